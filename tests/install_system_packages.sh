@@ -1,0 +1,14 @@
+#!/bin/sh
+# Install what the tests need besides Python packages: Chromium, and curl for the documented examples.
+set -eu
+missing=""
+command -v chromium >/dev/null || missing="$missing chromium"
+command -v curl >/dev/null || missing="$missing curl"
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+else
+    echo "The tests need these programs:$missing. On Debian or Ubuntu: sudo apt-get install$missing" >&2
+    exit 1
+fi

@@ -1,0 +1,56 @@
+"""The console script `wsserver`: serve, genconfig, checkconfig, version."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from wsserver import __version__
+from wsserver.errors import WsserverError
+from wsserver.settings import genconfig, load
+from wsserver.tap import die
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """
+    Run a command.
+
+    Args:
+        arguments: without the program's name; None for those of the process.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    # All that follows belongs to twistd's parser, its --help too.
+    if arguments[:1] == ["serve"]:
+        _serve(arguments[1:])
+        return
+    parser = argparse.ArgumentParser(prog="wsserver", description="A WebSocket server: echo, commands, a browser page.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("serve", help="serve in the foreground, as `twistd -n wsserver`; takes the same options")
+    commands.add_parser("genconfig", help="print a TOML file with every option, explained")
+    check = commands.add_parser("checkconfig", help="check a TOML file together with the environment")
+    check.add_argument("file", metavar="FILE")
+    commands.add_parser("version", help="print the version")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "genconfig":
+        print(genconfig())
+    elif chosen.command == "checkconfig":
+        _check(chosen.file)
+    else:
+        print(f"wsserver {__version__}")
+
+
+def _serve(arguments: Sequence[str]) -> None:
+    from twisted.scripts.twistd import run  # noqa: PLC0415 (the other commands need none of Twisted)
+
+    sys.argv = ["twistd", "--nodaemon", "--pidfile=", "wsserver", *arguments]
+    run()
+
+
+def _check(path: str) -> None:
+    try:
+        load(environ=os.environ, config=path)
+    except WsserverError as error:
+        die(error)
+    print(f"{path} is fine")

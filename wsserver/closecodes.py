@@ -1,0 +1,79 @@
+"""
+Close codes: what each means, and when this server sends it.
+
+Sources: RFC 6455 section 7.4.1 and the IANA registry "WebSocket Close Code Number".
+"""
+
+from enum import IntEnum
+from types import MappingProxyType
+
+__all__ = ["MAX_REASON_BYTES", "MEANINGS", "CloseCode", "explain"]
+
+MAX_REASON_BYTES = 123
+"""Most bytes a close reason can have: a control frame carries 125 (RFC 6455 section 5.5), two are the code."""
+
+
+class CloseCode(IntEnum):
+    """The codes this server sends or explains."""
+
+    NORMAL_CLOSURE = 1000
+    GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
+    UNSUPPORTED_DATA = 1003
+    NO_STATUS_RECEIVED = 1005
+    ABNORMAL_CLOSURE = 1006
+    INVALID_PAYLOAD = 1007
+    POLICY_VIOLATION = 1008
+    MESSAGE_TOO_BIG = 1009
+    MANDATORY_EXTENSION = 1010
+    INTERNAL_ERROR = 1011
+    SERVICE_RESTART = 1012
+    TRY_AGAIN_LATER = 1013
+    BAD_GATEWAY = 1014
+    TLS_HANDSHAKE = 1015
+
+
+MEANINGS = MappingProxyType(
+    {
+        CloseCode.NORMAL_CLOSURE: "normal closure: the purpose of the connection has been fulfilled",
+        CloseCode.GOING_AWAY: "going away: the server is stopping, or the browser left the page",
+        CloseCode.PROTOCOL_ERROR: "protocol error: a frame broke the rules of RFC 6455",
+        CloseCode.UNSUPPORTED_DATA: "unsupported data: this endpoint does not take that type of message",
+        CloseCode.NO_STATUS_RECEIVED: "no status received: the Close frame carried no code",
+        CloseCode.ABNORMAL_CLOSURE: "abnormal closure: the connection ended without a Close frame",
+        CloseCode.INVALID_PAYLOAD: "invalid payload: text that is not UTF-8, or data that cannot be inflated",
+        CloseCode.POLICY_VIOLATION: "policy violation: the message or its rate is not allowed here",
+        CloseCode.MESSAGE_TOO_BIG: "message too big: it is over the server's limit",
+        CloseCode.MANDATORY_EXTENSION: "mandatory extension: the client needs one that the server did not agree to",
+        CloseCode.INTERNAL_ERROR: "internal error: the server failed, or no pong came in time",
+        CloseCode.SERVICE_RESTART: "service restart: the server restarts, connect again",
+        CloseCode.TRY_AGAIN_LATER: "try again later: the server is overloaded",
+        CloseCode.BAD_GATEWAY: "bad gateway: the server got an invalid answer from another one",
+        CloseCode.TLS_HANDSHAKE: "TLS handshake failure: the secure connection could not be made",
+    }
+)
+"""Close code -> what it means, in words for a person. The browser page gets its explanations from here."""
+
+
+def explain(code: int | None) -> str:
+    """
+    Say in words what a close code means.
+
+    Args:
+        code: the close code; None where the Close frame carried none.
+
+    Returns:
+        One phrase without a full stop.
+    """
+    known = MEANINGS.get(CloseCode.NO_STATUS_RECEIVED if code is None else code)  # type: ignore[call-overload]
+    if known is not None:
+        return str(known)
+    assert code is not None
+    # RFC 6455 section 7.4.2 assigns the ranges.
+    for first, last, meaning in (
+        (3000, 3999, "registered code: defined by a library or framework"),
+        (4000, 4999, "private code: defined by the application"),
+    ):
+        if first <= code <= last:
+            return meaning
+    return "unknown code: not registered"

@@ -1,0 +1,1 @@
+"""What a path does: small subclasses of `wsserver.wire.protocol.ServerProtocol`, and the table path -> class."""

@@ -1,0 +1,128 @@
+"""
+What the log looks like: one line an event, as text or as JSON; nothing from outside gets in raw.
+
+Twisted's own observers write a message as it is, so a line feed or an escape sequence in it would reach the terminal.
+"""
+
+import json
+import re
+import signal
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import IO, Any, cast
+
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import (
+    FileLogObserver,
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    eventAsText,
+    formatEvent,
+)
+from twisted.python.logfile import LogFile
+
+__all__ = ["FORMATS", "escape", "file_observer", "format_json", "format_text", "open_log"]
+
+# C0, DEL, C1, and the line ends of Unicode.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def escape(text: str) -> str:
+    r"""Write control characters, bidirectional ones among them, as `\x1b` or `\u2028`."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
+
+
+def _is_noise(event: LogEvent) -> bool:
+    # A read-only site-packages, as in a container, cannot hold Twisted's plugin cache; that harms nothing.
+    return str(event.get("format", "")).startswith("Unable to write to plugin cache")
+
+
+def format_text(event: LogEvent) -> str | None:
+    """
+    Write an event as a line of text, and its traceback on lines of their own.
+
+    Args:
+        event: a Twisted log event.
+
+    Returns:
+        The text with its line end; None for an event that is not to be written.
+    """
+    if _is_noise(event):
+        return None
+    head = eventAsText(event, includeTraceback=False)
+    if not head:
+        return None
+    failure = event.get("log_failure")
+    trace = "\n".join("  " + escape(line) for line in failure.getTraceback().splitlines()) + "\n" if failure else ""
+    return f"{escape(head)}\n{trace}"
+
+
+def format_json(event: LogEvent) -> str | None:
+    """
+    Write an event as a line of JSON: `time`, `level`, `namespace`, `message`, and the event's own fields.
+
+    Args:
+        event: a Twisted log event.
+
+    Returns:
+        The JSON text with its line end; None for an event that is not to be written.
+    """
+    if _is_noise(event):
+        return None
+    level = event.get("log_level", LogLevel.info)
+    line: dict[str, Any] = {
+        "time": datetime.fromtimestamp(event["log_time"], UTC).isoformat(timespec="milliseconds"),
+        "level": level.name,
+        "namespace": event.get("log_namespace", ""),
+        "message": formatEvent(event) or "",
+    }
+    failure = event.get("log_failure")
+    if failure is not None:
+        line["traceback"] = failure.getTraceback()
+    for key, value in event.items():
+        if key not in line and not key.startswith("log_") and isinstance(value, str | int | float | bool | None):
+            line[key] = value
+    return json.dumps(line) + "\n"
+
+
+FORMATS = {"text": format_text, "json": format_json}
+"""Value of `--log-format` -> formatter."""
+
+
+def open_log(options: Mapping[str, Any]) -> IO[str]:
+    """
+    Open the log where twistd would.
+
+    Args:
+        options: twistd's own: `logfile` and `nodaemon` count.
+
+    Returns:
+        Standard output, or the log file, which is rotated at 1 MB as twistd's is.
+    """
+    name = options.get("logfile")
+    if name == "-" or (options.get("nodaemon") and not name):
+        return sys.stdout
+    log = LogFile.fromFullPath(name or "twistd.log")
+
+    def rotate(number: int, frame: object) -> None:  # noqa: ARG001 (what a signal handler takes)
+        from twisted.internet import reactor  # noqa: PLC0415 (importing it installs it)
+
+        cast(IReactorFromThreads, reactor).callFromThread(log.rotate)
+
+    # As twistd does: a log rotated by its owner, on a signal that nobody else has taken.
+    if signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL:
+        signal.signal(signal.SIGUSR1, rotate)
+    return cast(IO[str], log)
+
+
+def file_observer(options: Mapping[str, Any], log_format: str) -> ILogObserver:
+    """
+    Make the observer that writes the server's log.
+
+    Args:
+        options: twistd's own.
+        log_format: `text` or `json`.
+    """
+    return FileLogObserver(open_log(options), FORMATS[log_format])

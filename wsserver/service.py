@@ -1,0 +1,177 @@
+"""
+The whole server, built from its parts: what listens, what answers, and the order of starting and stopping.
+
+For an application of your own: `WebSocketService(settings, reactor).setServiceParent(application)`.
+"""
+
+import ipaddress
+import resource
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.plugin import getPlugins
+from twisted.python.failure import Failure
+
+from wsserver.closecodes import MEANINGS, CloseCode
+from wsserver.endpoints.commands import Command, ICommand, collect
+from wsserver.endpoints.table import HELP, Table
+from wsserver.errors import ListenError
+from wsserver.settings import Settings
+from wsserver.web.page import read_directory, static_directory
+from wsserver.web.site import PageSite, Root, describe
+from wsserver.wire.door import DoorFactory
+from wsserver.wire.handshake import Policy
+from wsserver.wire.protocol import ServerFactory, ServerProtocol
+
+__all__ = ["WebSocketService", "endpoint_strings"]
+
+# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+_log = Logger(namespace="wsserver")
+
+SPARE_FILES = 64
+"""Open files kept for everything that is no connection: listeners, logs, name look-ups."""
+
+
+def endpoint_strings(settings: Settings) -> tuple[str, ...]:
+    """Tell the Twisted endpoint strings to listen on."""
+    if settings.listen:
+        return settings.listen
+    kind = "tcp6" if ":" in settings.interface else "tcp"
+    return (f"{kind}:{settings.port}:interface={settings.interface.replace(':', chr(92) + ':')}:backlog=4096",)
+
+
+class WebSocketService(Service):
+    """
+    A WebSocket server with its page.
+
+    Args:
+        settings: the options.
+        reactor: what it runs on.
+        endpoints: endpoints of your own: path -> subclass of `ServerProtocol`.
+        commands: commands besides the built-in ones; None for those that are installed as Twisted plugins.
+    """
+
+    name = "wsserver"
+
+    def __init__(
+        self,
+        settings: Settings,
+        reactor: Any,
+        *,
+        endpoints: Mapping[str, type[ServerProtocol]] | None = None,
+        commands: Iterable[Command] | None = None,
+    ) -> None:
+        self.settings = settings
+        self._reactor = reactor
+        self.connections = ServerFactory(settings, reactor)
+        table = collect(getPlugins(ICommand) if commands is None else commands)
+        self.endpoints = Table(settings, self.connections, reactor, table, endpoints or {})
+        site = PageSite(self._root(table), reactor)
+        self.door = DoorFactory(
+            find=self.endpoints.find,
+            policy=Policy.of(settings, loopback_only=False),
+            http=site.channel,
+            deadlines=self.connections.deadlines,
+            open_timeout=settings.open_timeout,
+            max_connections=_most_connections(settings),
+        )
+        self.ports: list[IListeningPort] = []
+        """The listening ports, while the service runs."""
+
+    def _root(self, commands: Mapping[str, Command]) -> Root:
+        about = describe(HELP, ((command.name, command.help) for command in commands.values()), MEANINGS)
+        pages = {**read_directory(static_directory()), b"server.json": about}
+        return Root(pages, self.endpoints.paths, not self.settings.strict_paths)
+
+    def privilegedStartService(self) -> None:
+        """
+        Listen.
+
+        Raises:
+            ListenError: an address cannot be listened on.
+        """
+        super().privilegedStartService()
+        self._listen()
+
+    def startService(self) -> None:
+        """Start; listens where `privilegedStartService` has not been called, as in an application of its own."""
+        super().startService()
+        if not self.ports:
+            self._listen()
+        self._announce()
+
+    def stopService(self) -> "Deferred[None]":
+        """Stop listening, close every connection with 1001, and wait for them within the closing deadline."""
+        super().stopService()
+        ports, self.ports = self.ports, []
+        gone = [port.stopListening() for port in ports]
+        gone.append(self.connections.close_all(CloseCode.GOING_AWAY, "the server is stopping"))
+        return DeferredList([done for done in gone if done is not None]).addCallback(self._stopped)
+
+    def _stopped(self, _: object) -> None:
+        for door in list(self.door.doors):
+            door.transport.loseConnection()
+        self.connections.deadlines.stop()
+
+    def _listen(self) -> None:
+        for text in endpoint_strings(self.settings):
+            self.ports.append(self._listen_on(text))
+        self.door.policy = Policy.of(self.settings, loopback_only=all(_is_loopback(port) for port in self.ports))
+
+    def _listen_on(self, text: str) -> IListeningPort:
+        results: list[Any] = []
+        try:
+            serverFromString(self._reactor, text).listen(self.door).addBoth(results.append)
+        except (ValueError, TypeError, LookupError, OSError) as error:
+            raise ListenError(text, str(error)) from error
+        # The server endpoints of Twisted answer at once; one that does not could fail after we have said we listen.
+        if not results:
+            raise ListenError(text, "the endpoint does not listen at once")
+        if isinstance(results[0], Failure):
+            cause = results[0].value
+            raise ListenError(text, str(getattr(cause, "socketError", cause))) from cause
+        return results[0]  # type: ignore[no-any-return]
+
+    def _announce(self) -> None:
+        for port in self.ports:
+            where = _authority(port)
+            if where is None:
+                _log.info("listening on {address}", address=str(port.getHost()))
+                continue
+            secure = "s" if "TLS" in type(port).__name__ or _is_tls(port) else ""
+            _log.info(
+                "the page is at http{secure}://{where}/ and the WebSocket at ws{secure}://{where}/",
+                secure=secure,
+                where=where,
+            )
+
+
+def _is_tls(port: IListeningPort) -> bool:
+    return "TLS" in str(getattr(port, "_type", ""))
+
+
+def _most_connections(settings: Settings) -> int:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(settings.max_connections, max(1, files - SPARE_FILES))
+
+
+def _authority(port: IListeningPort) -> str | None:
+    """Write the host and port to type into a browser; None where there is none, as with a UNIX socket."""
+    address = port.getHost()
+    if isinstance(address, IPv4Address):
+        return f"{'127.0.0.1' if address.host == '0.0.0.0' else address.host}:{address.port}"  # noqa: S104
+    if isinstance(address, IPv6Address):
+        return f"[{'::1' if address.host == '::' else address.host}]:{address.port}"
+    return None
+
+
+def _is_loopback(port: IListeningPort) -> bool:
+    address = port.getHost()
+    # Behind a UNIX socket there is most likely a proxy, and before it the world.
+    return isinstance(address, IPv4Address | IPv6Address) and ipaddress.ip_address(address.host).is_loopback

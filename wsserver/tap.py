@@ -1,0 +1,164 @@
+"""twistd's face: `Options` made from the table of settings, and `makeService`."""
+
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NoReturn
+
+from twisted.logger import ILogObserver
+from twisted.python import usage
+
+from wsserver import __version__, logs
+from wsserver.errors import WsserverError
+from wsserver.service import WebSocketService
+from wsserver.settings import TABLE, Option, Settings, load, unknown_flag
+
+__all__ = ["Options", "die", "makeService"]
+
+
+def die(error: object) -> NoReturn:
+    """Say in one line why the server does not start, and exit with 1."""
+    print(f"wsserver: {logs.escape(str(error))}", file=sys.stderr)
+    raise SystemExit(1)
+
+
+class Options(usage.Options):
+    """The flags of `twistd wsserver`."""
+
+    synopsis = "Usage: twistd [twistd options] wsserver [options]"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: dict[str, list[str]] = {}
+        """Option name -> the texts given, in order."""
+        self.config: str | None = None
+        self.settings: Settings
+
+    def opt_config(self, path: str) -> None:
+        """Read options from this TOML file."""
+        self.config = path
+
+    def opt_version(self) -> None:
+        """Print the version and exit."""
+        print(f"wsserver {__version__}")
+        raise SystemExit(0)
+
+    def parseOptions(self, options: Any = None) -> None:
+        """Parse; a mistake ends the program with one line instead of Twisted's page of usage."""
+        try:
+            super().parseOptions(options)
+        except usage.UsageError as error:
+            unknown = re.fullmatch(r"option (\S+) not recognized", str(error))
+            die(unknown_flag(unknown[1]) if unknown else error)
+
+    def parseArgs(self, *arguments: str) -> None:
+        """Refuse what is no option."""
+        if arguments:
+            raise usage.UsageError(f"{arguments[0]!r} is no option; options start with --")
+
+    def postOptions(self) -> None:
+        """Read all sources of settings."""
+        try:
+            self.settings = load(self.texts, os.environ, self.config)
+        except WsserverError as error:
+            die(error)
+
+    def getUsage(self, width: int | None = None) -> str:
+        """Write the help, by groups."""
+        width = min(width or int(os.environ.get("COLUMNS", "80")), 100)
+        lines = [self.synopsis, "", "A WebSocket server: echo, commands, a browser page."]
+        group = ""
+        for option in TABLE.values():
+            if option.group != group:
+                group = option.group
+                lines += ["", f"{group}:"]
+            lines += _help_lines(option, width)
+        lines += ["", "General:"]
+        lines += _wrap("--config FILE", "Read options from this TOML file; `wsserver genconfig` writes one.", width)
+        lines += _wrap("--version", "Print the version and exit.", width)
+        lines += _wrap("--help", "Print this help and exit.", width)
+        lines += ["", "Each option is also a key of the file (max_message_size) and an environment variable"]
+        lines += ["(WSSERVER_MAX_MESSAGE_SIZE). Flags go before the environment, and that before the file."]
+        return "\n".join(lines) + "\n"
+
+    __str__ = getUsage
+
+
+def _help_lines(option: Option, width: int) -> list[str]:
+    default = option.show_default()
+    notes = [f"[default: {default}]"] if default and not option.is_flag else []
+    notes += ["[repeatable]"] if option.many else []
+    flag = option.flag if option.is_flag else f"{option.flag} {option.metavar}"
+    return _wrap(flag, " ".join([option.help, *notes]), width)
+
+
+def _wrap(flag: str, words: str, width: int) -> list[str]:
+    indent = " " * 6
+    return [f"  {flag}", *textwrap.wrap(words, width, initial_indent=indent, subsequent_indent=indent)]
+
+
+def _handler(option: Option) -> Callable[..., None]:
+    def flag(self: Options) -> None:
+        self.texts[option.name] = ["true"]
+
+    def parameter(self: Options, text: str) -> None:
+        self.texts.setdefault(option.name, []).append(text)
+
+    handler = flag if option.is_flag else parameter
+    handler.__doc__ = option.help
+    return handler
+
+
+for _option in TABLE.values():
+    setattr(Options, f"opt_{_option.name}", _handler(_option))
+
+
+def makeService(options: Options) -> WebSocketService:
+    """
+    Make the service that twistd runs.
+
+    Args:
+        options: parsed.
+
+    Returns:
+        The service.
+    """
+    from twisted.internet import reactor  # noqa: PLC0415 (importing it installs it)
+
+    # twistd lets an error of a starting service out as a traceback; ours are one line for a person.
+    sys.excepthook = _one_line(sys.excepthook)
+    try:
+        service = TwistdService(options.settings, reactor)
+    except WsserverError as error:
+        die(error)
+    service.twistd = options.parent
+    return service
+
+
+class TwistdService(WebSocketService):
+    """The service as twistd runs it: it decides what the log looks like, unless twistd was told to use syslog."""
+
+    twistd: usage.Options | None = None
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Give the application its log observer; twistd asks for it next."""
+        super().setServiceParent(parent)
+        twistd = self.twistd
+        if twistd is not None and "nodaemon" in twistd and not twistd.get("syslog"):
+            parent.setComponent(ILogObserver, logs.file_observer(twistd, self.settings.log_format))
+
+
+Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
+
+
+def _one_line(fallback: Hook) -> Hook:
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, WsserverError):
+            print(f"wsserver: {logs.escape(str(error))}", file=sys.stderr)
+        else:
+            fallback(kind, error, trace)
+
+    return hook

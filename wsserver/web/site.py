@@ -1,0 +1,237 @@
+"""
+The HTTP side of a connection: `twisted.web` behind the door.
+
+The door hands over whole requests, one at a time, that have passed the rules of `wsserver.wire.requests`.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, cast
+
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.logger import Logger
+from twisted.web.http import HTTPChannel
+from twisted.web.resource import IResource, Resource
+from twisted.web.server import Request, Site
+
+from wsserver.closecodes import CloseCode
+from wsserver.wire.protocol import show_peer
+from wsserver.wire.requests import Refusal, quote
+
+__all__ = ["Answer", "Channel", "PageSite", "Root", "describe", "refuse"]
+
+# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+_log = Logger(namespace="wsserver.http")
+
+IDLE_TIMEOUT = 60
+"""Seconds a kept-alive connection waits for its next request."""
+
+_SECURITY_HEADERS = (
+    (
+        b"content-security-policy",
+        b"; ".join(
+            (
+                b"default-src 'none'",
+                b"script-src 'self'",
+                b"style-src 'self'",
+                b"img-src 'self'",
+                # The page connects to whatever server its user names.
+                b"connect-src 'self' ws: wss:",
+                b"base-uri 'none'",
+                b"form-action 'none'",
+                b"frame-ancestors 'none'",
+            )
+        ),
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+)
+
+
+class Channel(HTTPChannel):
+    """HTTP on a connection that the door may take back between two requests."""
+
+    transport: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_answered: Callable[[], None] = lambda: None
+
+    def requestDone(self, request: Request) -> None:
+        """Tell the door that the response is written, if another request may follow."""
+        super().requestDone(request)
+        if self.persistent:
+            self.on_answered()
+
+    def release(self) -> None:
+        """Let go of the transport."""
+        self.setTimeout(None)
+        self.transport.unregisterProducer()
+
+
+class PageRequest(Request):
+    """A request whose response carries the security headers and no server version."""
+
+    def render(self, resrc: IResource) -> None:
+        """Render the resource."""
+        self.responseHeaders.removeHeader(b"server")
+        for name, value in _SECURITY_HEADERS:
+            self.setHeader(name, value)
+        super().render(resrc)
+
+
+class PageSite(Site):
+    """
+    The site of a server; makes the HTTP side of connections.
+
+    Args:
+        resource: the root.
+        reactor: for timeouts.
+    """
+
+    protocol = Channel  # type: ignore[assignment]
+    requestFactory = PageRequest
+    displayTracebacks = False
+
+    def __init__(self, resource: IResource, reactor: IReactorTime) -> None:
+        super().__init__(resource, reactor=reactor, timeout=IDLE_TIMEOUT, parsePOSTFormSubmission=False)
+
+    def channel(self, address: IAddress, on_answered: Callable[[], None]) -> Channel:
+        """
+        Make the HTTP side of a connection.
+
+        Args:
+            address: the peer's.
+            on_answered: called after each response when another request may follow.
+        """
+        channel = cast(Channel, self.buildProtocol(address))
+        channel.on_answered = on_answered
+        return channel
+
+    def log(self, request: Any) -> None:
+        """Write one line for a request, without its query: that is where tokens are."""
+        _log.info(
+            "{method} {path} {status} {bytes} bytes to {peer}",
+            method=request.method.decode("ascii", "replace"),
+            path=quote(request.uri.partition(b"?")[0].decode("latin-1"), 256)[1:-1],
+            status=request.code,
+            bytes=request.sentLength,
+            peer=show_peer(request.getClientAddress()),
+        )
+
+
+def refuse(request: Request, refusal: Refusal) -> bytes:
+    """
+    Answer a request with a refusal.
+
+    Args:
+        request: what to answer.
+        refusal: the status, the headers and the sentence for the body.
+
+    Returns:
+        The body.
+    """
+    request.setResponseCode(refusal.status.value, refusal.status.phrase.encode("ascii"))
+    request.setHeader(b"content-type", b"text/plain; charset=utf-8")
+    request.setHeader(b"cache-control", b"no-store")
+    for name, value in refusal.headers:
+        request.setHeader(name.encode("ascii"), value.encode("latin-1"))
+    return refusal.body
+
+
+class Answer(Resource):
+    """Every request is refused in the same way."""
+
+    isLeaf = True
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__()
+        self._refusal = refusal
+
+    def render(self, request: Request) -> bytes:
+        """Refuse."""
+        return refuse(request, self._refusal)
+
+
+class JSONDocument(Resource):
+    """A JSON text that does not change while the server runs."""
+
+    isLeaf = True
+
+    def __init__(self, document: object) -> None:
+        super().__init__()
+        self._body = json.dumps(document, ensure_ascii=False).encode("utf-8")
+
+    def render_GET(self, request: Request) -> bytes:
+        """Send it."""
+        request.setHeader(b"content-type", b"application/json")
+        request.setHeader(b"cache-control", b"no-cache")
+        return self._body
+
+
+class Root(Resource):
+    """
+    The tree of HTTP resources: page files by name, JSON documents, and 426 on the paths of endpoints.
+
+    Args:
+        pages: name in the URL -> resource; the empty name is the page at `/`.
+        websocket_paths: paths at which only WebSocket is spoken.
+        catch_all: whether WebSocket handshakes are accepted at every other path too.
+    """
+
+    def __init__(self, pages: Mapping[bytes, IResource], websocket_paths: Iterable[str], catch_all: bool) -> None:
+        super().__init__()
+        self._pages = pages
+        self._websocket_paths = {path.encode("utf-8") for path in websocket_paths}
+        self._catch_all = catch_all
+
+    def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
+        """Find the resource of a whole path: there are no directories in this tree."""
+        rest: list[bytes] = request.postpath or []
+        whole = b"/" + b"/".join([path, *rest])
+        request.prepath, request.postpath = [*(request.prepath or []), *rest], []
+        if (whole.rstrip(b"/") or b"/") in self._websocket_paths and whole != b"/":
+            return Answer(_needs_websocket(whole))
+        page = self._pages.get(whole[1:])
+        if page is None:
+            return Answer(self._not_found(whole))
+        if request.method not in (b"GET", b"HEAD"):
+            allow = (("Allow", "GET, HEAD"),)
+            return Answer(Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "this can be fetched with GET only", allow))
+        return page
+
+    def _not_found(self, path: bytes) -> Refusal:
+        hint = "; a WebSocket client may connect here" if self._catch_all else ""
+        return Refusal(HTTPStatus.NOT_FOUND, f"no page at {quote(path.decode('utf-8', 'backslashreplace'))}{hint}")
+
+
+def _needs_websocket(path: bytes) -> Refusal:
+    shown = path.decode("utf-8", "backslashreplace")
+    reason = f"{shown} speaks WebSocket: connect to it with a WebSocket client, e.g. new WebSocket(url) in a browser."
+    return Refusal(HTTPStatus.UPGRADE_REQUIRED, reason, (("Upgrade", "websocket"), ("Connection", "Upgrade")))
+
+
+def describe(
+    paths: Mapping[str, str], commands: Iterable[tuple[str, str]], close_codes: Mapping[CloseCode, str]
+) -> JSONDocument:
+    """
+    Make what the page asks the server about itself.
+
+    Args:
+        paths: path -> what is spoken there, in words.
+        commands: the commands, each with its help line.
+        close_codes: close code -> what it means.
+
+    Returns:
+        The resource of `/server.json`.
+    """
+    return JSONDocument(
+        {
+            "name": "wsserver",
+            "paths": [{"path": path, "speaks": "WebSocket", "help": words} for path, words in paths.items()],
+            "commands": [{"name": name, "help": words} for name, words in commands],
+            "closeCodes": {str(int(code)): meaning for code, meaning in close_codes.items()},
+        }
+    )

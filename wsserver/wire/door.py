@@ -1,0 +1,288 @@
+"""
+The door: what every accepted connection meets first.
+
+It reads the head of each request within its limits and its deadline, and decides who speaks next: an endpoint (for
+good) or the HTTP side (for one request and its response; then the door reads the next head). So a WebSocket handshake
+may come on a kept-alive connection, and neither side ever sees a request that the rules in `requests` refuse.
+"""
+
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+from typing import Protocol as Shape
+
+from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor, ISSLTransport, ITransport
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from wsserver.settings import show_duration
+from wsserver.typing import Path
+from wsserver.wire.deadlines import Deadline, Deadlines
+from wsserver.wire.handshake import Policy, check
+from wsserver.wire.protocol import ServerProtocol, show_peer
+from wsserver.wire.requests import MAX_BODY, MAX_HEAD, Refusal, Request, parse, quote
+
+__all__ = ["Door", "DoorFactory", "HTTPSide", "refuse_unknown_path"]
+
+# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+_log = Logger(namespace="wsserver.door")
+
+LINGER = 2.0
+"""Seconds for a refused peer to read why before the connection is dropped: closing at once could reset it unread."""
+
+_LONE_LF = re.compile(rb"(?<!\r)\n")
+_FIRST_BYTES = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}( |\Z)")
+_TLS_HELLO = b"\x16\x03"
+
+
+class HTTPSide(Shape):
+    """What the door hands whole requests to: `wsserver.web.site.Channel`."""
+
+    def makeConnection(self, transport: ITransport) -> None:
+        """Take the transport to answer on."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take a whole request; call `done` once its response is written and the connection may be used again."""
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Take note that the transport is gone."""
+
+    def release(self) -> None:
+        """Let go of the transport: an endpoint takes it."""
+
+
+class DoorFactory(Factory):
+    """
+    What all doors of a server share.
+
+    Args:
+        find: the endpoint of a path, None where there is none.
+        policy: what handshakes are checked against; may be replaced while the server runs.
+        http: makes the HTTP side of a connection; its argument is to be called after each response.
+        deadlines: where deadlines are set.
+        open_timeout: seconds for a request's head and body to come.
+        max_connections: most connections at a time.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        *,
+        find: Callable[[Path], type[ServerProtocol] | None],
+        policy: Policy,
+        http: Callable[[IAddress, Callable[[], None]], HTTPSide],
+        deadlines: Deadlines,
+        open_timeout: float,
+        max_connections: int,
+    ) -> None:
+        self.find = find
+        self.policy = policy
+        self.http = http
+        self.deadlines = deadlines
+        self.open_timeout = open_timeout
+        self.max_connections = max_connections
+        self.doors: set[Door] = set()
+        """Every connection that is not closed, whoever speaks on it."""
+
+    def buildProtocol(self, addr: Any) -> "Door":
+        """Make the door of a new connection."""
+        return Door(self, addr)
+
+
+def refuse_unknown_path(path: str) -> Refusal:
+    """Refuse a WebSocket handshake for a path without an endpoint."""
+    return Refusal(HTTPStatus.NOT_FOUND, f"no WebSocket endpoint at {quote(path)}")
+
+
+class Door(Protocol):
+    """One connection: see the module."""
+
+    transport: Any
+
+    def __init__(self, house: DoorFactory, address: IAddress) -> None:
+        self._house = house
+        self._address = address
+        self._buffer = bytearray()
+        self._searched = 0
+        self._deadline: Deadline | None = None
+        self._http: HTTPSide | None = None
+        self._endpoint: ServerProtocol | None = None
+        self._head = b""
+        self._request: Request | None = None
+        """The request whose head has been read and whose body is waited for."""
+        self._answering = False
+        self._handing = False
+        self._refused = False
+        self._paused = False
+
+    # Called by Twisted.
+
+    def connectionMade(self) -> None:
+        """Start the deadline of the first request, or refuse where there are too many connections."""
+        house = self._house
+        house.doors.add(self)
+        if len(house.doors) > house.max_connections:
+            retry = (("Retry-After", "5"),)
+            self._refuse(Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the server has too many connections", retry))
+            return
+        self._deadline = house.deadlines.call_later(house.open_timeout, self._too_slow)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes of a request. Replaced by the endpoint's once there is one."""
+        if self._refused:
+            return
+        self._buffer += data
+        if not self._answering:
+            self._advance()
+        elif len(self._buffer) > MAX_HEAD + MAX_BODY and not self._paused:
+            # Pipelined requests wait in the kernel until the response before them is written.
+            self._paused = True
+            self.transport.pauseProducing()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Tell whoever speaks that the transport is gone."""
+        self._house.doors.discard(self)
+        self._disarm()
+        for side in (self._endpoint, self._http):
+            if side is not None:
+                side.connectionLost(reason)
+        self._endpoint = self._http = None
+
+    # From the bytes to a request.
+
+    def _advance(self) -> None:
+        while not self._answering and not self._refused:
+            if self._request is None:
+                self._read_head()
+            request = self._request
+            if request is None:
+                return
+            # A handshake must not have a body; whether it claims one is judged without waiting for it.
+            if request.wants_websocket:
+                self._serve_websocket(request)
+            elif len(self._buffer) >= request.content_length:
+                self._serve_http(request)
+            else:
+                return
+
+    def _read_head(self) -> None:
+        """Take a request's head off the buffer, if it is all there."""
+        # RFC 9112 section 2.2: an empty line before a request should be ignored.
+        while self._buffer.startswith(b"\r\n"):
+            del self._buffer[:2]
+        if not self._buffer:
+            return
+        if self._deadline is None:
+            self._deadline = self._house.deadlines.call_later(self._house.open_timeout, self._too_slow)
+        end = self._find_end()
+        if end is None:
+            return
+        self._head = bytes(self._buffer[: end + 4])
+        del self._buffer[: end + 4]
+        request = parse(self._head[:-4])
+        if isinstance(request, Refusal):
+            self._refuse(request)
+            return
+        self._request = request
+        # RFC 9110 section 10.1.1: the client waits for this before it sends the body.
+        if request.content_length > len(self._buffer) and "100-continue" in request.tokens("expect"):
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _find_end(self) -> int | None:
+        """Find where the head ends; None while it has not come, or after it has been refused."""
+        buffer, start = self._buffer, max(0, self._searched - 3)
+        end = buffer.find(b"\r\n\r\n", start)
+        self._searched = 0 if end >= 0 else len(buffer)
+        head_end = end if end >= 0 else len(buffer)
+        reason = None
+        if buffer and not _FIRST_BYTES.match(buffer):
+            reason = "this is TLS; the port speaks plain HTTP" if buffer.startswith(_TLS_HELLO) else "this is not HTTP"
+        elif _LONE_LF.search(buffer, start, head_end):
+            reason = "lines of a request head end with CRLF, not with LF alone"
+        if reason is not None:
+            self._refuse(Refusal(HTTPStatus.BAD_REQUEST, reason))
+            return None
+        if head_end > MAX_HEAD:
+            reason = f"the request head is over {MAX_HEAD} bytes"
+            self._refuse(Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason))
+            return None
+        return end if end >= 0 else None
+
+    # From a request to whoever answers it.
+
+    def _serve_websocket(self, request: Request) -> None:
+        accept = check(request, self._house.policy)
+        if isinstance(accept, Refusal):
+            self._refuse(accept, request)
+            return
+        assert request.path is not None
+        find = self._house.find(request.path)
+        if find is None:
+            self._refuse(refuse_unknown_path(request.raw_path), request)
+            return
+        self._disarm()
+        self._answering = True
+        if self._http is not None:
+            self._http.release()
+            self._http = None
+        self._endpoint = endpoint = find()
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        # From now on the transport's bytes go straight to the endpoint.
+        self.dataReceived = endpoint.dataReceived  # type: ignore[method-assign]
+        endpoint.makeConnection(self.transport)
+        endpoint.begin(request, accept, rest)
+
+    def _serve_http(self, request: Request) -> None:
+        self._disarm()
+        whole = self._head + bytes(self._buffer[: request.content_length])
+        del self._buffer[: request.content_length]
+        self._request = None
+        self._answering = self._handing = True
+        if self._http is None:
+            self._http = self._house.http(self._address, self._answered)
+            self._http.makeConnection(self.transport)
+        self._http.dataReceived(whole)
+        self._handing = False
+
+    def _answered(self) -> None:
+        """The HTTP side has written its response and the connection stays open."""
+        self._answering = False
+        if self._paused:
+            self._paused = False
+            self.transport.resumeProducing()
+        # While the HTTP side is still being handed the request, `_advance` is on the stack already.
+        if not self._handing:
+            self._advance()
+
+    # Refusals.
+
+    def _refuse(self, refusal: Refusal, request: Request | None = None) -> None:
+        self._refused = True
+        self._disarm()
+        self._buffer.clear()
+        _log.info(
+            "refused {peer} {path} {status} {reason}",
+            peer=show_peer(self._address),
+            path=quote(request.raw_path, 256)[1:-1] if request else None,
+            status=refusal.status.value,
+            reason=refusal.reason,
+        )
+        self.transport.write(refusal.response())
+        self._deadline = self._house.deadlines.call_later(LINGER, self.transport.abortConnection)
+        # A TLS transport passes a half close on to the TCP connection under it, before what it has yet to encrypt.
+        half = IHalfCloseableDescriptor.providedBy(self.transport) and not ISSLTransport.providedBy(self.transport)
+        (self.transport.loseWriteConnection if half else self.transport.loseConnection)()
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        reason = f"no whole request came within {show_duration(self._house.open_timeout)}"
+        self._refuse(Refusal(HTTPStatus.REQUEST_TIMEOUT, reason))
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

@@ -1,0 +1,281 @@
+"""
+Opening handshake (RFC 6455 section 4.2): decide whether to accept a WebSocket request.
+
+Rule 1: no Twisted, no clock; everything needed is an argument.
+Rule 2: a refusal is a value, not an exception.
+"""
+
+import base64
+import binascii
+import ipaddress
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from wsserver.settings import Settings
+from wsserver.typing import Origin, Subprotocol
+from wsserver.wire.requests import Refusal, Request, quote
+
+__all__ = ["Accept", "Policy", "check", "check_origin", "origin_of", "parse_extensions"]
+
+Extension = tuple[str, dict[str, list[str | bool]]]
+"""A name and its parameters, each with every value it was given; True where it has none."""
+
+_TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+_ORIGIN: Final = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.\-]*)://(?P<host>\[[0-9a-f:.]+\]|[^\s/?#@\[\]:\\]+)(?::(?P<port>[0-9]{1,5}))?"
+)
+_EXTENSION_PARAMETER: Final = re.compile(rf"({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|\"({_TOKEN})\"))?")
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+_UPGRADE: Final = (("Upgrade", "websocket"), ("Connection", "Upgrade, close"))
+_VERSION: Final = (("Sec-WebSocket-Version", "13"),)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What a server agrees to. Made once a server, from its settings and its listeners."""
+
+    origins: frozenset[Origin]
+    any_origin: bool
+    loopback_only: bool
+    """The server can be reached from this machine only: pages of loopback origins may connect."""
+    subprotocols: frozenset[Subprotocol]
+    compression: bool
+
+    @classmethod
+    def of(cls, settings: Settings, *, loopback_only: bool) -> "Policy":
+        """Take what concerns the handshake from the settings."""
+        return cls(
+            origins=frozenset(origin for text in settings.origin if (origin := origin_of(text))),
+            any_origin=settings.allow_any_origin_insecure,
+            loopback_only=loopback_only,
+            subprotocols=frozenset(Subprotocol(name) for name in settings.subprotocol),
+            compression=settings.compression == "on",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """A handshake to be completed with 101."""
+
+    key: str
+    """The value of Sec-WebSocket-Key."""
+    offered: tuple[Subprotocol, ...]
+    """The subprotocols the client offered, in its order."""
+    subprotocol: Subprotocol | None
+    """The one agreed to."""
+    extensions: tuple[Extension, ...]
+    """The offers of extensions that the server would agree to, in the client's order."""
+
+
+def check(request: Request, policy: Policy) -> Accept | Refusal:
+    """
+    Check a request for an upgrade to WebSocket.
+
+    Args:
+        request: a request whose `wants_websocket` holds.
+        policy: what the server agrees to.
+
+    Returns:
+        What to complete the handshake with, or why it is refused.
+    """
+    refusal = _check_http(request) or _check_version(request) or check_origin(request, policy)
+    if refusal is not None:
+        return refusal
+    key = _key(request)
+    if isinstance(key, Refusal):
+        return key
+    offered = _subprotocols(request)
+    if isinstance(offered, Refusal):
+        return offered
+    extensions = parse_extensions(", ".join(request.all("sec-websocket-extensions")))
+    if extensions is None:
+        return _bad(f"not extensions: {quote(', '.join(request.all('sec-websocket-extensions')))}")
+    return Accept(
+        key=key,
+        offered=offered,
+        # RFC 6455 section 4.1: the client's list is "ordered by preference".
+        subprotocol=next((name for name in offered if name in policy.subprotocols), None),
+        extensions=tuple(offer for offer in extensions if policy.compression and _is_deflate(offer)),
+    )
+
+
+def _bad(reason: str) -> Refusal:
+    return Refusal(HTTPStatus.BAD_REQUEST, reason)
+
+
+def _check_http(request: Request) -> Refusal | None:
+    """RFC 6455 section 4.2.1, points 1 to 4: an HTTP/1.1 or higher GET request without a body."""
+    if request.method != "GET":
+        reason = f"a WebSocket handshake is a GET request, not {request.method}"
+        return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, reason, (("Allow", "GET"),))
+    if request.version < (1, 1):
+        return _bad("a WebSocket handshake needs HTTP/1.1")
+    if request.all("content-length") not in ([], ["0"]):
+        return _bad("a WebSocket handshake has no body")
+    if not any(token.lower() == "upgrade" for token in request.tokens("connection")):
+        return _bad("the Connection header does not name Upgrade; does a proxy on the way drop it?")
+    if request.path is None:
+        return _bad(f"the path is not UTF-8: {quote(request.raw_path)}")
+    if request.query is None:
+        return _bad(f"the query is not UTF-8 or too long: {quote(request.target)}")
+    return None
+
+
+def _check_version(request: Request) -> Refusal | None:
+    versions = request.all("sec-websocket-version")
+    if versions == ["13"]:
+        return None
+    if not versions:
+        return Refusal(HTTPStatus.BAD_REQUEST, "no Sec-WebSocket-Version header", _VERSION)
+    # RFC 6455 section 4.2.2, point 4: "an appropriate HTTP error code (such as 426 Upgrade Required)" with the version.
+    reason = f"Sec-WebSocket-Version {quote(', '.join(versions))} is not spoken here, only 13 is (RFC 6455)"
+    return Refusal(HTTPStatus.UPGRADE_REQUIRED, reason, (*_VERSION, *_UPGRADE))
+
+
+def origin_of(text: str) -> Origin | None:
+    """
+    Bring an origin into its one spelling (RFC 6454 sections 4 and 6.2).
+
+    Args:
+        text: a scheme, host and perhaps port, or `null`.
+
+    Returns:
+        The origin with its port; None where the text is not an origin.
+    """
+    text = text.lower()
+    if text == "null":
+        return Origin(text)
+    match = _ORIGIN.fullmatch(text)
+    if match is None:
+        return None
+    port = match["port"] or _DEFAULT_PORTS.get(match["scheme"], "")
+    return Origin(f"{match['scheme']}://{match['host']}:{int(port) if port else ''}")
+
+
+def check_origin(request: Request, policy: Policy) -> Refusal | None:
+    """
+    Check the Origin header (RFC 6455 section 10.2).
+
+    A missing header is accepted. Browsers always send it, and other clients could send any value, so refusing its
+    absence would protect nobody.
+
+    Args:
+        request: the handshake.
+        policy: which origins may connect.
+
+    Returns:
+        None where the origin may connect, else why not: 403.
+    """
+    origins = request.all("origin")
+    if not origins or policy.any_origin:
+        return None
+    origin = origin_of(origins[0]) if len(origins) == 1 else None
+    if origin is None:
+        return Refusal(HTTPStatus.FORBIDDEN, f"not one origin: {quote(', '.join(origins))}")
+    if origin in policy.origins or _is_own(origin, request.host) or (policy.loopback_only and _is_loopback(origin)):
+        return None
+    reason = f"pages of the origin {quote(origins[0])} may not connect; the server's option --origin lets one in"
+    return Refusal(HTTPStatus.FORBIDDEN, reason)
+
+
+def _split(origin: Origin) -> tuple[str, str, str]:
+    scheme, _, rest = origin.partition("://")
+    host, _, port = rest.rpartition(":")
+    return scheme, host, port
+
+
+def _is_own(origin: Origin, host: str) -> bool:
+    # The scheme is left out: behind a proxy that ends TLS the page came by https and the handshake comes by http.
+    scheme, name, port = _split(origin)
+    match = re.fullmatch(r"(.*?)(?::([0-9]*))?", host.lower())
+    assert match is not None
+    return scheme in ("http", "https") and name == match[1] and port == (match[2] or str(_DEFAULT_PORTS[scheme]))
+
+
+def _is_loopback(origin: Origin) -> bool:
+    scheme, name, _ = _split(origin)
+    if scheme not in ("http", "https"):
+        return False
+    # RFC 6761 section 6.3: localhost and the names under it are always this machine.
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _key(request: Request) -> str | Refusal:
+    keys = request.all("sec-websocket-key")
+    if len(keys) != 1:
+        return _bad("no Sec-WebSocket-Key header" if not keys else "more than one Sec-WebSocket-Key header")
+    try:
+        nonce = base64.b64decode(keys[0], validate=True)
+    except (binascii.Error, ValueError):
+        nonce = b""
+    # RFC 6455 section 4.2.1, point 5: "when decoded, is 16 bytes in length".
+    if len(nonce) != 16 or len(keys[0]) != 24:
+        return _bad(f"the Sec-WebSocket-Key is not 16 bytes in base64: {quote(keys[0])}")
+    return keys[0]
+
+
+def _subprotocols(request: Request) -> tuple[Subprotocol, ...] | Refusal:
+    offered = request.tokens("sec-websocket-protocol")
+    # RFC 6455 section 4.1, point 10: tokens that "MUST all be unique strings".
+    if len(set(offered)) != len(offered) or not all(re.fullmatch(_TOKEN, name) for name in offered):
+        return _bad(f"not unique subprotocol names: {quote(', '.join(offered))}")
+    return tuple(Subprotocol(name) for name in offered)
+
+
+def parse_extensions(text: str) -> list[Extension] | None:
+    """
+    Read a Sec-WebSocket-Extensions header (RFC 6455 section 9.1).
+
+    Args:
+        text: the header's value; several headers joined by commas.
+
+    Returns:
+        The extensions in order; None where the text breaks the grammar.
+    """
+    extensions = []
+    for item in text.split(","):
+        if not item.strip(" \t"):
+            continue
+        name, *parameters = (part.strip(" \t") for part in item.split(";"))
+        if not re.fullmatch(_TOKEN, name):
+            return None
+        values: dict[str, list[str | bool]] = {}
+        for parameter in parameters:
+            match = _EXTENSION_PARAMETER.fullmatch(parameter)
+            if match is None:
+                return None
+            values.setdefault(match[1].lower(), []).append(match[2] or match[3] or True)
+        extensions.append((name.lower(), values))
+    return extensions
+
+
+def _is_deflate(extension: Extension) -> bool:
+    """
+    Whether it is an offer of permessage-deflate that can be agreed to.
+
+    RFC 7692 section 7.1: an offer with an unknown or repeated parameter or an invalid value is declined, and the
+    handshake goes on without it.
+    """
+    name, parameters = extension
+    return name == "permessage-deflate" and all(
+        len(values) == 1 and _is_deflate_parameter(key, values[0]) for key, values in parameters.items()
+    )
+
+
+def _is_deflate_parameter(key: str, value: str | bool) -> bool:
+    if key in ("server_no_context_takeover", "client_no_context_takeover"):
+        return value is True
+    if key == "client_max_window_bits" and value is True:
+        return True
+    # Sections 7.1.2.1 and 7.1.2.2 allow 8 to 15; zlib cannot deflate with 8, so such a server window is declined.
+    low = 9 if key == "server_max_window_bits" else 8
+    bits = [str(n) for n in range(low, 16)]
+    return key in ("server_max_window_bits", "client_max_window_bits") and value in bits
