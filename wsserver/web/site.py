@@ -19,7 +19,7 @@ from wsserver.closecodes import CloseCode
 from wsserver.wire.protocol import show_peer
 from wsserver.wire.requests import Refusal, quote
 
-__all__ = ["Answer", "Channel", "PageSite", "Root", "describe", "refuse"]
+__all__ = ["Answer", "Channel", "PageSite", "Root", "describe", "needs_websocket", "refuse"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver.http")
@@ -193,7 +193,7 @@ class Root(Resource):
         whole = b"/" + b"/".join([path, *rest])
         request.prepath, request.postpath = [*(request.prepath or []), *rest], []
         if (whole.rstrip(b"/") or b"/") in self._websocket_paths and whole != b"/":
-            return Answer(_needs_websocket(whole))
+            return Answer(needs_websocket(whole))
         page = self._pages.get(whole[1:])
         if page is None:
             return Answer(self._not_found(whole))
@@ -207,7 +207,13 @@ class Root(Resource):
         return Refusal(HTTPStatus.NOT_FOUND, f"no page at {quote(path.decode('utf-8', 'backslashreplace'))}{hint}")
 
 
-def _needs_websocket(path: bytes) -> Refusal:
+def needs_websocket(path: bytes) -> Refusal:
+    """
+    Refuse a plain HTTP request for a path that speaks WebSocket.
+
+    Args:
+        path: as in the request.
+    """
     shown = path.decode("utf-8", "backslashreplace")
     reason = f"{shown} speaks WebSocket: connect to it with a WebSocket client, e.g. new WebSocket(url) in a browser."
     return Refusal(HTTPStatus.UPGRADE_REQUIRED, reason, (("Upgrade", "websocket"), ("Connection", "Upgrade")))

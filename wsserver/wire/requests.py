@@ -27,7 +27,8 @@ MAX_HEADERS = 128
 MAX_BODY = 64 * 1024
 """Most bytes of a request body."""
 
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([^ ]+) HTTP/([0-9])\.([0-9])")
+_TARGET = re.compile(rb"[\x21-\x7e]+")
 _FIELD_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # RFC 9110 section 5.5 forbids CR, LF and NUL. The other controls, 0x1c-0x1e and 0x85 among them, are refused because
 # str.splitlines(), which Python programs behind us may use on a header, ends a line at them (CVE-2026-44546).
@@ -186,6 +187,8 @@ def make(
     length = _content_length(headers)
     if isinstance(length, Refusal):
         return length
+    if not _TARGET.fullmatch(target):
+        return _bad(f"not a request target: {quote(target.decode('latin-1'))}")
     origin_form = _origin_form(target.decode("ascii"), host)
     if isinstance(origin_form, Refusal):
         return origin_form

@@ -1,0 +1,74 @@
+"""
+A WebSocket endpoint as a resource of a `twisted.web` site that is not ours.
+
+The site's own HTTP parser has read the head, so the limits and deadlines of the door do not hold before this point; the
+rules of `wsserver.wire.requests` and `wsserver.wire.handshake` do.
+"""
+
+import re
+from typing import Any
+
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from wsserver.settings import Settings
+from wsserver.web.site import needs_websocket, refuse
+from wsserver.wire.handshake import Accept, Policy, check
+from wsserver.wire.protocol import ServerFactory, ServerProtocol, bind
+from wsserver.wire.requests import Refusal, make
+from wsserver.wire.requests import Request as Head
+
+__all__ = ["WebSocketResource"]
+
+
+class WebSocketResource(Resource):
+    """
+    Serve an endpoint at one place of a site: `root.putChild(b"ws", WebSocketResource(MyProtocol, settings, reactor))`.
+
+    Args:
+        protocol: the endpoint.
+        settings: the options; those about listening do not count here.
+        reactor: for the connections' timers.
+    """
+
+    isLeaf = True
+
+    def __init__(self, protocol: type[ServerProtocol], settings: Settings, reactor: Any) -> None:
+        super().__init__()
+        self.connections = ServerFactory(settings, reactor)
+        """What the connections share; `close_all` ends them."""
+        self._protocol = bind(protocol, self.connections)
+        self._policy = Policy.of(settings, loopback_only=False)
+
+    def render(self, request: Request) -> Any:
+        """Complete the handshake, or refuse it."""
+        head = _head(request)
+        if isinstance(head, Refusal):
+            return refuse(request, head)
+        if not head.wants_websocket:
+            return refuse(request, needs_websocket(request.path or b""))
+        accept = check(head, self._policy)
+        if isinstance(accept, Refusal):
+            return refuse(request, accept)
+        self._take_over(request, head, accept)
+        return NOT_DONE_YET
+
+    def _take_over(self, request: Request, head: Head, accept: Accept) -> None:
+        channel: Any = request.channel
+        # The HTTP parser hands its bytes on from here; twisted.web does the same for its own WebSocket resource.
+        rest = channel.clearLineBuffer()
+        channel.setTimeout(None)
+        channel.transport.unregisterProducer()
+        endpoint = self._protocol()
+        channel.dataReceived = endpoint.dataReceived
+        channel.connectionLost = endpoint.connectionLost
+        endpoint.makeConnection(channel.transport)
+        endpoint.begin(head, accept, rest)
+
+
+def _head(request: Request) -> Head | Refusal:
+    """Bring what twisted.web has parsed under our rules."""
+    match = re.fullmatch(rb"HTTP/([0-9])\.([0-9])", request.clientproto)
+    version = (int(match[1]), int(match[2])) if match else (0, 9)
+    fields = [(name, value) for name, values in request.requestHeaders.getAllRawHeaders() for value in values]
+    return make(request.method, request.uri, version, fields)
