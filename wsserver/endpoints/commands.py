@@ -117,7 +117,7 @@ class _Time(_Simple):
     help = "tells the local time with its distance from UTC, as in 14:03:22+01:00"
 
     def reply(self, session: Session, argument: str) -> str:  # noqa: ARG002
-        return session.now().timetz().isoformat("seconds")
+        return session.now().isoformat(timespec="seconds").partition("T")[2]
 
 
 class _Bye(_Simple):

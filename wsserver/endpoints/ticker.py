@@ -48,9 +48,12 @@ class TickerProtocol(ServerProtocol):
         self._schedule()
 
     def _schedule(self) -> None:
-        # From the time the last one was due, so that lateness does not add up; after a pause, from now.
-        self._next = max(self._next + self._every, self.clock.seconds())
-        self._call = self.clock.callLater(self._next - self.clock.seconds(), self._tick)
+        # From when the last one was due, so that lateness does not add up; after a stall or a pause, from now.
+        now = self.clock.seconds()
+        self._next += self._every
+        if self._next <= now:
+            self._next = now + self._every
+        self._call = self.clock.callLater(self._next - now, self._tick)
 
     def _tick(self) -> None:
         self._call = None

@@ -198,7 +198,8 @@ class Door(Protocol):
         self._searched = 0 if end >= 0 else len(buffer)
         head_end = end if end >= 0 else len(buffer)
         reason = None
-        if buffer and not _FIRST_BYTES.match(buffer):
+        # A lone CR may be the half of an empty line before the request.
+        if buffer != b"\r" and not _FIRST_BYTES.match(buffer):
             reason = "this is TLS; the port speaks plain HTTP" if buffer.startswith(_TLS_HELLO) else "this is not HTTP"
         elif _LONE_LF.search(buffer, start, head_end):
             reason = "lines of a request head end with CRLF, not with LF alone"

@@ -237,6 +237,14 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         self.openHandshakeTimeoutCall = None
         self.failHandshake("the server took too long to decide", 503)
 
+    def processHandshake(self) -> None:
+        """
+        Leave bytes that come while the answer is waited for where they are: they are frames, and follow the answer.
+
+        Autobahn would read a second request in them and ask `onConnect` again. The transport is paused, so at most what
+        it had read before comes here.
+        """
+
     # Callbacks of the endpoint, guarded.
 
     def _onOpen(self) -> None:

@@ -1,0 +1,286 @@
+"""The door: what reaches an endpoint, what reaches the HTTP side, and what is refused. All in memory."""
+
+import pytest
+from twisted.internet.address import IPv6Address, UNIXAddress
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+
+from wsserver.settings import Settings
+from wsserver.testing import MemoryServer, build_frame
+from wsserver.wire.protocol import show_peer
+
+GET = b"GET /server.json HTTP/1.1\r\nHost: localhost:8080\r\n\r\n"
+
+
+def responses(client):
+    """Split what was received into (status, body) pairs."""
+    found = []
+    while head := client.response():
+        status = int(head.split()[1])
+        length = next(
+            (int(line[16:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0
+        )
+        found.append((status, bytes(client.transport.written[:length])))
+        del client.transport.written[:length]
+    return found
+
+
+class RequestTests:
+    """What goes on to the HTTP side."""
+
+    @pytest.mark.parametrize("size", [0, 1, 5])
+    def test_any_cut(self, size):
+        """A request is answered however the network cuts it; empty lines before it do not matter."""
+        client = MemoryServer().connect()
+        client.send(b"\r\n\r\n" + GET, size)
+        assert [status for status, _ in responses(client)] == [200]
+
+    def test_pipelined(self):
+        """Requests sent at once are answered in order."""
+        client = MemoryServer().connect()
+        client.send(GET + GET.replace(b"server.json", b"nothing") + GET)
+        assert [status for status, _ in responses(client)] == [200, 404, 200]
+
+    def test_close_asked_for(self):
+        """Connection: close ends the connection; what follows is not answered."""
+        client = MemoryServer().connect()
+        client.send(GET.replace(b"Host", b"Connection: close\r\nHost") + GET)
+        assert [status for status, _ in responses(client)] == [200]
+        assert client.transport.lost
+
+    def test_body(self):
+        """A request with a body is read to its end, and the next one after it."""
+        client = MemoryServer().connect()
+        post = b"POST /server.json HTTP/1.1\r\nHost: localhost:8080\r\nContent-Length: 5\r\n\r\n"
+        client.send(post + b"he")
+        assert responses(client) == []
+        client.send(b"llo" + GET)
+        assert [status for status, _ in responses(client)] == [405, 200]
+
+    def test_expect_continue(self):
+        """A client that waits for permission to send its body gets it."""
+        client = MemoryServer().connect()
+        head = b"POST / HTTP/1.1\r\nHost: localhost:8080\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+        client.send(head)
+        assert client.transport.written == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.send(b"hello")
+        assert [status for status, _ in responses(client)][-1] == 405
+
+    def test_idle(self):
+        """A kept-alive connection without a request is closed after a minute."""
+        server = MemoryServer()
+        client = server.connect()
+        client.send(GET)
+        server.clock.advance(59)
+        assert not client.transport.lost
+        server.clock.advance(2)
+        assert client.transport.lost
+        server.clock.advance(60)
+        assert server.clock.getDelayedCalls() == []
+
+
+class Slow(Resource):
+    """Answers when told to."""
+
+    isLeaf = True
+
+    def render(self, request):
+        self.request = request
+        return NOT_DONE_YET
+
+
+class SlowResponseTests:
+    """While a response is being made."""
+
+    def setup_method(self):
+        self.server = MemoryServer()
+        self.slow = Slow()
+        self.server.service.door.http = self.channel
+        self.client = self.server.connect()
+
+    def channel(self, address, on_answered):
+        from wsserver.web.site import PageSite
+
+        return PageSite(self.slow, self.server.clock).channel(address, on_answered)
+
+    def finish(self):
+        self.slow.request.write(b"done")
+        self.slow.request.finish()
+
+    def test_handshake_after_it(self):
+        """A handshake sent meanwhile is answered after it."""
+        self.client.send(GET + self.client.head("/echo") + build_frame(1, b"hello"))
+        assert self.client.transport.written == b""
+        self.finish()
+        assert self.client.response().startswith(b"HTTP/1.1 200 ")
+        assert self.client.response().endswith(b"done\r\n0")
+        assert self.client.response().startswith(b"HTTP/1.1 101 ")
+        assert self.client.messages() == ["hello"]
+
+    def test_flood_meanwhile(self):
+        """What is sent meanwhile is bounded: the connection is not read any more until it is answered."""
+        self.client.send(GET)
+        self.client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 4000)
+        assert self.client.transport.paused
+        self.finish()
+        assert not self.client.transport.paused
+
+    def test_gone_meanwhile(self):
+        """A client that leaves is forgotten, and the resource is told."""
+        self.client.send(GET)
+        told = []
+        self.slow.request.notifyFinish().addErrback(told.append)
+        self.client.transport.lose()
+        assert len(told) == 1
+        assert not self.server.service.door.doors
+
+
+class HandshakeTests:
+    """What goes on to an endpoint."""
+
+    def test_on_a_kept_alive_connection(self):
+        """A handshake may follow HTTP requests on the same connection."""
+        client = MemoryServer().connect()
+        client.send(GET + GET)
+        assert len(responses(client)) == 2
+        assert client.open("/echo").startswith(b"HTTP/1.1 101 ")
+        client.send_text("hello")
+        assert client.messages() == ["hello"]
+
+    def test_http_timeout_does_not_outlive_it(self):
+        """The HTTP side's idle timeout is over once the connection is a WebSocket."""
+        server = MemoryServer(Settings(ping_interval=0))
+        client = server.connect()
+        client.send(GET)
+        responses(client)
+        client.open("/echo")
+        server.clock.advance(600)
+        client.send_text("still here")
+        assert client.messages() == ["still here"]
+
+    def test_frames_in_the_same_segment(self):
+        """Frames sent with the handshake are not lost."""
+        client = MemoryServer().connect()
+        client.send(client.head("/echo") + build_frame(1, b"early"))
+        client.response()
+        assert client.messages() == ["early"]
+
+    @pytest.mark.parametrize("path", ["/", "/ws", "/chat", "/websocket/server.php", "/echo/x"])
+    def test_catch_all(self, path):
+        """Commands are answered at every path without an endpoint of its own."""
+        client = MemoryServer().connect()
+        client.open(path)
+        client.send_text("thanks")
+        assert client.messages() == ["you're welcome"]
+
+    @pytest.mark.parametrize("path", ["/echo", "/echo/", "/ech%6f", "/echo?x=1"])
+    def test_echo(self, path):
+        """/echo is found in every spelling, and never interprets."""
+        client = MemoryServer(Settings(strict_paths=True)).connect()
+        client.open(path)
+        client.send_text("thanks")
+        assert client.messages() == ["thanks"]
+
+    def test_strict_paths(self):
+        """With strict paths an unknown one is 404, with a sentence."""
+        client = MemoryServer(Settings(strict_paths=True)).connect()
+        assert client.open("/chat").startswith(b"HTTP/1.1 404 ")
+        assert client.transport.written == b"404 Not Found\nno WebSocket endpoint at '/chat'\n"
+
+
+class RefusalTests:
+    """What is refused, and how the connection ends."""
+
+    @pytest.mark.parametrize(
+        ("status", "data"),
+        [
+            (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
+            (400, b"\x00\x01\x02\x03"),
+            (400, b"GET / HTTP/1.1\nHost: a\n\n"),
+            (400, b"hello world\r\n\r\n"),
+            (400, b"x" * 40),
+            (400, GET.replace(b"Host: localhost:8080\r\n", b"")),
+            (411, GET.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")),
+            (413, GET.replace(b"\r\n\r\n", b"\r\nContent-Length: 70000\r\n\r\n")),
+            (431, b"GET / HTTP/1.1\r\nX: " + b"y" * 17000),
+            (431, b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 128 + b"\r\n"),
+            (505, b"GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
+        ],
+    )
+    def test_refused_at_once(self, status, data):
+        """What is no request is refused with a status and a reason, and nothing after it is read."""
+        server = MemoryServer()
+        client = server.connect()
+        client.send(data)
+        client.send(GET)
+        ((got, body),) = responses(client)
+        assert got == status
+        assert len(body.splitlines()) == 2
+        assert client.transport.write_closed
+        server.clock.advance(2)
+        assert client.transport.lost
+        server.clock.advance(60)
+        assert server.clock.getDelayedCalls() == []
+
+    def test_tls_on_a_plain_port(self):
+        """Whoever speaks TLS to a plain port is told."""
+        client = MemoryServer().connect()
+        client.send(b"\x16\x03\x01\x02\x00")
+        assert client.transport.written.endswith(b"this is TLS; the port speaks plain HTTP\n")
+
+    @pytest.mark.parametrize(
+        "sent", [b"", b"GET / HTTP/1.1\r\nHo", GET.replace(b"\r\n\r\n", b"\r\nContent-Length: 9\r\n\r\nx")]
+    )
+    def test_slow(self, sent):
+        """A request that is not whole within the deadline is refused with 408, however it drips."""
+        server = MemoryServer(Settings(open_timeout=10))
+        client = server.connect()
+        client.send(sent)
+        server.clock.advance(9.9)
+        assert client.transport.written == b""
+        server.clock.advance(0.2)
+        ((status, body),) = responses(client)
+        assert status == 408
+        assert b"within 10s" in body
+
+    def test_slow_second_request(self):
+        """The deadline holds for each later request, from its first byte."""
+        server = MemoryServer(Settings(open_timeout=10))
+        client = server.connect()
+        client.send(GET)
+        responses(client)
+        server.clock.advance(30)
+        client.send(b"GET /")
+        server.clock.advance(10.1)
+        assert [status for status, _ in responses(client)] == [408]
+
+    def test_too_many_connections(self):
+        """One connection more than the limit is 503 with Retry-After; when one has gone there is room again."""
+        server = MemoryServer(Settings(max_connections=2))
+        first, second, third = server.connect(), server.connect(), server.connect()
+        head = third.response()
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: 5" in head
+        first.open("/echo")
+        first.send_close(1000)
+        third.transport.lose()
+        assert server.connect().open("/echo").startswith(b"HTTP/1.1 101 ")
+        assert second.open("/echo").startswith(b"HTTP/1.1 101 ")
+
+    def test_bytes_after_a_refusal_are_dropped(self):
+        """A refused peer may send on until the connection ends; nothing is kept."""
+        server = MemoryServer()
+        client = server.connect()
+        client.send(b"nonsense\r\n\r\n")
+        client.send(b"x" * 1_000_000)
+        (door,) = server.service.door.doors
+        assert len(door._buffer) == 0
+
+
+class PeerTests:
+    """How a peer is written in the log."""
+
+    def test_addresses(self):
+        """Addresses read as people write them."""
+        assert show_peer(IPv6Address("TCP", "::1", 5)) == "[::1]:5"
+        assert show_peer(UNIXAddress(None)) == "unix"

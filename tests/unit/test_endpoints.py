@@ -1,0 +1,208 @@
+"""The endpoints: echo, commands, ticker. All in memory, on a clock of our own."""
+
+import json
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from wsserver.settings import Settings
+from wsserver.testing import Frame, MemoryServer, build_frame
+
+
+class EchoTests:
+    """`/echo`."""
+
+    @pytest.mark.parametrize("payload", [b"", b"hello", "€uro 漢字 🙂".encode(), b" Bye ", b"help", b"x" * 70000])
+    @pytest.mark.parametrize("opcode", [1, 2])
+    def test_unchanged(self, opcode, payload):
+        """Every message comes back as it was, in its type."""
+        client = MemoryServer(Settings(reply_prefix="no: ")).connect()
+        client.open("/echo")
+        assert client.frames() == []
+        client.send_frame(opcode, payload)
+        assert client.frames() == [Frame(opcode, payload)]
+
+
+class CommandTests:
+    """`/`."""
+
+    def ask(self, text, settings=None, **how):
+        server = MemoryServer(settings or Settings(), **how)
+        server.clock.advance(1_000_000_000)
+        client = server.connect()
+        client.open("/")
+        client.send_text(text)
+        return client.messages()
+
+    @pytest.mark.parametrize("text", ["hello", " HELLO ", "Hello\n", "\thello"])
+    def test_case_and_space(self, text):
+        """Case and surrounding space do not matter."""
+        assert self.ask(text) == ["hello"]
+
+    @pytest.mark.parametrize("text", ["hello world", "hellos", "", " ", "time flies", "x" * 5000])
+    def test_echo_of_everything_else(self, text):
+        """What is no command comes back as it was."""
+        assert self.ask(text) == [text]
+
+    def test_prefix(self):
+        """A prefix goes before text that is echoed, not before answers."""
+        settings = Settings(reply_prefix="Received: ")
+        assert self.ask("you there?", settings) == ["Received: you there?"]
+        assert self.ask("hi", settings) == ["hi"]
+
+    def test_binary(self):
+        """Binary messages come back untouched, even when they spell a command."""
+        client = MemoryServer(Settings(reply_prefix="no: ")).connect()
+        client.open("/")
+        client.send_frame(2, b"hello")
+        assert client.messages() == [b"hello"]
+
+    def test_date_and_time_in_a_zone(self):
+        """Date and time are those of the zone."""
+        settings = Settings(timezone=ZoneInfo("Asia/Tokyo"))
+        assert self.ask("date", settings) == ["2001-09-09"]
+        assert self.ask("time", settings) == ["10:46:40+09:00"]
+        assert len(self.ask("time")[0]) == len("10:46:40+09:00")
+
+    def test_age(self):
+        """Age is the server's uptime."""
+        assert self.ask("age") == ["11574 days, 1:46:40"]
+
+    def test_bye(self):
+        """Bye is answered, then the connection is closed with 1000; what comes after it is not answered."""
+        client = MemoryServer().connect()
+        client.open("/")
+        client.send(build_frame(1, b"bye") + build_frame(1, b"hello"))
+        assert client.frames() == [Frame(1, b"bye"), Frame(8, b"\x03\xe8bye")]
+
+    def test_whoami(self):
+        """Whoami tells what the server knows."""
+        server = MemoryServer(Settings(subprotocol=("chat",), compression="on"))
+        client = server.connect()
+        headers = {
+            "Sec-WebSocket-Protocol": "x, chat",
+            "Sec-WebSocket-Extensions": "permessage-deflate; server_max_window_bits=10",
+            "X-Custom": "é",
+        }
+        client.open("/where?a=1&a=2", headers)
+        client.send_text("whoami")
+        (frame,) = client.frames()
+        import zlib
+
+        answer = json.loads(zlib.decompressobj(-15).decompress(frame.payload + b"\x00\x00\xff\xff"))
+        assert answer["address"] == "127.0.0.1:50000"
+        assert answer["path"] == "/where"
+        assert answer["query"] == {"a": ["1", "2"]}
+        assert ["x-custom", "é"] in answer["headers"]
+        assert answer["subprotocol"] == "chat"
+        assert answer["subprotocols_offered"] == ["x", "chat"]
+        assert answer["extensions"][0]["server_max_window_bits"] == 10
+        assert answer["tls"] is None
+
+    def test_help(self):
+        """Help lists every command."""
+        (text,) = self.ask("help")
+        names = [line.split(":")[0] for line in text.splitlines()]
+        assert names == ["hello", "hi", "name", "age", "date", "time", "thanks", "bye", "help", "whoami"]
+
+    def test_own_command(self):
+        """A command of an application is asked with its argument, and what it raises is 1011."""
+
+        class Divide:
+            name = "divide"
+            help = "divides 100"
+            takes_argument = True
+
+            def reply(self, session, argument):
+                return str(100 // int(argument))
+
+        assert self.ask("Divide 8", commands=[Divide()]) == ["12"]
+        server = MemoryServer(commands=[Divide()])
+        client = server.connect()
+        client.open("/")
+        client.send_text("divide 0")
+        assert client.close_frame() == (1011, "the server failed")
+
+
+class TickerTests:
+    """`/ticker`."""
+
+    def tick(self, query=""):
+        server = MemoryServer(Settings(ping_interval=0))
+        client = server.connect()
+        head = client.open("/ticker" + query)
+        return server, client, head
+
+    def test_speaks_first(self):
+        """It pushes at the interval without being asked, numbered, and closes after the last one."""
+        server, client, _ = self.tick("?every=2s&count=3&text=a%20b")
+        assert client.messages() == []
+        server.clock.advance(1.9)
+        assert client.messages() == []
+        server.clock.advance(0.1)
+        assert client.messages() == ["a b 1"]
+        server.clock.pump([2, 2])
+        assert client.frames() == [Frame(1, b"a b 2"), Frame(1, b"a b 3"), Frame(8, b"\x03\xe83 of 3 sent")]
+
+    def test_until_closed(self):
+        """Without a count it goes on until the client closes, whatever the client says."""
+        server, client, _ = self.tick()
+        for n in range(1, 100):
+            client.send_text("hello")
+            server.clock.advance(1)
+            assert client.messages() == [f"tick {n}"]
+        client.send_close(1000)
+        assert client.transport.lost
+        server.clock.advance(60)
+        assert server.clock.getDelayedCalls() == []
+
+    def test_lateness_does_not_add_up(self):
+        """A late tick does not move those after it; after a long stall they do not come in a burst."""
+        server, client, _ = self.tick()
+        server.clock.advance(1.5)
+        assert client.messages() == ["tick 1"]
+        server.clock.advance(0.5)
+        assert client.messages() == ["tick 2"]
+        server.clock.advance(60)
+        assert client.messages() == ["tick 3"]
+        server.clock.advance(0.9)
+        assert client.messages() == []
+        server.clock.advance(0.1)
+        assert client.messages() == ["tick 4"]
+
+    def test_client_that_does_not_read(self):
+        """While the client does not read no tick is made; then it goes on counting."""
+        server, client, _ = self.tick("?every=10ms&text=" + "x" * 10000)
+        client.transport.reading = False
+        for _ in range(1000):
+            server.clock.advance(0.01)
+        assert len(client.transport.unread) < 100_000
+        client.transport.read_again()
+        server.clock.advance(0.01)
+        numbers = [int(message.split()[1]) for message in client.messages()]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert 7 <= len(numbers) <= 9
+
+    @pytest.mark.parametrize(
+        ("query", "word"),
+        [
+            ("?every=0s", "every"),
+            ("?every=9ms", "every"),
+            ("?every=2h", "every"),
+            ("?every=soon", "every"),
+            ("?count=0", "count"),
+            ("?count=1000001", "count"),
+            ("?count=-1", "count"),
+            ("?count=", "count"),
+            ("?count=%D9%A3", "count"),
+            ("?interval=1s", "interval"),
+            ("?every=1s&every=2s", "every"),
+        ],
+    )
+    def test_bad_parameters(self, query, word):
+        """A parameter out of bounds is refused with 400 and a sentence that names it."""
+        server, client, head = self.tick(query)
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert word.encode() in client.transport.written
+        server.clock.advance(60)
+        assert server.clock.getDelayedCalls() == []
