@@ -1,0 +1,34 @@
+/**
+ * Tells a screen reader what is new in the log: one sentence for a burst, and never a flood of them.
+ */
+
+const SETTLE_MS = 300;
+const PAUSE_MS = 2000;
+
+export class Announcer {
+  #waiting = 0;
+  #latest = '';
+  #spokenAt = -Infinity;
+  #region;
+
+  /** @param {Element} region An aria-live region. */
+  constructor(region) {
+    this.#region = region;
+  }
+
+  /** @param {string} text */
+  say(text) {
+    this.#latest = text;
+    this.#waiting += 1;
+    if (this.#waiting > 1) return;
+    const pause = this.#spokenAt + PAUSE_MS - performance.now();
+    setTimeout(() => this.#speak(), Math.max(SETTLE_MS, pause));
+  }
+
+  #speak() {
+    const others = this.#waiting > 1 ? `${this.#waiting} new in the log, the last one: ` : '';
+    this.#region.textContent = others + this.#latest;
+    this.#spokenAt = performance.now();
+    this.#waiting = 0;
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * What the server says about itself: its paths, its commands, what its close codes mean.
+ *
+ * Rule 1: the page repeats none of it. Without an answer it still works, with fewer words.
+ */
+
+/**
+ * @typedef {object} Server
+ * @property {{path: string, speaks: string, help: string}[]} paths
+ * @property {{name: string, help: string}[]} commands
+ * @property {Record<string, string>} closeCodes
+ * @property {string} problem Why the lists are empty; empty itself when all is well.
+ */
+
+/** @type {Server} */
+export const UNKNOWN_SERVER = { paths: [], commands: [], closeCodes: {}, problem: '' };
+
+/** @returns {Promise<Server>} Never rejects: a missing list is shown, not thrown. */
+export async function loadServer() {
+  try {
+    const response = await fetch('server.json');
+    if (!response.ok) throw new Error(`status ${response.status}`);
+    return { ...UNKNOWN_SERVER, ...(await response.json()) };
+  } catch (error) {
+    return { ...UNKNOWN_SERVER, problem: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+/**
+ * @param {Server} server
+ * @param {number} code
+ * @returns {string}
+ */
+export function explainCode(server, code) {
+  const known = server.closeCodes[code];
+  if (known) return known;
+  if (code >= 3000 && code <= 3999) return 'a code registered by a library or framework';
+  if (code >= 4000 && code <= 4999) return 'a code private to the application';
+  return 'a code this page has no words for';
+}

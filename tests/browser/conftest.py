@@ -1,0 +1,126 @@
+"""A browser, a server and the page between them."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from person import Complaints, ServerPage
+from processes import DEMOS, free_port, running_server, running_site
+
+CHROMIUM = "/usr/bin/chromium"
+CHROMIUM_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Give one browser for all tests."""
+    if not Path(CHROMIUM).exists():
+        pytest.exit(f"the browser tests need {CHROMIUM}: apt-get install chromium", returncode=1)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def server_origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Give the origin of a running server that knows the subprotocols chat and superchat."""
+    port = free_port()
+    flags = ("--subprotocol", "chat", "--subprotocol", "superchat")
+    with running_server(tmp_path_factory.mktemp("server"), port, *flags):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def open_browser_page(chromium: Browser) -> Iterator[Callable[..., tuple[Page, Complaints]]]:
+    """Open empty browser pages; at the end, fail if a browser complained about any of them."""
+    with ExitStack() as stack:
+        watched: list[Complaints] = []
+
+        def open_one(**options: Any) -> tuple[Page, Complaints]:
+            context = chromium.new_context(**options)
+            stack.callback(context.close)
+            page = context.new_page()
+            watched.append(Complaints(page))
+            return page, watched[-1]
+
+        yield open_one
+        complaints = [line for one in watched for line in one.unexpected()]
+    assert not complaints, "\n".join(complaints)
+
+
+@pytest.fixture
+def open_server_page(
+    open_browser_page: Callable[..., tuple[Page, Complaints]], server_origin: str
+) -> Callable[..., ServerPage]:
+    """Open the page of the server, with options such as `color_scheme` or `viewport` for the browser."""
+
+    def open_one(origin: str = server_origin, **options: Any) -> ServerPage:
+        page, complaints = open_browser_page(**options)
+        server_page = ServerPage(page, origin, complaints)
+        server_page.open()
+        return server_page
+
+    return open_one
+
+
+@pytest.fixture
+def server_page(open_server_page: Callable[..., ServerPage]) -> ServerPage:
+    """Give the page of the server, open and not connected yet."""
+    return open_server_page()
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Start servers that belong to one test: the process that stops them is theirs to stop."""
+    with ExitStack() as stack:
+
+        def start(port: int, *flags: str) -> Any:
+            directory = tmp_path / f"server-{port}"
+            directory.mkdir()
+            return stack.enter_context(running_server(directory, port, *flags))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def demo_site() -> Iterator[str]:
+    """Give the origin of a site, not the server's own, with the demo pages."""
+    with running_site(DEMOS) as origin:
+        yield origin
+
+
+@pytest.fixture(params=["over http", "from a file"])
+def open_demo(
+    request: pytest.FixtureRequest,
+    demo_site: str,
+    own_server: Callable[..., Any],
+    open_browser_page: Callable[..., tuple[Page, Complaints]],
+) -> Callable[..., Page]:
+    """Open a demo page beside a server on the port written in it, once from a web site and once from a file."""
+
+    def open_one(name: str, port: int, *flags: str) -> Page:
+        over_http = request.param == "over http"
+        own_server(port, *flags, "--origin", demo_site if over_http else "null")
+        page, complaints = open_browser_page()
+        # Demos have no icon, and browsers ask for one.
+        complaints.allow("Failed to load resource: .* 404")
+        page.goto(f"{demo_site}/{name}" if over_http else (DEMOS / name).as_uri())
+        return page
+
+    return open_one

@@ -1,0 +1,110 @@
+"""Nothing that a peer sends ever runs."""
+
+from person import ServerPage
+from playwright.sync_api import expect
+
+PAYLOADS = (
+    "<script>hacked=1</script>",
+    "</script><script>hacked=1</script>",
+    "<ScRiPt>hacked=1</sCrIpT>",
+    "<script src=//localhost/hacked.js></script>",
+    "<script type=module>hacked=1</script>",
+    "<img src=x onerror=hacked=1>",
+    '<img src="x" onerror="hacked=1">',
+    "<img src=x:x onerror=alert(1)//",
+    "<svg onload=hacked=1>",
+    "<svg><script>hacked=1</script></svg>",
+    "<svg><animate onbegin=hacked=1 attributeName=x dur=1s>",
+    "<body onload=hacked=1>",
+    "<iframe src=javascript:parent.hacked=1></iframe>",
+    '<iframe srcdoc="<script>parent.hacked=1</script>"></iframe>',
+    "<object data=javascript:hacked=1>",
+    "<embed src=javascript:hacked=1>",
+    "<a href=javascript:hacked=1>click</a>",
+    "<form action=javascript:hacked=1><button autofocus>go</button></form>",
+    "<input autofocus onfocus=hacked=1>",
+    "<details open ontoggle=hacked=1>",
+    "<video><source onerror=hacked=1></video>",
+    "<marquee onstart=hacked=1>",
+    "<style>@import '//localhost/hacked.css'</style>",
+    "<link rel=stylesheet href=//localhost/hacked.css>",
+    "<meta http-equiv=refresh content='0;url=javascript:hacked=1'>",
+    "<base href=//localhost/>",
+    "<math><mtext><table><mglyph><style><img src=x onerror=hacked=1>",
+    "</li></ol></div><script>hacked=1</script>",
+    "&lt;script&gt;hacked=1&lt;/script&gt;",
+    "\"';hacked=1;//${hacked=1}{{hacked=1}}",
+)
+
+
+class InjectionTests:
+    """Text stays text."""
+
+    def test_messages_are_text(self, server_page):
+        """Thirty pieces of hostile markup are shown letter by letter, and none of them runs."""
+        assert len(set(PAYLOADS)) == 30
+        server_page.connect_to("/echo")
+        for number, payload in enumerate(PAYLOADS):
+            server_page.say(payload)
+            line = server_page.received.nth(number)
+            expect(line).to_be_visible()
+            assert line.text_content().endswith(f"bytes{payload}")
+        assert server_page.log.locator(".payload *").count() == 0
+        self.expect_unharmed(server_page.page)
+
+    def test_the_answer_of_the_server_is_text(self, open_browser_page, server_origin):
+        """Command names, help and close codes that hold markup are shown as they are, too."""
+        page, complaints = open_browser_page()
+        markup = "<img src=x onerror=hacked=1>"
+        lists = {
+            "paths": [{"path": "/" + markup, "speaks": "WebSocket", "help": markup}],
+            "commands": [{"name": "bye", "help": markup}, {"name": markup, "help": markup}],
+            "closeCodes": {"1000": markup},
+        }
+        page.route("**/server.json", lambda route: route.fulfill(json=lists))
+        server_page = ServerPage(page, server_origin, complaints)
+        server_page.open()
+        expect(server_page.commands).to_have_text(["bye", markup])
+        server_page.connect_to("/")
+        server_page.command("bye").click()
+        expect(server_page.events.last).to_contain_text(f"1000 means {markup}")
+        self.expect_unharmed(page)
+
+    def test_urls_and_subprotocols_are_text(self, server_page):
+        """What is typed as a URL or subprotocol is text in the log as well."""
+        server_page.url.fill("ws://<img src=x onerror=hacked=1>/")
+        server_page.subprotocols.fill("<img/src=x/onerror=hacked=1>")
+        server_page.connect.click()
+        expect(server_page.events.last).to_contain_text("<img src=x onerror=hacked=1>")
+        self.expect_unharmed(server_page.page)
+
+    @staticmethod
+    def expect_unharmed(page) -> None:
+        """Check that no script ran and the page is still the same page."""
+        assert page.evaluate("typeof hacked") == "undefined"
+        expect(page).to_have_title("wsserver")
+        assert page.locator("script, img, iframe, form, link").count() == 1 + 1 + 0 + 2 + 2
+
+
+class PolicyTests:
+    """The page under its Content-Security-Policy."""
+
+    def test_the_policy_is_in_force(self, server_page):
+        """A script written into the page is refused by the browser."""
+        server_page.complaints.allow(
+            "CSP violation: script-src-elem inline|violates the following Content Security Policy"
+        )
+        server_page.page.evaluate(
+            """() => {
+                const script = document.createElement('script');
+                script.textContent = 'hacked = 1';
+                document.body.append(script);
+            }"""
+        )
+        assert server_page.page.evaluate("typeof hacked") == "undefined"
+
+    def test_every_file_comes_from_the_server(self, server_page):
+        """The page loads no script, style or picture from anywhere else."""
+        loaded = server_page.page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)")
+        assert len(loaded) > 5
+        assert [url for url in loaded if not url.startswith(server_page.origin + "/")] == []
