@@ -1,0 +1,158 @@
+"""
+Run the Autobahn testsuite against the server: every case must be OK.
+
+    python tests/compliance/run.py [--quick] [--out DIR] [--url URL] [server options ...]
+
+The three cases whose outcome the RFC leaves open may be INFORMATIONAL. Anything
+else, NON-STRICT included, is exit code 1, and so is a case that didn't run.
+
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from fuzzing import Run, read_descriptions, read_results, read_versions, run_wave
+from plan import expected_cases, waves
+from summary import Summary, document, markdown
+from target import Target, TargetError, foreign, twistd
+from toolchain import ToolchainError, Wstest, find_wstest
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build"
+SLOTS = min(2, os.cpu_count() or 1)
+"""
+A wstest and the server take turns, so that together they fill one processor, and two of them two.
+
+More would fit a larger machine, but every case against a server that's kept waiting measures the machine.
+"""
+
+
+def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Read the command line; what isn't ours is the server's."""
+    # Without abbreviations, so that no option of the server is taken for one of ours.
+    parser = argparse.ArgumentParser(
+        description="Run the Autobahn testsuite against the server.",
+        epilog="Options that aren't listed here are passed on to the server.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--quick", action="store_true", help="leave out the groups that take minutes: 9, 12 and 13")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where reports and logs go (default: below build/)")
+    parser.add_argument("--url", help="test the server at this ws:// or wss:// address instead of starting one")
+    parser.add_argument("--tls", action="store_true", help="start the server with a self-signed certificate")
+    parser.add_argument("--jobs", type=int, default=SLOTS, help="wstest processes side by side (default: %(default)s)")
+    parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="default: 300 if quick, 2700 if not")
+    ours, servers = parser.parse_known_args(arguments)
+    servers = [option for option in servers if option != "--"]
+    complain_about(parser, ours, servers)
+    ours.out = (ours.out or BUILD / ("compliance-quick" if ours.quick else "compliance")).resolve()
+    ours.time_limit = ours.time_limit or (300.0 if ours.quick else 2700.0)
+    return ours, servers
+
+
+def complain_about(parser: argparse.ArgumentParser, ours: argparse.Namespace, servers: Sequence[str]) -> None:
+    """Refuse options that contradict each other."""
+    if ours.jobs < 1:
+        parser.error("--jobs must be at least 1")
+    if ours.url is not None and (servers or ours.tls):
+        parser.error(f"with --url no server is started that could take {' '.join(servers) or '--tls'}")
+    if ours.url is not None and urlsplit(ours.url).scheme not in {"ws", "wss"}:
+        parser.error(f"--url must begin with ws:// or wss://, not {ours.url!r}")
+
+
+def say(line: str) -> None:
+    """Tell the person who waits."""
+    print(line, flush=True)
+
+
+def clear(out: Path) -> Path:
+    """Remove what an earlier run left, so that none of it is taken for this one's."""
+    for name in ("summary.md", "summary.json", "server.log"):
+        (out / name).unlink(missing_ok=True)
+    reports = out / "wstest"
+    shutil.rmtree(reports, ignore_errors=True)
+    reports.mkdir(parents=True)
+    return reports
+
+
+def server(ours: argparse.Namespace, servers: Sequence[str]) -> AbstractContextManager[Target]:
+    """Choose the server under test."""
+    if ours.url is not None:
+        return foreign(ours.url)
+    return twistd(servers, ours.tls, ours.out / "server.log")
+
+
+def seen_by(wstest: Wstest, url: str) -> str:
+    """Write the address as wstest must use it."""
+    parts = urlsplit(url)
+    if parts.hostname not in {"127.0.0.1", "localhost"}:
+        return url
+    return parts._replace(netloc=f"{wstest.host}:{parts.port}" if parts.port else wstest.host).geturl()
+
+
+def run(ours: argparse.Namespace, servers: Sequence[str]) -> Summary:
+    """Run the cases and gather what they showed."""
+    reports = clear(ours.out)
+    wstest = find_wstest(BUILD / "wstest", say)
+    expected = expected_cases(ours.quick)
+    started = time.monotonic()
+    problems: list[str] = []
+    with server(ours, servers) as target:
+        say(f"{len(expected)} cases against {target.url}")
+        deadline = started + ours.time_limit
+        common = Run(wstest, seen_by(wstest, target.url), reports, ours.jobs, deadline, say)
+        for wave in waves(expected):
+            problems += run_wave(common, wave)
+        problems += target.problems()
+    return Summary(
+        url=target.url,
+        options=[*(["--tls"] if ours.tls else []), *servers],
+        quick=ours.quick,
+        versions={"testsuite": read_versions(reports), "server": target.versions},
+        seconds=time.monotonic() - started,
+        expected=expected,
+        results=read_results(reports),
+        descriptions=read_descriptions(reports),
+        problems=problems,
+    )
+
+
+def report(summary: Summary, out: Path) -> None:
+    """Write the summary beside the reports, and show it."""
+    text = markdown(summary)
+    (out / "summary.md").write_text(text)
+    (out / "summary.json").write_text(json.dumps(document(summary), indent=1) + "\n")
+    say(f"\n{text}")
+
+
+def end(_signal: int, _frame: object) -> NoReturn:
+    """Leave by way of every finally, which is where the processes we started are stopped."""
+    sys.exit(143)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the testsuite and return the exit code."""
+    signal.signal(signal.SIGTERM, end)
+    ours, servers = parse(arguments)
+    try:
+        summary = run(ours, servers)
+    except (ToolchainError, TargetError) as failure:
+        print(f"compliance: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    report(summary, ours.out)
+    return 0 if summary.passed() else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,195 @@
+"""
+The server under test: a real twistd process, or one that somebody else runs.
+
+Rule 1: the server starts as a user starts it, in an empty folder, from the installed package.
+Rule 2: it's stopped by its pid and nothing else is.
+
+"""
+
+import base64
+import datetime
+import ipaddress
+import os
+import platform
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
+
+START_SECONDS = 30.0
+FOREIGN_SECONDS = 5.0
+STOP_SECONDS = 15.0
+PATH = "/echo"
+
+# Case 9.1.6 sends 16 MiB in one message. Pings of the server's own would be
+# frames that no case expects.
+OPTIONS = ("--compression", "on", "--max-message-size", "32MiB", "--ping-interval", "0")
+
+
+class TargetError(Exception):
+    """There is no server to test; the text says why."""
+
+
+@dataclass
+class Target:
+    """A server that answers."""
+
+    url: str
+    versions: dict[str, str]
+    process: subprocess.Popen[bytes] | None = None
+    log: Path | None = None
+
+    def problems(self) -> list[str]:
+        """Tell if the server ended although nobody stopped it."""
+        code = None if self.process is None else self.process.poll()
+        return [] if code is None else [f"the server ended on its own, exit code {code}: {self.last_words()}"]
+
+    def last_words(self) -> str:
+        """Find the last line of the server's log."""
+        text = "" if self.log is None else self.log.read_text(errors="replace").strip()
+        return text.rpartition("\n")[2] or "its log is empty"
+
+
+def answer(url: str) -> str:
+    """
+    Ask for a WebSocket connection and return the first line of the answer.
+
+    Raises OSError while nothing listens there.
+
+    """
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "wss" else 80)
+    key = base64.b64encode(os.urandom(16)).decode()
+    request = (
+        f"GET {parts.path or '/'} HTTP/1.1\r\nHost: {parts.netloc}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    plain = socket.create_connection((host, port), timeout=5)
+    with trusting_context().wrap_socket(plain) if parts.scheme == "wss" else plain as connection:
+        connection.sendall(request.encode())
+        return connection.recv(4096).partition(b"\r\n")[0].decode("latin-1")
+
+
+def trusting_context() -> ssl.SSLContext:
+    """Make a TLS context that accepts any certificate: ours is self-signed, and wstest doesn't look either."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def wait_for(target: Target, seconds: float) -> None:
+    """Wait until a server accepts connections; raise TargetError if it doesn't."""
+    limit = time.monotonic() + seconds
+    while True:
+        if target.problems():
+            raise TargetError(target.problems()[0])
+        try:
+            last = answer(target.url)
+        except OSError as failure:
+            last = str(failure)
+        if last.startswith("HTTP/1.1 101 "):
+            return
+        if time.monotonic() > limit:
+            raise TargetError(f"no WebSocket connection at {target.url} within {seconds:.0f} s: {last!r}")
+        time.sleep(0.1)
+
+
+@contextmanager
+def foreign(url: str) -> Iterator[Target]:
+    """Test a server that somebody else runs."""
+    target = Target(url, {})
+    wait_for(target, FOREIGN_SECONDS)
+    yield target
+
+
+@contextmanager
+def twistd(options: Sequence[str], tls: bool, log: Path) -> Iterator[Target]:
+    """Start our server, and stop it in the end."""
+    port = free_port()
+    with TemporaryDirectory(prefix="wsserver-compliance-") as folder, log.open("wb") as output:
+        process = subprocess.Popen(
+            [*command(), *listener(port, tls, Path(folder)), *OPTIONS, *options],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            target = Target(f"{'wss' if tls else 'ws'}://127.0.0.1:{port}{PATH}", server_versions(), process, log)
+            wait_for(target, START_SECONDS)
+            yield target
+        finally:
+            stop(process)
+
+
+def command() -> list[str]:
+    """Make the start of the command line. The twistd beside this interpreter is the one that has our package."""
+    return [str(Path(sys.executable).parent / "twistd"), "-n", "--pidfile=", "wsserver"]
+
+
+def listener(port: int, tls: bool, folder: Path) -> list[str]:
+    """Say where the server should listen."""
+    if not tls:
+        return ["--port", str(port)]
+    make_certificate(folder)
+    # The names are relative to the server's folder: a colon in a path would have to be escaped here.
+    return ["--listen", f"ssl:{port}:privateKey=key.pem:certKey=cert.pem:interface=127.0.0.1"]
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Stop the server, by force if it takes too long."""
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def server_versions() -> dict[str, str]:
+    """Tell what the server under test is made of."""
+    found = {"Python": platform.python_version()}
+    for package in ("wsserver", "autobahn", "Twisted", "pyOpenSSL"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def make_certificate(folder: Path) -> None:
+    """Write a self-signed certificate for 127.0.0.1, and its key."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "wsserver compliance test")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now - datetime.timedelta(days=1))
+    builder = builder.not_valid_after(now + datetime.timedelta(days=2))
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    builder = builder.add_extension(x509.SubjectAlternativeName([address]), critical=False)
+    certificate = builder.sign(key, hashes.SHA256())
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "key.pem").write_bytes(private)
