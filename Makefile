@@ -24,7 +24,7 @@ system:
 test: $(VENV)/installed system
 	rm -rf $(REPORTS)/coverage && mkdir -p $(REPORTS)/coverage
 	$(COVERED) tests/unit tests/compliance
-	$(COVERED) -p pytest_twisted --reactor=default tests/integration
+	$(COVERED) --reactor=default tests/integration
 	$(COVERED) tests/packaging
 	$(COVERED) tests/browser
 	$(BIN)/coverage combine --quiet

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from wsserver import __version__
 from wsserver.errors import WsserverError
+from wsserver.logs import escape
 from wsserver.settings import genconfig, load
 from wsserver.tap import die
 
@@ -53,4 +54,4 @@ def _check(path: str) -> None:
         load(environ=os.environ, config=path)
     except WsserverError as error:
         die(error)
-    print(f"{path} is fine")
+    print(f"{escape(path)} is fine")

@@ -5,6 +5,7 @@ Twisted's own observers write a message as it is, so a line feed or an escape se
 """
 
 import json
+import math
 import re
 import signal
 import sys
@@ -25,8 +26,8 @@ from twisted.python.logfile import LogFile
 
 __all__ = ["FORMATS", "escape", "file_observer", "format_json", "format_text", "open_log"]
 
-# C0, DEL, C1, and the line ends of Unicode.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# C0, DEL, C1, the line ends of Unicode, its bidirectional controls, and halves of surrogate pairs.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def escape(text: str) -> str:
@@ -51,10 +52,12 @@ def format_text(event: LogEvent) -> str | None:
     """
     if _is_noise(event):
         return None
+    failure = event.get("log_failure")
+    if failure is not None and not event.get("log_format"):
+        event = {**event, "log_format": "failed"}
     head = eventAsText(event, includeTraceback=False)
     if not head:
         return None
-    failure = event.get("log_failure")
     trace = "\n".join("  " + escape(line) for line in failure.getTraceback().splitlines()) + "\n" if failure else ""
     return f"{escape(head)}\n{trace}"
 
@@ -83,7 +86,8 @@ def format_json(event: LogEvent) -> str | None:
         line["traceback"] = failure.getTraceback()
     for key, value in event.items():
         if key not in line and not key.startswith("log_") and isinstance(value, str | int | float | bool | None):
-            line[key] = value
+            # JSON has no word for a number that is none.
+            line[key] = str(value) if isinstance(value, float) and not math.isfinite(value) else value
     return json.dumps(line) + "\n"
 
 

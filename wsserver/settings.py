@@ -5,6 +5,7 @@ Rule 1: an option is one field of `Settings`; its default, its parser and its he
 Rule 2: flags > environment > file > default. What is unknown is an error that names the nearest known name.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import re
@@ -95,10 +96,10 @@ def parse_duration(text: str, low: float, high: float) -> float:
 def show_duration(seconds: float) -> str:
     """Write a time so that `parse_duration` reads the same one back: `500ms`, `25s`, `2m`."""
     if 0 < seconds < 1:
-        return f"{seconds * 1000:g}ms"
+        return f"{seconds * 1000:.12g}ms"
     if seconds >= 60 and seconds % 60 == 0:
-        return f"{seconds / 60:g}m"
-    return f"{seconds:g}s"
+        return f"{seconds / 60:.12g}m"
+    return f"{seconds:.12g}s"
 
 
 def _duration(low: float, high: float) -> Callable[[str], float]:
@@ -118,8 +119,14 @@ def _choice(*choices: str) -> Callable[[str], str]:
 
 
 def _text(text: str) -> str:
-    if any(ord(c) < 0x20 or ord(c) == 0x7F for c in text) or len(text) > 1024:
+    if any(ord(c) < 0x20 or ord(c) == 0x7F or 0xD800 <= ord(c) < 0xE000 for c in text) or len(text) > 1024:
         raise ValueError("expected at most 1024 characters, none of them a control character")
+    return text
+
+
+def _address(text: str) -> str:
+    if not re.fullmatch(r"[0-9A-Za-z.:%_-]{1,255}", text):
+        raise ValueError("expected an IP address or a host name such as 127.0.0.1, :: or localhost")
     return text
 
 
@@ -133,7 +140,7 @@ def _token(text: str) -> str:
 def _origin(text: str) -> str:
     if text.lower() == "null":
         return "null"
-    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://(\[[0-9A-Fa-f:.]+\]|[^\s/?#@\[\]:*]+)(:[0-9]{1,5})?", text):
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://(\[[0-9A-Fa-f:.]+\]|[^\s/?#@\[\]:*\\]+)(:[0-9]{1,5})?", text):
         raise ValueError(
             "expected an origin such as https://example.com or http://localhost:3000 (no path, no *) or null"
         )
@@ -243,7 +250,7 @@ class Settings:
     port: int = _option(_LISTEN, _integer(0, 65535), 8080, "TCP port; 0 takes a free one.", metavar="PORT")
     interface: str = _option(
         _LISTEN,
-        _text,
+        _address,
         "127.0.0.1",
         "Address to listen on; 0.0.0.0 or :: for every one, which makes the server reachable from outside.",
         metavar="ADDRESS",
@@ -372,8 +379,9 @@ def load(
     Raises:
         SettingError: an option is unknown or has a bad value; the file is missing or is not TOML.
     """
-    config = config or environ.get(PREFIX + "CONFIG") or None
-    values: dict[str, Any] = _from_file(config) if config else {}
+    if config is None:
+        config = environ.get(PREFIX + "CONFIG") or None
+    values: dict[str, Any] = {} if config is None else _from_file(config)
     values.update(_from_environment(environ))
     values.update({name: _read(TABLE[name], TABLE[name].flag, texts) for name, texts in flags.items()})
     return Settings(**values)
@@ -428,7 +436,8 @@ def _from_file(path: str) -> dict[str, Any]:
         table = tomllib.loads(source)
     except OSError as error:
         raise SettingError(path, f"cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
+        # Not TOML, not UTF-8, or a number with more digits than Python reads.
         raise SettingError(path, f"is not TOML: {error}") from None
     values = {}
     for name, value in table.items():
@@ -441,10 +450,16 @@ def _from_file(path: str) -> dict[str, Any]:
 
 def _line_of(name: str, source: str) -> str:
     """Find the line of a top-level key: tomllib does not tell it."""
-    for number, line in enumerate(source.splitlines(), 1):
+    found = ""
+    lines = source.split("\n")
+    for number, line in enumerate(lines, 1):
         if re.match(rf"\s*(\[+\s*)?[\"']?{re.escape(name)}[\"']?\s*[=.\]]", line):
-            return f" line {number}"
-    return ""
+            found = f" line {number}"
+        # What looks like the key may stand inside a text of several lines: it counts once the key is there.
+        with contextlib.suppress(ValueError):
+            if found and name in tomllib.loads("\n".join(lines[:number])):
+                return found
+    return found
 
 
 def _texts(option: Option, where: str, value: object) -> list[str]:
@@ -458,7 +473,8 @@ def _texts(option: Option, where: str, value: object) -> list[str]:
     if isinstance(value, str) and not option.is_flag:
         return [value]
     if isinstance(value, int | float) and not isinstance(value, bool) and not option.is_flag:
-        return [str(value)]
+        # Python writes out no number of thousands of digits.
+        return [str(value) if not isinstance(value, int) or value.bit_length() < 1000 else "a huge number"]
     raise SettingError(
         where, f"expected {'true or false' if option.is_flag else 'a string or a number'}, not {value!r}"
     )

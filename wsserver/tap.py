@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable
@@ -68,7 +69,7 @@ class Options(usage.Options):
 
     def getUsage(self, width: int | None = None) -> str:
         """Write the help, by groups."""
-        width = min(width or int(os.environ.get("COLUMNS", "80")), 100)
+        width = max(40, min(width or shutil.get_terminal_size().columns, 100))
         lines = [self.synopsis, "", "A WebSocket server: echo, commands, a browser page."]
         group = ""
         for option in TABLE.values():
@@ -80,8 +81,11 @@ class Options(usage.Options):
         lines += _wrap("--config FILE", "Read options from this TOML file; `wsserver genconfig` writes one.", width)
         lines += _wrap("--version", "Print the version and exit.", width)
         lines += _wrap("--help", "Print this help and exit.", width)
-        lines += ["", "Each option is also a key of the file (max_message_size) and an environment variable"]
-        lines += ["(WSSERVER_MAX_MESSAGE_SIZE). Flags go before the environment, and that before the file."]
+        more = (
+            "Each option is also a key of the file (max_message_size) and an environment variable "
+            "(WSSERVER_MAX_MESSAGE_SIZE). Flags go before the environment, and that before the file."
+        )
+        lines += ["", *textwrap.wrap(more, width)]
         return "\n".join(lines) + "\n"
 
     __str__ = getUsage

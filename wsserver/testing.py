@@ -143,7 +143,7 @@ class MemoryTransport:
     def loseWriteConnection(self) -> None:  # noqa: D102
         self.write_closed = True
 
-    def writeConnectionLost(self, reason: Failure) -> None:  # noqa: D102
+    def writeConnectionLost(self, reason: Failure) -> None:  # noqa: ARG002, D102
         raise AssertionError("only a reactor calls this")
 
     readConnectionLost = writeConnectionLost

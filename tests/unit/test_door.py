@@ -98,10 +98,10 @@ class SlowResponseTests:
         self.server.service.door.http = self.channel
         self.client = self.server.connect()
 
-    def channel(self, address, on_answered):
+    def channel(self, address, door):
         from wsserver.web.site import PageSite
 
-        return PageSite(self.slow, self.server.clock).channel(address, on_answered)
+        return PageSite(self.slow, self.server.clock).channel(address, door)
 
     def finish(self):
         self.slow.request.write(b"done")

@@ -7,12 +7,13 @@ nothing is listed, no dotfile, no link and no path out of the directory has a na
 
 import hashlib
 import mimetypes
+import re
 from importlib.resources import files
 from pathlib import Path
 
 from twisted.web import http
 from twisted.web.resource import Resource
-from twisted.web.server import Request
+from twisted.web.server import NOT_DONE_YET, Request
 
 __all__ = ["StaticFile", "read_directory", "static_directory"]
 
@@ -46,14 +47,22 @@ class StaticFile(Resource):
         self._type = content_type.encode("ascii")
         self._etag = b'"' + hashlib.sha256(data).hexdigest()[:32].encode("ascii") + b'"'
 
-    def render_GET(self, request: Request) -> bytes:
+    def render_GET(self, request: Request) -> bytes | int:
         """Send the file, or 304 where the browser has it."""
         request.setHeader(b"content-type", self._type)
         request.setHeader(b"cache-control", b"no-cache")
-        if request.setETag(self._etag) is http.CACHED:
-            return b""
-        request.setHeader(b"content-length", str(len(self._data)).encode("ascii"))
-        return b"" if request.method == b"HEAD" else self._data
+        request.setHeader(b"etag", self._etag)
+        if self._is_known(request):
+            request.setResponseCode(http.NOT_MODIFIED)
+            # Returned as a body, an empty one would be announced by a Content-Length of 0, which is not the file's.
+            request.finish()
+            return NOT_DONE_YET
+        return self._data
+
+    def _is_known(self, request: Request) -> bool:
+        # RFC 9110 section 13.1.2: a list, or *; compared weakly. Twisted's setETag knows one strong tag only.
+        known = b",".join(request.requestHeaders.getRawHeaders(b"if-none-match", []))
+        return known.strip() == b"*" or self._etag in re.findall(rb'"[^"]*"', known)
 
 
 def read_directory(directory: Path) -> dict[bytes, StaticFile]:
@@ -76,7 +85,10 @@ def read_directory(directory: Path) -> dict[bytes, StaticFile]:
             continue
         if path.stat().st_size > MAX_FILE:
             raise ValueError(f"{path} is over {MAX_FILE} bytes")
-        kind = _TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        kind, encoding = mimetypes.guess_type(path.name)
+        if encoding is not None:
+            kind = f"application/{encoding}"
+        kind = _TYPES.get(path.suffix) or kind or "application/octet-stream"
         if kind.startswith("text/") or kind.endswith("+xml"):
             kind += "; charset=utf-8"
         table[path.name.encode("utf-8")] = StaticFile(path.read_bytes(), kind)

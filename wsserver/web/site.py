@@ -5,7 +5,7 @@ The door hands over whole requests, one at a time, that have passed the rules of
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -16,6 +16,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 from wsserver.closecodes import CloseCode
+from wsserver.wire.door import Door
 from wsserver.wire.protocol import show_peer
 from wsserver.wire.requests import Refusal, quote
 
@@ -57,13 +58,21 @@ class Channel(HTTPChannel):
 
     def __init__(self) -> None:
         super().__init__()
-        self.on_answered: Callable[[], None] = lambda: None
+        self.door: Door
+
+    def pauseProducing(self) -> None:  # noqa: D102 (IPushProducer)
+        super().pauseProducing()
+        self.door.hold()
+
+    def resumeProducing(self) -> None:  # noqa: D102
+        super().resumeProducing()
+        self.door.go_on()
 
     def requestDone(self, request: Request) -> None:
         """Tell the door that the response is written, if another request may follow."""
         super().requestDone(request)
         if self.persistent:
-            self.on_answered()
+            self.door.answered()
 
     def release(self) -> None:
         """Let go of the transport."""
@@ -98,16 +107,16 @@ class PageSite(Site):
     def __init__(self, resource: IResource, reactor: IReactorTime) -> None:
         super().__init__(resource, reactor=reactor, timeout=IDLE_TIMEOUT, parsePOSTFormSubmission=False)
 
-    def channel(self, address: IAddress, on_answered: Callable[[], None]) -> Channel:
+    def channel(self, address: IAddress, door: Door) -> Channel:
         """
         Make the HTTP side of a connection.
 
         Args:
             address: the peer's.
-            on_answered: called after each response when another request may follow.
+            door: hands over requests; is told of each response after which another may follow.
         """
         channel = cast(Channel, self.buildProtocol(address))
-        channel.on_answered = on_answered
+        channel.door = door
         return channel
 
     def log(self, request: Any) -> None:
@@ -184,7 +193,8 @@ class Root(Resource):
     def __init__(self, pages: Mapping[bytes, IResource], websocket_paths: Iterable[str], catch_all: bool) -> None:
         super().__init__()
         self._pages = pages
-        self._websocket_paths = {path.encode("utf-8") for path in websocket_paths}
+        # At / there is the page.
+        self._websocket_paths = {path.encode("utf-8") for path in websocket_paths} - {b"/"}
         self._catch_all = catch_all
 
     def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
@@ -192,7 +202,7 @@ class Root(Resource):
         rest: list[bytes] = request.postpath or []
         whole = b"/" + b"/".join([path, *rest])
         request.prepath, request.postpath = [*(request.prepath or []), *rest], []
-        if (whole.rstrip(b"/") or b"/") in self._websocket_paths and whole != b"/":
+        if whole.rstrip(b"/") in self._websocket_paths:
             return Answer(needs_websocket(whole))
         page = self._pages.get(whole[1:])
         if page is None:

@@ -72,21 +72,22 @@ class Deadlines:
     def stop(self) -> None:
         """Drop all deadlines without calling them."""
         for timer in self._timers.values():
-            timer.cancel()
+            if timer.active():
+                timer.cancel()
+        for queue in self._queues.values():
+            queue.clear()
         self._timers.clear()
-        self._queues.clear()
 
     def _serve(self, delay: float) -> None:
-        del self._timers[delay]
         queue = self._queues[delay]
         now = self._reactor.seconds()
-        while queue:
-            deadline = next(iter(queue))
-            if deadline.due > now:
-                # A call just made may have set a deadline of the same delay, and with it a timer.
-                if delay not in self._timers:
-                    self._timers[delay] = self._reactor.callLater(deadline.due - now, self._serve, delay)
-                return
+        # The timer that has just fired stays noted meanwhile: a deadline set by one of the calls must start no other.
+        while queue and (deadline := next(iter(queue))).due <= now:
             del queue[deadline]
             with _log.failuresHandled("a deadline's call failed"):
                 deadline.call()
+        if queue:
+            wait = max(0.0, next(iter(queue)).due - self._reactor.seconds())
+            self._timers[delay] = self._reactor.callLater(wait, self._serve, delay)
+        else:
+            self._timers.pop(delay, None)

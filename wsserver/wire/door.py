@@ -32,6 +32,9 @@ _log = Logger(namespace="wsserver.door")
 LINGER = 2.0
 """Seconds for a refused peer to read why before the connection is dropped: closing at once could reset it unread."""
 
+MOST_TURNED_AWAY = 32
+"""Most connections over the limit that are told so at a time; the next ones are just dropped."""
+
 _LONE_LF = re.compile(rb"(?<!\r)\n")
 _FIRST_BYTES = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}( |\Z)")
 _TLS_HELLO = b"\x16\x03"
@@ -44,7 +47,7 @@ class HTTPSide(Shape):
         """Take the transport to answer on."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Take a whole request; call `done` once its response is written and the connection may be used again."""
+        """Take a whole request; tell the door `answered` once its response is written and another may follow."""
 
     def connectionLost(self, reason: Failure) -> None:
         """Take note that the transport is gone."""
@@ -60,7 +63,7 @@ class DoorFactory(Factory):
     Args:
         find: the endpoint of a path, None where there is none.
         policy: what handshakes are checked against; may be replaced while the server runs.
-        http: makes the HTTP side of a connection; its argument is to be called after each response.
+        http: makes the HTTP side of a connection, given the peer's address and the door.
         deadlines: where deadlines are set.
         open_timeout: seconds for a request's head and body to come.
         max_connections: most connections at a time.
@@ -73,7 +76,7 @@ class DoorFactory(Factory):
         *,
         find: Callable[[Path], type[ServerProtocol] | None],
         policy: Policy,
-        http: Callable[[IAddress, Callable[[], None]], HTTPSide],
+        http: "Callable[[IAddress, Door], HTTPSide]",
         deadlines: Deadlines,
         open_timeout: float,
         max_connections: int,
@@ -86,6 +89,8 @@ class DoorFactory(Factory):
         self.max_connections = max_connections
         self.doors: set[Door] = set()
         """Every connection that is not closed, whoever speaks on it."""
+        self.turned_away = 0
+        """How many of them are one too many, and only stay to read that."""
 
     def buildProtocol(self, addr: Any) -> "Door":
         """Make the door of a new connection."""
@@ -110,13 +115,14 @@ class Door(Protocol):
         self._deadline: Deadline | None = None
         self._http: HTTPSide | None = None
         self._endpoint: ServerProtocol | None = None
-        self._head = b""
         self._request: Request | None = None
         """The request whose head has been read and whose body is waited for."""
         self._answering = False
         self._handing = False
         self._refused = False
         self._paused = False
+        self._held = False
+        self._turned_away = False
 
     # Called by Twisted.
 
@@ -124,9 +130,8 @@ class Door(Protocol):
         """Start the deadline of the first request, or refuse where there are too many connections."""
         house = self._house
         house.doors.add(self)
-        if len(house.doors) > house.max_connections:
-            retry = (("Retry-After", "5"),)
-            self._refuse(Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the server has too many connections", retry))
+        if len(house.doors) - house.turned_away > house.max_connections:
+            self._turn_away()
             return
         self._deadline = house.deadlines.call_later(house.open_timeout, self._too_slow)
 
@@ -135,16 +140,17 @@ class Door(Protocol):
         if self._refused:
             return
         self._buffer += data
-        if not self._answering:
+        if not self._answering and not self._held:
             self._advance()
         elif len(self._buffer) > MAX_HEAD + MAX_BODY and not self._paused:
-            # Pipelined requests wait in the kernel until the response before them is written.
+            # Pipelined requests wait in the kernel until the response before them is written, and read.
             self._paused = True
             self.transport.pauseProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell whoever speaks that the transport is gone."""
         self._house.doors.discard(self)
+        self._house.turned_away -= self._turned_away
         self._disarm()
         for side in (self._endpoint, self._http):
             if side is not None:
@@ -154,7 +160,7 @@ class Door(Protocol):
     # From the bytes to a request.
 
     def _advance(self) -> None:
-        while not self._answering and not self._refused:
+        while not self._answering and not self._refused and not self._held:
             if self._request is None:
                 self._read_head()
             request = self._request
@@ -180,9 +186,9 @@ class Door(Protocol):
         end = self._find_end()
         if end is None:
             return
-        self._head = bytes(self._buffer[: end + 4])
+        head = bytes(self._buffer[:end])
         del self._buffer[: end + 4]
-        request = parse(self._head[:-4])
+        request = parse(head)
         if isinstance(request, Refusal):
             self._refuse(request)
             return
@@ -239,27 +245,51 @@ class Door(Protocol):
 
     def _serve_http(self, request: Request) -> None:
         self._disarm()
-        whole = self._head + bytes(self._buffer[: request.content_length])
+        # Permission to send the body has been given.
+        whole = request.encode(without="expect") + b"\r\n" + self._buffer[: request.content_length]
         del self._buffer[: request.content_length]
         self._request = None
         self._answering = self._handing = True
         if self._http is None:
-            self._http = self._house.http(self._address, self._answered)
+            self._http = self._house.http(self._address, self)
             self._http.makeConnection(self.transport)
         self._http.dataReceived(whole)
         self._handing = False
 
-    def _answered(self) -> None:
-        """The HTTP side has written its response and the connection stays open."""
+    # Called by the HTTP side.
+
+    def answered(self) -> None:
+        """Go on: the response is written, and the connection stays open."""
         self._answering = False
+        # While the HTTP side is still being handed the request, `_advance` is on the stack already.
+        if not self._handing:
+            self.go_on()
+
+    def hold(self) -> None:
+        """Take no further request: the peer does not read the responses."""
+        self._held = True
+
+    def go_on(self) -> None:
+        """Take requests again."""
+        self._held = False
         if self._paused:
             self._paused = False
             self.transport.resumeProducing()
-        # While the HTTP side is still being handed the request, `_advance` is on the stack already.
         if not self._handing:
             self._advance()
 
     # Refusals.
+
+    def _turn_away(self) -> None:
+        house = self._house
+        house.turned_away += 1
+        self._turned_away = True
+        if house.turned_away > MOST_TURNED_AWAY:
+            self._refused = True
+            self.transport.abortConnection()
+            return
+        retry = (("Retry-After", "5"),)
+        self._refuse(Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the server has too many connections", retry))
 
     def _refuse(self, refusal: Refusal, request: Request | None = None) -> None:
         self._refused = True

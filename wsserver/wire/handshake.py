@@ -26,7 +26,7 @@ _TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _ORIGIN: Final = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.\-]*)://(?P<host>\[[0-9a-f:.]+\]|[^\s/?#@\[\]:\\]+)(?::(?P<port>[0-9]{1,5}))?"
 )
-_EXTENSION_PARAMETER: Final = re.compile(rf"({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|\"({_TOKEN})\"))?")
+_EXTENSION_PARAMETER: Final = re.compile(rf"""({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)"))?""")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 _UPGRADE: Final = (("Upgrade", "websocket"), ("Connection", "Upgrade, close"))
@@ -252,7 +252,12 @@ def parse_extensions(text: str) -> list[Extension] | None:
             match = _EXTENSION_PARAMETER.fullmatch(parameter)
             if match is None:
                 return None
-            values.setdefault(match[1].lower(), []).append(match[2] or match[3] or True)
+            # RFC 9110 section 5.6.4: a quoted pair stands for its second character.
+            quoted = re.sub(r"\\(.)", r"\1", match[3]) if match[3] is not None else None
+            # RFC 6455 section 9.1: the value "after quoted-string unescaping MUST conform to the 'token' ABNF".
+            if quoted is not None and not re.fullmatch(_TOKEN, quoted):
+                return None
+            values.setdefault(match[1].lower(), []).append(match[2] or quoted or True)
         extensions.append((name.lower(), values))
     return extensions
 

@@ -147,6 +147,7 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
     _numbers = count(1)
     _drop_deadline: Deadline | None = None
     _refused: Refusal | None = None
+    _bad_gateway = False
 
     # The opening handshake.
 
@@ -272,6 +273,27 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         if not self.failedByMe:
             self.message_data += payload
 
+    def onFrameData(self, payload: bytes) -> None:
+        """
+        Take bytes of a frame.
+
+        Once the connection has failed, the frames that still come are only skipped, up to the peer's Close frame.
+        Autobahn would keep what a control frame of any length carries, and lose its place after a message that cannot
+        be inflated.
+        """
+        frame: Any = self.current_frame
+        if not self.failedByMe or (frame.opcode > 7 and frame.length <= 125):
+            super().onFrameData(payload)
+
+    def onFrameEnd(self) -> None:
+        """End a frame."""
+        frame: Any = self.current_frame
+        if not self.failedByMe or frame.opcode > 7:
+            super().onFrameEnd()
+        if self.failedByMe and frame.opcode <= 7:
+            self.current_frame: Any = None
+            self.inside_message = not frame.fin
+
     def onMessageFrameEnd(self) -> None:
         """End a frame: its bytes are in the message already."""
         self.frame_data = None
@@ -326,6 +348,19 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         """
         if self.state == self.STATE_OPEN:
             self.sendCloseFrame(int(code), encode_truncate(reason, MAX_REASON_BYTES))
+
+    def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
+        """Take the peer's Close frame."""
+        # IANA registered 1014 after Autobahn's list of codes was made: it passes as 1013.
+        self._bad_gateway = code == CloseCode.BAD_GATEWAY
+        taken: bool | None = super().onCloseFrame(CloseCode.TRY_AGAIN_LATER if self._bad_gateway else code, reasonRaw)
+        return taken
+
+    def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
+        """Send a Close frame, unless one was sent."""
+        if isReply and self._bad_gateway:
+            self.remoteCloseCode = code = int(CloseCode.BAD_GATEWAY)
+        super().sendCloseFrame(code, reasonUtf8, isReply)
 
     def fail(self, code: int, reason: str) -> None:
         """

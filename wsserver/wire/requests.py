@@ -95,6 +95,17 @@ class Request:
     content_length: int
     """Bytes of the body that follows the head."""
 
+    def encode(self, without: str = "") -> bytes:
+        """
+        Write the head as `parse` reads it.
+
+        Args:
+            without: the name of a header to leave out.
+        """
+        lines = "".join(f"{name}: {value}\r\n" for name, value in self.headers if name != without)
+        major, minor = self.version
+        return f"{self.method} {self.target} HTTP/{major}.{minor}\r\n{lines}".encode("latin-1")
+
     def all(self, name: str) -> list[str]:
         """Return every value of a header, in order."""
         return [value for key, value in self.headers if key == name]
@@ -244,7 +255,7 @@ def _content_length(headers: tuple[tuple[str, str], ...]) -> int | Refusal:
 def _origin_form(target: str, host: str) -> str | Refusal:
     if target.startswith("/"):
         return target if "#" not in target else _bad(f"a fragment in the request target: {quote(target)}")
-    match = re.fullmatch(r"(?i:https?|wss?)://([^/?#]*)([/?][^#]*)?", target)
+    match = re.fullmatch(r"(?i:https?|wss?)://([^/?#]+)([/?][^#]*)?", target)
     if match is None:
         return _bad(f"not a request target: {quote(target)}")
     if match[1].lower() != host.lower():

@@ -1,0 +1,457 @@
+"""How connections end: the close codes that a client sees, and that it sees them."""
+
+import zlib
+
+import pytest
+from peers import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    PONG,
+    TEXT,
+    close_payload,
+    connect_autobahn,
+    frame,
+    wait_until,
+)
+from websockets.exceptions import ConnectionClosedError
+from websockets.sync.client import connect
+
+LIMIT = 10_000
+
+
+def deflated(data: bytes) -> bytes:
+    """Compress a message's only frame (RFC 7692 section 7.2.1)."""
+    deflate = zlib.compressobj(wbits=-15)
+    return (deflate.compress(data) + deflate.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\0\0\xff\xff")
+
+
+def finish(peer, close) -> None:
+    """Answer the server's Close frame; the stream must then end, and not be reset."""
+    peer.send_frame(CLOSE, close.payload)
+    assert peer.read_to_end() == b""
+
+
+BAD_FRAMES = {
+    "an unmasked text": frame(TEXT, b"hello", masked=False),
+    "an unmasked ping": frame(PING, b"", masked=False),
+    "RSV1 without an extension": frame(TEXT, b"hello", rsv=4),
+    "RSV2": frame(TEXT, b"hello", rsv=2),
+    "RSV3": frame(BINARY, b"hello", rsv=1),
+    "RSV1 on a ping": frame(PING, b"hello", rsv=4),
+    **{f"the reserved opcode {n:#x}": frame(n, b"hello") for n in (3, 4, 5, 6, 7, 0xB, 0xC, 0xD, 0xE, 0xF)},
+    "a ping in parts": frame(PING, b"he", fin=False),
+    "a pong in parts": frame(PONG, b"he", fin=False),
+    "a Close in parts": frame(CLOSE, close_payload(1000), fin=False),
+    "a ping of 126 bytes": frame(PING, b"x" * 126),
+    "a Close of 126 bytes": frame(CLOSE, close_payload(1000, "x" * 124)),
+    "a continuation of nothing": frame(CONTINUATION, b"hello"),
+    "a last continuation after a whole message": frame(TEXT, b"one") + frame(CONTINUATION, b"two"),
+    "a text inside a text": frame(TEXT, b"one", fin=False) + frame(TEXT, b"two"),
+    "a binary message inside a text": frame(TEXT, b"one", fin=False) + frame(BINARY, b"two"),
+    "5 bytes with a two-byte length": frame(TEXT, b"hello", length_bytes=2),
+    "125 bytes with a two-byte length": frame(TEXT, b"x" * 125, length_bytes=2),
+    "5 bytes with an eight-byte length": frame(TEXT, b"hello", length_bytes=8),
+    "65535 bytes with an eight-byte length": frame(TEXT, b"x" * 65535, length_bytes=8),
+    "a Close of one byte": frame(CLOSE, b"\x03"),
+    **{
+        f"a Close with {code}": frame(CLOSE, close_payload(code))
+        for code in (0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535)
+    },
+    "a second request behind the handshake": b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+}
+
+UNFINISHED_BAD_FRAMES = {
+    "a ping that declares 2**63-1 bytes": frame(PING, declared=2**63 - 1),
+    "a length with its highest bit set": frame(BINARY, length_bytes=8, declared=2**63),
+    "TLS": bytes([0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xFC, 0x03, 0x03]) + bytes(100),
+}
+
+BAD_TEXTS = {
+    "a byte that is never in UTF-8": frame(TEXT, b"caf\xe9!"),
+    "0xff": frame(TEXT, b"\xff"),
+    "an overlong slash": frame(TEXT, b"\xc0\xaf"),
+    "a surrogate": frame(TEXT, b"\xed\xa0\x80"),
+    "beyond U+10FFFF": frame(TEXT, b"\xf4\x90\x80\x80"),
+    "a character cut off at the end": frame(TEXT, "🎉".encode()[:3]),
+    "a character cut off at the end of the last part": frame(TEXT, b"a", fin=False)
+    + frame(CONTINUATION, "🎉".encode()[:3]),
+    "a wrong byte in a character split over parts": frame(TEXT, b"\xf0\x9f", fin=False) + frame(CONTINUATION, b"ab"),
+    "a wrong byte in the first of parts to come": frame(TEXT, b"\xff", fin=False),
+    "a wrong byte in a frame that is not whole": frame(TEXT, b"\xff" + b"x" * 99)[:20],
+    "in the reason of a Close": frame(CLOSE, close_payload(1000, b"\xff")),
+    "a cut off character in the reason of a Close": frame(CLOSE, close_payload(1000, "é".encode()[:1])),
+}
+
+TOO_BIG = {
+    "one byte over the limit": frame(BINARY, b"x" * (LIMIT + 1)),
+    "a text over the limit": frame(TEXT, b"x" * (LIMIT + 1)),
+    "two parts": frame(BINARY, b"x" * LIMIT, fin=False) + frame(CONTINUATION, b"x"),
+    "a thousand parts": frame(BINARY, b"x", fin=False) + frame(CONTINUATION, b"x" * 100, fin=False) * 1000,
+}
+
+UNFINISHED_TOO_BIG = {
+    "the head of a frame of one byte over the limit": frame(BINARY, b"x" * (LIMIT + 1))[:8],
+    "the head of a frame of 2**63-1 bytes": frame(BINARY, declared=2**63 - 1),
+    "the head of a frame of 4 GiB": frame(BINARY, declared=2**32),
+    "the head of a last part of 2**62 bytes": frame(BINARY, b"x", fin=False) + frame(CONTINUATION, declared=2**62),
+}
+
+
+class ProtocolErrorTests:
+    """1002: frames that break RFC 6455."""
+
+    @pytest.mark.parametrize("data", BAD_FRAMES.values(), ids=BAD_FRAMES)
+    def test_is_closed_with_1002(self, server, data):
+        """A broken frame closes its connection with 1002, politely; another connection does not notice."""
+        with server.open() as other, server.open() as peer:
+            peer.send(data)
+            first = peer.read_frame()
+            if first.opcode == TEXT:
+                assert first.payload == b"one", "a whole message before the mistake is echoed"
+                first = peer.read_frame()
+            assert first.opcode == CLOSE, first
+            assert first.close_code == 1002
+            assert first.close_reason
+            finish(peer, first)
+            assert other.echoes()
+        assert server.serves_the_next()
+
+    @pytest.mark.parametrize("data", UNFINISHED_BAD_FRAMES.values(), ids=UNFINISHED_BAD_FRAMES)
+    def test_is_closed_before_the_frame_is_whole(self, start_server, data):
+        """A frame that is broken from its head is refused at once, and the connection ends soon."""
+        server = start_server(close_timeout=0.2)
+        with server.open() as other, server.open() as peer:
+            peer.send(data)
+            assert peer.read_close().close_code == 1002
+            # Whatever the client sends now is inside its frame, so its answer cannot be seen.
+            wait_until(peer.has_ended, "the end of the connection")
+            assert other.echoes()
+
+    def test_nothing_after_the_mistake_is_answered(self, server):
+        """Messages behind a broken frame do not come back."""
+        with server.open() as peer:
+            peer.send(frame(TEXT, b"hello", rsv=2) + frame(TEXT, b"more") + frame(PING, b"more"))
+            finish(peer, peer.read_close())
+
+    def test_a_peer_that_does_not_answer_the_close_is_dropped(self, start_server):
+        """Where the client does not finish the closing handshake, the server ends it after --close-timeout."""
+        server = start_server(close_timeout=0.2)
+        with server.open() as peer:
+            peer.send(frame(TEXT, b"hello", rsv=2))
+            assert peer.read_close().close_code == 1002
+            wait_until(lambda: not server.count_doors(), "the connection dropped")
+
+
+class InvalidTextTests:
+    """1007: texts that are not UTF-8."""
+
+    @pytest.mark.parametrize("data", BAD_TEXTS.values(), ids=BAD_TEXTS)
+    def test_is_closed_with_1007(self, server, data):
+        """Bytes that are not UTF-8 close their connection with 1007, as soon as they are seen."""
+        with server.open() as other, server.open() as peer:
+            peer.send(data)
+            close = peer.read_close()
+            assert close.close_code == 1007
+            finish(peer, close)
+            assert other.echoes()
+
+    def test_after_inflating(self, start_server):
+        """A compressed text is judged after inflating."""
+        server = start_server(compression="on")
+        with server.open("/echo", "Sec-WebSocket-Extensions: permessage-deflate") as peer:
+            peer.send_frame(TEXT, deflated(b"good \xff bad"), rsv=4)
+            close = peer.read_close()
+            assert close.close_code == 1007
+            finish(peer, close)
+
+    def test_what_cannot_be_inflated(self, start_server):
+        """Garbage marked as compressed closes with 1007 or 1002 and is no failure of the server."""
+        server = start_server(compression="on")
+        with server.open("/echo", "Sec-WebSocket-Extensions: permessage-deflate") as peer:
+            peer.send_frame(TEXT, b"\xff\xff\xff\xff\xff\xff", rsv=4)
+            close = peer.read_close()
+            assert close.close_code in (1002, 1007)
+            finish(peer, close)
+        assert server.serves_the_next()
+
+
+class TooBigTests:
+    """1009: messages over --max-message-size."""
+
+    @pytest.mark.parametrize("data", TOO_BIG.values(), ids=TOO_BIG)
+    def test_is_closed_with_1009(self, start_server, data):
+        """A message over the limit closes its connection with 1009 as soon as that is known."""
+        server = start_server(max_message_size=LIMIT)
+        with server.open() as other, server.open() as peer:
+            peer.send(data)
+            close = peer.read_close()
+            assert close.close_code == 1009
+            finish(peer, close)
+            assert other.echoes()
+
+    @pytest.mark.parametrize("data", UNFINISHED_TOO_BIG.values(), ids=UNFINISHED_TOO_BIG)
+    def test_is_closed_before_the_frame_is_whole(self, start_server, data):
+        """What a frame's head declares is enough to refuse it; the connection ends soon."""
+        server = start_server(max_message_size=LIMIT, close_timeout=0.2)
+        with server.open() as other, server.open() as peer:
+            peer.send(data)
+            assert peer.read_close().close_code == 1009
+            wait_until(peer.has_ended, "the end of the connection")
+            assert other.echoes()
+
+    def test_the_limit_itself_is_taken(self, start_server):
+        """A message of exactly the limit comes back, in one frame or in parts."""
+        with start_server(max_message_size=LIMIT).open() as peer:
+            peer.send_frame(BINARY, b"x" * LIMIT)
+            assert peer.read_message() == b"x" * LIMIT
+            peer.send(frame(BINARY, b"x" * (LIMIT - 1), fin=False) + frame(CONTINUATION, b"y"))
+            assert peer.read_message() == b"x" * (LIMIT - 1) + b"y"
+
+    def test_the_limit_is_on_a_message_not_on_a_connection(self, start_server):
+        """Many messages of the limit come back one after another."""
+        with start_server(max_message_size=LIMIT).open() as peer:
+            for _ in range(20):
+                peer.send_frame(BINARY, b"x" * LIMIT)
+                assert len(peer.read_message()) == LIMIT
+
+    @pytest.mark.parametrize("parts", [1, 100])
+    def test_after_inflating(self, start_server, parts):
+        """A small compressed message that inflates beyond the limit is refused, in one frame or in many."""
+        server = start_server(compression="on", max_message_size=LIMIT)
+        bomb = deflated(b"\0" * 5_000_000)
+        step = len(bomb) // parts + 1
+        pieces = [bomb[at : at + step] for at in range(0, len(bomb), step)]
+        with (
+            server.open() as other,
+            server.open("/echo", "Sec-WebSocket-Extensions: permessage-deflate") as peer,
+        ):
+            for number, piece in enumerate(pieces):
+                first, last = number == 0, number == len(pieces) - 1
+                peer.send_frame(BINARY if first else CONTINUATION, piece, rsv=4 if first else 0, fin=last)
+            close = peer.read_close()
+            assert close.close_code == 1009
+            finish(peer, close)
+            assert other.echoes()
+
+    def test_the_limit_itself_after_inflating(self, start_server):
+        """A compressed message that inflates to exactly the limit is taken."""
+        server = start_server(compression="on", max_message_size=LIMIT)
+        with connect(f"{server.url}/echo", proxy=None) as peer:
+            peer.send("x" * LIMIT)
+            assert peer.recv(timeout=15) == "x" * LIMIT
+
+    def test_with_websockets(self, server):
+        """A real client that sends too much sees 1009, not a broken connection."""
+        with connect(f"{server.url}/echo", proxy=None, compression=None) as peer:
+            peer.send("x" * (1024**2 + 1))
+            with pytest.raises(ConnectionClosedError) as caught:
+                peer.recv(timeout=15)
+            assert caught.value.rcvd.code == 1009
+
+    def test_with_autobahn(self, server):
+        """A real client that sends far too much sees 1009, not a broken connection."""
+        peer = connect_autobahn(f"{server.url}/echo")
+        peer.send(b"x" * (8 * 1024**2))
+        closed = peer.wait_closed()
+        assert (closed.clean, closed.code) == (True, 1009)
+
+
+class ClosingByPeerTests:
+    """The peer closes."""
+
+    @pytest.mark.parametrize(
+        "code", [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 4999]
+    )
+    def test_code_and_reason_come_back(self, server, code):
+        """The server answers with the client's own code and reason, and ends the stream without a reset."""
+        with server.open() as peer:
+            peer.send_frame(CLOSE, close_payload(code, "that's it, tschüß"))
+            close = peer.read_close()
+            assert (close.close_code, close.close_reason) == (code, "that's it, tschüß")
+            assert peer.read_to_end() == b""
+
+    def test_the_longest_reason(self, server):
+        """A reason of 123 bytes comes back whole."""
+        with server.open() as peer:
+            peer.send_frame(CLOSE, close_payload(4000, "x" * 123))
+            assert peer.read_close().close_reason == "x" * 123
+
+    def test_no_code(self, server):
+        """A Close frame without a code is answered with one without a code, or with 1000."""
+        with server.open() as peer:
+            peer.send_frame(CLOSE)
+            assert peer.read_close().payload in (b"", close_payload(1000))
+            assert peer.read_to_end() == b""
+
+    def test_messages_before_the_close_are_answered_first(self, server):
+        """What was sent before the Close frame comes back before the server's Close."""
+        with server.open() as peer:
+            peer.send(frame(TEXT, b"last words") + frame(CLOSE, close_payload(1000)))
+            assert peer.read_message() == "last words"
+            assert peer.read_close().close_code == 1000
+            assert peer.read_to_end() == b""
+
+    def test_a_big_answer_before_the_close_arrives_whole(self, server):
+        """An echo of 1 MiB is not cut off by a Close right behind the message."""
+        with server.open() as peer:
+            peer.send(frame(BINARY, b"x" * 1024**2) + frame(CLOSE, close_payload(1000)))
+            assert peer.read_message() == b"x" * 1024**2
+            assert peer.read_close().close_code == 1000
+            assert peer.read_to_end() == b""
+
+    def test_nothing_after_the_close_is_answered(self, server):
+        """Frames behind the Close frame are ignored; the stream still ends without a reset."""
+        with server.open() as peer:
+            peer.send(frame(CLOSE, close_payload(1000)) + frame(TEXT, b"too late") + frame(PING, b"too late"))
+            assert peer.read_close().close_code == 1000
+            assert peer.read_to_end() == b""
+
+    def test_a_lost_connection_is_logged_with_1006(self, server, log):
+        """A client that vanishes is written down as not clean, with 1006, and without a traceback."""
+        with server.open() as peer:
+            assert peer.echoes()
+            peer.reset()
+        wait_until(lambda: not server.count_connections(), "the connection gone")
+        [line] = [line for line in log.lines("wsserver.connection") if " close " in line]
+        assert "code=1006" in line
+        assert "clean=False" in line
+
+    def test_one_line_is_logged_for_the_end(self, server, log):
+        """The end of a connection is one line: code, who closed, how much was exchanged."""
+        with server.open("/echo?token=secret") as peer:
+            assert peer.echoes("twelve bytes")
+            peer.send_frame(CLOSE, close_payload(4000, "a\r\nb"))
+            peer.read_close()
+            assert peer.read_to_end() == b""
+        wait_until(lambda: not server.count_connections(), "the connection gone")
+        lines = log.lines("wsserver.connection")
+        [line] = [line for line in lines if " close " in line]
+        for part in ("/echo ", "code=4000", "by=peer", "clean=True", "in=1 messages, 12 bytes", "out=1 messages, 12"):
+            assert part in line
+        assert "\n" not in line
+        assert not any("secret" in line for line in lines)
+
+
+class PingTests:
+    """--ping-interval and --ping-timeout."""
+
+    def test_a_peer_that_answers_stays(self, start_server):
+        """Pings come at the interval, and a client that answers them is not closed."""
+        server = start_server(ping_interval=0.05, ping_timeout=5.0)
+        with server.open() as peer:
+            seen = set()
+            for _ in range(5):
+                ping = peer.read_frame()
+                assert ping.opcode == PING
+                seen.add(ping.payload)
+                peer.send_frame(PONG, ping.payload)
+            assert len(seen) == 5, "each ping is told from the others"
+            peer.send_frame(CLOSE, close_payload(1000))
+            assert peer.read_close().close_code == 1000
+
+    def test_a_peer_that_does_not_answer_is_closed_with_1011(self, start_server, log):
+        """Without a pong in time the client sees 1011 and a reason, and the connection ends."""
+        server = start_server(ping_interval=0.1, ping_timeout=0.1)
+        with server.open() as peer:
+            close = peer.read_close()
+            assert (close.close_code, close.close_reason) == (1011, "no pong within 100ms")
+            assert peer.read_to_end() == b""
+        wait_until(lambda: not server.count_doors(), "the connection gone")
+        assert any("code=1011 by=server" in line for line in log.lines("wsserver.connection"))
+        assert server.serves_the_next()
+
+    def test_zero_means_no_pings(self, start_server):
+        """With --ping-interval 0 no ping comes."""
+        server = start_server(ping_interval=0, ping_timeout=0.1)
+        with server.open("/ticker?every=100ms&count=5") as peer:
+            assert [peer.read_frame().opcode for _ in range(6)] == [TEXT] * 5 + [CLOSE]
+
+
+class StoppingTests:
+    """The service stops."""
+
+    def test_open_connections_see_1001(self, start_server):
+        """Every client is told that the server goes away, and the stream ends without a reset."""
+        server = start_server()
+        peers = [server.open(path) for path in ("/", "/echo", "/ticker", "/ws")]
+        autobahn = connect_autobahn(f"{server.url}/echo")
+        server.begin_to_stop()
+        for peer in peers:
+            close = peer.read_close()
+            assert (close.close_code, close.close_reason) == (1001, "the server is stopping")
+            finish(peer, close)
+            peer.socket.close()
+        closed = autobahn.wait_closed()
+        assert (closed.clean, closed.code) == (True, 1001)
+        server.stop()
+
+    def test_new_connections_are_not_accepted(self, start_server):
+        """Once it is told to stop, the server listens no more, also while it waits for a client."""
+        server = start_server()
+        port = server.port
+        with server.open() as peer:
+            server.begin_to_stop()
+            assert peer.read_close().close_code == 1001
+            with pytest.raises(ConnectionError):
+                type(peer)(port)
+            peer.send_frame(CLOSE, close_payload(1001))
+            assert peer.read_to_end() == b""
+
+    def test_a_peer_that_does_not_answer_holds_it_up_for_the_closing_timeout_only(self, start_server):
+        """A client that ignores the Close frame is dropped, and the server stops."""
+        server = start_server(close_timeout=0.3)
+        with server.open() as peer:
+            server.stop()
+            assert peer.read_close().close_code == 1001
+
+    def test_a_peer_in_the_middle_of_a_message_is_closed_too(self, start_server):
+        """An unfinished message does not hold up the end."""
+        server = start_server()
+        with server.open() as peer:
+            peer.send(frame(BINARY, b"x" * 100_000)[:50_000])
+            server.begin_to_stop()
+            assert peer.read_close().close_code == 1001
+
+    def test_connections_that_are_not_websockets_end_too(self, start_server):
+        """A kept-alive HTTP connection, half a request and a silent connection end with the server."""
+        server = start_server()
+        with server.connect() as idle, server.connect() as half, server.connect() as silent:
+            assert idle.request("/").status == 200
+            half.send(b"GET / HTTP/1.1\r\nHo")
+            wait_until(lambda: server.count_doors() == 3, "all three accepted")
+            server.stop()
+            assert [peer.read_to_end() for peer in (idle, half, silent)] == [b"", b"", b""]
+
+    def test_a_peer_that_does_not_read_is_dropped(self, start_server):
+        """A client that takes nothing, with much still to be sent to it, does not outlive the closing timeout."""
+        server = start_server(close_timeout=0.3)
+        server.shrink_send_buffers()
+        with server.open("/", receive_buffer=4096) as peer:
+            peer.send_frame(BINARY, b"x" * 1024**2)
+            [connection] = server.ask(lambda: list(server.service.connections.connections))
+            wait_until(lambda: connection.trafficStats.outgoingWebSocketMessages, "the answer under way")
+            server.stop()
+            wait_until(lambda: not server.count_doors(), "the connection dropped")
+
+    def test_it_can_be_started_and_stopped_many_times(self, start_server):
+        """Servers come and go in one process."""
+        for _ in range(5):
+            server = start_server()
+            assert server.serves_the_next()
+            server.stop()
+
+    def test_a_service_may_be_started_again(self, start_server):
+        """A stopped service that is started again serves again."""
+        server = start_server()
+        assert server.serves_the_next()
+        server.stop()
+        server.ask(server.service.startService)
+        try:
+            assert server.serves_the_next()
+            with server.open() as peer:
+                peer.send_frame(CLOSE, close_payload(1000))
+                assert peer.read_close().close_code == 1000
+        finally:
+            server.ask(server.service.stopService)

@@ -1,0 +1,309 @@
+"""Commands, their paths, and the options that change their answers."""
+
+import json
+import re
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from peers import BINARY, CLOSE, TEXT, close_payload, connect_autobahn, handshake_request
+from websockets.sync.client import connect
+from zope.interface import implementer
+
+from wsserver.endpoints.commands import BUILT_IN, ICommand
+
+PATHS = ["/", "/ws", "/ws/", "/anything", "/a/b/c", "/%C3%A9", "/echo2", "//", "/?query=1", "/server.json"]
+
+
+def ask(peer, text: str) -> str:
+    """Send a text and return the answer."""
+    peer.send_frame(TEXT, text.encode("utf-8"))
+    return peer.read_message()
+
+
+class PathTests:
+    """Where commands are spoken."""
+
+    @pytest.mark.parametrize("path", PATHS)
+    def test_every_path_without_an_endpoint_of_its_own_speaks_commands(self, server, path):
+        """A client may connect to any path and talk to the command endpoint."""
+        with server.open(path) as peer:
+            assert ask(peer, "name") == "my name is wsserver"
+
+    @pytest.mark.parametrize("path", ["/", "/ws", "/echo", "/ticker", "/ws/"])
+    def test_strict_paths_leave_the_known_ones(self, start_server, path):
+        """With --strict-paths the paths that have an endpoint go on working."""
+        with start_server(strict_paths=True).connect() as peer:
+            peer.handshake(path)
+
+    @pytest.mark.parametrize("path", ["/anything", "/echo/more", "/ws2", "/%C3%A9", "/ECHO", "/server.json"])
+    def test_strict_paths_refuse_the_others(self, start_server, path):
+        """With --strict-paths an unknown path is refused with 404, and the body names it."""
+        server = start_server(strict_paths=True)
+        with server.connect() as peer:
+            peer.send(handshake_request(path))
+            response = peer.read_response()
+            assert response.status == 404
+            assert path in response.text
+        assert server.serves_the_next()
+
+
+class AnswerTests:
+    """What the commands answer."""
+
+    @pytest.mark.parametrize(
+        ("text", "answer"),
+        [
+            ("hello", "hello"),
+            ("hi", "hi"),
+            ("name", "my name is wsserver"),
+            ("thanks", "you're welcome"),
+            ("HELLO", "hello"),
+            ("  Hi \r\n", "hi"),
+        ],
+    )
+    def test_a_fixed_answer(self, server, text, answer):
+        """A command is answered whatever its case and the white space around it."""
+        with server.open("/") as peer:
+            assert ask(peer, text) == answer
+
+    @pytest.mark.parametrize(
+        "text", ["", "hello world", "hello,", "unknown", "κόσμε", "hellohello", "{}", " ", "x" * 5000]
+    )
+    def test_what_is_no_command_is_echoed(self, server, text):
+        """Every other text comes back unchanged."""
+        with server.open("/") as peer:
+            assert ask(peer, text) == text
+
+    def test_a_binary_message_is_never_a_command(self, server):
+        """Bytes that spell a command come back as bytes."""
+        with server.open("/") as peer:
+            peer.send_frame(BINARY, b"hello")
+            assert peer.read_message() == b"hello"
+
+    def test_age(self, server):
+        """`age` tells how long the server has been running."""
+        with server.open("/") as peer:
+            assert re.fullmatch(r"0:00:\d\d", ask(peer, "age"))
+
+    def test_date_and_time_in_the_zone_of_the_option(self, start_server):
+        """`date` and `time` follow --timezone."""
+        zone = ZoneInfo("Asia/Kathmandu")
+        with start_server(timezone=zone).open("/") as peer:
+            before = datetime.now(zone).replace(microsecond=0)
+            told = datetime.fromisoformat(f"{ask(peer, 'date')}T{ask(peer, 'time')}")
+            assert ask(peer, "time").endswith("+05:45")
+            # The date may change between the two answers, once a day.
+            assert abs((told - before).total_seconds()) < 60 or before.hour == 23
+
+    def test_help_lists_every_command(self, server):
+        """`help` has a line for each command."""
+        with server.open("/") as peer:
+            lines = ask(peer, "help").split("\n")
+        assert [line.split(":")[0] for line in lines] == [command.name for command in BUILT_IN]
+        assert all(len(line.split(": ", 1)[1]) > 5 for line in lines)
+
+    def test_bye_with_autobahn(self, server):
+        """`bye` is answered, then the server closes with 1000."""
+        peer = connect_autobahn(f"{server.url}/")
+        peer.send("bye")
+        assert peer.receive() == "bye"
+        closed = peer.wait_closed()
+        assert (closed.clean, closed.code, closed.reason) == (True, 1000, "bye")
+
+    def test_bye_with_websockets(self, server):
+        """`bye` is answered, then the server closes with 1000."""
+        with connect(f"{server.url}/", proxy=None) as peer:
+            peer.send("bye")
+            assert list(peer) == ["bye"]
+            assert (peer.close_code, peer.close_reason) == (1000, "bye")
+
+    def test_nothing_is_answered_after_bye(self, server):
+        """What a client sends behind `bye` is not answered any more; the connection still closes with 1000."""
+        with server.open("/") as peer:
+            peer.send_frame(TEXT, b"bye")
+            peer.send_frame(TEXT, b"hello")
+            peer.send_frame(TEXT, b"time")
+            assert peer.read_message() == "bye"
+            assert peer.read_close().close_code == 1000
+            peer.send_frame(CLOSE, close_payload(1000))
+            assert peer.read_to_end() == b""
+
+
+class PrefixTests:
+    """The option --reply-prefix."""
+
+    def test_before_texts_that_are_echoed(self, start_server):
+        """The prefix stands before an echoed text, the empty one too."""
+        with start_server(reply_prefix="sürver: ").open("/ws") as peer:
+            assert ask(peer, "good day") == "sürver: good day"
+            assert ask(peer, "") == "sürver: "
+
+    def test_not_before_answers_and_binary_messages(self, start_server):
+        """Answers of commands and binary messages have no prefix."""
+        with start_server(reply_prefix="server: ").open("/ws") as peer:
+            assert ask(peer, "hello") == "hello"
+            peer.send_frame(BINARY, b"bytes")
+            assert peer.read_message() == b"bytes"
+
+    def test_a_message_of_the_limit_comes_back_with_its_prefix(self, start_server):
+        """The limit on messages taken does not stop a longer answer."""
+        text = "x" * 1024**2
+        with connect(f"{start_server(reply_prefix='> ').url}/", proxy=None, max_size=None) as peer:
+            peer.send(text)
+            assert peer.recv(timeout=15) == "> " + text
+
+    def test_compressed_too(self, start_server):
+        """The prefix works with compression."""
+        server = start_server(reply_prefix="> ", compression="on")
+        with connect(f"{server.url}/", proxy=None, max_size=None) as peer:
+            peer.send("x" * 1024**2)
+            assert peer.recv(timeout=15) == "> " + "x" * 1024**2
+
+
+class WhoAmITests:
+    """What `whoami` tells."""
+
+    def test_everything_about_a_plain_connection(self, server):
+        """The answer is JSON: path, query, headers in order, nothing about TLS."""
+        with server.connect() as peer:
+            peer.handshake("/me%20too?a=1&a=2&b=&c=%E2%82%AC", "X-One: 1", "X-Two: caf\xe9", "X-One: 3")
+            local = peer.socket.getsockname()
+            told = json.loads(ask(peer, "whoami"))
+        assert isinstance(told.pop("connection"), int)
+        assert told == {
+            "address": f"127.0.0.1:{local[1]}",
+            "path": "/me too",
+            "query": {"a": ["1", "2"], "b": [""], "c": ["€"]},
+            "headers": [
+                ["host", "127.0.0.1"],
+                ["upgrade", "websocket"],
+                ["connection", "Upgrade"],
+                ["sec-websocket-key", "AAECAwQFBgcICQoLDA0ODw=="],
+                ["sec-websocket-version", "13"],
+                ["x-one", "1"],
+                ["x-two", "café"],
+                ["x-one", "3"],
+            ],
+            "subprotocol": None,
+            "subprotocols_offered": [],
+            "extensions": [],
+            "tls": None,
+        }
+
+    def test_the_extension_in_use(self, start_server):
+        """With compression agreed to, the answer tells its parameters."""
+        server = start_server(compression="on")
+        with connect(f"{server.url}/", proxy=None) as peer:
+            peer.send("whoami")
+            told = json.loads(peer.recv(timeout=15))
+        assert [extension["extension"] for extension in told["extensions"]] == ["permessage-deflate"]
+
+    def test_tls(self, start_server, tls_listen, tls_client):
+        """Over TLS the answer tells version, cipher and the name the client asked for."""
+        server = start_server(listen=tls_listen)
+        with server.connect(tls=tls_client) as peer:
+            peer.handshake("/")
+            told = json.loads(ask(peer, "whoami"))["tls"]
+            assert told == {"version": "TLSv1.3", "cipher": peer.socket.cipher()[0], "server_name": "localhost"}
+
+    def test_connections_are_numbered(self, server):
+        """Each connection has a number of its own, the later the greater."""
+        numbers = []
+        for _ in range(3):
+            with server.open("/") as peer:
+                numbers.append(json.loads(ask(peer, "whoami"))["connection"])
+        assert numbers == sorted(set(numbers))
+
+
+class SubprotocolTests:
+    """The option --subprotocol."""
+
+    @pytest.mark.parametrize(
+        ("offered", "chosen"),
+        [
+            (["chat"], "chat"),
+            (["superchat", "chat"], "superchat"),
+            (["chat", "superchat"], "chat"),
+            (["other", "superchat"], "superchat"),
+            (["other"], None),
+            (["CHAT"], None),
+            ([], None),
+        ],
+    )
+    def test_the_first_of_the_clients_that_the_server_knows(self, start_server, offered, chosen):
+        """The client's order decides; names that the server does not know are passed over."""
+        server = start_server(subprotocol=("chat", "superchat"))
+        peer = connect_autobahn(f"{server.url}/", offered)
+        assert peer.protocol.websocket_protocol_in_use == chosen
+        peer.send("whoami")
+        told = json.loads(peer.receive())
+        assert (told["subprotocol"], told["subprotocols_offered"]) == (chosen, offered)
+        assert peer.close().clean
+
+    def test_two_header_lines_are_one_list(self, start_server):
+        """An offer may be spread over several headers."""
+        server = start_server(subprotocol=("superchat",))
+        with server.connect() as peer:
+            answer = peer.handshake("/", "Sec-WebSocket-Protocol: chat", "Sec-WebSocket-Protocol: superchat")
+            assert answer.header("sec-websocket-protocol") == "superchat"
+
+    def test_a_server_without_any_agrees_to_none(self, server):
+        """Without the option no subprotocol is agreed to, and the connection opens."""
+        with server.connect() as peer:
+            assert peer.handshake("/", "Sec-WebSocket-Protocol: chat").header("sec-websocket-protocol") is None
+
+
+@implementer(ICommand)
+class Fail:
+    """A command that fails."""
+
+    name = "fail"
+    help = "fails"
+    takes_argument = True
+
+    def reply(self, session, argument):
+        """Fail."""
+        raise LookupError(argument)
+
+
+@implementer(ICommand)
+class Whisper:
+    """A command that takes an argument."""
+
+    name = "whisper"
+    help = "says it again, quietly"
+    takes_argument = True
+
+    def reply(self, session, argument):
+        """Say it again."""
+        return argument.lower()
+
+
+class OwnCommandTests:
+    """Commands of an application."""
+
+    def test_one_with_an_argument(self, start_server):
+        """What follows the name is the argument."""
+        with start_server(commands=[Whisper()]).open("/") as peer:
+            assert ask(peer, "Whisper  QUIET Please ") == "quiet please"
+            assert ask(peer, "whisper") == ""
+            assert "whisper: says it again, quietly" in ask(peer, "help").split("\n")
+
+    def test_it_is_in_what_the_page_is_told(self, start_server):
+        """The list of commands that the page gets has it."""
+        with start_server(commands=[Whisper()]).connect() as peer:
+            about = json.loads(peer.request("/server.json").body)
+        assert about["commands"][-1] == {"name": "whisper", "help": "says it again, quietly"}
+
+    def test_one_that_fails_closes_its_connection_only(self, start_server, log):
+        """A failing command closes the connection with 1011; the failure is logged once, and others are not touched."""
+        server = start_server(commands=[Fail()])
+        with server.open("/") as other, server.open("/") as peer:
+            peer.send_frame(TEXT, b"fail badly")
+            assert peer.read_close().close_code == 1011
+            peer.send_frame(CLOSE, close_payload(1011))
+            assert peer.read_to_end() == b""
+            assert ask(other, "hi") == "hi"
+        [failure] = log.take_failures(LookupError)
+        assert "badly" in failure.getTraceback()

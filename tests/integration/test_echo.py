@@ -1,0 +1,207 @@
+"""What goes to /echo comes back unchanged, by two clients that have nothing in common."""
+
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from peers import BINARY, CONTINUATION, PING, PONG, TEXT, connect_autobahn, frame
+from websockets.sync.client import connect
+
+MESSAGES = {
+    "a text": "hello, world",
+    "an empty text": "",
+    "an empty binary message": b"",
+    "text beyond ASCII": "κόσμε, 你好, 🎉, \u0000 and \ufeff",
+    "every byte": bytes(range(256)),
+    "the longest message with a one-byte length": "x" * 125,
+    "the shortest message with a two-byte length": "x" * 126,
+    "the longest message with a two-byte length": b"x" * 65535,
+    "the shortest message with an eight-byte length": b"x" * 65536,
+    "a text of exactly the limit, 1 MiB": "0123456789abcdef" * 65536,
+    "a binary message of exactly the limit, 1 MiB": bytes(range(256)) * 4096,
+}
+
+
+@pytest.fixture(params=["autobahn", "websockets"])
+def exchange(request: pytest.FixtureRequest) -> Callable[..., list[str | bytes]]:
+    """Send messages over one connection and return the answers, with the client the test runs with."""
+
+    def with_autobahn(url: str, *messages: str | bytes) -> list[str | bytes]:
+        peer = connect_autobahn(url)
+        answers = []
+        for message in messages:
+            peer.send(message)
+            answers.append(peer.receive())
+        closed = peer.close(1000)
+        assert (closed.clean, closed.code) == (True, 1000)
+        return answers
+
+    def with_websockets(url: str, *messages: str | bytes) -> list[str | bytes]:
+        answers = []
+        with connect(url, proxy=None, compression=None, max_size=None) as peer:
+            for message in messages:
+                peer.send(message)
+                answers.append(peer.recv(timeout=15))
+        assert peer.close_code == 1000
+        return answers
+
+    return with_autobahn if request.param == "autobahn" else with_websockets
+
+
+def inflate(data: bytes) -> bytes:
+    """Inflate a message's first and only frame (RFC 7692 section 7.2.2)."""
+    return zlib.decompressobj(-15).decompress(data + b"\0\0\xff\xff")
+
+
+class EchoTests:
+    """The endpoint /echo."""
+
+    @pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES)
+    def test_a_message_comes_back_unchanged(self, server, exchange, message):
+        """Whatever is sent to /echo comes back: same bytes, same type."""
+        assert exchange(f"{server.url}/echo", message) == [message]
+
+    def test_many_messages_come_back_in_order(self, server, exchange):
+        """Messages sent one after another over one connection come back in the same order."""
+        messages = [f"message {number}" for number in range(200)]
+        assert exchange(f"{server.url}/echo", *messages) == messages
+
+    def test_a_command_word_is_not_a_command_here(self, server, exchange):
+        """The commands of other paths mean nothing on /echo."""
+        words = ["hello", "bye", "help", "whoami", " time "]
+        assert exchange(f"{server.url}/echo", *words) == words
+
+    def test_the_prefix_is_not_put_before_an_echo(self, start_server, exchange):
+        """The option --reply-prefix leaves /echo alone."""
+        server = start_server(reply_prefix="server: ")
+        assert exchange(f"{server.url}/echo", "text", b"bytes") == ["text", b"bytes"]
+
+    def test_a_slash_at_the_end_of_the_path_does_not_matter(self, server, exchange):
+        """/echo/ is /echo."""
+        assert exchange(f"{server.url}/echo/", "hello") == ["hello"]
+
+
+class FragmentTests:
+    """RFC 6455 section 5.4: messages in parts."""
+
+    def test_the_parts_of_a_message_come_back_as_one(self, server):
+        """A text in four parts, one of them empty, is one message."""
+        with server.open() as peer:
+            peer.send_frame(TEXT, b"one ", fin=False)
+            peer.send_frame(CONTINUATION, b"", fin=False)
+            peer.send_frame(CONTINUATION, b"two ", fin=False)
+            peer.send_frame(CONTINUATION, b"three")
+            assert peer.read_message() == "one two three"
+
+    def test_a_character_may_be_cut_anywhere(self, server):
+        """A text whose every byte is a part of its own, in the middle of characters too, comes back whole."""
+        data = "κόσμε🎉".encode()
+        with server.open() as peer:
+            peer.send_frame(TEXT, data[:1], fin=False)
+            for at in range(1, len(data)):
+                peer.send_frame(CONTINUATION, data[at : at + 1], fin=at == len(data) - 1)
+            assert peer.read_message() == "κόσμε🎉"
+
+    def test_a_ping_between_parts_is_answered_at_once(self, server):
+        """A ping in the middle of a message gets its pong before the message is whole."""
+        with server.open() as peer:
+            peer.send_frame(BINARY, b"be", fin=False)
+            peer.send_frame(PING, b"in between")
+            pong = peer.read_frame()
+            assert (pong.opcode, pong.payload) == (PONG, b"in between")
+            peer.send_frame(CONTINUATION, b"gin")
+            assert peer.read_message() == b"begin"
+
+    def test_a_frame_may_come_byte_by_byte(self, server):
+        """However TCP cuts a frame, the message is the same."""
+        with server.open() as peer:
+            for byte in frame(TEXT, b"byte by byte"):
+                peer.send(bytes([byte]))
+            assert peer.read_message() == "byte by byte"
+
+    def test_a_message_in_ten_thousand_parts_comes_back(self, server):
+        """Many tiny parts make one message and cost no more than their weight."""
+        with server.open() as peer:
+            parts = [frame(BINARY if n == 0 else CONTINUATION, b"x", fin=n == 9999) for n in range(10_000)]
+            peer.send(b"".join(parts))
+            assert peer.read_message() == b"x" * 10_000
+
+    def test_an_unasked_pong_is_ignored(self, server):
+        """A pong that answers no ping changes nothing."""
+        with server.open() as peer:
+            peer.send_frame(PONG, b"heartbeat")
+            assert peer.echoes()
+
+
+class CompressionTests:
+    """permessage-deflate (RFC 7692), with `websockets` as the client."""
+
+    def _connect(self, url: str, **options: Any) -> Any:
+        return connect(url, proxy=None, **options)
+
+    def test_off_unless_asked_for(self, server):
+        """By default the server does not agree to compression, and the connection works without."""
+        with self._connect(f"{server.url}/echo") as peer:
+            assert "Sec-WebSocket-Extensions" not in peer.response.headers
+            peer.send("hello " * 100)
+            assert peer.recv(timeout=15) == "hello " * 100
+
+    @pytest.mark.parametrize("message", ["hello " * 1000, "", "x", b"\0" * 100_000, "κόσμε" * 50], ids=range(5))
+    def test_on(self, start_server, message):
+        """With --compression on, compressed messages come back unchanged."""
+        server = start_server(compression="on")
+        with self._connect(f"{server.url}/echo") as peer:
+            assert peer.response.headers["Sec-WebSocket-Extensions"].startswith("permessage-deflate")
+            for _ in range(3):
+                peer.send(message)
+                assert peer.recv(timeout=15) == message
+
+    def test_on_but_not_offered(self, start_server):
+        """A client that does not offer compression gets none."""
+        server = start_server(compression="on")
+        with self._connect(f"{server.url}/echo", compression=None) as peer:
+            assert "Sec-WebSocket-Extensions" not in peer.response.headers
+            peer.send("hello")
+            assert peer.recv(timeout=15) == "hello"
+
+    @pytest.mark.parametrize(
+        "offer",
+        [
+            "permessage-deflate; client_max_window_bits=8",
+            "permessage-deflate; client_max_window_bits",
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover",
+            "permessage-deflate; server_max_window_bits=9",
+            'permessage-deflate; client_max_window_bits="10"',
+            "x-unknown, permessage-deflate",
+            "permessage-deflate; mistake=1, permessage-deflate",
+        ],
+    )
+    def test_an_offer_that_is_agreed_to(self, start_server, offer):
+        """Every legal offer of permessage-deflate is taken, whatever stands beside it."""
+        server = start_server(compression="on")
+        with server.connect() as peer:
+            answer = peer.handshake("/echo", f"Sec-WebSocket-Extensions: {offer}")
+            assert (answer.header("sec-websocket-extensions") or "").startswith("permessage-deflate")
+            peer.send_frame(TEXT, b"not every message need be compressed")
+            answer = peer.read_frame()
+            assert answer.rsv == 4, "the answer is compressed: RSV1"
+            assert inflate(answer.payload) == b"not every message need be compressed"
+
+    @pytest.mark.parametrize(
+        "offer",
+        [
+            "permessage-deflate; mistake=1",
+            "permessage-deflate; server_max_window_bits=8",
+            "permessage-deflate; server_max_window_bits=16",
+            "permessage-deflate; server_no_context_takeover; server_no_context_takeover",
+            "x-webkit-deflate-frame",
+        ],
+    )
+    def test_an_offer_that_is_declined(self, start_server, offer):
+        """An offer that cannot be agreed to is declined, and the connection opens without it."""
+        server = start_server(compression="on")
+        with server.connect() as peer:
+            answer = peer.handshake("/echo", f"Sec-WebSocket-Extensions: {offer}")
+            assert answer.header("sec-websocket-extensions") is None
+            assert peer.echoes()

@@ -1,0 +1,300 @@
+"""Endpoints of an application: what they may do, and what happens when they fail."""
+
+import pytest
+from peers import BINARY, CLOSE, TEXT, close_payload, frame, handshake_request, wait_until
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from wsserver.wire.protocol import ConnectionDeny, ServerProtocol
+
+
+class MistakeError(Exception):
+    """What the endpoints of these tests raise."""
+
+
+class FailsInOnConnect(ServerProtocol):
+    def onConnect(self, request):
+        raise MistakeError("in onConnect with a secret")
+
+
+class FailsInOnConnectLater(ServerProtocol):
+    def onConnect(self, request):
+        return deferLater(reactor, 0.01, self._fail)
+
+    def _fail(self):
+        raise MistakeError("in onConnect with a secret")
+
+
+class FailsInOnOpen(ServerProtocol):
+    def onOpen(self):
+        raise MistakeError("in onOpen with a secret")
+
+
+class FailsInOnMessage(ServerProtocol):
+    def onMessage(self, payload, isBinary):
+        raise MistakeError("in onMessage with a secret")
+
+
+class FailsInOnClose(ServerProtocol):
+    def onClose(self, wasClean, code, reason):
+        raise MistakeError("in onClose with a secret")
+
+
+class AnswersTwice(ServerProtocol):
+    def onMessage(self, payload, isBinary):
+        self.sendMessage(payload, isBinary)
+        self.sendMessage(payload, isBinary)
+        raise MistakeError("after the answer")
+
+
+class Denies(ServerProtocol):
+    def onConnect(self, request):
+        raise ConnectionDeny(403, "not you,\r\nX-Evil: 1")
+
+
+class Decides(ServerProtocol):
+    """Accepts when it is told to."""
+
+    waiting = []
+
+    def onConnect(self, request):
+        decision = Deferred()
+        self.waiting.append(decision)
+        return decision
+
+    def onMessage(self, payload, isBinary):
+        self.sendMessage(payload, isBinary)
+
+
+class Chooses(ServerProtocol):
+    def onConnect(self, request):
+        return "chosen", {"X-Answer": "42"}
+
+    def onOpen(self):
+        self.sendMessage(b"welcome")
+
+
+class ClosesWithWords(ServerProtocol):
+    def onMessage(self, payload, isBinary):
+        code, _, reason = payload.decode().partition(" ")
+        self.close(int(code), reason)
+        self.close(4999, "once more")
+
+
+ENDPOINTS = {
+    "/onconnect": FailsInOnConnect,
+    "/onconnect-later": FailsInOnConnectLater,
+    "/onopen": FailsInOnOpen,
+    "/onmessage": FailsInOnMessage,
+    "/onclose": FailsInOnClose,
+    "/twice": AnswersTwice,
+    "/denies": Denies,
+    "/decides": Decides,
+    "/chooses": Chooses,
+    "/closes": ClosesWithWords,
+}
+
+
+@pytest.fixture
+def failing_server(start_server):
+    """Start a server with all the endpoints of this module."""
+    Decides.waiting.clear()
+
+    def start(**settings):
+        return start_server(endpoints=ENDPOINTS, **settings)
+
+    return start
+
+
+def the_one_traceback(log) -> str:
+    """Return the only traceback that was logged."""
+    wait_until(lambda: any(event.get("log_failure") for event in log.events), "a traceback in the log")
+    [failure] = log.take_failures(MistakeError)
+    return failure.getTraceback()
+
+
+class FailingTests:
+    """What an endpoint raises costs its own connection and nothing else."""
+
+    @pytest.mark.parametrize("path", ["/onconnect", "/onconnect-later"])
+    def test_in_on_connect(self, failing_server, log, path):
+        """A failure before the connection is open is answered with 500, without details."""
+        server = failing_server()
+        with server.connect() as peer:
+            peer.send(handshake_request(path))
+            response = peer.read_response()
+            assert (response.status, response.phrase) == (500, "Internal Server Error")
+            assert "secret" not in response.text
+            assert "MistakeError" not in response.text
+            assert peer.read_to_end() == b""
+        assert "in onConnect with a secret" in the_one_traceback(log)
+        assert server.serves_the_next()
+
+    def test_in_on_open(self, failing_server, log):
+        """A failure in onOpen closes with 1011, without details."""
+        server = failing_server()
+        with server.open("/onopen") as peer:
+            close = peer.read_close()
+            assert close.close_code == 1011
+            assert "secret" not in close.close_reason
+            peer.send_frame(CLOSE, close.payload)
+            assert peer.read_to_end() == b""
+        assert "in onOpen with a secret" in the_one_traceback(log)
+        assert server.serves_the_next()
+
+    def test_in_on_message(self, failing_server, log):
+        """A failure in onMessage closes with 1011 and no later message is taken; others are not touched."""
+        server = failing_server()
+        with server.open() as other, server.open("/onmessage") as peer:
+            peer.send(frame(TEXT, b"first") + frame(TEXT, b"second") + frame(BINARY, b"third"))
+            close = peer.read_close()
+            assert close.close_code == 1011
+            assert "secret" not in close.close_reason
+            peer.send_frame(CLOSE, close.payload)
+            assert peer.read_to_end() == b""
+            assert other.echoes()
+        assert "in onMessage with a secret" in the_one_traceback(log)
+        assert server.serves_the_next()
+
+    def test_in_on_close(self, failing_server, log):
+        """A failure in onClose is logged; the client sees its own code, for the closing handshake is over."""
+        server = failing_server()
+        with server.open("/onclose") as peer:
+            peer.send_frame(CLOSE, close_payload(3001))
+            assert peer.read_close().close_code == 3001
+            assert peer.read_to_end() == b""
+        assert "in onClose with a secret" in the_one_traceback(log)
+        wait_until(lambda: not server.count_doors(), "the connection gone")
+        assert server.serves_the_next()
+
+    def test_in_on_close_after_a_broken_connection(self, failing_server, log):
+        """A failure in onClose leaves nothing behind where the connection broke off."""
+        server = failing_server()
+        with server.open("/onclose") as peer:
+            peer.reset()
+        assert "in onClose with a secret" in the_one_traceback(log)
+        wait_until(lambda: not server.count_doors() and not server.count_connections(), "the connection gone")
+
+    def test_what_was_sent_before_the_failure_arrives(self, failing_server, log):
+        """Messages sent before the failure reach the client, then 1011."""
+        server = failing_server()
+        with server.open("/twice") as peer:
+            peer.send_frame(TEXT, b"hello")
+            assert [peer.read_message(), peer.read_message()] == ["hello", "hello"]
+            assert peer.read_close().close_code == 1011
+            peer.send_frame(CLOSE, close_payload(1011))
+            assert peer.read_to_end() == b""
+        the_one_traceback(log)
+
+    def test_the_end_is_logged_with_1011(self, failing_server, log):
+        """The line of the connection's end names the code and the side."""
+        server = failing_server()
+        with server.open("/onmessage") as peer:
+            peer.send_frame(TEXT, b"first")
+            peer.send_frame(CLOSE, peer.read_close().payload)
+            assert peer.read_to_end() == b""
+        wait_until(lambda: not server.count_connections(), "the connection gone")
+        assert any("code=1011 by=server clean=True" in line for line in log.lines("wsserver.connection"))
+        the_one_traceback(log)
+
+
+class DecidingTests:
+    """onConnect decides whether and how to accept."""
+
+    def test_a_denial(self, failing_server):
+        """ConnectionDeny becomes a response with its code; its words stand in the body, never in the head."""
+        server = failing_server()
+        with server.connect() as peer:
+            peer.send(handshake_request("/denies"))
+            response = peer.read_response()
+            assert (response.status, response.phrase, response.header("x-evil")) == (403, "Forbidden", None)
+            assert "not you," in response.text
+            assert peer.read_to_end() == b""
+
+    def test_a_subprotocol_and_headers_of_its_own(self, failing_server):
+        """onConnect may choose a subprotocol and add headers; onOpen may send at once."""
+        server = failing_server()
+        with server.connect() as peer:
+            answer = peer.handshake("/chooses", "Sec-WebSocket-Protocol: other, chosen")
+            assert answer.header("sec-websocket-protocol") == "chosen"
+            assert answer.header("x-answer") == "42"
+            assert peer.read_message() == "welcome"
+
+    def test_later(self, failing_server):
+        """The decision may take its time; frames that came meanwhile are not lost, and nothing is answered twice."""
+        server = failing_server()
+        with server.connect() as peer:
+            peer.send(handshake_request("/decides") + frame(TEXT, b"one"))
+            wait_until(lambda: Decides.waiting, "onConnect called")
+            peer.send(frame(TEXT, b"two"))
+            peer.send(frame(TEXT, b"three"))
+            server.ask(lambda: Decides.waiting[0].callback(None))
+            assert peer.read_response().status == 101
+            assert [peer.read_message() for _ in range(3)] == ["one", "two", "three"]
+        assert len(Decides.waiting) == 1
+
+    def test_too_late(self, failing_server):
+        """Where onConnect never decides the client gets 503 after --open-timeout, and a late decision harms nothing."""
+        server = failing_server(open_timeout=0.2)
+        with server.connect() as peer:
+            peer.send(handshake_request("/decides"))
+            assert peer.read_response().status == 503
+            assert peer.read_to_end() == b""
+        wait_until(lambda: not server.count_doors(), "the connection gone")
+        server.ask(lambda: Decides.waiting[0].callback(None))
+        assert server.serves_the_next()
+
+    def test_after_the_client_has_left(self, failing_server):
+        """A client that leaves before the decision leaves nothing behind."""
+        server = failing_server()
+        with server.connect() as peer:
+            peer.send(handshake_request("/decides"))
+            wait_until(lambda: Decides.waiting, "onConnect called")
+            peer.reset()
+        server.ask(lambda: Decides.waiting[0].callback(None))
+        wait_until(lambda: not server.count_doors() and not server.count_connections(), "the connection gone")
+        assert server.serves_the_next()
+
+    def test_while_the_server_stops(self, failing_server):
+        """A decision that is still to come does not hold up the end of the server."""
+        server = failing_server()
+        with server.connect() as peer:
+            peer.send(handshake_request("/decides"))
+            wait_until(lambda: Decides.waiting, "onConnect called")
+            server.stop()
+            wait_until(lambda: not server.count_doors(), "the connection gone")
+
+    def test_a_second_handshake_meanwhile_is_not_one(self, failing_server):
+        """A pipelined second handshake is never answered: after the first only frames are read."""
+        server = failing_server()
+        with server.connect() as peer:
+            peer.send(handshake_request("/decides"))
+            wait_until(lambda: Decides.waiting, "onConnect called")
+            peer.send(handshake_request("/decides"))
+            server.ask(lambda: Decides.waiting[0].callback(None))
+            assert peer.read_response().status == 101
+            assert peer.read_close().close_code == 1002
+        assert len(Decides.waiting) == 1
+
+
+class ClosingTests:
+    """`close` of an endpoint."""
+
+    @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 3000, 4999])
+    def test_any_code(self, failing_server, code):
+        """An endpoint may close with any code; closing once more has no effect."""
+        server = failing_server()
+        with server.open("/closes") as peer:
+            peer.send_frame(TEXT, f"{code} because".encode())
+            close = peer.read_close()
+            assert (close.close_code, close.close_reason) == (code, "because")
+            peer.send_frame(CLOSE, close.payload)
+            assert peer.read_to_end() == b""
+
+    def test_a_long_reason_is_cut_between_characters(self, failing_server):
+        """A reason over 123 bytes is cut to whole characters."""
+        server = failing_server()
+        with server.open("/closes") as peer:
+            peer.send_frame(TEXT, f"4000 {'é' * 100}".encode())
+            assert peer.read_close().close_reason == "é" * 61

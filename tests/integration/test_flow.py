@@ -1,0 +1,310 @@
+"""Clients that take nothing, clients that send without end, and what is left of clients that have gone."""
+
+import os
+import resource
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from peers import BINARY, CLOSE, CONTINUATION, PING, TEXT, close_payload, frame, wait_until
+from twisted.internet import reactor
+
+MIB = 1024**2
+MOST = 64 * MIB
+"""Bytes after which a flooding client gives up."""
+
+
+def memory() -> int:
+    """Return the bytes of memory this process holds: server and clients together."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def flood(peer, data: bytes, most: int = MOST) -> int:
+    """Send the same bytes again and again until the server takes no more for half a second; return how many it took."""
+    peer.socket.settimeout(0.5)
+    sent, at = 0, 0
+    try:
+        while sent < most:
+            count = peer.socket.send(data[at:])
+            sent, at = sent + count, (at + count) % len(data)
+    except (TimeoutError, ConnectionError):
+        pass
+    return sent
+
+
+def held_for(server) -> tuple[int, int]:
+    """Return the most bytes of one connection that the server holds to be sent, and that it has yet to read."""
+
+    def measure():
+        transports = [door.transport for door in server.service.door.doors]
+        out = [len(t.dataBuffer) + sum(map(len, t._tempDataBuffer)) for t in transports]
+        return max(out, default=0), max((len(c.data) for c in server.service.connections.connections), default=0)
+
+    return server.ask(measure)
+
+
+class NotReadingTests:
+    """Clients that do not read what they asked for."""
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            frame(BINARY, b"x" * 65536),
+            frame(BINARY, b"x" * MIB),
+            frame(TEXT, b"x" * 100) * 500,
+            frame(PING, b"x" * 125) * 500,
+        ],
+        ids=["messages of 64 KiB", "messages of 1 MiB", "messages of 100 bytes", "pings"],
+    )
+    def test_a_client_that_only_sends_is_not_read_from(self, start_server, data):
+        """The server stops reading from a client that does not read; memory is bounded, and others are served."""
+        server = start_server(ping_interval=0)
+        server.shrink_send_buffers()
+        with server.open() as other, server.open(receive_buffer=4096) as peer:
+            before = memory()
+            sent = flood(peer, data)
+            assert sent < 24 * MIB, "most of it in the kernel's buffers"
+            assert memory() - before < 32 * MIB
+            assert max(held_for(server)) < 4 * MIB
+            assert other.echoes("x" * 10_000)
+            assert server.serves_the_next()
+
+    def test_what_was_taken_comes_back_once_the_client_reads(self, start_server):
+        """A client that was slow and reads on loses nothing."""
+        server = start_server(ping_interval=0)
+        server.shrink_send_buffers()
+        with server.open(receive_buffer=4096) as peer:
+            message = frame(BINARY, bytes(range(256)) * 64)
+            sent = flood(peer, message, 8 * MIB)
+            peer.socket.settimeout(15)
+            for _ in range(sent // len(message)):
+                assert peer.read_message() == bytes(range(256)) * 64
+
+    def test_it_is_gone_after_the_ping_timeout(self, start_server):
+        """A client that takes nothing cannot answer a ping: it is dropped, whatever waits to be sent to it."""
+        server = start_server(ping_interval=0.2, ping_timeout=0.2, close_timeout=0.2)
+        server.shrink_send_buffers()
+        with server.open(receive_buffer=4096) as peer:
+            flood(peer, frame(BINARY, b"x" * 65536))
+            wait_until(lambda: not server.count_doors() and not server.count_connections(), "the client dropped")
+        assert server.serves_the_next()
+
+    def test_one_that_closes_and_does_not_read_is_dropped(self, start_server):
+        """A client that sends Close and takes nothing any more is dropped after --close-timeout."""
+        server = start_server(ping_interval=0, close_timeout=0.3)
+        server.shrink_send_buffers()
+        with server.open(receive_buffer=4096) as peer:
+            peer.send(frame(BINARY, b"x" * MIB) + frame(CLOSE, close_payload(1000)))
+            wait_until(lambda: server.count_doors() == 0, "the client dropped")
+
+    def test_one_that_asks_for_the_end_by_command_and_does_not_read_is_dropped(self, start_server):
+        """The same where the server closes first."""
+        server = start_server(ping_interval=0, close_timeout=0.3)
+        server.shrink_send_buffers()
+        with server.open("/", receive_buffer=4096) as peer:
+            peer.send(frame(BINARY, b"x" * MIB) + frame(TEXT, b"bye"))
+            wait_until(lambda: server.count_doors() == 0, "the client dropped")
+
+    def test_one_that_pipelines_pages_and_does_not_read(self, start_server):
+        """Endless requests for pages are not read while their answers are not."""
+        server = start_server()
+        server.shrink_send_buffers()
+        with server.connect(receive_buffer=4096) as peer:
+            sent = flood(peer, b"GET /main.js HTTP/1.1\r\nHost: a\r\n\r\n" * 1000, 16 * MIB)
+            assert held_for(server)[0] < 4 * MIB, f"bytes to be sent, after {sent} bytes of requests"
+            assert server.serves_the_next()
+
+    def test_a_refused_one_that_does_not_read(self, start_server):
+        """A client that was closed with 1002 and reads nothing is dropped."""
+        server = start_server(ping_interval=0, close_timeout=0.3)
+        server.shrink_send_buffers()
+        with server.open(receive_buffer=4096) as peer:
+            peer.send(frame(BINARY, b"x" * MIB) + frame(TEXT, b"x", rsv=1))
+            wait_until(lambda: server.count_doors() == 0, "the client dropped")
+
+
+class SendingOnTests:
+    """Clients that send on after the server has closed their connection: what comes is thrown away."""
+
+    def _send_on(self, server, peer, start: bytes, data: bytes, code: int) -> None:
+        before = memory()
+        peer.send(start)
+        assert peer.read_close().close_code == code
+        flood(peer, data)
+        assert memory() - before < 24 * MIB
+        assert max(held_for(server)) < MIB
+        assert server.serves_the_next()
+
+    @pytest.mark.parametrize(
+        ("start", "code"),
+        [
+            (frame(BINARY, declared=2**63 - 1), 1009),
+            (frame(PING, declared=2**63 - 1), 1002),
+            (frame(CLOSE, declared=2**63 - 1), 1002),
+            (frame(TEXT, b"", rsv=1, declared=2**40), 1002),
+            (frame(TEXT, b"\xff"), 1007),
+            (frame(BINARY, b"x", fin=False) + frame(BINARY, declared=2**40), 1002),
+        ],
+        ids=[
+            "a huge message",
+            "a huge ping",
+            "a huge Close",
+            "a huge frame with RSV3",
+            "invalid text",
+            "a second message",
+        ],
+    )
+    def test_inside_the_frame_that_was_refused(self, start_server, start, code):
+        """However much comes inside a refused frame, memory is bounded."""
+        server = start_server(close_timeout=3.0)
+        with server.open() as peer:
+            self._send_on(server, peer, start, b"x" * 65536, code)
+
+    def test_more_messages(self, start_server):
+        """Messages after the server's Close frame are not kept."""
+        server = start_server(close_timeout=3.0)
+        with server.open() as peer:
+            self._send_on(server, peer, frame(TEXT, b"\xff"), frame(BINARY, b"x" * 65536), 1007)
+
+    def test_a_message_in_parts_without_end(self, start_server):
+        """Parts of a message after the server's Close frame are not kept."""
+        server = start_server(close_timeout=3.0)
+        with server.open() as peer:
+            start = frame(BINARY, b"x", fin=False) + frame(PING, b"x", fin=False)
+            self._send_on(server, peer, start, frame(CONTINUATION, b"x" * 65536, fin=False), 1002)
+
+    def test_after_a_message_that_inflates_too_far(self, start_server):
+        """What follows a message that was too big after inflating is not kept."""
+        from test_closing import deflated
+
+        server = start_server(close_timeout=3.0, compression="on", max_message_size=100_000)
+        with server.open("/echo", "Sec-WebSocket-Extensions: permessage-deflate") as peer:
+            bomb = frame(BINARY, deflated(b"\0" * MIB), rsv=4)
+            self._send_on(server, peer, bomb, frame(BINARY, b"x" * 65536), 1009)
+
+    def test_empty_parts_without_end(self, start_server):
+        """A message of endless empty parts holds no memory."""
+        server = start_server()
+        with server.open() as peer:
+            before = memory()
+            peer.send_frame(BINARY, b"", fin=False)
+            flood(peer, frame(CONTINUATION, b"", fin=False) * 10_000, 6 * MIB)
+            assert memory() - before < 24 * MIB
+            peer.socket.settimeout(15)
+            assert server.serves_the_next()
+
+    def test_a_refused_request_that_goes_on(self, server):
+        """What follows a refused request is thrown away, and ends with the connection."""
+        with server.connect() as peer:
+            before = memory()
+            peer.send(b"nonsense\r\n\r\n")
+            assert peer.read_response().status == 400
+            flood(peer, b"x" * 65536)
+            assert memory() - before < 24 * MIB
+            wait_until(lambda: not server.count_doors(), "the connection dropped")
+
+
+def close_normally(server) -> None:
+    """Connect, echo, close with 1000."""
+    with server.open() as peer:
+        assert peer.echoes()
+        peer.send_frame(CLOSE, close_payload(1000))
+        assert peer.read_close().close_code == 1000
+        assert peer.read_to_end() == b""
+
+
+def let_the_server_close(server) -> None:
+    """Connect, let the server close."""
+    with server.open("/") as peer:
+        assert peer.echoes()
+        peer.send_frame(TEXT, b"bye")
+        assert peer.read_message() == "bye"
+        peer.send_frame(CLOSE, peer.read_close().payload)
+        assert peer.read_to_end() == b""
+
+
+def drop(server) -> None:
+    """Connect, echo, break off."""
+    with server.open() as peer:
+        assert peer.echoes()
+        peer.reset()
+
+
+def break_the_protocol(server) -> None:
+    """Connect, echo, send a broken frame, answer the Close."""
+    with server.open() as peer:
+        assert peer.echoes()
+        peer.send_frame(TEXT, b"x", rsv=1)
+        peer.send_frame(CLOSE, peer.read_close().payload)
+        assert peer.read_to_end() == b""
+
+
+class LeftOverTests:
+    """Nothing of a connection outlives it."""
+
+    def _held(self, server) -> tuple[int, int, int]:
+        deadlines = server.service.connections.deadlines
+        return server.ask(
+            lambda: (
+                len(server.service.door.doors),
+                len(server.service.connections.connections),
+                sum(len(queue) for queue in deadlines._queues.values()),
+            )
+        )
+
+    def test_after_two_hundred_connections(self, start_server):
+        """Connections, deadlines, timers and open files are back to where they were, however connections ended."""
+        server = start_server(open_timeout=1, close_timeout=1, ping_interval=1, ping_timeout=1)
+        calls = server.ask(lambda: set(reactor.getDelayedCalls()))
+        files = len(os.listdir("/proc/self/fd"))
+        for _ in range(50):
+            for end in (close_normally, let_the_server_close, drop, break_the_protocol):
+                end(server)
+        wait_until(lambda: self._held(server) == (0, 0, 0), "no connection and no deadline left")
+        # A timer whose deadlines have all been cancelled fires once more and is not set again.
+        wait_until(lambda: not server.ask(lambda: set(reactor.getDelayedCalls()) - calls), "no timer left")
+        assert len(os.listdir("/proc/self/fd")) <= files
+        assert server.serves_the_next()
+
+    def test_after_refused_and_kept_alive_requests(self, start_server):
+        """The HTTP side leaves nothing behind either."""
+        server = start_server(open_timeout=1, close_timeout=1)
+        calls = server.ask(lambda: set(reactor.getDelayedCalls()))
+        for number in range(50):
+            with server.connect() as peer:
+                assert peer.request("/favicon.svg").status == 200
+                if number % 2:
+                    peer.send(b"nonsense\r\n\r\n")
+                    assert peer.read_response().status == 400
+                else:
+                    peer.handshake("/echo")
+        wait_until(lambda: self._held(server) == (0, 0, 0), "no connection and no deadline left")
+        wait_until(
+            lambda: (
+                not [c for c in server.ask(lambda: set(reactor.getDelayedCalls()) - calls) if c.time - time.time() < 5]
+            ),
+            "no timer left",
+        )
+
+    def test_many_at_once(self, start_server):
+        """Two hundred connections at a time are all served, and all are gone afterwards."""
+        server = start_server()
+        peers = [server.open() for _ in range(200)]
+        try:
+            assert server.count_connections() == 200
+            for peer in peers:
+                peer.send_frame(TEXT, b"hello")
+            assert [peer.read_message() for peer in peers] == ["hello"] * 200
+        finally:
+            for peer in peers:
+                peer.socket.close()
+        wait_until(lambda: self._held(server)[:2] == (0, 0), "all connections gone")
+
+    def test_a_silent_half_open_connection(self, start_server):
+        """A client that half-closes its side is let go."""
+        server = start_server()
+        with server.open() as peer:
+            assert peer.echoes()
+            peer.socket.shutdown(socket.SHUT_WR)
+            wait_until(lambda: not server.count_doors(), "the connection gone")

@@ -1,0 +1,392 @@
+"""The HTTP side: the browser page, who may connect from which page, and paths that were made to break servers."""
+
+import json
+import re
+
+import pytest
+from peers import handshake_request
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+HOSTILE_PATHS = [
+    "/..",
+    "/../",
+    "/../../../../etc/passwd",
+    "/./index.html",
+    "/a/../index.html",
+    "/%2e%2e/%2e%2e/etc/passwd",
+    "/%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+    "/..%2f..%2fetc/passwd",
+    "/..%5c..%5cwindows%5cwin.ini",
+    "/..\\..\\windows\\win.ini",
+    "/%5c%5cserver%5cshare",
+    "/index.html%00",
+    "/%00",
+    "/index.html%00.js",
+    "//",
+    "//index.html",
+    "///etc/passwd",
+    "//evil.example/",
+    "/index.html/",
+    "/index.html//",
+    "/index.html/..",
+    "/.git/config",
+    "/.git/",
+    "/.env",
+    "/.htaccess",
+    "/%2egit/config",
+    "/static/",
+    "/static/index.html",
+    "/wsserver/",
+    "/INDEX.HTML",
+    "/index.html.",
+    "/index.html%20",
+    "/index.html~",
+    "/index.html::$DATA",
+    "/index",
+    "/main.js.map",
+    "/main.js%3Fx",
+    "/%69ndex%252ehtml",
+    "/%252e%252e/etc/passwd",
+    "/%c0%ae%c0%ae/%c0%afetc/passwd",
+    "/%ff",
+    "/%e2%82",
+    "/%",
+    "/%zz",
+    "/%2",
+    "/" + "a" * 8000,
+    "/" + "a/" * 4000,
+    "/" + "../" * 2000,
+    "/" + "%2e%2e/" * 1000,
+    "/con",
+    "/dev/null",
+    "/proc/self/environ",
+    "/<script>alert(1)</script>",
+    "/%3Cscript%3Ealert(1)%3C/script%3E",
+    "/index.html;x=1",
+    "/~root",
+    "/%0d%0aX-Evil:%201",
+    "/server.json/",
+]
+
+FILES = {
+    "/": "text/html; charset=utf-8",
+    "/index.html": "text/html; charset=utf-8",
+    "/main.js": "text/javascript; charset=utf-8",
+    "/style.css": "text/css; charset=utf-8",
+    "/favicon.svg": "image/svg+xml; charset=utf-8",
+    "/server.json": "application/json",
+}
+
+
+class PageTests:
+    """The files of the page."""
+
+    @pytest.mark.parametrize(("path", "content_type"), FILES.items(), ids=FILES)
+    def test_is_served_with_its_type_and_the_security_headers(self, server, path, content_type):
+        """Each file has its type, a policy that lets in nothing foreign, and no word about the server's version."""
+        with server.connect() as peer:
+            response = peer.request(path)
+        assert (response.status, response.header("content-type")) == (200, content_type)
+        policy = response.header("content-security-policy")
+        assert "default-src 'none'" in policy
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+        assert response.header("x-content-type-options") == "nosniff"
+        assert response.header("referrer-policy") == "no-referrer"
+        assert response.header("server") is None
+        assert response.body
+
+    def test_every_file_the_page_names_is_there(self, server):
+        """All scripts and styles that the page and its scripts load exist."""
+        with server.connect() as peer:
+            page = peer.request("/").text
+            named = set(re.findall(r"(?:src|href)=\"([^\"#]+)\"", page))
+            names = {name.removeprefix("./").removeprefix("/") for name in named if "://" not in name}
+            scripts = {name for name in names if name.endswith(".js")}
+            while scripts:
+                text = peer.request(f"/{scripts.pop()}").text
+                found = set(re.findall(r"(?:from|import)\s*[\"']\./([^\"']+)[\"']", text)) - names
+                names |= found
+                scripts |= found
+            assert {"main.js", "style.css", "connection.js"} <= names
+            assert {name: peer.request(f"/{name}").status for name in names} == dict.fromkeys(names, 200)
+
+    def test_a_browser_that_has_the_file_gets_304(self, server):
+        """With the ETag it was given, a browser is told that nothing has changed."""
+        with server.connect() as peer:
+            etag = peer.request("/main.js").header("etag")
+            assert re.fullmatch(r'"[0-9a-f]+"', etag)
+            unchanged = peer.request("/main.js", f"If-None-Match: {etag}")
+            assert (unchanged.status, unchanged.body, unchanged.header("etag")) == (304, b"", etag)
+            assert unchanged.header("server") is None
+            assert peer.request("/main.js", 'If-None-Match: "another"').status == 200
+            assert peer.request("/style.css", f"If-None-Match: {etag}").status == 200
+
+    @pytest.mark.parametrize("path", FILES)
+    def test_head(self, server, path):
+        """HEAD answers like GET, without the body; the connection goes on."""
+        with server.connect() as peer:
+            got, headed = peer.request(path), peer.request(path, method="HEAD")
+            assert (headed.status, headed.body) == (200, b"")
+            for name in ("content-length", "content-type", "etag", "content-security-policy"):
+                assert headed.header(name) == got.header(name)
+            assert peer.request(path).body == got.body
+
+    @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
+    def test_other_methods(self, server, method):
+        """Every other method is answered with 405 and the list of those allowed."""
+        with server.connect() as peer:
+            response = peer.request("/", method=method)
+            assert (response.status, response.header("allow")) == (405, "GET, HEAD")
+            assert peer.request("/").status == 200
+
+    def test_a_query_changes_nothing(self, server):
+        """A page may be asked for with a query."""
+        with server.connect() as peer:
+            assert peer.request("/?x=1&y=%ff").body == peer.request("/").body
+
+    def test_a_range_is_not_an_amplifier(self, server):
+        """However many ranges are asked for, no more than the file comes."""
+        with server.connect() as peer:
+            whole = peer.request("/main.js")
+            ranges = peer.request("/main.js", "Range: bytes=" + ",".join(["0-"] * 1000))
+            assert ranges.status in (200, 416)
+            assert len(ranges.body) <= len(whole.body)
+
+    def test_what_the_page_is_told_about_the_server(self, server):
+        """/server.json has the paths, the commands and the close codes."""
+        with server.connect() as peer:
+            about = json.loads(peer.request("/server.json").body)
+        assert about["name"] == "wsserver"
+        assert [path["path"] for path in about["paths"]] == ["/", "/echo", "/ws", "/ticker"]
+        assert {"name": "hello", "help": "says hello"} in about["commands"]
+        assert about["closeCodes"]["1009"].startswith("message too big")
+
+    def test_the_log_has_no_query(self, server, log):
+        """A request is one line, without its query: that is where tokens are."""
+        with server.connect() as peer:
+            peer.request("/favicon.svg?token=secret")
+        [line] = log.lines("wsserver.http")
+        assert "GET /favicon.svg 200" in line
+        assert "secret" not in line
+
+    def test_over_tls(self, start_server, tls_listen, tls_client):
+        """The page and the WebSocket share a TLS port too."""
+        server = start_server(listen=tls_listen)
+        with server.connect(tls=tls_client) as peer:
+            assert peer.request("/").status == 200
+            peer.handshake("/echo")
+            assert peer.echoes("x" * 100_000)
+
+    def test_plain_http_on_a_tls_port(self, start_server, tls_listen, tls_client):
+        """A client that speaks plain HTTP to the TLS port harms nobody."""
+        server = start_server(listen=tls_listen)
+        with server.connect() as plain:
+            plain.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            plain.has_ended()
+        with server.connect(tls=tls_client) as peer:
+            assert peer.request("/").status == 200
+
+    def test_a_refusal_over_tls_arrives_whole(self, start_server, tls_listen, tls_client):
+        """A refused client reads why over TLS too."""
+        server = start_server(listen=tls_listen)
+        with server.connect(tls=tls_client) as peer:
+            peer.send(handshake_request(without=["Sec-WebSocket-Key"]))
+            response = peer.read_response()
+            assert response.status == 400
+            assert "Sec-WebSocket-Key" in response.text
+
+
+class WebSocketPathTests:
+    """Plain HTTP on the paths of WebSocket endpoints."""
+
+    @pytest.mark.parametrize("path", ["/ws", "/echo", "/ticker", "/ws/", "/echo?x=1"])
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    def test_is_answered_with_426(self, server, path, method):
+        """Who opens such a path in a browser is told to use a WebSocket client."""
+        with server.connect() as peer:
+            response = peer.request(path, method=method)
+            assert response.status == 426
+            assert response.header("upgrade") == "websocket"
+            assert "upgrade" in (response.header("connection") or "").lower()
+            assert "WebSocket client" in response.text
+            assert peer.request("/favicon.svg").status == 200
+
+    def test_head(self, server):
+        """HEAD has the same status and no body."""
+        with server.connect() as peer:
+            response = peer.request("/ws", method="HEAD")
+            assert (response.status, response.header("upgrade")) == (426, "websocket")
+            assert peer.request("/favicon.svg").status == 200
+
+    def test_an_unknown_page_says_that_a_client_may_connect(self, server):
+        """404 tells that the path is open to WebSocket clients, where it is."""
+        with server.connect() as peer:
+            assert "WebSocket client may connect" in peer.request("/anything").text
+
+    def test_an_unknown_page_under_strict_paths(self, start_server):
+        """With --strict-paths 404 promises nothing."""
+        with start_server(strict_paths=True).connect() as peer:
+            response = peer.request("/anything")
+            assert response.status == 404
+            assert "WebSocket" not in response.text
+
+
+class HostilePathTests:
+    """Paths that were made to break servers."""
+
+    def test_there_are_at_least_fifty(self):
+        """The list is long enough."""
+        assert len(set(HOSTILE_PATHS)) >= 50
+
+    @pytest.mark.parametrize("path", HOSTILE_PATHS, ids=lambda path: path[:40])
+    def test_get(self, server, path):
+        """No such path leads to a file: 404 or 400, nothing of the machine in the answer, and the server lives on."""
+        with server.connect() as peer:
+            peer.send(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode("latin-1"))
+            response = peer.read_response()
+            assert response.status in (400, 404)
+            assert response.header("content-type") == "text/plain; charset=utf-8"
+            assert response.header("x-content-type-options") == "nosniff"
+            assert response.header("x-evil") is None
+            assert response.header("server") is None
+            assert not re.search(r"Traceback|site-packages|root:|\.py\b|[Tt]wisted|[Aa]utobahn", response.text)
+            assert len(response.body) < 1000
+        assert server.serves_the_next()
+
+    @pytest.mark.parametrize("path", HOSTILE_PATHS, ids=lambda path: path[:40])
+    def test_handshake_under_strict_paths(self, start_server, path):
+        """A handshake for such a path is refused with 404 or 400."""
+        server = start_server(strict_paths=True)
+        with server.connect() as peer:
+            peer.send(handshake_request(path))
+            # "//" and the like are the root, spelled with more slashes.
+            assert peer.read_response().status in ((101,) if not path.strip("/") else (400, 404))
+        assert server.serves_the_next()
+
+
+class NoVersionTests:
+    """Nothing tells which software answers, so nobody can look up its weaknesses."""
+
+    @pytest.mark.parametrize(
+        "request_bytes",
+        [
+            b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET /missing HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET /ws HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n",
+            b"nonsense\r\n\r\n",
+            handshake_request("/echo"),
+            handshake_request("/echo", "Origin: http://evil.example"),
+            handshake_request("/ticker?count=0"),
+        ],
+        ids=["page", "head", "missing", "426", "405", "400", "101", "403", "denied"],
+    )
+    def test_in_no_response(self, server, request_bytes):
+        """No response has a Server header or a version number."""
+        with server.connect() as peer:
+            peer.send(request_bytes)
+            response = peer.read_response("HEAD" if request_bytes.startswith(b"HEAD") else "GET")
+            assert response.header("server") is None
+            assert response.header("x-powered-by") is None
+            head = " ".join(f"{name}: {value}" for name, value in response.headers)
+            assert not re.search(r"twisted|autobahn|python|wsserver/", head + response.text[:200], re.IGNORECASE)
+
+
+class OriginTests:
+    """Which pages may connect."""
+
+    @pytest.mark.parametrize(
+        "origin",
+        [
+            "http://127.0.0.1",
+            "http://localhost:3000",
+            "https://localhost",
+            "http://[::1]:8080",
+            "http://app.localhost",
+            "HTTP://LOCALHOST:80",
+        ],
+    )
+    def test_pages_of_this_machine_may(self, server, origin):
+        """A server that listens on loopback only lets pages of this machine in."""
+        with connect(f"{server.url}/echo", origin=origin, proxy=None) as client:
+            client.send("hello")
+            assert client.recv(timeout=15) == "hello"
+
+    @pytest.mark.parametrize(
+        "origin",
+        [
+            "https://evil.example",
+            "http://127.0.0.1.evil.example",
+            "http://localhost.evil.example",
+            "http://evil-localhost",
+            "http://localhost@evil.example",
+            "null",
+            "file://",
+            "chrome-extension://abcdefgh",
+            "ftp://localhost",
+            "localhost",
+            "",
+            "http://localhost http://evil.example",
+            "http://10.0.0.1",
+            "http://0x7f.1",
+        ],
+    )
+    def test_foreign_pages_may_not(self, server, origin):
+        """A page of another origin is refused with 403, and the body names the option that would let it in."""
+        with server.connect() as peer:
+            peer.send(handshake_request("/echo", f"Origin: {origin}"))
+            response = peer.read_response()
+            assert response.status == 403
+            assert "--origin" in response.text or "not one origin" in response.text
+            assert peer.read_to_end() == b""
+        assert server.serves_the_next()
+
+    def test_with_a_real_client(self, server):
+        """A client that sends a foreign Origin can read why it was refused."""
+        with pytest.raises(InvalidStatus) as caught:
+            connect(f"{server.url}/echo", origin="https://evil.example", proxy=None)
+        assert caught.value.response.status_code == 403
+        assert b"--origin" in caught.value.response.body
+        assert b"https://evil.example" in caught.value.response.body
+
+    def test_two_origins(self, server):
+        """Two Origin headers are refused, even where each alone would be let in."""
+        with server.connect() as peer:
+            peer.send(handshake_request("/echo", "Origin: http://localhost", "Origin: http://localhost"))
+            assert peer.read_response().status == 403
+
+    def test_the_origin_of_the_option_may(self, start_server):
+        """--origin lets in the origin it names and no other."""
+        server = start_server(origin=("https://app.example", "null"))
+        for origin in ("https://app.example", "https://app.example:443", "https://APP.example", "null"):
+            with server.connect() as peer:
+                peer.handshake("/echo", f"Origin: {origin}")
+        for origin in ("http://app.example", "https://app.example:444", "https://app.example.evil.example"):
+            with server.connect() as peer:
+                peer.send(handshake_request("/echo", f"Origin: {origin}"))
+                assert peer.read_response().status == 403
+
+    def test_every_origin_where_the_option_says_so(self, start_server):
+        """--allow-any-origin-insecure lets all pages in."""
+        server = start_server(allow_any_origin_insecure=True)
+        with server.connect() as peer:
+            peer.handshake("/echo", "Origin: https://evil.example")
+
+    def test_loopback_pages_may_not_where_the_world_may_reach_the_server(self, start_server):
+        """A server that listens on every address lets in pages of its own host and port only."""
+        server = start_server(interface="0.0.0.0")
+        own = f"Host: chat.example:{server.port}"
+        with server.connect() as peer:
+            peer.send(handshake_request("/echo", own, "Origin: http://localhost:3000", without=["Host"]))
+            assert peer.read_response().status == 403
+        with server.connect() as peer:
+            origin = f"Origin: http://chat.example:{server.port}"
+            peer.send(handshake_request("/echo", own, origin, without=["Host"]))
+            assert peer.read_response().status == 101
+
+    def test_a_client_that_is_no_browser_needs_no_origin(self, server):
+        """Without an Origin header everybody may connect."""
+        assert server.serves_the_next()

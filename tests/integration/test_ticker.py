@@ -1,0 +1,115 @@
+"""/ticker: the server speaks by itself."""
+
+import socket
+
+import pytest
+from peers import CLOSE, TEXT, close_payload, connect_autobahn, handshake_request, wait_until
+
+
+class TickerTests:
+    """What /ticker?every=...&count=...&text=... sends."""
+
+    def test_as_many_as_asked_for(self, server):
+        """`count` ticks come, then the server closes with 1000 and says so; the client need not send anything."""
+        with server.open("/ticker?every=10ms&count=3&text=tock") as peer:
+            assert [peer.read_message() for _ in range(3)] == ["tock 1", "tock 2", "tock 3"]
+            close = peer.read_close()
+            assert (close.close_code, close.close_reason) == (1000, "3 of 3 sent")
+            peer.send_frame(CLOSE, close.payload)
+            assert peer.read_to_end() == b""
+
+    def test_with_autobahn(self, server):
+        """Autobahn's client sees a clean close after the last tick."""
+        peer = connect_autobahn(f"{server.url}/ticker?every=10ms&count=2")
+        assert [peer.receive(), peer.receive()] == ["tick 1", "tick 2"]
+        closed = peer.wait_closed()
+        assert (closed.clean, closed.code) == (True, 1000)
+
+    @pytest.mark.parametrize("every", ["10ms", "0.02", "0.02s", "20ms"])
+    def test_the_spellings_of_every(self, server, every):
+        """`every` takes a time with its unit; a bare number is in seconds."""
+        with server.open(f"/ticker?every={every}&count=1") as peer:
+            assert peer.read_message() == "tick 1"
+
+    def test_the_text_may_be_any(self, server):
+        """`text` is percent-decoded; empty is a text too."""
+        with server.open("/ticker?every=10ms&text=%C3%BC%20%F0%9F%8E%89+x") as peer:
+            assert peer.read_message() == "ü 🎉 x 1"
+        with server.open("/ticker?every=10ms&text=") as peer:
+            assert peer.read_message() == " 1"
+
+    def test_until_the_client_closes(self, server):
+        """Without `count` the ticks go on until the client closes, and then stop."""
+        with server.open("/ticker?every=10ms") as peer:
+            assert [peer.read_message() for _ in range(20)] == [f"tick {n}" for n in range(1, 21)]
+            peer.send_frame(CLOSE, close_payload(1000))
+            while (got := peer.read_frame()).opcode == TEXT:
+                pass
+            assert got.close_code == 1000
+            assert peer.read_to_end() == b""
+        wait_until(lambda: not server.count_connections(), "the connection gone")
+
+    def test_until_the_client_is_gone(self, server):
+        """When the client's connection breaks, the ticks stop."""
+        with server.open("/ticker?every=10ms") as peer:
+            peer.read_message()
+            peer.reset()
+        wait_until(lambda: not server.count_doors(), "the connection gone")
+
+    def test_what_the_client_says_changes_nothing(self, server):
+        """Messages to the ticker are neither answered nor do they stop it."""
+        with server.open("/ticker?every=10ms&count=5") as peer:
+            peer.send_frame(TEXT, b"bye")
+            assert [peer.read_message() for _ in range(5)] == [f"tick {n}" for n in range(1, 6)]
+
+    def test_a_client_that_does_not_read(self, start_server):
+        """While the client does not read no tick is made, and after it not one is missing."""
+        server = start_server()
+        server.shrink_send_buffers()
+        with server.open(f"/ticker?every=10ms&text={'x' * 12_000}", receive_buffer=4096) as peer:
+            [ticker] = server.ask(lambda: list(server.service.connections.connections))
+            wait_until(lambda: ticker._held and ticker._call is None, "the ticker held")
+            made = ticker._number
+            assert made * 12_000 < 4 * 1024**2
+            assert [int(peer.read_message().split()[1]) for _ in range(made + 5)] == list(range(1, made + 6))
+
+    @pytest.mark.parametrize(
+        ("query", "words"),
+        [
+            ("every=0", "every='0'"),
+            ("every=1ms", "every='1ms'"),
+            ("every=-1s", "every='-1s'"),
+            ("every=2h", "every='2h'"),
+            ("every=soon", "every='soon'"),
+            ("every=", "every=''"),
+            ("every=nan", "every='nan'"),
+            ("every=1e3", "every='1e3'"),
+            ("count=0", "count='0'"),
+            ("count=-1", "count='-1'"),
+            ("count=many", "count='many'"),
+            ("count=1000001", "count='1000001'"),
+            ("count=%D9%A3", "count="),
+            ("count=" + "9" * 5000, "count="),
+            ("speed=1", "'speed'"),
+            ("every=1s&every=2s", "'every'"),
+            ("%3Cscript%3E=1", "unknown parameter"),
+            ("%0D%0AX-Evil:%201=1", "unknown parameter"),
+        ],
+    )
+    def test_a_bad_parameter_is_refused(self, server, query, words):
+        """A mistake in the query is refused with 400 and a sentence that names it; the server lives on."""
+        with server.connect() as peer:
+            peer.send(handshake_request(f"/ticker?{query}"))
+            response = peer.read_response()
+            assert (response.status, response.phrase) == (400, "Bad Request")
+            assert words in response.text
+            assert response.header("x-evil") is None
+            assert peer.read_to_end() == b""
+        assert server.serves_the_next()
+
+    def test_a_refused_client_that_has_sent_more_still_reads_why(self, server):
+        """The refusal is not lost in a TCP reset when frames were sent right behind the handshake."""
+        with server.connect() as peer:
+            peer.send(handshake_request("/ticker?count=0") + b"\x82\xfe\xff\xff" + b"x" * 300_000)
+            peer.socket.shutdown(socket.SHUT_WR)
+            assert peer.read_response().status == 400

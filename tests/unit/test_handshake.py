@@ -1,0 +1,646 @@
+"""Tests for wsserver/wire/handshake.py: which requests for WebSocket are accepted (RFC 6455 section 4.2)."""
+
+import pytest
+
+from wsserver.errors import SettingError
+from wsserver.settings import Settings, load
+from wsserver.wire.handshake import Accept, Policy, check, check_origin, origin_of, parse_extensions
+from wsserver.wire.requests import Refusal, Request, quote
+
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+
+FIELDS = {
+    "host": "example.com",
+    "upgrade": "websocket",
+    "connection": "Upgrade",
+    "sec-websocket-key": KEY,
+    "sec-websocket-version": "13",
+}
+"""The handshake of RFC 6455 section 1.2, as far as a server looks at it."""
+
+
+def handshake(*more, method="GET", target="/", version=(1, 1), **fields):
+    """Make a handshake; `fields` replace its headers, None leaves one out, `more` adds any."""
+    replaced = {name.replace("_", "-"): value for name, value in fields.items()}
+    headers = [(name, value) for name, value in {**FIELDS, **replaced}.items() if value is not None]
+    return Request(method, target, version, (*headers, *more), 0)
+
+
+def policy(*origins, loopback_only=False, **options):
+    """Make what a server with these options agrees to."""
+    return Policy.of(Settings(origin=origins, **options), loopback_only=loopback_only)
+
+
+def accepted(request, agreed=None):
+    """Check a handshake that has to be accepted."""
+    accept = check(request, agreed or policy())
+    assert isinstance(accept, Accept), accept
+    return accept
+
+
+def refused(request, agreed=None):
+    """Check a handshake that has to be refused."""
+    refusal = check(request, agreed or policy())
+    assert isinstance(refusal, Refusal), refusal
+    return refusal
+
+
+class PolicyTests:
+    """What a server agrees to, by its options."""
+
+    def test_defaults(self):
+        """By default no foreign origin, no subprotocol and no compression is agreed to."""
+        assert policy() == Policy(frozenset(), False, False, frozenset(), False)
+
+    def test_options(self):
+        """Each option about the handshake counts; origins are brought into their one spelling."""
+        agreed = policy(
+            "HTTPS://Example.COM",
+            "null",
+            allow_any_origin_insecure=True,
+            subprotocol=("chat", "Chat"),
+            compression="on",
+            loopback_only=True,
+        )
+        assert agreed == Policy(
+            origins=frozenset({"https://example.com:443", "null"}),
+            any_origin=True,
+            loopback_only=True,
+            subprotocols=frozenset({"chat", "Chat"}),
+            compression=True,
+        )
+
+
+class HandshakeTests:
+    """RFC 6455 section 4.2.1: what a handshake consists of."""
+
+    def test_accept(self):
+        """The handshake of the RFC is accepted, with its key and nothing extra."""
+        assert accepted(handshake()) == Accept(KEY, (), None, ())
+
+    @pytest.mark.parametrize("method", ["POST", "HEAD", "OPTIONS", "PUT", "get"])
+    def test_method(self, method):
+        """Any other method than GET is refused with 405, and GET is named."""
+        refusal = refused(handshake(method=method))
+        assert (refusal.status, refusal.headers) == (405, (("Allow", "GET"),))
+        assert refusal.reason == f"a WebSocket handshake is a GET request, not {method}"
+
+    def test_http_1_0(self):
+        """HTTP/1.0 cannot be upgraded."""
+        refusal = refused(handshake(version=(1, 0)))
+        assert (refusal.status, refusal.reason) == (400, "a WebSocket handshake needs HTTP/1.1")
+
+    def test_http_1_2(self):
+        """A later HTTP/1 can."""
+        assert accepted(handshake(version=(1, 2))).key == KEY
+
+    @pytest.mark.parametrize("length", ["1", "5", "65536", "00"])
+    def test_body(self, length):
+        """A handshake with a body is refused."""
+        refusal = refused(handshake(content_length=length))
+        assert (refusal.status, refusal.reason) == (400, "a WebSocket handshake has no body")
+
+    def test_empty_body(self):
+        """A handshake that says that it has no body is fine."""
+        assert accepted(handshake(content_length="0")).key == KEY
+
+    @pytest.mark.parametrize("value", ["Upgrade", "upgrade", "UPGRADE", "keep-alive, Upgrade", "Upgrade,keep-alive"])
+    def test_connection(self, value):
+        """Connection names Upgrade in any case and place, as Firefox does."""
+        assert accepted(handshake(connection=value)).key == KEY
+
+    @pytest.mark.parametrize("value", [None, "", "keep-alive", "close", "Upgraded", "not Upgrade", '"Upgrade"'])
+    def test_no_connection(self, value):
+        """Without it the handshake is refused, and the likely cause is told."""
+        refusal = refused(handshake(connection=value))
+        assert refusal.status == 400
+        assert refusal.reason == "the Connection header does not name Upgrade; does a proxy on the way drop it?"
+
+    def test_path(self):
+        """A path that is not UTF-8 is refused and shown."""
+        refusal = refused(handshake(target="/%ff"))
+        assert (refusal.status, refusal.reason) == (400, "the path is not UTF-8: '/%ff'")
+
+    def test_query(self):
+        """A query that is not UTF-8 is refused and shown."""
+        refusal = refused(handshake(target="/?a=%ff"))
+        assert (refusal.status, refusal.reason) == (400, "the query is not UTF-8 or too long: '/?a=%ff'")
+
+
+class VersionTests:
+    """RFC 6455 section 4.4: the version of the protocol."""
+
+    def test_missing(self):
+        """A handshake without a version is refused, and told the one that is spoken."""
+        refusal = refused(handshake(sec_websocket_version=None))
+        assert (refusal.status, refusal.headers) == (400, (("Sec-WebSocket-Version", "13"),))
+        assert refusal.reason == "no Sec-WebSocket-Version header"
+
+    @pytest.mark.parametrize("version", ["0", "7", "8", "12", "14", "25", "", "013", "+13", "13.0", "13, 8", "x"])
+    def test_other(self, version):
+        """Any other version is refused with 426, the version that is spoken, and what to upgrade to."""
+        refusal = refused(handshake(sec_websocket_version=version))
+        assert refusal.status == 426
+        assert dict(refusal.headers) == {
+            "Sec-WebSocket-Version": "13",
+            "Upgrade": "websocket",
+            "Connection": "Upgrade, close",
+        }
+
+    def test_two(self):
+        """Two versions are no version."""
+        assert refused(handshake(("sec-websocket-version", "8"))).status == 426
+
+    def test_reason(self):
+        """The refusal quotes the version that was asked for."""
+        request = handshake(("sec-websocket-version", "7"), sec_websocket_version="8")
+        assert refused(request).reason == "Sec-WebSocket-Version '8, 7' is not spoken here, only 13 is (RFC 6455)"
+
+
+class KeyTests:
+    """RFC 6455 section 4.2.1, point 5: the key is 16 bytes in base64."""
+
+    @pytest.mark.parametrize("key", [KEY, "AAAAAAAAAAAAAAAAAAAAAA==", "/+/+/+/+/+/+/+/+/+/+/w=="])
+    def test_key(self, key):
+        """A right key is taken as it is."""
+        assert accepted(handshake(sec_websocket_key=key)).key == key
+
+    @pytest.mark.parametrize(
+        "key",
+        [
+            "",
+            "x",
+            "AAAAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAAAA=",
+            "AAAAAAAAAAAAAAAAAAAAAA===",
+            "AAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAAAAA=",
+            "AAAAAAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAAAAAAAA==",
+            "AAAAAAAAAA AAAAAAAAAAA==",
+            "AAAAAAAAAAAAAAAAAAAA_-==",
+            "====AAAAAAAAAAAAAAAAAAAA",
+            "AAAAAAAAAAAAAAAAAAAA==AA",
+            "AAAAAAAAAAAAAAAAAAAA\xfcA==",
+            KEY + ", " + KEY,
+        ],
+    )
+    def test_bad(self, key):
+        """Any other key is refused."""
+        refusal = refused(handshake(sec_websocket_key=key))
+        assert refusal.status == 400
+        assert refusal.reason == f"the Sec-WebSocket-Key is not 16 bytes in base64: {quote(key)}"
+
+    def test_missing(self):
+        """A handshake without a key is refused."""
+        refusal = refused(handshake(sec_websocket_key=None))
+        assert (refusal.status, refusal.reason) == (400, "no Sec-WebSocket-Key header")
+
+    def test_two(self):
+        """A handshake with two keys is refused, even where they are equal."""
+        refusal = refused(handshake(("sec-websocket-key", KEY)))
+        assert (refusal.status, refusal.reason) == (400, "more than one Sec-WebSocket-Key header")
+
+
+class SubprotocolTests:
+    """RFC 6455 section 1.9: the application protocol over the WebSocket."""
+
+    @pytest.mark.parametrize(
+        ("offer", "known", "chosen"),
+        [
+            (None, (), None),
+            (None, ("chat",), None),
+            ("chat", (), None),
+            ("chat", ("chat",), "chat"),
+            ("chat", ("talk",), None),
+            ("chat", ("Chat",), None),
+            ("a, b, c", ("c", "b"), "b"),
+            ("b, a", ("a", "b"), "b"),
+            ("c,b,a", ("a", "b"), "b"),
+            ("v1.chat.example.com", ("v1.chat.example.com",), "v1.chat.example.com"),
+        ],
+    )
+    def test_choice(self, offer, known, chosen):
+        """The first that the client names and the server knows is agreed to; none if there is none."""
+        accept = accepted(handshake(sec_websocket_protocol=offer), policy(subprotocol=known))
+        assert accept.subprotocol == chosen
+
+    @pytest.mark.parametrize(
+        ("offer", "offered"),
+        [
+            ("a, b", ("a", "b")),
+            ("a,,b,", ("a", "b")),
+            ("", ()),
+            (" , ", ()),
+            ("a, A", ("a", "A")),
+            ("!#$&+", ("!#$&+",)),
+        ],
+    )
+    def test_offered(self, offer, offered):
+        """The client's offers are kept, in its order."""
+        assert accepted(handshake(sec_websocket_protocol=offer)).offered == offered
+
+    def test_two_headers(self):
+        """Offers may come in several headers."""
+        request = handshake(("sec-websocket-protocol", "c, a"), sec_websocket_protocol="b")
+        accept = accepted(request, policy(subprotocol=("a", "c")))
+        assert (accept.offered, accept.subprotocol) == (("b", "c", "a"), "c")
+
+    @pytest.mark.parametrize("offer", ["a, a", "a b", "a/b", "a;b", 'a, "b"', "a@b", "ü", "(a)", "a=b", "a\tb"])
+    def test_bad(self, offer):
+        """Names that are given twice or are no tokens are refused."""
+        refusal = refused(handshake(sec_websocket_protocol=offer), policy(subprotocol=("a",)))
+        assert refusal.status == 400
+        assert refusal.reason.startswith("not unique subprotocol names: ")
+
+    def test_twice_in_two_headers(self):
+        """A name given twice is refused also where it stands in two headers."""
+        refusal = refused(handshake(("sec-websocket-protocol", "a"), sec_websocket_protocol="b,a"))
+        assert (refusal.status, refusal.reason) == (400, "not unique subprotocol names: 'b, a, a'")
+
+
+class ExtensionGrammarTests:
+    """RFC 6455 section 9.1: how extensions are written."""
+
+    @pytest.mark.parametrize(
+        ("text", "extensions"),
+        [
+            ("", []),
+            (" , ,", []),
+            ("foo", [("foo", {})]),
+            ("foo, bar", [("foo", {}), ("bar", {})]),
+            ("foo,,bar,", [("foo", {}), ("bar", {})]),
+            ("Foo; BAR", [("foo", {"bar": [True]})]),
+            ("foo; a=1; b", [("foo", {"a": ["1"], "b": [True]})]),
+            ("foo;a=1;a=2;a", [("foo", {"a": ["1", "2", True]})]),
+            ('foo; a="1"', [("foo", {"a": ["1"]})]),
+            ("foo; a = 1", [("foo", {"a": ["1"]})]),
+            ("\tfoo \t;\ta\t", [("foo", {"a": [True]})]),
+            ("foo; a='1'", [("foo", {"a": ["'1'"]})]),
+            ("foo; a=X", [("foo", {"a": ["X"]})]),
+            ("foo; a=1, foo", [("foo", {"a": ["1"]}), ("foo", {})]),
+            ("x-webkit-deflate-frame", [("x-webkit-deflate-frame", {})]),
+            # "quoted-string ... after quoted-string unescaping MUST conform to the 'token' ABNF".
+            (r'foo; a="1\5"', [("foo", {"a": ["15"]})]),
+        ],
+    )
+    def test_good(self, text, extensions):
+        """Names and parameters are told apart; their case does not matter, that of values does."""
+        assert parse_extensions(text) == extensions
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            ";",
+            "foo;",
+            "foo;;a",
+            "; a",
+            "foo bar",
+            "foo; a b",
+            "foo; a=",
+            "foo; =1",
+            "foo; a==1",
+            'foo; a=""',
+            'foo; a="',
+            'foo; a="1',
+            'foo; a="1 2"',
+            'foo; a="1,2"',
+            'foo; a="1;2"',
+            "foo=1",
+            '"foo"',
+            "foo; (a)",
+            "ü",
+            "foo; a=ü",
+        ],
+    )
+    def test_bad(self, text):
+        """Whatever breaks the grammar is no list of extensions."""
+        assert parse_extensions(text) is None
+
+    def test_refusal(self):
+        """A handshake whose extensions break the grammar is refused, whether or not any would be agreed to."""
+        for compression in ("on", "off"):
+            refusal = refused(handshake(sec_websocket_extensions="foo;"), policy(compression=compression))
+            assert (refusal.status, refusal.reason) == (400, "not extensions: 'foo;'")
+
+
+DEFLATE = "permessage-deflate"
+
+
+class DeflateTests:
+    """RFC 7692 section 7.1: which offers of permessage-deflate can be agreed to."""
+
+    def extensions(self, *values, compression="on"):
+        """Make a handshake with extension headers and tell which offers would be agreed to."""
+        headers = [("sec-websocket-extensions", value) for value in values]
+        return accepted(handshake(*headers), policy(compression=compression)).extensions
+
+    @pytest.mark.parametrize(
+        ("parameters", "read"),
+        [
+            ("", {}),
+            ("; client_max_window_bits", {"client_max_window_bits": [True]}),
+            *((f"; client_max_window_bits={n}", {"client_max_window_bits": [str(n)]}) for n in range(8, 16)),
+            *((f"; server_max_window_bits={n}", {"server_max_window_bits": [str(n)]}) for n in range(9, 16)),
+            ('; client_max_window_bits="10"', {"client_max_window_bits": ["10"]}),
+            ("; server_no_context_takeover", {"server_no_context_takeover": [True]}),
+            ("; client_no_context_takeover", {"client_no_context_takeover": [True]}),
+            ("; Client_Max_Window_Bits", {"client_max_window_bits": [True]}),
+            (
+                "; server_max_window_bits=10; client_max_window_bits; server_no_context_takeover",
+                {
+                    "server_max_window_bits": ["10"],
+                    "client_max_window_bits": [True],
+                    "server_no_context_takeover": [True],
+                },
+            ),
+        ],
+    )
+    def test_agreed(self, parameters, read):
+        """An offer that follows the rules can be agreed to."""
+        assert self.extensions(DEFLATE + parameters) == ((DEFLATE, read),)
+
+    @pytest.mark.parametrize(
+        "parameters",
+        [
+            "; unknown",
+            "; unknown=1",
+            "; client_max_window_bits; client_max_window_bits",
+            "; client_max_window_bits=10; client_max_window_bits=10",
+            "; server_no_context_takeover; server_no_context_takeover",
+            "; server_no_context_takeover; SERVER_NO_CONTEXT_TAKEOVER",
+            "; server_no_context_takeover=1",
+            "; server_no_context_takeover=true",
+            "; client_no_context_takeover=0",
+            "; server_max_window_bits",
+            "; server_max_window_bits=7",
+            # RFC 7692 allows 8, but zlib cannot deflate with it.
+            "; server_max_window_bits=8",
+            "; server_max_window_bits=16",
+            "; server_max_window_bits=09",
+            '; server_max_window_bits="010"',
+            "; client_max_window_bits=7",
+            "; client_max_window_bits=16",
+            "; client_max_window_bits=08",
+            "; client_max_window_bits=010",
+            "; client_max_window_bits=+10",
+            "; client_max_window_bits=10.0",
+            "; client_max_window_bits=0",
+            "; client_max_window_bits=x",
+            "; server_max_window_bits=10; unknown",
+        ],
+    )
+    def test_declined(self, parameters):
+        """An offer that breaks the rules is declined; the handshake goes on without it."""
+        assert self.extensions(DEFLATE + parameters) == ()
+
+    @pytest.mark.parametrize("name", ["x-webkit-deflate-frame", "permessage-bzip2", "permessage-deflates", "foo"])
+    def test_unknown_extension(self, name):
+        """An extension that the server does not know is declined."""
+        assert self.extensions(name) == ()
+
+    def test_fallback(self):
+        """Of several offers those that can be agreed to remain, in the client's order."""
+        offers = (f"{DEFLATE}; server_max_window_bits=8", f"{DEFLATE}; unknown, foo, {DEFLATE}", f"{DEFLATE}; unknown")
+        assert self.extensions(*offers) == ((DEFLATE, {}),)
+        assert self.extensions(f"{DEFLATE}; client_max_window_bits, {DEFLATE}") == (
+            (DEFLATE, {"client_max_window_bits": [True]}),
+            (DEFLATE, {}),
+        )
+
+    def test_off(self):
+        """A server without compression declines every offer."""
+        assert self.extensions(DEFLATE, compression="off") == ()
+
+
+class OriginOfTests:
+    """RFC 6454 section 6.2: an origin in its one spelling."""
+
+    @pytest.mark.parametrize(
+        ("text", "origin"),
+        [
+            ("https://example.com", "https://example.com:443"),
+            ("HTTPS://EXAMPLE.com:443", "https://example.com:443"),
+            ("http://example.com", "http://example.com:80"),
+            ("http://example.com:00080", "http://example.com:80"),
+            ("http://example.com:8080", "http://example.com:8080"),
+            ("ws://example.com", "ws://example.com:80"),
+            ("wss://example.com", "wss://example.com:443"),
+            ("http://[::1]", "http://[::1]:80"),
+            ("http://[2001:DB8::1]:81", "http://[2001:db8::1]:81"),
+            ("null", "null"),
+            ("NULL", "null"),
+            ("chrome-extension://abcdef", "chrome-extension://abcdef:"),
+            ("http://example.com.", "http://example.com.:80"),
+        ],
+    )
+    def test_origin(self, text, origin):
+        """Case and a default port do not matter."""
+        assert origin_of(text) == origin
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "example.com",
+            "//example.com",
+            "http:example.com",
+            "http:/example.com",
+            "http://",
+            "http://:80",
+            "file://",
+            "http://example.com/",
+            "http://example.com/path",
+            "http://example.com?x",
+            "http://example.com#x",
+            "http://user@example.com",
+            "http://user:password@example.com",
+            "http://example.com:",
+            "http://example.com:port",
+            "http://example.com:-1",
+            "http://example.com:123456",
+            "http://example.com:80:80",
+            "http://::1",
+            "http://[::1",
+            "http://[::1]x",
+            "http://[localhost]",
+            "http://a b",
+            "http://a\\b",
+            " http://example.com",
+            "http://example.com http://other.example",
+            "http://example.com, http://other.example",
+            "1http://example.com",
+            "*",
+        ],
+    )
+    def test_no_origin(self, text):
+        """Whatever is more or less than scheme, host and port is no origin."""
+        assert origin_of(text) is None
+
+
+OWN = policy()
+LOOPBACK = policy(loopback_only=True)
+NAMED = policy("https://app.example.org", "http://dev.example.org:3000", "https://[2001:db8::5]")
+
+# Origin, Host, what the server agrees to, whether the page may connect.
+ORIGINS = [
+    # The server's own host.
+    ("http://example.com", "example.com", OWN, True),
+    ("https://example.com", "example.com", OWN, True),
+    ("HTTP://EXAMPLE.COM", "example.com", OWN, True),
+    ("http://example.com", "EXAMPLE.com", OWN, True),
+    ("http://example.com:80", "example.com", OWN, True),
+    ("http://example.com", "example.com:80", OWN, True),
+    ("http://example.com", "example.com:", OWN, True),
+    ("https://example.com", "example.com:443", OWN, True),
+    ("https://example.com:443", "example.com", OWN, True),
+    ("http://example.com:8080", "example.com:8080", OWN, True),
+    ("https://example.com:8080", "example.com:8080", OWN, True),
+    ("http://[2001:db8::1]", "[2001:db8::1]", OWN, True),
+    ("http://[2001:DB8::1]:8080", "[2001:db8::1]:8080", OWN, True),
+    ("http://192.0.2.1:8080", "192.0.2.1:8080", OWN, True),
+    ("http://example.com.", "example.com.", OWN, True),
+    # Another host or port.
+    ("http://example.com", "example.com:8080", OWN, False),
+    ("http://example.com:8080", "example.com", OWN, False),
+    ("http://example.com:8081", "example.com:8080", OWN, False),
+    ("http://example.com", "example.com:443", OWN, False),
+    ("https://example.com", "example.com:80", OWN, False),
+    ("http://example.com.", "example.com", OWN, False),
+    ("http://example.com", "example.com.", OWN, False),
+    ("http://other.example", "example.com", OWN, False),
+    ("http://sub.example.com", "example.com", OWN, False),
+    ("http://example.com", "sub.example.com", OWN, False),
+    ("http://[2001:db8::2]", "[2001:db8::1]", OWN, False),
+    ("http://192.0.2.11", "192.0.2.1", OWN, False),
+    ("http://example.com", "", OWN, False),
+    # Prefixes, suffixes and look-alikes.
+    ("http://example.com.evil.net", "example.com", OWN, False),
+    ("http://evilexample.com", "example.com", OWN, False),
+    ("http://example.co", "example.com", OWN, False),
+    ("http://example.com-evil.net", "example.com", OWN, False),
+    ("http://example.comm", "example.com", OWN, False),
+    ("http://exampleXcom", "example.com", OWN, False),
+    ("http://ex\xe4mple.com", "example.com", OWN, False),
+    ("http://xn--exmple-cua.com", "example.com", OWN, False),
+    ("http://evil.net:80.example.com", "example.com", OWN, False),
+    # More or less than an origin.
+    ("http://example.com/", "example.com", OWN, False),
+    ("http://example.com/path", "example.com", OWN, False),
+    ("http://example.com?x", "example.com", OWN, False),
+    ("http://example.com#x", "example.com", OWN, False),
+    ("http://user@example.com", "example.com", OWN, False),
+    ("http://example.com@evil.net", "example.com", OWN, False),
+    ("http://evil.net\\@example.com", "example.com", OWN, False),
+    ("http://evil.net http://example.com", "example.com", OWN, False),
+    ("http://example.com, http://evil.net", "example.com", OWN, False),
+    ("http://example.com:", "example.com", OWN, False),
+    ("//example.com", "example.com", OWN, False),
+    ("example.com", "example.com", OWN, False),
+    ("", "example.com", OWN, False),
+    ("*", "example.com", OWN, False),
+    # No web page.
+    ("null", "example.com", OWN, False),
+    ("null", "null", OWN, False),
+    ("file://", "example.com", OWN, False),
+    ("file://example.com", "example.com", OWN, False),
+    ("ftp://example.com", "example.com", OWN, False),
+    ("ws://example.com", "example.com", OWN, False),
+    ("chrome-extension://example.com", "example.com", OWN, False),
+    ("javascript://example.com", "example.com", OWN, False),
+    # Pages of this machine, on a server that only it can reach.
+    ("http://localhost:3000", "localhost:8080", LOOPBACK, True),
+    ("https://localhost:3000", "localhost:8080", LOOPBACK, True),
+    ("http://LOCALHOST", "127.0.0.1:8080", LOOPBACK, True),
+    ("http://app.localhost:3000", "localhost:8080", LOOPBACK, True),
+    ("http://127.0.0.1:3000", "localhost:8080", LOOPBACK, True),
+    ("http://127.9.9.9", "localhost:8080", LOOPBACK, True),
+    ("http://[::1]:3000", "localhost:8080", LOOPBACK, True),
+    ("http://localhost.evil.net", "localhost:8080", LOOPBACK, False),
+    ("http://evillocalhost", "localhost:8080", LOOPBACK, False),
+    ("http://localhost@evil.net", "localhost:8080", LOOPBACK, False),
+    ("http://127.0.0.1.evil.net", "localhost:8080", LOOPBACK, False),
+    ("http://127.1", "localhost:8080", LOOPBACK, False),
+    ("http://0.0.0.0", "localhost:8080", LOOPBACK, False),
+    ("http://128.0.0.1", "localhost:8080", LOOPBACK, False),
+    ("http://[::2]", "localhost:8080", LOOPBACK, False),
+    ("http://10.0.0.1", "localhost:8080", LOOPBACK, False),
+    ("https://example.com", "localhost:8080", LOOPBACK, False),
+    ("file://localhost", "localhost:8080", LOOPBACK, False),
+    ("chrome-extension://localhost", "localhost:8080", LOOPBACK, False),
+    ("null", "localhost:8080", LOOPBACK, False),
+    # The same on a server that others can reach.
+    ("http://localhost:3000", "localhost:8080", OWN, False),
+    ("http://127.0.0.1:3000", "127.0.0.1:8080", OWN, False),
+    ("http://[::1]:3000", "[::1]:8080", OWN, False),
+    ("http://localhost:8080", "localhost:8080", OWN, True),
+    # Named origins: exactly those.
+    ("https://app.example.org", "example.com", NAMED, True),
+    ("HTTPS://APP.example.org:443", "example.com", NAMED, True),
+    ("http://dev.example.org:3000", "example.com", NAMED, True),
+    ("https://[2001:DB8::5]", "example.com", NAMED, True),
+    ("http://example.com", "example.com", NAMED, True),
+    ("http://app.example.org", "example.com", NAMED, False),
+    ("https://app.example.org:444", "example.com", NAMED, False),
+    ("https://app.example.org.", "example.com", NAMED, False),
+    ("https://x.app.example.org", "example.com", NAMED, False),
+    ("https://app.example.org.evil.net", "example.com", NAMED, False),
+    ("https://dev.example.org:3000", "example.com", NAMED, False),
+    ("http://dev.example.org", "example.com", NAMED, False),
+    ("wss://app.example.org", "example.com", NAMED, False),
+    ("null", "example.com", NAMED, False),
+    ("null", "example.com", policy("null"), True),
+    ("Null", "example.com", policy("NULL"), True),
+    ("chrome-extension://abc", "example.com", policy("chrome-extension://abc"), True),
+    ("chrome-extension://abcd", "example.com", policy("chrome-extension://abc"), False),
+    # Every origin.
+    ("https://evil.net", "example.com", policy(allow_any_origin_insecure=True), True),
+    ("null", "example.com", policy(allow_any_origin_insecure=True), True),
+]
+
+
+class OriginTests:
+    """RFC 6455 section 10.2 and THREATS T1: which pages may connect."""
+
+    @pytest.mark.parametrize(("origin", "host", "agreed", "may"), ORIGINS)
+    def test_origin(self, origin, host, agreed, may):
+        """Pages of the server's own host, of loopback origins where that is safe, and of named origins may connect."""
+        refusal = check_origin(handshake(host=host, origin=origin), agreed)
+        assert refusal is None if may else refusal.status == 403
+
+    @pytest.mark.parametrize("agreed", [OWN, LOOPBACK, NAMED])
+    def test_no_origin(self, agreed):
+        """A client that is no browser sends no Origin and may connect."""
+        assert check_origin(handshake(), agreed) is None
+
+    @pytest.mark.parametrize("second", ["http://example.com", "http://evil.net", ""])
+    def test_two_origins(self, second):
+        """Two Origin headers are refused, even where both would do."""
+        assert check_origin(handshake(("origin", second), origin="http://example.com"), OWN).status == 403
+
+    def test_old_header(self):
+        """The header of the old drafts counts for nothing."""
+        assert check_origin(handshake(sec_websocket_origin="http://evil.net"), OWN) is None
+
+    def test_reason(self):
+        """The refusal names the origin and the option that lets it in."""
+        assert check_origin(handshake(origin="http://evil.net"), OWN).reason == (
+            "pages of the origin 'http://evil.net' may not connect; the server's option --origin lets one in"
+        )
+        assert check_origin(handshake(origin="x\x1b"), OWN).reason == r"not one origin: 'x\x1b'"
+        two = handshake(("origin", "b"), origin="a")
+        assert check_origin(two, OWN).reason == "not one origin: 'a, b'"
+
+    def test_handshake(self):
+        """A handshake of a foreign page is refused with 403."""
+        assert refused(handshake(origin="http://evil.net")).status == 403
+        assert accepted(handshake(origin="http://example.com")).key == KEY
+
+    @pytest.mark.parametrize("text", ["https://example.com", "http://a\\b", "http://ä.example", "app://x", "null"])
+    def test_every_option_counts(self, text):
+        """An origin that the option takes is one that the policy knows: none is dropped without a word."""
+        try:
+            settings = load({"origin": [text]})
+        except SettingError:
+            return
+        assert len(Policy.of(settings, loopback_only=False).origins) == 1

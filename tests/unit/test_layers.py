@@ -1,0 +1,85 @@
+"""Tests for the layers: what is loaded, and what is installed, by an import alone."""
+
+import subprocess
+import sys
+
+import pytest
+
+RULES = [
+    "wsserver.settings",
+    "wsserver.closecodes",
+    "wsserver.errors",
+    "wsserver.typing",
+    "wsserver.wire.requests",
+    "wsserver.wire.handshake",
+    "wsserver.endpoints.commands",
+]
+
+WIRES = [
+    "wsserver",
+    "wsserver.logs",
+    "wsserver.wire.deadlines",
+    "wsserver.wire.protocol",
+    "wsserver.wire.door",
+    "wsserver.endpoints.echo",
+    "wsserver.endpoints.command",
+    "wsserver.endpoints.ticker",
+    "wsserver.endpoints.table",
+    "wsserver.web.page",
+    "wsserver.web.site",
+    "wsserver.web.resource",
+    "wsserver.service",
+    "wsserver.tap",
+    "wsserver.cli",
+]
+
+
+def loaded_by(*modules):
+    """Import modules in a fresh interpreter; give the names of all that are loaded then."""
+    program = "import sys\n" + "".join(f"import {name}\n" for name in modules) + "print('\\n'.join(sys.modules))"
+    return set(
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
+    )
+
+
+class RulesTests:
+    """The rules and words of the server can be used without any of its wires."""
+
+    @pytest.mark.parametrize("module", RULES)
+    def test_pure(self, module):
+        """None of them loads Twisted or Autobahn."""
+        loaded = loaded_by(module)
+        assert module in loaded
+        assert {"twisted", "autobahn", "txaio"} & loaded == set()
+
+
+class ReactorTests:
+    """The reactor is chosen by whoever starts the program."""
+
+    def test_none_installed(self):
+        """No module of the package installs one by being imported, so any may still be chosen."""
+        loaded = loaded_by(*RULES, *WIRES)
+        assert "wsserver.cli" in loaded
+        assert "twisted.internet.reactor" not in loaded
+
+
+class PluginTests:
+    """What twistd loads for every of its commands."""
+
+    def test_light(self):
+        """The plugin says what it is without loading the server or installing a reactor."""
+        loaded = loaded_by("twisted.plugins.wsserver_plugin")
+        assert "twisted.plugins.wsserver_plugin" in loaded
+        assert "twisted.internet.reactor" not in loaded
+        assert {name for name in loaded if name.partition(".")[0] in ("wsserver", "autobahn", "txaio")} == set()
+
+    def test_command(self):
+        """It is the command `wsserver`, with the server's own options."""
+        from twisted.plugins.wsserver_plugin import wsserver
+
+        from wsserver import tap
+
+        assert wsserver.tapname == "wsserver"
+        assert wsserver.options is tap.Options
+        assert wsserver.makeService is tap.makeService
+        assert wsserver.description

@@ -1,0 +1,715 @@
+"""Tests for wsserver/wire/requests.py: the head of an HTTP request, from bytes to a value or a refusal."""
+
+import http.client
+import io
+from http import HTTPStatus
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wsserver.wire.requests import MAX_BODY, MAX_HEAD, MAX_HEADERS, Refusal, Request, make, parse, quote
+
+HOST = b"Host: example.com"
+GET = b"GET / HTTP/1.1"
+
+
+def head(*lines):
+    """Join the lines of a request head as the door hands it over: without the CRLF of the last one."""
+    return b"\r\n".join(lines)
+
+
+def get(*fields):
+    """Make the head of a GET request for `/` with a Host and these header lines."""
+    return head(GET, HOST, *fields)
+
+
+def status(raw):
+    """Tell the status that a head is answered with; 200 for one that is taken."""
+    result = parse(raw)
+    return 200 if isinstance(result, Request) else result.status.value
+
+
+def taken(raw):
+    """Parse a head that has to be taken."""
+    request = parse(raw)
+    assert isinstance(request, Request), request
+    return request
+
+
+def refused(raw):
+    """Parse a head that has to be refused."""
+    refusal = parse(raw)
+    assert isinstance(refusal, Refusal), refusal
+    return refusal
+
+
+class RequestLineTests:
+    """What stands in the first line."""
+
+    def test_parts(self):
+        """Method, target and version are told apart."""
+        request = taken(head(b"GET /chat?room=1 HTTP/1.1", HOST))
+        assert (request.method, request.target, request.version) == ("GET", "/chat?room=1", (1, 1))
+
+    def test_line_end_of_the_last_header(self):
+        """It does not matter whether the last header line still has its CRLF."""
+        assert parse(get(b"X: y") + b"\r\n") == parse(get(b"X: y"))
+
+    def test_only_a_request_line(self):
+        """A request line alone is a whole HTTP/1.0 request."""
+        assert taken(b"GET / HTTP/1.0").headers == ()
+
+    @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST", b"OPTIONS", b"get", b"M-SEARCH", b"X" * 32])
+    def test_method(self, method):
+        """Every method that follows the grammar is read, as it is written."""
+        assert taken(head(method + b" / HTTP/1.1", HOST)).method == method.decode()
+
+    @pytest.mark.parametrize("version", [(1, 0), (1, 1), (1, 2), (1, 9)])
+    def test_version(self, version):
+        """Every HTTP/1 is spoken."""
+        raw = head(b"GET / HTTP/%d.%d" % version, HOST)
+        assert taken(raw).version == version
+
+    def test_refusal_quotes_the_line(self):
+        """Whoever debugs a client sees what it sent, with control characters spelled out."""
+        refusal = refused(b"GET /\x1b[31m\r\n" + HOST)
+        assert refusal.reason == r"not an HTTP request line: 'GET /\x1b[31m'"
+
+    def test_version_refusal(self):
+        """A request of another HTTP version is told which one is spoken."""
+        assert refused(head(b"GET / HTTP/2.0", HOST)).reason == "this server speaks HTTP/1.1"
+
+
+class HeaderTests:
+    """Header lines and how they are looked up."""
+
+    def test_order_and_names(self):
+        """Headers keep their order; their names are in lower case, their values without the space around them."""
+        request = taken(head(GET, b"HOST:example.com", b"X-One: 1", b"x-ONE:\t 2 \t", b"Empty:"))
+        assert request.headers == (("host", "example.com"), ("x-one", "1"), ("x-one", "2"), ("empty", ""))
+
+    def test_all(self):
+        """Every value of a header is found, in order; none for a header that is not there."""
+        request = taken(get(b"Cookie: a=1", b"X: y", b"cookie: b=2"))
+        assert request.all("cookie") == ["a=1", "b=2"]
+        assert request.all("origin") == []
+
+    def test_tokens(self):
+        """Lists are read over several lines, without empty elements."""
+        request = taken(get(b"Connection: keep-alive, Upgrade", b"Connection: , ,\tclose ,"))
+        assert request.tokens("connection") == ["keep-alive", "Upgrade", "close"]
+        assert request.tokens("upgrade") == []
+
+    def test_colon_in_a_value(self):
+        """Only the first colon ends the name."""
+        assert taken(get(b"X: a:b: c")).all("x") == ["a:b: c"]
+
+    @pytest.mark.parametrize("name", [b"X", b"X-Y_Z.0", b"!#$%&'*+-.^_`|~", b"9"])
+    def test_name(self, name):
+        """Every character that RFC 9110 allows in a name is taken."""
+        assert taken(get(name + b": v")).all(name.decode().lower()) == ["v"]
+
+    @pytest.mark.parametrize(
+        ("value", "wants"),
+        [
+            (b"websocket", True),
+            (b"WebSocket", True),
+            (b"h2c, websocket", True),
+            (b"websocket/13", False),
+            (b"websockets", False),
+            (b"h2c", False),
+            (b"", False),
+        ],
+    )
+    def test_wants_websocket(self, value, wants):
+        """An Upgrade header that names websocket, in any case and place, asks for WebSocket."""
+        assert taken(get(b"Upgrade: " + value)).wants_websocket is wants
+
+    def test_no_upgrade(self):
+        """A request without an Upgrade header is plain HTTP."""
+        assert taken(get()).wants_websocket is False
+
+    @pytest.mark.parametrize(
+        "host",
+        [
+            "example.com",
+            "EXAMPLE.com:8080",
+            "example.com:",
+            "localhost",
+            "127.0.0.1:80",
+            "[::1]",
+            "[2001:db8::1]:8080",
+            "[::ffff:127.0.0.1]:1",
+            "xn--bcher-kva.example",
+            "under_score.example",
+            "a.example.",
+            "a%20b",
+        ],
+    )
+    def test_host(self, host):
+        """Every Host that RFC 9110 allows is taken as it came."""
+        assert taken(head(GET, b"Host: " + host.encode())).host == host
+
+    def test_no_host_in_http_1_0(self):
+        """HTTP/1.0 had no Host header."""
+        assert taken(b"GET / HTTP/1.0").host == ""
+
+    def test_missing_colon_is_quoted(self):
+        """A refusal shows the header line that is wrong."""
+        assert refused(get(b"no colon")).reason == "a header line without a colon: 'no colon'"
+
+    def test_bad_value_is_quoted(self):
+        """A refusal names the header that is wrong and shows its value, with control characters spelled out."""
+        assert refused(get(b"Cookie: a\x85b")).reason == r"a control character in the header Cookie: ' a\x85b'"
+
+
+CONTROLS = [byte for byte in [*range(0x20), 0x7F, 0x85] if byte != 0x09]
+
+
+class ByteFilterTests:
+    """No byte that another program could take for the end of a line is let through (THREATS T4, CVE-2026-44546)."""
+
+    @pytest.mark.parametrize("byte", [0x0A, 0x0B, 0x0C, 0x0D, 0x1C, 0x1D, 0x1E, 0x85], ids="{:02x}".format)
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            (b"X-Forwarded-For", b"192.0.2.1"),
+            (b"Origin", b"https://example.com"),
+            (b"Cookie", b"id=1"),
+            (b"Authorization", b"Bearer x"),
+            (b"Host", b"example.com"),
+            (b"Upgrade", b"websocket"),
+        ],
+    )
+    def test_line_end(self, byte, name, value):
+        """A header that splitlines() would see as two is refused, wherever the byte stands in it."""
+        other = [HOST] if name != b"Host" else []
+        bad = bytes([byte])
+        for smuggled in (bad + value, value + bad, value + bad + b"X-Admin: yes", value + b" " + bad + b" x"):
+            refusal = refused(head(GET, *other, name + b": " + smuggled))
+            assert refusal.status == 400
+            assert bad not in refusal.response().replace(b"\r\n", b"").replace(b"\n", b"", 2)
+
+    @pytest.mark.parametrize("byte", CONTROLS, ids="{:02x}".format)
+    def test_control(self, byte):
+        """Every other control character in a value or a name is refused as well."""
+        assert status(get(b"X: a" + bytes([byte]) + b"b")) == 400
+        assert status(get(b"X" + bytes([byte]) + b": ab")) == 400
+
+    def test_harmless_bytes(self):
+        """Tab, all printable ASCII and all other bytes over 0x80 are taken, decoded as Latin-1."""
+        value = bytes(byte for byte in [*range(0x21, 0x100), 0x09, 0x20, 0x21] if byte not in CONTROLS)
+        assert taken(get(b"X: " + value)).all("x") == [value.decode("latin-1")]
+
+    def test_one_header_stays_one(self):
+        """No value that is taken can be split into lines."""
+        for byte in range(0x100):
+            result = parse(get(b"X: a" + bytes([byte]) + b"b"))
+            if isinstance(result, Request):
+                assert len(result.all("x")[0].splitlines()) == 1
+
+
+# Raw heads after the HTTP Garden (arXiv 2405.17737) and the advisories in THREATS T5; 200 is one that is taken.
+SMUGGLED = {
+    # Two lengths, or a length and a coding.
+    "CL and TE": (get(b"Content-Length: 5", b"Transfer-Encoding: chunked"), 400),
+    "TE and CL": (get(b"Transfer-Encoding: chunked", b"Content-Length: 5"), 400),
+    "CL 0 and TE": (get(b"Content-Length: 0", b"Transfer-Encoding: chunked"), 400),
+    "CL and TE identity": (get(b"Content-Length: 5", b"Transfer-Encoding: identity"), 400),
+    "CL and TE in HTTP/1.0": (head(b"POST / HTTP/1.0", b"Content-Length: 5", b"Transfer-Encoding: chunked"), 400),
+    "two equal CLs": (get(b"Content-Length: 5", b"Content-Length: 5"), 400),
+    "two CLs": (get(b"Content-Length: 5", b"Content-Length: 6"), 400),
+    "two CLs of other case": (get(b"Content-Length: 0", b"content-length: 6"), 400),
+    "CL list": (get(b"Content-Length: 5, 5"), 400),
+    "CL comma": (get(b"Content-Length: 5,"), 400),
+    # One length, oddly spelled.
+    "CL plus": (get(b"Content-Length: +5"), 400),
+    "CL minus": (get(b"Content-Length: -5"), 400),
+    "CL minus zero": (get(b"Content-Length: -0"), 400),
+    "CL hex": (get(b"Content-Length: 0x5"), 400),
+    "CL hex digits": (get(b"Content-Length: a"), 400),
+    "CL inner space": (get(b"Content-Length: 5 5"), 400),
+    "CL semicolon": (get(b"Content-Length: 5;"), 400),
+    "CL quoted": (get(b'Content-Length: "5"'), 400),
+    "CL empty": (get(b"Content-Length:"), 400),
+    "CL blank": (get(b"Content-Length: \t "), 400),
+    "CL fraction": (get(b"Content-Length: 5.0"), 400),
+    "CL exponent": (get(b"Content-Length: 1e1"), 400),
+    "CL underscore": (get(b"Content-Length: 1_0"), 400),
+    "CL Arabic digit": (get("Content-Length: \u0665".encode()), 400),
+    "CL superscript": (get(b"Content-Length: \xb2"), 400),
+    "CL over 64 bits": (get(b"Content-Length: 18446744073709551621"), 400),
+    "CL over 63 bits": (get(b"Content-Length: 9223372036854775808"), 400),
+    "CL vertical tab": (get(b"Content-Length: 5\x0b"), 400),
+    "CL NUL": (get(b"Content-Length: 5\x00"), 400),
+    "CL space before colon": (get(b"Content-Length : 5"), 400),
+    "CL with space around": (get(b"Content-Length: \t5 "), 200),
+    "CL leading zero": (get(b"Content-Length: 05"), 200),
+    "CL of the largest body": (get(b"Content-Length: 65536"), 200),
+    "CL over the largest body": (get(b"Content-Length: 65537"), 413),
+    "CL huge": (get(b"Content-Length: 999999999999999999"), 413),
+    "CL with underscore in the name": (get(b"Content_Length: 5"), 200),
+    # Codings: none is taken, so there is none to disagree about.
+    "TE chunked": (get(b"Transfer-Encoding: chunked"), 411),
+    "TE upper case": (get(b"TRANSFER-ENCODING: CHUNKED"), 411),
+    "TE identity": (get(b"Transfer-Encoding: identity"), 411),
+    "TE unknown": (get(b"Transfer-Encoding: xchunked"), 411),
+    "TE list": (get(b"Transfer-Encoding: gzip, chunked"), 411),
+    "TE chunked not last": (get(b"Transfer-Encoding: chunked, identity"), 411),
+    "TE quoted": (get(b'Transfer-Encoding: "chunked"'), 411),
+    "TE empty": (get(b"Transfer-Encoding:"), 411),
+    "TE twice": (get(b"Transfer-Encoding: chunked", b"Transfer-Encoding: identity"), 411),
+    "TE in HTTP/1.0": (head(b"POST / HTTP/1.0", b"Transfer-Encoding: chunked"), 411),
+    "TE of a handshake": (get(b"Upgrade: websocket", b"Transfer-Encoding: chunked"), 411),
+    "TE vertical tab before": (get(b"Transfer-Encoding: \x0bchunked"), 400),
+    "TE vertical tab after": (get(b"Transfer-Encoding: chunked\x0b"), 400),
+    "TE NUL": (get(b"Transfer-Encoding: chunked\x00"), 400),
+    "TE space before colon": (get(b"Transfer-Encoding : chunked"), 400),
+    "TE tab before colon": (get(b"Transfer-Encoding\t: chunked"), 400),
+    "TE NUL in the name": (get(b"Transfer-\x00Encoding: chunked"), 400),
+    "TE folded value": (get(b"Transfer-Encoding:", b" chunked"), 400),
+    "TE as a folded line": (get(b"X: y", b" Transfer-Encoding: chunked"), 400),
+    "TE behind LF": (get(b"X: y\nTransfer-Encoding: chunked"), 400),
+    "TE behind CR": (get(b"X: y\rTransfer-Encoding: chunked"), 400),
+    "TE behind LF CR": (get(b"X: y\n\rTransfer-Encoding: chunked"), 400),
+    "TE in a value": (get(b"X: Transfer-Encoding: chunked"), 200),
+    # Header lines.
+    "folded line": (get(b"X: y", b" z"), 400),
+    "folded line with tab": (get(b"X: y", b"\tz"), 400),
+    "folded first line": (head(GET, b" " + HOST), 400),
+    "empty header name": (get(b": value"), 400),
+    "only a colon": (get(b":"), 400),
+    "no colon": (get(b"Content-Length"), 400),
+    "empty line in the head": (get(b"", b"GET /admin HTTP/1.1", HOST), 400),
+    "empty line at the end": (get(b"X: y", b"", b""), 400),
+    "space in a name": (get(b"X Y: z"), 400),
+    "parenthesis in a name": (get(b"X(Y): z"), 400),
+    "quote in a name": (get(b'"X": z'), 400),
+    "UTF-8 in a name": (get("\u212a: z".encode()), 400),
+    "DEL in a name": (get(b"X\x7f: z"), 400),
+    "UTF-8 in a value": (get("X: zażółć".encode()), 200),
+    "NUL in a value": (get(b"X: \x00"), 400),
+    "LF before the colon": (get(b"X\n: y"), 400),
+    # Request lines.
+    "nothing": (b"", 400),
+    "only CRLF": (b"\r\n", 400),
+    "HTTP/0.9": (b"GET /", 400),
+    "HTTP/0.9 with version": (head(b"GET / HTTP/0.9", HOST), 505),
+    "HTTP/2.0": (head(b"GET / HTTP/2.0", HOST), 505),
+    "HTTP/2 preface": (b"PRI * HTTP/2.0", 505),
+    "HTTP/3.0": (head(b"GET / HTTP/3.0", HOST), 505),
+    "HTTP/1": (head(b"GET / HTTP/1", HOST), 400),
+    "HTTP/1.": (head(b"GET / HTTP/1.", HOST), 400),
+    "HTTP/1.10": (head(b"GET / HTTP/1.10", HOST), 400),
+    "HTTP/11.1": (head(b"GET / HTTP/11.1", HOST), 400),
+    "HTTP/+1.1": (head(b"GET / HTTP/+1.1", HOST), 400),
+    "HTTP/1,1": (head(b"GET / HTTP/1,1", HOST), 400),
+    "HTTP/1.1 in lower case": (head(b"GET / http/1.1", HOST), 400),
+    "another protocol": (head(b"GET / ICY/1.1", HOST), 400),
+    "Arabic digit in the version": (head("GET / HTTP/1.\u0661".encode(), HOST), 400),
+    "space before": (head(b" GET / HTTP/1.1", HOST), 400),
+    "space after": (head(b"GET / HTTP/1.1 ", HOST), 400),
+    "two spaces": (head(b"GET  / HTTP/1.1", HOST), 400),
+    "tabs": (head(b"GET\t/\tHTTP/1.1", HOST), 400),
+    "vertical tab": (head(b"GET\x0b/ HTTP/1.1", HOST), 400),
+    "no method": (head(b"/ HTTP/1.1", HOST), 400),
+    "no target": (head(b"GET HTTP/1.1", HOST), 400),
+    "bad method": (head(b"G<T / HTTP/1.1", HOST), 400),
+    "method with a colon": (head(b"Host: / HTTP/1.1", HOST), 400),
+    "method with NUL": (head(b"G\x00T / HTTP/1.1", HOST), 400),
+    "long method": (head(b"X" * 33 + b" / HTTP/1.1", HOST), 400),
+    "byte order mark": (b"\xef\xbb\xbf" + get(), 400),
+    "LF in the request line": (b"GET / HTTP/1.1\n" + HOST, 400),
+    "LF in the target": (head(b"GET /\nX HTTP/1.1", HOST), 400),
+    "CR in the target": (head(b"GET /\rX HTTP/1.1", HOST), 400),
+    "request line twice": (head(GET, GET, HOST), 400),
+    "HTTP/1.2": (head(b"GET / HTTP/1.2", HOST), 200),
+    "HTTP/1.0": (b"GET / HTTP/1.0", 200),
+    "HTTP/1.0 with Host": (head(b"GET / HTTP/1.0", HOST), 200),
+    # Hosts.
+    "no Host": (GET, 400),
+    "two Hosts": (get(b"Host: evil.example"), 400),
+    "two equal Hosts": (get(HOST), 400),
+    "two Hosts in HTTP/1.0": (head(b"GET / HTTP/1.0", HOST, HOST), 400),
+    "empty Host": (head(GET, b"Host:"), 400),
+    "Host with userinfo": (head(GET, b"Host: user@example.com"), 400),
+    "Host with path": (head(GET, b"Host: example.com/x"), 400),
+    "Host with query": (head(GET, b"Host: example.com?x"), 400),
+    "Host with fragment": (head(GET, b"Host: example.com#x"), 400),
+    "Host with scheme": (head(GET, b"Host: http://example.com"), 400),
+    "Host with space": (head(GET, b"Host: example.com evil.example"), 400),
+    "Host with tab": (head(GET, b"Host: example.com\tevil.example"), 400),
+    "Host with backslash": (head(GET, b"Host: example.com\\evil"), 400),
+    "Host with markup": (head(GET, b"Host: <script>"), 400),
+    "Host with quote": (head(GET, b'Host: "example.com"'), 400),
+    "Host with word for port": (head(GET, b"Host: example.com:http"), 400),
+    "Host with negative port": (head(GET, b"Host: example.com:-1"), 400),
+    "Host with long port": (head(GET, b"Host: example.com:000080"), 400),
+    "Host with two ports": (head(GET, b"Host: example.com:80:80"), 400),
+    "Host only a port": (head(GET, b"Host: :80"), 400),
+    "Host bare IPv6": (head(GET, b"Host: ::1"), 400),
+    "Host open bracket": (head(GET, b"Host: [::1"), 400),
+    "Host behind bracket": (head(GET, b"Host: [::1]x"), 400),
+    "Host IPv6 zone": (head(GET, b"Host: [fe80::1%25eth0]"), 400),
+    "Host UTF-8": (head(GET, "Host: bücher.example".encode()), 400),
+    "Host NUL": (head(GET, b"Host: example.com\x00"), 400),
+    "Host space before colon": (head(GET, b"Host : example.com"), 400),
+    # Targets.
+    "absolute form": (head(b"GET http://example.com/x HTTP/1.1", HOST), 200),
+    "absolute form in another case": (head(b"GET HTTP://EXAMPLE.com/x HTTP/1.1", HOST), 200),
+    "absolute form of WebSocket": (head(b"GET ws://example.com/x HTTP/1.1", HOST), 200),
+    "absolute form without path": (head(b"GET https://example.com HTTP/1.1", HOST), 200),
+    "absolute form of another host": (head(b"GET http://evil.example/x HTTP/1.1", HOST), 400),
+    "absolute form of another port": (head(b"GET http://example.com:81/x HTTP/1.1", HOST), 400),
+    "absolute form with userinfo": (head(b"GET http://example.com@evil.example/ HTTP/1.1", HOST), 400),
+    "absolute form with fragment": (head(b"GET http://example.com/#x HTTP/1.1", HOST), 400),
+    "absolute form with backslash": (head(b"GET http://example.com\\@evil.example/ HTTP/1.1", HOST), 400),
+    "absolute form of another scheme": (head(b"GET ftp://example.com/x HTTP/1.1", HOST), 400),
+    "absolute form with one slash": (head(b"GET http:/example.com/x HTTP/1.1", HOST), 400),
+    "absolute form without Host": (b"GET http://example.com/x HTTP/1.1", 400),
+    # RFC 9110 section 4.2.1: a recipient "MUST reject it as invalid".
+    "absolute form with an empty host": (b"GET http:///x HTTP/1.0", 400),
+    "authority form": (head(b"CONNECT example.com:80 HTTP/1.1", HOST), 400),
+    "authority form of GET": (head(b"GET example.com HTTP/1.1", HOST), 400),
+    "asterisk form": (head(b"OPTIONS * HTTP/1.1", HOST), 400),
+    "asterisk form of GET": (head(b"GET * HTTP/1.1", HOST), 400),
+    "relative target": (head(b"GET x HTTP/1.1", HOST), 400),
+    "only a query": (head(b"GET ?x HTTP/1.1", HOST), 400),
+    "backslash": (head(b"GET \\x HTTP/1.1", HOST), 400),
+    "fragment": (head(b"GET /#x HTTP/1.1", HOST), 400),
+    "fragment in the query": (head(b"GET /?a#x HTTP/1.1", HOST), 400),
+    "space in the target": (head(b"GET /a b HTTP/1.1", HOST), 400),
+    "tab in the target": (head(b"GET /a\tb HTTP/1.1", HOST), 400),
+    "NUL in the target": (head(b"GET /\x00 HTTP/1.1", HOST), 400),
+    "DEL in the target": (head(b"GET /\x7f HTTP/1.1", HOST), 400),
+    "UTF-8 in the target": (head("GET /ü HTTP/1.1".encode(), HOST), 400),
+    "Latin-1 in the target": (head(b"GET /\xfc HTTP/1.1", HOST), 400),
+    "two slashes": (head(b"GET //evil.example/x HTTP/1.1", HOST), 200),
+    "dots": (head(b"GET /../../etc/passwd HTTP/1.1", HOST), 200),
+    # Sizes.
+    "long target": (head(b"GET /" + b"x" * 15000 + b" HTTP/1.1", HOST), 200),
+    "very long target": (head(b"GET /" + b"x" * 17000 + b" HTTP/1.1", HOST), 431),
+    "very long header": (get(b"X: " + b"y" * 17000), 431),
+    "very long name": (get(b"X" * 17000 + b": y"), 431),
+    "very long garbage": (b"\x00" * 1_000_000, 431),
+}
+
+
+class SmugglingTests:
+    """No request has two readings (THREATS T5)."""
+
+    @pytest.mark.parametrize(("raw", "expected"), SMUGGLED.values(), ids=SMUGGLED)
+    def test_status(self, raw, expected):
+        """A request that two programs could read in different ways is refused with the right status."""
+        assert status(raw) == expected
+
+    @pytest.mark.parametrize(
+        ("target", "version", "fields", "expected"),
+        [
+            (b"/", (1, 1), [(b"Host", b"a")], 200),
+            (b"/", (1, 1), [(b"Host", b" a "), (b"X", b"y")], 200),
+            (b"/", (1, 1), [], 400),
+            (b"/", (1, 1), [(b"Host", b"a,a")] * 2, 400),
+            (b"/", (1, 1), [(b"Host", b"a"), (b"X", b"y\x85z")], 400),
+            (b"/", (1, 1), [(b"Host", b"a"), (b"X ", b"y")], 400),
+            (b"/", (1, 1), [(b"Host", b"a"), (b"Content-Length", b"1"), (b"Content-Length", b"1")], 400),
+            (b"/", (1, 1), [(b"Host", b"a")] + [(b"X", b"y")] * 128, 431),
+            (b"/a b", (1, 1), [(b"Host", b"a")], 400),
+            (b"/\xff", (1, 1), [(b"Host", b"a")], 400),
+            (b"http://b/", (1, 1), [(b"Host", b"a")], 400),
+            (b"/", (0, 9), [(b"Host", b"a")], 505),
+            (b"/", (2, 0), [(b"Host", b"a")], 505),
+        ],
+    )
+    def test_make(self, target, version, fields, expected):
+        """A request that another HTTP parser has taken apart is held to the same rules."""
+        result = make(b"GET", target, version, fields)
+        assert (200 if isinstance(result, Request) else result.status) == expected
+
+    def test_taken_lengths(self):
+        """A length that is taken is the one every reader would see."""
+        assert taken(get(b"Content-Length: \t5 ")).content_length == 5
+        assert taken(get(b"Content-Length: 05")).content_length == 5
+        assert taken(get(b"Content-Length: %d" % MAX_BODY)).content_length == MAX_BODY
+        assert taken(get()).content_length == 0
+
+    @pytest.mark.parametrize(
+        ("target", "origin_form"),
+        [
+            (b"/x", "/x"),
+            (b"/x?y=1", "/x?y=1"),
+            (b"//evil.example/x", "//evil.example/x"),
+            (b"http://example.com/x?y", "/x?y"),
+            (b"http://example.com", "/"),
+            (b"http://example.com?y=1", "/?y=1"),
+            (b"wss://Example.Com/chat", "/chat"),
+            (b"https://example.com//x", "//x"),
+        ],
+    )
+    def test_absolute_form(self, target, origin_form):
+        """A target with the right host in it means the same as one without."""
+        assert taken(head(b"GET " + target + b" HTTP/1.1", HOST)).target == origin_form
+
+    @pytest.mark.parametrize(
+        ("raw", "reason"),
+        [
+            (GET, "no Host header"),
+            (get(HOST), "more than one Host header"),
+            (head(GET, b"Host: a/b"), "not a Host: 'a/b'"),
+            (get(b"Content-Length: 1", b"Content-Length: 2"), "not one Content-Length: '1, 2'"),
+            (get(b"Content-Length: 70000"), "a body of 70000 bytes; at most 65536 are taken"),
+            (get(b"Content-Length: 1", b"Transfer-Encoding: x"), "both Content-Length and Transfer-Encoding"),
+            (
+                get(b"Transfer-Encoding: chunked"),
+                "send the body with a Content-Length; Transfer-Encoding is not taken",
+            ),
+            (head(b"GET /#x HTTP/1.1", HOST), "a fragment in the request target: '/#x'"),
+            (head(b"GET * HTTP/1.1", HOST), "not a request target: '*'"),
+            (head(b"GET /\xfc HTTP/1.1", HOST), r"not a request target: '/\xfc'"),
+            (get(b"X Y: z"), "not a header name: 'X Y'"),
+            (
+                head(b"GET http://evil.example/ HTTP/1.1", HOST),
+                "the target is for 'evil.example', the Host header says 'example.com'",
+            ),
+        ],
+    )
+    def test_reason(self, raw, reason):
+        """The refusal says in one sentence what is wrong."""
+        assert refused(raw).reason == reason
+
+
+class LimitTests:
+    """How large a head may be."""
+
+    def test_header_lines(self):
+        """128 header lines are taken, one more is not."""
+        assert len(taken(get(*[b"X: y"] * (MAX_HEADERS - 1))).headers) == MAX_HEADERS
+        refusal = refused(get(*[b"X: y"] * MAX_HEADERS))
+        assert (refusal.status, refusal.reason) == (431, "129 header lines; at most 128 are taken")
+
+    def test_bytes(self):
+        """16 KiB are taken, one byte more is not."""
+        raw = get(b"X: ")
+        assert status(raw + b"y" * (MAX_HEAD - len(raw))) == 200
+        refusal = refused(raw + b"y" * (MAX_HEAD - len(raw) + 1))
+        assert (refusal.status, refusal.reason) == (431, "the request head is over 16384 bytes")
+
+    def test_many_lines_are_quick(self):
+        """A head of nothing but line ends is refused at the first of them."""
+        assert status(get() + b"\r\n" * 8000) == 400
+
+
+class TargetTests:
+    """The path and the query of a request."""
+
+    @pytest.mark.parametrize(
+        ("target", "path"),
+        [
+            (b"/", "/"),
+            (b"/a/b?c/d", "/a/b"),
+            (b"/%65cho", "/echo"),
+            (b"/b%C3%BCcher", "/bücher"),
+            (b"/%e2%82%ac", "/€"),
+            (b"/a+b", "/a+b"),
+            (b"/%2e%2E/x", "/../x"),
+            (b"/a%2Fb", "/a/b"),
+            (b"/%00", "/\0"),
+            (b"/%", "/%"),
+            (b"/%zz", "/%zz"),
+            (b"/%2565", "/%65"),
+            (b"/%ff", None),
+            (b"/%c3", None),
+            (b"/%c0%af", None),
+            (b"/%ed%a0%80", None),
+            (b"/%f5%80%80%80", None),
+        ],
+    )
+    def test_path(self, target, path):
+        """The path is percent-decoded once; there is none where that is not UTF-8."""
+        request = taken(head(b"GET " + target + b" HTTP/1.1", HOST))
+        assert request.path == path
+        assert request.raw_path == target.decode().partition("?")[0]
+
+    @pytest.mark.parametrize(
+        ("target", "query"),
+        [
+            (b"/", {}),
+            (b"/?", {}),
+            (b"/?a=1&b=2&a=3", {"a": ["1", "3"], "b": ["2"]}),
+            (b"/?a", {"a": [""]}),
+            (b"/?a=", {"a": [""]}),
+            (b"/?=a", {"": ["a"]}),
+            (b"/?a=b=c", {"a": ["b=c"]}),
+            (b"/?a=1;b=2", {"a": ["1;b=2"]}),
+            (b"/?a=x+y%20z", {"a": ["x y z"]}),
+            (b"/?a=%2B%26%3D", {"a": ["+&="]}),
+            (b"/?%C3%BC=%E2%82%AC", {"ü": ["€"]}),
+            (b"/?a=b?c", {"a": ["b?c"]}),
+            (b"/%ff?a=1", {"a": ["1"]}),
+            (b"/?a=%ff", None),
+            (b"/?%ff=a", None),
+            (b"/?" + b"&".join([b"a=1"] * 1001), None),
+        ],
+    )
+    def test_query(self, target, query):
+        """The query's parameters keep their order and repetitions; there are none where they are not UTF-8."""
+        assert taken(head(b"GET " + target + b" HTTP/1.1", HOST)).query == query
+
+    def test_thousand_parameters(self):
+        """A thousand parameters are read."""
+        request = taken(head(b"GET /?" + b"&".join([b"a=1"] * 1000) + b" HTTP/1.1", HOST))
+        assert request.query == {"a": ["1"] * 1000}
+
+
+def read(response):
+    """Read a response as Python's own HTTP client does."""
+
+    class Socket:
+        """Hands the bytes of a response to http.client; nothing can be sent on it."""
+
+        def makefile(self, mode):
+            return io.BytesIO(response)
+
+    reader = http.client.HTTPResponse(Socket())
+    reader.begin()
+    return reader, reader.read()
+
+
+NASTY = [
+    "a\r\nSet-Cookie: x=1",
+    "a\r\n\r\n<script>alert(1)</script>",
+    "a\nb",
+    "a\rb",
+    "\r\n" * 100,
+    "\x00\x1b[2J\x7f",
+    "\x85\x1c\x1d\x1e\u2028\u2029",
+    "\u202eevil",
+    "ünïcödé €",
+    "\ud800",
+    "'\"\\",
+    "x" * 100_000,
+]
+
+
+class RefusalTests:
+    """A refusal as it goes over the wire."""
+
+    def test_bytes(self):
+        """The whole response, byte for byte."""
+        assert Refusal(HTTPStatus.NOT_FOUND, "no such thing").response() == (
+            b"HTTP/1.1 404 Not Found\r\n"
+            b"Content-Type: text/plain; charset=utf-8\r\n"
+            b"Content-Length: 28\r\n"
+            b"X-Content-Type-Options: nosniff\r\n"
+            b"Cache-Control: no-store\r\n"
+            b"Connection: close\r\n"
+            b"\r\n"
+            b"404 Not Found\nno such thing\n"
+        )
+
+    @pytest.mark.parametrize("code", [400, 403, 404, 405, 408, 411, 413, 426, 431, 503, 505])
+    def test_http_client(self, code):
+        """An HTTP client reads the status, the headers and the sentence for the person."""
+        reader, body = read(Refusal(HTTPStatus(code), "schön", (("Retry-After", "5"),)).response())
+        assert (reader.status, reader.reason, reader.version) == (code, HTTPStatus(code).phrase, 11)
+        assert body.decode() == f"{code} {HTTPStatus(code).phrase}\nschön\n"
+        assert reader.getheader("Retry-After") == "5"
+        assert reader.getheader("Connection") == "close"
+        assert reader.will_close
+
+    def test_own_connection_header(self):
+        """A refusal that has a Connection header of its own gets no second one."""
+        response = Refusal(HTTPStatus.UPGRADE_REQUIRED, "x", (("Connection", "Upgrade, close"),)).response()
+        assert response.count(b"Connection:") == 1
+        assert b"\r\nConnection: Upgrade, close\r\n" in response
+
+    @pytest.mark.parametrize("nasty", NASTY, ids=range(len(NASTY)))
+    def test_nasty_reason(self, nasty):
+        """Nothing that a peer sends can add a header or a line to the answer it gets."""
+        response = Refusal(HTTPStatus.BAD_REQUEST, f"not this: {quote(nasty)}").response()
+        lines, _, body = response.partition(b"\r\n\r\n")
+        assert len(lines.split(b"\r\n")) == 6
+        assert body.count(b"\n") == 2
+        assert body.isascii()
+        assert all(byte >= 0x20 or byte == 0x0A for byte in body)
+        assert read(response)[1] == body
+
+    @pytest.mark.parametrize("nasty", [text for text in NASTY if "\ud800" not in text])
+    def test_nasty_request(self, nasty):
+        """A request that is refused shows up in the answer as one harmless line, wherever the nasty part stood."""
+        for raw in (
+            b"GET /" + nasty.encode() + b" HTTP/1.1\r\nHost: a",
+            b"GET / HTTP/1.1\r\nHost: " + nasty.encode(),
+            b"GET / HTTP/1.1\r\nHost: a\r\n" + nasty.encode() + b": x",
+            b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: " + nasty.encode(),
+        ):
+            result = parse(raw)
+            if isinstance(result, Refusal):
+                lines, _, body = result.response().partition(b"\r\n\r\n")
+                assert len(lines.split(b"\r\n")) == 6
+                assert body.count(b"\n") == 2
+                assert body.isascii()
+
+
+class QuoteTests:
+    """What a peer sent, shown to a person."""
+
+    @pytest.mark.parametrize(
+        ("text", "quoted"),
+        [
+            ("plain", "'plain'"),
+            ("it's", '"it\'s"'),
+            ("\r\n\x1b\x00", r"'\r\n\x1b\x00'"),
+            ("ü€\u2028", r"'\xfc\u20ac\u2028'"),
+            ("", "''"),
+            ("x" * 80, "'" + "x" * 80 + "'"),
+            ("x" * 81, "'" + "x" * 77 + "...'"),
+        ],
+    )
+    def test_quote(self, text, quoted):
+        """Control and other unusual characters are spelled out, long texts shortened."""
+        assert quote(text) == quoted
+
+    def test_limit(self):
+        """The limit may be chosen."""
+        assert quote("abcdefghij", 5) == "'ab...'"
+
+
+WORDS = st.sampled_from(
+    [
+        *(b"GET", b" ", b"/", b"HTTP/1.1", b"\r\n", b"\n", b"\r", b":", b"Host", b"a", b"\x85", b"\x1c", b"\t", b"#"),
+        *(
+            b"Content-Length",
+            b"Transfer-Encoding",
+            b"chunked",
+            b"5",
+            b"Upgrade",
+            b"websocket",
+            b"http://a",
+            b"%ff",
+            b"?",
+        ),
+        *(get(), get(b"X: y"), HOST, b"[::1]", b"\xc3\xbc", b"\x00"),
+    ]
+)
+
+
+class AnyBytesTests:
+    """Whatever comes, the answer is a request or a refusal."""
+
+    @settings(max_examples=400, deadline=None, database=None)
+    @given(raw=st.binary(max_size=200) | st.lists(WORDS | st.binary(max_size=3), max_size=40).map(b"".join))
+    def test_parse(self, raw):
+        """Parsing never fails, and what is taken has no control characters in it."""
+        for result in (parse(raw), parse(get(b"X: " + raw)), parse(head(b"GET /" + raw + b" HTTP/1.1", HOST))):
+            if isinstance(result, Refusal):
+                assert read(result.response())[0].status == result.status
+                continue
+            assert result.target.startswith("/")
+            assert result.path is None or isinstance(result.path, str)
+            assert result.query is None or isinstance(result.query, dict)
+            for name, value in result.headers:
+                assert name == name.lower().strip()
+                assert not any(ord(c) in CONTROLS for c in value)
+                assert len(value.splitlines()) <= 1

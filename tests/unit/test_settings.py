@@ -1,0 +1,680 @@
+"""Tests for wsserver/settings.py: options from flags, the environment and a TOML file."""
+
+import dataclasses
+import re
+import tomllib
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from wsserver.errors import SettingError
+from wsserver.settings import (
+    ENVIRONMENT_ONLY,
+    PREFIX,
+    TABLE,
+    Settings,
+    genconfig,
+    load,
+    parse_duration,
+    show_duration,
+    unknown_flag,
+)
+
+DEFAULTS = {
+    "port": 8080,
+    "interface": "127.0.0.1",
+    "listen": (),
+    "origin": (),
+    "allow_any_origin_insecure": False,
+    "max_message_size": 1024 * 1024,
+    "max_connections": 10_000,
+    "open_timeout": 10.0,
+    "close_timeout": 5.0,
+    "ping_interval": 25.0,
+    "ping_timeout": 10.0,
+    "subprotocol": (),
+    "compression": "off",
+    "strict_paths": False,
+    "reply_prefix": "",
+    "timezone": None,
+    "log_format": "text",
+}
+"""What the documentation promises."""
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Give a function that writes a file `wsserver.toml` and tells its path."""
+
+    def write(text):
+        path = tmp_path / "wsserver.toml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return str(path)
+
+    return write
+
+
+def one(name, text):
+    """Load one option, given as a flag."""
+    return getattr(load({name: [text]}), name)
+
+
+def refused(**sources):
+    """Load sources that have to be refused; tell where the mistake is and what."""
+    with pytest.raises(SettingError) as caught:
+        load(**sources)
+    assert str(caught.value) == f"{caught.value.where}: {caught.value.problem}"
+    assert "\n" not in str(caught.value)
+    return caught.value.where, caught.value.problem
+
+
+class DefaultTests:
+    """Options that nobody sets."""
+
+    def test_defaults(self):
+        """The defaults are the documented ones, and safe."""
+        assert dataclasses.asdict(load()) == DEFAULTS
+        assert load() == Settings()
+
+    def test_frozen(self):
+        """Settings do not change while the server runs."""
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            load().port = 1
+
+    @pytest.mark.parametrize("option", TABLE.values(), ids=TABLE)
+    def test_round_trip(self, option):
+        """Each default, written as the help writes it, is read back as the same value."""
+        if option.many:
+            assert (option.default, option.show_default()) == ((), "")
+        else:
+            assert option.parse(option.show(option.default)) == option.default
+            assert option.show_default() == ("" if option.default == "" else option.show(option.default))
+
+    @pytest.mark.parametrize("option", TABLE.values(), ids=TABLE)
+    def test_names(self, option):
+        """An option has the same name everywhere, in the spelling of the place."""
+        assert option.flag == "--" + option.name.replace("_", "-")
+        assert option.variable == "WSSERVER_" + option.name.upper()
+
+    @pytest.mark.parametrize("option", TABLE.values(), ids=TABLE)
+    def test_explained(self, option):
+        """Each option has a sentence of help; what takes a value says what stands for it."""
+        assert option.help[0].isupper()
+        assert option.help.endswith(".")
+        assert bool(option.metavar) != option.is_flag
+        assert option.group
+
+
+SOURCES = [
+    # Option, in the file, in the environment, as flag; and the value that each gives.
+    ("port", "1", "2", ["3"], (1, 2, 3)),
+    ("interface", '"a"', "b", ["c"], ("a", "b", "c")),
+    ("listen", '["tcp:1"]', "tcp:2 unix:x", ["tcp:3", "tcp:4"], (("tcp:1",), ("tcp:2", "unix:x"), ("tcp:3", "tcp:4"))),
+    ("origin", '["http://a"]', "http://b", ["http://c"], (("http://a",), ("http://b",), ("http://c",))),
+    ("strict_paths", "true", "false", ["true"], (True, False, True)),
+    ("max_message_size", '"1KiB"', "2KiB", ["3"], (1024, 2048, 3)),
+    ("ping_interval", "30", "1m", ["500ms"], (30.0, 60.0, 0.5)),
+    ("compression", '"on"', "off", ["ON"], ("on", "off", "on")),
+    ("timezone", '"UTC"', "local", ["Europe/Berlin"], (ZoneInfo("UTC"), None, ZoneInfo("Europe/Berlin"))),
+]
+
+
+class PrecedenceTests:
+    """Flags go before the environment, that before the file, that before the default."""
+
+    @pytest.mark.parametrize(("name", "toml", "text", "flag", "values"), SOURCES, ids=[row[0] for row in SOURCES])
+    def test_order(self, config, name, toml, text, flag, values):
+        """The nearest source decides; the others are not mixed in."""
+        path = config(f"{name} = {toml}\n")
+        variable = {PREFIX + name.upper(): text}
+        from_file, from_environment, from_flag = values
+        assert getattr(load(), name) == DEFAULTS[name]
+        assert getattr(load(config=path), name) == from_file
+        assert getattr(load(environ=variable), name) == from_environment
+        assert getattr(load(environ=variable, config=path), name) == from_environment
+        assert getattr(load({name: flag}), name) == from_flag
+        assert getattr(load({name: flag}, config=path), name) == from_flag
+        assert getattr(load({name: flag}, variable), name) == from_flag
+        assert getattr(load({name: flag}, variable, path), name) == from_flag
+
+    def test_each_option_by_itself(self, config):
+        """One option may come from here and another from there."""
+        path = config("port = 1\nmax_connections = 5\nopen_timeout = 7\n")
+        settings = load({"port": ["3"]}, {"WSSERVER_MAX_CONNECTIONS": "6"}, path)
+        assert (settings.port, settings.max_connections, settings.open_timeout) == (3, 6, 7.0)
+
+    def test_last_flag_counts(self):
+        """Of a flag given twice the last counts, unless it may be repeated."""
+        assert load({"port": ["1", "2"]}).port == 2
+        assert load({"subprotocol": ["a", "b", "a"]}).subprotocol == ("a", "b", "a")
+
+    def test_hidden_mistake(self, config):
+        """A mistake is named also where another source goes before it."""
+        assert refused(flags={"port": ["1"]}, environ={"WSSERVER_PORT": "x"})[0] == "WSSERVER_PORT"
+        assert refused(flags={"port": ["1"]}, config=config('port = "x"'))[0].endswith("line 1: port")
+
+
+class ConfigVariableTests:
+    """The file may be named in the environment."""
+
+    def test_variable(self, config):
+        """WSSERVER_CONFIG names the file."""
+        assert load(environ={"WSSERVER_CONFIG": config("port = 1")}).port == 1
+
+    def test_flag_before_variable(self, config, tmp_path):
+        """The file named on the command line is read instead."""
+        (tmp_path / "other.toml").write_text("port = 2")
+        environ = {"WSSERVER_CONFIG": config("port = 1\nmax_connections = 5")}
+        settings = load(environ=environ, config=str(tmp_path / "other.toml"))
+        assert (settings.port, settings.max_connections) == (2, 10_000)
+
+    def test_empty(self):
+        """An empty WSSERVER_CONFIG names no file."""
+        assert load(environ={"WSSERVER_CONFIG": ""}) == Settings()
+
+    def test_missing(self):
+        """A file that is not there is a mistake."""
+        where, problem = refused(environ={"WSSERVER_CONFIG": "/nonexistent/wsserver.toml"})
+        assert (where, problem) == ("/nonexistent/wsserver.toml", "cannot be read: No such file or directory")
+
+    def test_no_option(self, config):
+        """The file cannot name another file."""
+        assert set(ENVIRONMENT_ONLY) == {"WSSERVER_CONFIG"}
+        where, problem = refused(config=config('config = "x"'))
+        assert where.endswith("line 1: config")
+        assert problem.startswith("unknown key")
+
+
+class EnvironmentTests:
+    """Options as environment variables."""
+
+    @pytest.mark.parametrize("name", TABLE)
+    def test_empty(self, name):
+        """An empty variable is as good as none."""
+        assert load(environ={PREFIX + name.upper(): ""}) == Settings()
+
+    def test_foreign(self):
+        """Variables of other programs do not count."""
+        assert load(environ={"PORT": "x", "HOME": "/", "wsserver_port": "x", "XWSSERVER_PORT": "x"}) == Settings()
+
+    @pytest.mark.parametrize(
+        ("text", "values"),
+        [
+            ("http://a", ("http://a",)),
+            ("http://a http://b", ("http://a", "http://b")),
+            (" http://a\n\thttp://b ", ("http://a", "http://b")),
+            (" ", ()),
+        ],
+    )
+    def test_list(self, text, values):
+        """White space divides the values of a list."""
+        assert load(environ={"WSSERVER_ORIGIN": text}).origin == values
+
+    @pytest.mark.parametrize(
+        ("name", "nearest"),
+        [
+            ("WSSERVER_PROT", "WSSERVER_PORT"),
+            ("WSSERVER_MAX_MESSAGE", "WSSERVER_MAX_MESSAGE_SIZE"),
+            ("WSSERVER_ORIGINS", "WSSERVER_ORIGIN"),
+            ("WSSERVER_CONFIGURATION", "WSSERVER_CONFIG"),
+            ("WSSERVER_port", "WSSERVER_PORT"),
+        ],
+    )
+    def test_unknown(self, name, nearest):
+        """A variable of ours that is no option is a mistake; the nearest name is told."""
+        assert refused(environ={name: "1"}) == (name, f"unknown environment variable; did you mean {nearest}?")
+
+    def test_unknown_but_empty(self):
+        """An unknown variable without a value does no harm."""
+        assert load(environ={"WSSERVER_FOO": ""}) == Settings()
+
+    def test_bad_value(self):
+        """A mistake names the variable, what was expected, and what stood there."""
+        assert refused(environ={"WSSERVER_PORT": "http"}) == (
+            "WSSERVER_PORT",
+            "expected a whole number from 0 to 65535, not 'http'",
+        )
+
+    def test_bad_value_of_a_list(self):
+        """So does one in a list."""
+        where, problem = refused(environ={"WSSERVER_SUBPROTOCOL": "a b/c"})
+        assert where == "WSSERVER_SUBPROTOCOL"
+        assert "'b/c'" in problem
+
+    def test_long_value(self):
+        """A long value is shortened in the message."""
+        assert refused(environ={"WSSERVER_PORT": "9" * 1000})[1].endswith("not '" + "9" * 57 + "...'")
+
+
+class FileTests:
+    """Options in a TOML file."""
+
+    def test_all_kinds(self, config):
+        """Every kind of value is read."""
+        path = config(
+            "\n".join(
+                [
+                    "port = 0",
+                    'interface = "::"',
+                    'listen = ["tcp:1", "unix:/run/ws.sock"]',
+                    "origin = []",
+                    "allow_any_origin_insecure = true",
+                    "max_message_size = 2048",
+                    'max_connections = "7"',
+                    "open_timeout = 1.5",
+                    'close_timeout = "1.5"',
+                    "ping_interval = 0",
+                    'ping_timeout = "2m"',
+                    "strict_paths = false",
+                    'reply_prefix = "grüß: "',
+                ]
+            )
+        )
+        assert load(config=path) == Settings(
+            port=0,
+            interface="::",
+            listen=("tcp:1", "unix:/run/ws.sock"),
+            allow_any_origin_insecure=True,
+            max_message_size=2048,
+            max_connections=7,
+            open_timeout=1.5,
+            close_timeout=1.5,
+            ping_interval=0.0,
+            ping_timeout=120.0,
+            reply_prefix="grüß: ",
+        )
+
+    def test_empty_file(self, config):
+        """An empty file sets nothing."""
+        assert load(config=config("")) == Settings()
+
+    def test_empty_text(self, config):
+        """Unlike in the environment an empty text in the file is a value."""
+        path = config('reply_prefix = ""\n')
+        assert load(config=path).reply_prefix == ""
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("port", r"is not TOML: Expected '=' after a key in a key/value pair \(at end of document\)"),
+            ("port = 1\nport = 2\n", r"is not TOML: Cannot overwrite a value \(at line 2, column 9\)"),
+            ("a = 1\n\nport: 2\n", r"is not TOML: .* \(at line 3, column 5\)"),
+            ("port = 08", r"is not TOML: .*line 1.*"),
+            (b"reply_prefix = '\xff'", r"is not TOML: 'utf-8' codec can't decode byte 0xff in position 16: .*"),
+            # int() takes no more digits than this.
+            (f"port = {'9' * 5000}", r".*"),
+            (f"port = 0x{'f' * 5000}", r".*"),
+        ],
+        ids=lambda value: str(value)[:20],
+    )
+    def test_not_toml(self, config, text, problem):
+        """A file that is not TOML is a mistake, and its line is named."""
+        path = config(text)
+        where, said = refused(config=path)
+        assert where.startswith(path)
+        assert re.fullmatch(problem, said)
+
+    def test_unreadable(self, tmp_path):
+        """A directory is no file."""
+        assert refused(config=str(tmp_path)) == (str(tmp_path), "cannot be read: Is a directory")
+
+    @pytest.mark.parametrize(
+        ("text", "line", "name", "problem"),
+        [
+            ("port = 1\n\nprot = 2\n", 3, "prot", "unknown key; did you mean port?"),
+            ("port = 1\nmax_mesage_size = 2\n", 2, "max_mesage_size", "unknown key; did you mean max_message_size?"),
+            ("zzz = 1", 1, "zzz", "unknown key"),
+            ("[server]\nport = 1", 1, "server", "unknown key"),
+            ("[[server]]\nport = 1", 1, "server", "unknown key"),
+            ("server.port = 1", 1, "server", "unknown key"),
+            ("'a b' = 1", 1, "a b", "unknown key"),
+            ("[port]\nx = 1", 1, "port", "expected a string or a number, not {'x': 1}"),
+            ("\n\n  port = 65536", 3, "port", "expected a whole number from 0 to 65535, not '65536'"),
+            ("port = -1", 1, "port", "expected a whole number from 0 to 65535, not '-1'"),
+            ("port = 80.0", 1, "port", "expected a whole number from 0 to 65535, not '80.0'"),
+            ("port = true", 1, "port", "expected a string or a number, not True"),
+            ("port = [80]", 1, "port", "expected a string or a number, not [80]"),
+            ('"port" = "x"', 1, "port", "expected a whole number from 0 to 65535, not 'x'"),
+            ("# port = 1\nport = 'x'", 2, "port", "expected a whole number from 0 to 65535, not 'x'"),
+            ("# a\n#b\nstrict_paths = 1", 3, "strict_paths", "expected true or false, not 1"),
+            ("strict_paths = 'true'", 1, "strict_paths", "expected true or false, not 'true'"),
+            ("strict_paths = []", 1, "strict_paths", "expected true or false, not []"),
+            ("origin = 'http://a'", 1, "origin", "expected a list of strings, not 'http://a'"),
+            ("origin = ['http://a', 1]", 1, "origin", "expected a list of strings, not ['http://a', 1]"),
+            (
+                "log_format = 1979-05-27",
+                1,
+                "log_format",
+                "expected a string or a number, not datetime.date(1979, 5, 27)",
+            ),
+            (
+                "open_timeout = inf",
+                1,
+                "open_timeout",
+                "expected a time from 100ms to 5m, such as 500ms, 25s or 2m, not 'inf'",
+            ),
+            # What looks like the key stands inside a text.
+            (
+                'reply_prefix = """\\\nport = 1"""\nport = "x"',
+                3,
+                "port",
+                "expected a whole number from 0 to 65535, not 'x'",
+            ),
+            # Only LF and CRLF end a line of TOML.
+            ('reply_prefix = "\u2028"\nport = "x"', 2, "port", "expected a whole number from 0 to 65535, not 'x'"),
+        ],
+    )
+    def test_mistake(self, config, text, line, name, problem):
+        """A mistake names the file, the line and the key, what was expected, and what stood there."""
+        path = config(text)
+        assert refused(config=path) == (f"{path} line {line}: {name}", problem)
+
+    def test_line_that_cannot_be_told(self, config):
+        """Where a key is spelled with escapes, the file and the key are named all the same."""
+        path = config(r'"p\u006frt" = "x"')
+        assert refused(config=path)[0] == f"{path}: port"
+
+
+VALUES = {
+    "port": (
+        {"0": 0, "1": 1, "8080": 8080, "65535": 65535, "08080": 8080},
+        ["", "65536", "-1", "+1", "1.0", "1e3", "x"],
+    ),
+    "interface": ({"::1": "::1", "0.0.0.0": "0.0.0.0", "ws.example": "ws.example"}, ["", "a\nb", "\x7f", "x" * 1025]),
+    "listen": (
+        {"tcp:8080": ("tcp:8080",), "unix:/run/ws.sock": ("unix:/run/ws.sock",), "tcp6:1": ("tcp6:1",)},
+        ["", "8080", "/run/ws.sock", ":8080", "TCP:8080", "localhost"],
+    ),
+    "origin": (
+        {
+            "https://example.com": ("https://example.com",),
+            "HTTP://LOCALHOST:3000": ("HTTP://LOCALHOST:3000",),
+            "http://[::1]:80": ("http://[::1]:80",),
+            "app://x": ("app://x",),
+            "null": ("null",),
+            "NULL": ("null",),
+        },
+        [
+            *("", "*", "example.com", "https://", "https://example.com/", "https://*.example.com", "http://a:b"),
+            *(
+                "https://user@example.com",
+                "http://a b",
+                "http://a?b",
+                "http://a#b",
+                "http://::1",
+                "//example.com",
+                "file://",
+            ),
+        ],
+    ),
+    "allow_any_origin_insecure": ({"true": True, "Yes": True, "on": True, "1": True, "false": False}, ["", "y", "2"]),
+    "max_message_size": (
+        {
+            "1": 1,
+            "1B": 1,
+            "64KiB": 65536,
+            "64 KiB": 65536,
+            "1MiB": 1024**2,
+            "1GiB": 1024**3,
+            "1048576": 1024**2,
+        },
+        [
+            "",
+            "0",
+            "0KiB",
+            "-1",
+            "1.5MiB",
+            "1KB",
+            "1kib",
+            "1K",
+            "1  KiB",
+            "2GiB",
+            "1073741825",
+            "KiB",
+            "1_000",
+            "9" * 13,
+        ],
+    ),
+    "max_connections": ({"1": 1, "10000": 10000, "1000000": 1000000}, ["0", "1000001", "-1", "1k", "\u0661", "1" * 13]),
+    "open_timeout": (
+        {"100ms": 0.1, "0.1": 0.1, "1": 1.0, "1.5s": 1.5, "1 s": 1.0, "5m": 300.0, "300": 300.0},
+        [
+            "",
+            "0",
+            "99ms",
+            "0.09",
+            "301",
+            "6m",
+            "1h",
+            "-1",
+            "x",
+            "1S",
+            "1e1",
+            "inf",
+            "nan",
+            ".5",
+            "1.",
+            "1  s",
+            "1s ",
+            "1,5",
+        ],
+    ),
+    "close_timeout": ({"0.1s": 0.1, "300s": 300.0}, ["0", "301s"]),
+    "ping_interval": ({"0": 0.0, "0s": 0.0, "25": 25.0, "1h": 3600.0, "3600": 3600.0}, ["-1", "2h", "3601"]),
+    "ping_timeout": ({"100ms": 0.1, "1h": 3600.0}, ["0", "2h"]),
+    "subprotocol": (
+        {"chat": ("chat",), "v1.chat+json": ("v1.chat+json",), "!#$%&'*+-.^_`|~": ("!#$%&'*+-.^_`|~",)},
+        ["", "a b", "a,b", "a/b", "ü", '"a"', "x" * 257],
+    ),
+    "compression": ({"on": "on", "off": "off", "OFF": "off"}, ["", "true", "deflate"]),
+    "strict_paths": ({"true": True, "no": False, "off": False, "0": False}, ["", "maybe"]),
+    "reply_prefix": (
+        {"": "", "> ": "> ", "ü\u2028": "ü\u2028", "x" * 1024: "x" * 1024},
+        # The last is what Python makes of a byte of the command line that is not UTF-8.
+        ["\n", "\x1b[1m", "\x7f", "x" * 1025, "\udcff"],
+    ),
+    "timezone": (
+        {"local": None, "LOCAL": None, "UTC": ZoneInfo("UTC"), "Europe/Berlin": ZoneInfo("Europe/Berlin")},
+        ["", "Mars/Olympus", "Europe", "zone.tab", "../../../etc/passwd", "/etc/passwd", "UTC\0", "\udcff"],
+    ),
+    "log_format": ({"text": "text", "json": "json", "JSON": "json"}, ["", "xml"]),
+}
+"""Option -> text and the value it gives, and texts that are refused."""
+
+GOOD = [(name, text, value) for name, (good, _) in VALUES.items() for text, value in good.items()]
+BAD = [(name, text) for name, (_, bad) in VALUES.items() for text in bad]
+
+
+class ValueTests:
+    """What each option takes."""
+
+    def test_complete(self):
+        """Every option is tried here."""
+        assert list(VALUES) == list(TABLE)
+
+    @pytest.mark.parametrize(("name", "text", "value"), GOOD)
+    def test_good(self, name, text, value):
+        """A value in its bounds is taken."""
+        assert one(name, text) == value
+
+    @pytest.mark.parametrize(("name", "text"), BAD)
+    def test_bad(self, name, text):
+        """Any other is refused; the flag, what was expected and what stood there are named."""
+        where, problem = refused(flags={name: [text]})
+        assert where == TABLE[name].flag
+        shown = repr(text if len(text) <= 60 else text[:57] + "...")
+        assert re.fullmatch(r"expected .+, not " + re.escape(shown), problem)
+
+    @pytest.mark.parametrize(
+        ("name", "problem"),
+        [
+            ("port", "expected a whole number from 0 to 65535, not '?'"),
+            ("max_message_size", "expected a size from 1B to 1GiB, such as 64KiB or 1MiB, not '?'"),
+            ("open_timeout", "expected a time from 100ms to 5m, such as 500ms, 25s or 2m, not '?'"),
+            ("ping_interval", "expected a time from 0s to 60m, such as 500ms, 25s or 2m, not '?'"),
+            ("compression", "expected off or on, not '?'"),
+            ("log_format", "expected text or json, not '?'"),
+            ("strict_paths", "expected true or false, not '?'"),
+            ("timezone", "expected a time zone such as Europe/Berlin or UTC, or local, not '?'"),
+            (
+                "listen",
+                "expected a Twisted endpoint string such as tcp:8080:interface=127.0.0.1 or unix:/run/ws.sock, not '?'",
+            ),
+            (
+                "origin",
+                (
+                    "expected an origin such as https://example.com or http://localhost:3000 (no path, no *) or null, "
+                    "not '?'"
+                ),
+            ),
+        ],
+    )
+    def test_message(self, name, problem):
+        """The message gives an example of what would do."""
+        assert refused(flags={name: ["?"]}) == (TABLE[name].flag, problem)
+
+    @pytest.mark.parametrize(
+        ("name", "problem"),
+        [
+            ("subprotocol", "expected a name of letters, digits and !#$%&'*+-.^_`|~, not 'a b'"),
+            ("reply_prefix", r"expected at most 1024 characters, none of them a control character, not 'a\nb'"),
+        ],
+    )
+    def test_message_of_a_text(self, name, problem):
+        """So does that of an option whose values are words."""
+        text = "a b" if name == "subprotocol" else "a\nb"
+        assert refused(flags={name: [text]}) == (TABLE[name].flag, problem)
+
+
+class DurationTests:
+    """Times, as they are written for people."""
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [
+            (0, "0s"),
+            (0.001, "1ms"),
+            (0.5, "500ms"),
+            (0.0105, "10.5ms"),
+            (1, "1s"),
+            (1.5, "1.5s"),
+            (59, "59s"),
+            (60, "1m"),
+            (90, "90s"),
+            (120, "2m"),
+            (3600, "60m"),
+            (5400, "90m"),
+            (61.5, "61.5s"),
+        ],
+    )
+    def test_show(self, seconds, text):
+        """A time is written in the unit that fits, and read back as the same time."""
+        assert show_duration(seconds) == text
+        assert parse_duration(text, 0, 3600 * 24) == seconds
+
+    @pytest.mark.parametrize("text", ["1234.567", "3599.999999", "0.123456", "123.4567ms", "1000.001"])
+    def test_exact(self, text):
+        """Every time that can be written down is read back from what is shown."""
+        seconds = parse_duration(text, 0, 3600)
+        assert parse_duration(show_duration(seconds), 0, 3600) == pytest.approx(seconds, abs=1e-9)
+
+    def test_units(self):
+        """Milliseconds, seconds, minutes and hours are known."""
+        assert [parse_duration(text, 0, 1e9) for text in ("2ms", "2s", "2", "2m", "2h")] == [0.002, 2, 2, 120, 7200]
+
+    def test_bounds(self):
+        """Both bounds are inside."""
+        assert parse_duration("1", 1, 2) == 1
+        assert parse_duration("2", 1, 2) == 2
+        with pytest.raises(ValueError, match="expected a time from 1s to 2s, such as 500ms, 25s or 2m"):
+            parse_duration("2.000001", 1, 2)
+
+
+class SizeTests:
+    """Sizes, as they are written for people."""
+
+    @pytest.mark.parametrize(
+        ("size", "text"),
+        [
+            (1, "1B"),
+            (1000, "1000B"),
+            (1024, "1KiB"),
+            (1536, "1536B"),
+            (65536, "64KiB"),
+            (1024**2, "1MiB"),
+            (1024**3, "1GiB"),
+        ],
+    )
+    def test_show(self, size, text):
+        """A size is written in the largest unit that divides it, and read back as the same size."""
+        assert TABLE["max_message_size"].show(size) == text
+        assert one("max_message_size", text) == size
+
+    def test_nothing(self):
+        """No bytes at all can be shown as well."""
+        assert TABLE["max_message_size"].show(0) == "0B"
+
+
+class ZoneTests:
+    """Time zones, as they are written for people."""
+
+    def test_show(self):
+        """A zone is written by its name."""
+        assert TABLE["timezone"].show(ZoneInfo("Europe/Berlin")) == "Europe/Berlin"
+        assert TABLE["timezone"].show(None) == "local"
+
+
+class UnknownFlagTests:
+    """A flag that there is not."""
+
+    @pytest.mark.parametrize(
+        ("flag", "problem"),
+        [
+            ("--prot", "unknown option; did you mean --port?"),
+            ("--max-size", "unknown option; did you mean --max-message-size?"),
+            ("--max_message_size", "unknown option; did you mean --max-message-size?"),
+            ("--confg", "unknown option; did you mean --config?"),
+            ("--verson", "unknown option; did you mean --version?"),
+            ("--hepl", "unknown option; did you mean --help?"),
+            ("--zzzzzzzz", "unknown option"),
+            ("-q", "unknown option"),
+        ],
+    )
+    def test_nearest(self, flag, problem):
+        """The nearest flag is named, if there is one."""
+        error = unknown_flag(flag)
+        assert (error.where, error.problem) == (flag, problem)
+
+
+class GenconfigTests:
+    """The file that `wsserver genconfig` writes."""
+
+    def test_sets_nothing(self, config):
+        """As it is, it leaves every option at its default."""
+        assert tomllib.loads(genconfig()) == {}
+        assert load(config=config(genconfig())) == Settings()
+
+    def test_uncommented(self, config):
+        """With every option uncommented it still is the defaults, and it has them all in order."""
+        text = re.sub(r"(?m)^#(?=[a-z_]+ = )", "", genconfig())
+        assert list(tomllib.loads(text)) == list(TABLE)
+        assert load(config=config(text)) == Settings()
+
+    def test_explained(self):
+        """Above each option stands what it does, above each group its name."""
+        lines = genconfig().splitlines()
+        for option in TABLE.values():
+            at = lines.index(f"#{option.name} = {option.toml_default()}")
+            assert lines[at - 1] == f"# {option.help}"
+        groups = [line.split("---")[1].strip() for line in lines if line.startswith("# ---")]
+        assert groups == list(dict.fromkeys(option.group for option in TABLE.values()))
+
+    def test_types(self):
+        """Numbers, truth values and lists have their own type in TOML; sizes and times are texts with a unit."""
+        table = tomllib.loads(re.sub(r"(?m)^#(?=[a-z_]+ = )", "", genconfig()))
+        assert table["port"] == 8080
+        assert table["strict_paths"] is False
+        assert table["origin"] == []
+        assert table["max_message_size"] == "1MiB"
+        assert table["ping_interval"] == "25s"
+        assert table["timezone"] == "local"
