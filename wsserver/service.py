@@ -43,7 +43,7 @@ def endpoint_strings(settings: Settings) -> tuple[str, ...]:
     if settings.listen:
         return settings.listen
     kind = "tcp6" if ":" in settings.interface else "tcp"
-    return (f"{kind}:{settings.port}:interface={settings.interface.replace(':', chr(92) + ':')}:backlog=4096",)
+    return (f"{kind}:{settings.port}:interface={settings.interface.replace(':', chr(92) + ':')}",)
 
 
 class WebSocketService(Service):
@@ -129,13 +129,13 @@ class WebSocketService(Service):
         try:
             serverFromString(self._reactor, text).listen(self.door).addBoth(results.append)
         except (ValueError, TypeError, LookupError, OSError) as error:
-            raise ListenError(text, str(error)) from error
+            raise ListenError(text, _words(error)) from error
         # The server endpoints of Twisted answer at once; one that does not could fail after we have said we listen.
         if not results:
             raise ListenError(text, "the endpoint does not listen at once")
         if isinstance(results[0], Failure):
             cause = results[0].value
-            raise ListenError(text, str(getattr(cause, "socketError", cause))) from cause
+            raise ListenError(text, _words(getattr(cause, "socketError", cause))) from cause
         return results[0]  # type: ignore[no-any-return]
 
     def _announce(self) -> None:
@@ -150,6 +150,10 @@ class WebSocketService(Service):
                 secure=secure,
                 where=where,
             )
+
+
+def _words(error: object) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _is_tls(port: IListeningPort) -> bool:

@@ -3,18 +3,19 @@
 import os
 import re
 import shutil
+import socket
 import sys
 import textwrap
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn
 
-from twisted.logger import ILogObserver
+from twisted.logger import ILogObserver, LoggingFile
 from twisted.python import usage
 
 from wsserver import __version__, logs
-from wsserver.errors import WsserverError
-from wsserver.service import WebSocketService
+from wsserver.errors import ListenError, WsserverError
+from wsserver.service import WebSocketService, endpoint_strings
 from wsserver.settings import TABLE, Option, Settings, load, unknown_flag
 
 __all__ = ["Options", "die", "makeService"]
@@ -22,8 +23,14 @@ __all__ = ["Options", "die", "makeService"]
 
 def die(error: object) -> NoReturn:
     """Say in one line why the server does not start, and exit with 1."""
-    print(f"wsserver: {logs.escape(str(error))}", file=sys.stderr)
+    _complain(error)
     raise SystemExit(1)
+
+
+def _complain(error: object) -> None:
+    # Once twistd logs, it has put the log in the place of standard error.
+    terminal = sys.__stderr__ if isinstance(sys.stderr, LoggingFile) else sys.stderr
+    print(f"wsserver: {logs.escape(str(error))}", file=terminal)
 
 
 class Options(usage.Options):
@@ -139,7 +146,28 @@ def makeService(options: Options) -> WebSocketService:
     except WsserverError as error:
         die(error)
     service.twistd = options.parent
+    if options.parent is not None and not options.parent.get("nodaemon", True):
+        _check_port(options.settings)
     return service
+
+
+def _check_port(settings: Settings) -> None:
+    """
+    See whether the port is free while there is still a terminal to say so.
+
+    A daemon that cannot listen could only tell its parent, which shows the first hundred bytes and points to the log.
+    """
+    if settings.listen:
+        return
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.interface, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        die(ListenError(endpoint_strings(settings)[0], error.strerror or str(error)))
 
 
 class TwistdService(WebSocketService):
@@ -161,7 +189,7 @@ Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
 def _one_line(fallback: Hook) -> Hook:
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, WsserverError):
-            print(f"wsserver: {logs.escape(str(error))}", file=sys.stderr)
+            _complain(error)
         else:
             fallback(kind, error, trace)
 

@@ -1,5 +1,7 @@
 """Requests that a well-behaved client never sends: what is answered, and that the next client is served."""
 
+import contextlib
+
 import pytest
 from peers import CLOSE, PATIENCE, TEXT, close_payload, frame, handshake_request, wait_until
 
@@ -206,10 +208,8 @@ class SlowTests:
             answered = False
             while not answered:
                 peer.send(bytes([next(request)]))
-                try:
+                with contextlib.suppress(TimeoutError):
                     answered = b"408" in peer.socket.recv(65536)
-                except TimeoutError:
-                    pass
             peer.socket.settimeout(PATIENCE)
 
     def test_the_second_request_of_a_connection_has_its_own_time(self, start_server):
@@ -437,3 +437,14 @@ class ConnectionLimitTests:
             first.reset()
             wait_until(lambda: server.count_connections() == 1, "the first gone")
             assert server.serves_the_next()
+
+    def test_a_flood_of_refused_connections_is_bounded(self, start_server):
+        """However many come over the limit, few are kept to read why, and the ones within it are served."""
+        server = start_server(max_connections=1)
+        with server.open() as first, contextlib.ExitStack() as stack:
+            flood = [stack.enter_context(server.connect()) for _ in range(100)]
+            wait_until(lambda: server.count_doors() <= 50, "most of them dropped")
+            assert first.echoes()
+            assert flood[0].read_response().status == 503
+        wait_until(lambda: not server.count_doors(), "all of them gone")
+        assert server.serves_the_next()

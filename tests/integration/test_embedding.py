@@ -173,28 +173,29 @@ class ApplicationTests:
             assert peer.echoes()
 
 
+@pytest.fixture(scope="module")
+def dice_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Install the example with pip, start a server beside it and give its port."""
+    directory = tmp_path_factory.mktemp("dice")
+    # A build leaves files beside what it builds.
+    shutil.copytree(EXAMPLES / "dice", directory / "source", ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    target = directory / "installed"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--target", target]
+    done = subprocess.run(
+        [*pip, "--no-deps", "--no-build-isolation", directory / "source"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not (target / "twisted" / "__init__.py").exists()
+    with twistd(directory, "-n", "wsserver", "--port", "0", PYTHONPATH=str(target)) as output:
+        yield find_port(output, r"ws://127\.0\.0\.1:([0-9]+)/")
+
+
 class DiceTests:
     """docs/examples/dice: a command in a project of its own."""
-
-    @pytest.fixture(scope="class")
-    def dice_port(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-        """Install the example with pip, start a server beside it and give its port."""
-        directory = tmp_path_factory.mktemp("dice")
-        # A build leaves files beside what it builds.
-        shutil.copytree(EXAMPLES / "dice", directory / "source", ignore=shutil.ignore_patterns("build", "*.egg-info"))
-        target = directory / "installed"
-        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--target", target]
-        done = subprocess.run(
-            [*pip, "--no-deps", "--no-build-isolation", directory / "source"],
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        assert not (target / "twisted" / "__init__.py").exists()
-        with twistd(directory, "-n", "wsserver", "--port", "0", PYTHONPATH=str(target)) as output:
-            yield find_port(output, r"ws://127\.0\.0\.1:([0-9]+)/")
 
     def test_it_answers(self, dice_port):
         """`roll` rolls, with and without a number of sides."""

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from peers import BINARY, CLOSE, CONTINUATION, PING, TEXT, close_payload, frame, wait_until
+from peers import BINARY, CLOSE, CONTINUATION, PING, TEXT, close_payload, frame, handshake_request, wait_until
 from twisted.internet import reactor
 
 MIB = 1024**2
@@ -114,6 +114,21 @@ class NotReadingTests:
             sent = flood(peer, b"GET /main.js HTTP/1.1\r\nHost: a\r\n\r\n" * 1000, 16 * MIB)
             assert held_for(server)[0] < 4 * MIB, f"bytes to be sent, after {sent} bytes of requests"
             assert server.serves_the_next()
+
+    def test_pipelined_pages_all_come_once_the_client_reads(self, start_server):
+        """Requests that had to wait are answered in order when the client reads on, a handshake behind them too."""
+        server = start_server()
+        server.shrink_send_buffers()
+        with server.connect(receive_buffer=4096) as peer:
+            pages = 300
+            peer.send(b"GET /main.js HTTP/1.1\r\nHost: a\r\n\r\n" * pages)
+            peer.send(handshake_request("/echo") + frame(TEXT, b"behind"))
+            door = server.ask(lambda: next(iter(server.service.door.doors)))
+            wait_until(lambda: door._held, "the server waiting for the client to read")
+            assert {peer.read_response().status for _ in range(pages)} == {200}
+            assert peer.read_response().status == 101
+            assert peer.read_message() == "behind"
+            assert peer.echoes("x" * 100_000)
 
     def test_a_refused_one_that_does_not_read(self, start_server):
         """A client that was closed with 1002 and reads nothing is dropped."""

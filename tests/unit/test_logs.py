@@ -271,6 +271,24 @@ def published():
     globalLogPublisher.removeObserver(events.append)
 
 
+class Unprintable(Exception):
+    """An error that cannot even be shown."""
+
+    def __str__(self):
+        raise ValueError("no words")
+
+
+class BrokenErrorTests:
+    """An error whose own text fails."""
+
+    @pytest.mark.parametrize("name", ["text", "json"])
+    def test_written(self, name):
+        """The event is written all the same, and names the error's class."""
+        line = FORMATS[name](event("it failed", log_failure=failure(Unprintable())))
+        assert "it failed" in line
+        assert "Unprintable" in line
+
+
 class TwistedTests:
     """What other parts of Twisted log."""
 

@@ -1,0 +1,127 @@
+"""Programs that are run as a user runs them: what they print, how they end, and what their server answers."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ["PATIENCE", "Finished", "Program", "run", "running", "wait_until"]
+
+PATIENCE = 30.0
+"""Seconds after which what is waited for is taken to be missing. Never what a test measures."""
+
+ADDRESS = re.compile(r"the page is at https?://127\.0\.0\.1:([0-9]+)/")
+
+
+def wait_until(condition: Callable[[], object], what: Callable[[], str]) -> None:
+    """Wait for a condition; fail, saying what was waited for, when it does not come."""
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"after {PATIENCE:g} s still not: {what()}"
+        time.sleep(0.02)
+
+
+def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of a program: this one's, without what would change where Python finds its modules."""
+    mine = ("PYTHON", "WSSERVER_", "VIRTUAL_ENV", "COVERAGE_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
+    return kept | {"COLUMNS": "80"} | dict(more or {})
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A program that has ended."""
+
+    status: int
+    output: str
+    errors: str
+
+
+def run(*command: str | Path, directory: Path, environ: Mapping[str, str] | None = None) -> Finished:
+    """Run a program to its end."""
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=directory,
+        env=environment(environ),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+class Program:
+    """A program that is running; its output goes to files in its directory."""
+
+    def __init__(self, command: Sequence[str], directory: Path, environ: Mapping[str, str] | None):
+        self.command = command
+        self._output, self._errors = directory / "stdout.txt", directory / "stderr.txt"
+        with self._output.open("wb") as output, self._errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                command,
+                cwd=directory,
+                env=environment(environ),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=errors,
+            )
+
+    @property
+    def output(self) -> str:
+        """What it has written to standard output."""
+        return self._output.read_text("utf-8", "replace")
+
+    @property
+    def errors(self) -> str:
+        """What it has written to standard error."""
+        return self._errors.read_text("utf-8", "replace")
+
+    def said(self) -> str:
+        """Tell what it was and has written, for a person."""
+        return f"{' '.join(self.command)}\n{self.output}\n{self.errors}"
+
+    def wait_for(self, pattern: str | re.Pattern[str]) -> re.Match[str]:
+        """Wait until it writes something to standard output."""
+        found: list[Any] = []
+
+        def look() -> bool:
+            found[:] = [re.search(pattern, self.output)]
+            assert found[0] or self.process.poll() is None, f"it has ended:\n{self.said()}"
+            return found[0] is not None
+
+        wait_until(look, lambda: f"{pattern!r} in what it writes:\n{self.said()}")
+        match: re.Match[str] = found[0]
+        return match
+
+    def port(self) -> int:
+        """Wait until it tells the port it listens on."""
+        return int(self.wait_for(ADDRESS)[1])
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and return the exit status."""
+        self.process.send_signal(number)
+        return self.process.wait(PATIENCE)
+
+
+@contextmanager
+def running(*command: str | Path, directory: Path, environ: Mapping[str, str] | None = None) -> Iterator[Program]:
+    """Run a program until the block ends."""
+    program = Program([str(word) for word in command], directory, environ)
+    try:
+        yield program
+    finally:
+        if program.process.poll() is None:
+            program.process.terminate()
+            try:
+                program.process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                program.process.kill()
+                program.process.wait()
