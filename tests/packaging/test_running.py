@@ -43,7 +43,7 @@ class StoppingTests:
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
     def test_the_exit_status(self, from_wheel: Environment, tmp_path: Path, number):
-        """A server that was asked to stop and did so has the exit status 0."""
+        """A server that was asked to stop does so, and ends by that signal, as twistd does and supervisors expect."""
         with running(from_wheel.bin("wsserver"), "serve", "--port", "0", directory=tmp_path) as server:
             server.port()
             assert server.stop(number) == -number
