@@ -6,12 +6,12 @@ For an application of your own: `WebSocketService(settings, reactor).setServiceP
 
 import ipaddress
 import resource
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import inlineCallbacks, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
@@ -106,17 +106,15 @@ class WebSocketService(Service):
             self._listen()
         self._announce()
 
-    def stopService(self) -> "Deferred[None]":
-        """Stop listening, close every connection with 1001, and wait for them within the closing deadline."""
+    @inlineCallbacks
+    def stopService(self) -> Generator[Any, Any, None]:
+        """Stop listening, close every WebSocket with 1001 and the rest after them, each within its deadline."""
         super().stopService()
         ports, self.ports = self.ports, []
-        gone = [port.stopListening() for port in ports]
-        gone.append(self.connections.close_all(CloseCode.GOING_AWAY, "the server is stopping"))
-        return DeferredList([done for done in gone if done is not None]).addCallback(self._stopped)
-
-    def _stopped(self, _: object) -> None:
-        for door in list(self.door.doors):
-            door.transport.loseConnection()
+        for port in ports:
+            yield maybeDeferred(port.stopListening)
+        yield self.connections.close_all(CloseCode.GOING_AWAY, "the server is stopping")
+        yield self.door.close_all()
         self.connections.deadlines.stop()
 
     def _listen(self) -> None:

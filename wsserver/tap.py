@@ -166,8 +166,8 @@ def _check_port(settings: Settings) -> None:
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except OSError as error:
-        die(ListenError(endpoint_strings(settings)[0], error.strerror or str(error)))
+    except (OSError, UnicodeError) as error:
+        die(ListenError(endpoint_strings(settings)[0], getattr(error, "strerror", None) or str(error)))
 
 
 class TwistdService(WebSocketService):

@@ -5,6 +5,7 @@ import os
 import pytest
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
@@ -53,6 +54,15 @@ class StaticFileTests:
         assert (status, body) == (200, b"")
         for name in ("content-type", "content-length", "cache-control", "etag"):
             assert headers[name] == expected[name]
+
+    @pytest.mark.parametrize("method", ["GET", "HEAD"])
+    def test_silent(self, method):
+        """Nothing is logged of the request here: with its query, where tokens are, it must not be in any log."""
+        events = []
+        globalLogPublisher.addObserver(events.append)
+        fetch(StaticFile(b"hello\n", "text/plain"), method)
+        globalLogPublisher.removeObserver(events.append)
+        assert [formatEvent(event) for event in events] == []
 
     def test_empty(self):
         """An empty file is a file too."""

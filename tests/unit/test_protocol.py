@@ -127,7 +127,7 @@ class FailingEndpointTests:
         client = server.connect()
         assert client.open("/diary?connect").startswith(b"HTTP/1.1 500 ")
         assert b"asked to fail" not in client.transport.written
-        assert client.transport.lost
+        assert client.transport.write_closed
         assert len(failures(log)) == 1
         assert diary == [("connect", "/diary")]
 

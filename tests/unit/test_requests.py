@@ -479,6 +479,23 @@ class SmugglingTests:
         assert refused(raw).reason == reason
 
 
+class EncodeTests:
+    """A head written anew, for a program behind us."""
+
+    def test_bytes(self):
+        """It is written in one spelling: origin form, names in lower case, one space, CRLF."""
+        request = taken(head(b"GET http://example.com/x?y HTTP/1.1", HOST, b"X-One:\t\xfc ", b"x-one:2"))
+        written = b"GET /x?y HTTP/1.1\r\nhost: example.com\r\nx-one: \xfc\r\nx-one: 2\r\n"
+        assert request.encode() == written
+        assert request.encode(without="x-one") == b"GET /x?y HTTP/1.1\r\nhost: example.com\r\n"
+
+    @pytest.mark.parametrize(("raw", "expected"), SMUGGLED.values(), ids=SMUGGLED)
+    def test_same(self, raw, expected):
+        """Whoever reads what is written reads the same request."""
+        if expected == 200:
+            assert parse(taken(raw).encode()) == taken(raw)
+
+
 class LimitTests:
     """How large a head may be."""
 
@@ -706,6 +723,7 @@ class AnyBytesTests:
             if isinstance(result, Refusal):
                 assert read(result.response())[0].status == result.status
                 continue
+            assert parse(result.encode()) == result
             assert result.target.startswith("/")
             assert result.path is None or isinstance(result.path, str)
             assert result.query is None or isinstance(result.query, dict)

@@ -244,6 +244,12 @@ class EnvironmentTests:
     def test_long_value(self):
         """A long value is shortened in the message."""
         assert refused(environ={"WSSERVER_PORT": "9" * 1000})[1].endswith("not '" + "9" * 57 + "...'")
+        assert refused(environ={"WSSERVER_PORT": "9" * 61})[1].endswith("not '" + "9" * 57 + "...'")
+        assert refused(environ={"WSSERVER_PORT": "9" * 60})[1].endswith("not '" + "9" * 60 + "'")
+
+    def test_white_space_in_a_text(self):
+        """White space in a text stays."""
+        assert load(environ={"WSSERVER_REPLY_PREFIX": " you said: "}).reply_prefix == " you said: "
 
 
 class FileTests:
@@ -461,7 +467,7 @@ VALUES = {
     ),
     "close_timeout": ({"0.1s": 0.1, "300s": 300.0}, ["0", "301s"]),
     "ping_interval": ({"0": 0.0, "0s": 0.0, "25": 25.0, "1h": 3600.0, "3600": 3600.0}, ["-1", "2h", "3601"]),
-    "ping_timeout": ({"100ms": 0.1, "1h": 3600.0}, ["0", "2h"]),
+    "ping_timeout": ({"100ms": 0.1, "1h": 3600.0}, ["0", "99ms", "3601", "2h"]),
     "subprotocol": (
         {"chat": ("chat",), "v1.chat+json": ("v1.chat+json",), "!#$%&'*+-.^_`|~": ("!#$%&'*+-.^_`|~",)},
         ["", "a b", "a,b", "a/b", "ü", '"a"', "x" * 257],
@@ -469,9 +475,9 @@ VALUES = {
     "compression": ({"on": "on", "off": "off", "OFF": "off"}, ["", "true", "deflate"]),
     "strict_paths": ({"true": True, "no": False, "off": False, "0": False}, ["", "maybe"]),
     "reply_prefix": (
-        {"": "", "> ": "> ", "ü\u2028": "ü\u2028", "x" * 1024: "x" * 1024},
-        # The last is what Python makes of a byte of the command line that is not UTF-8.
-        ["\n", "\x1b[1m", "\x7f", "x" * 1025, "\udcff"],
+        {"": "", "> ": "> ", "ü\u2028": "ü\u2028", "\ud7ff\ue000": "\ud7ff\ue000", "x" * 1024: "x" * 1024},
+        # Python makes a surrogate of a byte of the command line that is not UTF-8.
+        ["\n", "\x1f", "\x7f", "x" * 1025, "\udcff", "\ud800", "\udfff"],
     ),
     "timezone": (
         {"local": None, "LOCAL": None, "UTC": ZoneInfo("UTC"), "Europe/Berlin": ZoneInfo("Europe/Berlin")},

@@ -1,15 +1,19 @@
 """Tests for wsserver/tap.py: the options of `twistd wsserver`, and the service that it runs."""
 
+import errno
+import io
 import json
+import os
 import re
 import signal
+import socket
 import sys
 from zoneinfo import ZoneInfo
 
 import pytest
 from twisted.application.service import Application, IServiceCollection
 from twisted.internet.task import Clock
-from twisted.logger import ILogObserver
+from twisted.logger import ILogObserver, Logger, LoggingFile
 from twisted.scripts.twistd import ServerOptions
 
 from wsserver import __version__, service, tap
@@ -343,7 +347,92 @@ class MakeServiceTests:
         makeService(options(twistd)).setServiceParent(application)
         assert application.getComponent(ILogObserver) is None
 
+    def test_error_once_the_log_is_open(self, clock, monkeypatch):
+        """Then the line goes to the terminal, not into the log that twistd has put in the place of standard error."""
+        logged, terminal = [], io.StringIO()
+        makeService(options())
+        monkeypatch.setattr(sys, "stderr", LoggingFile(Logger(observer=logged.append)))
+        monkeypatch.setattr(sys, "__stderr__", terminal)
+        sys.excepthook(ListenError, ListenError("tcp:80", "Permission denied"), None)
+        assert logged == []
+        assert terminal.getvalue() == "wsserver: cannot listen on tcp:80: Permission denied\n"
+
     def test_table(self):
         """Every option of the table has its method, documented for completion in shells."""
         for option in TABLE.values():
             assert getattr(tap.Options, f"opt_{option.name}").__doc__ == option.help
+
+
+class FakeSocket:
+    """A socket that can only be bound, where the address is not taken. It cannot show who may bind to which port."""
+
+    def __init__(self, taken):
+        self.taken = taken
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+    def setsockopt(self, level, name, value):
+        pass
+
+    def bind(self, address):
+        if address[:2] in self.taken:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+
+
+class FakeSockets:
+    """The socket module with sockets that never leave the program; names of addresses are looked up for real."""
+
+    def __init__(self, *taken):
+        self.taken = taken
+
+    def socket(self, family, kind, protocol):
+        return FakeSocket(self.taken)
+
+    def __getattr__(self, name):
+        return getattr(socket, name)
+
+
+DAEMON = FakeTwistd(nodaemon=False)
+
+
+class DaemonTests:
+    """`twistd wsserver` without -n: what goes wrong is said while there is a terminal."""
+
+    @pytest.fixture(autouse=True)
+    def taken(self, monkeypatch):
+        """Take a port of each kind of address."""
+        monkeypatch.setattr(tap, "socket", FakeSockets(("127.0.0.1", 1), ("::1", 1)))
+
+    @pytest.mark.parametrize("arguments", [["--port=2"], ["--port=0"], ["--interface=::1"], ["--listen=tcp:1"]])
+    def test_free(self, clock, arguments):
+        """Where the port is free, or the endpoint is one that is not looked into, the service is made."""
+        assert makeService(options(DAEMON, *arguments)).name == "wsserver"
+
+    @pytest.mark.parametrize(
+        ("arguments", "endpoint"),
+        [
+            (["--port=1"], "tcp:1:interface=127.0.0.1"),
+            (["--port=1", "--interface=::1"], r"tcp6:1:interface=\:\:1"),
+        ],
+    )
+    def test_taken(self, clock, capsys, arguments, endpoint):
+        """Where it is taken the program ends with one line that names it."""
+        with pytest.raises(SystemExit) as caught:
+            makeService(options(DAEMON, *arguments))
+        assert caught.value.code == 1
+        assert one_line(capsys) == f"cannot listen on {endpoint}: Address already in use"
+
+    def test_no_address(self, clock, capsys):
+        """An interface that cannot be an address is one line too."""
+        with pytest.raises(SystemExit):
+            makeService(options(DAEMON, "--interface=a..b"))
+        assert one_line(capsys).startswith("cannot listen on tcp:8080:interface=a..b: ")
+
+    @pytest.mark.parametrize("twistd", [None, FakeTwistd(), FakeTwistd(nodaemon=True)])
+    def test_foreground(self, clock, twistd):
+        """In the foreground nothing is tried beforehand: the error comes from listening itself."""
+        assert makeService(options(twistd, "--port=1")).settings.port == 1

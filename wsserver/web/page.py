@@ -59,6 +59,13 @@ class StaticFile(Resource):
             return NOT_DONE_YET
         return self._data
 
+    def render_HEAD(self, request: Request) -> bytes | int:
+        """Send what GET would, without the file."""
+        if isinstance(body := self.render_GET(request), bytes):
+            request.setHeader(b"content-length", b"%d" % len(body))
+            return b""
+        return body
+
     def _is_known(self, request: Request) -> bool:
         # RFC 9110 section 13.1.2: a list, or *; compared weakly. Twisted's setETag knows one strong tag only.
         known = b",".join(request.requestHeaders.getRawHeaders(b"if-none-match", []))

@@ -12,7 +12,8 @@ from http import HTTPStatus
 from typing import Any
 from typing import Protocol as Shape
 
-from twisted.internet.interfaces import IAddress, IHalfCloseableDescriptor, ISSLTransport, ITransport
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -21,6 +22,7 @@ from wsserver.settings import show_duration
 from wsserver.typing import Path
 from wsserver.wire.deadlines import Deadline, Deadlines
 from wsserver.wire.handshake import Policy, check
+from wsserver.wire.linger import LINGER, linger
 from wsserver.wire.protocol import ServerProtocol, show_peer
 from wsserver.wire.requests import MAX_BODY, MAX_HEAD, Refusal, Request, parse, quote
 
@@ -28,9 +30,6 @@ __all__ = ["Door", "DoorFactory", "HTTPSide", "refuse_unknown_path"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver.door")
-
-LINGER = 2.0
-"""Seconds for a refused peer to read why before the connection is dropped: closing at once could reset it unread."""
 
 MOST_TURNED_AWAY = 32
 """Most connections over the limit that are told so at a time; the next ones are just dropped."""
@@ -89,8 +88,35 @@ class DoorFactory(Factory):
         self.max_connections = max_connections
         self.doors: set[Door] = set()
         """Every connection that is not closed, whoever speaks on it."""
+        self._empty: list[Deferred[None]] = []
         self.turned_away = 0
         """How many of them are one too many, and only stay to read that."""
+
+    def close_all(self) -> "Deferred[None]":
+        """
+        Close every connection that is no WebSocket, or not yet.
+
+        Returns:
+            Fires when no connection is left; what does not end by itself is dropped after `LINGER`.
+        """
+        done: Deferred[None] = Deferred()
+        self._empty.append(done)
+        for door in list(self.doors):
+            door.transport.loseConnection()
+            self.deadlines.call_later(LINGER, door.transport.abortConnection)
+        self._tell_empty()
+        return done
+
+    def forget(self, door: "Door") -> None:
+        """Take note that a connection is gone."""
+        self.doors.discard(door)
+        self._tell_empty()
+
+    def _tell_empty(self) -> None:
+        if not self.doors:
+            waiting, self._empty = self._empty, []
+            for done in waiting:
+                done.callback(None)
 
     def buildProtocol(self, addr: Any) -> "Door":
         """Make the door of a new connection."""
@@ -149,13 +175,13 @@ class Door(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell whoever speaks that the transport is gone."""
-        self._house.doors.discard(self)
         self._house.turned_away -= self._turned_away
         self._disarm()
         for side in (self._endpoint, self._http):
             if side is not None:
                 side.connectionLost(reason)
         self._endpoint = self._http = None
+        self._house.forget(self)
 
     # From the bytes to a request.
 
@@ -262,7 +288,7 @@ class Door(Protocol):
         """Go on: the response is written, and the connection stays open."""
         self._answering = False
         # While the HTTP side is still being handed the request, `_advance` is on the stack already.
-        if not self._handing:
+        if not self._handing and not self._held:
             self.go_on()
 
     def hold(self) -> None:
@@ -303,10 +329,7 @@ class Door(Protocol):
             reason=refusal.reason,
         )
         self.transport.write(refusal.response())
-        self._deadline = self._house.deadlines.call_later(LINGER, self.transport.abortConnection)
-        # A TLS transport passes a half close on to the TCP connection under it, before what it has yet to encrypt.
-        half = IHalfCloseableDescriptor.providedBy(self.transport) and not ISSLTransport.providedBy(self.transport)
-        (self.transport.loseWriteConnection if half else self.transport.loseConnection)()
+        self._deadline = linger(self.transport, self._house.deadlines)
 
     def _too_slow(self) -> None:
         self._deadline = None

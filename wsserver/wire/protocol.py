@@ -27,6 +27,7 @@ from wsserver.closecodes import MAX_REASON_BYTES, CloseCode
 from wsserver.settings import Settings, show_duration
 from wsserver.wire.deadlines import Deadline, Deadlines
 from wsserver.wire.handshake import Accept
+from wsserver.wire.linger import linger
 from wsserver.wire.requests import Refusal, Request, quote
 
 __all__ = ["ConnectionDeny", "ConnectionRequest", "ServerFactory", "ServerProtocol", "bind", "show_peer"]
@@ -231,7 +232,9 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         """Refuse with an HTTP response whose body says why. Autobahn would put the reason in the status line."""
         self._refused = Refusal(HTTPStatus(code), reason, tuple(responseHeaders or ()))
         self.sendData(self._refused.response())
-        self.dropConnection()
+        self.state = self.STATE_CLOSED
+        self._log_refusal()
+        self._drop_deadline = linger(self.transport, self.factory.deadlines)
 
     def onOpenHandshakeTimeout(self) -> None:
         """`onConnect` took too long to answer."""
@@ -310,6 +313,8 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
 
     def dataReceived(self, data: bytes) -> None:
         """Take bytes from the transport."""
+        if self.state == self.STATE_CLOSED:
+            return
         try:
             self._dataReceived(data)
         except Exception:
@@ -331,7 +336,14 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         sync: bool = False,
         doNotCompress: bool = False,
     ) -> None:
-        """Send a message as Autobahn does; the limit on messages taken is no limit on messages sent."""
+        """
+        Send a message as Autobahn does, but without its surprises.
+
+        The limit on messages taken is no limit on messages sent. Closing or closed already, this does nothing, as
+        `send()` of a browser does.
+        """
+        if self.state != self.STATE_OPEN:
+            return
         limit, self.maxMessagePayloadSize = self.maxMessagePayloadSize, 0
         try:
             super().sendMessage(payload, isBinary, fragmentSize, sync, doNotCompress)
@@ -391,7 +403,7 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         if self._drop_deadline is None:
             deadlines = self.factory.deadlines
             self._drop_deadline = deadlines.call_later(self.closeHandshakeTimeout, self.transport.abortConnection)
-        super().dropConnection(abort and not self.wasClean)
+        super().dropConnection(abort and not self.wasClean and not self.failedByMe)
 
     def connectionLost(self, reason: Failure = cast(Failure, None)) -> None:  # noqa: B008
         """Take note that the transport is gone."""
@@ -403,7 +415,8 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
 
     def _onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         if self not in self.factory.connections:
-            self._log_refusal()
+            if self._refused is None:
+                self._log_refusal()
             return
         self._log_end()
         try:
