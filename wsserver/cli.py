@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _serve(arguments[1:])
         return
     parser = argparse.ArgumentParser(prog="wsserver", description="A WebSocket server: echo, commands, a browser page.")
+    parser.add_argument("--version", action="version", version=f"wsserver {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("serve", help="serve in the foreground, as `twistd -n wsserver`; takes the same options")
     commands.add_parser("genconfig", help="print a TOML file with every option, explained")
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _serve(arguments: Sequence[str]) -> None:
-    from twisted.scripts.twistd import run  # noqa: PLC0415 (the other commands need none of Twisted)
+    from twisted.scripts.twistd import run  # noqa: PLC0415 (it reads sys.argv)
 
     sys.argv = ["twistd", "--nodaemon", "--pidfile=", "wsserver", *arguments]
     run()

@@ -420,7 +420,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     variables = {option.variable: option for option in TABLE.values()}
     values = {}
     for name, text in environ.items():
-        if not name.startswith(PREFIX) or text == "" or name in ENVIRONMENT_ONLY:
+        if not name.startswith(PREFIX) or text == "" or name in ENVIRONMENT_ONLY or _is_service_link(name, text):
             continue
         if name not in variables:
             known = [*variables, *ENVIRONMENT_ONLY]
@@ -430,12 +430,21 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     return values
 
 
+def _is_service_link(name: str, text: str) -> bool:
+    # A Kubernetes service of this name puts such variables into every container beside it.
+    return bool(re.match(r"WSSERVER_(SERVICE|PORT_[0-9]+)_", name)) or (
+        name == "WSSERVER_PORT" and re.match(r"(tcp|udp)://", text) is not None
+    )
+
+
 def _from_file(path: str) -> dict[str, Any]:
     try:
         source = Path(path).read_text("utf-8")
         table = tomllib.loads(source)
     except OSError as error:
         raise SettingError(path, f"cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise SettingError(path, "is not TOML of ours: its values are nested too deeply") from None
     except ValueError as error:
         # Not TOML, not UTF-8, or a number with more digits than Python reads.
         raise SettingError(path, f"is not TOML: {error}") from None

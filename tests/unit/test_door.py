@@ -35,6 +35,22 @@ class RequestTests:
         client.send(b"\r\n\r\n" + GET, size)
         assert [status for status, _ in responses(client)] == [200]
 
+    @pytest.mark.parametrize("path", ["/", "/server.json", "/echo", "/nothing"])
+    def test_head(self, path):
+        """HEAD tells the length of what GET would send, and logs no query."""
+        from twisted.logger import formatEvent, globalLogPublisher
+
+        lines = []
+        globalLogPublisher.addObserver(lines.append)
+        client = MemoryServer().connect()
+        client.send(f"HEAD {path}?token=secret HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        globalLogPublisher.removeObserver(lines.append)
+        head = client.response().lower()
+        assert int(head.partition(b"content-length: ")[2].split()[0]) > 0
+        assert client.transport.written == b""
+        assert len(lines) == 1
+        assert "secret" not in formatEvent(lines[0])
+
     def test_pipelined(self):
         """Requests sent at once are answered in order."""
         client = MemoryServer().connect()

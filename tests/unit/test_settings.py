@@ -684,3 +684,17 @@ class GenconfigTests:
         assert table["max_message_size"] == "1MiB"
         assert table["ping_interval"] == "25s"
         assert table["timezone"] == "local"
+
+
+class ServiceLinkTests:
+    """Kubernetes tells every container of the services beside it."""
+
+    def test_a_service_of_this_name(self):
+        """A service called wsserver does not stop a server that knows nothing of it."""
+        links = {
+            "WSSERVER_SERVICE_HOST": "10.0.0.1",
+            "WSSERVER_SERVICE_PORT_HTTP": "80",
+            "WSSERVER_PORT": "tcp://10.0.0.1:80",
+            "WSSERVER_PORT_80_TCP_ADDR": "10.0.0.1",
+        }
+        assert load(environ=links) == Settings()

@@ -181,6 +181,8 @@ def collect(more: Iterable[Command]) -> Mapping[str, Command]:
         name = getattr(command, "name", None)
         if not isinstance(name, str) or name.split() != [name] or name != name.lower():
             raise CommandError(f"the command {command!r}: its name {name!r} is not one lower-case word")
+        if not isinstance(getattr(command, "help", None), str) or not callable(getattr(command, "reply", None)):
+            raise CommandError(f"the command {command!r}: it lacks a help line or a reply method")
         if name in table:
             raise CommandError(f"the command {command!r}: the name {name!r} is taken by {table[name]!r}")
         table[name] = command

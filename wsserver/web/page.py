@@ -15,7 +15,7 @@ from twisted.web import http
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-__all__ = ["StaticFile", "read_directory", "static_directory"]
+__all__ = ["StaticFile", "read_directory", "send", "static_directory"]
 
 MAX_FILE = 4 * 1024 * 1024
 """Most bytes of a file: all of them are held in memory."""
@@ -28,6 +28,25 @@ def static_directory() -> Path:
     package = Path(str(files("wsserver")))
     inside = package / "static"
     return inside if inside.is_dir() else package.parent / "static"
+
+
+def send(request: Request, body: bytes) -> bytes:
+    """
+    Give a body to a GET request, and what is known about it to a HEAD request.
+
+    Twisted would drop the body of an answer to HEAD too, but logs the request with its query as it does.
+
+    Args:
+        request: GET or HEAD, or one that is refused.
+        body: of the response.
+
+    Returns:
+        What `render` is to return.
+    """
+    if request.method != b"HEAD":
+        return body
+    request.setHeader(b"content-length", b"%d" % len(body))
+    return b""
 
 
 class StaticFile(Resource):
@@ -57,14 +76,7 @@ class StaticFile(Resource):
             # Returned as a body, an empty one would be announced by a Content-Length of 0, which is not the file's.
             request.finish()
             return NOT_DONE_YET
-        return self._data
-
-    def render_HEAD(self, request: Request) -> bytes | int:
-        """Send what GET would, without the file."""
-        if isinstance(body := self.render_GET(request), bytes):
-            request.setHeader(b"content-length", b"%d" % len(body))
-            return b""
-        return body
+        return send(request, self._data)
 
     def _is_known(self, request: Request) -> bool:
         # RFC 9110 section 13.1.2: a list, or *; compared weakly. Twisted's setETag knows one strong tag only.

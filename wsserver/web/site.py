@@ -16,6 +16,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 from wsserver.closecodes import CloseCode
+from wsserver.web.page import send
 from wsserver.wire.door import Door
 from wsserver.wire.protocol import show_peer
 from wsserver.wire.requests import Refusal, quote
@@ -147,7 +148,7 @@ def refuse(request: Request, refusal: Refusal) -> bytes:
     request.setHeader(b"cache-control", b"no-store")
     for name, value in refusal.headers:
         request.setHeader(name.encode("ascii"), value.encode("latin-1"))
-    return refusal.body
+    return send(request, refusal.body)
 
 
 class Answer(Resource):
@@ -177,7 +178,7 @@ class JSONDocument(Resource):
         """Send it."""
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"cache-control", b"no-cache")
-        return self._body
+        return send(request, self._body)
 
 
 class Root(Resource):
