@@ -226,6 +226,10 @@ class ParseTests:
 
         class Bare:
             name = "bare"
+            help = "does little"
+
+            def reply(self, session, argument):
+                return argument
 
         commands = collect([Bare()])
         assert parse("bare", commands)[1] == ""
@@ -234,6 +238,14 @@ class ParseTests:
 
 class CollectTests:
     """The table of a server's commands."""
+
+    @pytest.mark.parametrize("lacking", ["help", "reply"])
+    def test_half_a_command(self, lacking):
+        """A plugin without a help line or an answer is refused with a sentence."""
+        parts = {"name": "half", "help": "halves", "reply": lambda session, argument: argument}
+        del parts[lacking]
+        with pytest.raises(CommandError, match="lacks a help line or a reply"):
+            collect([type("Half", (), parts)()])
 
     def test_order(self):
         """The built-in commands come first, then those of the application in their order."""
