@@ -46,7 +46,7 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The whole official suite, about 11 minutes; the last result stands in docs/compliance.md.
+# The whole official suite, ten minutes and more; the last result stands in docs/compliance.md.
 compliance: $(VENV)/installed
 	$(BIN)/python tests/compliance/run.py --out $(REPORTS)/compliance
 
