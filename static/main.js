@@ -115,7 +115,10 @@ function openConnection(event) {
   if (connection.state !== 'CLOSED') return;
   const asked = protocols.value.split(/[\s,]+/).filter(Boolean);
   try {
-    const target = new URL(url.value.trim(), base).href;
+    const typed = url.value.trim();
+    // People type host:port/path; taken as it is, that would be a path of this server.
+    const full = typed.includes('://') || typed.startsWith('/') ? typed : `${base.protocol.replace('http', 'ws')}//${typed}`;
+    const target = new URL(full, base).href;
     log.event({
       title: `Connecting to ${target}`,
       details: asked.length ? `Subprotocols asked for: ${asked.join(', ')}` : '',

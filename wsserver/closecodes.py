@@ -7,7 +7,7 @@ Sources: RFC 6455 section 7.4.1 and the IANA registry "WebSocket Close Code Numb
 from enum import IntEnum
 from types import MappingProxyType
 
-__all__ = ["MAX_REASON_BYTES", "MEANINGS", "CloseCode", "explain"]
+__all__ = ["MAX_REASON_BYTES", "MEANINGS", "SENDABLE", "CloseCode"]
 
 MAX_REASON_BYTES = 123
 """Most bytes a close reason can have: a control frame carries 125 (RFC 6455 section 5.5), two are the code."""
@@ -54,26 +54,5 @@ MEANINGS = MappingProxyType(
 )
 """Close code -> what it means, in words for a person. The browser page gets its explanations from here."""
 
-
-def explain(code: int | None) -> str:
-    """
-    Say in words what a close code means.
-
-    Args:
-        code: the close code; None where the Close frame carried none.
-
-    Returns:
-        One phrase without a full stop.
-    """
-    known = MEANINGS.get(CloseCode.NO_STATUS_RECEIVED if code is None else code)  # type: ignore[call-overload]
-    if known is not None:
-        return str(known)
-    assert code is not None
-    # RFC 6455 section 7.4.2 assigns the ranges.
-    for first, last, meaning in (
-        (3000, 3999, "registered code: defined by a library or framework"),
-        (4000, 4999, "private code: defined by the application"),
-    ):
-        if first <= code <= last:
-            return meaning
-    return "unknown code: not registered"
+SENDABLE = frozenset(CloseCode) - {CloseCode.NO_STATUS_RECEIVED, CloseCode.ABNORMAL_CLOSURE, CloseCode.TLS_HANDSHAKE}
+"""The codes under 3000 that may stand in a Close frame: the others tell an application what was not sent."""

@@ -53,4 +53,4 @@ class ListenError(WsserverError):
 
 
 class CommandError(WsserverError):
-    """A command plugin that does not fit: its name is taken, empty or has spaces."""
+    """A command plugin that does not fit: its name is taken or is no lower-case word, or it has no help or reply."""

@@ -16,6 +16,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from wsserver.closecodes import MEANINGS, CloseCode
@@ -85,7 +86,8 @@ class WebSocketService(Service):
         """The listening ports, while the service runs."""
 
     def _root(self, commands: Mapping[str, Command]) -> Root:
-        about = describe(HELP, ((command.name, command.help) for command in commands.values()), MEANINGS)
+        helps = {path: HELP.get(path, "an endpoint of the application") for path in self.endpoints.paths}
+        about = describe(helps, ((command.name, command.help) for command in commands.values()), MEANINGS)
         pages = {**read_directory(static_directory()), b"server.json": about}
         return Root(pages, self.endpoints.paths, not self.settings.strict_paths)
 
@@ -111,6 +113,7 @@ class WebSocketService(Service):
         """Stop listening, close every WebSocket with 1001 and the rest after them, each within its deadline."""
         super().stopService()
         ports, self.ports = self.ports, []
+        self.door.stop()
         for port in ports:
             yield maybeDeferred(port.stopListening)
         yield self.connections.close_all(CloseCode.GOING_AWAY, "the server is stopping")
@@ -118,15 +121,23 @@ class WebSocketService(Service):
         self.connections.deadlines.stop()
 
     def _listen(self) -> None:
-        for text in endpoint_strings(self.settings):
-            self.ports.append(self._listen_on(text))
+        self.door.stopping = self.connections.stopping = False
+        try:
+            for text in endpoint_strings(self.settings):
+                self.ports.append(self._listen_on(text))
+        except ListenError:
+            for port in self.ports:
+                port.stopListening()
+            self.ports.clear()
+            raise
         self.door.policy = Policy.of(self.settings, loopback_only=all(_is_loopback(port) for port in self.ports))
 
     def _listen_on(self, text: str) -> IListeningPort:
         results: list[Any] = []
         try:
             serverFromString(self._reactor, text).listen(self.door).addBoth(results.append)
-        except (ValueError, TypeError, LookupError, OSError) as error:
+        except Exception as error:
+            # Endpoints are plugins and raise whatever they raise at what they do not understand.
             raise ListenError(text, _words(error)) from error
         # The server endpoints of Twisted answer at once; one that does not could fail after we have said we listen.
         if not results:
@@ -142,7 +153,7 @@ class WebSocketService(Service):
             if where is None:
                 _log.info("listening on {address}", address=str(port.getHost()))
                 continue
-            secure = "s" if "TLS" in type(port).__name__ or _is_tls(port) else ""
+            secure = "s" if isinstance(getattr(port, "factory", None), TLSMemoryBIOFactory) else ""
             _log.info(
                 "the page is at http{secure}://{where}/ and the WebSocket at ws{secure}://{where}/",
                 secure=secure,
@@ -154,13 +165,17 @@ def _words(error: object) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def _is_tls(port: IListeningPort) -> bool:
-    return "TLS" in str(getattr(port, "_type", ""))
-
-
 def _most_connections(settings: Settings) -> int:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return min(settings.max_connections, max(1, files - SPARE_FILES))
+    possible = max(1, files - SPARE_FILES)
+    if possible < settings.max_connections:
+        _log.warn(
+            "at most {possible} connections, not {wanted}: the limit of open files is {files} (ulimit -n)",
+            possible=possible,
+            wanted=settings.max_connections,
+            files=files,
+        )
+    return min(settings.max_connections, possible)
 
 
 def _authority(port: IListeningPort) -> str | None:

@@ -124,6 +124,24 @@ class CommandTests:
         assert client.close_frame() == (1011, "the server failed")
 
 
+class OwnEndpointTests:
+    """Endpoints of an application."""
+
+    @pytest.mark.parametrize("path", ["/mine", "mine", "/mine/", "/"])
+    def test_path(self, path):
+        """A path is found however its slashes were written, and is told at /server.json."""
+        from wsserver.endpoints.echo import EchoProtocol
+
+        server = MemoryServer(endpoints={path: EchoProtocol})
+        client = server.connect()
+        client.open("/" + path.strip("/"))
+        client.send_text("name")
+        assert client.messages() == ["name"]
+        other = server.connect()
+        other.send(b"GET /server.json HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b'"path": "/%s"' % path.strip("/").encode() in other.transport.written
+
+
 class TickerTests:
     """`/ticker`."""
 

@@ -376,6 +376,15 @@ class CloseCodeTests:
 class DeadlineTests:
     """Nothing stays open for ever."""
 
+    @pytest.mark.parametrize("code", [0, 99, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 70000])
+    def test_no_such_code(self, code):
+        """An endpoint cannot close with a code that may not stand in a Close frame."""
+        server = serve(endpoint=ServerProtocol)
+        server.connect().open("/diary")
+        (connection,) = server.service.connections.connections
+        with pytest.raises(ValueError, match=f"{code} may not stand"):
+            connection.close(code)
+
     def test_no_answer_to_close(self, diary):
         """A peer that does not answer a Close frame is dropped after the closing deadline."""
         server = serve(Settings(close_timeout=5))
@@ -540,6 +549,24 @@ class StoppingTests:
         assert stopped
         assert server.clock.getDelayedCalls() == []
 
+    def test_nothing_new_is_begun(self):
+        """What comes while the server stops is refused with 503, on connections that were there before too."""
+        server = serve(endpoint=Patient)
+        first, idle, kept, deciding = (server.connect() for _ in range(4))
+        first.open("/echo")
+        kept.send(b"GET /server.json HTTP/1.1\r\nHost: a\r\n\r\n")
+        kept.transport.written.clear()
+        deciding.open("/diary")
+        stopped = []
+        server.service.stopService().addCallback(lambda _: stopped.append(True))
+        assert idle.open("/echo").startswith(b"HTTP/1.1 503 ")
+        assert kept.open("/echo").startswith(b"HTTP/1.1 503 ")
+        Patient.answer.callback(None)
+        assert deciding.response().startswith(b"HTTP/1.1 503 ")
+        server.clock.advance(5)
+        server.clock.advance(2)
+        assert stopped
+
     def test_silent_client(self):
         """A client that does not answer holds it up for the closing deadline at most."""
         server = serve(endpoint=ServerProtocol)
@@ -608,6 +635,29 @@ class CompressionTests:
 
 class RefusalStatusTests:
     """Every status an endpoint may name."""
+
+    @pytest.mark.parametrize("status", [99, 101, 200, 302, 499, 600])
+    def test_no_refusal(self, status, log):
+        """A status that refuses nothing, or that nobody knows, is the endpoint's failure: 500 at once."""
+
+        class Denying(ServerProtocol):
+            def onConnect(self, request):
+                raise ConnectionDeny(status, "because")
+
+        client = serve(endpoint=Denying).connect()
+        assert client.open("/diary").startswith(b"HTTP/1.1 500 ")
+        assert len(failures(log)) == 1
+
+    def test_no_reason(self):
+        """A refusal without a reason still says something."""
+
+        class Denying(ServerProtocol):
+            def onConnect(self, request):
+                raise ConnectionDeny(403)
+
+        client = serve(endpoint=Denying).connect()
+        client.open("/diary")
+        assert client.transport.written == b"403 Forbidden\nthe endpoint refused\n"
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 503])
     def test_status(self, status):

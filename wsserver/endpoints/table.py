@@ -32,7 +32,7 @@ class Table:
         factory: what its connections share.
         clock: for uptime, dates and ticks.
         commands: name -> command.
-        more: endpoints of the application, by path; they go before the built-in ones.
+        more: endpoints of the application, by path, with or without its slashes; they go before the built-in ones.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class Table:
         )
         self._paths: dict[str, type[ServerProtocol]] = {
             "/": command,
-            "/ws": command,
             "/echo": bind(EchoProtocol, factory),
+            "/ws": command,
             "/ticker": bind(TickerProtocol, factory, clock=clock),
         }
-        self._paths |= {path: bind(protocol, factory) for path, protocol in more.items()}
+        self._paths |= {"/" + path.strip("/"): bind(protocol, factory) for path, protocol in more.items()}
         self._catch_all = None if settings.strict_paths else command
 
     @property

@@ -5,9 +5,11 @@ The site's own HTTP parser has read the head, so the limits and deadlines of the
 rules of `wsserver.wire.requests` and `wsserver.wire.handshake` do.
 """
 
+import ipaddress
 import re
 from typing import Any
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
@@ -39,6 +41,7 @@ class WebSocketResource(Resource):
         """What the connections share; `close_all` ends them."""
         self._protocol = bind(protocol, self.connections)
         self._policy = Policy.of(settings, loopback_only=False)
+        self._local_policy = Policy.of(settings, loopback_only=True)
 
     def render(self, request: Request) -> Any:
         """Complete the handshake, or refuse it."""
@@ -47,7 +50,7 @@ class WebSocketResource(Resource):
             return refuse(request, head)
         if not head.wants_websocket:
             return refuse(request, needs_websocket(request.path or b""))
-        accept = check(head, self._policy)
+        accept = check(head, self._local_policy if _is_loopback(request) else self._policy)
         if isinstance(accept, Refusal):
             return refuse(request, accept)
         self._take_over(request, head, accept)
@@ -64,6 +67,12 @@ class WebSocketResource(Resource):
         channel.connectionLost = endpoint.connectionLost
         endpoint.makeConnection(channel.transport)
         endpoint.begin(head, accept, rest)
+
+
+def _is_loopback(request: Request) -> bool:
+    # What the site listens on is not known here; a connection that came by a loopback address came from this machine.
+    address = request.getHost()
+    return isinstance(address, IPv4Address | IPv6Address) and ipaddress.ip_address(address.host).is_loopback
 
 
 def _head(request: Request) -> Head | Refusal:

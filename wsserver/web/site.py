@@ -210,7 +210,7 @@ class Root(Resource):
             return Answer(self._not_found(whole))
         if request.method not in (b"GET", b"HEAD"):
             allow = (("Allow", "GET, HEAD"),)
-            return Answer(Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "this can be fetched with GET only", allow))
+            return Answer(Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "this can only be fetched", allow))
         return page
 
     def _not_found(self, path: bytes) -> Refusal:

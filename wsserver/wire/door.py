@@ -89,8 +89,14 @@ class DoorFactory(Factory):
         self.doors: set[Door] = set()
         """Every connection that is not closed, whoever speaks on it."""
         self._empty: list[Deferred[None]] = []
+        self.stopping = False
+        """Nothing new is begun: the server stops."""
         self.turned_away = 0
         """How many of them are one too many, and only stay to read that."""
+
+    def stop(self) -> None:
+        """Refuse what comes from here on, on connections that are there already too: 503."""
+        self.stopping = True
 
     def close_all(self) -> "Deferred[None]":
         """
@@ -218,6 +224,9 @@ class Door(Protocol):
         if isinstance(request, Refusal):
             self._refuse(request)
             return
+        if self._house.stopping:
+            self._refuse(Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping"), request)
+            return
         self._request = request
         # RFC 9110 section 10.1.1: the client waits for this before it sends the body.
         if request.content_length > len(self._buffer) and "100-continue" in request.tokens("expect"):
@@ -252,8 +261,8 @@ class Door(Protocol):
             self._refuse(accept, request)
             return
         assert request.path is not None
-        find = self._house.find(request.path)
-        if find is None:
+        protocol = self._house.find(request.path)
+        if protocol is None:
             self._refuse(refuse_unknown_path(request.raw_path), request)
             return
         self._disarm()
@@ -261,7 +270,7 @@ class Door(Protocol):
         if self._http is not None:
             self._http.release()
             self._http = None
-        self._endpoint = endpoint = find()
+        self._endpoint = endpoint = protocol()
         rest = bytes(self._buffer)
         self._buffer.clear()
         # From now on the transport's bytes go straight to the endpoint.

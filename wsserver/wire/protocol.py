@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from wsserver.closecodes import MAX_REASON_BYTES, CloseCode
+from wsserver.closecodes import MAX_REASON_BYTES, SENDABLE, CloseCode
 from wsserver.settings import Settings, show_duration
 from wsserver.wire.deadlines import Deadline, Deadlines
 from wsserver.wire.handshake import Accept
@@ -85,10 +85,12 @@ class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
         self.connections: set[ServerProtocol] = set()
         """The connections that are open or closing."""
         self._empty: list[Deferred[None]] = []
+        self.stopping = False
+        """No handshake is completed any more."""
 
     def close_all(self, code: CloseCode, reason: str) -> "Deferred[None]":
         """
-        Close every connection.
+        Close every connection, and refuse the handshakes that are still decided about.
 
         Args:
             code: for the Close frames.
@@ -97,6 +99,7 @@ class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
         Returns:
             Fires when the last one is gone, at the latest after the closing deadline.
         """
+        self.stopping = True
         done: Deferred[None] = Deferred()
         self._empty.append(done)
         for connection in list(self.connections):
@@ -198,13 +201,17 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
 
     def _handshake_answered(self, answer: Any) -> None:
         # The peer may have gone, or the deadline passed, while a Deferred was waited for.
-        if self.state == self.STATE_CONNECTING:
+        if self.state != self.STATE_CONNECTING:
+            return
+        if self.factory.stopping:
+            self.failHandshake("the server is stopping", HTTPStatus.SERVICE_UNAVAILABLE)
+        else:
             self.succeedHandshake(answer)
 
     def _handshake_failed(self, failure: Failure) -> None:
         deny: Any = failure.value
-        if self.state == self.STATE_CONNECTING and isinstance(deny, ConnectionDeny):
-            self.failHandshake(deny.reason, deny.code)
+        if self.state == self.STATE_CONNECTING and isinstance(deny, ConnectionDeny) and _is_refusal(deny.code):
+            self.failHandshake(deny.reason or "the endpoint refused", deny.code)
             return
         self._crash(failure)
 
@@ -357,7 +364,12 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         Args:
             code: any code that may stand in a Close frame; Autobahn's `sendClose` takes 1000 and 3000-4999 only.
             reason: for people; cut to 123 bytes of UTF-8.
+
+        Raises:
+            ValueError: RFC 6455 section 7.4 does not let this code stand in a Close frame.
         """
+        if code not in SENDABLE and not 3000 <= code <= 4999:
+            raise ValueError(f"{int(code)} may not stand in a Close frame")
         if self.state == self.STATE_OPEN:
             self.sendCloseFrame(int(code), encode_truncate(reason, MAX_REASON_BYTES))
 
@@ -440,8 +452,8 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         reason = self.localCloseReason.decode() if self.closedByMe and self.localCloseReason else self.remoteCloseReason
         stats = self.trafficStats
         _log.info(
-            "{number} close {peer} {path} code={code} by={by} clean={clean} reason={reason} subprotocol={subprotocol} "
-            "seconds={seconds:.3f} in={messages_in} messages, {bytes_in} bytes "
+            "{number} close {peer} {path} code={code} by={by} clean={clean} reason={reason!r} "
+            "subprotocol={subprotocol} seconds={seconds:.3f} in={messages_in} messages, {bytes_in} bytes "
             "out={messages_out} messages, {bytes_out} bytes",
             number=self.number,
             peer=show_peer(self.transport.getPeer()),
@@ -449,7 +461,7 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
             code=self._end_code(),
             by=by or "nobody",
             clean=self.wasClean,
-            reason=quote(reason or self.wasNotCleanReason or "", 200),
+            reason=reason or self.wasNotCleanReason or "",
             subprotocol=self.websocket_protocol_in_use,
             seconds=self.factory.reactor.seconds() - self.started,
             messages_in=stats.incomingWebSocketMessages,
@@ -528,6 +540,10 @@ def bind(protocol: type[P], factory: ServerFactory, **attributes: Any) -> type[P
     options["perMessageCompressionAccept"] = staticmethod(options["perMessageCompressionAccept"])
     options |= {"trackTimings": False, "logOctets": False, "logFrames": False, "factory": factory}
     return cast(type[P], type(protocol.__name__, (protocol,), options | attributes))
+
+
+def _is_refusal(status: int) -> bool:
+    return 400 <= status < 600 and status in HTTPStatus.__members__.values()
 
 
 def _for_autobahn(offer: tuple[str, dict[str, list[str | bool]]]) -> tuple[str, dict[str, list[str | bool]]]:
