@@ -5,13 +5,13 @@ BIN = $(VENV)/bin
 PORT ?= 8080
 REPORTS = reports
 
-.PHONY: serve test lint format compliance unit integration browser packaging system clean
+.PHONY: serve test lint format compliance unit integration browser packaging system bench fuzz fuzz-asan clean
 
 serve: $(VENV)/installed
 	@$(BIN)/wsserver serve --port $(PORT)
 
 # The environment is made anew when what it is made from changes.
-$(VENV)/installed: pyproject.toml setup.py
+$(VENV)/installed: pyproject.toml setup.py wsserver/wire/_speedups.pyx
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wsserver needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -23,7 +23,9 @@ system:
 
 test: $(VENV)/installed system
 	rm -rf $(REPORTS)/coverage && mkdir -p $(REPORTS)/coverage
-	$(COVERED) tests/unit tests/compliance
+	$(BIN)/wsserver version | grep compiled
+	$(COVERED) tests/unit tests/compliance tests/fuzz
+	WSSERVER_PUREPYTHON=1 $(COVERED) tests/unit tests/fuzz
 	$(COVERED) --reactor=default tests/integration
 	$(COVERED) tests/packaging
 	$(COVERED) tests/browser
@@ -49,6 +51,18 @@ format: $(VENV)/installed
 # The whole official suite, ten minutes and more; the last result stands in docs/compliance.md.
 compliance: $(VENV)/installed
 	$(BIN)/python tests/compliance/run.py --out $(REPORTS)/compliance
+
+# The server beside its peers; QUICK=1 for daily use, in under two minutes.
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick)
+
+# The fast path beside Autobahn's own, a million random streams and more.
+fuzz: $(VENV)/installed
+	$(BIN)/python tests/fuzz/differential.py --examples $(or $(EXAMPLES),1000000)
+
+# The extension under AddressSanitizer and UndefinedBehaviorSanitizer.
+fuzz-asan: $(VENV)/installed
+	$(BIN)/python tests/fuzz/asan.py --minutes $(or $(MINUTES),10)
 
 clean:
 	rm -rf $(VENV) build dist $(REPORTS) *.egg-info .coverage*

@@ -1,18 +1,20 @@
 """
-What pyproject.toml cannot say: the browser page stands at the top level and is installed inside the package.
+What pyproject.toml cannot say: the optional extension, and the browser page at the top level.
 
-An editable install needs no copy: `wsserver.web.page` finds the directory beside the package.
+`WSSERVER_BUILD_EXTENSION=0` leaves the extension out, `=1` fails without it; unset, a machine without a compiler
+installs the same behaviour, slower.
 """
 
+import os
 import shutil
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import Extension, setup
 from setuptools.command.build_py import build_py
 
 
 class BuildWithPage(build_py):
-    """Copy `static/` to `wsserver/static/` in what is built."""
+    """Copy `static/` to `wsserver/static/` in what is built. An editable install finds it beside the package."""
 
     def run(self) -> None:
         super().run()
@@ -20,4 +22,11 @@ class BuildWithPage(build_py):
             shutil.copytree("static", Path(self.build_lib, "wsserver", "static"), dirs_exist_ok=True)
 
 
-setup(cmdclass={"build_py": BuildWithPage})
+wanted = os.environ.get("WSSERVER_BUILD_EXTENSION", "")
+speedups = Extension(
+    "wsserver.wire._speedups",
+    ["wsserver/wire/_speedups.pyx"],
+    extra_compile_args=["-O3"],
+    optional=wanted != "1",
+)
+setup(cmdclass={"build_py": BuildWithPage}, ext_modules=[] if wanted == "0" else [speedups])

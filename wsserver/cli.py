@@ -5,11 +5,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from wsserver import __version__
 from wsserver.errors import WsserverError
 from wsserver.logs import escape
 from wsserver.settings import genconfig, load
-from wsserver.tap import die
+from wsserver.tap import die, show_version
 
 __all__ = ["main"]
 
@@ -27,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _serve(arguments[1:])
         return
     parser = argparse.ArgumentParser(prog="wsserver", description="A WebSocket server: echo, commands, a browser page.")
-    parser.add_argument("--version", action="version", version=f"wsserver {__version__}")
+    parser.add_argument("--version", action="version", version=show_version())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("serve", help="serve in the foreground, as `twistd -n wsserver`; takes the same options")
     commands.add_parser("genconfig", help="print a TOML file with every option, explained")
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     elif chosen.command == "checkconfig":
         _check(chosen.file)
     else:
-        print(f"wsserver {__version__}")
+        print(show_version())
 
 
 def _serve(arguments: Sequence[str]) -> None:

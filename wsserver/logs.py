@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import IO, Any, cast
 
 from twisted.internet.interfaces import IReactorFromThreads
@@ -21,6 +22,7 @@ from twisted.logger import (
     LogLevel,
     eventAsText,
     formatEvent,
+    formatTime,
 )
 from twisted.python.logfile import LogFile
 
@@ -55,11 +57,23 @@ def format_text(event: LogEvent) -> str | None:
     failure = event.get("log_failure")
     if failure is not None and not event.get("log_format"):
         event = {**event, "log_format": "failed"}
-    head = eventAsText(event, includeTraceback=False)
+    if event.get("log_format") == "{line}":
+        head = f"{_time_of(event)} [{event['log_namespace']}#{event['log_level'].name}] {event['line']}"
+    else:
+        head = eventAsText(event, includeTraceback=False)
     if not head:
         return None
     trace = "\n".join("  " + escape(line) for line in failure.getTraceback().splitlines()) + "\n" if failure else ""
     return f"{escape(head)}\n{trace}"
+
+
+@lru_cache(maxsize=1)
+def _second(when: int) -> str:
+    return formatTime(when)
+
+
+def _time_of(event: LogEvent) -> str:
+    return _second(int(event["log_time"]))
 
 
 def format_json(event: LogEvent) -> str | None:
@@ -85,7 +99,12 @@ def format_json(event: LogEvent) -> str | None:
     if failure is not None:
         line["traceback"] = failure.getTraceback()
     for key, value in event.items():
-        if key not in line and not key.startswith("log_") and isinstance(value, str | int | float | bool | None):
+        if (
+            key not in line
+            and key != "line"
+            and not key.startswith("log_")
+            and isinstance(value, str | int | float | bool | None)
+        ):
             # JSON has no word for a number that is none.
             line[key] = str(value) if isinstance(value, float) and not math.isfinite(value) else value
     return json.dumps(line) + "\n"

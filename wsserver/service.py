@@ -28,7 +28,9 @@ from wsserver.web.page import read_directory, static_directory
 from wsserver.web.site import PageSite, Root, describe
 from wsserver.wire.door import DoorFactory
 from wsserver.wire.handshake import Policy
+from wsserver.wire.poller import Poller
 from wsserver.wire.protocol import ServerFactory, ServerProtocol
+from wsserver.wire.transport import adopt
 
 __all__ = ["WebSocketService", "endpoint_strings"]
 
@@ -82,6 +84,7 @@ class WebSocketService(Service):
             open_timeout=settings.open_timeout,
             max_connections=_most_connections(settings),
         )
+        self._poller: Poller | None = None
         self.ports: list[IListeningPort] = []
         """The listening ports, while the service runs."""
 
@@ -119,6 +122,9 @@ class WebSocketService(Service):
         yield self.connections.close_all(CloseCode.GOING_AWAY, "the server is stopping")
         yield self.door.close_all()
         self.connections.deadlines.stop()
+        if self._poller is not None:
+            self._poller.stop()
+            self._poller = None
 
     def _listen(self) -> None:
         self.door.stopping = self.connections.stopping = False
@@ -130,6 +136,11 @@ class WebSocketService(Service):
                 port.stopListening()
             self.ports.clear()
             raise
+        # Where there is no epoll, connections are watched by the reactor itself.
+        if Poller.available:
+            self._poller = Poller(self._reactor)
+            for port in self.ports:
+                adopt(port, self._poller)
         self.door.policy = Policy.of(self.settings, loopback_only=all(_is_loopback(port) for port in self.ports))
 
     def _listen_on(self, text: str) -> IListeningPort:

@@ -23,8 +23,8 @@ __all__ = ["ENVIRONMENT_ONLY", "PREFIX", "TABLE", "Option", "Settings", "genconf
 
 PREFIX = "WSSERVER_"
 
-ENVIRONMENT_ONLY = frozenset({PREFIX + "CONFIG"})
-"""Variables that are no option of the table: the environment's spelling of `--config`."""
+ENVIRONMENT_ONLY = frozenset({PREFIX + "CONFIG", PREFIX + "PUREPYTHON", PREFIX + "BUILD_EXTENSION"})
+"""Variables that are no option of the table: the environment's spelling of `--config`, and those of the extension."""
 
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 

@@ -17,8 +17,14 @@ from wsserver import __version__, logs
 from wsserver.errors import ListenError, WsserverError
 from wsserver.service import WebSocketService, endpoint_strings
 from wsserver.settings import TABLE, Option, Settings, load, unknown_flag
+from wsserver.wire import frames
 
-__all__ = ["Options", "die", "makeService"]
+__all__ = ["Options", "die", "makeService", "show_version"]
+
+
+def show_version() -> str:
+    """Tell the version, and whether the compiled codec is in use."""
+    return f"wsserver {__version__} (frames: {'compiled' if frames.COMPILED else 'Python'})"
 
 
 def die(error: object) -> NoReturn:
@@ -51,7 +57,7 @@ class Options(usage.Options):
 
     def opt_version(self) -> None:
         """Print the version and exit."""
-        print(f"wsserver {__version__}")
+        print(show_version())
         raise SystemExit(0)
 
     def parseOptions(self, options: Any = None) -> None:

@@ -174,7 +174,7 @@ class RefusedTests:
         with server.connect() as peer:
             peer.send(handshake_request("/%ff?token=secret", "X-Note: \x9b31m"))
             peer.read_to_end()
-        [line] = log.lines("wsserver.door")
+        [line] = log.lines("wsserver.connection")
         assert "/%ff 400" in line
         assert "secret" not in line
         assert line.isprintable()

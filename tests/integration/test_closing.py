@@ -431,7 +431,7 @@ class StoppingTests:
         with server.open("/", receive_buffer=4096) as peer:
             peer.send_frame(BINARY, b"x" * 1024**2)
             [connection] = server.ask(lambda: list(server.service.connections.connections))
-            wait_until(lambda: connection.trafficStats.outgoingWebSocketMessages, "the answer under way")
+            wait_until(lambda: connection.messages_out, "the answer under way")
             server.stop()
             wait_until(lambda: not server.count_doors(), "the connection dropped")
 

@@ -5,9 +5,9 @@ import tomllib
 
 import pytest
 
-from wsserver import __version__
 from wsserver.cli import main
 from wsserver.settings import TABLE, genconfig
+from wsserver.tap import show_version
 
 
 @pytest.fixture(autouse=True)
@@ -23,13 +23,13 @@ class VersionTests:
     def test_version(self, capsys):
         """The version is printed."""
         main(["version"])
-        assert capsys.readouterr() == (f"wsserver {__version__}\n", "")
+        assert capsys.readouterr() == (f"{show_version()}\n", "")
 
     def test_arguments_of_the_process(self, capsys, monkeypatch):
         """Without arguments in the call those of the process count."""
         monkeypatch.setattr(sys, "argv", ["wsserver", "version"])
         main()
-        assert capsys.readouterr().out == f"wsserver {__version__}\n"
+        assert capsys.readouterr().out == f"{show_version()}\n"
 
 
 class GenconfigTests:

@@ -59,7 +59,7 @@ def failures(log):
 
 
 def ends(log):
-    return [event for event in log if "close {peer}" in (event.get("log_format") or "")]
+    return [event for event in log if "messages_in" in event]
 
 
 class CallbackTests:
@@ -183,7 +183,7 @@ class HandshakeAnswerTests:
         client = serve(endpoint=Closed).connect()
         assert client.open("/diary").startswith(b"HTTP/1.1 403 Forbidden")
         assert client.transport.written == b"403 Forbidden\nclosed on Sundays\n"
-        lines = [event for event in log if "refused" in (event.get("log_format") or "")]
+        lines = [event for event in log if "refused " in event.get("line", "")]
         assert [(event["status"], event["reason"]) for event in lines] == [(403, "closed on Sundays")]
 
     def test_headers(self):

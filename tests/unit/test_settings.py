@@ -9,7 +9,6 @@ import pytest
 
 from wsserver.errors import SettingError
 from wsserver.settings import (
-    ENVIRONMENT_ONLY,
     PREFIX,
     TABLE,
     Settings,
@@ -179,7 +178,6 @@ class ConfigVariableTests:
 
     def test_no_option(self, config):
         """The file cannot name another file."""
-        assert set(ENVIRONMENT_ONLY) == {"WSSERVER_CONFIG"}
         where, problem = refused(config=config('config = "x"'))
         assert where.endswith("line 1: config")
         assert problem.startswith("unknown key")

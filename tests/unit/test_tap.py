@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, Logger, LoggingFile
 from twisted.scripts.twistd import ServerOptions
 
-from wsserver import __version__, service, tap
+from wsserver import service, tap
 from wsserver.errors import ListenError
 from wsserver.settings import TABLE, Settings
 from wsserver.tap import Options, die, makeService
@@ -186,7 +186,7 @@ class VersionTests:
         with pytest.raises(SystemExit) as caught:
             Options().parseOptions(["--version"])
         assert caught.value.code == 0
-        assert capsys.readouterr() == (f"wsserver {__version__}\n", "")
+        assert capsys.readouterr() == (f"{tap.show_version()}\n", "")
 
 
 class HelpTests:

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from twisted.internet.interfaces import IReactorTime
 
 from wsserver.endpoints.commands import Command, parse
-from wsserver.wire.protocol import ServerProtocol, show_peer
+from wsserver.wire.journal import show_peer
+from wsserver.wire.protocol import ServerProtocol
 
 __all__ = ["CommandProtocol"]
 
@@ -69,7 +70,7 @@ class _Session:
             "query": request.query,
             "headers": [list(header) for header in request.headers],
             "subprotocol": connection.websocket_protocol_in_use,
-            "subprotocols_offered": list(connection.accept.offered),
+            "subprotocols_offered": request.tokens("sec-websocket-protocol"),
             "extensions": connection.extensions,
             "tls": connection.tls,
         }

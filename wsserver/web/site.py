@@ -18,7 +18,7 @@ from twisted.web.server import Request, Site
 from wsserver.closecodes import CloseCode
 from wsserver.web.page import send
 from wsserver.wire.door import Door
-from wsserver.wire.protocol import show_peer
+from wsserver.wire.journal import show_path, show_peer
 from wsserver.wire.requests import Refusal, quote
 
 __all__ = ["Answer", "Channel", "PageSite", "Root", "describe", "needs_websocket", "refuse"]
@@ -125,7 +125,7 @@ class PageSite(Site):
         _log.info(
             "{method} {path} {status} {bytes} bytes to {peer}",
             method=request.method.decode("ascii", "replace"),
-            path=quote(request.uri.partition(b"?")[0].decode("latin-1"), 256)[1:-1],
+            path=show_path(request.uri.partition(b"?")[0].decode("latin-1")),
             status=request.code,
             bytes=request.sentLength,
             peer=show_peer(request.getClientAddress()),

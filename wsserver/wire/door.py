@@ -15,21 +15,21 @@ from typing import Protocol as Shape
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wsserver.settings import show_duration
 from wsserver.typing import Path
+from wsserver.wire import journal
 from wsserver.wire.deadlines import Deadline, Deadlines
 from wsserver.wire.handshake import Policy, check
+from wsserver.wire.journal import show_path, show_peer
 from wsserver.wire.linger import LINGER, linger
-from wsserver.wire.protocol import ServerProtocol, show_peer
+from wsserver.wire.protocol import ServerProtocol
 from wsserver.wire.requests import MAX_BODY, MAX_HEAD, Refusal, Request, parse, quote
 
 __all__ = ["Door", "DoorFactory", "HTTPSide", "refuse_unknown_path"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
-_log = Logger(namespace="wsserver.door")
 
 MOST_TURNED_AWAY = 32
 """Most connections over the limit that are told so at a time; the next ones are just dropped."""
@@ -330,13 +330,8 @@ class Door(Protocol):
         self._refused = True
         self._disarm()
         self._buffer.clear()
-        _log.info(
-            "refused {peer} {path} {status} {reason}",
-            peer=show_peer(self._address),
-            path=quote(request.raw_path, 256)[1:-1] if request else None,
-            status=refusal.status.value,
-            reason=refusal.reason,
-        )
+        path = show_path(request.raw_path) if request else None
+        journal.refused(refusal, number=None, peer=show_peer(self._address), path=path)
         self.transport.write(refusal.response())
         self._deadline = linger(self.transport, self._house.deadlines)
 

@@ -2,49 +2,65 @@
 The WebSocket connection: Autobahn's state machine with this server's manners.
 
 The only module that imports Autobahn. It takes a handshake that `wsserver.wire.handshake` has judged, so Autobahn's own
-HTTP parser never sees a byte; from 101 on every byte of the peer goes through Autobahn, which judges the protocol.
+HTTP parser never sees a byte. From 101 on, whole plain data frames are taken by `wsserver.wire.frames`; every other
+frame, and every one that breaks a rule, goes to Autobahn, which stays the judge of the protocol.
 
-Private names of Autobahn that are used here: `_batched_timer`, `_wskey`, `_onOpen`, `_onClose`. A contract test fails
-when one of them changes.
+Private names of Autobahn that are used here: `_batched_timer`, `_cancelAutoPingTimeoutCall`, `_connectionLost`,
+`_dataReceived`, `_onClose`, `_perMessageCompress`, `_sendAutoPing`. A contract test fails when one of them changes.
 """
 
+import base64
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Mapping
+from functools import cached_property
 from http import HTTPStatus
 from itertools import count
 from typing import Any, ClassVar, TypeVar, cast
 
+from autobahn.exception import PayloadCorruptError, PayloadExceededError
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.util import encode_truncate
-from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
+from autobahn.websocket.compress import PerMessageDeflate, PerMessageDeflateOffer, PerMessageDeflateOfferAccept
+from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
 from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
-from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime, ISSLTransport
+from autobahn.websocket.utf8validator import Utf8Validator
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.interfaces import IPushProducer, IReactorTime, ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wsserver.closecodes import MAX_REASON_BYTES, SENDABLE, CloseCode
 from wsserver.settings import Settings, show_duration
+from wsserver.wire import frames, journal
 from wsserver.wire.deadlines import Deadline, Deadlines
+from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, RSV1
 from wsserver.wire.handshake import Accept
+from wsserver.wire.journal import show_path, show_peer
 from wsserver.wire.linger import linger
-from wsserver.wire.requests import Refusal, Request, quote
+from wsserver.wire.requests import Refusal, Request, parse
 
-__all__ = ["ConnectionDeny", "ConnectionRequest", "ServerFactory", "ServerProtocol", "bind", "show_peer"]
+__all__ = ["ConnectionDeny", "ConnectionRequest", "ServerFactory", "ServerProtocol", "bind"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver.connection")
 
 P = TypeVar("P", bound="ServerProtocol")
 
+FRAMES_PER_TURN = 256
+"""Most frames of one connection that are served in one turn of the reactor; the rest waits for the next."""
 
-def show_peer(address: IAddress) -> str:
-    """Write a peer's address for people: `127.0.0.1:5000`, `[::1]:5000`, or `unix`."""
-    if isinstance(address, IPv4Address):
-        return f"{address.host}:{address.port}"
-    if isinstance(address, IPv6Address):
-        return f"[{address.host}]:{address.port}"
-    return "unix"
+CONNECTING, OPEN, CLOSED = (
+    WebSocketServerProtocol.STATE_CONNECTING,
+    WebSocketServerProtocol.STATE_OPEN,
+    WebSocketServerProtocol.STATE_CLOSED,
+)
+
+SLOW_FRAME = 8
+"""For how many a frame counts that goes through Autobahn's state machine."""
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class _Silence:
@@ -77,7 +93,6 @@ class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
             closeHandshakeTimeout=settings.close_timeout,
             autoPingInterval=settings.ping_interval,
             autoPingTimeout=settings.ping_timeout,
-            perMessageCompressionAccept=_accept_first,
             # Origins are checked before Autobahn is reached; left out, this would silently become False.
             allowNullOrigin=True,
         )
@@ -119,10 +134,6 @@ class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
                 done.callback(None)
 
 
-def _accept_first(offers: list[PerMessageDeflateOffer]) -> PerMessageDeflateOfferAccept | None:
-    return PerMessageDeflateOfferAccept(offers[0])
-
-
 @implementer(IPushProducer)
 class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
     """
@@ -136,24 +147,102 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
     what it sends, so an echo cannot grow without bound.
     """
 
-    # Options stand on the class that `bind` makes, once a server; without this Autobahn copies 25 to each connection.
+    # What Autobahn sets on each connection stands here once, at the value it starts with; the options stand on the
+    # class that `bind` makes. A connection keeps only what has changed.
     CONFIG_ATTRS: ClassVar[tuple[str, ...]] = ()
     log: Any = _Silence()
+    peer = None
+    data = b""
+    state = WebSocketServerProtocol.STATE_CONNECTING
+    send_state = WebSocketServerProtocol.SEND_STATE_GROUND
+    triggered = inside_message = False
+    current_frame: Any = None
+    trackedTimings = None
+    trafficStats = TrafficStats()
+    websocket_version = 13
+    websocket_protocols: list[str] = []
+    websocket_extensions: list[Any] = []
+    websocket_extensions_in_use: list[Any] = []
+    websocket_protocol_in_use: str | None = None
+    wasMaxFramePayloadSizeExceeded = wasMaxMessagePayloadSizeExceeded = False
+    closedByMe = failedByMe = droppedByMe = wasClean = False
+    wasNotCleanReason: str | None = None
+    wasOpenHandshakeTimeout = wasCloseHandshakeTimeout = wasServingFlashSocketPolicyFile = False
+    localCloseCode = localCloseReason = remoteCloseCode = remoteCloseReason = None
+    openHandshakeTimeoutCall: Deadline | None = None
+    closeHandshakeTimeoutCall: Deadline | None = None
+    autoPingTimeoutCall: Deadline | None
+    autoPingPendingCall: Deadline | None = None
+    autoPingPending = autoPingPendingSent = None
+    autoPingPendingSeq = 0
+    maxMessagePayloadSize: int
+    _perMessageCompress: Any = None
+
+    messages_in: int
+    """Messages taken; with `bytes_in` of their payloads, `messages_out` and `bytes_out` of those sent."""
+
     factory: ServerFactory
     transport: Any
 
-    request: Request
-    """The opening handshake."""
-    accept: Accept
-    """What the handshake agreed on."""
-    maxMessagePayloadSize: int
-
+    _request: Request | bytes
+    """The handshake; once it is done only its head, which is parsed again for whoever asks."""
     _numbers = count(1)
-    _drop_deadline: Deadline | None = None
+    _accept: Accept | None = None
     _refused: Refusal | None = None
     _bad_gateway = False
+    _opening: "Deferred[None] | None" = None
+    _drop_deadline: Deadline | None = None
+    _plain: bool
+    """Whether whole data frames may be taken past the state machine: what `_is_plain` said last."""
+    _compressed: bool
+    """Whether permessage-deflate was agreed to."""
+    _cork: list[bytes] | None
+    """What is sent while a read is being served: it leaves in one write."""
+    _tail: bytearray | None
+    """A data frame that has not come whole, of which nothing is wrong so far."""
+    _tail_body = _tail_end = _tail_checked = 0
+    """In it: where its payload starts, where it ends, and how much of its text has been checked."""
+    _waiting = b""
+    """What the turn's share did not suffice for; while there is something nothing more is read."""
+    _held = False
+    """The peer does not read."""
+
+    def __init__(self) -> None:
+        """Set what every message touches; reading it from the class costs more than all the rest of a method call."""
+        self.state = CONNECTING
+        self._plain = self._compressed = False
+        self._cork: list[bytes] | None = None
+        self._tail: bytearray | None = None
+        self.autoPingTimeoutCall: Deadline | None = None
+        self.messages_in = self.bytes_in = self.messages_out = self.bytes_out = 0
+
+    @property
+    def is_open(self) -> "Deferred[None]":
+        """Fires when the connection is open."""
+        if self._opening is None:
+            self._opening = Deferred()
+        return self._opening
+
+    @cached_property
+    def is_closed(self) -> "Deferred[ServerProtocol]":
+        """Fires with the connection when it is closed."""
+        return Deferred()
+
+    @cached_property
+    def utf8validator(self) -> Any:
+        """What checks text that comes in fragments."""
+        return Utf8Validator()
+
+    @cached_property
+    def send_queue(self) -> deque[Any]:
+        """What waits to be sent in chops."""
+        return deque()
 
     # The opening handshake.
+
+    def connectionMade(self) -> None:
+        """Take the transport; all the rest waits for the handshake, which the door has read already."""
+        self.factory.countConnections += 1
 
     def begin(self, request: Request, accept: Accept, rest: bytes) -> None:
         """
@@ -166,54 +255,40 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         """
         self.number = next(self._numbers)
         self.started = self.factory.reactor.seconds()
-        self.request = request
-        self.accept = accept
-        self.data = rest
-        self.websocket_version = 13
-        self.websocket_protocols = list(accept.offered)
-        self.websocket_extensions = [_for_autobahn(offer) for offer in accept.extensions]
-        self.websocket_origin = next(iter(request.all("origin")), "")
-        self._wskey = accept.key
-        answer = maybeDeferred(self.onConnect, self._connection_request())
-        if not answer.called:
-            # Only the answer may change the state now, and no byte needs to be kept: the kernel holds them.
-            self.transport.pauseProducing()
-            answer.addBoth(self._resume)
-        answer.addCallback(self._handshake_answered).addErrback(self._handshake_failed)
+        self._request = request
+        self._accept = accept
+        self._waiting = rest
+        try:
+            answer = self.onConnect(self._connection_request())
+        except Exception:
+            self._handshake_failed(Failure())
+            return
+        if not isinstance(answer, Deferred) and not hasattr(answer, "__await__"):
+            self._answered(answer)
+            return
+        # Only the answer may change the state now, and no byte needs to be kept: the kernel holds them.
+        self.transport.pauseProducing()
+        deadlines = self.factory.deadlines
+        self.openHandshakeTimeoutCall = deadlines.call_later(self.openHandshakeTimeout, self.onOpenHandshakeTimeout)
+        waiting = answer if isinstance(answer, Deferred) else ensureDeferred(answer)
+        waiting.addCallbacks(self._answered, self._handshake_failed)
 
-    def _connection_request(self) -> ConnectionRequest:
-        request = self.request
+    def _connection_request(self) -> ConnectionRequest | None:
+        if type(self).onConnect is ServerProtocol.onConnect:
+            return None
+        request, accept = self.request, self._accept
+        assert accept is not None
         return ConnectionRequest(
-            self.peer,
+            show_peer(self.transport.getPeer()),
             {name: ", ".join(request.all(name)) for name, _ in request.headers},
             request.host,
             request.path,
             request.query,
             self.websocket_version,
-            self.websocket_origin,
-            self.websocket_protocols,
-            self.websocket_extensions,
+            next(iter(request.all("origin")), ""),
+            list(accept.offered),
+            [list(offer) for offer in accept.extensions],
         )
-
-    def _resume(self, answer: Any) -> Any:
-        self.transport.resumeProducing()
-        return answer
-
-    def _handshake_answered(self, answer: Any) -> None:
-        # The peer may have gone, or the deadline passed, while a Deferred was waited for.
-        if self.state != self.STATE_CONNECTING:
-            return
-        if self.factory.stopping:
-            self.failHandshake("the server is stopping", HTTPStatus.SERVICE_UNAVAILABLE)
-        else:
-            self.succeedHandshake(answer)
-
-    def _handshake_failed(self, failure: Failure) -> None:
-        deny: Any = failure.value
-        if self.state == self.STATE_CONNECTING and isinstance(deny, ConnectionDeny) and _is_refusal(deny.code):
-            self.failHandshake(deny.reason or "the endpoint refused", deny.code)
-            return
-        self._crash(failure)
 
     def onConnect(self, request: ConnectionRequest) -> Any:  # noqa: ARG002
         """
@@ -223,23 +298,87 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
             request: Autobahn's view of the handshake.
 
         Returns:
-            The subprotocol, None, a pair of it and response headers, or a Deferred of one of these.
+            The subprotocol, None, a pair of it and response headers, or an awaitable of one of these.
 
         Raises:
             ConnectionDeny: to refuse, with an HTTP status and a reason for its body.
         """
-        return self.accept.subprotocol
+        assert self._accept is not None
+        return self._accept.subprotocol
 
-    def failHandshake(
-        self,
-        reason: str,
-        code: int = 400,
-        responseHeaders: Any = None,
-    ) -> None:
+    def _answered(self, answer: Any) -> None:
+        # The peer may have gone, or the deadline passed, while the answer was waited for.
+        if self.state != CONNECTING:
+            return
+        if self.factory.stopping:
+            self.failHandshake("the server is stopping", HTTPStatus.SERVICE_UNAVAILABLE)
+            return
+        try:
+            self.succeedHandshake(answer)
+        except Exception:
+            self._crash(Failure())
+
+    def _handshake_failed(self, failure: Failure) -> None:
+        deny: Any = failure.value
+        if self.state == CONNECTING and isinstance(deny, ConnectionDeny) and _is_refusal(deny.code):
+            self.failHandshake(deny.reason or "the endpoint refused", deny.code)
+            return
+        self._crash(failure)
+
+    def succeedHandshake(self, res: Any) -> None:
+        """
+        Answer with 101, and serve what came with the handshake.
+
+        Args:
+            res: what `onConnect` returned.
+
+        Raises:
+            ValueError: the subprotocol is none that the client offered, or a header has a line end in it.
+        """
+        subprotocol, headers = res if isinstance(res, tuple) else (res, {})
+        accept = self._accept
+        assert accept is not None
+        if subprotocol is not None and subprotocol not in accept.offered:
+            raise ValueError(f"the subprotocol {subprotocol!r} was not offered")
+        self.websocket_protocol_in_use = subprotocol
+        response = _response(accept, subprotocol, headers, self._agree_on_compression(accept))
+        if self.openHandshakeTimeoutCall is not None:
+            self.openHandshakeTimeoutCall.cancel()
+            self.openHandshakeTimeoutCall = None
+            self.transport.resumeProducing()
+        self.transport.write(response)
+        self.state = self.STATE_OPEN
+        self.factory.connections.add(self)
+        self.transport.registerProducer(self, True)
+        self._log_opened()
+        if self.autoPingInterval:
+            self.autoPingPendingCall = self.factory.deadlines.call_later(self.autoPingInterval, self._sendAutoPing)
+        # From here on the handshake is only looked up, by a command or an endpoint that asks for it.
+        self._request, self._accept = self.request.encode(), None
+        self._plain = True
+        self.onOpen()
+        if self._opening is not None:
+            self._opening.callback(None)
+        if self._waiting:
+            self._go_on()
+
+    def _agree_on_compression(self, accept: Accept) -> str | None:
+        if not accept.extensions:
+            return None
+        offer = PerMessageDeflateOfferAccept(PerMessageDeflateOffer.parse(_for_autobahn(accept.extensions[0][1])))
+        self._perMessageCompress = PerMessageDeflate.create_from_offer_accept(True, offer)
+        self.websocket_extensions_in_use = [self._perMessageCompress]
+        self._compressed = True
+        return str(offer.get_extension_string())
+
+    def processHandshake(self) -> None:
+        """Do nothing: the door has read the handshake, and what follows it are frames."""
+
+    def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         """Refuse with an HTTP response whose body says why. Autobahn would put the reason in the status line."""
         self._refused = Refusal(HTTPStatus(code), reason, tuple(responseHeaders or ()))
-        self.sendData(self._refused.response())
-        self.state = self.STATE_CLOSED
+        self.transport.write(self._refused.response())
+        self.state = CLOSED
         self._log_refusal()
         self._drop_deadline = linger(self.transport, self.factory.deadlines)
 
@@ -248,32 +387,177 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         self.openHandshakeTimeoutCall = None
         self.failHandshake("the server took too long to decide", 503)
 
-    def processHandshake(self) -> None:
+    # Receiving.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take bytes from the transport."""
+        cork: list[bytes] = []
+        self._cork = cork
+        start = taken = 0
+        if self._plain:
+            # Compressed ones one by one: should the endpoint close at one, the next must still go through the inflater.
+            most = 1 if self._compressed else FRAMES_PER_TURN
+            messages, start = frames.parse(data, 0, self.maxMessagePayloadSize, most, self._compressed)
+            taken = len(messages)
+            self._deliver(messages)
+        if start < len(data):
+            self._receive_rest(data, start, FRAMES_PER_TURN - taken)
+        # A large answer has left already, and the cork it was in with it.
+        if self._cork is cork and len(cork) == 1:
+            self._cork = None
+            self.transport.write(cork[0])
+        else:
+            self._uncork()
+
+    def _receive_rest(self, data: bytes, start: int, share: int) -> None:
+        """Take what is no whole data frame, or is more than the turn's share."""
+        # Reading is paused while something waits, but what TLS had decrypted before still comes.
+        if self._waiting or self.state == CONNECTING:
+            self._waiting += data
+            return
+        try:
+            start = self._consume(data, start, share)
+        except Exception:
+            self._crash(Failure())
+            start = len(data)
+        if start < len(data) and self.state != CLOSED:
+            self._waiting = data[start:]
+            self.transport.pauseProducing()
+            self._go_on_later()
+        self._plain = self._is_plain()
+
+    def _is_plain(self) -> bool:
         """
-        Leave bytes that come while the answer is waited for where they are: they are frames, and follow the answer.
+        Whether whole data frames may be taken past the state machine.
 
-        Autobahn would read a second request in them and ask `onConnect` again. The transport is paused, so at most what
-        it had read before comes here.
+        Only while it would do nothing with them but hand them on: the connection is open, no frame and no fragmented
+        message has begun, and nothing that came before waits.
         """
-
-    # Callbacks of the endpoint, guarded.
-
-    def _onOpen(self) -> None:
-        self.factory.connections.add(self)
-        self.transport.registerProducer(self, True)
-        _log.info(
-            "{number} open {peer} {path} subprotocol={subprotocol} extensions={extensions}",
-            number=self.number,
-            peer=show_peer(self.transport.getPeer()),
-            path=self._shown_path,
-            subprotocol=self.websocket_protocol_in_use,
-            extensions=",".join(extension["extension"] for extension in self.extensions) or None,
+        return (
+            self.state == OPEN
+            and self.current_frame is None
+            and self._tail is None
+            and not (self.inside_message or self.data or self._waiting or self.failedByMe)
         )
-        super()._onOpen()
+
+    def _go_on_later(self) -> None:
+        self.factory.reactor.callLater(0, self._go_on)
+
+    def _go_on(self) -> None:
+        if self._held or not self._waiting:
+            return
+        data, self._waiting = self._waiting, b""
+        self._plain = self._is_plain()
+        self.dataReceived(data)
+        if not self._waiting and not self._held and self.state != CLOSED:
+            self.transport.resumeProducing()
+
+    def _consume(self, data: bytes, start: int, share: int) -> int:
+        """Serve the frames in some bytes, as many as the turn's share allows; returns where the rest starts."""
+        end = len(data)
+        while start < end and share > 0 and self.state != CLOSED:
+            if self.state == OPEN:
+                if self._tail is not None:
+                    start = self._extend_tail(data, start)
+                    continue
+                if self._is_plain():
+                    most = 1 if self._compressed else share
+                    messages, start = frames.parse(data, start, self.maxMessagePayloadSize, most, self._compressed)
+                    if messages:
+                        self._plain = True
+                        self._deliver(messages)
+                        share -= len(messages)
+                        continue
+                    if self._begin_tail(data, start):
+                        return end
+            elif self._tail is not None:
+                self._give_up_tail()
+            start = self._feed_autobahn(data, start)
+            share -= SLOW_FRAME
+        return start if self.state != CLOSED else end
+
+    def _deliver(self, messages: list[frames.Message]) -> None:
+        """Give messages to the endpoint, until it closes the connection."""
+        try:
+            for payload, first in messages:
+                # Once it has closed, its answer could not be sent (RFC 6455 section 5.5.1).
+                if not self._plain:
+                    break
+                if first > FIN_BINARY:
+                    inflated = self._inflate(payload, first)
+                    if inflated is None:
+                        break
+                    payload, first = inflated, first ^ RSV1  # noqa: PLW2901
+                self.messages_in += 1
+                self.bytes_in += len(payload)
+                self.onMessage(payload, first == FIN_BINARY)
+        except Exception:
+            self._crash(Failure())
+        # As Autobahn does with each data frame: traffic is as good as a pong.
+        if self.autoPingTimeoutCall is not None and messages:
+            self._cancelAutoPingTimeoutCall()
+
+    def _begin_tail(self, data: bytes, start: int) -> bool:
+        """Keep a data frame that has not come whole, if nothing can be wrong with its head."""
+        first = data[start]
+        body, stop = frames.extent(data, start)
+        if self._compressed or first not in (FIN_TEXT, FIN_BINARY):
+            return False
+        if body - start < 6 or stop <= len(data) or not data[start + 1] & 0x80:
+            return False
+        size = stop - body
+        # Not the shortest way to write the length, or too long: Autobahn's to refuse.
+        if size > self.maxMessagePayloadSize or body - start != (6 if size < 126 else 8 if size < 65536 else 14):
+            return False
+        self._tail = bytearray()
+        self._tail_body, self._tail_end, self._tail_checked = body - start, stop - start, 0
+        self._extend_tail(data, start)
+        return True
+
+    def _extend_tail(self, data: bytes, start: int) -> int:
+        tail = self._tail
+        assert tail is not None
+        stop = start + self._tail_end - len(tail)
+        tail += data[start:stop]
+        if len(tail) == self._tail_end:
+            self._tail = None
+            messages, _ = frames.parse(bytes(tail), 0, self.maxMessagePayloadSize, 1, False)
+            if messages:
+                self._plain = True
+                self._deliver(messages)
+            else:
+                self._feed_autobahn(bytes(tail), 0)
+        elif tail[0] == FIN_TEXT:
+            self._tail_checked = frames.text_so_far(tail, self._tail_body, self._tail_checked)
+            if self._tail_checked < 0:
+                self._give_up_tail()
+        return min(stop, len(data))
+
+    def _give_up_tail(self) -> None:
+        """Leave a frame that has not come whole to the state machine after all."""
+        assert self._tail is not None
+        tail, self._tail = bytes(self._tail), None
+        self._feed_autobahn(tail, 0)
+
+    def _feed_autobahn(self, data: bytes, start: int) -> int:
+        """Give the state machine one frame, or as much of it as has come: it copies what is left at every step."""
+        if self.current_frame is not None:
+            stop = start + self.current_frame.length - self.current_frame_masker.pointer()
+        elif self.data:
+            stop = start + frames.extent(self.data + data[start : start + 14], 0)[1] - len(self.data)
+        else:
+            stop = frames.extent(data, start)[1]
+        stop = stop if start < stop < len(data) else len(data)
+        self._dataReceived(data[start:stop])
+        return stop
 
     def onMessageBegin(self, isBinary: bool) -> None:
-        """Begin a message: what Autobahn keeps as a list of parts is one growing buffer here, so empty and tiny parts
-        cost what they weigh and no more."""  # noqa: D205, D209
+        """
+        Begin a message.
+
+        Autobahn would keep its parts as a list. Here they are one buffer, so that empty and tiny parts weigh no more
+        than their bytes.
+        """
         self.message_is_binary = isBinary
         self.message_data = bytearray()
         self.message_data_total_length = 0
@@ -299,9 +583,14 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         """End a frame."""
         frame: Any = self.current_frame
         if not self.failedByMe or frame.opcode > 7:
-            super().onFrameEnd()
+            try:
+                super().onFrameEnd()
+            except Exception:
+                # From a callback about a control frame: Autobahn would take the frame for unfinished from here on.
+                self._crash(Failure())
+                self.current_frame = None
         if self.failedByMe and frame.opcode <= 7:
-            self.current_frame: Any = None
+            self.current_frame = None
             self.inside_message = not frame.fin
 
     def onMessageFrameEnd(self) -> None:
@@ -310,22 +599,42 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
 
     def onMessageEnd(self) -> None:
         """Give a whole message to the endpoint."""
-        # A message that comes after our Close frame cannot be answered any more (RFC 6455 section 5.5.1).
-        if self.state == self.STATE_OPEN and not self.failedByMe:
-            payload, self.message_data = bytes(self.message_data), bytearray()
-            try:
-                self.onMessage(payload, self.message_is_binary)
-            except Exception:
-                self._crash(Failure())
+        payload, self.message_data = bytes(self.message_data), bytearray()
+        if self.state == OPEN and not self.failedByMe:
+            self._plain = True
+            self._deliver([(payload, FIN_BINARY if self.message_is_binary else FIN_TEXT)])
 
-    def dataReceived(self, data: bytes) -> None:
-        """Take bytes from the transport."""
-        if self.state == self.STATE_CLOSED:
-            return
+    def _inflate(self, payload: bytes, first: int) -> bytes | None:
+        """Inflate a whole message as the state machine would; None where the connection fails with it."""
+        inflater, limit = self._perMessageCompress, self.maxMessagePayloadSize
+        inflater.start_decompress_message()
         try:
-            self._dataReceived(data)
-        except Exception:
-            self._crash(Failure())
+            payload = inflater.decompress_message_data(payload, max_output_len=limit)
+            valid, whole, index = self._check_text(payload) if first == FIN_TEXT | RSV1 else (True, True, 0)
+            if valid:
+                inflater.end_decompress_message()
+        except PayloadExceededError:
+            reason = f"received WebSocket message exceeds payload limit of {limit} octets after decompression"
+            self.fail(CloseCode.MESSAGE_TOO_BIG, reason)
+            return None
+        except PayloadCorruptError as error:
+            self.fail(CloseCode.INVALID_PAYLOAD, f"received WebSocket message cannot be decompressed: {error}")
+            return None
+        if valid and whole:
+            return payload
+        where = "UTF-8 text message payload ended within Unicode code point"
+        if not valid:
+            where = "encountered invalid UTF-8 while processing text message"
+        self.fail(CloseCode.INVALID_PAYLOAD, f"{where} at payload octet index {index}")
+        return None
+
+    def _check_text(self, payload: bytes) -> tuple[bool, bool, int]:
+        """Tell whether it can be UTF-8, whether it ends with a character, and where it went wrong."""
+        if _is_utf8(payload):
+            return True, True, 0
+        self.utf8validator.reset()
+        valid, whole, _, index = self.utf8validator.validate(payload)
+        return bool(valid), bool(whole), int(index)
 
     def _crash(self, failure: Failure) -> None:
         _log.failure("{number} failed", failure, number=self.number)
@@ -344,18 +653,61 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         doNotCompress: bool = False,
     ) -> None:
         """
-        Send a message as Autobahn does, but without its surprises.
+        Send a message. The limit on messages taken is no limit on messages sent.
 
-        The limit on messages taken is no limit on messages sent. Closing or closed already, this does nothing, as
-        `send()` of a browser does.
+        Closing or closed already, this does nothing, as `send()` of a browser does; Autobahn would raise.
+
+        Args:
+            payload: text must be UTF-8.
+            isBinary: whether it is binary.
+            fragmentSize: most bytes of a frame; None for one frame.
+            sync: as in Autobahn: let it leave by itself.
+            doNotCompress: leave it as it is even if compression was agreed to.
+
+        Raises:
+            TypeError: the payload is not bytes.
         """
-        if self.state != self.STATE_OPEN:
+        if self.state != OPEN:
             return
-        limit, self.maxMessagePayloadSize = self.maxMessagePayloadSize, 0
-        try:
+        if fragmentSize is not None or sync:
             super().sendMessage(payload, isBinary, fragmentSize, sync, doNotCompress)
-        finally:
-            self.maxMessagePayloadSize = limit
+            return
+        first = FIN_BINARY if isBinary else FIN_TEXT
+        self.messages_out += 1
+        self.bytes_out += len(payload)
+        if self._compressed and not doNotCompress:
+            first |= RSV1
+            payload = self._deflate(payload)
+        frame = frames.build(first, payload)
+        cork = self._cork
+        if cork is None:
+            self.transport.write(frame)
+            return
+        cork.append(frame)
+        if len(frame) > 65536:
+            self._uncork()
+            self._cork = []
+
+    def _deflate(self, payload: bytes) -> bytes:
+        deflater = self._perMessageCompress
+        deflater.start_compress_message()
+        compressed: bytes = deflater.compress_message_data(payload) + deflater.end_compress_message()
+        return compressed
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Write frames that Autobahn has built, in their order among ours."""
+        if sync or chopsize:
+            self._uncork()
+            super().sendData(data, sync, chopsize)
+        elif self._cork is not None:
+            self._cork.append(data)
+        else:
+            self.transport.write(data)
+
+    def _uncork(self) -> None:
+        cork, self._cork = self._cork, None
+        if cork:
+            self.transport.write(cork[0] if len(cork) == 1 else b"".join(cork))
 
     def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
         """
@@ -385,6 +737,7 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         if isReply and self._bad_gateway:
             self.remoteCloseCode = code = int(CloseCode.BAD_GATEWAY)
         super().sendCloseFrame(code, reasonUtf8, isReply)
+        self._plain = False
 
     def fail(self, code: int, reason: str) -> None:
         """
@@ -411,6 +764,8 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         Autobahn aborts, which resets the connection, even after a clean closing handshake; and nothing ends its wait
         for a peer that has stopped reading.
         """
+        self._uncork()
+        self._plain = False
         # The deadline must outlive the state CLOSED, so Autobahn's own, which it checks against the state, will not do.
         if self._drop_deadline is None:
             deadlines = self.factory.deadlines
@@ -419,10 +774,13 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
 
     def connectionLost(self, reason: Failure = cast(Failure, None)) -> None:  # noqa: B008
         """Take note that the transport is gone."""
+        self._plain = False
         for deadline in (self._drop_deadline, self.closeHandshakeTimeoutCall):
             if deadline is not None:
                 deadline.cancel()
-        super().connectionLost(reason)
+        # Past Autobahn's adapter and server class, which only colour what is not logged, and count.
+        WebSocketProtocol._connectionLost(self, reason)  # noqa: SLF001 (of a base class)
+        self.factory.countConnections -= 1
         self.factory.forget(self)
 
     def _onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
@@ -430,59 +788,65 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
             if self._refused is None:
                 self._log_refusal()
             return
-        self._log_end()
+        self._log_closed()
         try:
             self.onClose(wasClean, code, reason)
         except Exception:
             _log.failure("{number} failed in onClose", number=self.number)
 
+    @property
+    def _shown_path(self) -> str:
+        kept = self._request
+        raw = kept.raw_path if isinstance(kept, Request) else kept.split(b" ", 2)[1].partition(b"?")[0].decode("ascii")
+        return show_path(raw)
+
     def _log_refusal(self) -> None:
-        refused = self._refused
-        _log.info(
-            "{number} refused {peer} {path} {status} {reason}",
+        peer, path = show_peer(self.transport.getPeer()), self._shown_path
+        journal.refused(self._refused, number=self.number, peer=peer, path=path)
+
+    def _log_opened(self) -> None:
+        journal.opened(
             number=self.number,
             peer=show_peer(self.transport.getPeer()),
             path=self._shown_path,
-            status=refused.status.value if refused else None,
-            reason=refused.reason if refused else "the peer left during the handshake",
+            subprotocol=self.websocket_protocol_in_use,
+            extensions=",".join(extension["extension"] for extension in self.extensions) or None,
         )
 
-    def _log_end(self) -> None:
-        by = "server" if self.closedByMe else "peer" if self.remoteCloseCode or self.wasClean else None
+    def _log_closed(self) -> None:
         reason = self.localCloseReason.decode() if self.closedByMe and self.localCloseReason else self.remoteCloseReason
-        stats = self.trafficStats
-        _log.info(
-            "{number} close {peer} {path} code={code} by={by} clean={clean} reason={reason!r} "
-            "subprotocol={subprotocol} seconds={seconds:.3f} in={messages_in} messages, {bytes_in} bytes "
-            "out={messages_out} messages, {bytes_out} bytes",
+        journal.closed(
             number=self.number,
             peer=show_peer(self.transport.getPeer()),
             path=self._shown_path,
             code=self._end_code(),
-            by=by or "nobody",
+            by="server" if self.closedByMe else "peer" if self.remoteCloseCode or self.wasClean else "nobody",
             clean=self.wasClean,
             reason=reason or self.wasNotCleanReason or "",
             subprotocol=self.websocket_protocol_in_use,
             seconds=self.factory.reactor.seconds() - self.started,
-            messages_in=stats.incomingWebSocketMessages,
-            bytes_in=stats.incomingOctetsAppLevel,
-            messages_out=stats.outgoingWebSocketMessages,
-            bytes_out=stats.outgoingOctetsAppLevel,
+            messages_in=self.messages_in,
+            bytes_in=self.bytes_in,
+            messages_out=self.messages_out,
+            bytes_out=self.bytes_out,
         )
 
     def _end_code(self) -> int:
         """The code of the Close frame that came first, or what RFC 6455 section 7.1.5 says where there was none."""
         if self.closedByMe:
-            return int(self.localCloseCode)
+            return int(cast(int, self.localCloseCode))
         if self.wasClean:
             return int(self.remoteCloseCode or CloseCode.NO_STATUS_RECEIVED)
         return CloseCode.ABNORMAL_CLOSURE
 
-    @property
-    def _shown_path(self) -> str:
-        return quote(self.request.raw_path, 256)[1:-1]
-
     # What the endpoint may ask for.
+
+    @property
+    def request(self) -> Request:
+        """The opening handshake."""
+        request = self._request if isinstance(self._request, Request) else parse(self._request)
+        assert isinstance(request, Request)
+        return request
 
     @property
     def extensions(self) -> list[dict[str, Any]]:
@@ -508,11 +872,16 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
 
     def pauseProducing(self) -> None:
         """Stop reading: the peer does not read what is sent to it."""
+        self._held = True
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Read again."""
-        self.transport.resumeProducing()
+        """Read again, after what waits."""
+        self._held = False
+        if self._waiting:
+            self._go_on_later()
+        else:
+            self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
         """Nothing is to be produced any more: the transport is gone, as `connectionLost` tells too."""
@@ -536,17 +905,42 @@ def bind(protocol: type[P], factory: ServerFactory, **attributes: Any) -> type[P
         A subclass whose instances are made without arguments and copy nothing.
     """
     options = {name: getattr(factory, name) for name in WebSocketServerProtocol.CONFIG_ATTRS}
-    # A function would become a method on the way.
-    options["perMessageCompressionAccept"] = staticmethod(options["perMessageCompressionAccept"])
     options |= {"trackTimings": False, "logOctets": False, "logFrames": False, "factory": factory}
     return cast(type[P], type(protocol.__name__, (protocol,), options | attributes))
+
+
+def _response(
+    accept: Accept, subprotocol: str | None, headers: Mapping[str, str | Iterable[str]], extension: str | None
+) -> bytes:
+    digest = base64.b64encode(hashlib.sha1(accept.key.encode("ascii") + _GUID, usedforsecurity=False).digest())
+    lines = [
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+        + digest.decode("ascii")
+    ]
+    if subprotocol is not None:
+        lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
+    if extension is not None:
+        lines.append(f"Sec-WebSocket-Extensions: {extension}")
+    for name, values in headers.items():
+        for value in [values] if isinstance(values, str) else values:
+            if "\r" in f"{name}{value}" or "\n" in f"{name}{value}":
+                raise ValueError(f"a line end in the header {name!r}")
+            lines.append(f"{name}: {value}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 def _is_refusal(status: int) -> bool:
     return 400 <= status < 600 and status in HTTPStatus.__members__.values()
 
 
-def _for_autobahn(offer: tuple[str, dict[str, list[str | bool]]]) -> tuple[str, dict[str, list[str | bool]]]:
+def _is_utf8(payload: bytes) -> bool:
+    try:
+        payload.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _for_autobahn(parameters: dict[str, list[str | bool]]) -> dict[str, list[str | bool]]:
     # RFC 7692 section 7.1.2.2: the window a client says it will use is a hint; Autobahn refuses the legal hint 8.
-    name, parameters = offer
-    return name, {key: [True] if key == "client_max_window_bits" else values for key, values in parameters.items()}
+    return {key: [True] if key == "client_max_window_bits" else values for key, values in parameters.items()}

@@ -1,0 +1,210 @@
+"""
+Fuzz the compiled codec, built with AddressSanitizer and UndefinedBehaviorSanitizer, against its Python twin.
+
+    python tests/fuzz/asan.py [--minutes N] [--seed N]
+
+Any difference between the two, and any report of a sanitizer, is exit code 1. Every input stands in memory of its own,
+of its exact size: the byte that CPython puts after it is forbidden too, so that reading one byte too far is seen.
+
+It needs GCC with libasan, and Cython. With atheris, a fifth of the time goes to finding inputs that cover new branches
+of the Python twin, for GCC cannot tell libFuzzer what the C code covers; these, changed at random, and those of
+`calls.py` then go to both codecs. Without atheris there are only the latter.
+
+"""
+
+import argparse
+import ctypes
+import importlib.util
+import os
+import random
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from calls import Call, decode, encoded, spoiled
+
+ROOT = Path(__file__).resolve().parents[2]
+OUT = ROOT / "build" / "asan"
+SOURCE = ROOT / "wsserver" / "wire" / "_speedups.pyx"
+EXTENSION = OUT / f"_speedups{sysconfig.get_config_var('EXT_SUFFIX')}"
+CORPUS = OUT / "corpus"
+
+SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g", "-O1")
+CANARY_DIED = b"ERROR: AddressSanitizer"
+
+
+def main() -> int:
+    """Build, see that the sanitizer sees, and fuzz; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=0, help="for the generator and atheris; 0: a new one each time")
+    parser.add_argument("--child", choices=list(CHILDREN), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    seed = options.seed or random.SystemRandom().randrange(1, 2**31)
+    if options.child:
+        return CHILDREN[options.child](options.minutes * 60, seed)
+    build()
+    if CANARY_DIED not in run("canary", 0, seed, quiet=True)[1]:
+        print("the sanitizer does not see a read beyond the end; nothing would be proved", file=sys.stderr)
+        return 1
+    minutes = options.minutes
+    shutil.rmtree(CORPUS, ignore_errors=True)
+    if importlib.util.find_spec("atheris") is None:
+        print("atheris is not installed: generated inputs alone")
+    else:
+        print(f"atheris: {minutes / 5:g} minutes, seed {seed}", flush=True)
+        if run("explore", minutes / 5, seed, sanitized=False)[0]:
+            print("FAILED: see above")
+            return 1
+        minutes *= 4 / 5
+    print(f"with the sanitizers: {minutes:g} minutes, seed {seed}", flush=True)
+    code, _ = run("compare", minutes, seed)
+    print("FAILED: see above" if code else "no difference, no report of a sanitizer")
+    return int(code != 0)
+
+
+def build() -> None:
+    """Build the extension with the sanitizers, where no import finds it."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    c_file = OUT / "_speedups.c"
+    subprocess.run([sys.executable, "-m", "cython", "-3", str(SOURCE), "-o", str(c_file)], check=True)
+    include = sysconfig.get_path("include")
+    command = ["gcc", *SANITIZE, "-Wall", "-Wno-unused-function", "-fPIC", "-shared", f"-I{include}", str(c_file)]
+    subprocess.run([*command, "-o", str(EXTENSION)], check=True)
+
+
+def run(child: str, minutes: float, seed: int, *, sanitized: bool = True, quiet: bool = False) -> tuple[int, bytes]:
+    """Run this file again as another process; returns its exit code, and what it said if it is quiet."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "WSSERVER_PUREPYTHON": "1",
+    }
+    if sanitized:
+        environment |= {
+            "LD_PRELOAD": " ".join(_library(name) for name in ("libasan.so", "libubsan.so")),
+            "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=16",
+            "UBSAN_OPTIONS": "print_stacktrace=1",
+            # Each object in memory of its own, with the sanitizer's red zones around it.
+            "PYTHONMALLOC": "malloc",
+        }
+    command = [sys.executable, __file__, "--child", child, "--minutes", str(minutes), "--seed", str(seed)]
+    pipe = subprocess.PIPE if quiet else None
+    done = subprocess.run(command, env=environment, stdout=pipe, stderr=pipe, cwd=OUT, check=False)
+    return done.returncode, done.stderr or b""
+
+
+def _library(name: str) -> str:
+    command = ["gcc", f"-print-file-name={name}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+# What runs in the other processes.
+
+
+class Checker:
+    """The two codecs side by side."""
+
+    def __init__(self) -> None:
+        spec = importlib.util.spec_from_file_location("wsserver.wire._speedups", EXTENSION)
+        assert spec is not None
+        assert spec.loader is not None
+        self._compiled: ModuleType = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self._compiled)
+        self._python: Any = importlib.import_module("wsserver.wire.frames")
+        sanitizer = ctypes.CDLL(None)
+        self._forbid, self._allow = (sanitizer[f"__asan_{what}_memory_region"] for what in ("poison", "unpoison"))
+        self._forbid.argtypes = self._allow.argtypes = ctypes.c_void_p, ctypes.c_size_t
+
+    def check(self, call: Call) -> None:
+        """
+        Make a call of both.
+
+        Args:
+            call: the function's name and the arguments.
+
+        Raises:
+            AssertionError: they differ.
+        """
+        name, arguments = call
+        expected = getattr(self._python, f"py_{name}")(*arguments)
+        buffer = next(argument for argument in arguments if isinstance(argument, bytes | bytearray))
+        # CPython shares what is shorter than two bytes.
+        after = _address(buffer) + len(buffer) if len(buffer) > 1 else 0
+        if after:
+            self._forbid(after, 1)
+        got = getattr(self._compiled, name)(*arguments)
+        if after:
+            self._allow(after, 1)
+        assert got == expected, f"{name}{arguments!r}: Python says {expected!r}, compiled {got!r}"
+
+    def over_read(self) -> None:
+        """Make the compiled code read a byte that it may not."""
+        data = bytearray(b"\x81\xa0mask" + bytes(24))
+        # To the end of what was allocated: the sanitizer cannot forbid a byte between two that are allowed.
+        self._forbid(_address(data) + len(data) - 1, 2)
+        self._compiled.text_so_far(data, 6, 0)
+
+
+def _address(buffer: bytes | bytearray) -> int:
+    if isinstance(buffer, bytes):
+        return id(buffer) + bytes.__basicsize__ - 1
+    return ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))
+
+
+def canary(seconds: float, seed: int) -> int:
+    """Do what must not be done: the process must die of it."""
+    Checker().over_read()
+    return 0
+
+
+def compare(seconds: float, seed: int) -> int:
+    """Call both codecs; an input is used several times, changed a little each time."""
+    rng, checker, count, end = random.Random(seed), Checker(), 0, time.monotonic() + seconds
+    corpus = [path.read_bytes() for path in sorted(CORPUS.glob("*"))]
+    while time.monotonic() < end:
+        data = rng.choice(corpus) if corpus and rng.random() < 0.5 else encoded(rng)
+        for change in range(8):
+            if change:
+                data = spoiled(rng, data)
+            try:
+                checker.check(decode(data))
+            except AssertionError as difference:
+                print(f"after {count} calls: {difference}", file=sys.stderr)
+                return 1
+            count += 1
+    print(f"{count} calls of both codecs, {len(corpus)} inputs from atheris", flush=True)
+    return 0
+
+
+def explore(seconds: float, seed: int) -> int:
+    """Find inputs that cover the Python twin; atheris leaves the process by itself."""
+    import atheris
+
+    frames, rng = importlib.import_module("wsserver.wire.frames"), random.Random(seed)
+    for function in (frames.py_parse, frames.py_build, frames.py_text_so_far, frames._is_utf8, frames._unmask, decode):
+        atheris.instrument_func(function)
+    CORPUS.mkdir(parents=True)
+    for number in range(500):
+        (CORPUS / f"start-{number}").write_bytes(encoded(rng))
+
+    def one(data: bytes) -> None:
+        name, arguments = decode(data)
+        getattr(frames, f"py_{name}")(*arguments)
+
+    limits = [f"-max_total_time={int(seconds) or 1}", f"-seed={seed}", "-max_len=4096", "-use_value_profile=1"]
+    atheris.Setup(
+        [sys.argv[0], *limits, "-verbosity=0", "-print_final_stats=1", f"-artifact_prefix={OUT}/", str(CORPUS)], one
+    )
+    atheris.Fuzz()
+    return 0
+
+
+CHILDREN = {"canary": canary, "compare": compare, "explore": explore}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,414 @@
+"""The codec: both implementations, which must agree in everything, and the references that decide who is right."""
+
+import os
+import random
+import struct
+import subprocess
+import sys
+from importlib import import_module
+from itertools import product
+
+import pytest
+
+from wsserver.testing import build_frame
+from wsserver.wire import frames
+from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, RSV1
+
+ALL = 2**40
+LIMITS = (0, 125, 1000, ALL)
+EDGES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 124, 125, 126, 127, 128, 1000, 65534, 65535, 65536, 65537)
+POINTS = (0, 0x7F, 0x80, 0x7FF, 0x800, 0xFFF, 0x1000, 0xCFFF, 0xD000, 0xD7FF, 0xE000, 0xFFFD, 0xFFFF, 0x10000, 0x3FFFF)
+POINTS += (0x40000, 0xFFFFF, 0x100000, 0x10FFFF)
+NO_UTF8 = (b"\x80", b"\xbf", b"\xc0\x80", b"\xc0\xaf", b"\xc1\xbf", b"\xe0\x80\xaf", b"\xe0\x9f\xbf", b"\xed\xa0\x80")
+NO_UTF8 += (b"\xed\xad\xbf", b"\xed\xbf\xbf", b"\xed\xa0\xb4\xed\xb4\x9e", b"\xf0\x80\x80\xaf", b"\xf0\x8f\xbf\xbf")
+NO_UTF8 += (b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"\xf7\xbf\xbf\xbf", b"\xf8\x88\x80\x80\x80", b"\xfc\x84\x80\x80")
+NO_UTF8 += (b"\xfe", b"\xff", b"\xc3\x28", b"\xe2\x28\xa1", b"\xe2\x82\x28", b"\xf0\x28\x8c\xbc", b"\xf0\x90\x28\xbc")
+EDGE_BYTES = b"\x00\x7f\x80\x8f\x90\x9f\xa0\xbf\xc1\xc2\xdf\xe0\xe1\xec\xed\xee\xef\xf0\xf1\xf3\xf4\xf5\xff"
+
+# All that may stand at the end of a text that is not all there: the characters of RFC 3629 without their last bytes.
+CUT_OFF = {
+    chr(point).encode()[:size]
+    for point in [*range(0x80, 0xD800, 64), *range(0xE000, 0x110000, 64)]
+    for size in range(1, len(chr(point).encode()))
+}
+
+
+def reference_parse(data, start, max_size, max_frames, compressed):
+    """RFC 6455 section 5.2 as plainly as it can be put."""
+    messages = []
+    while len(messages) < max_frames and start + 6 <= len(data):
+        short, extra = data[start + 1] & 127, {126: 2, 127: 8}.get(data[start + 1] & 127, 0)
+        size = int.from_bytes(data[start + 2 : start + 2 + extra], "big") if extra else short
+        body = start + 2 + extra + 4
+        payload = bytes(byte ^ data[body - 4 + n % 4] for n, byte in enumerate(data[body : body + min(size, 10**6)]))
+        frame = build_frame(data[start] & 15, payload, mask=data[body - 4 : body], rsv=data[start] >> 4 & 7)
+        kinds = (0x81, 0x82, 0xC1, 0xC2) if compressed else (0x81, 0x82)
+        if data[start] not in kinds or size > max_size or data[start : body + size] != frame:
+            break
+        if data[start] == 0x81 and payload.decode("utf-8", "replace").encode() != payload:
+            break
+        messages.append((payload, data[start]))
+        start = body + size
+    return messages, start
+
+
+def reference_text_so_far(payload):
+    """Where the first character that is not complete starts; -1 where no characters can follow that make it UTF-8."""
+    for cut in range(min(4, len(payload) + 1)):
+        whole, rest = payload[: len(payload) - cut], payload[len(payload) - cut :]
+        if whole.decode("utf-8", "replace").encode() == whole and (not rest or rest in CUT_OFF):
+            return len(whole)
+    return -1
+
+
+def head(size, *, claim=None, first=FIN_BINARY):
+    """The header of a masked frame whose length, written in 0, 2 or 8 more bytes, claims what it is told."""
+    claim = size if claim is None else claim
+    length = {0: bytes([0x80 | claim & 127]), 2: b"\xfe" + struct.pack("!H", claim & 0xFFFF)}
+    return bytes([first]) + length.get(size, b"\xff" + struct.pack("!Q", claim)) + b"mask"
+
+
+class FrameTests:
+    """Frames as the Python codec takes and makes them."""
+
+    parse, build, text_so_far = map(staticmethod, (frames.py_parse, frames.py_build, frames.py_text_so_far))
+
+    def take(self, data, start=0, max_size=ALL, max_frames=256, compressed=False):
+        """Parse, and see that the reference says the same and the input is as it was."""
+        before = bytes(bytearray(data))
+        got = self.parse(data, start, max_size, max_frames, compressed)
+        assert got == reference_parse(data, start, max_size, max_frames, compressed)
+        assert data == before
+        assert all(type(payload) is bytes for payload, _ in got[0])
+        return got
+
+    def check_text(self, payload, mask=b"mask"):
+        """Look at a text that is not all there, and see that the reference says the same."""
+        got = self.text_so_far(bytearray(build_frame(1, payload, mask=mask)), 6 if len(payload) < 126 else 8, 0)
+        assert got == reference_text_so_far(payload), payload
+        return got
+
+    # RFC 6455 section 5.7.
+
+    def test_rfc_masked_text(self):
+        """The RFC's masked "Hello" is read."""
+        assert self.take(bytes.fromhex("818537fa213d7f9f4d5158")) == ([(b"Hello", FIN_TEXT)], 11)
+
+    def test_rfc_unmasked_text(self):
+        """The RFC's unmasked "Hello" is what the server sends, and nothing it takes."""
+        frame = bytes.fromhex("810548656c6c6f")
+        assert self.build(FIN_TEXT, b"Hello") == frame
+        assert self.take(frame) == ([], 0)
+
+    def test_rfc_fragments(self):
+        """The RFC's fragments are left to the state machine, the last one too."""
+        assert self.take(build_frame(1, b"Hel", fin=False)) == ([], 0)
+        assert self.take(build_frame(0, b"lo")) == ([], 0)
+
+    def test_rfc_ping_and_pong(self):
+        """The RFC's ping and pong are left to the state machine."""
+        assert self.take(bytes.fromhex("898548656c6c6f7f9f4d51")) == ([], 0)
+        assert self.take(bytes.fromhex("8a8537fa213d7f9f4d5158")) == ([], 0)
+
+    def test_rfc_256_bytes(self):
+        """The RFC's 256 bytes have a length of two bytes more."""
+        assert self.build(FIN_BINARY, bytes(256)) == bytes.fromhex("827e0100") + bytes(256)
+
+    def test_rfc_64_kib(self):
+        """The RFC's 64 KiB have a length of eight bytes more."""
+        assert self.build(FIN_BINARY, bytes(65536)) == bytes.fromhex("827f0000000000010000") + bytes(65536)
+
+    # Sizes and masks.
+
+    @pytest.mark.parametrize("size", EDGES)
+    def test_size(self, size):
+        """A message of any size is read whole, and a frame of any size is built; what follows it is not touched."""
+        payload = bytes(n * 7 & 0xFF for n in range(size))
+        frame = build_frame(2, payload)
+        assert self.take(frame + b"\x82") == ([(payload, FIN_BINARY)], len(frame))
+        assert self.build(FIN_BINARY, payload) == build_frame(2, payload, mask=b"")
+
+    @pytest.mark.parametrize(
+        "mask", [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x01\x02\x04\x80", b"\x00\xff\x00\xff", b"mask"]
+    )
+    def test_mask(self, mask):
+        """Every mask is taken off, at every length within a word and around it, and wherever the frame starts."""
+        for size, start in product(range(40), range(9)):
+            payload = bytes(255 - n for n in range(size))
+            data = bytes(start) + build_frame(2, payload, mask=mask)
+            assert self.take(data, start) == ([(payload, FIN_BINARY)], len(data))
+
+    @pytest.mark.parametrize("first", [0, 1, 0x7F, 0x80, FIN_TEXT, FIN_BINARY, FIN_TEXT | RSV1, 0xFF])
+    def test_build_first_byte(self, first):
+        """A frame is built with the first byte that is asked for."""
+        assert self.build(first, b"x") == bytes([first, 1]) + b"x"
+
+    def test_limit(self):
+        """A message as large as the limit is taken, one byte more is not; without room only empty ones are."""
+        for size in (1, 125, 126, 1000, 65535, 65536):
+            frame = build_frame(2, bytes(size))
+            assert self.take(frame, max_size=size)[1] == len(frame)
+            assert self.take(frame, max_size=size - 1) == ([], 0)
+        assert self.take(build_frame(2), max_size=0) == ([(b"", FIN_BINARY)], 6)
+
+    # Many frames.
+
+    def test_many(self):
+        """All messages of one read are taken in order, with their types."""
+        data = build_frame(1, "é".encode()) + build_frame(2, b"\xff") + build_frame(1) + build_frame(2, bytes(300))
+        expected = [("é".encode(), FIN_TEXT), (b"\xff", FIN_BINARY), (b"", FIN_TEXT), (bytes(300), FIN_BINARY)]
+        assert self.take(data) == (expected, len(data))
+
+    @pytest.mark.parametrize("most", [0, 1, 2, 3, 4, 5, -1])
+    def test_turn(self, most):
+        """No more messages are taken than one turn allows; the next turn goes on where it ended."""
+        data = build_frame(2, b"12") * 4
+        messages, start = self.take(data, max_frames=most)
+        assert (len(messages), start) == (min(4, max(0, most)), 8 * min(4, max(0, most)))
+        assert len(self.take(data, start)[0]) == 4 - len(messages)
+
+    def test_start(self):
+        """Reading starts where it is told to, up to the end and beyond it."""
+        data = b"junk" + build_frame(2, b"12")
+        assert self.take(data, 4) == ([(b"12", FIN_BINARY)], 12)
+        for start in (*range(7, 14), 1000, 2**40):
+            assert self.take(data, start) == ([], start)
+
+    # What it stops at.
+
+    @pytest.mark.parametrize("first", range(256))
+    def test_other_frames(self, first):
+        """It stops before every frame that is no whole text or binary message."""
+        good, data = build_frame(2, b"12"), bytes([first]) + build_frame(2, b"12")[1:]
+        for compressed in (False, True):
+            messages, start = self.take(good + data, compressed=compressed)
+            taken = first in ((0x81, 0x82, 0xC1, 0xC2) if compressed else (0x81, 0x82))
+            assert (len(messages), start) == ((2, 16) if taken else (1, 8))
+
+    def test_cut(self):
+        """It stops before a frame that has not come whole, wherever it is cut."""
+        for size in (0, 1, 5, 125, 126, 200, 65535, 65536):
+            good, frame = build_frame(2, b"12"), build_frame(2, bytes(size))
+            for cut in {*range(min(16, len(frame))), len(frame) // 2, len(frame) - 1}:
+                assert self.take(good + frame[:cut]) == ([(b"12", FIN_BINARY)], 8)
+
+    def test_unmasked(self):
+        """It stops before a frame that is not masked."""
+        for size in (0, 4, 5, 125, 126, 65536):
+            assert self.take(build_frame(2, bytes(size), mask=b"") + bytes(10)) == ([], 0)
+
+    @pytest.mark.parametrize(("extra", "claim"), [(2, 0), (2, 1), (2, 125), (8, 0), (8, 125), (8, 126), (8, 65535)])
+    def test_not_minimal(self, extra, claim):
+        """It stops before a length that could be written in fewer bytes (RFC 6455 section 5.2)."""
+        assert self.take(head(extra, claim=claim) + bytes(70_000)) == ([], 0)
+
+    @pytest.mark.parametrize(
+        "claim",
+        [2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**62, 2**63 - 15, 2**63 - 1, 2**63, 2**64 - 14, 2**64 - 2, 2**64 - 1],
+    )
+    @pytest.mark.parametrize("limit", [0, 1000, sys.maxsize])
+    def test_hostile_size(self, claim, limit):
+        """A frame that claims to be larger than all memory is not believed, at any limit and wherever it starts."""
+        for start, length in product((0, 1, 14, 100), (0, 1, 13, 1000)):
+            data = bytes(start) + head(8, claim=claim) + bytes(length)
+            assert self.parse(data, start, limit, 256, False) == ([], start)
+
+    def test_short_claims(self):
+        """A length field that has not come whole is not read beyond the end."""
+        for data in (
+            b"\x82\xff" + bytes(4),
+            b"\x82\xff" + b"\xff" * 11,
+            b"\x82\xfe" + b"\xff" * 4,
+            b"\x82\xfe\x00\x7emas",
+        ):
+            assert self.take(data) == ([], 0)
+
+    # UTF-8.
+
+    @pytest.mark.parametrize("point", POINTS)
+    def test_utf8_edge(self, point):
+        """The first and last character of each length is text, at every place within a word."""
+        for before, after in product(range(10), range(10)):
+            text = b"a" * before + chr(point).encode() + b"b" * after
+            assert self.take(build_frame(1, text))[0] == [(text, FIN_TEXT)]
+            assert self.check_text(text) == len(text)
+
+    @pytest.mark.parametrize("wrong", NO_UTF8)
+    def test_no_utf8(self, wrong):
+        """What is overlong, a surrogate or above U+10FFFF is no text, at every place; as binary it is fine."""
+        for before, after in product(range(10), range(10)):
+            payload = b"a" * before + wrong + b"b" * after
+            assert self.take(build_frame(1, payload)) == ([], 0)
+            assert self.take(build_frame(2, payload))[0] == [(payload, FIN_BINARY)]
+            assert self.check_text(payload) == -1
+
+    def test_utf8_cut_off(self):
+        """A whole message that ends within a character is no text; one still to come may be."""
+        for point, before in product(POINTS, range(10)):
+            text = b"a" * before + chr(point).encode()
+            for cut in range(before + 1, len(text)):
+                assert self.take(build_frame(1, text[:cut])) == ([], 0)
+                assert self.check_text(text[:cut]) == before
+
+    def test_utf8_all_edges(self):
+        """Every string of up to four bytes at the edges of UTF-8's ranges gets the verdict of RFC 3629."""
+        for size in (1, 2, 3):
+            for payload in map(bytes, product(EDGE_BYTES, repeat=size)):
+                frame = b"\x81" + bytes([0x80 | size]) + bytes(4) + payload
+                whole = reference_text_so_far(payload)
+                assert self.text_so_far(bytearray(frame), 6, 0) == whole
+                assert self.parse(frame, 0, ALL, 1, False)[1] == (len(frame) if whole == size else 0)
+        for payload in map(
+            bytes, product(b"\xe1\xed\xf0\xf1\xf4\xf5", EDGE_BYTES[2:8], EDGE_BYTES[1:9], EDGE_BYTES[1:9])
+        ):
+            assert self.check_text(payload, bytes(4)) == self.check_text(payload)
+
+    def test_utf8_every_character(self):
+        """Every character there is is text."""
+        for plane in range(17):
+            text = "".join(map(chr, range(plane << 16, plane + 1 << 16))).encode("utf-8", "ignore")
+            assert self.parse(build_frame(1, text), 0, ALL, 1, False) == ([(text, FIN_TEXT)], len(text) + 14)
+
+    def test_text_piece_by_piece(self):
+        """A text that comes byte by byte is checked from where the last check ended, and refused at the first byte."""
+        for text in (
+            ("aé日😀\U0010ffffz" * 9).encode(),
+            b"ab\xe2\x82\xacc\xed\xa0\x80d",
+            b"a" * 20 + b"\xf4\x90\x80\x80",
+        ):
+            frame, checked = build_frame(1, text), 0
+            body = len(frame) - len(text)
+            for end in range(body, len(frame) + 1):
+                checked = self.text_so_far(bytearray(frame[:end]), body, checked)
+                assert checked == reference_text_so_far(text[: end - body])
+                if checked < 0:
+                    break
+
+    # permessage-deflate.
+
+    def test_compressed(self):
+        """With compression agreed to, RSV1 is taken; such a payload is not read as text yet (RFC 7692 section 6)."""
+        frame = build_frame(1, b"\xff\xff", rsv=4)
+        assert self.take(frame, compressed=True) == ([(b"\xff\xff", FIN_TEXT | RSV1)], 8)
+        assert self.take(frame) == ([], 0)
+        assert self.take(build_frame(1, b"\xff\xff"), compressed=True) == ([], 0)
+        for rsv in (1, 2, 3, 5, 6, 7):
+            assert self.take(build_frame(1, b"12", rsv=rsv), compressed=True) == ([], 0)
+
+    def test_random(self):
+        """Random frames, right and wrong, are read as the reference reads them."""
+        rng = random.Random(6455)
+        for _ in range(10_000):
+            self.take(*random_input(rng))
+
+
+class SpeedupsFrameTests(FrameTests):
+    """The same of the compiled codec."""
+
+    @pytest.fixture(autouse=True)
+    def swap(self):
+        """Put the compiled functions in the place of the Python ones."""
+        speedups = compiled()
+        self.parse, self.build, self.text_so_far = speedups.parse, speedups.build, speedups.text_so_far
+
+    def test_same_as_python(self):
+        """100 000 random inputs get the same answers as from the Python codec."""
+        rng = random.Random(3629)
+        for number in range(60_000):
+            arguments = random_input(rng)
+            assert self.parse(*arguments) == frames.py_parse(*arguments), arguments
+            if number % 3:
+                data, start = bytearray(arguments[0].ljust(8, b"\x80")), rng.randrange(3)
+                for body in (6, 8)[: 1 + number % 2]:
+                    start = min(start, len(data) - body)
+                    expected = frames.py_text_so_far(data, body, start)
+                    assert self.text_so_far(data, body, start) == expected, (data, body, start)
+
+    def test_same_frames(self):
+        """Frames of every size up to 1 000 bytes, and around the larger steps, are the same bytes."""
+        for size in (*range(1000), *range(65530, 65540), 10**6):
+            payload, first = bytes([size & 0xFF]) * size, size & 0xFF
+            assert self.build(first, payload) == frames.py_build(first, payload)
+
+    def test_wrong_use(self):
+        """Places that are none are errors, and read nothing."""
+        with pytest.raises(ValueError, match="start is negative"):
+            self.parse(b"\x82\x80mask", -1, ALL, 1, False)
+        for place in ((3, 0), (6, -1), (6, 1), (7, 0), (2**62, 0), (6, 2**62)):
+            with pytest.raises(ValueError, match="no such place"):
+                self.text_so_far(bytearray(b"\x81\x85mask"), *place)
+        for call in (lambda: self.parse(None, 0, 0, 0, False), lambda: self.build(0x81, None)):
+            with pytest.raises(TypeError):
+                call()
+
+
+def random_input(rng):
+    """Arguments of `parse`: some frames, most of them right, sometimes spoilt or cut; all from one generator."""
+    data = bytearray(start := rng.choice((0, 0, 0, 1, 3)))
+    for _ in range(rng.randrange(4)):
+        payload = rng.choice((b"a", "é".encode(), "日".encode(), "😀".encode(), b"\xe2\x82", b"\xff"))
+        payload = (payload * 200)[: rng.choice((0, 1, 2, 3, 6, 9, 12, 24, 125, 126, 150))]
+        data += build_frame(
+            rng.choice((1, 1, 2, 2, 9)), payload, mask=rng.randbytes(4), rsv=rng.choice((0, 0, 0, 4, 1))
+        )
+    if data and rng.random() < 0.3:
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    if rng.random() < 0.2:
+        del data[rng.randrange(len(data) + 1) :]
+    return bytes(data), start, rng.choice(LIMITS), rng.choice((1, 2, 256)), rng.random() < 0.5
+
+
+def compiled():
+    """The compiled codec; without it the tests fail, unless the environment says that none is wanted."""
+    try:
+        return import_module("wsserver.wire._speedups")
+    except ImportError as error:
+        unwanted = os.environ.get("WSSERVER_BUILD_EXTENSION") == "0"
+        if unwanted or os.environ.get("WSSERVER_PUREPYTHON", "") not in {"", "0"}:
+            pytest.skip("the environment asks for the Python codec, and the extension is not built")
+        pytest.fail(
+            f"the extension is not built ({error}): install with a C compiler, "
+            "or set WSSERVER_BUILD_EXTENSION=0 to install and test without it"
+        )
+
+
+class ExtentTests:
+    """Where a frame ends."""
+
+    @pytest.mark.parametrize("size", EDGES)
+    @pytest.mark.parametrize("mask", [b"", b"mask"])
+    def test_extent(self, size, mask):
+        """A frame's ends are known as soon as its header is there, masked or not."""
+        frame, start = build_frame(2, bytes(size), mask=mask), 3
+        header = len(frame) - size
+        for cut in {*range(header + 1), len(frame)}:
+            expected = (0, 0) if cut < header else (start + header, start + len(frame))
+            assert frames.extent(bytes(start) + frame[:cut], start) == expected
+
+    def test_hostile(self):
+        """A frame that claims to be larger than all memory ends where it says."""
+        assert frames.extent(head(8, claim=2**64 - 1), 0) == (14, 2**64 + 13)
+
+
+class ChoiceTests:
+    """Which codec is in use."""
+
+    @pytest.mark.parametrize(("value", "wanted"), [("1", False), ("yes", False), ("0", True), ("", True)])
+    def test_environment(self, value, wanted):
+        """WSSERVER_PUREPYTHON=1 leaves the compiled codec out; without it the compiled one is in use if it is there."""
+        if wanted:
+            compiled()
+        code = "from wsserver.wire import frames; print(frames.COMPILED, frames.parse is frames.py_parse)"
+        environment = os.environ | {"WSSERVER_PUREPYTHON": value, "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == [str(wanted), str(not wanted)]
+
+    def test_missing(self):
+        """Where the extension cannot be loaded, the Python codec is in use without a word."""
+        code = (
+            "import sys; sys.modules['wsserver.wire._speedups'] = None\n"
+            "from wsserver.wire import frames; print(frames.COMPILED, frames.parse is frames.py_parse)"
+        )
+        environment = os.environ | {"WSSERVER_PUREPYTHON": "", "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+        assert (done.stdout.split(), done.stderr) == (["False", "True"], "")
