@@ -1,0 +1,275 @@
+"""
+Measure the server beside its peers: `make bench`.
+
+    python benchmarks/bench.py [--quick] [--rows a,b] [--servers a,b] [--rounds N] [--write-docs]
+    python benchmarks/bench.py --reuse --write-docs
+    python benchmarks/bench.py --profile ROW
+
+Run it with the Python that wsserver is installed for. Nothing is compared that wasn't
+measured in the same run: the rounds of all servers are interleaved, row by row.
+
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from peers import BY_NAME, LIMIT, PEERS, SUBJECT, Peer
+from plot import Bar, chart
+from processes import MeasureError, Server, cores, holding, load, open_files, serving
+from report import document, middle, missed, number, tables
+from rows import ROWS, Row
+from toolchain import BENCH, ROOT, ToolchainError, prepare, versions
+
+QUICK = (LIMIT, SUBJECT, "picows", "gorilla", "socketify")
+QUICK_WITHOUT = {"idle"}
+PLOTTED = ("echo", "echo-1000", "echo-16", "echo-16k", "deflate", "tls", "handshakes", "memory")
+IDLE_SECONDS = 50.0
+"""Two rounds of pings at 25 s."""
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Measure the server beside its peers.")
+    parser.add_argument("--quick", action="store_true", help="few peers, one short round: under two minutes")
+    parser.add_argument("--rows", type=names_of(row.name for row in ROWS), help="only these, separated by commas")
+    parser.add_argument("--servers", type=names_of(BY_NAME), help="only these, separated by commas")
+    parser.add_argument("--rounds", type=int, help="default: 5, quick 1")
+    parser.add_argument("--seconds", type=float, help="measured in each round; default: 2, quick 0.7")
+    parser.add_argument("--warmup", type=float, help="seconds before; default: 1, quick 0.3")
+    parser.add_argument("--out", type=Path, default=ROOT / "reports" / "bench", metavar="DIR")
+    parser.add_argument("--write-docs", action="store_true", help="write docs/benchmarks.md and its plots")
+    parser.add_argument("--reuse", action="store_true", help="measure nothing, take the last result")
+    parser.add_argument("--profile", choices=[row.name for row in ROWS if row.measure == "load"], metavar="ROW")
+    chosen = parser.parse_args(arguments)
+    chosen.rows = chosen.rows or [row.name for row in ROWS if not (chosen.quick and row.name in QUICK_WITHOUT)]
+    chosen.servers = chosen.servers or list(QUICK if chosen.quick else BY_NAME)
+    chosen.rounds = chosen.rounds or (1 if chosen.quick else 5)
+    chosen.seconds = chosen.seconds or (0.7 if chosen.quick else 2.0)
+    chosen.warmup = chosen.warmup or (0.3 if chosen.quick else 1.0)
+    return chosen
+
+
+def names_of(known: Iterator[str]) -> Any:
+    """Make a parser of lists of names."""
+    known = list(known)
+
+    def read(text: str) -> list[str]:
+        found = text.split(",")
+        if unknown := [name for name in found if name not in known]:
+            raise argparse.ArgumentTypeError(f"no {', '.join(unknown)} among {', '.join(known)}")
+        return found
+
+    return read
+
+
+def say(line: str) -> None:
+    """Tell the person who waits."""
+    print(line, flush=True)
+
+
+def measure(row: Row, server: Server, options: argparse.Namespace) -> dict[str, float]:
+    """Measure one server once."""
+    if row.measure == "memory":
+        return measure_memory(server, options.quick)
+    if row.measure == "idle":
+        return measure_idle(server)
+    found = load(server, row.load, options.seconds, options.warmup)
+    if "without_p99_us" in found:
+        found["slowdown"] = found["p99_us"] / found["without_p99_us"]
+    return found
+
+
+def measure_memory(server: Server, quick: bool) -> dict[str, float]:
+    """Take the slope between few and many connections: what the process needs for itself cancels out."""
+    few = 500 if quick else 1_000
+    many = min(8_000, open_files() - 1_000 - few)
+    many = min(many, 1_500) if quick else many
+    with holding(server, few):
+        time.sleep(1)
+        before = server.kilobytes()
+        with holding(server, many):
+            time.sleep(1 if quick else 3)
+            after = server.kilobytes()
+    return {"kilobytes": (after - before) / many, "connections": few + many}
+
+
+def measure_idle(server: Server) -> dict[str, float]:
+    """Take the CPU time while nothing happens but pings."""
+    connections = min(10_000, open_files() - 1_000)
+    with holding(server, connections) as told:
+        time.sleep(5)
+        before, began = server.cpu(), time.monotonic()
+        time.sleep(IDLE_SECONDS)
+        percent = 100 * (server.cpu() - before) / (time.monotonic() - began)
+    if told["pings"] < connections:
+        raise MeasureError(f"{connections} connections got only {told['pings']} pings")
+    return {"percent": percent, "connections": connections, "pings": told["pings"]}
+
+
+def attempt(row: Row, peer: Peer, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure one server once, or tell why that failed."""
+    try:
+        with serving(peer, row.needs, row.options if peer.name == SUBJECT else ()) as server:
+            return measure(row, server, options)
+    except (MeasureError, OSError) as failure:
+        return {"error": str(failure)}
+
+
+def measure_row(row: Row, peers: list[Peer], options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """Measure all servers in interleaved rounds. The rows that take a minute for each server have fewer."""
+    rounds = min(2, options.rounds) if row.measure == "idle" else options.rounds
+    results: dict[str, list[dict[str, Any]]] = {peer.name: [] for peer in peers}
+    for each in range(rounds):
+        for peer in peers:
+            found = attempt(row, peer, options)
+            results[peer.name].append(found)
+            figure = found.get("error") or number(found[row.figure], row.unit)
+            cpu = number(found["cpu_us"], " µs") if "cpu_us" in found and row.unit == "/s" else ""
+            say(f"{row.name:<10} round {each + 1}/{rounds}  {peer.name:<17} {figure:>12}  {cpu:>8}")
+    return results
+
+
+def describe_machine() -> dict[str, Any]:
+    """Tell what the figures belong to."""
+    model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return {
+        "cpu": model[0].partition(":")[2].strip() if model else platform.machine(),
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load_average": os.getloadavg()[0],
+    }
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure everything that was asked for; after each row the result is saved."""
+    missing = prepare(options.servers)
+    for name, reason in missing.items():
+        say(f"without {name}: {reason}")
+    peers = [peer for peer in PEERS if peer.name in options.servers and peer.name not in missing]
+    open_files()
+    result = {
+        "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "command": " ".join(["benchmarks/bench.py", *sys.argv[1:]]),
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "warmup": options.warmup,
+        "machine": describe_machine(),
+        "versions": versions([peer.name for peer in peers]),
+        "missing": missing,
+        "rows": {},
+    }
+    if result["machine"]["load_average"] > 0.5:
+        say(f"this machine isn't idle (load average {result['machine']['load_average']:.1f}): figures will be low")
+    for row in ROWS:
+        if row.name in options.rows:
+            result["rows"][row.name] = measure_row(row, [peer for peer in peers if row.takes(peer)], options)
+            save(result, options.out)
+    return result
+
+
+def save(result: dict[str, Any], out: Path) -> None:
+    """Write the result, as JSON and as tables."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "result.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    (out / "table.md").write_text(tables(result) + "\n")
+    for name, picture in plots(result).items():
+        (out / name).write_text(picture)
+
+
+def plots(result: dict[str, Any]) -> dict[str, str]:
+    """Draw the rows that say most."""
+    return {f"benchmarks-{row.name}.svg": draw(result, row) for row in plotted(result)}
+
+
+def plotted(result: dict[str, Any]) -> list[Row]:
+    """Name the rows to draw: those in which somebody else was measured."""
+    return [row for row in ROWS if row.name in PLOTTED and len(bars(result, row)) > 1]
+
+
+def bars(result: dict[str, Any], row: Row) -> list[Bar]:
+    """Make the bars of a row, the best first."""
+    kinds = {SUBJECT: "own", LIMIT: "limit"}
+    found = []
+    for name in result["rows"].get(row.name, {}):
+        value = middle(result, row.name, name, row.figure)
+        if value is not None:
+            title = BY_NAME[name].title.strip("*")
+            found.append(Bar(title, value, number(value, row.unit), kinds.get(name, "peer")))
+    return sorted(found, key=lambda bar: bar.value, reverse=not row.less_is_better)
+
+
+def draw(result: dict[str, Any], row: Row) -> str:
+    """Draw one row."""
+    title = row.work if row.name != "echo-1000" else "echo 64 B, 1 000 connections, 1 in flight"
+    note = f"one core for the server; {'less' if row.less_is_better else 'more'} is better"
+    return chart(title[0].upper() + title[1:], note, bars(result, row))
+
+
+def write_docs(result: dict[str, Any]) -> None:
+    """Write docs/benchmarks.md and its plots."""
+    docs = ROOT / "docs"
+    titles = {f"benchmarks-{row.name}.svg": row.work for row in plotted(result)}
+    for name, picture in plots(result).items():
+        (docs / name).write_text(picture)
+    (docs / "benchmarks.md").write_text(document(result, titles))
+
+
+def profile(row: Row, out: Path) -> None:
+    """Watch the server with perf while it works on one row."""
+    if shutil.which("perf") is None:
+        raise ToolchainError("no perf here")
+    prepare([SUBJECT])
+    open_files()
+    data, text = BENCH / "perf.data", out / f"profile-{row.name}.txt"
+    out.mkdir(parents=True, exist_ok=True)
+    with serving(BY_NAME[SUBJECT], row.needs, row.options) as server:
+        watch = ["perf", "record", "-q", "-F", "997", "-o", str(data), "-p", str(server.process.pid), "sleep", "4"]
+        with subprocess.Popen(watch, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as recorder:  # noqa: S603
+            found = load(server, row.load, 5, 0.2)
+            recorder.wait(30)
+    shown = ["perf", "report", "-i", str(data), "--stdio", "--no-children", "--percent-limit", "0.5"]
+    done = subprocess.run(shown, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603
+    text.write_text(done.stdout)
+    lines = [line for line in done.stdout.splitlines() if line.strip() and not line.startswith("#")]
+    say("\n".join([*lines[:30], f"{number(found['rate'])}/s, {found['cpu_us']:.2f} µs a message; all of it: {text}"]))
+
+
+def main() -> None:
+    """Measure, and say whether the goals are reached."""
+    options = parse(sys.argv[1:])
+    # So that a server is stopped too when somebody stops us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        cores()
+        if options.profile:
+            profile(next(row for row in ROWS if row.name == options.profile), options.out)
+            return
+        result = json.loads((options.out / "result.json").read_text()) if options.reuse else run(options)
+    except (MeasureError, ToolchainError, FileNotFoundError) as failure:
+        sys.exit(f"bench: {failure}")
+    save(result, options.out)
+    if options.write_docs:
+        write_docs(result)
+    say(f"\n{tables(result)}\n")
+    failed = sorted(
+        {name for row in result["rows"].values() for name in row if any("error" in each for each in row[name])}
+    )
+    say(f"must not reached: {', '.join(missed(result)) or 'none'}")
+    if failed:
+        sys.exit(f"bench: failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+/* Part of load.c: what all parts share. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <getopt.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/evp.h>
+#include <openssl/sha.h>
+#include <openssl/ssl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#define READ_SIZE (256 * 1024)
+#define HEAD_SIZE 4096
+#define VARIANTS 64 /* messages of the compressed mode: together more than deflate's window of 32 KiB */
+#define MAX_PIDS 16
+#define SECOND 1000000000ull
+
+enum mode { ECHO, COMMAND, COMPRESSED, HANDSHAKES, IDLE, HOSTILE };
+static const char *const MODES[] = {"echo", "command", "compressed", "handshakes", "idle", "hostile", NULL};
+
+enum opcode { CONTINUATION = 0, TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 };
+
+static struct {
+    enum mode mode;
+    int port, connections, in_flight, parallel, tls, pids;
+    size_t size;
+    const char *payload, *path;
+    double duration, warmup;
+    int pid[MAX_PIDS];
+} options = {.connections = 100, .in_flight = 1, .parallel = 32, .size = 64, .payload = "text", .path = "/echo",
+             .duration = 3, .warmup = 1};
+
+static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("load: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+    exit(1);
+}
+
+static void *need(void *memory)
+{
+    if (!memory)
+        die("out of memory");
+    return memory;
+}
+
+static uint64_t clock_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec;
+}

@@ -1,0 +1,109 @@
+/* Part of load.c: one connection and its socket. */
+
+enum state { CONNECTING, SECURING, OPENING, OPEN };
+
+struct connection {
+    int fd, waits_for_out, hostile;
+    enum state state;
+    SSL *tls;
+
+    /* Sending. */
+    unsigned char *out;     /* room for in_flight frames */
+    size_t out_at, out_end; /* what the kernel hasn't taken yet */
+    unsigned owed;          /* messages to send when out is empty */
+    uint32_t mask, sent;
+    uint64_t *sent_at; /* by message number modulo in_flight */
+
+    /* Receiving. */
+    unsigned char header[10];
+    unsigned header_have;
+    int in_payload, in_message, look;
+    uint64_t left, at; /* bytes missing in this frame; bytes seen of this message */
+    uint32_t received;
+    z_stream *inflater;
+    int fresh_window; /* server_no_context_takeover */
+
+    /* Control frames. */
+    unsigned char control[125], pong[131];
+    size_t pong_length;
+
+    /* Opening handshake. */
+    uint64_t began;
+    char *head;
+    size_t head_length;
+};
+
+static int epoll, open_count, opening;
+static SSL_CTX *tls_context;
+static struct connection *connections;
+static uint64_t now; /* when the event that is being served was noticed */
+
+static void watch(struct connection *c, int operation, int out)
+{
+    struct epoll_event event = {.events = EPOLLIN | (out ? EPOLLOUT : 0), .data.ptr = c};
+    c->waits_for_out = out;
+    if (epoll_ctl(epoll, operation, c->fd, &event))
+        die("epoll_ctl: %s", strerror(errno));
+}
+
+static void want_out(struct connection *c, int out)
+{
+    if (c->waits_for_out != out)
+        watch(c, EPOLL_CTL_MOD, out);
+}
+
+/* Both return the bytes moved, -1 where the socket isn't ready, 0 at the end of the stream. */
+static ssize_t moved(struct connection *c, ssize_t n)
+{
+    if (c->tls && n <= 0) {
+        int error = SSL_get_error(c->tls, (int)n);
+        return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE ? -1 : 0;
+    }
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR ? -1 : 0;
+    return n;
+}
+
+static ssize_t read_some(struct connection *c, void *to, size_t room)
+{
+    return moved(c, c->tls ? SSL_read(c->tls, to, (int)room) : recv(c->fd, to, room, 0));
+}
+
+static ssize_t write_some(struct connection *c, const void *from, size_t size)
+{
+    return moved(c, c->tls ? SSL_write(c->tls, from, (int)size) : send(c->fd, from, size, MSG_NOSIGNAL));
+}
+
+static void dial(struct connection *c)
+{
+    static unsigned dialled;
+    struct sockaddr_in from = {.sin_family = AF_INET}, to = {.sin_family = AF_INET};
+    int one = 1;
+    c->state = CONNECTING;
+    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    if (c->fd < 0)
+        die("socket: %s", strerror(errno));
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+    /* Several source addresses, so that ports don't run out. */
+    from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + dialled++ % 8);
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    to.sin_port = htons((uint16_t)options.port);
+    if (bind(c->fd, (struct sockaddr *)&from, sizeof from))
+        die("bind: %s", strerror(errno));
+    c->began = clock_now();
+    opening++;
+    if (connect(c->fd, (struct sockaddr *)&to, sizeof to) && errno != EINPROGRESS)
+        die("connect: %s", strerror(errno));
+    watch(c, EPOLL_CTL_ADD, 1);
+}
+
+static void hang_up(struct connection *c)
+{
+    struct linger reset = {.l_onoff = 1, .l_linger = 0}; /* RST: no TIME_WAIT is left */
+    setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+    SSL_free(c->tls);
+    c->tls = NULL;
+    close(c->fd);
+    c->fd = -1;
+}

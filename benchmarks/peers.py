@@ -1,0 +1,71 @@
+"""The servers in the table: how each is started and what it can do."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["BY_NAME", "FOLDER", "LIMIT", "PEERS", "SUBJECT", "Peer"]
+
+FOLDER = Path(__file__).resolve().parent
+SUBJECT = "wsserver"
+LIMIT = "c"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One server."""
+
+    name: str
+    title: str
+    command: tuple[str, ...]
+    """{bench} is build/bench, {servers} the folder of peers, {port} the port; {here} where wsserver is installed."""
+
+    can: frozenset[str] = frozenset()
+    """compression, tls, ping: it has the option. validates: checks UTF-8. python: it's called from Python."""
+
+    packages: tuple[str, ...] = ()
+    """What pip or npm installs; the first one's version is the peer's."""
+
+    kind: str = "python"
+    """What it needs to be had: python, node, go, c or here (nothing, it's under test)."""
+
+
+def _python(name: str, title: str, script: str, packages: str, can: str) -> Peer:
+    file, *options = script.split()
+    command = ("{bench}/venv/bin/python", f"{{servers}}/{file}", "{port}", *options)
+    return Peer(name, title, command, frozenset(can.split()) | {"python"}, tuple(packages.split()))
+
+
+ALL = "compression tls ping validates"
+
+PEERS = (
+    Peer(LIMIT, "a minimal C epoll echo", ("{bench}/echo", "{port}"), kind="c"),
+    Peer(
+        SUBJECT,
+        "**wsserver**",
+        ("{here}/wsserver", "serve"),
+        frozenset([*ALL.split(), "python"]),
+        kind="here",
+    ),
+    _python("autobahn", "plain Autobahn on Twisted", "echo_autobahn.py", "autobahn[twisted] twisted[tls]", ALL),
+    _python("picows", "picows on uvloop", "echo_picows.py", "picows uvloop aiofastnet", "tls ping"),
+    _python("websockets", "websockets on asyncio", "echo_websockets.py", "websockets", ALL),
+    _python("websockets-uvloop", "websockets on uvloop", "echo_websockets.py --uvloop", "websockets uvloop", ALL),
+    _python("aiohttp", "aiohttp on uvloop", "echo_aiohttp.py", "aiohttp uvloop", ALL),
+    _python("tornado", "Tornado", "echo_tornado.py", "tornado", ALL),
+    _python("uvicorn", "uvicorn on uvloop", "echo_uvicorn.py", "uvicorn websockets httptools uvloop", ALL),
+    _python(
+        "uvicorn-wsproto", "uvicorn with wsproto", "echo_uvicorn.py --wsproto", "uvicorn wsproto httptools uvloop", ALL
+    ),
+    _python("socketify", "uWebSockets through socketify", "echo_socketify.py", "socketify", ALL),
+    Peer(
+        "ws",
+        "Node.js with ws",
+        ("node", "{servers}/echo_ws.js", "{port}"),
+        frozenset(ALL.split()),
+        ("ws", "bufferutil"),
+        "node",
+    ),
+    Peer("gorilla", "Go with gorilla/websocket", ("{bench}/gorilla",), frozenset(["compression", "tls"]), kind="go"),
+)
+
+BY_NAME = {peer.name: peer for peer in PEERS}

@@ -1,0 +1,191 @@
+"""What was measured, as Markdown: medians, ratios, and whether the goals are reached."""
+
+from statistics import median
+from typing import Any
+
+from peers import BY_NAME, LIMIT, SUBJECT
+from rows import ROWS, Goal, Row
+
+__all__ = ["document", "middle", "missed", "number", "tables"]
+
+Result = dict[str, Any]
+
+SUMMARY = (
+    "| work | wsserver | CPU a message | limit in C | best peer | ratio | must | aim |\n"
+    "|---|--:|--:|--:|---|--:|---|---|"
+)
+DETAIL = (
+    "| server | {figure} | from - to | CPU a message | RTT p50 | RTT p99 | load busy |\n|---|--:|--:|--:|--:|--:|--:|"
+)
+
+
+def figures(result: Result, row: str, server: str, figure: str) -> list[float]:
+    """Find one figure in all rounds."""
+    return [found[figure] for found in result["rows"].get(row, {}).get(server, []) if figure in found]
+
+
+def middle(result: Result, row: str, server: str, figure: str) -> float | None:
+    """Take the median; None if there is nothing."""
+    found = figures(result, row, server, figure)
+    return median(found) if found else None
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """Write a figure as people read it."""
+    if value is None:
+        return ""
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f}".replace(",", " ") + unit
+
+
+def best_peer(result: Result, row: Row) -> tuple[str, float] | None:
+    """Find the best peer that may be compared with."""
+    found = [(name, middle(result, row.name, name, row.figure)) for name in row.rival_names()]
+    able = [(name, value) for name, value in found if value is not None]
+    return (min if row.less_is_better else max)(able, key=lambda pair: pair[1], default=None)
+
+
+def reference(result: Result, row: Row, goal: Goal) -> float | None:
+    """Find what a goal is a multiple of."""
+    if goal.of == "best":
+        best = best_peer(result, row)
+        return best and best[1]
+    if goal.of == "fixed":
+        return 1.0
+    return middle(result, *{"limit": (row.name, LIMIT), "echo": ("echo", SUBJECT)}[goal.of], "rate")
+
+
+def judged(result: Result, row: Row, goal: Goal | None) -> tuple[str, bool | None]:
+    """Say what a goal is and whether it's reached; None if that can't be told."""
+    if goal is None:
+        return "", None
+    sign = "≤" if row.less_is_better else "≥"
+    text = {
+        "fixed": f"{sign} {number(goal.factor)}{row.unit}".replace(".00", ""),
+        "best": f"{goal.factor:g} x best peer",
+        "limit": f"{goal.factor:g} x limit",
+        "echo": f"{goal.factor:g} x echo",
+    }[goal.of]
+    ours, other = middle(result, row.name, SUBJECT, row.figure), reference(result, row, goal)
+    if ours is None or not other:
+        return text, None
+    reached = ours <= goal.factor * other if row.less_is_better else ours >= goal.factor * other
+    share = "" if goal.of == "fixed" else f" ({ours / other:.2f})"
+    return f"{text}: {'**yes**' if reached else '**no**'}{share}", reached
+
+
+def missed(result: Result) -> list[str]:
+    """Name the rows whose `must` isn't reached."""
+    return [row.name for row in ROWS if judged(result, row, row.must)[1] is False]
+
+
+def tables(result: Result) -> str:
+    """Write the table of goals and one table for each row."""
+    rows = [row for row in ROWS if row.name in result["rows"]]
+    return "\n\n".join(
+        ["\n".join([SUMMARY, *(summary_line(result, row) for row in rows)]), *(detail(result, row) for row in rows)]
+    )
+
+
+def summary_line(result: Result, row: Row) -> str:
+    """Write a row of the table of goals."""
+    ours, best = middle(result, row.name, SUBJECT, row.figure), best_peer(result, row)
+    limit = middle(result, row.name, LIMIT, row.figure)
+    cells = [
+        row.work,
+        number(ours, row.unit),
+        number(middle(result, row.name, SUBJECT, "cpu_us"), " µs") if row.unit == "/s" else "",
+        number(limit, row.unit),
+        f"{best[0]} {number(best[1], row.unit)}" if best else "",
+        f"{ours / best[1]:.2f}" if best and best[1] and ours is not None else "",
+        judged(result, row, row.must)[0],
+        judged(result, row, row.aim)[0],
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def detail(result: Result, row: Row) -> str:
+    """Write the table of one row: every server, the best first, then those that failed."""
+    servers = result["rows"][row.name]
+    known = {name: middle(result, row.name, name, row.figure) for name in servers}
+    order = sorted(
+        (name for name in servers if known[name] is not None),
+        key=lambda name: known[name],
+        reverse=not row.less_is_better,
+    )
+    lines = [f"### {row.work}", "", DETAIL.format(figure="figure" if row.unit != "/s" else "each second")]
+    for name in order:
+        found = figures(result, row.name, name, row.figure)
+        per_message = [number(middle(result, row.name, name, key), " µs") for key in ("cpu_us", "p50_us", "p99_us")]
+        busy = middle(result, row.name, name, "load_busy")
+        cells = [
+            BY_NAME[name].title,
+            number(known[name], row.unit),
+            f"{number(min(found))} - {number(max(found))}",
+            per_message[0] if row.figure == "rate" else "",
+            *per_message[1:],
+            "" if busy is None else f"{100 * busy:.0f} %",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    for name, rounds in servers.items():
+        lines += sorted({f"\n{BY_NAME[name].title} failed: {found['error']}" for found in rounds if "error" in found})
+    return "\n".join(lines)
+
+
+def document(result: Result, plots: dict[str, str]) -> str:
+    """Write docs/benchmarks.md."""
+    machine = result["machine"]
+    versions = "\n".join(f"| {BY_NAME[name].title} | {version} |" for name, version in result["versions"].items())
+    absent = "".join(f"\n- {BY_NAME[name].title}: {reason}" for name, reason in result["missing"].items())
+    pictures = "\n\n".join(f"![{title}]({file})" for file, title in plots.items())
+    return DOCUMENT.format(
+        tables=tables(result),
+        versions=versions,
+        pictures=pictures,
+        absent=f"\n\nNot measured, because they couldn't be had:\n{absent}" if absent else "",
+        **{key: machine[key] for key in ("cpu", "cores", "kernel", "python")},
+        **{key: result[key] for key in ("date", "rounds", "seconds", "warmup")},
+    )
+
+
+DOCUMENT = """\
+# Benchmarks
+
+The server beside its peers, measured in one run on one machine. The figures of another machine differ; the ratios
+should not differ much. To see yours:
+
+```sh
+make bench                                      # everything, about an hour; the table is then in reports/bench
+.venv/bin/python benchmarks/bench.py --quick    # under two minutes: fewer peers, one round
+```
+
+{pictures}
+
+## Machine and method
+
+{cpu}, {cores} cores, Linux {kernel}, Python {python}, {date}.
+
+One core is the server's, another the load's, over loopback. The load (`benchmarks/load.c`) is one process in C that
+keeps all connections busy and checks every reply for type and size, and its content: always up to 1 KiB, above that in
+every 16th message, and for compressed replies on every tenth connection. A raw echo in C, measured with the same load,
+stands in the tables as the limit of what can be measured here.
+
+{rounds} rounds, in each of them every server once, freshly started: {warmup:g} s to warm up, {seconds:g} s measured.
+The figures are medians; "from - to" is the span of the rounds. CPU a message is user and system time of the server
+process with its children, divided by the messages. RTT is what a client waits. "Load busy" tells how far the load was
+from being the limit itself. A ratio is wsserver's figure divided by the best peer's: where less is better, good ratios
+are below 1.
+
+wsserver runs as it is shipped: logging, limits, pings and origin check on. The peers run as their own documentation
+shows it, one process each, compression off where a row isn't about it. Peers that don't check the UTF-8 of text
+messages (picows, gorilla/websocket) aren't compared with in the row of mixed UTF-8, and those that aren't called from
+Python (ws, gorilla/websocket) not in the row of TLS.
+
+{tables}
+
+## Versions
+
+| server | version |
+|---|---|
+{versions}{absent}
+"""

@@ -1,0 +1,142 @@
+"""The rows of the table: what is done, and what the server under test must reach."""
+
+from dataclasses import dataclass
+
+from peers import LIMIT, PEERS, SUBJECT, Peer
+
+__all__ = ["ROWS", "Goal", "Row"]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A figure to reach."""
+
+    factor: float
+    of: str = "best"
+    """best peer, limit (the C echo), echo (our own first row), or fixed: the factor is the figure itself."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of work."""
+
+    name: str
+    work: str
+    load: tuple[str, ...]
+    must: Goal
+    aim: Goal | None = None
+    figure: str = "rate"
+    unit: str = "/s"
+    less_is_better: bool = False
+    measure: str = "load"
+    """load, or memory or idle, which look at the server while the load holds connections."""
+
+    needs: str = ""
+    """What a server must be able to do, and is asked for."""
+
+    rivals: str = ""
+    """What a peer must be able to do to be compared with in `must`."""
+
+    options: tuple[str, ...] = ()
+    """What wsserver is started with."""
+
+    only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+
+    def takes(self, peer: Peer) -> bool:
+        """Tell whether a server belongs into this row."""
+        if (self.only and peer.name not in self.only) or peer.name in self.without:
+            return False
+        return not self.needs or self.needs in peer.can
+
+    def rival_names(self) -> list[str]:
+        """Name the peers to compare with."""
+        able = [peer for peer in PEERS if not self.rivals or self.rivals in peer.can]
+        return [peer.name for peer in able if peer.name not in {SUBJECT, LIMIT}]
+
+
+ROWS = (
+    Row("echo", "echo 64 B, 100 connections, 1 in flight", ("echo",), Goal(1.05), Goal(0.80, "limit")),
+    Row("echo-1000", "same, 1 000 connections", ("echo", "--connections", "1000"), Goal(1.1)),
+    Row("echo-16", "echo 64 B, 16 in flight", ("echo", "--in-flight", "16"), Goal(5), Goal(0.70, "limit")),
+    Row(
+        "echo-16k",
+        "echo 16 KiB, 50 connections",
+        ("echo", "--size", "16384", "--connections", "50"),
+        Goal(1.25),
+        Goal(0.75, "limit"),
+    ),
+    Row(
+        "echo-1m",
+        "echo 1 MiB binary, 8 connections",
+        ("echo", "--size", "1048576", "--connections", "8", "--payload", "binary"),
+        Goal(1.0),
+        options=("--max-message-size", "2MiB"),
+    ),
+    Row(
+        "utf8",
+        "echo 64 B of mixed UTF-8 (Chinese text)",
+        ("echo", "--payload", "utf8"),
+        Goal(1.0),
+        rivals="validates",
+    ),
+    Row(
+        "command",
+        "command reply (`time`) instead of echo",
+        ("command", "--path", "/ws"),
+        Goal(0.85, "echo"),
+        only=(SUBJECT,),
+    ),
+    Row(
+        "deflate",
+        "permessage-deflate echo, 1 KiB JSON",
+        ("compressed", "--size", "1024"),
+        Goal(1.0),
+        Goal(1.5),
+        needs="compression",
+        options=("--compression", "on"),
+    ),
+    Row("tls", "echo 64 B over TLS", ("echo", "--tls"), Goal(1.0), needs="tls", rivals="python"),
+    Row(
+        "handshakes",
+        "opening handshakes per second (browser-sized request)",
+        ("handshakes",),
+        Goal(7_000, "fixed"),
+        Goal(12_000, "fixed"),
+    ),
+    Row(
+        "memory",
+        "memory for each idle connection (Pss)",
+        ("idle",),
+        Goal(7, "fixed"),
+        Goal(5, "fixed"),
+        figure="kilobytes",
+        unit=" kB",
+        less_is_better=True,
+        measure="memory",
+        without=(LIMIT,),
+        options=("--max-connections", "12000"),
+    ),
+    Row(
+        "idle",
+        "CPU of 10 000 idle connections with pings every 25 s",
+        ("idle",),
+        Goal(10, "fixed"),
+        figure="percent",
+        unit=" %",
+        less_is_better=True,
+        measure="idle",
+        needs="ping",
+        options=("--max-connections", "12000"),
+        only=(SUBJECT, "autobahn", "picows", "websockets-uvloop", "aiohttp", "ws"),
+    ),
+    Row(
+        "hostile",
+        "one hostile connection sending 6-byte frames: p99 of 100 others, as a multiple",
+        ("hostile",),
+        Goal(3, "fixed"),
+        figure="slowdown",
+        unit=" x",
+        less_is_better=True,
+    ),
+)
