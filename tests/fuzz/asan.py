@@ -186,7 +186,7 @@ def explore(seconds: float, seed: int) -> int:
     import atheris
 
     frames, rng = importlib.import_module("wsserver.wire.frames"), random.Random(seed)
-    for function in (frames.py_parse, frames.py_build, frames.py_text_so_far, frames._is_utf8, frames._unmask, decode):
+    for function in (frames.py_parse, frames.py_build, frames.py_text_so_far, frames.is_utf8, frames._unmask, decode):
         atheris.instrument_func(function)
     CORPUS.mkdir(parents=True)
     for number in range(500):

@@ -20,6 +20,7 @@ __all__ = [
     "RSV1",
     "build",
     "extent",
+    "is_utf8",
     "parse",
     "py_build",
     "py_parse",
@@ -77,7 +78,7 @@ def py_parse(data: bytes, start: int, max_size: int, max_frames: int, compressed
         if size > max_size or body + size > end:
             break
         payload = _unmask(data[body : body + size], data[mask:body])
-        if first == FIN_TEXT and not _is_utf8(payload):
+        if first == FIN_TEXT and not is_utf8(payload):
             break
         messages.append((payload, first))
         start = body + size
@@ -92,7 +93,8 @@ def _unmask(payload: bytes, mask: bytes) -> bytes:
     return (int.from_bytes(payload, "little") ^ int.from_bytes(pad, "little")).to_bytes(size, "little")
 
 
-def _is_utf8(payload: bytes) -> bool:
+def is_utf8(payload: bytes) -> bool:
+    """Tell whether bytes are UTF-8, whole characters only (RFC 3629)."""
     try:
         payload.decode("utf-8")
     except UnicodeDecodeError:

@@ -630,7 +630,7 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
 
     def _check_text(self, payload: bytes) -> tuple[bool, bool, int]:
         """Tell whether it can be UTF-8, whether it ends with a character, and where it went wrong."""
-        if _is_utf8(payload):
+        if frames.is_utf8(payload):
             return True, True, 0
         self.utf8validator.reset()
         valid, whole, _, index = self.utf8validator.validate(payload)
@@ -931,14 +931,6 @@ def _response(
 
 def _is_refusal(status: int) -> bool:
     return 400 <= status < 600 and status in HTTPStatus.__members__.values()
-
-
-def _is_utf8(payload: bytes) -> bool:
-    try:
-        payload.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _for_autobahn(parameters: dict[str, list[str | bool]]) -> dict[str, list[str | bool]]:
