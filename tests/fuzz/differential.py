@@ -18,10 +18,9 @@ import time
 import traceback
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import import_module
 from random import Random, SystemRandom
 from typing import Any
 
@@ -32,31 +31,26 @@ from twisted.python.failure import Failure
 
 from wsserver.settings import Settings
 from wsserver.testing import MemoryClient, MemoryServer, parse_frames
-from wsserver.wire import frames
+from wsserver.wire import frames, traffic
 from wsserver.wire.protocol import ServerProtocol
+from wsserver.wire.traffic import PyTraffic
 
-__all__ = ["CODECS", "AutobahnPath", "FastPath", "Record", "StockPath", "compare", "compiled_codec", "run"]
+__all__ = ["CODECS", "AutobahnPath", "FastPath", "Record", "StockPath", "compare", "run"]
 
 OWN_PING = b"are you there?"
-CODECS: dict[str, tuple[Any, ...]] = {"python": (frames.py_parse, frames.py_build, frames.py_text_so_far)}
-"""The codecs there are, by name."""
-
-
-def compiled_codec() -> bool:
-    """Add the compiled codec to those compared; returns whether there is one."""
-    try:
-        speedups = import_module("wsserver.wire._speedups")
-    except ImportError:
-        return False
-    CODECS["compiled"] = (speedups.parse, speedups.build, speedups.text_so_far)
-    return True
-
-
 # The endpoint, on either path.
 
 
 class FastPath(ServerProtocol):
     """The connection as it is."""
+
+
+class PythonPath(PyTraffic, ServerProtocol):
+    """The same on the Python twins."""
+
+
+CODECS: dict[str, type] = {"compiled": FastPath, "python": PythonPath} if frames.COMPILED else {"python": FastPath}
+"""The fast paths there are, by name."""
 
 
 class AutobahnPath(ServerProtocol):
@@ -227,14 +221,13 @@ def _server(path: type[ServerProtocol], plan: str, limit: int) -> MemoryServer:
     return MemoryServer(settings, endpoints={"/": endpoint})
 
 
-def run(case: Case, path: type[ServerProtocol], codec: str = "python") -> Record:
+def run(case: Case, path: type[ServerProtocol]) -> Record:
     """
     Run a case.
 
     Args:
         case: what the client does.
         path: `FastPath` or `AutobahnPath`.
-        codec: one of `CODECS`.
 
     Returns:
         What came of it.
@@ -243,7 +236,7 @@ def run(case: Case, path: type[ServerProtocol], codec: str = "python") -> Record
         AssertionError: the connection hangs, or leaves something behind.
     """
     server, record = _server(path, case.plan, case.limit), Record()
-    with _codec(codec), _log_to(record.log):
+    with _python_twins() if path is PythonPath else nullcontext(), _log_to(record.log):
         client = server.connect()
         _converse(case, server, client, record)
         _finish(case, server, client, record)
@@ -315,13 +308,13 @@ def _finish(case: Case, server: MemoryServer, client: MemoryClient, record: Reco
 
 
 @contextmanager
-def _codec(name: str) -> Iterator[None]:
-    before = frames.parse, frames.build, frames.text_so_far
-    frames.parse, frames.build, frames.text_so_far = CODECS[name]
+def _python_twins() -> Iterator[None]:
+    before = frames.parse, frames.build, traffic.Partial
+    frames.parse, frames.build, traffic.Partial = frames.py_parse, frames.py_build, frames.PyPartial  # type: ignore[misc]
     try:
         yield
     finally:
-        frames.parse, frames.build, frames.text_so_far = before
+        frames.parse, frames.build, traffic.Partial = before  # type: ignore[misc]
 
 
 LOGGED = ("code", "by", "clean", "reason", "messages_in", "bytes_in", "messages_out", "bytes_out")
@@ -356,8 +349,8 @@ def compare(case: Case) -> None:
         AssertionError: they differ; the message says where.
     """
     expected = run(case, AutobahnPath)
-    for codec in CODECS:
-        got = run(case, FastPath, codec)
+    for codec, path in CODECS.items():
+        got = run(case, path)
         for name in Record.__slots__:
             ours, theirs = getattr(got, name), getattr(expected, name)
             assert ours == theirs, f"{name} ({codec}):\nfast path {_short(ours)}\nAutobahn  {_short(theirs)}"
@@ -376,8 +369,6 @@ def main() -> int:
     options = parser.parse_args()
     seed = options.seed or SystemRandom().randrange(1, 2**31)
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
-    if not compiled_codec():
-        print("the extension is not built: the Python codec alone")
     print(f"seed {seed}, codecs: {', '.join(CODECS)}", flush=True)
     started = time.monotonic()
     for number in range(1, options.examples + 1):

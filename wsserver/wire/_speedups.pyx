@@ -1,14 +1,37 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """
-The compiled twin of `frames.py`: same functions, same results; never policy.
+The compiled twins of `frames.py` and `traffic.py`, and of the loops of `transport.py` and `poller.py`; never policy.
 
 Every size and index that comes from the wire is checked here as if the peer were hostile: the compiler checks none.
+No system call here blocks, so the interpreter's lock is kept over them: giving it up costs as much as all the rest.
 """
 
-from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_GetItem
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_XDECREF
+from libc.errno cimport EAGAIN, EINTR, ENOBUFS, errno
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
+
+cdef extern from "Python.h":
+    PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size) except NULL
+    int resize_bytes "_PyBytes_Resize"(PyObject **bytes, Py_ssize_t size) except -1
+    char *bytes_at "PyBytes_AS_STRING"(PyObject *bytes)
+
+cdef extern from "sys/socket.h":
+    int MSG_DONTWAIT, MSG_NOSIGNAL
+    struct msghdr:
+        iovec *msg_iov
+        size_t msg_iovlen
+    ssize_t recv(int fd, void *data, size_t size, int flags)
+    ssize_t send(int fd, const void *data, size_t size, int flags)
+    ssize_t sendmsg(int fd, const msghdr *message, int flags)
+
+cdef extern from "sys/uio.h":
+    struct iovec:
+        void *iov_base
+        size_t iov_len
 
 cdef extern from *:
     """
@@ -66,93 +89,460 @@ cdef enum:
     FIN_TEXT = 0x81
     FIN_BINARY = 0x82
     RSV1 = 0x40
+    OPEN = 3
+    # See `traffic.py`, `transport.py` and `poller.py`.
+    FRAMES_PER_TURN = 256
+    LARGE = 32768
+    READ_SIZE = 262144
+    IN = 1
+    OUT = 4
+
+
+cdef int head(const uint8_t *p, uint64_t left, uint64_t limit, bint compressed, uint64_t *size) noexcept:
+    """See `frames.py_head`."""
+    cdef uint8_t plain
+    cdef int i
+    if left < 6:
+        return -1
+    plain = p[0] & ~RSV1 if compressed else p[0]
+    if (plain != FIN_TEXT and plain != FIN_BINARY) or not p[1] & 0x80:
+        return 0
+    size[0] = p[1] & 0x7F
+    if size[0] < 126:
+        return 6 if size[0] <= limit else 0
+    if size[0] == 126:
+        if left < 8:
+            return -1
+        size[0] = (<uint64_t>p[2] << 8) | p[3]
+        return 8 if 126 <= size[0] <= limit else 0
+    if left < 14:
+        return -1
+    size[0] = 0
+    for i in range(2, 10):
+        size[0] = (size[0] << 8) | p[i]
+    return 14 if 65536 <= size[0] <= limit else 0
+
+
+cdef bytes unmasked(const uint8_t *p, int header, uint64_t size):
+    """Take the payload of a whole frame; None where it is text and not UTF-8."""
+    cdef bytes payload = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
+    ws_unmask(<uint8_t *>PyBytes_AS_STRING(payload), p + header, size, p + header - 4)
+    if p[0] == FIN_TEXT and ws_utf8(<const uint8_t *>PyBytes_AS_STRING(payload), size) != <int64_t>size:
+        return None
+    return payload
 
 
 def parse(bytes data not None, Py_ssize_t start, Py_ssize_t max_size, Py_ssize_t max_frames, bint compressed):
-    """See `frames.py_parse`."""
+    """See `frames.py_parse`; what `Traffic` does without an endpoint."""
     cdef const uint8_t *buffer = <const uint8_t *>PyBytes_AS_STRING(data)
     cdef Py_ssize_t end = PyBytes_GET_SIZE(data)
-    cdef const uint8_t *p
-    cdef uint8_t first, plain
-    cdef uint64_t size, left
-    cdef int header, i
+    cdef uint64_t size = 0
+    cdef int header
     cdef bytes payload
     cdef list messages = []
     if start < 0:
         raise ValueError("start is negative")
-    while max_frames > 0 and end - start >= 6:
-        p = buffer + start
-        left = <uint64_t>(end - start)
-        first = p[0]
-        plain = first & ~RSV1 if compressed else first
-        if (plain != FIN_TEXT and plain != FIN_BINARY) or not p[1] & 0x80:
-            break
-        size = p[1] & 0x7F
-        header = 6
-        if size == 126:
-            if left < 8:
-                break
-            size = (<uint64_t>p[2] << 8) | p[3]
-            header = 8
-            if size < 126:
-                break
-        elif size == 127:
-            if left < 14:
-                break
-            size = 0
-            for i in range(2, 10):
-                size = (size << 8) | p[i]
-            header = 14
-            if size < 65536:
-                break
+    while max_frames > 0 and start < end and max_size >= 0:
+        header = head(buffer + start, <uint64_t>(end - start), <uint64_t>max_size, compressed, &size)
         # Both sides unsigned: no sum that could overflow.
-        if size > left - <uint64_t>header or max_size < 0 or size > <uint64_t>max_size:
+        if header <= 0 or size > <uint64_t>(end - start - header):
             break
-        payload = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
-        ws_unmask(<uint8_t *>PyBytes_AS_STRING(payload), p + header, size, p + header - 4)
-        if first == FIN_TEXT and ws_utf8(<const uint8_t *>PyBytes_AS_STRING(payload), size) != <int64_t>size:
+        payload = unmasked(buffer + start, header, size)
+        if payload is None:
             break
-        messages.append((payload, first))
+        messages.append((payload, buffer[start]))
         start += header + <Py_ssize_t>size
         max_frames -= 1
     return messages, start
 
 
-def build(uint8_t first, bytes payload not None):
-    """See `frames.py_build`."""
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
-    cdef int header = 2 if size < 126 else 4 if size < 65536 else 10
-    cdef bytes frame = PyBytes_FromStringAndSize(NULL, header + size)
-    cdef uint8_t *out = <uint8_t *>PyBytes_AS_STRING(frame)
+cdef int put_header(uint8_t *out, uint8_t first, uint64_t size) noexcept:
     cdef int i
     out[0] = first
-    if header == 2:
+    if size < 126:
         out[1] = <uint8_t>size
-    elif header == 4:
+        return 2
+    if size < 65536:
         out[1] = 126
         out[2] = <uint8_t>(size >> 8)
         out[3] = <uint8_t>(size & 0xFF)
-    else:
-        out[1] = 127
-        for i in range(8):
-            out[2 + i] = <uint8_t>((<uint64_t>size >> (56 - 8 * i)) & 0xFF)
-    memcpy(out + header, PyBytes_AS_STRING(payload), size)
+        return 4
+    out[1] = 127
+    for i in range(8):
+        out[2 + i] = <uint8_t>((size >> (56 - 8 * i)) & 0xFF)
+    return 10
+
+
+cpdef bytes build(uint8_t first, bytes payload):
+    """See `frames.py_build`."""
+    if payload is None:
+        raise TypeError("a payload is bytes")
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
+    cdef uint8_t header[10]
+    cdef int length = put_header(header, first, <uint64_t>size)
+    cdef bytes frame = PyBytes_FromStringAndSize(NULL, length + size)
+    memcpy(PyBytes_AS_STRING(frame), header, length)
+    memcpy(PyBytes_AS_STRING(frame) + length, PyBytes_AS_STRING(payload), size)
     return frame
 
 
-def text_so_far(bytearray data not None, Py_ssize_t body, Py_ssize_t start):
-    """See `frames.py_text_so_far`."""
-    cdef const uint8_t *buffer = <const uint8_t *>PyByteArray_AS_STRING(data)
-    cdef Py_ssize_t size = PyByteArray_GET_SIZE(data) - body - start
-    cdef uint8_t mask[4]
-    cdef bytes payload
-    cdef int64_t whole
-    cdef int i
-    if body < 4 or start < 0 or size < 0:
-        raise ValueError("no such place")
-    for i in range(4):
-        mask[i] = buffer[body - 4 + ((start + i) & 3)]
-    payload = PyBytes_FromStringAndSize(NULL, size)
-    ws_unmask(<uint8_t *>PyBytes_AS_STRING(payload), buffer + body + start, <uint64_t>size, mask)
-    whole = ws_utf8(<const uint8_t *>PyBytes_AS_STRING(payload), <uint64_t>size)
-    return -1 if whole < 0 else start + whole
+cdef class Partial:
+    """See `frames.PyPartial`."""
+
+    cdef PyObject *payload
+    """Bytes, ours alone while they grow; what has come, unmasked."""
+    cdef Py_ssize_t room, have, size, checked
+    cdef int header
+    cdef uint8_t start[14]
+
+    def __cinit__(self, bytes start not None, Py_ssize_t size):
+        cdef Py_ssize_t header = PyBytes_GET_SIZE(start)
+        if not 6 <= header <= 14 or size < 0:
+            raise ValueError("no header of a frame")
+        memcpy(self.start, PyBytes_AS_STRING(start), header)
+        self.header, self.size = <int>header, size
+        self.payload = new_bytes(NULL, 0)
+
+    def __dealloc__(self):
+        Py_XDECREF(self.payload)
+
+    cdef Py_ssize_t take(self, const uint8_t *p, Py_ssize_t left) except -1:
+        cdef Py_ssize_t more = min(left, self.size - self.have)
+        cdef uint8_t mask[4]
+        cdef uint8_t *out
+        cdef int64_t whole
+        cdef int i
+        if self.payload is NULL or more < 0:
+            raise ValueError("the frame is complete")
+        if self.have + more > self.room:
+            # At most twice what has come: growing costs as much as the bytes themselves, a mere claim nothing.
+            self.room = self.size if self.size - more <= self.have + more else 2 * (self.have + more)
+            resize_bytes(&self.payload, self.room)
+        for i in range(4):
+            mask[i] = self.start[self.header - 4 + ((self.have + i) & 3)]
+        out = <uint8_t *>bytes_at(self.payload)
+        ws_unmask(out + self.have, p, <uint64_t>more, mask)
+        self.have += more
+        if self.start[0] == FIN_TEXT and self.checked >= 0:
+            whole = ws_utf8(out + self.checked, <uint64_t>(self.have - self.checked))
+            self.checked = -1 if whole < 0 else self.checked + <Py_ssize_t>whole
+        return more
+
+    def feed(self, bytes data not None, Py_ssize_t start):
+        """See `frames.PyPartial.feed`."""
+        if not 0 <= start <= PyBytes_GET_SIZE(data):
+            raise ValueError("no such place")
+        return start + self.take(<const uint8_t *>PyBytes_AS_STRING(data) + start, PyBytes_GET_SIZE(data) - start)
+
+    @property
+    def complete(self):
+        """See `frames.PyPartial.complete`."""
+        return self.have == self.size
+
+    @property
+    def sound(self):
+        """See `frames.PyPartial.sound`."""
+        return self.is_sound()
+
+    cdef bint is_sound(self) noexcept:
+        if self.start[0] != FIN_TEXT:
+            return True
+        return self.checked == self.size if self.have == self.size else self.checked >= 0
+
+    cpdef bytes whole(self):
+        """See `frames.PyPartial.whole`."""
+        if self.payload is NULL or self.have != self.size:
+            raise ValueError("the frame is not complete")
+        if self.room != self.size:
+            resize_bytes(&self.payload, self.size)
+        payload = <bytes><object>self.payload
+        Py_XDECREF(self.payload)
+        self.payload = NULL
+        return payload
+
+    def raw(self):
+        """See `frames.PyPartial.raw`."""
+        cdef bytes data = PyBytes_FromStringAndSize(NULL, self.header + self.have)
+        cdef uint8_t *out = <uint8_t *>PyBytes_AS_STRING(data)
+        if self.payload is NULL:
+            raise ValueError("the frame has been taken")
+        memcpy(out, self.start, self.header)
+        ws_unmask(out + self.header, <const uint8_t *>bytes_at(self.payload), <uint64_t>self.have,
+                  self.start + self.header - 4)
+        return data
+
+
+cdef class Traffic:
+    """See `traffic.PyTraffic`."""
+
+    cdef public int state
+    cdef public bint _plain, _compressed
+    cdef public Py_ssize_t _limit
+    cdef public list _cork
+    cdef public object _partial, transport, autoPingTimeoutCall
+    cdef public uint64_t messages_in, bytes_in, messages_out, bytes_out
+    cdef bint _direct
+    """Whether a transport may skip `dataReceived`: nobody has overridden it."""
+
+    def __init__(self):
+        self.state = 1
+        self._limit = self.maxMessagePayloadSize
+        self._direct = type(self).dataReceived is Traffic.dataReceived
+
+    def dataReceived(self, bytes data not None):
+        """See `traffic.PyTraffic.dataReceived`."""
+        self.serve(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+    cdef int serve(self, const uint8_t *p, Py_ssize_t end) except -1:
+        cdef Py_ssize_t share = FRAMES_PER_TURN, start = 0
+        if self._cork:
+            self.uncork()
+        self._cork = []
+        if self._plain:
+            start = self.fast(p, 0, end, &share)
+        if start < end:
+            self._slow(PyBytes_FromStringAndSize(<const char *>p + start, end - start), share)
+        self.uncork()
+        return 0
+
+    def _fast(self, bytes data not None, Py_ssize_t start, Py_ssize_t share):
+        """See `traffic.PyTraffic._fast`."""
+        if not 0 <= start <= PyBytes_GET_SIZE(data):
+            raise ValueError("no such place")
+        start = self.fast(<const uint8_t *>PyBytes_AS_STRING(data), start, PyBytes_GET_SIZE(data), &share)
+        return start, share
+
+    cdef Py_ssize_t fast(self, const uint8_t *p, Py_ssize_t start, Py_ssize_t end, Py_ssize_t *share) except -1:
+        cdef Partial partial
+        cdef bytes payload
+        cdef uint64_t size = 0
+        cdef int header, first
+        cdef bint any_message = False
+        while start < end and share[0] > 0 and self._plain and self._limit >= 0:
+            partial = self._partial
+            if partial is None:
+                header = head(p + start, <uint64_t>(end - start), <uint64_t>self._limit, self._compressed, &size)
+                if header <= 0:
+                    break
+                if size > <uint64_t>(end - start - header):
+                    if self._compressed:
+                        break
+                    self._partial = Partial(
+                        PyBytes_FromStringAndSize(<const char *>p + start, header), <Py_ssize_t>size
+                    )
+                    start += header
+                    continue
+                first = p[start]
+                payload = unmasked(p + start, header, size)
+                if payload is None:
+                    break
+                start += header + <Py_ssize_t>size
+            else:
+                start += partial.take(p + start, end - start)
+                if not partial.is_sound():
+                    self._give_up_partial()
+                    break
+                if partial.have < partial.size:
+                    continue
+                first = partial.start[0]
+                payload = partial.whole()
+                self._partial = None
+            share[0] -= 1
+            any_message = True
+            self.hand(payload, first)
+        # As Autobahn does with each data frame: traffic is as good as a pong.
+        if any_message and self.autoPingTimeoutCall is not None:
+            self._cancelAutoPingTimeoutCall()
+        return start
+
+    def _hand(self, bytes payload not None, int first):
+        """See `traffic.PyTraffic._hand`."""
+        self.hand(payload, first)
+
+    cdef int hand(self, bytes payload, int first) except -1:
+        try:
+            if first > FIN_BINARY:
+                payload = self._inflate(payload, first)
+                if payload is None:
+                    return 0
+                first ^= RSV1
+            self.messages_in += 1
+            self.bytes_in += <uint64_t>PyBytes_GET_SIZE(payload)
+            self.onMessage(payload, first == FIN_BINARY)
+        except Exception:
+            self._endpoint_failed()
+        return 0
+
+    def sendMessage(self, payload, isBinary=False, fragmentSize=None, sync=False, doNotCompress=False):
+        """See `traffic.PyTraffic.sendMessage`."""
+        cdef int first
+        cdef bytes frame
+        cdef bint corked
+        if self.state != OPEN:
+            return
+        if type(payload) is not bytes:
+            if not isinstance(payload, bytes):
+                raise TypeError("a payload is bytes")
+            payload = bytes(payload)
+        if fragmentSize is not None or sync:
+            self._send_in_parts(payload, isBinary, fragmentSize, sync, doNotCompress)
+            return
+        first = FIN_BINARY if isBinary else FIN_TEXT
+        self.messages_out += 1
+        self.bytes_out += <uint64_t>PyBytes_GET_SIZE(payload)
+        if self._compressed and not doNotCompress:
+            first |= RSV1
+            payload = self._deflate(payload)
+        if PyBytes_GET_SIZE(payload) >= LARGE:
+            corked = self._cork is not None
+            self.uncork()
+            self.write_large(first, payload)
+            if corked:
+                self._cork = []
+            return
+        frame = build(<uint8_t>first, payload)
+        if self._cork is None:
+            self.write(frame)
+        else:
+            self._cork.append(frame)
+
+    def _uncork(self):
+        """See `traffic.PyTraffic._uncork`."""
+        self.uncork()
+
+    cdef uncork(self):
+        cdef list cork = self._cork
+        self._cork = None
+        if cork is not None and len(cork):
+            self.write(cork[0] if len(cork) == 1 else b"".join(cork))
+
+    cdef write(self, bytes data):
+        transport = self.transport
+        if isinstance(transport, WriteThrough):
+            (<WriteThrough>transport).put(data)
+        else:
+            transport.write(data)
+
+    cdef write_large(self, int first, bytes payload):
+        cdef uint8_t header[10]
+        cdef int length = put_header(header, <uint8_t>first, <uint64_t>PyBytes_GET_SIZE(payload))
+        transport = self.transport
+        if isinstance(transport, WriteThrough):
+            (<WriteThrough>transport).put_two(PyBytes_FromStringAndSize(<const char *>header, length), payload)
+        else:
+            transport.write(build(<uint8_t>first, payload))
+
+
+cdef uint8_t received[READ_SIZE]
+cdef bint receiving = False
+
+
+cdef class WriteThrough:
+    """See `transport.PyWriteThrough`."""
+
+    cdef public int watched, _fd
+    cdef public bint _direct, _broken
+
+    def doRead(self):
+        """See `transport.PyWriteThrough.doRead`."""
+        return self.read()
+
+    cdef read(self):
+        global receiving
+        cdef ssize_t size
+        cdef int error
+        # From within a read of another one the buffer is in use.
+        if self._fd < 0 or receiving:
+            return self._read_by_socket()
+        size = recv(self._fd, received, READ_SIZE, MSG_DONTWAIT)
+        error = errno
+        if size > 0:
+            protocol = self.protocol
+            if isinstance(protocol, Traffic) and (<Traffic>protocol)._direct:
+                receiving = True
+                try:
+                    (<Traffic>protocol).serve(received, size)
+                finally:
+                    receiving = False
+            else:
+                protocol.dataReceived(PyBytes_FromStringAndSize(<const char *>received, size))
+            return None
+        if size < 0 and (error == EAGAIN or error == EINTR):
+            return None
+        return self._ended(size == 0)
+
+    def write(self, data):
+        """See `transport.PyWriteThrough.write`."""
+        if type(data) is not bytes:
+            if not isinstance(data, bytes):
+                raise TypeError("Data must be bytes")
+            data = bytes(data)
+        self.put(data)
+
+    cdef put(self, bytes data):
+        cdef ssize_t sent
+        cdef int error
+        if self.watched & OUT or not self._direct:
+            self._queue(data)
+        elif self._fd < 0:
+            self._write_by_socket(data)
+        else:
+            sent = send(self._fd, PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data), MSG_DONTWAIT | MSG_NOSIGNAL)
+            error = errno
+            if sent != PyBytes_GET_SIZE(data):
+                if self.refused(sent, error):
+                    self._queue(data[max(sent, 0):])
+
+    cdef bint refused(self, ssize_t sent, int error) except -1:
+        """Whether the kernel may take more later; where it never will, the connection is over."""
+        if sent < 0 and error != EAGAIN and error != ENOBUFS and error != EINTR:
+            self._break()
+            return False
+        return True
+
+    cdef put_two(self, bytes header, bytes payload):
+        """Send two pieces as one, without making one of them."""
+        cdef iovec pieces[2]
+        cdef msghdr message
+        cdef ssize_t sent
+        cdef Py_ssize_t length = PyBytes_GET_SIZE(header)
+        cdef int error
+        if self._fd < 0 or self.watched & OUT or not self._direct:
+            self.put(header)
+            self.put(payload)
+            return
+        pieces[0].iov_base, pieces[0].iov_len = PyBytes_AS_STRING(header), <size_t>length
+        pieces[1].iov_base, pieces[1].iov_len = PyBytes_AS_STRING(payload), <size_t>PyBytes_GET_SIZE(payload)
+        memset(&message, 0, sizeof(message))
+        message.msg_iov, message.msg_iovlen = pieces, 2
+        sent = sendmsg(self._fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+        error = errno
+        if sent == length + PyBytes_GET_SIZE(payload) or not self.refused(sent, error):
+            return
+        if sent < length:
+            self._queue(header[max(sent, 0):])
+            self._queue(payload)
+        else:
+            self._queue(payload[sent - length:])
+
+
+def serve(list events not None, dict watched not None, set fresh not None, other, failed, disconnect):
+    """See `poller.py_serve`."""
+    cdef PyObject *entry
+    cdef tuple event
+    for event in events:
+        fd, what = event
+        entry = PyDict_GetItem(watched, fd)
+        if entry is NULL or (fresh and fd in fresh):
+            continue
+        one = <object>entry
+        if isinstance(one, WriteThrough) and what == IN and (<WriteThrough>one).watched & IN:
+            try:
+                why = (<WriteThrough>one).read()
+            except BaseException:
+                failed(one)
+            else:
+                if why is not None:
+                    disconnect(one, why, read=True)
+        else:
+            other(one, what)

@@ -10,22 +10,25 @@ Rule 2: `_speedups` holds the same functions, compiled. Whatever one returns, th
 import codecs
 import os
 import re
+from contextlib import suppress
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __all__ = [
     "COMPILED",
     "FIN_BINARY",
     "FIN_TEXT",
     "RSV1",
+    "SPEEDUPS",
+    "Partial",
+    "PyPartial",
     "build",
     "extent",
     "is_utf8",
     "parse",
     "py_build",
+    "py_head",
     "py_parse",
-    "py_text_so_far",
-    "text_so_far",
 ]
 
 FIN_TEXT, FIN_BINARY, RSV1 = 0x81, 0x82, 0x40
@@ -40,47 +43,66 @@ Message = tuple[bytes, int]
 """A payload, unmasked, and the first byte of its frame: FIN, RSV1 and the opcode."""
 
 
+def py_head(data: bytes, start: int, max_size: int, compressed: bool) -> tuple[int, int]:
+    """
+    Read the header of an unfragmented data message of a client.
+
+    Args:
+        data: what was received.
+        start: where the frame starts in it.
+        max_size: the most bytes of a payload.
+        compressed: whether RSV1 is taken, with permessage-deflate (RFC 7692 section 6).
+
+    Returns:
+        The bytes of the header and of the payload. `(-1, 0)` where the header has not come whole; `(0, 0)` for
+        anything else than such a frame: a control frame, a fragment, one over the limit, one that breaks a rule.
+    """
+    left = len(data) - start
+    if left < 6:
+        return -1, 0
+    first, second = data[start], data[start + 1]
+    plain = first & ~RSV1 if compressed else first
+    if plain not in (FIN_TEXT, FIN_BINARY) or not second & 0x80:
+        return 0, 0
+    size, header, least = second & 0x7F, 6, 0
+    if size == 126:
+        header, least = 8, 126
+    elif size == 127:
+        header, least = 14, 65536
+    if left < header:
+        return -1, 0
+    if least:
+        size = int.from_bytes(data[start + 2 : start + header - 4], "big")
+    # RFC 6455 section 5.2: "the minimal number of bytes MUST be used to encode the length".
+    return (header, size) if least <= size <= max_size else (0, 0)
+
+
 def py_parse(data: bytes, start: int, max_size: int, max_frames: int, compressed: bool) -> tuple[list[Message], int]:
     """
     Parse whole unfragmented data messages of a client.
 
-    It stops before the first frame that is anything else: a control frame, a fragment, a frame that has not come
-    whole, one over the limit, one that breaks a rule, text that is not UTF-8. That one is the state machine's to judge.
+    It stops before the first frame that is anything else, that has not come whole, or that is text but not UTF-8.
 
     Args:
         data: what was received.
         start: where to start in it.
         max_size: the most bytes of a payload.
         max_frames: the most frames to take.
-        compressed: whether RSV1 is taken, with permessage-deflate (RFC 7692 section 6): such payloads are neither
-            inflated nor checked to be UTF-8.
+        compressed: whether RSV1 is taken: such payloads are neither inflated nor checked to be UTF-8.
 
     Returns:
         The messages, and where the first frame that was not taken starts.
     """
     messages: list[Message] = []
-    end = len(data)
-    while max_frames > 0 and end - start >= 6:
-        first, second = data[start], data[start + 1]
-        plain = first & ~RSV1 if compressed else first
-        if plain not in (FIN_TEXT, FIN_BINARY) or not second & 0x80:
+    while max_frames > 0:
+        header, size = py_head(data, start, max_size, compressed)
+        body = start + header
+        if header <= 0 or body + size > len(data):
             break
-        size, mask = second & 0x7F, start + 2
-        if size == 126:
-            size, mask = int.from_bytes(data[mask : mask + 2], "big"), mask + 2
-            if size < 126:
-                break
-        elif size == 127:
-            size, mask = int.from_bytes(data[mask : mask + 8], "big"), mask + 8
-            if size < 65536:
-                break
-        body = mask + 4
-        if size > max_size or body + size > end:
+        payload = _unmask(data[body : body + size], data[body - 4 : body])
+        if data[start] == FIN_TEXT and not is_utf8(payload):
             break
-        payload = _unmask(data[body : body + size], data[mask:body])
-        if first == FIN_TEXT and not is_utf8(payload):
-            break
-        messages.append((payload, first))
+        messages.append((payload, data[start]))
         start = body + size
         max_frames -= 1
     return messages, start
@@ -121,28 +143,101 @@ def py_build(first: int, payload: bytes) -> bytes:
     return bytes((first, 127)) + size.to_bytes(8, "big") + payload
 
 
-def py_text_so_far(data: bytearray, body: int, start: int) -> int:
+class PyPartial:
     """
-    Check as much of a text frame's payload as has come, so that what cannot become UTF-8 is refused at once.
+    A data frame that has not come whole. What has come is kept unmasked; a mere claim of size takes no memory.
 
     Args:
-        data: one frame, from its first byte, not all there.
-        body: where its payload starts; the mask is the four bytes before.
-        start: where to start in the payload: at a character, as an earlier call has returned.
+        start: its header.
+        size: of its payload, in bytes.
 
-    Returns:
-        Where the first character that is not complete starts in the payload; -1 where it is no UTF-8 already.
+    Raises:
+        ValueError: this is no header.
     """
-    mask = bytes(data[body - 4 : body])
-    turn = start % 4
-    payload = _unmask(bytes(data[body + start :]), mask[turn:] + mask[:turn])
+
+    def __init__(self, start: bytes, size: int) -> None:
+        if not 6 <= len(start) <= 14 or size < 0:
+            raise ValueError("no header of a frame")
+        self._start = start
+        self._size = size
+        self._payload: bytearray | None = bytearray()
+        self._checked = 0
+
+    def feed(self, data: bytes, start: int) -> int:
+        """
+        Take what belongs to the frame.
+
+        Args:
+            data: what was received.
+            start: where to start in it.
+
+        Returns:
+            Where the rest starts.
+
+        Raises:
+            ValueError: there is no such place, or the frame has been taken.
+        """
+        if self._payload is None or not 0 <= start <= len(data):
+            raise ValueError("no such place")
+        have = len(self._payload)
+        stop = min(len(data), start + self._size - have)
+        turn, mask = have % 4, self._start[-4:]
+        self._payload += _unmask(data[start:stop], mask[turn:] + mask[:turn])
+        if self._start[0] == FIN_TEXT and self._checked >= 0:
+            whole = _whole_characters(bytes(self._payload[self._checked :]))
+            self._checked = -1 if whole < 0 else self._checked + whole
+        return stop
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it has come."""
+        return self._payload is not None and len(self._payload) == self._size
+
+    @property
+    def sound(self) -> bool:
+        """Whether it may still become a message: text must be UTF-8."""
+        if self._start[0] != FIN_TEXT:
+            return True
+        return self._checked == self._size if self.complete else self._checked >= 0
+
+    @property
+    def first(self) -> int:
+        """Its first byte: FIN, RSV1 and the opcode."""
+        return self._start[0]
+
+    def whole(self) -> bytes:
+        """
+        Take the payload.
+
+        Raises:
+            ValueError: it is not complete, or has been taken.
+        """
+        if not self.complete:
+            raise ValueError("the frame is not complete")
+        payload, self._payload = bytes(self._payload or b""), None
+        return payload
+
+    def raw(self) -> bytes:
+        """
+        Write what has come as it came.
+
+        Raises:
+            ValueError: the payload has been taken.
+        """
+        if self._payload is None:
+            raise ValueError("the frame has been taken")
+        return self._start + _unmask(bytes(self._payload), self._start[-4:])
+
+
+def _whole_characters(data: bytes) -> int:
+    """How many bytes are whole characters of UTF-8 before the end or one that is cut off there; -1 if anything else."""
     try:
-        whole = codecs.utf_8_decode(payload, "strict", False)[1]
+        whole = codecs.utf_8_decode(data, "strict", False)[1]
     except UnicodeDecodeError:
         return -1
     # The codec takes a cut-off surrogate for a character to come.
-    rest = payload[whole:]
-    return start + whole if not rest or _CUT_OFF.fullmatch(rest) else -1
+    rest = data[whole:]
+    return whole if not rest or _CUT_OFF.fullmatch(rest) else -1
 
 
 def extent(data: bytes, start: int) -> tuple[int, int]:
@@ -169,16 +264,17 @@ def extent(data: bytes, start: int) -> tuple[int, int]:
     return start + header, start + header + size
 
 
-COMPILED = False
-"""Whether the compiled functions are in use."""
+SPEEDUPS: Any = None
+"""The module of the compiled twins; None where it is not in use."""
 
-parse, build, text_so_far = py_parse, py_build, py_text_so_far
+if os.environ.get("WSSERVER_PUREPYTHON", "") in {"", "0"}:
+    with suppress(ImportError):
+        SPEEDUPS = import_module("wsserver.wire._speedups")
 
-if not TYPE_CHECKING and os.environ.get("WSSERVER_PUREPYTHON", "") in {"", "0"}:
-    try:
-        _speedups = import_module("wsserver.wire._speedups")
-    except ImportError:
-        pass
-    else:
-        parse, build, text_so_far = _speedups.parse, _speedups.build, _speedups.text_so_far
-        COMPILED = True
+COMPILED = SPEEDUPS is not None
+"""Whether the compiled twins are in use."""
+
+parse, build, Partial = py_parse, py_build, PyPartial
+
+if not TYPE_CHECKING and COMPILED:
+    parse, build, Partial = SPEEDUPS.parse, SPEEDUPS.build, SPEEDUPS.Partial

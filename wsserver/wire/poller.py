@@ -17,7 +17,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-__all__ = ["IN", "MOST_EVENTS", "OUT", "Poller", "Watched"]
+from wsserver.wire import frames
+
+__all__ = ["IN", "MOST_EVENTS", "OUT", "Poller", "Watched", "py_serve"]
 
 _log = Logger(namespace="wsserver.poller")
 
@@ -41,6 +43,45 @@ class Watched(Protocol):
     doWrite: Callable[[], Exception | None]
     readConnectionLost: Callable[[Failure], None]
     connectionLost: Callable[[Failure], None]
+
+
+def py_serve(
+    events: list[tuple[int, int]],
+    watched: dict[int, Watched],
+    fresh: set[int],
+    other: Callable[[Watched, int], None],
+    failed: Callable[[Watched], None],
+    disconnect: Callable[..., None],
+) -> None:
+    """
+    Serve a batch of events.
+
+    Args:
+        events: descriptors and what has happened there.
+        watched: descriptor -> what is watched; changes while this runs.
+        fresh: descriptors that were registered since the events were taken; grows while this runs.
+        other: serves what is more than something to read.
+        failed: told of whatever a `doRead` has raised.
+        disconnect: told why a connection has ended, as `doRead` says it.
+    """
+    for fd, what in events:
+        one = watched.get(fd)
+        # Closed by the handler of another one in this batch, its number perhaps taken by a new one.
+        if one is None or fd in fresh:
+            continue
+        if what == IN and one.watched & IN:
+            try:
+                why = one.doRead()
+            except BaseException:
+                failed(one)
+            else:
+                if why is not None:
+                    disconnect(one, why, read=True)
+        else:
+            other(one, what)
+
+
+serve = frames.SPEEDUPS.serve if frames.COMPILED else py_serve
 
 
 @implementer(IReadDescriptor)
@@ -132,21 +173,8 @@ class Poller:
     def doRead(self) -> None:
         """Serve the connections that are ready."""
         fresh = self._fresh = set()
-        for fd, events in self._epoll.poll(0, MOST_EVENTS):
-            watched = self._watched.get(fd)
-            # Closed by the handler of another one in this batch, its number perhaps taken by a new one.
-            if watched is None or fd in fresh:
-                continue
-            if events == IN and watched.watched & IN:
-                try:
-                    why = watched.doRead()
-                except BaseException:
-                    self._failed(watched)
-                else:
-                    if why is not None:
-                        self._disconnect(watched, why, read=True)
-            else:
-                self._serve(watched, events)
+        events = self._epoll.poll(0, MOST_EVENTS)
+        serve(events, self._watched, fresh, self._serve, self._failed, self._disconnect)
         self._fresh = None
 
     def _serve(self, watched: Watched, events: int) -> None:

@@ -40,6 +40,7 @@ from wsserver.wire.handshake import Accept
 from wsserver.wire.journal import show_path, show_peer
 from wsserver.wire.linger import linger
 from wsserver.wire.requests import Refusal, Request, parse
+from wsserver.wire.traffic import Traffic
 
 __all__ = ["ConnectionDeny", "ConnectionRequest", "ServerFactory", "ServerProtocol", "bind"]
 
@@ -47,9 +48,6 @@ __all__ = ["ConnectionDeny", "ConnectionRequest", "ServerFactory", "ServerProtoc
 _log = Logger(namespace="wsserver.connection")
 
 P = TypeVar("P", bound="ServerProtocol")
-
-FRAMES_PER_TURN = 256
-"""Most frames of one connection that are served in one turn of the reactor; the rest waits for the next."""
 
 CONNECTING, OPEN, CLOSED = (
     WebSocketServerProtocol.STATE_CONNECTING,
@@ -135,7 +133,7 @@ class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
 
 
 @implementer(IPushProducer)
-class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
+class ServerProtocol(Traffic, WebSocketServerProtocol):  # type: ignore[misc]
     """
     A WebSocket connection. Endpoints are small subclasses that override Autobahn's callbacks.
 
@@ -153,7 +151,6 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
     log: Any = _Silence()
     peer = None
     data = b""
-    state = WebSocketServerProtocol.STATE_CONNECTING
     send_state = WebSocketServerProtocol.SEND_STATE_GROUND
     triggered = inside_message = False
     current_frame: Any = None
@@ -171,18 +168,13 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
     localCloseCode = localCloseReason = remoteCloseCode = remoteCloseReason = None
     openHandshakeTimeoutCall: Deadline | None = None
     closeHandshakeTimeoutCall: Deadline | None = None
-    autoPingTimeoutCall: Deadline | None
     autoPingPendingCall: Deadline | None = None
     autoPingPending = autoPingPendingSent = None
     autoPingPendingSeq = 0
     maxMessagePayloadSize: int
     _perMessageCompress: Any = None
 
-    messages_in: int
-    """Messages taken; with `bytes_in` of their payloads, `messages_out` and `bytes_out` of those sent."""
-
     factory: ServerFactory
-    transport: Any
 
     _request: Request | bytes
     """The handshake; once it is done only its head, which is parsed again for whoever asks."""
@@ -192,29 +184,10 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
     _bad_gateway = False
     _opening: "Deferred[None] | None" = None
     _drop_deadline: Deadline | None = None
-    _plain: bool
-    """Whether whole data frames may be taken past the state machine: what `_is_plain` said last."""
-    _compressed: bool
-    """Whether permessage-deflate was agreed to."""
-    _cork: list[bytes] | None
-    """What is sent while a read is being served: it leaves in one write."""
-    _tail: bytearray | None
-    """A data frame that has not come whole, of which nothing is wrong so far."""
-    _tail_body = _tail_end = _tail_checked = 0
-    """In it: where its payload starts, where it ends, and how much of its text has been checked."""
     _waiting = b""
     """What the turn's share did not suffice for; while there is something nothing more is read."""
     _held = False
     """The peer does not read."""
-
-    def __init__(self) -> None:
-        """Set what every message touches; reading it from the class costs more than all the rest of a method call."""
-        self.state = CONNECTING
-        self._plain = self._compressed = False
-        self._cork: list[bytes] | None = None
-        self._tail: bytearray | None = None
-        self.autoPingTimeoutCall: Deadline | None = None
-        self.messages_in = self.bytes_in = self.messages_out = self.bytes_out = 0
 
     @property
     def is_open(self) -> "Deferred[None]":
@@ -389,34 +362,21 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
 
     # Receiving.
 
-    def dataReceived(self, data: bytes) -> None:
-        """Take bytes from the transport."""
-        cork: list[bytes] = []
-        self._cork = cork
-        start = taken = 0
-        if self._plain:
-            # Compressed ones one by one: should the endpoint close at one, the next must still go through the inflater.
-            most = 1 if self._compressed else FRAMES_PER_TURN
-            messages, start = frames.parse(data, 0, self.maxMessagePayloadSize, most, self._compressed)
-            taken = len(messages)
-            self._deliver(messages)
-        if start < len(data):
-            self._receive_rest(data, start, FRAMES_PER_TURN - taken)
-        # A large answer has left already, and the cork it was in with it.
-        if self._cork is cork and len(cork) == 1:
-            self._cork = None
-            self.transport.write(cork[0])
-        else:
-            self._uncork()
-
-    def _receive_rest(self, data: bytes, start: int, share: int) -> None:
+    def _slow(self, data: bytes, share: int) -> None:
         """Take what is no whole data frame, or is more than the turn's share."""
         # Reading is paused while something waits, but what TLS had decrypted before still comes.
         if self._waiting or self.state == CONNECTING:
             self._waiting += data
             return
+        start = 0
         try:
-            start = self._consume(data, start, share)
+            if self._partial is not None and share > 0:
+                self._give_up_partial()
+            while start < len(data) and share > 0 and self.state != CLOSED:
+                start = self._feed_autobahn(data, start)
+                share -= SLOW_FRAME
+                self._plain = self._is_plain()
+                start, share = self._fast(data, start, share)
         except Exception:
             self._crash(Failure())
             start = len(data)
@@ -428,15 +388,14 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
 
     def _is_plain(self) -> bool:
         """
-        Whether whole data frames may be taken past the state machine.
+        Whether data frames may be taken past the state machine.
 
         Only while it would do nothing with them but hand them on: the connection is open, no frame and no fragmented
-        message has begun, and nothing that came before waits.
+        message has begun there, and nothing that came before waits.
         """
         return (
             self.state == OPEN
             and self.current_frame is None
-            and self._tail is None
             and not (self.inside_message or self.data or self._waiting or self.failedByMe)
         )
 
@@ -452,92 +411,13 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         if not self._waiting and not self._held and self.state != CLOSED:
             self.transport.resumeProducing()
 
-    def _consume(self, data: bytes, start: int, share: int) -> int:
-        """Serve the frames in some bytes, as many as the turn's share allows; returns where the rest starts."""
-        end = len(data)
-        while start < end and share > 0 and self.state != CLOSED:
-            if self.state == OPEN:
-                if self._tail is not None:
-                    start = self._extend_tail(data, start)
-                    continue
-                if self._is_plain():
-                    most = 1 if self._compressed else share
-                    messages, start = frames.parse(data, start, self.maxMessagePayloadSize, most, self._compressed)
-                    if messages:
-                        self._plain = True
-                        self._deliver(messages)
-                        share -= len(messages)
-                        continue
-                    if self._begin_tail(data, start):
-                        return end
-            elif self._tail is not None:
-                self._give_up_tail()
-            start = self._feed_autobahn(data, start)
-            share -= SLOW_FRAME
-        return start if self.state != CLOSED else end
+    def _give_up_partial(self) -> None:
+        partial, self._partial = self._partial, None
+        assert partial is not None
+        self._feed_autobahn(partial.raw(), 0)
 
-    def _deliver(self, messages: list[frames.Message]) -> None:
-        """Give messages to the endpoint, until it closes the connection."""
-        try:
-            for payload, first in messages:
-                # Once it has closed, its answer could not be sent (RFC 6455 section 5.5.1).
-                if not self._plain:
-                    break
-                if first > FIN_BINARY:
-                    inflated = self._inflate(payload, first)
-                    if inflated is None:
-                        break
-                    payload, first = inflated, first ^ RSV1  # noqa: PLW2901
-                self.messages_in += 1
-                self.bytes_in += len(payload)
-                self.onMessage(payload, first == FIN_BINARY)
-        except Exception:
-            self._crash(Failure())
-        # As Autobahn does with each data frame: traffic is as good as a pong.
-        if self.autoPingTimeoutCall is not None and messages:
-            self._cancelAutoPingTimeoutCall()
-
-    def _begin_tail(self, data: bytes, start: int) -> bool:
-        """Keep a data frame that has not come whole, if nothing can be wrong with its head."""
-        first = data[start]
-        body, stop = frames.extent(data, start)
-        if self._compressed or first not in (FIN_TEXT, FIN_BINARY):
-            return False
-        if body - start < 6 or stop <= len(data) or not data[start + 1] & 0x80:
-            return False
-        size = stop - body
-        # Not the shortest way to write the length, or too long: Autobahn's to refuse.
-        if size > self.maxMessagePayloadSize or body - start != (6 if size < 126 else 8 if size < 65536 else 14):
-            return False
-        self._tail = bytearray()
-        self._tail_body, self._tail_end, self._tail_checked = body - start, stop - start, 0
-        self._extend_tail(data, start)
-        return True
-
-    def _extend_tail(self, data: bytes, start: int) -> int:
-        tail = self._tail
-        assert tail is not None
-        stop = start + self._tail_end - len(tail)
-        tail += data[start:stop]
-        if len(tail) == self._tail_end:
-            self._tail = None
-            messages, _ = frames.parse(bytes(tail), 0, self.maxMessagePayloadSize, 1, False)
-            if messages:
-                self._plain = True
-                self._deliver(messages)
-            else:
-                self._feed_autobahn(bytes(tail), 0)
-        elif tail[0] == FIN_TEXT:
-            self._tail_checked = frames.text_so_far(tail, self._tail_body, self._tail_checked)
-            if self._tail_checked < 0:
-                self._give_up_tail()
-        return min(stop, len(data))
-
-    def _give_up_tail(self) -> None:
-        """Leave a frame that has not come whole to the state machine after all."""
-        assert self._tail is not None
-        tail, self._tail = bytes(self._tail), None
-        self._feed_autobahn(tail, 0)
+    def _endpoint_failed(self) -> None:
+        self._crash(Failure())
 
     def _feed_autobahn(self, data: bytes, start: int) -> int:
         """Give the state machine one frame, or as much of it as has come: it copies what is left at every step."""
@@ -601,8 +481,7 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         """Give a whole message to the endpoint."""
         payload, self.message_data = bytes(self.message_data), bytearray()
         if self.state == OPEN and not self.failedByMe:
-            self._plain = True
-            self._deliver([(payload, FIN_BINARY if self.message_is_binary else FIN_TEXT)])
+            self._hand(payload, FIN_BINARY if self.message_is_binary else FIN_TEXT)
 
     def _inflate(self, payload: bytes, first: int) -> bytes | None:
         """Inflate a whole message as the state machine would; None where the connection fails with it."""
@@ -644,49 +523,8 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
 
     # Sending and closing.
 
-    def sendMessage(
-        self,
-        payload: bytes,
-        isBinary: bool = False,
-        fragmentSize: int | None = None,
-        sync: bool = False,
-        doNotCompress: bool = False,
-    ) -> None:
-        """
-        Send a message. The limit on messages taken is no limit on messages sent.
-
-        Closing or closed already, this does nothing, as `send()` of a browser does; Autobahn would raise.
-
-        Args:
-            payload: text must be UTF-8.
-            isBinary: whether it is binary.
-            fragmentSize: most bytes of a frame; None for one frame.
-            sync: as in Autobahn: let it leave by itself.
-            doNotCompress: leave it as it is even if compression was agreed to.
-
-        Raises:
-            TypeError: the payload is not bytes.
-        """
-        if self.state != OPEN:
-            return
-        if fragmentSize is not None or sync:
-            super().sendMessage(payload, isBinary, fragmentSize, sync, doNotCompress)
-            return
-        first = FIN_BINARY if isBinary else FIN_TEXT
-        self.messages_out += 1
-        self.bytes_out += len(payload)
-        if self._compressed and not doNotCompress:
-            first |= RSV1
-            payload = self._deflate(payload)
-        frame = frames.build(first, payload)
-        cork = self._cork
-        if cork is None:
-            self.transport.write(frame)
-            return
-        cork.append(frame)
-        if len(frame) > 65536:
-            self._uncork()
-            self._cork = []
+    def _send_in_parts(self, *arguments: Any) -> None:
+        WebSocketProtocol.sendMessage(self, *arguments)
 
     def _deflate(self, payload: bytes) -> bytes:
         deflater = self._perMessageCompress
@@ -703,11 +541,6 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
             self._cork.append(data)
         else:
             self.transport.write(data)
-
-    def _uncork(self) -> None:
-        cork, self._cork = self._cork, None
-        if cork:
-            self.transport.write(cork[0] if len(cork) == 1 else b"".join(cork))
 
     def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
         """

@@ -6,48 +6,91 @@ always may. Here a write goes out at once while nothing is queued, and only what
 Twisted's own code. Order, backpressure, half close and TLS stay what they are.
 """
 
+import socket
+from collections.abc import Callable
 from errno import EAGAIN, ENOBUFS
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import tcp, unix
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 
+from wsserver.wire import frames
 from wsserver.wire.poller import IN, OUT, Poller
 
-__all__ = ["READ_SIZE", "TCPTransport", "UNIXTransport", "adopt"]
+__all__ = ["READ_SIZE", "PyWriteThrough", "TCPTransport", "UNIXTransport", "adopt"]
 
 READ_SIZE = 256 * 1024
 """Most bytes taken from a connection in one turn."""
-
 
 # A new object of that size for each read would cost as much as all the rest: its memory is mapped and unmapped.
 _buffer = memoryview(bytearray(READ_SIZE))
 
 
-class _WriteThrough:
-    """Mixed into Twisted's server transports."""
+class PyWriteThrough:
+    """The hot half of a transport; the other half, a subclass, has the methods that are only declared here."""
 
     watched: int
     """The events the poller watches it for."""
-
+    _fd: int
+    """The descriptor; -1 where the socket must be asked itself. Only the compiled twin looks at it."""
     _direct: bool
     """Whether a write may go to the socket."""
-
-    _broken = False
+    _broken: bool
     """The kernel has said that nothing can be sent any more."""
+
+    _queue: Callable[[bytes], None]
+    _write_by_socket: Callable[[bytes], None]
+    _read_by_socket: Callable[[], Exception | None]
+
+    def doRead(self) -> Exception | None:
+        """
+        Take what has come, at most `READ_SIZE` bytes.
+
+        Returns:
+            Why the connection is over; None if it is not.
+        """
+        return self._read_by_socket()
+
+    def write(self, data: bytes) -> None:
+        """
+        Send; what the kernel does not take is queued.
+
+        Raises:
+            TypeError: the data is not bytes.
+        """
+        if not isinstance(data, bytes):
+            raise TypeError("Data must be bytes")
+        # Whatever waits to be sent, an end of the connection among it, has the transport watched for writing.
+        if self.watched & OUT or not self._direct:
+            self._queue(data)
+        else:
+            self._write_by_socket(data)
+
+
+_Hot = PyWriteThrough
+
+if not TYPE_CHECKING and frames.COMPILED:
+    _Hot = frames.SPEEDUPS.WriteThrough
+
+
+class _WriteThrough(_Hot):
+    """Mixed into Twisted's server transports."""
 
     socket: Any
     protocol: Any
 
     def __init__(self, *arguments: Any) -> None:
-        # Of the instance: every message touches them.
-        self.watched, self._direct = 0, True
+        self.watched, self._direct, self._broken = 0, True, False
+        sock = arguments[0]
+        self._fd = sock.fileno() if type(sock) is socket.socket else -1
         super().__init__(*arguments)
 
-    def doRead(self: Any) -> Exception | None:
-        """Take what has come, at most `READ_SIZE` bytes."""
+    def _read_by_socket(self: Any) -> Exception | None:
+        # Resumed after an abort that is still to come; Twisted puts another `doRead` in the place of ours.
+        if self._aborting:
+            return None
         try:
             size = self.socket.recv_into(_buffer)
         except BlockingIOError:
@@ -55,25 +98,24 @@ class _WriteThrough:
         except OSError:
             return CONNECTION_LOST
         if not size:
-            return CONNECTION_LOST if self._broken else CONNECTION_DONE
+            return self._ended(True)  # type: ignore[no-any-return]
         # A copy of its own: whoever gets it may keep it, or read from another connection before it is done.
         self.protocol.dataReceived(_buffer[:size].tobytes())
         return None
+
+    def _ended(self, politely: bool) -> Exception:
+        return CONNECTION_DONE if politely and not self._broken else CONNECTION_LOST
 
     @property
     def queued(self: Any) -> int:
         """Bytes that wait for the kernel to take them."""
         return int(len(self.dataBuffer) - self.offset + self._tempDataLen)
 
-    def write(self: Any, data: bytes) -> None:
-        """Send; what the kernel does not take is queued."""
-        # Whatever waits to be sent, an end of the connection among it, has the transport watched for writing.
-        if not isinstance(data, bytes):
-            raise TypeError("Data must be bytes")
-        if self.watched & OUT or not self._direct:
-            if not self._broken and not self._aborting:
-                super().write(data)  # type: ignore[misc]
-            return
+    def _queue(self: Any, data: bytes) -> None:
+        if not self._broken and not self._aborting:
+            super(_Hot, self).write(data)
+
+    def _write_by_socket(self: Any, data: bytes) -> None:
         try:
             sent = self.socket.send(data)
         except OSError as error:
@@ -82,7 +124,7 @@ class _WriteThrough:
                 return
             sent = 0
         if sent != len(data):
-            super().write(data[sent:])  # type: ignore[misc]
+            self._queue(data[sent:])
 
     def _break(self: Any) -> None:
         """Take note that nothing can be sent any more; the end comes in the next turn, not from within who writes."""
@@ -124,7 +166,7 @@ class _WriteThrough:
         super().abortConnection()  # type: ignore[misc]
 
     def _drop_queue(self: Any) -> None:
-        self._direct = False
+        self._direct, self._fd = False, -1
         self._tempDataBuffer.clear()
         self._tempDataLen, self.dataBuffer, self.offset = 0, b"", 0
 
