@@ -80,6 +80,7 @@ class WebSocketService(Service):
             find=self.endpoints.find,
             policy=Policy.of(settings, loopback_only=False),
             http=site.channel,
+            sockets=self.connections.sockets,
             deadlines=self.connections.deadlines,
             open_timeout=settings.open_timeout,
             max_connections=_most_connections(settings),

@@ -107,7 +107,7 @@ class Server:
 
     def count_doors(self) -> int:
         """Count the connections, of whatever kind."""
-        return int(self.ask(lambda: len(self.service.door.doors)))
+        return int(self.ask(lambda: len(self.service.door.sockets)))
 
     def count_connections(self) -> int:
         """Count the open WebSocket connections."""

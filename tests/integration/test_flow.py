@@ -37,7 +37,7 @@ def held_for(server) -> tuple[int, int]:
     """Return the most bytes of one connection that the server holds to be sent, and that it has yet to read."""
 
     def measure():
-        transports = [door.transport for door in server.service.door.doors]
+        transports = [door.transport for door in server.service.door.sockets]
         out = [len(t.dataBuffer) + sum(map(len, t._tempDataBuffer)) for t in transports]
         return max(out, default=0), max((len(c.data) for c in server.service.connections.connections), default=0)
 
@@ -123,7 +123,7 @@ class NotReadingTests:
             pages = 300
             peer.send(b"GET /main.js HTTP/1.1\r\nHost: a\r\n\r\n" * pages)
             peer.send(handshake_request("/echo") + frame(TEXT, b"behind"))
-            door = server.ask(lambda: next(iter(server.service.door.doors)))
+            door = server.ask(lambda: next(iter(server.service.door.sockets)))
             wait_until(lambda: door._held, "the server waiting for the client to read")
             assert {peer.read_response().status for _ in range(pages)} == {200}
             assert peer.read_response().status == 101
@@ -262,7 +262,7 @@ class LeftOverTests:
         deadlines = server.service.connections.deadlines
         return server.ask(
             lambda: (
-                len(server.service.door.doors),
+                len(server.service.door.sockets),
                 len(server.service.connections.connections),
                 sum(len(queue) for queue in deadlines._queues.values()),
             )

@@ -148,7 +148,7 @@ class SlowResponseTests:
         self.slow.request.notifyFinish().addErrback(told.append)
         self.client.transport.lose()
         assert len(told) == 1
-        assert not self.server.service.door.doors
+        assert not self.server.service.door.sockets
 
 
 class HandshakeTests:
@@ -289,7 +289,7 @@ class RefusalTests:
         client = server.connect()
         client.send(b"nonsense\r\n\r\n")
         client.send(b"x" * 1_000_000)
-        (door,) = server.service.door.doors
+        (door,) = server.service.door.sockets
         assert len(door._buffer) == 0
 
 

@@ -442,6 +442,7 @@ cdef class WriteThrough:
 
     cdef public int watched, _fd
     cdef public bint _direct, _broken
+    cdef public object protocol
 
     def doRead(self):
         """See `transport.PyWriteThrough.doRead`."""

@@ -25,6 +25,7 @@ from wsserver.wire.handshake import Policy, check
 from wsserver.wire.journal import show_path, show_peer
 from wsserver.wire.linger import LINGER, linger
 from wsserver.wire.protocol import ServerProtocol
+from wsserver.wire.registry import Registry
 from wsserver.wire.requests import MAX_BODY, MAX_HEAD, Refusal, Request, parse, quote
 
 __all__ = ["Door", "DoorFactory", "HTTPSide", "refuse_unknown_path"]
@@ -63,6 +64,7 @@ class DoorFactory(Factory):
         find: the endpoint of a path, None where there is none.
         policy: what handshakes are checked against; may be replaced while the server runs.
         http: makes the HTTP side of a connection, given the peer's address and the door.
+        sockets: where every connection is noted.
         deadlines: where deadlines are set.
         open_timeout: seconds for a request's head and body to come.
         max_connections: most connections at a time.
@@ -76,6 +78,7 @@ class DoorFactory(Factory):
         find: Callable[[Path], type[ServerProtocol] | None],
         policy: Policy,
         http: "Callable[[IAddress, Door], HTTPSide]",
+        sockets: Registry[Any],
         deadlines: Deadlines,
         open_timeout: float,
         max_connections: int,
@@ -86,9 +89,7 @@ class DoorFactory(Factory):
         self.deadlines = deadlines
         self.open_timeout = open_timeout
         self.max_connections = max_connections
-        self.doors: set[Door] = set()
-        """Every connection that is not closed, whoever speaks on it."""
-        self._empty: list[Deferred[None]] = []
+        self.sockets = sockets
         self.stopping = False
         """Nothing new is begun: the server stops."""
         self.turned_away = 0
@@ -105,24 +106,10 @@ class DoorFactory(Factory):
         Returns:
             Fires when no connection is left; what does not end by itself is dropped after `LINGER`.
         """
-        done: Deferred[None] = Deferred()
-        self._empty.append(done)
-        for door in list(self.doors):
-            door.transport.loseConnection()
-            self.deadlines.call_later(LINGER, door.transport.abortConnection)
-        self._tell_empty()
-        return done
-
-    def forget(self, door: "Door") -> None:
-        """Take note that a connection is gone."""
-        self.doors.discard(door)
-        self._tell_empty()
-
-    def _tell_empty(self) -> None:
-        if not self.doors:
-            waiting, self._empty = self._empty, []
-            for done in waiting:
-                done.callback(None)
+        for socket in self.sockets:
+            socket.transport.loseConnection()
+            self.deadlines.call_later(LINGER, socket.transport.abortConnection)
+        return self.sockets.emptied()
 
     def buildProtocol(self, addr: Any) -> "Door":
         """Make the door of a new connection."""
@@ -161,14 +148,14 @@ class Door(Protocol):
     def connectionMade(self) -> None:
         """Start the deadline of the first request, or refuse where there are too many connections."""
         house = self._house
-        house.doors.add(self)
-        if len(house.doors) - house.turned_away > house.max_connections:
+        house.sockets.add(self)
+        if len(house.sockets) - house.turned_away > house.max_connections:
             self._turn_away()
             return
         self._deadline = house.deadlines.call_later(house.open_timeout, self._too_slow)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take bytes of a request. Replaced by the endpoint's once there is one."""
+        """Take bytes of a request."""
         if self._refused:
             return
         self._buffer += data
@@ -187,7 +174,7 @@ class Door(Protocol):
             if side is not None:
                 side.connectionLost(reason)
         self._endpoint = self._http = None
-        self._house.forget(self)
+        self._house.sockets.discard(self)
 
     # From the bytes to a request.
 
@@ -273,10 +260,20 @@ class Door(Protocol):
         self._endpoint = endpoint = protocol()
         rest = bytes(self._buffer)
         self._buffer.clear()
-        # From now on the transport's bytes go straight to the endpoint.
-        self.dataReceived = endpoint.dataReceived  # type: ignore[method-assign]
+        self._hand_over(endpoint)
         endpoint.makeConnection(self.transport)
         endpoint.begin(request, accept, rest)
+
+    def _hand_over(self, endpoint: ServerProtocol) -> None:
+        """Let the transport call the endpoint from now on; the door is gone."""
+        transport = self.transport
+        # What a TLS connection calls is its wrapped protocol; its own attribute `protocol` is the TCP connection's.
+        name = "wrappedProtocol" if getattr(transport, "wrappedProtocol", None) is self else "protocol"
+        if getattr(transport, name, None) is self:
+            setattr(transport, name, endpoint)
+            self._house.sockets.replace(self, endpoint)
+        else:
+            self.dataReceived = endpoint.dataReceived  # type: ignore[method-assign]
 
     def _serve_http(self, request: Request) -> None:
         self._disarm()

@@ -39,6 +39,7 @@ from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, RSV1
 from wsserver.wire.handshake import Accept
 from wsserver.wire.journal import show_path, show_peer
 from wsserver.wire.linger import linger
+from wsserver.wire.registry import Registry
 from wsserver.wire.requests import Refusal, Request, parse
 from wsserver.wire.traffic import Traffic
 
@@ -95,9 +96,10 @@ class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
             allowNullOrigin=True,
         )
         self.deadlines = self._batched_timer = Deadlines(reactor)
-        self.connections: set[ServerProtocol] = set()
+        self.connections: Registry[ServerProtocol] = Registry()
         """The connections that are open or closing."""
-        self._empty: list[Deferred[None]] = []
+        self.sockets: Registry[Any] = Registry()
+        """Every connection that is not closed, whoever speaks on it."""
         self.stopping = False
         """No handshake is completed any more."""
 
@@ -113,23 +115,9 @@ class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
             Fires when the last one is gone, at the latest after the closing deadline.
         """
         self.stopping = True
-        done: Deferred[None] = Deferred()
-        self._empty.append(done)
-        for connection in list(self.connections):
+        for connection in self.connections:
             connection.close(code, reason)
-        self._tell_empty()
-        return done
-
-    def forget(self, connection: "ServerProtocol") -> None:
-        """Take note that a connection is gone."""
-        self.connections.discard(connection)
-        self._tell_empty()
-
-    def _tell_empty(self) -> None:
-        if not self.connections:
-            waiting, self._empty = self._empty, []
-            for done in waiting:
-                done.callback(None)
+        return self.connections.emptied()
 
 
 @implementer(IPushProducer)
@@ -614,7 +602,8 @@ class ServerProtocol(Traffic, WebSocketServerProtocol):  # type: ignore[misc]
         # Past Autobahn's adapter and server class, which only colour what is not logged, and count.
         WebSocketProtocol._connectionLost(self, reason)  # noqa: SLF001 (of a base class)
         self.factory.countConnections -= 1
-        self.factory.forget(self)
+        self.factory.connections.discard(self)
+        self.factory.sockets.discard(self)
 
     def _onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         if self not in self.factory.connections:
