@@ -124,7 +124,21 @@ class _WriteThrough(_Hot):
                 return
             sent = 0
         if sent != len(data):
-            self._queue(data[sent:])
+            self._queue_rest(data, sent)
+
+    def _queue_rest(self: Any, data: bytes, start: int) -> None:
+        """Queue what the kernel has left of some data, without a copy of it; nothing else is queued."""
+        if self.connected and not self._writeDisconnected:
+            self.dataBuffer, self.offset = data, start
+            self._maybePauseProducer()
+            self.startWriting()
+
+    def writeSomeData(self: Any, data: bytes) -> int | Exception:
+        """Let the kernel take what it can; Twisted gives it no more than 128 KiB at a time."""
+        try:
+            return int(self.socket.send(data))
+        except OSError as error:
+            return 0 if error.errno in (EAGAIN, ENOBUFS) else CONNECTION_LOST
 
     def _break(self: Any) -> None:
         """Take note that nothing can be sent any more; the end comes in the next turn, not from within who writes."""
