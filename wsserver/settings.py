@@ -331,6 +331,32 @@ class Settings:
     compression: str = _option(
         _WIRE, _choice("off", "on"), "off", "Agree to permessage-deflate when a client offers it.", metavar="off|on"
     )
+    # Precedents: gorilla, uWebSockets and coder off, websockets and ws on. Memory a connection: docs/wire.md.
+    compression_context_takeover: str = _option(
+        _WIRE,
+        _choice("off", "on"),
+        "off",
+        "Let a compressed message refer to those before it: similar small messages become much smaller, and every "
+        "connection keeps some 100 KiB for it.",
+        metavar="off|on",
+    )
+    compression_window_bits: int = _option(
+        _WIRE,
+        _integer(9, 15),
+        15,
+        "How far back compressed data refers: 2 to the power of N bytes, 9 to 15. Also asked of clients that let the "
+        "server ask.",
+        metavar="N",
+    )
+    # A text of 64 bytes compressed by itself has 63, one of 128 has 108 (docs/wire.md). Precedents: ws 1 KiB.
+    compression_min_size: int = _option(
+        _WIRE,
+        _size(0, 1024**3),
+        128,
+        "Smallest message that is compressed; a smaller one leaves as it is.",
+        metavar="SIZE",
+        show=_show_size,
+    )
     strict_paths: bool = _option(
         _ANSWERS, _flag, False, "Refuse unknown WebSocket paths with 404 instead of serving commands there."
     )

@@ -17,14 +17,16 @@ from wsserver import __version__, logs
 from wsserver.errors import ListenError, WsserverError
 from wsserver.service import WebSocketService, endpoint_strings
 from wsserver.settings import TABLE, Option, Settings, load, unknown_flag
-from wsserver.wire import frames
+from wsserver.wire import deflate, frames
 
 __all__ = ["Options", "die", "makeService", "show_version"]
 
 
 def show_version() -> str:
-    """Tell the version, and whether the compiled codec is in use."""
-    return f"wsserver {__version__} (frames: {'compiled' if frames.COMPILED else 'Python'})"
+    """Tell the version, whether the compiled codec is in use, and what compresses and inflates."""
+    codec = "compiled" if frames.COMPILED else "Python"
+    libraries = "/".join(dict.fromkeys([deflate.DEFLATER.name, deflate.INFLATER.name]))
+    return f"wsserver {__version__} (frames: {codec}, deflate: {libraries})"
 
 
 def die(error: object) -> NoReturn:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from peers import BINARY, CONTINUATION, PING, PONG, TEXT, connect_autobahn, frame
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.sync.client import connect
 
 MESSAGES = {
@@ -157,6 +158,36 @@ class CompressionTests:
                 peer.send(message)
                 assert peer.recv(timeout=15) == message
 
+    @pytest.mark.parametrize("takeover", ["off", "on"])
+    @pytest.mark.parametrize("bits", [9, 12, 15])
+    def test_settings(self, start_server, takeover, bits):
+        """Whatever takeover and window are set, a real client inflates every answer, and the server what it sends."""
+        server = start_server(
+            compression="on",
+            compression_context_takeover=takeover,
+            compression_window_bits=bits,
+            compression_min_size=0,
+        )
+        for offer in (None, {"server_no_context_takeover": True}, {"client_max_window_bits": 10}):
+            extensions = None if offer is None else [ClientPerMessageDeflateFactory(**offer)]
+            with self._connect(
+                f"{server.url}/echo", extensions=extensions, compression=None if offer else "deflate"
+            ) as peer:
+                answer = peer.response.headers["Sec-WebSocket-Extensions"]
+                assert ("client_no_context_takeover" in answer) == (takeover == "off")
+                for size in (0, 1, 100, 1000, 5000, 40_000):
+                    message = " ".join(str(n * n) for n in range(size))[:size]
+                    for _ in range(3):
+                        peer.send(message)
+                        assert peer.recv(timeout=15) == message
+
+    def test_small(self, start_server):
+        """By default a message of 127 bytes leaves as it is, and one of 128 is compressed."""
+        with start_server(compression="on").open("/echo", "Sec-WebSocket-Extensions: permessage-deflate") as peer:
+            for size in (127, 128):
+                peer.send_frame(TEXT, b"x" * size)
+                assert peer.read_frame().rsv == (4 if size == 128 else 0)
+
     def test_on_but_not_offered(self, start_server):
         """A client that does not offer compression gets none."""
         server = start_server(compression="on")
@@ -179,7 +210,7 @@ class CompressionTests:
     )
     def test_an_offer_that_is_agreed_to(self, start_server, offer):
         """Every legal offer of permessage-deflate is taken, whatever stands beside it."""
-        server = start_server(compression="on")
+        server = start_server(compression="on", compression_min_size=0)
         with server.connect() as peer:
             answer = peer.handshake("/echo", f"Sec-WebSocket-Extensions: {offer}")
             assert (answer.header("sec-websocket-extensions") or "").startswith("permessage-deflate")

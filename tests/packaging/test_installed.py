@@ -50,7 +50,7 @@ class EveryInstallationTests:
     def test_version(self, installed: Environment, tmp_path: Path):
         """`wsserver version` and `twistd wsserver --version` tell the version."""
         told = run(installed.bin("wsserver"), "version", directory=tmp_path)
-        assert re.fullmatch(r"wsserver [0-9]+\.[0-9]+\.[0-9]+\S* \(frames: compiled\)\n", told.output)
+        assert re.fullmatch(r"wsserver [0-9]+\.[0-9]+\.[0-9]+\S* \(frames: compiled, deflate: \S+\)\n", told.output)
         assert (told.status, told.errors) == (0, "")
         assert run(installed.bin("twistd"), "wsserver", "--version", directory=tmp_path).output == told.output
 

@@ -15,6 +15,7 @@ RULES = [
     "wsserver.typing",
     "wsserver.wire.requests",
     "wsserver.wire.handshake",
+    "wsserver.wire.deflate",
     "wsserver.endpoints.commands",
 ]
 

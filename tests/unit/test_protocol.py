@@ -12,6 +12,13 @@ from wsserver.testing import Frame, MemoryServer, build_frame
 from wsserver.wire.protocol import ConnectionDeny, ServerProtocol
 
 
+class Pieces(ServerProtocol):
+    """Echo; every third message in frames of 10 bytes."""
+
+    def onMessage(self, payload, isBinary):
+        self.sendMessage(payload, isBinary, fragmentSize=10 if self.messages_in % 3 == 1 else None)
+
+
 class Diary(ServerProtocol):
     """Write down every callback; fail in the one whose name is in the query."""
 
@@ -588,13 +595,58 @@ class CompressionTests:
 
     def test_on(self):
         """An offer is agreed to, and what is echoed is compressed."""
-        client = MemoryServer(Settings(compression="on")).connect()
+        client = MemoryServer(Settings(compression="on", compression_min_size=5)).connect()
         assert b"\r\nSec-WebSocket-Extensions: permessage-deflate" in client.open("/echo", self.OFFER)
         # RFC 7692 section 7.2.3.1: "Hello" compressed.
         client.send_frame(1, b"\xf2\x48\xcd\xc9\xc9\x07\x00", rsv=4)
         (frame,) = client.frames()
         assert frame.rsv == 4
         assert frame.payload == b"\xf2\x48\xcd\xc9\xc9\x07\x00"
+
+    def test_small(self):
+        """What is smaller than the least size leaves as it is, and RSV1 says so."""
+        client = MemoryServer(Settings(compression="on", compression_min_size=6)).connect()
+        client.open("/echo", self.OFFER)
+        client.send_frame(1, b"\xf2\x48\xcd\xc9\xc9\x07\x00", rsv=4)
+        assert client.frames() == [Frame(1, b"Hello")]
+
+    @pytest.mark.parametrize(
+        ("settings", "answer"),
+        [
+            ({}, b"; server_no_context_takeover; client_no_context_takeover"),
+            ({"compression_context_takeover": "on"}, b""),
+            (
+                {"compression_context_takeover": "on", "compression_window_bits": 10},
+                b"; server_max_window_bits=10; client_max_window_bits=10",
+            ),
+        ],
+    )
+    def test_the_answer(self, settings, answer):
+        """The settings decide what a browser's offer is answered with."""
+        client = MemoryServer(Settings(compression="on", **settings)).connect()
+        head = client.open("/echo", self.OFFER)
+        assert head.endswith(b"\r\nSec-WebSocket-Extensions: permessage-deflate" + answer)
+
+    def test_pieces_and_wholes(self):
+        """Messages in frames and in one go, in and out, refer to each other with context takeover."""
+        import zlib
+
+        server = MemoryServer(Settings(compression="on", compression_context_takeover="on"), endpoints={"/": Pieces})
+        client = server.connect()
+        client.open("/", self.OFFER)
+        theirs, ours = zlib.compressobj(wbits=-15), zlib.decompressobj(-15)
+        for n in range(6):
+            text = b"A sentence that is said again and again, with a number: %d. " % n * 3
+            packed = (theirs.compress(text) + theirs.flush(zlib.Z_SYNC_FLUSH))[:-4]
+            if n % 2:
+                client.send_frame(1, packed, rsv=4)
+            else:
+                client.send_frame(1, packed[:7], rsv=4, fin=False)
+                client.send_frame(0, packed[7:])
+            frames = client.frames()
+            assert [frame.rsv for frame in frames] == [4] + [0] * (len(frames) - 1)
+            assert frames[-1].fin
+            assert ours.decompress(b"".join(frame.payload for frame in frames) + b"\0\0\xff\xff") == text
 
     @pytest.mark.parametrize("parameter", ["unknown=1", "client_max_window_bits=99", "server_no_context_takeover=1"])
     def test_declined(self, parameter):

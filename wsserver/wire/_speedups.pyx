@@ -287,7 +287,7 @@ cdef class Traffic:
 
     cdef public int state
     cdef public bint _plain, _compressed
-    cdef public Py_ssize_t _limit
+    cdef public Py_ssize_t _limit, _compress_from
     cdef public list _cork
     cdef public object _partial, transport, autoPingTimeoutCall
     cdef public uint64_t messages_in, bytes_in, messages_out, bytes_out
@@ -400,7 +400,7 @@ cdef class Traffic:
         first = FIN_BINARY if isBinary else FIN_TEXT
         self.messages_out += 1
         self.bytes_out += <uint64_t>PyBytes_GET_SIZE(payload)
-        if self._compressed and not doNotCompress:
+        if self._compressed and not doNotCompress and PyBytes_GET_SIZE(payload) >= self._compress_from:
             first |= RSV1
             payload = self._deflate(payload)
         if PyBytes_GET_SIZE(payload) >= LARGE:

@@ -21,7 +21,6 @@ from typing import Any, ClassVar, TypeVar, cast
 from autobahn.exception import PayloadCorruptError, PayloadExceededError
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.util import encode_truncate
-from autobahn.websocket.compress import PerMessageDeflate, PerMessageDeflateOffer, PerMessageDeflateOfferAccept
 from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
 from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
 from autobahn.websocket.utf8validator import Utf8Validator
@@ -33,7 +32,7 @@ from zope.interface import implementer
 
 from wsserver.closecodes import MAX_REASON_BYTES, SENDABLE, CloseCode
 from wsserver.settings import Settings, show_duration
-from wsserver.wire import frames, journal
+from wsserver.wire import deflate, frames, journal
 from wsserver.wire.deadlines import Deadline, Deadlines
 from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, RSV1
 from wsserver.wire.handshake import Accept
@@ -71,6 +70,19 @@ class _Silence:
     info = warn = error = critical = debug
 
 
+class _TooBig(deflate.InflateTooBig, PayloadExceededError):  # type: ignore[misc]
+    """As Autobahn's state machine knows it."""
+
+
+class _Corrupt(deflate.InflateCorrupt, PayloadCorruptError):  # type: ignore[misc]
+    """As Autobahn's state machine knows it."""
+
+
+class _Deflate(deflate.Deflate):
+    too_big, corrupt = _TooBig, _Corrupt
+    __slots__ = ()
+
+
 class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
     """
     What the connections of a server share.
@@ -95,6 +107,7 @@ class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
             # Origins are checked before Autobahn is reached; left out, this would silently become False.
             allowNullOrigin=True,
         )
+        self.settings = settings
         self.deadlines = self._batched_timer = Deadlines(reactor)
         self.connections: Registry[ServerProtocol] = Registry()
         """The connections that are open or closing."""
@@ -326,11 +339,12 @@ class ServerProtocol(Traffic, WebSocketServerProtocol):  # type: ignore[misc]
     def _agree_on_compression(self, accept: Accept) -> str | None:
         if not accept.extensions:
             return None
-        offer = PerMessageDeflateOfferAccept(PerMessageDeflateOffer.parse(_for_autobahn(accept.extensions[0][1])))
-        self._perMessageCompress = PerMessageDeflate.create_from_offer_accept(True, offer)
+        settings = self.factory.settings
+        terms = deflate.agree(accept.extensions[0][1], settings)
+        self._perMessageCompress = _Deflate(terms)
         self.websocket_extensions_in_use = [self._perMessageCompress]
-        self._compressed = True
-        return str(offer.get_extension_string())
+        self._compressed, self._compress_from = True, settings.compression_min_size
+        return terms.answer
 
     def processHandshake(self) -> None:
         """Do nothing: the door has read the handshake, and what follows it are frames."""
@@ -473,20 +487,20 @@ class ServerProtocol(Traffic, WebSocketServerProtocol):  # type: ignore[misc]
 
     def _inflate(self, payload: bytes, first: int) -> bytes | None:
         """Inflate a whole message as the state machine would; None where the connection fails with it."""
-        inflater, limit = self._perMessageCompress, self.maxMessagePayloadSize
-        inflater.start_decompress_message()
+        limit, is_text = self.maxMessagePayloadSize, first == FIN_TEXT | RSV1
         try:
-            payload = inflater.decompress_message_data(payload, max_output_len=limit)
-            valid, whole, index = self._check_text(payload) if first == FIN_TEXT | RSV1 else (True, True, 0)
-            if valid:
-                inflater.end_decompress_message()
-        except PayloadExceededError:
+            payload = self._perMessageCompress.inflate(payload, limit)
+        except _TooBig:
             reason = f"received WebSocket message exceeds payload limit of {limit} octets after decompression"
             self.fail(CloseCode.MESSAGE_TOO_BIG, reason)
             return None
-        except PayloadCorruptError as error:
-            self.fail(CloseCode.INVALID_PAYLOAD, f"received WebSocket message cannot be decompressed: {error}")
-            return None
+        except _Corrupt as error:
+            valid, whole, index = self._check_text(error.inflated) if is_text else (True, True, 0)
+            if valid:
+                self.fail(CloseCode.INVALID_PAYLOAD, f"received WebSocket message cannot be decompressed: {error}")
+                return None
+        else:
+            valid, whole, index = self._check_text(payload) if is_text else (True, True, 0)
         if valid and whole:
             return payload
         where = "UTF-8 text message payload ended within Unicode code point"
@@ -515,10 +529,7 @@ class ServerProtocol(Traffic, WebSocketServerProtocol):  # type: ignore[misc]
         WebSocketProtocol.sendMessage(self, *arguments)
 
     def _deflate(self, payload: bytes) -> bytes:
-        deflater = self._perMessageCompress
-        deflater.start_compress_message()
-        compressed: bytes = deflater.compress_message_data(payload) + deflater.end_compress_message()
-        return compressed
+        return cast(bytes, self._perMessageCompress.deflate(payload))
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Write frames that Autobahn has built, in their order among ours."""
@@ -673,9 +684,7 @@ class ServerProtocol(Traffic, WebSocketServerProtocol):  # type: ignore[misc]
     @property
     def extensions(self) -> list[dict[str, Any]]:
         """The extensions agreed to: each its name under `extension`, and its parameters."""
-        hidden = ("is_server", "mem_level")
-        agreed = (extension.__json__() for extension in self.websocket_extensions_in_use)
-        return [{key: value for key, value in extension.items() if key not in hidden} for extension in agreed]
+        return [extension.describe() for extension in self.websocket_extensions_in_use]
 
     @property
     def tls(self) -> dict[str, str | None] | None:
@@ -753,8 +762,3 @@ def _response(
 
 def _is_refusal(status: int) -> bool:
     return 400 <= status < 600 and status in HTTPStatus.__members__.values()
-
-
-def _for_autobahn(parameters: dict[str, list[str | bool]]) -> dict[str, list[str | bool]]:
-    # RFC 7692 section 7.1.2.2: the window a client says it will use is a hint; Autobahn refuses the legal hint 8.
-    return {key: [True] if key == "client_max_window_bits" else values for key, values in parameters.items()}

@@ -49,6 +49,8 @@ class PyTraffic:
         self.state = _CONNECTING
         self._plain = self._compressed = False
         """Whether data frames may be taken past the state machine, and whether permessage-deflate was agreed to."""
+        self._compress_from = 0
+        """The least bytes of a payload that is sent compressed."""
         self._limit = self.maxMessagePayloadSize
         self._cork: list[bytes] | None = None
         """What is sent while a read is being served: it leaves in one write."""
@@ -155,7 +157,7 @@ class PyTraffic:
         first = FIN_BINARY if isBinary else FIN_TEXT
         self.messages_out += 1
         self.bytes_out += len(payload)
-        if self._compressed and not doNotCompress:
+        if self._compressed and not doNotCompress and len(payload) >= self._compress_from:
             first |= RSV1
             payload = self._deflate(payload)
         frame = frames.build(first, payload)

@@ -1,0 +1,113 @@
+"""
+What compression costs, by library: time and size of a 1 KiB JSON message, and memory of a connection.
+
+    python benchmarks/deflate.py
+"""
+
+import subprocess
+import sys
+import time
+import zlib
+from pathlib import Path
+from random import Random
+
+from wsserver.wire.deflate import LIBRARIES, Deflate, Library, Terms
+
+LIMIT = 1 << 20
+PAIRS = [("isal", "zlib-ng"), ("isal", "zlib"), ("isal", "isal"), ("zlib-ng", "zlib-ng"), ("zlib", "zlib")]
+CONNECTIONS = 1000
+
+
+def messages() -> list[bytes]:
+    """Make 64 messages of 1 KiB as servers send them: names that repeat, values that don't."""
+    rng, made = Random(1), []  # noqa: S311
+    for _ in range(64):
+        text = f'{{"id":{rng.getrandbits(31)},"items":['
+        while len(text) < 1024 - 100:
+            price, is_open = f"{rng.randrange(1000)}.{rng.randrange(100):02}", rng.choice(("true", "false"))
+            text += f'{{"name":"n{rng.getrandbits(31):x}","price":{price},"open":{is_open}}},'
+        text += '0],"note":"'
+        made.append((text + "".join(chr(97 + rng.randrange(26)) for _ in range(1022 - len(text))) + '"}').encode())
+    return made
+
+
+def connection(deflater: str, inflater: str, takeover: bool, bits: int = 15) -> Deflate:
+    """Make a connection's part."""
+    return Deflate(Terms(takeover, takeover, bits, bits), deflater=LIBRARIES[deflater], inflater=LIBRARIES[inflater])
+
+
+def sent(takeover: bool, bits: int = 15) -> list[bytes]:
+    """Tell what a client with zlib makes of the messages."""
+    client = connection("zlib", "zlib", takeover, bits)
+    client._deflater = Library("zlib", zlib, 6)  # noqa: SLF001
+    return [client.deflate(message) for message in messages()]
+
+
+def speed(deflater: str, inflater: str, takeover: bool) -> tuple[float, float, int]:
+    """Measure the time in us to inflate and to compress a message, the best of five; and the bytes it becomes."""
+    plain, packed, times = messages(), sent(takeover), []
+    for _ in range(5):
+        inflating = compressing = size = 0.0
+        for _ in range(30):
+            one = connection(deflater, inflater, takeover)
+            at = time.process_time()
+            for payload in packed:
+                one.inflate(payload, LIMIT)
+            inflating += time.process_time() - at
+            at = time.process_time()
+            for message in plain:
+                size += len(one.deflate(message))
+            compressing += time.process_time() - at
+        times.append((inflating, compressing))
+    count = 30 * len(plain)
+    return min(t for t, _ in times) / count * 1e6, min(t for _, t in times) / count * 1e6, round(size / count)
+
+
+def memory(deflater: str, inflater: str, takeover: bool, bits: int, count: int) -> float:
+    """Measure what a connection keeps, in KiB of resident memory, after so many messages there and back."""
+    packed, kept = sent(takeover, bits)[:count], []
+
+    def connect() -> None:
+        one = connection(deflater, inflater, takeover, bits)
+        for payload in packed:
+            one.deflate(one.inflate(payload, LIMIT))
+        kept.append(one)
+
+    for _ in range(50):
+        connect()
+    before = _resident()
+    for _ in range(CONNECTIONS):
+        connect()
+    return (_resident() - before) / CONNECTIONS
+
+
+def _resident() -> int:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition("VmRSS:")[2].split()[0])
+
+
+def main() -> None:
+    """Print the tables of docs/wire.md."""
+    if sys.argv[1:]:
+        deflater, inflater, takeover, bits, count = sys.argv[1:]
+        print(memory(deflater, inflater, takeover == "on", int(bits), int(count)))
+        return
+    pairs = [pair for pair in PAIRS if set(pair) <= set(LIBRARIES)]
+    print("| compress/inflate | context takeover | inflate | compress | becomes |\n|---|---|---|---|---|")
+    for pair in pairs:
+        for takeover in (False, True):
+            inflating, compressing, size = speed(*pair, takeover)
+            name = "/".join(pair)
+            print(f"| {name} | {'on' if takeover else 'off'} | {inflating:.1f} us | {compressing:.1f} us | {size} B |")
+    cases = [("off", "15", "64"), ("on", "15", "1"), ("on", "15", "64"), ("on", "12", "64"), ("on", "9", "64")]
+    print("\n| compress/inflate | " + " | ".join(f"{t}, {bits} bits, {n} messages" for t, bits, n in cases))
+    print("|---|" + "---|" * len(cases))
+    for pair in pairs:
+        # A process each: what one has freed would hide what the next one takes.
+        commands = [[sys.executable, __file__, *pair, *case] for case in cases]
+        told = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for command in commands]  # noqa: S603
+        print(f"| {'/'.join(pair)} | " + " | ".join(f"{float(text):.1f} KiB" for text in told) + " |")
+
+
+if __name__ == "__main__":
+    main()
