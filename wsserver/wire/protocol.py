@@ -9,10 +9,7 @@ Private names of Autobahn that are used here: `_batched_timer`, `_cancelAutoPing
 `_dataReceived`, `_onClose`, `_perMessageCompress`, `_sendAutoPing`. A contract test fails when one of them changes.
 """
 
-import base64
-import hashlib
 from collections import deque
-from collections.abc import Iterable, Mapping
 from functools import cached_property
 from http import HTTPStatus
 from itertools import count
@@ -36,7 +33,7 @@ from wsserver.settings import Settings, show_duration
 from wsserver.wire import frames, journal
 from wsserver.wire.deadlines import Deadline, Deadlines
 from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, RSV1
-from wsserver.wire.handshake import Accept
+from wsserver.wire.handshake import Accept, response
 from wsserver.wire.journal import show_path, show_peer
 from wsserver.wire.linger import linger
 from wsserver.wire.requests import Refusal, Request, parse
@@ -59,8 +56,6 @@ CONNECTING, OPEN, CLOSED = (
 
 SLOW_FRAME = 8
 """For how many a frame counts that goes through Autobahn's state machine."""
-
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class _Silence:
@@ -341,12 +336,12 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         if subprotocol is not None and subprotocol not in accept.offered:
             raise ValueError(f"the subprotocol {subprotocol!r} was not offered")
         self.websocket_protocol_in_use = subprotocol
-        response = _response(accept, subprotocol, headers, self._agree_on_compression(accept))
+        head = response(accept.key, subprotocol, self._agree_on_compression(accept), headers)
         if self.openHandshakeTimeoutCall is not None:
             self.openHandshakeTimeoutCall.cancel()
             self.openHandshakeTimeoutCall = None
             self.transport.resumeProducing()
-        self.transport.write(response)
+        self.transport.write(head)
         self.state = self.STATE_OPEN
         self.factory.connections.add(self)
         self.transport.registerProducer(self, True)
@@ -907,26 +902,6 @@ def bind(protocol: type[P], factory: ServerFactory, **attributes: Any) -> type[P
     options = {name: getattr(factory, name) for name in WebSocketServerProtocol.CONFIG_ATTRS}
     options |= {"trackTimings": False, "logOctets": False, "logFrames": False, "factory": factory}
     return cast(type[P], type(protocol.__name__, (protocol,), options | attributes))
-
-
-def _response(
-    accept: Accept, subprotocol: str | None, headers: Mapping[str, str | Iterable[str]], extension: str | None
-) -> bytes:
-    digest = base64.b64encode(hashlib.sha1(accept.key.encode("ascii") + _GUID, usedforsecurity=False).digest())
-    lines = [
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
-        + digest.decode("ascii")
-    ]
-    if subprotocol is not None:
-        lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
-    if extension is not None:
-        lines.append(f"Sec-WebSocket-Extensions: {extension}")
-    for name, values in headers.items():
-        for value in [values] if isinstance(values, str) else values:
-            if "\r" in f"{name}{value}" or "\n" in f"{name}{value}":
-                raise ValueError(f"a line end in the header {name!r}")
-            lines.append(f"{name}: {value}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 def _is_refusal(status: int) -> bool:
