@@ -61,7 +61,9 @@ class Deadlines:
         Returns:
             The deadline, to be cancelled.
         """
-        queue = self._queues.setdefault(delay, OrderedDict())
+        queue = self._queues.get(delay)
+        if queue is None:
+            queue = self._queues[delay] = OrderedDict()
         deadline = Deadline(queue, self._reactor.seconds() + delay, function)
         queue[deadline] = None
         # A timer left over from cancelled deadlines is as good: it fires no later than this one is due.

@@ -805,7 +805,7 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
             peer=show_peer(self.transport.getPeer()),
             path=self._shown_path,
             subprotocol=self.websocket_protocol_in_use,
-            extensions=",".join(extension["extension"] for extension in self.extensions) or None,
+            extensions=",".join(extension.EXTENSION_NAME for extension in self.websocket_extensions_in_use) or None,
         )
 
     def _log_closed(self) -> None:
