@@ -4,7 +4,7 @@ import pytest
 
 from wsserver.errors import SettingError
 from wsserver.settings import Settings, load
-from wsserver.wire.handshake import Accept, Policy, check, check_origin, origin_of, parse_extensions, response
+from wsserver.wire.handshake import Accept, Policy, check, check_origin, parse_extensions, response
 from wsserver.wire.requests import Refusal, Request, quote
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -438,71 +438,6 @@ class DeflateTests:
     def test_off(self):
         """A server without compression declines every offer."""
         assert self.extensions(DEFLATE, compression="off") == ()
-
-
-class OriginOfTests:
-    """RFC 6454 section 6.2: an origin in its one spelling."""
-
-    @pytest.mark.parametrize(
-        ("text", "origin"),
-        [
-            ("https://example.com", "https://example.com:443"),
-            ("HTTPS://EXAMPLE.com:443", "https://example.com:443"),
-            ("http://example.com", "http://example.com:80"),
-            ("http://example.com:00080", "http://example.com:80"),
-            ("http://example.com:8080", "http://example.com:8080"),
-            ("ws://example.com", "ws://example.com:80"),
-            ("wss://example.com", "wss://example.com:443"),
-            ("http://[::1]", "http://[::1]:80"),
-            ("http://[2001:DB8::1]:81", "http://[2001:db8::1]:81"),
-            ("null", "null"),
-            ("NULL", "null"),
-            ("chrome-extension://abcdef", "chrome-extension://abcdef:"),
-            ("http://example.com.", "http://example.com.:80"),
-        ],
-    )
-    def test_origin(self, text, origin):
-        """Case and a default port do not matter."""
-        assert origin_of(text) == origin
-
-    @pytest.mark.parametrize(
-        "text",
-        [
-            "",
-            "example.com",
-            "//example.com",
-            "http:example.com",
-            "http:/example.com",
-            "http://",
-            "http://:80",
-            "file://",
-            "http://example.com/",
-            "http://example.com/path",
-            "http://example.com?x",
-            "http://example.com#x",
-            "http://user@example.com",
-            "http://user:password@example.com",
-            "http://example.com:",
-            "http://example.com:port",
-            "http://example.com:-1",
-            "http://example.com:123456",
-            "http://example.com:80:80",
-            "http://::1",
-            "http://[::1",
-            "http://[::1]x",
-            "http://[localhost]",
-            "http://a b",
-            "http://a\\b",
-            " http://example.com",
-            "http://example.com http://other.example",
-            "http://example.com, http://other.example",
-            "1http://example.com",
-            "*",
-        ],
-    )
-    def test_no_origin(self, text):
-        """Whatever is more or less than scheme, host and port is no origin."""
-        assert origin_of(text) is None
 
 
 OWN = policy()

@@ -7,7 +7,6 @@ Rule 2: a refusal is a value, not an exception.
 
 import binascii
 import hashlib
-import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,22 +14,19 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
+from wsserver.origins import is_loopback, is_own, origin_of
 from wsserver.settings import Settings
 from wsserver.typing import Origin, Subprotocol
 from wsserver.wire.requests import Refusal, Request, quote
 
-__all__ = ["Accept", "Policy", "check", "check_origin", "origin_of", "parse_extensions", "response"]
+__all__ = ["Accept", "Policy", "check", "check_origin", "parse_extensions", "response"]
 
 Extension = tuple[str, dict[str, list[str | bool]]]
 """A name and its parameters, each with every value it was given; True where it has none."""
 
 _TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_ORIGIN: Final = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.\-]*)://(?P<host>\[[0-9a-f:.]+\]|[^\s/?#@\[\]:\\]+)(?::(?P<port>[0-9]{1,5}))?"
-)
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 _EXTENSION_PARAMETER: Final = re.compile(rf"""({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)"))?""")
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 _GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _UPGRADE: Final = (("Upgrade", "websocket"), ("Connection", "Upgrade, close"))
@@ -181,27 +177,6 @@ def _check_version(request: Request) -> Refusal | None:
     return Refusal(HTTPStatus.UPGRADE_REQUIRED, reason, (*_VERSION, *_UPGRADE))
 
 
-@lru_cache(maxsize=64)
-def origin_of(text: str) -> Origin | None:
-    """
-    Bring an origin into its one spelling (RFC 6454 sections 4 and 6.2).
-
-    Args:
-        text: a scheme, host and perhaps port, or `null`.
-
-    Returns:
-        The origin with its port; None where the text is not an origin.
-    """
-    text = text.lower()
-    if text == "null":
-        return Origin(text)
-    match = _ORIGIN.fullmatch(text)
-    if match is None:
-        return None
-    port = match["port"] or _DEFAULT_PORTS.get(match["scheme"], "")
-    return Origin(f"{match['scheme']}://{match['host']}:{int(port) if port else ''}")
-
-
 def check_origin(request: Request, policy: Policy) -> Refusal | None:
     """
     Check the Origin header (RFC 6455 section 10.2).
@@ -222,38 +197,10 @@ def check_origin(request: Request, policy: Policy) -> Refusal | None:
     origin = origin_of(origins[0]) if len(origins) == 1 else None
     if origin is None:
         return Refusal(HTTPStatus.FORBIDDEN, f"not one origin: {quote(', '.join(origins))}")
-    if origin in policy.origins or _is_own(origin, request.host) or (policy.loopback_only and _is_loopback(origin)):
+    if origin in policy.origins or is_own(origin, request.host) or (policy.loopback_only and is_loopback(origin)):
         return None
     reason = f"pages of the origin {quote(origins[0])} may not connect; the server's option --origin lets one in"
     return Refusal(HTTPStatus.FORBIDDEN, reason)
-
-
-def _split(origin: Origin) -> tuple[str, str, str]:
-    scheme, _, rest = origin.partition("://")
-    host, _, port = rest.rpartition(":")
-    return scheme, host, port
-
-
-@lru_cache(maxsize=64)
-def _is_own(origin: Origin, host: str) -> bool:
-    # The scheme is left out: behind a proxy that ends TLS the page came by https and the handshake comes by http.
-    scheme, name, port = _split(origin)
-    match = re.fullmatch(r"(.*?)(?::([0-9]*))?", host.lower())
-    assert match is not None
-    return scheme in ("http", "https") and name == match[1] and port == (match[2] or str(_DEFAULT_PORTS[scheme]))
-
-
-def _is_loopback(origin: Origin) -> bool:
-    scheme, name, _ = _split(origin)
-    if scheme not in ("http", "https"):
-        return False
-    # RFC 6761 section 6.3: localhost and the names under it are always this machine.
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _key(request: Request) -> str | Refusal:
