@@ -181,6 +181,7 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
 
     _request: Request | bytes
     """The handshake; once it is done only its head, which is parsed again for whoever asks."""
+    _shown_peer: str
     _numbers = count(1)
     _accept: Accept | None = None
     _refused: Refusal | None = None
@@ -201,6 +202,8 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
     """What the turn's share did not suffice for; while there is something nothing more is read."""
     _held = False
     """The peer does not read."""
+    _gone = False
+    """It was closed, and nobody had asked for `is_closed`."""
 
     def __init__(self) -> None:
         """Set what every message touches; reading it from the class costs more than all the rest of a method call."""
@@ -221,7 +224,10 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
     @cached_property
     def is_closed(self) -> "Deferred[ServerProtocol]":
         """Fires with the connection when it is closed."""
-        return Deferred()
+        closed: Deferred[ServerProtocol] = Deferred()
+        if self._gone:
+            closed.callback(self)
+        return closed
 
     @cached_property
     def utf8validator(self) -> Any:
@@ -765,7 +771,10 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         if self._drop_deadline is None:
             deadlines = self.factory.deadlines
             self._drop_deadline = deadlines.call_later(self.closeHandshakeTimeout, self.transport.abortConnection)
+        asked = "is_closed" in self.__dict__
         super().dropConnection(abort and not self.wasClean and not self.failedByMe)
+        if not asked and self.__dict__.pop("is_closed", None):
+            self._gone = True
 
     def connectionLost(self, reason: Failure = cast(Failure, None)) -> None:  # noqa: B008
         """Take note that the transport is gone."""
@@ -773,6 +782,9 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         for deadline in (self._drop_deadline, self.closeHandshakeTimeoutCall):
             if deadline is not None:
                 deadline.cancel()
+        # Fired, the Deferred would hold the connection in a cycle, for the garbage collector to find.
+        if self.state != CLOSED and "is_closed" not in self.__dict__:
+            self.state, self._gone = CLOSED, True
         # Past Autobahn's adapter and server class, which only colour what is not logged, and count.
         WebSocketProtocol._connectionLost(self, reason)  # noqa: SLF001 (of a base class)
         self.factory.countConnections -= 1
@@ -800,9 +812,10 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         journal.refused(self._refused, number=self.number, peer=peer, path=path)
 
     def _log_opened(self) -> None:
+        self._shown_peer = show_peer(self.transport.getPeer())
         journal.opened(
             number=self.number,
-            peer=show_peer(self.transport.getPeer()),
+            peer=self._shown_peer,
             path=self._shown_path,
             subprotocol=self.websocket_protocol_in_use,
             extensions=",".join(extension.EXTENSION_NAME for extension in self.websocket_extensions_in_use) or None,
@@ -812,7 +825,7 @@ class ServerProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         reason = self.localCloseReason.decode() if self.closedByMe and self.localCloseReason else self.remoteCloseReason
         journal.closed(
             number=self.number,
-            peer=show_peer(self.transport.getPeer()),
+            peer=self._shown_peer,
             path=self._shown_path,
             code=self._end_code(),
             by="server" if self.closedByMe else "peer" if self.remoteCloseCode or self.wasClean else "nobody",
