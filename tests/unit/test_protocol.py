@@ -380,8 +380,18 @@ class EndTests:
 
     HOW = ["the peer drops it", "the peer closes it", "we close it", "the peer is gone"]
 
-    def end(self, client, how):
-        endpoint = client.transport.protocol._endpoint
+    def open(self):
+        opened = []
+
+        class Known(ServerProtocol):
+            def onOpen(self):
+                opened.append(self)
+
+        client = serve(endpoint=Known).connect()
+        client.open("/diary")
+        return client, opened.pop()
+
+    def end(self, client, endpoint, how):
         if how == "we close it":
             endpoint.close(1000)
         if how in ("the peer closes it", "we close it"):
@@ -393,38 +403,33 @@ class EndTests:
     @pytest.mark.parametrize("how", HOW)
     def test_is_closed(self, how):
         """`is_closed` fires with the connection, whenever it is asked for."""
-        client = serve().connect()
-        client.open("/echo")
-        endpoint = client.transport.protocol._endpoint
+        client, endpoint = self.open()
         fired = []
         endpoint.is_closed.addCallback(fired.append)
-        self.end(client, how)
+        self.end(client, endpoint, how)
         assert fired == [endpoint]
         assert endpoint.is_closed is endpoint.is_closed
 
     @pytest.mark.parametrize("how", HOW)
     def test_is_closed_asked_late(self, how):
         """It has fired where it is asked for only afterwards."""
-        client = serve().connect()
-        client.open("/echo")
-        endpoint = client.transport.protocol._endpoint
-        self.end(client, how)
+        client, endpoint = self.open()
+        self.end(client, endpoint, how)
         assert endpoint.is_closed.result is endpoint
         assert endpoint.is_closed is endpoint.is_closed
 
     @pytest.mark.parametrize("how", HOW)
     def test_memory(self, how):
         """Its memory is free at once: there is nothing for the garbage collector to find."""
-        server = serve()
-        client = server.connect()
-        client.open("/echo")
-        endpoint = weakref.ref(client.transport.protocol._endpoint)
+        client, endpoint = self.open()
+        kept = weakref.ref(endpoint)
         gc.disable()
         try:
-            self.end(client, how)
+            self.end(client, endpoint, how)
             # As Twisted's transports do.
             client.transport.protocol = None
-            assert endpoint() is None
+            del endpoint
+            assert kept() is None
         finally:
             gc.enable()
 
