@@ -34,6 +34,9 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-
 
 def escape(text: str) -> str:
     r"""Write control characters, bidirectional ones among them, as `\x1b` or `\u2028`."""
+    # What is printable to Python has none of them, and is the rule.
+    if text.isprintable():
+        return text
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
 
 
@@ -52,15 +55,16 @@ def format_text(event: LogEvent) -> str | None:
     Returns:
         The text with its line end; None for an event that is not to be written.
     """
+    # The lines of connections, written out already.
+    if event.get("log_format") == "{line}" and "log_failure" not in event:
+        line = f"{_second(int(event['log_time']))} [{event['log_namespace']}#{event['log_level'].name}] {event['line']}"
+        return f"{escape(line)}\n"
     if _is_noise(event):
         return None
     failure = event.get("log_failure")
     if failure is not None and not event.get("log_format"):
         event = {**event, "log_format": "failed"}
-    if event.get("log_format") == "{line}":
-        head = f"{_time_of(event)} [{event['log_namespace']}#{event['log_level'].name}] {event['line']}"
-    else:
-        head = eventAsText(event, includeTraceback=False)
+    head = eventAsText(event, includeTraceback=False)
     if not head:
         return None
     trace = "\n".join("  " + escape(line) for line in failure.getTraceback().splitlines()) + "\n" if failure else ""
@@ -70,10 +74,6 @@ def format_text(event: LogEvent) -> str | None:
 @lru_cache(maxsize=1)
 def _second(when: int) -> str:
     return formatTime(when)
-
-
-def _time_of(event: LogEvent) -> str:
-    return _second(int(event["log_time"]))
 
 
 def format_json(event: LogEvent) -> str | None:

@@ -191,6 +191,7 @@ class MemoryTransport:
         """End the connection."""
         if not self.lost:
             self.lost = True
+            self._producer = None
             self.protocol.connectionLost(Failure(error or ConnectionDone()))
 
     def _finish(self) -> None:

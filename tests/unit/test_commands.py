@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from wsserver.endpoints.commands import BUILT_IN, Command, ICommand, collect, parse
+from wsserver.endpoints.commands import BUILT_IN, STEADY, Command, ICommand, collect, parse, spell
 from wsserver.errors import CommandError
 
 NAMES = ["hello", "hi", "name", "age", "date", "time", "thanks", "bye", "help", "whoami"]
@@ -234,6 +236,46 @@ class ParseTests:
         commands = collect([Bare()])
         assert parse("bare", commands)[1] == ""
         assert parse("bare x", commands) is None
+
+
+class SpellTests:
+    """The usual spellings, found without parsing."""
+
+    def test_spellings(self):
+        """A command is usually written in lower case, in capitals, or with one capital."""
+        commands = collect([])
+        assert set(spell({"time": commands["time"]})) == {b"time", b"TIME", b"Time"}
+
+    @pytest.mark.parametrize("name", ["größe", "straße", "ﬁn", "ǆ", "\u0131", "\ud800", "42", "?"])
+    def test_odd_names(self, name):
+        """Where a spelling does not lead back to the name it is left out; the name itself is always there."""
+        commands = {name: Say(name)}
+        words = spell(commands)
+        assert words[name.encode("utf-8", "surrogatepass")] == (commands[name], "")
+        for word, found in words.items():
+            assert parse(word.decode("utf-8", "surrogatepass"), commands) == found
+
+    @given(
+        st.one_of(
+            st.text(),
+            st.builds(
+                lambda name, case, before, after: before + case(name) + after,
+                st.sampled_from([*NAMES, "say", "größe"]),
+                st.sampled_from([str.lower, str.upper, str.capitalize, str.swapcase]),
+                st.sampled_from(["", " ", "\t", "\n", "\u3000", "\x00"]),
+                st.sampled_from(["", " ", " x", "\tx", "\r\n", "\u3000", "x"]),
+            ),
+        )
+    )
+    def test_same_as_parse(self, text):
+        """What is looked up first is what would have been parsed, for every message."""
+        commands = collect([Say(), Say("größe")])
+        found = parse(text, commands)
+        assert (spell(commands).get(text.encode("utf-8")) or found) == found
+
+    def test_steady(self):
+        """What is the same for a second are built-in commands, which nobody can replace."""
+        assert {command.name for command in BUILT_IN} >= STEADY
 
 
 class CollectTests:

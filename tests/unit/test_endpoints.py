@@ -57,6 +57,54 @@ class CommandTests:
         client.send_frame(2, b"hello")
         assert client.messages() == [b"hello"]
 
+    @pytest.mark.parametrize(
+        ("zone", "start", "texts"),
+        [
+            ("UTC", 0.0, ["00:00:00+00:00", "00:00:01+00:00"]),
+            ("UTC", 86399.0, ["23:59:59+00:00", "00:00:00+00:00"]),
+            # Summer time ends, and begins, at 01:00 UTC.
+            ("Europe/Berlin", 1792889999.0, ["02:59:59+02:00", "02:00:00+01:00"]),
+            ("Europe/Berlin", 1774745999.0, ["01:59:59+01:00", "03:00:00+02:00"]),
+        ],
+    )
+    def test_seconds(self, zone, start, texts):
+        """The time is made anew for every second, and is the same on all connections and in all spellings in it."""
+        server = MemoryServer(Settings(timezone=ZoneInfo(zone)))
+        server.clock.advance(start)
+        clients = [server.connect() for _ in range(2)]
+        for client in clients:
+            client.open("/")
+        for text in texts:
+            for _ in range(2):
+                for client in clients:
+                    for word in ("time", "TIME", " tImE\n"):
+                        client.send_text(word)
+                    assert client.messages() == [text] * 3
+                server.clock.advance(0.5)
+
+    def test_a_clock_set_back(self):
+        """A second that comes again is told again."""
+        server = MemoryServer(Settings(timezone=ZoneInfo("UTC")))
+        client = server.connect()
+        client.open("/")
+        told = []
+        for second in (10.0, 11.0, 10.0, 10.9999997):
+            server.clock.rightNow = second
+            client.send_text("time")
+            told += client.messages()
+        assert told == [f"00:00:{second}+00:00" for second in (10, 11, 10, 11)]
+
+    def test_midnight(self):
+        """The date changes at midnight in the server's zone."""
+        server = MemoryServer(Settings(timezone=ZoneInfo("Asia/Tokyo")))
+        server.clock.advance(1_000_047_599)
+        client = server.connect()
+        client.open("/")
+        for date in ("2001-09-09", "2001-09-10"):
+            client.send_text("date")
+            assert client.messages() == [date]
+            server.clock.advance(1)
+
     def test_date_and_time_in_a_zone(self):
         """Date and time are those of the zone."""
         settings = Settings(timezone=ZoneInfo("Asia/Tokyo"))

@@ -4,7 +4,7 @@ import pytest
 
 from wsserver.errors import SettingError
 from wsserver.settings import Settings, load
-from wsserver.wire.handshake import Accept, Policy, check, check_origin, origin_of, parse_extensions
+from wsserver.wire.handshake import Accept, Policy, check, check_origin, parse_extensions, response
 from wsserver.wire.requests import Refusal, Request, quote
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -200,6 +200,33 @@ class KeyTests:
         """A handshake with two keys is refused, even where they are equal."""
         refusal = refused(handshake(("sec-websocket-key", KEY)))
         assert (refusal.status, refusal.reason) == (400, "more than one Sec-WebSocket-Key header")
+
+
+class ResponseTests:
+    """RFC 6455 section 4.2.2, point 5: the response that completes the handshake."""
+
+    def test_accept(self):
+        """The key of section 1.3 is answered as there."""
+        assert response(KEY) == (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+        )
+
+    def test_all(self):
+        """What was agreed to, and what else is to be sent, follows in that order."""
+        written = response(KEY, "chat", "permessage-deflate", {"X-One": "1", "X-Two": ["2", "\xfc"]})
+        head, _, more = written.partition(b"xOo=\r\n")
+        assert head + b"xOo=\r\n\r\n" == response(KEY)
+        assert more == (
+            b"Sec-WebSocket-Protocol: chat\r\nSec-WebSocket-Extensions: permessage-deflate\r\n"
+            b"X-One: 1\r\nX-Two: 2\r\nX-Two: \xfc\r\n\r\n"
+        )
+
+    @pytest.mark.parametrize("headers", [{"X": "a\nb"}, {"X": "a\rb"}, {"X\n": "a"}, {"X": ["a", "\r\n"]}, {"X": "漢"}])
+    def test_bad(self, headers):
+        """No header of an endpoint can begin another line."""
+        with pytest.raises(ValueError, match=r"line end in the header|latin-1"):
+            response(KEY, headers=headers)
 
 
 class SubprotocolTests:
@@ -411,71 +438,6 @@ class DeflateTests:
     def test_off(self):
         """A server without compression declines every offer."""
         assert self.extensions(DEFLATE, compression="off") == ()
-
-
-class OriginOfTests:
-    """RFC 6454 section 6.2: an origin in its one spelling."""
-
-    @pytest.mark.parametrize(
-        ("text", "origin"),
-        [
-            ("https://example.com", "https://example.com:443"),
-            ("HTTPS://EXAMPLE.com:443", "https://example.com:443"),
-            ("http://example.com", "http://example.com:80"),
-            ("http://example.com:00080", "http://example.com:80"),
-            ("http://example.com:8080", "http://example.com:8080"),
-            ("ws://example.com", "ws://example.com:80"),
-            ("wss://example.com", "wss://example.com:443"),
-            ("http://[::1]", "http://[::1]:80"),
-            ("http://[2001:DB8::1]:81", "http://[2001:db8::1]:81"),
-            ("null", "null"),
-            ("NULL", "null"),
-            ("chrome-extension://abcdef", "chrome-extension://abcdef:"),
-            ("http://example.com.", "http://example.com.:80"),
-        ],
-    )
-    def test_origin(self, text, origin):
-        """Case and a default port do not matter."""
-        assert origin_of(text) == origin
-
-    @pytest.mark.parametrize(
-        "text",
-        [
-            "",
-            "example.com",
-            "//example.com",
-            "http:example.com",
-            "http:/example.com",
-            "http://",
-            "http://:80",
-            "file://",
-            "http://example.com/",
-            "http://example.com/path",
-            "http://example.com?x",
-            "http://example.com#x",
-            "http://user@example.com",
-            "http://user:password@example.com",
-            "http://example.com:",
-            "http://example.com:port",
-            "http://example.com:-1",
-            "http://example.com:123456",
-            "http://example.com:80:80",
-            "http://::1",
-            "http://[::1",
-            "http://[::1]x",
-            "http://[localhost]",
-            "http://a b",
-            "http://a\\b",
-            " http://example.com",
-            "http://example.com http://other.example",
-            "http://example.com, http://other.example",
-            "1http://example.com",
-            "*",
-        ],
-    )
-    def test_no_origin(self, text):
-        """Whatever is more or less than scheme, host and port is no origin."""
-        assert origin_of(text) is None
 
 
 OWN = policy()

@@ -10,6 +10,7 @@ import wsserver
 
 RULES = [
     "wsserver.settings",
+    "wsserver.origins",
     "wsserver.closecodes",
     "wsserver.errors",
     "wsserver.typing",

@@ -1,6 +1,8 @@
 """The WebSocket connection: callbacks, close codes, deadlines, flow control. All in memory, on a clock of our own."""
 
+import gc
 import struct
+import weakref
 from http import HTTPStatus
 
 import pytest
@@ -378,6 +380,65 @@ class CloseCodeTests:
         assert client.transport.lost
         assert not client.transport.aborted
         assert [(event["code"], event["by"], event["clean"]) for event in ends(log)] == [(code, "server", True)]
+
+
+class EndTests:
+    """What is left of a connection that is closed."""
+
+    HOW = ["the peer drops it", "the peer closes it", "we close it", "the peer is gone"]
+
+    def open(self):
+        opened = []
+
+        class Known(ServerProtocol):
+            def onOpen(self):
+                opened.append(self)
+
+        client = serve(endpoint=Known).connect()
+        client.open("/diary")
+        return client, opened.pop()
+
+    def end(self, client, endpoint, how):
+        if how == "we close it":
+            endpoint.close(1000)
+        if how in ("the peer closes it", "we close it"):
+            client.send_close(1000)
+        if how == "the peer is gone":
+            endpoint.onAutoPingTimeout()
+        client.transport.lose()
+
+    @pytest.mark.parametrize("how", HOW)
+    def test_is_closed(self, how):
+        """`is_closed` fires with the connection, whenever it is asked for."""
+        client, endpoint = self.open()
+        fired = []
+        endpoint.is_closed.addCallback(fired.append)
+        self.end(client, endpoint, how)
+        assert fired == [endpoint]
+        assert endpoint.is_closed is endpoint.is_closed
+
+    @pytest.mark.parametrize("how", HOW)
+    def test_is_closed_asked_late(self, how):
+        """It has fired where it is asked for only afterwards."""
+        client, endpoint = self.open()
+        self.end(client, endpoint, how)
+        assert endpoint.is_closed.result is endpoint
+        assert endpoint.is_closed is endpoint.is_closed
+
+    @pytest.mark.parametrize("how", HOW)
+    def test_memory(self, how):
+        """Its memory is free at once: there is nothing for the garbage collector to find."""
+        client, endpoint = self.open()
+        kept = weakref.ref(endpoint)
+        gc.disable()
+        try:
+            self.end(client, endpoint, how)
+            # As Twisted's transports do.
+            client.transport.protocol = None
+            del endpoint
+            assert kept() is None
+        finally:
+            gc.enable()
 
 
 class DeadlineTests:

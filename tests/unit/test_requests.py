@@ -8,7 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsserver.wire.requests import MAX_BODY, MAX_HEAD, MAX_HEADERS, Refusal, Request, make, parse, quote
+from wsserver.wire import requests
+from wsserver.wire.requests import (
+    LONGEST_KEPT,
+    MAX_BODY,
+    MAX_HEAD,
+    MAX_HEADERS,
+    MOST_KEPT,
+    Refusal,
+    Request,
+    make,
+    parse,
+    quote,
+)
 
 HOST = b"Host: example.com"
 GET = b"GET / HTTP/1.1"
@@ -165,6 +177,45 @@ class HeaderTests:
 
 
 CONTROLS = [byte for byte in [*range(0x20), 0x7F, 0x85] if byte != 0x09]
+
+
+class KeptLineTests:
+    """Header lines that have been read before are looked up."""
+
+    @pytest.fixture(autouse=True)
+    def kept(self, monkeypatch):
+        """Start without any."""
+        kept = {}
+        monkeypatch.setattr(requests, "_kept", kept)
+        return kept
+
+    def test_same(self, kept):
+        """A line means the same the second time, whatever is wrong with another one."""
+        first = taken(get(b"X: \xfc "))
+        assert set(kept) == {HOST, b"X: \xfc "}
+        assert taken(get(b"X: \xfc ")) == first
+        reason = refused(get(b"X: \xfc ", b"bad")).reason
+        assert reason == "a header line without a colon: 'bad'"
+
+    @pytest.mark.parametrize("name", [b"Cookie", b"AUTHORIZATION", b"proxy-authorization", b"Sec-WebSocket-Key"])
+    def test_secrets(self, kept, name):
+        """What is secret, or never comes again, is not kept."""
+        assert taken(get(name + b": secret")).all(name.decode().lower()) == ["secret"]
+        assert set(kept) == {HOST}
+
+    def test_bounds(self, kept):
+        """Neither long lines nor any number of different ones fill the memory."""
+        for number in range(3 * MOST_KEPT):
+            line = b"X-%d: y" % number
+            assert taken(get(line, b"Long: " + b"x" * LONGEST_KEPT)).headers[1] == (f"x-{number}", "y")
+            assert len(kept) <= MOST_KEPT
+        assert max(map(len, kept)) <= LONGEST_KEPT
+
+    @pytest.mark.parametrize("field", [b"X : y", b" X: y", b"X: \x00", b"X", b": y"])
+    def test_bad_lines(self, kept, field):
+        """A bad line is refused every time, with its reason."""
+        assert refused(get(field)) == refused(get(field))
+        assert set(kept) <= {HOST}
 
 
 class ByteFilterTests:

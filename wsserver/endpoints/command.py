@@ -1,22 +1,62 @@
 """`/`, `/ws` and the catch-all: commands, and an echo of everything else."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 from typing import Any, ClassVar
 
 from twisted.internet.interfaces import IReactorTime
 
-from wsserver.endpoints.commands import Command, parse
+from wsserver.endpoints.commands import STEADY, Command, Session, parse
 from wsserver.wire.journal import show_peer
 from wsserver.wire.protocol import ServerProtocol
 
-__all__ = ["CommandProtocol"]
+__all__ = ["CommandProtocol", "SteadyReplies"]
+
+LONGEST = 4096
+"""Most bytes of a message that is searched for a command: the longest one with its argument is far shorter."""
+
+
+class SteadyReplies:
+    """
+    The replies that are the same for everybody until the next second: each is made once in it.
+
+    An instant determines what its date and time are in any zone, so no change of the clocks is missed.
+
+    Args:
+        clock: the one that the replies are of.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._second = -1
+        self._replies: dict[str, bytes] = {}
+
+    def reply(self, command: Command, session: Callable[[], Session]) -> bytes:
+        """
+        Answer, as UTF-8.
+
+        Args:
+            command: one of `STEADY`.
+            session: makes what it is to be asked with.
+        """
+        # Rounded to microseconds, as a datetime is.
+        second = int(self._clock.seconds() + 5e-7)
+        if second != self._second:
+            self._second = second
+            self._replies.clear()
+        reply = self._replies.get(command.name)
+        if reply is None:
+            reply = self._replies[command.name] = command.reply(session(), "").encode("utf-8")
+        return reply
 
 
 class CommandProtocol(ServerProtocol):
     """Answer commands; echo what is none, binary messages always untouched. It is the `Session` of its commands."""
 
     commands: ClassVar[Mapping[str, Command]]
+    words: ClassVar[Mapping[bytes, tuple[Command, str]]]
+    """The usual spellings of the commands without an argument: what `parse` makes of each."""
+    steady: ClassVar[SteadyReplies]
     clock: ClassVar[IReactorTime]
     server_started: ClassVar[float]
     """The clock's seconds when the server started."""
@@ -30,27 +70,38 @@ class CommandProtocol(ServerProtocol):
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """Answer or echo."""
-        # The longest command with its argument is far shorter: what is longer is not searched for one.
-        found = None if isBinary or len(payload) > 4096 else parse(payload.decode("utf-8"), self.commands)
+        if isBinary:
+            self.sendMessage(payload, isBinary)
+            return
+        found = None
+        if len(payload) <= LONGEST:
+            found = self.words.get(payload) or parse(payload.decode("utf-8"), self.commands)
         if found is None:
-            self.sendMessage(payload if isBinary else self.reply_prefix + payload, isBinary)
+            self.sendMessage(self.reply_prefix + payload)
             return
         command, argument = found
-        self.sendMessage(command.reply(self._session, argument).encode("utf-8"))
+        if command.name in STEADY:
+            self.sendMessage(self.steady.reply(command, self._session))
+            return
+        self.sendMessage(command.reply(self._session(), argument).encode("utf-8"))
         if self.close_with is not None:
             self.close(*self.close_with)
 
-    @property
-    def _session(self) -> "_Session":
+    def _session(self) -> Session:
         return _Session(self)
 
 
 class _Session:
     """What a command sees of its connection."""
 
+    __slots__ = ("_connection",)
+
     def __init__(self, connection: CommandProtocol) -> None:
         self._connection = connection
-        self.commands = connection.commands
+
+    @property
+    def commands(self) -> Mapping[str, Command]:
+        return self._connection.commands
 
     @property
     def uptime(self) -> float:

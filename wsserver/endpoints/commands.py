@@ -15,7 +15,7 @@ from zope.interface import Attribute, Interface, implementer
 
 from wsserver.errors import CommandError
 
-__all__ = ["BUILT_IN", "Command", "ICommand", "Session", "collect", "parse"]
+__all__ = ["BUILT_IN", "STEADY", "Command", "ICommand", "Session", "collect", "parse", "spell"]
 
 
 class ICommand(Interface):
@@ -159,6 +159,9 @@ BUILT_IN: tuple[Command, ...] = (
 )
 """The commands of every server."""
 
+STEADY = frozenset({"date", "time"})
+"""Names of commands whose reply is the same on every connection until the next second. No other command has them."""
+
 implementer(ICommand)(_Say)
 implementer(ICommand)(_Simple)
 
@@ -205,3 +208,23 @@ def parse(text: str, commands: Mapping[str, Command]) -> tuple[Command, str] | N
     if command is None or (argument and not getattr(command, "takes_argument", False)):
         return None
     return command, argument.strip()
+
+
+def spell(commands: Mapping[str, Command]) -> dict[bytes, tuple[Command, str]]:
+    """
+    Spell the commands as they are most often sent, to be looked up before `parse` is asked.
+
+    Args:
+        commands: name -> command.
+
+    Returns:
+        Message as UTF-8 -> what `parse` finds in it.
+    """
+    words = {}
+    for name in commands:
+        for word in (name, name.upper(), name.capitalize()):
+            found = parse(word, commands)
+            if found is not None:
+                # A name with half a surrogate pair in it is in no UTF-8.
+                words[word.encode("utf-8", "surrogatepass")] = found
+    return words

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from twisted.internet.interfaces import IReactorTime
 
-from wsserver.endpoints.command import CommandProtocol
-from wsserver.endpoints.commands import Command
+from wsserver.endpoints.command import CommandProtocol, SteadyReplies
+from wsserver.endpoints.commands import Command, spell
 from wsserver.endpoints.echo import EchoProtocol
 from wsserver.endpoints.ticker import TickerProtocol
 from wsserver.settings import Settings
@@ -47,6 +47,8 @@ class Table:
             CommandProtocol,
             factory,
             commands=commands,
+            words=spell(commands),
+            steady=SteadyReplies(clock),
             clock=clock,
             server_started=clock.seconds(),
             zone=settings.timezone,

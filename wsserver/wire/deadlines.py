@@ -17,6 +17,10 @@ __all__ = ["Deadline", "Deadlines"]
 _log = Logger(namespace="wsserver.deadlines")
 
 
+def _do_nothing() -> None:
+    pass
+
+
 class Deadline:
     """A call to come, until it is cancelled."""
 
@@ -31,10 +35,13 @@ class Deadline:
     def cancel(self) -> None:
         """Call it off; once called or cancelled this does nothing."""
         self._queue.pop(self, None)
+        # Whoever keeps a deadline is often the one it calls: no cycle is left for the garbage collector to find.
+        self._function = _do_nothing
 
     def call(self) -> None:
         """Call the function."""
-        self._function()
+        function, self._function = self._function, _do_nothing
+        function()
 
 
 class Deadlines:
@@ -61,7 +68,9 @@ class Deadlines:
         Returns:
             The deadline, to be cancelled.
         """
-        queue = self._queues.setdefault(delay, OrderedDict())
+        queue = self._queues.get(delay)
+        if queue is None:
+            queue = self._queues[delay] = OrderedDict()
         deadline = Deadline(queue, self._reactor.seconds() + delay, function)
         queue[deadline] = None
         # A timer left over from cancelled deadlines is as good: it fires no later than this one is due.

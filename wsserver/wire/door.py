@@ -35,7 +35,6 @@ __all__ = ["Door", "DoorFactory", "HTTPSide", "refuse_unknown_path"]
 MOST_TURNED_AWAY = 32
 """Most connections over the limit that are told so at a time; the next ones are just dropped."""
 
-_LONE_LF = re.compile(rb"(?<!\r)\n")
 _FIRST_BYTES = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}( |\Z)")
 _TLS_HELLO = b"\x16\x03"
 
@@ -229,7 +228,7 @@ class Door(Protocol):
         # A lone CR may be the half of an empty line before the request.
         if buffer != b"\r" and not _FIRST_BYTES.match(buffer):
             reason = "this is TLS; the port speaks plain HTTP" if buffer.startswith(_TLS_HELLO) else "this is not HTTP"
-        elif _LONE_LF.search(buffer, start, head_end):
+        elif buffer.count(b"\n", start, head_end) != buffer.count(b"\r\n", max(0, start - 1), head_end):
             reason = "lines of a request head end with CRLF, not with LF alone"
         if reason is not None:
             self._refuse(Refusal(HTTPStatus.BAD_REQUEST, reason))

@@ -5,31 +5,34 @@ Rule 1: no Twisted, no clock; everything needed is an argument.
 Rule 2: a refusal is a value, not an exception.
 """
 
-import base64
 import binascii
-import ipaddress
+import hashlib
 import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
+from wsserver.origins import is_loopback, is_own, origin_of
 from wsserver.settings import Settings
 from wsserver.typing import Origin, Subprotocol
 from wsserver.wire.requests import Refusal, Request, quote
 
-__all__ = ["Accept", "Policy", "check", "check_origin", "origin_of", "parse_extensions"]
+__all__ = ["Accept", "Policy", "check", "check_origin", "parse_extensions", "response"]
 
 Extension = tuple[str, dict[str, list[str | bool]]]
 """A name and its parameters, each with every value it was given; True where it has none."""
 
 _TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_ORIGIN: Final = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.\-]*)://(?P<host>\[[0-9a-f:.]+\]|[^\s/?#@\[\]:\\]+)(?::(?P<port>[0-9]{1,5}))?"
-)
+_KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 _EXTENSION_PARAMETER: Final = re.compile(rf"""({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)"))?""")
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
+_GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _UPGRADE: Final = (("Upgrade", "websocket"), ("Connection", "Upgrade, close"))
+_SWITCHING: Final = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+)
 _VERSION: Final = (("Sec-WebSocket-Version", "13"),)
 
 
@@ -56,8 +59,7 @@ class Policy:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Accept:
+class Accept(NamedTuple):
     """A handshake to be completed with 101."""
 
     key: str
@@ -90,16 +92,56 @@ def check(request: Request, policy: Policy) -> Accept | Refusal:
     offered = _subprotocols(request)
     if isinstance(offered, Refusal):
         return offered
-    extensions = parse_extensions(", ".join(request.all("sec-websocket-extensions")))
-    if extensions is None:
-        return _bad(f"not extensions: {quote(', '.join(request.all('sec-websocket-extensions')))}")
+    extensions = _extensions(", ".join(request.all("sec-websocket-extensions")), policy)
+    if isinstance(extensions, Refusal):
+        return extensions
     return Accept(
         key=key,
         offered=offered,
         # RFC 6455 section 4.1: the client's list is "ordered by preference".
         subprotocol=next((name for name in offered if name in policy.subprotocols), None),
-        extensions=tuple(offer for offer in extensions if policy.compression and _is_deflate(offer)),
+        extensions=extensions,
     )
+
+
+def response(
+    key: str,
+    subprotocol: str | None = None,
+    extensions: str | None = None,
+    headers: Mapping[str, str | Iterable[str]] = {},
+) -> bytes:
+    """
+    Write the response that completes the handshake (RFC 6455 section 4.2.2, point 5).
+
+    Args:
+        key: the value of Sec-WebSocket-Key.
+        subprotocol: the one agreed to.
+        extensions: those agreed to, as in Sec-WebSocket-Extensions.
+        headers: what else to send: name -> value, or several.
+
+    Returns:
+        The whole head, 101 and the empty line at its end included.
+
+    Raises:
+        ValueError: a header has a line end in it, or what Latin-1 cannot write.
+    """
+    digest = hashlib.sha1((key + _GUID).encode("ascii"), usedforsecurity=False).digest()
+    more = "".join(_lines(subprotocol, extensions, headers))
+    return b"%b%b\r\n%b\r\n" % (_SWITCHING, binascii.b2a_base64(digest, newline=False), more.encode("latin-1"))
+
+
+def _lines(
+    subprotocol: str | None, extensions: str | None, headers: Mapping[str, str | Iterable[str]]
+) -> Iterator[str]:
+    if subprotocol is not None:
+        yield f"Sec-WebSocket-Protocol: {subprotocol}\r\n"
+    if extensions is not None:
+        yield f"Sec-WebSocket-Extensions: {extensions}\r\n"
+    for name, values in headers.items():
+        for value in [values] if isinstance(values, str) else values:
+            if "\r" in f"{name}{value}" or "\n" in f"{name}{value}":
+                raise ValueError(f"a line end in the header {name!r}")
+            yield f"{name}: {value}\r\n"
 
 
 def _bad(reason: str) -> Refusal:
@@ -115,7 +157,7 @@ def _check_http(request: Request) -> Refusal | None:
         return _bad("a WebSocket handshake needs HTTP/1.1")
     if request.all("content-length") not in ([], ["0"]):
         return _bad("a WebSocket handshake has no body")
-    if not any(token.lower() == "upgrade" for token in request.tokens("connection")):
+    if not request.names("connection", "upgrade"):
         return _bad("the Connection header does not name Upgrade; does a proxy on the way drop it?")
     if request.path is None:
         return _bad(f"the path is not UTF-8: {quote(request.raw_path)}")
@@ -133,26 +175,6 @@ def _check_version(request: Request) -> Refusal | None:
     # RFC 6455 section 4.2.2, point 4: "an appropriate HTTP error code (such as 426 Upgrade Required)" with the version.
     reason = f"Sec-WebSocket-Version {quote(', '.join(versions))} is not spoken here, only 13 is (RFC 6455)"
     return Refusal(HTTPStatus.UPGRADE_REQUIRED, reason, (*_VERSION, *_UPGRADE))
-
-
-def origin_of(text: str) -> Origin | None:
-    """
-    Bring an origin into its one spelling (RFC 6454 sections 4 and 6.2).
-
-    Args:
-        text: a scheme, host and perhaps port, or `null`.
-
-    Returns:
-        The origin with its port; None where the text is not an origin.
-    """
-    text = text.lower()
-    if text == "null":
-        return Origin(text)
-    match = _ORIGIN.fullmatch(text)
-    if match is None:
-        return None
-    port = match["port"] or _DEFAULT_PORTS.get(match["scheme"], "")
-    return Origin(f"{match['scheme']}://{match['host']}:{int(port) if port else ''}")
 
 
 def check_origin(request: Request, policy: Policy) -> Refusal | None:
@@ -175,59 +197,43 @@ def check_origin(request: Request, policy: Policy) -> Refusal | None:
     origin = origin_of(origins[0]) if len(origins) == 1 else None
     if origin is None:
         return Refusal(HTTPStatus.FORBIDDEN, f"not one origin: {quote(', '.join(origins))}")
-    if origin in policy.origins or _is_own(origin, request.host) or (policy.loopback_only and _is_loopback(origin)):
+    if origin in policy.origins or is_own(origin, request.host) or (policy.loopback_only and is_loopback(origin)):
         return None
     reason = f"pages of the origin {quote(origins[0])} may not connect; the server's option --origin lets one in"
     return Refusal(HTTPStatus.FORBIDDEN, reason)
-
-
-def _split(origin: Origin) -> tuple[str, str, str]:
-    scheme, _, rest = origin.partition("://")
-    host, _, port = rest.rpartition(":")
-    return scheme, host, port
-
-
-def _is_own(origin: Origin, host: str) -> bool:
-    # The scheme is left out: behind a proxy that ends TLS the page came by https and the handshake comes by http.
-    scheme, name, port = _split(origin)
-    match = re.fullmatch(r"(.*?)(?::([0-9]*))?", host.lower())
-    assert match is not None
-    return scheme in ("http", "https") and name == match[1] and port == (match[2] or str(_DEFAULT_PORTS[scheme]))
-
-
-def _is_loopback(origin: Origin) -> bool:
-    scheme, name, _ = _split(origin)
-    if scheme not in ("http", "https"):
-        return False
-    # RFC 6761 section 6.3: localhost and the names under it are always this machine.
-    if name == "localhost" or name.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _key(request: Request) -> str | Refusal:
     keys = request.all("sec-websocket-key")
     if len(keys) != 1:
         return _bad("no Sec-WebSocket-Key header" if not keys else "more than one Sec-WebSocket-Key header")
-    try:
-        nonce = base64.b64decode(keys[0], validate=True)
-    except (binascii.Error, ValueError):
-        nonce = b""
     # RFC 6455 section 4.2.1, point 5: "when decoded, is 16 bytes in length".
-    if len(nonce) != 16 or len(keys[0]) != 24:
+    if not _KEY.fullmatch(keys[0]):
         return _bad(f"the Sec-WebSocket-Key is not 16 bytes in base64: {quote(keys[0])}")
     return keys[0]
 
 
 def _subprotocols(request: Request) -> tuple[Subprotocol, ...] | Refusal:
     offered = request.tokens("sec-websocket-protocol")
+    if not offered:
+        return ()
     # RFC 6455 section 4.1, point 10: tokens that "MUST all be unique strings".
     if len(set(offered)) != len(offered) or not all(re.fullmatch(_TOKEN, name) for name in offered):
         return _bad(f"not unique subprotocol names: {quote(', '.join(offered))}")
     return tuple(Subprotocol(name) for name in offered)
+
+
+def _extensions(text: str, policy: Policy) -> tuple[Extension, ...] | Refusal:
+    """Tell which offers the server would agree to; what breaks the grammar is refused in any case."""
+    if not policy.compression:
+        return () if _are_extensions(text) else _bad(f"not extensions: {quote(text)}")
+    offers = parse_extensions(text)
+    return tuple(filter(_is_deflate, offers)) if offers is not None else _bad(f"not extensions: {quote(text)}")
+
+
+@lru_cache(maxsize=64)
+def _are_extensions(text: str) -> bool:
+    return parse_extensions(text) is not None
 
 
 def parse_extensions(text: str) -> list[Extension] | None:

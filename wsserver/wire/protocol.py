@@ -9,10 +9,7 @@ Private names of Autobahn that are used here: `_batched_timer`, `_cancelAutoPing
 `_dataReceived`, `_onClose`, `_perMessageCompress`, `_sendAutoPing`. A contract test fails when one of them changes.
 """
 
-import base64
-import hashlib
 from collections import deque
-from collections.abc import Iterable, Mapping
 from functools import cached_property
 from http import HTTPStatus
 from itertools import count
@@ -35,7 +32,7 @@ from wsserver.settings import Settings, show_duration
 from wsserver.wire import deflate, frames, journal
 from wsserver.wire.deadlines import Deadline, Deadlines
 from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, RSV1
-from wsserver.wire.handshake import Accept
+from wsserver.wire.handshake import Accept, response
 from wsserver.wire.journal import show_path, show_peer
 from wsserver.wire.linger import linger
 from wsserver.wire.registry import Registry
@@ -57,8 +54,6 @@ CONNECTING, OPEN, CLOSED = (
 
 SLOW_FRAME = 8
 """For how many a frame counts that goes through Autobahn's state machine."""
-
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class _Silence:
@@ -179,6 +174,7 @@ class ServerProtocol(Traffic, WebSocketServerProtocol):  # type: ignore[misc]
 
     _request: Request | bytes
     """The handshake; once it is done only its head, which is parsed again for whoever asks."""
+    _shown_peer: str
     _numbers = count(1)
     _accept: Accept | None = None
     _refused: Refusal | None = None
@@ -189,6 +185,8 @@ class ServerProtocol(Traffic, WebSocketServerProtocol):  # type: ignore[misc]
     """What the turn's share did not suffice for; while there is something nothing more is read."""
     _held = False
     """The peer does not read."""
+    _gone = False
+    """It was closed, and nobody had asked for `is_closed`."""
 
     @property
     def is_open(self) -> "Deferred[None]":
@@ -200,7 +198,10 @@ class ServerProtocol(Traffic, WebSocketServerProtocol):  # type: ignore[misc]
     @cached_property
     def is_closed(self) -> "Deferred[ServerProtocol]":
         """Fires with the connection when it is closed."""
-        return Deferred()
+        closed: Deferred[ServerProtocol] = Deferred()
+        if self._gone:
+            closed.callback(self)
+        return closed
 
     @cached_property
     def utf8validator(self) -> Any:
@@ -315,12 +316,12 @@ class ServerProtocol(Traffic, WebSocketServerProtocol):  # type: ignore[misc]
         if subprotocol is not None and subprotocol not in accept.offered:
             raise ValueError(f"the subprotocol {subprotocol!r} was not offered")
         self.websocket_protocol_in_use = subprotocol
-        response = _response(accept, subprotocol, headers, self._agree_on_compression(accept))
+        head = response(accept.key, subprotocol, self._agree_on_compression(accept), headers)
         if self.openHandshakeTimeoutCall is not None:
             self.openHandshakeTimeoutCall.cancel()
             self.openHandshakeTimeoutCall = None
             self.transport.resumeProducing()
-        self.transport.write(response)
+        self.transport.write(head)
         self.state = self.STATE_OPEN
         self.factory.connections.add(self)
         self.transport.registerProducer(self, True)
@@ -602,7 +603,10 @@ class ServerProtocol(Traffic, WebSocketServerProtocol):  # type: ignore[misc]
         if self._drop_deadline is None:
             deadlines = self.factory.deadlines
             self._drop_deadline = deadlines.call_later(self.closeHandshakeTimeout, self.transport.abortConnection)
+        asked = "is_closed" in self.__dict__
         super().dropConnection(abort and not self.wasClean and not self.failedByMe)
+        if not asked and self.__dict__.pop("is_closed", None):
+            self._gone = True
 
     def connectionLost(self, reason: Failure = cast(Failure, None)) -> None:  # noqa: B008
         """Take note that the transport is gone."""
@@ -610,6 +614,9 @@ class ServerProtocol(Traffic, WebSocketServerProtocol):  # type: ignore[misc]
         for deadline in (self._drop_deadline, self.closeHandshakeTimeoutCall):
             if deadline is not None:
                 deadline.cancel()
+        # Fired, the Deferred would hold the connection in a cycle, for the garbage collector to find.
+        if self.state != CLOSED and "is_closed" not in self.__dict__:
+            self.state, self._gone = CLOSED, True
         # Past Autobahn's adapter and server class, which only colour what is not logged, and count.
         WebSocketProtocol._connectionLost(self, reason)  # noqa: SLF001 (of a base class)
         self.factory.countConnections -= 1
@@ -638,19 +645,20 @@ class ServerProtocol(Traffic, WebSocketServerProtocol):  # type: ignore[misc]
         journal.refused(self._refused, number=self.number, peer=peer, path=path)
 
     def _log_opened(self) -> None:
+        self._shown_peer = show_peer(self.transport.getPeer())
         journal.opened(
             number=self.number,
-            peer=show_peer(self.transport.getPeer()),
+            peer=self._shown_peer,
             path=self._shown_path,
             subprotocol=self.websocket_protocol_in_use,
-            extensions=",".join(extension["extension"] for extension in self.extensions) or None,
+            extensions=",".join(extension.EXTENSION_NAME for extension in self.websocket_extensions_in_use) or None,
         )
 
     def _log_closed(self) -> None:
         reason = self.localCloseReason.decode() if self.closedByMe and self.localCloseReason else self.remoteCloseReason
         journal.closed(
             number=self.number,
-            peer=show_peer(self.transport.getPeer()),
+            peer=self._shown_peer,
             path=self._shown_path,
             code=self._end_code(),
             by="server" if self.closedByMe else "peer" if self.remoteCloseCode or self.wasClean else "nobody",
@@ -738,26 +746,6 @@ def bind(protocol: type[P], factory: ServerFactory, **attributes: Any) -> type[P
     options = {name: getattr(factory, name) for name in WebSocketServerProtocol.CONFIG_ATTRS}
     options |= {"trackTimings": False, "logOctets": False, "logFrames": False, "factory": factory}
     return cast(type[P], type(protocol.__name__, (protocol,), options | attributes))
-
-
-def _response(
-    accept: Accept, subprotocol: str | None, headers: Mapping[str, str | Iterable[str]], extension: str | None
-) -> bytes:
-    digest = base64.b64encode(hashlib.sha1(accept.key.encode("ascii") + _GUID, usedforsecurity=False).digest())
-    lines = [
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
-        + digest.decode("ascii")
-    ]
-    if subprotocol is not None:
-        lines.append(f"Sec-WebSocket-Protocol: {subprotocol}")
-    if extension is not None:
-        lines.append(f"Sec-WebSocket-Extensions: {extension}")
-    for name, values in headers.items():
-        for value in [values] if isinstance(values, str) else values:
-            if "\r" in f"{name}{value}" or "\n" in f"{name}{value}":
-                raise ValueError(f"a line end in the header {name!r}")
-            lines.append(f"{name}: {value}")
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
 
 def _is_refusal(status: int) -> bool:

@@ -8,9 +8,10 @@ Rule 3: stricter than RFC 9112 where its leniency has been used in attacks: one 
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
+from typing import cast
 from urllib.parse import parse_qs, unquote_to_bytes
 
 from wsserver.typing import Path
@@ -26,6 +27,17 @@ MAX_HEADERS = 128
 
 MAX_BODY = 64 * 1024
 """Most bytes of a request body."""
+
+MOST_KEPT = 1024
+"""Header lines kept with what they mean: browsers send the same ones with every request."""
+
+LONGEST_KEPT = 256
+"""Most bytes of a line that is kept."""
+
+_NOT_KEPT = frozenset({"authorization", "cookie", "proxy-authorization", "sec-websocket-key", "sec-websocket-protocol"})
+"""Names of headers whose lines are not kept: secrets, and what differs with every request."""
+
+Header = tuple[str, str]
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([^ ]+) HTTP/([0-9])\.([0-9])")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
@@ -90,10 +102,16 @@ class Request:
     target: str
     """The request target in origin form, still percent-encoded: `/ticker?every=1s`."""
     version: tuple[int, int]
-    headers: tuple[tuple[str, str], ...]
+    headers: tuple[Header, ...]
     """Names in lower case, in the order they came; values decoded as Latin-1 (RFC 9110 section 5.5)."""
     content_length: int
     """Bytes of the body that follows the head."""
+    _last: dict[str, str] | None = field(default=None, repr=False, compare=False)
+    """Name -> value, the last one's where several have the name. Made from the headers where it is not given."""
+
+    def __post_init__(self) -> None:
+        if self._last is None:
+            object.__setattr__(self, "_last", dict(self.headers))
 
     def encode(self, without: str = "") -> bytes:
         """
@@ -102,17 +120,33 @@ class Request:
         Args:
             without: the name of a header to leave out.
         """
-        lines = "".join(f"{name}: {value}\r\n" for name, value in self.headers if name != without)
+        headers = [header for header in self.headers if header[0] != without] if without else self.headers
         major, minor = self.version
-        return f"{self.method} {self.target} HTTP/{major}.{minor}\r\n{lines}".encode("latin-1")
+        line = f"{self.method} {self.target} HTTP/{major}.{minor}"
+        return ("\r\n".join([line, *map(": ".join, headers)]) + "\r\n").encode("latin-1")
 
     def all(self, name: str) -> list[str]:
         """Return every value of a header, in order."""
-        return [value for key, value in self.headers if key == name]
+        assert self._last is not None
+        return _all(self.headers, self._last, name)
 
     def tokens(self, name: str) -> list[str]:
         """Return the comma-separated elements of a header (RFC 9110 section 5.6.1), without the empty ones."""
         return [token for value in self.all(name) for item in value.split(",") if (token := item.strip(" \t"))]
+
+    def names(self, name: str, token: str) -> bool:
+        """
+        Tell whether a header of comma-separated elements names one.
+
+        Args:
+            name: the header's.
+            token: the element, in lower case; the header's case does not matter.
+        """
+        assert self._last is not None
+        value = self._last.get(name)
+        if value is None:
+            return False
+        return value.lower() == token or any(item.lower() == token for item in self.tokens(name))
 
     @property
     def host(self) -> str:
@@ -122,29 +156,45 @@ class Request:
     @property
     def wants_websocket(self) -> bool:
         """Whether it asks for an upgrade to WebSocket, rightly or not."""
-        return any(token.lower() == "websocket" for token in self.tokens("upgrade"))
+        return self.names("upgrade", "websocket")
 
     @property
     def raw_path(self) -> str:
         """The path, still percent-encoded."""
         return self.target.partition("?")[0]
 
-    @cached_property
+    @property
     def path(self) -> Path | None:
         """The path, percent-decoded; None where that is not UTF-8."""
-        try:
-            return Path(unquote_to_bytes(self.raw_path).decode("utf-8"))
-        except UnicodeDecodeError:
-            return None
+        return _decode_path(self.raw_path)
 
-    @cached_property
+    @property
     def query(self) -> dict[str, list[str]] | None:
         """The query's parameters; None where they are not UTF-8 or more than a thousand."""
+        query = self.target.partition("?")[2]
+        if not query:
+            return {}
         try:
-            query = self.target.partition("?")[2]
             return parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=1000)
         except ValueError:
             return None
+
+
+def _all(headers: tuple[Header, ...], last: dict[str, str], name: str) -> list[str]:
+    value = last.get(name)
+    if value is None:
+        return []
+    if len(last) == len(headers):
+        return [value]
+    return [value for key, value in headers if key == name]
+
+
+@lru_cache(maxsize=128)
+def _decode_path(raw_path: str) -> Path | None:
+    try:
+        return Path(unquote_to_bytes(raw_path).decode("utf-8"))
+    except UnicodeDecodeError:
+        return None
 
 
 def parse(head: bytes) -> Request | Refusal:
@@ -163,13 +213,34 @@ def parse(head: bytes) -> Request | Refusal:
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         return _bad(f"not an HTTP request line: {quote(line.decode('latin-1'))}")
+    version = int(match[3]), int(match[4])
+    headers = [_kept.get(line) or _read_line(line) for line in lines]
+    if None not in headers:
+        return _assemble(match[1], match[2], version, cast(tuple[Header, ...], tuple(headers)))
     fields = []
-    for field in lines:
-        name, colon, value = field.partition(b":")
+    for line in lines:
+        name, colon, value = line.partition(b":")
         if not colon:
-            return _bad(f"a header line without a colon: {quote(field.decode('latin-1'))}")
+            return _bad(f"a header line without a colon: {quote(line.decode('latin-1'))}")
         fields.append((name, value))
-    return make(match[1], match[2], (int(match[3]), int(match[4])), fields)
+    return make(match[1], match[2], version, fields)
+
+
+_kept: dict[bytes, Header] = {}
+
+
+def _read_line(line: bytes) -> Header | None:
+    """Read a header line; None where there is something wrong with it, what that is being found out elsewhere."""
+    name, colon, value = line.partition(b":")
+    if not colon or not _FIELD_NAME.fullmatch(name) or _BAD_VALUE_BYTE.search(value):
+        return None
+    header = name.decode("ascii").lower(), value.decode("latin-1").strip(" \t")
+    if len(line) <= LONGEST_KEPT and header[0] not in _NOT_KEPT:
+        # Whoever sends ever new lines makes this no slower than it would be without.
+        if len(_kept) >= MOST_KEPT:
+            _kept.clear()
+        _kept[line] = header
+    return header
 
 
 def make(
@@ -187,15 +258,24 @@ def make(
     Returns:
         The request, or why it is refused.
     """
+    return _assemble(method, target, version, _headers(fields))
+
+
+def _assemble(
+    method: bytes, target: bytes, version: tuple[int, int], headers: tuple[Header, ...] | Refusal
+) -> Request | Refusal:
     if version[0] != 1:
         return Refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this server speaks HTTP/1.1")
-    headers = _headers(fields)
     if isinstance(headers, Refusal):
         return headers
-    host = _host(headers, version)
+    if len(headers) > MAX_HEADERS:
+        reason = f"{len(headers)} header lines; at most {MAX_HEADERS} are taken"
+        return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
+    last = dict(headers)
+    host = _host(_all(headers, last, "host"), version)
     if isinstance(host, Refusal):
         return host
-    length = _content_length(headers)
+    length = _content_length(_all(headers, last, "content-length"), "transfer-encoding" in last)
     if isinstance(length, Refusal):
         return length
     if not _TARGET.fullmatch(target):
@@ -203,10 +283,10 @@ def make(
     origin_form = _origin_form(target.decode("ascii"), host)
     if isinstance(origin_form, Refusal):
         return origin_form
-    return Request(method.decode("ascii"), origin_form, version, headers, length)
+    return Request(method.decode("ascii"), origin_form, version, headers, length, last)
 
 
-def _headers(fields: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ...] | Refusal:
+def _headers(fields: Iterable[tuple[bytes, bytes]]) -> tuple[Header, ...] | Refusal:
     headers = []
     for name, value in fields:
         # RFC 9112 section 5.1: no white space before the colon; section 5.2: a folded line is refused with 400.
@@ -215,15 +295,11 @@ def _headers(fields: Iterable[tuple[bytes, bytes]]) -> tuple[tuple[str, str], ..
         if _BAD_VALUE_BYTE.search(value):
             return _bad(f"a control character in the header {name.decode('ascii')}: {quote(value.decode('latin-1'))}")
         headers.append((name.decode("ascii").lower(), value.decode("latin-1").strip(" \t")))
-    if len(headers) > MAX_HEADERS:
-        reason = f"{len(headers)} header lines; at most {MAX_HEADERS} are taken"
-        return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
     return tuple(headers)
 
 
-def _host(headers: tuple[tuple[str, str], ...], version: tuple[int, int]) -> str | Refusal:
+def _host(hosts: list[str], version: tuple[int, int]) -> str | Refusal:
     # RFC 9112 section 3.2: 400 to any HTTP/1.1 request without Host, with more than one, or with an invalid one.
-    hosts = [value for name, value in headers if name == "host"]
     if len(hosts) > 1:
         return _bad("more than one Host header")
     if not hosts:
@@ -233,10 +309,9 @@ def _host(headers: tuple[tuple[str, str], ...], version: tuple[int, int]) -> str
     return hosts[0]
 
 
-def _content_length(headers: tuple[tuple[str, str], ...]) -> int | Refusal:
-    lengths = [value for name, value in headers if name == "content-length"]
+def _content_length(lengths: list[str], has_coding: bool) -> int | Refusal:
     # Two lengths, or a length and a coding, are how requests are smuggled (RFC 9112 section 11.2).
-    if any(name == "transfer-encoding" for name, _ in headers):
+    if has_coding:
         if lengths:
             return _bad("both Content-Length and Transfer-Encoding")
         return Refusal(

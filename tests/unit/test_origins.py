@@ -1,0 +1,106 @@
+"""Tests for wsserver/origins.py: what an origin is. Which may connect is tested with the handshake."""
+
+import pytest
+
+from wsserver.origins import is_loopback, is_own, origin_of
+
+
+class OriginOfTests:
+    """RFC 6454 section 6.2: an origin in its one spelling."""
+
+    @pytest.mark.parametrize(
+        ("text", "origin"),
+        [
+            ("https://example.com", "https://example.com:443"),
+            ("HTTPS://EXAMPLE.com:443", "https://example.com:443"),
+            ("http://example.com", "http://example.com:80"),
+            ("http://example.com:00080", "http://example.com:80"),
+            ("http://example.com:8080", "http://example.com:8080"),
+            ("ws://example.com", "ws://example.com:80"),
+            ("wss://example.com", "wss://example.com:443"),
+            ("http://[::1]", "http://[::1]:80"),
+            ("http://[2001:DB8::1]:81", "http://[2001:db8::1]:81"),
+            ("null", "null"),
+            ("NULL", "null"),
+            ("chrome-extension://abcdef", "chrome-extension://abcdef:"),
+            ("http://example.com.", "http://example.com.:80"),
+        ],
+    )
+    def test_origin(self, text, origin):
+        """Case and a default port do not matter."""
+        assert origin_of(text) == origin
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "",
+            "example.com",
+            "//example.com",
+            "http:example.com",
+            "http:/example.com",
+            "http://",
+            "http://:80",
+            "file://",
+            "http://example.com/",
+            "http://example.com/path",
+            "http://example.com?x",
+            "http://example.com#x",
+            "http://user@example.com",
+            "http://user:password@example.com",
+            "http://example.com:",
+            "http://example.com:port",
+            "http://example.com:-1",
+            "http://example.com:123456",
+            "http://example.com:80:80",
+            "http://::1",
+            "http://[::1",
+            "http://[::1]x",
+            "http://[localhost]",
+            "http://a b",
+            "http://a\\b",
+            " http://example.com",
+            "http://example.com http://other.example",
+            "http://example.com, http://other.example",
+            "1http://example.com",
+            "*",
+        ],
+    )
+    def test_no_origin(self, text):
+        """Whatever is more or less than scheme, host and port is no origin."""
+        assert origin_of(text) is None
+
+
+class OwnTests:
+    """The origins of the server itself, and of the machine it runs on."""
+
+    @pytest.mark.parametrize(
+        ("origin", "host", "own"),
+        [
+            ("http://example.com", "example.com", True),
+            ("https://example.com", "EXAMPLE.com", True),
+            ("http://example.com:8080", "example.com", False),
+            ("http://example.com", "", False),
+            ("null", "null", False),
+            ("wss://example.com", "example.com", False),
+        ],
+    )
+    def test_own(self, origin, host, own):
+        """A page of the host and port that were asked for is our own; asked twice, the answer is the same."""
+        assert is_own(origin_of(origin), host) is is_own(origin_of(origin), host) is own
+
+    @pytest.mark.parametrize(
+        ("origin", "loopback"),
+        [
+            ("http://localhost:3000", True),
+            ("https://app.localhost", True),
+            ("http://127.9.9.9", True),
+            ("http://[::1]:5173", True),
+            ("http://localhost.example.com", False),
+            ("http://192.168.0.1", False),
+            ("null", False),
+            ("file://localhost", False),
+        ],
+    )
+    def test_loopback(self, origin, loopback):
+        """Pages of localhost, of names under it and of loopback addresses are of this machine."""
+        assert is_loopback(origin_of(origin)) is loopback
