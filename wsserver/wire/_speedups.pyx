@@ -225,8 +225,9 @@ cdef class Partial:
         if self.payload is NULL or more < 0:
             raise ValueError("the frame is complete")
         if self.have + more > self.room:
-            # At most four times what has come: growing copies little, and a mere claim takes nothing.
-            self.room = self.size if self.size // 4 <= self.have + more else 2 * (self.have + more)
+            # At most sixteen times what has come, and what is not written to takes no memory: a mere claim costs
+            # nothing, and growing hardly ever copies.
+            self.room = self.size if self.size // 16 <= self.have + more else 4 * (self.have + more)
             resize_bytes(&self.payload, self.room)
         for i in range(4):
             mask[i] = self.start[self.header - 4 + ((self.have + i) & 3)]
