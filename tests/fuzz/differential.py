@@ -45,12 +45,11 @@ class FastPath(ServerProtocol):
     """The connection as it is."""
 
 
-class PythonPath(PyTraffic, ServerProtocol):
-    """The same on the Python twins."""
-
-
-CODECS: dict[str, type] = {"compiled": FastPath, "python": PythonPath} if frames.COMPILED else {"python": FastPath}
+CODECS: dict[str, type] = {"python": FastPath}
 """The fast paths there are, by name."""
+
+if frames.COMPILED:
+    CODECS = {"compiled": FastPath, "python": type("PythonPath", (PyTraffic, ServerProtocol), {})}
 
 
 class AutobahnPath(ServerProtocol):
@@ -245,7 +244,7 @@ def run(case: Case, path: type[ServerProtocol]) -> Record:
         AssertionError: the connection hangs, or leaves something behind.
     """
     server, record = _server(path, case.plan, case.limit), Record()
-    with _python_twins() if path is PythonPath else nullcontext(), _log_to(record.log):
+    with _python_twins() if path is CODECS["python"] else nullcontext(), _log_to(record.log):
         client = server.connect()
         _converse(case, server, client, record)
         _finish(case, server, client, record)

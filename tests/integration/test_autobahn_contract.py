@@ -22,6 +22,7 @@ from wsserver.settings import Settings
 from wsserver.wire import protocol as our_protocol
 from wsserver.wire.handshake import Accept
 from wsserver.wire.requests import parse
+from wsserver.wire.traffic import CLOSED, CONNECTING, OPEN
 
 CHANGED = "Autobahn has changed: "
 
@@ -99,9 +100,9 @@ class NameTests:
         assert found == parameters, f"{CHANGED}{method} takes {found}"
 
     def test_the_states(self):
-        """The states have their names."""
-        for name in ("STATE_CONNECTING", "STATE_OPEN", "STATE_CLOSING", "STATE_CLOSED"):
-            assert hasattr(WebSocketServerProtocol, name), f"{CHANGED}no {name}"
+        """The states have their names and their numbers."""
+        for name, number in (("CONNECTING", CONNECTING), ("OPEN", OPEN), ("CLOSED", CLOSED), ("CLOSING", 2)):
+            assert getattr(WebSocketServerProtocol, f"STATE_{name}") == number, f"{CHANGED}{name}"
 
     @pytest.mark.parametrize(
         "name",

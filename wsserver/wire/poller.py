@@ -45,7 +45,7 @@ class Watched(Protocol):
     connectionLost: Callable[[Failure], None]
 
 
-def py_serve(
+def py_serve(  # noqa: PLR0917 (called with all of them, once a turn)
     events: list[tuple[int, int]],
     watched: dict[int, Watched],
     fresh: set[int],

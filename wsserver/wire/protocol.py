@@ -5,8 +5,9 @@ The only module that imports Autobahn. It takes a handshake that `wsserver.wire.
 HTTP parser never sees a byte. From 101 on, whole plain data frames are taken by `wsserver.wire.frames`; every other
 frame, and every one that breaks a rule, goes to Autobahn, which stays the judge of the protocol.
 
-Private names of Autobahn that are used here: `_batched_timer`, `_cancelAutoPingTimeoutCall`, `_connectionLost`,
-`_dataReceived`, `_onClose`, `_perMessageCompress`, `_sendAutoPing`. A contract test fails when one of them changes.
+Private names of Autobahn that are used here and in `receiving.py`: `_batched_timer`, `_cancelAutoPingTimeoutCall`,
+`_connectionLost`, `_dataReceived`, `_onClose`, `_perMessageCompress`, `_sendAutoPing`. A contract test fails when one
+of them changes.
 """
 
 from collections import deque
@@ -29,15 +30,15 @@ from zope.interface import implementer
 
 from wsserver.closecodes import MAX_REASON_BYTES, SENDABLE, CloseCode
 from wsserver.settings import Settings, show_duration
-from wsserver.wire import deflate, frames, journal
+from wsserver.wire import deflate, journal
 from wsserver.wire.deadlines import Deadline, Deadlines
-from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, RSV1
 from wsserver.wire.handshake import Accept, response
 from wsserver.wire.journal import show_path, show_peer
 from wsserver.wire.linger import linger
+from wsserver.wire.receiving import Receiving
 from wsserver.wire.registry import Registry
 from wsserver.wire.requests import Refusal, Request, parse
-from wsserver.wire.traffic import Traffic
+from wsserver.wire.traffic import CLOSED, CONNECTING, OPEN
 
 __all__ = ["ConnectionDeny", "ConnectionRequest", "ServerFactory", "ServerProtocol", "bind"]
 
@@ -45,15 +46,6 @@ __all__ = ["ConnectionDeny", "ConnectionRequest", "ServerFactory", "ServerProtoc
 _log = Logger(namespace="wsserver.connection")
 
 P = TypeVar("P", bound="ServerProtocol")
-
-CONNECTING, OPEN, CLOSED = (
-    WebSocketServerProtocol.STATE_CONNECTING,
-    WebSocketServerProtocol.STATE_OPEN,
-    WebSocketServerProtocol.STATE_CLOSED,
-)
-
-SLOW_FRAME = 8
-"""For how many a frame counts that goes through Autobahn's state machine."""
 
 
 class _Silence:
@@ -129,7 +121,7 @@ class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
 
 
 @implementer(IPushProducer)
-class ServerProtocol(Traffic, WebSocketServerProtocol):  # type: ignore[misc]
+class ServerProtocol(Receiving, WebSocketServerProtocol):  # type: ignore[misc]
     """
     A WebSocket connection. Endpoints are small subclasses that override Autobahn's callbacks.
 
@@ -181,10 +173,6 @@ class ServerProtocol(Traffic, WebSocketServerProtocol):  # type: ignore[misc]
     _bad_gateway = False
     _opening: "Deferred[None] | None" = None
     _drop_deadline: Deadline | None = None
-    _waiting = b""
-    """What the turn's share did not suffice for; while there is something nothing more is read."""
-    _held = False
-    """The peer does not read."""
     _gone = False
     """It was closed, and nobody had asked for `is_closed`."""
 
@@ -322,7 +310,7 @@ class ServerProtocol(Traffic, WebSocketServerProtocol):  # type: ignore[misc]
             self.openHandshakeTimeoutCall = None
             self.transport.resumeProducing()
         self.transport.write(head)
-        self.state = self.STATE_OPEN
+        self.state = OPEN
         self.factory.connections.add(self)
         self.transport.registerProducer(self, True)
         self._log_opened()
@@ -363,168 +351,16 @@ class ServerProtocol(Traffic, WebSocketServerProtocol):  # type: ignore[misc]
         self.openHandshakeTimeoutCall = None
         self.failHandshake("the server took too long to decide", 503)
 
-    # Receiving.
-
-    def _slow(self, data: bytes, share: int) -> None:
-        """Take what is no whole data frame, or is more than the turn's share."""
-        # Reading is paused while something waits, but what TLS had decrypted before still comes.
-        if self._waiting or self.state == CONNECTING:
-            self._waiting += data
-            return
-        start = 0
-        try:
-            if self._partial is not None and share > 0:
-                self._give_up_partial()
-            while start < len(data) and share > 0 and self.state != CLOSED:
-                start = self._feed_autobahn(data, start)
-                share -= SLOW_FRAME
-                self._plain = self._is_plain()
-                start, share = self._fast(data, start, share)
-        except Exception:
-            self._crash(Failure())
-            start = len(data)
-        if start < len(data) and self.state != CLOSED:
-            self._waiting = data[start:]
-            self.transport.pauseProducing()
-            self._go_on_later()
-        self._plain = self._is_plain()
-
-    def _is_plain(self) -> bool:
-        """
-        Whether data frames may be taken past the state machine.
-
-        Only while it would do nothing with them but hand them on: the connection is open, no frame and no fragmented
-        message has begun there, and nothing that came before waits.
-        """
-        return (
-            self.state == OPEN
-            and self.current_frame is None
-            and not (self.inside_message or self.data or self._waiting or self.failedByMe)
-        )
-
-    def _go_on_later(self) -> None:
-        self.factory.reactor.callLater(0, self._go_on)
-
-    def _go_on(self) -> None:
-        if self._held or not self._waiting:
-            return
-        data, self._waiting = self._waiting, b""
-        self._plain = self._is_plain()
-        self.dataReceived(data)
-        if not self._waiting and not self._held and self.state != CLOSED:
-            self.transport.resumeProducing()
-
-    def _give_up_partial(self) -> None:
-        partial, self._partial = self._partial, None
-        assert partial is not None
-        self._feed_autobahn(partial.raw(), 0)
+    # Sending and closing.
 
     def _endpoint_failed(self) -> None:
         self._crash(Failure())
 
-    def _feed_autobahn(self, data: bytes, start: int) -> int:
-        """Give the state machine one frame, or as much of it as has come: it copies what is left at every step."""
-        if self.current_frame is not None:
-            stop = start + self.current_frame.length - self.current_frame_masker.pointer()
-        elif self.data:
-            stop = start + frames.extent(self.data + data[start : start + 14], 0)[1] - len(self.data)
-        else:
-            stop = frames.extent(data, start)[1]
-        stop = stop if start < stop < len(data) else len(data)
-        self._dataReceived(data[start:stop])
-        return stop
-
-    def onMessageBegin(self, isBinary: bool) -> None:
-        """
-        Begin a message.
-
-        Autobahn would keep its parts as a list. Here they are one buffer, so that empty and tiny parts weigh no more
-        than their bytes.
-        """
-        self.message_is_binary = isBinary
-        self.message_data = bytearray()
-        self.message_data_total_length = 0
-
-    def onMessageFrameData(self, payload: bytes) -> None:
-        """Take the next bytes of a message."""
-        if not self.failedByMe:
-            self.message_data += payload
-
-    def onFrameData(self, payload: bytes) -> None:
-        """
-        Take bytes of a frame.
-
-        Once the connection has failed, the frames that still come are only skipped, up to the peer's Close frame.
-        Autobahn would keep what a control frame of any length carries, and lose its place after a message that cannot
-        be inflated.
-        """
-        frame: Any = self.current_frame
-        if not self.failedByMe or (frame.opcode > 7 and frame.length <= 125):
-            super().onFrameData(payload)
-
-    def onFrameEnd(self) -> None:
-        """End a frame."""
-        frame: Any = self.current_frame
-        if not self.failedByMe or frame.opcode > 7:
-            try:
-                super().onFrameEnd()
-            except Exception:
-                # From a callback about a control frame: Autobahn would take the frame for unfinished from here on.
-                self._crash(Failure())
-                self.current_frame = None
-        if self.failedByMe and frame.opcode <= 7:
-            self.current_frame = None
-            self.inside_message = not frame.fin
-
-    def onMessageFrameEnd(self) -> None:
-        """End a frame: its bytes are in the message already."""
-        self.frame_data = None
-
-    def onMessageEnd(self) -> None:
-        """Give a whole message to the endpoint."""
-        payload, self.message_data = bytes(self.message_data), bytearray()
-        if self.state == OPEN and not self.failedByMe:
-            self._hand(payload, FIN_BINARY if self.message_is_binary else FIN_TEXT)
-
-    def _inflate(self, payload: bytes, first: int) -> bytes | None:
-        """Inflate a whole message as the state machine would; None where the connection fails with it."""
-        limit, is_text = self.maxMessagePayloadSize, first == FIN_TEXT | RSV1
-        try:
-            payload = self._perMessageCompress.inflate(payload, limit)
-        except _TooBig:
-            reason = f"received WebSocket message exceeds payload limit of {limit} octets after decompression"
-            self.fail(CloseCode.MESSAGE_TOO_BIG, reason)
-            return None
-        except _Corrupt as error:
-            valid, whole, index = self._check_text(error.inflated) if is_text else (True, True, 0)
-            if valid:
-                self.fail(CloseCode.INVALID_PAYLOAD, f"received WebSocket message cannot be decompressed: {error}")
-                return None
-        else:
-            valid, whole, index = self._check_text(payload) if is_text else (True, True, 0)
-        if valid and whole:
-            return payload
-        where = "UTF-8 text message payload ended within Unicode code point"
-        if not valid:
-            where = "encountered invalid UTF-8 while processing text message"
-        self.fail(CloseCode.INVALID_PAYLOAD, f"{where} at payload octet index {index}")
-        return None
-
-    def _check_text(self, payload: bytes) -> tuple[bool, bool, int]:
-        """Tell whether it can be UTF-8, whether it ends with a character, and where it went wrong."""
-        if frames.is_utf8(payload):
-            return True, True, 0
-        self.utf8validator.reset()
-        valid, whole, _, index = self.utf8validator.validate(payload)
-        return bool(valid), bool(whole), int(index)
-
     def _crash(self, failure: Failure) -> None:
         _log.failure("{number} failed", failure, number=self.number)
-        if self.state == self.STATE_CONNECTING:
+        if self.state == CONNECTING:
             self.failHandshake("the server failed", HTTPStatus.INTERNAL_SERVER_ERROR)
         self.fail(CloseCode.INTERNAL_ERROR, "the server failed")
-
-    # Sending and closing.
 
     def _send_in_parts(self, *arguments: Any) -> None:
         WebSocketProtocol.sendMessage(self, *arguments)
@@ -555,7 +391,7 @@ class ServerProtocol(Traffic, WebSocketServerProtocol):  # type: ignore[misc]
         """
         if code not in SENDABLE and not 3000 <= code <= 4999:
             raise ValueError(f"{int(code)} may not stand in a Close frame")
-        if self.state == self.STATE_OPEN:
+        if self.state == OPEN:
             self.sendCloseFrame(int(code), encode_truncate(reason, MAX_REASON_BYTES))
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
@@ -707,23 +543,7 @@ class ServerProtocol(Traffic, WebSocketServerProtocol):  # type: ignore[misc]
             "server_name": (connection.get_servername() or b"").decode("ascii", "replace") or None,
         }
 
-    # Flow control: IPushProducer.
-
-    def pauseProducing(self) -> None:
-        """Stop reading: the peer does not read what is sent to it."""
-        self._held = True
-        self.transport.pauseProducing()
-
-    def resumeProducing(self) -> None:
-        """Read again, after what waits."""
-        self._held = False
-        if self._waiting:
-            self._go_on_later()
-        else:
-            self.transport.resumeProducing()
-
-    def stopProducing(self) -> None:
-        """Nothing is to be produced any more: the transport is gone, as `connectionLost` tells too."""
+    # Flow control.
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Let an endpoint's own producer take the place of the connection."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from wsserver.wire import frames
 from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, RSV1, Partial
 
-__all__ = ["FRAMES_PER_TURN", "LARGE", "PyTraffic", "Traffic"]
+__all__ = ["CLOSED", "CONNECTING", "FRAMES_PER_TURN", "LARGE", "OPEN", "PyTraffic", "Traffic"]
 
 FRAMES_PER_TURN = 256
 """Most frames of one connection that are served in one turn of the reactor; the rest waits for the next."""
@@ -20,8 +20,8 @@ FRAMES_PER_TURN = 256
 LARGE = 32768
 """From this size on a payload is not copied to stand behind its header, and leaves at once."""
 
-_CONNECTING, _OPEN = 1, 3
-"""States of Autobahn; a contract test holds them."""
+CLOSED, CONNECTING, OPEN = 0, 1, 3
+"""States of a connection, as Autobahn numbers them; a contract test holds them."""
 
 
 class PyTraffic:
@@ -46,7 +46,7 @@ class PyTraffic:
 
     def __init__(self) -> None:
         """Set what every message touches; reading it from the class costs more than all the rest of a method call."""
-        self.state = _CONNECTING
+        self.state = CONNECTING
         self._plain = self._compressed = False
         """Whether data frames may be taken past the state machine, and whether permessage-deflate was agreed to."""
         self._compress_from = 0
@@ -147,7 +147,7 @@ class PyTraffic:
         Raises:
             TypeError: the payload is not bytes.
         """
-        if self.state != _OPEN:
+        if self.state != OPEN:
             return
         if not isinstance(payload, bytes):
             raise TypeError("a payload is bytes")

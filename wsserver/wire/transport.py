@@ -113,7 +113,7 @@ class _WriteThrough(_Hot):
 
     def _queue(self: Any, data: bytes) -> None:
         if not self._broken and not self._aborting:
-            super(_Hot, self).write(data)
+            super(_Hot, self).write(data)  # type: ignore[misc]
 
     def _write_by_socket(self: Any, data: bytes) -> None:
         try:
