@@ -88,7 +88,7 @@ class TLSProtocol(TLSMemoryBIOProtocol):
             return
         self.wrappedProtocol.dataReceived(_plaintext[:size].tobytes())
         if self._ssl is not None and _bio_size(self._out, _NULL):
-            self.transport.write(self._encrypted())
+            self._flush()
 
     def _read_on(self, ssl: Any, size: int) -> None:
         """Take what there is besides one whole record; `size` is what reading the first has brought."""
@@ -113,7 +113,7 @@ class TLSProtocol(TLSMemoryBIOProtocol):
             self._flushReceiveBIO()
         elif _bio_size(self._out, _NULL):
             # An answer of OpenSSL's own, as to an update of keys (RFC 8446 section 4.6.3).
-            self.transport.write(self._encrypted())
+            self._flush()
 
     def _end_if_failed(self) -> None:
         """
@@ -157,7 +157,7 @@ class TLSProtocol(TLSMemoryBIOProtocol):
         elif size:
             sent = _ssl_write(ssl, data, size)
             if sent > 0:
-                self.transport.write(self._encrypted())
+                self._flush()
             if sent != size:
                 # OpenSSL waits for the peer, or has failed, or the peer takes less in a record.
                 super().write(data[max(sent, 0) :])
@@ -182,8 +182,11 @@ class TLSProtocol(TLSMemoryBIOProtocol):
         if done < len(data):
             super().write(data[done:])
 
-    def _encrypted(self) -> bytes:
-        return _ciphertext[: max(_bio_read(self._out, _CIPHERTEXT, _ROOM), 0)].tobytes()
+    def _flush(self) -> None:
+        """Send what OpenSSL has encrypted."""
+        size = _bio_read(self._out, _CIPHERTEXT, _ROOM)
+        if size > 0:
+            self.transport.write(_ciphertext[:size].tobytes())
 
     def abortConnection(self) -> None:
         """Drop the connection; nothing is delivered any more."""
