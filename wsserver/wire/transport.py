@@ -19,6 +19,11 @@ from twisted.python.failure import Failure
 from wsserver.wire import frames
 from wsserver.wire.poller import IN, OUT, Poller
 
+try:
+    from wsserver.wire import tls
+except ImportError:  # pyOpenSSL is missing, or is another one than we know: Twisted's own TLS serves, or none
+    tls = None  # type: ignore[assignment]
+
 __all__ = ["READ_SIZE", "PyWriteThrough", "TCPTransport", "UNIXTransport", "adopt"]
 
 READ_SIZE = 256 * 1024
@@ -221,6 +226,8 @@ def adopt(port: IListeningPort, poller: Poller) -> None:
     kinds: dict[Any, Any] = {tcp.Server: TCPTransport, unix.Server: UNIXTransport}
     if not isinstance(port, tcp.Port) or port.transport not in kinds:
         return
+    if tls is not None:
+        tls.adopt_factory(port.factory)
     kind, made_by_port = kinds[port.transport], cast(Any, port)
     # Twisted's documented way to change the sort of transport; the last argument is the reactor.
     made_by_port.transport = lambda sock, protocol, client, server, number, _: kind(

@@ -1,0 +1,147 @@
+"""WebSocket over TLS, by clients that have nothing in common with the server's side of it."""
+
+import os
+import shutil
+import ssl
+import subprocess
+
+import pytest
+from peers import BINARY, TEXT, RawPeer, close_payload, frame, handshake_request, wait_until
+from pytest_twisted import blockon
+from twisted.internet.threads import deferToThread
+
+from wsserver.wire.tls import TLSProtocol
+
+MIB = 1024**2
+
+
+@pytest.fixture
+def server(start_server, tls_listen):
+    """Start a server that listens for TLS."""
+    return blockon(deferToThread(start_server, listen=tls_listen))
+
+
+@pytest.fixture(params=["TLSv1_2", "TLSv1_3"])
+def versioned(request, tls_client):
+    """Make a client's options with one version of TLS."""
+    tls_client.minimum_version = tls_client.maximum_version = ssl.TLSVersion[request.param]
+    return tls_client
+
+
+def read_until(pipe, end: bytes) -> bytes:
+    """Read from a pipe until some bytes have come."""
+    data = b""
+    while end not in data:
+        more = os.read(pipe.fileno(), 65536)
+        assert more, f"the client ended after {data!r}"
+        data += more
+    return data
+
+
+class MessageTests:
+    """What goes in comes out."""
+
+    def test_ours_serves(self, server):
+        """The port of an `ssl:` endpoint has our protocol."""
+        assert server.service.ports[0].factory.protocol is TLSProtocol
+
+    @pytest.mark.parametrize("size", [0, 64, 16384, 65536, MIB])
+    def test_sizes(self, server, versioned, size):
+        """Messages of any size, alone and after each other."""
+        payload = os.urandom(size)
+        with server.open(tls=versioned) as peer:
+            for _ in range(3):
+                peer.send_frame(BINARY, payload)
+                assert peer.read_message() == payload
+
+    def test_many_at_once(self, server, versioned):
+        """Many messages in a record, and many records in flight, come back in their order."""
+        with server.open(tls=versioned) as peer:
+            for start in range(0, 500, 10):
+                peer.send(b"".join(frame(TEXT, b"%d" % number) for number in range(start, start + 10)))
+            assert [peer.read_message() for _ in range(500)] == [str(number) for number in range(500)]
+
+    def test_a_frame_byte_by_byte(self, server, versioned):
+        """Each byte in a record of its own."""
+        with server.open(tls=versioned) as peer:
+            for byte in frame(TEXT, b"slow"):
+                peer.send(bytes([byte]))
+            assert peer.read_message() == "slow"
+
+    def test_a_client_that_does_not_read(self, server, versioned):
+        """It is not read from, and gets all of its answers once it reads."""
+        server.shrink_send_buffers()
+        with server.open(tls=versioned, receive_buffer=4096) as peer:
+            payload, sent, at = frame(BINARY, b"x" * 65536), 0, 0
+            peer.socket.settimeout(0.5)
+            try:
+                while sent < 64 * MIB:
+                    count = peer.socket.send(payload[at:])
+                    sent, at = sent + count, (at + count) % len(payload)
+            except (TimeoutError, ssl.SSLWantWriteError):
+                pass
+            assert sent < 32 * MIB
+            peer.socket.settimeout(10)
+            for _ in range(sent // len(payload)):
+                assert peer.read_message() == b"x" * 65536
+
+    @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl command")
+    def test_an_update_of_keys(self, server):
+        """The client changes its keys and asks for ours to be changed (RFC 8446 section 4.6.3), again and again."""
+        line = ["openssl", "s_client", "-connect", f"127.0.0.1:{server.port}", "-tls1_3"]
+        client = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        with client:
+            client.stdin.write(handshake_request("/echo"))
+            client.stdin.flush()
+            read_until(client.stdout, b"Upgrade\r\n")
+            for number in range(20):
+                # A line that starts with K is a command to the client.
+                client.stdin.write(b"K\n")
+                client.stdin.flush()
+                read_until(client.stdout, b"KEYUPDATE")
+                client.stdin.write(frame(TEXT, b"after %02d" % number))
+                client.stdin.flush()
+                read_until(client.stdout, b"\x81\x08after %02d" % number)
+            client.kill()
+
+
+class EndTests:
+    """How connections end."""
+
+    def test_the_closing_handshake(self, server, versioned):
+        """A Close frame is answered; the end of TLS follows, and of TCP."""
+        with server.open(tls=versioned) as peer:
+            peer.send_frame(8, close_payload(1000))
+            assert peer.read_close().close_code == 1000
+            assert peer.read_to_end() == b""
+        wait_until(lambda: server.count_doors() == 0, "the connection gone")
+
+    def test_a_client_that_vanishes(self, server, versioned):
+        """Without a Close frame, without close_notify."""
+        with server.open(tls=versioned) as peer:
+            assert peer.echoes()
+        wait_until(lambda: server.count_doors() == 0, "the connection gone")
+
+    def test_a_client_that_resets(self, server, versioned):
+        """By force."""
+        peer = server.open(tls=versioned)
+        assert peer.echoes()
+        peer.reset()
+        wait_until(lambda: server.count_doors() == 0, "the connection gone")
+
+    def test_a_forged_record(self, server, tls_client):
+        """It ends the connection, and no other."""
+        peer = RawPeer(server.port)
+        into, out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = tls_client.wrap_bio(into, out, server_hostname="localhost")
+        while True:
+            try:
+                client.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                peer.send(out.read())
+                into.write(peer.socket.recv(65536))
+        peer.send(out.read() + b"\x17\x03\x03\x00\x20" + bytes(32))
+        wait_until(lambda: server.count_doors() == 0, "the connection gone")
+        with peer, server.open(tls=tls_client) as other:
+            assert other.echoes()
