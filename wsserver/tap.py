@@ -15,6 +15,7 @@ from twisted.python import usage
 
 from wsserver import __version__, logs
 from wsserver.errors import ListenError, WsserverError
+from wsserver.memory import keep_freed
 from wsserver.service import WebSocketService, endpoint_strings
 from wsserver.settings import TABLE, Option, Settings, load, unknown_flag
 from wsserver.wire import deflate, frames
@@ -147,6 +148,8 @@ def makeService(options: Options) -> WebSocketService:
     """
     from twisted.internet import reactor  # noqa: PLC0415 (importing it installs it)
 
+    # The process is ours: with an application of its own around the service, it would not be.
+    keep_freed()
     # twistd lets an error of a starting service out as a traceback; ours are one line for a person.
     sys.excepthook = _one_line(sys.excepthook)
     try:
