@@ -52,9 +52,9 @@ format: $(VENV)/installed
 compliance: $(VENV)/installed
 	$(BIN)/python tests/compliance/run.py --out $(REPORTS)/compliance
 
-# The server beside its peers; QUICK=1 for daily use, in under two minutes.
+# The server beside its peers, into docs/benchmarks.md; QUICK=1 for daily use, in under two minutes.
 bench: $(VENV)/installed
-	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick)
+	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick,--write-docs)
 
 # The fast path beside Autobahn's own, a million random streams and more.
 fuzz: $(VENV)/installed

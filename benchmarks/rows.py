@@ -128,7 +128,7 @@ ROWS = (
         measure="idle",
         needs="ping",
         options=("--max-connections", "12000"),
-        only=(SUBJECT, "autobahn", "picows", "websockets-uvloop", "aiohttp", "ws"),
+        only=(SUBJECT, "autobahn"),
     ),
     Row(
         "hostile",
