@@ -15,10 +15,24 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from wsserver.errors import SettingError
-from wsserver.origins import origin_of
+from wsserver.values import (
+    a_choice,
+    a_duration,
+    a_flag,
+    a_size,
+    a_text,
+    a_token,
+    a_zone,
+    an_address,
+    an_endpoint,
+    an_integer,
+    an_origin,
+    show,
+    show_duration,
+    show_size,
+)
 
 __all__ = ["ENVIRONMENT_ONLY", "PREFIX", "TABLE", "Option", "Settings", "genconfig", "load", "unknown_flag"]
 
@@ -26,151 +40,6 @@ PREFIX = "WSSERVER_"
 
 ENVIRONMENT_ONLY = frozenset({PREFIX + "CONFIG", PREFIX + "PUREPYTHON", PREFIX + "BUILD_EXTENSION"})
 """Variables that are no option of the table: the environment's spelling of `--config`, and those of the extension."""
-
-TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
-
-
-# Parsers: each takes the text of a value and returns the value, or raises ValueError saying what was expected.
-
-
-def _flag(text: str) -> bool:
-    if text.lower() in TRUE:
-        return True
-    if text.lower() in FALSE:
-        return False
-    raise ValueError("expected true or false")
-
-
-def _integer(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
-            raise ValueError(f"expected a whole number from {low} to {high}")
-        return int(text)
-
-    return parse
-
-
-def _size(low: int, high: int) -> Callable[[str], int]:
-    units = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-
-    def parse(text: str) -> int:
-        match = re.fullmatch(r"([0-9]{1,12}) ?(B|KiB|MiB|GiB)?", text)
-        size = int(match[1]) * units[match[2] or ""] if match else -1
-        if not low <= size <= high:
-            raise ValueError(f"expected a size from {_show_size(low)} to {_show_size(high)}, such as 64KiB or 1MiB")
-        return size
-
-    return parse
-
-
-def _show_size(size: int) -> str:
-    for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
-        if size and size % factor == 0:
-            return f"{size // factor}{unit}"
-    return f"{size}B"
-
-
-def parse_duration(text: str, low: float, high: float) -> float:
-    """
-    Read a time such as `500ms`, `1.5s`, `2m` or `1h`; a bare number is in seconds.
-
-    Args:
-        text: what the person wrote.
-        low: the shortest time allowed, in seconds.
-        high: the longest time allowed, in seconds.
-
-    Returns:
-        The time in seconds.
-
-    Raises:
-        ValueError: it is no such time, or out of bounds; the message says what was expected.
-    """
-    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(ms|s|m|h)?", text)
-    seconds = float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2] or "s"] if match else -1.0
-    if not low <= seconds <= high:
-        raise ValueError(
-            f"expected a time from {show_duration(low)} to {show_duration(high)}, such as 500ms, 25s or 2m"
-        )
-    return seconds
-
-
-def show_duration(seconds: float) -> str:
-    """Write a time so that `parse_duration` reads the same one back: `500ms`, `25s`, `2m`."""
-    if 0 < seconds < 1:
-        return f"{seconds * 1000:.12g}ms"
-    if seconds >= 60 and seconds % 60 == 0:
-        return f"{seconds / 60:.12g}m"
-    return f"{seconds:.12g}s"
-
-
-def _duration(low: float, high: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
-        return parse_duration(text, low, high)
-
-    return parse
-
-
-def _choice(*choices: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.lower() not in choices:
-            raise ValueError("expected " + " or ".join(choices))
-        return text.lower()
-
-    return parse
-
-
-def _text(text: str) -> str:
-    if any(ord(c) < 0x20 or ord(c) == 0x7F or 0xD800 <= ord(c) < 0xE000 for c in text) or len(text) > 1024:
-        raise ValueError("expected at most 1024 characters, none of them a control character")
-    return text
-
-
-def _address(text: str) -> str:
-    if not re.fullmatch(r"[0-9A-Za-z.:%_-]{1,255}", text):
-        raise ValueError("expected an IP address or a host name such as 127.0.0.1, :: or localhost")
-    return text
-
-
-# RFC 9110 section 5.6.2: what a subprotocol's name may be made of.
-def _token(text: str) -> str:
-    if not re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}", text):
-        raise ValueError("expected a name of letters, digits and !#$%&'*+-.^_`|~")
-    return text
-
-
-def _origin(text: str) -> str:
-    if text.lower() == "null":
-        return "null"
-    # A page's host may have an asterisk in it, but whoever writes one here means a pattern.
-    if origin_of(text) is None or "*" in text:
-        raise ValueError(
-            "expected an origin such as https://example.com or http://localhost:3000 (no path, no *) or null"
-        )
-    return text
-
-
-def _endpoint(text: str) -> str:
-    if not re.match(r"[a-z0-9]+:", text):
-        raise ValueError("expected a Twisted endpoint string such as tcp:8080:interface=127.0.0.1 or unix:/run/ws.sock")
-    return text
-
-
-def _zone(text: str) -> tzinfo | None:
-    if text.lower() == "local":
-        return None
-    try:
-        return ZoneInfo(text)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError("expected a time zone such as Europe/Berlin or UTC, or local") from None
-
-
-def _show(value: object) -> str:
-    """Write a value as its parser would read it."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if value is None:
-        return "local"
-    return str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +73,7 @@ class Option:
     @property
     def is_flag(self) -> bool:
         """Whether it is given without a value on the command line."""
-        return self.parse is _flag
+        return self.parse is a_flag
 
     def show_default(self) -> str:
         """Write the default for `--help`, e.g. `1MiB`; empty where there is none."""
@@ -216,8 +85,8 @@ class Option:
         """Write the default as a TOML value."""
         if self.many:
             return "[]"
-        if isinstance(self.default, int) and self.show is _show:
-            return _show(self.default)
+        if isinstance(self.default, int) and self.show is show:
+            return show(self.default)
         return f'"{self.show(self.default)}"'
 
 
@@ -228,7 +97,7 @@ def _option(
     help: str,  # noqa: A002 (the word of every option parser)
     *,
     metavar: str = "",
-    show: Callable[[Any], str] = _show,
+    show: Callable[[Any], str] = show,
     many: bool = False,
 ) -> Any:
     about = {"group": group, "parse": parse, "help": help, "metavar": metavar, "show": show, "many": many}
@@ -249,17 +118,17 @@ _LISTEN, _WHO, _LIMITS, _WIRE, _ANSWERS, _LOG = (
 class Settings:
     """All options with their values: times in seconds, sizes in bytes. `load` makes one from all sources."""
 
-    port: int = _option(_LISTEN, _integer(0, 65535), 8080, "TCP port; 0 takes a free one.", metavar="PORT")
+    port: int = _option(_LISTEN, an_integer(0, 65535), 8080, "TCP port; 0 takes a free one.", metavar="PORT")
     interface: str = _option(
         _LISTEN,
-        _address,
+        an_address,
         "127.0.0.1",
         "Address to listen on; 0.0.0.0 or :: for every one, which makes the server reachable from outside.",
         metavar="ADDRESS",
     )
     listen: tuple[str, ...] = _option(
         _LISTEN,
-        _endpoint,
+        an_endpoint,
         (),
         "Twisted endpoint string (tcp:, unix:, ssl:, systemd: ...) to listen on, instead of --port and --interface.",
         metavar="ENDPOINT",
@@ -267,7 +136,7 @@ class Settings:
     )
     origin: tuple[str, ...] = _option(
         _WHO,
-        _origin,
+        an_origin,
         (),
         "Let pages of this origin connect, besides pages of the server's own host and port and, while it listens "
         "on loopback only, pages of loopback origins. `null` lets in pages opened from a file.",
@@ -275,20 +144,20 @@ class Settings:
         many=True,
     )
     allow_any_origin_insecure: bool = _option(
-        _WHO, _flag, False, "Let pages of every origin connect: for a public echo server, never beside cookies."
+        _WHO, a_flag, False, "Let pages of every origin connect: for a public echo server, never beside cookies."
     )
     # Precedents: websockets, Daphne and websocketd 1 MiB, Centrifugo 64 KiB, uWebSockets 16 KiB, ws 100 MiB.
     max_message_size: int = _option(
         _LIMITS,
-        _size(1, 1024**3),
+        a_size(1, 1024**3),
         1024**2,
         "Largest message taken, also after inflating; a larger one closes with 1009.",
         metavar="SIZE",
-        show=_show_size,
+        show=show_size,
     )
     max_connections: int = _option(
         _LIMITS,
-        _integer(1, 1_000_000),
+        an_integer(1, 1_000_000),
         10_000,
         "Most connections at a time, HTTP and WebSocket; one more is refused with 503. "
         "Never more than the limit of open files allows.",
@@ -296,7 +165,7 @@ class Settings:
     )
     open_timeout: float = _option(
         _LIMITS,
-        _duration(0.1, 300),
+        a_duration(0.1, 300),
         10.0,
         "Time from accepting a connection until its request head is here and answered.",
         metavar="TIME",
@@ -304,7 +173,7 @@ class Settings:
     )
     close_timeout: float = _option(
         _LIMITS,
-        _duration(0.1, 300),
+        a_duration(0.1, 300),
         5.0,
         "Time for the peer to finish a closing handshake before the connection is dropped.",
         metavar="TIME",
@@ -312,11 +181,16 @@ class Settings:
     )
     # Under the 60 s after which nginx and most load balancers drop an idle connection.
     ping_interval: float = _option(
-        _LIMITS, _duration(0, 3600), 25.0, "Time between pings; 0 for none.", metavar="TIME", show=show_duration
+        _LIMITS,
+        a_duration(0, 3600),
+        25.0,
+        "Time between pings; 0 for none.",
+        metavar="TIME",
+        show=show_duration,
     )
     ping_timeout: float = _option(
         _LIMITS,
-        _duration(0.1, 3600),
+        a_duration(0.1, 3600),
         10.0,
         "Time for the pong to come back before the connection is closed with 1011.",
         metavar="TIME",
@@ -324,19 +198,23 @@ class Settings:
     )
     subprotocol: tuple[str, ...] = _option(
         _WIRE,
-        _token,
+        a_token,
         (),
         "Subprotocol to agree to when a client asks for it; the client's order decides.",
         metavar="NAME",
         many=True,
     )
     compression: str = _option(
-        _WIRE, _choice("off", "on"), "off", "Agree to permessage-deflate when a client offers it.", metavar="off|on"
+        _WIRE,
+        a_choice("off", "on"),
+        "off",
+        "Agree to permessage-deflate when a client offers it.",
+        metavar="off|on",
     )
     # Precedents: gorilla, uWebSockets and coder off, websockets and ws on. Memory a connection: docs/wire.md.
     compression_context_takeover: str = _option(
         _WIRE,
-        _choice("off", "on"),
+        a_choice("off", "on"),
         "off",
         "Let a compressed message refer to those before it: similar small messages become much smaller, and every "
         "connection keeps some 100 KiB for it.",
@@ -344,7 +222,7 @@ class Settings:
     )
     compression_window_bits: int = _option(
         _WIRE,
-        _integer(9, 15),
+        an_integer(9, 15),
         15,
         "How far back compressed data refers: 2 to the power of N bytes, 9 to 15. Also asked of clients that let the "
         "server ask.",
@@ -353,21 +231,25 @@ class Settings:
     # A text of 64 bytes compressed by itself has 63, one of 128 has 108 (docs/wire.md). Precedents: ws 1 KiB.
     compression_min_size: int = _option(
         _WIRE,
-        _size(0, 1024**3),
+        a_size(0, 1024**3),
         128,
         "Smallest message that is compressed; a smaller one leaves as it is.",
         metavar="SIZE",
-        show=_show_size,
+        show=show_size,
     )
     strict_paths: bool = _option(
-        _ANSWERS, _flag, False, "Refuse unknown WebSocket paths with 404 instead of serving commands there."
+        _ANSWERS, a_flag, False, "Refuse unknown WebSocket paths with 404 instead of serving commands there."
     )
     reply_prefix: str = _option(
-        _ANSWERS, _text, "", "Text to put before every text that the command endpoint echoes.", metavar="TEXT"
+        _ANSWERS, a_text, "", "Text to put before every text that the command endpoint echoes.", metavar="TEXT"
     )
-    timezone: tzinfo | None = _option(_ANSWERS, _zone, None, "Time zone of date and time.", metavar="ZONE")  # noqa: RUF009
+    timezone: tzinfo | None = _option(_ANSWERS, a_zone, None, "Time zone of date and time.", metavar="ZONE")  # noqa: RUF009
     log_format: str = _option(
-        _LOG, _choice("text", "json"), "text", "One line a log event: for people, or as JSON.", metavar="text|json"
+        _LOG,
+        a_choice("text", "json"),
+        "text",
+        "One line a log event: for people, or as JSON.",
+        metavar="text|json",
     )
 
 

@@ -14,10 +14,9 @@ from wsserver.settings import (
     Settings,
     genconfig,
     load,
-    parse_duration,
-    show_duration,
     unknown_flag,
 )
+from wsserver.values import parse_duration, show_duration
 
 DEFAULTS = {
     "port": 8080,

@@ -17,8 +17,8 @@ from twisted.internet.interfaces import IAddress, ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from wsserver.settings import show_duration
 from wsserver.typing import Path
+from wsserver.values import show_duration
 from wsserver.wire import journal
 from wsserver.wire.deadlines import Deadline, Deadlines
 from wsserver.wire.handshake import Policy, check

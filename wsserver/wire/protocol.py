@@ -29,7 +29,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wsserver.closecodes import MAX_REASON_BYTES, SENDABLE, CloseCode
-from wsserver.settings import Settings, show_duration
+from wsserver.settings import Settings
+from wsserver.values import show_duration
 from wsserver.wire import deflate, journal
 from wsserver.wire.deadlines import Deadline, Deadlines
 from wsserver.wire.handshake import Accept, response

@@ -1,0 +1,190 @@
+"""
+The kinds of values that options have: text to value and back.
+
+Each `a_...` takes the text of a value and returns the value, or raises ValueError saying what was expected; those with
+bounds make such a function.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from wsserver.origins import origin_of
+
+__all__ = [
+    "FALSE",
+    "TRUE",
+    "a_choice",
+    "a_duration",
+    "a_flag",
+    "a_size",
+    "a_text",
+    "a_token",
+    "a_zone",
+    "an_address",
+    "an_endpoint",
+    "an_integer",
+    "an_origin",
+    "parse_duration",
+    "show",
+    "show_duration",
+    "show_size",
+]
+
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+def a_flag(text: str) -> bool:
+    """Read `true` or `false`, or another word for one of them."""
+    if text.lower() in TRUE:
+        return True
+    if text.lower() in FALSE:
+        return False
+    raise ValueError("expected true or false")
+
+
+def an_integer(low: int, high: int) -> Callable[[str], int]:
+    """Make a reader of whole numbers within bounds."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
+            raise ValueError(f"expected a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def a_size(low: int, high: int) -> Callable[[str], int]:
+    """Make a reader of sizes such as `64KiB`; the bounds and the value are in bytes."""
+    units = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+
+    def parse(text: str) -> int:
+        match = re.fullmatch(r"([0-9]{1,12}) ?(B|KiB|MiB|GiB)?", text)
+        size = int(match[1]) * units[match[2] or ""] if match else -1
+        if not low <= size <= high:
+            raise ValueError(f"expected a size from {show_size(low)} to {show_size(high)}, such as 64KiB or 1MiB")
+        return size
+
+    return parse
+
+
+def show_size(size: int) -> str:
+    """Write a size so that `a_size` reads the same one back."""
+    for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return f"{size}B"
+
+
+def parse_duration(text: str, low: float, high: float) -> float:
+    """
+    Read a time such as `500ms`, `1.5s`, `2m` or `1h`; a bare number is in seconds.
+
+    Args:
+        text: what the person wrote.
+        low: the shortest time allowed, in seconds.
+        high: the longest time allowed, in seconds.
+
+    Returns:
+        The time in seconds.
+
+    Raises:
+        ValueError: it is no such time, or out of bounds; the message says what was expected.
+    """
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(ms|s|m|h)?", text)
+    seconds = float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2] or "s"] if match else -1.0
+    if not low <= seconds <= high:
+        raise ValueError(
+            f"expected a time from {show_duration(low)} to {show_duration(high)}, such as 500ms, 25s or 2m"
+        )
+    return seconds
+
+
+def show_duration(seconds: float) -> str:
+    """Write a time so that `parse_duration` reads the same one back: `500ms`, `25s`, `2m`."""
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:.12g}ms"
+    if seconds >= 60 and seconds % 60 == 0:
+        return f"{seconds / 60:.12g}m"
+    return f"{seconds:.12g}s"
+
+
+def a_duration(low: float, high: float) -> Callable[[str], float]:
+    """Make a reader of times; the bounds and the value are in seconds."""
+
+    def parse(text: str) -> float:
+        return parse_duration(text, low, high)
+
+    return parse
+
+
+def a_choice(*choices: str) -> Callable[[str], str]:
+    """Make a reader of one of some words."""
+
+    def parse(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError("expected " + " or ".join(choices))
+        return text.lower()
+
+    return parse
+
+
+def a_text(text: str) -> str:
+    """Read a line of text."""
+    if any(ord(c) < 0x20 or ord(c) == 0x7F or 0xD800 <= ord(c) < 0xE000 for c in text) or len(text) > 1024:
+        raise ValueError("expected at most 1024 characters, none of them a control character")
+    return text
+
+
+def an_address(text: str) -> str:
+    """Read an IP address or a host name."""
+    if not re.fullmatch(r"[0-9A-Za-z.:%_-]{1,255}", text):
+        raise ValueError("expected an IP address or a host name such as 127.0.0.1, :: or localhost")
+    return text
+
+
+# RFC 9110 section 5.6.2: what a subprotocol's name may be made of.
+def a_token(text: str) -> str:
+    """Read a subprotocol's name."""
+    if not re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}", text):
+        raise ValueError("expected a name of letters, digits and !#$%&'*+-.^_`|~")
+    return text
+
+
+def an_origin(text: str) -> str:
+    """Read an origin."""
+    if text.lower() == "null":
+        return "null"
+    # A page's host may have an asterisk in it, but whoever writes one here means a pattern.
+    if origin_of(text) is None or "*" in text:
+        raise ValueError(
+            "expected an origin such as https://example.com or http://localhost:3000 (no path, no *) or null"
+        )
+    return text
+
+
+def an_endpoint(text: str) -> str:
+    """Read a Twisted endpoint string."""
+    if not re.match(r"[a-z0-9]+:", text):
+        raise ValueError("expected a Twisted endpoint string such as tcp:8080:interface=127.0.0.1 or unix:/run/ws.sock")
+    return text
+
+
+def a_zone(text: str) -> tzinfo | None:
+    """Read a time zone; None is the machine's own."""
+    if text.lower() == "local":
+        return None
+    try:
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("expected a time zone such as Europe/Berlin or UTC, or local") from None
+
+
+def show(value: object) -> str:
+    """Write a value as its parser would read it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "local"
+    return str(value)
