@@ -274,7 +274,8 @@ if os.environ.get("WSSERVER_PUREPYTHON", "") in {"", "0"}:
 COMPILED = SPEEDUPS is not None
 """Whether the compiled twins are in use."""
 
-parse, build, Partial = py_parse, py_build, PyPartial
+parse, build = py_parse, py_build
+Partial = PyPartial
 
 if not TYPE_CHECKING and COMPILED:
     parse, build, Partial = SPEEDUPS.parse, SPEEDUPS.build, SPEEDUPS.Partial

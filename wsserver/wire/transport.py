@@ -113,7 +113,7 @@ class _WriteThrough(_Hot):
 
     def _queue(self: Any, data: bytes) -> None:
         if not self._broken and not self._aborting:
-            super(_Hot, self).write(data)
+            super(_Hot, self).write(data)  # type: ignore[misc]
 
     def _write_by_socket(self: Any, data: bytes) -> None:
         try:
@@ -130,8 +130,9 @@ class _WriteThrough(_Hot):
         """Queue what the kernel has left of some data, without a copy of it; nothing else is queued."""
         if self.connected and not self._writeDisconnected:
             self.dataBuffer, self.offset = data, start
-            self._maybePauseProducer()
+            # First: a producer that writes when it is paused must not overtake the rest.
             self.startWriting()
+            self._maybePauseProducer()
 
     def writeSomeData(self: Any, data: bytes) -> int | Exception:
         """Let the kernel take what it can; Twisted gives it no more than 128 KiB at a time."""
