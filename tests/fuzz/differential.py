@@ -45,9 +45,13 @@ class FastPath(ServerProtocol):
     """The connection as it is."""
 
 
-class PythonPath(PyTraffic, ServerProtocol):
-    """The same on the Python twins."""
+if frames.COMPILED:
 
+    class PythonPath(PyTraffic, ServerProtocol):
+        """The same on the Python twins."""
+
+else:
+    PythonPath = FastPath  # type: ignore[misc]
 
 CODECS: dict[str, type] = {"compiled": FastPath, "python": PythonPath} if frames.COMPILED else {"python": FastPath}
 """The fast paths there are, by name."""
