@@ -89,13 +89,15 @@ class Messages:
         self.end.arrived(build_frame(2 if isBinary else 1, payload, mask=bytes(4)))
 
     def _slow(self, data, share):
+        if self.end.aborted:
+            return
         self._plain = True
         rest = self.rest + data
         self.rest = rest[self._fast(rest, 0, len(rest))[0] :]
         self._plain = not self.rest
 
     def _endpoint_failed(self):
-        raise AssertionError from self.end.life.wrong.append(Failure())
+        self.end.life.wrong.append(Failure())
 
 
 def messages(twin, end):
@@ -232,6 +234,8 @@ class End:
 
     def abort(self):
         self.aborted = True
+        # As of a connection that is dropped: what is left of the read is nobody's.
+        self.protocol._plain = False
         self.transport.abortConnection()
 
     def lose(self):
