@@ -1,5 +1,5 @@
 """
-Fuzz the compiled codec, built with AddressSanitizer and UndefinedBehaviorSanitizer, against its Python twin.
+Fuzz what is compiled, built with AddressSanitizer and UndefinedBehaviorSanitizer, against its Python twin.
 
     python tests/fuzz/asan.py [--minutes N] [--seed N]
 
@@ -8,7 +8,7 @@ of its exact size: the byte that CPython puts after it is forbidden too, so that
 
 It needs GCC with libasan, and Cython. With atheris, a fifth of the time goes to finding inputs that cover new branches
 of the Python twin, for GCC cannot tell libFuzzer what the C code covers; these, changed at random, and those of
-`calls.py` then go to both codecs. Without atheris there are only the latter.
+`calls.py` then go to both twins. Without atheris there are only the latter.
 
 """
 
@@ -24,9 +24,8 @@ import sysconfig
 import time
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from calls import Call, decode, encoded, spoiled
+from calls import Call, Twin, decode, encoded, inputs, spoiled
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "build" / "asan"
@@ -107,15 +106,16 @@ def _library(name: str) -> str:
 
 
 class Checker:
-    """The two codecs side by side."""
+    """The two twins side by side."""
 
     def __init__(self) -> None:
         spec = importlib.util.spec_from_file_location("wsserver.wire._speedups", EXTENSION)
         assert spec is not None
         assert spec.loader is not None
-        self._compiled: ModuleType = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(self._compiled)
-        self._python: Any = importlib.import_module("wsserver.wire.frames")
+        self._module: ModuleType = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self._module)
+        self._python = python_twin()
+        self._compiled = Twin(self._module.parse, self._module.build, self._module.Partial, self._module.Traffic)
         sanitizer = ctypes.CDLL(None)
         self._forbid, self._allow = (sanitizer[f"__asan_{what}_memory_region"] for what in ("poison", "unpoison"))
         self._forbid.argtypes = self._allow.argtypes = ctypes.c_void_p, ctypes.c_size_t
@@ -125,35 +125,37 @@ class Checker:
         Make a call of both.
 
         Args:
-            call: the function's name and the arguments.
+            call: what is called and the arguments.
 
         Raises:
             AssertionError: they differ.
         """
-        name, arguments = call
-        expected = getattr(self._python, f"py_{name}")(*arguments)
-        buffer = next(argument for argument in arguments if isinstance(argument, bytes | bytearray))
+        expected = self._python.answer(call)
         # CPython shares what is shorter than two bytes.
-        after = _address(buffer) + len(buffer) if len(buffer) > 1 else 0
-        if after:
-            self._forbid(after, 1)
-        got = getattr(self._compiled, name)(*arguments)
-        if after:
-            self._allow(after, 1)
-        assert got == expected, f"{name}{arguments!r}: Python says {expected!r}, compiled {got!r}"
+        after = {_address(data) + len(data) for data in inputs(call) if len(data) > 1}
+        for address in after:
+            self._forbid(address, 1)
+        got = self._compiled.answer(call)
+        for address in after:
+            self._allow(address, 1)
+        assert got == expected, f"{call!r}: Python says {expected!r}, compiled {got!r}"
 
     def over_read(self) -> None:
         """Make the compiled code read a byte that it may not."""
-        data = bytearray(b"\x81\xa0mask" + bytes(24))
+        data = bytes(bytearray(32))
         # To the end of what was allocated: the sanitizer cannot forbid a byte between two that are allowed.
         self._forbid(_address(data) + len(data) - 1, 2)
-        self._compiled.text_so_far(data, 6, 0)
+        self._module.Partial(b"\x81\xa0mask", 32).feed(data, 0)
 
 
-def _address(buffer: bytes | bytearray) -> int:
-    if isinstance(buffer, bytes):
-        return id(buffer) + bytes.__basicsize__ - 1
-    return ctypes.addressof((ctypes.c_char * len(buffer)).from_buffer(buffer))
+def _address(data: bytes) -> int:
+    return id(data) + bytes.__basicsize__ - 1
+
+
+def python_twin() -> Twin:
+    """Make the Python twin."""
+    frames, traffic = (importlib.import_module(f"wsserver.wire.{name}") for name in ("frames", "traffic"))
+    return Twin(frames.py_parse, frames.py_build, frames.PyPartial, traffic.PyTraffic)
 
 
 def canary(seconds: float, seed: int) -> int:
@@ -163,7 +165,7 @@ def canary(seconds: float, seed: int) -> int:
 
 
 def compare(seconds: float, seed: int) -> int:
-    """Call both codecs; an input is used several times, changed a little each time."""
+    """Call both twins; an input is used several times, changed a little each time."""
     rng, checker, count, end = random.Random(seed), Checker(), 0, time.monotonic() + seconds
     corpus = [path.read_bytes() for path in sorted(CORPUS.glob("*"))]
     while time.monotonic() < end:
@@ -177,7 +179,7 @@ def compare(seconds: float, seed: int) -> int:
                 print(f"after {count} calls: {difference}", file=sys.stderr)
                 return 1
             count += 1
-    print(f"{count} calls of both codecs, {len(corpus)} inputs from atheris", flush=True)
+    print(f"{count} calls of both twins, {len(corpus)} inputs from atheris", flush=True)
     return 0
 
 
@@ -185,16 +187,19 @@ def explore(seconds: float, seed: int) -> int:
     """Find inputs that cover the Python twin; atheris leaves the process by itself."""
     import atheris
 
-    frames, rng = importlib.import_module("wsserver.wire.frames"), random.Random(seed)
-    for function in (frames.py_parse, frames.py_build, frames.py_text_so_far, frames.is_utf8, frames._unmask, decode):
+    frames, traffic = (importlib.import_module(f"wsserver.wire.{name}") for name in ("frames", "traffic"))
+    rng, twin = random.Random(seed), python_twin()
+    functions = [frames.py_head, frames.py_parse, frames.py_build, frames.is_utf8, frames._unmask, decode]
+    functions += [frames._whole_characters, frames.PyPartial.feed, frames.PyPartial.sound.fget, frames.PyPartial.raw]
+    functions += [getattr(traffic.PyTraffic, name) for name in ("dataReceived", "_fast", "_hand", "sendMessage")]
+    for function in functions:
         atheris.instrument_func(function)
     CORPUS.mkdir(parents=True)
     for number in range(500):
         (CORPUS / f"start-{number}").write_bytes(encoded(rng))
 
     def one(data: bytes) -> None:
-        name, arguments = decode(data)
-        getattr(frames, f"py_{name}")(*arguments)
+        twin.answer(decode(data))
 
     limits = [f"-max_total_time={int(seconds) or 1}", f"-seed={seed}", "-max_len=4096", "-use_value_profile=1"]
     atheris.Setup(

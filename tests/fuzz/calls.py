@@ -1,24 +1,27 @@
 """
-Calls of the codec's functions, as bytes that a fuzzer can change: `decode` makes a call of any bytes whatever.
+Calls of what is compiled, as bytes that a fuzzer can change: `decode` makes a call of any bytes whatever.
 
-Rule 1: every input stays within the contract of `wsserver.wire.frames`; what the peer sends has none.
+Rule 1: every input stays within the contract of `wsserver.wire.frames` and `wsserver.wire.traffic`; what the peer sends
+has none.
 Rule 2: seeded; the same random number generator gives the same calls.
 """
 
 import random
 import struct
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from wsserver.testing import build_frame
 
-__all__ = ["Call", "decode", "encoded", "spoiled"]
+__all__ = ["Call", "Twin", "decode", "encoded", "inputs", "spoiled"]
 
 Call = tuple[str, tuple[Any, ...]]
-"""The name of a function and its arguments."""
+"""What is called and its arguments."""
 
 _HEAD = struct.Struct("<BHIB")
 _WHOLE = sys.maxsize
+_PARSE, _BUILD, _PARTIAL, _TRAFFIC, _COMPRESSED = 0, 1, 2, 3, 128
 
 UTF8 = [chr(point).encode() for point in (0x61, 0x80, 0x7FF, 0x800, 0xD7FF, 0xE000, 0xFFFF, 0x10000, 0x10FFFF)]
 UTF8 += [b"\xc0\x80", b"\xe0\x80\x80", b"\xed\xa0\x80", b"\xf0\x80\x80\x80", b"\xf4\x90\x80\x80"]
@@ -26,34 +29,182 @@ UTF8 += [b"\xf8\x88\x80\x80\x80", b"\xff", b"\xbf", b"\xe2\x82", b"\xf0\x9f\x98"
 SIZES = (0, 1, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 124, 125, 126, 127, 255, 256)
 LARGE = (65535, 65536, 65537)
 HOSTILE = (0, 125, 65535, 2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1, 2**64 - 14)
+CLAIMS = (0, 1, 2**31 - 1, 2**32, 2**62, 2**63 - 15, 2**63 - 1, -1)
 
 
 def decode(data: bytes) -> Call:
     """Make a call of some bytes."""
     kind, place, limit, count = _HEAD.unpack(data[: _HEAD.size].ljust(_HEAD.size, b"\0"))
     rest = data[_HEAD.size :]
-    if kind % 4 == 1:
+    if kind % 4 == _BUILD:
         size = limit % 70000 if limit else len(rest)
         return "build", (count, (rest * (size // max(1, len(rest)) + 1))[:size])
-    if kind % 4 == 2:
-        body = (6, 8, 14)[count % 3]
-        rest = rest.ljust(body, b"\0")
-        return "text_so_far", (bytearray(rest), body, place % (len(rest) - body + 1))
-    return "parse", (rest, place % (len(rest) + 2), _WHOLE if limit == 2**32 - 1 else limit, count, kind >= 128)
+    if kind % 4 == _PARTIAL:
+        header = rest[: (6, 8, 14, 6, 8, 14, 5, 15)[count % 8]]
+        size = CLAIMS[-limit % len(CLAIMS)] if limit >= 2**31 else limit % 70000
+        return "partial", (header, size, _pieces(rest[len(header) :], place), kind // 4)
+    maximum = _WHOLE if limit == 2**32 - 1 else limit
+    if kind % 4 == _TRAFFIC:
+        return "traffic", (_pieces(rest, place), maximum, count, kind >= _COMPRESSED)
+    return "parse", (rest, place % (len(rest) + 2), maximum, count, kind >= _COMPRESSED)
+
+
+def _pieces(data: bytes, seed: int) -> tuple[bytes, ...]:
+    """Cut, in a way that a few bits can choose."""
+    rng = random.Random(seed)
+    marks = sorted(rng.randrange(len(data) + 1) for _ in range(rng.choice((0, 1, 2, 3, 9))))
+    return tuple(data[start:end] for start, end in zip([0, *marks], [*marks, len(data)], strict=True))
+
+
+def inputs(call: Call) -> list[bytes]:
+    """Tell what of a call's arguments are bytes to be read."""
+    found: list[bytes] = []
+    for argument in call[1]:
+        found += argument if isinstance(argument, tuple) else [argument] if isinstance(argument, bytes) else []
+    return found
+
+
+class Twin:
+    """
+    One of the two twins, to be called.
+
+    Args:
+        parse: as in `wsserver.wire.frames`.
+        build: likewise.
+        partial: likewise.
+        traffic: as in `wsserver.wire.traffic`.
+    """
+
+    def __init__(self, parse: Callable[..., Any], build: Callable[..., Any], partial: Any, traffic: Any) -> None:
+        self._functions = {"parse": parse, "build": build, "partial": self._gather, "traffic": self._serve}
+        self._partial = partial
+        self._connection: Any = type("Connection", (_Echo, traffic), {})
+
+    def answer(self, call: Call) -> Any:
+        """Make a call; tell all that can be seen of what it did."""
+        name, arguments = call
+        return self._functions[name](*arguments)
+
+    def _gather(self, header: bytes, size: int, pieces: tuple[bytes, ...], start: int) -> list[Any]:
+        seen: list[Any] = []
+
+        def note(call: Callable[[], Any]) -> None:
+            try:
+                seen.append(call())
+            except ValueError:
+                seen.append(ValueError)
+
+        try:
+            partial = self._partial(header, size)
+        except ValueError:
+            return [ValueError]
+        for piece in pieces:
+            note(lambda piece=piece: partial.feed(piece, 0))  # type: ignore[misc]
+            seen.append((partial.complete, partial.sound, partial.first))
+        # Once more from another place, perhaps beyond the end; then everything, in an order that makes no sense too.
+        note(lambda: partial.feed(pieces[-1], start - 1))
+        for _ in range(2):
+            note(partial.raw)
+            note(partial.whole)
+            note(lambda: partial.feed(pieces[0], 0))
+            seen.append((partial.complete, partial.sound, partial.first))
+        return seen
+
+    def _serve(self, pieces: tuple[bytes, ...], limit: int, share: int, compressed: bool) -> list[Any]:
+        connection = self._connection(limit, compressed)
+        for piece in pieces:
+            connection._plain = True
+            if share:
+                connection.seen.append(connection._fast(piece, 0, share))
+            else:
+                connection.dataReceived(piece)
+            connection.seen.append(("partial", connection._partial and connection._partial.raw()))
+        counters = (connection.messages_in, connection.bytes_in, connection.messages_out, connection.bytes_out)
+        return [*connection.seen, counters]
+
+
+class _Echo:
+    """The other half of a connection: an echo that writes down what happens, and its own transport."""
+
+    _partial: Any
+    sendMessage: Callable[..., None]
+    maxMessagePayloadSize = 0
+
+    def __init__(self, limit: int, compressed: bool) -> None:
+        super().__init__()
+        self.state, self._limit, self._compressed = 3, limit, compressed
+        self.seen: list[Any] = []
+        self.transport = self
+        self.autoPingTimeoutCall = "soon"
+
+    def write(self, data: bytes) -> None:
+        # A large payload may leave apart from what was written before it.
+        if self.seen and self.seen[-1][0] == "write":
+            self.seen[-1] = ("write", self.seen[-1][1] + data)
+        else:
+            self.seen.append(("write", data))
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        self.seen.append(("message", payload, isBinary))
+        self.sendMessage(payload, isBinary, doNotCompress=payload[:1] == b"a")
+        if payload[:1] == b"\xf0":
+            self._plain = False
+        if payload[:1] == b"\xc2":
+            raise ZeroDivisionError
+
+    def _inflate(self, payload: bytes, first: int) -> bytes | None:
+        self.seen.append(("inflate", payload, first))
+        return None if payload[:1] == b"\xff" else payload * 2
+
+    def _deflate(self, payload: bytes) -> bytes:
+        return payload[::-1]
+
+    def _slow(self, data: bytes, share: int) -> None:
+        self.seen.append(("slow", data, share))
+        if self._partial is not None:
+            self._give_up_partial()
+
+    def _give_up_partial(self) -> None:
+        partial, self._partial = self._partial, None
+        self.seen.append(("give up", partial.raw()))
+
+    def _endpoint_failed(self) -> None:
+        self.seen.append(("failed", sys.exc_info()[0]))
+
+    def _cancelAutoPingTimeoutCall(self) -> None:
+        self.seen.append(("alive",))
 
 
 def encoded(rng: random.Random) -> bytes:
     """Make the bytes of a call that is close to what a client sends."""
-    kind = rng.choices((0, 1, 2, 128), (8, 1, 4, 4))[0]
-    if kind == 1:
+    kind = rng.choices(
+        (_PARSE, _PARSE | _COMPRESSED, _BUILD, _PARTIAL, _TRAFFIC, _TRAFFIC | _COMPRESSED), (6, 3, 1, 4, 6, 3)
+    )[0]
+    if kind == _BUILD:
         size = rng.choice((*SIZES, *LARGE))
         return _HEAD.pack(kind, 0, size, rng.choice((0x81, 0x82, 0xC1, rng.randrange(256)))) + rng.randbytes(9)
-    if kind == 2:
-        return _HEAD.pack(kind, rng.randrange(12), 0, rng.randrange(3)) + _text_frame(rng)
-    place = rng.choice((0, 0, 0, rng.randrange(40)))
-    data = rng.randbytes(place) + b"".join(_frame(rng) for _ in range(rng.randrange(1, 5)))
-    limit = rng.choice((2**32 - 1, 1000, 125, 126, 0, rng.randrange(2**32)))
-    return _HEAD.pack(kind, place, limit, rng.choice((255, 255, 0, 1, 2))) + spoiled(rng, data)
+    if kind == _PARTIAL:
+        return _partial(rng)
+    place = rng.choice((0, 0, 0, rng.randrange(40))) if kind & 3 == _PARSE else rng.randrange(2**16)
+    frame = _plain_frame if kind & 3 == _TRAFFIC and rng.random() < 0.7 else _frame
+    data = b"".join(frame(rng) for _ in range(rng.randrange(1, 5)))
+    if kind & 3 == _PARSE:
+        data = rng.randbytes(place) + data
+    limit = rng.choice((2**32 - 1, 2**32 - 1, 1000, 125, 126, 0, rng.randrange(2**32)))
+    count = rng.choice((255, 255, 0, 1, 2) if kind & 3 == _PARSE else (0, 0, 0, 255, 1, 2, 3))
+    return _HEAD.pack(kind, place, limit, count) + spoiled(rng, data)
+
+
+def _partial(rng: random.Random) -> bytes:
+    # The bytes of a frame's payload, as many as it claims, fewer or more; or a mere claim.
+    size = rng.choice(LARGE if rng.random() < 0.01 else SIZES)
+    payload = (_text(rng, size) if rng.random() < 0.7 else rng.randbytes(size)) + bytes(8)
+    mask, choice = rng.randbytes(4), rng.randrange(8)
+    header = rng.choice(b"\x81\x81\x81\x82\xc1\x00").to_bytes() + bytes((1, 3, 9, 1, 3, 9, 0, 10)[choice]) + mask
+    masked = bytes(byte ^ mask[number & 3] for number, byte in enumerate(payload))
+    claim = rng.randrange(2**31, 2**32) if rng.random() < 0.2 else max(0, len(payload) - rng.choice((8, 8, 8, 7, 9, 0)))
+    start = _PARTIAL + 4 * rng.choice((0, 1, 2, rng.randrange(64)))
+    return _HEAD.pack(start, rng.randrange(2**16), claim, choice) + header + spoiled(rng, masked)
 
 
 def _text(rng: random.Random, size: int) -> bytes:
@@ -61,9 +212,10 @@ def _text(rng: random.Random, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _text_frame(rng: random.Random) -> bytes:
-    frame = build_frame(1, _text(rng, rng.choice(SIZES)), mask=rng.randbytes(4))
-    return spoiled(rng, frame[: rng.randrange(14, len(frame) + 15)])
+def _plain_frame(rng: random.Random) -> bytes:
+    size = rng.choice(LARGE if rng.random() < 0.02 else SIZES)
+    text = "".join(part.decode() for part in rng.choices(UTF8[:9], k=size)).encode()
+    return build_frame(rng.choice((1, 1, 2)), text, mask=rng.randbytes(4), rsv=rng.choice((0, 0, 0, 4)))
 
 
 def _frame(rng: random.Random) -> bytes:

@@ -4,7 +4,7 @@ The fast path beside Autobahn's own: the same bytes, cut at the same places, mus
     python tests/fuzz/differential.py [--examples N] [--seed N]
 
 Each case of `streams.py` is run three times in memory: with every byte through Autobahn's state machine, and on the
-fast path with the compiled codec and with the Python one. Compared are what the endpoint is told, the frames that the
+fast path with the compiled twins and with the Python ones. Compared are what the endpoint is told, the frames that the
 client gets, the state after each piece, how the connection ends, and what the log says of it. The first difference is
 exit code 1. A seed gives the same cases each time.
 

@@ -1,4 +1,4 @@
-"""Tests for wsserver/wire/poller.py: one reader for all connections, by a real epoll and real sockets."""
+"""Tests for wsserver/wire/poller.py: one reader for all connections, by a real epoll and real sockets; both twins."""
 
 import asyncio
 import contextlib
@@ -8,8 +8,10 @@ import resource
 import select
 import socket
 import struct
+import sys
 
 import pytest
+from twins import SERVE
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
@@ -18,7 +20,10 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from wsserver.wire.poller import MOST_EVENTS, Poller
+from wsserver.wire import frames
+from wsserver.wire import poller as poller_module
+from wsserver.wire.poller import IN, MOST_EVENTS, OUT, Poller
+from wsserver.wire.transport import PyWriteThrough
 
 
 class FakeReactor(Clock):
@@ -36,9 +41,14 @@ class FakeReactor(Clock):
             self.readers.remove(reader)
 
 
-class Thing:
+WriteThrough = frames.SPEEDUPS.WriteThrough if frames.COMPILED else PyWriteThrough
+
+
+class Thing(WriteThrough):
     """
     What a poller watches: a socket and a list of what was asked of it.
+
+    It is a transport by its base alone: the compiled loop reads from such without calling their `doRead`.
 
     Args:
         poller: watches it.
@@ -48,9 +58,8 @@ class Thing:
         lost: what connectionLost does, given the thing, before it closes the socket.
     """
 
-    watched = 0
-
     def __init__(self, poller, sock, read=None, write=None, lost=None):
+        self.watched, self._fd = 0, -1
         self.poller, self.socket = poller, sock
         self.read, self.write, self.lost = read, write, lost
         self.calls = []
@@ -75,6 +84,9 @@ class Thing:
             return CONNECTION_LOST
         return None if data else CONNECTION_DONE
 
+    def _read_by_socket(self):
+        return self.doRead()
+
     def doWrite(self):
         self.calls.append("write")
         return self.write(self) if self.write is not None else None
@@ -95,6 +107,33 @@ class Thing:
         self.poller.removeReader(self)
         self.poller.removeWriter(self)
         self.socket.close()
+
+
+class Stranger:
+    """
+    One that is no transport of ours, as far as the poller sees: it has the methods, and another base.
+
+    Args:
+        poller: as of a thing.
+        sock: likewise.
+        options: likewise.
+    """
+
+    def __init__(self, poller, sock, **options):
+        self.__dict__["thing"] = Thing(poller, sock, **options)
+        self.thing.poller = poller
+
+    def __getattr__(self, name):
+        return getattr(self.thing, name)
+
+    def __setattr__(self, name, value):
+        setattr(self.thing, name, value)
+
+
+@pytest.fixture(params=SERVE, autouse=True)
+def twin(request, monkeypatch):
+    """Let each twin serve."""
+    monkeypatch.setattr(poller_module, "serve", SERVE[request.param])
 
 
 @pytest.fixture
@@ -376,7 +415,7 @@ class InterestTests:
         sock, _ = pair()
         sock.close()
         one = Thing.__new__(Thing)
-        one.socket = sock
+        one.socket, one.watched = sock, 0
         with pytest.raises((OSError, ValueError)):
             poller.addReader(one)
         assert one.watched == 0
@@ -554,6 +593,24 @@ class BatchTests:
             for sock in opened:
                 sock.close()
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    def test_strangers(self, poller, pair):
+        """Who is watched without being a transport of ours is served the same way."""
+        sock, peer = pair()
+        one = Stranger(poller, sock)
+        poller.addReader(one)
+        poller.addWriter(one)
+        peer.send(b"x")
+        serve(poller)
+        assert one.calls == ["read", "write"]
+        poller.removeWriter(one)
+        peer.send(b"x")
+        serve(poller)
+        assert one.calls == ["read", "write", "read"]
+        peer.close()
+        serve(poller, 2)
+        assert one.calls == ["read", "write", "read", "read", "half"]
+        poller.removeReader(one)
 
     def test_nobody_starves(self, poller, thing):
         """With more always ready than one batch takes, the rest are not forgotten."""
@@ -845,6 +902,108 @@ class FailureTests:
         serve(poller)
         assert new.calls == ["read"]
         new.close()
+
+
+class Asked:
+    """
+    Takes what the loop calls for all that is more than reading; writes it down.
+
+    Args:
+        events: descriptor and what has happened there, as of an epoll.
+        watched: descriptor -> thing.
+        fresh: descriptors that were registered since.
+    """
+
+    def __init__(self, events, watched, fresh=()):
+        self.calls = []
+        poller_module.serve(events, watched, set(fresh), self.other, self.failed, self.disconnect)
+
+    def other(self, one, what):
+        self.calls.append(("other", one, what))
+
+    def failed(self, one):
+        self.calls.append(("failed", one, sys.exc_info()[0]))
+
+    def disconnect(self, one, why, *, read):
+        self.calls.append(("disconnect", one, why, read))
+
+
+class LoopTests:
+    """The loop over a batch of events, by itself."""
+
+    @pytest.fixture
+    def one(self, poller, pair):
+        """Give a thing that waits to read, but is in no poller."""
+        one = Thing(poller, pair()[0], read=lambda me: me.answer)
+        one.watched, one.answer = IN, None
+        yield one
+        one.watched = 0
+
+    def test_reading(self, one):
+        """Something to read is read, and nobody else is asked."""
+        assert Asked([(5, IN), (5, IN)], {5: one}).calls == []
+        assert one.calls == ["read", "read"]
+
+    @pytest.mark.parametrize("what", [0, OUT, IN | OUT, 8, 16, IN | 16, IN | 8 | 16, 2**31])
+    def test_more_than_reading(self, one, what):
+        """Everything else is for others to decide, whatever it is."""
+        assert Asked([(5, what)], {5: one}).calls == [("other", one, what)]
+        assert one.calls == []
+
+    @pytest.mark.parametrize("watched", [0, OUT])
+    def test_who_does_not_wait_to_read(self, one, watched):
+        """One that has paused in this batch is not read; so it is for others to decide."""
+        one.watched = watched
+        assert Asked([(5, IN)], {5: one}).calls == [("other", one, IN)]
+
+    def test_nobody(self, one):
+        """An event of nobody, or of a number that is taken since, is dropped."""
+        assert Asked([], {}).calls == []
+        assert Asked([(6, IN), (5, IN), (7, OUT)], {5: one}, fresh=[5]).calls == []
+        assert Asked([(-1, IN), (2**40, IN)], {5: one}).calls == []
+        assert one.calls == []
+
+    @pytest.mark.parametrize("why", [CONNECTION_DONE, CONNECTION_LOST])
+    def test_an_end(self, one, why):
+        """What a read returns is why it has ended."""
+        one.answer = why
+        assert Asked([(5, IN)], {5: one}).calls == [("disconnect", one, why, True)]
+
+    @pytest.mark.parametrize("kind", [ZeroDivisionError, SystemExit, KeyboardInterrupt, GeneratorExit])
+    def test_a_failure(self, one, poller, pair, kind):
+        """What a read raises is told while it is being handled; the next one is served."""
+
+        def fail(me):
+            raise kind
+
+        bad = Thing(poller, pair()[0], read=fail)
+        bad.watched = IN
+        assert Asked([(4, IN), (5, IN)], {4: bad, 5: one}).calls == [("failed", bad, kind)]
+        assert one.calls == ["read"]
+        bad.watched = 0
+
+    def test_changes_meanwhile(self, one, poller, pair):
+        """What a handler adds or takes away counts from the next event on."""
+        watched, fresh = {5: one}, set()
+
+        def change(me):
+            del watched[5]
+            watched[6] = me
+            fresh.add(6)
+            watched[7] = me
+
+        other = Thing(poller, pair()[0], read=lambda me: (me.calls.count("read") == 1 and change(me)) or None)
+        other.watched, watched[4] = IN, other
+        poller_module.serve([(4, IN), (5, IN), (6, IN), (7, IN)], watched, fresh, None, None, None)
+        assert (other.calls, one.calls) == (["read", "read"], [])
+        other.watched = 0
+
+    def test_wrong_use(self, one):
+        """What is no batch is refused."""
+        with pytest.raises(TypeError):
+            poller_module.serve(None, {}, set(), None, None, None)
+        with pytest.raises((TypeError, ValueError)):
+            poller_module.serve([(5,)], {5: one}, set(), None, None, None)
 
 
 class StopTests:

@@ -31,6 +31,7 @@ import tempfile
 import weakref
 
 import pytest
+from twins import SERVE, TRANSPORTS
 from twisted.internet import tcp, unix
 from twisted.internet.address import IPv4Address, UNIXAddress
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -49,6 +50,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from wsserver.wire import poller as poller_module
 from wsserver.wire.poller import Poller
 from wsserver.wire.transport import READ_SIZE, TCPTransport, UNIXTransport, adopt
 
@@ -425,6 +427,18 @@ class Producer:
         self.asked.append("stop")
 
 
+class Late(Producer):
+    """One that writes when it is paused, given a transport and what to write."""
+
+    def __init__(self, transport, data):
+        super().__init__()
+        self.transport, self.data = transport, data
+
+    def pauseProducing(self):
+        super().pauseProducing()
+        self.transport.write(self.data)
+
+
 class Wire:
     """
     A transport of ours with its protocol, and the socket of its peer.
@@ -432,9 +446,10 @@ class Wire:
     Args:
         kind: "tcp" or "unix".
         protocol: is connected.
+        twin: has the transports.
     """
 
-    def __init__(self, kind, protocol):
+    def __init__(self, kind, protocol, twin):
         self.kind = kind
         self.reactor = FakeReactor()
         self.poller = Poller(self.reactor)
@@ -445,10 +460,10 @@ class Wire:
                 sock, address = listener.accept()
             # Else the kernel may hold back small writes for its own reasons.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self.transport = TCPTransport(sock, protocol, address, None, 7, self.poller)
+            self.transport = twin.TCPTransport(sock, protocol, address, None, 7, self.poller)
         else:
             sock, self.peer = socket.socketpair()
-            self.transport = UNIXTransport(sock, protocol, "", None, 7, self.poller)
+            self.transport = twin.UNIXTransport(sock, protocol, "", None, 7, self.poller)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         self.peer.setblocking(False)
         self.transport.repstr = f"<{kind}>"
@@ -503,13 +518,20 @@ class Wire:
         self.poller.stop()
 
 
+@pytest.fixture(params=TRANSPORTS)
+def twin(request, monkeypatch):
+    """Give the transports of each twin, served by their own poller's loop."""
+    monkeypatch.setattr(poller_module, "serve", SERVE[request.param])
+    return TRANSPORTS[request.param]
+
+
 @pytest.fixture
-def connect(request):
+def connect(twin):
     """Give a maker of connections."""
     wires = []
 
     def make(kind, protocol=None):
-        wires.append(Wire(kind, protocol or Recorder()))
+        wires.append(Wire(kind, protocol or Recorder(), twin))
         return wires[-1]
 
     yield make
@@ -1177,6 +1199,24 @@ class ProducerTests:
             wire.transport.write(bytes(MUCH))
         wire.drain()
         assert producer.asked == ["pause", "resume"]
+
+    def test_one_that_writes_when_it_is_paused(self, wire):
+        """What a producer writes when it is paused follows what is queued."""
+        wire.transport.registerProducer(Late(wire.transport, b"late"), True)
+        data = pattern(MUCH)
+        wire.transport.write(data)
+        wire.transport.write(b"r")
+        assert wire.drain() == data + b"later"
+
+    def test_one_that_aborts_when_it_is_paused(self, wire):
+        """A producer may abort when it is paused; nothing waits for the kernel then."""
+        producer = Producer()
+        producer.pauseProducing = wire.transport.abortConnection
+        wire.transport.registerProducer(producer, True)
+        wire.transport.write(bytes(MUCH))
+        assert (wire.transport.queued, wire.transport.watched) == (0, 0)
+        wire.turn(2)
+        assert wire.protocol.lost == [ConnectionAborted]
 
     def test_the_next_one(self, wire):
         """A producer that comes after a paused one is not resumed before it was paused."""

@@ -248,7 +248,7 @@ cdef class Partial:
     @property
     def complete(self):
         """See `frames.PyPartial.complete`."""
-        return self.have == self.size
+        return self.payload is not NULL and self.have == self.size
 
     @property
     def sound(self):
@@ -258,7 +258,14 @@ cdef class Partial:
     cdef bint is_sound(self) noexcept:
         if self.start[0] != FIN_TEXT:
             return True
-        return self.checked == self.size if self.have == self.size else self.checked >= 0
+        if self.payload is not NULL and self.have == self.size:
+            return self.checked == self.size
+        return self.checked >= 0
+
+    @property
+    def first(self):
+        """See `frames.PyPartial.first`."""
+        return self.start[0]
 
     cpdef bytes whole(self):
         """See `frames.PyPartial.whole`."""
@@ -387,7 +394,7 @@ cdef class Traffic:
     def sendMessage(self, payload, isBinary=False, fragmentSize=None, sync=False, doNotCompress=False):
         """See `traffic.PyTraffic.sendMessage`."""
         cdef int first
-        cdef bytes frame
+        cdef bytes body, frame
         cdef bint corked
         if self.state != OPEN:
             return
@@ -400,18 +407,19 @@ cdef class Traffic:
             return
         first = FIN_BINARY if isBinary else FIN_TEXT
         self.messages_out += 1
-        self.bytes_out += <uint64_t>PyBytes_GET_SIZE(payload)
-        if self._compressed and not doNotCompress and PyBytes_GET_SIZE(payload) >= self._compress_from:
+        body = payload
+        self.bytes_out += <uint64_t>PyBytes_GET_SIZE(body)
+        if self._compressed and not doNotCompress and PyBytes_GET_SIZE(body) >= self._compress_from:
             first |= RSV1
-            payload = self._deflate(payload)
-        if PyBytes_GET_SIZE(payload) >= LARGE:
+            body = self._deflate(body)
+        if PyBytes_GET_SIZE(body) >= LARGE:
             corked = self._cork is not None
             self.uncork()
-            self.write_large(first, payload)
+            self.write_large(first, body)
             if corked:
                 self._cork = []
             return
-        frame = build(<uint8_t>first, payload)
+        frame = build(<uint8_t>first, body)
         if self._cork is None:
             self.write(frame)
         else:
@@ -520,8 +528,8 @@ cdef class WriteThrough:
         cdef Py_ssize_t length = PyBytes_GET_SIZE(header)
         cdef int error
         if self._fd < 0 or self.watched & OUT or not self._direct:
-            self.put(header)
-            self.put(payload)
+            # One write: whoever is told in between that the queue is full may write, too.
+            self.put(header + payload)
             return
         pieces[0].iov_base, pieces[0].iov_len = PyBytes_AS_STRING(header), <size_t>length
         pieces[1].iov_base, pieces[1].iov_len = PyBytes_AS_STRING(payload), <size_t>PyBytes_GET_SIZE(payload)

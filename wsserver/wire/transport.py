@@ -135,8 +135,9 @@ class _WriteThrough(_Hot):
         """Queue what the kernel has left of some data, without a copy of it; nothing else is queued."""
         if self.connected and not self._writeDisconnected:
             self.dataBuffer, self.offset = data, start
-            self._maybePauseProducer()
+            # First: a producer that writes when it is paused must not overtake the rest.
             self.startWriting()
+            self._maybePauseProducer()
 
     def writeSomeData(self: Any, data: bytes) -> int | Exception:
         """Let the kernel take what it can; Twisted gives it no more than 128 KiB at a time."""

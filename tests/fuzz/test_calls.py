@@ -1,0 +1,57 @@
+"""The calls that `asan.py` makes, without the sanitizers: both twins, or the one there is, and what the calls cover."""
+
+import random
+
+import pytest
+from calls import Twin, decode, encoded, inputs, spoiled
+
+from wsserver.wire import frames
+from wsserver.wire.traffic import PyTraffic
+
+CALLS = 20_000
+
+
+def python():
+    """Make the Python twin."""
+    return Twin(frames.py_parse, frames.py_build, frames.PyPartial, PyTraffic)
+
+
+@pytest.fixture(autouse=True)
+def python_frames(monkeypatch):
+    """Let the Python twin use nothing that is compiled; the compiled one does not look there."""
+    monkeypatch.setattr(frames, "parse", frames.py_parse)
+    monkeypatch.setattr(frames, "build", frames.py_build)
+    monkeypatch.setattr("wsserver.wire.traffic.Partial", frames.PyPartial)
+
+
+class CallTests:
+    """Calls of any bytes whatever."""
+
+    @pytest.mark.skipif(not frames.COMPILED, reason="there is only one twin")
+    def test_same(self):
+        """Both twins answer 20 000 calls, a half of them spoiled, in the same way."""
+        module = frames.SPEEDUPS
+        twins = python(), Twin(module.parse, module.build, module.Partial, module.Traffic)
+        rng = random.Random(6455)
+        for _ in range(CALLS // 2):
+            data = encoded(rng)
+            for call in (decode(data), decode(spoiled(rng, data))):
+                assert twins[0].answer(call) == twins[1].answer(call), call
+
+    def test_cover(self):
+        """Every kind of call is made, and those of connections do all that there is to do."""
+        rng, twin, names, done = random.Random(7692), python(), set(), set()
+        for _ in range(CALLS // 10):
+            call = decode(encoded(rng))
+            assert all(type(data) is bytes for data in inputs(call))
+            names.add(call[0])
+            answer = twin.answer(call)
+            if call[0] == "traffic":
+                done |= {event[0] for event in answer if type(event[0]) is str}
+        assert names == {"parse", "build", "partial", "traffic"}
+        assert done == {"message", "write", "slow", "partial", "give up", "inflate", "failed", "alive"}
+
+    @pytest.mark.parametrize("data", [b"", b"\x00", b"\xff" * 9, b"\x02" * 30, b"\x03" * 30])
+    def test_any_bytes(self, data):
+        """Any bytes are a call, which the Python twin answers."""
+        python().answer(decode(data))

@@ -1,0 +1,640 @@
+"""Tests for wsserver/wire/traffic.py: both twins, with a state machine and a transport that only write down."""
+
+import random
+import sys
+
+import pytest
+
+from wsserver.testing import build_frame
+from wsserver.wire import frames, traffic
+from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, RSV1
+from wsserver.wire.traffic import FRAMES_PER_TURN, LARGE, PyTraffic
+
+LIMIT = 1 << 20
+
+
+class Other:
+    """
+    The other half of a connection: all that a subclass has. It is its own transport.
+
+    It cannot show what the state machine does with what it is given, and it takes all that is written.
+
+    Args:
+        compressed: whether permessage-deflate was agreed to.
+    """
+
+    maxMessagePayloadSize = LIMIT
+    on_message = on_slow = on_write = None
+    """Called with the connection and what came, if there is anything to call."""
+
+    def __init__(self, compressed=False):
+        super().__init__()
+        self.calls = []
+        self.written = []
+        self.transport = self
+        self.state, self._plain, self._compressed = 3, True, compressed
+
+    def write(self, data):
+        assert type(data) is bytes
+        self.written.append(data)
+        self.calls.append(("write", data))
+        if self.on_write is not None:
+            self.on_write(self, data)
+
+    def onMessage(self, payload, isBinary):
+        assert type(payload) is bytes
+        assert type(isBinary) is bool
+        self.calls.append(("message", payload, isBinary))
+        if self.on_message is not None:
+            self.on_message(self, payload)
+
+    def _slow(self, data, share):
+        assert type(data) is bytes
+        self.calls.append(("slow", data, share))
+        if self.on_slow is not None:
+            self.on_slow(self, data)
+
+    def _inflate(self, payload, first):
+        self.calls.append(("inflate", payload, first))
+        return None if payload.startswith(b"bad") else payload * 2
+
+    def _deflate(self, payload):
+        return b"<" + payload + b">"
+
+    def _give_up_partial(self):
+        partial, self._partial = self._partial, None
+        self._plain = False
+        self.calls.append(("give up", partial.raw()))
+
+    def _endpoint_failed(self):
+        self.calls.append(("failed", sys.exc_info()[0]))
+
+    def _cancelAutoPingTimeoutCall(self):
+        self.calls.append(("alive",))
+        self.autoPingTimeoutCall = None
+
+    def _send_in_parts(self, *arguments):
+        self.calls.append(("parts", *arguments))
+
+    # What the tests look at.
+
+    def named(self, *names):
+        """Tell of the calls of some names."""
+        return [call for call in self.calls if call[0] in names]
+
+    @property
+    def messages(self):
+        """The payloads of the messages."""
+        return [call[1] for call in self.named("message")]
+
+    @property
+    def counters(self):
+        """Messages and bytes that came, and that were sent."""
+        return self.messages_in, self.bytes_in, self.messages_out, self.bytes_out
+
+    def merged(self):
+        """Tell of all calls; writes with nothing between them count as one."""
+        merged = []
+        for call in self.calls:
+            if call[0] == "write" and merged and merged[-1][0] == "write":
+                merged[-1] = ("write", merged[-1][1] + call[1])
+            else:
+                merged.append(call)
+        return merged
+
+
+class Python(Other, PyTraffic):
+    """A connection of the Python twin."""
+
+
+KINDS = [Python]
+
+if frames.COMPILED:
+
+    class Compiled(Other, frames.SPEEDUPS.Traffic):
+        """A connection of the compiled twin."""
+
+    KINDS.append(Compiled)
+
+
+@pytest.fixture(autouse=True)
+def python_frames(monkeypatch):
+    """Let the Python twin use nothing that is compiled; the compiled one does not look there."""
+    monkeypatch.setattr(frames, "parse", frames.py_parse)
+    monkeypatch.setattr(frames, "build", frames.py_build)
+    monkeypatch.setattr(traffic, "Partial", frames.PyPartial)
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
+def connect(request):
+    """Give a maker of connections of each twin."""
+    return request.param
+
+
+@pytest.fixture
+def connection(connect):
+    """Give an open connection of each twin."""
+    return connect()
+
+
+def echo(connection, payload):
+    """Answer with the same."""
+    connection.sendMessage(payload)
+
+
+class ReceivingTests:
+    """From the bytes of a read to the endpoint."""
+
+    def test_begin(self, connection):
+        """A connection begins with nothing counted, nothing half received and no deadline; its limit is the class's."""
+        new = type(connection).__mro__[2].__new__(type(connection))
+        type(connection).__mro__[2].__init__(new)
+        assert (new.state, new._plain, new._compressed, new._limit) == (1, False, False, LIMIT)
+        assert (new._cork, new._partial, new.autoPingTimeoutCall) == (None, None, None)
+        assert new.counters == (0, 0, 0, 0)
+
+    def test_whole_messages(self, connection):
+        """All messages of one read go to the endpoint, in order."""
+        connection.dataReceived(build_frame(1, "é".encode()) + build_frame(2, b"\xff") + build_frame(1))
+        assert connection.calls == [
+            ("message", "é".encode(), False),
+            ("message", b"\xff", True),
+            ("message", b"", False),
+        ]
+        assert connection.counters == (3, 3, 0, 0)
+
+    def test_nothing(self, connection):
+        """Nothing does nothing."""
+        connection.dataReceived(b"")
+        assert connection.calls == []
+
+    @pytest.mark.parametrize("wrong", [None, 5])
+    def test_no_bytes(self, connection, wrong):
+        """What has no bytes in it is refused."""
+        with pytest.raises(TypeError):
+            connection.dataReceived(wrong)
+        assert connection.calls == []
+
+    @pytest.mark.parametrize("more", [0, 1, 300])
+    def test_share(self, connection, more):
+        """After 256 frames the rest is left, and none of the share."""
+        data = build_frame(1, b"x") * (FRAMES_PER_TURN + more)
+        connection.dataReceived(data)
+        assert len(connection.messages) == FRAMES_PER_TURN
+        rest = data[FRAMES_PER_TURN * 7 :]
+        assert connection.named("slow") == ([("slow", rest, 0)] if more else [])
+
+    def test_share_of_a_partial_frame(self, connection):
+        """A frame begun at the very end of the share is not begun; one begun before counts when it is whole."""
+        data = build_frame(1, b"x") * (FRAMES_PER_TURN - 1) + build_frame(1, b"long")
+        connection.dataReceived(data[:-1])
+        assert connection.calls[-1] == ("message", b"x", False)
+        assert connection._partial is not None
+        connection.dataReceived(data[-1:] + build_frame(1, b"x") * FRAMES_PER_TURN)
+        assert connection.messages[FRAMES_PER_TURN - 1] == b"long"
+        assert connection.calls[-1] == ("slow", build_frame(1, b"x"), 0)
+
+    @pytest.mark.parametrize("opcode", [0, 3, 8, 9, 10])
+    def test_other_frames(self, connection, opcode):
+        """It stops before a frame that is no data frame; that and what follows is left to the state machine."""
+        rest = build_frame(opcode, b"??") + build_frame(1, b"after")
+        connection.dataReceived(build_frame(1, b"before") + rest)
+        assert connection.calls == [("message", b"before", False), ("slow", rest, FRAMES_PER_TURN - 1)]
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            build_frame(1, b"Hel", fin=False),
+            build_frame(1, b"x", rsv=4),
+            build_frame(1, b"xxxx", mask=b""),
+            build_frame(1, b"\xff"),
+            build_frame(2, bytes(LIMIT + 1))[:100],
+            b"\x82\xff" + b"\xff" * 50,
+            b"\x82\xfe\x00\x01mask" + bytes(9),
+        ],
+    )
+    def test_broken_rules(self, connection, wrong):
+        """Whatever else is no plain frame within the limit is left to the state machine, from its first byte."""
+        connection.dataReceived(build_frame(1, b"before") + wrong)
+        assert connection.calls == [("message", b"before", False), ("slow", wrong, FRAMES_PER_TURN - 1)]
+        assert connection._partial is None
+
+    def test_not_plain(self, connection):
+        """While the state machine has the connection, it gets everything."""
+        connection._plain = False
+        connection.dataReceived(build_frame(1, b"x"))
+        assert connection.calls == [("slow", build_frame(1, b"x"), FRAMES_PER_TURN)]
+
+    def test_limit(self, connection):
+        """A message as large as the limit is taken, and no larger one is begun."""
+        connection._limit = 1000
+        connection.dataReceived(build_frame(2, bytes(1000)))
+        connection.dataReceived(build_frame(2, bytes(1001))[:20])
+        assert [call[0] for call in connection.calls] == ["message", "slow"]
+        connection._limit = 0
+        connection.dataReceived(build_frame(2) + build_frame(2, b"x"))
+        assert [call[0] for call in connection.calls[2:]] == ["message", "slow"]
+
+    # Frames that come in parts.
+
+    @pytest.mark.parametrize("step", [1, 2, 3, 5, 6, 7, 100])
+    def test_pieces(self, connection, step):
+        """Wherever a frame is cut behind its header, the message is the same; a cut header is the state machine's."""
+        payload = ("aé日😀" * 30).encode()
+        frame = build_frame(1, payload)
+        connection.dataReceived(build_frame(2, b"x") + frame[:8])
+        assert connection.named("slow") == []
+        for start in range(8, len(frame), step):
+            assert connection.messages == [b"x"]
+            connection.dataReceived(frame[start : start + step])
+        assert connection.messages == [b"x", payload]
+        assert connection._partial is None
+        for cut in range(1, 8):
+            connection.dataReceived(frame[:cut])
+            assert connection.calls[-1] == ("slow", frame[:cut], FRAMES_PER_TURN)
+
+    def test_what_follows_a_partial_frame(self, connection):
+        """What follows the last part of a frame is taken in the same read."""
+        frame = build_frame(2, b"12345678")
+        connection.dataReceived(frame[:10])
+        connection.dataReceived(frame[10:] + frame + frame[:7])
+        assert connection.messages == [b"12345678"] * 2
+        connection.dataReceived(frame[7:] + build_frame(9))
+        assert connection.messages == [b"12345678"] * 3
+        assert connection.calls[-1] == ("slow", build_frame(9), FRAMES_PER_TURN - 1)
+
+    @pytest.mark.parametrize("bad", [b"\xff", b"\xed\xa0", b"\xf4\x90"])
+    def test_text_that_goes_wrong(self, connection, bad):
+        """Text is given up at the first byte that cannot be text; what follows goes to the state machine too."""
+        frame = build_frame(1, b"good" + bad + b"never mind")
+        connection.dataReceived(frame[:9])
+        assert connection.calls == []
+        connection.dataReceived(frame[9 : 10 + len(bad)])
+        assert connection.calls == [("give up", frame[: 10 + len(bad)])]
+        connection.dataReceived(frame[10 + len(bad) :])
+        assert connection.calls[1:] == [("slow", frame[10 + len(bad) :], FRAMES_PER_TURN)]
+
+    def test_text_that_ends_within_a_character(self, connection):
+        """Text that lacks its last byte is given up when it is complete."""
+        frame = build_frame(1, "xx日".encode()[:-1])
+        connection.dataReceived(frame[:-1])
+        assert connection._partial is not None
+        connection.dataReceived(frame[-1:] + b"rest")
+        assert connection.calls == [("give up", frame), ("slow", b"rest", FRAMES_PER_TURN)]
+
+    def test_a_partial_frame_while_not_plain(self, connection):
+        """What has come of a frame stays when the state machine takes over in between."""
+        frame = build_frame(2, b"12345678")
+        connection.dataReceived(frame[:10])
+        connection._plain = False
+        connection.dataReceived(frame[10:])
+        assert connection.calls == [("slow", frame[10:], FRAMES_PER_TURN)]
+        assert connection._partial.raw() == frame[:10]
+
+    @pytest.mark.parametrize(("start", "share"), [(0, 1), (7, 1), (7, 256), (14, 5), (0, 0), (0, -1)])
+    def test_from_a_place(self, connection, start, share):
+        """The state machine has the rest taken from any place, with what is left of the share."""
+        data = build_frame(1, b"1") + build_frame(1, b"2")
+        taken = max(0, min(share, 2 - start // 7))
+        assert connection._fast(data, start, share) == (start + 7 * taken, share - taken)
+        assert connection.messages == [b"1", b"2"][start // 7 :][:taken]
+
+    # The endpoint.
+
+    def test_an_endpoint_that_fails(self, connection):
+        """What an endpoint raises is told, once each; the next message is still taken unless it was closed."""
+
+        def fail(connection, payload):
+            raise ZeroDivisionError
+
+        connection.on_message = fail
+        connection.dataReceived(build_frame(1, b"1") + build_frame(1, b"2"))
+        assert [call[:2] for call in connection.calls] == [
+            ("message", b"1"),
+            ("failed", ZeroDivisionError),
+            ("message", b"2"),
+            ("failed", ZeroDivisionError),
+        ]
+        assert connection.counters == (2, 2, 0, 0)
+
+    def test_more_than_an_exception(self, connection):
+        """What is no Exception goes through; the next read begins as if nothing had been."""
+
+        def leave(connection, payload):
+            connection.sendMessage(b"sent")
+            raise SystemExit
+
+        connection.on_message = leave
+        with pytest.raises(SystemExit):
+            connection.dataReceived(build_frame(1, b"1"))
+        assert connection.named("failed") == []
+        connection.on_message = None
+        connection.dataReceived(b"")
+        assert connection.written == [b"\x81\x04sent"]
+
+    @pytest.mark.parametrize("partial", [False, True])
+    def test_an_endpoint_that_closes(self, connection, partial):
+        """After the message in which the endpoint closes the rest goes to the state machine."""
+
+        def close(connection, payload):
+            connection._plain = False
+
+        frame, rest = build_frame(1, b"bye"), build_frame(1, b"too late") + b"\x81"
+        if partial:
+            connection.dataReceived(frame[:7])
+        connection.on_message = close
+        connection.dataReceived(frame[7 if partial else 0 :] + rest)
+        assert connection.calls == [("message", b"bye", False), ("slow", rest, FRAMES_PER_TURN - 1)]
+
+    # permessage-deflate.
+
+    def test_compressed(self, connect):
+        """Compressed messages are inflated one by one, each before the next; the bytes counted are the inflated."""
+        connection = connect(compressed=True)
+        connection.dataReceived(
+            build_frame(1, b"ab", rsv=4) + build_frame(2, b"plain") + build_frame(2, b"\xff", rsv=4)
+        )
+        assert connection.calls == [
+            ("inflate", b"ab", FIN_TEXT | RSV1),
+            ("message", b"abab", False),
+            ("message", b"plain", True),
+            ("inflate", b"\xff", FIN_BINARY | RSV1),
+            ("message", b"\xff\xff", True),
+        ]
+        assert connection.counters == (3, 11, 0, 0)
+
+    def test_that_cannot_be_inflated(self, connect):
+        """A message that fails the connection is none, and counts in the share."""
+        connection = connect(compressed=True)
+        connection.dataReceived(build_frame(1, b"bad", rsv=4) + build_frame(9))
+        assert connection.calls == [
+            ("inflate", b"bad", FIN_TEXT | RSV1),
+            ("slow", build_frame(9), FRAMES_PER_TURN - 1),
+        ]
+        assert connection.counters == (0, 0, 0, 0)
+
+    def test_an_inflater_that_fails(self, connect):
+        """Whatever an inflater raises is told as the endpoint's failures are."""
+        connection = connect(compressed=True)
+        connection._inflate = lambda payload, first: 1 // 0
+        connection.dataReceived(build_frame(1, b"ab", rsv=4))
+        assert connection.calls == [("failed", ZeroDivisionError)]
+
+    def test_compressed_in_parts(self, connect):
+        """With compression a frame that has not come whole is left to the state machine."""
+        connection = connect(compressed=True)
+        for rsv in (0, 4):
+            frame = build_frame(1, b"abcdef", rsv=rsv)
+            connection.dataReceived(frame[:-1])
+            assert connection.calls[-1] == ("slow", frame[:-1], FRAMES_PER_TURN)
+        assert connection._partial is None
+
+    # The deadline of a ping.
+
+    @pytest.mark.parametrize("count", [1, 3])
+    def test_alive(self, connection, count):
+        """Messages are as good as a pong: the deadline is cancelled once a read, after them."""
+        connection.autoPingTimeoutCall = "soon"
+        connection.dataReceived(build_frame(1, b"x") * count)
+        assert [call[0] for call in connection.calls] == ["message"] * count + ["alive"]
+        connection.dataReceived(build_frame(1, b"x"))
+        assert len(connection.named("alive")) == 1
+
+    def test_not_alive(self, connection):
+        """Parts of a frame, and what is left to the state machine, are not as good as a pong here."""
+        connection.autoPingTimeoutCall = "soon"
+        frame = build_frame(2, b"12345678")
+        connection.dataReceived(frame[:10])
+        connection.dataReceived(frame[10:12])
+        assert connection.named("alive") == []
+        connection.dataReceived(frame[12:] + build_frame(9))
+        assert [call[0] for call in connection.calls] == ["message", "alive", "slow"]
+        connection.autoPingTimeoutCall = "soon"
+        connection.dataReceived(build_frame(9))
+        assert len(connection.named("alive")) == 1
+
+
+class SendingTests:
+    """From the endpoint to one write."""
+
+    @pytest.mark.parametrize("binary", [False, True])
+    def test_at_once(self, connection, binary):
+        """Outside of a read a message leaves at once."""
+        for size in (0, 1, 125, 126, 65535, 65536):
+            connection.sendMessage(bytes(size), binary)
+            assert b"".join(connection.written) == build_frame(2 if binary else 1, bytes(size), mask=b"")
+            connection.written.clear()
+        assert connection.counters == (0, 0, 6, 131_323)
+
+    def test_one_write_a_read(self, connection):
+        """All that is sent while a read is served leaves in one write, after the last message."""
+        connection.on_message = echo
+        connection.dataReceived(build_frame(1, b"1") + build_frame(1, b"2") + build_frame(1, b"3"))
+        assert [call[0] for call in connection.calls] == ["message"] * 3 + ["write"]
+        assert connection.written == [b"\x81\x011\x81\x012\x81\x013"]
+        connection.dataReceived(build_frame(1, b"4"))
+        assert connection.written[1:] == [b"\x81\x014"]
+        assert connection.counters == (4, 4, 4, 4)
+
+    def test_what_the_state_machine_sends(self, connection):
+        """What is sent while the state machine has the rest leaves in the same write."""
+        connection.on_message = echo
+        connection.on_slow = lambda connection, data: connection.sendMessage(b"slow")
+        connection.dataReceived(build_frame(1, b"1") + build_frame(9))
+        assert connection.written == [b"\x81\x011\x81\x04slow"]
+
+    @pytest.mark.parametrize("size", [LARGE - 1, LARGE, LARGE + 1, 100_000])
+    def test_large(self, connection, size):
+        """A large payload leaves at once, behind what was sent before it; what follows waits for the read's end."""
+        large, seen = bytes(size), []
+        connection.on_message = lambda connection, payload: (
+            connection.sendMessage(b"before"),
+            connection.sendMessage(large, True),
+            seen.append(b"".join(connection.written)),
+            connection.sendMessage(b"after"),
+            seen.append(b"".join(connection.written)),
+        )
+        connection.dataReceived(build_frame(1, b"x"))
+        before = b"\x81\x06before" + build_frame(2, large, mask=b"")
+        assert seen == ([before] * 2 if size >= LARGE else [b""] * 2)
+        assert b"".join(connection.written) == before + b"\x81\x05after"
+        assert connection.written[-1].endswith(b"\x81\x05after")
+
+    def test_large_after_compression(self, connect):
+        """Large is what leaves: after compression."""
+        connection = connect(compressed=True)
+        connection._deflate = lambda payload: b"small"
+        seen = []
+        connection.on_message = lambda connection, payload: (
+            connection.sendMessage(bytes(LARGE)),
+            seen.append(connection.written[:]),
+        )
+        connection.dataReceived(build_frame(1, b"x"))
+        assert seen == [[]]
+        assert connection.written == [b"\xc1\x05small"]
+        assert connection.counters == (1, 1, 1, LARGE)
+
+    def test_within_a_write(self, connection):
+        """What is sent from within a write follows that write."""
+
+        def once(connection, data):
+            connection.on_write = None
+            connection.sendMessage(b"within")
+
+        connection.on_message = echo
+        for payload in (b"small", bytes(LARGE)):
+            connection.written.clear()
+            connection.on_write = once
+            connection.dataReceived(build_frame(1, payload))
+            assert b"".join(connection.written) == build_frame(1, payload, mask=b"") + b"\x81\x06within"
+
+    @pytest.mark.parametrize("state", [0, 1, 2, 4])
+    def test_not_open(self, connection, state):
+        """While it is not open nothing is sent, and nothing is raised, whatever the payload."""
+        connection.state = state
+        for payload in (b"x", bytes(LARGE), None, "text"):
+            connection.sendMessage(payload)
+        connection.sendMessage(b"x", fragmentSize=1)
+        assert connection.calls == []
+        assert connection.counters == (0, 0, 0, 0)
+
+    @pytest.mark.parametrize("kind", [str, bytearray, memoryview, list, None], ids=str)
+    @pytest.mark.parametrize("size", [0, 3, LARGE])
+    def test_wrong_type(self, connection, kind, size):
+        """What is no bytes is refused, and nothing of it counted or sent."""
+        payload = None if kind is None else "x" * size if kind is str else kind(bytes(size))
+        for options in ({}, {"fragmentSize": 1}, {"sync": True}):
+            with pytest.raises(TypeError, match="a payload is bytes"):
+                connection.sendMessage(payload, **options)
+        assert connection.calls == []
+        assert connection.counters == (0, 0, 0, 0)
+
+    @pytest.mark.parametrize("size", [0, 3, LARGE])
+    def test_a_kind_of_bytes(self, connect, size):
+        """A subclass of bytes is as good as bytes."""
+
+        class Kind(bytes):
+            pass
+
+        for compressed in (False, True):
+            connection = connect(compressed)
+            connection.sendMessage(Kind(size))
+            payload = b"<" + bytes(size) + b">" if compressed else bytes(size)
+            assert b"".join(connection.written) == build_frame(1, payload, rsv=4 * compressed, mask=b"")
+
+    def test_in_parts(self, connection):
+        """A message in fragments, or one that is to leave by itself, is the state machine's."""
+        connection.sendMessage(b"x", True, fragmentSize=1)
+        connection.sendMessage(b"y", sync=True, doNotCompress=True)
+        assert connection.calls == [("parts", b"x", True, 1, False, False), ("parts", b"y", False, None, True, True)]
+        assert connection.counters == (0, 0, 0, 0)
+
+    def test_compressed(self, connect):
+        """A message is compressed if that was agreed to, unless it is asked not to; what it was before is counted."""
+        connection = connect(compressed=True)
+        connection.sendMessage(b"one")
+        connection.sendMessage(b"two", True)
+        connection.sendMessage(b"three", doNotCompress=True)
+        assert connection.written == [b"\xc1\x05<one>", b"\xc2\x05<two>", b"\x81\x05three"]
+        assert connection.counters == (0, 0, 3, 11)
+
+    def test_uncork(self, connection):
+        """What waits can be let go within a read, and what follows it leaves at once."""
+        connection.on_message = lambda connection, payload: (
+            echo(connection, payload),
+            connection._uncork(),
+            connection._uncork(),
+        )
+        connection.dataReceived(build_frame(1, b"1") + build_frame(1, b"2"))
+        assert connection.written == [b"\x81\x011", b"\x81\x012"]
+
+
+class Dice:
+    """
+    Plays the peer and the endpoint, the same way for each twin.
+
+    Args:
+        seed: of its dice; the same for both.
+        connection: is played with.
+    """
+
+    def __init__(self, seed, connection):
+        self.dice, self.connection = random.Random(seed), connection
+        connection.on_message = connection.on_slow = self.act
+        connection.state = self.dice.choice((3, 3, 3, 3, 1))
+        connection._limit = self.dice.choice((LIMIT, LIMIT, 1000, 5, 0))
+
+    def payload(self):
+        dice = self.dice
+        text = "".join(dice.choices("aé日😀\x7f", k=dice.choice((0, 1, 2, 10, 40, 126)))).encode()
+        choice = dice.random()
+        if choice < 0.1:
+            return text[:-1]
+        return dice.randbytes(dice.choice((1, 100, LARGE - 3, LARGE, 70_000))) if choice < 0.15 else text
+
+    def act(self, connection, payload):
+        dice, choice = self.dice, self.dice.random()
+        if choice < 0.6:
+            connection.sendMessage(payload[: 2 * LARGE], dice.random() < 0.5, doNotCompress=dice.random() < 0.3)
+        if choice < 0.05:
+            connection.sendMessage(self.payload() * dice.choice((1, 1, 500)))
+        elif choice < 0.07:
+            connection._plain = False
+        elif choice < 0.09:
+            connection.autoPingTimeoutCall = "soon"
+        elif choice < 0.10:
+            connection._uncork()
+        elif choice < 0.11:
+            raise ZeroDivisionError
+
+    def stream(self):
+        dice, data = self.dice, bytearray()
+        for _ in range(dice.choice((1, 2, 5, 5, 300))):
+            opcode, rsv = dice.choice((1, 1, 1, 2, 2, dice.randrange(16))), dice.choice((0, 0, 0, 0, 4))
+            payload = self.payload() if len(data) < 100_000 else b"x"
+            data += build_frame(opcode, payload, mask=dice.randbytes(4), rsv=rsv, fin=dice.random() < 0.97)
+        if dice.random() < 0.1:
+            data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+        return bytes(data)
+
+    def play(self):
+        """Let it all happen; tell all that can be seen afterwards."""
+        dice, connection, data, start = self.dice, self.connection, self.stream(), 0
+        states = []
+        while start < len(data):
+            stop = start + dice.choice((1, 3, 10, 50, 1000, len(data)))
+            connection._plain = dice.random() < 0.95
+            try:
+                connection.dataReceived(data[start:stop])
+            except ZeroDivisionError:
+                states.append("raised")
+            start, partial = stop, connection._partial
+            states.append((connection._plain, connection._cork and b"".join(connection._cork)))
+            states.append(partial and (partial.raw(), partial.complete, partial.sound, partial.first))
+        return connection.merged(), connection.counters, states
+
+
+@pytest.mark.skipif(not frames.COMPILED, reason="there is only one twin")
+class SameTests:
+    """The two twins."""
+
+    def test_same_as_python(self):
+        """In 4 000 random lives both do the same: calls, writes, counters, and what is kept between reads."""
+        names = set()
+        for seed in range(4000):
+            python, compiled = (Dice(seed, kind(compressed=seed % 4 == 0)).play() for kind in (Python, Compiled))
+            assert python == compiled, f"seed {seed}"
+            names |= {call[0] for call in python[0]}
+        assert names == {"message", "write", "slow", "inflate", "give up", "failed", "alive"}
+
+    def test_an_overridden_method(self):
+        """A subclass's own `dataReceived` is called, and may call that of the twin."""
+        for kind in KINDS:
+
+            class Own(kind):
+                def dataReceived(self, data):
+                    super().dataReceived(data[1:])
+
+            connection = Own()
+            connection.dataReceived(b"?" + build_frame(1, b"x"))
+            assert connection.messages == [b"x"]

@@ -1,0 +1,27 @@
+"""Both twins of the transports, for the tests that run on either: the module itself, and one without the extension."""
+
+import importlib.util
+
+import pytest
+
+from wsserver.wire import frames, poller, transport
+
+
+def _without_extension():
+    spec = importlib.util.find_spec("wsserver.wire.transport")
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frames, "COMPILED", False)
+        spec.loader.exec_module(module)
+    return module
+
+
+TRANSPORTS = {"python": _without_extension()}
+"""Twin -> its transports' module."""
+
+SERVE = {"python": poller.py_serve}
+"""Twin -> what serves a batch of events."""
+
+if frames.COMPILED:
+    TRANSPORTS["compiled"] = transport
+    SERVE["compiled"] = frames.SPEEDUPS.serve
