@@ -149,8 +149,8 @@ class Deflate:
 
     Args:
         terms: what was agreed to.
-        deflater: the library that compresses.
-        inflater: the library that inflates.
+        deflater: the library that compresses; None for `DEFLATER`.
+        inflater: the library that inflates; None for `INFLATER`.
     """
 
     EXTENSION_NAME: ClassVar[str] = "permessage-deflate"
@@ -159,10 +159,10 @@ class Deflate:
 
     __slots__ = ("_deflater", "_deflating", "_inflater", "_inflating", "_streams", "terms")
 
-    def __init__(self, terms: Terms, *, deflater: Library = DEFLATER, inflater: Library = INFLATER) -> None:
+    def __init__(self, terms: Terms, *, deflater: Library | None = None, inflater: Library | None = None) -> None:
         self.terms = terms
-        self._deflater = deflater
-        self._inflater = inflater
+        self._deflater = deflater or DEFLATER
+        self._inflater = inflater or INFLATER
         self._deflating: Any = None
         self._inflating: Any = None
         """The stream that has begun; None between streams."""
