@@ -101,7 +101,7 @@ def format_json(event: LogEvent) -> str | None:
     for key, value in event.items():
         if (
             key not in line
-            and key != "line"
+            and not (key == "line" and event.get("log_format") == "{line}")
             and not key.startswith("log_")
             and isinstance(value, str | int | float | bool | None)
         ):

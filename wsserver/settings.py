@@ -217,7 +217,7 @@ class Settings:
         a_choice("off", "on"),
         "off",
         "Let a compressed message refer to those before it: similar small messages become much smaller, and every "
-        "connection keeps some 100 KiB for it.",
+        "connection keeps 100 to 250 KiB for it.",
         metavar="off|on",
     )
     compression_window_bits: int = _option(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wsserver.settings import Settings
 from wsserver.wire import deflate
-from wsserver.wire.deflate import INFLATER, LIBRARIES, Deflate, InflateCorrupt, InflateTooBig, Terms, agree
+from wsserver.wire.deflate import INFLATER, LIBRARIES, MAX_STREAMS, Deflate, InflateCorrupt, InflateTooBig, Terms, agree
 from wsserver.wire.handshake import parse_extensions
 
 TAIL = b"\0\0\xff\xff"
@@ -239,10 +239,10 @@ class RoundTripTests:
     def test_many_final_blocks(self):
         """Each costs a copy of what follows, so there is a limit to them."""
         one = Deflate(terms())
-        assert one.inflate(b"\x03\x00" * 64, 5) == b""
+        assert one.inflate(b"\x03\x00" * MAX_STREAMS, 5) == b""
         for take in (one.inflate, lambda payload, limit: in_pieces(one, payload, 1, limit)):
-            with pytest.raises(InflateCorrupt, match="64 final blocks"):
-                take(b"\x03\x00" * 500_000 if take == one.inflate else b"\x03\x00" * 65, 5)
+            with pytest.raises(InflateCorrupt, match=f"{MAX_STREAMS} final blocks"):
+                take(b"\x03\x00" * 500_000 if take == one.inflate else b"\x03\x00" * (MAX_STREAMS + 1), 5)
 
     def test_streams_are_made_when_needed(self):
         """An idle connection has none; without takeover none stays."""

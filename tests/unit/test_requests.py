@@ -191,13 +191,13 @@ class KeptLineTests:
 
     def test_same(self, kept):
         """A line means the same the second time, whatever is wrong with another one."""
-        first = taken(get(b"X: \xfc "))
-        assert set(kept) == {HOST, b"X: \xfc "}
-        assert taken(get(b"X: \xfc ")) == first
-        reason = refused(get(b"X: \xfc ", b"bad")).reason
+        first = taken(get(b"Pragma: \xfc "))
+        assert set(kept) == {HOST, b"Pragma: \xfc "}
+        assert taken(get(b"Pragma: \xfc ")) == first
+        reason = refused(get(b"Pragma: \xfc ", b"bad")).reason
         assert reason == "a header line without a colon: 'bad'"
 
-    @pytest.mark.parametrize("name", [b"Cookie", b"AUTHORIZATION", b"proxy-authorization", b"Sec-WebSocket-Key"])
+    @pytest.mark.parametrize("name", [b"Cookie", b"AUTHORIZATION", b"X-Api-Key", b"Referer", b"Sec-WebSocket-Key"])
     def test_secrets(self, kept, name):
         """What is secret, or never comes again, is not kept."""
         assert taken(get(name + b": secret")).all(name.decode().lower()) == ["secret"]
@@ -206,8 +206,8 @@ class KeptLineTests:
     def test_bounds(self, kept):
         """Neither long lines nor any number of different ones fill the memory."""
         for number in range(3 * MOST_KEPT):
-            line = b"X-%d: y" % number
-            assert taken(get(line, b"Long: " + b"x" * LONGEST_KEPT)).headers[1] == (f"x-{number}", "y")
+            line = b"Origin: y%d" % number
+            assert taken(get(line, b"Accept: " + b"x" * LONGEST_KEPT)).headers[1] == ("origin", f"y{number}")
             assert len(kept) <= MOST_KEPT
         assert max(map(len, kept)) <= LONGEST_KEPT
 
@@ -534,11 +534,11 @@ class EncodeTests:
     """A head written anew, for a program behind us."""
 
     def test_bytes(self):
-        """It is written in one spelling: origin form, names in lower case, one space, CRLF."""
+        """It is written in one spelling: origin form, names in lower case, no space, CRLF; so it never grows."""
         request = taken(head(b"GET http://example.com/x?y HTTP/1.1", HOST, b"X-One:\t\xfc ", b"x-one:2"))
-        written = b"GET /x?y HTTP/1.1\r\nhost: example.com\r\nx-one: \xfc\r\nx-one: 2\r\n"
+        written = b"GET /x?y HTTP/1.1\r\nhost:example.com\r\nx-one:\xfc\r\nx-one:2\r\n"
         assert request.encode() == written
-        assert request.encode(without="x-one") == b"GET /x?y HTTP/1.1\r\nhost: example.com\r\n"
+        assert request.encode(without="x-one") == b"GET /x?y HTTP/1.1\r\nhost:example.com\r\n"
 
     @pytest.mark.parametrize(("raw", "expected"), SMUGGLED.values(), ids=SMUGGLED)
     def test_same(self, raw, expected):

@@ -32,7 +32,7 @@ _EMPTY: Final = b"\x00"
 
 _DEFLATED, _SYNC_FLUSH = 8, 2
 
-MAX_STREAMS: Final = 64
+MAX_STREAMS: Final = 8
 """Most blocks with the final bit in one message: each costs a copy of what follows, and one is what senders write."""
 
 

@@ -145,7 +145,8 @@ class Poller:
             return
         if fd < 0 and before:
             # Closed behind our back: the kernel has forgotten it, and its number here is its own no more.
-            self._watched = {number: other for number, other in self._watched.items() if other is not watched}
+            for number in [number for number, other in self._watched.items() if other is watched]:
+                del self._watched[number]
             watched.watched = events
             return
         if not before:

@@ -344,6 +344,9 @@ class ServerProtocol(Receiving, WebSocketServerProtocol):  # type: ignore[misc]
         self._refused = Refusal(HTTPStatus(code), reason, tuple(responseHeaders or ()))
         self.transport.write(self._refused.response())
         self.state = CLOSED
+        if self.openHandshakeTimeoutCall is not None:
+            self.openHandshakeTimeoutCall.cancel()
+            self.openHandshakeTimeoutCall = None
         self._log_refusal()
         self._drop_deadline = linger(self.transport, self.factory.deadlines)
 

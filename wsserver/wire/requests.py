@@ -34,8 +34,11 @@ MOST_KEPT = 1024
 LONGEST_KEPT = 256
 """Most bytes of a line that is kept."""
 
-_NOT_KEPT = frozenset({"authorization", "cookie", "proxy-authorization", "sec-websocket-key", "sec-websocket-protocol"})
-"""Names of headers whose lines are not kept: secrets, and what differs with every request."""
+_KEPT_NAMES = re.compile(
+    r"host|connection|upgrade|user-agent|accept|accept-encoding|accept-language|cache-control|pragma|origin"
+    r"|sec-websocket-(?:version|extensions)|sec-fetch-[a-z]+|sec-ch-[a-z-]+"
+)
+"""Names of headers whose lines are kept: no secrets, and the same with every request of a browser."""
 
 Header = tuple[str, str]
 
@@ -123,7 +126,7 @@ class Request:
         headers = [header for header in self.headers if header[0] != without] if without else self.headers
         major, minor = self.version
         line = f"{self.method} {self.target} HTTP/{major}.{minor}"
-        return ("\r\n".join([line, *map(": ".join, headers)]) + "\r\n").encode("latin-1")
+        return ("\r\n".join([line, *map(":".join, headers)]) + "\r\n").encode("latin-1")
 
     def all(self, name: str) -> list[str]:
         """Return every value of a header, in order."""
@@ -235,7 +238,7 @@ def _read_line(line: bytes) -> Header | None:
     if not colon or not _FIELD_NAME.fullmatch(name) or _BAD_VALUE_BYTE.search(value):
         return None
     header = name.decode("ascii").lower(), value.decode("latin-1").strip(" \t")
-    if len(line) <= LONGEST_KEPT and header[0] not in _NOT_KEPT:
+    if len(line) <= LONGEST_KEPT and _KEPT_NAMES.fullmatch(header[0]):
         # Whoever sends ever new lines makes this no slower than it would be without.
         if len(_kept) >= MOST_KEPT:
             _kept.clear()

@@ -163,8 +163,10 @@ class TLSProtocol(TLSMemoryBIOProtocol):
                 super().write(data[max(sent, 0) :])
 
     def _write_records(self, ssl: Any, data: bytes) -> None:
-        """Send more than a record holds, in as few writes as there is room for."""
+        """Send more than a record holds, in one write."""
         done = filled = 0
+        # One write for all: whoever is paused by it may write too, and must not come between the pieces.
+        pieces = []
         with _ffi.from_buffer(data) as source:
             while done < len(data):
                 sent = _ssl_write(ssl, source + done, min(len(data) - done, RECORD))
@@ -173,12 +175,12 @@ class TLSProtocol(TLSMemoryBIOProtocol):
                 done += sent
                 filled += max(_bio_read(self._out, _CIPHERTEXT + filled, _ROOM - filled), 0)
                 if filled > PIECE:
-                    self.transport.write(_ciphertext[:filled].tobytes())
-                    if self._ssl is not ssl:
-                        return
+                    pieces.append(_ciphertext[:filled].tobytes())
                     filled = 0
         if filled:
-            self.transport.write(_ciphertext[:filled].tobytes())
+            pieces.append(_ciphertext[:filled].tobytes())
+        if pieces:
+            self.transport.write(b"".join(pieces))
         if done < len(data):
             super().write(data[done:])
 

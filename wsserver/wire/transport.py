@@ -153,10 +153,12 @@ class _WriteThrough(_Hot):
 
     def _lose_broken(self: Any) -> None:
         # What the peer sent before it went is still there to be read.
-        if self.connected and self.watched & IN:
-            self.doRead()
-        if self.connected and not self._aborting:
-            self.connectionLost(Failure(CONNECTION_LOST))
+        try:
+            if self.connected and self.watched & IN:
+                self.doRead()
+        finally:
+            if self.connected and not self._aborting:
+                self.connectionLost(Failure(CONNECTION_LOST))
 
     def _maybePauseProducer(self: Any) -> None:
         # Twisted pauses a producer again at each write to a full transport.
