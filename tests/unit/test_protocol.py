@@ -598,6 +598,22 @@ class FlowControlTests:
         assert len(connection.message_data) == 0
         assert connection.frame_data is None
 
+    @pytest.mark.parametrize(
+        ("payload", "alive"),
+        [(b"\xff\xff\xff", False), (b"\xca\x48\xcd\xc9\xc9\x07\x00", True), (b"\x00\x05", True)],
+        ids=["no DEFLATE data", "a message", "cut off at its end"],
+    )
+    def test_signs_of_life(self, payload, alive):
+        """A frame that is right to its end is as good as the pong that is waited for; any other is not."""
+        server = MemoryServer(Settings(compression="on"))
+        client = server.connect()
+        client.open("/echo", {"Sec-WebSocket-Extensions": "permessage-deflate"})
+        server.clock.pump([25])
+        (connection,) = server.service.connections.connections
+        assert connection.autoPingTimeoutCall is not None
+        client.send(build_frame(2, payload, rsv=4))
+        assert (connection.autoPingTimeoutCall is None) is alive
+
 
 class StoppingTests:
     """The service stops."""

@@ -366,8 +366,8 @@ cdef class Traffic:
                 payload = partial.whole()
                 self._partial = None
             share[0] -= 1
-            any_message = True
-            self.hand(payload, first)
+            if self.hand(payload, first):
+                any_message = True
         # As Autobahn does with each data frame: traffic is as good as a pong.
         if any_message and self.autoPingTimeoutCall is not None:
             self._cancelAutoPingTimeoutCall()
@@ -375,7 +375,7 @@ cdef class Traffic:
 
     def _hand(self, bytes payload not None, int first):
         """See `traffic.PyTraffic._hand`."""
-        self.hand(payload, first)
+        return bool(self.hand(payload, first))
 
     cdef int hand(self, bytes payload, int first) except -1:
         try:
@@ -389,7 +389,7 @@ cdef class Traffic:
             self.onMessage(payload, first == FIN_BINARY)
         except Exception:
             self._endpoint_failed()
-        return 0
+        return 1
 
     def sendMessage(self, payload, isBinary=False, fragmentSize=None, sync=False, doNotCompress=False):
         """See `traffic.PyTraffic.sendMessage`."""

@@ -133,7 +133,7 @@ class InflateTooBig(Exception):
 class InflateCorrupt(Exception):
     """A message is no DEFLATE data (RFC 1951), or ends in the middle of it."""
 
-    inflated = b""
+    inflated: bytes | None = None
     """Where only the end of a whole message is wrong: what came before it."""
 
 

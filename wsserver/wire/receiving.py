@@ -170,8 +170,10 @@ class Receiving(Traffic):
             self.fail(CloseCode.MESSAGE_TOO_BIG, reason)
             return None
         except InflateCorrupt as error:
-            valid, whole, index = self._check_text(error.inflated) if is_text else (True, True, 0)
+            valid, whole, index = self._check_text(error.inflated or b"") if is_text else (True, True, 0)
             if valid:
+                if error.inflated is not None:
+                    self._is_alive()
                 self.fail(CloseCode.INVALID_PAYLOAD, f"received WebSocket message cannot be decompressed: {error}")
                 return None
         else:
@@ -179,10 +181,17 @@ class Receiving(Traffic):
         if valid and whole:
             return payload
         where = "UTF-8 text message payload ended within Unicode code point"
-        if not valid:
+        if valid:
+            self._is_alive()
+        else:
             where = "encountered invalid UTF-8 while processing text message"
         self.fail(CloseCode.INVALID_PAYLOAD, f"{where} at payload octet index {index}")
         return None
+
+    def _is_alive(self) -> None:
+        # As Autobahn does where a frame is right up to its end: traffic is as good as a pong.
+        if self.autoPingTimeoutCall is not None:
+            self._cancelAutoPingTimeoutCall()
 
     def _check_text(self, payload: bytes) -> tuple[bool, bool, int]:
         """Tell whether it can be UTF-8, whether it ends with a character, and where it went wrong."""

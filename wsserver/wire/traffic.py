@@ -82,7 +82,7 @@ class PyTraffic:
         Returns:
             Where the rest starts, and how many frames are left of the share.
         """
-        before = share
+        handed = False
         while start < len(data) and share > 0 and self._plain:
             if self._partial is None:
                 messages, start = frames.parse(data, start, self._limit, 1, self._compressed)
@@ -105,24 +105,26 @@ class PyTraffic:
                 payload, first = self._partial.whole(), self._partial.first
                 self._partial = None
             share -= 1
-            self._hand(payload, first)
+            handed = self._hand(payload, first) or handed
         # As Autobahn does with each data frame: traffic is as good as a pong.
-        if share < before and self.autoPingTimeoutCall is not None:
+        if handed and self.autoPingTimeoutCall is not None:
             self._cancelAutoPingTimeoutCall()
         return start, share
 
-    def _hand(self, payload: bytes, first: int) -> None:
+    def _hand(self, payload: bytes, first: int) -> bool:
+        """Give a message to the endpoint; returns whether there was one."""
         try:
             if first > FIN_BINARY:
                 inflated = self._inflate(payload, first)
                 if inflated is None:
-                    return
+                    return False
                 payload, first = inflated, first ^ RSV1
             self.messages_in += 1
             self.bytes_in += len(payload)
             self.onMessage(payload, first == FIN_BINARY)
         except Exception:
             self._endpoint_failed()
+        return True
 
     def sendMessage(
         self,
