@@ -41,10 +41,6 @@ OWN_PING = b"are you there?"
 # The endpoint, on either path.
 
 
-# isal may write the same message in more than one way, all of them right.
-deflate.DEFLATER = deflate.LIBRARIES["zlib"]
-
-
 class FastPath(ServerProtocol):
     """The connection as it is."""
 
@@ -248,7 +244,8 @@ def run(case: Case, path: type[ServerProtocol]) -> Record:
         AssertionError: the connection hangs, or leaves something behind.
     """
     server, record = _server(path, case.plan, case.limit), Record()
-    with _python_twins() if path is CODECS["python"] else nullcontext(), _log_to(record.log):
+    twins = _python_twins() if path is CODECS["python"] else nullcontext()
+    with twins, _zlib_alone(), _log_to(record.log):
         client = server.connect()
         _converse(case, server, client, record)
         _finish(case, server, client, record)
@@ -317,6 +314,17 @@ def _finish(case: Case, server: MemoryServer, client: MemoryClient, record: Reco
     assert transport.lost, "the connection outlives all deadlines"
     assert not server.service.connections.connections, "the connection is not forgotten"
     assert not server.clock.getDelayedCalls(), "a timer is left"
+
+
+@contextmanager
+def _zlib_alone() -> Iterator[None]:
+    # isal may write the same message in more than one way, all of them right.
+    before = deflate.DEFLATER
+    deflate.DEFLATER = deflate.LIBRARIES["zlib"]  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        deflate.DEFLATER = before  # type: ignore[misc]
 
 
 @contextmanager
