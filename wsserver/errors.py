@@ -4,12 +4,13 @@ The errors of this package.
     WsserverError
     ├── SettingError         an option that is unknown or has a bad value
     ├── ListenError          an address that cannot be listened on
-    └── CommandError         a command plugin that does not fit
+    ├── CommandError         a command plugin that does not fit
+    └── BrokerDown           what was to be published or listened to cannot be at the moment
 
 What a peer does wrong is no exception but a value (`wsserver.wire.requests.Refusal`) or a close code.
 """
 
-__all__ = ["CommandError", "ListenError", "SettingError", "WsserverError"]
+__all__ = ["BrokerDown", "CommandError", "ListenError", "SettingError", "WsserverError"]
 
 
 class WsserverError(Exception):
@@ -54,3 +55,7 @@ class ListenError(WsserverError):
 
 class CommandError(WsserverError):
     """A command plugin that does not fit: its name is taken or is no lower-case word, or it has no help or reply."""
+
+
+class BrokerDown(WsserverError):
+    """What was to be published or listened to cannot be at the moment: 503."""

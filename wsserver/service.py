@@ -22,10 +22,16 @@ from twisted.python.failure import Failure
 from wsserver.closecodes import MEANINGS, CloseCode
 from wsserver.endpoints.commands import Command, ICommand, collect
 from wsserver.endpoints.table import HELP, Table
-from wsserver.errors import ListenError
+from wsserver.errors import ListenError, SettingError
+from wsserver.hub.channels import Access, Format, Patterns
+from wsserver.hub.hub import Broker, Hub
+from wsserver.hub.memory import MemoryBroker
+from wsserver.redisurl import parse_redis_url
 from wsserver.settings import Settings
+from wsserver.web.api import API
 from wsserver.web.page import read_directory, static_directory
-from wsserver.web.site import PageSite, Root, describe
+from wsserver.web.site import PageSite, Ready, Root, describe
+from wsserver.web.sse import SSE
 from wsserver.wire.door import DoorFactory
 from wsserver.wire.handshake import Policy
 from wsserver.wire.poller import Poller
@@ -74,7 +80,9 @@ class WebSocketService(Service):
         self._reactor = reactor
         self.connections = ServerFactory(settings, reactor)
         table = collect(getPlugins(ICommand) if commands is None else commands)
-        self.endpoints = Table(settings, self.connections, reactor, table, endpoints or {})
+        self.hub = Hub(_broker(settings, reactor), _access(settings, loopback_only=False), reactor)
+        """The channels; publish from your application with `hub.publish(channel, data)`."""
+        self.endpoints = Table(settings, self.connections, self.hub, reactor, commands=table, more=endpoints or {})
         site = PageSite(self._root(table), reactor)
         self.door = DoorFactory(
             find=self.endpoints.find,
@@ -93,7 +101,29 @@ class WebSocketService(Service):
         helps = {path: HELP.get(path, "an endpoint of the application") for path in self.endpoints.paths}
         about = describe(helps, ((command.name, command.help) for command in commands.values()), MEANINGS)
         pages = {**read_directory(static_directory()), b"server.json": about}
-        return Root(pages, self.endpoints.paths, not self.settings.strict_paths)
+        return Root(
+            pages,
+            self.endpoints.paths,
+            api=API(self.hub, self.settings.api_key),
+            sse=self._events(),
+            ready=Ready(self._problem),
+            catch_all=not self.settings.strict_paths,
+        )
+
+    def _events(self) -> SSE:
+        settings = self.settings
+        return SSE(
+            self.hub,
+            self._reactor,
+            default=Format(settings.channel_format),
+            max_queued=settings.max_queued_bytes,
+            close_on_gap=settings.gap == "close",
+        )
+
+    def _problem(self) -> str | None:
+        if self.door.stopping:
+            return "the server is stopping"
+        return None if self.hub.broker.up else "Redis is not there at the moment"
 
     def privilegedStartService(self) -> None:
         """
@@ -110,6 +140,7 @@ class WebSocketService(Service):
         super().startService()
         if not self.ports:
             self._listen()
+        self.hub.broker.start()
         self._announce()
 
     @inlineCallbacks
@@ -122,6 +153,7 @@ class WebSocketService(Service):
             yield maybeDeferred(port.stopListening)
         yield self.connections.close_all(CloseCode.GOING_AWAY, "the server is stopping")
         yield self.door.close_all()
+        yield self.hub.broker.stop()
         self.connections.deadlines.stop()
         if self._poller is not None:
             self._poller.stop()
@@ -142,7 +174,9 @@ class WebSocketService(Service):
             self._poller = Poller(self._reactor)
             for port in self.ports:
                 adopt(port, self._poller)
-        self.door.policy = Policy.of(self.settings, loopback_only=all(_is_loopback(port) for port in self.ports))
+        local = all(_is_loopback(port) for port in self.ports)
+        self.door.policy = Policy.of(self.settings, loopback_only=local)
+        self.hub.access = _access(self.settings, loopback_only=local)
 
     def _listen_on(self, text: str) -> IListeningPort:
         results: list[Any] = []
@@ -171,6 +205,21 @@ class WebSocketService(Service):
                 secure=secure,
                 where=where,
             )
+
+
+def _access(settings: Settings, *, loopback_only: bool) -> Access:
+    return Access(Patterns(settings.channel_allow) if settings.channel_allow else None, loopback_only)
+
+
+def _broker(settings: Settings, reactor: Any) -> Broker:
+    if not settings.redis:
+        return MemoryBroker()
+    # txredisapi is an extra, and importing it installs a reactor.
+    try:
+        from wsserver.hub.redis import RedisBroker  # noqa: PLC0415
+    except ImportError:
+        raise SettingError("redis", "needs txredisapi: pip install 'wsserver[redis]'") from None
+    return RedisBroker(parse_redis_url(settings.redis), reactor)
 
 
 def _words(error: object) -> str:

@@ -21,6 +21,8 @@ from wsserver.values import (
     a_choice,
     a_duration,
     a_flag,
+    a_pattern,
+    a_redis_url,
     a_size,
     a_text,
     a_token,
@@ -104,11 +106,12 @@ def _option(
     return field(default=() if many else default, metadata=about)
 
 
-_LISTEN, _WHO, _LIMITS, _WIRE, _ANSWERS, _LOG = (
+_LISTEN, _WHO, _LIMITS, _WIRE, _CHANNELS, _ANSWERS, _LOG = (
     "Where to listen",
     "Who may connect",
     "Limits",
     "The wire",
+    "Channels",
     "What the endpoints answer",
     "Logging",
 )
@@ -237,6 +240,54 @@ class Settings:
         metavar="SIZE",
         show=show_size,
     )
+    redis: str = _option(
+        _CHANNELS,
+        a_redis_url,
+        "",
+        "Redis whose publications are pushed, as redis://127.0.0.1:6379, or rediss:// with TLS; "
+        "without it channels live in this process.",
+        metavar="URL",
+    )
+    channel_allow: tuple[str, ...] = _option(
+        _CHANNELS,
+        a_pattern,
+        (),
+        "Channel that clients may listen to, or a pattern such as chat:*. Without any: all while the server listens on "
+        "loopback only, else none.",
+        metavar="PATTERN",
+        many=True,
+    )
+    channel_format: str = _option(
+        _CHANNELS,
+        a_choice("raw", "json", "redis"),
+        "raw",
+        "How a publication is written where a client does not ask with format=.",
+        metavar="raw|json|redis",
+    )
+    # Precedents: Centrifugo 1 MB, uWebSockets 64 KiB.
+    max_queued_bytes: int = _option(
+        _CHANNELS,
+        a_size(1024, 1024**3),
+        1024**2,
+        "Most bytes of publications that wait for a client that does not read; more close it with 1013.",
+        metavar="SIZE",
+        show=show_size,
+    )
+    gap: str = _option(
+        _CHANNELS,
+        a_choice("notice", "close"),
+        "notice",
+        "What a client gets whose publications may be incomplete, as after an outage of Redis: a message "
+        '{"event":"gap","channel":...}, or a close with 1012.',
+        metavar="notice|close",
+    )
+    api_key: str = _option(
+        _CHANNELS,
+        a_text,
+        "",
+        "Key for the HTTP API under /api/, sent as X-API-Key or as a Bearer token; without it the API is closed.",
+        metavar="KEY",
+    )
     strict_paths: bool = _option(
         _ANSWERS, a_flag, False, "Refuse unknown WebSocket paths with 404 instead of serving commands there."
     )
@@ -334,7 +385,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
             continue
         if name not in variables:
             known = [*variables, *ENVIRONMENT_ONLY]
-            raise SettingError(name, "unknown environment variable" + _nearest(name, known))
+            raise SettingError(name, "unknown environment variable" + _nearest(name.upper(), known))
         option = variables[name]
         values[option.name] = _read(option, name, text.split() if option.many else [text])
     return values

@@ -2,7 +2,7 @@
 
 from typing import NewType
 
-__all__ = ["Origin", "Path", "Subprotocol"]
+__all__ = ["ChannelName", "Origin", "Path", "Subprotocol"]
 
 Path = NewType("Path", str)
 """The path of a request target, percent-decoded, as in the table of endpoints: `/echo`."""
@@ -12,3 +12,6 @@ Subprotocol = NewType("Subprotocol", str)
 
 Origin = NewType("Origin", str)
 """An origin in its one spelling: lower case, the port always there unless it is opaque: `https://example.com:443`."""
+
+ChannelName = NewType("ChannelName", str)
+"""The name of a channel, checked: `wsserver.hub.channels.parse_name`."""

@@ -11,6 +11,7 @@ from datetime import tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from wsserver.origins import origin_of
+from wsserver.redisurl import parse_redis_url
 
 __all__ = [
     "FALSE",
@@ -18,6 +19,8 @@ __all__ = [
     "a_choice",
     "a_duration",
     "a_flag",
+    "a_pattern",
+    "a_redis_url",
     "a_size",
     "a_text",
     "a_token",
@@ -141,6 +144,20 @@ def an_address(text: str) -> str:
     """Read an IP address or a host name."""
     if not re.fullmatch(r"[0-9A-Za-z.:%_-]{1,255}", text):
         raise ValueError("expected an IP address or a host name such as 127.0.0.1, :: or localhost")
+    return text
+
+
+def a_redis_url(text: str) -> str:
+    """Read the URL of a Redis; empty for none."""
+    if text:
+        parse_redis_url(text)
+    return text
+
+
+def a_pattern(text: str) -> str:
+    """Read the name of a channel, or a pattern of such names."""
+    if not 1 <= len(text) <= 255 or any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in text):
+        raise ValueError("expected the name of a channel, or a pattern such as news or chat:*")
     return text
 
 

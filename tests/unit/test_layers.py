@@ -18,9 +18,20 @@ RULES = [
     "wsserver.wire.handshake",
     "wsserver.wire.deflate",
     "wsserver.endpoints.commands",
+    "wsserver.redisurl",
+    "wsserver.hub.channels",
+    "wsserver.hub.formats",
 ]
 
-ALL = ["wsserver", *(module.name for module in pkgutil.walk_packages(wsserver.__path__, "wsserver."))]
+# txredisapi installs a reactor when it is imported, so its one user is imported when a server with a Redis is made.
+ALL = [
+    "wsserver",
+    *(
+        module.name
+        for module in pkgutil.walk_packages(wsserver.__path__, "wsserver.")
+        if module.name != "wsserver.hub.redis"
+    ),
+]
 
 
 def loaded_by(*modules):

@@ -35,6 +35,12 @@ DEFAULTS = {
     "compression_context_takeover": "off",
     "compression_window_bits": 15,
     "compression_min_size": 128,
+    "redis": "",
+    "channel_allow": (),
+    "channel_format": "raw",
+    "max_queued_bytes": 1024 * 1024,
+    "gap": "notice",
+    "api_key": "",
     "strict_paths": False,
     "reply_prefix": "",
     "timezone": None,
@@ -476,6 +482,27 @@ VALUES = {
     "compression_context_takeover": ({"on": "on", "off": "off", "ON": "on"}, ["", "true"]),
     "compression_window_bits": ({"9": 9, "15": 15}, ["", "8", "16", "-9", "9.0"]),
     "compression_min_size": ({"0": 0, "1KiB": 1024, "1GiB": 1024**3}, ["", "-1", "2GiB", "big"]),
+    "redis": (
+        {
+            url: url
+            for url in (
+                "",
+                "redis://127.0.0.1",
+                "redis://[::1]:6380/15",
+                "rediss://user:p%40ss@redis.example:6379/0",
+                "redis://:secret@h",
+            )
+        },
+        ["x", "http://h", "redis://", "redis:///0", "redis://h:99999", "redis://h/x", "redis://h/0?x=1", "redis://h:x"],
+    ),
+    "channel_allow": (
+        {"news": ("news",), "chat:*": ("chat:*",), "*": ("*",), "ü b": ("ü b",)},
+        ["", "a\n", "\x85", "x" * 256],
+    ),
+    "channel_format": ({"raw": "raw", "JSON": "json", "redis": "redis"}, ["", "xml"]),
+    "max_queued_bytes": ({"1KiB": 1024, "1GiB": 1024**3}, ["", "0", "1023", "2GiB"]),
+    "gap": ({"notice": "notice", "close": "close"}, ["", "on"]),
+    "api_key": ({"": "", "secret": "secret"}, ["a\nb"]),
     "strict_paths": ({"true": True, "no": False, "off": False, "0": False}, ["", "maybe"]),
     "reply_prefix": (
         {"": "", "> ": "> ", "ü\u2028": "ü\u2028", "\ud7ff\ue000": "\ud7ff\ue000", "x" * 1024: "x" * 1024},

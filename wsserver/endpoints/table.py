@@ -7,7 +7,10 @@ from twisted.internet.interfaces import IReactorTime
 from wsserver.endpoints.command import CommandProtocol, SteadyReplies
 from wsserver.endpoints.commands import Command, spell
 from wsserver.endpoints.echo import EchoProtocol
+from wsserver.endpoints.push import PushProtocol
 from wsserver.endpoints.ticker import TickerProtocol
+from wsserver.hub.channels import Format
+from wsserver.hub.hub import Hub
 from wsserver.settings import Settings
 from wsserver.typing import Path
 from wsserver.wire.protocol import ServerFactory, ServerProtocol, bind
@@ -17,7 +20,7 @@ __all__ = ["HELP", "Table"]
 HELP = {
     "/": "commands; everything else is echoed",
     "/echo": "every message back, byte for byte",
-    "/ws": "the same as /",
+    "/ws": "the same as /; with ?channel=NAME what is published to the channel",
     "/ticker": "pushes by itself: ?every=1s&count=3&text=tick",
 }
 """Built-in path -> what is spoken there, for the page."""
@@ -30,6 +33,7 @@ class Table:
     Args:
         settings: the server's options.
         factory: what its connections share.
+        hub: the channels.
         clock: for uptime, dates and ticks.
         commands: name -> command.
         more: endpoints of the application, by path, with or without its slashes; they go before the built-in ones.
@@ -39,7 +43,9 @@ class Table:
         self,
         settings: Settings,
         factory: ServerFactory,
+        hub: Hub,
         clock: IReactorTime,
+        *,
         commands: Mapping[str, Command],
         more: Mapping[str, type[ServerProtocol]],
     ) -> None:
@@ -61,6 +67,15 @@ class Table:
             "/ticker": bind(TickerProtocol, factory, clock=clock),
         }
         self._paths |= {"/" + path.strip("/"): bind(protocol, factory) for path, protocol in more.items()}
+        self._command = command
+        self._push = bind(
+            PushProtocol,
+            factory,
+            hub=hub,
+            default_format=Format(settings.channel_format),
+            max_queued=settings.max_queued_bytes,
+            close_on_gap=settings.gap == "close",
+        )
         self._catch_all = None if settings.strict_paths else command
 
     @property
@@ -68,14 +83,18 @@ class Table:
         """The paths that have an endpoint of their own."""
         return list(self._paths)
 
-    def find(self, path: Path) -> type[ServerProtocol] | None:
+    def find(self, path: Path, query: Mapping[str, list[str]]) -> type[ServerProtocol] | None:
         """
         Find the endpoint of a path; a slash at its end does not matter.
 
         Args:
             path: percent-decoded.
+            query: its parameters; `/ws?channel=foo` is another endpoint than `/ws`.
 
         Returns:
             The class of its connections; None where there is none and paths are strict.
         """
-        return self._paths.get(path.rstrip("/") or "/", self._catch_all)
+        path = Path(path.rstrip("/") or "/")
+        if path == "/ws" and "channel" in query and self._paths["/ws"] is self._command:
+            return self._push
+        return self._paths.get(path, self._catch_all)

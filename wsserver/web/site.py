@@ -5,7 +5,7 @@ The door hands over whole requests, one at a time, that have passed the rules of
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from wsserver.wire.door import Door
 from wsserver.wire.journal import show_path, show_peer
 from wsserver.wire.requests import Refusal, quote
 
-__all__ = ["Answer", "Channel", "PageSite", "Root", "describe", "needs_websocket", "refuse"]
+__all__ = ["Answer", "Channel", "PageSite", "Ready", "Root", "describe", "needs_websocket", "refuse"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver.http")
@@ -181,6 +181,30 @@ class JSONDocument(Resource):
         return send(request, self._body)
 
 
+class Ready(Resource):
+    """
+    Tell whether the server can do all it is there for: 200, or 503 with a sentence.
+
+    Args:
+        problem: says why it cannot, else returns None.
+    """
+
+    isLeaf = True
+
+    def __init__(self, problem: Callable[[], str | None]) -> None:
+        super().__init__()
+        self._problem = problem
+
+    def render_GET(self, request: Request) -> bytes:
+        """Tell."""
+        problem = self._problem()
+        if problem is not None:
+            return refuse(request, Refusal(HTTPStatus.SERVICE_UNAVAILABLE, problem))
+        request.setHeader(b"content-type", b"text/plain; charset=utf-8")
+        request.setHeader(b"cache-control", b"no-store")
+        return send(request, b"ready\n")
+
+
 class Root(Resource):
     """
     The tree of HTTP resources: page files by name, JSON documents, and 426 on the paths of endpoints.
@@ -188,11 +212,26 @@ class Root(Resource):
     Args:
         pages: name in the URL -> resource; the empty name is the page at `/`.
         websocket_paths: paths at which only WebSocket is spoken.
+        api: what answers under `/api/`.
+        sse: what answers at `/sse`.
+        ready: what answers at `/ready`.
         catch_all: whether WebSocket handshakes are accepted at every other path too.
     """
 
-    def __init__(self, pages: Mapping[bytes, IResource], websocket_paths: Iterable[str], catch_all: bool) -> None:
+    def __init__(
+        self,
+        pages: Mapping[bytes, IResource],
+        websocket_paths: Iterable[str],
+        *,
+        api: IResource,
+        sse: IResource,
+        ready: IResource,
+        catch_all: bool,
+    ) -> None:
         super().__init__()
+        self._api = api
+        self._sse = sse
+        self._ready = ready
         self._pages = pages
         # At / there is the page.
         self._websocket_paths = {path.encode("utf-8") for path in websocket_paths} - {b"/"}
@@ -203,6 +242,12 @@ class Root(Resource):
         rest: list[bytes] = request.postpath or []
         whole = b"/" + b"/".join([path, *rest])
         request.prepath, request.postpath = [*(request.prepath or []), *rest], []
+        if whole.startswith(b"/api/"):
+            return self._api
+        if whole == b"/sse":
+            return self._sse
+        if whole == b"/ready":
+            return self._ready
         if whole.rstrip(b"/") in self._websocket_paths:
             return Answer(needs_websocket(whole))
         page = self._pages.get(whole[1:])

@@ -7,7 +7,7 @@ may come on a kept-alive connection, and neither side ever sees a request that t
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 from typing import Protocol as Shape
@@ -60,7 +60,7 @@ class DoorFactory(Factory):
     What all doors of a server share.
 
     Args:
-        find: the endpoint of a path, None where there is none.
+        find: the endpoint of a path and a query, None where there is none.
         policy: what handshakes are checked against; may be replaced while the server runs.
         http: makes the HTTP side of a connection, given the peer's address and the door.
         sockets: where every connection is noted.
@@ -74,7 +74,7 @@ class DoorFactory(Factory):
     def __init__(
         self,
         *,
-        find: Callable[[Path], type[ServerProtocol] | None],
+        find: Callable[[Path, Mapping[str, list[str]]], type[ServerProtocol] | None],
         policy: Policy,
         http: "Callable[[IAddress, Door], HTTPSide]",
         sockets: Registry[Any],
@@ -247,7 +247,7 @@ class Door(Protocol):
             self._refuse(accept, request)
             return
         assert request.path is not None
-        protocol = self._house.find(request.path)
+        protocol = self._house.find(request.path, request.query or {})
         if protocol is None:
             self._refuse(refuse_unknown_path(request.raw_path), request)
             return

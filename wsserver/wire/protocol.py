@@ -285,7 +285,8 @@ class ServerProtocol(Receiving, WebSocketServerProtocol):  # type: ignore[misc]
     def _handshake_failed(self, failure: Failure) -> None:
         deny: Any = failure.value
         if self.state == CONNECTING and isinstance(deny, ConnectionDeny) and _is_refusal(deny.code):
-            self.failHandshake(deny.reason or "the endpoint refused", deny.code)
+            later = (("Retry-After", "1"),) if deny.code == HTTPStatus.SERVICE_UNAVAILABLE else ()
+            self.failHandshake(deny.reason or "the endpoint refused", deny.code, later)
             return
         self._crash(failure)
 

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote_to_bytes
 
 from wsserver.typing import Path
 
-__all__ = ["MAX_BODY", "MAX_HEAD", "MAX_HEADERS", "Refusal", "Request", "make", "parse", "quote"]
+__all__ = ["MAX_BODY", "MAX_HEAD", "MAX_HEADERS", "Refusal", "Request", "make", "parse", "parse_parameters", "quote"]
 
 # Precedents: node.js 16 KiB, nginx 4 x 8 KiB, Apache 8 KiB a line and 100 headers, websockets 8 KiB a line and 128.
 MAX_HEAD = 16 * 1024
@@ -174,13 +174,25 @@ class Request:
     @property
     def query(self) -> dict[str, list[str]] | None:
         """The query's parameters; None where they are not UTF-8 or more than a thousand."""
-        query = self.target.partition("?")[2]
-        if not query:
-            return {}
-        try:
-            return parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=1000)
-        except ValueError:
-            return None
+        return parse_parameters(self.target.partition("?")[2])
+
+
+def parse_parameters(query: str) -> dict[str, list[str]] | None:
+    """
+    Read the parameters of a query.
+
+    Args:
+        query: what follows the question mark, percent-encoded.
+
+    Returns:
+        Name -> values in order; None where they are not UTF-8 or more than a thousand.
+    """
+    if not query:
+        return {}
+    try:
+        return parse_qs(query, keep_blank_values=True, errors="strict", max_num_fields=1000)
+    except ValueError:
+        return None
 
 
 def _all(headers: tuple[Header, ...], last: dict[str, str], name: str) -> list[str]:

@@ -1,0 +1,63 @@
+"""What `redis-cli publish` says reaches a page."""
+
+import http.client
+import subprocess
+import time
+
+import pytest
+from processes import free_port, running_server
+
+LISTEN = """() => {
+    window.got = [];
+    const socket = new WebSocket(location.origin.replace("http", "ws") + "/ws?channel=foo");
+    socket.onmessage = (event) => got.push(["socket", event.data]);
+    const source = new EventSource("/sse?channel=foo");
+    source.onmessage = (event) => got.push(["events", event.data]);
+    const open = (target) => new Promise((resolve, reject) => { target.onopen = resolve; target.onerror = reject; });
+    return Promise.all([open(socket), open(source)]).then(() => true);
+}"""
+
+
+@pytest.fixture
+def redis(tmp_path):
+    """Start a Redis; give its port."""
+    port = free_port()
+    options = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path))
+    with subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL) as process:
+        for _ in range(200):
+            if cli(port, "PING") == "PONG\n":
+                break
+            time.sleep(0.02)
+        yield port
+        process.kill()
+
+
+def cli(port, *words):
+    """Run redis-cli as a person would."""
+    return subprocess.run(["redis-cli", "-p", str(port), *words], capture_output=True, text=True, check=False).stdout
+
+
+def ready(port):
+    """Whether the server listens to Redis."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    connection.request("GET", "/ready")
+    return connection.getresponse().status == 200
+
+
+class PushTests:
+    """A page that listens to a channel."""
+
+    def test_redis_publish(self, redis, tmp_path, open_browser_page):
+        """`redis-cli publish foo hello` arrives in the page, by WebSocket and as an event."""
+        port = free_port()
+        with running_server(tmp_path, port, "--redis", f"redis://127.0.0.1:{redis}"):
+            while not ready(port):
+                time.sleep(0.02)
+            page, _ = open_browser_page()
+            page.goto(f"http://127.0.0.1:{port}/")
+            assert page.evaluate(LISTEN)
+            for text in ("hello", "grüße, 世界"):
+                assert cli(redis, "publish", "foo", text) == "1\n"
+            page.wait_for_function("got.length === 4")
+            for kind in ("socket", "events"):
+                assert [text for name, text in page.evaluate("got") if name == kind] == ["hello", "grüße, 世界"]

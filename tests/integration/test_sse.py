@@ -1,0 +1,137 @@
+"""`/sse`: the channels as Server-Sent Events."""
+
+import json
+
+import pytest
+from peers import wait_until
+from pytest_twisted import blockon
+from test_push import KEY, api, redis, up
+from twisted.internet.threads import deferToThread
+
+__all__ = ["redis"]
+
+
+class Events:
+    """A stream of events, read as a browser does."""
+
+    def __init__(self, peer, target, *headers):
+        self._peer = peer
+        peer.send("\r\n".join([f"GET {target} HTTP/1.1", "Host: 127.0.0.1", *headers, "", ""]).encode())
+        while b"\r\n\r\n" not in peer.buffer:
+            assert peer._more()
+        head, _, peer.buffer = peer.buffer.partition(b"\r\n\r\n")
+        self.head = head.decode()
+        self._rest = b""
+        assert "200 OK" in self.head, self.head
+        assert self._lines() == [b": listening"]
+
+    def _lines(self):
+        while b"\n\n" not in self._rest:
+            while b"\r\n" not in self._peer.buffer:
+                assert self._peer._more(), "the stream ended"
+            size, _, self._peer.buffer = self._peer.buffer.partition(b"\r\n")
+            self._rest += self._peer._take(int(size, 16) + 2)[:-2]
+        event, _, self._rest = self._rest.partition(b"\n\n")
+        return event.split(b"\n")
+
+    def read(self):
+        """Read an event: its name and its data."""
+        name, data = "message", []
+        for line in self._lines():
+            field, _, value = line.partition(b": ")
+            if field == b"event":
+                name = value.decode()
+            elif field == b"data":
+                data.append(value)
+        return name, b"\n".join(data)
+
+
+class EventTests:
+    """What comes."""
+
+    @pytest.fixture(params=["memory", "redis"])
+    def server(self, request, start_server):
+        """Start a server on either broker."""
+        options = {"redis": request.getfixturevalue("redis").url} if request.param == "redis" else {}
+        return blockon(deferToThread(lambda: up(start_server(api_key=KEY, **options))))
+
+    def test_events(self, server):
+        """Each publication is an event; several lines are several lines of data."""
+        with server.connect() as peer:
+            events = Events(peer, "/sse?channel=foo")
+            assert "text/event-stream" in events.head
+            for data in ("hello", "grüße", "two\nlines", ""):
+                assert api(server, "publish", {"channel": "foo", "data": data})[1] == {"result": {"delivered": 1}}
+                assert events.read() == ("message", data.encode())
+            api(server, "publish", {"channel": "foo", "b64data": "/w=="})
+            name, data = events.read()
+            assert (name, json.loads(data)) == ("bytes", {"channel": "foo", "b64data": "/w=="})
+
+    def test_formats(self, server):
+        """Envelopes on request."""
+        with server.connect() as peer:
+            events = Events(peer, "/sse?channel=foo,bar&format=json")
+            api(server, "publish", {"channel": "bar", "data": "hello"})
+            assert json.loads(events.read()[1]) == {"channel": "bar", "data": "hello"}
+
+    def test_leaving(self, server):
+        """A client that leaves listens no more."""
+        with server.connect() as peer:
+            Events(peer, "/sse?channel=foo")
+        wait_until(lambda: api(server, "channels", {})[1] == {"result": {"channels": {}}}, "nobody listens")
+
+    def test_stopping(self, server):
+        """A stream does not keep the server from stopping."""
+        with server.connect() as peer:
+            Events(peer, "/sse?channel=foo")
+            server.stop()
+            wait_until(peer.has_ended, "the stream ended")
+
+
+class RefusedTests:
+    """What is refused."""
+
+    @pytest.mark.parametrize(
+        ("query", "status"),
+        [
+            ("", 400),
+            ("?channel=", 400),
+            ("?channel=a&binary=1", 400),
+            ("?channel=%ff", 400),
+            ("?channel=wsserver:", 403),
+        ],
+    )
+    def test_query(self, server, query, status):
+        """With a sentence."""
+        with server.connect() as peer:
+            response = peer.request(f"/sse{query}")
+            assert response.status == status
+            assert response.text
+
+    def test_redis_is_away(self, start_server, redis):
+        """503, and when to come back."""
+        redis.kill()
+        server = start_server(redis=redis.url)
+        with server.connect() as peer:
+            response = peer.request("/sse?channel=foo")
+            assert (response.status, response.header("retry-after")) == (503, "1")
+
+    def test_gap(self, start_server, redis):
+        """After an outage there is an event that says so."""
+        server = up(start_server(redis=redis.url))
+        with server.connect() as peer:
+            events = Events(peer, "/sse?channel=foo")
+            redis.kill()
+            redis.start()
+            name, data = events.read()
+            assert (name, json.loads(data)) == ("gap", {"event": "gap", "channel": "foo"})
+
+    def test_slow_reader(self, start_server):
+        """One that does not read is let go, and nobody else waits."""
+        server = start_server(api_key=KEY, max_queued_bytes=200_000)
+        server.shrink_send_buffers()
+        with server.connect(receive_buffer=4096) as peer:
+            Events(peer, "/sse?channel=foo")
+            for _ in range(40):
+                assert api(server, "publish", {"channel": "foo", "data": "x" * 50_000})[0] == 200
+            wait_until(lambda: api(server, "channels", {})[1] == {"result": {"channels": {}}}, "it listens no more")

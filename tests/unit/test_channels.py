@@ -1,0 +1,143 @@
+"""Names of channels, patterns, queries, and who may listen."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsserver.hub.channels import MAX_CHANNELS, MAX_NAME, Access, Format, Patterns, parse_name, parse_query
+from wsserver.hub.formats import Publication, write
+from wsserver.wire.requests import Refusal
+
+
+class NameTests:
+    """What a channel may be called."""
+
+    @pytest.mark.parametrize("name", ["a", "chat:1", "grüße", "a b", "x" * MAX_NAME, "*", "wsserver", "a,b"])
+    def test_taken(self, name):
+        """Any text without control characters."""
+        assert parse_name(name) == name
+
+    @pytest.mark.parametrize(
+        ("name", "status"),
+        [("", 400), ("x" * (MAX_NAME + 1), 400), ("ü" * 128, 400), ("a\0", 400), ("\x85", 400), ("wsserver:x", 403)],
+    )
+    def test_refused(self, name, status):
+        """Not nothing, not too long, not the server's own."""
+        refusal = parse_name(name)
+        assert isinstance(refusal, Refusal)
+        assert refusal.status == status
+
+
+class PatternTests:
+    """Which names a list of patterns has in it."""
+
+    @pytest.mark.parametrize(
+        ("patterns", "name", "inside"),
+        [
+            (["news"], "news", True),
+            (["news"], "newsx", False),
+            (["news"], "xnews", False),
+            (["chat:*"], "chat:1", True),
+            (["chat:*"], "chat", False),
+            (["*"], "", True),
+            (["*"], "a\nb", True),
+            (["a*c"], "abbc", True),
+            (["a.c"], "abc", False),
+            (["[a]"], "a", False),
+            (["x", "y"], "y", True),
+            ([], "", False),
+        ],
+    )
+    def test_inside(self, patterns, name, inside):
+        """An asterisk stands for any characters; nothing else is special."""
+        assert (name in Patterns(patterns)) is inside
+
+    @given(st.text(max_size=20))
+    def test_itself(self, name):
+        """A name without an asterisk is a pattern for itself alone."""
+        if "*" not in name:
+            assert name in Patterns([name])
+            assert name + "x" not in Patterns([name])
+
+
+class QueryTests:
+    """What a listener asks for."""
+
+    def test_channels(self):
+        """Several, each once, in order."""
+        ask = parse_query({"channel": ["b,a", "b", "c"]}, Format.RAW)
+        assert ask.channels == ("b", "a", "c")
+        assert (ask.format, ask.binary) == (Format.RAW, False)
+
+    def test_options(self):
+        """A format, and binary messages."""
+        ask = parse_query({"channel": ["a"], "format": ["redis"], "binary": ["1"]}, Format.JSON)
+        assert (ask.format, ask.binary) == (Format.REDIS, True)
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            {},
+            {"channel": []},
+            {"channel": [""]},
+            {"channel": ["a,,b"]},
+            {"channel": [",".join(map(str, range(MAX_CHANNELS + 1)))]},
+            {"channel": ["a"], "format": ["raw", "raw"]},
+            {"channel": ["a"], "format": ["RAW"]},
+            {"channel": ["a"], "binary": [""]},
+            {"channel": ["a"], "x": ["1"]},
+        ],
+    )
+    def test_refused(self, query):
+        """Anything else is refused with a sentence."""
+        refusal = parse_query(query, Format.RAW)
+        assert isinstance(refusal, Refusal)
+        assert refusal.status == 400
+        assert refusal.reason
+
+
+class AccessTests:
+    """Who may listen."""
+
+    @pytest.mark.parametrize(
+        ("patterns", "local", "host", "allowed"),
+        [
+            (["foo"], False, "example.com", True),
+            (["bar"], True, "localhost", False),
+            (None, False, "localhost", False),
+            (None, True, "localhost:8080", True),
+            (None, True, "127.0.0.1", True),
+            (None, True, "[::1]:8080", True),
+            (None, True, "evil.example", False),
+            (None, True, "", False),
+            (None, True, "localhost.evil.example", False),
+        ],
+    )
+    def test_allowed(self, patterns, local, host, allowed):
+        """By the list; without one on loopback only, and asked for by a loopback name."""
+        access = Access(Patterns(patterns) if patterns is not None else None, loopback_only=local)
+        refusal = access.refuse("foo", host)
+        assert (refusal is None) is allowed
+        assert refusal is None or refusal.status == 403
+
+
+class FormatTests:
+    """How a publication is written."""
+
+    @pytest.mark.parametrize(
+        ("form", "publication", "payload", "first"),
+        [
+            (Format.RAW, Publication(b"hello"), b"hello", 0x81),
+            (Format.RAW, Publication(b"\xff"), b"\xff", 0x82),
+            (Format.JSON, Publication(b"hello"), b'{"channel":"foo","data":"hello"}', 0x81),
+            (Format.JSON, Publication(b"\xff"), b'{"channel":"foo","b64data":"/w=="}', 0x81),
+            (Format.JSON, Publication(b'{"a":1}'), b'{"channel":"foo","data":"{\\"a\\":1}"}', 0x81),
+            (Format.JSON, Publication(b"x", 7, "e"), b'{"channel":"foo","data":"x","offset":7,"epoch":"e"}', 0x81),
+            (Format.REDIS, Publication(b"hello"), b'["message","foo","hello"]', 0x81),
+            (Format.REDIS, Publication(b"\xff"), b'["message","foo","/w==","base64"]', 0x81),
+        ],
+    )
+    def test_written(self, form, publication, payload, first):
+        """As the format says; text where it is UTF-8."""
+        assert write("foo", publication, form) == (payload, first)
+        assert write("foo", publication, form, binary=True) == (payload, 0x82)

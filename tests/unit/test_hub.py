@@ -1,0 +1,176 @@
+"""Who listens, and how a publication reaches them. All in memory."""
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from wsserver.errors import BrokerDown
+from wsserver.hub.channels import Access
+from wsserver.hub.formats import Publication
+from wsserver.hub.hub import Hub
+from wsserver.hub.memory import MemoryBroker
+
+
+class Listener:
+    """A subscriber that writes down what it is given."""
+
+    def __init__(self, kind="raw"):
+        self.kind = kind
+        self.framed, self.got, self.gaps = [], [], []
+
+    def frame(self, channel, publication):
+        """Write a publication."""
+        self.framed.append(publication.data)
+        return b"<%s>" % publication.data
+
+    def deliver(self, frames, count, size):
+        """Take some."""
+        self.got.append((frames, count, size))
+
+    def missed(self, channel):
+        """Take note of a gap."""
+        self.gaps.append(channel)
+
+
+class SlowBroker(MemoryBroker):
+    """A broker that confirms when it is told to."""
+
+    def __init__(self):
+        self.asked, self.left = {}, []
+
+    def subscribe(self, channel):
+        """Wait."""
+        self.asked[channel] = Deferred()
+        return self.asked[channel]
+
+    def unsubscribe(self, channel):
+        """Take note."""
+        self.left.append(channel)
+
+
+@pytest.fixture
+def clock():
+    """Start at no time."""
+    return Clock()
+
+
+def make_hub(clock, broker=None):
+    """Make a hub."""
+    return Hub(broker or MemoryBroker(), Access(None, loopback_only=True), clock)
+
+
+class FanOutTests:
+    """From a publication to its listeners."""
+
+    def test_one_write_a_turn(self, clock):
+        """What is published in one turn is joined, and comes at its end, in order."""
+        hub, one = make_hub(clock), Listener()
+        hub.subscribe("foo", one)
+        for data in (b"1", b"22", b"333"):
+            hub.publish("foo", data)
+        assert one.got == []
+        clock.advance(0)
+        assert one.got == [(b"<1><22><333>", 3, 6)]
+        hub.publish("foo", b"4")
+        clock.advance(0)
+        assert one.got[1:] == [(b"<4>", 1, 1)]
+
+    def test_framed_once_a_kind(self, clock):
+        """A hundred listeners of two kinds: each publication is written twice."""
+        hub = make_hub(clock)
+        listeners = [Listener(kind) for kind in ("raw", "json") * 50]
+        for one in listeners:
+            hub.subscribe("foo", one)
+        hub.publish("foo", b"x")
+        clock.advance(0)
+        assert sum(len(one.framed) for one in listeners) == 2
+        assert {len(one.got) for one in listeners} == {1}
+
+    def test_only_what_follows(self, clock):
+        """Whoever comes gets what is published from then on, also within a turn."""
+        hub, early, late = make_hub(clock), Listener(), Listener()
+        hub.subscribe("foo", early)
+        hub.publish("foo", b"before")
+        hub.subscribe("foo", late)
+        hub.publish("foo", b"after")
+        clock.advance(0)
+        assert b"".join(frames for frames, *_ in early.got) == b"<before><after>"
+        assert [frames for frames, *_ in late.got] == [b"<after>"]
+
+    def test_delivered(self, clock):
+        """The publisher is told to how many it went here."""
+        hub = make_hub(clock)
+        told = []
+        hub.publish("foo", b"x").addCallback(told.append)
+        hub.subscribe("foo", Listener())
+        hub.subscribe("foo", Listener("json"))
+        hub.publish("foo", b"x").addCallback(told.append)
+        assert told == [0, 2]
+        assert hub.counts() == {"foo": 2}
+        clock.advance(0)
+
+    def test_one_fails(self, clock, capsys):
+        """A listener that fails does not stop the others."""
+        hub, bad, good = make_hub(clock), Listener(), Listener()
+        bad.deliver = None
+        hub.subscribe("foo", bad)
+        hub.subscribe("foo", good)
+        hub.publish("foo", b"x")
+        clock.advance(0)
+        assert good.got == [(b"<x>", 1, 1)]
+
+    def test_one_leaves_meanwhile(self, clock):
+        """A listener may leave, and take another one with it, while it is given something."""
+        hub, one, other = make_hub(clock), Listener(), Listener()
+        one.deliver = lambda *_: [hub.unsubscribe("foo", listener) for listener in (one, other)]
+        hub.subscribe("foo", one)
+        hub.subscribe("foo", other)
+        hub.publish("foo", b"x")
+        clock.advance(0)
+        assert hub.counts() == {}
+
+
+class SubscribingTests:
+    """Coming and going."""
+
+    def test_asked_once(self, clock):
+        """The broker is asked once a channel, and everyone waits for its answer."""
+        broker = SlowBroker()
+        hub, told = make_hub(clock, broker), []
+        for number in range(3):
+            hub.subscribe("foo", Listener()).addCallback(lambda _, number=number: told.append(number))
+        assert told == []
+        broker.asked["foo"].callback(None)
+        assert told == [0, 1, 2]
+
+    def test_the_last_one_leaves(self, clock):
+        """The broker is told when nobody listens any more; leaving twice is no mistake."""
+        broker = SlowBroker()
+        hub, one, other = make_hub(clock, broker), Listener(), Listener("json")
+        hub.subscribe("foo", one)
+        hub.subscribe("foo", other)
+        hub.unsubscribe("foo", one)
+        assert broker.left == []
+        for _ in range(2):
+            hub.unsubscribe("foo", other)
+        assert broker.left == ["foo"]
+
+    def test_refused(self, clock):
+        """Where the broker cannot, everyone who waits is told, and nothing is left."""
+        broker, failures = SlowBroker(), []
+        hub = make_hub(clock, broker)
+        for _ in range(2):
+            hub.subscribe("foo", Listener()).addErrback(failures.append)
+        broker.asked["foo"].errback(BrokerDown("away"))
+        assert [failure.check(BrokerDown) for failure in failures] == [BrokerDown, BrokerDown]
+        assert hub.counts() == {}
+
+    def test_interrupted(self, clock):
+        """After an outage every listener is told, after what came before it."""
+        hub, one = make_hub(clock), Listener()
+        hub.subscribe("foo", one)
+        hub.arrived("foo", Publication(b"before"))
+        one.missed = one.got.append
+        hub.interrupted()
+        assert one.got == [(b"<before>", 1, 6), "foo"]
+        clock.advance(0)

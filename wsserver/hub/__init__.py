@@ -1,0 +1,1 @@
+"""Channels: what is published to them, and who gets it."""

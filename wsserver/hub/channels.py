@@ -1,0 +1,169 @@
+"""
+Names of channels, who may use them, and what a subscriber asks for in a query.
+
+Rule 1: no Twisted, no clock, no socket.
+Rule 2: a refusal is a value, not an exception.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Final
+
+from wsserver.origins import is_loopback, origin_of
+from wsserver.typing import ChannelName
+from wsserver.wire.requests import Refusal, quote
+
+__all__ = ["MAX_CHANNELS", "MAX_NAME", "PRIVATE", "Access", "Ask", "Format", "Patterns", "parse_name", "parse_query"]
+
+# Precedents: Centrifugo 255, nchan 512, soketi 200.
+MAX_NAME: Final = 255
+"""Most bytes of a channel's name in UTF-8."""
+
+MAX_CHANNELS: Final = 128
+"""Most channels of a connection."""
+
+PRIVATE: Final = "wsserver:"
+"""What the server's own keys and channels in Redis begin with: no client reaches them."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class Format(StrEnum):
+    """How a publication is written to a raw subscriber."""
+
+    RAW = "raw"
+    """As it was published, byte for byte."""
+    JSON = "json"
+    """`{"channel":"foo","data":...,"offset":7,"epoch":"qFhv"}`."""
+    REDIS = "redis"
+    """`["message","foo","hello"]`, what Redis tells its subscribers, as JSON."""
+
+
+def parse_name(text: str) -> ChannelName | Refusal:
+    """
+    Check a channel's name.
+
+    Args:
+        text: what a client or a backend calls it.
+
+    Returns:
+        The name, or why it is none: 400.
+    """
+    if not text:
+        return _bad("the name of a channel is empty")
+    if len(text.encode("utf-8")) > MAX_NAME:
+        return _bad(f"the name of a channel is over {MAX_NAME} bytes")
+    if _CONTROL.search(text):
+        return _bad(f"a control character in the name of a channel: {quote(text)}")
+    if text.startswith(PRIVATE):
+        return Refusal(HTTPStatus.FORBIDDEN, f"names that begin with {PRIVATE} are the server's own")
+    return ChannelName(text)
+
+
+class Patterns:
+    """
+    A list of names and patterns, in which an asterisk stands for any characters.
+
+    Args:
+        patterns: `news`, `chat:*`, `*`.
+    """
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        parts = ("".join(".*" if c == "*" else re.escape(c) for c in pattern) for pattern in patterns)
+        self._expression = re.compile("|".join(f"(?:{part})" for part in parts) or r"(?!)", re.DOTALL)
+
+    def __contains__(self, name: str) -> bool:
+        return self._expression.fullmatch(name) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a raw subscriber wants."""
+
+    channels: tuple[ChannelName, ...]
+    """Each once, in the order of the query."""
+    format: Format
+    binary: bool
+    """Every message is to be binary."""
+
+
+_KNOWN = frozenset({"channel", "format", "binary"})
+
+
+def parse_query(query: Mapping[str, list[str]], default: Format) -> Ask | Refusal:
+    """
+    Read `channel=a&channel=b` or `channel=a,b`, `format=raw|json|redis` and `binary=1`.
+
+    Args:
+        query: the parameters, decoded.
+        default: the server's format.
+
+    Returns:
+        What is asked for, or why it is refused: 400.
+    """
+    if unknown := set(query) - _KNOWN:
+        return _bad(f"unknown parameter {quote(min(unknown))}: expected channel, format or binary")
+    names: dict[ChannelName, None] = {}
+    for text in query.get("channel", []):
+        for part in text.split(","):
+            name = parse_name(part)
+            if isinstance(name, Refusal):
+                return name
+            names[name] = None
+    if not names:
+        return _bad("no channel: connect with ?channel=NAME")
+    if len(names) > MAX_CHANNELS:
+        return _bad(f"{len(names)} channels; at most {MAX_CHANNELS} are taken")
+    wanted = query.get("format", [default.value])
+    if len(wanted) > 1 or wanted[0] not in Format.__members__.values():
+        return _bad(f"format={quote(', '.join(wanted))}: expected raw, json or redis")
+    binary = query.get("binary", ["0"])
+    if len(binary) > 1 or binary[0] not in ("0", "1"):
+        return _bad(f"binary={quote(', '.join(binary))}: expected 0 or 1")
+    return Ask(tuple(names), Format(wanted[0]), binary[0] == "1")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Which channels clients may name."""
+
+    patterns: Patterns | None
+    """None where the server's options name none."""
+    loopback_only: bool
+    """The server can be reached from this machine only."""
+
+    def refuse(self, channel: ChannelName, host: str) -> Refusal | None:
+        """
+        Say why a client may not listen to a channel.
+
+        Args:
+            channel: which.
+            host: the Host header of its request.
+
+        Returns:
+            None where it may, else 403.
+        """
+        if self.patterns is not None:
+            if channel in self.patterns:
+                return None
+            return _forbidden(
+                f"the channel {quote(channel)} is not open; the server's option --channel-allow opens one"
+            )
+        if not self.loopback_only:
+            return _forbidden("no channel is open on a server that others can reach until --channel-allow names some")
+        origin = origin_of(f"http://{host}")
+        # A page whose name was made to point to this machine (DNS rebinding) comes with its own name.
+        if origin is None or not is_loopback(origin):
+            return _forbidden(f"channels are open to localhost, not as {quote(host)}, until --channel-allow names some")
+        return None
+
+
+def _forbidden(reason: str) -> Refusal:
+    return Refusal(HTTPStatus.FORBIDDEN, reason)
+
+
+def _bad(reason: str) -> Refusal:
+    return Refusal(HTTPStatus.BAD_REQUEST, reason)

@@ -1,0 +1,323 @@
+"""
+The broker of servers that share a Redis. The only module that imports txredisapi.
+
+Two connections, each supervised by Twisted's `ClientService`: one for commands, one that listens. What is published
+with a plain `PUBLISH foo hello` reaches the subscribers of `foo` here as it is, without an offset.
+
+A healthy socket proves nothing: a probe goes the way of every publication, out by one connection and back by the other.
+While it does not come back, the broker is down: nothing is acknowledged, no subscriber is taken, and afterwards every
+subscriber is told that something may be missing.
+"""
+
+import os
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.application.internet import ClientService
+from twisted.internet.defer import Deferred, fail, gatherResults, succeed
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.protocol import Factory
+from twisted.internet.ssl import optionsForClientTLS
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from txredisapi import RedisError, RedisProtocol, SubscriberProtocol
+
+from wsserver.errors import BrokerDown
+from wsserver.hub.channels import PRIVATE
+from wsserver.hub.formats import Publication
+from wsserver.hub.hub import Listener
+from wsserver.redisurl import RedisURL
+from wsserver.typing import ChannelName
+
+__all__ = ["RedisBroker"]
+
+# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+_log = Logger(namespace="wsserver.redis")
+
+PROBE_INTERVAL = 2.0
+"""Seconds between two probes; one that has not come back by the next means that the server is deaf."""
+
+BATCH = 1000
+"""Most channels of one SUBSCRIBE."""
+
+MOST_IN_FLIGHT = 10_000
+"""Most commands that wait for their answer; one more is refused."""
+
+REPLY_TIMEOUT = 4.0
+"""Seconds for Redis to answer a command."""
+
+
+class _Quiet:
+    """What txredisapi tells its factory when a connection cannot be used: here its own Deferred tells."""
+
+    isLazy = False
+
+    def __init__(self) -> None:
+        self.problem = ""
+
+    def stopTrying(self) -> None:
+        """Go on trying: a password may be set right meanwhile."""
+
+    def connectionError(self, why: object) -> None:
+        """Keep the reason."""
+        self.problem = str(why)
+
+
+class _Commands(RedisProtocol):  # type: ignore[misc]
+    """The connection for commands."""
+
+
+class _Listening(SubscriberProtocol):  # type: ignore[misc]
+    """The connection that listens."""
+
+    told: Callable[[bytes, bytes], None]
+    """Called with channel and data of every message."""
+    acknowledged: Callable[[bytes], None]
+    """Called with every channel that Redis has confirmed."""
+
+    def replyReceived(self, reply: Any) -> None:
+        """Take a message, or what answers a command."""
+        kind = reply[0] if isinstance(reply, list) and len(reply) == 3 else None
+        if kind == b"message":
+            self.told(reply[1], reply[2])
+        elif kind == b"subscribe":
+            self.acknowledged(reply[1])
+        elif kind != b"unsubscribe":
+            super().replyReceived(reply)
+
+    def tell(self, command: bytes, channels: Iterable[bytes]) -> None:
+        """Subscribe or unsubscribe, in batches; each channel is answered by itself."""
+        rest = list(channels)
+        while rest:
+            batch, rest = rest[:BATCH], rest[BATCH:]
+            self.transport.write(self._build_command(command, *batch))
+
+
+class RedisBroker:
+    """
+    Bring publications from a Redis, and take them there.
+
+    Args:
+        url: where it is.
+        reactor: what it runs on.
+
+    Attributes:
+        listener: must be set before `start`.
+    """
+
+    listener: Listener
+
+    def __init__(self, url: RedisURL, reactor: Any) -> None:
+        self._url = url
+        self._reactor = reactor
+        self._probe_channel = f"{PRIVATE}probe:{os.getpid()}-{random.getrandbits(64):016x}".encode()
+        self._wanted: dict[bytes, list[Deferred[None]]] = {self._probe_channel: []}
+        """The channels to listen to, each with whoever waits for Redis to confirm it."""
+        self._confirmed: set[bytes] = set()
+        self._asked: Counter[bytes] = Counter()
+        """How many confirmations of a channel are still to come: one that was left and wanted again has two."""
+        self._commands: Any = None
+        self._listening: Any = None
+        self._in_flight = 0
+        self._was_up = False
+        self._probe_back = False
+        self._probing = LoopingCall(self._probe)
+        self._probing.clock = reactor
+        self._services = [
+            ClientService(self._endpoint(), self._factory(kind), self._delay, reactor, prepare)
+            for kind, prepare in ((_Commands, self._use_commands), (_Listening, self._use_listening))
+        ]
+        self.up = False
+        """Whether publications arrive: a probe has come back lately."""
+
+    def _endpoint(self) -> Any:
+        url = self._url
+        endpoint = HostnameEndpoint(self._reactor, url.host.encode("ascii"), url.port, timeout=2)
+        return wrapClientTLS(optionsForClientTLS(url.host), endpoint) if url.tls else endpoint
+
+    def _factory(self, kind: type[Any]) -> Factory:
+        url = self._url
+
+        def make() -> Any:
+            connection = kind(
+                charset=None,
+                convertNumbers=False,
+                replyTimeout=REPLY_TIMEOUT,
+                username=url.username,
+                password=url.password,
+                dbid=url.database or None,
+            )
+            # ClientService shows a proxy of it later, on which they could not be set.
+            connection.told, connection.acknowledged = self._told, self._acknowledged
+            return connection
+
+        factory = Factory.forProtocol(make)
+        factory.noisy = False
+        # What txredisapi calls where a connection cannot be used.
+        quiet = _Quiet()
+        for name in ("stopTrying", "connectionError", "isLazy"):
+            setattr(factory, name, getattr(quiet, name))
+        return factory
+
+    @staticmethod
+    def _delay(attempt: int) -> float:
+        # Within a second of its return Redis is found, and not by all servers at once.
+        delay: float = min(0.1 * 2 ** min(attempt, 3), 0.7)
+        return delay * random.uniform(0.7, 1.3)  # noqa: S311 (no secret)
+
+    # Supervision.
+
+    def start(self) -> None:
+        """Connect; a Redis that is not there is waited for."""
+        for service in self._services:
+            service.startService()
+        self._probing.start(PROBE_INTERVAL, now=False)
+
+    def stop(self) -> "Deferred[Any]":
+        """Disconnect."""
+        if self._probing.running:
+            self._probing.stop()
+        self._go_down("the server stops", tell=False)
+        return gatherResults([service.stopService() for service in self._services], consumeErrors=True)
+
+    def _use_commands(self, connection: Any) -> "Deferred[Any]":
+        def use(_: Any) -> None:
+            self._commands = connection
+            connection.whenDisconnected().addCallback(lambda _: self._lost("commands", connection))
+            self._probe()
+
+        return connection.whenConnected().addCallback(use)  # type: ignore[no-any-return]
+
+    def _use_listening(self, connection: Any) -> "Deferred[Any]":
+        def use(_: Any) -> "Deferred[None]":
+            self._listening = connection
+            self._confirmed.clear()
+            self._asked = Counter(list(self._wanted))
+            connection.whenDisconnected().addCallback(lambda _: self._lost("listening", connection))
+            connection.tell(b"SUBSCRIBE", list(self._wanted))
+            return succeed(None)
+
+        return connection.whenConnected().addCallback(use)  # type: ignore[no-any-return]
+
+    def _lost(self, which: str, connection: Any) -> None:
+        if which == "commands" and self._commands is connection:
+            self._commands = None
+        elif which == "listening" and self._listening is connection:
+            self._listening = None
+        else:
+            return
+        self._go_down("the connection was lost")
+
+    def _probe(self) -> None:
+        """Send a probe; the one before must have come back."""
+        if self.up and not self._probe_back:
+            self._go_down(f"no probe came back within {PROBE_INTERVAL:g} s")
+            for connection in (self._listening, self._commands):
+                if connection is not None:
+                    connection.transport.abortConnection()
+            return
+        self._probe_back = False
+        if self._commands is not None and self._listening is not None:
+            self._command("PUBLISH", self._probe_channel, b"").addErrback(lambda _: None)
+
+    def _told(self, channel: bytes, data: bytes) -> None:
+        if channel == self._probe_channel:
+            self._probe_back = True
+            self._go_up()
+            return
+        self.listener.arrived(ChannelName(channel.decode("utf-8", "surrogateescape")), Publication(data))
+
+    def _acknowledged(self, channel: bytes) -> None:
+        self._asked[channel] -= 1
+        if self._asked[channel] > 0:
+            return
+        del self._asked[channel]
+        if channel not in self._wanted:
+            return
+        self._confirmed.add(channel)
+        if channel == self._probe_channel:
+            self._probe()
+        if self.up:
+            self._answer(channel)
+        else:
+            self._go_up()
+
+    def _go_up(self) -> None:
+        """Be up, if the probe has come back and every channel is confirmed."""
+        if self.up or not self._probe_back or len(self._confirmed) < len(self._wanted):
+            return
+        self.up = True
+        _log.info("listening to Redis at {url}", url=self._url.shown)
+        again, self._was_up = self._was_up, True
+        for channel in list(self._wanted):
+            self._answer(channel)
+        if again:
+            self.listener.interrupted()
+
+    def _go_down(self, reason: str, *, tell: bool = True) -> None:
+        if self.up and tell:
+            _log.warn("deaf to Redis at {url}: {reason}", url=self._url.shown, reason=reason)
+        self.up = self._probe_back = False
+        # Whoever still waits is refused, and its channel is not wanted any more.
+        for channel, waiting in list(self._wanted.items()):
+            if waiting:
+                del self._wanted[channel]
+            for done in waiting:
+                done.errback(BrokerDown("Redis is not there at the moment"))
+
+    def _answer(self, channel: bytes) -> None:
+        waiting = self._wanted.get(channel)
+        if waiting:
+            answered, waiting[:] = waiting[:], []
+            for done in answered:
+                done.callback(None)
+
+    # What the hub calls: `Broker`.
+
+    def subscribe(self, channel: ChannelName) -> "Deferred[None]":
+        """Have a channel's publications sent here; fires once Redis has confirmed it."""
+        if not self.up:
+            return fail(BrokerDown("Redis is not there at the moment"))
+        key = channel.encode("utf-8", "surrogateescape")
+        done: Deferred[None] = Deferred()
+        known = key in self._wanted
+        self._wanted.setdefault(key, []).append(done)
+        if known and key in self._confirmed:
+            self._answer(key)
+        elif not known:
+            self._asked[key] += 1
+            self._listening.tell(b"SUBSCRIBE", [key])
+        return done
+
+    def unsubscribe(self, channel: ChannelName) -> None:
+        """Have them sent here no more."""
+        key = channel.encode("utf-8", "surrogateescape")
+        if self._wanted.pop(key, None) is None:
+            return
+        self._confirmed.discard(key)
+        if self._listening is not None:
+            self._listening.tell(b"UNSUBSCRIBE", [key])
+
+    def publish(self, channel: ChannelName, data: bytes) -> "Deferred[Publication]":
+        """Publish; fails with `BrokerDown` where Redis has not taken it."""
+        return self._command("PUBLISH", channel.encode("utf-8"), data).addCallback(lambda _: Publication(data))
+
+    def _command(self, *arguments: Any) -> "Deferred[Any]":
+        connection = self._commands
+        if connection is None:
+            return fail(BrokerDown("Redis is not there at the moment"))
+        if self._in_flight >= MOST_IN_FLIGHT:
+            return fail(BrokerDown("too many commands wait for Redis"))
+        self._in_flight += 1
+        done: Deferred[Any] = connection.execute_command(*arguments)
+        return done.addBoth(self._answered)
+
+    def _answered(self, result: Any) -> Any:
+        self._in_flight -= 1
+        if isinstance(result, Failure):
+            result.trap(RedisError)
+            raise BrokerDown(f"Redis has not taken it: {result.getErrorMessage()}")
+        return result

@@ -1,0 +1,198 @@
+"""`/sse?channel=foo`: what is published to the channel, as Server-Sent Events (HTML Standard, section 9.2)."""
+
+from collections.abc import Hashable
+from http import HTTPStatus
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+from zope.interface import implementer
+
+from wsserver.errors import BrokerDown
+from wsserver.hub.channels import Ask, Format, parse_query
+from wsserver.hub.formats import Publication, gap_notice, write
+from wsserver.hub.hub import Hub
+from wsserver.typing import ChannelName
+from wsserver.web.site import refuse
+from wsserver.wire.frames import FIN_TEXT
+from wsserver.wire.requests import Refusal, parse_parameters
+
+__all__ = ["SSE"]
+
+PING_INTERVAL = 15.0
+"""Seconds between comments that keep proxies from closing an idle stream (HTML Standard, section 9.2.7)."""
+
+
+class SSE(Resource):
+    """
+    Streams of events.
+
+    Args:
+        hub: the channels.
+        reactor: for pings.
+        default: the format where none is asked for.
+        max_queued: most bytes that wait for a client that does not read.
+        close_on_gap: whether a stream ends where publications may be missing.
+    """
+
+    isLeaf = True
+
+    def __init__(
+        self, hub: Hub, reactor: IReactorTime, *, default: Format, max_queued: int, close_on_gap: bool
+    ) -> None:
+        super().__init__()
+        self.hub = hub
+        self.reactor = reactor
+        self.max_queued = max_queued
+        self.close_on_gap = close_on_gap
+        self._default = default
+
+    def render_GET(self, request: Request) -> Any:
+        """Begin a stream, or refuse it."""
+        query = parse_parameters((request.uri.partition(b"?")[2]).decode("ascii"))
+        ask = parse_query(query, self._default) if query is not None else _bad("the query is not UTF-8 or too long")
+        if not isinstance(ask, Refusal) and ask.binary:
+            ask = _bad("an event is text: without binary=1, bytes that are no UTF-8 come in base64")
+        if isinstance(ask, Refusal):
+            return refuse(request, ask)
+        host = (request.getHeader(b"host") or b"").decode("latin-1")
+        for channel in ask.channels:
+            refusal = self.hub.access.refuse(channel, host)
+            if refusal is not None:
+                return refuse(request, refusal)
+        _Stream(self, request, ask).begin()
+        return NOT_DONE_YET
+
+
+@implementer(IPushProducer)
+class _Stream:
+    """One client's stream: a `Subscriber` of the hub."""
+
+    def __init__(self, house: SSE, request: Request, ask: Ask) -> None:
+        self._house = house
+        self._request = request
+        self._ask = ask
+        self.kind: Hashable = ("sse", ask.format)
+        self._backlog: list[bytes] | None = []
+        """What waits until the stream is open, and the client reads."""
+        self._backlog_size = 0
+        self._over = False
+        self._ping: Any = None
+
+    def begin(self) -> None:
+        """Subscribe; the response begins when publications arrive."""
+        self._request.notifyFinish().addErrback(self._gone)
+        done: Deferred[Any] = gatherResults(
+            [self._house.hub.subscribe(channel, self) for channel in self._ask.channels], consumeErrors=True
+        )
+        done.addCallbacks(self._open, self._not_subscribed)
+
+    def _open(self, _: object) -> None:
+        if self._over:
+            return
+        request = self._request
+        request.setHeader(b"content-type", b"text/event-stream; charset=utf-8")
+        request.setHeader(b"cache-control", b"no-store")
+        # nginx would hold events back until its buffer is full.
+        request.setHeader(b"x-accel-buffering", b"no")
+        request.registerProducer(self, True)
+        request.write(b": listening\n\n")
+        self.resumeProducing()
+        self._schedule()
+
+    def _not_subscribed(self, failure: Failure) -> None:
+        self._leave()
+        cause: Failure = getattr(failure.value, "subFailure", failure)
+        cause.trap(BrokerDown)
+        if not self._over:
+            self._over = True
+            refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(cause.value), (("Retry-After", "1"),))
+            self._request.setHeader(b"content-length", b"%d" % len(refusal.body))
+            self._request.write(refuse(self._request, refusal))
+            self._request.finish()
+
+    def _schedule(self) -> None:
+        self._ping = self._house.reactor.callLater(PING_INTERVAL, self._send_ping)
+
+    def _send_ping(self) -> None:
+        if self._backlog is None:
+            self._request.write(b": ping\n\n")
+        self._schedule()
+
+    def _gone(self, _: object) -> None:
+        self._over = True
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._ping is not None:
+            self._ping.cancel()
+            self._ping = None
+        for channel in self._ask.channels:
+            self._house.hub.unsubscribe(channel, self)
+
+    def _end(self) -> None:
+        """End the stream from our side; the client connects again by itself."""
+        if not self._over:
+            self._over = True
+            self._leave()
+            self._request.unregisterProducer()
+            self._request.loseConnection()
+
+    # What the hub calls: `Subscriber`.
+
+    def frame(self, channel: ChannelName, publication: Publication) -> bytes:
+        """Write a publication as an event: one `data:` line for each of its lines."""
+        payload, first = write(channel, publication, self._ask.format)
+        if first == FIN_TEXT:
+            return _event(payload)
+        envelope, _ = write(channel, publication, Format.JSON)
+        return _event(envelope, b"bytes")
+
+    def deliver(self, frames: bytes, count: int, size: int) -> None:  # noqa: ARG002
+        """Send some events, or keep them while the client does not read."""
+        if self._over:
+            return
+        if self._backlog is None:
+            self._request.write(frames)
+            return
+        self._backlog.append(frames)
+        self._backlog_size += len(frames)
+        if self._backlog_size > self._house.max_queued:
+            self._end()
+
+    def missed(self, channel: ChannelName) -> None:
+        """Tell that publications may be missing, or end the stream."""
+        if self._house.close_on_gap:
+            self._end()
+        else:
+            notice = gap_notice(channel)
+            self.deliver(_event(notice, b"gap"), 1, len(notice))
+
+    # IPushProducer.
+
+    def pauseProducing(self) -> None:
+        """Keep what comes: the client does not read."""
+        if self._backlog is None:
+            self._backlog, self._backlog_size = [], 0
+
+    def resumeProducing(self) -> None:
+        """Send what was kept."""
+        backlog, self._backlog, self._backlog_size = self._backlog, None, 0
+        if backlog:
+            self.deliver(b"".join(backlog), 0, 0)
+
+    def stopProducing(self) -> None:
+        """Nothing more is wanted: `notifyFinish` tells too."""
+
+
+def _event(payload: bytes, name: bytes = b"") -> bytes:
+    lines = payload.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+    start = b"event: " + name + b"\n" if name else b""
+    return start + b"".join(b"data: " + line + b"\n" for line in lines) + b"\n"
+
+
+def _bad(reason: str) -> Refusal:
+    return Refusal(HTTPStatus.BAD_REQUEST, reason)
