@@ -129,6 +129,17 @@ class FanOutTests:
         clock.advance(0)
         assert hub.counts() == {}
 
+    def test_a_whole_kind_leaves_meanwhile(self, clock):
+        """So may all listeners of another kind."""
+        hub, one, other, third = make_hub(clock), Listener("a"), Listener("b"), Listener("c")
+        for listener in (one, other, third):
+            hub.subscribe("foo", listener)
+        one.deliver = lambda *_: hub.unsubscribe("foo", other)
+        hub.publish("foo", b"x")
+        clock.advance(0)
+        assert other.got == []
+        assert third.got == [(b"<x>", 1, 1)]
+
 
 class SubscribingTests:
     """Coming and going."""

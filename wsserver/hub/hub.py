@@ -226,7 +226,10 @@ class Hub:
             return
         count, size = len(publications), sum(len(one.data) for one in publications)
         for subscribers in list(room.kinds.values()):
-            first = next(iter(subscribers))
+            # Those of one kind may have left because of what another kind was given.
+            first = next(iter(subscribers), None)
+            if first is None:
+                continue
             frames = b"".join([first.frame(room.channel, one) for one in publications])
             _each(subscribers, "deliver", frames, count, size)
 
