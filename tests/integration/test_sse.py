@@ -108,6 +108,12 @@ class RefusedTests:
             assert response.status == status
             assert response.text
 
+    @pytest.mark.parametrize("method", ["HEAD", "POST"])
+    def test_method(self, server, method):
+        """Only GET makes a stream."""
+        with server.connect() as peer:
+            assert peer.request("/sse?channel=foo", method=method).status == 405
+
     def test_redis_is_away(self, start_server, redis):
         """503, and when to come back."""
         redis.kill()

@@ -50,6 +50,11 @@ class SSE(Resource):
         self.close_on_gap = close_on_gap
         self._default = default
 
+    def render_HEAD(self, request: Request) -> bytes:
+        """Refuse: a stream without its body would only hold the connection."""
+        reason = "a stream of events can only be fetched"
+        return refuse(request, Refusal(HTTPStatus.METHOD_NOT_ALLOWED, reason, (("Allow", "GET"),)))
+
     def render_GET(self, request: Request) -> Any:
         """Begin a stream, or refuse it."""
         query = parse_parameters((request.uri.partition(b"?")[2]).decode("ascii"))
