@@ -34,6 +34,8 @@ class PushProtocol(ServerProtocol):
     _backlog: list[tuple[bytes, int, int]] | None = None
     """What waits until the connection is open, and the peer reads."""
     _backlog_size = 0
+    _overflowed = False
+    """Too much has waited: something was dropped, and the connection is closed for it."""
 
     def onConnect(self, request: ConnectionRequest) -> Any:
         """Subscribe; the handshake is completed when publications arrive."""
@@ -61,6 +63,9 @@ class PushProtocol(ServerProtocol):
 
     def onOpen(self) -> None:
         """Send what came while the handshake was completed."""
+        if self._overflowed:
+            self.close(CloseCode.TRY_AGAIN_LATER, "reads too slowly")
+            return
         self._send_backlog()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: ARG002
@@ -95,10 +100,12 @@ class PushProtocol(ServerProtocol):
                 self.bytes_out += size
                 self.transport.write(frames)
             return
+        if self._overflowed:
+            return
         self._backlog.append((frames, count, size))
         self._backlog_size += len(frames)
         if self._backlog_size > self.max_queued:
-            self._backlog, self._backlog_size = [], 0
+            self._backlog, self._backlog_size, self._overflowed = [], 0, True
             self.close(CloseCode.TRY_AGAIN_LATER, "reads too slowly")
 
     def missed(self, channel: ChannelName) -> None:

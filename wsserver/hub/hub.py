@@ -8,11 +8,12 @@ subscriber is given it in one piece at the end of the turn.
 from collections.abc import Hashable, Iterable
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from wsserver.errors import BrokerDown
 from wsserver.hub.channels import Access
 from wsserver.hub.formats import Publication
 from wsserver.typing import ChannelName
@@ -125,6 +126,8 @@ class Hub:
             Fires when publications arrive; fails with `BrokerDown`, and then it is not subscribed.
         """
         room = self._rooms.get(channel)
+        if room is not None and room.open and not self.broker.up:
+            return fail(BrokerDown("publications do not arrive at the moment"))
         if room is not None and room.pending:
             # They came before it did.
             self._flush(room)

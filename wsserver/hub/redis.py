@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.application.internet import ClientService
-from twisted.internet.defer import Deferred, fail, gatherResults, succeed
+from twisted.internet.defer import Deferred, fail, gatherResults
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import optionsForClientTLS
@@ -62,8 +62,10 @@ class _Quiet:
         """Go on trying: a password may be set right meanwhile."""
 
     def connectionError(self, why: object) -> None:
-        """Keep the reason."""
-        self.problem = str(why)
+        """Say the reason, once."""
+        if self.problem != str(why):
+            self.problem = str(why)
+            _log.warn("{why}", why=self.problem)
 
 
 class _Commands(RedisProtocol):  # type: ignore[misc]
@@ -124,11 +126,14 @@ class RedisBroker:
         self._in_flight = 0
         self._was_up = False
         self._probe_back = False
+        self._probe_sent = 0.0
+        """When, by the reactor; 0 while none is under way on these connections."""
         self._probing = LoopingCall(self._probe)
         self._probing.clock = reactor
         self._services = [
-            ClientService(self._endpoint(), self._factory(kind), self._delay, reactor, prepare)
-            for kind, prepare in ((_Commands, self._use_commands), (_Listening, self._use_listening))
+            # Without its `prepareConnection`: while that waits it does not notice that a connection is lost.
+            ClientService(self._endpoint(), self._factory(kind, use), self._delay, reactor)
+            for kind, use in ((_Commands, self._use_commands), (_Listening, self._use_listening))
         ]
         self.up = False
         """Whether publications arrive: a probe has come back lately."""
@@ -138,7 +143,7 @@ class RedisBroker:
         endpoint = HostnameEndpoint(self._reactor, url.host.encode("ascii"), url.port, timeout=2)
         return wrapClientTLS(optionsForClientTLS(url.host), endpoint) if url.tls else endpoint
 
-    def _factory(self, kind: type[Any]) -> Factory:
+    def _factory(self, kind: type[Any], use: Callable[[Any], None]) -> Factory:
         url = self._url
 
         def make() -> Any:
@@ -150,8 +155,8 @@ class RedisBroker:
                 password=url.password,
                 dbid=url.database or None,
             )
-            # ClientService shows a proxy of it later, on which they could not be set.
             connection.told, connection.acknowledged = self._told, self._acknowledged
+            use(connection)
             return connection
 
         factory = Factory.forProtocol(make)
@@ -183,44 +188,54 @@ class RedisBroker:
         self._go_down("the server stops", tell=False)
         return gatherResults([service.stopService() for service in self._services], consumeErrors=True)
 
-    def _use_commands(self, connection: Any) -> "Deferred[Any]":
+    def _use_commands(self, connection: Any) -> None:
         def use(_: Any) -> None:
             self._commands = connection
             connection.whenDisconnected().addCallback(lambda _: self._lost("commands", connection))
             self._probe()
 
-        return connection.whenConnected().addCallback(use)  # type: ignore[no-any-return]
+        connection.whenConnected().addCallback(use)
 
-    def _use_listening(self, connection: Any) -> "Deferred[Any]":
-        def use(_: Any) -> "Deferred[None]":
+    def _use_listening(self, connection: Any) -> None:
+        def use(_: Any) -> None:
             self._listening = connection
             self._confirmed.clear()
             self._asked = Counter(list(self._wanted))
             connection.whenDisconnected().addCallback(lambda _: self._lost("listening", connection))
             connection.tell(b"SUBSCRIBE", list(self._wanted))
-            return succeed(None)
 
-        return connection.whenConnected().addCallback(use)  # type: ignore[no-any-return]
+        connection.whenConnected().addCallback(use)
 
     def _lost(self, which: str, connection: Any) -> None:
         if which == "commands" and self._commands is connection:
             self._commands = None
         elif which == "listening" and self._listening is connection:
             self._listening = None
+            self._confirmed.clear()
         else:
             return
         self._go_down("the connection was lost")
+        # The other one may be dead without a sign.
+        self._abort()
+
+    def _abort(self) -> None:
+        for connection in (self._listening, self._commands):
+            if connection is not None:
+                connection.transport.abortConnection()
 
     def _probe(self) -> None:
         """Send a probe; the one before must have come back."""
-        if self.up and not self._probe_back:
+        if (
+            self._probe_sent
+            and not self._probe_back
+            and self._reactor.seconds() - self._probe_sent >= PROBE_INTERVAL / 2
+        ):
+            self._probe_sent = 0.0
             self._go_down(f"no probe came back within {PROBE_INTERVAL:g} s")
-            for connection in (self._listening, self._commands):
-                if connection is not None:
-                    connection.transport.abortConnection()
+            self._abort()
             return
-        self._probe_back = False
         if self._commands is not None and self._listening is not None:
+            self._probe_back, self._probe_sent = False, self._reactor.seconds()
             self._command("PUBLISH", self._probe_channel, b"").addErrback(lambda _: None)
 
     def _told(self, channel: bytes, data: bytes) -> None:
@@ -249,6 +264,8 @@ class RedisBroker:
         """Be up, if the probe has come back and every channel is confirmed."""
         if self.up or not self._probe_back or len(self._confirmed) < len(self._wanted):
             return
+        if self._commands is None or self._listening is None:
+            return
         self.up = True
         _log.info("listening to Redis at {url}", url=self._url.shown)
         again, self._was_up = self._was_up, True
@@ -261,10 +278,13 @@ class RedisBroker:
         if self.up and tell:
             _log.warn("deaf to Redis at {url}: {reason}", url=self._url.shown, reason=reason)
         self.up = self._probe_back = False
+        self._probe_sent = 0.0
         # Whoever still waits is refused, and its channel is not wanted any more.
-        for channel, waiting in list(self._wanted.items()):
-            if waiting:
-                del self._wanted[channel]
+        refused = {channel: waiting for channel, waiting in self._wanted.items() if waiting}
+        for channel in refused:
+            del self._wanted[channel]
+        # Only now: whoever is refused leaves its other channels too.
+        for waiting in refused.values():
             for done in waiting:
                 done.errback(BrokerDown("Redis is not there at the moment"))
 
@@ -302,7 +322,9 @@ class RedisBroker:
             self._listening.tell(b"UNSUBSCRIBE", [key])
 
     def publish(self, channel: ChannelName, data: bytes) -> "Deferred[Publication]":
-        """Publish; fails with `BrokerDown` where Redis has not taken it."""
+        """Publish; fails with `BrokerDown` where Redis has not taken it, or listeners here could not have it."""
+        if not self.up:
+            return fail(BrokerDown("Redis is not there at the moment"))
         return self._command("PUBLISH", channel.encode("utf-8"), data).addCallback(lambda _: Publication(data))
 
     def _command(self, *arguments: Any) -> "Deferred[Any]":

@@ -147,7 +147,7 @@ def _read(request: Request) -> dict[str, Any]:
     # The door has let in no more than its limit.
     assert request.content is not None
     try:
-        parameters = json.loads(request.content.read() or b"{}")
+        parameters = json.loads(request.content.read() or b"{}", parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise _bad("the body is not JSON") from None
     if not isinstance(parameters, dict):
@@ -177,11 +177,21 @@ def _data(parameters: dict[str, Any]) -> bytes:
     if "data" not in parameters:
         raise _bad("no data")
     data = parameters["data"]
-    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     try:
+        text = (
+            data
+            if isinstance(data, str)
+            else json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        )
         return text.encode("utf-8")
     except UnicodeEncodeError:
         raise _bad("data: half a surrogate pair is no character") from None
+    except (ValueError, RecursionError):
+        raise _bad("data: JSON cannot write it") from None
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _explain(failure: Failure) -> tuple[HTTPStatus, object]:

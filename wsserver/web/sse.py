@@ -18,6 +18,7 @@ from wsserver.hub.hub import Hub
 from wsserver.typing import ChannelName
 from wsserver.web.site import refuse
 from wsserver.wire.frames import FIN_TEXT
+from wsserver.wire.linger import LINGER
 from wsserver.wire.requests import Refusal, parse_parameters
 
 __all__ = ["SSE"]
@@ -86,6 +87,7 @@ class _Stream:
         self._backlog_size = 0
         self._over = False
         self._ping: Any = None
+        self._ending: Any = None
 
     def begin(self) -> None:
         """Subscribe; the response begins when publications arrive."""
@@ -129,6 +131,8 @@ class _Stream:
 
     def _gone(self, _: object) -> None:
         self._over = True
+        if self._ending is not None and self._ending.active():
+            self._ending.cancel()
         self._leave()
 
     def _leave(self) -> None:
@@ -142,8 +146,12 @@ class _Stream:
         """End the stream from our side; the client connects again by itself."""
         if not self._over:
             self._over = True
+            self._backlog, self._backlog_size = [], 0
             self._leave()
             self._request.unregisterProducer()
+            # What is queued leaves first, if the client reads it.
+            transport: Any = self._request.channel.transport
+            self._ending = self._house.reactor.callLater(LINGER, transport.abortConnection)
             self._request.loseConnection()
 
     # What the hub calls: `Subscriber`.
