@@ -149,6 +149,43 @@ class OutageTests:
             assert b"gap" in peer.read_frame().payload
 
 
+    def test_silent_twice_while_somebody_waits(self, start_server, redis):
+        """A client that waits for two channels is refused, and the next silence is noticed too."""
+        server = up(start_server(redis=redis.url))
+        with server.connect() as peer:
+            redis.freeze()
+            peer.send(handshake_request("/ws?channel=a,b"))
+            assert peer.read_response().status == 503
+        for _ in range(2):
+            redis.thaw()
+            up(server)
+            redis.freeze()
+            wait_until(lambda: ready(server) == 503, "deaf")
+        redis.thaw()
+
+    def test_the_password_is_set_right(self, start_server, redis, log):
+        """A wrong password is said, and tried again: it may be mended at the other end."""
+        redis.run("CONFIG", "SET", "requirepass", "other")
+        server = start_server(redis=redis.url.replace("//", "//:right@"))
+        wait_until(lambda: any("auth" in line for line in log.lines("wsserver.redis")), "a line in the log")
+        assert ready(server) == 503
+        redis.kill()
+        redis.start()
+        redis.run("CONFIG", "SET", "requirepass", "right")
+        up(server)
+
+    def test_one_connection_is_lost(self, start_server, redis):
+        """Nothing is acknowledged while the server cannot hear, and it hears again within a second or two."""
+        server = up(start_server(redis=redis.url, api_key=KEY))
+        with server.open("/ws?channel=foo") as peer:
+            for kind in ("pubsub", "normal"):
+                redis.run("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+                assert json.loads(peer.read_frame().payload)["event"] == "gap"
+                up(server)
+                assert api(server, "publish", {"channel": "foo", "data": kind})[0] == 200
+                assert peer.read_frame().payload == kind.encode()
+
+
 class MemoryTests:
     """Without Redis: the HTTP API feeds the channels."""
 
@@ -291,6 +328,8 @@ class RefusedTests:
             ("publish", {"channel": 5, "data": "x"}, KEY, 400),
             ("publish", {"channel": "wsserver:x", "data": "x"}, KEY, 400),
             ("publish", {"channel": "foo", "b64data": "%"}, KEY, 400),
+            ("publish", b'{"channel": "foo", "data": NaN}', KEY, 400),
+            ("publish", b'{"channel": "foo", "data": 1e999}', KEY, 400),
             ("publish", b"not JSON", KEY, 400),
             ("publish", b"[]", KEY, 400),
             ("broadcast", {"channels": [], "data": "x"}, KEY, 400),
