@@ -148,7 +148,6 @@ class OutageTests:
             up(server)
             assert b"gap" in peer.read_frame().payload
 
-
     def test_silent_twice_while_somebody_waits(self, start_server, redis):
         """A client that waits for two channels is refused, and the next silence is noticed too."""
         server = up(start_server(redis=redis.url))
