@@ -26,10 +26,13 @@ from twisted.logger import (
 )
 from twisted.python.logfile import LogFile
 
-__all__ = ["FORMATS", "escape", "file_observer", "format_json", "format_text", "open_log"]
+__all__ = ["FORMATS", "LINE", "escape", "file_observer", "format_json", "format_text", "open_log"]
 
 # C0, DEL, C1, the line ends of Unicode, its bidirectional controls, and halves of surrogate pairs.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+LINE = "{line}"
+"""The format of the lines of connections: written out already, as formatting costs as much as a whole handshake."""
 
 
 def escape(text: str) -> str:
@@ -56,7 +59,7 @@ def format_text(event: LogEvent) -> str | None:
         The text with its line end; None for an event that is not to be written.
     """
     # The lines of connections, written out already.
-    if event.get("log_format") == "{line}" and "log_failure" not in event:
+    if event.get("log_format") == LINE and "log_failure" not in event:
         line = f"{_second(int(event['log_time']))} [{event['log_namespace']}#{event['log_level'].name}] {event['line']}"
         return f"{escape(line)}\n"
     if _is_noise(event):
@@ -101,7 +104,7 @@ def format_json(event: LogEvent) -> str | None:
     for key, value in event.items():
         if (
             key not in line
-            and not (key == "line" and event.get("log_format") == "{line}")
+            and not (key == "line" and event.get("log_format") == LINE)
             and not key.startswith("log_")
             and isinstance(value, str | int | float | bool | None)
         ):

@@ -4,12 +4,11 @@ from collections.abc import Hashable
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-from twisted.internet.defer import Deferred, gatherResults
 from twisted.python.failure import Failure
 
 from wsserver.closecodes import CloseCode
 from wsserver.errors import BrokerDown
-from wsserver.hub.channels import Ask, Format, parse_query
+from wsserver.hub.channels import Ask, Format
 from wsserver.hub.formats import Publication, gap_notice, write
 from wsserver.hub.hub import Hub
 from wsserver.typing import ChannelName
@@ -39,27 +38,20 @@ class PushProtocol(ServerProtocol):
 
     def onConnect(self, request: ConnectionRequest) -> Any:
         """Subscribe; the handshake is completed when publications arrive."""
-        ask = parse_query(self.request.query or {}, self.default_format)
+        handshake = self.request
+        ask = self.hub.access.admit(handshake.query or {}, self.default_format, handshake.host)
         if isinstance(ask, Refusal):
             raise ConnectionDeny(int(ask.status), ask.reason)
-        for channel in ask.channels:
-            refusal = self.hub.access.refuse(channel, self.request.host)
-            if refusal is not None:
-                raise ConnectionDeny(int(refusal.status), refusal.reason)
         self._ask, self._backlog = ask, []
         self.kind = (ask.format, ask.binary)
         subprotocol = super().onConnect(request)
-        done: Deferred[Any] = gatherResults(
-            [self.hub.subscribe(channel, self) for channel in ask.channels], consumeErrors=True
-        )
+        done = self.hub.listen(ask.channels, self)
         return done.addCallbacks(lambda _: subprotocol, self._not_subscribed)
 
     def _not_subscribed(self, failure: Failure) -> Any:
         self._leave()
-        # Of several channels the first one that failed is told.
-        cause: Failure = getattr(failure.value, "subFailure", failure)
-        cause.trap(BrokerDown)
-        raise ConnectionDeny(int(HTTPStatus.SERVICE_UNAVAILABLE), str(cause.value))
+        failure.trap(BrokerDown)
+        raise ConnectionDeny(int(HTTPStatus.SERVICE_UNAVAILABLE), str(failure.value))
 
     def onOpen(self) -> None:
         """Send what came while the handshake was completed."""
@@ -79,8 +71,8 @@ class PushProtocol(ServerProtocol):
 
     def _leave(self) -> None:
         ask, self._ask, self._backlog = self._ask, None, None
-        for channel in ask.channels if ask is not None else ():
-            self.hub.unsubscribe(channel, self)
+        if ask is not None:
+            self.hub.leave(ask.channels, self)
 
     # What the hub calls: `Subscriber`.
 

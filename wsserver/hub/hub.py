@@ -5,10 +5,10 @@ A publication is framed once for each kind of subscriber. What arrives in one tu
 subscriber is given it in one piece at the end of the turn.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from typing import Any, Protocol
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -145,6 +145,28 @@ class Hub:
             opening.addCallbacks(self._opened, self._not_opened, callbackArgs=(room,), errbackArgs=(room,))
         return done
 
+    def listen(self, channels: Collection[ChannelName], subscriber: Subscriber) -> "Deferred[Any]":
+        """
+        Let a subscriber have what is published to some channels from now on.
+
+        Returns:
+            Fires when the publications of all arrive; fails with `BrokerDown`, and then it is subscribed to none.
+        """
+
+        def leave(failure: Failure) -> Failure:
+            self.leave(channels, subscriber)
+            # Of several channels the first one that failed is told.
+            cause: Failure = getattr(failure.value, "subFailure", failure)
+            return cause
+
+        done = gatherResults([self.subscribe(channel, subscriber) for channel in channels], consumeErrors=True)
+        return done.addErrback(leave)
+
+    def leave(self, channels: Iterable[ChannelName], subscriber: Subscriber) -> None:
+        """Take a subscriber out of some channels."""
+        for channel in channels:
+            self.unsubscribe(channel, subscriber)
+
     def unsubscribe(self, channel: ChannelName, subscriber: Subscriber) -> None:
         """Take a subscriber out; one that is not there is no mistake."""
         room = self._rooms.get(channel)
@@ -154,7 +176,8 @@ class Hub:
         if not room.kinds[subscriber.kind]:
             del room.kinds[subscriber.kind]
         if not room.kinds:
-            self._close(room)
+            del self._rooms[channel]
+            self.broker.unsubscribe(channel)
 
     def count(self, channel: ChannelName) -> int:
         """Tell how many subscribers a channel has here."""
@@ -178,11 +201,6 @@ class Hub:
         waiting, room.waiting = room.waiting, []
         for done in waiting:
             done.callback(result) if result is None else done.errback(result)
-
-    def _close(self, room: _Room) -> None:
-        if self._rooms.get(room.channel) is room:
-            del self._rooms[room.channel]
-            self.broker.unsubscribe(room.channel)
 
     # Publications.
 

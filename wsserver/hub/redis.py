@@ -46,17 +46,28 @@ BATCH = 1000
 MOST_IN_FLIGHT = 10_000
 """Most commands that wait for their answer; one more is refused."""
 
+AWAY = "Redis is not there at the moment"
+"""What whoever wants something meanwhile is told."""
+
 REPLY_TIMEOUT = 4.0
 """Seconds for Redis to answer a command."""
 
 
-class _Quiet:
-    """What txredisapi tells its factory when a connection cannot be used: here its own Deferred tells."""
+class _Factory(Factory):
+    """Makes a connection; txredisapi tells it when one cannot be used, and asks whether it is lazy."""
 
+    noisy = False
     isLazy = False
+    problem = ""
 
-    def __init__(self) -> None:
-        self.problem = ""
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+
+    def buildProtocol(self, addr: Any) -> Any:  # noqa: ARG002
+        """Make a connection."""
+        connection = self._make()
+        connection.factory = self
+        return connection
 
     def stopTrying(self) -> None:
         """Go on trying: a password may be set right meanwhile."""
@@ -159,13 +170,7 @@ class RedisBroker:
             use(connection)
             return connection
 
-        factory = Factory.forProtocol(make)
-        factory.noisy = False
-        # What txredisapi calls where a connection cannot be used.
-        quiet = _Quiet()
-        for name in ("stopTrying", "connectionError", "isLazy"):
-            setattr(factory, name, getattr(quiet, name))
-        return factory
+        return _Factory(make)
 
     @staticmethod
     def _delay(attempt: int) -> float:
@@ -243,7 +248,7 @@ class RedisBroker:
             self._probe_back = True
             self._go_up()
             return
-        self.listener.arrived(ChannelName(channel.decode("utf-8", "surrogateescape")), Publication(data))
+        self.listener.arrived(ChannelName(channel.decode("utf-8")), Publication(data))
 
     def _acknowledged(self, channel: bytes) -> None:
         self._asked[channel] -= 1
@@ -286,7 +291,7 @@ class RedisBroker:
         # Only now: whoever is refused leaves its other channels too.
         for waiting in refused.values():
             for done in waiting:
-                done.errback(BrokerDown("Redis is not there at the moment"))
+                done.errback(BrokerDown(AWAY))
 
     def _answer(self, channel: bytes) -> None:
         waiting = self._wanted.get(channel)
@@ -300,8 +305,8 @@ class RedisBroker:
     def subscribe(self, channel: ChannelName) -> "Deferred[None]":
         """Have a channel's publications sent here; fires once Redis has confirmed it."""
         if not self.up:
-            return fail(BrokerDown("Redis is not there at the moment"))
-        key = channel.encode("utf-8", "surrogateescape")
+            return fail(BrokerDown(AWAY))
+        key = channel.encode("utf-8")
         done: Deferred[None] = Deferred()
         known = key in self._wanted
         self._wanted.setdefault(key, []).append(done)
@@ -314,7 +319,7 @@ class RedisBroker:
 
     def unsubscribe(self, channel: ChannelName) -> None:
         """Have them sent here no more."""
-        key = channel.encode("utf-8", "surrogateescape")
+        key = channel.encode("utf-8")
         if self._wanted.pop(key, None) is None:
             return
         self._confirmed.discard(key)
@@ -324,13 +329,13 @@ class RedisBroker:
     def publish(self, channel: ChannelName, data: bytes) -> "Deferred[Publication]":
         """Publish; fails with `BrokerDown` where Redis has not taken it, or listeners here could not have it."""
         if not self.up:
-            return fail(BrokerDown("Redis is not there at the moment"))
+            return fail(BrokerDown(AWAY))
         return self._command("PUBLISH", channel.encode("utf-8"), data).addCallback(lambda _: Publication(data))
 
     def _command(self, *arguments: Any) -> "Deferred[Any]":
         connection = self._commands
         if connection is None:
-            return fail(BrokerDown("Redis is not there at the moment"))
+            return fail(BrokerDown(AWAY))
         if self._in_flight >= MOST_IN_FLIGHT:
             return fail(BrokerDown("too many commands wait for Redis"))
         self._in_flight += 1

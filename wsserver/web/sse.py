@@ -4,7 +4,6 @@ from collections.abc import Hashable
 from http import HTTPStatus
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
@@ -12,7 +11,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
 from wsserver.errors import BrokerDown
-from wsserver.hub.channels import Ask, Format, parse_query
+from wsserver.hub.channels import Ask, Format
 from wsserver.hub.formats import Publication, gap_notice, write
 from wsserver.hub.hub import Hub
 from wsserver.typing import ChannelName
@@ -59,16 +58,16 @@ class SSE(Resource):
     def render_GET(self, request: Request) -> Any:
         """Begin a stream, or refuse it."""
         query = parse_parameters((request.uri.partition(b"?")[2]).decode("ascii"))
-        ask = parse_query(query, self._default) if query is not None else _bad("the query is not UTF-8 or too long")
+        host = (request.getHeader(b"host") or b"").decode("latin-1")
+        ask = (
+            self.hub.access.admit(query, self._default, host)
+            if query is not None
+            else _bad("the query is not UTF-8 or too long")
+        )
         if not isinstance(ask, Refusal) and ask.binary:
             ask = _bad("an event is text: without binary=1, bytes that are no UTF-8 come in base64")
         if isinstance(ask, Refusal):
             return refuse(request, ask)
-        host = (request.getHeader(b"host") or b"").decode("latin-1")
-        for channel in ask.channels:
-            refusal = self.hub.access.refuse(channel, host)
-            if refusal is not None:
-                return refuse(request, refusal)
         _Stream(self, request, ask).begin()
         return NOT_DONE_YET
 
@@ -92,10 +91,7 @@ class _Stream:
     def begin(self) -> None:
         """Subscribe; the response begins when publications arrive."""
         self._request.notifyFinish().addErrback(self._gone)
-        done: Deferred[Any] = gatherResults(
-            [self._house.hub.subscribe(channel, self) for channel in self._ask.channels], consumeErrors=True
-        )
-        done.addCallbacks(self._open, self._not_subscribed)
+        self._house.hub.listen(self._ask.channels, self).addCallbacks(self._open, self._not_subscribed)
 
     def _open(self, _: object) -> None:
         if self._over:
@@ -111,12 +107,10 @@ class _Stream:
         self._schedule()
 
     def _not_subscribed(self, failure: Failure) -> None:
-        self._leave()
-        cause: Failure = getattr(failure.value, "subFailure", failure)
-        cause.trap(BrokerDown)
+        failure.trap(BrokerDown)
         if not self._over:
             self._over = True
-            refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(cause.value), (("Retry-After", "1"),))
+            refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(failure.value), (("Retry-After", "1"),))
             self._request.setHeader(b"content-length", b"%d" % len(refusal.body))
             self._request.write(refuse(self._request, refusal))
             self._request.finish()
@@ -139,8 +133,7 @@ class _Stream:
         if self._ping is not None:
             self._ping.cancel()
             self._ping = None
-        for channel in self._ask.channels:
-            self._house.hub.unsubscribe(channel, self)
+        self._house.hub.leave(self._ask.channels, self)
 
     def _end(self) -> None:
         """End the stream from our side; the client connects again by itself."""

@@ -8,14 +8,12 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger, LogLevel
 
+from wsserver.logs import LINE
 from wsserver.wire.requests import Refusal, quote
 
 __all__ = ["closed", "opened", "refused", "show_path", "show_peer"]
 
 _log = Logger(namespace="wsserver.connection")
-
-LINE = "{line}"
-"""The format of these events: written out already, as Twisted's formatting costs as much as a whole handshake."""
 
 
 def show_peer(address: IAddress) -> str:
