@@ -23,13 +23,13 @@ RULES = [
     "wsserver.hub.formats",
 ]
 
-# txredisapi installs a reactor when it is imported, so its one user is imported when a server with a Redis is made.
+# txredisapi installs a reactor when it is imported, so what uses it is imported when a server with a Redis is made.
 ALL = [
     "wsserver",
     *(
         module.name
         for module in pkgutil.walk_packages(wsserver.__path__, "wsserver.")
-        if module.name != "wsserver.hub.redis"
+        if module.name not in ("wsserver.hub.redis", "wsserver.hub.redislink")
     ),
 ]
 
