@@ -5,12 +5,13 @@ The errors of this package.
     ├── SettingError         an option that is unknown or has a bad value
     ├── ListenError          an address that cannot be listened on
     ├── CommandError         a command plugin that does not fit
-    └── BrokerDown           what was to be published or listened to cannot be at the moment
+    ├── BrokerDown           what was to be published or listened to cannot be at the moment
+    └── Unrecoverable        a position in a stream that is no more
 
 What a peer does wrong is no exception but a value (`wsserver.wire.requests.Refusal`) or a close code.
 """
 
-__all__ = ["BrokerDown", "CommandError", "ListenError", "SettingError", "WsserverError"]
+__all__ = ["BrokerDown", "CommandError", "ListenError", "SettingError", "Unrecoverable", "WsserverError"]
 
 
 class WsserverError(Exception):
@@ -59,3 +60,7 @@ class CommandError(WsserverError):
 
 class BrokerDown(WsserverError):
     """What was to be published or listened to cannot be at the moment: 503."""
+
+
+class Unrecoverable(WsserverError):
+    """A position in a stream of another epoch: that stream is no more."""

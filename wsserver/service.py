@@ -23,9 +23,11 @@ from wsserver.closecodes import MEANINGS, CloseCode
 from wsserver.endpoints.commands import Command, ICommand, collect
 from wsserver.endpoints.table import HELP, Table
 from wsserver.errors import ListenError, SettingError
+from wsserver.hub.broker import Broker
 from wsserver.hub.channels import Access, Format, Patterns
-from wsserver.hub.hub import Broker, Hub
+from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.rules import Rules
 from wsserver.redisurl import parse_redis_url
 from wsserver.settings import Settings
 from wsserver.web.api import API
@@ -80,7 +82,8 @@ class WebSocketService(Service):
         self._reactor = reactor
         self.connections = ServerFactory(settings, reactor)
         table = collect(getPlugins(ICommand) if commands is None else commands)
-        self.hub = Hub(_broker(settings, reactor), _access(settings, loopback_only=False), reactor)
+        access = _access(settings, loopback_only=False)
+        self.hub = Hub(_broker(settings, reactor), access, reactor, Rules.from_settings(settings))
         """The channels; publish from your application with `hub.publish(channel, data)`."""
         self.endpoints = Table(settings, self.connections, self.hub, reactor, commands=table, more=endpoints or {})
         site = PageSite(self._root(table), reactor)
@@ -153,6 +156,7 @@ class WebSocketService(Service):
             yield maybeDeferred(port.stopListening)
         yield self.connections.close_all(CloseCode.GOING_AWAY, "the server is stopping")
         yield self.door.close_all()
+        self.hub.members.stop()
         yield self.hub.broker.stop()
         self.connections.deadlines.stop()
         if self._poller is not None:
@@ -213,7 +217,7 @@ def _access(settings: Settings, *, loopback_only: bool) -> Access:
 
 def _broker(settings: Settings, reactor: Any) -> Broker:
     if not settings.redis:
-        return MemoryBroker()
+        return MemoryBroker(reactor)
     # txredisapi is an extra, and importing it installs a reactor.
     try:
         from wsserver.hub.redis import RedisBroker  # noqa: PLC0415

@@ -281,6 +281,46 @@ class Settings:
         '{"event":"gap","channel":...}, or a close with 1012.',
         metavar="notice|close",
     )
+    slow: str = _option(
+        _CHANNELS,
+        a_choice("close", "drop-oldest", "latest"),
+        "close",
+        "What happens to a client for which more than --max-queued-bytes wait: it is closed with 1013, the oldest "
+        "publications are dropped, or all but the latest of each channel; the client is told of the gap.",
+        metavar="close|drop-oldest|latest",
+    )
+    # Precedents: Centrifugo's examples 100 and 300s, nchan 10 messages and an hour.
+    history_size: int = _option(
+        _CHANNELS,
+        an_integer(0, 10_000),
+        100,
+        "Most publications of a channel that are kept, so that a client that returns gets what it missed; 0 for none.",
+        metavar="N",
+    )
+    history_ttl: float = _option(
+        _CHANNELS,
+        a_duration(1, 30 * 86_400),
+        60.0,
+        "How long they are kept after the last one.",
+        metavar="TIME",
+        show=show_duration,
+    )
+    channel_publish: tuple[str, ...] = _option(
+        _CHANNELS,
+        a_pattern,
+        (),
+        "Channel that clients may publish to, or a pattern; without any, only the backend publishes.",
+        metavar="PATTERN",
+        many=True,
+    )
+    channel_presence: tuple[str, ...] = _option(
+        _CHANNELS,
+        a_pattern,
+        (),
+        "Channel of which is kept, and told, who is on it; or a pattern.",
+        metavar="PATTERN",
+        many=True,
+    )
     api_key: str = _option(
         _CHANNELS,
         a_text,
@@ -303,11 +343,34 @@ class Settings:
         metavar="text|json",
     )
 
+    channel: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    """The tables `[[channel]]` of the file: pattern -> what differs for such channels. No flag can say that."""
+
 
 TABLE: Mapping[str, Option] = {
-    f.name: Option(name=f.name, default=f.default, **f.metadata) for f in dataclasses.fields(Settings)
+    f.name: Option(name=f.name, default=f.default, **f.metadata) for f in dataclasses.fields(Settings) if f.metadata
 }
 """Every option by its name, in the order of `--help`."""
+
+_BY_CHANNEL: Mapping[str, Option] = {
+    **{name: TABLE[name] for name in ("history_size", "history_ttl", "slow")},
+    **{
+        name: Option(name, a_flag, show, False, text, _CHANNELS, "", False)
+        for name, text in (("presence", "As --channel-presence."), ("publish", "As --channel-publish."))
+    },
+}
+"""What a table `[[channel]]` can hold besides its pattern."""
+
+_CHANNEL_EXAMPLE = """\
+# What differs for some channels; the first pattern that fits counts. Of each of these as many as are needed:
+#[[channel]]
+#pattern = "chat:*"
+#history_size = 1000
+#history_ttl = "10m"
+#presence = true
+#publish = true
+#slow = "drop-oldest"
+"""
 
 
 def unknown_flag(name: str) -> SettingError:
@@ -357,7 +420,8 @@ def genconfig() -> str:
             group = option.group
             lines += [f"# --- {group} " + "-" * (74 - len(group)), ""]
         lines += [f"# {option.help}", f"#{option.name} = {option.toml_default()}", ""]
-    return "\n".join(lines)
+    # At the end: in TOML everything after a table belongs to it.
+    return "\n".join([*lines, _CHANNEL_EXAMPLE])
 
 
 def _read(option: Option, where: str, texts: Sequence[str]) -> Any:
@@ -412,10 +476,32 @@ def _from_file(path: str) -> dict[str, Any]:
     values = {}
     for name, value in table.items():
         where = f"{path}{_line_of(name, source)}: {name}"
+        if name == "channel":
+            values[name] = _channels(where, value)
+            continue
         if name not in TABLE:
-            raise SettingError(where, "unknown key" + _nearest(name, list(TABLE)))
+            raise SettingError(where, "unknown key" + _nearest(name, [*TABLE, "channel"]))
         values[name] = _read(TABLE[name], where, _texts(TABLE[name], where, value))
     return values
+
+
+def _channels(where: str, tables: object) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise SettingError(where, "expected tables: [[channel]]")
+    found = []
+    for number, table in enumerate(tables, 1):
+        place = f"{where} {number}"
+        pattern = table.pop("pattern", None)
+        if not isinstance(pattern, str):
+            raise SettingError(place, 'expected pattern = "NAME", perhaps with asterisks')
+        values = {}
+        for name, value in table.items():
+            if name not in _BY_CHANNEL:
+                raise SettingError(f"{place}: {name}", "unknown key" + _nearest(name, ["pattern", *_BY_CHANNEL]))
+            option = _BY_CHANNEL[name]
+            values[name] = _read(option, f"{place}: {name}", _texts(option, f"{place}: {name}", value))
+        found.append((_read(TABLE["channel_allow"], f"{place}: pattern", [pattern])[0], values))
+    return tuple(found)
 
 
 def _line_of(name: str, source: str) -> str:

@@ -197,8 +197,8 @@ class MemoryTests:
     def test_publish(self, server):
         """Everyone who listens gets it; the answer says how many that were here."""
         with server.open("/ws?channel=foo") as one, server.open("/ws?channel=foo&channel=bar") as two:
-            assert api(server, "publish", {"channel": "foo", "data": "hello"}) == (200, {"result": {"delivered": 2}})
-            assert api(server, "publish", {"channel": "bar", "data": {"n": 1}}) == (200, {"result": {"delivered": 1}})
+            assert api(server, "publish", {"channel": "foo", "data": "hello"})[1]["result"]["delivered"] == 2
+            assert api(server, "publish", {"channel": "bar", "data": {"n": 1}})[1]["result"]["delivered"] == 1
             assert one.read_frame().payload == b"hello"
             assert [two.read_frame().payload for _ in range(2)] == [b"hello", b'{"n":1}']
 
@@ -206,11 +206,13 @@ class MemoryTests:
         """The same publication, as each subscriber asks for it."""
         paths = ["channel=foo", "channel=foo&format=json", "channel=foo&format=redis", "channel=foo&binary=1"]
         peers = [server.open(f"/ws?{path}") for path in paths]
-        api(server, "publish", {"channel": "foo", "data": "hello"})
+        _, answer = api(server, "publish", {"channel": "foo", "data": "hello"})
+        place = {name: answer["result"][name] for name in ("offset", "epoch")}
+        assert place["offset"] == 1
         got = [peer.read_frame() for peer in peers]
         assert [frame.opcode for frame in got] == [TEXT, TEXT, TEXT, BINARY]
         assert got[0].payload == got[3].payload == b"hello"
-        assert json.loads(got[1].payload) == {"channel": "foo", "data": "hello"}
+        assert json.loads(got[1].payload) == {"channel": "foo", "data": "hello", **place}
         assert json.loads(got[2].payload) == ["message", "foo", "hello"]
         for peer in peers:
             peer.socket.close()
@@ -221,7 +223,11 @@ class MemoryTests:
             assert api(server, "publish", {"channel": "foo", "b64data": "/wA="})[0] == 200
             assert (frame := raw.read_frame()).payload == b"\xff\x00"
             assert frame.opcode == BINARY
-            assert json.loads(enveloped.read_frame().payload) == {"channel": "foo", "b64data": "/wA="}
+            envelope = json.loads(enveloped.read_frame().payload)
+            assert (envelope["b64data"], envelope["offset"]) == ("/wA=", 1)
+            api(server, "publish", {"channel": "foo", "data": {"n": [1, "é"]}})
+            assert raw.read_frame().payload == '{"n":[1,"é"]}'.encode()
+            assert json.loads(enveloped.read_frame().payload)["data"] == {"n": [1, "é"]}
 
     def test_broadcast(self, server):
         """One call, many channels."""

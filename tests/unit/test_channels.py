@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsserver.hub.channels import MAX_CHANNELS, MAX_NAME, Access, Format, Patterns, parse_name, parse_query
-from wsserver.hub.formats import Publication, write
+from wsserver.hub.formats import write
+from wsserver.hub.history import Publication
 from wsserver.wire.requests import Refusal
 
 
@@ -132,6 +133,7 @@ class FormatTests:
             (Format.JSON, Publication(b"hello"), b'{"channel":"foo","data":"hello"}', 0x81),
             (Format.JSON, Publication(b"\xff"), b'{"channel":"foo","b64data":"/w=="}', 0x81),
             (Format.JSON, Publication(b'{"a":1}'), b'{"channel":"foo","data":"{\\"a\\":1}"}', 0x81),
+            (Format.JSON, Publication(b'{"a":1}', json=True), b'{"channel":"foo","data":{"a":1}}', 0x81),
             (Format.JSON, Publication(b"x", 7, "e"), b'{"channel":"foo","data":"x","offset":7,"epoch":"e"}', 0x81),
             (Format.REDIS, Publication(b"hello"), b'["message","foo","hello"]', 0x81),
             (Format.REDIS, Publication(b"\xff"), b'["message","foo","/w==","base64"]', 0x81),

@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 
 from wsserver.errors import BrokerDown
 from wsserver.hub.channels import Access
-from wsserver.hub.formats import Publication
+from wsserver.hub.history import Publication
 from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
 
@@ -27,7 +27,11 @@ class Listener:
         """Take some."""
         self.got.append((frames, count, size))
 
-    def missed(self, channel):
+    def event_frame(self, channel, event):
+        """Write that somebody came or left."""
+        return b"(%s%s)" % (b"+" if event.join else b"-", event.info.client.encode())
+
+    def missed(self, channel, stream):
         """Take note of a gap."""
         self.gaps.append(channel)
 
@@ -36,6 +40,7 @@ class SlowBroker(MemoryBroker):
     """A broker that confirms when it is told to."""
 
     def __init__(self):
+        super().__init__(Clock())
         self.asked, self.left = {}, []
 
     def subscribe(self, channel):
@@ -56,7 +61,7 @@ def clock():
 
 def make_hub(clock, broker=None):
     """Make a hub."""
-    return Hub(broker or MemoryBroker(), Access(None, loopback_only=True), clock)
+    return Hub(broker or MemoryBroker(clock), Access(None, loopback_only=True), clock)
 
 
 class FanOutTests:
@@ -101,10 +106,10 @@ class FanOutTests:
         """The publisher is told to how many it went here."""
         hub = make_hub(clock)
         told = []
-        hub.publish("foo", b"x").addCallback(told.append)
+        hub.publish("foo", b"x").addCallback(lambda receipt: told.append(receipt.delivered))
         hub.subscribe("foo", Listener())
         hub.subscribe("foo", Listener("json"))
-        hub.publish("foo", b"x").addCallback(told.append)
+        hub.publish("foo", b"x").addCallback(lambda receipt: told.append(receipt.delivered))
         assert told == [0, 2]
         assert hub.counts() == {"foo": 2}
         clock.advance(0)
@@ -181,7 +186,7 @@ class SubscribingTests:
         hub, one = make_hub(clock), Listener()
         hub.subscribe("foo", one)
         hub.arrived("foo", Publication(b"before"))
-        one.missed = one.got.append
+        one.missed = lambda channel, stream: one.got.append((channel, stream))
         hub.interrupted()
-        assert one.got == [(b"<before>", 1, 6), "foo"]
+        assert one.got == [(b"<before>", 1, 6), ("foo", True)]
         clock.advance(0)

@@ -40,6 +40,12 @@ DEFAULTS = {
     "channel_format": "raw",
     "max_queued_bytes": 1024 * 1024,
     "gap": "notice",
+    "slow": "close",
+    "history_size": 100,
+    "history_ttl": 60.0,
+    "channel_publish": (),
+    "channel_presence": (),
+    "channel": (),
     "api_key": "",
     "strict_paths": False,
     "reply_prefix": "",
@@ -64,6 +70,12 @@ def config(tmp_path):
 def one(name, text):
     """Load one option, given as a flag."""
     return getattr(load({name: [text]}), name)
+
+
+def uncommented():
+    """Take the # away before every option."""
+    options, _, _ = genconfig().partition("# What differs")
+    return re.sub(r"(?m)^#(?=[a-z_]+ = )", "", options)
 
 
 def refused(**sources):
@@ -502,6 +514,11 @@ VALUES = {
     "channel_format": ({"raw": "raw", "JSON": "json", "redis": "redis"}, ["", "xml"]),
     "max_queued_bytes": ({"1KiB": 1024, "1GiB": 1024**3}, ["", "0", "1023", "2GiB"]),
     "gap": ({"notice": "notice", "close": "close"}, ["", "on"]),
+    "slow": ({"close": "close", "drop-oldest": "drop-oldest", "LATEST": "latest"}, ["", "drop"]),
+    "history_size": ({"0": 0, "10000": 10_000}, ["-1", "10001", "", "1k"]),
+    "history_ttl": ({"1s": 1.0, "10m": 600.0, "720h": 2_592_000.0}, ["0s", "721h", "", "x"]),
+    "channel_publish": ({"chat:*": ("chat:*",)}, ["", "a\nb"]),
+    "channel_presence": ({"chat:*": ("chat:*",)}, ["", "a\nb"]),
     "api_key": ({"": "", "secret": "secret"}, ["a\nb"]),
     "strict_paths": ({"true": True, "no": False, "off": False, "0": False}, ["", "maybe"]),
     "reply_prefix": (
@@ -695,9 +712,15 @@ class GenconfigTests:
 
     def test_uncommented(self, config):
         """With every option uncommented it still is the defaults, and it has them all in order."""
-        text = re.sub(r"(?m)^#(?=[a-z_]+ = )", "", genconfig())
+        text = uncommented()
         assert list(tomllib.loads(text)) == list(TABLE)
         assert load(config=config(text)) == Settings()
+
+    def test_by_channel(self, config):
+        """The table for some channels is shown too."""
+        text = re.sub(r"(?m)^#(?=[a-z_\[]+)", "", genconfig().partition("# What differs")[2].partition("\n")[2])
+        parts = {"history_size": 1000, "history_ttl": 600.0, "presence": True, "publish": True, "slow": "drop-oldest"}
+        assert load(config=config(text)).channel == (("chat:*", parts),)
 
     def test_explained(self):
         """Above each option stands what it does, above each group its name."""
@@ -710,7 +733,7 @@ class GenconfigTests:
 
     def test_types(self):
         """Numbers, truth values and lists have their own type in TOML; sizes and times are texts with a unit."""
-        table = tomllib.loads(re.sub(r"(?m)^#(?=[a-z_]+ = )", "", genconfig()))
+        table = tomllib.loads(uncommented())
         assert table["port"] == 8080
         assert table["strict_paths"] is False
         assert table["origin"] == []
@@ -731,3 +754,31 @@ class ServiceLinkTests:
             "WSSERVER_PORT_80_TCP_ADDR": "10.0.0.1",
         }
         assert load(environ=links) == Settings()
+
+
+class ByChannelTests:
+    """The tables `[[channel]]`."""
+
+    def test_several(self, config):
+        """As many as wanted, in their order."""
+        text = '[[channel]]\npattern = "a:*"\nhistory_size = 5\n[[channel]]\npattern = "*"\npublish = true\n'
+        assert load(config=config(text)).channel == (("a:*", {"history_size": 5}), ("*", {"publish": True}))
+
+    @pytest.mark.parametrize(
+        ("text", "where", "problem"),
+        [
+            ("channel = 5", "channel", "expected tables: [[channel]]"),
+            ('[channel]\npattern = "a"', "channel", "expected tables: [[channel]]"),
+            ("[[channel]]\nhistory_size = 5", "channel 1", "expected pattern"),
+            ('[[channel]]\npattern = ""', "channel 1: pattern", "expected the name of a channel"),
+            ('[[channel]]\npattern = "a"\nhistory_sise = 5', "channel 1: history_sise", "did you mean history_size?"),
+            ('[[channel]]\npattern = "a"\nport = 5', "channel 1: port", "unknown key"),
+            ('[[channel]]\npattern = "a"\nhistory_size = -5', "channel 1: history_size", "expected a whole number"),
+            ('[[channel]]\npattern = "a"\npublish = "yes"', "channel 1: publish", "expected true or false"),
+        ],
+    )
+    def test_refused(self, config, text, where, problem):
+        """The table and the key are named."""
+        place, why = refused(config=config(text))
+        assert place.endswith(where)
+        assert problem in why

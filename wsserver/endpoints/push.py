@@ -9,8 +9,10 @@ from twisted.python.failure import Failure
 from wsserver.closecodes import CloseCode
 from wsserver.errors import BrokerDown
 from wsserver.hub.channels import Ask, Format
-from wsserver.hub.formats import Publication, gap_notice, write
+from wsserver.hub.formats import gap_notice, write
+from wsserver.hub.history import Publication
 from wsserver.hub.hub import Hub
+from wsserver.hub.presence import PresenceEvent
 from wsserver.typing import ChannelName
 from wsserver.wire.frames import FIN_BINARY, build
 from wsserver.wire.protocol import ConnectionDeny, ConnectionRequest, ServerProtocol
@@ -84,6 +86,10 @@ class PushProtocol(ServerProtocol):
         payload, first = write(channel, publication, self._ask.format, binary=self._ask.binary)
         return build(first, payload)
 
+    def event_frame(self, channel: ChannelName, event: PresenceEvent) -> bytes:  # noqa: ARG002
+        """Tell nothing: whoever listens here is not told who else does."""
+        return b""
+
     def deliver(self, frames: bytes, count: int, size: int) -> None:
         """Send some publications, or keep them while the peer does not read."""
         if self._backlog is None:
@@ -100,7 +106,7 @@ class PushProtocol(ServerProtocol):
             self._backlog, self._backlog_size, self._overflowed = [], 0, True
             self.close(CloseCode.TRY_AGAIN_LATER, "reads too slowly")
 
-    def missed(self, channel: ChannelName) -> None:
+    def missed(self, channel: ChannelName, stream: bool) -> None:  # noqa: ARG002
         """Tell that publications may be missing, or close."""
         if self.close_on_gap:
             self.close(CloseCode.SERVICE_RESTART, f"publications to {channel} may be missing")

@@ -6,25 +6,14 @@ Rule 1: no Twisted, no clock, no socket.
 
 import base64
 import json
-from dataclasses import dataclass
 from typing import Final
 
 from wsserver.hub.channels import Format
+from wsserver.hub.history import Publication
 from wsserver.typing import ChannelName
 from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, is_utf8
 
 __all__ = ["Publication", "gap_notice", "write"]
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """What was published to a channel."""
-
-    data: bytes
-    offset: int = 0
-    """Its number in the channel's stream, from 1 on; 0 where it has none, as a plain `PUBLISH` to Redis."""
-    epoch: str = ""
-    """Which stream the offset belongs to; a new one begins when the old one was lost."""
 
 
 def write(channel: ChannelName, publication: Publication, form: Format, *, binary: bool = False) -> tuple[bytes, int]:
@@ -48,14 +37,12 @@ def write(channel: ChannelName, publication: Publication, form: Format, *, binar
         # JSON has no bytes: what is no UTF-8 stands there in base64, and says so.
         shown = ["message", channel, text] if text is not None else ["message", channel, _base64(data), "base64"]
         return _json(shown), FIN_BINARY if binary else FIN_TEXT
-    envelope: dict[str, object] = {"channel": channel}
-    if text is not None:
-        envelope["data"] = text
+    if text is None:
+        name, value = b"b64data", _json(_base64(data))
     else:
-        envelope["b64data"] = _base64(data)
-    if publication.offset:
-        envelope |= {"offset": publication.offset, "epoch": publication.epoch}
-    return _json(envelope), FIN_BINARY if binary else FIN_TEXT
+        name, value = b"data", data if publication.json else _json(text)
+    place = b',"offset":%d,"epoch":%s' % (publication.offset, _json(publication.epoch)) if publication.offset else b""
+    return b'{"channel":%s,"%s":%s%s}' % (_json(channel), name, value, place), FIN_BINARY if binary else FIN_TEXT
 
 
 _GAP: Final = "gap"

@@ -3,94 +3,113 @@ Who listens to which channel here, and how a publication reaches them.
 
 A publication is framed once for each kind of subscriber. What arrives in one turn of the reactor is joined, and each
 subscriber is given it in one piece at the end of the turn.
+
+Publications that have an offset are given in its order, each once. Where one is missing, the rest waits until it has
+been read from the history; where it is not there, every subscriber is told.
 """
 
-from collections.abc import Collection, Hashable, Iterable
-from typing import Any, Protocol
+from collections.abc import Collection, Hashable, Iterable, Mapping
+from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred, fail, gatherResults, succeed
+from twisted.internet.defer import Deferred, DeferredSemaphore, fail, gatherResults, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from wsserver.errors import BrokerDown
+from wsserver.errors import BrokerDown, Unrecoverable
+from wsserver.hub.broker import Broker, Subscriber
 from wsserver.hub.channels import Access
-from wsserver.hub.formats import Publication
+from wsserver.hub.history import Page, Position, Publication, continues
+from wsserver.hub.members import Members
+from wsserver.hub.presence import ClientInfo, PresenceEvent
+from wsserver.hub.rules import Rules
 from wsserver.typing import ChannelName
 
-__all__ = ["Broker", "Hub", "Listener", "Subscriber"]
+__all__ = ["Hub", "Joined", "Receipt"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver.hub")
 
+READS_AT_ONCE = 200
+"""Most streams that are read at once to close gaps: after an outage every channel wants that."""
 
-class Listener(Protocol):
-    """What a broker tells what comes."""
-
-    def arrived(self, channel: ChannelName, publication: Publication) -> None:
-        """Take a publication."""
-
-    def interrupted(self) -> None:
-        """Take note that publications may have been missed, of every channel that was subscribed to."""
+MOST_HELD = 10_000
+"""Most publications of a channel that wait for a gap to be closed; with one more it counts as not to be closed."""
 
 
-class Broker(Protocol):
-    """Where publications come from and go to."""
+class Joined(NamedTuple):
+    """What a subscriber begins with."""
 
-    listener: Listener
-
-    @property
-    def up(self) -> bool:
-        """Whether publications arrive."""
-
-    def start(self) -> None:
-        """Connect."""
-
-    def stop(self) -> "Deferred[None]":
-        """Disconnect."""
-
-    def subscribe(self, channel: ChannelName) -> "Deferred[None]":
-        """Have a channel's publications sent here; fires once they are, fails with `BrokerDown`."""
-
-    def unsubscribe(self, channel: ChannelName) -> None:
-        """Have them sent here no more."""
-
-    def publish(self, channel: ChannelName, data: bytes) -> "Deferred[Publication]":
-        """Publish; fails with `BrokerDown` where it was not taken."""
+    position: Position | None
+    """Where in the stream it stands; None where it has not asked, or the channel keeps no history."""
+    publications: tuple[Publication, ...] = ()
+    """What it missed since the position that it came with."""
+    recovered: bool = False
+    """They are all that it missed."""
 
 
-class Subscriber(Protocol):
-    """Who gets publications: a connection."""
+class Receipt(NamedTuple):
+    """What became of a publication."""
 
-    kind: Hashable
-    """Subscribers of the same kind are written the same."""
+    position: Position | None
+    """Its place in the stream; None where the channel keeps no history."""
+    delivered: int
+    """To how many subscribers it goes here."""
 
-    def frame(self, channel: ChannelName, publication: Publication) -> bytes:
-        """Write a publication as this kind gets it."""
 
-    def deliver(self, frames: bytes, count: int, size: int) -> None:
-        """Take some publications: their frames, how many they are, and the bytes of their payloads."""
+class _Joiner:
+    """A subscriber that is given its publications by itself, until it stands where the others do."""
 
-    def missed(self, channel: ChannelName) -> None:
-        """Take note that publications may be missing."""
+    __slots__ = ("floor", "held", "subscriber")
+
+    def __init__(self, subscriber: Subscriber) -> None:
+        self.subscriber = subscriber
+        self.held: list[Publication | PresenceEvent] | None = []
+        """What came while the stream was being read; None after that."""
+        self.floor: Position | None = None
+        """What it has up to here is not given to it again."""
+
+    def wants(self, item: Publication | PresenceEvent) -> bool:
+        """Tell whether it does not have a publication yet."""
+        if self.floor is None or isinstance(item, PresenceEvent) or not item.offset:
+            return True
+        return item.epoch != self.floor.epoch or item.offset > self.floor.offset
 
 
 class _Room:
     """A channel that somebody here listens to."""
 
-    __slots__ = ("channel", "kinds", "open", "pending", "waiting")
+    __slots__ = ("channel", "held", "joiners", "kinds", "open", "pending", "position", "waiting")
 
     def __init__(self, channel: ChannelName) -> None:
         self.channel = channel
         self.kinds: dict[Hashable, dict[Any, None]] = {}
         """Kind -> its subscribers, in the order they came."""
-        self.pending: list[Publication] = []
+        self.joiners: dict[Any, _Joiner] = {}
+        self.pending: list[Publication | PresenceEvent] = []
         self.open = False
         """The broker sends its publications."""
         self.waiting: list[Deferred[None]] = []
+        self.position: Position | None = None
+        """The last publication that came; None before the first."""
+        self.held: list[Publication | PresenceEvent] | None = None
+        """What has come since a gap was noticed, until it is closed; None while there is none."""
 
     def __len__(self) -> int:
-        return sum(map(len, self.kinds.values()))
+        return sum(map(len, self.kinds.values())) + len(self.joiners)
+
+    def everyone(self) -> list[Any]:
+        return [one for subscribers in self.kinds.values() for one in subscribers] + list(self.joiners)
+
+    def follows(self, publication: Publication) -> bool:
+        """Tell whether a publication is the next one."""
+        position = self.position
+        if position is None:
+            return True
+        if publication.epoch == position.epoch:
+            return publication.offset == position.offset + 1
+        # Nothing was ever in the stream that is no more.
+        return position.offset == 0 and publication.offset == 1
 
 
 class Hub:
@@ -101,49 +120,73 @@ class Hub:
         broker: brings publications.
         access: which channels clients may name.
         reactor: for the end of a turn.
+        rules: what holds for each channel.
     """
 
-    def __init__(self, broker: Broker, access: Access, reactor: IReactorTime) -> None:
+    def __init__(self, broker: Broker, access: Access, reactor: IReactorTime, rules: Rules | None = None) -> None:
         self.access = access
         """Which channels clients may name; replaced when the server listens."""
+        self.rules = rules if rules is not None else Rules()
         self.broker = broker
+        self.members = Members(broker, self.rules, reactor)
+        """Who is on which channel here."""
+        self.plain = 0
+        """Publications that came without an offset."""
+        self.gaps = 0
+        """Gaps that were told because they could not be closed."""
         broker.listener = self
         self._reactor = reactor
         self._rooms: dict[ChannelName, _Room] = {}
         self._dirty: list[_Room] = []
+        self._reads = DeferredSemaphore(READS_AT_ONCE)
 
     # Subscribers.
 
-    def subscribe(self, channel: ChannelName, subscriber: Subscriber) -> "Deferred[None]":
+    def subscribe(
+        self,
+        channel: ChannelName,
+        subscriber: Subscriber,
+        *,
+        since: Position | None = None,
+        positioned: bool = False,
+    ) -> "Deferred[Joined]":
         """
         Let a subscriber have what is published from now on.
 
         Args:
             channel: of which.
             subscriber: who is not subscribed to it.
+            since: it also wants what was published after this.
+            positioned: it wants to know where it stands.
 
         Returns:
-            Fires when publications arrive; fails with `BrokerDown`, and then it is not subscribed.
+            Fires when publications arrive, before the first of them is delivered; fails with `BrokerDown`, and then
+            it is not subscribed.
         """
+        if self.rules.of(channel).keep is None:
+            since, positioned = None, False
         room = self._rooms.get(channel)
         if room is not None and room.open and not self.broker.up:
             return fail(BrokerDown("publications do not arrive at the moment"))
-        if room is not None and room.pending:
-            # They came before it did.
-            self._flush(room)
         new = room is None
         if room is None:
             room = self._rooms[channel] = _Room(channel)
-        room.kinds.setdefault(subscriber.kind, {})[subscriber] = None
-        if room.open:
-            return succeed(None)
-        done: Deferred[None] = Deferred()
-        room.waiting.append(done)
+        # They came before it did.
+        self._flush(room)
+        if since is None and not positioned:
+            room.kinds.setdefault(subscriber.kind, {})[subscriber] = None
+        else:
+            room.joiners[subscriber] = _Joiner(subscriber)
+        opened: Deferred[None] = succeed(None) if room.open else Deferred()
+        if not room.open:
+            room.waiting.append(opened)
         if new:
             # It may answer at once.
             opening = self.broker.subscribe(channel)
             opening.addCallbacks(self._opened, self._not_opened, callbackArgs=(room,), errbackArgs=(room,))
-        return done
+        if subscriber not in room.joiners:
+            return opened.addCallback(lambda _: Joined(None))
+        return opened.addCallback(lambda _: self._join(room, room.joiners.get(subscriber), since))
 
     def listen(self, channels: Collection[ChannelName], subscriber: Subscriber) -> "Deferred[Any]":
         """
@@ -152,6 +195,23 @@ class Hub:
         Returns:
             Fires when the publications of all arrive; fails with `BrokerDown`, and then it is subscribed to none.
         """
+        return self.listen_since(dict.fromkeys(channels), subscriber, positioned=False)
+
+    def listen_since(
+        self, channels: Mapping[ChannelName, Position | None], subscriber: Subscriber, *, positioned: bool = True
+    ) -> "Deferred[Any]":
+        """
+        Let a subscriber have what was published to some channels since a position of each, and from now on.
+
+        Args:
+            channels: name -> position; None for from now on.
+            subscriber: who.
+            positioned: whether it wants to know where it stands.
+
+        Returns:
+            Fires with a `Joined` for each channel, in their order; fails with `BrokerDown`, and then it is subscribed
+            to none.
+        """
 
         def leave(failure: Failure) -> Failure:
             self.leave(channels, subscriber)
@@ -159,8 +219,11 @@ class Hub:
             cause: Failure = getattr(failure.value, "subFailure", failure)
             return cause
 
-        done = gatherResults([self.subscribe(channel, subscriber) for channel in channels], consumeErrors=True)
-        return done.addErrback(leave)
+        each = [
+            self.subscribe(channel, subscriber, since=since, positioned=positioned)
+            for channel, since in channels.items()
+        ]
+        return gatherResults(each, consumeErrors=True).addErrback(leave)
 
     def leave(self, channels: Iterable[ChannelName], subscriber: Subscriber) -> None:
         """Take a subscriber out of some channels."""
@@ -170,12 +233,17 @@ class Hub:
     def unsubscribe(self, channel: ChannelName, subscriber: Subscriber) -> None:
         """Take a subscriber out; one that is not there is no mistake."""
         room = self._rooms.get(channel)
-        if room is None or subscriber not in room.kinds.get(subscriber.kind, {}):
+        if room is None:
             return
-        del room.kinds[subscriber.kind][subscriber]
-        if not room.kinds[subscriber.kind]:
-            del room.kinds[subscriber.kind]
-        if not room.kinds:
+        if subscriber in room.joiners:
+            del room.joiners[subscriber]
+        elif subscriber in room.kinds.get(subscriber.kind, {}):
+            del room.kinds[subscriber.kind][subscriber]
+            if not room.kinds[subscriber.kind]:
+                del room.kinds[subscriber.kind]
+        else:
+            return
+        if not room.kinds and not room.joiners:
             del self._rooms[channel]
             self.broker.unsubscribe(channel)
 
@@ -202,39 +270,235 @@ class Hub:
         for done in waiting:
             done.callback(result) if result is None else done.errback(result)
 
+    # Where a subscriber begins.
+
+    def _join(self, room: _Room, joiner: _Joiner | None, since: Position | None) -> Any:
+        if joiner is None:
+            # It has left meanwhile.
+            return Joined(None)
+        position = room.position
+        if position is not None and room.held is None and since in (None, position):
+            # What came up to this turn has been given to everyone; nothing needs to be read.
+            return self._joined(Page((), position), room, joiner, since)
+        keep = self.rules.of(room.channel).keep
+        assert keep is not None
+        reading = self.broker.history(room.channel, keep, since, 0 if since is None else -1, reverse=False)
+        return reading.addCallbacks(
+            self._joined,
+            self._not_joined,
+            callbackArgs=(room, joiner, since),
+            errbackArgs=(room, joiner),
+        )
+
+    def _joined(self, page: Page, room: _Room, joiner: _Joiner, since: Position | None) -> Any:
+        if room.joiners.get(joiner.subscriber) is not joiner:
+            return Joined(None)
+        joiner.floor = page.position
+        # The subscriber is told where it begins by the result of this; only then it is given more.
+        self._reactor.callLater(0, self._give_held, room, joiner)
+        recovered = since is not None and continues(since, page)
+        return Joined(page.position, page.publications if recovered else (), recovered)
+
+    def _not_joined(self, failure: Failure, room: _Room, joiner: _Joiner) -> Failure:
+        if room.joiners.get(joiner.subscriber) is joiner:
+            self.unsubscribe(room.channel, joiner.subscriber)
+        return failure
+
+    def _give_held(self, room: _Room, joiner: _Joiner) -> None:
+        if room.joiners.get(joiner.subscriber) is not joiner:
+            return
+        held, joiner.held = joiner.held or [], None
+        if len(held) > MOST_HELD:
+            self.gaps += 1
+            _each([joiner.subscriber], "missed", room.channel, True)
+        else:
+            self._hand(room, joiner.subscriber, [item for item in held if joiner.wants(item)])
+        if room.position is None and not room.kinds:
+            # Whoever else waits here has read the stream later, or will.
+            room.position = joiner.floor
+        self._settle(room)
+
+    def _settle(self, room: _Room) -> None:
+        """Let those that have what the others have be given the same from now on."""
+        for joiner in list(room.joiners.values()):
+            at = room.position
+            if joiner.held is None and at is not None and joiner.floor is not None:
+                if at.epoch == joiner.floor.epoch and at.offset < joiner.floor.offset:
+                    continue
+                self._flush(room)
+                if room.joiners.pop(joiner.subscriber, None) is not None:
+                    room.kinds.setdefault(joiner.subscriber.kind, {})[joiner.subscriber] = None
+
     # Publications.
 
-    def publish(self, channel: ChannelName, data: bytes) -> "Deferred[int]":
+    def publish(
+        self,
+        channel: ChannelName,
+        data: bytes,
+        *,
+        json: bool = False,
+        info: ClientInfo | None = None,
+        tags: Mapping[str, str] | None = None,
+        idempotency_key: str = "",
+        skip_history: bool = False,
+    ) -> "Deferred[Receipt]":
         """
         Publish.
 
         Args:
             channel: where.
             data: what.
+            json: `data` is the JSON of a value that is no string.
+            info: the client that publishes.
+            tags: names and texts that go along.
+            idempotency_key: a publication with the same key within some minutes is not published again.
+            skip_history: it is not kept, and has no offset.
 
         Returns:
-            Fires with the number of subscribers here; fails with `BrokerDown` where it was not taken.
+            Fires with what became of it; fails with `BrokerDown` where it was not taken.
         """
-        return self.broker.publish(channel, data).addCallback(lambda _: self.count(channel))
+        keep = None if skip_history else self.rules.of(channel).keep
+        publication = Publication(data, json=json, info=info, tags=tags)
+        done = self.broker.publish(channel, publication, keep, idempotency_key)
+        return done.addCallback(lambda position: Receipt(position, self.count(channel)))
+
+    def history(
+        self, channel: ChannelName, *, since: Position | None = None, limit: int = 0, reverse: bool = False
+    ) -> "Deferred[Page]":
+        """
+        Read a channel's stream.
+
+        Args:
+            channel: which.
+            since: only what comes after this (in reverse: before it).
+            limit: most publications; 0 for the position only, negative for all.
+            reverse: newest first.
+
+        Returns:
+            Fires with the publications and the stream's top; fails with `BrokerDown`, or with `Unrecoverable` where
+            `since` is of another epoch.
+        """
+        keep = self.rules.of(channel).keep
+        if keep is None:
+            return succeed(Page((), Position(0, "")))
+
+        def check(page: Page) -> Page:
+            if since is not None and since.epoch and since.epoch != page.position.epoch:
+                raise Unrecoverable(f"the stream of epoch {since.epoch} is no more")
+            return page
+
+        return self.broker.history(channel, keep, since, limit, reverse=reverse).addCallback(check)
 
     def arrived(self, channel: ChannelName, publication: Publication) -> None:
         """Take a publication from the broker: it goes out at the end of this turn."""
         room = self._rooms.get(channel)
         if room is None:
             return
+        if room.held is not None:
+            self._hold(room, publication)
+            return
+        if publication.offset:
+            if not room.follows(publication):
+                position = room.position
+                assert position is not None
+                if publication.epoch != position.epoch or publication.offset > position.offset:
+                    self._close_gap(room, [publication])
+                return
+            room.position = Position(publication.offset, publication.epoch)
+        else:
+            self.plain += 1
+        self._put(room, publication)
+
+    def occurred(self, channel: ChannelName, event: PresenceEvent) -> None:
+        """Take the news from the broker that a client has come or left."""
+        room = self._rooms.get(channel)
+        if room is not None:
+            if room.held is not None:
+                self._hold(room, event)
+            else:
+                self._put(room, event)
+
+    def interrupted(self) -> None:
+        """Find out what is missing of every channel, and tell where that is not to be had."""
+        for room in list(self._rooms.values()):
+            if not room.open:
+                continue
+            kept = self.rules.of(room.channel).keep is not None
+            self._tell_gap(room, stream=kept and room.position is None)
+            if kept and room.position is not None and room.held is None:
+                self._close_gap(room, [])
+
+    # Gaps.
+
+    def _close_gap(self, room: _Room, held: list[Publication | PresenceEvent]) -> None:
+        room.held = held
+        position, keep = room.position, self.rules.of(room.channel).keep
+        if position is None or keep is None:
+            self._gap_stays(room, None)
+            return
+        reading = self._reads.run(self.broker.history, room.channel, keep, position, -1, reverse=False)
+        reading.addCallbacks(
+            self._gap_read,
+            lambda failure: self._gap_stays(room, None, failure),
+            callbackArgs=(room, position),
+        )
+
+    def _gap_read(self, page: Page, room: _Room, position: Position) -> None:
+        if self._rooms.get(room.channel) is not room or room.held is None:
+            return
+        if len(room.held) > MOST_HELD or not continues(position, page):
+            self._gap_stays(room, page.position)
+            return
+        held, room.held = room.held, None
+        self._again(room, [*page.publications, *held])
+
+    def _gap_stays(self, room: _Room, top: Position | None, failure: Failure | None = None) -> None:
+        if failure is not None and not failure.check(BrokerDown):
+            _log.failure("a stream could not be read", failure)
+        held, room.held = room.held or [], None
+        # What has come since is in order by itself.
+        came = any(isinstance(item, Publication) and item.offset for item in held)
+        room.position = None if came else top
+        self._tell_gap(room, stream=True)
+        self._again(room, [] if len(held) > MOST_HELD else held)
+
+    def _again(self, room: _Room, items: Iterable[Publication | PresenceEvent]) -> None:
+        for item in items:
+            if isinstance(item, Publication):
+                self.arrived(room.channel, item)
+            else:
+                self.occurred(room.channel, item)
+
+    def _hold(self, room: _Room, item: Publication | PresenceEvent) -> None:
+        assert room.held is not None
+        if len(room.held) <= MOST_HELD:
+            room.held.append(item)
+
+    def _tell_gap(self, room: _Room, *, stream: bool) -> None:
+        self._flush(room)
+        self.gaps += stream
+        _each(room.everyone(), "missed", room.channel, stream)
+
+    # The end of a turn.
+
+    def _put(self, room: _Room, item: Publication | PresenceEvent) -> None:
         if not room.pending:
             if not self._dirty:
                 self._reactor.callLater(0, self._flush_all)
             self._dirty.append(room)
-        room.pending.append(publication)
+        room.pending.append(item)
+        if room.joiners:
+            for joiner in list(room.joiners.values()):
+                if joiner.held is None:
+                    self._hand(room, joiner.subscriber, [item] if joiner.wants(item) else [])
+                elif len(joiner.held) <= MOST_HELD:
+                    joiner.held.append(item)
+            self._settle(room)
 
-    def interrupted(self) -> None:
-        """Tell every subscriber that something may be missing."""
-        for room in list(self._rooms.values()):
-            if room.open:
-                self._flush(room)
-                for subscribers in list(room.kinds.values()):
-                    _each(subscribers, "missed", room.channel)
+    def _hand(self, room: _Room, subscriber: Subscriber, items: list[Publication | PresenceEvent]) -> None:
+        """Give a subscriber some by itself."""
+        if items:
+            _each([subscriber], "deliver", *_frames(subscriber, room.channel, items))
 
     def _flush_all(self) -> None:
         dirty, self._dirty = self._dirty, []
@@ -242,17 +506,33 @@ class Hub:
             self._flush(room)
 
     def _flush(self, room: _Room) -> None:
-        publications, room.pending = room.pending, []
-        if not publications:
+        items, room.pending = room.pending, []
+        if not items:
             return
-        count, size = len(publications), sum(len(one.data) for one in publications)
         for subscribers in list(room.kinds.values()):
             # Those of one kind may have left because of what another kind was given.
             first = next(iter(subscribers), None)
-            if first is None:
-                continue
-            frames = b"".join([first.frame(room.channel, one) for one in publications])
-            _each(subscribers, "deliver", frames, count, size)
+            if first is not None:
+                frames, count, size = _frames(first, room.channel, items)
+                if count:
+                    _each(subscribers, "deliver", frames, count, size)
+
+
+def _frames(
+    subscriber: Subscriber, channel: ChannelName, items: Iterable[Publication | PresenceEvent]
+) -> tuple[bytes, int, int]:
+    """Write them as a subscriber gets them: the frames, how many they are, and the bytes of data in them."""
+    frames, size = [], 0
+    for item in items:
+        try:
+            if isinstance(item, Publication):
+                frames.append(subscriber.frame(channel, item))
+                size += len(item.data)
+            elif frame := subscriber.event_frame(channel, item):
+                frames.append(frame)
+        except Exception:
+            _log.failure("a publication could not be written")
+    return b"".join(frames), len(frames), size
 
 
 def _each(subscribers: Iterable[Any], method: str, *arguments: Any) -> None:

@@ -1,12 +1,25 @@
 """The broker of a server that stands alone: channels live in the process."""
 
-from twisted.internet.defer import Deferred, succeed
+from collections.abc import Mapping
 
-from wsserver.hub.formats import Publication
-from wsserver.hub.hub import Listener
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+
+from wsserver.hub.broker import IDEMPOTENT_FOR, Listener, new_epoch
+from wsserver.hub.history import Keep, Page, Position, Publication, Stream
+from wsserver.hub.presence import ClientInfo, PresenceEvent
 from wsserver.typing import ChannelName
 
 __all__ = ["MemoryBroker"]
+
+MOST_STREAMS = 100_000
+"""Most channels with a stream: with one more the one that was not published to for longest begins afresh."""
+
+MOST_BYTES = 256 * 1024**2
+"""Most bytes of data in all streams; with more, those that were not published to for longest begin afresh."""
+
+MOST_KEYS = 100_000
+"""Most idempotency keys that are known; with one more the oldest is forgotten."""
 
 
 class MemoryBroker:
@@ -14,11 +27,24 @@ class MemoryBroker:
     Hand publications to the hub of the same process.
 
     `listener` must be set before anything is published.
+
+    Args:
+        clock: for the age of what is kept.
     """
 
     listener: Listener
     up = True
     """Whether publications arrive."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._epoch = new_epoch()
+        """The epoch of streams that begin from now on, and of those that have not begun."""
+        self._streams: dict[ChannelName, Stream] = {}
+        """The one that was published to last stands last."""
+        self._bytes = 0
+        self._keys: dict[tuple[ChannelName, str], tuple[float, Position | None]] = {}
+        self._members: dict[ChannelName, dict[str, ClientInfo]] = {}
 
     def start(self) -> None:
         """Do nothing: there is nothing to connect to."""
@@ -34,17 +60,82 @@ class MemoryBroker:
     def unsubscribe(self, channel: ChannelName) -> None:
         """Do nothing."""
 
-    def publish(self, channel: ChannelName, data: bytes) -> "Deferred[Publication]":
-        """
-        Publish.
-
-        Args:
-            channel: where.
-            data: what.
-
-        Returns:
-            Fires with the publication.
-        """
-        publication = Publication(data)
+    def publish(
+        self, channel: ChannelName, publication: Publication, keep: Keep | None, idempotency_key: str
+    ) -> "Deferred[Position | None]":
+        """Publish; see `wsserver.hub.broker.Broker`."""
+        now = self._clock.seconds()
+        if idempotency_key:
+            self._forget_keys(now)
+            known = self._keys.get((channel, idempotency_key))
+            if known is not None:
+                return succeed(known[1])
+        position = None
+        if keep is not None:
+            stream = self._streams.pop(channel, None) or Stream(self._epoch)
+            self._bytes -= stream.size
+            publication = stream.append(publication, keep, now)
+            self._streams[channel] = stream
+            self._bytes += stream.size
+            position = Position(stream.offset, stream.epoch)
+            self._shrink()
+        if idempotency_key:
+            self._keys[channel, idempotency_key] = (now + IDEMPOTENT_FOR, position)
         self.listener.arrived(channel, publication)
-        return succeed(publication)
+        return succeed(position)
+
+    def _forget_keys(self, now: float) -> None:
+        for key, (expires, _) in list(self._keys.items())[:2]:
+            if expires <= now or len(self._keys) >= MOST_KEYS:
+                del self._keys[key]
+
+    def _shrink(self) -> None:
+        while len(self._streams) > 1 and (len(self._streams) > MOST_STREAMS or self._bytes > MOST_BYTES):
+            self._bytes -= self._streams.pop(next(iter(self._streams))).size
+            # It must not begin again as what it was.
+            self._epoch = new_epoch()
+
+    def history(
+        self,
+        channel: ChannelName,
+        keep: Keep,  # noqa: ARG002
+        since: Position | None,
+        limit: int,
+        *,
+        reverse: bool,
+    ) -> "Deferred[Page]":
+        """Read a channel's stream; see `wsserver.hub.broker.Broker`."""
+        stream = self._streams.get(channel)
+        if stream is None:
+            return succeed(Page((), Position(0, self._epoch)))
+        before = stream.size
+        page = stream.page(since, limit, reverse=reverse, now=self._clock.seconds())
+        self._bytes += stream.size - before
+        return succeed(page)
+
+    def remove_history(self, channel: ChannelName) -> "Deferred[None]":
+        """Forget the publications of a channel; its offset goes on."""
+        stream = self._streams.get(channel)
+        if stream is not None:
+            self._bytes -= stream.size
+            stream.clear()
+        return succeed(None)
+
+    def join(self, channel: ChannelName, info: ClientInfo) -> "Deferred[None]":
+        """Put a client on a channel, and tell."""
+        self._members.setdefault(channel, {})[info.client] = info
+        self.listener.occurred(channel, PresenceEvent(True, info))
+        return succeed(None)
+
+    def leave(self, channel: ChannelName, info: ClientInfo) -> "Deferred[None]":
+        """Take it off, and tell."""
+        members = self._members.get(channel, {})
+        if members.pop(info.client, None) is not None:
+            if not members:
+                del self._members[channel]
+            self.listener.occurred(channel, PresenceEvent(False, info))
+        return succeed(None)
+
+    def members(self, channel: ChannelName) -> "Deferred[Mapping[str, ClientInfo]]":
+        """Tell who is on a channel."""
+        return succeed(dict(self._members.get(channel, {})))

@@ -2,21 +2,68 @@
 The broker of servers that share a Redis.
 
 What is published with a plain `PUBLISH foo hello` reaches the subscribers of `foo` here as it is, without an offset.
-While the link to Redis is down, nothing is acknowledged and no subscriber is taken; afterwards every subscriber is told
-that something may be missing.
+What is published through a server goes to a private channel beside it, with its offset, and into a stream.
+
+While the link to Redis is down, nothing is acknowledged and no subscriber is taken; afterwards the hub reads what is
+missing from the streams.
+
+| key | what |
+|---|---|
+| `wsserver:pub:{foo}` | (pub/sub) publications with an offset, who comes and leaves |
+| `wsserver:history:{foo}` | stream: the newest publications, each under its offset |
+| `wsserver:meta:{foo}` | hash: epoch, offset of the newest, lineage |
+| `wsserver:once:{foo}:KEY` | text: offset and epoch of the publication with this idempotency key |
+| `wsserver:presence:{foo}` | hash: client -> process and info |
+| `wsserver:nodes` | sorted set: processes by when they last told that they live |
+| `wsserver:control` | (pub/sub) from process to process |
 """
 
+import random
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from wsserver.hub.formats import Publication
-from wsserver.hub.hub import Listener
+from wsserver.errors import BrokerDown
+from wsserver.hub import redisscripts
+from wsserver.hub.broker import IDEMPOTENT_FOR, Listener, new_epoch
+from wsserver.hub.channels import PRIVATE
+from wsserver.hub.history import Keep, Page, Position, Publication, pack, unpack
+from wsserver.hub.presence import ClientInfo, PresenceEvent, read_info, write_info
 from wsserver.hub.redislink import RedisLink
 from wsserver.redisurl import RedisURL
 from wsserver.typing import ChannelName
 
 __all__ = ["RedisBroker"]
+
+# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+_log = Logger(namespace="wsserver.redis")
+
+_PUB = f"{PRIVATE}pub:".encode()
+
+META_TTL = 30 * 86_400.0
+"""Seconds after the last publication for which a channel's epoch and offset are known: as long as Centrifugo does."""
+
+NEW_META_TTL = 3600.0
+"""The same for a channel that was never published to."""
+
+BEAT_INTERVAL = 2.5
+"""Seconds between two signs of life of a process."""
+
+DEAD_AFTER = 8.0
+"""Seconds without one after which its clients are on no channel any more."""
+
+PRESENCE_TTL = 100.0
+"""Seconds for which the members of a channel are kept unless they are told again."""
+
+PRESENCE_REFRESH = 30.0
+"""Seconds between two times that they are."""
+
+BATCH = 500
+"""Most members in one command."""
 
 
 class RedisBroker:
@@ -35,6 +82,21 @@ class RedisBroker:
 
     def __init__(self, url: RedisURL, reactor: Any) -> None:
         self._link = RedisLink(url, reactor, told=self._told, rose=self._rose, fell=self._fell)
+        self._publish, self._read, self._join, self._leave, self._beat = (
+            self._link.script(text)
+            for text in (
+                redisscripts.PUBLISH,
+                redisscripts.READ,
+                redisscripts.JOIN,
+                redisscripts.LEAVE,
+                redisscripts.BEAT,
+            )
+        )
+        self._node = f"{random.getrandbits(64):016x}"
+        self._here: dict[ChannelName, dict[str, bytes]] = {}
+        """The members of this process: client -> as it stands in Redis."""
+        self._beating, self._refreshing = LoopingCall(self._live), LoopingCall(self._tell_members)
+        self._beating.clock = self._refreshing.clock = reactor
 
     @property
     def up(self) -> bool:
@@ -44,29 +106,201 @@ class RedisBroker:
     def start(self) -> None:
         """Connect; a Redis that is not there is waited for."""
         self._link.start()
+        self._beating.start(BEAT_INTERVAL, now=False)
+        self._refreshing.start(PRESENCE_REFRESH, now=False)
 
     def stop(self) -> "Deferred[Any]":
         """Disconnect."""
+        for call in (self._beating, self._refreshing):
+            if call.running:
+                call.stop()
         return self._link.stop()
 
-    def subscribe(self, channel: ChannelName) -> "Deferred[None]":
+    # Publications.
+
+    def subscribe(self, channel: ChannelName) -> "Deferred[Any]":
         """Have a channel's publications sent here; fires once Redis has confirmed it."""
-        return self._link.subscribe(channel.encode("utf-8"))
+        keys = _subscribed(channel)
+
+        def undo(failure: Failure) -> Failure:
+            for key in keys:
+                self._link.unsubscribe(key)
+            cause: Failure = failure.value.subFailure  # type: ignore[union-attr]
+            return cause
+
+        done = gatherResults([self._link.subscribe(key) for key in keys], consumeErrors=True)
+        return done.addCallbacks(lambda _: None, undo)
 
     def unsubscribe(self, channel: ChannelName) -> None:
         """Have them sent here no more."""
-        self._link.unsubscribe(channel.encode("utf-8"))
+        for key in _subscribed(channel):
+            self._link.unsubscribe(key)
 
-    def publish(self, channel: ChannelName, data: bytes) -> "Deferred[Publication]":
-        """Publish; fails with `BrokerDown` where Redis has not taken it, or listeners here could not have it."""
-        return self._link.command("PUBLISH", channel.encode("utf-8"), data).addCallback(lambda _: Publication(data))
+    def publish(
+        self, channel: ChannelName, publication: Publication, keep: Keep | None, idempotency_key: str
+    ) -> "Deferred[Position | None]":
+        """Publish; see `wsserver.hub.broker.Broker`."""
+        tag = _tag(channel)
+        keys = [_key("meta", tag), _key("history", tag)]
+        if idempotency_key:
+            keys.append(_key("once", tag) + b":" + idempotency_key.encode("utf-8"))
+        size, ttl = keep or (0, 0.0)
+        done = self._publish.call(
+            keys,
+            (
+                _PUB + tag,
+                pack(publication),
+                new_epoch(),
+                self._link.lineage,
+                size,
+                _ms(ttl),
+                _ms(max(META_TTL, ttl)),
+                _ms(IDEMPOTENT_FOR),
+            ),
+        )
+        return done.addCallback(lambda found: Position(found[0], found[1].decode("ascii")) if found[0] else None)
+
+    def history(
+        self,
+        channel: ChannelName,
+        keep: Keep,  # noqa: ARG002
+        since: Position | None,
+        limit: int,
+        *,
+        reverse: bool,
+    ) -> "Deferred[Page]":
+        """Read a channel's stream; see `wsserver.hub.broker.Broker`."""
+        tag = _tag(channel)
+        after = "" if since is None else str(since.offset)
+        arguments = (new_epoch(), self._link.lineage, _ms(NEW_META_TTL), after, limit, "1" if reverse else "")
+        return self._read.call([_key("meta", tag), _key("history", tag)], arguments).addCallback(_page)
+
+    def remove_history(self, channel: ChannelName) -> "Deferred[None]":
+        """Forget the publications of a channel; its offset goes on."""
+        return self._link.command("DEL", _key("history", _tag(channel))).addCallback(lambda _: None)
 
     def _told(self, key: bytes, data: bytes) -> None:
-        self.listener.arrived(ChannelName(key.decode("utf-8")), Publication(data))
+        if not key.startswith(_PUB):
+            self.listener.arrived(ChannelName(key.decode("utf-8")), Publication(data))
+            return
+        # Within the braces of the hash tag.
+        channel = ChannelName(key[len(_PUB) + 1 : -1].decode("utf-8"))
+        try:
+            kind, _, rest = data.partition(b":")
+            if kind == b"p":
+                offset, epoch, packed = rest.split(b":", 2)
+                self.listener.arrived(channel, unpack(packed, int(offset), epoch.decode("ascii")))
+            else:
+                self.listener.occurred(channel, PresenceEvent(kind == b"j", read_info(rest)))
+        except ValueError:
+            _log.warn("something was published to a private channel that no server has written")
+
+    # Presence.
+
+    def join(self, channel: ChannelName, info: ClientInfo) -> "Deferred[Any]":
+        """Put a client on a channel, and tell."""
+        packed = self._node.encode("ascii") + b" " + write_info(info)
+        self._here.setdefault(channel, {})[info.client] = packed
+        return gatherResults(
+            [
+                self._join.call([_key("presence", _tag(channel))], (_ms(PRESENCE_TTL), info.client, packed)),
+                self._tell(channel, b"j", info),
+            ],
+            consumeErrors=True,
+        ).addErrback(_first)
+
+    def leave(self, channel: ChannelName, info: ClientInfo) -> "Deferred[Any]":
+        """Take it off, and tell."""
+        members = self._here.get(channel, {})
+        if members.pop(info.client, None) is None:
+            return succeed(None)
+        if not members:
+            del self._here[channel]
+        return gatherResults(
+            [
+                self._leave.call([_key("presence", _tag(channel))], (info.client,)),
+                self._tell(channel, b"l", info),
+            ],
+            consumeErrors=True,
+        ).addErrback(_first)
+
+    def _tell(self, channel: ChannelName, kind: bytes, info: ClientInfo) -> "Deferred[Any]":
+        return self._link.command("PUBLISH", _PUB + _tag(channel), kind + b":" + write_info(info))
+
+    def members(self, channel: ChannelName) -> "Deferred[Mapping[str, ClientInfo]]":
+        """Tell who is on a channel, of all processes that live."""
+        key = _key("presence", _tag(channel))
+
+        def read(found: Sequence[Any]) -> Mapping[str, ClientInfo]:
+            alive = {self._node.encode("ascii"), *found[0]}
+            members, dead = {}, []
+            for client, packed in zip(found[1][::2], found[1][1::2], strict=True):
+                node, _, info = packed.partition(b" ")
+                if node in alive:
+                    members[client.decode("utf-8")] = read_info(info)
+                else:
+                    dead.append(client)
+            if dead:
+                self._leave.call([key], dead[:BATCH]).addErrback(_ignore)
+            return members
+
+        both = [self._beat_once(b""), self._link.command("HGETALL", key)]
+        return gatherResults(both, consumeErrors=True).addCallbacks(read, _first)
+
+    def _beat_once(self, node: bytes) -> "Deferred[Any]":
+        return self._beat.call([f"{PRIVATE}nodes".encode()], (node, _ms(DEAD_AFTER)))
+
+    def _live(self) -> None:
+        if self.up:
+            self._beat_once(self._node.encode("ascii")).addErrback(_ignore)
+
+    def _tell_members(self) -> None:
+        """Tell again who is here: Redis may have lost it, and forgets it by itself."""
+        for channel, members in list(self._here.items() if self.up else ()):
+            rest: list[Any] = [part for member in members.items() for part in member]
+            while rest:
+                batch, rest = rest[: 2 * BATCH], rest[2 * BATCH :]
+                done = self._join.call([_key("presence", _tag(channel))], (_ms(PRESENCE_TTL), *batch))
+                done.addErrback(_ignore)
+
+    # The link.
 
     def _rose(self, again: bool) -> None:
+        self._live()
         if again:
+            self._tell_members()
             self.listener.interrupted()
 
     def _fell(self) -> None:
-        """Do nothing: the subscribers are told once it is known that there is something to hear again."""
+        """Do nothing: the subscribers are told once it is known what there is to hear again."""
+
+
+def _tag(channel: ChannelName) -> bytes:
+    return b"{%s}" % channel.encode("utf-8")
+
+
+def _key(kind: str, tag: bytes) -> bytes:
+    return f"{PRIVATE}{kind}:".encode() + tag
+
+
+def _subscribed(channel: ChannelName) -> tuple[bytes, bytes]:
+    return channel.encode("utf-8"), _PUB + _tag(channel)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _page(found: Sequence[Any]) -> Page:
+    top, epoch, entries = found[0], found[1].decode("ascii"), found[2]
+    publications = (unpack(fields[1], int(place.split(b"-")[0]), epoch) for place, fields in entries)
+    return Page(tuple(publications), Position(top, epoch))
+
+
+def _first(failure: Failure) -> Failure:
+    cause: Failure = getattr(failure.value, "subFailure", failure)
+    return cause
+
+
+def _ignore(failure: Failure) -> None:
+    failure.trap(BrokerDown)

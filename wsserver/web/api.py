@@ -20,7 +20,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from wsserver.errors import BrokerDown
 from wsserver.hub.channels import Patterns, parse_name
-from wsserver.hub.hub import Hub
+from wsserver.hub.hub import Hub, Receipt
 from wsserver.typing import ChannelName
 from wsserver.web.page import send
 from wsserver.wire.requests import Refusal, quote
@@ -114,11 +114,11 @@ class API(Resource):
     # The methods: parameters to a Deferred of the result.
 
     def _publish(self, parameters: dict[str, Any]) -> "Deferred[Any]":
-        return self._publish_to(_channel(parameters.get("channel")), _data(parameters))
+        return self._publish_to(_channel(parameters.get("channel")), *_data(parameters))
 
-    def _publish_to(self, channel: ChannelName, data: bytes) -> "Deferred[Any]":
-        return self._hub.publish(channel, data).addCallback(
-            lambda count: (HTTPStatus.OK, {"result": {"delivered": count}})
+    def _publish_to(self, channel: ChannelName, data: bytes, json: bool) -> "Deferred[Any]":
+        return self._hub.publish(channel, data, json=json).addCallback(
+            lambda receipt: (HTTPStatus.OK, {"result": _receipt(receipt)})
         )
 
     def _broadcast(self, parameters: dict[str, Any]) -> "Deferred[Any]":
@@ -126,7 +126,7 @@ class API(Resource):
         if not isinstance(names, list) or not 1 <= len(names) <= MOST_CHANNELS:
             raise _bad(f"channels: expected a list of 1 to {MOST_CHANNELS} names")
         data = _data(parameters)
-        each = [self._publish_to(channel, data).addErrback(_explain) for channel in [_channel(name) for name in names]]
+        each = [self._publish_to(channel, *data).addErrback(_explain) for channel in [_channel(name) for name in names]]
         return gatherResults(each).addCallback(
             lambda found: (
                 max(status for status, _ in found),
@@ -167,11 +167,18 @@ def _channel(value: object) -> ChannelName:
     return name
 
 
-def _data(parameters: dict[str, Any]) -> bytes:
-    """Take what is to be published: the bytes of a text, any other value as JSON, or `b64data`."""
+def _receipt(receipt: Receipt) -> dict[str, object]:
+    result: dict[str, object] = {"delivered": receipt.delivered}
+    if receipt.position is not None:
+        result |= {"offset": receipt.position.offset, "epoch": receipt.position.epoch}
+    return result
+
+
+def _data(parameters: dict[str, Any]) -> tuple[bytes, bool]:
+    """Take what is to be published: the bytes of a text, any other value as JSON (which is told), or `b64data`."""
     if "b64data" in parameters:
         try:
-            return base64.b64decode(parameters["b64data"], validate=True)
+            return base64.b64decode(parameters["b64data"], validate=True), False
         except (binascii.Error, ValueError, TypeError):
             raise _bad("b64data: expected base64") from None
     if "data" not in parameters:
@@ -183,7 +190,7 @@ def _data(parameters: dict[str, Any]) -> bytes:
             if isinstance(data, str)
             else json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
         )
-        return text.encode("utf-8")
+        return text.encode("utf-8"), not isinstance(data, str)
     except UnicodeEncodeError:
         raise _bad("data: half a surrogate pair is no character") from None
     except (ValueError, RecursionError):

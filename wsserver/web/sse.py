@@ -12,8 +12,10 @@ from zope.interface import implementer
 
 from wsserver.errors import BrokerDown
 from wsserver.hub.channels import Ask, Format
-from wsserver.hub.formats import Publication, gap_notice, write
+from wsserver.hub.formats import gap_notice, write
+from wsserver.hub.history import Publication
 from wsserver.hub.hub import Hub
+from wsserver.hub.presence import PresenceEvent
 from wsserver.typing import ChannelName
 from wsserver.web.site import refuse
 from wsserver.wire.frames import FIN_TEXT
@@ -157,6 +159,10 @@ class _Stream:
         envelope, _ = write(channel, publication, Format.JSON)
         return _event(envelope, b"bytes")
 
+    def event_frame(self, channel: ChannelName, event: PresenceEvent) -> bytes:  # noqa: ARG002
+        """Tell nothing: whoever listens here is not told who else does."""
+        return b""
+
     def deliver(self, frames: bytes, count: int, size: int) -> None:  # noqa: ARG002
         """Send some events, or keep them while the client does not read."""
         if self._over:
@@ -169,7 +175,7 @@ class _Stream:
         if self._backlog_size > self._house.max_queued:
             self._end()
 
-    def missed(self, channel: ChannelName) -> None:
+    def missed(self, channel: ChannelName, stream: bool) -> None:  # noqa: ARG002
         """Tell that publications may be missing, or end the stream."""
         if self._house.close_on_gap:
             self._end()

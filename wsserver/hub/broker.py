@@ -1,0 +1,116 @@
+"""What the hub stands between: brokers that bring publications, and the subscribers that get them."""
+
+import random
+from collections.abc import Hashable, Mapping
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+
+from wsserver.hub.history import Keep, Page, Position, Publication
+from wsserver.hub.presence import ClientInfo, PresenceEvent
+from wsserver.typing import ChannelName
+
+__all__ = ["IDEMPOTENT_FOR", "Broker", "Listener", "Subscriber", "new_epoch"]
+
+
+class Listener(Protocol):
+    """What a broker tells what comes."""
+
+    def arrived(self, channel: ChannelName, publication: Publication) -> None:
+        """Take a publication."""
+
+    def occurred(self, channel: ChannelName, event: PresenceEvent) -> None:
+        """Take the news that a client has come to a channel, or left it."""
+
+    def interrupted(self) -> None:
+        """Take note that publications may have been missed, of every channel that was subscribed to."""
+
+
+class Broker(Protocol):
+    """Where publications come from and go to. Whatever returns a Deferred fails with `BrokerDown` while it is down."""
+
+    listener: Listener
+
+    @property
+    def up(self) -> bool:
+        """Whether publications arrive."""
+
+    def start(self) -> None:
+        """Connect."""
+
+    def stop(self) -> "Deferred[None]":
+        """Disconnect."""
+
+    def subscribe(self, channel: ChannelName) -> "Deferred[None]":
+        """Have a channel's publications sent here; fires once they are."""
+
+    def unsubscribe(self, channel: ChannelName) -> None:
+        """Have them sent here no more."""
+
+    def publish(
+        self, channel: ChannelName, publication: Publication, keep: Keep | None, idempotency_key: str
+    ) -> "Deferred[Position | None]":
+        """
+        Publish.
+
+        Args:
+            channel: where.
+            publication: what, yet without an offset.
+            keep: how much of the stream is kept; None for no stream, and then the publication has no offset.
+            idempotency_key: a publication with the same key within `IDEMPOTENT_FOR` is not published again, but
+                answered as the first one; empty for none.
+
+        Returns:
+            Fires with its place in the stream once it is stored and published.
+        """
+
+    def history(
+        self, channel: ChannelName, keep: Keep, since: Position | None, limit: int, *, reverse: bool
+    ) -> "Deferred[Page]":
+        """Read a channel's stream, see `wsserver.hub.history.Stream.page`; the epoch of `since` is not compared."""
+
+    def remove_history(self, channel: ChannelName) -> "Deferred[None]":
+        """Forget the publications of a channel; its offset goes on."""
+
+    def join(self, channel: ChannelName, info: ClientInfo) -> "Deferred[None]":
+        """Put a client of this process on a channel, and tell."""
+
+    def leave(self, channel: ChannelName, info: ClientInfo) -> "Deferred[None]":
+        """Take it off, and tell."""
+
+    def members(self, channel: ChannelName) -> "Deferred[Mapping[str, ClientInfo]]":
+        """Tell who is on a channel, of all processes: client id -> info."""
+
+
+IDEMPOTENT_FOR = 300.0
+"""Seconds for which the key of a publication is known: as long as Centrifugo does."""
+
+
+def new_epoch() -> str:
+    """Name a stream: 48 random bits."""
+    return f"{random.getrandbits(48):012x}"
+
+
+class Subscriber(Protocol):
+    """Who gets publications: a connection, or what stands for it on a channel."""
+
+    kind: Hashable
+    """Subscribers of the same kind are written the same."""
+
+    def frame(self, channel: ChannelName, publication: Publication) -> bytes:
+        """Write a publication as this kind gets it."""
+
+    def event_frame(self, channel: ChannelName, event: PresenceEvent) -> bytes:
+        """Write that a client has come or left, as this kind gets it; empty where it is not told."""
+
+    def deliver(self, frames: bytes, count: int, size: int) -> None:
+        """Take some publications: their frames, how many they are, and the bytes of their data."""
+
+    def missed(self, channel: ChannelName, stream: bool) -> None:
+        """
+        Take note that publications are missing.
+
+        Args:
+            channel: of which.
+            stream: whether some that have an offset are; else only plain ones may be, which have none.
+        """

@@ -1,0 +1,198 @@
+"""
+The stream of a channel: publications with a number each, the newest of which are kept for a while.
+
+A position is an offset and an epoch, as in Centrifugo: offsets count from 1 within an epoch, and a stream that was lost
+begins again under another epoch.
+
+Rule 1: no Twisted, no clock (now is an argument), no socket.
+"""
+
+import json
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from wsserver.hub.presence import ClientInfo, read_info
+
+__all__ = [
+    "Keep",
+    "Page",
+    "Position",
+    "Publication",
+    "Stream",
+    "continues",
+    "pack",
+    "parse_position",
+    "unpack",
+]
+
+
+class Position(NamedTuple):
+    """A place in a stream: after the publication with this offset."""
+
+    offset: int
+    epoch: str
+
+    def __str__(self) -> str:
+        """Write it as `epoch:offset`, for an event's id."""
+        return f"{self.epoch}:{self.offset}"
+
+
+def parse_position(text: str) -> Position | None:
+    """Read `epoch:offset`; None where it is none."""
+    found = re.fullmatch(r"([A-Za-z0-9_-]{1,64}):([0-9]{1,18})", text)
+    return Position(int(found[2]), found[1]) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What was published to a channel."""
+
+    data: bytes
+    offset: int = 0
+    """Its number in the channel's stream, from 1 on; 0 where it has none, as a plain `PUBLISH` to Redis."""
+    epoch: str = ""
+    """Which stream the offset belongs to; a new one begins when the old one was lost."""
+    json: bool = False
+    """`data` is the JSON of a value that is no string, with nothing but what JSON needs; else the bytes themselves."""
+    info: ClientInfo | None = None
+    """The client that published it."""
+    tags: Mapping[str, str] | None = None
+
+
+class Keep(NamedTuple):
+    """How much of a stream is kept."""
+
+    size: int
+    """Publications; 0 for none, and then they have no offset."""
+    ttl: float
+    """Seconds after the last one."""
+
+
+class Page(NamedTuple):
+    """Some publications of a stream."""
+
+    publications: tuple[Publication, ...]
+    position: Position
+    """The stream's top."""
+
+
+def continues(since: Position, page: Page) -> bool:
+    """
+    Tell whether a page is all that was missed.
+
+    Args:
+        since: the last that is known.
+        page: what the stream has after it.
+
+    Returns:
+        False where something between is not to be had any more.
+    """
+    if page.position.epoch != since.epoch:
+        return False
+    if not page.publications:
+        return page.position.offset == since.offset
+    return page.publications[0].offset == since.offset + 1
+
+
+class Stream:
+    """
+    A stream in memory.
+
+    Args:
+        epoch: which.
+    """
+
+    __slots__ = ("_expires", "_kept", "epoch", "offset", "size")
+
+    def __init__(self, epoch: str) -> None:
+        self.epoch = epoch
+        self.offset = 0
+        self.size = 0
+        """Bytes of data it keeps."""
+        self._kept: deque[Publication] = deque()
+        self._expires = 0.0
+
+    def append(self, publication: Publication, keep: Keep, now: float) -> Publication:
+        """
+        Give a publication its offset, and keep it.
+
+        Args:
+            publication: as published.
+            keep: how much is kept from now on.
+            now: in seconds.
+
+        Returns:
+            It, with offset and epoch.
+        """
+        self.expire(now)
+        self.offset += 1
+        publication = replace(publication, offset=self.offset, epoch=self.epoch)
+        self._kept.append(publication)
+        self.size += len(publication.data)
+        self._expires = now + keep.ttl
+        while len(self._kept) > keep.size:
+            self.size -= len(self._kept.popleft().data)
+        return publication
+
+    def expire(self, now: float) -> None:
+        """Forget what is too old; the offset goes on."""
+        if self._kept and now >= self._expires:
+            self.clear()
+
+    def clear(self) -> None:
+        """Forget all publications; the offset goes on."""
+        self._kept.clear()
+        self.size = 0
+
+    def page(self, since: Position | None, limit: int, *, reverse: bool, now: float) -> Page:
+        """
+        Read.
+
+        Args:
+            since: only what comes after this (in reverse: before it); the epoch is the caller's to compare.
+            limit: most publications; negative for all.
+            reverse: newest first.
+            now: in seconds.
+        """
+        self.expire(now)
+        found: Iterable[Publication] = reversed(self._kept) if reverse else self._kept
+        if since is not None:
+            found = [one for one in found if (one.offset < since.offset if reverse else one.offset > since.offset)]
+        found = tuple(found)
+        return Page(found if limit < 0 else found[:limit], Position(self.offset, self.epoch))
+
+
+# How a publication stands in Redis: what is known about its data, as JSON, and the data after a line's end.
+
+
+def pack(publication: Publication) -> bytes:
+    """Write all but offset and epoch."""
+    about: dict[str, Any] = {}
+    if publication.json:
+        about["json"] = True
+    if publication.info is not None:
+        about["info"] = publication.info.as_json()
+    if publication.tags:
+        about["tags"] = dict(publication.tags)
+    head = json.dumps(about, ensure_ascii=False, separators=(",", ":")).encode("utf-8") if about else b""
+    return head + b"\n" + publication.data
+
+
+def unpack(packed: bytes, offset: int, epoch: str) -> Publication:
+    """
+    Read what `pack` has written.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    head, line, data = packed.partition(b"\n")
+    if not line:
+        raise ValueError("no publication")
+    if not head:
+        return Publication(data, offset, epoch)
+    about = json.loads(head)
+    info = read_info(json.dumps(about["info"])) if "info" in about else None
+    return Publication(data, offset, epoch, bool(about.get("json")), info, about.get("tags"))
