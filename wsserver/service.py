@@ -19,6 +19,7 @@ from twisted.plugin import getPlugins
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from wsserver import __version__
 from wsserver.closecodes import MEANINGS, CloseCode
 from wsserver.endpoints.commands import Command, ICommand, collect
 from wsserver.endpoints.table import HELP, Table
@@ -26,6 +27,7 @@ from wsserver.errors import ListenError, SettingError
 from wsserver.hub.broker import Broker
 from wsserver.hub.channels import Access, Format, Patterns
 from wsserver.hub.hub import Hub
+from wsserver.hub.management import Management
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.rules import Rules
 from wsserver.redisurl import parse_redis_url
@@ -85,6 +87,8 @@ class WebSocketService(Service):
         access = _access(settings, loopback_only=False)
         self.hub = Hub(_broker(settings, reactor), access, reactor, Rules.from_settings(settings))
         """The channels; publish from your application with `hub.publish(channel, data)`."""
+        self.management = Management(self.hub, __version__)
+        """What a backend can do with connections and channels, in all processes."""
         self.endpoints = Table(settings, self.connections, self.hub, reactor, commands=table, more=endpoints or {})
         site = PageSite(self._root(table), reactor)
         self.door = DoorFactory(
@@ -157,6 +161,7 @@ class WebSocketService(Service):
         yield self.connections.close_all(CloseCode.GOING_AWAY, "the server is stopping")
         yield self.door.close_all()
         self.hub.members.stop()
+        self.hub.control.stop()
         yield self.hub.broker.stop()
         self.connections.deadlines.stop()
         if self._poller is not None:

@@ -1,7 +1,7 @@
 """What the hub stands between: brokers that bring publications, and the subscribers that get them."""
 
 import random
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -22,6 +22,9 @@ class Listener(Protocol):
     def occurred(self, channel: ChannelName, event: PresenceEvent) -> None:
         """Take the news that a client has come to a channel, or left it."""
 
+    def asked(self, message: bytes) -> None:
+        """Take a message of a process."""
+
     def interrupted(self) -> None:
         """Take note that publications may have been missed, of every channel that was subscribed to."""
 
@@ -30,6 +33,8 @@ class Broker(Protocol):
     """Where publications come from and go to. Whatever returns a Deferred fails with `BrokerDown` while it is down."""
 
     listener: Listener
+    node: str
+    """The name of this process: letters and digits."""
 
     @property
     def up(self) -> bool:
@@ -80,6 +85,12 @@ class Broker(Protocol):
 
     def members(self, channel: ChannelName) -> "Deferred[Mapping[str, ClientInfo]]":
         """Tell who is on a channel, of all processes: client id -> info."""
+
+    def nodes(self) -> "Deferred[Collection[str]]":
+        """Tell which processes live, this one among them."""
+
+    def send(self, node: str, message: bytes) -> "Deferred[None]":
+        """Send a message to a process; to all, this one among them, where its name is empty."""
 
 
 IDEMPOTENT_FOR = 300.0

@@ -19,6 +19,8 @@ from twisted.python.failure import Failure
 from wsserver.errors import BrokerDown, Unrecoverable
 from wsserver.hub.broker import Broker, Subscriber
 from wsserver.hub.channels import Access
+from wsserver.hub.clients import Clients
+from wsserver.hub.control import Control
 from wsserver.hub.history import Page, Position, Publication, continues
 from wsserver.hub.members import Members
 from wsserver.hub.presence import ClientInfo, PresenceEvent
@@ -69,11 +71,17 @@ class _Joiner:
         self.floor: Position | None = None
         """What it has up to here is not given to it again."""
 
-    def wants(self, item: Publication | PresenceEvent) -> bool:
+    def lacks(self, item: Publication | PresenceEvent) -> bool:
         """Tell whether it does not have a publication yet."""
         if self.floor is None or isinstance(item, PresenceEvent) or not item.offset:
             return True
         return item.epoch != self.floor.epoch or item.offset > self.floor.offset
+
+    def strange(self, item: Publication | PresenceEvent) -> bool:
+        """Tell whether a publication is of another stream than the one that was read."""
+        if self.floor is None or isinstance(item, PresenceEvent) or not item.offset:
+            return False
+        return item.epoch != self.floor.epoch and not (self.floor.offset == 0 and item.offset == 1)
 
 
 class _Room:
@@ -130,6 +138,10 @@ class Hub:
         self.broker = broker
         self.members = Members(broker, self.rules, reactor)
         """Who is on which channel here."""
+        self.clients = Clients()
+        """The connections that listen here, whatever they speak."""
+        self.control = Control(broker, reactor)
+        """Asks all processes that share the broker."""
         self.plain = 0
         """Publications that came without an offset."""
         self.gaps = 0
@@ -312,7 +324,7 @@ class Hub:
             self.gaps += 1
             _each([joiner.subscriber], "missed", room.channel, True)
         else:
-            self._hand(room, joiner.subscriber, [item for item in held if joiner.wants(item)])
+            self._hand(room, joiner, held)
         if room.position is None and not room.kinds:
             # Whoever else waits here has read the stream later, or will.
             room.position = joiner.floor
@@ -418,6 +430,10 @@ class Hub:
             else:
                 self._put(room, event)
 
+    def asked(self, message: bytes) -> None:
+        """Take a message of a process."""
+        self.control.take(message)
+
     def interrupted(self) -> None:
         """Find out what is missing of every channel, and tell where that is not to be had."""
         for room in list(self._rooms.values()):
@@ -490,15 +506,31 @@ class Hub:
         if room.joiners:
             for joiner in list(room.joiners.values()):
                 if joiner.held is None:
-                    self._hand(room, joiner.subscriber, [item] if joiner.wants(item) else [])
+                    self._hand(room, joiner, [item])
                 elif len(joiner.held) <= MOST_HELD:
                     joiner.held.append(item)
             self._settle(room)
 
-    def _hand(self, room: _Room, subscriber: Subscriber, items: list[Publication | PresenceEvent]) -> None:
-        """Give a subscriber some by itself."""
-        if items:
-            _each([subscriber], "deliver", *_frames(subscriber, room.channel, items))
+    def _hand(self, room: _Room, joiner: _Joiner, items: Iterable[Publication | PresenceEvent]) -> None:
+        """Give a subscriber what it lacks, by itself."""
+        subscriber, wanted = joiner.subscriber, list[Publication | PresenceEvent]()
+
+        def give() -> None:
+            if wanted:
+                _each([subscriber], "deliver", *_frames(subscriber, room.channel, wanted))
+                wanted.clear()
+
+        for item in items:
+            if not joiner.lacks(item):
+                continue
+            if joiner.strange(item):
+                give()
+                self.gaps += 1
+                _each([subscriber], "missed", room.channel, True)
+            wanted.append(item)
+            if isinstance(item, Publication) and item.offset:
+                joiner.floor = Position(item.offset, item.epoch)
+        give()
 
     def _flush_all(self) -> None:
         dirty, self._dirty = self._dirty, []

@@ -1,6 +1,6 @@
 """The broker of a server that stands alone: channels live in the process."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -37,6 +37,8 @@ class MemoryBroker:
     """Whether publications arrive."""
 
     def __init__(self, clock: IReactorTime) -> None:
+        self.node = new_epoch()
+        """The name of this process."""
         self._clock = clock
         self._epoch = new_epoch()
         """The epoch of streams that begin from now on, and of those that have not begun."""
@@ -139,3 +141,12 @@ class MemoryBroker:
     def members(self, channel: ChannelName) -> "Deferred[Mapping[str, ClientInfo]]":
         """Tell who is on a channel."""
         return succeed(dict(self._members.get(channel, {})))
+
+    def nodes(self) -> "Deferred[Collection[str]]":
+        """Tell which processes live: this one."""
+        return succeed([self.node])
+
+    def send(self, node: str, message: bytes) -> "Deferred[None]":  # noqa: ARG002
+        """Send a message to this process: there is no other."""
+        self.listener.asked(message)
+        return succeed(None)

@@ -15,11 +15,11 @@ missing from the streams.
 | `wsserver:once:{foo}:KEY` | text: offset and epoch of the publication with this idempotency key |
 | `wsserver:presence:{foo}` | hash: client -> process and info |
 | `wsserver:nodes` | sorted set: processes by when they last told that they live |
-| `wsserver:control` | (pub/sub) from process to process |
+| `wsserver:control`, `wsserver:control:NODE` | (pub/sub) from process to process |
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -43,6 +43,7 @@ __all__ = ["RedisBroker"]
 _log = Logger(namespace="wsserver.redis")
 
 _PUB = f"{PRIVATE}pub:".encode()
+_CONTROL = f"{PRIVATE}control".encode()
 
 META_TTL = 30 * 86_400.0
 """Seconds after the last publication for which a channel's epoch and offset are known: as long as Centrifugo does."""
@@ -92,7 +93,12 @@ class RedisBroker:
                 redisscripts.BEAT,
             )
         )
-        self._node = f"{random.getrandbits(64):016x}"
+        self.node = f"{random.getrandbits(64):016x}"
+        """The name of this process."""
+        self._node = self.node.encode("ascii")
+        self._post = [_CONTROL, _CONTROL + b":" + self._node]
+        """Where messages for all processes come, and those for this one."""
+        self._post_wanted = False
         self._here: dict[ChannelName, dict[str, bytes]] = {}
         """The members of this process: client -> as it stands in Redis."""
         self._beating, self._refreshing = LoopingCall(self._live), LoopingCall(self._tell_members)
@@ -180,6 +186,9 @@ class RedisBroker:
         return self._link.command("DEL", _key("history", _tag(channel))).addCallback(lambda _: None)
 
     def _told(self, key: bytes, data: bytes) -> None:
+        if key in self._post:
+            self.listener.asked(data)
+            return
         if not key.startswith(_PUB):
             self.listener.arrived(ChannelName(key.decode("utf-8")), Publication(data))
             return
@@ -199,7 +208,7 @@ class RedisBroker:
 
     def join(self, channel: ChannelName, info: ClientInfo) -> "Deferred[Any]":
         """Put a client on a channel, and tell."""
-        packed = self._node.encode("ascii") + b" " + write_info(info)
+        packed = self._node + b" " + write_info(info)
         self._here.setdefault(channel, {})[info.client] = packed
         return gatherResults(
             [
@@ -232,7 +241,7 @@ class RedisBroker:
         key = _key("presence", _tag(channel))
 
         def read(found: Sequence[Any]) -> Mapping[str, ClientInfo]:
-            alive = {self._node.encode("ascii"), *found[0]}
+            alive = {self._node, *found[0]}
             members, dead = {}, []
             for client, packed in zip(found[1][::2], found[1][1::2], strict=True):
                 node, _, info = packed.partition(b" ")
@@ -252,7 +261,7 @@ class RedisBroker:
 
     def _live(self) -> None:
         if self.up:
-            self._beat_once(self._node.encode("ascii")).addErrback(_ignore)
+            self._beat_once(self._node).addErrback(_ignore)
 
     def _tell_members(self) -> None:
         """Tell again who is here: Redis may have lost it, and forgets it by itself."""
@@ -263,13 +272,38 @@ class RedisBroker:
                 done = self._join.call([_key("presence", _tag(channel))], (_ms(PRESENCE_TTL), *batch))
                 done.addErrback(_ignore)
 
+    # Processes.
+
+    def nodes(self) -> "Deferred[Collection[str]]":
+        """Tell which processes live."""
+        return self._beat_once(self._node).addCallback(lambda found: [node.decode("ascii") for node in found])
+
+    def send(self, node: str, message: bytes) -> "Deferred[Any]":
+        """Send a message to a process, or to all."""
+        key = _CONTROL + b":" + node.encode("ascii") if node else _CONTROL
+        return self._link.command("PUBLISH", key, message)
+
     # The link.
 
     def _rose(self, again: bool) -> None:
         self._live()
+        self._want_post()
         if again:
             self._tell_members()
             self.listener.interrupted()
+
+    def _want_post(self) -> None:
+        """Have the messages of processes sent here; from then on the link sees to it."""
+        if self._post_wanted:
+            return
+        self._post_wanted = True
+
+        def failed(failure: Failure) -> None:
+            _ignore(failure)
+            self._post_wanted = False
+
+        for key in self._post:
+            self._link.subscribe(key).addErrback(failed)
 
     def _fell(self) -> None:
         """Do nothing: the subscribers are told once it is known what there is to hear again."""

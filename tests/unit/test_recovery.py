@@ -1,0 +1,254 @@
+"""
+Nothing is lost in silence: the hub against a broker that behaves as Redis does, with everything late.
+
+What is published gets its place in the stream at once; the news of it, and the answers to reads, come later, each in
+its own order. An outage loses news that were under way; a flush loses streams.
+"""
+
+from collections import deque
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import Clock
+
+from wsserver.errors import BrokerDown
+from wsserver.hub.channels import Access
+from wsserver.hub.history import Keep, Position, Publication, Stream
+from wsserver.hub.hub import Hub
+from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.rules import Rule, Rules
+
+
+class LateBroker(MemoryBroker):
+    """A broker with a wire between."""
+
+    def __init__(self, clock):
+        super().__init__(clock)
+        self.up = True
+        self.stream, self.epochs = Stream("e0"), 0
+        self.news, self.answers = deque(), deque()
+        self.subscribed = False
+        self.confirmed = False
+
+    def subscribe(self, channel):
+        """Subscribe; Redis confirms later."""
+        if not self.up:
+            return fail(BrokerDown("away"))
+        done = Deferred()
+        self.subscribed = True
+        self.news.append(lambda: done.callback(None))
+        self.refused = done
+        return done
+
+    def unsubscribe(self, channel):
+        """Leave."""
+        self.subscribed = False
+        self.news.clear()
+
+    def store(self, data):
+        """Publish, by some server."""
+        publication = self.stream.append(Publication(data), Keep(5, 1e9), 0)
+        if self.subscribed:
+            self.news.append(lambda: self.listener.arrived("foo", publication))
+        return publication
+
+    def plain(self, data):
+        """Publish past all servers."""
+        if self.subscribed:
+            self.news.append(lambda: self.listener.arrived("foo", Publication(data)))
+
+    def history(self, channel, keep, since, limit, *, reverse):
+        """Read; the answer is on its way."""
+        if not self.up:
+            return fail(BrokerDown("away"))
+        done, page = Deferred(), self.stream.page(since, limit, reverse=reverse, now=0)
+        self.answers.append((done, page))
+        return done
+
+    def flush(self):
+        """Lose everything."""
+        self.epochs += 1
+        self.stream = Stream(f"e{self.epochs}")
+
+    def fall(self):
+        """Lose what is under way."""
+        self.up = False
+        self.news.clear()
+        answers, self.answers = self.answers, deque()
+        for done, _ in answers:
+            done.errback(BrokerDown("away"))
+
+    def rise(self):
+        """Be back."""
+        self.up = True
+        self.listener.interrupted()
+
+
+class Peer:
+    """A client that keeps account."""
+
+    def __init__(self, machine, since, kind):
+        self.machine, self.since, self.kind = machine, since, kind
+        self.open, self.got, self.told, self.joined = False, [], False, None
+        self.position = None
+        # What was stored while it was subscribed, or should be recovered.
+        self.owed = []
+
+    def frame(self, channel, publication):
+        return b"%s %d %s;" % (publication.data, publication.offset, publication.epoch.encode())
+
+    def event_frame(self, channel, event):
+        return b""
+
+    def deliver(self, frames, count, size):
+        for frame in frames.decode().split(";")[:-1]:
+            data, offset, epoch = frame.split(" ")
+            try:
+                self.take(data, int(offset), epoch)
+            except AssertionError as error:
+                self.machine.errors.append(error)
+
+    def take(self, data, offset, epoch):
+        assert self.open or self.joined is None
+        if offset:
+            if self.position is not None and not self.told and self.joined is not None:
+                follows = (epoch == self.position.epoch and offset == self.position.offset + 1) or (
+                    self.position.offset == 0 and offset == 1
+                )
+                assert follows, (self.position, offset, epoch)
+            self.position = Position(offset, epoch)
+            self.told = False
+        self.got.append(data)
+
+    def missed(self, channel, stream):
+        if stream:
+            self.told = True
+
+    def answered(self, joined):
+        self.joined, self.open = joined, True
+        if joined.position is None:
+            return
+        if joined.recovered:
+            self.position = self.since
+            self.told = False
+            for one in joined.publications:
+                self.take(one.data.decode(), one.offset, one.epoch)
+            assert self.position == joined.position
+        self.position = joined.position
+
+
+class Machine(RuleBasedStateMachine):
+    """Everything that can happen, in any order."""
+
+    def __init__(self):
+        super().__init__()
+        self.clock = Clock()
+        self.broker = LateBroker(self.clock)
+        self.hub = Hub(self.broker, Access(None, loopback_only=True), self.clock, Rules(Rule(5, 1e9)))
+        self.peers = []
+        self.number = 0
+        self.left = []
+        self.errors = []
+
+    def teardown(self):
+        """At the end everything comes."""
+        if not self.broker.up:
+            self.broker.rise()
+        self.settle()
+        last = self.broker.store(b"last")
+        self.settle()
+        assert self.errors == []
+        for peer in self.peers:
+            if peer.open:
+                # It stands at the top, or knows that it does not.
+                assert peer.told or peer.position == Position(last.offset, last.epoch), (peer.position, last)
+
+    def settle(self):
+        """Let everything under way come."""
+        for _ in range(1000):
+            if not self.broker.news and not self.broker.answers:
+                break
+            self.news()
+            self.answer()
+        self.clock.advance(0)
+
+    def news(self):
+        """Some news come."""
+        if self.broker.news:
+            self.broker.news.popleft()()
+
+    def answer(self):
+        """An answer comes."""
+        if self.broker.answers:
+            done, page = self.broker.answers.popleft()
+            done.callback(page)
+
+    @rule()
+    def publish(self):
+        self.number += 1
+        self.broker.store(b"%d" % self.number)
+
+    @rule()
+    def publish_plain(self):
+        self.number += 1
+        self.broker.plain(b"%d" % self.number)
+
+    @rule()
+    def some_news(self):
+        self.news()
+
+    @rule()
+    def some_answer(self):
+        self.answer()
+
+    @rule()
+    def turn(self):
+        self.clock.advance(0)
+
+    @precondition(lambda self: self.broker.up and len(self.peers) < 6)
+    @rule(kind=st.sampled_from(["a", "b"]), come_back=st.booleans(), positioned=st.booleans())
+    def subscribe(self, kind, come_back, positioned):
+        since = self.left.pop() if come_back and self.left else None
+        peer = Peer(self, since, kind)
+        self.peers.append(peer)
+
+        def refused(failure):
+            failure.trap(BrokerDown)
+            self.peers.remove(peer)
+
+        done = self.hub.subscribe("foo", peer, since=since, positioned=positioned)
+        done.addCallback(peer.answered).addErrback(refused)
+
+    @precondition(lambda self: any(peer.open for peer in self.peers))
+    @rule(data=st.data())
+    def leave(self, data):
+        peer = data.draw(st.sampled_from([peer for peer in self.peers if peer.open]))
+        self.peers.remove(peer)
+        self.hub.unsubscribe("foo", peer)
+        if peer.position is not None and not peer.told:
+            self.left.append(peer.position)
+
+    @rule()
+    def flush(self):
+        self.broker.flush()
+
+    @precondition(lambda self: self.broker.up and not any(not peer.open for peer in self.peers if peer.joined is None))
+    @rule()
+    def fall(self):
+        self.broker.fall()
+
+    @precondition(lambda self: not self.broker.up)
+    @rule()
+    def rise(self):
+        self.broker.rise()
+
+    @invariant()
+    def counted(self):
+        assert self.hub.count("foo") == len(self.peers)
+        assert self.errors == []
+
+
+MachineTests = Machine.TestCase
+MachineTests.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
