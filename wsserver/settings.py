@@ -269,7 +269,7 @@ class Settings:
         _CHANNELS,
         a_size(1024, 1024**3),
         1024**2,
-        "Most bytes of publications that wait for a client that does not read; more close it with 1013.",
+        "Most bytes of publications that wait for a client that does not read; what becomes of more, --slow says.",
         metavar="SIZE",
         show=show_size,
     )
@@ -285,8 +285,8 @@ class Settings:
         _CHANNELS,
         a_choice("close", "drop-oldest", "latest"),
         "close",
-        "What happens to a client for which more than --max-queued-bytes wait: it is closed with 1013, the oldest "
-        "publications are dropped, or all but the latest of each channel; the client is told of the gap.",
+        "What becomes of a client for which more than --max-queued-bytes wait: it is closed with 1013, or the oldest "
+        "publications are dropped. With latest only the newest of each channel ever waits. A drop is told as a gap.",
         metavar="close|drop-oldest|latest",
     )
     # Precedents: Centrifugo's examples 100 and 300s, nchan 10 messages and an hour.

@@ -106,11 +106,11 @@ class Peer:
         for frame in frames.decode().split(";")[:-1]:
             data, offset, epoch = frame.split(" ")
             try:
-                self.take(data, int(offset), epoch)
+                self.note(data, int(offset), epoch)
             except AssertionError as error:
                 self.machine.errors.append(error)
 
-    def take(self, data, offset, epoch):
+    def note(self, data, offset, epoch):
         assert self.open or self.joined is None
         if offset:
             if self.position is not None and not self.told and self.joined is not None:
@@ -134,7 +134,7 @@ class Peer:
             self.position = self.since
             self.told = False
             for one in joined.publications:
-                self.take(one.data.decode(), one.offset, one.epoch)
+                self.note(one.data.decode(), one.offset, one.epoch)
             assert self.position == joined.position
         self.position = joined.position
 

@@ -115,7 +115,12 @@ class Subscriber(Protocol):
         """Write that a client has come or left, as this kind gets it; empty where it is not told."""
 
     def deliver(self, frames: bytes, count: int, size: int) -> None:
-        """Take some publications: their frames, how many they are, and the bytes of their data."""
+        """
+        Take some publications: their frames, how many they are, and the bytes of their data.
+
+        Whoever can let them wait by the policy of their channel has a method `take` as well, which is called instead,
+        with the `wsserver.hub.backlog.Batch`.
+        """
 
     def missed(self, channel: ChannelName, stream: bool) -> None:
         """

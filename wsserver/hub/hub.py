@@ -21,6 +21,7 @@ from wsserver.hub.broker import Broker, Subscriber
 from wsserver.hub.channels import Access
 from wsserver.hub.clients import Clients
 from wsserver.hub.control import Control
+from wsserver.hub.fanout import FanOut
 from wsserver.hub.history import Page, Position, Publication, continues
 from wsserver.hub.members import Members
 from wsserver.hub.presence import ClientInfo, PresenceEvent
@@ -146,8 +147,11 @@ class Hub:
         """Publications that came without an offset."""
         self.gaps = 0
         """Gaps that were told because they could not be closed."""
+        self.dropped = 0
+        """Messages that were given up for subscribers that did not read."""
         broker.listener = self
         self._reactor = reactor
+        self._fan_out = FanOut(reactor)
         self._rooms: dict[ChannelName, _Room] = {}
         self._dirty: list[_Room] = []
         self._reads = DeferredSemaphore(READS_AT_ONCE)
@@ -255,6 +259,7 @@ class Hub:
                 del room.kinds[subscriber.kind]
         else:
             return
+        self._fan_out.left(channel, subscriber)
         if not room.kinds and not room.joiners:
             del self._rooms[channel]
             self.broker.unsubscribe(channel)
@@ -322,7 +327,7 @@ class Hub:
         held, joiner.held = joiner.held or [], None
         if len(held) > MOST_HELD:
             self.gaps += 1
-            _each([joiner.subscriber], "missed", room.channel, True)
+            self._fan_out.missed(room.channel, [joiner.subscriber], stream=True)
         else:
             self._hand(room, joiner, held)
         if room.position is None and not room.kinds:
@@ -493,7 +498,7 @@ class Hub:
     def _tell_gap(self, room: _Room, *, stream: bool) -> None:
         self._flush(room)
         self.gaps += stream
-        _each(room.everyone(), "missed", room.channel, stream)
+        self._fan_out.missed(room.channel, room.everyone(), stream=stream)
 
     # The end of a turn.
 
@@ -517,7 +522,7 @@ class Hub:
 
         def give() -> None:
             if wanted:
-                _each([subscriber], "deliver", *_frames(subscriber, room.channel, wanted))
+                self._fan_out.publish(room.channel, {subscriber.kind: {subscriber: None}}, list(wanted))
                 wanted.clear()
 
         for item in items:
@@ -526,7 +531,7 @@ class Hub:
             if joiner.strange(item):
                 give()
                 self.gaps += 1
-                _each([subscriber], "missed", room.channel, True)
+                self._fan_out.missed(room.channel, [subscriber], stream=True)
             wanted.append(item)
             if isinstance(item, Publication) and item.offset:
                 joiner.floor = Position(item.offset, item.epoch)
@@ -534,42 +539,11 @@ class Hub:
 
     def _flush_all(self) -> None:
         dirty, self._dirty = self._dirty, []
+        self._fan_out.refill()
         for room in dirty:
             self._flush(room)
 
     def _flush(self, room: _Room) -> None:
         items, room.pending = room.pending, []
-        if not items:
-            return
-        for subscribers in list(room.kinds.values()):
-            # Those of one kind may have left because of what another kind was given.
-            first = next(iter(subscribers), None)
-            if first is not None:
-                frames, count, size = _frames(first, room.channel, items)
-                if count:
-                    _each(subscribers, "deliver", frames, count, size)
-
-
-def _frames(
-    subscriber: Subscriber, channel: ChannelName, items: Iterable[Publication | PresenceEvent]
-) -> tuple[bytes, int, int]:
-    """Write them as a subscriber gets them: the frames, how many they are, and the bytes of data in them."""
-    frames, size = [], 0
-    for item in items:
-        try:
-            if isinstance(item, Publication):
-                frames.append(subscriber.frame(channel, item))
-                size += len(item.data)
-            elif frame := subscriber.event_frame(channel, item):
-                frames.append(frame)
-        except Exception:
-            _log.failure("a publication could not be written")
-    return b"".join(frames), len(frames), size
-
-
-def _each(subscribers: Iterable[Any], method: str, *arguments: Any) -> None:
-    for one in list(subscribers):
-        try:
-            getattr(one, method)(*arguments)
-        except Exception:
-            _log.failure("a subscriber failed")
+        if items:
+            self._fan_out.publish(room.channel, room.kinds, items)

@@ -294,7 +294,7 @@ cdef class Traffic:
     """See `traffic.PyTraffic`."""
 
     cdef public int state
-    cdef public bint _plain, _compressed
+    cdef public bint _plain, _compressed, _prompt
     cdef public Py_ssize_t _limit, _compress_from
     cdef public list _cork
     cdef public object _partial, transport, autoPingTimeoutCall
@@ -544,6 +544,35 @@ cdef class WriteThrough:
             self._queue(payload)
         else:
             self._queue_rest(payload, sent - length)
+
+
+cdef class Feed:
+    """See `traffic.PyFeed`."""
+
+    cdef public object connection
+
+    def __init__(self, connection):
+        self.connection = connection
+
+
+def hand(list subscribers not None, bytes frames not None, uint64_t count, uint64_t size, other, failed):
+    """See `traffic.py_hand`."""
+    cdef Traffic connection
+    for one in subscribers:
+        it = (<Feed>one).connection if isinstance(one, Feed) else one
+        if not isinstance(it, Traffic):
+            other(one)
+            continue
+        connection = <Traffic>it
+        if not connection._prompt or connection.state != OPEN or connection._cork is not None:
+            other(one)
+            continue
+        connection.messages_out += count
+        connection.bytes_out += size
+        try:
+            connection.write(frames)
+        except Exception:
+            failed(one)
 
 
 def serve(list events not None, dict watched not None, set fresh not None, other, failed, disconnect):

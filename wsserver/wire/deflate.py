@@ -87,19 +87,20 @@ class Terms:
     """The value of Sec-WebSocket-Extensions in the response."""
 
 
-def agree(offer: Mapping[str, list[str | bool]], settings: Settings) -> Terms:
+def agree(offer: Mapping[str, list[str | bool]], settings: Settings, *, takeover: bool = True) -> Terms:
     """
     Answer an offer.
 
     Args:
         offer: the parameters of one that `wsserver.wire.handshake` found valid: each once, with a legal value.
         settings: the server's options.
+        takeover: whether messages may refer to those before them, as far as the options let them.
 
     Returns:
         What holds from now on.
     """
     own = settings.compression_window_bits
-    takeover = settings.compression_context_takeover == "on"
+    takeover = takeover and settings.compression_context_takeover == "on"
     answer = ["permessage-deflate"]
     # Section 7.1.1: the server may put either of the two into its answer, asked for or not.
     server_takeover = takeover and "server_no_context_takeover" not in offer

@@ -330,12 +330,14 @@ class ServerProtocol(Receiving, WebSocketServerProtocol):  # type: ignore[misc]
     def _agree_on_compression(self, accept: Accept) -> str | None:
         if not accept.extensions:
             return None
-        settings = self.factory.settings
-        terms = deflate.agree(accept.extensions[0][1], settings)
+        terms = self._compression_terms(accept)
         self._perMessageCompress = _Deflate(terms)
         self.websocket_extensions_in_use = [self._perMessageCompress]
-        self._compressed, self._compress_from = True, settings.compression_min_size
+        self._compressed, self._compress_from = True, self.factory.settings.compression_min_size
         return terms.answer
+
+    def _compression_terms(self, accept: Accept) -> deflate.Terms:
+        return deflate.agree(accept.extensions[0][1], self.factory.settings)
 
     def processHandshake(self) -> None:
         """Do nothing: the door has read the handshake, and what follows it are frames."""

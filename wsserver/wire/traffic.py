@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Any
 from wsserver.wire import frames
 from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, RSV1, Partial
 
-__all__ = ["CLOSED", "CONNECTING", "FRAMES_PER_TURN", "LARGE", "OPEN", "PyTraffic", "Traffic"]
+__all__ = [
+    "CLOSED",
+    "CONNECTING",
+    "FRAMES_PER_TURN",
+    "LARGE",
+    "OPEN",
+    "Feed",
+    "PyFeed",
+    "PyTraffic",
+    "Traffic",
+    "hand",
+    "py_hand",
+]
 
 FRAMES_PER_TURN = 256
 """Most frames of one connection that are served in one turn of the reactor; the rest waits for the next."""
@@ -49,6 +61,8 @@ class PyTraffic:
         self.state = CONNECTING
         self._plain = self._compressed = False
         """Whether data frames may be taken past the state machine, and whether permessage-deflate was agreed to."""
+        self._prompt = False
+        """What is published to it may be written at once: its endpoint says so, and `hand` looks."""
         self._compress_from = 0
         """The least bytes of a payload that is sent compressed."""
         self._limit = self.maxMessagePayloadSize
@@ -179,7 +193,60 @@ class PyTraffic:
             self.transport.write(cork[0] if len(cork) == 1 else b"".join(cork))
 
 
+class PyFeed:
+    """
+    What stands for a connection where one object for each of them is not enough: `hand` looks through it.
+
+    Args:
+        connection: whose it is.
+    """
+
+    __slots__ = ("connection",)
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+
+def py_hand(  # noqa: PLR0917 (by place, as a compiled function takes them fastest)
+    subscribers: list[Any],
+    frames: bytes,
+    count: int,
+    size: int,
+    other: Callable[[Any], None],
+    failed: Callable[[Any], None],
+) -> None:
+    """
+    Write the same to many connections: the loop of the fan-out.
+
+    Args:
+        subscribers: connections, those that stand for one, and whoever else.
+        frames: what is written to a connection that is open, for which nothing waits and which is not being served.
+        count: how many messages these are.
+        size: bytes of their payloads.
+        other: called with each subscriber to which it was not written.
+        failed: called, within the `except` clause, with each whose transport has raised.
+    """
+    for one in subscribers:
+        connection = one.connection if isinstance(one, Feed) else one
+        if not (
+            isinstance(connection, Traffic)
+            and connection._prompt  # noqa: SLF001 (of this module)
+            and connection.state == OPEN
+            and connection._cork is None  # noqa: SLF001
+        ):
+            other(one)
+            continue
+        connection.messages_out += count
+        connection.bytes_out += size
+        try:
+            connection.transport.write(frames)
+        except Exception:
+            failed(one)
+
+
 Traffic = PyTraffic
+Feed = PyFeed
+hand = py_hand
 
 if not TYPE_CHECKING and frames.COMPILED:
-    Traffic = frames.SPEEDUPS.Traffic
+    Traffic, Feed, hand = frames.SPEEDUPS.Traffic, frames.SPEEDUPS.Feed, frames.SPEEDUPS.hand
