@@ -73,7 +73,7 @@ class LateBroker(MemoryBroker):
         self.stream = Stream(f"e{self.epochs}")
 
     def fall(self):
-        """Lose what is under way."""
+        """Lose what is under way; what is published before it is back may come, as after the new SUBSCRIBE."""
         self.up = False
         self.news.clear()
         answers, self.answers = self.answers, deque()

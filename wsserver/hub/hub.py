@@ -79,10 +79,18 @@ class _Joiner:
         return item.epoch != self.floor.epoch or item.offset > self.floor.offset
 
     def strange(self, item: Publication | PresenceEvent) -> bool:
-        """Tell whether a publication is of another stream than the one that was read."""
-        if self.floor is None or isinstance(item, PresenceEvent) or not item.offset:
-            return False
-        return item.epoch != self.floor.epoch and not (self.floor.offset == 0 and item.offset == 1)
+        """Tell whether something is missing between what it has and a publication."""
+        return not isinstance(item, PresenceEvent) and bool(item.offset) and not _follows(self.floor, item)
+
+
+def _follows(position: Position | None, publication: Publication) -> bool:
+    """Tell whether a publication is the next one; before the first every one is."""
+    if position is None:
+        return True
+    if publication.epoch == position.epoch:
+        return publication.offset == position.offset + 1
+    # Nothing was ever in the stream that is no more.
+    return position.offset == 0 and publication.offset == 1
 
 
 class _Room:
@@ -106,19 +114,6 @@ class _Room:
 
     def __len__(self) -> int:
         return sum(map(len, self.kinds.values())) + len(self.joiners)
-
-    def everyone(self) -> list[Any]:
-        return [one for subscribers in self.kinds.values() for one in subscribers] + list(self.joiners)
-
-    def follows(self, publication: Publication) -> bool:
-        """Tell whether a publication is the next one."""
-        position = self.position
-        if position is None:
-            return True
-        if publication.epoch == position.epoch:
-            return publication.offset == position.offset + 1
-        # Nothing was ever in the stream that is no more.
-        return position.offset == 0 and publication.offset == 1
 
 
 class Hub:
@@ -322,7 +317,7 @@ class Hub:
         return failure
 
     def _give_held(self, room: _Room, joiner: _Joiner) -> None:
-        if room.joiners.get(joiner.subscriber) is not joiner:
+        if room.joiners.get(joiner.subscriber) is not joiner or joiner.held is None:
             return
         held, joiner.held = joiner.held or [], None
         if len(held) > MOST_HELD:
@@ -338,10 +333,8 @@ class Hub:
     def _settle(self, room: _Room) -> None:
         """Let those that have what the others have be given the same from now on."""
         for joiner in list(room.joiners.values()):
-            at = room.position
-            if joiner.held is None and at is not None and joiner.floor is not None:
-                if at.epoch == joiner.floor.epoch and at.offset < joiner.floor.offset:
-                    continue
+            at, floor = room.position, joiner.floor
+            if joiner.held is None and at and floor and at.epoch == floor.epoch and at.offset >= floor.offset:
                 self._flush(room)
                 if room.joiners.pop(joiner.subscriber, None) is not None:
                     room.kinds.setdefault(joiner.subscriber.kind, {})[joiner.subscriber] = None
@@ -415,7 +408,7 @@ class Hub:
             self._hold(room, publication)
             return
         if publication.offset:
-            if not room.follows(publication):
+            if not _follows(room.position, publication):
                 position = room.position
                 assert position is not None
                 if publication.epoch != position.epoch or publication.offset > position.offset:
@@ -497,8 +490,14 @@ class Hub:
 
     def _tell_gap(self, room: _Room, *, stream: bool) -> None:
         self._flush(room)
+        for joiner in list(room.joiners.values()):
+            if joiner.floor is not None and joiner.held is not None:
+                self._give_held(room, joiner)
         self.gaps += stream
-        self._fan_out.missed(room.channel, room.everyone(), stream=stream)
+        # Those that still wait for the stream are told by it where they are.
+        waiting = (joiner.subscriber for joiner in room.joiners.values() if joiner.floor is not None)
+        everyone = [one for subscribers in room.kinds.values() for one in subscribers]
+        self._fan_out.missed(room.channel, [*everyone, *waiting], stream=stream)
 
     # The end of a turn.
 
