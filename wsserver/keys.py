@@ -88,7 +88,9 @@ class KeyRing:
                 return Refused("the token is malformed")
             return payload
         if self._fetching and not named and algorithm in ALGORITHMS and not algorithm.startswith("HS"):
-            return Refused(f"the token is signed with a key that is not known here: {quote(kid or '')}", Cause.UNKNOWN_KEY)
+            return Refused(
+                f"the token is signed with a key that is not known here: {quote(kid or '')}", Cause.UNKNOWN_KEY
+            )
         if fitting:
             return Refused("the token's signature is not that of a key of this server")
         allowed = sorted({name for key in (*self._own, *self._fetched) for name in key.algorithms})
@@ -199,7 +201,9 @@ def parse_set(text: bytes) -> list[Key]:
 
 def _of_entry(entry: Mapping[str, Any]) -> Key | None:
     kid, operations = entry.get("kid"), entry.get("key_ops", ["verify"])
-    if not isinstance(kid, str | None) or entry.get("use", "sig") != "sig" or "verify" not in operations:
+    if not isinstance(kid, str | None) or entry.get("use", "sig") != "sig":
+        return None
+    if not isinstance(operations, list) or "verify" not in operations:
         return None
     members = {"RSA": ("kty", "n", "e"), "EC": ("kty", "crv", "x", "y")}.get(str(entry.get("kty")))
     if members is None:
@@ -208,7 +212,7 @@ def _of_entry(entry: Mapping[str, Any]) -> Key | None:
     public = {name: entry.get(name) for name in members}
     algorithm = RSAAlgorithm if entry["kty"] == "RSA" else ECAlgorithm
     try:
-        key = _of_public(algorithm.from_jwk(public), kid)  # type: ignore[arg-type]
+        key = _of_public(algorithm.from_jwk(public), kid)
     except (PyJWTError, ValueError, TypeError, AttributeError):
         return None
     only = entry.get("alg")
