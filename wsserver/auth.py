@@ -1,45 +1,25 @@
 """
-Whom a token speaks for, and what it opens: JSON Web Tokens (RFC 7519) with Centrifugo's claims.
+Whether a token is taken: JSON Web Tokens (RFC 7519), signed (RFC 7515). What its claims mean: `wsserver.identity`.
 
 Rule 1: no Twisted, no socket, no clock: the time is an argument.
 Rule 2: a refusal is a value, not an exception.
 Rule 3: stricter than RFC 7515 and RFC 7519 where their leniency has been used in attacks: of what is not signed nothing
 counts but the algorithm and the key's name, and both only choose among keys that the server has.
-
-Claims: https://centrifugal.dev/docs/server/authentication and /channel_token_auth; `caps` from /docs/pro/capabilities.
 """
 
 import base64
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
-from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
-from wsserver.hub.channels import MAX_CHANNELS, Patterns, parse_name
-from wsserver.typing import ChannelName
-from wsserver.wire.requests import Refusal, quote
+from wsserver.identity import Claims, Grant, Identity, WrongClaim, read_grant, read_identity, read_time, show
+from wsserver.wire.requests import quote
 
-__all__ = [
-    "ANONYMOUS",
-    "GRACE",
-    "MAX_TOKEN",
-    "Capability",
-    "Cause",
-    "Grant",
-    "Identity",
-    "Keys",
-    "Opening",
-    "Refused",
-    "Right",
-    "Terms",
-    "verify",
-    "verify_any",
-    "verify_subscription",
-]
+__all__ = ["GRACE", "MAX_TOKEN", "Cause", "Keys", "Refused", "Terms", "verify", "verify_any", "verify_subscription"]
 
 # Half of what a request head may have: longer ones only cost time.
 MAX_TOKEN: Final = 8 * 1024
@@ -49,13 +29,7 @@ MAX_TOKEN: Final = 8 * 1024
 GRACE: Final = 25.0
 """Seconds that a connection or a subscription outlives its token, for a client to bring a new one."""
 
-_MAX_USER: Final = 255
-_MAX_CAPABILITIES: Final = 100
-_LATEST: Final = 253_402_300_799
-"""The last second of the year 9999: a time after it is a mistake, most often milliseconds."""
-
 _SHAPE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 # RFC 7515 section 4.1: parameters that bring a key, or point to one. A key that comes with the token proves nothing.
@@ -85,83 +59,6 @@ class Refused:
     reason: str
     """One sentence for whoever debugs the client; nothing in it is secret."""
     cause: Cause = Cause.INVALID
-
-
-class Right(StrEnum):
-    """What a token may let a client do on a channel."""
-
-    LISTEN = "sub"
-    PUBLISH = "pub"
-    PRESENCE = "prs"
-    HISTORY = "hst"
-
-
-@dataclass(frozen=True, slots=True)
-class Capability:
-    """An entry of the claim `caps`."""
-
-    channels: tuple[str, ...]
-    rights: frozenset[Right]
-    wildcard: bool = False
-    """An asterisk in a name stands for any characters."""
-
-    def covers(self, channel: str) -> bool:
-        """Tell whether it is about this channel."""
-        return channel in self.channels or (self.wildcard and channel in Patterns(self.channels))
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """What a connection token says about a channel that it subscribes its client to: an entry of the claim `subs`."""
-
-    info: object = None
-    """Shown to others in the channel's presence; a JSON value."""
-    data: object = None
-    """Given to the client with the subscription; a JSON value."""
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who a client is, and what it may do: what a connection token says."""
-
-    user: str = ""
-    """Empty for somebody whom nobody knows."""
-    expires_at: int = 0
-    """UNIX time in seconds from which on the connection needs a new token; 0 for never."""
-    info: object = None
-    """Shown to others in presence; a JSON value."""
-    meta: object = None
-    """For the backend only; a JSON value."""
-    subs: Mapping[ChannelName, Opening] = field(default_factory=lambda: MappingProxyType({}))
-    """The channels it is subscribed to without asking; a raw client may listen to them when it asks."""
-    caps: tuple[Capability, ...] = ()
-
-    def may(self, channel: str, right: Right) -> bool:
-        """Tell whether the token gives a right; of several `caps` the first that is about the channel decides."""
-        if right is Right.LISTEN and channel in self.subs:
-            return True
-        capability = next((one for one in self.caps if one.covers(channel)), None)
-        return capability is not None and right in capability.rights
-
-
-ANONYMOUS: Final = Identity()
-"""Somebody without a token."""
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """A subscription that is allowed: what a subscription token says."""
-
-    user: str
-    """Whose it is; to be compared with the connection's."""
-    channel: ChannelName
-    client: str = ""
-    """The one connection that may use it, by its client id; empty for any."""
-    expires_at: int = 0
-    """UNIX time in seconds from which on the subscription needs a new token; 0 for never."""
-    info: object = None
-    data: object = None
-    rights: frozenset[Right] = frozenset({Right.LISTEN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,8 +103,7 @@ def verify(token: str, keys: Keys, now: float, terms: Terms) -> Identity | Refus
     Returns:
         Who the client is, or why the token is not taken.
     """
-    claims = _claims(token, keys, now, terms)
-    return claims if isinstance(claims, Refused) else _identity(claims)
+    return _check(token, keys, now, terms, read_identity)
 
 
 def verify_subscription(token: str, keys: Keys, now: float, terms: Terms) -> Grant | Refused:
@@ -220,27 +116,22 @@ def verify_subscription(token: str, keys: Keys, now: float, terms: Terms) -> Gra
         now: UNIX time in seconds.
         terms: what else is asked of it.
     """
-    claims = _claims(token, keys, now, terms)
-    return claims if isinstance(claims, Refused) else _grant(claims)
+    return _check(token, keys, now, terms, read_grant)
 
 
 def verify_any(token: str, keys: Keys, now: float, terms: Terms) -> Identity | Grant | Refused:
     """Check a token that may be of either kind: one with the claim `channel` is a subscription token."""
-    claims = _claims(token, keys, now, terms)
-    if isinstance(claims, Refused):
-        return claims
-    return _grant(claims) if "channel" in claims else _identity(claims)
+
+    def read(claims: Claims) -> Identity | Grant:
+        return read_grant(claims) if "channel" in claims else read_identity(claims)
+
+    return _check(token, keys, now, terms, read)
 
 
-class _Wrong(Exception):
-    """Something in a token is not as it must be; becomes a `Refused`."""
+T = TypeVar("T")
 
 
-Claims = dict[str, Any]
-
-
-def _claims(token: str, keys: Keys, now: float, terms: Terms) -> Claims | Refused:
-    """Check all that connection and subscription tokens have in common."""
+def _check(token: str, keys: Keys, now: float, terms: Terms, read: Callable[[Claims], T]) -> T | Refused:
     if len(token) > MAX_TOKEN:
         return Refused(f"the token is over {MAX_TOKEN} characters")
     # RFC 7515 section 7.1: the compact serialization, without padding and white space.
@@ -253,8 +144,12 @@ def _claims(token: str, keys: Keys, now: float, terms: Terms) -> Claims | Refuse
         if isinstance(payload, Refused):
             return payload
         claims = _read(payload, "payload")
-        return _check_times(claims, now, terms.leeway) or _check_parties(claims, terms) or claims
-    except _Wrong as wrong:
+        expired = _check_times(claims, now, terms.leeway)
+        if expired is not None:
+            return expired
+        _check_parties(claims, terms)
+        return read(claims)
+    except WrongClaim as wrong:
         return Refused(str(wrong))
 
 
@@ -263,7 +158,7 @@ def _decode(part: str) -> bytes:
     try:
         return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
     except ValueError:
-        raise _Wrong("the token's header is not base64url") from None
+        raise WrongClaim("the token's header is not base64url") from None
 
 
 def _read(text: bytes, what: str) -> Claims:
@@ -275,17 +170,18 @@ def _read(text: bytes, what: str) -> Claims:
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError):
-        raise _Wrong(f"the token's {what} is not JSON, or not in UTF-8") from None
+        raise WrongClaim(f"the token's {what} is not JSON, or not in UTF-8") from None
     if not isinstance(value, dict):
-        raise _Wrong(f"the token's {what} is not a JSON object")
+        raise WrongClaim(f"the token's {what} is not a JSON object")
     return value
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise _Wrong(f"{quote(next(name for name in names if names.count(name) > 1))} stands twice in the token")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise WrongClaim(f"{quote(name)} stands twice in the token")
+        found[name] = value
     return found
 
 
@@ -303,169 +199,54 @@ def _finite(text: str) -> float:
 def _check_header(header: Claims) -> tuple[str, str | None]:
     # RFC 7515 section 4.1.11: what is critical and not understood makes the token invalid; nothing is understood here.
     if "crit" in header or "b64" in header:
-        raise _Wrong("the token's header asks for an extension (crit or b64); none is known here")
+        raise WrongClaim("the token's header asks for an extension (crit or b64); none is known here")
     if given := next((name for name in _KEY_PARAMETERS if name in header), None):
-        raise _Wrong(f"the token's header brings a key of its own ({given})")
+        raise WrongClaim(f"the token's header brings a key of its own ({given})")
     if "cty" in header:
-        raise _Wrong("the token's header says that it holds another token (cty)")
+        raise WrongClaim("the token's header says that it holds another token (cty)")
     typ = header.get("typ", "JWT")
     if not isinstance(typ, str) or typ.lower().removeprefix("application/") not in _TYPES:
-        raise _Wrong(f"the token's typ is {_show(typ)}, not JWT")
+        raise WrongClaim(f"the token's typ is {show(typ)}, not JWT")
     kid = header.get("kid")
     if not isinstance(kid, str | None) or len(kid or "") > 255:
-        raise _Wrong("the token's kid is no text, or over 255 characters")
+        raise WrongClaim("the token's kid is no text, or over 255 characters")
     algorithm = header.get("alg")
     if not isinstance(algorithm, str):
-        raise _Wrong("the token names no algorithm (alg)")
+        raise WrongClaim("the token names no algorithm (alg)")
     return algorithm, kid
 
 
 def _check_times(claims: Claims, now: float, leeway: float) -> Refused | None:
     """RFC 7519 sections 4.1.4 to 4.1.6."""
-    expires, begins, issued = (_time(claims, name) for name in ("exp", "nbf", "iat"))
+    expires, begins, issued = (read_time(claims, name) for name in ("exp", "nbf", "iat"))
     if expires is None:
-        raise _Wrong("the token has no exp: one that never expires could not be taken back")
+        raise WrongClaim("the token has no exp: one that never expires could not be taken back")
     if now >= expires + leeway:
         return Refused(f"the token expired {_ago(now - expires)} ago", Cause.EXPIRED)
     if begins is not None and now < begins - leeway:
-        raise _Wrong(f"the token is valid only in {_ago(begins - now)} (nbf)")
+        raise WrongClaim(f"the token is valid only in {_ago(begins - now)} (nbf)")
     if issued is not None and now < issued - leeway:
-        raise _Wrong(f"the token was issued {_ago(issued - now)} from now (iat): do the clocks agree?")
+        raise WrongClaim(f"the token was issued {_ago(issued - now)} from now (iat): do the clocks agree?")
     return None
-
-
-def _time(claims: Claims, name: str) -> int | None:
-    value = claims.get(name)
-    if name in claims and (type(value) is not int or not 0 <= value <= _LATEST):
-        raise _Wrong(f"the token's {name} is {_show(value)}: expected UNIX time in whole seconds")
-    return value
 
 
 def _ago(seconds: float) -> str:
     return f"{math.ceil(seconds)} s"
 
 
-def _check_parties(claims: Claims, terms: Terms) -> Refused | None:
+def _check_parties(claims: Claims, terms: Terms) -> None:
     audience = claims.get("aud")
     named = [audience] if isinstance(audience, str) else audience
     if "aud" in claims and not (isinstance(named, list) and all(isinstance(one, str) for one in named)):
-        raise _Wrong("the token's aud is neither a text nor a list of texts")
+        raise WrongClaim("the token's aud is neither a text nor a list of texts")
     # RFC 7519 section 4.1.3: whoever does not find itself in `aud` must refuse the token.
     if "aud" in claims and not terms.audience:
-        raise _Wrong("the token is for an audience (aud), and the server has no --token-audience")
+        raise WrongClaim("the token is for an audience (aud), and the server has no --token-audience")
     if terms.audience and terms.audience not in (named or ()):
-        raise _Wrong("the token is for another audience (aud)" if named else "the token names no audience (aud)")
+        raise WrongClaim("the token is for another audience (aud)" if named else "the token names no audience (aud)")
     if "iss" in claims and not isinstance(claims["iss"], str):
-        raise _Wrong("the token's iss is not a text")
+        raise WrongClaim("the token's iss is not a text")
     if terms.issuer and claims.get("iss") != terms.issuer:
-        raise _Wrong("the token is of another issuer (iss)" if "iss" in claims else "the token names no issuer (iss)")
-    return None
-
-
-def _identity(claims: Claims) -> Identity | Refused:
-    try:
-        # Centrifugo refuses it too: taken for what it is not, a subscription token would open all that users may do.
-        if "channel" in claims:
-            raise _Wrong("the token is for a subscription (channel), not for a connection")
-        return Identity(
-            user=_user(claims),
-            expires_at=_expiry(claims),
-            info=claims.get("info"),
-            meta=claims.get("meta"),
-            subs=MappingProxyType(_subs(claims)),
-            caps=_caps(claims),
+        raise WrongClaim(
+            "the token is of another issuer (iss)" if "iss" in claims else "the token names no issuer (iss)"
         )
-    except _Wrong as wrong:
-        return Refused(str(wrong))
-
-
-def _grant(claims: Claims) -> Grant | Refused:
-    try:
-        if "channel" not in claims:
-            raise _Wrong("the token is for a connection, not for a subscription: it names no channel")
-        client = claims.get("client", "")
-        if not isinstance(client, str) or len(client) > _MAX_USER:
-            raise _Wrong("the token's client is no text, or over 255 characters")
-        return Grant(
-            user=_user(claims),
-            channel=_channel(claims["channel"], "channel"),
-            client=client,
-            expires_at=_expiry(claims),
-            info=claims.get("info"),
-            data=claims.get("data"),
-            rights=frozenset({Right.LISTEN}) | _rights(claims.get("allow", []), "allow"),
-        )
-    except _Wrong as wrong:
-        return Refused(str(wrong))
-
-
-def _user(claims: Claims) -> str:
-    user = claims.get("sub", "")
-    if not isinstance(user, str) or len(user) > _MAX_USER or _CONTROL.search(user):
-        raise _Wrong(f"the token's sub is {_show(user)}: expected a text of at most {_MAX_USER} characters")
-    return user
-
-
-def _expiry(claims: Claims) -> int:
-    """Centrifugo's `expire_at`: the connection's end, where it is not the token's; 0 for none."""
-    end = _time(claims, "expire_at")
-    return int(claims["exp"]) if end is None else end
-
-
-def _subs(claims: Claims) -> dict[ChannelName, Opening]:
-    channels, subs = claims.get("channels", []), claims.get("subs", {})
-    if not isinstance(channels, list):
-        raise _Wrong("the token's channels are no list")
-    if not isinstance(subs, dict) or not all(isinstance(one, dict) for one in subs.values()):
-        raise _Wrong("the token's subs are no object of objects")
-    found = {_channel(name, "channels"): Opening() for name in channels}
-    found |= {_channel(name, "subs"): Opening(one.get("info"), one.get("data")) for name, one in subs.items()}
-    if len(found) > MAX_CHANNELS:
-        raise _Wrong(f"the token subscribes to {len(found)} channels; at most {MAX_CHANNELS} are taken")
-    return found
-
-
-def _channel(value: object, claim: str) -> ChannelName:
-    name = parse_name(value) if isinstance(value, str) else None
-    if name is None or isinstance(name, Refusal):
-        raise _Wrong(f"the token's {claim}: {'expected a name of a channel' if name is None else name.reason}")
-    return name
-
-
-def _caps(claims: Claims) -> tuple[Capability, ...]:
-    caps = _list(claims.get("caps", []), "caps")
-    if len(caps) > _MAX_CAPABILITIES:
-        raise _Wrong(f"the token's caps are {len(caps)}; at most {_MAX_CAPABILITIES} are taken")
-    return tuple(_capability(one) for one in caps)
-
-
-def _capability(value: object) -> Capability:
-    if not isinstance(value, dict):
-        raise _Wrong("the token's caps: expected objects")
-    channels = _list(value.get("channels", []), "channels in caps")
-    if len(channels) > MAX_CHANNELS or not all(isinstance(one, str) and 1 <= len(one) <= _MAX_USER for one in channels):
-        raise _Wrong(f"the token's caps: expected at most {MAX_CHANNELS} names of channels")
-    match = value.get("match", "")
-    # What Centrifugo PRO has besides is regular expressions: whoever signs a token could stop the server with one.
-    if match not in ("", "exact", "wildcard"):
-        raise _Wrong(f"the token's caps: match is {_show(match)}, expected wildcard or nothing")
-    return Capability(tuple(channels), _rights(value.get("allow", []), "allow in caps"), match == "wildcard")
-
-
-def _rights(value: object, what: str) -> frozenset[Right]:
-    named = _list(value, what)
-    known = {right.value: right for right in Right}
-    if unknown := [one for one in named if not isinstance(one, str) or one not in known]:
-        raise _Wrong(f"the token's {what}: {_show(unknown[0])} is none of {', '.join(known)}")
-    return frozenset(known[one] for one in named)
-
-
-def _list(value: object, what: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise _Wrong(f"the token's {what}: expected a list")
-    return value
-
-
-def _show(value: object) -> str:
-    # Python writes out no number of thousands of digits; and a huge value is not worth writing out.
-    return quote(value) if isinstance(value, str) else json.dumps(value)[:40]

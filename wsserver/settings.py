@@ -64,7 +64,7 @@ class Option:
     """What stands for the value in `--help`; empty for a flag, which takes none."""
     many: bool
     """It may be given more than once: its value is a tuple."""
-    secret: bool
+    secret: bool = False
     """What is given for it is shown nowhere, not even where it is wrong."""
 
     @property

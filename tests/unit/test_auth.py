@@ -10,19 +10,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from wsserver.auth import (
-    Cause,
-    Grant,
-    Identity,
-    Opening,
-    Refused,
-    Right,
-    Terms,
-    verify,
-    verify_any,
-    verify_subscription,
-)
+from wsserver.auth import Cause, Refused, Terms, verify, verify_any, verify_subscription
 from wsserver.errors import SettingError
+from wsserver.identity import Grant, Identity, Opening, Right
 from wsserver.keys import MOST_FETCHED, KeyRing, configured, encode, parse_set, secret
 from wsserver.settings import Settings
 

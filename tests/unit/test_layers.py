@@ -22,6 +22,7 @@ RULES = [
     "wsserver.hub.channels",
     "wsserver.hub.formats",
     "wsserver.auth",
+    "wsserver.identity",
     "wsserver.keys",
 ]
 
