@@ -64,7 +64,7 @@ _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]+)(
 
 
 # Where tokens are carried, and what begins as the JSON of a token's header does, wherever it is.
-_SECRET = re.compile(r"\b((?i:token=|bearer[ .]+))[^&\s,;'\"]+|\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*")
+_SECRET = re.compile(r"\b((?i:(?:access_)?token=|bearer[ .]+))[^&\s,;'\"]+|\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*")
 
 
 def redact(text: str) -> str:
