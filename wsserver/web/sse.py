@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
@@ -25,6 +26,9 @@ from wsserver.wire.linger import LINGER
 from wsserver.wire.requests import Refusal, parse_parameters
 
 __all__ = ["SSE"]
+
+# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+_log = Logger(namespace="wsserver.sse")
 
 PING_INTERVAL = 15.0
 """Seconds between comments that keep proxies from closing an idle stream (HTML Standard, section 9.2.7)."""
@@ -78,8 +82,14 @@ class SSE(Resource):
         visit = Visit(query, host, [value.decode("latin-1") for value in authorizations])
         gone: list[bool] = []
         request.notifyFinish().addBoth(lambda _: gone.append(True))
-        self.admission.admit(visit, self._default).addCallback(self._admitted, request, gone)
+        done = self.admission.admit(visit, self._default).addCallback(self._admitted, request, gone)
+        done.addErrback(self._failed, request, gone)
         return NOT_DONE_YET
+
+    def _failed(self, failure: Failure, request: Request, gone: list[bool]) -> None:
+        _log.failure("a stream of events failed", failure)
+        if not gone:
+            _refuse_later(request, Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed"))
 
     def _admitted(self, found: Admitted | Refusal, request: Request, gone: list[bool]) -> None:
         if not isinstance(found, Refusal) and found.ask.binary:
