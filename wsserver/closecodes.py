@@ -31,6 +31,8 @@ class CloseCode(IntEnum):
     TRY_AGAIN_LATER = 1013
     BAD_GATEWAY = 1014
     TLS_HANDSHAKE = 1015
+    # RFC 6455 section 7.4.2: 4000 to 4999 are for agreements between applications.
+    TOKEN_EXPIRED = 4001
 
 
 MEANINGS = MappingProxyType(
@@ -50,9 +52,10 @@ MEANINGS = MappingProxyType(
         CloseCode.TRY_AGAIN_LATER: "try again later: the server is overloaded",
         CloseCode.BAD_GATEWAY: "bad gateway: the server got an invalid answer from another one",
         CloseCode.TLS_HANDSHAKE: "TLS handshake failure: the secure connection could not be made",
+        CloseCode.TOKEN_EXPIRED: "token expired: connect again with a new one",
     }
 )
 """Close code -> what it means, in words for a person. The browser page gets its explanations from here."""
 
 SENDABLE = frozenset(CloseCode) - {CloseCode.NO_STATUS_RECEIVED, CloseCode.ABNORMAL_CLOSURE, CloseCode.TLS_HANDSHAKE}
-"""The codes under 3000 that may stand in a Close frame: the others tell an application what was not sent."""
+"""The codes of these that may stand in a Close frame: the others tell an application what was not sent."""

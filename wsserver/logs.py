@@ -26,6 +26,8 @@ from twisted.logger import (
 )
 from twisted.python.logfile import LogFile
 
+from wsserver.wire.requests import redact
+
 __all__ = ["FORMATS", "LINE", "escape", "file_observer", "format_json", "format_text", "open_log"]
 
 # C0, DEL, C1, the line ends of Unicode, its bidirectional controls, and halves of surrogate pairs.
@@ -70,8 +72,10 @@ def format_text(event: LogEvent) -> str | None:
     head = eventAsText(event, includeTraceback=False)
     if not head:
         return None
-    trace = "\n".join("  " + escape(line) for line in failure.getTraceback().splitlines()) + "\n" if failure else ""
-    return f"{escape(head)}\n{trace}"
+    # What others log, and what is raised, may quote a request.
+    lines = redact(failure.getTraceback()).splitlines() if failure else []
+    trace = "".join(f"  {escape(line)}\n" for line in lines)
+    return f"{escape(redact(head))}\n{trace}"
 
 
 @lru_cache(maxsize=1)
@@ -96,11 +100,11 @@ def format_json(event: LogEvent) -> str | None:
         "time": datetime.fromtimestamp(event["log_time"], UTC).isoformat(timespec="milliseconds"),
         "level": level.name,
         "namespace": event.get("log_namespace", ""),
-        "message": formatEvent(event) or "",
+        "message": redact(formatEvent(event) or ""),
     }
     failure = event.get("log_failure")
     if failure is not None:
-        line["traceback"] = failure.getTraceback()
+        line["traceback"] = redact(failure.getTraceback())
     for key, value in event.items():
         if (
             key not in line
@@ -110,6 +114,8 @@ def format_json(event: LogEvent) -> str | None:
         ):
             # JSON has no word for a number that is none.
             line[key] = str(value) if isinstance(value, float) and not math.isfinite(value) else value
+            if isinstance(value, str):
+                line[key] = redact(value)
     return json.dumps(line) + "\n"
 
 

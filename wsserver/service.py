@@ -6,8 +6,9 @@ For an application of your own: `WebSocketService(settings, reactor).setServiceP
 
 import ipaddress
 import resource
+import time
 from collections.abc import Generator, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -24,12 +25,14 @@ from wsserver.closecodes import MEANINGS, CloseCode
 from wsserver.endpoints.commands import Command, ICommand, collect
 from wsserver.endpoints.table import HELP, Table
 from wsserver.errors import ListenError, SettingError
+from wsserver.hub.admission import Admission
 from wsserver.hub.broker import Broker
 from wsserver.hub.channels import Access, Format, Patterns
 from wsserver.hub.hub import Hub
 from wsserver.hub.management import Management
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.rules import Rules
+from wsserver.hub.tokens import Tokens
 from wsserver.redisurl import parse_redis_url
 from wsserver.settings import Settings
 from wsserver.web.api import API
@@ -41,6 +44,9 @@ from wsserver.wire.handshake import Policy
 from wsserver.wire.poller import Poller
 from wsserver.wire.protocol import ServerFactory, ServerProtocol
 from wsserver.wire.transport import adopt
+
+if TYPE_CHECKING:
+    from wsserver.web.jwks import JWKS
 
 __all__ = ["WebSocketService", "endpoint_strings"]
 
@@ -89,7 +95,12 @@ class WebSocketService(Service):
         """The channels; publish from your application with `hub.publish(channel, data)`."""
         self.management = Management(self.hub, __version__)
         """What a backend can do with connections and channels, in all processes."""
-        self.endpoints = Table(settings, self.connections, self.hub, reactor, commands=table, more=endpoints or {})
+        tokens, self._jwks = _tokens(settings, reactor)
+        self.admission = Admission(self.hub, tokens, anonymous=settings.anonymous, reactor=reactor, now=time.time)
+        """Who may listen to the channels."""
+        self.endpoints = Table(
+            settings, self.connections, self.hub, self.admission, reactor, commands=table, more=endpoints or {}
+        )
         site = PageSite(self._root(table), reactor)
         self.door = DoorFactory(
             find=self.endpoints.find,
@@ -121,6 +132,7 @@ class WebSocketService(Service):
         settings = self.settings
         return SSE(
             self.hub,
+            self.admission,
             self._reactor,
             default=Format(settings.channel_format),
             max_queued=settings.max_queued_bytes,
@@ -148,6 +160,8 @@ class WebSocketService(Service):
         if not self.ports:
             self._listen()
         self.hub.broker.start()
+        if self._jwks is not None:
+            self._jwks.start()
         self._announce()
 
     @inlineCallbacks
@@ -156,6 +170,8 @@ class WebSocketService(Service):
         super().stopService()
         ports, self.ports = self.ports, []
         self.door.stop()
+        if self._jwks is not None:
+            self._jwks.stop()
         for port in ports:
             yield maybeDeferred(port.stopListening)
         yield self.connections.close_all(CloseCode.GOING_AWAY, "the server is stopping")
@@ -229,6 +245,19 @@ def _broker(settings: Settings, reactor: Any) -> Broker:
     except ImportError:
         raise SettingError("redis", "needs txredisapi: pip install 'wsserver[redis]'") from None
     return RedisBroker(parse_redis_url(settings.redis), reactor)
+
+
+def _tokens(settings: Settings, reactor: Any) -> "tuple[Tokens | None, JWKS | None]":
+    if not (settings.token_secret or settings.token_public_key or settings.token_jwks_url):
+        if settings.token_secret_previous:
+            raise SettingError("token_secret_previous", "there is no --token-secret that came after it")
+        return None, None
+    # PyJWT is an extra.
+    try:
+        from wsserver.web.jwks import make_tokens  # noqa: PLC0415
+    except ImportError:
+        raise SettingError("token_secret", "tokens need PyJWT: pip install 'wsserver[auth]'") from None
+    return make_tokens(settings, reactor)
 
 
 def _words(error: object) -> str:

@@ -21,8 +21,11 @@ from wsserver.values import (
     a_choice,
     a_duration,
     a_flag,
+    a_jwks_url,
     a_pattern,
+    a_public_key,
     a_redis_url,
+    a_secret,
     a_size,
     a_text,
     a_token,
@@ -61,6 +64,8 @@ class Option:
     """What stands for the value in `--help`; empty for a flag, which takes none."""
     many: bool
     """It may be given more than once: its value is a tuple."""
+    secret: bool = False
+    """What is given for it is shown nowhere, not even where it is wrong."""
 
     @property
     def flag(self) -> str:
@@ -101,17 +106,28 @@ def _option(
     metavar: str = "",
     show: Callable[[Any], str] = show,
     many: bool = False,
+    secret: bool = False,
 ) -> Any:
-    about = {"group": group, "parse": parse, "help": help, "metavar": metavar, "show": show, "many": many}
-    return field(default=() if many else default, metadata=about)
+    about = {
+        "group": group,
+        "parse": parse,
+        "help": help,
+        "metavar": metavar,
+        "show": show,
+        "many": many,
+        "secret": secret,
+    }
+    # Of a dataclass only what has no secrets in it may be printed.
+    return field(default=() if many else default, metadata=about, repr=not secret)
 
 
-_LISTEN, _WHO, _LIMITS, _WIRE, _CHANNELS, _ANSWERS, _LOG = (
+_LISTEN, _WHO, _LIMITS, _WIRE, _CHANNELS, _TOKENS, _ANSWERS, _LOG = (
     "Where to listen",
     "Who may connect",
     "Limits",
     "The wire",
     "Channels",
+    "Tokens",
     "What the endpoints answer",
     "Logging",
 )
@@ -247,6 +263,7 @@ class Settings:
         "Redis whose publications are pushed, as redis://127.0.0.1:6379, or rediss:// with TLS; "
         "without it channels live in this process.",
         metavar="URL",
+        secret=True,
     )
     channel_allow: tuple[str, ...] = _option(
         _CHANNELS,
@@ -327,6 +344,61 @@ class Settings:
         "",
         "Key for the HTTP API under /api/, sent as X-API-Key or as a Bearer token; without it the API is closed.",
         metavar="KEY",
+        secret=True,
+    )
+    token_secret: str = _option(
+        _TOKENS,
+        a_secret,
+        "",
+        "Secret that the tokens of clients (JWT) are signed with, for HS256, and from 48 and 64 bytes on for HS384 and "
+        "HS512. With it, or another key, who comes to a channel needs a token. Give it in the environment or in the "
+        "file: other users of the machine see the command line.",
+        metavar="SECRET",
+        secret=True,
+    )
+    token_secret_previous: str = _option(
+        _TOKENS,
+        a_secret,
+        "",
+        "Secret that was in use before: tokens signed with it are still taken.",
+        metavar="SECRET",
+        secret=True,
+    )
+    token_public_key: str = _option(
+        _TOKENS,
+        a_public_key,
+        "",
+        "Public key in PEM, or the path of a file with one or several, that tokens are checked with: RSA for RS256, "
+        "RS384, RS512; P-256, P-384, P-521 for ES256, ES384, ES512.",
+        metavar="PEM|FILE",
+    )
+    token_jwks_url: str = _option(
+        _TOKENS,
+        a_jwks_url,
+        "",
+        "URL of a JSON Web Key Set with public keys, fetched at the start, every ten minutes, and for a key not seen "
+        "before.",
+        metavar="URL",
+    )
+    token_audience: str = _option(
+        _TOKENS,
+        a_text,
+        "",
+        "What a token must name as its audience (aud); without it a token must name none.",
+        metavar="TEXT",
+    )
+    token_issuer: str = _option(_TOKENS, a_text, "", "What a token must name as its issuer (iss).", metavar="TEXT")
+    # Below the grace after a token's end: no connection is opened that is due to be closed.
+    token_leeway: float = _option(
+        _TOKENS,
+        a_duration(0, 20),
+        5.0,
+        "Time by which the clock of whoever issues tokens may differ.",
+        metavar="TIME",
+        show=show_duration,
+    )
+    anonymous: bool = _option(
+        _TOKENS, a_flag, False, "Let in who comes without a token; it may listen to what --channel-allow opens."
     )
     strict_paths: bool = _option(
         _ANSWERS, a_flag, False, "Refuse unknown WebSocket paths with 404 instead of serving commands there."
@@ -428,7 +500,8 @@ def _read(option: Option, where: str, texts: Sequence[str]) -> Any:
     try:
         values = tuple(option.parse(text) for text in texts)
     except ValueError as error:
-        raise SettingError(where, f"{error}, not {_quote(texts)}") from None
+        shown = "what was given" if option.secret else _quote(texts)
+        raise SettingError(where, f"{error}, not {shown}") from None
     return values if option.many else values[-1]
 
 
@@ -531,6 +604,5 @@ def _texts(option: Option, where: str, value: object) -> list[str]:
     if isinstance(value, int | float) and not isinstance(value, bool) and not option.is_flag:
         # Python writes out no number of thousands of digits.
         return [str(value) if not isinstance(value, int) or value.bit_length() < 1000 else "a huge number"]
-    raise SettingError(
-        where, f"expected {'true or false' if option.is_flag else 'a string or a number'}, not {value!r}"
-    )
+    shown = "what was given" if option.secret else repr(value)
+    raise SettingError(where, f"expected {'true or false' if option.is_flag else 'a string or a number'}, not {shown}")

@@ -19,8 +19,11 @@ __all__ = [
     "a_choice",
     "a_duration",
     "a_flag",
+    "a_jwks_url",
     "a_pattern",
+    "a_public_key",
     "a_redis_url",
+    "a_secret",
     "a_size",
     "a_text",
     "a_token",
@@ -151,6 +154,30 @@ def a_redis_url(text: str) -> str:
     """Read the URL of a Redis; empty for none."""
     if text:
         parse_redis_url(text)
+    return text
+
+
+def a_secret(text: str) -> str:
+    """Read a secret that signs tokens; empty for none."""
+    # RFC 7518 section 3.2: at least as long as the hash. With a shorter one a token is enough to try out secrets.
+    if text and (len(text.encode("utf-8")) < 32 or a_text(text) != text):
+        raise ValueError("expected a secret of at least 32 characters, such as `openssl rand -hex 32` makes")
+    return text
+
+
+def a_public_key(text: str) -> str:
+    """Read public keys in PEM, or the path of a file with such keys; empty for none."""
+    if "-----BEGIN" in text:
+        if len(text) > 65536 or not text.isascii():
+            raise ValueError("expected a public key in PEM")
+        return text
+    return a_text(text)
+
+
+def a_jwks_url(text: str) -> str:
+    """Read the URL of a JSON Web Key Set; empty for none."""
+    if text and not re.fullmatch(r"https?://[0-9A-Za-z.:\[\]_-]{1,255}(/[!-~]{0,1024})?", text):
+        raise ValueError("expected a URL such as https://example.com/.well-known/jwks.json")
     return text
 
 

@@ -20,6 +20,7 @@ from wsserver.wire.requests import (
     make,
     parse,
     quote,
+    redact,
 )
 
 HOST = b"Host: example.com"
@@ -782,3 +783,36 @@ class AnyBytesTests:
                 assert name == name.lower().strip()
                 assert not any(ord(c) in CONTROLS for c in value)
                 assert len(value.splitlines()) <= 1
+
+
+class RedactTests:
+    """Texts that may be logged."""
+
+    JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.c2lnbmF0dXJl"
+
+    @pytest.mark.parametrize(
+        ("text", "shown"),
+        [
+            ("/ws?channel=a&token=hush", "/ws?channel=a&token=[secret]"),
+            ("/ws?token=hush&channel=a", "/ws?token=[secret]&channel=a"),
+            ("/ws?access_token=hush", "/ws?access_token=[secret]"),
+            ("Authorization: Bearer hush", "Authorization: Bearer [secret]"),
+            ("authorization: bearer  hush", "authorization: bearer  [secret]"),
+            ("wsserver.v1, bearer.hush", "wsserver.v1, bearer.[secret]"),
+            (f"/sse/{JWT}?x", "/sse/[secret]?x"),
+            (f"{JWT[:25]}", "[secret]"),
+            (f"'{JWT}'", "'[secret]'"),
+            ("TOKEN=hush", "TOKEN=[secret]"),
+            ("/tokens", "/tokens"),
+            ("a bear", "a bear"),
+            ("heyJude", "heyJude"),
+        ],
+    )
+    def test_redacted(self, text, shown):
+        """What is a token, or stands where one does, is left out."""
+        assert redact(text) == shown
+
+    @pytest.mark.parametrize("limit", [20, 40, 80])
+    def test_quoted(self, limit):
+        """A token that is cut is left out as well."""
+        assert "eyJ" not in quote(f"/ws?x={'y' * 10}&token={self.JWT}", limit)

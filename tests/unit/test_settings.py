@@ -47,6 +47,14 @@ DEFAULTS = {
     "channel_presence": (),
     "channel": (),
     "api_key": "",
+    "token_secret": "",
+    "token_secret_previous": "",
+    "token_public_key": "",
+    "token_jwks_url": "",
+    "token_audience": "",
+    "token_issuer": "",
+    "token_leeway": 5.0,
+    "anonymous": False,
     "strict_paths": False,
     "reply_prefix": "",
     "timezone": None,
@@ -520,6 +528,20 @@ VALUES = {
     "channel_publish": ({"chat:*": ("chat:*",)}, ["", "a\nb"]),
     "channel_presence": ({"chat:*": ("chat:*",)}, ["", "a\nb"]),
     "api_key": ({"": "", "secret": "secret"}, ["a\nb"]),
+    "token_secret": ({"": "", "s" * 32: "s" * 32, "ü" * 16: "ü" * 16}, ["s" * 31, "s" * 40 + "\n", "s" * 1025]),
+    "token_secret_previous": ({"": "", "s" * 32: "s" * 32}, ["s" * 31, "s" * 40 + "\n"]),
+    "token_public_key": (
+        {text: text for text in ("", "/etc/key.pem", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")},
+        ["key\n", "x" * 1025, "-----BEGIN ü", "-----BEGIN" + "A" * 65536],
+    ),
+    "token_jwks_url": (
+        {text: text for text in ("", "https://example.com/.well-known/jwks.json", "http://[::1]:8080/keys?x=1")},
+        ["x", "ftp://example.com/", "https://user:password@example.com/", "https://example.com/ ", "https:///keys"],
+    ),
+    "token_audience": ({"": "", "chat": "chat"}, ["a\nb"]),
+    "token_issuer": ({"": "", "https://example.com": "https://example.com"}, ["a\nb"]),
+    "token_leeway": ({"0": 0.0, "5s": 5.0, "20s": 20.0}, ["-1", "21s"]),
+    "anonymous": ({"true": True, "no": False}, ["", "maybe"]),
     "strict_paths": ({"true": True, "no": False, "off": False, "0": False}, ["", "maybe"]),
     "reply_prefix": (
         {"": "", "> ": "> ", "ü\u2028": "ü\u2028", "\ud7ff\ue000": "\ud7ff\ue000", "x" * 1024: "x" * 1024},
@@ -555,8 +577,17 @@ class ValueTests:
         """Any other is refused; the flag, what was expected and what stood there are named."""
         where, problem = refused(flags={name: [text]})
         assert where == TABLE[name].flag
-        shown = repr(text if len(text) <= 60 else text[:57] + "...")
+        shown = "what was given" if TABLE[name].secret else repr(text if len(text) <= 60 else text[:57] + "...")
         assert re.fullmatch(r"expected .+, not " + re.escape(shown), problem)
+
+    @pytest.mark.parametrize("name", ["redis", "api_key", "token_secret", "token_secret_previous"])
+    def test_secret(self, name, config):
+        """A secret is shown nowhere: not where it is wrong, and not with the settings."""
+        for wrong in ("hush\n", "hush" * 300):
+            assert "hush" not in str(refused(flags={name: [wrong]}))
+        assert "7" not in refused(config=config(f"{name} = [7]"))[1]
+        good = "redis://:hush@h" if name == "redis" else "hush" * 8
+        assert "hush" not in repr(load({name: [good]}))
 
     @pytest.mark.parametrize(
         ("name", "problem"),

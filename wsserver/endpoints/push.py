@@ -9,15 +9,19 @@ from twisted.python.failure import Failure
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.subscriber import SubscriberProtocol
 from wsserver.errors import BrokerDown
+from wsserver.hub.admission import Admission, Admitted, Visit, agree
 from wsserver.hub.backlog import Batch
 from wsserver.hub.channels import Ask, Format
 from wsserver.hub.formats import gap_notice, write
 from wsserver.hub.history import Publication
 from wsserver.hub.presence import PresenceEvent
+from wsserver.hub.tokens import Alarm
+from wsserver.identity import ANONYMOUS, Identity
 from wsserver.typing import ChannelName
 from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, build
-from wsserver.wire.protocol import ConnectionDeny, ConnectionRequest
+from wsserver.wire.protocol import ConnectionDeny, ConnectionRequest, Denied
 from wsserver.wire.requests import Refusal
+from wsserver.wire.traffic import CONNECTING
 
 __all__ = ["PushProtocol"]
 
@@ -25,22 +29,32 @@ __all__ = ["PushProtocol"]
 class PushProtocol(SubscriberProtocol):
     """A raw subscriber: what is published to its channels, as it was published, until it leaves."""
 
+    admission: ClassVar[Admission]
     default_format: ClassVar[Format]
     close_on_gap: ClassVar[bool]
 
+    identity: Identity = ANONYMOUS
+    """Whose connection it is."""
+    _expiry: Alarm | None = None
     _ask: Ask | None = None
 
     def onConnect(self, request: ConnectionRequest) -> Any:
         """Subscribe; the handshake is completed when publications arrive."""
         handshake = self.request
-        ask = self.hub.access.admit(handshake.query or {}, self.default_format, handshake.host)
-        if isinstance(ask, Refusal):
-            raise ConnectionDeny(int(ask.status), ask.reason)
-        subprotocol = super().onConnect(request)
-        self._ask = ask
-        self.kind = (ask.format, ask.binary, self.window_bits)
+        subprotocol = agree(super().onConnect(request), request.protocols)
+        visit = Visit(handshake.query or {}, handshake.host, handshake.all("authorization"), request.protocols)
+        return self.admission.admit(visit, self.default_format).addCallback(self._admitted, subprotocol)
+
+    def _admitted(self, found: Admitted | Refusal, subprotocol: str | None) -> Any:
+        if isinstance(found, Refusal):
+            raise Denied(found)
+        # The peer may have gone while keys were fetched: nobody would unsubscribe it.
+        if self.state != CONNECTING:
+            return subprotocol
+        self._ask, self.identity = found.ask, found.identity
+        self.kind = (found.ask.format, found.ask.binary, self.window_bits)
         self.hold()
-        done = self.hub.listen(ask.channels, self)
+        done = self.hub.listen(found.ask.channels, self)
         return done.addCallbacks(lambda _: subprotocol, self._not_subscribed)
 
     def _not_subscribed(self, failure: Failure) -> Any:
@@ -50,6 +64,7 @@ class PushProtocol(SubscriberProtocol):
 
     def onOpen(self) -> None:
         """Send what came while the handshake was completed."""
+        self._expiry = self.admission.when_expired(self.identity.expires_at, self._expired)
         self.release()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: ARG002
@@ -61,7 +76,13 @@ class PushProtocol(SubscriberProtocol):
         self._leave()
         super().connectionLost(reason)
 
+    def _expired(self) -> None:
+        self.close(CloseCode.TOKEN_EXPIRED, "token expired")
+
     def _leave(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
         ask, self._ask = self._ask, None
         if ask is not None:
             self.hub.leave(ask.channels, self)

@@ -9,6 +9,7 @@ from wsserver.endpoints.commands import Command, spell
 from wsserver.endpoints.echo import EchoProtocol
 from wsserver.endpoints.push import PushProtocol
 from wsserver.endpoints.ticker import TickerProtocol
+from wsserver.hub.admission import Admission
 from wsserver.hub.channels import Format
 from wsserver.hub.hub import Hub
 from wsserver.settings import Settings
@@ -34,6 +35,7 @@ class Table:
         settings: the server's options.
         factory: what its connections share.
         hub: the channels.
+        admission: who may listen to them.
         clock: for uptime, dates and ticks.
         commands: name -> command.
         more: endpoints of the application, by path, with or without its slashes; they go before the built-in ones.
@@ -44,6 +46,7 @@ class Table:
         settings: Settings,
         factory: ServerFactory,
         hub: Hub,
+        admission: Admission,
         clock: IReactorTime,
         *,
         commands: Mapping[str, Command],
@@ -72,6 +75,7 @@ class Table:
             PushProtocol,
             factory,
             hub=hub,
+            admission=admission,
             default_format=Format(settings.channel_format),
             max_queued=settings.max_queued_bytes,
             close_on_gap=settings.gap == "close",

@@ -5,17 +5,20 @@ from http import HTTPStatus
 from typing import Any
 
 from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
 from wsserver.errors import BrokerDown
-from wsserver.hub.channels import Ask, Format
+from wsserver.hub.admission import Admission, Admitted, Visit
+from wsserver.hub.channels import Format
 from wsserver.hub.formats import gap_notice, write
 from wsserver.hub.history import Publication
 from wsserver.hub.hub import Hub
 from wsserver.hub.presence import PresenceEvent
+from wsserver.hub.tokens import Alarm
 from wsserver.typing import ChannelName
 from wsserver.web.site import refuse
 from wsserver.wire.frames import FIN_TEXT
@@ -23,6 +26,9 @@ from wsserver.wire.linger import LINGER
 from wsserver.wire.requests import Refusal, parse_parameters
 
 __all__ = ["SSE"]
+
+# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+_log = Logger(namespace="wsserver.sse")
 
 PING_INTERVAL = 15.0
 """Seconds between comments that keep proxies from closing an idle stream (HTML Standard, section 9.2.7)."""
@@ -34,6 +40,7 @@ class SSE(Resource):
 
     Args:
         hub: the channels.
+        admission: who may listen to them.
         reactor: for pings.
         default: the format where none is asked for.
         max_queued: most bytes that wait for a client that does not read.
@@ -43,10 +50,18 @@ class SSE(Resource):
     isLeaf = True
 
     def __init__(
-        self, hub: Hub, reactor: IReactorTime, *, default: Format, max_queued: int, close_on_gap: bool
+        self,
+        hub: Hub,
+        admission: Admission,
+        reactor: IReactorTime,
+        *,
+        default: Format,
+        max_queued: int,
+        close_on_gap: bool,
     ) -> None:
         super().__init__()
         self.hub = hub
+        self.admission = admission
         self.reactor = reactor
         self.max_queued = max_queued
         self.close_on_gap = close_on_gap
@@ -60,29 +75,44 @@ class SSE(Resource):
     def render_GET(self, request: Request) -> Any:
         """Begin a stream, or refuse it."""
         query = parse_parameters((request.uri.partition(b"?")[2]).decode("ascii"))
+        if query is None:
+            return refuse(request, _bad("the query is not UTF-8 or too long"))
         host = (request.getHeader(b"host") or b"").decode("latin-1")
-        ask = (
-            self.hub.access.admit(query, self._default, host)
-            if query is not None
-            else _bad("the query is not UTF-8 or too long")
-        )
-        if not isinstance(ask, Refusal) and ask.binary:
-            ask = _bad("an event is text: without binary=1, bytes that are no UTF-8 come in base64")
-        if isinstance(ask, Refusal):
-            return refuse(request, ask)
-        _Stream(self, request, ask).begin()
+        authorizations = request.requestHeaders.getRawHeaders(b"authorization") or []
+        visit = Visit(query, host, [value.decode("latin-1") for value in authorizations])
+        gone: list[bool] = []
+        request.notifyFinish().addBoth(lambda _: gone.append(True))
+        done = self.admission.admit(visit, self._default).addCallback(self._admitted, request, gone)
+        done.addErrback(self._failed, request, gone)
         return NOT_DONE_YET
+
+    def _failed(self, failure: Failure, request: Request, gone: list[bool]) -> None:
+        _log.failure("a stream of events failed", failure)
+        if not gone:
+            _refuse_later(request, Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed"))
+
+    def _admitted(self, found: Admitted | Refusal, request: Request, gone: list[bool]) -> None:
+        if not isinstance(found, Refusal) and found.ask.binary:
+            found = _bad("an event is text: without binary=1, bytes that are no UTF-8 come in base64")
+        if gone:
+            return
+        if isinstance(found, Refusal):
+            _refuse_later(request, found)
+        else:
+            _Stream(self, request, found).begin()
 
 
 @implementer(IPushProducer)
 class _Stream:
     """One client's stream: a `Subscriber` of the hub."""
 
-    def __init__(self, house: SSE, request: Request, ask: Ask) -> None:
+    def __init__(self, house: SSE, request: Request, admitted: Admitted) -> None:
         self._house = house
         self._request = request
-        self._ask = ask
-        self.kind: Hashable = ("sse", ask.format)
+        self._ask = admitted.ask
+        self.identity = admitted.identity
+        self._expiry: Alarm | None = None
+        self.kind: Hashable = ("sse", self._ask.format)
         self._backlog: list[bytes] | None = []
         """What waits until the stream is open, and the client reads."""
         self._backlog_size = 0
@@ -107,15 +137,14 @@ class _Stream:
         request.write(b": listening\n\n")
         self.resumeProducing()
         self._schedule()
+        self._expiry = self._house.admission.when_expired(self.identity.expires_at, self._end)
 
     def _not_subscribed(self, failure: Failure) -> None:
         failure.trap(BrokerDown)
         if not self._over:
             self._over = True
             refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(failure.value), (("Retry-After", "1"),))
-            self._request.setHeader(b"content-length", b"%d" % len(refusal.body))
-            self._request.write(refuse(self._request, refusal))
-            self._request.finish()
+            _refuse_later(self._request, refusal)
 
     def _schedule(self) -> None:
         self._ping = self._house.reactor.callLater(PING_INTERVAL, self._send_ping)
@@ -135,6 +164,9 @@ class _Stream:
         if self._ping is not None:
             self._ping.cancel()
             self._ping = None
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
         self._house.hub.leave(self._ask.channels, self)
 
     def _end(self) -> None:
@@ -204,6 +236,12 @@ def _event(payload: bytes, name: bytes = b"") -> bytes:
     lines = payload.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     start = b"event: " + name + b"\n" if name else b""
     return start + b"".join(b"data: " + line + b"\n" for line in lines) + b"\n"
+
+
+def _refuse_later(request: Request, refusal: Refusal) -> None:
+    request.setHeader(b"content-length", b"%d" % len(refusal.body))
+    request.write(refuse(request, refusal))
+    request.finish()
 
 
 def _bad(reason: str) -> Refusal:

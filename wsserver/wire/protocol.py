@@ -41,12 +41,25 @@ from wsserver.wire.registry import Registry
 from wsserver.wire.requests import Refusal, Request, parse
 from wsserver.wire.traffic import CLOSED, CONNECTING, OPEN
 
-__all__ = ["ConnectionDeny", "ConnectionRequest", "ServerFactory", "ServerProtocol", "bind"]
+__all__ = ["ConnectionDeny", "ConnectionRequest", "Denied", "ServerFactory", "ServerProtocol", "bind"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver.connection")
 
 P = TypeVar("P", bound="ServerProtocol")
+
+
+class Denied(ConnectionDeny):  # type: ignore[misc]
+    """
+    What `onConnect` raises to refuse with headers of its own.
+
+    Args:
+        refusal: all of the response.
+    """
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(int(refusal.status), refusal.reason)
+        self.headers = refusal.headers
 
 
 class _Silence:
@@ -286,7 +299,8 @@ class ServerProtocol(Receiving, WebSocketServerProtocol):  # type: ignore[misc]
         deny: Any = failure.value
         if self.state == CONNECTING and isinstance(deny, ConnectionDeny) and _is_refusal(deny.code):
             later = (("Retry-After", "1"),) if deny.code == HTTPStatus.SERVICE_UNAVAILABLE else ()
-            self.failHandshake(deny.reason or "the endpoint refused", deny.code, later)
+            headers = deny.headers if isinstance(deny, Denied) else later
+            self.failHandshake(deny.reason or "the endpoint refused", deny.code, headers)
             return
         self._crash(failure)
 

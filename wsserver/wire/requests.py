@@ -16,7 +16,18 @@ from urllib.parse import parse_qs, unquote_to_bytes
 
 from wsserver.typing import Path
 
-__all__ = ["MAX_BODY", "MAX_HEAD", "MAX_HEADERS", "Refusal", "Request", "make", "parse", "parse_parameters", "quote"]
+__all__ = [
+    "MAX_BODY",
+    "MAX_HEAD",
+    "MAX_HEADERS",
+    "Refusal",
+    "Request",
+    "make",
+    "parse",
+    "parse_parameters",
+    "quote",
+    "redact",
+]
 
 # Precedents: node.js 16 KiB, nginx 4 x 8 KiB, Apache 8 KiB a line and 100 headers, websockets 8 KiB a line and 128.
 MAX_HEAD = 16 * 1024
@@ -52,14 +63,24 @@ _BAD_VALUE_BYTE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f\x85]")
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]+)(?::(?P<port>[0-9]{0,5}))?")
 
 
+# Where tokens are carried, and what begins as the JSON of a token's header does, wherever it is.
+_SECRET = re.compile(r"\b((?i:(?:access_)?token=|bearer[ .]+))[^&\s,;'\"]+|\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*")
+
+
+def redact(text: str) -> str:
+    """Put `[secret]` in the place of every token in a text that may be logged."""
+    return _SECRET.sub(lambda match: f"{match[1] or ''}[secret]", text)
+
+
 def quote(text: str, limit: int = 80) -> str:
     """
-    Quote what a peer sent, for a person: control characters escaped, shortened.
+    Quote what a peer sent, for a person: control characters escaped, tokens left out, shortened.
 
     Args:
         text: what the peer sent.
         limit: most characters to show.
     """
+    text = redact(text)
     return ascii(text if len(text) <= limit else text[: limit - 3] + "...")
 
 

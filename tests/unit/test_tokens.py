@@ -1,0 +1,145 @@
+"""Tests for wsserver/hub/tokens.py: tokens whose key is not known yet, and the end of those that are taken."""
+
+import pytest
+from test_auth import NOW, RSA, SECRET, TERMS, claims, jwk, key_set, ring, signed, token
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from wsserver.auth import Cause, Refused
+from wsserver.hub.tokens import LONGEST_WAIT, Alarm, Tokens
+from wsserver.identity import Grant, Identity
+from wsserver.keys import KeyRing, configured, parse_set
+from wsserver.settings import Settings
+
+
+def result(done):
+    """Give what a Deferred has fired with."""
+    found = []
+    done.addCallback(found.append)
+    return found[0]
+
+
+class Fetcher:
+    """Keys that are fetched; says when and how a fetch ends."""
+
+    def __init__(self):
+        self.keys = KeyRing(configured(Settings(token_secret=SECRET)), fetching=True)
+        self.fetches = []
+        self.tokens = Tokens(self.keys, TERMS, lambda: NOW, self.fetch)
+
+    def fetch(self):
+        self.fetches.append(Deferred())
+        return self.fetches[-1]
+
+
+class TokensTests:
+    """Which tokens are checked at once, and which wait."""
+
+    def test_at_once(self):
+        """Without keys to fetch every token is decided about at once."""
+        tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW)
+        assert isinstance(result(tokens.connection(token())), Identity)
+        assert isinstance(result(tokens.subscription(token(claims(channel="news")))), Grant)
+        assert isinstance(result(tokens.either(token(claims(channel="news")))), Grant)
+        assert isinstance(result(tokens.subscription(token())), Refused)
+        assert result(tokens.connection(signed(RSA, "RS256", kid="one"))).cause is Cause.INVALID
+
+    def test_nothing_to_fetch(self):
+        """A good token and a bad one start no fetch; only an unknown key does."""
+        fetcher = Fetcher()
+        for text in (
+            token(),
+            token(key="x" * 64),
+            token(header={"alg": "none", "kid": "new"}),
+            "?",
+            token(claims(exp=0)),
+        ):
+            fetcher.tokens.connection(text)
+        assert fetcher.fetches == []
+        fetcher.tokens.connection(signed(RSA, "RS256", kid="one"))
+        assert len(fetcher.fetches) == 1
+
+    def test_new_key(self):
+        """A token of a new key waits for the key."""
+        fetcher = Fetcher()
+        done = fetcher.tokens.connection(signed(RSA, "RS256", kid="one"))
+        assert not done.called
+        fetcher.keys.take(parse_set(key_set(jwk(RSA, kid="one"))))
+        fetcher.fetches[0].callback(True)
+        assert isinstance(result(done), Identity)
+
+    @pytest.mark.parametrize(("complete", "cause"), [(True, Cause.UNKNOWN_KEY), (False, Cause.UNAVAILABLE)])
+    def test_no_such_key(self, complete, cause):
+        """Where there is no such key the token is refused; where that cannot be known, it may be taken later."""
+        fetcher = Fetcher()
+        done = fetcher.tokens.connection(signed(RSA, "RS256", kid="one"))
+        fetcher.fetches[0].callback(complete)
+        assert result(done).cause is cause
+
+
+class Wall:
+    """A reactor's clock, and one on the wall that can be set."""
+
+    def __init__(self):
+        self.clock = Clock()
+        self.ahead = float(NOW)
+        self.rung = []
+
+    def now(self):
+        return self.clock.seconds() + self.ahead
+
+    def alarm(self, after):
+        return Alarm(self.clock, self.now, NOW + after, lambda: self.rung.append(self.now() - NOW))
+
+
+class AlarmTests:
+    """A call at a time of the wall's clock."""
+
+    @pytest.mark.parametrize("after", [0, 0.5, 60, LONGEST_WAIT, 3 * LONGEST_WAIT + 1, 30 * 86400])
+    def test_rings(self, after):
+        """It comes once, at its time."""
+        wall = Wall()
+        wall.alarm(after)
+        if after:
+            wall.clock.pump([LONGEST_WAIT] * int((after - 0.001) // LONGEST_WAIT))
+            wall.clock.advance(max(0.0, after - wall.clock.seconds() - 0.001))
+            assert wall.rung == []
+        wall.clock.advance(0.001)
+        assert wall.rung == [pytest.approx(after, abs=0.002)]
+        assert wall.clock.getDelayedCalls() == []
+
+    def test_past(self):
+        """What is past comes in the next turn, not at once: whoever sets it is still busy."""
+        wall = Wall()
+        wall.alarm(-100)
+        assert wall.rung == []
+        wall.clock.advance(0)
+        assert wall.rung == [0]
+
+    def test_far(self):
+        """The end of the year 9999 is no time that a poll can wait."""
+        wall = Wall()
+        wall.alarm(253_402_300_799 - NOW)
+        assert wall.clock.getDelayedCalls()[0].getTime() == LONGEST_WAIT
+
+    def test_clock_set_back(self):
+        """Where the wall's clock was set back, the call waits for it."""
+        wall = Wall()
+        wall.alarm(10)
+        wall.clock.advance(5)
+        wall.ahead -= 100
+        wall.clock.advance(5)
+        assert wall.rung == []
+        wall.clock.advance(100)
+        assert wall.rung == [10]
+
+    def test_cancel(self):
+        """Cancelled, it does not come; cancelling twice, or afterwards, does nothing."""
+        wall = Wall()
+        alarm, rung = wall.alarm(10), wall.alarm(1)
+        alarm.cancel()
+        alarm.cancel()
+        wall.clock.advance(20)
+        assert len(wall.rung) == 1
+        rung.cancel()
+        assert wall.clock.getDelayedCalls() == []
