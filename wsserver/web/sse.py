@@ -10,7 +10,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
-from wsserver.errors import BrokerDown
+from wsserver.errors import BrokerDown, NotPermitted
 from wsserver.hub.channels import Ask, Format
 from wsserver.hub.formats import gap_notice, write
 from wsserver.hub.history import Publication
@@ -112,7 +112,10 @@ class _Stream:
         failure.trap(BrokerDown)
         if not self._over:
             self._over = True
-            refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(failure.value), (("Retry-After", "1"),))
+            if failure.check(NotPermitted):
+                refusal = Refusal(HTTPStatus.FORBIDDEN, str(failure.value))
+            else:
+                refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(failure.value), (("Retry-After", "1"),))
             self._request.setHeader(b"content-length", b"%d" % len(refusal.body))
             self._request.write(refuse(self._request, refusal))
             self._request.finish()
@@ -182,6 +185,10 @@ class _Stream:
         else:
             notice = gap_notice(channel)
             self.deliver(_event(notice, b"gap"), 1, len(notice))
+
+    def barred(self, channel: ChannelName) -> None:  # noqa: ARG002
+        """End the stream: when the client connects again it is told why."""
+        self._end()
 
     # IPushProducer.
 
