@@ -143,7 +143,7 @@ def _path(text: str, *, sentinel: bool) -> tuple[str, int]:
 def _query(text: str | None, *, tls: bool, sentinel: bool) -> dict[str, str]:
     known = (["ssl_ca_certs"] if tls else []) + (["sentinel_username", "sentinel_password"] if sentinel else [])
     try:
-        found = parse_qsl(text or "", strict_parsing=bool(text), errors="strict")
+        found = parse_qsl(text or "", strict_parsing=bool(text), keep_blank_values=True, errors="strict")
     except ValueError:
         raise ValueError("expected name=value in the query") from None
     if len(dict(found)) < len(found) or not all(name in known and value for name, value in found):

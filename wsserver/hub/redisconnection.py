@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
 
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
@@ -188,7 +188,7 @@ def read_certificates(path: str) -> Any:
         certificates = [Certificate.loadPEM(one) for one in found]
     except OSError as error:
         raise SettingError("redis", f"ssl_ca_certs cannot be read: {error.strerror}") from None
-    except SSL.Error:
+    except crypto.Error:
         raise SettingError("redis", "ssl_ca_certs names a file with a broken certificate") from None
     if not certificates:
         raise SettingError("redis", "ssl_ca_certs names a file without a certificate in PEM")

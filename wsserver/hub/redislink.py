@@ -225,7 +225,9 @@ class RedisLink:
         if self._pair is None or self._reactor.seconds() - self._since < PROBE_INTERVAL / 2:
             return
         if not (self._heard and self._replied):
-            self._drop(f"no probe came back within {PROBE_INTERVAL:g} s")
+            # A Redis without TLS waits for more when it is greeted with it.
+            hint = "; does it speak TLS?" if self._url.tls and not self._was_up else ""
+            self._drop(f"no probe came back within {PROBE_INTERVAL:g} s{hint}")
         elif self._subscriptions.complete:
             self._probe()
         else:
