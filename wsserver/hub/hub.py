@@ -457,7 +457,7 @@ class Hub:
             everyone = list(room.everyone())
             for subscriber in everyone:
                 self.unsubscribe(channel, subscriber)
-            _each(everyone, "barred", channel)
+            self._fan_out.barred(channel, everyone)
 
     # Gaps.
 
