@@ -6,12 +6,21 @@ The errors of this package.
     ├── ListenError          an address that cannot be listened on
     ├── CommandError         a command plugin that does not fit
     ├── BrokerDown           what was to be published or listened to cannot be at the moment
+    │   └── NotPermitted     Redis does not let the server publish or listen to it
     └── Unrecoverable        a position in a stream that is no more
 
 What a peer does wrong is no exception but a value (`wsserver.wire.requests.Refusal`) or a close code.
 """
 
-__all__ = ["BrokerDown", "CommandError", "ListenError", "SettingError", "Unrecoverable", "WsserverError"]
+__all__ = [
+    "BrokerDown",
+    "CommandError",
+    "ListenError",
+    "NotPermitted",
+    "SettingError",
+    "Unrecoverable",
+    "WsserverError",
+]
 
 
 class WsserverError(Exception):
@@ -60,6 +69,10 @@ class CommandError(WsserverError):
 
 class BrokerDown(WsserverError):
     """What was to be published or listened to cannot be at the moment: 503."""
+
+
+class NotPermitted(BrokerDown):
+    """Redis does not let the server publish or listen to it, by its access control list: 403."""
 
 
 class Unrecoverable(WsserverError):

@@ -1,57 +1,152 @@
 """Where a Redis is."""
 
+import ipaddress
 import re
-from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, unquote
 
 __all__ = ["RedisURL", "parse_redis_url"]
+
+_EXPECTED = (
+    "expected a URL such as redis://127.0.0.1:6379/0, rediss://user:password@host "
+    "or redis+sentinel://host1:26379,host2:26379/mymaster"
+)
+
+# Not `urlsplit`: it knows no list of hosts.
+_URL = re.compile(
+    r"(?P<scheme>rediss?)(?P<sentinel>\+sentinel)?://(?:(?P<user>[^/?#]*)@)?"
+    r"(?P<hosts>[^/?#@]*)(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?",
+    re.IGNORECASE,
+)
+_HOST = re.compile(r"(?:\[(?P<ipv6>[^\]]*)\]|(?P<name>[0-9A-Za-z._-]+))(?::(?P<port>[0-9]*))?")
 
 
 @dataclass(frozen=True, slots=True)
 class RedisURL:
-    """The parts of `redis://user:password@host:6379/0`."""
+    """The parts of `redis://user:password@host:6379/0`, or of `redis+sentinel://host1,host2/mymaster/0`."""
 
-    host: str
-    port: int
+    hosts: tuple[tuple[str, int], ...]
+    """Host and port: of the Redis, or of its sentinels."""
+    master: str
+    """What the sentinels call the Redis; empty without sentinels."""
     tls: bool
-    username: str | None
-    password: str | None
+    username: str | None = field(repr=False)
+    password: str | None = field(repr=False)
     database: int
+    ca_file: str
+    """The certificates to trust, a PEM file; empty for those the system trusts."""
+    sentinel_username: str | None = field(repr=False)
+    sentinel_password: str | None = field(repr=False)
 
     @property
     def shown(self) -> str:
         """The URL without user and password, for logs."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'rediss' if self.tls else 'redis'}://{host}:{self.port}/{self.database}"
+        scheme = ("rediss" if self.tls else "redis") + ("+sentinel" if self.master else "")
+        hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
+        return f"{scheme}://{hosts}/{self.master + '/' if self.master else ''}{self.database}"
 
 
 def parse_redis_url(text: str) -> RedisURL:
     """
     Read the URL of a Redis.
 
+    The forms are those of other clients: `redis://` and `rediss://` (TLS) as registered with IANA; for sentinels
+    `redis+sentinel://user:password@host1:port1,host2:port2/master/database`, where user and password are those of the
+    Redis, and `sentinel_username` and `sentinel_password` in the query those of the sentinels. `ssl_ca_certs` in the
+    query names the file of the certificates to trust, as in redis-py.
+
     Args:
-        text: `redis://` or, with TLS, `rediss://`; then perhaps user and password, a host, perhaps port and database.
+        text: the URL.
 
     Returns:
         Its parts.
 
     Raises:
-        ValueError: it is no such URL; the message says what was expected.
+        ValueError: it is no such URL; the message says what was expected and quotes nothing, as any part of a URL that
+            is wrongly written may be a piece of a password.
     """
-    expected = "expected a URL such as redis://127.0.0.1:6379/0 or rediss://user:password@host"
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        raise ValueError(expected) from None
-    database = re.fullmatch(r"/?([0-9]{0,4})", parts.path)
-    if parts.scheme not in ("redis", "rediss") or not parts.hostname or database is None or parts.query:
-        raise ValueError(expected)
+    parts = _URL.fullmatch(text)
+    if parts is None:
+        raise ValueError(_EXPECTED)
+    tls, sentinel = parts["scheme"].lower() == "rediss", parts["sentinel"] is not None
+    username, password = _user(parts["user"])
+    master, database = _path(parts["path"] or "", sentinel=sentinel)
+    query = _query(parts["query"], tls=tls, sentinel=sentinel)
+    if "sentinel_username" in query and "sentinel_password" not in query:
+        raise ValueError("expected a sentinel_password with the sentinel_username")
+    hosts = parts["hosts"].split(",")
+    if len(hosts) > 1 and not sentinel:
+        raise ValueError("expected one host; several are sentinels: redis+sentinel://host1,host2/mymaster")
     return RedisURL(
-        host=parts.hostname,
-        port=port or 6379,
-        tls=parts.scheme == "rediss",
-        username=unquote(parts.username) if parts.username else None,
-        password=unquote(parts.password) if parts.password is not None else None,
-        database=int(database[1] or 0),
+        hosts=tuple(_host(host, 26379 if sentinel else 6379) for host in hosts),
+        master=master,
+        tls=tls,
+        username=username,
+        password=password,
+        database=database,
+        ca_file=query.get("ssl_ca_certs", ""),
+        sentinel_username=query.get("sentinel_username"),
+        sentinel_password=query.get("sentinel_password"),
     )
+
+
+def _user(text: str | None) -> tuple[str | None, str | None]:
+    if not text:
+        return None, None
+    name, colon, password = text.partition(":")
+    if not colon:
+        raise ValueError(
+            "expected a password too: redis://user:password@host, or redis://:password@host without a user"
+        )
+    if not name and not password:
+        return None, None
+    try:
+        # An empty password is one: a user of Redis may have `nopass`.
+        return unquote(name, errors="strict") or None, unquote(password, errors="strict")
+    except UnicodeDecodeError:
+        raise ValueError("expected user and password in UTF-8, percent-encoded, as %40 for @") from None
+
+
+def _host(text: str, default: int) -> tuple[str, int]:
+    if not text:
+        raise ValueError(_EXPECTED)
+    if not text.isascii():
+        raise ValueError("expected the host in ASCII; a name with other letters in its xn-- form")
+    parts = _HOST.fullmatch(text)
+    if parts is None:
+        raise ValueError(f"{_EXPECTED}; in user and password %40 for @, %2F for /, %23 for #, %3F for ?")
+    if parts["ipv6"] is not None:
+        try:
+            ipaddress.IPv6Address(parts["ipv6"])
+        except ValueError:
+            raise ValueError("expected an IPv6 address between the brackets, as [::1]") from None
+    port = int(parts["port"]) if parts["port"] else default
+    if not 1 <= port <= 65535:
+        raise ValueError("expected a port from 1 to 65535")
+    return (parts["ipv6"] or parts["name"]).lower(), port
+
+
+def _path(text: str, *, sentinel: bool) -> tuple[str, int]:
+    found = re.fullmatch(r"/(?P<master>[0-9A-Za-z._-]+)(?:/(?P<database>[0-9]{0,4}))?", text) if sentinel else None
+    if sentinel and found is None:
+        raise ValueError(
+            "expected the name of the master after the sentinels, as redis+sentinel://host:26379/mymaster/0"
+        )
+    if found is not None:
+        return found["master"], int(found["database"] or 0)
+    plain = re.fullmatch(r"/?([0-9]{0,4})", text)
+    if plain is None:
+        raise ValueError("expected the number of a database after the host, as redis://host/0")
+    return "", int(plain[1] or 0)
+
+
+def _query(text: str | None, *, tls: bool, sentinel: bool) -> dict[str, str]:
+    known = (["ssl_ca_certs"] if tls else []) + (["sentinel_username", "sentinel_password"] if sentinel else [])
+    try:
+        found = parse_qsl(text or "", strict_parsing=bool(text), keep_blank_values=True, errors="strict")
+    except ValueError:
+        raise ValueError("expected name=value in the query") from None
+    if len(dict(found)) < len(found) or not all(name in known and value for name, value in found):
+        wanted = f"{' or '.join(known)}, once and with a value," if known else "nothing"
+        raise ValueError(f"expected {wanted} in the query of such a URL")
+    return dict(found)

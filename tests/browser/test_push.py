@@ -6,6 +6,7 @@ import time
 
 import pytest
 from processes import free_port, running_server
+from redis_server import RedisServer
 
 LISTEN = """() => {
     window.got = [];
@@ -21,15 +22,10 @@ LISTEN = """() => {
 @pytest.fixture
 def redis(tmp_path):
     """Start a Redis; give its port."""
-    port = free_port()
-    options = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(tmp_path))
-    with subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL) as process:
-        for _ in range(200):
-            if cli(port, "PING") == "PONG\n":
-                break
-            time.sleep(0.02)
-        yield port
-        process.kill()
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server.port
+    server.kill()
 
 
 def cli(port, *words):

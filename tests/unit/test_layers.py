@@ -27,12 +27,15 @@ RULES = [
 ]
 
 # txredisapi installs a reactor when it is imported, so what uses it is imported when a server with a Redis is made.
+USING_TXREDISAPI = {
+    f"wsserver.hub.redis{name}" for name in ("", "link", "subscriptions", "commands", "sentinel", "connection")
+}
 ALL = [
     "wsserver",
     *(
         module.name
         for module in pkgutil.walk_packages(wsserver.__path__, "wsserver.")
-        if module.name not in ("wsserver.hub.redis", "wsserver.hub.redislink")
+        if module.name not in USING_TXREDISAPI
     ),
 ]
 

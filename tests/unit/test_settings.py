@@ -511,6 +511,7 @@ VALUES = {
                 "redis://[::1]:6380/15",
                 "rediss://user:p%40ss@redis.example:6379/0",
                 "redis://:secret@h",
+                "redis+sentinel://a,b:26380/main/2?sentinel_password=x",
             )
         },
         ["x", "http://h", "redis://", "redis:///0", "redis://h:99999", "redis://h/x", "redis://h/0?x=1", "redis://h:x"],

@@ -8,7 +8,7 @@ from twisted.python.failure import Failure
 
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.subscriber import SubscriberProtocol
-from wsserver.errors import BrokerDown
+from wsserver.errors import BrokerDown, NotPermitted
 from wsserver.hub.admission import Admission, Admitted, Visit, agree
 from wsserver.hub.backlog import Batch
 from wsserver.hub.channels import Ask, Format
@@ -60,7 +60,9 @@ class PushProtocol(SubscriberProtocol):
     def _not_subscribed(self, failure: Failure) -> Any:
         self._leave()
         failure.trap(BrokerDown)
-        raise ConnectionDeny(int(HTTPStatus.SERVICE_UNAVAILABLE), str(failure.value))
+        forbidden = failure.check(NotPermitted)
+        status = HTTPStatus.FORBIDDEN if forbidden else HTTPStatus.SERVICE_UNAVAILABLE
+        raise ConnectionDeny(int(status), str(failure.value))
 
     def onOpen(self) -> None:
         """Send what came while the handshake was completed."""
@@ -114,3 +116,7 @@ class PushProtocol(SubscriberProtocol):
         notice = gap_notice(channel)
         first = FIN_BINARY if self._ask is not None and self._ask.binary else FIN_TEXT
         return build(first, notice), len(notice)
+
+    def barred(self, channel: ChannelName) -> None:
+        """Close: what it asked for is not to be had."""
+        self.close(CloseCode.POLICY_VIOLATION, f"Redis does not permit {channel} any more")

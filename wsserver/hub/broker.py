@@ -28,6 +28,9 @@ class Listener(Protocol):
     def interrupted(self) -> None:
         """Take note that publications may have been missed, of every channel that was subscribed to."""
 
+    def barred(self, channel: ChannelName) -> None:
+        """Take note that a channel that was subscribed to may not be listened to any more."""
+
 
 class Broker(Protocol):
     """Where publications come from and go to. Whatever returns a Deferred fails with `BrokerDown` while it is down."""
@@ -130,3 +133,6 @@ class Subscriber(Protocol):
             channel: of which.
             stream: whether some that have an offset are; else only plain ones may be, which have none.
         """
+
+    def barred(self, channel: ChannelName) -> None:
+        """Take note that nothing comes from a channel any more, and that this one is subscribed to it no longer."""

@@ -103,6 +103,10 @@ class FanOut:
         """
         self._start(channel, subscribers, partial(_tell, channel, stream))
 
+    def barred(self, channel: ChannelName, subscribers: Iterable[Any]) -> None:
+        """Tell those who listened to a channel that the server may not listen to it any more."""
+        self._start(channel, subscribers, partial(_bar, channel))
+
     def left(self, channel: ChannelName, subscriber: Any) -> None:
         """Hand nothing more of a channel to somebody who has left it."""
         for job in self._jobs:
@@ -181,6 +185,14 @@ def _tell(channel: ChannelName, stream: bool, subscribers: list[Any]) -> None:
     for one in subscribers:
         try:
             one.missed(channel, stream)
+        except Exception:
+            _failed(one)
+
+
+def _bar(channel: ChannelName, subscribers: list[Any]) -> None:
+    for one in subscribers:
+        try:
+            one.barred(channel)
         except Exception:
             _failed(one)
 

@@ -442,6 +442,16 @@ class Hub:
             if kept and room.position is not None and room.held is None:
                 self._close_gap(room, [])
 
+    def barred(self, channel: ChannelName) -> None:
+        """Take everyone out of a channel that the server may not listen to any more."""
+        room = self._rooms.get(channel)
+        if room is not None:
+            self._flush(room)
+            everyone = list(room.everyone())
+            for subscriber in everyone:
+                self.unsubscribe(channel, subscriber)
+            self._fan_out.barred(channel, everyone)
+
     # Gaps.
 
     def _close_gap(self, room: _Room, held: list[Publication | PresenceEvent]) -> None:

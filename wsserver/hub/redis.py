@@ -82,7 +82,7 @@ class RedisBroker:
     listener: Listener
 
     def __init__(self, url: RedisURL, reactor: Any) -> None:
-        self._link = RedisLink(url, reactor, told=self._told, rose=self._rose, fell=self._fell)
+        self._link = RedisLink(url, reactor, told=self._told, rose=self._rose, fell=self._fell, barred=self._barred)
         self._publish, self._read, self._join, self._leave, self._beat = (
             self._link.script(text)
             for text in (
@@ -192,8 +192,7 @@ class RedisBroker:
         if not key.startswith(_PUB):
             self.listener.arrived(ChannelName(key.decode("utf-8")), Publication(data))
             return
-        # Within the braces of the hash tag.
-        channel = ChannelName(key[len(_PUB) + 1 : -1].decode("utf-8"))
+        channel = _channel(key)
         try:
             kind, _, rest = data.partition(b":")
             if kind == b"p":
@@ -308,6 +307,9 @@ class RedisBroker:
     def _fell(self) -> None:
         """Do nothing: the subscribers are told once it is known what there is to hear again."""
 
+    def _barred(self, key: bytes) -> None:
+        self.listener.barred(_channel(key))
+
 
 def _tag(channel: ChannelName) -> bytes:
     return b"{%s}" % channel.encode("utf-8")
@@ -319,6 +321,12 @@ def _key(kind: str, tag: bytes) -> bytes:
 
 def _subscribed(channel: ChannelName) -> tuple[bytes, bytes]:
     return channel.encode("utf-8"), _PUB + _tag(channel)
+
+
+def _channel(key: bytes) -> ChannelName:
+    """Read the channel out of either key that is subscribed to."""
+    name = key[len(_PUB) :].removeprefix(b"{").removesuffix(b"}") if key.startswith(_PUB) else key
+    return ChannelName(name.decode("utf-8"))
 
 
 def _ms(seconds: float) -> int:

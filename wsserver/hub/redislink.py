@@ -1,108 +1,50 @@
 """
-The link to a Redis. The only module that imports txredisapi.
-
-Two connections, each supervised by Twisted's `ClientService`: one for commands, one that listens.
+The link to a Redis: a connection for commands and one that listens, both to the same Redis, both or none.
 
 A healthy socket proves nothing: a probe goes the way of every publication, out by one connection and back by the other.
-While it does not come back, the link is down: no command is sent and no subscription taken.
+While that does not work, the link is down: no command is sent and no subscription taken.
 """
 
-import hashlib
 import os
 import random
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator
 from typing import Any
 
-from twisted.application.internet import ClientService
-from twisted.internet.defer import Deferred, fail, gatherResults
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.protocol import Factory
-from twisted.internet.ssl import optionsForClientTLS
+from twisted.internet import defer
+from twisted.internet.defer import Deferred, fail, gatherResults, inlineCallbacks, succeed
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from txredisapi import RedisError, RedisProtocol, SubscriberProtocol
 
 from wsserver.errors import BrokerDown
 from wsserver.hub.channels import PRIVATE
+from wsserver.hub.rediscommands import AWAY, Commands, Script
+from wsserver.hub.redisconnection import (
+    Connection,
+    Listening,
+    NotConnected,
+    ResponseError,
+    connect,
+    endpoint,
+    read_certificates,
+)
+from wsserver.hub.redissentinel import find_master, prove_master
+from wsserver.hub.redissubscriptions import Subscriptions
 from wsserver.redisurl import RedisURL
 
-__all__ = ["RedisLink", "Script"]
+__all__ = ["RedisLink"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver.redis")
 
 PROBE_INTERVAL = 2.0
-"""Seconds between two probes; one that has not come back by the next means that the server is deaf."""
+"""Seconds between two probes; when one has not come back by the next, the link is down."""
 
-BATCH = 1000
-"""Most channels of one SUBSCRIBE."""
+PATIENCE = 5.0
+"""Seconds for a pair of connections to be made."""
 
-MOST_IN_FLIGHT = 10_000
-"""Most commands that wait for their answer; one more is refused."""
-
-AWAY = "Redis is not there at the moment"
-"""What whoever wants something meanwhile is told."""
-
-REPLY_TIMEOUT = 4.0
-"""Seconds for Redis to answer a command."""
-
-
-class _Factory(Factory):
-    """Makes a connection; txredisapi tells it when one cannot be used, and asks whether it is lazy."""
-
-    noisy = False
-    isLazy = False
-    problem = ""
-
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make = make
-
-    def buildProtocol(self, addr: Any) -> Any:  # noqa: ARG002
-        """Make a connection."""
-        connection = self._make()
-        connection.factory = self
-        return connection
-
-    def stopTrying(self) -> None:
-        """Go on trying: a password may be set right meanwhile."""
-
-    def connectionError(self, why: object) -> None:
-        """Say the reason, once."""
-        if self.problem != str(why):
-            self.problem = str(why)
-            _log.warn("{why}", why=self.problem)
-
-
-class _Commands(RedisProtocol):  # type: ignore[misc]
-    """The connection for commands."""
-
-
-class _Listening(SubscriberProtocol):  # type: ignore[misc]
-    """The connection that listens."""
-
-    told: Callable[[bytes, bytes], None]
-    """Called with channel and data of every message."""
-    acknowledged: Callable[[bytes], None]
-    """Called with every channel that Redis has confirmed."""
-
-    def replyReceived(self, reply: Any) -> None:
-        """Take a message, or what answers a command."""
-        kind = reply[0] if isinstance(reply, list) and len(reply) == 3 else None
-        if kind == b"message":
-            self.told(reply[1], reply[2])
-        elif kind == b"subscribe":
-            self.acknowledged(reply[1])
-        elif kind != b"unsubscribe":
-            super().replyReceived(reply)
-
-    def tell(self, command: bytes, channels: Iterable[bytes]) -> None:
-        """Subscribe or unsubscribe, in batches; each channel is answered by itself."""
-        rest = list(channels)
-        while rest:
-            batch, rest = rest[:BATCH], rest[BATCH:]
-            self.transport.write(self._build_command(command, *batch))
+MOST_SAID = 10
+"""Most different reasons that are logged while Redis is away."""
 
 
 class RedisLink:
@@ -112,9 +54,13 @@ class RedisLink:
     Args:
         url: where it is.
         reactor: what it runs on.
-        told: called with key and data of every message.
+        told: called with channel and data of every message.
         rose: called when the link is up; with True after an outage, when messages may have been missed.
         fell: called when it is not up any more.
+        barred: called with a channel that was listened to and is not any more, as Redis does not permit it since.
+
+    Raises:
+        SettingError: the file of certificates cannot be used.
     """
 
     def __init__(
@@ -125,210 +71,246 @@ class RedisLink:
         told: Callable[[bytes, bytes], None],
         rose: Callable[[bool], None],
         fell: Callable[[], None],
+        barred: Callable[[bytes], None],
     ) -> None:
-        self._to_told, self._to_rose, self._to_fell = told, rose, fell
         self._url = url
         self._reactor = reactor
+        self._trust = read_certificates(url.ca_file) if url.ca_file else None
+        self._to_told, self._to_rose, self._to_fell, self._to_barred = told, rose, fell, barred
         self._probe_channel = f"{PRIVATE}probe:{os.getpid()}-{random.getrandbits(64):016x}".encode()
-        self._wanted: dict[bytes, list[Deferred[None]]] = {self._probe_channel: []}
-        """The channels to listen to, each with whoever waits for Redis to confirm it."""
-        self._confirmed: set[bytes] = set()
-        self._asked: Counter[bytes] = Counter()
-        """How many confirmations of a channel are still to come: one that was left and wanted again has two."""
-        self._commands: Any = None
-        self._listening: Any = None
-        self._in_flight = 0
+        self._subscriptions = Subscriptions(always=self._probe_channel)
+        self._commands = Commands(self._demoted)
+        self._pair: tuple[Any, Any] | None = None
+        """The connection for commands and the one that listens."""
+
+        # Supervision.
+        self._opening: Deferred[Any] = succeed(None)
+        self._retry: Any = None
+        self._attempts = 0
+        self._address = url.hosts[0]
         self._was_up = False
-        self._probe_back = False
-        self._probe_sent = 0.0
-        """When, by the reactor; 0 while none is under way on these connections."""
-        self._probing = LoopingCall(self._probe)
+        self._said: set[str] = set()
+        self._probing = LoopingCall(self._judge)
         self._probing.clock = reactor
-        self._services = [
-            # Without its `prepareConnection`: while that waits it does not notice that a connection is lost.
-            ClientService(self._endpoint(), self._factory(kind, use), self._delay, reactor)
-            for kind, use in ((_Commands, self._use_commands), (_Listening, self._use_listening))
-        ]
+
+        # What is known since `_since`, by the reactor.
+        self._since = 0.0
+        self._heard = False
+        """Something came from the connection that listens."""
+        self._replied = False
+        """The other one has answered."""
+        self._probed = False
+        """A probe has come back on these connections."""
+
         self.up = False
         """Whether messages arrive: a probe has come back lately."""
         self.lineage = ""
-        """Which Redis this is: another text when another master was found, always empty where there is but one."""
+        """Which Redis this is: another text when another master was found; always empty without sentinels."""
 
-    def _endpoint(self) -> Any:
-        url = self._url
-        endpoint = HostnameEndpoint(self._reactor, url.host.encode("ascii"), url.port, timeout=2)
-        return wrapClientTLS(optionsForClientTLS(url.host), endpoint) if url.tls else endpoint
-
-    def _factory(self, kind: type[Any], use: Callable[[Any], None]) -> Factory:
-        url = self._url
-
-        def make() -> Any:
-            connection = kind(
-                charset=None,
-                convertNumbers=False,
-                replyTimeout=REPLY_TIMEOUT,
-                username=url.username,
-                password=url.password,
-                dbid=url.database or None,
-            )
-            connection.told, connection.acknowledged = self._told, self._acknowledged
-            use(connection)
-            return connection
-
-        return _Factory(make)
-
-    @staticmethod
-    def _delay(attempt: int) -> float:
-        # Within a second of its return Redis is found, and not by all servers at once.
-        delay: float = min(0.1 * 2 ** min(attempt, 3), 0.7)
-        return delay * random.uniform(0.7, 1.3)  # noqa: S311 (no secret)
-
-    # Supervision.
+    # Connecting.
 
     def start(self) -> None:
         """Connect; a Redis that is not there is waited for."""
-        for service in self._services:
-            service.startService()
         self._probing.start(PROBE_INTERVAL, now=False)
+        self._open()
 
-    def stop(self) -> "Deferred[Any]":
-        """Disconnect."""
+    @inlineCallbacks
+    def stop(self) -> Generator[Any, Any, None]:
+        """Disconnect; fires when both connections are gone."""
         if self._probing.running:
             self._probing.stop()
-        self._go_down("the server stops", tell=False)
-        return gatherResults([service.stopService() for service in self._services], consumeErrors=True)
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self._opening.cancel()
+        gone = [connection.whenDisconnected() for connection in self._pair or ()]
+        self._hang_up()
+        yield gatherResults(gone)
 
-    def _use_commands(self, connection: Any) -> None:
-        def use(_: Any) -> None:
-            self._commands = connection
-            connection.whenDisconnected().addCallback(lambda _: self._lost("commands", connection))
-            self._probe()
+    def _open(self) -> None:
+        self._retry = None
+        self._opening = self._connect().addTimeout(PATIENCE, self._reactor)
+        self._opening.addCallbacks(self._use, self._not_open)
 
-        connection.whenConnected().addCallback(use)
-
-    def _use_listening(self, connection: Any) -> None:
-        def use(_: Any) -> None:
-            self._listening = connection
-            self._confirmed.clear()
-            self._asked = Counter(list(self._wanted))
-            connection.whenDisconnected().addCallback(lambda _: self._lost("listening", connection))
-            connection.tell(b"SUBSCRIBE", list(self._wanted))
-
-        connection.whenConnected().addCallback(use)
-
-    def _lost(self, which: str, connection: Any) -> None:
-        if which == "commands" and self._commands is connection:
-            self._commands = None
-        elif which == "listening" and self._listening is connection:
-            self._listening = None
-            self._confirmed.clear()
-        else:
-            return
-        self._go_down("the connection was lost")
-        # The other one may be dead without a sign.
-        self._abort()
-
-    def _abort(self) -> None:
-        for connection in (self._listening, self._commands):
-            if connection is not None:
+    @inlineCallbacks
+    def _connect(self) -> Generator[Any, Any, Any]:
+        url, opened = self._url, []
+        try:
+            address = url.hosts[0]
+            if url.master:
+                address = yield find_master(url, self._trust, self._reactor)
+            where = endpoint(self._reactor, *address, tls=url.tls, trust=self._trust)
+            for kind in (Connection, Listening):
+                connection = yield connect(
+                    kind, where, username=url.username, password=url.password, database=url.database
+                )
+                opened.append(connection)
+            lineage = ""
+            if url.master:
+                lineage = yield prove_master(opened[0])
+        except Exception:
+            for connection in opened:
                 connection.transport.abortConnection()
+            raise
+        return *opened, address, lineage
 
-    def _probe(self) -> None:
-        """Send a probe; the one before must have come back."""
-        if (
-            self._probe_sent
-            and not self._probe_back
-            and self._reactor.seconds() - self._probe_sent >= PROBE_INTERVAL / 2
-        ):
-            self._probe_sent = 0.0
-            self._go_down(f"no probe came back within {PROBE_INTERVAL:g} s")
-            self._abort()
+    def _not_open(self, failure: Failure) -> None:
+        if not self._probing.running:
             return
-        if self._commands is not None and self._listening is not None:
-            self._probe_back, self._probe_sent = False, self._reactor.seconds()
-            self._send("PUBLISH", self._probe_channel, b"").addErrback(lambda _: None)
-
-    def _told(self, channel: bytes, data: bytes) -> None:
-        if channel == self._probe_channel:
-            self._probe_back = True
-            self._go_up()
-            return
-        self._to_told(channel, data)
-
-    def _acknowledged(self, channel: bytes) -> None:
-        self._asked[channel] -= 1
-        if self._asked[channel] > 0:
-            return
-        del self._asked[channel]
-        if channel not in self._wanted:
-            return
-        self._confirmed.add(channel)
-        if channel == self._probe_channel:
-            self._probe()
-        if self.up:
-            self._answer(channel)
+        if failure.check(defer.TimeoutError):
+            self._say(f"no answer within {PATIENCE:g} s")
+        elif failure.check(NotConnected):
+            self._say(failure.getErrorMessage())
         else:
-            self._go_up()
+            _log.failure("connecting to Redis failed", failure)
+        self._try_again()
 
-    def _go_up(self) -> None:
-        """Be up, if the probe has come back and every channel is confirmed."""
-        if self.up or not self._probe_back or len(self._confirmed) < len(self._wanted):
-            return
-        if self._commands is None or self._listening is None:
-            return
-        self.up = True
-        _log.info("listening to Redis at {url}", url=self._url.shown)
-        again, self._was_up = self._was_up, True
-        for channel in list(self._wanted):
-            self._answer(channel)
-        self._to_rose(again)
+    def _try_again(self) -> None:
+        # Within a second of its return Redis is found, and not by all servers at once.
+        delay = min(0.1 * 2 ** min(self._attempts, 3), 0.7) * random.uniform(0.7, 1.3)  # noqa: S311 (no secret)
+        self._attempts += 1
+        self._retry = self._reactor.callLater(delay, self._open)
 
-    def _go_down(self, reason: str, *, tell: bool = True) -> None:
-        was_up, self.up, self._probe_back = self.up, False, False
-        if was_up and tell:
-            _log.warn("deaf to Redis at {url}: {reason}", url=self._url.shown, reason=reason)
-        self._probe_sent = 0.0
-        # Whoever still waits is refused, and its channel is not wanted any more.
-        refused = {channel: waiting for channel, waiting in self._wanted.items() if waiting}
-        for channel in refused:
-            del self._wanted[channel]
-        # Only now: whoever is refused leaves its other channels too.
-        for waiting in refused.values():
-            for done in waiting:
-                done.errback(BrokerDown(AWAY))
+    def _say(self, problem: str) -> None:
+        if problem not in self._said and len(self._said) < MOST_SAID:
+            self._said.add(problem)
+            _log.warn("Redis at {url} is not there: {problem}; trying again", url=self._url.shown, problem=problem)
+
+    def _use(self, opened: tuple[Any, Any, tuple[str, int], str]) -> None:
+        commands, listening, self._address, self.lineage = opened
+        self._pair = commands, listening
+        self._since, self._heard, self._replied, self._probed = self._reactor.seconds(), False, True, False
+        listening.told, listening.confirmed, listening.refused = self._told, self._confirmed, self._refused
+        for connection in self._pair:
+            if not connection.connected:
+                self._drop(connection.why)
+                return
+            connection.whenDisconnected().addCallback(self._lost)
+        self._commands.begin(commands)
+        self._subscriptions.begin(listening)
+
+    def _lost(self, connection: Any) -> None:
+        if self._pair is not None and connection in self._pair:
+            self._drop(connection.why)
+
+    def _demoted(self) -> None:
+        # Without sentinels there is nobody else to turn to.
+        if self._url.master and self._pair is not None:
+            self._drop("it is not the master any more")
+
+    def _drop(self, why: str) -> None:
+        """Leave both connections: the other one may be dead without a sign, or to another Redis."""
+        if self.up:
+            _log.warn("deaf to Redis at {url}: {why}", url=self._url.shown, why=why)
+        else:
+            self._say(why)
+        self._hang_up()
+        self._try_again()
+
+    def _hang_up(self) -> None:
+        pair, self._pair = self._pair, None
+        was_up, self.up = self.up, False
+        for connection in pair or ():
+            connection.transport.abortConnection()
+        self._commands.end()
+        self._subscriptions.end()
         if was_up:
             self._to_fell()
 
-    def _answer(self, channel: bytes) -> None:
-        waiting = self._wanted.get(channel)
-        if waiting:
-            answered, waiting[:] = waiting[:], []
-            for done in answered:
-                done.callback(None)
+    # Probing.
+
+    def _judge(self) -> None:
+        """See whether messages still come, and ask again."""
+        # What is young has until the next time.
+        if self._pair is None or self._reactor.seconds() - self._since < PROBE_INTERVAL / 2:
+            return
+        if not (self._heard and self._replied):
+            # A Redis without TLS waits for more when it is greeted with it.
+            hint = "; does it speak TLS?" if self._url.tls and not self._was_up else ""
+            self._drop(f"no probe came back within {PROBE_INTERVAL:g} s{hint}")
+        elif self._subscriptions.complete:
+            self._probe()
+        else:
+            # Many channels over a slow line: as long as confirmations come, it is alive.
+            self._since, self._heard = self._reactor.seconds(), False
+        if self.up and self._url.master:
+            self._look_for_another_master()
+
+    def _probe(self) -> None:
+        self._since, self._heard, self._replied = self._reactor.seconds(), False, False
+        self._commands.send("PUBLISH", self._probe_channel, b"").addCallbacks(self._probe_sent, self._probe_failed)
+
+    def _probe_sent(self, _: Any) -> None:
+        self._replied = True
+
+    def _probe_failed(self, failure: Failure) -> None:
+        # Of a lost connection somebody else has taken note.
+        if failure.check(ResponseError) and self._pair is not None:
+            self._drop(f"PUBLISH to the channels {PRIVATE}* is needed: {failure.getErrorMessage()}")
+
+    def _look_for_another_master(self) -> None:
+        pair = self._pair
+
+        def found(address: tuple[str, int]) -> None:
+            # A master that was cut off may go on as if nothing had happened, and all others be with the new one.
+            if address != self._address and self._pair is pair:
+                self._drop("the sentinels name another master")
+
+        self._opening = find_master(self._url, self._trust, self._reactor)
+        # Without its sentinels a Redis is as good as before.
+        self._opening.addCallbacks(found, lambda failure: failure.trap(NotConnected))
+
+    def _told(self, channel: bytes, data: bytes) -> None:
+        self._heard = True
+        if channel != self._probe_channel:
+            self._to_told(channel, data)
+        elif not self._probed:
+            self._probed = True
+            self._go_up()
+
+    def _confirmed(self, channel: bytes) -> None:
+        self._heard = True
+        self._subscriptions.confirm(channel)
+        if channel == self._probe_channel:
+            self._probe()
+        self._go_up()
+
+    def _refused(self, channels: list[bytes], why: str, alone: bool) -> None:
+        self._heard = True
+        if not why.startswith("NOPERM"):
+            self._drop(why)
+        elif alone and channels == [self._probe_channel]:
+            self._drop(f"SUBSCRIBE to the channels {PRIVATE}* is needed: {why}")
+        else:
+            for channel in self._subscriptions.refuse(channels, why, alone=alone):
+                self._to_barred(channel)
+            self._go_up()
+
+    def _go_up(self) -> None:
+        if self.up or not self._probed or not self._subscriptions.complete:
+            return
+        self.up = True
+        self._attempts = 0
+        self._said.clear()
+        _log.info("listening to Redis at {url}", url=self._url.shown)
+        again, self._was_up = self._was_up, True
+        self._to_rose(again)
 
     # Commands and subscriptions.
 
-    def subscribe(self, key: bytes) -> "Deferred[None]":
-        """Have a key's messages sent here; fires once Redis has confirmed it, fails with `BrokerDown`."""
-        if not self.up:
-            return fail(BrokerDown(AWAY))
-        done: Deferred[None] = Deferred()
-        known = key in self._wanted
-        self._wanted.setdefault(key, []).append(done)
-        if known and key in self._confirmed:
-            self._answer(key)
-        elif not known:
-            self._asked[key] += 1
-            self._listening.tell(b"SUBSCRIBE", [key])
-        return done
+    def subscribe(self, channel: bytes) -> "Deferred[None]":
+        """
+        Have a channel's messages sent here.
 
-    def unsubscribe(self, key: bytes) -> None:
+        Returns:
+            Fires once Redis has confirmed it; fails with `NotPermitted` where the server's user may not listen to it,
+            with `BrokerDown` where Redis is away or too many wait.
+        """
+        return self._subscriptions.subscribe(channel) if self.up else fail(BrokerDown(AWAY))
+
+    def unsubscribe(self, channel: bytes) -> None:
         """Have them sent here no more; one that is not subscribed to is no mistake."""
-        if self._wanted.pop(key, None) is None:
-            return
-        self._confirmed.discard(key)
-        if self._listening is not None:
-            self._listening.tell(b"UNSUBSCRIBE", [key])
+        self._subscriptions.unsubscribe(channel)
 
     def command(self, *arguments: Any) -> "Deferred[Any]":
         """
@@ -338,71 +320,15 @@ class RedisLink:
             arguments: the command and its arguments: bytes, texts (sent as UTF-8) and numbers.
 
         Returns:
-            Fires with the reply (bytes, numbers, lists, None); fails with `BrokerDown` where Redis has not done it, or
-            messages do not arrive here, or too many commands wait.
+            Fires with the reply (bytes, numbers, lists, None); fails with `NotPermitted` where the server's user may
+            not do it, and with `BrokerDown` where Redis has not done it, or messages do not arrive here, or too many
+            commands wait.
         """
-        return self._send_if_up(*arguments).addErrback(_as_broker_down)
+        return self._send(*arguments).addErrback(self._commands.explain)
 
-    def script(self, text: str) -> "Script":
-        """Take a Lua script, to be called as often as wanted."""
-        return Script(text, self._send_if_up)
-
-    def _send_if_up(self, *arguments: Any) -> "Deferred[Any]":
-        return self._send(*arguments) if self.up else fail(BrokerDown(AWAY))
+    def script(self, text: str) -> Script:
+        """Take a Lua script, to be called as often as wanted; a call fails as `command` does."""
+        return Script(text, self._send, self._commands.explain)
 
     def _send(self, *arguments: Any) -> "Deferred[Any]":
-        connection = self._commands
-        if connection is None:
-            return fail(BrokerDown(AWAY))
-        if self._in_flight >= MOST_IN_FLIGHT:
-            return fail(BrokerDown("too many commands wait for Redis"))
-        self._in_flight += 1
-        done: Deferred[Any] = connection.execute_command(*arguments)
-        return done.addBoth(self._answered)
-
-    def _answered(self, result: Any) -> Any:
-        self._in_flight -= 1
-        return result
-
-
-class Script:
-    """
-    A Lua script that is sent by its hash, and whole where Redis has forgotten it.
-
-    Args:
-        text: the script.
-        send: sends a command; fails with what txredisapi raises.
-    """
-
-    def __init__(self, text: str, send: Callable[..., "Deferred[Any]"]) -> None:
-        self._text = text
-        # What Redis calls a script by (https://redis.io/docs/latest/commands/evalsha/); no secret.
-        self._hash = hashlib.sha1(text.encode("utf-8"), usedforsecurity=False).hexdigest()
-        self._send = send
-
-    def call(self, keys: Sequence[bytes], arguments: Sequence[Any] = ()) -> "Deferred[Any]":
-        """
-        Run it.
-
-        Args:
-            keys: `KEYS`.
-            arguments: `ARGV`: bytes, texts and numbers.
-
-        Returns:
-            Fires with what it returns; fails as `RedisLink.command` does.
-        """
-        rest = (len(keys), *keys, *arguments)
-
-        def whole(failure: Failure) -> "Deferred[Any]":
-            if not str(failure.value).startswith("NOSCRIPT"):
-                failure.raiseException()
-            return self._send("EVAL", self._text, *rest)
-
-        return self._send("EVALSHA", self._hash, *rest).addErrback(whole).addErrback(_as_broker_down)
-
-
-def _as_broker_down(failure: Failure) -> Failure:
-    if failure.check(BrokerDown):
-        return failure
-    failure.trap(RedisError)
-    raise BrokerDown(f"Redis has not taken it: {failure.getErrorMessage()}")
+        return self._commands.send(*arguments) if self.up else fail(BrokerDown(AWAY))

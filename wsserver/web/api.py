@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from wsserver.errors import BrokerDown
+from wsserver.errors import BrokerDown, NotPermitted
 from wsserver.hub.channels import Patterns, parse_name
 from wsserver.hub.hub import Hub, Receipt
 from wsserver.typing import ChannelName
@@ -34,7 +34,7 @@ MOST_CHANNELS = 1000
 """Most channels of a broadcast."""
 
 # Centrifugo's codes: https://centrifugal.dev/docs/server/server_api
-_INTERNAL, _BAD_REQUEST, _NOT_AVAILABLE = 100, 107, 108
+_INTERNAL, _PERMISSION_DENIED, _BAD_REQUEST, _NOT_AVAILABLE = 100, 103, 107, 108
 
 
 class _Problem(Exception):
@@ -202,7 +202,9 @@ def _no_number(name: str) -> None:
 
 
 def _explain(failure: Failure) -> tuple[HTTPStatus, object]:
-    if failure.check(BrokerDown):
+    if failure.check(NotPermitted):
+        problem = _Problem(HTTPStatus.FORBIDDEN, _PERMISSION_DENIED, str(failure.value))
+    elif failure.check(BrokerDown):
         problem = _Problem(HTTPStatus.SERVICE_UNAVAILABLE, _INTERNAL, str(failure.value))
     else:
         _log.failure("a method of the API failed", failure)

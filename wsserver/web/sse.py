@@ -11,7 +11,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
-from wsserver.errors import BrokerDown
+from wsserver.errors import BrokerDown, NotPermitted
 from wsserver.hub.admission import Admission, Admitted, Visit
 from wsserver.hub.channels import Format
 from wsserver.hub.formats import gap_notice, write
@@ -143,7 +143,10 @@ class _Stream:
         failure.trap(BrokerDown)
         if not self._over:
             self._over = True
-            refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(failure.value), (("Retry-After", "1"),))
+            if failure.check(NotPermitted):
+                refusal = Refusal(HTTPStatus.FORBIDDEN, str(failure.value))
+            else:
+                refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(failure.value), (("Retry-After", "1"),))
             _refuse_later(self._request, refusal)
 
     def _schedule(self) -> None:
@@ -214,6 +217,10 @@ class _Stream:
         else:
             notice = gap_notice(channel)
             self.deliver(_event(notice, b"gap"), 1, len(notice))
+
+    def barred(self, channel: ChannelName) -> None:  # noqa: ARG002
+        """End the stream: when the client connects again it is told why."""
+        self._end()
 
     # IPushProducer.
 

@@ -1,0 +1,312 @@
+"""The way to a Redis: TLS, users with few rights, sentinels; and what is said when it cannot be gone."""
+
+import json
+import os
+from unittest.mock import patch
+
+import pytest
+from peers import wait_until
+from pytest_twisted import blockon
+from redis_server import RedisServer, Sentinel
+from test_push import KEY, answer_to, api, ready, up
+from twisted.internet.threads import deferToThread
+
+from wsserver.errors import SettingError
+
+
+@pytest.fixture
+def make_redis(tmp_path):
+    """Make servers of Redis, started; end them after the test."""
+    made = []
+
+    def make(kind=RedisServer, *arguments, **options):
+        directory = tmp_path / f"redis-{len(made)}"
+        directory.mkdir()
+        made.append(kind(directory, *arguments, **options))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.kill()
+
+
+def said(log):
+    """Return what is in the log about Redis."""
+    return log.lines("wsserver.redis")
+
+
+class AbsentTests:
+    """A Redis that is not there from the start."""
+
+    def test_said_once(self, start_server, make_redis, log):
+        """The log says so in one line, however often it is tried, and in another when it is there."""
+        redis = make_redis()
+        redis.kill()
+        server = start_server(redis=redis.url.replace("//", "//me:hush@"))
+        link = server.service.hub.broker._link
+        wait_until(lambda: link._attempts > 4, "some attempts")
+        where = f"redis://127.0.0.1:{redis.port}/0"
+        assert said(log) == [f"Redis at {where} is not there: Connection refused; trying again"]
+        assert not [event for event in log.events if "ClientService" in str(event.get("log_namespace"))]
+        redis.start()
+        redis.run("ACL", "SETUSER", "me", "on", ">hush", "+@all", "&*", "~*")
+        up(server)
+        assert said(log)[-1] == f"listening to Redis at {where}"
+        assert len(said(log)) <= 3
+
+    def test_no_such_host(self, start_server, log):
+        """A name that nobody knows is said."""
+        start_server(redis="redis://no-such-host.invalid")
+        wait_until(lambda: said(log), "a line in the log")
+        assert "no-such-host.invalid" in said(log)[0]
+
+    def test_no_redis(self, start_server, log):
+        """Something else at that place is noticed, and does no harm."""
+        other = start_server()
+        server = start_server(redis=f"redis://:x@127.0.0.1:{other.port}")
+        wait_until(lambda: said(log), "a line in the log")
+        assert ready(server) == 503
+        assert server.serves_the_next()
+
+    def test_another_redis(self, start_server, make_redis, log):
+        """A password that is wanted and not given is said."""
+        redis = make_redis(requirepass="secret")
+        server = start_server(redis=redis.url)
+        wait_until(lambda: said(log), "a line in the log")
+        assert "NOAUTH" in said(log)[0]
+        assert ready(server) == 503
+
+
+class TLSTests:
+    """`rediss://`: TLS to Redis."""
+
+    @pytest.fixture
+    def redis(self, make_redis, certificate):
+        """Start a Redis that speaks TLS only."""
+        return blockon(deferToThread(lambda: make_redis(tls=certificate)))
+
+    def test_own_certificates(self, start_server, redis, certificate):
+        """The file of certificates to trust is named in the URL."""
+        server = up(start_server(redis=f"{redis.url}?ssl_ca_certs={certificate[1]}"))
+        with server.open("/ws?channel=foo") as peer:
+            redis.publish("foo", b"x" * 100_000)
+            assert peer.read_frame().payload == b"x" * 100_000
+
+    def test_environment(self, start_server, redis, certificate):
+        """Or in the environment, for every program that uses OpenSSL."""
+        with patch.dict(os.environ, SSL_CERT_FILE=str(certificate[1])):
+            up(start_server(redis=redis.url))
+
+    def test_not_trusted(self, start_server, redis, log):
+        """A certificate that nobody vouches for is not taken."""
+        server = start_server(redis=redis.url)
+        wait_until(lambda: said(log), "a line in the log")
+        assert "TLS: certificate verify failed" in said(log)[0]
+        assert ready(server) == 503
+
+    def test_another_host(self, start_server, redis, certificate, log):
+        """Nor is one for another host."""
+        url = redis.url.replace("127.0.0.1", "127.0.0.2") + f"?ssl_ca_certs={certificate[1]}"
+        redis.run("CONFIG", "SET", "bind", "127.0.0.1 127.0.0.2")
+        server = start_server(redis=url)
+        wait_until(lambda: said(log), "a line in the log")
+        assert "TLS: its certificate is for another host" in said(log)[0]
+        assert ready(server) == 503
+
+    def test_mixed_up(self, start_server, make_redis, redis, certificate, log):
+        """TLS to a Redis without, and none to one with it."""
+        plain = make_redis()
+        tls = plain.url.replace("redis:", "rediss:")
+        for url, words in ((tls, "does it speak TLS?"), (redis.url.replace("rediss", "redis"), "lost")):
+            server = start_server(redis=url)
+            wait_until(lambda words=words: any(words in line for line in said(log)), words)
+            assert ready(server) == 503
+
+    @pytest.mark.parametrize(
+        "content", [None, "no certificate", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----"]
+    )
+    def test_no_certificates(self, start_server, tmp_path, content):
+        """A file that cannot be read, or holds none, is said at the start."""
+        path = tmp_path / "ca.pem"
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(SettingError, match="redis: ssl_ca_certs"):
+            start_server(redis=f"rediss://127.0.0.1?ssl_ca_certs={path}")
+
+
+class UserTests:
+    """A user of Redis with few rights (ACL)."""
+
+    RIGHTS = (
+        "on",
+        ">p:w",
+        "resetchannels",
+        "&news*",
+        "&wsserver:*",
+        "~wsserver:*",
+        "+@all",
+        "-@dangerous",
+        "+info",
+        "+role",
+    )
+
+    @pytest.fixture
+    def redis(self, make_redis):
+        """Start a Redis with such a user."""
+        redis = blockon(deferToThread(make_redis))
+        redis.run("ACL", "SETUSER", "web", *self.RIGHTS)
+        return redis
+
+    @pytest.fixture
+    def server(self, start_server, redis):
+        """Start a server that is this user."""
+        url = redis.url.replace("//", "//web:p%3Aw@")
+        return blockon(deferToThread(lambda: up(start_server(redis=url, api_key=KEY))))
+
+    def test_permitted(self, server, redis):
+        """What it may listen to, it hears; what it may publish, it publishes."""
+        with server.open("/ws?channel=news,news:2") as peer:
+            redis.publish("news", b"hello")
+            assert peer.read_frame().payload == b"hello"
+            assert api(server, "publish", {"channel": "news:2", "data": "x"})[0] == 200
+            assert peer.read_frame().payload == b"x"
+
+    def test_refused(self, server, redis):
+        """Any other channel is refused to whoever asks for it, with a reason; the rest goes on."""
+        with server.open("/ws?channel=news") as peer:
+            for path in ("/ws?channel=secrets", "/ws?channel=news:2,secrets"):
+                with server.connect() as other:
+                    response = answer_to(other, path)
+                    assert response.status == 403
+                    assert "Redis does not permit" in response.text
+            with server.connect() as other:
+                response = other.request("/sse?channel=secrets")
+                assert response.status == 403
+                assert "Redis does not permit" in response.text
+            assert ready(server) == 200
+            redis.publish("news", b"hello")
+            assert peer.read_frame().payload == b"hello"
+
+    def test_taken_away(self, server, redis):
+        """A channel that is not permitted any more is closed to those who listened; the others are heard again."""
+        channels = [f"news{number}" for number in range(100)]
+        with server.open("/ws?channel=" + ",".join(channels)) as peer, server.open("/ws?channel=news:x") as other:
+            redis.run("ACL", "SETUSER", "web", "resetchannels", "&wsserver:*", *(f"&{channel}" for channel in channels))
+            frame = other.read_frame()
+            assert (frame.close_code, "does not permit" in frame.close_reason) == (1008, True)
+            up(server)
+            gaps = {json.loads(peer.read_frame().payload)["channel"] for _ in channels}
+            assert gaps == set(channels)
+            for channel in channels:
+                assert redis.publish(channel, channel.encode()) == 1
+                assert peer.read_frame().payload == channel.encode()
+
+    def test_not_even_the_server(self, start_server, redis, log):
+        """One that may not use the server's own channels is told which rights it needs."""
+        redis.run("ACL", "SETUSER", "poor", "on", ">x", "resetchannels", "&news", "+@all")
+        server = start_server(redis=redis.url.replace("//", "//poor:x@"))
+        wait_until(lambda: said(log), "a line in the log")
+        assert "SUBSCRIBE to the channels wsserver:* is needed" in said(log)[-1]
+        redis.run("ACL", "SETUSER", "poor", "&wsserver:*", "-publish")
+        wait_until(lambda: len(said(log)) > 1, "a second line")
+        assert "PUBLISH to the channels wsserver:* is needed" in said(log)[-1]
+        assert ready(server) == 503
+        redis.run("ACL", "SETUSER", "poor", "+publish")
+        up(server)
+
+
+class SentinelTests:
+    """`redis+sentinel://`: the sentinels say where the master is."""
+
+    @pytest.fixture
+    def pair(self, make_redis):
+        """Start a master and its replica."""
+
+        def make():
+            # Else a master waits for seconds whether more replicas come.
+            master = make_redis(**{"repl-diskless-sync-delay": 0})
+            replica = make_redis(replicaof=f"127.0.0.1 {master.port}")
+            wait_until(lambda: b"link_status:up" in replica.run("INFO", "replication"), "the replica in step")
+            return master, replica
+
+        return blockon(deferToThread(make))
+
+    @staticmethod
+    def url(*sentinels, query=""):
+        """Write the URL."""
+        hosts = ",".join(f"127.0.0.1:{one.port}" for one in sentinels)
+        return f"redis+sentinel://{hosts}/mymaster/0{query}"
+
+    @pytest.mark.parametrize("how", ["kill", "freeze"])
+    def test_failover(self, start_server, make_redis, pair, how):
+        """The master goes, the replica is promoted: the server follows, and tells those who listen."""
+        master, replica = pair
+        sentinel = make_redis(Sentinel, master)
+        wait_until(
+            lambda: b"%d" % replica.port in sentinel.run("SENTINEL", "replicas", "mymaster"), "the replica known"
+        )
+        server = up(start_server(redis=self.url(sentinel)))
+        link = server.service.hub.broker._link
+        lineage = link.lineage
+        assert lineage
+        with server.open("/ws?channel=foo") as peer:
+            master.publish("foo", b"before")
+            assert peer.read_frame().payload == b"before"
+            getattr(master, how)()
+            wait_until(lambda: ready(server) == 503, "deaf")
+            wait_until(lambda: ready(server) == 200, "at the new master", patience=20)
+            assert json.loads(peer.read_frame().payload) == {"event": "gap", "channel": "foo"}
+            assert replica.publish("foo", b"after") == 1
+            assert peer.read_frame().payload == b"after"
+        assert link.lineage not in ("", lineage)
+        if how == "freeze":
+            master.thaw()
+
+    def test_another_is_named(self, start_server, make_redis, pair):
+        """A master that was cut off from its sentinels goes on; the server does not go with it."""
+        master, other = make_redis(), make_redis()
+        sentinel = make_redis(Sentinel, master)
+        server = up(start_server(redis=self.url(sentinel)))
+        with server.open("/ws?channel=foo") as peer:
+            sentinel.run("SENTINEL", "remove", "mymaster")
+            assert master.publish("foo", b"before") == 1
+            assert peer.read_frame().payload == b"before"
+            sentinel.run("SENTINEL", "monitor", "mymaster", "127.0.0.1", str(other.port), "1")
+            assert b"gap" in peer.read_frame().payload
+            assert other.publish("foo", b"after") == 1
+            assert peer.read_frame().payload == b"after"
+
+    def test_some_sentinels(self, start_server, make_redis, pair):
+        """One of three sentinels is enough, and what it needs is its own password."""
+        master, _ = pair
+        dead, frozen = make_redis(Sentinel, master), make_redis(Sentinel, master)
+        sentinel = make_redis(Sentinel, master, password="s&s")
+        dead.kill()
+        frozen.freeze()
+        up(start_server(redis=self.url(dead, frozen, sentinel, query="?sentinel_password=s%26s")))
+        frozen.thaw()
+
+    def test_problems(self, start_server, make_redis, pair, log):
+        """Each sentinel's reason is said; one that names a replica is not believed."""
+        master, replica = pair
+        wrong, dead, sentinel = make_redis(Sentinel, replica), make_redis(), make_redis(Sentinel, master, password="x")
+        dead.kill()
+        start_server(redis=self.url(dead, sentinel, wrong).replace("mymaster", "other"))
+        wait_until(lambda: said(log), "a line in the log")
+        for words in (f"{dead.port}: Connection refused", f"{sentinel.port}: NOAUTH", "knows no master named other"):
+            assert words in said(log)[0]
+
+
+class RefusedPublishTests:
+    """What Redis does not take."""
+
+    def test_permission(self, start_server, make_redis):
+        """A publication that its user may not make is answered with 403."""
+        redis = make_redis()
+        redis.run("ACL", "SETUSER", "web", "on", ">x", "&*", "~wsserver:*", "+@all", "-evalsha")
+        server = up(start_server(redis=redis.url.replace("//", "//web:x@"), api_key=KEY))
+        status, answer = api(server, "publish", {"channel": "foo", "data": "x"})
+        assert (status, answer["error"]["code"]) == (403, 103)
+        assert "Redis does not permit" in answer["error"]["message"]
+        assert ready(server) == 200
