@@ -24,8 +24,10 @@ from wsserver.closecodes import MEANINGS, CloseCode
 from wsserver.endpoints.commands import Command, ICommand, collect
 from wsserver.endpoints.table import HELP, Table
 from wsserver.errors import ListenError, SettingError
+from wsserver.hub.backend import Hooks
 from wsserver.hub.broker import Broker
 from wsserver.hub.channels import Access, Format, Patterns
+from wsserver.hub.hooks import EVENTS
 from wsserver.hub.hub import Hub
 from wsserver.hub.management import Management
 from wsserver.hub.memory import MemoryBroker
@@ -33,6 +35,7 @@ from wsserver.hub.rules import Rules
 from wsserver.redisurl import parse_redis_url
 from wsserver.settings import Settings
 from wsserver.web.api import API
+from wsserver.web.hooks import HTTPHooks
 from wsserver.web.page import read_directory, static_directory
 from wsserver.web.site import PageSite, Ready, Root, describe
 from wsserver.web.sse import SSE
@@ -89,6 +92,8 @@ class WebSocketService(Service):
         """The channels; publish from your application with `hub.publish(channel, data)`."""
         self.management = Management(self.hub, __version__)
         """What a backend can do with connections and channels, in all processes."""
+        self.hooks: Hooks = _hooks(settings, reactor)
+        """What asks the backend."""
         self.endpoints = Table(settings, self.connections, self.hub, reactor, commands=table, more=endpoints or {})
         site = PageSite(self._root(table), reactor)
         self.door = DoorFactory(
@@ -162,6 +167,7 @@ class WebSocketService(Service):
         yield self.door.close_all()
         self.hub.members.stop()
         self.hub.control.stop()
+        yield self.hooks.stop()
         yield self.hub.broker.stop()
         self.connections.deadlines.stop()
         if self._poller is not None:
@@ -229,6 +235,11 @@ def _broker(settings: Settings, reactor: Any) -> Broker:
     except ImportError:
         raise SettingError("redis", "needs txredisapi: pip install 'wsserver[redis]'") from None
     return RedisBroker(parse_redis_url(settings.redis), reactor)
+
+
+def _hooks(settings: Settings, reactor: Any) -> Hooks:
+    urls = {event: url for event in EVENTS if (url := getattr(settings, f"hook_{event}"))}
+    return HTTPHooks(urls, timeout=settings.hook_timeout, reactor=reactor)
 
 
 def _words(error: object) -> str:

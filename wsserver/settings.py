@@ -21,6 +21,7 @@ from wsserver.values import (
     a_choice,
     a_duration,
     a_flag,
+    a_hook_url,
     a_pattern,
     a_redis_url,
     a_size,
@@ -327,6 +328,43 @@ class Settings:
         "",
         "Key for the HTTP API under /api/, sent as X-API-Key or as a Bearer token; without it the API is closed.",
         metavar="KEY",
+    )
+    hook_connect: str = _option(
+        _CHANNELS,
+        a_hook_url,
+        "",
+        "Where to ask the backend, in a POST with JSON, whether a client without a token may connect, and who it is.",
+        metavar="URL",
+    )
+    hook_subscribe: str = _option(
+        _CHANNELS,
+        a_hook_url,
+        "",
+        "Where to ask whether a client may listen to a channel that neither its token nor --channel-allow names.",
+        metavar="URL",
+    )
+    hook_publish: str = _option(
+        _CHANNELS,
+        a_hook_url,
+        "",
+        "Where to ask whether a client may publish to a channel, and what.",
+        metavar="URL",
+    )
+    hook_disconnect: str = _option(
+        _CHANNELS,
+        a_hook_url,
+        "",
+        "Where to tell that a client has gone; once, whether or not the backend is there.",
+        metavar="URL",
+    )
+    # Precedent: Centrifugo 1 s.
+    hook_timeout: float = _option(
+        _CHANNELS,
+        a_duration(0.1, 30),
+        2.0,
+        "Time for the backend to answer a hook before the client is told to try again later.",
+        metavar="TIME",
+        show=show_duration,
     )
     strict_paths: bool = _option(
         _ANSWERS, a_flag, False, "Refuse unknown WebSocket paths with 404 instead of serving commands there."

@@ -21,6 +21,7 @@ RULES = [
     "wsserver.redisurl",
     "wsserver.hub.channels",
     "wsserver.hub.formats",
+    "wsserver.hub.hooks",
 ]
 
 # txredisapi installs a reactor when it is imported, so what uses it is imported when a server with a Redis is made.
