@@ -20,7 +20,7 @@ from wsserver.typing import ChannelName
 from wsserver.web.site import refuse
 from wsserver.wire.frames import FIN_TEXT
 from wsserver.wire.linger import LINGER
-from wsserver.wire.requests import Refusal, parse_parameters
+from wsserver.wire.requests import Refusal, parse_parameters, unavailable
 
 __all__ = ["SSE"]
 
@@ -112,7 +112,7 @@ class _Stream:
         failure.trap(BrokerDown)
         if not self._over:
             self._over = True
-            refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(failure.value), (("Retry-After", "1"),))
+            refusal = unavailable(str(failure.value))
             self._request.setHeader(b"content-length", b"%d" % len(refusal.body))
             self._request.write(refuse(self._request, refusal))
             self._request.finish()
