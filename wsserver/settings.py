@@ -329,6 +329,14 @@ class Settings:
         "Key for the HTTP API under /api/, sent as X-API-Key or as a Bearer token; without it the API is closed.",
         metavar="KEY",
     )
+    api_errors: str = _option(
+        _CHANNELS,
+        a_choice("status", "body"),
+        "status",
+        "Whether a mistake in a call of the API is told by the status too (400, 416 ...), or in the body alone, with 200: "
+        "Centrifugo's libraries read errors only there.",
+        metavar="status|body",
+    )
     hook_connect: str = _option(
         _CHANNELS,
         a_hook_url,

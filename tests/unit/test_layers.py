@@ -23,6 +23,7 @@ RULES = [
     "wsserver.hub.channels",
     "wsserver.hub.formats",
     "wsserver.hub.hooks",
+    "wsserver.web.parameters",
 ]
 
 # txredisapi installs a reactor when it is imported, so what uses it is imported when a server with a Redis is made.
