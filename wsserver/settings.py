@@ -21,6 +21,7 @@ from wsserver.values import (
     a_choice,
     a_duration,
     a_flag,
+    a_hook_url,
     a_jwks_url,
     a_pattern,
     a_public_key,
@@ -345,6 +346,51 @@ class Settings:
         "Key for the HTTP API under /api/, sent as X-API-Key or as a Bearer token; without it the API is closed.",
         metavar="KEY",
         secret=True,
+    )
+    api_errors: str = _option(
+        _CHANNELS,
+        a_choice("status", "body"),
+        "status",
+        "Whether a mistake in a call of the API is told by the status too (400, 416 ...), or in the body alone, with "
+        "200: Centrifugo's libraries read errors only there.",
+        metavar="status|body",
+    )
+    hook_connect: str = _option(
+        _CHANNELS,
+        a_hook_url,
+        "",
+        "Where to ask the backend, in a POST with JSON, whether a client without a token may connect, and who it is.",
+        metavar="URL",
+    )
+    hook_subscribe: str = _option(
+        _CHANNELS,
+        a_hook_url,
+        "",
+        "Where to ask whether a client may listen to a channel that neither its token nor --channel-allow names.",
+        metavar="URL",
+    )
+    hook_publish: str = _option(
+        _CHANNELS,
+        a_hook_url,
+        "",
+        "Where to ask whether a client may publish to a channel, and what.",
+        metavar="URL",
+    )
+    hook_disconnect: str = _option(
+        _CHANNELS,
+        a_hook_url,
+        "",
+        "Where to tell that a client has gone; once, whether or not the backend is there.",
+        metavar="URL",
+    )
+    # Precedent: Centrifugo 1 s.
+    hook_timeout: float = _option(
+        _CHANNELS,
+        a_duration(0.1, 30),
+        2.0,
+        "Time for the backend to answer a hook before the client is told to try again later.",
+        metavar="TIME",
+        show=show_duration,
     )
     token_secret: str = _option(
         _TOKENS,

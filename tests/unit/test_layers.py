@@ -13,6 +13,7 @@ RULES = [
     "wsserver.origins",
     "wsserver.closecodes",
     "wsserver.errors",
+    "wsserver.jsonfields",
     "wsserver.typing",
     "wsserver.wire.requests",
     "wsserver.wire.handshake",
@@ -24,6 +25,8 @@ RULES = [
     "wsserver.auth",
     "wsserver.identity",
     "wsserver.keys",
+    "wsserver.hub.hooks",
+    "wsserver.web.parameters",
 ]
 
 # txredisapi installs a reactor when it is imported, so what uses it is imported when a server with a Redis is made.

@@ -55,6 +55,12 @@ DEFAULTS = {
     "token_issuer": "",
     "token_leeway": 5.0,
     "anonymous": False,
+    "api_errors": "status",
+    "hook_connect": "",
+    "hook_subscribe": "",
+    "hook_publish": "",
+    "hook_disconnect": "",
+    "hook_timeout": 2.0,
     "strict_paths": False,
     "reply_prefix": "",
     "timezone": None,
@@ -407,6 +413,23 @@ class FileTests:
         assert refused(config=path)[0] == f"{path}: port"
 
 
+HOOK_URLS = (
+    {"": "", **{url: url for url in ("http://127.0.0.1:3000/hook", "https://example.com", "http://[::1]:1/a?b=c%20d")}},
+    [
+        "backend",
+        "ftp://example.com/",
+        "http://",
+        "http:///path",
+        "http://example.com:0/",
+        "http://example.com:99999/",
+        "http://[::1/",
+        "http://user:secret@example.com/",
+        "http://example.com/#part",
+        "http://example.com/a b",
+        "http://example.com/" + "x" * 2048,
+    ],
+)
+
 VALUES = {
     "port": (
         {"0": 0, "1": 1, "8080": 8080, "65535": 65535, "08080": 8080},
@@ -529,6 +552,9 @@ VALUES = {
     "channel_publish": ({"chat:*": ("chat:*",)}, ["", "a\nb"]),
     "channel_presence": ({"chat:*": ("chat:*",)}, ["", "a\nb"]),
     "api_key": ({"": "", "secret": "secret"}, ["a\nb"]),
+    "api_errors": ({"status": "status", "body": "body"}, ["", "200"]),
+    **{f"hook_{event}": HOOK_URLS for event in ("connect", "subscribe", "publish", "disconnect")},
+    "hook_timeout": ({"100ms": 0.1, "30s": 30.0}, ["", "0", "99ms", "31s"]),
     "token_secret": ({"": "", "s" * 32: "s" * 32, "ü" * 16: "ü" * 16}, ["s" * 31, "s" * 40 + "\n", "s" * 1025]),
     "token_secret_previous": ({"": "", "s" * 32: "s" * 32}, ["s" * 31, "s" * 40 + "\n"]),
     "token_public_key": (

@@ -115,6 +115,10 @@ class _Room:
     def __len__(self) -> int:
         return sum(map(len, self.kinds.values())) + len(self.joiners)
 
+    def everyone(self) -> list[Any]:
+        """Tell who listens, those among them that still wait for the stream."""
+        return [*(one for subscribers in self.kinds.values() for one in subscribers), *self.joiners]
+
 
 class Hub:
     """
@@ -447,7 +451,7 @@ class Hub:
         room = self._rooms.get(channel)
         if room is not None:
             self._flush(room)
-            everyone = list(room.everyone())
+            everyone = room.everyone()
             for subscriber in everyone:
                 self.unsubscribe(channel, subscriber)
             self._fan_out.barred(channel, everyone)
