@@ -26,8 +26,10 @@ from wsserver.endpoints.commands import Command, ICommand, collect
 from wsserver.endpoints.table import HELP, Table
 from wsserver.errors import ListenError, SettingError
 from wsserver.hub.admission import Admission
+from wsserver.hub.backend import Hooks
 from wsserver.hub.broker import Broker
 from wsserver.hub.channels import Access, Format, Patterns
+from wsserver.hub.hooks import EVENTS
 from wsserver.hub.hub import Hub
 from wsserver.hub.management import Management
 from wsserver.hub.memory import MemoryBroker
@@ -36,6 +38,7 @@ from wsserver.hub.tokens import Tokens
 from wsserver.redisurl import parse_redis_url
 from wsserver.settings import Settings
 from wsserver.web.api import API
+from wsserver.web.hooks import HTTPHooks
 from wsserver.web.page import read_directory, static_directory
 from wsserver.web.site import PageSite, Ready, Root, describe
 from wsserver.web.sse import SSE
@@ -95,6 +98,8 @@ class WebSocketService(Service):
         """The channels; publish from your application with `hub.publish(channel, data)`."""
         self.management = Management(self.hub, __version__)
         """What a backend can do with connections and channels, in all processes."""
+        self.hooks: Hooks = _hooks(settings, reactor)
+        """What asks the backend."""
         tokens, self._jwks = _tokens(settings, reactor)
         self.admission = Admission(self.hub, tokens, anonymous=settings.anonymous, reactor=reactor, now=time.time)
         """Who may listen to the channels."""
@@ -178,6 +183,7 @@ class WebSocketService(Service):
         yield self.door.close_all()
         self.hub.members.stop()
         self.hub.control.stop()
+        yield self.hooks.stop()
         yield self.hub.broker.stop()
         self.connections.deadlines.stop()
         if self._poller is not None:
@@ -258,6 +264,11 @@ def _tokens(settings: Settings, reactor: Any) -> "tuple[Tokens | None, JWKS | No
     except ImportError:
         raise SettingError("token_secret", "tokens need PyJWT: pip install 'wsserver[auth]'") from None
     return make_tokens(settings, reactor)
+
+
+def _hooks(settings: Settings, reactor: Any) -> Hooks:
+    urls = {event: url for event in EVENTS if (url := getattr(settings, f"hook_{event}"))}
+    return HTTPHooks(urls, timeout=settings.hook_timeout, reactor=reactor)
 
 
 def _words(error: object) -> str:

@@ -22,6 +22,7 @@ from wsserver.values import (
     a_duration,
     a_flag,
     a_jwks_url,
+    a_hook_url,
     a_pattern,
     a_public_key,
     a_redis_url,
@@ -399,6 +400,43 @@ class Settings:
     )
     anonymous: bool = _option(
         _TOKENS, a_flag, False, "Let in who comes without a token; it may listen to what --channel-allow opens."
+    )
+    hook_connect: str = _option(
+        _CHANNELS,
+        a_hook_url,
+        "",
+        "Where to ask the backend, in a POST with JSON, whether a client without a token may connect, and who it is.",
+        metavar="URL",
+    )
+    hook_subscribe: str = _option(
+        _CHANNELS,
+        a_hook_url,
+        "",
+        "Where to ask whether a client may listen to a channel that neither its token nor --channel-allow names.",
+        metavar="URL",
+    )
+    hook_publish: str = _option(
+        _CHANNELS,
+        a_hook_url,
+        "",
+        "Where to ask whether a client may publish to a channel, and what.",
+        metavar="URL",
+    )
+    hook_disconnect: str = _option(
+        _CHANNELS,
+        a_hook_url,
+        "",
+        "Where to tell that a client has gone; once, whether or not the backend is there.",
+        metavar="URL",
+    )
+    # Precedent: Centrifugo 1 s.
+    hook_timeout: float = _option(
+        _CHANNELS,
+        a_duration(0.1, 30),
+        2.0,
+        "Time for the backend to answer a hook before the client is told to try again later.",
+        metavar="TIME",
+        show=show_duration,
     )
     strict_paths: bool = _option(
         _ANSWERS, a_flag, False, "Refuse unknown WebSocket paths with 404 instead of serving commands there."

@@ -8,6 +8,7 @@ bounds make such a function.
 import re
 from collections.abc import Callable
 from datetime import tzinfo
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from wsserver.origins import origin_of
@@ -20,6 +21,7 @@ __all__ = [
     "a_duration",
     "a_flag",
     "a_jwks_url",
+    "a_hook_url",
     "a_pattern",
     "a_public_key",
     "a_redis_url",
@@ -178,6 +180,20 @@ def a_jwks_url(text: str) -> str:
     """Read the URL of a JSON Web Key Set; empty for none."""
     if text and not re.fullmatch(r"https?://[0-9A-Za-z.:\[\]_-]{1,255}(/[!-~]{0,1024})?", text):
         raise ValueError("expected a URL such as https://example.com/.well-known/jwks.json")
+    return text
+
+
+def a_hook_url(text: str) -> str:
+    """Read the URL of a backend; empty for none."""
+    expected = "expected a URL such as http://127.0.0.1:3000/connect or https://example.com/hooks?of=chat"
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError(expected) from None
+    known = parts.scheme in ("http", "https") and parts.hostname and port != 0 and "@" not in parts.netloc
+    if text and not (known and re.fullmatch(r"[\x21-\x7e]{1,2048}", text) and "#" not in text):
+        raise ValueError(expected)
     return text
 
 

@@ -24,6 +24,7 @@ RULES = [
     "wsserver.auth",
     "wsserver.identity",
     "wsserver.keys",
+    "wsserver.hub.hooks",
 ]
 
 # txredisapi installs a reactor when it is imported, so what uses it is imported when a server with a Redis is made.

@@ -55,6 +55,11 @@ DEFAULTS = {
     "token_issuer": "",
     "token_leeway": 5.0,
     "anonymous": False,
+    "hook_connect": "",
+    "hook_subscribe": "",
+    "hook_publish": "",
+    "hook_disconnect": "",
+    "hook_timeout": 2.0,
     "strict_paths": False,
     "reply_prefix": "",
     "timezone": None,
@@ -407,6 +412,23 @@ class FileTests:
         assert refused(config=path)[0] == f"{path}: port"
 
 
+HOOK_URLS = (
+    {"": "", **{url: url for url in ("http://127.0.0.1:3000/hook", "https://example.com", "http://[::1]:1/a?b=c%20d")}},
+    [
+        "backend",
+        "ftp://example.com/",
+        "http://",
+        "http:///path",
+        "http://example.com:0/",
+        "http://example.com:99999/",
+        "http://[::1/",
+        "http://user:secret@example.com/",
+        "http://example.com/#part",
+        "http://example.com/a b",
+        "http://example.com/" + "x" * 2048,
+    ],
+)
+
 VALUES = {
     "port": (
         {"0": 0, "1": 1, "8080": 8080, "65535": 65535, "08080": 8080},
@@ -543,6 +565,8 @@ VALUES = {
     "token_issuer": ({"": "", "https://example.com": "https://example.com"}, ["a\nb"]),
     "token_leeway": ({"0": 0.0, "5s": 5.0, "20s": 20.0}, ["-1", "21s"]),
     "anonymous": ({"true": True, "no": False}, ["", "maybe"]),
+    **{f"hook_{event}": HOOK_URLS for event in ("connect", "subscribe", "publish", "disconnect")},
+    "hook_timeout": ({"100ms": 0.1, "30s": 30.0}, ["", "0", "99ms", "31s"]),
     "strict_paths": ({"true": True, "no": False, "off": False, "0": False}, ["", "maybe"]),
     "reply_prefix": (
         {"": "", "> ": "> ", "ü\u2028": "ü\u2028", "\ud7ff\ue000": "\ud7ff\ue000", "x" * 1024: "x" * 1024},

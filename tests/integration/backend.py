@@ -1,0 +1,92 @@
+"""A backend that is asked about clients: a real HTTP server in threads, right or wrong."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+__all__ = ["Backend"]
+
+
+class Backend:
+    """
+    Answer POSTs.
+
+    Args:
+        port: where; 0 for a free one.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self.questions: list[tuple[str, dict[str, str], Any]] = []
+        """Path, headers (names in lower case) and body of each question."""
+        self.peers: set[tuple[str, int]] = set()
+        """Where questions came from: one for each connection."""
+        self.most = 0
+        """Most questions at a time."""
+        self.answer: Callable[[str, Any], Any] = lambda path, body: {"result": {}}
+        """Makes an answer: a value for JSON, bytes for the whole response, None to close the connection."""
+        self.before: tuple[bytes, threading.Event] | None = None
+        """What is sent before the answer, and when to go on from there."""
+        self._running = 0
+        self._lock = threading.Lock()
+        backend = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                backend._serve(self)
+
+            def log_message(self, *arguments: object) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 256
+
+            def handle_error(self, *arguments: object) -> None:
+                pass  # The other end has gone.
+
+        self._server = Server(("127.0.0.1", port), Handler)
+        self.port: int = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def url(self, path: str = "/") -> str:
+        """Tell where it is."""
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def close(self) -> None:
+        """Go away."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    @contextmanager
+    def _count(self) -> Iterator[None]:
+        with self._lock:
+            self._running += 1
+            self.most = max(self.most, self._running)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
+
+    def _serve(self, handler: BaseHTTPRequestHandler) -> None:
+        with self._count():
+            body = json.loads(handler.rfile.read(int(handler.headers["content-length"])))
+            self.peers.add(handler.client_address)
+            headers = {name.lower(): value for name, value in handler.headers.items()}
+            self.questions.append((handler.path, headers, body))
+            if self.before is not None:
+                handler.wfile.write(self.before[0])
+                self.before[1].wait(10)
+            answer = self.answer(handler.path, body)
+        if isinstance(answer, bytes):
+            handler.wfile.write(answer)
+            handler.close_connection = True
+        elif answer is None:
+            handler.close_connection = True
+        else:
+            data = json.dumps(answer).encode()
+            handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(data), data))

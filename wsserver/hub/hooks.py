@@ -1,0 +1,317 @@
+"""
+What the backend is asked about a client, and what it may answer: the shapes of Centrifugo's proxy.
+
+Source: https://centrifugal.dev/docs/server/proxy. `disconnect`, which Centrifugo has not, has the same shape.
+
+Rule 1: no Twisted, no clock, no socket.
+Rule 2: an answer that says no is a value; one that cannot be understood is a `ValueError`.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+from wsserver.hub.channels import parse_name
+from wsserver.typing import ChannelName
+from wsserver.wire.requests import Header, Refusal
+
+__all__ = [
+    "DISCONNECT_CODES",
+    "ERROR_CODES",
+    "EVENTS",
+    "FORWARDED",
+    "TEMPORARY",
+    "Caller",
+    "Connected",
+    "Dropped",
+    "Published",
+    "Refused",
+    "Subscribed",
+    "forwarded",
+    "read_connected",
+    "read_published",
+    "read_subscribed",
+    "write_question",
+]
+
+EVENTS: Final = ("connect", "subscribe", "publish", "disconnect")
+"""What a backend may be asked about, or told."""
+
+FORWARDED: Final = frozenset(
+    {"authorization", "cookie", "origin", "user-agent", "x-forwarded-for", "x-real-ip", "x-request-id"}
+)
+"""Headers of the client's request that go with every question: by them the backend knows who it is."""
+
+# Source: "Return custom error" and "Return custom disconnect" of the page above.
+ERROR_CODES: Final = range(400, 2000)
+DISCONNECT_CODES: Final = range(4000, 5000)
+
+_MOST_REASON: Final = 123
+"""Most bytes of a reason in a Close frame (RFC 6455 section 5.5)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """The client that a question is about."""
+
+    client: str
+    """The random id of its connection."""
+    transport: str
+    """`websocket` or `sse`."""
+    protocol: str
+    """`json` for a Centrifuge SDK, `raw` for a raw listener."""
+    user: str = ""
+    """Who it is, once that is known."""
+    headers: tuple[Header, ...] = ()
+    """Of its request: see `forwarded`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """No. In the Centrifuge protocol: the error of a reply."""
+
+    code: int
+    message: str
+    temporary: bool = False
+    """Whether the client should try again by itself."""
+
+    @property
+    def refusal(self) -> Refusal:
+        """The same for a client that only speaks HTTP yet."""
+        if self.temporary:
+            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, self.message, (("Retry-After", "1"),))
+        known = 400 <= self.code < 500 and self.code in HTTPStatus.__members__.values()
+        return Refusal(HTTPStatus(self.code) if known else HTTPStatus.FORBIDDEN, self.message)
+
+
+# Centrifugo answers the same where its backend does not: centrifuge's ErrorInternal, a temporary one.
+TEMPORARY: Final = Refused(100, "the backend does not answer at the moment", temporary=True)
+"""What a client is told where the backend does not answer in time or as it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """No, and the connection is to be closed."""
+
+    code: int
+    """4000-4499: the client may come again; 4500-4999: it should not."""
+    reason: str
+
+    @property
+    def refusal(self) -> Refusal:
+        """The same for a client that only speaks HTTP yet."""
+        return Refusal(HTTPStatus.FORBIDDEN, self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscribed:
+    """Yes: the client may listen to the channel."""
+
+    info: object = None
+    """What others see of it in this channel: JSON."""
+    data: object = None
+    """For the client: JSON."""
+    expire_at: int = 0
+    """Unix seconds; 0 for never."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connected:
+    """Yes: the client may connect."""
+
+    user: str = ""
+    """Who it is; empty for nobody in particular."""
+    expire_at: int = 0
+    """Unix seconds; 0 for never."""
+    info: object = None
+    """What others see of it: JSON."""
+    data: object = None
+    """For the client: JSON."""
+    channels: Mapping[ChannelName, Subscribed] = field(default_factory=dict)
+    """What it listens to without asking."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """Yes: the client may publish."""
+
+    data: object = None
+    """What is published instead; None for what the client gave."""
+    skip_history: bool = False
+    tags: Mapping[str, str] | None = None
+    idempotency_key: str = ""
+
+
+def forwarded(headers: Iterable[Header]) -> tuple[Header, ...]:
+    """
+    Take the headers of a client's request that the backend gets.
+
+    Args:
+        headers: names in lower case, values as they came.
+    """
+    return tuple(header for header in headers if header[0] in FORWARDED)
+
+
+def write_question(caller: Caller, **more: object) -> bytes:
+    """
+    Write the body of a question.
+
+    Args:
+        caller: whom it is about; neither its headers nor its user are written.
+        more: fields of the event; those that are None are left out.
+
+    Returns:
+        JSON.
+    """
+    fields = {
+        "client": caller.client,
+        "transport": caller.transport,
+        "protocol": caller.protocol,
+        "encoding": "json" if caller.protocol == "json" else "binary",
+        **{name: value for name, value in more.items() if value is not None},
+    }
+    # In ASCII, as a client's data may have half a surrogate pair in it.
+    return json.dumps(fields, separators=(",", ":")).encode("ascii")
+
+
+def read_connected(body: bytes) -> Connected | Refused | Dropped:
+    """
+    Read the answer to `connect`.
+
+    Raises:
+        ValueError: it cannot be understood; the message says why.
+    """
+    result = _read(body)
+    if not isinstance(result, dict):
+        return result
+    channels = {_channel(name): Subscribed() for name in _take(result, "channels", list, [])}
+    for name, options in _take(result, "subs", dict, {}).items():
+        channels[_channel(name)] = _subscribed(options if options is not None else {})
+    return Connected(
+        user=_take(result, "user", str, ""),
+        expire_at=_expiry(result),
+        info=result.get("info"),
+        data=result.get("data"),
+        channels=channels,
+    )
+
+
+def read_subscribed(body: bytes) -> Subscribed | Refused | Dropped:
+    """
+    Read the answer to `subscribe`.
+
+    Raises:
+        ValueError: it cannot be understood; the message says why.
+    """
+    result = _read(body)
+    return _subscribed(result) if isinstance(result, dict) else result
+
+
+def read_published(body: bytes) -> Published | Refused | Dropped:
+    """
+    Read the answer to `publish`.
+
+    Raises:
+        ValueError: it cannot be understood; the message says why.
+    """
+    result = _read(body)
+    if not isinstance(result, dict):
+        return result
+    tags = _take(result, "tags", dict, {})
+    if not all(isinstance(value, str) for value in tags.values()):
+        raise ValueError("tags: expected texts")
+    return Published(
+        data=result.get("data"),
+        skip_history=_take(result, "skip_history", bool, False),
+        tags=tags or None,
+        idempotency_key=_take(result, "idempotency_key", str, ""),
+    )
+
+
+def _read(body: bytes) -> dict[str, Any] | Refused | Dropped:
+    """Read what all answers have in common: one of result, error and disconnect."""
+    try:
+        answer = json.loads(body, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    if not isinstance(answer, dict):
+        raise ValueError("it is not a JSON object")
+    # In this order in Centrifugo, too.
+    if (disconnect := _take(answer, "disconnect", dict, None)) is not None:
+        code = _code(disconnect, "disconnect", DISCONNECT_CODES)
+        reason = _take(disconnect, "reason", str, "")
+        if len(reason.encode("utf-8")) > _MOST_REASON:
+            raise ValueError(f"disconnect: the reason is over {_MOST_REASON} bytes")
+        return Dropped(code, reason)
+    if (error := _take(answer, "error", dict, None)) is not None:
+        code = _code(error, "error", ERROR_CODES)
+        return Refused(code, _take(error, "message", str, ""), _take(error, "temporary", bool, False))
+    result = _take(answer, "result", dict, None)
+    if result is None:
+        raise ValueError("it has no result, no error and no disconnect")
+    found: dict[str, Any] = result
+    return found
+
+
+def _take(fields: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
+    value = fields.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"{name}: expected {_KINDS[kind]}")
+    if isinstance(value, str):
+        _check_text(name, value)
+    return value
+
+
+_KINDS: Final = {
+    str: "a text",
+    dict: "an object",
+    list: "a list",
+    bool: "true or false",
+    int: "a whole number",
+}
+
+
+def _check_text(name: str, text: str) -> None:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(f"{name}: half a surrogate pair is no character") from None
+
+
+def _code(fields: Mapping[str, Any], name: str, codes: range) -> int:
+    code: int = _take(fields, "code", int, 0)
+    if code not in codes:
+        raise ValueError(f"{name}: expected a code from {codes.start} to {codes.stop - 1}")
+    return code
+
+
+def _expiry(fields: Mapping[str, Any]) -> int:
+    # A refused negative number would let in for ever whoever reads it as "no expiry".
+    expire_at: int = _take(fields, "expire_at", int, 0)
+    if not 0 <= expire_at < 2**53:
+        raise ValueError("expire_at: expected Unix seconds")
+    return expire_at
+
+
+def _subscribed(fields: object) -> Subscribed:
+    if not isinstance(fields, dict):
+        raise ValueError("subs: expected objects")
+    return Subscribed(info=fields.get("info"), data=fields.get("data"), expire_at=_expiry(fields))
+
+
+def _channel(name: object) -> ChannelName:
+    if not isinstance(name, str):
+        raise ValueError("channels: expected names")
+    _check_text("channels", name)
+    channel = parse_name(name)
+    if isinstance(channel, Refusal):
+        raise ValueError(channel.reason)
+    return channel
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
