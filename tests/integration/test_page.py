@@ -133,12 +133,14 @@ class PageTests:
                 assert headed.header(name) == got.header(name)
             assert peer.request(path).body == got.body
 
+    @pytest.mark.parametrize("path", ["/", "/sse?channel=foo", "/ready"])
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
-    def test_other_methods(self, server, method):
-        """Every other method is answered with 405 and the list of those allowed."""
+    def test_other_methods(self, server, path, method):
+        """Every other method is answered with 405, the list of those allowed, and a sentence."""
         with server.connect() as peer:
-            response = peer.request("/", method=method)
+            response = peer.request(path, method=method)
             assert (response.status, response.header("allow")) == (405, "GET, HEAD")
+            assert response.body == b"405 Method Not Allowed\nthis can only be fetched\n"
             assert peer.request("/").status == 200
 
     def test_a_query_changes_nothing(self, server):

@@ -1,5 +1,7 @@
 """Names of channels, patterns, queries, and who may listen."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,12 +48,33 @@ class PatternTests:
             (["a.c"], "abc", False),
             (["[a]"], "a", False),
             (["x", "y"], "y", True),
+            (["*a*b*"], "xaxbx", True),
+            (["*a*b*"], "ba", False),
+            (["ab*ba"], "aba", False),
+            (["ab*ba"], "abba", True),
+            (["a*b*b"], "ab", False),
+            (["a*b*b"], "abb", True),
+            (["**"], "", True),
+            (["a**c"], "ac", True),
+            (["*ab*ab"], "abab", True),
+            (["*ab*ab"], "abcab", True),
+            (["*ab*ab"], "aab", False),
             ([], "", False),
         ],
     )
     def test_inside(self, patterns, name, inside):
         """An asterisk stands for any characters; nothing else is special."""
         assert (name in Patterns(patterns)) is inside
+
+    @given(st.text("ab*", max_size=8), st.text("ab", max_size=8))
+    def test_regular(self, pattern, name):
+        """The same as a regular expression says, which takes exponentially longer over some patterns."""
+        assert (name in Patterns([pattern])) is (re.fullmatch(pattern.replace("*", ".*"), name) is not None)
+
+    def test_many_asterisks(self):
+        """A pattern made to take for ever is done at once."""
+        assert "a" * 255 not in Patterns(["*a" * 127 + "*b"])
+        assert "a" * 255 in Patterns(["*a" * 127 + "*"])
 
     @given(st.text(max_size=20))
     def test_itself(self, name):

@@ -258,7 +258,9 @@ class DeferredHandshakeTests:
         server.clock.advance(9.9)
         assert not client.transport.lost
         server.clock.advance(0.2)
-        assert client.response().startswith(b"HTTP/1.1 503 ")
+        response = client.response()
+        assert response.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nRetry-After: 1\r\n" in response
         Patient.answer.callback(None)
         assert client.transport.written == b"503 Service Unavailable\nthe server took too long to decide\n"
 

@@ -72,11 +72,26 @@ class Patterns:
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
-        parts = ("".join(".*" if c == "*" else re.escape(c) for c in pattern) for pattern in patterns)
-        self._expression = re.compile("|".join(f"(?:{part})" for part in parts) or r"(?!)", re.DOTALL)
+        parts = [pattern.split("*") for pattern in patterns]
+        self._names = frozenset(part[0] for part in parts if len(part) == 1)
+        self._patterns = [(part[0], [piece for piece in part[1:-1] if piece], part[-1]) for part in parts if part[1:]]
 
     def __contains__(self, name: str) -> bool:
-        return self._expression.fullmatch(name) is not None
+        return name in self._names or any(_matches(name, *pattern) for pattern in self._patterns)
+
+
+def _matches(name: str, start: str, pieces: list[str], end: str) -> bool:
+    # Each piece is taken where it comes first, which leaves the most for those after it. So nothing is tried twice, as
+    # a regular expression would: whoever calls the API gives the pattern.
+    if len(name) < len(start) + len(end) or not name.startswith(start) or not name.endswith(end):
+        return False
+    at, last = len(start), len(name) - len(end)
+    for piece in pieces:
+        found = name.find(piece, at, last)
+        if found < 0:
+            return False
+        at = found + len(piece)
+    return True
 
 
 @dataclass(frozen=True, slots=True)

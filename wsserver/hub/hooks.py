@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from wsserver.hub.channels import parse_name
 from wsserver.typing import ChannelName
-from wsserver.wire.requests import Header, Refusal
+from wsserver.wire.requests import Header, Refusal, unavailable
 
 __all__ = [
     "DISCONNECT_CODES",
@@ -81,7 +81,7 @@ class Refused:
     def refusal(self) -> Refusal:
         """The same for a client that only speaks HTTP yet."""
         if self.temporary:
-            return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, self.message, (("Retry-After", "1"),))
+            return unavailable(self.message)
         known = 400 <= self.code < 500 and self.code in HTTPStatus.__members__.values()
         return Refusal(HTTPStatus(self.code) if known else HTTPStatus.FORBIDDEN, self.message)
 

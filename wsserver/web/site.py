@@ -19,7 +19,7 @@ from wsserver.closecodes import CloseCode
 from wsserver.web.page import send
 from wsserver.wire.door import Door
 from wsserver.wire.journal import show_path, show_peer
-from wsserver.wire.requests import Refusal, quote
+from wsserver.wire.requests import Refusal, quote, unavailable
 
 __all__ = ["Answer", "Channel", "PageSite", "Ready", "Root", "describe", "needs_websocket", "refuse"]
 
@@ -199,7 +199,7 @@ class Ready(Resource):
         """Tell."""
         problem = self._problem()
         if problem is not None:
-            return refuse(request, Refusal(HTTPStatus.SERVICE_UNAVAILABLE, problem))
+            return refuse(request, unavailable(problem))
         request.setHeader(b"content-type", b"text/plain; charset=utf-8")
         request.setHeader(b"cache-control", b"no-store")
         return send(request, b"ready\n")
@@ -230,9 +230,7 @@ class Root(Resource):
     ) -> None:
         super().__init__()
         self._api = api
-        self._sse = sse
-        self._ready = ready
-        self._pages = pages
+        self._fetched = {**pages, b"sse": sse, b"ready": ready}
         # At / there is the page.
         self._websocket_paths = {path.encode("utf-8") for path in websocket_paths} - {b"/"}
         self._catch_all = catch_all
@@ -244,19 +242,15 @@ class Root(Resource):
         request.prepath, request.postpath = [*(request.prepath or []), *rest], []
         if whole.startswith(b"/api/"):
             return self._api
-        if whole == b"/sse":
-            return self._sse
-        if whole == b"/ready":
-            return self._ready
         if whole.rstrip(b"/") in self._websocket_paths:
             return Answer(needs_websocket(whole))
-        page = self._pages.get(whole[1:])
-        if page is None:
+        found = self._fetched.get(whole[1:])
+        if found is None:
             return Answer(self._not_found(whole))
         if request.method not in (b"GET", b"HEAD"):
             allow = (("Allow", "GET, HEAD"),)
             return Answer(Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "this can only be fetched", allow))
-        return page
+        return found
 
     def _not_found(self, path: bytes) -> Refusal:
         hint = "; a WebSocket client may connect here" if self._catch_all else ""

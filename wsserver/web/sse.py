@@ -23,7 +23,7 @@ from wsserver.typing import ChannelName
 from wsserver.web.site import refuse
 from wsserver.wire.frames import FIN_TEXT
 from wsserver.wire.linger import LINGER
-from wsserver.wire.requests import Refusal, parse_parameters
+from wsserver.wire.requests import Refusal, parse_parameters, unavailable
 
 __all__ = ["SSE"]
 
@@ -146,7 +146,7 @@ class _Stream:
             if failure.check(NotPermitted):
                 refusal = Refusal(HTTPStatus.FORBIDDEN, str(failure.value))
             else:
-                refusal = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, str(failure.value), (("Retry-After", "1"),))
+                refusal = unavailable(str(failure.value))
             _refuse_later(self._request, refusal)
 
     def _schedule(self) -> None:

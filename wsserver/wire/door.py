@@ -26,7 +26,7 @@ from wsserver.wire.journal import show_path, show_peer
 from wsserver.wire.linger import LINGER, linger
 from wsserver.wire.protocol import ServerProtocol
 from wsserver.wire.registry import Registry
-from wsserver.wire.requests import MAX_BODY, MAX_HEAD, Refusal, Request, parse, quote
+from wsserver.wire.requests import MAX_BODY, MAX_HEAD, Refusal, Request, parse, quote, unavailable
 
 __all__ = ["Door", "DoorFactory", "HTTPSide", "refuse_unknown_path"]
 
@@ -211,7 +211,7 @@ class Door(Protocol):
             self._refuse(request)
             return
         if self._house.stopping:
-            self._refuse(Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the server is stopping"), request)
+            self._refuse(unavailable("the server is stopping"), request)
             return
         self._request = request
         # RFC 9110 section 10.1.1: the client waits for this before it sends the body.
@@ -319,8 +319,7 @@ class Door(Protocol):
             self._refused = True
             self.transport.abortConnection()
             return
-        retry = (("Retry-After", "5"),)
-        self._refuse(Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "the server has too many connections", retry))
+        self._refuse(unavailable("the server has too many connections", 5))
 
     def _refuse(self, refusal: Refusal, request: Request | None = None) -> None:
         self._refused = True

@@ -38,7 +38,7 @@ from wsserver.wire.journal import show_path, show_peer
 from wsserver.wire.linger import linger
 from wsserver.wire.receiving import Receiving
 from wsserver.wire.registry import Registry
-from wsserver.wire.requests import Refusal, Request, parse
+from wsserver.wire.requests import Refusal, Request, parse, unavailable
 from wsserver.wire.traffic import CLOSED, CONNECTING, OPEN
 
 __all__ = ["ConnectionDeny", "ConnectionRequest", "Denied", "ServerFactory", "ServerProtocol", "bind"]
@@ -298,8 +298,7 @@ class ServerProtocol(Receiving, WebSocketServerProtocol):  # type: ignore[misc]
     def _handshake_failed(self, failure: Failure) -> None:
         deny: Any = failure.value
         if self.state == CONNECTING and isinstance(deny, ConnectionDeny) and _is_refusal(deny.code):
-            later = (("Retry-After", "1"),) if deny.code == HTTPStatus.SERVICE_UNAVAILABLE else ()
-            headers = deny.headers if isinstance(deny, Denied) else later
+            headers = deny.headers if isinstance(deny, Denied) else ()
             self.failHandshake(deny.reason or "the endpoint refused", deny.code, headers)
             return
         self._crash(failure)
@@ -358,7 +357,9 @@ class ServerProtocol(Receiving, WebSocketServerProtocol):  # type: ignore[misc]
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         """Refuse with an HTTP response whose body says why. Autobahn would put the reason in the status line."""
-        self._refused = Refusal(HTTPStatus(code), reason, tuple(responseHeaders or ()))
+        headers = tuple(responseHeaders or ())
+        soon = code == HTTPStatus.SERVICE_UNAVAILABLE and not headers
+        self._refused = unavailable(reason) if soon else Refusal(HTTPStatus(code), reason, headers)
         self.transport.write(self._refused.response())
         self.state = CLOSED
         if self.openHandshakeTimeoutCall is not None:
@@ -370,7 +371,7 @@ class ServerProtocol(Receiving, WebSocketServerProtocol):  # type: ignore[misc]
     def onOpenHandshakeTimeout(self) -> None:
         """`onConnect` took too long to answer."""
         self.openHandshakeTimeoutCall = None
-        self.failHandshake("the server took too long to decide", 503)
+        self.failHandshake("the server took too long to decide", HTTPStatus.SERVICE_UNAVAILABLE)
 
     # Sending and closing.
 

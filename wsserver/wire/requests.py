@@ -27,6 +27,7 @@ __all__ = [
     "parse_parameters",
     "quote",
     "redact",
+    "unavailable",
 ]
 
 # Precedents: node.js 16 KiB, nginx 4 x 8 KiB, Apache 8 KiB a line and 100 headers, websockets 8 KiB a line and 128.
@@ -112,6 +113,17 @@ class Refusal:
         connection = "" if any(name == "Connection" for name, _ in self.headers) else "Connection: close\r\n"
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
         return f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\n{lines}{connection}\r\n".encode("latin-1") + body
+
+
+def unavailable(reason: str, seconds: int = 1) -> Refusal:
+    """
+    Refuse for now: 503.
+
+    Args:
+        reason: one sentence.
+        seconds: after which the client may come again.
+    """
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason, (("Retry-After", str(seconds)),))
 
 
 def _bad(reason: str) -> Refusal:
