@@ -13,6 +13,7 @@ RULES = [
     "wsserver.origins",
     "wsserver.closecodes",
     "wsserver.errors",
+    "wsserver.jsonfields",
     "wsserver.typing",
     "wsserver.wire.requests",
     "wsserver.wire.handshake",

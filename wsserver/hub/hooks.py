@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from wsserver.hub.channels import parse_name
+from wsserver.jsonfields import read_object, take
 from wsserver.typing import ChannelName
 from wsserver.wire.requests import Header, Refusal, unavailable
 
@@ -186,11 +187,11 @@ def read_connected(body: bytes) -> Connected | Refused | Dropped:
     result = _read(body)
     if not isinstance(result, dict):
         return result
-    channels = {_channel(name): Subscribed() for name in _take(result, "channels", list, [])}
-    for name, options in _take(result, "subs", dict, {}).items():
+    channels = {_channel(name): Subscribed() for name in take(result, "channels", list, [])}
+    for name, options in take(result, "subs", dict, {}).items():
         channels[_channel(name)] = _subscribed(options if options is not None else {})
     return Connected(
-        user=_take(result, "user", str, ""),
+        user=take(result, "user", str, ""),
         expire_at=_expiry(result),
         info=result.get("info"),
         data=result.get("data"),
@@ -219,71 +220,39 @@ def read_published(body: bytes) -> Published | Refused | Dropped:
     result = _read(body)
     if not isinstance(result, dict):
         return result
-    tags = _take(result, "tags", dict, {})
+    tags = take(result, "tags", dict, {})
     if not all(isinstance(value, str) for value in tags.values()):
         raise ValueError("tags: expected texts")
     return Published(
         data=result.get("data"),
-        skip_history=_take(result, "skip_history", bool, False),
+        skip_history=take(result, "skip_history", bool, False),
         tags=tags or None,
-        idempotency_key=_take(result, "idempotency_key", str, ""),
+        idempotency_key=take(result, "idempotency_key", str, ""),
     )
 
 
 def _read(body: bytes) -> dict[str, Any] | Refused | Dropped:
     """Read what all answers have in common: one of result, error and disconnect."""
-    try:
-        answer = json.loads(body, parse_constant=_no_number)
-    except (ValueError, RecursionError):
-        raise ValueError("it is not JSON") from None
-    if not isinstance(answer, dict):
-        raise ValueError("it is not a JSON object")
+    answer = read_object(body)
     # In this order in Centrifugo, too.
-    if (disconnect := _take(answer, "disconnect", dict, None)) is not None:
+    if (disconnect := take(answer, "disconnect", dict, None)) is not None:
         code = _code(disconnect, "disconnect", DISCONNECT_CODES)
-        reason = _take(disconnect, "reason", str, "")
+        reason = take(disconnect, "reason", str, "")
         if len(reason.encode("utf-8")) > _MOST_REASON:
             raise ValueError(f"disconnect: the reason is over {_MOST_REASON} bytes")
         return Dropped(code, reason)
-    if (error := _take(answer, "error", dict, None)) is not None:
+    if (error := take(answer, "error", dict, None)) is not None:
         code = _code(error, "error", ERROR_CODES)
-        return Refused(code, _take(error, "message", str, ""), _take(error, "temporary", bool, False))
-    result = _take(answer, "result", dict, None)
+        return Refused(code, take(error, "message", str, ""), take(error, "temporary", bool, False))
+    result = take(answer, "result", dict, None)
     if result is None:
         raise ValueError("it has no result, no error and no disconnect")
     found: dict[str, Any] = result
     return found
 
 
-def _take(fields: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
-    value = fields.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise ValueError(f"{name}: expected {_KINDS[kind]}")
-    if isinstance(value, str):
-        _check_text(name, value)
-    return value
-
-
-_KINDS: Final = {
-    str: "a text",
-    dict: "an object",
-    list: "a list",
-    bool: "true or false",
-    int: "a whole number",
-}
-
-
-def _check_text(name: str, text: str) -> None:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise ValueError(f"{name}: half a surrogate pair is no character") from None
-
-
 def _code(fields: Mapping[str, Any], name: str, codes: range) -> int:
-    code: int = _take(fields, "code", int, 0)
+    code: int = take(fields, "code", int, 0)
     if code not in codes:
         raise ValueError(f"{name}: expected a code from {codes.start} to {codes.stop - 1}")
     return code
@@ -291,7 +260,7 @@ def _code(fields: Mapping[str, Any], name: str, codes: range) -> int:
 
 def _expiry(fields: Mapping[str, Any]) -> int:
     # A refused negative number would let in for ever whoever reads it as "no expiry".
-    expire_at: int = _take(fields, "expire_at", int, 0)
+    expire_at: int = take(fields, "expire_at", int, 0)
     if not 0 <= expire_at < 2**53:
         raise ValueError("expire_at: expected Unix seconds")
     return expire_at
@@ -304,14 +273,7 @@ def _subscribed(fields: object) -> Subscribed:
 
 
 def _channel(name: object) -> ChannelName:
-    if not isinstance(name, str):
-        raise ValueError("channels: expected names")
-    _check_text("channels", name)
-    channel = parse_name(name)
+    channel = parse_name(take({"channels": name}, "channels", str, ""))
     if isinstance(channel, Refusal):
         raise ValueError(channel.reason)
     return channel
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")

@@ -1,0 +1,68 @@
+"""
+Reading JSON that others have written: what is wrong is a `ValueError` that says so in words.
+
+Rule 1: no Twisted, no clock, no socket.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+__all__ = ["read_object", "take"]
+
+_KINDS: Final = {
+    str: "a text",
+    dict: "an object",
+    list: "a list",
+    bool: "true or false",
+    int: "a whole number",
+}
+
+
+def read_object(text: bytes) -> dict[str, Any]:
+    """
+    Read a JSON object (RFC 8259).
+
+    Args:
+        text: its text, UTF-8.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        found = json.loads(text.decode("utf-8"), parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    if not isinstance(found, dict):
+        raise ValueError("it is not a JSON object")
+    return found
+
+
+def take(fields: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
+    """
+    Take a field of an object.
+
+    Args:
+        fields: of the object.
+        name: of the field.
+        kind: what it must be: `str` (of characters that UTF-8 can write), `int`, `bool`, `list` or `dict`.
+        default: where it is not there, or null.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    value = fields.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise ValueError(f"{name}: expected {_KINDS[kind]}")
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError(f"{name}: half a surrogate pair is no character") from None
+    return value
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
