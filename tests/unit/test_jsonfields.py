@@ -1,10 +1,17 @@
 """JSON that others have written."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wsserver.jsonfields import read_object, take
+
+NONE = [
+    *(b"", b"{", b"{}{}", b"[]", b"1", b'"a"', b"null", b'{"a":NaN}', b'{"a":-Infinity}', b"\xff", b"[" * 10**6),
+    *(b"\xef\xbb\xbf{}", "{}".encode("utf-16"), b'{"a":' + b"9" * 5000 + b"}"),
+]
 
 
 class ObjectTests:
@@ -14,11 +21,7 @@ class ObjectTests:
         """Every kind of value."""
         assert read_object('{"a":[1,-2.5e3,"ü",null,true,{}]}'.encode()) == {"a": [1, -2500.0, "ü", None, True, {}]}
 
-    @pytest.mark.parametrize(
-        "text",
-        [b"", b"{", b"{}{}", b"[]", b"1", b'"a"', b"null", b'{"a":NaN}', b'{"a":-Infinity}', b"\xff", b"[" * 10**6]
-        + [b"\xef\xbb\xbf{}", "{}".encode("utf-16"), b'{"a":' + b"9" * 5000 + b"}"],
-    )
+    @pytest.mark.parametrize("text", NONE)
     def test_none(self, text):
         """Neither anything else, nor what only Python takes."""
         with pytest.raises(ValueError, match=r"it is not (JSON|a JSON object)"):
@@ -27,10 +30,8 @@ class ObjectTests:
     @given(st.binary(max_size=100))
     def test_anything(self, text):
         """Nothing breaks it."""
-        try:
+        with contextlib.suppress(ValueError):
             assert isinstance(read_object(text), dict)
-        except ValueError as error:
-            assert str(error).startswith("it is not")
 
 
 class FieldTests:
