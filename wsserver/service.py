@@ -39,6 +39,7 @@ from wsserver.redisurl import parse_redis_url
 from wsserver.settings import Settings
 from wsserver.web.api import API
 from wsserver.web.hooks import HTTPHooks
+from wsserver.web.methods import Methods
 from wsserver.web.page import read_directory, static_directory
 from wsserver.web.site import PageSite, Ready, Root, describe
 from wsserver.web.sse import SSE
@@ -127,11 +128,16 @@ class WebSocketService(Service):
         return Root(
             pages,
             self.endpoints.paths,
-            api=API(self.hub, self.settings.api_key),
+            api=self._api(),
             sse=self._events(),
             ready=Ready(self._problem),
             catch_all=not self.settings.strict_paths,
         )
+
+    def _api(self) -> API:
+        settings = self.settings
+        methods = Methods(self.hub, self.management)
+        return API(methods, settings.api_key, lenient=settings.api_errors == "body")
 
     def _events(self) -> SSE:
         settings = self.settings

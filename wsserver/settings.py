@@ -401,6 +401,14 @@ class Settings:
     anonymous: bool = _option(
         _TOKENS, a_flag, False, "Let in who comes without a token; it may listen to what --channel-allow opens."
     )
+    api_errors: str = _option(
+        _CHANNELS,
+        a_choice("status", "body"),
+        "status",
+        "Whether a mistake in a call of the API is told by the status too (400, 416 ...), or in the body alone, with 200: "
+        "Centrifugo's libraries read errors only there.",
+        metavar="status|body",
+    )
     hook_connect: str = _option(
         _CHANNELS,
         a_hook_url,

@@ -26,6 +26,7 @@ RULES = [
     "wsserver.identity",
     "wsserver.keys",
     "wsserver.hub.hooks",
+    "wsserver.web.parameters",
 ]
 
 # txredisapi installs a reactor when it is imported, so what uses it is imported when a server with a Redis is made.

@@ -1,0 +1,143 @@
+"""The parameters of the API's methods, and their results."""
+
+import json
+
+import pytest
+
+from wsserver.hub.history import Page, Position, Publication
+from wsserver.hub.presence import ClientInfo
+from wsserver.web import parameters as p
+
+GO = (3503, "force disconnect")
+
+
+class GoodTests:
+    """What is taken."""
+
+    @pytest.mark.parametrize(
+        ("parameters", "data", "is_json"),
+        [
+            ({"data": "grüße"}, "grüße".encode(), False),
+            ({"data": ""}, b"", False),
+            ({"data": {"a": [1, "ü"]}}, '{"a":[1,"ü"]}'.encode(), True),
+            ({"data": None}, b"null", True),
+            ({"data": 42}, b"42", True),
+            ({"b64data": "/wA="}, b"\xff\x00", False),
+            ({"b64data": "/wA=", "data": {}}, b"\xff\x00", False),
+            ({"b64data": "", "data": 1}, b"1", True),
+        ],
+    )
+    def test_data(self, parameters, data, is_json):
+        """Texts and bytes as they are, anything else as JSON."""
+        assert p.read_data(parameters) == (data, is_json)
+
+    def test_defaults(self):
+        """What is not there, or null, is not wanted."""
+        for nothing in ({}, dict.fromkeys(["tags", "idempotency_key", "limit", "since", "pattern", "disconnect"])):
+            assert p.read_tags(nothing) is None
+            assert p.read_key(nothing) == ""
+            assert p.read_limit(nothing) == 0
+            assert p.read_since(nothing) is None
+            assert p.read_pattern(nothing) == "*"
+            assert p.read_disconnect(nothing, GO) == GO
+            assert p.read_options(nothing) == {}
+            assert p.read_who(nothing, anybody=True) == ("", "")
+
+    def test_given(self):
+        """What is there."""
+        assert p.read_tags({"tags": {"a": "b"}}) == {"a": "b"}
+        assert p.read_limit({"limit": -7}) == -1
+        assert p.read_since({"since": {"offset": 7, "epoch": "x"}}) == Position(7, "x")
+        assert p.read_since({"since": {}}) == Position(0, "")
+        assert p.read_disconnect({"disconnect": {"code": 4000, "reason": "go"}}, GO) == (4000, "go")
+        assert p.read_disconnect({"disconnect": {"code": 0, "reason": ""}}, GO) == GO
+        assert p.read_who({"client": "c"}) == ("", "c")
+        options = {"info": {"a": 1}, "data": 0, "expire_at": 5, "recover_since": {"offset": 1, "epoch": "x"}}
+        assert p.read_options({**options, "override": {}}) == options
+
+    def test_ignored(self):
+        """What is unknown, and what is empty."""
+        p.check_unsupported({"new": 1, "version": 0, "session": "", "expression": "", "delta": True})
+
+
+class BadTests:
+    """What is not."""
+
+    @pytest.mark.parametrize(
+        ("read", "parameters"),
+        [
+            (p.read_data, {}),
+            (p.read_data, {"b64data": "%"}),
+            (p.read_data, {"b64data": 1}),
+            (p.read_data, {"data": "\ud800"}),
+            (p.read_data, {"data": ["\ud800"]}),
+            (p.read_data, {"data": float("inf")}),
+            (p.read_tags, {"tags": {"a": 1}}),
+            (p.read_tags, {"tags": {"\ud800": "a"}}),
+            (p.read_tags, {"tags": []}),
+            (p.read_key, {"idempotency_key": "ü" * 128}),
+            (p.read_key, {"idempotency_key": 1}),
+            (p.read_limit, {"limit": "1"}),
+            (p.read_since, {"since": "x:1"}),
+            (p.read_since, {"since": {"offset": -1}}),
+            (p.read_since, {"since": {"offset": 2**53}}),
+            (p.read_since, {"since": {"offset": 1, "epoch": 1}}),
+            (p.read_pattern, {"pattern": "x" * 256}),
+            (p.read_pattern, {"pattern": 1}),
+            (p.read_who, {}),
+            (p.read_who, {"user": ""}),
+            (p.read_who, {"user": 42}),
+            (p.read_expiry, {"expire_at": -1}),
+            (p.read_expiry, {"expire_at": 1.5}),
+            (p.read_options, {"recover_since": {"offset": -1}}),
+            (p.check_unsupported, {"version": 1}),
+            (p.check_unsupported, {"session": "s"}),
+            (p.check_unsupported, {"expression": "true"}),
+            (p.check_unsupported, {"b64info": "AA=="}),
+            (lambda parameters: p.read_disconnect(parameters, GO), {"disconnect": {"code": 1000}}),
+            (lambda parameters: p.read_disconnect(parameters, GO), {"disconnect": {"code": 5000}}),
+            (lambda parameters: p.read_disconnect(parameters, GO), {"disconnect": {"code": 4000, "reason": "x" * 124}}),
+        ],
+    )
+    def test_refused(self, read, parameters):
+        """Each with words."""
+        with pytest.raises(ValueError, match=r"\w+"):
+            read(parameters)
+
+    @pytest.mark.parametrize("name", [None, "", 5, "wsserver:x", "a\n", "\ud800", "x" * 256])
+    def test_channel(self, name):
+        """No name of a channel."""
+        with pytest.raises(ValueError, match=r"^channel: "):
+            p.read_channel(name)
+
+
+class PageTests:
+    """The result of `history`."""
+
+    def test_publications(self):
+        """JSON as it is, texts as texts, bytes in base64; with what goes along."""
+        publications = (
+            Publication(b'{"a":1}', 1, "e", True),
+            Publication(b"hello", 2, "e", tags={"t": "x"}),
+            Publication(b"\xff", 3, "e", info=ClientInfo("c", "42")),
+        )
+        assert json.loads(p.write_page(Page(publications, Position(3, "e")))) == {
+            "publications": [
+                {"data": {"a": 1}, "offset": 1},
+                {"data": "hello", "offset": 2, "tags": {"t": "x"}},
+                {"data": None, "b64data": "/w==", "offset": 3, "info": {"client": "c", "user": "42"}},
+            ],
+            "offset": 3,
+            "epoch": "e",
+        }
+
+    def test_empty(self):
+        """The position alone."""
+        assert p.write_page(Page((), Position(0, "e"))) == b'{"publications":[],"offset":0,"epoch":"e"}'
+
+    def test_bounded(self):
+        """Those that are too much are left out; the position tells that there is more."""
+        publications = tuple(Publication(b"x" * 1024**2, offset, "e") for offset in range(1, 21))
+        page = json.loads(p.write_page(Page(publications, Position(20, "e"))))
+        assert [one["offset"] for one in page["publications"]] == list(range(1, 9))
+        assert page["offset"] == 20

@@ -1,0 +1,305 @@
+"""
+The methods of the API: Centrifugo's, with its names, parameters and error codes.
+
+Source: https://centrifugal.dev/docs/server/server_api, and https://centrifugal.dev/docs/server/codes.
+"""
+
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+
+from twisted.internet.defer import Deferred, fail, gatherResults
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from wsserver.errors import BrokerDown, Unrecoverable
+from wsserver.hub.hub import Hub, Receipt
+from wsserver.hub.management import FORCE_DISCONNECT, Management
+from wsserver.jsonfields import take
+from wsserver.typing import ChannelName
+from wsserver.web.parameters import (
+    check_unsupported,
+    read_channel,
+    read_data,
+    read_disconnect,
+    read_expiry,
+    read_key,
+    read_limit,
+    read_options,
+    read_pattern,
+    read_since,
+    read_tags,
+    read_who,
+    write,
+    write_page,
+)
+from wsserver.wire.requests import quote
+
+__all__ = ["MOST_CHANNELS", "Methods", "Problem", "Result", "bad", "explain"]
+
+# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+_log = Logger(namespace="wsserver.api")
+
+MOST_CHANNELS = 1000
+"""Most channels of a broadcast."""
+
+# Centrifugo's codes, and the statuses it gives them in its "transport" mode.
+INTERNAL: Final = 100
+UNAUTHORIZED: Final = 101
+NOT_FOUND: Final = 104
+BAD_REQUEST: Final = 107
+NOT_AVAILABLE: Final = 108
+UNRECOVERABLE: Final = 112
+
+
+class Problem(Exception):
+    """
+    A call that is not served.
+
+    Args:
+        status: for HTTP.
+        code: Centrifugo's.
+        message: one sentence.
+    """
+
+    def __init__(self, status: HTTPStatus, code: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+    def as_json(self) -> dict[str, object]:
+        """Tell it as Centrifugo does."""
+        return {"code": self.code, "message": self.message}
+
+
+def bad(message: str) -> Problem:
+    """Say that a request is wrong."""
+    return Problem(HTTPStatus.BAD_REQUEST, BAD_REQUEST, message)
+
+
+class Result(NamedTuple):
+    """What a method has to say."""
+
+    body: bytes
+    """JSON."""
+    status: HTTPStatus = HTTPStatus.OK
+    """Not 200 where only a part was done, which the body then tells of each part."""
+
+
+class Methods:
+    """
+    Name -> method.
+
+    Args:
+        hub: the channels.
+        management: the connections.
+    """
+
+    def __init__(self, hub: Hub, management: Management) -> None:
+        self._hub = hub
+        self._management = management
+        self._table: Mapping[str, Callable[[Mapping[str, Any]], Deferred[Result]]] = {
+            "publish": self._publish,
+            "broadcast": self._broadcast,
+            "subscribe": self._subscribe,
+            "unsubscribe": self._unsubscribe,
+            "disconnect": self._disconnect,
+            "refresh": self._refresh,
+            "presence": self._presence,
+            "presence_stats": self._presence_stats,
+            "history": self._history,
+            "history_remove": self._history_remove,
+            "channels": self._channels,
+            "connections": self._connections,
+            "info": self._info,
+        }
+
+    @property
+    def names(self) -> list[str]:
+        """What there is."""
+        return list(self._table)
+
+    def call(self, name: str, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+        """
+        Do something.
+
+        Args:
+            name: of the method.
+            parameters: of it.
+
+        Returns:
+            Fires with the result; fails with `Problem` only.
+        """
+        method = self._table.get(name)
+        if method is None:
+            known = ", ".join([*self._table, "batch"])
+            problem = Problem(HTTPStatus.NOT_FOUND, NOT_FOUND, f"no method {quote(name)}: expected {known}")
+            return fail(problem)
+        try:
+            check_unsupported(parameters)
+            done = method(parameters)
+        except ValueError as error:
+            return fail(bad(str(error)))
+        except Problem as problem:
+            return fail(problem)
+        return done.addErrback(explain)
+
+    # Publications.
+
+    def _publish(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+        channel = read_channel(parameters.get("channel"))
+        return self._publisher(parameters)(channel).addCallback(_receipt)
+
+    def _broadcast(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+        names = take(parameters, "channels", list, [])
+        if not 1 <= len(names) <= MOST_CHANNELS:
+            raise ValueError(f"channels: expected a list of 1 to {MOST_CHANNELS} names")
+        publish = self._publisher(parameters)
+
+        def to(name: object) -> "Deferred[Result]":
+            try:
+                done = publish(read_channel(name))
+            except ValueError as error:
+                done = fail(bad(str(error)))
+            return done.addCallback(_receipt).addCallbacks(_wrapped, _told)
+
+        return gatherResults([to(name) for name in names]).addCallback(_responses)
+
+    def _publisher(self, parameters: Mapping[str, Any]) -> "Callable[[ChannelName], Deferred[Receipt]]":
+        data, json = read_data(parameters)
+        options: dict[str, Any] = {
+            "tags": read_tags(parameters),
+            "idempotency_key": read_key(parameters),
+            "skip_history": take(parameters, "skip_history", bool, False),
+        }
+        return lambda channel: self._hub.publish(channel, data, json=json, **options)
+
+    # What a channel has.
+
+    def _history(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+        channel = self._with_history(parameters)
+        since, limit = read_since(parameters), read_limit(parameters)
+        reverse = take(parameters, "reverse", bool, False)
+        found = self._hub.history(channel, since=since, limit=limit, reverse=reverse)
+        return found.addCallback(lambda page: Result(write_page(page)))
+
+    def _history_remove(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+        return self._hub.broker.remove_history(self._with_history(parameters)).addCallback(_nothing)
+
+    def _with_history(self, parameters: Mapping[str, Any]) -> ChannelName:
+        channel = read_channel(parameters.get("channel"))
+        if self._hub.rules.of(channel).keep is None:
+            raise _not_available("this channel keeps no history")
+        return channel
+
+    def _presence(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+        found = self._hub.members.of(self._with_presence(parameters))
+        return found.addCallback(
+            lambda members: _result(presence={client: info.as_json() for client, info in members.items()})
+        )
+
+    def _presence_stats(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+        found = self._hub.members.of(self._with_presence(parameters))
+        return found.addCallback(
+            lambda members: _result(num_clients=len(members), num_users=len({info.user for info in members.values()}))
+        )
+
+    def _with_presence(self, parameters: Mapping[str, Any]) -> ChannelName:
+        channel = read_channel(parameters.get("channel"))
+        if not self._hub.rules.of(channel).presence:
+            raise _not_available("of this channel it is not kept who is on it: --channel-presence")
+        return channel
+
+    # Connections, in all processes.
+
+    def _subscribe(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+        channel = read_channel(parameters.get("channel"))
+        user, client = read_who(parameters)
+        return self._management.subscribe(channel, user, client, read_options(parameters)).addCallback(_clients)
+
+    def _unsubscribe(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+        channel = read_channel(parameters.get("channel"))
+        return self._management.unsubscribe(channel, *read_who(parameters)).addCallback(_clients)
+
+    def _disconnect(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+        user, client = read_who(parameters)
+        code, reason = read_disconnect(parameters, FORCE_DISCONNECT)
+        stay = tuple(take({"whitelist": one}, "whitelist", str, "") for one in take(parameters, "whitelist", list, []))
+        done = self._management.disconnect(user, client, code=code, reason=reason, except_clients=stay)
+        return done.addCallback(_clients)
+
+    def _refresh(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+        user, client = read_who(parameters)
+        expired, expire_at = take(parameters, "expired", bool, False), read_expiry(parameters)
+        return self._management.refresh(user, client, expired=expired, expire_at=expire_at).addCallback(_clients)
+
+    def _channels(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+        found = self._management.channels(read_pattern(parameters))
+        return found.addCallback(
+            lambda counts: _result(channels={name: {"num_clients": count} for name, count in counts.items()})
+        )
+
+    def _connections(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+        user, client = read_who(parameters, anybody=True)
+        found = self._management.connections(user, client, read_pattern(parameters))
+        return found.addCallback(
+            lambda known: _result(connections={client: _connection(about) for client, about in known.items()})
+        )
+
+    def _info(self, _: Mapping[str, Any]) -> "Deferred[Result]":
+        return self._management.info().addCallback(lambda nodes: _result(nodes=nodes))
+
+
+def explain(failure: Failure) -> Failure:
+    """Make a `Problem` of whatever went wrong."""
+    error: BaseException | None = failure.value
+    if isinstance(error, Problem):
+        return failure
+    if isinstance(error, BrokerDown):
+        return Failure(Problem(HTTPStatus.SERVICE_UNAVAILABLE, INTERNAL, str(error)))
+    if isinstance(error, Unrecoverable):
+        return Failure(Problem(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, UNRECOVERABLE, str(error)))
+    _log.failure("a method of the API failed", failure)
+    return Failure(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL, "internal server error"))
+
+
+def _not_available(message: str) -> Problem:
+    return Problem(HTTPStatus.BAD_REQUEST, NOT_AVAILABLE, message)
+
+
+def _result(**fields: object) -> Result:
+    return Result(write(fields))
+
+
+def _nothing(_: object) -> Result:
+    return Result(b"{}")
+
+
+def _clients(count: int) -> Result:
+    return _result(clients=count)
+
+
+def _receipt(receipt: Receipt) -> Result:
+    if receipt.position is None:
+        return _result(delivered=receipt.delivered)
+    return _result(offset=receipt.position.offset, epoch=receipt.position.epoch, delivered=receipt.delivered)
+
+
+def _connection(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Write it as Centrifugo PRO does, with what more is known."""
+    more = {name: value for name, value in about.items() if name != "channels"}
+    return {**more, "state": {"channels": {name: {} for name in about["channels"]}}}
+
+
+def _wrapped(result: Result) -> Result:
+    return Result(b'{"result":%s}' % result.body, result.status)
+
+
+def _told(failure: Failure) -> Result:
+    problem = explain(failure).value
+    assert isinstance(problem, Problem)
+    return Result(write({"error": problem.as_json()}), problem.status)
+
+
+def _responses(results: list[Result]) -> Result:
+    body = b'{"responses":[%s]}' % b",".join(result.body for result in results)
+    return Result(body, max(result.status for result in results))
