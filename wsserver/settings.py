@@ -405,8 +405,8 @@ class Settings:
         _CHANNELS,
         a_choice("status", "body"),
         "status",
-        "Whether a mistake in a call of the API is told by the status too (400, 416 ...), or in the body alone, with 200: "
-        "Centrifugo's libraries read errors only there.",
+        "Whether a mistake in a call of the API is told by the status too (400, 416 ...), or in the body alone, with "
+        "200: Centrifugo's libraries read errors only there.",
         metavar="status|body",
     )
     hook_connect: str = _option(

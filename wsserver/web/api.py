@@ -15,7 +15,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from wsserver.jsonfields import read_object, take
-from wsserver.web.methods import BAD_REQUEST, NOT_AVAILABLE, UNAUTHORIZED, Methods, Problem, Result, bad, explain
+from wsserver.web.methods import BAD_REQUEST, NOT_AVAILABLE, UNAUTHORIZED, Methods, Problem, Result, bad, explain, told
 from wsserver.web.page import send
 from wsserver.web.parameters import write
 
@@ -128,7 +128,7 @@ class API(Resource):
         else:
             ((name, parameters),) = command.items()
             done = self._call(name, {} if parameters is None else parameters)
-        return done.addErrback(lambda failure: Result(write({"error": failure.value.as_json()}), failure.value.status))
+        return done.addErrback(told)
 
     def _call(self, name: str, parameters: object) -> "Deferred[Result]":
         if not isinstance(parameters, dict):

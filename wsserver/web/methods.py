@@ -35,7 +35,7 @@ from wsserver.web.parameters import (
 )
 from wsserver.wire.requests import quote
 
-__all__ = ["MOST_CHANNELS", "Methods", "Problem", "Result", "bad", "explain"]
+__all__ = ["MOST_CHANNELS", "Methods", "Problem", "Result", "bad", "explain", "told"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver.api")
@@ -160,7 +160,7 @@ class Methods:
                 done = publish(read_channel(name))
             except ValueError as error:
                 done = fail(bad(str(error)))
-            return done.addCallback(_receipt).addCallbacks(_wrapped, _told)
+            return done.addCallback(_receipt).addCallbacks(_wrapped, told)
 
         return gatherResults([to(name) for name in names]).addCallback(_responses)
 
@@ -294,7 +294,8 @@ def _wrapped(result: Result) -> Result:
     return Result(b'{"result":%s}' % result.body, result.status)
 
 
-def _told(failure: Failure) -> Result:
+def told(failure: Failure) -> Result:
+    """Tell what went wrong as one of several results."""
     problem = explain(failure).value
     assert isinstance(problem, Problem)
     return Result(write({"error": problem.as_json()}), problem.status)

@@ -122,7 +122,8 @@ def read_key(parameters: Mapping[str, Any]) -> str:
 
 def read_limit(parameters: Mapping[str, Any]) -> int:
     """Read how many publications are wanted: 0 for the position only, negative for all."""
-    return max(-1, min(take(parameters, "limit", int, 0), 2**31))
+    limit: int = take(parameters, "limit", int, 0)
+    return max(-1, min(limit, 2**31))
 
 
 def read_since(parameters: Mapping[str, Any], name: str = "since") -> Position | None:
