@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, fail, gatherResults
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from wsserver.errors import BrokerDown, Unrecoverable
+from wsserver.errors import BrokerDown, NotPermitted, Unrecoverable
 from wsserver.hub.hub import Hub, Receipt
 from wsserver.hub.management import FORCE_DISCONNECT, Management
 from wsserver.jsonfields import take
@@ -46,6 +46,7 @@ MOST_CHANNELS = 1000
 # Centrifugo's codes, and the statuses it gives them in its "transport" mode.
 INTERNAL: Final = 100
 UNAUTHORIZED: Final = 101
+PERMISSION_DENIED: Final = 103
 NOT_FOUND: Final = 104
 BAD_REQUEST: Final = 107
 NOT_AVAILABLE: Final = 108
@@ -254,6 +255,8 @@ def explain(failure: Failure) -> Failure:
     error: BaseException | None = failure.value
     if isinstance(error, Problem):
         return failure
+    if isinstance(error, NotPermitted):
+        return Failure(Problem(HTTPStatus.FORBIDDEN, PERMISSION_DENIED, str(error)))
     if isinstance(error, BrokerDown):
         return Failure(Problem(HTTPStatus.SERVICE_UNAVAILABLE, INTERNAL, str(error)))
     if isinstance(error, Unrecoverable):
