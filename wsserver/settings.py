@@ -21,8 +21,6 @@ from wsserver.values import (
     a_choice,
     a_duration,
     a_flag,
-    a_hook_url,
-    a_jwks_url,
     a_pattern,
     a_public_key,
     a_redis_url,
@@ -30,6 +28,7 @@ from wsserver.values import (
     a_size,
     a_text,
     a_token,
+    a_web_url,
     a_zone,
     an_address,
     an_endpoint,
@@ -357,28 +356,28 @@ class Settings:
     )
     hook_connect: str = _option(
         _CHANNELS,
-        a_hook_url,
+        a_web_url("http://127.0.0.1:3000/connect"),
         "",
         "Where to ask the backend, in a POST with JSON, whether a client without a token may connect, and who it is.",
         metavar="URL",
     )
     hook_subscribe: str = _option(
         _CHANNELS,
-        a_hook_url,
+        a_web_url("http://127.0.0.1:3000/subscribe"),
         "",
         "Where to ask whether a client may listen to a channel that neither its token nor --channel-allow names.",
         metavar="URL",
     )
     hook_publish: str = _option(
         _CHANNELS,
-        a_hook_url,
+        a_web_url("http://127.0.0.1:3000/publish"),
         "",
         "Where to ask whether a client may publish to a channel, and what.",
         metavar="URL",
     )
     hook_disconnect: str = _option(
         _CHANNELS,
-        a_hook_url,
+        a_web_url("http://127.0.0.1:3000/disconnect"),
         "",
         "Where to tell that a client has gone; once, whether or not the backend is there.",
         metavar="URL",
@@ -420,7 +419,7 @@ class Settings:
     )
     token_jwks_url: str = _option(
         _TOKENS,
-        a_jwks_url,
+        a_web_url("https://example.com/.well-known/jwks.json"),
         "",
         "URL of a JSON Web Key Set with public keys, fetched at the start, every ten minutes, and for a key not seen "
         "before.",

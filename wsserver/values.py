@@ -20,8 +20,6 @@ __all__ = [
     "a_choice",
     "a_duration",
     "a_flag",
-    "a_hook_url",
-    "a_jwks_url",
     "a_pattern",
     "a_public_key",
     "a_redis_url",
@@ -29,6 +27,7 @@ __all__ = [
     "a_size",
     "a_text",
     "a_token",
+    "a_web_url",
     "a_zone",
     "an_address",
     "an_endpoint",
@@ -176,25 +175,21 @@ def a_public_key(text: str) -> str:
     return a_text(text)
 
 
-def a_jwks_url(text: str) -> str:
-    """Read the URL of a JSON Web Key Set; empty for none."""
-    if text and not re.fullmatch(r"https?://[0-9A-Za-z.:\[\]_-]{1,255}(/[!-~]{0,1024})?", text):
-        raise ValueError("expected a URL such as https://example.com/.well-known/jwks.json")
-    return text
+def a_web_url(example: str) -> Callable[[str], str]:
+    """Make a reader of http:// and https:// URLs; an empty one is none."""
 
+    def parse(text: str) -> str:
+        try:
+            parts = urlsplit(text)
+            known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            known = False
+        plain = re.fullmatch(r"[!-~]{1,2048}", text) and "#" not in text
+        if text and not (known and plain and "@" not in parts.netloc):
+            raise ValueError(f"expected a URL such as {example}")
+        return text
 
-def a_hook_url(text: str) -> str:
-    """Read the URL of a backend; empty for none."""
-    expected = "expected a URL such as http://127.0.0.1:3000/connect or https://example.com/hooks?of=chat"
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        raise ValueError(expected) from None
-    known = parts.scheme in ("http", "https") and parts.hostname and port != 0 and "@" not in parts.netloc
-    if text and not (known and re.fullmatch(r"[\x21-\x7e]{1,2048}", text) and "#" not in text):
-        raise ValueError(expected)
-    return text
+    return parse
 
 
 def a_pattern(text: str) -> str:

@@ -27,6 +27,10 @@ MOST_COMMANDS = 1000
 MOST_AT_ONCE = 64
 """Most commands of a batch that are under way at a time, where it says `parallel`."""
 
+# A method that is not there has 404 in Centrifugo, too, unless it is part of a batch.
+_MISTAKES = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+"""What `lenient` answers with 200: nothing that was to be stored, and was not, is among it."""
+
 
 class API(Resource):
     """
@@ -97,7 +101,7 @@ class API(Resource):
         )
 
     def _status(self, status: HTTPStatus) -> HTTPStatus:
-        return HTTPStatus.OK if self._lenient and status < HTTPStatus.INTERNAL_SERVER_ERROR else status
+        return HTTPStatus.OK if self._lenient and status in (*_MISTAKES, HTTPStatus.NOT_FOUND) else status
 
     # Many commands in one request.
 
@@ -150,9 +154,8 @@ def _write_problem(failure: Failure, request: Request, *, lenient: bool = False)
     assert isinstance(problem, Problem)
     if request.getHeader(b"x-centrifugo-error-mode") == b"transport":
         return problem.status, write(problem.as_json())
-    # What is not the caller's mistake, or has no method to it, has its own status in Centrifugo too.
-    mistake = problem.status < HTTPStatus.INTERNAL_SERVER_ERROR and problem.status != HTTPStatus.NOT_FOUND
-    return HTTPStatus.OK if lenient and mistake else problem.status, write({"error": problem.as_json()})
+    status = HTTPStatus.OK if lenient and problem.status in _MISTAKES else problem.status
+    return status, write({"error": problem.as_json()})
 
 
 def _begin(request: Request, status: HTTPStatus, body: bytes) -> bytes:

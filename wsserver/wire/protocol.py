@@ -357,10 +357,9 @@ class ServerProtocol(Receiving, WebSocketServerProtocol):  # type: ignore[misc]
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         """Refuse with an HTTP response whose body says why. Autobahn would put the reason in the status line."""
-        if code == HTTPStatus.SERVICE_UNAVAILABLE and not responseHeaders:
-            self._refused = unavailable(reason)
-        else:
-            self._refused = Refusal(HTTPStatus(code), reason, tuple(responseHeaders or ()))
+        headers = tuple(responseHeaders or ())
+        soon = code == HTTPStatus.SERVICE_UNAVAILABLE and not headers
+        self._refused = unavailable(reason) if soon else Refusal(HTTPStatus(code), reason, headers)
         self.transport.write(self._refused.response())
         self.state = CLOSED
         if self.openHandshakeTimeoutCall is not None:
