@@ -19,7 +19,7 @@ class Client(WebSocketServerProtocol):
         for one in subscribers:
             one.sendPreparedMessage(prepared)
 
-    def onClose(self, wasClean, code, reason):
+    def onClose(self, *_):
         """Leave."""
         subscribers.discard(self)
 

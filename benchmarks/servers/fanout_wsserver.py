@@ -13,7 +13,7 @@ from wsserver.wire.protocol import ServerProtocol
 class Publish(ServerProtocol):
     """Publishes every message to one channel."""
 
-    def onMessage(self, payload, isBinary):
+    def onMessage(self, payload, _is_binary):
         """Publish one message."""
         service.hub.publish("foo", payload)
 
@@ -23,7 +23,7 @@ class PublishInTurn(ServerProtocol):
 
     turn = 0
 
-    def onMessage(self, payload, isBinary):
+    def onMessage(self, payload, _is_binary):
         """Publish one message."""
         service.hub.publish(f"c{self.turn}", payload)
         self.turn = (self.turn + 1) % 10_000
