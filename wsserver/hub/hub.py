@@ -447,7 +447,7 @@ class Hub:
         room = self._rooms.get(channel)
         if room is not None:
             self._flush(room)
-            everyone = list(room.everyone())
+            everyone = [*(one for subscribers in room.kinds.values() for one in subscribers), *room.joiners]
             for subscriber in everyone:
                 self.unsubscribe(channel, subscriber)
             self._fan_out.barred(channel, everyone)
