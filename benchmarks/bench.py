@@ -32,8 +32,20 @@ from rows import ROWS, Row
 from toolchain import BENCH, ROOT, ToolchainError, prepare, versions
 
 QUICK = (LIMIT, SUBJECT, "picows", "gorilla", "socketify")
-QUICK_WITHOUT = {"idle"}
-PLOTTED = ("echo", "echo-1000", "echo-16", "echo-16k", "deflate", "tls", "handshakes", "memory")
+QUICK_WITHOUT = {"idle", "fanout-channels"}
+PLOTTED = (
+    "echo",
+    "echo-1000",
+    "echo-16",
+    "echo-16k",
+    "deflate",
+    "tls",
+    "handshakes",
+    "memory",
+    "fanout",
+    "fanout-8",
+    "fanout-32",
+)
 IDLE_SECONDS = 50.0
 """Two rounds of pings at 25 s."""
 
@@ -81,7 +93,7 @@ def say(line: str) -> None:
 def measure(row: Row, server: Server, options: argparse.Namespace) -> dict[str, float]:
     """Measure one server once."""
     if row.measure == "memory":
-        return measure_memory(server, options.quick)
+        return measure_memory(server, row, options.quick)
     if row.measure == "idle":
         return measure_idle(server)
     found = load(server, row.load, options.seconds, options.warmup)
@@ -90,15 +102,15 @@ def measure(row: Row, server: Server, options: argparse.Namespace) -> dict[str, 
     return found
 
 
-def measure_memory(server: Server, quick: bool) -> dict[str, float]:
+def measure_memory(server: Server, row: Row, quick: bool) -> dict[str, float]:
     """Take the slope between few and many connections: what the process needs for itself cancels out."""
     few = 500 if quick else 1_000
     many = min(8_000, open_files() - 1_000 - few)
     many = min(many, 1_500) if quick else many
-    with holding(server, few):
+    with holding(server, few, row.load):
         time.sleep(1)
         before = server.kilobytes()
-        with holding(server, many):
+        with holding(server, many, row.load):
             time.sleep(1 if quick else 3)
             after = server.kilobytes()
     return {"kilobytes": (after - before) / many, "connections": few + many}

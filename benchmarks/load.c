@@ -17,6 +17,7 @@
 #include "load/messages.h"
 
 #include "load/connection.h"
+#include "load/fanout.h"
 #include "load/frames.h"
 #include "load/handshake.h"
 
@@ -34,6 +35,12 @@ static void serve(struct connection *c, unsigned events)
         ssize_t n;
         now = clock_now();
         while ((n = read_some(c, buffer, sizeof buffer)) > 0) {
+            if (c == publisher) {
+                /* What servers answer to a publisher differs; that it was published is seen elsewhere. */
+                if (options.redis && memchr(buffer, '-', (size_t)n))
+                    die("Redis: %.*s", (int)n, buffer);
+                break;
+            }
             take(c, buffer, (size_t)n);
             if (!c->tls || !SSL_has_pending(c->tls))
                 break; /* epoll tells of the rest; what OpenSSL has already read it wouldn't tell of */
@@ -59,6 +66,8 @@ static void turn(int timeout)
         die("epoll_wait: %s", strerror(errno));
     for (int i = 0; i < n; i++)
         serve(events[i].data.ptr, events[i].events);
+    if (publisher && publisher->owed && publisher->state == OPEN)
+        push(publisher);
 }
 
 static void open_all(int count)
@@ -158,9 +167,10 @@ static void hold(void)
 
 static void usage(void)
 {
-    fputs("usage: load echo|command|compressed|handshakes|idle|hostile --port N\n"
+    fputs("usage: load echo|command|compressed|handshakes|idle|hostile|fanout --port N\n"
           "    [--path /echo] [--connections 100] [--in-flight 1] [--parallel 32] [--size 64]\n"
-          "    [--payload text|binary|utf8] [--duration 3] [--warmup 1] [--pid SERVER]... [--tls]\n", stderr);
+          "    [--payload text|binary|utf8] [--duration 3] [--warmup 1] [--pid SERVER]... [--tls]\n"
+          "    fanout: [--publish /publish | --redis PORT] [--channels]\n", stderr);
     exit(2);
 }
 
@@ -169,7 +179,8 @@ static void read_options(int argc, char **argv)
     static const struct option names[] = {
         {"port", 1, 0, 'p'}, {"path", 1, 0, 'u'}, {"connections", 1, 0, 'c'}, {"in-flight", 1, 0, 'i'},
         {"parallel", 1, 0, 'a'}, {"size", 1, 0, 's'}, {"payload", 1, 0, 'l'}, {"duration", 1, 0, 'd'},
-        {"warmup", 1, 0, 'w'}, {"pid", 1, 0, 'P'}, {"tls", 0, 0, 't'}, {0}};
+        {"warmup", 1, 0, 'w'}, {"pid", 1, 0, 'P'}, {"tls", 0, 0, 't'},
+        {"publish", 1, 0, 'b'}, {"redis", 1, 0, 'r'}, {"channels", 0, 0, 'n'}, {0}};
     if (argc < 2)
         usage();
     while (MODES[options.mode] && strcmp(MODES[options.mode], argv[1]))
@@ -189,6 +200,9 @@ static void read_options(int argc, char **argv)
         case 'd': options.duration = atof(optarg); break;
         case 'w': options.warmup = atof(optarg); break;
         case 't': options.tls = 1; break;
+        case 'b': options.publish = optarg; break;
+        case 'r': options.redis = atoi(optarg); break;
+        case 'n': options.channels = 1; break;
         case 'P':
             if (options.pids == MAX_PIDS)
                 die("at most %d processes", MAX_PIDS);
@@ -201,6 +215,8 @@ static void read_options(int argc, char **argv)
         usage();
     if (options.mode == HOSTILE && options.in_flight != 1)
         die("hostile knows 1 in flight only");
+    if (options.mode == FANOUT && (options.in_flight > SLOTS / 2 || options.size < 4))
+        die("fanout knows %d in flight and 4 bytes at least", SLOTS / 2);
     if (options.mode == COMPRESSED && (options.size < 200 || options.size > 1900))
         die("compressed messages have 200 to 1900 bytes");
 }
@@ -216,7 +232,7 @@ int main(int argc, char **argv)
     make_payload();
     if (options.mode == COMPRESSED)
         make_variants();
-    make_request();
+    make_request(options.path);
     if (options.tls) {
         tls_context = need(SSL_CTX_new(TLS_client_method()));
         SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
@@ -228,21 +244,32 @@ int main(int argc, char **argv)
 
     if (options.mode == HANDSHAKES)
         options.connections = options.parallel;
-    if (options.mode == HOSTILE)
-        options.connections++; /* the last one is the hostile one */
+    if (options.channels)
+        options.channels = options.connections;
+    if (options.mode == HOSTILE || options.mode == FANOUT)
+        options.connections++; /* the last one is the hostile one, or the publisher */
     connections = need(calloc((unsigned)options.connections, sizeof *connections));
     if (options.mode == HOSTILE)
         connections[options.connections - 1].hostile = 1;
+    slots = (unsigned)options.in_flight;
+    if (options.mode == FANOUT) {
+        publisher = &connections[options.connections - 1];
+        slots = SLOTS;
+    }
     if (options.mode != IDLE)
         alarm((unsigned)(60 + 2 * (options.warmup + options.duration) + 30));
     if (options.mode == HANDSHAKES) {
         for (int i = 0; i < options.connections; i++)
             dial(&connections[i]);
     } else
-        open_all(options.connections);
+        open_all(options.connections - (options.redis != 0));
+    if (options.redis)
+        dial_redis();
+    if (options.mode == FANOUT)
+        run_for(0.3); /* a server may take note of a subscriber after its answer */
 
     for (int i = 0; i < options.connections && options.mode != HANDSHAKES && options.mode != IDLE; i++)
-        if (!connections[i].hostile) {
+        if (!connections[i].hostile && (!publisher || publisher == &connections[i])) {
             now = clock_now();
             connections[i].owed = (unsigned)options.in_flight;
             push(&connections[i]);

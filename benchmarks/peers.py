@@ -17,7 +17,10 @@ class Peer:
     name: str
     title: str
     command: tuple[str, ...]
-    """{bench} is build/bench, {servers} the folder of peers, {port} the port; {here} where wsserver is installed."""
+    """
+    {bench} is build/bench, {servers} the folder of peers, {port} the port; {here} where wsserver is installed. Empty
+    for who is only in the rows of fan-out.
+    """
 
     can: frozenset[str] = frozenset()
     """compression, tls, ping: it has the option. validates: checks UTF-8. python: it's called from Python."""
@@ -26,13 +29,18 @@ class Peer:
     """What pip or npm installs; the first one's version is the peer's."""
 
     kind: str = "python"
-    """What it needs to be had: python, node, go, c or here (nothing, it's under test)."""
+    """What it needs to be had: python, node, go, c, nginx or here (nothing, it's under test)."""
+
+    fanout: tuple[str, ...] = ()
+    """How it's started for the rows of fan-out; empty for who isn't in them."""
 
 
-def _python(name: str, title: str, script: str, packages: str, can: str) -> Peer:
+def _python(name: str, title: str, script: str, packages: str, can: str, *, fanout: str = "") -> Peer:
     file, *options = script.split()
-    command = ("{bench}/venv/bin/python", f"{{servers}}/{file}", "{port}", *options)
-    return Peer(name, title, command, frozenset(can.split()) | {"python"}, tuple(packages.split()))
+    python = "{bench}/venv/bin/python"
+    command = (python, f"{{servers}}/{file}", "{port}", *options)
+    more = (python, f"{{servers}}/{fanout}", "{port}") if fanout else ()
+    return Peer(name, title, command, frozenset(can.split()) | {"python"}, tuple(packages.split()), fanout=more)
 
 
 ALL = "compression tls ping validates"
@@ -45,18 +53,47 @@ PEERS = (
         ("{here}/wsserver", "serve"),
         frozenset([*ALL.split(), "python"]),
         kind="here",
+        fanout=("{here}/python", "{servers}/fanout_wsserver.py", "{port}"),
     ),
-    _python("autobahn", "plain Autobahn on Twisted", "echo_autobahn.py", "autobahn[twisted] twisted[tls]", ALL),
-    _python("picows", "picows on uvloop", "echo_picows.py", "picows uvloop aiofastnet", "tls ping"),
+    _python(
+        "autobahn",
+        "plain Autobahn on Twisted",
+        "echo_autobahn.py",
+        "autobahn[twisted] twisted[tls]",
+        ALL,
+        fanout="fanout_autobahn.py",
+    ),
+    _python(
+        "picows",
+        "picows on uvloop",
+        "echo_picows.py",
+        "picows uvloop aiofastnet",
+        "tls ping",
+        fanout="fanout_picows.py",
+    ),
     _python("websockets", "websockets on asyncio", "echo_websockets.py", "websockets", ALL),
-    _python("websockets-uvloop", "websockets on uvloop", "echo_websockets.py --uvloop", "websockets uvloop", ALL),
+    _python(
+        "websockets-uvloop",
+        "websockets on uvloop",
+        "echo_websockets.py --uvloop",
+        "websockets uvloop",
+        ALL,
+        fanout="fanout_websockets.py",
+    ),
     _python("aiohttp", "aiohttp on uvloop", "echo_aiohttp.py", "aiohttp uvloop", ALL),
     _python("tornado", "Tornado", "echo_tornado.py", "tornado", ALL),
     _python("uvicorn", "uvicorn on uvloop", "echo_uvicorn.py", "uvicorn websockets httptools uvloop", ALL),
     _python(
         "uvicorn-wsproto", "uvicorn with wsproto", "echo_uvicorn.py --wsproto", "uvicorn wsproto httptools uvloop", ALL
     ),
-    _python("socketify", "uWebSockets through socketify", "echo_socketify.py", "socketify", ALL),
+    _python(
+        "socketify",
+        "uWebSockets through socketify",
+        "echo_socketify.py",
+        "socketify",
+        ALL,
+        fanout="fanout_socketify.py",
+    ),
     Peer(
         "ws",
         "Node.js with ws",
@@ -64,8 +101,23 @@ PEERS = (
         frozenset(ALL.split()),
         ("ws", "bufferutil"),
         "node",
+        ("node", "{servers}/fanout_ws.js", "{port}"),
     ),
-    Peer("gorilla", "Go with gorilla/websocket", ("{bench}/gorilla",), frozenset(["compression", "tls"]), kind="go"),
+    Peer(
+        "gorilla",
+        "Go with gorilla/websocket",
+        ("{bench}/echo_gorilla",),
+        frozenset(["compression", "tls"]),
+        kind="go",
+        fanout=("{bench}/fanout_gorilla",),
+    ),
+    Peer(
+        "nchan",
+        "nginx with nchan",
+        (),
+        kind="nginx",
+        fanout=("{here}/python", "{servers}/fanout_nchan.py", "{port}"),
+    ),
 )
 
 BY_NAME = {peer.name: peer for peer in PEERS}

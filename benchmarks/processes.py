@@ -9,11 +9,13 @@ Rule 1: only processes started here are stopped, each by its pid.
 import json
 import os
 import resource
+import shutil
 import socket
 import subprocess
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,6 +74,8 @@ class Server:
 
     process: subprocess.Popen[bytes]
     port: int
+    redis: int = 0
+    """The port of its Redis, if it has one."""
 
     def pids(self) -> list[int]:
         """Name the process and all below it."""
@@ -95,6 +99,45 @@ class Server:
 @contextmanager
 def serving(peer: Peer, needs: str, options: Sequence[str]) -> Iterator[Server]:
     """Start a server, wait until it listens, and stop it in the end."""
+    with ExitStack() as stack:
+        redis = stack.enter_context(redis_server()) if needs == "redis" else 0
+        more = ["--redis", f"redis://127.0.0.1:{redis}"] if redis else []
+        server = stack.enter_context(_serving(peer, needs, [*options, *more]))
+        if redis:
+            server.redis = redis
+            wait_until_ready(server.port)
+        yield server
+
+
+@contextmanager
+def redis_server() -> Iterator[int]:
+    """Start a Redis on the core of the load, that stores nothing; tells its port."""
+    port = free_port()
+    if shutil.which("redis-server") is None:
+        raise MeasureError("no redis-server here")
+    log = BENCH / "redis.log"
+    line = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with log.open("wb") as output:
+        process = start(cores()[1], line, cwd=BENCH, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            wait_for(process, port, log)
+            yield port
+        finally:
+            stop(process)
+
+
+def wait_until_ready(port: int) -> None:
+    """Wait until a server hears its Redis."""
+    limit = time.monotonic() + START_SECONDS
+    while time.monotonic() < limit:
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5):
+            return
+        time.sleep(0.1)
+    raise MeasureError("the server doesn't hear its Redis")
+
+
+@contextmanager
+def _serving(peer: Peer, needs: str, options: Sequence[str]) -> Iterator[Server]:
     port = free_port()
     log = BENCH / f"{peer.name}.log"
     environment = os.environ | {"GOMAXPROCS": "1", "NODE_PATH": str(BENCH / "node" / "node_modules")}
@@ -120,7 +163,9 @@ def serving(peer: Peer, needs: str, options: Sequence[str]) -> Iterator[Server]:
 def command(peer: Peer, port: int, needs: str, options: Sequence[str]) -> list[str]:
     """Make the command line of a server."""
     places = {"bench": BENCH, "servers": FOLDER / "servers", "port": port, "here": HERE}
-    line = [part.format(**places) for part in peer.command]
+    line = [part.format(**places) for part in (peer.fanout if needs == "fanout" else peer.command)]
+    if needs == "fanout":
+        return [*line, str(port)] if peer.kind == "go" else [*line, *options]
     if peer.kind == "here":
         tls = ["--listen", f"ssl:{port}:privateKey=key.pem:certKey=cert.pem:interface=127.0.0.1"]
         return [*line, *(tls if needs == "tls" else ["--port", str(port)]), *options]
@@ -163,7 +208,8 @@ def load(server: Server, arguments: Sequence[str], seconds: float, warmup: float
     """Put load on a server and return the figures."""
     times = ["--duration", str(seconds), "--warmup", str(warmup)]
     pids = [word for pid in server.pids() for word in ("--pid", str(pid))]
-    line = [LOAD, *arguments, "--port", str(server.port), *times, *pids]
+    told = [part.format(redis=server.redis) for part in arguments]
+    line = [LOAD, *told, "--port", str(server.port), *times, *pids]
     process = start(cores()[1], line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         output, complaint = process.communicate(timeout=120 + 2 * (seconds + warmup))
@@ -177,9 +223,9 @@ def load(server: Server, arguments: Sequence[str], seconds: float, warmup: float
 
 
 @contextmanager
-def holding(server: Server, connections: int) -> Iterator[dict[str, int]]:
+def holding(server: Server, connections: int, arguments: Sequence[str] = ("idle",)) -> Iterator[dict[str, int]]:
     """Hold idle connections; the dictionary tells in the end how many pings they answered."""
-    line = [LOAD, "idle", "--port", str(server.port), "--connections", str(connections)]
+    line = [LOAD, *arguments, "--port", str(server.port), "--connections", str(connections)]
     process = start(cores()[1], line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     told: dict[str, int] = {}
     try:

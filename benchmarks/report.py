@@ -52,7 +52,7 @@ def reference(result: Result, row: Row, goal: Goal) -> float | None:
         return best and best[1]
     if goal.of == "fixed":
         return 1.0
-    return middle(result, *{"limit": (row.name, LIMIT), "echo": ("echo", SUBJECT)}[goal.of], "rate")
+    return middle(result, *((row.name, LIMIT) if goal.of == "limit" else (goal.of, SUBJECT)), "rate")
 
 
 def judged(result: Result, row: Row, goal: Goal | None) -> tuple[str, bool | None]:
@@ -64,8 +64,7 @@ def judged(result: Result, row: Row, goal: Goal | None) -> tuple[str, bool | Non
         "fixed": f"{sign} {number(goal.factor)}{row.unit}".replace(".00", ""),
         "best": f"{goal.factor:g} x best peer",
         "limit": f"{goal.factor:g} x limit",
-        "echo": f"{goal.factor:g} x echo",
-    }[goal.of]
+    }.get(goal.of, f"{goal.factor:g} x {goal.of}")
     ours, other = middle(result, row.name, SUBJECT, row.figure), reference(result, row, goal)
     if ours is None or not other:
         return text, None

@@ -13,7 +13,7 @@ class Goal:
 
     factor: float
     of: str = "best"
-    """best peer, limit (the C echo), echo (our own first row), or fixed: the factor is the figure itself."""
+    """best peer, limit (the C echo), fixed: the factor is the figure itself; or our own row of this name."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Row:
     name: str
     work: str
     load: tuple[str, ...]
-    must: Goal
+    must: Goal | None
+    """None where the figure is only stated."""
     aim: Goal | None = None
     figure: str = "rate"
     unit: str = "/s"
@@ -47,13 +48,18 @@ class Row:
         """Tell whether a server belongs into this row."""
         if (self.only and peer.name not in self.only) or peer.name in self.without:
             return False
-        return not self.needs or self.needs in peer.can
+        if self.needs == "fanout":
+            return bool(peer.fanout)
+        return bool(peer.command) and (not self.needs or self.needs == "redis" or self.needs in peer.can)
 
     def rival_names(self) -> list[str]:
         """Name the peers to compare with."""
         able = [peer for peer in PEERS if not self.rivals or self.rivals in peer.can]
         return [peer.name for peer in able if peer.name not in {SUBJECT, LIMIT}]
 
+
+FANOUT = ("fanout", "--connections", "1000", "--path", "/ws?channel=foo")
+"""The peers take any path but /publish for a subscriber's."""
 
 ROWS = (
     Row("echo", "echo 64 B, 100 connections, 1 in flight", ("echo",), Goal(1.05), Goal(0.80, "limit")),
@@ -138,5 +144,61 @@ ROWS = (
         figure="slowdown",
         unit=" x",
         less_is_better=True,
+    ),
+    Row(
+        "fanout",
+        "64 B from one publisher to 1 000 subscribers, one at a time: deliveries",
+        (*FANOUT, "--in-flight", "1"),
+        Goal(1.0),
+        Goal(1.2),
+        needs="fanout",
+    ),
+    Row(
+        "fanout-8",
+        "same, 8 in flight",
+        (*FANOUT, "--in-flight", "8"),
+        Goal(0.9),
+        Goal(1.1),
+        needs="fanout",
+    ),
+    Row(
+        "fanout-32",
+        "same, 32 in flight",
+        (*FANOUT, "--in-flight", "32"),
+        Goal(0.9),
+        Goal(1.1),
+        needs="fanout",
+    ),
+    Row(
+        "fanout-redis",
+        "same, 8 in flight, published by Redis `PUBLISH`",
+        (*FANOUT, "--in-flight", "8", "--redis", "{redis}"),
+        Goal(0.9, "fanout-8"),
+        needs="redis",
+        only=(SUBJECT,),
+    ),
+    Row(
+        "fanout-channels",
+        "10 000 channels with one subscriber each, in turn, 32 in flight",
+        (
+            *("fanout", "--channels", "--connections", "10000", "--in-flight", "32"),
+            *("--path", "/ws?channel=c", "--publish", "/publish-in-turn"),
+        ),
+        None,
+        needs="fanout",
+        options=("--max-connections", "12000"),
+        only=(SUBJECT,),
+    ),
+    Row(
+        "fanout-memory",
+        "memory for each idle subscriber (Pss)",
+        ("idle", "--path", "/ws?channel=foo"),
+        Goal(9, "fixed"),
+        figure="kilobytes",
+        unit=" kB",
+        less_is_better=True,
+        measure="memory",
+        options=("--max-connections", "12000"),
+        only=(SUBJECT,),
     ),
 )

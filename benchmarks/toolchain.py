@@ -115,16 +115,25 @@ def get_go(peer: Peer) -> None:
     """Compile a Go peer from the packages of Debian or of its kin."""
     if shutil.which("go") is None:
         raise ToolchainError("no go here; benchmarks/install_system_packages.sh installs it where there is apt-get")
-    source, program = FOLDER / "servers" / f"echo_{peer.name}.go", BENCH / peer.name
-    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-        environment = os.environ | {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode"}
-        run("go", "build", "-o", program, source, env=environment)
+    for command in (peer.command, peer.fanout):
+        name = Path(command[0]).name
+        source, program = FOLDER / "servers" / f"{name}.go", BENCH / name
+        if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+            environment = os.environ | {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode"}
+            run("go", "build", "-o", program, source, env=environment)
+
+
+def get_nginx(_peer: Peer) -> None:
+    """Look for nginx and its module."""
+    if shutil.which("nginx") is None or not list(Path("/usr/lib/nginx/modules").glob("ngx_nchan_module.so")):
+        raise ToolchainError("no nginx with nchan here; benchmarks/install_system_packages.sh installs it on Debian")
 
 
 GET = {
     "python": get_python,
     "node": get_node,
     "go": get_go,
+    "nginx": get_nginx,
     "c": lambda _peer: compile_c("echo", "-lcrypto"),
     "here": lambda _peer: None,
 }
@@ -165,6 +174,15 @@ def go_version(_peer: Peer) -> str:
     return f"{run('go', 'version').split()[2]}, gorilla/websocket {package}"
 
 
+def nginx_version(_peer: Peer) -> str:
+    """Tell the version of Debian's packages."""
+    try:
+        listed = run("dpkg-query", "--show", "--showformat", "${Package} ${Version}, ", "nginx*", "libnginx-mod-nchan")
+    except ToolchainError:
+        return "?"
+    return listed.strip(", ")
+
+
 def own_version(_peer: Peer) -> str:
     """Tell the version of the server under test, and of the commit where there is one."""
     try:
@@ -177,6 +195,7 @@ def own_version(_peer: Peer) -> str:
 VERSION = {
     "node": node_version,
     "go": go_version,
+    "nginx": nginx_version,
     "c": lambda _peer: f"gcc {run('gcc', '-dumpfullversion')} -O2",
     "here": own_version,
 }

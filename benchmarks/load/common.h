@@ -27,20 +27,20 @@
 #define MAX_PIDS 16
 #define SECOND 1000000000ull
 
-enum mode { ECHO, COMMAND, COMPRESSED, HANDSHAKES, IDLE, HOSTILE };
-static const char *const MODES[] = {"echo", "command", "compressed", "handshakes", "idle", "hostile", NULL};
+enum mode { ECHO, COMMAND, COMPRESSED, HANDSHAKES, IDLE, HOSTILE, FANOUT };
+static const char *const MODES[] = {"echo", "command", "compressed", "handshakes", "idle", "hostile", "fanout", NULL};
 
 enum opcode { CONTINUATION = 0, TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 };
 
 static struct {
     enum mode mode;
-    int port, connections, in_flight, parallel, tls, pids;
+    int port, connections, in_flight, parallel, tls, pids, channels, redis;
     size_t size;
-    const char *payload, *path;
+    const char *payload, *path, *publish;
     double duration, warmup;
     int pid[MAX_PIDS];
 } options = {.connections = 100, .in_flight = 1, .parallel = 32, .size = 64, .payload = "text", .path = "/echo",
-             .duration = 3, .warmup = 1};
+             .publish = "/publish", .duration = 3, .warmup = 1};
 
 static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...)
 {

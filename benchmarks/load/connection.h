@@ -12,7 +12,7 @@ struct connection {
     size_t out_at, out_end; /* what the kernel hasn't taken yet */
     unsigned owed;          /* messages to send when out is empty */
     uint32_t mask, sent;
-    uint64_t *sent_at; /* by message number modulo in_flight */
+    uint64_t *sent_at; /* by message number modulo slots */
 
     /* Receiving. */
     unsigned char header[10];
@@ -33,6 +33,7 @@ struct connection {
     size_t head_length;
 };
 
+static unsigned slots; /* how many messages' times are kept */
 static int epoll, open_count, opening;
 static SSL_CTX *tls_context;
 static struct connection *connections;

@@ -10,7 +10,7 @@ static size_t fill(struct connection *c, unsigned count)
 {
     unsigned char *to = c->out;
     for (unsigned i = 0; i < count; i++, c->sent++) {
-        c->sent_at[c->sent % (unsigned)options.in_flight] = now;
+        c->sent_at[c->sent % slots] = now;
         if (options.mode == COMPRESSED) {
             unsigned v = c->sent % VARIANTS;
             memcpy(to, variants[v].frame, variants[v].length);
@@ -96,7 +96,7 @@ static void frame_begins(struct connection *c)
     if (!c->hostile && (c->header[0] & 0x7f) != wanted)
         die("reply begins with %02x, expected %02x: %s", c->header[0] & 0x7f, wanted,
             (c->header[0] ^ wanted) & 0x40 ? "compressed or not" : "another opcode");
-    if (options.mode == IDLE || (!c->hostile && c->received == c->sent))
+    if (options.mode == IDLE || (!c->hostile && number_of(c) >= (publisher ? publisher : c)->sent))
         die("a message that nobody asked for");
     if (first) {
         c->at = 0;
@@ -135,7 +135,7 @@ static void payload(struct connection *c, const unsigned char *from, size_t size
     else if (c->look) {
         size_t skip = 0;
         if (stamped && c->at < 4) {
-            uint32_t mark = stamp(c->received);
+            uint32_t mark = stamp(number_of(c));
             skip = size < 4 - c->at ? size : 4 - c->at;
             if (memcmp(from, (unsigned char *)&mark + c->at, skip))
                 die("reply %u is another message's", c->received);
@@ -191,10 +191,13 @@ static void message_ends(struct connection *c)
     if (measuring) {
         messages++;
         reply_bytes += c->at;
-        record(now - c->sent_at[c->received % (unsigned)options.in_flight]);
+        record(now - (publisher ? publisher : c)->sent_at[number_of(c) % slots]);
     }
+    if (options.mode == FANOUT)
+        reached(number_of(c));
+    else
+        c->owed++;
     c->received++;
-    c->owed++;
 }
 
 static void take(struct connection *c, const unsigned char *from, size_t size)

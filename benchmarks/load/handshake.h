@@ -8,7 +8,9 @@ static void opened(struct connection *c)
     if (options.mode == HANDSHAKES || options.mode == IDLE || c->hostile)
         return;
     c->mask = (uint32_t)rand() | 0x01010101u;
-    c->sent_at = need(calloc((unsigned)options.in_flight, sizeof *c->sent_at));
+    if (options.mode == FANOUT && c != publisher)
+        return;
+    c->sent_at = need(calloc(slots, sizeof *c->sent_at));
     if (options.mode == COMPRESSED) {
         c->out = need(malloc((unsigned)options.in_flight * sizeof variants[0].frame));
         /* All replies of every tenth connection are inflated, so that inflating doesn't become the limit. */
@@ -103,6 +105,8 @@ static void go_on_opening(struct connection *c)
     if (!c->head) {
         c->head = need(malloc(HEAD_SIZE));
         c->head_length = 0;
+        if (options.mode == FANOUT)
+            make_request(path_of(c));
         if (write_some(c, request, strlen(request)) != (ssize_t)strlen(request))
             die("the request wasn't taken");
         want_out(c, 0);

@@ -105,7 +105,7 @@ static void make_variants(void)
     }
 }
 
-static void make_request(void)
+static void make_request(const char *path)
 {
     unsigned char key[16], digest[20], key64[32], joined[80];
     for (int i = 0; i < 16; i++)
@@ -122,7 +122,7 @@ static void make_request(void)
              "Gecko) Chrome/126.0.0.0 Safari/537.36\r\nUpgrade: websocket\r\nOrigin: http%s://127.0.0.1:%d\r\n"
              "Sec-WebSocket-Version: 13\r\nAccept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: "
              "en-US,en;q=0.9\r\nSec-WebSocket-Key: %s\r\n%s\r\n",
-             options.path, options.port, options.tls ? "s" : "", options.port, key64,
+             path, options.port, options.tls ? "s" : "", options.port, key64,
              options.mode == COMPRESSED || options.mode == HANDSHAKES
                  ? "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n" : "");
 }

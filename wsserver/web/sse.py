@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from wsserver.errors import BrokerDown, NotPermitted
 from wsserver.hub.admission import Admission, Admitted, Visit
+from wsserver.hub.backlog import Backlog, Batch, Slow
 from wsserver.hub.channels import Format
 from wsserver.hub.formats import gap_notice, write
 from wsserver.hub.history import Publication
@@ -113,9 +114,8 @@ class _Stream:
         self.identity = admitted.identity
         self._expiry: Alarm | None = None
         self.kind: Hashable = ("sse", self._ask.format)
-        self._backlog: list[bytes] | None = []
+        self._backlog: Backlog | None = Backlog(house.max_queued)
         """What waits until the stream is open, and the client reads."""
-        self._backlog_size = 0
         self._over = False
         self._ping: Any = None
         self._ending: Any = None
@@ -176,7 +176,7 @@ class _Stream:
         """End the stream from our side; the client connects again by itself."""
         if not self._over:
             self._over = True
-            self._backlog, self._backlog_size = [], 0
+            self._backlog = None
             self._leave()
             self._request.unregisterProducer()
             # What is queued leaves first, if the client reads it.
@@ -198,17 +198,28 @@ class _Stream:
         """Tell nothing: whoever listens here is not told who else does."""
         return b""
 
-    def deliver(self, frames: bytes, count: int, size: int) -> None:  # noqa: ARG002
-        """Send some events, or keep them while the client does not read."""
+    def take(self, batch: Batch) -> None:
+        """Send some events, or let them wait while the client does not read, as the policy of their channel says."""
+        self._put(batch, Slow(self._house.hub.rules.of(batch.channel).slow))
+
+    def deliver(self, frames: bytes, count: int, size: int) -> None:
+        """Send some events, or let them wait; they are never given up."""
+        self._put(Batch(ChannelName(""), frames, count, size), Slow.CLOSE)
+
+    def _put(self, batch: Batch, slow: Slow) -> None:
         if self._over:
             return
         if self._backlog is None:
-            self._request.write(frames)
+            self._request.write(batch.frames)
             return
-        self._backlog.append(frames)
-        self._backlog_size += len(frames)
-        if self._backlog_size > self._house.max_queued:
+        loss = self._backlog.add(batch, slow)
+        if self._backlog.full:
             self._end()
+            return
+        self._house.hub.dropped += loss.messages
+        for channel in loss.channels:
+            notice = gap_notice(channel)
+            self._backlog.tell(channel, _event(notice, b"gap"), len(notice))
 
     def missed(self, channel: ChannelName, stream: bool) -> None:  # noqa: ARG002
         """Tell that publications may be missing, or end the stream."""
@@ -216,7 +227,7 @@ class _Stream:
             self._end()
         else:
             notice = gap_notice(channel)
-            self.deliver(_event(notice, b"gap"), 1, len(notice))
+            self.take(Batch(channel, _event(notice, b"gap"), 1, len(notice)))
 
     def barred(self, channel: ChannelName) -> None:  # noqa: ARG002
         """End the stream: when the client connects again it is told why."""
@@ -227,13 +238,15 @@ class _Stream:
     def pauseProducing(self) -> None:
         """Keep what comes: the client does not read."""
         if self._backlog is None:
-            self._backlog, self._backlog_size = [], 0
+            self._backlog = Backlog(self._house.max_queued)
 
     def resumeProducing(self) -> None:
         """Send what was kept."""
-        backlog, self._backlog, self._backlog_size = self._backlog, None, 0
-        if backlog:
-            self.deliver(b"".join(backlog), 0, 0)
+        backlog, self._backlog = self._backlog, None
+        if backlog is not None and not self._over:
+            frames, _, _ = backlog.take()
+            if frames:
+                self._request.write(frames)
 
     def stopProducing(self) -> None:
         """Nothing more is wanted: `notifyFinish` tells too."""

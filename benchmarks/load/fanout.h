@@ -1,0 +1,57 @@
+/* Part of load.c: one publisher, and everybody else listens. */
+
+#define SLOTS 4096
+
+static struct connection *publisher; /* the last connection; NULL in the other modes */
+static unsigned left_to_reach[SLOTS];
+
+/* The number of the message that a connection waits for: with channels, each has one of its own, in turn. */
+static uint32_t number_of(const struct connection *c)
+{
+    return options.channels ? c->received * (unsigned)options.channels + (unsigned)(c - connections) : c->received;
+}
+
+/* A message has reached one more subscriber; when it has reached all, the next is due. */
+static void reached(uint32_t number)
+{
+    unsigned *left = &left_to_reach[number % SLOTS];
+    if (!*left)
+        *left = options.channels ? 1 : (unsigned)(options.connections - 1);
+    if (--*left == 0)
+        publisher->owed++;
+}
+
+static const char *path_of(const struct connection *c)
+{
+    static char path[256];
+    if (c == publisher)
+        return options.publish;
+    snprintf(path, sizeof path, options.channels ? "%s%d" : "%s", options.path, (int)(c - connections));
+    return path;
+}
+
+/* Publish by a connection to Redis instead: what is sent are commands, and the answers are numbers. */
+static void dial_redis(void)
+{
+    struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.redis)};
+    struct connection *c = publisher;
+    char command[4096];
+    int one = 1;
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    c->fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&to, sizeof to))
+        die("Redis: %s", strerror(errno));
+    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    stamp_at = (size_t)sprintf(command, "*3\r\n$7\r\nPUBLISH\r\n$3\r\nfoo\r\n$%zu\r\n", options.size);
+    if (stamp_at + options.size + 2 > sizeof command)
+        die("too large for Redis here");
+    memcpy(command + stamp_at, expected, options.size);
+    memcpy(command + stamp_at + options.size, "\r\n", 2);
+    frame_length = stamp_at + options.size + 2;
+    c->sent_at = need(calloc(slots, sizeof *c->sent_at));
+    c->out = need(malloc((unsigned)options.in_flight * frame_length));
+    for (int i = 0; i < options.in_flight; i++)
+        memcpy(c->out + (unsigned)i * frame_length, command, frame_length);
+    c->state = OPEN;
+    watch(c, EPOLL_CTL_ADD, 0);
+}

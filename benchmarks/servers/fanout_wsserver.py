@@ -1,0 +1,39 @@
+"""wsserver in an application: subscribers on /ws?channel=foo, and an endpoint that publishes what it is sent."""
+
+import sys
+
+from twisted.application.service import Application
+from twisted.internet import reactor
+
+from wsserver.service import WebSocketService
+from wsserver.tap import Options
+from wsserver.wire.protocol import ServerProtocol
+
+
+class Publish(ServerProtocol):
+    """Publishes every message to one channel."""
+
+    def onMessage(self, payload, _is_binary):
+        """Publish one message."""
+        service.hub.publish("foo", payload)
+
+
+class PublishInTurn(ServerProtocol):
+    """Publishes every message to another channel: c0, c1 and so on."""
+
+    turn = 0
+
+    def onMessage(self, payload, _is_binary):
+        """Publish one message."""
+        service.hub.publish(f"c{self.turn}", payload)
+        self.turn = (self.turn + 1) % 10_000
+
+
+options = Options()
+options.parseOptions(["--port", *sys.argv[1:]])
+endpoints = {"/publish": Publish, "/publish-in-turn": PublishInTurn}
+service = WebSocketService(options.settings, reactor, endpoints=endpoints)
+service.setServiceParent(Application("wsserver"))
+reactor.callWhenRunning(service.startService)
+reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+reactor.run()
