@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from unittest.mock import patch
 
 import pytest
@@ -310,3 +312,66 @@ class RefusedPublishTests:
         assert (status, answer["error"]["code"]) == (403, 103)
         assert "Redis does not permit" in answer["error"]["message"]
         assert ready(server) == 200
+
+
+PROGRAM = """
+import json, sys
+if sys.argv[2] == "without":
+    sys.modules["hiredis"] = None
+import txredisapi
+from twisted.internet import reactor
+from twisted.internet.defer import inlineCallbacks
+from wsserver.errors import NotPermitted
+from wsserver.hub.redislink import RedisLink
+from wsserver.redisurl import parse_redis_url
+
+got = []
+
+def told(channel, data):
+    got.append((channel.decode("latin-1"), data.decode("latin-1")))
+    if data == b"end":
+        reactor.callLater(0, stop)
+
+@inlineCallbacks
+def rose(again):
+    yield link.subscribe(b"a")
+    yield link.subscribe("\\u00fc".encode())
+    try:
+        yield link.subscribe(b"secret")
+    except NotPermitted:
+        got.append("refused")
+    script = link.script("return {ARGV[1], 7, {KEYS[1]}, false}")
+    answer = yield script.call([b"\\xff"], [b"\\r\\n"])
+    got.append(repr(answer))
+    for data in (b"", b"x" * 300000, b"\\r\\n", bytes(range(256)), *(b"%d" % number for number in range(1000)), b"end"):
+        yield link.command("PUBLISH", "\\u00fc", data)
+
+@inlineCallbacks
+def stop():
+    yield link.stop()
+    reactor.stop()
+
+link = RedisLink(
+    parse_redis_url(sys.argv[1]), reactor, told=told, rose=rose, fell=lambda: None, barred=lambda channel: None
+)
+link.start()
+reactor.run()
+print(json.dumps([txredisapi.hiredis is not None, got]))
+"""
+
+
+class ReaderTests:
+    """txredisapi reads replies with hiredis where it is installed, else by itself."""
+
+    @pytest.mark.parametrize("reader", ["with", "without"])
+    def test_both(self, make_redis, reader):
+        """Both give the same: any bytes, in order."""
+        redis = make_redis()
+        redis.run("ACL", "SETUSER", "me", "on", ">x", "+@all", "~*", "resetchannels", "&a", "&wsserver:*", "&ü")
+        command = [sys.executable, "-c", PROGRAM, redis.url.replace("//", "//me:x@"), reader]
+        done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+        hiredis, got = json.loads(done.stdout)
+        assert hiredis == (reader == "with")
+        assert got[:2] == ["refused", repr([b"\r\n", 7, [b"\xff"], None])]
+        data = ["", "x" * 300_000, "\r\n", bytes(range(256)).decode("latin-1"), *map(str, range(1000)), "end"]
+        assert got[2:] == [["Ã¼", one] for one in data]

@@ -77,6 +77,12 @@ class Connection(RedisProtocol):  # type: ignore[misc]
         self.why = _words(reason.value)
         super().connectionLost(reason)
 
+    def hang_up(self) -> None:
+        """Close it at once; one that is lost already is no mistake."""
+        # The TLS of Twisted fails when what is gone is aborted.
+        if self.connected:
+            self.transport.abortConnection()
+
 
 class Listening(Connection):
     """
@@ -220,7 +226,7 @@ def connect(
     except Exception as error:
         # Whatever an endpoint fails with, from name resolution to TLS.
         raise NotConnected(_words(error)) from error
-    usable: Deferred[None] = Deferred(lambda _: connection.transport.abortConnection())
+    usable: Deferred[None] = Deferred(lambda _: connection.hang_up())
 
     def lost(_: Any) -> None:
         if not usable.called:

@@ -150,7 +150,7 @@ class RedisLink:
                 lineage = yield prove_master(opened[0])
         except Exception:
             for connection in opened:
-                connection.transport.abortConnection()
+                connection.hang_up()
             raise
         return *opened, address, lineage
 
@@ -211,7 +211,7 @@ class RedisLink:
         pair, self._pair = self._pair, None
         was_up, self.up = self.up, False
         for connection in pair or ():
-            connection.transport.abortConnection()
+            connection.hang_up()
         self._commands.end()
         self._subscriptions.end()
         if was_up:
@@ -228,7 +228,7 @@ class RedisLink:
             # A Redis without TLS waits for more when it is greeted with it.
             hint = "; does it speak TLS?" if self._url.tls and not self._was_up else ""
             self._drop(f"no probe came back within {PROBE_INTERVAL:g} s{hint}")
-        elif self._subscriptions.complete:
+        elif self.up or self._subscriptions.complete:
             self._probe()
         else:
             # Many channels over a slow line: as long as confirmations come, it is alive.

@@ -61,7 +61,7 @@ def _ask(url: RedisURL, where: tuple[str, int], trust: Any, reactor: Any) -> Gen
     except RedisError as error:
         raise NotConnected(str(error)) from error
     finally:
-        connection.transport.abortConnection()
+        connection.hang_up()
     if not answer:
         raise NotConnected(f"knows no master named {url.master}")
     return answer[0].decode("ascii"), int(answer[1])
