@@ -1,9 +1,13 @@
 """The way to a Redis: TLS, users with few rights, sentinels; and what is said when it cannot be gone."""
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
+import time
 from unittest.mock import patch
 
 import pytest
@@ -11,6 +15,7 @@ from peers import wait_until
 from pytest_twisted import blockon
 from redis_server import RedisServer, Sentinel
 from test_push import KEY, answer_to, api, ready, up
+from twisted.internet.defer import gatherResults
 from twisted.internet.threads import deferToThread
 
 from wsserver.errors import SettingError
@@ -312,6 +317,95 @@ class RefusedPublishTests:
         assert (status, answer["error"]["code"]) == (403, 103)
         assert "Redis does not permit" in answer["error"]["message"]
         assert ready(server) == 200
+
+
+class SlowLine:
+    """
+    A line to a Redis over which replies come slowly.
+
+    Args:
+        port: of the Redis.
+
+    Attributes:
+        rate: bytes a second for each connection.
+    """
+
+    def __init__(self, port):
+        self._redis, self.rate = port, 64 * 1024
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._sockets = []
+        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                # What waits, waits in Redis and not in the kernel.
+                far = socket.socket()
+                far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                far.connect(("127.0.0.1", self._redis))
+                self._sockets += [near, far]
+                threading.Thread(target=self._pass_on, args=(near, far), daemon=True).start()
+                threading.Thread(target=self._pass_on, args=(far, near, True), daemon=True).start()
+
+    def _pass_on(self, source, target, slowly=False):
+        with contextlib.suppress(OSError):
+            while data := source.recv(4096):
+                target.sendall(data)
+                time.sleep(len(data) / self.rate if slowly else 0)
+            target.shutdown(socket.SHUT_RDWR)
+
+    def cut(self):
+        """Cut every connection."""
+        while self._sockets:
+            with contextlib.suppress(OSError):
+                self._sockets.pop().shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        """End."""
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self.cut()
+
+
+class SlowLineTests:
+    """A line that is slow is not dead."""
+
+    @pytest.fixture
+    def redis(self, make_redis):
+        """Start a Redis."""
+        return blockon(deferToThread(make_redis))
+
+    @pytest.fixture
+    def line(self, redis):
+        """Lay the line."""
+        line = SlowLine(redis.port)
+        yield line
+        line.close()
+
+    def test_many_bytes(self, start_server, redis, line, log):
+        """Messages that keep a probe waiting for seconds are all heard, and nothing is said to be missing."""
+        server = up(start_server(redis=line.url))
+        with server.open("/ws?channel=foo") as peer:
+            messages = [b"%d," % number + b"x" * 8192 for number in range(40)]
+            for data in messages:
+                redis.publish("foo", data)
+            assert [peer.read_frame().payload for _ in messages] == messages
+        assert not [line for line in said(log) if "deaf" in line]
+
+    def test_many_channels(self, start_server, redis, line, log):
+        """Subscribing to many channels may take longer than a probe may, as long as it goes on."""
+        server = up(start_server(redis=line.url))
+        link = server.service.hub.broker._link
+        channels = [b"%0200d" % number for number in range(1500)]
+        usual, line.rate = line.rate, 1e9
+        server.ask(lambda: gatherResults([link.subscribe(channel) for channel in channels]))
+        line.rate = usual
+        line.cut()
+        wait_until(lambda: ready(server) == 503, "deaf")
+        wait_until(lambda: ready(server) == 200, "up again", patience=30)
+        assert [line for line in said(log) if "is not there" in line] == []
+        assert redis.publish(channels[-1].decode(), b"x") == 1
 
 
 PROGRAM = """
