@@ -260,7 +260,7 @@ class Settings:
         _CHANNELS,
         a_redis_url,
         "",
-        "Redis whose publications are pushed, as redis://127.0.0.1:6379, or rediss:// with TLS; "
+        "Redis whose publications are pushed, as redis://127.0.0.1:6379, rediss:// with TLS, or redis+sentinel://; "
         "without it channels live in this process.",
         metavar="URL",
         secret=True,

@@ -3,11 +3,14 @@
 import contextlib
 import json
 import os
+import re
+import shlex
 import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -145,24 +148,15 @@ class TLSTests:
 class UserTests:
     """A user of Redis with few rights (ACL)."""
 
-    RIGHTS = (
-        "on",
-        ">p:w",
-        "resetchannels",
-        "&news*",
-        "&wsserver:*",
-        "~wsserver:*",
-        "+@all",
-        "-@dangerous",
-        "+info",
-        "+role",
-    )
+    # As the docs say.
+    PAGE = Path(__file__).parents[2] / "docs" / "redis.md"
+    RIGHTS = re.search(r"redis-cli ACL SETUSER web (.+)", PAGE.read_text())[1].replace("password", "p:w")
 
     @pytest.fixture
     def redis(self, make_redis):
         """Start a Redis with such a user."""
         redis = blockon(deferToThread(make_redis))
-        redis.run("ACL", "SETUSER", "web", *self.RIGHTS)
+        redis.run("ACL", "SETUSER", "web", *shlex.split(self.RIGHTS))
         return redis
 
     @pytest.fixture

@@ -1,0 +1,81 @@
+"""
+How long it takes until ten thousand channels are heard again after the connection to Redis was lost.
+
+    python benchmarks/resubscribe.py [channels]
+
+Starts a `redis-server` of its own and cuts the connection that listens five times.
+"""
+
+import contextlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import txredisapi
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
+from twisted.internet.task import react
+
+from wsserver.hub.redislink import RedisLink
+from wsserver.redisurl import parse_redis_url
+
+AT_ONCE = 5000
+
+
+@contextlib.contextmanager
+def redis_server() -> Iterator[int]:
+    """Run a Redis; yields its port."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as directory:
+        command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", directory]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # noqa: S603 (ours)
+        try:
+            yield port
+        finally:
+            process.kill()
+            process.wait()
+
+
+@inlineCallbacks
+def measure(_: Any, port: int, channels: int) -> Generator[Any, Any, None]:
+    """Cut the connection some times; print how long the server was deaf."""
+    rising: list[Deferred[float]] = []
+
+    def rise() -> "Deferred[float]":
+        rising.append(Deferred())
+        return rising[-1]
+
+    link = RedisLink(
+        parse_redis_url(f"redis://127.0.0.1:{port}"),
+        reactor,
+        told=lambda *_: None,
+        rose=lambda _: rising.pop().callback(time.monotonic()),
+        fell=lambda: None,
+        barred=lambda _: None,
+    )
+    up = rise()
+    link.start()
+    yield up
+    for start in range(0, channels, AT_ONCE):
+        some = range(start, min(start + AT_ONCE, channels))
+        yield gatherResults([link.subscribe(b"channel:%d" % number) for number in some])
+    times = []
+    for _ in range(5):
+        up, began = rise(), time.monotonic()
+        cut = ["redis-cli", "-p", str(port), "CLIENT", "KILL", "TYPE", "pubsub"]
+        subprocess.run(cut, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 (ours)
+        times.append((yield up) - began)
+    yield link.stop()
+    reader = "hiredis" if txredisapi.hiredis is not None else "txredisapi's own reader"
+    shown = " ".join(f"{one:.2f}" for one in sorted(times))
+    print(f"{channels} channels, {reader}: heard again after {shown} s")
+
+
+if __name__ == "__main__":
+    with redis_server() as port:
+        react(measure, (port, int(sys.argv[1]) if len(sys.argv) > 1 else 10_000))
