@@ -73,11 +73,32 @@ class AbsentTests:
 
     def test_no_redis(self, start_server, log):
         """Something else at that place is noticed, and does no harm."""
-        other = start_server()
-        server = start_server(redis=f"redis://:x@127.0.0.1:{other.port}")
-        wait_until(lambda: said(log), "a line in the log")
-        assert ready(server) == 503
-        assert server.serves_the_next()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            def answer():
+                with contextlib.suppress(OSError):
+                    while True:
+                        with listener.accept()[0] as other:
+                            other.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                            other.recv(1000)
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            server = start_server(redis=f"redis://:x@127.0.0.1:{listener.getsockname()[1]}")
+            wait_until(lambda: said(log), "a line in the log")
+            assert "protocol of Redis" in said(log)[0]
+            assert ready(server) == 503
+            assert server.serves_the_next()
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+    def test_too_many_clients(self, start_server, make_redis, log):
+        """What a Redis says that takes nobody any more is said."""
+        redis = make_redis(maxclients=1)
+        with socket.create_connection(("127.0.0.1", redis.port)):
+            start_server(redis=redis.url)
+            wait_until(lambda: said(log), "a line in the log")
+            assert "max number of clients" in said(log)[0]
 
     def test_another_redis(self, start_server, make_redis, log):
         """A password that is wanted and not given is said."""

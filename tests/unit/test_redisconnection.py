@@ -1,9 +1,11 @@
 """A connection that listens: which answer belongs to which question."""
 
 import pytest
+from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
 
-from wsserver.hub.redisconnection import BATCH, Listening, ResponseError
+from wsserver.hub.redisconnection import BATCH, Connection, Listening, ResponseError
 
 
 class Listener:
@@ -113,3 +115,31 @@ class SubscribeTests:
         listener.connection.subscribe([b"b"])
         listener.answer(NO, yes(b"b"))
         assert (listener.confirmed, listener.refused) == ([b"b"], [])
+
+
+class LostTests:
+    """Why a connection was lost."""
+
+    @pytest.mark.parametrize(
+        ("data", "why"),
+        [
+            (b"", "the connection was lost"),
+            (b"-ERR max number of clients reached\r\n", "ERR max number of clients reached"),
+            (b"-DENIED " + b"x" * 1000 + b"\r\n", "DENIED " + "x" * 193),
+        ],
+    )
+    def test_said(self, data, why):
+        """What Redis said before it closed is the reason."""
+        connection = Connection(charset=None, convertNumbers=False)
+        connection.makeConnection(StringTransport())
+        connection.dataReceived(data)
+        connection.connectionLost(Failure(ConnectionDone()))
+        assert connection.why == why
+
+    def test_no_redis(self):
+        """Whatever is no reply of a Redis ends the connection."""
+        connection, transport = Connection(charset=None, convertNumbers=False), StringTransport()
+        connection.makeConnection(transport)
+        connection.dataReceived(b"*-9\r\n$\xff\r\n")
+        assert transport.disconnected
+        assert connection.why == "it does not speak the protocol of Redis"

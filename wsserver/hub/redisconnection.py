@@ -19,7 +19,7 @@ from twisted.internet.error import ConnectingCancelledError, ConnectionClosed, U
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.python.failure import Failure
-from txredisapi import RedisError, RedisProtocol, ResponseError
+from txredisapi import InvalidData, RedisError, RedisProtocol, ResponseError
 
 from wsserver.errors import SettingError
 
@@ -36,6 +36,9 @@ __all__ = [
 
 BATCH = 1000
 """Most channels of one SUBSCRIBE."""
+
+MOST_WORDS = 200
+"""Most characters of what Redis says that are kept: the advice of its protected mode fills a page."""
 
 
 class NotConnected(Exception):
@@ -69,12 +72,27 @@ class _Factory(Factory):
 class Connection(RedisProtocol):  # type: ignore[misc]
     """A connection for commands: `execute_command`, `whenDisconnected`."""
 
-    why = "the connection was lost"
+    why = ""
     """Why it was lost."""
+
+    def dataReceived(self, data: bytes, unpause: bool = False) -> None:
+        """Read replies."""
+        try:
+            super().dataReceived(data, unpause)
+        except (InvalidData, UnicodeDecodeError):
+            self.why = "it does not speak the protocol of Redis"
+            self.hang_up()
+
+    def replyReceived(self, reply: Any) -> None:
+        """Take a reply, or what Redis says unasked before it closes: in protected mode, or with too many clients."""
+        if isinstance(reply, ResponseError) and not self.replyQueue.waiting:
+            self.why = str(reply)[:MOST_WORDS]
+        else:
+            super().replyReceived(reply)
 
     def connectionLost(self, reason: Failure) -> None:
         """Keep the reason, for whoever waits."""
-        self.why = _words(reason.value)
+        self.why = self.why or _words(reason.value)
         super().connectionLost(reason)
 
     def hang_up(self) -> None:
@@ -124,7 +142,9 @@ class Listening(Connection):
     def _ask(self, command: bytes, channels: list[bytes]) -> None:
         self._questions.append((command, channels))
         self.unanswered += len(channels)
-        self.transport.write(self._build_command(command, *channels))
+        words = [command, *channels]
+        parts = [b"$%d\r\n%s\r\n" % (len(word), word) for word in words]
+        self.transport.write(b"*%d\r\n%s" % (len(words), b"".join(parts)))
 
     def replyReceived(self, reply: Any) -> None:
         """Take a message, or what answers a question."""
