@@ -92,6 +92,16 @@ class AbsentTests:
             listener.shutdown(socket.SHUT_RDWR)
             thread.join()
 
+    def test_silent_from_the_start(self, start_server, make_redis, log):
+        """One that does not even answer to the password is given up, and tried again."""
+        redis = make_redis(requirepass="secret")
+        redis.freeze()
+        server = start_server(redis=redis.url.replace("//", "//:secret@"))
+        wait_until(lambda: said(log), "a line in the log")
+        assert "no answer within 5 s" in said(log)[0]
+        redis.thaw()
+        up(server)
+
     def test_too_many_clients(self, start_server, make_redis, log):
         """What a Redis says that takes nobody any more is said."""
         redis = make_redis(maxclients=1)
@@ -320,6 +330,9 @@ class SentinelTests:
         wait_until(lambda: said(log), "a line in the log")
         for words in (f"{dead.port}: Connection refused", f"{sentinel.port}: NOAUTH", "knows no master named other"):
             assert words in said(log)[0]
+        start_server(redis=self.url(wrong))
+        wait_until(lambda: len(said(log)) > 1, "a second line")
+        assert "not the master" in said(log)[1]
 
 
 class RefusedPublishTests:
