@@ -66,6 +66,10 @@ class LimitTests:
             commands.send("PING")
         assert "too many" in problem(commands.send("PING"))
         assert len(connection.sent) == MOST_IN_FLIGHT
+        assert outcome(commands.send("PROBE", limited=False)) == []
+        assert connection.sent[-1] == ("PROBE",)
+        connection.answers[-1].callback(b"OK")
+        assert commands.replies == 1
         connection.answers[0].callback(b"PONG")
         assert outcome(commands.send("PING")) == []
 

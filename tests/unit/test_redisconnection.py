@@ -116,6 +116,15 @@ class SubscribeTests:
         listener.answer(NO, yes(b"b"))
         assert (listener.confirmed, listener.refused) == ([b"b"], [])
 
+    def test_hung_up(self, listener):
+        """Who has hung up is told nothing more, whatever has been read already."""
+        listener.connection.subscribe([b"a"])
+        listener.connection.subscribe([b"b"])
+        listener.connection.hang_up()
+        listener.answer(yes(b"a"), (b"message", b"a", b"x"), NO)
+        assert (listener.messages, listener.confirmed, listener.refused) == ([], [], [])
+        assert listener.transport.disconnected
+
 
 class LostTests:
     """Why a connection was lost."""

@@ -37,6 +37,8 @@ class Commands:
     def __init__(self, demoted: Callable[[], None]) -> None:
         self._demoted = demoted
         self._connection: Any = None
+        self.replies = 0
+        """How many commands have been answered, in whatever way."""
         self._waiting = 0
         self._bytes_waiting = 0
 
@@ -48,18 +50,28 @@ class Commands:
         """Take note that it is gone: txredisapi fails what waits for an answer."""
         self._connection = None
 
-    def send(self, *arguments: Any) -> "Deferred[Any]":
-        """Send a command; fails with what txredisapi raises, or `BrokerDown`."""
+    def send(self, *arguments: Any, limited: bool = True) -> "Deferred[Any]":
+        """
+        Send a command.
+
+        Args:
+            arguments: the command and its arguments: bytes, texts (sent as UTF-8) and numbers.
+            limited: whether it is refused where too many wait.
+
+        Returns:
+            Fires with the reply; fails with what txredisapi raises, or with `BrokerDown`.
+        """
         if self._connection is None:
             return fail(BrokerDown(AWAY))
         size = sum(len(one) if isinstance(one, bytes | str) else 8 for one in arguments)
         too_long = self._waiting and self._bytes_waiting + size > MOST_BYTES_IN_FLIGHT
-        if too_long or self._waiting >= MOST_IN_FLIGHT:
+        if limited and (too_long or self._waiting >= MOST_IN_FLIGHT):
             return fail(BrokerDown("too many commands wait for Redis"))
         self._waiting += 1
         self._bytes_waiting += size
 
         def answered(result: Any) -> Any:
+            self.replies += 1
             self._waiting -= 1
             self._bytes_waiting -= size
             return result

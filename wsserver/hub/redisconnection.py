@@ -127,6 +127,11 @@ class Listening(Connection):
         self.unanswered = 0
         """How many answers are still to come."""
 
+    def hang_up(self) -> None:
+        """Close it at once, and tell nothing more: of what has been read already some may not have been told yet."""
+        self.told = self.confirmed = self.refused = _ignore
+        super().hang_up()
+
     def subscribe(self, channels: Iterable[bytes]) -> None:
         """Subscribe, in batches."""
         rest = list(channels)
@@ -260,6 +265,10 @@ def connect(
     connection.whenConnected().addCallback(ready)
     yield usable
     return connection
+
+
+def _ignore(*_: Any) -> None:
+    """Tell nobody."""
 
 
 def _words(error: object) -> str:

@@ -97,8 +97,8 @@ class RedisLink:
         self._since = 0.0
         self._heard = False
         """Something came from the connection that listens."""
-        self._replied = False
-        """The other one has answered."""
+        self._replies = 0
+        """How many commands had been answered then; now there must be more."""
         self._probed = False
         """A probe has come back on these connections."""
 
@@ -179,7 +179,7 @@ class RedisLink:
     def _use(self, opened: tuple[Any, Any, tuple[str, int], str]) -> None:
         commands, listening, self._address, self.lineage = opened
         self._pair = commands, listening
-        self._since, self._heard, self._replied, self._probed = self._reactor.seconds(), False, True, False
+        self._since, self._heard, self._replies, self._probed = self._reactor.seconds(), False, -1, False
         listening.told, listening.confirmed, listening.refused = self._told, self._confirmed, self._refused
         for connection in self._pair:
             if not connection.connected:
@@ -224,7 +224,7 @@ class RedisLink:
         # What is young has until the next time.
         if self._pair is None or self._reactor.seconds() - self._since < PROBE_INTERVAL / 2:
             return
-        if not (self._heard and self._replied):
+        if not (self._heard and self._commands.replies > self._replies):
             # A Redis without TLS waits for more when it is greeted with it.
             hint = "; does it speak TLS?" if self._url.tls and not self._was_up else ""
             self._drop(f"no probe came back within {PROBE_INTERVAL:g} s{hint}")
@@ -237,11 +237,9 @@ class RedisLink:
             self._look_for_another_master()
 
     def _probe(self) -> None:
-        self._since, self._heard, self._replied = self._reactor.seconds(), False, False
-        self._commands.send("PUBLISH", self._probe_channel, b"").addCallbacks(self._probe_sent, self._probe_failed)
-
-    def _probe_sent(self, _: Any) -> None:
-        self._replied = True
+        self._since, self._heard, self._replies = self._reactor.seconds(), False, self._commands.replies
+        # Where too many commands wait, it is all the more wanted.
+        self._commands.send("PUBLISH", self._probe_channel, b"", limited=False).addErrback(self._probe_failed)
 
     def _probe_failed(self, failure: Failure) -> None:
         # Of a lost connection somebody else has taken note.
