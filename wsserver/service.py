@@ -52,7 +52,7 @@ from wsserver.wire.transport import adopt
 if TYPE_CHECKING:
     from wsserver.web.jwks import JWKS
 
-__all__ = ["WebSocketService", "endpoint_strings"]
+__all__ = ["WebSocketService", "endpoint_strings", "tokens_of"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver")
@@ -101,7 +101,7 @@ class WebSocketService(Service):
         """What a backend can do with connections and channels, in all processes."""
         self.hooks: Hooks = _hooks(settings, reactor)
         """What asks the backend."""
-        tokens, self._jwks = _tokens(settings, reactor)
+        tokens, self._jwks = tokens_of(settings, reactor)
         self.admission = Admission(self.hub, tokens, anonymous=settings.anonymous, reactor=reactor, now=time.time)
         """Who may listen to the channels."""
         self.endpoints = Table(
@@ -259,7 +259,20 @@ def _broker(settings: Settings, reactor: Any) -> Broker:
     return RedisBroker(parse_redis_url(settings.redis), reactor)
 
 
-def _tokens(settings: Settings, reactor: Any) -> "tuple[Tokens | None, JWKS | None]":
+def tokens_of(settings: Settings, reactor: Any) -> "tuple[Tokens | None, JWKS | None]":
+    """
+    Make what checks the tokens of a server's clients.
+
+    Args:
+        settings: the options.
+        reactor: fetches keys.
+
+    Returns:
+        None where the options name no key; and what fetches keys, to be started and stopped, where there are such.
+
+    Raises:
+        SettingError: a key is none, or PyJWT is missing.
+    """
     if not (settings.token_secret or settings.token_public_key or settings.token_jwks_url):
         if settings.token_secret_previous:
             raise SettingError("token_secret_previous", "there is no --token-secret that came after it")

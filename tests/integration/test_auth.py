@@ -4,6 +4,9 @@ import base64
 import hmac
 import io
 import json
+import os
+import subprocess
+import sys
 import time
 
 import jwt
@@ -468,3 +471,14 @@ class FetchedKeyTests:
         provider.publish(one=CURRENT)
         server = self.start(start_server, provider, token_secret=SECRET)
         assert [websocket(server, text).status for text in (token(), self.signed())] == [101, 101]
+
+    @pytest.mark.parametrize(
+        ("kid", "status", "words"), [("one", 0, "a connection token"), ("two", 1, "not known here")]
+    )
+    def test_command_line(self, provider, kid, status, words):
+        """`wsserver checktoken` fetches the keys, too."""
+        provider.publish(one=CURRENT)
+        program = [sys.executable, "-c", "from wsserver.cli import main; main()", "checktoken", self.signed(kid=kid)]
+        environment = {**os.environ, "WSSERVER_TOKEN_JWKS_URL": provider.url}
+        done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, words in done.stdout + done.stderr) == (status, True)
