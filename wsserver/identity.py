@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -57,6 +58,10 @@ class Right(StrEnum):
     HISTORY = "hst"
 
 
+# A client that publishes is asked about with every message.
+_patterns = lru_cache(maxsize=1000)(Patterns)
+
+
 @dataclass(frozen=True, slots=True)
 class Capability:
     """An entry of the claim `caps`."""
@@ -68,7 +73,7 @@ class Capability:
 
     def covers(self, channel: str) -> bool:
         """Tell whether it is about this channel."""
-        return channel in self.channels or (self.wildcard and channel in Patterns(self.channels))
+        return channel in self.channels or (self.wildcard and channel in _patterns(self.channels))
 
 
 @dataclass(frozen=True, slots=True)

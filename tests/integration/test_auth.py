@@ -17,6 +17,7 @@ from pytest_twisted import blockon
 from test_push import KEY, api
 from test_sse import Events
 from twisted.internet import defer, reactor
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.logger import globalLogPublisher
 from twisted.web.resource import Resource
@@ -441,6 +442,24 @@ class FetchedKeyTests:
             provider.status, provider.body, provider.hanging = 200, good, False
             wait_until(lambda: websocket(server, self.signed()).status == 101, "the keys")
         assert url
+
+    def test_certificate(self, start_server, provider, tls_listen, written):
+        """A provider that cannot show who it is brings no keys."""
+        provider.publish(one=CURRENT)
+        site = Site(provider)
+
+        def listen():
+            return serverFromString(reactor, tls_listen[0]).listen(site)
+
+        port = blockingCallFromThread(reactor, listen)
+        try:
+            url = f"https://localhost:{port.getHost().port}/jwks.json"
+            server = start_server(token_jwks_url=url, channel_allow=("*",))
+            assert websocket(server, self.signed()).status == 503
+            assert "certificate verify failed" in written()
+            assert provider.asked == 0
+        finally:
+            blockingCallFromThread(reactor, port.stopListening)
 
     def test_kept(self, start_server, provider, monkeypatch):
         """What was fetched stays in use while the provider is away."""

@@ -215,6 +215,8 @@ REFUSED = {
     "caps with an unknown right": (HMAC, token(claims(caps=[{"channels": ["news"], "allow": ["all"]}]))),
     "caps with a right that is a number": (HMAC, token(claims(caps=[{"channels": ["news"], "allow": [1]}]))),
     "caps with channels as a text": (HMAC, token(claims(caps=[{"channels": "news", "allow": ["sub"]}]))),
+    "caps with an empty name": (HMAC, token(claims(caps=[{"channels": [""], "allow": ["sub"]}]))),
+    "caps with 129 names": (HMAC, token(claims(caps=[{"channels": [f"c{n}" for n in range(129)]}]))),
     "101 caps": (HMAC, token(claims(caps=[{}] * 101))),
 }
 """What is wrong -> the keys of the server, and the token (THREATS T24)."""
