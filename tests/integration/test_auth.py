@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from peers import connect_autobahn, handshake_request, wait_until
 from pytest_twisted import blockon
-from test_push import KEY, api
+from test_push import KEY, api, ready, redis, up
 from test_sse import Events
 from twisted.internet import defer, reactor
 from twisted.internet.endpoints import serverFromString
@@ -26,6 +26,8 @@ from twisted.web.server import NOT_DONE_YET, Site
 from wsserver import logs
 from wsserver.hub import admission
 from wsserver.web import jwks
+
+__all__ = ["redis"]
 
 SECRET = "a secret that is long enough to sign tokens with, for tests only"
 
@@ -191,6 +193,31 @@ class RefusalTests:
         """While the previous secret is set, tokens of either are taken."""
         server = start_server(token_secret="n" * 64, token_secret_previous=SECRET, channel_allow=("*",))
         assert [websocket(server, token(key)).status for key in ("n" * 64, SECRET, "o" * 64)] == [101, 101, 401]
+
+
+class OnceTests:
+    """Tokens for one use."""
+
+    def test_replayed(self, server):
+        """The second time it is refused, by whichever way it comes."""
+        text = token(once=True, jti="1", channels=["news"])
+        assert websocket(server, text, "query").status == 101
+        response = websocket(server, text)
+        assert (response.status, "has been used" in response.text) == (401, True)
+        assert events(server, text)[0] == 401
+
+    def test_two_servers(self, start_server, redis):
+        """Two servers on one Redis are as one; while Redis is away nobody is let in by such a token."""
+        options = {"redis": redis.url, "token_secret": SECRET, "channel_allow": ("*",)}
+        one, two = (up(start_server(**options)) for _ in range(2))
+        text = token(once=True, jti="1")
+        assert [websocket(server, text).status for server in (one, two, one)] == [101, 401, 401]
+        assert websocket(two, token(once=True, jti="2")).status == 101
+        key = next(part for part in redis.run("KEYS", "wsserver:used:*").split() if part.startswith(b"wsserver:"))
+        assert 600_000 < int(redis.run("PTTL", key.decode())[1:]) < 700_000
+        redis.kill()
+        wait_until(lambda: ready(one) == 503, "deaf")
+        assert websocket(one, token(once=True, jti="3")).status == 503
 
 
 class ExpiryTests:
