@@ -1,10 +1,11 @@
-"""The console script `wsserver`: serve, genconfig, checkconfig, version."""
+"""The console script `wsserver`: serve, gentoken, checktoken, genconfig, checkconfig, version."""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
 
+from wsserver import tokencommands
 from wsserver.errors import WsserverError
 from wsserver.logs import escape
 from wsserver.settings import genconfig, load
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("serve", help="serve in the foreground, as `twistd -n wsserver`; takes the same options")
     commands.add_parser("genconfig", help="print a TOML file with every option, explained")
+    tokencommands.add_commands(commands)
     check = commands.add_parser("checkconfig", help="check a TOML file together with the environment")
     check.add_argument("file", metavar="FILE")
     commands.add_parser("version", help="print the version")
@@ -38,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(genconfig())
     elif chosen.command == "checkconfig":
         _check(chosen.file)
+    elif chosen.command in tokencommands.COMMANDS:
+        _run_token_command(chosen)
     else:
         print(show_version())
 
@@ -47,6 +51,13 @@ def _serve(arguments: Sequence[str]) -> None:
 
     sys.argv = ["twistd", "--nodaemon", "--pidfile=", "wsserver", *arguments]
     run()
+
+
+def _run_token_command(chosen: argparse.Namespace) -> None:
+    try:
+        tokencommands.run(chosen, os.environ)
+    except WsserverError as error:
+        die(error)
 
 
 def _check(path: str) -> None:

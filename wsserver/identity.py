@@ -7,11 +7,13 @@ Rule 2: a claim that is there is right or the whole token is wrong; one that is 
 Claims: https://centrifugal.dev/docs/server/authentication and /channel_token_auth; `caps` from /docs/pro/capabilities.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -27,6 +29,7 @@ __all__ = [
     "Identity",
     "Opening",
     "Right",
+    "Ticket",
     "WrongClaim",
     "read_grant",
     "read_identity",
@@ -57,6 +60,10 @@ class Right(StrEnum):
     HISTORY = "hst"
 
 
+# A client that publishes is asked about with every message.
+_patterns = lru_cache(maxsize=1000)(Patterns)
+
+
 @dataclass(frozen=True, slots=True)
 class Capability:
     """An entry of the claim `caps`."""
@@ -68,7 +75,7 @@ class Capability:
 
     def covers(self, channel: str) -> bool:
         """Tell whether it is about this channel."""
-        return channel in self.channels or (self.wildcard and channel in Patterns(self.channels))
+        return channel in self.channels or (self.wildcard and channel in _patterns(self.channels))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,8 @@ class Identity:
     subs: Mapping[ChannelName, Opening] = field(default_factory=lambda: MappingProxyType({}))
     """The channels it is subscribed to without asking; a raw client may listen to them when it asks."""
     caps: tuple[Capability, ...] = ()
+    ticket: "Ticket | None" = None
+    """The token was good for one use."""
 
     def may(self, channel: str, right: Right) -> bool:
         """Tell whether the token gives a right; of several `caps` the first that is about the channel decides."""
@@ -123,6 +132,18 @@ class Grant:
     info: object = None
     data: object = None
     rights: frozenset[Right] = frozenset({Right.LISTEN})
+    ticket: "Ticket | None" = None
+    """The token was good for one use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A token that can be used once."""
+
+    key: str
+    """What tells it from all others: letters and digits."""
+    until: int
+    """UNIX time in seconds from which on it is not taken anyhow."""
 
 
 def read_identity(claims: Claims) -> Identity:
@@ -142,6 +163,7 @@ def read_identity(claims: Claims) -> Identity:
         meta=claims.get("meta"),
         subs=MappingProxyType(_subs(claims)),
         caps=_caps(claims),
+        ticket=_ticket(claims),
     )
 
 
@@ -165,7 +187,21 @@ def read_grant(claims: Claims) -> Grant:
         info=claims.get("info"),
         data=claims.get("data"),
         rights=frozenset({Right.LISTEN}) | _rights(claims.get("allow", []), "allow"),
+        ticket=_ticket(claims),
     )
+
+
+def _ticket(claims: Claims) -> Ticket | None:
+    once, name = claims.get("once", False), claims.get("jti", "")
+    if not isinstance(once, bool) or not isinstance(name, str) or len(name) > _MAX_USER:
+        raise WrongClaim("the token's once is neither true nor false, or its jti no text of at most 255 characters")
+    if not once:
+        return None
+    if not name:
+        raise WrongClaim("the token is for one use (once), and has no name (jti)")
+    # RFC 7519 section 4.1.7: an issuer names each of its tokens differently.
+    key = hashlib.sha256(f"{claims.get('iss', '')}\n{name}".encode()).hexdigest()
+    return Ticket(key, int(claims["exp"]))
 
 
 def _user(claims: Claims) -> str:

@@ -93,8 +93,10 @@ class KeyRing:
             )
         if fitting:
             return Refused("the token's signature is not that of a key of this server")
-        allowed = sorted({name for key in (*self._own, *self._fetched) for name in key.algorithms})
-        return Refused(f"the token's algorithm is {quote(algorithm)}, expected {' or '.join(allowed)}")
+        allowed = {name for key in (*self._own, *self._fetched) for name in key.algorithms}
+        # Before the first set is here it may bring a key of any of these kinds.
+        shown = " or ".join(name for name in ALGORITHMS if name in allowed) or "one for public keys"
+        return Refused(f"the token's algorithm is {quote(algorithm)}, expected {shown}")
 
 
 def configured(settings: Settings) -> list[Key]:

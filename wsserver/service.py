@@ -7,12 +7,12 @@ For an application of your own: `WebSocketService(settings, reactor).setServiceP
 import ipaddress
 import resource
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import inlineCallbacks, maybeDeferred
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
@@ -52,7 +52,7 @@ from wsserver.wire.transport import adopt
 if TYPE_CHECKING:
     from wsserver.web.jwks import JWKS
 
-__all__ = ["WebSocketService", "endpoint_strings"]
+__all__ = ["WebSocketService", "endpoint_strings", "tokens_of"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver")
@@ -101,7 +101,7 @@ class WebSocketService(Service):
         """What a backend can do with connections and channels, in all processes."""
         self.hooks: Hooks = _hooks(settings, reactor)
         """What asks the backend."""
-        tokens, self._jwks = _tokens(settings, reactor)
+        tokens, self._jwks = tokens_of(settings, reactor, self.hub.broker.use)
         self.admission = Admission(self.hub, tokens, anonymous=settings.anonymous, reactor=reactor, now=time.time)
         """Who may listen to the channels."""
         self.endpoints = Table(
@@ -259,7 +259,23 @@ def _broker(settings: Settings, reactor: Any) -> Broker:
     return RedisBroker(parse_redis_url(settings.redis), reactor)
 
 
-def _tokens(settings: Settings, reactor: Any) -> "tuple[Tokens | None, JWKS | None]":
+def tokens_of(
+    settings: Settings, reactor: Any, use: "Callable[[str, float], Deferred[bool]] | None" = None
+) -> "tuple[Tokens | None, JWKS | None]":
+    """
+    Make what checks the tokens of a server's clients.
+
+    Args:
+        settings: the options.
+        reactor: fetches keys.
+        use: see `Tokens`.
+
+    Returns:
+        None where the options name no key; and what fetches keys, to be started and stopped, where there are such.
+
+    Raises:
+        SettingError: a key is none, or PyJWT is missing.
+    """
     if not (settings.token_secret or settings.token_public_key or settings.token_jwks_url):
         if settings.token_secret_previous:
             raise SettingError("token_secret_previous", "there is no --token-secret that came after it")
@@ -269,7 +285,7 @@ def _tokens(settings: Settings, reactor: Any) -> "tuple[Tokens | None, JWKS | No
         from wsserver.web.jwks import make_tokens  # noqa: PLC0415
     except ImportError:
         raise SettingError("token_secret", "tokens need PyJWT: pip install 'wsserver[auth]'") from None
-    return make_tokens(settings, reactor)
+    return make_tokens(settings, reactor, use)
 
 
 def _hooks(settings: Settings, reactor: Any) -> Hooks:

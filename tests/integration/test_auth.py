@@ -4,6 +4,9 @@ import base64
 import hmac
 import io
 import json
+import os
+import subprocess
+import sys
 import time
 
 import jwt
@@ -11,9 +14,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from peers import connect_autobahn, handshake_request, wait_until
 from pytest_twisted import blockon
-from test_push import KEY, api
+from test_push import KEY, api, ready, redis, up
 from test_sse import Events
 from twisted.internet import defer, reactor
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.logger import globalLogPublisher
 from twisted.web.resource import Resource
@@ -22,6 +26,8 @@ from twisted.web.server import NOT_DONE_YET, Site
 from wsserver import logs
 from wsserver.hub import admission
 from wsserver.web import jwks
+
+__all__ = ["redis"]
 
 SECRET = "a secret that is long enough to sign tokens with, for tests only"
 
@@ -187,6 +193,31 @@ class RefusalTests:
         """While the previous secret is set, tokens of either are taken."""
         server = start_server(token_secret="n" * 64, token_secret_previous=SECRET, channel_allow=("*",))
         assert [websocket(server, token(key)).status for key in ("n" * 64, SECRET, "o" * 64)] == [101, 101, 401]
+
+
+class OnceTests:
+    """Tokens for one use."""
+
+    def test_replayed(self, server):
+        """The second time it is refused, by whichever way it comes."""
+        text = token(once=True, jti="1", channels=["news"])
+        assert websocket(server, text, "query").status == 101
+        response = websocket(server, text)
+        assert (response.status, "has been used" in response.text) == (401, True)
+        assert events(server, text)[0] == 401
+
+    def test_two_servers(self, start_server, redis):
+        """Two servers on one Redis are as one; while Redis is away nobody is let in by such a token."""
+        options = {"redis": redis.url, "token_secret": SECRET, "channel_allow": ("*",)}
+        one, two = (up(start_server(**options)) for _ in range(2))
+        text = token(once=True, jti="1")
+        assert [websocket(server, text).status for server in (one, two, one)] == [101, 401, 401]
+        assert websocket(two, token(once=True, jti="2")).status == 101
+        key = next(part for part in redis.run("KEYS", "wsserver:used:*").split() if part.startswith(b"wsserver:"))
+        assert 600_000 < int(redis.run("PTTL", key.decode())[1:]) < 700_000
+        redis.kill()
+        wait_until(lambda: ready(one) == 503, "deaf")
+        assert websocket(one, token(once=True, jti="3")).status == 503
 
 
 class ExpiryTests:
@@ -439,6 +470,24 @@ class FetchedKeyTests:
             wait_until(lambda: websocket(server, self.signed()).status == 101, "the keys")
         assert url
 
+    def test_certificate(self, start_server, provider, tls_listen, written):
+        """A provider that cannot show who it is brings no keys."""
+        provider.publish(one=CURRENT)
+        site = Site(provider)
+
+        def listen():
+            return serverFromString(reactor, tls_listen[0]).listen(site)
+
+        port = blockingCallFromThread(reactor, listen)
+        try:
+            url = f"https://localhost:{port.getHost().port}/jwks.json"
+            server = start_server(token_jwks_url=url, channel_allow=("*",))
+            assert websocket(server, self.signed()).status == 503
+            assert "certificate verify failed" in written()
+            assert provider.asked == 0
+        finally:
+            blockingCallFromThread(reactor, port.stopListening)
+
     def test_kept(self, start_server, provider, monkeypatch):
         """What was fetched stays in use while the provider is away."""
         monkeypatch.setattr(jwks, "REFRESH", 0.1)
@@ -468,3 +517,14 @@ class FetchedKeyTests:
         provider.publish(one=CURRENT)
         server = self.start(start_server, provider, token_secret=SECRET)
         assert [websocket(server, text).status for text in (token(), self.signed())] == [101, 101]
+
+    @pytest.mark.parametrize(
+        ("kid", "status", "words"), [("one", 0, "a connection token"), ("two", 1, "not known here")]
+    )
+    def test_command_line(self, provider, kid, status, words):
+        """`wsserver checktoken` fetches the keys, too."""
+        provider.publish(one=CURRENT)
+        program = [sys.executable, "-c", "from wsserver.cli import main; main()", "checktoken", self.signed(kid=kid)]
+        environment = {**os.environ, "WSSERVER_TOKEN_JWKS_URL": provider.url}
+        done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, words in done.stdout + done.stderr) == (status, True)

@@ -190,6 +190,11 @@ class AdmitTests:
         """What is wrong with the query is told before anything is asked of the token."""
         assert status(result(admission().admit(visit(**query), Format.RAW))) == 400
 
+    def test_several(self):
+        """Two tokens are one too many."""
+        house, two = admission("news"), Visit({"channel": ["news"], "token": [GOOD]}, "h", [f"Bearer {NAMED}"])
+        assert status(result(house.admit(two, Format.RAW))) == 400
+
     def test_unavailable(self):
         """Where keys cannot be fetched, the same token may do later."""
 

@@ -215,6 +215,13 @@ REFUSED = {
     "caps with an unknown right": (HMAC, token(claims(caps=[{"channels": ["news"], "allow": ["all"]}]))),
     "caps with a right that is a number": (HMAC, token(claims(caps=[{"channels": ["news"], "allow": [1]}]))),
     "caps with channels as a text": (HMAC, token(claims(caps=[{"channels": "news", "allow": ["sub"]}]))),
+    "caps with an empty name": (HMAC, token(claims(caps=[{"channels": [""], "allow": ["sub"]}]))),
+    "caps with 129 names": (HMAC, token(claims(caps=[{"channels": [f"c{n}" for n in range(129)]}]))),
+    "once, without a name": (HMAC, token(claims(once=True))),
+    "once, with an empty name": (HMAC, token(claims(once=True, jti=""))),
+    "once as a text": (HMAC, token(claims(once="true", jti="1"))),
+    "jti is a number": (HMAC, token(claims(jti=1))),
+    "jti is long": (HMAC, token(claims(once=True, jti="x" * 256))),
     "101 caps": (HMAC, token(claims(caps=[{}] * 101))),
 }
 """What is wrong -> the keys of the server, and the token (THREATS T24)."""
@@ -333,6 +340,18 @@ class TakenTests:
     def test_end(self, more, end):
         """A connection ends with its token, unless `expire_at` says otherwise."""
         assert verify(token(claims(**more)), HMAC, NOW, TERMS).expires_at == end
+
+    def test_once(self):
+        """A token for one use has a key of its own, by its issuer and name; any other has none."""
+        one, two, three = (
+            verify(token(claims(once=True, jti=jti, iss=iss)), HMAC, NOW, TERMS).ticket
+            for jti, iss in (("1", "me"), ("2", "me"), ("1", "you"))
+        )
+        assert len({one.key, two.key, three.key}) == 3
+        assert one.key.isalnum()
+        assert one.until == NOW + 60
+        assert verify(token(claims(once=False, jti="1")), HMAC, NOW, TERMS).ticket is None
+        assert verify_subscription(token(claims(once=True, jti="1", channel="x")), HMAC, NOW, TERMS).ticket.until
 
     def test_nobody(self):
         """A token without a user is that of an anonymous one, as with Centrifugo."""

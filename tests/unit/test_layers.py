@@ -62,6 +62,16 @@ class RulesTests:
         assert {"twisted", "autobahn", "txaio"} & loaded == set()
 
 
+class ExtraTests:
+    """What only some servers need is an extra."""
+
+    def test_no_pyjwt(self):
+        """A server without keys for tokens does not need PyJWT."""
+        loaded = loaded_by("wsserver.cli", "wsserver.service", "wsserver.endpoints.table", "wsserver.auth")
+        assert "wsserver.service" in loaded
+        assert {"jwt", "wsserver.keys", "wsserver.web.jwks"} & loaded == set()
+
+
 class ReactorTests:
     """The reactor is chosen by whoever starts the program."""
 

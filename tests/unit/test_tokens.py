@@ -2,11 +2,14 @@
 
 import pytest
 from test_auth import NOW, RSA, SECRET, TERMS, claims, jwk, key_set, ring, signed, token
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
 from wsserver.auth import Cause, Refused
-from wsserver.hub.tokens import LONGEST_WAIT, Alarm, Tokens
+from wsserver.errors import BrokerDown
+from wsserver.hub import memory
+from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.tokens import LONGEST_WAIT, MARGIN, Alarm, Tokens
 from wsserver.identity import Grant, Identity
 from wsserver.keys import KeyRing, configured, parse_set
 from wsserver.settings import Settings
@@ -75,6 +78,74 @@ class TokensTests:
         done = fetcher.tokens.connection(signed(RSA, "RS256", kid="one"))
         fetcher.fetches[0].callback(complete)
         assert result(done).cause is cause
+
+
+ONCE = token(claims(once=True, jti="1"))
+
+
+class OnceTests:
+    """Tokens that can be used once."""
+
+    def test_used(self):
+        """The second time it is refused, whatever it is for; others are not concerned."""
+        clock = Clock()
+        tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, use=MemoryBroker(clock).use)
+        assert isinstance(result(tokens.connection(ONCE)), Identity)
+        for check in (tokens.connection, tokens.either):
+            refused = result(check(ONCE))
+            assert (refused.cause, refused.reason) == (Cause.INVALID, "the token was for one use, and has been used")
+        assert isinstance(result(tokens.connection(token(claims(once=True, jti="2")))), Identity)
+        assert [type(result(tokens.connection(token()))) for _ in range(2)] == [Identity, Identity]
+
+    def test_not_used_up(self):
+        """A token that is refused for something else, or only looked at, is not used."""
+        used = []
+        tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, use=lambda *about: used.append(about))
+        tokens.connection(token(claims(once=True, jti="1", exp=NOW - 60)))
+        tokens.subscription(ONCE)
+        assert used == []
+        looking = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW)
+        assert [type(result(looking.connection(ONCE))) for _ in range(2)] == [Identity, Identity]
+
+    def test_new_key(self):
+        """So it is where its key had to be fetched."""
+        fetcher = Fetcher()
+        broker = MemoryBroker(Clock())
+        tokens = Tokens(fetcher.keys, TERMS, lambda: NOW, fetcher.fetch, broker.use)
+        waiting = [tokens.connection(signed(RSA, "RS256", claims(once=True, jti="1"), kid="one")) for _ in range(2)]
+        fetcher.keys.take(parse_set(key_set(jwk(RSA, kid="one"))))
+        for fetch in fetcher.fetches:
+            fetch.callback(True)
+        assert [type(result(done)) for done in waiting] == [Identity, Refused]
+
+    def test_broker_down(self):
+        """Where that cannot be known, it may be taken later."""
+        tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, use=lambda *_: fail(BrokerDown("away")))
+        assert result(tokens.connection(ONCE)).cause is Cause.UNAVAILABLE
+
+    def test_forgotten(self):
+        """What was used is known for as long as the token would be taken, and a margin; then it is forgotten."""
+        clock = Clock()
+        broker = MemoryBroker(clock)
+        tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, use=broker.use)
+        tokens.connection(ONCE)
+        clock.advance(60 + TERMS.leeway + MARGIN - 1)
+        assert isinstance(result(tokens.connection(ONCE)), Refused)
+        clock.advance(1)
+        assert result(broker.use("other", 1)) is True
+        assert len(broker._used) == len(broker._forget) == 1
+
+    def test_full(self, monkeypatch):
+        """With too many of them in use no more is taken, rather than one twice."""
+        monkeypatch.setattr(memory, "MOST_USED", 3)
+        clock = Clock()
+        broker = MemoryBroker(clock)
+        assert [result(broker.use(key, 10)) for key in "abca"] == [True, True, True, False]
+        caught = []
+        broker.use("d", 10).addErrback(lambda failure: caught.append(failure.trap(BrokerDown)))
+        assert caught == [BrokerDown]
+        clock.advance(10)
+        assert [result(broker.use(key, 10)) for key in "da"] == [True, True]
 
 
 class Wall:

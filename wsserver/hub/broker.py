@@ -95,6 +95,18 @@ class Broker(Protocol):
     def send(self, node: str, message: bytes) -> "Deferred[None]":
         """Send a message to a process; to all, this one among them, where its name is empty."""
 
+    def use(self, key: str, seconds: float) -> "Deferred[bool]":
+        """
+        Use up something that can be used once, by whichever process.
+
+        Args:
+            key: its name.
+            seconds: for how long it is to be known that it was used.
+
+        Returns:
+            Fires with whether it had not been used.
+        """
+
 
 IDEMPOTENT_FOR = 300.0
 """Seconds for which the key of a publication is known: as long as Centrifugo does."""

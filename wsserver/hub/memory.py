@@ -1,10 +1,12 @@
 """The broker of a server that stands alone: channels live in the process."""
 
 from collections.abc import Collection, Mapping
+from heapq import heappop, heappush
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 
+from wsserver.errors import BrokerDown
 from wsserver.hub.broker import IDEMPOTENT_FOR, Listener, new_epoch
 from wsserver.hub.history import Keep, Page, Position, Publication, Stream
 from wsserver.hub.presence import ClientInfo, PresenceEvent
@@ -20,6 +22,9 @@ MOST_BYTES = 256 * 1024**2
 
 MOST_KEYS = 100_000
 """Most idempotency keys that are known; with one more the oldest is forgotten."""
+
+MOST_USED = 100_000
+"""Most things used up that are known; one more cannot be used until another is forgotten."""
 
 
 class MemoryBroker:
@@ -47,6 +52,9 @@ class MemoryBroker:
         self._bytes = 0
         self._keys: dict[tuple[ChannelName, str], tuple[float, Position | None]] = {}
         self._members: dict[ChannelName, dict[str, ClientInfo]] = {}
+        self._used: set[str] = set()
+        self._forget: list[tuple[float, str]] = []
+        """A heap: what was used, by when that may be forgotten."""
 
     def start(self) -> None:
         """Do nothing: there is nothing to connect to."""
@@ -150,3 +158,17 @@ class MemoryBroker:
         """Send a message to this process: there is no other."""
         self.listener.asked(message)
         return succeed(None)
+
+    def use(self, key: str, seconds: float) -> "Deferred[bool]":
+        """Use up something; see `wsserver.hub.broker.Broker`."""
+        now = self._clock.seconds()
+        while self._forget and self._forget[0][0] <= now:
+            self._used.discard(heappop(self._forget)[1])
+        if key in self._used:
+            return succeed(False)
+        # To forget one early would let it be used again.
+        if len(self._used) >= MOST_USED:
+            return fail(BrokerDown("too much that can be used once is in use at the moment"))
+        self._used.add(key)
+        heappush(self._forget, (now + seconds, key))
+        return succeed(True)

@@ -14,6 +14,7 @@ missing from the streams.
 | `wsserver:meta:{foo}` | hash: epoch, offset of the newest, lineage |
 | `wsserver:once:{foo}:KEY` | text: offset and epoch of the publication with this idempotency key |
 | `wsserver:presence:{foo}` | hash: client -> process and info |
+| `wsserver:used:KEY` | there where something that can be used once was used, as a token |
 | `wsserver:nodes` | sorted set: processes by when they last told that they live |
 | `wsserver:control`, `wsserver:control:NODE` | (pub/sub) from process to process |
 """
@@ -281,6 +282,11 @@ class RedisBroker:
         """Send a message to a process, or to all."""
         key = _CONTROL + b":" + node.encode("ascii") if node else _CONTROL
         return self._link.command("PUBLISH", key, message)
+
+    def use(self, key: str, seconds: float) -> "Deferred[bool]":
+        """Use up something; see `wsserver.hub.broker.Broker`."""
+        done = self._link.command("SET", f"{PRIVATE}used:{key}".encode(), b"1", "PX", _ms(seconds), "NX")
+        return done.addCallback(lambda found: found is not None)
 
     # The link.
 

@@ -5,11 +5,16 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 
 from wsserver.auth import Cause, Keys, Refused, Terms, verify, verify_any, verify_subscription
+from wsserver.errors import BrokerDown
 from wsserver.identity import Grant, Identity
 
 __all__ = ["Alarm", "Tokens"]
+
+MARGIN = 60.0
+"""Seconds for which a token's use is known beyond its end: the clocks of several processes may differ."""
 
 LONGEST_WAIT = 3600.0
 """Seconds after which an alarm looks at the clock again: it may have been set, and a poll has a longest time."""
@@ -24,6 +29,7 @@ class Tokens:
         terms: what else is asked of a token.
         now: tells UNIX time in seconds.
         refetch: fetches keys anew where that makes sense, and tells whether all that there are have been fetched.
+        use: uses up what can be used once, see `wsserver.hub.broker.Broker`; None to leave it unused.
     """
 
     def __init__(
@@ -32,11 +38,13 @@ class Tokens:
         terms: Terms,
         now: Callable[[], float],
         refetch: "Callable[[], Deferred[bool]] | None" = None,
+        use: "Callable[[str, float], Deferred[bool]] | None" = None,
     ) -> None:
         self._keys = keys
         self._terms = terms
         self._now = now
         self._refetch = refetch
+        self._use = use
 
     def connection(self, token: str) -> "Deferred[Identity | Refused]":
         """Check a connection token; the Deferred never fails."""
@@ -53,15 +61,30 @@ class Tokens:
     def _check(self, verify: Callable[[str, Keys, float, Terms], Any], token: str) -> "Deferred[Any]":
         found = verify(token, self._keys, self._now(), self._terms)
         if self._refetch is None or not isinstance(found, Refused) or found.cause is not Cause.UNKNOWN_KEY:
-            return succeed(found)
+            return self._use_up(found)
 
         def check_again(complete: bool) -> Any:
             found = verify(token, self._keys, self._now(), self._terms)
             if not complete and isinstance(found, Refused) and found.cause is Cause.UNKNOWN_KEY:
                 return Refused("the keys for tokens cannot be fetched at the moment", Cause.UNAVAILABLE)
-            return found
+            return self._use_up(found)
 
         return self._refetch().addCallback(check_again)
+
+    def _use_up(self, found: Identity | Grant | Refused) -> "Deferred[Any]":
+        ticket = None if isinstance(found, Refused) else found.ticket
+        if ticket is None or self._use is None:
+            return succeed(found)
+
+        def tell(unused: bool) -> Any:
+            return found if unused else Refused("the token was for one use, and has been used")
+
+        def away(failure: Failure) -> Refused:
+            failure.trap(BrokerDown)
+            return Refused(f"whether the token was used before cannot be known: {failure.value}", Cause.UNAVAILABLE)
+
+        left = ticket.until + self._terms.leeway - self._now()
+        return self._use(ticket.key, max(left, 0.0) + MARGIN).addCallbacks(tell, away)
 
 
 class Alarm:

@@ -133,13 +133,16 @@ class JWKS:
             done.callback(self._good)
 
 
-def make_tokens(settings: Settings, reactor: Any) -> tuple[Tokens, JWKS | None]:
+def make_tokens(
+    settings: Settings, reactor: Any, use: "Callable[[str, float], Deferred[bool]] | None"
+) -> tuple[Tokens, JWKS | None]:
     """
     Make what checks the tokens of a server's clients.
 
     Args:
         settings: the options; they name a key.
         reactor: fetches run on it.
+        use: uses up what can be used once; None to leave it unused.
 
     Returns:
         What checks them, and what fetches keys, to be started and stopped; None where there is nothing to fetch.
@@ -150,9 +153,9 @@ def make_tokens(settings: Settings, reactor: Any) -> tuple[Tokens, JWKS | None]:
     keys = KeyRing(configured(settings), fetching=bool(settings.token_jwks_url))
     terms = Terms(settings.token_audience, settings.token_issuer, settings.token_leeway)
     if not settings.token_jwks_url:
-        return Tokens(keys, terms, time), None
+        return Tokens(keys, terms, time, use=use), None
     jwks = JWKS(settings.token_jwks_url, keys.take, reactor)
-    return Tokens(keys, terms, time, jwks.refetch), jwks
+    return Tokens(keys, terms, time, jwks.refetch, use), jwks
 
 
 def _words(failure: Failure) -> str:

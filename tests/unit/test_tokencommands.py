@@ -1,0 +1,172 @@
+"""Tests for wsserver/tokencommands.py: `wsserver gentoken` and `wsserver checktoken`."""
+
+import io
+import json
+import sys
+import time
+
+import jwt
+import pytest
+
+from wsserver.cli import main
+from wsserver.settings import TABLE
+
+SECRET = "a secret that is long enough to sign tokens with, for tests only"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    """Leave in the environment only the secret."""
+    for name in ("WSSERVER_CONFIG", *(option.variable for option in TABLE.values())):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("WSSERVER_TOKEN_SECRET", SECRET)
+
+
+@pytest.fixture
+def run(capsys):
+    """Give a function that runs a command and returns what it prints."""
+
+    def run(*arguments):
+        main(arguments)
+        output, errors = capsys.readouterr()
+        assert errors == ""
+        return output.rstrip("\n")
+
+    return run
+
+
+@pytest.fixture
+def fail(capsys):
+    """Give a function that runs a command that has to fail, and returns the one line it says."""
+
+    def fail(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        output, errors = capsys.readouterr()
+        assert (caught.value.code, output, len(errors.splitlines())) == (1, "", 1)
+        return errors.rstrip("\n").removeprefix("wsserver: ")
+
+    return fail
+
+
+def decode(token):
+    """Read a token as any other program would."""
+    return jwt.decode(token, SECRET, ["HS256"], options={"verify_aud": False})
+
+
+class GenerateTests:
+    """`wsserver gentoken`."""
+
+    def test_plain(self, run):
+        """A token for nobody in particular, for an hour."""
+        claims = decode(run("gentoken"))
+        assert set(claims) == {"iat", "exp"}
+        assert claims["exp"] - claims["iat"] == 3600
+        assert abs(claims["iat"] - time.time()) < 60
+
+    def test_all(self, run):
+        """All that can be asked for."""
+        claims = decode(
+            run("gentoken", "--user", "ada", "--ttl", "90s", "--info", '{"a": [1]}', "--claims", '{"channels": ["x"]}')
+        )
+        assert claims["exp"] - claims["iat"] == 90
+        assert (claims["sub"], claims["info"], claims["channels"]) == ("ada", {"a": [1]}, ["x"])
+
+    def test_subscription(self, run):
+        """A token for one channel."""
+        assert decode(run("gentoken", "--channel", "news"))["channel"] == "news"
+
+    def test_parties(self, run, monkeypatch):
+        """What the server asks for is in it."""
+        monkeypatch.setenv("WSSERVER_TOKEN_AUDIENCE", "chat")
+        monkeypatch.setenv("WSSERVER_TOKEN_ISSUER", "me")
+        token = run("gentoken")
+        assert (decode(token)["aud"], decode(token)["iss"]) == ("chat", "me")
+        assert run("checktoken", token).startswith("a connection token")
+
+    @pytest.mark.parametrize("where", ["flag", "file"])
+    def test_secret(self, run, tmp_path, monkeypatch, where):
+        """The secret may come from the other places too."""
+        monkeypatch.delenv("WSSERVER_TOKEN_SECRET")
+        path = tmp_path / "ws.toml"
+        path.write_text(f'token_secret = "{SECRET}"\n')
+        arguments = ("--token-secret", SECRET) if where == "flag" else ("--config", str(path))
+        assert decode(run("gentoken", *arguments))["exp"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "problem"),
+        [
+            (["--ttl", "0"], "--ttl: expected a time from 1s to "),
+            (["--ttl", "soon"], "--ttl: expected a time from 1s to "),
+            (["--info", "{"], "--info: expected JSON"),
+            (["--info", "[" * 100_000], "--info: expected JSON"),
+            (["--claims", "{"], "--claims: expected JSON"),
+            (["--claims", "[]"], "--claims: expected a JSON object"),
+            (["--claims", '{"caps": 1}'], "gentoken: no server would take it: the token's caps: expected a list"),
+            (["--claims", '{"exp": 0}'], "gentoken: no server would take it: the token expired"),
+            (["--channel", "wsserver:x"], "gentoken: no server would take it: the token's channel"),
+            (["--user", "a\nb"], "gentoken: no server would take it: the token's sub"),
+            (["--token-secret", "hush"], "--token-secret: expected a secret of at least 32 characters"),
+            (["--config", "/nowhere.toml"], "/nowhere.toml: cannot be read"),
+        ],
+    )
+    def test_mistake(self, fail, arguments, problem):
+        """One line says what is wrong; nothing secret is in it."""
+        line = fail("gentoken", *arguments)
+        assert line.startswith(problem)
+        assert "hush" not in line
+        assert SECRET not in line
+
+    def test_no_secret(self, fail, monkeypatch):
+        """Without a secret there is nothing to sign with."""
+        monkeypatch.delenv("WSSERVER_TOKEN_SECRET")
+        assert fail("gentoken").startswith("token_secret: there is none to sign with")
+
+    def test_no_pyjwt(self, fail, monkeypatch):
+        """PyJWT is an extra."""
+        for name in ("wsserver.web.jwks", "wsserver.keys"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.setitem(sys.modules, "jwt", None)
+        assert "pip install 'wsserver[auth]'" in fail("gentoken")
+        assert "pip install 'wsserver[auth]'" in fail("checktoken", "x")
+
+
+class CheckTests:
+    """`wsserver checktoken`."""
+
+    def test_good(self, run):
+        """What it is and what is in it."""
+        first, _, rest = run("checktoken", run("gentoken", "--user", "ada")).partition("\n")
+        assert first.startswith("a connection token of 'ada', valid for another ")
+        assert json.loads(rest)["sub"] == "ada"
+
+    def test_subscription(self, run):
+        """The other kind."""
+        shown = run("checktoken", run("gentoken", "--channel", "news"))
+        assert shown.startswith("a subscription token for 'news' of nobody in particular, ")
+
+    def test_standard_input(self, run, monkeypatch):
+        """Where nobody sees it."""
+        monkeypatch.setattr(sys, "stdin", io.StringIO(run("gentoken") + "\n"))
+        assert run("checktoken", "-").startswith("a connection token")
+
+    @pytest.mark.parametrize(
+        ("token", "problem"),
+        [
+            ("", "not a token"),
+            ("hushhushhush", "not a token"),
+            (jwt.encode({"exp": 1}, SECRET), "the token expired"),
+            (jwt.encode({"exp": 1}, "x" * 64), "the token's signature is not that of a key of this server"),
+            ("x" * 10_000, "the token is over 8192 characters"),
+        ],
+    )
+    def test_refused(self, fail, token, problem):
+        """The server's own reason, and not the token."""
+        line = fail("checktoken", token)
+        assert line.startswith(f"checktoken: {problem}")
+        assert "hush" not in line
+
+    def test_no_key(self, fail, monkeypatch):
+        """Without a key nothing can be checked."""
+        monkeypatch.delenv("WSSERVER_TOKEN_SECRET")
+        assert fail("checktoken", "x").startswith("checktoken: there is no key to check with")
