@@ -1,22 +1,28 @@
 """
 Who may listen to a channel: what all endpoints ask before they subscribe a client.
 
-A channel is open to a client where the server's options open it to everyone (`Access`), or where its token does.
+A channel is open to a client where the server's options open it to everyone (`Access`), where its token does, or
+where the backend says so that is asked about it (`Hooks`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from wsserver.auth import GRACE, Cause, Refused
+from wsserver.hub.backend import Hooks
 from wsserver.hub.channels import Access, Ask, Format, parse_query
+from wsserver.hub.clients import new_client_id
+from wsserver.hub.hooks import Caller, Connected, Dropped, Subscribed, forwarded
+from wsserver.hub.hooks import Refused as No
 from wsserver.hub.tokens import Alarm, Tokens
 from wsserver.identity import ANONYMOUS, Capability, Grant, Identity, Opening, Right
-from wsserver.wire.requests import Refusal
+from wsserver.typing import ChannelName
+from wsserver.wire.requests import Header, Refusal
 
 __all__ = ["SUBPROTOCOL", "Admission", "Admitted", "Visit", "agree", "find_token", "token_refusal"]
 
@@ -37,6 +43,8 @@ class Visit:
     """Every Authorization header."""
     offered: Sequence[str] = ()
     """The subprotocols."""
+    caller: Caller | None = None
+    """What the backend is told of it; None where it is not to be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,7 @@ class Admission:
         anonymous: whether a client may come without a token, where there are keys.
         reactor: for the end of tokens.
         now: tells UNIX time in seconds.
+        hooks: asks the backend; None where there is none.
     """
 
     def __init__(
@@ -114,13 +123,16 @@ class Admission:
         anonymous: bool,
         reactor: IReactorTime,
         now: Callable[[], float],
+        hooks: Hooks | None = None,
     ) -> None:
         self.tokens = tokens
+        self.hooks = hooks
+        self._asks = frozenset() if hooks is None else hooks.events
         self.anonymous = anonymous or tokens is None
         """A client without a token is somebody nobody knows; else it is refused."""
         self._hub = hub
         self._reactor = reactor
-        self._now = now
+        self.now = now
 
     def admit(self, visit: Visit, default: Format) -> "Deferred[Admitted | Refusal]":
         """
@@ -140,12 +152,7 @@ class Admission:
         if isinstance(ask, Refusal):
             return succeed(ask)
 
-        def decide(found: Identity | Refusal) -> Admitted | Refusal:
-            if isinstance(found, Refusal):
-                return found
-            return self._closed(ask, found, visit.host) or Admitted(ask, found)
-
-        return self.identify(visit).addCallback(decide)
+        return self.identify(visit).addCallback(self._decide, ask, visit)
 
     def identify(self, visit: Visit) -> "Deferred[Identity | Refusal]":
         """
@@ -158,18 +165,65 @@ class Admission:
         if isinstance(token, Refusal):
             return succeed(token)
         if token is None or self.tokens is None:
+            if self.hooks is not None and visit.caller is not None and "connect" in self._asks:
+                return self.hooks.connect(visit.caller).addCallback(_by_backend)
             return succeed(ANONYMOUS if self.anonymous else _no_token())
         return self.tokens.either(token).addCallback(_as_identity)
 
-    def _closed(self, ask: Ask, identity: Identity, host: str) -> Refusal | None:
+    @inlineCallbacks
+    def _decide(self, found: Identity | Refusal, ask: Ask, visit: Visit) -> Generator[Any, Any, Admitted | Refusal]:
+        if isinstance(found, Refusal):
+            return found
+        identity = found
         for channel in ask.channels:
-            if identity.may(channel, Right.LISTEN):
-                continue
-            refusal = self._hub.access.refuse(channel, host)
-            if refusal is not None:
-                more = "" if identity is ANONYMOUS else "; nor does the token open it"
-                return Refusal(refusal.status, refusal.reason + more)
-        return None
+            # One after the other: a client that names many takes no more of the backend's time than others.
+            answer = yield self._open(channel, identity, visit)
+            if isinstance(answer, Refusal):
+                return answer
+            identity = _until(identity, answer.expire_at)
+        return Admitted(ask, identity)
+
+    def _open(self, channel: ChannelName, identity: Identity, visit: Visit) -> "Deferred[Subscribed | Refusal]":
+        """Find out whether a channel is open to somebody."""
+        access = self._hub.access
+        if identity.may(channel, Right.LISTEN):
+            return succeed(Subscribed())
+        refusal = access.refuse(channel, visit.host)
+        if self.hooks is not None and visit.caller is not None and "subscribe" in self._asks:
+            # What is open only because the server listens on loopback, the backend decides on.
+            if refusal is None and access.patterns is not None:
+                return succeed(Subscribed())
+            caller = replace(visit.caller, user=identity.user)
+            return self.hooks.subscribe(caller, channel).addCallback(_as_answer)
+        if refusal is None:
+            return succeed(Subscribed())
+        more = "" if identity is ANONYMOUS else "; nor does the token open it"
+        return succeed(Refusal(refusal.status, refusal.reason + more))
+
+    def tell_gone(self, caller: Caller, user: str, code: int, reason: str) -> None:
+        """
+        Tell the backend that a client has gone, if it wants to know.
+
+        Args:
+            caller: who.
+            user: whose connection it was.
+            code: of the close.
+            reason: of the close.
+        """
+        if self.hooks is not None and "disconnect" in self._asks:
+            self.hooks.disconnected(replace(caller, user=user), code=code, reason=reason)
+
+    def caller(self, transport: str, headers: Iterable[Header], address: str) -> Caller:
+        """
+        Tell what the backend is to know of a raw listener.
+
+        Args:
+            transport: `websocket` or `sse`.
+            headers: of its request.
+            address: where it comes from.
+        """
+        kept = forwarded(headers) if self._asks else ()
+        return Caller(client=new_client_id(), transport=transport, protocol="raw", headers=kept, address=address)
 
     def when_expired(self, expires_at: int, function: Callable[[], object]) -> Alarm | None:
         """
@@ -182,13 +236,30 @@ class Admission:
         Returns:
             What cancels it; None where there is nothing to wait for.
         """
-        return Alarm(self._reactor, self._now, expires_at + GRACE, function) if expires_at else None
+        return Alarm(self._reactor, self.now, expires_at + GRACE, function) if expires_at else None
 
 
 def _no_token() -> Refusal:
     # RFC 6750 section 3.1: without a token there is no error code.
     reason = "this needs a token: Authorization: Bearer, the subprotocols wsserver.v1 and bearer.TOKEN, or ?token="
     return Refusal(HTTPStatus.UNAUTHORIZED, reason, (("WWW-Authenticate", "Bearer"),))
+
+
+def _by_backend(answer: Connected | No | Dropped) -> Identity | Refusal:
+    if not isinstance(answer, Connected):
+        return answer.refusal
+    subs = {channel: Opening(one.info, one.data) for channel, one in answer.channels.items()}
+    return Identity(user=answer.user, expires_at=answer.expire_at, info=answer.info, subs=subs)
+
+
+def _as_answer(answer: Subscribed | No | Dropped) -> Subscribed | Refusal:
+    return answer if isinstance(answer, Subscribed) else answer.refusal
+
+
+def _until(identity: Identity, expire_at: int) -> Identity:
+    """Let a connection end no later than one of its subscriptions."""
+    ends = [end for end in (identity.expires_at, expire_at) if end]
+    return replace(identity, expires_at=min(ends)) if ends and min(ends) != identity.expires_at else identity
 
 
 def _as_identity(found: Identity | Grant | Refused) -> Identity | Refusal:

@@ -67,6 +67,8 @@ class Caller:
     """Who it is, once that is known."""
     headers: tuple[Header, ...] = ()
     """Of its request: see `forwarded`."""
+    address: str = ""
+    """Where it comes from, as it is shown; no question tells that: behind a proxy it would be the proxy's."""
 
 
 @dataclass(frozen=True, slots=True)
