@@ -228,6 +228,7 @@ class BatchTests:
             {},
             "publish",
             {"publish": []},
+            {"\ud800": 1},
             {"batch": {"commands": []}},
             {"history_remove": {"channel": "foo"}},
         ]
@@ -236,9 +237,9 @@ class BatchTests:
         assert status == 404
         assert replies[0]["publish"]["offset"] == 1
         assert "nodes" in replies[3]["info"]
-        assert replies[8] == {"history_remove": {}}
+        assert replies[9] == {"history_remove": {}}
         codes = [reply.get("error", {}).get("code") for reply in replies]
-        assert codes == [None, 107, 104, None, 107, 107, 107, 104, None]
+        assert codes == [None, 107, 104, None, 107, 107, 107, 107, 104, None]
 
     @pytest.mark.parametrize("parallel", [False, True])
     def test_many(self, server, parallel):

@@ -14,10 +14,10 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from wsserver.jsonfields import read_object, take
+from wsserver.jsonfields import read_object, take, write
 from wsserver.web.methods import BAD_REQUEST, NOT_AVAILABLE, UNAUTHORIZED, Methods, Problem, Result, bad, explain, told
 from wsserver.web.page import send
-from wsserver.web.parameters import write
+from wsserver.wire.requests import quote
 
 __all__ = ["API"]
 
@@ -124,7 +124,7 @@ class API(Resource):
 
     def _call(self, name: str, parameters: object) -> "Deferred[Result]":
         if not isinstance(parameters, dict):
-            return fail(bad(f"{name}: expected an object"))
+            return fail(bad(f"{quote(name)}: expected an object"))
         return self._methods.call(name, parameters).addCallback(
             lambda result: Result(b"{%s:%s}" % (write(name), result.body), result.status)
         )

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from wsserver.errors import BrokerDown, NotPermitted, Unrecoverable
 from wsserver.hub.hub import Hub, Receipt
 from wsserver.hub.management import FORCE_DISCONNECT, Management
-from wsserver.jsonfields import take
+from wsserver.jsonfields import take, write
 from wsserver.typing import ChannelName
 from wsserver.web.parameters import (
     check_unsupported,
@@ -30,7 +30,6 @@ from wsserver.web.parameters import (
     read_since,
     read_tags,
     read_who,
-    write,
     write_page,
 )
 from wsserver.wire.requests import quote
