@@ -16,7 +16,7 @@ from wsserver.hub.formats import gap_notice, write
 from wsserver.hub.history import Publication
 from wsserver.hub.hooks import Caller
 from wsserver.hub.presence import PresenceEvent
-from wsserver.hub.visitor import Visitor
+from wsserver.hub.rawclient import RawClient
 from wsserver.typing import ChannelName
 from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, build
 from wsserver.wire.journal import show_peer
@@ -35,14 +35,14 @@ class PushProtocol(SubscriberProtocol):
     close_on_gap: ClassVar[bool]
 
     _ask: Ask | None = None
-    _visitor: Visitor | None = None
+    _client: RawClient | None = None
     """Itself, as others know it."""
 
     def onConnect(self, request: ConnectionRequest) -> Any:
         """Subscribe; the handshake is completed when publications arrive."""
         handshake = self.request
         subprotocol = agree(super().onConnect(request), request.protocols)
-        caller = self.admission.caller("websocket", handshake.headers, show_peer(self.transport.getPeer()))
+        caller = self.admission.caller("websocket", "raw", handshake.headers, show_peer(self.transport.getPeer()))
         tokens = handshake.all("authorization")
         visit = Visit(handshake.query or {}, handshake.host, tokens, request.protocols, caller)
         return self.admission.admit(visit, self.default_format).addCallback(self._admitted, caller, subprotocol)
@@ -54,7 +54,7 @@ class PushProtocol(SubscriberProtocol):
         if self.state != CONNECTING:
             return subprotocol
         self._ask = found.ask
-        self._visitor = Visitor(self.hub.clients, self.admission, found, caller, self.close)
+        self._client = RawClient(self.hub.clients, self.admission, found, caller, self.close)
         self.kind = (found.ask.format, found.ask.binary, self.window_bits)
         self.hold()
         done = self.hub.listen(found.ask.channels, self)
@@ -69,8 +69,8 @@ class PushProtocol(SubscriberProtocol):
 
     def onOpen(self) -> None:
         """Send what came while the handshake was completed."""
-        assert self._visitor is not None
-        self._visitor.come()
+        assert self._client is not None
+        self._client.come()
         self.release()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: ARG002
@@ -81,9 +81,9 @@ class PushProtocol(SubscriberProtocol):
         """Leave the channels, whether or not the connection was ever open."""
         self._leave()
         # Before the server knows: one that stops asks nothing more of the backend after the last connection.
-        visitor, self._visitor = self._visitor, None
-        if visitor is not None:
-            visitor.go(*self.ended)
+        client, self._client = self._client, None
+        if client is not None:
+            client.go(*self.ended)
         super().connectionLost(reason)
 
     def _leave(self) -> None:

@@ -22,9 +22,9 @@ from wsserver.hub.hooks import Refused as No
 from wsserver.hub.tokens import Alarm, Tokens
 from wsserver.identity import ANONYMOUS, Capability, Grant, Identity, Opening, Right
 from wsserver.typing import ChannelName
-from wsserver.wire.requests import Header, Refusal
+from wsserver.wire.requests import Header, Refusal, quote
 
-__all__ = ["SUBPROTOCOL", "Admission", "Admitted", "Visit", "agree", "find_token", "token_refusal"]
+__all__ = ["SUBPROTOCOL", "Admission", "Admitted", "Visit", "agree", "find_token", "identity_of", "token_refusal"]
 
 SUBPROTOCOL: Final = "wsserver.v1"
 """What is agreed to where a browser, which can send no header of its own, offers it beside `bearer.TOKEN`."""
@@ -166,7 +166,9 @@ class Admission:
             return succeed(token)
         if token is None or self.tokens is None:
             if self.hooks is not None and visit.caller is not None and "connect" in self._asks:
-                return self.hooks.connect(visit.caller).addCallback(_by_backend)
+                return self.hooks.connect(visit.caller).addCallback(
+                    lambda answer: identity_of(answer) if isinstance(answer, Connected) else answer.refusal
+                )
             return succeed(ANONYMOUS if self.anonymous else _no_token())
         return self.tokens.either(token).addCallback(_as_identity)
 
@@ -177,28 +179,61 @@ class Admission:
         identity = found
         for channel in ask.channels:
             # One after the other: a client that names many takes no more of the backend's time than others.
-            answer = yield self._open(channel, identity, visit)
+            answer = yield self.open(channel, identity, visit.host, visit.caller)
             if isinstance(answer, Refusal):
                 return answer
+            if isinstance(answer, No | Dropped):
+                return answer.refusal
             identity = _until(identity, answer.expire_at)
         return Admitted(ask, identity)
 
-    def _open(self, channel: ChannelName, identity: Identity, visit: Visit) -> "Deferred[Subscribed | Refusal]":
-        """Find out whether a channel is open to somebody."""
-        access = self._hub.access
-        if identity.may(channel, Right.LISTEN):
-            return succeed(Subscribed())
-        refusal = access.refuse(channel, visit.host)
-        if self.hooks is not None and visit.caller is not None and "subscribe" in self._asks:
-            # What is open only because the server listens on loopback, the backend decides on.
-            if refusal is None and access.patterns is not None:
-                return succeed(Subscribed())
-            caller = replace(visit.caller, user=identity.user)
-            return self.hooks.subscribe(caller, channel).addCallback(_as_answer)
+    def open(
+        self, channel: ChannelName, identity: Identity, host: str, caller: Caller | None, data: object = None
+    ) -> "Deferred[Subscribed | No | Dropped | Refusal]":
+        """
+        Find out whether somebody may listen to a channel.
+
+        Args:
+            channel: which.
+            identity: who.
+            host: the Host header of its request.
+            caller: what the backend is told of it; None where it is not to be asked.
+            data: what the client gave for the backend: JSON.
+
+        Returns:
+            Fires with a yes, or with a no: the server's own (`Refusal`), or the backend's. Never fails.
+        """
+        refusal = self.refuse(channel, identity, host)
         if refusal is None:
             return succeed(Subscribed())
+        if self.hooks is None or caller is None or "subscribe" not in self.hooks.events:
+            return succeed(refusal)
+        asked: Deferred[Any] = self.hooks.subscribe(replace(caller, user=identity.user), channel, data=data)
+        return asked
+
+    def refuse(self, channel: ChannelName, identity: Identity, host: str) -> Refusal | None:
+        """
+        Say why somebody may not listen to a channel, without asking the backend.
+
+        Args:
+            channel: which.
+            identity: who.
+            host: the Host header of its request.
+
+        Returns:
+            None where it may.
+        """
+        if identity.may(channel, Right.LISTEN):
+            return None
+        access = self._hub.access
+        if access.patterns is None and "subscribe" in self._asks:
+            # What would be open only because the server listens on loopback, the backend decides on.
+            return Refusal(HTTPStatus.FORBIDDEN, f"the backend has not opened the channel {quote(channel)}")
+        refusal = access.refuse(channel, host)
+        if refusal is None:
+            return None
         more = "" if identity is ANONYMOUS else "; nor does the token open it"
-        return succeed(Refusal(refusal.status, refusal.reason + more))
+        return Refusal(refusal.status, refusal.reason + more)
 
     def tell_gone(self, caller: Caller, user: str, code: int, reason: str) -> None:
         """
@@ -213,17 +248,18 @@ class Admission:
         if self.hooks is not None and "disconnect" in self._asks:
             self.hooks.disconnected(replace(caller, user=user), code=code, reason=reason)
 
-    def caller(self, transport: str, headers: Iterable[Header], address: str) -> Caller:
+    def caller(self, transport: str, protocol: str, headers: Iterable[Header], address: str) -> Caller:
         """
-        Tell what the backend is to know of a raw listener.
+        Name a new client, and take down what the backend is to know of it.
 
         Args:
             transport: `websocket` or `sse`.
+            protocol: `raw` or `json`.
             headers: of its request.
             address: where it comes from.
         """
         kept = forwarded(headers) if self._asks else ()
-        return Caller(client=new_client_id(), transport=transport, protocol="raw", headers=kept, address=address)
+        return Caller(client=new_client_id(), transport=transport, protocol=protocol, headers=kept, address=address)
 
     def when_expired(self, expires_at: int, function: Callable[[], object]) -> Alarm | None:
         """
@@ -245,15 +281,10 @@ def _no_token() -> Refusal:
     return Refusal(HTTPStatus.UNAUTHORIZED, reason, (("WWW-Authenticate", "Bearer"),))
 
 
-def _by_backend(answer: Connected | No | Dropped) -> Identity | Refusal:
-    if not isinstance(answer, Connected):
-        return answer.refusal
+def identity_of(answer: Connected) -> Identity:
+    """Tell who a client is by what the backend says of it."""
     subs = {channel: Opening(one.info, one.data) for channel, one in answer.channels.items()}
     return Identity(user=answer.user, expires_at=answer.expire_at, info=answer.info, subs=subs)
-
-
-def _as_answer(answer: Subscribed | No | Dropped) -> Subscribed | Refusal:
-    return answer if isinstance(answer, Subscribed) else answer.refusal
 
 
 def _until(identity: Identity, expire_at: int) -> Identity:

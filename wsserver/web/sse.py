@@ -20,7 +20,7 @@ from wsserver.hub.history import Publication
 from wsserver.hub.hooks import Caller
 from wsserver.hub.hub import Hub
 from wsserver.hub.presence import PresenceEvent
-from wsserver.hub.visitor import Visitor
+from wsserver.hub.rawclient import RawClient
 from wsserver.typing import ChannelName
 from wsserver.web.site import refuse
 from wsserver.wire.frames import FIN_TEXT
@@ -86,7 +86,7 @@ class SSE(Resource):
             return refuse(request, _bad("the query is not UTF-8 or too long"))
         host = (request.getHeader(b"host") or b"").decode("latin-1")
         authorizations = request.requestHeaders.getRawHeaders(b"authorization") or []
-        caller = self.admission.caller("sse", _headers(request), show_peer(request.getClientAddress()))
+        caller = self.admission.caller("sse", "raw", _headers(request), show_peer(request.getClientAddress()))
         visit = Visit(query, host, [value.decode("latin-1") for value in authorizations], caller=caller)
         gone: list[bool] = []
         request.notifyFinish().addBoth(lambda _: gone.append(True))
@@ -118,7 +118,7 @@ class _Stream:
         self._house = house
         self._request = request
         self._ask = admitted.ask
-        self._visitor = Visitor(house.hub.clients, house.admission, admitted, caller, self._end_by)
+        self._client = RawClient(house.hub.clients, house.admission, admitted, caller, self._end_by)
         self.kind: Hashable = ("sse", self._ask.format)
         self._backlog: Backlog | None = Backlog(house.max_queued)
         """What waits until the stream is open, and the client reads."""
@@ -144,13 +144,13 @@ class _Stream:
         request.write(b": listening\n\n")
         self.resumeProducing()
         self._schedule()
-        self._visitor.come()
+        self._client.come()
 
     def _not_subscribed(self, failure: Failure) -> None:
         failure.trap(BrokerDown)
         if not self._over:
             self._over = True
-            self._visitor.go(*CLOSED)
+            self._client.go(*CLOSED)
             if failure.check(NotPermitted):
                 refusal = Refusal(HTTPStatus.FORBIDDEN, str(failure.value))
             else:
@@ -175,7 +175,7 @@ class _Stream:
         if self._ping is not None:
             self._ping.cancel()
             self._ping = None
-        self._visitor.go(*self._ended)
+        self._client.go(*self._ended)
         self._house.hub.leave(self._ask.channels, self)
 
     def _end_by(self, code: int, reason: str) -> None:

@@ -10,10 +10,10 @@ from wsserver.hub.hooks import Caller
 from wsserver.hub.tokens import Alarm
 from wsserver.typing import ChannelName
 
-__all__ = ["Visitor"]
+__all__ = ["RawClient"]
 
 
-class Visitor:
+class RawClient:
     """
     A raw listener: a `wsserver.hub.clients.Client`.
 
