@@ -132,7 +132,7 @@ class Admission:
         """A client without a token is somebody nobody knows; else it is refused."""
         self._hub = hub
         self._reactor = reactor
-        self.now = now
+        self._now = now
 
     def admit(self, visit: Visit, default: Format) -> "Deferred[Admitted | Refusal]":
         """
@@ -261,6 +261,10 @@ class Admission:
         kept = forwarded(headers) if self._asks else ()
         return Caller(client=new_client_id(), transport=transport, protocol=protocol, headers=kept, address=address)
 
+    def time(self) -> float:
+        """Tell UNIX time in seconds."""
+        return self._now()
+
     def when_expired(self, expires_at: int, function: Callable[[], object]) -> Alarm | None:
         """
         Call a function once a connection or a subscription has outlived its token by the grace.
@@ -272,7 +276,7 @@ class Admission:
         Returns:
             What cancels it; None where there is nothing to wait for.
         """
-        return Alarm(self._reactor, self.now, expires_at + GRACE, function) if expires_at else None
+        return Alarm(self._reactor, self._now, expires_at + GRACE, function) if expires_at else None
 
 
 def _no_token() -> Refusal:

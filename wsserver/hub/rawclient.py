@@ -45,7 +45,7 @@ class RawClient:
         self._channels = admitted.ask.channels
         self._expires_at = admitted.identity.expires_at
         self._caller = caller
-        self._since = admission.now()
+        self._since = admission.time()
         self._end = end
         self._expiry: Alarm | None = None
 
@@ -83,7 +83,7 @@ class RawClient:
             "transport": self._caller.transport,
             "protocol": self._caller.protocol,
             "address": self._caller.address,
-            "connected": max(0, int(self._admission.now() - self._since)),
+            "connected": max(0, int(self._admission.time() - self._since)),
         }
 
     def disconnect(self, code: int, reason: str) -> None:
