@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["read_object", "take"]
+__all__ = ["read_object", "take", "take_value", "write"]
 
 _KINDS: Final = {
     str: "a text",
@@ -62,6 +62,37 @@ def take(fields: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
         except UnicodeEncodeError:
             raise ValueError(f"{name}: half a surrogate pair is no character") from None
     return value
+
+
+def take_value(fields: Mapping[str, Any], name: str) -> Any:
+    """
+    Take a field of any kind that can be written again: not half a character, no number beyond all.
+
+    Args:
+        fields: of the object.
+        name: of the field; None where it is not there.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
+    value = fields.get(name)
+    try:
+        write(value)
+    except UnicodeEncodeError:
+        raise ValueError(f"{name}: half a surrogate pair is no character") from None
+    except (ValueError, RecursionError):
+        raise ValueError(f"{name}: JSON cannot write it") from None
+    return value
+
+
+def write(value: object) -> bytes:
+    """
+    Write JSON, as short as it can be.
+
+    Raises:
+        ValueError: it cannot be written: NaN, an infinite number, half a surrogate pair.
+    """
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
 
 
 def _no_number(name: str) -> None:

@@ -102,7 +102,9 @@ class WebSocketService(Service):
         self.hooks: Hooks = _hooks(settings, reactor)
         """What asks the backend."""
         tokens, self._jwks = tokens_of(settings, reactor, self.hub.broker.use)
-        self.admission = Admission(self.hub, tokens, anonymous=settings.anonymous, reactor=reactor, now=time.time)
+        self.admission = Admission(
+            self.hub, tokens, anonymous=settings.anonymous, reactor=reactor, now=time.time, hooks=self.hooks
+        )
         """Who may listen to the channels."""
         self.endpoints = Table(
             settings, self.connections, self.hub, self.admission, reactor, commands=table, more=endpoints or {}

@@ -6,8 +6,10 @@ import pytest
 from peers import wait_until
 from pytest_twisted import blockon
 from test_push import KEY, api, redis, up
+from twisted.internet.defer import fail
 from twisted.internet.threads import deferToThread
 
+from wsserver.errors import NotPermitted
 from wsserver.hub.presence import ClientInfo
 from wsserver.typing import ChannelName
 
@@ -226,6 +228,7 @@ class BatchTests:
             {},
             "publish",
             {"publish": []},
+            {"\ud800": 1},
             {"batch": {"commands": []}},
             {"history_remove": {"channel": "foo"}},
         ]
@@ -234,9 +237,9 @@ class BatchTests:
         assert status == 404
         assert replies[0]["publish"]["offset"] == 1
         assert "nodes" in replies[3]["info"]
-        assert replies[8] == {"history_remove": {}}
+        assert replies[9] == {"history_remove": {}}
         codes = [reply.get("error", {}).get("code") for reply in replies]
-        assert codes == [None, 107, 104, None, 107, 107, 107, 104, None]
+        assert codes == [None, 107, 104, None, 107, 107, 107, 107, 104, None]
 
     @pytest.mark.parametrize("parallel", [False, True])
     def test_many(self, server, parallel):
@@ -346,6 +349,33 @@ class RefusalTests:
         assert api(lenient, "batch", {"commands": [{"x": {}}]})[0] == 200
         assert api(lenient, "nothing", {})[0] == 404
         assert api(lenient, "info", {}, key="wrong")[0] == 401
+
+    @pytest.mark.parametrize("method", ["history", "history_remove"])
+    def test_no_history(self, start_server, method):
+        """A channel that keeps none says so, and gives no offsets."""
+        server = start_server(api_key=KEY, history_size=0)
+        assert ok(server, "publish", {"channel": "foo", "data": 1}) == {"delivered": 0}
+        status, answer = api(server, method, {"channel": "foo"})
+        assert (status, answer["error"]["code"]) == (400, 108)
+
+    @pytest.mark.parametrize("late", [False, True])
+    @pytest.mark.parametrize(
+        ("error", "status", "code"), [(RuntimeError("secret"), 500, 100), (NotPermitted("ACL says no"), 403, 103)]
+    )
+    def test_failures(self, start_server, log, monkeypatch, late, error, status, code):
+        """What goes wrong within is told without its details, what Redis does not permit in its words."""
+
+        def broken(*arguments, **options):
+            if late:
+                return fail(error)
+            raise error
+
+        server = start_server(api_key=KEY, api_errors="body")
+        monkeypatch.setattr(server.service.hub, "publish", broken)
+        found, answer = api(server, "publish", {"channel": "foo", "data": 1})
+        assert (found, answer["error"]["code"]) == (status, code)
+        assert "secret" not in answer["error"]["message"]
+        assert len(log.take_failures(RuntimeError)) == (status == 500)
 
     @pytest.mark.parametrize("mode", ["status", "body"])
     def test_redis_away(self, start_server, redis, mode):

@@ -14,11 +14,12 @@ from wsserver.hub.backlog import Batch
 from wsserver.hub.channels import Ask, Format
 from wsserver.hub.formats import gap_notice, write
 from wsserver.hub.history import Publication
+from wsserver.hub.hooks import Caller
 from wsserver.hub.presence import PresenceEvent
-from wsserver.hub.tokens import Alarm
-from wsserver.identity import ANONYMOUS, Identity
+from wsserver.hub.rawclient import RawClient
 from wsserver.typing import ChannelName
 from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, build
+from wsserver.wire.journal import show_peer
 from wsserver.wire.protocol import ConnectionDeny, ConnectionRequest, Denied
 from wsserver.wire.requests import Refusal
 from wsserver.wire.traffic import CONNECTING
@@ -33,25 +34,27 @@ class PushProtocol(SubscriberProtocol):
     default_format: ClassVar[Format]
     close_on_gap: ClassVar[bool]
 
-    identity: Identity = ANONYMOUS
-    """Whose connection it is."""
-    _expiry: Alarm | None = None
     _ask: Ask | None = None
+    _client: RawClient | None = None
+    """Itself, as others know it."""
 
     def onConnect(self, request: ConnectionRequest) -> Any:
         """Subscribe; the handshake is completed when publications arrive."""
         handshake = self.request
         subprotocol = agree(super().onConnect(request), request.protocols)
-        visit = Visit(handshake.query or {}, handshake.host, handshake.all("authorization"), request.protocols)
-        return self.admission.admit(visit, self.default_format).addCallback(self._admitted, subprotocol)
+        caller = self.admission.caller("websocket", "raw", handshake.headers, show_peer(self.transport.getPeer()))
+        tokens = handshake.all("authorization")
+        visit = Visit(handshake.query or {}, handshake.host, tokens, request.protocols, caller)
+        return self.admission.admit(visit, self.default_format).addCallback(self._admitted, caller, subprotocol)
 
-    def _admitted(self, found: Admitted | Refusal, subprotocol: str | None) -> Any:
+    def _admitted(self, found: Admitted | Refusal, caller: Caller, subprotocol: str | None) -> Any:
         if isinstance(found, Refusal):
             raise Denied(found)
         # The peer may have gone while keys were fetched: nobody would unsubscribe it.
         if self.state != CONNECTING:
             return subprotocol
-        self._ask, self.identity = found.ask, found.identity
+        self._ask = found.ask
+        self._client = RawClient(self.hub.clients, self.admission, found, caller, self.close)
         self.kind = (found.ask.format, found.ask.binary, self.window_bits)
         self.hold()
         done = self.hub.listen(found.ask.channels, self)
@@ -66,7 +69,8 @@ class PushProtocol(SubscriberProtocol):
 
     def onOpen(self) -> None:
         """Send what came while the handshake was completed."""
-        self._expiry = self.admission.when_expired(self.identity.expires_at, self._expired)
+        assert self._client is not None
+        self._client.come()
         self.release()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: ARG002
@@ -76,15 +80,13 @@ class PushProtocol(SubscriberProtocol):
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
         """Leave the channels, whether or not the connection was ever open."""
         self._leave()
+        # Before the server knows: one that stops asks nothing more of the backend after the last connection.
+        client, self._client = self._client, None
+        if client is not None:
+            client.go(*self.ended)
         super().connectionLost(reason)
 
-    def _expired(self) -> None:
-        self.close(CloseCode.TOKEN_EXPIRED, "token expired")
-
     def _leave(self) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
         ask, self._ask = self._ask, None
         if ask is not None:
             self.hub.leave(ask.channels, self)

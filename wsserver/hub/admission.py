@@ -1,24 +1,30 @@
 """
 Who may listen to a channel: what all endpoints ask before they subscribe a client.
 
-A channel is open to a client where the server's options open it to everyone (`Access`), or where its token does.
+A channel is open to a client where the server's options open it to everyone (`Access`), where its token does, or
+where the backend says so that is asked about it (`Hooks`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from wsserver.auth import GRACE, Cause, Refused
+from wsserver.hub.backend import Hooks
 from wsserver.hub.channels import Access, Ask, Format, parse_query
+from wsserver.hub.clients import new_client_id
+from wsserver.hub.hooks import Caller, Connected, Dropped, Subscribed, forwarded
+from wsserver.hub.hooks import Refused as No
 from wsserver.hub.tokens import Alarm, Tokens
 from wsserver.identity import ANONYMOUS, Capability, Grant, Identity, Opening, Right
-from wsserver.wire.requests import Refusal
+from wsserver.typing import ChannelName
+from wsserver.wire.requests import Header, Refusal, quote
 
-__all__ = ["SUBPROTOCOL", "Admission", "Admitted", "Visit", "agree", "find_token", "token_refusal"]
+__all__ = ["SUBPROTOCOL", "Admission", "Admitted", "Visit", "agree", "find_token", "identity_of", "token_refusal"]
 
 SUBPROTOCOL: Final = "wsserver.v1"
 """What is agreed to where a browser, which can send no header of its own, offers it beside `bearer.TOKEN`."""
@@ -37,6 +43,8 @@ class Visit:
     """Every Authorization header."""
     offered: Sequence[str] = ()
     """The subprotocols."""
+    caller: Caller | None = None
+    """What the backend is told of it; None where it is not to be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,7 @@ class Admission:
         anonymous: whether a client may come without a token, where there are keys.
         reactor: for the end of tokens.
         now: tells UNIX time in seconds.
+        hooks: asks the backend; None where there is none.
     """
 
     def __init__(
@@ -114,8 +123,11 @@ class Admission:
         anonymous: bool,
         reactor: IReactorTime,
         now: Callable[[], float],
+        hooks: Hooks | None = None,
     ) -> None:
         self.tokens = tokens
+        self.hooks = hooks
+        self._asks = frozenset() if hooks is None else hooks.events
         self.anonymous = anonymous or tokens is None
         """A client without a token is somebody nobody knows; else it is refused."""
         self._hub = hub
@@ -140,12 +152,7 @@ class Admission:
         if isinstance(ask, Refusal):
             return succeed(ask)
 
-        def decide(found: Identity | Refusal) -> Admitted | Refusal:
-            if isinstance(found, Refusal):
-                return found
-            return self._closed(ask, found, visit.host) or Admitted(ask, found)
-
-        return self.identify(visit).addCallback(decide)
+        return self.identify(visit).addCallback(self._decide, ask, visit)
 
     def identify(self, visit: Visit) -> "Deferred[Identity | Refusal]":
         """
@@ -158,18 +165,105 @@ class Admission:
         if isinstance(token, Refusal):
             return succeed(token)
         if token is None or self.tokens is None:
+            if self.hooks is not None and visit.caller is not None and "connect" in self._asks:
+                return self.hooks.connect(visit.caller).addCallback(
+                    lambda answer: identity_of(answer) if isinstance(answer, Connected) else answer.refusal
+                )
             return succeed(ANONYMOUS if self.anonymous else _no_token())
         return self.tokens.either(token).addCallback(_as_identity)
 
-    def _closed(self, ask: Ask, identity: Identity, host: str) -> Refusal | None:
+    @inlineCallbacks
+    def _decide(self, found: Identity | Refusal, ask: Ask, visit: Visit) -> Generator[Any, Any, Admitted | Refusal]:
+        if isinstance(found, Refusal):
+            return found
+        identity = found
         for channel in ask.channels:
-            if identity.may(channel, Right.LISTEN):
-                continue
-            refusal = self._hub.access.refuse(channel, host)
-            if refusal is not None:
-                more = "" if identity is ANONYMOUS else "; nor does the token open it"
-                return Refusal(refusal.status, refusal.reason + more)
-        return None
+            # One after the other: a client that names many takes no more of the backend's time than others.
+            answer = yield self.open(channel, identity, visit.host, visit.caller)
+            if isinstance(answer, Refusal):
+                return answer
+            if isinstance(answer, No | Dropped):
+                return answer.refusal
+            identity = _until(identity, answer.expire_at)
+        return Admitted(ask, identity)
+
+    def open(
+        self, channel: ChannelName, identity: Identity, host: str, caller: Caller | None, data: object = None
+    ) -> "Deferred[Subscribed | No | Dropped | Refusal]":
+        """
+        Find out whether somebody may listen to a channel.
+
+        Args:
+            channel: which.
+            identity: who.
+            host: the Host header of its request.
+            caller: what the backend is told of it; None where it is not to be asked.
+            data: what the client gave for the backend: JSON.
+
+        Returns:
+            Fires with a yes, or with a no: the server's own (`Refusal`), or the backend's. Never fails.
+        """
+        refusal = self.refuse(channel, identity, host)
+        if refusal is None:
+            return succeed(Subscribed())
+        if self.hooks is None or caller is None or "subscribe" not in self.hooks.events:
+            return succeed(refusal)
+        asked: Deferred[Any] = self.hooks.subscribe(replace(caller, user=identity.user), channel, data=data)
+        return asked
+
+    def refuse(self, channel: ChannelName, identity: Identity, host: str) -> Refusal | None:
+        """
+        Say why somebody may not listen to a channel, without asking the backend.
+
+        Args:
+            channel: which.
+            identity: who.
+            host: the Host header of its request.
+
+        Returns:
+            None where it may.
+        """
+        if identity.may(channel, Right.LISTEN):
+            return None
+        access = self._hub.access
+        if access.patterns is None and "subscribe" in self._asks:
+            # What would be open only because the server listens on loopback, the backend decides on.
+            return Refusal(HTTPStatus.FORBIDDEN, f"the backend has not opened the channel {quote(channel)}")
+        refusal = access.refuse(channel, host)
+        if refusal is None:
+            return None
+        more = "" if identity is ANONYMOUS else "; nor does the token open it"
+        return Refusal(refusal.status, refusal.reason + more)
+
+    def tell_gone(self, caller: Caller, user: str, code: int, reason: str) -> None:
+        """
+        Tell the backend that a client has gone, if it wants to know.
+
+        Args:
+            caller: who.
+            user: whose connection it was.
+            code: of the close.
+            reason: of the close.
+        """
+        if self.hooks is not None and "disconnect" in self._asks:
+            self.hooks.disconnected(replace(caller, user=user), code=code, reason=reason)
+
+    def caller(self, transport: str, protocol: str, headers: Iterable[Header], address: str) -> Caller:
+        """
+        Name a new client, and take down what the backend is to know of it.
+
+        Args:
+            transport: `websocket` or `sse`.
+            protocol: `raw` or `json`.
+            headers: of its request.
+            address: where it comes from.
+        """
+        kept = forwarded(headers) if self._asks else ()
+        return Caller(client=new_client_id(), transport=transport, protocol=protocol, headers=kept, address=address)
+
+    def time(self) -> float:
+        """Tell UNIX time in seconds."""
+        return self._now()
 
     def when_expired(self, expires_at: int, function: Callable[[], object]) -> Alarm | None:
         """
@@ -189,6 +283,18 @@ def _no_token() -> Refusal:
     # RFC 6750 section 3.1: without a token there is no error code.
     reason = "this needs a token: Authorization: Bearer, the subprotocols wsserver.v1 and bearer.TOKEN, or ?token="
     return Refusal(HTTPStatus.UNAUTHORIZED, reason, (("WWW-Authenticate", "Bearer"),))
+
+
+def identity_of(answer: Connected) -> Identity:
+    """Tell who a client is by what the backend says of it."""
+    subs = {channel: Opening(one.info, one.data) for channel, one in answer.channels.items()}
+    return Identity(user=answer.user, expires_at=answer.expire_at, info=answer.info, subs=subs)
+
+
+def _until(identity: Identity, expire_at: int) -> Identity:
+    """Let a connection end no later than one of its subscriptions."""
+    ends = [end for end in (identity.expires_at, expire_at) if end]
+    return replace(identity, expires_at=min(ends)) if ends and min(ends) != identity.expires_at else identity
 
 
 def _as_identity(found: Identity | Grant | Refused) -> Identity | Refusal:

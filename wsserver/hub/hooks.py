@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from wsserver.hub.channels import parse_name
-from wsserver.jsonfields import read_object, take
+from wsserver.jsonfields import read_object, take, take_value
 from wsserver.typing import ChannelName
 from wsserver.wire.requests import Header, Refusal, unavailable
 
@@ -67,6 +67,8 @@ class Caller:
     """Who it is, once that is known."""
     headers: tuple[Header, ...] = ()
     """Of its request: see `forwarded`."""
+    address: str = ""
+    """Where it comes from, as it is shown; no question tells that: behind a proxy it would be the proxy's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +195,8 @@ def read_connected(body: bytes) -> Connected | Refused | Dropped:
     return Connected(
         user=take(result, "user", str, ""),
         expire_at=_expiry(result),
-        info=result.get("info"),
-        data=result.get("data"),
+        info=take_value(result, "info"),
+        data=take_value(result, "data"),
         channels=channels,
     )
 
@@ -221,10 +223,9 @@ def read_published(body: bytes) -> Published | Refused | Dropped:
     if not isinstance(result, dict):
         return result
     tags = take(result, "tags", dict, {})
-    if not all(isinstance(value, str) for value in tags.values()):
-        raise ValueError("tags: expected texts")
+    tags = {take({"tags": name}, "tags", str, ""): take(tags, name, str, "") for name in tags}
     return Published(
-        data=result.get("data"),
+        data=take_value(result, "data"),
         skip_history=take(result, "skip_history", bool, False),
         tags=tags or None,
         idempotency_key=take(result, "idempotency_key", str, ""),
@@ -269,7 +270,7 @@ def _expiry(fields: Mapping[str, Any]) -> int:
 def _subscribed(fields: object) -> Subscribed:
     if not isinstance(fields, dict):
         raise ValueError("subs: expected objects")
-    return Subscribed(info=fields.get("info"), data=fields.get("data"), expire_at=_expiry(fields))
+    return Subscribed(info=take_value(fields, "info"), data=take_value(fields, "data"), expire_at=_expiry(fields))
 
 
 def _channel(name: object) -> ChannelName:

@@ -9,15 +9,15 @@ from collections.abc import Generator, Iterator
 from http import HTTPStatus
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail, gatherResults, inlineCallbacks
+from twisted.internet.defer import Deferred, fail, gatherResults, inlineCallbacks, maybeDeferred
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from wsserver.jsonfields import read_object, take
+from wsserver.jsonfields import read_object, take, write
 from wsserver.web.methods import BAD_REQUEST, NOT_AVAILABLE, UNAUTHORIZED, Methods, Problem, Result, bad, explain, told
 from wsserver.web.page import send
-from wsserver.web.parameters import write
+from wsserver.wire.requests import quote
 
 __all__ = ["API"]
 
@@ -60,17 +60,18 @@ class API(Resource):
                 request.write(_begin(request, *answer))
                 request.finish()
 
-        self._answer(request).addCallback(finish)
+        done = maybeDeferred(self._answer, request).addErrback(explain)
+        done.addErrback(_write_problem, request, lenient=self._lenient).addCallback(finish)
         return NOT_DONE_YET
 
     def _answer(self, request: Request) -> "Deferred[tuple[HTTPStatus, bytes]]":
-        """Fires with the status and the body; never fails."""
-        try:
-            name = self._check(request)
-        except Problem as problem:
-            return fail(problem).addErrback(_write_problem, request)
-        done = self._run(name, request).addErrback(explain)
-        return done.addErrback(_write_problem, request, lenient=self._lenient)
+        """Fires with the status and the body."""
+        name, parameters = self._check(request), _read(request)
+        if name == "batch":
+            return self._batch(parameters)
+        return self._methods.call(name, parameters).addCallback(
+            lambda result: (self._status(result.status), b'{"result":%s}' % result.body)
+        )
 
     def _check(self, request: Request) -> str:
         if request.method != b"POST":
@@ -86,19 +87,6 @@ class API(Resource):
             request.setHeader(b"www-authenticate", b"Bearer")
             reason = "no key, or not the right one, in X-API-Key or as a Bearer"
             raise Problem(HTTPStatus.UNAUTHORIZED, UNAUTHORIZED, reason)
-
-    def _run(self, name: str, request: Request) -> "Deferred[tuple[HTTPStatus, bytes]]":
-        # The door has let in no more than its limit.
-        assert request.content is not None
-        try:
-            parameters = read_object(request.content.read() or b"{}")
-        except ValueError as error:
-            return fail(bad(f"the body: {error}"))
-        if name == "batch":
-            return self._batch(parameters)
-        return self._methods.call(name, parameters).addCallback(
-            lambda result: (self._status(result.status), b'{"result":%s}' % result.body)
-        )
 
     def _status(self, status: HTTPStatus) -> HTTPStatus:
         return HTTPStatus.OK if self._lenient and status in (*_MISTAKES, HTTPStatus.NOT_FOUND) else status
@@ -136,7 +124,7 @@ class API(Resource):
 
     def _call(self, name: str, parameters: object) -> "Deferred[Result]":
         if not isinstance(parameters, dict):
-            return fail(bad(f"{name}: expected an object"))
+            return fail(bad(f"{quote(name)}: expected an object"))
         return self._methods.call(name, parameters).addCallback(
             lambda result: Result(b"{%s:%s}" % (write(name), result.body), result.status)
         )
@@ -149,7 +137,16 @@ def _given_key(request: Request) -> bytes:
     return key or (credentials.strip() if scheme.lower() in (b"bearer", b"apikey") else b"")
 
 
-def _write_problem(failure: Failure, request: Request, *, lenient: bool = False) -> tuple[HTTPStatus, bytes]:
+def _read(request: Request) -> dict[str, Any]:
+    # The door has let in no more than its limit.
+    assert request.content is not None
+    try:
+        return read_object(request.content.read() or b"{}")
+    except ValueError as error:
+        raise bad(f"the body: {error}") from None
+
+
+def _write_problem(failure: Failure, request: Request, *, lenient: bool) -> tuple[HTTPStatus, bytes]:
     problem = failure.value
     assert isinstance(problem, Problem)
     if request.getHeader(b"x-centrifugo-error-mode") == b"transport":

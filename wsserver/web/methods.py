@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
-from twisted.internet.defer import Deferred, fail, gatherResults
+from twisted.internet.defer import Deferred, fail, gatherResults, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wsserver.errors import BrokerDown, NotPermitted, Unrecoverable
 from wsserver.hub.hub import Hub, Receipt
 from wsserver.hub.management import FORCE_DISCONNECT, Management
-from wsserver.jsonfields import take
+from wsserver.jsonfields import take, write
 from wsserver.typing import ChannelName
 from wsserver.web.parameters import (
     check_unsupported,
@@ -30,7 +30,6 @@ from wsserver.web.parameters import (
     read_since,
     read_tags,
     read_who,
-    write,
     write_page,
 )
 from wsserver.wire.requests import quote
@@ -114,11 +113,6 @@ class Methods:
             "info": self._info,
         }
 
-    @property
-    def names(self) -> list[str]:
-        """What there is."""
-        return list(self._table)
-
     def call(self, name: str, parameters: Mapping[str, Any]) -> "Deferred[Result]":
         """
         Do something.
@@ -130,19 +124,18 @@ class Methods:
         Returns:
             Fires with the result; fails with `Problem` only.
         """
+        return maybeDeferred(self._call, name, parameters).addErrback(explain)
+
+    def _call(self, name: str, parameters: Mapping[str, Any]) -> "Deferred[Result]":
         method = self._table.get(name)
         if method is None:
             known = ", ".join([*self._table, "batch"])
-            problem = Problem(HTTPStatus.NOT_FOUND, NOT_FOUND, f"no method {quote(name)}: expected {known}")
-            return fail(problem)
+            raise Problem(HTTPStatus.NOT_FOUND, NOT_FOUND, f"no method {quote(name)}: expected {known}")
         try:
             check_unsupported(parameters)
-            done = method(parameters)
+            return method(parameters)
         except ValueError as error:
-            return fail(bad(str(error)))
-        except Problem as problem:
-            return fail(problem)
-        return done.addErrback(explain)
+            raise bad(str(error)) from None
 
     # Publications.
 

@@ -10,13 +10,12 @@ Rule 2: what is wrong with a parameter is a `ValueError` that says so.
 
 import base64
 import binascii
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from wsserver.hub.channels import MAX_NAME, parse_name
 from wsserver.hub.history import Page, Position, Publication
-from wsserver.jsonfields import take
+from wsserver.jsonfields import take, take_value, write
 from wsserver.typing import ChannelName
 from wsserver.wire.frames import is_utf8
 from wsserver.wire.requests import Refusal
@@ -35,7 +34,6 @@ __all__ = [
     "read_since",
     "read_tags",
     "read_who",
-    "write",
     "write_page",
 ]
 
@@ -98,12 +96,7 @@ def read_data(parameters: Mapping[str, Any]) -> tuple[bytes, bool]:
     data = parameters["data"]
     if isinstance(data, str):
         return take(parameters, "data", str, "").encode("utf-8"), False
-    try:
-        return write(data), True
-    except UnicodeEncodeError:
-        raise ValueError("data: half a surrogate pair is no character") from None
-    except (ValueError, RecursionError):
-        raise ValueError("data: JSON cannot write it") from None
+    return write(take_value(parameters, "data")), True
 
 
 def read_tags(parameters: Mapping[str, Any]) -> dict[str, str] | None:
@@ -183,17 +176,12 @@ def read_expiry(parameters: Mapping[str, Any]) -> int:
 
 def read_options(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Read how a client is to be subscribed: those of `info`, `data`, `expire_at`, `recover_since` that are there."""
-    options = {name: parameters[name] for name in ("info", "data") if parameters.get(name) is not None}
+    options = {name: value for name in ("info", "data") if (value := take_value(parameters, name)) is not None}
     if expire_at := read_expiry(parameters):
         options["expire_at"] = expire_at
     if since := read_since(parameters, "recover_since"):
         options["recover_since"] = {"offset": since.offset, "epoch": since.epoch}
     return options
-
-
-def write(value: object) -> bytes:
-    """Write JSON, as short as it can be."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
 
 
 def write_page(page: Page) -> bytes:

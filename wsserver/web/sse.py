@@ -1,6 +1,6 @@
 """`/sse?channel=foo`: what is published to the channel, as Server-Sent Events (HTML Standard, section 9.2)."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from http import HTTPStatus
 from typing import Any
 
@@ -17,14 +17,16 @@ from wsserver.hub.backlog import Backlog, Batch, Slow
 from wsserver.hub.channels import Format
 from wsserver.hub.formats import gap_notice, write
 from wsserver.hub.history import Publication
+from wsserver.hub.hooks import Caller
 from wsserver.hub.hub import Hub
 from wsserver.hub.presence import PresenceEvent
-from wsserver.hub.tokens import Alarm
+from wsserver.hub.rawclient import RawClient
 from wsserver.typing import ChannelName
 from wsserver.web.site import refuse
 from wsserver.wire.frames import FIN_TEXT
+from wsserver.wire.journal import show_peer
 from wsserver.wire.linger import LINGER
-from wsserver.wire.requests import Refusal, parse_parameters, unavailable
+from wsserver.wire.requests import Header, Refusal, parse_parameters, unavailable
 
 __all__ = ["SSE"]
 
@@ -33,6 +35,10 @@ _log = Logger(namespace="wsserver.sse")
 
 PING_INTERVAL = 15.0
 """Seconds between comments that keep proxies from closing an idle stream (HTML Standard, section 9.2.7)."""
+
+
+CLOSED = (3000, "connection closed")
+"""What the backend is told of a stream that its client has ended: Centrifugo's code."""
 
 
 class SSE(Resource):
@@ -80,10 +86,11 @@ class SSE(Resource):
             return refuse(request, _bad("the query is not UTF-8 or too long"))
         host = (request.getHeader(b"host") or b"").decode("latin-1")
         authorizations = request.requestHeaders.getRawHeaders(b"authorization") or []
-        visit = Visit(query, host, [value.decode("latin-1") for value in authorizations])
+        caller = self.admission.caller("sse", "raw", _headers(request), show_peer(request.getClientAddress()))
+        visit = Visit(query, host, [value.decode("latin-1") for value in authorizations], caller=caller)
         gone: list[bool] = []
         request.notifyFinish().addBoth(lambda _: gone.append(True))
-        done = self.admission.admit(visit, self._default).addCallback(self._admitted, request, gone)
+        done = self.admission.admit(visit, self._default).addCallback(self._admitted, request, caller, gone)
         done.addErrback(self._failed, request, gone)
         return NOT_DONE_YET
 
@@ -92,7 +99,7 @@ class SSE(Resource):
         if not gone:
             _refuse_later(request, Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed"))
 
-    def _admitted(self, found: Admitted | Refusal, request: Request, gone: list[bool]) -> None:
+    def _admitted(self, found: Admitted | Refusal, request: Request, caller: Caller, gone: list[bool]) -> None:
         if not isinstance(found, Refusal) and found.ask.binary:
             found = _bad("an event is text: without binary=1, bytes that are no UTF-8 come in base64")
         if gone:
@@ -100,23 +107,23 @@ class SSE(Resource):
         if isinstance(found, Refusal):
             _refuse_later(request, found)
         else:
-            _Stream(self, request, found).begin()
+            _Stream(self, request, found, caller).begin()
 
 
 @implementer(IPushProducer)
 class _Stream:
     """One client's stream: a `Subscriber` of the hub."""
 
-    def __init__(self, house: SSE, request: Request, admitted: Admitted) -> None:
+    def __init__(self, house: SSE, request: Request, admitted: Admitted, caller: Caller) -> None:
         self._house = house
         self._request = request
         self._ask = admitted.ask
-        self.identity = admitted.identity
-        self._expiry: Alarm | None = None
+        self._client = RawClient(house.hub.clients, house.admission, admitted, caller, self._end_by)
         self.kind: Hashable = ("sse", self._ask.format)
         self._backlog: Backlog | None = Backlog(house.max_queued)
         """What waits until the stream is open, and the client reads."""
         self._over = False
+        self._ended = CLOSED
         self._ping: Any = None
         self._ending: Any = None
 
@@ -137,12 +144,13 @@ class _Stream:
         request.write(b": listening\n\n")
         self.resumeProducing()
         self._schedule()
-        self._expiry = self._house.admission.when_expired(self.identity.expires_at, self._end)
+        self._client.come()
 
     def _not_subscribed(self, failure: Failure) -> None:
         failure.trap(BrokerDown)
         if not self._over:
             self._over = True
+            self._client.go(*CLOSED)
             if failure.check(NotPermitted):
                 refusal = Refusal(HTTPStatus.FORBIDDEN, str(failure.value))
             else:
@@ -167,10 +175,12 @@ class _Stream:
         if self._ping is not None:
             self._ping.cancel()
             self._ping = None
-        if self._expiry is not None:
-            self._expiry.cancel()
-            self._expiry = None
+        self._client.go(*self._ended)
         self._house.hub.leave(self._ask.channels, self)
+
+    def _end_by(self, code: int, reason: str) -> None:
+        self._ended = (code, reason)
+        self._end()
 
     def _end(self) -> None:
         """End the stream from our side; the client connects again by itself."""
@@ -256,6 +266,11 @@ def _event(payload: bytes, name: bytes = b"") -> bytes:
     lines = payload.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     start = b"event: " + name + b"\n" if name else b""
     return start + b"".join(b"data: " + line + b"\n" for line in lines) + b"\n"
+
+
+def _headers(request: Request) -> Iterator[Header]:
+    for name, values in request.requestHeaders.getAllRawHeaders():
+        yield from ((name.decode("latin-1").lower(), value.decode("latin-1")) for value in values)
 
 
 def _refuse_later(request: Request, refusal: Refusal) -> None:

@@ -548,6 +548,12 @@ class ServerProtocol(Receiving, WebSocketServerProtocol):  # type: ignore[misc]
         return request
 
     @property
+    def ended(self) -> tuple[int, str]:
+        """The code and the reason of its end, once it has ended."""
+        reason = self.localCloseReason.decode() if self.closedByMe and self.localCloseReason else self.remoteCloseReason
+        return self._end_code(), reason or ""
+
+    @property
     def extensions(self) -> list[dict[str, Any]]:
         """The extensions agreed to: each its name under `extension`, and its parameters."""
         return [extension.describe() for extension in self.websocket_extensions_in_use]

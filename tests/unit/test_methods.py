@@ -1,0 +1,75 @@
+"""The methods of the API, called with anything."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wsserver.settings import Settings
+from wsserver.testing import MemoryServer
+from wsserver.web.methods import Methods, Problem
+
+NAMES = [
+    *("publish", "broadcast", "subscribe", "unsubscribe", "disconnect", "refresh", "presence", "presence_stats"),
+    *("history", "history_remove", "channels", "connections", "info", "nothing"),
+]
+
+TEXTS = st.text(max_size=5) | st.sampled_from(["a", "room", "*", "wsserver:x", "\ud800", "/wA=", "x" * 300])
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+PARAMETERS = st.dictionaries(
+    st.sampled_from(
+        [
+            *("channel", "channels", "data", "b64data", "tags", "idempotency_key", "skip_history", "limit", "since"),
+            *("reverse", "pattern", "user", "client", "disconnect", "whitelist", "expire_at", "expired", "info"),
+            *("recover_since", "version", "session", "new"),
+        ]
+    ),
+    VALUES,
+    max_size=6,
+)
+
+
+class Called:
+    """A server in memory, whose methods are called at once."""
+
+    def __init__(self):
+        self.server = MemoryServer(Settings(channel_presence=("room",)))
+        self._methods = Methods(self.server.service.hub, self.server.service.management)
+
+    def __call__(self, name, parameters):
+        """Give the result, or the problem."""
+        found = []
+        self._methods.call(name, parameters).addBoth(found.append)
+        while not found:
+            self.server.clock.advance(0.1)
+        return found[0] if not hasattr(found[0], "value") else found[0].value
+
+
+class AnythingTests:
+    """Whatever a backend writes."""
+
+    @given(name=st.sampled_from(NAMES), parameters=PARAMETERS)
+    @settings(max_examples=500, deadline=None)
+    def test_answered(self, name, parameters):
+        """A result that is JSON, or a problem with a sentence that is the caller's mistake."""
+        found = CALL(name, parameters)
+        if isinstance(found, Problem):
+            assert found.status in (400, 404, 416)
+            json.dumps(found.as_json()).encode()
+            assert found.message
+        else:
+            assert isinstance(json.loads(found.body), dict)
+
+    @pytest.mark.parametrize("name", [*NAMES, "__init__", ""])
+    def test_nothing_given(self, name):
+        """Without parameters each has a result, or says what it needs."""
+        found = CALL(name, {})
+        assert isinstance(found, Problem) is (name not in ("channels", "connections", "info"))
+
+
+CALL = Called()
