@@ -1,16 +1,22 @@
-"""The console script `wsserver`: serve, genconfig, checkconfig, version."""
+"""The console script `wsserver`: serve, publish, subscribe, genconfig, checkconfig, version."""
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
-from wsserver.errors import WsserverError
+from wsserver import publish, subscribe
+from wsserver.errors import SettingError, WsserverError
 from wsserver.logs import escape
 from wsserver.settings import genconfig, load
-from wsserver.tap import die, show_version
+from wsserver.tap import complain, die, show_version
 
-__all__ = ["main"]
+__all__ = ["PASSES", "main"]
+
+PASSES = 75
+"""The exit status where the same command may do better later: `EX_TEMPFAIL` of sysexits.h."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -29,12 +35,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--version", action="version", version=show_version())
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("serve", help="serve in the foreground, as `twistd -n wsserver`; takes the same options")
+    words = "publish to a channel, over the HTTP API of a running server; prints its answer"
+    publish.add_arguments(commands.add_parser("publish", help=words, description=words))
+    words = "print what is published to channels, a line a message, until the connection ends"
+    subscribe.add_arguments(commands.add_parser("subscribe", help=words, description=words))
     commands.add_parser("genconfig", help="print a TOML file with every option, explained")
     check = commands.add_parser("checkconfig", help="check a TOML file together with the environment")
     check.add_argument("file", metavar="FILE")
     commands.add_parser("version", help="print the version")
     chosen = parser.parse_args(arguments)
-    if chosen.command == "genconfig":
+    if chosen.command == "publish":
+        _publish(chosen)
+    elif chosen.command == "subscribe":
+        _subscribe(chosen)
+    elif chosen.command == "genconfig":
         print(genconfig())
     elif chosen.command == "checkconfig":
         _check(chosen.file)
@@ -47,6 +61,34 @@ def _serve(arguments: Sequence[str]) -> None:
 
     sys.argv = ["twistd", "--nodaemon", "--pidfile=", "wsserver", *arguments]
     run()
+
+
+def _publish(chosen: argparse.Namespace) -> None:
+    try:
+        print(publish.publish(chosen, os.environ, sys.stdin.buffer if sys.stdin else None), flush=True)
+    except WsserverError as error:
+        _fail(error)
+    except KeyboardInterrupt:
+        subscribe.die_by(signal.SIGINT)
+    except BrokenPipeError:
+        subscribe.die_by(signal.SIGPIPE)
+
+
+def _subscribe(chosen: argparse.Namespace) -> None:
+    from twisted.internet import reactor  # noqa: PLC0415 (importing it installs it)
+
+    try:
+        # Without one its number would soon be that of a socket.
+        if sys.stdout is None:
+            raise SettingError("standard output", "there is none")
+        subscribe.subscribe(chosen, os.environ, sys.stdout.fileno(), sys.stderr, reactor)
+    except WsserverError as error:
+        _fail(error)
+
+
+def _fail(error: WsserverError) -> NoReturn:
+    complain(error)
+    raise SystemExit(PASSES if error.passes else 1)
 
 
 def _check(path: str) -> None:
