@@ -15,6 +15,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.ssl import optionsForClientTLS
 from twisted.python.failure import Failure
 
+from wsserver.closecodes import CloseCode
 from wsserver.serverurl import ServerURL
 from wsserver.wire.frames import is_utf8
 from wsserver.wire.requests import MAX_HEAD
@@ -113,13 +114,14 @@ class _Listener(WebSocketClientProtocol):  # type: ignore[misc]
         """Pass on."""
         self.factory.ear.heard(payload)
 
-    def onClose(self, wasClean: bool, code: int, reason: str | None) -> None:
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Pass on how it ended."""
         ear = self.factory.ear
         if self._refusal is not None:
             ear.refused(*self._refusal)
         elif wasClean:
-            ear.closed(code, reason or "")
+            # RFC 6455 section 7.1.5: the code of a Close frame that has none.
+            ear.closed(code or CloseCode.NO_STATUS_RECEIVED, reason or "")
         else:
             ear.lost(self._why or reason or "the connection was lost")
 

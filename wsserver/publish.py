@@ -123,10 +123,11 @@ def _post(target: ServerURL, key: str, body: bytes) -> tuple[int, bytes]:
                 raise
         response = connection.getresponse()
         return response.status, response.read(MAX_ANSWER)
-    except ValueError:
-        raise SettingError("--api-key", "a key with a control character cannot be sent") from None
     except OSError as error:
         raise Unreachable(target.at("http", ""), _why(error)) from None
+    # After OSError: a certificate that is not trusted is both.
+    except ValueError:
+        raise SettingError("--api-key", "a key with a control character cannot be sent") from None
     except http.client.HTTPException as error:
         reason = f"the answer is no HTTP response ({type(error).__name__})"
         raise Unreachable(target.at("http", ""), reason) from None

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 sys.path.insert(0, str(Path(__file__).parent))
 
 from person import Complaints, ServerPage
-from processes import DEMOS, free_port, running_server, running_site
+from processes import DEMOS, free_port, running_redis, running_server, running_site
 
 CHROMIUM = "/usr/bin/chromium"
 CHROMIUM_FLAGS = (
@@ -96,6 +96,15 @@ def own_server(tmp_path: Path) -> Iterator[Callable[..., Any]]:
             return stack.enter_context(running_server(directory, port, *flags))
 
         yield start
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[int]:
+    """Give the port of a Redis."""
+    directory = tmp_path / "redis"
+    directory.mkdir()
+    with running_redis(directory) as port:
+        yield port
 
 
 @pytest.fixture(scope="session")
