@@ -102,7 +102,7 @@ class ServerPage:
         self.received = self._lines_marked("↓ received")
         self.events = self._lines_marked("• event")
 
-        self.channel = Channel(page.get_by_role("region", name="Channel"))
+        self.channel = Channel(page.get_by_role("group", name="Channel"))
 
     def open(self) -> None:
         """Open the page and wait until it has asked the server about itself."""
