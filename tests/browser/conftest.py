@@ -12,7 +12,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 sys.path.insert(0, str(Path(__file__).parent))
 
 from person import Complaints, ServerPage
-from processes import DEMOS, free_port, running_redis, running_server, running_site
+from processes import DEMOS, free_port, running_server, running_site
+from redis_server import RedisServer
 
 CHROMIUM = "/usr/bin/chromium"
 CHROMIUM_FLAGS = (
@@ -103,8 +104,10 @@ def redis(tmp_path: Path) -> Iterator[int]:
     """Give the port of a Redis."""
     directory = tmp_path / "redis"
     directory.mkdir()
-    with running_redis(directory) as port:
-        yield port
+    server = RedisServer(directory)
+    server.start()
+    yield server.port
+    server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["DEMOS", "free_port", "running_redis", "running_server", "running_site", "wait_until_ready"]
+__all__ = ["DEMOS", "free_port", "running_server", "running_site", "wait_until_ready"]
 
 DEMOS = Path(__file__).parent / "demos"
 TWISTD = os.path.join(os.path.dirname(sys.executable), "twistd")
@@ -74,25 +74,6 @@ def running_site(directory: Path) -> Iterator[str]:
         yield f"http://localhost:{server.server_port}"
         server.shutdown()
         thread.join()
-
-
-@contextmanager
-def running_redis(directory: Path) -> Iterator[int]:
-    """
-    Run a Redis until the block ends.
-
-    Yields:
-        Its port.
-    """
-    port = free_port()
-    options = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory))
-    with subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + SECONDS_TO_START
-        while not _answers(port):
-            assert time.monotonic() < deadline, "redis-server did not start"
-            time.sleep(0.02)
-        yield port
-        process.kill()
 
 
 def wait_until_ready(port: int) -> None:
