@@ -154,9 +154,9 @@ class PublishTests:
         ("words", "status", "told"),
         [
             (["foo", "x", "--api-key", "wrong"], 1, "refused with 401: "),
-            (["", "x"], 1, "refused with 400: the name of a channel is empty"),
-            (["wsserver:x", "x"], 1, "refused with 400: names that begin with wsserver: are the server's own"),
-            (["a\x1b[31m", "x"], 1, "refused with 400: a control character"),
+            (["", "x"], 1, "refused with 400: channel: the name of a channel is empty"),
+            (["wsserver:x", "x"], 1, "refused with 400: channel: names that begin with wsserver: are the server's own"),
+            (["a\x1b[31m", "x"], 1, "refused with 400: channel: a control character"),
             ([b"\xff", "x"], 1, "refused with 400: channel: half a surrogate pair"),
             (["foo", "x" * 70_000], 1, "at most 65536 are taken"),
             (["--json", "foo", "{"], 1, "--json: DATA is not JSON"),
