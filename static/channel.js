@@ -66,6 +66,7 @@ export class Channel {
     const { log, server } = this.#parts;
     const reason = ending.wasOpen || ending.byUs ? '' : await whyRefused(name);
     if (reason) log.event({ title: `Not subscribed to ${name}`, details: reason, mood: 'bad' });
+    else if (ending.byUs && ending.wasOpen) log.event({ title: `Unsubscribed from ${name}` });
     else log.event(explainEnding(ending, server(), location.origin));
   }
 

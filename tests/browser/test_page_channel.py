@@ -40,7 +40,7 @@ class SubscribeTests:
         for line, text in zip(channel.messages.all(), ("hello", "grüße, 世界", "third"), strict=True):
             expect(line).to_contain_text(text)
         channel.unsubscribe.click()
-        expect(channel.lines.last).to_contain_text("Disconnected, code 1000")
+        expect(channel.lines.last).to_contain_text("Unsubscribed from foo")
         done = subprocess.run(["redis-cli", "-p", str(redis), "publish", "foo", "x"], check=True, capture_output=True)
         assert done.stdout == b"0\n"
         expect(channel.subscribe).to_be_enabled()
