@@ -10,11 +10,12 @@ from typing import Any, TextIO
 from wsserver.client import Connection, connect
 from wsserver.errors import Ended, Refused, SettingError, Unreachable, WsserverError
 from wsserver.hub.channels import Format
+from wsserver.lastsignal import die_by
 from wsserver.logs import escape
 from wsserver.serverurl import DEFAULT_URL, ServerURL, parse_server_url, query_of
 from wsserver.settings import PREFIX
 
-__all__ = ["TOKEN_VARIABLE", "add_arguments", "die_by", "subscribe"]
+__all__ = ["TOKEN_VARIABLE", "add_arguments", "subscribe"]
 
 TOKEN_VARIABLE = PREFIX + "TOKEN"
 
@@ -185,16 +186,3 @@ def _signals(listening: _Listening, reactor: Any) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def die_by(number: signal.Signals) -> None:
-    """
-    End the process by a signal, without a word.
-
-    A shell that reads 130 as a status goes on with its loop; one whose child has died by SIGINT ends it.
-
-    Args:
-        number: SIGINT, SIGTERM or SIGPIPE.
-    """
-    signal.signal(number, signal.SIG_DFL)
-    os.kill(os.getpid(), number)
