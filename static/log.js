@@ -5,10 +5,8 @@
  * Rule 2: bounded, in the document and on the way to it.
  */
 
-import { Announcer } from './announcer.js';
 import { count, preview } from './bytes.js';
 
-const LIMIT = 1000;
 const NEARLY_BOTTOM_PX = 24;
 const SPOKEN_CHARACTERS = 200;
 const ARROWS = { sent: '↑', received: '↓', event: '•' };
@@ -25,27 +23,34 @@ export class Log {
   #pending = [];
   #dropped = 0;
   #following = true;
+  #limit;
 
-  /** @param {HTMLElement} panel Holds the parts that the selectors below name. */
-  constructor(panel) {
+  /**
+   * @param {HTMLElement} panel Holds the parts that the selectors below name; it may do without buttons.
+   * @param {import('./announcer.js').Announcer} announcer
+   * @param {number} limit Most lines that are kept.
+   */
+  constructor(panel, announcer, limit) {
     /** @type {(selector: string) => HTMLElement} */
     const part = (selector) => /** @type {HTMLElement} */ (panel.querySelector(selector));
     this.view = part('[role=log]');
     this.list = part('ol');
-    this.notice = part('#dropped');
-    this.latest = part('#latest');
-    this.announcer = new Announcer(part('#announcer'));
+    this.notice = part('.dropped');
+    /** @type {HTMLElement | null} */
+    this.latest = panel.querySelector('.latest');
+    this.announcer = announcer;
+    this.#limit = limit;
     this.view.addEventListener('scroll', () => {
       const below = this.view.scrollHeight - this.view.scrollTop - this.view.clientHeight;
       this.#following = below < NEARLY_BOTTOM_PX;
-      this.latest.hidden = this.#following;
+      if (this.latest) this.latest.hidden = this.#following;
     });
-    this.latest.addEventListener('click', () => {
+    this.latest?.addEventListener('click', () => {
       // The button is about to hide, and would take the focus with it.
       this.view.focus();
       this.#follow();
     });
-    part('#clear').addEventListener('click', () => this.clear());
+    panel.querySelector('.clear')?.addEventListener('click', () => this.clear());
   }
 
   /** @param {string | ArrayBuffer} data */
@@ -79,7 +84,7 @@ export class Log {
     // One layout a frame, however many messages came. A hidden page gets no
     // frames at all, so what waits is bounded as well.
     if (this.#pending.push(row) === 1) requestAnimationFrame(() => this.#flush());
-    if (this.#pending.length > LIMIT) {
+    if (this.#pending.length > this.#limit) {
       this.#pending.shift();
       this.#dropped += 1;
     }
@@ -88,7 +93,7 @@ export class Log {
   #flush() {
     this.list.append(...this.#pending);
     this.#pending = [];
-    while (this.list.childElementCount > LIMIT) {
+    while (this.list.childElementCount > this.#limit) {
       this.list.firstElementChild?.remove();
       this.#dropped += 1;
     }
@@ -98,7 +103,7 @@ export class Log {
 
   #show() {
     this.notice.hidden = this.#dropped === 0;
-    this.notice.textContent = `${count(this.#dropped, 'older line')} dropped; the log keeps the last ${LIMIT}.`;
+    this.notice.textContent = `${count(this.#dropped, 'older line')} dropped; the log keeps the last ${this.#limit}.`;
   }
 
   #follow() {

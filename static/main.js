@@ -1,10 +1,12 @@
 /**
- * The page: joins the controls, the connection and the log.
+ * The page: joins the controls, the connection, the channel and the logs.
  *
- * Rule 1: decides nothing that connection.js, log.js or explain.js could decide.
+ * Rule 1: decides nothing that connection.js, channel.js, log.js or explain.js could decide.
  */
 
+import { Announcer } from './announcer.js';
 import { count, parseHex } from './bytes.js';
+import { Channel } from './channel.js';
 import { Connection } from './connection.js';
 import { explainEnding } from './explain.js';
 import { Log } from './log.js';
@@ -14,6 +16,8 @@ import { loadServer, UNKNOWN_SERVER } from './server.js';
 
 const EXAMPLES = ['/', '/echo', '/ticker?every=1s&count=5'];
 const BUFFER_POLL_MS = 100;
+const LOG_LINES = 1000;
+const CHANNEL_LINES = 200;
 
 /**
  * @template {HTMLElement} [T=HTMLElement]
@@ -38,7 +42,8 @@ let server = UNKNOWN_SERVER;
 let lastMessage = '';
 let focusIsBorrowed = false;
 
-const log = new Log(byId('log-panel'));
+const announcer = new Announcer(byId('announcer'));
+const log = new Log(byId('log-panel'), announcer, LOG_LINES);
 const connection = new Connection({
   onState: showState,
   onOpened: (opened, milliseconds) => log.event({
@@ -48,6 +53,18 @@ const connection = new Connection({
   }),
   onMessage: (data) => log.received(data),
   onClosed: (ending) => log.event(explainEnding(ending, server, location.origin)),
+});
+
+new Channel({
+  form: byId('channel-form'),
+  name: byId('channel'),
+  toggle: byId('subscribe'),
+  publishForm: byId('publish-form'),
+  data: byId('data'),
+  key: byId('api-key'),
+  log: new Log(byId('channel-panel'), announcer, CHANNEL_LINES),
+  base,
+  server: () => server,
 });
 
 /** @param {State} state */

@@ -43,8 +43,8 @@ __all__ = ["ENVIRONMENT_ONLY", "PREFIX", "TABLE", "Option", "Settings", "genconf
 
 PREFIX = "WSSERVER_"
 
-ENVIRONMENT_ONLY = frozenset({PREFIX + "CONFIG", PREFIX + "PUREPYTHON", PREFIX + "BUILD_EXTENSION"})
-"""Variables that are no option of the table: the environment's spelling of `--config`, and those of the extension."""
+ENVIRONMENT_ONLY = frozenset(PREFIX + name for name in ("CONFIG", "TOKEN", "PUREPYTHON", "BUILD_EXTENSION"))
+"""Variables that are no option of the table: `--config`, the token of `wsserver subscribe`, those of the extension."""
 
 
 @dataclass(frozen=True, slots=True)

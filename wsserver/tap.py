@@ -20,7 +20,7 @@ from wsserver.service import WebSocketService, endpoint_strings
 from wsserver.settings import TABLE, Option, Settings, load, unknown_flag
 from wsserver.wire import deflate, frames
 
-__all__ = ["Options", "die", "makeService", "show_version"]
+__all__ = ["Options", "complain", "die", "makeService", "show_version"]
 
 
 def show_version() -> str:
@@ -32,11 +32,12 @@ def show_version() -> str:
 
 def die(error: object) -> NoReturn:
     """Say in one line why the server does not start, and exit with 1."""
-    _complain(error)
+    complain(error)
     raise SystemExit(1)
 
 
-def _complain(error: object) -> None:
+def complain(error: object) -> None:
+    """Say in one line on standard error what went wrong."""
     # Once twistd logs, it has put the log in the place of standard error.
     terminal = sys.__stderr__ if isinstance(sys.stderr, LoggingFile) else sys.stderr
     print(f"wsserver: {logs.escape(str(error))}", file=terminal)
@@ -200,7 +201,7 @@ Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]
 def _one_line(fallback: Hook) -> Hook:
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if isinstance(error, WsserverError):
-            _complain(error)
+            complain(error)
         else:
             fallback(kind, error, trace)
 

@@ -17,22 +17,20 @@ from wsserver.service import tokens_of
 from wsserver.settings import Settings, load
 from wsserver.values import parse_duration, show_duration
 
-__all__ = ["COMMANDS", "add_commands", "run"]
-
-COMMANDS: Final = ("gentoken", "checktoken")
+__all__ = ["add_commands", "run"]
 
 _TEN_YEARS: Final = 10 * 366 * 86400
 
 
-def add_commands(commands: Any) -> None:
+def add_commands(commands: Any, words: Mapping[str, str]) -> None:
     """
     Add the two to a program.
 
     Args:
         commands: what `ArgumentParser.add_subparsers` has returned.
+        words: command -> what it does.
     """
-    words = "print a token signed with the server's --token-secret, for trying things out"
-    generate = commands.add_parser("gentoken", help=words, description=words)
+    generate = commands.add_parser("gentoken", description=words["gentoken"])
     generate.add_argument(
         "--user", metavar="NAME", default="", help="who it is for (sub); left out, nobody in particular"
     )
@@ -40,8 +38,7 @@ def add_commands(commands: Any) -> None:
     generate.add_argument("--channel", metavar="NAME", help="make a subscription token, for this one channel")
     generate.add_argument("--info", metavar="JSON", help="what others see of the client in presence")
     generate.add_argument("--claims", metavar="JSON", help='an object with more claims, such as {"channels": ["news"]}')
-    words = "say whether a token would be taken, and what is in it"
-    check = commands.add_parser("checktoken", help=words, description=words)
+    check = commands.add_parser("checktoken", description=words["checktoken"])
     check.add_argument("token", metavar="TOKEN", help="- reads it from standard input, where other users do not see it")
     for parser in (generate, check):
         parser.add_argument("--config", metavar="FILE", help="the server's file of options")

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from person import Complaints, ServerPage
 from processes import DEMOS, free_port, running_server, running_site
+from redis_server import RedisServer
 
 CHROMIUM = "/usr/bin/chromium"
 CHROMIUM_FLAGS = (
@@ -96,6 +97,17 @@ def own_server(tmp_path: Path) -> Iterator[Callable[..., Any]]:
             return stack.enter_context(running_server(directory, port, *flags))
 
         yield start
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[int]:
+    """Give the port of a Redis."""
+    directory = tmp_path / "redis"
+    directory.mkdir()
+    server = RedisServer(directory)
+    server.start()
+    yield server.port
+    server.kill()
 
 
 @pytest.fixture(scope="session")

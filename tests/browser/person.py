@@ -5,7 +5,33 @@ from urllib.parse import urljoin
 
 from playwright.sync_api import ConsoleMessage, Locator, Page, Request, expect
 
-__all__ = ["Complaints", "ServerPage"]
+__all__ = ["CONTRASTS", "Channel", "Complaints", "ServerPage", "overflow"]
+
+CONTRASTS = """() => {
+    const parse = (colour) => colour.match(/[\\d.]+/g).map(Number);
+    const luminance = ([red, green, blue]) => [red, green, blue]
+        .map((part) => part / 255)
+        .map((part) => (part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, part, index) => sum + part * [0.2126, 0.7152, 0.0722][index], 0);
+    const behind = (element) => {
+        for (; element; element = element.parentElement) {
+            const colour = parse(getComputedStyle(element).backgroundColor);
+            if (colour.length === 3) return colour;
+        }
+        return [255, 255, 255];
+    };
+    const found = [];
+    const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+        const element = node.parentElement;
+        if (!node.data.trim() || !element.checkVisibility() || element.matches('noscript, option, datalist')) continue;
+        const [dark, light] = [luminance(parse(getComputedStyle(element).color)), luminance(behind(element))]
+            .sort((a, b) => a - b);
+        found.push([node.data.trim().slice(0, 40), (light + 0.05) / (dark + 0.05)]);
+    }
+    return found;
+}"""
+"""What is written on a page, and its contrast to what is behind it."""
 
 _REPORT_CSP_VIOLATIONS = """
 addEventListener('securitypolicyviolation', (event) =>
@@ -70,11 +96,13 @@ class ServerPage:
         self.send_as = page.get_by_label("Send as")
         self.send = page.get_by_role("button", name="Send", exact=True)
         self.commands = page.get_by_role("group", name="Commands").get_by_role("button")
-        self.log = page.get_by_role("log")
+        self.log = page.get_by_role("log", name="Log")
         self.lines = self.log.get_by_role("listitem")
         self.sent = self._lines_marked("↑ sent")
         self.received = self._lines_marked("↓ received")
         self.events = self._lines_marked("• event")
+
+        self.channel = Channel(page.get_by_role("group", name="Channel"))
 
     def open(self) -> None:
         """Open the page and wait until it has asked the server about itself."""
@@ -106,3 +134,39 @@ class ServerPage:
 
     def _lines_marked(self, mark: str) -> Locator:
         return self.lines.filter(has=self.page.get_by_text(mark, exact=True))
+
+
+class Channel:
+    """
+    The page's panel of a channel.
+
+    Args:
+        panel: where it is.
+    """
+
+    def __init__(self, panel: Locator) -> None:
+        self.panel = panel
+        self.name = panel.get_by_label("Name")
+        self.subscribe = panel.get_by_role("button", name="Subscribe", exact=True)
+        self.unsubscribe = panel.get_by_role("button", name="Unsubscribe", exact=True)
+        self.data = panel.get_by_label("Data")
+        self.key = panel.get_by_label("API key")
+        self.publish = panel.get_by_role("button", name="Publish", exact=True)
+        self.lines = panel.get_by_role("log").get_by_role("listitem")
+        self.messages = self.lines.filter(has=panel.page.get_by_text("↓ received", exact=True))
+
+    def open(self) -> None:
+        """Unfold it."""
+        self.panel.get_by_text("Channel", exact=True).click()
+        expect(self.name).to_be_visible()
+
+    def subscribe_to(self, name: str) -> None:
+        """Subscribe, and wait until the page says so."""
+        self.name.fill(name)
+        self.subscribe.click()
+        expect(self.lines.last).to_contain_text(f"Subscribed to {name}")
+
+
+def overflow(page: Page) -> int:
+    """Return by how many pixels the page is wider than the screen."""
+    return int(page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))

@@ -1,5 +1,6 @@
 """The processes the browser tests talk to: the real server, started as a user starts it, and a site for demo pages."""
 
+import http.client
 import os
 import socket
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["DEMOS", "free_port", "running_server", "running_site"]
+__all__ = ["DEMOS", "free_port", "running_server", "running_site", "wait_until_ready"]
 
 DEMOS = Path(__file__).parent / "demos"
 TWISTD = os.path.join(os.path.dirname(sys.executable), "twistd")
@@ -73,6 +74,18 @@ def running_site(directory: Path) -> Iterator[str]:
         yield f"http://localhost:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+def wait_until_ready(port: int) -> None:
+    """Wait until a server does all that it is there for: it may have to find its Redis."""
+    deadline = time.monotonic() + SECONDS_TO_START
+    while True:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection.request("GET", "/ready")
+        if connection.getresponse().status == 200:
+            return
+        assert time.monotonic() < deadline, "the server is not ready"
+        time.sleep(0.02)
 
 
 class _QuietHandler(SimpleHTTPRequestHandler):

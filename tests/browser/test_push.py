@@ -1,12 +1,8 @@
 """What `redis-cli publish` says reaches a page."""
 
-import http.client
 import subprocess
-import time
 
-import pytest
-from processes import free_port, running_server
-from redis_server import RedisServer
+from processes import free_port, running_server, wait_until_ready
 
 LISTEN = """() => {
     window.got = [];
@@ -19,25 +15,9 @@ LISTEN = """() => {
 }"""
 
 
-@pytest.fixture
-def redis(tmp_path):
-    """Start a Redis; give its port."""
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server.port
-    server.kill()
-
-
 def cli(port, *words):
     """Run redis-cli as a person would."""
     return subprocess.run(["redis-cli", "-p", str(port), *words], capture_output=True, text=True, check=False).stdout
-
-
-def ready(port):
-    """Whether the server listens to Redis."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    connection.request("GET", "/ready")
-    return connection.getresponse().status == 200
 
 
 class PushTests:
@@ -47,8 +27,7 @@ class PushTests:
         """`redis-cli publish foo hello` arrives in the page, by WebSocket and as an event."""
         port = free_port()
         with running_server(tmp_path, port, "--redis", f"redis://127.0.0.1:{redis}"):
-            while not ready(port):
-                time.sleep(0.02)
+            wait_until_ready(port)
             page, _ = open_browser_page()
             page.goto(f"http://127.0.0.1:{port}/")
             assert page.evaluate(LISTEN)

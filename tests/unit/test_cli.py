@@ -1,5 +1,6 @@
 """Tests for wsserver/cli.py: the program `wsserver`."""
 
+import subprocess
 import sys
 import tomllib
 
@@ -165,3 +166,31 @@ class UsageTests:
         output = capsys.readouterr().out
         for command in ("serve", "genconfig", "checkconfig", "version"):
             assert f"\n    {command}" in output
+
+
+class ScriptTests:
+    """`wsserver publish` and `wsserver subscribe`. What they do: tests/integration/test_command_line.py."""
+
+    @pytest.mark.parametrize("command", ["publish", "subscribe"])
+    def test_help(self, capsys, command):
+        """Each has a help of its own, and says where a key or a token is better put."""
+        with pytest.raises(SystemExit) as caught:
+            main([command, "--help"])
+        assert caught.value.code == 0
+        output = capsys.readouterr().out
+        assert output.startswith(f"usage: wsserver {command} ")
+        assert "others can read a command line" in " ".join(output.split())
+
+    def test_light(self):
+        """Publishing loads no server: scripts do it often."""
+        program = "import sys, wsserver.cli, wsserver.publish; print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+        assert {"twisted", "autobahn"} & set(done.stdout.split()) == set()
+
+    def test_listed(self, capsys):
+        """The program's own help lists them."""
+        with pytest.raises(SystemExit):
+            main(["--help"])
+        output = capsys.readouterr().out
+        assert "\n    publish" in output
+        assert "\n    subscribe" in output

@@ -1,0 +1,110 @@
+/**
+ * A channel: lists what is published to it, and publishes.
+ *
+ * Rule 1: the API key goes into one request header, and nowhere else.
+ */
+
+import { count } from './bytes.js';
+import { Connection } from './connection.js';
+import { explainEnding } from './explain.js';
+
+/**
+ * @typedef {object} Parts
+ * @property {HTMLFormElement} form
+ * @property {HTMLInputElement} name
+ * @property {HTMLButtonElement} toggle Subscribes and unsubscribes: one button, so that focus stays on it.
+ * @property {HTMLFormElement} publishForm
+ * @property {HTMLInputElement} data
+ * @property {HTMLInputElement} key
+ * @property {import('./log.js').Log} log
+ * @property {URL} base The WebSocket URL of the server.
+ * @property {() => import('./server.js').Server} server
+ */
+
+export class Channel {
+  #parts;
+  #connection;
+
+  /** @param {Parts} parts */
+  constructor(parts) {
+    this.#parts = parts;
+    const { form, log, name, publishForm, toggle } = parts;
+    this.#connection = new Connection({
+      onState: (state) => {
+        toggle.textContent = state === 'CLOSED' ? 'Subscribe' : 'Unsubscribe';
+        name.readOnly = state !== 'CLOSED';
+      },
+      onOpened: () => log.event({ title: `Subscribed to ${name.value}`, mood: 'good' }),
+      onMessage: (data) => log.received(data),
+      onClosed: (ending) => this.#showEnding(ending, name.value),
+    });
+    form.addEventListener('submit', (event) => {
+      event.preventDefault();
+      if (this.#connection.state === 'CLOSED') this.#subscribe();
+    });
+    toggle.addEventListener('click', () => {
+      if (this.#connection.state === 'CLOSED') form.requestSubmit();
+      else this.#connection.disconnect();
+    });
+    publishForm.addEventListener('submit', (event) => {
+      event.preventDefault();
+      if (name.reportValidity()) this.#publish(name.value);
+    });
+  }
+
+  #subscribe() {
+    const { base, name } = this.#parts;
+    const url = new URL(`ws?format=raw&channel=${encodeURIComponent(name.value)}`, base);
+    this.#connection.open(url.href, []);
+  }
+
+  /**
+   * @param {import('./connection.js').Ending} ending
+   * @param {string} name
+   */
+  async #showEnding(ending, name) {
+    const { log, server } = this.#parts;
+    const reason = ending.wasOpen || ending.byUs ? '' : await whyRefused(name);
+    if (reason) log.event({ title: `Not subscribed to ${name}`, details: reason, mood: 'bad' });
+    else if (ending.byUs && ending.wasOpen) log.event({ title: `Unsubscribed from ${name}` });
+    else log.event(explainEnding(ending, server(), location.origin));
+  }
+
+  /** @param {string} name */
+  async #publish(name) {
+    const { data, key, log } = this.#parts;
+    try {
+      const response = await fetch('api/publish', {
+        method: 'POST',
+        headers: { 'Content-Type': 'application/json', 'X-API-Key': key.value },
+        body: JSON.stringify({ channel: name, data: data.value }),
+      });
+      const { result, error } = await response.json();
+      if (!result) throw new Error(error?.message ?? `status ${response.status}`);
+      log.event({ title: `Published to ${name}`, details: `${count(result.delivered, 'listener')} at this server` });
+      data.value = '';
+    } catch (error) {
+      const details = error instanceof Error ? error.message : String(error);
+      log.event({ title: `Not published to ${name}`, details, mood: 'bad' });
+    }
+  }
+}
+
+/**
+ * A browser tells a page nothing about a WebSocket that was refused. A stream of events is refused for the same reason,
+ * and that can be read.
+ *
+ * @param {string} name
+ * @returns {Promise<string>} Empty when no reason is to be had.
+ */
+async function whyRefused(name) {
+  const stream = new AbortController();
+  try {
+    const response = await fetch(`sse?channel=${encodeURIComponent(name)}`, { signal: stream.signal });
+    return response.ok ? '' : await response.text();
+  } catch {
+    return '';
+  } finally {
+    stream.abort();
+  }
+}

@@ -1,0 +1,150 @@
+"""
+A page of the documentation, followed block by block as a reader would.
+
+    ```sh           a command; with & at its end it runs on, as in a terminal of its own
+    ```js           for the console of a browser on the server's page
+    ```text         what the command just above prints; ```json the same, but for spaces and the name of the epoch
+    ```text NAME    what is printed next by the browser (`console`) or by the last `wsserver subscribe` (`subscriber`)
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page
+from processes import free_port, wait_until_ready
+
+__all__ = ["Block", "Walk", "read_blocks"]
+
+PATIENCE = 20
+"""Seconds after which what is waited for is taken to be missing. Never what a test measures."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A block of code."""
+
+    kind: str
+    name: str
+    text: str
+
+
+def read_blocks(page: Path) -> list[Block]:
+    """Read the blocks of a page, in order."""
+    found = re.findall(r"^```(\w+) ?(\w*)\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    return [Block(*parts) for parts in found]
+
+
+class Walk:
+    """
+    A reader on the way through a page.
+
+    Args:
+        directory: where commands are run.
+        open_page: opens a page in the browser.
+    """
+
+    def __init__(self, directory: Path, open_page: Callable[[], Page]) -> None:
+        self._directory = directory
+        self._open_page = open_page
+        self._page: Page | None = None
+        self._console: list[str] = []
+        self._subscriber: Path | None = None
+        self._printed = ""
+        self._stack = ExitStack()
+        self._redis, self._server = free_port(), free_port()
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("WSSERVER_")}
+        self._options: dict[str, Any] = {
+            "cwd": directory,
+            "env": kept | {"PATH": path, "WSSERVER_PORT": str(self._server)},
+        }
+
+    def __enter__(self) -> "Walk":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def follow(self, block: Block) -> None:
+        """Do what a block says, or check that it is what has happened."""
+        text = self._at_our_ports(block.text)
+        if block.kind == "js":
+            self._browser().evaluate(f"async () => {{ {text} }}")
+        elif block.kind == "sh" and text.endswith("&\n"):
+            self._start(text)
+        elif block.kind == "sh":
+            command = ["bash", "-ec", text]
+            done = subprocess.run(command, **self._options, capture_output=True, text=True, timeout=60, check=False)
+            assert done.returncode == 0, f"{text}\n{done.stderr}"
+            self._printed = done.stdout
+        else:
+            expected = _normal(block)
+            found = {
+                "": lambda: self._printed,
+                "console": lambda: "".join(self._console),
+                "subscriber": lambda: self._subscriber.read_text("utf-8"),
+            }[block.name]
+            self._wait_until(lambda: _normal(Block(block.kind, "", found())) == expected, lambda: f"{text}\n{found()}")
+            self._console.clear()
+
+    def _at_our_ports(self, text: str) -> str:
+        text = text.replace("8080", str(self._server)).replace("6379", str(self._redis))
+        text = text.replace("redis-cli ", f"redis-cli -p {self._redis} ")
+        return re.sub(r"(wsserver (?:publish|subscribe)) ", rf"\1 --url http://127.0.0.1:{self._server} ", text)
+
+    def _browser(self) -> Page:
+        if self._page is None:
+            self._page = self._open_page()
+            self._page.on("console", lambda message: self._console.append(message.text + "\n"))
+            self._page.goto(f"http://127.0.0.1:{self._server}/")
+        return self._page
+
+    def _start(self, text: str) -> None:
+        number = len(list(self._directory.iterdir()))
+        output, errors = self._directory / f"{number}-output.txt", self._directory / f"{number}-errors.txt"
+        with output.open("wb") as out, errors.open("wb") as err:
+            process = subprocess.Popen(
+                ["bash", "-c", text.rstrip("&\n")], **self._options, stdout=out, stderr=err, start_new_session=True
+            )
+        self._stack.callback(process.wait, PATIENCE)
+        self._stack.callback(lambda: process.poll() is None and os.killpg(process.pid, signal.SIGTERM))
+        if "redis-server" in text:
+            self._wait_until(lambda: _answers(self._redis), output.read_text)
+        elif "subscribe" in text:
+            self._subscriber = output
+            self._wait_until(lambda: "listening" in errors.read_text(), errors.read_text)
+        else:
+            self._wait_until(lambda: _answers(self._server), lambda: output.read_text() + errors.read_text())
+            wait_until_ready(self._server)
+
+    def _wait_until(self, condition: Callable[[], bool], said: Callable[[], str]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, f"not what the page says:\n{said()}"
+            # A browser's events come only while it is asked for something.
+            if self._page is not None:
+                self._page.wait_for_timeout(20)
+            else:
+                time.sleep(0.02)
+
+
+def _normal(block: Block) -> str:
+    if block.kind == "json":
+        return re.sub(r'"epoch":"\w+"', '"epoch"', re.sub(r"\s", "", block.text))
+    # What redis-cli puts before a number on a terminal.
+    return block.text.replace("(integer) ", "").strip()
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as peer:
+        return peer.connect_ex(("127.0.0.1", port)) == 0
