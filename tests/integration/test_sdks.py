@@ -1,0 +1,330 @@
+"""The official SDKs of Centrifugo, as they are, against this server."""
+
+from contextlib import ExitStack
+
+import pytest
+from peers import wait_until
+from pytest_twisted import blockon
+from redis_server import RedisServer
+from sdk import running_sdk
+from twisted.internet.threads import deferToThread
+
+KINDS = ("javascript", "python")
+OPEN = {"channel_publish": ("*",), "channel_presence": ("*",)}
+
+
+@pytest.fixture
+def redis(tmp_path):
+    """Start a Redis."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    """Give the name of an SDK."""
+    return request.param
+
+
+@pytest.fixture
+def start_sdk(kind):
+    """Start clients of an SDK; stop them after the test."""
+    with ExitStack() as stack:
+
+        def start(server, **options):
+            return stack.enter_context(running_sdk(options.pop("kind", kind), server.url, options))
+
+        yield start
+
+
+@pytest.fixture
+def connect(start_sdk):
+    """Start connected clients."""
+
+    def connect(server, **options):
+        sdk = start_sdk(server, **options)
+        sdk.order("connect")
+        sdk.expect("connected")
+        return sdk
+
+    return connect
+
+
+@pytest.fixture
+def server(start_server):
+    """Start a server on whose channels clients may do everything."""
+    return blockon(deferToThread(start_server, **OPEN))
+
+
+def publish(server, channel, data, **options):
+    """Publish as the application would."""
+    return server.ask(lambda: server.service.hub.publish(channel, data, **options))
+
+
+class CommandTests:
+    """What a client can say."""
+
+    def test_connect(self, server, start_sdk):
+        """It is given an id of its own; it says goodbye."""
+        one, two = (start_sdk(server) for _ in range(2))
+        ids = set()
+        for sdk in (one, two):
+            sdk.order("connect")
+            ids.add(sdk.expect("connected")["client"])
+        assert len(ids) == 2
+        assert "" not in ids
+        one.order("disconnect")
+        assert one.expect("disconnected")["code"] == 0
+        wait_until(lambda: server.count_connections() == 1, "one connection gone")
+
+    def test_publish(self, server, connect):
+        """What a client publishes, and what the backend does, reaches all subscribers, as the value that it was."""
+        one, two = connect(server), connect(server)
+        for sdk in (one, two):
+            assert sdk.subscribe("foo")["recoverable"] is True
+        values = [
+            "hello",
+            "42",
+            "",
+            "null",
+            "zwei\nZeilen, 世界",
+            42,
+            -1.5,
+            True,
+            [],
+            [1, None],
+            {},
+            {"a": {"b": [""]}},
+        ]
+        for value in values:
+            assert one.call("publish", channel="foo", data=value) is not None
+        publish(server, "foo", b"text of the backend")
+        publish(server, "foo", b'{"of":"the backend"}', json=True, tags={"a": "b"})
+        for sdk in (one, two):
+            assert sdk.publications(len(values)) == values
+            assert sdk.expect("publication")["data"] == "text of the backend"
+            last = sdk.expect("publication")
+            assert (last["data"], last["offset"]) == ({"of": "the backend"}, len(values) + 2)
+            assert last["tags"] == {"a": "b"}
+
+    def test_who_published(self, server, connect):
+        """A client's publication carries who it is."""
+        sdk = connect(server)
+        sdk.subscribe("foo")
+        sdk.call("publish", channel="foo", data=1)
+        assert sdk.expect("publication")["info"]["client"]
+
+    def test_unsubscribe(self, server, connect):
+        """After that nothing comes; subscribed again, it does."""
+        sdk = connect(server)
+        sdk.subscribe("foo")
+        sdk.order("unsubscribe", channel="foo")
+        assert sdk.expect("unsubscribed", of="subscription")["code"] == 0
+        wait_until(lambda: publish(server, "foo", b"nobody").delivered == 0, "unsubscribed")
+        sdk.subscribe("foo")
+        publish(server, "foo", b"somebody")
+        # Both SDKs go on from where they were, so what came meanwhile is there too.
+        assert sdk.publications(2) == ["nobody", "somebody"]
+
+    def test_history(self, server, connect):
+        """In pieces, from a position on, backwards, and the position alone."""
+        sdk = connect(server)
+        sdk.subscribe("foo")
+        for number in range(1, 6):
+            publish(server, "foo", b"%d" % number, json=True)
+
+        def history(**options):
+            return sdk.call("history", channel="foo", options=options)
+
+        top = history()
+        assert (top["publications"], top["offset"]) == ([], 5)
+        assert [one["data"] for one in history(limit=-1)["publications"]] == [1, 2, 3, 4, 5]
+        assert [one["data"] for one in history(limit=2)["publications"]] == [1, 2]
+        since = {"offset": 2, "epoch": top["epoch"]}
+        assert [one["offset"] for one in history(limit=2, since=since)["publications"]] == [3, 4]
+        assert [one["data"] for one in history(limit=2, reverse=True)["publications"]] == [5, 4]
+        assert history(limit=2, since={"offset": 2, "epoch": "other"})["error"]["code"] == 112
+
+    def test_presence(self, server, connect):
+        """Who is there; join and leave are told to those who ask for it."""
+        one = connect(server)
+        one.subscribe("foo", joinLeave=True)
+        assert one.expect("join")["info"]["client"]
+        two = connect(server)
+        two.subscribe("foo")
+        joined = one.expect("join")["info"]["client"]
+        clients = one.call("presence", channel="foo")["clients"]
+        assert len(clients) == 2
+        assert clients[joined]["client"] == joined
+        assert one.call("presenceStats", channel="foo") == {"numClients": 2, "numUsers": 1}
+        two.order("unsubscribe", channel="foo")
+        assert one.expect("leave")["info"]["client"] == joined
+        assert not [event for event in two.events if event["event"] in ("join", "leave")]
+
+    def test_order(self, server, connect):
+        """A thousand messages, published by one and by the backend, come once and in order to everyone."""
+        one, two = connect(server), connect(server)
+        for sdk in (one, two):
+            sdk.subscribe("foo")
+        assert one.call("batch", channel="foo", messages=list(range(500))) == 500
+        for number in range(500, 1000):
+            publish(server, "foo", b"%d" % number, json=True)
+        for sdk in (one, two):
+            assert sdk.publications(1000) == list(range(1000))
+
+    def test_many_channels(self, server, connect):
+        """128 channels of one connection; one more is refused."""
+        sdk = connect(server)
+        for number in range(128):
+            sdk.order("subscribe", channel=f"c{number}")
+        for _ in range(128):
+            sdk.expect("subscribed")
+        publish(server, "c127", b"hello")
+        assert sdk.publications(1) == ["hello"]
+        sdk.order("subscribe", channel="c128")
+        assert sdk.expect("unsubscribed")["code"] == 106
+
+
+class RefusedTests:
+    """What a client may not."""
+
+    @pytest.fixture
+    def server(self, start_server):
+        """Start a server with the least that is allowed."""
+        return blockon(deferToThread(start_server, channel_allow=("open", "bare"), history_size=0))
+
+    def test_codes(self, server, connect):
+        """Each refusal has Centrifugo's code and says why."""
+        sdk = connect(server)
+        sdk.subscribe("open")
+        for order, code, words in (
+            ({"order": "publish", "channel": "open", "data": 1}, 103, "--channel-publish"),
+            ({"order": "publish", "channel": "closed", "data": 1}, 103, "--channel-allow"),
+            ({"order": "history", "channel": "open", "options": {}}, 108, "--history-size"),
+            ({"order": "history", "channel": "bare", "options": {}}, 103, "subscribed"),
+            ({"order": "presence", "channel": "open"}, 108, "--channel-presence"),
+            ({"order": "presenceStats", "channel": "bare"}, 103, "subscribed"),
+            ({"order": "rpc", "method": "m"}, 104, "procedure"),
+        ):
+            error = sdk.call(**order)["error"]
+            assert error["code"] == code
+            assert words in error["message"]
+
+    def test_subscribe(self, server, connect):
+        """A channel that is not open to it."""
+        sdk = connect(server)
+        sdk.order("subscribe", channel="closed")
+        ended = sdk.expect("unsubscribed")
+        assert ended["code"] == 103
+        assert "--channel-allow" in ended["reason"]
+
+    def test_token_without_a_key(self, server, start_sdk):
+        """A token that nobody can check is not taken for a good one."""
+        sdk = start_sdk(server, token="abc.def.ghi")
+        sdk.order("connect")
+        assert sdk.expect("disconnected")["code"] == 3500
+
+
+class AgainTests:
+    """Connections that are lost."""
+
+    def test_lost_connection(self, server, connect):
+        """What was published meanwhile is recovered, in order, once."""
+        sdk = connect(server)
+        sdk.subscribe("foo")
+        publish(server, "foo", b"1")
+        assert sdk.publications(1) == ["1"]
+
+        def cut():
+            for connection in list(server.service.connections.connections):
+                connection.transport.abortConnection()
+            for number in (b"2", b"3"):
+                server.service.hub.publish("foo", number)
+
+        server.ask(cut)
+        again = sdk.expect("subscribed")
+        assert (again["wasRecovering"], again["recovered"]) == (True, True)
+        publish(server, "foo", b"4")
+        assert sdk.publications(3) == ["2", "3", "4"]
+
+    def test_restart_with_memory(self, start_server, connect):
+        """A server that has forgotten everything says so, and what follows comes."""
+        server = start_server(**OPEN)
+        port, sdk = server.port, connect(server)
+        sdk.subscribe("foo")
+        publish(server, "foo", b"1")
+        assert sdk.publications(1) == ["1"]
+        server.stop()
+        assert sdk.expect("connecting", code=3001)["reason"].startswith("shutdown")
+        server = start_server(port=port, **OPEN)
+        again = sdk.expect("subscribed")
+        assert (again["wasRecovering"], again["recovered"]) == (True, False)
+        publish(server, "foo", b"2")
+        assert sdk.publications(1) == ["2"]
+
+    def test_restart_with_redis(self, start_server, connect, redis):
+        """With Redis nothing is missing after a restart of the server."""
+        server, other = (start_server(redis=redis.url, **OPEN) for _ in range(2))
+        for one in (server, other):
+            up(one)
+        port, sdk = server.port, connect(server)
+        sdk.subscribe("foo")
+        publish(other, "foo", b"1")
+        assert sdk.publications(1) == ["1"]
+        server.stop()
+        publish(other, "foo", b"2")
+        server = start_server(port=port, redis=redis.url, **OPEN)
+        again = sdk.expect("subscribed")
+        assert (again["wasRecovering"], again["recovered"]) == (True, True)
+        publish(other, "foo", b"3")
+        assert sdk.publications(2) == ["2", "3"]
+
+    def test_restart_of_redis(self, start_server, connect, redis):
+        """A Redis that has forgotten everything: the client is told, and what follows comes."""
+        server = up(start_server(redis=redis.url, **OPEN))
+        sdk = connect(server)
+        first = sdk.subscribe("foo")
+        publish(server, "foo", b"1")
+        assert sdk.publications(1) == ["1"]
+        redis.kill()
+        wait_until(lambda: not server.service.hub.broker.up, "deaf")
+        redis.start()
+        up(server)
+        again = sdk.expect("subscribed")
+        assert (again["wasRecovering"], again["recovered"]) == (True, False)
+        assert again["streamPosition"]["epoch"] != first["streamPosition"]["epoch"]
+        publish(server, "foo", b"2")
+        assert sdk.publications(1) == ["2"]
+
+
+def up(server):
+    """Wait until publications arrive."""
+    wait_until(lambda: server.service.hub.broker.up, "up")
+    return server
+
+
+class PlainRedisTests:
+    """`redis-cli publish foo hello`."""
+
+    def test_values(self, start_server, connect, redis):
+        """JSON as its value, anything else as text, bytes as base64; none has an offset."""
+        server = up(start_server(redis=redis.url))
+        sdk = connect(server)
+        sdk.subscribe("foo")
+        for data in (b"hello", b'{"a":1}', b"\xff\x00"):
+            assert redis.publish("foo", data) == 1
+        got = [sdk.expect("publication") for _ in range(3)]
+        assert [one["data"] for one in got] == ["hello", {"a": 1}, "/wA="]
+        assert got[2]["tags"] == {"encoding": "base64"}
+        assert [one.get("offset", 0) for one in got] == [0, 0, 0]
+
+    @pytest.mark.parametrize("kind", ["javascript"])
+    def test_gap(self, start_server, connect, redis, kind):
+        """Redis was away for a moment: a message says that plain publications may be missing."""
+        server = up(start_server(redis=redis.url))
+        sdk = connect(server)
+        sdk.subscribe("foo")
+        redis.run("CLIENT", "KILL", "TYPE", "pubsub", "SKIPME", "yes")
+        assert sdk.expect("message")["data"] == {"event": "gap", "channel": "foo"}
