@@ -28,6 +28,7 @@ from wsserver.endpoints.centrifuge_gate import Visitor
 from wsserver.endpoints.centrifuge_replies import (
     BAD_REQUEST,
     EXPIRED,
+    INTERNAL,
     LIMIT_EXCEEDED,
     METHOD_NOT_FOUND,
     NOT_AVAILABLE,
@@ -55,7 +56,7 @@ class Session:
         connection: to it.
     """
 
-    __slots__ = ("_alarm", "_connection", "_gate", "_refused", "_rooms", "client", "connected", "user", "visitor")
+    __slots__ = ("_alarm", "_connection", "_gate", "_over", "_rooms", "client", "connected", "user", "visitor")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -66,7 +67,8 @@ class Session:
         self.user = ""
         """Who it is; empty for nobody in particular."""
         self._rooms = Channels(connection, self.visitor)
-        self.connected = self._refused = False
+        self.connected = self._over = False
+        """It is over once connect was refused, or the client has gone."""
         self._alarm: Alarm | None = None
         """The end of the connection's token."""
 
@@ -81,7 +83,7 @@ class Session:
             An `Answer`, or a Deferred with one that fails with `BrokerDown` or `Unrecoverable`.
         """
         kind = type(request)
-        if self._refused:
+        if self._over:
             return BAD_REQUEST.because("connect was refused")
         if self.connected == (kind is Connect):
             return BAD_REQUEST.because("already connected" if self.connected else "connect must be the first command")
@@ -96,7 +98,7 @@ class Session:
         Args:
             quick: the client may be back within a moment.
         """
-        self.connected = False
+        self.connected, self._over = False, True
         self._connection.hub.clients.remove(self)
         self._set_alarm(0)
         self._rooms.close(quick=quick)
@@ -110,23 +112,28 @@ class Session:
             return BAD_REQUEST.because("more than one token")
         found = yield self._gate.identify("".join(brought))
         if isinstance(found, Error | Disconnect):
-            self._refused = True
+            self._over = True
             return found
         self.visitor.identity, self.user = found, found.user
         self.connected = True
         subs = yield self._subscribe_to_given(request)
         if isinstance(subs, Error | Disconnect):
-            self.connected, self._refused = False, True
+            self.connected, self._over = False, True
             return subs
+        if self._over:
+            # The client has gone while its token was checked.
+            return INTERNAL
+        self._set_alarm(found.expires_at)
+        self._connection.hub.clients.add(self)
         ping = self._connection.ping_interval
-        about = {
-            "client": self.visitor.client,
+        return {
+            "client": self.client,
             "version": __version__,
             **self._gate.expiry(found.expires_at),
             "subs": subs,
+            "ping": ping,
+            "pong": ping > 0,
         }
-        self._set_alarm(found.expires_at)
-        return {**about, "ping": ping, "pong": ping > 0}
 
     @inlineCallbacks
     def _subscribe_to_given(self, request: Connect) -> Generator[Any, Any, bytes | Error | Disconnect]:
