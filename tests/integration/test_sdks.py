@@ -1,13 +1,17 @@
 """The official SDKs of Centrifugo, as they are, against this server."""
 
+import time
 from contextlib import ExitStack
 
+import jwt
 import pytest
 from peers import wait_until
 from pytest_twisted import blockon
 from redis_server import RedisServer
 from sdk import running_sdk
 from twisted.internet.threads import deferToThread
+
+from wsserver.hub.management import Management
 
 KINDS = ("javascript", "python")
 OPEN = {"channel_publish": ("*",), "channel_presence": ("*",)}
@@ -225,6 +229,130 @@ class RefusedTests:
         sdk = start_sdk(server, token="abc.def.ghi")
         sdk.order("connect")
         assert sdk.expect("disconnected")["code"] == 3500
+
+
+SECRET = "a secret that is long enough to sign tokens with, for tests only"
+
+
+def token(ttl=600, **claims):
+    """Issue a token as a backend would."""
+    return jwt.encode({"sub": "ann", "exp": int(time.time()) + ttl} | claims, SECRET, "HS256")
+
+
+class TokenTests:
+    """Clients that say who they are."""
+
+    @pytest.fixture
+    def server(self, start_server):
+        """Start a server that wants tokens."""
+        options = {"token_secret": SECRET, "channel_presence": ("*",), "channel_allow": ("open",)}
+        return blockon(deferToThread(lambda: start_server(**options)))
+
+    def test_token(self, server, connect):
+        """The token opens its channels, and says what others see."""
+        sdk = connect(
+            server, token=token(channels=["given"], caps=[{"channels": ["c"], "allow": ["sub", "pub"]}], info=[1])
+        )
+        assert sdk.expect("subscribed", of="server")["channel"] == "given"
+        publish(server, "given", b"hello")
+        assert sdk.expect("publication", of="server")["data"] == "hello"
+        sdk.subscribe("c")
+        sdk.call("publish", channel="c", data="x")
+        assert sdk.expect("publication")["info"].items() >= {"user": "ann", "connInfo": [1]}.items()
+        sdk.order("subscribe", channel="closed")
+        assert sdk.expect("unsubscribed")["code"] == 103
+
+    def test_server_side_recovery(self, server, connect):
+        """A channel that the token names is recovered too."""
+        sdk = connect(server, token=token(channels=["given"]))
+        sdk.expect("subscribed", of="server")
+        publish(server, "given", b"1")
+        assert sdk.publications(1) == ["1"]
+
+        def cut():
+            for connection in list(server.service.connections.connections):
+                connection.transport.abortConnection()
+            server.service.hub.publish("given", b"2")
+
+        server.ask(cut)
+        assert sdk.expect("subscribed", of="server")["recovered"] is True
+        publish(server, "given", b"3")
+        assert sdk.publications(2) == ["2", "3"]
+
+    def test_refresh(self, server, start_sdk):
+        """The client asks for a new token in time, without connecting again."""
+        sdk = start_sdk(server, asksForTokens=True)
+        sdk.order("connect")
+        for ttl in (2, 2, 600):
+            assert sdk.expect("token wanted")["of"] == "connection"
+            sdk.order("token", token=token(ttl))
+        sdk.expect("connected")
+        wait_until(lambda: expiries(server) > [time.time() + 500], "the last token")
+        assert not [event for event in sdk.events if event["event"] == "disconnected"]
+        assert len([event for event in sdk.events if event["event"] == "connecting"]) == 1
+
+    def test_expired(self, server, start_sdk):
+        """An expired token is replaced by a new one."""
+        sdk = start_sdk(server, asksForTokens=True)
+        sdk.order("connect")
+        for ttl in (-100, 600):
+            sdk.expect("token wanted")
+            sdk.order("token", token=token(ttl))
+        sdk.expect("connected")
+
+    def test_no_token(self, server, start_sdk):
+        """Without one the client is sent away for good."""
+        sdk = start_sdk(server)
+        sdk.order("connect")
+        assert sdk.expect("disconnected")["code"] == 3501
+
+    def test_subscription_token(self, server, connect):
+        """A token opens one channel; a new one comes in time."""
+        sdk = connect(server, token=token())
+        sdk.order("subscribe", channel="c", options={"asksForTokens": True})
+        for ttl in (2, 600):
+            assert sdk.expect("token wanted")["channel"] == "c"
+            sdk.order("token", token=token(ttl, channel="c"))
+        sdk.expect("subscribed", channel="c")
+        publish(server, "c", b"hello")
+        assert sdk.publications(1) == ["hello"]
+
+
+def expiries(server):
+    """Tell when the tokens of the server's clients end."""
+    return server.ask(lambda: [one.visitor.identity.expires_at for one in server.service.hub.clients.find()])
+
+
+class ManagementTests:
+    """What a backend does with clients."""
+
+    def call(self, server, method, *arguments, **options):
+        """Call one of the operations that reach all processes."""
+        management = Management(server.service.hub, "test")
+        return server.ask(lambda: getattr(management, method)(*arguments, **options))
+
+    def test_all(self, server, connect):
+        """Subscribe, unsubscribe and disconnect, by the client's id."""
+        sdk = connect(server)
+        (number,) = self.call(server, "connections")
+        assert self.call(server, "subscribe", "c", client=number, options={"data": {"a": 1}}) == 1
+        assert sdk.expect("subscribed", of="server")["channel"] == "c"
+        publish(server, "c", b"hello")
+        assert sdk.publications(1) == ["hello"]
+        assert self.call(server, "unsubscribe", "c", client=number) == 1
+        assert sdk.expect("unsubscribed", of="server")["channel"] == "c"
+        sdk.subscribe("d")
+        assert self.call(server, "unsubscribe", "d", client=number) == 1
+        assert sdk.expect("unsubscribed", of="subscription")["code"] == 2000
+        assert self.call(server, "disconnect", client=number) == 1
+        assert sdk.expect("disconnected")["code"] == 3503
+
+    def test_come_again(self, server, connect):
+        """A code below 3500 lets the client come again by itself."""
+        sdk = connect(server)
+        (number,) = self.call(server, "connections")
+        self.call(server, "disconnect", client=number, code=3011, reason="force reconnect")
+        assert sdk.expect("connected")["client"] != number
 
 
 class AgainTests:
