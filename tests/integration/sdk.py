@@ -1,43 +1,22 @@
 """The official SDKs of Centrifugo, unchanged, each in a process of its own that obeys the test."""
 
-import fcntl
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
-import pytest
+from node import install_node_packages
 from peers import PATIENCE
 
-__all__ = ["SDK", "install_node_packages", "running_sdk"]
+__all__ = ["SDK", "running_sdk"]
 
 HERE = Path(__file__).parent
-NODE = HERE.parents[1] / "build" / "node"
-PACKAGES = ("centrifuge@5.8.0", "ws@8.23.0")
-
-
-def install_node_packages() -> Path:
-    """Install the JavaScript SDK once; give the directory that has `node_modules` in it."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.exit("the tests of the SDKs need node and npm: tests/install_system_packages.sh", returncode=1)
-    NODE.mkdir(parents=True, exist_ok=True)
-    with (NODE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        stamp = NODE / "installed"
-        if not stamp.exists() or stamp.read_text() != str(PACKAGES):
-            command = ["npm", "install", "--prefix", str(NODE), "--no-save", "--no-audit", "--no-fund", *PACKAGES]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-            if done.returncode:
-                pytest.exit(f"npm cannot install the SDK:\n{done.stdout}{done.stderr}", returncode=1)
-            stamp.write_text(str(PACKAGES))
-    return NODE
 
 
 class SDK:
@@ -144,6 +123,3 @@ def running_sdk(kind: str, url: str, options: dict[str, Any]) -> Iterator[SDK]:
         process.stdin.close()
         process.kill()
         process.wait(10)
-
-
-Start = Callable[..., SDK]
