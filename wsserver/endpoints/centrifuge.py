@@ -107,12 +107,14 @@ class CentrifugeProtocol(SubscriberProtocol):
         if isinstance(token, Refusal):
             raise Denied(token)
         self.host, self.token = handshake.host, token or ""
+        self.hold()
         chosen = super().onConnect(request)
         return JSON if JSON in offered else agree(chosen, offered)
 
     def onOpen(self) -> None:
         """Wait for the first command."""
         self.session = Session(self)
+        self.release()
         self._stale = self.factory.deadlines.call_later(CONNECT_WITHIN, self._not_connected)
 
     def _not_connected(self) -> None:
