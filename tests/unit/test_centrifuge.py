@@ -7,7 +7,7 @@ import jwt
 import pytest
 from twisted.internet.defer import Deferred
 
-from wsserver.endpoints import centrifuge
+from wsserver.endpoints import centrifuge, centrifuge_channels
 from wsserver.endpoints.centrifuge import CONNECT_WITHIN, MOST_WAITING
 from wsserver.errors import BrokerDown
 from wsserver.identity import Identity, Opening
@@ -241,6 +241,50 @@ class SubscribeTests:
         assert "publications" not in other
         assert other["offset"] == 3
 
+    def test_any_epoch(self, server):
+        """A position without an epoch is of any, as in Centrifugo."""
+        for number in range(3):
+            server.service.hub.publish("c", b"%d" % number)
+        client = Client(server).connected()
+        result = client.say("subscribe", channel="c", recover=True, offset=2)
+        assert [one["data"] for one in result["publications"]] == ["2"]
+        page = client.say("history", channel="c", limit=-1, since={"offset": 1})
+        assert [one["data"] for one in page["publications"]] == ["1", "2"]
+
+    def test_large_histories(self, server, monkeypatch):
+        """A page has a limit, from where the client goes on; so has a recovery, and then there is none."""
+        client = Client(server).connected()
+        epoch = client.say("subscribe", channel="c")["epoch"]
+        for _ in range(20):
+            server.service.hub.publish("c", b"x" * 100_000)
+        client.take()
+        seen = []
+        while page := client.say("history", channel="c", limit=-1, since={"offset": len(seen), "epoch": epoch}).get(
+            "publications"
+        ):
+            seen += [one["offset"] for one in page]
+            assert len(page) <= 10
+        assert seen == list(range(1, 21))
+        monkeypatch.setattr(centrifuge_channels, "MOST_RECOVERED", 1_000_000)
+        other = Client(server).connected()
+        assert "recovered" not in other.say("subscribe", channel="c", recover=True, offset=0, epoch=epoch)
+        other.say("unsubscribe", channel="c")
+        assert other.say("subscribe", channel="c", recover=True, offset=10, epoch=epoch)["recovered"] is True
+
+    def test_reads_nothing(self, server):
+        """For a client that does not read nothing more is done than it has asked for before that was noticed."""
+        client = Client(server).connected()
+        client.say("subscribe", channel="c")
+        server.service.hub.publish("c", b"x" * 500_000)
+        client.take()
+        client.peer.transport.reading = False
+        client.send(*({"id": number, "history": {"channel": "c", "limit": -1}} for number in range(10, 110)))
+        client.turn()
+        assert len(client.peer.transport.unread) < 1_000_000
+        client.peer.transport.reading = True
+        client.peer.transport.read_again()
+        assert [one["id"] for one in client.take()] == list(range(10, 110))
+
     def test_without_history(self):
         """No offsets, no recovery."""
         server = make_server(history_size=0)
@@ -275,6 +319,19 @@ class SubscribeTests:
         subscription.missed("c", stream=True)
         unsubscribe = {"code": 2500, "reason": "insufficient state"}
         assert client.take() == [{"push": {"channel": "c", "unsubscribe": unsubscribe}}]
+        assert server.service.hub.counts() == {}
+
+    def test_ended_before_the_reply(self, server, monkeypatch):
+        """So is a subscription that the backend ends while it is made."""
+        client = Client(server).connected()
+        waits = Deferred()
+        monkeypatch.setattr(server.service.hub.broker, "subscribe", lambda _: waits)
+        client.send({"id": 2, "subscribe": {"channel": "c"}})
+        (known,) = server.service.hub.clients.find()
+        known.unsubscribe("c", 2000, "server unsubscribe")
+        waits.callback(None)
+        (reply,) = client.take()
+        assert (reply["error"]["code"], reply["error"]["temporary"]) == (100, True)
         assert server.service.hub.counts() == {}
 
     def test_gap_before_the_reply(self, server, monkeypatch):

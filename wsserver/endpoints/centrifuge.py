@@ -86,6 +86,7 @@ class CentrifugeProtocol(SubscriberProtocol):
     _running = False
     _replies: list[bytes] | None = None
     """What is said while commands are carried out: it leaves joined, one reply a line."""
+    _replies_size = 0
 
     def onConnect(self, request: ConnectionRequest) -> Any:
         """Refuse what asks for another form of the protocol than the one spoken here."""
@@ -224,19 +225,24 @@ class CentrifugeProtocol(SubscriberProtocol):
             self.deliver(build(FIN_TEXT, payload), 1, len(payload))
             return
         self._replies.append(payload)
-        if len(payload) >= JOINED or sum(map(len, self._replies)) >= JOINED:
+        self._replies_size += len(payload)
+        if self._replies_size >= JOINED:
             self._say_replies()
             self._replies = []
+            if self._cork is not None:
+                # At once: only so it is noticed that the peer does not read, and nothing more is done for it.
+                self._uncork()
+                self._cork = []
 
     def _say_replies(self) -> None:
-        replies, self._replies = self._replies, None
+        replies, self._replies, self._replies_size = self._replies, None, 0
         if replies:
             self.say(b"\n".join(replies))
 
     def about(self) -> dict[str, Any]:
         """Tell where it comes from, and since when it is there, in seconds."""
         seconds = self.factory.reactor.seconds() - self.started
-        return {"address": show_peer(self.transport.getPeer()), "connected": round(seconds, 3)}
+        return {"address": show_peer(self.transport.getPeer()), "connected": int(seconds)}
 
     def disconnect(self, how: Disconnect) -> None:
         """Close, after what has been said; what the client still sends is not taken."""

@@ -5,8 +5,8 @@ Source: `client.go` of centrifugal/centrifuge, which says how each command is an
 """
 
 import json
-from collections.abc import Generator, Mapping
-from typing import Any, ClassVar, Protocol
+from collections.abc import Generator, Iterable, Mapping
+from typing import Any, ClassVar, Final, Protocol
 
 from twisted.internet.defer import inlineCallbacks
 
@@ -44,7 +44,7 @@ from wsserver.endpoints.centrifuge_replies import (
 from wsserver.endpoints.centrifuge_subscription import ChannelSubscription
 from wsserver.errors import BrokerDown
 from wsserver.hub.channels import MAX_CHANNELS, parse_name
-from wsserver.hub.history import Position
+from wsserver.hub.history import Position, Publication
 from wsserver.hub.hub import Hub, Joined
 from wsserver.hub.presence import ClientInfo, write_info
 from wsserver.identity import Right
@@ -52,6 +52,12 @@ from wsserver.typing import ChannelName
 from wsserver.wire.requests import Refusal
 
 __all__ = ["Answer", "Channels", "Connection"]
+
+MOST_SHOWN: Final = 1024 * 1024
+"""Most bytes of data in a page of history; the client asks for the rest from there on."""
+
+MOST_RECOVERED: Final = 8 * 1024 * 1024
+"""Most bytes of data in a recovery; a client that has missed more counts as one that cannot recover."""
 
 Answer = Mapping[str, Any] | Error | Disconnect
 """What becomes of a command: a result, a refusal, or the end of the connection."""
@@ -129,7 +135,10 @@ class Channels:
     def end(self, channel: ChannelName, how: Unsubscription = SERVER_UNSUBSCRIBE) -> None:
         """End a subscription, and tell the client."""
         subscription = self.subscriptions.get(channel)
-        if subscription is not None:
+        if subscription is not None and not subscription.answered:
+            # The client does not know yet that it is subscribed: it may try again.
+            subscription.lost = True
+        elif subscription is not None:
             self._leave(subscription)
             self.connection.say(push(channel, "unsubscribe", {"code": how.code, "reason": how.reason}))
 
@@ -165,18 +174,22 @@ class Channels:
         if self._closed:
             # The client has gone while its token was checked.
             return INTERNAL
-        channel, since = held.channel, Position(request.offset, request.epoch) if request.recover else None
+        channel, since = held.channel, None
         info = self._info(held)
         subscription = ChannelSubscription(self, held, info, events=request.join_leave, server_side=server_side)
         self.subscriptions[channel] = subscription
         try:
+            if request.recover:
+                since = yield self._complete(channel, Position(request.offset, request.epoch))
             joined: Joined = yield self._hub.subscribe(channel, subscription, since=since, positioned=True)
         except BaseException:
             self._forget(subscription)
             raise
         if subscription.lost:
             self._leave(subscription)
-            return INTERNAL.because("publications were lost meanwhile")
+            return INTERNAL.because("the subscription ended while it was made")
+        if sum(len(one.data) for one in joined.publications) > MOST_RECOVERED:
+            joined = Joined(joined.position)
         if request.recover and not joined.recovered and request.flag & REJECT_UNRECOVERED:
             self._leave(subscription)
             return UNRECOVERABLE_POSITION
@@ -186,6 +199,14 @@ class Channels:
             self._watch(subscription)
             self._hub.members.join(channel, info)
         return self._result(held, request, joined)
+
+    @inlineCallbacks
+    def _complete(self, channel: ChannelName, since: Position) -> Generator[Any, Any, Position]:
+        """Find out the epoch of a position that comes without one: as in Centrifugo it is any."""
+        if since.epoch or self._hub.rules.of(channel).keep is None:
+            return since
+        page = yield self._hub.history(channel)
+        return Position(since.offset, page.position.epoch)
 
     def _result(self, held: Pass, request: Subscribe, joined: Joined) -> Answer:
         result: dict[str, Any] = self._gate.expiry(held.expires_at) | {"was_recovering": request.recover}
@@ -297,12 +318,21 @@ class Channels:
             return refused
         if self._hub.rules.of(channel).keep is None:
             return NOT_AVAILABLE_ERROR.because("no history is kept of this channel; --history-size turns it on")
-        page = yield self._hub.history(
-            channel, since=request.since, limit=max(request.limit, -1), reverse=request.reverse
-        )
-        shown = array(map(publication, page.publications))
+        since = (yield self._complete(channel, request.since)) if request.since is not None else None
+        page = yield self._hub.history(channel, since=since, limit=max(request.limit, -1), reverse=request.reverse)
+        shown = array(map(publication, _first(page.publications)))
         return {"publications": shown, "epoch": page.position.epoch, "offset": page.position.offset}
 
     def _held(self, channel: ChannelName) -> Pass | None:
         subscription = self.subscriptions.get(channel)
         return subscription.held if subscription is not None and subscription.answered else None
+
+
+def _first(publications: Iterable[Publication]) -> Iterable[Publication]:
+    """Give as many as go into a page, at least one."""
+    size = 0
+    for one in publications:
+        if size and size + len(one.data) > MOST_SHOWN:
+            return
+        size += len(one.data)
+        yield one
