@@ -5,6 +5,7 @@ from contextlib import ExitStack
 
 import jwt
 import pytest
+from backend import Backend
 from peers import wait_until
 from pytest_twisted import blockon
 from redis_server import RedisServer
@@ -320,7 +321,93 @@ class TokenTests:
 
 def expiries(server):
     """Tell when the tokens of the server's clients end."""
-    return server.ask(lambda: [one.visitor.identity.expires_at for one in server.service.hub.clients.find()])
+    return server.ask(lambda: [one.peer.identity.expires_at for one in server.service.hub.clients.find()])
+
+
+class HookTests:
+    """A backend that is asked."""
+
+    @pytest.fixture
+    def backend(self):
+        """Start one."""
+        backend = Backend()
+        yield backend
+        backend.close()
+
+    def hooked(self, start_server, backend, *events, **settings):
+        """Start a server that asks it."""
+        return start_server(**{f"hook_{event}": backend.url(f"/{event}") for event in events} | settings)
+
+    def test_connect(self, start_server, start_sdk, backend):
+        """It says who the client is, and where it is subscribed."""
+        server = self.hooked(start_server, backend, "connect", "disconnect")
+        backend.answer = lambda path, body: {"result": {"user": "ann", "subs": {"c": {"data": [1]}}, "data": {"a": 1}}}
+        sdk = start_sdk(server)
+        sdk.order("connect")
+        connected = sdk.expect("connected")
+        assert connected["data"] == {"a": 1}
+        assert sdk.expect("subscribed", of="server")["data"] == [1]
+        _, _, question = backend.questions[0]
+        assert question.items() >= {"client": connected["client"], "transport": "websocket", "protocol": "json"}.items()
+        assert question["name"] in ("js", "python")
+        sdk.order("disconnect")
+        wait_until(lambda: len(backend.questions) == 2, "the backend is told that it has gone")
+        path, _, told = backend.questions[1]
+        assert (path, told["user"], told["client"]) == ("/disconnect", "ann", connected["client"])
+
+    @pytest.mark.parametrize(
+        ("answer", "event", "code"),
+        [
+            ({"error": {"code": 403, "message": "members only"}}, "disconnected", 403),
+            ({"disconnect": {"code": 4501, "reason": "banned"}}, "disconnected", 4501),
+            ({"oops": 1}, "error", None),
+        ],
+    )
+    def test_refused_connect(self, start_server, start_sdk, backend, answer, event, code):
+        """The client is told; where the backend does not answer as it should, it tries again."""
+        server = self.hooked(start_server, backend, "connect")
+        backend.answer = lambda path, body: answer
+        sdk = start_sdk(server)
+        sdk.order("connect")
+        told = sdk.expect(event)
+        if code:
+            assert told["code"] == code
+        else:
+            backend.answer = lambda path, body: {"result": {}}
+            sdk.expect("connected")
+
+    def test_subscribe(self, start_server, connect, backend):
+        """It opens channels, and says what others see there."""
+        server = self.hooked(start_server, backend, "subscribe", channel_allow=("open",), channel_presence=("*",))
+        backend.answer = lambda path, body: (
+            {"result": {"info": {"role": "x"}, "data": 7}}
+            if body["channel"] == "c"
+            else {"error": {"code": 403, "message": "no"}}
+        )
+        sdk = connect(server)
+        sdk.subscribe("open")
+        assert backend.questions == []
+        assert sdk.subscribe("c")["data"] == 7
+        (info,) = sdk.call("presence", channel="c")["clients"].values()
+        assert info["chanInfo"] == {"role": "x"}
+        sdk.order("subscribe", channel="d")
+        assert sdk.expect("unsubscribed")["code"] == 403
+
+    def test_publish(self, start_server, connect, backend):
+        """It lets clients publish, and may change what."""
+        server = self.hooked(start_server, backend, "publish", channel_allow=("c",))
+        backend.answer = lambda path, body: (
+            {"result": {"data": {"by the backend": body["data"]}, "tags": {"a": "b"}}}
+            if body["data"] != "bad"
+            else {"error": {"code": 1000, "message": "mind your words"}}
+        )
+        sdk = connect(server)
+        sdk.subscribe("c")
+        for value in ("text", {"n": [1]}):
+            sdk.call("publish", channel="c", data=value)
+            publication = sdk.expect("publication")
+            assert (publication["data"], publication["tags"]) == ({"by the backend": value}, {"a": "b"})
+        assert sdk.call("publish", channel="c", data="bad")["error"] == {"code": 1000, "message": "mind your words"}
 
 
 class ManagementTests:

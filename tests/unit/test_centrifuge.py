@@ -5,7 +5,7 @@ import time
 
 import jwt
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from wsserver.endpoints import centrifuge, centrifuge_channels
 from wsserver.endpoints.centrifuge import CONNECT_WITHIN, MOST_WAITING
@@ -297,12 +297,7 @@ class SubscribeTests:
         """The client may try again."""
         client = Client(server).connected()
 
-        def down(*_, **__):
-            done = Deferred()
-            done.errback(BrokerDown("Redis is away"))
-            return done
-
-        monkeypatch.setattr(server.service.hub.broker, "subscribe", down)
+        monkeypatch.setattr(server.service.hub.broker, "subscribe", lambda _: fail(BrokerDown("Redis is away")))
         refused = client.say("subscribe", channel="c")
         assert refused == {"code": 100, "message": "internal server error: Redis is away", "temporary": True}
         monkeypatch.undo()
@@ -559,6 +554,22 @@ class TokenTests:
         clients = client.say("presence", channel="c")["presence"].values()
         shown = {"user": "ann", "conn_info": {"name": "Ann"}, "chan_info": {"role": "x"}}
         assert all(shown.items() <= one.items() for one in clients)
+
+    def test_channels_of_the_token_and_no_broker(self, server, monkeypatch):
+        """Where one cannot be had, the client is to connect again, and is on none."""
+        real = server.service.hub.broker.subscribe
+
+        def down(channel):
+            return real(channel) if channel == "c" else fail(BrokerDown("Redis is away"))
+
+        monkeypatch.setattr(server.service.hub.broker, "subscribe", down)
+        client = Client(server)
+        refused = client.say("connect", token=token(channels=["c", "d"]))
+        assert (refused["code"], refused["temporary"]) == (100, True)
+        assert server.service.hub.counts() == {}
+        assert len(server.service.hub.clients) == 0
+        client.send({"id": 2, "connect": {"token": token()}})
+        assert client.closed() == (3501, "bad request: connect was refused")
 
     def test_subscription_tokens(self, server):
         """One opens its channel to its user, in this connection if it says so."""

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.centrifuge_channels import Answer
 from wsserver.endpoints.centrifuge_commands import Command, Connect, parse_commands
-from wsserver.endpoints.centrifuge_gate import Gate
+from wsserver.endpoints.centrifuge_gate import Gate, Peer
 from wsserver.endpoints.centrifuge_replies import (
     BAD_REQUEST,
     CLOSE_CODES,
@@ -57,9 +57,6 @@ MOST_WAITING = 1000
 JOINED = 65_536
 """Bytes of replies up to which they leave in one message, as Centrifugo's do."""
 
-FOR_GOOD = frozenset({1000, 1005, *range(3500, 4000), *range(4500, 5000)})
-"""The codes after which a client does not connect again by itself; `disconnect()` of the SDKs closes without one."""
-
 PROTOBUF = "centrifuge-protobuf"
 JSON = "centrifuge-json"
 
@@ -72,7 +69,8 @@ class CentrifugeProtocol(SubscriberProtocol):
     """Seconds between pings, whole ones since the protocol tells them so; 0 for none."""
 
     session: Session | None = None
-    host = token = ""
+    who: Peer
+    token = ""
 
     _stale: Deadline | None = None
     _next_ping: Deadline | None = None
@@ -107,7 +105,9 @@ class CentrifugeProtocol(SubscriberProtocol):
         token = find_token(visit)
         if isinstance(token, Refusal):
             raise Denied(token)
-        self.host, self.token = handshake.host, token or ""
+        address = show_peer(self.transport.getPeer())
+        self.who = Peer(self.gate.admission.caller("websocket", "json", handshake.headers, address), handshake.host)
+        self.token = token or ""
         self.hold()
         chosen = super().onConnect(request)
         return JSON if JSON in offered else agree(chosen, offered)
@@ -239,11 +239,6 @@ class CentrifugeProtocol(SubscriberProtocol):
         if replies:
             self.say(b"\n".join(replies))
 
-    def about(self) -> dict[str, Any]:
-        """Tell where it comes from, and since when it is there, in seconds."""
-        seconds = self.factory.reactor.seconds() - self.started
-        return {"address": show_peer(self.transport.getPeer()), "connected": int(seconds)}
-
     def disconnect(self, how: Disconnect) -> None:
         """Close, after what has been said; what the client still sends is not taken."""
         running = self._replies is not None
@@ -267,9 +262,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         session, self.session = self.session, None
         self._commands = None
         if session is not None:
-            ended = self._end_code()
-            # Whoever says goodbye, or is sent away for good, does not come back within a moment.
-            session.close(quick=ended not in FOR_GOOD)
+            session.close(*self.ended)
 
     # Flow control.
 

@@ -20,7 +20,7 @@ from wsserver.endpoints.centrifuge_commands import (
     Subscribe,
     Unsubscribe,
 )
-from wsserver.endpoints.centrifuge_gate import Gate, Pass, Visitor
+from wsserver.endpoints.centrifuge_gate import Gate, Pass, Peer
 from wsserver.endpoints.centrifuge_replies import (
     ALREADY_SUBSCRIBED,
     BAD_REQUEST,
@@ -68,8 +68,8 @@ class Connection(Protocol):
 
     gate: ClassVar[Gate]
     hub: ClassVar[Hub]
-    host: str
-    """The Host header of its request."""
+    who: Peer
+    """Who it is, as far as its request says."""
     token: str
     """What the request brought; empty for none."""
     ping_interval: ClassVar[int]
@@ -84,9 +84,6 @@ class Connection(Protocol):
     def disconnect(self, how: Disconnect) -> None:
         """Close."""
 
-    def about(self) -> Mapping[str, Any]:
-        """Tell where it comes from, and since when it is there."""
-
 
 class Channels:
     """
@@ -94,14 +91,14 @@ class Channels:
 
     Args:
         connection: to it.
-        visitor: who it is.
+        peer: who it is.
     """
 
-    __slots__ = ("_closed", "_gate", "_hub", "connection", "subscriptions", "visitor")
+    __slots__ = ("_closed", "_gate", "_hub", "connection", "peer", "subscriptions")
 
-    def __init__(self, connection: Connection, visitor: Visitor) -> None:
+    def __init__(self, connection: Connection, peer: Peer) -> None:
         self.connection = connection
-        self.visitor = visitor
+        self.peer = peer
         self.subscriptions: dict[ChannelName, ChannelSubscription] = {}
         self._gate = connection.gate
         self._hub = connection.hub
@@ -155,7 +152,7 @@ class Channels:
             return ALREADY_SUBSCRIBED
         if len(self.subscriptions) >= MAX_CHANNELS:
             return LIMIT_EXCEEDED.because(f"at most {MAX_CHANNELS} channels")
-        held = yield self._gate.subscribe(self.visitor, request.channel, request.token)
+        held = yield self._gate.subscribe(self.peer, request)
         if isinstance(held, Error | Disconnect):
             return held
         answer: Answer = yield self.join(held, request)
@@ -171,16 +168,19 @@ class Channels:
             request: how it is wanted.
             server_side: the client has not asked for it.
         """
-        if self._closed:
-            # The client has gone while its token was checked.
-            return INTERNAL
         channel, since = held.channel, None
+        if request.recover:
+            since = yield self._complete(channel, Position(request.offset, request.epoch))
+        if self._closed:
+            # The client has gone while it was asked about, or its position was.
+            return INTERNAL
+        if channel in self.subscriptions:
+            # The backend has subscribed it meanwhile.
+            return ALREADY_SUBSCRIBED
         info = self._info(held)
         subscription = ChannelSubscription(self, held, info, events=request.join_leave, server_side=server_side)
         self.subscriptions[channel] = subscription
         try:
-            if request.recover:
-                since = yield self._complete(channel, Position(request.offset, request.epoch))
             joined: Joined = yield self._hub.subscribe(channel, subscription, since=since, positioned=True)
         except BaseException:
             self._forget(subscription)
@@ -209,20 +209,20 @@ class Channels:
         return Position(since.offset, page.position.epoch)
 
     def _result(self, held: Pass, request: Subscribe, joined: Joined) -> Answer:
-        result: dict[str, Any] = self._gate.expiry(held.expires_at) | {"was_recovering": request.recover}
+        result: dict[str, Any] = {"was_recovering": request.recover, "recovered": joined.recovered}
+        result |= self._gate.expiry(held.expires_at, by_token=held.by_token)
         if held.data is not None:
             result["data"] = json.dumps(held.data).encode("ascii")
         if joined.position is not None:
             result |= {"recoverable": True, "positioned": True, "epoch": joined.position.epoch}
             # After a recovery the client counts on from where it was, publication by publication.
             result["offset"] = request.offset if joined.recovered else joined.position.offset
-        result["recovered"] = joined.recovered
         result["publications"] = array(map(publication, joined.publications))
         return result
 
     def _info(self, held: Pass | None) -> ClientInfo:
-        identity = self.visitor.identity
-        return ClientInfo(self.visitor.client, identity.user, identity.info, held.info if held is not None else None)
+        identity, chan_info = self.peer.identity, held.info if held is not None else None
+        return ClientInfo(self.peer.caller.client, identity.user, identity.info, chan_info)
 
     def _watch(self, subscription: ChannelSubscription) -> None:
         if subscription.alarm is not None:
@@ -244,7 +244,7 @@ class Channels:
         subscription = self.subscriptions.get(ChannelName(request.channel))
         if subscription is None:
             return PERMISSION_DENIED.because("not subscribed to the channel")
-        held = yield self._gate.sub_refresh(self.visitor, subscription.held, request.token)
+        held = yield self._gate.sub_refresh(self.peer, subscription.held, request.token)
         if isinstance(held, Error | Disconnect):
             return held
         subscription.held = held
@@ -285,10 +285,18 @@ class Channels:
         if isinstance(channel, Refusal):
             return BAD_REQUEST_ERROR.because(channel.reason)
         held = self._held(channel)
-        refused = self._gate.publish(self.visitor, channel, held)
-        if refused is not None:
-            return refused
-        yield self._hub.publish(channel, request.data.data, json=request.data.json, info=self._info(held))
+        allowed = yield self._gate.publish(self.peer, channel, request.data, held)
+        if isinstance(allowed, Error | Disconnect):
+            return allowed
+        yield self._hub.publish(
+            channel,
+            allowed.payload.data,
+            json=allowed.payload.json,
+            info=self._info(held),
+            tags=allowed.tags,
+            idempotency_key=allowed.idempotency_key,
+            skip_history=allowed.skip_history,
+        )
         return {}
 
     @inlineCallbacks
@@ -297,7 +305,7 @@ class Channels:
         channel = ChannelName(request.channel)
         if not channel:
             return BAD_REQUEST.because("presence without a channel")
-        refused = self._gate.look(self.visitor, channel, self._held(channel), Right.PRESENCE)
+        refused = self._gate.look(self.peer, channel, self._held(channel), Right.PRESENCE)
         if refused is not None:
             return refused
         if not self._hub.rules.of(channel).presence:
@@ -313,7 +321,7 @@ class Channels:
         channel = ChannelName(request.channel)
         if not channel:
             return BAD_REQUEST.because("history without a channel")
-        refused = self._gate.look(self.visitor, channel, self._held(channel), Right.HISTORY)
+        refused = self._gate.look(self.peer, channel, self._held(channel), Right.HISTORY)
         if refused is not None:
             return refused
         if self._hub.rules.of(channel).keep is None:

@@ -53,6 +53,25 @@ class Payload:
     json: bool
     """Whether it is the latter."""
 
+    @classmethod
+    def of(cls, value: object) -> "Payload":
+        """
+        Make it of a JSON value.
+
+        Raises:
+            ValueError: it cannot be written as JSON, or not in UTF-8.
+            RecursionError: it is nested too deeply.
+        """
+        if isinstance(value, str):
+            return cls(value.encode("utf-8"), json=False)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return cls(text.encode("utf-8"), json=True)
+
+    @property
+    def value(self) -> Any:
+        """The value."""
+        return json.loads(self.data) if self.json else self.data.decode("utf-8")
+
 
 @dataclass(frozen=True, slots=True)
 class Connect:
@@ -283,10 +302,7 @@ def _subs(where: str, value: object) -> Any:
 
 def _payload(where: str, value: object) -> Payload:
     try:
-        if isinstance(value, str):
-            return Payload(value.encode("utf-8"), json=False)
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return Payload(text.encode("utf-8"), json=True)
+        return Payload.of(value)
     except (ValueError, RecursionError):
         raise _BadCommandError(f"{where} cannot be written as JSON again") from None
 

@@ -4,6 +4,7 @@ A Centrifuge client: who it is, until when, and what carries out its commands.
 Source: `client.go` of centrifugal/centrifuge.
 """
 
+import json
 from collections.abc import Callable, Collection, Generator, Mapping
 from typing import Any, Final
 
@@ -24,7 +25,6 @@ from wsserver.endpoints.centrifuge_commands import (
     Subscribe,
     Unsubscribe,
 )
-from wsserver.endpoints.centrifuge_gate import Visitor
 from wsserver.endpoints.centrifuge_replies import (
     BAD_REQUEST,
     EXPIRED,
@@ -40,12 +40,14 @@ from wsserver.endpoints.centrifuge_replies import (
 )
 from wsserver.endpoints.centrifuge_subscription import ChannelSubscription
 from wsserver.hub.channels import MAX_CHANNELS, parse_name
-from wsserver.hub.clients import new_client_id
 from wsserver.hub.tokens import Alarm
 from wsserver.typing import ChannelName
 from wsserver.wire.requests import Refusal
 
 __all__ = ["Session"]
+
+FOR_GOOD: Final = frozenset({1000, 1005, *range(3500, 4000), *range(4500, 5000)})
+"""The codes after which a client does not connect again by itself; `disconnect()` of the SDKs closes without one."""
 
 
 class Session:
@@ -56,17 +58,18 @@ class Session:
         connection: to it.
     """
 
-    __slots__ = ("_alarm", "_connection", "_gate", "_over", "_rooms", "client", "connected", "user", "visitor")
+    __slots__ = ("_alarm", "_connection", "_gate", "_over", "_rooms", "_since", "client", "connected", "peer", "user")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._gate = connection.gate
-        self.visitor = Visitor(new_client_id(), connection.host)
-        self.client = self.visitor.client
+        self._since = connection.gate.admission.time()
+        self.peer = connection.who
+        self.client = self.peer.caller.client
         """Its id."""
         self.user = ""
         """Who it is; empty for nobody in particular."""
-        self._rooms = Channels(connection, self.visitor)
+        self._rooms = Channels(connection, self.peer)
         self.connected = self._over = False
         """It is over once connect was refused, or the client has gone."""
         self._alarm: Alarm | None = None
@@ -91,17 +94,21 @@ class Session:
             return _OF_CHANNELS[kind](self._rooms, request)
         return _OWN[kind](self, request)
 
-    def close(self, *, quick: bool) -> None:
+    def close(self, code: int, reason: str) -> None:
         """
-        Leave all channels.
+        Leave all channels: the connection is closed.
 
         Args:
-            quick: the client may be back within a moment.
+            code: of the close.
+            reason: of the close.
         """
-        self.connected, self._over = False, True
+        was_connected, self.connected, self._over = self.connected, False, True
         self._connection.hub.clients.remove(self)
         self._set_alarm(0)
-        self._rooms.close(quick=quick)
+        # Whoever says goodbye, or is sent away for good, does not come back within a moment.
+        self._rooms.close(quick=code not in FOR_GOOD)
+        if was_connected:
+            self._gate.admission.tell_gone(self.peer.caller, self.user, code, reason)
 
     # The connection.
 
@@ -110,45 +117,56 @@ class Session:
         brought = {request.token, self._connection.token} - {""}
         if len(brought) > 1:
             return BAD_REQUEST.because("more than one token")
-        found = yield self._gate.identify("".join(brought))
+        found = yield self._gate.identify(self.peer, "".join(brought), request)
         if isinstance(found, Error | Disconnect):
             self._over = True
             return found
-        self.visitor.identity, self.user = found, found.user
-        self.connected = True
-        subs = yield self._subscribe_to_given(request)
+        identity = self.peer.identity = found.identity
+        self.user = identity.user
+        try:
+            subs = yield self._subscribe_to_given(request)
+        except BaseException:
+            self._give_up()
+            raise
         if isinstance(subs, Error | Disconnect):
-            self.connected, self._over = False, True
+            self._give_up()
             return subs
         if self._over:
-            # The client has gone while its token was checked.
+            # The client has gone while it was found out who it is.
             return INTERNAL
-        self._set_alarm(found.expires_at)
+        self.connected = True
+        self._set_alarm(identity.expires_at)
         self._connection.hub.clients.add(self)
         ping = self._connection.ping_interval
         return {
             "client": self.client,
             "version": __version__,
-            **self._gate.expiry(found.expires_at),
+            **self._gate.expiry(identity.expires_at, by_token=found.by_token),
+            "data": json.dumps(found.data).encode("ascii") if found.data is not None else None,
             "subs": subs,
             "ping": ping,
             "pong": ping > 0,
         }
 
+    def _give_up(self) -> None:
+        self._over = True
+        self._rooms.close(quick=False)
+
     @inlineCallbacks
     def _subscribe_to_given(self, request: Connect) -> Generator[Any, Any, bytes | Error | Disconnect]:
         """Subscribe to the channels that the token names, and to those of before that are still open."""
-        wanted: dict[ChannelName, Subscribe] = {channel: Subscribe() for channel in self.visitor.identity.subs}
+        wanted: dict[ChannelName, Subscribe] = {channel: Subscribe() for channel in self.peer.identity.subs}
         for name, asked in request.subs.items():
             channel = parse_name(name)
-            if not isinstance(channel, Refusal) and not isinstance(self._gate.open(self.visitor, channel), Error):
+            if not isinstance(channel, Refusal) and self._gate.given(self.peer, channel) is not None:
                 wanted[channel] = asked
         if len(wanted) > MAX_CHANNELS:
             return LIMIT_EXCEEDED.because(f"at most {MAX_CHANNELS} channels")
         results: dict[str, bytes] = {}
         for channel, asked in wanted.items():
-            held = self._gate.open(self.visitor, channel)
-            answer = held if isinstance(held, Error) else (yield self._rooms.join(held, asked, server_side=True))
+            held = self._gate.given(self.peer, channel)
+            assert held is not None
+            answer = yield self._rooms.join(held, asked, server_side=True)
             if isinstance(answer, Error | Disconnect):
                 return answer
             results[channel] = obj(answer)
@@ -156,10 +174,10 @@ class Session:
 
     @inlineCallbacks
     def _refresh(self, request: Refresh) -> Generator[Any, Any, Answer]:
-        found = yield self._gate.refresh(self.visitor, request.token)
+        found = yield self._gate.refresh(self.peer, request.token)
         if isinstance(found, Error | Disconnect):
             return found
-        before, self.visitor.identity = self.visitor.identity, found
+        before, self.peer.identity = self.peer.identity, found
         self._set_alarm(found.expires_at)
         for channel in before.subs.keys() - found.subs.keys():
             subscription = self._rooms.subscriptions.get(channel)
@@ -188,7 +206,13 @@ class Session:
 
     def about(self) -> Mapping[str, Any]:
         """Tell what a backend may know."""
-        return {"transport": "websocket", "protocol": "json", **self._connection.about()}
+        caller, seconds = self.peer.caller, self._gate.admission.time() - self._since
+        return {
+            "transport": caller.transport,
+            "protocol": caller.protocol,
+            "address": caller.address,
+            "connected": max(0, int(seconds)),
+        }
 
     def disconnect(self, code: int, reason: str) -> None:
         """End it."""
