@@ -1,9 +1,12 @@
 #!/bin/sh
-# Install what the tests need besides Python packages: Chromium, Redis, and curl for the documented examples.
+# Install what the tests need besides Python packages: Chromium, Redis, Node for an SDK, and curl for the
+# documented examples.
 set -eu
 missing=""
 command -v chromium >/dev/null || missing="$missing chromium"
 command -v curl >/dev/null || missing="$missing curl"
+command -v node >/dev/null || missing="$missing nodejs"
+command -v npm >/dev/null || missing="$missing npm"
 command -v redis-server >/dev/null || missing="$missing redis-server"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

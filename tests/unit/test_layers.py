@@ -19,6 +19,8 @@ RULES = [
     "wsserver.wire.handshake",
     "wsserver.wire.deflate",
     "wsserver.endpoints.commands",
+    "wsserver.endpoints.centrifuge_commands",
+    "wsserver.endpoints.centrifuge_replies",
     "wsserver.redisurl",
     "wsserver.hub.channels",
     "wsserver.hub.formats",

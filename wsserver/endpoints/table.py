@@ -1,9 +1,12 @@
 """The table path -> endpoint."""
 
+import math
 from collections.abc import Mapping
 
 from twisted.internet.interfaces import IReactorTime
 
+from wsserver.endpoints.centrifuge import CentrifugeProtocol
+from wsserver.endpoints.centrifuge_gate import Gate
 from wsserver.endpoints.command import CommandProtocol, SteadyReplies
 from wsserver.endpoints.commands import Command, spell
 from wsserver.endpoints.echo import EchoProtocol
@@ -22,6 +25,7 @@ HELP = {
     "/": "commands; everything else is echoed",
     "/echo": "every message back, byte for byte",
     "/ws": "the same as /; with ?channel=NAME what is published to the channel",
+    "/connection/websocket": "the Centrifuge client protocol (JSON), for the SDKs of Centrifugo",
     "/ticker": "pushes by itself: ?every=1s&count=3&text=tick",
 }
 """Built-in path -> what is spoken there, for the page."""
@@ -69,6 +73,16 @@ class Table:
             "/ws": command,
             "/ticker": bind(TickerProtocol, factory, clock=clock),
         }
+        self._paths["/connection/websocket"] = bind(
+            CentrifugeProtocol,
+            factory,
+            hub=hub,
+            gate=Gate(hub, admission),
+            max_queued=settings.max_queued_bytes,
+            ping_interval=math.ceil(settings.ping_interval),
+            # Its pings are messages of the protocol.
+            autoPingInterval=0,
+        )
         self._paths |= {"/" + path.strip("/"): bind(protocol, factory) for path, protocol in more.items()}
         self._command = command
         self._push = bind(

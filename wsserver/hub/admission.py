@@ -265,6 +265,18 @@ class Admission:
         """Tell UNIX time in seconds."""
         return self._now()
 
+    def seconds_left(self, expires_at: int) -> int:
+        """
+        Tell how long a token is good.
+
+        Args:
+            expires_at: UNIX time in seconds; 0 for never.
+
+        Returns:
+            Whole seconds, at least 1; 0 for ever.
+        """
+        return max(1, int(expires_at - self._now())) if expires_at else 0
+
     def when_expired(self, expires_at: int, function: Callable[[], object]) -> Alarm | None:
         """
         Call a function once a connection or a subscription has outlived its token by the grace.

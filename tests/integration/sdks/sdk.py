@@ -1,0 +1,138 @@
+"""The official Python SDK, driven as `sdk.js` is, with the same orders and the same events."""
+
+import asyncio
+import dataclasses
+import json
+import sys
+from typing import Any
+
+import centrifuge
+
+URL, OPTIONS = sys.argv[1], json.loads(sys.argv[2])
+NAMES = {
+    "conn_info": "connInfo",
+    "chan_info": "chanInfo",
+    "was_recovering": "wasRecovering",
+    "stream_position": "streamPosition",
+    "num_clients": "numClients",
+    "num_users": "numUsers",
+}
+WANTED: list[asyncio.Future[str]] = []
+
+
+def plain(value: Any) -> Any:
+    """Make JSON of the SDK's values, with the names of the JavaScript SDK."""
+    if dataclasses.is_dataclass(value):
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        shown = {NAMES.get(name, name): plain(one) for name, one in fields.items() if one is not None}
+        return {**shown.pop("pub", {}), **shown}
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [plain(one) for one in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def tell(line: dict[str, Any]) -> None:
+    """Write a line."""
+    print(json.dumps(line), flush=True)
+
+
+async def ask(of: str, channel: str = "") -> str:
+    """Ask the test for a token."""
+    WANTED.append(asyncio.get_running_loop().create_future())
+    tell({"event": "token wanted", "of": of, "channel": channel})
+    return await WANTED[-1]
+
+
+class Teller:
+    """Every event handler there is: each tells its event."""
+
+    def __init__(self, of: str, **more: str) -> None:
+        self._of, self._more = of, more
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("on_"):
+            raise AttributeError(name)
+
+        async def handler(context: Any) -> None:
+            event = name.removeprefix("on_")
+            of = self._of
+            if of == "client" and event in ("publication", "join", "leave", "subscribed", "unsubscribed"):
+                of = "server"
+            tell({"event": event, "of": of, **self._more, **plain(context)})
+
+        return handler
+
+
+class Orders:
+    """What a test may order, each by its name."""
+
+    def __init__(self) -> None:
+        options = {"token": OPTIONS.get("token", "")}
+        if OPTIONS.get("asksForTokens"):
+            options["get_token"] = lambda: ask("connection")
+        delays = {"min_reconnect_delay": 0.05, "max_reconnect_delay": 0.5}
+        self.client = centrifuge.Client(URL, Teller("client"), proxy=None, **delays, **options)
+
+    async def connect(self) -> None:
+        await self.client.connect()
+
+    async def disconnect(self) -> None:
+        await self.client.disconnect()
+
+    async def subscribe(self, channel: str, options: dict[str, Any] | None = None) -> None:
+        options = options or {}
+        subscription = self.client.get_subscription(channel)
+        if subscription is None:
+            made = {"token": options.get("token", ""), "join_leave": options.get("joinLeave", False)}
+            if options.get("asksForTokens"):
+                made["get_token"] = lambda name: ask("subscription", name)
+            delays = {"min_resubscribe_delay": 0.05, "max_resubscribe_delay": 0.5}
+            teller = Teller("subscription", channel=channel)
+            subscription = self.client.new_subscription(channel, teller, **delays, **made)
+        await subscription.subscribe()
+
+    async def unsubscribe(self, channel: str) -> None:
+        await self.client.get_subscription(channel).unsubscribe()
+
+    async def publish(self, channel: str, data: Any) -> Any:
+        return await self.client.publish(channel, data)
+
+    async def history(self, channel: str, options: dict[str, Any]) -> Any:
+        since = centrifuge.StreamPosition(**options["since"]) if "since" in options else None
+        return await self.client.history(channel, options.get("limit", 0), since, options.get("reverse", False))
+
+    async def presence(self, channel: str) -> Any:
+        return await self.client.presence(channel)
+
+    async def presenceStats(self, channel: str) -> Any:
+        return await self.client.presence_stats(channel)
+
+    async def rpc(self, method: str) -> Any:
+        return await self.client.rpc(method, {})
+
+    async def batch(self, channel: str, messages: list[Any]) -> int:
+        return len(await asyncio.gather(*[self.client.publish(channel, data) for data in messages]))
+
+    async def token(self, token: str) -> None:
+        WANTED.pop(0).set_result(token)
+
+
+async def main() -> None:
+    """Obey."""
+    orders = Orders()
+
+    async def obey(number: int, order: str, **parts: Any) -> None:
+        try:
+            tell({"answer": number, "result": plain(await getattr(orders, order)(**parts))})
+        except centrifuge.ReplyError as error:
+            tell({"answer": number, "error": {"code": error.code, "message": error.message}})
+
+    tell({"event": "ready"})
+    tasks = set()
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        tasks.add(asyncio.create_task(obey(**json.loads(line))))
+
+
+asyncio.run(main())

@@ -1,0 +1,545 @@
+"""The official SDKs of Centrifugo, as they are, against this server."""
+
+import time
+from contextlib import ExitStack
+
+import jwt
+import pytest
+from backend import Backend
+from peers import wait_until
+from pytest_twisted import blockon
+from redis_server import RedisServer
+from sdk import running_sdk
+from twisted.internet.threads import deferToThread
+
+from wsserver.hub.management import Management
+
+KINDS = ("javascript", "python")
+OPEN = {"channel_publish": ("*",), "channel_presence": ("*",)}
+
+
+@pytest.fixture
+def redis(tmp_path):
+    """Start a Redis."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    """Give the name of an SDK."""
+    return request.param
+
+
+@pytest.fixture
+def start_sdk(kind):
+    """Start clients of an SDK; stop them after the test."""
+    with ExitStack() as stack:
+
+        def start(server, **options):
+            return stack.enter_context(running_sdk(options.pop("kind", kind), server.url, options))
+
+        yield start
+
+
+@pytest.fixture
+def connect(start_sdk):
+    """Start connected clients."""
+
+    def connect(server, **options):
+        sdk = start_sdk(server, **options)
+        sdk.order("connect")
+        sdk.expect("connected")
+        return sdk
+
+    return connect
+
+
+@pytest.fixture
+def server(start_server):
+    """Start a server on whose channels clients may do everything."""
+    return blockon(deferToThread(start_server, **OPEN))
+
+
+def publish(server, channel, data, **options):
+    """Publish as the application would."""
+    return server.ask(lambda: server.service.hub.publish(channel, data, **options))
+
+
+class CommandTests:
+    """What a client can say."""
+
+    def test_connect(self, server, start_sdk):
+        """It is given an id of its own; it says goodbye."""
+        one, two = (start_sdk(server) for _ in range(2))
+        ids = set()
+        for sdk in (one, two):
+            sdk.order("connect")
+            ids.add(sdk.expect("connected")["client"])
+        assert len(ids) == 2
+        assert "" not in ids
+        one.order("disconnect")
+        assert one.expect("disconnected")["code"] == 0
+        wait_until(lambda: server.count_connections() == 1, "one connection gone")
+
+    def test_publish(self, server, connect):
+        """What a client publishes, and what the backend does, reaches all subscribers, as the value that it was."""
+        one, two = connect(server), connect(server)
+        for sdk in (one, two):
+            assert sdk.subscribe("foo")["recoverable"] is True
+        values = [
+            "hello",
+            "42",
+            "",
+            "null",
+            "zwei\nZeilen, 世界",
+            42,
+            -1.5,
+            True,
+            [],
+            [1, None],
+            {},
+            {"a": {"b": [""]}},
+        ]
+        for value in values:
+            assert one.call("publish", channel="foo", data=value) is not None
+        publish(server, "foo", b"text of the backend")
+        publish(server, "foo", b'{"of":"the backend"}', json=True, tags={"a": "b"})
+        for sdk in (one, two):
+            assert sdk.publications(len(values)) == values
+            assert sdk.expect("publication")["data"] == "text of the backend"
+            last = sdk.expect("publication")
+            assert (last["data"], last["offset"]) == ({"of": "the backend"}, len(values) + 2)
+            assert last["tags"] == {"a": "b"}
+
+    def test_who_published(self, server, connect):
+        """A client's publication carries who it is."""
+        sdk = connect(server)
+        sdk.subscribe("foo")
+        sdk.call("publish", channel="foo", data=1)
+        assert sdk.expect("publication")["info"]["client"]
+
+    def test_unsubscribe(self, server, connect):
+        """After that nothing comes; subscribed again, it does."""
+        sdk = connect(server)
+        sdk.subscribe("foo")
+        sdk.order("unsubscribe", channel="foo")
+        assert sdk.expect("unsubscribed", of="subscription")["code"] == 0
+        wait_until(lambda: publish(server, "foo", b"nobody").delivered == 0, "unsubscribed")
+        sdk.subscribe("foo")
+        publish(server, "foo", b"somebody")
+        # Both SDKs go on from where they were, so what came meanwhile is there too.
+        assert sdk.publications(2) == ["nobody", "somebody"]
+
+    def test_history(self, server, connect):
+        """In pieces, from a position on, backwards, and the position alone."""
+        sdk = connect(server)
+        sdk.subscribe("foo")
+        for number in range(1, 6):
+            publish(server, "foo", b"%d" % number, json=True)
+
+        def history(**options):
+            return sdk.call("history", channel="foo", options=options)
+
+        top = history()
+        assert (top["publications"], top["offset"]) == ([], 5)
+        assert [one["data"] for one in history(limit=-1)["publications"]] == [1, 2, 3, 4, 5]
+        assert [one["data"] for one in history(limit=2)["publications"]] == [1, 2]
+        since = {"offset": 2, "epoch": top["epoch"]}
+        assert [one["offset"] for one in history(limit=2, since=since)["publications"]] == [3, 4]
+        assert [one["data"] for one in history(limit=2, reverse=True)["publications"]] == [5, 4]
+        assert history(limit=2, since={"offset": 2, "epoch": "other"})["error"]["code"] == 112
+
+    def test_presence(self, server, connect):
+        """Who is there; join and leave are told to those who ask for it."""
+        one = connect(server)
+        one.subscribe("foo", joinLeave=True)
+        assert one.expect("join")["info"]["client"]
+        two = connect(server)
+        two.subscribe("foo")
+        joined = one.expect("join")["info"]["client"]
+        clients = one.call("presence", channel="foo")["clients"]
+        assert len(clients) == 2
+        assert clients[joined]["client"] == joined
+        assert one.call("presenceStats", channel="foo") == {"numClients": 2, "numUsers": 1}
+        two.order("unsubscribe", channel="foo")
+        assert one.expect("leave")["info"]["client"] == joined
+        assert not [event for event in two.events if event["event"] in ("join", "leave")]
+
+    def test_order(self, server, connect):
+        """A thousand messages, published by one and by the backend, come once and in order to everyone."""
+        one, two = connect(server), connect(server)
+        for sdk in (one, two):
+            sdk.subscribe("foo")
+        assert one.call("batch", channel="foo", messages=list(range(500))) == 500
+        for number in range(500, 1000):
+            publish(server, "foo", b"%d" % number, json=True)
+        for sdk in (one, two):
+            assert sdk.publications(1000) == list(range(1000))
+
+    def test_many_channels(self, server, connect):
+        """128 channels of one connection; one more is refused."""
+        sdk = connect(server)
+        for number in range(128):
+            sdk.order("subscribe", channel=f"c{number}")
+        for _ in range(128):
+            sdk.expect("subscribed")
+        publish(server, "c127", b"hello")
+        assert sdk.publications(1) == ["hello"]
+        sdk.order("subscribe", channel="c128")
+        assert sdk.expect("unsubscribed")["code"] == 106
+
+
+class RefusedTests:
+    """What a client may not."""
+
+    @pytest.fixture
+    def server(self, start_server):
+        """Start a server with the least that is allowed."""
+        return blockon(deferToThread(start_server, channel_allow=("open", "bare"), history_size=0))
+
+    def test_codes(self, server, connect):
+        """Each refusal has Centrifugo's code and says why."""
+        sdk = connect(server)
+        sdk.subscribe("open")
+        for order, code, words in (
+            ({"order": "publish", "channel": "open", "data": 1}, 103, "--channel-publish"),
+            ({"order": "publish", "channel": "closed", "data": 1}, 103, "--channel-allow"),
+            ({"order": "history", "channel": "open", "options": {}}, 108, "--history-size"),
+            ({"order": "history", "channel": "bare", "options": {}}, 103, "subscribed"),
+            ({"order": "presence", "channel": "open"}, 108, "--channel-presence"),
+            ({"order": "presenceStats", "channel": "bare"}, 103, "subscribed"),
+            ({"order": "rpc", "method": "m"}, 104, "procedure"),
+        ):
+            error = sdk.call(**order)["error"]
+            assert error["code"] == code
+            assert words in error["message"]
+
+    def test_subscribe(self, server, connect):
+        """A channel that is not open to it."""
+        sdk = connect(server)
+        sdk.order("subscribe", channel="closed")
+        ended = sdk.expect("unsubscribed")
+        assert ended["code"] == 103
+        assert "--channel-allow" in ended["reason"]
+
+    def test_token_without_a_key(self, server, start_sdk):
+        """A token that nobody can check is not taken for a good one."""
+        sdk = start_sdk(server, token="abc.def.ghi")
+        sdk.order("connect")
+        assert sdk.expect("disconnected")["code"] == 3500
+
+
+SECRET = "a secret that is long enough to sign tokens with, for tests only"
+
+
+def token(ttl=600, **claims):
+    """Issue a token as a backend would."""
+    return jwt.encode({"sub": "ann", "exp": int(time.time()) + ttl} | claims, SECRET, "HS256")
+
+
+class TokenTests:
+    """Clients that say who they are."""
+
+    @pytest.fixture
+    def server(self, start_server):
+        """Start a server that wants tokens."""
+        options = {"token_secret": SECRET, "channel_presence": ("*",), "channel_allow": ("open",)}
+        return blockon(deferToThread(lambda: start_server(**options)))
+
+    def test_token(self, server, connect):
+        """The token opens its channels, and says what others see."""
+        sdk = connect(
+            server, token=token(channels=["given"], caps=[{"channels": ["c"], "allow": ["sub", "pub"]}], info=[1])
+        )
+        assert sdk.expect("subscribed", of="server")["channel"] == "given"
+        publish(server, "given", b"hello")
+        assert sdk.expect("publication", of="server")["data"] == "hello"
+        sdk.subscribe("c")
+        sdk.call("publish", channel="c", data="x")
+        assert sdk.expect("publication")["info"].items() >= {"user": "ann", "connInfo": [1]}.items()
+        sdk.order("subscribe", channel="closed")
+        assert sdk.expect("unsubscribed")["code"] == 103
+
+    def test_server_side_recovery(self, server, connect):
+        """A channel that the token names is recovered too."""
+        sdk = connect(server, token=token(channels=["given"]))
+        sdk.expect("subscribed", of="server")
+        publish(server, "given", b"1")
+        assert sdk.publications(1) == ["1"]
+
+        def cut():
+            for connection in list(server.service.connections.connections):
+                connection.transport.abortConnection()
+            server.service.hub.publish("given", b"2")
+
+        server.ask(cut)
+        assert sdk.expect("subscribed", of="server")["recovered"] is True
+        publish(server, "given", b"3")
+        assert sdk.publications(2) == ["2", "3"]
+
+    def test_refresh(self, server, start_sdk):
+        """The client asks for a new token in time, without connecting again."""
+        sdk = start_sdk(server, asksForTokens=True)
+        sdk.order("connect")
+        for ttl in (2, 2, 600):
+            assert sdk.expect("token wanted")["of"] == "connection"
+            sdk.order("token", token=token(ttl))
+        sdk.expect("connected")
+        wait_until(lambda: expiries(server) > [time.time() + 500], "the last token")
+        assert not [event for event in sdk.events if event["event"] == "disconnected"]
+        assert len([event for event in sdk.events if event["event"] == "connecting"]) == 1
+
+    def test_expired(self, server, start_sdk):
+        """An expired token is replaced by a new one."""
+        sdk = start_sdk(server, asksForTokens=True)
+        sdk.order("connect")
+        for ttl in (-100, 600):
+            sdk.expect("token wanted")
+            sdk.order("token", token=token(ttl))
+        sdk.expect("connected")
+
+    def test_no_token(self, server, start_sdk):
+        """Without one the client is sent away for good."""
+        sdk = start_sdk(server)
+        sdk.order("connect")
+        assert sdk.expect("disconnected")["code"] == 3501
+
+    def test_subscription_token(self, server, connect):
+        """A token opens one channel; a new one comes in time."""
+        sdk = connect(server, token=token())
+        sdk.order("subscribe", channel="c", options={"asksForTokens": True})
+        for ttl in (2, 600):
+            assert sdk.expect("token wanted")["channel"] == "c"
+            sdk.order("token", token=token(ttl, channel="c"))
+        sdk.expect("subscribed", channel="c")
+        publish(server, "c", b"hello")
+        assert sdk.publications(1) == ["hello"]
+
+
+def expiries(server):
+    """Tell when the tokens of the server's clients end."""
+    return server.ask(lambda: [one.peer.identity.expires_at for one in server.service.hub.clients.find()])
+
+
+class HookTests:
+    """A backend that is asked."""
+
+    @pytest.fixture
+    def backend(self):
+        """Start one."""
+        backend = Backend()
+        yield backend
+        backend.close()
+
+    def hooked(self, start_server, backend, *events, **settings):
+        """Start a server that asks it."""
+        return start_server(**{f"hook_{event}": backend.url(f"/{event}") for event in events} | settings)
+
+    def test_connect(self, start_server, start_sdk, backend):
+        """It says who the client is, and where it is subscribed."""
+        server = self.hooked(start_server, backend, "connect", "disconnect")
+        backend.answer = lambda path, body: {"result": {"user": "ann", "subs": {"c": {"data": [1]}}, "data": {"a": 1}}}
+        sdk = start_sdk(server)
+        sdk.order("connect")
+        connected = sdk.expect("connected")
+        assert connected["data"] == {"a": 1}
+        assert sdk.expect("subscribed", of="server")["data"] == [1]
+        _, _, question = backend.questions[0]
+        assert question.items() >= {"client": connected["client"], "transport": "websocket", "protocol": "json"}.items()
+        assert question["name"] in ("js", "python")
+        sdk.order("disconnect")
+        wait_until(lambda: len(backend.questions) == 2, "the backend is told that it has gone")
+        path, _, told = backend.questions[1]
+        assert (path, told["user"], told["client"]) == ("/disconnect", "ann", connected["client"])
+
+    @pytest.mark.parametrize(
+        ("answer", "event", "code"),
+        [
+            ({"error": {"code": 403, "message": "members only"}}, "disconnected", 403),
+            ({"disconnect": {"code": 4501, "reason": "banned"}}, "disconnected", 4501),
+            ({"oops": 1}, "error", None),
+        ],
+    )
+    def test_refused_connect(self, start_server, start_sdk, backend, answer, event, code):
+        """The client is told; where the backend does not answer as it should, it tries again."""
+        server = self.hooked(start_server, backend, "connect")
+        backend.answer = lambda path, body: answer
+        sdk = start_sdk(server)
+        sdk.order("connect")
+        told = sdk.expect(event)
+        if code:
+            assert told["code"] == code
+        else:
+            backend.answer = lambda path, body: {"result": {}}
+            sdk.expect("connected")
+
+    def test_subscribe(self, start_server, connect, backend):
+        """It opens channels, and says what others see there."""
+        server = self.hooked(start_server, backend, "subscribe", channel_allow=("open",), channel_presence=("*",))
+        backend.answer = lambda path, body: (
+            {"result": {"info": {"role": "x"}, "data": 7}}
+            if body["channel"] == "c"
+            else {"error": {"code": 403, "message": "no"}}
+        )
+        sdk = connect(server)
+        sdk.subscribe("open")
+        assert backend.questions == []
+        assert sdk.subscribe("c")["data"] == 7
+        (info,) = sdk.call("presence", channel="c")["clients"].values()
+        assert info["chanInfo"] == {"role": "x"}
+        sdk.order("subscribe", channel="d")
+        assert sdk.expect("unsubscribed")["code"] == 403
+
+    def test_publish(self, start_server, connect, backend):
+        """It lets clients publish, and may change what."""
+        server = self.hooked(start_server, backend, "publish", channel_allow=("c",))
+        backend.answer = lambda path, body: (
+            {"result": {"data": {"by the backend": body["data"]}, "tags": {"a": "b"}}}
+            if body["data"] != "bad"
+            else {"error": {"code": 1000, "message": "mind your words"}}
+        )
+        sdk = connect(server)
+        sdk.subscribe("c")
+        for value in ("text", {"n": [1]}):
+            sdk.call("publish", channel="c", data=value)
+            publication = sdk.expect("publication")
+            assert (publication["data"], publication["tags"]) == ({"by the backend": value}, {"a": "b"})
+        assert sdk.call("publish", channel="c", data="bad")["error"] == {"code": 1000, "message": "mind your words"}
+
+
+class ManagementTests:
+    """What a backend does with clients."""
+
+    def call(self, server, method, *arguments, **options):
+        """Call one of the operations that reach all processes."""
+        management = Management(server.service.hub, "test")
+        return server.ask(lambda: getattr(management, method)(*arguments, **options))
+
+    def test_all(self, server, connect):
+        """Subscribe, unsubscribe and disconnect, by the client's id."""
+        sdk = connect(server)
+        (number,) = self.call(server, "connections")
+        assert self.call(server, "subscribe", "c", client=number, options={"data": {"a": 1}}) == 1
+        assert sdk.expect("subscribed", of="server")["channel"] == "c"
+        publish(server, "c", b"hello")
+        assert sdk.publications(1) == ["hello"]
+        assert self.call(server, "unsubscribe", "c", client=number) == 1
+        assert sdk.expect("unsubscribed", of="server")["channel"] == "c"
+        sdk.subscribe("d")
+        assert self.call(server, "unsubscribe", "d", client=number) == 1
+        assert sdk.expect("unsubscribed", of="subscription")["code"] == 2000
+        assert self.call(server, "disconnect", client=number) == 1
+        assert sdk.expect("disconnected")["code"] == 3503
+
+    def test_come_again(self, server, connect):
+        """A code below 3500 lets the client come again by itself."""
+        sdk = connect(server)
+        (number,) = self.call(server, "connections")
+        self.call(server, "disconnect", client=number, code=3011, reason="force reconnect")
+        assert sdk.expect("connected")["client"] != number
+
+
+class AgainTests:
+    """Connections that are lost."""
+
+    def test_lost_connection(self, server, connect):
+        """What was published meanwhile is recovered, in order, once."""
+        sdk = connect(server)
+        sdk.subscribe("foo")
+        publish(server, "foo", b"1")
+        assert sdk.publications(1) == ["1"]
+
+        def cut():
+            for connection in list(server.service.connections.connections):
+                connection.transport.abortConnection()
+            for number in (b"2", b"3"):
+                server.service.hub.publish("foo", number)
+
+        server.ask(cut)
+        again = sdk.expect("subscribed")
+        assert (again["wasRecovering"], again["recovered"]) == (True, True)
+        publish(server, "foo", b"4")
+        assert sdk.publications(3) == ["2", "3", "4"]
+
+    def test_restart_with_memory(self, start_server, connect):
+        """A server that has forgotten everything says so, and what follows comes."""
+        server = start_server(**OPEN)
+        port, sdk = server.port, connect(server)
+        sdk.subscribe("foo")
+        publish(server, "foo", b"1")
+        assert sdk.publications(1) == ["1"]
+        server.stop()
+        assert sdk.expect("connecting", code=3001)["reason"].startswith("shutdown")
+        server = start_server(port=port, **OPEN)
+        again = sdk.expect("subscribed")
+        assert (again["wasRecovering"], again["recovered"]) == (True, False)
+        publish(server, "foo", b"2")
+        assert sdk.publications(1) == ["2"]
+
+    def test_restart_with_redis(self, start_server, connect, redis):
+        """With Redis nothing is missing after a restart of the server."""
+        server, other = (start_server(redis=redis.url, **OPEN) for _ in range(2))
+        for one in (server, other):
+            up(one)
+        port, sdk = server.port, connect(server)
+        sdk.subscribe("foo")
+        publish(other, "foo", b"1")
+        assert sdk.publications(1) == ["1"]
+        server.stop()
+        publish(other, "foo", b"2")
+        server = start_server(port=port, redis=redis.url, **OPEN)
+        again = sdk.expect("subscribed")
+        assert (again["wasRecovering"], again["recovered"]) == (True, True)
+        publish(other, "foo", b"3")
+        assert sdk.publications(2) == ["2", "3"]
+
+    def test_restart_of_redis(self, start_server, connect, redis):
+        """A Redis that has forgotten everything: the client is told, and what follows comes."""
+        server = up(start_server(redis=redis.url, **OPEN))
+        sdk = connect(server)
+        first = sdk.subscribe("foo")
+        publish(server, "foo", b"1")
+        assert sdk.publications(1) == ["1"]
+        redis.kill()
+        wait_until(lambda: not server.service.hub.broker.up, "deaf")
+        redis.start()
+        up(server)
+        again = sdk.expect("subscribed")
+        assert (again["wasRecovering"], again["recovered"]) == (True, False)
+        assert again["streamPosition"]["epoch"] != first["streamPosition"]["epoch"]
+        publish(server, "foo", b"2")
+        assert sdk.publications(1) == ["2"]
+
+
+def up(server):
+    """Wait until publications arrive."""
+    wait_until(lambda: server.service.hub.broker.up, "up")
+    return server
+
+
+class PlainRedisTests:
+    """`redis-cli publish foo hello`."""
+
+    def test_values(self, start_server, connect, redis):
+        """JSON as its value, anything else as text, bytes as base64; none has an offset."""
+        server = up(start_server(redis=redis.url))
+        sdk = connect(server)
+        sdk.subscribe("foo")
+        for data in (b"hello", b'{"a":1}', b"\xff\x00"):
+            assert redis.publish("foo", data) == 1
+        got = [sdk.expect("publication") for _ in range(3)]
+        assert [one["data"] for one in got] == ["hello", {"a": 1}, "/wA="]
+        assert got[2]["tags"] == {"encoding": "base64"}
+        assert [one.get("offset", 0) for one in got] == [0, 0, 0]
+
+    @pytest.mark.parametrize("kind", ["javascript"])
+    def test_gap(self, start_server, connect, redis, kind):
+        """Redis was away for a moment: a message says that plain publications may be missing."""
+        server = up(start_server(redis=redis.url))
+        sdk = connect(server)
+        sdk.subscribe("foo")
+        redis.run("CLIENT", "KILL", "TYPE", "pubsub", "SKIPME", "yes")
+        assert sdk.expect("message")["data"] == {"event": "gap", "channel": "foo"}

@@ -1,0 +1,714 @@
+"""The Centrifuge protocol on `/connection/websocket`, message by message, in memory."""
+
+import json
+import time
+
+import jwt
+import pytest
+from twisted.internet.defer import Deferred, fail
+
+from wsserver.endpoints import centrifuge, centrifuge_channels
+from wsserver.endpoints.centrifuge import CONNECT_WITHIN, MOST_WAITING
+from wsserver.errors import BrokerDown
+from wsserver.identity import Identity, Opening
+from wsserver.settings import Settings
+from wsserver.testing import MemoryServer
+
+PATH = "/connection/websocket"
+SECRET = "secret " * 6
+OPEN = {"channel_allow": ("*",), "channel_publish": ("*",), "channel_presence": ("*",)}
+
+
+class Client:
+    """The other end."""
+
+    def __init__(self, server, target=PATH, headers=None):
+        self.clock, self._id = server.clock, 0
+        self.peer = server.connect()
+        self.head = self.peer.open(target, headers or {})
+
+    def turn(self):
+        """Let the reactor's turn end."""
+        for _ in range(3):
+            self.clock.advance(0)
+
+    def take(self):
+        """Take what has come, one object a line."""
+        self.turn()
+        return [json.loads(line) for text in self.peer.messages() for line in text.split("\n")]
+
+    def send(self, *commands):
+        """Send commands in one frame, without waiting."""
+        self.peer.send_text("\n".join(map(json.dumps, commands)))
+
+    def say(self, method, **fields):
+        """Send a command; give its reply, what came before it is lost."""
+        self._id += 1
+        self.send({"id": self._id, method: fields})
+        replies = [one for one in self.take() if one.get("id") == self._id]
+        assert len(replies) == 1
+        return replies[0].get(method, replies[0].get("error"))
+
+    def connected(self, **fields):
+        """Connect."""
+        assert self.say("connect", **fields)["client"]
+        return self
+
+    def closed(self):
+        """Tell with what the server has closed."""
+        self.turn()
+        return self.peer.close_frame()
+
+
+@pytest.fixture
+def server():
+    """Start a server on whose channels clients may do everything."""
+    return MemoryServer(Settings(**OPEN))
+
+
+def make_server(**settings):
+    """Start a server."""
+    return MemoryServer(Settings(**OPEN | settings))
+
+
+def token(**claims):
+    """Sign a token that is good for an hour."""
+    return jwt.encode({"sub": "ann", "exp": int(time.time()) + 3600, **claims}, SECRET, "HS256")
+
+
+class HandshakeTests:
+    """The opening handshake."""
+
+    @pytest.mark.parametrize(
+        ("target", "headers", "words"),
+        [
+            (PATH, {"Sec-WebSocket-Protocol": "centrifuge-protobuf"}, "not Protobuf"),
+            (PATH + "?format=protobuf", {}, "not Protobuf"),
+            (PATH + "?cf_protocol=protobuf", {}, "not Protobuf"),
+            (PATH + "?cf_protocol_version=v1", {}, "only version 2"),
+            (PATH + "?token=a", {"Authorization": "Bearer b"}, "more than one token"),
+        ],
+    )
+    def test_refused(self, server, target, headers, words):
+        """What asks for another form of the protocol is told which one is spoken."""
+        peer = server.connect()
+        head = peer.open(target, headers)
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert words in peer.transport.written.decode()
+
+    @pytest.mark.parametrize("offer", ["centrifuge-json", "centrifuge-json, centrifuge-protobuf"])
+    def test_subprotocol(self, server, offer):
+        """JSON is agreed to by its name."""
+        client = Client(server, headers={"Sec-WebSocket-Protocol": offer})
+        assert b"Sec-WebSocket-Protocol: centrifuge-json" in client.head
+        client.connected()
+
+    def test_harmless_query(self, server):
+        """What an application puts into the URL is its own affair."""
+        Client(server, PATH + "?format=json&cf_protocol_version=v2&my=own").connected()
+
+
+class OrderTests:
+    """Which command may come when."""
+
+    def test_before_connect(self, server):
+        """Only connect may be the first."""
+        client = Client(server)
+        client.send({"id": 1, "subscribe": {"channel": "c"}})
+        assert client.closed() == (3501, "bad request: connect must be the first command")
+
+    def test_twice(self, server):
+        """Connect comes once."""
+        client = Client(server).connected()
+        client.send({"id": 2, "connect": {}})
+        assert client.closed() == (3501, "bad request: already connected")
+
+    def test_never(self, server):
+        """Who does not connect in time is closed."""
+        client = Client(server)
+        server.clock.advance(CONNECT_WITHIN - 0.1)
+        assert client.closed() is None
+        server.clock.advance(0.2)
+        assert client.closed() == (3502, "stale: no connect within 10 s")
+
+    def test_malformed(self, server):
+        """What cannot be read ends the connection, and nothing after it is taken."""
+        client = Client(server).connected()
+        client.send({"id": 2, "subscribe": {"channel": "c"}})
+        client.peer.send_text("{")
+        client.send({"id": 3, "publish": {"channel": "c", "data": 1}})
+        client.turn()
+        frames = client.peer.frames()
+        assert [frame.opcode for frame in frames] == [1, 8]
+        assert frames[1].payload[2:].startswith(b"bad request: a command is not JSON")
+
+    def test_replies_are_joined(self, server):
+        """The replies to one frame leave in one."""
+        client = Client(server).connected()
+        client.send(*({"id": number, "subscribe": {"channel": f"c{number}"}} for number in range(2, 50)))
+        client.turn()
+        (frame,) = client.peer.frames()
+        assert [json.loads(line)["id"] for line in frame.payload.split(b"\n")] == list(range(2, 50))
+
+    def test_one_after_the_other(self, server, monkeypatch):
+        """While a command is being carried out, what follows it waits; beyond a limit it is refused."""
+        client = Client(server).connected()
+        waits = Deferred()
+        monkeypatch.setattr(server.service.hub, "publish", lambda *_, **__: waits)
+        client.send({"id": 2, "publish": {"channel": "c", "data": 1}})
+        client.send(*({"id": number, "unsubscribe": {"channel": "c"}} for number in range(3, 3 + MOST_WAITING)))
+        assert client.take() == []
+        client.send({"id": 5000, "unsubscribe": {"channel": "c"}})
+        (refused,) = client.take()
+        assert (refused["id"], refused["error"]["code"], refused["error"]["temporary"]) == (5000, 111, True)
+        waits.callback(None)
+        assert [one["id"] for one in client.take()] == list(range(2, 3 + MOST_WAITING))
+
+    def test_gone_meanwhile(self, server, monkeypatch):
+        """A client that goes while its command is being carried out is subscribed to nothing."""
+        client, waits = Client(server).connected(), Deferred()
+        monkeypatch.setattr(server.service.hub.broker, "subscribe", lambda _: waits)
+        client.send({"id": 2, "subscribe": {"channel": "c"}}, {"id": 3, "subscribe": {"channel": "d"}})
+        client.peer.transport.lose()
+        waits.callback(None)
+        client.turn()
+        assert server.service.hub.counts() == {}
+        assert len(server.service.hub.clients) == 0
+
+
+class SubscribeTests:
+    """Subscriptions."""
+
+    def test_refusals(self, server):
+        """Each with Centrifuge's code."""
+        client = Client(server).connected()
+        assert client.say("subscribe", channel="c")["recoverable"] is True
+        for fields, code in (
+            ({"channel": "c"}, 105),
+            ({"channel": "x" * 256}, 107),
+            ({"channel": "a\x00b"}, 107),
+            ({"channel": "d", "type": 1}, 107),
+            ({"channel": "d", "tf": {"op": "eq"}}, 107),
+            ({"channel": "d", "token": "a.b.c"}, 103),
+            ({"channel": "d", "recover": True, "offset": 5, "epoch": "other", "flag": 2}, 112),
+        ):
+            assert client.say("subscribe", **fields)["code"] == code
+        assert client.say("subscribe", channel="d")["recoverable"] is True
+
+    def test_limit(self, server):
+        """128 channels; one that was left makes room."""
+        client = Client(server).connected()
+        for number in range(128):
+            client.say("subscribe", channel=f"c{number}")
+        assert client.say("subscribe", channel="more")["code"] == 106
+        client.say("unsubscribe", channel="c0")
+        assert "code" not in client.say("subscribe", channel="more")
+
+    @pytest.mark.parametrize(
+        "method", ["subscribe", "unsubscribe", "publish", "presence", "presence_stats", "history", "sub_refresh"]
+    )
+    def test_no_channel(self, server, method):
+        """A command without its channel is no command."""
+        client = Client(server).connected()
+        client.send({"id": 2, method: {}})
+        code, reason = client.closed()
+        assert code == 3501
+        assert "without a channel" in reason
+
+    def test_private(self, server):
+        """The server's own keys are nobody else's."""
+        client = Client(server).connected()
+        assert client.say("subscribe", channel="wsserver:control")["code"] == 107
+        assert client.say("publish", channel="wsserver:control", data=1)["code"] == 107
+
+    def test_recovery(self, server):
+        """After a recovery the offset is the client's own, and what it missed stands in the reply."""
+        hub = server.service.hub
+        for number in range(3):
+            hub.publish("c", b"%d" % number, json=True)
+        client = Client(server).connected()
+        first = client.say("subscribe", channel="c")
+        assert first["offset"] == 3
+        client.say("unsubscribe", channel="c")
+        again = client.say("subscribe", channel="c", recover=True, offset=1, epoch=first["epoch"])
+        assert again["recovered"] is again["was_recovering"] is True
+        assert again["offset"] == 1
+        assert [(one["data"], one["offset"]) for one in again["publications"]] == [(1, 2), (2, 3)]
+        client.say("unsubscribe", channel="c")
+        other = client.say("subscribe", channel="c", recover=True, offset=1, epoch="other")
+        assert other["was_recovering"] is True
+        assert "recovered" not in other
+        assert "publications" not in other
+        assert other["offset"] == 3
+
+    def test_any_epoch(self, server):
+        """A position without an epoch is of any, as in Centrifugo."""
+        for number in range(3):
+            server.service.hub.publish("c", b"%d" % number)
+        client = Client(server).connected()
+        result = client.say("subscribe", channel="c", recover=True, offset=2)
+        assert [one["data"] for one in result["publications"]] == ["2"]
+        page = client.say("history", channel="c", limit=-1, since={"offset": 1})
+        assert [one["data"] for one in page["publications"]] == ["1", "2"]
+
+    def test_large_histories(self, server, monkeypatch):
+        """A page has a limit, from where the client goes on; so has a recovery, and then there is none."""
+        client = Client(server).connected()
+        epoch = client.say("subscribe", channel="c")["epoch"]
+        for _ in range(20):
+            server.service.hub.publish("c", b"x" * 100_000)
+        client.take()
+        seen = []
+        while page := client.say("history", channel="c", limit=-1, since={"offset": len(seen), "epoch": epoch}).get(
+            "publications"
+        ):
+            seen += [one["offset"] for one in page]
+            assert len(page) <= 10
+        assert seen == list(range(1, 21))
+        monkeypatch.setattr(centrifuge_channels, "MOST_RECOVERED", 1_000_000)
+        other = Client(server).connected()
+        assert "recovered" not in other.say("subscribe", channel="c", recover=True, offset=0, epoch=epoch)
+        other.say("unsubscribe", channel="c")
+        assert other.say("subscribe", channel="c", recover=True, offset=10, epoch=epoch)["recovered"] is True
+
+    def test_reads_nothing(self, server):
+        """For a client that does not read nothing more is done than it has asked for before that was noticed."""
+        client = Client(server).connected()
+        client.say("subscribe", channel="c")
+        server.service.hub.publish("c", b"x" * 500_000)
+        client.take()
+        client.peer.transport.reading = False
+        client.send(*({"id": number, "history": {"channel": "c", "limit": -1}} for number in range(10, 110)))
+        client.turn()
+        assert len(client.peer.transport.unread) < 1_000_000
+        client.peer.transport.reading = True
+        client.peer.transport.read_again()
+        assert [one["id"] for one in client.take()] == list(range(10, 110))
+
+    def test_without_history(self):
+        """No offsets, no recovery."""
+        server = make_server(history_size=0)
+        client = Client(server).connected()
+        assert client.say("subscribe", channel="c", recover=True, offset=1, epoch="e") == {"was_recovering": True}
+        server.service.hub.publish("c", b"x")
+        assert client.take() == [{"push": {"channel": "c", "pub": {"data": "x"}}}]
+
+    def test_broker_down(self, server, monkeypatch):
+        """The client may try again."""
+        client = Client(server).connected()
+
+        monkeypatch.setattr(server.service.hub.broker, "subscribe", lambda _: fail(BrokerDown("Redis is away")))
+        refused = client.say("subscribe", channel="c")
+        assert refused == {"code": 100, "message": "internal server error: Redis is away", "temporary": True}
+        monkeypatch.undo()
+        assert "code" not in client.say("subscribe", channel="c")
+
+    def test_gaps(self, server):
+        """With an offset the client is to subscribe again; without one it is told."""
+        client = Client(server).connected()
+        client.say("subscribe", channel="c")
+        (known,) = server.service.hub.clients.find()
+        subscription = known.subscription("c")
+        subscription.missed("c", stream=False)
+        assert client.take() == [{"push": {"message": {"data": {"event": "gap", "channel": "c"}}}}]
+        subscription.missed("c", stream=True)
+        unsubscribe = {"code": 2500, "reason": "insufficient state"}
+        assert client.take() == [{"push": {"channel": "c", "unsubscribe": unsubscribe}}]
+        assert server.service.hub.counts() == {}
+
+    def test_ended_before_the_reply(self, server, monkeypatch):
+        """So is a subscription that the backend ends while it is made."""
+        client = Client(server).connected()
+        waits = Deferred()
+        monkeypatch.setattr(server.service.hub.broker, "subscribe", lambda _: waits)
+        client.send({"id": 2, "subscribe": {"channel": "c"}})
+        (known,) = server.service.hub.clients.find()
+        known.unsubscribe("c", 2000, "server unsubscribe")
+        waits.callback(None)
+        (reply,) = client.take()
+        assert (reply["error"]["code"], reply["error"]["temporary"]) == (100, True)
+        assert server.service.hub.counts() == {}
+
+    def test_gap_before_the_reply(self, server, monkeypatch):
+        """What was lost while a subscription was made is told by letting the client try again."""
+        client = Client(server).connected()
+        waits = Deferred()
+        monkeypatch.setattr(server.service.hub.broker, "subscribe", lambda _: waits)
+        client.send({"id": 2, "subscribe": {"channel": "c"}})
+        (known,) = server.service.hub.clients.find()
+        known.subscription("c").missed("c", stream=True)
+        waits.callback(None)
+        (reply,) = client.take()
+        assert (reply["error"]["code"], reply["error"]["temporary"]) == (100, True)
+        assert server.service.hub.counts() == {}
+
+    def test_failure(self, server, monkeypatch, capsys):
+        """What nobody has thought of ends this connection, and the client comes again."""
+        client = Client(server).connected()
+        monkeypatch.setattr(server.service.hub, "subscribe", lambda *_, **__: 1 / 0)
+        client.send({"id": 2, "subscribe": {"channel": "c"}})
+        assert client.closed() == (3004, "internal server error: the server failed")
+
+
+class LifeSignTests:
+    """Pings and pongs."""
+
+    def test_pings(self, server):
+        """They come at an interval, and are answered."""
+        client = Client(server)
+        about = client.say("connect")
+        assert (about["ping"], about["pong"]) == (25, True)
+        for _ in range(3):
+            server.clock.advance(25)
+            assert client.take() == [{}]
+            client.send({})
+        assert client.closed() is None
+
+    def test_no_pong(self, server):
+        """Who does not answer is gone."""
+        client = Client(server).connected()
+        server.clock.advance(25)
+        assert client.take() == [{}]
+        server.clock.advance(10.1)
+        assert client.closed() == (3012, "no pong")
+
+    def test_pong_without_a_ping(self, server):
+        """An empty command that nobody has asked for."""
+        client = Client(server).connected()
+        client.send({})
+        assert client.closed()[0] == 3501
+
+    def test_spread(self, monkeypatch):
+        """The first ping comes between half an interval and a whole one."""
+        for pick, due in ((8, 12.5), (16, 25)):
+            monkeypatch.setattr(centrifuge.random, "randrange", lambda *_, pick=pick: pick)
+            server = make_server()
+            client = Client(server).connected()
+            server.clock.advance(due - 0.1)
+            assert client.take() == []
+            server.clock.advance(0.2)
+            assert client.take() == [{}]
+
+    def test_none(self):
+        """Without an interval there are none, and the client is told so."""
+        server = make_server(ping_interval=0.0)
+        client = Client(server)
+        assert not {"ping", "pong"} & client.say("connect").keys()
+        server.clock.advance(3600)
+        assert client.take() == []
+
+    def test_no_pings_of_websocket(self, server):
+        """The protocol has its own."""
+        client = Client(server).connected()
+        server.clock.advance(60)
+        assert [frame for frame in client.peer.frames() if frame.opcode == 9] == []
+
+
+class EndTests:
+    """How a connection ends."""
+
+    def test_stop(self, server):
+        """The server stops: the client comes again."""
+        client = Client(server).connected()
+        server.service.stopService()
+        assert client.closed() == (3001, "shutdown: the server is stopping")
+
+    def test_messages_that_want_no_reply(self, server):
+        """They are not taken."""
+        client = Client(server).connected()
+        client.send({"send": {"data": 1}})
+        assert client.closed()[0] == 3508
+
+    def test_slow(self):
+        """Who does not read is closed as slow once too much waits."""
+        server = make_server(max_queued_bytes=100_000)
+        client = Client(server).connected()
+        client.say("subscribe", channel="c")
+        client.peer.transport.reading = False
+        for _ in range(20):
+            server.service.hub.publish("c", b"x" * 20_000)
+            client.turn()
+        client.peer.transport.read_again()
+        assert client.closed() == (3008, "slow: reads too slowly")
+
+    def test_slow_with_policy(self):
+        """Where its channel gives publications up, it subscribes again, and has them from the history."""
+        server = make_server(max_queued_bytes=100_000, slow="drop-oldest")
+        client = Client(server).connected()
+        first = client.say("subscribe", channel="c")
+        client.peer.transport.reading = False
+        for number in range(20):
+            server.service.hub.publish("c", b"%d," % number + b"x" * 20_000)
+            client.turn()
+        client.peer.transport.read_again()
+        came = client.take()
+        assert came[-1] == {"push": {"channel": "c", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}}
+        seen = [one["push"]["pub"]["offset"] for one in came[:-1]]
+        assert seen == list(range(1, len(seen) + 1))
+        again = client.say("subscribe", channel="c", recover=True, offset=len(seen), epoch=first["epoch"])
+        assert [one["offset"] for one in again["publications"]] == list(range(len(seen) + 1, 21))
+
+    @pytest.mark.parametrize(("code", "stays"), [(1000, False), (None, False), (1001, True)])
+    def test_presence_stays_for_a_moment(self, code, stays):
+        """A user whose connection was lost stays on the channel for a while; who says goodbye does not."""
+        server = make_server(token_secret=SECRET)
+        client = Client(server).connected(token=token())
+        client.say("subscribe", channel="c")
+        client.peer.send_close(code) if code else client.peer.send_frame(8)
+        client.peer.transport.lose()
+        server.clock.advance(0.1)
+
+        def present():
+            told = []
+            server.service.hub.members.of("c").addCallback(told.append)
+            return len(told[0])
+
+        assert present() == (1 if stays else 0)
+        server.clock.advance(10)
+        assert present() == 0
+
+
+class TokenTests:
+    """Who a client is, and what it may."""
+
+    @pytest.fixture
+    def server(self):
+        """Start a server that wants tokens and opens nothing to everyone."""
+        return MemoryServer(Settings(token_secret=SECRET, channel_presence=("*",)))
+
+    def test_none(self, server):
+        """Without a token nobody connects."""
+        client = Client(server)
+        client.send({"id": 1, "connect": {}})
+        assert client.closed()[0] == 3501
+
+    def test_anonymous(self):
+        """Unless the server lets them."""
+        server = MemoryServer(Settings(token_secret=SECRET, anonymous=True, channel_allow=("c",)))
+        client = Client(server).connected()
+        assert "code" not in client.say("subscribe", channel="c")
+
+    @pytest.mark.parametrize("bad", ["x", "a.b.c", jwt.encode({"sub": "ann", "exp": 2**31}, "another" * 5, "HS256")])
+    def test_invalid(self, server, bad):
+        """A token that is not good ends the connection for good."""
+        client = Client(server)
+        client.send({"id": 1, "connect": {"token": bad}})
+        assert client.closed()[0] == 3500
+
+    def test_expired(self, server):
+        """An expired one is an error: the client gets a new one, and connects again. This connection is of no use."""
+        client = Client(server)
+        assert client.say("connect", token=token(exp=int(time.time()) - 5))["code"] == 109
+        client.send({"id": 2, "connect": {"token": token()}})
+        assert client.closed() == (3501, "bad request: connect was refused")
+
+    @pytest.mark.parametrize(
+        ("target", "headers"),
+        [
+            (PATH + "?token={}", {}),
+            (PATH, {"Authorization": "Bearer {}"}),
+            (PATH, {"Sec-WebSocket-Protocol": "wsserver.v1, bearer.{}"}),
+        ],
+    )
+    def test_carriers(self, server, target, headers):
+        """The request may bring the token; two different ones are a mistake."""
+        good = token(subs={"c": {}})
+        headers = {name: value.format(good) for name, value in headers.items()}
+        client = Client(server, target.format(good), headers)
+        assert client.say("connect")["subs"].keys() == {"c"}
+        client = Client(server, target.format(good), headers)
+        client.send({"id": 1, "connect": {"token": token()}})
+        assert client.closed() == (3501, "bad request: more than one token")
+
+    def test_what_it_opens(self, server):
+        """Channels and rights that the token names, and no others."""
+        caps = [
+            {"channels": ["news"], "allow": ["sub"]},
+            {"channels": ["chat:*"], "match": "wildcard", "allow": ["sub", "pub"]},
+            {"channels": ["looked at"], "allow": ["prs", "hst"]},
+        ]
+        client = Client(server).connected(token=token(caps=caps))
+        assert "code" not in client.say("subscribe", channel="news")
+        assert client.say("publish", channel="news", data=1)["code"] == 103
+        assert client.say("publish", channel="chat:1", data=1) == {}
+        assert client.say("subscribe", channel="other")["code"] == 103
+        assert client.say("presence", channel="looked at") == {"presence": {}}
+        assert "epoch" in client.say("history", channel="looked at")
+        assert client.say("presence", channel="other")["code"] == 103
+
+    def test_channels_of_the_token(self, server):
+        """The client is subscribed to them without asking; what it knows of them is recovered."""
+        told = []
+        server.service.hub.history("c").addCallback(told.append)
+        server.service.hub.publish("c", b"1")
+        server.service.hub.publish("c", b"2")
+        good = token(subs={"c": {"info": {"role": "x"}, "data": [1]}}, channels=["d"], info={"name": "Ann"})
+        since = {"recover": True, "offset": 1, "epoch": told[0].position.epoch}
+        about = Client(server).say("connect", token=good, subs={"c": since, "closed": since})
+        assert about["subs"].keys() == {"c", "d"}
+        assert about["subs"]["c"]["data"] == [1]
+        assert [one["data"] for one in about["subs"]["c"]["publications"]] == ["2"]
+        assert about["expires"] is True
+        assert 3590 < about["ttl"] <= 3600
+        client = Client(server).connected(token=good)
+        clients = client.say("presence", channel="c")["presence"].values()
+        shown = {"user": "ann", "conn_info": {"name": "Ann"}, "chan_info": {"role": "x"}}
+        assert all(shown.items() <= one.items() for one in clients)
+
+    def test_channels_of_the_token_and_no_broker(self, server, monkeypatch):
+        """Where one cannot be had, the client is to connect again, and is on none."""
+        real = server.service.hub.broker.subscribe
+
+        def down(channel):
+            return real(channel) if channel == "c" else fail(BrokerDown("Redis is away"))
+
+        monkeypatch.setattr(server.service.hub.broker, "subscribe", down)
+        client = Client(server)
+        refused = client.say("connect", token=token(channels=["c", "d"]))
+        assert (refused["code"], refused["temporary"]) == (100, True)
+        assert server.service.hub.counts() == {}
+        assert len(server.service.hub.clients) == 0
+        client.send({"id": 2, "connect": {"token": token()}})
+        assert client.closed() == (3501, "bad request: connect was refused")
+
+    def test_subscription_tokens(self, server):
+        """One opens its channel to its user, in this connection if it says so."""
+        client = Client(server)
+        number = client.say("connect", token=token())["client"]
+        expired = token(channel="c", exp=int(time.time()) - 5)
+        eternal = jwt.encode({"sub": "ann", "channel": "c"}, SECRET, "HS256")
+        for bad, code in ((expired, 109), (eternal, 103), (token(), 103)):
+            assert client.say("subscribe", channel="c", token=bad)["code"] == code
+        good = token(channel="c", client=number, info={"n": 1}, data="d", allow=["pub"])
+        result = client.say("subscribe", channel="c", token=good)
+        assert (result["expires"], result["data"]) == (True, "d")
+        assert client.say("publish", channel="c", data=1) == {}
+        for claims in ({"channel": "other"}, {"channel": "d", "sub": "bob"}, {"channel": "d", "client": "another"}):
+            other = Client(server).connected(token=token())
+            other.send({"id": 2, "subscribe": {"channel": "d", "token": token(**claims)}})
+            assert other.closed()[0] == 3500
+
+    def test_refresh(self, monkeypatch):
+        """A new token makes the connection live longer; without one it ends 25 s after its token."""
+        server = MemoryServer(Settings(token_secret=SECRET, ping_interval=0.0))
+        now = time.time()
+        monkeypatch.setattr(server.service.admission, "_now", lambda: now + server.clock.seconds())
+        client = Client(server).connected(token=token(exp=int(now) + 100))
+        other = Client(server).connected(token=token(exp=int(now) + 100))
+        refreshed = client.say("refresh", token=token(exp=int(now) + 200))
+        assert refreshed["expires"] is True
+        assert 190 < refreshed["ttl"] <= 200
+        server.clock.advance(124)
+        assert other.closed() is None
+        server.clock.advance(3)
+        assert other.closed() == (3005, "connection expired")
+        assert client.closed() is None
+
+    def test_end_of_a_subscription(self, monkeypatch):
+        """A subscription ends 25 s after its token, and the client subscribes again."""
+        server, now = MemoryServer(Settings(token_secret=SECRET, ping_interval=0.0)), time.time()
+        monkeypatch.setattr(server.service.admission, "_now", lambda: now + server.clock.seconds())
+        client = Client(server).connected(token=token())
+        for channel in ("c", "d"):
+            client.say("subscribe", channel=channel, token=token(channel=channel, exp=int(now) + 100))
+        client.say("sub_refresh", channel="d", token=token(channel="d", exp=int(now) + 200))
+        server.clock.advance(124)
+        assert client.take() == []
+        server.clock.advance(3)
+        unsubscribe = {"code": 2501, "reason": "subscription expired"}
+        assert client.take() == [{"push": {"channel": "c", "unsubscribe": unsubscribe}}]
+
+    def test_refused_refresh(self, server):
+        """A token that is expired, not good, or another user's ends the connection."""
+        for bad, code in ((token(exp=int(time.time()) - 5), 3005), ("x", 3500), (token(sub="bob"), 3500), ("", 3501)):
+            client = Client(server).connected(token=token())
+            client.send({"id": 2, "refresh": {"token": bad}})
+            assert client.closed()[0] == code
+
+    def test_sub_refresh(self, server):
+        """The same for a subscription."""
+        client = Client(server).connected(token=token())
+        assert client.say("sub_refresh", channel="c", token=token(channel="c"))["code"] == 103
+        client.say("subscribe", channel="c", token=token(channel="c"))
+        assert client.say("sub_refresh", channel="c", token=token(channel="c"))["expires"] is True
+        assert client.say("sub_refresh", channel="c")["code"] == 107
+        assert client.say("sub_refresh", channel="c", token=token(channel="c", exp=int(time.time()) - 5))["code"] == 109
+        client.send({"id": 9, "sub_refresh": {"channel": "c", "token": token(channel="d")}})
+        assert client.closed()[0] == 3500
+
+    def test_gone_while_it_is_checked(self, server, monkeypatch):
+        """A client that goes while keys are fetched is not known afterwards."""
+        waits = Deferred()
+        monkeypatch.setattr(server.service.admission.tokens, "connection", lambda _: waits)
+        client = Client(server)
+        client.send({"id": 1, "connect": {"token": "t"}})
+        client.peer.transport.lose()
+        waits.callback(Identity("ann", subs={"c": Opening()}))
+        client.turn()
+        assert len(server.service.hub.clients) == 0
+        assert server.service.hub.counts() == {}
+
+    def test_refresh_without_keys(self):
+        """There is nothing to refresh."""
+        client = Client(make_server()).connected()
+        assert client.say("refresh", token="a.b.c")["code"] == 108
+
+
+class ManagementTests:
+    """What a backend can do with a client."""
+
+    @pytest.fixture
+    def clients(self, server):
+        """Find the clients of the server."""
+        return server.service.hub.clients.find
+
+    def test_about(self, server, clients):
+        """It is known from connect on until it goes."""
+        client = Client(server)
+        assert clients() == []
+        number = client.say("connect")["client"]
+        client.say("subscribe", channel="c")
+        (known,) = clients()
+        assert (known.client, known.user, list(known.channels)) == (number, "", ["c"])
+        assert known.about()["transport"] == "websocket"
+        client.peer.transport.lose()
+        assert clients() == []
+
+    def test_disconnect(self, server, clients):
+        """With the backend's own code."""
+        client = Client(server).connected()
+        clients()[0].disconnect(4501, "go away")
+        assert client.closed() == (4501, "go away")
+
+    def test_unsubscribe(self, server, clients):
+        """It is told."""
+        client = Client(server).connected()
+        client.say("subscribe", channel="c")
+        clients()[0].unsubscribe("c", 2000, "server unsubscribe")
+        assert client.take() == [
+            {"push": {"channel": "c", "unsubscribe": {"code": 2000, "reason": "server unsubscribe"}}}
+        ]
+        assert server.service.hub.counts() == {}
+
+    def test_subscribe(self, server, clients):
+        """It is told of its new subscription, and gets what is published."""
+        client = Client(server).connected()
+        assert clients()[0].subscribe("c", {"info": {"a": 1}, "data": {"b": 2}}) is True
+        (told,) = client.take()
+        assert told["push"]["channel"] == "c"
+        assert told["push"]["subscribe"]["data"] == {"b": 2}
+        assert told["push"]["subscribe"]["recoverable"] is True
+        server.service.hub.publish("c", b"x")
+        assert client.take()[0]["push"]["pub"]["data"] == "x"
+
+    def test_refresh(self, clients):
+        """Where there is an end, it can be moved."""
+        server = make_server(token_secret=SECRET)
+        client = Client(server).connected(token=token())
+        (known,) = server.service.hub.clients.find()
+        assert known.refresh(int(time.time()) + 60) is True
+        (told,) = client.take()
+        assert told["push"]["refresh"]["expires"] is True
+        anybody = make_server()
+        Client(anybody).connected()
+        assert anybody.service.hub.clients.find()[0].refresh(1) is False

@@ -1,0 +1,196 @@
+"""What a client may say in the Centrifuge protocol, and what ends its connection."""
+
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from wsserver.endpoints.centrifuge_commands import (
+    MOST_COMMANDS,
+    Connect,
+    History,
+    Payload,
+    Presence,
+    PresenceStats,
+    Publish,
+    Refresh,
+    Send,
+    SubRefresh,
+    Subscribe,
+    Unsubscribe,
+    parse_commands,
+)
+from wsserver.endpoints.centrifuge_replies import Disconnect
+from wsserver.hub.history import Position
+
+
+def requests(frame):
+    """Read a frame; give the requests in it."""
+    commands = parse_commands(frame)
+    assert isinstance(commands, list), commands
+    return [command.request for command in commands]
+
+
+GOOD = [
+    (b'{"id":1,"connect":{}}', Connect()),
+    (
+        b'{"id":1,"connect":{"token":"t","name":"js","version":"1","data":{"a":1}}}',
+        Connect("t", "js", "1", data={"a": 1}),
+    ),
+    (
+        b'{"id":1,"connect":{"subs":{"a":{"recover":true,"offset":3,"epoch":"x"}}}}',
+        Connect(subs={"a": Subscribe(recover=True, offset=3, epoch="x")}),
+    ),
+    (b'{"id":1,"connect":{"token":null,"headers":{"x":"y"}}}', Connect()),
+    (
+        (
+            b'{"id":2,"subscribe":{"channel":"c","token":"t","recover":true,"epoch":"e","offset":7,"positioned":true,'
+            b'"recoverable":true,"join_leave":true,"flag":1}}'
+        ),
+        Subscribe("c", "t", True, "e", 7, True, True, True, 1),
+    ),
+    (b'{"id":2,"subscribe":{"channel":"c","offset":18446744073709551615}}', Subscribe("c", offset=2**64 - 1)),
+    (b'{"id":2,"subscribe":{"channel":"c","unknown":{}}}', Subscribe("c")),
+    (b'{"id":2,"unsubscribe":{"channel":"c"}}', Unsubscribe("c")),
+    (b'{"id":2,"publish":{"channel":"c","data":"text"}}', Publish("c", Payload(b"text", False))),
+    (
+        b'{"id":2,"publish":{"channel":"c","data":{"a": [1, "\\u00fc"]}}}',
+        Publish("c", Payload('{"a":[1,"ü"]}'.encode(), True)),
+    ),
+    (b'{"id":2,"publish":{"channel":"c","data":null}}', Publish("c", Payload(b"null", True))),
+    (b'{"id":2,"publish":{"channel":"c"}}', Publish("c")),
+    (b'{"id":2,"presence":{"channel":"c"}}', Presence("c")),
+    (b'{"id":2,"presence_stats":{"channel":"c"}}', PresenceStats("c")),
+    (
+        b'{"id":2,"history":{"channel":"c","limit":-1,"since":{"offset":2,"epoch":"e"},"reverse":true}}',
+        History("c", -1, Position(2, "e"), True),
+    ),
+    (b'{"id":2,"history":{"channel":"c","since":{}}}', History("c", since=Position(0, ""))),
+    (b'{"id":2,"refresh":{"token":"t"}}', Refresh("t")),
+    (b'{"id":2,"sub_refresh":{"channel":"c","token":"t"}}', SubRefresh("c", "t")),
+    (b'{"send":{"data":1}}', Send()),
+    (b'{"id":2,"subscribe":null,"unsubscribe":{"channel":"c"}}', Unsubscribe("c")),
+    (b'{"id":2,"publish":{"channel":"c","data":1},"subscribe":{"channel":"d"}}', Subscribe("d")),
+    (b"{}", None),
+    (b" {} \r", None),
+    (b'{"id":0}', None),
+]
+
+BAD = [
+    (b"", "not JSON"),
+    (b"\n", "not JSON"),
+    (b"{}\n\n{}", "not JSON"),
+    (b"{}\n\n", "not JSON"),
+    (b"{", "not JSON"),
+    (b"\xff\xfe", "not JSON"),
+    (b'{"id":1,"publish":{"channel":"c","data":"\xff"}}', "not JSON"),
+    (b"hello", "not JSON"),
+    (b"{} {}", "not JSON"),
+    (b"[]", "not an object"),
+    (b"null", "not an object"),
+    (b'"x"', "not an object"),
+    (b'{"id":"1","connect":{}}', "id is not a whole number"),
+    (b'{"id":-1,"connect":{}}', "id is not a whole number"),
+    (b'{"id":1.5,"connect":{}}', "id is not a whole number"),
+    (b'{"id":true,"connect":{}}', "id is not a whole number"),
+    (b'{"id":4294967296,"connect":{}}', "id is not a whole number"),
+    (b'{"connect":{}}', "connect without an id"),
+    (b'{"id":0,"subscribe":{"channel":"c"}}', "subscribe without an id"),
+    (b'{"id":1}', "without a method"),
+    (b'{"id":1,"ping":{}}', "without a method"),
+    (b'{"id":1,"fly":{}}', "without a method"),
+    (b'{"id":1,"method":1,"params":{"channel":"c"}}', "without a method"),
+    (b'{"id":1,"connect":[]}', "connect is not an object"),
+    (b'{"id":1,"connect":{"token":5}}', "connect.token is not a text"),
+    (b'{"id":1,"connect":{"subs":[]}}', "connect.subs is not an object"),
+    (b'{"id":1,"connect":{"subs":{"a":1}}}', "connect.subs is not an object"),
+    (b'{"id":1,"subscribe":{"channel":["c"]}}', "subscribe.channel is not a text"),
+    (b'{"id":1,"subscribe":{"channel":"\\ud800"}}', "surrogate"),
+    (b'{"id":1,"subscribe":{"channel":"c","recover":1}}', "subscribe.recover is neither"),
+    (b'{"id":1,"subscribe":{"channel":"c","offset":-1}}', "subscribe.offset is not a whole number"),
+    (b'{"id":1,"subscribe":{"channel":"c","offset":18446744073709551616}}', "subscribe.offset is not a whole number"),
+    (b'{"id":1,"history":{"channel":"c","limit":-2147483649}}', "history.limit is not a whole number"),
+    (b'{"id":1,"history":{"channel":"c","since":5}}', "history.since is not an object"),
+    (b'{"id":1,"history":{"channel":"c","since":{"offset":"1"}}}', "history.since.offset is not a whole number"),
+    (b'{"id":1,"publish":{"channel":"c","data":"\\ud800"}}', "cannot be written"),
+    (b'{"id":1,"publish":{"channel":"c","data":{"a":"\\udfff"}}}', "cannot be written"),
+    (b'{"id":1,"publish":{"channel":"c","data":1e999}}', "cannot be written"),
+    (b'{"id":1,"publish":{"channel":"c","data":NaN}}', "not JSON"),
+    (b'{"id":1,"publish":{"channel":"c","data":' + b"9" * 5000 + b"}}", "not JSON"),
+    (b'{"id":1,"publish":{"channel":"c","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}}", "nested too deeply"),
+    (b"{}\n" * (MOST_COMMANDS + 1), "over 1000 commands"),
+]
+
+
+class ParseTests:
+    """One frame."""
+
+    @pytest.mark.parametrize(("frame", "request_"), GOOD)
+    def test_good(self, frame, request_):
+        """It is what it says, in text frames with or without a line end."""
+        assert requests(frame) == [request_]
+        assert requests(frame + b"\n") == [request_]
+
+    @pytest.mark.parametrize(("frame", "words"), BAD, ids=range(len(BAD)))
+    def test_bad(self, frame, words):
+        """It ends the connection as in Centrifuge, and says why; one bad command spoils its frame."""
+        good = b'{"id":1,"connect":{}}'
+        for one in (frame, frame + b"\n" + good):
+            ended = parse_commands(one)
+            assert isinstance(ended, Disconnect)
+            assert ended.code == 3501
+            assert ended.reason.startswith("bad request: ")
+            assert words in ended.reason
+
+    def test_batch(self):
+        """Several commands, one a line; ids are the client's affair."""
+        lines = [
+            b'{"id":%d,"unsubscribe":{"channel":"c%d"}}' % (number % 3 + 1, number) for number in range(MOST_COMMANDS)
+        ]
+        commands = parse_commands(b"\n".join(lines))
+        assert [command.id for command in commands] == [number % 3 + 1 for number in range(MOST_COMMANDS)]
+        assert [command.request.channel for command in commands] == [f"c{number}" for number in range(MOST_COMMANDS)]
+        assert [command.size for command in commands] == [len(line) for line in lines]
+        assert {command.method for command in commands} == {"unsubscribe"}
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+NAMES = st.sampled_from(
+    ["id", "connect", "subscribe", "publish", "history", "send", "channel", "data", "token", "subs", "since", "offset"]
+)
+COMMANDS = st.dictionaries(NAMES, st.dictionaries(NAMES, VALUES) | VALUES)
+
+
+class AnyInputTests:
+    """Whatever a client sends."""
+
+    @given(st.binary())
+    def test_bytes(self, frame):
+        """Bytes are commands or a bad request; nothing is raised."""
+        parse_commands(frame)
+
+    # The first text drawn in a run reads Unicode's tables.
+    @settings(suppress_health_check=[HealthCheck.too_slow])
+    @given(st.lists(COMMANDS, max_size=3))
+    def test_json(self, commands):
+        """So is JSON of nearly the right form."""
+        parse_commands(b"\n".join(json.dumps(command).encode() for command in commands))
+
+    @settings(suppress_health_check=[HealthCheck.too_slow])
+    @given(VALUES)
+    def test_data(self, value):
+        """What is published is the value that was sent, on one line."""
+        try:
+            frame = json.dumps({"id": 1, "publish": {"channel": "c", "data": value}}).encode()
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except ValueError:
+            return
+        (request,) = requests(frame)
+        data = request.data.data
+        assert b"\n" not in data or not request.data.json
+        assert (json.loads(data) if request.data.json else data.decode()) == value

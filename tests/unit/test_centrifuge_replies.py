@@ -1,0 +1,142 @@
+"""What the server says in the Centrifuge protocol."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wsserver.endpoints import centrifuge_replies as replies
+from wsserver.endpoints.centrifuge_replies import Disconnect, Error, Unsubscription, array, obj, publication, push
+from wsserver.hub.history import Publication
+from wsserver.hub.presence import ClientInfo
+
+
+class CodesTests:
+    """The codes, as Centrifuge has them."""
+
+    def test_errors(self):
+        """Code, words, and whether to try again."""
+        found = {one.code: (one.message, one.temporary) for one in vars(replies).values() if isinstance(one, Error)}
+        assert found == {
+            100: ("internal server error", True),
+            103: ("permission denied", False),
+            104: ("method not found", False),
+            105: ("already subscribed", False),
+            106: ("limit exceeded", False),
+            107: ("bad request", False),
+            108: ("not available", False),
+            109: ("token expired", False),
+            111: ("too many requests", True),
+            112: ("unrecoverable position", False),
+        }
+
+    def test_ends(self):
+        """Of connections and of subscriptions."""
+        ends = {one.code: one.reason for one in vars(replies).values() if isinstance(one, Disconnect | Unsubscription)}
+        assert ends == {
+            2000: "server unsubscribe",
+            2500: "insufficient state",
+            2501: "subscription expired",
+            3001: "shutdown",
+            3004: "internal server error",
+            3005: "connection expired",
+            3006: "subscription expired",
+            3008: "slow",
+            3010: "insufficient state",
+            3012: "no pong",
+            3500: "invalid token",
+            3501: "bad request",
+            3502: "stale",
+            3508: "not available",
+        }
+
+    def test_reasons(self):
+        """The words of the protocol come first."""
+        assert replies.STALE.because("why") == Disconnect(3502, "stale: why")
+        assert replies.INTERNAL.because("why") == Error(100, "internal server error: why", temporary=True)
+
+
+class WritingTests:
+    """Byte for byte."""
+
+    @pytest.mark.parametrize(
+        ("written", "expected"),
+        [
+            (replies.reply(3, "unsubscribe", {}), '{"id":3,"unsubscribe":{}}'),
+            (
+                replies.reply(1, "connect", {"client": "a", "expires": False, "ttl": 0}),
+                '{"id":1,"connect":{"client":"a"}}',
+            ),
+            (replies.reply(1, "presence", {"presence": obj({})}), '{"id":1,"presence":{"presence":{}}}'),
+            (
+                replies.reply(1, "history", {"publications": array([]), "epoch": "e"}),
+                '{"id":1,"history":{"epoch":"e"}}',
+            ),
+            (
+                replies.reply(1, "history", {"publications": array([b"{}", b"{}"])}),
+                '{"id":1,"history":{"publications":[{},{}]}}',
+            ),
+            (replies.error_reply(2, Error(103, "no")), '{"id":2,"error":{"code":103,"message":"no"}}'),
+            (
+                replies.error_reply(2, Error(100, "ü", temporary=True)),
+                '{"id":2,"error":{"code":100,"message":"ü","temporary":true}}',
+            ),
+            (push("c", "pub", b'{"data":1}'), '{"push":{"channel":"c","pub":{"data":1}}}'),
+            (push("", "message", {"data": b"null"}), '{"push":{"message":{"data":null}}}'),
+            (
+                push('"', "unsubscribe", {"code": 2500, "reason": "x"}),
+                '{"push":{"channel":"\\"","unsubscribe":{"code":2500,"reason":"x"}}}',
+            ),
+        ],
+    )
+    def test_replies(self, written, expected):
+        """What is at its zero value is left out."""
+        assert written.decode() == expected
+
+    @pytest.mark.parametrize(
+        ("one", "expected"),
+        [
+            # From a client or the API: a text stays a text.
+            (Publication(b"42", 1, "e"), '{"data":"42","offset":1}'),
+            (Publication(b"42", 1, "e", json=True), '{"data":42,"offset":1}'),
+            (Publication(b"null", 1, "e", json=True), '{"data":null,"offset":1}'),
+            (Publication(b"0", 0, "", json=True), '{"data":0}'),
+            (Publication(b"", 1, "e"), '{"data":"","offset":1}'),
+            # Plain: what is JSON is taken for it.
+            (Publication(b"hello"), '{"data":"hello"}'),
+            (Publication(b'{"a": 1}'), '{"data":{"a": 1}}'),
+            (Publication(b'{"a":\n 1}\r\n'), '{"data":{"a":1}}'),
+            (Publication(b'"x"'), '{"data":"x"}'),
+            (Publication(b"42"), '{"data":42}'),
+            (Publication(b""), '{"data":""}'),
+            (Publication(b" "), '{"data":" "}'),
+            (Publication(b"a\nb"), '{"data":"a\\nb"}'),
+            (Publication(b"NaN"), '{"data":"NaN"}'),
+            (Publication(b"{} {}"), '{"data":"{} {}"}'),
+            (Publication("ü".encode()), '{"data":"ü"}'),
+            (Publication(b"[" * 100_000), '{"data":"' + "[" * 100_000 + '"}'),
+            # Bytes.
+            (Publication(b"\xff\x00"), '{"data":"/wA=","tags":{"encoding":"base64"}}'),
+            (
+                Publication(b"\xff", 2, "e", tags={"a": "b"}),
+                '{"data":"/w==","offset":2,"tags":{"a":"b","encoding":"base64"}}',
+            ),
+            # All there is.
+            (
+                Publication(b"1", 3, "e", True, ClientInfo("c", "u", {"n": 1}, 0), {"t": "v"}),
+                '{"data":1,"info":{"client":"c","user":"u","conn_info":{"n":1},"chan_info":0},"offset":3,"tags":{"t":"v"}}',
+            ),
+        ],
+        ids=range(20),
+    )
+    def test_publications(self, one, expected):
+        """JSON of a value, a text, or bytes in base64."""
+        assert publication(one).decode() == expected
+
+    @given(st.binary(), st.integers(0, 3))
+    def test_any_data(self, data, offset):
+        """Whatever is published leaves as JSON on one line."""
+        written = publication(Publication(data, offset, "e"))
+        assert b"\n" not in written
+        json.loads(written)

@@ -1,0 +1,294 @@
+"""
+`/connection/websocket`: the Centrifuge client protocol, version 2, as JSON, for the SDKs of Centrifugo as they are.
+
+Sources: https://centrifugal.dev/docs/transports/client_protocol, `client.go` of centrifugal/centrifuge.
+
+Commands are carried out one after another, in the order in which they came; what comes meanwhile waits, up to a limit.
+"""
+
+import random
+from collections import deque
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from wsserver.closecodes import CloseCode
+from wsserver.endpoints.centrifuge_channels import Answer
+from wsserver.endpoints.centrifuge_commands import Command, Connect, parse_commands
+from wsserver.endpoints.centrifuge_gate import Gate, Peer
+from wsserver.endpoints.centrifuge_replies import (
+    BAD_REQUEST,
+    CLOSE_CODES,
+    INTERNAL,
+    NO_PONG,
+    PERMISSION_DENIED,
+    PING,
+    STALE,
+    TOO_MANY_REQUESTS,
+    UNRECOVERABLE_POSITION,
+    Disconnect,
+    Error,
+    error_reply,
+    reply,
+)
+from wsserver.endpoints.centrifuge_session import Session
+from wsserver.endpoints.centrifuge_subscription import gap_message
+from wsserver.endpoints.subscriber import SubscriberProtocol
+from wsserver.errors import BrokerDown, NotPermitted, Unrecoverable
+from wsserver.hub.admission import Visit, agree, find_token
+from wsserver.typing import ChannelName
+from wsserver.wire.deadlines import Deadline
+from wsserver.wire.frames import FIN_TEXT, build
+from wsserver.wire.journal import show_peer
+from wsserver.wire.protocol import ConnectionDeny, ConnectionRequest, Denied
+from wsserver.wire.requests import Refusal
+from wsserver.wire.traffic import OPEN
+
+__all__ = ["CONNECT_WITHIN", "CentrifugeProtocol"]
+
+CONNECT_WITHIN = 10.0
+"""Seconds for the first command to be carried out; Centrifugo's `client.stale_close_delay`."""
+
+MOST_WAITING = 1000
+"""Most commands that wait for the one before them; with one more it is refused: error 111, a temporary one."""
+
+JOINED = 65_536
+"""Bytes of replies up to which they leave in one message, as Centrifugo's do."""
+
+PROTOBUF = "centrifuge-protobuf"
+JSON = "centrifuge-json"
+
+
+class CentrifugeProtocol(SubscriberProtocol):
+    """A client that speaks the Centrifuge protocol."""
+
+    gate: ClassVar[Gate]
+    ping_interval: ClassVar[int]
+    """Seconds between pings, whole ones since the protocol tells them so; 0 for none."""
+
+    session: Session | None = None
+    who: Peer
+    token = ""
+
+    _stale: Deadline | None = None
+    _next_ping: Deadline | None = None
+    _no_pong: Deadline | None = None
+    """The end of the wait for a pong; None while none is awaited."""
+    _commands: deque[Command] | None = None
+    """What waits to be carried out."""
+    _commands_size = 0
+    _busy = False
+    """A command is being carried out, and is not answered yet."""
+    _running = False
+    _replies: list[bytes] | None = None
+    """What is said while commands are carried out: it leaves joined, one reply a line."""
+    _replies_size = 0
+
+    def onConnect(self, request: ConnectionRequest) -> Any:
+        """Refuse what asks for another form of the protocol than the one spoken here."""
+        handshake = self.request
+        query = handshake.query or {}
+        offered = self._accept.offered if self._accept is not None else ()
+        asked = {*query.get("format", ()), *query.get("cf_protocol", ())} - {"json"}
+        if asked or (PROTOBUF in offered and JSON not in offered):
+            raise ConnectionDeny(
+                int(HTTPStatus.BAD_REQUEST),
+                "only the JSON form of the Centrifuge protocol is spoken here, not Protobuf",
+            )
+        if set(query.get("cf_protocol_version", ())) - {"v2"}:
+            raise ConnectionDeny(
+                int(HTTPStatus.BAD_REQUEST), "only version 2 of the Centrifuge protocol is spoken here"
+            )
+        visit = Visit(query, handshake.host, handshake.all("authorization"), offered)
+        token = find_token(visit)
+        if isinstance(token, Refusal):
+            raise Denied(token)
+        address = show_peer(self.transport.getPeer())
+        self.who = Peer(self.gate.admission.caller("websocket", "json", handshake.headers, address), handshake.host)
+        self.token = token or ""
+        self.hold()
+        chosen = super().onConnect(request)
+        return JSON if JSON in offered else agree(chosen, offered)
+
+    def onOpen(self) -> None:
+        """Wait for the first command."""
+        self.session = Session(self)
+        self.release()
+        self._stale = self.factory.deadlines.call_later(CONNECT_WITHIN, self._not_connected)
+
+    def _not_connected(self) -> None:
+        self.disconnect(STALE.because(f"no connect within {CONNECT_WITHIN:g} s"))
+
+    # Commands.
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: ARG002
+        """Take a frame of commands."""
+        commands = parse_commands(payload)
+        if isinstance(commands, Disconnect):
+            self.disconnect(commands)
+            return
+        for command in commands:
+            if command.request is None:
+                self._pong()
+            else:
+                self._queue(command)
+        self._run()
+
+    def _queue(self, command: Command) -> None:
+        if self._commands is None:
+            self._commands = deque()
+        waiting = len(self._commands)
+        if waiting >= MOST_WAITING or (waiting and self._commands_size + command.size > self.maxMessagePayloadSize):
+            self.say(error_reply(command.id, TOO_MANY_REQUESTS.because("too many wait for the command before them")))
+            return
+        self._commands.append(command)
+        self._commands_size += command.size
+
+    def _run(self) -> None:
+        """Carry out what waits, one after the other."""
+        if self._running:
+            return
+        self._running, self._replies = True, []
+        try:
+            # While the peer does not read, nothing more is done for it that it would have to read.
+            while self._commands and not self._busy and not self._held and self.state == OPEN:
+                command = self._commands.popleft()
+                self._commands_size -= command.size
+                self._carry_out(command)
+        finally:
+            self._running = False
+            self._say_replies()
+        if not self._commands:
+            self._commands = None
+
+    def _carry_out(self, command: Command) -> None:
+        assert self.session is not None
+        answer = self.session.handle(command.request)
+        if isinstance(answer, Deferred):
+            self._busy = True
+            answer.addErrback(_refused).addCallback(self._answer_late, command).addErrback(self._crash)
+        else:
+            self._answer(answer, command)
+
+    def _answer_late(self, answer: Answer, command: Command) -> None:
+        self._busy = False
+        self._answer(answer, command)
+        self._run()
+
+    def _answer(self, answer: Answer, command: Command) -> None:
+        if isinstance(answer, Disconnect):
+            self.disconnect(answer)
+        elif isinstance(answer, Error):
+            self.say(error_reply(command.id, answer))
+        else:
+            self.say(reply(command.id, command.method, answer))
+            if isinstance(command.request, Connect):
+                self._connected()
+
+    # Life signs. They are of the protocol, since a browser shows its pages no pings of WebSocket.
+
+    def _connected(self) -> None:
+        if self._stale is not None:
+            self._stale.cancel()
+            self._stale = None
+        if self.ping_interval:
+            # Many clients connect at once after a restart: their pings need not come at once for ever.
+            first = self.ping_interval * random.randrange(8, 17) / 16  # noqa: S311 (no secret)
+            self._next_ping = self.factory.deadlines.call_later(first, self._ping)
+
+    def _ping(self) -> None:
+        deadlines = self.factory.deadlines
+        self._next_ping = deadlines.call_later(self.ping_interval, self._ping)
+        if self._no_pong is None:
+            self._no_pong = deadlines.call_later(self.factory.settings.ping_timeout, self._pong_is_missing)
+            self.say(PING)
+
+    def _pong(self) -> None:
+        if self._no_pong is None:
+            self.disconnect(BAD_REQUEST.because("an empty command, which is a pong, without a ping before it"))
+            return
+        self._no_pong.cancel()
+        self._no_pong = None
+
+    def _pong_is_missing(self) -> None:
+        self.disconnect(NO_PONG)
+        # It is most likely gone: its answer to the Close frame is not waited for.
+        self.dropConnection()
+
+    # What the session calls: `Connection`.
+
+    def say(self, payload: bytes) -> None:
+        """Send a reply or a push, in its order among the publications."""
+        if self._replies is None:
+            self.deliver(build(FIN_TEXT, payload), 1, len(payload))
+            return
+        self._replies.append(payload)
+        self._replies_size += len(payload)
+        if self._replies_size >= JOINED:
+            self._say_replies()
+            self._replies = []
+            if self._cork is not None:
+                # At once: only so it is noticed that the peer does not read, and nothing more is done for it.
+                self._uncork()
+                self._cork = []
+
+    def _say_replies(self) -> None:
+        replies, self._replies, self._replies_size = self._replies, None, 0
+        if replies:
+            self.say(b"\n".join(replies))
+
+    def disconnect(self, how: Disconnect) -> None:
+        """Close, after what has been said; what the client still sends is not taken."""
+        running = self._replies is not None
+        self._say_replies()
+        self.fail(how.code, how.reason)
+        if running:
+            self._replies = []
+
+    # The end.
+
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
+        """Close; of the server's own codes those that the SDKs know by another one are told as that."""
+        known = CLOSE_CODES.get(code)
+        super().close(*((known.code, f"{known.reason}: {reason}") if known is not None else (code, reason)))
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:  # noqa: ARG002
+        """Leave all channels."""
+        for deadline in (self._stale, self._next_ping, self._no_pong):
+            if deadline is not None:
+                deadline.cancel()
+        session, self.session = self.session, None
+        self._commands = None
+        if session is not None:
+            session.close(*self.ended)
+
+    # Flow control.
+
+    def resumeProducing(self) -> None:
+        """Go on: the peer reads again."""
+        super().resumeProducing()
+        self._run()
+
+    def dropped(self, channel: ChannelName) -> None:
+        """Some publications were given up: who goes by offsets subscribes again, others are told of the gap."""
+        subscription = self.session.subscription(channel) if self.session is not None else None
+        if subscription is not None and subscription.positioned:
+            subscription.missed(channel, stream=True)
+        else:
+            super().dropped(channel)
+
+    def gap_frame(self, channel: ChannelName) -> tuple[bytes, int]:
+        """Write the notice of a gap."""
+        notice = gap_message(channel)
+        return build(FIN_TEXT, notice), len(notice)
+
+
+def _refused(failure: Failure) -> Error:
+    if failure.check(Unrecoverable):
+        return UNRECOVERABLE_POSITION
+    if failure.check(NotPermitted):
+        return PERMISSION_DENIED.because(str(failure.value))
+    failure.trap(BrokerDown)
+    return INTERNAL.because(str(failure.value))
