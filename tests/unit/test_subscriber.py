@@ -166,18 +166,12 @@ class SlowTests:
 class Chat(SubscriberProtocol):
     """An endpoint that keeps something about each channel, as one with a protocol of its own does."""
 
-    def onConnect(self, request):
-        """Hold what comes until it is open."""
-        self.hold()
-        return super().onConnect(request)
-
     def onOpen(self):
         """Subscribe."""
         self.told = []
         self.places = [Place(self, channel) for channel in ("foo", "filler")]
         for place in self.places:
             self.hub.subscribe(place.channel, place)
-        self.release()
 
     def onMessage(self, payload, isBinary):
         """Answer, and publish in the same turn."""
@@ -226,6 +220,17 @@ class SubscriptionTests:
         server, client = chat()
         publish(server, "1")
         assert client.messages() == ["1"]
+
+    def test_past_the_endpoint(self, monkeypatch):
+        """Whoever reads is written to by the loop itself, whichever sort of subscriber it is."""
+        server, client = chat()
+        raw = MemoryServer(Settings(channel_allow=("*",)))
+        listener = listen(raw)
+        # Were it called, nothing would arrive.
+        monkeypatch.setattr(SubscriberProtocol, "take", lambda *_: None)
+        for each, its_server in ((client, server), (listener, raw)):
+            publish(its_server, "1")
+            assert each.messages() == ["1"]
 
     def test_behind_answers(self):
         """What is published while a read is served does not overtake the answers to what came before it."""
