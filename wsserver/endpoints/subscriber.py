@@ -26,8 +26,9 @@ class SubscriberProtocol(ServerProtocol):
     """
     A connection that is sent what is published.
 
-    It is its own subscriber, or has one `Subscription` for each of its channels. An endpoint that subscribes before
-    it is open calls `hold` first, and `release` when it is; in between, and while the peer does not read, what comes waits.
+    It is its own subscriber, or has one `Subscription` for each of its channels. An endpoint that subscribes before it
+    is open calls `hold` first, and `release` when it is. What comes in between waits, and what comes while the peer
+    does not read.
     """
 
     hub: ClassVar[Hub]
