@@ -1,11 +1,17 @@
 """The fan-out: the loop over subscribers, in both twins, and how very many are served in turns."""
 
+import random
+
 import pytest
 from twisted.internet.task import Clock
 
+from wsserver.hub.channels import Access
 from wsserver.hub.fanout import MOST_JOBS, FanOut
 from wsserver.hub.history import Publication
+from wsserver.hub.hub import Hub
+from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.presence import ClientInfo, PresenceEvent
+from wsserver.hub.rules import Rule, Rules
 from wsserver.wire import frames, traffic
 from wsserver.wire.traffic import CLOSED, CONNECTING, OPEN, Feed
 
@@ -285,3 +291,58 @@ class FanOutTests:
         fan_out.publish("foo", kinds(bad, good), publications(b"1"))
         fan_out.missed("foo", [bad, good], stream=False)
         assert good.got == [(b"<1>", 1, 1), ("missed", "foo", False)]
+
+
+class Reader:
+    """A subscriber of one channel at a time, that remembers what it was given since it came last."""
+
+    kind = "raw"
+
+    def __init__(self):
+        self.got = []
+
+    def frame(self, channel, publication):
+        """Write a publication."""
+        return publication.data + b";"
+
+    def deliver(self, frames, count, size):
+        """Take some."""
+        self.got += frames.split(b";")[:-1]
+
+
+class HubTests:
+    """With the hub above it, and a share so small that batches wait nearly always."""
+
+    @pytest.mark.parametrize("seed", range(30))
+    def test_whoever_comes_and_leaves(self, seed):
+        """Everyone gets what is published from its coming on, in order and once, and nothing of what was before."""
+        dice, reactor = random.Random(seed), Turns()
+        hub = Hub(MemoryBroker(Clock()), Access(None, loopback_only=True), reactor, Rules(Rule(history_size=0)))
+        hub._fan_out = FanOut(reactor, share=dice.choice([1, 3, 10]))
+        published = 0
+        present, absent = {}, [Reader() for _ in range(12)]
+        for _ in range(400):
+            what = dice.random()
+            if what < 0.3 and absent:
+                one = absent.pop(dice.randrange(len(absent)))
+                one.got = []
+                present[one] = published
+                hub.subscribe("foo", one)
+            elif what < 0.4 and present:
+                one = dice.choice(list(present))
+                hub.unsubscribe("foo", one)
+                wanted = [b"%d" % number for number in range(present.pop(one), published)]
+                assert one.got == wanted[: len(one.got)]
+                left_with = list(one.got)
+                absent.append(one)
+                reactor.turn()
+                assert one.got == left_with
+            elif what < 0.7:
+                reactor.turn()
+            else:
+                hub.publish("foo", b"%d" % published)
+                published += 1
+        while reactor.turn():
+            pass
+        for one, since in present.items():
+            assert one.got == [b"%d" % number for number in range(since, published)]
