@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from wsserver.hub.channels import Access
-from wsserver.hub.fanout import MOST_JOBS, FanOut
+from wsserver.hub.fanout import MOST_JOBS, WRITE, FanOut
 from wsserver.hub.history import Publication
 from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
@@ -229,6 +229,21 @@ class FanOutTests:
             assert len(log) - before <= 10
             before = len(log)
         assert log == [(b"<1>", n) for n in range(25)] + [(b"<2>", n) for n in range(25)]
+
+    def test_large_ones(self):
+        """Large publications count for more: the others of the process wait no longer for them."""
+        reactor, ones = Turns(), [Listener() for _ in range(10)]
+        fan_out = FanOut(reactor, share=8)
+        fan_out.publish("foo", kinds(*ones), publications(b"x" * 3 * WRITE))
+        assert [len(one.got) for one in ones] == [1, 1] + [0] * 8
+        for turn in range(2, 6):
+            reactor.turn()
+            assert sum(len(one.got) for one in ones) == 2 * turn
+        huge = publications(b"x" * 100 * WRITE)
+        fan_out.publish("foo", kinds(*ones), huge)
+        for _ in range(10):
+            reactor.turn()
+        assert {len(one.got) for one in ones} == {2}
 
     def test_left_meanwhile(self):
         """Whoever leaves before it was its turn gets nothing; coming back does not change that."""
