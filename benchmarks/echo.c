@@ -1,5 +1,6 @@
 /*
  * The least that can be called a WebSocket echo server: handshake, unmask, reply. One thread, epoll, no checks.
+ * What comes on the path /publish goes to all others instead.
  *
  *     echo PORT
  *
@@ -24,7 +25,7 @@
 #define ROOM (256 * 1024)
 
 struct connection {
-    int fd, open;
+    int fd, open, publishes, place; /* its place among all */
     unsigned char *in; /* what came of a frame that isn't whole; NULL while there never was one */
     size_t length, room;
     unsigned char *out; /* what the kernel didn't take */
@@ -33,9 +34,13 @@ struct connection {
 
 static int epoll;
 static unsigned char shared[ROOM];
+static struct connection *all[1 << 20];
+static int count;
 
 static void drop(struct connection *c)
 {
+    all[c->place] = all[--count];
+    all[c->place]->place = c->place;
     close(c->fd);
     free(c->in);
     free(c->out);
@@ -50,6 +55,12 @@ static void watch(struct connection *c, int operation, unsigned events)
 
 static void reply(struct connection *c, const unsigned char *from, size_t size)
 {
+    if (c->out_at < c->out_end) {
+        c->out = realloc(c->out, c->out_end + size);
+        memcpy(c->out + c->out_end, from, size);
+        c->out_end += size;
+        return;
+    }
     ssize_t n = send(c->fd, from, size, MSG_NOSIGNAL);
     if (n < 0)
         n = 0;
@@ -87,6 +98,7 @@ static size_t open_up(struct connection *c, const unsigned char *in, size_t leng
                      "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n", accept);
     reply(c, (unsigned char *)head, (size_t)n);
     c->open = 1;
+    c->publishes = !memcmp(in, "GET /publish ", 13);
     return (size_t)(end + 4 - (const char *)in);
 }
 
@@ -131,8 +143,11 @@ static size_t answer(struct connection *c, unsigned char *in, size_t length, siz
         at += head + size;
         *needed = 0;
     }
-    if (to > begin)
+    if (to > begin && !c->publishes)
         reply(c, in + begin, to - begin);
+    for (int i = 0; to > begin && c->publishes && i < count; i++)
+        if (all[i] != c && all[i]->open)
+            reply(all[i], in + begin, to - begin);
     return at;
 }
 
@@ -192,6 +207,8 @@ int main(int argc, char **argv)
                 for (int fd; (fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0;) {
                     c = calloc(1, sizeof *c);
                     c->fd = fd;
+                    c->place = count;
+                    all[count++] = c; /* there is no system with so many open files */
                     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
                     watch(c, EPOLL_CTL_ADD, EPOLLIN);
                 }

@@ -18,6 +18,8 @@
 
 #include "load/connection.h"
 #include "load/fanout.h"
+
+#include "load/centrifuge.h"
 #include "load/frames.h"
 #include "load/handshake.h"
 
@@ -170,7 +172,7 @@ static void usage(void)
     fputs("usage: load echo|command|compressed|handshakes|idle|hostile|fanout --port N\n"
           "    [--path /echo] [--connections 100] [--in-flight 1] [--parallel 32] [--size 64]\n"
           "    [--payload text|binary|utf8] [--duration 3] [--warmup 1] [--pid SERVER]... [--tls]\n"
-          "    fanout: [--publish /publish | --redis PORT] [--channels]\n", stderr);
+          "    fanout: [--publish /publish | --redis PORT] [--channels]; also idle: [--centrifuge]\n", stderr);
     exit(2);
 }
 
@@ -180,7 +182,7 @@ static void read_options(int argc, char **argv)
         {"port", 1, 0, 'p'}, {"path", 1, 0, 'u'}, {"connections", 1, 0, 'c'}, {"in-flight", 1, 0, 'i'},
         {"parallel", 1, 0, 'a'}, {"size", 1, 0, 's'}, {"payload", 1, 0, 'l'}, {"duration", 1, 0, 'd'},
         {"warmup", 1, 0, 'w'}, {"pid", 1, 0, 'P'}, {"tls", 0, 0, 't'},
-        {"publish", 1, 0, 'b'}, {"redis", 1, 0, 'r'}, {"channels", 0, 0, 'n'}, {0}};
+        {"publish", 1, 0, 'b'}, {"redis", 1, 0, 'r'}, {"channels", 0, 0, 'n'}, {"centrifuge", 0, 0, 'f'}, {0}};
     if (argc < 2)
         usage();
     while (MODES[options.mode] && strcmp(MODES[options.mode], argv[1]))
@@ -202,6 +204,7 @@ static void read_options(int argc, char **argv)
         case 't': options.tls = 1; break;
         case 'b': options.publish = optarg; break;
         case 'r': options.redis = atoi(optarg); break;
+        case 'f': options.centrifuge = 1; break;
         case 'n': options.channels = 1; break;
         case 'P':
             if (options.pids == MAX_PIDS)
@@ -215,6 +218,8 @@ static void read_options(int argc, char **argv)
         usage();
     if (options.mode == HOSTILE && options.in_flight != 1)
         die("hostile knows 1 in flight only");
+    if (options.centrifuge && (options.size > 2000 || (options.mode != FANOUT && options.mode != IDLE)))
+        die("only fanout and idle know the Centrifuge protocol, and 2000 bytes");
     if (options.mode == FANOUT && (options.in_flight > SLOTS / 2 || options.size < 4))
         die("fanout knows %d in flight and 4 bytes at least", SLOTS / 2);
     if (options.mode == COMPRESSED && (options.size < 200 || options.size > 1900))

@@ -46,7 +46,7 @@ def _python(name: str, title: str, script: str, packages: str, can: str, *, fano
 ALL = "compression tls ping validates"
 
 PEERS = (
-    Peer(LIMIT, "a minimal C epoll echo", ("{bench}/echo", "{port}"), kind="c"),
+    Peer(LIMIT, "a minimal C epoll echo", ("{bench}/echo", "{port}"), kind="c", fanout=("{bench}/echo", "{port}")),
     Peer(
         SUBJECT,
         "**wsserver**",

@@ -175,6 +175,12 @@ process with its children, divided by the messages. RTT is what a client waits. 
 from being the limit itself. A ratio is wsserver's figure divided by the best peer's: where less is better, good ratios
 are below 1.
 
+In the rows of fan-out one connection publishes and all others listen; the next message leaves when all have the one
+before it ("in flight": so many at a time). A "message" is a delivery to one subscriber, RTT the time from the publisher
+to that. wsserver is an application there, of a few lines, whose endpoint publishes what it is sent
+(`servers/fanout_wsserver.py`), and so are the peers. Each of them uses what it has for this: topics (uWebSockets),
+prepared messages (gorilla/websocket, Autobahn), `broadcast()` (websockets), its channels (nchan), else a loop.
+
 wsserver runs as it is shipped: logging, limits, pings and origin check on. The peers run as their own documentation
 shows it, one process each, compression off where a row isn't about it. Peers that don't check the UTF-8 of text
 messages (picows, gorilla/websocket) aren't compared with in the row of mixed UTF-8, and those that aren't called from

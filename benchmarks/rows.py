@@ -61,6 +61,8 @@ class Row:
 FANOUT = ("fanout", "--connections", "1000", "--path", "/ws?channel=foo")
 """The peers take any path but /publish for a subscriber's."""
 
+CENTRIFUGE = ("--centrifuge", "--path", "/connection/websocket")
+
 ROWS = (
     Row("echo", "echo 64 B, 100 connections, 1 in flight", ("echo",), Goal(1.05), Goal(0.80, "limit")),
     Row("echo-1000", "same, 1 000 connections", ("echo", "--connections", "1000"), Goal(1.1)),
@@ -178,6 +180,15 @@ ROWS = (
         only=(SUBJECT,),
     ),
     Row(
+        "fanout-centrifuge",
+        "same, 8 in flight, subscribers speak the Centrifuge protocol (JSON)",
+        ("fanout", "--connections", "1000", "--in-flight", "8", *CENTRIFUGE),
+        Goal(0.9, "fanout-8"),
+        needs="fanout",
+        options=("--anonymous",),
+        only=(SUBJECT,),
+    ),
+    Row(
         "fanout-channels",
         "10 000 channels with one subscriber each, in turn, 32 in flight",
         (
@@ -199,6 +210,18 @@ ROWS = (
         less_is_better=True,
         measure="memory",
         options=("--max-connections", "12000"),
+        only=(SUBJECT,),
+    ),
+    Row(
+        "fanout-memory-centrifuge",
+        "same, a subscriber that speaks the Centrifuge protocol",
+        ("idle", *CENTRIFUGE),
+        Goal(12, "fixed"),
+        figure="kilobytes",
+        unit=" kB",
+        less_is_better=True,
+        measure="memory",
+        options=("--max-connections", "12000", "--anonymous"),
         only=(SUBJECT,),
     ),
 )

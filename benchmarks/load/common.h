@@ -34,7 +34,7 @@ enum opcode { CONTINUATION = 0, TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG 
 
 static struct {
     enum mode mode;
-    int port, connections, in_flight, parallel, tls, pids, channels, redis;
+    int port, connections, in_flight, parallel, tls, pids, channels, redis, centrifuge;
     size_t size;
     const char *payload, *path, *publish;
     double duration, warmup;

@@ -23,6 +23,10 @@ struct connection {
     z_stream *inflater;
     int fresh_window; /* server_no_context_takeover */
 
+    /* The Centrifuge protocol. */
+    char *text; /* what came of a message; NULL where another protocol is spoken */
+    size_t text_length;
+
     /* Control frames. */
     unsigned char control[125], pong[131];
     size_t pong_length;

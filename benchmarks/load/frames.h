@@ -96,7 +96,9 @@ static void frame_begins(struct connection *c)
     if (!c->hostile && (c->header[0] & 0x7f) != wanted)
         die("reply begins with %02x, expected %02x: %s", c->header[0] & 0x7f, wanted,
             (c->header[0] ^ wanted) & 0x40 ? "compressed or not" : "another opcode");
-    if (options.mode == IDLE || (!c->hostile && number_of(c) >= (publisher ? publisher : c)->sent))
+    if (c->text)
+        c->text_length = 0;
+    else if (options.mode == IDLE || (!c->hostile && number_of(c) >= (publisher ? publisher : c)->sent))
         die("a message that nobody asked for");
     if (first) {
         c->at = 0;
@@ -124,7 +126,9 @@ static void payload(struct connection *c, const unsigned char *from, size_t size
         memcpy(c->control + (c->header[1] - c->left), from, size);
         return;
     }
-    if (options.mode == COMMAND) {
+    if (c->text) {
+        keep_text(c, from, size);
+    } else if (options.mode == COMMAND) {
         if (c->at == 0 && (from[0] < '0' || from[0] > '9'))
             die("`time` is answered with %.*s", (int)size, from);
     } else if (options.mode == COMPRESSED) {
@@ -173,6 +177,10 @@ static void message_ends(struct connection *c)
     c->in_message = 0;
     if (c->hostile) {
         hostile_messages++;
+        return;
+    }
+    if (c->text) {
+        take_lines(c);
         return;
     }
     if (options.mode == COMPRESSED && c->inflater) {

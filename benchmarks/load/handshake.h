@@ -3,11 +3,15 @@
 static void opened(struct connection *c)
 {
     c->state = OPEN;
+    c->mask = (uint32_t)rand() | 0x01010101u;
+    if (options.centrifuge && c != publisher) {
+        say_hello(c); /* open is who is subscribed */
+        return;
+    }
     open_count++;
     opening--;
     if (options.mode == HANDSHAKES || options.mode == IDLE || c->hostile)
         return;
-    c->mask = (uint32_t)rand() | 0x01010101u;
     if (options.mode == FANOUT && c != publisher)
         return;
     c->sent_at = need(calloc(slots, sizeof *c->sent_at));

@@ -4,7 +4,8 @@ import json
 import time
 
 import pytest
-from peers import BINARY, TEXT, handshake_request, wait_until
+from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateResponseAccept
+from peers import BINARY, TEXT, connect_autobahn, handshake_request, wait_until
 from pytest_twisted import blockon
 from redis_server import RedisServer
 from twisted.internet.threads import deferToThread
@@ -277,6 +278,63 @@ class SlowReaderTests:
             for number in range(30):
                 api(server, "publish", {"channel": "foo", "data": f"{number}," + "x" * 50_000})
             assert [int(slow.read_frame().payload.split(b",")[0]) for _ in range(30)] == list(range(30))
+
+    @pytest.mark.parametrize("wire", ["plain", "tls"])
+    @pytest.mark.parametrize("policy", ["drop-oldest", "latest"])
+    def test_something_is_given_up(self, start_server, policy, wire, tls_listen, tls_client):
+        """Wherever something is missing a gap was told before; the last one comes, and others get all."""
+        options = {"listen": tls_listen} if wire == "tls" else {}
+        server = start_server(api_key=KEY, max_queued_bytes=100_000, slow=policy, channel_allow=("*",), **options)
+        server.shrink_send_buffers()
+        context = tls_client if wire == "tls" else None
+        slow = server.open("/ws?channel=foo", receive_buffer=4096, tls=context)
+        with slow, server.open("/ws?channel=foo", tls=context) as other:
+            for number in range(60):
+                server.ask(lambda n=number: server.service.hub.publish("foo", b"%d," % n + b"x" * 20_000) and None)
+                assert other.read_frame().payload.startswith(b"%d," % number)
+            dropped = server.service.hub.dropped
+            seen, told, gaps, got = -1, False, 0, 0
+            while seen < 59:
+                payload = slow.read_frame().payload
+                if payload.startswith(b"{"):
+                    assert json.loads(payload) == {"event": "gap", "channel": "foo"}
+                    told, gaps = True, gaps + 1
+                    continue
+                number = int(payload.split(b",")[0])
+                assert number == seen + 1 or (told and number > seen)
+                seen, told, got = number, False, got + 1
+            assert gaps == 1
+            assert got + dropped == 60
+            assert server.service.hub.dropped == dropped
+
+    def test_publications_over_tls(self, start_server, tls_listen, tls_client):
+        """What is published leaves through TLS as well, many in one turn."""
+        server = start_server(listen=tls_listen, channel_allow=("*",))
+        with (
+            server.open("/ws?channel=foo", tls=tls_client) as one,
+            server.open("/ws?channel=foo", tls=tls_client) as two,
+        ):
+            server.ask(lambda: [server.service.hub.publish("foo", b"%d" % n) for n in range(100)] and None)
+            for peer in (one, two):
+                assert [int(peer.read_frame().payload) for _ in range(100)] == list(range(100))
+
+
+class CompressedTests:
+    """Clients that have agreed to permessage-deflate."""
+
+    def test_with_a_client_of_autobahn(self, start_server):
+        """Each gets every message whole, compressed or not, whatever it has agreed to."""
+        server = start_server(compression="on", compression_context_takeover="on")
+        texts = [json.dumps({"number": n, "text": "as long as it needs to be " * n}) for n in range(30)]
+        offers = [[], [PerMessageDeflateOffer()], [PerMessageDeflateOffer(request_max_window_bits=9)]]
+        options = {"perMessageCompressionAccept": PerMessageDeflateResponseAccept}
+        url = f"{server.url}/ws?channel=foo"
+        peers = [connect_autobahn(url, perMessageCompressionOffers=offer, **options) for offer in offers]
+        for text in texts:
+            server.ask(lambda text=text: server.service.hub.publish("foo", text.encode()) and None)
+        for peer in peers:
+            assert [peer.receive() for _ in texts] == texts
+            peer.close()
 
 
 class RefusedTests:

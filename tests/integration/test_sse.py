@@ -146,3 +146,23 @@ class RefusedTests:
             for _ in range(40):
                 assert api(server, "publish", {"channel": "foo", "data": "x" * 50_000})[0] == 200
             wait_until(lambda: api(server, "channels", {})[1] == {"result": {"channels": {}}}, "it listens no more")
+
+    @pytest.mark.parametrize("policy", ["drop-oldest", "latest"])
+    def test_something_is_given_up(self, start_server, policy):
+        """Wherever something is missing an event says so before; the last one comes."""
+        server = start_server(max_queued_bytes=100_000, slow=policy)
+        server.shrink_send_buffers()
+        with server.connect(receive_buffer=4096) as peer:
+            events = Events(peer, "/sse?channel=foo")
+            for number in range(60):
+                server.ask(lambda n=number: server.service.hub.publish("foo", b"%d," % n + b"x" * 20_000) and None)
+            wait_until(lambda: server.service.hub.dropped, "some given up")
+            seen, told = -1, False
+            while seen < 59:
+                name, data = events.read()
+                if name == "gap":
+                    told = True
+                    continue
+                number = int(data.split(b",")[0])
+                assert number == seen + 1 or (told and number > seen)
+                seen, told = number, False

@@ -26,8 +26,9 @@ class SubscriberProtocol(ServerProtocol):
     """
     A connection that is sent what is published.
 
-    It is its own subscriber, or has one `Subscription` for each of its channels. An endpoint calls `hold` before it
-    subscribes and `release` when it is open; in between, and while the peer does not read, what comes waits.
+    It is its own subscriber, or has one `Subscription` for each of its channels. An endpoint that subscribes before it
+    is open calls `hold` first, and `release` when it is. What comes in between waits, and what comes while the peer
+    does not read.
     """
 
     hub: ClassVar[Hub]
@@ -43,6 +44,10 @@ class SubscriberProtocol(ServerProtocol):
     _backlog: Backlog | None = None
     _overflowed = False
     """Too much has waited: something was dropped, and the connection is closed for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._prompt = True
 
     # Compression, shared by all whose publications are written the same.
 

@@ -18,14 +18,17 @@ from wsserver.hub.history import Publication
 from wsserver.typing import ChannelName
 from wsserver.wire.traffic import hand
 
-__all__ = ["MOST_JOBS", "SHARE", "FanOut"]
+__all__ = ["MOST_JOBS", "SHARE", "WRITE", "FanOut"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver.hub")
 
 # A write takes the kernel some microseconds, so this is about ten milliseconds.
 SHARE: Final = 2000
-"""Most subscribers that are served in one turn of the reactor; the others wait for the next."""
+"""Most writes in one turn of the reactor; the other subscribers wait for the next."""
+
+WRITE: Final = 16 * 1024
+"""Bytes that count as one write; more count as several."""
 
 MOST_JOBS: Final = 64
 """Most batches that wait for their turn; with more, publishers wait instead: the oldest is handed out at once."""
@@ -37,24 +40,28 @@ Kinds = Mapping[Hashable, Mapping[Any, None]]
 class _Job:
     """Something to do with some subscribers of a channel."""
 
-    __slots__ = ("act", "channel", "done", "gone", "subscribers")
+    __slots__ = ("act", "channel", "cost", "done", "gone", "subscribers")
 
-    def __init__(self, channel: ChannelName, subscribers: list[Any], act: Callable[[list[Any]], None]) -> None:
+    def __init__(
+        self, channel: ChannelName, subscribers: list[Any], act: Callable[[list[Any]], None], cost: int
+    ) -> None:
         self.channel = channel
         self.subscribers = subscribers
         self.act = act
+        self.cost = cost
+        """How many writes one subscriber counts for."""
         self.done = 0
         self.gone: set[Any] = set()
         """Those who have left the channel meanwhile."""
 
     def step(self, most: int) -> int:
-        """Serve some more subscribers; returns how many."""
-        some = self.subscribers
+        """Serve some more subscribers, by so many writes or one subscriber; returns how many writes it took."""
+        some, most = self.subscribers, max(most // self.cost, 1)
         if self.done or len(some) > most:
             some = some[self.done : self.done + most]
         self.done += len(some)
         self.act(some if not self.gone else [one for one in some if one not in self.gone])
-        return len(some)
+        return len(some) * self.cost
 
 
 class FanOut:
@@ -63,7 +70,7 @@ class FanOut:
 
     Args:
         reactor: for the next turn.
-        share: most subscribers to serve in one turn.
+        share: most writes in one turn.
     """
 
     def __init__(self, reactor: IReactorTime, share: int = SHARE) -> None:
@@ -88,7 +95,7 @@ class FanOut:
                 continue
             batch, whole = _write(channel, first, publications)
             if batch.count:
-                self._start(channel, kinds[kind], partial(_hand, batch))
+                self._start(channel, kinds[kind], partial(_hand, batch), 1 + len(batch.frames) // WRITE)
             if not whole:
                 self._start(channel, kinds.get(kind, ()), partial(_tell, channel, True))
 
@@ -114,13 +121,15 @@ class FanOut:
                 job.gone.add(subscriber)
 
     def refill(self) -> None:
-        """Begin a turn: as many subscribers may be served again."""
+        """Begin a turn: there may be as many writes again."""
         self._left = self._share
         if self._jobs:
             self._run()
 
-    def _start(self, channel: ChannelName, subscribers: Iterable[Any], act: Callable[[list[Any]], None]) -> None:
-        self._jobs.append(_Job(channel, list(subscribers), act))
+    def _start(
+        self, channel: ChannelName, subscribers: Iterable[Any], act: Callable[[list[Any]], None], cost: int = 1
+    ) -> None:
+        self._jobs.append(_Job(channel, list(subscribers), act, cost))
         # What a subscriber causes while it is served comes after what is being handed out.
         if not self._busy:
             self._run()
@@ -130,7 +139,7 @@ class FanOut:
         try:
             while self._jobs and (self._left > 0 or len(self._jobs) > MOST_JOBS):
                 job = self._jobs[0]
-                self._left -= job.step(max(self._left, 1))
+                self._left -= job.step(self._left)
                 if job.done == len(job.subscribers):
                     self._jobs.popleft()
         finally:
