@@ -22,6 +22,7 @@ class Events:
         head, _, peer.buffer = peer.buffer.partition(b"\r\n\r\n")
         self.head = head.decode()
         self._rest = b""
+        self.last_event_id = ""
         assert "200 OK" in self.head, self.head
         assert self._lines() == [b": listening"]
 
@@ -35,7 +36,7 @@ class Events:
         return event.split(b"\n")
 
     def read(self):
-        """Read an event: its name and its data."""
+        """Read an event: its name and its data. Like a browser, go past what only sets an id."""
         name, data = "message", []
         for line in self._lines():
             field, _, value = line.partition(b": ")
@@ -43,7 +44,9 @@ class Events:
                 name = value.decode()
             elif field == b"data":
                 data.append(value)
-        return name, b"\n".join(data)
+            elif field == b"id":
+                self.last_event_id = value.decode()
+        return (name, b"\n".join(data)) if data else self.read()
 
 
 class EventTests:

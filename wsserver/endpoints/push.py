@@ -15,6 +15,7 @@ from wsserver.hub.channels import Ask, Format
 from wsserver.hub.formats import gap_notice, write
 from wsserver.hub.history import Publication
 from wsserver.hub.hooks import Caller
+from wsserver.hub.places import Places
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.rawclient import RawClient
 from wsserver.typing import ChannelName
@@ -35,6 +36,7 @@ class PushProtocol(SubscriberProtocol):
     close_on_gap: ClassVar[bool]
 
     _ask: Ask | None = None
+    _places: Places | None = None
     _client: RawClient | None = None
     """Itself, as others know it."""
 
@@ -53,11 +55,11 @@ class PushProtocol(SubscriberProtocol):
         # The peer may have gone while keys were fetched: nobody would unsubscribe it.
         if self.state != CONNECTING:
             return subprotocol
-        self._ask = found.ask
+        self._ask, self._places = found.ask, Places(found.ask)
         self._client = RawClient(self.hub.clients, self.admission, found, caller, self.close)
         self.kind = (found.ask.format, found.ask.binary, self.window_bits)
         self.hold()
-        done = self.hub.listen(found.ask.channels, self)
+        done = self._places.subscribe(self.hub, self, positioned=False)
         return done.addCallbacks(lambda _: subprotocol, self._not_subscribed)
 
     def _not_subscribed(self, failure: Failure) -> Any:
@@ -68,9 +70,19 @@ class PushProtocol(SubscriberProtocol):
         raise ConnectionDeny(int(status), str(failure.value))
 
     def onOpen(self) -> None:
-        """Send what came while the handshake was completed."""
+        """Send what it missed, then what came while the handshake was completed."""
         assert self._client is not None
+        assert self._places is not None
         self._client.come()
+        for channel, publication, _ in self._places.begin():
+            if publication is not None:
+                self._send(self.frame(channel, publication), 1, len(publication.data))
+            elif self.close_on_gap:
+                self.missed(channel, True)
+            else:
+                frame, size = self.gap_frame(channel)
+                self._send(frame, 1, size)
+        self._places = None
         self.release()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: ARG002

@@ -103,14 +103,17 @@ class Ask:
     format: Format
     binary: bool
     """Every message is to be binary."""
+    last_event_id: str = ""
+    """Where the client stood when it was last here; empty where it begins afresh."""
 
 
-_KNOWN = frozenset({"channel", "format", "binary"})
+_POSITIONS = re.compile(r"[A-Za-z0-9_:,-]{0,16384}")
+_KNOWN = frozenset({"channel", "format", "binary", "last_event_id"})
 
 
 def parse_query(query: Mapping[str, list[str]], default: Format) -> Ask | Refusal:
     """
-    Read `channel=a&channel=b` or `channel=a,b`, `format=raw|json|redis` and `binary=1`.
+    Read `channel=a&channel=b` or `channel=a,b`, `format=raw|json|redis`, `binary=1` and `last_event_id=`.
 
     Args:
         query: the parameters, decoded.
@@ -120,7 +123,7 @@ def parse_query(query: Mapping[str, list[str]], default: Format) -> Ask | Refusa
         What is asked for, or why it is refused: 400.
     """
     if unknown := set(query) - _KNOWN:
-        return _bad(f"unknown parameter {quote(min(unknown))}: expected channel, format or binary")
+        return _bad(f"unknown parameter {quote(min(unknown))}: expected channel, format, binary or last_event_id")
     names: dict[ChannelName, None] = {}
     for text in query.get("channel", []):
         for part in text.split(","):
@@ -138,7 +141,10 @@ def parse_query(query: Mapping[str, list[str]], default: Format) -> Ask | Refusa
     binary = query.get("binary", ["0"])
     if len(binary) > 1 or binary[0] not in ("0", "1"):
         return _bad(f"binary={quote(', '.join(binary))}: expected 0 or 1")
-    return Ask(tuple(names), Format(wanted[0]), binary[0] == "1")
+    last = query.get("last_event_id", [""])
+    if len(last) > 1 or not _POSITIONS.fullmatch(last[0]):
+        return _bad("last_event_id: expected EPOCH:OFFSET of each channel, or a dash, with commas between")
+    return Ask(tuple(names), Format(wanted[0]), binary[0] == "1", last[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,9 @@ __all__ = [
     "continues",
     "pack",
     "parse_position",
+    "parse_positions",
     "unpack",
+    "write_positions",
 ]
 
 
@@ -44,6 +46,19 @@ def parse_position(text: str) -> Position | None:
     """Read `epoch:offset`; None where it is none."""
     found = re.fullmatch(r"([A-Za-z0-9_-]{1,64}):([0-9]{1,18})", text)
     return Position(int(found[2]), found[1]) if found else None
+
+
+def write_positions(positions: Iterable[Position | None]) -> str:
+    """Write where a client stands in several channels, in their order: `epoch:offset`, a dash for nowhere, commas."""
+    return ",".join("-" if position is None else str(position) for position in positions)
+
+
+def parse_positions(text: str, count: int) -> list[Position | None] | None:
+    """Read what `write_positions` has written of as many channels; None where it is something else."""
+    parts = text.split(",", count)
+    found = [parse_position(part) for part in parts]
+    right = len(parts) == count and all(one is not None or part == "-" for one, part in zip(found, parts, strict=True))
+    return found if right else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,10 @@ from wsserver.hub.admission import Admission, Admitted, Visit
 from wsserver.hub.backlog import Backlog, Batch, Slow
 from wsserver.hub.channels import Format
 from wsserver.hub.formats import gap_notice, write
-from wsserver.hub.history import Publication
+from wsserver.hub.history import Publication, parse_positions
 from wsserver.hub.hooks import Caller
 from wsserver.hub.hub import Hub
+from wsserver.hub.places import Places
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.rawclient import RawClient
 from wsserver.typing import ChannelName
@@ -32,6 +33,12 @@ __all__ = ["SSE"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver.sse")
+
+MOST_LAST_EVENT_ID = 16_384
+"""Most bytes of a Last-Event-ID."""
+
+UNKNOWN = ":"
+"""Where a client stands whose last event was none of ours: nowhere, and it is told that something is missing."""
 
 PING_INTERVAL = 15.0
 """Seconds between comments that keep proxies from closing an idle stream (HTML Standard, section 9.2.7)."""
@@ -86,6 +93,11 @@ class SSE(Resource):
             return refuse(request, _bad("the query is not UTF-8 or too long"))
         host = (request.getHeader(b"host") or b"").decode("latin-1")
         authorizations = request.requestHeaders.getRawHeaders(b"authorization") or []
+        # The browser sends it when it connects again, with the query of the first time.
+        last = (request.getHeader(b"last-event-id") or b"").decode("latin-1")
+        if last:
+            known = len(last) <= MOST_LAST_EVENT_ID and parse_positions(last, last.count(",") + 1)
+            query = {**query, "last_event_id": [last if known else UNKNOWN]}
         caller = self.admission.caller("sse", "raw", _headers(request), show_peer(request.getClientAddress()))
         visit = Visit(query, host, [value.decode("latin-1") for value in authorizations], caller=caller)
         gone: list[bool] = []
@@ -119,7 +131,9 @@ class _Stream:
         self._request = request
         self._ask = admitted.ask
         self._client = RawClient(house.hub.clients, house.admission, admitted, caller, self._end_by)
-        self.kind: Hashable = ("sse", self._ask.format)
+        self._places = Places(self._ask)
+        # The id of an event tells where its client stands in all its channels.
+        self.kind: Hashable = ("sse", self._ask.format, "" if len(self._ask.channels) == 1 else caller.client)
         self._backlog: Backlog | None = Backlog(house.max_queued)
         """What waits until the stream is open, and the client reads."""
         self._over = False
@@ -130,7 +144,8 @@ class _Stream:
     def begin(self) -> None:
         """Subscribe; the response begins when publications arrive."""
         self._request.notifyFinish().addErrback(self._gone)
-        self._house.hub.listen(self._ask.channels, self).addCallbacks(self._open, self._not_subscribed)
+        done = self._places.subscribe(self._house.hub, self, positioned=True)
+        done.addCallbacks(self._open, self._not_subscribed)
 
     def _open(self, _: object) -> None:
         if self._over:
@@ -142,9 +157,21 @@ class _Stream:
         request.setHeader(b"x-accel-buffering", b"no")
         request.registerProducer(self, True)
         request.write(b": listening\n\n")
-        self.resumeProducing()
         self._schedule()
         self._client.come()
+        missed = self._places.begin()
+        if self._house.close_on_gap and any(publication is None for _, publication, _ in missed):
+            self._end()
+            return
+        for channel, publication, place in missed:
+            if publication is None:
+                request.write(_event(gap_notice(channel), b"gap", place))
+            else:
+                request.write(self._write(channel, publication, place))
+        self.resumeProducing()
+        # An event without data only sets the id of the last one (HTML Standard, section 9.2.6).
+        if where := self._places.write():
+            request.write(b"id: %s\n\n" % where.encode("ascii"))
 
     def _not_subscribed(self, failure: Failure) -> None:
         failure.trap(BrokerDown)
@@ -198,11 +225,14 @@ class _Stream:
 
     def frame(self, channel: ChannelName, publication: Publication) -> bytes:
         """Write a publication as an event: one `data:` line for each of its lines."""
+        return self._write(channel, publication, self._places.move(channel, publication))
+
+    def _write(self, channel: ChannelName, publication: Publication, place: str) -> bytes:
         payload, first = write(channel, publication, self._ask.format)
         if first == FIN_TEXT:
-            return _event(payload)
+            return _event(payload, place=place)
         envelope, _ = write(channel, publication, Format.JSON)
-        return _event(envelope, b"bytes")
+        return _event(envelope, b"bytes", place)
 
     def event_frame(self, channel: ChannelName, event: PresenceEvent) -> bytes:  # noqa: ARG002
         """Tell nothing: whoever listens here is not told who else does."""
@@ -262,9 +292,11 @@ class _Stream:
         """Nothing more is wanted: `notifyFinish` tells too."""
 
 
-def _event(payload: bytes, name: bytes = b"") -> bytes:
+def _event(payload: bytes, name: bytes = b"", place: str = "") -> bytes:
     lines = payload.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-    start = b"event: " + name + b"\n" if name else b""
+    start = b"id: " + place.encode("ascii") + b"\n" if place else b""
+    if name:
+        start += b"event: " + name + b"\n"
     return start + b"".join(b"data: " + line + b"\n" for line in lines) + b"\n"
 
 

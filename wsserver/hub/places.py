@@ -1,0 +1,95 @@
+"""Where a raw listener stands in its channels: what it brings when it comes back, and takes along when it goes."""
+
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
+
+from wsserver.hub.broker import Subscriber
+from wsserver.hub.channels import Ask
+from wsserver.hub.history import Position, Publication, parse_positions, write_positions
+from wsserver.hub.hub import Hub, Joined
+from wsserver.typing import ChannelName
+
+__all__ = ["Missed", "Places"]
+
+
+class Missed(NamedTuple):
+    """Something that a listener which came back has missed."""
+
+    channel: ChannelName
+    publication: Publication | None
+    """None for what cannot be had any more."""
+    place: str
+    """Where the listener stands once it has that."""
+
+
+class Places:
+    """
+    The places of one listener.
+
+    Args:
+        ask: its channels, and where it says that it stands.
+    """
+
+    __slots__ = ("_at", "_early", "_joined", "_resumes")
+
+    def __init__(self, ask: Ask) -> None:
+        self._resumes = bool(ask.last_event_id)
+        since = parse_positions(ask.last_event_id, len(ask.channels)) or [None] * len(ask.channels)
+        self._at: dict[ChannelName, Position | None] = dict(zip(ask.channels, since, strict=True))
+        self._joined: list[Joined] = []
+        self._early: dict[ChannelName, Position] | None = {}
+        """Where it gets to by what comes before `begin`, which it gets after what it missed; None from then on."""
+
+    def subscribe(self, hub: Hub, subscriber: Subscriber, *, positioned: bool) -> "Deferred[Any]":
+        """
+        Subscribe to all channels.
+
+        Args:
+            hub: has them.
+            subscriber: gets what is published from now on.
+            positioned: it wants to know where it stands, though it does not come back.
+
+        Returns:
+            Fires when the publications of all arrive; fails with `BrokerDown`, and then it is subscribed to none.
+        """
+
+        def joined(found: list[Joined]) -> None:
+            self._joined = found
+
+        positioned = positioned or self._resumes
+        return hub.listen_since(dict(self._at), subscriber, positioned=positioned).addCallback(joined)
+
+    def begin(self) -> list[Missed]:
+        """Tell what it missed, channel by channel; to be called once, before it is given anything else."""
+        missed = []
+        for channel, joined in zip(list(self._at), self._joined, strict=True):
+            for publication in joined.publications:
+                self._at[channel] = Position(publication.offset, publication.epoch)
+                missed.append(Missed(channel, publication, self.write()))
+            self._at[channel] = joined.position
+            if self._resumes and not joined.recovered and joined.position is not None:
+                missed.append(Missed(channel, None, self.write()))
+        early, self._early, self._joined = self._early or {}, None, []
+        self._at.update(early)
+        return missed
+
+    def move(self, channel: ChannelName, publication: Publication) -> str:
+        """
+        Take note of a publication that the listener gets.
+
+        Returns:
+            Where it stands then; nothing where that has not changed, or cannot be told before `begin`.
+        """
+        if not publication.offset:
+            return ""
+        position = Position(publication.offset, publication.epoch)
+        if self._early is not None:
+            self._early[channel] = position
+            return str(position) if len(self._at) == 1 else ""
+        self._at[channel] = position
+        return self.write()
+
+    def write(self) -> str:
+        """Write where it stands, as the id of an event; nothing where no channel has a stream."""
+        return write_positions(self._at.values()) if any(self._at.values()) else ""
