@@ -72,22 +72,64 @@ export class Channel {
 
   /** @param {string} name */
   async #publish(name) {
-    const { data, key, log } = this.#parts;
+    const { base, data, key, log } = this.#parts;
     try {
-      const response = await fetch('api/publish', {
-        method: 'POST',
-        headers: { 'Content-Type': 'application/json', 'X-API-Key': key.value },
-        body: JSON.stringify({ channel: name, data: data.value }),
-      });
-      const { result, error } = await response.json();
-      if (!result) throw new Error(error?.message ?? `status ${response.status}`);
-      log.event({ title: `Published to ${name}`, details: `${count(result.delivered, 'listener')} at this server` });
+      const details = key.value
+        ? await publishWithKey(key.value, name, data.value)
+        : await publishAsClient(new URL('connection/websocket', base), name, data.value);
+      log.event({ title: `Published to ${name}`, details });
       data.value = '';
     } catch (error) {
       const details = error instanceof Error ? error.message : String(error);
       log.event({ title: `Not published to ${name}`, details, mood: 'bad' });
     }
   }
+}
+
+/**
+ * @param {string} key
+ * @param {string} channel
+ * @param {string} data
+ * @returns {Promise<string>} What became of it, in words.
+ */
+async function publishWithKey(key, channel, data) {
+  const response = await fetch('api/publish', {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json', 'X-API-Key': key },
+    body: JSON.stringify({ channel, data }),
+  });
+  const { result, error } = await response.json();
+  if (!result) throw new Error(error?.message ?? `status ${response.status}`);
+  return `${count(result.delivered, 'listener')} at this server`;
+}
+
+/**
+ * Publishes as every client may where the server lets it, by the Centrifuge protocol.
+ *
+ * @param {URL} url
+ * @param {string} channel
+ * @param {string} data
+ * @returns {Promise<string>} What became of it, in words.
+ */
+async function publishAsClient(url, channel, data) {
+  const socket = new WebSocket(url);
+  const commands = [{ id: 1, connect: {} }, { id: 2, publish: { channel, data } }];
+  socket.onopen = () => socket.send(commands.map((command) => JSON.stringify(command)).join('\n'));
+  try {
+    await new Promise((resolve, reject) => {
+      socket.onclose = ({ code, reason }) => reject(new Error(reason || `closed with ${code}`));
+      socket.onmessage = (event) => {
+        for (const line of event.data.split('\n').filter(Boolean)) {
+          const { id, error } = JSON.parse(line);
+          if (error) reject(new Error(error.message));
+          else if (id === 2) resolve(undefined);
+        }
+      };
+    });
+  } finally {
+    socket.close();
+  }
+  return 'As a client';
 }
 
 /**

@@ -4,7 +4,7 @@ import argparse
 import os
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from wsserver.client import Connection, connect
@@ -42,7 +42,7 @@ def _a_count(text: str) -> int:
 
 
 def subscribe(
-    chosen: argparse.Namespace, environ: Mapping[str, str], output: int, errors: TextIO, reactor: Any
+    chosen: argparse.Namespace, environ: Mapping[str, str], output: int, errors: TextIO | None, reactor: Any
 ) -> None:
     """
     Print messages until the count is reached.
@@ -53,7 +53,7 @@ def subscribe(
         chosen: the command line, parsed.
         environ: for the token.
         output: the file descriptor that messages go to.
-        errors: where it is told that the server has begun to send.
+        errors: where it is told that the server has begun to send; None where the process has no such place.
         reactor: is run.
 
     Raises:
@@ -95,7 +95,7 @@ class _Listening:
     """
 
     def __init__(
-        self, target: ServerURL, chosen: argparse.Namespace, output: int, errors: TextIO, reactor: Any
+        self, target: ServerURL, chosen: argparse.Namespace, output: int, errors: TextIO | None, reactor: Any
     ) -> None:
         self._target = target
         self._channels: list[str] = chosen.channel
@@ -127,7 +127,10 @@ class _Listening:
     def opened(self, connection: Connection) -> None:
         """Tell that what is published from now on will be printed."""
         self._connection = connection
-        print(f"wsserver: listening to {escape(' '.join(self._channels))}", file=self._errors, flush=True)
+        # Where nobody reads that, messages may still be read. Without a file print would take standard output.
+        if self._errors is not None:
+            with suppress(OSError):
+                print(f"wsserver: listening to {escape(' '.join(self._channels))}", file=self._errors, flush=True)
 
     def heard(self, payload: bytes) -> None:
         """Print a message."""

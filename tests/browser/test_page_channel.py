@@ -120,11 +120,28 @@ class PublishTests:
         expect(channel.data).to_have_value("")
         expect(channel.data).to_be_focused()
 
+    def test_as_a_client(self, panel):
+        """Without a key one publishes as a client, where clients may."""
+        channel, _ = panel("--channel-publish", "foo")
+        channel.subscribe_to("foo")
+        channel.data.fill("<b>hello</b>, 世界")
+        channel.publish.click()
+        expect(channel.messages).to_have_count(1)
+        expect(channel.messages).to_contain_text("<b>hello</b>, 世界")
+        expect(channel.lines.filter(has_text="Published to foo")).to_contain_text("As a client")
+        expect(channel.data).to_have_value("")
+
     @pytest.mark.parametrize(
         ("flags", "key", "status", "told"),
         [
             ((), "x", 403, "the API is closed: the server has no --api-key"),
-            (("--api-key", KEY), "", 401, "no key, or not the right one"),
+            (
+                ("--channel-publish", "bar"),
+                "",
+                0,
+                "permission denied: clients do not publish to this channel",
+            ),
+            (("--token-secret", "0123456789abcdef" * 2), "", 0, ""),
             (("--api-key", KEY), "wrong", 401, "no key, or not the right one"),
             (("--api-key", KEY, "--redis", "redis://127.0.0.1:1"), KEY, 503, ""),
             (("--api-key", KEY), "schlüssel\u4e16", 0, ""),

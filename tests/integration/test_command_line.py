@@ -1,6 +1,7 @@
 """`wsserver publish` and `wsserver subscribe`: real processes beside a real server, or beside one that is not ours."""
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
@@ -8,9 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
+import time
 from pathlib import Path
 
+import jwt
 import pytest
 from peers import wait_until
 from pytest_twisted import blockon
@@ -43,6 +47,11 @@ def one_line(errors):
     [line] = errors.splitlines()
     assert line.startswith("wsserver: ")
     return line.removeprefix("wsserver: ")
+
+
+def waiting_in(pipe):
+    """Tell how many bytes nobody has read yet."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4), sys.byteorder)
 
 
 class Subscriber:
@@ -348,9 +357,10 @@ class SubscribeTests:
         """A reader that does not read cannot hold it."""
         server = start_server(api_key=KEY)
         one = subscriber("foo", "--url", server.url).listening()
-        stuck = Path(f"/proc/{one.process.pid}/wchan")
-        while "pipe" not in stuck.read_text():
+        for _ in range(3):
             run("publish", "foo", "x" * 60_000, "--api-key", KEY, "--url", server.url)
+        # A pipe holds 64 KiB: there is no room for the end of the second message.
+        wait_until(lambda: waiting_in(one.process.stdout) > 61_440, "full")
         one.process.send_signal(signal.SIGINT)
         assert one.process.wait(30) == -signal.SIGINT
         assert one.errors == "wsserver: listening to foo\n"
@@ -492,6 +502,35 @@ class SubscribeTests:
         for request, token in zip(requests, (b"a.b.c", b"d.e.f"), strict=True):
             assert request.startswith(b"GET /ws?channel=foo&format=raw HTTP/1.1\r\n")
             assert b"\r\nAuthorization: Bearer " + token + b"\r\n" in request
+
+
+class TokenTests:
+    """A server that wants to know who listens."""
+
+    def test_token(self, start_server, subscriber):
+        """With a token it lets us listen, without one it says why not."""
+        secret = "0123456789abcdef" * 2
+        server = start_server(api_key=KEY, token_secret=secret)
+        token = jwt.encode({"sub": "42", "exp": int(time.time()) + 600, "channels": ["foo"]}, secret, "HS256")
+        status, _, errors = run("subscribe", "foo", "--url", server.url)
+        assert status == 1
+        assert one_line(errors).startswith("refused with 401: ")
+        one = subscriber("foo", "--url", server.url, "--count", "1", WSSERVER_TOKEN=token).listening()
+        run("publish", "foo", "x", "--api-key", KEY, "--url", server.url)
+        assert one.end() == (0, b"x\n")
+
+
+class StandardErrorTests:
+    """Words for a person, where nobody reads them."""
+
+    def test_closed(self, url):
+        """Without a standard error messages still come, and nothing else among them."""
+        command = f"exec {PROGRAM} subscribe foo --count 1 --url {url} 2>&-"
+        with subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, env=environment()) as process:
+            while json.loads(run("publish", "foo", "x", "--api-key", KEY, "--url", url)[1])["delivered"] == 0:
+                assert process.poll() is None
+            assert process.communicate(timeout=30)[0] == b"x\n"
+            assert process.returncode == 0
 
 
 class TLSTests:

@@ -161,7 +161,8 @@ class PageTests:
         with server.connect() as peer:
             about = json.loads(peer.request("/server.json").body)
         assert about["name"] == "wsserver"
-        assert [path["path"] for path in about["paths"]] == ["/", "/echo", "/ws", "/ticker"]
+        shown = [path["path"] for path in about["paths"]]
+        assert shown == ["/", "/echo", "/ws", "/ticker", "/connection/websocket"]
         assert {"name": "hello", "help": "says hello"} in about["commands"]
         assert about["closeCodes"]["1009"].startswith("message too big")
 

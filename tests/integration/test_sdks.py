@@ -514,6 +514,35 @@ class AgainTests:
         assert sdk.publications(1) == ["2"]
 
 
+class TwoServersTests:
+    """Two servers on one Redis."""
+
+    def test_as_one(self, start_server, connect, redis):
+        """Clients of both see each other, and a backend reaches both from either."""
+        servers = [up(start_server(redis=redis.url, **OPEN)) for _ in range(2)]
+        one, two = (connect(server) for server in servers)
+        one.subscribe("foo", joinLeave=True)
+        one.expect("join")
+        two.subscribe("foo")
+        one.expect("join")
+        for number, sdk in enumerate((one, two) * 50):
+            sdk.call("publish", channel="foo", data=number)
+        for sdk in (one, two):
+            assert sdk.publications(100) == list(range(100))
+        assert len(two.call("presence", channel="foo")["clients"]) == 2
+        assert [
+            publication["data"]
+            for publication in two.call("history", channel="foo", options={"limit": 3})["publications"]
+        ] == [0, 1, 2]
+        management = servers[0].service.management
+        (number,) = servers[1].service.hub.clients.find()
+        assert servers[0].ask(lambda: management.unsubscribe("foo", client=number.client)) == 1
+        assert two.expect("unsubscribed")["code"] == 2000
+        one.expect("leave")
+        assert servers[0].ask(lambda: management.disconnect(client=number.client)) == 1
+        assert two.expect("disconnected")["code"] == 3503
+
+
 def up(server):
     """Wait until publications arrive."""
     wait_until(lambda: server.service.hub.broker.up, "up")

@@ -298,6 +298,21 @@ class FanOutTests:
         fan_out.publish("foo", kinds(one, two), publications(b"1"))
         assert one.got == two.got == [(b"<1>", 1, 1), (b"<2>", 1, 1)]
 
+    def test_barred(self):
+        """Everyone is told that the channel is not to be had any more, also where one fails."""
+        bad, good = Listener(), Listener()
+        bad.barred, good.barred = broken, good.got.append
+        FanOut(Clock()).barred("foo", [bad, good])
+        assert good.got == ["foo"]
+
+    def test_a_kind_leaves(self):
+        """Of a kind that has left because of what another one was given nobody is there to write for."""
+        one, two = Listener("a"), Listener("b")
+        room = kinds(one, two)
+        one.deliver = lambda *_: room["b"].clear()
+        FanOut(Clock()).publish("foo", room, publications(b"1"))
+        assert two.got == []
+
     def test_one_fails(self):
         """Whoever fails, in whatever way, does not keep the others from being served."""
         bad, good = Listener(), Listener()

@@ -202,11 +202,11 @@ class Place(Subscription):
         return self.connection.write_frame(0x81, publication.data)
 
 
-def chat(**options):
+def chat(limit=1000, **options):
     """Serve such an endpoint, and connect to it."""
     server = MemoryServer(Settings(**options), endpoints={"/chat": Chat})
     bound = server.service.endpoints.find("/chat", {})
-    bound.hub, bound.max_queued = server.service.hub, 1000
+    bound.hub, bound.max_queued = server.service.hub, limit
     client = server.connect()
     client.open("/chat")
     return server, client
@@ -237,6 +237,36 @@ class SubscriptionTests:
         _, client = chat()
         client.send_text("x")
         assert client.messages() == ["answer", "x"]
+
+    def test_in_its_order(self):
+        """What an endpoint delivers stands in its order among the publications, whether or not they wait."""
+        server, client = chat(limit=10_000)
+        connection = fill(server, client)
+        text = connection.write_frame(0x81, b"between")
+        for deliver in (connection.deliver, connection.places[0].deliver):
+            publish(server, "before")
+            deliver(text, 1, 7)
+        publish(server, "after")
+        assert rest(client) == ["before", "between", "before", "between", "after"]
+        connection.deliver(text, 1, 7)
+        publish(server, "last")
+        assert client.messages() == ["between", "last"]
+
+    def test_no_word_for_a_gap(self):
+        """An endpoint that has no word for a gap tells none; what is given up is counted all the same."""
+        server, client = chat(slow="latest")
+        connection = fill(server, client)
+        connection.dropped = lambda channel: SubscriberProtocol.dropped(connection, channel)
+        publish(server, "1", "2")
+        assert rest(client) == ["2"]
+        assert server.service.hub.dropped == 1
+
+    def test_forgetting_nothing(self):
+        """To forget a channel of which nothing waits is no mistake."""
+        server, client = chat()
+        next(iter(server.service.connections.connections)).forget("foo")
+        publish(server, "1")
+        assert client.messages() == ["1"]
 
     def test_told_in_its_own_way(self):
         """The endpoint says what becomes of a gap; it is asked once, and what waits of the channel is gone."""

@@ -42,7 +42,7 @@ from wsserver.endpoints.centrifuge_subscription import ChannelSubscription
 from wsserver.hub.channels import MAX_CHANNELS, parse_name
 from wsserver.hub.tokens import Alarm
 from wsserver.typing import ChannelName
-from wsserver.wire.requests import Refusal
+from wsserver.wire.requests import Refusal, quote
 
 __all__ = ["Session"]
 
@@ -240,7 +240,7 @@ class Session:
     # What there is not.
 
     def _rpc(self, request: RPC) -> Answer:
-        return METHOD_NOT_FOUND.because(f"there is no procedure {request.method!r} here")
+        return METHOD_NOT_FOUND.because(f"there is no procedure {quote(request.method)} here")
 
     def _send(self, _: Send) -> Answer:
         return NOT_AVAILABLE.because("messages that want no reply are not taken")
