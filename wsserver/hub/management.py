@@ -76,7 +76,7 @@ class Management:
         return self._hub.control.ask("connections", arguments).addCallback(_merge)
 
     def channels(self, pattern: str = "*") -> "Deferred[dict[str, int]]":
-        """Tell the channels that somebody listens to, and how many do; at most `MOST_CHANNELS` of each, `MOST_BYTES`."""
+        """Tell the channels that somebody listens to, and how many do; at most `MOST_CHANNELS` of each process."""
 
         def add(answers: list[Any]) -> dict[str, int]:
             found: dict[str, int] = {}
