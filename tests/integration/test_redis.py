@@ -349,6 +349,42 @@ class RefusedPublishTests:
         assert ready(server) == 200
 
 
+class StrangeMessageTests:
+    """What stands in the server's own channels and keys, and no server has written; perhaps a later version has."""
+
+    @pytest.mark.parametrize(
+        ("channel", "message"),
+        [
+            ("wsserver:pub:{foo}", b"p:1:e:[1]\nx"),
+            ("wsserver:pub:{foo}", b'p:1:e:{"info":[]}\nx'),
+            ("wsserver:pub:{foo}", b"p:1:e:" + b"[" * 100_000 + b"\nx"),
+            ("wsserver:pub:{foo}", b"j:" + b"[" * 100_000),
+            ("wsserver:control", b'{"ask":"info","with":{},"id":"x","from":5}'),
+            ("wsserver:control", b"[" * 100_000),
+        ],
+    )
+    def test_published(self, start_server, make_redis, log, channel, message):
+        """It is passed over, and the link stays up."""
+        redis = make_redis()
+        server = up(start_server(redis=redis.url))
+        with server.open("/ws?channel=foo") as peer:
+            redis.publish(channel, message)
+            redis.publish("foo", b"after")
+            assert peer.read_frame().payload == b"after"
+        lines = log.lines("wsserver.redis") + log.lines("wsserver.hub")
+        assert [line for line in lines if "no server has written" in line]
+
+    def test_stored(self, start_server, make_redis):
+        """A stream that holds it cannot be read, which is said."""
+        redis = make_redis()
+        server = up(start_server(redis=redis.url, api_key=KEY))
+        assert api(server, "publish", {"channel": "foo", "data": "x"})[0] == 200
+        redis.run("XADD", "wsserver:history:{foo}", "2-0", "d", "nonsense")
+        status, answer = api(server, "history", {"channel": "foo", "limit": 10})
+        assert (status, answer["error"]["code"]) == (503, 100)
+        assert "no server has written" in answer["error"]["message"]
+
+
 class SlowLine:
     """
     A line to a Redis over which replies come slowly.

@@ -128,6 +128,9 @@ class Channels:
         if not isinstance(answer, Error | Disconnect):
             told = ("recoverable", "epoch", "offset", "positioned", "data")
             self.connection.say(push(channel, "subscribe", {name: answer[name] for name in told if name in answer}))
+            # That push has no place for what was recovered.
+            for one in answer["publications"]:
+                self.connection.say(push(channel, "pub", one))
 
     def end(self, channel: ChannelName, how: Unsubscription = SERVER_UNSUBSCRIBE) -> None:
         """End a subscription, and tell the client."""
@@ -217,7 +220,7 @@ class Channels:
             result |= {"recoverable": True, "positioned": True, "epoch": joined.position.epoch}
             # After a recovery the client counts on from where it was, publication by publication.
             result["offset"] = request.offset if joined.recovered else joined.position.offset
-        result["publications"] = array(map(publication, joined.publications))
+        result["publications"] = tuple(map(publication, joined.publications))
         return result
 
     def _info(self, held: Pass | None) -> ClientInfo:

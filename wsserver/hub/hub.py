@@ -483,6 +483,9 @@ class Hub:
     def _gap_stays(self, room: _Room, top: Position | None, failure: Failure | None = None) -> None:
         if failure is not None and not failure.check(BrokerDown):
             _log.failure("a stream could not be read", failure)
+        if self._rooms.get(room.channel) is not room:
+            # Whoever listens to the channel now has not seen what is held here, and need not.
+            return
         held, room.held = room.held or [], None
         # What has come since is in order by itself.
         came = any(isinstance(item, Publication) and item.offset for item in held)
@@ -522,11 +525,17 @@ class Hub:
             self._dirty.append(room)
         room.pending.append(item)
         if room.joiners:
+            kinds: dict[Hashable, dict[Any, None]] = {}
             for joiner in list(room.joiners.values()):
-                if joiner.held is None:
+                if joiner.held is not None:
+                    if len(joiner.held) <= MOST_HELD:
+                        joiner.held.append(item)
+                elif isinstance(item, Publication) and item.offset:
                     self._hand(room, joiner, [item])
-                elif len(joiner.held) <= MOST_HELD:
-                    joiner.held.append(item)
+                else:
+                    kinds.setdefault(joiner.subscriber.kind, {})[joiner.subscriber] = None
+            # Without an offset it is lacked by all, and they may be many: nothing else lets them settle.
+            self._fan_out.publish(room.channel, kinds, [item])
             self._settle(room)
 
     def _hand(self, room: _Room, joiner: _Joiner, items: Iterable[Publication | PresenceEvent]) -> None:
@@ -545,6 +554,9 @@ class Hub:
                 give()
                 self.gaps += 1
                 self._fan_out.missed(room.channel, [subscriber], stream=True)
+                if room.joiners.get(subscriber) is not joiner:
+                    # Who leaves because of it, as a Centrifuge client does to come back, is given nothing more.
+                    return
             wanted.append(item)
             if isinstance(item, Publication) and item.offset:
                 joiner.floor = Position(item.offset, item.epoch)
