@@ -81,6 +81,12 @@ class Nemesis:
         """Have an empty Redis in its place; it keeps nothing on disk."""
         await asyncio.to_thread(self._stage.replace_redis)
 
+    async def set_back_redis(self) -> None:
+        """Kill Redis, and start it as it was some seconds before: a snapshot, a backup, a disk that lied."""
+        copy = await asyncio.to_thread(self._stage.copy_redis)
+        await self._pause(2, 4)
+        await asyncio.to_thread(self._stage.set_back_redis, copy)
+
     async def freeze_redis(self, low: float, high: float) -> None:
         """Let Redis do nothing for a while, its sockets open."""
         self._stage.redis.freeze()
@@ -131,10 +137,43 @@ class Nemesis:
         """Stop a server as it should be, and start it again."""
         await self._end_server(signal.SIGTERM)
 
+    async def freeze_server(self) -> None:
+        """Let a server do nothing for a while: Redis may cut it off, subscribers wait."""
+        server = self._any_server()
+        server.freeze()
+        await self._pause(1, 6)
+        server.thaw()
+
+    async def pull_cable(self, *, lose: bool) -> None:
+        """Part a server from Redis for a while, the others not."""
+        cable = self._any_server().cable
+        cable.pull()
+        await self._pause(1, 7)
+        cable.plug_in(lose=lose)
+
+    async def pull_cable_losing(self) -> None:
+        """What was under way is lost."""
+        await self.pull_cable(lose=True)
+
+    async def pull_cable_delaying(self) -> None:
+        """What was under way comes late."""
+        await self.pull_cable(lose=False)
+
     async def drop_sockets(self) -> None:
-        """Cut the connections of a third of the subscribers."""
+        """Cut the connections of a third of the subscribers, who stay away for up to some seconds."""
         for subscriber in self._rng.sample(self._subscribers, len(self._subscribers) // 3):
-            subscriber.drop()
+            subscriber.drop(self._rng.uniform(0, 4))
+        await asyncio.sleep(4)
+
+    async def two_at_once(self) -> None:
+        """Do two kinds of harm, the second while the first is going on."""
+        first, second = self._rng.sample(sorted(OVERLAPPING), 2)
+
+        async def later() -> None:
+            await self._pause(0, 1.5)
+            await OVERLAPPING[second](self)
+
+        await asyncio.gather(OVERLAPPING[first](self), later())
 
     async def slow_readers(self) -> None:
         """Let a fifth of the subscribers read nothing, while much is published to their channels."""
@@ -151,15 +190,31 @@ Fault = Callable[[Nemesis], Awaitable[None]]
 FAULTS: dict[str, Fault] = {
     "Redis killed and started": Nemesis.kill_redis,
     "Redis stopped and started": Nemesis.stop_redis,
+    "Redis set back": Nemesis.set_back_redis,
     "Redis frozen for a moment": Nemesis.freeze_redis_shortly,
     "Redis frozen for seconds": Nemesis.freeze_redis_for_long,
     "Redis emptied": Nemesis.flush,
     "scripts flushed": Nemesis.flush_scripts,
     "listening connections cut": Nemesis.cut_listening,
     "command connections cut": Nemesis.cut_commands,
+    "cable of a server pulled": Nemesis.pull_cable_losing,
+    "cable of a server slow": Nemesis.pull_cable_delaying,
+    "server frozen": Nemesis.freeze_server,
     "server killed": Nemesis.kill_server,
     "server stopped": Nemesis.stop_server,
     "sockets of subscribers cut": Nemesis.drop_sockets,
     "slow readers": Nemesis.slow_readers,
 }
+OVERLAPPING: dict[str, Fault] = {
+    "cable": Nemesis.pull_cable_losing,
+    "freeze": Nemesis.freeze_redis_for_long,
+    "listening": Nemesis.cut_listening,
+    "server": Nemesis.kill_server,
+    "slow": Nemesis.slow_readers,
+    "sockets": Nemesis.drop_sockets,
+}
+"""Those that can be gone through while another one lasts."""
+
+FAULTS["two at once"] = Nemesis.two_at_once
+
 REPLACED: dict[str, Fault] = {"an empty Redis in its place": Nemesis.replace_redis}

@@ -78,8 +78,13 @@ def say(line: str) -> None:
 
 
 def name_channels(count: int) -> list[str]:
-    """Name channels: three in five close for a slow reader, one gives up the oldest, one keeps the latest only."""
-    policies = ("close", "close", "drop", "close", "latest")
+    """
+    Name channels, by the rules that hold for them.
+
+    Two in five close for a slow reader and keep 300 publications, one keeps 5; one gives up the oldest for a slow
+    reader, one all but the latest.
+    """
+    policies = ("close", "short", "drop", "close", "latest")
     return [f"{policies[number % 5]}:{number}" for number in range(count)]
 
 
@@ -106,6 +111,8 @@ async def drill(options: argparse.Namespace, stage: Stage, rng: random.Random) -
     publishers = Publishers(accounts, stage.ports, stage.redis.port, KEY, clients, rng)
     nemesis = Nemesis(stage, accounts, subscribers, publishers, rng)
     plan = nemesis.plan(options.faults) if not options.only else [rng.choice(options.only) for _ in range(options.faults)]
+    for server in stage.servers:
+        await server.cable.lay(server.cable_port)
     for port in stage.ports:
         await until(lambda port=port: get(port, "/ready"), 200, PATIENCE)
     listening = [asyncio.create_task(subscriber.run()) for subscriber in subscribers]
@@ -134,6 +141,8 @@ async def drill(options: argparse.Namespace, stage: Stage, rng: random.Random) -
         for task in (*listening, publishing):
             task.cancel()
         await asyncio.gather(*listening, publishing, return_exceptions=True)
+        for server in stage.servers:
+            await server.cable.take_up()
     if len(struck) < len(plan) or delivered(accounts) < options.deliveries:
         problems.append(f"after {options.seconds:g} s only {len(struck)} faults and {delivered(accounts):,} deliveries")
     return accounts, struck, problems

@@ -1,6 +1,7 @@
 """The processes of a run: a Redis, and servers, started as a user starts them."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from proxy import Cable
 from redis_server import RedisServer
 
 __all__ = ["KEY", "Server", "Stage", "running"]
@@ -19,6 +21,7 @@ PATIENCE = 20.0
 """Seconds for a process to start, or to stop."""
 
 SETTINGS = """
+redis = "redis://127.0.0.1:{redis}"
 history_size = 300
 history_ttl = "60s"
 max_queued_bytes = "256KiB"
@@ -33,7 +36,16 @@ slow = "drop-oldest"
 [[channel]]
 pattern = "latest:*"
 slow = "latest"
+
+[[channel]]
+pattern = "short:*"
+history_size = 5
 """
+
+
+DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+LIMITS = {"client-output-buffer-limit": "pubsub 1mb 256kb 2"}
+"""Redis cuts off a server that does not listen, far sooner than by default."""
 
 
 class Server:
@@ -42,14 +54,17 @@ class Server:
 
     Args:
         directory: where its file of settings and its log are.
-        redis: the URL of its Redis.
+        redis_port: where Redis is.
     """
 
-    def __init__(self, directory: Path, redis: str) -> None:
+    def __init__(self, directory: Path, redis_port: int) -> None:
         directory.mkdir()
         self.directory = directory
+        self.cable = Cable(redis_port)
+        """Between it and Redis."""
+        self.cable_port = free_port()
         self._config = directory / "wsserver.toml"
-        self._config.write_text(f'redis = "{redis}"' + SETTINGS.format(key=KEY))
+        self._config.write_text(SETTINGS.format(redis=self.cable_port, key=KEY))
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -65,6 +80,16 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
+
+    def freeze(self) -> None:
+        """Let it do nothing, its sockets open."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
 
     def end(self, number: signal.Signals) -> None:
         """End it, if it runs."""
@@ -105,6 +130,23 @@ class Stage:
         self.redis.start()
 
 
+    def copy_redis(self) -> Path:
+        """Copy all that Redis has written to the disk; returns where the copy is."""
+        # Nothing is written while it is copied.
+        self.redis.freeze()
+        copy = self.redis.directory.with_name(f"copy-{time.monotonic_ns()}")
+        shutil.copytree(self.redis.directory, copy)
+        self.redis.thaw()
+        return copy
+
+    def set_back_redis(self, copy: Path) -> None:
+        """Kill Redis, and start it from a copy."""
+        self.redis.kill()
+        shutil.rmtree(self.redis.directory)
+        shutil.copytree(copy, self.redis.directory)
+        self.redis.start()
+
+
 @contextmanager
 def running(directory: Path, servers: int, *, persistent: bool) -> Iterator[Stage]:
     """
@@ -115,16 +157,15 @@ def running(directory: Path, servers: int, *, persistent: bool) -> Iterator[Stag
         servers: how many.
         persistent: the first Redis writes every command to the disk before it answers.
     """
-    keeps = {"appendonly": "yes", "appendfsync": "always"} if persistent else {}
     (directory / "redis").mkdir()
-    redis = RedisServer(directory / "redis", **keeps)
+    redis = RedisServer(directory / "redis", **LIMITS, **(DURABLE if persistent else {}))
 
     def another_redis() -> RedisServer:
         place = directory / f"redis-{time.monotonic_ns()}"
         place.mkdir()
-        return RedisServer(place, port=redis.port)
+        return RedisServer(place, port=redis.port, **LIMITS)
 
-    made = [Server(directory / f"server-{number}", redis.url) for number in range(servers)]
+    made = [Server(directory / f"server-{number}", redis.port) for number in range(servers)]
     stage = Stage(redis, made, another_redis)
     with ExitStack() as stack:
         stack.callback(lambda: stage.redis.kill())

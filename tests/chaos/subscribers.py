@@ -52,6 +52,8 @@ class Subscriber:
         self._reads = asyncio.Event()
         self._reads.set()
         self._abort: Callable[[], None] | None = None
+        self._away = 0.0
+        """Seconds for which it stays away the next time that it loses its connection."""
 
     async def run(self) -> None:
         """Listen, and come back, until it is cancelled."""
@@ -68,14 +70,16 @@ class Subscriber:
             for channel in self.logs:
                 self._left(channel)
             attempt = 0 if self._count() > before else attempt + 1
-            await asyncio.sleep(min(BACKOFF[0] * 2**attempt, BACKOFF[1]) * self._rng.uniform(0.7, 1.3))
+            away, self._away = self._away, 0.0
+            await asyncio.sleep(away + min(BACKOFF[0] * 2**attempt, BACKOFF[1]) * self._rng.uniform(0.7, 1.3))
 
     def _count(self) -> int:
         return sum(len(log.events) for log in self.logs.values())
 
-    def drop(self) -> None:
-        """Lose the connection, as by a cable that is pulled."""
+    def drop(self, away: float) -> None:
+        """Lose the connection, as by a reset, and stay away for some seconds."""
         if self._abort is not None:
+            self._away = away
             self._abort()
 
     async def stall(self, seconds: float) -> None:
@@ -312,7 +316,7 @@ class Centrifuge(Subscriber):
                 if reply.get("error", {}).get("code") == 100:
                     done.set_exception(TimeoutError())
                 else:
-                    done.set_result("error" not in reply)
+                    print("REPLY", self.name, number, reply, time.monotonic()); done.set_result("error" not in reply)
         elif "push" in reply:
             self._pushed(connection, reply["push"])
 
