@@ -31,6 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="raw: as published; json: one line always, and it tells the channel; redis: as Redis tells it, in JSON "
         "(default: %(default)s)",
     )
+    parser.add_argument(
+        "--since",
+        metavar="EPOCH:OFFSET",
+        default="",
+        help="begin after that publication, as --format json and the API tell it; of several channels one each, with "
+        "commas between, or a dash",
+    )
     parser.add_argument("--url", default=DEFAULT_URL, help="the server (default: %(default)s)")
     parser.add_argument("--token", help=f"who you are; better in {TOKEN_VARIABLE}: others can read a command line")
 
@@ -68,7 +75,7 @@ def subscribe(
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise SettingError("--token", "expected printable ASCII without spaces")
     listening = _Listening(target, chosen, output, errors, reactor)
-    path = "/ws?" + query_of(chosen.channel, format=chosen.format)
+    path = "/ws?" + query_of(chosen.channel, format=chosen.format, last_event_id=chosen.since)
     reactor.callWhenRunning(connect, target, path, token, listening, reactor)
     with _signals(listening, reactor):
         reactor.run(installSignalHandlers=False)

@@ -305,6 +305,19 @@ class SubscribeTests:
         run("publish", "foo", "x", "--api-key", KEY, "--url", server.url)
         assert one.end() == (0, b"x\n")
 
+    def test_since(self, url, subscriber):
+        """With --since what was published after a place comes first; where that cannot be had, a line says so."""
+        receipts = [
+            json.loads(run("publish", "foo", f"{number}", "--api-key", KEY, "--url", url)[1]) for number in range(3)
+        ]
+        place = f"{receipts[0]['epoch']}:{receipts[0]['offset']}"
+        one = subscriber("foo", "--url", url, "--count", "2", "--since", place)
+        assert one.end() == (0, b"1\n2\n")
+        one = subscriber("foo", "--url", url, "--count", "1", "--since", "other:1")
+        status, output = one.end()
+        assert status == 0
+        assert json.loads(output).items() >= {"event": "gap", "channel": "foo"}.items()
+
     def test_from_redis(self, start_server, subscriber, tmp_path):
         """What `redis-cli publish` says is printed."""
         redis = RedisServer(tmp_path)
@@ -392,6 +405,7 @@ class SubscribeTests:
             ([b"\xff"], 1, "refused with 400: the query is not UTF-8"),
             ([str(number) for number in range(129)], 1, "refused with 400: 129 channels; at most 128 are taken"),
             (["x" * 20_000], 1, "refused with 4"),
+            (["foo", "--since", "a b"], 1, "refused with 400: last_event_id: expected EPOCH:OFFSET"),
             (["foo", "--token", "a\r\nb"], 1, "--token: expected printable ASCII"),
             (["foo", "--url", "127.0.0.1"], 1, "--url: expected a URL such as http://127.0.0.1:8080"),
             (["foo", "--url", "ws://127.0.0.1:1"], PASSES, "no connection to ws://127.0.0.1:1: Connection refused"),

@@ -1,0 +1,203 @@
+"""Two server processes on one Redis behave as one; what a process leaves behind when it dies is soon gone."""
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+
+import pytest
+from peers import TEXT, RawPeer, wait_until
+from test_push import KEY, api, redis
+from test_sse import Events
+
+__all__ = ["redis"]
+
+SERVE = "import sys; from wsserver.cli import main; main(sys.argv[1:])"
+
+
+class Process:
+    """A server in a process of its own."""
+
+    def __init__(self, redis, *options):
+        self.log = tempfile.TemporaryFile()
+        command = [
+            sys.executable,
+            "-c",
+            SERVE,
+            "serve",
+            "--port",
+            "0",
+            "--redis",
+            redis.url,
+            "--api-key",
+            KEY,
+            *options,
+        ]
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        wait_until(self._listens, "the server listens")
+        wait_until(self._ready, "the server is ready")
+
+    def _listens(self):
+        assert self.process.poll() is None, self._said()
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/", self._said())
+        if found:
+            self.port = int(found[1])
+        return found
+
+    def _said(self):
+        self.log.seek(0)
+        return self.log.read().decode()
+
+    def _ready(self):
+        with self.connect() as peer:
+            return peer.request("/ready").status == 200
+
+    def connect(self):
+        """Connect."""
+        return RawPeer(self.port)
+
+    def open(self, path):
+        """Open a WebSocket."""
+        peer = self.connect()
+        peer.handshake(path)
+        return peer
+
+    def kill(self):
+        """End it without a word."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        """End it."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(20)
+        self.log.close()
+
+
+@pytest.fixture
+def started(redis):
+    """Start processes."""
+    processes = []
+
+    def start(*options):
+        processes.append(Process(redis, "--channel-presence", "*", "--channel-publish", "*", *options))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.stop()
+
+
+@pytest.fixture
+def two(started):
+    """Start two."""
+    return lambda: (started(), started())
+
+
+class Centrifuge:
+    """A client of the Centrifuge protocol."""
+
+    def __init__(self, server):
+        self.peer = server.open("/connection/websocket")
+        self._number = 0
+        self.client = self.ask("connect", {})["client"]
+
+    def ask(self, method, parameters):
+        """Send a command; returns its result."""
+        self._number += 1
+        self.peer.send_frame(TEXT, json.dumps({"id": self._number, method: parameters}).encode())
+        while True:
+            got = self.read()
+            if got.get("id") == self._number:
+                return got[method]
+
+    def read(self):
+        """Read a reply or a push."""
+        while True:
+            for line in self.peer.read_frame().payload.decode().split("\n"):
+                if line != "{}":
+                    return json.loads(line)
+
+
+class TogetherTests:
+    """What is done at one process is seen at the other."""
+
+    def test_publish(self, two):
+        """Whatever way it was published, and whatever the listener speaks."""
+        one, other = two()
+        with other.open("/ws?channel=foo") as raw, other.connect() as peer:
+            events = Events(peer, "/sse?channel=foo")
+            sdk = Centrifuge(other)
+            sdk.ask("subscribe", {"channel": "foo"})
+            api(one, "publish", {"channel": "foo", "data": "hello"})
+            assert raw.read_frame().payload == b"hello"
+            assert events.read() == ("message", b"hello")
+            push = sdk.read()["push"]
+            assert (push["channel"], push["pub"]["data"], push["pub"]["offset"]) == ("foo", "hello", 1)
+            Centrifuge(one).ask("publish", {"channel": "foo", "data": {"n": 1}})
+            assert raw.read_frame().payload == b'{"n":1}'
+            assert sdk.read()["push"]["pub"]["data"] == {"n": 1}
+
+    def test_presence(self, two):
+        """Who is on a channel is known at both, and told at both."""
+        one, other = two()
+        first, second = Centrifuge(one), Centrifuge(other)
+        first.ask("subscribe", {"channel": "foo", "join_leave": True})
+        second.ask("subscribe", {"channel": "foo"})
+        wait_until(lambda: first.read()["push"].get("join", {}).get("info", {}).get("client") == second.client, "told")
+        for server in (one, other):
+            presence = api(server, "presence", {"channel": "foo"})[1]["result"]["presence"]
+            assert set(presence) == {first.client, second.client}
+        second.ask("unsubscribe", {"channel": "foo"})
+        assert first.read()["push"]["leave"]["info"]["client"] == second.client
+        assert set(first.ask("presence", {"channel": "foo"})["presence"]) == {first.client}
+
+    def test_management(self, two):
+        """A backend sees all connections at either, and can end those of the other."""
+        one, other = two()
+        first, second = Centrifuge(one), Centrifuge(other)
+        second.ask("subscribe", {"channel": "foo"})
+        known = api(one, "connections", {})[1]["result"]["connections"]
+        assert set(known) == {first.client, second.client}
+        assert api(one, "channels", {})[1]["result"]["channels"]["foo"] == {"num_clients": 1}
+        assert len(api(one, "info", {})[1]["result"]["nodes"]) == 2
+        assert api(one, "unsubscribe", {"channel": "foo", "client": second.client, "user": ""})[0] == 200
+        assert second.read()["push"]["unsubscribe"]["code"] == 2000
+        assert api(one, "disconnect", {"client": second.client, "user": ""})[0] == 200
+        assert int.from_bytes(second.peer.read_close().payload[:2], "big") == 3503
+
+
+class DeathTests:
+    """A process that is killed says nothing any more."""
+
+    def test_presence(self, two):
+        """Within ten seconds nobody of it is on a channel; those of the other stay."""
+        one, other = two()
+        first, second = Centrifuge(one), Centrifuge(other)
+        first.ask("subscribe", {"channel": "foo"})
+        second.ask("subscribe", {"channel": "foo"})
+
+        def present():
+            return set(first.ask("presence", {"channel": "foo"})["presence"])
+
+        wait_until(lambda: present() == {first.client, second.client}, "both are there")
+        other.kill()
+        wait_until(lambda: present() == {first.client}, "the dead are gone", patience=10)
+        assert len(api(one, "info", {})[1]["result"]["nodes"]) == 1
+
+    def test_redis_again(self, redis, started):
+        """A Redis that has forgotten everything is told again who is here."""
+        # With history, every subscription would begin again by itself.
+        one = started("--history-size", "0")
+        first = Centrifuge(one)
+        first.ask("subscribe", {"channel": "foo"})
+        redis.kill()
+        redis.start()
+
+        def present():
+            status, answer = api(one, "presence", {"channel": "foo"})
+            return status == 200 and set(answer["result"]["presence"]) == {first.client}
+
+        wait_until(present, "who was here is here again")
