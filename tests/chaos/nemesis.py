@@ -42,8 +42,17 @@ class Nemesis:
         self._subscribers, self._publishers = subscribers, publishers
         self._rng = rng
 
-    def plan(self, count: int) -> list[str]:
-        """Choose faults: each kind once before any comes again, in any order; the Redis is replaced half way."""
+    def plan(self, count: int, only: Sequence[str] | None = None) -> list[str]:
+        """
+        Choose faults.
+
+        Args:
+            count: how many.
+            only: these, in their order, again and again. Else each kind comes once before any comes again, in any
+                order, and half way there is an empty Redis that keeps nothing on disk.
+        """
+        if only:
+            return [only[number % len(only)] for number in range(count)]
         names: list[str] = []
         while len(names) < count:
             names += self._rng.sample(sorted(FAULTS), len(FAULTS))
@@ -82,10 +91,11 @@ class Nemesis:
         await asyncio.to_thread(self._stage.replace_redis)
 
     async def set_back_redis(self) -> None:
-        """Kill Redis, and start it as it was some seconds before: a snapshot, a backup, a disk that lied."""
-        copy = await asyncio.to_thread(self._stage.copy_redis)
-        await self._pause(2, 4)
-        await asyncio.to_thread(self._stage.set_back_redis, copy)
+        """Let Redis make a snapshot, and kill it some seconds later: without `appendonly` it comes back with that."""
+        await self._redis("SAVE")
+        await self._pause(1, 4)
+        await asyncio.to_thread(self._stage.redis.kill)
+        await asyncio.to_thread(self._stage.redis.start)
 
     async def freeze_redis(self, low: float, high: float) -> None:
         """Let Redis do nothing for a while, its sockets open."""

@@ -44,7 +44,9 @@ class HTTP:
             Lost: whether it was taken is not known.
         """
         encoded = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: {self._key}\r\nContent-Length: {len(encoded)}\r\n"
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: {self._key}\r\nContent-Length: {len(encoded)}\r\n"
+        )
         try:
             async with asyncio.timeout(PATIENCE):
                 if self._streams is None:

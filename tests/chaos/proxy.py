@@ -19,6 +19,7 @@ class Cable:
         self._whole = asyncio.Event()
         self._whole.set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None] | None] = set()
 
     async def lay(self, port: int) -> None:
         """Begin to pass on what comes to a port."""
@@ -29,6 +30,8 @@ class Cable:
         if self._server is not None:
             self._server.close()
         self._abort()
+        self._whole.set()
+        await asyncio.gather(*filter(None, self._tasks), return_exceptions=True)
 
     def _abort(self) -> None:
         for writer in list(self._writers):
@@ -50,6 +53,14 @@ class Cable:
         self._whole.set()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        self._tasks.add(task)
+        try:
+            await self._join(reader, writer)
+        finally:
+            self._tasks.discard(task)
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             await self._whole.wait()
             other_reader, other_writer = await asyncio.open_connection("127.0.0.1", self._to)

@@ -60,8 +60,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description="Look for messages that are lost in silence.")
     parser.add_argument("--faults", type=int, default=20, metavar="N", help="how many (default: %(default)s)")
-    parser.add_argument("--only", action="append", metavar="FAULT", help="of this kind only (may be repeated)")
-    parser.add_argument("--deliveries", type=int, default=1_000_000, metavar="N", help="at least (default: %(default)s)")
+    parser.add_argument("--only", action="append", metavar="FAULT", help="these, in their order, again and again")
+    parser.add_argument(
+        "--deliveries", type=int, default=1_000_000, metavar="N", help="at least (default: %(default)s)"
+    )
     parser.add_argument("--seconds", type=float, default=900, metavar="N", help="at most (default: %(default)s)")
     parser.add_argument("--seed", type=int, metavar="N", help="of the faults (default: another each time)")
     parser.add_argument("--servers", type=int, default=2, metavar="N", help="default: %(default)s")
@@ -110,7 +112,7 @@ async def drill(options: argparse.Namespace, stage: Stage, rng: random.Random) -
     clients = [subscriber for subscriber in subscribers if isinstance(subscriber, Centrifuge)]
     publishers = Publishers(accounts, stage.ports, stage.redis.port, KEY, clients, rng)
     nemesis = Nemesis(stage, accounts, subscribers, publishers, rng)
-    plan = nemesis.plan(options.faults) if not options.only else [rng.choice(options.only) for _ in range(options.faults)]
+    plan = nemesis.plan(options.faults, options.only)
     for server in stage.servers:
         await server.cable.lay(server.cable_port)
     for port in stage.ports:

@@ -1,7 +1,6 @@
 """The processes of a run: a Redis, and servers, started as a user starts them."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -130,23 +129,6 @@ class Stage:
         self.redis.start()
 
 
-    def copy_redis(self) -> Path:
-        """Copy all that Redis has written to the disk; returns where the copy is."""
-        # Nothing is written while it is copied.
-        self.redis.freeze()
-        copy = self.redis.directory.with_name(f"copy-{time.monotonic_ns()}")
-        shutil.copytree(self.redis.directory, copy)
-        self.redis.thaw()
-        return copy
-
-    def set_back_redis(self, copy: Path) -> None:
-        """Kill Redis, and start it from a copy."""
-        self.redis.kill()
-        shutil.rmtree(self.redis.directory)
-        shutil.copytree(copy, self.redis.directory)
-        self.redis.start()
-
-
 @contextmanager
 def running(directory: Path, servers: int, *, persistent: bool) -> Iterator[Stage]:
     """
@@ -168,7 +150,7 @@ def running(directory: Path, servers: int, *, persistent: bool) -> Iterator[Stag
     made = [Server(directory / f"server-{number}", redis.port) for number in range(servers)]
     stage = Stage(redis, made, another_redis)
     with ExitStack() as stack:
-        stack.callback(lambda: stage.redis.kill())
+        stack.callback(lambda: stage.redis.kill())  # noqa: PLW0108 (by then it may be another one)
         redis.start()
         for server in made:
             stack.callback(server.end, signal.SIGKILL)

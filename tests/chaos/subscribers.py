@@ -316,7 +316,7 @@ class Centrifuge(Subscriber):
                 if reply.get("error", {}).get("code") == 100:
                     done.set_exception(TimeoutError())
                 else:
-                    print("REPLY", self.name, number, reply, time.monotonic()); done.set_result("error" not in reply)
+                    done.set_result("error" not in reply)
         elif "push" in reply:
             self._pushed(connection, reply["push"])
 
