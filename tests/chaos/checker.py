@@ -119,6 +119,10 @@ class _LogCheck:
         self._made = {plain: [one for one in sent if one.plain is plain] for plain in (False, True)}
         self._got = {event.number for event in log.events if isinstance(event, Got)}
         self._silent: set[int] = set()
+        self._seen: set[Place | int] = set()
+        """Places that came, and numbers of plain publications."""
+        self._highest: dict[str, int] = {}
+        """Epoch -> the highest offset that came, of the epochs in the order in which they came."""
 
     def run(self) -> None:
         """Check everything."""
@@ -157,47 +161,46 @@ class _LogCheck:
 
     def _check_places(self) -> None:
         last: Place | None = None
-        """What came last, whatever was told since."""
-        follows = False
-        """The next one must follow it."""
+        """What came last; None where the next one need not follow it."""
         resumed = 0.0
-        seen: set[Place] = set()
-        plain_seen: set[int] = set()
-        highest: dict[str, int] = {}
-        """Epoch -> the highest offset that came, of the epochs in the order in which they came."""
         for event in self._log.events:
             if isinstance(event, Began):
-                last, follows = event.place, event.place is not None
+                last = event.place
             elif isinstance(event, Told):
-                follows = follows and not event.stream
+                last = None if event.stream else last
             elif isinstance(event, Resumed):
                 resumed = event.at
             elif isinstance(event, Got):
-                self._verdict.counts["delivered"] += 1
                 sent = self._sent[event.number]
-                self._verdict.counts["recovered"] += sent.sent < resumed and not sent.plain
+                self._verdict.counts["delivered"] += 1
                 if sent.plain:
-                    if event.number in plain_seen:
-                        self._verdict.blame("duplicates", f"{self._name}: {event.number}, a plain one, came twice")
-                    plain_seen.add(event.number)
+                    self._check_once(event.number, f"{event.number}, a plain one,")
                     continue
-                place = self._true_place(event)
-                if place is None:
-                    # Nobody has told where this one stands.
-                    follows = False
-                    continue
-                if place in seen:
-                    self._verdict.blame("duplicates", f"{self._name}: {event.number}, {place}, came twice")
-                    continue
-                seen.add(place)
-                newest = next(reversed(highest), place.epoch)
-                if place.offset < highest.get(place.epoch, 0) or (place.epoch in highest and place.epoch != newest):
-                    words = f"{self._name}: {place} came after {Place(newest, highest[newest])}"
-                    self._verdict.blame("out of order", words)
-                elif follows and last is not None:
-                    self._check_step(last, place)
-                highest[place.epoch] = max(place.offset, highest.get(place.epoch, 0))
-                last, follows = place, True
+                self._verdict.counts["recovered"] += sent.sent < resumed
+                # Where nobody has told the place, the next one follows nothing that is known.
+                last = self._check_next(last, self._true_place(event))
+
+    def _check_once(self, what: Place | int, words: str) -> bool:
+        known = what in self._seen
+        self._seen.add(what)
+        if known:
+            self._verdict.blame("duplicates", f"{self._name}: {words} came twice")
+        return not known
+
+    def _check_next(self, last: Place | None, place: Place | None) -> Place | None:
+        """Check where a publication stands; returns after what the next one must come."""
+        if place is None:
+            return None
+        if not self._check_once(place, str(place)):
+            return last
+        newest = next(reversed(self._highest), place.epoch)
+        if place.offset < self._highest.get(place.epoch, 0) or (place.epoch in self._highest and place.epoch != newest):
+            words = f"{self._name}: {place} came after {Place(newest, self._highest[newest])}"
+            self._verdict.blame("out of order", words)
+        elif last is not None:
+            self._check_step(last, place)
+        self._highest[place.epoch] = max(place.offset, self._highest.get(place.epoch, 0))
+        return place
 
     def _check_step(self, last: Place, place: Place) -> None:
         if place.epoch == last.epoch:

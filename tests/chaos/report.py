@@ -25,10 +25,13 @@ def markdown(outcome: Any) -> str:
     """Write an `Outcome`."""
     verdict, shape = outcome.verdict, outcome.shape
     waits = verdict.recoveries
-    lines = [
+    title = (
         f"{shape['servers']} servers, {shape['subscribers']} subscribers, {shape['channels']} channels, "
         f"{len(outcome.struck)} faults in {outcome.seconds:.0f} s, seed {shape['seed']}: "
-        f"**{'passed' if outcome.passed else 'FAILED'}**",
+        f"**{'passed' if outcome.passed else 'FAILED'}**"
+    )
+    lines = [
+        title,
         "",
         "| | |",
         "|---|--:|",

@@ -26,7 +26,6 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 from accounts import Accounts, Event  # noqa: E402
 from checker import Verdict, check  # noqa: E402
 from nemesis import Nemesis  # noqa: E402
-from net import get  # noqa: E402
 from publishers import Publishers  # noqa: E402
 from report import markdown  # noqa: E402
 from stage import KEY, Stage, running  # noqa: E402
@@ -115,8 +114,7 @@ async def drill(options: argparse.Namespace, stage: Stage, rng: random.Random) -
     plan = nemesis.plan(options.faults, options.only)
     for server in stage.servers:
         await server.cable.lay(server.cable_port)
-    for port in stage.ports:
-        await until(lambda port=port: get(port, "/ready"), 200, PATIENCE)
+    await nemesis.all_ready()
     listening = [asyncio.create_task(subscriber.run()) for subscriber in subscribers]
     publishing = asyncio.create_task(publishers.run(channels, options.rate))
     end = time.monotonic() + options.seconds
@@ -128,7 +126,8 @@ async def drill(options: argparse.Namespace, stage: Stage, rng: random.Random) -
             say(f"{time.strftime('%H:%M:%S')} {name}; {delivered(accounts):,} delivered")
             await nemesis.strike(name)
             struck.append(name)
-        while delivered(accounts) < options.deliveries and time.monotonic() < end and not publishing.done():
+        # Nobody knows when.
+        while delivered(accounts) < options.deliveries and time.monotonic() < end and not publishing.done():  # noqa: ASYNC110
             await asyncio.sleep(1)
         await asyncio.sleep(CALM)
         if publishing.done():
@@ -150,13 +149,6 @@ async def drill(options: argparse.Namespace, stage: Stage, rng: random.Random) -
     return accounts, struck, problems
 
 
-async def until(ask: object, answer: object, patience: float) -> None:
-    """Wait for an answer."""
-    async with asyncio.timeout(patience):
-        while await ask() != answer:  # type: ignore[operator]
-            await asyncio.sleep(0.1)
-
-
 def delivered(accounts: Accounts) -> int:
     """Say about how many publications subscribers were given: not everything that came is one."""
     return sum(len(log.events) for log in accounts.logs)
@@ -171,7 +163,7 @@ async def everyone_has(accounts: Accounts) -> None:
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE):
-            while any(lacks(log.channel, log.events) for log in accounts.logs):
+            while any(lacks(log.channel, log.events) for log in accounts.logs):  # noqa: ASYNC110
                 await asyncio.sleep(0.2)
 
 

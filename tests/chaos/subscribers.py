@@ -250,7 +250,7 @@ class Centrifuge(Subscriber):
         self._number = 0
         self._asked: dict[int, str] = {}
         """Number of a command to subscribe -> channel."""
-        self._published: dict[int, asyncio.Future[bool]] = {}
+        self._published: dict[int, asyncio.Future[bool | None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def publish(self, channel: str, data: Any) -> bool | None:
@@ -292,7 +292,7 @@ class Centrifuge(Subscriber):
             self._connection = None
             for done in self._published.values():
                 if not done.done():
-                    done.set_exception(TimeoutError())
+                    done.set_result(None)
             for task in self._tasks:
                 task.cancel()
 
@@ -314,7 +314,7 @@ class Centrifuge(Subscriber):
             if not done.done():
                 # Error 100 says that it failed inside: it may have been stored.
                 if reply.get("error", {}).get("code") == 100:
-                    done.set_exception(TimeoutError())
+                    done.set_result(None)
                 else:
                     done.set_result("error" not in reply)
         elif "push" in reply:

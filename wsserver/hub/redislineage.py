@@ -43,7 +43,7 @@ def read_lineage(connection: Any, *, alone: bool) -> Generator[Any, Any, str]:
                 "whether Redis has lost something in a restart is not noticed without +info: {error}", error=error
             )
             return ""
-        raise NotConnected(f"it does not say which Redis it is: {error}") from error
+        raise NotConnected(connection.why or f"it does not say which Redis it is: {error}") from error
     return _fields(server).get(b"run_id", b"").decode("ascii")
 
 

@@ -165,7 +165,7 @@ class RedisLink:
         if not self._probing.running:
             return
         if failure.check(defer.TimeoutError):
-            self._say(f"no answer within {PATIENCE:g} s")
+            self._say(f"no answer within {PATIENCE:g} s{self._hint()}")
         elif failure.check(NotConnected):
             self._say(failure.getErrorMessage())
         else:
@@ -233,9 +233,7 @@ class RedisLink:
         if self._pair is None or self._reactor.seconds() - self._since < PROBE_INTERVAL / 2:
             return
         if not (self._heard and self._commands.replies > self._replies):
-            # A Redis without TLS waits for more when it is greeted with it.
-            hint = "; does it speak TLS?" if self._url.tls and not self._was_up else ""
-            self._drop(f"no probe came back within {PROBE_INTERVAL:g} s{hint}")
+            self._drop(f"no probe came back within {PROBE_INTERVAL:g} s")
         elif self.up or self._subscriptions.complete:
             self._probe()
         else:
@@ -243,6 +241,10 @@ class RedisLink:
             self._since, self._heard = self._reactor.seconds(), False
         if self.up and self._url.master:
             self._look_for_another_master()
+
+    def _hint(self) -> str:
+        # A Redis without TLS waits for more when it is greeted with it.
+        return "; does it speak TLS?" if self._url.tls and not self._was_up else ""
 
     def _probe(self) -> None:
         self._since, self._heard, self._replies = self._reactor.seconds(), False, self._commands.replies
