@@ -34,10 +34,6 @@ from subscribers import KINDS, Centrifuge, RawFormat, Subscriber  # noqa: E402
 PATIENCE = 30.0
 """Seconds for what was published last to reach everyone."""
 
-CALM = 3.0
-"""Seconds between the recovery of all servers from a fault and the next one."""
-
-
 @dataclass
 class Outcome:
     """What a run has shown."""
@@ -65,6 +61,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--seconds", type=float, default=900, metavar="N", help="at most (default: %(default)s)")
     parser.add_argument("--seed", type=int, metavar="N", help="of the faults (default: another each time)")
+    parser.add_argument("--calm", type=float, default=3, metavar="N", help="seconds between faults (default: 3)")
     parser.add_argument("--servers", type=int, default=2, metavar="N", help="default: %(default)s")
     parser.add_argument("--channels", type=int, default=20, metavar="N", help="default: %(default)s")
     parser.add_argument("--subscribers", type=int, default=200, metavar="N", help="default: %(default)s")
@@ -120,7 +117,7 @@ async def drill(options: argparse.Namespace, stage: Stage, rng: random.Random) -
     end = time.monotonic() + options.seconds
     try:
         for name in plan:
-            await asyncio.sleep(CALM)
+            await asyncio.sleep(options.calm)
             if time.monotonic() > end:
                 break
             say(f"{time.strftime('%H:%M:%S')} {name}; {delivered(accounts):,} delivered")
@@ -129,7 +126,7 @@ async def drill(options: argparse.Namespace, stage: Stage, rng: random.Random) -
         # Nobody knows when.
         while delivered(accounts) < options.deliveries and time.monotonic() < end and not publishing.done():  # noqa: ASYNC110
             await asyncio.sleep(1)
-        await asyncio.sleep(CALM)
+        await asyncio.sleep(options.calm)
         if publishing.done():
             publishing.result()
         publishing.cancel()

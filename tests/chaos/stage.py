@@ -153,7 +153,7 @@ def running(directory: Path, servers: int, *, persistent: bool) -> Iterator[Stag
         stack.callback(lambda: stage.redis.kill())  # noqa: PLW0108 (by then it may be another one)
         redis.start()
         for server in made:
-            stack.callback(server.end, signal.SIGKILL)
+            stack.callback(server.end, signal.SIGTERM)
             server.start()
         yield stage
 
