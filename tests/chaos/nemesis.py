@@ -179,28 +179,19 @@ class Nemesis:
         await asyncio.sleep(4)
 
     async def two_at_once(self) -> None:
-        """Do two kinds of harm, the second while the first is going on."""
-        first, second = self._rng.sample(sorted(OVERLAPPING), 2)
+        """Do harm to Redis, and to something else before it is over."""
+        first, second = self._rng.choice(sorted(OF_REDIS)), self._rng.choice(sorted(OF_OTHERS))
 
         async def later() -> None:
             await self._pause(0, 1.5)
-            await OVERLAPPING[second](self)
+            await OF_OTHERS[second](self)
 
-        await asyncio.gather(OVERLAPPING[first](self), later())
-
-    async def slow_readers(self) -> None:
-        """Let a fifth of the subscribers read nothing, while much is published to their channels."""
-        slow = self._rng.sample(self._subscribers, max(1, len(self._subscribers) // 5))
-        channels = sorted({channel for subscriber in slow for channel in subscriber.logs})
-        for channel in self._rng.sample(channels, max(1, len(channels) // 3)):
-            self._publishers.padding[channel] = 50_000
-        await asyncio.gather(*(subscriber.stall(self._rng.uniform(3, 8)) for subscriber in slow))
-        self._publishers.padding.clear()
+        await asyncio.gather(OF_REDIS[first](self), later())
 
 
 Fault = Callable[[Nemesis], Awaitable[None]]
 
-FAULTS: dict[str, Fault] = {
+OF_REDIS: dict[str, Fault] = {
     "Redis killed and started": Nemesis.kill_redis,
     "Redis stopped and started": Nemesis.stop_redis,
     "Redis set back": Nemesis.set_back_redis,
@@ -210,6 +201,8 @@ FAULTS: dict[str, Fault] = {
     "scripts flushed": Nemesis.flush_scripts,
     "listening connections cut": Nemesis.cut_listening,
     "command connections cut": Nemesis.cut_commands,
+}
+OF_OTHERS: dict[str, Fault] = {
     "cable of a server pulled": Nemesis.pull_cable_losing,
     "cable of a server slow": Nemesis.pull_cable_delaying,
     "server frozen": Nemesis.freeze_server,
@@ -218,16 +211,5 @@ FAULTS: dict[str, Fault] = {
     "sockets of subscribers cut": Nemesis.drop_sockets,
     "slow readers": Nemesis.slow_readers,
 }
-OVERLAPPING: dict[str, Fault] = {
-    "cable": Nemesis.pull_cable_losing,
-    "freeze": Nemesis.freeze_redis_for_long,
-    "listening": Nemesis.cut_listening,
-    "server": Nemesis.kill_server,
-    "slow": Nemesis.slow_readers,
-    "sockets": Nemesis.drop_sockets,
-}
-"""Those that can be gone through while another one lasts."""
-
-FAULTS["two at once"] = Nemesis.two_at_once
-
+FAULTS: dict[str, Fault] = OF_REDIS | OF_OTHERS | {"two at once": Nemesis.two_at_once}
 REPLACED: dict[str, Fault] = {"an empty Redis in its place": Nemesis.replace_redis}

@@ -34,6 +34,7 @@ from subscribers import KINDS, Centrifuge, RawFormat, Subscriber  # noqa: E402
 PATIENCE = 30.0
 """Seconds for what was published last to reach everyone."""
 
+
 @dataclass
 class Outcome:
     """What a run has shown."""
@@ -65,7 +66,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--servers", type=int, default=2, metavar="N", help="default: %(default)s")
     parser.add_argument("--channels", type=int, default=20, metavar="N", help="default: %(default)s")
     parser.add_argument("--subscribers", type=int, default=200, metavar="N", help="default: %(default)s")
-    parser.add_argument("--rate", type=float, default=10, metavar="N", help="publications a second in each channel")
+    parser.add_argument("--rate", type=float, default=25, metavar="N", help="publications a second in each channel")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where the report and the logs of the servers go")
     return parser.parse_args(arguments)
 

@@ -18,7 +18,15 @@ CHOSEN = (
 def test_run(tmp_path):
     """Nothing is lost in silence, comes twice or out of order, and the servers have nothing to complain about."""
     words = ["--faults", "6", "--calm", "0.5", "--deliveries", "1", "--seconds", "120", "--seed", "4"]
-    words += ["--subscribers", "40", "--channels", "5", *(word for name in CHOSEN for word in ("--only", name))]
+    words += [
+        "--rate",
+        "10",
+        "--subscribers",
+        "40",
+        "--channels",
+        "5",
+        *(word for name in CHOSEN for word in ("--only", name)),
+    ]
     outcome = run(parse(words), tmp_path)
     assert outcome.passed, markdown(outcome)
     assert outcome.struck == list(CHOSEN)
