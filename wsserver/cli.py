@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from wsserver.errors import SettingError, WsserverError
 from wsserver.lastsignal import die_by
-from wsserver.settings import genconfig, load
+from wsserver.sources import genconfig, load
 
 __all__ = ["PASSES", "main"]
 

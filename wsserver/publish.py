@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from wsserver.errors import Refused, SettingError, Unreachable
 from wsserver.serverurl import DEFAULT_URL, ServerURL, parse_server_url
-from wsserver.settings import load
+from wsserver.sources import load
 from wsserver.wire.frames import is_utf8
 
 __all__ = ["add_arguments", "make_body", "publish"]

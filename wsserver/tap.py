@@ -17,7 +17,8 @@ from wsserver import __version__, logs
 from wsserver.errors import ListenError, WsserverError
 from wsserver.memory import keep_freed
 from wsserver.service import WebSocketService, endpoint_strings
-from wsserver.settings import TABLE, Option, Settings, load, unknown_flag
+from wsserver.settings import TABLE, Option, Settings
+from wsserver.sources import load, unknown_flag
 from wsserver.wire import deflate, frames
 
 __all__ = ["Options", "complain", "die", "makeService", "show_version"]

@@ -14,7 +14,8 @@ from wsserver.auth import MAX_TOKEN, Refused, Terms, verify_any
 from wsserver.errors import SettingError
 from wsserver.identity import Grant, Identity
 from wsserver.service import tokens_of
-from wsserver.settings import Settings, load
+from wsserver.settings import Settings
+from wsserver.sources import load
 from wsserver.values import parse_duration, show_duration
 
 __all__ = ["add_commands", "run"]

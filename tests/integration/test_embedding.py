@@ -217,3 +217,18 @@ class DiceTests:
         with RawPeer(dice_port) as peer:
             about = json.loads(peer.request("/server.json").body)
         assert "roll" in [command["name"] for command in about["commands"]]
+
+
+class ChannelTests:
+    """What an application does with the channels of its service."""
+
+    def test_publish(self, start_server):
+        """As docs/embedding.md writes it."""
+        server = start_server()
+        page = (EXAMPLES.parent / "embedding.md").read_text()
+        (snippet,) = re.findall(r"```python\n(service\.hub.*?)```", page, re.DOTALL)
+        with server.open("/ws?channel=news") as peer:
+            server.ask(lambda: exec(snippet, {"service": server.service}))
+            assert [peer.read_frame().payload for _ in range(2)] == [b"hello", b'{"n": 1}']
+        receipt = server.ask(lambda: server.service.hub.publish("news", b"x"))
+        assert (receipt.position.offset, receipt.delivered) == (3, 0)

@@ -20,7 +20,7 @@ class Process:
     """A server in a process of its own."""
 
     def __init__(self, redis, *options):
-        self.log = tempfile.TemporaryFile()
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (closed when it is stopped)
         command = [
             sys.executable,
             "-c",

@@ -3,7 +3,8 @@
 import pytest
 
 from wsserver.errors import SettingError
-from wsserver.settings import Settings, load
+from wsserver.settings import Settings
+from wsserver.sources import load
 from wsserver.wire.handshake import Accept, Policy, check, check_origin, parse_extensions, response
 from wsserver.wire.requests import Refusal, Request, quote
 

@@ -10,6 +10,7 @@ import wsserver
 
 RULES = [
     "wsserver.settings",
+    "wsserver.sources",
     "wsserver.origins",
     "wsserver.closecodes",
     "wsserver.errors",

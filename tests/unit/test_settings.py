@@ -8,14 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from wsserver.errors import SettingError
-from wsserver.settings import (
-    PREFIX,
-    TABLE,
-    Settings,
-    genconfig,
-    load,
-    unknown_flag,
-)
+from wsserver.settings import PREFIX, TABLE, Settings
+from wsserver.sources import genconfig, load, unknown_flag
 from wsserver.values import parse_duration, show_duration
 
 DEFAULTS = {

@@ -16,7 +16,18 @@ from wsserver.origins import is_loopback, origin_of
 from wsserver.typing import ChannelName
 from wsserver.wire.requests import Refusal, quote
 
-__all__ = ["MAX_CHANNELS", "MAX_NAME", "PRIVATE", "Access", "Ask", "Format", "Patterns", "parse_name", "parse_query"]
+__all__ = [
+    "MAX_CHANNELS",
+    "MAX_NAME",
+    "PRIVATE",
+    "UNKNOWN_PLACE",
+    "Access",
+    "Ask",
+    "Format",
+    "Patterns",
+    "parse_name",
+    "parse_query",
+]
 
 # Precedents: Centrifugo 255, nchan 512, soketi 200.
 MAX_NAME: Final = 255
@@ -107,7 +118,10 @@ class Ask:
     """Where the client stood when it was last here; empty where it begins afresh."""
 
 
-_POSITIONS = re.compile(r"[A-Za-z0-9_:,-]{0,16384}")
+UNKNOWN_PLACE: Final = ":"
+"""Where a client stands whose last event was none of ours: nowhere, and it is told that something is missing."""
+
+_PLACE = re.compile(r"-|[A-Za-z0-9_-]{1,64}:[0-9]{1,18}")
 _KNOWN = frozenset({"channel", "format", "binary", "last_event_id"})
 
 
@@ -142,7 +156,8 @@ def parse_query(query: Mapping[str, list[str]], default: Format) -> Ask | Refusa
     if len(binary) > 1 or binary[0] not in ("0", "1"):
         return _bad(f"binary={quote(', '.join(binary))}: expected 0 or 1")
     last = query.get("last_event_id", [""])
-    if len(last) > 1 or not _POSITIONS.fullmatch(last[0]):
+    places = last[0].split(",", len(names)) if last[0] not in ("", UNKNOWN_PLACE) else ["-"] * len(names)
+    if len(last) > 1 or len(places) != len(names) or not all(map(_PLACE.fullmatch, places)):
         return _bad("last_event_id: expected EPOCH:OFFSET of each channel, or a dash, with commas between")
     return Ask(tuple(names), Format(wanted[0]), binary[0] == "1", last[0])
 

@@ -1,6 +1,7 @@
 """`/sse?channel=foo`: what is published to the channel, as Server-Sent Events (HTML Standard, section 9.2)."""
 
 from collections.abc import Hashable, Iterator
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -14,7 +15,7 @@ from zope.interface import implementer
 from wsserver.errors import BrokerDown, NotPermitted
 from wsserver.hub.admission import Admission, Admitted, Visit
 from wsserver.hub.backlog import Backlog, Batch, Slow
-from wsserver.hub.channels import Format
+from wsserver.hub.channels import UNKNOWN_PLACE, Format
 from wsserver.hub.formats import gap_notice, write
 from wsserver.hub.history import Publication, parse_positions
 from wsserver.hub.hooks import Caller
@@ -33,12 +34,6 @@ __all__ = ["SSE"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver.sse")
-
-MOST_LAST_EVENT_ID = 16_384
-"""Most bytes of a Last-Event-ID."""
-
-UNKNOWN = ":"
-"""Where a client stands whose last event was none of ours: nowhere, and it is told that something is missing."""
 
 PING_INTERVAL = 15.0
 """Seconds between comments that keep proxies from closing an idle stream (HTML Standard, section 9.2.7)."""
@@ -93,11 +88,6 @@ class SSE(Resource):
             return refuse(request, _bad("the query is not UTF-8 or too long"))
         host = (request.getHeader(b"host") or b"").decode("latin-1")
         authorizations = request.requestHeaders.getRawHeaders(b"authorization") or []
-        # The browser sends it when it connects again, with the query of the first time.
-        last = (request.getHeader(b"last-event-id") or b"").decode("latin-1")
-        if last:
-            known = len(last) <= MOST_LAST_EVENT_ID and parse_positions(last, last.count(",") + 1)
-            query = {**query, "last_event_id": [last if known else UNKNOWN]}
         caller = self.admission.caller("sse", "raw", _headers(request), show_peer(request.getClientAddress()))
         visit = Visit(query, host, [value.decode("latin-1") for value in authorizations], caller=caller)
         gone: list[bool] = []
@@ -118,8 +108,13 @@ class SSE(Resource):
             return
         if isinstance(found, Refusal):
             _refuse_later(request, found)
-        else:
-            _Stream(self, request, found, caller).begin()
+            return
+        assert isinstance(found, Admitted)
+        # The browser sends it when it connects again, with the query of the first time.
+        if last := (request.getHeader(b"last-event-id") or b"").decode("latin-1"):
+            known = parse_positions(last, len(found.ask.channels)) is not None
+            found = replace(found, ask=replace(found.ask, last_event_id=last if known else UNKNOWN_PLACE))
+        _Stream(self, request, found, caller).begin()
 
 
 @implementer(IPushProducer)
