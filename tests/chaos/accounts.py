@@ -24,7 +24,10 @@ class Sent:
     number: int
     channel: str
     plain: bool
-    """A `PUBLISH` to Redis, past the servers: it has no place, and whoever is away does not get it later."""
+    """
+    It has no place, and whoever is away does not get it later: a `PUBLISH` to Redis, past the servers, or what was
+    published to a channel that keeps no history.
+    """
     sent: float
     """When it was first tried."""
     acked: float | None = None

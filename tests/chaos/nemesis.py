@@ -178,6 +178,15 @@ class Nemesis:
             subscriber.drop(self._rng.uniform(0, 4))
         await asyncio.sleep(4)
 
+    async def slow_readers(self) -> None:
+        """Let a fifth of the subscribers read nothing, while much is published to their channels."""
+        slow = self._rng.sample(self._subscribers, max(1, len(self._subscribers) // 5))
+        channels = sorted({channel for subscriber in slow for channel in subscriber.logs})
+        for channel in self._rng.sample(channels, max(1, len(channels) // 3)):
+            self._publishers.padding[channel] = 50_000
+        await asyncio.gather(*(subscriber.stall(self._rng.uniform(3, 8)) for subscriber in slow))
+        self._publishers.padding.clear()
+
     async def two_at_once(self) -> None:
         """Do harm to Redis, and to something else before it is over."""
         first, second = self._rng.choice(sorted(OF_REDIS)), self._rng.choice(sorted(OF_OTHERS))

@@ -13,6 +13,9 @@ from subscribers import Centrifuge
 
 __all__ = ["Publishers"]
 
+OFF = "off:"
+"""How channels begin that keep no history: what is published there is as good as plain."""
+
 RETRIES = 12
 """Times that a publication with an idempotency key is tried again; one without is never."""
 
@@ -72,6 +75,7 @@ class Publishers:
             wire.close()
 
     def _new(self, channel: str, *, plain: bool) -> tuple[Sent, dict[str, Any]]:
+        plain = plain or channel.startswith(OFF)
         sent = Sent(next(self._numbers), channel, plain, time.monotonic())
         self._accounts.sent[sent.number] = sent
         data: dict[str, Any] = {"n": sent.number}
@@ -83,7 +87,8 @@ class Publishers:
         """Publish over HTTP: every second one with an idempotency key, and then again until it is answered."""
         sent, data = self._new(channel, plain=False)
         body: dict[str, Any] = {"channel": channel, "data": data}
-        idempotent = sent.number % 2 == 0
+        # Without a stream nothing tells a second time from a duplicate.
+        idempotent = sent.number % 2 == 0 and not sent.plain
         if idempotent:
             body["idempotency_key"] = f"n{sent.number}"
         for _ in range(RETRIES if idempotent else 1):
@@ -92,7 +97,8 @@ class Publishers:
             except Lost:
                 status, answer = 0, None
             if status == 200:
-                sent.places.add(Place(answer["result"]["epoch"], answer["result"]["offset"]))
+                if not sent.plain:
+                    sent.places.add(Place(answer["result"]["epoch"], answer["result"]["offset"]))
                 sent.acked = time.monotonic()
                 break
             # Another server may do better.

@@ -80,11 +80,11 @@ def name_channels(count: int) -> list[str]:
     """
     Name channels, by the rules that hold for them.
 
-    Two in five close for a slow reader and keep 300 publications, one keeps 5; one gives up the oldest for a slow
-    reader, one all but the latest.
+    Two in six keep 300 publications and close for a slow reader, one keeps 5, one none; one gives up the oldest for a
+    slow reader, one all but the latest.
     """
-    policies = ("close", "short", "drop", "close", "latest")
-    return [f"{policies[number % 5]}:{number}" for number in range(count)]
+    rules = ("close", "short", "drop", "close", "latest", "off")
+    return [f"{rules[number % len(rules)]}:{number}" for number in range(count)]
 
 
 def make_subscribers(count: int, channels: Sequence[str], ports: Sequence[int], rng: random.Random) -> list[Subscriber]:

@@ -39,6 +39,10 @@ slow = "latest"
 [[channel]]
 pattern = "short:*"
 history_size = 5
+
+[[channel]]
+pattern = "off:*"
+history_size = 0
 """
 
 

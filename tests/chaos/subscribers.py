@@ -349,8 +349,10 @@ class Centrifuge(Subscriber):
             self._subscribe_later(connection, channel)
             return
         result, at = reply["subscribe"], time.monotonic()
-        place = Place(result["epoch"], result.get("offset", 0))
-        self._places[channel] = place
+        place = None
+        # A channel that keeps no history has no places.
+        if result.get("positioned"):
+            place = self._places[channel] = Place(result["epoch"], result.get("offset", 0))
         self._note(channel, Resumed(at) if result.get("recovered") else Began(at, place))
         for one in result.get("publications", ()):
             self._publication(channel, one)
