@@ -400,6 +400,32 @@ class RefusedPublishTests:
         assert ready(server) == 200
 
 
+class ScriptTests:
+    """The scripts in Redis."""
+
+    def test_there_beforehand(self, start_server, make_redis):
+        """None is sent whole when it is used: what is published next would overtake it. So after an outage."""
+        redis = make_redis()
+        server = up(start_server(redis=redis.url, api_key=KEY))
+        for _ in range(2):
+            assert api(server, "publish", {"channel": "foo", "data": "x"})[0] == 200
+            assert api(server, "history", {"channel": "foo"})[0] == 200
+            used = redis.run("INFO", "commandstats")
+            assert b"cmdstat_evalsha:" in used
+            assert b"cmdstat_eval:" not in used
+            redis.kill()
+            wait_until(lambda: ready(server) == 503, "the loss of Redis")
+            redis.start()
+            up(server)
+
+    def test_not_permitted(self, start_server, make_redis):
+        """A user that may not load any may still run them."""
+        redis = make_redis()
+        redis.run("ACL", "SETUSER", "web", "on", ">x", "&*", "~wsserver:*", "+@all", "-script|load")
+        server = up(start_server(redis=redis.url.replace("//", "//web:x@"), api_key=KEY))
+        assert api(server, "publish", {"channel": "foo", "data": "x"})[0] == 200
+
+
 class StrangeMessageTests:
     """What stands in the server's own channels and keys, and no server has written; perhaps a later version has."""
 

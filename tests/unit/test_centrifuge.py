@@ -220,6 +220,8 @@ class SubscribeTests:
         client = Client(server).connected()
         assert client.say("subscribe", channel="wsserver:control")["code"] == 107
         assert client.say("publish", channel="wsserver:control", data=1)["code"] == 107
+        assert client.say("history", channel="wsserver:control")["code"] == 107
+        assert client.say("presence", channel="x" * 256)["code"] == 107
 
     def test_recovery(self, server):
         """After a recovery the offset is the client's own, and what it missed stands in the reply."""

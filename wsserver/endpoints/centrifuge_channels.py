@@ -305,9 +305,11 @@ class Channels:
     @inlineCallbacks
     def presence(self, request: Presence | PresenceStats) -> Generator[Any, Any, Answer]:
         """Tell who, or how many, are on a channel."""
-        channel = ChannelName(request.channel)
-        if not channel:
+        if not request.channel:
             return BAD_REQUEST.because("presence without a channel")
+        channel = parse_name(request.channel)
+        if isinstance(channel, Refusal):
+            return BAD_REQUEST_ERROR.because(channel.reason)
         refused = self._gate.look(self.peer, channel, self._held(channel), Right.PRESENCE)
         if refused is not None:
             return refused
@@ -321,9 +323,11 @@ class Channels:
     @inlineCallbacks
     def history(self, request: History) -> Generator[Any, Any, Answer]:
         """Tell what was published."""
-        channel = ChannelName(request.channel)
-        if not channel:
+        if not request.channel:
             return BAD_REQUEST.because("history without a channel")
+        channel = parse_name(request.channel)
+        if isinstance(channel, Refusal):
+            return BAD_REQUEST_ERROR.because(channel.reason)
         refused = self._gate.look(self.peer, channel, self._held(channel), Right.HISTORY)
         if refused is not None:
             return refused
