@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Any, Final, Protocol, TypeVar
 
 from wsserver.identity import Claims, Grant, Identity, WrongClaim, read_grant, read_identity, read_time, show
+from wsserver.jsonfields import too_deep
 from wsserver.wire.requests import quote
 
 __all__ = ["GRACE", "MAX_TOKEN", "Cause", "Keys", "Refused", "Terms", "verify", "verify_any", "verify_subscription"]
@@ -173,6 +174,8 @@ def _read(text: bytes, what: str) -> Claims:
         raise WrongClaim(f"the token's {what} is not JSON, or not in UTF-8") from None
     if not isinstance(value, dict):
         raise WrongClaim(f"the token's {what} is not a JSON object")
+    if too_deep(text, value):
+        raise WrongClaim(f"the token's {what} is nested too deeply")
     return value
 
 

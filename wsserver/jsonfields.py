@@ -8,7 +8,11 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["read_object", "take", "take_value", "write"]
+__all__ = ["DEEPEST", "read_object", "take", "take_value", "too_deep", "write"]
+
+# Python's own limit counts what has called, too: a value that one place has read, another could not write.
+DEEPEST: Final = 100
+"""Most objects and lists within each other."""
 
 _KINDS: Final = {
     str: "a text",
@@ -35,7 +39,26 @@ def read_object(text: bytes) -> dict[str, Any]:
         raise ValueError("it is not JSON") from None
     if not isinstance(found, dict):
         raise ValueError("it is not a JSON object")
+    if too_deep(text, found):
+        raise ValueError("it is nested too deeply")
     return found
+
+
+def too_deep(text: bytes, value: object) -> bool:
+    """
+    Tell whether a JSON value is nested deeper than `DEEPEST`.
+
+    Args:
+        text: of which it was made.
+        value: it.
+    """
+    if text.count(b"[") + text.count(b"{") <= DEEPEST:
+        return False
+    inner: list[Any] = [value]
+    for _ in range(DEEPEST):
+        containers = [one for one in inner if isinstance(one, dict | list)]
+        inner = [part for one in containers for part in (one.values() if isinstance(one, dict) else one)]
+    return any(isinstance(one, dict | list) for one in inner)
 
 
 def take(fields: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:

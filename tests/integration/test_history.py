@@ -116,6 +116,21 @@ class EventTests:
             publish(server, "foo", "2")
             assert read(events, 1) == messages("2")
 
+    @pytest.mark.parametrize("ahead", [10**14, 10**18 - 1])
+    def test_far_ahead(self, start, ahead):
+        """A place that the stream has not come to is a gap, however far ahead; it need not be what Lua can reckon."""
+        server = start()
+        epoch = publish(server, "foo", "1").partition(":")[0]
+        with server.connect() as peer:
+            events = Events(peer, "/sse?channel=foo", f"Last-Event-ID: {epoch}:{ahead}")
+            name, data = events.read()
+            assert (name, json.loads(data)) == ("gap", gap("foo"))
+        for reverse, found in ((False, []), (True, ["1"])):
+            since = {"offset": min(ahead, 2**53 - 1), "epoch": epoch}
+            asked = {"channel": "foo", "since": since, "limit": 10, "reverse": reverse}
+            status, answer = api(server, "history", asked)
+            assert (status, [one["data"] for one in answer["result"]["publications"]]) == (200, found)
+
     def test_too_much_missed(self, start):
         """More than is kept: the gap is told, and what is kept is not passed off as everything."""
         server = start(history_size=3)

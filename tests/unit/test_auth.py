@@ -192,6 +192,7 @@ REFUSED = {
     "a payload that is no UTF-8": (HMAC, token(b'{"sub": "\xff"}')),
     "half a surrogate pair": (HMAC, token(f'{{"exp": {NOW + 60}, "info": "\\ud800"}}')),
     "10,000 brackets": (HMAC, token(f'{{"exp": {NOW + 60}, "info": ' + "[" * 10_000 + "]" * 1000 + "}")),
+    "101 brackets": (HMAC, token(f'{{"exp": {NOW + 60}, "info": ' + "[" * 100 + "]" * 100 + "}")),
     "brackets that are closed": (HMAC, token("[" * 5000 + "]" * 5000)),
     # What it is for.
     "sub is a number": (HMAC, token(claims(sub=42))),

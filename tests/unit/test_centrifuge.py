@@ -220,6 +220,8 @@ class SubscribeTests:
         client = Client(server).connected()
         assert client.say("subscribe", channel="wsserver:control")["code"] == 107
         assert client.say("publish", channel="wsserver:control", data=1)["code"] == 107
+        assert client.say("history", channel="wsserver:control")["code"] == 107
+        assert client.say("presence", channel="x" * 256)["code"] == 107
 
     def test_recovery(self, server):
         """After a recovery the offset is the client's own, and what it missed stands in the reply."""
@@ -555,6 +557,42 @@ class TokenTests:
         shown = {"user": "ann", "conn_info": {"name": "Ann"}, "chan_info": {"role": "x"}}
         assert all(shown.items() <= one.items() for one in clients)
 
+    def test_published_before_the_reply(self, monkeypatch):
+        """An SDK drops what comes for channels that it does not know of: connect is answered first."""
+        server = make_server(token_secret=SECRET)
+        hub, waits = server.service.hub, Deferred()
+        real = hub.broker.subscribe
+        monkeypatch.setattr(hub.broker, "subscribe", lambda channel: waits if channel == "slow" else real(channel))
+        client = Client(server)
+        client.send({"id": 1, "connect": {"token": token(channels=["news", "slow"])}})
+        client.turn()
+        hub.publish("news", b"one")
+        client.peer.transport.protocol.pauseProducing()
+        client.peer.transport.protocol.resumeProducing()
+        assert client.take() == []
+        waits.callback(None)
+        hub.publish("news", b"two")
+        reply, *rest = client.take()
+        assert set(reply["connect"]["subs"]) == {"news", "slow"}
+        assert [one["push"]["pub"]["data"] for one in rest] == ["one", "two"]
+
+    def test_connected_while_nothing_is_read(self, monkeypatch):
+        """What waits for the reply to connect waits on where the client does not read."""
+        server = make_server(token_secret=SECRET)
+        hub, waits = server.service.hub, Deferred()
+        real = hub.broker.subscribe
+        monkeypatch.setattr(hub.broker, "subscribe", lambda channel: waits if channel == "slow" else real(channel))
+        client = Client(server)
+        client.send({"id": 1, "connect": {"token": token(channels=["news", "slow"])}})
+        client.turn()
+        hub.publish("news", b"one")
+        client.turn()
+        client.peer.transport.protocol.pauseProducing()
+        waits.callback(None)
+        assert [set(one) for one in client.take()] == [{"id", "connect"}]
+        client.peer.transport.protocol.resumeProducing()
+        assert [one["push"]["pub"]["data"] for one in client.take()] == ["one"]
+
     def test_channels_of_the_token_and_no_broker(self, server, monkeypatch):
         """Where one cannot be had, the client is to connect again, and is on none."""
         real = server.service.hub.broker.subscribe
@@ -700,6 +738,19 @@ class ManagementTests:
         assert told["push"]["subscribe"]["recoverable"] is True
         server.service.hub.publish("c", b"x")
         assert client.take()[0]["push"]["pub"]["data"] == "x"
+
+    def test_subscribe_since(self, server, clients):
+        """What was published since the position that the backend names comes as well, before what follows."""
+        hub, receipts = server.service.hub, []
+        for text in (b"1", b"2", b"3"):
+            hub.publish("c", text).addCallback(receipts.append)
+        client = Client(server).connected()
+        since = {"offset": 1, "epoch": receipts[0].position.epoch}
+        assert clients()[0].subscribe("c", {"recover_since": since}) is True
+        hub.publish("c", b"4")
+        told, *rest = client.take()
+        assert told["push"]["subscribe"]["offset"] == 1
+        assert [one["push"]["pub"]["offset"] for one in rest] == [2, 3, 4]
 
     def test_refresh(self, clients):
         """Where there is an end, it can be moved."""

@@ -119,6 +119,10 @@ BAD = [
     (b'{"id":1,"publish":{"channel":"c","data":NaN}}', "not JSON"),
     (b'{"id":1,"publish":{"channel":"c","data":' + b"9" * 5000 + b"}}", "not JSON"),
     (b'{"id":1,"publish":{"channel":"c","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}}", "nested too deeply"),
+    (b'{"id":1,"publish":{"channel":"c","data":' + b"[" * 99 + b"]" * 99 + b"}}", "nested too deeply"),
+    (b'{"id":1,"subscribe":{"channel":"c","data":' + b"[" * 900 + b"]" * 900 + b"}}", "nested too deeply"),
+    (b'{"id":1,"subscribe":{"channel":"c","data":1e999}}', "subscribe.data cannot be written"),
+    (b'{"id":1,"connect":{"data":{"a":-1e999}}}', "connect.data cannot be written"),
     (b"{}\n" * (MOST_COMMANDS + 1), "over 1000 commands"),
 ]
 

@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 
 from wsserver.errors import BrokerDown
 from wsserver.hub.channels import Access
-from wsserver.hub.history import Publication
+from wsserver.hub.history import Page, Position, Publication
 from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
 
@@ -190,3 +190,106 @@ class SubscribingTests:
         hub.interrupted()
         assert one.got == [(b"<before>", 1, 6), ("foo", True)]
         clock.advance(0)
+
+
+class LateReader(SlowBroker):
+    """A broker whose streams are read when it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.reads = []
+
+    def history(self, *_, **__):
+        """Wait."""
+        self.reads.append(Deferred())
+        return self.reads[-1]
+
+
+class StreamTests:
+    """Where subscribers stand in a stream."""
+
+    def test_framed_once_for_those_on_their_own(self, clock):
+        """What has no offset is written once a kind for those, too, who cannot stand where the others do."""
+        broker = LateReader()
+        hub, plain = make_hub(clock, broker), Listener()
+        others = [Listener("json") for _ in range(5)]
+        hub.subscribe("foo", plain)
+        broker.asked["foo"].callback(None)
+        for one in others:
+            hub.subscribe("foo", one, positioned=True)
+        for read in broker.reads:
+            read.callback(Page((), Position(3, "e")))
+        clock.advance(0)
+        hub.arrived("foo", Publication(b"x"))
+        clock.advance(0)
+        assert [one.got for one in (plain, *others)] == [[(b"<x>", 1, 1)]] * 6
+        assert sum(len(one.framed) for one in others) == 1
+
+    def test_leaves_at_a_gap(self, clock):
+        """Whoever leaves because of a gap is not given what comes after it: it would count on from there."""
+        broker = LateReader()
+        hub, one = make_hub(clock, broker), Listener()
+        one.missed = lambda channel, stream: hub.unsubscribe(channel, one)
+        hub.subscribe("foo", one, positioned=True)
+        broker.asked["foo"].callback(None)
+        broker.reads[0].callback(Page((), Position(3, "e")))
+        hub.arrived("foo", Publication(b"other", offset=1, epoch="f"))
+        clock.advance(0)
+        assert hub.counts() == {}
+        assert one.got == []
+
+    def test_gap_of_those_before(self, clock):
+        """What was held for those who have left meanwhile is not given to who has come."""
+        broker = LateReader()
+        hub, old, new = make_hub(clock, broker), Listener(), Listener()
+        hub.subscribe("foo", old)
+        broker.asked["foo"].callback(None)
+        hub.arrived("foo", Publication(b"1", offset=1, epoch="e"))
+        hub.arrived("foo", Publication(b"3", offset=3, epoch="e"))
+        hub.unsubscribe("foo", old)
+        hub.subscribe("foo", new)
+        broker.asked["foo"].callback(None)
+        broker.reads[0].errback(BrokerDown("away"))
+        clock.advance(0)
+        assert (new.got, new.gaps) == ([], [])
+
+
+class OutageTests:
+    """What is told after an outage, and how often."""
+
+    def test_once(self, clock):
+        """One notice, when it is known what is missing; what is not comes after it."""
+        broker = MemoryBroker(clock)
+        hub, one = make_hub(clock, broker), Listener()
+        hub.subscribe("foo", one)
+        hub.publish("foo", b"1")
+        clock.advance(0)
+        listener, broker.listener = broker.listener, Deaf()
+        hub.publish("foo", b"2")
+        broker.listener = listener
+        one.missed = lambda channel, stream: one.got.append((channel, stream))
+        hub.interrupted()
+        clock.advance(0)
+        assert one.got == [(b"<1>", 1, 1), ("foo", False), (b"<2>", 1, 1)]
+
+    def test_lost(self, clock):
+        """What is not to be had is told by the same one notice."""
+        broker = MemoryBroker(clock)
+        hub, one = make_hub(clock, broker), Listener()
+        hub.subscribe("foo", one)
+        hub.publish("foo", b"1")
+        clock.advance(0)
+        broker._streams.clear()
+        broker._epoch = "another"
+        one.missed = lambda channel, stream: one.got.append((channel, stream))
+        hub.interrupted()
+        clock.advance(0)
+        assert one.got == [(b"<1>", 1, 1), ("foo", True)]
+        assert hub.position("foo") == (0, "another")
+
+
+class Deaf:
+    """Hears nothing."""
+
+    def arrived(self, channel, publication):
+        """Lose it."""

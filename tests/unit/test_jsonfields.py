@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsserver.jsonfields import read_object, take
+from wsserver.jsonfields import DEEPEST, read_object, take
 
 NONE = [
     *(b"", b"{", b"{}{}", b"[]", b"1", b'"a"', b"null", b'{"a":NaN}', b'{"a":-Infinity}', b"\xff", b"[" * 10**6),
@@ -26,6 +26,15 @@ class ObjectTests:
         """Neither anything else, nor what only Python takes."""
         with pytest.raises(ValueError, match=r"it is not (JSON|a JSON object)"):
             read_object(text)
+
+    @pytest.mark.parametrize(("start", "end"), [(b"[", b"]"), (b'{"a":', b"}")])
+    def test_deep(self, start, end):
+        """Nesting has a limit, far from the one that depends on who has called; breadth has none."""
+        inner = b"[" + b"[],{}," * 200 + b"0]"
+        for depth, taken in ((DEEPEST - 3, True), (DEEPEST - 2, False), (900, False)):
+            text = b'{"a":' + start * depth + inner + end * depth + b"}"
+            with contextlib.nullcontext() if taken else pytest.raises(ValueError, match="nested too deeply"):
+                read_object(text)
 
     @given(st.binary(max_size=100))
     def test_anything(self, text):

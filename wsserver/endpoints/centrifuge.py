@@ -82,6 +82,8 @@ class CentrifugeProtocol(SubscriberProtocol):
     _busy = False
     """A command is being carried out, and is not answered yet."""
     _running = False
+    _welcomed = False
+    """The client knows that it is connected; what comes from its channels before that waits."""
     _replies: list[bytes] | None = None
     """What is said while commands are carried out: it leaves joined, one reply a line."""
     _replies_size = 0
@@ -113,9 +115,8 @@ class CentrifugeProtocol(SubscriberProtocol):
         return JSON if JSON in offered else agree(chosen, offered)
 
     def onOpen(self) -> None:
-        """Wait for the first command."""
+        """Wait for the first command; what is published meanwhile goes on waiting, until that is answered."""
         self.session = Session(self)
-        self.release()
         self._stale = self.factory.deadlines.call_later(CONNECT_WITHIN, self._not_connected)
 
     def _not_connected(self) -> None:
@@ -190,6 +191,13 @@ class CentrifugeProtocol(SubscriberProtocol):
     # Life signs. They are of the protocol, since a browser shows its pages no pings of WebSocket.
 
     def _connected(self) -> None:
+        # What waits follows the reply: an SDK drops what it gets for channels of which it does not know yet.
+        self._say_replies()
+        self._welcomed = True
+        if self._running:
+            self._replies = []
+        if not self._held:
+            self.release()
         if self._stale is not None:
             self._stale.cancel()
             self._stale = None
@@ -222,7 +230,8 @@ class CentrifugeProtocol(SubscriberProtocol):
     def say(self, payload: bytes) -> None:
         """Send a reply or a push, in its order among the publications."""
         if self._replies is None:
-            self.deliver(build(FIN_TEXT, payload), 1, len(payload))
+            say = self.deliver if self._welcomed else self._send
+            say(build(FIN_TEXT, payload), 1, len(payload))
             return
         self._replies.append(payload)
         self._replies_size += len(payload)
@@ -268,8 +277,17 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     def resumeProducing(self) -> None:
         """Go on: the peer reads again."""
-        super().resumeProducing()
+        if self._welcomed:
+            super().resumeProducing()
+        else:
+            # Without what waits.
+            super(SubscriberProtocol, self).resumeProducing()
         self._run()
+
+    def release(self) -> None:
+        """Send what waits, and from now on what comes; nothing before the client knows that it is connected."""
+        if self._welcomed:
+            super().release()
 
     def dropped(self, channel: ChannelName) -> None:
         """Some publications were given up: who goes by offsets subscribes again, others are told of the gap."""

@@ -128,6 +128,9 @@ class Channels:
         if not isinstance(answer, Error | Disconnect):
             told = ("recoverable", "epoch", "offset", "positioned", "data")
             self.connection.say(push(channel, "subscribe", {name: answer[name] for name in told if name in answer}))
+            # That push has no place for what was recovered.
+            for one in answer["publications"]:
+                self.connection.say(push(channel, "pub", one))
 
     def end(self, channel: ChannelName, how: Unsubscription = SERVER_UNSUBSCRIBE) -> None:
         """End a subscription, and tell the client."""
@@ -217,7 +220,7 @@ class Channels:
             result |= {"recoverable": True, "positioned": True, "epoch": joined.position.epoch}
             # After a recovery the client counts on from where it was, publication by publication.
             result["offset"] = request.offset if joined.recovered else joined.position.offset
-        result["publications"] = array(map(publication, joined.publications))
+        result["publications"] = tuple(map(publication, joined.publications))
         return result
 
     def _info(self, held: Pass | None) -> ClientInfo:
@@ -302,9 +305,11 @@ class Channels:
     @inlineCallbacks
     def presence(self, request: Presence | PresenceStats) -> Generator[Any, Any, Answer]:
         """Tell who, or how many, are on a channel."""
-        channel = ChannelName(request.channel)
-        if not channel:
+        if not request.channel:
             return BAD_REQUEST.because("presence without a channel")
+        channel = parse_name(request.channel)
+        if isinstance(channel, Refusal):
+            return BAD_REQUEST_ERROR.because(channel.reason)
         refused = self._gate.look(self.peer, channel, self._held(channel), Right.PRESENCE)
         if refused is not None:
             return refused
@@ -318,9 +323,11 @@ class Channels:
     @inlineCallbacks
     def history(self, request: History) -> Generator[Any, Any, Answer]:
         """Tell what was published."""
-        channel = ChannelName(request.channel)
-        if not channel:
+        if not request.channel:
             return BAD_REQUEST.because("history without a channel")
+        channel = parse_name(request.channel)
+        if isinstance(channel, Refusal):
+            return BAD_REQUEST_ERROR.because(channel.reason)
         refused = self._gate.look(self.peer, channel, self._held(channel), Right.HISTORY)
         if refused is not None:
             return refused

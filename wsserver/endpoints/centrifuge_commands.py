@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from wsserver.endpoints.centrifuge_replies import BAD_REQUEST, Disconnect
 from wsserver.hub.history import Position
+from wsserver.jsonfields import too_deep
 
 __all__ = [
     "MOST_COMMANDS",
@@ -235,6 +236,8 @@ def _command(line: bytes) -> Command:
         raise _BadCommandError("a command is not JSON") from None
     if not isinstance(value, dict):
         raise _BadCommandError("a command is not an object")
+    if too_deep(line, value):
+        raise _BadCommandError("a command is nested too deeply")
     number = _number("id", value.get("id", 0), 2**32 - 1)
     for method, kind in _METHODS.items():
         fields = value.get(method)
@@ -307,7 +310,9 @@ def _payload(where: str, value: object) -> Payload:
         raise _BadCommandError(f"{where} cannot be written as JSON again") from None
 
 
-def _anything(_: str, value: object) -> object:
+def _anything(where: str, value: object) -> object:
+    # Numbers beyond all are read, and are no JSON when the backend is asked.
+    _payload(where, value)
     return value
 
 

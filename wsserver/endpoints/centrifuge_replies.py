@@ -136,14 +136,17 @@ def obj(fields: Mapping[str, Any]) -> bytes:
     Write an object.
 
     Args:
-        fields: bytes are JSON already and stand as they are; of the others, what is at its zero value is left out.
+        fields: bytes are JSON already and stand as they are, in a tuple as an array; of the others, what is at its
+            zero value is left out.
     """
-    written = [
-        _json(name) + b":" + (value if isinstance(value, bytes) else _json(value))
-        for name, value in fields.items()
-        if value
-    ]
+    written = [_json(name) + b":" + _value(value) for name, value in fields.items() if value]
     return b"{" + b",".join(written) + b"}"
+
+
+def _value(value: Any) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    return array(value) if isinstance(value, tuple) else _json(value)
 
 
 def array(values: Iterable[bytes]) -> bytes:

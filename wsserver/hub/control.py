@@ -100,7 +100,7 @@ class Control:
                 self._take_answer(parts["answer"], parts["from"], parts["result"])
             else:
                 self._take_question(parts["ask"], parts["with"], parts["id"], parts["from"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             _log.warn("something came from process to process that no server has written")
 
     def _take_question(self, what: str, arguments: Mapping[str, Any], name: str, asker: str) -> None:

@@ -112,6 +112,15 @@ def continues(since: Position, page: Page) -> bool:
     return page.publications[0].offset == since.offset + 1
 
 
+# Measured: the object, its numbers and its place in the stream.
+_OVERHEAD = 150
+
+
+def _weight(publication: Publication) -> int:
+    tags = publication.tags or {}
+    return len(publication.data) + _OVERHEAD + sum(len(name) + len(text) + _OVERHEAD for name, text in tags.items())
+
+
 class Stream:
     """
     A stream in memory.
@@ -126,7 +135,7 @@ class Stream:
         self.epoch = epoch
         self.offset = 0
         self.size = 0
-        """Bytes of data it keeps."""
+        """Bytes that what it keeps takes in memory, about: tiny publications take more than they weigh."""
         self._kept: deque[Publication] = deque()
         self._expires = 0.0
 
@@ -146,10 +155,10 @@ class Stream:
         self.offset += 1
         publication = replace(publication, offset=self.offset, epoch=self.epoch)
         self._kept.append(publication)
-        self.size += len(publication.data)
+        self.size += _weight(publication)
         self._expires = now + keep.ttl
         while len(self._kept) > keep.size:
-            self.size -= len(self._kept.popleft().data)
+            self.size -= _weight(self._kept.popleft())
         return publication
 
     def expire(self, now: float) -> None:

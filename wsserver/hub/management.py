@@ -4,6 +4,7 @@ What a backend can do with connections and channels, in all processes that share
 Each operation is asked of every process; what they answer is put together.
 """
 
+import json
 import os
 import time
 from collections.abc import Mapping
@@ -26,6 +27,11 @@ MOST_CONNECTIONS = 1000
 
 MOST_CHANNELS = 10_000
 """Most channels that one process tells of."""
+
+# A connection may listen to 128 channels with long names; Redis cuts off a listener for whom over 8 MB wait, and all
+# clients of that process would be told of a gap because of an answer.
+MOST_BYTES = 1024**2
+"""Most bytes of what one process tells of connections, or of channels; there are more answers where there are more."""
 
 
 class Management:
@@ -64,7 +70,7 @@ class Management:
 
         Returns:
             Fires with client id -> what is known: `user`, `channels`, `transport` and so on; at most
-            `MOST_CONNECTIONS` of each process.
+            `MOST_CONNECTIONS` of each process, and `MOST_BYTES`.
         """
         arguments = {"user": user, "client": client, "pattern": pattern}
         return self._hub.control.ask("connections", arguments).addCallback(_merge)
@@ -134,23 +140,28 @@ class Management:
     def _connections(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         wanted = Patterns([arguments["pattern"]])
         found: dict[str, Any] = {}
+        size = 0
         for one in self._hub.clients.find(arguments["user"], arguments["client"]):
             channels = list(one.channels)
             if arguments["pattern"] != "*" and not any(channel in wanted for channel in channels):
                 continue
-            found[one.client] = {"user": one.user, "channels": channels, **one.about()}
-            if len(found) >= MOST_CONNECTIONS:
+            about = {"user": one.user, "channels": channels, **one.about()}
+            size += len(json.dumps(about))
+            if len(found) >= MOST_CONNECTIONS or size > MOST_BYTES:
                 break
+            found[one.client] = about
         return found
 
     def _channels(self, arguments: Mapping[str, Any]) -> dict[str, int]:
         wanted = Patterns([arguments["pattern"]])
         found: dict[str, int] = {}
+        size = 0
         for channel, count in self._hub.counts().items():
             if channel in wanted:
-                found[channel] = count
-                if len(found) >= MOST_CHANNELS:
+                size += len(json.dumps(channel))
+                if len(found) >= MOST_CHANNELS or size > MOST_BYTES:
                     break
+                found[channel] = count
         return found
 
     def _disconnect(self, arguments: Mapping[str, Any]) -> int:

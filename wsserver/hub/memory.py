@@ -18,7 +18,7 @@ MOST_STREAMS = 100_000
 """Most channels with a stream: with one more the one that was not published to for longest begins afresh."""
 
 MOST_BYTES = 256 * 1024**2
-"""Most bytes of data in all streams; with more, those that were not published to for longest begin afresh."""
+"""Most bytes in all streams; with more, those that were not published to for longest begin afresh."""
 
 MOST_KEYS = 100_000
 """Most idempotency keys that are known; with one more the oldest is forgotten."""
@@ -78,7 +78,7 @@ class MemoryBroker:
         if idempotency_key:
             self._forget_keys(now)
             known = self._keys.get((channel, idempotency_key))
-            if known is not None:
+            if known is not None and known[0] > now:
                 return succeed(known[1])
         position = None
         if keep is not None:
@@ -90,6 +90,8 @@ class MemoryBroker:
             position = Position(stream.offset, stream.epoch)
             self._shrink()
         if idempotency_key:
+            # At the end, where the youngest stand.
+            self._keys.pop((channel, idempotency_key), None)
             self._keys[channel, idempotency_key] = (now + IDEMPOTENT_FOR, position)
         self.listener.arrived(channel, publication)
         return succeed(position)

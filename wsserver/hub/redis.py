@@ -67,6 +67,12 @@ PRESENCE_REFRESH = 30.0
 BATCH = 500
 """Most members in one command."""
 
+MOST_ENTRIES = 2**31
+"""Most publications that Redis is asked for; it knows no numbers of over 2**63."""
+
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading something fails with that no server, or one of another version, has written."""
+
 
 class RedisBroker:
     """
@@ -178,8 +184,9 @@ class RedisBroker:
     ) -> "Deferred[Page]":
         """Read a channel's stream; see `wsserver.hub.broker.Broker`."""
         tag = _tag(channel)
-        after = "" if since is None else str(since.offset)
-        arguments = (new_epoch(), self._link.lineage, _ms(NEW_META_TTL), after, limit, "1" if reverse else "")
+        first = _first_entry(since, reverse=reverse)
+        limit = min(limit, MOST_ENTRIES)
+        arguments = (new_epoch(), self._link.lineage, _ms(NEW_META_TTL), first, limit, "1" if reverse else "")
         return self._read.call([_key("meta", tag), _key("history", tag)], arguments).addCallback(_page)
 
     def remove_history(self, channel: ChannelName) -> "Deferred[None]":
@@ -195,14 +202,14 @@ class RedisBroker:
             return
         channel = _channel(key)
         try:
-            kind, _, rest = data.partition(b":")
-            if kind == b"p":
-                offset, epoch, packed = rest.split(b":", 2)
-                self.listener.arrived(channel, unpack(packed, int(offset), epoch.decode("ascii")))
-            else:
-                self.listener.occurred(channel, PresenceEvent(kind == b"j", read_info(rest)))
-        except ValueError:
+            told = _read_told(data)
+        except MALFORMED:
             _log.warn("something was published to a private channel that no server has written")
+            return
+        if isinstance(told, Publication):
+            self.listener.arrived(channel, told)
+        else:
+            self.listener.occurred(channel, told)
 
     # Presence.
 
@@ -339,10 +346,30 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
+def _read_told(data: bytes) -> Publication | PresenceEvent:
+    kind, _, rest = data.partition(b":")
+    if kind != b"p":
+        return PresenceEvent(kind == b"j", read_info(rest))
+    offset, epoch, packed = rest.split(b":", 2)
+    return unpack(packed, int(offset), epoch.decode("ascii"))
+
+
+def _first_entry(since: Position | None, *, reverse: bool) -> str:
+    """Name the entry of a stream to begin with; there is none before the first."""
+    if since is None:
+        return "+" if reverse else "-"
+    # An entry has a number of 64 bits.
+    offset = min(since.offset, 2**63)
+    return f"{max(offset - 1, 0)}-0" if reverse else f"{offset + 1}-0"
+
+
 def _page(found: Sequence[Any]) -> Page:
-    top, epoch, entries = found[0], found[1].decode("ascii"), found[2]
-    publications = (unpack(fields[1], int(place.split(b"-")[0]), epoch) for place, fields in entries)
-    return Page(tuple(publications), Position(top, epoch))
+    try:
+        top, epoch, entries = found[0], found[1].decode("ascii"), found[2]
+        publications = (unpack(fields[1], int(place.split(b"-")[0]), epoch) for place, fields in entries)
+        return Page(tuple(publications), Position(top, epoch))
+    except MALFORMED:
+        raise BrokerDown("in the stream is something that no server has written") from None
 
 
 def _first(failure: Failure) -> Failure:

@@ -103,7 +103,7 @@ class Script:
     """
 
     def __init__(self, text: str, send: Callable[..., "Deferred[Any]"], explain: Callable[[Failure], Any]) -> None:
-        self._text = text
+        self.text = text
         # What Redis calls a script by (https://redis.io/docs/latest/commands/evalsha/); no secret.
         self._hash = hashlib.sha1(text.encode("utf-8"), usedforsecurity=False).hexdigest()
         self._send = send
@@ -124,7 +124,7 @@ class Script:
 
         def whole(failure: Failure) -> Any:
             if failure.getErrorMessage().startswith("NOSCRIPT"):
-                return self._send("EVAL", self._text, *rest)
+                return self._send("EVAL", self.text, *rest)
             return failure
 
         return self._send("EVALSHA", self._hash, *rest).addErrback(whole).addErrback(self._explain)

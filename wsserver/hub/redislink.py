@@ -85,6 +85,7 @@ class RedisLink:
         self._probe_channel = f"{PRIVATE}probe:{os.getpid()}-{random.getrandbits(64):016x}".encode()
         self._subscriptions = Subscriptions(always=self._probe_channel)
         self._commands = Commands(self._demoted)
+        self._scripts: list[Script] = []
         self._pair: tuple[Any, Any] | None = None
         """The connection for commands and the one that listens."""
 
@@ -194,6 +195,9 @@ class RedisLink:
                 return
             connection.whenDisconnected().addCallback(self._lost)
         self._commands.begin(commands)
+        # Whoever would be told only by its first use that Redis does not know a script could be overtaken by the next.
+        for script in self._scripts:
+            self._commands.send("SCRIPT", "LOAD", script.text, limited=False).addErrback(lambda _: None)
         self._subscriptions.begin(listening)
 
     def _lost(self, connection: Any) -> None:
@@ -340,8 +344,10 @@ class RedisLink:
         return self._send(*arguments).addErrback(self._commands.explain)
 
     def script(self, text: str) -> Script:
-        """Take a Lua script, to be called as often as wanted; a call fails as `command` does."""
-        return Script(text, self._send, self._commands.explain)
+        """Take a Lua script, before the link is started; a call, of as many as wanted, fails as `command` does."""
+        script = Script(text, self._send, self._commands.explain)
+        self._scripts.append(script)
+        return script
 
     def _send(self, *arguments: Any) -> "Deferred[Any]":
         return self._commands.send(*arguments) if self.up else fail(BrokerDown(AWAY))

@@ -70,20 +70,12 @@ local limit = tonumber(ARGV[5])
 if limit == 0 then
   return {top, epoch, {}}
 end
-local command = {'XRANGE', KEYS[2], '-', '+'}
+local command = {'XRANGE', KEYS[2], ARGV[4], '+'}
 if ARGV[6] == '1' then
-  command = {'XREVRANGE', KEYS[2], '+', '-'}
-  if ARGV[4] ~= '' then
-    if tonumber(ARGV[4]) <= 1 then
-      return {top, epoch, {}}
-    end
-    command[3] = (tonumber(ARGV[4]) - 1) .. '-0'
-  end
-elseif ARGV[4] ~= '' then
-  command[3] = (tonumber(ARGV[4]) + 1) .. '-0'
+  command = {'XREVRANGE', KEYS[2], ARGV[4], '-'}
 end
 if limit > 0 then
-  command[5], command[6] = 'COUNT', limit
+  command[5], command[6] = 'COUNT', ARGV[5]
 end
 return {top, epoch, redis.call(unpack(command))}
 """
@@ -92,8 +84,8 @@ return {top, epoch, redis.call(unpack(command))}
 Read a stream; one that was never published to begins, so that its position means something.
 
 KEYS: meta, stream. ARGV: an epoch to begin with, the lineage, how long the meta of one that begins is kept (ms), the
-offset to read after (in reverse: before) or nothing, the limit (0 none, negative all), 1 for reverse. Returns top,
-epoch, entries.
+entry to begin with (Lua cannot reckon with offsets of over 2**53), the limit (0 none, negative all), 1 for reverse.
+Returns top, epoch, entries.
 """
 
 JOIN = """

@@ -1,0 +1,62 @@
+"""What a backend is told of connections and channels."""
+
+import pytest
+from twisted.internet.task import Clock
+
+from wsserver.hub.channels import MAX_CHANNELS, MAX_NAME, Access
+from wsserver.hub.hub import Hub
+from wsserver.hub.management import MOST_BYTES, MOST_CONNECTIONS, Management
+from wsserver.hub.memory import MemoryBroker
+
+
+class Connection:
+    """One that listens to some channels."""
+
+    user = ""
+
+    def __init__(self, number, channels):
+        self.client, self.channels = f"c{number}", channels
+
+    def about(self):
+        """Tell nothing more."""
+        return {}
+
+
+@pytest.fixture
+def hub():
+    """Make a hub."""
+    clock = Clock()
+    return Hub(MemoryBroker(clock), Access(None, loopback_only=True), clock)
+
+
+def result(done):
+    """Take the result of a Deferred that has fired."""
+    found = []
+    done.addCallback(found.append)
+    return found[0]
+
+
+class SizeTests:
+    """An answer goes through Redis, which cuts off whom too much waits for."""
+
+    @pytest.mark.parametrize(("count", "told"), [(900, 900), (1200, MOST_CONNECTIONS)])
+    def test_connections(self, hub, count, told):
+        """So many are told of."""
+        for number in range(count):
+            hub.clients.add(Connection(number, ["news"]))
+        assert len(result(Management(hub, "1").connections())) == told
+
+    def test_long_names(self, hub):
+        """Whoever listens to as much as may be has no answer made that takes the link to Redis down."""
+        channels = [f"{number:0{MAX_NAME}}" for number in range(MAX_CHANNELS)]
+        for number in range(MOST_CONNECTIONS):
+            hub.clients.add(Connection(number, channels))
+        told = result(Management(hub, "1").connections())
+        assert 0.9 * MOST_BYTES < len(str(told)) < 1.1 * MOST_BYTES
+
+    def test_channels(self, hub, monkeypatch):
+        """The same holds for the names of channels."""
+        counts = {f"{number:0{MAX_NAME}}": 1 for number in range(5000)}
+        monkeypatch.setattr(hub, "counts", lambda: counts)
+        told = result(Management(hub, "1").channels())
+        assert 0.9 * MOST_BYTES < len(str(told)) < 1.1 * MOST_BYTES
