@@ -135,14 +135,12 @@ class _LogCheck:
                 self._verdict.blame("deaf", f"{self._name}: the last publication, {number}, never came")
         began = next((event.at for event in self._log.events if isinstance(event, Began)), None)
         if began is not None:
-            self._verdict.counts["told_as_lost"] += sum(
-                one.acked is not None
-                and one.sent > began
-                and one.number not in self._got
-                and one.number not in self._silent
-                for made in self._made.values()
-                for one in made
-            )
+            known = self._got | self._silent
+            for made in self._made.values():
+                for one in made:
+                    if one.acked and one.sent > began and one.number not in known:
+                        self._verdict.counts["told_as_lost"] += 1
+                        self._verdict.counts["told_kept"] += not one.plain and self._log.kind != "raw"
 
     # By places.
 

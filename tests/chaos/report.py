@@ -13,6 +13,7 @@ ROWS = (
     ("delivered", "delivered"),
     ("recovered", "of these, given to a subscriber that came back"),
     ("told_as_lost", "not delivered, and the subscriber was told that something is missing"),
+    ("told_kept", "of these, published to a channel with a history, for a subscriber that can come back"),
     ("silently lost", "**silently lost**"),
     ("out of order", "**out of order**"),
     ("duplicates", "**duplicates**"),

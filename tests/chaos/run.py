@@ -16,14 +16,14 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from accounts import Accounts, Event  # noqa: E402
+from accounts import Accounts, Away, Log  # noqa: E402
 from checker import Verdict, check  # noqa: E402
 from nemesis import Nemesis  # noqa: E402
 from publishers import Publishers  # noqa: E402
@@ -132,9 +132,11 @@ async def drill(options: argparse.Namespace, stage: Stage, rng: random.Random) -
             publishing.result()
         publishing.cancel()
         await asyncio.gather(publishing, return_exceptions=True)
+        # Who is away just now may be told that it has missed the last one.
+        await wait_until(lambda: not any(map(is_away, accounts.logs)))
         async with asyncio.timeout(PATIENCE):
             await publishers.mark(channels)
-        await everyone_has(accounts)
+        await wait_until(lambda: not any(lacks(log, accounts.markers[log.channel]) for log in accounts.logs))
         problems += [f"{task.exception()!r}" for task in listening if task.done()]
     finally:
         for task in (*listening, publishing):
@@ -152,17 +154,22 @@ def delivered(accounts: Accounts) -> int:
     return sum(len(log.events) for log in accounts.logs)
 
 
-async def everyone_has(accounts: Accounts) -> None:
-    """Wait until everyone has what was published last; the checker tells whether they have."""
+def is_away(log: Log) -> bool:
+    """Tell whether a subscriber does not listen just now."""
+    return not log.events or isinstance(log.events[-1], Away)
 
-    def lacks(channel: str, events: Sequence[Event]) -> bool:
-        last = {getattr(event, "number", 0) for event in events[-50:]}
-        return not last.issuperset(accounts.markers[channel])
 
+def lacks(log: Log, markers: Sequence[int]) -> bool:
+    """Tell whether a subscriber does not have what was published last."""
+    return not {getattr(event, "number", 0) for event in log.events[-50:]}.issuperset(markers)
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition, with patience; the checker tells what it means where it does not come."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE):
-            while any(lacks(log.channel, log.events) for log in accounts.logs):  # noqa: ASYNC110
-                await asyncio.sleep(0.2)
+            while not condition():  # noqa: ASYNC110 (nobody knows when)
+                await asyncio.sleep(0.1)
 
 
 def run(options: argparse.Namespace, directory: Path) -> Outcome:

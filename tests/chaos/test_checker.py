@@ -84,6 +84,7 @@ class CleanTests:
         history = History(plain=plain).log(Began(0.5), 1, 2, Told(5.5), 6, 7, 8, 9, kind=kind)
         assert history.passed
         assert history.counts("told_as_lost", "delivered") == (3, 6)
+        assert history.counts("told_kept") == (0 if plain or kind == "raw" else 3,)
 
     @KINDS
     @PLAIN
