@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 PORT ?= 8080
 REPORTS = reports
 
-.PHONY: serve test lint format compliance unit integration browser packaging system bench fuzz fuzz-asan clean
+.PHONY: serve test lint format compliance chaos unit integration browser packaging system bench fuzz fuzz-asan clean
 
 serve: $(VENV)/installed
 	@$(BIN)/wsserver serve --port $(PORT)
@@ -27,6 +27,7 @@ test: $(VENV)/installed system
 	$(COVERED) tests/unit tests/compliance tests/fuzz
 	WSSERVER_PUREPYTHON=1 $(COVERED) tests/unit tests/fuzz
 	$(COVERED) --reactor=default tests/integration
+	$(COVERED) tests/chaos
 	$(COVERED) tests/packaging
 	$(COVERED) tests/browser
 	$(BIN)/coverage combine --quiet
@@ -51,6 +52,10 @@ format: $(VENV)/installed
 # The whole official suite, ten minutes and more; the last result stands in docs/compliance.md.
 compliance: $(VENV)/installed
 	$(BIN)/python tests/compliance/run.py --out $(REPORTS)/compliance
+
+# Twenty faults and a million deliveries in ten minutes or so; the last result stands in docs/chaos.md.
+chaos: $(VENV)/installed system
+	$(BIN)/python tests/chaos/run.py --out $(REPORTS)/chaos
 
 # The server beside its peers, into docs/benchmarks.md; QUICK=1 for daily use, in under two minutes.
 bench: $(VENV)/installed

@@ -17,15 +17,18 @@ class RedisServer:
 
     Args:
         directory: where it works.
+        port: where it listens; 0 for one that is free.
         tls: paths of a private key and a certificate: it speaks TLS only.
         options: more of its options.
     """
 
-    def __init__(self, directory: Path, *, tls: tuple[Path, Path] | None = None, **options: str | int) -> None:
+    def __init__(
+        self, directory: Path, *, port: int = 0, tls: tuple[Path, Path] | None = None, **options: str | int
+    ) -> None:
         self._directory = directory
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+            self.port = port or probe.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
         self._tls = tls
         self._options = {"bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": directory} | options
@@ -76,6 +79,13 @@ class RedisServer:
         """Kill it as a power failure would."""
         if self._process is not None:
             self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def stop(self) -> None:
+        """Stop it as an administrator does."""
+        if self._process is not None:
+            self._process.terminate()
             self._process.wait(10)
             self._process = None
 

@@ -130,11 +130,12 @@ def _token_command(arguments: Sequence[str]) -> None:
 
 
 def _check(path: str) -> None:
+    from wsserver.extras import require  # noqa: PLC0415
     from wsserver.logs import escape  # noqa: PLC0415
     from wsserver.tap import die  # noqa: PLC0415
 
     try:
-        load(environ=os.environ, config=path)
+        require(load(environ=os.environ, config=path))
     except WsserverError as error:
         die(error)
     print(f"{escape(path)} is fine")

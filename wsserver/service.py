@@ -25,6 +25,7 @@ from wsserver.closecodes import MEANINGS, CloseCode
 from wsserver.endpoints.commands import Command, ICommand, collect
 from wsserver.endpoints.table import HELP, Table
 from wsserver.errors import ListenError, SettingError
+from wsserver.extras import require
 from wsserver.hub.admission import Admission
 from wsserver.hub.backend import Hooks
 from wsserver.hub.broker import Broker
@@ -233,6 +234,8 @@ class WebSocketService(Service):
         return results[0]  # type: ignore[no-any-return]
 
     def _announce(self) -> None:
+        if self.hub.access.closed and self.admission.tokens is None and "subscribe" not in self.hooks.events:
+            _log.info("no channel is open, as others can reach this server: --channel-allow opens some")
         for port in self.ports:
             where = _authority(port)
             if where is None:
@@ -253,11 +256,10 @@ def _access(settings: Settings, *, loopback_only: bool) -> Access:
 def _broker(settings: Settings, reactor: Any) -> Broker:
     if not settings.redis:
         return MemoryBroker(reactor)
+    require(settings)
     # txredisapi is an extra, and importing it installs a reactor.
-    try:
-        from wsserver.hub.redis import RedisBroker  # noqa: PLC0415
-    except ImportError:
-        raise SettingError("redis", "needs txredisapi: pip install 'wsserver[redis]'") from None
+    from wsserver.hub.redis import RedisBroker  # noqa: PLC0415
+
     return RedisBroker(parse_redis_url(settings.redis), reactor)
 
 
@@ -282,11 +284,10 @@ def tokens_of(
         if settings.token_secret_previous:
             raise SettingError("token_secret_previous", "there is no --token-secret that came after it")
         return None, None
+    require(settings)
     # PyJWT is an extra.
-    try:
-        from wsserver.web.jwks import make_tokens  # noqa: PLC0415
-    except ImportError:
-        raise SettingError("token_secret", "tokens need PyJWT: pip install 'wsserver[auth]'") from None
+    from wsserver.web.jwks import make_tokens  # noqa: PLC0415
+
     return make_tokens(settings, reactor, use)
 
 

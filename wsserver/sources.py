@@ -134,7 +134,7 @@ def _from_file(path: str) -> dict[str, Any]:
     for name, value in table.items():
         where = f"{path}{_line_of(name, source)}: {name}"
         if name == "channel":
-            values[name] = _channels(where, value)
+            values[name] = _channels(path, source, value)
             continue
         if name not in TABLE:
             raise SettingError(where, "unknown key" + _nearest(name, [*TABLE, "channel"]))
@@ -142,12 +142,17 @@ def _from_file(path: str) -> dict[str, Any]:
     return values
 
 
-def _channels(where: str, tables: object) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+def _channels(path: str, source: str, tables: object) -> tuple[tuple[str, Mapping[str, Any]], ...]:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise SettingError(where, "expected tables: [[channel]]")
+        raise SettingError(f"{path}{_line_of('channel', source)}: channel", "expected tables: [[channel]]")
+    # tomllib does not tell where a table stands.
+    heads = re.compile(r"""\s*\[\[\s*["']?channel["']?\s*\]\]""")
+    lines = [number for number, line in enumerate(source.split("\n"), 1) if heads.match(line)]
     found = []
-    for number, table in enumerate(tables, 1):
-        place = f"{where} {number}"
+    for number, table in enumerate(tables):
+        place = (
+            f"{path} line {lines[number]}: channel" if len(lines) == len(tables) else f"{path}: channel {number + 1}"
+        )
         pattern = table.pop("pattern", None)
         if not isinstance(pattern, str):
             raise SettingError(place, 'expected pattern = "NAME", perhaps with asterisks')

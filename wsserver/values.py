@@ -196,6 +196,8 @@ def a_pattern(text: str) -> str:
     """Read the name of a channel, or a pattern of such names."""
     if not 1 <= len(text) <= 255 or any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in text):
         raise ValueError("expected the name of a channel, or a pattern such as news or chat:*")
+    if text.startswith("wsserver:"):
+        raise ValueError("expected no name that begins with wsserver: (those are the server's own)")
     return text
 
 

@@ -281,3 +281,44 @@ class StreamTests:
         clock.advance(0)
         assert len(failures) == 1
         assert one.got == []
+
+
+class OutageTests:
+    """What is told after an outage, and how often."""
+
+    def test_once(self, clock):
+        """One notice, when it is known what is missing; what is not comes after it."""
+        broker = MemoryBroker(clock)
+        hub, one = make_hub(clock, broker), Listener()
+        hub.subscribe("foo", one)
+        hub.publish("foo", b"1")
+        clock.advance(0)
+        listener, broker.listener = broker.listener, Deaf()
+        hub.publish("foo", b"2")
+        broker.listener = listener
+        one.missed = lambda channel, stream: one.got.append((channel, stream))
+        hub.interrupted()
+        clock.advance(0)
+        assert one.got == [(b"<1>", 1, 1), ("foo", False), (b"<2>", 1, 1)]
+
+    def test_lost(self, clock):
+        """What is not to be had is told by the same one notice."""
+        broker = MemoryBroker(clock)
+        hub, one = make_hub(clock, broker), Listener()
+        hub.subscribe("foo", one)
+        hub.publish("foo", b"1")
+        clock.advance(0)
+        broker._streams.clear()
+        broker._epoch = "another"
+        one.missed = lambda channel, stream: one.got.append((channel, stream))
+        hub.interrupted()
+        clock.advance(0)
+        assert one.got == [(b"<1>", 1, 1), ("foo", True)]
+        assert hub.position("foo") == (0, "another")
+
+
+class Deaf:
+    """Hears nothing."""
+
+    def arrived(self, channel, publication):
+        """Lose it."""

@@ -34,7 +34,8 @@ RULES = [
 
 # txredisapi installs a reactor when it is imported, so what uses it is imported when a server with a Redis is made.
 USING_TXREDISAPI = {
-    f"wsserver.hub.redis{name}" for name in ("", "link", "subscriptions", "commands", "sentinel", "connection")
+    f"wsserver.hub.redis{name}"
+    for name in ("", "link", "subscriptions", "commands", "lineage", "sentinel", "connection")
 }
 ALL = [
     "wsserver",

@@ -821,12 +821,26 @@ class ByChannelTests:
         [
             ("channel = 5", "channel", "expected tables: [[channel]]"),
             ('[channel]\npattern = "a"', "channel", "expected tables: [[channel]]"),
-            ("[[channel]]\nhistory_size = 5", "channel 1", "expected pattern"),
-            ('[[channel]]\npattern = ""', "channel 1: pattern", "expected the name of a channel"),
-            ('[[channel]]\npattern = "a"\nhistory_sise = 5', "channel 1: history_sise", "did you mean history_size?"),
-            ('[[channel]]\npattern = "a"\nport = 5', "channel 1: port", "unknown key"),
-            ('[[channel]]\npattern = "a"\nhistory_size = -5', "channel 1: history_size", "expected a whole number"),
-            ('[[channel]]\npattern = "a"\npublish = "yes"', "channel 1: publish", "expected true or false"),
+            ("[[channel]]\nhistory_size = 5", "line 1: channel", "expected pattern"),
+            ('[[channel]]\npattern = ""', "line 1: channel: pattern", "expected the name of a channel"),
+            (
+                '[[channel]]\npattern = "a"\nhistory_sise = 5',
+                "line 1: channel: history_sise",
+                "did you mean history_size?",
+            ),
+            (
+                '[[channel]]\npattern = "a"\n\n[[channel]]\npattern = "b"\nslow = 5',
+                "line 4: channel: slow",
+                "expected close",
+            ),
+            ('[[channel]]\npattern = "wsserver:*"', "line 1: channel: pattern", "the server's own"),
+            ('[[channel]]\npattern = "a"\nport = 5', "line 1: channel: port", "unknown key"),
+            (
+                '[[channel]]\npattern = "a"\nhistory_size = -5',
+                "line 1: channel: history_size",
+                "expected a whole number",
+            ),
+            ('[[channel]]\npattern = "a"\npublish = "yes"', "line 1: channel: publish", "expected true or false"),
         ],
     )
     def test_refused(self, config, text, where, problem):

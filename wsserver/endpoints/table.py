@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from difflib import get_close_matches
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -113,6 +114,8 @@ class Table:
             The class of its connections; None where there is none and paths are strict.
         """
         path = Path(path.rstrip("/") or "/")
-        if path == "/ws" and "channel" in query and self._paths["/ws"] is self._command:
+        # Whoever misspells it is told so: a connection that stays silent would be worse.
+        wanted = path == "/ws" and get_close_matches("channel", (name.lower() for name in query), n=1, cutoff=0.8)
+        if wanted and self._paths["/ws"] is self._command:
             return self._push
         return self._paths.get(path, self._catch_all)

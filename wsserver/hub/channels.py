@@ -171,19 +171,10 @@ class Access:
     loopback_only: bool
     """The server can be reached from this machine only."""
 
-    def admit(self, query: Mapping[str, list[str]], default: Format, host: str) -> Ask | Refusal:
-        """
-        Read what a client asks for, and check that it may have it.
-
-        Args:
-            query: see `parse_query`.
-            default: see there.
-            host: the Host header of its request.
-        """
-        ask = parse_query(query, default)
-        if isinstance(ask, Refusal):
-            return ask
-        return next(filter(None, (self.refuse(channel, host) for channel in ask.channels)), ask)
+    @property
+    def closed(self) -> bool:
+        """Whether nobody may listen to anything without a token."""
+        return self.patterns is None and not self.loopback_only
 
     def refuse(self, channel: ChannelName, host: str) -> Refusal | None:
         """

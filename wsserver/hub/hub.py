@@ -96,7 +96,7 @@ def _follows(position: Position | None, publication: Publication) -> bool:
 class _Room:
     """A channel that somebody here listens to."""
 
-    __slots__ = ("channel", "held", "joiners", "kinds", "open", "pending", "position", "waiting")
+    __slots__ = ("channel", "held", "joiners", "kinds", "open", "outage", "pending", "position", "waiting")
 
     def __init__(self, channel: ChannelName) -> None:
         self.channel = channel
@@ -111,6 +111,8 @@ class _Room:
         """The last publication that came; None before the first."""
         self.held: list[Publication | PresenceEvent] | None = None
         """What has come since a gap was noticed, until it is closed; None while there is none."""
+        self.outage = False
+        """The gap comes from an outage: plain publications may be missing too."""
 
     def __len__(self) -> int:
         return sum(map(len, self.kinds.values())) + len(self.joiners)
@@ -267,6 +269,11 @@ class Hub:
         """Tell how many subscribers a channel has here."""
         room = self._rooms.get(channel)
         return len(room) if room is not None else 0
+
+    def position(self, channel: ChannelName) -> Position | None:
+        """Tell where in a channel's stream its listeners here stand; None where that is not known."""
+        room = self._rooms.get(channel)
+        return room.position if room is not None else None
 
     def counts(self) -> dict[ChannelName, int]:
         """Tell the channels that somebody here listens to, and how many do."""
@@ -443,8 +450,12 @@ class Hub:
             if not room.open:
                 continue
             kept = self.rules.of(room.channel).keep is not None
-            self._tell_gap(room, stream=kept and room.position is None)
-            if kept and room.position is not None and room.held is None:
+            if not kept or room.position is None:
+                self._tell_gap(room, stream=kept)
+                continue
+            # It is told once: when it is known whether more than plain publications may be missing.
+            room.outage = True
+            if room.held is None:
                 self._close_gap(room, [])
 
     def barred(self, channel: ChannelName) -> None:
@@ -479,6 +490,8 @@ class Hub:
             self._gap_stays(room, page.position)
             return
         held, room.held = room.held, None
+        if room.outage:
+            self._tell_gap(room, stream=False)
         self._again(room, [*page.publications, *held])
 
     def _gap_stays(self, room: _Room, top: Position | None, failure: Failure | None = None) -> None:
@@ -512,6 +525,7 @@ class Hub:
             if joiner.floor is not None and joiner.held is not None:
                 self._give_held(room, joiner)
         self.gaps += stream
+        room.outage = False
         # Those that still wait for the stream are told by it where they are.
         waiting = (joiner.subscriber for joiner in room.joiners.values() if joiner.floor is not None)
         everyone = [one for subscribers in room.kinds.values() for one in subscribers]

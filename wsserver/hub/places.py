@@ -90,6 +90,13 @@ class Places:
         self._at[channel] = position
         return self.write()
 
+    def jump(self, channel: ChannelName, position: Position | None) -> str:
+        """Take note that the listener knows of a gap before a position; returns where it stands then, or nothing."""
+        if position is None or self._early is not None:
+            return ""
+        self._at[channel] = position
+        return self.write()
+
     def write(self) -> str:
         """Write where it stands, as the id of an event; nothing where no channel has a stream."""
         return write_positions(self._at.values()) if any(self._at.values()) else ""

@@ -7,6 +7,7 @@ While that does not work, the link is down: no command is sent and no subscripti
 
 import os
 import random
+from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -28,6 +29,7 @@ from wsserver.hub.redisconnection import (
     endpoint,
     read_certificates,
 )
+from wsserver.hub.redislineage import read_lineage
 from wsserver.hub.redissentinel import find_master, prove_master
 from wsserver.hub.redissubscriptions import Subscriptions
 from wsserver.redisurl import RedisURL
@@ -42,6 +44,9 @@ PROBE_INTERVAL = 2.0
 
 PATIENCE = 5.0
 """Seconds for a pair of connections to be made."""
+
+MOST_EARLY = 1000
+"""Most messages that wait for the link to be up; of more the oldest are dropped, as if they had come before it."""
 
 MOST_SAID = 10
 """Most different reasons that are logged while Redis is away."""
@@ -102,11 +107,13 @@ class RedisLink:
         """How many commands had been answered then; now there must be more."""
         self._probed = False
         """A probe has come back on these connections."""
+        self._early: deque[tuple[bytes, bytes]] = deque(maxlen=MOST_EARLY)
+        """What came after an outage before the link was up: `rose` comes first, since it tells what is missing."""
 
         self.up = False
         """Whether messages arrive: a probe has come back lately."""
         self.lineage = ""
-        """Which Redis this is: another text when another master was found; always empty without sentinels."""
+        """Which Redis this is, see `read_lineage`."""
 
     # Connecting.
 
@@ -146,9 +153,9 @@ class RedisLink:
                     kind, where, username=url.username, password=url.password, database=url.database
                 )
                 opened.append(connection)
-            lineage = ""
             if url.master:
-                lineage = yield prove_master(opened[0])
+                yield prove_master(opened[0])
+            lineage = yield read_lineage(opened[0], alone=not url.master)
         except Exception:
             for connection in opened:
                 connection.hang_up()
@@ -159,7 +166,7 @@ class RedisLink:
         if not self._probing.running:
             return
         if failure.check(defer.TimeoutError):
-            self._say(f"no answer within {PATIENCE:g} s")
+            self._say(f"no answer within {PATIENCE:g} s{self._hint()}")
         elif failure.check(NotConnected):
             self._say(failure.getErrorMessage())
         else:
@@ -218,6 +225,7 @@ class RedisLink:
             connection.hang_up()
         self._commands.end()
         self._subscriptions.end()
+        self._early.clear()
         if was_up:
             self._to_fell()
 
@@ -229,9 +237,7 @@ class RedisLink:
         if self._pair is None or self._reactor.seconds() - self._since < PROBE_INTERVAL / 2:
             return
         if not (self._heard and self._commands.replies > self._replies):
-            # A Redis without TLS waits for more when it is greeted with it.
-            hint = "; does it speak TLS?" if self._url.tls and not self._was_up else ""
-            self._drop(f"no probe came back within {PROBE_INTERVAL:g} s{hint}")
+            self._drop(f"no probe came back within {PROBE_INTERVAL:g} s")
         elif self.up or self._subscriptions.complete:
             self._probe()
         else:
@@ -239,6 +245,10 @@ class RedisLink:
             self._since, self._heard = self._reactor.seconds(), False
         if self.up and self._url.master:
             self._look_for_another_master()
+
+    def _hint(self) -> str:
+        # A Redis without TLS waits for more when it is greeted with it.
+        return "; does it speak TLS?" if self._url.tls and not self._was_up else ""
 
     def _probe(self) -> None:
         self._since, self._heard, self._replies = self._reactor.seconds(), False, self._commands.replies
@@ -265,7 +275,10 @@ class RedisLink:
     def _told(self, channel: bytes, data: bytes) -> None:
         self._heard = True
         if channel != self._probe_channel:
-            self._to_told(channel, data)
+            if self.up:
+                self._to_told(channel, data)
+            else:
+                self._early.append((channel, data))
         elif not self._probed:
             self._probed = True
             self._go_up()
@@ -297,6 +310,8 @@ class RedisLink:
         _log.info("listening to Redis at {url}", url=self._url.shown)
         again, self._was_up = self._was_up, True
         self._to_rose(again)
+        while self._early and self.up:
+            self._to_told(*self._early.popleft())
 
     # Commands and subscriptions.
 

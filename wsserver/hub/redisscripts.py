@@ -7,7 +7,8 @@ All keys of one script carry the same hash tag, so that a Redis Cluster keeps th
 
 __all__ = ["BEAT", "JOIN", "LEAVE", "PUBLISH", "READ"]
 
-# The stream of another lineage (another master, after a failover) may lack what was acknowledged: it begins again.
+# The stream of another lineage (another master, or a Redis that has forgotten) may lack what was acknowledged: it
+# begins again.
 _STREAM = """
 local found = redis.call('HMGET', KEYS[1], 'epoch', 'offset', 'lineage')
 local epoch, top, lineage = found[1], tonumber(found[2] or 0), found[3] or ''

@@ -68,7 +68,7 @@ def _ask(url: RedisURL, where: tuple[str, int], trust: Any, reactor: Any) -> Gen
 
 
 @inlineCallbacks
-def prove_master(connection: Any) -> Generator[Any, Any, str]:
+def prove_master(connection: Any) -> Generator[Any, Any, None]:
     """
     Make sure that a Redis is a master.
 
@@ -76,15 +76,11 @@ def prove_master(connection: Any) -> Generator[Any, Any, str]:
         connection: to it.
 
     Returns:
-        Fires with its `run_id`, which every process of Redis has of its own; fails with
-        `NotConnected` where it is none.
+        Fires where it is; fails with `NotConnected` where it is none.
     """
     try:
         role = yield connection.execute_command("ROLE")
-        info = yield connection.execute_command("INFO", "server")
     except RedisError as error:
         raise NotConnected(f"it does not say whether it is the master: {error}") from error
     if role[0] != b"master":
         raise NotConnected("the sentinels name one that is not the master yet")
-    lines = (line.partition(b":") for line in info.splitlines())
-    return next((value.decode("ascii") for name, _, value in lines if name == b"run_id"), "")

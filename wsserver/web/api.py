@@ -156,6 +156,8 @@ def _write_problem(failure: Failure, request: Request, *, lenient: bool) -> tupl
 
 
 def _begin(request: Request, status: HTTPStatus, body: bytes) -> bytes:
+    # For a terminal.
+    body += b"\n"
     request.setResponseCode(int(status), status.phrase.encode("ascii"))
     request.setHeader(b"content-type", b"application/json")
     request.setHeader(b"cache-control", b"no-store")

@@ -256,13 +256,15 @@ class _Stream:
             notice = gap_notice(channel)
             self._backlog.tell(channel, _event(notice, b"gap"), len(notice))
 
-    def missed(self, channel: ChannelName, stream: bool) -> None:  # noqa: ARG002
+    def missed(self, channel: ChannelName, stream: bool) -> None:
         """Tell that publications may be missing, or end the stream."""
         if self._house.close_on_gap:
             self._end()
-        else:
-            notice = gap_notice(channel)
-            self.take(Batch(channel, _event(notice, b"gap"), 1, len(notice)))
+            return
+        # What is told needs not be told again when the client comes back.
+        place = self._places.jump(channel, self._house.hub.position(channel)) if stream else ""
+        notice = gap_notice(channel)
+        self.take(Batch(channel, _event(notice, b"gap", place), 1, len(notice)))
 
     def barred(self, channel: ChannelName) -> None:  # noqa: ARG002
         """End the stream: when the client connects again it is told why."""

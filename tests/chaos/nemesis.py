@@ -1,0 +1,224 @@
+"""What goes wrong in a run."""
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from accounts import Accounts
+from net import get
+from publishers import Publishers
+from stage import Server, Stage
+from subscribers import Subscriber
+
+__all__ = ["Nemesis"]
+
+PATIENCE = 30.0
+"""Seconds for all servers to be ready."""
+
+
+class Nemesis:
+    """
+    Does harm, one fault after another, each to be got over.
+
+    Args:
+        stage: the processes.
+        accounts: where it is written down.
+        subscribers: whose connections it harms.
+        publishers: whom it makes publish more than a slow reader takes.
+        rng: chooses; the same seed gives the same faults.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        accounts: Accounts,
+        subscribers: Sequence[Subscriber],
+        publishers: Publishers,
+        rng: random.Random,
+    ) -> None:
+        self._stage, self._accounts = stage, accounts
+        self._subscribers, self._publishers = subscribers, publishers
+        self._rng = rng
+
+    def plan(self, count: int, only: Sequence[str] | None = None) -> list[str]:
+        """
+        Choose faults.
+
+        Args:
+            count: how many.
+            only: these, in their order, again and again. Else each kind comes once before any comes again, in any
+                order, and half way there is an empty Redis that keeps nothing on disk.
+        """
+        if only:
+            return [only[number % len(only)] for number in range(count)]
+        names: list[str] = []
+        while len(names) < count:
+            names += self._rng.sample(sorted(FAULTS), len(FAULTS))
+        del names[count:]
+        if count >= len(FAULTS):
+            names[count // 2] = "an empty Redis in its place"
+        return names
+
+    async def strike(self, name: str) -> None:
+        """Do harm, and wait until all servers say that they are ready again."""
+        await (FAULTS | REPLACED)[name](self)
+        self._accounts.healed.append((name, time.monotonic()))
+        await self.all_ready()
+
+    async def all_ready(self) -> None:
+        """Wait until all servers say that they are ready."""
+        async with asyncio.timeout(PATIENCE):
+            for port in self._stage.ports:
+                while await get(port, "/ready") != 200:  # noqa: ASYNC110 (they do not say when)
+                    await asyncio.sleep(0.1)
+
+    async def _pause(self, low: float, high: float) -> None:
+        await asyncio.sleep(self._rng.uniform(low, high))
+
+    async def kill_redis(self) -> None:
+        """Kill Redis, and start it again from what it has written to the disk."""
+        await asyncio.to_thread(self._stage.redis.kill)
+        await self._pause(0.5, 3)
+        await asyncio.to_thread(self._stage.redis.start)
+
+    async def stop_redis(self) -> None:
+        """Stop Redis as an administrator does, and start it again."""
+        await asyncio.to_thread(self._stage.redis.stop)
+        await self._pause(0.2, 1)
+        await asyncio.to_thread(self._stage.redis.start)
+
+    async def replace_redis(self) -> None:
+        """Have an empty Redis in its place; it keeps nothing on disk."""
+        await asyncio.to_thread(self._stage.replace_redis)
+
+    async def set_back_redis(self) -> None:
+        """Let Redis make a snapshot, and kill it some seconds later: without `appendonly` it comes back with that."""
+        await self._redis("SAVE")
+        await self._pause(1, 4)
+        await asyncio.to_thread(self._stage.redis.kill)
+        await asyncio.to_thread(self._stage.redis.start)
+
+    async def freeze_redis(self, low: float, high: float) -> None:
+        """Let Redis do nothing for a while, its sockets open."""
+        self._stage.redis.freeze()
+        await self._pause(low, high)
+        self._stage.redis.thaw()
+
+    async def freeze_redis_shortly(self) -> None:
+        """Not long enough to be noticed."""
+        await self.freeze_redis(0.2, 1.2)
+
+    async def freeze_redis_for_long(self) -> None:
+        """Long enough for the servers to leave it."""
+        await self.freeze_redis(5, 7)
+
+    async def _redis(self, *words: str) -> None:
+        await asyncio.to_thread(self._stage.redis.run, *words)
+
+    async def flush(self) -> None:
+        """Empty Redis."""
+        await self._redis("FLUSHALL")
+
+    async def flush_scripts(self) -> None:
+        """Have Redis forget the scripts."""
+        await self._redis("SCRIPT", "FLUSH")
+
+    async def cut_listening(self) -> None:
+        """Cut the connections by which servers listen to Redis."""
+        await self._redis("CLIENT", "KILL", "TYPE", "pubsub")
+
+    async def cut_commands(self) -> None:
+        """Cut the connections by which servers publish."""
+        await self._redis("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    def _any_server(self) -> Server:
+        return self._rng.choice(self._stage.servers)
+
+    async def _end_server(self, number: signal.Signals) -> None:
+        server = self._any_server()
+        await asyncio.to_thread(server.end, number)
+        await self._pause(0, 2)
+        server.start()
+
+    async def kill_server(self) -> None:
+        """Kill a server, and start it again."""
+        await self._end_server(signal.SIGKILL)
+
+    async def stop_server(self) -> None:
+        """Stop a server as it should be, and start it again."""
+        await self._end_server(signal.SIGTERM)
+
+    async def freeze_server(self) -> None:
+        """Let a server do nothing for a while: Redis may cut it off, subscribers wait."""
+        server = self._any_server()
+        server.freeze()
+        await self._pause(1, 6)
+        server.thaw()
+
+    async def pull_cable(self, *, lose: bool) -> None:
+        """Part a server from Redis for a while, the others not."""
+        cable = self._any_server().cable
+        cable.pull()
+        await self._pause(1, 7)
+        cable.plug_in(lose=lose)
+
+    async def pull_cable_losing(self) -> None:
+        """What was under way is lost."""
+        await self.pull_cable(lose=True)
+
+    async def pull_cable_delaying(self) -> None:
+        """What was under way comes late."""
+        await self.pull_cable(lose=False)
+
+    async def drop_sockets(self) -> None:
+        """Cut the connections of a third of the subscribers, who stay away for up to some seconds."""
+        for subscriber in self._rng.sample(self._subscribers, len(self._subscribers) // 3):
+            subscriber.drop(self._rng.uniform(0, 4))
+        await asyncio.sleep(4)
+
+    async def slow_readers(self) -> None:
+        """Let a fifth of the subscribers read nothing, while much is published to their channels."""
+        slow = self._rng.sample(self._subscribers, max(1, len(self._subscribers) // 5))
+        channels = sorted({channel for subscriber in slow for channel in subscriber.logs})
+        for channel in self._rng.sample(channels, max(1, len(channels) // 3)):
+            self._publishers.padding[channel] = 50_000
+        await asyncio.gather(*(subscriber.stall(self._rng.uniform(3, 8)) for subscriber in slow))
+        self._publishers.padding.clear()
+
+    async def two_at_once(self) -> None:
+        """Do harm to Redis, and to something else before it is over."""
+        first, second = self._rng.choice(sorted(OF_REDIS)), self._rng.choice(sorted(OF_OTHERS))
+
+        async def later() -> None:
+            await self._pause(0, 1.5)
+            await OF_OTHERS[second](self)
+
+        await asyncio.gather(OF_REDIS[first](self), later())
+
+
+Fault = Callable[[Nemesis], Awaitable[None]]
+
+OF_REDIS: dict[str, Fault] = {
+    "Redis killed and started": Nemesis.kill_redis,
+    "Redis stopped and started": Nemesis.stop_redis,
+    "Redis set back": Nemesis.set_back_redis,
+    "Redis frozen for a moment": Nemesis.freeze_redis_shortly,
+    "Redis frozen for seconds": Nemesis.freeze_redis_for_long,
+    "Redis emptied": Nemesis.flush,
+    "scripts flushed": Nemesis.flush_scripts,
+    "listening connections cut": Nemesis.cut_listening,
+    "command connections cut": Nemesis.cut_commands,
+}
+OF_OTHERS: dict[str, Fault] = {
+    "cable of a server pulled": Nemesis.pull_cable_losing,
+    "cable of a server slow": Nemesis.pull_cable_delaying,
+    "server frozen": Nemesis.freeze_server,
+    "server killed": Nemesis.kill_server,
+    "server stopped": Nemesis.stop_server,
+    "sockets of subscribers cut": Nemesis.drop_sockets,
+    "slow readers": Nemesis.slow_readers,
+}
+FAULTS: dict[str, Fault] = OF_REDIS | OF_OTHERS | {"two at once": Nemesis.two_at_once}
+REPLACED: dict[str, Fault] = {"an empty Redis in its place": Nemesis.replace_redis}

@@ -1,0 +1,137 @@
+"""Publishers of every kind, which write down what was acknowledged."""
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from accounts import Accounts, Place, Sent
+from net import HTTP, Lost, Redis
+from subscribers import Centrifuge
+
+__all__ = ["Publishers"]
+
+OFF = "off:"
+"""How channels begin that keep no history: what is published there is as good as plain."""
+
+RETRIES = 12
+"""Times that a publication with an idempotency key is tried again; one without is never."""
+
+
+class Publishers:
+    """
+    All that publish.
+
+    Args:
+        accounts: where it is written down.
+        ports: of the servers.
+        redis_port: of Redis.
+        key: of the API.
+        clients: through which publications go that are not made over HTTP.
+        rng: chooses.
+    """
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        ports: Sequence[int],
+        redis_port: int,
+        key: str,
+        clients: Sequence[Centrifuge],
+        rng: random.Random,
+    ) -> None:
+        self._accounts = accounts
+        self._ports, self._redis_port, self._key = ports, redis_port, key
+        self._clients, self._rng = clients, rng
+        self._numbers = itertools.count(1)
+        self.padding: dict[str, int] = {}
+        """Channel -> bytes by which its publications are longer just now."""
+
+    async def run(self, channels: Sequence[str], rate: float) -> None:
+        """
+        Publish, until it is cancelled.
+
+        Args:
+            channels: where.
+            rate: publications a second in each channel; three in four are made over HTTP.
+        """
+        async with asyncio.TaskGroup() as group:
+            for channel in channels:
+                for way, share in ((self.over_http, 0.75), (self._by_client, 0.15), (self.plainly, 0.1)):
+                    group.create_task(self._repeat(way, channel, 1 / (rate * share)))
+
+    async def _repeat(self, way: Callable[..., Any], channel: str, pause: float) -> None:
+        wire = HTTP(self._key) if way == self.over_http else Redis(self._redis_port)
+        due = time.monotonic() + self._rng.uniform(0, pause)
+        try:
+            while True:
+                # After an outage it does not make up for what it could not do.
+                due = max(due + pause * self._rng.uniform(0.5, 1.5), time.monotonic() - pause)
+                await asyncio.sleep(due - time.monotonic())
+                await way(channel, wire)
+        finally:
+            wire.close()
+
+    def _new(self, channel: str, *, plain: bool) -> tuple[Sent, dict[str, Any]]:
+        plain = plain or channel.startswith(OFF)
+        sent = Sent(next(self._numbers), channel, plain, time.monotonic())
+        self._accounts.sent[sent.number] = sent
+        data: dict[str, Any] = {"n": sent.number}
+        if padding := self.padding.get(channel):
+            data["pad"] = "x" * padding
+        return sent, data
+
+    async def over_http(self, channel: str, wire: HTTP) -> Sent:
+        """Publish over HTTP: every second one with an idempotency key, and then again until it is answered."""
+        sent, data = self._new(channel, plain=False)
+        body: dict[str, Any] = {"channel": channel, "data": data}
+        # Without a stream nothing tells a second time from a duplicate.
+        idempotent = sent.number % 2 == 0 and not sent.plain
+        if idempotent:
+            body["idempotency_key"] = f"n{sent.number}"
+        for _ in range(RETRIES if idempotent else 1):
+            try:
+                status, answer = await wire.post(self._rng.choice(self._ports), "/api/publish", body)
+            except Lost:
+                status, answer = 0, None
+            if status == 200:
+                if not sent.plain:
+                    sent.places.add(Place(answer["result"]["epoch"], answer["result"]["offset"]))
+                sent.acked = time.monotonic()
+                break
+            # Another server may do better.
+            wire.close()
+            await asyncio.sleep(0.3)
+        return sent
+
+    async def _by_client(self, channel: str, _: object) -> None:
+        sent, data = self._new(channel, plain=False)
+        if await self._rng.choice(self._clients).publish(channel, data):
+            sent.acked = time.monotonic()
+
+    async def plainly(self, channel: str, wire: Redis) -> Sent:
+        """Publish past the servers."""
+        sent, data = self._new(channel, plain=True)
+        try:
+            await wire.publish(channel, b'{"n":%d}' % data["n"])
+        except Lost:
+            await asyncio.sleep(0.2)
+        else:
+            sent.acked = time.monotonic()
+        return sent
+
+    async def mark(self, channels: Sequence[str]) -> None:
+        """Publish once more everywhere, a plain one and another, until each is acknowledged."""
+        for channel in channels:
+            http, redis = HTTP(self._key), Redis(self._redis_port)
+            marker = await self.over_http(channel, http)
+            while marker.acked is None:
+                marker = await self.over_http(channel, http)
+            plain = await self.plainly(channel, redis)
+            while plain.acked is None:
+                plain = await self.plainly(channel, redis)
+            self._accounts.markers[channel] = [marker.number, plain.number]
+            http.close()
+            redis.close()

@@ -1,0 +1,213 @@
+"""
+Look for messages that are lost in silence: servers, subscribers and publishers, while one thing after another fails.
+
+    python tests/chaos/run.py [--faults N] [--deliveries N] [--seconds N] [--seed N] [--out DIR]
+
+The run ends when all faults are over and as much was delivered as is asked for, or after `--seconds`, and then with
+exit code 1. So it is where anything was lost without a word, came twice or out of order, or a server complained.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from accounts import Accounts, Away, Log  # noqa: E402
+from checker import Verdict, check  # noqa: E402
+from nemesis import Nemesis  # noqa: E402
+from publishers import Publishers  # noqa: E402
+from report import markdown  # noqa: E402
+from stage import KEY, Stage, running  # noqa: E402
+from subscribers import KINDS, Centrifuge, RawFormat, Subscriber  # noqa: E402
+
+PATIENCE = 30.0
+"""Seconds for what was published last to reach everyone."""
+
+
+@dataclass
+class Outcome:
+    """What a run has shown."""
+
+    verdict: Verdict
+    struck: list[str]
+    seconds: float
+    shape: dict[str, int]
+    complaints: list[str] = field(default_factory=list)
+    """What was wrong besides: of the log of a server, or of the run."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether all was as it should be."""
+        return self.verdict.passed and not self.complaints
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description="Look for messages that are lost in silence.")
+    parser.add_argument("--faults", type=int, default=20, metavar="N", help="how many (default: %(default)s)")
+    parser.add_argument("--only", action="append", metavar="FAULT", help="these, in their order, again and again")
+    parser.add_argument(
+        "--deliveries", type=int, default=1_000_000, metavar="N", help="at least (default: %(default)s)"
+    )
+    parser.add_argument("--seconds", type=float, default=900, metavar="N", help="at most (default: %(default)s)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of the faults (default: another each time)")
+    parser.add_argument("--calm", type=float, default=3, metavar="N", help="seconds between faults (default: 3)")
+    parser.add_argument("--servers", type=int, default=2, metavar="N", help="default: %(default)s")
+    parser.add_argument("--channels", type=int, default=20, metavar="N", help="default: %(default)s")
+    parser.add_argument("--subscribers", type=int, default=200, metavar="N", help="default: %(default)s")
+    parser.add_argument("--rate", type=float, default=25, metavar="N", help="publications a second in each channel")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the report and the logs of the servers go")
+    return parser.parse_args(arguments)
+
+
+def say(line: str) -> None:
+    """Tell the person who waits."""
+    print(line, flush=True)
+
+
+def name_channels(count: int) -> list[str]:
+    """
+    Name channels, by the rules that hold for them.
+
+    Two in six keep 300 publications and close for a slow reader, one keeps 5, one none; one gives up the oldest for a
+    slow reader, one all but the latest.
+    """
+    rules = ("close", "short", "drop", "close", "latest", "off")
+    return [f"{rules[number % len(rules)]}:{number}" for number in range(count)]
+
+
+def make_subscribers(count: int, channels: Sequence[str], ports: Sequence[int], rng: random.Random) -> list[Subscriber]:
+    """Make subscribers of all kinds, each to one or two channels, so that every channel has about as many."""
+    made: list[Subscriber] = []
+    for number in range(count):
+        kind = KINDS[number % len(KINDS)]
+        first = number // len(KINDS) % len(channels)
+        wanted = [channels[first]]
+        if kind is not RawFormat and number // len(KINDS) % 2:
+            wanted.append(channels[(first + 1) % len(channels)])
+        made.append(kind(f"{kind.kind}-{number}", wanted, ports, random.Random(rng.random())))
+    return made
+
+
+async def drill(options: argparse.Namespace, stage: Stage, rng: random.Random) -> tuple[Accounts, list[str], list[str]]:
+    """Let everything run; returns the accounts, the faults there were, and what was wrong with the run itself."""
+    accounts, problems, struck = Accounts(), list[str](), list[str]()
+    channels = name_channels(options.channels)
+    subscribers = make_subscribers(options.subscribers, channels, stage.ports, rng)
+    accounts.logs = [log for subscriber in subscribers for log in subscriber.logs.values()]
+    clients = [subscriber for subscriber in subscribers if isinstance(subscriber, Centrifuge)]
+    publishers = Publishers(accounts, stage.ports, stage.redis.port, KEY, clients, rng)
+    nemesis = Nemesis(stage, accounts, subscribers, publishers, rng)
+    plan = nemesis.plan(options.faults, options.only)
+    for server in stage.servers:
+        await server.cable.lay(server.cable_port)
+    await nemesis.all_ready()
+    listening = [asyncio.create_task(subscriber.run()) for subscriber in subscribers]
+    publishing = asyncio.create_task(publishers.run(channels, options.rate))
+    end = time.monotonic() + options.seconds
+    try:
+        for name in plan:
+            await asyncio.sleep(options.calm)
+            if time.monotonic() > end:
+                break
+            say(f"{time.strftime('%H:%M:%S')} {name}; {delivered(accounts):,} delivered")
+            await nemesis.strike(name)
+            struck.append(name)
+        # Nobody knows when.
+        while delivered(accounts) < options.deliveries and time.monotonic() < end and not publishing.done():  # noqa: ASYNC110
+            await asyncio.sleep(1)
+        await asyncio.sleep(options.calm)
+        if publishing.done():
+            publishing.result()
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+        # Who is away just now may be told that it has missed the last one.
+        await wait_until(lambda: not any(map(is_away, accounts.logs)))
+        async with asyncio.timeout(PATIENCE):
+            await publishers.mark(channels)
+        await wait_until(lambda: not any(lacks(log, accounts.markers[log.channel]) for log in accounts.logs))
+        problems += [f"{task.exception()!r}" for task in listening if task.done()]
+    finally:
+        for task in (*listening, publishing):
+            task.cancel()
+        await asyncio.gather(*listening, publishing, return_exceptions=True)
+        for server in stage.servers:
+            await server.cable.take_up()
+    if len(struck) < len(plan) or delivered(accounts) < options.deliveries:
+        problems.append(f"after {options.seconds:g} s only {len(struck)} faults and {delivered(accounts):,} deliveries")
+    return accounts, struck, problems
+
+
+def delivered(accounts: Accounts) -> int:
+    """Say about how many publications subscribers were given: not everything that came is one."""
+    return sum(len(log.events) for log in accounts.logs)
+
+
+def is_away(log: Log) -> bool:
+    """Tell whether a subscriber does not listen just now."""
+    return not log.events or isinstance(log.events[-1], Away)
+
+
+def lacks(log: Log, markers: Sequence[int]) -> bool:
+    """Tell whether a subscriber does not have what was published last."""
+    return not {getattr(event, "number", 0) for event in log.events[-50:]}.issuperset(markers)
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition, with patience; the checker tells what it means where it does not come."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            while not condition():  # noqa: ASYNC110 (nobody knows when)
+                await asyncio.sleep(0.1)
+
+
+def run(options: argparse.Namespace, directory: Path) -> Outcome:
+    """Run, and judge."""
+    rng = random.Random(options.seed)
+    started = time.monotonic()
+    with running(directory, options.servers, persistent=True) as stage:
+        accounts, struck, problems = asyncio.run(drill(options, stage, rng))
+        seconds = time.monotonic() - started
+        problems += [line for server in stage.servers for line in server.complaints()]
+    say("checking")
+    shape = {name: getattr(options, name) for name in ("servers", "channels", "subscribers", "seed")}
+    return Outcome(check(accounts), struck, seconds, shape, problems)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run and return the exit code."""
+    # By way of every finally, which is where the processes are ended.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    options = parse(arguments)
+    if options.seed is None:
+        options.seed = random.randrange(10**6)
+    say(f"seed {options.seed}")
+    with contextlib.ExitStack() as stack:
+        if options.out is None:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        else:
+            options.out.mkdir(parents=True, exist_ok=True)
+            directory = Path(tempfile.mkdtemp(prefix="run-", dir=options.out))
+        outcome = run(options, directory)
+    text = markdown(outcome)
+    say(f"\n{text}")
+    if options.out is not None:
+        (options.out / "report.md").write_text(text)
+        document = {"counts": outcome.verdict.counts, "passed": outcome.passed, "seed": options.seed}
+        (options.out / "report.json").write_text(json.dumps(document, indent=1) + "\n")
+    return 0 if outcome.passed else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

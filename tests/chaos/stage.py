@@ -1,0 +1,168 @@
+"""The processes of a run: a Redis, and servers, started as a user starts them."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from proxy import Cable
+from redis_server import RedisServer
+
+__all__ = ["KEY", "Server", "Stage", "running"]
+
+KEY = "chaos-api-key"
+PATIENCE = 20.0
+"""Seconds for a process to start, or to stop."""
+
+SETTINGS = """
+redis = "redis://127.0.0.1:{redis}"
+history_size = 300
+history_ttl = "60s"
+max_queued_bytes = "256KiB"
+ping_interval = "5s"
+api_key = "{key}"
+channel_publish = ["*"]
+
+[[channel]]
+pattern = "drop:*"
+slow = "drop-oldest"
+
+[[channel]]
+pattern = "latest:*"
+slow = "latest"
+
+[[channel]]
+pattern = "short:*"
+history_size = 5
+
+[[channel]]
+pattern = "off:*"
+history_size = 0
+"""
+
+
+DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+LIMITS = {"client-output-buffer-limit": "pubsub 1mb 256kb 2"}
+"""Redis cuts off a server that does not listen, far sooner than by default."""
+
+
+class Server:
+    """
+    A server.
+
+    Args:
+        directory: where its file of settings and its log are.
+        redis_port: where Redis is.
+    """
+
+    def __init__(self, directory: Path, redis_port: int) -> None:
+        directory.mkdir()
+        self.directory = directory
+        self.cable = Cable(redis_port)
+        """Between it and Redis."""
+        self.cable_port = free_port()
+        self._config = directory / "wsserver.toml"
+        self._config.write_text(SETTINGS.format(redis=self.cable_port, key=KEY))
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it; it may take a moment to be ready."""
+        command = [str(Path(sys.executable).parent / "wsserver"), "serve", "--config", str(self._config)]
+        with (self.directory / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "--port", str(self.port)],
+                cwd=self.directory,
+                env={name: value for name, value in os.environ.items() if not name.startswith("WSSERVER_")},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def freeze(self) -> None:
+        """Let it do nothing, its sockets open."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
+    def end(self, number: signal.Signals) -> None:
+        """End it, if it runs."""
+        process, self.process = self.process, None
+        if process is None:
+            return
+        process.send_signal(number)
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"the server was still running {PATIENCE:g} s after {number.name}") from None
+
+    def complaints(self) -> list[str]:
+        """Give the lines of its log that no server should write."""
+        lines = (self.directory / "server.log").read_text("utf-8", "replace").splitlines()
+        return [line for line in lines if "Traceback" in line or "Unhandled" in line or "[critical" in line.lower()]
+
+
+class Stage:
+    """All processes of a run."""
+
+    def __init__(self, redis: RedisServer, servers: list[Server], another_redis: Callable[[], RedisServer]) -> None:
+        self.redis = redis
+        self.servers = servers
+        self._another_redis = another_redis
+
+    @property
+    def ports(self) -> list[int]:
+        """Where the servers are."""
+        return [server.port for server in self.servers]
+
+    def replace_redis(self) -> None:
+        """End the Redis; have an empty one in its place, which keeps nothing on disk."""
+        self.redis.kill()
+        self.redis = self._another_redis()
+        self.redis.start()
+
+
+@contextmanager
+def running(directory: Path, servers: int, *, persistent: bool) -> Iterator[Stage]:
+    """
+    Run the processes until the block ends.
+
+    Args:
+        directory: an empty one.
+        servers: how many.
+        persistent: the first Redis writes every command to the disk before it answers.
+    """
+    (directory / "redis").mkdir()
+    redis = RedisServer(directory / "redis", **LIMITS, **(DURABLE if persistent else {}))
+
+    def another_redis() -> RedisServer:
+        place = directory / f"redis-{time.monotonic_ns()}"
+        place.mkdir()
+        return RedisServer(place, port=redis.port, **LIMITS)
+
+    made = [Server(directory / f"server-{number}", redis.port) for number in range(servers)]
+    stage = Stage(redis, made, another_redis)
+    with ExitStack() as stack:
+        stack.callback(lambda: stage.redis.kill())  # noqa: PLW0108 (by then it may be another one)
+        redis.start()
+        for server in made:
+            stack.callback(server.end, signal.SIGTERM)
+            server.start()
+        yield stage
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 on which nobody listened a moment ago."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

@@ -1,0 +1,377 @@
+"""
+Subscribers of every kind, which write down what they are given and come back when they are thrown out.
+
+Each behaves as a client of its kind does: a raw one remembers epoch and offset of its last publication, an
+`EventSource` the id of its last event, a Centrifuge client counts from where its subscription began.
+"""
+
+import asyncio
+import json
+import random
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import websockets
+from accounts import Away, Began, Event, Got, Log, Place, Resumed, Told
+from net import read_head
+from websockets.asyncio.client import ClientConnection
+
+__all__ = ["KINDS", "Centrifuge", "Events", "JSONFormat", "RawFormat", "Subscriber"]
+
+BACKOFF = (0.1, 1.0)
+"""Seconds between two attempts to connect, at least and at most."""
+
+PATIENCE = 8.0
+"""Seconds for an answer to a request to connect or to subscribe."""
+
+RECEIVE_BUFFER = 64 * 1024
+"""Bytes that the kernel keeps for a subscriber that does not read: else one that is slow for seconds is not noticed."""
+
+
+class Subscriber:
+    """
+    A subscriber.
+
+    Args:
+        name: of it.
+        channels: which.
+        ports: of the servers; it takes any of them each time, as behind a balancer.
+        rng: chooses.
+    """
+
+    kind = ""
+
+    def __init__(self, name: str, channels: Sequence[str], ports: Sequence[int], rng: random.Random) -> None:
+        self.name = name
+        self.logs = {channel: Log(name, self.kind, channel) for channel in channels}
+        self.port = 0
+        self._ports, self._rng = ports, rng
+        self._reads = asyncio.Event()
+        self._reads.set()
+        self._abort: Callable[[], None] | None = None
+        self._away = 0.0
+        """Seconds for which it stays away the next time that it loses its connection."""
+
+    async def run(self) -> None:
+        """Listen, and come back, until it is cancelled."""
+        attempt = 0
+        while True:
+            self.port = self._rng.choice(self._ports)
+            before = self._count()
+            try:
+                await self._listen()
+            except (OSError, EOFError, TimeoutError, websockets.WebSocketException):
+                pass
+            finally:
+                self._abort = None
+            for channel in self.logs:
+                self._left(channel)
+            attempt = 0 if self._count() > before else attempt + 1
+            away, self._away = self._away, 0.0
+            await asyncio.sleep(away + min(BACKOFF[0] * 2**attempt, BACKOFF[1]) * self._rng.uniform(0.7, 1.3))
+
+    def _count(self) -> int:
+        return sum(len(log.events) for log in self.logs.values())
+
+    def drop(self, away: float) -> None:
+        """Lose the connection, as by a reset, and stay away for some seconds."""
+        if self._abort is not None:
+            self._away = away
+            self._abort()
+
+    async def stall(self, seconds: float) -> None:
+        """Read nothing for a while."""
+        self._reads.clear()
+        await asyncio.sleep(seconds)
+        self._reads.set()
+
+    async def _listen(self) -> None:
+        raise NotImplementedError
+
+    async def _socket(self) -> socket.socket:
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        connection.setblocking(False)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self.port))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def _websocket(self, path: str) -> ClientConnection:
+        connection = await websockets.connect(
+            f"ws://127.0.0.1:{self.port}{path}",
+            sock=await self._socket(),
+            compression=None,
+            ping_interval=None,
+            open_timeout=PATIENCE,
+            close_timeout=1,
+            max_queue=16,
+            max_size=None,
+            proxy=None,
+        )
+        self._abort = connection.transport.abort
+        return connection
+
+    def _note(self, channel: str, event: Event) -> None:
+        self.logs[channel].events.append(event)
+
+    def _left(self, channel: str) -> None:
+        events = self.logs[channel].events
+        if events and not isinstance(events[-1], Away):
+            events.append(Away(time.monotonic()))
+
+    def _got(self, channel: str, data: Any, place: Place | None) -> None:
+        # A text that was published is one here, a value a value.
+        value = json.loads(data) if isinstance(data, str) else data
+        self._note(channel, Got(time.monotonic(), value["n"], place))
+
+
+class RawFormat(Subscriber):
+    """`/ws?channel=foo`: sees no offsets, and cannot come back to where it was."""
+
+    kind = "raw"
+
+    async def _listen(self) -> None:
+        (channel,) = self.logs
+        connection = await self._websocket(f"/ws?channel={quote(channel)}")
+        async with connection:
+            self._note(channel, Began(time.monotonic()))
+            async for message in connection:
+                value = json.loads(message)
+                if value.get("event") == "gap":
+                    self._note(channel, Told(time.monotonic()))
+                else:
+                    self._got(channel, value, None)
+                await self._reads.wait()
+
+
+class Envelopes(Subscriber):
+    """What those have in common that are given each publication with its channel and its place."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._places: dict[str, Place] = {}
+
+    def _take(self, message: Any) -> None:
+        value = json.loads(message)
+        channel = value["channel"]
+        if value.get("event") == "gap":
+            self._note(channel, Told(time.monotonic()))
+            return
+        place = Place(value["epoch"], value["offset"]) if "offset" in value else None
+        if place is not None:
+            self._places[channel] = place
+        self._got(channel, value["data"], place)
+
+
+class JSONFormat(Envelopes):
+    """`/ws?channel=foo,bar&format=json&last_event_id=...`."""
+
+    kind = "json"
+
+    async def _listen(self) -> None:
+        path = f"/ws?format=json&channel={quote(','.join(self.logs))}"
+        known = dict(self._places)
+        if known:
+            where = (f"{known[name].epoch}:{known[name].offset}" if name in known else "-" for name in self.logs)
+            path += f"&last_event_id={quote(','.join(where))}"
+        connection = await self._websocket(path)
+        async with connection:
+            for channel in self.logs:
+                at = time.monotonic()
+                self._note(channel, Resumed(at) if channel in known else Began(at))
+            async for message in connection:
+                self._take(message)
+                await self._reads.wait()
+
+
+class Events(Envelopes):
+    """`/sse?channel=foo,bar&format=json` with `Last-Event-ID`, as an `EventSource` has it."""
+
+    kind = "sse"
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._last_id = ""
+
+    async def _listen(self) -> None:
+        reader, writer = await asyncio.open_connection(sock=await self._socket(), limit=1024 * 1024)
+        self._abort = writer.transport.abort
+        try:
+            last = f"Last-Event-ID: {self._last_id}\r\n" if self._last_id else ""
+            path = f"/sse?format=json&channel={quote(','.join(self.logs))}"
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{last}\r\n".encode())
+            async with asyncio.timeout(PATIENCE):
+                status, headers = await read_head(reader)
+            if status != 200 or headers.get("transfer-encoding") != "chunked":
+                return
+            await self._read(reader)
+        finally:
+            writer.transport.abort()
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        rest = b""
+        while True:
+            size = int(await reader.readuntil(b"\r\n"), 16)
+            rest += (await reader.readexactly(size + 2))[:-2]
+            if not size:
+                return
+            *events, rest = rest.split(b"\n\n")
+            for event in events:
+                self._event(event.decode())
+            await self._reads.wait()
+
+    def _event(self, text: str) -> None:
+        fields = dict(line.split(": ", 1) for line in text.split("\n") if not line.startswith(":"))
+        if text == ": listening":
+            for channel in self.logs:
+                at = time.monotonic()
+                self._note(channel, Resumed(at) if self._last_id else Began(at))
+        if "data" in fields:
+            self._take(fields["data"])
+        self._last_id = fields.get("id", self._last_id)
+
+
+class Centrifuge(Subscriber):
+    """The Centrifuge protocol, version 2, as JSON, with recovery; it also publishes."""
+
+    kind = "centrifuge"
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._places: dict[str, Place] = {}
+        self._connection: ClientConnection | None = None
+        self._number = 0
+        self._asked: dict[int, str] = {}
+        """Number of a command to subscribe -> channel."""
+        self._published: dict[int, asyncio.Future[bool | None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def publish(self, channel: str, data: Any) -> bool | None:
+        """Publish; returns whether it was taken, None where that is not known."""
+        connection = self._connection
+        if connection is None:
+            return False
+        done = asyncio.get_running_loop().create_future()
+        number = self._next()
+        self._published[number] = done
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._send(connection, {"id": number, "publish": {"channel": channel, "data": data}})
+                return await done
+        except (TimeoutError, websockets.WebSocketException):
+            return None
+        finally:
+            self._published.pop(number, None)
+
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
+    async def _send(self, connection: ClientConnection, command: Any) -> None:
+        await connection.send(json.dumps(command))
+
+    async def _listen(self) -> None:
+        self._asked.clear()
+        connection = await self._websocket("/connection/websocket")
+        try:
+            async with connection:
+                await self._send(connection, {"id": self._next(), "connect": {}})
+                connect = self._number
+                async for message in connection:
+                    for line in str(message).split("\n"):
+                        await self._take(connection, connect, json.loads(line))
+                    await self._reads.wait()
+        finally:
+            self._connection = None
+            for done in self._published.values():
+                if not done.done():
+                    done.set_result(None)
+            for task in self._tasks:
+                task.cancel()
+
+    async def _take(self, connection: ClientConnection, connect: int, reply: Any) -> None:
+        number = reply.get("id", 0)
+        if not reply:
+            await connection.send("{}")
+        elif number == connect:
+            if "error" in reply:
+                await connection.close()
+                return
+            self._connection = connection
+            for channel in self.logs:
+                await self._subscribe(connection, channel)
+        elif number in self._asked:
+            self._subscribed(connection, self._asked.pop(number), reply)
+        elif number in self._published:
+            done = self._published[number]
+            if not done.done():
+                # Error 100 says that it failed inside: it may have been stored.
+                if reply.get("error", {}).get("code") == 100:
+                    done.set_result(None)
+                else:
+                    done.set_result("error" not in reply)
+        elif "push" in reply:
+            self._pushed(connection, reply["push"])
+
+    async def _subscribe(self, connection: ClientConnection, channel: str) -> None:
+        number = self._next()
+        self._asked[number] = channel
+        command: dict[str, Any] = {"channel": channel}
+        if channel in self._places:
+            place = self._places[channel]
+            command |= {"recover": True, "epoch": place.epoch, "offset": place.offset}
+        await self._send(connection, {"id": number, "subscribe": command})
+
+    def _subscribe_later(self, connection: ClientConnection, channel: str) -> None:
+        async def wait() -> None:
+            await asyncio.sleep(self._rng.uniform(0.1, 0.4))
+            await self._subscribe(connection, channel)
+
+        task = asyncio.create_task(wait())
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        # A connection that is gone while it waits is noticed by whoever reads.
+        if not task.cancelled() and isinstance(task.exception(), websockets.WebSocketException):
+            return
+
+    def _subscribed(self, connection: ClientConnection, channel: str, reply: Any) -> None:
+        if "error" in reply:
+            self._subscribe_later(connection, channel)
+            return
+        result, at = reply["subscribe"], time.monotonic()
+        place = None
+        # A channel that keeps no history has no places.
+        if result.get("positioned"):
+            place = self._places[channel] = Place(result["epoch"], result.get("offset", 0))
+        self._note(channel, Resumed(at) if result.get("recovered") else Began(at, place))
+        for one in result.get("publications", ()):
+            self._publication(channel, one)
+
+    def _publication(self, channel: str, one: Any) -> None:
+        place = None
+        if one.get("offset"):
+            place = self._places[channel] = Place(self._places[channel].epoch, one["offset"])
+        self._got(channel, one["data"], place)
+
+    def _pushed(self, connection: ClientConnection, push: Any) -> None:
+        if "pub" in push:
+            self._publication(push["channel"], push["pub"])
+        elif "unsubscribe" in push:
+            self._left(push["channel"])
+            self._subscribe_later(connection, push["channel"])
+        elif push.get("message", {}).get("data", {}).get("event") == "gap":
+            self._note(push["message"]["data"]["channel"], Told(time.monotonic(), stream=False))
+
+
+KINDS: tuple[type[Subscriber], ...] = (JSONFormat, RawFormat, Events, Centrifuge)
+"""All kinds."""

@@ -1,0 +1,68 @@
+"""A short run: real processes, some faults, everyone who listens and publishes; `make chaos` is the long one."""
+
+import pytest
+from nemesis import FAULTS, Nemesis
+from report import markdown
+from run import parse, run
+
+CHOSEN = (
+    "Redis killed and started",
+    "server killed",
+    "cable of a server pulled",
+    "sockets of subscribers cut",
+    "an empty Redis in its place",
+    "Redis set back",
+)
+
+
+def test_run(tmp_path):
+    """Nothing is lost in silence, comes twice or out of order, and the servers have nothing to complain about."""
+    words = ["--faults", "6", "--calm", "0.5", "--deliveries", "1", "--seconds", "120", "--seed", "4"]
+    words += [
+        "--rate",
+        "10",
+        "--subscribers",
+        "40",
+        "--channels",
+        "5",
+        *(word for name in CHOSEN for word in ("--only", name)),
+    ]
+    outcome = run(parse(words), tmp_path)
+    assert outcome.passed, markdown(outcome)
+    assert outcome.struck == list(CHOSEN)
+    for count in ("acked", "delivered", "recovered", "told_as_lost"):
+        assert outcome.verdict.counts[count], count
+
+
+def test_too_short(tmp_path):
+    """A run that has not done what it was to do has not passed."""
+    words = ["--faults", "1", "--deliveries", "1000000000", "--seconds", "0", "--subscribers", "4", "--channels", "1"]
+    outcome = run(parse(words), tmp_path)
+    assert not outcome.passed
+    assert "only 0 faults" in outcome.complaints[0]
+
+
+@pytest.fixture
+def nemesis():
+    """Make one that harms nobody."""
+    from random import Random
+
+    return Nemesis(None, None, (), None, Random(1))
+
+
+class PlanTests:
+    """Which faults come."""
+
+    def test_each(self, nemesis):
+        """Each kind comes before any comes again, and half way the Redis is another one."""
+        plan = nemesis.plan(2 * len(FAULTS))
+        assert plan[len(FAULTS)] not in FAULTS
+        assert set(plan[: len(FAULTS)]) == set(FAULTS)
+
+    def test_chosen(self, nemesis):
+        """Those that are named come in their order."""
+        assert nemesis.plan(3, ["slow readers", "scripts flushed"]) == [
+            "slow readers",
+            "scripts flushed",
+            "slow readers",
+        ]
