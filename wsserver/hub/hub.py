@@ -25,6 +25,7 @@ from wsserver.hub.fanout import FanOut
 from wsserver.hub.history import Page, Position, Publication, continues
 from wsserver.hub.members import Members
 from wsserver.hub.presence import ClientInfo, PresenceEvent
+from wsserver.hub.room import Joiner, Room, follows
 from wsserver.hub.rules import Rules
 from wsserver.typing import ChannelName
 
@@ -60,68 +61,6 @@ class Receipt(NamedTuple):
     """To how many subscribers it goes here."""
 
 
-class _Joiner:
-    """A subscriber that is given its publications by itself, until it stands where the others do."""
-
-    __slots__ = ("floor", "held", "subscriber")
-
-    def __init__(self, subscriber: Subscriber) -> None:
-        self.subscriber = subscriber
-        self.held: list[Publication | PresenceEvent] | None = []
-        """What came while the stream was being read; None after that."""
-        self.floor: Position | None = None
-        """What it has up to here is not given to it again."""
-
-    def lacks(self, item: Publication | PresenceEvent) -> bool:
-        """Tell whether it does not have a publication yet."""
-        if self.floor is None or isinstance(item, PresenceEvent) or not item.offset:
-            return True
-        return item.epoch != self.floor.epoch or item.offset > self.floor.offset
-
-    def strange(self, item: Publication | PresenceEvent) -> bool:
-        """Tell whether something is missing between what it has and a publication."""
-        return not isinstance(item, PresenceEvent) and bool(item.offset) and not _follows(self.floor, item)
-
-
-def _follows(position: Position | None, publication: Publication) -> bool:
-    """Tell whether a publication is the next one; before the first every one is."""
-    if position is None:
-        return True
-    if publication.epoch == position.epoch:
-        return publication.offset == position.offset + 1
-    # Nothing was ever in the stream that is no more.
-    return position.offset == 0 and publication.offset == 1
-
-
-class _Room:
-    """A channel that somebody here listens to."""
-
-    __slots__ = ("channel", "held", "joiners", "kinds", "open", "outage", "pending", "position", "waiting")
-
-    def __init__(self, channel: ChannelName) -> None:
-        self.channel = channel
-        self.kinds: dict[Hashable, dict[Any, None]] = {}
-        """Kind -> its subscribers, in the order they came."""
-        self.joiners: dict[Any, _Joiner] = {}
-        self.pending: list[Publication | PresenceEvent] = []
-        self.open = False
-        """The broker sends its publications."""
-        self.waiting: list[Deferred[None]] = []
-        self.position: Position | None = None
-        """The last publication that came; None before the first."""
-        self.held: list[Publication | PresenceEvent] | None = None
-        """What has come since a gap was noticed, until it is closed; None while there is none."""
-        self.outage = False
-        """The gap comes from an outage: plain publications may be missing too."""
-
-    def __len__(self) -> int:
-        return sum(map(len, self.kinds.values())) + len(self.joiners)
-
-    def everyone(self) -> list[Any]:
-        """Tell who listens, those among them that still wait for the stream."""
-        return [*(one for subscribers in self.kinds.values() for one in subscribers), *self.joiners]
-
-
 class Hub:
     """
     The channels of a process.
@@ -153,8 +92,8 @@ class Hub:
         broker.listener = self
         self._reactor = reactor
         self._fan_out = FanOut(reactor)
-        self._rooms: dict[ChannelName, _Room] = {}
-        self._dirty: list[_Room] = []
+        self._rooms: dict[ChannelName, Room] = {}
+        self._dirty: list[Room] = []
         self._reads = DeferredSemaphore(READS_AT_ONCE)
 
     # Subscribers.
@@ -187,13 +126,13 @@ class Hub:
             return fail(BrokerDown("publications do not arrive at the moment"))
         new = room is None
         if room is None:
-            room = self._rooms[channel] = _Room(channel)
+            room = self._rooms[channel] = Room(channel)
         # They came before it did.
         self._flush(room)
         if since is None and not positioned:
             room.kinds.setdefault(subscriber.kind, {})[subscriber] = None
         else:
-            room.joiners[subscriber] = _Joiner(subscriber)
+            room.joiners[subscriber] = Joiner(subscriber)
         opened: Deferred[None] = succeed(None) if room.open else Deferred()
         if not room.open:
             room.waiting.append(opened)
@@ -279,23 +218,23 @@ class Hub:
         """Tell the channels that somebody here listens to, and how many do."""
         return {channel: len(room) for channel, room in self._rooms.items()}
 
-    def _opened(self, _: None, room: _Room) -> None:
+    def _opened(self, _: None, room: Room) -> None:
         room.open = True
         self._answer(room, None)
 
-    def _not_opened(self, failure: Failure, room: _Room) -> None:
+    def _not_opened(self, failure: Failure, room: Room) -> None:
         if self._rooms.get(room.channel) is room:
             del self._rooms[room.channel]
         self._answer(room, failure)
 
-    def _answer(self, room: _Room, result: Any) -> None:
+    def _answer(self, room: Room, result: Any) -> None:
         waiting, room.waiting = room.waiting, []
         for done in waiting:
             done.callback(result) if result is None else done.errback(result)
 
     # Where a subscriber begins.
 
-    def _join(self, room: _Room, joiner: _Joiner | None, since: Position | None) -> Any:
+    def _join(self, room: Room, joiner: Joiner | None, since: Position | None) -> Any:
         if joiner is None:
             # It has left meanwhile.
             return Joined(None)
@@ -313,7 +252,7 @@ class Hub:
             errbackArgs=(room, joiner),
         )
 
-    def _joined(self, page: Page, room: _Room, joiner: _Joiner, since: Position | None) -> Any:
+    def _joined(self, page: Page, room: Room, joiner: Joiner, since: Position | None) -> Any:
         if room.joiners.get(joiner.subscriber) is not joiner:
             return Joined(None)
         joiner.floor = page.position
@@ -322,12 +261,12 @@ class Hub:
         recovered = since is not None and continues(since, page)
         return Joined(page.position, page.publications if recovered else (), recovered)
 
-    def _not_joined(self, failure: Failure, room: _Room, joiner: _Joiner) -> Failure:
+    def _not_joined(self, failure: Failure, room: Room, joiner: Joiner) -> Failure:
         if room.joiners.get(joiner.subscriber) is joiner:
             self.unsubscribe(room.channel, joiner.subscriber)
         return failure
 
-    def _give_held(self, room: _Room, joiner: _Joiner) -> None:
+    def _give_held(self, room: Room, joiner: Joiner) -> None:
         if room.joiners.get(joiner.subscriber) is not joiner or joiner.held is None:
             return
         held, joiner.held = joiner.held or [], None
@@ -341,7 +280,7 @@ class Hub:
             room.position = joiner.floor
         self._settle(room)
 
-    def _settle(self, room: _Room) -> None:
+    def _settle(self, room: Room) -> None:
         """Let those that have what the others have be given the same from now on."""
         for joiner in list(room.joiners.values()):
             at, floor = room.position, joiner.floor
@@ -420,7 +359,7 @@ class Hub:
             self._hold(room, publication)
             return
         if publication.offset:
-            if not _follows(room.position, publication):
+            if not follows(room.position, publication):
                 position = room.position
                 assert position is not None
                 if publication.epoch != position.epoch or publication.offset > position.offset:
@@ -470,7 +409,7 @@ class Hub:
 
     # Gaps.
 
-    def _close_gap(self, room: _Room, held: list[Publication | PresenceEvent]) -> None:
+    def _close_gap(self, room: Room, held: list[Publication | PresenceEvent]) -> None:
         room.held = held
         position, keep = room.position, self.rules.of(room.channel).keep
         if position is None or keep is None:
@@ -483,7 +422,7 @@ class Hub:
             callbackArgs=(room, position),
         )
 
-    def _gap_read(self, page: Page, room: _Room, position: Position) -> None:
+    def _gap_read(self, page: Page, room: Room, position: Position) -> None:
         if self._rooms.get(room.channel) is not room or room.held is None:
             return
         if len(room.held) > MOST_HELD or not continues(position, page):
@@ -494,7 +433,7 @@ class Hub:
             self._tell_gap(room, stream=False)
         self._again(room, [*page.publications, *held])
 
-    def _gap_stays(self, room: _Room, top: Position | None, failure: Failure | None = None) -> None:
+    def _gap_stays(self, room: Room, top: Position | None, failure: Failure | None = None) -> None:
         if failure is not None and not failure.check(BrokerDown):
             _log.failure("a stream could not be read", failure)
         if self._rooms.get(room.channel) is not room:
@@ -507,19 +446,19 @@ class Hub:
         self._tell_gap(room, stream=True)
         self._again(room, [] if len(held) > MOST_HELD else held)
 
-    def _again(self, room: _Room, items: Iterable[Publication | PresenceEvent]) -> None:
+    def _again(self, room: Room, items: Iterable[Publication | PresenceEvent]) -> None:
         for item in items:
             if isinstance(item, Publication):
                 self.arrived(room.channel, item)
             else:
                 self.occurred(room.channel, item)
 
-    def _hold(self, room: _Room, item: Publication | PresenceEvent) -> None:
+    def _hold(self, room: Room, item: Publication | PresenceEvent) -> None:
         assert room.held is not None
         if len(room.held) <= MOST_HELD:
             room.held.append(item)
 
-    def _tell_gap(self, room: _Room, *, stream: bool) -> None:
+    def _tell_gap(self, room: Room, *, stream: bool) -> None:
         self._flush(room)
         for joiner in list(room.joiners.values()):
             if joiner.floor is not None and joiner.held is not None:
@@ -533,7 +472,7 @@ class Hub:
 
     # The end of a turn.
 
-    def _put(self, room: _Room, item: Publication | PresenceEvent) -> None:
+    def _put(self, room: Room, item: Publication | PresenceEvent) -> None:
         if not room.pending:
             if not self._dirty:
                 self._reactor.callLater(0, self._flush_all)
@@ -553,7 +492,7 @@ class Hub:
             self._fan_out.publish(room.channel, kinds, [item])
             self._settle(room)
 
-    def _hand(self, room: _Room, joiner: _Joiner, items: Iterable[Publication | PresenceEvent]) -> None:
+    def _hand(self, room: Room, joiner: Joiner, items: Iterable[Publication | PresenceEvent]) -> None:
         """Give a subscriber what it lacks, by itself."""
         subscriber, wanted = joiner.subscriber, list[Publication | PresenceEvent]()
 
@@ -583,7 +522,7 @@ class Hub:
         for room in dirty:
             self._flush(room)
 
-    def _flush(self, room: _Room) -> None:
+    def _flush(self, room: Room) -> None:
         items, room.pending = room.pending, []
         if items:
             self._fan_out.publish(room.channel, room.kinds, items)
