@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, fail
 from wsserver.endpoints import centrifuge, centrifuge_channels
 from wsserver.endpoints.centrifuge import CONNECT_WITHIN, MOST_WAITING
 from wsserver.errors import BrokerDown
+from wsserver.hub.history import Page, Position
 from wsserver.identity import Identity, Opening
 from wsserver.settings import Settings
 from wsserver.testing import MemoryServer
@@ -738,6 +739,16 @@ class ManagementTests:
         assert told["push"]["subscribe"]["recoverable"] is True
         server.service.hub.publish("c", b"x")
         assert client.take()[0]["push"]["pub"]["data"] == "x"
+
+    def test_left_while_it_was_made(self, server, clients, monkeypatch):
+        """Whoever leaves before it is told of its new subscription is told of none."""
+        client, waits = Client(server).connected(), Deferred()
+        monkeypatch.setattr(server.service.hub.broker, "history", lambda *_, **__: waits)
+        assert clients()[0].subscribe("c", {}) is True
+        assert client.say("unsubscribe", channel="c") == {}
+        waits.callback(Page((), Position(0, "e")))
+        assert client.take() == []
+        assert list(clients()[0].channels) == []
 
     def test_subscribe_since(self, server, clients):
         """What was published since the position that the backend names comes as well, before what follows."""

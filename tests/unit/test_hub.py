@@ -253,6 +253,35 @@ class StreamTests:
         clock.advance(0)
         assert (new.got, new.gaps) == ([], [])
 
+    def test_comes_late(self, clock):
+        """What was still on its way from a subscription that was given up says nothing about where the next begins."""
+        broker = LateReader()
+        hub, old, new, joined = make_hub(clock, broker), Listener(), Listener(), []
+        hub.subscribe("foo", old)
+        broker.asked["foo"].callback(None)
+        hub.unsubscribe("foo", old)
+        hub.subscribe("foo", new, since=Position(1, "e")).addCallback(joined.append)
+        hub.arrived("foo", Publication(b"1", offset=1, epoch="e"))
+        broker.asked["foo"].callback(None)
+        # The second was published while nobody was subscribed.
+        missed = Publication(b"2", offset=2, epoch="e")
+        broker.reads[0].callback(Page((missed,), Position(2, "e")))
+        assert joined == [(Position(2, "e"), (missed,), True)]
+        hub.arrived("foo", Publication(b"3", offset=3, epoch="e"))
+        clock.advance(0)
+        assert new.got == [(b"<3>", 1, 1)]
+
+    def test_comes_too_early(self, clock):
+        """Whoever is refused is given nothing, though something came before that."""
+        broker = LateReader()
+        hub, one, failures = make_hub(clock, broker), Listener(), []
+        hub.subscribe("foo", one).addErrback(failures.append)
+        hub.arrived("foo", Publication(b"x"))
+        broker.asked["foo"].errback(BrokerDown("away"))
+        clock.advance(0)
+        assert len(failures) == 1
+        assert one.got == []
+
 
 class OutageTests:
     """What is told after an outage, and how often."""

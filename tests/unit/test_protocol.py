@@ -779,6 +779,20 @@ class RefusalStatusTests:
         assert client.open("/diary").startswith(b"HTTP/1.1 500 ")
         assert len(failures(log)) == 1
 
+    def test_gone_meanwhile(self, log):
+        """Whoever has gone before it was refused is no failure."""
+        waits = Deferred()
+
+        class Denying(ServerProtocol):
+            def onConnect(self, request):
+                return waits
+
+        client = serve(endpoint=Denying).connect()
+        client.send(client.head("/diary"))
+        client.transport.lose()
+        waits.errback(ConnectionDeny(403, "because"))
+        assert failures(log) == []
+
     def test_no_reason(self):
         """A refusal without a reason still says something."""
 

@@ -45,7 +45,6 @@ class LateBroker(MemoryBroker):
     def unsubscribe(self, channel):
         """Leave."""
         self.subscribed = False
-        self.news.clear()
 
     def store(self, data):
         """Publish, by some server."""

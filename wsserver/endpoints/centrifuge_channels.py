@@ -188,19 +188,20 @@ class Channels:
         except BaseException:
             self._forget(subscription)
             raise
-        if subscription.lost:
+        left = self.subscriptions.get(channel) is not subscription
+        if subscription.lost and not left:
             self._leave(subscription)
+        if subscription.lost or left:
+            # Left by the client, though it was the backend that had subscribed it; or the client has gone.
             return INTERNAL.because("the subscription ended while it was made")
         if sum(len(one.data) for one in joined.publications) > MOST_RECOVERED:
             joined = Joined(joined.position)
         if request.recover and not joined.recovered and request.flag & REJECT_UNRECOVERED:
             self._leave(subscription)
             return UNRECOVERABLE_POSITION
-        # The client may have gone meanwhile.
-        if self.subscriptions.get(channel) is subscription:
-            subscription.answered, subscription.positioned = True, joined.position is not None
-            self._watch(subscription)
-            self._hub.members.join(channel, info)
+        subscription.answered, subscription.positioned = True, joined.position is not None
+        self._watch(subscription)
+        self._hub.members.join(channel, info)
         return self._result(held, request, joined)
 
     @inlineCallbacks

@@ -413,7 +413,8 @@ class Hub:
     def arrived(self, channel: ChannelName, publication: Publication) -> None:
         """Take a publication from the broker: it goes out at the end of this turn."""
         room = self._rooms.get(channel)
-        if room is None:
+        if room is None or not room.open:
+            # Of a subscription that was given up: what was published after it, before the next one, is not to come.
             return
         if room.held is not None:
             self._hold(room, publication)
@@ -433,7 +434,7 @@ class Hub:
     def occurred(self, channel: ChannelName, event: PresenceEvent) -> None:
         """Take the news from the broker that a client has come or left."""
         room = self._rooms.get(channel)
-        if room is not None:
+        if room is not None and room.open:
             if room.held is not None:
                 self._hold(room, event)
             else:

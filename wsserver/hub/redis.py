@@ -12,7 +12,7 @@ missing from the streams.
 | `wsserver:pub:{foo}` | (pub/sub) publications with an offset, who comes and leaves |
 | `wsserver:history:{foo}` | stream: the newest publications, each under its offset |
 | `wsserver:meta:{foo}` | hash: epoch, offset of the newest, lineage |
-| `wsserver:once:{foo}:KEY` | text: offset and epoch of the publication with this idempotency key |
+| `wsserver:once:{foo}:HASH` | text: offset and epoch of the publication whose idempotency key has this SHA-256 |
 | `wsserver:presence:{foo}` | hash: client -> process and info |
 | `wsserver:used:KEY` | there where something that can be used once was used, as a token |
 | `wsserver:nodes` | sorted set: processes by when they last told that they live |
@@ -21,6 +21,7 @@ missing from the streams.
 
 import random
 from collections.abc import Collection, Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
@@ -49,8 +50,8 @@ _CONTROL = f"{PRIVATE}control".encode()
 META_TTL = 30 * 86_400.0
 """Seconds after the last publication for which a channel's epoch and offset are known: as long as Centrifugo does."""
 
-NEW_META_TTL = 3600.0
-"""The same for a channel that was never published to."""
+NEW_META_TTL = 300.0
+"""The same for a channel that was never published to: anybody who may listen can make up names of such."""
 
 BEAT_INTERVAL = 2.5
 """Seconds between two signs of life of a process."""
@@ -156,7 +157,8 @@ class RedisBroker:
         tag = _tag(channel)
         keys = [_key("meta", tag), _key("history", tag)]
         if idempotency_key:
-            keys.append(_key("once", tag) + b":" + idempotency_key.encode("utf-8"))
+            # By its hash, so that no channel's name and key can be taken for another's.
+            keys.append(_key("once", tag) + b":" + sha256(idempotency_key.encode("utf-8")).hexdigest().encode("ascii"))
         size, ttl = keep or (0, 0.0)
         done = self._publish.call(
             keys,

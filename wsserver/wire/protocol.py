@@ -297,11 +297,12 @@ class ServerProtocol(Receiving, WebSocketServerProtocol):  # type: ignore[misc]
 
     def _handshake_failed(self, failure: Failure) -> None:
         deny: Any = failure.value
-        if self.state == CONNECTING and isinstance(deny, ConnectionDeny) and _is_refusal(deny.code):
+        if not isinstance(deny, ConnectionDeny) or not _is_refusal(deny.code):
+            self._crash(failure)
+        elif self.state == CONNECTING:
+            # Else the peer has gone meanwhile, and nobody is refused.
             headers = deny.headers if isinstance(deny, Denied) else ()
             self.failHandshake(deny.reason or "the endpoint refused", deny.code, headers)
-            return
-        self._crash(failure)
 
     def succeedHandshake(self, res: Any) -> None:
         """
