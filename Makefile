@@ -53,7 +53,7 @@ format: $(VENV)/installed
 compliance: $(VENV)/installed
 	$(BIN)/python tests/compliance/run.py --out $(REPORTS)/compliance
 
-# Twenty faults and a million deliveries in ten minutes or so; the last result stands in docs/chaos.md.
+# Twenty faults and a million deliveries in a few minutes; the last result stands in docs/chaos.md.
 chaos: $(VENV)/installed system
 	$(BIN)/python tests/chaos/run.py --out $(REPORTS)/chaos
 
