@@ -1,0 +1,128 @@
+"""Who is on a channel, and when that is told."""
+
+import pytest
+from twisted.internet.task import Clock
+
+from wsserver.hub.channels import Access
+from wsserver.hub.hub import Hub
+from wsserver.hub.members import GRACE, MOST_WAITING
+from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.presence import ClientInfo
+from wsserver.hub.rules import Rules
+
+
+class Watcher:
+    """A subscriber that is told who comes and leaves."""
+
+    kind = "watcher"
+
+    def __init__(self):
+        self.told = []
+
+    def frame(self, channel, publication):
+        """Write nothing."""
+        return b""
+
+    def event_frame(self, channel, event):
+        """Write who it is."""
+        return b"%s%s " % (b"+" if event.join else b"-", event.info.client.encode())
+
+    def deliver(self, frames, count, size):
+        """Take some."""
+        self.told += frames.decode().split()
+
+
+@pytest.fixture
+def clock():
+    """Start at no time."""
+    return Clock()
+
+
+@pytest.fixture
+def hub(clock):
+    """Make a hub whose channels know who is there, but for one."""
+    rules = Rules(presence=["*"], more=[("quiet", {"presence": False})])
+    return Hub(MemoryBroker(clock), Access(None, loopback_only=True), clock, rules)
+
+
+@pytest.fixture
+def watcher(hub):
+    """Watch a channel."""
+    watcher = Watcher()
+    hub.subscribe("foo", watcher)
+    return watcher
+
+
+def present(hub, channel="foo"):
+    """Tell who is there."""
+    found = []
+    hub.members.of(channel).addCallback(found.append)
+    return set(found[0])
+
+
+OLD, NEW, NOBODY = ClientInfo("old", "ada"), ClientInfo("new", "ada"), ClientInfo("nobody")
+
+
+class MembersTests:
+    """Coming and leaving."""
+
+    def test_comes_and_leaves(self, hub, watcher, clock):
+        """At once, where somebody leaves on purpose."""
+        hub.members.join("foo", OLD)
+        clock.advance(0)
+        assert present(hub) == {"old"}
+        hub.members.leave("foo", OLD)
+        clock.advance(0)
+        assert (present(hub), watcher.told) == (set(), ["+old", "-old"])
+
+    def test_quick_reconnect(self, hub, watcher, clock):
+        """A user whose connection was lost, and who is back soon, was at no time away."""
+        hub.members.join("foo", OLD)
+        hub.members.leave("foo", OLD, quick=True)
+        clock.advance(GRACE - 0.1)
+        assert present(hub) == {"old"}
+        hub.members.join("foo", NEW)
+        assert present(hub) == {"old", "new"}
+        clock.advance(0.2)
+        clock.advance(0)
+        assert present(hub) == {"new"}
+        assert watcher.told == ["+old", "+new", "-old"]
+
+    def test_stays_away(self, hub, watcher, clock):
+        """Who does not come back leaves after the grace."""
+        hub.members.join("foo", OLD)
+        hub.members.leave("foo", OLD, quick=True)
+        clock.advance(GRACE)
+        clock.advance(0)
+        assert (present(hub), watcher.told) == (set(), ["+old", "-old"])
+
+    def test_nobody_in_particular(self, hub, watcher, clock):
+        """Of somebody without a name nobody knows whether they are back."""
+        hub.members.join("foo", NOBODY)
+        hub.members.leave("foo", NOBODY, quick=True)
+        clock.advance(0)
+        assert watcher.told == ["+nobody", "-nobody"]
+
+    def test_info_may_be_anything(self, hub, clock):
+        """What a token says about somebody is any JSON."""
+        info = ClientInfo("old", "ada", {"name": ["Ada"]}, [1])
+        hub.members.join("foo", info)
+        hub.members.leave("foo", info, quick=True)
+        clock.advance(GRACE)
+        assert present(hub) == set()
+
+    def test_bounded(self, hub, clock):
+        """Only so many stay; of more each leaves at once."""
+        for number in range(MOST_WAITING + 1):
+            info = ClientInfo(str(number), "ada")
+            hub.members.join("foo", info)
+            hub.members.leave("foo", info, quick=True)
+        assert present(hub) == {str(number) for number in range(MOST_WAITING)}
+        hub.members.stop()
+        assert (present(hub), clock.getDelayedCalls()) == (set(), [])
+
+    def test_not_kept(self, hub, clock):
+        """Where presence is not kept, nobody is anywhere."""
+        hub.members.join("quiet", OLD)
+        hub.members.leave("quiet", OLD, quick=True)
+        assert (present(hub, "quiet"), clock.getDelayedCalls()) == (set(), [])
