@@ -205,6 +205,17 @@ class Management:
             "num_channels": len(counts),
             "num_subs": sum(counts.values()),
             "uptime": int(self._now() - self._started),
+            "metrics": {"interval": 0, "items": self._counts()},
+        }
+
+    def _counts(self) -> dict[str, float]:
+        """Tell what was counted since the start, with the names that metrics will have."""
+        hub = self._hub
+        return {
+            "redis_subscriber_up": float(hub.broker.up),
+            "plain_publications_total": float(hub.plain),
+            "gaps_total": float(hub.gaps),
+            "dropped_messages_total": float(hub.dropped),
         }
 
 
