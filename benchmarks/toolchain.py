@@ -177,7 +177,7 @@ def go_version(_peer: Peer) -> str:
 def nginx_version(_peer: Peer) -> str:
     """Tell the version of Debian's packages."""
     try:
-        listed = run("dpkg-query", "--show", "--showformat", "${Package} ${Version}, ", "nginx*", "libnginx-mod-nchan")
+        listed = run("dpkg-query", "--show", "--showformat", "${Package} ${Version}, ", "nginx", "libnginx-mod-nchan")
     except ToolchainError:
         return "?"
     return listed.strip(", ")

@@ -5,7 +5,7 @@ from twisted.internet.task import Clock
 
 from wsserver.hub.channels import Access
 from wsserver.hub.hub import Hub
-from wsserver.hub.members import GRACE, MOST_WAITING
+from wsserver.hub.members import GRACE
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.presence import ClientInfo
 from wsserver.hub.rules import Rules
@@ -111,13 +111,14 @@ class MembersTests:
         clock.advance(GRACE)
         assert present(hub) == set()
 
-    def test_bounded(self, hub, clock):
+    def test_bounded(self, hub, clock, monkeypatch):
         """Only so many stay; of more each leaves at once."""
-        for number in range(MOST_WAITING + 1):
+        monkeypatch.setattr("wsserver.hub.members.MOST_WAITING", 3)
+        for number in range(4):
             info = ClientInfo(str(number), "ada")
             hub.members.join("foo", info)
             hub.members.leave("foo", info, quick=True)
-        assert present(hub) == {str(number) for number in range(MOST_WAITING)}
+        assert present(hub) == {"0", "1", "2"}
         hub.members.stop()
         assert (present(hub), clock.getDelayedCalls()) == (set(), [])
 
