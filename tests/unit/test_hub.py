@@ -9,6 +9,7 @@ from wsserver.hub.channels import Access
 from wsserver.hub.history import Page, Position, Publication
 from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.room import MOST_HELD, MOST_HELD_BYTES, Held
 
 
 class Listener:
@@ -322,3 +323,42 @@ class Deaf:
 
     def arrived(self, channel, publication):
         """Lose it."""
+
+
+class HeldTests:
+    """What waits while a stream is read has a bound."""
+
+    @pytest.mark.parametrize(("count", "size"), [(MOST_HELD, 1), (16, MOST_HELD_BYTES // 16)])
+    def test_bounded(self, count, size):
+        """In number and in bytes; with one more nothing is kept, and that is known."""
+        held = Held()
+        for _ in range(count):
+            held.add(Publication(b"x" * size))
+        assert (len(held.items), held.over) == (count, False)
+        held.add(Publication(b"x"))
+        held.add(Publication(b"x"))
+        assert (held.items, held.over) == ([], True)
+
+    def test_told(self, clock, monkeypatch):
+        """Too much while a gap is closed: it is told as lost, and what follows is given."""
+        monkeypatch.setattr("wsserver.hub.room.MOST_HELD", 3)
+        broker = LateReads(clock)
+        hub, one = make_hub(clock, broker), Listener()
+        hub.subscribe("foo", one)
+        hub.arrived("foo", Publication(b"1", 1, "e"))
+        for offset in range(3, 8):
+            hub.arrived("foo", Publication(b"%d" % offset, offset, "e"))
+        one.missed = lambda channel, stream: one.got.append((channel, stream))
+        broker.reading.callback(Page((), Position(7, "e")))
+        hub.arrived("foo", Publication(b"8", 8, "e"))
+        clock.advance(0)
+        assert one.got == [(b"<1>", 1, 1), ("foo", True), (b"<8>", 1, 1)]
+
+
+class LateReads(MemoryBroker):
+    """A broker that reads when it is told to."""
+
+    def history(self, channel, keep, since, limit, *, reverse):
+        """Wait."""
+        self.reading = Deferred()
+        return self.reading

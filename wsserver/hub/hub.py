@@ -25,7 +25,7 @@ from wsserver.hub.fanout import FanOut
 from wsserver.hub.history import Page, Position, Publication, continues
 from wsserver.hub.members import Members
 from wsserver.hub.presence import ClientInfo, PresenceEvent
-from wsserver.hub.room import Joiner, Room, follows
+from wsserver.hub.room import Held, Joiner, Room, follows
 from wsserver.hub.rules import Rules
 from wsserver.typing import ChannelName
 
@@ -36,9 +36,6 @@ _log = Logger(namespace="wsserver.hub")
 
 READS_AT_ONCE = 200
 """Most streams that are read at once to close gaps: after an outage every channel wants that."""
-
-MOST_HELD = 10_000
-"""Most publications of a channel that wait for a gap to be closed; with one more it counts as not to be closed."""
 
 
 class Joined(NamedTuple):
@@ -269,12 +266,12 @@ class Hub:
     def _give_held(self, room: Room, joiner: Joiner) -> None:
         if room.joiners.get(joiner.subscriber) is not joiner or joiner.held is None:
             return
-        held, joiner.held = joiner.held or [], None
-        if len(held) > MOST_HELD:
+        held, joiner.held = joiner.held, None
+        if held.over:
             self.gaps += 1
             self._fan_out.missed(room.channel, [joiner.subscriber], stream=True)
         else:
-            self._hand(room, joiner, held)
+            self._hand(room, joiner, held.items)
         if room.position is None and not room.kinds:
             # Whoever else waits here has read the stream later, or will.
             room.position = joiner.floor
@@ -356,14 +353,16 @@ class Hub:
             # Of a subscription that was given up: what was published after it, before the next one, is not to come.
             return
         if room.held is not None:
-            self._hold(room, publication)
+            room.held.add(publication)
             return
         if publication.offset:
             if not follows(room.position, publication):
                 position = room.position
                 assert position is not None
                 if publication.epoch != position.epoch or publication.offset > position.offset:
-                    self._close_gap(room, [publication])
+                    room.held = Held()
+                    room.held.add(publication)
+                    self._close_gap(room)
                 return
             room.position = Position(publication.offset, publication.epoch)
         else:
@@ -375,7 +374,7 @@ class Hub:
         room = self._rooms.get(channel)
         if room is not None and room.open:
             if room.held is not None:
-                self._hold(room, event)
+                room.held.add(event)
             else:
                 self._put(room, event)
 
@@ -395,7 +394,8 @@ class Hub:
             # It is told once: when it is known whether more than plain publications may be missing.
             room.outage = True
             if room.held is None:
-                self._close_gap(room, [])
+                room.held = Held()
+                self._close_gap(room)
 
     def barred(self, channel: ChannelName) -> None:
         """Take everyone out of a channel that the server may not listen to any more."""
@@ -409,8 +409,8 @@ class Hub:
 
     # Gaps.
 
-    def _close_gap(self, room: Room, held: list[Publication | PresenceEvent]) -> None:
-        room.held = held
+    def _close_gap(self, room: Room) -> None:
+        """Read what is missing; what comes meanwhile is held."""
         position, keep = room.position, self.rules.of(room.channel).keep
         if position is None or keep is None:
             self._gap_stays(room, None)
@@ -425,13 +425,13 @@ class Hub:
     def _gap_read(self, page: Page, room: Room, position: Position) -> None:
         if self._rooms.get(room.channel) is not room or room.held is None:
             return
-        if len(room.held) > MOST_HELD or not continues(position, page):
+        if room.held.over or not continues(position, page):
             self._gap_stays(room, page.position)
             return
         held, room.held = room.held, None
         if room.outage:
             self._tell_gap(room, stream=False)
-        self._again(room, [*page.publications, *held])
+        self._again(room, [*page.publications, *held.items])
 
     def _gap_stays(self, room: Room, top: Position | None, failure: Failure | None = None) -> None:
         if failure is not None and not failure.check(BrokerDown):
@@ -439,12 +439,12 @@ class Hub:
         if self._rooms.get(room.channel) is not room:
             # Whoever listens to the channel now has not seen what is held here, and need not.
             return
-        held, room.held = room.held or [], None
+        held, room.held = room.held or Held(), None
         # What has come since is in order by itself.
-        came = any(isinstance(item, Publication) and item.offset for item in held)
+        came = held.over or any(isinstance(item, Publication) and item.offset for item in held.items)
         room.position = None if came else top
         self._tell_gap(room, stream=True)
-        self._again(room, [] if len(held) > MOST_HELD else held)
+        self._again(room, held.items)
 
     def _again(self, room: Room, items: Iterable[Publication | PresenceEvent]) -> None:
         for item in items:
@@ -452,11 +452,6 @@ class Hub:
                 self.arrived(room.channel, item)
             else:
                 self.occurred(room.channel, item)
-
-    def _hold(self, room: Room, item: Publication | PresenceEvent) -> None:
-        assert room.held is not None
-        if len(room.held) <= MOST_HELD:
-            room.held.append(item)
 
     def _tell_gap(self, room: Room, *, stream: bool) -> None:
         self._flush(room)
@@ -482,8 +477,7 @@ class Hub:
             kinds: dict[Hashable, dict[Any, None]] = {}
             for joiner in list(room.joiners.values()):
                 if joiner.held is not None:
-                    if len(joiner.held) <= MOST_HELD:
-                        joiner.held.append(item)
+                    joiner.held.add(item)
                 elif isinstance(item, Publication) and item.offset:
                     self._hand(room, joiner, [item])
                 else:

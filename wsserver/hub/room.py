@@ -14,7 +14,34 @@ from wsserver.hub.history import Position, Publication
 from wsserver.hub.presence import PresenceEvent
 from wsserver.typing import ChannelName
 
-__all__ = ["Joiner", "Room", "follows"]
+__all__ = ["MOST_HELD", "MOST_HELD_BYTES", "Held", "Joiner", "Room", "follows"]
+
+
+MOST_HELD = 10_000
+"""Most publications and events that wait for a stream to be read."""
+
+MOST_HELD_BYTES = 16 * 1024**2
+"""Most bytes of their data."""
+
+
+class Held:
+    """What waits for a stream to be read; where it would be too much, nothing, and that is known."""
+
+    __slots__ = ("_size", "items", "over")
+
+    def __init__(self) -> None:
+        self.items: list[Publication | PresenceEvent] = []
+        self.over = False
+        self._size = 0
+
+    def add(self, item: Publication | PresenceEvent) -> None:
+        """Let something wait."""
+        if self.over:
+            return
+        self.items.append(item)
+        self._size += len(item.data) if isinstance(item, Publication) else 0
+        if len(self.items) > MOST_HELD or self._size > MOST_HELD_BYTES:
+            self.items, self.over = [], True
 
 
 class Joiner:
@@ -24,7 +51,7 @@ class Joiner:
 
     def __init__(self, subscriber: Subscriber) -> None:
         self.subscriber = subscriber
-        self.held: list[Publication | PresenceEvent] | None = []
+        self.held: Held | None = Held()
         """What came while the stream was being read; None after that."""
         self.floor: Position | None = None
         """What it has up to here is not given to it again."""
@@ -66,7 +93,7 @@ class Room:
         self.waiting: list[Deferred[None]] = []
         self.position: Position | None = None
         """The last publication that came; None before the first."""
-        self.held: list[Publication | PresenceEvent] | None = None
+        self.held: Held | None = None
         """What has come since a gap was noticed, until it is closed; None while there is none."""
         self.outage = False
         """The gap comes from an outage: plain publications may be missing too."""
