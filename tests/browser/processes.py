@@ -8,14 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-__all__ = ["DEMOS", "free_port", "running_server", "running_site", "wait_until_ready"]
+__all__ = ["DEMOS", "free_port", "is_ready", "running_server", "running_site", "wait_until_ready"]
 
 DEMOS = Path(__file__).parent / "demos"
 TWISTD = os.path.join(os.path.dirname(sys.executable), "twistd")
@@ -79,13 +79,16 @@ def running_site(directory: Path) -> Iterator[str]:
 def wait_until_ready(port: int) -> None:
     """Wait until a server does all that it is there for: it may have to find its Redis."""
     deadline = time.monotonic() + SECONDS_TO_START
-    while True:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        connection.request("GET", "/ready")
-        if connection.getresponse().status == 200:
-            return
+    while not is_ready(port):
         assert time.monotonic() < deadline, "the server is not ready"
         time.sleep(0.02)
+
+
+def is_ready(port: int) -> bool:
+    """Tell whether a server does all that it is there for."""
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+        connection.request("GET", "/ready")
+        return connection.getresponse().status == 200
 
 
 class _QuietHandler(SimpleHTTPRequestHandler):

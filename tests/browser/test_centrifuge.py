@@ -1,98 +1,270 @@
-"""The official JavaScript SDK of Centrifugo in a page of a browser, as a site would use it."""
+"""The official JavaScript SDK of Centrifugo in a page of a browser, obeying the same orders as in Node."""
 
+import json
+import signal
 import sys
+from collections import deque
+from contextlib import ExitStack, closing, contextmanager
+from http.client import HTTPConnection
+from itertools import count
 from pathlib import Path
+from queue import Empty
 
 import pytest
-from processes import free_port, running_server, running_site
+from playwright.sync_api import TimeoutError as NothingCame
+from processes import free_port, is_ready, running_server, running_site, wait_until_ready
+from redis_server import RedisServer
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 
 from node import install_node_packages
+from peers import PATIENCE, wait_until
+from sdk import DRIVER, SDK, SECRET, token
 
-CONNECT = """(url) => {
-    window.got = [];
-    window.client = new Centrifuge(url, { minReconnectDelay: 50, maxReconnectDelay: 500 });
-    client.on("message", (context) => got.push(["message", context.data]));
-    window.room = client.newSubscription("room", { joinLeave: true });
-    for (const name of ["subscribed", "publication", "join", "leave", "unsubscribed"]) {
-        room.on(name, (context) => got.push([name, context.data ?? context.recovered ?? null]));
-    }
-    room.subscribe();
-    client.connect();
-    return room.ready().then(() => true);
+KEY = "a key for tests only"
+START = """([url, options]) => {
+    window.told = [];
+    window.obey = drive(Centrifuge, url, options, (line) => told.push(JSON.stringify(line)));
 }"""
 
 
-@pytest.fixture
-def site(tmp_path):
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
     """Serve a page of another origin that loads the SDK; gives its origin."""
+    folder = tmp_path_factory.mktemp("site")
     bundle = install_node_packages() / "node_modules" / "centrifuge" / "dist" / "centrifuge.js"
-    folder = tmp_path / "site"
-    folder.mkdir()
-    (folder / "centrifuge.js").write_bytes(bundle.read_bytes())
+    for script in (bundle, DRIVER):
+        (folder / script.name).write_bytes(script.read_bytes())
     (folder / "index.html").write_text(
-        '<!doctype html><title>SDK</title><link rel="icon" href="data:,"><script src="centrifuge.js"></script>'
+        '<!doctype html><title>SDK</title><link rel="icon" href="data:,">'
+        '<script src="centrifuge.js"></script><script src="sdk.js"></script>'
     )
     with running_site(folder) as origin:
         yield origin
 
 
 @pytest.fixture
-def start(tmp_path, site):
-    """Start servers on the same port that let the page's origin in."""
-    port = free_port()
+def open_sdk(site, open_browser_page):
+    """Open pages with a client each; `interrupted` where its connection will be."""
 
-    def start(number):
-        folder = tmp_path / f"server-{number}"
-        folder.mkdir()
-        return running_server(folder, port, "--origin", site, "--channel-publish", "room", "--channel-presence", "room")
-
-    start.url = f"ws://127.0.0.1:{port}/connection/websocket"
-    return start
-
-
-def of(page, kind):
-    """Tell what has come of one kind."""
-    return [data for name, data in page.evaluate("got") if name == kind]
-
-
-class SDKTests:
-    """A page that uses the SDK."""
-
-    def test_a_conversation(self, start, site, open_browser_page):
-        """Two pages: each gets what either publishes, in order; the history, and who is there."""
-        with start(1):
-            pages = []
-            for _ in range(2):
-                page, _ = open_browser_page()
-                page.goto(f"{site}/index.html")
-                assert page.evaluate(CONNECT, start.url)
-                pages.append(page)
-            one, two = pages
-            one.evaluate("Promise.all([...Array(1000).keys()].map((number) => room.publish({ number })))")
-            for page in pages:
-                page.wait_for_function("got.filter(([name]) => name === 'publication').length === 1000")
-                assert of(page, "publication") == [{"number": number} for number in range(1000)]
-            history = two.evaluate("room.history({ limit: 3, reverse: true })")
-            assert [publication["data"]["number"] for publication in history["publications"]] == [999, 998, 997]
-            assert len(two.evaluate("room.presence()")["clients"]) == 2
-            assert one.evaluate("room.presenceStats()") == {"numClients": 2, "numUsers": 1}
-            assert len(of(one, "join")) == 2
-            two.evaluate("room.unsubscribe()")
-            one.wait_for_function("got.some(([name]) => name === 'leave')")
-
-    def test_restart(self, start, site, open_browser_page):
-        """The page is back by itself after a restart of the server, and knows that it may have missed something."""
+    def open_sdk(port, *, interrupted=False, **options):
         page, complaints = open_browser_page()
-        complaints.allow("WebSocket connection to .* failed")
-        with start(1):
-            page.goto(f"{site}/index.html")
-            assert page.evaluate(CONNECT, start.url)
-            page.evaluate("room.publish('before')")
-        with start(2):
-            page.wait_for_function("got.filter(([name]) => name === 'subscribed').length === 2")
-            assert of(page, "subscribed") == [False, False]
-            page.evaluate("room.publish('after')")
-            page.wait_for_function("got.filter(([name]) => name === 'publication').length === 2")
-            assert of(page, "publication") == ["before", "after"]
+        if interrupted:
+            complaints.allow("WebSocket connection to .* failed")
+        page.goto(f"{site}/index.html")
+        page.evaluate(START, [f"ws://127.0.0.1:{port}/connection/websocket", options])
+        told = deque()
+
+        def receive():
+            if not told:
+                try:
+                    come = page.wait_for_function("told.length ? told.splice(0) : null", timeout=1000 * PATIENCE)
+                except NothingCame:
+                    raise Empty from None
+                told.extend(come.json_value())
+            return json.loads(told.popleft())
+
+        return SDK(lambda order: page.evaluate("(order) => { obey(order); }", order), receive)
+
+    return open_sdk
+
+
+@pytest.fixture
+def connect(open_sdk):
+    """Open pages with connected clients."""
+
+    def connect(port, **options):
+        sdk = open_sdk(port, **options)
+        sdk.order("connect")
+        sdk.client = sdk.expect("connected")["client"]
+        return sdk
+
+    return connect
+
+
+@contextmanager
+def running(site, folder, *flags, port=0):
+    """Run a server that lets the page's origin in, and a backend; gives its port and its process."""
+    port = port or free_port()
+    folder.mkdir()
+    with running_server(folder, port, "--origin", site, "--api-key", KEY, *flags) as process:
+        wait_until_ready(port)
+        yield port, process
+
+
+@pytest.fixture(scope="module")
+def server(site, tmp_path_factory):
+    """Start a server on whose channels clients may do everything; gives its port."""
+    folder = tmp_path_factory.mktemp("server") / "open"
+    with running(site, folder, "--channel-publish", "*", "--channel-presence", "*") as (port, _):
+        yield port
+
+
+@pytest.fixture
+def start(site, tmp_path):
+    """Start servers until a block ends."""
+    folders = (tmp_path / f"server-{number}" for number in count())
+    return lambda *flags, **options: running(site, next(folders), *flags, **options)
+
+
+@pytest.fixture
+def durable_redis(tmp_path):
+    """Start a Redis that writes down what it has before it answers."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    redis = RedisServer(folder, appendonly="yes", appendfsync="always")
+    redis.start()
+    yield redis
+    redis.kill()
+
+
+def ask(port, method, **parameters):
+    """Ask a server's API, as a backend does."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
+        connection.request("POST", f"/api/{method}", json.dumps(parameters), {"X-API-Key": KEY})
+        response = connection.getresponse()
+        answer = json.load(response)
+    assert response.status == 200, answer
+    return answer
+
+
+def publish(port, channel, *messages):
+    """Publish as a backend does."""
+    commands = [{"publish": {"channel": channel, "data": data}} for data in messages]
+    replies = ask(port, "batch", commands=commands)["replies"]
+    assert all("publish" in reply for reply in replies), replies
+
+
+def none_left(sdk, port, channel):
+    """Tell whether nothing more comes before what is published now."""
+    publish(port, channel, "the last")
+    return sdk.publications(1) == ["the last"]
+
+
+class CommandTests:
+    """What a page can say."""
+
+    def test_conversation(self, server, connect):
+        """What either page publishes comes to both; the history, and who is there."""
+        one, two = connect(server), connect(server)
+        for sdk in (one, two):
+            sdk.subscribe("room", joinLeave=True)
+        assert {one.expect("join")["info"]["client"] for _ in range(2)} == {one.client, two.client}
+        values = ["hello", "42", "zwei\nZeilen, 世界", 42, -1.5, None, [], {"a": {"b": [""]}}]
+        for number, value in enumerate(values):
+            assert (one, two)[number % 2].call("publish", channel="room", data=value) == {}
+        for sdk in (one, two):
+            assert sdk.publications(len(values)) == values
+        page = two.call("history", channel="room", options={"limit": 2, "reverse": True})
+        assert [(one["offset"], one["data"]) for one in page["publications"]] == [(8, values[7]), (7, values[6])]
+        assert two.call("presence", channel="room")["clients"].keys() == {one.client, two.client}
+        assert two.call("presenceStats", channel="room") == {"numClients": 2, "numUsers": 1}
+        two.order("unsubscribe", channel="room")
+        assert one.expect("leave")["info"]["client"] == two.client
+
+    def test_order(self, server, connect):
+        """A thousand messages, published by a page and by the backend, come once and in order to every page."""
+        one, two = connect(server), connect(server)
+        for sdk in (one, two):
+            sdk.subscribe("order")
+        assert one.call("batch", channel="order", messages=list(range(500))) == 500
+        publish(server, "order", *range(500, 1000))
+        for sdk in (one, two):
+            assert sdk.publications(1000) == list(range(1000))
+        assert none_left(one, server, "order")
+
+    def test_unsubscribed_by_the_server(self, server, connect):
+        """The page is told; nothing comes until it subscribes again, and then what it missed."""
+        sdk = connect(server)
+        sdk.subscribe("left")
+        assert ask(server, "unsubscribe", channel="left", client=sdk.client)["result"]["clients"] == 1
+        assert sdk.expect("unsubscribed", of="subscription")["code"] == 2000
+        assert ask(server, "publish", channel="left", data="missed")["result"]["delivered"] == 0
+        assert sdk.subscribe("left")["recovered"] is True
+        assert sdk.publications(1) == ["missed"]
+        assert none_left(sdk, server, "left")
+
+
+class TokenTests:
+    """Pages that say who they are."""
+
+    def test_refresh(self, start, open_sdk):
+        """New tokens, for the connection and for a channel, come in time; neither has to begin again."""
+        with start("--token-secret", SECRET) as (port, _):
+            sdk = open_sdk(port, asksForTokens=True)
+            sdk.order("connect")
+            sdk.order("subscribe", channel="c", options={"asksForTokens": True})
+            asked = {"connection": 0, "subscription": 0}
+            # Who is asked for the next one has been told that the one before is good, and for how long.
+            while min(asked.values()) < 3:
+                of = sdk.expect("token wanted")["of"]
+                asked[of] += 1
+                claims = {"channel": "c"} if of == "subscription" else {}
+                sdk.order("token", token=token(2 if asked[of] < 3 else 600, **claims))
+            publish(port, "c", "hello")
+            assert sdk.publications(1) == ["hello"]
+            happened = [event["event"] for event in sdk.events]
+            assert sorted(happened) == ["connected", "connecting", "subscribed", "subscribing"]
+
+
+class AgainTests:
+    """Connections that are lost."""
+
+    def test_restart_with_memory(self, start, connect):
+        """A server that has forgotten everything says so, and what follows comes."""
+        with start() as (port, _):
+            sdk = connect(port, interrupted=True)
+            sdk.subscribe("c")
+            publish(port, "c", "before")
+            assert sdk.publications(1) == ["before"]
+        assert sdk.expect("connecting", code=3001)["reason"].startswith("shutdown")
+        with start(port=port):
+            again = sdk.expect("subscribed")
+            assert (again["wasRecovering"], again["recovered"]) == (True, False)
+            assert none_left(sdk, port, "c")
+
+    def test_restart_with_redis(self, start, connect, durable_redis):
+        """What another server published meanwhile comes, in order, once."""
+        flags = ("--redis", durable_redis.url)
+        with start(*flags) as (other, _):
+            with start(*flags) as (port, _):
+                sdk = connect(port, interrupted=True)
+                sdk.subscribe("c")
+                publish(other, "c", 0)
+                assert sdk.publications(1) == [0]
+            publish(other, "c", *range(1, 50))
+            with start(*flags, port=port):
+                again = sdk.expect("subscribed")
+                assert (again["wasRecovering"], again["recovered"]) == (True, True)
+                assert sdk.publications(49) == list(range(1, 50))
+                assert none_left(sdk, other, "c")
+
+    @pytest.mark.parametrize("late", [False, True])
+    def test_restart_of_redis(self, start, connect, durable_redis, late):
+        """What another server publishes as soon as it can comes, in order, once, though the page's own may be late."""
+        flags = ("--redis", durable_redis.url)
+        with start(*flags) as (other, _), start(*flags) as (port, process):
+            sdk = connect(port)
+            sdk.subscribe("c")
+            publish(other, "c", 0)
+            assert sdk.publications(1) == [0]
+            with frozen(process) if late else ExitStack():
+                durable_redis.kill()
+                wait_until(lambda: not is_ready(other), "noticed that Redis is gone")
+                durable_redis.start()
+                wait_until_ready(other)
+                publish(other, "c", *range(1, 50))
+            assert sdk.publications(49) == list(range(1, 50))
+            assert none_left(sdk, other, "c")
+            assert all(event["recovered"] for event in sdk.events if event["event"] == "subscribed")
+            assert not [event for event in sdk.events if event["event"] in ("disconnected", "unsubscribed")]
+
+
+@contextmanager
+def frozen(process):
+    """Let a process do nothing meanwhile, its sockets open."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)

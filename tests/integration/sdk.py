@@ -1,22 +1,33 @@
-"""The official SDKs of Centrifugo, unchanged, each in a process of its own that obeys the test."""
+"""The official SDKs of Centrifugo, unchanged: clients that obey a test, each in a process of its own or in a page."""
 
 import json
 import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
 
+import jwt
 from node import install_node_packages
 from peers import PATIENCE
 
-__all__ = ["SDK", "running_sdk"]
+__all__ = ["DRIVER", "SDK", "SECRET", "running_sdk", "token"]
 
-HERE = Path(__file__).parent
+SDKS = Path(__file__).parent / "sdks"
+DRIVER = SDKS / "sdk.js"
+"""What obeys orders with the JavaScript SDK, in Node and in a page."""
+
+SECRET = "a secret that is long enough to sign tokens with, for tests only"
+
+
+def token(ttl: int = 600, **claims: Any) -> str:
+    """Issue a token as a backend would."""
+    return jwt.encode({"sub": "ann", "exp": int(time.time()) + ttl} | claims, SECRET, "HS256")
 
 
 class SDK:
@@ -24,35 +35,26 @@ class SDK:
     A client.
 
     Args:
-        process: it, with lines of JSON on its standard input and output.
+        send: gives it an order.
+        receive: waits for what it tells next; raises Empty where nothing comes.
     """
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
-        self._lines: Queue[dict[str, Any]] = Queue()
+    def __init__(self, send: Callable[[dict[str, Any]], object], receive: Callable[[], dict[str, Any]]) -> None:
+        self._send, self._receive = send, receive
         self._number = 0
         self.events: list[dict[str, Any]] = []
         """What has happened and was not expected yet, in its order."""
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._lines.put(json.loads(line))
 
     def _next(self, waits_for: str) -> dict[str, Any]:
         try:
-            return self._lines.get(timeout=PATIENCE)
+            return self._receive()
         except Empty:
             raise AssertionError(f"{waits_for} has not come, but {self.events}") from None
 
     def order(self, order: str, **parts: Any) -> int:
         """Give an order, without waiting for what becomes of it; gives its number."""
         self._number += 1
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"number": self._number, "order": order, **parts}) + "\n")
-        self._process.stdin.flush()
+        self._send({"number": self._number, "order": order, **parts})
         return self._number
 
     def call(self, order: str, **parts: Any) -> Any:
@@ -94,7 +96,7 @@ class SDK:
 @contextmanager
 def running_sdk(kind: str, url: str, options: dict[str, Any]) -> Iterator[SDK]:
     """
-    Run a client until the block ends.
+    Run a client in a process until the block ends.
 
     Args:
         kind: `javascript` or `python`.
@@ -104,9 +106,9 @@ def running_sdk(kind: str, url: str, options: dict[str, Any]) -> Iterator[SDK]:
     environment = dict(os.environ)
     if kind == "javascript":
         environment["NODE_PATH"] = str(install_node_packages() / "node_modules")
-        command = ["node", str(HERE / "sdks" / "sdk.js")]
+        command = ["node", str(SDKS / "node.js")]
     else:
-        command = [sys.executable, str(HERE / "sdks" / "sdk.py")]
+        command = [sys.executable, str(SDKS / "sdk.py")]
     process = subprocess.Popen(
         [*command, f"{url}/connection/websocket", json.dumps(options)],
         stdin=subprocess.PIPE,
@@ -114,12 +116,24 @@ def running_sdk(kind: str, url: str, options: dict[str, Any]) -> Iterator[SDK]:
         text=True,
         env=environment,
     )
-    sdk = SDK(process)
+    assert process.stdin is not None
+    orders, told = process.stdin, Queue[dict[str, Any]]()
+
+    def read() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            told.put(json.loads(line))
+
+    def send(order: dict[str, Any]) -> None:
+        orders.write(json.dumps(order) + "\n")
+        orders.flush()
+
+    threading.Thread(target=read, daemon=True).start()
+    sdk = SDK(send, lambda: told.get(timeout=PATIENCE))
     try:
         sdk.expect("ready")
         yield sdk
     finally:
-        assert process.stdin is not None
-        process.stdin.close()
+        orders.close()
         process.kill()
         process.wait(10)

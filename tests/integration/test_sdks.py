@@ -3,13 +3,12 @@
 import time
 from contextlib import ExitStack
 
-import jwt
 import pytest
 from backend import Backend
 from peers import wait_until
 from pytest_twisted import blockon
 from redis_server import RedisServer
-from sdk import running_sdk
+from sdk import SECRET, running_sdk, token
 from twisted.internet.threads import deferToThread
 
 from wsserver.hub.management import Management
@@ -230,14 +229,6 @@ class RefusedTests:
         sdk = start_sdk(server, token="abc.def.ghi")
         sdk.order("connect")
         assert sdk.expect("disconnected")["code"] == 3500
-
-
-SECRET = "a secret that is long enough to sign tokens with, for tests only"
-
-
-def token(ttl=600, **claims):
-    """Issue a token as a backend would."""
-    return jwt.encode({"sub": "ann", "exp": int(time.time()) + ttl} | claims, SECRET, "HS256")
 
 
 class TokenTests:

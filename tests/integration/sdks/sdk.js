@@ -1,64 +1,63 @@
-// The official JavaScript SDK, driven by lines of JSON: orders on standard input, answers and events on standard output.
+// The official JavaScript SDK, driven by orders, in Node (node.js) and in a page of a browser.
 "use strict";
-const { Centrifuge } = require("centrifuge");
-const WebSocket = require("ws");
 
-const [url, options] = [process.argv[2], JSON.parse(process.argv[3])];
-const tell = (line) => process.stdout.write(JSON.stringify(line) + "\n");
-const wanted = [];
+// Gives what obeys an order; `tell` is called with answers and events.
+function drive(Centrifuge, url, options, tell) {
+    const wanted = [];
 
-// The test answers with a token, or with null: unauthorized.
-const ask = (what, channel) => new Promise((resolve, reject) => {
-    wanted.push((token) => token === null ? reject(new Centrifuge.UnauthorizedError("no")) : resolve(token));
-    tell({ event: "token wanted", of: what, channel });
-});
+    // The test answers with a token, or with null: unauthorized.
+    const ask = (what, channel) => new Promise((resolve, reject) => {
+        wanted.push((token) => token === null ? reject(new Centrifuge.UnauthorizedError("no")) : resolve(token));
+        tell({ event: "token wanted", of: what, channel });
+    });
 
-if (options.asksForTokens) options.getToken = () => ask("connection");
-delete options.asksForTokens;
-const client = new Centrifuge(url, { websocket: WebSocket, minReconnectDelay: 50, maxReconnectDelay: 500, ...options });
-const subscriptions = {};
+    if (options.asksForTokens) options.getToken = () => ask("connection");
+    delete options.asksForTokens;
+    const client = new Centrifuge(url, { minReconnectDelay: 50, maxReconnectDelay: 500, ...options });
+    const subscriptions = {};
 
-const listen = (emitter, names, more) => {
-    for (const name of names) emitter.on(name, (context) => tell({ event: name, ...more, ...context }));
-};
-listen(client, ["connecting", "connected", "disconnected", "message", "error"], { of: "client" });
-listen(client, ["publication", "join", "leave", "subscribed", "unsubscribed"], { of: "server" });
+    const listen = (emitter, names, more) => {
+        for (const name of names) emitter.on(name, (context) => tell({ event: name, ...more, ...context }));
+    };
+    listen(client, ["connecting", "connected", "disconnected", "message", "error"], { of: "client" });
+    listen(client, ["publication", "join", "leave", "subscribed", "unsubscribed"], { of: "server" });
 
-const orders = {
-    connect: () => { client.connect(); },
-    disconnect: () => { client.disconnect(); },
-    subscribe: ({ channel, options = {} }) => {
-        if (!subscriptions[channel]) {
-            if (options.asksForTokens) options.getToken = () => ask("subscription", channel);
-            delete options.asksForTokens;
-            const made = { minResubscribeDelay: 50, maxResubscribeDelay: 500, ...options };
-            const subscription = subscriptions[channel] = client.newSubscription(channel, made);
-            const names = ["publication", "join", "leave", "subscribing", "subscribed", "unsubscribed", "error"];
-            listen(subscription, names, { of: "subscription" });
+    const orders = {
+        connect: () => { client.connect(); },
+        disconnect: () => { client.disconnect(); },
+        subscribe: ({ channel, options = {} }) => {
+            if (!subscriptions[channel]) {
+                if (options.asksForTokens) options.getToken = () => ask("subscription", channel);
+                delete options.asksForTokens;
+                const made = { minResubscribeDelay: 50, maxResubscribeDelay: 500, ...options };
+                const subscription = subscriptions[channel] = client.newSubscription(channel, made);
+                const names = ["publication", "join", "leave", "subscribing", "subscribed", "unsubscribed", "error"];
+                listen(subscription, names, { of: "subscription" });
+            }
+            subscriptions[channel].subscribe();
+        },
+        unsubscribe: ({ channel }) => { subscriptions[channel].unsubscribe(); },
+        publish: ({ channel, data }) => client.publish(channel, data),
+        history: ({ channel, options }) => client.history(channel, options),
+        presence: ({ channel }) => client.presence(channel),
+        presenceStats: ({ channel }) => client.presenceStats(channel),
+        rpc: ({ method }) => client.rpc(method, {}),
+        batch: ({ channel, messages }) => {
+            client.startBatching();
+            const sent = Promise.all(messages.map((data) => client.publish(channel, data)));
+            client.stopBatching();
+            return sent.then((answers) => answers.length);
+        },
+        token: ({ token }) => { wanted.shift()(token); },
+    };
+
+    return async ({ number, order, ...rest }) => {
+        try {
+            tell({ answer: number, result: await orders[order](rest) ?? null });
+        } catch (error) {
+            tell({ answer: number, error: { code: error.code, message: error.message } });
         }
-        subscriptions[channel].subscribe();
-    },
-    unsubscribe: ({ channel }) => { subscriptions[channel].unsubscribe(); },
-    publish: ({ channel, data }) => client.publish(channel, data),
-    history: ({ channel, options }) => client.history(channel, options),
-    presence: ({ channel }) => client.presence(channel),
-    presenceStats: ({ channel }) => client.presenceStats(channel),
-    rpc: ({ method }) => client.rpc(method, {}),
-    batch: ({ channel, messages }) => {
-        client.startBatching();
-        const sent = Promise.all(messages.map((data) => client.publish(channel, data)));
-        client.stopBatching();
-        return sent.then((answers) => answers.length);
-    },
-    token: ({ token }) => { wanted.shift()(token); },
-};
+    };
+}
 
-require("readline").createInterface({ input: process.stdin }).on("line", async (line) => {
-    const { number, order, ...rest } = JSON.parse(line);
-    try {
-        tell({ answer: number, result: await orders[order](rest) ?? null });
-    } catch (error) {
-        tell({ answer: number, error: { code: error.code, message: error.message } });
-    }
-}).on("close", () => process.exit(0));
-tell({ event: "ready" });
+if (typeof module !== "undefined") module.exports = { drive };
