@@ -127,8 +127,8 @@ class GenerateTests:
         for name in ("wsserver.web.jwks", "wsserver.keys"):
             monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.setitem(sys.modules, "jwt", None)
-        assert "pip install 'wsserver[auth]'" in fail("gentoken")
-        assert "pip install 'wsserver[auth]'" in fail("checktoken", "x")
+        assert "pip install 'PyJWT[crypto]'" in fail("gentoken")
+        assert "pip install 'PyJWT[crypto]'" in fail("checktoken", "x")
 
 
 class CheckTests:
