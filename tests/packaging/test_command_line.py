@@ -191,7 +191,8 @@ class ConfigTests:
         assert tomllib.loads(written.output) == {}
         assert wsserver("checkconfig", file).output == f"{file} is fine\n"
         lines = [
-            line[1:] if line.startswith("#") and line[1:2].isalpha() else line for line in written.output.split("\n")
+            line[1:] if line.startswith("#[[") or (line.startswith("#") and line[1:2].isalpha()) else line
+            for line in written.output.split("\n")
         ]
         file.write_text("\n".join(lines))
         assert len(tomllib.loads(file.read_text())) >= 15
