@@ -1,27 +1,25 @@
 """`/ws?channel=foo`: what is published to the channel."""
 
 from collections.abc import Hashable
-from http import HTTPStatus
 from typing import Any, ClassVar
 
 from twisted.python.failure import Failure
 
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.subscriber import SubscriberProtocol
-from wsserver.errors import BrokerDown, NotPermitted
 from wsserver.hub.admission import Admission, Admitted, Visit, agree
 from wsserver.hub.backlog import Batch
 from wsserver.hub.channels import Ask, Format
 from wsserver.hub.formats import gap_notice, write
 from wsserver.hub.history import Publication
 from wsserver.hub.hooks import Caller
-from wsserver.hub.places import Places
+from wsserver.hub.places import Places, refuse_listener
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.rawclient import RawClient
 from wsserver.typing import ChannelName
 from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, build
 from wsserver.wire.journal import show_peer
-from wsserver.wire.protocol import ConnectionDeny, ConnectionRequest, Denied
+from wsserver.wire.protocol import ConnectionRequest, Denied
 from wsserver.wire.requests import Refusal
 from wsserver.wire.traffic import CONNECTING
 
@@ -64,10 +62,7 @@ class PushProtocol(SubscriberProtocol):
 
     def _not_subscribed(self, failure: Failure) -> Any:
         self._leave()
-        failure.trap(BrokerDown)
-        forbidden = failure.check(NotPermitted)
-        status = HTTPStatus.FORBIDDEN if forbidden else HTTPStatus.SERVICE_UNAVAILABLE
-        raise ConnectionDeny(int(status), str(failure.value))
+        raise Denied(refuse_listener(failure))
 
     def onOpen(self) -> None:
         """Send what it missed, then what came while the handshake was completed."""

@@ -5,12 +5,13 @@ from collections.abc import Collection, Hashable, Mapping
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from wsserver.hub.history import Keep, Page, Position, Publication
 from wsserver.hub.presence import ClientInfo, PresenceEvent
 from wsserver.typing import ChannelName
 
-__all__ = ["IDEMPOTENT_FOR", "Broker", "Listener", "Subscriber", "new_epoch"]
+__all__ = ["IDEMPOTENT_FOR", "Broker", "Listener", "Subscriber", "first_cause", "new_epoch"]
 
 
 class Listener(Protocol):
@@ -115,6 +116,12 @@ IDEMPOTENT_FOR = 300.0
 def new_epoch() -> str:
     """Name a stream: 48 random bits."""
     return f"{random.getrandbits(48):012x}"
+
+
+def first_cause(failure: Failure) -> Failure:
+    """Take the failure of the first of several Deferreds that were gathered; any other failure is its own cause."""
+    cause: Failure = getattr(failure.value, "subFailure", failure)
+    return cause
 
 
 class Subscriber(Protocol):

@@ -8,7 +8,7 @@ Publications that have an offset are given in its order, each once. Where one is
 been read from the history; where it is not there, every subscriber is told.
 """
 
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, fail, gatherResults, succeed
@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wsserver.errors import BrokerDown, Unrecoverable
-from wsserver.hub.broker import Broker, Subscriber
+from wsserver.hub.broker import Broker, Subscriber, first_cause
 from wsserver.hub.channels import Access
 from wsserver.hub.clients import Clients
 from wsserver.hub.control import Control
@@ -141,15 +141,6 @@ class Hub:
             return opened.addCallback(lambda _: Joined(None))
         return opened.addCallback(lambda _: self._join(room, room.joiners.get(subscriber), since))
 
-    def listen(self, channels: Collection[ChannelName], subscriber: Subscriber) -> "Deferred[Any]":
-        """
-        Let a subscriber have what is published to some channels from now on.
-
-        Returns:
-            Fires when the publications of all arrive; fails with `BrokerDown`, and then it is subscribed to none.
-        """
-        return self.listen_since(dict.fromkeys(channels), subscriber, positioned=False)
-
     def listen_since(
         self, channels: Mapping[ChannelName, Position | None], subscriber: Subscriber, *, positioned: bool = True
     ) -> "Deferred[Any]":
@@ -168,9 +159,7 @@ class Hub:
 
         def leave(failure: Failure) -> Failure:
             self.leave(channels, subscriber)
-            # Of several channels the first one that failed is told.
-            cause: Failure = getattr(failure.value, "subFailure", failure)
-            return cause
+            return first_cause(failure)
 
         each = [
             self.subscribe(channel, subscriber, since=since, positioned=positioned)
@@ -360,9 +349,7 @@ class Hub:
                 position = room.position
                 assert position is not None
                 if publication.epoch != position.epoch or publication.offset > position.offset:
-                    room.held = Held()
-                    room.held.add(publication)
-                    self._close_gap(room)
+                    self._close_gap(room, publication)
                 return
             room.position = Position(publication.offset, publication.epoch)
         else:
@@ -394,7 +381,6 @@ class Hub:
             # It is told once: when it is known whether more than plain publications may be missing.
             room.outage = True
             if room.held is None:
-                room.held = Held()
                 self._close_gap(room)
 
     def barred(self, channel: ChannelName) -> None:
@@ -409,8 +395,11 @@ class Hub:
 
     # Gaps.
 
-    def _close_gap(self, room: Room) -> None:
-        """Read what is missing; what comes meanwhile is held."""
+    def _close_gap(self, room: Room, *came: Publication) -> None:
+        """Read what is missing; what came out of order, and what comes meanwhile, is held."""
+        room.held = Held()
+        for publication in came:
+            room.held.add(publication)
         position, keep = room.position, self.rules.of(room.channel).keep
         if position is None or keep is None:
             self._gap_stays(room, None)

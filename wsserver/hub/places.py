@@ -1,16 +1,28 @@
 """Where a raw listener stands in its channels: what it brings when it comes back, and takes along when it goes."""
 
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
+from wsserver.errors import BrokerDown, NotPermitted
 from wsserver.hub.broker import Subscriber
 from wsserver.hub.channels import Ask
 from wsserver.hub.history import Position, Publication, parse_positions, write_positions
 from wsserver.hub.hub import Hub, Joined
 from wsserver.typing import ChannelName
+from wsserver.wire.requests import Refusal, unavailable
 
-__all__ = ["Missed", "Places"]
+__all__ = ["Missed", "Places", "refuse_listener"]
+
+
+def refuse_listener(failure: Failure) -> Refusal:
+    """Say in HTTP why `Places.subscribe` has failed: 403, or 503 where it may do better later."""
+    failure.trap(BrokerDown)
+    if failure.check(NotPermitted):
+        return Refusal(HTTPStatus.FORBIDDEN, str(failure.value))
+    return unavailable(str(failure.value))
 
 
 class Missed(NamedTuple):

@@ -31,7 +31,7 @@ from twisted.python.failure import Failure
 
 from wsserver.errors import BrokerDown
 from wsserver.hub import redisscripts
-from wsserver.hub.broker import IDEMPOTENT_FOR, Listener, new_epoch
+from wsserver.hub.broker import IDEMPOTENT_FOR, Listener, first_cause, new_epoch
 from wsserver.hub.channels import PRIVATE
 from wsserver.hub.history import Keep, Page, Position, Publication, pack, unpack
 from wsserver.hub.presence import ClientInfo, PresenceEvent, read_info, write_info
@@ -139,8 +139,7 @@ class RedisBroker:
         def undo(failure: Failure) -> Failure:
             for key in keys:
                 self._link.unsubscribe(key)
-            cause: Failure = failure.value.subFailure  # type: ignore[union-attr]
-            return cause
+            return first_cause(failure)
 
         done = gatherResults([self._link.subscribe(key) for key in keys], consumeErrors=True)
         return done.addCallbacks(lambda _: None, undo)
@@ -225,7 +224,7 @@ class RedisBroker:
                 self._tell(channel, b"j", info),
             ],
             consumeErrors=True,
-        ).addErrback(_first)
+        ).addErrback(first_cause)
 
     def leave(self, channel: ChannelName, info: ClientInfo) -> "Deferred[Any]":
         """Take it off, and tell."""
@@ -240,7 +239,7 @@ class RedisBroker:
                 self._tell(channel, b"l", info),
             ],
             consumeErrors=True,
-        ).addErrback(_first)
+        ).addErrback(first_cause)
 
     def _tell(self, channel: ChannelName, kind: bytes, info: ClientInfo) -> "Deferred[Any]":
         return self._link.command("PUBLISH", _PUB + _tag(channel), kind + b":" + write_info(info))
@@ -263,7 +262,7 @@ class RedisBroker:
             return members
 
         both = [self._beat_once(b""), self._link.command("HGETALL", key)]
-        return gatherResults(both, consumeErrors=True).addCallbacks(read, _first)
+        return gatherResults(both, consumeErrors=True).addCallbacks(read, first_cause)
 
     def _beat_once(self, node: bytes) -> "Deferred[Any]":
         return self._beat.call([f"{PRIVATE}nodes".encode()], (node, _ms(DEAD_AFTER)))
@@ -372,11 +371,6 @@ def _page(found: Sequence[Any]) -> Page:
         return Page(tuple(publications), Position(top, epoch))
     except MALFORMED:
         raise BrokerDown("in the stream is something that no server has written") from None
-
-
-def _first(failure: Failure) -> Failure:
-    cause: Failure = getattr(failure.value, "subFailure", failure)
-    return cause
 
 
 def _ignore(failure: Failure) -> None:

@@ -12,7 +12,6 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
-from wsserver.errors import BrokerDown, NotPermitted
 from wsserver.hub.admission import Admission, Admitted, Visit
 from wsserver.hub.backlog import Backlog, Batch, Slow
 from wsserver.hub.channels import UNKNOWN_PLACE, Format
@@ -20,7 +19,7 @@ from wsserver.hub.formats import gap_notice, write
 from wsserver.hub.history import Publication, parse_positions
 from wsserver.hub.hooks import Caller
 from wsserver.hub.hub import Hub
-from wsserver.hub.places import Places
+from wsserver.hub.places import Places, refuse_listener
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.rawclient import RawClient
 from wsserver.typing import ChannelName
@@ -28,7 +27,7 @@ from wsserver.web.site import refuse
 from wsserver.wire.frames import FIN_TEXT
 from wsserver.wire.journal import show_peer
 from wsserver.wire.linger import LINGER
-from wsserver.wire.requests import Header, Refusal, parse_parameters, unavailable
+from wsserver.wire.requests import Header, Refusal, parse_parameters
 
 __all__ = ["SSE"]
 
@@ -169,14 +168,10 @@ class _Stream:
             request.write(b"id: %s\n\n" % where.encode("ascii"))
 
     def _not_subscribed(self, failure: Failure) -> None:
-        failure.trap(BrokerDown)
+        refusal = refuse_listener(failure)
         if not self._over:
             self._over = True
             self._client.go(*CLOSED)
-            if failure.check(NotPermitted):
-                refusal = Refusal(HTTPStatus.FORBIDDEN, str(failure.value))
-            else:
-                refusal = unavailable(str(failure.value))
             _refuse_later(self._request, refusal)
 
     def _schedule(self) -> None:
