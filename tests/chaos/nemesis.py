@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from accounts import Accounts
 from net import get
 from publishers import Publishers
-from stage import Server, Stage
+from stage import NotReadyError, Server, Stage
 from subscribers import Subscriber
 
 __all__ = ["Nemesis"]
@@ -68,11 +68,19 @@ class Nemesis:
         await self.all_ready()
 
     async def all_ready(self) -> None:
-        """Wait until all servers say that they are ready."""
-        async with asyncio.timeout(PATIENCE):
-            for port in self._stage.ports:
-                while await get(port, "/ready") != 200:  # noqa: ASYNC110 (they do not say when)
-                    await asyncio.sleep(0.1)
+        """
+        Wait until every server answers /ready with 200.
+
+        Raises:
+            NotReadyError: one does not within `PATIENCE`.
+        """
+        try:
+            async with asyncio.timeout(PATIENCE):
+                for port in self._stage.ports:
+                    while await get(port, "/ready") != 200:  # noqa: ASYNC110 (they do not say when)
+                        await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise NotReadyError(self._stage.describe_servers()) from None
 
     async def _pause(self, low: float, high: float) -> None:
         await asyncio.sleep(self._rng.uniform(low, high))

@@ -28,7 +28,7 @@ from checker import Verdict, check  # noqa: E402
 from nemesis import Nemesis  # noqa: E402
 from publishers import Publishers  # noqa: E402
 from report import markdown  # noqa: E402
-from stage import KEY, Stage, running  # noqa: E402
+from stage import KEY, NotReadyError, Stage, running  # noqa: E402
 from subscribers import KINDS, Centrifuge, RawFormat, Subscriber  # noqa: E402
 
 PATIENCE = 30.0
@@ -199,7 +199,11 @@ def main(arguments: Sequence[str]) -> int:
         else:
             options.out.mkdir(parents=True, exist_ok=True)
             directory = Path(tempfile.mkdtemp(prefix="run-", dir=options.out))
-        outcome = run(options, directory)
+        try:
+            outcome = run(options, directory)
+        except NotReadyError as error:
+            print(f"the servers did not become ready:\n{error}", file=sys.stderr)
+            return 1
     text = markdown(outcome)
     say(f"\n{text}")
     if options.out is not None:

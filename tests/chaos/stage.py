@@ -13,11 +13,14 @@ from pathlib import Path
 from proxy import Cable
 from redis_server import RedisServer
 
-__all__ = ["KEY", "Server", "Stage", "running"]
+__all__ = ["KEY", "NotReadyError", "Server", "Stage", "running"]
 
 KEY = "chaos-api-key"
 PATIENCE = 20.0
 """Seconds for a process to start, or to stop."""
+
+LAST_LINES = 5
+"""Lines of a server's log that are shown when it does not start."""
 
 SETTINGS = """
 redis = "redis://127.0.0.1:{redis}"
@@ -51,22 +54,27 @@ LIMITS = {"client-output-buffer-limit": "pubsub 1mb 256kb 2"}
 """Redis cuts off a server that does not listen, far sooner than by default."""
 
 
+class NotReadyError(Exception):
+    """The servers did not become ready; the text has the last log lines of each."""
+
+
 class Server:
     """
-    A server.
+    A server process.
 
     Args:
-        directory: where its file of settings and its log are.
-        redis_port: where Redis is.
+        directory: where its configuration file and its log are written; it is created.
+        redis_port: the port of Redis.
     """
 
     def __init__(self, directory: Path, redis_port: int) -> None:
         directory.mkdir()
-        self.directory = directory
+        # The server runs in this directory: a relative path would lead it elsewhere.
+        self.directory = directory.resolve()
         self.cable = Cable(redis_port)
         """Between it and Redis."""
         self.cable_port = free_port()
-        self._config = directory / "wsserver.toml"
+        self._config = self.directory / "wsserver.toml"
         self._config.write_text(SETTINGS.format(redis=self.cable_port, key=KEY))
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
@@ -107,6 +115,13 @@ class Server:
             process.wait()
             raise AssertionError(f"the server was still running {PATIENCE:g} s after {number.name}") from None
 
+    def describe(self) -> str:
+        """Return whether the process still runs, and the last lines of its log."""
+        code = None if self.process is None else self.process.poll()
+        state = "is running" if code is None else f"ended with exit code {code}"
+        lines = (self.directory / "server.log").read_text("utf-8", "replace").splitlines()[-LAST_LINES:]
+        return "\n".join([f"the server on port {self.port} {state}; its last log lines:", *(lines or ["(none)"])])
+
     def complaints(self) -> list[str]:
         """Give the lines of its log that no server should write."""
         lines = (self.directory / "server.log").read_text("utf-8", "replace").splitlines()
@@ -125,6 +140,10 @@ class Stage:
     def ports(self) -> list[int]:
         """Where the servers are."""
         return [server.port for server in self.servers]
+
+    def describe_servers(self) -> str:
+        """Return the state and the last log lines of every server."""
+        return "\n".join(server.describe() for server in self.servers)
 
     def replace_redis(self) -> None:
         """End the Redis; have an empty one in its place, which keeps nothing on disk."""

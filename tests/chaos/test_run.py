@@ -3,7 +3,8 @@
 import pytest
 from nemesis import FAULTS, Nemesis
 from report import markdown
-from run import parse, run
+from run import main, parse, run
+from stage import NotReadyError
 
 CHOSEN = (
     "Redis killed and started",
@@ -40,6 +41,24 @@ def test_too_short(tmp_path):
     outcome = run(parse(words), tmp_path)
     assert not outcome.passed
     assert "only 0 faults" in outcome.complaints[0]
+
+
+SHORT = ["--faults", "0", "--deliveries", "0", "--calm", "0.1", "--subscribers", "4", "--channels", "1"]
+
+
+def test_writes_its_report_to_a_relative_directory(tmp_path, monkeypatch):
+    """`make chaos` names its output directory relative to the checkout; the servers run elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    assert main([*SHORT, "--out", "reports/chaos"]) == 0
+    assert (tmp_path / "reports" / "chaos" / "report.md").is_file()
+
+
+def test_shows_the_last_log_lines_of_servers_that_do_not_start(tmp_path, monkeypatch):
+    """A server that cannot read its configuration file says so in its log, and the run repeats that."""
+    monkeypatch.setattr("stage.SETTINGS", 'no_such_option = "{redis}{key}"\n')
+    monkeypatch.setattr("nemesis.PATIENCE", 1.5)
+    with pytest.raises(NotReadyError, match=r"ended with exit code 1.*\n.*no_such_option"):
+        run(parse(SHORT), tmp_path)
 
 
 @pytest.fixture
