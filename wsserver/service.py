@@ -4,21 +4,17 @@ The whole server, built from its parts: what listens, what answers, and the orde
 For an application of your own: `WebSocketService(settings, reactor).setServiceParent(application)`.
 """
 
-import ipaddress
 import resource
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
-from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
 from twisted.protocols.tls import TLSMemoryBIOFactory
-from twisted.python.failure import Failure
 
 from wsserver import __version__
 from wsserver.closecodes import MEANINGS, CloseCode
@@ -36,6 +32,7 @@ from wsserver.hub.management import Management
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.rules import Rules
 from wsserver.hub.tokens import Tokens
+from wsserver.listeners import authority, endpoint_strings, is_loopback, open_listener
 from wsserver.redisurl import parse_redis_url
 from wsserver.settings import Settings
 from wsserver.web.api import API
@@ -53,21 +50,13 @@ from wsserver.wire.transport import adopt
 if TYPE_CHECKING:
     from wsserver.web.jwks import JWKS
 
-__all__ = ["WebSocketService", "endpoint_strings", "tokens_of"]
+__all__ = ["WebSocketService", "tokens_of"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver")
 
 SPARE_FILES = 64
 """Open files kept for everything that is no connection: listeners, logs, name look-ups."""
-
-
-def endpoint_strings(settings: Settings) -> tuple[str, ...]:
-    """Tell the Twisted endpoint strings to listen on."""
-    if settings.listen:
-        return settings.listen
-    kind = "tcp6" if ":" in settings.interface else "tcp"
-    return (f"{kind}:{settings.port}:interface={settings.interface.replace(':', chr(92) + ':')}",)
 
 
 class WebSocketService(Service):
@@ -203,7 +192,7 @@ class WebSocketService(Service):
         self.door.stopping = self.connections.stopping = False
         try:
             for text in endpoint_strings(self.settings):
-                self.ports.append(self._listen_on(text))
+                self.ports.append(open_listener(text, self.door, self._reactor))
         except ListenError:
             for port in self.ports:
                 port.stopListening()
@@ -214,30 +203,15 @@ class WebSocketService(Service):
             self._poller = Poller(self._reactor)
             for port in self.ports:
                 adopt(port, self._poller)
-        local = all(_is_loopback(port) for port in self.ports)
+        local = all(is_loopback(port) for port in self.ports)
         self.door.policy = Policy.of(self.settings, loopback_only=local)
         self.hub.access = _access(self.settings, loopback_only=local)
-
-    def _listen_on(self, text: str) -> IListeningPort:
-        results: list[Any] = []
-        try:
-            serverFromString(self._reactor, text).listen(self.door).addBoth(results.append)
-        except Exception as error:
-            # Endpoints are plugins and raise whatever they raise at what they do not understand.
-            raise ListenError(text, _words(error)) from error
-        # The server endpoints of Twisted answer at once; one that does not could fail after we have said we listen.
-        if not results:
-            raise ListenError(text, "the endpoint does not listen at once")
-        if isinstance(results[0], Failure):
-            cause = results[0].value
-            raise ListenError(text, _words(getattr(cause, "socketError", cause))) from cause
-        return results[0]  # type: ignore[no-any-return]
 
     def _announce(self) -> None:
         if self.hub.access.closed and self.admission.tokens is None and "subscribe" not in self.hooks.events:
             _log.info("no channel is open, as others can reach this server: --channel-allow opens some")
         for port in self.ports:
-            where = _authority(port)
+            where = authority(port)
             if where is None:
                 _log.info("listening on {address}", address=str(port.getHost()))
                 continue
@@ -296,10 +270,6 @@ def _hooks(settings: Settings, reactor: Any) -> Hooks:
     return HTTPHooks(urls, timeout=settings.hook_timeout, reactor=reactor)
 
 
-def _words(error: object) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
 def _most_connections(settings: Settings) -> int:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     possible = max(1, files - SPARE_FILES)
@@ -311,19 +281,3 @@ def _most_connections(settings: Settings) -> int:
             files=files,
         )
     return min(settings.max_connections, possible)
-
-
-def _authority(port: IListeningPort) -> str | None:
-    """Write the host and port to type into a browser; None where there is none, as with a UNIX socket."""
-    address = port.getHost()
-    if isinstance(address, IPv4Address):
-        return f"{'127.0.0.1' if address.host == '0.0.0.0' else address.host}:{address.port}"  # noqa: S104
-    if isinstance(address, IPv6Address):
-        return f"[{'::1' if address.host == '::' else address.host}]:{address.port}"
-    return None
-
-
-def _is_loopback(port: IListeningPort) -> bool:
-    address = port.getHost()
-    # Behind a UNIX socket there is most likely a proxy, and before it the world.
-    return isinstance(address, IPv4Address | IPv6Address) and ipaddress.ip_address(address.host).is_loopback

@@ -15,8 +15,9 @@ from twisted.python import usage
 
 from wsserver import __version__, logs
 from wsserver.errors import ListenError, WsserverError
+from wsserver.listeners import endpoint_strings
 from wsserver.memory import keep_freed
-from wsserver.service import WebSocketService, endpoint_strings
+from wsserver.service import WebSocketService
 from wsserver.settings import TABLE, Option, Settings
 from wsserver.sources import load, unknown_flag
 from wsserver.wire import deflate, frames
