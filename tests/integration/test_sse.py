@@ -1,8 +1,10 @@
 """`/sse`: the channels as Server-Sent Events."""
 
 import json
+from contextlib import closing
 
 import pytest
+from backend import Backend
 from peers import wait_until
 from pytest_twisted import blockon
 from test_push import KEY, api, redis, up
@@ -24,7 +26,9 @@ class Events:
         self._rest = b""
         self.last_event_id = ""
         assert "200 OK" in self.head, self.head
-        assert self._lines() == [b": listening"]
+        comment, retry = self._lines()
+        assert 1000 <= int(retry.removeprefix(b"retry: ")) <= 3000
+        assert comment == b": listening"
 
     def _lines(self):
         while b"\n\n" not in self._rest:
@@ -47,6 +51,17 @@ class Events:
             elif field == b"id":
                 self.last_event_id = value.decode()
         return (name, b"\n".join(data)) if data else self.read()
+
+
+def assert_ends_with_retry(peer, target="/sse?channel=foo"):
+    """Connect as an EventSource does: the stream says when to retry, and ends."""
+    response = peer.request(target, "Accept: text/event-stream")
+    assert response.status == 200
+    assert response.header("content-type").startswith("text/event-stream")
+    comment, retry, *rest = response.text.split("\n")
+    assert 1000 <= int(retry.removeprefix("retry: ")) <= 3000
+    assert comment.startswith(": 503 ")
+    assert rest == ["", ""]
 
 
 class EventTests:
@@ -122,13 +137,32 @@ class RefusedTests:
         with server.connect() as peer:
             assert peer.request("/sse?channel=foo", method=method).status == 405
 
-    def test_redis_is_away(self, start_server, redis):
-        """503, and when to come back."""
+    def test_redis_is_away(self, start_server, redis, log):
+        """503 and Retry-After; an EventSource gets 200 and `retry:`, since any other status would stop it for good."""
         redis.kill()
         server = start_server(redis=redis.url)
         with server.connect() as peer:
             response = peer.request("/sse?channel=foo")
             assert (response.status, response.header("retry-after")) == (503, "1")
+            assert_ends_with_retry(peer)
+        assert sum(" /sse 503 " in line for line in log.lines("wsserver.connection")) == 2
+
+    def test_an_event_source_is_told_to_retry_while_the_backend_does_not_answer(self, start_server):
+        """A hook without an answer is temporary; a no is 403 for everyone."""
+        backend = Backend()
+        server = start_server(hook_subscribe=backend.url("/subscribe"))
+        backend.answer = lambda path, body: {"error": {"code": 403, "message": "no"}}
+        with closing(backend), server.connect() as peer:
+            assert peer.request("/sse?channel=foo", "Accept: text/event-stream").status == 403
+            backend.answer = lambda path, body: None
+            assert_ends_with_retry(peer)
+
+    def test_an_event_source_gets_4xx_for_what_is_permanent(self, start_server):
+        """It stops."""
+        server = start_server(channel_allow=["foo"])
+        with server.connect() as peer:
+            for target, status in (("/sse?channel=", 400), ("/sse?channel=bar", 403)):
+                assert peer.request(target, "Accept: text/event-stream").status == status
 
     def test_gap(self, start_server, redis):
         """After an outage there is an event that says so."""

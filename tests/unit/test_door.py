@@ -7,6 +7,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from wsserver.settings import Settings
 from wsserver.testing import MemoryServer, build_frame
+from wsserver.wire.door import MOST_TURNED_AWAY
 from wsserver.wire.protocol import show_peer
 
 GET = b"GET /server.json HTTP/1.1\r\nHost: localhost:8080\r\n\r\n"
@@ -274,6 +275,7 @@ class RefusalTests:
         """One connection more than the limit is 503 with Retry-After; when one has gone there is room again."""
         server = MemoryServer(Settings(max_connections=2))
         first, second, third = server.connect(), server.connect(), server.connect()
+        third.send(GET)
         head = third.response()
         assert head.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nRetry-After: 5" in head
@@ -282,6 +284,59 @@ class RefusalTests:
         third.transport.lose()
         assert server.connect().open("/echo").startswith(b"HTTP/1.1 101 ")
         assert second.open("/echo").startswith(b"HTTP/1.1 101 ")
+
+    @pytest.mark.parametrize("accept", [b"text/event-stream", b"application/json, Text/Event-Stream;q=0.9"])
+    def test_tells_an_event_source_over_the_connection_limit_when_to_retry(self, accept):
+        """HTML Standard section 9.2.3: any status but 200 would stop it for good."""
+        server = MemoryServer(Settings(max_connections=1))
+        server.connect()
+        client = server.connect()
+        client.send(b"GET /sse?channel=a HTTP/1.1\r\nHost: localhost\r\nAccept: %s\r\n\r\n" % accept)
+        head = client.response()
+        assert head.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n")
+        comment, retry, _, _ = bytes(client.transport.written).split(b"\n")
+        assert 1000 <= int(retry.removeprefix(b"retry: ")) <= 3000
+        assert comment == b": 503 the server has too many connections"
+        assert client.transport.write_closed
+
+    @pytest.mark.parametrize(
+        "request_head", [b"POST /sse HTTP/1.1\r\nAccept: text/event-stream", b"GET /sse HTTP/1.1\r\nAccept: */*"]
+    )
+    def test_answers_503_over_the_connection_limit_to_what_is_no_event_source(self, request_head):
+        """These clients read the status."""
+        server = MemoryServer(Settings(max_connections=1))
+        server.connect()
+        client = server.connect()
+        client.send(request_head + b"\r\nHost: localhost\r\n\r\n")
+        assert client.response().startswith(b"HTTP/1.1 503 ")
+
+    def test_answers_503_over_the_connection_limit_where_no_request_comes_in_time(self):
+        """Connections over the limit do not stay."""
+        server = MemoryServer(Settings(max_connections=1))
+        server.connect()
+        client = server.connect()
+        client.send(b"GET /sse")
+        server.clock.advance(1.9)
+        assert client.transport.written == b""
+        server.clock.advance(0.2)
+        assert client.response().startswith(b"HTTP/1.1 503 ")
+        server.clock.advance(2)
+        assert client.transport.lost
+
+    def test_drops_connections_over_the_limit_beyond_a_bounded_number(self):
+        """They would be a way around the limit."""
+        server = MemoryServer(Settings(max_connections=1))
+        clients = [server.connect() for _ in range(1 + MOST_TURNED_AWAY + 1)]
+        assert [client.transport.lost for client in clients] == [False] * (1 + MOST_TURNED_AWAY) + [True]
+
+    def test_tells_an_event_source_that_the_server_is_stopping_and_when_to_retry(self):
+        """A page that connects during a restart comes back."""
+        server = MemoryServer()
+        client = server.connect()
+        server.service.door.stop()
+        client.send(b"GET /sse?channel=a HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+        assert client.response().startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream")
+        assert client.transport.written.startswith(b": 503 the server is stopping\nretry: ")
 
     def test_bytes_after_a_refusal_are_dropped(self):
         """A refused peer may send on until the connection ends; nothing is kept."""

@@ -198,6 +198,8 @@ class RefusalTests:
             (Refused(500, "not ours"), HTTPStatus.FORBIDDEN),
             (Refused(1000, "custom"), HTTPStatus.FORBIDDEN),
             (Dropped(4500, "go"), HTTPStatus.FORBIDDEN),
+            # The client may connect again: source as above.
+            (Dropped(4499, "later"), HTTPStatus.SERVICE_UNAVAILABLE),
         ],
     )
     def test_status(self, answer, status):

@@ -49,6 +49,9 @@ FORWARDED: Final = frozenset(
 ERROR_CODES: Final = range(400, 2000)
 DISCONNECT_CODES: Final = range(4000, 5000)
 
+# From here on a client should not connect again (source: "Return custom disconnect" of the page above).
+_FINAL_CODE: Final = 4500
+
 _MOST_REASON: Final = 123
 """Most bytes of a reason in a Close frame (RFC 6455 section 5.5)."""
 
@@ -104,8 +107,8 @@ class Dropped:
 
     @property
     def refusal(self) -> Refusal:
-        """The same for a client that only speaks HTTP yet."""
-        return Refusal(HTTPStatus.FORBIDDEN, self.reason)
+        """The same for a client that only speaks HTTP yet: 503 where it may come again, else 403."""
+        return unavailable(self.reason) if self.code < _FINAL_CODE else Refusal(HTTPStatus.FORBIDDEN, self.reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,8 +24,10 @@ from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.rawclient import RawClient
 from wsserver.typing import ChannelName
 from wsserver.web.site import refuse
+from wsserver.wire import journal
+from wsserver.wire.eventstream import HEADERS, accepts_event_stream, is_temporary, temporary_stream, write_retry
 from wsserver.wire.frames import FIN_TEXT
-from wsserver.wire.journal import show_peer
+from wsserver.wire.journal import show_path, show_peer
 from wsserver.wire.linger import LINGER
 from wsserver.wire.requests import Header, Refusal, parse_parameters
 
@@ -98,7 +100,7 @@ class SSE(Resource):
     def _failed(self, failure: Failure, request: Request, gone: list[bool]) -> None:
         _log.failure("a stream of events failed", failure)
         if not gone:
-            _refuse_later(request, Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed"))
+            _refuse(request, Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed"))
 
     def _admitted(self, found: Admitted | Refusal, request: Request, caller: Caller, gone: list[bool]) -> None:
         if not isinstance(found, Refusal) and found.ask.binary:
@@ -106,7 +108,7 @@ class SSE(Resource):
         if gone:
             return
         if isinstance(found, Refusal):
-            _refuse_later(request, found)
+            _refuse(request, found)
             return
         assert isinstance(found, Admitted)
         # The browser sends it when it connects again, with the query of the first time.
@@ -145,12 +147,10 @@ class _Stream:
         if self._over:
             return
         request = self._request
-        request.setHeader(b"content-type", b"text/event-stream; charset=utf-8")
-        request.setHeader(b"cache-control", b"no-store")
-        # nginx would hold events back until its buffer is full.
-        request.setHeader(b"x-accel-buffering", b"no")
+        _set_headers(request)
         request.registerProducer(self, True)
-        request.write(b": listening\n\n")
+        # Whatever ends the stream, the clients come back spread over some time.
+        request.write(b": listening\n%s\n" % write_retry())
         self._schedule()
         self._client.come()
         missed = self._places.begin()
@@ -172,7 +172,7 @@ class _Stream:
         if not self._over:
             self._over = True
             self._client.go(*CLOSED)
-            _refuse_later(self._request, refusal)
+            _refuse(self._request, refusal)
 
     def _schedule(self) -> None:
         self._ping = self._house.reactor.callLater(PING_INTERVAL, self._send_ping)
@@ -297,10 +297,24 @@ def _headers(request: Request) -> Iterator[Header]:
         yield from ((name.decode("latin-1").lower(), value.decode("latin-1")) for value in values)
 
 
-def _refuse_later(request: Request, refusal: Refusal) -> None:
-    request.setHeader(b"content-length", b"%d" % len(refusal.body))
-    request.write(refuse(request, refusal))
+def _refuse(request: Request, refusal: Refusal) -> None:
+    """Refuse a stream: a temporary failure in the way that EventSource comes back from."""
+    path = show_path(request.uri.partition(b"?")[0].decode("latin-1"))
+    journal.refused(refusal, number=None, peer=show_peer(request.getClientAddress()), path=path)
+    accept = [value.decode("latin-1") for value in request.requestHeaders.getRawHeaders(b"accept") or []]
+    if is_temporary(refusal) and accepts_event_stream(accept):
+        _set_headers(request)
+        body = temporary_stream(refusal)
+    else:
+        body = refuse(request, refusal)
+    request.setHeader(b"content-length", b"%d" % len(body))
+    request.write(body)
     request.finish()
+
+
+def _set_headers(request: Request) -> None:
+    for name, value in HEADERS:
+        request.setHeader(name.lower().encode("ascii"), value.encode("ascii"))
 
 
 def _bad(reason: str) -> Refusal:

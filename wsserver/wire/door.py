@@ -21,6 +21,7 @@ from wsserver.typing import Path
 from wsserver.values import show_duration
 from wsserver.wire import journal
 from wsserver.wire.deadlines import Deadline, Deadlines
+from wsserver.wire.eventstream import is_temporary, temporary_response, wants_event_stream
 from wsserver.wire.handshake import Policy, check
 from wsserver.wire.journal import show_path, show_peer
 from wsserver.wire.linger import LINGER, linger
@@ -33,7 +34,10 @@ __all__ = ["Door", "DoorFactory", "HTTPSide", "refuse_unknown_path"]
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 
 MOST_TURNED_AWAY = 32
-"""Most connections over the limit that are told so at a time; the next ones are just dropped."""
+"""Most connections over the limit that are answered with 503 at a time; the next ones are dropped."""
+
+TURN_AWAY_TIMEOUT = 2.0
+"""Seconds for the request of a connection over the limit: an event stream is refused in another way than the rest."""
 
 _FIRST_BYTES = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}( |\Z)")
 _TLS_HELLO = b"\x16\x03"
@@ -210,6 +214,9 @@ class Door(Protocol):
         if isinstance(request, Refusal):
             self._refuse(request)
             return
+        if self._turned_away:
+            self._refuse(_too_many_connections(), request)
+            return
         if self._house.stopping:
             self._refuse(unavailable("the server is stopping"), request)
             return
@@ -319,7 +326,11 @@ class Door(Protocol):
             self._refused = True
             self.transport.abortConnection()
             return
-        self._refuse(unavailable("the server has too many connections", 5))
+        self._deadline = house.deadlines.call_later(TURN_AWAY_TIMEOUT, self._turn_away_unread)
+
+    def _turn_away_unread(self) -> None:
+        self._deadline = None
+        self._refuse(_too_many_connections())
 
     def _refuse(self, refusal: Refusal, request: Request | None = None) -> None:
         self._refused = True
@@ -327,7 +338,8 @@ class Door(Protocol):
         self._buffer.clear()
         path = show_path(request.raw_path) if request else None
         journal.refused(refusal, number=None, peer=show_peer(self._address), path=path)
-        self.transport.write(refusal.response())
+        in_kind = request is not None and is_temporary(refusal) and wants_event_stream(request)
+        self.transport.write(temporary_response(refusal) if in_kind else refusal.response())
         self._deadline = linger(self.transport, self._house.deadlines)
 
     def _too_slow(self) -> None:
@@ -339,3 +351,7 @@ class Door(Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+def _too_many_connections() -> Refusal:
+    return unavailable("the server has too many connections", 5)
