@@ -20,6 +20,7 @@ from wsserver import __version__
 from wsserver.closecodes import MEANINGS, CloseCode
 from wsserver.endpoints.commands import Command, ICommand, collect
 from wsserver.endpoints.table import HELP, Table
+from wsserver.endpoints.unknown_paths import decide_catch_all
 from wsserver.errors import ListenError, SettingError
 from wsserver.extras import require
 from wsserver.hub.admission import Admission
@@ -35,6 +36,7 @@ from wsserver.hub.tokens import Tokens
 from wsserver.listeners import authority, endpoint_strings, is_loopback, open_listener
 from wsserver.redisurl import parse_redis_url
 from wsserver.settings import Settings
+from wsserver.typing import Path
 from wsserver.web.api import API
 from wsserver.web.hooks import HTTPHooks
 from wsserver.web.methods import Methods
@@ -45,6 +47,7 @@ from wsserver.wire.door import DoorFactory
 from wsserver.wire.handshake import Policy
 from wsserver.wire.poller import Poller
 from wsserver.wire.protocol import ServerFactory, ServerProtocol
+from wsserver.wire.requests import Refusal
 from wsserver.wire.transport import adopt
 
 if TYPE_CHECKING:
@@ -115,7 +118,12 @@ class WebSocketService(Service):
 
     def _root(self, commands: Mapping[str, Command]) -> Root:
         helps = {path: HELP.get(path, "an endpoint of the application") for path in self.endpoints.paths}
-        about = describe(helps, ((command.name, command.help) for command in commands.values()), MEANINGS)
+        about = describe(
+            helps,
+            ((command.name, command.help) for command in commands.values()),
+            MEANINGS,
+            catch_all=lambda: self.endpoints.catch_all.enabled,
+        )
         pages = {**read_directory(static_directory()), b"server.json": about}
         return Root(
             pages,
@@ -123,7 +131,7 @@ class WebSocketService(Service):
             api=self._api(),
             sse=self._events(),
             ready=Ready(self._problem),
-            catch_all=not self.settings.strict_paths,
+            speaks_websocket=lambda path: not isinstance(self.endpoints.find(Path(path), {}), Refusal),
         )
 
     def _api(self) -> API:
@@ -206,8 +214,15 @@ class WebSocketService(Service):
         local = all(is_loopback(port) for port in self.ports)
         self.door.policy = Policy.of(self.settings, loopback_only=local)
         self.hub.access = _access(self.settings, loopback_only=local)
+        self.endpoints.catch_all = decide_catch_all(self.settings, loopback_only=local)
 
     def _announce(self) -> None:
+        catch_all = self.endpoints.catch_all
+        _log.info(
+            "unknown WebSocket paths {answer} ({reason})",
+            answer="speak commands" if catch_all.enabled else "are refused with 404",
+            reason=catch_all.reason,
+        )
         if self.hub.access.closed and self.admission.tokens is None and "subscribe" not in self.hooks.events:
             _log.info("no channel is open, as others can reach this server: --channel-allow opens some")
         for port in self.ports:

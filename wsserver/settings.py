@@ -438,8 +438,13 @@ class Settings:
     anonymous: bool = _option(
         _TOKENS, a_flag, False, "Let in who comes without a token; it may listen to what --channel-allow opens."
     )
-    strict_paths: bool = _option(
-        _ANSWERS, a_flag, False, "Refuse unknown WebSocket paths with 404 instead of serving commands there."
+    catch_all: str = _option(
+        _ANSWERS,
+        a_choice("auto", "on", "off"),
+        "auto",
+        "Whether unknown WebSocket paths speak commands or are refused with 404. With auto they speak commands only "
+        "while the server listens on loopback alone and has no --redis, --api-key, token key or hook.",
+        metavar="auto|on|off",
     )
     reply_prefix: str = _option(
         _ANSWERS, a_text, "", "Text to put before every text that the command endpoint echoes.", metavar="TEXT"

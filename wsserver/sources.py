@@ -28,6 +28,9 @@ _CHANNEL_EXAMPLE = """\
 #slow = "drop-oldest"
 """
 
+_REPLACED = {"strict_paths": "--catch-all off"}
+"""Option that no longer exists -> what to write instead."""
+
 
 def unknown_flag(name: str) -> SettingError:
     """
@@ -94,6 +97,9 @@ def _quote(texts: Sequence[str]) -> str:
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
+    replacement = _REPLACED.get(name.lower().removeprefix(PREFIX.lower()).strip("-").replace("-", "_"))
+    if replacement is not None:
+        return f"; it is now {replacement}"
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else ""
 

@@ -31,21 +31,56 @@ class PathTests:
             assert ask(peer, "name") == "my name is wsserver"
 
     @pytest.mark.parametrize("path", ["/", "/ws", "/echo", "/ticker", "/ws/"])
-    def test_strict_paths_leave_the_known_ones(self, start_server, path):
-        """With --strict-paths the paths that have an endpoint go on working."""
-        with start_server(strict_paths=True).connect() as peer:
+    def test_without_the_catch_all_the_known_paths_go_on_working(self, start_server, path):
+        """With --catch-all off the paths that have an endpoint go on working."""
+        with start_server(catch_all="off").connect() as peer:
             peer.handshake(path)
 
     @pytest.mark.parametrize("path", ["/anything", "/echo/more", "/ws2", "/%C3%A9", "/ECHO", "/server.json"])
-    def test_strict_paths_refuse_the_others(self, start_server, path):
-        """With --strict-paths an unknown path is refused with 404, and the body names it."""
-        server = start_server(strict_paths=True)
+    def test_without_the_catch_all_other_paths_are_refused_with_404(self, start_server, path):
+        """With --catch-all off an unknown path is refused with 404, and the body names it."""
+        server = start_server(catch_all="off")
         with server.connect() as peer:
             peer.send(handshake_request(path))
             response = peer.read_response()
             assert response.status == 404
             assert path in response.text
         assert server.serves_the_next()
+
+    @pytest.mark.parametrize(
+        ("settings", "answer", "reason"),
+        [
+            ({}, 101, "--catch-all auto, and the server listens on loopback only, without channel options"),
+            (
+                {"listen": ("tcp:0:interface=127.0.0.1", "tcp6:0:interface=\\:\\:1")},
+                101,
+                "--catch-all auto, and the server",
+            ),
+            (
+                {"listen": ("tcp:0:interface=127.0.0.1", "unix:SOCKET")},
+                404,
+                "--catch-all auto, and the server listens beyond",
+            ),
+            ({"interface": "0.0.0.0"}, 404, "--catch-all auto, and the server listens beyond loopback"),
+            ({"interface": "0.0.0.0", "catch_all": "on"}, 101, "--catch-all on"),
+            ({"api_key": "hush"}, 404, "--catch-all auto, and --api-key is set"),
+        ],
+        ids=["loopback", "loopbacks", "unix", "everywhere", "on", "channels"],
+    )
+    def test_the_catch_all_follows_the_listeners_and_the_log_says_why(
+        self, start_server, log, tmp_path, settings, answer, reason
+    ):
+        """A tutorial's page works with a server started without options; pages and /server.json tell the same."""
+        listen = tuple(text.replace("SOCKET", str(tmp_path / "s")) for text in settings.get("listen", ()))
+        server = start_server(**settings | {"listen": listen})
+        what = "speak commands" if answer == 101 else "are refused with 404"
+        (line,) = [line for line in log.lines("wsserver") if line.startswith("unknown WebSocket paths ")]
+        assert line.startswith(f"unknown WebSocket paths {what} ({reason}")
+        with server.connect() as peer:
+            assert json.loads(peer.request("/server.json").body)["catchAll"] is (answer == 101)
+            assert ("WebSocket client may connect" in peer.request("/chat").text) is (answer == 101)
+            peer.send(handshake_request("/websocket/server.php"))
+            assert peer.read_response().status == answer
 
 
 class AnswerTests:

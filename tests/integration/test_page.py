@@ -230,9 +230,9 @@ class WebSocketPathTests:
         with server.connect() as peer:
             assert "WebSocket client may connect" in peer.request("/anything").text
 
-    def test_an_unknown_page_under_strict_paths(self, start_server):
-        """With --strict-paths 404 promises nothing."""
-        with start_server(strict_paths=True).connect() as peer:
+    def test_an_unknown_page_without_the_catch_all(self, start_server):
+        """With --catch-all off, 404 promises nothing."""
+        with start_server(catch_all="off").connect() as peer:
             response = peer.request("/anything")
             assert response.status == 404
             assert "WebSocket" not in response.text
@@ -261,9 +261,9 @@ class HostilePathTests:
         assert server.serves_the_next()
 
     @pytest.mark.parametrize("path", HOSTILE_PATHS, ids=lambda path: path[:40])
-    def test_handshake_under_strict_paths(self, start_server, path):
+    def test_handshake_without_the_catch_all(self, start_server, path):
         """A handshake for such a path is refused with 404 or 400."""
-        server = start_server(strict_paths=True)
+        server = start_server(catch_all="off")
         with server.connect() as peer:
             peer.send(handshake_request(path))
             # "//" and the like are the root, spelled with more slashes.

@@ -185,7 +185,7 @@ class HandshakeTests:
     @pytest.mark.parametrize("path", ["/", "/ws", "/chat", "/websocket/server.php", "/echo/x"])
     def test_catch_all(self, path):
         """Commands are answered at every path without an endpoint of its own."""
-        client = MemoryServer().connect()
+        client = MemoryServer(Settings(catch_all="on")).connect()
         client.open(path)
         client.send_text("thanks")
         assert client.messages() == ["you're welcome"]
@@ -193,14 +193,14 @@ class HandshakeTests:
     @pytest.mark.parametrize("path", ["/echo", "/echo/", "/ech%6f", "/echo?x=1"])
     def test_echo(self, path):
         """/echo is found in every spelling, and never interprets."""
-        client = MemoryServer(Settings(strict_paths=True)).connect()
+        client = MemoryServer(Settings(catch_all="off")).connect()
         client.open(path)
         client.send_text("thanks")
         assert client.messages() == ["thanks"]
 
-    def test_strict_paths(self):
-        """With strict paths an unknown one is 404, with a sentence."""
-        client = MemoryServer(Settings(strict_paths=True)).connect()
+    def test_without_the_catch_all_an_unknown_path_is_refused_with_404_and_a_sentence(self):
+        """So is the path of a tutorial."""
+        client = MemoryServer(Settings(catch_all="off")).connect()
         assert client.open("/chat").startswith(b"HTTP/1.1 404 ")
         assert client.transport.written == b"404 Not Found\nno WebSocket endpoint at '/chat'\n"
 

@@ -125,7 +125,7 @@ class CommandTests:
 
     def test_whoami(self):
         """Whoami tells what the server knows."""
-        server = MemoryServer(Settings(subprotocol=("chat",), compression="on"))
+        server = MemoryServer(Settings(subprotocol=("chat",), compression="on", catch_all="on"))
         client = server.connect()
         headers = {
             "Sec-WebSocket-Protocol": "x, chat",

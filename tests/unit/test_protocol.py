@@ -221,7 +221,7 @@ class HandshakeAnswerTests:
     def test_default(self):
         """Without an opinion of the endpoint the server's subprotocols count, in the client's order."""
         client = MemoryServer(Settings(subprotocol=("chat", "superchat"))).connect()
-        head = client.open("/chat", {"Sec-WebSocket-Protocol": "x, superchat, chat"})
+        head = client.open("/ws", {"Sec-WebSocket-Protocol": "x, superchat, chat"})
         assert b"\r\nSec-WebSocket-Protocol: superchat" in head
 
 

@@ -55,7 +55,7 @@ DEFAULTS = {
     "token_issuer": "",
     "token_leeway": 5.0,
     "anonymous": False,
-    "strict_paths": False,
+    "catch_all": "auto",
     "reply_prefix": "",
     "timezone": None,
     "log_format": "text",
@@ -138,7 +138,7 @@ SOURCES = [
     ("interface", '"a"', "b", ["c"], ("a", "b", "c")),
     ("listen", '["tcp:1"]', "tcp:2 unix:x", ["tcp:3", "tcp:4"], (("tcp:1",), ("tcp:2", "unix:x"), ("tcp:3", "tcp:4"))),
     ("origin", '["http://a"]', "http://b", ["http://c"], (("http://a",), ("http://b",), ("http://c",))),
-    ("strict_paths", "true", "false", ["true"], (True, False, True)),
+    ("anonymous", "true", "false", ["true"], (True, False, True)),
     ("max_message_size", '"1KiB"', "2KiB", ["3"], (1024, 2048, 3)),
     ("ping_interval", "30", "1m", ["500ms"], (30.0, 60.0, 0.5)),
     ("compression", '"on"', "off", ["ON"], ("on", "off", "on")),
@@ -297,7 +297,7 @@ class FileTests:
                     'close_timeout = "1.5"',
                     "ping_interval = 0",
                     'ping_timeout = "2m"',
-                    "strict_paths = false",
+                    "anonymous = false",
                     'reply_prefix = "grüß: "',
                 ]
             )
@@ -356,6 +356,7 @@ class FileTests:
             ("port = 1\n\nprot = 2\n", 3, "prot", "unknown key; did you mean port?"),
             ("port = 1\nmax_mesage_size = 2\n", 2, "max_mesage_size", "unknown key; did you mean max_message_size?"),
             ("zzz = 1", 1, "zzz", "unknown key"),
+            ("strict_paths = true", 1, "strict_paths", "unknown key; it is now --catch-all off"),
             ("[server]\nport = 1", 1, "server", "unknown key"),
             ("[[server]]\nport = 1", 1, "server", "unknown key"),
             ("server.port = 1", 1, "server", "unknown key"),
@@ -368,9 +369,9 @@ class FileTests:
             ("port = [80]", 1, "port", "expected a string or a number, not [80]"),
             ('"port" = "x"', 1, "port", "expected a whole number from 0 to 65535, not 'x'"),
             ("# port = 1\nport = 'x'", 2, "port", "expected a whole number from 0 to 65535, not 'x'"),
-            ("# a\n#b\nstrict_paths = 1", 3, "strict_paths", "expected true or false, not 1"),
-            ("strict_paths = 'true'", 1, "strict_paths", "expected true or false, not 'true'"),
-            ("strict_paths = []", 1, "strict_paths", "expected true or false, not []"),
+            ("# a\n#b\nanonymous = 1", 3, "anonymous", "expected true or false, not 1"),
+            ("anonymous = 'true'", 1, "anonymous", "expected true or false, not 'true'"),
+            ("anonymous = []", 1, "anonymous", "expected true or false, not []"),
             ("origin = 'http://a'", 1, "origin", "expected a list of strings, not 'http://a'"),
             ("origin = ['http://a', 1]", 1, "origin", "expected a list of strings, not ['http://a', 1]"),
             (
@@ -562,8 +563,8 @@ VALUES = {
     "token_audience": ({"": "", "chat": "chat"}, ["a\nb"]),
     "token_issuer": ({"": "", "https://example.com": "https://example.com"}, ["a\nb"]),
     "token_leeway": ({"0": 0.0, "5s": 5.0, "20s": 20.0}, ["-1", "21s"]),
-    "anonymous": ({"true": True, "no": False}, ["", "maybe"]),
-    "strict_paths": ({"true": True, "no": False, "off": False, "0": False}, ["", "maybe"]),
+    "anonymous": ({"true": True, "no": False, "off": False, "0": False}, ["", "maybe"]),
+    "catch_all": ({"auto": "auto", "on": "on", "OFF": "off"}, ["", "true", "maybe"]),
     "reply_prefix": (
         {"": "", "> ": "> ", "ü\u2028": "ü\u2028", "\ud7ff\ue000": "\ud7ff\ue000", "x" * 1024: "x" * 1024},
         # Python makes a surrogate of a byte of the command line that is not UTF-8.
@@ -622,7 +623,8 @@ class ValueTests:
             ("compression_window_bits", "expected a whole number from 9 to 15, not '?'"),
             ("compression_min_size", "expected a size from 0B to 1GiB, such as 64KiB or 1MiB, not '?'"),
             ("log_format", "expected text or json, not '?'"),
-            ("strict_paths", "expected true or false, not '?'"),
+            ("anonymous", "expected true or false, not '?'"),
+            ("catch_all", "expected auto or on or off, not '?'"),
             ("timezone", "expected a time zone such as Europe/Berlin or UTC, or local, not '?'"),
             (
                 "listen",
@@ -745,6 +747,7 @@ class UnknownFlagTests:
             ("--verson", "unknown option; did you mean --version?"),
             ("--hepl", "unknown option; did you mean --help?"),
             ("--zzzzzzzz", "unknown option"),
+            ("--strict-paths", "unknown option; it is now --catch-all off"),
             ("-q", "unknown option"),
         ],
     )
@@ -787,7 +790,7 @@ class GenconfigTests:
         """Numbers, truth values and lists have their own type in TOML; sizes and times are texts with a unit."""
         table = tomllib.loads(uncommented())
         assert table["port"] == 8080
-        assert table["strict_paths"] is False
+        assert table["anonymous"] is False
         assert table["origin"] == []
         assert table["max_message_size"] == "1MiB"
         assert table["ping_interval"] == "25s"

@@ -78,9 +78,9 @@ class FlagTests:
 
     def test_flags_without_value(self):
         """What is on or off is switched on by its name alone."""
-        settings = parse("--strict-paths", "--allow-any-origin-insecure")
-        assert settings == Settings(strict_paths=True, allow_any_origin_insecure=True)
-        assert parse("--strict-paths", "--strict-paths").strict_paths is True
+        settings = parse("--anonymous", "--allow-any-origin-insecure")
+        assert settings == Settings(anonymous=True, allow_any_origin_insecure=True)
+        assert parse("--anonymous", "--anonymous").anonymous is True
 
     def test_repeatable(self):
         """Lists grow with each flag, in order."""
@@ -133,7 +133,7 @@ class MistakeTests:
             (["--port", "http"], "--port: expected a whole number from 0 to 65535, not 'http'"),
             (["--port=1", "--port=x"], "--port: expected a whole number from 0 to 65535, not '1', 'x'"),
             (["--port"], "option --port requires argument"),
-            (["--strict-paths=yes"], "option --strict-paths must not have an argument"),
+            (["--anonymous=yes"], "option --anonymous must not have an argument"),
             (["--m"], "option --m not a unique prefix"),
             (["8080"], "'8080' is no option; options start with --"),
             (["--port=1", "serve", "now"], "'serve' is no option; options start with --"),

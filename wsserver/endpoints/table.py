@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from difflib import get_close_matches
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -13,14 +12,25 @@ from wsserver.endpoints.commands import Command, spell
 from wsserver.endpoints.echo import EchoProtocol
 from wsserver.endpoints.push import PushProtocol
 from wsserver.endpoints.ticker import TickerProtocol
+from wsserver.endpoints.unknown_paths import (
+    CatchAll,
+    decide_catch_all,
+    find_nearest_path,
+    names_channel,
+    refuse_channel,
+    refuse_unknown_path,
+)
 from wsserver.hub.admission import Admission
 from wsserver.hub.channels import Format
 from wsserver.hub.hub import Hub
 from wsserver.settings import Settings
 from wsserver.typing import Path
 from wsserver.wire.protocol import ServerFactory, ServerProtocol, bind
+from wsserver.wire.requests import Refusal
 
 __all__ = ["HELP", "Table"]
+
+_CHANNELS, _CENTRIFUGE = "/ws", "/connection/websocket"
 
 HELP = {
     "/": "commands; everything else is echoed",
@@ -74,7 +84,7 @@ class Table:
             "/ws": command,
             "/ticker": bind(TickerProtocol, factory, clock=clock),
         }
-        self._paths["/connection/websocket"] = bind(
+        self._paths[_CENTRIFUGE] = bind(
             CentrifugeProtocol,
             factory,
             hub=hub,
@@ -84,7 +94,9 @@ class Table:
             # Its pings are messages of the protocol.
             autoPingInterval=0,
         )
-        self._paths |= {"/" + path.strip("/"): bind(protocol, factory) for path, protocol in more.items()}
+        own = {"/" + path.strip("/"): bind(protocol, factory) for path, protocol in more.items()}
+        self._built_in = self._paths.keys() - own.keys()
+        self._paths |= own
         self._command = command
         self._push = bind(
             PushProtocol,
@@ -95,14 +107,16 @@ class Table:
             max_queued=settings.max_queued_bytes,
             close_on_gap=settings.gap == "close",
         )
-        self._catch_all = None if settings.strict_paths else command
+        self._serves_channels = _CHANNELS if _CHANNELS in self._built_in else None
+        self.catch_all: CatchAll = decide_catch_all(settings, loopback_only=False)
+        """Whether unknown paths speak commands; the service replaces it once it knows where it listens."""
 
     @property
     def paths(self) -> list[str]:
         """The paths that have an endpoint of their own."""
         return list(self._paths)
 
-    def find(self, path: Path, query: Mapping[str, list[str]]) -> type[ServerProtocol] | None:
+    def find(self, path: Path, query: Mapping[str, list[str]]) -> type[ServerProtocol] | Refusal:
         """
         Find the endpoint of a path; a slash at its end does not matter.
 
@@ -111,11 +125,22 @@ class Table:
             query: its parameters; `/ws?channel=foo` is another endpoint than `/ws`.
 
         Returns:
-            The class of its connections; None where there is none and paths are strict.
+            The class of the path's connections; or a 404 refusal if there is none, or a 400 refusal if the query names
+            a channel at a path that does not serve channels: the client would wait for publications in silence.
         """
         path = Path(path.rstrip("/") or "/")
-        # Whoever misspells it is told so: a connection that stays silent would be worse.
-        wanted = path == "/ws" and get_close_matches("channel", (name.lower() for name in query), n=1, cutoff=0.8)
-        if wanted and self._paths["/ws"] is self._command:
-            return self._push
-        return self._paths.get(path, self._catch_all)
+        endpoint = self._paths.get(path)
+        if endpoint is not None and path not in self._built_in:
+            # The query of an application's endpoint is its own.
+            return endpoint
+        # The URLs of Centrifuge SDKs may carry parameters for a proxy before the server, whatever their names.
+        if query and names_channel(query, misspelled=path != _CENTRIFUGE):
+            return self._push if path == self._serves_channels else refuse_channel(path, self._serves_channels)
+        return endpoint or self._find_unknown(path)
+
+    def _find_unknown(self, path: Path) -> type[ServerProtocol] | Refusal:
+        nearest = find_nearest_path(path, self._paths)
+        # A Centrifuge SDK would take an echo of its commands for replies.
+        if self.catch_all.enabled and nearest != _CENTRIFUGE:
+            return self._command
+        return refuse_unknown_path(path, nearest)

@@ -16,6 +16,7 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 from wsserver.closecodes import CloseCode
+from wsserver.endpoints.unknown_paths import find_nearest_path
 from wsserver.web.page import send
 from wsserver.wire.door import Door
 from wsserver.wire.journal import show_path, show_peer
@@ -166,19 +167,24 @@ class Answer(Resource):
 
 
 class JSONDocument(Resource):
-    """A JSON text that does not change while the server runs."""
+    """
+    A JSON text.
+
+    Args:
+        build: returns the document.
+    """
 
     isLeaf = True
 
-    def __init__(self, document: object) -> None:
+    def __init__(self, build: Callable[[], object]) -> None:
         super().__init__()
-        self._body = json.dumps(document, ensure_ascii=False).encode("utf-8")
+        self._build = build
 
     def render_GET(self, request: Request) -> bytes:
         """Send it."""
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"cache-control", b"no-cache")
-        return send(request, self._body)
+        return send(request, json.dumps(self._build(), ensure_ascii=False).encode("utf-8"))
 
 
 class Ready(Resource):
@@ -215,7 +221,7 @@ class Root(Resource):
         api: what answers under `/api/`.
         sse: what answers at `/sse`.
         ready: what answers at `/ready`.
-        catch_all: whether WebSocket handshakes are accepted at every other path too.
+        speaks_websocket: returns whether a WebSocket handshake is accepted at a path.
     """
 
     def __init__(
@@ -226,14 +232,14 @@ class Root(Resource):
         api: IResource,
         sse: IResource,
         ready: IResource,
-        catch_all: bool,
+        speaks_websocket: Callable[[str], bool],
     ) -> None:
         super().__init__()
         self._api = api
         self._fetched = {**pages, b"sse": sse, b"ready": ready}
         # At / there is the page.
         self._websocket_paths = {path.encode("utf-8") for path in websocket_paths} - {b"/"}
-        self._catch_all = catch_all
+        self._speaks_websocket = speaks_websocket
 
     def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
         """Find the resource of a whole path: there are no directories in this tree."""
@@ -253,8 +259,15 @@ class Root(Resource):
         return found
 
     def _not_found(self, path: bytes) -> Refusal:
-        hint = "; a WebSocket client may connect here" if self._catch_all else ""
-        return Refusal(HTTPStatus.NOT_FOUND, f"no page at {quote(path.decode('utf-8', 'backslashreplace'))}{hint}")
+        text = path.decode("utf-8", "backslashreplace")
+        known = [f"/{name.decode('utf-8')}" for name in self._fetched] + [
+            name.decode("utf-8") for name in self._websocket_paths
+        ]
+        nearest = find_nearest_path(text, known)
+        hint = "" if nearest is None else f"; the nearest one is {nearest}"
+        if self._speaks_websocket(text):
+            hint += "; a WebSocket client may connect here"
+        return Refusal(HTTPStatus.NOT_FOUND, f"no page at {quote(text)}{hint}")
 
 
 def needs_websocket(path: bytes) -> Refusal:
@@ -270,7 +283,10 @@ def needs_websocket(path: bytes) -> Refusal:
 
 
 def describe(
-    paths: Mapping[str, str], commands: Iterable[tuple[str, str]], close_codes: Mapping[CloseCode, str]
+    paths: Mapping[str, str],
+    commands: Iterable[tuple[str, str]],
+    close_codes: Mapping[CloseCode, str],
+    catch_all: Callable[[], bool],
 ) -> JSONDocument:
     """
     Make what the page asks the server about itself.
@@ -279,15 +295,15 @@ def describe(
         paths: path -> what is spoken there, in words.
         commands: the commands, each with its help line.
         close_codes: close code -> what it means.
+        catch_all: returns whether unknown WebSocket paths speak commands.
 
     Returns:
         The resource of `/server.json`.
     """
-    return JSONDocument(
-        {
-            "name": "wsserver",
-            "paths": [{"path": path, "speaks": "WebSocket", "help": words} for path, words in paths.items()],
-            "commands": [{"name": name, "help": words} for name, words in commands],
-            "closeCodes": {str(int(code)): meaning for code, meaning in close_codes.items()},
-        }
-    )
+    document = {
+        "name": "wsserver",
+        "paths": [{"path": path, "speaks": "WebSocket", "help": words} for path, words in paths.items()],
+        "commands": [{"name": name, "help": words} for name, words in commands],
+        "closeCodes": {str(int(code)): meaning for code, meaning in close_codes.items()},
+    }
+    return JSONDocument(lambda: {**document, "catchAll": catch_all()})

@@ -27,9 +27,9 @@ from wsserver.wire.journal import show_path, show_peer
 from wsserver.wire.linger import LINGER, linger
 from wsserver.wire.protocol import ServerProtocol
 from wsserver.wire.registry import Registry
-from wsserver.wire.requests import MAX_BODY, MAX_HEAD, Refusal, Request, parse, quote, unavailable
+from wsserver.wire.requests import MAX_BODY, MAX_HEAD, Refusal, Request, parse, unavailable
 
-__all__ = ["Door", "DoorFactory", "HTTPSide", "refuse_unknown_path"]
+__all__ = ["Door", "DoorFactory", "HTTPSide"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 
@@ -64,7 +64,7 @@ class DoorFactory(Factory):
     What all doors of a server share.
 
     Args:
-        find: the endpoint of a path and a query, None where there is none.
+        find: returns the endpoint of a path and a query, or a refusal.
         policy: what handshakes are checked against; may be replaced while the server runs.
         http: makes the HTTP side of a connection, given the peer's address and the door.
         sockets: where every connection is noted.
@@ -78,7 +78,7 @@ class DoorFactory(Factory):
     def __init__(
         self,
         *,
-        find: Callable[[Path, Mapping[str, list[str]]], type[ServerProtocol] | None],
+        find: Callable[[Path, Mapping[str, list[str]]], type[ServerProtocol] | Refusal],
         policy: Policy,
         http: "Callable[[IAddress, Door], HTTPSide]",
         sockets: Registry[Any],
@@ -117,11 +117,6 @@ class DoorFactory(Factory):
     def buildProtocol(self, addr: Any) -> "Door":
         """Make the door of a new connection."""
         return Door(self, addr)
-
-
-def refuse_unknown_path(path: str) -> Refusal:
-    """Refuse a WebSocket handshake for a path without an endpoint."""
-    return Refusal(HTTPStatus.NOT_FOUND, f"no WebSocket endpoint at {quote(path)}")
 
 
 class Door(Protocol):
@@ -255,8 +250,8 @@ class Door(Protocol):
             return
         assert request.path is not None
         protocol = self._house.find(request.path, request.query or {})
-        if protocol is None:
-            self._refuse(refuse_unknown_path(request.raw_path), request)
+        if isinstance(protocol, Refusal):
+            self._refuse(protocol, request)
             return
         self._disarm()
         self._answering = True

@@ -1,0 +1,147 @@
+"""
+WebSocket paths without an endpoint: whether they speak commands, and what a refusal says.
+
+Pure: no Twisted, no clock, no socket.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from http import HTTPStatus
+from urllib.parse import quote as percent_encode
+
+from wsserver.hub.hooks import EVENTS
+from wsserver.settings import Settings
+from wsserver.wire.requests import Refusal, quote
+
+__all__ = [
+    "CatchAll",
+    "decide_catch_all",
+    "find_nearest_path",
+    "names_channel",
+    "refuse_channel",
+    "refuse_unknown_path",
+]
+
+MAX_COMPARED = 64
+"""Characters of the longest path that is compared with the known ones: difflib takes quadratic time."""
+
+_CHANNEL_OPTIONS = (
+    "redis",
+    "api_key",
+    "token_secret",
+    "token_public_key",
+    "token_jwks_url",
+    *(f"hook_{event}" for event in EVENTS),
+)
+"""Options that show that the server is there for channels."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatchAll:
+    """Whether unknown WebSocket paths speak commands."""
+
+    enabled: bool
+    reason: str
+    """Why, for the log."""
+
+
+def decide_catch_all(settings: Settings, *, loopback_only: bool) -> CatchAll:
+    """
+    Decide whether unknown WebSocket paths speak commands.
+
+    Args:
+        settings: the server's options.
+        loopback_only: whether every listener can be reached from this machine only.
+
+    Returns:
+        The decision. With `--catch-all auto`, unknown paths speak commands on a developer's machine: on loopback, and
+        while no option shows that the server is there for channels. There, a client at a misspelled path would wait
+        in silence for publications.
+    """
+    mode = settings.catch_all
+    if mode != "auto":
+        return CatchAll(mode == "on", f"--catch-all {mode}")
+    if not loopback_only:
+        return CatchAll(False, "--catch-all auto, and the server listens beyond loopback")
+    for name in _CHANNEL_OPTIONS:
+        if getattr(settings, name):
+            return CatchAll(False, f"--catch-all auto, and --{name.replace('_', '-')} is set")
+    return CatchAll(True, "--catch-all auto, and the server listens on loopback only, without channel options")
+
+
+def names_channel(names: Iterable[str], *, misspelled: bool = True) -> bool:
+    """
+    Check whether a query asks for a channel.
+
+    Args:
+        names: the names of the query's parameters.
+        misspelled: whether near misses such as `chanel=` count.
+    """
+    lowered = [name.lower() for name in names]
+    if "channel" in lowered:
+        return True
+    return misspelled and bool(get_close_matches("channel", lowered, n=1, cutoff=0.8))
+
+
+def find_nearest_path(path: str, known: Iterable[str]) -> str | None:
+    """
+    Find the known path that a client most likely meant.
+
+    Args:
+        path: the unknown path, percent-decoded.
+        known: paths that exist, as `/connection/websocket`; `/` is never proposed.
+
+    Returns:
+        The path that differs in case or slashes only; else the longest one whose segments are part of the path, as
+        `/ws` of `/app/ws`; else the one with the most similar spelling. None if none is similar.
+    """
+    if len(path) > MAX_COMPARED:
+        return None
+    segments = [segment for segment in path.lower().split("/") if segment]
+    known_segments = {each: each.lower().strip("/").split("/") for each in known if each != "/"}
+    contained = [each for each, parts in known_segments.items() if _contains(segments, parts)]
+    if contained:
+        return max(contained, key=len)
+    lowered = {each.lower(): each for each in known_segments}
+    near = get_close_matches("/" + "/".join(segments), lowered, n=1, cutoff=0.7)
+    return lowered[near[0]] if near else None
+
+
+def _contains(segments: list[str], parts: list[str]) -> bool:
+    starts = range(len(segments) - len(parts) + 1)
+    return any(segments[start : start + len(parts)] == parts for start in starts)
+
+
+def refuse_unknown_path(path: str, nearest: str | None) -> Refusal:
+    """
+    Refuse a WebSocket handshake for a path without an endpoint.
+
+    Args:
+        path: the path, percent-decoded.
+        nearest: what `find_nearest_path` found.
+
+    Returns:
+        A 404 refusal.
+    """
+    hint = "" if nearest is None else f"; did you mean {nearest}?"
+    return Refusal(HTTPStatus.NOT_FOUND, f"no WebSocket endpoint at {_show(path)}{hint}")
+
+
+def refuse_channel(path: str, serving: str | None) -> Refusal:
+    """
+    Refuse a WebSocket handshake that names a channel at a path that does not serve channels.
+
+    Args:
+        path: the path, percent-decoded.
+        serving: the path that serves channels; None if there is none.
+
+    Returns:
+        A 400 refusal.
+    """
+    hint = "" if serving is None else f"; connect to {serving}?channel=NAME"
+    return Refusal(HTTPStatus.BAD_REQUEST, f"{_show(path)} does not serve channels{hint}")
+
+
+def _show(path: str) -> str:
+    return quote(percent_encode(path))
