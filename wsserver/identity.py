@@ -9,6 +9,7 @@ Claims: https://centrifugal.dev/docs/server/authentication and /channel_token_au
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -201,7 +202,7 @@ def _ticket(claims: Claims) -> Ticket | None:
         raise WrongClaim("the token is for one use (once), and has no name (jti)")
     # RFC 7519 section 4.1.7: an issuer names each of its tokens differently.
     key = hashlib.sha256(f"{claims.get('iss', '')}\n{name}".encode()).hexdigest()
-    return Ticket(key, int(claims["exp"]))
+    return Ticket(key, math.ceil(claims["exp"]))
 
 
 def _user(claims: Claims) -> str:
@@ -214,7 +215,8 @@ def _user(claims: Claims) -> str:
 def _expiry(claims: Claims) -> int:
     """Centrifugo's `expire_at`: the connection's end, where it is not the token's; 0 for none."""
     end = read_time(claims, "expire_at")
-    return int(claims["exp"]) if end is None else end
+    # Rounded up: a time of less than one second must not become 0, which means never.
+    return math.ceil(claims["exp"] if end is None else end)
 
 
 def _subs(claims: Claims) -> dict[ChannelName, Opening]:
@@ -277,21 +279,21 @@ def show(value: object) -> str:
     return quote(value) if isinstance(value, str) else json.dumps(value)[:40]
 
 
-def read_time(claims: Claims, name: str) -> int | None:
+def read_time(claims: Claims, name: str) -> float | None:
     """
-    Read a claim that is a time.
+    Return a claim that is a time (RFC 7519 section 2, NumericDate: seconds, perhaps with a fraction).
 
     Args:
         claims: all of them.
         name: e.g. `exp`.
 
     Returns:
-        UNIX time in seconds; None where the claim is not there.
+        UNIX time in seconds; None if the claim is missing.
 
     Raises:
-        WrongClaim: it is no such time. RFC 7519 section 2 allows fractions; nobody needs them.
+        WrongClaim: the claim is not a number from 0 to the end of the year 9999.
     """
-    value = claims.get(name)
-    if name in claims and (type(value) is not int or not 0 <= value <= _LATEST):
-        raise WrongClaim(f"the token's {name} is {show(value)}: expected UNIX time in whole seconds")
+    value: float | None = claims.get(name)
+    if name in claims and (value is None or type(value) not in (int, float) or not 0 <= value <= _LATEST):
+        raise WrongClaim(f"the token's {name} is {show(value)}: expected UNIX time in seconds")
     return value

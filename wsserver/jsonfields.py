@@ -5,10 +5,11 @@ Rule 1: no Twisted, no clock, no socket.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-__all__ = ["DEEPEST", "read_object", "take", "take_value", "too_deep", "write"]
+__all__ = ["DEEPEST", "read_object", "take", "take_time", "take_value", "too_deep", "write"]
 
 # Python's own limit counts what has called, too: a value that one place has read, another could not write.
 DEEPEST: Final = 100
@@ -85,6 +86,29 @@ def take(fields: Mapping[str, Any], name: str, kind: type, default: Any) -> Any:
         except UnicodeEncodeError:
             raise ValueError(f"{name}: half a surrogate pair is no character") from None
     return value
+
+
+def take_time(fields: Mapping[str, Any], name: str) -> int:
+    """
+    Return a field that is a time: seconds since 1970, perhaps with a fraction, which is rounded up.
+
+    Args:
+        fields: the object's fields.
+        name: the field's name.
+
+    Returns:
+        Whole seconds; 0 if the field is missing.
+
+    Raises:
+        ValueError: the field is not a number from 0 to 2**53.
+    """
+    value: Any = fields.get(name)
+    if value is None:
+        return 0
+    if type(value) not in (int, float) or not 0 <= value < 2**53:
+        raise ValueError(f"{name}: expected seconds since 1970")
+    seconds: int = math.ceil(value)
+    return seconds
 
 
 def take_value(fields: Mapping[str, Any], name: str) -> Any:

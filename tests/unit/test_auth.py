@@ -147,8 +147,13 @@ REFUSED = {
     "no exp": (HMAC, token(claims(exp=None))),
     "exp null": (HMAC, token('{"exp": null}')),
     "exp as a text": (HMAC, token(claims(exp=str(NOW + 60)))),
-    "exp as a float": (HMAC, token(claims(exp=NOW + 60.5))),
-    "exp in exponents": (HMAC, token('{"exp": 19e8}')),
+    "exp negative with a fraction": (HMAC, token(claims(exp=-0.5))),
+    "exp past by a fraction": (HMAC, token(claims(exp=NOW - 5.001))),
+    "exp in milliseconds with a fraction": (HMAC, token(claims(exp=(NOW + 60) * 1000.5))),
+    "nbf to come by a fraction": (HMAC, token(claims(nbf=NOW + 5.001))),
+    "nbf infinite": (HMAC, token('{"exp": 19e8, "nbf": 1e999}')),
+    "iat not a number": (HMAC, token('{"exp": 19e8, "iat": NaN}')),
+    "expire_at negative with a fraction": (HMAC, token(claims(expire_at=-0.5))),
     "exp true": (HMAC, token(claims(exp=True))),
     "exp negative": (HMAC, token(claims(exp=-1))),
     "exp in milliseconds": (HMAC, token(claims(exp=(NOW + 60) * 1000))),
@@ -245,7 +250,7 @@ class RefusedTests:
         expired = {
             name for name, (keys, text) in REFUSED.items() if verify(text, keys, NOW, TERMS).cause is Cause.EXPIRED
         }
-        assert expired == {"exp past", "exp zero"}
+        assert expired == {"exp past", "exp past by a fraction", "exp zero"}
 
     @pytest.mark.parametrize(
         ("more", "terms"),
@@ -336,7 +341,18 @@ class TakenTests:
         assert identity.subs == {"news": Opening(), "chat": Opening(1, {"x": 2})}
 
     @pytest.mark.parametrize(
-        ("more", "end"), [({}, NOW + 60), ({"expire_at": 0}, 0), ({"expire_at": NOW - 9}, NOW - 9)]
+        ("more", "end"),
+        [
+            ({}, NOW + 60),
+            ({"expire_at": 0}, 0),
+            ({"expire_at": NOW - 9}, NOW - 9),
+            # RFC 7519 section 2: a time may have a fraction.
+            ({"exp": NOW + 60.0}, NOW + 60),
+            ({"exp": NOW + 60.5, "nbf": NOW - 0.5, "iat": NOW - 0.5}, NOW + 61),
+            ({"expire_at": NOW + 5.25}, NOW + 6),
+            ({"expire_at": 0.4}, 1),
+            ({"expire_at": 0.0}, 0),
+        ],
     )
     def test_end(self, more, end):
         """A connection ends with its token, unless `expire_at` says otherwise."""

@@ -155,7 +155,7 @@ class OrderTests:
         """While a command is being carried out, what follows it waits; beyond a limit it is refused."""
         client = Client(server).connected()
         waits = Deferred()
-        monkeypatch.setattr(server.service.hub, "publish", lambda *_, **__: waits)
+        monkeypatch.setattr(server.service.hub, "send", lambda *_, **__: waits)
         client.send({"id": 2, "publish": {"channel": "c", "data": 1}})
         client.send(*({"id": number, "unsubscribe": {"channel": "c"}} for number in range(3, 3 + MOST_WAITING)))
         assert client.take() == []

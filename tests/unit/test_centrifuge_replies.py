@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from wsserver.endpoints import centrifuge_replies as replies
 from wsserver.endpoints.centrifuge_replies import Disconnect, Error, Unsubscription, array, obj, publication, push
-from wsserver.hub.history import Publication
 from wsserver.hub.presence import ClientInfo
+from wsserver.hub.publication import Publication
 
 
 class CodesTests:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from wsserver.hub.channels import MAX_CHANNELS, MAX_NAME, Access, Format, Patterns, parse_name, parse_query
 from wsserver.hub.formats import write
-from wsserver.hub.history import Publication
+from wsserver.hub.publication import Publication
 from wsserver.wire.requests import Refusal
 
 

@@ -7,10 +7,10 @@ from twisted.internet.task import Clock
 
 from wsserver.hub.channels import Access
 from wsserver.hub.fanout import MOST_JOBS, WRITE, FanOut
-from wsserver.hub.history import Publication
 from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.presence import ClientInfo, PresenceEvent
+from wsserver.hub.publication import Publication
 from wsserver.hub.rules import Rule, Rules
 from wsserver.wire import frames, traffic
 from wsserver.wire.traffic import CLOSED, CONNECTING, OPEN, Feed

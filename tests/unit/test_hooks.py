@@ -86,6 +86,12 @@ class AnswerTests:
         body = result(info={"a": 1}, data="x", expire_at=5)
         assert read_subscribed(body) == Subscribed(info={"a": 1}, data="x", expire_at=5)
 
+    @pytest.mark.parametrize(("given", "until"), [(5.0, 5), (5.25, 6), (0.4, 1), (0.0, 0), (1.7e9, 1700000000)])
+    def test_a_time_may_have_a_fraction(self, given, until):
+        """It is rounded up: less than one second is not never."""
+        assert read_subscribed(result(expire_at=given)).expire_at == until
+        assert read_connected(result(expire_at=given)).expire_at == until
+
     def test_published(self):
         """Something else, perhaps."""
         body = result(data={"a": 1}, skip_history=True, tags={"a": "b"}, idempotency_key="k")
@@ -147,7 +153,7 @@ class AnswerTests:
             (read_connected, {"user": 42}),
             (read_connected, {"user": "\ud800"}),
             (read_connected, {"expire_at": -1}),
-            (read_connected, {"expire_at": 1.5}),
+            (read_connected, {"expire_at": -0.5}),
             (read_connected, {"expire_at": "1700000000"}),
             (read_connected, {"expire_at": True}),
             (read_connected, {"expire_at": 10**20}),

@@ -6,9 +6,10 @@ from twisted.internet.task import Clock
 
 from wsserver.errors import BrokerDown
 from wsserver.hub.channels import Access
-from wsserver.hub.history import Page, Position, Publication
+from wsserver.hub.history import Page, Position
 from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.publication import Publication
 from wsserver.hub.room import MOST_HELD, MOST_HELD_BYTES, Held
 
 

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from wsserver.hub.history import Page, Position, Publication
+from wsserver.hub.history import Page, Position
 from wsserver.hub.presence import ClientInfo
+from wsserver.hub.publication import Publication
 from wsserver.web import parameters as p
 
 GO = (3503, "force disconnect")
@@ -55,6 +56,10 @@ class GoodTests:
         options = {"info": {"a": 1}, "data": 0, "expire_at": 5, "recover_since": {"offset": 1, "epoch": "x"}}
         assert p.read_options({**options, "override": {}}) == options
 
+    def test_a_time_may_have_a_fraction(self):
+        """It is rounded up."""
+        assert p.read_options({"expire_at": 5.25}) == {"expire_at": 6}
+
     def test_ignored(self):
         """What is unknown, and what is empty."""
         p.check_unsupported({"new": 1, "version": 0, "session": "", "expression": "", "delta": True})
@@ -87,8 +92,8 @@ class BadTests:
             (p.read_who, {}),
             (p.read_who, {"user": ""}),
             (p.read_who, {"user": 42}),
-            (p.read_expiry, {"expire_at": -1}),
-            (p.read_expiry, {"expire_at": 1.5}),
+            (p.read_options, {"expire_at": -1}),
+            (p.read_options, {"expire_at": float("inf")}),
             (p.read_options, {"recover_since": {"offset": -1}}),
             (p.check_unsupported, {"version": 1}),
             (p.check_unsupported, {"session": "s"}),

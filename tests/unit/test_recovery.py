@@ -15,9 +15,10 @@ from twisted.internet.task import Clock
 
 from wsserver.errors import BrokerDown
 from wsserver.hub.channels import Access
-from wsserver.hub.history import Keep, Position, Publication, Stream
+from wsserver.hub.history import Keep, Position, Stream
 from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.publication import Publication
 from wsserver.hub.rules import Rule, Rules
 
 

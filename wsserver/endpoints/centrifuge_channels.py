@@ -44,9 +44,10 @@ from wsserver.endpoints.centrifuge_replies import (
 from wsserver.endpoints.centrifuge_subscription import ChannelSubscription
 from wsserver.errors import BrokerDown
 from wsserver.hub.channels import MAX_CHANNELS, parse_name
-from wsserver.hub.history import Position, Publication
+from wsserver.hub.history import Position
 from wsserver.hub.hub import Hub, Joined
 from wsserver.hub.presence import ClientInfo, write_info
+from wsserver.hub.publication import Publication
 from wsserver.identity import Right
 from wsserver.typing import ChannelName
 from wsserver.wire.requests import Refusal
@@ -292,12 +293,11 @@ class Channels:
         allowed = yield self._gate.publish(self.peer, channel, request.data, held)
         if isinstance(allowed, Error | Disconnect):
             return allowed
-        yield self._hub.publish(
+        payload = allowed.payload
+        publication = Publication(payload.data, json=payload.json, info=self._info(held), tags=allowed.tags)
+        yield self._hub.send(
             channel,
-            allowed.payload.data,
-            json=allowed.payload.json,
-            info=self._info(held),
-            tags=allowed.tags,
+            publication,
             idempotency_key=allowed.idempotency_key,
             skip_history=allowed.skip_history,
         )

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from wsserver.closecodes import CloseCode
-from wsserver.hub.history import Publication
 from wsserver.hub.presence import write_info
+from wsserver.hub.publication import Publication
 from wsserver.wire.frames import is_utf8
 
 __all__ = [

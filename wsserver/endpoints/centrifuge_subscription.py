@@ -13,8 +13,8 @@ from wsserver.endpoints.centrifuge_replies import (
     push,
 )
 from wsserver.endpoints.subscriber import Subscription
-from wsserver.hub.history import Publication
 from wsserver.hub.presence import ClientInfo, PresenceEvent, write_info
+from wsserver.hub.publication import Publication
 from wsserver.hub.tokens import Alarm
 from wsserver.typing import ChannelName
 from wsserver.wire.frames import FIN_TEXT

@@ -11,10 +11,10 @@ from wsserver.hub.admission import Admission, Admitted, Visit, agree
 from wsserver.hub.backlog import Batch
 from wsserver.hub.channels import Ask, Format
 from wsserver.hub.formats import gap_notice, write
-from wsserver.hub.history import Publication
 from wsserver.hub.hooks import Caller
 from wsserver.hub.places import Places, refuse_listener
 from wsserver.hub.presence import PresenceEvent
+from wsserver.hub.publication import Publication
 from wsserver.hub.rawclient import RawClient
 from wsserver.typing import ChannelName
 from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, build

@@ -7,8 +7,9 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from wsserver.hub.history import Keep, Page, Position, Publication
+from wsserver.hub.history import Keep, Page, Position
 from wsserver.hub.presence import ClientInfo, PresenceEvent
+from wsserver.hub.publication import Publication
 from wsserver.typing import ChannelName
 
 __all__ = ["IDEMPOTENT_FOR", "Broker", "Listener", "Subscriber", "first_cause", "new_epoch"]

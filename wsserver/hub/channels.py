@@ -25,6 +25,7 @@ __all__ = [
     "Ask",
     "Format",
     "Patterns",
+    "check_name",
     "parse_name",
     "parse_query",
 ]
@@ -65,13 +66,39 @@ def parse_name(text: str) -> ChannelName | Refusal:
     """
     if not text:
         return _bad("the name of a channel is empty")
-    if len(text.encode("utf-8")) > MAX_NAME:
+    try:
+        size = len(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        return _bad("the name of a channel contains half a surrogate pair")
+    if size > MAX_NAME:
         return _bad(f"the name of a channel is over {MAX_NAME} bytes")
     if _CONTROL.search(text):
         return _bad(f"a control character in the name of a channel: {quote(text)}")
     if text.startswith(PRIVATE):
         return Refusal(HTTPStatus.FORBIDDEN, f"names that begin with {PRIVATE} are the server's own")
     return ChannelName(text)
+
+
+def check_name(channel: str) -> ChannelName:
+    """
+    Check the name of a channel that an application has passed.
+
+    Args:
+        channel: the name.
+
+    Returns:
+        The name.
+
+    Raises:
+        TypeError: the name is not a str.
+        ValueError: no channel can have this name.
+    """
+    if not isinstance(channel, str):
+        raise TypeError(f"channel must be str, not {type(channel).__name__}")
+    name = parse_name(channel)
+    if isinstance(name, Refusal):
+        raise ValueError(name.reason)
+    return name
 
 
 class Patterns:

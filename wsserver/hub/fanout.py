@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from wsserver.hub.backlog import Batch
-from wsserver.hub.history import Publication
+from wsserver.hub.publication import Publication
 from wsserver.typing import ChannelName
 from wsserver.wire.traffic import hand
 

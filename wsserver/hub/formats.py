@@ -9,7 +9,7 @@ import json
 from typing import Final
 
 from wsserver.hub.channels import Format
-from wsserver.hub.history import Publication
+from wsserver.hub.publication import Publication
 from wsserver.typing import ChannelName
 from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, is_utf8
 

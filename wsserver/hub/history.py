@@ -7,26 +7,22 @@ begins again under another epoch.
 Rule 1: no Twisted, no clock (now is an argument), no socket.
 """
 
-import json
 import re
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import NamedTuple
 
-from wsserver.hub.presence import ClientInfo, read_info
+from wsserver.hub.publication import Publication
 
 __all__ = [
     "Keep",
     "Page",
     "Position",
-    "Publication",
     "Stream",
     "continues",
-    "pack",
     "parse_position",
     "parse_positions",
-    "unpack",
     "write_positions",
 ]
 
@@ -59,22 +55,6 @@ def parse_positions(text: str, count: int) -> list[Position | None] | None:
     found = [parse_position(part) for part in parts]
     right = len(parts) == count and all(one is not None or part == "-" for one, part in zip(found, parts, strict=True))
     return found if right else None
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """What was published to a channel."""
-
-    data: bytes
-    offset: int = 0
-    """Its number in the channel's stream, from 1 on; 0 where it has none, as a plain `PUBLISH` to Redis."""
-    epoch: str = ""
-    """Which stream the offset belongs to; a new one begins when the old one was lost."""
-    json: bool = False
-    """`data` is the JSON of a value that is no string, with nothing but what JSON needs; else the bytes themselves."""
-    info: ClientInfo | None = None
-    """The client that published it."""
-    tags: Mapping[str, str] | None = None
 
 
 class Keep(NamedTuple):
@@ -187,36 +167,3 @@ class Stream:
             found = [one for one in found if (one.offset < since.offset if reverse else one.offset > since.offset)]
         found = tuple(found)
         return Page(found if limit < 0 else found[:limit], Position(self.offset, self.epoch))
-
-
-# How a publication stands in Redis: what is known about its data, as JSON, and the data after a line's end.
-
-
-def pack(publication: Publication) -> bytes:
-    """Write all but offset and epoch."""
-    about: dict[str, Any] = {}
-    if publication.json:
-        about["json"] = True
-    if publication.info is not None:
-        about["info"] = publication.info.as_json()
-    if publication.tags:
-        about["tags"] = dict(publication.tags)
-    head = json.dumps(about, ensure_ascii=False, separators=(",", ":")).encode("utf-8") if about else b""
-    return head + b"\n" + publication.data
-
-
-def unpack(packed: bytes, offset: int, epoch: str) -> Publication:
-    """
-    Read what `pack` has written.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    head, line, data = packed.partition(b"\n")
-    if not line:
-        raise ValueError("no publication")
-    if not head:
-        return Publication(data, offset, epoch)
-    about = json.loads(head)
-    info = read_info(json.dumps(about["info"])) if "info" in about else None
-    return Publication(data, offset, epoch, bool(about.get("json")), info, about.get("tags"))

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from wsserver.hub.channels import parse_name
-from wsserver.jsonfields import read_object, take, take_value
+from wsserver.jsonfields import read_object, take, take_time, take_value
 from wsserver.typing import ChannelName
 from wsserver.wire.requests import Header, Refusal, unavailable
 
@@ -197,7 +197,7 @@ def read_connected(body: bytes) -> Connected | Refused | Dropped:
         channels[_channel(name)] = _subscribed(options if options is not None else {})
     return Connected(
         user=take(result, "user", str, ""),
-        expire_at=_expiry(result),
+        expire_at=take_time(result, "expire_at"),
         info=take_value(result, "info"),
         data=take_value(result, "data"),
         channels=channels,
@@ -262,18 +262,12 @@ def _code(fields: Mapping[str, Any], name: str, codes: range) -> int:
     return code
 
 
-def _expiry(fields: Mapping[str, Any]) -> int:
-    # A refused negative number would let in for ever whoever reads it as "no expiry".
-    expire_at: int = take(fields, "expire_at", int, 0)
-    if not 0 <= expire_at < 2**53:
-        raise ValueError("expire_at: expected Unix seconds")
-    return expire_at
-
-
 def _subscribed(fields: object) -> Subscribed:
     if not isinstance(fields, dict):
         raise ValueError("subs: expected objects")
-    return Subscribed(info=take_value(fields, "info"), data=take_value(fields, "data"), expire_at=_expiry(fields))
+    return Subscribed(
+        info=take_value(fields, "info"), data=take_value(fields, "data"), expire_at=take_time(fields, "expire_at")
+    )
 
 
 def _channel(name: object) -> ChannelName:

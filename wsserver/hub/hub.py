@@ -18,13 +18,14 @@ from twisted.python.failure import Failure
 
 from wsserver.errors import BrokerDown, Unrecoverable
 from wsserver.hub.broker import Broker, Subscriber, first_cause
-from wsserver.hub.channels import Access
+from wsserver.hub.channels import Access, check_name
 from wsserver.hub.clients import Clients
 from wsserver.hub.control import Control
 from wsserver.hub.fanout import FanOut
-from wsserver.hub.history import Page, Position, Publication, continues
+from wsserver.hub.history import Page, Position, continues
 from wsserver.hub.members import Members
 from wsserver.hub.presence import ClientInfo, PresenceEvent
+from wsserver.hub.publication import Publication, check_int, check_text, make_publication
 from wsserver.hub.room import Held, Joiner, Room, follows
 from wsserver.hub.rules import Rules
 from wsserver.typing import ChannelName
@@ -279,8 +280,8 @@ class Hub:
 
     def publish(
         self,
-        channel: ChannelName,
-        data: bytes,
+        channel: str,
+        data: str | bytes | bytearray | memoryview,
         *,
         json: bool = False,
         info: ClientInfo | None = None,
@@ -292,24 +293,36 @@ class Hub:
         Publish.
 
         Args:
-            channel: where.
-            data: what.
+            channel: the channel's name.
+            data: a text, or any bytes.
             json: `data` is the JSON of a value that is no string.
             info: the client that publishes.
-            tags: names and texts that go along.
-            idempotency_key: a publication with the same key within some minutes is not published again.
-            skip_history: it is not kept, and has no offset.
+            tags: names and texts that are sent along with the publication.
+            idempotency_key: a publication with the same key within `IDEMPOTENT_FOR` seconds is not published again.
+            skip_history: the publication is not kept, and has no offset.
 
         Returns:
-            Fires with what became of it; fails with `BrokerDown` where it was not taken.
+            Fires with the receipt; fails with `BrokerDown` if the publication was not accepted.
+
+        Raises:
+            TypeError: an argument has the wrong type.
+            ValueError: the channel's name is invalid, or a text cannot be encoded as UTF-8.
         """
+        name = check_name(channel)
+        publication = make_publication(data, json=json, info=info, tags=tags)
+        check_text("idempotency_key", idempotency_key)
+        return self.send(name, publication, idempotency_key=idempotency_key, skip_history=skip_history)
+
+    def send(
+        self, channel: ChannelName, publication: Publication, *, idempotency_key: str = "", skip_history: bool = False
+    ) -> "Deferred[Receipt]":
+        """Publish what has been checked already; see `publish`."""
         keep = None if skip_history else self.rules.of(channel).keep
-        publication = Publication(data, json=json, info=info, tags=tags)
         done = self.broker.publish(channel, publication, keep, idempotency_key)
         return done.addCallback(lambda position: Receipt(position, self.count(channel)))
 
     def history(
-        self, channel: ChannelName, *, since: Position | None = None, limit: int = 0, reverse: bool = False
+        self, channel: str, *, since: Position | None = None, limit: int = 0, reverse: bool = False
     ) -> "Deferred[Page]":
         """
         Read a channel's stream.
@@ -323,8 +336,16 @@ class Hub:
         Returns:
             Fires with the publications and the stream's top; fails with `BrokerDown`, or with `Unrecoverable` where
             `since` is of another epoch.
+
+        Raises:
+            TypeError: an argument has the wrong type.
+            ValueError: the channel's name is invalid.
         """
-        keep = self.rules.of(channel).keep
+        name = check_name(channel)
+        if not isinstance(since, Position | None):
+            raise TypeError(f"since must be Position, not {type(since).__name__}")
+        check_int("limit", limit)
+        keep = self.rules.of(name).keep
         if keep is None:
             return succeed(Page((), Position(0, "")))
 
@@ -333,7 +354,7 @@ class Hub:
                 raise Unrecoverable(f"the stream of epoch {since.epoch} is no more")
             return page
 
-        return self.broker.history(channel, keep, since, limit, reverse=reverse).addCallback(check)
+        return self.broker.history(name, keep, since, limit, reverse=reverse).addCallback(check)
 
     def arrived(self, channel: ChannelName, publication: Publication) -> None:
         """Take a publication from the broker: it goes out at the end of this turn."""

@@ -7,13 +7,15 @@ Each operation is asked of every process; what they answer is put together.
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 
-from wsserver.hub.channels import Patterns
+from wsserver.hub.channels import Patterns, check_name
 from wsserver.hub.hub import Hub
+from wsserver.hub.publication import check_int, check_text
+from wsserver.jsonfields import write
 from wsserver.typing import ChannelName
 
 __all__ = ["FORCE_DISCONNECT", "MOST_CHANNELS", "MOST_CONNECTIONS", "SERVER_UNSUBSCRIBE", "Management"]
@@ -21,6 +23,9 @@ __all__ = ["FORCE_DISCONNECT", "MOST_CHANNELS", "MOST_CONNECTIONS", "SERVER_UNSU
 # Centrifugo's codes: https://centrifugal.dev/docs/server/codes
 FORCE_DISCONNECT: Final = (3503, "force disconnect")
 SERVER_UNSUBSCRIBE: Final = (2000, "server unsubscribe")
+
+MAX_REASON: Final = 123
+"""Maximum length of a reason in a Close frame, in bytes (RFC 6455 section 5.5)."""
 
 MOST_CONNECTIONS = 1000
 """Most connections that one process tells of."""
@@ -72,7 +77,7 @@ class Management:
             Fires with client id -> what is known: `user`, `channels`, `transport` and so on; at most
             `MOST_CONNECTIONS` of each process, and `MOST_BYTES`.
         """
-        arguments = {"user": user, "client": client, "pattern": pattern}
+        arguments = {**_check_who(user, client), "pattern": check_text("pattern", pattern)}
         return self._hub.control.ask("connections", arguments).addCallback(_merge)
 
     def channels(self, pattern: str = "*") -> "Deferred[dict[str, int]]":
@@ -85,7 +90,7 @@ class Management:
                     found[channel] = found.get(channel, 0) + count
             return found
 
-        return self._hub.control.ask("channels", {"pattern": pattern}).addCallback(add)
+        return self._hub.control.ask("channels", {"pattern": check_text("pattern", pattern)}).addCallback(add)
 
     def disconnect(
         self,
@@ -94,7 +99,7 @@ class Management:
         *,
         code: int = FORCE_DISCONNECT[0],
         reason: str = FORCE_DISCONNECT[1],
-        except_clients: tuple[str, ...] = (),
+        except_clients: Collection[str] = (),
     ) -> "Deferred[int]":
         """
         End connections.
@@ -108,27 +113,58 @@ class Management:
 
         Returns:
             Fires with how many there were.
+
+        Raises:
+            TypeError: an argument has the wrong type.
+            ValueError: the code is out of range, or the reason is over `MAX_REASON` bytes.
         """
-        arguments = {"user": user, "client": client, "code": code, "reason": reason, "except": except_clients}
+        if not 3000 <= check_int("code", code) <= 4999:
+            raise ValueError(f"code must be from 3000 to 4999, not {code}")
+        if len(check_text("reason", reason).encode("utf-8")) > MAX_REASON:
+            raise ValueError(f"reason must be at most {MAX_REASON} bytes long")
+        if isinstance(except_clients, str):
+            raise TypeError("except_clients must be a collection of str, not str")
+        stay = [check_text("except_clients", one) for one in except_clients]
+        arguments = {**_check_who(user, client), "code": code, "reason": reason, "except": stay}
         return self._hub.control.ask("disconnect", arguments).addCallback(sum)
 
-    def unsubscribe(self, channel: ChannelName, user: str = "", client: str = "") -> "Deferred[int]":
+    def unsubscribe(self, channel: str, user: str = "", client: str = "") -> "Deferred[int]":
         """Take clients off a channel; fires with how many were on it."""
-        arguments = {"channel": channel, "user": user, "client": client}
+        arguments = {"channel": check_name(channel), **_check_who(user, client)}
         return self._hub.control.ask("unsubscribe", arguments).addCallback(sum)
 
     def subscribe(
-        self, channel: ChannelName, user: str = "", client: str = "", options: Mapping[str, Any] = {}
+        self, channel: str, user: str = "", client: str = "", options: Mapping[str, Any] = {}
     ) -> "Deferred[int]":
-        """Put clients on a channel, with Centrifugo's options; fires with how many could be."""
-        arguments = {"channel": channel, "user": user, "client": client, "options": options}
+        """
+        Subscribe clients to a channel.
+
+        Args:
+            channel: the channel's name.
+            user: whose clients.
+            client: the id of one client; both must match if both are given.
+            options: `info`, `data`, `expire_at` and `recover_since`, as in Centrifugo's API.
+
+        Returns:
+            Fires with the number of clients that were subscribed.
+
+        Raises:
+            TypeError: an argument has the wrong type.
+            ValueError: the channel's name is invalid, or the options cannot be written as JSON.
+        """
+        write(options)
+        arguments = {"channel": check_name(channel), **_check_who(user, client), "options": options}
         return self._hub.control.ask("subscribe", arguments).addCallback(sum)
 
     def refresh(
         self, user: str = "", client: str = "", *, expired: bool = False, expire_at: int = 0
     ) -> "Deferred[int]":
         """Let connections live until another time (seconds since 1970), or end them as expired; fires with how many."""
-        arguments = {"user": user, "client": client, "expired": expired, "expire_at": expire_at}
+        arguments = {
+            **_check_who(user, client),
+            "expired": bool(expired),
+            "expire_at": check_int("expire_at", expire_at),
+        }
         return self._hub.control.ask("refresh", arguments).addCallback(sum)
 
     def info(self) -> "Deferred[list[dict[str, Any]]]":
@@ -221,3 +257,7 @@ class Management:
 
 def _merge(answers: list[Any]) -> dict[str, Any]:
     return {name: value for answer in answers for name, value in answer.items()}
+
+
+def _check_who(user: str, client: str) -> dict[str, str]:
+    return {"user": check_text("user", user), "client": check_text("client", client)}

@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from wsserver.errors import BrokerDown
 from wsserver.hub.broker import Broker
+from wsserver.hub.channels import check_name
 from wsserver.hub.presence import ClientInfo
 from wsserver.hub.rules import Rules
 from wsserver.typing import ChannelName
@@ -67,9 +68,16 @@ class Members:
         del self._waiting[channel, info.client]
         self._broker.leave(channel, info).addErrback(_lost)
 
-    def of(self, channel: ChannelName) -> "Deferred[Mapping[str, ClientInfo]]":
-        """Tell who is on a channel, of all processes; fails with `BrokerDown`."""
-        return self._broker.members(channel) if self._rules.of(channel).presence else succeed({})
+    def of(self, channel: str) -> "Deferred[Mapping[str, ClientInfo]]":
+        """
+        Return a channel's clients in all processes; the Deferred fails with `BrokerDown`.
+
+        Raises:
+            TypeError: the channel is not a str.
+            ValueError: the channel's name is invalid.
+        """
+        name = check_name(channel)
+        return self._broker.members(name) if self._rules.of(name).presence else succeed({})
 
     def stop(self) -> None:
         """Let those that still stay leave."""

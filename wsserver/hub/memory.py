@@ -8,8 +8,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from wsserver.errors import BrokerDown
 from wsserver.hub.broker import IDEMPOTENT_FOR, Listener, new_epoch
-from wsserver.hub.history import Keep, Page, Position, Publication, Stream
+from wsserver.hub.history import Keep, Page, Position, Stream
 from wsserver.hub.presence import ClientInfo, PresenceEvent
+from wsserver.hub.publication import Publication
 from wsserver.typing import ChannelName
 
 __all__ = ["MemoryBroker"]

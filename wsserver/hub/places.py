@@ -9,8 +9,9 @@ from twisted.python.failure import Failure
 from wsserver.errors import BrokerDown, NotPermitted
 from wsserver.hub.broker import Subscriber
 from wsserver.hub.channels import Ask
-from wsserver.hub.history import Position, Publication, parse_positions, write_positions
+from wsserver.hub.history import Position, parse_positions, write_positions
 from wsserver.hub.hub import Hub, Joined
+from wsserver.hub.publication import Publication
 from wsserver.typing import ChannelName
 from wsserver.wire.requests import Refusal, unavailable
 

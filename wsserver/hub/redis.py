@@ -33,8 +33,9 @@ from wsserver.errors import BrokerDown
 from wsserver.hub import redisscripts
 from wsserver.hub.broker import IDEMPOTENT_FOR, Listener, first_cause, new_epoch
 from wsserver.hub.channels import PRIVATE
-from wsserver.hub.history import Keep, Page, Position, Publication, pack, unpack
+from wsserver.hub.history import Keep, Page, Position
 from wsserver.hub.presence import ClientInfo, PresenceEvent, read_info, write_info
+from wsserver.hub.publication import Publication, pack, unpack
 from wsserver.hub.redislink import RedisLink
 from wsserver.redisurl import RedisURL
 from wsserver.typing import ChannelName

@@ -10,8 +10,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from wsserver.hub.broker import Subscriber
-from wsserver.hub.history import Position, Publication
+from wsserver.hub.history import Position
 from wsserver.hub.presence import PresenceEvent
+from wsserver.hub.publication import Publication
 from wsserver.typing import ChannelName
 
 __all__ = ["MOST_HELD", "MOST_HELD_BYTES", "Held", "Joiner", "Room", "follows"]

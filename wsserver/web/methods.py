@@ -15,14 +15,14 @@ from twisted.python.failure import Failure
 from wsserver.errors import BrokerDown, NotPermitted, Unrecoverable
 from wsserver.hub.hub import Hub, Receipt
 from wsserver.hub.management import FORCE_DISCONNECT, Management
-from wsserver.jsonfields import take, write
+from wsserver.hub.publication import Publication
+from wsserver.jsonfields import take, take_time, write
 from wsserver.typing import ChannelName
 from wsserver.web.parameters import (
     check_unsupported,
     read_channel,
     read_data,
     read_disconnect,
-    read_expiry,
     read_key,
     read_limit,
     read_options,
@@ -160,12 +160,9 @@ class Methods:
 
     def _publisher(self, parameters: Mapping[str, Any]) -> "Callable[[ChannelName], Deferred[Receipt]]":
         data, json = read_data(parameters)
-        options: dict[str, Any] = {
-            "tags": read_tags(parameters),
-            "idempotency_key": read_key(parameters),
-            "skip_history": take(parameters, "skip_history", bool, False),
-        }
-        return lambda channel: self._hub.publish(channel, data, json=json, **options)
+        publication = Publication(data, json=json, tags=read_tags(parameters))
+        key, skip_history = read_key(parameters), take(parameters, "skip_history", bool, False)
+        return lambda channel: self._hub.send(channel, publication, idempotency_key=key, skip_history=skip_history)
 
     # What a channel has.
 
@@ -223,7 +220,7 @@ class Methods:
 
     def _refresh(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
         user, client = read_who(parameters)
-        expired, expire_at = take(parameters, "expired", bool, False), read_expiry(parameters)
+        expired, expire_at = take(parameters, "expired", bool, False), take_time(parameters, "expire_at")
         return self._management.refresh(user, client, expired=expired, expire_at=expire_at).addCallback(_clients)
 
     def _channels(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":

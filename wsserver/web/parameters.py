@@ -14,8 +14,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from wsserver.hub.channels import MAX_NAME, parse_name
-from wsserver.hub.history import Page, Position, Publication
-from wsserver.jsonfields import take, take_value, write
+from wsserver.hub.history import Page, Position
+from wsserver.hub.publication import Publication
+from wsserver.jsonfields import take, take_time, take_value, write
 from wsserver.typing import ChannelName
 from wsserver.wire.frames import is_utf8
 from wsserver.wire.requests import Refusal
@@ -26,7 +27,6 @@ __all__ = [
     "read_channel",
     "read_data",
     "read_disconnect",
-    "read_expiry",
     "read_key",
     "read_limit",
     "read_options",
@@ -166,18 +166,10 @@ def read_disconnect(parameters: Mapping[str, Any], default: tuple[int, str]) -> 
     return code, reason
 
 
-def read_expiry(parameters: Mapping[str, Any]) -> int:
-    """Read until when something holds: seconds since 1970, 0 for as long as it is wanted."""
-    expire_at: int = take(parameters, "expire_at", int, 0)
-    if not 0 <= expire_at < 2**53:
-        raise ValueError("expire_at: expected seconds since 1970")
-    return expire_at
-
-
 def read_options(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Read how a client is to be subscribed: those of `info`, `data`, `expire_at`, `recover_since` that are there."""
     options = {name: value for name in ("info", "data") if (value := take_value(parameters, name)) is not None}
-    if expire_at := read_expiry(parameters):
+    if expire_at := take_time(parameters, "expire_at"):
         options["expire_at"] = expire_at
     if since := read_since(parameters, "recover_since"):
         options["recover_since"] = {"offset": since.offset, "epoch": since.epoch}

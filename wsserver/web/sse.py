@@ -16,11 +16,12 @@ from wsserver.hub.admission import Admission, Admitted, Visit
 from wsserver.hub.backlog import Backlog, Batch, Slow
 from wsserver.hub.channels import UNKNOWN_PLACE, Format
 from wsserver.hub.formats import gap_notice, write
-from wsserver.hub.history import Publication, parse_positions
+from wsserver.hub.history import parse_positions
 from wsserver.hub.hooks import Caller
 from wsserver.hub.hub import Hub
 from wsserver.hub.places import Places, refuse_listener
 from wsserver.hub.presence import PresenceEvent
+from wsserver.hub.publication import Publication
 from wsserver.hub.rawclient import RawClient
 from wsserver.typing import ChannelName
 from wsserver.web.site import refuse

@@ -1,0 +1,140 @@
+"""What an application publishes: the right types, or an exception at the call that leaves the channel as it was."""
+
+import pytest
+from twisted.internet.task import Clock
+
+from wsserver.hub.channels import Access
+from wsserver.hub.hub import Hub
+from wsserver.hub.management import Management
+from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.presence import ClientInfo
+from wsserver.hub.redis import RedisBroker
+from wsserver.redisurl import parse_redis_url
+
+
+@pytest.fixture(params=["memory", "redis"])
+def hub(request):
+    """Make a hub with each broker; nothing is sent to a Redis."""
+    clock = Clock()
+    broker = (
+        MemoryBroker(clock) if request.param == "memory" else RedisBroker(parse_redis_url("redis://localhost"), clock)
+    )
+    return Hub(broker, Access(None, loopback_only=True), clock)
+
+
+def result(deferred):
+    """Return the result of a Deferred that has fired."""
+    found = []
+    deferred.addCallback(found.append)
+    return found[0]
+
+
+WRONG_TYPES = [
+    (("news", {"a": 1}), {}, "data must be str or bytes, not dict; for a JSON value pass json.dumps"),
+    (("news", None), {}, "data must be str or bytes, not NoneType"),
+    (("news", 5), {}, "data must be str or bytes, not int"),
+    (("news", ["x"]), {}, "data must be str or bytes, not list"),
+    ((b"news", b"x"), {}, "channel must be str, not bytes"),
+    ((None, b"x"), {}, "channel must be str, not NoneType"),
+    (("news", b"x"), {"tags": ["a"]}, "tags must be a mapping of str to str, not list"),
+    (("news", b"x"), {"tags": {"a": 1}}, "tag 'a' must be str, not int"),
+    (("news", b"x"), {"tags": {1: "a"}}, "a tag's name must be str, not int"),
+    (("news", b"x"), {"info": {"client": "c"}}, "info must be ClientInfo, not dict"),
+    (("news", b"x"), {"idempotency_key": b"k"}, "idempotency_key must be str, not bytes"),
+]
+WRONG_VALUES = [
+    (("", b"x"), {}, "the name of a channel is empty"),
+    (("a\n", b"x"), {}, "control character"),
+    (("x" * 256, b"x"), {}, "over 255 bytes"),
+    (("\ud83d", b"x"), {}, "half a surrogate pair"),
+    (("wsserver:control", b"x"), {}, "the server's own"),
+    (("news", "\ud83d"), {}, "data contains half a surrogate pair"),
+    (("news", b"x"), {"tags": {"a": "\ud83d"}}, "tag 'a' contains half a surrogate pair"),
+]
+
+
+class HubTests:
+    """`hub.publish` of an embedding application."""
+
+    @pytest.mark.parametrize(
+        "data", ["grüße", "grüße".encode(), bytearray("grüße".encode()), memoryview("grüße".encode())]
+    )
+    def test_publishes_text_and_bytes(self, data):
+        """A text is published in UTF-8; bytes that can change later are copied."""
+        clock = Clock()
+        hub = Hub(MemoryBroker(clock), Access(None, loopback_only=True), clock)
+        result(hub.publish("news", data))
+        (publication,) = result(hub.history("news", limit=-1)).publications
+        assert (type(publication.data), publication.data.decode().strip('"')) == (bytes, "grüße")
+
+    @pytest.mark.parametrize(("arguments", "options", "message"), WRONG_TYPES)
+    def test_refuses_a_wrong_type_at_the_call(self, hub, arguments, options, message):
+        """Nothing is published: no subscriber, no reader of the history fails for it later."""
+        with pytest.raises(TypeError, match=f"^{message}"):
+            hub.publish(*arguments, **options)
+
+    @pytest.mark.parametrize(("arguments", "options", "message"), WRONG_VALUES)
+    def test_refuses_a_wrong_value_at_the_call(self, hub, arguments, options, message):
+        """The same for a name that no channel can have, and a text that UTF-8 cannot encode."""
+        with pytest.raises(ValueError, match=message):
+            hub.publish(*arguments, **options)
+
+    def test_a_refused_publication_leaves_the_channel_as_it_was(self):
+        """The next one has the next offset, and the history can be read."""
+        clock = Clock()
+        hub = Hub(MemoryBroker(clock), Access(None, loopback_only=True), clock)
+        for arguments, options, _ in WRONG_TYPES:
+            with pytest.raises(TypeError):
+                hub.publish(*arguments, **options)
+        assert result(hub.publish("news", "x", info=ClientInfo("c"), tags={"a": "b"})).position.offset == 1
+        assert len(result(hub.history("news", limit=-1)).publications) == 1
+
+    def test_refuses_to_read_with_wrong_types(self, hub):
+        """The history, and who is on a channel."""
+        for read in (
+            lambda: hub.history(5),
+            lambda: hub.history("news", limit="1"),
+            lambda: hub.history("news", since=(1, "e")),
+            lambda: hub.members.of(b"news"),
+        ):
+            with pytest.raises(TypeError, match="must be"):
+                read()
+
+
+class ManagementTests:
+    """The operations on connections."""
+
+    @pytest.mark.parametrize(
+        ("call", "message"),
+        [
+            (lambda one: one.disconnect(user=5), "user must be str, not int"),
+            (lambda one: one.disconnect(client=b"c"), "client must be str, not bytes"),
+            (lambda one: one.disconnect(user="ada", code="3000"), "code must be int, not str"),
+            (lambda one: one.disconnect(user="ada", reason=None), "reason must be str, not NoneType"),
+            (lambda one: one.disconnect(user="ada", except_clients="c1"), "except_clients must be a collection of str"),
+            (lambda one: one.unsubscribe(b"news", user="ada"), "channel must be str, not bytes"),
+            (lambda one: one.subscribe("news", user="ada", options={"data": b"x"}), "bytes"),
+            (lambda one: one.subscribe(None, user="ada"), "channel must be str, not NoneType"),
+            (lambda one: one.refresh(user="ada", expire_at=1.5), "expire_at must be int, not float"),
+            (lambda one: one.connections(pattern=5), "pattern must be str, not int"),
+            (lambda one: one.channels(pattern=None), "pattern must be str, not NoneType"),
+        ],
+    )
+    def test_refuses_a_wrong_type_at_the_call(self, hub, call, message):
+        """No process is asked."""
+        with pytest.raises(TypeError, match=message):
+            call(Management(hub, "1"))
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda one: one.disconnect(user="ada", code=1000),
+            lambda one: one.disconnect(user="ada", reason="x" * 124),
+            lambda one: one.unsubscribe("", user="ada"),
+            lambda one: one.subscribe("news", user="ada", options={"data": float("nan")}),
+        ],
+    )
+    def test_refuses_a_wrong_value_at_the_call(self, hub, call):
+        """What a Close frame, or JSON, cannot carry."""
+        with pytest.raises(ValueError, match=r"."):
+            call(Management(hub, "1"))
