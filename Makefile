@@ -5,7 +5,10 @@ BIN = $(VENV)/bin
 PORT ?= 8080
 REPORTS = reports
 
-.PHONY: serve test lint format compliance chaos unit integration browser packaging system bench fuzz fuzz-asan clean
+# Independent suites, the longest first: two run at a time.
+SUITES = integration unit packaging unit-python browser compliance-quick chaos-quick
+
+.PHONY: serve test lint format compliance chaos system bench fuzz fuzz-asan clean $(SUITES)
 
 serve: $(VENV)/installed
 	@$(BIN)/wsserver serve --port $(PORT)
@@ -24,20 +27,33 @@ system:
 test: $(VENV)/installed system
 	rm -rf $(REPORTS)/coverage && mkdir -p $(REPORTS)/coverage
 	$(BIN)/wsserver version | grep compiled
-	$(COVERED) tests/unit tests/compliance tests/fuzz
-	WSSERVER_PUREPYTHON=1 $(COVERED) tests/unit tests/fuzz
-	$(COVERED) --reactor=default tests/integration
-	$(COVERED) tests/chaos
-	$(COVERED) tests/packaging
-	$(COVERED) tests/browser
+	$(MAKE) --jobs 2 --output-sync=target --no-print-directory $(SUITES)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
-	$(BIN)/python tests/compliance/run.py --quick --out $(REPORTS)/compliance-quick
 
 COVERED = $(BIN)/coverage run -m pytest
 
 unit: $(VENV)/installed
-	$(BIN)/pytest tests/unit
+	$(COVERED) tests/unit tests/compliance tests/fuzz
+
+# The same behaviour without the compiled part.
+unit-python: $(VENV)/installed
+	WSSERVER_PUREPYTHON=1 $(COVERED) tests/unit tests/fuzz
+
+integration: $(VENV)/installed system
+	$(COVERED) --reactor=default tests/integration
+
+packaging: $(VENV)/installed system
+	$(COVERED) tests/packaging
+
+browser: $(VENV)/installed system
+	$(COVERED) tests/browser
+
+chaos-quick: $(VENV)/installed system
+	$(COVERED) tests/chaos
+
+compliance-quick: $(VENV)/installed
+	$(BIN)/python tests/compliance/run.py --quick --out $(REPORTS)/compliance-quick
 
 lint: $(VENV)/installed
 	$(BIN)/ruff format --check .

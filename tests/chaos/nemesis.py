@@ -72,12 +72,14 @@ class Nemesis:
         Wait until every server answers /ready with 200.
 
         Raises:
-            NotReadyError: one does not within `PATIENCE`.
+            NotReadyError: one has ended, or does not become ready within `PATIENCE`.
         """
         try:
             async with asyncio.timeout(PATIENCE):
-                for port in self._stage.ports:
-                    while await get(port, "/ready") != 200:  # noqa: ASYNC110 (they do not say when)
+                for server in self._stage.servers:
+                    while await get(server.port, "/ready") != 200:
+                        if server.has_ended:
+                            raise NotReadyError(self._stage.describe_servers())
                         await asyncio.sleep(0.1)
         except TimeoutError:
             raise NotReadyError(self._stage.describe_servers()) from None

@@ -115,6 +115,11 @@ class Server:
             process.wait()
             raise AssertionError(f"the server was still running {PATIENCE:g} s after {number.name}") from None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended although nobody ended it."""
+        return self.process is not None and self.process.poll() is not None
+
     def describe(self) -> str:
         """Return whether the process still runs, and the last lines of its log."""
         code = None if self.process is None else self.process.poll()

@@ -56,7 +56,6 @@ def test_writes_its_report_to_a_relative_directory(tmp_path, monkeypatch):
 def test_shows_the_last_log_lines_of_servers_that_do_not_start(tmp_path, monkeypatch):
     """A server that cannot read its configuration file says so in its log, and the run repeats that."""
     monkeypatch.setattr("stage.SETTINGS", 'no_such_option = "{redis}{key}"\n')
-    monkeypatch.setattr("nemesis.PATIENCE", 1.5)
     with pytest.raises(NotReadyError, match=r"ended with exit code 1.*\n.*no_such_option"):
         run(parse(SHORT), tmp_path)
 
