@@ -1,10 +1,11 @@
 #!/bin/sh
-# Install what the tests need besides Python packages: Chromium, Redis, Node for an SDK, and curl for the
-# documented examples.
+# Install what the tests need besides Python packages: Chromium, Redis, Node for an SDK, curl for the documented
+# examples, and libfaketime for a system clock that jumps.
 set -eu
 missing=""
 command -v chromium >/dev/null || missing="$missing chromium"
 command -v curl >/dev/null || missing="$missing curl"
+command -v faketime >/dev/null || missing="$missing faketime"
 command -v node >/dev/null || missing="$missing nodejs"
 command -v npm >/dev/null || missing="$missing npm"
 command -v redis-server >/dev/null || missing="$missing redis-server"

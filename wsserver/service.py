@@ -48,12 +48,13 @@ from wsserver.wire.handshake import Policy
 from wsserver.wire.poller import Poller
 from wsserver.wire.protocol import ServerFactory, ServerProtocol
 from wsserver.wire.requests import Refusal
+from wsserver.wire.timers import use_monotonic_clock
 from wsserver.wire.transport import adopt
 
 if TYPE_CHECKING:
     from wsserver.web.jwks import JWKS
 
-__all__ = ["WebSocketService", "tokens_of"]
+__all__ = ["WebSocketService", "tokens_of", "use_monotonic_clock"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver")
@@ -71,6 +72,7 @@ class WebSocketService(Service):
         reactor: what it runs on.
         endpoints: endpoints of your own: path -> subclass of `ServerProtocol`.
         commands: commands besides the built-in ones; None for those that are installed as Twisted plugins.
+        now: returns UNIX time in seconds, for commands such as `date`.
     """
 
     name = "wsserver"
@@ -82,13 +84,14 @@ class WebSocketService(Service):
         *,
         endpoints: Mapping[str, type[ServerProtocol]] | None = None,
         commands: Iterable[Command] | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.settings = settings
         self._reactor = reactor
         self.connections = ServerFactory(settings, reactor)
         table = collect(getPlugins(ICommand) if commands is None else commands)
         access = _access(settings, loopback_only=False)
-        self.hub = Hub(_broker(settings, reactor), access, reactor, Rules.from_settings(settings))
+        self.hub = Hub(_broker(settings, reactor, now), access, reactor, Rules.from_settings(settings))
         """The channels; publish from your application with `hub.publish(channel, data)`."""
         self.management = Management(self.hub, __version__)
         """What a backend can do with connections and channels, in all processes."""
@@ -100,7 +103,14 @@ class WebSocketService(Service):
         )
         """Who may listen to the channels."""
         self.endpoints = Table(
-            settings, self.connections, self.hub, self.admission, reactor, commands=table, more=endpoints or {}
+            settings,
+            self.connections,
+            self.hub,
+            self.admission,
+            reactor,
+            now=now,
+            commands=table,
+            more=endpoints or {},
         )
         site = PageSite(self._root(table), reactor)
         self.door = DoorFactory(
@@ -242,9 +252,9 @@ def _access(settings: Settings, *, loopback_only: bool) -> Access:
     return Access(Patterns(settings.channel_allow) if settings.channel_allow else None, loopback_only)
 
 
-def _broker(settings: Settings, reactor: Any) -> Broker:
+def _broker(settings: Settings, reactor: Any, now: Callable[[], float]) -> Broker:
     if not settings.redis:
-        return MemoryBroker(reactor)
+        return MemoryBroker(reactor, now)
     require(settings)
     # txredisapi is an extra, and importing it installs a reactor.
     from wsserver.hub.redis import RedisBroker  # noqa: PLC0415

@@ -14,6 +14,7 @@ from wsserver.lastsignal import die_by
 from wsserver.logs import escape
 from wsserver.serverurl import DEFAULT_URL, ServerURL, parse_server_url, query_of
 from wsserver.settings import PREFIX
+from wsserver.wire.timers import use_monotonic_clock
 
 __all__ = ["TOKEN_VARIABLE", "add_arguments", "subscribe"]
 
@@ -74,6 +75,7 @@ def subscribe(
     token = chosen.token or environ.get(TOKEN_VARIABLE, "")
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise SettingError("--token", "expected printable ASCII without spaces")
+    use_monotonic_clock(reactor)
     listening = _Listening(target, chosen, output, errors, reactor)
     path = "/ws?" + query_of(chosen.channel, format=chosen.format, last_event_id=chosen.since)
     reactor.callWhenRunning(connect, target, path, token, listening, reactor)

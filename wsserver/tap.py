@@ -21,6 +21,7 @@ from wsserver.service import WebSocketService
 from wsserver.settings import TABLE, Option, Settings
 from wsserver.sources import load, unknown_flag
 from wsserver.wire import deflate, frames
+from wsserver.wire.timers import use_monotonic_clock
 
 __all__ = ["Options", "complain", "die", "makeService", "show_version"]
 
@@ -153,6 +154,7 @@ def makeService(options: Options) -> WebSocketService:
 
     # The process is ours: with an application of its own around the service, it would not be.
     keep_freed()
+    use_monotonic_clock(reactor)
     # twistd lets an error of a starting service out as a traceback; ours are one line for a person.
     sys.excepthook = _one_line(sys.excepthook)
     try:

@@ -218,7 +218,9 @@ class MemoryServer:
         commands: Iterable[Command] = (),
     ) -> None:
         self.clock = Clock()
-        self.service = WebSocketService(settings, self.clock, endpoints=endpoints, commands=commands)
+        self.service = WebSocketService(
+            settings, self.clock, endpoints=endpoints, commands=commands, now=self.clock.seconds
+        )
 
     def connect(self, peer: IAddress = IPv4Address("TCP", "127.0.0.1", 50000)) -> "MemoryClient":  # noqa: B008
         """Connect a client."""

@@ -3,7 +3,6 @@
 import os
 import resource
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -297,7 +296,11 @@ class LeftOverTests:
         wait_until(lambda: self._held(server) == (0, 0, 0), "no connection and no deadline left")
         wait_until(
             lambda: (
-                not [c for c in server.ask(lambda: set(reactor.getDelayedCalls()) - calls) if c.time - time.time() < 5]
+                not [
+                    c
+                    for c in server.ask(lambda: set(reactor.getDelayedCalls()) - calls)
+                    if c.time - reactor.seconds() < 5
+                ]
             ),
             "no timer left",
         )

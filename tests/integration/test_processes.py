@@ -1,6 +1,7 @@
 """Two server processes on one Redis behave as one; what a process leaves behind when it dies is soon gone."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,12 +20,12 @@ SERVE = "import sys; from wsserver.cli import main; main(sys.argv[1:])"
 class Process:
     """A server in a process of its own."""
 
-    def __init__(self, redis, *options):
+    def __init__(self, redis, *options, serve=SERVE, environ=None):
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 (closed when it is stopped)
         command = [
             sys.executable,
             "-c",
-            SERVE,
+            serve,
             "serve",
             "--port",
             "0",
@@ -34,22 +35,24 @@ class Process:
             KEY,
             *options,
         ]
-        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log)
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=environ)
         wait_until(self._listens, "the server listens")
-        wait_until(self._ready, "the server is ready")
+        wait_until(self.is_ready, "the server is ready")
 
     def _listens(self):
-        assert self.process.poll() is None, self._said()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/", self._said())
+        assert self.process.poll() is None, self.said()
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/", self.said())
         if found:
             self.port = int(found[1])
         return found
 
-    def _said(self):
-        self.log.seek(0)
-        return self.log.read().decode()
+    def said(self):
+        """Return what it has written so far."""
+        # The process writes at the file's position, so reading must not move that.
+        return os.pread(self.log.fileno(), 2**20, 0).decode()
 
-    def _ready(self):
+    def is_ready(self):
+        """Whether `/ready` says so."""
         with self.connect() as peer:
             return peer.request("/ready").status == 200
 

@@ -126,7 +126,7 @@ class OnceTests:
     def test_forgotten(self):
         """What was used is known for as long as the token would be taken, and a margin; then it is forgotten."""
         clock = Clock()
-        broker = MemoryBroker(clock)
+        broker = MemoryBroker(Clock(), clock.seconds)
         tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, use=broker.use)
         tokens.connection(ONCE)
         clock.advance(60 + TERMS.leeway + MARGIN - 1)
@@ -135,11 +135,22 @@ class OnceTests:
         assert result(broker.use("other", 1)) is True
         assert len(broker._used) == len(broker._forget) == 1
 
+    def test_is_refused_twice_while_the_clock_is_set_back(self):
+        """A token lives longer when the system clock is set back, and so does the memory of its use."""
+        clock, wall = Clock(), Clock()
+        wall.advance(NOW)
+        tokens = Tokens(ring(token_secret=SECRET), TERMS, wall.seconds, use=MemoryBroker(clock, wall.seconds).use)
+        assert isinstance(result(tokens.connection(ONCE)), Identity)
+        for passed in (0, 600, 86_000):
+            wall.rightNow = NOW - 86_400 + passed
+            clock.advance(passed)
+            assert isinstance(result(tokens.connection(ONCE)), Refused)
+
     def test_full(self, monkeypatch):
         """With too many of them in use no more is taken, rather than one twice."""
         monkeypatch.setattr(memory, "MOST_USED", 3)
         clock = Clock()
-        broker = MemoryBroker(clock)
+        broker = MemoryBroker(Clock(), clock.seconds)
         assert [result(broker.use(key, 10)) for key in "abca"] == [True, True, True, False]
         caught = []
         broker.use("d", 10).addErrback(lambda failure: caught.append(failure.trap(BrokerDown)))
@@ -192,6 +203,15 @@ class AlarmTests:
         wall = Wall()
         wall.alarm(253_402_300_799 - NOW)
         assert wall.clock.getDelayedCalls()[0].getTime() == LONGEST_WAIT
+
+    def test_clock_set_forward(self):
+        """A token that has ended because the system clock was set forward is noticed within a minute."""
+        wall = Wall()
+        wall.alarm(7200)
+        wall.clock.advance(10)
+        wall.ahead += 86_400
+        wall.clock.pump([1] * 60)
+        assert len(wall.rung) == 1
 
     def test_clock_set_back(self):
         """Where the wall's clock was set back, the call waits for it."""

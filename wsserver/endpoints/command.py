@@ -23,11 +23,11 @@ class SteadyReplies:
     An instant determines what its date and time are in any zone, so no change of the clocks is missed.
 
     Args:
-        clock: the one that the replies are of.
+        now: returns UNIX time in seconds.
     """
 
-    def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
         self._second = -1
         self._replies: dict[str, bytes] = {}
 
@@ -40,7 +40,7 @@ class SteadyReplies:
             session: makes what it is to be asked with.
         """
         # Rounded to microseconds, as a datetime is.
-        second = int(self._clock.seconds() + 5e-7)
+        second = int(self._now() + 5e-7)
         if second != self._second:
             self._second = second
             self._replies.clear()
@@ -58,6 +58,8 @@ class CommandProtocol(ServerProtocol):
     """The usual spellings of the commands without an argument: what `parse` makes of each."""
     steady: ClassVar[SteadyReplies]
     clock: ClassVar[IReactorTime]
+    now: "ClassVar[staticmethod[[], float]]"
+    """Returns UNIX time in seconds, which may jump; `clock` may be monotonic."""
     server_started: ClassVar[float]
     """The clock's seconds when the server started."""
     zone: ClassVar[tzinfo | None]
@@ -109,7 +111,7 @@ class _Session:
 
     def now(self) -> datetime:
         connection = self._connection
-        return datetime.fromtimestamp(connection.clock.seconds(), connection.zone).astimezone(connection.zone)
+        return datetime.fromtimestamp(connection.now(), connection.zone).astimezone(connection.zone)
 
     def describe(self) -> dict[str, Any]:
         connection = self._connection

@@ -1,7 +1,7 @@
 """The table path -> endpoint."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -51,7 +51,8 @@ class Table:
         factory: what its connections share.
         hub: the channels.
         admission: who may listen to them.
-        clock: for uptime, dates and ticks.
+        clock: measures uptime and ticks.
+        now: returns UNIX time in seconds, for dates.
         commands: name -> command.
         more: endpoints of the application, by path, with or without its slashes; they go before the built-in ones.
     """
@@ -64,6 +65,7 @@ class Table:
         admission: Admission,
         clock: IReactorTime,
         *,
+        now: Callable[[], float],
         commands: Mapping[str, Command],
         more: Mapping[str, type[ServerProtocol]],
     ) -> None:
@@ -72,8 +74,9 @@ class Table:
             factory,
             commands=commands,
             words=spell(commands),
-            steady=SteadyReplies(clock),
+            steady=SteadyReplies(now),
             clock=clock,
+            now=staticmethod(now),
             server_started=clock.seconds(),
             zone=settings.timezone,
             reply_prefix=settings.reply_prefix.encode("utf-8"),

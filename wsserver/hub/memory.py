@@ -1,6 +1,7 @@
 """The broker of a server that stands alone: channels live in the process."""
 
-from collections.abc import Collection, Mapping
+import time
+from collections.abc import Callable, Collection, Mapping
 from heapq import heappop, heappush
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -35,17 +36,19 @@ class MemoryBroker:
     `listener` must be set before anything is published.
 
     Args:
-        clock: for the age of what is kept.
+        clock: measures the age of publications and idempotency keys.
+        now: returns UNIX time in seconds, for the end of one-time tokens.
     """
 
     listener: Listener
     up = True
     """Whether publications arrive."""
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, now: Callable[[], float] = time.time) -> None:
         self.node = new_epoch()
         """The name of this process."""
         self._clock = clock
+        self._now = now
         self._epoch = new_epoch()
         """The epoch of streams that begin from now on, and of those that have not begun."""
         self._streams: dict[ChannelName, Stream] = {}
@@ -164,7 +167,8 @@ class MemoryBroker:
 
     def use(self, key: str, seconds: float) -> "Deferred[bool]":
         """Use up something; see `wsserver.hub.broker.Broker`."""
-        now = self._clock.seconds()
+        # A token may be used once until it ends, and it ends by date: see `wsserver.hub.tokens`.
+        now = self._now()
         while self._forget and self._forget[0][0] <= now:
             self._used.discard(heappop(self._forget)[1])
         if key in self._used:

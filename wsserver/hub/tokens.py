@@ -16,8 +16,8 @@ __all__ = ["Alarm", "Tokens"]
 MARGIN = 60.0
 """Seconds for which a token's use is known beyond its end: the clocks of several processes may differ."""
 
-LONGEST_WAIT = 3600.0
-"""Seconds after which an alarm looks at the clock again: it may have been set, and a poll has a longest time."""
+LONGEST_WAIT = 60.0
+"""Seconds after which an alarm reads the system clock again, since that may have been set meanwhile."""
 
 
 class Tokens:
@@ -89,12 +89,14 @@ class Tokens:
 
 class Alarm:
     """
-    A call at a time of the clock on the wall.
+    A call at a date, such as the end of a token.
+
+    Follows the system clock when that is set: the call is never early, and at most `LONGEST_WAIT` late.
 
     Args:
-        reactor: its timers are used.
-        now: tells UNIX time in seconds.
-        when: UNIX time in seconds; where that is past, the call comes in the reactor's next turn.
+        reactor: schedules the calls; its clock may be monotonic.
+        now: returns UNIX time in seconds.
+        when: UNIX time in seconds; if that is past, the call is made in the reactor's next turn.
         function: called without arguments.
     """
 
