@@ -1,5 +1,5 @@
 """
-`/connection/websocket`: the Centrifuge client protocol, version 2, as JSON, for the SDKs of Centrifugo as they are.
+`/connection/websocket`: the Centrifuge client protocol, version 2, as JSON, for Centrifugo SDKs that speak JSON.
 
 Sources: https://centrifugal.dev/docs/transports/client_protocol, `client.go` of centrifugal/centrifuge.
 

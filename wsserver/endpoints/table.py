@@ -36,7 +36,7 @@ HELP = {
     "/": "commands; everything else is echoed",
     "/echo": "every message back, byte for byte",
     "/ws": "the same as /; with ?channel=NAME what is published to the channel",
-    "/connection/websocket": "the Centrifuge client protocol (JSON), for the SDKs of Centrifugo",
+    "/connection/websocket": "the Centrifuge client protocol (JSON), for Centrifugo SDKs that speak JSON",
     "/ticker": "pushes by itself: ?every=1s&count=3&text=tick",
 }
 """Built-in path -> what is spoken there, for the page."""
