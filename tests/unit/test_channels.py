@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsserver.hub.channels import MAX_CHANNELS, MAX_NAME, Access, Format, Patterns, parse_name, parse_query
+from wsserver.hub.channels import (
+    MAX_CHANNELS,
+    MAX_NAME,
+    UNKNOWN_PLACE,
+    Access,
+    Format,
+    Patterns,
+    parse_name,
+    parse_query,
+)
 from wsserver.hub.formats import write
 from wsserver.hub.publication import Publication
 from wsserver.wire.requests import Refusal
@@ -109,7 +118,8 @@ class QueryTests:
             {"channel": ["a"], "format": ["raw", "raw"]},
             {"channel": ["a"], "format": ["RAW"]},
             {"channel": ["a"], "binary": [""]},
-            {"channel": ["a"], "x": ["1"]},
+            {"channel": ["a"], "last_event_id": ["e:1", "e:2"]},
+            {"channel": ["a"], "last_event_id": ["nonsense"]},
         ],
     )
     def test_refused(self, query):
@@ -118,6 +128,50 @@ class QueryTests:
         assert isinstance(refusal, Refusal)
         assert refusal.status == 400
         assert refusal.reason
+
+    @pytest.mark.parametrize("name", ["_", "v", "utm_source", "cf_protocol", "x", "platform", "topic", ""])
+    def test_ignores_parameters_that_are_not_ours(self, name):
+        """Libraries, proxies and trackers add theirs."""
+        assert parse_query({"channel": ["a"], name: ["1"]}, Format.RAW).channels == ("a",)
+
+    @pytest.mark.parametrize(
+        ("name", "near"),
+        [
+            ("chanel", "channel"),
+            ("Channel", "channel"),
+            ("channels", "channel"),
+            ("formatt", "format"),
+            ("binay", "binary"),
+            ("last_event", "last_event_id"),
+            ("lastEvenId", "last_event_id"),
+            ("tokn", "token"),
+            ("accessToken", "access_token"),
+        ],
+    )
+    def test_refuses_a_misspelled_parameter_and_names_the_nearest(self, name, near):
+        """Ignored, it would leave the client without what it asks for, in silence."""
+        refusal = parse_query({"channel": ["a"], name: ["1"]}, Format.RAW)
+        assert (refusal.status, refusal.reason) == (400, f"unknown parameter '{name}': expected {near}")
+
+    @pytest.mark.parametrize("name", ["last_event_id", "lastEventId", "Last-Event-ID", "last-event-id", "lastEventID"])
+    def test_recovers_from_the_last_event_id_in_every_spelling(self, name):
+        """Ours, that of the EventSource polyfills, and Mercure's."""
+        assert parse_query({"channel": ["a"], name: ["e:7"]}, Format.RAW).last_event_id == "e:7"
+
+    @pytest.mark.parametrize(
+        ("values", "expected"),
+        [
+            ({"last_event_id": ["e:1"], "lastEventId": ["e:9"]}, "e:9"),
+            ({"last_event_id": ["e:1"], "lastEventId": [""]}, "e:1"),
+            ({"lastEventId": ["e:9"], "Last-Event-ID": ["e:9"]}, "e:9"),
+            ({"lastEventId": ["e:9"], "Last-Event-ID": ["e:8"]}, UNKNOWN_PLACE),
+            ({"lastEventId": ["abc"]}, UNKNOWN_PLACE),
+            ({"lastEventId": ["e:1,e:2"]}, UNKNOWN_PLACE),
+        ],
+    )
+    def test_the_id_that_a_library_appends_goes_before_that_of_the_pages_url(self, values, expected):
+        """It is the later one; if it is unknown, the client is told of a gap and not stopped for good."""
+        assert parse_query({"channel": ["a"], **values}, Format.RAW).last_event_id == expected
 
 
 class AccessTests:

@@ -30,6 +30,7 @@ SUBPROTOCOL: Final = "wsserver.v1"
 """What is agreed to where a browser, which can send no header of its own, offers it beside `bearer.TOKEN`."""
 
 _BEARER: Final = "bearer."
+_TOKEN_PARAMETERS: Final = ("token", "access_token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +77,13 @@ def find_token(visit: Visit) -> str | Refusal | None:
     """
     Find the token of a request.
 
-    It stands in `Authorization: Bearer TOKEN` (RFC 6750 section 2.1), in the subprotocol `bearer.TOKEN` or, from what
-    can send neither, in `?token=TOKEN`.
+    It stands in `Authorization: Bearer TOKEN` (RFC 6750 section 2.1), in the subprotocol `bearer.TOKEN` or, from
+    clients that can send neither, in `?token=TOKEN` or `?access_token=TOKEN` (RFC 6750 section 2.3).
 
     Returns:
         The token; None where there is none; a refusal (400) where there are different ones (RFC 6750 section 2).
     """
-    found = set(visit.query.get("token", []))
+    found = {value for name in _TOKEN_PARAMETERS for value in visit.query.get(name, ())}
     for header in visit.authorizations:
         scheme, _, rest = header.partition(" ")
         # Another scheme is for somebody else, as for a proxy on the way.
@@ -145,10 +146,10 @@ class Admission:
         Returns:
             Fires with what it may have, or with why not: 400, 401, 403, 503. Never fails.
         """
-        if self.tokens is None and "token" in visit.query:
+        if self.tokens is None and any(name in visit.query for name in _TOKEN_PARAMETERS):
             reason = "the server has no key to check tokens with (--token-secret): connect without one"
             return succeed(Refusal(HTTPStatus.BAD_REQUEST, reason))
-        ask = parse_query({name: values for name, values in visit.query.items() if name != "token"}, default)
+        ask = parse_query(visit.query, default)
         if isinstance(ask, Refusal):
             return succeed(ask)
 

@@ -8,6 +8,7 @@ Rule 2: a refusal is a value, not an exception.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Final
@@ -149,22 +150,50 @@ UNKNOWN_PLACE: Final = ":"
 """Where a client stands whose last event was none of ours: nowhere, and it is told that something is missing."""
 
 _PLACE = re.compile(r"-|[A-Za-z0-9_-]{1,64}:[0-9]{1,18}")
-_KNOWN = frozenset({"channel", "format", "binary", "last_event_id"})
+_PARAMETERS: Final = {"channel", "format", "binary", "last_event_id", "token", "access_token"}
+_LAST_EVENT_ID: Final = "lasteventid"
+_FOLDED: Final = {name.replace("_", ""): name for name in _PARAMETERS}
+
+
+def _fold(name: str) -> str:
+    return name.replace("_", "").replace("-", "").lower()
+
+
+def _find_misspelled(names: Iterable[str]) -> tuple[str, str] | None:
+    """
+    Find a parameter of a query that is probably one of ours, misspelled.
+
+    Other names are not ours to judge: libraries and proxies add parameters such as `_`, `v` and `utm_source`.
+
+    Args:
+        names: of the parameters.
+
+    Returns:
+        The name and the parameter that it resembles; None if there is none.
+    """
+    for name in sorted(set(names) - _PARAMETERS):
+        folded = _fold(name)
+        if folded != _LAST_EVENT_ID and (near := get_close_matches(folded, _FOLDED, n=1, cutoff=0.8)):
+            return name, _FOLDED[near[0]]
+    return None
 
 
 def parse_query(query: Mapping[str, list[str]], default: Format) -> Ask | Refusal:
     """
-    Read `channel=a&channel=b` or `channel=a,b`, `format=raw|json|redis`, `binary=1` and `last_event_id=`.
+    Parse the query of a raw subscriber.
+
+    `channel=a&channel=b` or `channel=a,b`, `format=raw|json|redis`, `binary=1`, and `last_event_id=`, which EventSource
+    polyfills spell `lastEventId` and Mercure's clients `Last-Event-ID`. Unknown parameters are ignored.
 
     Args:
         query: the parameters, decoded.
         default: the server's format.
 
     Returns:
-        What is asked for, or why it is refused: 400.
+        The request, or a 400 refusal.
     """
-    if unknown := set(query) - _KNOWN:
-        return _bad(f"unknown parameter {quote(min(unknown))}: expected channel, format, binary or last_event_id")
+    if misspelled := _find_misspelled(query):
+        return _bad(f"unknown parameter {quote(misspelled[0])}: expected {misspelled[1]}")
     names: dict[ChannelName, None] = {}
     for text in query.get("channel", []):
         for part in text.split(","):
@@ -182,11 +211,32 @@ def parse_query(query: Mapping[str, list[str]], default: Format) -> Ask | Refusa
     binary = query.get("binary", ["0"])
     if len(binary) > 1 or binary[0] not in ("0", "1"):
         return _bad(f"binary={quote(', '.join(binary))}: expected 0 or 1")
+    last_event_id = _last_event_id(query, len(names))
+    if isinstance(last_event_id, Refusal):
+        return last_event_id
+    return Ask(tuple(names), Format(wanted[0]), binary[0] == "1", last_event_id)
+
+
+def _last_event_id(query: Mapping[str, list[str]], channels: int) -> str | Refusal:
+    """
+    Find the position of a client that returns.
+
+    A library that connects again appends the id of the last event under its own name to the page's URL, so that one
+    goes before `last_event_id`. If it is not an id of ours, the client is told of a gap: a 400 would stop it for good.
+    """
+    libraries = (name for name in query if name != "last_event_id" and _fold(name) == _LAST_EVENT_ID)
+    if values := {value for name in libraries for value in query[name] if value}:
+        found = values.pop()
+        return found if not values and _is_position(found, channels) else UNKNOWN_PLACE
     last = query.get("last_event_id", [""])
-    places = last[0].split(",", len(names)) if last[0] not in ("", UNKNOWN_PLACE) else ["-"] * len(names)
-    if len(last) > 1 or len(places) != len(names) or not all(map(_PLACE.fullmatch, places)):
+    if len(last) > 1 or not (last[0] in ("", UNKNOWN_PLACE) or _is_position(last[0], channels)):
         return _bad("last_event_id: expected EPOCH:OFFSET of each channel, or a dash, with commas between")
-    return Ask(tuple(names), Format(wanted[0]), binary[0] == "1", last[0])
+    return last[0]
+
+
+def _is_position(text: str, channels: int) -> bool:
+    places = text.split(",", channels)
+    return len(places) == channels and all(map(_PLACE.fullmatch, places))
 
 
 @dataclass(frozen=True, slots=True)
