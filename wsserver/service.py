@@ -18,6 +18,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from wsserver import __version__
 from wsserver.closecodes import MEANINGS, CloseCode
+from wsserver.endpoints.application import Endpoint
 from wsserver.endpoints.commands import Command, ICommand, collect
 from wsserver.endpoints.table import HELP, Table
 from wsserver.endpoints.unknown_paths import decide_catch_all
@@ -46,7 +47,7 @@ from wsserver.web.sse import SSE
 from wsserver.wire.door import DoorFactory
 from wsserver.wire.handshake import Policy
 from wsserver.wire.poller import Poller
-from wsserver.wire.protocol import ServerFactory, ServerProtocol
+from wsserver.wire.protocol import ServerFactory
 from wsserver.wire.requests import Refusal
 from wsserver.wire.timers import use_monotonic_clock
 from wsserver.wire.transport import adopt
@@ -70,9 +71,15 @@ class WebSocketService(Service):
     Args:
         settings: the options.
         reactor: what it runs on.
-        endpoints: endpoints of your own: path -> subclass of `ServerProtocol`.
+        endpoints: your own endpoints: path -> a subclass of `ServerProtocol`, or a callable that returns a new instance
+            of one for each connection. A path that ends in a slash is a prefix: it covers all paths below it too.
         commands: commands besides the built-in ones; None for those that are installed as Twisted plugins.
         now: returns UNIX time in seconds, for commands such as `date`.
+
+    Raises:
+        SettingError: an option needs a package that is not installed, or cannot be used.
+        TypeError: an endpoint is neither a subclass of `ServerProtocol` nor a callable.
+        ValueError: the path of an endpoint is not a path.
     """
 
     name = "wsserver"
@@ -82,7 +89,7 @@ class WebSocketService(Service):
         settings: Settings,
         reactor: Any,
         *,
-        endpoints: Mapping[str, type[ServerProtocol]] | None = None,
+        endpoints: Mapping[str, Endpoint] | None = None,
         commands: Iterable[Command] | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -111,6 +118,7 @@ class WebSocketService(Service):
             now=now,
             commands=table,
             more=endpoints or {},
+            service=self,
         )
         site = PageSite(self._root(table), reactor)
         self.door = DoorFactory(

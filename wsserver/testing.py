@@ -24,10 +24,10 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from wsserver.endpoints.application import Endpoint
 from wsserver.endpoints.commands import Command
 from wsserver.service import WebSocketService
 from wsserver.settings import Settings
-from wsserver.wire.protocol import ServerProtocol
 
 __all__ = ["Frame", "MemoryClient", "MemoryServer", "MemoryTransport", "build_frame", "parse_frames"]
 
@@ -206,7 +206,7 @@ class MemoryServer:
 
     Args:
         settings: the options.
-        endpoints: path -> endpoint.
+        endpoints: path or prefix -> endpoint, as for `WebSocketService`.
         commands: besides the built-in ones.
     """
 
@@ -214,7 +214,7 @@ class MemoryServer:
         self,
         settings: Settings = Settings(),  # noqa: B008 (frozen)
         *,
-        endpoints: Mapping[str, type[ServerProtocol]] | None = None,
+        endpoints: Mapping[str, Endpoint] | None = None,
         commands: Iterable[Command] = (),
     ) -> None:
         self.clock = Clock()

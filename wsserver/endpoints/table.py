@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
+from wsserver.endpoints.application import Endpoint, bind_routes
 from wsserver.endpoints.centrifuge import CentrifugeProtocol
 from wsserver.endpoints.centrifuge_gate import Gate
 from wsserver.endpoints.command import CommandProtocol, SteadyReplies
@@ -54,7 +56,8 @@ class Table:
         clock: measures uptime and ticks.
         now: returns UNIX time in seconds, for dates.
         commands: name -> command.
-        more: endpoints of the application, by path, with or without its slashes; they go before the built-in ones.
+        more: endpoints of the application, by path or prefix: see `bind_routes`. They replace built-in ones.
+        service: the attribute `service` of the connections to the application's endpoints.
     """
 
     def __init__(
@@ -67,7 +70,8 @@ class Table:
         *,
         now: Callable[[], float],
         commands: Mapping[str, Command],
-        more: Mapping[str, type[ServerProtocol]],
+        more: Mapping[str, Endpoint],
+        service: Any,
     ) -> None:
         command = bind(
             CommandProtocol,
@@ -81,7 +85,7 @@ class Table:
             zone=settings.timezone,
             reply_prefix=settings.reply_prefix.encode("utf-8"),
         )
-        self._paths: dict[str, type[ServerProtocol]] = {
+        self._paths: dict[str, Callable[[], ServerProtocol]] = {
             "/": command,
             "/echo": bind(EchoProtocol, factory),
             "/ws": command,
@@ -97,9 +101,10 @@ class Table:
             # Its pings are messages of the protocol.
             autoPingInterval=0,
         )
-        own = {"/" + path.strip("/"): bind(protocol, factory) for path, protocol in more.items()}
-        self._built_in = self._paths.keys() - own.keys()
-        self._paths |= own
+        routes = bind_routes(more, factory, service)
+        self._built_in = self._paths.keys() - routes.exact.keys()
+        self._paths |= routes.exact
+        self._prefixes = routes.prefixes
         self._command = command
         self._push = bind(
             PushProtocol,
@@ -116,23 +121,28 @@ class Table:
 
     @property
     def paths(self) -> list[str]:
-        """The paths that have an endpoint of their own."""
-        return list(self._paths)
+        """The paths that have an endpoint of their own, and the prefixes, which end in a slash."""
+        return [*self._paths, *self._prefixes]
 
-    def find(self, path: Path, query: Mapping[str, list[str]]) -> type[ServerProtocol] | Refusal:
+    def find(self, path: Path, query: Mapping[str, list[str]]) -> Callable[[], ServerProtocol] | Refusal:
         """
         Find the endpoint of a path; a slash at its end does not matter.
+
+        An exact path wins over a prefix, and the longest prefix over the others. A prefix covers its own path too.
 
         Args:
             path: percent-decoded.
             query: its parameters; `/ws?channel=foo` is another endpoint than `/ws`.
 
         Returns:
-            The class of the path's connections; or a 404 refusal if there is none, or a 400 refusal if the query names
-            a channel at a path that does not serve channels: the client would wait for publications in silence.
+            What makes the protocol of a connection; or a 404 refusal if the path has no endpoint, or a 400 refusal if
+            the query names a channel at a path that does not serve channels: the client would wait for publications in
+            silence.
         """
         path = Path(path.rstrip("/") or "/")
         endpoint = self._paths.get(path)
+        if endpoint is None:
+            endpoint = self._find_prefix(path)
         if endpoint is not None and path not in self._built_in:
             # The query of an application's endpoint is its own.
             return endpoint
@@ -141,8 +151,11 @@ class Table:
             return self._push if path == self._serves_channels else refuse_channel(path, self._serves_channels)
         return endpoint or self._find_unknown(path)
 
+    def _find_prefix(self, path: Path) -> Callable[[], ServerProtocol] | None:
+        return next((make for prefix, make in self._prefixes.items() if f"{path}/".startswith(prefix)), None)
+
     def _find_unknown(self, path: Path) -> type[ServerProtocol] | Refusal:
-        nearest = find_nearest_path(path, self._paths)
+        nearest = find_nearest_path(path, self.paths)
         # A Centrifuge SDK would take an echo of its commands for replies.
         if self.catch_all.enabled and nearest != _CENTRIFUGE:
             return self._command

@@ -13,10 +13,11 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from wsserver.endpoints.application import Endpoint, bind_endpoint
 from wsserver.settings import Settings
 from wsserver.web.site import needs_websocket, refuse
 from wsserver.wire.handshake import Accept, Policy, check
-from wsserver.wire.protocol import ServerFactory, ServerProtocol, bind
+from wsserver.wire.protocol import ServerFactory
 from wsserver.wire.requests import Refusal, make
 from wsserver.wire.requests import Request as Head
 
@@ -28,18 +29,18 @@ class WebSocketResource(Resource):
     Serve an endpoint at one place of a site: `root.putChild(b"ws", WebSocketResource(MyProtocol, settings, reactor))`.
 
     Args:
-        protocol: the endpoint.
+        protocol: the endpoint: a subclass of `ServerProtocol`, or a callable that returns a new instance of one.
         settings: the options; those about listening do not count here.
         reactor: for the connections' timers.
     """
 
     isLeaf = True
 
-    def __init__(self, protocol: type[ServerProtocol], settings: Settings, reactor: Any) -> None:
+    def __init__(self, protocol: Endpoint, settings: Settings, reactor: Any) -> None:
         super().__init__()
         self.connections = ServerFactory(settings, reactor)
         """What the connections share; `close_all` ends them."""
-        self._protocol = bind(protocol, self.connections)
+        self._protocol = bind_endpoint("WebSocketResource", protocol, self.connections)
         self._policy = Policy.of(settings, loopback_only=False)
         self._local_policy = Policy.of(settings, loopback_only=True)
 

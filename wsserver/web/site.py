@@ -217,7 +217,7 @@ class Root(Resource):
 
     Args:
         pages: name in the URL -> resource; the empty name is the page at `/`.
-        websocket_paths: paths at which only WebSocket is spoken.
+        websocket_paths: paths at which only WebSocket is spoken; one that ends in a slash covers those below it.
         api: what answers under `/api/`.
         sse: what answers at `/sse`.
         ready: what answers at `/ready`.
@@ -239,6 +239,7 @@ class Root(Resource):
         self._fetched = {**pages, b"sse": sse, b"ready": ready}
         # At / there is the page.
         self._websocket_paths = {path.encode("utf-8") for path in websocket_paths} - {b"/"}
+        self._websocket_prefixes = tuple(path for path in self._websocket_paths if path.endswith(b"/"))
         self._speaks_websocket = speaks_websocket
 
     def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
@@ -248,7 +249,8 @@ class Root(Resource):
         request.prepath, request.postpath = [*(request.prepath or []), *rest], []
         if whole.startswith(b"/api/"):
             return self._api
-        if whole.rstrip(b"/") in self._websocket_paths:
+        plain = whole.rstrip(b"/")
+        if plain in self._websocket_paths or (plain + b"/").startswith(self._websocket_prefixes):
             return Answer(needs_websocket(whole))
         found = self._fetched.get(whole[1:])
         if found is None:

@@ -15,6 +15,7 @@ from typing import Protocol as Shape
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wsserver.typing import Path
@@ -32,6 +33,7 @@ from wsserver.wire.requests import MAX_BODY, MAX_HEAD, Refusal, Request, parse, 
 __all__ = ["Door", "DoorFactory", "HTTPSide"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+_log = Logger(namespace="wsserver.connection")
 
 MOST_TURNED_AWAY = 32
 """Most connections over the limit that are answered with 503 at a time; the next ones are dropped."""
@@ -64,7 +66,7 @@ class DoorFactory(Factory):
     What all doors of a server share.
 
     Args:
-        find: returns the endpoint of a path and a query, or a refusal.
+        find: returns what makes the protocol of a path and a query, or a refusal.
         policy: what handshakes are checked against; may be replaced while the server runs.
         http: makes the HTTP side of a connection, given the peer's address and the door.
         sockets: where every connection is noted.
@@ -78,7 +80,7 @@ class DoorFactory(Factory):
     def __init__(
         self,
         *,
-        find: Callable[[Path, Mapping[str, list[str]]], type[ServerProtocol] | Refusal],
+        find: Callable[[Path, Mapping[str, list[str]]], Callable[[], ServerProtocol] | Refusal],
         policy: Policy,
         http: "Callable[[IAddress, Door], HTTPSide]",
         sockets: Registry[Any],
@@ -253,12 +255,18 @@ class Door(Protocol):
         if isinstance(protocol, Refusal):
             self._refuse(protocol, request)
             return
+        try:
+            endpoint = protocol()
+        except Exception:
+            _log.failure("the endpoint of {path} could not be made", path=show_path(request.raw_path))
+            self._refuse(Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed"), request)
+            return
         self._disarm()
         self._answering = True
         if self._http is not None:
             self._http.release()
             self._http = None
-        self._endpoint = endpoint = protocol()
+        self._endpoint = endpoint
         rest = bytes(self._buffer)
         self._buffer.clear()
         self._hand_over(endpoint)

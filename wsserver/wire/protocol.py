@@ -14,7 +14,7 @@ from collections import deque
 from functools import cached_property
 from http import HTTPStatus
 from itertools import count
-from typing import Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from autobahn.exception import PayloadCorruptError, PayloadExceededError
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
@@ -41,7 +41,10 @@ from wsserver.wire.registry import Registry
 from wsserver.wire.requests import Refusal, Request, parse, unavailable
 from wsserver.wire.traffic import CLOSED, CONNECTING, OPEN
 
-__all__ = ["ConnectionDeny", "ConnectionRequest", "Denied", "ServerFactory", "ServerProtocol", "bind"]
+if TYPE_CHECKING:
+    from wsserver.service import WebSocketService
+
+__all__ = ["ConnectionDeny", "ConnectionRequest", "Denied", "ServerFactory", "ServerProtocol", "adopt_options", "bind"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver.connection")
@@ -173,10 +176,15 @@ class ServerProtocol(Receiving, WebSocketServerProtocol):  # type: ignore[misc]
     autoPingPendingCall: Deadline | None = None
     autoPingPending = autoPingPendingSent = None
     autoPingPendingSeq = 0
-    maxMessagePayloadSize: int
+    maxMessagePayloadSize = 0
     _perMessageCompress: Any = None
 
     factory: ServerFactory
+
+    service: "ClassVar[WebSocketService]"
+    """The service that serves the endpoint; set on those given to it as `endpoints=`, and on no others."""
+    mounted_at: ClassVar[str] = ""
+    """The prefix that the endpoint was registered with, as `/chat/`; empty for one of an exact path."""
 
     _request: Request | bytes
     """The handshake; once it is done only its head, which is parsed again for whoever asks."""
@@ -549,6 +557,16 @@ class ServerProtocol(Receiving, WebSocketServerProtocol):  # type: ignore[misc]
         return request
 
     @property
+    def subpath(self) -> str:
+        """
+        The part of the path below the prefix: `lobby` for `/chat/lobby` where the endpoint was registered as `/chat/`.
+
+        Percent-decoded, without a slash at its end. Empty for the prefix itself, and for endpoints of exact paths.
+        """
+        path = self.request.path or ""
+        return path[len(self.mounted_at) :].rstrip("/") if self.mounted_at else ""
+
+    @property
     def ended(self) -> tuple[int, str]:
         """The code and the reason of its end, once it has ended."""
         reason = self.localCloseReason.decode() if self.closedByMe and self.localCloseReason else self.remoteCloseReason
@@ -595,6 +613,19 @@ def bind(protocol: type[P], factory: ServerFactory, **attributes: Any) -> type[P
     options = {name: getattr(factory, name) for name in WebSocketServerProtocol.CONFIG_ATTRS}
     options |= {"trackTimings": False, "logOctets": False, "logFrames": False, "factory": factory}
     return cast(type[P], type(protocol.__name__, (protocol,), options | attributes))
+
+
+def adopt_options(connection: ServerProtocol, bound: type[ServerProtocol]) -> None:
+    """
+    Give a connection that was made without `bind` the options of a server, before it has a transport.
+
+    Args:
+        connection: an instance of the class that `bound` was made from.
+        bound: what `bind` returned for that class.
+    """
+    connection.__class__ = bound
+    # Read from the class in the constructor.
+    connection._limit = bound.maxMessagePayloadSize  # noqa: SLF001 (of a base class)
 
 
 def _is_refusal(status: int) -> bool:
