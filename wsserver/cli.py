@@ -131,11 +131,15 @@ def _token_command(arguments: Sequence[str]) -> None:
 
 def _check(path: str) -> None:
     from wsserver.extras import require  # noqa: PLC0415
+    from wsserver.listeners import make_listeners  # noqa: PLC0415
     from wsserver.logs import escape  # noqa: PLC0415
     from wsserver.tap import die  # noqa: PLC0415
 
     try:
-        require(load(environ=os.environ, config=path))
+        settings = load(environ=os.environ, config=path)
+        require(settings)
+        # Reads the certificates; nothing is listened on.
+        make_listeners(settings, reactor=None)
     except WsserverError as error:
         die(error)
     print(f"{escape(path)} is fine")

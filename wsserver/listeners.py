@@ -6,12 +6,16 @@ from typing import Any
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from wsserver.errors import ListenError
 from wsserver.settings import Settings
+from wsserver.tls_endpoints import parse_tls_endpoint, tls_of_settings
+from wsserver.wire.door import DoorFactory
+from wsserver.wire.tls_server import ConnectionCreator, TLSServerFactory
 
-__all__ = ["authority", "describe_error", "endpoint_strings", "is_loopback", "open_listener"]
+__all__ = ["Listener", "authority", "describe_error", "endpoint_strings", "is_loopback", "is_secure", "make_listeners"]
 
 
 def endpoint_strings(settings: Settings) -> tuple[str, ...]:
@@ -22,34 +26,71 @@ def endpoint_strings(settings: Settings) -> tuple[str, ...]:
     return (f"{kind}:{settings.port}:interface={settings.interface.replace(':', chr(92) + ':')}",)
 
 
-def open_listener(endpoint: str, factory: IProtocolFactory, reactor: Any) -> IListeningPort:
+class Listener:
     """
-    Listen on an endpoint.
+    A socket to listen on.
 
     Args:
         endpoint: a Twisted endpoint string.
-        factory: builds the protocols of accepted connections.
         reactor: the reactor to listen with.
-
-    Returns:
-        The listening port.
+        creator: makes the TLS connections of a plain endpoint; None for none. Endpoint strings of TLS bring their own.
 
     Raises:
-        ListenError: the endpoint string is invalid, or its address cannot be listened on.
+        ListenError: the endpoint string asks for TLS, and its parameters or files are invalid.
     """
-    results: list[Any] = []
-    try:
-        serverFromString(reactor, endpoint).listen(factory).addBoth(results.append)
-    except Exception as error:
-        # Endpoint parsers are plugins and raise any exception for a string they cannot parse.
-        raise ListenError(endpoint, describe_error(error)) from error
-    # Twisted's server endpoints fire at once. One that fires later could fail after "listening" was logged.
-    if not results:
-        raise ListenError(endpoint, "the endpoint does not listen at once")
-    if isinstance(results[0], Failure):
-        cause = results[0].value
-        raise ListenError(endpoint, describe_error(getattr(cause, "socketError", cause))) from cause
-    return results[0]  # type: ignore[no-any-return]
+
+    def __init__(self, endpoint: str, reactor: Any, creator: ConnectionCreator | None = None) -> None:
+        self._text = endpoint
+        self._reactor = reactor
+        self._tls = parse_tls_endpoint(endpoint, reactor)
+        self._creator = self._tls[1] if self._tls is not None else creator
+
+    def open(self, factory: DoorFactory) -> IListeningPort:
+        """
+        Listen.
+
+        Args:
+            factory: builds the protocols of accepted connections.
+
+        Returns:
+            The listening port.
+
+        Raises:
+            ListenError: the endpoint string is invalid, or its address cannot be listened on.
+        """
+        text, results = self._text, list[Any]()
+        accepted: IProtocolFactory = factory
+        if self._creator is not None:
+            accepted = TLSServerFactory(self._creator, factory, self._reactor, factory.deadlines)
+        try:
+            endpoint = self._tls[0] if self._tls is not None else serverFromString(self._reactor, text)
+            endpoint.listen(accepted).addBoth(results.append)
+        except Exception as error:
+            # Endpoint parsers are plugins and raise any exception for a string they cannot parse.
+            raise ListenError(text, describe_error(error)) from error
+        # Twisted's server endpoints fire at once. One that fires later could fail after "listening" was logged.
+        if not results:
+            raise ListenError(text, "the endpoint does not listen at once")
+        if isinstance(results[0], Failure):
+            cause = results[0].value
+            raise ListenError(text, describe_error(getattr(cause, "socketError", cause))) from cause
+        return results[0]  # type: ignore[no-any-return]
+
+
+def make_listeners(settings: Settings, reactor: Any) -> list[Listener]:
+    """
+    Make the listeners that the settings ask for, and read the files of those with TLS.
+
+    Args:
+        settings: the options.
+        reactor: the reactor to listen with.
+
+    Raises:
+        SettingError: the options of TLS are invalid.
+        ListenError: an endpoint string with TLS is invalid.
+    """
+    creator = tls_of_settings(settings)
+    return [Listener(text, reactor, creator) for text in endpoint_strings(settings)]
 
 
 def describe_error(error: object) -> str:
@@ -72,3 +113,11 @@ def is_loopback(port: IListeningPort) -> bool:
     address = port.getHost()
     # A UNIX socket most likely belongs to a proxy, which anyone may reach.
     return isinstance(address, IPv4Address | IPv6Address) and ipaddress.ip_address(address.host).is_loopback
+
+
+def is_secure(port: IListeningPort) -> bool:
+    """Return whether the port speaks TLS."""
+    factory = getattr(port, "factory", None)
+    while factory is not None and not isinstance(factory, TLSMemoryBIOFactory):
+        factory = getattr(factory, "wrappedFactory", None)
+    return factory is not None

@@ -14,7 +14,6 @@ from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.logger import Logger
 from twisted.plugin import getPlugins
-from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from wsserver import __version__
 from wsserver.closecodes import MEANINGS, CloseCode
@@ -34,7 +33,7 @@ from wsserver.hub.management import Management
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.rules import Rules
 from wsserver.hub.tokens import Tokens
-from wsserver.listeners import authority, endpoint_strings, is_loopback, open_listener
+from wsserver.listeners import authority, is_loopback, is_secure, make_listeners
 from wsserver.redisurl import parse_redis_url
 from wsserver.settings import Settings
 from wsserver.typing import Path
@@ -130,6 +129,7 @@ class WebSocketService(Service):
             open_timeout=settings.open_timeout,
             max_connections=_most_connections(settings),
         )
+        self._listeners = make_listeners(settings, reactor)
         self._poller: Poller | None = None
         self.ports: list[IListeningPort] = []
         """The listening ports, while the service runs."""
@@ -217,8 +217,8 @@ class WebSocketService(Service):
     def _listen(self) -> None:
         self.door.stopping = self.connections.stopping = False
         try:
-            for text in endpoint_strings(self.settings):
-                self.ports.append(open_listener(text, self.door, self._reactor))
+            for listener in self._listeners:
+                self.ports.append(listener.open(self.door))
         except ListenError:
             for port in self.ports:
                 port.stopListening()
@@ -248,7 +248,7 @@ class WebSocketService(Service):
             if where is None:
                 _log.info("listening on {address}", address=str(port.getHost()))
                 continue
-            secure = "s" if isinstance(getattr(port, "factory", None), TLSMemoryBIOFactory) else ""
+            secure = "s" if is_secure(port) else ""
             _log.info(
                 "the page is at http{secure}://{where}/ and the WebSocket at ws{secure}://{where}/",
                 secure=secure,

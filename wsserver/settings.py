@@ -142,9 +142,26 @@ class Settings:
         _LISTEN,
         an_endpoint,
         (),
-        "Twisted endpoint string (tcp:, unix:, ssl:, systemd: ...) to listen on, instead of --port and --interface.",
+        "Twisted endpoint string (tcp:, unix:, ssl:, tls:, systemd: ...) to listen on, instead of --port and "
+        "--interface.",
         metavar="ENDPOINT",
         many=True,
+    )
+    tls_cert: str = _option(
+        _LISTEN,
+        a_text,
+        "",
+        "PEM file with the server's TLS certificate and its chain, such as certbot's fullchain.pem. With it, --port "
+        "speaks TLS: https:// and wss://.",
+        metavar="FILE",
+    )
+    tls_key: str = _option(
+        _LISTEN,
+        a_text,
+        "",
+        "PEM file with the private key, not encrypted, such as certbot's privkey.pem; without it the key is read from "
+        "the file of the certificate.",
+        metavar="FILE",
     )
     origin: tuple[str, ...] = _option(
         _WHO,

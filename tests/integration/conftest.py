@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from peers import RawPeer, wait_until
+from pki import Authority, Issued, make_authority
 from pytest_twisted import blockon
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -210,3 +211,16 @@ def tls_listen(certificate: tuple[Path, Path]) -> tuple[str]:
 def tls_client(certificate: tuple[Path, Path]) -> ssl.SSLContext:
     """Make what a client needs to trust the TLS listener."""
     return ssl.create_default_context(cafile=str(certificate[1]))
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Make a root and an intermediate authority, as public ones have."""
+    return make_authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def issued(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Issued]:
+    """Issue a certificate for localhost and 127.0.0.1 for each kind of key."""
+    folder = tmp_path_factory.mktemp("issued")
+    return {kind: authority.issue(folder / kind, kind) for kind in ("ECDSA", "RSA")}

@@ -85,6 +85,23 @@ class CheckconfigTests:
         path = tmp_path / "nowhere.toml"
         assert self.refused(capsys, path) == f"{path}: cannot be read: No such file or directory"
 
+    @pytest.mark.parametrize(
+        ("line", "problem"),
+        [
+            ('tls_cert = "{}"', "--tls-cert: cannot read '{}': No such file or directory"),
+            ('tls_key = "{}"', "--tls-key: expected --tls-cert, too"),
+            (
+                'listen = ["ssl:0:privateKey={}"]',
+                "cannot listen on ssl:0:privateKey={}: privateKey: cannot read '{}': No",
+            ),
+        ],
+    )
+    def test_reads_the_files_of_certificates(self, capsys, tmp_path, line, problem):
+        """A missing one is named."""
+        path, missing = tmp_path / "ws.toml", str(tmp_path / "missing.pem")
+        path.write_text(line.replace("{}", missing))
+        assert self.refused(capsys, path).startswith(problem.replace("{}", missing))
+
     def test_no_name(self, capsys):
         """An empty name is no file, so it cannot be fine."""
         self.refused(capsys, "")

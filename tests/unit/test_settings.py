@@ -16,6 +16,8 @@ DEFAULTS = {
     "port": 8080,
     "interface": "127.0.0.1",
     "listen": (),
+    "tls_cert": "",
+    "tls_key": "",
     "origin": (),
     "allow_any_origin_insecure": False,
     "max_message_size": 1024 * 1024,
@@ -435,6 +437,8 @@ VALUES = {
         {"tcp:8080": ("tcp:8080",), "unix:/run/ws.sock": ("unix:/run/ws.sock",), "tcp6:1": ("tcp6:1",)},
         ["", "8080", "/run/ws.sock", ":8080", "TCP:8080", "localhost"],
     ),
+    "tls_cert": ({"": "", "/etc/fullchain.pem": "/etc/fullchain.pem", "ü b.pem": "ü b.pem"}, ["a\0b", "x" * 1025]),
+    "tls_key": ({"": "", "privkey.pem": "privkey.pem"}, ["a\nb", "x" * 1025]),
     "origin": (
         {
             "https://example.com": ("https://example.com",),

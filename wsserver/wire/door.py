@@ -13,10 +13,11 @@ from typing import Any
 from typing import Protocol as Shape
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, ITransport
+from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory, ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from wsserver.typing import Path
 from wsserver.values import show_duration
@@ -29,6 +30,7 @@ from wsserver.wire.linger import LINGER, linger
 from wsserver.wire.protocol import ServerProtocol
 from wsserver.wire.registry import Registry
 from wsserver.wire.requests import MAX_BODY, MAX_HEAD, Refusal, Request, parse, unavailable
+from wsserver.wire.tls_server import ALPN
 
 __all__ = ["Door", "DoorFactory", "HTTPSide"]
 
@@ -61,6 +63,7 @@ class HTTPSide(Shape):
         """Let go of the transport: an endpoint takes it."""
 
 
+@implementer(IProtocolNegotiationFactory)
 class DoorFactory(Factory):
     """
     What all doors of a server share.
@@ -115,6 +118,10 @@ class DoorFactory(Factory):
             socket.transport.loseConnection()
             self.deadlines.call_later(LINGER, socket.transport.abortConnection)
         return self.sockets.emptied()
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """Return what is spoken over TLS, for ALPN where TLS is that of Twisted or of an application."""
+        return [ALPN]
 
     def buildProtocol(self, addr: Any) -> "Door":
         """Make the door of a new connection."""
@@ -347,7 +354,12 @@ class Door(Protocol):
 
     def _too_slow(self) -> None:
         self._deadline = None
-        reason = f"no whole request came within {show_duration(self._house.open_timeout)}"
+        limit = show_duration(self._house.open_timeout)
+        if getattr(self.transport, "handshaking", False):
+            # Nothing can be said to the client before TLS is there.
+            self.transport.abort_handshake(f"not finished within {limit}")
+            return
+        reason = f"no whole request came within {limit}"
         self._refuse(Refusal(HTTPStatus.REQUEST_TIMEOUT, reason))
 
     def _disarm(self) -> None:

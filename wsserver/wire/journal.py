@@ -1,5 +1,6 @@
 """The log lines of connections: one when it opens, one when it ends, one for a refusal."""
 
+import json
 from functools import lru_cache
 from time import time
 from typing import Any
@@ -11,7 +12,7 @@ from twisted.logger import Logger, LogLevel
 from wsserver.logs import LINE
 from wsserver.wire.requests import Refusal, quote
 
-__all__ = ["closed", "opened", "refused", "show_path", "show_peer"]
+__all__ = ["closed", "handshake_failed", "handshakes_suppressed", "opened", "refused", "show_path", "show_peer"]
 
 _log = Logger(namespace="wsserver.connection")
 
@@ -130,3 +131,19 @@ def refused(refusal: Refusal | None, *, number: int | None, peer: str, path: str
         status=status,
         reason=reason,
     )
+
+
+def handshake_failed(reason: str, *, peer: str) -> None:
+    """
+    Log that a TLS handshake failed.
+
+    Args:
+        reason: why.
+        peer: the client's address.
+    """
+    _publish(line=f"tls handshake failed reason={json.dumps(reason)} peer={peer}", reason=reason, peer=peer)
+
+
+def handshakes_suppressed(count: int) -> None:
+    """Log how many more TLS handshakes failed in the last second than have a line of their own."""
+    _publish(line=f"tls handshakes failed suppressed={count}", suppressed=count)

@@ -20,7 +20,9 @@ from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
-__all__ = ["PIECE", "RECORD", "TLSProtocol", "adopt_factory"]
+from wsserver.wire.tls_server import GuardedTLSTransport, HandshakeGuard
+
+__all__ = ["PIECE", "RECORD", "GuardedTLSProtocol", "TLSProtocol", "adopt_factory"]
 
 RECORD = 2**14
 """Most plaintext of a record (RFC 8446 section 5.1)."""
@@ -205,12 +207,19 @@ class TLSProtocol(TLSMemoryBIOProtocol):
         super()._tlsShutdownFinished(reason)
 
 
+class GuardedTLSProtocol(TLSProtocol, HandshakeGuard):
+    """The same for the server's own listeners."""
+
+
+_FAST: dict[type, type[TLSProtocol]] = {BufferingTLSTransport: TLSProtocol, GuardedTLSTransport: GuardedTLSProtocol}
+
+
 def adopt_factory(factory: Any) -> None:
     """
     Let the factory of a port speak TLS by `TLSProtocol`.
 
     Args:
-        factory: changed only if it is Twisted's for TLS, with the protocol that Twisted gives it.
+        factory: changed only if it is one for TLS, with Twisted's protocol or the server's own.
     """
-    if isinstance(factory, TLSMemoryBIOFactory) and factory.protocol is BufferingTLSTransport:
-        factory.protocol = TLSProtocol
+    if isinstance(factory, TLSMemoryBIOFactory):
+        factory.protocol = _FAST.get(factory.protocol, factory.protocol)

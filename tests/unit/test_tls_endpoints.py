@@ -1,0 +1,141 @@
+"""Tests for wsserver/tls_endpoints.py: endpoint strings, and what is said of options and strings that are wrong."""
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from hypothesis import given
+from hypothesis import strategies as st
+from pki import make_authority
+from twisted.internet.endpoints import _parse as parse_of_twisted
+from twisted.internet.endpoints import quoteStringArgument
+from twisted.internet.task import Clock
+from twisted.logger import formatEvent, globalLogPublisher
+
+from wsserver.errors import ListenError, SettingError
+from wsserver.listeners import make_listeners
+from wsserver.settings import Settings
+from wsserver.tls_endpoints import parse_tls_endpoint, split_endpoint, tls_of_settings
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return make_authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def issued(authority, tmp_path_factory):
+    return authority.issue(tmp_path_factory.mktemp("issued") / "own")
+
+
+class SplitTests:
+    """Endpoint strings are split as Twisted splits them."""
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("ssl:8443", ("ssl", ["8443"], {})),
+            ("ssl:8443:privateKey=a.pem:b.pem", ("ssl", ["8443", "b.pem"], {"privateKey": "a.pem"})),
+            (r"tls:C\:\\x:interface=\:\:1", ("tls", [r"C:\x"], {"interface": "::1"})),
+            (r"ssl:a\=b:c=d=e", ("ssl", ["a=b"], {"c": "d=e"})),
+            ("ssl::", ("ssl", ["", ""], {})),
+        ],
+    )
+    def test_splits(self, text, expected):
+        assert split_endpoint(text) == expected
+
+    @given(st.lists(st.tuples(st.text(":=\\ab\n"), st.none() | st.text(":=\\ab\n")), max_size=4))
+    def test_splits_as_twisted_does(self, parts):
+        """Whatever was quoted by Twisted comes back, and what Twisted makes of it."""
+        words = ["ssl"]
+        for name, value in parts:
+            quoted = quoteStringArgument(name)
+            words.append(quoted if value is None else f"{quoted}={quoteStringArgument(value)}")
+        text = ":".join(words)
+        kind, positional, keywords = split_endpoint(text)
+        assert ([kind, *positional], keywords) == parse_of_twisted(text)
+
+
+class EndpointTests:
+    """What is said of a string that cannot be used."""
+
+    def test_strings_of_other_kinds_are_left_to_twisted(self):
+        for text in ("tcp:80", "unix:/run/ws.sock", "haproxy:tcp:80", "systemd:domain=INET:index=0"):
+            assert parse_tls_endpoint(text, Clock()) is None
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("ssl:0", "privateKey: cannot read 'server.pem': No such file or directory"),
+            ("ssl:0:privateKey={0}/no.pem", "privateKey: cannot read '{0}/no.pem': No such file or directory"),
+            ("ssl:0:privateKey={0}/privkey.pem:certKey={0}/no.pem", "certKey: cannot read '{0}/no.pem': No such file"),
+            ("ssl:0:privateKey={0}/no.pem:certKey={0}/cert.pem", "privateKey: cannot read '{0}/no.pem': No such file"),
+            ("ssl:0:privateKey={0}/fullchain.pem", "privateKey: expected the file of the private key, as "),
+            ("ssl:x:{0}/privkey.pem:{0}/cert.pem", "port: expected a whole number from 0 to 65535, not 'x'"),
+            ("ssl:0:{0}/privkey.pem:{0}/cert.pem:backlog=0", "backlog: expected a whole number from 1 to "),
+            ("ssl:0:{0}/privkey.pem:{0}/cert.pem:extraCertChain={0}/no.pem", "extraCertChain: cannot read "),
+            ("ssl:0:{0}/privkey.pem:{0}/cert.pem:sslmethod=TLSv1_METHOD", "sslmethod is not supported"),
+            ("ssl:0:{0}/privkey.pem:{0}/cert.pem:dhParameters={0}/cert.pem", "OpenSSL rejects the certificate in "),
+            ("ssl:0:key={0}/privkey.pem", "got an unexpected keyword argument 'key'"),
+            ("ssl:", "port: expected a whole number from 0 to 65535, not ''"),
+            ("tls:{0}/no", "'{0}/no' is not a directory"),
+            ("tls:{0}:port=x", "port: expected a whole number from 0 to 65535, not 'x'"),
+            ("haproxy:ssl:0", "privateKey: cannot read 'server.pem': No such file or directory"),
+        ],
+    )
+    def test_says_what_is_wrong_and_where(self, issued, text, problem):
+        folder = str(issued.leaf.parent)
+        text = text.replace("{0}", folder)
+        with pytest.raises(ListenError) as raised:
+            make_listeners(Settings(listen=(text,)), Clock())
+        assert str(raised.value).startswith(f"cannot listen on {text}: {problem.replace('{0}', folder)}")
+
+
+class OptionTests:
+    """`--tls-cert` and `--tls-key`."""
+
+    def test_absent(self):
+        assert tls_of_settings(Settings()) is None
+
+    def test_given(self, issued):
+        """The key may be in the file of the certificate."""
+        assert tls_of_settings(Settings(tls_cert=str(issued.fullchain), tls_key=str(issued.privkey))) is not None
+        both = issued.fullchain.with_name("both.txt")
+        both.write_bytes(issued.fullchain.read_bytes() + issued.privkey.read_bytes())
+        assert tls_of_settings(Settings(tls_cert=str(both))) is not None
+
+    @pytest.mark.parametrize(
+        ("options", "problem"),
+        [
+            ({"tls_key": "KEY"}, "--tls-key: expected --tls-cert, too"),
+            ({"tls_cert": "CERT"}, "--tls-key: expected the file of the private key, as 'CERT' does not contain it"),
+            ({"tls_cert": "no", "tls_key": "KEY"}, "--tls-cert: cannot read 'no': No such file or directory"),
+            ({"tls_cert": "CERT", "tls_key": "no"}, "--tls-key: cannot read 'no': No such file or directory"),
+            ({"tls_cert": "CERT", "tls_key": "KEY", "listen": ("tcp:0",)}, "--tls-cert: applies to --interface and "),
+        ],
+    )
+    def test_says_what_is_wrong_and_which_option(self, issued, options, problem):
+        files = {"CERT": str(issued.fullchain), "KEY": str(issued.privkey)}
+        given_options = {name: files.get(value, value) for name, value in options.items()}
+        with pytest.raises(SettingError) as raised:
+            make_listeners(Settings(**given_options), Clock())
+        assert str(raised.value).startswith(problem.replace("CERT", files["CERT"]))
+
+    def test_a_key_that_openssl_rejects(self, authority, tmp_path, monkeypatch):
+        """An RSA key of 1024 bits: the reason is OpenSSL's."""
+        monkeypatch.setattr("pki.make_key", lambda kind: rsa.generate_private_key(65537, 1024))
+        weak = authority.issue(tmp_path / "weak")
+        with pytest.raises(
+            SettingError, match=r"^--tls-cert: OpenSSL rejects the certificate in .*: ee key too small$"
+        ):
+            tls_of_settings(Settings(tls_cert=str(weak.fullchain), tls_key=str(weak.privkey)))
+
+    def test_an_expired_certificate_is_used_with_a_warning(self, authority, tmp_path):
+        """So that a server that is restarted at night does not stay down for it."""
+        own = authority.issue(tmp_path / "own", days=-1)
+        lines = []
+        globalLogPublisher.addObserver(lines.append)
+        try:
+            assert tls_of_settings(Settings(tls_cert=str(own.fullchain), tls_key=str(own.privkey))) is not None
+        finally:
+            globalLogPublisher.removeObserver(lines.append)
+        (line,) = [formatEvent(event) for event in lines if event["log_namespace"] == "wsserver"]
+        assert line.startswith(f"invalid certificate file='{own.fullchain}' reason='it expired on ")

@@ -1,0 +1,205 @@
+"""Tests for wsserver/wire/tls_server.py: the log of failed handshakes, and the guard in front of TLS, in memory."""
+
+import inspect
+
+import pytest
+from OpenSSL import SSL
+from pki import make_authority
+from twisted.internet.error import ConnectionLost
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import formatEvent, globalLogPublisher
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+
+from wsserver.wire import tls
+from wsserver.wire.certificates import read_server_certificate
+from wsserver.wire.deadlines import Deadlines
+from wsserver.wire.tls_server import (
+    MAX_FAILURES_LOGGED,
+    ConnectionCreator,
+    FailureLog,
+    NoSharedProtocol,
+    TLSServerFactory,
+    describe_failure,
+    make_context,
+)
+
+
+@pytest.fixture
+def lines():
+    """Collect the log lines about TLS."""
+    found = []
+
+    def observe(event):
+        line = formatEvent(event)
+        if line.startswith("tls "):
+            found.append(line)
+
+    globalLogPublisher.addObserver(observe)
+    yield found
+    globalLogPublisher.removeObserver(observe)
+
+
+class FailureLogTests:
+    """At most ten lines a second, then a count."""
+
+    def test_logs_ten_failures_a_second_and_counts_the_rest(self, lines):
+        clock = Clock()
+        log = FailureLog(Deadlines(clock))
+        for number in range(25):
+            log.add("no shared cipher suite", f"192.0.2.1:{number}")
+        assert lines == [
+            f'tls handshake failed reason="no shared cipher suite" peer=192.0.2.1:{number}'
+            for number in range(MAX_FAILURES_LOGGED)
+        ]
+        clock.advance(0.9)
+        assert len(lines) == MAX_FAILURES_LOGGED
+        clock.advance(0.2)
+        assert lines[MAX_FAILURES_LOGGED:] == ["tls handshakes failed suppressed=15"]
+
+    def test_begins_anew_after_a_second(self, lines):
+        """A second with few failures ends without a count; then nothing is left to be done."""
+        clock = Clock()
+        log = FailureLog(Deadlines(clock))
+        for _ in range(3):
+            log.add("x", "a")
+            clock.advance(1.1)
+        assert len(lines) == 3
+        assert clock.getDelayedCalls() == []
+
+    def test_what_is_left_is_counted_when_the_listener_stops(self, lines):
+        log = FailureLog(Deadlines(Clock()))
+        for _ in range(MAX_FAILURES_LOGGED + 2):
+            log.add("x", "a")
+        log.flush()
+        assert lines[-1] == "tls handshakes failed suppressed=2"
+
+    def test_a_reason_cannot_forge_a_line(self, lines):
+        """What a client has sent is quoted."""
+        FailureLog(Deadlines(Clock())).add(NoSharedProtocol([b'h2" peer=x\r\ntls']).reason, "a")
+        (line,) = lines
+        assert "\n" not in line
+        assert line.count('" peer=') == 1 + line.count('\\" peer=')
+
+
+class DescribeTests:
+    """Errors in words."""
+
+    @pytest.mark.parametrize(
+        ("error", "words"),
+        [
+            (
+                SSL.Error([("SSL routines", "", "unsupported protocol")]),
+                "no shared protocol version: the client offers ",
+            ),
+            (SSL.Error([("SSL routines", "", "no shared cipher")]), "no shared cipher suite"),
+            (
+                SSL.Error([("SSL routines", "", "tlsv1 alert unknown ca")]),
+                "the client does not trust the certificate: ",
+            ),
+            (SSL.Error([("SSL routines", "", "ssl/tls alert bad certificate")]), "the client does not trust the "),
+            (
+                SSL.Error([("SSL routines", "", "tlsv1 alert user cancelled")]),
+                "the client ended the handshake: alert user",
+            ),
+            (SSL.Error([("SSL routines", "", "length mismatch")]), "length mismatch"),
+            (SSL.Error([]), "Error"),
+            (SSL.Error(), "Error"),
+            (SSL.SysCallError(-1, "Unexpected EOF"), "the client closed the connection"),
+            (ConnectionLost(), "the client closed the connection"),
+            (None, "the client closed the connection"),
+            (
+                NoSharedProtocol([b"h2", b"alert unknown ca"]),
+                "no shared protocol by ALPN: the client offers 'h2', 'alert",
+            ),
+        ],
+    )
+    def test_describes(self, error, words):
+        assert describe_failure(error).startswith(words)
+
+
+class Transport(StringTransport):
+    """Can be aborted."""
+
+    aborted = False
+
+    def abortConnection(self):
+        self.aborted = True
+
+
+@pytest.fixture(scope="module")
+def creator(tmp_path_factory):
+    own = make_authority(tmp_path_factory.mktemp("authority")).issue(tmp_path_factory.mktemp("issued") / "own")
+    return ConnectionCreator(make_context(read_server_certificate(str(own.fullchain), str(own.privkey))))
+
+
+@pytest.fixture(params=["Twisted's", "fast"])
+def connection(request, creator):
+    """A connection's TLS, of both kinds: (clock, TLS protocol, transport)."""
+    clock = Clock()
+    factory = TLSServerFactory(creator, Factory.forProtocol(Protocol), clock, Deadlines(clock))
+    if request.param == "fast":
+        tls.adopt_factory(factory)
+        assert issubclass(factory.protocol, tls.TLSProtocol)
+    protocol = factory.buildProtocol(None)
+    transport = Transport()
+    protocol.makeConnection(transport)
+    return clock, protocol, transport
+
+
+class GuardTests:
+    """Before TLS."""
+
+    @pytest.mark.parametrize("cut", range(1, 20))
+    def test_plain_http_is_answered_wherever_it_is_cut(self, connection, lines, cut):
+        clock, protocol, transport = connection
+        for data in (b"GET / HTTP/1.1\r\n\r\n"[:cut], b"GET / HTTP/1.1\r\n\r\n"[cut:], b"more"):
+            protocol.dataReceived(data)
+        assert transport.value().startswith(b"HTTP/1.1 400 ")
+        assert transport.value().count(b"use https:// or wss://") == 1
+        clock.advance(60)
+        assert clock.getDelayedCalls() == []
+        assert len(lines) == 1
+
+    @pytest.mark.parametrize("data", [b"\x16\x03\x01\x00\x05hello", b"\x00\x00\x00\x00\x00", b"\x80\x2e\x01\x03\x01"])
+    def test_other_bytes_are_left_to_openssl(self, connection, lines, data):
+        """A damaged hello, zeros, a hello of SSL 2."""
+        _, protocol, transport = connection
+        protocol.dataReceived(data)
+        assert not transport.value().startswith(b"HTTP")
+        assert len(lines) == 1
+
+    def test_a_connection_that_the_server_closes_is_no_failed_handshake(self, connection, lines):
+        """As when the server stops."""
+        _, protocol, _ = connection
+        protocol.dataReceived(b"\x16\x03\x01")
+        protocol.loseConnection()
+        protocol.connectionLost(Failure(ConnectionLost()))
+        assert lines == []
+
+    def test_aborts_a_handshake_at_once(self, connection, lines):
+        _, protocol, transport = connection
+        assert protocol.handshaking
+        protocol.abort_handshake("not finished within 10s")
+        assert transport.aborted
+        assert len(lines) == 1
+
+    def test_a_lost_connection_without_a_byte_is_not_logged(self, connection, lines):
+        _, protocol, _ = connection
+        protocol.connectionLost(Failure(ConnectionLost()))
+        assert lines == []
+
+
+class ContractTests:
+    """The private names of Twisted that stand in the module."""
+
+    def test_twisted_ends_every_failed_handshake_by_one_call(self):
+        source = inspect.getsource(TLSMemoryBIOProtocol)
+        assert source.count("self._tlsShutdownFinished(") == 4
+        assert "except Error:\n            self._tlsShutdownFinished(Failure())" in source
+        assert "self._handshakeDone = True" in source
+
+    def test_twisted_gives_its_factory_this_protocol(self):
+        assert TLSMemoryBIOFactory.protocol is BufferingTLSTransport

@@ -1,0 +1,191 @@
+"""
+TLS listeners: from `--tls-cert`, and from the endpoint strings `ssl:` and `tls:`.
+
+Both kinds of endpoint strings take the parameters that Twisted's own take, but Twisted's parsers are not used: `ssl:`
+sends only the first certificate of `certKey`, both answer an ALPN offer without a shared protocol with the wrong alert,
+and neither names the file that is missing.
+"""
+
+import inspect
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.protocols.haproxy import proxyEndpoint
+
+from wsserver.errors import ListenError, SettingError
+from wsserver.settings import Settings
+from wsserver.values import an_integer
+from wsserver.wire.certificates import (
+    CertificateError,
+    ServerCertificate,
+    describe_validity,
+    read_chain,
+    read_directory,
+    read_server_certificate,
+)
+from wsserver.wire.tls_server import ConnectionCreator, make_context, select_by_name
+
+__all__ = ["TLSEndpoint", "parse_tls_endpoint", "split_endpoint", "tls_of_settings"]
+
+# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+_log = Logger(namespace="wsserver")
+
+TLSEndpoint = tuple[IStreamServerEndpoint, ConnectionCreator]
+"""An endpoint to accept TCP connections on, and what makes their TLS connections."""
+
+
+def tls_of_settings(settings: Settings) -> ConnectionCreator | None:
+    """
+    Return what makes the TLS connections of the listener of `--interface` and `--port`; None without `--tls-cert`.
+
+    Raises:
+        SettingError: a file cannot be used, or `--tls-key` or `--listen` does not go with the rest.
+    """
+    if not settings.tls_cert:
+        if settings.tls_key:
+            raise SettingError("--tls-key", "expected --tls-cert, too")
+        return None
+    if settings.listen:
+        raise SettingError(
+            "--tls-cert",
+            "applies to --interface and --port only; with --listen, write ssl:PORT:privateKey=FILE:certKey=FILE",
+        )
+    try:
+        certificate = read_server_certificate(settings.tls_cert, settings.tls_key)
+        return ConnectionCreator(_context(certificate, settings.tls_cert))
+    except CertificateError as error:
+        raise SettingError("--tls-key" if error.of_key else "--tls-cert", str(error)) from None
+
+
+def parse_tls_endpoint(text: str, reactor: Any) -> TLSEndpoint | None:
+    """
+    Parse an endpoint string of the kinds `ssl:` and `tls:`, or one of these behind `haproxy:`.
+
+    Args:
+        text: the endpoint string.
+        reactor: the reactor to listen with.
+
+    Returns:
+        None if the string is of another kind.
+
+    Raises:
+        ListenError: a parameter is missing or invalid, or a file cannot be used.
+    """
+    # HAProxy sends its line before the TLS handshake that it passes on.
+    behind_proxy = text.startswith("haproxy:")
+    kind, arguments, keywords = split_endpoint(text.removeprefix("haproxy:"))
+    parsers: dict[str, Callable[..., TLSEndpoint]] = {"ssl": _parse_ssl, "tls": _parse_tls}
+    parser = parsers.get(kind)
+    if parser is None:
+        return None
+    try:
+        bound = inspect.signature(parser).bind(reactor, *arguments, **keywords)
+        endpoint, creator = parser(*bound.args, **bound.kwargs)
+    except (CertificateError, TypeError, ValueError) as error:
+        raise ListenError(text, str(error)) from None
+    return (proxyEndpoint(endpoint) if behind_proxy else endpoint), creator
+
+
+def split_endpoint(text: str) -> tuple[str, list[str], dict[str, str]]:
+    r"""
+    Split an endpoint string of Twisted's: its kind, its positional parameters, and those with names.
+
+    Args:
+        text: parameters are separated by `:`, names and values by `=`; a backslash quotes one character.
+    """
+    positional, keywords = [], {}
+    for part in _split(text, ":"):
+        name, *value = _split(part, "=", most=1)
+        if value:
+            keywords[_unquote(name)] = _unquote(value[0])
+        else:
+            positional.append(_unquote(name))
+    return (positional[0] if positional else ""), positional[1:], keywords
+
+
+def _split(text: str, separator: str, most: int = -1) -> list[str]:
+    """Split at separators without a backslash before them, at `most` of them."""
+    parts: list[str] = []
+    start = 0
+    for match in re.finditer(r"\\.|" + separator, text, re.DOTALL):
+        if match[0] == separator and len(parts) != most:
+            parts.append(text[start : match.start()])
+            start = match.end()
+    return [*parts, text[start:]]
+
+
+def _unquote(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
+
+
+def _parse_ssl(  # noqa: PLR0917 (Twisted takes all of them by position too)
+    reactor: Any,
+    port: str,
+    privateKey: str = "server.pem",
+    certKey: str = "",
+    sslmethod: str = "",
+    interface: str = "",
+    backlog: str = "50",
+    extraCertChain: str = "",
+    dhParameters: str = "",
+) -> TLSEndpoint:
+    numbers = _numbers(port, backlog)
+    if sslmethod:
+        raise ValueError("sslmethod is not supported: the server speaks TLS 1.2 and newer")
+    names = {False: "certKey", True: "privateKey"} if certKey else {False: "privateKey", True: "privateKey"}
+    try:
+        certificate = read_server_certificate(certKey or privateKey, privateKey if certKey else "")
+    except CertificateError as error:
+        raise ValueError(f"{names[error.of_key]}: {error}") from None
+    if extraCertChain:
+        more = [c for c in _named("extraCertChain", read_chain, extraCertChain) if c not in certificate.chain]
+        certificate = ServerCertificate((*certificate.chain, *more), certificate.key)
+    context = _context(certificate, certKey or privateKey, dhParameters)
+    return TCP4ServerEndpoint(reactor, *numbers, interface), ConnectionCreator(context)
+
+
+def _parse_tls(reactor: Any, path: str, port: str = "443", backlog: str = "50", interface: str = "::") -> TLSEndpoint:
+    numbers = _numbers(port, backlog)
+    found = [(names, _context(certificate, path)) for names, certificate in read_directory(path)]
+    contexts: dict[str, SSL.Context] = {}
+    for names, context in found:
+        for name in names:
+            contexts.setdefault(name, context)
+    default = found[0][1]
+    select_by_name(contexts, default)
+    return TCP6ServerEndpoint(reactor, *numbers, interface), ConnectionCreator(default)
+
+
+def _named(name: str, read: Callable[[str], Any], path: str) -> Any:
+    try:
+        return read(path)
+    except CertificateError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _numbers(port: str, backlog: str) -> tuple[int, int]:
+    found = []
+    for name, text, low, high in (("port", port, 0, 65535), ("backlog", backlog, 1, 2**31 - 1)):
+        try:
+            found.append(an_integer(low, high)(text))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}, not {text!r}") from None
+    return found[0], found[1]
+
+
+def _context(certificate: ServerCertificate, path: str, dh_parameters: str = "") -> SSL.Context:
+    problem = describe_validity(certificate.chain[0], datetime.now(UTC))
+    if problem is not None:
+        _log.warn("invalid certificate file={path!r} reason={problem!r}", path=path, problem=problem)
+    try:
+        return make_context(certificate, dh_parameters)
+    except SSL.Error as error:
+        reason = error.args[0][0][-1] if error.args and error.args[0] else "unknown reason"
+        where = f" or the parameters in {dh_parameters!r}" if dh_parameters else ""
+        raise CertificateError(f"OpenSSL rejects the certificate in {path!r}{where}: {reason}") from None

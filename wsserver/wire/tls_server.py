@@ -1,0 +1,303 @@
+"""
+TLS of the server's listeners: contexts with ALPN, and what becomes of handshakes that fail.
+
+Public names of Twisted and pyOpenSSL only, but for two of Twisted's `TLSMemoryBIOProtocol`: `_handshakeDone` and
+`_tlsShutdownFinished`, the one call that every failed handshake makes. A contract test fails when one of them changes.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, cast
+
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IProtocolFactory
+from twisted.internet.protocol import connectionDone
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from wsserver.wire import journal
+from wsserver.wire.certificates import ServerCertificate
+from wsserver.wire.deadlines import Deadline, Deadlines
+from wsserver.wire.journal import show_peer
+from wsserver.wire.linger import linger
+from wsserver.wire.requests import Refusal, quote
+
+__all__ = [
+    "ALPN",
+    "MAX_FAILURES_LOGGED",
+    "ConnectionCreator",
+    "FailureLog",
+    "GuardedTLSTransport",
+    "HandshakeGuard",
+    "NoSharedProtocol",
+    "TLSServerFactory",
+    "describe_failure",
+    "make_context",
+    "select_by_name",
+]
+
+ALPN = b"http/1.1"
+"""The protocol that the server speaks over TLS (RFC 7301 section 6)."""
+
+MAX_FAILURES_LOGGED = 10
+"""Most failed handshakes of a listener that get a log line of their own within a second."""
+
+# Forward secrecy and authenticated encryption only; TLS 1.3 has its own list, which has nothing else.
+_CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
+
+_PLAIN = Refusal(HTTPStatus.BAD_REQUEST, "plain HTTP request on a TLS port; use https:// or wss://")
+
+# A method and its space (RFC 9112 section 3). A TLS record begins with 0x16, which is no character of a method.
+_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}( |\Z)")
+
+_REASONS = {
+    "unsupported protocol": "no shared protocol version: the client offers nothing newer than TLS 1.1",
+    "no shared cipher": "no shared cipher suite",
+    "wrong version number": "the client does not speak TLS",
+    "unexpected eof while reading": "the client closed the connection",
+}
+
+# Alerts by which a client rejects a certificate (RFC 8446 section 6.2).
+_DISTRUST = ("unknown ca", "bad certificate", "certificate unknown", "certificate expired", "unsupported certificate")
+
+
+class NoSharedProtocol(SSL.Error):
+    """
+    The client offers protocols by ALPN, but not the server's: alert `no_application_protocol`.
+
+    Args:
+        offered: names of the protocols.
+    """
+
+    def __init__(self, offered: Sequence[bytes]) -> None:
+        names = ", ".join(quote(name.decode("latin-1"), 32) for name in offered[:8])
+        self.reason = f"no shared protocol by ALPN: the client offers {names}, the server 'http/1.1'"
+        # As OpenSSL's errors are written by pyOpenSSL, which Twisted looks into.
+        super().__init__([("wsserver", "", self.reason)])
+
+
+def make_context(certificate: ServerCertificate, dh_parameters: str = "") -> SSL.Context:
+    """
+    Make an OpenSSL context for TLS 1.2 and newer that selects `http/1.1` by ALPN.
+
+    Not Twisted's `CertificateOptions`: its ALPN callback answers an offer without a shared protocol with the alert
+    `internal_error` (RFC 7301 section 3.2 asks for `no_application_protocol`), and it cannot be replaced.
+
+    Args:
+        certificate: the chain that is sent, and its key.
+        dh_parameters: path of a file for `DHE` key exchange; empty for none.
+
+    Raises:
+        SSL.Error: OpenSSL does not take the certificate or the key, such as an RSA key of 1024 bits.
+    """
+    context = SSL.Context(SSL.TLS_SERVER_METHOD)
+    context.set_min_proto_version(SSL.TLS1_2_VERSION)
+    context.set_options(
+        SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION
+    )
+    context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    # Idle connections give their buffers back.
+    context.set_mode(SSL.MODE_RELEASE_BUFFERS)
+    context.use_certificate(certificate.chain[0])
+    for authority in certificate.chain[1:]:
+        context.add_extra_chain_cert(authority)
+    context.use_privatekey(certificate.key)
+    if dh_parameters:
+        context.load_tmp_dh(dh_parameters)
+    context.set_alpn_select_callback(_select_protocol)
+    # pyOpenSSL makes a connection of the context for it, and lets nobody change the context after that.
+    context.set_cipher_list(_CIPHERS)
+    return context
+
+
+def _select_protocol(_: SSL.Connection, offered: Sequence[bytes]) -> bytes:
+    if ALPN in offered:
+        return ALPN
+    # pyOpenSSL answers an exception of the callback with the alert, and raises it from `do_handshake`.
+    raise NoSharedProtocol(offered)
+
+
+def select_by_name(contexts: Mapping[str, SSL.Context], default: SSL.Context) -> None:
+    """
+    Let a context give way to the one of the host that the client names (RFC 6066 section 3).
+
+    Args:
+        contexts: host name in lower case, or `*.` and a domain, -> context.
+        default: what connections begin with; it also serves clients that name no host, or an unknown one.
+    """
+
+    def switch(connection: SSL.Connection) -> None:
+        name = (connection.get_servername() or b"").decode("latin-1").lower()
+        context = contexts.get(name) or contexts.get("*." + name.partition(".")[2])
+        if context is not None:
+            connection.set_context(context)
+
+    default.set_tlsext_servername_callback(switch)
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+class ConnectionCreator:
+    """
+    Makes the OpenSSL connection of each accepted TCP connection.
+
+    Args:
+        context: of the listener.
+    """
+
+    def __init__(self, context: SSL.Context) -> None:
+        self._context = context
+
+    def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: ARG002
+        """Return a new connection; called by Twisted."""
+        return SSL.Connection(self._context)
+
+
+class FailureLog:
+    """
+    Logs failed handshakes, at most `MAX_FAILURES_LOGGED` a second, and then how many more there were.
+
+    Args:
+        deadlines: used to end the second.
+    """
+
+    def __init__(self, deadlines: Deadlines) -> None:
+        self._deadlines = deadlines
+        self._count = 0
+        """Failures in the current second, which begins with the first one."""
+
+    def add(self, reason: str, peer: str) -> None:
+        """Log a failed handshake, or count it."""
+        if self._count == 0:
+            self._deadlines.call_later(1.0, self.flush)
+        self._count += 1
+        if self._count <= MAX_FAILURES_LOGGED:
+            journal.handshake_failed(reason, peer=peer)
+
+    def flush(self) -> None:
+        """End the current second: log how many failures in it have no line of their own."""
+        count, self._count = self._count, 0
+        if count > MAX_FAILURES_LOGGED:
+            journal.handshakes_suppressed(count - MAX_FAILURES_LOGGED)
+
+
+class TLSServerFactory(TLSMemoryBIOFactory):
+    """
+    Puts TLS between a listener and a protocol factory.
+
+    Args:
+        creator: makes the OpenSSL connections.
+        factory: builds the protocols that speak over TLS.
+        reactor: its clock is used.
+        deadlines: used for refused connections and for the log.
+    """
+
+    def __init__(
+        self, creator: ConnectionCreator, factory: IProtocolFactory, reactor: Any, deadlines: Deadlines
+    ) -> None:
+        super().__init__(creator, False, factory, reactor)
+        self.protocol = GuardedTLSTransport
+        self.deadlines = deadlines
+        self.failures = FailureLog(deadlines)
+
+    def doStop(self) -> None:
+        """Log what is left to log; called by Twisted when the port stops listening."""
+        self.failures.flush()
+        super().doStop()
+
+
+class HandshakeGuard(TLSMemoryBIOProtocol):
+    """Answers plain HTTP in plain text, and logs handshakes that fail; mixed into a TLS protocol of a server."""
+
+    factory: TLSServerFactory
+    transport: Any
+
+    _first: bytes | None = b""
+    """The first bytes, while they may be the beginning of an HTTP request; None once that is decided."""
+    _has_begun = False
+    """The client has sent something."""
+    _refused = False
+    _lingering: Deadline | None = None
+
+    @property
+    def handshaking(self) -> bool:
+        """Whether the handshake is still to be finished."""
+        return not self._handshakeDone
+
+    def abort_handshake(self, reason: str) -> None:
+        """
+        Drop the connection, whose handshake is still to be finished.
+
+        Args:
+            reason: for the log.
+        """
+        self._log(reason)
+        self.abortConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Receive ciphertext, or plain HTTP instead of it."""
+        if self._first is not None:
+            data = self._check_first_bytes(data)
+        if data and not self._refused:
+            super().dataReceived(data)
+
+    def _check_first_bytes(self, data: bytes) -> bytes:
+        """Return the bytes that TLS may have, refusing the connection if they are HTTP."""
+        self._has_begun = True
+        first = cast(bytes, self._first) + data
+        match = _METHOD.match(first)
+        if match and not match[1]:
+            self._first = first
+            return b""
+        self._first = None
+        if match:
+            self._refuse()
+        return first
+
+    def _refuse(self) -> None:
+        self._refused = True
+        self._log(_PLAIN.reason)
+        self.transport.write(_PLAIN.response())
+        self._lingering = linger(self.transport, self.factory.deadlines)
+
+    def _log(self, reason: str) -> None:
+        self._has_begun = False
+        self.factory.failures.add(reason, show_peer(self.transport.getPeer()))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Forget the connection, which is lost."""
+        if self._lingering is not None:
+            self._lingering.cancel()
+        super().connectionLost(reason)
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        # A connection that ends before its first byte is a probe of a load balancer, or of a browser.
+        if self._has_begun and not self._handshakeDone and not self.disconnecting:
+            self._log(describe_failure(reason.value if reason else None))
+        super()._tlsShutdownFinished(reason)
+
+
+class GuardedTLSTransport(HandshakeGuard, BufferingTLSTransport):
+    """Twisted's own TLS protocol with the guard."""
+
+
+def describe_failure(error: BaseException | None) -> str:
+    """
+    Describe why a TLS handshake failed, for the log.
+
+    Args:
+        error: as raised by pyOpenSSL or Twisted; None if the client ended TLS in an orderly way.
+    """
+    if isinstance(error, NoSharedProtocol):
+        return error.reason
+    if error is None or isinstance(error, SSL.SysCallError | SSL.ZeroReturnError | ConnectionLost):
+        return _REASONS["unexpected eof while reading"]
+    entries = error.args[0] if error.args and isinstance(error.args[0], list) else []
+    text = str(entries[0][-1]) if entries and entries[0] else ""
+    _, is_alert, alert = text.partition("alert ")
+    if is_alert:
+        refuses = "does not trust the certificate" if alert.endswith(_DISTRUST) else "ended the handshake"
+        return f"the client {refuses}: alert {alert}"
+    return _REASONS.get(text, text) or type(error).__name__
