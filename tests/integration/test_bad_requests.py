@@ -3,7 +3,9 @@
 import contextlib
 
 import pytest
-from peers import CLOSE, PATIENCE, TEXT, close_payload, frame, handshake_request, wait_until
+from peers import CLOSE, KEY, PATIENCE, TEXT, close_payload, frame, handshake_request, wait_until
+
+from wsserver.wire.protocol import ServerProtocol
 
 HOST = "Host: 127.0.0.1"
 
@@ -56,7 +58,18 @@ REFUSED = {
     "a header without a colon": (get("/", "nonsense"), 400, "colon"),
     "a space before the colon": (get("/", "X : 1"), 400, "header name"),
     "an empty header name": (get("/", ": 1"), 400, "header name"),
-    "0x85 in Origin": (handshake_request("/echo", "Origin: http://a\x85X: 1"), 400, "control character"),
+    "0x85 in Origin": (handshake_request("/echo", "Origin: http://a\x85X: 1"), 403, "origin"),
+    "0x85 in Host": (get(host="Host: a\x85X: 1"), 400, "not a Host"),
+    "0x85 in a subprotocol": (handshake_request("/", "Sec-WebSocket-Protocol: a\x85b"), 400, "subprotocol"),
+    "0x85 in extensions": (handshake_request("/", "Sec-WebSocket-Extensions: a\x85b"), 400, "extensions"),
+    "0x85 in the key": (handshake_request(replace={"Sec-WebSocket-Key": KEY + "\x85"}), 400, "16 bytes"),
+    "0x85 in Connection": (handshake_request(replace={"Connection": "Upgrade\x85"}), 400, "Connection"),
+    "0x85 in the protocol's version": (handshake_request(replace={"Sec-WebSocket-Version": "13\x85"}), 426, "13"),
+    "0x85 in the length": (get("/", "Content-Length: 5\x85", method="POST"), 400, "Content-Length"),
+    "0x0b in Cookie": (handshake_request("/echo", "Cookie: a\x0bX: 1"), 400, "control character"),
+    "0x0c in Cookie": (handshake_request("/echo", "Cookie: a\x0cX: 1"), 400, "control character"),
+    "0x1d in Cookie": (handshake_request("/echo", "Cookie: a\x1dX: 1"), 400, "control character"),
+    "0x1e in Cookie": (handshake_request("/echo", "Cookie: a\x1eX: 1"), 400, "control character"),
     "0x1c in Cookie": (handshake_request("/echo", "Cookie: a\x1cX: 1"), 400, "control character"),
     # Host.
     "no Host": (get(host=""), 400, "Host"),
@@ -313,6 +326,71 @@ class AcceptedTests:
             peer.send(handshake_request("/echo"))
             peer.socket.shutdown(1)
             wait_until(lambda: not server.count_doors(), "the connection gone")
+
+
+class OpaqueValueTests:
+    """Bytes from 0x80 on in header values: opaque (RFC 9110 section 5.5)."""
+
+    # The UTF-8 of "Å" has the byte 0x85 in it, at which str.splitlines() ends a line of Latin-1.
+    COOKIE = "Cookie: name=" + "Ågot Grüße 世界".encode().decode("latin-1")
+
+    @pytest.mark.parametrize("target", ["/", "/server.json", "/favicon.svg", "/ready"])
+    def test_the_page_is_served_with_a_cookie_in_utf8(self, server, target):
+        """A cookie that another program on the same host has set locks nobody out."""
+        with server.connect() as peer:
+            peer.send(get(target, self.COOKIE))
+            assert peer.read_response().status == 200
+
+    @pytest.mark.parametrize("path", ["/echo", "/", "/ticker", "/ws?channel=a", "/connection/websocket"])
+    def test_every_handshake_is_accepted_with_a_cookie_in_utf8(self, server, path):
+        """Also with every other byte, in a header of any name."""
+        every_byte = bytes(range(0x80, 0x100)).decode("latin-1")
+        with server.connect() as peer:
+            peer.send(handshake_request(path, self.COOKIE, f"X-Name: {every_byte}"))
+            assert peer.read_response().status == 101
+
+    def test_the_api_is_served_with_a_cookie_in_utf8(self, start_server):
+        """The request reaches twisted.web with the value it came with."""
+        server = start_server(api_key="key")
+        with server.connect() as peer:
+            body = b'{"channel":"a","data":1}'
+            head = get("/api/publish", self.COOKIE, "X-API-Key: key", f"Content-Length: {len(body)}", method="POST")
+            peer.send(head + body)
+            assert peer.read_response().status == 200
+
+    def test_an_event_stream_is_served_with_a_cookie_in_utf8(self, server):
+        """As for the page."""
+        with server.connect() as peer:
+            peer.send(get("/sse?channel=a", self.COOKIE))
+            assert peer.socket.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+    def test_an_endpoint_sees_one_value_and_no_header_more(self, start_server):
+        """What would be another header to Autobahn's own parser is part of the value for an endpoint."""
+        seen = []
+
+        class Watching(ServerProtocol):
+            def onConnect(self, request):
+                seen.append(request.headers)
+
+        server = start_server(endpoints={"/watch": Watching})
+        with server.connect() as peer:
+            peer.send(handshake_request("/watch", "X-Name: a\x85X-Admin: yes"))
+            assert peer.read_response().status == 101
+        assert seen[0]["x-name"] == "a\x85X-Admin: yes"
+        assert "x-admin" not in seen[0]
+
+    def test_an_endpoint_that_repeats_such_a_value_fails_instead_of_splitting_the_response(self, start_server, log):
+        """A client on Autobahn would take the rest for a header of the server's."""
+
+        class Repeating(ServerProtocol):
+            def onConnect(self, request):
+                return None, {"X-Name": request.headers["x-name"]}
+
+        server = start_server(endpoints={"/repeat": Repeating})
+        with server.connect() as peer:
+            peer.send(handshake_request("/repeat", "X-Name: a\x85X-Admin: yes"))
+            assert peer.read_response().status == 500
+        assert log.take_failures(ValueError)
 
 
 class ReusedConnectionTests:

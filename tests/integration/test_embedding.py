@@ -91,6 +91,14 @@ class ApplicationTests:
             assert peer.read_message() == "HELLO"
 
     @BOTH
+    def test_a_cookie_in_utf8_is_accepted(self, application, where):
+        """Also where twisted.web has parsed the head: 0x85, half of "Å", ends no line."""
+        with RawPeer(application[where]) as peer:
+            peer.handshake("/shout", "Cookie: name=" + "Å".encode().decode("latin-1"))
+            peer.send_frame(TEXT, b"hello")
+            assert peer.read_message() == "HELLO"
+
+    @BOTH
     @pytest.mark.parametrize("size", [10, 100_000])
     def test_frames_together_with_the_handshake(self, application, where, size):
         """Frames that come in the same segments as the handshake reach the endpoint, also long ones."""

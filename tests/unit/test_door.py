@@ -348,6 +348,94 @@ class RefusalTests:
         assert len(door._buffer) == 0
 
 
+SECRETS = {
+    "Cookie": "session=s3cr3t",
+    "Authorization": "Basic s3cr3t",
+    "Proxy-Authorization": "Bearer s3cr3t",
+    "X-API-Key": "s3cr3t",
+    "Set-Cookie": "id=s3cr3t",
+    "Sec-WebSocket-Protocol": "wsserver.v1, bearer.s3cr3t",
+    "X-Forwarded-For": "s3cr3t",
+    "X-Forwarded-Access-Token": "s3cr3t",
+    "Referer": "https://example.com/?key=s3cr3t",
+    "X-Custom": "s3cr3t",
+}
+
+
+class SecretTests:
+    """What stands in a header is neither in the response nor in the log (CWE-532)."""
+
+    @pytest.fixture
+    def log(self):
+        """Collect what is logged, as it would be written."""
+        from twisted.logger import globalLogPublisher
+
+        from wsserver.logs import format_json, format_text
+
+        events = []
+        globalLogPublisher.addObserver(events.append)
+        yield lambda: "".join(f"{format_text(event)}{format_json(event)}" for event in events)
+        globalLogPublisher.removeObserver(events.append)
+
+    def check(self, client, log, data):
+        client.send(data)
+        answer = bytes(client.transport.written)
+        assert answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 5")), answer
+        assert b"s3cr3t" not in answer
+        assert log()
+        assert "s3cr3t" not in log()
+
+    @pytest.mark.parametrize("bad", ["\0", "\x01", "\x0b", "\r", "\n", "\x1c", "\x7f", "\r\n ", "\r\n:"], ids=ascii)
+    @pytest.mark.parametrize(("name", "value"), SECRETS.items(), ids=SECRETS)
+    def test_a_refused_header_is_named_only(self, name, value, bad, log):
+        """Wherever the byte stands, for the page and for a handshake."""
+        for field in (f"{name}: {value}{bad}", f"{name}: {bad}{value}", f"{name}{bad}: {value}"):
+            for upgrade in ("", "Upgrade: websocket\r\n"):
+                head = f"GET / HTTP/1.1\r\nHost: a\r\n{upgrade}{field}\r\n\r\n"
+                self.check(MemoryServer().connect(), log, head.encode("latin-1"))
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "Sec-WebSocket-Version: 8",
+            "Sec-WebSocket-Key: short",
+            "Connection: close",
+            "Origin: https://evil.example",
+            "Origin: \x85",
+            "Sec-WebSocket-Protocol: a, a",
+            "Sec-WebSocket-Protocol: wsserver.v1, bearer.s3cr3t, bearer.s3cr3t",
+            "Sec-WebSocket-Protocol: (s3cr3t)",
+            "Sec-WebSocket-Extensions: ;",
+            "Content-Length: 5",
+            "Content-Length: x",
+            "Transfer-Encoding: gzip",
+            "Host: b",
+        ],
+    )
+    @pytest.mark.parametrize("target", ["/ws?channel=a&key=s3cr3t", "/echo?s3cr3t=%ff", "http://me:s3cr3t@a/"])
+    def test_no_refusal_of_a_handshake_shows_another_header(self, line, target, log):
+        """Whatever is wrong with it."""
+        name = line.partition(":")[0]
+        fields = SECRETS | {
+            "Host": "a",
+            "Upgrade": "websocket",
+            "Connection": "Upgrade",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        }
+        lines = [f"{key}: {value}" for key, value in fields.items() if key != name or name == "Host"]
+        head = "\r\n".join([f"GET {target} HTTP/1.1", *lines, line, "", ""])
+        self.check(MemoryServer().connect(), log, head.encode("latin-1"))
+
+    @pytest.mark.parametrize("target", ["/nothing?key=s3cr3t", "/echo?key=s3cr3t", "/api/publish?key=s3cr3t", "/sse"])
+    def test_no_answer_of_the_site_shows_a_header_or_the_query(self, target, log):
+        """404, 426, 401 and 400 of the HTTP side."""
+        head = "\r\n".join(
+            [f"GET {target} HTTP/1.1", "Host: a", *map(": ".join, SECRETS.items()), "Last-Event-ID: s3cr3t", "", ""]
+        )
+        self.check(MemoryServer(Settings(api_key="k")).connect(), log, head.encode("latin-1"))
+
+
 class PeerTests:
     """How a peer is written in the log."""
 

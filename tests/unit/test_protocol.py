@@ -816,3 +816,20 @@ class RefusalStatusTests:
         head = client.open("/diary")
         assert head.startswith(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode())
         assert b"Set-Cookie" not in head
+
+
+class HeadTests:
+    """Who parses the head of a request."""
+
+    def test_autobahn_never_parses_one(self, monkeypatch):
+        """Its parser splits Latin-1 at 0x85 and 0x1c-0x1e; every head is parsed by `wsserver.wire.requests` alone."""
+        from autobahn.websocket import protocol
+
+        monkeypatch.setattr(protocol, "parseHttpHeader", lambda data: pytest.fail("Autobahn parses a head"))
+        client = MemoryServer().connect()
+        head = client.head("/echo").replace(b"\r\n\r\n", b"\r\nCookie: a=\xc3\x85\r\n\r\n")
+        for byte in head:
+            client.send(bytes([byte]))
+        assert client.response().startswith(b"HTTP/1.1 101 ")
+        client.send_text("hello")
+        assert client.messages() == ["hello"]

@@ -168,16 +168,89 @@ class HeaderTests:
         """HTTP/1.0 had no Host header."""
         assert taken(b"GET / HTTP/1.0").host == ""
 
-    def test_missing_colon_is_quoted(self):
-        """A refusal shows the header line that is wrong."""
-        assert refused(get(b"no colon")).reason == "a header line without a colon: 'no colon'"
+    def test_refusal_counts_the_line_without_a_colon(self):
+        """The line is not shown: it may be the folded half of a secret."""
+        assert refused(get(b"no colon")).reason == "header line 2 has no colon"
 
-    def test_bad_value_is_quoted(self):
-        """A refusal names the header that is wrong and shows its value, with control characters spelled out."""
-        assert refused(get(b"Cookie: a\x85b")).reason == r"a control character in the header Cookie: ' a\x85b'"
+    def test_refusal_names_the_header_and_the_byte_but_not_the_value(self):
+        """A refusal says where the mistake is without repeating a cookie."""
+        assert refused(get(b"Cookie: a\x0bb")).reason == "control character 0x0b in the header Cookie"
 
 
-CONTROLS = [byte for byte in [*range(0x20), 0x7F, 0x85] if byte != 0x09]
+CONTROLS = [byte for byte in [*range(0x20), 0x7F] if byte != 0x09]
+
+# Headers that carry secrets; Origin, Host and Upgrade are not among them.
+SECRET_HEADERS = [
+    b"Cookie",
+    b"Authorization",
+    b"Proxy-Authorization",
+    b"X-API-Key",
+    b"Set-Cookie",
+    b"Sec-WebSocket-Protocol",
+    b"Sec-WebSocket-Key",
+    b"X-Forwarded-For",
+    b"X-Forwarded-Access-Token",
+    b"Referer",
+    b"X-Custom",
+]
+
+
+class SecretTests:
+    """No refusal repeats the value of a header (CWE-532)."""
+
+    @pytest.mark.parametrize("name", SECRET_HEADERS)
+    @pytest.mark.parametrize("byte", CONTROLS, ids="{:02x}".format)
+    def test_refusal_of_a_control_character_names_the_header_only(self, name, byte):
+        """Wherever the byte stands in the value."""
+        bad = bytes([byte])
+        for value in (b"Basic s3cr3t" + bad, bad + b"s3cr3t", b"bearer.s3cr3t" + bad + b"s3cr3t"):
+            refusal = refused(get(name + b": " + value))
+            assert refusal.status == 400
+            assert "s3cr3t" not in refusal.reason
+            # LF and CR end a line for the test's `get`, so what is behind is another line.
+            assert name.decode() in refusal.reason
+
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            (b"Authorization:", b" Basic s3cr3t"),
+            (b"Authorization:", b"\tBasic s3cr3t:"),
+            (b"Cookie: a=b;", b" session=s3cr3t: x"),
+            (b"Authorization s3cr3t: x",),
+            (b"Authorization=Basic s3cr3t",),
+            (b"X-API-Key\x00s3cr3t: x",),
+            (b"\xe2\x80\x8bCookie s3cr3t: x",),
+            (b"Host: me:s3cr3t@example.com",),
+        ],
+    )
+    def test_refusal_of_a_broken_line_does_not_show_what_may_be_a_value(self, lines):
+        """A folded or misspelled header shows neither."""
+        assert "s3cr3t" not in refused(head(GET, *lines, HOST)).reason
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            b"GET /ws?key=s3cr3t HTTP/1.x",
+            b"GET /ws?key=s3cr3t  HTTP/1.1",
+            b"GET /ws?key=\xffs3cr3t HTTP/1.1",
+            b"GET /ws#access=s3cr3t HTTP/1.1",
+            b"GET ws?key=s3cr3t HTTP/1.1",
+            b"GET http://me:s3cr3t@evil.example/ HTTP/1.1",
+            b"GET http://me:s3cr3t@example.com/ HTTP/1.1",
+            b"GET ftp://me:s3cr3t@example.com/ HTTP/1.1",
+        ],
+    )
+    def test_refusal_of_a_target_shows_no_query_and_no_user(self, line):
+        """Tokens are sent in queries under any name."""
+        assert "s3cr3t" not in refused(head(line, HOST)).reason
+
+    def test_request_is_printed_without_its_headers(self):
+        """A request that stands in a message of a traceback keeps its secrets."""
+        assert "s3cr3t" not in repr(taken(get(b"Cookie: s3cr3t")))
+
+    def test_refusal_still_shows_the_path(self):
+        """What is no secret helps whoever debugs a client."""
+        assert refused(head(b"GET chat/room?a=b HTTP/1.1", HOST)).reason == "not a request target: 'chat/room?...'"
 
 
 class KeptLineTests:
@@ -196,7 +269,7 @@ class KeptLineTests:
         assert set(kept) == {HOST, b"Pragma: \xfc "}
         assert taken(get(b"Pragma: \xfc ")) == first
         reason = refused(get(b"Pragma: \xfc ", b"bad")).reason
-        assert reason == "a header line without a colon: 'bad'"
+        assert reason == "header line 3 has no colon"
 
     @pytest.mark.parametrize("name", [b"Cookie", b"AUTHORIZATION", b"X-Api-Key", b"Referer", b"Sec-WebSocket-Key"])
     def test_secrets(self, kept, name):
@@ -220,9 +293,9 @@ class KeptLineTests:
 
 
 class ByteFilterTests:
-    """No byte that another program could take for the end of a line is let through (THREATS T4, CVE-2026-44546)."""
+    """No control character that another program could take for the end of a line is let through (CVE-2026-44546)."""
 
-    @pytest.mark.parametrize("byte", [0x0A, 0x0B, 0x0C, 0x0D, 0x1C, 0x1D, 0x1E, 0x85], ids="{:02x}".format)
+    @pytest.mark.parametrize("byte", [0x0A, 0x0B, 0x0C, 0x0D, 0x1C, 0x1D, 0x1E], ids="{:02x}".format)
     @pytest.mark.parametrize(
         ("name", "value"),
         [
@@ -254,12 +327,43 @@ class ByteFilterTests:
         value = bytes(byte for byte in [*range(0x21, 0x100), 0x09, 0x20, 0x21] if byte not in CONTROLS)
         assert taken(get(b"X: " + value)).all("x") == [value.decode("latin-1")]
 
+    @pytest.mark.parametrize("byte", range(0x80, 0x100), ids="{:02x}".format)
+    def test_obs_text_is_opaque(self, byte):
+        """RFC 9110 section 5.5: every byte from 0x80 on is data, at the ends of a value, too."""
+        char = bytes([byte])
+        for value in (char, b"a" + char + b"b", char + b"b", b"a" + char):
+            request = taken(get(b"Cookie: " + value))
+            assert request.all("cookie") == [value.decode("latin-1")]
+            assert parse(request.encode()) == request
+
     def test_one_header_stays_one(self):
-        """No value that is taken can be split into lines."""
+        """No value that is taken can become two lines when the head is written again and split at line ends."""
         for byte in range(0x100):
             result = parse(get(b"X: a" + bytes([byte]) + b"b"))
             if isinstance(result, Request):
-                assert len(result.all("x")[0].splitlines()) == 1
+                assert len(result.encode().splitlines()) == 3
+                assert parse(result.encode()) == result
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            b"Content-Length: 5\x85",
+            b"Content-Length: \x855",
+            b"Content-Length: 5\xa0",
+            b"Host: example.com\x85",
+            b"Transfer-Encoding: chunked\x85",
+            b"Transfer-Encoding: \x85chunked",
+        ],
+    )
+    def test_obs_text_is_refused_where_a_value_has_a_grammar(self, line):
+        """Opaque is not blank: no byte over 0x7f is stripped from a length, a coding or a host."""
+        other = [] if line.startswith(b"Host") else [HOST]
+        assert status(head(b"POST / HTTP/1.1", *other, line)) in (400, 411)
+
+    def test_obs_text_does_not_ask_for_an_upgrade(self):
+        """`websocket` with a byte more is another protocol."""
+        for value in (b"websocket\x85", b"\x85websocket", b"h2c,\x85websocket", b"websocket\xa0"):
+            assert not taken(get(b"Upgrade: " + value)).wants_websocket
 
 
 # Raw heads after the HTTP Garden (arXiv 2405.17737) and the advisories in THREATS T5; 200 is one that is taken.
@@ -463,7 +567,8 @@ class SmugglingTests:
             (b"/", (1, 1), [(b"Host", b" a "), (b"X", b"y")], 200),
             (b"/", (1, 1), [], 400),
             (b"/", (1, 1), [(b"Host", b"a,a")] * 2, 400),
-            (b"/", (1, 1), [(b"Host", b"a"), (b"X", b"y\x85z")], 400),
+            (b"/", (1, 1), [(b"Host", b"a"), (b"X", b"y\x85z")], 200),
+            (b"/", (1, 1), [(b"Host", b"a"), (b"X", b"y\x1cz")], 400),
             (b"/", (1, 1), [(b"Host", b"a"), (b"X ", b"y")], 400),
             (b"/", (1, 1), [(b"Host", b"a"), (b"Content-Length", b"1"), (b"Content-Length", b"1")], 400),
             (b"/", (1, 1), [(b"Host", b"a")] + [(b"X", b"y")] * 128, 431),
@@ -516,10 +621,10 @@ class SmugglingTests:
                 get(b"Transfer-Encoding: chunked"),
                 "send the body with a Content-Length; Transfer-Encoding is not taken",
             ),
-            (head(b"GET /#x HTTP/1.1", HOST), "a fragment in the request target: '/#x'"),
+            (head(b"GET /#x HTTP/1.1", HOST), "a fragment in the request target: '/#...'"),
             (head(b"GET * HTTP/1.1", HOST), "not a request target: '*'"),
             (head(b"GET /\xfc HTTP/1.1", HOST), r"not a request target: '/\xfc'"),
-            (get(b"X Y: z"), "not a header name: 'X Y'"),
+            (get(b"X Y: z"), "not a header name: 'X ...'"),
             (
                 head(b"GET http://evil.example/ HTTP/1.1", HOST),
                 "the target is for 'evil.example', the Host header says 'example.com'",
@@ -782,7 +887,7 @@ class AnyBytesTests:
             for name, value in result.headers:
                 assert name == name.lower().strip()
                 assert not any(ord(c) in CONTROLS for c in value)
-                assert len(value.splitlines()) <= 1
+                assert len(value.encode("latin-1").splitlines()) <= 1
 
 
 class RedactTests:

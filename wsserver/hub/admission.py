@@ -6,7 +6,7 @@ where the backend says so that is asked about it (`Hooks`).
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
@@ -37,12 +37,12 @@ _TOKEN_PARAMETERS: Final = ("token", "access_token")
 class Visit:
     """What a request brings that counts here."""
 
-    query: Mapping[str, list[str]]
+    query: Mapping[str, list[str]] = field(repr=False)
     host: str
     """The Host header."""
-    authorizations: Sequence[str]
+    authorizations: Sequence[str] = field(repr=False)
     """Every Authorization header."""
-    offered: Sequence[str] = ()
+    offered: Sequence[str] = field(default=(), repr=False)
     """The subprotocols."""
     caller: Caller | None = None
     """What the backend is told of it; None where it is not to be asked."""

@@ -68,7 +68,7 @@ class Caller:
     """`json` for a Centrifuge SDK, `raw` for a raw listener."""
     user: str = ""
     """Who it is, once that is known."""
-    headers: tuple[Header, ...] = ()
+    headers: tuple[Header, ...] = field(default=(), repr=False)
     """Of its request: see `forwarded`."""
     address: str = ""
     """Where it comes from, as it is shown; no question tells that: behind a proxy it would be the proxy's."""

@@ -57,9 +57,10 @@ Header = tuple[str, str]
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([^ ]+) HTTP/([0-9])\.([0-9])")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
 _FIELD_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-# RFC 9110 section 5.5 forbids CR, LF and NUL. The other controls, 0x1c-0x1e and 0x85 among them, are refused because
-# str.splitlines(), which Python programs behind us may use on a header, ends a line at them (CVE-2026-44546).
-_BAD_VALUE_BYTE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f\x85]")
+# RFC 9110 section 5.5: CR, LF and NUL are invalid, other controls have no place in a value, and 0x80-0xFF (obs-text) is
+# opaque: 0x85 is half of the UTF-8 of "Å". Nothing of ours may split a value with str.splitlines(), which ends a line
+# at 0x85 and 0x1c-0x1e of Latin-1 (CVE-2026-44546).
+_BAD_VALUE_BYTE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # RFC 3986 section 3.2.2 without userinfo; a port may be empty (RFC 9110 section 7.2).
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]+)(?::(?P<port>[0-9]{0,5}))?")
 
@@ -83,6 +84,25 @@ def quote(text: str, limit: int = 80) -> str:
     """
     text = redact(text)
     return ascii(text if len(text) <= limit else text[: limit - 3] + "...")
+
+
+def _quote_target(target: bytes | str) -> str:
+    """Quote a request target, or a line with one, without its user, query and fragment: these may hold secrets."""
+    text = target if isinstance(target, str) else target.decode("latin-1")
+    text = re.sub(r"(?<=[?#]).+", "...", text, count=1, flags=re.DOTALL)
+    return quote(re.sub(r"//[^/?# ]*@", "//...@", text))
+
+
+def _quote_host(host: str) -> str:
+    """Quote a host and port without a user and a password before it."""
+    return quote(f"...@{host.rpartition('@')[2]}" if "@" in host else host)
+
+
+def _quote_name(name: bytes) -> str:
+    """Quote an invalid header name up to its first invalid byte: behind that a folded value may stand."""
+    valid = _FIELD_NAME.match(name)
+    rest = name[valid.end() if valid else 0 :]
+    return quote((valid[0].decode("ascii") if valid else "") + rest[:1].decode("latin-1") + ("..." if rest[1:] else ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +158,7 @@ class Request:
     target: str
     """The request target in origin form, still percent-encoded: `/ticker?every=1s`."""
     version: tuple[int, int]
-    headers: tuple[Header, ...]
+    headers: tuple[Header, ...] = field(repr=False)
     """Names in lower case, in the order they came; values decoded as Latin-1 (RFC 9110 section 5.5)."""
     content_length: int
     """Bytes of the body that follows the head."""
@@ -260,16 +280,17 @@ def parse(head: bytes) -> Request | Refusal:
     line, *lines = head.removesuffix(b"\r\n").split(b"\r\n")
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
-        return _bad(f"not an HTTP request line: {quote(line.decode('latin-1'))}")
+        return _bad(f"not an HTTP request line: {_quote_target(line)}")
     version = int(match[3]), int(match[4])
     headers = [_kept.get(line) or _read_line(line) for line in lines]
     if None not in headers:
         return _assemble(match[1], match[2], version, cast(tuple[Header, ...], tuple(headers)))
     fields = []
-    for line in lines:
+    for number, line in enumerate(lines, 1):
         name, colon, value = line.partition(b":")
         if not colon:
-            return _bad(f"a header line without a colon: {quote(line.decode('latin-1'))}")
+            # Not quoted: the line may be the second half of a folded Authorization or Cookie.
+            return _bad(f"header line {number} has no colon")
         fields.append((name, value))
     return make(match[1], match[2], version, fields)
 
@@ -327,7 +348,7 @@ def _assemble(
     if isinstance(length, Refusal):
         return length
     if not _TARGET.fullmatch(target):
-        return _bad(f"not a request target: {quote(target.decode('latin-1'))}")
+        return _bad(f"not a request target: {_quote_target(target)}")
     origin_form = _origin_form(target.decode("ascii"), host)
     if isinstance(origin_form, Refusal):
         return origin_form
@@ -339,9 +360,10 @@ def _headers(fields: Iterable[tuple[bytes, bytes]]) -> tuple[Header, ...] | Refu
     for name, value in fields:
         # RFC 9112 section 5.1: no white space before the colon; section 5.2: a folded line is refused with 400.
         if not _FIELD_NAME.fullmatch(name):
-            return _bad(f"not a header name: {quote(name.decode('latin-1'))}")
-        if _BAD_VALUE_BYTE.search(value):
-            return _bad(f"a control character in the header {name.decode('ascii')}: {quote(value.decode('latin-1'))}")
+            return _bad(f"not a header name: {_quote_name(name)}")
+        if bad := _BAD_VALUE_BYTE.search(value):
+            # The value may be a secret (CWE-532).
+            return _bad(f"control character 0x{bad[0][0]:02x} in the header {name.decode('ascii')}")
         headers.append((name.decode("ascii").lower(), value.decode("latin-1").strip(" \t")))
     return tuple(headers)
 
@@ -353,7 +375,7 @@ def _host(hosts: list[str], version: tuple[int, int]) -> str | Refusal:
     if not hosts:
         return "" if version == (1, 0) else _bad("no Host header")
     if not _HOST.fullmatch(hosts[0]):
-        return _bad(f"not a Host: {quote(hosts[0])}")
+        return _bad(f"not a Host: {_quote_host(hosts[0])}")
     return hosts[0]
 
 
@@ -377,11 +399,11 @@ def _content_length(lengths: list[str], has_coding: bool) -> int | Refusal:
 
 def _origin_form(target: str, host: str) -> str | Refusal:
     if target.startswith("/"):
-        return target if "#" not in target else _bad(f"a fragment in the request target: {quote(target)}")
+        return target if "#" not in target else _bad(f"a fragment in the request target: {_quote_target(target)}")
     match = re.fullmatch(r"(?i:https?|wss?)://([^/?#]+)([/?][^#]*)?", target)
     if match is None:
-        return _bad(f"not a request target: {quote(target)}")
+        return _bad(f"not a request target: {_quote_target(target)}")
     if match[1].lower() != host.lower():
-        return _bad(f"the target is for {quote(match[1])}, the Host header says {quote(host)}")
+        return _bad(f"the target is for {_quote_host(match[1])}, the Host header says {quote(host)}")
     rest = match[2] or "/"
     return rest if rest.startswith("/") else "/" + rest
