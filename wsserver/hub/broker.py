@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Collection, Hashable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -12,7 +12,7 @@ from wsserver.hub.presence import ClientInfo, PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.typing import ChannelName
 
-__all__ = ["IDEMPOTENT_FOR", "Broker", "Listener", "Subscriber", "first_cause", "new_epoch"]
+__all__ = ["IDEMPOTENT_FOR", "UNFRAMED", "Broker", "Listener", "Subscriber", "first_cause", "new_epoch"]
 
 
 class Listener(Protocol):
@@ -32,6 +32,9 @@ class Listener(Protocol):
 
     def barred(self, channel: ChannelName) -> None:
         """Take note that a channel that was subscribed to may not be listened to any more."""
+
+    def on_up(self) -> None:
+        """The broker is up, for the first time or again; called after `interrupted`."""
 
 
 class Broker(Protocol):
@@ -123,6 +126,10 @@ def first_cause(failure: Failure) -> Failure:
     """Take the failure of the first of several Deferreds that were gathered; any other failure is its own cause."""
     cause: Failure = getattr(failure.value, "subFailure", failure)
     return cause
+
+
+UNFRAMED: Final = "unframed"
+"""The `kind` of subscribers inside the process: their method `receive` gets the publications themselves."""
 
 
 class Subscriber(Protocol):

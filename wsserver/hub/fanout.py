@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from wsserver.hub.backlog import Batch
+from wsserver.hub.broker import UNFRAMED
 from wsserver.hub.publication import Publication
 from wsserver.typing import ChannelName
 from wsserver.wire.traffic import hand
@@ -92,6 +93,9 @@ class FanOut:
             # Those of one kind may have left because of what another kind was given.
             first: Any = next(iter(kinds.get(kind, ())), None)
             if first is None:
+                continue
+            if kind == UNFRAMED:
+                self._start(channel, kinds[kind], partial(_receive, channel, tuple(publications)), len(publications))
                 continue
             batch, whole = _write(channel, first, publications)
             if batch.count:
@@ -188,6 +192,11 @@ def _hand(batch: Batch, subscribers: list[Any]) -> None:
             _failed(one)
 
     hand(subscribers, batch.frames, batch.count, batch.size, other, _failed)
+
+
+def _receive(channel: ChannelName, publications: Sequence[Any], subscribers: list[Any]) -> None:
+    for one in subscribers:
+        one.receive(channel, publications)
 
 
 def _tell(channel: ChannelName, stream: bool, subscribers: list[Any]) -> None:

@@ -8,7 +8,7 @@ Publications that have an offset are given in its order, each once. Where one is
 been read from the history; where it is not there, every subscriber is told.
 """
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, DeferredSemaphore, fail, gatherResults, succeed
@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from wsserver.errors import BrokerDown, Unrecoverable
 from wsserver.hub.broker import Broker, Subscriber, first_cause
+from wsserver.hub.callbacks import CallbackSubscription, OnGap, OnPublication
 from wsserver.hub.channels import Access, check_name
 from wsserver.hub.clients import Clients
 from wsserver.hub.control import Control
@@ -93,6 +94,7 @@ class Hub:
         self._rooms: dict[ChannelName, Room] = {}
         self._dirty: list[Room] = []
         self._reads = DeferredSemaphore(READS_AT_ONCE)
+        self._when_up: list[Callable[[], None]] = []
 
     # Subscribers.
 
@@ -141,6 +143,59 @@ class Hub:
         if subscriber not in room.joiners:
             return opened.addCallback(lambda _: Joined(None))
         return opened.addCallback(lambda _: self._join(room, room.joiners.get(subscriber), since))
+
+    def listen(
+        self,
+        channel: str,
+        callback: OnPublication,
+        *,
+        on_gap: OnGap | None = None,
+        since: Position | None = None,
+    ) -> CallbackSubscription:
+        """
+        Call a function with each publication of a channel, in order, each once.
+
+        While the broker is down the subscription waits for it, and is established as soon as it is up.
+
+        Args:
+            channel: the channel's name.
+            callback: called with the channel and a `Publication`. What it raises is logged.
+            on_gap: called with the channel if publications may be missing, before those that follow the gap, as after
+                an outage of Redis if the history does not cover it; None to log a warning instead.
+            since: the callback also gets what was published after this position, or `on_gap` is called.
+
+        Returns:
+            A handle with `stop()`, `is_listening` and `when_ready()`.
+
+        Raises:
+            TypeError: an argument has the wrong type, or a callback is an async function.
+            ValueError: the channel's name is invalid.
+        """
+        if not isinstance(since, Position | None):
+            raise TypeError(f"since must be Position, not {type(since).__name__}")
+        name = check_name(channel)
+        return CallbackSubscription(self, name, callback, on_gap=on_gap, since=since, reactor=self._reactor)
+
+    def call_when_up(self, function: Callable[[], None]) -> bool:
+        """
+        Call a function as soon as the broker is up.
+
+        Args:
+            function: called once.
+
+        Returns:
+            False if the broker is up already: the function is not called.
+        """
+        if self.broker.up:
+            return False
+        self._when_up.append(function)
+        return True
+
+    def on_up(self) -> None:
+        """Call what waits for the broker."""
+        waiting, self._when_up = self._when_up, []
+        for function in waiting:
+            function()
 
     def listen_since(
         self, channels: Mapping[ChannelName, Position | None], subscriber: Subscriber, *, positioned: bool = True

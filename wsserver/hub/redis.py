@@ -305,6 +305,7 @@ class RedisBroker:
         if again:
             self._tell_members()
             self.listener.interrupted()
+        self.listener.on_up()
 
     def _want_post(self) -> None:
         """Have the messages of processes sent here; from then on the link sees to it."""

@@ -1,0 +1,41 @@
+"""A chat with rooms: run `twistd -ny chat.py`, connect two clients to ws://127.0.0.1:8080/chat/lobby, and talk."""
+
+import os
+import re
+
+from twisted.application.service import Application
+from twisted.internet import reactor
+
+from wsserver.service import WebSocketService
+from wsserver.sources import load
+from wsserver.wire.protocol import ConnectionDeny, ServerProtocol
+
+
+class ChatProtocol(ServerProtocol):
+    def onConnect(self, request):
+        if not re.fullmatch(r"\w{1,50}", self.subpath):
+            raise ConnectionDeny(404, "no such room; connect to /chat/NAME")
+
+    def onOpen(self):
+        self.room = "chat:" + self.subpath
+        self.subscription = self.service.hub.listen(self.room, self.on_publication, on_gap=self.on_gap)
+
+    def onMessage(self, payload, isBinary):
+        if isBinary:
+            self.close(1003, "expected text")
+        else:
+            self.service.hub.publish(self.room, payload).addErrback(lambda _: self.close(1013, "try again later"))
+
+    def on_publication(self, room, publication):
+        self.sendMessage(publication.data, isBinary=False)
+
+    def on_gap(self, room):
+        self.close(1012, "messages may be missing; connect again")
+
+    def onClose(self, wasClean, code, reason):
+        self.subscription.stop()
+
+
+application = Application("chat")
+service = WebSocketService(load(environ=os.environ), reactor, endpoints={"/chat/": ChatProtocol})
+service.setServiceParent(application)

@@ -1,0 +1,361 @@
+"""`Hub.listen`: a callback gets the publications of a channel. All in memory."""
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred, fail
+from twisted.internet.task import Clock
+from twisted.trial.unittest import TestCase
+
+from wsserver.errors import BrokerDown, NotPermitted
+from wsserver.hub.channels import Access
+from wsserver.hub.history import Keep, Position
+from wsserver.hub.hub import Hub
+from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.presence import ClientInfo, PresenceEvent
+from wsserver.hub.publication import Publication
+from wsserver.hub.rules import Rules
+from wsserver.settings import Settings
+
+
+class FlakyBroker(MemoryBroker):
+    """A broker that is down, or refuses, when a test says so."""
+
+    def __init__(self, clock):
+        super().__init__(clock)
+        self.up = True
+        self.answers, self.left = [], []
+        """What the next subscriptions are answered with."""
+
+    def subscribe(self, channel):
+        if self.answers:
+            return self.answers.pop(0)
+        return super().subscribe(channel) if self.up else fail(BrokerDown("Redis is unavailable"))
+
+    def unsubscribe(self, channel):
+        self.left.append(channel)
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def broker(clock):
+    return FlakyBroker(clock)
+
+
+@pytest.fixture
+def hub(broker, clock):
+    return Hub(broker, Access(None, True), clock, Rules.from_settings(Settings(history_size=3)))
+
+
+@pytest.fixture
+def events():
+    return []
+
+
+@pytest.fixture
+def listen(hub, events):
+    """Listen to `news`, and note what the callbacks are called with."""
+
+    def start(**options):
+        options.setdefault("on_gap", lambda channel: events.append(("gap", channel)))
+        return hub.listen("news", lambda channel, publication: events.append((channel, publication.data)), **options)
+
+    return start
+
+
+class PublicationTests:
+    def test_two_publications_of_one_turn_are_two_calls_in_order(self, hub, clock, listen, events):
+        handle = listen()
+        assert handle.is_listening
+        for data in (b"1", "2", b"\xff"):
+            hub.publish("news", data)
+        hub.publish("other", b"x")
+        assert events == []
+        clock.advance(0)
+        assert events == [("news", b"1"), ("news", b"2"), ("news", b"\xff")]
+
+    def test_all_that_is_known_is_in_the_publication(self, hub, clock):
+        seen = []
+        hub.listen("news", lambda channel, publication: seen.append(publication))
+        info = ClientInfo("c1", "ada")
+        hub.publish("news", b'{"n": 1.10}', json=True, info=info, tags={"a": "b"})
+        hub.publish("news", b"x", skip_history=True)
+        clock.advance(0)
+        epoch = hub.position("news").epoch
+        assert seen == [
+            Publication(b'{"n": 1.10}', 1, epoch, json=True, info=info, tags={"a": "b"}),
+            Publication(b"x"),
+        ]
+
+    def test_several_callbacks_each_get_all(self, hub, clock):
+        seen = []
+        handles = [hub.listen("news", lambda channel, one, n=n: seen.append((n, one.data))) for n in range(3)]
+        hub.publish("news", b"a")
+        clock.advance(0)
+        assert sorted(seen) == [(0, b"a"), (1, b"a"), (2, b"a")]
+        assert hub.count("news") == 3
+        handles[1].stop()
+        assert hub.count("news") == 2
+
+    def test_joins_and_leaves_are_not_publications(self, hub, clock, listen, events):
+        listen()
+        hub.occurred("news", PresenceEvent(True, ClientInfo("c1")))
+        hub.publish("news", b"a")
+        clock.advance(0)
+        assert events == [("news", b"a")]
+
+    def test_what_a_callback_publishes_comes_in_the_next_turn(self, hub, clock):
+        seen = []
+
+        def callback(channel, publication):
+            seen.append(publication.data)
+            if len(seen) < 3:
+                hub.publish(channel, publication.data + b"+")
+                assert seen[-1] == publication.data
+
+        hub.listen("news", callback)
+        hub.publish("news", b"a")
+        clock.advance(0)
+        assert seen == [b"a", b"a+", b"a++"]
+
+    def test_more_than_a_turn_serves_all_arrive_in_order(self, hub, clock):
+        seen = []
+        hub.listen("news", lambda channel, one: seen.append(one.data))
+        for number in range(5000):
+            hub.publish("news", b"%d" % number)
+        clock.pump([0] * 10)
+        assert seen == [b"%d" % number for number in range(5000)]
+
+
+class StopTests:
+    def test_nothing_comes_after_stop(self, hub, clock, listen, events, broker):
+        handle = listen()
+        hub.publish("news", b"a")
+        handle.stop()
+        handle.stop()
+        clock.advance(0)
+        hub.publish("news", b"b")
+        clock.advance(0)
+        assert (events, handle.is_listening, hub.count("news"), broker.left) == ([], False, 0, ["news"])
+
+    def test_stop_within_the_callback_drops_the_rest_of_the_turn(self, hub, clock):
+        seen = []
+
+        def once(channel, publication):
+            seen.append(publication.data)
+            handle.stop()
+
+        handle = hub.listen("news", once)
+        other = []
+        hub.listen("news", lambda channel, publication: other.append(publication.data))
+        for data in (b"a", b"b"):
+            hub.publish("news", data)
+        clock.advance(0)
+        assert (seen, other) == ([b"a"], [b"a", b"b"])
+
+    def test_stop_of_another_within_the_callback(self, hub, clock):
+        seen = []
+        hub.listen("news", lambda channel, publication: second.stop())
+        second = hub.listen("news", lambda channel, publication: seen.append(publication))
+        hub.publish("news", b"a")
+        clock.advance(0)
+        assert seen == []
+
+    def test_stop_before_the_subscription_is_established(self, hub, clock, broker, listen, events):
+        answer = Deferred()
+        broker.answers = [answer]
+        handle = listen()
+        ready = handle.when_ready()
+        assert not handle.is_listening
+        handle.stop()
+        ready.addErrback(lambda failure: events.append(failure.type))
+        handle.when_ready().addErrback(lambda failure: events.append(failure.type))
+        answer.callback(None)
+        hub.publish("news", b"a")
+        clock.advance(0)
+        assert events == [CancelledError, CancelledError]
+        assert (handle.is_listening, hub.count("news")) == (False, 0)
+
+    def test_stop_while_redis_is_away(self, hub, broker, listen):
+        broker.up = False
+        handle = listen()
+        handle.stop()
+        broker.up = True
+        hub.on_up()
+        assert hub.count("news") == 0
+
+
+class OutageTests:
+    def test_listening_while_redis_is_away_begins_once_it_is_back(self, hub, clock, broker, listen, events):
+        broker.up = False
+        handle = listen()
+        handle.when_ready().addCallback(lambda _: events.append("ready"))
+        hub.on_up()
+        assert (handle.is_listening, events) == (False, [])
+        broker.up = True
+        hub.on_up()
+        assert (handle.is_listening, events) == (True, ["ready"])
+        hub.publish("news", b"a")
+        clock.advance(0)
+        assert events == ["ready", ("news", b"a")]
+        assert clock.getDelayedCalls() == []
+
+    def test_a_broker_that_is_up_but_too_busy_is_asked_again(self, clock, broker, listen):
+        broker.answers = [fail(BrokerDown("too many subscriptions wait for Redis"))]
+        handle = listen()
+        assert not handle.is_listening
+        clock.advance(1)
+        assert handle.is_listening
+
+    def test_what_the_history_has_is_delivered_after_an_outage_without_a_gap(self, hub, clock, broker, listen, events):
+        handle = listen()
+        hub.publish("news", b"1")
+        clock.advance(0)
+        broker.listener = None
+        keep = Keep(3, 60)
+        missed = broker._streams["news"].append(Publication(b"2"), keep, clock.seconds())
+        broker.listener = hub
+        hub.interrupted()
+        clock.advance(0)
+        hub.publish("news", b"3")
+        clock.advance(0)
+        assert missed.offset == 2
+        # Plain publications, which have no offset, may be missing all the same.
+        assert events == [("news", b"1"), ("gap", "news"), ("news", b"2"), ("news", b"3")]
+        assert handle.is_listening
+
+    def test_a_gap_comes_before_what_follows_it(self, hub, clock, broker, listen, events):
+        listen()
+        hub.publish("news", b"1")
+        stream = broker._streams["news"]
+        for data in (b"2", b"3", b"4", b"5"):
+            stream.append(Publication(data), Keep(3, 60), clock.seconds())
+        hub.publish("news", b"6")
+        clock.advance(0)
+        assert events == [("news", b"1"), ("gap", "news"), ("news", b"6")]
+
+    def test_without_on_gap_a_warning_is_logged(self, hub, listen, monkeypatch):
+        lines = []
+        monkeypatch.setattr(
+            "wsserver.hub.callbacks._log.warn", lambda text, **fields: lines.append(text.format(**fields))
+        )
+        listen(on_gap=None)
+        hub.interrupted()
+        assert lines == ["publications to channel news may be missing"]
+
+
+class SinceTests:
+    def test_what_was_published_since_comes_first(self, hub, clock, listen, events):
+        for data in (b"1", b"2", b"3"):
+            hub.publish("news", data)
+        page = hub.history("news").result
+        handle = listen(since=Position(1, page.position.epoch))
+        assert not handle.is_listening
+        hub.publish("news", b"4")
+        clock.advance(0)
+        hub.publish("news", b"5")
+        clock.advance(0)
+        assert events == [("news", data) for data in (b"2", b"3", b"4", b"5")]
+
+    @pytest.mark.parametrize("since", [Position(1, "another"), Position(0, "")])
+    def test_a_position_that_is_no_more_is_a_gap(self, hub, clock, listen, events, since):
+        for data in (b"1", b"2", b"3", b"4"):
+            hub.publish("news", data)
+        listen(since=since)
+        clock.advance(0)
+        hub.publish("news", b"5")
+        clock.advance(0)
+        assert events == [("gap", "news"), ("news", b"5")]
+
+    def test_a_channel_without_history_is_a_gap(self, broker, clock, events):
+        hub = Hub(broker, Access(None, True), clock, Rules.from_settings(Settings(history_size=0)))
+        hub.listen("news", lambda *_: None, on_gap=events.append, since=Position(1, "x"))
+        clock.advance(0)
+        assert events == ["news"]
+
+    def test_the_position_of_the_last_publication_recovers_nothing_and_is_no_gap(self, hub, clock, listen, events):
+        hub.publish("news", b"1")
+        listen(since=hub.history("news").result.position)
+        clock.advance(0)
+        assert events == []
+
+    def test_stop_within_the_first_callback(self, hub, clock):
+        for data in (b"1", b"2"):
+            hub.publish("news", data)
+        seen = []
+
+        def once(channel, publication):
+            seen.append(publication.data)
+            handle.stop()
+
+        handle = hub.listen("news", once, since=Position(0, hub.history("news").result.position.epoch))
+        clock.advance(0)
+        assert seen == [b"1"]
+
+
+class FailureTests(TestCase):
+    def setUp(self):
+        self.clock = Clock()
+        self.broker = FlakyBroker(self.clock)
+        self.hub = Hub(self.broker, Access(None, True), self.clock)
+        self.seen = []
+
+    def test_a_callback_that_raises_is_logged_and_hurts_nobody(self):
+        def bad(channel, publication):
+            self.seen.append(publication.data)
+            raise KeyError(publication.data)
+
+        self.hub.listen("news", bad, on_gap=bad)
+        self.hub.listen("news", lambda channel, publication: self.seen.append(publication.data))
+        for data in (b"1", b"2"):
+            self.hub.publish("news", data)
+        self.clock.advance(0)
+        self.hub.interrupted()
+        assert self.seen == [b"1", b"2"] * 2
+        assert len(self.flushLoggedErrors(KeyError)) == 2
+        # `bad` takes two arguments, and `on_gap` is called with one.
+        assert len(self.flushLoggedErrors(TypeError)) == 1
+
+    def test_a_refusal_of_redis_ends_it_and_is_told(self):
+        self.broker.answers = [fail(NotPermitted("no permission"))]
+        handle = self.hub.listen("news", lambda *_: None)
+        self.failureResultOf(handle.when_ready(), NotPermitted)
+        assert not handle.is_listening
+        assert self.clock.getDelayedCalls() == []
+
+    def test_a_permission_that_is_withdrawn_ends_it_with_a_gap(self):
+        handle = self.hub.listen("news", lambda *_: None, on_gap=self.seen.append)
+        self.hub.barred("news")
+        assert (self.seen, handle.is_listening) == (["news"], False)
+        self.failureResultOf(handle.when_ready(), NotPermitted)
+
+    def test_a_mistake_of_ours_is_logged(self):
+        self.broker.answers = [fail(ZeroDivisionError())]
+        handle = self.hub.listen("news", lambda *_: None)
+        assert not handle.is_listening
+        assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1
+
+
+async def coroutine(channel, publication):
+    """No callback."""
+
+
+class ArgumentTests:
+    @pytest.mark.parametrize(
+        ("arguments", "options", "error", "problem"),
+        [
+            (("news", None), {}, TypeError, "callback must be callable, not NoneType"),
+            (("news", coroutine), {}, TypeError, "callback must be a plain function, not async"),
+            (("news", print), {"on_gap": 5}, TypeError, "on_gap must be callable, not int"),
+            (("news", print), {"on_gap": coroutine}, TypeError, "on_gap must be a plain function"),
+            (("news", print), {"since": (1, "x")}, TypeError, "since must be Position, not tuple"),
+            ((5, print), {}, TypeError, "channel must be str, not int"),
+            (("", print), {}, ValueError, "channel"),
+        ],
+    )
+    def test_wrong_arguments_raise_at_the_call(self, hub, arguments, options, error, problem):
+        with pytest.raises(error, match=problem):
+            hub.listen(*arguments, **options)
+        assert hub.counts() == {}

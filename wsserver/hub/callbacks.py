@@ -1,0 +1,190 @@
+"""A subscriber inside the application: a callback that is called with each publication of a channel."""
+
+import inspect
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, Protocol
+
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from wsserver.errors import BrokerDown, NotPermitted
+from wsserver.hub.broker import UNFRAMED
+from wsserver.hub.history import Position
+from wsserver.hub.presence import PresenceEvent
+from wsserver.hub.publication import Publication
+from wsserver.typing import ChannelName
+
+__all__ = ["CallbackSubscription", "OnGap", "OnPublication"]
+
+# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+_log = Logger(namespace="wsserver.hub")
+
+OnPublication = Callable[[str, Publication], object]
+"""Called with the channel and a publication."""
+
+OnGap = Callable[[str], object]
+"""Called with the channel of which publications may be missing."""
+
+RETRY_DELAY = 1.0
+"""Seconds until the next attempt if the broker is up but cannot take a subscription, as when too many wait."""
+
+
+class Channels(Protocol):
+    """What a subscription needs of the hub."""
+
+    def subscribe(self, channel: ChannelName, subscriber: Any, *, since: Position | None) -> "Deferred[Any]":
+        """Subscribe; fires with a `Joined`, fails with `BrokerDown`."""
+
+    def unsubscribe(self, channel: ChannelName, subscriber: Any) -> None:
+        """Unsubscribe."""
+
+    def call_when_up(self, function: Callable[[], None]) -> bool:
+        """Call a function once the broker is up again; returns False if it is up."""
+
+
+class CallbackSubscription:
+    """
+    The handle of a callback that `Hub.listen` has subscribed to a channel.
+
+    Args:
+        hub: the channels.
+        channel: the channel's name.
+        callback: called with each publication.
+        on_gap: called if publications may be missing; None to log a warning instead.
+        since: the position after which publications are wanted; None for those from now on.
+        reactor: for the next attempt.
+    """
+
+    kind: Hashable = UNFRAMED
+
+    def __init__(
+        self,
+        hub: Channels,
+        channel: ChannelName,
+        callback: OnPublication,
+        *,
+        on_gap: OnGap | None,
+        since: Position | None,
+        reactor: IReactorTime,
+    ) -> None:
+        _check_callback("callback", callback)
+        if on_gap is not None:
+            _check_callback("on_gap", on_gap)
+        self.channel = channel
+        self._hub = hub
+        self._callback = callback
+        self._on_gap = on_gap
+        self._since = since
+        self._reactor = reactor
+        self._is_listening = False
+        self._stopped: Failure | None = None
+        self._waiting: list[Deferred[None]] = []
+        if since is None:
+            self._subscribe()
+        else:
+            # The memory broker answers at once, and the callback may need the handle, to stop it.
+            reactor.callLater(0, self._subscribe)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether the subscription is established. It stays True during an outage of Redis, which ends with a gap."""
+        return self._is_listening
+
+    def when_ready(self) -> "Deferred[None]":
+        """
+        Wait for the subscription.
+
+        Returns:
+            Fires once everything published from then on reaches the callback. Fails with `NotPermitted` if Redis
+            refuses the subscription, and with `CancelledError` if `stop` was called.
+        """
+        if self._stopped is not None:
+            return fail(self._stopped)
+        if self._is_listening:
+            return succeed(None)
+        self._waiting.append(Deferred())
+        return self._waiting[-1]
+
+    def stop(self) -> None:
+        """End the subscription: the callbacks are not called any more. May be called at any time, and again."""
+        self._end(Failure(CancelledError()))
+
+    def _subscribe(self) -> None:
+        if self._stopped is None:
+            done = self._hub.subscribe(self.channel, self, since=self._since)
+            done.addCallbacks(self._subscribed, self._not_subscribed)
+            done.addErrback(
+                lambda failure: _log.failure("subscribing to {channel} failed", failure, channel=self.channel)
+            )
+
+    def _subscribed(self, joined: Any) -> None:
+        if self._stopped is not None:
+            return
+        self._is_listening = True
+        waiting, self._waiting = self._waiting, []
+        for done in waiting:
+            done.callback(None)
+        if self._since is not None and not joined.recovered:
+            self.missed(self.channel, True)
+        self.receive(self.channel, joined.publications)
+
+    def _not_subscribed(self, failure: Failure) -> None:
+        if failure.check(NotPermitted):
+            _log.error("cannot listen to channel {channel}: {reason}", channel=self.channel, reason=str(failure.value))
+            self._end(failure)
+        elif failure.check(BrokerDown):
+            if not self._hub.call_when_up(self._subscribe):
+                self._reactor.callLater(RETRY_DELAY, self._subscribe)
+        else:
+            self._end(failure)
+            failure.raiseException()
+
+    def _end(self, why: Failure) -> None:
+        if self._stopped is not None:
+            return
+        self._stopped, self._is_listening = why, False
+        self._hub.unsubscribe(self.channel, self)
+        waiting, self._waiting = self._waiting, []
+        for done in waiting:
+            done.errback(why)
+
+    # Called by the fan-out; see `wsserver.hub.broker.Subscriber`.
+
+    def receive(self, channel: ChannelName, items: "Iterable[Publication | PresenceEvent]") -> None:
+        """Call the callback with each publication; one that it fails with does not stop the next."""
+        for item in items:
+            if self._stopped is None and isinstance(item, Publication):
+                self._call(self._callback, channel, item)
+
+    def missed(self, channel: ChannelName, stream: bool) -> None:  # noqa: ARG002
+        """Report a gap."""
+        if self._stopped is not None:
+            return
+        if self._on_gap is None:
+            _log.warn("publications to channel {channel} may be missing", channel=channel)
+        else:
+            self._call(self._on_gap, channel)
+
+    def barred(self, channel: ChannelName) -> None:
+        """Stop: Redis does not permit the channel any more."""
+        if self._stopped is None:
+            _log.error("Redis does not permit channel {channel} any more: its callback is stopped", channel=channel)
+            self.missed(channel, True)
+            self._end(Failure(NotPermitted(f"Redis does not permit the server to listen to {channel} any more")))
+
+    def _call(self, function: Callable[..., object], *arguments: object) -> None:
+        try:
+            function(*arguments)
+        except Exception:
+            _log.failure("a callback of channel {channel} failed", channel=self.channel)
+
+
+def _check_callback(name: str, function: object) -> None:
+    if not callable(function):
+        raise TypeError(f"{name} must be callable, not {type(function).__name__}")
+    if inspect.iscoroutinefunction(function):
+        raise TypeError(
+            f"{name} must be a plain function, not async: it is called with one publication after the other"
+        )
