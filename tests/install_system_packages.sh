@@ -1,13 +1,15 @@
 #!/bin/sh
-# Install what the tests need besides Python packages: Chromium, Redis, Node for an SDK, curl for the documented
-# examples, and libfaketime for a system clock that jumps.
+# Install what the tests need besides Python packages: Chromium, certutil for the authorities that it trusts, Redis, Node
+# for an SDK, curl for the documented examples, openssl, and libfaketime for a system clock that jumps.
 set -eu
 missing=""
+command -v certutil >/dev/null || missing="$missing libnss3-tools"
 command -v chromium >/dev/null || missing="$missing chromium"
 command -v curl >/dev/null || missing="$missing curl"
 command -v faketime >/dev/null || missing="$missing faketime"
 command -v node >/dev/null || missing="$missing nodejs"
 command -v npm >/dev/null || missing="$missing npm"
+command -v openssl >/dev/null || missing="$missing openssl"
 command -v redis-server >/dev/null || missing="$missing redis-server"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

@@ -28,14 +28,24 @@ CHROMIUM_FLAGS = (
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    """Give one browser for all tests."""
+def launch_chromium() -> Iterator[Callable[..., Browser]]:
+    """Launch browsers, with options of Playwright's; they are closed after the last test."""
     if not Path(CHROMIUM).exists():
         pytest.exit(f"the browser tests need {CHROMIUM}: apt-get install chromium", returncode=1)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
-        yield browser
-        browser.close()
+    with sync_playwright() as playwright, ExitStack() as stack:
+
+        def launch(**options: Any) -> Browser:
+            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS, **options)
+            stack.callback(browser.close)
+            return browser
+
+        yield launch
+
+
+@pytest.fixture(scope="session")
+def chromium(launch_chromium: Callable[..., Browser]) -> Browser:
+    """Give one browser for all tests."""
+    return launch_chromium()
 
 
 @pytest.fixture(scope="session")

@@ -398,3 +398,11 @@ class MixUpTests:
         answer = requests.post(f"http://127.0.0.1:{failing.port}/api/publish", data=body, timeout=10)
         assert answer.status_code == 400
         assert "use https:// or wss://" in answer.text
+
+    def test_a_tls_hello_on_the_plain_port_is_logged_with_the_option(self, server, log):
+        """The client gets HTTP, which OpenSSL reports with the words that people know for this mistake."""
+        command = ["curl", "-sS", "--max-time", "10", f"https://127.0.0.1:{server.port}/"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert "wrong version number" in done.stderr
+        (line,) = [line for line in log.lines("wsserver.connection") if "TLS" in line]
+        assert "TLS hello on a plain HTTP port; use http:// or ws://, or start the server with --tls-cert" in line

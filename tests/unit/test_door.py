@@ -243,7 +243,9 @@ class RefusalTests:
         """Whoever speaks TLS to a plain port is told."""
         client = MemoryServer().connect()
         client.send(b"\x16\x03\x01\x02\x00")
-        assert client.transport.written.endswith(b"this is TLS; the port speaks plain HTTP\n")
+        assert client.transport.written.endswith(
+            b"\nTLS hello on a plain HTTP port; use http:// or ws://, or start the server with --tls-cert\n"
+        )
 
     @pytest.mark.parametrize(
         "sent", [b"", b"GET / HTTP/1.1\r\nHo", GET.replace(b"\r\n\r\n", b"\r\nContent-Length: 9\r\n\r\nx")]

@@ -45,6 +45,7 @@ TURN_AWAY_TIMEOUT = 2.0
 
 _FIRST_BYTES = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}( |\Z)")
 _TLS_HELLO = b"\x16\x03"
+_TLS_ON_PLAIN = "TLS hello on a plain HTTP port; use http:// or ws://, or start the server with --tls-cert"
 
 
 class HTTPSide(Shape):
@@ -238,7 +239,9 @@ class Door(Protocol):
         reason = None
         # A lone CR may be the half of an empty line before the request.
         if buffer != b"\r" and not _FIRST_BYTES.match(buffer):
-            reason = "this is TLS; the port speaks plain HTTP" if buffer.startswith(_TLS_HELLO) else "this is not HTTP"
+            # Answered in plain text, not with a TLS alert: clients know this mistake by it. OpenSSL says "wrong version
+            # number" and Go "server gave HTTP response to HTTPS client"; any alert looks like a fault of our TLS.
+            reason = _TLS_ON_PLAIN if buffer.startswith(_TLS_HELLO) else "this is not HTTP"
         elif buffer.count(b"\n", start, head_end) != buffer.count(b"\r\n", max(0, start - 1), head_end):
             reason = "lines of a request head end with CRLF, not with LF alone"
         if reason is not None:

@@ -1,0 +1,85 @@
+"""The page, `wss://`, `/sse` and `/api` in a browser that checks the certificate's chain."""
+
+import subprocess
+
+import pytest
+from person import Complaints, ServerPage
+from pki import make_authority
+from processes import free_port, running_server
+
+KEY = "k" * 32
+
+EVERYTHING = """async (key) => {
+    const source = new EventSource("/sse?channel=news");
+    const event = new Promise((resolve) => { source.onmessage = (message) => resolve(message.data); });
+    await new Promise((resolve, reject) => { source.onopen = resolve; source.onerror = reject; });
+    const socket = new WebSocket(`wss://${location.host}/echo`);
+    await new Promise((resolve, reject) => { socket.onopen = resolve; socket.onerror = reject; });
+    const echo = new Promise((resolve) => { socket.onmessage = (message) => resolve(message.data); });
+    socket.send("hello");
+    const body = JSON.stringify({ channel: "news", data: "published" });
+    const headers = { "X-API-Key": key };
+    const answer = await fetch("/api/publish", { method: "POST", headers, body });
+    const found = [await echo, answer.status, await event];
+    socket.close();
+    source.close();
+    return found;
+}"""
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    """Make a root and an intermediate authority."""
+    return make_authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def trusting(launch_chromium, authority, tmp_path_factory):
+    """Start a Chromium that trusts the test's root authority, as an administrator makes it do."""
+    home = tmp_path_factory.mktemp("home")
+    store = home / ".pki" / "nssdb"
+    store.mkdir(parents=True)
+    database = ("-d", f"sql:{store}")
+    subprocess.run(["certutil", *database, "-N", "--empty-password"], check=True)
+    subprocess.run(["certutil", *database, "-A", "-t", "C,,", "-n", "test", "-i", str(authority.root)], check=True)
+    return launch_chromium(env={"HOME": str(home)})
+
+
+@pytest.mark.parametrize(("way", "kind"), [("options", "ECDSA"), ("ssl", "RSA")])
+def test_everything_works_over_tls(trusting, authority, tmp_path, kind, way):
+    """With the files that certbot writes; nothing is overridden in the browser, so the intermediate's must be sent."""
+    own, port = authority.issue(tmp_path / "issued", kind), free_port()
+    listen = {
+        "options": ("--tls-cert", str(own.fullchain), "--tls-key", str(own.privkey)),
+        "ssl": ("--listen", f"ssl:{port}:privateKey={own.privkey}:certKey={own.fullchain}:interface=127.0.0.1"),
+    }
+    directory = tmp_path / "server"
+    directory.mkdir()
+    with running_server(directory, port, *listen[way], "--api-key", KEY):
+        context = trusting.new_context()
+        page = context.new_page()
+        complaints = Complaints(page)
+        server_page = ServerPage(page, f"https://localhost:{port}", complaints)
+        server_page.open()
+        server_page.connect_to("/echo")
+        assert page.evaluate(EVERYTHING, KEY) == ["hello", 200, "published"]
+        assert page.evaluate("performance.getEntriesByType('navigation')[0].nextHopProtocol") == "http/1.1"
+        context.close()
+    assert complaints.unexpected() == []
+    log = (directory / "server.log").read_text()
+    assert f"the page is at https://127.0.0.1:{port}/ and the WebSocket at wss://127.0.0.1:{port}/" in log
+    assert "tls handshake failed" not in log
+
+
+def test_a_browser_that_does_not_trust_the_authority_is_logged_with_its_reason(chromium, authority, tmp_path):
+    """The log names the alert that the browser sends."""
+    own, port = authority.issue(tmp_path / "issued"), free_port()
+    directory = tmp_path / "server"
+    directory.mkdir()
+    with running_server(directory, port, "--tls-cert", str(own.fullchain), "--tls-key", str(own.privkey)):
+        context = chromium.new_context()
+        with pytest.raises(Exception, match="ERR_CERT_AUTHORITY_INVALID"):
+            context.new_page().goto(f"https://localhost:{port}/")
+        context.close()
+    log = (directory / "server.log").read_text()
+    assert 'tls handshake failed reason="the client does not trust the certificate: alert certificate unknown"' in log
