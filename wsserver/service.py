@@ -41,7 +41,7 @@ from wsserver.web.api import API
 from wsserver.web.hooks import HTTPHooks
 from wsserver.web.methods import Methods
 from wsserver.web.page import read_directory, static_directory
-from wsserver.web.site import PageSite, Ready, Root, describe
+from wsserver.web.site import PageSite, Probe, Root, describe
 from wsserver.web.sse import SSE
 from wsserver.wire.door import DoorFactory
 from wsserver.wire.handshake import Policy
@@ -128,6 +128,7 @@ class WebSocketService(Service):
             deadlines=self.connections.deadlines,
             open_timeout=settings.open_timeout,
             max_connections=_most_connections(settings),
+            always_served=frozenset({"/health"}),
         )
         self._listeners = make_listeners(settings, reactor)
         self._poller: Poller | None = None
@@ -148,7 +149,7 @@ class WebSocketService(Service):
             self.endpoints.paths,
             api=self._api(),
             sse=self._events(),
-            ready=Ready(self._problem),
+            probes={b"ready": Probe("ready", self._problem), b"health": Probe("alive", lambda: None)},
             speaks_websocket=lambda path: not isinstance(self.endpoints.find(Path(path), {}), Refusal),
         )
 
@@ -171,7 +172,7 @@ class WebSocketService(Service):
     def _problem(self) -> str | None:
         if self.door.stopping:
             return "the server is stopping"
-        return None if self.hub.broker.up else "Redis is not there at the moment"
+        return self.hub.broker.problem
 
     def privilegedStartService(self) -> None:
         """

@@ -145,6 +145,11 @@ class OutageTests:
             began = time.monotonic()
             wait_until(lambda: ready(server) == 503, "deaf")
             assert time.monotonic() - began < 6
+            with server.connect() as prober:
+                began = time.monotonic()
+                assert "Redis is unavailable: no probe came back within 2 s" in prober.request("/ready").text
+                assert prober.request("/health").status == 200
+                assert time.monotonic() - began < 1
             redis.thaw()
             up(server)
             assert b"gap" in peer.read_frame().payload
@@ -167,7 +172,9 @@ class OutageTests:
         """A wrong password is said, and tried again: it may be mended at the other end."""
         redis.run("CONFIG", "SET", "requirepass", "other")
         server = start_server(redis=redis.url.replace("//", "//:right@"))
-        wait_until(lambda: any("auth" in line for line in log.lines("wsserver.redis")), "a line in the log")
+        wait_until(
+            lambda: any("refuses the password" in line for line in log.lines("wsserver.redis")), "a line in the log"
+        )
         assert ready(server) == 503
         redis.kill()
         redis.start()

@@ -126,6 +126,9 @@ class SubscribeTests:
         assert listener.transport.disconnected
 
 
+MEANS = "Redis is in protected mode and refuses connections from other machines: "
+
+
 class LostTests:
     """Why a connection was lost."""
 
@@ -133,8 +136,11 @@ class LostTests:
         ("data", "why"),
         [
             (b"", "the connection was lost"),
-            (b"-ERR max number of clients reached\r\n", "ERR max number of clients reached"),
-            (b"-DENIED " + b"x" * 1000 + b"\r\n", "DENIED " + "x" * 193),
+            (
+                b"-ERR max number of clients reached\r\n",
+                "Redis has too many clients (maxclients): ERR max number of clients reached",
+            ),
+            (b"-DENIED " + b"x" * 1000 + b"\r\n", MEANS + "DENIED " + "x" * (193 - len(MEANS))),
         ],
     )
     def test_said(self, data, why):
@@ -145,10 +151,18 @@ class LostTests:
         connection.connectionLost(Failure(ConnectionDone()))
         assert connection.why == why
 
-    def test_no_redis(self):
+    @pytest.mark.parametrize(
+        ("data", "why"),
+        [
+            (b"*-9\r\n$\xff\r\n", "it does not speak the protocol of Redis; check host and port in --redis"),
+            (b"HTTP/1.1 400 Bad Request\r\n\r\n", "an HTTP server answers there; check host and port in --redis"),
+            (b"\x15\x03\x03\x00\x02\x02\x46", "it speaks TLS; write rediss:// in --redis"),
+        ],
+    )
+    def test_no_redis(self, data, why):
         """Whatever is no reply of a Redis ends the connection."""
         connection, transport = Connection(charset=None, convertNumbers=False), StringTransport()
         connection.makeConnection(transport)
-        connection.dataReceived(b"*-9\r\n$\xff\r\n")
+        connection.dataReceived(data)
         assert transport.disconnected
-        assert connection.why == "it does not speak the protocol of Redis"
+        assert connection.why == why

@@ -48,6 +48,13 @@ class Broker(Protocol):
     def up(self) -> bool:
         """Whether publications arrive."""
 
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot deliver or accept publications, in a sentence; None if it can."""
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return what `/api/info` tells of the broker: name -> value."""
+
     def start(self) -> None:
         """Connect."""
 

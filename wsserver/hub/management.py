@@ -248,7 +248,7 @@ class Management:
         """Tell what was counted since the start, with the names that metrics will have."""
         hub = self._hub
         return {
-            "redis_subscriber_up": float(hub.broker.up),
+            **hub.broker.metrics(),
             "plain_publications_total": float(hub.plain),
             "gaps_total": float(hub.gaps),
             "dropped_messages_total": float(hub.dropped),

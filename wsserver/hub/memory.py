@@ -43,6 +43,8 @@ class MemoryBroker:
     listener: Listener
     up = True
     """Whether publications arrive."""
+    problem = None
+    """Why it cannot serve: it always can."""
 
     def __init__(self, clock: IReactorTime, now: Callable[[], float] = time.time) -> None:
         self.node = new_epoch()
@@ -59,6 +61,10 @@ class MemoryBroker:
         self._used: set[str] = set()
         self._forget: list[tuple[float, str]] = []
         """A heap: what was used, by when that may be forgotten."""
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return nothing: there is no connection to tell of."""
+        return {}
 
     def start(self) -> None:
         """Do nothing: there is nothing to connect to."""

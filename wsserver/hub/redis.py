@@ -36,6 +36,7 @@ from wsserver.hub.channels import PRIVATE
 from wsserver.hub.history import Keep, Page, Position
 from wsserver.hub.presence import ClientInfo, PresenceEvent, read_info, write_info
 from wsserver.hub.publication import Publication, pack, unpack
+from wsserver.hub.redishealth import WriteCheck
 from wsserver.hub.redislink import RedisLink
 from wsserver.redisurl import RedisURL
 from wsserver.typing import ChannelName
@@ -65,6 +66,9 @@ PRESENCE_TTL = 100.0
 
 PRESENCE_REFRESH = 30.0
 """Seconds between two times that they are."""
+
+CHECK_TTL = 10.0
+"""Seconds for which Redis keeps what the check of writes leaves."""
 
 BATCH = 500
 """Most members in one command."""
@@ -112,11 +116,21 @@ class RedisBroker:
         """The members of this process: client -> as it stands in Redis."""
         self._beating, self._refreshing = LoopingCall(self._live), LoopingCall(self._tell_members)
         self._beating.clock = self._refreshing.clock = reactor
+        self._write_check = WriteCheck(self._write, reactor)
 
     @property
     def up(self) -> bool:
         """Whether publications arrive."""
         return self._link.up
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot serve; None if it can."""
+        return self._write_check.problem if self.up else f"Redis is unavailable: {self._link.problem}"
+
+    def metrics(self) -> "Mapping[str, float]":
+        """Return what `/api/info` tells of the broker."""
+        return {"redis_subscriber_up": float(self.up)}
 
     def start(self) -> None:
         """Connect; a Redis that is not there is waited for."""
@@ -126,6 +140,7 @@ class RedisBroker:
 
     def stop(self) -> "Deferred[Any]":
         """Disconnect."""
+        self._write_check.end()
         for call in (self._beating, self._refreshing):
             if call.running:
                 call.stop()
@@ -174,6 +189,13 @@ class RedisBroker:
             ),
         )
         return done.addCallback(lambda found: Position(found[0], found[1].decode("ascii")) if found[0] else None)
+
+    def _write(self) -> "Deferred[Any]":
+        """Do what a publication does, in a channel that nobody can subscribe to, with a stream that soon expires."""
+        tag = _tag(ChannelName(f"{PRIVATE}check:{self.node}"))
+        ttl = _ms(CHECK_TTL)
+        arguments = (_PUB + tag, b"", new_epoch(), self._link.lineage, 1, ttl, ttl, 0)
+        return self._publish.call([_key("meta", tag), _key("history", tag)], arguments)
 
     def history(
         self,
@@ -300,6 +322,7 @@ class RedisBroker:
     # The link.
 
     def _rose(self, again: bool) -> None:
+        self._write_check.begin()
         self._live()
         self._want_post()
         if again:
@@ -321,7 +344,8 @@ class RedisBroker:
             self._link.subscribe(key).addErrback(failed)
 
     def _fell(self) -> None:
-        """Do nothing: the subscribers are told once it is known what there is to hear again."""
+        """Stop checking writes. The subscribers are told once it is known what there is to hear again."""
+        self._write_check.end()
 
     def _barred(self, key: bytes) -> None:
         self.listener.barred(_channel(key))

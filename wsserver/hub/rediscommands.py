@@ -12,11 +12,12 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from wsserver.errors import BrokerDown, NotPermitted
-from wsserver.hub.redisconnection import RedisError
+from wsserver.hub.redisconnection import RedisError, ResponseError
+from wsserver.hub.rediserrors import describe_reply
 
 __all__ = ["AWAY", "MOST_BYTES_IN_FLIGHT", "MOST_IN_FLIGHT", "Commands", "Script"]
 
-AWAY = "Redis is not there at the moment"
+AWAY = "Redis is unavailable"
 """What whoever wants something meanwhile is told."""
 
 MOST_IN_FLIGHT = 10_000
@@ -89,7 +90,7 @@ class Commands:
             raise NotPermitted(f"Redis does not permit the server to do it: {why}")
         if why.startswith("READONLY"):
             self._demoted()
-        raise BrokerDown(f"Redis has not taken it: {why}")
+        raise BrokerDown(describe_reply(why) if failure.check(ResponseError) else f"no answer from Redis: {why}")
 
 
 class Script:

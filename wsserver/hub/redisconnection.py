@@ -15,13 +15,14 @@ from OpenSSL import SSL, crypto
 from service_identity import VerificationError
 from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectingCancelledError, ConnectionClosed, UserError
+from twisted.internet.error import ConnectingCancelledError, ConnectionClosed, DNSLookupError, UserError
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.python.failure import Failure
 from txredisapi import InvalidData, RedisError, RedisProtocol, ResponseError
 
 from wsserver.errors import SettingError
+from wsserver.hub.rediserrors import describe_reply
 
 __all__ = [
     "Connection",
@@ -34,8 +35,12 @@ __all__ = [
     "read_certificates",
 ]
 
+_TLS_ALERT = b"\x15\x03"
+
 BATCH = 1000
 """Most channels of one SUBSCRIBE."""
+
+LOST = "the connection was lost"
 
 MOST_WORDS = 200
 """Most characters of what Redis says that are kept: the advice of its protected mode fills a page."""
@@ -66,7 +71,7 @@ class _Factory(Factory):
 
     def connectionError(self, why: object) -> None:
         """Take the reason."""
-        self.problem = str(why).removeprefix("Redis error: ")
+        self.problem = str(why)
 
 
 class Connection(RedisProtocol):  # type: ignore[misc]
@@ -80,13 +85,13 @@ class Connection(RedisProtocol):  # type: ignore[misc]
         try:
             super().dataReceived(data, unpause)
         except (InvalidData, UnicodeDecodeError):
-            self.why = "it does not speak the protocol of Redis"
+            self.why = _describe_stranger(data)
             self.hang_up()
 
     def replyReceived(self, reply: Any) -> None:
         """Take a reply, or what Redis says unasked before it closes: in protected mode, or with too many clients."""
         if isinstance(reply, ResponseError) and not self.replyQueue.waiting:
-            self.why = str(reply)[:MOST_WORDS]
+            self.why = describe_reply(str(reply))[:MOST_WORDS]
         else:
             super().replyReceived(reply)
 
@@ -255,7 +260,7 @@ def connect(
 
     def lost(_: Any) -> None:
         if not usable.called:
-            usable.errback(NotConnected(factory.problem or connection.why))
+            usable.errback(NotConnected(_describe_login(factory.problem) or connection.why))
 
     def ready(_: Any) -> None:
         if not usable.called:
@@ -271,18 +276,39 @@ def _ignore(*_: Any) -> None:
     """Tell nobody."""
 
 
+def _describe_stranger(data: bytes) -> str:
+    """Describe what answers that is not Redis, by its first bytes."""
+    if data.startswith(_TLS_ALERT):
+        return "it speaks TLS; write rediss:// in --redis"
+    what = "an HTTP server answers there" if data.startswith(b"HTTP/") else "it does not speak the protocol of Redis"
+    return f"{what}; check host and port in --redis"
+
+
+def _describe_login(problem: str) -> str:
+    """Describe why Redis refused the password or the database, given the words of txredisapi."""
+    reply = re.sub(r"^Redis error: could not (auth: |set dbid=\d+: )", "", problem)
+    # Nothing is known if the connection was lost before Redis answered.
+    return describe_reply(reply) if re.match(r"[A-Z]+\b", reply) else ""
+
+
 def _words(error: object) -> str:
-    """Say in a few words why a connection failed."""
+    """Describe in a few words why a connection failed."""
     number = getattr(error, "osError", None)
     if isinstance(number, int):
-        return os.strerror(number)
+        return f"{os.strerror(number)}; check that Redis runs at this host and port"
+    if isinstance(error, DNSLookupError):
+        return f"the host's name does not resolve: {str(error).rpartition(': ')[2]}"
     if isinstance(error, SSL.Error):
         reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
-        return "TLS: " + ("; ".join(str(reason[-1]) for reason in reasons) or "broken off")
+        words = "TLS: " + ("; ".join(str(reason[-1]) for reason in reasons) or "broken off")
+        # What a server without TLS answers is taken for a record of another version.
+        return (
+            f"{words}; if Redis speaks no TLS there, write redis:// in --redis" if "wrong version" in words else words
+        )
     if isinstance(error, VerificationError):
         return "TLS: its certificate is for another host"
     if isinstance(error, UserError | CancelledError | ConnectingCancelledError):
         return "no answer"
     if isinstance(error, ConnectionClosed):
-        return "the connection was lost"
+        return LOST
     return str(error) or type(error).__name__

@@ -1,21 +1,18 @@
 """Whether a Redis still has all that it had: what it acknowledged may be gone after a restart, or on another master."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from twisted.internet.defer import inlineCallbacks
-from twisted.logger import Logger
 
 from wsserver.hub.redisconnection import NotConnected, RedisError
+from wsserver.hub.rediserrors import describe_reply, is_refused_command
 
 __all__ = ["read_lineage"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
-_log = Logger(namespace="wsserver.redis")
-
 
 @inlineCallbacks
-def read_lineage(connection: Any, *, alone: bool) -> Generator[Any, Any, str]:
+def read_lineage(connection: Any, *, alone: bool, warn: Callable[[str], None]) -> Generator[Any, Any, str]:
     """
     Name what a Redis has, so that it gets another name when it may lack something that it had acknowledged.
 
@@ -27,6 +24,7 @@ def read_lineage(connection: Any, *, alone: bool) -> Generator[Any, Any, str]:
     Args:
         connection: to it.
         alone: whether no other Redis may take its place.
+        warn: called with a sentence if INFO is refused, which is needed only to notice a loss.
 
     Returns:
         Fires with its `run_id`, which every process of Redis has of its own; with nothing where it keeps what it has,
@@ -38,12 +36,10 @@ def read_lineage(connection: Any, *, alone: bool) -> Generator[Any, Any, str]:
             return ""
         server = yield connection.execute_command("INFO", "server")
     except RedisError as error:
-        if alone and str(error).startswith("NOPERM"):
-            _log.warn(
-                "whether Redis has lost something in a restart is not noticed without +info: {error}", error=error
-            )
+        if alone and is_refused_command(str(error)):
+            warn(f"data that Redis loses in a restart is not noticed without INFO: {describe_reply(str(error))}")
             return ""
-        raise NotConnected(connection.why or f"it does not say which Redis it is: {error}") from error
+        raise NotConnected(connection.why or describe_reply(str(error))) from error
     return _fields(server).get(b"run_id", b"").decode("ascii")
 
 

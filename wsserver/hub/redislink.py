@@ -21,6 +21,7 @@ from wsserver.errors import BrokerDown
 from wsserver.hub.channels import PRIVATE
 from wsserver.hub.rediscommands import AWAY, Commands, Script
 from wsserver.hub.redisconnection import (
+    LOST,
     Connection,
     Listening,
     NotConnected,
@@ -29,6 +30,7 @@ from wsserver.hub.redisconnection import (
     endpoint,
     read_certificates,
 )
+from wsserver.hub.rediserrors import describe_reply
 from wsserver.hub.redislineage import read_lineage
 from wsserver.hub.redissentinel import find_master, prove_master
 from wsserver.hub.redissubscriptions import Subscriptions
@@ -96,6 +98,7 @@ class RedisLink:
         self._address = url.hosts[0]
         self._was_up = False
         self._said: set[str] = set()
+        self._warned: set[str] = set()
         self._probing = LoopingCall(self._judge)
         self._probing.clock = reactor
 
@@ -112,6 +115,8 @@ class RedisLink:
 
         self.up = False
         """Whether messages arrive: a probe has come back lately."""
+        self.problem = "not connected yet"
+        """Why it is not up."""
         self.lineage = ""
         """Which Redis this is, see `read_lineage`."""
 
@@ -155,7 +160,7 @@ class RedisLink:
                 opened.append(connection)
             if url.master:
                 yield prove_master(opened[0])
-            lineage = yield read_lineage(opened[0], alone=not url.master)
+            lineage = yield read_lineage(opened[0], alone=not url.master, warn=self._warn_once)
         except Exception:
             for connection in opened:
                 connection.hang_up()
@@ -166,10 +171,11 @@ class RedisLink:
         if not self._probing.running:
             return
         if failure.check(defer.TimeoutError):
-            self._say(f"no answer within {PATIENCE:g} s{self._hint()}")
+            self._say(self._with_hint(f"no answer within {PATIENCE:g} s"))
         elif failure.check(NotConnected):
-            self._say(failure.getErrorMessage())
+            self._say(self._with_hint(failure.getErrorMessage()))
         else:
+            self.problem = "connecting failed, see the log"
             _log.failure("connecting to Redis failed", failure)
         self._try_again()
 
@@ -180,9 +186,16 @@ class RedisLink:
         self._retry = self._reactor.callLater(delay, self._open)
 
     def _say(self, problem: str) -> None:
+        """Log a reason why the link is not up, each once until it is up."""
+        self.problem = problem
         if problem not in self._said and len(self._said) < MOST_SAID:
             self._said.add(problem)
-            _log.warn("Redis at {url} is not there: {problem}; trying again", url=self._url.shown, problem=problem)
+            _log.warn("Redis at {url} is unavailable, retrying: {problem}", url=self._url.shown, problem=problem)
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            _log.warn("{text}", text=text)
 
     def _use(self, opened: tuple[Any, Any, tuple[str, int], str]) -> None:
         commands, listening, self._address, self.lineage = opened
@@ -212,9 +225,10 @@ class RedisLink:
     def _drop(self, why: str) -> None:
         """Leave both connections: the other one may be dead without a sign, or to another Redis."""
         if self.up:
-            _log.warn("deaf to Redis at {url}: {why}", url=self._url.shown, why=why)
+            self.problem = why
+            _log.warn("lost Redis at {url}, reconnecting: {why}", url=self._url.shown, why=why)
         else:
-            self._say(why)
+            self._say(self._with_hint(why))
         self._hang_up()
         self._try_again()
 
@@ -246,9 +260,16 @@ class RedisLink:
         if self.up and self._url.master:
             self._look_for_another_master()
 
-    def _hint(self) -> str:
-        # A Redis without TLS waits for more when it is greeted with it.
-        return "; does it speak TLS?" if self._url.tls and not self._was_up else ""
+    def _with_hint(self, why: str) -> str:
+        """Add what to check if the address was never seen to work."""
+        if self._was_up:
+            return why
+        # A Redis without TLS waits for more when it is greeted with it; one with TLS closes when it is not.
+        if self._url.tls and why.startswith("no answer"):
+            return f"{why}; if Redis speaks no TLS there, write redis:// in --redis"
+        if not self._url.tls and why == LOST:
+            return f"{why}; if Redis speaks TLS there, write rediss:// in --redis"
+        return why
 
     def _probe(self) -> None:
         self._since, self._heard, self._replies = self._reactor.seconds(), False, self._commands.replies
@@ -258,7 +279,12 @@ class RedisLink:
     def _probe_failed(self, failure: Failure) -> None:
         # Of a lost connection somebody else has taken note.
         if failure.check(ResponseError) and self._pair is not None:
-            self._drop(f"PUBLISH to the channels {PRIVATE}* is needed: {failure.getErrorMessage()}")
+            self._drop(self._describe_need("PUBLISH", failure.getErrorMessage()))
+
+    @staticmethod
+    def _describe_need(command: str, reply: str) -> str:
+        need = f"{command} to the channels {PRIVATE}* is needed: " if reply.startswith("NOPERM") else ""
+        return need + describe_reply(reply)
 
     def _look_for_another_master(self) -> None:
         pair = self._pair
@@ -293,9 +319,9 @@ class RedisLink:
     def _refused(self, channels: list[bytes], why: str, alone: bool) -> None:
         self._heard = True
         if not why.startswith("NOPERM"):
-            self._drop(why)
+            self._drop(describe_reply(why))
         elif alone and channels == [self._probe_channel]:
-            self._drop(f"SUBSCRIBE to the channels {PRIVATE}* is needed: {why}")
+            self._drop(self._describe_need("SUBSCRIBE", why))
         else:
             for channel in self._subscriptions.refuse(channels, why, alone=alone):
                 self._to_barred(channel)
@@ -307,7 +333,7 @@ class RedisLink:
         self.up = True
         self._attempts = 0
         self._said.clear()
-        _log.info("listening to Redis at {url}", url=self._url.shown)
+        _log.info("connected to Redis at {url}", url=self._url.shown)
         again, self._was_up = self._was_up, True
         self._to_rose(again)
         while self._early and self.up:

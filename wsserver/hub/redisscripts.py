@@ -15,8 +15,9 @@ local epoch, top, lineage = found[1], tonumber(found[2] or 0), found[3] or ''
 local function begin(fresh, mine)
   if not epoch or (mine ~= '' and lineage ~= '' and mine ~= lineage) then
     epoch, top = fresh, 0
-    redis.call('DEL', KEYS[1], KEYS[2])
+    -- In this order: after a DEL, Redis would let a script write beyond maxmemory.
     redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', 0)
+    redis.call('DEL', KEYS[2])
   end
   if mine ~= '' then
     redis.call('HSET', KEYS[1], 'lineage', mine)

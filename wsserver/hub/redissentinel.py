@@ -14,6 +14,7 @@ from twisted.internet import defer
 from twisted.internet.defer import DeferredList, inlineCallbacks
 
 from wsserver.hub.redisconnection import Connection, NotConnected, RedisError, connect, endpoint
+from wsserver.hub.rediserrors import describe_reply
 from wsserver.redisurl import RedisURL
 
 __all__ = ["find_master", "prove_master"]
@@ -59,12 +60,18 @@ def _ask(url: RedisURL, where: tuple[str, int], trust: Any, reactor: Any) -> Gen
     try:
         answer = yield connection.execute_command("SENTINEL", "get-master-addr-by-name", url.master)
     except RedisError as error:
-        raise NotConnected(str(error)) from error
+        raise NotConnected(_describe_refusal(str(error))) from error
     finally:
         connection.hang_up()
     if not answer:
         raise NotConnected(f"knows no master named {url.master}")
     return answer[0].decode("ascii"), int(answer[1])
+
+
+def _describe_refusal(reply: str) -> str:
+    if reply.startswith("NOAUTH"):
+        return f"the sentinel requires a password; add ?sentinel_password= to --redis: {reply}"
+    return describe_reply(reply)
 
 
 @inlineCallbacks
@@ -81,6 +88,6 @@ def prove_master(connection: Any) -> Generator[Any, Any, None]:
     try:
         role = yield connection.execute_command("ROLE")
     except RedisError as error:
-        raise NotConnected(f"it does not say whether it is the master: {error}") from error
+        raise NotConnected(f"it does not say whether it is the master: {describe_reply(str(error))}") from error
     if role[0] != b"master":
         raise NotConnected("the sentinels name one that is not the master yet")

@@ -22,7 +22,7 @@ from wsserver.wire.door import Door
 from wsserver.wire.journal import show_path, show_peer
 from wsserver.wire.requests import Refusal, quote, unavailable
 
-__all__ = ["Answer", "Channel", "PageSite", "Ready", "Root", "describe", "needs_websocket", "refuse"]
+__all__ = ["Answer", "Channel", "PageSite", "Probe", "Root", "describe", "needs_websocket", "refuse"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver.http")
@@ -85,6 +85,9 @@ class Channel(HTTPChannel):
 class PageRequest(Request):
     """A request whose response carries the security headers and no server version."""
 
+    logged = True
+    """Whether the access log gets a line for it."""
+
     def render(self, resrc: IResource) -> None:
         """Render the resource."""
         self.responseHeaders.removeHeader(b"server")
@@ -123,6 +126,8 @@ class PageSite(Site):
 
     def log(self, request: Any) -> None:
         """Write one line for a request, without its query: that is where tokens are."""
+        if not request.logged:
+            return
         _log.info(
             "{method} {path} {status} {bytes} bytes to {peer}",
             method=request.method.decode("ascii", "replace"),
@@ -187,28 +192,35 @@ class JSONDocument(Resource):
         return send(request, json.dumps(self._build(), ensure_ascii=False).encode("utf-8"))
 
 
-class Ready(Resource):
+class Probe(Resource):
     """
-    Tell whether the server can do all it is there for: 200, or 503 with a sentence.
+    The answer to an orchestrator's probe: 200, or 503 with a sentence.
 
     Args:
-        problem: says why it cannot, else returns None.
+        word: the body of the 200.
+        find_problem: returns what is wrong in a sentence, or None.
     """
 
     isLeaf = True
 
-    def __init__(self, problem: Callable[[], str | None]) -> None:
+    def __init__(self, word: str, find_problem: Callable[[], str | None]) -> None:
         super().__init__()
-        self._problem = problem
+        self._word = word
+        self._find_problem = find_problem
+        self._last: str | None = ""
+        """The problem that the last poll was told; empty before the first."""
 
     def render_GET(self, request: Request) -> bytes:
-        """Tell."""
-        problem = self._problem()
+        """Answer; HEAD too."""
+        problem = self._find_problem()
+        # A line for every poll would hide the other lines.
+        cast(PageRequest, request).logged = problem != self._last
+        self._last = problem
         if problem is not None:
             return refuse(request, unavailable(problem))
         request.setHeader(b"content-type", b"text/plain; charset=utf-8")
         request.setHeader(b"cache-control", b"no-store")
-        return send(request, b"ready\n")
+        return send(request, f"{self._word}\n".encode())
 
 
 class Root(Resource):
@@ -220,7 +232,7 @@ class Root(Resource):
         websocket_paths: paths at which only WebSocket is spoken; one that ends in a slash covers those below it.
         api: what answers under `/api/`.
         sse: what answers at `/sse`.
-        ready: what answers at `/ready`.
+        probes: the answers to probes, by their name in the URL.
         speaks_websocket: returns whether a WebSocket handshake is accepted at a path.
     """
 
@@ -231,12 +243,12 @@ class Root(Resource):
         *,
         api: IResource,
         sse: IResource,
-        ready: IResource,
+        probes: Mapping[bytes, IResource],
         speaks_websocket: Callable[[str], bool],
     ) -> None:
         super().__init__()
         self._api = api
-        self._fetched = {**pages, b"sse": sse, b"ready": ready}
+        self._fetched = {**pages, b"sse": sse, **probes}
         # At / there is the page.
         self._websocket_paths = {path.encode("utf-8") for path in websocket_paths} - {b"/"}
         self._websocket_prefixes = tuple(path for path in self._websocket_paths if path.endswith(b"/"))

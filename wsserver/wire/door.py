@@ -77,6 +77,7 @@ class DoorFactory(Factory):
         deadlines: where deadlines are set.
         open_timeout: seconds for a request's head and body to come.
         max_connections: most connections at a time.
+        always_served: paths of the HTTP side that are served while the server stops, too.
     """
 
     noisy = False
@@ -91,6 +92,7 @@ class DoorFactory(Factory):
         deadlines: Deadlines,
         open_timeout: float,
         max_connections: int,
+        always_served: frozenset[str] = frozenset(),
     ) -> None:
         self.find = find
         self.policy = policy
@@ -99,6 +101,7 @@ class DoorFactory(Factory):
         self.open_timeout = open_timeout
         self.max_connections = max_connections
         self.sockets = sockets
+        self.always_served = always_served
         self.stopping = False
         """Nothing new is begun: the server stops."""
         self.turned_away = 0
@@ -222,7 +225,7 @@ class Door(Protocol):
         if self._turned_away:
             self._refuse(_too_many_connections(), request)
             return
-        if self._house.stopping:
+        if self._house.stopping and (request.wants_websocket or request.path not in self._house.always_served):
             self._refuse(unavailable("the server is stopping"), request)
             return
         self._request = request

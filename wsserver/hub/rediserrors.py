@@ -1,0 +1,64 @@
+"""
+What the error replies of Redis mean for an operator.
+
+Pure: no Twisted, no clock, no socket.
+"""
+
+import re
+
+__all__ = ["describe_reply", "is_refused_command"]
+
+_MEANINGS = {
+    "READONLY": "Redis is a read-only replica and refuses writes; name the master in --redis",
+    "MISCONF": "Redis cannot save its data to disk and refuses writes",
+    "OOM": "Redis is out of memory (maxmemory) and refuses writes",
+    "NOREPLICAS": "Redis has too few replicas (min-replicas-to-write) and refuses writes",
+    "CLUSTERDOWN": "the Redis Cluster is down",
+    "MOVED": "Redis is part of a cluster, which is not supported",
+    "CROSSSLOT": "Redis is part of a cluster, which is not supported",
+    "LOADING": "Redis is still loading its data",
+    "MASTERDOWN": "Redis is a replica that has lost its master",
+    "BUSY": "Redis is busy with a script",
+    "NOPERM": "Redis does not permit it to the user in --redis",
+    "NOAUTH": "Redis requires a password; give it in --redis, as in redis://:PASSWORD@HOST",
+    "WRONGPASS": "Redis refuses the password; check user and password in --redis",
+    "DENIED": "Redis is in protected mode and refuses connections from other machines",
+    "ERR invalid password": "Redis refuses the password; check the password in --redis",
+    "ERR AUTH <password> called without": "Redis has no password, but --redis gives one",
+    "ERR Client sent AUTH": "Redis has no password, but --redis gives one",
+    "ERR DB index": "Redis has no such database; check the number at the end of --redis",
+    "ERR The user executing the script": "Redis does not permit the user in --redis what publishing needs",
+    "ERR ACL failure in script": "Redis does not permit the user in --redis what publishing needs",
+    "ERR max number of clients": "Redis has too many clients (maxclients)",
+}
+"""What an error reply begins with -> what it means."""
+
+_UNKNOWN_COMMAND = re.compile(r"ERR unknown command ['`]?([^'`,]{1,40})")
+_UNKNOWN_IN_SCRIPT = re.compile(r"Unknown Redis command called from (?:Lua )?script")
+# Redis repeats the arguments of a command that it does not know: of AUTH, they are the password.
+_ARGUMENTS = re.compile(r",? with args beginning with:.*", re.DOTALL)
+_SCRIPT = re.compile(r"\.? script: [0-9a-f]+, (?:on )?@user_script:\d+\.?$")
+
+
+def describe_reply(reply: str) -> str:
+    """
+    Describe an error reply.
+
+    Args:
+        reply: the reply, as `READONLY You can't write against a read only replica.`
+
+    Returns:
+        What it means and what to check, and the reply itself without the arguments of the command.
+    """
+    shown = _SCRIPT.sub("", _ARGUMENTS.sub("", reply)).rstrip()
+    if unknown := _UNKNOWN_COMMAND.match(reply):
+        return f"Redis does not know the command {unknown[1].upper()}, which may have been renamed: {shown}"
+    if _UNKNOWN_IN_SCRIPT.search(reply):
+        return f"a command that publishing needs may have been renamed in Redis: {shown}"
+    meaning = next((meaning for start, meaning in _MEANINGS.items() if reply.startswith(start)), None)
+    return f"{meaning or 'Redis answers'}: {shown}"
+
+
+def is_refused_command(reply: str) -> bool:
+    """Return whether Redis refuses the command itself: the user may not send it, or it has been renamed."""
+    return reply.startswith("NOPERM") or _UNKNOWN_COMMAND.match(reply) is not None
