@@ -16,8 +16,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeVar
 
-from wsserver.identity import Claims, Grant, Identity, WrongClaim, read_grant, read_identity, read_time, show
-from wsserver.jsonfields import too_deep
+from wsserver.identity import (
+    Claims,
+    Grant,
+    Identity,
+    WrongClaim,
+    keep_data_texts,
+    read_grant,
+    read_identity,
+    read_time,
+    show,
+)
+from wsserver.jsonfields import is_too_deep
 from wsserver.wire.requests import quote
 
 __all__ = ["GRACE", "MAX_TOKEN", "Cause", "Keys", "Refused", "Terms", "verify", "verify_any", "verify_subscription"]
@@ -145,6 +155,7 @@ def _check(token: str, keys: Keys, now: float, terms: Terms, read: Callable[[Cla
         if isinstance(payload, Refused):
             return payload
         claims = _read(payload, "payload")
+        keep_data_texts(claims, payload)
         expired = _check_times(claims, now, terms.leeway)
         if expired is not None:
             return expired
@@ -174,7 +185,7 @@ def _read(text: bytes, what: str) -> Claims:
         raise WrongClaim(f"the token's {what} is not JSON, or not in UTF-8") from None
     if not isinstance(value, dict):
         raise WrongClaim(f"the token's {what} is not a JSON object")
-    if too_deep(text, value):
+    if is_too_deep(text):
         raise WrongClaim(f"the token's {what} is nested too deeply")
     return value
 

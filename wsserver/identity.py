@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
@@ -19,7 +19,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from wsserver.hub.channels import MAX_CHANNELS, Patterns, parse_name
-from wsserver.typing import ChannelName
+from wsserver.jsonfields import Fields, read_shallow_object, take
+from wsserver.typing import ChannelName, JSONText
 from wsserver.wire.requests import Refusal, quote
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Right",
     "Ticket",
     "WrongClaim",
+    "keep_data_texts",
     "read_grant",
     "read_identity",
     "read_time",
@@ -85,8 +87,8 @@ class Opening:
 
     info: object = None
     """Shown to others in the channel's presence; a JSON value."""
-    data: object = None
-    """Given to the client with the subscription; a JSON value."""
+    data: JSONText | None = None
+    """Given to the client with the subscription."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ class Grant:
     expires_at: int = 0
     """UNIX time in seconds from which on the subscription needs a new token; 0 for never."""
     info: object = None
-    data: object = None
+    data: JSONText | None = None
     rights: frozenset[Right] = frozenset({Right.LISTEN})
     ticket: "Ticket | None" = None
     """The token was good for one use."""
@@ -230,6 +232,29 @@ def _subs(claims: Claims) -> dict[ChannelName, Opening]:
     if len(found) > MAX_CHANNELS:
         raise WrongClaim(f"the token subscribes to {len(found)} channels; at most {MAX_CHANNELS} are taken")
     return found
+
+
+def keep_data_texts(claims: Claims, payload: bytes) -> None:
+    """
+    Put the JSON texts of what is passed on to the client in the place of its values.
+
+    Args:
+        claims: the decoded claims; changed are `data`, and `data` of each entry of `subs`.
+        payload: the JSON text of the claims, which has been checked.
+    """
+    if b"data" not in payload and b"\\" not in payload:
+        return
+    fields = read_shallow_object(payload)
+    for entry, texts in [(claims, fields), *_subs_texts(claims.get("subs"), fields)]:
+        if entry.get("data") is not None:
+            entry["data"] = texts["data"]
+
+
+def _subs_texts(subs: object, fields: Fields) -> Iterable[tuple[Claims, Fields]]:
+    if isinstance(subs, dict):
+        for name, text in take(fields, "subs", dict, {}).items():
+            if isinstance(subs[name], dict):
+                yield subs[name], read_shallow_object(text)
 
 
 def _channel(value: object, claim: str) -> ChannelName:

@@ -113,6 +113,7 @@ class _Listening:
         self._errors = errors
         self._reactor = reactor
         self._connection: Connection | None = None
+        self._one_line = chosen.format == "json"
         # A terminal would do what control characters in a message say.
         self._escape = os.isatty(output)
         self.is_ending = False
@@ -145,6 +146,9 @@ class _Listening:
         """Print a message."""
         if self.is_ending:
             return
+        if self._one_line:
+            # Only the white space of JSON can have line feeds in it.
+            payload = payload.replace(b"\n", b" ")
         if self._escape:
             payload = escape(payload.decode("utf-8", "backslashreplace")).encode("utf-8")
         self.is_writing = True

@@ -2,7 +2,7 @@
 
 from typing import NewType
 
-__all__ = ["ChannelName", "Origin", "Path", "Subprotocol"]
+__all__ = ["ChannelName", "JSONText", "Origin", "Path", "Subprotocol"]
 
 Path = NewType("Path", str)
 """The path of a request target, percent-decoded, as in the table of endpoints: `/echo`."""
@@ -15,3 +15,6 @@ Origin = NewType("Origin", str)
 
 ChannelName = NewType("ChannelName", str)
 """The name of a channel, checked: `wsserver.hub.channels.parse_name`."""
+
+JSONText = NewType("JSONText", bytes)
+"""A JSON value's own text (RFC 8259), checked, without white space around it: `wsserver.jsonfields.read_json`."""

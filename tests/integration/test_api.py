@@ -371,7 +371,7 @@ class RefusalTests:
             raise error
 
         server = start_server(api_key=KEY, api_errors="body")
-        monkeypatch.setattr(server.service.hub, "publish", broken)
+        monkeypatch.setattr(server.service.hub, "send", broken)
         found, answer = api(server, "publish", {"channel": "foo", "data": 1})
         assert (found, answer["error"]["code"]) == (status, code)
         assert "secret" not in answer["error"]["message"]

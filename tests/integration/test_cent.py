@@ -80,7 +80,7 @@ class MethodTests:
         with server.open("/ws?channel=foo&format=json") as peer:
             result = client.publish(PublishRequest(channel="foo", data={"a": 1}, tags={"t": "x"}))
             assert (result.offset, result.delivered) == (1, 1)
-            assert b'"data":{"a":1}' in peer.read_frame().payload
+            assert b'"data":{"a": 1}' in peer.read_frame().payload
         request = BroadcastRequest(channels=["foo", "bar"], data="x", idempotency_key="k", skip_history=False)
         responses = client.broadcast(request).responses
         assert [one.result.offset for one in responses] == [2, 1]
@@ -120,7 +120,7 @@ class MethodTests:
         client.disconnect(DisconnectRequest(user="42", disconnect=cent.Disconnect(code=4501, reason="go")))
         client.disconnect(DisconnectRequest(user="42", whitelist=["c1"]))
         assert known.done == [
-            ("subscribe", "chat", {"data": {"a": 1}}),
+            ("subscribe", "chat", {"data": '{"a": 1}'}),
             ("unsubscribe", "news", 2000, "server unsubscribe"),
             ("refresh", 2_000_000_000),
             ("disconnect", 4501, "go"),

@@ -143,7 +143,7 @@ class PublishTests:
                 (["foo", "gr\u00fc\u00dfe"], "gr\u00fc\u00dfe".encode()),
                 (["foo", b"\xff"], b"\xff"),
                 (["foo", '{"a": 1}'], b'{"a": 1}'),
-                (["--json", "foo", '{"a": 1}'], b'{"a":1}'),
+                (["--json", "foo", '{"a": 1}'], b'{"a": 1}'),
                 (["foo", "--", "--json"], b"--json"),
                 (["foo", "-1"], b"-1"),
             ]:

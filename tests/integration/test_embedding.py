@@ -237,6 +237,6 @@ class ChannelTests:
         (snippet,) = re.findall(r"```python\n(service\.hub.*?)```", page, re.DOTALL)
         with server.open("/ws?channel=news") as peer:
             server.ask(lambda: exec(snippet, {"service": server.service}))
-            assert [peer.read_frame().payload for _ in range(2)] == [b"hello", b'{"n": 1}']
+            assert [peer.read_frame().payload for _ in range(3)] == [b"hello", b"\x00\x01", b'{"n": 1.10}']
         receipt = server.ask(lambda: server.service.hub.publish("news", b"x"))
-        assert (receipt.position.offset, receipt.delivered) == (3, 0)
+        assert (receipt.position.offset, receipt.delivered) == (4, 0)

@@ -258,17 +258,17 @@ class TokenTests:
         """A channel that the token names is recovered too."""
         sdk = connect(server, token=token(channels=["given"]))
         sdk.expect("subscribed", of="server")
-        publish(server, "given", b"1")
+        publish(server, "given", "1")
         assert sdk.publications(1) == ["1"]
 
         def cut():
             for connection in list(server.service.connections.connections):
                 connection.transport.abortConnection()
-            server.service.hub.publish("given", b"2")
+            server.service.hub.publish("given", "2")
 
         server.ask(cut)
         assert sdk.expect("subscribed", of="server")["recovered"] is True
-        publish(server, "given", b"3")
+        publish(server, "given", "3")
         assert sdk.publications(2) == ["2", "3"]
 
     def test_refresh(self, server, start_sdk):
@@ -440,19 +440,19 @@ class AgainTests:
         """What was published meanwhile is recovered, in order, once."""
         sdk = connect(server)
         sdk.subscribe("foo")
-        publish(server, "foo", b"1")
+        publish(server, "foo", "1")
         assert sdk.publications(1) == ["1"]
 
         def cut():
             for connection in list(server.service.connections.connections):
                 connection.transport.abortConnection()
-            for number in (b"2", b"3"):
+            for number in ("2", "3"):
                 server.service.hub.publish("foo", number)
 
         server.ask(cut)
         again = sdk.expect("subscribed")
         assert (again["wasRecovering"], again["recovered"]) == (True, True)
-        publish(server, "foo", b"4")
+        publish(server, "foo", "4")
         assert sdk.publications(3) == ["2", "3", "4"]
 
     def test_restart_with_memory(self, start_server, connect):
@@ -460,14 +460,14 @@ class AgainTests:
         server = start_server(**OPEN)
         port, sdk = server.port, connect(server)
         sdk.subscribe("foo")
-        publish(server, "foo", b"1")
+        publish(server, "foo", "1")
         assert sdk.publications(1) == ["1"]
         server.stop()
         assert sdk.expect("connecting", code=3001)["reason"].startswith("shutdown")
         server = start_server(port=port, **OPEN)
         again = sdk.expect("subscribed")
         assert (again["wasRecovering"], again["recovered"]) == (True, False)
-        publish(server, "foo", b"2")
+        publish(server, "foo", "2")
         assert sdk.publications(1) == ["2"]
 
     def test_restart_with_redis(self, start_server, connect, redis):
@@ -477,14 +477,14 @@ class AgainTests:
             up(one)
         port, sdk = server.port, connect(server)
         sdk.subscribe("foo")
-        publish(other, "foo", b"1")
+        publish(other, "foo", "1")
         assert sdk.publications(1) == ["1"]
         server.stop()
-        publish(other, "foo", b"2")
+        publish(other, "foo", "2")
         server = start_server(port=port, redis=redis.url, **OPEN)
         again = sdk.expect("subscribed")
         assert (again["wasRecovering"], again["recovered"]) == (True, True)
-        publish(other, "foo", b"3")
+        publish(other, "foo", "3")
         assert sdk.publications(2) == ["2", "3"]
 
     def test_restart_of_redis(self, start_server, connect, redis):
@@ -492,7 +492,7 @@ class AgainTests:
         server = up(start_server(redis=redis.url, **OPEN))
         sdk = connect(server)
         first = sdk.subscribe("foo")
-        publish(server, "foo", b"1")
+        publish(server, "foo", "1")
         assert sdk.publications(1) == ["1"]
         redis.kill()
         wait_until(lambda: not server.service.hub.broker.up, "deaf")
@@ -501,7 +501,7 @@ class AgainTests:
         again = sdk.expect("subscribed")
         assert (again["wasRecovering"], again["recovered"]) == (True, False)
         assert again["streamPosition"]["epoch"] != first["streamPosition"]["epoch"]
-        publish(server, "foo", b"2")
+        publish(server, "foo", "2")
         assert sdk.publications(1) == ["2"]
 
 

@@ -10,7 +10,6 @@ from wsserver.endpoints.centrifuge_commands import (
     MOST_COMMANDS,
     Connect,
     History,
-    Payload,
     Presence,
     PresenceStats,
     Publish,
@@ -23,6 +22,7 @@ from wsserver.endpoints.centrifuge_commands import (
 )
 from wsserver.endpoints.centrifuge_replies import Disconnect
 from wsserver.hub.history import Position
+from wsserver.jsonfields import MAX_DEPTH
 
 
 def requests(frame):
@@ -36,7 +36,7 @@ GOOD = [
     (b'{"id":1,"connect":{}}', Connect()),
     (
         b'{"id":1,"connect":{"token":"t","name":"js","version":"1","data":{"a":1}}}',
-        Connect("t", "js", "1", data={"a": 1}),
+        Connect("t", "js", "1", data=b'{"a":1}'),
     ),
     (
         b'{"id":1,"connect":{"subs":{"a":{"recover":true,"offset":3,"epoch":"x"}}}}',
@@ -53,12 +53,12 @@ GOOD = [
     (b'{"id":2,"subscribe":{"channel":"c","offset":18446744073709551615}}', Subscribe("c", offset=2**64 - 1)),
     (b'{"id":2,"subscribe":{"channel":"c","unknown":{}}}', Subscribe("c")),
     (b'{"id":2,"unsubscribe":{"channel":"c"}}', Unsubscribe("c")),
-    (b'{"id":2,"publish":{"channel":"c","data":"text"}}', Publish("c", Payload(b"text", False))),
+    (b'{"id":2,"publish":{"channel":"c","data":"text"}}', Publish("c", b'"text"')),
     (
         b'{"id":2,"publish":{"channel":"c","data":{"a": [1, "\\u00fc"]}}}',
-        Publish("c", Payload('{"a":[1,"ü"]}'.encode(), True)),
+        Publish("c", b'{"a": [1, "\\u00fc"]}'),
     ),
-    (b'{"id":2,"publish":{"channel":"c","data":null}}', Publish("c", Payload(b"null", True))),
+    (b'{"id":2,"publish":{"channel":"c","data":null}}', Publish("c", b"null")),
     (b'{"id":2,"publish":{"channel":"c"}}', Publish("c")),
     (b'{"id":2,"presence":{"channel":"c"}}', Presence("c")),
     (b'{"id":2,"presence_stats":{"channel":"c"}}', PresenceStats("c")),
@@ -113,16 +113,15 @@ BAD = [
     (b'{"id":1,"history":{"channel":"c","limit":-2147483649}}', "history.limit is not a whole number"),
     (b'{"id":1,"history":{"channel":"c","since":5}}', "history.since is not an object"),
     (b'{"id":1,"history":{"channel":"c","since":{"offset":"1"}}}', "history.since.offset is not a whole number"),
-    (b'{"id":1,"publish":{"channel":"c","data":"\\ud800"}}', "cannot be written"),
-    (b'{"id":1,"publish":{"channel":"c","data":{"a":"\\udfff"}}}', "cannot be written"),
-    (b'{"id":1,"publish":{"channel":"c","data":1e999}}', "cannot be written"),
+    (b'{"id":1,"subscribe":{"channel":"c","token":"\\udfff"}}', "surrogate"),
+    (b'{"id":1,"connect":{"subs":{"\\ud83d":{}}}}', "surrogate"),
+    (b'{"id":1,"publish":{"channel":"c","data":"\\ud83d}}', "not JSON"),
+    (b'{"id":1,"publish":{"channel":"c","data":01}}', "not JSON"),
+    (b'{"id":1,"publish":{"channel":"c","data":[1,]}}', "not JSON"),
+    (b'{"id":1,"publish":{"channel":"c","data":"a\tb"}}', "not JSON"),
+    (b'\xef\xbb\xbf{"id":1,"publish":{"channel":"c","data":1}}', "not JSON"),
     (b'{"id":1,"publish":{"channel":"c","data":NaN}}', "not JSON"),
-    (b'{"id":1,"publish":{"channel":"c","data":' + b"9" * 5000 + b"}}", "not JSON"),
     (b'{"id":1,"publish":{"channel":"c","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}}", "nested too deeply"),
-    (b'{"id":1,"publish":{"channel":"c","data":' + b"[" * 99 + b"]" * 99 + b"}}", "nested too deeply"),
-    (b'{"id":1,"subscribe":{"channel":"c","data":' + b"[" * 900 + b"]" * 900 + b"}}", "nested too deeply"),
-    (b'{"id":1,"subscribe":{"channel":"c","data":1e999}}', "subscribe.data cannot be written"),
-    (b'{"id":1,"connect":{"data":{"a":-1e999}}}', "connect.data cannot be written"),
     (b"{}\n" * (MOST_COMMANDS + 1), "over 1000 commands"),
 ]
 
@@ -147,6 +146,20 @@ class ParseTests:
             assert ended.reason.startswith("bad request: ")
             assert words in ended.reason
 
+    @pytest.mark.parametrize("depth", [MAX_DEPTH - 1, MAX_DEPTH, 600])
+    @pytest.mark.parametrize("command", ["publish", "subscribe"])
+    def test_refuses_a_command_that_is_nested_too_deeply_with_107(self, command, depth):
+        """The connection lives, and the error says what the limit is."""
+        data = b"[" * (depth - 2) + b"]" * (depth - 2)
+        line = b'{"id":7,"%b":{"channel":"c","data":%b}}' % (command.encode(), data)
+        commands = parse_commands(line)
+        assert (commands[0].id, commands[0].method) == (7, command)
+        if depth <= MAX_DEPTH:
+            assert commands[0].request.data == data
+        else:
+            assert commands[0].request.code == 107
+            assert f"over {MAX_DEPTH} levels" in commands[0].request.message
+
     def test_batch(self):
         """Several commands, one a line; ids are the client's affair."""
         lines = [
@@ -160,7 +173,7 @@ class ParseTests:
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
@@ -188,13 +201,8 @@ class AnyInputTests:
     @settings(suppress_health_check=[HealthCheck.too_slow])
     @given(VALUES)
     def test_data(self, value):
-        """What is published is the value that was sent, on one line."""
-        try:
-            frame = json.dumps({"id": 1, "publish": {"channel": "c", "data": value}}).encode()
-            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-        except ValueError:
-            return
+        """What is published is the text that was sent."""
+        text = json.dumps(value, allow_nan=False) if value is not None else " [ ]"
+        frame = b'{"id": 1, "publish": {"channel": "c", "data": %b}}' % text.encode()
         (request,) = requests(frame)
-        data = request.data.data
-        assert b"\n" not in data or not request.data.json
-        assert (json.loads(data) if request.data.json else data.decode()) == value
+        assert request.data == text.strip().encode()

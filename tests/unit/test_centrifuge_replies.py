@@ -97,16 +97,19 @@ class WritingTests:
     @pytest.mark.parametrize(
         ("one", "expected"),
         [
-            # From a client or the API: a text stays a text.
-            (Publication(b"42", 1, "e"), '{"data":"42","offset":1}'),
+            # From a client or the API: a text stays a text, with history or without.
+            (Publication(b'"42"', 1, "e", json=True), '{"data":"42","offset":1}'),
+            (Publication(rb'"\u0034\ud83d"', json=True), r'{"data":"\u0034\ud83d"}'),
+            (Publication(b'{"a":\r\n 1.10}', json=True), '{"data":{"a":\r  1.10}}'),
             (Publication(b"42", 1, "e", json=True), '{"data":42,"offset":1}'),
             (Publication(b"null", 1, "e", json=True), '{"data":null,"offset":1}'),
             (Publication(b"0", 0, "", json=True), '{"data":0}'),
             (Publication(b"", 1, "e"), '{"data":"","offset":1}'),
-            # Plain: what is JSON is taken for it.
+            # Bytes that nobody has described: what is JSON is taken for it.
+            (Publication(b"42", 1, "e"), '{"data":42,"offset":1}'),
             (Publication(b"hello"), '{"data":"hello"}'),
             (Publication(b'{"a": 1}'), '{"data":{"a": 1}}'),
-            (Publication(b'{"a":\n 1}\r\n'), '{"data":{"a":1}}'),
+            (Publication(b'{"a":\n 1}\r\n'), '{"data":{"a":  1}}'),
             (Publication(b'"x"'), '{"data":"x"}'),
             (Publication(b"42"), '{"data":42}'),
             (Publication(b""), '{"data":""}'),
@@ -128,7 +131,7 @@ class WritingTests:
                 '{"data":1,"info":{"client":"c","user":"u","conn_info":{"n":1},"chan_info":0},"offset":3,"tags":{"t":"v"}}',
             ),
         ],
-        ids=range(20),
+        ids=range(23),
     )
     def test_publications(self, one, expected):
         """JSON of a value, a text, or bytes in base64."""

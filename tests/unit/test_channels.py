@@ -211,6 +211,13 @@ class FormatTests:
             (Format.JSON, Publication(b"\xff"), b'{"channel":"foo","b64data":"/w=="}', 0x81),
             (Format.JSON, Publication(b'{"a":1}'), b'{"channel":"foo","data":"{\\"a\\":1}"}', 0x81),
             (Format.JSON, Publication(b'{"a":1}', json=True), b'{"channel":"foo","data":{"a":1}}', 0x81),
+            (Format.JSON, Publication(b'{ "a":1.10}', json=True), b'{"channel":"foo","data":{ "a":1.10}}', 0x81),
+            (Format.JSON, Publication(rb'"\u0041b"', json=True), rb'{"channel":"foo","data":"\u0041b"}', 0x81),
+            (Format.RAW, Publication(rb'"\u0041b"', json=True), b"Ab", 0x81),
+            (Format.RAW, Publication(b'{ "a":1.10}', json=True), b'{ "a":1.10}', 0x81),
+            # UTF-8 cannot encode half a surrogate pair.
+            (Format.RAW, Publication(rb'"\ud83d"', json=True), rb'"\ud83d"', 0x81),
+            (Format.REDIS, Publication(rb'"\u0041b"', json=True), b'["message","foo","Ab"]', 0x81),
             (Format.JSON, Publication(b"x", 7, "e"), b'{"channel":"foo","data":"x","offset":7,"epoch":"e"}', 0x81),
             (Format.REDIS, Publication(b"hello"), b'["message","foo","hello"]', 0x81),
             (Format.REDIS, Publication(b"\xff"), b'["message","foo","/w==","base64"]', 0x81),

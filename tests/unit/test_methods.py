@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wsserver.jsonfields import read_object
 from wsserver.settings import Settings
 from wsserver.testing import MemoryServer
 from wsserver.web.methods import Methods, Problem
@@ -17,7 +18,7 @@ NAMES = [
 
 TEXTS = st.text(max_size=5) | st.sampled_from(["a", "room", "*", "wsserver:x", "\ud800", "/wA=", "x" * 300])
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS,
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
     max_leaves=6,
 )
@@ -44,7 +45,7 @@ class Called:
     def __call__(self, name, parameters):
         """Give the result, or the problem."""
         found = []
-        self._methods.call(name, parameters).addBoth(found.append)
+        self._methods.call(name, read_object(json.dumps(parameters).encode())).addBoth(found.append)
         while not found:
             self.server.clock.advance(0.1)
         return found[0] if not hasattr(found[0], "value") else found[0].value

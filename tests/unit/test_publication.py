@@ -48,6 +48,10 @@ WRONG_VALUES = [
     (("x" * 256, b"x"), {}, "over 255 bytes"),
     (("\ud83d", b"x"), {}, "half a surrogate pair"),
     (("wsserver:control", b"x"), {}, "the server's own"),
+    (("news", b"{"), {"json": True}, "data: it is not JSON"),
+    (("news", b'"\xff"'), {"json": True}, "data: it is not JSON"),
+    (("news", "NaN"), {"json": True}, "data: it is not JSON"),
+    (("news", "[" * 257 + "]" * 257), {"json": True}, "data: it is nested too deeply: over 256 levels"),
     (("news", "\ud83d"), {}, "data contains half a surrogate pair"),
     (("news", b"x"), {"tags": {"a": "\ud83d"}}, "tag 'a' contains half a surrogate pair"),
 ]
@@ -113,7 +117,7 @@ class ManagementTests:
             (lambda one: one.disconnect(user="ada", reason=None), "reason must be str, not NoneType"),
             (lambda one: one.disconnect(user="ada", except_clients="c1"), "except_clients must be a collection of str"),
             (lambda one: one.unsubscribe(b"news", user="ada"), "channel must be str, not bytes"),
-            (lambda one: one.subscribe("news", user="ada", options={"data": b"x"}), "bytes"),
+            (lambda one: one.subscribe("news", user="ada", options={"info": b"x"}), "bytes"),
             (lambda one: one.subscribe(None, user="ada"), "channel must be str, not NoneType"),
             (lambda one: one.refresh(user="ada", expire_at=1.5), "expire_at must be int, not float"),
             (lambda one: one.connections(pattern=5), "pattern must be str, not int"),
@@ -132,6 +136,7 @@ class ManagementTests:
             lambda one: one.disconnect(user="ada", reason="x" * 124),
             lambda one: one.unsubscribe("", user="ada"),
             lambda one: one.subscribe("news", user="ada", options={"data": float("nan")}),
+            lambda one: one.subscribe("news", user="ada", options={"data": b"x"}),
         ],
     )
     def test_refuses_a_wrong_value_at_the_call(self, hub, call):

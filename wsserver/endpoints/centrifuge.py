@@ -166,7 +166,8 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     def _carry_out(self, command: Command) -> None:
         assert self.session is not None
-        answer = self.session.handle(command.request)
+        refused = isinstance(command.request, Error)
+        answer = command.request if refused else self.session.handle(command.request)
         if isinstance(answer, Deferred):
             self._busy = True
             answer.addErrback(_refused).addCallback(self._answer_late, command).addErrback(self._crash)

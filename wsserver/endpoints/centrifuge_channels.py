@@ -4,7 +4,6 @@ The channels of a Centrifuge client: what it listens to, publishes, and asks abo
 Source: `client.go` of centrifugal/centrifuge, which says how each command is answered.
 """
 
-import json
 from collections.abc import Generator, Iterable, Mapping
 from typing import Any, ClassVar, Final, Protocol
 
@@ -38,6 +37,7 @@ from wsserver.endpoints.centrifuge_replies import (
     Unsubscription,
     array,
     obj,
+    on_one_line,
     publication,
     push,
 )
@@ -49,7 +49,7 @@ from wsserver.hub.hub import Hub, Joined
 from wsserver.hub.presence import ClientInfo, write_info
 from wsserver.hub.publication import Publication
 from wsserver.identity import Right
-from wsserver.typing import ChannelName
+from wsserver.typing import ChannelName, JSONText
 from wsserver.wire.requests import Refusal
 
 __all__ = ["Answer", "Channels", "Connection"]
@@ -121,7 +121,8 @@ class Channels:
         """Subscribe a client that has not asked for it, and tell it."""
         since = options.get("recover_since")
         request = Subscribe(recover=since is not None, **(since or {}))
-        held = Pass(channel, options.get("info"), options.get("data"), options.get("expire_at", 0))
+        data = JSONText(options["data"].encode("utf-8")) if "data" in options else None
+        held = Pass(channel, options.get("info"), data, options.get("expire_at", 0))
         try:
             answer: Answer = yield self.join(held, request, server_side=True)
         except BrokerDown:
@@ -217,7 +218,7 @@ class Channels:
         result: dict[str, Any] = {"was_recovering": request.recover, "recovered": joined.recovered}
         result |= self._gate.expiry(held.expires_at, by_token=held.by_token)
         if held.data is not None:
-            result["data"] = json.dumps(held.data).encode("ascii")
+            result["data"] = on_one_line(held.data)
         if joined.position is not None:
             result |= {"recoverable": True, "positioned": True, "epoch": joined.position.epoch}
             # After a recovery the client counts on from where it was, publication by publication.
@@ -293,8 +294,7 @@ class Channels:
         allowed = yield self._gate.publish(self.peer, channel, request.data, held)
         if isinstance(allowed, Error | Disconnect):
             return allowed
-        payload = allowed.payload
-        publication = Publication(payload.data, json=payload.json, info=self._info(held), tags=allowed.tags)
+        publication = Publication(allowed.data, json=True, info=self._info(held), tags=allowed.tags)
         yield self._hub.send(
             channel,
             publication,

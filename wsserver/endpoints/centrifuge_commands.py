@@ -8,14 +8,22 @@ Rule 2: a frame that cannot be read is a `Disconnect`, never an exception.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from wsserver.endpoints.centrifuge_replies import BAD_REQUEST, Disconnect
+from wsserver.endpoints.centrifuge_replies import BAD_REQUEST, BAD_REQUEST_ERROR, Disconnect, Error
 from wsserver.hub.history import Position
-from wsserver.jsonfields import too_deep
+from wsserver.jsonfields import (
+    Fields,
+    TooDeepError,
+    decode_string,
+    read_object,
+    read_shallow_object,
+    take,
+    take_text,
+)
+from wsserver.typing import JSONText
 
 __all__ = [
     "MOST_COMMANDS",
@@ -24,7 +32,6 @@ __all__ = [
     "Command",
     "Connect",
     "History",
-    "Payload",
     "Presence",
     "PresenceStats",
     "Publish",
@@ -46,35 +53,6 @@ _MOST: Final = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
-class Payload:
-    """What a client publishes."""
-
-    data: bytes
-    """The bytes of a text, or any other value as compact JSON."""
-    json: bool
-    """Whether it is the latter."""
-
-    @classmethod
-    def of(cls, value: object) -> "Payload":
-        """
-        Make it of a JSON value.
-
-        Raises:
-            ValueError: it cannot be written as JSON, or not in UTF-8.
-            RecursionError: it is nested too deeply.
-        """
-        if isinstance(value, str):
-            return cls(value.encode("utf-8"), json=False)
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return cls(text.encode("utf-8"), json=True)
-
-    @property
-    def value(self) -> Any:
-        """The value."""
-        return json.loads(self.data) if self.json else self.data.decode("utf-8")
-
-
-@dataclass(frozen=True, slots=True)
 class Connect:
     """Begin; must be the first."""
 
@@ -83,7 +61,7 @@ class Connect:
     version: str = ""
     subs: Mapping[str, "Subscribe"] = dataclasses.field(default_factory=dict)
     """Channels that were subscribed to by the server before, and from where to go on."""
-    data: object = None
+    data: JSONText | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +79,9 @@ class Subscribe:
     flag: int = 0
     type: int = 0
     """Other kinds of subscription than to a stream; 0 is that."""
-    tf: object = None
+    tf: JSONText | None = None
     """A filter by tags."""
-    data: object = None
+    data: JSONText | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +96,8 @@ class Publish:
     """Publish to a channel."""
 
     channel: str = ""
-    data: Payload | None = None
+    data: JSONText | None = None
+    """None if the command has no such field; null is data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +177,7 @@ class Command:
     method: str
     """Its name, which stands in the reply too."""
     request: Any
-    """One of the classes above; None for a pong."""
+    """One of the classes above; None for a pong, and an `Error` for a command that is refused."""
     size: int
     """Bytes of the line."""
 
@@ -228,100 +207,117 @@ def parse_commands(frame: bytes) -> list[Command] | Disconnect:
 
 
 def _command(line: bytes) -> Command:
+    fields: Fields
+    request: Error | None = None
     try:
-        value = json.loads(line, parse_constant=_no_constant)
-    except RecursionError:
-        raise _BadCommandError("a command is nested too deeply") from None
-    except ValueError:
-        raise _BadCommandError("a command is not JSON") from None
-    if not isinstance(value, dict):
-        raise _BadCommandError("a command is not an object")
-    if too_deep(line, value):
-        raise _BadCommandError("a command is nested too deeply")
-    number = _number("id", value.get("id", 0), 2**32 - 1)
+        fields = read_object(line)
+    except TooDeepError as error:
+        fields, request = _read_too_deep(line), BAD_REQUEST_ERROR.because(str(error))
+    except ValueError as error:
+        raise _BadCommandError(_of_command(error)) from None
+    number = _number("id", fields.get("id", _NOTHING), 2**32 - 1) if take_text(fields, "id") else 0
     for method, kind in _METHODS.items():
-        fields = value.get(method)
-        if fields is not None:
+        text = take_text(fields, method)
+        if text is not None:
             if not number and kind is not Send:
                 raise _BadCommandError(f"{method} without an id")
-            return Command(number, method, _request(kind, method, fields), len(line))
+            return Command(number, method, request or _request(kind, method, text), len(line))
     if number:
         raise _BadCommandError("a command without a method that is known here")
-    return Command(0, "", None, len(line))
+    return Command(0, "", request, len(line))
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+def _read_too_deep(line: bytes) -> Fields:
+    """Read a command that is refused for its depth, for the id of the reply."""
+    try:
+        return read_shallow_object(line)
+    except ValueError as error:
+        raise _BadCommandError(_of_command(error)) from None
 
 
-def _request(kind: type, name: str, fields: object) -> Any:
-    if not isinstance(fields, dict):
-        raise _BadCommandError(f"{name} is not an object")
+def _of_command(error: ValueError) -> str:
+    return str(error).replace("it is", "a command is").replace("a JSON object", "an object")
+
+
+_NOTHING: Final = JSONText(b"null")
+
+
+def _request(kind: type, name: str, text: JSONText) -> Any:
+    fields = _object(name, text)
     values = {}
     for field in dataclasses.fields(kind):
-        value = fields.get(field.name)
+        value = fields.get(field.name, _NOTHING)
         # As in Protobuf's JSON, null is as good as nothing; only what is published may be null.
-        if value is not None or (field.type == Payload | None and field.name in fields):
+        if value != _NOTHING or (kind is Publish and field.name == "data" and "data" in fields):
             values[field.name] = _READ[field.type](f"{name}.{field.name}", value)
     return kind(**values)
 
 
-def _text(where: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise _BadCommandError(f"{where} is not a text")
+def _object(where: str, text: JSONText) -> dict[str, JSONText]:
     try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        raise _BadCommandError(f"{where} has half a surrogate pair in it") from None
-    return value
+        found: dict[str, JSONText] = take({where: text}, where, dict, {})
+    except ValueError:
+        raise _BadCommandError(f"{where} is not an object") from None
+    return found
 
 
-def _flag(where: str, value: object) -> bool:
-    if not isinstance(value, bool):
+def _text(where: str, text: JSONText) -> str:
+    if text[:1] != b'"':
+        raise _BadCommandError(f"{where} is not a text")
+    found = decode_string(text)
+    if found is None:
+        raise _BadCommandError(f"{where} has half a surrogate pair in it")
+    return found.decode("utf-8")
+
+
+def _flag(where: str, text: JSONText) -> bool:
+    if text not in (b"true", b"false"):
         raise _BadCommandError(f"{where} is neither true nor false")
-    return value
+    return text == b"true"
 
 
-def _number(where: str, value: object, most: int = _MOST) -> int:
+def _number(where: str, text: JSONText, most: int = _MOST) -> int:
     low = -(2**31) if where == "history.limit" else 0
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= most:
+    try:
+        value: int = take({where: text}, where, int, low - 1)
+    except ValueError:
+        value = low - 1
+    if not low <= value <= most:
         raise _BadCommandError(f"{where} is not a whole number from {low} to {most}")
     return value
 
 
-def _since(where: str, value: object) -> Any:
-    if not isinstance(value, dict):
-        raise _BadCommandError(f"{where} is not an object")
+def _since(where: str, text: JSONText) -> Any:
+    fields = _object(where, text)
+    offset, epoch = take_text(fields, "offset"), take_text(fields, "epoch")
     return Position(
-        _number(f"{where}.offset", value.get("offset") or 0), _text(f"{where}.epoch", value.get("epoch") or "")
+        _number(f"{where}.offset", offset) if offset else 0, _text(f"{where}.epoch", epoch) if epoch else ""
     )
 
 
-def _subs(where: str, value: object) -> Any:
-    if not isinstance(value, dict):
-        raise _BadCommandError(f"{where} is not an object")
-    return {_text(where, channel): _request(Subscribe, where, fields) for channel, fields in value.items()}
+def _subs(where: str, text: JSONText) -> Any:
+    return {
+        _name(where, channel): _request(Subscribe, where, options) for channel, options in _object(where, text).items()
+    }
 
 
-def _payload(where: str, value: object) -> Payload:
+def _name(where: str, channel: str) -> str:
     try:
-        return Payload.of(value)
-    except (ValueError, RecursionError):
-        raise _BadCommandError(f"{where} cannot be written as JSON again") from None
+        channel.encode("utf-8")
+    except UnicodeEncodeError:
+        raise _BadCommandError(f"{where} has half a surrogate pair in it") from None
+    return channel
 
 
-def _anything(where: str, value: object) -> object:
-    # Numbers beyond all are read, and are no JSON when the backend is asked.
-    _payload(where, value)
-    return value
+def _anything(where: str, text: JSONText) -> JSONText:  # noqa: ARG001
+    return text
 
 
-_READ: Final[Mapping[Any, Callable[[str, object], Any]]] = {
+_READ: Final[Mapping[Any, Callable[[str, JSONText], Any]]] = {
     str: _text,
     bool: _flag,
     int: _number,
-    object: _anything,
-    Payload | None: _payload,
+    JSONText | None: _anything,
     Position | None: _since,
     Mapping[str, "Subscribe"]: _subs,
 }

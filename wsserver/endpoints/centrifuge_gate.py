@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import inlineCallbacks
 
 from wsserver.auth import Cause, Refused
-from wsserver.endpoints.centrifuge_commands import Connect, Payload, Subscribe
+from wsserver.endpoints.centrifuge_commands import Connect, Subscribe
 from wsserver.endpoints.centrifuge_replies import (
     BAD_REQUEST,
     BAD_REQUEST_ERROR,
@@ -31,7 +31,7 @@ from wsserver.hub.hooks import Caller, Connected, Dropped, Published, Subscribed
 from wsserver.hub.hooks import Refused as No
 from wsserver.hub.hub import Hub
 from wsserver.identity import ANONYMOUS, Grant, Identity, Right
-from wsserver.typing import ChannelName
+from wsserver.typing import ChannelName, JSONText
 from wsserver.wire.requests import Refusal
 
 __all__ = ["Gate", "Pass", "Peer", "Publishing", "Welcome"]
@@ -55,8 +55,8 @@ class Welcome:
     """A client that may connect."""
 
     identity: Identity
-    data: object = None
-    """For the client: JSON."""
+    data: JSONText | None = None
+    """For the client."""
     by_token: bool = False
     """It has brought one, and will bring another."""
 
@@ -68,8 +68,8 @@ class Pass:
     channel: ChannelName
     info: object = None
     """What others see of the client in this channel: JSON."""
-    data: object = None
-    """For the client: JSON."""
+    data: JSONText | None = None
+    """For the client."""
     expires_at: int = 0
     """UNIX time in seconds from which on it is not allowed any more; 0 for never."""
     by_token: bool = False
@@ -82,7 +82,7 @@ class Pass:
 class Publishing:
     """A publication that is allowed."""
 
-    payload: Payload
+    data: JSONText
     tags: Mapping[str, str] | None = None
     idempotency_key: str = ""
     skip_history: bool = False
@@ -193,18 +193,17 @@ class Gate:
 
     @inlineCallbacks
     def publish(
-        self, peer: Peer, channel: ChannelName, payload: Payload, held: Pass | None
+        self, peer: Peer, channel: ChannelName, data: JSONText, held: Pass | None
     ) -> Generator[Any, Any, Publishing | Error | Disconnect]:
         """Decide about a publication to a channel, which the client is perhaps subscribed to."""
         refused, hooks = self._not_publish(peer, channel, held), self._asked("publish")
         if refused is None or hooks is None:
-            return refused or Publishing(payload)
+            return refused or Publishing(data)
         caller = replace(peer.caller, user=peer.identity.user)
-        told = yield hooks.publish(caller, channel, data=payload.value)
+        told = yield hooks.publish(caller, channel, data=data)
         if not isinstance(told, Published):
             return _no(told)
-        changed = payload if told.data is None else Payload.of(told.data)
-        return Publishing(changed, told.tags, told.idempotency_key, told.skip_history)
+        return Publishing(data if told.data is None else told.data, told.tags, told.idempotency_key, told.skip_history)
 
     def _not_publish(self, peer: Peer, channel: ChannelName, held: Pass | None) -> Error | None:
         if peer.identity.may(channel, Right.PUBLISH) or (held is not None and held.may_publish):

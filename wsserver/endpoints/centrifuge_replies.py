@@ -16,7 +16,7 @@ from typing import Any, Final
 from wsserver.closecodes import CloseCode
 from wsserver.hub.presence import write_info
 from wsserver.hub.publication import Publication
-from wsserver.wire.frames import is_utf8
+from wsserver.typing import JSONText
 
 __all__ = [
     "ALREADY_SUBSCRIBED",
@@ -46,6 +46,7 @@ __all__ = [
     "array",
     "error_reply",
     "obj",
+    "on_one_line",
     "publication",
     "push",
     "reply",
@@ -192,27 +193,17 @@ def publication(publication: Publication) -> bytes:
 
     JSON has no bytes: what is no UTF-8 stands as base64, with the tag `encoding`.
     """
-    data, tags = publication.data, publication.tags
-    if not is_utf8(data):
-        data, tags = _json(base64.b64encode(data).decode("ascii")), {**(tags or {}), "encoding": "base64"}
-    elif not publication.json:
-        # A text that a client or the API has published stays one; nobody has said what plain data are.
-        data = _json(data.decode("utf-8")) if publication.offset else _plain(data)
+    data, tags = publication.as_json(), publication.tags
+    if data is None:
+        encoded = base64.b64encode(publication.data).decode("ascii")
+        data, tags = JSONText(_json(encoded)), {**(tags or {}), "encoding": "base64"}
     info = write_info(publication.info) if publication.info is not None else b""
-    return obj({"data": data, "info": info, "offset": publication.offset, "tags": tags})
+    return obj({"data": on_one_line(data), "info": info, "offset": publication.offset, "tags": tags})
 
 
-def _plain(data: bytes) -> bytes:
-    try:
-        value = json.loads(data, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        return _json(data.decode("utf-8"))
-    # A line end would end the reply.
-    return _json(value) if b"\n" in data or b"\r" in data else data
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+def on_one_line(text: JSONText) -> JSONText:
+    """Replace the line feeds of a JSON text, which can only be white space, by spaces: in a frame one ends a reply."""
+    return JSONText(text.replace(b"\n", b" "))
 
 
 def _json(value: object) -> bytes:

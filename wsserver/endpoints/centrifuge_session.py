@@ -4,7 +4,6 @@ A Centrifuge client: who it is, until when, and what carries out its commands.
 Source: `client.go` of centrifugal/centrifuge.
 """
 
-import json
 from collections.abc import Callable, Collection, Generator, Mapping
 from typing import Any, Final
 
@@ -36,6 +35,7 @@ from wsserver.endpoints.centrifuge_replies import (
     Error,
     Unsubscription,
     obj,
+    on_one_line,
     push,
 )
 from wsserver.endpoints.centrifuge_subscription import ChannelSubscription
@@ -142,7 +142,7 @@ class Session:
             "client": self.client,
             "version": __version__,
             **self._gate.expiry(identity.expires_at, by_token=found.by_token),
-            "data": json.dumps(found.data).encode("ascii") if found.data is not None else None,
+            "data": on_one_line(found.data) if found.data is not None else None,
             "subs": subs,
             "ping": ping,
             "pong": ping > 0,

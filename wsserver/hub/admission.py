@@ -21,7 +21,7 @@ from wsserver.hub.hooks import Caller, Connected, Dropped, Subscribed, forwarded
 from wsserver.hub.hooks import Refused as No
 from wsserver.hub.tokens import Alarm, Tokens
 from wsserver.identity import ANONYMOUS, Capability, Grant, Identity, Opening, Right
-from wsserver.typing import ChannelName
+from wsserver.typing import ChannelName, JSONText
 from wsserver.wire.requests import Header, Refusal, quote
 
 __all__ = ["SUBPROTOCOL", "Admission", "Admitted", "Visit", "agree", "find_token", "identity_of", "token_refusal"]
@@ -189,7 +189,7 @@ class Admission:
         return Admitted(ask, identity)
 
     def open(
-        self, channel: ChannelName, identity: Identity, host: str, caller: Caller | None, data: object = None
+        self, channel: ChannelName, identity: Identity, host: str, caller: Caller | None, data: JSONText | None = None
     ) -> "Deferred[Subscribed | No | Dropped | Refusal]":
         """
         Find out whether somebody may listen to a channel.
@@ -199,7 +199,7 @@ class Admission:
             identity: who.
             host: the Host header of its request.
             caller: what the backend is told of it; None where it is not to be asked.
-            data: what the client gave for the backend: JSON.
+            data: what the client gave for the backend.
 
         Returns:
             Fires with a yes, or with a no: the server's own (`Refusal`), or the backend's. Never fails.

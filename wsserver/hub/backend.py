@@ -5,7 +5,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from wsserver.hub.hooks import Caller, Connected, Dropped, Published, Refused, Subscribed
-from wsserver.typing import ChannelName
+from wsserver.typing import ChannelName, JSONText
 
 __all__ = ["Hooks"]
 
@@ -23,17 +23,17 @@ class Hooks(Protocol):
         """Which of `EVENTS` the backend wants; about others nothing is to be asked."""
 
     def connect(
-        self, caller: Caller, *, data: object = None, name: str = "", version: str = ""
+        self, caller: Caller, *, data: JSONText | None = None, name: str = "", version: str = ""
     ) -> "Deferred[Connected | Refused | Dropped]":
         """Ask whether a client without a token may connect, and who it is."""
 
     def subscribe(
-        self, caller: Caller, channel: ChannelName, *, data: object = None
+        self, caller: Caller, channel: ChannelName, *, data: JSONText | None = None
     ) -> "Deferred[Subscribed | Refused | Dropped]":
         """Ask whether a client may listen to a channel."""
 
     def publish(
-        self, caller: Caller, channel: ChannelName, *, data: object
+        self, caller: Caller, channel: ChannelName, *, data: JSONText
     ) -> "Deferred[Published | Refused | Dropped]":
         """Ask whether a client may publish to a channel, and what."""
 

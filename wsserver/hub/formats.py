@@ -29,7 +29,7 @@ def write(channel: ChannelName, publication: Publication, form: Format, *, binar
     Returns:
         The message's payload and the first byte of its frame: text where the payload is UTF-8.
     """
-    data = publication.data
+    data = publication.as_bytes()
     if form is Format.RAW:
         return data, FIN_BINARY if binary or not is_utf8(data) else FIN_TEXT
     text = data.decode("utf-8") if is_utf8(data) else None
@@ -40,7 +40,7 @@ def write(channel: ChannelName, publication: Publication, form: Format, *, binar
     if text is None:
         name, value = b"b64data", _json(_base64(data))
     else:
-        name, value = b"data", data if publication.json else _json(text)
+        name, value = b"data", publication.data if publication.json else _json(text)
     place = b',"offset":%d,"epoch":%s' % (publication.offset, _json(publication.epoch)) if publication.offset else b""
     return b'{"channel":%s,"%s":%s%s}' % (_json(channel), name, value, place), FIN_BINARY if binary else FIN_TEXT
 

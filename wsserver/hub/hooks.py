@@ -7,15 +7,23 @@ Rule 1: no Twisted, no clock, no socket.
 Rule 2: an answer that says no is a value; one that cannot be understood is a `ValueError`.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from wsserver.hub.channels import parse_name
-from wsserver.jsonfields import read_object, take, take_time, take_value
-from wsserver.typing import ChannelName
+from wsserver.jsonfields import (
+    Fields,
+    read_object,
+    take,
+    take_string_map,
+    take_text,
+    take_time,
+    take_value,
+    write_object,
+)
+from wsserver.typing import ChannelName, JSONText
 from wsserver.wire.requests import Header, Refusal, unavailable
 
 __all__ = [
@@ -117,8 +125,8 @@ class Subscribed:
 
     info: object = None
     """What others see of it in this channel: JSON."""
-    data: object = None
-    """For the client: JSON."""
+    data: JSONText | None = None
+    """For the client."""
     expire_at: int = 0
     """Unix seconds; 0 for never."""
 
@@ -133,8 +141,8 @@ class Connected:
     """Unix seconds; 0 for never."""
     info: object = None
     """What others see of it: JSON."""
-    data: object = None
-    """For the client: JSON."""
+    data: JSONText | None = None
+    """For the client."""
     channels: Mapping[ChannelName, Subscribed] = field(default_factory=dict)
     """What it listens to without asking."""
 
@@ -143,7 +151,7 @@ class Connected:
 class Published:
     """Yes: the client may publish."""
 
-    data: object = None
+    data: JSONText | None = None
     """What is published instead; None for what the client gave."""
     skip_history: bool = False
     tags: Mapping[str, str] | None = None
@@ -166,7 +174,7 @@ def write_question(caller: Caller, **more: object) -> bytes:
 
     Args:
         caller: whom it is about; neither its headers nor its user are written.
-        more: fields of the event; those that are None are left out.
+        more: fields of the event; those that are None are left out, and bytes are a JSON text.
 
     Returns:
         JSON.
@@ -178,8 +186,7 @@ def write_question(caller: Caller, **more: object) -> bytes:
         "encoding": "json" if caller.protocol == "json" else "binary",
         **{name: value for name, value in more.items() if value is not None},
     }
-    # In ASCII, as a client's data may have half a surrogate pair in it.
-    return json.dumps(fields, separators=(",", ":")).encode("ascii")
+    return write_object(fields)
 
 
 def read_connected(body: bytes) -> Connected | Refused | Dropped:
@@ -190,16 +197,16 @@ def read_connected(body: bytes) -> Connected | Refused | Dropped:
         ValueError: it cannot be understood; the message says why.
     """
     result = _read(body)
-    if not isinstance(result, dict):
+    if isinstance(result, Refused | Dropped):
         return result
     channels = {_channel(name): Subscribed() for name in take(result, "channels", list, [])}
     for name, options in take(result, "subs", dict, {}).items():
-        channels[_channel(name)] = _subscribed(options if options is not None else {})
+        channels[_check_channel(name)] = _subscribed(take({"subs": options}, "subs", dict, {}))
     return Connected(
         user=take(result, "user", str, ""),
         expire_at=take_time(result, "expire_at"),
         info=take_value(result, "info"),
-        data=take_value(result, "data"),
+        data=take_text(result, "data"),
         channels=channels,
     )
 
@@ -212,7 +219,7 @@ def read_subscribed(body: bytes) -> Subscribed | Refused | Dropped:
         ValueError: it cannot be understood; the message says why.
     """
     result = _read(body)
-    return _subscribed(result) if isinstance(result, dict) else result
+    return result if isinstance(result, Refused | Dropped) else _subscribed(result)
 
 
 def read_published(body: bytes) -> Published | Refused | Dropped:
@@ -223,19 +230,17 @@ def read_published(body: bytes) -> Published | Refused | Dropped:
         ValueError: it cannot be understood; the message says why.
     """
     result = _read(body)
-    if not isinstance(result, dict):
+    if isinstance(result, Refused | Dropped):
         return result
-    tags = take(result, "tags", dict, {})
-    tags = {take({"tags": name}, "tags", str, ""): take(tags, name, str, "") for name in tags}
     return Published(
-        data=take_value(result, "data"),
+        data=take_text(result, "data"),
         skip_history=take(result, "skip_history", bool, False),
-        tags=tags or None,
+        tags=take_string_map(result, "tags") or None,
         idempotency_key=take(result, "idempotency_key", str, ""),
     )
 
 
-def _read(body: bytes) -> dict[str, Any] | Refused | Dropped:
+def _read(body: bytes) -> Fields | Refused | Dropped:
     """Read what all answers have in common: one of result, error and disconnect."""
     answer = read_object(body)
     # In this order in Centrifugo, too.
@@ -251,27 +256,29 @@ def _read(body: bytes) -> dict[str, Any] | Refused | Dropped:
     result = take(answer, "result", dict, None)
     if result is None:
         raise ValueError("it has no result, no error and no disconnect")
-    found: dict[str, Any] = result
+    found: Fields = result
     return found
 
 
-def _code(fields: Mapping[str, Any], name: str, codes: range) -> int:
+def _code(fields: Fields, name: str, codes: range) -> int:
     code: int = take(fields, "code", int, 0)
     if code not in codes:
         raise ValueError(f"{name}: expected a code from {codes.start} to {codes.stop - 1}")
     return code
 
 
-def _subscribed(fields: object) -> Subscribed:
-    if not isinstance(fields, dict):
-        raise ValueError("subs: expected objects")
+def _subscribed(fields: Fields) -> Subscribed:
     return Subscribed(
-        info=take_value(fields, "info"), data=take_value(fields, "data"), expire_at=take_time(fields, "expire_at")
+        info=take_value(fields, "info"), data=take_text(fields, "data"), expire_at=take_time(fields, "expire_at")
     )
 
 
-def _channel(name: object) -> ChannelName:
-    channel = parse_name(take({"channels": name}, "channels", str, ""))
+def _channel(name: JSONText) -> ChannelName:
+    return _check_channel(take({"channels": name}, "channels", str, ""))
+
+
+def _check_channel(name: str) -> ChannelName:
+    channel = parse_name(name)
     if isinstance(channel, Refusal):
         raise ValueError(channel.reason)
     return channel

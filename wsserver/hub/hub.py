@@ -350,7 +350,7 @@ class Hub:
         Args:
             channel: the channel's name.
             data: a text, or any bytes.
-            json: `data` is the JSON of a value that is no string.
+            json: `data` is a JSON text, which is delivered byte for byte.
             info: the client that publishes.
             tags: names and texts that are sent along with the publication.
             idempotency_key: a publication with the same key within `IDEMPOTENT_FOR` seconds is not published again.
@@ -361,7 +361,7 @@ class Hub:
 
         Raises:
             TypeError: an argument has the wrong type.
-            ValueError: the channel's name is invalid, or a text cannot be encoded as UTF-8.
+            ValueError: the channel's name is invalid, a text cannot be encoded as UTF-8, or `data` is not JSON.
         """
         name = check_name(channel)
         publication = make_publication(data, json=json, info=info, tags=tags)

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from wsserver.hub.channels import Patterns, check_name
 from wsserver.hub.hub import Hub
 from wsserver.hub.publication import check_int, check_text
-from wsserver.jsonfields import write
+from wsserver.jsonfields import read_json, write
 from wsserver.typing import ChannelName
 
 __all__ = ["FORCE_DISCONNECT", "MOST_CHANNELS", "MOST_CONNECTIONS", "SERVER_UNSUBSCRIBE", "Management"]
@@ -143,7 +143,8 @@ class Management:
             channel: the channel's name.
             user: whose clients.
             client: the id of one client; both must match if both are given.
-            options: `info`, `data`, `expire_at` and `recover_since`, as in Centrifugo's API.
+            options: `info`, `data`, `expire_at` and `recover_since`, as in Centrifugo's API; `data` may be a JSON text
+                in bytes.
 
         Returns:
             Fires with the number of clients that were subscribed.
@@ -152,8 +153,12 @@ class Management:
             TypeError: an argument has the wrong type.
             ValueError: the channel's name is invalid, or the options cannot be written as JSON.
         """
-        write(options)
-        arguments = {"channel": check_name(channel), **_check_who(user, client), "options": options}
+        told = dict(options)
+        if (data := told.pop("data", None)) is not None:
+            # As a text: its numbers would not stay as they are written.
+            told["data"] = (read_json(data) if isinstance(data, bytes) else write(data)).decode("utf-8")
+        write(told)
+        arguments = {"channel": check_name(channel), **_check_who(user, client), "options": told}
         return self._hub.control.ask("subscribe", arguments).addCallback(sum)
 
     def refresh(

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from wsserver.hub.presence import ClientInfo, read_info
+from wsserver.jsonfields import decode_string, read_json, write
+from wsserver.typing import JSONText
+from wsserver.wire.frames import is_utf8
 
 __all__ = ["Publication", "check_int", "check_text", "make_publication", "pack", "unpack"]
 
@@ -24,10 +27,37 @@ class Publication:
     epoch: str = ""
     """Which stream the offset belongs to; a new one begins when the old one was lost."""
     json: bool = False
-    """`data` is the JSON of a value that is no string, with nothing but what JSON needs; else the bytes themselves."""
+    """`data` is a JSON text; otherwise bytes that nobody has described, as those of a plain `PUBLISH`."""
     info: ClientInfo | None = None
     """The client that published it."""
     tags: Mapping[str, str] | None = None
+
+    def as_bytes(self) -> bytes:
+        """
+        Return what a raw subscriber receives: a JSON string's characters, and everything else as it was published.
+
+        A string that UTF-8 cannot encode, because it contains half a surrogate pair, stays JSON.
+        """
+        if self.json and self.data[:1] == b'"':
+            content = decode_string(JSONText(self.data))
+            return self.data if content is None else content
+        return self.data
+
+    def as_json(self) -> JSONText | None:
+        """
+        Return the JSON text that a subscriber of the Centrifuge protocol, and a reader of the API, receives.
+
+        Bytes that nobody has described are the JSON value that they spell, or else a string.
+
+        Returns:
+            The text; None for bytes that are not UTF-8.
+        """
+        if self.json:
+            return JSONText(self.data)
+        try:
+            return read_json(self.data)
+        except ValueError:
+            return JSONText(write(self.data.decode("utf-8"))) if is_utf8(self.data) else None
 
 
 def make_publication(
@@ -42,13 +72,13 @@ def make_publication(
 
     Args:
         data: a text, or any bytes.
-        json: `data` is the JSON of a value that is no string.
+        json: `data` is a JSON text.
         info: the client that publishes.
         tags: names and texts that are sent along.
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: a text cannot be encoded as UTF-8.
+        ValueError: a text cannot be encoded as UTF-8, or `data` is not JSON.
     """
     if not isinstance(data, str | bytes | bytearray | memoryview):
         hint = "for a JSON value pass json.dumps(value) and json=True"
@@ -61,6 +91,14 @@ def make_publication(
         check_text("a tag's name", name)
         check_text(f"tag {name!r}", text)
     content = check_text("data", data).encode("utf-8") if isinstance(data, str) else bytes(data)
+    if json:
+        try:
+            content = read_json(content)
+        except ValueError as error:
+            raise ValueError(f"data: {error}") from None
+    elif isinstance(data, str):
+        # A text stays a text, whatever it spells.
+        content, json = write(data), True
     return Publication(content, json=json, info=info, tags=dict(tags) if tags else None)
 
 

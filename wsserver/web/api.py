@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from wsserver.jsonfields import read_object, take, write
+from wsserver.jsonfields import Fields, read_object, read_shallow_object, take, write
+from wsserver.typing import JSONText
 from wsserver.web.methods import BAD_REQUEST, NOT_AVAILABLE, UNAUTHORIZED, Methods, Problem, Result, bad, explain, told
 from wsserver.web.page import send
 from wsserver.wire.requests import quote
@@ -94,7 +95,7 @@ class API(Resource):
     # Many commands in one request.
 
     @inlineCallbacks
-    def _batch(self, parameters: dict[str, Any]) -> Generator[Any, Any, tuple[HTTPStatus, bytes]]:
+    def _batch(self, parameters: Fields) -> Generator[Any, Any, tuple[HTTPStatus, bytes]]:
         try:
             commands = take(parameters, "commands", list, [])
             parallel = take(parameters, "parallel", bool, False)
@@ -109,21 +110,24 @@ class API(Resource):
         return self._status(status), b'{"replies":[%s]}' % b",".join(reply.body for reply in replies)
 
     @inlineCallbacks
-    def _do(self, commands: Iterator[tuple[int, object]], replies: list[Result]) -> Generator[Any, Any, None]:
+    def _do(self, commands: Iterator[tuple[int, JSONText]], replies: list[Result]) -> Generator[Any, Any, None]:
         """Do one command after the other, of those that nobody else has taken."""
         for number, command in commands:
             replies[number] = yield self._command(command)
 
-    def _command(self, command: object) -> "Deferred[Result]":
-        if not isinstance(command, dict) or len(command) != 1:
+    def _command(self, text: JSONText) -> "Deferred[Result]":
+        command = read_shallow_object(text) if text[:1] == b"{" else {}
+        if len(command) != 1:
             done: Deferred[Result] = fail(bad("a command: expected an object with one method's name in it"))
         else:
             ((name, parameters),) = command.items()
-            done = self._call(name, {} if parameters is None else parameters)
+            done = self._call(name, parameters)
         return done.addErrback(told)
 
-    def _call(self, name: str, parameters: object) -> "Deferred[Result]":
-        if not isinstance(parameters, dict):
+    def _call(self, name: str, text: JSONText) -> "Deferred[Result]":
+        try:
+            parameters = take({name: text}, name, dict, {})
+        except ValueError:
             return fail(bad(f"{quote(name)}: expected an object"))
         return self._methods.call(name, parameters).addCallback(
             lambda result: Result(b"{%s:%s}" % (write(name), result.body), result.status)
@@ -137,7 +141,7 @@ def _given_key(request: Request) -> bytes:
     return key or (credentials.strip() if scheme.lower() in (b"bearer", b"apikey") else b"")
 
 
-def _read(request: Request) -> dict[str, Any]:
+def _read(request: Request) -> Fields:
     # The door has let in no more than its limit.
     assert request.content is not None
     try:

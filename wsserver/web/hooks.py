@@ -23,7 +23,7 @@ from wsserver.hub.hooks import (
     read_subscribed,
     write_question,
 )
-from wsserver.typing import ChannelName
+from wsserver.typing import ChannelName, JSONText
 from wsserver.web.questions import MOST_AT_ONCE, Line
 
 __all__ = ["HTTPHooks"]
@@ -57,14 +57,14 @@ class HTTPHooks:
         return frozenset(self.lines)
 
     def connect(
-        self, caller: Caller, *, data: object = None, name: str = "", version: str = ""
+        self, caller: Caller, *, data: JSONText | None = None, name: str = "", version: str = ""
     ) -> "Deferred[Connected | Refused | Dropped]":
         """
         Ask whether a client may connect, and who it is.
 
         Args:
             caller: who asks.
-            data: JSON it gave for the backend.
+            data: what it gave for the backend.
             name: of its library or application.
             version: of that.
 
@@ -75,7 +75,7 @@ class HTTPHooks:
         return self.lines["connect"].ask(question, caller.headers, read_connected)
 
     def subscribe(
-        self, caller: Caller, channel: ChannelName, *, data: object = None
+        self, caller: Caller, channel: ChannelName, *, data: JSONText | None = None
     ) -> "Deferred[Subscribed | Refused | Dropped]":
         """
         Ask whether a client may listen to a channel.
@@ -83,7 +83,7 @@ class HTTPHooks:
         Args:
             caller: who asks.
             channel: which.
-            data: JSON it gave for the backend.
+            data: what it gave for the backend.
 
         Returns:
             Fires with the answer; never fails.
@@ -92,7 +92,7 @@ class HTTPHooks:
         return self.lines["subscribe"].ask(question, caller.headers, read_subscribed)
 
     def publish(
-        self, caller: Caller, channel: ChannelName, *, data: object
+        self, caller: Caller, channel: ChannelName, *, data: JSONText
     ) -> "Deferred[Published | Refused | Dropped]":
         """
         Ask whether a client may publish, and what.
@@ -100,7 +100,7 @@ class HTTPHooks:
         Args:
             caller: who asks.
             channel: where.
-            data: JSON.
+            data: what it publishes.
 
         Returns:
             Fires with the answer; never fails.

@@ -16,8 +16,8 @@ from wsserver.errors import BrokerDown, NotPermitted, Unrecoverable
 from wsserver.hub.hub import Hub, Receipt
 from wsserver.hub.management import FORCE_DISCONNECT, Management
 from wsserver.hub.publication import Publication
-from wsserver.jsonfields import take, take_time, write
-from wsserver.typing import ChannelName
+from wsserver.jsonfields import Fields, take, take_time, write
+from wsserver.typing import ChannelName, JSONText
 from wsserver.web.parameters import (
     check_unsupported,
     read_channel,
@@ -97,7 +97,7 @@ class Methods:
     def __init__(self, hub: Hub, management: Management) -> None:
         self._hub = hub
         self._management = management
-        self._table: Mapping[str, Callable[[Mapping[str, Any]], Deferred[Result]]] = {
+        self._table: Mapping[str, Callable[[Fields], Deferred[Result]]] = {
             "publish": self._publish,
             "broadcast": self._broadcast,
             "subscribe": self._subscribe,
@@ -113,7 +113,7 @@ class Methods:
             "info": self._info,
         }
 
-    def call(self, name: str, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+    def call(self, name: str, parameters: Fields) -> "Deferred[Result]":
         """
         Do something.
 
@@ -126,7 +126,7 @@ class Methods:
         """
         return maybeDeferred(self._call, name, parameters).addErrback(explain)
 
-    def _call(self, name: str, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+    def _call(self, name: str, parameters: Fields) -> "Deferred[Result]":
         method = self._table.get(name)
         if method is None:
             known = ", ".join([*self._table, "batch"])
@@ -139,26 +139,26 @@ class Methods:
 
     # Publications.
 
-    def _publish(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
-        channel = read_channel(parameters.get("channel"))
+    def _publish(self, parameters: Fields) -> "Deferred[Result]":
+        channel = read_channel(parameters)
         return self._publisher(parameters)(channel).addCallback(_receipt)
 
-    def _broadcast(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+    def _broadcast(self, parameters: Fields) -> "Deferred[Result]":
         names = take(parameters, "channels", list, [])
         if not 1 <= len(names) <= MOST_CHANNELS:
             raise ValueError(f"channels: expected a list of 1 to {MOST_CHANNELS} names")
         publish = self._publisher(parameters)
 
-        def to(name: object) -> "Deferred[Result]":
+        def to(name: JSONText) -> "Deferred[Result]":
             try:
-                done = publish(read_channel(name))
+                done = publish(read_channel({"channel": name}))
             except ValueError as error:
                 done = fail(bad(str(error)))
             return done.addCallback(_receipt).addCallbacks(_wrapped, told)
 
         return gatherResults([to(name) for name in names]).addCallback(_responses)
 
-    def _publisher(self, parameters: Mapping[str, Any]) -> "Callable[[ChannelName], Deferred[Receipt]]":
+    def _publisher(self, parameters: Fields) -> "Callable[[ChannelName], Deferred[Receipt]]":
         data, json = read_data(parameters)
         publication = Publication(data, json=json, tags=read_tags(parameters))
         key, skip_history = read_key(parameters), take(parameters, "skip_history", bool, False)
@@ -166,70 +166,70 @@ class Methods:
 
     # What a channel has.
 
-    def _history(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+    def _history(self, parameters: Fields) -> "Deferred[Result]":
         channel = self._with_history(parameters)
         since, limit = read_since(parameters), read_limit(parameters)
         reverse = take(parameters, "reverse", bool, False)
         found = self._hub.history(channel, since=since, limit=limit, reverse=reverse)
         return found.addCallback(lambda page: Result(write_page(page)))
 
-    def _history_remove(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+    def _history_remove(self, parameters: Fields) -> "Deferred[Result]":
         return self._hub.broker.remove_history(self._with_history(parameters)).addCallback(_nothing)
 
-    def _with_history(self, parameters: Mapping[str, Any]) -> ChannelName:
-        channel = read_channel(parameters.get("channel"))
+    def _with_history(self, parameters: Fields) -> ChannelName:
+        channel = read_channel(parameters)
         if self._hub.rules.of(channel).keep is None:
             raise _not_available("this channel keeps no history")
         return channel
 
-    def _presence(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+    def _presence(self, parameters: Fields) -> "Deferred[Result]":
         found = self._hub.members.of(self._with_presence(parameters))
         return found.addCallback(
             lambda members: _result(presence={client: info.as_json() for client, info in members.items()})
         )
 
-    def _presence_stats(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+    def _presence_stats(self, parameters: Fields) -> "Deferred[Result]":
         found = self._hub.members.of(self._with_presence(parameters))
         return found.addCallback(
             lambda members: _result(num_clients=len(members), num_users=len({info.user for info in members.values()}))
         )
 
-    def _with_presence(self, parameters: Mapping[str, Any]) -> ChannelName:
-        channel = read_channel(parameters.get("channel"))
+    def _with_presence(self, parameters: Fields) -> ChannelName:
+        channel = read_channel(parameters)
         if not self._hub.rules.of(channel).presence:
             raise _not_available("of this channel it is not kept who is on it: --channel-presence")
         return channel
 
     # Connections, in all processes.
 
-    def _subscribe(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
-        channel = read_channel(parameters.get("channel"))
+    def _subscribe(self, parameters: Fields) -> "Deferred[Result]":
+        channel = read_channel(parameters)
         user, client = read_who(parameters)
         return self._management.subscribe(channel, user, client, read_options(parameters)).addCallback(_clients)
 
-    def _unsubscribe(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
-        channel = read_channel(parameters.get("channel"))
+    def _unsubscribe(self, parameters: Fields) -> "Deferred[Result]":
+        channel = read_channel(parameters)
         return self._management.unsubscribe(channel, *read_who(parameters)).addCallback(_clients)
 
-    def _disconnect(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+    def _disconnect(self, parameters: Fields) -> "Deferred[Result]":
         user, client = read_who(parameters)
         code, reason = read_disconnect(parameters, FORCE_DISCONNECT)
         stay = tuple(take({"whitelist": one}, "whitelist", str, "") for one in take(parameters, "whitelist", list, []))
         done = self._management.disconnect(user, client, code=code, reason=reason, except_clients=stay)
         return done.addCallback(_clients)
 
-    def _refresh(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+    def _refresh(self, parameters: Fields) -> "Deferred[Result]":
         user, client = read_who(parameters)
         expired, expire_at = take(parameters, "expired", bool, False), take_time(parameters, "expire_at")
         return self._management.refresh(user, client, expired=expired, expire_at=expire_at).addCallback(_clients)
 
-    def _channels(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+    def _channels(self, parameters: Fields) -> "Deferred[Result]":
         found = self._management.channels(read_pattern(parameters))
         return found.addCallback(
             lambda counts: _result(channels={name: {"num_clients": count} for name, count in counts.items()})
         )
 
-    def _connections(self, parameters: Mapping[str, Any]) -> "Deferred[Result]":
+    def _connections(self, parameters: Fields) -> "Deferred[Result]":
         user, client = read_who(parameters, anybody=True)
         found = self._management.connections(user, client, read_pattern(parameters))
         return found.addCallback(

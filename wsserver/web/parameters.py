@@ -10,15 +10,14 @@ Rule 2: what is wrong with a parameter is a `ValueError` that says so.
 
 import base64
 import binascii
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
 from wsserver.hub.channels import MAX_NAME, parse_name
 from wsserver.hub.history import Page, Position
 from wsserver.hub.publication import Publication
-from wsserver.jsonfields import take, take_time, take_value, write
-from wsserver.typing import ChannelName
-from wsserver.wire.frames import is_utf8
+from wsserver.jsonfields import Fields, take, take_string_map, take_text, take_time, take_value, write
+from wsserver.typing import ChannelName, JSONText
 from wsserver.wire.requests import Refusal
 
 __all__ = [
@@ -55,22 +54,26 @@ _UNSUPPORTED: Final = {
 """Parameters of Centrifugo's that would do something else here than there."""
 
 
-def check_unsupported(parameters: Mapping[str, Any]) -> None:
+_EMPTY: Final = (b"null", b"0", b'""', b"false", b"[]", b"{}")
+"""Values that ask for nothing."""
+
+
+def check_unsupported(parameters: Fields) -> None:
     """Refuse what cannot be honoured."""
     for name, why in _UNSUPPORTED.items():
-        if parameters.get(name):
+        if parameters.get(name, _EMPTY[0]) not in _EMPTY:
             raise ValueError(f"{name}: {why}")
 
 
-def read_channel(value: object) -> ChannelName:
+def read_channel(parameters: Fields) -> ChannelName:
     """Read the name of a channel."""
-    name = parse_name(take({"channel": value}, "channel", str, ""))
+    name = parse_name(take(parameters, "channel", str, ""))
     if isinstance(name, Refusal):
         raise ValueError(f"channel: {name.reason}")
     return name
 
 
-def read_pattern(parameters: Mapping[str, Any]) -> str:
+def read_pattern(parameters: Fields) -> str:
     """Read a pattern of names, `*` where there is none."""
     pattern: str = take(parameters, "pattern", str, "") or "*"
     if len(pattern) > MAX_NAME:
@@ -78,12 +81,12 @@ def read_pattern(parameters: Mapping[str, Any]) -> str:
     return pattern
 
 
-def read_data(parameters: Mapping[str, Any]) -> tuple[bytes, bool]:
+def read_data(parameters: Fields) -> tuple[bytes, bool]:
     """
     Read what is to be published.
 
     Returns:
-        The bytes of a text or of `b64data`, and False; or the JSON of any other value, and True.
+        The JSON text of `data`, as it was written, and True; or the bytes of `b64data`, and False.
     """
     coded = take(parameters, "b64data", str, "")
     if coded:
@@ -93,19 +96,15 @@ def read_data(parameters: Mapping[str, Any]) -> tuple[bytes, bool]:
             raise ValueError("b64data: expected base64") from None
     if "data" not in parameters:
         raise ValueError("no data")
-    data = parameters["data"]
-    if isinstance(data, str):
-        return take(parameters, "data", str, "").encode("utf-8"), False
-    return write(take_value(parameters, "data")), True
+    return parameters["data"], True
 
 
-def read_tags(parameters: Mapping[str, Any]) -> dict[str, str] | None:
+def read_tags(parameters: Fields) -> dict[str, str] | None:
     """Read the names and texts that go along with a publication."""
-    tags: dict[str, Any] = take(parameters, "tags", dict, {})
-    return {take({"tags": name}, "tags", str, ""): take(tags, name, str, "") for name in tags} or None
+    return take_string_map(parameters, "tags") or None
 
 
-def read_key(parameters: Mapping[str, Any]) -> str:
+def read_key(parameters: Fields) -> str:
     """Read an idempotency key; empty for none."""
     key: str = take(parameters, "idempotency_key", str, "")
     if len(key.encode("utf-8")) > _MAX_KEY:
@@ -113,13 +112,13 @@ def read_key(parameters: Mapping[str, Any]) -> str:
     return key
 
 
-def read_limit(parameters: Mapping[str, Any]) -> int:
+def read_limit(parameters: Fields) -> int:
     """Read how many publications are wanted: 0 for the position only, negative for all."""
     limit: int = take(parameters, "limit", int, 0)
     return max(-1, min(limit, 2**31))
 
 
-def read_since(parameters: Mapping[str, Any], name: str = "since") -> Position | None:
+def read_since(parameters: Fields, name: str = "since") -> Position | None:
     """Read a position."""
     since = take(parameters, name, dict, None)
     if since is None:
@@ -130,7 +129,7 @@ def read_since(parameters: Mapping[str, Any], name: str = "since") -> Position |
     return Position(offset, take(since, "epoch", str, ""))
 
 
-def read_who(parameters: Mapping[str, Any], *, anybody: bool = False) -> tuple[str, str]:
+def read_who(parameters: Fields, *, anybody: bool = False) -> tuple[str, str]:
     """
     Read whom something is to be done with.
 
@@ -147,7 +146,7 @@ def read_who(parameters: Mapping[str, Any], *, anybody: bool = False) -> tuple[s
     return user, client
 
 
-def read_disconnect(parameters: Mapping[str, Any], default: tuple[int, str]) -> tuple[int, str]:
+def read_disconnect(parameters: Fields, default: tuple[int, str]) -> tuple[int, str]:
     """
     Read how a connection is to be ended.
 
@@ -166,9 +165,13 @@ def read_disconnect(parameters: Mapping[str, Any], default: tuple[int, str]) -> 
     return code, reason
 
 
-def read_options(parameters: Mapping[str, Any]) -> dict[str, Any]:
+def read_options(parameters: Fields) -> dict[str, Any]:
     """Read how a client is to be subscribed: those of `info`, `data`, `expire_at`, `recover_since` that are there."""
-    options = {name: value for name in ("info", "data") if (value := take_value(parameters, name)) is not None}
+    options: dict[str, Any] = {}
+    if (info := take_value(parameters, "info")) is not None:
+        options["info"] = info
+    if (data := take_text(parameters, "data")) is not None:
+        options["data"] = data
     if expire_at := take_time(parameters, "expire_at"):
         options["expire_at"] = expire_at
     if since := read_since(parameters, "recover_since"):
@@ -192,18 +195,14 @@ def _write_publications(publications: Iterable[Publication]) -> Iterable[bytes]:
 
 
 def _write_publication(publication: Publication) -> bytes:
-    data = publication.data
     more: dict[str, object] = {"offset": publication.offset}
     if publication.tags:
         more["tags"] = dict(publication.tags)
     if publication.info is not None:
         more["info"] = publication.info.as_json()
-    if publication.json:
-        value = data
-    elif is_utf8(data):
-        value = write(data.decode("utf-8"))
-    else:
+    value = publication.as_json()
+    if value is None:
         # Libraries take a publication without data for none.
-        value = b"null"
-        more["b64data"] = base64.b64encode(data).decode("ascii")
+        value = JSONText(b"null")
+        more["b64data"] = base64.b64encode(publication.data).decode("ascii")
     return b'{"data":%s,%s' % (value, write(more)[1:])
