@@ -167,8 +167,8 @@ def command(peer: Peer, port: int, needs: str, options: Sequence[str]) -> list[s
     if needs == "fanout":
         return [*line, str(port)] if peer.kind == "go" else [*line, *options]
     if peer.kind == "here":
-        tls = ["--listen", f"ssl:{port}:privateKey=key.pem:certKey=cert.pem:interface=127.0.0.1"]
-        return [*line, *(tls if needs == "tls" else ["--port", str(port)]), *options]
+        tls = ["--tls-cert", "cert.pem", "--tls-key", "key.pem"] if needs == "tls" else []
+        return [*line, "--port", str(port), *tls, *options]
     asked = {
         "compression": ["--compression"],
         "tls": ["--cert", "cert.pem", "--key", "key.pem"],

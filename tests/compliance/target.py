@@ -81,6 +81,7 @@ def answer(url: str) -> str:
 def trusting_context() -> ssl.SSLContext:
     """Make a TLS context that accepts any certificate: ours is self-signed, and wstest doesn't look either."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(["h2", "http/1.1"])
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
@@ -141,8 +142,7 @@ def listener(port: int, tls: bool, folder: Path) -> list[str]:
     if not tls:
         return ["--port", str(port)]
     make_certificate(folder)
-    # The names are relative to the server's folder: a colon in a path would have to be escaped here.
-    return ["--listen", f"ssl:{port}:privateKey=key.pem:certKey=cert.pem:interface=127.0.0.1"]
+    return ["--port", str(port), "--tls-cert", "cert.pem", "--tls-key", "key.pem"]
 
 
 def free_port() -> int:

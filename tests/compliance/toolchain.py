@@ -20,6 +20,7 @@ from pathlib import Path
 SUITE = "autobahntestsuite==0.8.2"
 IMAGE = "crossbario/autobahn-testsuite:0.8.2"
 CONSTRAINTS = Path(__file__).with_name("constraints.txt")
+WITH_ALPN = Path(__file__).with_name("wstest_alpn.py")
 PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
 PIP_SECONDS = 900
 
@@ -142,7 +143,7 @@ def has_pip(python: Path) -> bool:
 
 def native(venv: Path) -> Wstest:
     """Describe the wstest of the virtualenv."""
-    start = [str(venv / "bin" / "python"), "-u", str(venv / "bin" / "wstest")]
+    start = [str(venv / "bin" / "python"), "-u", str(WITH_ALPN)]
     return Wstest("virtualenv", lambda _folder, spec: [*start, "-m", "fuzzingclient", "-s", spec])
 
 
