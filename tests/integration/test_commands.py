@@ -87,14 +87,21 @@ class AnswerTests:
     """What the commands answer."""
 
     @pytest.mark.parametrize(
+        ("text", "word"), [("hello", "Hello"), ("hi", "Hi"), ("HELLO", "Hello"), ("  Hi \r\n", "Hi")]
+    )
+    def test_a_greeting_has_the_address_of_the_client(self, server, text, word):
+        """An echo could not give such an answer."""
+        with server.open("/") as peer:
+            host, port = peer.socket.getsockname()
+            assert ask(peer, text) == f"{word}, {host}:{port}!"
+
+    @pytest.mark.parametrize(
         ("text", "answer"),
         [
-            ("hello", "hello"),
-            ("hi", "hi"),
             ("name", "my name is wsserver"),
             ("thanks", "you're welcome"),
-            ("HELLO", "hello"),
-            ("  Hi \r\n", "hi"),
+            ("NAME", "my name is wsserver"),
+            ("  Thanks \r\n", "you're welcome"),
         ],
     )
     def test_a_fixed_answer(self, server, text, answer):
@@ -142,7 +149,7 @@ class AnswerTests:
         """`bye` is answered, then the server closes with 1000."""
         peer = connect_autobahn(f"{server.url}/")
         peer.send("bye")
-        assert peer.receive() == "bye"
+        assert peer.receive() == "Goodbye!"
         closed = peer.wait_closed()
         assert (closed.clean, closed.code, closed.reason) == (True, 1000, "bye")
 
@@ -150,7 +157,7 @@ class AnswerTests:
         """`bye` is answered, then the server closes with 1000."""
         with connect(f"{server.url}/", proxy=None) as peer:
             peer.send("bye")
-            assert list(peer) == ["bye"]
+            assert list(peer) == ["Goodbye!"]
             assert (peer.close_code, peer.close_reason) == (1000, "bye")
 
     def test_nothing_is_answered_after_bye(self, server):
@@ -159,7 +166,7 @@ class AnswerTests:
             peer.send_frame(TEXT, b"bye")
             peer.send_frame(TEXT, b"hello")
             peer.send_frame(TEXT, b"time")
-            assert peer.read_message() == "bye"
+            assert peer.read_message() == "Goodbye!"
             assert peer.read_close().close_code == 1000
             peer.send_frame(CLOSE, close_payload(1000))
             assert peer.read_to_end() == b""
@@ -177,7 +184,7 @@ class PrefixTests:
     def test_not_before_answers_and_binary_messages(self, start_server):
         """Answers of commands and binary messages have no prefix."""
         with start_server(reply_prefix="server: ").open("/ws") as peer:
-            assert ask(peer, "hello") == "hello"
+            assert ask(peer, "thanks") == "you're welcome"
             peer.send_frame(BINARY, b"bytes")
             assert peer.read_message() == b"bytes"
 
@@ -339,6 +346,6 @@ class OwnCommandTests:
             assert peer.read_close().close_code == 1011
             peer.send_frame(CLOSE, close_payload(1011))
             assert peer.read_to_end() == b""
-            assert ask(other, "hi") == "hi"
+            assert ask(other, "name") == "my name is wsserver"
         [failure] = log.take_failures(LookupError)
         assert "badly" in failure.getTraceback()

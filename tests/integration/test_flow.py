@@ -233,7 +233,7 @@ def let_the_server_close(server) -> None:
     with server.open("/") as peer:
         assert peer.echoes()
         peer.send_frame(TEXT, b"bye")
-        assert peer.read_message() == "bye"
+        assert peer.read_message() == "Goodbye!"
         peer.send_frame(CLOSE, peer.read_close().payload)
         assert peer.read_to_end() == b""
 

@@ -75,8 +75,8 @@ class DaemonTests:
         try:
             port = int(logfile.read_text().partition("the page is at http://127.0.0.1:")[2].partition("/")[0])
             with connect(f"ws://127.0.0.1:{port}/", proxy=None) as peer:
-                peer.send("hello")
-                assert peer.recv(timeout=30) == "hello"
+                peer.send("thanks")
+                assert peer.recv(timeout=30) == "you're welcome"
                 os.kill(pid, signal.SIGTERM)
                 with pytest.raises(ConnectionClosed) as caught:
                     peer.recv(timeout=30)
@@ -108,7 +108,7 @@ class LogTests:
             port = int(server.wait_for(r"ws://127\.0\.0\.1:([0-9]+)/")[1])
             with connect(f"ws://127.0.0.1:{port}/a%0Ab%1B", proxy=None) as peer:
                 peer.send("bye")
-                assert peer.recv(timeout=30) == "bye"
+                assert peer.recv(timeout=30) == "Goodbye!"
             with socket.create_connection(("127.0.0.1", port)) as wrong:
                 wrong.sendall(b"\x00\x1b[31m\xff\r\n\r\n")
                 assert wrong.recv(1000).startswith(b"HTTP/1.1 400 ")

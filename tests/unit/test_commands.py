@@ -24,6 +24,7 @@ class FakeSession:
     def __init__(self, *, uptime=0.0, now=NOON, about=None, commands=None):
         self.uptime = uptime
         self.commands = commands or collect([])
+        self.peer = "127.0.0.1:51234"
         self.closed = []
         self._now = now
         self._about = about or {}
@@ -66,10 +67,15 @@ class AnswerTests:
 
     @pytest.mark.parametrize(
         ("name", "reply"),
-        [("hello", "hello"), ("hi", "hi"), ("name", "my name is wsserver"), ("thanks", "you're welcome")],
+        [
+            ("hello", "Hello, 127.0.0.1:51234!"),
+            ("hi", "Hi, 127.0.0.1:51234!"),
+            ("name", "my name is wsserver"),
+            ("thanks", "you're welcome"),
+        ],
     )
     def test_fixed(self, name, reply):
-        """Some always answer the same."""
+        """Some always answer the same to the same client."""
         assert answer(name) == reply
 
     @pytest.mark.parametrize(
@@ -117,9 +123,9 @@ class AnswerTests:
         assert answer("time", FakeSession(now=NOON.astimezone(zone))) == time
 
     def test_bye(self):
-        """`bye` says bye and closes the connection."""
+        """`bye` says goodbye and closes the connection."""
         session = FakeSession()
-        assert answer("bye", session) == "bye"
+        assert answer("bye", session) == "Goodbye!"
         assert session.closed == [(1000, "bye")]
 
     @pytest.mark.parametrize("name", [name for name in NAMES if name != "bye"])
@@ -133,7 +139,7 @@ class AnswerTests:
         """`help` lists every command with its help, those of the application at the end."""
         lines = answer("help", FakeSession(commands=collect([Say()]))).split("\n")
         assert [line.partition(": ")[0] for line in lines] == [*NAMES, "say"]
-        assert lines[0] == "hello: says hello"
+        assert lines[0] == "hello: greets you by your address"
         assert lines[-1] == "say: says it"
 
     def test_whoami(self):

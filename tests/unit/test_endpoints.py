@@ -4,7 +4,9 @@ import json
 from zoneinfo import ZoneInfo
 
 import pytest
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
+from wsserver.endpoints.commands import BUILT_IN
 from wsserver.settings import Settings
 from wsserver.testing import Frame, MemoryServer, build_frame
 
@@ -37,7 +39,7 @@ class CommandTests:
     @pytest.mark.parametrize("text", ["hello", " HELLO ", "Hello\n", "\thello"])
     def test_case_and_space(self, text):
         """Case and surrounding space do not matter."""
-        assert self.ask(text) == ["hello"]
+        assert self.ask(text) == ["Hello, 127.0.0.1:50000!"]
 
     @pytest.mark.parametrize("text", ["hello world", "hellos", "", " ", "time flies", "x" * 5000])
     def test_echo_of_everything_else(self, text):
@@ -48,7 +50,39 @@ class CommandTests:
         """A prefix goes before text that is echoed, not before answers."""
         settings = Settings(reply_prefix="Received: ")
         assert self.ask("you there?", settings) == ["Received: you there?"]
-        assert self.ask("hi", settings) == ["hi"]
+        assert self.ask("hi", settings) == ["Hi, 127.0.0.1:50000!"]
+
+    @pytest.mark.parametrize("prefix", ["", "Received: "])
+    @pytest.mark.parametrize("peer", [IPv4Address("TCP", "127.0.0.1", 50000), UNIXAddress(None)], ids=["tcp", "unix"])
+    @pytest.mark.parametrize("command", BUILT_IN, ids=lambda command: command.name)
+    def test_the_answer_to_a_command_differs_from_its_echo_in_every_spelling(self, command, peer, prefix):
+        """A person who tries a command can tell that the server has understood it."""
+        server = MemoryServer(Settings(reply_prefix=prefix))
+        name = command.name
+        for spelled in (name, name.upper(), name.capitalize(), name.swapcase()):
+            for text in (spelled, f" {spelled}", f"{spelled} ", f"\t{spelled}\r\n", f"{spelled}\n"):
+                client = server.connect(peer)
+                client.open("/")
+                client.send_text(text)
+                [answer] = client.messages()
+                assert answer.strip().casefold() not in (name, f"{prefix}{name}".casefold())
+                assert not answer.startswith("Received: ")
+
+    @pytest.mark.parametrize(
+        ("peer", "greeting"),
+        [
+            (IPv4Address("TCP", "192.0.2.7", 51234), "Hello, 192.0.2.7:51234!"),
+            (IPv6Address("TCP", "::1", 51234), "Hello, [::1]:51234!"),
+            (UNIXAddress(None), "Hello, client on a UNIX socket!"),
+        ],
+        ids=["IPv4", "IPv6", "unix"],
+    )
+    def test_hello_greets_the_client_by_its_address(self, peer, greeting):
+        """A client on a UNIX socket has none."""
+        client = MemoryServer().connect(peer)
+        client.open("/")
+        client.send_text("hello")
+        assert client.messages() == [greeting]
 
     def test_binary(self):
         """Binary messages come back untouched, even when they spell a command."""
@@ -121,7 +155,7 @@ class CommandTests:
         client = MemoryServer().connect()
         client.open("/")
         client.send(build_frame(1, b"bye") + build_frame(1, b"hello"))
-        assert client.frames() == [Frame(1, b"bye"), Frame(8, b"\x03\xe8bye")]
+        assert client.frames() == [Frame(1, b"Goodbye!"), Frame(8, b"\x03\xe8bye")]
 
     def test_whoami(self):
         """Whoami tells what the server knows."""

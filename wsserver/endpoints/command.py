@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 from typing import Any, ClassVar
 
+from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IReactorTime
 
 from wsserver.endpoints.commands import STEADY, Command, Session, parse
@@ -104,6 +105,11 @@ class _Session:
     @property
     def commands(self) -> Mapping[str, Command]:
         return self._connection.commands
+
+    @property
+    def peer(self) -> str:
+        address = self._connection.transport.getPeer()
+        return "client on a UNIX socket" if isinstance(address, UNIXAddress) else show_peer(address)
 
     @property
     def uptime(self) -> float:

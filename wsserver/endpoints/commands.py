@@ -66,6 +66,10 @@ class Session(Protocol):
         """All commands by name, in the order of `help`."""
 
     @property
+    def peer(self) -> str:
+        """The client's address, as `127.0.0.1:51234`; `client on a UNIX socket` if it has none."""
+
+    @property
     def uptime(self) -> float:
         """Seconds since the server started."""
 
@@ -90,6 +94,19 @@ class _Say:
 
     def reply(self, session: Session, argument: str) -> str:  # noqa: ARG002
         return self.answer
+
+
+@dataclass(frozen=True, slots=True)
+class _Greet:
+    """A command that greets the client by its address, which an echo could not."""
+
+    name: str
+    greeting: str
+    help: str
+    takes_argument: bool = False
+
+    def reply(self, session: Session, argument: str) -> str:  # noqa: ARG002
+        return f"{self.greeting}, {session.peer}!"
 
 
 class _Simple:
@@ -122,11 +139,11 @@ class _Time(_Simple):
 
 class _Bye(_Simple):
     name = "bye"
-    help = "says bye and closes the connection with 1000"
+    help = "says goodbye and closes the connection with 1000"
 
     def reply(self, session: Session, argument: str) -> str:  # noqa: ARG002
         session.close(1000, "bye")
-        return "bye"
+        return "Goodbye!"
 
 
 class _Help(_Simple):
@@ -146,8 +163,8 @@ class _WhoAmI(_Simple):
 
 
 BUILT_IN: tuple[Command, ...] = (
-    _Say("hello", "hello", "says hello"),
-    _Say("hi", "hi", "says hi"),
+    _Greet("hello", "Hello", "greets you by your address"),
+    _Greet("hi", "Hi", "greets you by your address"),
     _Say("name", "my name is wsserver", "tells the server's name"),
     _Age(),
     _Date(),
@@ -163,6 +180,7 @@ STEADY = frozenset({"date", "time"})
 """Names of commands whose reply is the same on every connection until the next second. No other command has them."""
 
 implementer(ICommand)(_Say)
+implementer(ICommand)(_Greet)
 implementer(ICommand)(_Simple)
 
 
