@@ -1,7 +1,7 @@
 """
 Origins (RFC 6454): where a page comes from, as a browser names it.
 
-Rule 1: which origins may connect is decided elsewhere; here is only what an origin is.
+This module only says what an origin is; which ones may connect is decided in `wsserver.wire.handshake`.
 """
 
 import ipaddress
@@ -11,11 +11,16 @@ from typing import Final
 
 from wsserver.typing import Origin
 
-__all__ = ["is_loopback", "is_own", "origin_of"]
+__all__ = ["EMPTY", "allowed_origin", "is_loopback", "is_own", "origin_of"]
+
+EMPTY: Final = "empty"
+"""How an operator names the origin of clients that send `Origin:` without a value."""
 
 _ORIGIN: Final = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.\-]*)://(?P<host>\[[0-9a-f:.]+\]|[^\s/?#@\[\]:\\]+)(?::(?P<port>[0-9]{1,5}))?"
 )
+# Outside the web an origin may have no host: WebViews and the WebSocket libraries of microcontrollers send `file://`.
+_WITHOUT_HOST: Final = re.compile(r"(?!https?:|wss?:)([a-z][a-z0-9+.\-]*)://(/?)")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
@@ -26,19 +31,35 @@ def origin_of(text: str) -> Origin | None:
     Bring an origin into its one spelling (RFC 6454 sections 4 and 6.2).
 
     Args:
-        text: a scheme, host and perhaps port, or `null`.
+        text: the value of an Origin header: a scheme, host and perhaps port, such as `https://example.com`; a scheme
+            without a host, such as `file://`; `null`; or nothing.
 
     Returns:
-        The origin with its port; None where the text is not an origin.
+        The origin with its port, or None if the text is not an origin.
     """
     text = text.lower()
-    if text == "null":
+    if text in ("null", ""):
         return Origin(text)
+    if without_host := _WITHOUT_HOST.fullmatch(text):
+        return Origin(f"{without_host[1]}://:")
     match = _ORIGIN.fullmatch(text)
     if match is None:
         return None
     port = match["port"] or _DEFAULT_PORTS.get(match["scheme"], "")
     return Origin(f"{match['scheme']}://{match['host']}:{int(port) if port else ''}")
+
+
+def allowed_origin(text: str) -> Origin | None:
+    """
+    Return the origin that an operator names.
+
+    Args:
+        text: as `origin_of` takes it, or `empty` for an Origin header without a value.
+
+    Returns:
+        The origin, or None if the text is not an origin.
+    """
+    return Origin("") if text.lower() == EMPTY else origin_of(text)
 
 
 def _split(origin: Origin) -> tuple[str, str, str]:

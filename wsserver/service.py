@@ -38,6 +38,7 @@ from wsserver.redisurl import parse_redis_url
 from wsserver.settings import Settings
 from wsserver.typing import Path
 from wsserver.web.api import API
+from wsserver.web.cors import CrossOrigin, describe_request
 from wsserver.web.hooks import HTTPHooks
 from wsserver.web.methods import Methods
 from wsserver.web.page import read_directory, static_directory
@@ -119,11 +120,13 @@ class WebSocketService(Service):
             more=endpoints or {},
             service=self,
         )
-        site = PageSite(self._root(table), reactor)
+        cross_origin = CrossOrigin(lambda: self.door.policy, settings.api_origin)
+        site = PageSite(self._root(table), reactor, cross_origin)
         self.door = DoorFactory(
             find=self.endpoints.find,
             policy=Policy.of(settings, loopback_only=False),
             http=site.channel,
+            response_headers=lambda request: cross_origin.headers(describe_request(request)),
             sockets=self.connections.sockets,
             deadlines=self.connections.deadlines,
             open_timeout=settings.open_timeout,

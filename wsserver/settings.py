@@ -168,7 +168,8 @@ class Settings:
         an_origin,
         (),
         "Let pages of this origin connect, besides pages of the server's own host and port and, while it listens "
-        "on loopback only, pages of loopback origins. `null` lets in pages opened from a file.",
+        "on loopback only, pages of loopback origins. `null` allows pages opened from a file, `file://` WebViews and "
+        "microcontrollers that send it, `empty` an Origin header without a value.",
         metavar="ORIGIN",
         many=True,
     )
@@ -355,6 +356,14 @@ class Settings:
         "Key for the HTTP API under /api/, sent as X-API-Key or as a Bearer token; without it the API is closed.",
         metavar="KEY",
         secret=True,
+    )
+    api_origin: tuple[str, ...] = _option(
+        _CHANNELS,
+        an_origin,
+        (),
+        "Allow pages of this origin to call the HTTP API from a browser; they need --api-key, which allows everything.",
+        metavar="ORIGIN",
+        many=True,
     )
     api_errors: str = _option(
         _CHANNELS,

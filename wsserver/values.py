@@ -11,7 +11,7 @@ from datetime import tzinfo
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from wsserver.origins import origin_of
+from wsserver.origins import EMPTY, origin_of
 from wsserver.redisurl import parse_redis_url
 
 __all__ = [
@@ -210,13 +210,14 @@ def a_token(text: str) -> str:
 
 
 def an_origin(text: str) -> str:
-    """Read an origin."""
-    if text.lower() == "null":
-        return "null"
-    # A page's host may have an asterisk in it, but whoever writes one here means a pattern.
+    """Parse an origin; an empty text and `empty` both mean an Origin header without a value."""
+    if text.lower() in ("", EMPTY, "null"):
+        return text.lower() or EMPTY
+    # A page's host may have an asterisk in it, but an operator who writes one means a pattern.
     if origin_of(text) is None or "*" in text:
         raise ValueError(
-            "expected an origin such as https://example.com or http://localhost:3000 (no path, no *) or null"
+            "expected an origin such as https://example.com, http://localhost:3000 or file:// (no path, no *), "
+            "null, or empty"
         )
     return text
 

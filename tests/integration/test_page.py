@@ -345,7 +345,7 @@ class OriginTests:
             peer.send(handshake_request("/echo", f"Origin: {origin}"))
             response = peer.read_response()
             assert response.status == 403
-            assert "--origin" in response.text or "not one origin" in response.text
+            assert "--origin" in response.text or "not an origin" in response.text
             assert peer.read_to_end() == b""
         assert server.serves_the_next()
 

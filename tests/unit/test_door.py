@@ -116,9 +116,11 @@ class SlowResponseTests:
         self.client = self.server.connect()
 
     def channel(self, address, door):
+        from wsserver.web.cors import CrossOrigin
         from wsserver.web.site import PageSite
 
-        return PageSite(self.slow, self.server.clock).channel(address, door)
+        cross_origin = CrossOrigin(lambda: door._house.policy, ())
+        return PageSite(self.slow, self.server.clock, cross_origin).channel(address, door)
 
     def finish(self):
         self.slow.request.write(b"done")

@@ -24,6 +24,10 @@ class OriginOfTests:
             ("NULL", "null"),
             ("chrome-extension://abcdef", "chrome-extension://abcdef:"),
             ("http://example.com.", "http://example.com.:80"),
+            ("", ""),
+            ("file://", "file://:"),
+            ("FILE:///", "file://:"),
+            ("app://-", "app://-:"),
         ],
     )
     def test_origin(self, text, origin):
@@ -33,14 +37,20 @@ class OriginOfTests:
     @pytest.mark.parametrize(
         "text",
         [
-            "",
+            "empty",
             "example.com",
             "//example.com",
             "http:example.com",
             "http:/example.com",
             "http://",
             "http://:80",
-            "file://",
+            "file:////",
+            "file:///etc",
+            "file://?",
+            "file:",
+            "1file://",
+            "https:///",
+            "ws://",
             "http://example.com/",
             "http://example.com/path",
             "http://example.com?x",

@@ -19,6 +19,7 @@ DEFAULTS = {
     "tls_cert": "",
     "tls_key": "",
     "origin": (),
+    "api_origin": (),
     "allow_any_origin_insecure": False,
     "max_message_size": 1024 * 1024,
     "max_connections": 10_000,
@@ -447,9 +448,13 @@ VALUES = {
             "app://x": ("app://x",),
             "null": ("null",),
             "NULL": ("null",),
+            "file://": ("file://",),
+            "file:///": ("file:///",),
+            "": ("empty",),
+            "Empty": ("empty",),
         },
         [
-            *("", "*", "example.com", "https://", "https://example.com/", "https://*.example.com", "http://a:b"),
+            *("*", "example.com", "https://", "https://example.com/", "https://*.example.com", "http://a:b"),
             *(
                 "https://user@example.com",
                 "http://a b",
@@ -457,7 +462,6 @@ VALUES = {
                 "http://a#b",
                 "http://::1",
                 "//example.com",
-                "file://",
             ),
         ],
     ),
@@ -551,6 +555,10 @@ VALUES = {
     "channel_publish": ({"chat:*": ("chat:*",)}, ["", "a\nb"]),
     "channel_presence": ({"chat:*": ("chat:*",)}, ["", "a\nb"]),
     "api_key": ({"": "", "secret": "secret"}, ["a\nb"]),
+    "api_origin": (
+        {"https://example.com": ("https://example.com",), "file://": ("file://",), "null": ("null",)},
+        ["*", "example.com", "https://example.com/"],
+    ),
     "api_errors": ({"status": "status", "body": "body"}, ["", "200"]),
     **{f"hook_{event}": HOOK_URLS for event in ("connect", "subscribe", "publish", "disconnect")},
     "hook_timeout": ({"100ms": 0.1, "30s": 30.0}, ["", "0", "99ms", "31s"]),
@@ -637,8 +645,8 @@ class ValueTests:
             (
                 "origin",
                 (
-                    "expected an origin such as https://example.com or http://localhost:3000 (no path, no *) or null, "
-                    "not '?'"
+                    "expected an origin such as https://example.com, http://localhost:3000 or file:// (no path, no *), "
+                    "null, or empty, not '?'"
                 ),
             ),
         ],

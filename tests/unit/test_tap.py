@@ -95,7 +95,13 @@ class FlagTests:
     @pytest.mark.parametrize("option", TABLE.values(), ids=TABLE)
     def test_every_option(self, option):
         """Every option has its flag."""
-        text = {"listen": "tcp:1", "origin": "http://a", "subprotocol": "a", "channel_allow": "a"}.get(option.name)
+        text = {
+            "listen": "tcp:1",
+            "origin": "http://a",
+            "api_origin": "http://a",
+            "subprotocol": "a",
+            "channel_allow": "a",
+        }.get(option.name)
         text = "a" if option.name.startswith("channel_") and option.many else text
         default = option.show(option.default)
         arguments = [option.flag] if option.is_flag else [option.flag, text or default]

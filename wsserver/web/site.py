@@ -17,10 +17,11 @@ from twisted.web.server import Request, Site
 
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.unknown_paths import find_nearest_path
+from wsserver.web.cors import CrossOrigin, CrossOriginRequest
 from wsserver.web.page import send
 from wsserver.wire.door import Door
 from wsserver.wire.journal import show_path, show_peer
-from wsserver.wire.requests import Refusal, quote, unavailable
+from wsserver.wire.requests import Header, Refusal, quote, unavailable
 
 __all__ = ["Answer", "Channel", "PageSite", "Probe", "Root", "describe", "needs_websocket", "refuse"]
 
@@ -83,17 +84,48 @@ class Channel(HTTPChannel):
 
 
 class PageRequest(Request):
-    """A request whose response carries the security headers and no server version."""
+    """A request whose response has the security and cross-origin headers and no server version."""
+
+    site: "PageSite"
 
     logged = True
     """Whether the access log gets a line for it."""
 
     def render(self, resrc: IResource) -> None:
-        """Render the resource."""
+        """Render the resource, unless the answer is decided by the origin."""
         self.responseHeaders.removeHeader(b"server")
         for name, value in _SECURITY_HEADERS:
             self.setHeader(name, value)
-        super().render(resrc)
+        asked = _describe_cross_origin(self)
+        self._add_headers(self.site.cross_origin.headers(asked))
+        answer = self.site.cross_origin.answer(asked)
+        if isinstance(answer, Refusal):
+            super().render(Answer(answer))
+        elif answer is not None:
+            self._add_headers(answer)
+            self.setResponseCode(HTTPStatus.NO_CONTENT, b"No Content")
+            self.finish()
+        else:
+            super().render(resrc)
+
+    def _add_headers(self, headers: Iterable[Header]) -> None:
+        for name, value in headers:
+            self.setHeader(name.encode("ascii"), value.encode("latin-1"))
+
+
+def _describe_cross_origin(request: Request) -> CrossOriginRequest:
+    def values(name: bytes) -> list[str]:
+        return [value.decode("latin-1") for value in request.requestHeaders.getRawHeaders(name) or []]
+
+    return CrossOriginRequest(
+        method=request.method.decode("ascii"),
+        # `Root` has moved all segments here, percent-decoded.
+        path="/" + b"/".join(request.prepath or []).decode("utf-8", "replace"),
+        host="".join(values(b"host")[:1]),
+        origins=values(b"origin"),
+        wants_method=bool(values(b"access-control-request-method")),
+        wants_private_network=bool(values(b"access-control-request-private-network")),
+    )
 
 
 class PageSite(Site):
@@ -103,14 +135,16 @@ class PageSite(Site):
     Args:
         resource: the root.
         reactor: for timeouts.
+        cross_origin: decides about requests of pages of other origins.
     """
 
     protocol = Channel  # type: ignore[assignment]
     requestFactory = PageRequest
     displayTracebacks = False
 
-    def __init__(self, resource: IResource, reactor: IReactorTime) -> None:
+    def __init__(self, resource: IResource, reactor: IReactorTime, cross_origin: CrossOrigin) -> None:
         super().__init__(resource, reactor=reactor, timeout=IDLE_TIMEOUT, parsePOSTFormSubmission=False)
+        self.cross_origin = cross_origin
 
     def channel(self, address: IAddress, door: Door) -> Channel:
         """

@@ -8,6 +8,7 @@ may come on a kept-alive connection, and neither side ever sees a request that t
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 from typing import Protocol as Shape
@@ -29,7 +30,7 @@ from wsserver.wire.journal import show_path, show_peer
 from wsserver.wire.linger import LINGER, linger
 from wsserver.wire.protocol import ServerProtocol
 from wsserver.wire.registry import Registry
-from wsserver.wire.requests import MAX_BODY, MAX_HEAD, Refusal, Request, parse, unavailable
+from wsserver.wire.requests import MAX_BODY, MAX_HEAD, Header, Refusal, Request, parse, unavailable
 from wsserver.wire.tls_server import ALPN
 
 __all__ = ["Door", "DoorFactory", "HTTPSide"]
@@ -72,6 +73,7 @@ class DoorFactory(Factory):
     Args:
         find: returns what makes the protocol of a path and a query, or a refusal.
         policy: what handshakes are checked against; may be replaced while the server runs.
+        response_headers: returns headers that a refusal of a request carries besides its own.
         http: makes the HTTP side of a connection, given the peer's address and the door.
         sockets: where every connection is noted.
         deadlines: where deadlines are set.
@@ -88,6 +90,7 @@ class DoorFactory(Factory):
         find: Callable[[Path, Mapping[str, list[str]]], Callable[[], ServerProtocol] | Refusal],
         policy: Policy,
         http: "Callable[[IAddress, Door], HTTPSide]",
+        response_headers: Callable[[Request], tuple[Header, ...]],
         sockets: Registry[Any],
         deadlines: Deadlines,
         open_timeout: float,
@@ -97,6 +100,7 @@ class DoorFactory(Factory):
         self.find = find
         self.policy = policy
         self.http = http
+        self.response_headers = response_headers
         self.deadlines = deadlines
         self.open_timeout = open_timeout
         self.max_connections = max_connections
@@ -354,6 +358,9 @@ class Door(Protocol):
         self._buffer.clear()
         path = show_path(request.raw_path) if request else None
         journal.refused(refusal, number=None, peer=show_peer(self._address), path=path)
+        if request is not None:
+            # Without them a page of another origin could not read why it was refused.
+            refusal = replace(refusal, headers=(*refusal.headers, *self._house.response_headers(request)))
         in_kind = request is not None and is_temporary(refusal) and wants_event_stream(request)
         self.transport.write(temporary_response(refusal) if in_kind else refusal.response())
         self._deadline = linger(self.transport, self._house.deadlines)

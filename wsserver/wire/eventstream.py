@@ -84,6 +84,8 @@ def temporary_response(refusal: Refusal) -> bytes:
         refusal: why the request is not served.
     """
     body = temporary_stream(refusal)
-    headers = (*HEADERS, ("Content-Length", str(len(body))), ("X-Content-Type-Options", "nosniff"))
+    # Whether a page may read it is decided as for every response; `Retry-After` has no meaning beside 200.
+    shared = [header for header in refusal.headers if header[0] == "Vary" or header[0].startswith("Access-Control-")]
+    headers = (*HEADERS, ("Content-Length", str(len(body))), ("X-Content-Type-Options", "nosniff"), *shared)
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
     return f"HTTP/1.1 200 OK\r\n{lines}Connection: close\r\n\r\n".encode("latin-1") + body

@@ -8,18 +8,22 @@ Rule 2: a refusal is a value, not an exception.
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
-from wsserver.origins import is_loopback, is_own, origin_of
+from wsserver.origins import EMPTY, allowed_origin, is_loopback, is_own, origin_of
 from wsserver.settings import Settings
 from wsserver.typing import Origin, Subprotocol
-from wsserver.wire.requests import Refusal, Request, quote
+from wsserver.wire.requests import Refusal, Request, forbidden, quote
 
-__all__ = ["Accept", "Policy", "check", "check_origin", "parse_extensions", "response"]
+__all__ = ["Accept", "Policy", "check", "check_origin", "parse_extensions", "response", "show_origin_option"]
+
+MAX_SHOWN_ORIGIN: Final = 200
+"""Most characters of an origin that a refusal repeats as the value of an option."""
 
 Extension = tuple[str, dict[str, list[str | bool]]]
 """A name and its parameters, each with every value it was given; True where it has none."""
@@ -55,7 +59,7 @@ class Policy:
     def of(cls, settings: Settings, *, loopback_only: bool) -> "Policy":
         """Take what concerns the handshake from the settings."""
         return cls(
-            origins=frozenset(origin for text in settings.origin if (origin := origin_of(text))),
+            origins=frozenset(origin for text in settings.origin if (origin := allowed_origin(text)) is not None),
             any_origin=settings.allow_any_origin_insecure,
             loopback_only=loopback_only,
             subprotocols=frozenset(Subprotocol(name) for name in settings.subprotocol),
@@ -87,7 +91,9 @@ def check(request: Request, policy: Policy) -> Accept | Refusal:
     Returns:
         What to complete the handshake with, or why it is refused.
     """
-    refusal = _check_http(request) or _check_version(request) or check_origin(request, policy)
+    refusal = (
+        _check_http(request) or _check_version(request) or check_origin(request.all("origin"), request.host, policy)
+    )
     if refusal is not None:
         return refusal
     key = _key(request)
@@ -182,30 +188,44 @@ def _check_version(request: Request) -> Refusal | None:
     return Refusal(HTTPStatus.UPGRADE_REQUIRED, reason, (*_VERSION, *_UPGRADE))
 
 
-def check_origin(request: Request, policy: Policy) -> Refusal | None:
+def check_origin(origins: Sequence[str], host: str, policy: Policy) -> Refusal | None:
     """
-    Check the Origin header (RFC 6455 section 10.2).
+    Check the Origin header (RFC 6455 section 10.2): the one rule for WebSocket, event streams and cross-origin reads.
 
     A missing header is accepted. Browsers always send it, and other clients could send any value, so refusing its
     absence would protect nobody.
 
     Args:
-        request: the handshake.
+        origins: the value of every Origin header of the request.
+        host: the value of its Host header.
         policy: which origins may connect.
 
     Returns:
-        None where the origin may connect, else why not: 403.
+        A 403 refusal that says how to allow the origin, or None if the origin may connect.
     """
-    origins = request.all("origin")
     if not origins or policy.any_origin:
         return None
-    origin = origin_of(origins[0]) if len(origins) == 1 else None
+    if len(origins) > 1:
+        return forbidden("more than one Origin header")
+    origin = origin_of(origins[0])
     if origin is None:
-        return Refusal(HTTPStatus.FORBIDDEN, f"not one origin: {quote(', '.join(origins))}")
-    if origin in policy.origins or is_own(origin, request.host) or (policy.loopback_only and is_loopback(origin)):
+        return forbidden(f"the Origin header {quote(origins[0])} is not an origin")
+    if origin in policy.origins or is_own(origin, host) or (policy.loopback_only and is_loopback(origin)):
         return None
-    reason = f"pages of the origin {quote(origins[0])} may not connect; the server's option --origin lets one in"
-    return Refusal(HTTPStatus.FORBIDDEN, reason)
+    return forbidden(f"origin {quote(origins[0])} is not allowed; {show_origin_option('--origin', origins[0])}")
+
+
+def show_origin_option(option: str, origin: str) -> str:
+    """
+    Write the sentence that says with which option a server allows an origin.
+
+    Args:
+        option: the option's name.
+        origin: the value of the Origin header.
+    """
+    if not origin.isascii() or len(origin) > MAX_SHOWN_ORIGIN:
+        return f"the server's option {option} allows one"
+    return f"to allow it, start the server with {option} {shlex.quote(origin or EMPTY)}"
 
 
 def _key(request: Request) -> str | Refusal:

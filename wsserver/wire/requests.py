@@ -22,6 +22,7 @@ __all__ = [
     "MAX_HEADERS",
     "Refusal",
     "Request",
+    "forbidden",
     "make",
     "parse",
     "parse_parameters",
@@ -144,6 +145,16 @@ def unavailable(reason: str, seconds: int = 1) -> Refusal:
         seconds: after which the client may come again.
     """
     return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason, (("Retry-After", str(seconds)),))
+
+
+def forbidden(reason: str) -> Refusal:
+    """
+    Refuse with 403.
+
+    Args:
+        reason: one sentence.
+    """
+    return Refusal(HTTPStatus.FORBIDDEN, reason)
 
 
 def _bad(reason: str) -> Refusal:
