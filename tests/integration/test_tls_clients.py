@@ -292,6 +292,27 @@ def failing(start_server, issued, log) -> Callable[[], list[str]]:
     return lines
 
 
+class ProxyTests:
+    """`haproxy:` before a TLS listener."""
+
+    def test_the_line_of_the_proxy_protocol_comes_before_the_handshake(self, start_server, issued, trusting, log):
+        """As HAProxy sends it when it passes TLS on; peers are named by the line, also where the handshake fails."""
+        (text,) = listen_strings(issued["ECDSA"])["ssl"]["listen"]
+        server = start_server(listen=(f"haproxy:{text}",))
+        line = b"PROXY TCP4 192.0.2.7 192.0.2.1 51234 443\r\n"
+        trusting.set_alpn_protocols(["h2", "http/1.1"])
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain:
+            plain.sendall(line)
+            with trusting.wrap_socket(plain, server_hostname="localhost") as client:
+                client.sendall(b"GET /ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+        with server.connect() as peer:
+            peer.send(line + b"GET / HTTP/1.1\r\n\r\n")
+            assert peer.read_to_end().endswith(b"use https:// or wss://\n")
+        (failed,) = [line for line in log.lines("wsserver.connection") if line.startswith("tls ")]
+        assert failed.endswith(" peer=192.0.2.7:51234")
+
+
 class FailureTests:
     """A failed handshake is one log line that says why."""
 
