@@ -129,6 +129,7 @@ class WebSocketService(Service):
             response_headers=lambda request: cross_origin.headers(describe_request(request)),
             sockets=self.connections.sockets,
             deadlines=self.connections.deadlines,
+            work=self.connections.work,
             open_timeout=settings.open_timeout,
             max_connections=_most_connections(settings),
             always_served=frozenset({"/health"}),

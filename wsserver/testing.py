@@ -99,7 +99,7 @@ def parse_frames(data: bytes) -> tuple[list[Frame], bytes]:
     return frames, data
 
 
-@implementer(ITransport, IHalfCloseableDescriptor)
+@implementer(ITransport, IPushProducer, IHalfCloseableDescriptor)
 class MemoryTransport:
     """
     A transport that keeps what is written to it.

@@ -8,6 +8,7 @@ from twisted.web.server import NOT_DONE_YET
 from wsserver.settings import Settings
 from wsserver.testing import MemoryServer, build_frame
 from wsserver.wire.door import MOST_TURNED_AWAY
+from wsserver.wire.limits import BYTES_PER_TURN, MAX_UNSERVED, PIECES_PER_TURN
 from wsserver.wire.protocol import show_peer
 
 GET = b"GET /server.json HTTP/1.1\r\nHost: localhost:8080\r\n\r\n"
@@ -137,12 +138,16 @@ class SlowResponseTests:
         assert self.client.messages() == ["hello"]
 
     def test_flood_meanwhile(self):
-        """What is sent meanwhile is bounded: the connection is not read any more until it is answered."""
+        """What is sent meanwhile is bounded: the connection is not read until little enough of it is unanswered."""
+        request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
         self.client.send(GET)
-        self.client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 4000)
-        assert self.client.transport.paused
-        self.finish()
-        assert not self.client.transport.paused
+        self.client.send(request * 4000)
+        answered = 0
+        while self.client.transport.paused:
+            self.finish()
+            self.server.clock.advance(0)
+            answered += 1
+        assert (4000 - answered) * len(request) == pytest.approx(MAX_UNSERVED, abs=len(request))
 
     def test_gone_meanwhile(self):
         """A client that leaves is forgotten, and the resource is told."""
@@ -152,6 +157,106 @@ class SlowResponseTests:
         self.client.transport.lose()
         assert len(told) == 1
         assert not self.server.service.door.sockets
+
+
+class BudgetTests:
+    """What one turn of the reactor does for clients that ask for much at once."""
+
+    def turns(self, server, client):
+        """Tell how many responses each turn of the reactor brings."""
+        counts = [len(responses(client))]
+        while calls := [call for call in server.clock.calls if call.getTime() <= server.clock.seconds()]:
+            for call in calls:
+                server.clock.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+            counts.append(len(responses(client)))
+        return counts
+
+    @pytest.mark.parametrize(
+        "request_",
+        [
+            b"GET /ready HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET /server.json HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"GET /nothing HTTP/1.1\r\nHost: a\r\n\r\n",
+            b"POST /api/info HTTP/1.1\r\nHost: a\r\nX-API-Key: wrong\r\n\r\n",
+            b"POST /api/info HTTP/1.1\r\nHost: a\r\nX-API-Key: right\r\n\r\n",
+        ],
+        ids=["ready", "document", "not found", "wrong key", "right key"],
+    )
+    def test_pipelined_requests_are_served_some_in_each_turn(self, request_):
+        """However many requests one read brings, a turn answers a bounded number, and all are answered in the end."""
+        server = MemoryServer(Settings(api_key="right"))
+        client = server.connect()
+        client.send(request_ * 500)
+        counts = self.turns(server, client)
+        assert max(counts) == PIECES_PER_TURN
+        assert sum(counts) == 500
+
+    def test_large_files_end_a_turn_by_their_bytes(self):
+        """A turn that has produced its bytes begins no other response."""
+        server = MemoryServer()
+        size = len(server.service._root({})._fetched[b"main.js"]._data)
+        client = server.connect()
+        client.send(b"GET /main.js HTTP/1.1\r\nHost: a\r\n\r\n" * 200)
+        counts = self.turns(server, client)
+        assert max(counts) <= min(PIECES_PER_TURN, BYTES_PER_TURN // size + 1)
+        assert sum(counts) == 200
+
+    def test_many_connections_share_one_budget(self):
+        """Connections that flood together get no longer turn than one alone, and a new one is served before them."""
+        server = MemoryServer()
+        attackers = [server.connect() for _ in range(20)]
+        for attacker in attackers:
+            attacker.send(GET * 50)
+        assert sum(len(responses(attacker)) for attacker in attackers) == PIECES_PER_TURN
+        new = server.connect()
+        new.send(GET)
+        call = server.clock.calls.pop(0)
+        call.func()
+        assert len(responses(new)) == 1
+        assert sum(len(responses(attacker)) for attacker in attackers) == PIECES_PER_TURN - 1
+
+    def test_refused_handshakes_count(self):
+        """Handshakes that are refused, each on a new connection, are served some in each turn too."""
+        server = MemoryServer()
+        clients = [server.connect() for _ in range(PIECES_PER_TURN + 10)]
+        for client in clients:
+            client.send(client.head("/echo", {"Sec-WebSocket-Version": "7"}))
+        assert sum(bool(client.transport.written) for client in clients) == PIECES_PER_TURN
+        server.clock.advance(0)
+        assert all(client.transport.written for client in clients)
+
+    def test_a_connection_that_waits_for_its_turn_is_not_read(self):
+        """What a client pipelines while its requests wait stays in the kernel, up to a read beyond the limit."""
+        server = MemoryServer()
+        client = server.connect()
+        client.send(b"GET /ready HTTP/1.1\r\nHost: a\r\n\r\n" * 3000)
+        assert client.transport.paused
+        server.clock.advance(0)
+        assert not client.transport.paused
+        assert client.transport.written.count(b"HTTP/1.1 200 OK") == 3000
+
+    def test_an_unread_response_stops_the_requests_behind_it(self):
+        """Nothing more is done for a client that does not read, whatever the budget would allow."""
+        server = MemoryServer()
+        client = server.connect()
+        client.transport.reading = False
+        client.send(b"GET /main.js HTTP/1.1\r\nHost: a\r\n\r\n" * 200)
+        server.clock.advance(0)
+        size = len(server.service._root({})._fetched[b"main.js"]._data)
+        assert len(client.transport.unread) < 64 * 1024 + 2 * size
+
+    def test_a_closed_connection_is_forgotten(self):
+        """Requests that wait when their client goes are not served."""
+        server = MemoryServer()
+        client = server.connect()
+        client.send(GET * 500)
+        client.transport.lose()
+        client.transport.written.clear()
+        server.clock.advance(0)
+        assert not client.transport.written
+        assert not server.service.door.sockets
 
 
 class HandshakeTests:

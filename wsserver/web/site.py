@@ -75,7 +75,7 @@ class Channel(HTTPChannel):
         """Tell the door that the response is written, if another request may follow."""
         super().requestDone(request)
         if self.persistent:
-            self.door.answered()
+            self.door.answered(request.sentLength)
 
     def release(self) -> None:
         """Let go of the transport."""

@@ -27,10 +27,11 @@ from wsserver.wire.deadlines import Deadline, Deadlines
 from wsserver.wire.eventstream import is_temporary, temporary_response, wants_event_stream
 from wsserver.wire.handshake import Policy, check
 from wsserver.wire.journal import show_path, show_peer
+from wsserver.wire.limits import MAX_UNSERVED, WorkQueue
 from wsserver.wire.linger import LINGER, linger
 from wsserver.wire.protocol import ServerProtocol
 from wsserver.wire.registry import Registry
-from wsserver.wire.requests import MAX_BODY, MAX_HEAD, Header, Refusal, Request, parse, unavailable
+from wsserver.wire.requests import MAX_HEAD, Header, Refusal, Request, parse, unavailable
 from wsserver.wire.tls_server import ALPN
 
 __all__ = ["Door", "DoorFactory", "HTTPSide"]
@@ -77,6 +78,7 @@ class DoorFactory(Factory):
         http: makes the HTTP side of a connection, given the peer's address and the door.
         sockets: where every connection is noted.
         deadlines: where deadlines are set.
+        work: serves the requests of all connections in turns.
         open_timeout: seconds for a request's head and body to come.
         max_connections: most connections at a time.
         always_served: paths of the HTTP side that are served while the server stops, too.
@@ -93,6 +95,7 @@ class DoorFactory(Factory):
         response_headers: Callable[[Request], tuple[Header, ...]],
         sockets: Registry[Any],
         deadlines: Deadlines,
+        work: WorkQueue,
         open_timeout: float,
         max_connections: int,
         always_served: frozenset[str] = frozenset(),
@@ -102,6 +105,7 @@ class DoorFactory(Factory):
         self.http = http
         self.response_headers = response_headers
         self.deadlines = deadlines
+        self.work = work
         self.open_timeout = open_timeout
         self.max_connections = max_connections
         self.sockets = sockets
@@ -174,16 +178,18 @@ class Door(Protocol):
         if self._refused:
             return
         self._buffer += data
+        work = self._house.work
         if not self._answering and not self._held:
-            self._advance()
-        elif len(self._buffer) > MAX_HEAD + MAX_BODY and not self._paused:
-            # Pipelined requests wait in the kernel until the response before them is written, and read.
+            work.submit(self)
+        if len(self._buffer) > MAX_UNSERVED and (self._answering or self._held or self in work):
+            # Pipelined requests wait in the kernel until those before them are answered, and the answers are read.
             self._paused = True
             self.transport.pauseProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell whoever speaks that the transport is gone."""
         self._house.turned_away -= self._turned_away
+        self._house.work.discard(self)
         self._disarm()
         for side in (self._endpoint, self._http):
             if side is not None:
@@ -193,20 +199,39 @@ class Door(Protocol):
 
     # From the bytes to a request.
 
-    def _advance(self) -> None:
-        while not self._answering and not self._refused and not self._held:
-            if self._request is None:
-                self._read_head()
-            request = self._request
-            if request is None:
-                return
-            # A handshake must not have a body; whether it claims one is judged without waiting for it.
-            if request.wants_websocket:
-                self._serve_websocket(request)
-            elif len(self._buffer) >= request.content_length:
-                self._serve_http(request)
-            else:
-                return
+    def serve_one(self) -> bool:
+        """Serve one request, if a whole one has arrived; return whether there may be another one to serve now."""
+        if not self._can_serve():
+            return False
+        if self._request is None:
+            self._read_head()
+        request = self._request
+        served = False
+        # A handshake must not have a body; whether it claims one is judged without waiting for it.
+        if request is not None and request.wants_websocket:
+            self._serve_websocket(request)
+        elif request is not None and len(self._buffer) >= request.content_length:
+            self._serve_http(request)
+            served = True
+        if self._paused and not self._held and (len(self._buffer) <= MAX_UNSERVED or not served):
+            self._read_on()
+        return served and bool(self._buffer) and self._can_serve()
+
+    def _can_serve(self) -> bool:
+        return not (self._answering or self._refused or self._held)
+
+    def _read_on(self) -> None:
+        if self._paused:
+            self._paused = False
+            self.transport.resumeProducing()
+
+    def finish_turn(self) -> None:
+        """Do nothing: responses are written one by one."""
+
+    def work_failed(self) -> None:
+        """Drop the connection: its handler has raised."""
+        _log.failure("a connection's handler failed")
+        self.transport.abortConnection()
 
     def _read_head(self) -> None:
         """Take a request's head off the buffer, if it is all there."""
@@ -279,6 +304,7 @@ class Door(Protocol):
             self._refuse(Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed"), request)
             return
         self._disarm()
+        self._read_on()
         self._answering = True
         if self._http is not None:
             self._http.release()
@@ -316,12 +342,21 @@ class Door(Protocol):
 
     # Called by the HTTP side.
 
-    def answered(self) -> None:
-        """Go on: the response is written, and the connection stays open."""
+    def answered(self, size: int) -> None:
+        """
+        Go on: the response is written, and the connection stays open.
+
+        Args:
+            size: bytes of the response.
+        """
         self._answering = False
-        # While the HTTP side is still being handed the request, `_advance` is on the stack already.
+        self._house.work.charge(size)
+        if self._paused:
+            # The HTTP side has resumed the transport at the end of its request.
+            self.transport.pauseProducing()
+        # While the HTTP side is still being handed the request, `serve_one` is on the stack already.
         if not self._handing and not self._held:
-            self.go_on()
+            self._house.work.submit(self)
 
     def hold(self) -> None:
         """Take no further request: the peer does not read the responses."""
@@ -330,11 +365,8 @@ class Door(Protocol):
     def go_on(self) -> None:
         """Take requests again."""
         self._held = False
-        if self._paused:
-            self._paused = False
-            self.transport.resumeProducing()
         if not self._handing:
-            self._advance()
+            self._house.work.submit(self)
 
     # Refusals.
 
@@ -362,7 +394,9 @@ class Door(Protocol):
             # Without them a page of another origin could not read why it was refused.
             refusal = replace(refusal, headers=(*refusal.headers, *self._house.response_headers(request)))
         in_kind = request is not None and is_temporary(refusal) and wants_event_stream(request)
-        self.transport.write(temporary_response(refusal) if in_kind else refusal.response())
+        response = temporary_response(refusal) if in_kind else refusal.response()
+        self.transport.write(response)
+        self._house.work.charge(len(response))
         self._deadline = linger(self.transport, self._house.deadlines)
 
     def _too_slow(self) -> None:

@@ -35,6 +35,7 @@ from wsserver.wire import deflate, journal
 from wsserver.wire.deadlines import Deadline, Deadlines
 from wsserver.wire.handshake import Accept, response
 from wsserver.wire.journal import show_path, show_peer
+from wsserver.wire.limits import WorkQueue
 from wsserver.wire.linger import linger
 from wsserver.wire.receiving import Receiving
 from wsserver.wire.registry import Registry
@@ -113,6 +114,8 @@ class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
         )
         self.settings = settings
         self.deadlines = self._batched_timer = Deadlines(reactor)
+        self.work = WorkQueue(reactor)
+        """Serves requests and commands of all connections in turns."""
         self.connections: Registry[ServerProtocol] = Registry()
         """The connections that are open or closing."""
         self.sockets: Registry[Any] = Registry()

@@ -1,0 +1,120 @@
+"""
+Budgets: how much work one turn of the reactor does for clients that ask for much at once.
+
+A client can put thousands of HTTP requests or commands into one write. If the server answered all of them before it
+looks at the next connection, that client would stop all others. So each connection asks the `WorkQueue` to be served,
+and the queue serves one piece of work per connection, in turns, until the budget of the reactor's turn is used up.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IReactorTime
+
+__all__ = ["BYTES_PER_TURN", "MAX_UNSERVED", "PIECES_PER_TURN", "SECONDS_PER_TURN", "WorkQueue", "Worker"]
+
+PIECES_PER_TURN = 64
+"""Most requests and commands, of all connections together, that are served in one turn of the reactor."""
+
+BYTES_PER_TURN = 1024 * 1024
+"""Bytes of answers after which no further piece of work is served in the same turn."""
+
+SECONDS_PER_TURN = 0.005
+"""Seconds of work after which no further piece of work is served in the same turn."""
+
+MAX_UNSERVED = 64 * 1024
+"""Most bytes of unserved requests that a connection keeps before the server stops reading from it."""
+
+
+class Worker(Protocol):
+    """A connection that has requests or commands to be served."""
+
+    def serve_one(self) -> bool:
+        """Serve one request or command; return whether there may be another one to serve now. See `charge`."""
+
+    def finish_turn(self) -> None:
+        """Send the answers of this turn. Called once after the last `serve_one` of a turn."""
+
+    def work_failed(self) -> None:
+        """End the connection: `serve_one` or `finish_turn` has raised. Called within the `except` clause."""
+
+
+class WorkQueue:
+    """
+    Serve connections in turns, within a budget for each turn of the reactor.
+
+    Args:
+        reactor: continues the work in its next turn. Its clock measures the work.
+    """
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        self._reactor = reactor
+        self._waiting: OrderedDict[Worker, None] = OrderedDict()
+        self._serving = False
+        self._next_turn: Any = None
+        self._renew()
+
+    def __contains__(self, worker: Worker) -> bool:
+        """Whether a connection waits to be served."""
+        return worker in self._waiting
+
+    def submit(self, worker: Worker) -> None:
+        """
+        Serve a connection: now if the budget suffices, else in a later turn of the reactor.
+
+        Args:
+            worker: the connection. If it waits already, it keeps its place.
+        """
+        self._waiting[worker] = None
+        if not self._serving and self._next_turn is None:
+            self._serve()
+
+    def discard(self, worker: Worker) -> None:
+        """Forget a connection that is closed, or has handed its work to another."""
+        self._waiting.pop(worker, None)
+
+    def charge(self, size: int) -> None:
+        """
+        Count an answered request or command against the budget of this turn.
+
+        Args:
+            size: bytes of the answer.
+        """
+        self._pieces -= 1
+        self._bytes -= size
+
+    # The budget is renewed only in a turn that the queue has asked for, so no turn can have more than one.
+
+    def _renew(self) -> None:
+        self._pieces, self._bytes, self._seconds = PIECES_PER_TURN, BYTES_PER_TURN, SECONDS_PER_TURN
+
+    def _go_on(self) -> None:
+        self._next_turn = None
+        self._renew()
+        self._serve()
+
+    def _serve(self) -> None:
+        served: dict[Worker, None] = {}
+        self._serving, last = True, self._reactor.seconds()
+        while self._waiting and self._pieces > 0 and self._bytes > 0 and self._seconds > 0:
+            worker, _ = self._waiting.popitem(last=False)
+            served[worker] = None
+            if self._guard(worker, worker.serve_one):
+                self._waiting[worker] = None
+            now = self._reactor.seconds()
+            self._seconds -= now - last
+            last = now
+        for worker in served:
+            self._guard(worker, worker.finish_turn)
+        self._serving = False
+        if self._waiting:
+            self._next_turn = self._reactor.callLater(0, self._go_on)
+
+    @staticmethod
+    def _guard(worker: Worker, function: Callable[[], bool | None]) -> bool:
+        try:
+            return bool(function())
+        except Exception:
+            worker.work_failed()
+            return False
