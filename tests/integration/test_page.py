@@ -163,7 +163,7 @@ class PageTests:
         assert about["name"] == "wsserver"
         shown = [path["path"] for path in about["paths"]]
         assert shown == ["/", "/echo", "/ws", "/ticker", "/connection/websocket"]
-        assert {"name": "hello", "help": "says hello"} in about["commands"]
+        assert {"name": "hello", "help": "greets you by your address"} in about["commands"]
         assert about["closeCodes"]["1009"].startswith("message too big")
 
     def test_the_log_has_no_query(self, server, log):

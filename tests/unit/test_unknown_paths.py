@@ -139,7 +139,6 @@ class RefusalTests:
             "/echo/?channel=a",
             "/ticker?channel=a",
             "/ticker?every=1s&channel=a",
-            "/connection/websocket?channel=a",
             "/connection/websockett?channel=a",
             "/WS?channel=a",
             "//ws?channel=a",
@@ -155,6 +154,14 @@ class RefusalTests:
         assert handshake(target, catch_all=mode) == (
             400,
             f"'{path}' does not serve channels; connect to /ws?channel=NAME",
+        )
+
+    def test_the_endpoint_of_the_sdks_says_how_to_subscribe(self):
+        """It serves channels, but not by its URL."""
+        status, sentence = handshake("/connection/websocket?channel=a")
+        assert (status, sentence.partition(" takes ")[2]) == (
+            400,
+            "no channel= in its URL; subscribe with an SDK, or connect to /ws?channel=NAME",
         )
 
     @pytest.mark.parametrize("mode", MODES)

@@ -148,7 +148,9 @@ class Table:
             return endpoint
         # The URLs of Centrifuge SDKs may carry parameters for a proxy before the server, whatever their names.
         if query and names_channel(query, misspelled=path != _CENTRIFUGE):
-            return self._push if path == self._serves_channels else refuse_channel(path, self._serves_channels)
+            if path == self._serves_channels:
+                return self._push
+            return refuse_channel(path, self._serves_channels, subscribes=path == _CENTRIFUGE)
         return endpoint or self._find_unknown(path)
 
     def _find_prefix(self, path: Path) -> Callable[[], ServerProtocol] | None:

@@ -128,19 +128,21 @@ def refuse_unknown_path(path: str, nearest: str | None) -> Refusal:
     return Refusal(HTTPStatus.NOT_FOUND, f"no WebSocket endpoint at {_show(path)}{hint}")
 
 
-def refuse_channel(path: str, serving: str | None) -> Refusal:
+def refuse_channel(path: str, serving: str | None, *, subscribes: bool = False) -> Refusal:
     """
     Refuse a WebSocket handshake that names a channel at a path that does not serve channels.
 
     Args:
         path: the path, percent-decoded.
         serving: the path that serves channels; None if there is none.
+        subscribes: whether clients subscribe to channels there after connecting, as Centrifuge SDKs do.
 
     Returns:
         A 400 refusal.
     """
-    hint = "" if serving is None else f"; connect to {serving}?channel=NAME"
-    return Refusal(HTTPStatus.BAD_REQUEST, f"{_show(path)} does not serve channels{hint}")
+    what = "takes no channel= in its URL; subscribe with an SDK" if subscribes else "does not serve channels"
+    hint = "" if serving is None else f"{', or' if subscribes else ';'} connect to {serving}?channel=NAME"
+    return Refusal(HTTPStatus.BAD_REQUEST, f"{_show(path)} {what}{hint}")
 
 
 def _show(path: str) -> str:
