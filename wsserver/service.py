@@ -78,6 +78,7 @@ class WebSocketService(Service):
 
     Raises:
         SettingError: an option needs a package that is not installed, or cannot be used.
+        ListenError: an endpoint string with TLS is invalid, or names a certificate that cannot be used.
         TypeError: an endpoint is neither a subclass of `ServerProtocol` nor a callable.
         ValueError: the path of an endpoint is not a path.
     """

@@ -7,6 +7,7 @@ and neither names the file that is missing.
 """
 
 import inspect
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from twisted.logger import Logger
 from twisted.protocols.haproxy import proxyEndpoint
 
 from wsserver.errors import ListenError, SettingError
+from wsserver.logs import LINE
 from wsserver.settings import Settings
 from wsserver.values import an_integer
 from wsserver.wire.certificates import (
@@ -182,7 +184,8 @@ def _numbers(port: str, backlog: str) -> tuple[int, int]:
 def _context(certificate: ServerCertificate, path: str, dh_parameters: str = "") -> SSL.Context:
     problem = describe_validity(certificate.chain[0], datetime.now(UTC))
     if problem is not None:
-        _log.warn("invalid certificate file={path!r} reason={problem!r}", path=path, problem=problem)
+        line = f"invalid certificate file={json.dumps(path)} reason={json.dumps(problem)}"
+        _log.warn(LINE, line=line, file=path, reason=problem)
     try:
         return make_context(certificate, dh_parameters)
     except SSL.Error as error:

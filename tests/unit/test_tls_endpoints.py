@@ -138,4 +138,4 @@ class OptionTests:
         finally:
             globalLogPublisher.removeObserver(lines.append)
         (line,) = [formatEvent(event) for event in lines if event["log_namespace"] == "wsserver"]
-        assert line.startswith(f"invalid certificate file='{own.fullchain}' reason='it expired on ")
+        assert line.startswith(f'invalid certificate file="{own.fullchain}" reason="it expired on ')

@@ -13,6 +13,8 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
+from wsserver.settings import Settings
+from wsserver.testing import MemoryServer
 from wsserver.wire import tls
 from wsserver.wire.certificates import read_server_certificate
 from wsserver.wire.deadlines import Deadlines
@@ -190,6 +192,33 @@ class GuardTests:
         _, protocol, _ = connection
         protocol.connectionLost(Failure(ConnectionLost()))
         assert lines == []
+
+    def test_a_handshake_has_until_open_timeout_and_no_longer(self, creator, lines):
+        """Nothing is sent then, and the connection is dropped at once."""
+        server = MemoryServer(Settings(open_timeout=10))
+        door = server.service.door
+        protocol = TLSServerFactory(creator, door, server.clock, door.deadlines).buildProtocol(None)
+        transport = Transport()
+        protocol.makeConnection(transport)
+        protocol.dataReceived(b"\x16\x03\x01")
+        server.clock.advance(9.9)
+        assert not transport.aborted
+        server.clock.advance(0.2)
+        assert transport.aborted
+        assert transport.value() == b""
+        (line,) = lines
+        assert line.startswith('tls handshake failed reason="not finished within 10s" peer=')
+
+
+class ContextTests:
+    """What OpenSSL is told."""
+
+    def test_every_cipher_suite_has_forward_secrecy_and_authenticated_encryption(self, creator):
+        suites = creator.serverConnectionForTLS(None).get_cipher_list()
+        assert len(suites) > 5
+        for suite in suites:
+            assert suite.startswith(("TLS_", "ECDHE-", "DHE-"))
+            assert "GCM" in suite or "CHACHA20" in suite
 
 
 class ContractTests:
