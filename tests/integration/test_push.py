@@ -353,7 +353,7 @@ class RefusedTests:
             ("channel=", 400, "is empty"),
             ("channel=a&format=xml", 400, "expected raw, json or redis"),
             ("channel=a&binary=yes", 400, "expected 0 or 1"),
-            ("channel=a&colour=red", 400, "unknown parameter 'colour'"),
+            ("channel=a&formatt=red", 400, "unknown parameter 'formatt': expected format"),
             ("channel=" + "x" * 256, 400, "over 255 bytes"),
             ("channel=a%00b", 400, "control character"),
             ("channel=wsserver:probe:1", 403, "server's own"),

@@ -268,7 +268,7 @@ class StreamTests:
         # The second was published while nobody was subscribed.
         missed = Publication(b"2", offset=2, epoch="e")
         broker.reads[0].callback(Page((missed,), Position(2, "e")))
-        assert joined == [(Position(2, "e"), (missed,), True)]
+        assert joined == [(Position(2, "e"), (missed,), True, False)]
         hub.arrived("foo", Publication(b"3", offset=3, epoch="e"))
         clock.advance(0)
         assert new.got == [(b"<3>", 1, 1)]

@@ -14,11 +14,13 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
 from wsserver.errors import BrokerDown
+from wsserver.hub.backlog import OVERHEAD
 from wsserver.hub.channels import Access
 from wsserver.hub.history import Keep, Position, Stream
 from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.publication import Publication
+from wsserver.hub.room import BufferBudget
 from wsserver.hub.rules import Rule, Rules
 
 
@@ -54,16 +56,22 @@ class LateBroker(MemoryBroker):
             self.news.append(lambda: self.listener.arrived("foo", publication))
         return publication
 
-    def plain(self, data):
+    def plain(self, data, owed):
         """Publish past all servers."""
-        if self.subscribed:
-            self.news.append(lambda: self.listener.arrived("foo", Publication(data)))
 
-    def history(self, channel, keep, since, limit, *, reverse):
-        """Read; the answer is on its way."""
+        def arrive():
+            owed(data)
+            self.listener.arrived("foo", Publication(data))
+
+        if self.subscribed:
+            self.news.append(arrive)
+
+    def history(self, channel, keep, since, limit, *, reverse, max_bytes=None):
+        """Read; the answer is on its way. A page has two publications at most."""
         if not self.up:
             return fail(BrokerDown("away"))
-        done, page = Deferred(), self.stream.page(since, limit, reverse=reverse, now=0)
+        limit = limit if max_bytes is None else 2
+        done, page = Deferred(), self.stream.page(since, limit, reverse=reverse, now=0, max_bytes=max_bytes)
         self.answers.append((done, page))
         return done
 
@@ -93,8 +101,9 @@ class Peer:
         self.machine, self.since, self.kind = machine, since, kind
         self.open, self.got, self.told, self.joined = False, [], False, None
         self.position = None
-        # What was stored while it was subscribed, or should be recovered.
-        self.owed = []
+        self.owed, self.notices = [], 0
+        """Publications without an offset that arrived while it listened, and how often it was told of a gap."""
+        self.behind = False
 
     def frame(self, channel, publication):
         return b"%s %d %s;" % (publication.data, publication.offset, publication.epoch.encode())
@@ -123,20 +132,35 @@ class Peer:
         self.got.append(data)
 
     def missed(self, channel, stream):
+        self.notices += 1
         if stream:
             self.told = True
 
     def answered(self, joined):
-        self.joined, self.open = joined, True
+        self.joined, self.open, self.behind = joined, True, joined.behind
         if joined.position is None:
             return
         if joined.recovered:
             self.position = self.since
             self.told = False
+            self.note_page(joined)
+        self.position = joined.position
+
+    def page_read(self, joined):
+        self.behind = joined.behind
+        if joined.position is None:
+            return
+        if not joined.recovered:
+            self.told, self.position = True, joined.position
+        self.note_page(joined)
+
+    def note_page(self, joined):
+        try:
             for one in joined.publications:
                 self.note(one.data.decode(), one.offset, one.epoch)
             assert self.position == joined.position
-        self.position = joined.position
+        except AssertionError as error:
+            self.machine.errors.append(error)
 
 
 class Machine(RuleBasedStateMachine):
@@ -162,17 +186,42 @@ class Machine(RuleBasedStateMachine):
         assert self.errors == []
         for peer in self.peers:
             if peer.open:
+                if not peer.notices and not self.broker.epochs:
+                    # What has no offset has come, and everything once.
+                    assert not set(peer.owed) - set(peer.got)
+                    assert len(peer.got) == len(set(peer.got))
                 # It stands at the top, or knows that it does not.
                 assert peer.told or peer.position == Position(last.offset, last.epoch), (peer.position, last)
 
     def settle(self):
         """Let everything under way come."""
         for _ in range(1000):
-            if not self.broker.news and not self.broker.answers:
+            for peer in list(self.peers):
+                if peer.behind:
+                    self.read_page(peer)
+            self.clock.advance(0)
+            if not self.broker.news and not self.broker.answers and not any(peer.behind for peer in self.peers):
                 break
             self.news()
             self.answer()
         self.clock.advance(0)
+
+    def owe(self, data):
+        """Something without an offset arrives at the hub."""
+        for peer in self.peers:
+            if peer.open:
+                peer.owed.append(data.decode())
+
+    def read_page(self, peer):
+        """A subscriber that is behind asks for more; it leaves if that fails, as its connection would."""
+
+        def failed(failure):
+            failure.trap(BrokerDown)
+            if peer in self.peers:
+                self.peers.remove(peer)
+
+        peer.behind = False
+        self.hub.recover("foo", peer).addCallback(peer.page_read).addErrback(failed)
 
     def news(self):
         """Some news come."""
@@ -193,7 +242,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def publish_plain(self):
         self.number += 1
-        self.broker.plain(b"%d" % self.number)
+        self.broker.plain(b"%d" % self.number, self.owe)
 
     @rule()
     def some_news(self):
@@ -208,8 +257,8 @@ class Machine(RuleBasedStateMachine):
         self.clock.advance(0)
 
     @precondition(lambda self: self.broker.up and len(self.peers) < 6)
-    @rule(kind=st.sampled_from(["a", "b"]), come_back=st.booleans(), positioned=st.booleans())
-    def subscribe(self, kind, come_back, positioned):
+    @rule(kind=st.sampled_from(["a", "b"]), come_back=st.booleans(), positioned=st.booleans(), in_pages=st.booleans())
+    def subscribe(self, kind, come_back, positioned, in_pages):
         since = self.left.pop() if come_back and self.left else None
         peer = Peer(self, since, kind)
         self.peers.append(peer)
@@ -218,8 +267,15 @@ class Machine(RuleBasedStateMachine):
             failure.trap(BrokerDown)
             self.peers.remove(peer)
 
-        done = self.hub.subscribe("foo", peer, since=since, positioned=positioned)
+        # Room for two publications.
+        budget = BufferBudget(2 * (OVERHEAD + 5)) if in_pages else None
+        done = self.hub.subscribe("foo", peer, since=since, positioned=positioned, budget=budget)
         done.addCallback(peer.answered).addErrback(refused)
+
+    @precondition(lambda self: any(peer.behind for peer in self.peers))
+    @rule(data=st.data())
+    def recover(self, data):
+        self.read_page(data.draw(st.sampled_from([peer for peer in self.peers if peer.behind])))
 
     @precondition(lambda self: any(peer.open for peer in self.peers))
     @rule(data=st.data())

@@ -3,16 +3,19 @@
 from collections.abc import Hashable
 from typing import Any, ClassVar
 
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.subscriber import SubscriberProtocol
+from wsserver.errors import BrokerDown
 from wsserver.hub.admission import Admission, Admitted, Visit, agree
 from wsserver.hub.backlog import Batch
+from wsserver.hub.catchup import CatchUp
 from wsserver.hub.channels import Ask, Format
 from wsserver.hub.formats import gap_notice, write
 from wsserver.hub.hooks import Caller
-from wsserver.hub.places import Places, refuse_listener
+from wsserver.hub.places import Missed, Places, refuse_listener
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.rawclient import RawClient
@@ -21,9 +24,12 @@ from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, build
 from wsserver.wire.journal import show_peer
 from wsserver.wire.protocol import ConnectionRequest, Denied
 from wsserver.wire.requests import Refusal
-from wsserver.wire.traffic import CONNECTING
+from wsserver.wire.traffic import CONNECTING, OPEN
 
 __all__ = ["PushProtocol"]
+
+# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+_log = Logger(namespace="wsserver.push")
 
 
 class PushProtocol(SubscriberProtocol):
@@ -35,6 +41,7 @@ class PushProtocol(SubscriberProtocol):
 
     _ask: Ask | None = None
     _places: Places | None = None
+    _catch_up: CatchUp | None = None
     _client: RawClient | None = None
     """Itself, as others know it."""
 
@@ -65,20 +72,49 @@ class PushProtocol(SubscriberProtocol):
         raise Denied(refuse_listener(failure))
 
     def onOpen(self) -> None:
-        """Send what it missed, then what came while the handshake was completed."""
+        """Send what came while the handshake was completed, then what the client missed, as it reads."""
         assert self._client is not None
         assert self._places is not None
         self._client.come()
-        for channel, publication, _ in self._places.begin():
-            if publication is not None:
-                self._send(self.frame(channel, publication), 1, len(publication.data))
-            elif self.close_on_gap:
-                self.missed(channel, True)
-            else:
-                frame, size = self.gap_frame(channel)
-                self._send(frame, 1, size)
-        self._places = None
+        self._send_missed(self._places.begin())
         self.release()
+        self._catch_up = CatchUp(
+            self.hub,
+            self._places,
+            self,
+            ready=lambda: self.state == OPEN and self._backlog is None,
+            send=self._send_missed,
+            failed=self._not_recovered,
+        )
+        self._places = None
+        self._catch_up.advance()
+
+    def _send_missed(self, missed: list[Missed]) -> None:
+        frames, size = [], 0
+        for channel, publication, _ in missed:
+            if publication is None and self.close_on_gap:
+                self.missed(channel, True)
+                return
+            frame, length = (
+                self.gap_frame(channel)
+                if publication is None
+                else (self.frame(channel, publication), len(publication.data))
+            )
+            frames.append(frame)
+            size += length
+        if frames:
+            self._send(b"".join(frames), len(frames), size)
+
+    def _not_recovered(self, failure: Failure) -> None:
+        if not failure.check(BrokerDown):
+            _log.failure("recovery failed", failure)
+        self.close(CloseCode.TRY_AGAIN_LATER, "what was missed cannot be read: connect again")
+
+    def resumeProducing(self) -> None:
+        """Send what waits, then go on with what the client missed."""
+        super().resumeProducing()
+        if self._catch_up is not None:
+            self._catch_up.advance()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: ARG002
         """Refuse: whoever listens here does not speak."""
@@ -95,6 +131,9 @@ class PushProtocol(SubscriberProtocol):
 
     def _leave(self) -> None:
         ask, self._ask = self._ask, None
+        if self._catch_up is not None:
+            self._catch_up.stop()
+            self._catch_up = None
         if ask is not None:
             self.hub.leave(ask.channels, self)
 

@@ -85,7 +85,14 @@ class Broker(Protocol):
         """
 
     def history(
-        self, channel: ChannelName, keep: Keep, since: Position | None, limit: int, *, reverse: bool
+        self,
+        channel: ChannelName,
+        keep: Keep,
+        since: Position | None,
+        limit: int,
+        *,
+        reverse: bool,
+        max_bytes: int | None = None,
     ) -> "Deferred[Page]":
         """Read a channel's stream, see `wsserver.hub.history.Stream.page`; the epoch of `since` is not compared."""
 

@@ -9,8 +9,9 @@ Rule 1: no Twisted, no clock (now is an argument), no socket.
 
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from typing import NamedTuple
 
 from wsserver.hub.publication import Publication
@@ -151,7 +152,9 @@ class Stream:
         self._kept.clear()
         self.size = 0
 
-    def page(self, since: Position | None, limit: int, *, reverse: bool, now: float) -> Page:
+    def page(
+        self, since: Position | None, limit: int, *, reverse: bool, now: float, max_bytes: int | None = None
+    ) -> Page:
         """
         Read.
 
@@ -160,10 +163,29 @@ class Stream:
             limit: most publications; negative for all.
             reverse: newest first.
             now: in seconds.
+            max_bytes: most bytes of data; one publication is returned though it is larger. None for no limit.
         """
         self.expire(now)
-        found: Iterable[Publication] = reversed(self._kept) if reverse else self._kept
-        if since is not None:
-            found = [one for one in found if (one.offset < since.offset if reverse else one.offset > since.offset)]
-        found = tuple(found)
-        return Page(found if limit < 0 else found[:limit], Position(self.offset, self.epoch))
+        kept, end = self._kept, len(self._kept)
+        # Offsets follow each other: where a publication is needs no search, which each page would begin anew.
+        first = kept[0].offset if kept else 0
+        if reverse:
+            start = 0 if since is None else end - min(max(since.offset - first, 0), end)
+            found = islice(reversed(kept), start, None)
+        else:
+            start = 0 if since is None else min(max(since.offset + 1 - first, 0), end)
+            found = islice(kept, start, None)
+        if limit >= 0:
+            found = islice(found, limit)
+        publications = tuple(found if max_bytes is None else _within(found, max_bytes))
+        return Page(publications, Position(self.offset, self.epoch))
+
+
+def _within(publications: Iterable[Publication], max_bytes: int) -> Iterator[Publication]:
+    """Yield publications up to a number of bytes of data, and one in any case."""
+    size = 0
+    for publication in publications:
+        size += len(publication.data)
+        if size > max_bytes and size > len(publication.data):
+            return
+        yield publication

@@ -27,7 +27,8 @@ from wsserver.hub.history import Page, Position, continues
 from wsserver.hub.members import Members
 from wsserver.hub.presence import ClientInfo, PresenceEvent
 from wsserver.hub.publication import Publication, check_int, check_text, make_publication
-from wsserver.hub.room import Held, Joiner, Room, follows
+from wsserver.hub.recovery import MAX_BUFFERED, PAGE_BYTES, PAGE_SIZE, PageReader
+from wsserver.hub.room import BufferBudget, Held, Joiner, Room, follows
 from wsserver.hub.rules import Rules
 from wsserver.typing import ChannelName
 
@@ -48,7 +49,9 @@ class Joined(NamedTuple):
     publications: tuple[Publication, ...] = ()
     """What it missed since the position that it came with."""
     recovered: bool = False
-    """They are all that it missed."""
+    """They are all that it missed, up to the position."""
+    behind: bool = False
+    """The stream has more after the position: `Hub.recover` reads it. Only for subscribers that read in pages."""
 
 
 class Receipt(NamedTuple):
@@ -95,6 +98,7 @@ class Hub:
         self._dirty: list[Room] = []
         self._reads = DeferredSemaphore(READS_AT_ONCE)
         self._when_up: list[Callable[[], None]] = []
+        self._pages = PageReader(reactor)
 
     # Subscribers.
 
@@ -105,6 +109,7 @@ class Hub:
         *,
         since: Position | None = None,
         positioned: bool = False,
+        budget: BufferBudget | None = None,
     ) -> "Deferred[Joined]":
         """
         Let a subscriber have what is published from now on.
@@ -114,6 +119,8 @@ class Hub:
             subscriber: who is not subscribed to it.
             since: it also wants what was published after this.
             positioned: it wants to know where it stands.
+            budget: limits what waits while it is recovered, and what it missed is read in pages with `recover`. Without
+                a budget the result has all of it.
 
         Returns:
             Fires when publications arrive, before the first of them is delivered; fails with `BrokerDown`, and then
@@ -132,7 +139,7 @@ class Hub:
         if since is None and not positioned:
             room.kinds.setdefault(subscriber.kind, {})[subscriber] = None
         else:
-            room.joiners[subscriber] = Joiner(subscriber)
+            room.joiners[subscriber] = Joiner(subscriber, budget)
         opened: Deferred[None] = succeed(None) if room.open else Deferred()
         if not room.open:
             room.waiting.append(opened)
@@ -201,7 +208,7 @@ class Hub:
         self, channels: Mapping[ChannelName, Position | None], subscriber: Subscriber, *, positioned: bool = True
     ) -> "Deferred[Any]":
         """
-        Let a subscriber have what was published to some channels since a position of each, and from now on.
+        Subscribe to some channels from a position of each on; what was missed is read in pages, with `recover`.
 
         Args:
             channels: name -> position; None for from now on.
@@ -217,8 +224,9 @@ class Hub:
             self.leave(channels, subscriber)
             return first_cause(failure)
 
+        budget = BufferBudget(MAX_BUFFERED)
         each = [
-            self.subscribe(channel, subscriber, since=since, positioned=positioned)
+            self.subscribe(channel, subscriber, since=since, positioned=positioned, budget=budget)
             for channel, since in channels.items()
         ]
         return gatherResults(each, consumeErrors=True).addErrback(leave)
@@ -281,12 +289,17 @@ class Hub:
             # It has left meanwhile.
             return Joined(None)
         position = room.position
-        if position is not None and room.held is None and since in (None, position):
+        if (
+            position is not None
+            and room.held is None
+            and (since in (None, position) or _is_behind(joiner, since, position))
+        ):
             # What came up to this turn has been given to everyone; nothing needs to be read.
             return self._joined(Page((), position), room, joiner, since)
         keep = self.rules.of(room.channel).keep
         assert keep is not None
-        reading = self.broker.history(room.channel, keep, since, 0 if since is None else -1, reverse=False)
+        limit = 0 if since is None or joiner.budget is not None else -1
+        reading = self.broker.history(room.channel, keep, since, limit, reverse=False)
         return reading.addCallbacks(
             self._joined,
             self._not_joined,
@@ -297,11 +310,67 @@ class Hub:
     def _joined(self, page: Page, room: Room, joiner: Joiner, since: Position | None) -> Any:
         if room.joiners.get(joiner.subscriber) is not joiner:
             return Joined(None)
-        joiner.floor = page.position
-        # The subscriber is told where it begins by the result of this; only then it is given more.
-        self._reactor.callLater(0, self._give_held, room, joiner)
+        if since is not None and _is_behind(joiner, since, page.position):
+            joiner.floor = since
+            joiner.fall_behind()
+            return Joined(since, (), recovered=True, behind=True)
         recovered = since is not None and continues(since, page)
-        return Joined(page.position, page.publications if recovered else (), recovered)
+        behind = self._go_on_from(page.position, room, joiner)
+        return Joined(page.position, page.publications if recovered else (), recovered, behind)
+
+    def _go_on_from(self, position: Position, room: Room, joiner: Joiner) -> bool:
+        """Give a joiner what came after a position, in the next turn; returns True if too much came: it has to read."""
+        joiner.floor = position
+        if joiner.budget is not None and joiner.held is not None and joiner.held.over:
+            joiner.fall_behind()
+            return True
+        joiner.catch_up()
+        # The subscriber is told where it begins by the result of this turn; only then it is given more.
+        self._reactor.callLater(0, self._give_held, room, joiner)
+        return False
+
+    def recover(self, channel: ChannelName, subscriber: Subscriber) -> "Deferred[Joined]":
+        """
+        Read the next page of what a subscriber missed.
+
+        Args:
+            channel: one of which its `Joined` said that it is behind.
+            subscriber: the subscriber.
+
+        Returns:
+            Fires in a later turn, with the page; its `recovered` is False if the stream no longer has what comes next,
+            and the subscriber then goes on from the position. If the subscriber has left, the position is None. Fails
+            with `BrokerDown`, and then it is not subscribed any more.
+        """
+        return self._pages.read(lambda: self._read_page(channel, subscriber))
+
+    def _read_page(self, channel: ChannelName, subscriber: Subscriber) -> "Deferred[Joined]":
+        room, keep = self._rooms.get(channel), self.rules.of(channel).keep
+        joiner = room.joiners.get(subscriber) if room is not None else None
+        if room is None or joiner is None or not joiner.recovering or keep is None or joiner.floor is None:
+            return succeed(Joined(None))
+        joiner.reading = True
+        reading: Deferred[Any] = self.broker.history(
+            channel, keep, joiner.floor, PAGE_SIZE, reverse=False, max_bytes=PAGE_BYTES
+        )
+        return reading.addCallbacks(
+            self._page_read,
+            self._not_joined,
+            callbackArgs=(room, joiner, joiner.floor),
+            errbackArgs=(room, joiner),
+        )
+
+    def _page_read(self, page: Page, room: Room, joiner: Joiner, since: Position) -> Joined:
+        if room.joiners.get(joiner.subscriber) is not joiner:
+            return Joined(None)
+        if not continues(since, page):
+            return Joined(page.position, behind=self._go_on_from(page.position, room, joiner))
+        at = Position(page.publications[-1].offset, since.epoch) if page.publications else since
+        if at.offset < page.position.offset:
+            joiner.floor = at
+            joiner.fall_behind()
+            return Joined(at, page.publications, recovered=True, behind=True)
+        return Joined(at, page.publications, recovered=True, behind=self._go_on_from(at, room, joiner))
 
     def _not_joined(self, failure: Failure, room: Room, joiner: Joiner) -> Failure:
         if room.joiners.get(joiner.subscriber) is joiner:
@@ -311,7 +380,12 @@ class Hub:
     def _give_held(self, room: Room, joiner: Joiner) -> None:
         if room.joiners.get(joiner.subscriber) is not joiner or joiner.held is None:
             return
-        held, joiner.held = joiner.held, None
+        held = joiner.take_held()
+        if joiner.lost_plain:
+            joiner.lost_plain = False
+            self._fan_out.missed(room.channel, [joiner.subscriber], stream=False)
+        if held is None:
+            return
         if held.over:
             self.gaps += 1
             self._fan_out.missed(room.channel, [joiner.subscriber], stream=True)
@@ -521,14 +595,18 @@ class Hub:
     def _tell_gap(self, room: Room, *, stream: bool) -> None:
         self._flush(room)
         for joiner in list(room.joiners.values()):
-            if joiner.floor is not None and joiner.held is not None:
+            if joiner.floor is not None and joiner.held is not None and not joiner.recovering:
                 self._give_held(room, joiner)
         self.gaps += stream
         room.outage = False
         # Those that still wait for the stream are told by it where they are.
-        waiting = (joiner.subscriber for joiner in room.joiners.values() if joiner.floor is not None)
+        joiners = [joiner for joiner in room.joiners.values() if joiner.floor is not None]
+        waiting = (joiner.subscriber for joiner in joiners if not joiner.recovering)
         everyone = [one for subscribers in room.kinds.values() for one in subscribers]
         self._fan_out.missed(room.channel, [*everyone, *waiting], stream=stream)
+        # Those that still read the stream find its gaps there; what has no offset may be missing for them, too.
+        recovering = [joiner.subscriber for joiner in joiners if joiner.recovering]
+        self._fan_out.missed(room.channel, recovering, stream=False)
 
     # The end of a turn.
 
@@ -542,7 +620,7 @@ class Hub:
             kinds: dict[Hashable, dict[Any, None]] = {}
             for joiner in list(room.joiners.values()):
                 if joiner.held is not None:
-                    joiner.held.add(item)
+                    joiner.hold(item)
                 elif isinstance(item, Publication) and item.offset:
                     self._hand(room, joiner, [item])
                 else:
@@ -585,3 +663,8 @@ class Hub:
         items, room.pending = room.pending, []
         if items:
             self._fan_out.publish(room.channel, room.kinds, items)
+
+
+def _is_behind(joiner: Joiner, since: Position | None, top: Position) -> bool:
+    """Return whether a subscriber that reads in pages has some to read."""
+    return joiner.budget is not None and since is not None and since.epoch == top.epoch and since.offset < top.offset

@@ -125,13 +125,14 @@ class MemoryBroker:
         limit: int,
         *,
         reverse: bool,
+        max_bytes: int | None = None,
     ) -> "Deferred[Page]":
         """Read a channel's stream; see `wsserver.hub.broker.Broker`."""
         stream = self._streams.get(channel)
         if stream is None:
             return succeed(Page((), Position(0, self._epoch)))
         before = stream.size
-        page = stream.page(since, limit, reverse=reverse, now=self._clock.seconds())
+        page = stream.page(since, limit, reverse=reverse, now=self._clock.seconds(), max_bytes=max_bytes)
         self._bytes += stream.size - before
         return succeed(page)
 

@@ -27,7 +27,7 @@ def refuse_listener(failure: Failure) -> Refusal:
 
 
 class Missed(NamedTuple):
-    """Something that a listener which came back has missed."""
+    """Something that a returning listener has missed."""
 
     channel: ChannelName
     publication: Publication | None
@@ -44,13 +44,15 @@ class Places:
         ask: its channels, and where it says that it stands.
     """
 
-    __slots__ = ("_at", "_early", "_joined", "_resumes")
+    __slots__ = ("_at", "_behind", "_early", "_joined", "_resumes")
 
     def __init__(self, ask: Ask) -> None:
         self._resumes = bool(ask.last_event_id)
         since = parse_positions(ask.last_event_id, len(ask.channels)) or [None] * len(ask.channels)
         self._at: dict[ChannelName, Position | None] = dict(zip(ask.channels, since, strict=True))
         self._joined: list[Joined] = []
+        self._behind: list[ChannelName] = []
+        """Channels with pages yet to be read, the next one last."""
         self._early: dict[ChannelName, Position] | None = {}
         """Where it gets to by what comes before `begin`, which it gets after what it missed; None from then on."""
 
@@ -73,18 +75,49 @@ class Places:
         positioned = positioned or self._resumes
         return hub.listen_since(dict(self._at), subscriber, positioned=positioned).addCallback(joined)
 
+    @property
+    def behind(self) -> ChannelName | None:
+        """The channel of which the next page is to be read; None if everything has been recovered."""
+        return self._behind[-1] if self._behind else None
+
     def begin(self) -> list[Missed]:
-        """Tell what it missed, channel by channel; to be called once, before it is given anything else."""
+        """
+        Return the channels that cannot be recovered.
+
+        To be called once, before the listener is given anything. From then on `behind` says what can be recovered.
+        """
         missed = []
         for channel, joined in zip(list(self._at), self._joined, strict=True):
-            for publication in joined.publications:
-                self._at[channel] = Position(publication.offset, publication.epoch)
-                missed.append(Missed(channel, publication, self.write()))
             self._at[channel] = joined.position
+            if joined.behind:
+                self._behind.append(channel)
             if self._resumes and not joined.recovered and joined.position is not None:
                 missed.append(Missed(channel, None, self.write()))
+        self._behind.reverse()
         early, self._early, self._joined = self._early or {}, None, []
         self._at.update(early)
+        return missed
+
+    def add_page(self, page: Joined) -> list[Missed]:
+        """
+        Take note of a page of the channel `behind`.
+
+        Args:
+            page: what `Hub.recover` has returned.
+
+        Returns:
+            What the listener is to be given.
+        """
+        channel, missed = self._behind[-1], []
+        for publication in page.publications:
+            self._at[channel] = Position(publication.offset, publication.epoch)
+            missed.append(Missed(channel, publication, self.write()))
+        if page.position is not None:
+            self._at[channel] = page.position
+            if not page.recovered:
+                missed.append(Missed(channel, None, self.write()))
+        if not page.behind:
+            self._behind.pop()
         return missed
 
     def move(self, channel: ChannelName, publication: Publication) -> str:

@@ -205,12 +205,16 @@ class RedisBroker:
         limit: int,
         *,
         reverse: bool,
+        max_bytes: int | None = None,
     ) -> "Deferred[Page]":
         """Read a channel's stream; see `wsserver.hub.broker.Broker`."""
         tag = _tag(channel)
         first = _first_entry(since, reverse=reverse)
         limit = min(limit, MOST_ENTRIES)
-        arguments = (new_epoch(), self._link.lineage, _ms(NEW_META_TTL), first, limit, "1" if reverse else "")
+        arguments = (
+            *(new_epoch(), self._link.lineage, _ms(NEW_META_TTL), first, limit, "1" if reverse else ""),
+            "" if max_bytes is None else max_bytes,
+        )
         return self._read.call([_key("meta", tag), _key("history", tag)], arguments).addCallback(_page)
 
     def remove_history(self, channel: ChannelName) -> "Deferred[None]":

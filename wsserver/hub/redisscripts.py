@@ -78,15 +78,37 @@ end
 if limit > 0 then
   command[5], command[6] = 'COUNT', ARGV[5]
 end
-return {top, epoch, redis.call(unpack(command))}
+if ARGV[7] == '' then
+  return {top, epoch, redis.call(unpack(command))}
+end
+local left, entries = tonumber(ARGV[7]), {}
+command[5] = 'COUNT'
+while limit ~= 0 do
+  -- Few at a time, so that little is read that does not fit in any more.
+  command[6] = limit > 0 and math.min(limit, 16) or 16
+  local found = redis.call(unpack(command))
+  for _, entry in ipairs(found) do
+    left = left - string.len(entry[2][2])
+    if left < 0 and #entries > 0 then
+      return {top, epoch, entries}
+    end
+    entries[#entries + 1] = entry
+  end
+  if #found < command[6] then
+    break
+  end
+  command[3], limit = '(' .. found[#found][1], limit - #found
+end
+return {top, epoch, entries}
 """
 )
 """
 Read a stream; one that was never published to begins, so that its position means something.
 
 KEYS: meta, stream. ARGV: an epoch to begin with, the lineage, how long the meta of one that begins is kept (ms), the
-entry to begin with (Lua cannot reckon with offsets of over 2**53), the limit (0 none, negative all), 1 for reverse.
-Returns top, epoch, entries.
+entry to begin with (Lua cannot reckon with offsets of over 2**53), the limit (0 none, negative all), 1 for reverse,
+the most bytes of packed data (empty for no limit; one entry is returned though it is larger). Returns top, epoch,
+entries.
 """
 
 JOIN = """

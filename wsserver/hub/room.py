@@ -9,13 +9,14 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from wsserver.hub.backlog import OVERHEAD
 from wsserver.hub.broker import Subscriber
 from wsserver.hub.history import Position
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.typing import ChannelName
 
-__all__ = ["MOST_HELD", "MOST_HELD_BYTES", "Held", "Joiner", "Room", "follows"]
+__all__ = ["MOST_HELD", "MOST_HELD_BYTES", "BufferBudget", "Held", "Joiner", "Room", "follows"]
 
 
 MOST_HELD = 10_000
@@ -25,37 +26,112 @@ MOST_HELD_BYTES = 16 * 1024**2
 """Most bytes of their data."""
 
 
+class BufferBudget:
+    """
+    How much may wait while the channels of one connection are recovered.
+
+    Args:
+        size: bytes, of all its buffers together.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+
+
 class Held:
-    """What waits for a stream to be read; where it would be too much, nothing, and that is known."""
+    """
+    What waits for a stream to be read; if that would be too much, nothing waits, and `over` is set.
 
-    __slots__ = ("_size", "items", "over")
+    Args:
+        budget: limits several buffers together; None for no more than the limits of one.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_budget", "_size", "_taken", "items", "over", "plain")
+
+    def __init__(self, budget: BufferBudget | None = None) -> None:
         self.items: list[Publication | PresenceEvent] = []
         self.over = False
-        self._size = 0
+        self.plain = False
+        """Among what was added is a publication without an offset, which no stream can bring back."""
+        self._budget = budget
+        self._size = self._taken = 0
 
     def add(self, item: Publication | PresenceEvent) -> None:
-        """Let something wait."""
+        """Append a publication or an event."""
+        size = len(item.data) if isinstance(item, Publication) else 0
+        self.plain |= isinstance(item, Publication) and not item.offset
         if self.over:
             return
         self.items.append(item)
-        self._size += len(item.data) if isinstance(item, Publication) else 0
-        if len(self.items) > MOST_HELD or self._size > MOST_HELD_BYTES:
+        self._size += size
+        if self._budget is not None:
+            self._taken += size + OVERHEAD
+            self._budget.left -= size + OVERHEAD
+        exhausted = self._budget is not None and self._budget.left < 0
+        if exhausted or len(self.items) > MOST_HELD or self._size > MOST_HELD_BYTES:
+            self.release()
             self.items, self.over = [], True
+
+    def release(self) -> None:
+        """Leave the budget, and give back what the items take of it."""
+        if self._budget is not None:
+            self._budget.left += self._taken
+            self._budget = None
 
 
 class Joiner:
-    """A subscriber that is given its publications by itself, until it stands where the others do."""
+    """
+    A subscriber that is given its publications by itself, until it stands where the others do.
 
-    __slots__ = ("floor", "held", "subscriber")
+    Args:
+        subscriber: the subscriber.
+        budget: limits what waits for it; None for a subscriber that is given all it missed at once.
+    """
 
-    def __init__(self, subscriber: Subscriber) -> None:
+    __slots__ = ("budget", "floor", "held", "lost_plain", "reading", "recovering", "subscriber")
+
+    def __init__(self, subscriber: Subscriber, budget: BufferBudget | None = None) -> None:
         self.subscriber = subscriber
-        self.held: Held | None = Held()
+        self.budget = budget
+        self.held: Held | None = Held(budget)
         """What came while the stream was being read; None after that."""
         self.floor: Position | None = None
         """What it has up to here is not given to it again."""
+        self.recovering = False
+        """It has yet to ask for pages of the stream."""
+        self.reading = False
+        """A page is being read, which may be the last one."""
+        self.lost_plain = False
+        """Publications without an offset were dropped while it recovered."""
+
+    def hold(self, item: Publication | PresenceEvent) -> None:
+        """Keep a publication or an event until the stream has been read, unless a later page will contain it."""
+        later = self.recovering and not self.reading and isinstance(item, Publication) and item.offset
+        if self.held is not None and not later:
+            self.held.add(item)
+
+    def fall_behind(self) -> None:
+        """Wait for the subscriber to ask for another page: keep only what the stream does not contain."""
+        held = self.held or Held()
+        held.release()
+        self.recovering, self.reading = True, False
+        self.lost_plain |= held.over and held.plain
+        self.held = Held(self.budget)
+        for item in held.items:
+            self.hold(item)
+
+    def catch_up(self) -> None:
+        """Stop reading: what is kept is handed out in the next turn."""
+        self.recovering = self.reading = False
+        if self.held is not None:
+            self.held.release()
+
+    def take_held(self) -> Held | None:
+        """Return what was kept, to be handed out; from now on nothing is kept."""
+        held, self.held = self.held, None
+        return held
 
     def lacks(self, item: Publication | PresenceEvent) -> bool:
         """Tell whether it does not have a publication yet."""

@@ -12,14 +12,16 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
+from wsserver.errors import BrokerDown
 from wsserver.hub.admission import Admission, Admitted, Visit
 from wsserver.hub.backlog import Backlog, Batch, Slow
+from wsserver.hub.catchup import CatchUp
 from wsserver.hub.channels import UNKNOWN_PLACE, Format
 from wsserver.hub.formats import gap_notice, write
 from wsserver.hub.history import parse_positions
 from wsserver.hub.hooks import Caller
 from wsserver.hub.hub import Hub
-from wsserver.hub.places import Places, refuse_listener
+from wsserver.hub.places import Missed, Places, refuse_listener
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.rawclient import RawClient
@@ -137,6 +139,14 @@ class _Stream:
         self._ended = CLOSED
         self._ping: Any = None
         self._ending: Any = None
+        self._catch_up = CatchUp(
+            house.hub,
+            self._places,
+            self,
+            ready=lambda: self._backlog is None and not self._over,
+            send=self._send_missed,
+            failed=self._not_recovered,
+        )
 
     def begin(self) -> None:
         """Subscribe; the response begins when publications arrive."""
@@ -154,19 +164,31 @@ class _Stream:
         request.write(b": listening\n%s\n" % write_retry())
         self._schedule()
         self._client.come()
-        missed = self._places.begin()
+        self._send_missed(self._places.begin())
+        self.resumeProducing()
+        # An event without data only sets the id of the last one (HTML Standard, section 9.2.6).
+        if not self._over and (where := self._places.write()):
+            request.write(b"id: %s\n\n" % where.encode("ascii"))
+        self._catch_up.advance()
+
+    def _send_missed(self, missed: list[Missed]) -> None:
         if self._house.close_on_gap and any(publication is None for _, publication, _ in missed):
             self._end()
             return
-        for channel, publication, place in missed:
-            if publication is None:
-                request.write(_event(gap_notice(channel), b"gap", place))
-            else:
-                request.write(self._write(channel, publication, place))
-        self.resumeProducing()
-        # An event without data only sets the id of the last one (HTML Standard, section 9.2.6).
-        if where := self._places.write():
-            request.write(b"id: %s\n\n" % where.encode("ascii"))
+        events = [
+            _event(gap_notice(channel), b"gap", place)
+            if publication is None
+            else self._write(channel, publication, place)
+            for channel, publication, place in missed
+        ]
+        if events:
+            self._request.write(b"".join(events))
+
+    def _not_recovered(self, failure: Failure) -> None:
+        """End the stream: the client connects again, from where it is now."""
+        if not failure.check(BrokerDown):
+            _log.failure("recovery failed", failure)
+        self._end()
 
     def _not_subscribed(self, failure: Failure) -> None:
         refusal = refuse_listener(failure)
@@ -193,6 +215,7 @@ class _Stream:
         if self._ping is not None:
             self._ping.cancel()
             self._ping = None
+        self._catch_up.stop()
         self._client.go(*self._ended)
         self._house.hub.leave(self._ask.channels, self)
 
@@ -274,12 +297,13 @@ class _Stream:
             self._backlog = Backlog(self._house.max_queued)
 
     def resumeProducing(self) -> None:
-        """Send what was kept."""
+        """Send what was kept, then go on with what the client missed."""
         backlog, self._backlog = self._backlog, None
         if backlog is not None and not self._over:
             frames, _, _ = backlog.take()
             if frames:
                 self._request.write(frames)
+        self._catch_up.advance()
 
     def stopProducing(self) -> None:
         """Nothing more is wanted: `notifyFinish` tells too."""
