@@ -16,6 +16,8 @@ def get(target: str = "/", *lines: str, host: str = HOST, method: str = "GET", v
     return "\r\n".join(head).encode("latin-1")
 
 
+CHUNKED = get("/", "Transfer-Encoding: chunked", method="POST")
+
 # Name: what is sent, the status, words of the body.
 REFUSED = {
     # Heads that are too big.
@@ -91,14 +93,24 @@ REFUSED = {
     "two lengths": (get("/", "Content-Length: 1", "Content-Length: 2", method="POST"), 400, "Content-Length"),
     "two equal lengths": (get("/", "Content-Length: 1", "Content-Length: 1", method="POST"), 400, "Content-Length"),
     "a list of lengths": (get("/", "Content-Length: 1, 1", method="POST"), 400, "Content-Length"),
-    "a chunked body": (get("/", "Transfer-Encoding: chunked", method="POST") + b"0\r\n\r\n", 411, "Content-Length"),
-    "a chunked GET": (get("/", "Transfer-Encoding: chunked") + b"0\r\n\r\n", 411, "Content-Length"),
-    "an unknown coding": (get("/", "Transfer-Encoding: xchunked", method="POST"), 411, "Content-Length"),
+    "an unknown coding": (get("/", "Transfer-Encoding: xchunked", method="POST"), 400, "expected chunked"),
+    "another coding besides": (get("/", "Transfer-Encoding: gzip, chunked", method="POST"), 501, "only chunked"),
+    "a coding in HTTP/1.0": (get("/", "Transfer-Encoding: chunked", version="HTTP/1.0"), 400, "HTTP/1.0"),
+    "a chunk size that is none": (CHUNKED + b"x\r\n", 400, "size of a chunk"),
+    "a chunk size with 0x": (CHUNKED + b"0x1\r\n", 400, "size of a chunk"),
+    "a chunk size with a space": (CHUNKED + b"1 \r\nx\r\n", 400, "size of a chunk"),
+    "a chunk size over 64 bits": (CHUNKED + b"1" + b"0" * 16 + b"\r\n", 400, "size of a chunk"),
+    "a chunk of 2**64-1 bytes": (CHUNKED + b"F" * 16 + b"\r\n", 413, "65536"),
+    "a chunk that ends with LF": (CHUNKED + b"1\r\nx\n0\r\n\r\n", 400, "CRLF"),
+    "a chunk size that ends with LF": (CHUNKED + b"1\nx\r\n", 400, "CRLF"),
+    "a chunk longer than its size": (CHUNKED + b"1\r\nxyz\r\n", 400, "CRLF"),
+    "chunks over 64 KiB": (CHUNKED + (b"8000\r\n" + b"x" * 0x8000 + b"\r\n") * 2 + b"1\r\n", 413, "65536"),
+    "a trailer without a colon": (CHUNKED + b"0\r\nx\r\n\r\n", 400, "trailer"),
     "a length and a coding": (get("/", "Content-Length: 5", "Transfer-Encoding: chunked"), 400, "both"),
     # Handshakes.
     "a body on a handshake": (handshake_request("/echo", "Content-Length: 5") + b"hello", 400, "no body"),
     "a body on a handshake that does not come": (handshake_request("/echo", "Content-Length: 5"), 400, "no body"),
-    "a chunked handshake": (handshake_request("/echo", "Transfer-Encoding: chunked"), 411, ""),
+    "a chunked handshake": (handshake_request("/echo", "Transfer-Encoding: chunked"), 400, "no body"),
     "no key": (handshake_request(without=["Sec-WebSocket-Key"]), 400, "no Sec-WebSocket-Key"),
     "an empty key": (handshake_request(replace={"Sec-WebSocket-Key": ""}), 400, "Sec-WebSocket-Key"),
     "a short key": (handshake_request(replace={"Sec-WebSocket-Key": "c2hvcnQ="}), 400, "16 bytes"),

@@ -84,6 +84,53 @@ class RequestTests:
         client.send(b"hello")
         assert [status for status, _ in responses(client)][-1] == 405
 
+    @pytest.mark.parametrize("size", [0, 1, 7])
+    def test_a_chunked_body_reaches_the_resource_as_one_with_a_length(self, size):
+        """However the network cuts it, and the next request follows behind its end."""
+        client = MemoryServer(Settings(api_key="k", channel_allow=("a",), history_size=0)).connect()
+        head = (
+            b"POST /api/publish HTTP/1.1\r\nHost: a\r\nX-API-Key: k\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n"
+        )
+        chunks = b'A;x=1\r\n{"channel"\r\n0e\r\n:"a","data":1}\r\n000\r\nX-API-Key: other\r\n\r\n'
+        client.send(head + chunks + head.replace(b"k\r", b"x\r") + b"0\r\n\r\n" + GET, size)
+        assert [status for status, _ in responses(client)] == [200, 401, 200]
+
+    def test_expect_continue_with_a_chunked_body(self):
+        """Permission is given once, and not when the body has come already."""
+        head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+        client = MemoryServer().connect()
+        client.send(head)
+        assert client.transport.written == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.send(b"5\r\nhello\r\n0\r\n\r\n")
+        assert [status for status, _ in responses(client)] == [100, 405]
+        client.send(head + b"0\r\n\r\n")
+        assert [status for status, _ in responses(client)] == [405]
+
+    def test_a_chunked_body_has_the_deadline_of_every_request(self):
+        """408 if it is not complete in time, however it drips."""
+        server = MemoryServer(Settings(open_timeout=10))
+        client = server.connect()
+        client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for _ in range(11):
+            client.send(b"1\r\nx\r\n")
+            server.clock.advance(0.99)
+        assert [status for status, _ in responses(client)] == [408]
+
+    def test_a_chunked_handshake_is_refused(self):
+        """A WebSocket handshake has no body."""
+        client = MemoryServer().connect()
+        client.send(client.head("/echo").replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"))
+        assert responses(client) == [(400, b"400 Bad Request\na WebSocket handshake has no body\n")]
+
+    def test_a_page_of_an_allowed_origin_can_read_that_its_chunked_body_is_too_large(self):
+        """The refusal carries the cross-origin headers."""
+        client = MemoryServer(Settings(api_key="k", api_origin=("https://app.example",))).connect()
+        head = b"POST /api/publish HTTP/1.1\r\nHost: a\r\nOrigin: https://app.example\r\n"
+        client.send(head + b"Transfer-Encoding: chunked\r\n\r\nFFFFFF\r\n")
+        answer = client.response()
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b"\r\nAccess-Control-Allow-Origin: https://app.example" in answer
+
     def test_idle(self):
         """A kept-alive connection without a request is closed after a minute."""
         server = MemoryServer()
@@ -324,7 +371,9 @@ class RefusalTests:
             (400, b"hello world\r\n\r\n"),
             (400, b"x" * 40),
             (400, GET.replace(b"Host: localhost:8080\r\n", b"")),
-            (411, GET.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")),
+            (501, GET.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: gzip, chunked\r\n\r\n")),
+            (400, GET.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n")),
+            (413, GET.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n")),
             (413, GET.replace(b"\r\n\r\n", b"\r\nContent-Length: 70000\r\n\r\n")),
             (431, b"GET / HTTP/1.1\r\nX: " + b"y" * 17000),
             (431, b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 128 + b"\r\n"),

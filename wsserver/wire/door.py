@@ -23,6 +23,7 @@ from zope.interface import implementer
 from wsserver.typing import Path
 from wsserver.values import show_duration
 from wsserver.wire import journal
+from wsserver.wire.chunked import ChunkedBody
 from wsserver.wire.deadlines import Deadline, Deadlines
 from wsserver.wire.eventstream import is_temporary, temporary_response, wants_event_stream
 from wsserver.wire.handshake import Policy, check
@@ -155,6 +156,8 @@ class Door(Protocol):
         self._endpoint: ServerProtocol | None = None
         self._request: Request | None = None
         """The request whose head has been read and whose body is waited for."""
+        self._chunked: ChunkedBody | None = None
+        """Its body, if it is chunked."""
         self._answering = False
         self._handing = False
         self._refused = False
@@ -210,8 +213,8 @@ class Door(Protocol):
         # A handshake must not have a body; whether it claims one is judged without waiting for it.
         if request is not None and request.wants_websocket:
             self._serve_websocket(request)
-        elif request is not None and len(self._buffer) >= request.content_length:
-            self._serve_http(request)
+        elif request is not None and (body := self._read_body(request)) is not None:
+            self._serve_http(request if self._chunked is None else request.with_length(len(body)), body)
             served = True
         if self._paused and not self._held and (len(self._buffer) <= MAX_UNSERVED or not served):
             self._read_on()
@@ -258,9 +261,25 @@ class Door(Protocol):
             self._refuse(unavailable("the server is stopping"), request)
             return
         self._request = request
+        self._chunked = ChunkedBody() if request.chunked else None
         # RFC 9110 section 10.1.1: the client waits for this before it sends the body.
-        if request.content_length > len(self._buffer) and "100-continue" in request.tokens("expect"):
+        waits = not self._buffer if request.chunked else request.content_length > len(self._buffer)
+        if waits and not request.wants_websocket and "100-continue" in request.tokens("expect"):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _read_body(self, request: Request) -> bytes | None:
+        """Take a request's body off the buffer; return None while it is incomplete, or after it has been refused."""
+        if self._chunked is not None:
+            refusal = self._chunked.feed(self._buffer)
+            if refusal is not None:
+                self._refuse(refusal, request)
+                return None
+            return bytes(self._chunked.data) if self._chunked.complete else None
+        if len(self._buffer) < request.content_length:
+            return None
+        body = bytes(self._buffer[: request.content_length])
+        del self._buffer[: request.content_length]
+        return body
 
     def _find_end(self) -> int | None:
         """Find where the head ends; None while it has not come, or after it has been refused."""
@@ -327,12 +346,11 @@ class Door(Protocol):
         else:
             self.dataReceived = endpoint.dataReceived  # type: ignore[method-assign]
 
-    def _serve_http(self, request: Request) -> None:
+    def _serve_http(self, request: Request, body: bytes) -> None:
         self._disarm()
         # Permission to send the body has been given.
-        whole = request.encode(without="expect") + b"\r\n" + self._buffer[: request.content_length]
-        del self._buffer[: request.content_length]
-        self._request = None
+        whole = request.encode(without="expect") + b"\r\n" + body
+        self._request = self._chunked = None
         self._answering = self._handing = True
         if self._http is None:
             self._http = self._house.http(self._address, self)

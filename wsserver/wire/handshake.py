@@ -166,7 +166,7 @@ def _check_http(request: Request) -> Refusal | None:
         return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, reason, (("Allow", "GET"),))
     if request.version < (1, 1):
         return _bad("a WebSocket handshake needs HTTP/1.1")
-    if request.all("content-length") not in ([], ["0"]):
+    if request.chunked or request.all("content-length") not in ([], ["0"]):
         return _bad("a WebSocket handshake has no body")
     if not request.names("connection", "upgrade"):
         return _bad("the Connection header does not name Upgrade; does a proxy on the way drop it?")

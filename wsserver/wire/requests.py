@@ -8,7 +8,7 @@ Rule 3: stricter than RFC 9112 where its leniency has been used in attacks: one 
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from http import HTTPStatus
 from typing import cast
@@ -172,13 +172,31 @@ class Request:
     headers: tuple[Header, ...] = field(repr=False)
     """Names in lower case, in the order they came; values decoded as Latin-1 (RFC 9110 section 5.5)."""
     content_length: int
-    """Bytes of the body that follows the head."""
+    """Bytes of the body that follows the head; 0 for a chunked one."""
     _last: dict[str, str] | None = field(default=None, repr=False, compare=False)
     """Name -> value, the last one's where several have the name. Made from the headers where it is not given."""
 
     def __post_init__(self) -> None:
         if self._last is None:
             object.__setattr__(self, "_last", dict(self.headers))
+
+    @property
+    def chunked(self) -> bool:
+        """Whether a chunked body follows the head (RFC 9112 section 7.1); no other transfer coding is accepted."""
+        assert self._last is not None
+        return "transfer-encoding" in self._last
+
+    def with_length(self, length: int) -> "Request":
+        """
+        Return the request as if its body had come with a Content-Length.
+
+        Args:
+            length: of the decoded body, in bytes.
+        """
+        # RFC 9112 section 7.1.3: without Transfer-Encoding, and without the Trailer whose fields are dropped.
+        kept = [header for header in self.headers if header[0] not in ("transfer-encoding", "trailer")]
+        headers = (*kept, ("content-length", str(length)))
+        return replace(self, headers=headers, content_length=length, _last=None)
 
     def encode(self, without: str = "") -> bytes:
         """
@@ -355,7 +373,7 @@ def _assemble(
     host = _host(_all(headers, last, "host"), version)
     if isinstance(host, Refusal):
         return host
-    length = _content_length(_all(headers, last, "content-length"), "transfer-encoding" in last)
+    length = _content_length(_all(headers, last, "content-length"), _all(headers, last, "transfer-encoding"), version)
     if isinstance(length, Refusal):
         return length
     if not _TARGET.fullmatch(target):
@@ -390,14 +408,12 @@ def _host(hosts: list[str], version: tuple[int, int]) -> str | Refusal:
     return hosts[0]
 
 
-def _content_length(lengths: list[str], has_coding: bool) -> int | Refusal:
+def _content_length(lengths: list[str], codings: list[str], version: tuple[int, int]) -> int | Refusal:
     # Two lengths, or a length and a coding, are how requests are smuggled (RFC 9112 section 11.2).
-    if has_coding:
+    if codings:
         if lengths:
             return _bad("both Content-Length and Transfer-Encoding")
-        return Refusal(
-            HTTPStatus.LENGTH_REQUIRED, "send the body with a Content-Length; Transfer-Encoding is not taken"
-        )
+        return _check_codings(codings, version) or 0
     if not lengths:
         return 0
     if len(lengths) > 1 or not re.fullmatch(r"[0-9]{1,18}", lengths[0]):
@@ -406,6 +422,19 @@ def _content_length(lengths: list[str], has_coding: bool) -> int | Refusal:
         reason = f"a body of {int(lengths[0])} bytes; at most {MAX_BODY} are taken"
         return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
     return int(lengths[0])
+
+
+def _check_codings(codings: list[str], version: tuple[int, int]) -> Refusal | None:
+    """Refuse every Transfer-Encoding but exactly `chunked` (RFC 9112 sections 6.1 and 6.3)."""
+    if version == (1, 0):
+        return _bad("Transfer-Encoding in an HTTP/1.0 request")
+    names = [name.strip(" \t").lower() for value in codings for name in value.split(",")]
+    if names == ["chunked"]:
+        return None
+    if len(codings) > 1 or names[-1] != "chunked" or names.count("chunked") > 1 or "" in names:
+        return _bad(f"Transfer-Encoding is {quote(', '.join(codings))}; expected chunked")
+    reason = f"Transfer-Encoding {quote(codings[0])} is not supported, only chunked is"
+    return Refusal(HTTPStatus.NOT_IMPLEMENTED, reason)
 
 
 def _origin_form(target: str, host: str) -> str | Refusal:
