@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from wsserver.errors import SettingError, WsserverError
+from wsserver.genconfig import genconfig
 from wsserver.lastsignal import die_by
-from wsserver.sources import genconfig, load
+from wsserver.settings import Settings
 
 __all__ = ["PASSES", "main"]
 
@@ -136,7 +137,7 @@ def _check(path: str) -> None:
     from wsserver.tap import die  # noqa: PLC0415
 
     try:
-        settings = load(environ=os.environ, config=path)
+        settings = Settings.load(environ=os.environ, config=path)
         require(settings)
         # Reads the certificates; nothing is listened on.
         make_listeners(settings, reactor=None)

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from wsserver.errors import Refused, SettingError, Unreachable
 from wsserver.jsonfields import read_json
 from wsserver.serverurl import DEFAULT_URL, ServerURL, parse_server_url
-from wsserver.sources import load
+from wsserver.settings import Settings
 from wsserver.wire.frames import is_utf8
 
 __all__ = ["add_arguments", "make_body", "publish"]
@@ -61,7 +61,7 @@ def publish(chosen: argparse.Namespace, environ: Mapping[str, str], stdin: Binar
     except ValueError as error:
         raise SettingError("--url", f"{error}, not {chosen.url!r}") from None
     flags = {} if chosen.api_key is None else {"api_key": [chosen.api_key]}
-    key = load(flags, environ, chosen.config).api_key
+    key = Settings.load(flags, environ, chosen.config).api_key
     if not key:
         raise SettingError("--api-key", "publishing needs the server's key, here, in WSSERVER_API_KEY or in --config")
     data = _read(stdin) if chosen.data == "-" else os.fsencode(chosen.data)

@@ -5,11 +5,15 @@ Rule: an option is one field of `Settings`; its default, its parser and its help
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import tzinfo
-from typing import Any
+from typing import Any, Self
 
+from wsserver.errors import SettingError
+from wsserver.options import PREFIX, Option
+from wsserver.sources import read_environment, read_file, read_flags
 from wsserver.values import (
     a_choice,
     a_duration,
@@ -32,62 +36,7 @@ from wsserver.values import (
     show_size,
 )
 
-__all__ = ["BY_CHANNEL", "ENVIRONMENT_ONLY", "PREFIX", "TABLE", "Option", "Settings"]
-
-PREFIX = "WSSERVER_"
-
-ENVIRONMENT_ONLY = frozenset(PREFIX + name for name in ("CONFIG", "TOKEN", "PUREPYTHON", "BUILD_EXTENSION"))
-"""Variables that are no option of the table: `--config`, the token of `wsserver subscribe`, those of the extension."""
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """A row of the table."""
-
-    name: str
-    """As in Python and in TOML: `max_message_size`."""
-    parse: Callable[[str], Any]
-    """Text -> value; raises ValueError saying what was expected."""
-    show: Callable[[Any], str]
-    """Value -> text that `parse` reads back."""
-    default: Any
-    help: str
-    group: str
-    metavar: str
-    """What stands for the value in `--help`; empty for a flag, which takes none."""
-    many: bool
-    """It may be given more than once: its value is a tuple."""
-    secret: bool = False
-    """What is given for it is shown nowhere, not even where it is wrong."""
-
-    @property
-    def flag(self) -> str:
-        """As on the command line: `--max-message-size`."""
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        """As in the environment: `WSSERVER_MAX_MESSAGE_SIZE`."""
-        return PREFIX + self.name.upper()
-
-    @property
-    def is_flag(self) -> bool:
-        """Whether it is given without a value on the command line."""
-        return self.parse is a_flag
-
-    def show_default(self) -> str:
-        """Write the default for `--help`, e.g. `1MiB`; empty where there is none."""
-        if self.many or self.default == "":
-            return ""
-        return self.show(self.default)
-
-    def toml_default(self) -> str:
-        """Write the default as a TOML value."""
-        if self.many:
-            return "[]"
-        if isinstance(self.default, int) and self.show is show:
-            return show(self.default)
-        return f'"{self.show(self.default)}"'
+__all__ = ["BY_CHANNEL", "TABLE", "Settings"]
 
 
 def _option(
@@ -128,7 +77,15 @@ _LISTEN, _WHO, _LIMITS, _WIRE, _CHANNELS, _TOKENS, _ANSWERS, _LOG = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """All options with their values: times in seconds, sizes in bytes. `load` makes one from all sources."""
+    """
+    All options with their values: times in seconds, sizes in bytes.
+
+    The arguments are checked as flags are. Texts as on the command line are accepted too: `max_message_size="64KiB"`,
+    `ping_interval="25s"`. Repeatable options take a tuple or a list.
+
+    Raises:
+        SettingError: an argument has a bad value; the message names the option and says what was expected.
+    """
 
     port: int = _option(_LISTEN, an_integer(0, 65535), 8080, "TCP port; 0 takes a free one.", metavar="PORT")
     interface: str = _option(
@@ -487,6 +444,67 @@ class Settings:
     channel: tuple[tuple[str, Mapping[str, Any]], ...] = ()
     """The tables `[[channel]]` of the file: pattern -> what differs for such channels. No flag can say that."""
 
+    def __post_init__(self) -> None:
+        for option in TABLE.values():
+            value = getattr(self, option.name)
+            if value is not option.default:
+                object.__setattr__(self, option.name, _check(option, option.name, value))
+        if self.channel:
+            object.__setattr__(self, "channel", _check_channels(self.channel))
+
+    @classmethod
+    def load(
+        cls,
+        flags: Mapping[str, Sequence[str]] = {},
+        environ: Mapping[str, str] = {},
+        config: str | os.PathLike[str] | None = None,
+    ) -> Self:
+        """
+        Read all sources: flags override environment variables, which override the file.
+
+        Args:
+            flags: option name -> the texts given on the command line, in order; `["true"]` for a flag.
+            environ: the environment; only names with `WSSERVER_` count, and an empty value counts as unset.
+            config: the path of the TOML file; None for the one that `WSSERVER_CONFIG` names, if it is set.
+
+        Returns:
+            The settings, complete and checked.
+
+        Raises:
+            SettingError: an option is unknown or has a bad value; the file is missing or is not TOML.
+        """
+        path = config if config is not None else environ.get(PREFIX + "CONFIG") or None
+        values: dict[str, Any] = {} if path is None else read_file(os.fspath(path), TABLE, BY_CHANNEL)
+        values.update(read_environment(environ, TABLE))
+        values.update(read_flags(flags, TABLE))
+        return cls(**values)
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """
+        Read `WSSERVER_...` variables, and the file that `WSSERVER_CONFIG` names.
+
+        Args:
+            environ: the environment.
+
+        Raises:
+            SettingError: see `load`.
+        """
+        return cls.load(environ=environ)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Self:
+        """
+        Read a TOML file as `--config` does; the environment is not looked at.
+
+        Args:
+            path: of the file.
+
+        Raises:
+            SettingError: see `load`.
+        """
+        return cls.load(config=path)
+
 
 TABLE: Mapping[str, Option] = {
     f.name: Option(name=f.name, default=f.default, **f.metadata) for f in dataclasses.fields(Settings) if f.metadata
@@ -501,3 +519,26 @@ BY_CHANNEL: Mapping[str, Option] = {
     },
 }
 """What a table `[[channel]]` can hold besides its pattern."""
+
+
+def _check(option: Option, where: str, value: object) -> Any:
+    try:
+        return option.check(value)
+    except (ValueError, LookupError) as error:
+        raise SettingError(where, str(error)) from None
+
+
+def _check_channels(tables: object) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    if not isinstance(tables, tuple | list):
+        raise SettingError("channel", f"expected a tuple of (pattern, options) pairs, not {tables!r}")
+    checked = []
+    for table in tables:
+        if not isinstance(table, tuple | list) or len(table) != 2 or not isinstance(table[1], Mapping):
+            raise SettingError("channel", f"expected a pair of a pattern and a mapping of options, not {table!r}")
+        (pattern,) = _check(TABLE["channel_allow"], "channel", (table[0],))
+        unknown = [name for name in table[1] if name not in BY_CHANNEL]
+        if unknown:
+            raise SettingError("channel", f"unknown option {unknown[0]!r}; expected {', '.join(BY_CHANNEL)}")
+        values = {name: _check(BY_CHANNEL[name], f"channel: {name}", value) for name, value in table[1].items()}
+        checked.append((pattern, values))
+    return tuple(checked)

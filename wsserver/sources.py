@@ -1,7 +1,7 @@
 """
-Read the settings from where they were written: flags, environment, TOML file; and write a file to begin with.
+Read options from where a person wrote them: flags, environment variables, a TOML file.
 
-Rule: flags > environment > file > default. What is unknown is an error that names the nearest known name.
+Unknown names are errors that name the nearest known one. The table of options, an argument, is that of `settings`.
 """
 
 import contextlib
@@ -13,163 +13,215 @@ from pathlib import Path
 from typing import Any
 
 from wsserver.errors import SettingError
-from wsserver.settings import BY_CHANNEL, ENVIRONMENT_ONLY, PREFIX, TABLE, Option, Settings
+from wsserver.options import ENVIRONMENT_ONLY, MAX_SHOWN_BITS, PREFIX, Option, Table, quote_values
+from wsserver.values import a_pattern, an_endpoint, show
 
-__all__ = ["genconfig", "load", "unknown_flag"]
-
-_CHANNEL_EXAMPLE = """\
-# What differs for some channels; the first pattern that fits counts. Of each of these as many as are needed:
-#[[channel]]
-#pattern = "chat:*"
-#history_size = 1000
-#history_ttl = "10m"
-#presence = true
-#publish = true
-#slow = "drop-oldest"
-"""
+__all__ = ["read_environment", "read_file", "read_flags", "unknown_flag"]
 
 _REPLACED = {"strict_paths": "--catch-all off"}
 """Option that no longer exists -> what to write instead."""
 
 
-def unknown_flag(name: str) -> SettingError:
+IGNORED = frozenset({PREFIX + "VERSION"})
+"""Variables that are neither options nor mistakes: builders of container images set the version."""
+
+_SERVICE_LINKS = re.compile(
+    r"""
+    WSSERVER(_[A-Z0-9_]+)?_(
+        SERVICE_HOST=[0-9a-fA-F.:]+ | SERVICE_PORT(_[A-Z0-9_]+)?=[0-9]+ | PORT=(tcp|udp|sctp)://.* |
+        PORT_[0-9]+_(TCP|UDP|SCTP)(=.*://.*|_PROTO=(tcp|udp|sctp)|_PORT=[0-9]+|_ADDR=.*) |
+        NAME=/.*/.* | ENV_.*=.*
+    )
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+"""
+Variables by which Kubernetes tells a container of the services in its namespace, and Docker of linked containers.
+
+https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables,
+https://docs.docker.com/engine/network/links/#environment-variables
+"""
+
+MIN_SIMILARITY = 0.6
+"""From which ratio of `difflib` on a known name is suggested for an unknown one."""
+
+
+def unknown_flag(name: str, table: Table) -> SettingError:
     """
-    Say that there is no such flag, and name the nearest one.
+    Report an unknown flag, and name the nearest one.
 
     Args:
         name: the flag as the person wrote it, with its dashes.
+        table: the options.
     """
-    flags = [option.flag for option in TABLE.values()]
+    flags = [option.flag for option in table.values()]
     return SettingError(name, "unknown option" + _nearest(name, [*flags, "--config", "--help", "--version"]))
 
 
-def load(
-    flags: Mapping[str, Sequence[str]] = {},
-    environ: Mapping[str, str] = {},
-    config: str | None = None,
-) -> Settings:
+def read_flags(flags: Mapping[str, Sequence[str]], table: Table) -> dict[str, Any]:
     """
-    Read all sources: flags > environment > file > default.
+    Read options from the command line.
 
     Args:
-        flags: option name -> the texts given on the command line, in order; `["true"]` for a flag.
-        environ: the environment; only names with `WSSERVER_` count, an empty value counts as unset.
-        config: the path of the TOML file; None for none (or for `WSSERVER_CONFIG`).
-
-    Returns:
-        The settings, complete and checked.
+        flags: option name -> the texts given, in order; `["true"]` for a flag.
+        table: the options.
 
     Raises:
-        SettingError: an option is unknown or has a bad value; the file is missing or is not TOML.
+        SettingError: an option has a bad value.
     """
-    if config is None:
-        config = environ.get(PREFIX + "CONFIG") or None
-    values: dict[str, Any] = {} if config is None else _from_file(config)
-    values.update(_from_environment(environ))
-    values.update({name: _read(TABLE[name], TABLE[name].flag, texts) for name, texts in flags.items()})
-    return Settings(**values)
+    values = {}
+    for name, texts in flags.items():
+        option = table[name]
+        if option.many and any(_looks_like_list(option, text) for text in texts):
+            raise SettingError(
+                option.flag,
+                f"expected one value; repeat {option.flag} for each, and write a value with a comma in the "
+                f"configuration file, not {option.quote(texts[0]) if len(texts) == 1 else quote_values(texts)}",
+            )
+        values[name] = _read(option, option.flag, texts)
+    return values
 
 
-def genconfig() -> str:
-    """Write a TOML file with every option at its default, commented out and explained."""
-    lines = ["# wsserver: every option at its default. Remove the # before one to set it.", ""]
-    group = ""
-    for option in TABLE.values():
-        if option.group != group:
-            group = option.group
-            lines += [f"# --- {group} " + "-" * (74 - len(group)), ""]
-        lines += [f"# {option.help}", f"#{option.name} = {option.toml_default()}", ""]
-    # At the end: in TOML everything after a table belongs to it.
-    return "\n".join([*lines, _CHANNEL_EXAMPLE])
+def read_environment(environ: Mapping[str, str], table: Table) -> dict[str, Any]:
+    """
+    Read options from environment variables; values of a list are separated by white space.
+
+    Args:
+        environ: the environment; an empty value counts as unset.
+        table: the options.
+
+    Raises:
+        SettingError: a variable of ours is unknown or has a bad value.
+    """
+    variables = {option.variable: option for option in table.values()}
+    others = ENVIRONMENT_ONLY | IGNORED
+    values = {}
+    for name, text in environ.items():
+        if not name.startswith(PREFIX) or text == "" or name in others or _SERVICE_LINKS.fullmatch(f"{name}={text}"):
+            continue
+        if name not in variables:
+            known = [*variables, *ENVIRONMENT_ONLY]
+            raise SettingError(name, "unknown environment variable" + _nearest(name.upper(), known))
+        option = variables[name]
+        if option.many and _looks_like_list(option, text):
+            raise SettingError(
+                name,
+                "expected values separated by spaces, without commas, quotes or brackets; write a value with a space "
+                f'or a comma in the configuration file: {option.name} = ["..."], not {option.quote(text)}',
+            )
+        values[option.name] = _read(option, name, text.split() if option.many else [text])
+    return values
+
+
+def read_file(path: str, table: Table, by_channel: Table) -> dict[str, Any]:
+    """
+    Read options from a TOML file.
+
+    Args:
+        path: of the file.
+        table: the options.
+        by_channel: the options that a table `[[channel]]` may have.
+
+    Raises:
+        SettingError: the file is missing or is not TOML, or a key is unknown or has a bad value.
+    """
+    try:
+        source = Path(path).read_text("utf-8")
+        document = tomllib.loads(source)
+    except OSError as error:
+        raise SettingError(path, f"cannot be read: {error.strerror}") from None
+    except RecursionError:
+        raise SettingError(path, "cannot be read: its values are nested too deeply") from None
+    except ValueError as error:
+        # Not TOML, not UTF-8, or a number with more digits than Python reads.
+        raise SettingError(path, f"is not TOML: {error}") from None
+    values = {}
+    for name, value in document.items():
+        where = f"{path}{_line_of(name, source)}: {name}"
+        if name == "channel":
+            values[name] = _read_channels(path, source, value, by_channel)
+            continue
+        if name not in table:
+            raise SettingError(where, "unknown key" + _nearest(name, [*table, "channel"]))
+        values[name] = _read(table[name], where, _texts(table[name], where, value))
+    return values
 
 
 def _read(option: Option, where: str, texts: Sequence[str]) -> Any:
     try:
         values = tuple(option.parse(text) for text in texts)
     except ValueError as error:
-        shown = "what was given" if option.secret else _quote(texts)
+        shown = option.quote("") if option.secret else quote_values(texts)
         raise SettingError(where, f"{error}, not {shown}") from None
+    except LookupError as error:
+        raise SettingError(where, str(error)) from None
     return values if option.many else values[-1]
 
 
-def _quote(texts: Sequence[str]) -> str:
-    return ", ".join(repr(text if len(text) <= 60 else text[:57] + "...") for text in texts)
+def _looks_like_list(option: Option, text: str) -> bool:
+    """Whether a text has commas, quotes or brackets where one value was expected, or several between white space."""
+    if option.parse is an_endpoint:
+        # Commas may stand in the path of an endpoint, brackets around an IPv6 address.
+        return re.search(r""",\s*[a-z0-9]+:|^["']""", text) is not None
+    return "," in text or re.search(r"""(^|\s)["'\[]|["'](\s|$)""", text) is not None
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:
-    replacement = _REPLACED.get(name.lower().removeprefix(PREFIX.lower()).strip("-").replace("-", "_"))
+    bare = {_bare(each): each for each in known}
+    replacement = _REPLACED.get(_bare(name))
     if replacement is not None:
         return f"; it is now {replacement}"
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else ""
+    near = difflib.get_close_matches(_bare(name), bare, n=1, cutoff=MIN_SIMILARITY)
+    return f"; did you mean {bare[near[0]]}?" if near else ""
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    variables = {option.variable: option for option in TABLE.values()}
-    values = {}
-    for name, text in environ.items():
-        if not name.startswith(PREFIX) or text == "" or name in ENVIRONMENT_ONLY or _is_service_link(name, text):
-            continue
-        if name not in variables:
-            known = [*variables, *ENVIRONMENT_ONLY]
-            raise SettingError(name, "unknown environment variable" + _nearest(name.upper(), known))
-        option = variables[name]
-        values[option.name] = _read(option, name, text.split() if option.many else [text])
-    return values
+def _bare(name: str) -> str:
+    """Strip what all names have in common: it would make every two of them similar."""
+    return name.lower().removeprefix(PREFIX.lower()).strip("-").replace("-", "_")
 
 
-def _is_service_link(name: str, text: str) -> bool:
-    # A Kubernetes service of this name puts such variables into every container beside it.
-    return bool(re.match(r"WSSERVER_(SERVICE|PORT_[0-9]+)_", name)) or (
-        name == "WSSERVER_PORT" and re.match(r"(tcp|udp)://", text) is not None
-    )
-
-
-def _from_file(path: str) -> dict[str, Any]:
-    try:
-        source = Path(path).read_text("utf-8")
-        table = tomllib.loads(source)
-    except OSError as error:
-        raise SettingError(path, f"cannot be read: {error.strerror}") from None
-    except RecursionError:
-        raise SettingError(path, "is not TOML of ours: its values are nested too deeply") from None
-    except ValueError as error:
-        # Not TOML, not UTF-8, or a number with more digits than Python reads.
-        raise SettingError(path, f"is not TOML: {error}") from None
-    values = {}
-    for name, value in table.items():
-        where = f"{path}{_line_of(name, source)}: {name}"
-        if name == "channel":
-            values[name] = _channels(path, source, value)
-            continue
-        if name not in TABLE:
-            raise SettingError(where, "unknown key" + _nearest(name, [*TABLE, "channel"]))
-        values[name] = _read(TABLE[name], where, _texts(TABLE[name], where, value))
-    return values
-
-
-def _channels(path: str, source: str, tables: object) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+def _read_channels(
+    path: str, source: str, tables: object, by_channel: Table
+) -> tuple[tuple[str, Mapping[str, Any]], ...]:
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise SettingError(f"{path}{_line_of('channel', source)}: channel", "expected tables: [[channel]]")
-    # tomllib does not tell where a table stands.
-    heads = re.compile(r"""\s*\[\[\s*["']?channel["']?\s*\]\]""")
-    lines = [number for number, line in enumerate(source.split("\n"), 1) if heads.match(line)]
     found = []
     for number, table in enumerate(tables):
-        place = (
-            f"{path} line {lines[number]}: channel" if len(lines) == len(tables) else f"{path}: channel {number + 1}"
-        )
+
+        def place(name: str = "", number: int = number) -> str:
+            line = _line_in_table(name, number, source)
+            return f"{path}{line or f' table {number + 1}'}: channel{': ' if name else ''}{name}"
+
         pattern = table.pop("pattern", None)
         if not isinstance(pattern, str):
-            raise SettingError(place, 'expected pattern = "NAME", perhaps with asterisks')
+            raise SettingError(place(), 'expected pattern = "NAME", perhaps with asterisks')
         values = {}
         for name, value in table.items():
-            if name not in BY_CHANNEL:
-                raise SettingError(f"{place}: {name}", "unknown key" + _nearest(name, ["pattern", *BY_CHANNEL]))
-            option = BY_CHANNEL[name]
-            values[name] = _read(option, f"{place}: {name}", _texts(option, f"{place}: {name}", value))
-        found.append((_read(TABLE["channel_allow"], f"{place}: pattern", [pattern])[0], values))
+            if name not in by_channel:
+                raise SettingError(place(name), "unknown key" + _nearest(name, ["pattern", *by_channel]))
+            option = by_channel[name]
+            values[name] = _read(option, place(name), _texts(option, place(name), value))
+        found.append((_read(_PATTERN, place("pattern"), [pattern]), values))
     return tuple(found)
+
+
+_PATTERN = Option("pattern", a_pattern, show, "", "", "", "PATTERN", many=False)
+"""The key of a table `[[channel]]` that says for which channels it is."""
+
+
+def _line_in_table(name: str, number: int, source: str) -> str:
+    """Find the line of a key in a `[[channel]]` table, or of the table's head if the name is empty."""
+    lines = source.split("\n")
+    start = 1
+    for end in range(1, len(lines) + 1):
+        # A part of the file that ends within a value of several lines is not TOML: the value starts after the last
+        # part that is.
+        with contextlib.suppress(ValueError):
+            tables = tomllib.loads("\n".join(lines[:end])).get("channel", [])
+            if isinstance(tables, list) and len(tables) > number and (not name or name in tables[number]):
+                return f" line {start}"
+            start = end + 1
+    return ""
 
 
 def _line_of(name: str, source: str) -> str:
@@ -190,14 +242,14 @@ def _texts(option: Option, where: str, value: object) -> list[str]:
     """Turn a TOML value into the texts its parser takes."""
     if option.many:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise SettingError(where, f"expected a list of strings, not {value!r}")
+            raise SettingError(where, f'expected a list of strings such as ["a", "b"], not {option.quote(value)}')
         return value
     if isinstance(value, bool) and option.is_flag:
         return [str(value).lower()]
     if isinstance(value, str) and not option.is_flag:
         return [value]
     if isinstance(value, int | float) and not isinstance(value, bool) and not option.is_flag:
-        # Python writes out no number of thousands of digits.
-        return [str(value) if not isinstance(value, int) or value.bit_length() < 1000 else "a huge number"]
-    shown = "what was given" if option.secret else repr(value)
-    raise SettingError(where, f"expected {'true or false' if option.is_flag else 'a string or a number'}, not {shown}")
+        # Python does not write out integers of thousands of digits.
+        return [str(value) if isinstance(value, float) or value.bit_length() < MAX_SHOWN_BITS else "a huge number"]
+    expected = "true or false" if option.is_flag else "a string or a number"
+    raise SettingError(where, f"expected {expected}, not {option.quote(value)}")

@@ -17,9 +17,10 @@ from wsserver import __version__, logs
 from wsserver.errors import ListenError, WsserverError
 from wsserver.listeners import endpoint_strings
 from wsserver.memory import keep_freed
+from wsserver.options import Option
 from wsserver.service import WebSocketService
-from wsserver.settings import TABLE, Option, Settings
-from wsserver.sources import load, unknown_flag
+from wsserver.settings import TABLE, Settings
+from wsserver.sources import unknown_flag
 from wsserver.wire import deflate, frames
 from wsserver.wire.timers import use_monotonic_clock
 
@@ -73,7 +74,7 @@ class Options(usage.Options):
             super().parseOptions(options)
         except usage.UsageError as error:
             unknown = re.fullmatch(r"option (\S+) not recognized", str(error))
-            die(unknown_flag(unknown[1]) if unknown else error)
+            die(unknown_flag(unknown[1], TABLE) if unknown else error)
 
     def parseArgs(self, *arguments: str) -> None:
         """Refuse what is no option."""
@@ -83,7 +84,7 @@ class Options(usage.Options):
     def postOptions(self) -> None:
         """Read all sources of settings."""
         try:
-            self.settings = load(self.texts, os.environ, self.config)
+            self.settings = Settings.load(self.texts, os.environ, self.config)
         except WsserverError as error:
             die(error)
 
@@ -103,7 +104,8 @@ class Options(usage.Options):
         lines += _wrap("--help", "Print this help and exit.", width)
         more = (
             "Each option is also a key of the file (max_message_size) and an environment variable "
-            "(WSSERVER_MAX_MESSAGE_SIZE). Flags go before the environment, and that before the file."
+            "(WSSERVER_MAX_MESSAGE_SIZE). Flags override environment variables, which override the file. "
+            "In a variable, spaces separate the values of a repeatable option."
         )
         lines += ["", *textwrap.wrap(more, width)]
         return "\n".join(lines) + "\n"

@@ -15,7 +15,6 @@ from wsserver.errors import SettingError
 from wsserver.identity import Grant, Identity
 from wsserver.service import tokens_of
 from wsserver.settings import Settings
-from wsserver.sources import load
 from wsserver.values import parse_duration, show_duration
 
 __all__ = ["add_commands", "run"]
@@ -62,7 +61,7 @@ def run(chosen: argparse.Namespace, environ: Mapping[str, str]) -> None:
         SettingError: there is no key, or something that was given is wrong; the token is not taken.
     """
     flags = {} if chosen.token_secret is None else {"token_secret": [chosen.token_secret]}
-    settings = load(flags, environ, chosen.config)
+    settings = Settings.load(flags, environ, chosen.config)
     if chosen.command == "gentoken":
         print(_generate(chosen, settings))
     else:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from datetime import tzinfo
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from wsserver.origins import EMPTY, origin_of
 from wsserver.redisurl import parse_redis_url
@@ -230,12 +230,22 @@ def an_endpoint(text: str) -> str:
 
 
 def a_zone(text: str) -> tzinfo | None:
-    """Read a time zone; None is the machine's own."""
+    """
+    Read a time zone; None is the machine's own.
+
+    Raises:
+        ValueError: there is no such time zone.
+        LookupError: the machine has no time zone database.
+    """
     if text.lower() == "local":
         return None
     try:
         return ZoneInfo(text)
     except (ZoneInfoNotFoundError, ValueError, OSError):
+        if not available_timezones():
+            raise LookupError(
+                f"the time zone database is missing on this machine, so {text!r} is unknown: pip install tzdata"
+            ) from None
         raise ValueError("expected a time zone such as Europe/Berlin or UTC, or local") from None
 
 

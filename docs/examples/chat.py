@@ -1,13 +1,12 @@
 """A chat with rooms: run `twistd -ny chat.py`, connect two clients to ws://127.0.0.1:8080/chat/lobby, and talk."""
 
-import os
 import re
 
 from twisted.application.service import Application
 from twisted.internet import reactor
 
 from wsserver.service import WebSocketService
-from wsserver.sources import load
+from wsserver.settings import Settings
 from wsserver.wire.protocol import ConnectionDeny, ServerProtocol
 
 
@@ -37,5 +36,5 @@ class ChatProtocol(ServerProtocol):
 
 
 application = Application("chat")
-service = WebSocketService(load(environ=os.environ), reactor, endpoints={"/chat/": ChatProtocol})
+service = WebSocketService(Settings.from_environment(), reactor, endpoints={"/chat/": ChatProtocol})
 service.setServiceParent(application)

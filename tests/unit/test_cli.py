@@ -7,8 +7,8 @@ import tomllib
 import pytest
 
 from wsserver.cli import main
+from wsserver.genconfig import genconfig
 from wsserver.settings import TABLE
-from wsserver.sources import genconfig
 from wsserver.tap import show_version
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wsserver.sources import load
+from wsserver.settings import Settings
 from wsserver.testing import MemoryServer
 from wsserver.wire.handshake import Policy
 
@@ -32,7 +32,7 @@ def start(options=""):
     for word, value in zip(words, [*words, "--"][1:], strict=True):
         if word.startswith("--"):
             flags[word[2:].replace("-", "_")] = ["true" if value.startswith("--") else value]
-    settings = load(flags)
+    settings = Settings.load(flags)
     server = MemoryServer(settings)
     server.service.door.policy = Policy.of(settings, loopback_only="--interface" in words)
     return server

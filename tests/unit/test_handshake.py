@@ -7,7 +7,6 @@ from autobahn.websocket.protocol import parseHttpHeader as parse_http_header
 
 from wsserver.errors import SettingError
 from wsserver.settings import Settings
-from wsserver.sources import load
 from wsserver.wire.handshake import Accept, Policy, check, check_origin, parse_extensions, response
 from wsserver.wire.requests import Refusal, Request
 
@@ -665,7 +664,7 @@ class OriginTests:
         refusal = check_origin([origin], "example.com", OWN)
         assert (refusal.status, refusal.reason) == (403, reason.format(shlex.quote(origin)))
         [typed] = shlex.split(refusal.reason.partition("--origin ")[2])
-        assert check_origin([origin], "example.com", policy(*load({"origin": [typed]}).origin)) is None
+        assert check_origin([origin], "example.com", policy(*Settings.load({"origin": [typed]}).origin)) is None
 
     def test_refusal_names_the_empty_origin(self):
         """As the option does: an empty text is easily lost in a shell and in a file."""
@@ -695,7 +694,7 @@ class OriginTests:
     def test_every_option_counts(self, text):
         """An origin that the option takes is one that the policy knows: none is dropped without a word."""
         try:
-            settings = load({"origin": [text]})
+            settings = Settings.load({"origin": [text]})
         except SettingError:
             return
         assert len(Policy.of(settings, loopback_only=False).origins) == 1

@@ -1,16 +1,24 @@
 """Tests for wsserver/settings.py: options from flags, the environment and a TOML file."""
 
 import dataclasses
+import datetime
 import re
+import sys
 import tomllib
+import zoneinfo
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from wsserver.errors import SettingError
-from wsserver.settings import PREFIX, TABLE, Settings
-from wsserver.sources import genconfig, load, unknown_flag
+from wsserver.genconfig import genconfig
+from wsserver.options import PREFIX
+from wsserver.settings import TABLE, Settings
+from wsserver.sources import unknown_flag
 from wsserver.values import parse_duration, show_duration
+
+load = Settings.load
 
 DEFAULTS = {
     "port": 8080,
@@ -233,6 +241,7 @@ class EnvironmentTests:
             ("http://a http://b", ("http://a", "http://b")),
             (" http://a\n\thttp://b ", ("http://a", "http://b")),
             (" ", ()),
+            ("http://[::1] http://[::1]:80", ("http://[::1]", "http://[::1]:80")),
         ],
     )
     def test_list(self, text, values):
@@ -375,8 +384,13 @@ class FileTests:
             ("# a\n#b\nanonymous = 1", 3, "anonymous", "expected true or false, not 1"),
             ("anonymous = 'true'", 1, "anonymous", "expected true or false, not 'true'"),
             ("anonymous = []", 1, "anonymous", "expected true or false, not []"),
-            ("origin = 'http://a'", 1, "origin", "expected a list of strings, not 'http://a'"),
-            ("origin = ['http://a', 1]", 1, "origin", "expected a list of strings, not ['http://a', 1]"),
+            ("origin = 'http://a'", 1, "origin", 'expected a list of strings such as ["a", "b"], not \'http://a\''),
+            (
+                "origin = ['http://a', 1]",
+                1,
+                "origin",
+                'expected a list of strings such as ["a", "b"], not [\'http://a\', 1]',
+            ),
             (
                 "log_format = 1979-05-27",
                 1,
@@ -765,7 +779,7 @@ class UnknownFlagTests:
     )
     def test_nearest(self, flag, problem):
         """The nearest flag is named, if there is one."""
-        error = unknown_flag(flag)
+        error = unknown_flag(flag, TABLE)
         assert (error.where, error.problem) == (flag, problem)
 
 
@@ -810,17 +824,315 @@ class GenconfigTests:
 
 
 class ServiceLinkTests:
-    """Kubernetes tells every container of the services beside it."""
+    """Kubernetes and Docker tell a container of other services by variables that may look like ours."""
 
-    def test_a_service_of_this_name(self):
-        """A service called wsserver does not stop a server that knows nothing of it."""
-        links = {
-            "WSSERVER_SERVICE_HOST": "10.0.0.1",
-            "WSSERVER_SERVICE_PORT_HTTP": "80",
-            "WSSERVER_PORT": "tcp://10.0.0.1:80",
-            "WSSERVER_PORT_80_TCP_ADDR": "10.0.0.1",
-        }
-        assert load(environ=links) == Settings()
+    @pytest.mark.parametrize("service", ["", "_REDIS", "_HEADLESS", "_METRICS", "_CANARY", "_API_2"])
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("_SERVICE_HOST", "10.0.0.2"),
+            ("_SERVICE_HOST", "fd00::2"),
+            ("_SERVICE_PORT", "6379"),
+            ("_SERVICE_PORT_HTTP", "80"),
+            ("_SERVICE_PORT_HTTP_METRICS", "80"),
+            ("_PORT", "tcp://10.0.0.2:6379"),
+            ("_PORT", "udp://10.0.0.2:53"),
+            ("_PORT", "sctp://10.0.0.2:1"),
+            ("_PORT", "tcp://[fd00::2]:6379"),
+            ("_PORT_6379_TCP", "tcp://10.0.0.2:6379"),
+            ("_PORT_6379_TCP_ADDR", "10.0.0.2"),
+            ("_PORT_6379_TCP_PORT", "6379"),
+            ("_PORT_6379_TCP_PROTO", "tcp"),
+            ("_PORT_53_UDP_PROTO", "udp"),
+            ("_NAME", "/web/wsserver"),
+            ("_ENV_PATH", "/usr/bin"),
+        ],
+    )
+    def test_variables_of_a_service_whose_name_begins_with_ours_are_ignored(self, service, name, value):
+        assert load(environ={f"WSSERVER{service}{name}": value}) == Settings()
+
+    @pytest.mark.parametrize("value", ["1.2.3", "latest"])
+    def test_the_version_that_a_container_image_sets_is_ignored(self, value):
+        assert load(environ={"WSSERVER_VERSION": value}) == Settings()
+
+    @pytest.mark.parametrize(
+        ("name", "value", "problem"),
+        [
+            ("WSSERVER_PORT", "tcp", "expected a whole number from 0 to 65535, not 'tcp'"),
+            ("WSSERVER_PORT", "http://a", "expected a whole number from 0 to 65535, not 'http://a'"),
+            ("WSSERVER_REDIS_PORT", "6379", "unknown environment variable"),
+            ("WSSERVER_REDIS_PROT", "tcp://10.0.0.2:6379", "unknown environment variable"),
+            ("WSSERVER_REDIS_PORT_6379", "tcp://10.0.0.2:6379", "unknown environment variable"),
+            ("WSSERVER_SERVICE_HOSTS", "10.0.0.2", "unknown environment variable"),
+            ("WSSERVER_NAME", "chat", "unknown environment variable"),
+            ("WSSERVER_PROT", "80", "unknown environment variable; did you mean WSSERVER_PORT?"),
+        ],
+    )
+    def test_what_only_looks_alike_is_still_a_mistake(self, name, value, problem):
+        where, found = refused(environ={name: value})
+        assert where == name
+        assert found.startswith(problem)
+
+
+class ListTests:
+    """Values of a repeatable option that somebody has joined."""
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("channel_allow", "news,chat:*"),
+            ("channel_allow", "news, chat:*"),
+            ("channel_allow", "'my channel'"),
+            ("channel_allow", '"news" "chat:*"'),
+            ("channel_allow", '["news", "chat:*"]'),
+            ("channel_publish", "news,"),
+            ("channel_presence", "a,b c"),
+            ("origin", "https://a,https://b"),
+            ("subprotocol", "a,b"),
+            ("listen", "tcp:80,tcp:81"),
+            ("listen", "tcp:80, unix:/run/a"),
+            ("listen", "'tcp:80'"),
+        ],
+    )
+    def test_commas_quotes_and_brackets_in_the_environment_are_refused(self, name, text):
+        where, problem = refused(environ={TABLE[name].variable: text})
+        assert where == TABLE[name].variable
+        assert problem == (
+            "expected values separated by spaces, without commas, quotes or brackets; write a value with a space or "
+            f'a comma in the configuration file: {name} = ["..."], not {text!r}'
+        )
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("channel_allow", "news,chat:*"),
+            ("origin", "https://a,https://b"),
+            ("subprotocol", "a,b"),
+            ("listen", "tcp:1,tcp:2"),
+        ],
+    )
+    def test_commas_in_a_flag_are_refused(self, name, text):
+        flag = TABLE[name].flag
+        where, problem = refused(flags={name: ["x:y", text]})
+        assert where == flag
+        expected = (
+            f"expected one value; repeat {flag} for each, and write a value with a comma in the configuration file"
+        )
+        assert problem == f"{expected}, not 'x:y', {text!r}"
+
+    @pytest.mark.parametrize(
+        ("text", "values"),
+        [
+            ("tcp6:80:interface=\\:\\:1 unix:/run/a,b.sock", ("tcp6:80:interface=\\:\\:1", "unix:/run/a,b.sock")),
+            ("tcp:80 tcp:81", ("tcp:80", "tcp:81")),
+            ("haproxy:tcp:80", ("haproxy:tcp:80",)),
+        ],
+    )
+    def test_commas_within_an_endpoint_are_its_own(self, text, values):
+        assert load(environ={"WSSERVER_LISTEN": text}).listen == values
+
+    def test_the_file_takes_names_with_spaces_and_commas(self, config):
+        assert load(config=config('channel_allow = ["my channel", "a,b"]')).channel_allow == ("my channel", "a,b")
+
+    def test_a_string_in_the_file_is_refused_with_an_example(self, config):
+        _, problem = refused(config=config('channel_allow = "a,b"'))
+        assert problem == 'expected a list of strings such as ["a", "b"], not \'a,b\''
+
+
+class NearestTests:
+    """Which unknown names are near enough to a known one."""
+
+    @pytest.mark.parametrize(
+        ("name", "nearest"),
+        [
+            ("prot", "port"),
+            ("ports", "port"),
+            ("interfaces", "interface"),
+            ("chanel-allow", "channel-allow"),
+            ("max-message", "max-message-size"),
+            ("message-size", "max-message-size"),
+            ("ping-intervall", "ping-interval"),
+            ("reddis", "redis"),
+            ("redis-url", "redis"),
+            ("origins", "origin"),
+            ("apikey", "api-key"),
+            ("compress", "compression"),
+            ("history", "history-ttl"),
+            ("timezon", "timezone"),
+            ("time-zone", "timezone"),
+        ],
+    )
+    def test_a_typo_is_corrected(self, config, name, nearest):
+        known = nearest.replace("-", "_")
+        assert unknown_flag("--" + name, TABLE).problem == f"unknown option; did you mean --{nearest}?"
+        variable = PREFIX + name.upper().replace("-", "_")
+        assert refused(environ={variable: "1"})[1].endswith(f"; did you mean {PREFIX}{known.upper()}?")
+        assert refused(config=config(f"{name} = 1"))[1].endswith(f"; did you mean {known}?")
+
+    @pytest.mark.parametrize(
+        "name", ["foo", "bar", "workers", "debug", "quiet", "host", "daemon", "user", "x", "password", "reload", "bind"]
+    )
+    def test_another_word_is_not(self, config, name):
+        assert unknown_flag("--" + name, TABLE).problem == "unknown option"
+        assert refused(environ={PREFIX + name.upper(): "1"})[1] == "unknown environment variable"
+        assert refused(config=config(f"{name} = 1"))[1] == "unknown key"
+
+
+class ConstructorTests:
+    """Arguments of `Settings` are checked as flags are."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "value"),
+        [
+            ({"port": 0}, 0),
+            ({"port": "443"}, 443),
+            ({"max_message_size": 65536}, 65536),
+            ({"max_message_size": "64KiB"}, 65536),
+            ({"ping_interval": 5}, 5.0),
+            ({"ping_interval": 0}, 0.0),
+            ({"ping_interval": 2.5}, 2.5),
+            ({"ping_interval": "2m"}, 120.0),
+            ({"open_timeout": 0.123456}, 0.123456),
+            ({"history_ttl": 30 * 86400}, 2592000.0),
+            ({"origin": ("https://a",)}, ("https://a",)),
+            ({"origin": ["https://a", "null"]}, ("https://a", "null")),
+            ({"origin": ()}, ()),
+            ({"anonymous": True}, True),
+            ({"timezone": ZoneInfo("Asia/Tokyo")}, ZoneInfo("Asia/Tokyo")),
+            ({"timezone": "Asia/Tokyo"}, ZoneInfo("Asia/Tokyo")),
+            ({"timezone": None}, None),
+            ({"timezone": datetime.UTC}, datetime.UTC),
+            ({"compression": "on"}, "on"),
+            ({"token_public_key": Path("key.pem")}, "key.pem"),
+            ({"api_key": "k"}, "k"),
+            (
+                {"channel": [("a:*", {"history_size": 5, "history_ttl": "1m"})]},
+                (("a:*", {"history_size": 5, "history_ttl": 60.0}),),
+            ),
+        ],
+    )
+    def test_python_values_and_texts_are_accepted(self, arguments, value):
+        (name,) = arguments
+        found = getattr(Settings(**arguments), name)
+        assert found == value
+        assert type(found) is type(value)
+
+    @pytest.mark.parametrize(
+        ("arguments", "where", "problem"),
+        [
+            ({"origin": "https://a"}, "origin", "expected a tuple of strings such as ('...',), not 'https://a'"),
+            ({"origin": ("https://a/path",)}, "origin", "expected an origin such as https://example.com"),
+            ({"origin": (5,)}, "origin", "expected an origin such as"),
+            (
+                {"channel_allow": "chat:*"},
+                "channel_allow",
+                "expected a tuple of strings such as ('...',), not 'chat:*'",
+            ),
+            ({"channel_allow": {"a"}}, "channel_allow", "expected a tuple of strings such as ('...',), not {'a'}"),
+            ({"channel_allow": (5,)}, "channel_allow", "expected a string, not 5"),
+            ({"listen": None}, "listen", "expected a tuple of strings such as ('...',), not None"),
+            ({"port": 99999}, "port", "expected a whole number from 0 to 65535, not 99999"),
+            ({"port": -1}, "port", "expected a whole number from 0 to 65535, not -1"),
+            ({"port": 80.0}, "port", None),
+            ({"port": 80.5}, "port", "expected a whole number from 0 to 65535, not 80.5"),
+            ({"port": True}, "port", "expected a whole number from 0 to 65535, not True"),
+            ({"port": None}, "port", "expected a whole number from 0 to 65535, not None"),
+            ({"port": b"80"}, "port", "expected a whole number from 0 to 65535, not b'80'"),
+            ({"port": 10**5000}, "port", "expected a whole number from 0 to 65535, not a huge number"),
+            (
+                {"max_message_size": 0},
+                "max_message_size",
+                "expected a size from 1B to 1GiB, such as 64KiB or 1MiB, not 0",
+            ),
+            ({"ping_timeout": 0}, "ping_timeout", "expected a time from 100ms to 60m, such as 500ms, 25s or 2m, not 0"),
+            ({"ping_timeout": float("nan")}, "ping_timeout", "expected a time from 100ms to 60m"),
+            ({"ping_timeout": float("inf")}, "ping_timeout", "expected a time from 100ms to 60m"),
+            ({"ping_timeout": 1e300}, "ping_timeout", "expected a time from 100ms to 60m"),
+            ({"compression": True}, "compression", "expected off or on, not True"),
+            ({"anonymous": "yes"}, "anonymous", "expected True or False, not 'yes'"),
+            ({"anonymous": 1}, "anonymous", "expected True or False, not 1"),
+            ({"reply_prefix": 5}, "reply_prefix", "expected a string, not 5"),
+            ({"reply_prefix": None}, "reply_prefix", "expected a string, not None"),
+            ({"timezone": "Mars/Olympus"}, "timezone", "expected a time zone such as Europe/Berlin"),
+            ({"timezone": 1}, "timezone", "expected a time zone such as Europe/Berlin"),
+            ({"port": ZoneInfo("UTC")}, "port", "expected a whole number from 0 to 65535"),
+            ({"channel": 5}, "channel", "expected a tuple of (pattern, options) pairs, not 5"),
+            ({"channel": ("a",)}, "channel", "expected a pair of a pattern and a mapping of options, not 'a'"),
+            ({"channel": (("", {}),)}, "channel", "expected the name of a channel"),
+            ({"channel": (("a", {"port": 5}),)}, "channel", "unknown option 'port'; expected history_size"),
+            (
+                {"channel": (("a", {"slow": "no"}),)},
+                "channel: slow",
+                "expected close or drop-oldest or latest, not 'no'",
+            ),
+        ],
+    )
+    def test_a_wrong_value_names_the_field_and_what_was_expected(self, arguments, where, problem):
+        if problem is None:
+            assert Settings(**arguments).port == 80
+            return
+        with pytest.raises(SettingError) as caught:
+            Settings(**arguments)
+        assert (caught.value.where, caught.value.problem[: len(problem)]) == (where, problem)
+
+    @pytest.mark.parametrize("name", [name for name, option in TABLE.items() if option.secret])
+    @pytest.mark.parametrize("value", [b"hush-hush", ("hush-hush",), 5318008])
+    def test_a_secret_is_not_shown(self, name, value):
+        with pytest.raises(SettingError) as caught:
+            Settings(**{name: value})
+        assert str(caught.value).endswith(", not what was given")
+        assert not re.search("hush|5318008", str(caught.value))
+
+    def test_a_changed_copy_is_checked_too(self):
+        assert dataclasses.replace(Settings(), port=1).port == 1
+        with pytest.raises(SettingError, match="port: expected a whole number"):
+            dataclasses.replace(Settings(), port=99999)
+
+
+class PublicSourcesTests:
+    """`Settings.from_environment`, `from_file` and `load`, for applications."""
+
+    def test_from_environment(self, config, monkeypatch):
+        path = config("port = 1\nreply_prefix = 'file'")
+        environ = {"WSSERVER_CONFIG": path, "WSSERVER_PORT": "2", "PORT": "3"}
+        settings = Settings.from_environment(environ)
+        assert (settings.port, settings.reply_prefix) == (2, "file")
+        monkeypatch.setenv("WSSERVER_PORT", "4")
+        assert Settings.from_environment().port == 4
+
+    def test_from_file_does_not_look_at_the_environment(self, config, monkeypatch):
+        monkeypatch.setenv("WSSERVER_PORT", "2")
+        path = config("reply_prefix = 'file'")
+        for kind in (str, Path):
+            assert Settings.from_file(kind(path)) == Settings(reply_prefix="file")
+
+    def test_a_mistake_in_the_file_names_the_file_and_the_line(self, config):
+        path = config("\nport = 99999")
+        with pytest.raises(SettingError, match=re.escape(f"{path} line 2: port: expected a whole number")):
+            Settings.from_file(path)
+
+
+class MissingZonesTests:
+    """A machine without a time zone database."""
+
+    @pytest.fixture
+    def no_database(self, monkeypatch):
+        """Take the system's database and the package tzdata away."""
+        before = zoneinfo.TZPATH
+        zoneinfo.reset_tzpath([])
+        ZoneInfo.clear_cache()
+        monkeypatch.setitem(sys.modules, "tzdata", None)
+        monkeypatch.setitem(sys.modules, "tzdata.zoneinfo", None)
+        yield
+        zoneinfo.reset_tzpath(before)
+        ZoneInfo.clear_cache()
+
+    def test_it_is_said_and_how_to_get_one(self, no_database):
+        problem = "the time zone database is missing on this machine, so 'Europe/Berlin' is unknown: pip install tzdata"
+        assert refused(flags={"timezone": ["Europe/Berlin"]}) == ("--timezone", problem)
+        with pytest.raises(SettingError, match="timezone: the time zone database is missing"):
+            Settings(timezone="Europe/Berlin")
+        assert one("timezone", "local") is None
 
 
 class ByChannelTests:
@@ -837,25 +1149,36 @@ class ByChannelTests:
             ("channel = 5", "channel", "expected tables: [[channel]]"),
             ('[channel]\npattern = "a"', "channel", "expected tables: [[channel]]"),
             ("[[channel]]\nhistory_size = 5", "line 1: channel", "expected pattern"),
-            ('[[channel]]\npattern = ""', "line 1: channel: pattern", "expected the name of a channel"),
+            ('[[channel]]\npattern = ""', "line 2: channel: pattern", "expected the name of a channel"),
             (
                 '[[channel]]\npattern = "a"\nhistory_sise = 5',
-                "line 1: channel: history_sise",
+                "line 3: channel: history_sise",
                 "did you mean history_size?",
             ),
             (
                 '[[channel]]\npattern = "a"\n\n[[channel]]\npattern = "b"\nslow = 5',
-                "line 4: channel: slow",
+                "line 6: channel: slow",
                 "expected close",
             ),
-            ('[[channel]]\npattern = "wsserver:*"', "line 1: channel: pattern", "the server's own"),
-            ('[[channel]]\npattern = "a"\nport = 5', "line 1: channel: port", "unknown key"),
+            ('[[channel]]\npattern = "wsserver:*"', "line 2: channel: pattern", "the server's own"),
+            ('[[channel]]\npattern = "a"\nport = 5', "line 3: channel: port", "unknown key"),
             (
                 '[[channel]]\npattern = "a"\nhistory_size = -5',
-                "line 1: channel: history_size",
+                "line 3: channel: history_size",
                 "expected a whole number",
             ),
-            ('[[channel]]\npattern = "a"\npublish = "yes"', "line 1: channel: publish", "expected true or false"),
+            (
+                '[[channel]]\npattern = """\nnope = 1\n"""\n\n[[channel]] # two\npattern = "b"\n\n# x\n"nope" = 5',
+                "line 2: channel: pattern",
+                "expected the name of a channel",
+            ),
+            (
+                'port = 1\n[[channel]]\npattern = "a"\n[[channel]] # nope = 1\npattern = "b"\n\n# x\n"nope" = 5',
+                "line 8: channel: nope",
+                "unknown key",
+            ),
+            ('channel = [{pattern = "a", nope = 1}]', "line 1: channel: nope", "unknown key"),
+            ('[[channel]]\npattern = "a"\npublish = "yes"', "line 3: channel: publish", "expected true or false"),
         ],
     )
     def test_refused(self, config, text, where, problem):
