@@ -5,6 +5,7 @@ import time
 
 import jwt
 import pytest
+from turns import end_turn
 from twisted.internet.defer import Deferred, fail
 
 from wsserver.endpoints import centrifuge, centrifuge_channels
@@ -13,7 +14,9 @@ from wsserver.errors import BrokerDown
 from wsserver.hub.history import Page, Position
 from wsserver.identity import Identity, Opening
 from wsserver.settings import Settings
-from wsserver.testing import MemoryServer
+from wsserver.testing import MemoryServer, build_frame
+from wsserver.wire.limits import BYTES_PER_TURN, PIECES_PER_TURN
+from wsserver.wire.traffic import FRAMES_PER_TURN
 
 PATH = "/connection/websocket"
 SECRET = "secret " * 6
@@ -175,6 +178,115 @@ class OrderTests:
         client.turn()
         assert server.service.hub.counts() == {}
         assert len(server.service.hub.clients) == 0
+
+
+class BudgetTests:
+    """What one turn of the reactor does for clients that ask for much at once."""
+
+    HISTORY = {"history_size": 100, "history_ttl": 300, "channel_allow": ("*",)}
+
+    def turns(self, client, received):
+        """Call `received` for what each turn of the reactor brings; returns its results."""
+        counts = [received(client)]
+        while end_turn(client.clock):
+            counts.append(received(client))
+        return [count for count in counts if count]
+
+    @staticmethod
+    def replies(client):
+        """Count the replies that have come."""
+        return sum(len(text.split("\n")) for text in client.peer.messages())
+
+    def test_a_frame_of_cheap_commands_is_carried_out_over_many_turns(self, server):
+        """However many commands a frame has, a turn carries out a bounded number; all are answered, in their order."""
+        client = Client(server).connected()
+        client.send(*({"id": number, "rpc": {"method": "no"}} for number in range(2, 1002)))
+        counts = self.turns(client, self.replies)
+        assert max(counts) <= PIECES_PER_TURN
+        assert sum(counts) == 1000
+
+    def test_large_answers_end_a_turn_by_their_bytes(self):
+        """A turn writes two pages of history of 800 KB each, though a client that reads asks for more."""
+        server = make_server(**self.HISTORY)
+        client = Client(server).connected()
+        for _ in range(100):
+            server.service.hub.publish("c", b"x" * 8000)
+        client.say("subscribe", channel="c")
+        client.send(*({"id": number, "history": {"channel": "c", "limit": 100}} for number in range(10, 16)))
+        sizes = self.turns(client, lambda it: sum(len(text) for text in it.peer.messages()))
+        assert max(sizes) < BYTES_PER_TURN + 900_000
+        assert sum(sizes) > 6 * 800_000
+
+    def test_many_clients_share_one_budget(self, server):
+        """Clients that flood together get no longer turn than one alone, and others are served meanwhile."""
+        clients = [Client(server).connected() for _ in range(20)]
+        other = Client(server).connected()
+        for client in clients:
+            client.send(*({"id": number, "rpc": {"method": "no"}} for number in range(2, 102)))
+        other.send({"id": 2, "rpc": {"method": "no"}})
+        for client in clients:
+            client.peer.messages()
+        end_turn(server.clock)
+        assert self.replies(other) == 1
+        assert sum(map(self.replies, clients)) <= PIECES_PER_TURN
+
+    def test_a_client_whose_commands_wait_is_not_read(self, server):
+        """While commands wait for their turn no more are read; then they are, and none of them is refused."""
+        client = Client(server).connected()
+        numbers = iter(range(2, 100_000))
+        for _ in range(4):
+            client.send(*({"id": next(numbers), "rpc": {"method": "no"}} for _ in range(1000)))
+        assert client.peer.transport.paused
+        replies = client.take()
+        assert not client.peer.transport.paused
+        assert [one["id"] for one in replies] == list(range(2, 4002))
+        assert {one["error"]["code"] for one in replies} == {104}
+
+    def test_one_read_of_many_small_frames_is_kept_as_bytes(self, server):
+        """Frames behind those that wait are not even parsed: they stay the bytes that were read."""
+        client = Client(server).connected()
+        protocol = client.peer.transport.protocol
+        client.peer.send(b"".join(build_frame(1, b'{"id":%d,"rpc":{}}' % number) for number in range(2, 8002)))
+        assert len(protocol._frames) <= FRAMES_PER_TURN
+        assert [one["id"] for one in client.take()] == list(range(2, 8002))
+
+    def test_an_unread_answer_stops_the_commands_behind_it(self):
+        """Nothing more is done for a client that does not read, whatever the budget would allow."""
+        server = make_server(**self.HISTORY)
+        client = Client(server).connected()
+        for _ in range(100):
+            server.service.hub.publish("c", b"x" * 8000)
+        client.say("subscribe", channel="c")
+        client.peer.transport.reading = False
+        client.send(*({"id": number, "history": {"channel": "c", "limit": 100}} for number in range(10, 16)))
+        client.turn()
+        assert len(client.peer.transport.unread) < 1_000_000
+        client.peer.transport.read_again()
+        client.peer.transport.reading = True
+        assert [one["id"] for one in client.take()] == list(range(10, 16))
+
+    def test_a_pong_is_taken_while_a_command_waits_for_the_broker(self, monkeypatch):
+        """A client whose command takes long is not taken for dead: its pong is read meanwhile."""
+        server = make_server(ping_interval=10, ping_timeout=5)
+        client, waits = Client(server).connected(), Deferred()
+        monkeypatch.setattr(server.service.hub, "send", lambda *_, **__: waits)
+        client.send({"id": 2, "publish": {"channel": "c", "data": 1}}, {"id": 3, "rpc": {}})
+        server.clock.advance(10)
+        assert client.take() == [{}]
+        client.send({})
+        server.clock.advance(6)
+        assert client.closed() is None
+        waits.callback(None)
+        assert [one["id"] for one in client.take() if one] == [2, 3]
+
+    def test_a_close_behind_waiting_commands_is_answered(self, server):
+        """A client that asks for much and closes is closed, once its commands are done."""
+        client = Client(server).connected()
+        client.send(*({"id": number, "rpc": {"method": "no"}} for number in range(2, 1002)))
+        client.peer.send_close(1000)
+        assert self.turns(client, self.replies)[0] <= PIECES_PER_TURN
+        client.turn()
+        assert client.peer.transport.lost
 
 
 class SubscribeTests:

@@ -1,6 +1,7 @@
 """Budgets of work: what one turn of the reactor serves, and whose turn it is. On a clock that only the test moves."""
 
 import pytest
+from turns import end_turn
 from twisted.internet.task import Clock
 
 from wsserver.wire.limits import BYTES_PER_TURN, PIECES_PER_TURN, SECONDS_PER_TURN, WorkQueue
@@ -37,14 +38,6 @@ def clock():
     return Clock()
 
 
-def end_turn(clock):
-    """Go on to the next turn of the reactor: call what was to be called in it, and nothing that was added since."""
-    due, clock.calls[:] = clock.calls[:], []
-    for call in due:
-        call.called = 1
-        call.func(*call.args, **call.kw)
-
-
 class WorkQueueTests:
     """`WorkQueue`."""
 
@@ -60,8 +53,7 @@ class WorkQueueTests:
         client = Client(WorkQueue(clock), 3 * PIECES_PER_TURN)
         client.work.submit(client)
         counts = [client.served]
-        while clock.calls:
-            end_turn(clock)
+        while end_turn(clock):
             counts.append(client.served)
         assert counts == [PIECES_PER_TURN, 2 * PIECES_PER_TURN, 3 * PIECES_PER_TURN]
         assert client.turns == 3

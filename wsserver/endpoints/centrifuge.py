@@ -76,12 +76,13 @@ class CentrifugeProtocol(SubscriberProtocol):
     _next_ping: Deadline | None = None
     _no_pong: Deadline | None = None
     """The end of the wait for a pong; None while none is awaited."""
+    _frames: deque[bytes] | None = None
+    """Messages of commands that are not parsed yet; None for none."""
     _commands: deque[Command] | None = None
-    """What waits to be carried out."""
+    """Parsed commands that wait to be carried out; None for none."""
     _commands_size = 0
     _busy = False
     """A command is being carried out, and is not answered yet."""
-    _running = False
     _welcomed = False
     """The client knows that it is connected; what comes from its channels before that waits."""
     _replies: list[bytes] | None = None
@@ -122,10 +123,52 @@ class CentrifugeProtocol(SubscriberProtocol):
     def _not_connected(self) -> None:
         self.disconnect(STALE.because(f"no connect within {CONNECT_WITHIN:g} s"))
 
-    # Commands.
+    # Commands. The server's `WorkQueue` says when the next one is carried out.
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: ARG002
-        """Take a frame of commands."""
+        """Take a frame of commands; it is parsed when the commands before it are done."""
+        if self._frames is None:
+            self._frames = deque()
+        self._frames.append(payload)
+        self.factory.work.submit(self)
+        if self._has_work():
+            self.stop_reading()
+
+    def _has_work(self) -> bool:
+        """Whether something can be done now that does not wait for a broker, a hook or the peer."""
+        if self._held or self.state != OPEN:
+            return False
+        return bool(self._frames) or (bool(self._commands) and not self._busy)
+
+    def serve_one(self) -> bool:
+        """Carry out one command, after the ones that came before it; see `wsserver.wire.limits.Worker`."""
+        if self._has_work():
+            if self._replies is None:
+                self._replies = []
+            if self._frames and (self._busy or not self._commands):
+                self._parse(self._frames.popleft())
+            if self._commands and not self._busy and self.state == OPEN:
+                command = self._commands.popleft()
+                self._commands_size -= command.size
+                self._carry_out(command)
+        return self._has_work()
+
+    def finish_turn(self) -> None:
+        """Send the replies of this turn in one message, and read on when there is nothing left to do."""
+        self._say_replies()
+        if not self._frames:
+            self._frames = None
+        if not self._commands:
+            self._commands = None
+        if not self._has_work():
+            self.read_on()
+
+    def work_failed(self) -> None:
+        """Close with 1011: a command has raised."""
+        self._endpoint_failed()
+
+    def _parse(self, payload: bytes) -> None:
+        self.factory.work.charge(0)
         commands = parse_commands(payload)
         if isinstance(commands, Disconnect):
             self.disconnect(commands)
@@ -135,7 +178,6 @@ class CentrifugeProtocol(SubscriberProtocol):
                 self._pong()
             else:
                 self._queue(command)
-        self._run()
 
     def _queue(self, command: Command) -> None:
         if self._commands is None:
@@ -146,23 +188,6 @@ class CentrifugeProtocol(SubscriberProtocol):
             return
         self._commands.append(command)
         self._commands_size += command.size
-
-    def _run(self) -> None:
-        """Carry out what waits, one after the other."""
-        if self._running:
-            return
-        self._running, self._replies = True, []
-        try:
-            # While the peer does not read, nothing more is done for it that it would have to read.
-            while self._commands and not self._busy and not self._held and self.state == OPEN:
-                command = self._commands.popleft()
-                self._commands_size -= command.size
-                self._carry_out(command)
-        finally:
-            self._running = False
-            self._say_replies()
-        if not self._commands:
-            self._commands = None
 
     def _carry_out(self, command: Command) -> None:
         assert self.session is not None
@@ -177,25 +202,30 @@ class CentrifugeProtocol(SubscriberProtocol):
     def _answer_late(self, answer: Answer, command: Command) -> None:
         self._busy = False
         self._answer(answer, command)
-        self._run()
+        if self._has_work():
+            self.factory.work.submit(self)
 
     def _answer(self, answer: Answer, command: Command) -> None:
         if isinstance(answer, Disconnect):
             self.disconnect(answer)
-        elif isinstance(answer, Error):
-            self.say(error_reply(command.id, answer))
+            return
+        if isinstance(answer, Error):
+            payload = error_reply(command.id, answer)
         else:
-            self.say(reply(command.id, command.method, answer))
-            if isinstance(command.request, Connect):
-                self._connected()
+            payload = reply(command.id, command.method, answer)
+        self.factory.work.charge(len(payload))
+        self.say(payload)
+        if isinstance(command.request, Connect) and not isinstance(answer, Error):
+            self._connected()
 
     # Life signs. They are of the protocol, since a browser shows its pages no pings of WebSocket.
 
     def _connected(self) -> None:
         # What waits follows the reply: an SDK drops what it gets for channels of which it does not know yet.
+        serving = self._replies is not None
         self._say_replies()
         self._welcomed = True
-        if self._running:
+        if serving:
             self._replies = []
         if not self._held:
             self.release()
@@ -251,10 +281,10 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     def disconnect(self, how: Disconnect) -> None:
         """Close, after what has been said; what the client still sends is not taken."""
-        running = self._replies is not None
+        serving = self._replies is not None
         self._say_replies()
         self.fail(how.code, how.reason)
-        if running:
+        if serving:
             self._replies = []
 
     # The end.
@@ -270,7 +300,8 @@ class CentrifugeProtocol(SubscriberProtocol):
             if deadline is not None:
                 deadline.cancel()
         session, self.session = self.session, None
-        self._commands = None
+        self._commands = self._frames = None
+        self.factory.work.discard(self)
         if session is not None:
             session.close(*self.ended)
 
@@ -283,7 +314,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         else:
             # Without what waits.
             super(SubscriberProtocol, self).resumeProducing()
-        self._run()
+        self.factory.work.submit(self)
 
     def release(self) -> None:
         """Send what waits, and from now on what comes; nothing before the client knows that it is connected."""

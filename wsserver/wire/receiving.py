@@ -41,6 +41,8 @@ class Receiving(Traffic):
     """What the turn's share did not suffice for; while there is something nothing more is read."""
     _held = False
     """The peer does not read."""
+    _stopped = False
+    """The endpoint wants no further messages at the moment: see `stop_reading`."""
 
     def _slow(self, data: bytes, share: int) -> None:
         """Take what is no whole data frame, or is more than the turn's share."""
@@ -83,12 +85,36 @@ class Receiving(Traffic):
         self.factory.reactor.callLater(0, self._go_on)
 
     def _go_on(self) -> None:
-        if self._held or not self._waiting:
+        if self._held or self._stopped or not self._waiting:
             return
         data, self._waiting = self._waiting, b""
         self._plain = self._is_plain()
         self.dataReceived(data)
-        if not self._waiting and not self._held and self.state != CLOSED:
+        if not (self._waiting or self._held or self._stopped) and self.state != CLOSED:
+            self.transport.resumeProducing()
+
+    def stop_reading(self) -> None:
+        """
+        Read nothing more from the peer until `read_on`: the endpoint has enough messages to work on.
+
+        Up to `FRAMES_PER_TURN` messages that have been read already may still come.
+        """
+        if not self._stopped:
+            self._stopped = True
+            self.transport.pauseProducing()
+
+    def read_on(self) -> None:
+        """Read from the peer again after `stop_reading`, unless it does not read itself."""
+        if self._stopped:
+            self._stopped = False
+            if not self._held:
+                self._continue()
+
+    def _continue(self) -> None:
+        """Take what waits, or else read from the transport."""
+        if self._waiting:
+            self._go_on_later()
+        else:
             self.transport.resumeProducing()
 
     def _give_up_partial(self) -> None:
@@ -211,10 +237,8 @@ class Receiving(Traffic):
     def resumeProducing(self) -> None:
         """Read again, after what waits."""
         self._held = False
-        if self._waiting:
-            self._go_on_later()
-        else:
-            self.transport.resumeProducing()
+        if not self._stopped:
+            self._continue()
 
     def stopProducing(self) -> None:
         """Nothing is to be produced any more: the transport is gone, as `connectionLost` tells too."""
