@@ -1,4 +1,4 @@
-"""What the tests take from npm: the official JavaScript SDK of Centrifugo, installed once beside what is built."""
+"""What the tests take from npm, installed once beside what is built: Centrifugo's SDK, `ws`, EventSource polyfills."""
 
 import fcntl
 import shutil
@@ -10,11 +10,11 @@ import pytest
 __all__ = ["install_node_packages"]
 
 NODE = Path(__file__).parents[2] / "build" / "node"
-PACKAGES = ("centrifuge@5.8.0", "ws@8.23.0")
+PACKAGES = ("centrifuge@5.8.0", "ws@8.23.0", "event-source-polyfill@1.0.31", "eventsource@4.1.1")
 
 
 def install_node_packages() -> Path:
-    """Install the JavaScript SDK once; give the directory that has `node_modules` in it."""
+    """Install the packages once; give the directory that has `node_modules` in it."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.exit("the tests of the SDKs need node and npm: tests/install_system_packages.sh", returncode=1)
     NODE.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,217 @@
+"""
+EventSource survives: Chromium's own, a polyfill in Chromium, and a package in Node come back by themselves.
+
+One stream each, made once, goes through everything that ends or refuses streams for a while; nothing in the clients
+helps. What they miss meanwhile they recover by the id of the last event, or they are told of the gap.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from processes import free_port, running_server, wait_until_ready
+from redis_server import RedisServer
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
+
+from backend import Backend
+from node import install_node_packages
+from peers import RawPeer, wait_until
+
+KEY = "a key for tests only"
+LIMIT = 8
+"""Connections that the server accepts."""
+
+LISTEN = """
+const listen = (kind, url) => {
+    const seen = { opened: 0, errors: 0, events: [] };
+    const source = new kind(url);
+    source.onopen = () => seen.opened++;
+    source.onerror = () => seen.errors++;
+    source.onmessage = (event) => seen.events.push(event.data);
+    source.addEventListener("gap", () => seen.events.push("gap"));
+    seen.source = source;
+    return seen;
+};
+"""
+
+IN_NODE = """
+const { EventSource } = require("eventsource");
+const seen = listen(EventSource, process.argv[1]);
+setInterval(() => console.log(JSON.stringify({ ...seen, source: undefined })), 50);
+process.stdin.on("end", () => process.exit()).resume();
+"""
+
+
+class PageClients:
+    """Two streams in one page: the browser's own EventSource, and the polyfill's."""
+
+    def __init__(self, page, url):
+        polyfill = install_node_packages() / "node_modules" / "event-source-polyfill" / "src" / "eventsource.js"
+        page.evaluate(f"() => {{ {polyfill.read_text()} }}")
+        kinds = "{ own: listen(EventSource, url), polyfill: listen(EventSourcePolyfill, url) }"
+        page.evaluate(f"(url) => {{ {LISTEN} window.seen = {kinds}; }}", url)
+        self._page = page
+
+    def __call__(self):
+        """Tell what the clients have seen."""
+        names = "Object.entries(seen).map(([name, one]) => [name, { ...one, source: undefined }])"
+        return self._page.evaluate(f"() => Object.fromEntries({names})")
+
+
+class NodeClient:
+    """A stream in a process of Node."""
+
+    def __init__(self, url, stack):
+        folder = install_node_packages()
+        command = ["node", "-e", LISTEN + IN_NODE, url]
+        self._process = subprocess.Popen(command, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._seen = {"opened": 0, "errors": 0, "events": []}
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        stack.callback(self._stop)
+
+    def _read(self):
+        for line in self._process.stdout:
+            self._seen = json.loads(line)
+
+    def _stop(self):
+        self._process.stdin.close()
+        self._process.wait(10)
+        self._reader.join(10)
+        self._process.stdout.close()
+
+    def __call__(self):
+        """Tell what the client has seen."""
+        return {"node": self._seen}
+
+
+class Stage:
+    """A server with everything that can fail, and the three clients."""
+
+    def __init__(self, tmp_path, page, stack):
+        self._path, self._stack = tmp_path, stack
+        self.port = free_port()
+        (tmp_path / "redis").mkdir()
+        self.redis = RedisServer(tmp_path / "redis", appendonly="yes", appendfsync="always")
+        self.redis.start()
+        stack.callback(self.redis.kill)
+        self.backend = stack.enter_context(closing(Backend()))
+        self._server = None
+        self._starts = 0
+        stack.callback(self.stop)
+        self.start()
+        wait_until_ready(self.port)
+        page.goto(f"http://127.0.0.1:{self.port}/")
+        url = f"http://127.0.0.1:{self.port}/sse?channel=news&utm_source=test"
+        self._clients = [PageClients(page, url), NodeClient(url, stack)]
+
+    def start(self):
+        """Start the server."""
+        self._starts += 1
+        folder = self._path / f"server{self._starts}"
+        folder.mkdir()
+        flags = ["--redis", self.redis.url, "--api-key", KEY, "--max-connections", str(LIMIT)]
+        self._server = running_server(
+            folder, self.port, *flags, "--hook-subscribe", self.backend.url("/subscribe"), "--hook-timeout", "0.3s"
+        )
+        self._server.__enter__()
+
+    def stop(self):
+        """Stop the server."""
+        if self._server is not None:
+            server, self._server = self._server, None
+            server.__exit__(None, None, None)
+
+    def call(self, method, **parameters):
+        """Call the HTTP API."""
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=5)) as connection:
+            connection.request("POST", f"/api/{method}", json.dumps(parameters), {"X-API-Key": KEY})
+            response = connection.getresponse()
+            assert response.status == 200, response.read()
+            return json.load(response)["result"]
+
+    def end_streams(self):
+        """End every stream from the server's side."""
+        for client in self.call("connections")["connections"]:
+            self.call("disconnect", user="", client=client)
+
+    def seen(self):
+        """Tell what each client has seen: how often its stream opened, its errors, its events."""
+        return {name: seen for clients in self._clients for name, seen in clients().items()}
+
+    def wait(self, condition, what):
+        """Wait until something is so for every client."""
+        wait_until(lambda: all(condition(name, seen) for name, seen in self.seen().items()), what)
+
+    def wait_for_events(self, *events):
+        """Wait until every client has had these events and no other."""
+        self.wait(lambda _, seen: len(seen["events"]) >= len(events), f"each client has had {events}")
+        assert all(seen["events"] == list(events) for seen in self.seen().values()), self.seen()
+
+    def wait_for_refusals(self, before):
+        """Wait until every client has lost its stream and was refused at least once."""
+        self.wait(lambda name, seen: seen["errors"] >= before[name]["errors"] + 2, "each client was refused")
+
+
+@pytest.fixture
+def stage(tmp_path, chromium):
+    """Give the stage, all clients connected."""
+    with ExitStack() as stack:
+        context = chromium.new_context()
+        stack.callback(context.close)
+        stage = Stage(tmp_path, context.new_page(), stack)
+        stage.wait(lambda _, seen: seen["opened"] == 1, "each client is connected")
+        yield stage
+
+
+class SurvivalTests:
+    """The streams are made once; the clients come back by themselves."""
+
+    def test_clients_come_back_after_every_temporary_failure_and_recover(self, stage):
+        """A restart, an outage of Redis, a backend that does not answer, too many connections; at last a gap."""
+        stage.call("publish", channel="news", data="one")
+        stage.wait_for_events("one")
+
+        # The server restarts, and finds no Redis.
+        before = stage.seen()
+        stage.stop()
+        stage.redis.kill()
+        stage.start()
+        stage.wait_for_refusals(before)
+        stage.redis.start()
+        wait_until_ready(stage.port)
+        stage.call("publish", channel="news", data="two")
+        stage.wait_for_events("one", "two")
+
+        # The backend does not answer.
+        before = stage.seen()
+        stage.backend.answer = lambda path, body: None
+        stage.end_streams()
+        stage.call("publish", channel="news", data="three")
+        stage.wait_for_refusals(before)
+        stage.backend.answer = lambda path, body: {"result": {}}
+        stage.wait_for_events("one", "two", "three")
+
+        # The server has too many connections.
+        before = stage.seen()
+        stage.end_streams()
+        stage.call("publish", channel="news", data="four")
+        with ExitStack() as stack:
+            for _ in range(LIMIT + 4):
+                stack.enter_context(RawPeer(stage.port))
+            stage.wait_for_refusals(before)
+        stage.wait_for_events("one", "two", "three", "four")
+
+        # What they missed is lost: they are told.
+        stage.end_streams()
+        stage.redis.run("FLUSHALL")
+        stage.call("publish", channel="news", data="lost")
+        stage.wait_for_events("one", "two", "three", "four", "gap")
+        stage.call("publish", channel="news", data="six")
+        stage.wait_for_events("one", "two", "three", "four", "gap", "six")
