@@ -186,7 +186,7 @@ class SocketTests:
         with server.open(f"/ws?channel=foo&last_event_id={place}") as peer:
             assert int.from_bytes(peer.read_close().payload[:2], "big") == 1012
 
-    @pytest.mark.parametrize("place", ["%00", "a:1;b:2", "a b", "7", "a:1,b:2", "a:-1"])
+    @pytest.mark.parametrize("place", ["%00", "a:1;b:2", "a%20b", "7", "a:1,b:2", "a:-1"])
     def test_bad_place(self, start, place):
         """What cannot be a place is a mistake in the query."""
         server = start()

@@ -140,7 +140,7 @@ class TogetherTests:
             push = sdk.read()["push"]
             assert (push["channel"], push["pub"]["data"], push["pub"]["offset"]) == ("foo", "hello", 1)
             Centrifuge(one).ask("publish", {"channel": "foo", "data": {"n": 1}})
-            assert raw.read_frame().payload == b'{"n":1}'
+            assert raw.read_frame().payload == b'{"n": 1}'
             assert sdk.read()["push"]["pub"]["data"] == {"n": 1}
 
     def test_presence(self, two):
