@@ -1,0 +1,149 @@
+"""Pages of other origins in Chromium: what they may do with and without the options that allow them."""
+
+import pytest
+from processes import free_port
+
+# Each returns what the page saw: "open", a status, or why not.
+WEBSOCKET = """(url) => new Promise((resolve) => {
+    const socket = new WebSocket(url.replace("http", "ws") + "/ws?channel=a");
+    socket.onopen = () => { resolve("open"); socket.close(); };
+    socket.onerror = () => resolve("blocked");
+})"""
+EVENTS = """([url, withCredentials]) => new Promise((resolve) => {
+    const source = new EventSource(url + "/sse?channel=a", { withCredentials });
+    source.onopen = () => { resolve("open"); source.close(); };
+    source.onerror = () => { resolve("blocked"); source.close(); };
+})"""
+FETCH = "([url, options]) => fetch(url, options).then((response) => response.status, () => 'blocked')"
+KEY = {"X-API-Key": "key", "Content-Type": "application/json"}
+PUBLISH = {"method": "POST", "headers": KEY, "body": '{"channel":"a","data":1}'}
+
+SET_COOKIE = "document.cookie = 'name=Ångström; path=/'"
+RECEIVE = """() => new Promise((resolve, reject) => {
+    const got = [];
+    const note = (text) => { got.push(text); if (got.length === 2) resolve(got.sort()); };
+    const socket = new WebSocket(location.origin.replace("http", "ws") + "/echo");
+    socket.onopen = () => socket.send("hello");
+    socket.onmessage = (event) => note("socket " + event.data);
+    socket.onerror = reject;
+    const source = new EventSource("/sse?channel=a");
+    source.onopen = () => note("events");
+    source.onerror = reject;
+})"""
+
+
+@pytest.fixture
+def open_site_page(open_browser_page, demo_site):
+    """Open a page of another origin than the server's; the browser may complain about what is blocked."""
+
+    def open_one(site=demo_site):
+        page, complaints = open_browser_page()
+        complaints.allow(".*")
+        page.goto(f"{site}/nothing")
+        return page
+
+    return open_one
+
+
+def probe(page, url):
+    """Return what a page may do on a server, by name."""
+    ready, publish = f"{url}/ready", f"{url}/api/publish"
+    return {
+        "websocket": page.evaluate(WEBSOCKET, url),
+        "events": page.evaluate(EVENTS, [url, False]),
+        "events with cookies": page.evaluate(EVENTS, [url, True]),
+        "ready": page.evaluate(FETCH, [ready, {}]),
+        "ready with cookies": page.evaluate(FETCH, [ready, {"credentials": "include"}]),
+        "ready with a token": page.evaluate(FETCH, [ready, {"headers": {"Authorization": "Bearer x"}}]),
+        "publish": page.evaluate(FETCH, [publish, PUBLISH]),
+        "publish with a wrong key": page.evaluate(FETCH, [publish, PUBLISH | {"headers": KEY | {"X-API-Key": "x"}}]),
+    }
+
+
+BLOCKED = dict.fromkeys(
+    (
+        "websocket",
+        "events",
+        "events with cookies",
+        "ready",
+        "ready with cookies",
+        "ready with a token",
+        "publish",
+        "publish with a wrong key",
+    ),
+    "blocked",
+)
+MAY_CONNECT = BLOCKED | {
+    "websocket": "open",
+    "events": "open",
+    "events with cookies": "open",
+    "ready": 200,
+    "ready with cookies": 200,
+    "ready with a token": 200,
+}
+WITHOUT_COOKIES = MAY_CONNECT | {"events with cookies": "blocked", "ready with cookies": "blocked"}
+MAY_CALL = {"publish": 200, "publish with a wrong key": 401}
+
+
+class CrossOriginTests:
+    """One rule for everything that a page may do."""
+
+    @pytest.mark.parametrize(
+        ("flags", "expected"),
+        [
+            # Others can reach a server that listens on every address, so a loopback page is a stranger to it.
+            (("--interface", "0.0.0.0"), BLOCKED),
+            (("--interface", "0.0.0.0", "--origin", "SITE"), MAY_CONNECT),
+            (("--interface", "0.0.0.0", "--api-origin", "SITE"), BLOCKED | MAY_CALL),
+            (("--interface", "0.0.0.0", "--allow-any-origin-insecure"), WITHOUT_COOKIES),
+            ((), MAY_CONNECT),
+            (("--api-origin", "SITE"), MAY_CONNECT | MAY_CALL),
+        ],
+        ids=[
+            "a stranger",
+            "a named origin",
+            "a named origin for the API",
+            "any origin",
+            "loopback",
+            "loopback and API",
+        ],
+    )
+    def test_a_page_may_do_what_the_options_say(self, open_site_page, demo_site, own_server, flags, expected):
+        """Chromium gives the page exactly that, and keeps the rest from it."""
+        port = free_port()
+        named = [demo_site if word == "SITE" else word for word in flags]
+        own_server(port, "--api-key", "key", "--channel-allow", "a", *named)
+        assert probe(open_site_page(), f"http://127.0.0.1:{port}") == expected
+
+    def test_a_page_of_a_named_host_may_connect(self, chromium, demo_site, own_server):
+        """Also a page whose host is not loopback, as every web site's."""
+        port = free_port()
+        named = f"http://app.example:{demo_site.rpartition(':')[2]}"
+        own_server(port, "--api-key", "key", "--channel-allow", "a", "--origin", named, "--api-origin", named)
+        browser = chromium.browser_type.launch(
+            executable_path="/usr/bin/chromium",
+            args=["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP app.example 127.0.0.1"],
+        )
+        try:
+            page = browser.new_page()
+            page.goto(f"{named}/nothing")
+            assert page.evaluate("location.origin") == named
+            assert probe(page, f"http://127.0.0.1:{port}") == MAY_CONNECT | MAY_CALL
+        finally:
+            browser.close()
+
+
+class CookieTests:
+    """Cookies that other programs have set on the same host."""
+
+    def test_a_cookie_with_an_umlaut_locks_nothing(self, open_browser_page, own_server):
+        """The page, a WebSocket and an event stream work with a cookie in UTF-8 that has the byte 0x85 in it."""
+        port = free_port()
+        own_server(port)
+        page, _ = open_browser_page()
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.evaluate(SET_COOKIE)
+        response = page.reload()
+        assert response.status == 200
+        assert page.evaluate("document.cookie") == "name=Ångström"
+        assert page.evaluate(RECEIVE) == ["events", "socket hello"]
