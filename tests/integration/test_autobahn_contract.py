@@ -43,6 +43,7 @@ class NameTests:
         for name in (
             "_batched_timer",
             "_cancelAutoPingTimeoutCall",
+            "_max_message_size_exceeded",
             "_onClose",
             "_perMessageCompress",
             "_sendAutoPing",
@@ -92,6 +93,7 @@ class NameTests:
             ("onAutoPingTimeout", ["self"]),
             ("onOpenHandshakeTimeout", ["self"]),
             ("_dataReceived", ["self", "data"]),
+            ("_max_message_size_exceeded", ["self", "msg_size", "max_msg_size", "reason"]),
         ],
     )
     def test_its_parameters_are_the_same(self, method, parameters):

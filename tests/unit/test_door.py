@@ -391,6 +391,48 @@ class RefusalTests:
         server.clock.advance(60)
         assert server.clock.getDelayedCalls() == []
 
+    @pytest.mark.parametrize(
+        "path", ["/", "/ws?channel=a", "/echo", "/nothing", "/sse", "/server.json", "/api/publish"]
+    )
+    @pytest.mark.parametrize(
+        ("replaced", "status"),
+        [
+            # As nginx sends it without being configured: HTTP/1.0, `Connection: close`, no Upgrade.
+            ([(b"HTTP/1.1", b"HTTP/1.0"), (b"Upgrade: websocket\r\n", b""), (b"n: Upgrade", b"n: close")], 426),
+            ([(b"Upgrade: websocket\r\n", b"")], 426),
+            ([(b"Upgrade: websocket\r\n", b""), (b"Connection: Upgrade\r\n", b"")], 426),
+            ([(b"Connection: Upgrade\r\n", b"")], 400),
+            ([(b"n: Upgrade", b"n: close")], 400),
+            ([(b"n: Upgrade", b"n: keep-alive")], 400),
+            ([(b"HTTP/1.1", b"HTTP/1.0")], 400),
+        ],
+    )
+    def test_a_handshake_that_a_proxy_has_stripped_is_told_how_to_configure_it(self, path, replaced, status):
+        """The client and the operator read what nginx needs, at every path."""
+        client = MemoryServer().connect()
+        data = client.head(path)
+        for old, new in replaced:
+            assert old in data
+            data = data.replace(old, new)
+        client.send(data)
+        ((got, body),) = responses(client)
+        assert got == status
+        for words in (
+            b"proxy",
+            b"proxy_http_version 1.1",
+            b"proxy_set_header Upgrade $http_upgrade",
+            b'Connection "upgrade"',
+        ):
+            assert words in body
+
+    def test_a_plain_get_is_told_nothing_of_a_proxy(self):
+        """A browser that opens the path of an endpoint is no handshake."""
+        client = MemoryServer().connect()
+        client.send(GET.replace(b"/server.json", b"/echo"))
+        ((status, body),) = responses(client)
+        assert status == 426
+        assert b"proxy" not in body
+
     def test_tls_on_a_plain_port(self):
         """Whoever speaks TLS to a plain port is told."""
         client = MemoryServer().connect()

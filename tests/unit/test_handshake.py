@@ -91,7 +91,11 @@ class HandshakeTests:
     def test_http_1_0(self):
         """HTTP/1.0 cannot be upgraded."""
         refusal = refused(handshake(version=(1, 0)))
-        assert (refusal.status, refusal.reason) == (400, "a WebSocket handshake needs HTTP/1.1")
+        reason = (
+            "a WebSocket handshake needs HTTP/1.1; if a proxy sent this request, nginx needs `proxy_http_version 1.1; "
+        )
+        assert refusal.status == 400
+        assert refusal.reason.startswith(reason)
 
     def test_http_1_2(self):
         """A later HTTP/1 can."""
@@ -117,7 +121,11 @@ class HandshakeTests:
         """Without it the handshake is refused, and the likely cause is told."""
         refusal = refused(handshake(connection=value))
         assert refusal.status == 400
-        assert refusal.reason == "the Connection header does not name Upgrade; does a proxy on the way drop it?"
+        assert refusal.reason == (
+            "the Connection header does not name Upgrade; a proxy on the way removed it: nginx needs "
+            "`proxy_http_version 1.1; "
+            'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";`'
+        )
 
     def test_path(self):
         """A path that is not UTF-8 is refused and shown."""

@@ -330,6 +330,27 @@ class CloseCodeTests:
         assert client.close_frame()[0] == code
         assert [event for event in diary if event[0] == "message"] == []
 
+    @pytest.mark.parametrize(
+        "data",
+        [
+            build_frame(2, b"x" * 1025),
+            build_frame(1, b"x" * 5000),
+            b"\x82\xff" + struct.pack("!Q", 2**62) + b"mask",
+            build_frame(2, b"x" * 600, fin=False) + build_frame(0, b"x" * 425),
+            build_frame(2, b"x" * 1025, fin=False),
+        ],
+    )
+    def test_the_reason_of_1009_is_the_limit_and_its_option(self, diary, data):
+        """Not how much has come so far, which is neither the message's size nor the limit."""
+        for size in (0, 1):
+            client = serve(Settings(max_message_size=1024)).connect()
+            client.open("/diary")
+            client.send(data, size)
+            assert client.close_frame() == (
+                1009,
+                "the message is over the limit of 1KiB (server option --max-message-size)",
+            )
+
     def test_limit_itself_is_fine(self, diary):
         """A message as large as the limit is taken, in one frame or in many."""
         client = serve(Settings(max_message_size=1000)).connect()
@@ -754,7 +775,28 @@ class CompressionTests:
         compressor = zlib.compressobj(wbits=-15)
         bomb = compressor.compress(b"\0" * 1_000_000) + compressor.flush(zlib.Z_SYNC_FLUSH)
         client.send_frame(2, bomb[:-4], rsv=4)
-        assert client.close_frame()[0] == 1009
+        reason = "the message is over the limit of 1000B (server option --max-message-size)"
+        assert client.close_frame() == (1009, reason)
+
+    def test_a_fragmented_message_over_the_limit_has_the_same_reason(self):
+        """Inflated by the state machine, whichever fragment goes over the limit."""
+        import zlib
+
+        client = MemoryServer(Settings(compression="on", max_message_size=1000)).connect()
+        client.open("/echo", self.OFFER)
+        compressor = zlib.compressobj(wbits=-15)
+        bomb = compressor.compress(b"\0" * 1_000_000) + compressor.flush(zlib.Z_SYNC_FLUSH)
+        client.send_frame(2, bomb[:100], rsv=4, fin=False)
+        client.send_frame(0, bomb[100:-4])
+        reason = "the message is over the limit of 1000B (server option --max-message-size)"
+        assert client.close_frame() == (1009, reason)
+
+    def test_the_longest_reason_of_1009_fits_into_a_close_frame(self):
+        """At most 123 bytes, with the largest limit there is."""
+        client = MemoryServer(Settings(max_message_size=1024**3 - 1)).connect()
+        client.open("/echo")
+        client.send(b"\x82\xff" + struct.pack("!Q", 2**62) + b"mask")
+        assert client.close_frame()[1].endswith("1073741823B (server option --max-message-size)")
 
     def test_corrupt(self):
         """What cannot be inflated is 1007."""

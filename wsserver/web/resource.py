@@ -16,7 +16,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from wsserver.endpoints.application import Endpoint, bind_endpoint
 from wsserver.settings import Settings
 from wsserver.web.site import needs_websocket, refuse
-from wsserver.wire.handshake import Accept, Policy, check
+from wsserver.wire.handshake import Accept, Policy, check, refuse_removed_upgrade
 from wsserver.wire.protocol import ServerFactory
 from wsserver.wire.requests import Refusal, make
 from wsserver.wire.requests import Request as Head
@@ -50,7 +50,8 @@ class WebSocketResource(Resource):
         if isinstance(head, Refusal):
             return refuse(request, head)
         if not head.wants_websocket:
-            return refuse(request, needs_websocket(request.path or b""))
+            removed = bool(head.all("sec-websocket-key"))
+            return refuse(request, refuse_removed_upgrade() if removed else needs_websocket(request.path or b""))
         accept = check(head, self._local_policy if _is_loopback(request) else self._policy)
         if isinstance(accept, Refusal):
             return refuse(request, accept)

@@ -20,6 +20,7 @@ from wsserver.endpoints.unknown_paths import find_nearest_path
 from wsserver.web.cors import CrossOrigin, CrossOriginRequest
 from wsserver.web.page import send
 from wsserver.wire.door import Door
+from wsserver.wire.handshake import refuse_removed_upgrade
 from wsserver.wire.journal import show_path, show_peer
 from wsserver.wire.requests import Header, Refusal, quote, unavailable
 
@@ -293,6 +294,8 @@ class Root(Resource):
         rest: list[bytes] = request.postpath or []
         whole = b"/" + b"/".join([path, *rest])
         request.prepath, request.postpath = [*(request.prepath or []), *rest], []
+        if request.requestHeaders.hasHeader(b"sec-websocket-key"):
+            return Answer(refuse_removed_upgrade())
         if whole.startswith(b"/api/"):
             return self._api
         plain = whole.rstrip(b"/")

@@ -20,13 +20,28 @@ from wsserver.settings import Settings
 from wsserver.typing import Origin, Subprotocol
 from wsserver.wire.requests import Refusal, Request, forbidden, quote
 
-__all__ = ["Accept", "Policy", "check", "check_origin", "parse_extensions", "response", "show_origin_option"]
+__all__ = [
+    "Accept",
+    "Policy",
+    "check",
+    "check_origin",
+    "parse_extensions",
+    "refuse_removed_upgrade",
+    "response",
+    "show_origin_option",
+]
 
 MAX_SHOWN_ORIGIN: Final = 200
 """Most characters of an origin that a refusal repeats as the value of an option."""
 
 Extension = tuple[str, dict[str, list[str | bool]]]
 """A name and its parameters, each with every value it was given; True where it has none."""
+
+NGINX: Final = (
+    "nginx needs `proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
+    'proxy_set_header Connection "upgrade";`'
+)
+"""What an operator of nginx, which removes both headers by default, has to configure."""
 
 _TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
@@ -114,6 +129,20 @@ def check(request: Request, policy: Policy) -> Accept | Refusal:
     )
 
 
+def refuse_removed_upgrade() -> Refusal:
+    """
+    Refuse a handshake that has arrived without its Upgrade header.
+
+    Only WebSocket clients send Sec-WebSocket-Key, so a request with it that does not ask for an upgrade has lost that
+    header on the way.
+    """
+    reason = (
+        "this is a WebSocket handshake (it has Sec-WebSocket-Key) without an Upgrade header; "
+        f"a proxy on the way removed it: {NGINX}"
+    )
+    return Refusal(HTTPStatus.UPGRADE_REQUIRED, reason, _UPGRADE)
+
+
 def response(
     key: str,
     subprotocol: str | None = None,
@@ -165,11 +194,11 @@ def _check_http(request: Request) -> Refusal | None:
         reason = f"a WebSocket handshake is a GET request, not {request.method}"
         return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, reason, (("Allow", "GET"),))
     if request.version < (1, 1):
-        return _bad("a WebSocket handshake needs HTTP/1.1")
+        return _bad(f"a WebSocket handshake needs HTTP/1.1; if a proxy sent this request, {NGINX}")
     if request.chunked or request.all("content-length") not in ([], ["0"]):
         return _bad("a WebSocket handshake has no body")
     if not request.names("connection", "upgrade"):
-        return _bad("the Connection header does not name Upgrade; does a proxy on the way drop it?")
+        return _bad(f"the Connection header does not name Upgrade; a proxy on the way removed it: {NGINX}")
     if request.path is None:
         return _bad(f"the path is not UTF-8: {quote(request.raw_path)}")
     if request.query is None:

@@ -6,8 +6,8 @@ HTTP parser never sees a byte. From 101 on, whole plain data frames are taken by
 frame, and every one that breaks a rule, goes to Autobahn, which stays the judge of the protocol.
 
 Private names of Autobahn that are used here and in `receiving.py`: `_batched_timer`, `_cancelAutoPingTimeoutCall`,
-`_connectionLost`, `_dataReceived`, `_onClose`, `_perMessageCompress`, `_sendAutoPing`. A contract test fails when one
-of them changes.
+`_connectionLost`, `_dataReceived`, `_max_message_size_exceeded`, `_onClose`, `_perMessageCompress`, `_sendAutoPing`. A
+contract test fails when one of them changes.
 """
 
 from collections import deque

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wsserver.closecodes import CloseCode
+from wsserver.values import show_size
 from wsserver.wire import frames
 from wsserver.wire.deflate import InflateCorrupt, InflateTooBig
 from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, RSV1
@@ -192,8 +193,7 @@ class Receiving(Traffic):
         try:
             payload = self._perMessageCompress.inflate(payload, limit)
         except InflateTooBig:
-            reason = f"received WebSocket message exceeds payload limit of {limit} octets after decompression"
-            self.fail(CloseCode.MESSAGE_TOO_BIG, reason)
+            self.fail(CloseCode.MESSAGE_TOO_BIG, self._describe_limit())
             return None
         except InflateCorrupt as error:
             valid, whole, index = self._check_text(error.inflated or b"") if is_text else (True, True, 0)
@@ -213,6 +213,14 @@ class Receiving(Traffic):
             where = "encountered invalid UTF-8 while processing text message"
         self.fail(CloseCode.INVALID_PAYLOAD, f"{where} at payload octet index {index}")
         return None
+
+    def _max_message_size_exceeded(self, msg_size: int, max_msg_size: int, reason: str) -> None:  # noqa: ARG002
+        """Close with 1009; Autobahn's reason has the size so far, which says nothing about the message or the limit."""
+        super()._max_message_size_exceeded(msg_size, max_msg_size, self._describe_limit())  # type: ignore[misc]
+
+    def _describe_limit(self) -> str:
+        limit = show_size(self.maxMessagePayloadSize)
+        return f"the message is over the limit of {limit} (server option --max-message-size)"
 
     def _is_alive(self) -> None:
         # As Autobahn does where a frame is right up to its end: traffic is as good as a pong.
