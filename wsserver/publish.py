@@ -92,15 +92,26 @@ def make_body(channel: str, data: bytes, *, as_json: bool) -> bytes:
     """
     name = json.dumps(channel).encode("ascii")
     if not as_json:
-        forms = [b'"b64data": "%b"' % base64.b64encode(data)]
+        forms = []
         if is_utf8(data):
             forms.append(b'"data": %b' % json.dumps(data.decode("utf-8"), ensure_ascii=False).encode("utf-8"))
+        # Bytes that spell JSON would be taken for the value, and a text is to stay a text.
+        if not forms or not _is_json(data):
+            forms.append(b'"b64data": "%b"' % base64.b64encode(data))
         return b'{"channel": %b, %b}' % (name, min(forms, key=len))
     try:
         read_json(data)
     except ValueError as error:
         raise SettingError("--json", f"DATA is not JSON: {error}") from None
     return b'{"channel": %b, "data": %b}' % (name, data)
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        read_json(data)
+    except ValueError:
+        return False
+    return True
 
 
 def _post(target: ServerURL, key: str, body: bytes) -> tuple[int, bytes]:

@@ -13,7 +13,16 @@ class BodyTests:
     """The body of the request."""
 
     @pytest.mark.parametrize(
-        "data", [b"hello", b"", "gr\u00fc\u00dfe, \u4e16\u754c".encode(), b'"quoted"\\', b"-5", b"null"]
+        "data",
+        [
+            b"hello",
+            b"",
+            "gr\u00fc\u00dfe, \u4e16\u754c".encode(),
+            b'"quoted"\\',
+            b"-5",
+            b"null",
+            b'["","","","","",""]',
+        ],
     )
     def test_text(self, data):
         """What is UTF-8 is sent as a text, whatever it looks like."""
