@@ -177,7 +177,8 @@ class WebSocketService(Service):
     def _problem(self) -> str | None:
         if self.door.stopping:
             return "the server is stopping"
-        return self.hub.broker.problem
+        # Every client with a token is told to come again until there are keys.
+        return self.hub.broker.problem or (self._jwks.problem if self._jwks is not None else None)
 
     def privilegedStartService(self) -> None:
         """

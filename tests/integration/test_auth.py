@@ -488,6 +488,22 @@ class FetchedKeyTests:
         finally:
             blockingCallFromThread(reactor, port.stopListening)
 
+    def test_ready_waits_for_the_first_set_of_keys_only(self, start_server, provider, monkeypatch):
+        """Without keys no token can be checked; those that were fetched stay in use while the provider is away."""
+        monkeypatch.setattr(jwks, "REFRESH", 0.1)
+        provider.publish(one=CURRENT)
+        provider.status = 500
+        server = self.start(start_server, provider)
+        with server.connect() as prober:
+            words = "the keys for tokens cannot be fetched: the answer is 500"
+            wait_until(lambda: words in prober.request("/ready").text, words)
+            provider.status = 200
+            wait_until(lambda: prober.request("/ready").status == 200, "ready")
+            provider.status = 500
+            before = provider.asked
+            wait_until(lambda: provider.asked >= before + 2, "refreshes that fail")
+            assert prober.request("/ready").status == 200
+
     def test_kept(self, start_server, provider, monkeypatch):
         """What was fetched stays in use while the provider is away."""
         monkeypatch.setattr(jwks, "REFRESH", 0.1)

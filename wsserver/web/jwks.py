@@ -68,6 +68,8 @@ class JWKS:
         self._timer: IDelayedCall | None = None
         self._good = False
         """The last fetch was."""
+        self.problem: str | None = "the keys for tokens have not been fetched yet"
+        """Why no set was ever fetched; None once one was, which then stays in use."""
         self._ended: float | None = None
         """The reactor's time at the end of the last fetch."""
 
@@ -115,13 +117,17 @@ class JWKS:
     def _taken(self, body: bytes) -> None:
         self._take(parse_set(body))
         self._good = True
+        self.problem = None
 
     def _failed(self, failure: Failure) -> None:
         self._good = False
+        why = _words(failure)
+        if self.problem is not None:
+            self.problem = f"the keys for tokens cannot be fetched: {why}"
         if self._running:
             # A query may hold a secret of its own.
             where = self._url.partition("?")[0]
-            _log.warn("the keys for tokens cannot be fetched from {url}: {why}", url=where, why=_words(failure))
+            _log.warn("the keys for tokens cannot be fetched from {url}: {why}", url=where, why=why)
 
     def _end(self, _: object) -> None:
         self._fetching = None
