@@ -67,7 +67,7 @@ class TableTests:
 
     def test_the_table_is_found(self):
         """All rows of the page are sent."""
-        assert len(read_rows()) == 35
+        assert len(read_rows()) == 37
 
     @pytest.mark.parametrize(("request_", "origin", "options", "status", "allowed", "credentials"), read_rows())
     def test_the_row_is_answered_as_documented(self, request_, origin, options, status, allowed, credentials):
@@ -167,6 +167,23 @@ class ErrorTests:
         status, headers, _ = send(server, "GET", "/ready", APP)
         assert (status, headers["access-control-allow-origin"], headers["vary"]) == (503, APP, "Origin")
         assert headers["access-control-expose-headers"] == "Retry-After, WWW-Authenticate"
+
+    def test_a_page_can_read_that_its_body_is_too_large(self):
+        """The API's limit is no network error for the page."""
+        server = start(f"--api-origin {APP}")
+        status, headers, rest = send(server, "POST", "/api/publish", APP, body=b"x" * 65_537)
+        assert (status, headers["access-control-allow-origin"]) == (413, APP)
+        assert b"at most 65536" in rest
+
+    def test_a_page_can_read_that_its_body_came_too_late(self):
+        """408 after --open-timeout."""
+        server = start(f"--api-origin {APP}")
+        client = server.connect()
+        client.send(f"POST /api/publish HTTP/1.1\r\nHost: a\r\nOrigin: {APP}\r\nContent-Length: 9\r\n\r\n".encode())
+        server.clock.advance(11)
+        head = client.response()
+        assert head.startswith(b"HTTP/1.1 408 ")
+        assert f"\r\nAccess-Control-Allow-Origin: {APP}".encode() in head
 
     def test_an_event_source_survives_that_the_server_is_stopping(self):
         """Its 200 without these headers would be final for a page of another origin."""

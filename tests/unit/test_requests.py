@@ -17,6 +17,7 @@ from wsserver.wire.requests import (
     MOST_KEPT,
     Refusal,
     Request,
+    check_length,
     make,
     parse,
     quote,
@@ -40,7 +41,8 @@ def get(*fields):
 def status(raw):
     """Tell the status that a head is answered with; 200 for one that is taken."""
     result = parse(raw)
-    return 200 if isinstance(result, Request) else result.status.value
+    refusal = check_length(result) if isinstance(result, Request) else result
+    return 200 if refusal is None else refusal.status.value
 
 
 def taken(raw):
@@ -53,6 +55,8 @@ def taken(raw):
 def refused(raw):
     """Parse a head that has to be refused."""
     refusal = parse(raw)
+    if isinstance(refusal, Request):
+        refusal = check_length(refusal)
     assert isinstance(refusal, Refusal), refusal
     return refusal
 
@@ -625,7 +629,7 @@ class SmugglingTests:
             (get(HOST), "more than one Host header"),
             (head(GET, b"Host: a/b"), "not a Host: 'a/b'"),
             (get(b"Content-Length: 1", b"Content-Length: 2"), "not one Content-Length: '1, 2'"),
-            (get(b"Content-Length: 70000"), "a body of 70000 bytes; at most 65536 are taken"),
+            (get(b"Content-Length: 70000"), "a body of 70000 bytes; at most 65536 are accepted"),
             (get(b"Content-Length: 1", b"Transfer-Encoding: x"), "both Content-Length and Transfer-Encoding"),
             (get(b"Transfer-Encoding: identity"), "Transfer-Encoding is 'identity'; expected chunked"),
             (

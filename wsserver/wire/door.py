@@ -32,7 +32,7 @@ from wsserver.wire.limits import MAX_UNSERVED, WorkQueue
 from wsserver.wire.linger import LINGER, linger
 from wsserver.wire.protocol import ServerProtocol
 from wsserver.wire.registry import Registry
-from wsserver.wire.requests import MAX_HEAD, Header, Refusal, Request, parse, unavailable
+from wsserver.wire.requests import MAX_HEAD, Header, Refusal, Request, check_length, parse, unavailable
 from wsserver.wire.tls_server import ALPN
 
 __all__ = ["Door", "DoorFactory", "HTTPSide"]
@@ -260,6 +260,10 @@ class Door(Protocol):
         if self._house.stopping and (request.wants_websocket or request.path not in self._house.always_served):
             self._refuse(unavailable("the server is stopping"), request)
             return
+        # A handshake is refused for having a body at all.
+        if not request.wants_websocket and (refusal := check_length(request)) is not None:
+            self._refuse(refusal, request)
+            return
         self._request = request
         self._chunked = ChunkedBody() if request.chunked else None
         # RFC 9110 section 10.1.1: the client waits for this before it sends the body.
@@ -425,7 +429,7 @@ class Door(Protocol):
             self.transport.abort_handshake(f"not finished within {limit}")
             return
         reason = f"no whole request came within {limit}"
-        self._refuse(Refusal(HTTPStatus.REQUEST_TIMEOUT, reason))
+        self._refuse(Refusal(HTTPStatus.REQUEST_TIMEOUT, reason), self._request)
 
     def _disarm(self) -> None:
         if self._deadline is not None:

@@ -22,6 +22,7 @@ __all__ = [
     "MAX_HEADERS",
     "Refusal",
     "Request",
+    "check_length",
     "forbidden",
     "make",
     "parse",
@@ -418,10 +419,22 @@ def _content_length(lengths: list[str], codings: list[str], version: tuple[int, 
         return 0
     if len(lengths) > 1 or not re.fullmatch(r"[0-9]{1,18}", lengths[0]):
         return _bad(f"not one Content-Length: {quote(', '.join(lengths))}")
-    if int(lengths[0]) > MAX_BODY:
-        reason = f"a body of {int(lengths[0])} bytes; at most {MAX_BODY} are taken"
-        return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
     return int(lengths[0])
+
+
+def check_length(request: Request) -> Refusal | None:
+    """
+    Check the declared length of a body.
+
+    Not a part of `parse`: the refusal depends on who asks, as pages of other origins need headers to read it.
+
+    Returns:
+        A 413 refusal if the body is over `MAX_BODY`, else None.
+    """
+    if request.content_length <= MAX_BODY:
+        return None
+    reason = f"a body of {request.content_length} bytes; at most {MAX_BODY} are accepted"
+    return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
 
 
 def _check_codings(codings: list[str], version: tuple[int, int]) -> Refusal | None:
