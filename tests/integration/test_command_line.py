@@ -298,6 +298,12 @@ class SubscribeTests:
         assert json.loads(envelope.end()[1]).items() >= {"channel": "foo", "b64data": "/woA"}.items()
         assert json.loads(listed.end()[1]) == ["message", "foo", "/woA", "base64"]
 
+    def test_json_with_line_ends_is_one_line(self, url, subscriber):
+        """--format json writes the white space of a value without them."""
+        envelope = subscriber("foo", "--url", url, "--count", "1", "--format", "json").listening()
+        run("publish", "--json", "foo", "-", "--api-key", KEY, "--url", url, data=b'{"a":\n 1.10}')
+        assert b'"data":{"a":  1.10}' in envelope.end()[1]
+
     def test_format_is_ours(self, start_server, subscriber):
         """Without --format messages come raw, whatever the server's default is."""
         server = start_server(api_key=KEY, channel_format="json")

@@ -62,6 +62,12 @@ def server(start_server):
     return blockon(deferToThread(start_server, **OPEN))
 
 
+@pytest.fixture
+def server_without_history(start_server):
+    """Start a server that keeps nothing."""
+    return blockon(deferToThread(lambda: start_server(history_size=0, **OPEN)))
+
+
 def publish(server, channel, data, **options):
     """Publish as the application would."""
     return server.ask(lambda: server.service.hub.publish(channel, data, **options))
@@ -82,6 +88,18 @@ class CommandTests:
         one.order("disconnect")
         assert one.expect("disconnected")["code"] == 0
         wait_until(lambda: server.count_connections() == 1, "one connection gone")
+
+    def test_texts_stay_texts_without_history(self, server_without_history, connect):
+        """A text that spells JSON does, and half a surrogate pair or a deep value ends no connection."""
+        sdk = connect(server_without_history)
+        sdk.subscribe("foo")
+        deep = [1]
+        for _ in range(200):
+            deep = [deep]
+        values = ["42", '{"admin":true}', "null", "\ud83d", {"\udc00": "\ud83dx"}, deep]
+        for value in values:
+            assert sdk.call("publish", channel="foo", data=value) is not None
+        assert sdk.publications(len(values)) == values
 
     def test_publish(self, server, connect):
         """What a client publishes, and what the backend does, reaches all subscribers, as the value that it was."""

@@ -112,6 +112,26 @@ class HandshakeTests:
         Client(server, PATH + "?format=json&cf_protocol_version=v2&my=own").connected()
 
 
+class DepthTests:
+    """What is nested too deeply."""
+
+    @pytest.mark.parametrize(("levels", "taken"), [(254, True), (255, False), (500, False)])
+    def test_the_connection_outlives_a_command_that_is_nested_too_deeply(self, server, levels, taken):
+        """The command itself counts for two of 256 levels."""
+        client = Client(server).connected()
+        data = [1]
+        for _ in range(levels - 1):
+            data = [data]
+        client.send({"id": 2, "publish": {"channel": "c", "data": data}}, {"id": 3, "unsubscribe": {"channel": "c"}})
+        first, second = client.take()
+        assert second == {"id": 3, "unsubscribe": {}}
+        if taken:
+            assert first == {"id": 2, "publish": {}}
+        else:
+            assert (first["id"], first["error"]["code"]) == (2, 107)
+            assert "over 256 levels" in first["error"]["message"]
+
+
 class OrderTests:
     """Which command may come when."""
 
