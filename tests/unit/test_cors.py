@@ -150,6 +150,24 @@ class SentenceTests:
         assert status == 403
         assert rest.decode().endswith(f"start the server with {option} {APP}\n")
 
+    @pytest.mark.parametrize(
+        ("method", "target", "option"),
+        [("GET", "/sse?channel=a", "--origin"), ("OPTIONS", "/api/info", "--api-origin")],
+    )
+    def test_the_log_names_the_option_with_its_value(self, method, target, option):
+        """A browser tells a page, and its author, only that the request failed."""
+        from twisted.logger import formatEvent, globalLogPublisher
+
+        events = []
+        globalLogPublisher.addObserver(events.append)
+        try:
+            send(start(), method, target, APP, *PREFLIGHT)
+        finally:
+            globalLogPublisher.removeObserver(events.append)
+        [line] = [formatEvent(event) for event in events if event.get("log_namespace") == "wsserver.connection"]
+        assert target.partition("?")[0] in line
+        assert line.endswith(f"start the server with {option} {APP}")
+
     def test_two_origins_are_no_origin(self):
         """On every path, with `--api-origin`, too."""
         server = start(f"--api-origin {APP}")

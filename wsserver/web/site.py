@@ -19,6 +19,7 @@ from wsserver.closecodes import CloseCode
 from wsserver.endpoints.unknown_paths import find_nearest_path
 from wsserver.web.cors import CrossOrigin, CrossOriginRequest
 from wsserver.web.page import send
+from wsserver.wire import journal
 from wsserver.wire.door import Door
 from wsserver.wire.handshake import refuse_removed_upgrade
 from wsserver.wire.journal import show_path, show_peer
@@ -101,6 +102,9 @@ class PageRequest(Request):
         self._add_headers(self.site.cross_origin.headers(asked))
         answer = self.site.cross_origin.answer(asked)
         if isinstance(answer, Refusal):
+            # A page sees no more than a network error; the operator reads the option that is missing.
+            peer = show_peer(self.getClientAddress())
+            journal.refused(answer, number=None, peer=peer, path=show_path(asked.path))
             super().render(Answer(answer))
         elif answer is not None:
             self._add_headers(answer)
