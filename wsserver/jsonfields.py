@@ -362,7 +362,7 @@ def _decode(decoder: "msgspec.json.Decoder[msgspec.Raw]", text: bytes) -> JSONTe
 # while the decoder finds where the values begin and end.
 
 _HIGH, _LOW = rb"[dD][89abAB][0-9a-fA-F]{2}", rb"[dD][c-fC-F][0-9a-fA-F]{2}"
-_HALF_PAIR: Final = re.compile(rb"\\u(%b)(?!\\u%b)|(?<!\\u%b)\\u(%b)" % (_HIGH, _LOW, _HIGH, _LOW))
+_HALF_PAIR: Final = re.compile(rb"\\u(?=%b(?!\\u%b))|(?<!\\u%b)\\u(?=%b)" % (_HIGH, _LOW, _HIGH, _LOW))
 
 
 def _mask_half_pairs(text: bytes) -> tuple[bytes, bytes]:
@@ -372,7 +372,7 @@ def _mask_half_pairs(text: bytes) -> tuple[bytes, bytes]:
         marker, backslash = (b"%016x" % random.getrandbits(64) for _ in range(2))
     # An escaped backslash before a u begins no escape.
     hidden = text.replace(rb"\\", backslash)
-    return _HALF_PAIR.sub(marker + rb"\1\2", hidden).replace(backslash, rb"\\"), marker
+    return _HALF_PAIR.sub(marker, hidden).replace(backslash, rb"\\"), marker
 
 
 def _unmask(masked: msgspec.Raw, marker: bytes) -> JSONText:
