@@ -27,6 +27,12 @@ socket.on("close", code => console.log(JSON.stringify({ seen, code })));
 """
 
 
+def is_ready(port: int) -> bool:
+    """Whether a server is ready, with Redis."""
+    with RawPeer(port) as peer:
+        return peer.request("/ready").status == 200
+
+
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[RedisServer]:
     """Prepare a Redis that the test starts."""
@@ -49,8 +55,7 @@ def chat(request: pytest.FixtureRequest, tmp_path: Path, redis: RedisServer) -> 
             directory.mkdir()
             output = stack.enter_context(twistd(directory, "-ny", EXAMPLES / "chat.py", **environ))
             ports.append(find_port(output, r"ws://127\.0\.0\.1:([0-9]+)/"))
-            if request.param == "redis":
-                wait_until(lambda output=output: "listening to Redis" in output.read_text(), "Redis is there")
+            wait_until(lambda: is_ready(ports[-1]), "ready")
         yield [ports[0], ports[-1]]
 
 
