@@ -25,7 +25,7 @@ from wsserver.wire.handshake import refuse_removed_upgrade
 from wsserver.wire.journal import show_path, show_peer
 from wsserver.wire.requests import Header, Refusal, quote, unavailable
 
-__all__ = ["Answer", "Channel", "PageSite", "Probe", "Root", "describe", "needs_websocket", "refuse"]
+__all__ = ["Answer", "Channel", "PageRequest", "PageSite", "Probe", "Root", "describe", "needs_websocket", "refuse"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver.http")
@@ -64,6 +64,14 @@ class Channel(HTTPChannel):
     def __init__(self) -> None:
         super().__init__()
         self.door: Door
+        self.is_half_closed = False
+        """The client sends nothing more, but may still read."""
+
+    def half_closed(self) -> None:
+        """Tell the request that is being answered."""
+        self.is_half_closed = True
+        for request in self.requests:
+            request.half_closed()
 
     def pauseProducing(self) -> None:  # noqa: D102 (IPushProducer)
         super().pauseProducing()
@@ -92,6 +100,27 @@ class PageRequest(Request):
 
     logged = True
     """Whether the access log gets a line for it."""
+
+    _on_half_close: Callable[[], object] | None = None
+
+    def on_half_close(self, function: Callable[[], object]) -> None:
+        """
+        Set what ends a response without an end when the client ends its side of the connection.
+
+        A client that leaves cannot be told from one that will send no more, so such a response must not go on.
+
+        Args:
+            function: called once, now if the client has done so already.
+        """
+        self._on_half_close = function
+        if self.channel is not None and cast(Channel, self.channel).is_half_closed:
+            self.half_closed()
+
+    def half_closed(self) -> None:
+        """End the response, if it has no end of its own."""
+        function, self._on_half_close = self._on_half_close, None
+        if function is not None:
+            function()
 
     def render(self, resrc: IResource) -> None:
         """Render the resource, unless the answer is decided by the origin."""

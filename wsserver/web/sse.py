@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterator
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.logger import Logger
@@ -26,7 +26,7 @@ from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.rawclient import RawClient
 from wsserver.typing import ChannelName
-from wsserver.web.site import refuse
+from wsserver.web.site import PageRequest, refuse
 from wsserver.wire import journal
 from wsserver.wire.eventstream import HEADERS, accepts_event_stream, is_temporary, temporary_stream, write_retry
 from wsserver.wire.frames import FIN_TEXT
@@ -135,7 +135,8 @@ class _Stream:
         self.kind: Hashable = ("sse", self._ask.format, "" if len(self._ask.channels) == 1 else caller.client)
         self._backlog: Backlog | None = Backlog(house.max_queued)
         """What waits until the stream is open, and the client reads."""
-        self._over = False
+        self._over = self._last_page = False
+        """Whether the stream is over, and whether it ends once the client has what it missed."""
         self._ended = CLOSED
         self._ping: Any = None
         self._ending: Any = None
@@ -170,6 +171,16 @@ class _Stream:
         if not self._over and (where := self._places.write()):
             request.write(b"id: %s\n\n" % where.encode("ascii"))
         self._catch_up.advance()
+        cast(PageRequest, request).on_half_close(self._half_closed)
+
+    def _half_closed(self) -> None:
+        """End the stream once the client has what it missed: it sends nothing more, and may have gone."""
+        self._last_page = True
+        self._end_if_last()
+
+    def _end_if_last(self) -> None:
+        if self._last_page and self._places.behind is None:
+            self._end()
 
     def _send_missed(self, missed: list[Missed]) -> None:
         if self._house.close_on_gap and any(publication is None for _, publication, _ in missed):
@@ -183,6 +194,7 @@ class _Stream:
         ]
         if events:
             self._request.write(b"".join(events))
+        self._end_if_last()
 
     def _not_recovered(self, failure: Failure) -> None:
         """End the stream: the client connects again, from where it is now."""

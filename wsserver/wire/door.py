@@ -14,7 +14,7 @@ from typing import Any
 from typing import Protocol as Shape
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory, ITransport
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol, IProtocolNegotiationFactory, ITransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -62,6 +62,12 @@ class HTTPSide(Shape):
 
     def connectionLost(self, reason: Failure) -> None:
         """Take note that the transport is gone."""
+
+    def half_closed(self) -> None:
+        """End what has no end of its own: the client sends nothing more, though it may still read."""
+
+    def loseConnection(self) -> None:
+        """Close the connection after what was written."""
 
     def release(self) -> None:
         """Let go of the transport: an endpoint takes it."""
@@ -141,6 +147,7 @@ class DoorFactory(Factory):
         return Door(self, addr)
 
 
+@implementer(IHalfCloseableProtocol)
 class Door(Protocol):
     """One connection: see the module."""
 
@@ -164,6 +171,8 @@ class Door(Protocol):
         self._paused = False
         self._held = False
         self._turned_away = False
+        self._half_closed = False
+        """The client sends nothing more, but may still read."""
 
     # Called by Twisted.
 
@@ -200,6 +209,23 @@ class Door(Protocol):
         self._endpoint = self._http = None
         self._house.sockets.discard(self)
 
+    def readConnectionLost(self) -> None:
+        """
+        Answer the requests that have arrived, then close: the client has ended its side of the connection.
+
+        A request ends by its length, not by the end of the connection (RFC 9112 section 6.3), so it is to be answered.
+        """
+        self._half_closed = True
+        if self._refused or self._endpoint is not None:
+            self.transport.loseConnection()
+            return
+        if self._http is not None and self._answering:
+            self._http.half_closed()
+        self._house.work.submit(self)
+
+    def writeConnectionLost(self) -> None:
+        """Do nothing: only a refused connection is ended so, and its deadline is set."""
+
     # From the bytes to a request.
 
     def serve_one(self) -> bool:
@@ -218,7 +244,10 @@ class Door(Protocol):
             served = True
         if self._paused and not self._held and (len(self._buffer) <= MAX_UNSERVED or not served):
             self._read_on()
-        return served and bool(self._buffer) and self._can_serve()
+        more = served and bool(self._buffer)
+        if self._half_closed and not more and self._can_serve():
+            (self._http or self.transport).loseConnection()
+        return more and self._can_serve()
 
     def _can_serve(self) -> bool:
         return not (self._answering or self._refused or self._held)
