@@ -194,6 +194,20 @@ class PacedTests:
         assert server.service.hub.count("h") == 0
 
 
+class FaultTests:
+    """A fault of the server."""
+
+    def test_an_event_source_is_told_to_retry_after_a_fault_and_does_not_wait_for_ever(self):
+        """The position could not be read, for no reason that is known."""
+        server = serve()
+        server.service.hub.broker.history = lambda *arguments, **options: fail(RuntimeError("a fault"))
+        client = server.connect()
+        client.send(b"GET /sse?channel=h HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
+        assert client.response().startswith(b"HTTP/1.1 200 ")
+        assert client.transport.written.startswith(b": 500 the server failed\nretry: ")
+        assert server.service.hub.count("h") == 0
+
+
 class BusyTests:
     """What arrives while the stream is read."""
 

@@ -153,7 +153,7 @@ class _Stream:
         """Subscribe; the response begins when publications arrive."""
         self._request.notifyFinish().addErrback(self._gone)
         done = self._places.subscribe(self._house.hub, self, positioned=True)
-        done.addCallbacks(self._open, self._not_subscribed)
+        done.addCallbacks(self._open, self._not_subscribed).addErrback(self._failed)
 
     def _open(self, _: object) -> None:
         if self._over:
@@ -208,6 +208,18 @@ class _Stream:
             self._over = True
             self._client.go(*CLOSED)
             _refuse(self._request, refusal)
+
+    def _failed(self, failure: Failure) -> None:
+        """Refuse or end the stream after a fault of the server: the client would wait for ever."""
+        _log.failure("an event stream failed", failure)
+        if self._over:
+            return
+        if self._request.startedWriting:
+            self._end()
+            return
+        self._over = True
+        self._client.go(*CLOSED)
+        _refuse(self._request, Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed"))
 
     def _schedule(self) -> None:
         self._ping = self._house.reactor.callLater(PING_INTERVAL, self._send_ping)
