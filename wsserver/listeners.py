@@ -1,6 +1,8 @@
 """Listening sockets: what the settings ask to listen on, opening it, and describing it to a person."""
 
 import ipaddress
+import socket
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -9,13 +11,23 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
+from wsserver.endpointstring import BEHIND_PROXY, parse_endpoint
 from wsserver.errors import ListenError
+from wsserver.listenerrors import describe_listen_error
 from wsserver.settings import Settings
 from wsserver.tls_endpoints import parse_tls_endpoint, tls_of_settings
+from wsserver.unixsocket import SocketInUse, stale_socket_removed
 from wsserver.wire.door import DoorFactory
+from wsserver.wire.proxyprotocol import ProxyFactory
 from wsserver.wire.tls_server import ConnectionCreator, TLSServerFactory
 
-__all__ = ["Listener", "authority", "describe_error", "endpoint_strings", "is_loopback", "is_secure", "make_listeners"]
+__all__ = ["BACKLOG", "Listener", "authority", "endpoint_strings", "is_loopback", "is_secure", "make_listeners"]
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted; Linux takes at most net.core.somaxconn."""
+
+_TWISTED_BACKLOG = 50
+"""Twisted's default: a burst of clients overflows it, and they wait a second and more to try again."""
 
 
 def endpoint_strings(settings: Settings) -> tuple[str, ...]:
@@ -29,6 +41,8 @@ def endpoint_strings(settings: Settings) -> tuple[str, ...]:
 class Listener:
     """
     A socket to listen on.
+
+    `haproxy:` before another endpoint string reads the PROXY protocol at the beginning of each connection.
 
     Args:
         endpoint: a Twisted endpoint string.
@@ -59,22 +73,30 @@ class Listener:
             ListenError: the endpoint string is invalid, or its address cannot be listened on.
         """
         text, results = self._text, list[Any]()
-        accepted: IProtocolFactory = factory
-        if self._creator is not None:
-            accepted = TLSServerFactory(self._creator, factory, self._reactor, factory.deadlines)
+        inner = text.removeprefix(BEHIND_PROXY)
         try:
-            endpoint = self._tls[0] if self._tls is not None else serverFromString(self._reactor, text)
-            endpoint.listen(accepted).addBoth(results.append)
+            with _ready_for(inner):
+                endpoint = self._tls[0] if self._tls is not None else serverFromString(self._reactor, inner)
+                endpoint.listen(self._wrap(factory)).addBoth(results.append)
+        except SocketInUse as error:
+            raise ListenError(text, str(error)) from error
         except Exception as error:
             # Endpoint parsers are plugins and raise any exception for a string they cannot parse.
-            raise ListenError(text, describe_error(error)) from error
+            raise ListenError(text, describe_listen_error(inner, error)) from error
         # Twisted's server endpoints fire at once. One that fires later could fail after "listening" was logged.
         if not results:
             raise ListenError(text, "the endpoint does not listen at once")
         if isinstance(results[0], Failure):
             cause = results[0].value
-            raise ListenError(text, describe_error(getattr(cause, "socketError", cause))) from cause
+            raise ListenError(text, describe_listen_error(inner, getattr(cause, "socketError", cause))) from cause
+        _tune(results[0], inner)
         return results[0]  # type: ignore[no-any-return]
+
+    def _wrap(self, factory: DoorFactory) -> IProtocolFactory:
+        accepted: IProtocolFactory = factory
+        if self._creator is not None:
+            accepted = TLSServerFactory(self._creator, factory, self._reactor, factory.deadlines)
+        return ProxyFactory(accepted) if self._text.startswith(BEHIND_PROXY) else accepted
 
 
 def make_listeners(settings: Settings, reactor: Any) -> list[Listener]:
@@ -93,9 +115,22 @@ def make_listeners(settings: Settings, reactor: Any) -> list[Listener]:
     return [Listener(text, reactor, creator) for text in endpoint_strings(settings)]
 
 
-def describe_error(error: object) -> str:
-    """Return an exception's message without its number or type, if it has a message."""
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+def _ready_for(endpoint: str) -> AbstractContextManager[None]:
+    where = parse_endpoint(endpoint)
+    path = where.get("address", 0) if where.kind == "unix" else None
+    return stale_socket_removed(path) if path else nullcontext()
+
+
+def _tune(port: Any, endpoint: str) -> None:
+    """Set what Twisted does not: a backlog for bursts, and TCP_NODELAY, which accepted connections inherit."""
+    sock = getattr(port, "socket", None)
+    if not isinstance(sock, socket.socket):
+        return
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if "backlog" not in parse_endpoint(endpoint).options and port.backlog == _TWISTED_BACKLOG:
+        # Listening again changes nothing but the backlog.
+        sock.listen(BACKLOG)
 
 
 def authority(port: IListeningPort) -> str | None:
@@ -111,7 +146,9 @@ def authority(port: IListeningPort) -> str | None:
 def is_loopback(port: IListeningPort) -> bool:
     """Return whether only this machine can reach the port."""
     address = port.getHost()
-    # A UNIX socket most likely belongs to a proxy, which anyone may reach.
+    # A UNIX socket, or one with the PROXY protocol, belongs to a proxy, which anyone may reach.
+    if isinstance(getattr(port, "factory", None), ProxyFactory):
+        return False
     return isinstance(address, IPv4Address | IPv6Address) and ipaddress.ip_address(address.host).is_loopback
 
 

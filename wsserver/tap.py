@@ -15,6 +15,7 @@ from twisted.python import usage
 
 from wsserver import __version__, logs
 from wsserver.errors import ListenError, WsserverError
+from wsserver.listenerrors import describe_listen_error
 from wsserver.listeners import endpoint_strings
 from wsserver.memory import keep_freed
 from wsserver.options import Option
@@ -185,7 +186,8 @@ def _check_port(settings: Settings) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except (OSError, UnicodeError) as error:
-        die(ListenError(endpoint_strings(settings)[0], getattr(error, "strerror", None) or str(error)))
+        endpoint = endpoint_strings(settings)[0]
+        die(ListenError(endpoint, describe_listen_error(endpoint, error)))
 
 
 class TwistdService(WebSocketService):

@@ -8,7 +8,6 @@ and neither names the file that is missing.
 
 import inspect
 import json
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -17,8 +16,8 @@ from OpenSSL import SSL
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.logger import Logger
-from twisted.protocols.haproxy import proxyEndpoint
 
+from wsserver.endpointstring import BEHIND_PROXY, parse_endpoint
 from wsserver.errors import ListenError, SettingError
 from wsserver.logs import LINE
 from wsserver.settings import Settings
@@ -33,7 +32,7 @@ from wsserver.wire.certificates import (
 )
 from wsserver.wire.tls_server import ConnectionCreator, make_context, select_by_name
 
-__all__ = ["TLSEndpoint", "parse_tls_endpoint", "split_endpoint", "tls_of_settings"]
+__all__ = ["TLSEndpoint", "parse_tls_endpoint", "tls_of_settings"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver")
@@ -80,50 +79,16 @@ def parse_tls_endpoint(text: str, reactor: Any) -> TLSEndpoint | None:
         ListenError: a parameter is missing or invalid, or a file cannot be used.
     """
     # HAProxy sends its line before the TLS handshake that it passes on.
-    behind_proxy = text.startswith("haproxy:")
-    kind, arguments, keywords = split_endpoint(text.removeprefix("haproxy:"))
+    where = parse_endpoint(text.removeprefix(BEHIND_PROXY))
     parsers: dict[str, Callable[..., TLSEndpoint]] = {"ssl": _parse_ssl, "tls": _parse_tls}
-    parser = parsers.get(kind)
+    parser = parsers.get(where.kind)
     if parser is None:
         return None
     try:
-        bound = inspect.signature(parser).bind(reactor, *arguments, **keywords)
-        endpoint, creator = parser(*bound.args, **bound.kwargs)
+        bound = inspect.signature(parser).bind(reactor, *where.arguments, **where.options)
+        return parser(*bound.args, **bound.kwargs)
     except (CertificateError, TypeError, ValueError) as error:
         raise ListenError(text, str(error)) from None
-    return (proxyEndpoint(endpoint) if behind_proxy else endpoint), creator
-
-
-def split_endpoint(text: str) -> tuple[str, list[str], dict[str, str]]:
-    r"""
-    Split an endpoint string of Twisted's: its kind, its positional parameters, and those with names.
-
-    Args:
-        text: parameters are separated by `:`, names and values by `=`; a backslash quotes one character.
-    """
-    positional, keywords = [], {}
-    for part in _split(text, ":"):
-        name, *value = _split(part, "=", most=1)
-        if value:
-            keywords[_unquote(name)] = _unquote(value[0])
-        else:
-            positional.append(_unquote(name))
-    return (positional[0] if positional else ""), positional[1:], keywords
-
-
-def _split(text: str, separator: str, most: int = -1) -> list[str]:
-    """Split at separators without a backslash before them, at `most` of them."""
-    parts: list[str] = []
-    start = 0
-    for match in re.finditer(r"\\.|" + separator, text, re.DOTALL):
-        if match[0] == separator and len(parts) != most:
-            parts.append(text[start : match.start()])
-            start = match.end()
-    return [*parts, text[start:]]
-
-
-def _unquote(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
 
 
 def _parse_ssl(  # noqa: PLR0917 (Twisted takes all of them by position too)

@@ -2,18 +2,14 @@
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hypothesis import given
-from hypothesis import strategies as st
 from pki import make_authority
-from twisted.internet.endpoints import _parse as parse_of_twisted
-from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 
 from wsserver.errors import ListenError, SettingError
 from wsserver.listeners import make_listeners
 from wsserver.settings import Settings
-from wsserver.tls_endpoints import parse_tls_endpoint, split_endpoint, tls_of_settings
+from wsserver.tls_endpoints import parse_tls_endpoint, tls_of_settings
 
 
 @pytest.fixture(scope="module")
@@ -24,34 +20,6 @@ def authority(tmp_path_factory):
 @pytest.fixture(scope="module")
 def issued(authority, tmp_path_factory):
     return authority.issue(tmp_path_factory.mktemp("issued") / "own")
-
-
-class SplitTests:
-    """Endpoint strings are split as Twisted splits them."""
-
-    @pytest.mark.parametrize(
-        ("text", "expected"),
-        [
-            ("ssl:8443", ("ssl", ["8443"], {})),
-            ("ssl:8443:privateKey=a.pem:b.pem", ("ssl", ["8443", "b.pem"], {"privateKey": "a.pem"})),
-            (r"tls:C\:\\x:interface=\:\:1", ("tls", [r"C:\x"], {"interface": "::1"})),
-            (r"ssl:a\=b:c=d=e", ("ssl", ["a=b"], {"c": "d=e"})),
-            ("ssl::", ("ssl", ["", ""], {})),
-        ],
-    )
-    def test_splits(self, text, expected):
-        assert split_endpoint(text) == expected
-
-    @given(st.lists(st.tuples(st.text(":=\\ab\n"), st.none() | st.text(":=\\ab\n")), max_size=4))
-    def test_splits_as_twisted_does(self, parts):
-        """Whatever was quoted by Twisted comes back, and what Twisted makes of it."""
-        words = ["ssl"]
-        for name, value in parts:
-            quoted = quoteStringArgument(name)
-            words.append(quoted if value is None else f"{quoted}={quoteStringArgument(value)}")
-        text = ":".join(words)
-        kind, positional, keywords = split_endpoint(text)
-        assert ([kind, *positional], keywords) == parse_of_twisted(text)
 
 
 class EndpointTests:

@@ -142,9 +142,9 @@ class DoorFactory(Factory):
         """Return what is spoken over TLS, for ALPN where TLS is that of Twisted or of an application."""
         return [ALPN]
 
-    def buildProtocol(self, addr: Any) -> "Door":
+    def buildProtocol(self, addr: Any) -> "Door":  # noqa: ARG002 (a proxy's header may change it)
         """Make the door of a new connection."""
-        return Door(self, addr)
+        return Door(self)
 
 
 @implementer(IHalfCloseableProtocol)
@@ -153,9 +153,8 @@ class Door(Protocol):
 
     transport: Any
 
-    def __init__(self, house: DoorFactory, address: IAddress) -> None:
+    def __init__(self, house: DoorFactory) -> None:
         self._house = house
-        self._address = address
         self._buffer = bytearray()
         self._searched = 0
         self._deadline: Deadline | None = None
@@ -386,7 +385,7 @@ class Door(Protocol):
         self._request = self._chunked = None
         self._answering = self._handing = True
         if self._http is None:
-            self._http = self._house.http(self._address, self)
+            self._http = self._house.http(self.transport.getPeer(), self)
             self._http.makeConnection(self.transport)
         self._http.dataReceived(whole)
         self._handing = False
@@ -440,7 +439,7 @@ class Door(Protocol):
         self._disarm()
         self._buffer.clear()
         path = show_path(request.raw_path) if request else None
-        journal.refused(refusal, number=None, peer=show_peer(self._address), path=path)
+        journal.refused(refusal, number=None, peer=show_peer(self.transport.getPeer()), path=path)
         if request is not None:
             # Without them a page of another origin could not read why it was refused.
             refusal = replace(refusal, headers=(*refusal.headers, *self._house.response_headers(request)))

@@ -1,0 +1,174 @@
+"""Listening sockets and the connections that they accept, in every way to listen."""
+
+import json
+import socket
+import subprocess
+
+import pytest
+from peers import TEXT, RawPeer, close_payload, handshake_request
+from pytest_twisted import blockon
+from twisted.internet import reactor
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.threads import blockingCallFromThread, deferToThread
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from wsserver.endpoints.echo import EchoProtocol
+from wsserver.listeners import BACKLOG
+from wsserver.settings import Settings
+from wsserver.web.resource import WebSocketResource
+from wsserver.wire.transport import TCPTransport
+
+TCP = "tcp:0:interface=127.0.0.1"
+HEADER = b"PROXY TCP4 203.0.113.7 192.0.2.1 40000 443\r\n"
+
+
+def read_backlog(port):
+    """Return the backlog of a listening socket, as the kernel has it."""
+    host = port.getHost()
+    where = ["-lx", "src", host.name.decode()] if hasattr(host, "name") else ["-lt", "sport", "=", f":{host.port}"]
+    [line] = subprocess.run(["ss", "-nH", *where], capture_output=True, text=True, check=True).stdout.splitlines()
+    # State, Recv-Q and Send-Q; before them the kind of a UNIX socket.
+    return int(line.split("LISTEN")[1].split()[1])
+
+
+def read_nodelay(connections):
+    """Return TCP_NODELAY of each connection's socket."""
+    found = []
+    for connection in connections:
+        transport = connection.transport
+        # Of TLS, or of the PROXY protocol.
+        while not isinstance(transport, TCPTransport):
+            transport = transport.transport
+        found.append(bool(transport.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
+    return found
+
+
+class BacklogTests:
+    """How many connections may wait to be accepted."""
+
+    @pytest.mark.parametrize("prefix", ["", "haproxy:"])
+    @pytest.mark.parametrize("kind", ["port", TCP, "tcp6:0:interface=\\:\\:1", "tls", "unix"])
+    def test_a_burst_of_clients_fits(self, start_server, tls_listen, tmp_path, kind, prefix):
+        """In every way to listen; Twisted's own is 50."""
+        if kind == "port":
+            server = start_server()
+        else:
+            endpoint = {"tls": tls_listen[0], "unix": f"unix:{tmp_path}/ws.sock"}.get(kind, kind)
+            server = start_server(listen=(prefix + endpoint,))
+        assert [read_backlog(port) for port in server.service.ports] == [BACKLOG]
+
+    @pytest.mark.parametrize("endpoint", [f"{TCP}:backlog=50", "tcp:0:127.0.0.1:77", f"haproxy:{TCP}:backlog=9"])
+    def test_the_endpoint_string_has_the_last_word(self, start_server, endpoint):
+        """Even if it says what Twisted would take anyway."""
+        server = start_server(listen=(endpoint,))
+        expected = {"5": 50, "9": 9, "7": 77}[endpoint[-1].replace("0", "5")]
+        assert [read_backlog(port) for port in server.service.ports] == [expected]
+
+
+class NoDelayTests:
+    """A small message never waits for the acknowledgement of the one before."""
+
+    @pytest.mark.parametrize("prefix", ["", "haproxy:"])
+    @pytest.mark.parametrize("way", ["port", "tcp", "tls"])
+    def test_it_is_set_on_every_connection(self, start_server, tls_listen, tls_client, way, prefix):
+        """WebSocket and HTTP, in every way to listen."""
+        server = (
+            start_server()
+            if way == "port" and not prefix
+            else start_server(listen=(prefix + (tls_listen[0] if way == "tls" else TCP),))
+        )
+        with server.connect() as websocket, server.connect() as http:
+            for peer in (websocket, http):
+                peer.send(HEADER if prefix else b"")
+                if way == "tls":
+                    peer.socket = tls_client.wrap_socket(peer.socket, server_hostname="localhost")
+            websocket.handshake("/connection/websocket")
+            assert http.request("/").status == 200
+            assert server.ask(lambda: read_nodelay(server.service.door.sockets)) == [True, True]
+
+    def test_it_is_set_in_the_site_of_an_application(self):
+        """A `WebSocketResource` has connections of a listener that is not ours."""
+        site_resource = Resource()
+        resource = blockingCallFromThread(reactor, WebSocketResource, EchoProtocol, Settings(), reactor)
+        site_resource.putChild(b"echo", resource)
+        endpoint = serverFromString(reactor, TCP)
+        port = blockingCallFromThread(reactor, endpoint.listen, Site(site_resource))
+        try:
+            with RawPeer(port.getHost().port) as peer:
+                peer.handshake("/echo")
+                [connection] = resource.connections.connections
+                sock = connection.transport.getHandle()
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                peer.send_frame(8, close_payload(1000))
+                peer.read_close()
+        finally:
+            blockingCallFromThread(reactor, port.stopListening)
+
+
+class ProxyTests:
+    """`--listen haproxy:tcp:...`: a proxy tells whose connection it forwards."""
+
+    @pytest.fixture
+    def server(self, start_server):
+        """Start a server behind a proxy."""
+        return blockon(deferToThread(start_server, listen=(f"haproxy:{TCP}",)))
+
+    @pytest.mark.parametrize(
+        ("header", "address"),
+        [
+            (HEADER, "203.0.113.7:40000"),
+            (b"PROXY TCP6 2001:db8::7 2001:db8::1 40000 443\r\n", "[2001:db8::7]:40000"),
+            (b"PROXY UNKNOWN\r\n", None),
+            (b"PROXY UNKNOWN ffff:f:f:f ffff:f::f 65535 65535\r\n", None),
+            (b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", None),
+            (b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\0", None),
+            (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x07\xc0\0\x02\x01\x9c\x40\x01\xbb", "203.0.113.7:40000"),
+        ],
+        ids=["TCP4", "TCP6", "UNKNOWN", "UNKNOWN with addresses", "LOCAL", "AF_UNSPEC", "v2"],
+    )
+    def test_the_client_has_the_address_of_the_header(self, server, log, header, address):
+        """In `whoami` and in the log; without one it has that of the connection."""
+        with server.connect() as peer:
+            host, port = peer.socket.getsockname()
+            expected = address or f"{host}:{port}"
+            # In two pieces, as a network may deliver it.
+            peer.send(header[:7])
+            peer.send(header[7:])
+            peer.handshake("/ws")
+            peer.send_frame(TEXT, b"whoami")
+            assert json.loads(peer.read_message())["address"] == expected
+            peer.send_frame(8, close_payload(1000))
+            peer.read_close()
+        server.stop()
+        assert [f" {expected} " in line for line in log.lines("wsserver.connection")] == [True, True]
+
+    def test_http_has_it_too(self, server, log):
+        """Both the line of a request and that of a refusal."""
+        with server.connect() as peer:
+            peer.send(HEADER)
+            assert peer.request("/").status == 200
+            peer.send(b"nonsense\r\n\r\n")
+            assert peer.read_response().status == 400
+        lines = [
+            line for line in log.lines("wsserver.http") + log.lines("wsserver.connection") if "203.0.113.7" in line
+        ]
+        assert len(lines) == 2, log.lines("wsserver.http")
+
+    def test_a_connection_without_a_header_is_closed_and_logged(self, server, log):
+        """A request that did not come through the proxy is not served."""
+        with server.connect() as peer:
+            peer.send(handshake_request("/"))
+            assert peer.read_to_end() == b""
+        [line] = log.lines("wsserver.connection")
+        assert "the connection does not start with a PROXY protocol header" in line
+
+    def test_a_listener_for_a_proxy_is_not_taken_for_a_local_one(self, start_server):
+        """The proxy may serve the world, so channels stay closed and unknown paths are refused."""
+        server = start_server(listen=(f"haproxy:{TCP}",))
+        with server.connect() as peer:
+            peer.send(HEADER + handshake_request("/ws?channel=news"))
+            assert peer.read_response().status == 403
+        with server.connect() as peer:
+            peer.send(HEADER + handshake_request("/unknown"))
+            assert peer.read_response().status == 404

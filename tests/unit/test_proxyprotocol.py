@@ -1,0 +1,123 @@
+"""Tests for wsserver/wire/proxyprotocol.py: headers of the PROXY protocol, whole, in pieces and wrong."""
+
+import socket
+import struct
+
+import pytest
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import StringTransportWithDisconnection
+
+from wsserver.wire.proxyprotocol import ProxyFactory, ProxyHeader, parse_proxy_header
+
+SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
+OWN = ProxyHeader()
+IN = ProxyHeader(IPv4Address("TCP", "203.0.113.7", 40000), IPv4Address("TCP", "192.0.2.1", 443))
+IN6 = ProxyHeader(IPv6Address("TCP", "2001:db8::7", 40000), IPv6Address("TCP", "2001:db8::1", 443))
+UNIX = ProxyHeader(UNIXAddress(b"/client"), UNIXAddress(b"/server"))
+PORTS = struct.pack("!HH", 40000, 443)
+PACKED = socket.inet_aton("203.0.113.7") + socket.inet_aton("192.0.2.1") + PORTS
+PACKED6 = socket.inet_pton(socket.AF_INET6, "2001:db8::7") + socket.inet_pton(socket.AF_INET6, "2001:db8::1") + PORTS
+PATHS = struct.pack("108s108s", b"/client", b"/server")
+
+
+def v2(command, family, body=b""):
+    """Write a header of version 2."""
+    return SIGNATURE + struct.pack("!BBH", command, family, len(body)) + body
+
+
+VALID = {
+    "v1 TCP4": (b"PROXY TCP4 203.0.113.7 192.0.2.1 40000 443\r\n", IN),
+    "v1 TCP6": (b"PROXY TCP6 2001:db8:0:0::7 2001:db8::1 40000 443\r\n", IN6),
+    "v1 UNKNOWN": (b"PROXY UNKNOWN\r\n", OWN),
+    "v1 UNKNOWN with addresses": (b"PROXY UNKNOWN ffff:f:f:f ffff:f::f 65535 65535\r\n", OWN),
+    "v1 UNKNOWN, longest": (b"PROXY UNKNOWN " + b"f" * 91 + b"\r\n", OWN),
+    "v2 TCP4": (v2(0x21, 0x11, PACKED), IN),
+    "v2 TCP4 with extensions": (v2(0x21, 0x11, PACKED + b"\x04\x00\x01x"), IN),
+    "v2 TCP6": (v2(0x21, 0x21, PACKED6), IN6),
+    "v2 UNIX": (v2(0x21, 0x31, PATHS), UNIX),
+    "v2 LOCAL": (v2(0x20, 0x00), OWN),
+    "v2 LOCAL with addresses": (v2(0x20, 0x11, PACKED), OWN),
+    "v2 AF_UNSPEC": (v2(0x21, 0x00), OWN),
+    "v2 AF_UNSPEC with extensions": (v2(0x21, 0x00, b"\x04\x00\x01x"), OWN),
+    "v2 transport unspecified": (v2(0x21, 0x10, PACKED), OWN),
+    "v2 family of the future": (v2(0x21, 0x41, PACKED), OWN),
+}
+
+INVALID = {
+    "no header": b"GET / HTTP/1.1\r\n",
+    "lower case": b"proxy UNKNOWN\r\n",
+    "no family": b"PROXY \r\n",
+    "family of the future": b"PROXY TCP5 1.1.1.1 1.1.1.1 1 1\r\n",
+    "no addresses": b"PROXY TCP4\r\n",
+    "a name": b"PROXY TCP4 example.com 192.0.2.1 1 1\r\n",
+    "markup": b"PROXY TCP4 <b> <b> 1 1\r\n",
+    "no IPv4 address": b"PROXY TCP4 256.0.0.1 192.0.2.1 1 1\r\n",
+    "IPv6 as IPv4": b"PROXY TCP4 ::1 ::1 1 1\r\n",
+    "no port": b"PROXY TCP4 192.0.2.1 192.0.2.1 x 1\r\n",
+    "port too large": b"PROXY TCP4 192.0.2.1 192.0.2.1 65536 1\r\n",
+    "too long": b"PROXY UNKNOWN " + b"f" * 92 + b"\r\n",
+    "never ends": b"PROXY UNKNOWN " + b"f" * 93,
+    "LF alone": b"PROXY UNKNOWN\n" + b"f" * 93,
+    "v2 version 1": v2(0x11, 0x11, PACKED),
+    "v2 unknown command": v2(0x22, 0x11, PACKED),
+    "v2 too short": v2(0x21, 0x11, PACKED[:-1]),
+}
+
+
+@pytest.mark.parametrize(("data", "expected"), VALID.values(), ids=VALID)
+def test_a_valid_header_is_taken_in_any_pieces(data, expected):
+    """What follows belongs to the protocol behind it."""
+    assert parse_proxy_header(data + b"rest") == (expected, len(data))
+    assert [parse_proxy_header(data[:end]) for end in range(len(data))] == [None] * len(data)
+
+
+@pytest.mark.parametrize("data", INVALID.values(), ids=INVALID)
+def test_an_invalid_header_is_refused(data):
+    """Addresses are checked: they go into logs, and to the backend."""
+    with pytest.raises(ValueError, match="PROXY"):
+        parse_proxy_header(data)
+
+
+@pytest.fixture
+def connection():
+    """Give a connection: the transport, the protocol that reads the header, and what is received behind it."""
+    received = []
+    factory = ProxyFactory(Factory.forProtocol(Protocol))
+    protocol = factory.buildProtocol(IPv4Address("TCP", "10.0.0.1", 1))
+    protocol.wrappedProtocol.dataReceived = received.append
+    transport = StringTransportWithDisconnection(peerAddress=IPv4Address("TCP", "10.0.0.1", 1))
+    transport.protocol = protocol
+    protocol.makeConnection(transport)
+    return transport, protocol, received
+
+
+class ConnectionTests:
+    """A connection that starts with a header."""
+
+    def test_the_addresses_are_those_of_the_header(self, connection):
+        """Until it has come, they are those of the proxy."""
+        _, protocol, received = connection
+        assert protocol.wrappedProtocol.transport.getPeer().host == "10.0.0.1"
+        for byte in VALID["v1 TCP4"][0] + b"GET":
+            protocol.dataReceived(bytes([byte]))
+        assert b"".join(received) == b"GET"
+        assert protocol.wrappedProtocol.transport.getPeer() == IN.source
+        assert protocol.wrappedProtocol.transport.getHost() == IN.destination
+        protocol.dataReceived(b"PROXY UNKNOWN\r\n")
+        assert received[-1] == b"PROXY UNKNOWN\r\n"
+
+    def test_without_addresses_they_stay_those_of_the_proxy(self, connection):
+        """Health checks of a proxy come from itself."""
+        transport, protocol, received = connection
+        protocol.dataReceived(b"PROXY UNKNOWN\r\n")
+        assert received == []
+        assert protocol.getPeer() == transport.getPeer()
+        assert protocol.getHost() == transport.getHost()
+
+    def test_an_invalid_header_ends_the_connection(self, connection):
+        """Nothing of it, or after it, is passed on."""
+        transport, protocol, received = connection
+        protocol.dataReceived(b"GET / HTTP/1.1\r\n\r\n")
+        protocol.dataReceived(b"PROXY UNKNOWN\r\n\r\n")
+        assert (received, transport.connected, transport.value()) == ([], False, b"")

@@ -1,0 +1,64 @@
+"""Twisted's endpoint strings, as in `tcp:8080:interface=127.0.0.1`, taken apart without opening anything."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["BEHIND_PROXY", "EndpointString", "parse_endpoint"]
+
+BEHIND_PROXY = "haproxy:"
+"""Before another endpoint string: each connection begins with a header of the PROXY protocol."""
+
+_TOKEN = re.compile(r"(?:[^\\:]|\\.)+|:", re.DOTALL)
+_OPTION = re.compile(r"((?:[^\\=]|\\.)*)=(.*)", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class EndpointString:
+    """An endpoint string: `kind:argument:argument:name=value`."""
+
+    kind: str
+    arguments: tuple[str, ...]
+    options: Mapping[str, str]
+
+    def get(self, name: str, position: int) -> str | None:
+        """
+        Return a value that may be given by name or by position.
+
+        Args:
+            name: of the option.
+            position: among the arguments, from 0.
+
+        Returns:
+            The value; None if it is not given.
+        """
+        return self.options.get(name, self.arguments[position] if position < len(self.arguments) else None)
+
+
+def parse_endpoint(text: str) -> EndpointString:
+    """
+    Parse an endpoint string as `twisted.internet.endpoints.serverFromString` does.
+
+    Args:
+        text: the string; a backslash before `:`, `=` or a backslash takes its meaning away.
+    """
+    parts = [""]
+    for token in _TOKEN.findall(text):
+        if token == ":":
+            parts.append("")
+        else:
+            parts[-1] = token
+    kind = parts.pop(0)
+    options = {}
+    arguments = []
+    for part in parts:
+        if option := _OPTION.fullmatch(part):
+            options[_unescape(option[1])] = _unescape(option[2])
+        else:
+            arguments.append(_unescape(part))
+    return EndpointString(_unescape(kind), tuple(arguments), options)
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPED.sub(r"\1", text)

@@ -1,0 +1,97 @@
+"""UNIX sockets that a killed server has left behind."""
+
+import fcntl
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+__all__ = ["SocketInUse", "stale_socket_removed"]
+
+
+class SocketInUse(Exception):
+    """Another process listens on the socket, or may be about to; the message says which file to look at."""
+
+
+@contextmanager
+def stale_socket_removed(path: str) -> Iterator[None]:
+    """
+    Remove a socket that nobody listens on, with its lock, and keep other servers from doing the same meanwhile.
+
+    Twisted's lock `path.lock` names a process. After a crash in a container the same number often belongs to another
+    process, or to the new server itself, so it is a connection that tells whether the socket is in use.
+
+    Args:
+        path: of the socket.
+
+    Raises:
+        SocketInUse: another process listens on it.
+    """
+    with _directory_locked(os.path.dirname(path) or "."):
+        if _exists(path):
+            if _answers(path):
+                raise SocketInUse(f"another process listens on {path}; stop it or choose another path")
+            os.unlink(path)
+            _remove_lock(path)
+        elif _lock_owner(path) == os.getpid():
+            _remove_lock(path)
+        yield
+
+
+def _exists(path: str) -> bool:
+    # Any other file, as of a mistyped path, is not ours to remove.
+    with suppress(FileNotFoundError):
+        if stat.S_ISSOCK(os.lstat(path).st_mode):
+            return True
+        raise SocketInUse(f"{path} is not a socket; remove it or choose another path")
+    return False
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except BlockingIOError:
+            # Its backlog is full.
+            return True
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+    return True
+
+
+def _lock_owner(path: str) -> int | None:
+    with suppress(OSError, ValueError):
+        return int(os.readlink(f"{path}.lock"))
+    return None
+
+
+def _remove_lock(path: str) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(f"{path}.lock")
+
+
+@contextmanager
+def _directory_locked(directory: str) -> Iterator[None]:
+    try:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        # Listening tells what is wrong with it.
+        yield
+        return
+    try:
+        _lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    # A server holds it for milliseconds; whatever holds it for longer is none.
+    for _ in range(50):
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.02)
