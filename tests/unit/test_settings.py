@@ -248,6 +248,17 @@ class EnvironmentTests:
         """White space divides the values of a list."""
         assert load(environ={"WSSERVER_ORIGIN": text}).origin == values
 
+    def test_the_empty_origin_and_the_file_origin_are_named_in_every_source(self, tmp_path):
+        """By flag, in the environment and in the file, as docs/cross-origin.md writes them."""
+        config = tmp_path / "ws.toml"
+        config.write_text('origin = ["file://", "empty"]\napi_origin = [""]\n')
+        environ = {"WSSERVER_ORIGIN": "file:// https://app.example", "WSSERVER_API_ORIGIN": "empty"}
+        assert load(config=str(config)).origin == ("file://", "empty")
+        assert load(config=str(config)).api_origin == ("empty",)
+        assert load(environ=environ).origin == ("file://", "https://app.example")
+        assert load(environ=environ).api_origin == ("empty",)
+        assert load({"origin": ["", "file:///"]}).origin == ("empty", "file:///")
+
     @pytest.mark.parametrize(
         ("name", "nearest"),
         [
