@@ -5,6 +5,9 @@ import json
 import pytest
 from test_push import KEY, api, redis, up
 from test_sse import Events
+from twisted.internet import reactor
+from twisted.internet.defer import gatherResults
+from twisted.internet.threads import blockingCallFromThread
 
 __all__ = ["redis"]
 
@@ -15,6 +18,12 @@ def publish(server, channel, *texts):
         status, answer = api(server, "publish", {"channel": channel, "data": text})
         assert status == 200
     return f"{answer['result']['epoch']}:{answer['result']['offset']}"
+
+
+def publish_many(server, channel, texts):
+    """Publish many texts past the HTTP API."""
+    hub = server.service.hub
+    blockingCallFromThread(reactor, lambda: gatherResults([hub.publish(channel, text) for text in texts]))
 
 
 def read(events, count):
@@ -64,6 +73,20 @@ class EventTests:
             assert read(events, 3) == messages("3", "4\nfour", "5")
             last = publish(server, "foo", "6")
             assert read(events, 1) == messages("6")
+            assert events.last_event_id == last
+
+    def test_more_than_a_page_comes_in_order_and_once(self, start):
+        """By number (150 small ones), by size (40 of 8 kB), and one that is larger than a page."""
+        server = start(history_size=300)
+        texts = [str(number) for number in range(150)]
+        texts += [f"{number} {'x' * 8000}" for number in range(40)] + ["y" * 65_000, "last"]
+        place = publish(server, "foo", "first")
+        publish_many(server, "foo", texts)
+        with server.connect() as peer:
+            events = Events(peer, f"/sse?channel=foo&lastEventId={place}")
+            assert read(events, len(texts)) == messages(*texts)
+            last = publish(server, "foo", "new")
+            assert read(events, 1) == messages("new")
             assert events.last_event_id == last
 
     def test_header_counts(self, start):
