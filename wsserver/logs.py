@@ -33,6 +33,8 @@ __all__ = ["FORMATS", "LINE", "escape", "file_observer", "format_json", "format_
 # C0, DEL, C1, the line ends of Unicode, its bidirectional controls, and halves of surrogate pairs.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_LISTENER_STARTS = re.compile(r"(?:DoorFactory|TLSServerFactory|ProxyFactory)[^ ]*(?: \(\w+\))* starting on ")
+
 LINE = "{line}"
 """The format of the lines of connections: written out already, as formatting costs as much as a whole handshake."""
 
@@ -47,7 +49,11 @@ def escape(text: str) -> str:
 
 def _is_noise(event: LogEvent) -> bool:
     # A read-only site-packages, as in a container, cannot hold Twisted's plugin cache; that harms nothing.
-    return str(event.get("format", "")).startswith("Unable to write to plugin cache")
+    if str(event.get("format", "")).startswith("Unable to write to plugin cache"):
+        return True
+    # Twisted's line for each listener, whose address the service logs in its own words.
+    message: tuple[object, ...] = event.get("message") or ("",)
+    return _LISTENER_STARTS.match(str(message[0])) is not None
 
 
 def format_text(event: LogEvent) -> str | None:

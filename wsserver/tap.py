@@ -19,8 +19,10 @@ from wsserver.listenerrors import describe_listen_error
 from wsserver.listeners import endpoint_strings
 from wsserver.memory import keep_freed
 from wsserver.options import Option
+from wsserver.pidfile import PidFileError, remove_stale_pid_file
 from wsserver.service import WebSocketService
 from wsserver.settings import TABLE, Settings
+from wsserver.signals import handle_signals
 from wsserver.sources import unknown_flag
 from wsserver.wire import deflate, frames
 from wsserver.wire.timers import use_monotonic_clock
@@ -86,7 +88,9 @@ class Options(usage.Options):
         """Read all sources of settings."""
         try:
             self.settings = Settings.load(self.texts, os.environ, self.config)
-        except WsserverError as error:
+            if self.parent is not None and self.parent.get("pidfile"):
+                remove_stale_pid_file(self.parent["pidfile"])
+        except (WsserverError, PidFileError, OSError) as error:
             die(error)
 
     def getUsage(self, width: int | None = None) -> str:
@@ -194,6 +198,11 @@ class TwistdService(WebSocketService):
     """The service as twistd runs it: it decides what the log looks like, unless twistd was told to use syslog."""
 
     twistd: usage.Options | None = None
+
+    def startService(self) -> None:
+        """Start, and handle the signals that the log has left."""
+        super().startService()
+        handle_signals(self._reactor, lambda: self.door.stopping)
 
     def setServiceParent(self, parent: Any) -> None:
         """Give the application its log observer; twistd asks for it next."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.web.client import Agent, HTTPConnectionPool
+from twisted.web.client import Agent
 
 from wsserver.hub.hooks import (
     TEMPORARY,
@@ -24,6 +24,7 @@ from wsserver.hub.hooks import (
     write_question,
 )
 from wsserver.typing import ChannelName, JSONText
+from wsserver.web.connectionpool import QuietConnectionPool
 from wsserver.web.questions import MOST_AT_ONCE, Line
 
 __all__ = ["HTTPHooks"]
@@ -44,7 +45,7 @@ class HTTPHooks:
     """
 
     def __init__(self, urls: Mapping[str, str], *, timeout: float, reactor: Any) -> None:
-        self._pool = HTTPConnectionPool(reactor)
+        self._pool = QuietConnectionPool(reactor)
         self._pool.maxPersistentPerHost = MOST_AT_ONCE
         self._pool.cachedConnectionTimeout = KEEP_ALIVE
         agent = Agent(reactor, connectTimeout=timeout, pool=self._pool)

@@ -24,6 +24,7 @@ from wsserver.auth import Terms
 from wsserver.hub.tokens import Tokens
 from wsserver.keys import Key, KeyRing, configured, parse_set
 from wsserver.settings import Settings
+from wsserver.web.connectionpool import QuietConnectionPool
 
 __all__ = ["JWKS", "make_tokens"]
 
@@ -61,7 +62,7 @@ class JWKS:
         self._url = url
         self._take = take
         self._reactor: IReactorTime = reactor
-        self._agent = Agent(reactor, connectTimeout=TIMEOUT)
+        self._agent = Agent(reactor, connectTimeout=TIMEOUT, pool=QuietConnectionPool(reactor, persistent=False))
         self._running = False
         self._fetching: Deferred[Any] | None = None
         self._waiting: list[Deferred[bool]] = []

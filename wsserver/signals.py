@@ -1,0 +1,65 @@
+"""Signals of a server process: each stops the server in order, rotates its log, or is ignored with a log line."""
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from twisted.logger import Logger
+
+__all__ = ["handle_signals"]
+
+_log = Logger(namespace="wsserver")
+
+Handler = Callable[[int, FrameType | None], Any]
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+_IGNORED = {
+    signal.SIGHUP: "options are read at the start only; restart the server to change them",
+    signal.SIGUSR1: "it rotates a log file, and there is none",
+    signal.SIGUSR2: "it has no meaning",
+}
+"""Signals that would end the process without closing its connections, and why they do nothing."""
+
+
+def handle_signals(reactor: Any, is_stopping: Callable[[], bool]) -> None:
+    """
+    Let no signal but SIGKILL and SIGQUIT end the process with open connections or a traceback.
+
+    Handlers that somebody else has set, as twistd for SIGUSR1 with a log file or `nohup` for SIGHUP, stay.
+
+    Args:
+        reactor: not running yet; it sets its own handlers when it starts.
+        is_stopping: returns whether the server is stopping, so that another SIGINT or SIGTERM has nothing to add.
+    """
+
+    def ignore(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (what a signal handler takes)
+        name, reason = signal.Signals(number).name, _IGNORED[signal.Signals(number)]
+        reactor.callFromThread(_log.info, "{name} ignored: {reason}", name=name, reason=reason)
+
+    for number in _IGNORED:
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, ignore)
+    reactor.callWhenRunning(_stop_once, reactor, is_stopping)
+
+
+def _stop_once(reactor: Any, is_stopping: Callable[[], bool]) -> None:
+    """Replace the reactor's handlers: it logs a traceback when it is told to stop while it stops."""
+    received: list[int] = []
+
+    def stop_once(original: Handler) -> Handler:
+        def handle(number: int, frame: FrameType | None) -> None:
+            if received or is_stopping():
+                name = signal.Signals(number).name
+                reactor.callFromThread(_log.info, "{name} ignored: the server is already stopping", name=name)
+            else:
+                received.append(number)
+                original(number, frame)
+
+        return handle
+
+    for number in _STOPPING:
+        original = signal.getsignal(number)
+        if callable(original) and original is not signal.default_int_handler:
+            signal.signal(number, stop_once(original))
