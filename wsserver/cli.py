@@ -61,12 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check.add_argument("file", metavar="FILE")
     commands.add_parser("version", help="print the version")
     chosen = parser.parse_args(arguments)
-    if chosen.command == "genconfig":
-        print(genconfig())
-    elif chosen.command == "checkconfig":
-        _check(chosen.file)
-    else:
-        print(show_version())
+    try:
+        if chosen.command == "genconfig":
+            print(genconfig(), flush=True)
+        elif chosen.command == "checkconfig":
+            _check(chosen.file)
+        else:
+            print(show_version(), flush=True)
+    except BrokenPipeError:
+        die_by(signal.SIGPIPE)
 
 
 def _serve(arguments: Sequence[str]) -> None:
@@ -143,4 +146,4 @@ def _check(path: str) -> None:
         make_listeners(settings, reactor=None)
     except WsserverError as error:
         die(error)
-    print(f"{escape(path)} is fine")
+    print(f"{escape(path)} is fine", flush=True)

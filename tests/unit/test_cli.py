@@ -1,5 +1,7 @@
 """Tests for wsserver/cli.py: the program `wsserver`."""
 
+import os
+import signal
 import subprocess
 import sys
 import tomllib
@@ -212,3 +214,18 @@ class ScriptTests:
         output = capsys.readouterr().out
         assert "\n    publish" in output
         assert "\n    subscribe" in output
+
+
+class ClosedPipeTests:
+    """Standard output that nobody reads any more, as in `wsserver genconfig | head -1`."""
+
+    @pytest.mark.parametrize("arguments", [["genconfig"], ["version"], ["checkconfig", os.devnull]])
+    def test_it_ends_by_sigpipe_without_a_traceback(self, arguments):
+        reading, writing = os.pipe()
+        os.close(reading)
+        program = f"from wsserver.cli import main; main({arguments!r})"
+        done = subprocess.run(
+            [sys.executable, "-c", program], stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+        os.close(writing)
+        assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")
