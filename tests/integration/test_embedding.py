@@ -1,5 +1,6 @@
 """The examples of the documentation: wsserver inside an application, and a command installed beside it."""
 
+import functools
 import json
 import os
 import re
@@ -12,6 +13,13 @@ from pathlib import Path
 
 import pytest
 from peers import CLOSE, PATIENCE, TEXT, RawPeer, close_payload, frame, handshake_request, wait_until
+from twisted.internet import reactor
+from twisted.web.resource import Resource
+from twisted.web.server import Site
+
+from wsserver.settings import Settings
+from wsserver.web.resource import WebSocketResource
+from wsserver.wire.protocol import ServerProtocol
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 TWISTD = Path(sys.executable).with_name("twistd")
@@ -240,3 +248,48 @@ class ChannelTests:
             assert [peer.read_frame().payload for _ in range(3)] == [b"hello", b"\x00\x01", b'{"n": 1.10}']
         receipt = server.ask(lambda: server.service.hub.publish("news", b"x"))
         assert (receipt.position.offset, receipt.delivered) == (4, 0)
+
+
+class RoomProtocol(ServerProtocol):
+    """Answer with the name of the room that it was made for."""
+
+    def __init__(self, room: str) -> None:
+        super().__init__()
+        self.room = room
+
+    def onMessage(self, payload, isBinary):
+        """Answer."""
+        self.sendMessage(self.room.encode())
+
+
+class CallableEndpointTests:
+    """An endpoint with constructor arguments."""
+
+    ENDPOINT = staticmethod(functools.partial(RoomProtocol, room="attic"))
+
+    def check(self, port):
+        """Talk to the endpoint, up to its limit on messages."""
+        with RawPeer(port) as peer:
+            peer.handshake("/room")
+            peer.send_frame(TEXT, b"?" * 10)
+            assert peer.read_message() == "attic"
+            peer.send_frame(TEXT, b"?" * 11)
+            assert peer.read_close().close_code == 1009
+
+    def test_a_service_serves_it(self, start_server):
+        """By a path of a service."""
+        self.check(start_server({"/room": self.ENDPOINT}, max_message_size=10).port)
+
+    def test_a_resource_serves_it(self, server):
+        """In a site of twisted.web."""
+
+        def listen():
+            root = Resource()
+            root.putChild(b"room", WebSocketResource(self.ENDPOINT, Settings(max_message_size=10), reactor))
+            return reactor.listenTCP(0, Site(root), interface="127.0.0.1"), root.children[b"room"]
+
+        port, resource = server.ask(listen)
+        self.check(port.getHost().port)
+        server.ask(lambda: resource.connections.close_all(1001, "the server is stopping"))
+        server.ask(resource.connections.deadlines.stop)
+        server.ask(port.stopListening)
