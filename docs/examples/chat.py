@@ -26,7 +26,7 @@ class ChatProtocol(ServerProtocol):
             self.service.hub.publish(self.room, payload).addErrback(lambda _: self.close(1013, "try again later"))
 
     def on_publication(self, room, publication):
-        self.sendMessage(publication.data, isBinary=False)
+        self.sendMessage(publication.as_bytes(), isBinary=False)
 
     def on_gap(self, room):
         self.close(1012, "messages may be missing; connect again")

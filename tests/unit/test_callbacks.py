@@ -60,7 +60,7 @@ def listen(hub, events):
 
     def start(**options):
         options.setdefault("on_gap", lambda channel: events.append(("gap", channel)))
-        return hub.listen("news", lambda channel, publication: events.append((channel, publication.data)), **options)
+        return hub.listen("news", lambda channel, one: events.append((channel, one.as_bytes())), **options)
 
     return start
 
