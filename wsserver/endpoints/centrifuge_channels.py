@@ -4,8 +4,8 @@ The channels of a Centrifuge client: what it listens to, publishes, and asks abo
 Source: `client.go` of centrifugal/centrifuge, which says how each command is answered.
 """
 
-from collections.abc import Generator, Iterable, Mapping
-from typing import Any, ClassVar, Final, Protocol
+from collections.abc import Generator, Mapping
+from typing import Any, ClassVar, Protocol
 
 from twisted.internet.defer import inlineCallbacks
 
@@ -35,8 +35,6 @@ from wsserver.endpoints.centrifuge_replies import (
     Disconnect,
     Error,
     Unsubscription,
-    array,
-    obj,
     on_one_line,
     publication,
     push,
@@ -46,19 +44,14 @@ from wsserver.errors import BrokerDown
 from wsserver.hub.channels import MAX_CHANNELS, parse_name
 from wsserver.hub.history import Position
 from wsserver.hub.hub import Hub, Joined
-from wsserver.hub.presence import ClientInfo, write_info
+from wsserver.hub.presence import ClientInfo
 from wsserver.hub.publication import Publication
+from wsserver.hub.recovery import ReadLimit
 from wsserver.identity import Right
 from wsserver.typing import ChannelName, JSONText
 from wsserver.wire.requests import Refusal
 
 __all__ = ["Answer", "Channels", "Connection"]
-
-MOST_SHOWN: Final = 1024 * 1024
-"""Most bytes of data in a page of history; the client asks for the rest from there on."""
-
-MOST_RECOVERED: Final = 8 * 1024 * 1024
-"""Most bytes of data in a recovery; a client that has missed more counts as one that cannot recover."""
 
 Answer = Mapping[str, Any] | Error | Disconnect
 """What becomes of a command: a result, a refusal, or the end of the connection."""
@@ -164,7 +157,9 @@ class Channels:
         return answer
 
     @inlineCallbacks
-    def join(self, held: Pass, request: Subscribe, *, server_side: bool = False) -> Generator[Any, Any, Answer]:
+    def join(
+        self, held: Pass, request: Subscribe, *, server_side: bool = False, limit: ReadLimit | None = None
+    ) -> Generator[Any, Any, Answer]:
         """
         Begin a subscription.
 
@@ -172,6 +167,7 @@ class Channels:
             held: by what it is allowed.
             request: how it is wanted.
             server_side: the client has not asked for it.
+            limit: the most that may be recovered; None for as much as an answer may contain.
         """
         channel, since = held.channel, None
         if request.recover:
@@ -186,7 +182,9 @@ class Channels:
         subscription = ChannelSubscription(self, held, info, events=request.join_leave, server_side=server_side)
         self.subscriptions[channel] = subscription
         try:
-            joined: Joined = yield self._hub.subscribe(channel, subscription, since=since, positioned=True)
+            joined: Joined = yield self._hub.subscribe(
+                channel, subscription, since=since, positioned=True, limit=limit or self._gate.pages.limit
+            )
         except BaseException:
             self._forget(subscription)
             raise
@@ -196,8 +194,6 @@ class Channels:
         if subscription.lost or left:
             # Left by the client, though it was the backend that had subscribed it; or the client has gone.
             return INTERNAL.because("the subscription ended while it was made")
-        if sum(len(one.data) for one in joined.publications) > MOST_RECOVERED:
-            joined = Joined(joined.position)
         if request.recover and not joined.recovered and request.flag & REJECT_UNRECOVERED:
             self._leave(subscription)
             return UNRECOVERABLE_POSITION
@@ -319,7 +315,10 @@ class Channels:
         clients: Mapping[str, ClientInfo] = yield self._hub.members.of(channel)
         if isinstance(request, PresenceStats):
             return {"num_clients": len(clients), "num_users": len({info.user for info in clients.values()})}
-        return {"presence": obj({client: write_info(info) for client, info in clients.items()})}
+        written = self._gate.pages.write_presence(channel, clients)
+        if written is None:
+            return LIMIT_EXCEEDED.because("too many clients for one answer; presence_stats counts them")
+        return {"presence": written}
 
     @inlineCallbacks
     def history(self, request: History) -> Generator[Any, Any, Answer]:
@@ -335,20 +334,12 @@ class Channels:
         if self._hub.rules.of(channel).keep is None:
             return NOT_AVAILABLE_ERROR.because("no history is kept of this channel; --history-size turns it on")
         since = (yield self._complete(channel, request.since)) if request.since is not None else None
-        page = yield self._hub.history(channel, since=since, limit=max(request.limit, -1), reverse=request.reverse)
-        shown = array(map(publication, _first(page.publications)))
+        most, max_bytes = self._gate.pages.limit
+        limit = request.limit if 0 <= request.limit <= most else most
+        page = yield self._hub.history(channel, since=since, limit=limit, reverse=request.reverse, max_bytes=max_bytes)
+        shown = self._gate.pages.write_history(channel, page.publications)
         return {"publications": shown, "epoch": page.position.epoch, "offset": page.position.offset}
 
     def _held(self, channel: ChannelName) -> Pass | None:
         subscription = self.subscriptions.get(channel)
         return subscription.held if subscription is not None and subscription.answered else None
-
-
-def _first(publications: Iterable[Publication]) -> Iterable[Publication]:
-    """Give as many as go into a page, at least one."""
-    size = 0
-    for one in publications:
-        if size and size + len(one.data) > MOST_SHOWN:
-            return
-        size += len(one.data)
-        yield one

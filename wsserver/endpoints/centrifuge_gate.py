@@ -12,6 +12,7 @@ from twisted.internet.defer import inlineCallbacks
 
 from wsserver.auth import Cause, Refused
 from wsserver.endpoints.centrifuge_commands import Connect, Subscribe
+from wsserver.endpoints.centrifuge_pages import Pages
 from wsserver.endpoints.centrifuge_replies import (
     BAD_REQUEST,
     BAD_REQUEST_ERROR,
@@ -95,10 +96,12 @@ class Gate:
     Args:
         hub: its rules and its allow-list.
         admission: checks tokens.
+        pages: limits and writes large answers.
     """
 
-    def __init__(self, hub: Hub, admission: Admission) -> None:
+    def __init__(self, hub: Hub, admission: Admission, pages: Pages) -> None:
         self._hub = hub
+        self.pages = pages
         self.admission = admission
 
     def expiry(self, expires_at: int, *, by_token: bool = True) -> dict[str, Any]:

@@ -163,12 +163,16 @@ class Session:
         if len(wanted) > MAX_CHANNELS:
             return LIMIT_EXCEEDED.because(f"at most {MAX_CHANNELS} channels")
         results: dict[str, bytes] = {}
+        limit = self._gate.pages.limit
         for channel, asked in wanted.items():
             held = self._gate.given(self.peer, channel)
             assert held is not None
-            answer = yield self._rooms.join(held, asked, server_side=True)
+            answer = yield self._rooms.join(held, asked, server_side=True, limit=limit)
             if isinstance(answer, Error | Disconnect):
                 return answer
+            # What was missed in all channels stands in one answer.
+            recovered = answer["publications"]
+            limit = limit.less(len(recovered), sum(map(len, recovered)))
             results[channel] = obj(answer)
         return obj(results) if results else b""
 

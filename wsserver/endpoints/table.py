@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from wsserver.endpoints.application import Endpoint, bind_routes
 from wsserver.endpoints.centrifuge import CentrifugeProtocol
 from wsserver.endpoints.centrifuge_gate import Gate
+from wsserver.endpoints.centrifuge_pages import Pages
 from wsserver.endpoints.command import CommandProtocol, SteadyReplies
 from wsserver.endpoints.commands import Command, spell
 from wsserver.endpoints.echo import EchoProtocol
@@ -95,7 +96,7 @@ class Table:
             CentrifugeProtocol,
             factory,
             hub=hub,
-            gate=Gate(hub, admission),
+            gate=Gate(hub, admission, Pages(settings.max_queued_bytes)),
             max_queued=settings.max_queued_bytes,
             ping_interval=math.ceil(settings.ping_interval),
             # Its pings are messages of the protocol.

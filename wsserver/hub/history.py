@@ -74,6 +74,11 @@ class Page(NamedTuple):
     position: Position
     """The stream's top."""
 
+    @property
+    def reaches_top(self) -> bool:
+        """Whether the last of the publications, if there are any, is the newest of the stream."""
+        return not self.publications or self.publications[-1].offset == self.position.offset
+
 
 def continues(since: Position, page: Page) -> bool:
     """

@@ -27,7 +27,7 @@ from wsserver.hub.history import Page, Position, continues
 from wsserver.hub.members import Members
 from wsserver.hub.presence import ClientInfo, PresenceEvent
 from wsserver.hub.publication import Publication, check_int, check_text, make_publication
-from wsserver.hub.recovery import MAX_BUFFERED, PAGE_BYTES, PAGE_SIZE, PageReader
+from wsserver.hub.recovery import MAX_BUFFERED, PAGE_BYTES, PAGE_SIZE, PageReader, ReadLimit
 from wsserver.hub.room import BufferBudget, Held, Joiner, Room, follows
 from wsserver.hub.rules import Rules
 from wsserver.typing import ChannelName
@@ -110,6 +110,7 @@ class Hub:
         since: Position | None = None,
         positioned: bool = False,
         budget: BufferBudget | None = None,
+        limit: ReadLimit | None = None,
     ) -> "Deferred[Joined]":
         """
         Let a subscriber have what is published from now on.
@@ -121,6 +122,7 @@ class Hub:
             positioned: it wants to know where it stands.
             budget: limits what waits while it is recovered, and what it missed is read in pages with `recover`. Without
                 a budget the result has all of it.
+            limit: without a budget, the most that it may have missed; if it missed more, it is not recovered.
 
         Returns:
             Fires when publications arrive, before the first of them is delivered; fails with `BrokerDown`, and then
@@ -139,7 +141,7 @@ class Hub:
         if since is None and not positioned:
             room.kinds.setdefault(subscriber.kind, {})[subscriber] = None
         else:
-            room.joiners[subscriber] = Joiner(subscriber, budget)
+            room.joiners[subscriber] = Joiner(subscriber, budget, limit)
         opened: Deferred[None] = succeed(None) if room.open else Deferred()
         if not room.open:
             room.waiting.append(opened)
@@ -298,8 +300,12 @@ class Hub:
             return self._joined(Page((), position), room, joiner, since)
         keep = self.rules.of(room.channel).keep
         assert keep is not None
-        limit = 0 if since is None or joiner.budget is not None else -1
-        reading = self.broker.history(room.channel, keep, since, limit, reverse=False)
+        limit, max_bytes = -1, None
+        if since is None or joiner.budget is not None:
+            limit = 0
+        elif joiner.limit is not None:
+            limit, max_bytes = joiner.limit
+        reading = self.broker.history(room.channel, keep, since, limit, reverse=False, max_bytes=max_bytes)
         return reading.addCallbacks(
             self._joined,
             self._not_joined,
@@ -314,7 +320,7 @@ class Hub:
             joiner.floor = since
             joiner.fall_behind()
             return Joined(since, (), recovered=True, behind=True)
-        recovered = since is not None and continues(since, page)
+        recovered = since is not None and continues(since, page) and page.reaches_top
         behind = self._go_on_from(page.position, room, joiner)
         return Joined(page.position, page.publications if recovered else (), recovered, behind)
 
@@ -451,7 +457,13 @@ class Hub:
         return done.addCallback(lambda position: Receipt(position, self.count(channel)))
 
     def history(
-        self, channel: str, *, since: Position | None = None, limit: int = 0, reverse: bool = False
+        self,
+        channel: str,
+        *,
+        since: Position | None = None,
+        limit: int = 0,
+        reverse: bool = False,
+        max_bytes: int | None = None,
     ) -> "Deferred[Page]":
         """
         Read a channel's stream.
@@ -461,6 +473,7 @@ class Hub:
             since: only what comes after this (in reverse: before it).
             limit: most publications; 0 for the position only, negative for all.
             reverse: newest first.
+            max_bytes: most bytes of data; one publication is returned though it is larger. None for no limit.
 
         Returns:
             Fires with the publications and the stream's top; fails with `BrokerDown`, or with `Unrecoverable` where
@@ -483,7 +496,7 @@ class Hub:
                 raise Unrecoverable(f"the stream of epoch {since.epoch} is no more")
             return page
 
-        return self.broker.history(name, keep, since, limit, reverse=reverse).addCallback(check)
+        return self.broker.history(name, keep, since, limit, reverse=reverse, max_bytes=max_bytes).addCallback(check)
 
     def arrived(self, channel: ChannelName, publication: Publication) -> None:
         """Take a publication from the broker: it goes out at the end of this turn."""

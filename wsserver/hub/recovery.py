@@ -7,12 +7,12 @@ hold up the others or fill the memory.
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 
-__all__ = ["MAX_BUFFERED", "MAX_READS", "PAGE_BYTES", "PAGE_SIZE", "PageReader"]
+__all__ = ["MAX_BUFFERED", "MAX_READS", "PAGE_BYTES", "PAGE_SIZE", "PageReader", "ReadLimit"]
 
 PAGE_SIZE: Final = 128
 """Most publications in a page."""
@@ -28,6 +28,20 @@ arrives while a page is read. What has an offset is dropped beyond that and read
 
 MAX_READS: Final = 4
 """Most pages that are being read, or were handed to their subscriber in this turn of the reactor."""
+
+
+class ReadLimit(NamedTuple):
+    """How much of a stream is read at once."""
+
+    publications: int
+    """Most publications."""
+    size: int
+    """Most bytes of their data; a larger publication is read by itself."""
+
+    def less(self, publications: int, size: int) -> "ReadLimit":
+        """Return what is left of the limit, nothing at all if one of the two is used up."""
+        left = ReadLimit(self.publications - publications, self.size - size)
+        return left if min(left) > 0 else ReadLimit(0, 0)
 
 
 class PageReader:

@@ -14,6 +14,7 @@ from wsserver.hub.broker import Subscriber
 from wsserver.hub.history import Position
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
+from wsserver.hub.recovery import ReadLimit
 from wsserver.typing import ChannelName
 
 __all__ = ["MOST_HELD", "MOST_HELD_BYTES", "BufferBudget", "Held", "Joiner", "Room", "follows"]
@@ -88,13 +89,17 @@ class Joiner:
     Args:
         subscriber: the subscriber.
         budget: limits what waits for it; None for a subscriber that is given all it missed at once.
+        limit: without a budget, the most that is read for it; None for no limit.
     """
 
-    __slots__ = ("budget", "floor", "held", "lost_plain", "reading", "recovering", "subscriber")
+    __slots__ = ("budget", "floor", "held", "limit", "lost_plain", "reading", "recovering", "subscriber")
 
-    def __init__(self, subscriber: Subscriber, budget: BufferBudget | None = None) -> None:
+    def __init__(
+        self, subscriber: Subscriber, budget: BufferBudget | None = None, limit: ReadLimit | None = None
+    ) -> None:
         self.subscriber = subscriber
         self.budget = budget
+        self.limit = limit
         self.held: Held | None = Held(budget)
         """What came while the stream was being read; None after that."""
         self.floor: Position | None = None
