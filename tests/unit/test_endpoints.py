@@ -4,11 +4,13 @@ import json
 from zoneinfo import ZoneInfo
 
 import pytest
+from turns import end_turn
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
 from wsserver.endpoints.commands import BUILT_IN
 from wsserver.settings import Settings
 from wsserver.testing import Frame, MemoryServer, build_frame
+from wsserver.wire.limits import PIECES_PER_TURN
 
 
 class EchoTests:
@@ -204,6 +206,73 @@ class CommandTests:
         client.open("/")
         client.send_text("divide 0")
         assert client.close_frame() == (1011, "the server failed")
+
+
+class CommandBudgetTests:
+    """Commands whose answers are made anew for each, sent by clients that ask for many at once."""
+
+    def open(self, server):
+        client = server.connect()
+        client.open("/ws")
+        return client
+
+    def test_many_clients_share_one_budget(self):
+        """Clients that flood together get a bounded number of answers in each turn, and all of them in the end."""
+        server = MemoryServer()
+        clients = [self.open(server) for _ in range(20)]
+        server.clock.advance(0)
+        for client in clients:
+            client.send(build_frame(1, b"whoami") * 100)
+        counts = [sum(len(client.messages()) for client in clients)]
+        while end_turn(server.clock):
+            counts.append(sum(len(client.messages()) for client in clients))
+        assert max(counts) <= PIECES_PER_TURN
+        assert sum(counts) == 2000
+
+    def test_messages_behind_a_waiting_command_keep_their_order(self):
+        """Echoes and cheap commands are answered at once, unless a command before them has yet to be answered."""
+        client = self.open(MemoryServer())
+        messages = [build_frame(1, b"whoami"), build_frame(1, b"an echo"), build_frame(2, b"bytes")] * 100
+        client.send(b"".join(messages))
+        client.transport.protocol.clock.advance(0)
+        answers = client.messages()
+        assert len(answers) == 300
+        assert all(json.loads(answer)["path"] == "/ws" for answer in answers[::3])
+        assert set(answers[1::3]) == {"an echo"}
+        assert set(answers[2::3]) == {b"bytes"}
+
+    def test_a_client_whose_commands_wait_is_not_read(self):
+        """Further messages stay in the kernel until the commands are answered."""
+        server = MemoryServer()
+        client = self.open(server)
+        client.send(build_frame(1, b"whoami") * 1000)
+        assert client.transport.paused
+        server.clock.advance(0)
+        assert not client.transport.paused
+        assert len(client.messages()) == 1000
+
+    def test_a_client_that_does_not_read_gets_no_more_answers(self):
+        """Nothing more is made for it until it reads again."""
+        server = MemoryServer()
+        client = self.open(server)
+        client.transport.reading = False
+        client.send(build_frame(1, b"whoami") * 2000)
+        server.clock.advance(0)
+        assert len(client.transport.unread) < 128 * 1024
+        client.transport.reading = True
+        client.transport.read_again()
+        server.clock.advance(0)
+        assert len(client.messages()) == 2000
+
+    def test_bye_behind_waiting_commands_ends_the_connection(self):
+        """What comes behind it is not answered."""
+        server = MemoryServer()
+        client = self.open(server)
+        client.send(build_frame(1, b"whoami") * 200 + build_frame(1, b"bye") + build_frame(1, b"whoami") * 10)
+        server.clock.advance(0)
+        frames = client.frames()
+        assert len(frames) == 202
+        assert frames[-2:] == [Frame(1, b"Goodbye!"), Frame(8, b"\x03\xe8bye")]
 
 
 class OwnEndpointTests:

@@ -1,5 +1,6 @@
 """`/`, `/ws` and the catch-all: commands, and an echo of everything else."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from wsserver.endpoints.commands import STEADY, Command, Session, parse
 from wsserver.wire.journal import show_peer
 from wsserver.wire.protocol import ServerProtocol
+from wsserver.wire.traffic import OPEN
 
 __all__ = ["CommandProtocol", "SteadyReplies"]
 
@@ -71,24 +73,89 @@ class CommandProtocol(ServerProtocol):
     close_with: tuple[int, str] | None = None
     """What to close with once the reply is sent."""
 
+    _waiting_messages: deque[tuple[bytes, bool]] | None = None
+    """A command that waits for its turn, and the messages behind it, each with whether it is binary; None for none."""
+    _is_corked = False
+    """The answers of this turn leave in one write at its end."""
+
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Answer or echo."""
+        """Answer or echo; commands that take time wait for their turn, and what comes behind them waits with them."""
+        if self._waiting_messages is None and self._answer_at_once(payload, isBinary):
+            return
+        if self._waiting_messages is None:
+            self._waiting_messages = deque()
+        self._waiting_messages.append((payload, isBinary))
+        self.factory.work.submit(self)
+        if self._waiting_messages:
+            self.stop_reading()
+
+    def _find(self, payload: bytes) -> tuple[Command, str] | None:
+        """Return the command and its argument that a text message is; None if it is no command."""
+        if len(payload) > LONGEST:
+            return None
+        return self.words.get(payload) or parse(payload.decode("utf-8"), self.commands)
+
+    def _answer_at_once(self, payload: bytes, isBinary: bool) -> bool:
+        """Answer what takes no time: everything but commands whose answer is made anew; return whether it was done."""
+        found = None if isBinary else self._find(payload)
         if isBinary:
             self.sendMessage(payload, isBinary)
-            return
-        found = None
-        if len(payload) <= LONGEST:
-            found = self.words.get(payload) or parse(payload.decode("utf-8"), self.commands)
-        if found is None:
+        elif found is None:
             self.sendMessage(self.reply_prefix + payload)
-            return
+        elif found[0].name in STEADY:
+            self.sendMessage(self.steady.reply(found[0], self._session))
+        else:
+            return False
+        return True
+
+    # The server's `WorkQueue` says when the next message is answered.
+
+    def _has_work(self) -> bool:
+        return bool(self._waiting_messages) and not self._held and self.state == OPEN
+
+    def serve_one(self) -> bool:
+        """Answer one message that has waited; see `wsserver.wire.limits.Worker`."""
+        if self._has_work() and self._waiting_messages:
+            if self._cork is None:
+                self._cork, self._is_corked = [], True
+            payload, is_binary = self._waiting_messages.popleft()
+            before = self.bytes_out
+            if not self._answer_at_once(payload, is_binary):
+                self._carry_out(payload)
+            self.factory.work.charge(self.bytes_out - before)
+        return self._has_work()
+
+    def _carry_out(self, payload: bytes) -> None:
+        found = self._find(payload)
+        assert found is not None
         command, argument = found
-        if command.name in STEADY:
-            self.sendMessage(self.steady.reply(command, self._session))
-            return
         self.sendMessage(command.reply(self._session(), argument).encode("utf-8"))
         if self.close_with is not None:
             self.close(*self.close_with)
+
+    def finish_turn(self) -> None:
+        """Send the answers of this turn, and read on when none is left to be made."""
+        if self._is_corked:
+            self._is_corked = False
+            self._uncork()
+        if not self._waiting_messages or self.state != OPEN:
+            self._waiting_messages = None
+            self.read_on()
+
+    def work_failed(self) -> None:
+        """Close with 1011: a command has raised."""
+        self._endpoint_failed()
+
+    def resumeProducing(self) -> None:
+        """Read again, and answer what waits: the peer reads."""
+        super().resumeProducing()
+        if self._waiting_messages:
+            self.factory.work.submit(self)
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:  # noqa: ARG002
+        """Forget what waits."""
+        self._waiting_messages = None
+        self.factory.work.discard(self)
 
     def _session(self) -> Session:
         return _Session(self)

@@ -1,0 +1,191 @@
+"""
+How long well-behaved clients wait while others ask for too much.
+
+    .venv/bin/python benchmarks/stalls.py            # every attack for 10 seconds
+    .venv/bin/python benchmarks/stalls.py --quick    # 3 seconds each
+    .venv/bin/python benchmarks/stalls.py --rows presence,rpc
+
+For each attack a server of its own is started. 100 clients send 10 messages a second each to `/echo`; they run in a
+process of their own, the attack in another one. The run fails if a row is over a goal.
+"""
+
+import argparse
+import contextlib
+import multiprocessing
+import os
+import select
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from attacks import ATTACKS, KEY, Attack, connect, handshake, mask
+
+CLIENTS = 100
+INTERVAL = 0.1
+GOAL_P99, GOAL_MAX = 0.050, 0.100
+"""Seconds that 99 of 100 echoes, and the slowest one, may take."""
+GOAL_MEMORY = 1024 * 1024 + 512 * 1024
+"""Bytes that a client may cost: the default of `--max-queued-bytes`, and 512 KiB."""
+JUDGED_FROM = 10
+"""Connections from which on memory is judged: the process keeps some freed memory, whoever it was used for."""
+
+
+def echo(port: int, seconds: float, results: Connection) -> None:
+    """Send messages at a steady rate on many connections; report the seconds that each echo has taken."""
+    sockets = []
+    for _ in range(CLIENTS):
+        sock = connect(port)
+        handshake(sock, "/echo")
+        sock.setblocking(False)
+        sockets.append(sock)
+    results.send("ready")
+    poller = select.epoll()
+    sent: dict[int, list[float]] = {}
+    by_fd: dict[int, socket.socket] = {}
+    for sock in sockets:
+        poller.register(sock.fileno(), select.EPOLLIN)
+        sent[sock.fileno()], by_fd[sock.fileno()] = [], sock
+    message = mask(b"x" * 64)
+    size, partial = 2 + 64, dict.fromkeys(sent, 0)
+    taken: list[float] = []
+    begin = time.perf_counter()
+    due = [(begin + INTERVAL * number / CLIENTS, fd) for number, fd in enumerate(sent)]
+    position = 0
+    while (now := time.perf_counter()) < begin + seconds:
+        while due[position][0] <= now:
+            when, fd = due[position]
+            by_fd[fd].send(message)
+            sent[fd].append(time.perf_counter())
+            due[position] = (when + INTERVAL, fd)
+            position = (position + 1) % CLIENTS
+        for fd, _ in poller.poll(max(0.0, due[position][0] - time.perf_counter())):
+            count, partial[fd] = divmod(partial[fd] + len(by_fd[fd].recv(65536)), size)
+            now = time.perf_counter()
+            taken += [now - start for start in sent[fd][:count]]
+            del sent[fd][:count]
+    now = time.perf_counter()
+    # An echo that has not come is as late as it can be told.
+    taken += [now - start for starts in sent.values() for start in starts if now - start > GOAL_P99]
+    results.send(taken)
+
+
+@contextlib.contextmanager
+def serving(options: list[str]):
+    """Start a server on a free port; stop it afterwards."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        command = [
+            str(Path(sys.executable).with_name("wsserver")),
+            "serve",
+            "--port",
+            str(port),
+            "--api-key",
+            KEY,
+            *options,
+        ]
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)  # noqa: S603
+        try:
+            for _ in range(300):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                    break
+                if process.poll() is not None:
+                    raise SystemExit(f"the server ended: {log.read_text()[-2000:]}")
+                time.sleep(0.1)
+            yield port, process.pid
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def attack(row: Attack, port: int, seconds: float, orders: Connection) -> None:
+    """Prepare, report, wait for the order, and attack."""
+    row.prepare(port)
+    orders.send("prepared")
+    orders.recv()
+    row.run(port, seconds, row.connections)
+
+
+def attack_by_number(number: int, port: int, seconds: float, orders: Connection) -> None:
+    """Run a row of the table: a process of its own knows it by its number."""
+    attack(ATTACKS[number], port, seconds, orders)
+
+
+def memory(pid: int) -> int:
+    """Return the resident memory of a process in bytes."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def measure(number: int | None, seconds: float) -> tuple[list[float], int]:
+    """Return what each echo has taken, in seconds, and by how many bytes the server's memory grew at most."""
+    row = ATTACKS[number] if number is not None else None
+    processes = multiprocessing.get_context("spawn")
+    with serving(row.options if row else []) as (port, pid):
+        ours, theirs = processes.Pipe()
+        attacker = processes.Process(target=attack_by_number, args=(number, port, seconds, theirs), daemon=True)
+        if row:
+            attacker.start()
+            ours.recv()
+        results, other = processes.Pipe()
+        good = processes.Process(target=echo, args=(port, seconds + 1, other), daemon=True)
+        good.start()
+        results.recv()
+        time.sleep(0.5)
+        before = peak = memory(pid)
+        if row:
+            ours.send("go")
+        while not results.poll(0.05):
+            peak = max(peak, memory(pid))
+        taken = results.recv()
+        for process in (attacker, good):
+            if process.pid is not None:
+                process.join(5)
+                process.kill()
+    return taken, peak - before
+
+
+def report(name: str, connections: int, taken: list[float], growth: int) -> bool:
+    """Print a row; return whether it is within the goals."""
+    taken.sort()
+    p50, p99, longest = (taken[int((len(taken) - 1) * part)] for part in (0.5, 0.99, 1.0))
+    each = growth / max(connections, 1)
+    passed = p99 <= GOAL_P99 and longest <= GOAL_MAX and (connections < JUDGED_FROM or each <= GOAL_MEMORY)
+    print(
+        f"| {name} | {connections or ''} | {p50 * 1000:.1f} | {p99 * 1000:.1f} | {longest * 1000:.1f} |"
+        f" {growth / 2**20:.1f} | {'pass' if passed else 'FAIL'} |",
+        flush=True,
+    )
+    return passed
+
+
+def main() -> None:
+    """Run the rows."""
+    parser = argparse.ArgumentParser(description="Measure how long echoes take while other clients ask for too much.")
+    parser.add_argument("--quick", action="store_true", help="3 seconds for each row, not 10")
+    parser.add_argument("--rows", default="", help="only rows whose name contains one of these, separated by commas")
+    options = parser.parse_args()
+    seconds = 3.0 if options.quick else 10.0
+    wanted = [part for part in options.rows.split(",") if part]
+    print(f"load of the machine before: {os.getloadavg()[0]:.1f}")
+    print(f"goals: p99 {GOAL_P99 * 1000:.0f} ms, longest {GOAL_MAX * 1000:.0f} ms, {GOAL_MEMORY / 2**20} MiB a client")
+    print("| attack | connections | p50 ms | p99 ms | longest ms | memory grew MiB | |\n|---|--:|--:|--:|--:|--:|---|")
+    passed = report("none", 0, *measure(None, seconds))
+    for number, row in enumerate(ATTACKS):
+        if not wanted or any(part in row.name for part in wanted):
+            passed &= report(row.name, row.connections, *measure(number, seconds))
+    sys.exit(0 if passed else 1)
+
+
+if __name__ == "__main__":
+    main()
