@@ -14,6 +14,7 @@ import contextlib
 import multiprocessing
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -175,6 +176,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="3 seconds for each row, not 10")
     parser.add_argument("--rows", default="", help="only rows whose name contains one of these, separated by commas")
     options = parser.parse_args()
+    # Ended from outside, the run stops its server, too.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     seconds = 3.0 if options.quick else 10.0
     wanted = [part for part in options.rows.split(",") if part]
     print(f"load of the machine before: {os.getloadavg()[0]:.1f}")

@@ -4,8 +4,10 @@ Clients that send their request and end their side of the connection at once, as
 A request ends by its length, not by the end of the connection (RFC 9112 section 6.3), so each of them is answered.
 """
 
+import contextlib
 import json
 import socket
+import ssl
 
 import pytest
 from backend import Backend
@@ -185,3 +187,18 @@ class HalfClosedTests:
             end(peer)
             assert peer.read_to_end() == b""
         wait_until(lambda: server.count_connections() == 0, "no connection left")
+
+
+def test_ends_a_tls_connection_with_close_notify(start_server, certificate):
+    """The server answers close_notify with its own, and ends the connection (RFC 5246 section 7.2.1)."""
+    key, cert = certificate
+    server = start_server(tls_cert=str(cert), tls_key=str(key), channel_allow=("*",))
+    with server.connect(tls=ssl.create_default_context(cafile=str(cert))) as peer:
+        peer.send(b"GET /sse?channel=news HTTP/1.1\r\nHost: a\r\n\r\n")
+        while b": listening" not in peer.buffer:
+            assert peer._more()
+        # Python's ssl complains about data that were on their way when it sent its close_notify.
+        with contextlib.suppress(ssl.SSLError):
+            peer.socket.unwrap()
+        wait_until(lambda: server.count_doors() == 0, "no connection left")
+        wait_until(lambda: server.ask(server.service.hub.counts) == {}, "no subscriber left")
