@@ -75,6 +75,8 @@ class CommandProtocol(ServerProtocol):
 
     _waiting_messages: deque[tuple[bytes, bool]] | None = None
     """A command that waits for its turn, and the messages behind it, each with whether it is binary; None for none."""
+    _is_arriving = False
+    """A message has just been read, and is answered now if the budget of the turn suffices."""
     _is_corked = False
     """The answers of this turn leave in one write at its end."""
 
@@ -85,7 +87,10 @@ class CommandProtocol(ServerProtocol):
         if self._waiting_messages is None:
             self._waiting_messages = deque()
         self._waiting_messages.append((payload, isBinary))
+        # Of what has been read, `bye` must work for a peer that does not read its answers.
+        self._is_arriving = True
         self.factory.work.submit(self)
+        self._is_arriving = False
         if self._waiting_messages:
             self.stop_reading()
 
@@ -111,7 +116,7 @@ class CommandProtocol(ServerProtocol):
     # The server's `WorkQueue` says when the next message is answered.
 
     def _has_work(self) -> bool:
-        return bool(self._waiting_messages) and not self._held and self.state == OPEN
+        return bool(self._waiting_messages) and (self._is_arriving or not self._held) and self.state == OPEN
 
     def serve_one(self) -> bool:
         """Answer one message that has waited; see `wsserver.wire.limits.Worker`."""
