@@ -10,6 +10,7 @@ __all__ = ["describe_error", "describe_listen_error"]
 
 _PORT = "expected a port number from 0 to 65535"
 _WITH_PORT = {"tcp", "tcp6", "ssl", "tls"}
+_KINDS = "tcp:, unix:, ssl:, tls:, systemd: or haproxy:"
 
 
 def describe_error(error: object) -> str:
@@ -30,10 +31,21 @@ def describe_listen_error(endpoint: str, error: object) -> str:
         # Look-ups of names have numbers of their own.
         advice = _ADVICE.get(error.errno or 0) if type(error).__name__ != "gaierror" else None
         return f"{describe_error(error)}{'; ' if advice else ''}{advice(where) if advice else ''}"
-    for describe in (_locked, _missing_port, _wrong_number, _wrong_systemd, _wrong_parameter):
+    for describe in (_unknown_kind, _locked, _missing_port, _wrong_number, _wrong_systemd, _wrong_parameter):
         if (text := describe(where, error)) is not None:
             return text
     return describe_error(error)
+
+
+def _unknown_kind(where: EndpointString, error: object) -> str | None:
+    unknown = re.fullmatch("Unknown endpoint type: '(.*)'", str(error))
+    if unknown is None:
+        return None
+    if where.kind in {"http", "https", "ws", "wss"}:
+        return (
+            f"{where.kind}: is no way to listen; expected tcp:PORT, or ssl:PORT for TLS, which serve HTTP and WebSocket"
+        )
+    return f"expected {_KINDS} at the beginning, as in tcp:8080:interface=127.0.0.1, not {unknown[1]!r}"
 
 
 def _locked(where: EndpointString, error: object) -> str | None:

@@ -75,8 +75,8 @@ def read_flags(flags: Mapping[str, Sequence[str]], table: Table) -> dict[str, An
         if option.many and any(_looks_like_list(option, text) for text in texts):
             raise SettingError(
                 option.flag,
-                f"expected one value; repeat {option.flag} for each, and write a value with a comma in the "
-                f"configuration file, not {option.quote(texts[0]) if len(texts) == 1 else quote_values(texts)}",
+                f"expected one value, not {option.quote(texts[0]) if len(texts) == 1 else quote_values(texts)}; repeat "
+                f"{option.flag} for each, and write a value with a comma in the configuration file",
             )
         values[name] = _read(option, option.flag, texts)
     return values
@@ -106,8 +106,8 @@ def read_environment(environ: Mapping[str, str], table: Table) -> dict[str, Any]
         if option.many and _looks_like_list(option, text):
             raise SettingError(
                 name,
-                "expected values separated by spaces, without commas, quotes or brackets; write a value with a space "
-                f'or a comma in the configuration file: {option.name} = ["..."], not {option.quote(text)}',
+                f"expected values separated by spaces, without commas, quotes or brackets, not {option.quote(text)}; "
+                f'write a value with a space or a comma in the configuration file: {option.name} = ["..."]',
             )
         values[option.name] = _read(option, name, text.split() if option.many else [text])
     return values
@@ -193,14 +193,18 @@ def _read_channels(
             return f"{path}{line or f' table {number + 1}'}: channel{': ' if name else ''}{name}"
 
         pattern = table.pop("pattern", None)
-        if not isinstance(pattern, str):
-            raise SettingError(place(), 'expected pattern = "NAME", perhaps with asterisks')
         values = {}
         for name, value in table.items():
             if name not in by_channel:
                 raise SettingError(place(name), "unknown key" + _nearest(name, ["pattern", *by_channel]))
             option = by_channel[name]
             values[name] = _read(option, place(name), _texts(option, place(name), value))
+        # After the other keys: a misspelled one is what is missing here.
+        if not isinstance(pattern, str):
+            expected = 'expected pattern = "NAME", perhaps with asterisks'
+            if pattern is None:
+                raise SettingError(place(), expected)
+            raise SettingError(place("pattern"), f"{expected}, not {quote_values([pattern])}")
         found.append((_read(_PATTERN, place("pattern"), [pattern]), values))
     return tuple(found)
 

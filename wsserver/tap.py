@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import socket
 import sys
 import textwrap
@@ -15,6 +16,7 @@ from twisted.python import usage
 
 from wsserver import __version__, logs
 from wsserver.errors import ListenError, WsserverError
+from wsserver.lastsignal import die_by
 from wsserver.listenerrors import describe_listen_error
 from wsserver.listeners import endpoint_strings
 from wsserver.memory import keep_freed
@@ -68,8 +70,11 @@ class Options(usage.Options):
 
     def opt_version(self) -> None:
         """Print the version and exit."""
-        print(show_version())
-        raise SystemExit(0)
+        _print_and_exit(show_version())
+
+    def opt_help(self) -> None:
+        """Print this help and exit."""
+        _print_and_exit(str(self))
 
     def parseOptions(self, options: Any = None) -> None:
         """Parse; a mistake ends the program with one line instead of Twisted's page of usage."""
@@ -116,6 +121,14 @@ class Options(usage.Options):
         return "\n".join(lines) + "\n"
 
     __str__ = getUsage
+
+
+def _print_and_exit(text: str) -> NoReturn:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        die_by(signal.SIGPIPE)
+    raise SystemExit(0)
 
 
 def _help_lines(option: Option, width: int) -> list[str]:

@@ -219,7 +219,10 @@ class ScriptTests:
 class ClosedPipeTests:
     """Standard output that nobody reads any more, as in `wsserver genconfig | head -1`."""
 
-    @pytest.mark.parametrize("arguments", [["genconfig"], ["version"], ["checkconfig", os.devnull]])
+    @pytest.mark.parametrize(
+        "arguments",
+        [["genconfig"], ["version"], ["checkconfig", os.devnull], ["serve", "--help"], ["serve", "--version"]],
+    )
     def test_it_ends_by_sigpipe_without_a_traceback(self, arguments):
         reading, writing = os.pipe()
         os.close(reading)

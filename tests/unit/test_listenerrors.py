@@ -13,6 +13,7 @@ from wsserver.listenerrors import describe_listen_error
 from wsserver.listeners import Listener
 
 NUMBER = "expected a port number from 0 to 65535"
+KINDS = "tcp:, unix:, ssl:, tls:, systemd: or haproxy:"
 
 
 def refusal(endpoint):
@@ -42,7 +43,9 @@ def refusal(endpoint):
         ("tcp:0:port=1", "tcp: 'port' is given twice"),
         ("tcp:0:127.0.0.1:5:6", "tcp: takes fewer values"),
         ("unix", "unix: needs a value for 'address'"),
-        ("nonsense:0", "Unknown endpoint type: 'nonsense'"),
+        ("nonsense:0", f"expected {KINDS} at the beginning, as in tcp:8080:interface=127.0.0.1, not 'nonsense'"),
+        ("localhost:8080", f"expected {KINDS} at the beginning, as in tcp:8080:interface=127.0.0.1, not 'localhost'"),
+        ("haproxy:tpc:0", f"expected {KINDS} at the beginning, as in tcp:8080:interface=127.0.0.1, not 'tpc'"),
         ("tcp:0:interface=192.0.2.1", "no network interface of this machine has this address"),
         ("systemd:domain=INET:index=0", "systemd has not passed this socket to the process"),
         ("systemd:domain=INET:name=web", "systemd has not passed this socket to the process"),
