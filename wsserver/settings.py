@@ -254,7 +254,7 @@ class Settings:
         _CHANNELS,
         a_size(1024, 1024**3),
         1024**2,
-        "Most bytes of publications that wait for a client that does not read; what becomes of more, --slow says.",
+        "Most bytes of publications that wait for a client that does not read; beyond this, --slow applies.",
         metavar="SIZE",
         show=show_size,
     )
@@ -270,7 +270,7 @@ class Settings:
         _CHANNELS,
         a_choice("close", "drop-oldest", "latest"),
         "close",
-        "What becomes of a client for which more than --max-queued-bytes wait: it is closed with 1013, or the oldest "
+        "What happens to a client for which more than --max-queued-bytes wait: it is closed with 1013, or the oldest "
         "publications are dropped. With latest only the newest of each channel ever waits. A drop is told as a gap.",
         metavar="close|drop-oldest|latest",
     )
@@ -302,7 +302,7 @@ class Settings:
         _CHANNELS,
         a_pattern,
         (),
-        "Channel of which is kept, and told, who is on it; or a pattern.",
+        "Channel or pattern for which presence is tracked.",
         metavar="PATTERN",
         many=True,
     )
@@ -372,7 +372,7 @@ class Settings:
         a_secret,
         "",
         "Secret that the tokens of clients (JWT) are signed with, for HS256, and from 48 and 64 bytes on for HS384 and "
-        "HS512. With it, or another key, who comes to a channel needs a token. Give it in the environment or in the "
+        "HS512. With it, or another key, subscribing requires a token. Give it in the environment or in the "
         "file: other users of the machine see the command line.",
         metavar="SECRET",
         secret=True,
@@ -381,7 +381,7 @@ class Settings:
         _TOKENS,
         a_secret,
         "",
-        "Secret that was in use before: tokens signed with it are still taken.",
+        "Secret that was in use before: tokens signed with it are still accepted.",
         metavar="SECRET",
         secret=True,
     )
@@ -414,12 +414,12 @@ class Settings:
         _TOKENS,
         a_duration(0, 20),
         5.0,
-        "Time by which the clock of whoever issues tokens may differ.",
+        "Time by which the clock of the issuer of tokens may differ.",
         metavar="TIME",
         show=show_duration,
     )
     anonymous: bool = _option(
-        _TOKENS, a_flag, False, "Let in who comes without a token; it may listen to what --channel-allow opens."
+        _TOKENS, a_flag, False, "Admit clients without a token; they may listen to what --channel-allow opens."
     )
     catch_all: str = _option(
         _ANSWERS,
