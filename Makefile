@@ -33,26 +33,28 @@ test: $(VENV)/installed system
 
 COVERED = $(BIN)/coverage run -m pytest
 
-unit: $(VENV)/installed
+$(SUITES): $(VENV)/installed system
+
+unit:
 	$(COVERED) tests/unit tests/compliance tests/fuzz
 
 # The same behaviour without the compiled part.
-unit-python: $(VENV)/installed
+unit-python:
 	WSSERVER_PUREPYTHON=1 $(COVERED) tests/unit tests/fuzz
 
-integration: $(VENV)/installed system
+integration:
 	$(COVERED) --reactor=default tests/integration
 
-packaging: $(VENV)/installed system
+packaging:
 	$(COVERED) tests/packaging
 
-browser: $(VENV)/installed system
+browser:
 	$(COVERED) tests/browser
 
-chaos-quick: $(VENV)/installed system
+chaos-quick:
 	$(COVERED) tests/chaos
 
-compliance-quick: $(VENV)/installed
+compliance-quick:
 	$(BIN)/python tests/compliance/run.py --quick --out $(REPORTS)/compliance-quick
 
 lint: $(VENV)/installed

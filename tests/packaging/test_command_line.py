@@ -126,7 +126,7 @@ class MistakeTests:
             ("WSSERVER_PORT", "http", ["WSSERVER_PORT", "'http'"]),
             ("WSSERVER_PROT", "1", ["WSSERVER_PROT", "did you mean WSSERVER_PORT?"]),
             ("WSSERVER_CONFIG", "/nowhere.toml", ["/nowhere.toml"]),
-            ("WSSERVER_STRICT_PATHS", "perhaps", ["true or false"]),
+            ("WSSERVER_ANONYMOUS", "perhaps", ["true or false"]),
         ],
     )
     def test_in_the_environment(self, twistd, variable, value, told):
