@@ -167,7 +167,7 @@ class PublishTests:
             (["wsserver:x", "x"], 1, "refused with 400: channel: names that begin with wsserver: are the server's own"),
             (["a\x1b[31m", "x"], 1, "refused with 400: channel: a control character"),
             ([b"\xff", "x"], 1, "refused with 400: channel: half a surrogate pair"),
-            (["foo", "x" * 70_000], 1, "at most 65536 are taken"),
+            (["foo", "x" * 70_000], 1, "at most 65536 are accepted"),
             (["--json", "foo", "{"], 1, "--json: DATA is not JSON"),
             (["foo", "x", "--api-key", ""], 1, "--api-key: publishing needs the server's key"),
             (["foo", "x", "--api-key", "a\r\nb"], 1, "--api-key: "),

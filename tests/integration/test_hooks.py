@@ -85,9 +85,9 @@ class AnswerTests:
         """It lets some do some things."""
         allowed = {"news": {"result": {"data": 1}}, "chat": {"error": {"code": 403, "message": "members only"}}}
         backend.answer = lambda path, body: allowed.get(body["channel"], {"disconnect": {"code": 4500, "reason": "go"}})
-        assert ask("subscribe", "news") == Subscribed(data=1)
+        assert ask("subscribe", "news") == Subscribed(data=b"1")
         assert ask("subscribe", "chat") == Refused(403, "members only")
-        assert ask("publish", "news", data={"a": 1}) == Published(data=1)
+        assert ask("publish", "news", data={"a": 1}) == Published(data=b"1")
         assert ask("publish", "else", data=None) == Dropped(4500, "go")
         assert [(path.partition("?")[0], body["user"], body["channel"]) for path, _, body in backend.questions] == [
             ("/subscribe", "42", "news"),
