@@ -255,6 +255,54 @@ class StreamTests:
         clock.advance(0)
         assert (new.got, new.gaps) == ([], [])
 
+    def test_a_late_publication_of_a_flushed_stream_holds_up_nothing(self, clock):
+        """It was published before the position at which the subscriber began: it is dropped after a single read."""
+        broker = LateReader()
+        hub, one = make_hub(clock, broker), Listener()
+        hub.subscribe("foo", one, positioned=True)
+        broker.asked["foo"].callback(None)
+        broker.reads[0].callback(Page((), Position(1, "new")))
+        clock.advance(0)
+        hub.arrived("foo", Publication(b"late", offset=7, epoch="old"))
+        hub.arrived("foo", Publication(b"plain"))
+        broker.reads[1].callback(Page((), Position(1, "new")))
+        hub.arrived("foo", Publication(b"2", offset=2, epoch="new"))
+        clock.advance(0)
+        assert one.got == [(b"<plain><2>", 2, 6)]
+        assert (one.gaps, len(broker.reads)) == ([], 2)
+
+    def test_a_publication_that_the_stream_never_contained_is_told_as_a_gap(self, clock):
+        """Nothing explains its offset, and reading again would not either."""
+        broker = LateReader()
+        hub, one = make_hub(clock, broker), Listener()
+        hub.subscribe("foo", one, positioned=True)
+        broker.asked["foo"].callback(None)
+        broker.reads[0].callback(Page((), Position(1, "e")))
+        clock.advance(0)
+        hub.arrived("foo", Publication(b"9", offset=9, epoch="e"))
+        broker.reads[1].callback(Page((), Position(1, "e")))
+        clock.advance(0)
+        assert one.got == [(b"<9>", 1, 1)]
+        assert (one.gaps, len(broker.reads)) == (["foo"], 2)
+
+    def test_a_later_reader_does_not_move_the_position_of_an_earlier_one(self, clock):
+        """The last subscriber without a position leaves between their reads, and a publication is still on its way."""
+        broker = LateReader()
+        hub, plain, early, late = make_hub(clock, broker), Listener(), Listener(), Listener()
+        hub.subscribe("foo", plain)
+        broker.asked["foo"].callback(None)
+        hub.subscribe("foo", early, positioned=True)
+        hub.subscribe("foo", late, positioned=True)
+        broker.reads[0].callback(Page((), Position(0, "e")))
+        clock.advance(0)
+        hub.unsubscribe("foo", plain)
+        broker.reads[1].callback(Page((), Position(1, "e")))
+        clock.advance(0)
+        for offset in (1, 2):
+            hub.arrived("foo", Publication(b"%d" % offset, offset=offset, epoch="e"))
+            clock.advance(0)
+        assert [early.got, late.got] == [[(b"<1>", 1, 1), (b"<2>", 1, 1)], [(b"<2>", 1, 1)]]
+
     def test_comes_late(self, clock):
         """What was still on its way from a subscription that was given up says nothing about where the next begins."""
         broker = LateReader()

@@ -398,8 +398,7 @@ class Hub:
         else:
             self._hand(room, joiner, held.items)
         if room.position is None and not room.kinds:
-            # Whoever else waits here has read the stream later, or will.
-            room.position = joiner.floor
+            room.position = _lowest(one.floor for one in room.joiners.values() if one.held is None)
         self._settle(room)
 
     def _settle(self, room: Room) -> None:
@@ -558,11 +557,17 @@ class Hub:
 
     # Gaps.
 
-    def _close_gap(self, room: Room, *came: Publication) -> None:
-        """Read what is missing; what came out of order, and what comes meanwhile, is held."""
+    def _close_gap(self, room: Room, came: Publication | None = None) -> None:
+        """
+        Read what is missing from the history, and hold what arrives meanwhile.
+
+        Args:
+            room: the channel.
+            came: the publication that does not follow the last one; None after an outage.
+        """
         room.held = Held()
-        for publication in came:
-            room.held.add(publication)
+        if came is not None:
+            room.held.add(came)
         position, keep = room.position, self.rules.of(room.channel).keep
         if position is None or keep is None:
             self._gap_stays(room, None)
@@ -571,18 +576,20 @@ class Hub:
         reading.addCallbacks(
             self._gap_read,
             lambda failure: self._gap_stays(room, None, failure),
-            callbackArgs=(room, position),
+            callbackArgs=(room, position, came),
         )
 
-    def _gap_read(self, page: Page, room: Room, position: Position) -> None:
+    def _gap_read(self, page: Page, room: Room, position: Position, came: Publication | None) -> None:
         if self._rooms.get(room.channel) is not room or room.held is None:
             return
-        if room.held.over or not continues(position, page):
+        if room.held.over or not continues(position, page) or not _explains(page, came):
             self._gap_stays(room, page.position)
             return
         held, room.held = room.held, None
         if room.outage:
             self._tell_gap(room, stream=False)
+        if came is not None and came.epoch != position.epoch:
+            held.drop_epoch(came.epoch)
         self._again(room, [*page.publications, *held.items])
 
     def _gap_stays(self, room: Room, top: Position | None, failure: Failure | None = None) -> None:
@@ -681,3 +688,30 @@ class Hub:
 def _is_behind(joiner: Joiner, since: Position | None, top: Position) -> bool:
     """Return whether a subscriber that reads in pages has some to read."""
     return joiner.budget is not None and since is not None and since.epoch == top.epoch and since.offset < top.offset
+
+
+def _lowest(floors: Iterable[Position | None]) -> Position | None:
+    """
+    Return the position from which on a channel's publications concern any of its recovered subscribers.
+
+    Subscribers that read the stream later may stand further on: publications that one of them has, others lack.
+
+    Args:
+        floors: where they stand.
+
+    Returns:
+        The lowest position; None if they stand in different streams, so that the next publication decides.
+    """
+    known = {floor for floor in floors if floor is not None}
+    return min(known) if len({floor.epoch for floor in known}) == 1 else None
+
+
+def _explains(page: Page, came: Publication | None) -> bool:
+    """
+    Return whether the stream explains why a publication did not follow the last one.
+
+    Either the stream contains the publication, or the publication belongs to a stream that was lost (FLUSHALL) before
+    the page was read: the page was requested after the publication had arrived, and an epoch never comes back. Then it
+    was published before the position that the channel's subscribers stand at.
+    """
+    return came is None or came.epoch != page.position.epoch or came.offset <= page.position.offset

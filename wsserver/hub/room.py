@@ -75,6 +75,10 @@ class Held:
             self.release()
             self.items, self.over = [], True
 
+    def drop_epoch(self, epoch: str) -> None:
+        """Drop the publications of a stream that was lost; those without an offset belong to no stream."""
+        self.items = [item for item in self.items if not (isinstance(item, Publication) and item.epoch == epoch)]
+
     def release(self) -> None:
         """Leave the budget, and give back what the items take of it."""
         if self._budget is not None:
