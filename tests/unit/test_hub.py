@@ -407,7 +407,7 @@ class HeldTests:
 class LateReads(MemoryBroker):
     """A broker that reads when it is told to."""
 
-    def history(self, channel, keep, since, limit, *, reverse):
+    def history(self, *_, **__):
         """Wait."""
         self.reading = Deferred()
         return self.reading

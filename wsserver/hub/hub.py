@@ -11,9 +11,8 @@ been read from the history; where it is not there, every subscriber is told.
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred, DeferredSemaphore, fail, gatherResults, succeed
+from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wsserver.errors import BrokerDown, Unrecoverable
@@ -23,22 +22,17 @@ from wsserver.hub.channels import Access, check_name
 from wsserver.hub.clients import Clients
 from wsserver.hub.control import Control
 from wsserver.hub.fanout import FanOut
+from wsserver.hub.gaps import GapCloser
 from wsserver.hub.history import Page, Position, continues
 from wsserver.hub.members import Members
 from wsserver.hub.presence import ClientInfo, PresenceEvent
 from wsserver.hub.publication import Publication, check_int, check_text, make_publication
 from wsserver.hub.recovery import MAX_BUFFERED, PAGE_BYTES, PAGE_SIZE, PageReader, ReadLimit
-from wsserver.hub.room import BufferBudget, Held, Joiner, Room, follows
+from wsserver.hub.room import BufferBudget, Joiner, Room, follows
 from wsserver.hub.rules import Rules
 from wsserver.typing import ChannelName
 
 __all__ = ["Hub", "Joined", "Receipt"]
-
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
-_log = Logger(namespace="wsserver.hub")
-
-READS_AT_ONCE = 200
-"""Most streams that are read at once to close gaps: after an outage every channel wants that."""
 
 
 class Joined(NamedTuple):
@@ -96,9 +90,9 @@ class Hub:
         self._fan_out = FanOut(reactor)
         self._rooms: dict[ChannelName, Room] = {}
         self._dirty: list[Room] = []
-        self._reads = DeferredSemaphore(READS_AT_ONCE)
         self._when_up: list[Callable[[], None]] = []
         self._pages = PageReader(reactor)
+        self._gaps = GapCloser(self, broker, self.rules, self._pages, reactor)
 
     # Subscribers.
 
@@ -511,7 +505,7 @@ class Hub:
                 position = room.position
                 assert position is not None
                 if publication.epoch != position.epoch or publication.offset > position.offset:
-                    self._close_gap(room, publication)
+                    self._gaps.close(room, publication)
                 return
             room.position = Position(publication.offset, publication.epoch)
         else:
@@ -538,12 +532,9 @@ class Hub:
                 continue
             kept = self.rules.of(room.channel).keep is not None
             if not kept or room.position is None:
-                self._tell_gap(room, stream=kept)
+                self.tell_gap(room, stream=kept)
                 continue
-            # It is told once: when it is known whether more than plain publications may be missing.
-            room.outage = True
-            if room.held is None:
-                self._close_gap(room)
+            self._gaps.interrupted(room)
 
     def barred(self, channel: ChannelName) -> None:
         """Take everyone out of a channel that the server may not listen to any more."""
@@ -555,64 +546,24 @@ class Hub:
                 self.unsubscribe(channel, subscriber)
             self._fan_out.barred(channel, everyone)
 
-    # Gaps.
+    # Gaps: `wsserver.hub.gaps.Channels`.
 
-    def _close_gap(self, room: Room, came: Publication | None = None) -> None:
-        """
-        Read what is missing from the history, and hold what arrives meanwhile.
+    def is_current(self, room: Room) -> bool:
+        """Return whether the channel still has the same subscription at the broker."""
+        return self._rooms.get(room.channel) is room
 
-        Args:
-            room: the channel.
-            came: the publication that does not follow the last one; None after an outage.
-        """
-        room.held = Held()
-        if came is not None:
-            room.held.add(came)
-        position, keep = room.position, self.rules.of(room.channel).keep
-        if position is None or keep is None:
-            self._gap_stays(room, None)
-            return
-        reading = self._reads.run(self.broker.history, room.channel, keep, position, -1, reverse=False)
-        reading.addCallbacks(
-            self._gap_read,
-            lambda failure: self._gap_stays(room, None, failure),
-            callbackArgs=(room, position, came),
-        )
-
-    def _gap_read(self, page: Page, room: Room, position: Position, came: Publication | None) -> None:
-        if self._rooms.get(room.channel) is not room or room.held is None:
-            return
-        if room.held.over or not continues(position, page) or not _explains(page, came):
-            self._gap_stays(room, page.position)
-            return
-        held, room.held = room.held, None
-        if room.outage:
-            self._tell_gap(room, stream=False)
-        if came is not None and came.epoch != position.epoch:
-            held.drop_epoch(came.epoch)
-        self._again(room, [*page.publications, *held.items])
-
-    def _gap_stays(self, room: Room, top: Position | None, failure: Failure | None = None) -> None:
-        if failure is not None and not failure.check(BrokerDown):
-            _log.failure("a stream could not be read", failure)
-        if self._rooms.get(room.channel) is not room:
-            # Whoever listens to the channel now has not seen what is held here, and need not.
-            return
-        held, room.held = room.held or Held(), None
-        # What has come since is in order by itself.
-        came = held.over or any(isinstance(item, Publication) and item.offset for item in held.items)
-        room.position = None if came else top
-        self._tell_gap(room, stream=True)
-        self._again(room, held.items)
-
-    def _again(self, room: Room, items: Iterable[Publication | PresenceEvent]) -> None:
+    def replay(self, room: Room, items: Iterable[Publication | PresenceEvent]) -> None:
+        """Process publications and presence events as if they arrived now, until the last subscriber has left."""
         for item in items:
+            if not self.is_current(room):
+                return
             if isinstance(item, Publication):
                 self.arrived(room.channel, item)
             else:
                 self.occurred(room.channel, item)
 
-    def _tell_gap(self, room: Room, *, stream: bool) -> None:
+    def tell_gap(self, room: Room, *, stream: bool) -> None:
+        """Notify all subscribers of a channel that publications may be missing, `stream`: also some with an offset."""
         self._flush(room)
         for joiner in list(room.joiners.values()):
             if joiner.floor is not None and joiner.held is not None and not joiner.recovering:
@@ -704,14 +655,3 @@ def _lowest(floors: Iterable[Position | None]) -> Position | None:
     """
     known = {floor for floor in floors if floor is not None}
     return min(known) if len({floor.epoch for floor in known}) == 1 else None
-
-
-def _explains(page: Page, came: Publication | None) -> bool:
-    """
-    Return whether the stream explains why a publication did not follow the last one.
-
-    Either the stream contains the publication, or the publication belongs to a stream that was lost (FLUSHALL) before
-    the page was read: the page was requested after the publication had arrived, and an epoch never comes back. Then it
-    was published before the position that the channel's subscribers stand at.
-    """
-    return came is None or came.epoch != page.position.epoch or came.offset <= page.position.offset

@@ -49,7 +49,7 @@ class Held:
         budget: limits several buffers together; None for no more than the limits of one.
     """
 
-    __slots__ = ("_budget", "_size", "_taken", "items", "over", "plain")
+    __slots__ = ("_budget", "_left", "_size", "_taken", "items", "over", "plain")
 
     def __init__(self, budget: BufferBudget | None = None) -> None:
         self.items: list[Publication | PresenceEvent] = []
@@ -58,10 +58,12 @@ class Held:
         """Among what was added is a publication without an offset, which no stream can bring back."""
         self._budget = budget
         self._size = self._taken = 0
+        self._left: int | None = None
+        """How many items the last page has left; None before the first page."""
 
     def add(self, item: Publication | PresenceEvent) -> None:
         """Append a publication or an event."""
-        size = len(item.data) if isinstance(item, Publication) else 0
+        size = _size(item)
         self.plain |= isinstance(item, Publication) and not item.offset
         if self.over:
             return
@@ -77,13 +79,47 @@ class Held:
 
     def drop_epoch(self, epoch: str) -> None:
         """Drop the publications of a stream that was lost; those without an offset belong to no stream."""
-        self.items = [item for item in self.items if not (isinstance(item, Publication) and item.epoch == epoch)]
+        self._replace([item for item in self.items if not (isinstance(item, Publication) and item.epoch == epoch)])
+
+    def drop_stream(self) -> tuple[int, int]:
+        """Drop what the stream contains, to be read from there; return how many publications, and their bytes."""
+        count, size = len(self.items), self._size
+        self._replace([item for item in self.items if not (isinstance(item, Publication) and item.offset)])
+        return count - len(self.items), size - self._size
+
+    def take_page(self, count: int, size: int) -> list[Publication | PresenceEvent]:
+        """
+        Remove a page from the front, and as much more as has arrived since the last page, so that the buffer empties.
+
+        Args:
+            count: most items of a page.
+            size: most bytes of its data; a larger publication is a page by itself.
+        """
+        arrived = self.items[self._left :] if self._left is not None else []
+        count, size = count + len(arrived), size + sum(map(_size, arrived))
+        taken = 0
+        for item in self.items[:count]:
+            size -= _size(item)
+            if size < 0 and taken:
+                break
+            taken += 1
+        page = self.items[:taken]
+        self._replace(self.items[taken:])
+        self._left = len(self.items)
+        return page
+
+    def _replace(self, items: list[Publication | PresenceEvent]) -> None:
+        self.items, self._size = items, sum(map(_size, items))
 
     def release(self) -> None:
         """Leave the budget, and give back what the items take of it."""
         if self._budget is not None:
             self._budget.left += self._taken
             self._budget = None
+
+
+def _size(item: Publication | PresenceEvent) -> int:
+    return len(item.data) if isinstance(item, Publication) else 0
 
 
 class Joiner:
@@ -166,7 +202,10 @@ def follows(position: Position | None, publication: Publication) -> bool:
 class Room:
     """A channel that somebody here listens to."""
 
-    __slots__ = ("channel", "held", "joiners", "kinds", "open", "outage", "pending", "position", "waiting")
+    __slots__ = (
+        *("channel", "held", "joiners", "kinds", "open", "outage", "pending", "position", "read_again"),
+        "waiting",
+    )
 
     def __init__(self, channel: ChannelName) -> None:
         self.channel = channel
@@ -183,9 +222,16 @@ class Room:
         """What has come since a gap was noticed, until it is closed; None while there is none."""
         self.outage = False
         """The gap comes from an outage: plain publications may be missing too."""
+        self.read_again = False
+        """Another outage happened before the gap was closed: what it lost is to be read afterwards."""
 
     def __len__(self) -> int:
         return sum(map(len, self.kinds.values())) + len(self.joiners)
+
+    def take_held(self) -> Held:
+        """Return what is held, and hold nothing more."""
+        held, self.held = self.held or Held(), None
+        return held
 
     def everyone(self) -> list[Any]:
         """Tell who listens, those among them that still wait for the stream."""
