@@ -6,8 +6,10 @@ import pytest
 from test_push import KEY, api, redis, up
 from test_sse import Events
 from twisted.internet import reactor
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import fail, gatherResults
 from twisted.internet.threads import blockingCallFromThread
+
+from wsserver.errors import BrokerDown
 
 __all__ = ["redis"]
 
@@ -230,3 +232,37 @@ class TogetherTests:
         publish(one, "foo", "3")
         with other.open(f"/ws?channel=foo&last_event_id={place}") as peer:
             assert [peer.read_frame().payload for _ in range(2)] == [b"2", b"3"]
+
+
+class FlushTests:
+    """FLUSHALL while publications are still on their way: the commands' connection overtakes the listening one."""
+
+    def test_a_late_publication_of_the_flushed_stream_holds_up_nothing(self, start_server, redis):
+        """Redis flushes between the confirmation of the subscription and the read of the position."""
+        server = up(start_server(redis=redis.url, api_key=KEY))
+        broker = server.service.hub.broker
+        listening, history, reads = broker._link._pair[1].transport, broker.history, []
+
+        def count(*arguments, **options):
+            reads.append(arguments)
+            # Not for ever.
+            return history(*arguments, **options) if len(reads) < 10 else fail(BrokerDown("read too often"))
+
+        def read_late(*arguments, **options):
+            broker.history = count
+            listening.pauseProducing()
+            reactor.callLater(0.1, listening.resumeProducing)
+            # One after the other on the same connection.
+            server.service.hub.publish("foo", "late")
+            broker._link.command("FLUSHALL")
+            server.service.hub.publish("foo", "1")
+            return history(*arguments, **options)
+
+        broker.history = read_late
+        with server.connect() as peer:
+            events = Events(peer, "/sse?channel=foo&last_event_id=old:1")
+            assert events.read() == ("gap", json.dumps(gap("foo"), separators=(",", ":")).encode())
+            redis.run("PUBLISH", "foo", "plain")
+            publish(server, "foo", "2")
+            assert read(events, 2) == messages("plain", "2")
+        assert len(reads) <= 2

@@ -2,6 +2,7 @@
 
 import pytest
 from test_catchup import Listener, numbers, publish
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from wsserver.hub.channels import Access
@@ -95,6 +96,28 @@ class PagedTests:
         assert one.events == [0, "plain gap", *range(1, 1002)]
         assert max(count for count, _ in one.batches) <= PAGE_SIZE + 2
         assert max(size for _, size in one.batches) <= PAGE_BYTES + 8
+
+    def test_what_arrives_while_the_last_page_is_read_keeps_its_order(self, clock):
+        """Publications without an offset among the others, though the page contains those that have one."""
+        hub, broker = make_hub(clock)
+        one, waiting, read = Subscriber(), [], broker.history
+        hub.subscribe("foo", one)
+        hub.publish("foo", b"0")
+        clock.advance(0)
+        lose(broker, lambda: hub.publish("foo", b"1"))
+
+        def late(*arguments, **options):
+            done = Deferred()
+            waiting.append(lambda: read(*arguments, **options).chainDeferred(done))
+            return done
+
+        broker.history = late
+        hub.interrupted()
+        for number in range(2, 6):
+            hub.publish("foo", b"%d" % number, skip_history=number % 2 == 0)
+        waiting[0]()
+        clock.advance(0)
+        assert one.events == [0, "plain gap", 1, 2, 3, 4, 5]
 
     def test_few_channels_are_served_in_a_turn(self, clock):
         """All have a gap after an outage."""

@@ -121,13 +121,15 @@ class GapCloser:
             return
         if room.outage:
             self._channels.tell_gap(room, stream=False)
-        if not self._replay(room, page.publications):
+        if not page.reaches_top:
+            if self._replay(room, page.publications):
+                # At least as much as arrives meanwhile, else a busy channel would never catch up.
+                count, size = held.drop_stream()
+                self._reactor.callLater(0, self._read, room, ReadLimit(PAGE_SIZE + count, PAGE_BYTES + size))
             return
-        assert room.position is not None
-        if room.position.offset < page.position.offset:
-            # At least as much as arrives meanwhile, else a busy channel would never catch up.
-            count, size = held.drop_stream()
-            self._reactor.callLater(0, self._read, room, ReadLimit(PAGE_SIZE + count, PAGE_BYTES + size))
+        # What has arrived meanwhile keeps its place among the publications without an offset.
+        first = held.first_offset(position.epoch)
+        if not self._replay(room, (one for one in page.publications if first is None or one.offset < first)):
             return
         if came is not None and came.epoch != position.epoch:
             held.drop_epoch(came.epoch)

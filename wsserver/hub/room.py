@@ -77,6 +77,11 @@ class Held:
             self.release()
             self.items, self.over = [], True
 
+    def first_offset(self, epoch: str) -> int | None:
+        """Return the offset of the first publication of an epoch; None if there is none."""
+        found = (item.offset for item in self.items if isinstance(item, Publication) and item.epoch == epoch)
+        return next(found, None)
+
     def drop_epoch(self, epoch: str) -> None:
         """Drop the publications of a stream that was lost; those without an offset belong to no stream."""
         self._replace([item for item in self.items if not (isinstance(item, Publication) and item.epoch == epoch)])
