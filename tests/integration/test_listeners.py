@@ -5,7 +5,8 @@ import socket
 import subprocess
 
 import pytest
-from peers import TEXT, RawPeer, close_payload, handshake_request
+from backend import Backend
+from peers import TEXT, RawPeer, close_payload, handshake_request, wait_until
 from pytest_twisted import blockon
 from twisted.internet import reactor
 from twisted.internet.endpoints import serverFromString
@@ -162,6 +163,40 @@ class ProxyTests:
             assert peer.read_to_end() == b""
         [line] = log.lines("wsserver.connection")
         assert "the connection does not start with a PROXY protocol header" in line
+
+    def test_answers_a_client_that_has_ended_its_side(self, start_server):
+        """The proxy passes that on, and the answer comes later: the hook is asked first."""
+        backend = Backend()
+        server = start_server(listen=(f"haproxy:{TCP}",), hook_subscribe=backend.url("/subscribe"))
+        try:
+            with server.connect() as peer:
+                backend.answer = lambda path, body: (peer.socket.shutdown(socket.SHUT_WR), {"result": {}})[1]
+                peer.send(HEADER + b"GET /sse?channel=news HTTP/1.1\r\nHost: a\r\n\r\n")
+                received = peer.read_to_end()
+            assert received.startswith(b"HTTP/1.1 200 ")
+            assert b": listening" in received
+            wait_until(lambda: server.count_doors() == 0, "no connection left")
+        finally:
+            backend.close()
+
+    @pytest.mark.parametrize("header", [HEADER[:9], HEADER], ids=["within the header", "after it"])
+    def test_ends_a_connection_that_ends_before_a_request(self, server, header):
+        """Nothing is left behind."""
+        with server.connect() as peer:
+            peer.send(header)
+            peer.socket.shutdown(socket.SHUT_WR)
+            assert peer.read_to_end() == b""
+        wait_until(lambda: server.count_doors() == 0, "no connection left")
+
+    def test_ends_a_websocket_whose_client_has_ended_its_side(self, server):
+        """For a WebSocket there is no half-closed connection (RFC 6455 section 7.1.1)."""
+        with server.connect() as peer:
+            peer.send(HEADER)
+            peer.handshake("/echo")
+            assert peer.echoes()
+            peer.socket.shutdown(socket.SHUT_WR)
+            assert peer.read_to_end() == b""
+        wait_until(lambda: server.count_connections() == 0, "no connection left")
 
     def test_a_listener_for_a_proxy_is_not_taken_for_a_local_one(self, start_server):
         """The proxy may serve the world, so channels stay closed and unknown paths are refused."""

@@ -16,8 +16,9 @@ from ipaddress import IPv4Address as IPv4
 from ipaddress import IPv6Address as IPv6
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IHalfCloseableProtocol
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from zope.interface import implementer
 
 from wsserver.wire import journal
 from wsserver.wire.requests import Refusal
@@ -124,6 +125,7 @@ def _header_v2(family: int, fields: tuple[bytes | int, ...]) -> ProxyHeader:
     )
 
 
+@implementer(IHalfCloseableProtocol)
 class ProxyProtocol(ProtocolWrapper):
     """Reads the header of a connection and passes on what follows; is the wrapped protocol's transport."""
 
@@ -157,6 +159,22 @@ class ProxyProtocol(ProtocolWrapper):
         refusal = Refusal(HTTPStatus.BAD_REQUEST, reason)
         journal.refused(refusal, number=None, peer=journal.show_peer(self.getPeer()), path=None)
         self.loseConnection()
+
+    def readConnectionLost(self) -> None:
+        """Pass on that the client sends nothing more, or close where the wrapped protocol cannot answer after that."""
+        wrapped: IHalfCloseableProtocol | None = IHalfCloseableProtocol(self.wrappedProtocol, None)
+        if self._header is not None and wrapped is not None:
+            wrapped.readConnectionLost()
+            return
+        # With a producer that is paused, the transport would wait for more.
+        self.unregisterProducer()
+        self.loseConnection()
+
+    def writeConnectionLost(self) -> None:
+        """Pass on that the server's side is closed."""
+        wrapped: IHalfCloseableProtocol | None = IHalfCloseableProtocol(self.wrappedProtocol, None)
+        if wrapped is not None:
+            wrapped.writeConnectionLost()
 
     def getPeer(self) -> IAddress:
         """Return the client's address, as the proxy has it."""
