@@ -219,6 +219,11 @@ def an_origin(text: str) -> str:
             "expected an origin such as https://example.com, http://localhost:3000 or file:// (no path, no *), "
             "null, or empty"
         )
+    # It would never match: browsers send an international host in its ASCII form (RFC 6454 section 6.2).
+    if not text.isascii():
+        raise ValueError(
+            "expected an origin in ASCII, such as https://xn--bcher-kva.example for https://bücher.example"
+        )
     return text
 
 

@@ -480,6 +480,7 @@ VALUES = {
         },
         [
             *("*", "example.com", "https://", "https://example.com/", "https://*.example.com", "http://a:b"),
+            "https://bücher.example",
             *(
                 "https://user@example.com",
                 "http://a b",
