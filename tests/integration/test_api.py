@@ -213,6 +213,14 @@ class ConnectionTests:
         assert ok(two, "disconnect", {"user": "42"}) == {"clients": 2}
         assert here.done == there.done == [("disconnect", 3503, "force disconnect")]
 
+    def test_waits_for_no_answer_of_a_process_that_has_stopped(self, start_server, redis, log):
+        """It has left, so the others need not find out by waiting."""
+        one, other = (up(start_server(redis=redis.url, api_key=KEY)) for _ in range(2))
+        wait_until(lambda: len(ok(one, "info", {})["nodes"]) == 2, "both are known")
+        other.stop()
+        assert len(ok(one, "info", {})["nodes"]) == 1
+        assert log.lines("wsserver.hub") == []
+
 
 class BatchTests:
     """Many commands in one request."""

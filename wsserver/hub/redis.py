@@ -61,6 +61,9 @@ BEAT_INTERVAL = 2.5
 DEAD_AFTER = 8.0
 """Seconds without one after which its clients are on no channel any more."""
 
+LEAVE_TIMEOUT = 1.0
+"""Seconds for which a process that stops waits for Redis to take note of it."""
+
 PRESENCE_TTL = 100.0
 """Seconds for which the members of a channel are kept unless they are told again."""
 
@@ -95,6 +98,7 @@ class RedisBroker:
     listener: Listener
 
     def __init__(self, url: RedisURL, reactor: Any) -> None:
+        self._reactor = reactor
         self._link = RedisLink(url, reactor, told=self._told, rose=self._rose, fell=self._fell, barred=self._barred)
         self._publish, self._read, self._join, self._leave, self._beat = (
             self._link.script(text)
@@ -139,12 +143,15 @@ class RedisBroker:
         self._refreshing.start(PRESENCE_REFRESH, now=False)
 
     def stop(self) -> "Deferred[Any]":
-        """Disconnect."""
+        """Disconnect; the other processes expect no answers of this one from now on."""
         self._write_check.end()
         for call in (self._beating, self._refreshing):
             if call.running:
                 call.stop()
-        return self._link.stop()
+        # A beat of the distant past; not ZREM, so that the user of the server needs no further permission.
+        left = self._link.command("ZADD", f"{PRIVATE}nodes", 0, self._node).addTimeout(LEAVE_TIMEOUT, self._reactor)
+        # Without it, the others wait for this process until `DEAD_AFTER` has passed.
+        return left.addBoth(lambda _: self._link.stop())
 
     # Publications.
 
