@@ -28,7 +28,7 @@ from wsserver.identity import (
     show,
 )
 from wsserver.jsonfields import is_too_deep
-from wsserver.wire.requests import quote
+from wsserver.text import quote
 
 __all__ = ["GRACE", "MAX_TOKEN", "Cause", "Keys", "Refused", "Terms", "verify", "verify_any", "verify_subscription"]
 

@@ -136,8 +136,8 @@ def _token_command(arguments: Sequence[str]) -> None:
 def _check(path: str) -> None:
     from wsserver.extras import require  # noqa: PLC0415
     from wsserver.listeners import make_listeners  # noqa: PLC0415
-    from wsserver.logs import escape  # noqa: PLC0415
     from wsserver.tap import die  # noqa: PLC0415
+    from wsserver.text import escape  # noqa: PLC0415
 
     try:
         settings = Settings.load(environ=os.environ, config=path)

@@ -20,8 +20,9 @@ from typing import Any, Final
 
 from wsserver.hub.channels import MAX_CHANNELS, Patterns, parse_name
 from wsserver.jsonfields import Fields, read_shallow_object, take
+from wsserver.text import quote
 from wsserver.typing import ChannelName, JSONText
-from wsserver.wire.requests import Refusal, quote
+from wsserver.wire.requests import Refusal
 
 __all__ = [
     "ANONYMOUS",

@@ -24,7 +24,7 @@ from jwt.exceptions import InvalidKeyError, InvalidSignatureError, PyJWTError
 from wsserver.auth import Cause, Refused
 from wsserver.errors import SettingError
 from wsserver.settings import Settings
-from wsserver.wire.requests import quote
+from wsserver.text import quote
 
 __all__ = ["ALGORITHMS", "MOST_FETCHED", "Key", "KeyRing", "configured", "encode", "parse_set", "secret"]
 

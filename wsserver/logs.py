@@ -26,25 +26,14 @@ from twisted.logger import (
 )
 from twisted.python.logfile import LogFile
 
-from wsserver.wire.requests import redact
+from wsserver.text import escape, redact
 
-__all__ = ["FORMATS", "LINE", "escape", "file_observer", "format_json", "format_text", "open_log"]
-
-# C0, DEL, C1, the line ends of Unicode, its bidirectional controls, and halves of surrogate pairs.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+__all__ = ["FORMATS", "LINE", "file_observer", "format_json", "format_text", "open_log"]
 
 _LISTENER_STARTS = re.compile(r"(?:DoorFactory|TLSServerFactory|ProxyFactory)[^ ]*(?: \(\w+\))* starting on ")
 
 LINE = "{line}"
 """The format of the lines of connections: written out already, as formatting costs as much as a whole handshake."""
-
-
-def escape(text: str) -> str:
-    r"""Write control characters, bidirectional ones among them, as `\x1b` or `\u2028`."""
-    # What is printable to Python has none of them, and is the rule.
-    if text.isprintable():
-        return text
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
 
 
 def _is_noise(event: LogEvent) -> bool:

@@ -11,9 +11,9 @@ from wsserver.client import Connection, connect
 from wsserver.errors import Ended, Refused, SettingError, Unreachable, WsserverError
 from wsserver.hub.channels import Format
 from wsserver.lastsignal import die_by
-from wsserver.logs import escape
 from wsserver.options import PREFIX
 from wsserver.serverurl import DEFAULT_URL, ServerURL, parse_server_url, query_of
+from wsserver.text import escape
 from wsserver.wire.timers import use_monotonic_clock
 
 __all__ = ["TOKEN_VARIABLE", "add_arguments", "subscribe"]

@@ -26,6 +26,7 @@ from wsserver.service import WebSocketService
 from wsserver.settings import TABLE, Settings
 from wsserver.signals import handle_signals
 from wsserver.sources import unknown_flag
+from wsserver.text import escape
 from wsserver.wire import deflate, frames
 from wsserver.wire.timers import use_monotonic_clock
 
@@ -49,7 +50,7 @@ def complain(error: object) -> None:
     """Say in one line on standard error what went wrong."""
     # Once twistd logs, it has put the log in the place of standard error.
     terminal = sys.__stderr__ if isinstance(sys.stderr, LoggingFile) else sys.stderr
-    print(f"wsserver: {logs.escape(str(error))}", file=terminal)
+    print(f"wsserver: {escape(str(error))}", file=terminal)
 
 
 class Options(usage.Options):

@@ -12,7 +12,8 @@ from twisted.logger import Logger, LogLevel, globalLogPublisher
 from twisted.python import log as legacy
 from twisted.python.failure import Failure
 
-from wsserver.logs import FORMATS, escape, file_observer, format_json, format_text, open_log
+from wsserver.logs import FORMATS, file_observer, format_json, format_text, open_log
+from wsserver.text import escape
 
 TIME = 1795262602.3456
 """2026-11-21T12:03:22.345Z, a little later."""

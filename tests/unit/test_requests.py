@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wsserver.text import quote, redact
 from wsserver.wire import requests
 from wsserver.wire.requests import (
     LONGEST_KEPT,
@@ -20,8 +21,6 @@ from wsserver.wire.requests import (
     check_length,
     make,
     parse,
-    quote,
-    redact,
 )
 
 HOST = b"Host: example.com"

@@ -41,8 +41,9 @@ from wsserver.endpoints.centrifuge_replies import (
 from wsserver.endpoints.centrifuge_subscription import ChannelSubscription
 from wsserver.hub.channels import MAX_CHANNELS, parse_name
 from wsserver.hub.tokens import Alarm
+from wsserver.text import quote
 from wsserver.typing import ChannelName
-from wsserver.wire.requests import Refusal, quote
+from wsserver.wire.requests import Refusal
 
 __all__ = ["Session"]
 

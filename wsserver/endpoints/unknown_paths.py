@@ -12,7 +12,8 @@ from urllib.parse import quote as percent_encode
 
 from wsserver.hub.hooks import EVENTS
 from wsserver.settings import Settings
-from wsserver.wire.requests import Refusal, quote
+from wsserver.text import quote
+from wsserver.wire.requests import Refusal
 
 __all__ = [
     "CatchAll",

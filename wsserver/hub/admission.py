@@ -21,8 +21,9 @@ from wsserver.hub.hooks import Caller, Connected, Dropped, Subscribed, forwarded
 from wsserver.hub.hooks import Refused as No
 from wsserver.hub.tokens import Alarm, Tokens
 from wsserver.identity import ANONYMOUS, Capability, Grant, Identity, Opening, Right
+from wsserver.text import quote
 from wsserver.typing import ChannelName, JSONText
-from wsserver.wire.requests import Header, Refusal, quote
+from wsserver.wire.requests import Header, Refusal
 
 __all__ = ["SUBPROTOCOL", "Admission", "Admitted", "Visit", "agree", "find_token", "identity_of", "token_refusal"]
 

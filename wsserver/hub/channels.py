@@ -14,8 +14,9 @@ from http import HTTPStatus
 from typing import Final
 
 from wsserver.origins import is_loopback, origin_of
+from wsserver.text import quote
 from wsserver.typing import ChannelName
-from wsserver.wire.requests import Refusal, quote
+from wsserver.wire.requests import Refusal
 
 __all__ = [
     "MAX_CHANNELS",

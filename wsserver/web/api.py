@@ -15,10 +15,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from wsserver.jsonfields import Fields, read_object, read_shallow_object, take, write
+from wsserver.text import quote
 from wsserver.typing import JSONText
 from wsserver.web.methods import BAD_REQUEST, NOT_AVAILABLE, UNAUTHORIZED, Methods, Problem, Result, bad, explain, told
 from wsserver.web.page import send
-from wsserver.wire.requests import quote
 
 __all__ = ["API"]
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from wsserver.origins import allowed_origin, is_own, origin_of
+from wsserver.text import quote
 from wsserver.typing import Origin
 from wsserver.wire.handshake import Policy, check_origin, show_origin_option
-from wsserver.wire.requests import Header, Refusal, Request, forbidden, quote
+from wsserver.wire.requests import Header, Refusal, Request, forbidden
 
 __all__ = ["CrossOrigin", "CrossOriginRequest", "describe_request"]
 

@@ -17,6 +17,7 @@ from wsserver.hub.hub import Hub, Receipt
 from wsserver.hub.management import FORCE_DISCONNECT, Management
 from wsserver.hub.publication import Publication
 from wsserver.jsonfields import Fields, take, take_time, write
+from wsserver.text import quote
 from wsserver.typing import ChannelName, JSONText
 from wsserver.web.parameters import (
     check_unsupported,
@@ -32,7 +33,6 @@ from wsserver.web.parameters import (
     read_who,
     write_page,
 )
-from wsserver.wire.requests import quote
 
 __all__ = ["MOST_CHANNELS", "Methods", "Problem", "Result", "bad", "explain", "told"]
 

@@ -22,9 +22,10 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from wsserver.hub.hooks import TEMPORARY, Refused
+from wsserver.text import quote
 from wsserver.values import show_duration
 from wsserver.wire.registry import Registry
-from wsserver.wire.requests import Header, quote
+from wsserver.wire.requests import Header
 
 __all__ = ["MOST_AT_ONCE", "MOST_BYTES", "MOST_WAITING", "Line"]
 

@@ -17,13 +17,14 @@ from twisted.web.server import Request, Site
 
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.unknown_paths import find_nearest_path
+from wsserver.text import quote
 from wsserver.web.cors import CrossOrigin, CrossOriginRequest
 from wsserver.web.page import send
 from wsserver.wire import journal
 from wsserver.wire.door import Door
 from wsserver.wire.handshake import refuse_removed_upgrade
 from wsserver.wire.journal import show_path, show_peer
-from wsserver.wire.requests import Header, Refusal, quote, unavailable
+from wsserver.wire.requests import Header, Refusal, unavailable
 
 __all__ = ["Answer", "Channel", "PageRequest", "PageSite", "Probe", "Root", "describe", "needs_websocket", "refuse"]
 

@@ -17,8 +17,9 @@ from typing import Final, NamedTuple
 
 from wsserver.origins import EMPTY, allowed_origin, is_loopback, is_own, origin_of
 from wsserver.settings import Settings
+from wsserver.text import quote
 from wsserver.typing import Origin, Subprotocol
-from wsserver.wire.requests import Refusal, Request, forbidden, quote
+from wsserver.wire.requests import Refusal, Request, forbidden
 
 __all__ = [
     "Accept",

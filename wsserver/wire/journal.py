@@ -10,7 +10,8 @@ from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger, LogLevel
 
 from wsserver.logs import LINE
-from wsserver.wire.requests import Refusal, quote
+from wsserver.text import quote
+from wsserver.wire.requests import Refusal
 
 __all__ = ["closed", "handshake_failed", "handshakes_suppressed", "opened", "refused", "show_path", "show_peer"]
 

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from typing import cast
 from urllib.parse import parse_qs, unquote_to_bytes
 
+from wsserver.text import quote
 from wsserver.typing import Path
 
 __all__ = [
@@ -27,8 +28,6 @@ __all__ = [
     "make",
     "parse",
     "parse_parameters",
-    "quote",
-    "redact",
     "unavailable",
 ]
 
@@ -65,27 +64,6 @@ _FIELD_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _BAD_VALUE_BYTE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # RFC 3986 section 3.2.2 without userinfo; a port may be empty (RFC 9110 section 7.2).
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]+)(?::(?P<port>[0-9]{0,5}))?")
-
-
-# Where tokens are carried, and what begins as the JSON of a token's header does, wherever it is.
-_SECRET = re.compile(r"\b((?i:(?:access_)?token=|bearer[ .]+))[^&\s,;'\"]+|\beyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*)*")
-
-
-def redact(text: str) -> str:
-    """Put `[secret]` in the place of every token in a text that may be logged."""
-    return _SECRET.sub(lambda match: f"{match[1] or ''}[secret]", text)
-
-
-def quote(text: str, limit: int = 80) -> str:
-    """
-    Quote what a peer sent, for a person: control characters escaped, tokens left out, shortened.
-
-    Args:
-        text: what the peer sent.
-        limit: most characters to show.
-    """
-    text = redact(text)
-    return ascii(text if len(text) <= limit else text[: limit - 3] + "...")
 
 
 def _quote_target(target: bytes | str) -> str:

@@ -18,12 +18,13 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TL
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from wsserver.text import quote
 from wsserver.wire import journal
 from wsserver.wire.certificates import ServerCertificate
 from wsserver.wire.deadlines import Deadline, Deadlines
 from wsserver.wire.journal import show_peer
 from wsserver.wire.linger import linger
-from wsserver.wire.requests import Refusal, quote
+from wsserver.wire.requests import Refusal
 
 __all__ = [
     "ALPN",
