@@ -20,8 +20,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks
 from twisted.internet.task import react
 
-from wsserver.hub.redislink import RedisLink
-from wsserver.redisurl import parse_redis_url
+from wsserver.config.redis_url import parse_redis_url
+from wsserver.redis.supervisor import RedisLink
 
 AT_ONCE = 5000
 

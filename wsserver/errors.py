@@ -12,7 +12,7 @@ The errors of this package.
     ├── Unreachable          there is no connection to a server, or none any more
     └── Ended                a server has closed a subscription
 
-What a peer does wrong is no exception but a value (`wsserver.wire.requests.Refusal`) or a close code.
+What a peer does wrong is no exception but a value (`wsserver.wire.http11.Refusal`) or a close code.
 """
 
 from http import HTTPStatus

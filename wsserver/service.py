@@ -16,44 +16,44 @@ from twisted.logger import Logger
 from twisted.plugin import getPlugins
 
 from wsserver import __version__
+from wsserver.auth.verifier import Tokens
 from wsserver.closecodes import MEANINGS, CloseCode
+from wsserver.config.extras import require
+from wsserver.config.redis_url import parse_redis_url
+from wsserver.config.settings import Settings
 from wsserver.endpoints.application import Endpoint
+from wsserver.endpoints.authorization import Admission
 from wsserver.endpoints.commands import Command, ICommand, collect
-from wsserver.endpoints.table import HELP, Table
+from wsserver.endpoints.routes import HELP, Table
 from wsserver.endpoints.unknown_paths import decide_catch_all
 from wsserver.errors import ListenError, SettingError
-from wsserver.extras import require
-from wsserver.hub.admission import Admission
-from wsserver.hub.backend import Hooks
+from wsserver.hooks.client import HTTPHooks
+from wsserver.hooks.interface import Hooks
+from wsserver.hooks.messages import EVENTS
 from wsserver.hub.broker import Broker
-from wsserver.hub.channels import Access, Format, Patterns
-from wsserver.hub.hooks import EVENTS
 from wsserver.hub.hub import Hub
 from wsserver.hub.management import Management
 from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.names import Access, Format, Patterns
 from wsserver.hub.rules import Rules
-from wsserver.hub.tokens import Tokens
-from wsserver.listeners import authority, is_loopback, is_secure, make_listeners
-from wsserver.redisurl import parse_redis_url
-from wsserver.settings import Settings
+from wsserver.listening.ports import authority, is_loopback, is_secure, make_listeners
 from wsserver.typing import Path
 from wsserver.web.api import API
 from wsserver.web.cors import CrossOrigin, describe_request
-from wsserver.web.hooks import HTTPHooks
 from wsserver.web.methods import Methods
-from wsserver.web.page import read_directory, static_directory
 from wsserver.web.site import PageSite, Probe, Root, describe
 from wsserver.web.sse import SSE
-from wsserver.wire.door import DoorFactory
+from wsserver.web.static import read_directory, static_directory
+from wsserver.wire.frontend import DoorFactory
 from wsserver.wire.handshake import Policy
+from wsserver.wire.http11 import Refusal
 from wsserver.wire.poller import Poller
 from wsserver.wire.protocol import ServerFactory
-from wsserver.wire.requests import Refusal
 from wsserver.wire.timers import use_monotonic_clock
 from wsserver.wire.transport import adopt
 
 if TYPE_CHECKING:
-    from wsserver.web.jwks import JWKS
+    from wsserver.auth.jwks import JWKS
 
 __all__ = ["WebSocketService", "tokens_of", "use_monotonic_clock"]
 
@@ -272,7 +272,7 @@ def _broker(settings: Settings, reactor: Any, now: Callable[[], float]) -> Broke
         return MemoryBroker(reactor, now)
     require(settings)
     # txredisapi is an extra, and importing it installs a reactor.
-    from wsserver.hub.redis import RedisBroker  # noqa: PLC0415
+    from wsserver.redis.broker import RedisBroker  # noqa: PLC0415
 
     return RedisBroker(parse_redis_url(settings.redis), reactor)
 
@@ -300,7 +300,7 @@ def tokens_of(
         return None, None
     require(settings)
     # PyJWT is an extra.
-    from wsserver.web.jwks import make_tokens  # noqa: PLC0415
+    from wsserver.auth.jwks import make_tokens  # noqa: PLC0415
 
     return make_tokens(settings, reactor, use)
 

@@ -14,18 +14,18 @@ from typing import Any, NoReturn
 from twisted.logger import ILogObserver, LoggingFile
 from twisted.python import usage
 
-from wsserver import __version__, logs
+from wsserver import __version__, logging
+from wsserver.config.loader import unknown_flag
+from wsserver.config.options import Option
+from wsserver.config.settings import TABLE, Settings
 from wsserver.errors import ListenError, WsserverError
-from wsserver.lastsignal import die_by
-from wsserver.listenerrors import describe_listen_error
-from wsserver.listeners import endpoint_strings
-from wsserver.memory import keep_freed
-from wsserver.options import Option
-from wsserver.pidfile import PidFileError, remove_stale_pid_file
+from wsserver.listening.errors import describe_listen_error
+from wsserver.listening.ports import endpoint_strings
+from wsserver.process.allocator import keep_freed
+from wsserver.process.exit_signal import die_by
+from wsserver.process.pidfile import PidFileError, remove_stale_pid_file
+from wsserver.process.signals import handle_signals
 from wsserver.service import WebSocketService
-from wsserver.settings import TABLE, Settings
-from wsserver.signals import handle_signals
-from wsserver.sources import unknown_flag
 from wsserver.text import escape
 from wsserver.wire import deflate, frames
 from wsserver.wire.timers import use_monotonic_clock
@@ -223,7 +223,7 @@ class TwistdService(WebSocketService):
         super().setServiceParent(parent)
         twistd = self.twistd
         if twistd is not None and "nodaemon" in twistd and not twistd.get("syslog"):
-            parent.setComponent(ILogObserver, logs.file_observer(twistd, self.settings.log_format))
+            parent.setComponent(ILogObserver, logging.file_observer(twistd, self.settings.log_format))
 
 
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], Any]

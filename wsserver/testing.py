@@ -24,10 +24,10 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from wsserver.config.settings import Settings
 from wsserver.endpoints.application import Endpoint
 from wsserver.endpoints.commands import Command
 from wsserver.service import WebSocketService
-from wsserver.settings import Settings
 
 __all__ = ["Frame", "MemoryClient", "MemoryServer", "MemoryTransport", "build_frame", "parse_frames"]
 

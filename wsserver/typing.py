@@ -14,7 +14,7 @@ Origin = NewType("Origin", str)
 """An origin in its one spelling: lower case, the port always there unless it is opaque: `https://example.com:443`."""
 
 ChannelName = NewType("ChannelName", str)
-"""The name of a channel, checked: `wsserver.hub.channels.parse_name`."""
+"""The name of a channel, checked: `wsserver.hub.names.parse_name`."""
 
 JSONText = NewType("JSONText", bytes)
 """A JSON value's own text (RFC 8259), checked, without white space around it: `wsserver.jsonfields.read_json`."""

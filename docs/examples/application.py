@@ -14,8 +14,8 @@ from twisted.internet.endpoints import serverFromString
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
+from wsserver.config.settings import Settings
 from wsserver.service import WebSocketService
-from wsserver.settings import Settings
 from wsserver.web.resource import WebSocketResource
 from wsserver.wire.protocol import ServerProtocol
 

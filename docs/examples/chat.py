@@ -5,8 +5,8 @@ import re
 from twisted.application.service import Application
 from twisted.internet import reactor
 
+from wsserver.config.settings import Settings
 from wsserver.service import WebSocketService
-from wsserver.settings import Settings
 from wsserver.wire.protocol import ConnectionDeny, ServerProtocol
 
 

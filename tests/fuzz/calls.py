@@ -1,8 +1,8 @@
 """
 Calls of what is compiled, as bytes that a fuzzer can change: `decode` makes a call of any bytes whatever.
 
-Rule 1: every input stays within the contract of `wsserver.wire.frames` and `wsserver.wire.traffic`; what the peer sends
-has none.
+Rule 1: every input stays within the contract of `wsserver.wire.frames` and `wsserver.wire.fastpath`; what the peer
+sends has none.
 Rule 2: seeded; the same random number generator gives the same calls.
 """
 
@@ -72,7 +72,7 @@ class Twin:
         parse: as in `wsserver.wire.frames`.
         build: likewise.
         partial: likewise.
-        traffic: as in `wsserver.wire.traffic`.
+        traffic: as in `wsserver.wire.fastpath`.
     """
 
     def __init__(self, parse: Callable[..., Any], build: Callable[..., Any], partial: Any, traffic: Any) -> None:

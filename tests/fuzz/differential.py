@@ -29,11 +29,11 @@ from streams import PLANS, Case, make_case
 from twisted.logger import globalLogBeginner, globalLogPublisher
 from twisted.python.failure import Failure
 
-from wsserver.settings import Settings
+from wsserver.config.settings import Settings
 from wsserver.testing import MemoryClient, MemoryServer, parse_frames
-from wsserver.wire import deflate, frames, traffic
+from wsserver.wire import deflate, fastpath, frames
+from wsserver.wire.fastpath import PyTraffic
 from wsserver.wire.protocol import ServerProtocol
-from wsserver.wire.traffic import PyTraffic
 
 __all__ = ["CODECS", "AutobahnPath", "FastPath", "Record", "StockPath", "compare", "run"]
 
@@ -329,12 +329,12 @@ def _zlib_alone() -> Iterator[None]:
 
 @contextmanager
 def _python_twins() -> Iterator[None]:
-    before = frames.parse, frames.build, traffic.Partial
-    frames.parse, frames.build, traffic.Partial = frames.py_parse, frames.py_build, frames.PyPartial  # type: ignore[misc]
+    before = frames.parse, frames.build, fastpath.Partial
+    frames.parse, frames.build, fastpath.Partial = frames.py_parse, frames.py_build, frames.PyPartial  # type: ignore[misc]
     try:
         yield
     finally:
-        frames.parse, frames.build, traffic.Partial = before  # type: ignore[misc]
+        frames.parse, frames.build, fastpath.Partial = before  # type: ignore[misc]
 
 
 LOGGED = ("code", "by", "clean", "reason", "messages_in", "bytes_in", "messages_out", "bytes_out")

@@ -6,7 +6,7 @@ import pytest
 from calls import Twin, decode, encoded, inputs, spoiled
 
 from wsserver.wire import frames
-from wsserver.wire.traffic import PyTraffic
+from wsserver.wire.fastpath import PyTraffic
 
 CALLS = 20_000
 
@@ -21,7 +21,7 @@ def python_frames(monkeypatch):
     """Let the Python twin use nothing that is compiled; the compiled one does not look there."""
     monkeypatch.setattr(frames, "parse", frames.py_parse)
     monkeypatch.setattr(frames, "build", frames.py_build)
-    monkeypatch.setattr("wsserver.wire.traffic.Partial", frames.PyPartial)
+    monkeypatch.setattr("wsserver.wire.fastpath.Partial", frames.PyPartial)
 
 
 class CallTests:

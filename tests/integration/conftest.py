@@ -28,8 +28,8 @@ from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 
+from wsserver.config.settings import Settings
 from wsserver.service import WebSocketService
-from wsserver.settings import Settings
 
 
 @pytest.hookimpl(tryfirst=True)

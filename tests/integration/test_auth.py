@@ -23,9 +23,9 @@ from twisted.logger import globalLogPublisher
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from wsserver import logs
-from wsserver.hub import admission
-from wsserver.web import jwks
+from wsserver import logging
+from wsserver.auth import jwks
+from wsserver.endpoints import authorization
 
 __all__ = ["redis"]
 
@@ -51,8 +51,8 @@ def written():
     text, json_lines = io.StringIO(), io.StringIO()
 
     def observe(event):
-        text.write(logs.format_text(event) or "")
-        json_lines.write(logs.format_json(event) or "")
+        text.write(logging.format_text(event) or "")
+        json_lines.write(logging.format_json(event) or "")
 
     globalLogPublisher.addObserver(observe)
     yield lambda: text.getvalue() + json_lines.getvalue()
@@ -226,7 +226,7 @@ class ExpiryTests:
     @pytest.fixture(autouse=True)
     def grace(self, monkeypatch):
         """Make the grace short."""
-        monkeypatch.setattr(admission, "GRACE", 0.5)
+        monkeypatch.setattr(authorization, "GRACE", 0.5)
 
     def test_websocket(self, server):
         """It is closed with 4001."""
@@ -540,7 +540,8 @@ class FetchedKeyTests:
     def test_command_line(self, provider, kid, status, words):
         """`wsserver checktoken` fetches the keys, too."""
         provider.publish(one=CURRENT)
-        program = [sys.executable, "-c", "from wsserver.cli import main; main()", "checktoken", self.signed(kid=kid)]
+        program = [sys.executable, "-c", "from wsserver.cli.main import main; main()", "checktoken"]
+        program.append(self.signed(kid=kid))
         environment = {**os.environ, "WSSERVER_TOKEN_JWKS_URL": provider.url}
         done = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=60, check=False)
         assert (done.returncode, words in done.stdout + done.stderr) == (status, True)

@@ -26,7 +26,7 @@ class Shell:
 
     def __init__(self, directory, port):
         program = directory / "wsserver"
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "from wsserver.cli import main; main()" "$@"\n')
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "from wsserver.cli.main import main; main()" "$@"\n')
         program.chmod(0o755)
         environment = {
             name: value

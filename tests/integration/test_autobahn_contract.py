@@ -18,11 +18,11 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from wsserver.settings import Settings
+from wsserver.config.settings import Settings
 from wsserver.wire import protocol as our_protocol
+from wsserver.wire.fastpath import CLOSED, CONNECTING, OPEN
 from wsserver.wire.handshake import Accept
-from wsserver.wire.requests import parse
-from wsserver.wire.traffic import CLOSED, CONNECTING, OPEN
+from wsserver.wire.http11 import parse
 
 CHANGED = "Autobahn has changed: "
 

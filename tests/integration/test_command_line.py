@@ -21,7 +21,7 @@ from pytest_twisted import blockon
 from redis_server import RedisServer
 from twisted.internet.threads import deferToThread
 
-from wsserver.cli import PASSES
+from wsserver.cli.main import PASSES
 from wsserver.wire.handshake import response
 
 PROGRAM = str(Path(sys.executable).parent / "wsserver")

@@ -17,7 +17,7 @@ from twisted.internet import reactor
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from wsserver.settings import Settings
+from wsserver.config.settings import Settings
 from wsserver.web.resource import WebSocketResource
 from wsserver.wire.protocol import ServerProtocol
 

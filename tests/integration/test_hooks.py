@@ -10,9 +10,9 @@ from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 
-from wsserver.hub.hooks import TEMPORARY, Caller, Connected, Dropped, Published, Refused, Subscribed
-from wsserver.web.hooks import HTTPHooks
-from wsserver.web.questions import MOST_AT_ONCE, MOST_BYTES, MOST_WAITING
+from wsserver.hooks.client import HTTPHooks
+from wsserver.hooks.messages import TEMPORARY, Caller, Connected, Dropped, Published, Refused, Subscribed
+from wsserver.hooks.requester import MOST_AT_ONCE, MOST_BYTES, MOST_WAITING
 
 EVENTS = ("connect", "subscribe", "publish", "disconnect")
 HEADERS = (("cookie", "session=1"), ("user-agent", "browser"), ("x-real-ip", "192.0.2.1"))

@@ -14,9 +14,9 @@ from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
+from wsserver.config.settings import Settings
 from wsserver.endpoints.echo import EchoProtocol
-from wsserver.listeners import BACKLOG
-from wsserver.settings import Settings
+from wsserver.listening.ports import BACKLOG
 from wsserver.web.resource import WebSocketResource
 from wsserver.wire.transport import TCPTransport
 

@@ -14,7 +14,7 @@ from test_sse import Events
 
 __all__ = ["redis"]
 
-SERVE = "import sys; from wsserver.cli import main; main(sys.argv[1:])"
+SERVE = "import sys; from wsserver.cli.main import main; main(sys.argv[1:])"
 
 
 class Process:

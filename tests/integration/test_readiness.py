@@ -13,7 +13,7 @@ from peers import wait_until
 from redis_server import RedisServer
 from test_push import KEY, api, ready, up
 
-from wsserver.hub import redishealth
+from wsserver.redis import health
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def make_redis(tmp_path):
 @pytest.fixture
 def often():
     """Check writes ten times as often as usual, to save time."""
-    with patch.object(redishealth, "CHECK_INTERVAL", redishealth.CHECK_INTERVAL / 10):
+    with patch.object(health, "CHECK_INTERVAL", health.CHECK_INTERVAL / 10):
         yield
 
 

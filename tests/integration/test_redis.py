@@ -565,8 +565,8 @@ import txredisapi
 from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
 from wsserver.errors import NotPermitted
-from wsserver.hub.redislink import RedisLink
-from wsserver.redisurl import parse_redis_url
+from wsserver.redis.supervisor import RedisLink
+from wsserver.config.redis_url import parse_redis_url
 
 got = []
 

@@ -23,8 +23,8 @@ from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
+from wsserver.config.settings import Settings
 from wsserver.endpoints.echo import EchoProtocol
-from wsserver.settings import Settings
 from wsserver.web.resource import WebSocketResource
 from wsserver.wire.certificates import read_server_certificate
 from wsserver.wire.tls_server import ConnectionCreator, make_context

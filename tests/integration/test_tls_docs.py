@@ -7,8 +7,8 @@ from pathlib import Path
 
 from peers import RawPeer
 
-from wsserver.settings import TABLE
-from wsserver.wire import door, tls_server
+from wsserver.config.settings import TABLE
+from wsserver.wire import frontend, tls_server
 
 PAGE = (Path(__file__).parents[2] / "docs" / "tls.md").read_text()
 
@@ -47,5 +47,5 @@ class ReasonTests:
         shown = [row.partition("...")[0].strip() for row in re.findall(r"^\| `(.*?)` \|", PAGE, re.MULTILINE)]
         for reason in reasons:
             assert any(reason.startswith(start) for start in shown), reason
-        assert door._TLS_ON_PLAIN in " ".join(PAGE.split())
+        assert frontend._TLS_ON_PLAIN in " ".join(PAGE.split())
         assert tls_server.MAX_FAILURES_LOGGED == 10

@@ -21,7 +21,7 @@ from test_push import KEY, redis, up
 from test_sse import Events
 from twisted.internet.threads import deferToThread
 
-from wsserver.publish import add_arguments, publish
+from wsserver.cli.publish import add_arguments, publish
 
 __all__ = ["redis"]
 

@@ -1,4 +1,4 @@
-"""Tests for wsserver/hub/admission.py: who may listen to a channel."""
+"""Tests for wsserver/endpoints/authorization.py: who may listen to a channel."""
 
 import pytest
 from test_auth import NOW, SECRET, TERMS, claims, ring, token
@@ -6,11 +6,11 @@ from test_tokens import result
 from twisted.internet.defer import succeed
 from twisted.internet.task import Clock
 
-from wsserver.auth import GRACE, Cause, Refused
-from wsserver.hub.admission import SUBPROTOCOL, Admission, Admitted, Visit, agree, find_token
-from wsserver.hub.channels import Access, Format, Patterns
-from wsserver.hub.tokens import Tokens
-from wsserver.wire.requests import Refusal
+from wsserver.auth.jwt import GRACE, Cause, Refused
+from wsserver.auth.verifier import Tokens
+from wsserver.endpoints.authorization import SUBPROTOCOL, Admission, Admitted, Visit, agree, find_token
+from wsserver.hub.names import Access, Format, Patterns
+from wsserver.wire.http11 import Refusal
 
 HEADER, PARAMETER, PROTOCOL = "header", "parameter", "protocol"
 

@@ -1,4 +1,4 @@
-"""Tests for wsserver/auth.py and wsserver/keys.py: which tokens are taken, and which are not."""
+"""Tests for wsserver/auth/jwt.py and wsserver/auth/keys.py: which tokens are taken, and which are not."""
 
 import base64
 import hashlib
@@ -10,11 +10,11 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from wsserver.auth import Cause, Refused, Terms, verify, verify_any, verify_subscription
+from wsserver.auth.claims import Grant, Identity, Opening, Right
+from wsserver.auth.jwt import Cause, Refused, Terms, verify, verify_any, verify_subscription
+from wsserver.auth.keys import MOST_FETCHED, KeyRing, configured, encode, parse_set, secret
+from wsserver.config.settings import Settings
 from wsserver.errors import SettingError
-from wsserver.identity import Grant, Identity, Opening, Right
-from wsserver.keys import MOST_FETCHED, KeyRing, configured, encode, parse_set, secret
-from wsserver.settings import Settings
 
 NOW = 1_800_000_000
 SECRET = "correct horse battery staple correct horse battery staple 123456"

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from wsserver.hub.backlog import OVERHEAD, Backlog, Batch, Slow
+from wsserver.hub.send_queue import OVERHEAD, Backlog, Batch, Slow
 
 
 def batch(channel, text):

@@ -5,15 +5,15 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
+from wsserver.config.settings import Settings
 from wsserver.errors import BrokerDown, NotPermitted
-from wsserver.hub.channels import Access
-from wsserver.hub.history import Keep, Position
 from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.names import Access
 from wsserver.hub.presence import ClientInfo, PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.rules import Rules
-from wsserver.settings import Settings
+from wsserver.hub.stream import Keep, Position
 
 
 class FlakyBroker(MemoryBroker):

@@ -5,9 +5,9 @@ import re
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 
+from wsserver.config.settings import Settings
 from wsserver.errors import BrokerDown
 from wsserver.hub.recovery import MAX_BUFFERED, MAX_READS, PAGE_BYTES, PageReader
-from wsserver.settings import Settings
 from wsserver.testing import HIGH_WATER, MemoryServer
 
 SIZE = 8000

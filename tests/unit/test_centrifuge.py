@@ -8,16 +8,17 @@ import pytest
 from turns import end_turn
 from twisted.internet.defer import Deferred, fail
 
-from wsserver.endpoints import centrifuge, centrifuge_pages
-from wsserver.endpoints.centrifuge import CONNECT_WITHIN, MOST_WAITING
-from wsserver.endpoints.centrifuge_pages import MAX_PUBLICATIONS
+from wsserver.auth.claims import Identity, Opening
+from wsserver.config.settings import Settings
+from wsserver.endpoints.centrifuge import pages as centrifuge_pages
+from wsserver.endpoints.centrifuge import protocol
+from wsserver.endpoints.centrifuge.pages import MAX_PUBLICATIONS
+from wsserver.endpoints.centrifuge.protocol import CONNECT_WITHIN, MOST_WAITING
 from wsserver.errors import BrokerDown
-from wsserver.hub.history import Page, Position
-from wsserver.identity import Identity, Opening
-from wsserver.settings import Settings
+from wsserver.hub.stream import Page, Position
 from wsserver.testing import MemoryServer, build_frame
+from wsserver.wire.fastpath import FRAMES_PER_TURN
 from wsserver.wire.limits import BYTES_PER_TURN, PIECES_PER_TURN
-from wsserver.wire.traffic import FRAMES_PER_TURN
 
 PATH = "/connection/websocket"
 SECRET = "secret " * 6
@@ -611,7 +612,7 @@ class LifeSignTests:
     def test_spread(self, monkeypatch):
         """The first ping comes between half an interval and a whole one."""
         for pick, due in ((8, 12.5), (16, 25)):
-            monkeypatch.setattr(centrifuge.random, "randrange", lambda *_, pick=pick: pick)
+            monkeypatch.setattr(protocol.random, "randrange", lambda *_, pick=pick: pick)
             server = make_server()
             client = Client(server).connected()
             server.clock.advance(due - 0.1)

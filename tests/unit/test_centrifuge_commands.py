@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wsserver.endpoints.centrifuge_commands import (
+from wsserver.endpoints.centrifuge.commands import (
     MOST_COMMANDS,
     Connect,
     History,
@@ -20,8 +20,8 @@ from wsserver.endpoints.centrifuge_commands import (
     Unsubscribe,
     parse_commands,
 )
-from wsserver.endpoints.centrifuge_replies import Disconnect
-from wsserver.hub.history import Position
+from wsserver.endpoints.centrifuge.replies import Disconnect
+from wsserver.hub.stream import Position
 from wsserver.jsonfields import MAX_DEPTH
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsserver.endpoints import centrifuge_replies as replies
-from wsserver.endpoints.centrifuge_replies import Disconnect, Error, Unsubscription, array, obj, publication, push
+from wsserver.endpoints.centrifuge import replies
+from wsserver.endpoints.centrifuge.replies import Disconnect, Error, Unsubscription, array, obj, publication, push
 from wsserver.hub.presence import ClientInfo
 from wsserver.hub.publication import Publication
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsserver.hub.channels import (
+from wsserver.endpoints.raw.formats import write
+from wsserver.hub.names import (
     MAX_CHANNELS,
     MAX_NAME,
     UNKNOWN_PLACE,
@@ -16,9 +17,8 @@ from wsserver.hub.channels import (
     parse_name,
     parse_query,
 )
-from wsserver.hub.formats import write
 from wsserver.hub.publication import Publication
-from wsserver.wire.requests import Refusal
+from wsserver.wire.http11 import Refusal
 
 
 class NameTests:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsserver.wire.chunked import MAX_EXTENSIONS, MAX_LINE, MAX_TRAILERS, ChunkedBody
-from wsserver.wire.requests import MAX_BODY
+from wsserver.wire.http11 import MAX_BODY
 
 
 def decode(raw, cuts=()):

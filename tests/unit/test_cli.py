@@ -1,4 +1,4 @@
-"""Tests for wsserver/cli.py: the program `wsserver`."""
+"""Tests for wsserver/cli/main.py: the program `wsserver`."""
 
 import os
 import signal
@@ -8,9 +8,9 @@ import tomllib
 
 import pytest
 
-from wsserver.cli import main
-from wsserver.genconfig import genconfig
-from wsserver.settings import TABLE
+from wsserver.cli.main import main
+from wsserver.config.genconfig import genconfig
+from wsserver.config.settings import TABLE
 from wsserver.tap import show_version
 
 
@@ -203,7 +203,7 @@ class ScriptTests:
 
     def test_light(self):
         """Publishing loads no server: scripts do it often."""
-        program = "import sys, wsserver.cli, wsserver.publish; print(*sys.modules)"
+        program = "import sys, wsserver.cli.main, wsserver.cli.publish; print(*sys.modules)"
         done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
         assert {"twisted", "autobahn"} & set(done.stdout.split()) == set()
 
@@ -226,7 +226,7 @@ class ClosedPipeTests:
     def test_it_ends_by_sigpipe_without_a_traceback(self, arguments):
         reading, writing = os.pipe()
         os.close(reading)
-        program = f"from wsserver.cli import main; main({arguments!r})"
+        program = f"from wsserver.cli.main import main; main({arguments!r})"
         done = subprocess.run(
             [sys.executable, "-c", program], stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False
         )

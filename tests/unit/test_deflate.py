@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsserver.settings import Settings
+from wsserver.config.settings import Settings
 from wsserver.wire import deflate
 from wsserver.wire.deflate import INFLATER, LIBRARIES, MAX_STREAMS, Deflate, InflateCorrupt, InflateTooBig, Terms, agree
 from wsserver.wire.handshake import parse_extensions

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from wsserver.settings import TABLE
+from wsserver.config.settings import TABLE
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wsserver.settings import Settings
+from wsserver.config.settings import Settings
 from wsserver.testing import MemoryServer
 
 ROOT = Path(__file__).parents[2]

@@ -6,9 +6,9 @@ from twisted.internet.address import IPv6Address, UNIXAddress
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from wsserver.settings import Settings
+from wsserver.config.settings import Settings
 from wsserver.testing import MemoryServer, build_frame
-from wsserver.wire.door import MOST_TURNED_AWAY
+from wsserver.wire.frontend import MOST_TURNED_AWAY
 from wsserver.wire.limits import BYTES_PER_TURN, MAX_UNSERVED, PIECES_PER_TURN
 from wsserver.wire.protocol import show_peer
 
@@ -566,7 +566,7 @@ class SecretTests:
         """Collect what is logged, as it would be written."""
         from twisted.logger import globalLogPublisher
 
-        from wsserver.logs import format_json, format_text
+        from wsserver.logging import format_json, format_text
 
         events = []
         globalLogPublisher.addObserver(events.append)

@@ -7,8 +7,8 @@ import pytest
 from turns import end_turn
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 
+from wsserver.config.settings import Settings
 from wsserver.endpoints.commands import BUILT_IN
-from wsserver.settings import Settings
 from wsserver.testing import Frame, MemoryServer, build_frame
 from wsserver.wire.limits import PIECES_PER_TURN
 

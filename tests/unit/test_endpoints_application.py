@@ -7,8 +7,8 @@ from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
+from wsserver.config.settings import Settings
 from wsserver.service import WebSocketService
-from wsserver.settings import Settings
 from wsserver.testing import MemoryServer, build_frame
 from wsserver.wire.protocol import ServerProtocol
 

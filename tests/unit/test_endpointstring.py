@@ -1,11 +1,11 @@
-"""Tests for wsserver/endpointstring.py: it takes endpoint strings apart as Twisted does."""
+"""Tests for wsserver/listening/endpoint_strings.py: it takes endpoint strings apart as Twisted does."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.endpoints import _parse, quoteStringArgument
 
-from wsserver.endpointstring import parse_endpoint
+from wsserver.listening.endpoint_strings import parse_endpoint
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from wsserver.wire.eventstream import (
     wants_event_stream,
     write_retry,
 )
-from wsserver.wire.requests import Refusal, parse, unavailable
+from wsserver.wire.http11 import Refusal, parse, unavailable
 
 
 class AcceptTests:

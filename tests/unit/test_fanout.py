@@ -5,22 +5,22 @@ import random
 import pytest
 from twisted.internet.task import Clock
 
-from wsserver.hub.channels import Access
 from wsserver.hub.fanout import MOST_JOBS, WRITE, FanOut
 from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.names import Access
 from wsserver.hub.presence import ClientInfo, PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.rules import Rule, Rules
-from wsserver.wire import frames, traffic
-from wsserver.wire.traffic import CLOSED, CONNECTING, OPEN, Feed
+from wsserver.wire import fastpath, frames
+from wsserver.wire.fastpath import CLOSED, CONNECTING, OPEN, Feed
 
-HANDS = {"python": traffic.py_hand}
+HANDS = {"python": fastpath.py_hand}
 if frames.COMPILED:
     HANDS["compiled"] = frames.SPEEDUPS.hand
 
 
-class Connection(traffic.Traffic):
+class Connection(fastpath.Traffic):
     """A connection that is its own transport, and takes all that is written."""
 
     maxMessagePayloadSize = 1000

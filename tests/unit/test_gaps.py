@@ -5,14 +5,14 @@ from test_catchup import Listener, numbers, publish
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from wsserver.hub.channels import Access
+from wsserver.config.settings import Settings
+from wsserver.hub.channel import Held
 from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.names import Access
 from wsserver.hub.publication import Publication
 from wsserver.hub.recovery import MAX_READS, PAGE_BYTES, PAGE_SIZE
-from wsserver.hub.room import Held
 from wsserver.hub.rules import Rule, Rules
-from wsserver.settings import Settings
 from wsserver.testing import HIGH_WATER, MemoryServer
 
 

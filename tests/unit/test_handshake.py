@@ -5,10 +5,10 @@ import shlex
 import pytest
 from autobahn.websocket.protocol import parseHttpHeader as parse_http_header
 
+from wsserver.config.settings import Settings
 from wsserver.errors import SettingError
-from wsserver.settings import Settings
 from wsserver.wire.handshake import Accept, Policy, check, check_origin, parse_extensions, response
-from wsserver.wire.requests import Refusal, Request
+from wsserver.wire.http11 import Refusal, Request
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 

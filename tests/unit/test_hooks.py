@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsserver.hub.hooks import (
+from wsserver.hooks.messages import (
     Caller,
     Connected,
     Dropped,

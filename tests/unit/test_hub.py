@@ -5,12 +5,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from wsserver.errors import BrokerDown
-from wsserver.hub.channels import Access
-from wsserver.hub.history import Page, Position
+from wsserver.hub.channel import MOST_HELD, MOST_HELD_BYTES, Held
 from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.names import Access
 from wsserver.hub.publication import Publication
-from wsserver.hub.room import MOST_HELD, MOST_HELD_BYTES, Held
+from wsserver.hub.stream import Page, Position
 
 
 class Listener:
@@ -390,7 +390,7 @@ class HeldTests:
 
     def test_told(self, clock, monkeypatch):
         """Too much while a gap is closed: it is told as lost, and what follows is given."""
-        monkeypatch.setattr("wsserver.hub.room.MOST_HELD", 3)
+        monkeypatch.setattr("wsserver.hub.channel.MOST_HELD", 3)
         broker = LateReads(clock)
         hub, one = make_hub(clock, broker), Listener()
         hub.subscribe("foo", one)

@@ -5,9 +5,9 @@ from twisted.internet.task import Clock
 
 from wsserver.hub import memory
 from wsserver.hub.broker import IDEMPOTENT_FOR
-from wsserver.hub.history import Keep
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.publication import Publication
+from wsserver.hub.stream import Keep
 
 KEEP = Keep(100, 60.0)
 

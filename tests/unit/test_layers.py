@@ -9,33 +9,33 @@ import pytest
 import wsserver
 
 RULES = [
-    "wsserver.settings",
-    "wsserver.sources",
+    "wsserver.config.settings",
+    "wsserver.config.loader",
     "wsserver.origins",
     "wsserver.closecodes",
     "wsserver.errors",
     "wsserver.jsonfields",
     "wsserver.typing",
-    "wsserver.wire.requests",
+    "wsserver.wire.http11",
     "wsserver.wire.handshake",
     "wsserver.wire.deflate",
     "wsserver.endpoints.commands",
-    "wsserver.endpoints.centrifuge_commands",
-    "wsserver.endpoints.centrifuge_replies",
-    "wsserver.redisurl",
-    "wsserver.hub.channels",
-    "wsserver.hub.formats",
-    "wsserver.auth",
-    "wsserver.identity",
-    "wsserver.keys",
-    "wsserver.hub.hooks",
+    "wsserver.endpoints.centrifuge.commands",
+    "wsserver.endpoints.centrifuge.replies",
+    "wsserver.config.redis_url",
+    "wsserver.hub.names",
+    "wsserver.endpoints.raw.formats",
+    "wsserver.auth.jwt",
+    "wsserver.auth.claims",
+    "wsserver.auth.keys",
+    "wsserver.hooks.messages",
     "wsserver.web.parameters",
 ]
 
 # txredisapi installs a reactor when it is imported, so what uses it is imported when a server with a Redis is made.
 USING_TXREDISAPI = {
-    f"wsserver.hub.redis{name}"
-    for name in ("", "link", "subscriptions", "commands", "lineage", "sentinel", "connection")
+    f"wsserver.redis.{name}"
+    for name in ("broker", "supervisor", "subscriptions", "commands", "lineage", "sentinel", "connection")
 }
 ALL = [
     "wsserver",
@@ -71,9 +71,9 @@ class ExtraTests:
 
     def test_no_pyjwt(self):
         """A server without keys for tokens does not need PyJWT."""
-        loaded = loaded_by("wsserver.cli", "wsserver.service", "wsserver.endpoints.table", "wsserver.auth")
+        loaded = loaded_by("wsserver.cli.main", "wsserver.service", "wsserver.endpoints.routes", "wsserver.auth.jwt")
         assert "wsserver.service" in loaded
-        assert {"jwt", "wsserver.keys", "wsserver.web.jwks"} & loaded == set()
+        assert {"jwt", "wsserver.auth.keys", "wsserver.auth.jwks"} & loaded == set()
 
 
 class ReactorTests:
@@ -82,7 +82,7 @@ class ReactorTests:
     def test_none_installed(self):
         """No module of the package installs one by being imported, so any may still be chosen."""
         loaded = loaded_by(*ALL)
-        assert {*RULES, "wsserver.cli", "wsserver.service", "wsserver.wire.protocol"} <= loaded
+        assert {*RULES, "wsserver.cli.main", "wsserver.service", "wsserver.wire.protocol"} <= loaded
         assert "twisted.internet.reactor" not in loaded
 
 

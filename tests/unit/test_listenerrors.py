@@ -1,4 +1,4 @@
-"""Tests for wsserver/listenerrors.py, with the errors of real endpoints: each message says what to do."""
+"""Tests for wsserver/listening/errors.py, with the errors of real endpoints: each message says what to do."""
 
 import os
 import re
@@ -9,8 +9,8 @@ from twisted.internet import reactor
 from twisted.internet.protocol import Factory
 
 from wsserver.errors import ListenError
-from wsserver.listenerrors import describe_listen_error
-from wsserver.listeners import Listener
+from wsserver.listening.errors import describe_listen_error
+from wsserver.listening.ports import Listener
 
 NUMBER = "expected a port number from 0 to 65535"
 KINDS = "tcp:, unix:, ssl:, tls:, systemd: or haproxy:"

@@ -1,4 +1,4 @@
-"""Tests for wsserver/logs.py: one line an event, nothing from outside raw in it (THREATS T27)."""
+"""Tests for wsserver/logging.py: one line an event, nothing from outside raw in it (THREATS T27)."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from twisted.logger import Logger, LogLevel, globalLogPublisher
 from twisted.python import log as legacy
 from twisted.python.failure import Failure
 
-from wsserver.logs import FORMATS, file_observer, format_json, format_text, open_log
+from wsserver.logging import FORMATS, file_observer, format_json, format_text, open_log
 from wsserver.text import escape
 
 TIME = 1795262602.3456

@@ -3,10 +3,10 @@
 import pytest
 from twisted.internet.task import Clock
 
-from wsserver.hub.channels import MAX_CHANNELS, MAX_NAME, Access
 from wsserver.hub.hub import Hub
 from wsserver.hub.management import MOST_BYTES, MOST_CONNECTIONS, Management
 from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.names import MAX_CHANNELS, MAX_NAME, Access
 
 
 class Connection:

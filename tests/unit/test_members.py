@@ -3,10 +3,10 @@
 import pytest
 from twisted.internet.task import Clock
 
-from wsserver.hub.channels import Access
 from wsserver.hub.hub import Hub
 from wsserver.hub.members import GRACE
 from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.names import Access
 from wsserver.hub.presence import ClientInfo
 from wsserver.hub.rules import Rules
 

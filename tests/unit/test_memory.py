@@ -9,7 +9,7 @@ import pytest
 # The end of the heap moves back when memory is given back to the system.
 PROGRAM = """
 import ctypes
-from wsserver.memory import keep_freed
+from wsserver.process.allocator import keep_freed
 kept = keep_freed()
 brk = ctypes.CDLL(None).sbrk
 brk.restype, brk.argtypes = ctypes.c_void_p, [ctypes.c_ssize_t]

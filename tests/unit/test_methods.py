@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from wsserver.config.settings import Settings
 from wsserver.jsonfields import read_object
-from wsserver.settings import Settings
 from wsserver.testing import MemoryServer
 from wsserver.web.methods import Methods, Problem
 

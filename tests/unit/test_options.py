@@ -2,7 +2,7 @@
 
 import pytest
 
-from wsserver.options import quote_values
+from wsserver.config.options import quote_values
 
 
 @pytest.mark.parametrize(

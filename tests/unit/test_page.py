@@ -1,4 +1,4 @@
-"""Tests for wsserver/web/page.py: the files of the browser page (THREATS T26)."""
+"""Tests for wsserver/web/static.py: the files of the browser page (THREATS T26)."""
 
 import os
 
@@ -9,8 +9,8 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from wsserver.web import page
-from wsserver.web.page import MAX_FILE, StaticFile, read_directory, static_directory
+from wsserver.web import static
+from wsserver.web.static import MAX_FILE, StaticFile, read_directory, static_directory
 
 
 def fetch(resource, method="GET", **headers):
@@ -209,14 +209,14 @@ class StaticDirectoryTests:
         """In an installed package they are inside it."""
         (tmp_path / "wsserver" / "static").mkdir(parents=True)
         (tmp_path / "static").mkdir()
-        monkeypatch.setattr(page, "files", lambda name: tmp_path / name)
+        monkeypatch.setattr(static, "files", lambda name: tmp_path / name)
         assert static_directory() == tmp_path / "wsserver" / "static"
 
     def test_checkout(self, tmp_path, monkeypatch):
         """In a checkout they are beside it."""
         (tmp_path / "wsserver").mkdir()
         (tmp_path / "static").mkdir()
-        monkeypatch.setattr(page, "files", lambda name: tmp_path / name)
+        monkeypatch.setattr(static, "files", lambda name: tmp_path / name)
         assert static_directory() == tmp_path / "static"
 
     def test_page(self):

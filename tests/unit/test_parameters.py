@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from wsserver.hub.history import Page, Position
 from wsserver.hub.presence import ClientInfo
 from wsserver.hub.publication import Publication
+from wsserver.hub.stream import Page, Position
 from wsserver.jsonfields import read_object
 from wsserver.web import parameters as p
 

@@ -1,4 +1,4 @@
-"""Tests for wsserver/pidfile.py, with real processes: a server starts again after a crash."""
+"""Tests for wsserver/process/pidfile.py, with real processes: a server starts again after a crash."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from wsserver.pidfile import PidFileError, remove_stale_pid_file
+from wsserver.process.pidfile import PidFileError, remove_stale_pid_file
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.logger import globalLogPublisher
 
-from wsserver.settings import Settings
+from wsserver.config.settings import Settings
 from wsserver.testing import Frame, MemoryServer, build_frame
 from wsserver.wire.protocol import ConnectionDeny, ServerProtocol
 
@@ -864,7 +864,7 @@ class HeadTests:
     """Who parses the head of a request."""
 
     def test_autobahn_never_parses_one(self, monkeypatch):
-        """Its parser splits Latin-1 at 0x85 and 0x1c-0x1e; every head is parsed by `wsserver.wire.requests` alone."""
+        """Its parser splits Latin-1 at 0x85 and 0x1c-0x1e; every head is parsed by `wsserver.wire.http11` alone."""
         from autobahn.websocket import protocol
 
         monkeypatch.setattr(protocol, "parseHttpHeader", lambda data: pytest.fail("Autobahn parses a head"))

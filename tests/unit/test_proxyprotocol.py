@@ -1,4 +1,4 @@
-"""Tests for wsserver/wire/proxyprotocol.py: headers of the PROXY protocol, whole, in pieces and wrong."""
+"""Tests for wsserver/listening/proxy_protocol.py: headers of the PROXY protocol, whole, in pieces and wrong."""
 
 import socket
 import struct
@@ -8,7 +8,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransportWithDisconnection
 
-from wsserver.wire.proxyprotocol import ProxyFactory, ProxyHeader, parse_proxy_header
+from wsserver.listening.proxy_protocol import ProxyFactory, ProxyHeader, parse_proxy_header
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 OWN = ProxyHeader()

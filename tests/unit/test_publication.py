@@ -3,13 +3,13 @@
 import pytest
 from twisted.internet.task import Clock
 
-from wsserver.hub.channels import Access
+from wsserver.config.redis_url import parse_redis_url
 from wsserver.hub.hub import Hub
 from wsserver.hub.management import Management
 from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.names import Access
 from wsserver.hub.presence import ClientInfo
-from wsserver.hub.redis import RedisBroker
-from wsserver.redisurl import parse_redis_url
+from wsserver.redis.broker import RedisBroker
 
 
 @pytest.fixture(params=["memory", "redis"])

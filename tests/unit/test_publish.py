@@ -1,12 +1,12 @@
-"""Tests for wsserver/publish.py: what `wsserver publish` sends."""
+"""Tests for wsserver/cli/publish.py: what `wsserver publish` sends."""
 
 import base64
 import json
 
 import pytest
 
+from wsserver.cli.publish import make_body
 from wsserver.errors import SettingError
-from wsserver.publish import make_body
 
 
 class BodyTests:

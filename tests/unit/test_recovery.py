@@ -18,14 +18,14 @@ from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
 from wsserver.errors import BrokerDown
-from wsserver.hub.backlog import OVERHEAD
-from wsserver.hub.channels import Access
-from wsserver.hub.history import Keep, Position, Stream
+from wsserver.hub.channel import BufferBudget
 from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.names import Access
 from wsserver.hub.publication import Publication
-from wsserver.hub.room import BufferBudget
 from wsserver.hub.rules import Rule, Rules
+from wsserver.hub.send_queue import OVERHEAD
+from wsserver.hub.stream import Keep, Position, Stream
 
 
 class LateBroker(MemoryBroker):

@@ -6,8 +6,8 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from wsserver.errors import BrokerDown, NotPermitted
-from wsserver.hub.rediscommands import MOST_BYTES_IN_FLIGHT, MOST_IN_FLIGHT, Commands, Script
-from wsserver.hub.redisconnection import RedisError, ResponseError
+from wsserver.redis.commands import MOST_BYTES_IN_FLIGHT, MOST_IN_FLIGHT, Commands, Script
+from wsserver.redis.connection import RedisError, ResponseError
 
 
 class Connection:

@@ -5,7 +5,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from wsserver.hub.redisconnection import BATCH, Connection, Listening, ResponseError
+from wsserver.redis.connection import BATCH, Connection, Listening, ResponseError
 
 
 class Listener:

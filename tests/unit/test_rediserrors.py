@@ -2,7 +2,7 @@
 
 import pytest
 
-from wsserver.hub.rediserrors import describe_reply, is_refused_command
+from wsserver.redis.errors import describe_reply, is_refused_command
 
 
 class DescribeTests:

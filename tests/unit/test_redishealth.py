@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, globalLogPublisher
 
 from wsserver.errors import BrokerDown
-from wsserver.hub.redishealth import CHECK_INTERVAL, UNCHECKED, WriteCheck
+from wsserver.redis.health import CHECK_INTERVAL, UNCHECKED, WriteCheck
 
 
 class Checked:

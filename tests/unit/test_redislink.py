@@ -4,8 +4,8 @@ import pytest
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
-from wsserver.hub.redislink import MOST_EARLY, RedisLink
-from wsserver.redisurl import parse_redis_url
+from wsserver.config.redis_url import parse_redis_url
+from wsserver.redis.supervisor import MOST_EARLY, RedisLink
 
 
 class Pipe:

@@ -3,7 +3,7 @@
 import pytest
 
 from wsserver.errors import BrokerDown, NotPermitted
-from wsserver.hub.redissubscriptions import MOST_UNANSWERED, Subscriptions
+from wsserver.redis.subscriptions import MOST_UNANSWERED, Subscriptions
 
 ALWAYS = b"always"
 

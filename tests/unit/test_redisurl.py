@@ -2,7 +2,7 @@
 
 import pytest
 
-from wsserver.redisurl import parse_redis_url
+from wsserver.config.redis_url import parse_redis_url
 
 
 def problem_of(text):

@@ -1,4 +1,4 @@
-"""Tests for wsserver/wire/requests.py: the head of an HTTP request, from bytes to a value or a refusal."""
+"""Tests for wsserver/wire/http11.py: the head of an HTTP request, from bytes to a value or a refusal."""
 
 import http.client
 import io
@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsserver.text import quote, redact
-from wsserver.wire import requests
-from wsserver.wire.requests import (
+from wsserver.wire import http11
+from wsserver.wire.http11 import (
     LONGEST_KEPT,
     MAX_BODY,
     MAX_HEAD,
@@ -263,7 +263,7 @@ class KeptLineTests:
     def kept(self, monkeypatch):
         """Start without any."""
         kept = {}
-        monkeypatch.setattr(requests, "_kept", kept)
+        monkeypatch.setattr(http11, "_kept", kept)
         return kept
 
     def test_same(self, kept):

@@ -1,8 +1,8 @@
-"""Tests for wsserver/serverurl.py: where the command line finds a server."""
+"""Tests for wsserver/cli/urls.py: where the command line finds a server."""
 
 import pytest
 
-from wsserver.serverurl import DEFAULT_URL, ServerURL, parse_server_url, query_of
+from wsserver.cli.urls import DEFAULT_URL, ServerURL, parse_server_url, query_of
 
 
 class ParseTests:

@@ -1,4 +1,4 @@
-"""Tests for wsserver/settings.py: options from flags, the environment and a TOML file."""
+"""Tests for wsserver/config/settings.py: options from flags, the environment and a TOML file."""
 
 import dataclasses
 import datetime
@@ -11,12 +11,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from wsserver.config.genconfig import genconfig
+from wsserver.config.loader import unknown_flag
+from wsserver.config.options import PREFIX
+from wsserver.config.parsers import parse_duration, show_duration
+from wsserver.config.settings import TABLE, Settings
 from wsserver.errors import SettingError
-from wsserver.genconfig import genconfig
-from wsserver.options import PREFIX
-from wsserver.settings import TABLE, Settings
-from wsserver.sources import unknown_flag
-from wsserver.values import parse_duration, show_duration
 
 load = Settings.load
 

@@ -4,8 +4,8 @@ import zlib
 
 import pytest
 
+from wsserver.config.settings import Settings
 from wsserver.endpoints.subscriber import SubscriberProtocol, Subscription
-from wsserver.settings import Settings
 from wsserver.testing import HIGH_WATER, MemoryServer, parse_frames
 
 OFFER = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}

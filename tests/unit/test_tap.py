@@ -17,8 +17,8 @@ from twisted.logger import ILogObserver, Logger, LoggingFile
 from twisted.scripts.twistd import ServerOptions
 
 from wsserver import service, tap
+from wsserver.config.settings import TABLE, Settings
 from wsserver.errors import ListenError
-from wsserver.settings import TABLE, Settings
 from wsserver.tap import Options, die, makeService
 
 

@@ -1,4 +1,4 @@
-"""Tests for wsserver/tls_endpoints.py: endpoint strings, and what is said of options and strings that are wrong."""
+"""Tests for wsserver/listening/tls.py: endpoint strings, and what is said of options and strings that are wrong."""
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -6,10 +6,10 @@ from pki import make_authority
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 
+from wsserver.config.settings import Settings
 from wsserver.errors import ListenError, SettingError
-from wsserver.listeners import make_listeners
-from wsserver.settings import Settings
-from wsserver.tls_endpoints import parse_tls_endpoint, tls_of_settings
+from wsserver.listening.ports import make_listeners
+from wsserver.listening.tls import parse_tls_endpoint, tls_of_settings
 
 
 @pytest.fixture(scope="module")

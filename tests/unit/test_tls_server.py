@@ -13,7 +13,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
-from wsserver.settings import Settings
+from wsserver.config.settings import Settings
 from wsserver.testing import MemoryServer
 from wsserver.wire import tls
 from wsserver.wire.certificates import read_server_certificate

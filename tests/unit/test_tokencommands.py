@@ -1,4 +1,4 @@
-"""Tests for wsserver/tokencommands.py: `wsserver gentoken` and `wsserver checktoken`."""
+"""Tests for wsserver/cli/tokens.py: `wsserver gentoken` and `wsserver checktoken`."""
 
 import io
 import json
@@ -8,8 +8,8 @@ import time
 import jwt
 import pytest
 
-from wsserver.cli import main
-from wsserver.settings import TABLE
+from wsserver.cli.main import main
+from wsserver.config.settings import TABLE
 
 SECRET = "a secret that is long enough to sign tokens with, for tests only"
 
@@ -124,7 +124,7 @@ class GenerateTests:
 
     def test_no_pyjwt(self, fail, monkeypatch):
         """PyJWT is an extra."""
-        for name in ("wsserver.web.jwks", "wsserver.keys"):
+        for name in ("wsserver.auth.jwks", "wsserver.auth.keys"):
             monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.setitem(sys.modules, "jwt", None)
         assert "pip install 'PyJWT[crypto]'" in fail("gentoken")

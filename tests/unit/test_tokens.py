@@ -1,18 +1,18 @@
-"""Tests for wsserver/hub/tokens.py: tokens whose key is not known yet, and the end of those that are taken."""
+"""Tests for wsserver/auth/verifier.py: tokens whose key is not known yet, and the end of those that are taken."""
 
 import pytest
 from test_auth import NOW, RSA, SECRET, TERMS, claims, jwk, key_set, ring, signed, token
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
-from wsserver.auth import Cause, Refused
+from wsserver.auth.claims import Grant, Identity
+from wsserver.auth.jwt import Cause, Refused
+from wsserver.auth.keys import KeyRing, configured, parse_set
+from wsserver.auth.verifier import LONGEST_WAIT, MARGIN, Alarm, Tokens
+from wsserver.config.settings import Settings
 from wsserver.errors import BrokerDown
 from wsserver.hub import memory
 from wsserver.hub.memory import MemoryBroker
-from wsserver.hub.tokens import LONGEST_WAIT, MARGIN, Alarm, Tokens
-from wsserver.identity import Grant, Identity
-from wsserver.keys import KeyRing, configured, parse_set
-from wsserver.settings import Settings
 
 
 def result(done):

@@ -1,4 +1,4 @@
-"""Tests for wsserver/wire/traffic.py: both twins, with a state machine and a transport that only write down."""
+"""Tests for wsserver/wire/fastpath.py: both twins, with a state machine and a transport that only write down."""
 
 import random
 import sys
@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from wsserver.testing import build_frame
-from wsserver.wire import frames, traffic
+from wsserver.wire import fastpath, frames
+from wsserver.wire.fastpath import FRAMES_PER_TURN, LARGE, PyTraffic
 from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, RSV1
-from wsserver.wire.traffic import FRAMES_PER_TURN, LARGE, PyTraffic
 
 LIMIT = 1 << 20
 
@@ -122,7 +122,7 @@ def python_frames(monkeypatch):
     """Let the Python twin use nothing that is compiled; the compiled one does not look there."""
     monkeypatch.setattr(frames, "parse", frames.py_parse)
     monkeypatch.setattr(frames, "build", frames.py_build)
-    monkeypatch.setattr(traffic, "Partial", frames.PyPartial)
+    monkeypatch.setattr(fastpath, "Partial", frames.PyPartial)
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)

@@ -24,8 +24,8 @@ from twisted.python.failure import Failure
 
 from wsserver.testing import build_frame
 from wsserver.wire import frames, poller
+from wsserver.wire.fastpath import LARGE, PyTraffic
 from wsserver.wire.poller import IN, Poller
-from wsserver.wire.traffic import LARGE, PyTraffic
 
 OPERATIONS = 50_000
 """Of all lives of a twin together; what happens within callbacks is not counted."""
@@ -373,7 +373,7 @@ def twin(request, monkeypatch):
     if request.param == "python":
         monkeypatch.setattr(frames, "parse", frames.py_parse)
         monkeypatch.setattr(frames, "build", frames.py_build)
-        monkeypatch.setattr("wsserver.wire.traffic.Partial", frames.PyPartial)
+        monkeypatch.setattr("wsserver.wire.fastpath.Partial", frames.PyPartial)
     return request.param
 
 

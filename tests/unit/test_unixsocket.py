@@ -1,4 +1,4 @@
-"""Tests for wsserver/unixsocket.py, on real sockets: a server starts where a killed one has left its files."""
+"""Tests for wsserver/listening/unix_socket.py: a server starts where a killed one has left its files."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ from twisted.internet import reactor
 from twisted.internet.protocol import Factory
 
 from wsserver.errors import ListenError
-from wsserver.listeners import Listener
+from wsserver.listening.ports import Listener
 
 
 @pytest.fixture

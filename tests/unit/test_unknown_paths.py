@@ -4,8 +4,8 @@ from time import perf_counter
 
 import pytest
 
+from wsserver.config.settings import Settings
 from wsserver.endpoints.unknown_paths import decide_catch_all, find_nearest_path, names_channel
-from wsserver.settings import Settings
 from wsserver.testing import MemoryServer
 from wsserver.wire.protocol import ServerProtocol
 

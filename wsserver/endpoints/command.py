@@ -9,9 +9,9 @@ from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IReactorTime
 
 from wsserver.endpoints.commands import STEADY, Command, Session, parse
-from wsserver.wire.journal import show_peer
+from wsserver.wire.access_log import show_peer
+from wsserver.wire.fastpath import OPEN
 from wsserver.wire.protocol import ServerProtocol
-from wsserver.wire.traffic import OPEN
 
 __all__ = ["CommandProtocol", "SteadyReplies"]
 

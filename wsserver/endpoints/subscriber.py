@@ -1,7 +1,7 @@
 """
 A connection that is sent what is published: what every endpoint with channels has in common.
 
-What may leave at once is written by the fan-out itself (`wsserver.wire.traffic.hand`), past the methods here. They are
+What may leave at once is written by the fan-out itself (`wsserver.wire.fastpath.hand`), past the methods here. They are
 called for a subscriber that does not read, is not open yet, or is being served.
 """
 
@@ -10,14 +10,14 @@ from typing import Any, ClassVar
 from twisted.python.failure import Failure
 
 from wsserver.closecodes import CloseCode
-from wsserver.hub.backlog import Backlog, Batch, Slow
 from wsserver.hub.hub import Hub
+from wsserver.hub.send_queue import Backlog, Batch, Slow
 from wsserver.typing import ChannelName
 from wsserver.wire import deflate
+from wsserver.wire.fastpath import CONNECTING, OPEN, Feed
 from wsserver.wire.frames import RSV1, build
 from wsserver.wire.handshake import Accept
 from wsserver.wire.protocol import ConnectionRequest, ServerProtocol
-from wsserver.wire.traffic import CONNECTING, OPEN, Feed
 
 __all__ = ["SubscriberProtocol", "Subscription"]
 

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from wsserver.values import parse_duration
+from wsserver.config.parsers import parse_duration
 from wsserver.wire.protocol import ConnectionDeny, ConnectionRequest, ServerProtocol
 
 __all__ = ["TickerProtocol"]

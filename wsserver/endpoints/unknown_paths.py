@@ -10,10 +10,10 @@ from difflib import get_close_matches
 from http import HTTPStatus
 from urllib.parse import quote as percent_encode
 
-from wsserver.hub.hooks import EVENTS
-from wsserver.settings import Settings
+from wsserver.config.settings import Settings
+from wsserver.hooks.messages import EVENTS
 from wsserver.text import quote
-from wsserver.wire.requests import Refusal
+from wsserver.wire.http11 import Refusal
 
 __all__ = [
     "CatchAll",

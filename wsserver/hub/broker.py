@@ -7,9 +7,9 @@ from typing import Final, Protocol
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from wsserver.hub.history import Keep, Page, Position
 from wsserver.hub.presence import ClientInfo, PresenceEvent
 from wsserver.hub.publication import Publication
+from wsserver.hub.stream import Keep, Page, Position
 from wsserver.typing import ChannelName
 
 __all__ = ["IDEMPOTENT_FOR", "UNFRAMED", "Broker", "Listener", "Subscriber", "first_cause", "new_epoch"]
@@ -94,7 +94,7 @@ class Broker(Protocol):
         reverse: bool,
         max_bytes: int | None = None,
     ) -> "Deferred[Page]":
-        """Read a channel's stream, see `wsserver.hub.history.Stream.page`; the epoch of `since` is not compared."""
+        """Read a channel's stream, see `wsserver.hub.stream.Stream.page`; the epoch of `since` is not compared."""
 
     def remove_history(self, channel: ChannelName) -> "Deferred[None]":
         """Forget the publications of a channel; its offset goes on."""
@@ -163,7 +163,7 @@ class Subscriber(Protocol):
         Take some publications: their frames, how many they are, and the bytes of their data.
 
         Whoever can let them wait by the policy of their channel has a method `take` as well, which is called instead,
-        with the `wsserver.hub.backlog.Batch`.
+        with the `wsserver.hub.send_queue.Batch`.
         """
 
     def missed(self, channel: ChannelName, stream: bool) -> None:

@@ -11,9 +11,9 @@ from twisted.python.failure import Failure
 
 from wsserver.errors import BrokerDown, NotPermitted
 from wsserver.hub.broker import UNFRAMED
-from wsserver.hub.history import Position
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
+from wsserver.hub.stream import Position
 from wsserver.typing import ChannelName
 
 __all__ = ["CallbackSubscription", "OnGap", "OnPublication"]

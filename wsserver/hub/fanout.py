@@ -13,11 +13,11 @@ from typing import Any, Final
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from wsserver.hub.backlog import Batch
 from wsserver.hub.broker import UNFRAMED
 from wsserver.hub.publication import Publication
+from wsserver.hub.send_queue import Batch
 from wsserver.typing import ChannelName
-from wsserver.wire.traffic import hand
+from wsserver.wire.fastpath import hand
 
 __all__ = ["MOST_JOBS", "SHARE", "WRITE", "FanOut"]
 

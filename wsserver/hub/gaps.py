@@ -17,12 +17,12 @@ from twisted.python.failure import Failure
 
 from wsserver.errors import BrokerDown
 from wsserver.hub.broker import Broker
-from wsserver.hub.history import Page, Position, continues
+from wsserver.hub.channel import Held, Room
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.recovery import PAGE_BYTES, PAGE_SIZE, PageReader, ReadLimit
-from wsserver.hub.room import Held, Room
 from wsserver.hub.rules import Rules
+from wsserver.hub.stream import Page, Position, continues
 
 __all__ = ["GapCloser"]
 

@@ -18,18 +18,18 @@ from twisted.python.failure import Failure
 from wsserver.errors import BrokerDown, Unrecoverable
 from wsserver.hub.broker import Broker, Subscriber, first_cause
 from wsserver.hub.callbacks import CallbackSubscription, OnGap, OnPublication
-from wsserver.hub.channels import Access, check_name
+from wsserver.hub.channel import BufferBudget, Joiner, Room, follows
 from wsserver.hub.clients import Clients
-from wsserver.hub.control import Control
 from wsserver.hub.fanout import FanOut
 from wsserver.hub.gaps import GapCloser
-from wsserver.hub.history import Page, Position, continues
 from wsserver.hub.members import Members
+from wsserver.hub.names import Access, check_name
 from wsserver.hub.presence import ClientInfo, PresenceEvent
 from wsserver.hub.publication import Publication, check_int, check_text, make_publication
 from wsserver.hub.recovery import MAX_BUFFERED, PAGE_BYTES, PAGE_SIZE, PageReader, ReadLimit
-from wsserver.hub.room import BufferBudget, Joiner, Room, follows
 from wsserver.hub.rules import Rules
+from wsserver.hub.stream import Page, Position, continues
+from wsserver.hub.survey import Control
 from wsserver.typing import ChannelName
 
 __all__ = ["Hub", "Joined", "Receipt"]

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 
-from wsserver.hub.channels import Patterns, check_name
 from wsserver.hub.hub import Hub
+from wsserver.hub.names import Patterns, check_name
 from wsserver.hub.publication import check_int, check_text
 from wsserver.jsonfields import read_json, write
 from wsserver.typing import ChannelName

@@ -9,7 +9,7 @@ from twisted.logger import Logger
 
 from wsserver.errors import BrokerDown
 from wsserver.hub.broker import Broker
-from wsserver.hub.channels import check_name
+from wsserver.hub.names import check_name
 from wsserver.hub.presence import ClientInfo
 from wsserver.hub.rules import Rules
 from wsserver.typing import ChannelName

@@ -9,9 +9,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from wsserver.errors import BrokerDown
 from wsserver.hub.broker import IDEMPOTENT_FOR, Listener, new_epoch
-from wsserver.hub.history import Keep, Page, Position, Stream
 from wsserver.hub.presence import ClientInfo, PresenceEvent
 from wsserver.hub.publication import Publication
+from wsserver.hub.stream import Keep, Page, Position, Stream
 from wsserver.typing import ChannelName
 
 __all__ = ["MemoryBroker"]
@@ -174,7 +174,7 @@ class MemoryBroker:
 
     def use(self, key: str, seconds: float) -> "Deferred[bool]":
         """Use up something; see `wsserver.hub.broker.Broker`."""
-        # A token may be used once until it ends, and it ends by date: see `wsserver.hub.tokens`.
+        # A token may be used once until it ends, and it ends by date: see `wsserver.auth.verifier`.
         now = self._now()
         while self._forget and self._forget[0][0] <= now:
             self._used.discard(heappop(self._forget)[1])

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from wsserver.hub.channels import Patterns
-from wsserver.hub.history import Keep
-from wsserver.settings import Settings
+from wsserver.config.settings import Settings
+from wsserver.hub.names import Patterns
+from wsserver.hub.stream import Keep
 from wsserver.typing import ChannelName
 
 __all__ = ["Rule", "Rules"]

@@ -18,7 +18,7 @@ from wsserver.jsonfields import Fields, read_object, read_shallow_object, take, 
 from wsserver.text import quote
 from wsserver.typing import JSONText
 from wsserver.web.methods import BAD_REQUEST, NOT_AVAILABLE, UNAUTHORIZED, Methods, Problem, Result, bad, explain, told
-from wsserver.web.page import send
+from wsserver.web.static import send
 
 __all__ = ["API"]
 

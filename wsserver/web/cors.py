@@ -15,7 +15,7 @@ from wsserver.origins import allowed_origin, is_own, origin_of
 from wsserver.text import quote
 from wsserver.typing import Origin
 from wsserver.wire.handshake import Policy, check_origin, show_origin_option
-from wsserver.wire.requests import Header, Refusal, Request, forbidden
+from wsserver.wire.http11 import Header, Refusal, Request, forbidden
 
 __all__ = ["CrossOrigin", "CrossOriginRequest", "describe_request"]
 

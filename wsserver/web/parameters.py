@@ -13,12 +13,12 @@ import binascii
 from collections.abc import Iterable
 from typing import Any, Final
 
-from wsserver.hub.channels import MAX_NAME, parse_name
-from wsserver.hub.history import Page, Position
+from wsserver.hub.names import MAX_NAME, parse_name
 from wsserver.hub.publication import Publication
+from wsserver.hub.stream import Page, Position
 from wsserver.jsonfields import Fields, take, take_string_map, take_text, take_time, take_value, write
 from wsserver.typing import ChannelName, JSONText
-from wsserver.wire.requests import Refusal
+from wsserver.wire.http11 import Refusal
 
 __all__ = [
     "MOST_BYTES",

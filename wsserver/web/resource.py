@@ -2,7 +2,7 @@
 A WebSocket endpoint as a resource of a `twisted.web` site that is not ours.
 
 The site's own HTTP parser has read the head, so the limits and deadlines of the door do not hold before this point; the
-rules of `wsserver.wire.requests` and `wsserver.wire.handshake` do.
+rules of `wsserver.wire.http11` and `wsserver.wire.handshake` do.
 """
 
 import ipaddress
@@ -13,13 +13,13 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from wsserver.config.settings import Settings
 from wsserver.endpoints.application import Endpoint, bind_endpoint
-from wsserver.settings import Settings
 from wsserver.web.site import needs_websocket, refuse
 from wsserver.wire.handshake import Accept, Policy, check, refuse_removed_upgrade
+from wsserver.wire.http11 import Refusal, make
+from wsserver.wire.http11 import Request as Head
 from wsserver.wire.protocol import ServerFactory
-from wsserver.wire.requests import Refusal, make
-from wsserver.wire.requests import Request as Head
 
 __all__ = ["WebSocketResource"]
 

@@ -1,7 +1,7 @@
 """
 The HTTP side of a connection: `twisted.web` behind the door.
 
-The door hands over whole requests, one at a time, that have passed the rules of `wsserver.wire.requests`.
+The door hands over whole requests, one at a time, that have passed the rules of `wsserver.wire.http11`.
 """
 
 import json
@@ -19,12 +19,12 @@ from wsserver.closecodes import CloseCode
 from wsserver.endpoints.unknown_paths import find_nearest_path
 from wsserver.text import quote
 from wsserver.web.cors import CrossOrigin, CrossOriginRequest
-from wsserver.web.page import send
-from wsserver.wire import journal
-from wsserver.wire.door import Door
+from wsserver.web.static import send
+from wsserver.wire import access_log
+from wsserver.wire.access_log import show_path, show_peer
+from wsserver.wire.frontend import Door
 from wsserver.wire.handshake import refuse_removed_upgrade
-from wsserver.wire.journal import show_path, show_peer
-from wsserver.wire.requests import Header, Refusal, unavailable
+from wsserver.wire.http11 import Header, Refusal, unavailable
 
 __all__ = ["Answer", "Channel", "PageRequest", "PageSite", "Probe", "Root", "describe", "needs_websocket", "refuse"]
 
@@ -134,7 +134,7 @@ class PageRequest(Request):
         if isinstance(answer, Refusal):
             # A page sees no more than a network error; the operator reads the option that is missing.
             peer = show_peer(self.getClientAddress())
-            journal.refused(answer, number=None, peer=peer, path=show_path(asked.path))
+            access_log.refused(answer, number=None, peer=peer, path=show_path(asked.path))
             super().render(Answer(answer))
         elif answer is not None:
             self._add_headers(answer)

@@ -12,27 +12,27 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
+from wsserver.endpoints.authorization import Admission, Admitted, Visit
+from wsserver.endpoints.raw.catchup import CatchUp
+from wsserver.endpoints.raw.client import RawClient
+from wsserver.endpoints.raw.formats import gap_notice, write
+from wsserver.endpoints.raw.positions import Missed, Places, refuse_listener
 from wsserver.errors import BrokerDown
-from wsserver.hub.admission import Admission, Admitted, Visit
-from wsserver.hub.backlog import Backlog, Batch, Slow
-from wsserver.hub.catchup import CatchUp
-from wsserver.hub.channels import UNKNOWN_PLACE, Format
-from wsserver.hub.formats import gap_notice, write
-from wsserver.hub.history import parse_positions
-from wsserver.hub.hooks import Caller
+from wsserver.hooks.messages import Caller
 from wsserver.hub.hub import Hub
-from wsserver.hub.places import Missed, Places, refuse_listener
+from wsserver.hub.names import UNKNOWN_PLACE, Format
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
-from wsserver.hub.rawclient import RawClient
+from wsserver.hub.send_queue import Backlog, Batch, Slow
+from wsserver.hub.stream import parse_positions
 from wsserver.typing import ChannelName
 from wsserver.web.site import PageRequest, refuse
-from wsserver.wire import journal
+from wsserver.wire import access_log
+from wsserver.wire.access_log import show_path, show_peer
 from wsserver.wire.eventstream import HEADERS, accepts_event_stream, is_temporary, temporary_stream, write_retry
 from wsserver.wire.frames import FIN_TEXT
-from wsserver.wire.journal import show_path, show_peer
+from wsserver.wire.http11 import Header, Refusal, parse_parameters
 from wsserver.wire.linger import LINGER
-from wsserver.wire.requests import Header, Refusal, parse_parameters
 
 __all__ = ["SSE"]
 
@@ -349,7 +349,7 @@ def _headers(request: Request) -> Iterator[Header]:
 def _refuse(request: Request, refusal: Refusal) -> None:
     """Refuse a stream: a temporary failure in the way that EventSource comes back from."""
     path = show_path(request.uri.partition(b"?")[0].decode("latin-1"))
-    journal.refused(refusal, number=None, peer=show_peer(request.getClientAddress()), path=path)
+    access_log.refused(refusal, number=None, peer=show_peer(request.getClientAddress()), path=path)
     accept = [value.decode("latin-1") for value in request.requestHeaders.getRawHeaders(b"accept") or []]
     if is_temporary(refusal) and accepts_event_stream(accept):
         _set_headers(request)

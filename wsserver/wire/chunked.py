@@ -12,7 +12,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
-from wsserver.wire.requests import MAX_BODY, Refusal
+from wsserver.wire.http11 import MAX_BODY, Refusal
 
 __all__ = ["MAX_EXTENSIONS", "MAX_LINE", "MAX_TRAILERS", "ChunkedBody"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar, Final
 
-from wsserver.settings import Settings
+from wsserver.config.settings import Settings
 
 __all__ = [
     "DEFLATER",

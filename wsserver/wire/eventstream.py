@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
 
-from wsserver.wire.requests import Refusal, Request
+from wsserver.wire.http11 import Refusal, Request
 
 __all__ = [
     "HEADERS",

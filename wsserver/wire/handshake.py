@@ -15,11 +15,11 @@ from functools import lru_cache
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
+from wsserver.config.settings import Settings
 from wsserver.origins import EMPTY, allowed_origin, is_loopback, is_own, origin_of
-from wsserver.settings import Settings
 from wsserver.text import quote
 from wsserver.typing import Origin, Subprotocol
-from wsserver.wire.requests import Refusal, Request, forbidden
+from wsserver.wire.http11 import Refusal, Request, forbidden
 
 __all__ = [
     "Accept",

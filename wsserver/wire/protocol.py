@@ -29,18 +29,18 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wsserver.closecodes import MAX_REASON_BYTES, SENDABLE, CloseCode
-from wsserver.settings import Settings
-from wsserver.values import show_duration
-from wsserver.wire import deflate, journal
+from wsserver.config.parsers import show_duration
+from wsserver.config.settings import Settings
+from wsserver.wire import access_log, deflate
+from wsserver.wire.access_log import show_path, show_peer
+from wsserver.wire.connections import Registry
 from wsserver.wire.deadlines import Deadline, Deadlines
+from wsserver.wire.fastpath import CLOSED, CONNECTING, OPEN
 from wsserver.wire.handshake import Accept, response
-from wsserver.wire.journal import show_path, show_peer
+from wsserver.wire.http11 import Refusal, Request, parse, unavailable
 from wsserver.wire.limits import WorkQueue
 from wsserver.wire.linger import linger
-from wsserver.wire.receiving import Receiving
-from wsserver.wire.registry import Registry
-from wsserver.wire.requests import Refusal, Request, parse, unavailable
-from wsserver.wire.traffic import CLOSED, CONNECTING, OPEN
+from wsserver.wire.slowpath import Receiving
 
 if TYPE_CHECKING:
     from wsserver.service import WebSocketService
@@ -512,11 +512,11 @@ class ServerProtocol(Receiving, WebSocketServerProtocol):  # type: ignore[misc]
 
     def _log_refusal(self) -> None:
         peer, path = show_peer(self.transport.getPeer()), self._shown_path
-        journal.refused(self._refused, number=self.number, peer=peer, path=path)
+        access_log.refused(self._refused, number=self.number, peer=peer, path=path)
 
     def _log_opened(self) -> None:
         self._shown_peer = show_peer(self.transport.getPeer())
-        journal.opened(
+        access_log.opened(
             number=self.number,
             peer=self._shown_peer,
             path=self._shown_path,
@@ -526,7 +526,7 @@ class ServerProtocol(Receiving, WebSocketServerProtocol):  # type: ignore[misc]
 
     def _log_closed(self) -> None:
         reason = self.localCloseReason.decode() if self.closedByMe and self.localCloseReason else self.remoteCloseReason
-        journal.closed(
+        access_log.closed(
             number=self.number,
             peer=self._shown_peer,
             path=self._shown_path,

@@ -19,12 +19,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from wsserver.text import quote
-from wsserver.wire import journal
+from wsserver.wire import access_log
+from wsserver.wire.access_log import show_peer
 from wsserver.wire.certificates import ServerCertificate
 from wsserver.wire.deadlines import Deadline, Deadlines
-from wsserver.wire.journal import show_peer
+from wsserver.wire.http11 import Refusal
 from wsserver.wire.linger import linger
-from wsserver.wire.requests import Refusal
 
 __all__ = [
     "ALPN",
@@ -175,13 +175,13 @@ class FailureLog:
             self._deadlines.call_later(1.0, self.flush)
         self._count += 1
         if self._count <= MAX_FAILURES_LOGGED:
-            journal.handshake_failed(reason, peer=peer)
+            access_log.handshake_failed(reason, peer=peer)
 
     def flush(self) -> None:
         """End the current second: log how many failures in it have no line of their own."""
         count, self._count = self._count, 0
         if count > MAX_FAILURES_LOGGED:
-            journal.handshakes_suppressed(count - MAX_FAILURES_LOGGED)
+            access_log.handshakes_suppressed(count - MAX_FAILURES_LOGGED)
 
 
 class TLSServerFactory(TLSMemoryBIOFactory):

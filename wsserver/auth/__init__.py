@@ -1,0 +1,1 @@
+"""Tokens: read, check and verify JSON Web Tokens, and fetch the keys for it."""

@@ -1,0 +1,266 @@
+"""
+Whether a token is taken: JSON Web Tokens (RFC 7519), signed (RFC 7515). What its claims mean: `wsserver.auth.claims`.
+
+Rule 1: no Twisted, no socket, no clock: the time is an argument.
+Rule 2: a refusal is a value, not an exception.
+Rule 3: stricter than RFC 7515 and RFC 7519 where their leniency has been used in attacks: of what is not signed nothing
+counts but the algorithm and the key's name, and both only choose among keys that the server has.
+"""
+
+import base64
+import json
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final, Protocol, TypeVar
+
+from wsserver.auth.claims import (
+    Claims,
+    Grant,
+    Identity,
+    WrongClaim,
+    keep_data_texts,
+    read_grant,
+    read_identity,
+    read_time,
+    show,
+)
+from wsserver.jsonfields import is_too_deep
+from wsserver.text import quote
+
+__all__ = ["GRACE", "MAX_TOKEN", "Cause", "Keys", "Refused", "Terms", "verify", "verify_any", "verify_subscription"]
+
+# Half of what a request head may have: longer ones only cost time.
+MAX_TOKEN: Final = 8 * 1024
+"""Most characters of a token."""
+
+# Precedent: Centrifugo's client.expired_close_delay, 25 s.
+GRACE: Final = 25.0
+"""Seconds that a connection or a subscription outlives its token, for a client to bring a new one."""
+
+_SHAPE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+
+# RFC 7515 section 4.1: parameters that bring a key, or point to one. A key that comes with the token proves nothing.
+_KEY_PARAMETERS: Final = ("jku", "jwk", "x5u", "x5c")
+
+_TYPES: Final = ("jwt", "at+jwt")
+"""RFC 8725 section 3.11: a token made for something else says so in `typ`."""
+
+
+class Cause(StrEnum):
+    """Why a token is refused, for a program."""
+
+    INVALID = "invalid"
+    """It will never be taken."""
+    EXPIRED = "expired"
+    """It would have been taken earlier: the client is to get a new one."""
+    UNKNOWN_KEY = "unknown key"
+    """It is signed with a key that may be among the next ones fetched."""
+    UNAVAILABLE = "unavailable"
+    """The keys could not be fetched: the same token may be taken later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A token that is not taken."""
+
+    reason: str
+    """One sentence for whoever debugs the client; nothing in it is secret."""
+    cause: Cause = Cause.INVALID
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a server asks of tokens besides a signature."""
+
+    audience: str = ""
+    """What must be in `aud`; empty where tokens must not have one."""
+    issuer: str = ""
+    """What `iss` must be; empty for anything."""
+    leeway: float = 0.0
+    """Seconds by which clocks may differ."""
+
+
+class Keys(Protocol):
+    """The keys of a server."""
+
+    def payload(self, token: str, algorithm: str, kid: str | None) -> bytes | Refused:
+        """
+        Check a token's signature.
+
+        Args:
+            token: three parts of base64url.
+            algorithm: what its header names; one that none of the keys is for is refused.
+            kid: the key's name in its header.
+
+        Returns:
+            The signed claims.
+        """
+
+
+def verify(token: str, keys: Keys, now: float, terms: Terms) -> Identity | Refused:
+    """
+    Check a connection token.
+
+    Args:
+        token: as the client sent it.
+        keys: the server's.
+        now: UNIX time in seconds.
+        terms: what else is asked of it.
+
+    Returns:
+        Who the client is, or why the token is not taken.
+    """
+    return _check(token, keys, now, terms, read_identity)
+
+
+def verify_subscription(token: str, keys: Keys, now: float, terms: Terms) -> Grant | Refused:
+    """
+    Check a subscription token; whether it is for this user, client and channel is for the caller to compare.
+
+    Args:
+        token: as the client sent it.
+        keys: the server's.
+        now: UNIX time in seconds.
+        terms: what else is asked of it.
+    """
+    return _check(token, keys, now, terms, read_grant)
+
+
+def verify_any(token: str, keys: Keys, now: float, terms: Terms) -> Identity | Grant | Refused:
+    """Check a token that may be of either kind: one with the claim `channel` is a subscription token."""
+
+    def read(claims: Claims) -> Identity | Grant:
+        return read_grant(claims) if "channel" in claims else read_identity(claims)
+
+    return _check(token, keys, now, terms, read)
+
+
+T = TypeVar("T")
+
+
+def _check(token: str, keys: Keys, now: float, terms: Terms, read: Callable[[Claims], T]) -> T | Refused:
+    if len(token) > MAX_TOKEN:
+        return Refused(f"the token is over {MAX_TOKEN} characters")
+    # RFC 7515 section 7.1: the compact serialization, without padding and white space.
+    if not _SHAPE.fullmatch(token):
+        return Refused("not a token: expected three parts of base64url joined by dots")
+    try:
+        header = _read(_decode(token.partition(".")[0]), "header")
+        algorithm, kid = _check_header(header)
+        payload = keys.payload(token, algorithm, kid)
+        if isinstance(payload, Refused):
+            return payload
+        claims = _read(payload, "payload")
+        keep_data_texts(claims, payload)
+        expired = _check_times(claims, now, terms.leeway)
+        if expired is not None:
+            return expired
+        _check_parties(claims, terms)
+        return read(claims)
+    except WrongClaim as wrong:
+        return Refused(str(wrong))
+
+
+def _decode(part: str) -> bytes:
+    # Its length is the only thing that can be wrong: the alphabet is checked.
+    try:
+        return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    except ValueError:
+        raise WrongClaim("the token's header is not base64url") from None
+
+
+def _read(text: bytes, what: str) -> Claims:
+    """Read a JSON object, each name in it once: two readers must not see two different tokens."""
+    try:
+        value = json.loads(
+            text.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite
+        )
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError):
+        raise WrongClaim(f"the token's {what} is not JSON, or not in UTF-8") from None
+    if not isinstance(value, dict):
+        raise WrongClaim(f"the token's {what} is not a JSON object")
+    if is_too_deep(text):
+        raise WrongClaim(f"the token's {what} is nested too deeply")
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise WrongClaim(f"{quote(name)} stands twice in the token")
+        found[name] = value
+    return found
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large")
+    return number
+
+
+def _check_header(header: Claims) -> tuple[str, str | None]:
+    # RFC 7515 section 4.1.11: what is critical and not understood makes the token invalid; nothing is understood here.
+    if "crit" in header or "b64" in header:
+        raise WrongClaim("the token's header asks for an extension (crit or b64); none is known here")
+    if given := next((name for name in _KEY_PARAMETERS if name in header), None):
+        raise WrongClaim(f"the token's header brings a key of its own ({given})")
+    if "cty" in header:
+        raise WrongClaim("the token's header says that it holds another token (cty)")
+    typ = header.get("typ", "JWT")
+    if not isinstance(typ, str) or typ.lower().removeprefix("application/") not in _TYPES:
+        raise WrongClaim(f"the token's typ is {show(typ)}, not JWT")
+    kid = header.get("kid")
+    if not isinstance(kid, str | None) or len(kid or "") > 255:
+        raise WrongClaim("the token's kid is no text, or over 255 characters")
+    algorithm = header.get("alg")
+    if not isinstance(algorithm, str):
+        raise WrongClaim("the token names no algorithm (alg)")
+    return algorithm, kid
+
+
+def _check_times(claims: Claims, now: float, leeway: float) -> Refused | None:
+    """RFC 7519 sections 4.1.4 to 4.1.6."""
+    expires, begins, issued = (read_time(claims, name) for name in ("exp", "nbf", "iat"))
+    if expires is None:
+        raise WrongClaim("the token has no exp: one that never expires could not be taken back")
+    if now >= expires + leeway:
+        return Refused(f"the token expired {_ago(now - expires)} ago", Cause.EXPIRED)
+    if begins is not None and now < begins - leeway:
+        raise WrongClaim(f"the token is valid only in {_ago(begins - now)} (nbf)")
+    if issued is not None and now < issued - leeway:
+        raise WrongClaim(f"the token was issued {_ago(issued - now)} from now (iat): do the clocks agree?")
+    return None
+
+
+def _ago(seconds: float) -> str:
+    return f"{math.ceil(seconds)} s"
+
+
+def _check_parties(claims: Claims, terms: Terms) -> None:
+    audience = claims.get("aud")
+    named = [audience] if isinstance(audience, str) else audience
+    if "aud" in claims and not (isinstance(named, list) and all(isinstance(one, str) for one in named)):
+        raise WrongClaim("the token's aud is neither a text nor a list of texts")
+    # RFC 7519 section 4.1.3: whoever does not find itself in `aud` must refuse the token.
+    if "aud" in claims and not terms.audience:
+        raise WrongClaim("the token is for an audience (aud), and the server has no --token-audience")
+    if terms.audience and terms.audience not in (named or ()):
+        raise WrongClaim("the token is for another audience (aud)" if named else "the token names no audience (aud)")
+    if "iss" in claims and not isinstance(claims["iss"], str):
+        raise WrongClaim("the token's iss is not a text")
+    if terms.issuer and claims.get("iss") != terms.issuer:
+        raise WrongClaim(
+            "the token is of another issuer (iss)" if "iss" in claims else "the token names no issuer (iss)"
+        )

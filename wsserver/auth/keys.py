@@ -1,0 +1,226 @@
+"""
+The keys that tokens are checked with: secrets, public keys, and sets of public keys (RFC 7517).
+
+The only module that imports PyJWT, which is an extra (`wsserver[auth]`): what a server without keys loads never imports
+this one. Each key is for the algorithms that fit it, and for nothing else (RFC 8725 section 3.1), so a public key
+can never be taken for a secret.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt import PyJWS
+from jwt.algorithms import ECAlgorithm, HMACAlgorithm, RSAAlgorithm
+from jwt.exceptions import InvalidKeyError, InvalidSignatureError, PyJWTError
+
+from wsserver.auth.jwt import Cause, Refused
+from wsserver.config.settings import Settings
+from wsserver.errors import SettingError
+from wsserver.text import quote
+
+__all__ = ["ALGORITHMS", "MOST_FETCHED", "Key", "KeyRing", "configured", "encode", "parse_set", "secret"]
+
+MOST_FETCHED: Final = 64
+"""Most keys that are taken of a set."""
+
+# RFC 7518 section 3.2: a secret is at least as long as the hash.
+_SECRETS: Final = (("HS256", 32), ("HS384", 48), ("HS512", 64))
+_RSA: Final = frozenset({"RS256", "RS384", "RS512"})
+# RFC 7518 section 3.4: each algorithm has its curve.
+_CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
+
+ALGORITHMS: Final = (*(name for name, _ in _SECRETS), *sorted(_RSA), *_CURVES.values())
+"""All that a key can be for. PyJWT knows more, `none` among them."""
+
+_PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
+
+_jws = PyJWS(ALGORITHMS)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key, and what it is for."""
+
+    value: Any
+    """The bytes of a secret, or a public key of `cryptography`."""
+    algorithms: frozenset[str]
+    kid: str | None = None
+    """Its name in a set."""
+
+
+class KeyRing:
+    """
+    The keys of a server: `wsserver.auth.jwt.Keys`.
+
+    Args:
+        own: those of its options.
+        fetching: there are others, which `take` brings.
+    """
+
+    def __init__(self, own: Iterable[Key], *, fetching: bool = False) -> None:
+        self._own = tuple(own)
+        self._fetched: tuple[Key, ...] = ()
+        self._fetching = fetching
+
+    def take(self, fetched: Iterable[Key]) -> None:
+        """Put the keys of a set in the place of those that were fetched before."""
+        self._fetched = tuple(fetched)
+
+    def payload(self, token: str, algorithm: str, kid: str | None) -> bytes | Refused:
+        """See `wsserver.auth.jwt.Keys`."""
+        named = [key for key in self._fetched if kid is None or key.kid == kid]
+        fitting = [key for key in (*self._own, *named) if algorithm in key.algorithms]
+        for key in fitting:
+            try:
+                payload: bytes = _jws.decode(token, key.value, [algorithm])
+            except InvalidSignatureError:
+                continue
+            except PyJWTError:
+                # Its words may quote the token.
+                return Refused("the token is malformed")
+            return payload
+        if self._fetching and not named and algorithm in ALGORITHMS and not algorithm.startswith("HS"):
+            return Refused(
+                f"the token is signed with a key that is not known here: {quote(kid or '')}", Cause.UNKNOWN_KEY
+            )
+        if fitting:
+            return Refused("the token's signature is not that of a key of this server")
+        allowed = {name for key in (*self._own, *self._fetched) for name in key.algorithms}
+        # Before the first set is here it may bring a key of any of these kinds.
+        shown = " or ".join(name for name in ALGORITHMS if name in allowed) or "one for public keys"
+        return Refused(f"the token's algorithm is {quote(algorithm)}, expected {shown}")
+
+
+def configured(settings: Settings) -> list[Key]:
+    """
+    Make the keys that a server's options name.
+
+    Raises:
+        SettingError: one is no key, is too short, or cannot be read.
+    """
+    keys = [
+        secret(name, text)
+        for name, text in (
+            ("token_secret", settings.token_secret),
+            ("token_secret_previous", settings.token_secret_previous),
+        )
+        if text
+    ]
+    return [*keys, *_public_keys(settings.token_public_key)] if settings.token_public_key else keys
+
+
+def secret(option: str, text: str) -> Key:
+    """
+    Make the key of a secret.
+
+    Args:
+        option: where it stands, for the error.
+        text: the secret; its length decides for which algorithms it is.
+
+    Raises:
+        SettingError: it is a key of another kind.
+    """
+    value = text.encode("utf-8")
+    try:
+        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(value)
+    except InvalidKeyError:
+        raise SettingError(option, "expected a secret, not a key in PEM: that is for --token-public-key") from None
+    return Key(value, frozenset(name for name, least in _SECRETS if len(value) >= least))
+
+
+def _public_keys(text: str) -> Iterator[Key]:
+    option = "token_public_key"
+    if "-----BEGIN" not in text:
+        option = f"{option} {text}"
+        try:
+            text = Path(text).read_text("ascii")
+        except OSError as error:
+            raise SettingError(option, f"cannot be read: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise SettingError(option, "expected a public key in PEM") from None
+    blocks = list(_PEM.finditer(text))
+    if not blocks:
+        raise SettingError(option, "expected a public key in PEM")
+    for block in blocks:
+        if "PRIVATE" in block[1]:
+            raise SettingError(option, "this is a private key: the server needs the public one only")
+        try:
+            yield _of_public(load_pem_public_key(block[0].encode("ascii")), None)
+        except (ValueError, UnsupportedAlgorithm) as error:
+            words = str(error) if isinstance(error, _Unfit) else "a block in it is no public key"
+            raise SettingError(option, words) from None
+
+
+class _Unfit(ValueError):
+    """A key that no algorithm here is for."""
+
+
+def _of_public(value: object, kid: str | None) -> Key:
+    if isinstance(value, RSAPublicKey):
+        # RFC 7518 section 3.3: at least 2048 bits. Much longer ones take much longer to check with.
+        if not 2048 <= value.key_size <= 8192:
+            raise _Unfit(f"an RSA key of {value.key_size} bits: expected 2048 to 8192")
+        return Key(value, _RSA, kid)
+    if isinstance(value, EllipticCurvePublicKey) and value.curve.name in _CURVES:
+        return Key(value, frozenset({_CURVES[value.curve.name]}), kid)
+    raise _Unfit("expected an RSA key, or one on the curve P-256, P-384 or P-521")
+
+
+def parse_set(text: bytes) -> list[Key]:
+    """
+    Read a JSON Web Key Set (RFC 7517 section 5).
+
+    Args:
+        text: the document.
+
+    Returns:
+        Its public RSA and EC keys for signatures, at most `MOST_FETCHED`; what is for something else is left out, and
+        so are secrets (`oct`), which have no place in public.
+
+    Raises:
+        ValueError: it is no such document, or has no such key.
+    """
+    try:
+        document = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    entries = document.get("keys") if isinstance(document, dict) else None
+    if not isinstance(entries, list):
+        raise ValueError("not a set of keys")
+    keys = [key for entry in entries[:MOST_FETCHED] if isinstance(entry, dict) and (key := _of_entry(entry))]
+    if not keys:
+        raise ValueError("no RSA or EC key for signatures in the set")
+    return keys
+
+
+def _of_entry(entry: Mapping[str, Any]) -> Key | None:
+    kid, operations = entry.get("kid"), entry.get("key_ops", ["verify"])
+    if not isinstance(kid, str | None) or entry.get("use", "sig") != "sig":
+        return None
+    if not isinstance(operations, list) or "verify" not in operations:
+        return None
+    members = {"RSA": ("kty", "n", "e"), "EC": ("kty", "crv", "x", "y")}.get(str(entry.get("kty")))
+    if members is None:
+        return None
+    # Only what is public: a private key would be loaded as one.
+    public = {name: entry.get(name) for name in members}
+    algorithm = RSAAlgorithm if entry["kty"] == "RSA" else ECAlgorithm
+    try:
+        key = _of_public(algorithm.from_jwk(public), kid)
+    except (PyJWTError, ValueError, TypeError, AttributeError):
+        return None
+    only = entry.get("alg")
+    return key if only is None else Key(key.value, key.algorithms & {str(only)}, kid)
+
+
+def encode(claims: Mapping[str, Any], key: Key) -> str:
+    """Write a token signed with a secret, by the first of its algorithms."""
+    return _jws.encode(json.dumps(claims, separators=(",", ":")).encode("utf-8"), key.value, min(key.algorithms))

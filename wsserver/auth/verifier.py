@@ -1,0 +1,128 @@
+"""The tokens of clients, checked with the keys that the server has and those that it can fetch; and their end."""
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
+
+from wsserver.auth.claims import Grant, Identity
+from wsserver.auth.jwt import Cause, Keys, Refused, Terms, verify, verify_any, verify_subscription
+from wsserver.errors import BrokerDown
+
+__all__ = ["Alarm", "Tokens"]
+
+MARGIN = 60.0
+"""Seconds for which a token's use is known beyond its end: the clocks of several processes may differ."""
+
+LONGEST_WAIT = 60.0
+"""Seconds after which an alarm reads the system clock again, since that may have been set meanwhile."""
+
+
+class Tokens:
+    """
+    Check tokens.
+
+    Args:
+        keys: the server's.
+        terms: what else is asked of a token.
+        now: tells UNIX time in seconds.
+        refetch: fetches keys anew where that makes sense, and tells whether all that there are have been fetched.
+        use: uses up what can be used once, see `wsserver.hub.broker.Broker`; None to leave it unused.
+    """
+
+    def __init__(
+        self,
+        keys: Keys,
+        terms: Terms,
+        now: Callable[[], float],
+        refetch: "Callable[[], Deferred[bool]] | None" = None,
+        use: "Callable[[str, float], Deferred[bool]] | None" = None,
+    ) -> None:
+        self._keys = keys
+        self._terms = terms
+        self._now = now
+        self._refetch = refetch
+        self._use = use
+
+    def connection(self, token: str) -> "Deferred[Identity | Refused]":
+        """Check a connection token; the Deferred never fails."""
+        return self._check(verify, token)
+
+    def subscription(self, token: str) -> "Deferred[Grant | Refused]":
+        """Check a subscription token; whose and for what channel it is, the caller compares."""
+        return self._check(verify_subscription, token)
+
+    def either(self, token: str) -> "Deferred[Identity | Grant | Refused]":
+        """Check a token that may be of either kind."""
+        return self._check(verify_any, token)
+
+    def _check(self, verify: Callable[[str, Keys, float, Terms], Any], token: str) -> "Deferred[Any]":
+        found = verify(token, self._keys, self._now(), self._terms)
+        if self._refetch is None or not isinstance(found, Refused) or found.cause is not Cause.UNKNOWN_KEY:
+            return self._use_up(found)
+
+        def check_again(complete: bool) -> Any:
+            found = verify(token, self._keys, self._now(), self._terms)
+            if not complete and isinstance(found, Refused) and found.cause is Cause.UNKNOWN_KEY:
+                return Refused("the keys for tokens cannot be fetched at the moment", Cause.UNAVAILABLE)
+            return self._use_up(found)
+
+        return self._refetch().addCallback(check_again)
+
+    def _use_up(self, found: Identity | Grant | Refused) -> "Deferred[Any]":
+        ticket = None if isinstance(found, Refused) else found.ticket
+        if ticket is None or self._use is None:
+            return succeed(found)
+
+        def tell(unused: bool) -> Any:
+            return found if unused else Refused("the token was for one use, and has been used")
+
+        def away(failure: Failure) -> Refused:
+            failure.trap(BrokerDown)
+            return Refused(f"whether the token was used before cannot be known: {failure.value}", Cause.UNAVAILABLE)
+
+        left = ticket.until + self._terms.leeway - self._now()
+        return self._use(ticket.key, max(left, 0.0) + MARGIN).addCallbacks(tell, away)
+
+
+class Alarm:
+    """
+    A call at a date, such as the end of a token.
+
+    Follows the system clock when that is set: the call is never early, and at most `LONGEST_WAIT` late.
+
+    Args:
+        reactor: schedules the calls; its clock may be monotonic.
+        now: returns UNIX time in seconds.
+        when: UNIX time in seconds; if that is past, the call is made in the reactor's next turn.
+        function: called without arguments.
+    """
+
+    __slots__ = ("_call", "_function", "_now", "_reactor", "_when")
+
+    def __init__(
+        self, reactor: IReactorTime, now: Callable[[], float], when: float, function: Callable[[], object]
+    ) -> None:
+        self._reactor = reactor
+        self._now = now
+        self._when = when
+        self._function = function
+        self._call: IDelayedCall
+        self._wait()
+
+    def _wait(self) -> None:
+        left = self._when - self._now()
+        self._call = self._reactor.callLater(min(max(left, 0.0), LONGEST_WAIT), self._ring)
+
+    def _ring(self) -> None:
+        if self._now() < self._when:
+            self._wait()
+        else:
+            self._function()
+
+    def cancel(self) -> None:
+        """Call it off; once it was called this does nothing."""
+        if self._call.active():
+            self._call.cancel()

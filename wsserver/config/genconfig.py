@@ -1,0 +1,29 @@
+"""Write a configuration file to begin with."""
+
+from wsserver.config.settings import TABLE
+
+__all__ = ["genconfig"]
+
+_CHANNEL_EXAMPLE = """\
+# What differs for some channels; the first pattern that fits counts. Of each of these as many as are needed:
+#[[channel]]
+#pattern = "chat:*"
+#history_size = 1000
+#history_ttl = "10m"
+#presence = true
+#publish = true
+#slow = "drop-oldest"
+"""
+
+
+def genconfig() -> str:
+    """Write a TOML file with every option at its default, commented out and explained."""
+    lines = ["# wsserver: every option at its default. Remove the # before one to set it.", ""]
+    group = ""
+    for option in TABLE.values():
+        if option.group != group:
+            group = option.group
+            lines += [f"# --- {group} " + "-" * (74 - len(group)), ""]
+        lines += [f"# {option.help}", f"#{option.name} = {option.toml_default()}", ""]
+    # At the end: in TOML everything after a table belongs to it.
+    return "\n".join([*lines, _CHANNEL_EXAMPLE])

@@ -1,0 +1,263 @@
+"""
+The kinds of values that options have: text to value and back.
+
+Each `a_...` takes the text of a value and returns the value, or raises ValueError saying what was expected; those with
+bounds make such a function.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import tzinfo
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from wsserver.config.redis_url import parse_redis_url
+from wsserver.origins import EMPTY, origin_of
+
+__all__ = [
+    "FALSE",
+    "TRUE",
+    "a_choice",
+    "a_duration",
+    "a_flag",
+    "a_pattern",
+    "a_public_key",
+    "a_redis_url",
+    "a_secret",
+    "a_size",
+    "a_text",
+    "a_token",
+    "a_web_url",
+    "a_zone",
+    "an_address",
+    "an_endpoint",
+    "an_integer",
+    "an_origin",
+    "parse_duration",
+    "show",
+    "show_duration",
+    "show_size",
+]
+
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+def a_flag(text: str) -> bool:
+    """Read `true` or `false`, or another word for one of them."""
+    if text.lower() in TRUE:
+        return True
+    if text.lower() in FALSE:
+        return False
+    raise ValueError("expected true or false")
+
+
+def an_integer(low: int, high: int) -> Callable[[str], int]:
+    """Make a reader of whole numbers within bounds."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
+            raise ValueError(f"expected a whole number from {low} to {high}")
+        return int(text)
+
+    return parse
+
+
+def a_size(low: int, high: int) -> Callable[[str], int]:
+    """Make a reader of sizes such as `64KiB`; the bounds and the value are in bytes."""
+    units = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+
+    def parse(text: str) -> int:
+        match = re.fullmatch(r"([0-9]{1,12}) ?(B|KiB|MiB|GiB)?", text)
+        size = int(match[1]) * units[match[2] or ""] if match else -1
+        if not low <= size <= high:
+            raise ValueError(f"expected a size from {show_size(low)} to {show_size(high)}, such as 64KiB or 1MiB")
+        return size
+
+    return parse
+
+
+def show_size(size: int) -> str:
+    """Write a size so that `a_size` reads the same one back."""
+    for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
+        if size and size % factor == 0:
+            return f"{size // factor}{unit}"
+    return f"{size}B"
+
+
+def parse_duration(text: str, low: float, high: float) -> float:
+    """
+    Read a time such as `500ms`, `1.5s`, `2m` or `1h`; a bare number is in seconds.
+
+    Args:
+        text: what the person wrote.
+        low: the shortest time allowed, in seconds.
+        high: the longest time allowed, in seconds.
+
+    Returns:
+        The time in seconds.
+
+    Raises:
+        ValueError: it is no such time, or out of bounds; the message says what was expected.
+    """
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(ms|s|m|h)?", text)
+    seconds = float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2] or "s"] if match else -1.0
+    if not low <= seconds <= high:
+        raise ValueError(
+            f"expected a time from {show_duration(low)} to {show_duration(high)}, such as 500ms, 25s or 2m"
+        )
+    return seconds
+
+
+def show_duration(seconds: float) -> str:
+    """Write a time so that `parse_duration` reads the same one back: `500ms`, `25s`, `2m`."""
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:.12g}ms"
+    if seconds >= 60 and seconds % 60 == 0:
+        return f"{seconds / 60:.12g}m"
+    return f"{seconds:.12g}s"
+
+
+def a_duration(low: float, high: float) -> Callable[[str], float]:
+    """Make a reader of times; the bounds and the value are in seconds."""
+
+    def parse(text: str) -> float:
+        return parse_duration(text, low, high)
+
+    return parse
+
+
+def a_choice(*choices: str) -> Callable[[str], str]:
+    """Make a reader of one of some words."""
+
+    def parse(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError("expected " + " or ".join(choices))
+        return text.lower()
+
+    return parse
+
+
+def a_text(text: str) -> str:
+    """Read a line of text."""
+    if any(ord(c) < 0x20 or ord(c) == 0x7F or 0xD800 <= ord(c) < 0xE000 for c in text) or len(text) > 1024:
+        raise ValueError("expected at most 1024 characters, none of them a control character")
+    return text
+
+
+def an_address(text: str) -> str:
+    """Read an IP address or a host name."""
+    if not re.fullmatch(r"[0-9A-Za-z.:%_-]{1,255}", text):
+        raise ValueError("expected an IP address or a host name such as 127.0.0.1, :: or localhost")
+    return text
+
+
+def a_redis_url(text: str) -> str:
+    """Read the URL of a Redis; empty for none."""
+    if text:
+        parse_redis_url(text)
+    return text
+
+
+def a_secret(text: str) -> str:
+    """Read a secret that signs tokens; empty for none."""
+    # RFC 7518 section 3.2: at least as long as the hash. With a shorter one a token is enough to try out secrets.
+    if text and (len(text.encode("utf-8")) < 32 or a_text(text) != text):
+        raise ValueError("expected a secret of at least 32 characters, such as `openssl rand -hex 32` makes")
+    return text
+
+
+def a_public_key(text: str) -> str:
+    """Read public keys in PEM, or the path of a file with such keys; empty for none."""
+    if "-----BEGIN" in text:
+        if len(text) > 65536 or not text.isascii():
+            raise ValueError("expected a public key in PEM")
+        return text
+    return a_text(text)
+
+
+def a_web_url(example: str) -> Callable[[str], str]:
+    """Make a reader of http:// and https:// URLs; an empty one is none."""
+
+    def parse(text: str) -> str:
+        try:
+            parts = urlsplit(text)
+            known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            known = False
+        plain = re.fullmatch(r"[!-~]{1,2048}", text) and "#" not in text
+        if text and not (known and plain and "@" not in parts.netloc):
+            raise ValueError(f"expected a URL such as {example}")
+        return text
+
+    return parse
+
+
+def a_pattern(text: str) -> str:
+    """Read the name of a channel, or a pattern of such names."""
+    if not 1 <= len(text) <= 255 or any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in text):
+        raise ValueError("expected the name of a channel, or a pattern such as news or chat:*")
+    if text.startswith("wsserver:"):
+        raise ValueError("expected no name that begins with wsserver: (those are the server's own)")
+    return text
+
+
+# RFC 9110 section 5.6.2: what a subprotocol's name may be made of.
+def a_token(text: str) -> str:
+    """Read a subprotocol's name."""
+    if not re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}", text):
+        raise ValueError("expected a name of letters, digits and !#$%&'*+-.^_`|~")
+    return text
+
+
+def an_origin(text: str) -> str:
+    """Parse an origin; an empty text and `empty` both mean an Origin header without a value."""
+    if text.lower() in ("", EMPTY, "null"):
+        return text.lower() or EMPTY
+    # A page's host may have an asterisk in it, but an operator who writes one means a pattern.
+    if origin_of(text) is None or "*" in text:
+        raise ValueError(
+            "expected an origin such as https://example.com, http://localhost:3000 or file:// (no path, no *), "
+            "null, or empty"
+        )
+    # It would never match: browsers send an international host in its ASCII form (RFC 6454 section 6.2).
+    if not text.isascii():
+        raise ValueError(
+            "expected an origin in ASCII, such as https://xn--bcher-kva.example for https://bücher.example"
+        )
+    return text
+
+
+def an_endpoint(text: str) -> str:
+    """Read a Twisted endpoint string."""
+    if not re.match(r"[a-z0-9]+:", text):
+        raise ValueError("expected a Twisted endpoint string such as tcp:8080:interface=127.0.0.1 or unix:/run/ws.sock")
+    return text
+
+
+def a_zone(text: str) -> tzinfo | None:
+    """
+    Read a time zone; None is the machine's own.
+
+    Raises:
+        ValueError: there is no such time zone.
+        LookupError: the machine has no time zone database.
+    """
+    if text.lower() == "local":
+        return None
+    try:
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        if not available_timezones():
+            raise LookupError(
+                f"the time zone database is missing on this machine, so {text!r} is unknown: pip install tzdata"
+            ) from None
+        raise ValueError("expected a time zone such as Europe/Berlin or UTC, or local") from None
+
+
+def show(value: object) -> str:
+    """Write a value as its parser would read it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "local"
+    return str(value)

@@ -1,0 +1,269 @@
+"""
+A Centrifuge client: who it is, until when, and what carries out its commands.
+
+Source: `client.go` of centrifugal/centrifuge.
+"""
+
+from collections.abc import Callable, Collection, Generator, Mapping
+from typing import Any, Final
+
+from twisted.internet.defer import inlineCallbacks
+
+from wsserver import __version__
+from wsserver.auth.verifier import Alarm
+from wsserver.endpoints.centrifuge.commands import (
+    RPC,
+    Connect,
+    History,
+    Presence,
+    PresenceStats,
+    Publish,
+    Refresh,
+    Send,
+    SubRefresh,
+    Subscribe,
+    Unsubscribe,
+)
+from wsserver.endpoints.centrifuge.replies import (
+    BAD_REQUEST,
+    EXPIRED,
+    INTERNAL,
+    LIMIT_EXCEEDED,
+    METHOD_NOT_FOUND,
+    NOT_AVAILABLE,
+    Disconnect,
+    Error,
+    Unsubscription,
+    obj,
+    on_one_line,
+    push,
+)
+from wsserver.endpoints.centrifuge.subscriber import ChannelSubscription
+from wsserver.endpoints.centrifuge.subscriptions import Answer, Channels, Connection
+from wsserver.hub.names import MAX_CHANNELS, parse_name
+from wsserver.text import quote
+from wsserver.typing import ChannelName
+from wsserver.wire.http11 import Refusal
+
+__all__ = ["Session"]
+
+FOR_GOOD: Final = frozenset({1000, 1005, *range(3500, 4000), *range(4500, 5000)})
+"""The codes after which a client does not connect again by itself; `disconnect()` of the SDKs closes without one."""
+
+
+class Session:
+    """
+    A client, from the opening of its connection on.
+
+    Args:
+        connection: to it.
+    """
+
+    __slots__ = ("_alarm", "_connection", "_gate", "_over", "_rooms", "_since", "client", "connected", "peer", "user")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._gate = connection.gate
+        self._since = connection.gate.admission.time()
+        self.peer = connection.who
+        self.client = self.peer.caller.client
+        """Its id."""
+        self.user = ""
+        """Who it is; empty for nobody in particular."""
+        self._rooms = Channels(connection, self.peer)
+        self.connected = self._over = False
+        """It is over once connect was refused, or the client has gone."""
+        self._alarm: Alarm | None = None
+        """The end of the connection's token."""
+
+    def handle(self, request: Any) -> Any:
+        """
+        Carry out a command.
+
+        Args:
+            request: one of the classes of `centrifuge_commands`.
+
+        Returns:
+            An `Answer`, or a Deferred with one that fails with `BrokerDown` or `Unrecoverable`.
+        """
+        kind = type(request)
+        if self._over:
+            return BAD_REQUEST.because("connect was refused")
+        if self.connected == (kind is Connect):
+            return BAD_REQUEST.because("already connected" if self.connected else "connect must be the first command")
+        if kind in _OF_CHANNELS:
+            return _OF_CHANNELS[kind](self._rooms, request)
+        return _OWN[kind](self, request)
+
+    def close(self, code: int, reason: str) -> None:
+        """
+        Leave all channels: the connection is closed.
+
+        Args:
+            code: of the close.
+            reason: of the close.
+        """
+        was_connected, self.connected, self._over = self.connected, False, True
+        self._connection.hub.clients.remove(self)
+        self._set_alarm(0)
+        # Whoever says goodbye, or is sent away for good, does not come back within a moment.
+        self._rooms.close(quick=code not in FOR_GOOD)
+        if was_connected:
+            self._gate.admission.tell_gone(self.peer.caller, self.user, code, reason)
+
+    # The connection.
+
+    @inlineCallbacks
+    def _connect(self, request: Connect) -> Generator[Any, Any, Answer]:
+        brought = {request.token, self._connection.token} - {""}
+        if len(brought) > 1:
+            return BAD_REQUEST.because("more than one token")
+        found = yield self._gate.identify(self.peer, "".join(brought), request)
+        if isinstance(found, Error | Disconnect):
+            self._over = True
+            return found
+        identity = self.peer.identity = found.identity
+        self.user = identity.user
+        try:
+            subs = yield self._subscribe_to_given(request)
+        except BaseException:
+            self._give_up()
+            raise
+        if isinstance(subs, Error | Disconnect):
+            self._give_up()
+            return subs
+        if self._over:
+            # The client has gone while it was found out who it is.
+            return INTERNAL
+        self.connected = True
+        self._set_alarm(identity.expires_at)
+        self._connection.hub.clients.add(self)
+        ping = self._connection.ping_interval
+        return {
+            "client": self.client,
+            "version": __version__,
+            **self._gate.expiry(identity.expires_at, by_token=found.by_token),
+            "data": on_one_line(found.data) if found.data is not None else None,
+            "subs": subs,
+            "ping": ping,
+            "pong": ping > 0,
+        }
+
+    def _give_up(self) -> None:
+        self._over = True
+        self._rooms.close(quick=False)
+
+    @inlineCallbacks
+    def _subscribe_to_given(self, request: Connect) -> Generator[Any, Any, bytes | Error | Disconnect]:
+        """Subscribe to the channels that the token names, and to those of before that are still open."""
+        wanted: dict[ChannelName, Subscribe] = {channel: Subscribe() for channel in self.peer.identity.subs}
+        for name, asked in request.subs.items():
+            channel = parse_name(name)
+            if not isinstance(channel, Refusal) and self._gate.given(self.peer, channel) is not None:
+                wanted[channel] = asked
+        if len(wanted) > MAX_CHANNELS:
+            return LIMIT_EXCEEDED.because(f"at most {MAX_CHANNELS} channels")
+        results: dict[str, bytes] = {}
+        limit = self._gate.pages.limit
+        for channel, asked in wanted.items():
+            held = self._gate.given(self.peer, channel)
+            assert held is not None
+            answer = yield self._rooms.join(held, asked, server_side=True, limit=limit)
+            if isinstance(answer, Error | Disconnect):
+                return answer
+            # What was missed in all channels stands in one answer.
+            recovered = answer["publications"]
+            limit = limit.less(len(recovered), sum(map(len, recovered)))
+            results[channel] = obj(answer)
+        return obj(results) if results else b""
+
+    @inlineCallbacks
+    def _refresh(self, request: Refresh) -> Generator[Any, Any, Answer]:
+        found = yield self._gate.refresh(self.peer, request.token)
+        if isinstance(found, Error | Disconnect):
+            return found
+        before, self.peer.identity = self.peer.identity, found
+        self._set_alarm(found.expires_at)
+        for channel in before.subs.keys() - found.subs.keys():
+            subscription = self._rooms.subscriptions.get(channel)
+            if subscription is not None and subscription.server_side:
+                self._rooms.end(channel)
+        return self._gate.expiry(found.expires_at)
+
+    def _set_alarm(self, expires_at: int) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._gate.admission.when_expired(expires_at, self._expired) if self.connected else None
+
+    def _expired(self) -> None:
+        self._connection.disconnect(EXPIRED)
+
+    def subscription(self, channel: ChannelName) -> ChannelSubscription | None:
+        """Find its subscription to a channel."""
+        return self._rooms.subscriptions.get(channel)
+
+    # What a backend may do: `wsserver.hub.clients.Client`.
+
+    @property
+    def channels(self) -> Collection[ChannelName]:
+        """What it listens to."""
+        return self._rooms.subscriptions.keys()
+
+    def about(self) -> Mapping[str, Any]:
+        """Tell what a backend may know."""
+        caller, seconds = self.peer.caller, self._gate.admission.time() - self._since
+        return {
+            "transport": caller.transport,
+            "protocol": caller.protocol,
+            "address": caller.address,
+            "connected": max(0, int(seconds)),
+        }
+
+    def disconnect(self, code: int, reason: str) -> None:
+        """End it."""
+        self._connection.disconnect(Disconnect(code, reason))
+
+    def unsubscribe(self, channel: ChannelName, code: int, reason: str) -> None:
+        """Take it off a channel."""
+        self._rooms.end(channel, Unsubscription(code, reason))
+
+    def subscribe(self, channel: ChannelName, options: Mapping[str, Any]) -> bool:
+        """Put it on a channel; `info`, `data`, `expire_at` and `recover_since` are as in Centrifugo's API."""
+        if len(self.channels) >= MAX_CHANNELS:
+            return False
+        self._rooms.push_subscription(channel, options)
+        return True
+
+    def refresh(self, expire_at: int) -> bool:
+        """Let it live until then; False where its time is not limited."""
+        if self._alarm is None:
+            return False
+        self._set_alarm(expire_at)
+        self._connection.say(push("", "refresh", self._gate.expiry(expire_at)))
+        return True
+
+    # What there is not.
+
+    def _rpc(self, request: RPC) -> Answer:
+        return METHOD_NOT_FOUND.because(f"there is no procedure {quote(request.method)} here")
+
+    def _send(self, _: Send) -> Answer:
+        return NOT_AVAILABLE.because("messages that want no reply are not taken")
+
+
+_OWN: Final[Mapping[type, Callable[[Session, Any], Any]]] = {
+    Connect: Session._connect,  # noqa: SLF001 (of this module)
+    Refresh: Session._refresh,  # noqa: SLF001
+    RPC: Session._rpc,  # noqa: SLF001
+    Send: Session._send,  # noqa: SLF001
+}
+
+_OF_CHANNELS: Final[Mapping[type, Callable[[Channels, Any], Any]]] = {
+    Subscribe: Channels.subscribe,
+    Unsubscribe: Channels.unsubscribe,
+    SubRefresh: Channels.sub_refresh,
+    Publish: Channels.publish,
+    Presence: Channels.presence,
+    PresenceStats: Channels.presence,
+    History: Channels.history,
+}

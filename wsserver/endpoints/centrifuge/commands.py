@@ -1,0 +1,324 @@
+"""
+What a client says in the Centrifuge protocol, version 2, as JSON: commands, one a line.
+
+Sources: `definitions/client.proto` of centrifugal/protocol, `client.go` of centrifugal/centrifuge.
+
+Rule 1: no Twisted, no clock, no socket.
+Rule 2: a frame that cannot be read is a `Disconnect`, never an exception.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from wsserver.endpoints.centrifuge.replies import BAD_REQUEST, BAD_REQUEST_ERROR, Disconnect, Error
+from wsserver.hub.stream import Position
+from wsserver.jsonfields import (
+    Fields,
+    TooDeepError,
+    decode_string,
+    read_object,
+    read_shallow_object,
+    take,
+    take_text,
+)
+from wsserver.typing import JSONText
+
+__all__ = [
+    "MOST_COMMANDS",
+    "REJECT_UNRECOVERED",
+    "RPC",
+    "Command",
+    "Connect",
+    "History",
+    "Presence",
+    "PresenceStats",
+    "Publish",
+    "Refresh",
+    "Send",
+    "SubRefresh",
+    "Subscribe",
+    "Unsubscribe",
+    "parse_commands",
+]
+
+MOST_COMMANDS: Final = 1000
+"""Most commands in a frame. Centrifugo has no such limit; its frames are of 64 KiB at most."""
+
+REJECT_UNRECOVERED: Final = 2
+"""The bit of `Subscribe.flag` that asks for an error where nothing can be recovered."""
+
+_MOST: Final = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Begin; must be the first."""
+
+    token: str = ""
+    name: str = ""
+    version: str = ""
+    subs: Mapping[str, "Subscribe"] = dataclasses.field(default_factory=dict)
+    """Channels that were subscribed to by the server before, and from where to go on."""
+    data: JSONText | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Listen to a channel."""
+
+    channel: str = ""
+    token: str = ""
+    recover: bool = False
+    epoch: str = ""
+    offset: int = 0
+    positioned: bool = False
+    recoverable: bool = False
+    join_leave: bool = False
+    flag: int = 0
+    type: int = 0
+    """Other kinds of subscription than to a stream; 0 is that."""
+    tf: JSONText | None = None
+    """A filter by tags."""
+    data: JSONText | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """Listen to a channel no more."""
+
+    channel: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Publish to a channel."""
+
+    channel: str = ""
+    data: JSONText | None = None
+    """None if the command has no such field; null is data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Ask who is on a channel."""
+
+    channel: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceStats:
+    """Ask how many are on a channel."""
+
+    channel: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Ask for what was published to a channel."""
+
+    channel: str = ""
+    limit: int = 0
+    """Most publications; 0 for the position alone, negative for all there are."""
+    since: Position | None = None
+    reverse: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """Bring a new connection token."""
+
+    token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SubRefresh:
+    """Bring a new subscription token."""
+
+    channel: str = ""
+    token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RPC:
+    """Call a procedure of the application."""
+
+    method: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Say something that is not answered."""
+
+
+# The first one that a command names counts, in the order in which Centrifuge looks for them.
+_METHODS: Final[Mapping[str, type]] = {
+    "connect": Connect,
+    "subscribe": Subscribe,
+    "unsubscribe": Unsubscribe,
+    "publish": Publish,
+    "presence": Presence,
+    "presence_stats": PresenceStats,
+    "history": History,
+    "rpc": RPC,
+    "send": Send,
+    "refresh": Refresh,
+    "sub_refresh": SubRefresh,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One line of a frame."""
+
+    id: int
+    """Stands in the reply; 0 where none is wanted."""
+    method: str
+    """Its name, which stands in the reply too."""
+    request: Any
+    """One of the classes above; None for a pong, and an `Error` for a command that is refused."""
+    size: int
+    """Bytes of the line."""
+
+
+class _BadCommandError(Exception):
+    """Carries the words for whoever debugs the client."""
+
+
+def parse_commands(frame: bytes) -> list[Command] | Disconnect:
+    """
+    Read a frame.
+
+    Args:
+        frame: the payload of a message, text or binary.
+
+    Returns:
+        The commands in their order, or how the connection ends for it: 3501.
+    """
+    # A line end after the last command is no further command.
+    lines = frame.removesuffix(b"\n").split(b"\n")
+    if len(lines) > MOST_COMMANDS:
+        return BAD_REQUEST.because(f"over {MOST_COMMANDS} commands in a frame")
+    try:
+        return [_command(line) for line in lines]
+    except _BadCommandError as error:
+        return BAD_REQUEST.because(str(error))
+
+
+def _command(line: bytes) -> Command:
+    fields: Fields
+    request: Error | None = None
+    try:
+        fields = read_object(line)
+    except TooDeepError as error:
+        fields, request = _read_too_deep(line), BAD_REQUEST_ERROR.because(str(error))
+    except ValueError as error:
+        raise _BadCommandError(_of_command(error)) from None
+    number = _number("id", fields.get("id", _NOTHING), 2**32 - 1) if take_text(fields, "id") else 0
+    for method, kind in _METHODS.items():
+        text = take_text(fields, method)
+        if text is not None:
+            if not number and kind is not Send:
+                raise _BadCommandError(f"{method} without an id")
+            return Command(number, method, request or _request(kind, method, text), len(line))
+    if number:
+        raise _BadCommandError("a command without a method that is known here")
+    return Command(0, "", request, len(line))
+
+
+def _read_too_deep(line: bytes) -> Fields:
+    """Read a command that is refused for its depth, for the id of the reply."""
+    try:
+        return read_shallow_object(line)
+    except ValueError as error:
+        raise _BadCommandError(_of_command(error)) from None
+
+
+def _of_command(error: ValueError) -> str:
+    return str(error).replace("it is", "a command is").replace("a JSON object", "an object")
+
+
+_NOTHING: Final = JSONText(b"null")
+
+
+def _request(kind: type, name: str, text: JSONText) -> Any:
+    fields = _object(name, text)
+    values = {}
+    for field in dataclasses.fields(kind):
+        value = fields.get(field.name, _NOTHING)
+        # As in Protobuf's JSON, null is as good as nothing; only what is published may be null.
+        if value != _NOTHING or (kind is Publish and field.name == "data" and "data" in fields):
+            values[field.name] = _READ[field.type](f"{name}.{field.name}", value)
+    return kind(**values)
+
+
+def _object(where: str, text: JSONText) -> dict[str, JSONText]:
+    try:
+        found: dict[str, JSONText] = take({where: text}, where, dict, {})
+    except ValueError:
+        raise _BadCommandError(f"{where} is not an object") from None
+    return found
+
+
+def _text(where: str, text: JSONText) -> str:
+    if text[:1] != b'"':
+        raise _BadCommandError(f"{where} is not a text")
+    found = decode_string(text)
+    if found is None:
+        raise _BadCommandError(f"{where} has half a surrogate pair in it")
+    return found.decode("utf-8")
+
+
+def _flag(where: str, text: JSONText) -> bool:
+    if text not in (b"true", b"false"):
+        raise _BadCommandError(f"{where} is neither true nor false")
+    return text == b"true"
+
+
+def _number(where: str, text: JSONText, most: int = _MOST) -> int:
+    low = -(2**31) if where == "history.limit" else 0
+    try:
+        value: int = take({where: text}, where, int, low - 1)
+    except ValueError:
+        value = low - 1
+    if not low <= value <= most:
+        raise _BadCommandError(f"{where} is not a whole number from {low} to {most}")
+    return value
+
+
+def _since(where: str, text: JSONText) -> Any:
+    fields = _object(where, text)
+    offset, epoch = take_text(fields, "offset"), take_text(fields, "epoch")
+    return Position(
+        _number(f"{where}.offset", offset) if offset else 0, _text(f"{where}.epoch", epoch) if epoch else ""
+    )
+
+
+def _subs(where: str, text: JSONText) -> Any:
+    return {
+        _name(where, channel): _request(Subscribe, where, options) for channel, options in _object(where, text).items()
+    }
+
+
+def _name(where: str, channel: str) -> str:
+    try:
+        channel.encode("utf-8")
+    except UnicodeEncodeError:
+        raise _BadCommandError(f"{where} has half a surrogate pair in it") from None
+    return channel
+
+
+def _anything(where: str, text: JSONText) -> JSONText:  # noqa: ARG001
+    return text
+
+
+_READ: Final[Mapping[Any, Callable[[str, JSONText], Any]]] = {
+    str: _text,
+    bool: _flag,
+    int: _number,
+    JSONText | None: _anything,
+    Position | None: _since,
+    Mapping[str, "Subscribe"]: _subs,
+}
+"""Type of a field -> what reads it."""

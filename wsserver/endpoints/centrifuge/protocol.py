@@ -1,0 +1,344 @@
+"""
+`/connection/websocket`: the Centrifuge client protocol, version 2, as JSON, for Centrifugo SDKs that speak JSON.
+
+Sources: https://centrifugal.dev/docs/transports/client_protocol, `client.go` of centrifugal/centrifuge.
+
+Commands are carried out one after another, in the order in which they came; what comes meanwhile waits, up to a limit.
+"""
+
+import random
+from collections import deque
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from wsserver.closecodes import CloseCode
+from wsserver.endpoints.authorization import Visit, agree, find_token
+from wsserver.endpoints.centrifuge.client import Session
+from wsserver.endpoints.centrifuge.commands import Command, Connect, parse_commands
+from wsserver.endpoints.centrifuge.permissions import Gate, Peer
+from wsserver.endpoints.centrifuge.replies import (
+    BAD_REQUEST,
+    CLOSE_CODES,
+    INTERNAL,
+    NO_PONG,
+    PERMISSION_DENIED,
+    PING,
+    STALE,
+    TOO_MANY_REQUESTS,
+    UNRECOVERABLE_POSITION,
+    Disconnect,
+    Error,
+    error_reply,
+    reply,
+)
+from wsserver.endpoints.centrifuge.subscriber import gap_message
+from wsserver.endpoints.centrifuge.subscriptions import Answer
+from wsserver.endpoints.subscriber import SubscriberProtocol
+from wsserver.errors import BrokerDown, NotPermitted, Unrecoverable
+from wsserver.typing import ChannelName
+from wsserver.wire.access_log import show_peer
+from wsserver.wire.deadlines import Deadline
+from wsserver.wire.fastpath import OPEN
+from wsserver.wire.frames import FIN_TEXT, build
+from wsserver.wire.http11 import Refusal
+from wsserver.wire.protocol import ConnectionDeny, ConnectionRequest, Denied
+
+__all__ = ["CONNECT_WITHIN", "CentrifugeProtocol"]
+
+CONNECT_WITHIN = 10.0
+"""Seconds for the first command to be carried out; Centrifugo's `client.stale_close_delay`."""
+
+MOST_WAITING = 1000
+"""Most commands that wait for the one before them; with one more it is refused: error 111, a temporary one."""
+
+JOINED = 65_536
+"""Bytes of replies up to which they leave in one message, as Centrifugo's do."""
+
+PROTOBUF = "centrifuge-protobuf"
+JSON = "centrifuge-json"
+
+
+class CentrifugeProtocol(SubscriberProtocol):
+    """A client that speaks the Centrifuge protocol."""
+
+    gate: ClassVar[Gate]
+    ping_interval: ClassVar[int]
+    """Seconds between pings, whole ones since the protocol tells them so; 0 for none."""
+
+    session: Session | None = None
+    who: Peer
+    token = ""
+
+    _stale: Deadline | None = None
+    _next_ping: Deadline | None = None
+    _no_pong: Deadline | None = None
+    """The end of the wait for a pong; None while none is awaited."""
+    _frames: deque[bytes] | None = None
+    """Messages of commands that are not parsed yet; None for none."""
+    _commands: deque[Command] | None = None
+    """Parsed commands that wait to be carried out; None for none."""
+    _commands_size = 0
+    _busy = False
+    """A command is being carried out, and is not answered yet."""
+    _welcomed = False
+    """The client knows that it is connected; what comes from its channels before that waits."""
+    _replies: list[bytes] | None = None
+    """What is said while commands are carried out: it leaves joined, one reply a line."""
+    _replies_size = 0
+
+    def onConnect(self, request: ConnectionRequest) -> Any:
+        """Refuse what asks for another form of the protocol than the one spoken here."""
+        handshake = self.request
+        query = handshake.query or {}
+        offered = self._accept.offered if self._accept is not None else ()
+        asked = {*query.get("format", ()), *query.get("cf_protocol", ())} - {"json"}
+        if asked or (PROTOBUF in offered and JSON not in offered):
+            raise ConnectionDeny(
+                int(HTTPStatus.BAD_REQUEST),
+                "only the JSON form of the Centrifuge protocol is spoken here, not Protobuf",
+            )
+        if set(query.get("cf_protocol_version", ())) - {"v2"}:
+            raise ConnectionDeny(
+                int(HTTPStatus.BAD_REQUEST), "only version 2 of the Centrifuge protocol is spoken here"
+            )
+        visit = Visit(query, handshake.host, handshake.all("authorization"), offered)
+        token = find_token(visit)
+        if isinstance(token, Refusal):
+            raise Denied(token)
+        address = show_peer(self.transport.getPeer())
+        self.who = Peer(self.gate.admission.caller("websocket", "json", handshake.headers, address), handshake.host)
+        self.token = token or ""
+        self.hold()
+        chosen = super().onConnect(request)
+        return JSON if JSON in offered else agree(chosen, offered)
+
+    def onOpen(self) -> None:
+        """Wait for the first command; what is published meanwhile goes on waiting, until that is answered."""
+        self.session = Session(self)
+        self._stale = self.factory.deadlines.call_later(CONNECT_WITHIN, self._not_connected)
+
+    def _not_connected(self) -> None:
+        self.disconnect(STALE.because(f"no connect within {CONNECT_WITHIN:g} s"))
+
+    # Commands. The server's `WorkQueue` says when the next one is carried out.
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: ARG002
+        """Take a frame of commands; it is parsed when the commands before it are done."""
+        if self._frames is None:
+            self._frames = deque()
+        self._frames.append(payload)
+        self.factory.work.submit(self)
+        if self._has_work():
+            self.stop_reading()
+
+    def _has_work(self) -> bool:
+        """Whether something can be done now that does not wait for a broker, a hook or the peer."""
+        if self._held or self.state != OPEN:
+            return False
+        return bool(self._frames) or (bool(self._commands) and not self._busy)
+
+    def serve_one(self) -> bool:
+        """Carry out one command, after the ones that came before it; see `wsserver.wire.limits.Worker`."""
+        if self._has_work():
+            if self._replies is None:
+                self._replies = []
+            if self._frames and (self._busy or not self._commands):
+                self._parse(self._frames.popleft())
+            if self._commands and not self._busy and self.state == OPEN:
+                command = self._commands.popleft()
+                self._commands_size -= command.size
+                self._carry_out(command)
+        return self._has_work()
+
+    def finish_turn(self) -> None:
+        """Send the replies of this turn in one message, and read on when there is nothing left to do."""
+        self._say_replies()
+        if not self._frames:
+            self._frames = None
+        if not self._commands:
+            self._commands = None
+        if not self._has_work():
+            self.read_on()
+
+    def work_failed(self) -> None:
+        """Close with 1011: a command has raised."""
+        self._endpoint_failed()
+
+    def _parse(self, payload: bytes) -> None:
+        self.factory.work.charge(0)
+        commands = parse_commands(payload)
+        if isinstance(commands, Disconnect):
+            self.disconnect(commands)
+            return
+        for command in commands:
+            if command.request is None:
+                self._pong()
+            else:
+                self._queue(command)
+
+    def _queue(self, command: Command) -> None:
+        if self._commands is None:
+            self._commands = deque()
+        waiting = len(self._commands)
+        if waiting >= MOST_WAITING or (waiting and self._commands_size + command.size > self.maxMessagePayloadSize):
+            self.say(error_reply(command.id, TOO_MANY_REQUESTS.because("too many wait for the command before them")))
+            return
+        self._commands.append(command)
+        self._commands_size += command.size
+
+    def _carry_out(self, command: Command) -> None:
+        assert self.session is not None
+        refused = isinstance(command.request, Error)
+        answer = command.request if refused else self.session.handle(command.request)
+        if isinstance(answer, Deferred):
+            self._busy = True
+            answer.addErrback(_refused).addCallback(self._answer_late, command).addErrback(self._crash)
+        else:
+            self._answer(answer, command)
+
+    def _answer_late(self, answer: Answer, command: Command) -> None:
+        self._busy = False
+        self._answer(answer, command)
+        if self._has_work():
+            self.factory.work.submit(self)
+
+    def _answer(self, answer: Answer, command: Command) -> None:
+        if isinstance(answer, Disconnect):
+            self.disconnect(answer)
+            return
+        if isinstance(answer, Error):
+            payload = error_reply(command.id, answer)
+        else:
+            payload = reply(command.id, command.method, answer)
+        self.factory.work.charge(len(payload))
+        self.say(payload)
+        if isinstance(command.request, Connect) and not isinstance(answer, Error):
+            self._connected()
+
+    # Life signs. They are of the protocol, since a browser shows its pages no pings of WebSocket.
+
+    def _connected(self) -> None:
+        # What waits follows the reply: an SDK drops what it gets for channels of which it does not know yet.
+        serving = self._replies is not None
+        self._say_replies()
+        self._welcomed = True
+        if serving:
+            self._replies = []
+        if not self._held:
+            self.release()
+        if self._stale is not None:
+            self._stale.cancel()
+            self._stale = None
+        if self.ping_interval:
+            # Many clients connect at once after a restart: their pings need not come at once for ever.
+            first = self.ping_interval * random.randrange(8, 17) / 16  # noqa: S311 (no secret)
+            self._next_ping = self.factory.deadlines.call_later(first, self._ping)
+
+    def _ping(self) -> None:
+        deadlines = self.factory.deadlines
+        self._next_ping = deadlines.call_later(self.ping_interval, self._ping)
+        if self._no_pong is None:
+            self._no_pong = deadlines.call_later(self.factory.settings.ping_timeout, self._pong_is_missing)
+            self.say(PING)
+
+    def _pong(self) -> None:
+        if self._no_pong is None:
+            self.disconnect(BAD_REQUEST.because("an empty command, which is a pong, without a ping before it"))
+            return
+        self._no_pong.cancel()
+        self._no_pong = None
+
+    def _pong_is_missing(self) -> None:
+        self.disconnect(NO_PONG)
+        # It is most likely gone: its answer to the Close frame is not waited for.
+        self.dropConnection()
+
+    # What the session calls: `Connection`.
+
+    def say(self, payload: bytes) -> None:
+        """Send a reply or a push, in its order among the publications."""
+        if self._replies is None:
+            say = self.deliver if self._welcomed else self._send
+            say(build(FIN_TEXT, payload), 1, len(payload))
+            return
+        self._replies.append(payload)
+        self._replies_size += len(payload)
+        if self._replies_size >= JOINED:
+            self._say_replies()
+            self._replies = []
+            if self._cork is not None:
+                # At once: only so it is noticed that the peer does not read, and nothing more is done for it.
+                self._uncork()
+                self._cork = []
+
+    def _say_replies(self) -> None:
+        replies, self._replies, self._replies_size = self._replies, None, 0
+        if replies:
+            self.say(b"\n".join(replies))
+
+    def disconnect(self, how: Disconnect) -> None:
+        """Close, after what has been said; what the client still sends is not taken."""
+        serving = self._replies is not None
+        self._say_replies()
+        self.fail(how.code, how.reason)
+        if serving:
+            self._replies = []
+
+    # The end.
+
+    def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
+        """Close; of the server's own codes those that the SDKs know by another one are told as that."""
+        known = CLOSE_CODES.get(code)
+        super().close(*((known.code, f"{known.reason}: {reason}") if known is not None else (code, reason)))
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:  # noqa: ARG002
+        """Leave all channels."""
+        for deadline in (self._stale, self._next_ping, self._no_pong):
+            if deadline is not None:
+                deadline.cancel()
+        session, self.session = self.session, None
+        self._commands = self._frames = None
+        self.factory.work.discard(self)
+        if session is not None:
+            session.close(*self.ended)
+
+    # Flow control.
+
+    def resumeProducing(self) -> None:
+        """Go on: the peer reads again."""
+        if self._welcomed:
+            super().resumeProducing()
+        else:
+            # Without what waits.
+            super(SubscriberProtocol, self).resumeProducing()
+        self.factory.work.submit(self)
+
+    def release(self) -> None:
+        """Send what waits, and from now on what comes; nothing before the client knows that it is connected."""
+        if self._welcomed:
+            super().release()
+
+    def dropped(self, channel: ChannelName) -> None:
+        """Some publications were given up: who goes by offsets subscribes again, others are told of the gap."""
+        subscription = self.session.subscription(channel) if self.session is not None else None
+        if subscription is not None and subscription.positioned:
+            subscription.missed(channel, stream=True)
+        else:
+            super().dropped(channel)
+
+    def gap_frame(self, channel: ChannelName) -> tuple[bytes, int]:
+        """Write the notice of a gap."""
+        notice = gap_message(channel)
+        return build(FIN_TEXT, notice), len(notice)
+
+
+def _refused(failure: Failure) -> Error:
+    if failure.check(Unrecoverable):
+        return UNRECOVERABLE_POSITION
+    if failure.check(NotPermitted):
+        return PERMISSION_DENIED.because(str(failure.value))
+    failure.trap(BrokerDown)
+    return INTERNAL.because(str(failure.value))

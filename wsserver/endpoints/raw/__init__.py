@@ -1,0 +1,1 @@
+"""Raw subscribers: `/ws?channel=` and `/sse?channel=`."""

@@ -1,0 +1,68 @@
+"""Catching up: send a returning listener what it missed, as fast as it reads."""
+
+from collections.abc import Callable
+
+from twisted.python.failure import Failure
+
+from wsserver.endpoints.raw.positions import Missed, Places
+from wsserver.hub.broker import Subscriber
+from wsserver.hub.hub import Hub, Joined
+
+__all__ = ["CatchUp"]
+
+
+class CatchUp:
+    """
+    Read a listener's pages one after the other, each once the listener has taken the one before it.
+
+    Args:
+        hub: has the channels.
+        places: where the listener stands; `Places.begin` has been called.
+        subscriber: the listener.
+        ready: whether it reads; when it does so again, `advance` is to be called.
+        send: sends what it missed; may end the connection.
+        failed: called with the failure if a page cannot be read, and then nothing more is sent.
+    """
+
+    __slots__ = ("_failed", "_hub", "_places", "_reading", "_ready", "_send", "_stopped", "_subscriber")
+
+    def __init__(
+        self,
+        hub: Hub,
+        places: Places,
+        subscriber: Subscriber,
+        *,
+        ready: Callable[[], bool],
+        send: Callable[[list[Missed]], None],
+        failed: Callable[[Failure], None],
+    ) -> None:
+        self._hub = hub
+        self._places = places
+        self._subscriber = subscriber
+        self._ready = ready
+        self._send = send
+        self._failed = failed
+        self._reading = self._stopped = False
+
+    def advance(self) -> None:
+        """Begin to read the next page, if there is one and the listener is ready for it."""
+        channel = self._places.behind
+        if self._reading or self._stopped or channel is None or not self._ready():
+            return
+        self._reading = True
+        self._hub.recover(channel, self._subscriber).addCallback(self._read).addErrback(self._fail)
+
+    def stop(self) -> None:
+        """Send nothing more."""
+        self._stopped = True
+
+    def _read(self, page: Joined) -> None:
+        self._reading = False
+        if not self._stopped:
+            self._send(self._places.add_page(page))
+            self.advance()
+
+    def _fail(self, failure: Failure) -> None:
+        if not self._stopped:
+            self._stopped = True
+            self._failed(failure)

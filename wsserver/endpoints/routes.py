@@ -1,0 +1,165 @@
+"""The table path -> endpoint."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from wsserver.config.settings import Settings
+from wsserver.endpoints.application import Endpoint, bind_routes
+from wsserver.endpoints.authorization import Admission
+from wsserver.endpoints.centrifuge.pages import Pages
+from wsserver.endpoints.centrifuge.permissions import Gate
+from wsserver.endpoints.centrifuge.protocol import CentrifugeProtocol
+from wsserver.endpoints.command import CommandProtocol, SteadyReplies
+from wsserver.endpoints.commands import Command, spell
+from wsserver.endpoints.echo import EchoProtocol
+from wsserver.endpoints.raw.websocket import PushProtocol
+from wsserver.endpoints.ticker import TickerProtocol
+from wsserver.endpoints.unknown_paths import (
+    CatchAll,
+    decide_catch_all,
+    find_nearest_path,
+    names_channel,
+    refuse_channel,
+    refuse_unknown_path,
+)
+from wsserver.hub.hub import Hub
+from wsserver.hub.names import Format
+from wsserver.typing import Path
+from wsserver.wire.http11 import Refusal
+from wsserver.wire.protocol import ServerFactory, ServerProtocol, bind
+
+__all__ = ["HELP", "Table"]
+
+_CHANNELS, _CENTRIFUGE = "/ws", "/connection/websocket"
+
+HELP = {
+    "/": "commands; everything else is echoed",
+    "/echo": "every message back, byte for byte",
+    "/ws": "the same as /; with ?channel=NAME what is published to the channel",
+    "/connection/websocket": "the Centrifuge client protocol (JSON), for Centrifugo SDKs that speak JSON",
+    "/ticker": "pushes by itself: ?every=1s&count=3&text=tick",
+}
+"""Built-in path -> what is spoken there, for the page."""
+
+
+class Table:
+    """
+    The endpoints of one server, each bound to its options.
+
+    Args:
+        settings: the server's options.
+        factory: what its connections share.
+        hub: the channels.
+        admission: who may listen to them.
+        clock: measures uptime and ticks.
+        now: returns UNIX time in seconds, for dates.
+        commands: name -> command.
+        more: endpoints of the application, by path or prefix: see `bind_routes`. They replace built-in ones.
+        service: the attribute `service` of the connections to the application's endpoints.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        factory: ServerFactory,
+        hub: Hub,
+        admission: Admission,
+        clock: IReactorTime,
+        *,
+        now: Callable[[], float],
+        commands: Mapping[str, Command],
+        more: Mapping[str, Endpoint],
+        service: Any,
+    ) -> None:
+        command = bind(
+            CommandProtocol,
+            factory,
+            commands=commands,
+            words=spell(commands),
+            steady=SteadyReplies(now),
+            clock=clock,
+            now=staticmethod(now),
+            server_started=clock.seconds(),
+            zone=settings.timezone,
+            reply_prefix=settings.reply_prefix.encode("utf-8"),
+        )
+        self._paths: dict[str, Callable[[], ServerProtocol]] = {
+            "/": command,
+            "/echo": bind(EchoProtocol, factory),
+            "/ws": command,
+            "/ticker": bind(TickerProtocol, factory, clock=clock),
+        }
+        self._paths[_CENTRIFUGE] = bind(
+            CentrifugeProtocol,
+            factory,
+            hub=hub,
+            gate=Gate(hub, admission, Pages(settings.max_queued_bytes)),
+            max_queued=settings.max_queued_bytes,
+            ping_interval=math.ceil(settings.ping_interval),
+            # Its pings are messages of the protocol.
+            autoPingInterval=0,
+        )
+        routes = bind_routes(more, factory, service)
+        self._built_in = self._paths.keys() - routes.exact.keys()
+        self._paths |= routes.exact
+        self._prefixes = routes.prefixes
+        self._command = command
+        self._push = bind(
+            PushProtocol,
+            factory,
+            hub=hub,
+            admission=admission,
+            default_format=Format(settings.channel_format),
+            max_queued=settings.max_queued_bytes,
+            close_on_gap=settings.gap == "close",
+        )
+        self._serves_channels = _CHANNELS if _CHANNELS in self._built_in else None
+        self.catch_all: CatchAll = decide_catch_all(settings, loopback_only=False)
+        """Whether unknown paths speak commands; the service replaces it once it knows where it listens."""
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths that have an endpoint of their own, and the prefixes, which end in a slash."""
+        return [*self._paths, *self._prefixes]
+
+    def find(self, path: Path, query: Mapping[str, list[str]]) -> Callable[[], ServerProtocol] | Refusal:
+        """
+        Find the endpoint of a path; a slash at its end does not matter.
+
+        An exact path wins over a prefix, and the longest prefix over the others. A prefix covers its own path too.
+
+        Args:
+            path: percent-decoded.
+            query: its parameters; `/ws?channel=foo` is another endpoint than `/ws`.
+
+        Returns:
+            What makes the protocol of a connection; or a 404 refusal if the path has no endpoint, or a 400 refusal if
+            the query names a channel at a path that does not serve channels: the client would wait for publications in
+            silence.
+        """
+        path = Path(path.rstrip("/") or "/")
+        endpoint = self._paths.get(path)
+        if endpoint is None:
+            endpoint = self._find_prefix(path)
+        if endpoint is not None and path not in self._built_in:
+            # The query of an application's endpoint is its own.
+            return endpoint
+        # The URLs of Centrifuge SDKs may carry parameters for a proxy before the server, whatever their names.
+        if query and names_channel(query, misspelled=path != _CENTRIFUGE):
+            if path == self._serves_channels:
+                return self._push
+            return refuse_channel(path, self._serves_channels, subscribes=path == _CENTRIFUGE)
+        return endpoint or self._find_unknown(path)
+
+    def _find_prefix(self, path: Path) -> Callable[[], ServerProtocol] | None:
+        return next((make for prefix, make in self._prefixes.items() if f"{path}/".startswith(prefix)), None)
+
+    def _find_unknown(self, path: Path) -> type[ServerProtocol] | Refusal:
+        nearest = find_nearest_path(path, self.paths)
+        # A Centrifuge SDK would take an echo of its commands for replies.
+        if self.catch_all.enabled and nearest != _CENTRIFUGE:
+            return self._command
+        return refuse_unknown_path(path, nearest)

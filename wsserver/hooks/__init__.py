@@ -1,0 +1,1 @@
+"""Hooks: ask a backend over HTTP what a client may do."""

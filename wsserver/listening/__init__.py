@@ -1,0 +1,1 @@
+"""Listening ports: TCP, TLS, UNIX sockets and the PROXY protocol."""

@@ -1,0 +1,130 @@
+"""Error messages for addresses that cannot be listened on: what is wrong and how to fix it."""
+
+import errno
+import re
+from collections.abc import Callable
+
+from wsserver.listening.endpoint_strings import EndpointString, parse_endpoint
+
+__all__ = ["describe_error", "describe_listen_error"]
+
+_PORT = "expected a port number from 0 to 65535"
+_WITH_PORT = {"tcp", "tcp6", "ssl", "tls"}
+_KINDS = "tcp:, unix:, ssl:, tls:, systemd: or haproxy:"
+
+
+def describe_error(error: object) -> str:
+    """Return an exception's message without its number or type, if it has a message."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def describe_listen_error(endpoint: str, error: object) -> str:
+    """
+    Say why an endpoint cannot be listened on, and what to do about it.
+
+    Args:
+        endpoint: the Twisted endpoint string.
+        error: what parsing the string, or listening, raised; or Twisted's text in place of it.
+    """
+    where = parse_endpoint(endpoint)
+    if isinstance(error, OSError):
+        # Look-ups of names have numbers of their own.
+        advice = _ADVICE.get(error.errno or 0) if type(error).__name__ != "gaierror" else None
+        return f"{describe_error(error)}{'; ' if advice else ''}{advice(where) if advice else ''}"
+    for describe in (_unknown_kind, _locked, _missing_port, _wrong_number, _wrong_systemd, _wrong_parameter):
+        if (text := describe(where, error)) is not None:
+            return text
+    return describe_error(error)
+
+
+def _unknown_kind(where: EndpointString, error: object) -> str | None:
+    unknown = re.fullmatch("Unknown endpoint type: '(.*)'", str(error))
+    if unknown is None:
+        return None
+    if where.kind in {"http", "https", "ws", "wss"}:
+        return (
+            f"{where.kind}: is no way to listen; expected tcp:PORT, or ssl:PORT for TLS, which serve HTTP and WebSocket"
+        )
+    return f"expected {_KINDS} at the beginning, as in tcp:8080:interface=127.0.0.1, not {unknown[1]!r}"
+
+
+def _locked(where: EndpointString, error: object) -> str | None:
+    if where.kind != "unix" or str(error) != "Cannot acquire lock":
+        return None
+    return f"{where.get('address', 0)}.lock names a process that runs; remove that file if it is not a server's"
+
+
+def _missing_port(where: EndpointString, error: object) -> str | None:
+    if where.kind not in _WITH_PORT or not isinstance(error, ValueError | TypeError | ArithmeticError):
+        return None
+    port = where.get("port", 0)
+    if not port:
+        return f"the port is missing; {_PORT}, as in {where.kind}:8080"
+    is_valid = port.isascii() and port.isdecimal() and int(port[:9]) < 2**16
+    return None if is_valid else f"{_PORT}, not {port!r}"
+
+
+def _wrong_number(where: EndpointString, error: object) -> str | None:
+    if not isinstance(error, ValueError) or "invalid literal for int()" not in str(error):
+        return None
+    for name, value in where.options.items():
+        if name == "mode":
+            if not re.fullmatch("[0-7]+", value):
+                return f"mode: expected octal permissions such as 660, not {value!r}"
+        elif name in {"backlog", "lockfile", "index"} and not value.isdecimal():
+            return f"{name}: expected a whole number, not {value!r}"
+    return None
+
+
+def _wrong_systemd(where: EndpointString, error: object) -> str | None:
+    if where.kind != "systemd":
+        return None
+    if isinstance(error, LookupError):
+        return (
+            "systemd has not passed this socket to the process; systemd: works only in a service that a systemd "
+            ".socket unit starts (LISTEN_FDS), else use tcp: or unix:"
+        )
+    if isinstance(error, AttributeError | TypeError | ValueError | AssertionError):
+        return "expected systemd:domain=INET:index=0 or systemd:domain=INET:name=NAME, with domain INET, INET6 or UNIX"
+    return None
+
+
+def _wrong_parameter(where: EndpointString, error: object) -> str | None:
+    if not isinstance(error, TypeError):
+        return None
+    if unknown := re.search(r"unexpected keyword argument '(.*)'", str(error)):
+        return f"{where.kind}: has no parameter {unknown[1]!r}"
+    if missing := re.search(r"missing \d+ required positional arguments?: '(.*?)'", str(error)):
+        return f"{where.kind}: needs a value for {missing[1]!r}"
+    if twice := re.search(r"multiple values for argument '(.*)'", str(error)):
+        return f"{where.kind}: {twice[1]!r} is given twice"
+    return f"{where.kind}: takes fewer values" if "positional argument" in str(error) else None
+
+
+def _in_use(where: EndpointString) -> str:
+    if where.kind == "unix":
+        return "another program listens on this socket; stop it or choose another path"
+    return "another program listens on this port; stop it (`ss -ltnp` names it) or choose another port"
+
+
+def _not_permitted(where: EndpointString) -> str:
+    if where.kind == "unix":
+        return "the directory must be writable, and a socket file of another user must be removed first"
+    return "a port below 1024 needs root or CAP_NET_BIND_SERVICE; choose a higher one"
+
+
+def _no_such_address(where: EndpointString) -> str:  # noqa: ARG001
+    return "no network interface of this machine has this address; `ip address` lists them, 0.0.0.0 stands for all"
+
+
+def _missing_directory(where: EndpointString) -> str | None:
+    return "the socket's directory does not exist" if where.kind == "unix" else None
+
+
+_ADVICE: dict[int, Callable[[EndpointString], str | None]] = {
+    errno.EADDRINUSE: _in_use,
+    errno.EACCES: _not_permitted,
+    errno.EPERM: _not_permitted,
+    errno.EADDRNOTAVAIL: _no_such_address,
+    errno.ENOENT: _missing_directory,
+}

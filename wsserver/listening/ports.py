@@ -1,0 +1,160 @@
+"""Listening sockets: what the settings ask to listen on, opening it, and describing it to a person."""
+
+import ipaddress
+import socket
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+
+from wsserver.config.settings import Settings
+from wsserver.errors import ListenError
+from wsserver.listening.endpoint_strings import BEHIND_PROXY, parse_endpoint
+from wsserver.listening.errors import describe_listen_error
+from wsserver.listening.proxy_protocol import ProxyFactory
+from wsserver.listening.tls import parse_tls_endpoint, tls_of_settings
+from wsserver.listening.unix_socket import SocketInUse, stale_socket_removed
+from wsserver.wire.frontend import DoorFactory
+from wsserver.wire.tls_server import ConnectionCreator, TLSServerFactory
+
+__all__ = ["BACKLOG", "Listener", "authority", "endpoint_strings", "is_loopback", "is_secure", "make_listeners"]
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted; Linux takes at most net.core.somaxconn."""
+
+_TWISTED_BACKLOG = 50
+"""Twisted's default: a burst of clients overflows it, and they wait a second and more to try again."""
+
+
+def endpoint_strings(settings: Settings) -> tuple[str, ...]:
+    """Return the Twisted endpoint strings to listen on."""
+    if settings.listen:
+        return settings.listen
+    kind = "tcp6" if ":" in settings.interface else "tcp"
+    return (f"{kind}:{settings.port}:interface={settings.interface.replace(':', chr(92) + ':')}",)
+
+
+class Listener:
+    """
+    A socket to listen on.
+
+    `haproxy:` before another endpoint string reads the PROXY protocol at the beginning of each connection.
+
+    Args:
+        endpoint: a Twisted endpoint string.
+        reactor: the reactor to listen with.
+        creator: makes the TLS connections of a plain endpoint; None for none. Endpoint strings of TLS bring their own.
+
+    Raises:
+        ListenError: the endpoint string asks for TLS, and its parameters or files are invalid.
+    """
+
+    def __init__(self, endpoint: str, reactor: Any, creator: ConnectionCreator | None = None) -> None:
+        self._text = endpoint
+        self._reactor = reactor
+        self._tls = parse_tls_endpoint(endpoint, reactor)
+        self._creator = self._tls[1] if self._tls is not None else creator
+
+    def open(self, factory: DoorFactory) -> IListeningPort:
+        """
+        Listen.
+
+        Args:
+            factory: builds the protocols of accepted connections.
+
+        Returns:
+            The listening port.
+
+        Raises:
+            ListenError: the endpoint string is invalid, or its address cannot be listened on.
+        """
+        text, results = self._text, list[Any]()
+        inner = text.removeprefix(BEHIND_PROXY)
+        try:
+            with _ready_for(inner):
+                endpoint = self._tls[0] if self._tls is not None else serverFromString(self._reactor, inner)
+                endpoint.listen(self._wrap(factory)).addBoth(results.append)
+        except SocketInUse as error:
+            raise ListenError(text, str(error)) from error
+        except Exception as error:
+            # Endpoint parsers are plugins and raise any exception for a string they cannot parse.
+            raise ListenError(text, describe_listen_error(inner, error)) from error
+        # Twisted's server endpoints fire at once. One that fires later could fail after "listening" was logged.
+        if not results:
+            raise ListenError(text, "the endpoint does not listen at once")
+        if isinstance(results[0], Failure):
+            cause = results[0].value
+            raise ListenError(text, describe_listen_error(inner, getattr(cause, "socketError", cause))) from cause
+        _tune(results[0], inner)
+        return results[0]  # type: ignore[no-any-return]
+
+    def _wrap(self, factory: DoorFactory) -> IProtocolFactory:
+        accepted: IProtocolFactory = factory
+        if self._creator is not None:
+            accepted = TLSServerFactory(self._creator, factory, self._reactor, factory.deadlines)
+        return ProxyFactory(accepted) if self._text.startswith(BEHIND_PROXY) else accepted
+
+
+def make_listeners(settings: Settings, reactor: Any) -> list[Listener]:
+    """
+    Make the listeners that the settings ask for, and read the files of those with TLS.
+
+    Args:
+        settings: the options.
+        reactor: the reactor to listen with.
+
+    Raises:
+        SettingError: the options of TLS are invalid.
+        ListenError: an endpoint string with TLS is invalid.
+    """
+    creator = tls_of_settings(settings)
+    return [Listener(text, reactor, creator) for text in endpoint_strings(settings)]
+
+
+def _ready_for(endpoint: str) -> AbstractContextManager[None]:
+    where = parse_endpoint(endpoint)
+    path = where.get("address", 0) if where.kind == "unix" else None
+    return stale_socket_removed(path) if path else nullcontext()
+
+
+def _tune(port: Any, endpoint: str) -> None:
+    """Set what Twisted does not: a backlog for bursts, and TCP_NODELAY, which accepted connections inherit."""
+    sock = getattr(port, "socket", None)
+    if not isinstance(sock, socket.socket):
+        return
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if "backlog" not in parse_endpoint(endpoint).options and port.backlog == _TWISTED_BACKLOG:
+        # Listening again changes nothing but the backlog.
+        sock.listen(BACKLOG)
+
+
+def authority(port: IListeningPort) -> str | None:
+    """Return the `host:port` to type into a browser; None if the port has none, as a UNIX socket."""
+    address = port.getHost()
+    if isinstance(address, IPv4Address):
+        return f"{'127.0.0.1' if address.host == '0.0.0.0' else address.host}:{address.port}"  # noqa: S104
+    if isinstance(address, IPv6Address):
+        return f"[{'::1' if address.host == '::' else address.host}]:{address.port}"
+    return None
+
+
+def is_loopback(port: IListeningPort) -> bool:
+    """Return whether only this machine can reach the port."""
+    address = port.getHost()
+    # A UNIX socket, or one with the PROXY protocol, belongs to a proxy, which anyone may reach.
+    if isinstance(getattr(port, "factory", None), ProxyFactory):
+        return False
+    return isinstance(address, IPv4Address | IPv6Address) and ipaddress.ip_address(address.host).is_loopback
+
+
+def is_secure(port: IListeningPort) -> bool:
+    """Return whether the port speaks TLS."""
+    factory = getattr(port, "factory", None)
+    while factory is not None and not isinstance(factory, TLSMemoryBIOFactory):
+        factory = getattr(factory, "wrappedFactory", None)
+    return factory is not None

@@ -1,0 +1,159 @@
+"""
+TLS listeners: from `--tls-cert`, and from the endpoint strings `ssl:` and `tls:`.
+
+Both kinds of endpoint strings take the parameters that Twisted's own take, but Twisted's parsers are not used: `ssl:`
+sends only the first certificate of `certKey`, both answer an ALPN offer without a shared protocol with the wrong alert,
+and neither names the file that is missing.
+"""
+
+import inspect
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from OpenSSL import SSL
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.logger import Logger
+
+from wsserver.config.parsers import an_integer
+from wsserver.config.settings import Settings
+from wsserver.errors import ListenError, SettingError
+from wsserver.listening.endpoint_strings import BEHIND_PROXY, parse_endpoint
+from wsserver.logging import LINE
+from wsserver.wire.certificates import (
+    CertificateError,
+    ServerCertificate,
+    describe_validity,
+    read_chain,
+    read_directory,
+    read_server_certificate,
+)
+from wsserver.wire.tls_server import ConnectionCreator, make_context, select_by_name
+
+__all__ = ["TLSEndpoint", "parse_tls_endpoint", "tls_of_settings"]
+
+# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+_log = Logger(namespace="wsserver")
+
+TLSEndpoint = tuple[IStreamServerEndpoint, ConnectionCreator]
+"""An endpoint to accept TCP connections on, and what makes their TLS connections."""
+
+
+def tls_of_settings(settings: Settings) -> ConnectionCreator | None:
+    """
+    Return what makes the TLS connections of the listener of `--interface` and `--port`; None without `--tls-cert`.
+
+    Raises:
+        SettingError: a file cannot be used, or `--tls-key` or `--listen` does not go with the rest.
+    """
+    if not settings.tls_cert:
+        if settings.tls_key:
+            raise SettingError("--tls-key", "expected --tls-cert, too")
+        return None
+    if settings.listen:
+        raise SettingError(
+            "--tls-cert",
+            "applies to --interface and --port only; with --listen, write ssl:PORT:privateKey=FILE:certKey=FILE",
+        )
+    try:
+        certificate = read_server_certificate(settings.tls_cert, settings.tls_key)
+        return ConnectionCreator(_context(certificate, settings.tls_cert))
+    except CertificateError as error:
+        raise SettingError("--tls-key" if error.of_key else "--tls-cert", str(error)) from None
+
+
+def parse_tls_endpoint(text: str, reactor: Any) -> TLSEndpoint | None:
+    """
+    Parse an endpoint string of the kinds `ssl:` and `tls:`, or one of these behind `haproxy:`.
+
+    Args:
+        text: the endpoint string.
+        reactor: the reactor to listen with.
+
+    Returns:
+        None if the string is of another kind.
+
+    Raises:
+        ListenError: a parameter is missing or invalid, or a file cannot be used.
+    """
+    # HAProxy sends its line before the TLS handshake that it passes on.
+    where = parse_endpoint(text.removeprefix(BEHIND_PROXY))
+    parsers: dict[str, Callable[..., TLSEndpoint]] = {"ssl": _parse_ssl, "tls": _parse_tls}
+    parser = parsers.get(where.kind)
+    if parser is None:
+        return None
+    try:
+        bound = inspect.signature(parser).bind(reactor, *where.arguments, **where.options)
+        return parser(*bound.args, **bound.kwargs)
+    except (CertificateError, TypeError, ValueError) as error:
+        raise ListenError(text, str(error)) from None
+
+
+def _parse_ssl(  # noqa: PLR0917 (Twisted takes all of them by position too)
+    reactor: Any,
+    port: str,
+    privateKey: str = "server.pem",
+    certKey: str = "",
+    sslmethod: str = "",
+    interface: str = "",
+    backlog: str = "50",
+    extraCertChain: str = "",
+    dhParameters: str = "",
+) -> TLSEndpoint:
+    numbers = _numbers(port, backlog)
+    if sslmethod:
+        raise ValueError("sslmethod is not supported: the server speaks TLS 1.2 and newer")
+    names = {False: "certKey", True: "privateKey"} if certKey else {False: "privateKey", True: "privateKey"}
+    try:
+        certificate = read_server_certificate(certKey or privateKey, privateKey if certKey else "")
+    except CertificateError as error:
+        raise ValueError(f"{names[error.of_key]}: {error}") from None
+    if extraCertChain:
+        more = [c for c in _named("extraCertChain", read_chain, extraCertChain) if c not in certificate.chain]
+        certificate = ServerCertificate((*certificate.chain, *more), certificate.key)
+    context = _context(certificate, certKey or privateKey, dhParameters)
+    return TCP4ServerEndpoint(reactor, *numbers, interface), ConnectionCreator(context)
+
+
+def _parse_tls(reactor: Any, path: str, port: str = "443", backlog: str = "50", interface: str = "::") -> TLSEndpoint:
+    numbers = _numbers(port, backlog)
+    found = [(names, _context(certificate, path)) for names, certificate in read_directory(path)]
+    contexts: dict[str, SSL.Context] = {}
+    for names, context in found:
+        for name in names:
+            contexts.setdefault(name, context)
+    default = found[0][1]
+    select_by_name(contexts, default)
+    return TCP6ServerEndpoint(reactor, *numbers, interface), ConnectionCreator(default)
+
+
+def _named(name: str, read: Callable[[str], Any], path: str) -> Any:
+    try:
+        return read(path)
+    except CertificateError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _numbers(port: str, backlog: str) -> tuple[int, int]:
+    found = []
+    for name, text, low, high in (("port", port, 0, 65535), ("backlog", backlog, 1, 2**31 - 1)):
+        try:
+            found.append(an_integer(low, high)(text))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}, not {text!r}") from None
+    return found[0], found[1]
+
+
+def _context(certificate: ServerCertificate, path: str, dh_parameters: str = "") -> SSL.Context:
+    problem = describe_validity(certificate.chain[0], datetime.now(UTC))
+    if problem is not None:
+        line = f"invalid certificate file={json.dumps(path)} reason={json.dumps(problem)}"
+        _log.warn(LINE, line=line, file=path, reason=problem)
+    try:
+        return make_context(certificate, dh_parameters)
+    except SSL.Error as error:
+        reason = error.args[0][0][-1] if error.args and error.args[0] else "unknown reason"
+        where = f" or the parameters in {dh_parameters!r}" if dh_parameters else ""
+        raise CertificateError(f"OpenSSL rejects the certificate in {path!r}{where}: {reason}") from None

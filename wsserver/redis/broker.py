@@ -1,0 +1,414 @@
+"""
+The broker of servers that share a Redis.
+
+What is published with a plain `PUBLISH foo hello` reaches the subscribers of `foo` here as it is, without an offset.
+What is published through a server goes to a private channel beside it, with its offset, and into a stream.
+
+While the link to Redis is down, nothing is acknowledged and no subscriber is taken; afterwards the hub reads what is
+missing from the streams.
+
+| key | what |
+|---|---|
+| `wsserver:pub:{foo}` | (pub/sub) publications with an offset, who comes and leaves |
+| `wsserver:history:{foo}` | stream: the newest publications, each under its offset |
+| `wsserver:meta:{foo}` | hash: epoch, offset of the newest, lineage |
+| `wsserver:once:{foo}:HASH` | text: offset and epoch of the publication whose idempotency key has this SHA-256 |
+| `wsserver:presence:{foo}` | hash: client -> process and info |
+| `wsserver:used:KEY` | there where something that can be used once was used, as a token |
+| `wsserver:nodes` | sorted set: processes by when they last told that they live |
+| `wsserver:control`, `wsserver:control:NODE` | (pub/sub) from process to process |
+"""
+
+import random
+from collections.abc import Collection, Mapping, Sequence
+from hashlib import sha256
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from wsserver.config.redis_url import RedisURL
+from wsserver.errors import BrokerDown
+from wsserver.hub.broker import IDEMPOTENT_FOR, Listener, first_cause, new_epoch
+from wsserver.hub.names import PRIVATE
+from wsserver.hub.presence import ClientInfo, PresenceEvent, read_info, write_info
+from wsserver.hub.publication import Publication, pack, unpack
+from wsserver.hub.stream import Keep, Page, Position
+from wsserver.redis import scripts
+from wsserver.redis.health import WriteCheck
+from wsserver.redis.supervisor import RedisLink
+from wsserver.typing import ChannelName
+
+__all__ = ["RedisBroker"]
+
+# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+_log = Logger(namespace="wsserver.redis")
+
+_PUB = f"{PRIVATE}pub:".encode()
+_CONTROL = f"{PRIVATE}control".encode()
+
+META_TTL = 30 * 86_400.0
+"""Seconds after the last publication for which a channel's epoch and offset are known: as long as Centrifugo does."""
+
+NEW_META_TTL = 300.0
+"""The same for a channel that was never published to: anybody who may listen can make up names of such."""
+
+BEAT_INTERVAL = 2.5
+"""Seconds between two signs of life of a process."""
+
+DEAD_AFTER = 8.0
+"""Seconds without one after which its clients are on no channel any more."""
+
+LEAVE_TIMEOUT = 1.0
+"""Seconds for which a process that stops waits for Redis to take note of it."""
+
+PRESENCE_TTL = 100.0
+"""Seconds for which the members of a channel are kept unless they are told again."""
+
+PRESENCE_REFRESH = 30.0
+"""Seconds between two times that they are."""
+
+CHECK_TTL = 10.0
+"""Seconds for which Redis keeps what the check of writes leaves."""
+
+BATCH = 500
+"""Most members in one command."""
+
+MOST_ENTRIES = 2**31
+"""Most publications that Redis is asked for; it knows no numbers of over 2**63."""
+
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
+"""What reading something fails with that no server, or one of another version, has written."""
+
+
+class RedisBroker:
+    """
+    Bring publications from a Redis, and take them there.
+
+    Args:
+        url: where it is.
+        reactor: what it runs on.
+
+    Attributes:
+        listener: must be set before `start`.
+    """
+
+    listener: Listener
+
+    def __init__(self, url: RedisURL, reactor: Any) -> None:
+        self._reactor = reactor
+        self._link = RedisLink(url, reactor, told=self._told, rose=self._rose, fell=self._fell, barred=self._barred)
+        self._publish, self._read, self._join, self._leave, self._beat = (
+            self._link.script(text)
+            for text in (
+                scripts.PUBLISH,
+                scripts.READ,
+                scripts.JOIN,
+                scripts.LEAVE,
+                scripts.BEAT,
+            )
+        )
+        self.node = f"{random.getrandbits(64):016x}"
+        """The name of this process."""
+        self._node = self.node.encode("ascii")
+        self._post = [_CONTROL, _CONTROL + b":" + self._node]
+        """Where messages for all processes come, and those for this one."""
+        self._post_wanted = False
+        self._here: dict[ChannelName, dict[str, bytes]] = {}
+        """The members of this process: client -> as it stands in Redis."""
+        self._beating, self._refreshing = LoopingCall(self._live), LoopingCall(self._tell_members)
+        self._beating.clock = self._refreshing.clock = reactor
+        self._write_check = WriteCheck(self._write, reactor)
+
+    @property
+    def up(self) -> bool:
+        """Whether publications arrive."""
+        return self._link.up
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot serve; None if it can."""
+        return self._write_check.problem if self.up else f"Redis is unavailable: {self._link.problem}"
+
+    def metrics(self) -> "Mapping[str, float]":
+        """Return what `/api/info` tells of the broker."""
+        return {"redis_subscriber_up": float(self.up)}
+
+    def start(self) -> None:
+        """Connect; a Redis that is not there is waited for."""
+        self._link.start()
+        self._beating.start(BEAT_INTERVAL, now=False)
+        self._refreshing.start(PRESENCE_REFRESH, now=False)
+
+    def stop(self) -> "Deferred[Any]":
+        """Disconnect; the other processes expect no answers of this one from now on."""
+        self._write_check.end()
+        for call in (self._beating, self._refreshing):
+            if call.running:
+                call.stop()
+        # A beat of the distant past; not ZREM, so that the user of the server needs no further permission.
+        left = self._link.command("ZADD", f"{PRIVATE}nodes", 0, self._node).addTimeout(LEAVE_TIMEOUT, self._reactor)
+        # Without it, the others wait for this process until `DEAD_AFTER` has passed.
+        return left.addBoth(lambda _: self._link.stop())
+
+    # Publications.
+
+    def subscribe(self, channel: ChannelName) -> "Deferred[Any]":
+        """Have a channel's publications sent here; fires once Redis has confirmed it."""
+        keys = _subscribed(channel)
+
+        def undo(failure: Failure) -> Failure:
+            for key in keys:
+                self._link.unsubscribe(key)
+            return first_cause(failure)
+
+        done = gatherResults([self._link.subscribe(key) for key in keys], consumeErrors=True)
+        return done.addCallbacks(lambda _: None, undo)
+
+    def unsubscribe(self, channel: ChannelName) -> None:
+        """Have them sent here no more."""
+        for key in _subscribed(channel):
+            self._link.unsubscribe(key)
+
+    def publish(
+        self, channel: ChannelName, publication: Publication, keep: Keep | None, idempotency_key: str
+    ) -> "Deferred[Position | None]":
+        """Publish; see `wsserver.hub.broker.Broker`."""
+        tag = _tag(channel)
+        keys = [_key("meta", tag), _key("history", tag)]
+        if idempotency_key:
+            # By its hash, so that no channel's name and key can be taken for another's.
+            keys.append(_key("once", tag) + b":" + sha256(idempotency_key.encode("utf-8")).hexdigest().encode("ascii"))
+        size, ttl = keep or (0, 0.0)
+        done = self._publish.call(
+            keys,
+            (
+                _PUB + tag,
+                pack(publication),
+                new_epoch(),
+                self._link.lineage,
+                size,
+                _ms(ttl),
+                _ms(max(META_TTL, ttl)),
+                _ms(IDEMPOTENT_FOR),
+            ),
+        )
+        return done.addCallback(lambda found: Position(found[0], found[1].decode("ascii")) if found[0] else None)
+
+    def _write(self) -> "Deferred[Any]":
+        """Do what a publication does, in a channel that nobody can subscribe to, with a stream that soon expires."""
+        tag = _tag(ChannelName(f"{PRIVATE}check:{self.node}"))
+        ttl = _ms(CHECK_TTL)
+        arguments = (_PUB + tag, b"", new_epoch(), self._link.lineage, 1, ttl, ttl, 0)
+        return self._publish.call([_key("meta", tag), _key("history", tag)], arguments)
+
+    def history(
+        self,
+        channel: ChannelName,
+        keep: Keep,  # noqa: ARG002
+        since: Position | None,
+        limit: int,
+        *,
+        reverse: bool,
+        max_bytes: int | None = None,
+    ) -> "Deferred[Page]":
+        """Read a channel's stream; see `wsserver.hub.broker.Broker`."""
+        tag = _tag(channel)
+        first = _first_entry(since, reverse=reverse)
+        limit = min(limit, MOST_ENTRIES)
+        arguments = (
+            *(new_epoch(), self._link.lineage, _ms(NEW_META_TTL), first, limit, "1" if reverse else ""),
+            "" if max_bytes is None else max_bytes,
+        )
+        return self._read.call([_key("meta", tag), _key("history", tag)], arguments).addCallback(_page)
+
+    def remove_history(self, channel: ChannelName) -> "Deferred[None]":
+        """Forget the publications of a channel; its offset goes on."""
+        return self._link.command("DEL", _key("history", _tag(channel))).addCallback(lambda _: None)
+
+    def _told(self, key: bytes, data: bytes) -> None:
+        if key in self._post:
+            self.listener.asked(data)
+            return
+        if not key.startswith(_PUB):
+            self.listener.arrived(ChannelName(key.decode("utf-8")), Publication(data))
+            return
+        channel = _channel(key)
+        try:
+            told = _read_told(data)
+        except MALFORMED:
+            _log.warn("something was published to a private channel that no server has written")
+            return
+        if isinstance(told, Publication):
+            self.listener.arrived(channel, told)
+        else:
+            self.listener.occurred(channel, told)
+
+    # Presence.
+
+    def join(self, channel: ChannelName, info: ClientInfo) -> "Deferred[Any]":
+        """Put a client on a channel, and tell."""
+        packed = self._node + b" " + write_info(info)
+        self._here.setdefault(channel, {})[info.client] = packed
+        return gatherResults(
+            [
+                self._join.call([_key("presence", _tag(channel))], (_ms(PRESENCE_TTL), info.client, packed)),
+                self._tell(channel, b"j", info),
+            ],
+            consumeErrors=True,
+        ).addErrback(first_cause)
+
+    def leave(self, channel: ChannelName, info: ClientInfo) -> "Deferred[Any]":
+        """Take it off, and tell."""
+        members = self._here.get(channel, {})
+        if members.pop(info.client, None) is None:
+            return succeed(None)
+        if not members:
+            del self._here[channel]
+        return gatherResults(
+            [
+                self._leave.call([_key("presence", _tag(channel))], (info.client,)),
+                self._tell(channel, b"l", info),
+            ],
+            consumeErrors=True,
+        ).addErrback(first_cause)
+
+    def _tell(self, channel: ChannelName, kind: bytes, info: ClientInfo) -> "Deferred[Any]":
+        return self._link.command("PUBLISH", _PUB + _tag(channel), kind + b":" + write_info(info))
+
+    def members(self, channel: ChannelName) -> "Deferred[Mapping[str, ClientInfo]]":
+        """Tell who is on a channel, of all processes that live."""
+        key = _key("presence", _tag(channel))
+
+        def read(found: Sequence[Any]) -> Mapping[str, ClientInfo]:
+            alive = {self._node, *found[0]}
+            members, dead = {}, []
+            for client, packed in zip(found[1][::2], found[1][1::2], strict=True):
+                node, _, info = packed.partition(b" ")
+                if node in alive:
+                    members[client.decode("utf-8")] = read_info(info)
+                else:
+                    dead.append(client)
+            if dead:
+                self._leave.call([key], dead[:BATCH]).addErrback(_ignore)
+            return members
+
+        both = [self._beat_once(b""), self._link.command("HGETALL", key)]
+        return gatherResults(both, consumeErrors=True).addCallbacks(read, first_cause)
+
+    def _beat_once(self, node: bytes) -> "Deferred[Any]":
+        return self._beat.call([f"{PRIVATE}nodes".encode()], (node, _ms(DEAD_AFTER)))
+
+    def _live(self) -> None:
+        if self.up:
+            self._beat_once(self._node).addErrback(_ignore)
+
+    def _tell_members(self) -> None:
+        """Tell again who is here: Redis may have lost it, and forgets it by itself."""
+        for channel, members in list(self._here.items() if self.up else ()):
+            rest: list[Any] = [part for member in members.items() for part in member]
+            while rest:
+                batch, rest = rest[: 2 * BATCH], rest[2 * BATCH :]
+                done = self._join.call([_key("presence", _tag(channel))], (_ms(PRESENCE_TTL), *batch))
+                done.addErrback(_ignore)
+
+    # Processes.
+
+    def nodes(self) -> "Deferred[Collection[str]]":
+        """Tell which processes live."""
+        return self._beat_once(self._node).addCallback(lambda found: [node.decode("ascii") for node in found])
+
+    def send(self, node: str, message: bytes) -> "Deferred[Any]":
+        """Send a message to a process, or to all."""
+        key = _CONTROL + b":" + node.encode("ascii") if node else _CONTROL
+        return self._link.command("PUBLISH", key, message)
+
+    def use(self, key: str, seconds: float) -> "Deferred[bool]":
+        """Use up something; see `wsserver.hub.broker.Broker`."""
+        done = self._link.command("SET", f"{PRIVATE}used:{key}".encode(), b"1", "PX", _ms(seconds), "NX")
+        return done.addCallback(lambda found: found is not None)
+
+    # The link.
+
+    def _rose(self, again: bool) -> None:
+        self._write_check.begin()
+        self._live()
+        self._want_post()
+        if again:
+            self._tell_members()
+            self.listener.interrupted()
+        self.listener.on_up()
+
+    def _want_post(self) -> None:
+        """Have the messages of processes sent here; from then on the link sees to it."""
+        if self._post_wanted:
+            return
+        self._post_wanted = True
+
+        def failed(failure: Failure) -> None:
+            _ignore(failure)
+            self._post_wanted = False
+
+        for key in self._post:
+            self._link.subscribe(key).addErrback(failed)
+
+    def _fell(self) -> None:
+        """Stop checking writes. The subscribers are told once it is known what there is to hear again."""
+        self._write_check.end()
+
+    def _barred(self, key: bytes) -> None:
+        self.listener.barred(_channel(key))
+
+
+def _tag(channel: ChannelName) -> bytes:
+    return b"{%s}" % channel.encode("utf-8")
+
+
+def _key(kind: str, tag: bytes) -> bytes:
+    return f"{PRIVATE}{kind}:".encode() + tag
+
+
+def _subscribed(channel: ChannelName) -> tuple[bytes, bytes]:
+    return channel.encode("utf-8"), _PUB + _tag(channel)
+
+
+def _channel(key: bytes) -> ChannelName:
+    """Read the channel out of either key that is subscribed to."""
+    name = key[len(_PUB) :].removeprefix(b"{").removesuffix(b"}") if key.startswith(_PUB) else key
+    return ChannelName(name.decode("utf-8"))
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _read_told(data: bytes) -> Publication | PresenceEvent:
+    kind, _, rest = data.partition(b":")
+    if kind != b"p":
+        return PresenceEvent(kind == b"j", read_info(rest))
+    offset, epoch, packed = rest.split(b":", 2)
+    return unpack(packed, int(offset), epoch.decode("ascii"))
+
+
+def _first_entry(since: Position | None, *, reverse: bool) -> str:
+    """Name the entry of a stream to begin with; there is none before the first."""
+    if since is None:
+        return "+" if reverse else "-"
+    # An entry has a number of 64 bits.
+    offset = min(since.offset, 2**63)
+    return f"{max(offset - 1, 0)}-0" if reverse else f"{offset + 1}-0"
+
+
+def _page(found: Sequence[Any]) -> Page:
+    try:
+        top, epoch, entries = found[0], found[1].decode("ascii"), found[2]
+        publications = (unpack(fields[1], int(place.split(b"-")[0]), epoch) for place, fields in entries)
+        return Page(tuple(publications), Position(top, epoch))
+    except MALFORMED:
+        raise BrokerDown("in the stream is something that no server has written") from None
+
+
+def _ignore(failure: Failure) -> None:
+    failure.trap(BrokerDown)

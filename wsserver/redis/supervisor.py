@@ -1,0 +1,379 @@
+"""
+The link to a Redis: a connection for commands and one that listens, both to the same Redis, both or none.
+
+A healthy socket proves nothing: a probe goes the way of every publication, out by one connection and back by the other.
+While that does not work, the link is down: no command is sent and no subscription taken.
+"""
+
+import os
+import random
+from collections import deque
+from collections.abc import Callable, Generator
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.defer import Deferred, fail, gatherResults, inlineCallbacks, succeed
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from wsserver.config.redis_url import RedisURL
+from wsserver.errors import BrokerDown
+from wsserver.hub.names import PRIVATE
+from wsserver.redis.commands import AWAY, Commands, Script
+from wsserver.redis.connection import (
+    LOST,
+    Connection,
+    Listening,
+    NotConnected,
+    ResponseError,
+    connect,
+    endpoint,
+    read_certificates,
+)
+from wsserver.redis.errors import describe_reply
+from wsserver.redis.lineage import read_lineage
+from wsserver.redis.sentinel import find_master, prove_master
+from wsserver.redis.subscriptions import Subscriptions
+
+__all__ = ["RedisLink"]
+
+# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+_log = Logger(namespace="wsserver.redis")
+
+PROBE_INTERVAL = 2.0
+"""Seconds between two probes; when one has not come back by the next, the link is down."""
+
+PATIENCE = 5.0
+"""Seconds for a pair of connections to be made."""
+
+MOST_EARLY = 1000
+"""Most messages that wait for the link to be up; of more the oldest are dropped, as if they had come before it."""
+
+MOST_SAID = 10
+"""Most different reasons that are logged while Redis is away."""
+
+
+class RedisLink:
+    """
+    Keep two connections to a Redis, and every subscription through every outage.
+
+    Args:
+        url: where it is.
+        reactor: what it runs on.
+        told: called with channel and data of every message.
+        rose: called when the link is up; with True after an outage, when messages may have been missed.
+        fell: called when it is not up any more.
+        barred: called with a channel that was listened to and is not any more, as Redis does not permit it since.
+
+    Raises:
+        SettingError: the file of certificates cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: RedisURL,
+        reactor: Any,
+        *,
+        told: Callable[[bytes, bytes], None],
+        rose: Callable[[bool], None],
+        fell: Callable[[], None],
+        barred: Callable[[bytes], None],
+    ) -> None:
+        self._url = url
+        self._reactor = reactor
+        self._trust = read_certificates(url.ca_file) if url.ca_file else None
+        self._to_told, self._to_rose, self._to_fell, self._to_barred = told, rose, fell, barred
+        self._probe_channel = f"{PRIVATE}probe:{os.getpid()}-{random.getrandbits(64):016x}".encode()
+        self._subscriptions = Subscriptions(always=self._probe_channel)
+        self._commands = Commands(self._demoted)
+        self._scripts: list[Script] = []
+        self._pair: tuple[Any, Any] | None = None
+        """The connection for commands and the one that listens."""
+
+        # Supervision.
+        self._opening: Deferred[Any] = succeed(None)
+        self._retry: Any = None
+        self._attempts = 0
+        self._address = url.hosts[0]
+        self._was_up = False
+        self._said: set[str] = set()
+        self._warned: set[str] = set()
+        self._probing = LoopingCall(self._judge)
+        self._probing.clock = reactor
+
+        # What is known since `_since`, by the reactor.
+        self._since = 0.0
+        self._heard = False
+        """Something came from the connection that listens."""
+        self._replies = 0
+        """How many commands had been answered then; now there must be more."""
+        self._probed = False
+        """A probe has come back on these connections."""
+        self._early: deque[tuple[bytes, bytes]] = deque(maxlen=MOST_EARLY)
+        """What came after an outage before the link was up: `rose` comes first, since it tells what is missing."""
+
+        self.up = False
+        """Whether messages arrive: a probe has come back lately."""
+        self.problem = "not connected yet"
+        """Why it is not up."""
+        self.lineage = ""
+        """Which Redis this is, see `read_lineage`."""
+
+    # Connecting.
+
+    def start(self) -> None:
+        """Connect; a Redis that is not there is waited for."""
+        self._probing.start(PROBE_INTERVAL, now=False)
+        self._open()
+
+    @inlineCallbacks
+    def stop(self) -> Generator[Any, Any, None]:
+        """Disconnect; fires when both connections are gone."""
+        if self._probing.running:
+            self._probing.stop()
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self._opening.cancel()
+        gone = [connection.whenDisconnected() for connection in self._pair or ()]
+        self._hang_up()
+        yield gatherResults(gone)
+
+    def _open(self) -> None:
+        self._retry = None
+        self._opening = self._connect().addTimeout(PATIENCE, self._reactor)
+        self._opening.addCallbacks(self._use, self._not_open)
+
+    @inlineCallbacks
+    def _connect(self) -> Generator[Any, Any, Any]:
+        url, opened = self._url, []
+        try:
+            address = url.hosts[0]
+            if url.master:
+                address = yield find_master(url, self._trust, self._reactor)
+            where = endpoint(self._reactor, *address, tls=url.tls, trust=self._trust)
+            for kind in (Connection, Listening):
+                connection = yield connect(
+                    kind, where, username=url.username, password=url.password, database=url.database
+                )
+                opened.append(connection)
+            if url.master:
+                yield prove_master(opened[0])
+            lineage = yield read_lineage(opened[0], alone=not url.master, warn=self._warn_once)
+        except Exception:
+            for connection in opened:
+                connection.hang_up()
+            raise
+        return *opened, address, lineage
+
+    def _not_open(self, failure: Failure) -> None:
+        if not self._probing.running:
+            return
+        if failure.check(defer.TimeoutError):
+            self._say(self._with_hint(f"no answer within {PATIENCE:g} s"))
+        elif failure.check(NotConnected):
+            self._say(self._with_hint(failure.getErrorMessage()))
+        else:
+            self.problem = "connecting failed, see the log"
+            _log.failure("connecting to Redis failed", failure)
+        self._try_again()
+
+    def _try_again(self) -> None:
+        # Within a second of its return Redis is found, and not by all servers at once.
+        delay = min(0.1 * 2 ** min(self._attempts, 3), 0.7) * random.uniform(0.7, 1.3)  # noqa: S311 (no secret)
+        self._attempts += 1
+        self._retry = self._reactor.callLater(delay, self._open)
+
+    def _say(self, problem: str) -> None:
+        """Log a reason why the link is not up, each once until it is up."""
+        self.problem = problem
+        if problem not in self._said and len(self._said) < MOST_SAID:
+            self._said.add(problem)
+            _log.warn("Redis at {url} is unavailable, retrying: {problem}", url=self._url.shown, problem=problem)
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._warned:
+            self._warned.add(text)
+            _log.warn("{text}", text=text)
+
+    def _use(self, opened: tuple[Any, Any, tuple[str, int], str]) -> None:
+        commands, listening, self._address, self.lineage = opened
+        self._pair = commands, listening
+        self._since, self._heard, self._replies, self._probed = self._reactor.seconds(), False, -1, False
+        listening.told, listening.confirmed, listening.refused = self._told, self._confirmed, self._refused
+        for connection in self._pair:
+            if not connection.connected:
+                self._drop(connection.why)
+                return
+            connection.whenDisconnected().addCallback(self._lost)
+        self._commands.begin(commands)
+        # Whoever would be told only by its first use that Redis does not know a script could be overtaken by the next.
+        for script in self._scripts:
+            self._commands.send("SCRIPT", "LOAD", script.text, limited=False).addErrback(lambda _: None)
+        self._subscriptions.begin(listening)
+
+    def _lost(self, connection: Any) -> None:
+        if self._pair is not None and connection in self._pair:
+            self._drop(connection.why)
+
+    def _demoted(self) -> None:
+        # Without sentinels there is nobody else to turn to.
+        if self._url.master and self._pair is not None:
+            self._drop("it is not the master any more")
+
+    def _drop(self, why: str) -> None:
+        """Leave both connections: the other one may be dead without a sign, or to another Redis."""
+        if self.up:
+            self.problem = why
+            _log.warn("lost Redis at {url}, reconnecting: {why}", url=self._url.shown, why=why)
+        else:
+            self._say(self._with_hint(why))
+        self._hang_up()
+        self._try_again()
+
+    def _hang_up(self) -> None:
+        pair, self._pair = self._pair, None
+        was_up, self.up = self.up, False
+        for connection in pair or ():
+            connection.hang_up()
+        self._commands.end()
+        self._subscriptions.end()
+        self._early.clear()
+        if was_up:
+            self._to_fell()
+
+    # Probing.
+
+    def _judge(self) -> None:
+        """See whether messages still come, and ask again."""
+        # What is young has until the next time.
+        if self._pair is None or self._reactor.seconds() - self._since < PROBE_INTERVAL / 2:
+            return
+        if not (self._heard and self._commands.replies > self._replies):
+            self._drop(f"no probe came back within {PROBE_INTERVAL:g} s")
+        elif self.up or self._subscriptions.complete:
+            self._probe()
+        else:
+            # Many channels over a slow line: as long as confirmations come, it is alive.
+            self._since, self._heard = self._reactor.seconds(), False
+        if self.up and self._url.master:
+            self._look_for_another_master()
+
+    def _with_hint(self, why: str) -> str:
+        """Add what to check if the address was never seen to work."""
+        if self._was_up:
+            return why
+        # A Redis without TLS waits for more when it is greeted with it; one with TLS closes when it is not.
+        if self._url.tls and why.startswith("no answer"):
+            return f"{why}; if Redis speaks no TLS there, write redis:// in --redis"
+        if not self._url.tls and why == LOST:
+            return f"{why}; if Redis speaks TLS there, write rediss:// in --redis"
+        return why
+
+    def _probe(self) -> None:
+        self._since, self._heard, self._replies = self._reactor.seconds(), False, self._commands.replies
+        # Where too many commands wait, it is all the more wanted.
+        self._commands.send("PUBLISH", self._probe_channel, b"", limited=False).addErrback(self._probe_failed)
+
+    def _probe_failed(self, failure: Failure) -> None:
+        # Of a lost connection somebody else has taken note.
+        if failure.check(ResponseError) and self._pair is not None:
+            self._drop(self._describe_need("PUBLISH", failure.getErrorMessage()))
+
+    @staticmethod
+    def _describe_need(command: str, reply: str) -> str:
+        need = f"{command} to the channels {PRIVATE}* is needed: " if reply.startswith("NOPERM") else ""
+        return need + describe_reply(reply)
+
+    def _look_for_another_master(self) -> None:
+        pair = self._pair
+
+        def found(address: tuple[str, int]) -> None:
+            # A master that was cut off may go on as if nothing had happened, and all others be with the new one.
+            if address != self._address and self._pair is pair:
+                self._drop("the sentinels name another master")
+
+        self._opening = find_master(self._url, self._trust, self._reactor)
+        # Without its sentinels a Redis is as good as before.
+        self._opening.addCallbacks(found, lambda failure: failure.trap(NotConnected))
+
+    def _told(self, channel: bytes, data: bytes) -> None:
+        self._heard = True
+        if channel != self._probe_channel:
+            if self.up:
+                self._to_told(channel, data)
+            else:
+                self._early.append((channel, data))
+        elif not self._probed:
+            self._probed = True
+            self._go_up()
+
+    def _confirmed(self, channel: bytes) -> None:
+        self._heard = True
+        self._subscriptions.confirm(channel)
+        if channel == self._probe_channel:
+            self._probe()
+        self._go_up()
+
+    def _refused(self, channels: list[bytes], why: str, alone: bool) -> None:
+        self._heard = True
+        if not why.startswith("NOPERM"):
+            self._drop(describe_reply(why))
+        elif alone and channels == [self._probe_channel]:
+            self._drop(self._describe_need("SUBSCRIBE", why))
+        else:
+            for channel in self._subscriptions.refuse(channels, why, alone=alone):
+                self._to_barred(channel)
+            self._go_up()
+
+    def _go_up(self) -> None:
+        if self.up or not self._probed or not self._subscriptions.complete:
+            return
+        self.up = True
+        self._attempts = 0
+        self._said.clear()
+        _log.info("connected to Redis at {url}", url=self._url.shown)
+        again, self._was_up = self._was_up, True
+        self._to_rose(again)
+        while self._early and self.up:
+            self._to_told(*self._early.popleft())
+
+    # Commands and subscriptions.
+
+    def subscribe(self, channel: bytes) -> "Deferred[None]":
+        """
+        Have a channel's messages sent here.
+
+        Returns:
+            Fires once Redis has confirmed it; fails with `NotPermitted` where the server's user may not listen to it,
+            with `BrokerDown` where Redis is away or too many wait.
+        """
+        return self._subscriptions.subscribe(channel) if self.up else fail(BrokerDown(AWAY))
+
+    def unsubscribe(self, channel: bytes) -> None:
+        """Have them sent here no more; one that is not subscribed to is no mistake."""
+        self._subscriptions.unsubscribe(channel)
+
+    def command(self, *arguments: Any) -> "Deferred[Any]":
+        """
+        Send a command.
+
+        Args:
+            arguments: the command and its arguments: bytes, texts (sent as UTF-8) and numbers.
+
+        Returns:
+            Fires with the reply (bytes, numbers, lists, None); fails with `NotPermitted` where the server's user may
+            not do it, and with `BrokerDown` where Redis has not done it, or messages do not arrive here, or too many
+            commands wait.
+        """
+        return self._send(*arguments).addErrback(self._commands.explain)
+
+    def script(self, text: str) -> Script:
+        """Take a Lua script, before the link is started; a call, of as many as wanted, fails as `command` does."""
+        script = Script(text, self._send, self._commands.explain)
+        self._scripts.append(script)
+        return script
+
+    def _send(self, *arguments: Any) -> "Deferred[Any]":
+        return self._commands.send(*arguments) if self.up else fail(BrokerDown(AWAY))
