@@ -56,7 +56,7 @@ def measure(_: Any, port: int, channels: int) -> Generator[Any, Any, None]:
         told=lambda *_: None,
         rose=lambda _: rising.pop().callback(time.monotonic()),
         fell=lambda: None,
-        barred=lambda _: None,
+        on_permission_revoked=lambda _: None,
     )
     up = rise()
     link.start()

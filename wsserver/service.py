@@ -22,7 +22,7 @@ from wsserver.config.extras import require
 from wsserver.config.redis_url import parse_redis_url
 from wsserver.config.settings import Settings
 from wsserver.endpoints.application import Endpoint
-from wsserver.endpoints.authorization import Admission
+from wsserver.endpoints.authorization import Authorizer
 from wsserver.endpoints.commands import Command, ICommand, collect
 from wsserver.endpoints.routes import HELP, Table
 from wsserver.endpoints.unknown_paths import decide_catch_all
@@ -44,7 +44,7 @@ from wsserver.web.methods import Methods
 from wsserver.web.site import PageSite, Probe, Root, describe
 from wsserver.web.sse import SSE
 from wsserver.web.static import read_directory, static_directory
-from wsserver.wire.frontend import DoorFactory
+from wsserver.wire.frontend import FrontendFactory
 from wsserver.wire.handshake import Policy
 from wsserver.wire.http11 import Refusal
 from wsserver.wire.poller import Poller
@@ -106,7 +106,7 @@ class WebSocketService(Service):
         self.hooks: Hooks = _hooks(settings, reactor)
         """What asks the backend."""
         tokens, self._jwks = tokens_of(settings, reactor, self.hub.broker.use)
-        self.admission = Admission(
+        self.admission = Authorizer(
             self.hub, tokens, anonymous=settings.anonymous, reactor=reactor, now=time.time, hooks=self.hooks
         )
         """Who may listen to the channels."""
@@ -123,7 +123,7 @@ class WebSocketService(Service):
         )
         cross_origin = CrossOrigin(lambda: self.door.policy, settings.api_origin)
         site = PageSite(self._root(table), reactor, cross_origin)
-        self.door = DoorFactory(
+        self.door = FrontendFactory(
             find=self.endpoints.find,
             policy=Policy.of(settings, loopback_only=False),
             http=site.channel,

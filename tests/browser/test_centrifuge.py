@@ -45,11 +45,11 @@ def site(tmp_path_factory):
 
 @pytest.fixture
 def open_sdk(site, open_browser_page):
-    """Open pages with a client each; `interrupted` where its connection will be."""
+    """Open pages with a client each; `on_reconnect` where its connection will be."""
 
-    def open_sdk(port, *, interrupted=False, **options):
+    def open_sdk(port, *, on_reconnect=False, **options):
         page, complaints = open_browser_page()
-        if interrupted:
+        if on_reconnect:
             complaints.allow("WebSocket connection to .* failed")
         page.goto(f"{site}/index.html")
         page.evaluate(START, [f"ws://127.0.0.1:{port}/connection/websocket", options])
@@ -213,7 +213,7 @@ class AgainTests:
     def test_restart_with_memory(self, start, connect):
         """A server that has forgotten everything says so, and what follows comes."""
         with start() as (port, _):
-            sdk = connect(port, interrupted=True)
+            sdk = connect(port, on_reconnect=True)
             sdk.subscribe("c")
             publish(port, "c", "before")
             assert sdk.publications(1) == ["before"]
@@ -228,7 +228,7 @@ class AgainTests:
         flags = ("--redis", durable_redis.url)
         with start(*flags) as (other, _):
             with start(*flags) as (port, _):
-                sdk = connect(port, interrupted=True)
+                sdk = connect(port, on_reconnect=True)
                 sdk.subscribe("c")
                 publish(other, "c", 0)
                 assert sdk.publications(1) == [0]

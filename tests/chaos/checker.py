@@ -20,7 +20,7 @@ from accounts import Accounts, Away, Began, Got, Log, Place, Resumed, Sent, Told
 
 __all__ = ["Verdict", "check", "percentile"]
 
-MOST_SHOWN = 50
+MAX_SHOWN = 50
 """Most faults that are described; all are counted."""
 
 
@@ -45,7 +45,7 @@ class Verdict:
     def blame(self, what: str, words: str, number: int = 1) -> None:
         """Write down a fault."""
         self.counts[what] += number
-        if len(self.faults) < MOST_SHOWN:
+        if len(self.faults) < MAX_SHOWN:
             self.faults.append(f"{what}: {words}")
 
 

@@ -115,7 +115,7 @@ class Checker:
         self._module: ModuleType = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self._module)
         self._python = python_twin()
-        self._compiled = Twin(self._module.parse, self._module.build, self._module.Partial, self._module.Traffic)
+        self._compiled = Twin(self._module.parse, self._module.build, self._module.Partial, self._module.FastPath)
         sanitizer = ctypes.CDLL(None)
         self._forbid, self._allow = (sanitizer[f"__asan_{what}_memory_region"] for what in ("poison", "unpoison"))
         self._forbid.argtypes = self._allow.argtypes = ctypes.c_void_p, ctypes.c_size_t
@@ -155,7 +155,7 @@ def _address(data: bytes) -> int:
 def python_twin() -> Twin:
     """Make the Python twin."""
     frames, traffic = (importlib.import_module(f"wsserver.wire.{name}") for name in ("frames", "traffic"))
-    return Twin(frames.py_parse, frames.py_build, frames.PyPartial, traffic.PyTraffic)
+    return Twin(frames.py_parse, frames.py_build, frames.PyPartial, traffic.PyFastPath)
 
 
 def canary(seconds: float, seed: int) -> int:
@@ -191,7 +191,7 @@ def explore(seconds: float, seed: int) -> int:
     rng, twin = random.Random(seed), python_twin()
     functions = [frames.py_head, frames.py_parse, frames.py_build, frames.is_utf8, frames._unmask, decode]
     functions += [frames._whole_characters, frames.PyPartial.feed, frames.PyPartial.sound.fget, frames.PyPartial.raw]
-    functions += [getattr(traffic.PyTraffic, name) for name in ("dataReceived", "_fast", "_hand", "sendMessage")]
+    functions += [getattr(traffic.PyFastPath, name) for name in ("dataReceived", "_fast", "_hand", "sendMessage")]
     for function in functions:
         atheris.instrument_func(function)
     CORPUS.mkdir(parents=True)

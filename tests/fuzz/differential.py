@@ -32,7 +32,7 @@ from twisted.python.failure import Failure
 from wsserver.config.settings import Settings
 from wsserver.testing import MemoryClient, MemoryServer, parse_frames
 from wsserver.wire import deflate, fastpath, frames
-from wsserver.wire.fastpath import PyTraffic
+from wsserver.wire.fastpath import PyFastPath
 from wsserver.wire.protocol import ServerProtocol
 
 __all__ = ["CODECS", "AutobahnPath", "FastPath", "Record", "StockPath", "compare", "run"]
@@ -49,7 +49,7 @@ CODECS: dict[str, type] = {"python": FastPath}
 """The fast paths there are, by name."""
 
 if frames.COMPILED:
-    CODECS = {"compiled": FastPath, "python": type("PythonPath", (PyTraffic, ServerProtocol), {})}
+    CODECS = {"compiled": FastPath, "python": type("PythonPath", (PyFastPath, ServerProtocol), {})}
 
 
 class AutobahnPath(ServerProtocol):

@@ -6,14 +6,14 @@ import pytest
 from calls import Twin, decode, encoded, inputs, spoiled
 
 from wsserver.wire import frames
-from wsserver.wire.fastpath import PyTraffic
+from wsserver.wire.fastpath import PyFastPath
 
 CALLS = 20_000
 
 
 def python():
     """Make the Python twin."""
-    return Twin(frames.py_parse, frames.py_build, frames.PyPartial, PyTraffic)
+    return Twin(frames.py_parse, frames.py_build, frames.PyPartial, PyFastPath)
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ class CallTests:
     def test_same(self):
         """Both twins answer 20 000 calls, a half of them spoiled, in the same way."""
         module = frames.SPEEDUPS
-        twins = python(), Twin(module.parse, module.build, module.Partial, module.Traffic)
+        twins = python(), Twin(module.parse, module.build, module.Partial, module.FastPath)
         rng = random.Random(6455)
         for _ in range(CALLS // 2):
             data = encoded(rng)

@@ -12,7 +12,7 @@ from twisted.internet.threads import blockingCallFromThread, deferToThread
 
 from wsserver.hooks.client import HTTPHooks
 from wsserver.hooks.messages import TEMPORARY, Caller, Connected, Dropped, Published, Refused, Subscribed
-from wsserver.hooks.requester import MOST_AT_ONCE, MOST_BYTES, MOST_WAITING
+from wsserver.hooks.requester import MAX_AT_ONCE, MAX_BYTES, MAX_WAITING
 
 EVENTS = ("connect", "subscribe", "publish", "disconnect")
 HEADERS = (("cookie", "session=1"), ("user-agent", "browser"), ("x-real-ip", "192.0.2.1"))
@@ -132,7 +132,7 @@ class WrongTests:
             b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"result":{}}',
             b'HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n{"result":{}}',
             b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 200_000,
-            b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n" + b" " * (MOST_BYTES + 1),
+            b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n" + b" " * (MAX_BYTES + 1),
             b"SSH-2.0-OpenSSH_9.0\r\n",
             b"\x00" * 100_000,
             b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 100_000,
@@ -214,24 +214,24 @@ class CrowdTests:
         asked = []
 
         def crowd():
-            asked.extend(ask.hooks.subscribe(CALLER, "news") for _ in range(MOST_AT_ONCE + MOST_WAITING + over))
+            asked.extend(ask.hooks.subscribe(CALLER, "news") for _ in range(MAX_AT_ONCE + MAX_WAITING + over))
             return sum(1 for one in asked if one.called and one.result is TEMPORARY)
 
         assert blockingCallFromThread(reactor, crowd) == over
         assert ask.line().crowded_out == over
         # Another kind has its own room.
-        wait_until(lambda: backend.most == MOST_AT_ONCE, "as many as may be under way")
+        wait_until(lambda: backend.most == MAX_AT_ONCE, "as many as may be under way")
         go_on.set()
         answers = blockingCallFromThread(reactor, lambda: gatherResults(asked))
-        assert answers.count(Subscribed()) == MOST_AT_ONCE + MOST_WAITING
-        assert backend.most == MOST_AT_ONCE
+        assert answers.count(Subscribed()) == MAX_AT_ONCE + MAX_WAITING
+        assert backend.most == MAX_AT_ONCE
 
     def test_waiting_counts(self, backend, ask):
         """Who waits for the whole time without being asked is told so, and takes nobody's place."""
         go_on = threading.Event()
         backend.answer = lambda path, body: go_on.wait(20) and {"result": {}}
         ask.timeout(0.5)
-        number = MOST_AT_ONCE + 10
+        number = MAX_AT_ONCE + 10
         crowd = blockingCallFromThread(
             reactor, lambda: gatherResults([ask.hooks.subscribe(CALLER, "news") for _ in range(number)])
         )

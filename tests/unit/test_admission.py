@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 
 from wsserver.auth.jwt import GRACE, Cause, Refused
 from wsserver.auth.verifier import Tokens
-from wsserver.endpoints.authorization import SUBPROTOCOL, Admission, Admitted, Visit, agree, find_token
+from wsserver.endpoints.authorization import SUBPROTOCOL, Admitted, Authorizer, Credentials, agree, find_token
 from wsserver.hub.names import Access, Format, Patterns
 from wsserver.wire.http11 import Refusal
 
@@ -25,12 +25,12 @@ class Hub:
 def admission(*patterns, keys=True, anonymous=False, local=False):
     """Make the admission of a server whose tokens are signed with `SECRET`."""
     tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW) if keys else None
-    return Admission(Hub(*patterns, local=local), tokens, anonymous=anonymous, reactor=Clock(), now=lambda: NOW)
+    return Authorizer(Hub(*patterns, local=local), tokens, anonymous=anonymous, reactor=Clock(), now=lambda: NOW)
 
 
 def visit(channel="news", text=None, carrier=HEADER, host="example.com", **query):
     """Make a visit, with a token or without."""
-    return Visit(
+    return Credentials(
         {"channel": [channel], **query, **({"token": [text]} if text is not None and carrier is PARAMETER else {})},
         host,
         [f"Bearer {text}"] if text is not None and carrier is HEADER else [],
@@ -75,7 +75,7 @@ class CarrierTests:
     )
     def test_found(self, query, authorizations, offered, found):
         """In any of three places, but only one."""
-        token = find_token(Visit(query, "h", authorizations, offered))
+        token = find_token(Credentials(query, "h", authorizations, offered))
         assert token == found if found != 400 else (isinstance(token, Refusal) and token.status == 400)
 
     @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ class AdmitTests:
 
     def test_several(self):
         """Two tokens are one too many."""
-        house, two = admission("news"), Visit({"channel": ["news"], "token": [GOOD]}, "h", [f"Bearer {NAMED}"])
+        house, two = admission("news"), Credentials({"channel": ["news"], "token": [GOOD]}, "h", [f"Bearer {NAMED}"])
         assert status(result(house.admit(two, Format.RAW))) == 400
 
     def test_unavailable(self):
@@ -205,7 +205,7 @@ class AdmitTests:
             def either(self, token):
                 return succeed(Refused("away", Cause.UNAVAILABLE))
 
-        house = Admission(Hub(), Away(ring(), TERMS, lambda: NOW), anonymous=True, reactor=Clock(), now=lambda: NOW)
+        house = Authorizer(Hub(), Away(ring(), TERMS, lambda: NOW), anonymous=True, reactor=Clock(), now=lambda: NOW)
         found = result(house.admit(visit(text=GOOD), Format.RAW))
         assert (found.status, found.headers) == (503, (("Retry-After", "1"),))
 
@@ -220,7 +220,7 @@ class ExpiryTests:
     def test_grace(self):
         """A connection outlives its token by the grace."""
         clock, rung = Clock(), []
-        house = Admission(Hub(), None, anonymous=True, reactor=clock, now=lambda: NOW + clock.seconds())
+        house = Authorizer(Hub(), None, anonymous=True, reactor=clock, now=lambda: NOW + clock.seconds())
         house.when_expired(NOW + 60, lambda: rung.append(clock.seconds()))
         clock.advance(60 + GRACE - 0.01)
         assert rung == []

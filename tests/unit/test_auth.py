@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from wsserver.auth.claims import Grant, Identity, Opening, Right
 from wsserver.auth.jwt import Cause, Refused, Terms, verify, verify_any, verify_subscription
-from wsserver.auth.keys import MOST_FETCHED, KeyRing, configured, encode, parse_set, secret
+from wsserver.auth.keys import MAX_FETCHED, KeyRing, configured, encode, parse_set, secret
 from wsserver.config.settings import Settings
 from wsserver.errors import SettingError
 
@@ -607,7 +607,7 @@ class SetTests:
 
     def test_many(self):
         """A huge set is cut."""
-        assert len(parse_set(key_set(*[jwk(EC256, kid=str(n)) for n in range(MOST_FETCHED + 9)]))) == MOST_FETCHED
+        assert len(parse_set(key_set(*[jwk(EC256, kid=str(n)) for n in range(MAX_FETCHED + 9)]))) == MAX_FETCHED
 
 
 def test_digest():

@@ -101,7 +101,7 @@ class PublicationTests:
 
     def test_joins_and_leaves_are_not_publications(self, hub, clock, listen, events):
         listen()
-        hub.occurred("news", PresenceEvent(True, ClientInfo("c1")))
+        hub.on_presence("news", PresenceEvent(True, ClientInfo("c1")))
         hub.publish("news", b"a")
         clock.advance(0)
         assert events == [("news", b"a")]
@@ -217,7 +217,7 @@ class OutageTests:
         keep = Keep(3, 60)
         missed = broker._streams["news"].append(Publication(b"2"), keep, clock.seconds())
         broker.listener = hub
-        hub.interrupted()
+        hub.on_reconnect()
         clock.advance(0)
         hub.publish("news", b"3")
         clock.advance(0)
@@ -242,7 +242,7 @@ class OutageTests:
             "wsserver.hub.callbacks._log.warn", lambda text, **fields: lines.append(text.format(**fields))
         )
         listen(on_gap=None)
-        hub.interrupted()
+        hub.on_reconnect()
         assert lines == ["publications to channel news may be missing"]
 
 
@@ -312,7 +312,7 @@ class FailureTests(TestCase):
         for data in (b"1", b"2"):
             self.hub.publish("news", data)
         self.clock.advance(0)
-        self.hub.interrupted()
+        self.hub.on_reconnect()
         assert self.seen == [b"1", b"2"] * 2
         assert len(self.flushLoggedErrors(KeyError)) == 2
         # `bad` takes two arguments, and `on_gap` is called with one.
@@ -327,7 +327,7 @@ class FailureTests(TestCase):
 
     def test_a_permission_that_is_withdrawn_ends_it_with_a_gap(self):
         handle = self.hub.listen("news", lambda *_: None, on_gap=self.seen.append)
-        self.hub.barred("news")
+        self.hub.on_permission_revoked("news")
         assert (self.seen, handle.is_listening) == (["news"], False)
         self.failureResultOf(handle.when_ready(), NotPermitted)
 

@@ -11,7 +11,7 @@ from wsserver.hub.recovery import MAX_BUFFERED, MAX_READS, PAGE_BYTES, PageReade
 from wsserver.testing import HIGH_WATER, MemoryServer
 
 SIZE = 8000
-MOST_HELD = HIGH_WATER + 2 * PAGE_BYTES
+MAX_HELD = HIGH_WATER + 2 * PAGE_BYTES
 """What a page and what the transport takes before it says so weigh, the frames around them included."""
 
 
@@ -97,7 +97,7 @@ class PacedTests:
         turns(server)
         publish(server, 200, start=200)
         turns(server)
-        assert held(listener) <= MOST_HELD
+        assert held(listener) <= MAX_HELD
         assert listener.read_all() == numbers(range(400))
         publish(server, 1, start=400)
         turns(server, 2)
@@ -111,7 +111,7 @@ class PacedTests:
             publish(server, 20, channel=channel)
         listener = Listener(server, way, f"channel={','.join(channels)}", ",".join([f"{epoch(server, 'h0')}:0"] * 20))
         turns(server)
-        assert held(listener) <= MOST_HELD
+        assert held(listener) <= MAX_HELD
         assert listener.read_all() == numbers(*[range(20)] * 20)
 
     def test_what_the_stream_has_lost_meanwhile_is_told(self, way):
@@ -145,7 +145,7 @@ class PacedTests:
         listener = Listener(server, way, "channel=h", f"{epoch(server)}:0")
         turns(server)
         publish(server, MAX_BUFFERED // SIZE + 1, start=900, plain=True)
-        assert held(listener) <= MOST_HELD
+        assert held(listener) <= MAX_HELD
         assert listener.read_all() == [*numbers(range(100)), "gap"]
 
     def test_many_clients_that_return_together_all_get_everything(self, way):

@@ -13,7 +13,7 @@ from wsserver.config.settings import Settings
 from wsserver.endpoints.centrifuge import pages as centrifuge_pages
 from wsserver.endpoints.centrifuge import protocol
 from wsserver.endpoints.centrifuge.pages import MAX_PUBLICATIONS
-from wsserver.endpoints.centrifuge.protocol import CONNECT_WITHIN, MOST_WAITING
+from wsserver.endpoints.centrifuge.protocol import CONNECT_WITHIN, MAX_WAITING
 from wsserver.errors import BrokerDown
 from wsserver.hub.stream import Page, Position
 from wsserver.testing import MemoryServer, build_frame
@@ -182,13 +182,13 @@ class OrderTests:
         waits = Deferred()
         monkeypatch.setattr(server.service.hub, "send", lambda *_, **__: waits)
         client.send({"id": 2, "publish": {"channel": "c", "data": 1}})
-        client.send(*({"id": number, "unsubscribe": {"channel": "c"}} for number in range(3, 3 + MOST_WAITING)))
+        client.send(*({"id": number, "unsubscribe": {"channel": "c"}} for number in range(3, 3 + MAX_WAITING)))
         assert client.take() == []
         client.send({"id": 5000, "unsubscribe": {"channel": "c"}})
         (refused,) = client.take()
         assert (refused["id"], refused["error"]["code"], refused["error"]["temporary"]) == (5000, 111, True)
         waits.callback(None)
-        assert [one["id"] for one in client.take()] == list(range(2, 3 + MOST_WAITING))
+        assert [one["id"] for one in client.take()] == list(range(2, 3 + MAX_WAITING))
 
     def test_gone_meanwhile(self, server, monkeypatch):
         """A client that goes while its command is being carried out is subscribed to nothing."""

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wsserver.endpoints.centrifuge.commands import (
-    MOST_COMMANDS,
+    MAX_COMMANDS,
     Connect,
     History,
     Presence,
@@ -122,7 +122,7 @@ BAD = [
     (b'\xef\xbb\xbf{"id":1,"publish":{"channel":"c","data":1}}', "not JSON"),
     (b'{"id":1,"publish":{"channel":"c","data":NaN}}', "not JSON"),
     (b'{"id":1,"publish":{"channel":"c","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}}", "nested too deeply"),
-    (b"{}\n" * (MOST_COMMANDS + 1), "over 1000 commands"),
+    (b"{}\n" * (MAX_COMMANDS + 1), "over 1000 commands"),
 ]
 
 
@@ -163,11 +163,11 @@ class ParseTests:
     def test_batch(self):
         """Several commands, one a line; ids are the client's affair."""
         lines = [
-            b'{"id":%d,"unsubscribe":{"channel":"c%d"}}' % (number % 3 + 1, number) for number in range(MOST_COMMANDS)
+            b'{"id":%d,"unsubscribe":{"channel":"c%d"}}' % (number % 3 + 1, number) for number in range(MAX_COMMANDS)
         ]
         commands = parse_commands(b"\n".join(lines))
-        assert [command.id for command in commands] == [number % 3 + 1 for number in range(MOST_COMMANDS)]
-        assert [command.request.channel for command in commands] == [f"c{number}" for number in range(MOST_COMMANDS)]
+        assert [command.id for command in commands] == [number % 3 + 1 for number in range(MAX_COMMANDS)]
+        assert [command.request.channel for command in commands] == [f"c{number}" for number in range(MAX_COMMANDS)]
         assert [command.size for command in commands] == [len(line) for line in lines]
         assert {command.method for command in commands} == {"unsubscribe"}
 

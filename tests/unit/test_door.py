@@ -8,7 +8,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from wsserver.config.settings import Settings
 from wsserver.testing import MemoryServer, build_frame
-from wsserver.wire.frontend import MOST_TURNED_AWAY
+from wsserver.wire.frontend import MAX_TURNED_AWAY
 from wsserver.wire.limits import BYTES_PER_TURN, MAX_UNSERVED, PIECES_PER_TURN
 from wsserver.wire.protocol import show_peer
 
@@ -145,7 +145,7 @@ class RequestTests:
         assert server.clock.getDelayedCalls() == []
 
 
-class Slow(Resource):
+class SlowConsumerPolicy(Resource):
     """Answers when told to."""
 
     isLeaf = True
@@ -160,7 +160,7 @@ class SlowResponseTests:
 
     def setup_method(self):
         self.server = MemoryServer()
-        self.slow = Slow()
+        self.slow = SlowConsumerPolicy()
         self.server.service.door.http = self.channel
         self.client = self.server.connect()
 
@@ -522,8 +522,8 @@ class RefusalTests:
     def test_drops_connections_over_the_limit_beyond_a_bounded_number(self):
         """They would be a way around the limit."""
         server = MemoryServer(Settings(max_connections=1))
-        clients = [server.connect() for _ in range(1 + MOST_TURNED_AWAY + 1)]
-        assert [client.transport.lost for client in clients] == [False] * (1 + MOST_TURNED_AWAY) + [True]
+        clients = [server.connect() for _ in range(1 + MAX_TURNED_AWAY + 1)]
+        assert [client.transport.lost for client in clients] == [False] * (1 + MAX_TURNED_AWAY) + [True]
 
     def test_tells_an_event_source_that_the_server_is_stopping_and_when_to_retry(self):
         """A page that connects during a restart comes back."""

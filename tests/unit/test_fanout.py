@@ -5,7 +5,7 @@ import random
 import pytest
 from twisted.internet.task import Clock
 
-from wsserver.hub.fanout import MOST_JOBS, WRITE, FanOut
+from wsserver.hub.fanout import MAX_JOBS, WRITE, FanOut
 from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.names import Access
@@ -20,7 +20,7 @@ if frames.COMPILED:
     HANDS["compiled"] = frames.SPEEDUPS.hand
 
 
-class Connection(fastpath.Traffic):
+class Connection(fastpath.FastPath):
     """A connection that is its own transport, and takes all that is written."""
 
     maxMessagePayloadSize = 1000
@@ -278,9 +278,9 @@ class FanOutTests:
         reactor = Turns()
         ones = [Listener() for _ in range(100)]
         fan_out = FanOut(reactor, share=1)
-        for number in range(MOST_JOBS + 10):
+        for number in range(MAX_JOBS + 10):
             fan_out.publish("foo", kinds(*ones), publications(b"%d" % number))
-            assert len(fan_out._jobs) <= MOST_JOBS
+            assert len(fan_out._jobs) <= MAX_JOBS
         assert len(ones[-1].got) == 10
 
     def test_caused_by_a_subscriber(self):
@@ -301,8 +301,8 @@ class FanOutTests:
     def test_barred(self):
         """Everyone is told that the channel is not to be had any more, also where one fails."""
         bad, good = Listener(), Listener()
-        bad.barred, good.barred = broken, good.got.append
-        FanOut(Clock()).barred("foo", [bad, good])
+        bad.on_permission_revoked, good.on_permission_revoked = broken, good.got.append
+        FanOut(Clock()).on_permission_revoked("foo", [bad, good])
         assert good.got == ["foo"]
 
     def test_a_kind_leaves(self):

@@ -6,7 +6,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from wsserver.config.settings import Settings
-from wsserver.hub.channel import Held
+from wsserver.hub.channel import PublicationBuffer
 from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.names import Access
@@ -45,7 +45,7 @@ class Subscriber:
 class Deaf:
     """Hears nothing."""
 
-    def arrived(self, channel, publication):
+    def on_publication(self, channel, publication):
         """Lose it."""
 
 
@@ -88,7 +88,7 @@ class PagedTests:
         hub.publish("foo", b"0")
         clock.advance(0)
         lose(broker, lambda: [hub.publish("foo", (b"%d" % number).rjust(size, b"x")) for number in range(1, 1000)])
-        hub.interrupted()
+        hub.on_reconnect()
         # While the gap is being closed.
         hub.publish("foo", b"1000")
         hub.publish("foo", b"1001", skip_history=True)
@@ -112,7 +112,7 @@ class PagedTests:
             return done
 
         broker.history = late
-        hub.interrupted()
+        hub.on_reconnect()
         for number in range(2, 6):
             hub.publish("foo", b"%d" % number, skip_history=number % 2 == 0)
         waiting[0]()
@@ -128,7 +128,7 @@ class PagedTests:
             hub.publish(f"foo{number}", b"0")
         clock.advance(0)
         lose(broker, lambda: [hub.publish(f"foo{number}", b"1") for number in range(20)])
-        hub.interrupted()
+        hub.on_reconnect()
         served = []
         while clock.calls:
             turn(clock)
@@ -144,9 +144,9 @@ class PagedTests:
         hub.publish("foo", b"0")
         clock.advance(0)
         lose(broker, lambda: hub.publish("foo", b"1"))
-        hub.interrupted()
+        hub.on_reconnect()
         lose(broker, lambda: hub.publish("foo", b"2"))
-        hub.interrupted()
+        hub.on_reconnect()
         clock.advance(0)
         assert one.events == [0, "plain gap", 1, 2]
 
@@ -158,7 +158,7 @@ class PagedTests:
         hub.publish("foo", b"0")
         clock.advance(0)
         lose(broker, lambda: [hub.publish("foo", b"%d" % number) for number in range(1, 400)])
-        hub.interrupted()
+        hub.on_reconnect()
         while 1 not in one.events:
             turn(clock)
         broker.remove_history("foo")
@@ -179,7 +179,7 @@ class PagedTests:
         hub.publish("foo", b"0")
         clock.advance(0)
         lose(broker, lambda: [hub.publish("foo", b"%d" % next(next_one)) for _ in range(500)])
-        hub.interrupted()
+        hub.on_reconnect()
         for _ in range(20):
             for _ in range(1000):
                 hub.publish("foo", b"%d" % next(next_one))
@@ -201,7 +201,7 @@ class QueuedBytesTests:
         assert listener.texts() == ["1"]
         listener.transport.reading = reading
         lose(server.service.hub.broker, lambda: publish(server, 1000, start=2))
-        server.service.hub.interrupted()
+        server.service.hub.on_reconnect()
         return server, listener
 
     def test_a_client_that_reads_gets_everything(self, way):
@@ -225,7 +225,7 @@ class HeldTests:
 
     def test_a_page_is_bounded_by_number_and_by_bytes(self):
         """A larger publication is a page by itself."""
-        held = Held()
+        held = PublicationBuffer()
         for size in (1, 1, 1, 10, 1):
             held.add(Publication(b"x" * size))
         pages = []
@@ -235,7 +235,7 @@ class HeldTests:
 
     def test_as_much_leaves_as_arrives(self):
         """Besides a page."""
-        held = Held()
+        held = PublicationBuffer()
         for _ in range(4):
             held.add(Publication(b"x"))
         assert len(held.take_page(2, 100)) == 2
@@ -245,7 +245,7 @@ class HeldTests:
 
     def test_drops_what_the_stream_contains(self):
         """And says how much that was."""
-        held = Held()
+        held = PublicationBuffer()
         for offset in (1, 0, 2):
             held.add(Publication(b"xx", offset, "e" if offset else ""))
         assert held.drop_stream() == (2, 4)

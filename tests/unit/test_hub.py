@@ -5,7 +5,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from wsserver.errors import BrokerDown
-from wsserver.hub.channel import MOST_HELD, MOST_HELD_BYTES, Held
+from wsserver.hub.channel import MAX_HELD, MAX_HELD_BYTES, PublicationBuffer
 from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.names import Access
@@ -187,9 +187,9 @@ class SubscribingTests:
         """After an outage every listener is told, after what came before it."""
         hub, one = make_hub(clock), Listener()
         hub.subscribe("foo", one)
-        hub.arrived("foo", Publication(b"before"))
+        hub.on_publication("foo", Publication(b"before"))
         one.missed = lambda channel, stream: one.got.append((channel, stream))
-        hub.interrupted()
+        hub.on_reconnect()
         assert one.got == [(b"<before>", 1, 6), ("foo", True)]
         clock.advance(0)
 
@@ -222,7 +222,7 @@ class StreamTests:
         for read in broker.reads:
             read.callback(Page((), Position(3, "e")))
         clock.advance(0)
-        hub.arrived("foo", Publication(b"x"))
+        hub.on_publication("foo", Publication(b"x"))
         clock.advance(0)
         assert [one.got for one in (plain, *others)] == [[(b"<x>", 1, 1)]] * 6
         assert sum(len(one.framed) for one in others) == 1
@@ -235,7 +235,7 @@ class StreamTests:
         hub.subscribe("foo", one, positioned=True)
         broker.asked["foo"].callback(None)
         broker.reads[0].callback(Page((), Position(3, "e")))
-        hub.arrived("foo", Publication(b"other", offset=1, epoch="f"))
+        hub.on_publication("foo", Publication(b"other", offset=1, epoch="f"))
         clock.advance(0)
         assert hub.counts() == {}
         assert one.got == []
@@ -246,8 +246,8 @@ class StreamTests:
         hub, old, new = make_hub(clock, broker), Listener(), Listener()
         hub.subscribe("foo", old)
         broker.asked["foo"].callback(None)
-        hub.arrived("foo", Publication(b"1", offset=1, epoch="e"))
-        hub.arrived("foo", Publication(b"3", offset=3, epoch="e"))
+        hub.on_publication("foo", Publication(b"1", offset=1, epoch="e"))
+        hub.on_publication("foo", Publication(b"3", offset=3, epoch="e"))
         hub.unsubscribe("foo", old)
         hub.subscribe("foo", new)
         broker.asked["foo"].callback(None)
@@ -263,10 +263,10 @@ class StreamTests:
         broker.asked["foo"].callback(None)
         broker.reads[0].callback(Page((), Position(1, "new")))
         clock.advance(0)
-        hub.arrived("foo", Publication(b"late", offset=7, epoch="old"))
-        hub.arrived("foo", Publication(b"plain"))
+        hub.on_publication("foo", Publication(b"late", offset=7, epoch="old"))
+        hub.on_publication("foo", Publication(b"plain"))
         broker.reads[1].callback(Page((), Position(1, "new")))
-        hub.arrived("foo", Publication(b"2", offset=2, epoch="new"))
+        hub.on_publication("foo", Publication(b"2", offset=2, epoch="new"))
         clock.advance(0)
         assert one.got == [(b"<plain><2>", 2, 6)]
         assert (one.gaps, len(broker.reads)) == ([], 2)
@@ -279,7 +279,7 @@ class StreamTests:
         broker.asked["foo"].callback(None)
         broker.reads[0].callback(Page((), Position(1, "e")))
         clock.advance(0)
-        hub.arrived("foo", Publication(b"9", offset=9, epoch="e"))
+        hub.on_publication("foo", Publication(b"9", offset=9, epoch="e"))
         broker.reads[1].callback(Page((), Position(1, "e")))
         clock.advance(0)
         assert one.got == [(b"<9>", 1, 1)]
@@ -299,7 +299,7 @@ class StreamTests:
         broker.reads[1].callback(Page((), Position(1, "e")))
         clock.advance(0)
         for offset in (1, 2):
-            hub.arrived("foo", Publication(b"%d" % offset, offset=offset, epoch="e"))
+            hub.on_publication("foo", Publication(b"%d" % offset, offset=offset, epoch="e"))
             clock.advance(0)
         assert [early.got, late.got] == [[(b"<1>", 1, 1), (b"<2>", 1, 1)], [(b"<2>", 1, 1)]]
 
@@ -311,13 +311,13 @@ class StreamTests:
         broker.asked["foo"].callback(None)
         hub.unsubscribe("foo", old)
         hub.subscribe("foo", new, since=Position(1, "e")).addCallback(joined.append)
-        hub.arrived("foo", Publication(b"1", offset=1, epoch="e"))
+        hub.on_publication("foo", Publication(b"1", offset=1, epoch="e"))
         broker.asked["foo"].callback(None)
         # The second was published while nobody was subscribed.
         missed = Publication(b"2", offset=2, epoch="e")
         broker.reads[0].callback(Page((missed,), Position(2, "e")))
         assert joined == [(Position(2, "e"), (missed,), True, False)]
-        hub.arrived("foo", Publication(b"3", offset=3, epoch="e"))
+        hub.on_publication("foo", Publication(b"3", offset=3, epoch="e"))
         clock.advance(0)
         assert new.got == [(b"<3>", 1, 1)]
 
@@ -326,7 +326,7 @@ class StreamTests:
         broker = LateReader()
         hub, one, failures = make_hub(clock, broker), Listener(), []
         hub.subscribe("foo", one).addErrback(failures.append)
-        hub.arrived("foo", Publication(b"x"))
+        hub.on_publication("foo", Publication(b"x"))
         broker.asked["foo"].errback(BrokerDown("away"))
         clock.advance(0)
         assert len(failures) == 1
@@ -347,7 +347,7 @@ class OutageTests:
         hub.publish("foo", b"2")
         broker.listener = listener
         one.missed = lambda channel, stream: one.got.append((channel, stream))
-        hub.interrupted()
+        hub.on_reconnect()
         clock.advance(0)
         assert one.got == [(b"<1>", 1, 1), ("foo", False), (b"<2>", 1, 1)]
 
@@ -361,7 +361,7 @@ class OutageTests:
         broker._streams.clear()
         broker._epoch = "another"
         one.missed = lambda channel, stream: one.got.append((channel, stream))
-        hub.interrupted()
+        hub.on_reconnect()
         clock.advance(0)
         assert one.got == [(b"<1>", 1, 1), ("foo", True)]
         assert hub.position("foo") == (0, "another")
@@ -370,17 +370,17 @@ class OutageTests:
 class Deaf:
     """Hears nothing."""
 
-    def arrived(self, channel, publication):
+    def on_publication(self, channel, publication):
         """Lose it."""
 
 
 class HeldTests:
     """What waits while a stream is read has a bound."""
 
-    @pytest.mark.parametrize(("count", "size"), [(MOST_HELD, 1), (16, MOST_HELD_BYTES // 16)])
+    @pytest.mark.parametrize(("count", "size"), [(MAX_HELD, 1), (16, MAX_HELD_BYTES // 16)])
     def test_bounded(self, count, size):
         """In number and in bytes; with one more nothing is kept, and that is known."""
-        held = Held()
+        held = PublicationBuffer()
         for _ in range(count):
             held.add(Publication(b"x" * size))
         assert (len(held.items), held.over) == (count, False)
@@ -390,16 +390,16 @@ class HeldTests:
 
     def test_told(self, clock, monkeypatch):
         """Too much while a gap is closed: it is told as lost, and what follows is given."""
-        monkeypatch.setattr("wsserver.hub.channel.MOST_HELD", 3)
+        monkeypatch.setattr("wsserver.hub.channel.MAX_HELD", 3)
         broker = LateReads(clock)
         hub, one = make_hub(clock, broker), Listener()
         hub.subscribe("foo", one)
-        hub.arrived("foo", Publication(b"1", 1, "e"))
+        hub.on_publication("foo", Publication(b"1", 1, "e"))
         for offset in range(3, 8):
-            hub.arrived("foo", Publication(b"%d" % offset, offset, "e"))
+            hub.on_publication("foo", Publication(b"%d" % offset, offset, "e"))
         one.missed = lambda channel, stream: one.got.append((channel, stream))
         broker.reading.callback(Page((), Position(7, "e")))
-        hub.arrived("foo", Publication(b"8", 8, "e"))
+        hub.on_publication("foo", Publication(b"8", 8, "e"))
         clock.advance(0)
         assert one.got == [(b"<1>", 1, 1), ("foo", True), (b"<8>", 1, 1)]
 

@@ -18,7 +18,7 @@ class Listener:
     def __init__(self):
         self.came = []
 
-    def arrived(self, channel, publication):
+    def on_publication(self, channel, publication):
         """Take a publication."""
         self.came.append((channel, publication.data))
 
@@ -59,7 +59,7 @@ class MemoryTests:
 
     def test_tiny(self, broker, monkeypatch):
         """Publications without a byte take memory too: so those of many channels are forgotten one day."""
-        monkeypatch.setattr(memory, "MOST_BYTES", 100_000)
+        monkeypatch.setattr(memory, "MAX_BYTES", 100_000)
         places = []
         for number in range(2000):
             done = broker.publish(f"c{number}", Publication(b"", tags={"a": "b"}), KEEP, "")

@@ -4,7 +4,7 @@ import pytest
 from twisted.internet.task import Clock
 
 from wsserver.hub.hub import Hub
-from wsserver.hub.management import MOST_BYTES, MOST_CONNECTIONS, Management
+from wsserver.hub.management import MAX_BYTES, MAX_CONNECTIONS, Management
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.names import MAX_CHANNELS, MAX_NAME, Access
 
@@ -39,7 +39,7 @@ def result(done):
 class SizeTests:
     """An answer goes through Redis, which cuts off whom too much waits for."""
 
-    @pytest.mark.parametrize(("count", "told"), [(900, 900), (1200, MOST_CONNECTIONS)])
+    @pytest.mark.parametrize(("count", "told"), [(900, 900), (1200, MAX_CONNECTIONS)])
     def test_connections(self, hub, count, told):
         """So many are told of."""
         for number in range(count):
@@ -49,14 +49,14 @@ class SizeTests:
     def test_long_names(self, hub):
         """Whoever listens to as much as may be has no answer made that takes the link to Redis down."""
         channels = [f"{number:0{MAX_NAME}}" for number in range(MAX_CHANNELS)]
-        for number in range(MOST_CONNECTIONS):
+        for number in range(MAX_CONNECTIONS):
             hub.clients.add(Connection(number, channels))
         told = result(Management(hub, "1").connections())
-        assert 0.9 * MOST_BYTES < len(str(told)) < 1.1 * MOST_BYTES
+        assert 0.9 * MAX_BYTES < len(str(told)) < 1.1 * MAX_BYTES
 
     def test_channels(self, hub, monkeypatch):
         """The same holds for the names of channels."""
         counts = {f"{number:0{MAX_NAME}}": 1 for number in range(5000)}
         monkeypatch.setattr(hub, "counts", lambda: counts)
         told = result(Management(hub, "1").channels())
-        assert 0.9 * MOST_BYTES < len(str(told)) < 1.1 * MOST_BYTES
+        assert 0.9 * MAX_BYTES < len(str(told)) < 1.1 * MAX_BYTES

@@ -113,7 +113,7 @@ class MembersTests:
 
     def test_bounded(self, hub, clock, monkeypatch):
         """Only so many stay; of more each leaves at once."""
-        monkeypatch.setattr("wsserver.hub.members.MOST_WAITING", 3)
+        monkeypatch.setattr("wsserver.hub.members.MAX_WAITING", 3)
         for number in range(4):
             info = ClientInfo(str(number), "ada")
             hub.members.join("foo", info)

@@ -22,7 +22,7 @@ from zope.interface.verify import verifyObject
 
 from wsserver.wire import frames
 from wsserver.wire import poller as poller_module
-from wsserver.wire.poller import IN, MOST_EVENTS, OUT, Poller
+from wsserver.wire.poller import IN, MAX_EVENTS, OUT, Poller
 from wsserver.wire.transport import PyWriteThrough
 
 
@@ -570,7 +570,7 @@ class BatchTests:
 
     def test_more_ready_than_one_batch_takes(self, poller, opened):
         """With more than 1,024 ready at once all are served, each once, in as many turns as it takes."""
-        count = MOST_EVENTS + 100
+        count = MAX_EVENTS + 100
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         need = 2 * count + 200
         if hard != resource.RLIM_INFINITY and hard < need:
@@ -585,7 +585,7 @@ class BatchTests:
                 poller.addReader(things[-1])
                 peer.send(b"x")
             poller.doRead()
-            assert sum(len(one.calls) for one in things) == MOST_EVENTS
+            assert sum(len(one.calls) for one in things) == MAX_EVENTS
             poller.doRead()
             assert {tuple(one.calls) for one in things} == {("read",)}
             assert not is_ready(poller)

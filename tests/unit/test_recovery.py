@@ -57,7 +57,7 @@ class LateBroker(MemoryBroker):
         """Publish through a server."""
         publication = self.stream.append(Publication(data), Keep(5, 1e9), 0)
         if self.subscribed:
-            self.news.append(lambda: self.listener.arrived("foo", publication))
+            self.news.append(lambda: self.listener.on_publication("foo", publication))
         return publication
 
     def plain(self, data, owed):
@@ -65,7 +65,7 @@ class LateBroker(MemoryBroker):
 
         def arrive():
             owed(data)
-            self.listener.arrived("foo", Publication(data))
+            self.listener.on_publication("foo", Publication(data))
 
         if self.subscribed:
             self.news.append(arrive)
@@ -95,7 +95,7 @@ class LateBroker(MemoryBroker):
     def rise(self):
         """Be back."""
         self.up = True
-        self.listener.interrupted()
+        self.listener.on_reconnect()
 
 
 class Peer:

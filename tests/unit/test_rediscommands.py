@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from wsserver.errors import BrokerDown, NotPermitted
-from wsserver.redis.commands import MOST_BYTES_IN_FLIGHT, MOST_IN_FLIGHT, Commands, Script
+from wsserver.redis.commands import MAX_BYTES_IN_FLIGHT, MAX_IN_FLIGHT, Commands, Script
 from wsserver.redis.connection import RedisError, ResponseError
 
 
@@ -62,10 +62,10 @@ class LimitTests:
 
     def test_number(self, commands, connection):
         """One more than may wait is refused and not sent; when one is answered there is room again."""
-        for _ in range(MOST_IN_FLIGHT):
+        for _ in range(MAX_IN_FLIGHT):
             commands.send("PING")
         assert "too many" in problem(commands.send("PING"))
-        assert len(connection.sent) == MOST_IN_FLIGHT
+        assert len(connection.sent) == MAX_IN_FLIGHT
         assert outcome(commands.send("PROBE", limited=False)) == []
         assert connection.sent[-1] == ("PROBE",)
         connection.answers[-1].callback(b"OK")
@@ -75,7 +75,7 @@ class LimitTests:
 
     def test_bytes(self, commands, connection):
         """The same holds for their bytes; one that is as large by itself goes only if it is alone."""
-        large = b"x" * MOST_BYTES_IN_FLIGHT
+        large = b"x" * MAX_BYTES_IN_FLIGHT
         alone = outcome(commands.send("PUBLISH", b"a", large))
         assert alone == []
         assert "too many" in problem(commands.send("PUBLISH", b"a", b"x"))

@@ -5,7 +5,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from wsserver.config.redis_url import parse_redis_url
-from wsserver.redis.supervisor import MOST_EARLY, RedisLink
+from wsserver.redis.supervisor import MAX_EARLY, RedisLink
 
 
 class Pipe:
@@ -44,7 +44,7 @@ class Link:
             told=lambda channel, data: self.events.append(data.decode()),
             rose=lambda again: self.events.append("again" if again else "up"),
             fell=lambda: self.events.append("down"),
-            barred=lambda channel: self.events.append("barred"),
+            on_permission_revoked=lambda channel: self.events.append("barred"),
         )
         self.connect()
 
@@ -108,8 +108,8 @@ class EarlyTests:
         """The oldest are dropped: they count as missing, too."""
         link.lose()
         link.connect()
-        for number in range(MOST_EARLY + 2):
+        for number in range(MAX_EARLY + 2):
             link.tell(str(number))
         link.prove()
         assert link.events[2:4] == ["again", "2"]
-        assert len(link.events) == 3 + MOST_EARLY
+        assert len(link.events) == 3 + MAX_EARLY

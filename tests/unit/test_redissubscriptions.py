@@ -3,7 +3,7 @@
 import pytest
 
 from wsserver.errors import BrokerDown, NotPermitted
-from wsserver.redis.subscriptions import MOST_UNANSWERED, Subscriptions
+from wsserver.redis.subscriptions import MAX_UNANSWERED, Subscriptions
 
 ALWAYS = b"always"
 
@@ -71,7 +71,7 @@ class SubscribeTests:
 
     def test_too_many(self, subscriptions, asking):
         """Beyond a limit one more is refused, and is not wanted."""
-        asking.unanswered = MOST_UNANSWERED
+        asking.unanswered = MAX_UNANSWERED
         assert outcome(subscriptions.subscribe(b"a")) == [BrokerDown]
         assert (asking.asked, subscriptions.complete) == ([], True)
 

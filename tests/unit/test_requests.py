@@ -15,7 +15,7 @@ from wsserver.wire.http11 import (
     MAX_BODY,
     MAX_HEAD,
     MAX_HEADERS,
-    MOST_KEPT,
+    MAX_KEPT,
     Refusal,
     Request,
     check_length,
@@ -282,10 +282,10 @@ class KeptLineTests:
 
     def test_bounds(self, kept):
         """Neither long lines nor any number of different ones fill the memory."""
-        for number in range(3 * MOST_KEPT):
+        for number in range(3 * MAX_KEPT):
             line = b"Origin: y%d" % number
             assert taken(get(line, b"Accept: " + b"x" * LONGEST_KEPT)).headers[1] == ("origin", f"y{number}")
-            assert len(kept) <= MOST_KEPT
+            assert len(kept) <= MAX_KEPT
         assert max(map(len, kept)) <= LONGEST_KEPT
 
     @pytest.mark.parametrize("field", [b"X : y", b" X: y", b"X: \x00", b"X", b": y"])

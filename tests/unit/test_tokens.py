@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from wsserver.auth.claims import Grant, Identity
 from wsserver.auth.jwt import Cause, Refused
 from wsserver.auth.keys import KeyRing, configured, parse_set
-from wsserver.auth.verifier import LONGEST_WAIT, MARGIN, Alarm, Tokens
+from wsserver.auth.verifier import LONGEST_WAIT, MARGIN, Tokens, WallClockTimer
 from wsserver.config.settings import Settings
 from wsserver.errors import BrokerDown
 from wsserver.hub import memory
@@ -148,7 +148,7 @@ class OnceTests:
 
     def test_full(self, monkeypatch):
         """With too many of them in use no more is taken, rather than one twice."""
-        monkeypatch.setattr(memory, "MOST_USED", 3)
+        monkeypatch.setattr(memory, "MAX_USED", 3)
         clock = Clock()
         broker = MemoryBroker(Clock(), clock.seconds)
         assert [result(broker.use(key, 10)) for key in "abca"] == [True, True, True, False]
@@ -171,7 +171,7 @@ class Wall:
         return self.clock.seconds() + self.ahead
 
     def alarm(self, after):
-        return Alarm(self.clock, self.now, NOW + after, lambda: self.rung.append(self.now() - NOW))
+        return WallClockTimer(self.clock, self.now, NOW + after, lambda: self.rung.append(self.now() - NOW))
 
 
 class AlarmTests:

@@ -7,7 +7,7 @@ import pytest
 
 from wsserver.testing import build_frame
 from wsserver.wire import fastpath, frames
-from wsserver.wire.fastpath import FRAMES_PER_TURN, LARGE, PyTraffic
+from wsserver.wire.fastpath import FRAMES_PER_TURN, LARGE, PyFastPath
 from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, RSV1
 
 LIMIT = 1 << 20
@@ -103,7 +103,7 @@ class Other:
         return merged
 
 
-class Python(Other, PyTraffic):
+class Python(Other, PyFastPath):
     """A connection of the Python twin."""
 
 
@@ -111,7 +111,7 @@ KINDS = [Python]
 
 if frames.COMPILED:
 
-    class Compiled(Other, frames.SPEEDUPS.Traffic):
+    class Compiled(Other, frames.SPEEDUPS.FastPath):
         """A connection of the compiled twin."""
 
     KINDS.append(Compiled)

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 
 from wsserver.testing import build_frame
 from wsserver.wire import frames, poller
-from wsserver.wire.fastpath import LARGE, PyTraffic
+from wsserver.wire.fastpath import LARGE, PyFastPath
 from wsserver.wire.poller import IN, Poller
 
 OPERATIONS = 50_000
@@ -37,7 +37,7 @@ WINDOWS = (10_000, 50_000, 1 << 20)
 """Sizes of receiving buffers; with smaller ones the kernel waits for its timers."""
 
 PAYLOAD = random.Random(0).randbytes(2 << 20)
-TRAFFIC = {"python": PyTraffic, "compiled": frames.COMPILED and frames.SPEEDUPS.Traffic}
+TRAFFIC = {"python": PyFastPath, "compiled": frames.COMPILED and frames.SPEEDUPS.FastPath}
 
 
 class FakeReactor(Clock):
@@ -57,7 +57,7 @@ class Stream(Protocol):
 
     def dataReceived(self, data):
         assert type(data) is bytes
-        self.end.arrived(data)
+        self.end.on_publication(data)
 
     def connectionLost(self, reason):
         self.end.gone(reason)
@@ -65,7 +65,7 @@ class Stream(Protocol):
 
 class Messages:
     """
-    Takes messages: the other half of a `Traffic`, which a transport gives its bytes past `dataReceived`.
+    Takes messages: the other half of a `FastPath`, which a transport gives its bytes past `dataReceived`.
 
     In the place of the state machine it puts together what was cut within a header. It cannot show any control frame.
     """
@@ -86,7 +86,7 @@ class Messages:
     def onMessage(self, payload, isBinary):
         assert type(payload) is bytes
         # The frame, but for its mask: what the peer has sent.
-        self.end.arrived(build_frame(2 if isBinary else 1, payload, mask=bytes(4)))
+        self.end.on_publication(build_frame(2 if isBinary else 1, payload, mask=bytes(4)))
 
     def _slow(self, data, share):
         if self.end.aborted:
@@ -155,7 +155,7 @@ class End:
 
     # What our side is told.
 
-    def arrived(self, data):
+    def on_publication(self, data):
         assert not self.lost, "data after connectionLost"
         assert not self.aborted, "data after abortConnection"
         end = self.came + len(data)

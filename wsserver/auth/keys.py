@@ -26,9 +26,9 @@ from wsserver.config.settings import Settings
 from wsserver.errors import SettingError
 from wsserver.text import quote
 
-__all__ = ["ALGORITHMS", "MOST_FETCHED", "Key", "KeyRing", "configured", "encode", "parse_set", "secret"]
+__all__ = ["ALGORITHMS", "MAX_FETCHED", "Key", "KeyRing", "configured", "encode", "parse_set", "secret"]
 
-MOST_FETCHED: Final = 64
+MAX_FETCHED: Final = 64
 """Most keys that are taken of a set."""
 
 # RFC 7518 section 3.2: a secret is at least as long as the hash.
@@ -182,7 +182,7 @@ def parse_set(text: bytes) -> list[Key]:
         text: the document.
 
     Returns:
-        Its public RSA and EC keys for signatures, at most `MOST_FETCHED`; what is for something else is left out, and
+        Its public RSA and EC keys for signatures, at most `MAX_FETCHED`; what is for something else is left out, and
         so are secrets (`oct`), which have no place in public.
 
     Raises:
@@ -195,7 +195,7 @@ def parse_set(text: bytes) -> list[Key]:
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise ValueError("not a set of keys")
-    keys = [key for entry in entries[:MOST_FETCHED] if isinstance(entry, dict) and (key := _of_entry(entry))]
+    keys = [key for entry in entries[:MAX_FETCHED] if isinstance(entry, dict) and (key := _of_entry(entry))]
     if not keys:
         raise ValueError("no RSA or EC key for signatures in the set")
     return keys

@@ -11,7 +11,7 @@ from wsserver.auth.claims import Grant, Identity
 from wsserver.auth.jwt import Cause, Keys, Refused, Terms, verify, verify_any, verify_subscription
 from wsserver.errors import BrokerDown
 
-__all__ = ["Alarm", "Tokens"]
+__all__ = ["Tokens", "WallClockTimer"]
 
 MARGIN = 60.0
 """Seconds for which a token's use is known beyond its end: the clocks of several processes may differ."""
@@ -87,7 +87,7 @@ class Tokens:
         return self._use(ticket.key, max(left, 0.0) + MARGIN).addCallbacks(tell, away)
 
 
-class Alarm:
+class WallClockTimer:
     """
     A call at a date, such as the end of a token.
 

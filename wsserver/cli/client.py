@@ -20,7 +20,7 @@ from wsserver.closecodes import CloseCode
 from wsserver.wire.frames import is_utf8
 from wsserver.wire.http11 import MAX_HEAD
 
-__all__ = ["Connection", "Ear", "connect"]
+__all__ = ["ClientListener", "Connection", "connect"]
 
 CONNECT_TIMEOUT = 10.0
 """Seconds for the TCP connection, and again for the opening handshake."""
@@ -44,7 +44,7 @@ class Connection(Protocol):
         """Begin a closing handshake; it ends within `CLOSE_TIMEOUT`."""
 
 
-class Ear(Protocol):
+class ClientListener(Protocol):
     """What hears of a connection. `refused`, `lost` and `closed` are the last word, and exactly one of them comes."""
 
     def opened(self, connection: "Connection") -> None:
@@ -136,7 +136,9 @@ class _Listener(WebSocketClientProtocol):  # type: ignore[misc]
 class _Factory(WebSocketClientFactory):  # type: ignore[misc]
     protocol = _Listener
 
-    def __init__(self, target: ServerURL, path: str, headers: dict[str, str], ear: Ear, reactor: Any) -> None:
+    def __init__(
+        self, target: ServerURL, path: str, headers: dict[str, str], ear: ClientListener, reactor: Any
+    ) -> None:
         super().__init__(target.at("ws", path), headers=headers, reactor=reactor)
         self.setProtocolOptions(
             failByDrop=False,
@@ -152,7 +154,7 @@ class _Factory(WebSocketClientFactory):  # type: ignore[misc]
         self.ear = ear
 
 
-def connect(target: ServerURL, path: str, token: str, ear: Ear, reactor: Any) -> None:
+def connect(target: ServerURL, path: str, token: str, ear: ClientListener, reactor: Any) -> None:
     """
     Connect to a path of a server.
 

@@ -93,7 +93,7 @@ def subscribe(
 
 class _Listening:
     """
-    A subscription whose messages are printed: an `Ear`.
+    A subscription whose messages are printed: an `ClientListener`.
 
     Args:
         target: the server.
@@ -132,7 +132,7 @@ class _Listening:
         else:
             self._connection.sendClose(1000)
 
-    # What the client calls: `Ear`.
+    # What the client calls: `ClientListener`.
 
     def opened(self, connection: Connection) -> None:
         """Tell that what is published from now on will be printed."""

@@ -15,17 +15,26 @@ from twisted.internet.interfaces import IReactorTime
 
 from wsserver.auth.claims import ANONYMOUS, Capability, Grant, Identity, Opening, Right
 from wsserver.auth.jwt import GRACE, Cause, Refused
-from wsserver.auth.verifier import Alarm, Tokens
+from wsserver.auth.verifier import Tokens, WallClockTimer
 from wsserver.hooks.interface import Hooks
 from wsserver.hooks.messages import Caller, Connected, Dropped, Subscribed, forwarded
 from wsserver.hooks.messages import Refused as No
 from wsserver.hub.clients import new_client_id
-from wsserver.hub.names import Access, Ask, Format, parse_query
+from wsserver.hub.names import Access, Format, RawSubscribeRequest, parse_query
 from wsserver.text import quote
 from wsserver.typing import ChannelName, JSONText
 from wsserver.wire.http11 import Header, Refusal
 
-__all__ = ["SUBPROTOCOL", "Admission", "Admitted", "Visit", "agree", "find_token", "identity_of", "token_refusal"]
+__all__ = [
+    "SUBPROTOCOL",
+    "Admitted",
+    "Authorizer",
+    "Credentials",
+    "agree",
+    "find_token",
+    "identity_of",
+    "token_refusal",
+]
 
 SUBPROTOCOL: Final = "wsserver.v1"
 """What is agreed to where a browser, which can send no header of its own, offers it beside `bearer.TOKEN`."""
@@ -35,7 +44,7 @@ _TOKEN_PARAMETERS: Final = ("token", "access_token")
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class Credentials:
     """What a request brings that counts here."""
 
     query: Mapping[str, list[str]] = field(repr=False)
@@ -53,7 +62,7 @@ class Visit:
 class Admitted:
     """A client that may listen."""
 
-    ask: Ask
+    ask: RawSubscribeRequest
     identity: Identity
 
 
@@ -74,7 +83,7 @@ def agree(chosen: str | None, offered: Sequence[str]) -> str | None:
     return chosen or (SUBPROTOCOL if SUBPROTOCOL in offered else None)
 
 
-def find_token(visit: Visit) -> str | Refusal | None:
+def find_token(visit: Credentials) -> str | Refusal | None:
     """
     Find the token of a request.
 
@@ -104,7 +113,7 @@ def token_refusal(refused: Refused) -> Refusal:
     return Refusal(HTTPStatus.UNAUTHORIZED, refused.reason, (challenge,))
 
 
-class Admission:
+class Authorizer:
     """
     Let clients in.
 
@@ -136,7 +145,7 @@ class Admission:
         self._reactor = reactor
         self._now = now
 
-    def admit(self, visit: Visit, default: Format) -> "Deferred[Admitted | Refusal]":
+    def admit(self, visit: Credentials, default: Format) -> "Deferred[Admitted | Refusal]":
         """
         Read what a raw client asks for, and check that it may have it.
 
@@ -156,7 +165,7 @@ class Admission:
 
         return self.identify(visit).addCallback(self._decide, ask, visit)
 
-    def identify(self, visit: Visit) -> "Deferred[Identity | Refusal]":
+    def identify(self, visit: Credentials) -> "Deferred[Identity | Refusal]":
         """
         Find out who sends a request.
 
@@ -175,7 +184,9 @@ class Admission:
         return self.tokens.either(token).addCallback(_as_identity)
 
     @inlineCallbacks
-    def _decide(self, found: Identity | Refusal, ask: Ask, visit: Visit) -> Generator[Any, Any, Admitted | Refusal]:
+    def _decide(
+        self, found: Identity | Refusal, ask: RawSubscribeRequest, visit: Credentials
+    ) -> Generator[Any, Any, Admitted | Refusal]:
         if isinstance(found, Refusal):
             return found
         identity = found
@@ -279,7 +290,7 @@ class Admission:
         """
         return max(1, int(expires_at - self._now())) if expires_at else 0
 
-    def when_expired(self, expires_at: int, function: Callable[[], object]) -> Alarm | None:
+    def when_expired(self, expires_at: int, function: Callable[[], object]) -> WallClockTimer | None:
         """
         Call a function once a connection or a subscription has outlived its token by the grace.
 
@@ -290,7 +301,7 @@ class Admission:
         Returns:
             What cancels it; None where there is nothing to wait for.
         """
-        return Alarm(self._reactor, self._now, expires_at + GRACE, function) if expires_at else None
+        return WallClockTimer(self._reactor, self._now, expires_at + GRACE, function) if expires_at else None
 
 
 def _no_token() -> Refusal:

@@ -8,9 +8,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from wsserver.config.settings import Settings
 from wsserver.endpoints.application import Endpoint, bind_routes
-from wsserver.endpoints.authorization import Admission
+from wsserver.endpoints.authorization import Authorizer
 from wsserver.endpoints.centrifuge.pages import Pages
-from wsserver.endpoints.centrifuge.permissions import Gate
+from wsserver.endpoints.centrifuge.permissions import Permissions
 from wsserver.endpoints.centrifuge.protocol import CentrifugeProtocol
 from wsserver.endpoints.command import CommandProtocol, SteadyReplies
 from wsserver.endpoints.commands import Command, spell
@@ -66,7 +66,7 @@ class Table:
         settings: Settings,
         factory: ServerFactory,
         hub: Hub,
-        admission: Admission,
+        admission: Authorizer,
         clock: IReactorTime,
         *,
         now: Callable[[], float],
@@ -96,7 +96,7 @@ class Table:
             CentrifugeProtocol,
             factory,
             hub=hub,
-            gate=Gate(hub, admission, Pages(settings.max_queued_bytes)),
+            gate=Permissions(hub, admission, Pages(settings.max_queued_bytes)),
             max_queued=settings.max_queued_bytes,
             ping_interval=math.ceil(settings.ping_interval),
             # Its pings are messages of the protocol.

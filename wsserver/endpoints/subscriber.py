@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from wsserver.closecodes import CloseCode
 from wsserver.hub.hub import Hub
-from wsserver.hub.send_queue import Backlog, Batch, Slow
+from wsserver.hub.send_queue import Batch, SendQueue, SlowConsumerPolicy
 from wsserver.typing import ChannelName
 from wsserver.wire import deflate
 from wsserver.wire.fastpath import CONNECTING, OPEN, Feed
@@ -41,7 +41,7 @@ class SubscriberProtocol(ServerProtocol):
     `kind`: those who have it in common share one compression.
     """
 
-    _backlog: Backlog | None = None
+    _backlog: SendQueue | None = None
     _overflowed = False
     """Too much has waited: something was dropped, and the connection is closed for it."""
 
@@ -83,7 +83,7 @@ class SubscriberProtocol(ServerProtocol):
         if self._backlog is None:
             self._send(batch.frames, batch.count, batch.size)
         else:
-            self._wait(batch, Slow(self.hub.rules.of(batch.channel).slow))
+            self._wait(batch, SlowConsumerPolicy(self.hub.rules.for_channel(batch.channel).slow))
 
     def deliver(self, frames: bytes, count: int, size: int) -> None:
         """
@@ -97,7 +97,7 @@ class SubscriberProtocol(ServerProtocol):
         if self._backlog is None:
             self._send(frames, count, size)
         else:
-            self._wait(Batch(ChannelName(""), frames, count, size), Slow.CLOSE)
+            self._wait(Batch(ChannelName(""), frames, count, size), SlowConsumerPolicy.CLOSE)
 
     def dropped(self, channel: ChannelName) -> None:
         """
@@ -129,13 +129,13 @@ class SubscriberProtocol(ServerProtocol):
         else:
             self._cork.append(frames)
 
-    def _wait(self, batch: Batch, slow: Slow) -> None:
+    def _wait(self, batch: Batch, slow: SlowConsumerPolicy) -> None:
         assert self._backlog is not None
         if self._overflowed or self.state not in (CONNECTING, OPEN):
             return
         loss = self._backlog.add(batch, slow)
         if self._backlog.full:
-            self._backlog, self._overflowed = Backlog(self.max_queued), True
+            self._backlog, self._overflowed = SendQueue(self.max_queued), True
             self.close(CloseCode.TRY_AGAIN_LATER, "reads too slowly")
             return
         self.hub.dropped += loss.messages
@@ -148,7 +148,7 @@ class SubscriberProtocol(ServerProtocol):
         """Let what comes wait."""
         self._prompt = False
         if self._backlog is None:
-            self._backlog = Backlog(self.max_queued)
+            self._backlog = SendQueue(self.max_queued)
 
     def release(self) -> None:
         """Send what waits, and from now on what comes; where too much has waited meanwhile, close."""

@@ -23,7 +23,7 @@ from wsserver.hooks.messages import (
     read_subscribed,
     write_question,
 )
-from wsserver.hooks.requester import MOST_AT_ONCE, Line
+from wsserver.hooks.requester import MAX_AT_ONCE, Line
 from wsserver.typing import ChannelName, JSONText
 from wsserver.wire.connection_pool import QuietConnectionPool
 
@@ -46,7 +46,7 @@ class HTTPHooks:
 
     def __init__(self, urls: Mapping[str, str], *, timeout: float, reactor: Any) -> None:
         self._pool = QuietConnectionPool(reactor)
-        self._pool.maxPersistentPerHost = MOST_AT_ONCE
+        self._pool.maxPersistentPerHost = MAX_AT_ONCE
         self._pool.cachedConnectionTimeout = KEEP_ALIVE
         agent = Agent(reactor, connectTimeout=timeout, pool=self._pool)
         self.lines = {event: Line(event, url, agent, timeout, reactor) for event, url in urls.items()}

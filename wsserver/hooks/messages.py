@@ -60,7 +60,7 @@ DISCONNECT_CODES: Final = range(4000, 5000)
 # From here on a client should not connect again (source: "Return custom disconnect" of the page above).
 _FINAL_CODE: Final = 4500
 
-_MOST_REASON: Final = 123
+_MAX_REASON: Final = 123
 """Most bytes of a reason in a Close frame (RFC 6455 section 5.5)."""
 
 
@@ -247,8 +247,8 @@ def _read(body: bytes) -> Fields | Refused | Dropped:
     if (disconnect := take(answer, "disconnect", dict, None)) is not None:
         code = _code(disconnect, "disconnect", DISCONNECT_CODES)
         reason = take(disconnect, "reason", str, "")
-        if len(reason.encode("utf-8")) > _MOST_REASON:
-            raise ValueError(f"disconnect: the reason is over {_MOST_REASON} bytes")
+        if len(reason.encode("utf-8")) > _MAX_REASON:
+            raise ValueError(f"disconnect: the reason is over {_MAX_REASON} bytes")
         return Dropped(code, reason)
     if (error := take(answer, "error", dict, None)) is not None:
         code = _code(error, "error", ERROR_CODES)

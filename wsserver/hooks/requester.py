@@ -2,7 +2,7 @@
 Questions to a backend over HTTP: a POST each, so many at once, so many waiting, an answer of so many bytes.
 
 What a backend does wrong harms nobody but its own clients: a question takes no longer than the time allowed, of each
-kind no more than `MOST_AT_ONCE` are under way and `MOST_WAITING` wait, and no answer is read beyond `MOST_BYTES`.
+kind no more than `MAX_AT_ONCE` are under way and `MAX_WAITING` wait, and no answer is read beyond `MAX_BYTES`.
 """
 
 from collections import deque
@@ -24,21 +24,21 @@ from zope.interface import implementer
 from wsserver.config.parsers import show_duration
 from wsserver.hooks.messages import TEMPORARY, Refused
 from wsserver.text import quote
-from wsserver.wire.connections import Registry
+from wsserver.wire.connections import ConnectionSet
 from wsserver.wire.http11 import Header
 
-__all__ = ["MOST_AT_ONCE", "MOST_BYTES", "MOST_WAITING", "Line"]
+__all__ = ["MAX_AT_ONCE", "MAX_BYTES", "MAX_WAITING", "Line"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver.hooks")
 
-MOST_AT_ONCE = 64
+MAX_AT_ONCE = 64
 """Most questions of a kind that are under way."""
 
-MOST_WAITING = 1024
+MAX_WAITING = 1024
 """Most questions of a kind that wait for one of those to end; one more is answered with `TEMPORARY`."""
 
-MOST_BYTES = 64 * 1024
+MAX_BYTES = 64 * 1024
 """Most bytes of an answer: what an API request may have, too."""
 
 _Answer = TypeVar("_Answer")
@@ -72,7 +72,7 @@ class Line:
         self._reactor = reactor
         self._running = 0
         self._waiting: deque[Deferred[None]] = deque()
-        self._open: Registry[Deferred[Any]] = Registry()
+        self._open: ConnectionSet[Deferred[Any]] = ConnectionSet()
         self._stopped = False
         self._failing = False
 
@@ -91,7 +91,7 @@ class Line:
             Fires with the answer, with `TEMPORARY` where there is none; never fails.
         """
         self.asked += 1
-        if self._stopped or len(self._waiting) >= MOST_WAITING:
+        if self._stopped or len(self._waiting) >= MAX_WAITING:
             self.crowded_out += 1
             return succeed(TEMPORARY)
         done: Deferred[Any] = Deferred.fromCoroutine(self._call(question, _headers(headers)))
@@ -128,7 +128,7 @@ class Line:
                 self._running -= 1
 
     def _turn(self) -> "Deferred[None]":
-        if self._running < MOST_AT_ONCE:
+        if self._running < MAX_AT_ONCE:
             self._running += 1
             return succeed(None)
         turn: Deferred[None] = Deferred(self._waiting.remove)
@@ -213,7 +213,7 @@ def _read(response: IResponse) -> "Deferred[bytes]":
 
 
 class _Collector(Protocol):
-    """Read a response's body, up to `MOST_BYTES`."""
+    """Read a response's body, up to `MAX_BYTES`."""
 
     transport: Any
 
@@ -224,9 +224,9 @@ class _Collector(Protocol):
     def dataReceived(self, data: bytes) -> None:
         """Take a piece."""
         self._body += data
-        if len(self._body) > MOST_BYTES and not self.done.called:
+        if len(self._body) > MAX_BYTES and not self.done.called:
             self._leave()
-            self.done.errback(ValueError(f"it is over {MOST_BYTES} bytes"))
+            self.done.errback(ValueError(f"it is over {MAX_BYTES} bytes"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Take note of its end."""

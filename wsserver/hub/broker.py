@@ -18,23 +18,23 @@ __all__ = ["IDEMPOTENT_FOR", "UNFRAMED", "Broker", "Listener", "Subscriber", "fi
 class Listener(Protocol):
     """What a broker tells what comes."""
 
-    def arrived(self, channel: ChannelName, publication: Publication) -> None:
+    def on_publication(self, channel: ChannelName, publication: Publication) -> None:
         """Take a publication."""
 
-    def occurred(self, channel: ChannelName, event: PresenceEvent) -> None:
+    def on_presence(self, channel: ChannelName, event: PresenceEvent) -> None:
         """Take the news that a client has come to a channel, or left it."""
 
     def asked(self, message: bytes) -> None:
         """Take a message of a process."""
 
-    def interrupted(self) -> None:
+    def on_reconnect(self) -> None:
         """Take note that publications may have been missed, of every channel that was subscribed to."""
 
-    def barred(self, channel: ChannelName) -> None:
+    def on_permission_revoked(self, channel: ChannelName) -> None:
         """Take note that a channel that was subscribed to may not be listened to any more."""
 
     def on_up(self) -> None:
-        """The broker is up, for the first time or again; called after `interrupted`."""
+        """The broker is up, for the first time or again; called after `on_reconnect`."""
 
 
 class Broker(Protocol):
@@ -175,5 +175,5 @@ class Subscriber(Protocol):
             stream: whether some that have an offset are; else only plain ones may be, which have none.
         """
 
-    def barred(self, channel: ChannelName) -> None:
+    def on_permission_revoked(self, channel: ChannelName) -> None:
         """Take note that nothing comes from a channel any more, and that this one is subscribed to it no longer."""

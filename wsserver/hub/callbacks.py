@@ -167,7 +167,7 @@ class CallbackSubscription:
         else:
             self._call(self._on_gap, channel)
 
-    def barred(self, channel: ChannelName) -> None:
+    def on_permission_revoked(self, channel: ChannelName) -> None:
         """Stop: Redis does not permit the channel any more."""
         if self._stopped is None:
             _log.error("Redis does not permit channel {channel} any more: its callback is stopped", channel=channel)

@@ -17,13 +17,21 @@ from wsserver.hub.send_queue import OVERHEAD
 from wsserver.hub.stream import Position
 from wsserver.typing import ChannelName
 
-__all__ = ["MOST_HELD", "MOST_HELD_BYTES", "BufferBudget", "Held", "Joiner", "Room", "follows"]
+__all__ = [
+    "MAX_HELD",
+    "MAX_HELD_BYTES",
+    "BufferBudget",
+    "ChannelState",
+    "PublicationBuffer",
+    "RecoveringSubscriber",
+    "follows",
+]
 
 
-MOST_HELD = 10_000
+MAX_HELD = 10_000
 """Most publications and events that wait for a stream to be read."""
 
-MOST_HELD_BYTES = 16 * 1024**2
+MAX_HELD_BYTES = 16 * 1024**2
 """Most bytes of their data."""
 
 
@@ -41,7 +49,7 @@ class BufferBudget:
         self.left = size
 
 
-class Held:
+class PublicationBuffer:
     """
     What waits for a stream to be read; if that would be too much, nothing waits, and `over` is set.
 
@@ -73,7 +81,7 @@ class Held:
             self._taken += size + OVERHEAD
             self._budget.left -= size + OVERHEAD
         exhausted = self._budget is not None and self._budget.left < 0
-        if exhausted or len(self.items) > MOST_HELD or self._size > MOST_HELD_BYTES:
+        if exhausted or len(self.items) > MAX_HELD or self._size > MAX_HELD_BYTES:
             self.release()
             self.items, self.over = [], True
 
@@ -100,8 +108,8 @@ class Held:
             count: most items of a page.
             size: most bytes of its data; a larger publication is a page by itself.
         """
-        arrived = self.items[self._left :] if self._left is not None else []
-        count, size = count + len(arrived), size + sum(map(_size, arrived))
+        on_publication = self.items[self._left :] if self._left is not None else []
+        count, size = count + len(on_publication), size + sum(map(_size, on_publication))
         taken = 0
         for item in self.items[:count]:
             size -= _size(item)
@@ -127,7 +135,7 @@ def _size(item: Publication | PresenceEvent) -> int:
     return len(item.data) if isinstance(item, Publication) else 0
 
 
-class Joiner:
+class RecoveringSubscriber:
     """
     A subscriber that is given its publications by itself, until it stands where the others do.
 
@@ -145,7 +153,7 @@ class Joiner:
         self.subscriber = subscriber
         self.budget = budget
         self.limit = limit
-        self.held: Held | None = Held(budget)
+        self.held: PublicationBuffer | None = PublicationBuffer(budget)
         """What came while the stream was being read; None after that."""
         self.floor: Position | None = None
         """What it has up to here is not given to it again."""
@@ -164,11 +172,11 @@ class Joiner:
 
     def fall_behind(self) -> None:
         """Wait for the subscriber to ask for another page: keep only what the stream does not contain."""
-        held = self.held or Held()
+        held = self.held or PublicationBuffer()
         held.release()
         self.recovering, self.reading = True, False
         self.lost_plain |= held.over and held.plain
-        self.held = Held(self.budget)
+        self.held = PublicationBuffer(self.budget)
         for item in held.items:
             self.hold(item)
 
@@ -178,7 +186,7 @@ class Joiner:
         if self.held is not None:
             self.held.release()
 
-    def take_held(self) -> Held | None:
+    def take_held(self) -> PublicationBuffer | None:
         """Return what was kept, to be handed out; from now on nothing is kept."""
         held, self.held = self.held, None
         return held
@@ -204,7 +212,7 @@ def follows(position: Position | None, publication: Publication) -> bool:
     return position.offset == 0 and publication.offset == 1
 
 
-class Room:
+class ChannelState:
     """A channel that somebody here listens to."""
 
     __slots__ = (
@@ -216,14 +224,14 @@ class Room:
         self.channel = channel
         self.kinds: dict[Hashable, dict[Any, None]] = {}
         """Kind -> its subscribers, in the order they came."""
-        self.joiners: dict[Any, Joiner] = {}
+        self.joiners: dict[Any, RecoveringSubscriber] = {}
         self.pending: list[Publication | PresenceEvent] = []
         self.open = False
         """The broker sends its publications."""
         self.waiting: list[Deferred[None]] = []
         self.position: Position | None = None
         """The last publication that came; None before the first."""
-        self.held: Held | None = None
+        self.held: PublicationBuffer | None = None
         """What has come since a gap was noticed, until it is closed; None while there is none."""
         self.outage = False
         """The gap comes from an outage: plain publications may be missing too."""
@@ -233,9 +241,9 @@ class Room:
     def __len__(self) -> int:
         return sum(map(len, self.kinds.values())) + len(self.joiners)
 
-    def take_held(self) -> Held:
+    def take_held(self) -> PublicationBuffer:
         """Return what is held, and hold nothing more."""
-        held, self.held = self.held or Held(), None
+        held, self.held = self.held or PublicationBuffer(), None
         return held
 
     def everyone(self) -> list[Any]:

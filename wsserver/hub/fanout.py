@@ -19,7 +19,7 @@ from wsserver.hub.send_queue import Batch
 from wsserver.typing import ChannelName
 from wsserver.wire.fastpath import hand
 
-__all__ = ["MOST_JOBS", "SHARE", "WRITE", "FanOut"]
+__all__ = ["MAX_JOBS", "SHARE", "WRITE", "FanOut"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver.hub")
@@ -31,7 +31,7 @@ SHARE: Final = 2000
 WRITE: Final = 16 * 1024
 """Bytes that count as one write; more count as several."""
 
-MOST_JOBS: Final = 64
+MAX_JOBS: Final = 64
 """Most batches that wait for their turn; with more, publishers wait instead: the oldest is handed out at once."""
 
 Kinds = Mapping[Hashable, Mapping[Any, None]]
@@ -114,7 +114,7 @@ class FanOut:
         """
         self._start(channel, subscribers, partial(_tell, channel, stream))
 
-    def barred(self, channel: ChannelName, subscribers: Iterable[Any]) -> None:
+    def on_permission_revoked(self, channel: ChannelName, subscribers: Iterable[Any]) -> None:
         """Tell those who listened to a channel that the server may not listen to it any more."""
         self._start(channel, subscribers, partial(_bar, channel))
 
@@ -141,7 +141,7 @@ class FanOut:
     def _run(self) -> None:
         self._busy = True
         try:
-            while self._jobs and (self._left > 0 or len(self._jobs) > MOST_JOBS):
+            while self._jobs and (self._left > 0 or len(self._jobs) > MAX_JOBS):
                 job = self._jobs[0]
                 self._left -= job.step(self._left)
                 if job.done == len(job.subscribers):
@@ -210,7 +210,7 @@ def _tell(channel: ChannelName, stream: bool, subscribers: list[Any]) -> None:
 def _bar(channel: ChannelName, subscribers: list[Any]) -> None:
     for one in subscribers:
         try:
-            one.barred(channel)
+            one.on_permission_revoked(channel)
         except Exception:
             _failed(one)
 

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 
 from wsserver.errors import BrokerDown
 from wsserver.hub.broker import Broker
-from wsserver.hub.channel import Held, Room
+from wsserver.hub.channel import ChannelState, PublicationBuffer
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.recovery import PAGE_BYTES, PAGE_SIZE, PageReader, ReadLimit
@@ -38,13 +38,13 @@ _ONE_PAGE: Final = ReadLimit(PAGE_SIZE, PAGE_BYTES)
 class Channels(Protocol):
     """The part of the hub that closing gaps needs."""
 
-    def is_current(self, room: Room) -> bool:
+    def is_current(self, room: ChannelState) -> bool:
         """Return whether the channel still has the same subscription at the broker."""
 
-    def replay(self, room: Room, items: Iterable[Publication | PresenceEvent]) -> None:
+    def replay(self, room: ChannelState, items: Iterable[Publication | PresenceEvent]) -> None:
         """Process publications and presence events as if they arrived now; a publication that leaves a gap opens it."""
 
-    def tell_gap(self, room: Room, *, stream: bool) -> None:
+    def tell_gap(self, room: ChannelState, *, stream: bool) -> None:
         """Notify all subscribers of a channel that publications may be missing, `stream`: also some with an offset."""
 
 
@@ -70,7 +70,7 @@ class GapCloser:
         self._reactor = reactor
         self._reads = DeferredSemaphore(MAX_READS_AT_ONCE)
 
-    def close(self, room: Room, came: Publication | None = None) -> None:
+    def close(self, room: ChannelState, came: Publication | None = None) -> None:
         """
         Read what is missing, and hold what arrives meanwhile.
 
@@ -78,12 +78,12 @@ class GapCloser:
             room: the channel.
             came: the publication that does not follow the last one; None after an outage.
         """
-        room.held = Held()
+        room.held = PublicationBuffer()
         if came is not None:
             room.held.add(came)
         self._read(room, _ONE_PAGE, came)
 
-    def interrupted(self, room: Room) -> None:
+    def on_reconnect(self, room: ChannelState) -> None:
         """Find out what is missing after an outage; the subscribers are notified once that is known."""
         room.outage = True
         if room.held is None:
@@ -92,8 +92,8 @@ class GapCloser:
             # The page that is about to be published, or what is held, may be of before the outage.
             room.read_again = True
 
-    def _read(self, room: Room, limit: ReadLimit, came: Publication | None = None) -> None:
-        position, keep = room.position, self._rules.of(room.channel).keep
+    def _read(self, room: ChannelState, limit: ReadLimit, came: Publication | None = None) -> None:
+        position, keep = room.position, self._rules.for_channel(room.channel).keep
         if position is None or keep is None:
             self._keep_open(room, None)
             return
@@ -112,7 +112,7 @@ class GapCloser:
     def _wait_for_turn(self, page: Page) -> "Deferred[Page]":
         return self._pages.read(lambda: succeed(page)) if page.publications else succeed(page)
 
-    def _page_read(self, page: Page, room: Room, position: Position, came: Publication | None) -> None:
+    def _page_read(self, page: Page, room: ChannelState, position: Position, came: Publication | None) -> None:
         held = room.held
         if not self._channels.is_current(room) or held is None:
             return
@@ -135,7 +135,7 @@ class GapCloser:
             held.drop_epoch(came.epoch)
         self._publish_held(room, held)
 
-    def _publish_held(self, room: Room, held: Held) -> None:
+    def _publish_held(self, room: ChannelState, held: PublicationBuffer) -> None:
         """Publish what arrived while the gap was being closed, one part in each turn."""
         if not self._channels.is_current(room) or room.held is not held:
             return
@@ -151,7 +151,7 @@ class GapCloser:
                 room.read_again = False
                 self.close(room)
 
-    def _replay(self, room: Room, items: Iterable[Publication | PresenceEvent]) -> bool:
+    def _replay(self, room: ChannelState, items: Iterable[Publication | PresenceEvent]) -> bool:
         """Process items although others are held; return False if they have opened another gap, or all have left."""
         held = room.take_held()
         self._channels.replay(room, items)
@@ -163,7 +163,7 @@ class GapCloser:
         room.held = held
         return True
 
-    def _keep_open(self, room: Room, top: Position | None, failure: Failure | None = None) -> None:
+    def _keep_open(self, room: ChannelState, top: Position | None, failure: Failure | None = None) -> None:
         """Notify the subscribers that the gap cannot be closed, and go on from what has arrived since."""
         if failure is not None and not failure.check(BrokerDown):
             _log.failure("a stream could not be read", failure)

@@ -18,11 +18,11 @@ from twisted.python.failure import Failure
 from wsserver.errors import BrokerDown, Unrecoverable
 from wsserver.hub.broker import Broker, Subscriber, first_cause
 from wsserver.hub.callbacks import CallbackSubscription, OnGap, OnPublication
-from wsserver.hub.channel import BufferBudget, Joiner, Room, follows
+from wsserver.hub.channel import BufferBudget, ChannelState, RecoveringSubscriber, follows
 from wsserver.hub.clients import Clients
 from wsserver.hub.fanout import FanOut
 from wsserver.hub.gaps import GapCloser
-from wsserver.hub.members import Members
+from wsserver.hub.members import PresenceManager
 from wsserver.hub.names import Access, check_name
 from wsserver.hub.presence import ClientInfo, PresenceEvent
 from wsserver.hub.publication import Publication, check_int, check_text, make_publication
@@ -73,7 +73,7 @@ class Hub:
         """Which channels clients may name; replaced when the server listens."""
         self.rules = rules if rules is not None else Rules()
         self.broker = broker
-        self.members = Members(broker, self.rules, reactor)
+        self.members = PresenceManager(broker, self.rules, reactor)
         """Who is on which channel here."""
         self.clients = Clients()
         """The connections that listen here, whatever they speak."""
@@ -88,8 +88,8 @@ class Hub:
         broker.listener = self
         self._reactor = reactor
         self._fan_out = FanOut(reactor)
-        self._rooms: dict[ChannelName, Room] = {}
-        self._dirty: list[Room] = []
+        self._rooms: dict[ChannelName, ChannelState] = {}
+        self._dirty: list[ChannelState] = []
         self._when_up: list[Callable[[], None]] = []
         self._pages = PageReader(reactor)
         self._gaps = GapCloser(self, broker, self.rules, self._pages, reactor)
@@ -122,20 +122,20 @@ class Hub:
             Fires when publications arrive, before the first of them is delivered; fails with `BrokerDown`, and then
             it is not subscribed.
         """
-        if self.rules.of(channel).keep is None:
+        if self.rules.for_channel(channel).keep is None:
             since, positioned = None, False
         room = self._rooms.get(channel)
         if room is not None and room.open and not self.broker.up:
             return fail(BrokerDown("publications do not arrive at the moment"))
         new = room is None
         if room is None:
-            room = self._rooms[channel] = Room(channel)
+            room = self._rooms[channel] = ChannelState(channel)
         # They came before it did.
         self._flush(room)
         if since is None and not positioned:
             room.kinds.setdefault(subscriber.kind, {})[subscriber] = None
         else:
-            room.joiners[subscriber] = Joiner(subscriber, budget, limit)
+            room.joiners[subscriber] = RecoveringSubscriber(subscriber, budget, limit)
         opened: Deferred[None] = succeed(None) if room.open else Deferred()
         if not room.open:
             room.waiting.append(opened)
@@ -264,23 +264,23 @@ class Hub:
         """Tell the channels that somebody here listens to, and how many do."""
         return {channel: len(room) for channel, room in self._rooms.items()}
 
-    def _opened(self, _: None, room: Room) -> None:
+    def _opened(self, _: None, room: ChannelState) -> None:
         room.open = True
         self._answer(room, None)
 
-    def _not_opened(self, failure: Failure, room: Room) -> None:
+    def _not_opened(self, failure: Failure, room: ChannelState) -> None:
         if self._rooms.get(room.channel) is room:
             del self._rooms[room.channel]
         self._answer(room, failure)
 
-    def _answer(self, room: Room, result: Any) -> None:
+    def _answer(self, room: ChannelState, result: Any) -> None:
         waiting, room.waiting = room.waiting, []
         for done in waiting:
             done.callback(result) if result is None else done.errback(result)
 
     # Where a subscriber begins.
 
-    def _join(self, room: Room, joiner: Joiner | None, since: Position | None) -> Any:
+    def _join(self, room: ChannelState, joiner: RecoveringSubscriber | None, since: Position | None) -> Any:
         if joiner is None:
             # It has left meanwhile.
             return Joined(None)
@@ -292,7 +292,7 @@ class Hub:
         ):
             # What came up to this turn has been given to everyone; nothing needs to be read.
             return self._joined(Page((), position), room, joiner, since)
-        keep = self.rules.of(room.channel).keep
+        keep = self.rules.for_channel(room.channel).keep
         assert keep is not None
         limit, max_bytes = -1, None
         if since is None or joiner.budget is not None:
@@ -307,7 +307,7 @@ class Hub:
             errbackArgs=(room, joiner),
         )
 
-    def _joined(self, page: Page, room: Room, joiner: Joiner, since: Position | None) -> Any:
+    def _joined(self, page: Page, room: ChannelState, joiner: RecoveringSubscriber, since: Position | None) -> Any:
         if room.joiners.get(joiner.subscriber) is not joiner:
             return Joined(None)
         if since is not None and _is_behind(joiner, since, page.position):
@@ -318,7 +318,7 @@ class Hub:
         behind = self._go_on_from(page.position, room, joiner)
         return Joined(page.position, page.publications if recovered else (), recovered, behind)
 
-    def _go_on_from(self, position: Position, room: Room, joiner: Joiner) -> bool:
+    def _go_on_from(self, position: Position, room: ChannelState, joiner: RecoveringSubscriber) -> bool:
         """Give a joiner what came after a position, in the next turn; returns True if too much came: it has to read."""
         joiner.floor = position
         if joiner.budget is not None and joiner.held is not None and joiner.held.over:
@@ -345,7 +345,7 @@ class Hub:
         return self._pages.read(lambda: self._read_page(channel, subscriber))
 
     def _read_page(self, channel: ChannelName, subscriber: Subscriber) -> "Deferred[Joined]":
-        room, keep = self._rooms.get(channel), self.rules.of(channel).keep
+        room, keep = self._rooms.get(channel), self.rules.for_channel(channel).keep
         joiner = room.joiners.get(subscriber) if room is not None else None
         if room is None or joiner is None or not joiner.recovering or keep is None or joiner.floor is None:
             return succeed(Joined(None))
@@ -360,7 +360,7 @@ class Hub:
             errbackArgs=(room, joiner),
         )
 
-    def _page_read(self, page: Page, room: Room, joiner: Joiner, since: Position) -> Joined:
+    def _page_read(self, page: Page, room: ChannelState, joiner: RecoveringSubscriber, since: Position) -> Joined:
         if room.joiners.get(joiner.subscriber) is not joiner:
             return Joined(None)
         if not continues(since, page):
@@ -372,12 +372,12 @@ class Hub:
             return Joined(at, page.publications, recovered=True, behind=True)
         return Joined(at, page.publications, recovered=True, behind=self._go_on_from(at, room, joiner))
 
-    def _not_joined(self, failure: Failure, room: Room, joiner: Joiner) -> Failure:
+    def _not_joined(self, failure: Failure, room: ChannelState, joiner: RecoveringSubscriber) -> Failure:
         if room.joiners.get(joiner.subscriber) is joiner:
             self.unsubscribe(room.channel, joiner.subscriber)
         return failure
 
-    def _give_held(self, room: Room, joiner: Joiner) -> None:
+    def _give_held(self, room: ChannelState, joiner: RecoveringSubscriber) -> None:
         if room.joiners.get(joiner.subscriber) is not joiner or joiner.held is None:
             return
         held = joiner.take_held()
@@ -395,7 +395,7 @@ class Hub:
             room.position = _lowest(one.floor for one in room.joiners.values() if one.held is None)
         self._settle(room)
 
-    def _settle(self, room: Room) -> None:
+    def _settle(self, room: ChannelState) -> None:
         """Let those that have what the others have be given the same from now on."""
         for joiner in list(room.joiners.values()):
             at, floor = room.position, joiner.floor
@@ -445,7 +445,7 @@ class Hub:
         self, channel: ChannelName, publication: Publication, *, idempotency_key: str = "", skip_history: bool = False
     ) -> "Deferred[Receipt]":
         """Publish what has been checked already; see `publish`."""
-        keep = None if skip_history else self.rules.of(channel).keep
+        keep = None if skip_history else self.rules.for_channel(channel).keep
         done = self.broker.publish(channel, publication, keep, idempotency_key)
         return done.addCallback(lambda position: Receipt(position, self.count(channel)))
 
@@ -480,7 +480,7 @@ class Hub:
         if not isinstance(since, Position | None):
             raise TypeError(f"since must be Position, not {type(since).__name__}")
         check_int("limit", limit)
-        keep = self.rules.of(name).keep
+        keep = self.rules.for_channel(name).keep
         if keep is None:
             return succeed(Page((), Position(0, "")))
 
@@ -491,7 +491,7 @@ class Hub:
 
         return self.broker.history(name, keep, since, limit, reverse=reverse, max_bytes=max_bytes).addCallback(check)
 
-    def arrived(self, channel: ChannelName, publication: Publication) -> None:
+    def on_publication(self, channel: ChannelName, publication: Publication) -> None:
         """Take a publication from the broker: it goes out at the end of this turn."""
         room = self._rooms.get(channel)
         if room is None or not room.open:
@@ -512,7 +512,7 @@ class Hub:
             self.plain += 1
         self._put(room, publication)
 
-    def occurred(self, channel: ChannelName, event: PresenceEvent) -> None:
+    def on_presence(self, channel: ChannelName, event: PresenceEvent) -> None:
         """Take the news from the broker that a client has come or left."""
         room = self._rooms.get(channel)
         if room is not None and room.open:
@@ -525,18 +525,18 @@ class Hub:
         """Take a message of a process."""
         self.control.take(message)
 
-    def interrupted(self) -> None:
+    def on_reconnect(self) -> None:
         """Find out what is missing of every channel, and tell where that is not to be had."""
         for room in list(self._rooms.values()):
             if not room.open:
                 continue
-            kept = self.rules.of(room.channel).keep is not None
+            kept = self.rules.for_channel(room.channel).keep is not None
             if not kept or room.position is None:
                 self.tell_gap(room, stream=kept)
                 continue
-            self._gaps.interrupted(room)
+            self._gaps.on_reconnect(room)
 
-    def barred(self, channel: ChannelName) -> None:
+    def on_permission_revoked(self, channel: ChannelName) -> None:
         """Take everyone out of a channel that the server may not listen to any more."""
         room = self._rooms.get(channel)
         if room is not None:
@@ -544,25 +544,25 @@ class Hub:
             everyone = room.everyone()
             for subscriber in everyone:
                 self.unsubscribe(channel, subscriber)
-            self._fan_out.barred(channel, everyone)
+            self._fan_out.on_permission_revoked(channel, everyone)
 
     # Gaps: `wsserver.hub.gaps.Channels`.
 
-    def is_current(self, room: Room) -> bool:
+    def is_current(self, room: ChannelState) -> bool:
         """Return whether the channel still has the same subscription at the broker."""
         return self._rooms.get(room.channel) is room
 
-    def replay(self, room: Room, items: Iterable[Publication | PresenceEvent]) -> None:
+    def replay(self, room: ChannelState, items: Iterable[Publication | PresenceEvent]) -> None:
         """Process publications and presence events as if they arrived now, until the last subscriber has left."""
         for item in items:
             if not self.is_current(room):
                 return
             if isinstance(item, Publication):
-                self.arrived(room.channel, item)
+                self.on_publication(room.channel, item)
             else:
-                self.occurred(room.channel, item)
+                self.on_presence(room.channel, item)
 
-    def tell_gap(self, room: Room, *, stream: bool) -> None:
+    def tell_gap(self, room: ChannelState, *, stream: bool) -> None:
         """Notify all subscribers of a channel that publications may be missing, `stream`: also some with an offset."""
         self._flush(room)
         for joiner in list(room.joiners.values()):
@@ -581,7 +581,7 @@ class Hub:
 
     # The end of a turn.
 
-    def _put(self, room: Room, item: Publication | PresenceEvent) -> None:
+    def _put(self, room: ChannelState, item: Publication | PresenceEvent) -> None:
         if not room.pending:
             if not self._dirty:
                 self._reactor.callLater(0, self._flush_all)
@@ -600,7 +600,9 @@ class Hub:
             self._fan_out.publish(room.channel, kinds, [item])
             self._settle(room)
 
-    def _hand(self, room: Room, joiner: Joiner, items: Iterable[Publication | PresenceEvent]) -> None:
+    def _hand(
+        self, room: ChannelState, joiner: RecoveringSubscriber, items: Iterable[Publication | PresenceEvent]
+    ) -> None:
         """Give a subscriber what it lacks, by itself."""
         subscriber, wanted = joiner.subscriber, list[Publication | PresenceEvent]()
 
@@ -630,13 +632,13 @@ class Hub:
         for room in dirty:
             self._flush(room)
 
-    def _flush(self, room: Room) -> None:
+    def _flush(self, room: ChannelState) -> None:
         items, room.pending = room.pending, []
         if items:
             self._fan_out.publish(room.channel, room.kinds, items)
 
 
-def _is_behind(joiner: Joiner, since: Position | None, top: Position) -> bool:
+def _is_behind(joiner: RecoveringSubscriber, since: Position | None, top: Position) -> bool:
     """Return whether a subscriber that reads in pages has some to read."""
     return joiner.budget is not None and since is not None and since.epoch == top.epoch and since.offset < top.offset
 

@@ -18,7 +18,7 @@ from wsserver.hub.publication import check_int, check_text
 from wsserver.jsonfields import read_json, write
 from wsserver.typing import ChannelName
 
-__all__ = ["FORCE_DISCONNECT", "MOST_CHANNELS", "MOST_CONNECTIONS", "SERVER_UNSUBSCRIBE", "Management"]
+__all__ = ["FORCE_DISCONNECT", "MAX_CHANNELS", "MAX_CONNECTIONS", "SERVER_UNSUBSCRIBE", "Management"]
 
 # Centrifugo's codes: https://centrifugal.dev/docs/server/codes
 FORCE_DISCONNECT: Final = (3503, "force disconnect")
@@ -27,15 +27,15 @@ SERVER_UNSUBSCRIBE: Final = (2000, "server unsubscribe")
 MAX_REASON: Final = 123
 """Maximum length of a reason in a Close frame, in bytes (RFC 6455 section 5.5)."""
 
-MOST_CONNECTIONS = 1000
+MAX_CONNECTIONS = 1000
 """Most connections that one process tells of."""
 
-MOST_CHANNELS = 10_000
+MAX_CHANNELS = 10_000
 """Most channels that one process tells of."""
 
 # A connection may listen to 128 channels with long names; Redis cuts off a listener for whom over 8 MB wait, and all
 # clients of that process would be told of a gap because of an answer.
-MOST_BYTES = 1024**2
+MAX_BYTES = 1024**2
 """Most bytes of what one process tells of connections, or of channels; there are more answers where there are more."""
 
 
@@ -75,13 +75,13 @@ class Management:
 
         Returns:
             Fires with client id -> what is known: `user`, `channels`, `transport` and so on; at most
-            `MOST_CONNECTIONS` of each process, and `MOST_BYTES`.
+            `MAX_CONNECTIONS` of each process, and `MAX_BYTES`.
         """
         arguments = {**_check_who(user, client), "pattern": check_text("pattern", pattern)}
         return self._hub.control.ask("connections", arguments).addCallback(_merge)
 
     def channels(self, pattern: str = "*") -> "Deferred[dict[str, int]]":
-        """Tell the channels that somebody listens to, and how many do; at most `MOST_CHANNELS` of each process."""
+        """Tell the channels that somebody listens to, and how many do; at most `MAX_CHANNELS` of each process."""
 
         def add(answers: list[Any]) -> dict[str, int]:
             found: dict[str, int] = {}
@@ -188,7 +188,7 @@ class Management:
                 continue
             about = {"user": one.user, "channels": channels, **one.about()}
             size += len(json.dumps(about))
-            if len(found) >= MOST_CONNECTIONS or size > MOST_BYTES:
+            if len(found) >= MAX_CONNECTIONS or size > MAX_BYTES:
                 break
             found[one.client] = about
         return found
@@ -200,7 +200,7 @@ class Management:
         for channel, count in self._hub.counts().items():
             if channel in wanted:
                 size += len(json.dumps(channel))
-                if len(found) >= MOST_CHANNELS or size > MOST_BYTES:
+                if len(found) >= MAX_CHANNELS or size > MAX_BYTES:
                     break
                 found[channel] = count
         return found

@@ -14,7 +14,7 @@ from wsserver.hub.presence import ClientInfo
 from wsserver.hub.rules import Rules
 from wsserver.typing import ChannelName
 
-__all__ = ["GRACE", "Members"]
+__all__ = ["GRACE", "PresenceManager"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver.hub")
@@ -22,11 +22,11 @@ _log = Logger(namespace="wsserver.hub")
 GRACE = 3.0
 """Seconds that a user whose connection was lost stays on its channels: who connects again was never away."""
 
-MOST_WAITING = 10_000
+MAX_WAITING = 10_000
 """Most clients that stay so at a time; one more leaves at once."""
 
 
-class Members:
+class PresenceManager:
     """
     Who of this process is on which channel.
 
@@ -42,7 +42,7 @@ class Members:
 
     def join(self, channel: ChannelName, info: ClientInfo) -> None:
         """Put a client on a channel."""
-        if self._rules.of(channel).presence:
+        if self._rules.for_channel(channel).presence:
             self._broker.join(channel, info).addErrback(_lost)
 
     def leave(self, channel: ChannelName, info: ClientInfo, *, quick: bool = False) -> None:
@@ -56,9 +56,9 @@ class Members:
                 user who connects again is at no time away. Of somebody without a name nobody knows whether they are
                 back.
         """
-        if not self._rules.of(channel).presence:
+        if not self._rules.for_channel(channel).presence:
             return
-        if quick and info.user and len(self._waiting) < MOST_WAITING:
+        if quick and info.user and len(self._waiting) < MAX_WAITING:
             call = self._clock.callLater(GRACE, self._leave, channel, info)
             self._waiting[channel, info.client] = (info, call)
         else:
@@ -77,7 +77,7 @@ class Members:
             ValueError: the channel's name is invalid.
         """
         name = check_name(channel)
-        return self._broker.members(name) if self._rules.of(name).presence else succeed({})
+        return self._broker.members(name) if self._rules.for_channel(name).presence else succeed({})
 
     def stop(self) -> None:
         """Let those that still stay leave."""

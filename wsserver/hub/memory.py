@@ -16,16 +16,16 @@ from wsserver.typing import ChannelName
 
 __all__ = ["MemoryBroker"]
 
-MOST_STREAMS = 100_000
+MAX_STREAMS = 100_000
 """Most channels with a stream: with one more the one that was not published to for longest begins afresh."""
 
-MOST_BYTES = 256 * 1024**2
+MAX_BYTES = 256 * 1024**2
 """Most bytes in all streams; with more, those that were not published to for longest begin afresh."""
 
-MOST_KEYS = 100_000
+MAX_KEYS = 100_000
 """Most idempotency keys that are known; with one more the oldest is forgotten."""
 
-MOST_USED = 100_000
+MAX_USED = 100_000
 """Most things used up that are known; one more cannot be used until another is forgotten."""
 
 
@@ -103,16 +103,16 @@ class MemoryBroker:
             # At the end, where the youngest stand.
             self._keys.pop((channel, idempotency_key), None)
             self._keys[channel, idempotency_key] = (now + IDEMPOTENT_FOR, position)
-        self.listener.arrived(channel, publication)
+        self.listener.on_publication(channel, publication)
         return succeed(position)
 
     def _forget_keys(self, now: float) -> None:
         for key, (expires, _) in list(self._keys.items())[:2]:
-            if expires <= now or len(self._keys) >= MOST_KEYS:
+            if expires <= now or len(self._keys) >= MAX_KEYS:
                 del self._keys[key]
 
     def _shrink(self) -> None:
-        while len(self._streams) > 1 and (len(self._streams) > MOST_STREAMS or self._bytes > MOST_BYTES):
+        while len(self._streams) > 1 and (len(self._streams) > MAX_STREAMS or self._bytes > MAX_BYTES):
             self._bytes -= self._streams.pop(next(iter(self._streams))).size
             # It must not begin again as what it was.
             self._epoch = new_epoch()
@@ -147,7 +147,7 @@ class MemoryBroker:
     def join(self, channel: ChannelName, info: ClientInfo) -> "Deferred[None]":
         """Put a client on a channel, and tell."""
         self._members.setdefault(channel, {})[info.client] = info
-        self.listener.occurred(channel, PresenceEvent(True, info))
+        self.listener.on_presence(channel, PresenceEvent(True, info))
         return succeed(None)
 
     def leave(self, channel: ChannelName, info: ClientInfo) -> "Deferred[None]":
@@ -156,7 +156,7 @@ class MemoryBroker:
         if members.pop(info.client, None) is not None:
             if not members:
                 del self._members[channel]
-            self.listener.occurred(channel, PresenceEvent(False, info))
+            self.listener.on_presence(channel, PresenceEvent(False, info))
         return succeed(None)
 
     def members(self, channel: ChannelName) -> "Deferred[Mapping[str, ClientInfo]]":
@@ -181,7 +181,7 @@ class MemoryBroker:
         if key in self._used:
             return succeed(False)
         # To forget one early would let it be used again.
-        if len(self._used) >= MOST_USED:
+        if len(self._used) >= MAX_USED:
             return fail(BrokerDown("too much that can be used once is in use at the moment"))
         self._used.add(key)
         heappush(self._forget, (now + seconds, key))

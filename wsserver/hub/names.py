@@ -24,9 +24,9 @@ __all__ = [
     "PRIVATE",
     "UNKNOWN_PLACE",
     "Access",
-    "Ask",
     "Format",
     "Patterns",
+    "RawSubscribeRequest",
     "check_name",
     "parse_name",
     "parse_query",
@@ -135,7 +135,7 @@ def _matches(name: str, start: str, pieces: list[str], end: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class RawSubscribeRequest:
     """What a raw subscriber wants."""
 
     channels: tuple[ChannelName, ...]
@@ -179,7 +179,7 @@ def _find_misspelled(names: Iterable[str]) -> tuple[str, str] | None:
     return None
 
 
-def parse_query(query: Mapping[str, list[str]], default: Format) -> Ask | Refusal:
+def parse_query(query: Mapping[str, list[str]], default: Format) -> RawSubscribeRequest | Refusal:
     """
     Parse the query of a raw subscriber.
 
@@ -215,7 +215,7 @@ def parse_query(query: Mapping[str, list[str]], default: Format) -> Ask | Refusa
     last_event_id = _last_event_id(query, len(names))
     if isinstance(last_event_id, Refusal):
         return last_event_id
-    return Ask(tuple(names), Format(wanted[0]), binary[0] == "1", last_event_id)
+    return RawSubscribeRequest(tuple(names), Format(wanted[0]), binary[0] == "1", last_event_id)
 
 
 def _last_event_id(query: Mapping[str, list[str]], channels: int) -> str | Refusal:

@@ -59,7 +59,7 @@ class Rules:
         self._default = default
         self._publish, self._presence = Patterns(publish), Patterns(presence)
         self._more = [(Patterns([pattern]), parts) for pattern, parts in more]
-        self.of = lru_cache(maxsize=65_536)(self._find)
+        self.for_channel = lru_cache(maxsize=65_536)(self._find)
         """Channel -> its rule."""
 
     @classmethod

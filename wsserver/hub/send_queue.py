@@ -14,14 +14,14 @@ from typing import Final, NamedTuple
 
 from wsserver.typing import ChannelName
 
-__all__ = ["OVERHEAD", "Backlog", "Batch", "Loss", "Slow"]
+__all__ = ["OVERHEAD", "Batch", "Loss", "SendQueue", "SlowConsumerPolicy"]
 
 # Measured: the tuple, its numbers and its place in the table.
 OVERHEAD: Final = 200
 """What every batch counts for besides the bytes of its frames: tiny ones take more memory than they weigh."""
 
 
-class Slow(StrEnum):
+class SlowConsumerPolicy(StrEnum):
     """What becomes of publications that a subscriber does not read in time; by channel."""
 
     CLOSE = "close"
@@ -53,7 +53,7 @@ class Loss(NamedTuple):
     messages: int
     """How many."""
     channels: list[ChannelName]
-    """Those with a gap that nobody has told yet: see `Backlog.tell`."""
+    """Those with a gap that nobody has told yet: see `SendQueue.tell`."""
 
 
 class _Entry(NamedTuple):
@@ -65,7 +65,7 @@ class _Entry(NamedTuple):
     """It may be given up."""
 
 
-class Backlog:
+class SendQueue:
     """
     The queue of one subscriber.
 
@@ -89,7 +89,7 @@ class Backlog:
         """Whether more waits than may, though all was given up that may be."""
         return self._weight > self._limit
 
-    def add(self, batch: Batch, slow: Slow) -> Loss:
+    def add(self, batch: Batch, slow: SlowConsumerPolicy) -> Loss:
         """
         Let something wait.
 
@@ -102,8 +102,8 @@ class Backlog:
         """
         before, channel = self._lost, batch.channel
         fresh: list[ChannelName] = []
-        if slow is not Slow.LATEST:
-            loose = slow is not Slow.CLOSE
+        if slow is not SlowConsumerPolicy.LATEST:
+            loose = slow is not SlowConsumerPolicy.CLOSE
             self._put(next(self._numbers), _Entry(channel, batch.frames, batch.count, batch.size, loose))
         else:
             given_up = batch.count

@@ -20,7 +20,7 @@ _log = Logger(namespace="wsserver.hub")
 ANSWER_TIMEOUT = 2.0
 """Seconds for the others to answer."""
 
-MOST_QUESTIONS = 1000
+MAX_QUESTIONS = 1000
 """Most questions that wait for answers; one more is refused."""
 
 
@@ -66,7 +66,7 @@ class Control:
             Fires with the answers of the processes that live, or of those that answered within `ANSWER_TIMEOUT`;
             fails with `BrokerDown`.
         """
-        if len(self._questions) >= MOST_QUESTIONS:
+        if len(self._questions) >= MAX_QUESTIONS:
             return fail(BrokerDown("too many questions wait for the answers of other processes"))
         return self._broker.nodes().addCallback(self._ask, what, arguments)
 

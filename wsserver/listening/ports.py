@@ -18,7 +18,7 @@ from wsserver.listening.errors import describe_listen_error
 from wsserver.listening.proxy_protocol import ProxyFactory
 from wsserver.listening.tls import parse_tls_endpoint, tls_of_settings
 from wsserver.listening.unix_socket import SocketInUse, stale_socket_removed
-from wsserver.wire.frontend import DoorFactory
+from wsserver.wire.frontend import FrontendFactory
 from wsserver.wire.tls_server import ConnectionCreator, TLSServerFactory
 
 __all__ = ["BACKLOG", "Listener", "authority", "endpoint_strings", "is_loopback", "is_secure", "make_listeners"]
@@ -59,7 +59,7 @@ class Listener:
         self._tls = parse_tls_endpoint(endpoint, reactor)
         self._creator = self._tls[1] if self._tls is not None else creator
 
-    def open(self, factory: DoorFactory) -> IListeningPort:
+    def open(self, factory: FrontendFactory) -> IListeningPort:
         """
         Listen.
 
@@ -92,7 +92,7 @@ class Listener:
         _tune(results[0], inner)
         return results[0]  # type: ignore[no-any-return]
 
-    def _wrap(self, factory: DoorFactory) -> IProtocolFactory:
+    def _wrap(self, factory: FrontendFactory) -> IProtocolFactory:
         accepted: IProtocolFactory = factory
         if self._creator is not None:
             accepted = TLSServerFactory(self._creator, factory, self._reactor, factory.deadlines)

@@ -76,7 +76,7 @@ CHECK_TTL = 10.0
 BATCH = 500
 """Most members in one command."""
 
-MOST_ENTRIES = 2**31
+MAX_ENTRIES = 2**31
 """Most publications that Redis is asked for; it knows no numbers of over 2**63."""
 
 MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
@@ -99,7 +99,9 @@ class RedisBroker:
 
     def __init__(self, url: RedisURL, reactor: Any) -> None:
         self._reactor = reactor
-        self._link = RedisLink(url, reactor, told=self._told, rose=self._rose, fell=self._fell, barred=self._barred)
+        self._link = RedisLink(
+            url, reactor, told=self._told, rose=self._rose, fell=self._fell, on_permission_revoked=self._barred
+        )
         self._publish, self._read, self._join, self._leave, self._beat = (
             self._link.script(text)
             for text in (
@@ -217,7 +219,7 @@ class RedisBroker:
         """Read a channel's stream; see `wsserver.hub.broker.Broker`."""
         tag = _tag(channel)
         first = _first_entry(since, reverse=reverse)
-        limit = min(limit, MOST_ENTRIES)
+        limit = min(limit, MAX_ENTRIES)
         arguments = (
             *(new_epoch(), self._link.lineage, _ms(NEW_META_TTL), first, limit, "1" if reverse else ""),
             "" if max_bytes is None else max_bytes,
@@ -233,7 +235,7 @@ class RedisBroker:
             self.listener.asked(data)
             return
         if not key.startswith(_PUB):
-            self.listener.arrived(ChannelName(key.decode("utf-8")), Publication(data))
+            self.listener.on_publication(ChannelName(key.decode("utf-8")), Publication(data))
             return
         channel = _channel(key)
         try:
@@ -242,9 +244,9 @@ class RedisBroker:
             _log.warn("something was published to a private channel that no server has written")
             return
         if isinstance(told, Publication):
-            self.listener.arrived(channel, told)
+            self.listener.on_publication(channel, told)
         else:
-            self.listener.occurred(channel, told)
+            self.listener.on_presence(channel, told)
 
     # Presence.
 
@@ -338,7 +340,7 @@ class RedisBroker:
         self._want_post()
         if again:
             self._tell_members()
-            self.listener.interrupted()
+            self.listener.on_reconnect()
         self.listener.on_up()
 
     def _want_post(self) -> None:
@@ -359,7 +361,7 @@ class RedisBroker:
         self._write_check.end()
 
     def _barred(self, key: bytes) -> None:
-        self.listener.barred(_channel(key))
+        self.listener.on_permission_revoked(_channel(key))
 
 
 def _tag(channel: ChannelName) -> bytes:

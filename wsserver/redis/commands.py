@@ -15,15 +15,15 @@ from wsserver.errors import BrokerDown, NotPermitted
 from wsserver.redis.connection import RedisError, ResponseError
 from wsserver.redis.errors import describe_reply
 
-__all__ = ["AWAY", "MOST_BYTES_IN_FLIGHT", "MOST_IN_FLIGHT", "Commands", "Script"]
+__all__ = ["AWAY", "MAX_BYTES_IN_FLIGHT", "MAX_IN_FLIGHT", "Commands", "Script"]
 
 AWAY = "Redis is unavailable"
 """What whoever wants something meanwhile is told."""
 
-MOST_IN_FLIGHT = 10_000
+MAX_IN_FLIGHT = 10_000
 """Most commands that wait for their answer; one more is refused."""
 
-MOST_BYTES_IN_FLIGHT = 8 * 1024**2
+MAX_BYTES_IN_FLIGHT = 8 * 1024**2
 """Most bytes of such commands; one that would be over it is refused, unless it is the only one."""
 
 
@@ -65,8 +65,8 @@ class Commands:
         if self._connection is None:
             return fail(BrokerDown(AWAY))
         size = sum(len(one) if isinstance(one, bytes | str) else 8 for one in arguments)
-        too_long = self._waiting and self._bytes_waiting + size > MOST_BYTES_IN_FLIGHT
-        if limited and (too_long or self._waiting >= MOST_IN_FLIGHT):
+        too_long = self._waiting and self._bytes_waiting + size > MAX_BYTES_IN_FLIGHT
+        if limited and (too_long or self._waiting >= MAX_IN_FLIGHT):
             return fail(BrokerDown("too many commands wait for Redis"))
         self._waiting += 1
         self._bytes_waiting += size

@@ -42,7 +42,7 @@ BATCH = 1000
 
 LOST = "the connection was lost"
 
-MOST_WORDS = 200
+MAX_WORDS = 200
 """Most characters of what Redis says that are kept: the advice of its protected mode fills a page."""
 
 
@@ -91,7 +91,7 @@ class Connection(RedisProtocol):  # type: ignore[misc]
     def replyReceived(self, reply: Any) -> None:
         """Take a reply, or what Redis says unasked before it closes: in protected mode, or with too many clients."""
         if isinstance(reply, ResponseError) and not self.replyQueue.waiting:
-            self.why = describe_reply(str(reply))[:MOST_WORDS]
+            self.why = describe_reply(str(reply))[:MAX_WORDS]
         else:
             super().replyReceived(reply)
 

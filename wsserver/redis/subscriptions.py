@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred, fail, succeed
 from wsserver.errors import BrokerDown, NotPermitted
 from wsserver.redis.commands import AWAY
 
-__all__ = ["MOST_UNANSWERED", "Asking", "Subscriptions"]
+__all__ = ["MAX_UNANSWERED", "Asking", "Subscriptions"]
 
-MOST_UNANSWERED = 10_000
+MAX_UNANSWERED = 10_000
 """Most subscriptions that wait for Redis to confirm them; one more is refused."""
 
 
@@ -81,7 +81,7 @@ class Subscriptions:
         if channel in self._wanted:
             self._wanted[channel].append(done)
             return done
-        if self._asking.unanswered >= MOST_UNANSWERED:
+        if self._asking.unanswered >= MAX_UNANSWERED:
             return fail(BrokerDown("too many subscriptions wait for Redis"))
         self._wanted[channel] = [done]
         self._asking.subscribe([channel])

@@ -47,10 +47,10 @@ PROBE_INTERVAL = 2.0
 PATIENCE = 5.0
 """Seconds for a pair of connections to be made."""
 
-MOST_EARLY = 1000
+MAX_EARLY = 1000
 """Most messages that wait for the link to be up; of more the oldest are dropped, as if they had come before it."""
 
-MOST_SAID = 10
+MAX_SAID = 10
 """Most different reasons that are logged while Redis is away."""
 
 
@@ -78,12 +78,12 @@ class RedisLink:
         told: Callable[[bytes, bytes], None],
         rose: Callable[[bool], None],
         fell: Callable[[], None],
-        barred: Callable[[bytes], None],
+        on_permission_revoked: Callable[[bytes], None],
     ) -> None:
         self._url = url
         self._reactor = reactor
         self._trust = read_certificates(url.ca_file) if url.ca_file else None
-        self._to_told, self._to_rose, self._to_fell, self._to_barred = told, rose, fell, barred
+        self._to_told, self._to_rose, self._to_fell, self._to_barred = told, rose, fell, on_permission_revoked
         self._probe_channel = f"{PRIVATE}probe:{os.getpid()}-{random.getrandbits(64):016x}".encode()
         self._subscriptions = Subscriptions(always=self._probe_channel)
         self._commands = Commands(self._demoted)
@@ -110,7 +110,7 @@ class RedisLink:
         """How many commands had been answered then; now there must be more."""
         self._probed = False
         """A probe has come back on these connections."""
-        self._early: deque[tuple[bytes, bytes]] = deque(maxlen=MOST_EARLY)
+        self._early: deque[tuple[bytes, bytes]] = deque(maxlen=MAX_EARLY)
         """What came after an outage before the link was up: `rose` comes first, since it tells what is missing."""
 
         self.up = False
@@ -188,7 +188,7 @@ class RedisLink:
     def _say(self, problem: str) -> None:
         """Log a reason why the link is not up, each once until it is up."""
         self.problem = problem
-        if problem not in self._said and len(self._said) < MOST_SAID:
+        if problem not in self._said and len(self._said) < MAX_SAID:
             self._said.add(problem)
             _log.warn("Redis at {url} is unavailable, retrying: {problem}", url=self._url.shown, problem=problem)
 

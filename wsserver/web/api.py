@@ -22,10 +22,10 @@ from wsserver.web.static import send
 
 __all__ = ["API"]
 
-MOST_COMMANDS = 1000
+MAX_COMMANDS = 1000
 """Most commands of a batch."""
 
-MOST_AT_ONCE = 64
+MAX_AT_ONCE = 64
 """Most commands of a batch that are under way at a time, where it says `parallel`."""
 
 # A method that is not there has 404 in Centrifugo, too, unless it is part of a batch.
@@ -101,11 +101,11 @@ class API(Resource):
             parallel = take(parameters, "parallel", bool, False)
         except ValueError as error:
             raise bad(str(error)) from None
-        if not 1 <= len(commands) <= MOST_COMMANDS:
-            raise bad(f"commands: expected a list of 1 to {MOST_COMMANDS}")
+        if not 1 <= len(commands) <= MAX_COMMANDS:
+            raise bad(f"commands: expected a list of 1 to {MAX_COMMANDS}")
         replies: list[Result] = [Result(b"")] * len(commands)
         rest = iter(enumerate(commands))
-        yield gatherResults([self._do(rest, replies) for _ in range(MOST_AT_ONCE if parallel else 1)])
+        yield gatherResults([self._do(rest, replies) for _ in range(MAX_AT_ONCE if parallel else 1)])
         status = max(reply.status for reply in replies)
         return self._status(status), b'{"replies":[%s]}' % b",".join(reply.body for reply in replies)
 

@@ -34,12 +34,12 @@ from wsserver.web.parameters import (
     write_page,
 )
 
-__all__ = ["MOST_CHANNELS", "Methods", "Problem", "Result", "bad", "explain", "told"]
+__all__ = ["MAX_CHANNELS", "Methods", "Problem", "Result", "bad", "explain", "told"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver.api")
 
-MOST_CHANNELS = 1000
+MAX_CHANNELS = 1000
 """Most channels of a broadcast."""
 
 # Centrifugo's codes, and the statuses it gives them in its "transport" mode.
@@ -145,8 +145,8 @@ class Methods:
 
     def _broadcast(self, parameters: Fields) -> "Deferred[Result]":
         names = take(parameters, "channels", list, [])
-        if not 1 <= len(names) <= MOST_CHANNELS:
-            raise ValueError(f"channels: expected a list of 1 to {MOST_CHANNELS} names")
+        if not 1 <= len(names) <= MAX_CHANNELS:
+            raise ValueError(f"channels: expected a list of 1 to {MAX_CHANNELS} names")
         publish = self._publisher(parameters)
 
         def to(name: JSONText) -> "Deferred[Result]":
@@ -178,7 +178,7 @@ class Methods:
 
     def _with_history(self, parameters: Fields) -> ChannelName:
         channel = read_channel(parameters)
-        if self._hub.rules.of(channel).keep is None:
+        if self._hub.rules.for_channel(channel).keep is None:
             raise _not_available("this channel keeps no history")
         return channel
 
@@ -196,7 +196,7 @@ class Methods:
 
     def _with_presence(self, parameters: Fields) -> ChannelName:
         channel = read_channel(parameters)
-        if not self._hub.rules.of(channel).presence:
+        if not self._hub.rules.for_channel(channel).presence:
             raise _not_available("of this channel it is not kept who is on it: --channel-presence")
         return channel
 

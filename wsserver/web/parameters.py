@@ -21,7 +21,7 @@ from wsserver.typing import ChannelName, JSONText
 from wsserver.wire.http11 import Refusal
 
 __all__ = [
-    "MOST_BYTES",
+    "MAX_BYTES",
     "check_unsupported",
     "read_channel",
     "read_data",
@@ -36,7 +36,7 @@ __all__ = [
     "write_page",
 ]
 
-MOST_BYTES: Final = 8 * 1024**2
+MAX_BYTES: Final = 8 * 1024**2
 """Most bytes of data in an answer to `history`; the publications after those are left out."""
 
 _MAX_KEY: Final = 255
@@ -180,7 +180,7 @@ def read_options(parameters: Fields) -> dict[str, Any]:
 
 
 def write_page(page: Page) -> bytes:
-    """Write the result of `history`, up to `MOST_BYTES` of data."""
+    """Write the result of `history`, up to `MAX_BYTES` of data."""
     written = b",".join(_write_publications(page.publications))
     return b'{"publications":[%s],"offset":%d,"epoch":%s}' % (written, page.position.offset, write(page.position.epoch))
 
@@ -189,7 +189,7 @@ def _write_publications(publications: Iterable[Publication]) -> Iterable[bytes]:
     size = 0
     for one in publications:
         size += len(one.data)
-        if size > MOST_BYTES:
+        if size > MAX_BYTES:
             return
         yield _write_publication(one)
 

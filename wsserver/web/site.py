@@ -22,7 +22,7 @@ from wsserver.web.cors import CrossOrigin, CrossOriginRequest
 from wsserver.web.static import send
 from wsserver.wire import access_log
 from wsserver.wire.access_log import show_path, show_peer
-from wsserver.wire.frontend import Door
+from wsserver.wire.frontend import Frontend
 from wsserver.wire.handshake import refuse_removed_upgrade
 from wsserver.wire.http11 import Header, Refusal, unavailable
 
@@ -64,7 +64,7 @@ class Channel(HTTPChannel):
 
     def __init__(self) -> None:
         super().__init__()
-        self.door: Door
+        self.door: Frontend
         self.is_half_closed = False
         """The client sends nothing more, but may still read."""
 
@@ -181,7 +181,7 @@ class PageSite(Site):
         super().__init__(resource, reactor=reactor, timeout=IDLE_TIMEOUT, parsePOSTFormSubmission=False)
         self.cross_origin = cross_origin
 
-    def channel(self, address: IAddress, door: Door) -> Channel:
+    def channel(self, address: IAddress, door: Frontend) -> Channel:
         """
         Make the HTTP side of a connection.
 

@@ -12,18 +12,18 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
-from wsserver.endpoints.authorization import Admission, Admitted, Visit
+from wsserver.endpoints.authorization import Admitted, Authorizer, Credentials
 from wsserver.endpoints.raw.catchup import CatchUp
 from wsserver.endpoints.raw.client import RawClient
 from wsserver.endpoints.raw.formats import gap_notice, write
-from wsserver.endpoints.raw.positions import Missed, Places, refuse_listener
+from wsserver.endpoints.raw.positions import Missed, StreamPositions, refuse_listener
 from wsserver.errors import BrokerDown
 from wsserver.hooks.messages import Caller
 from wsserver.hub.hub import Hub
 from wsserver.hub.names import UNKNOWN_PLACE, Format
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
-from wsserver.hub.send_queue import Backlog, Batch, Slow
+from wsserver.hub.send_queue import Batch, SendQueue, SlowConsumerPolicy
 from wsserver.hub.stream import parse_positions
 from wsserver.typing import ChannelName
 from wsserver.web.site import PageRequest, refuse
@@ -65,7 +65,7 @@ class SSE(Resource):
     def __init__(
         self,
         hub: Hub,
-        admission: Admission,
+        admission: Authorizer,
         reactor: IReactorTime,
         *,
         default: Format,
@@ -93,7 +93,7 @@ class SSE(Resource):
         host = (request.getHeader(b"host") or b"").decode("latin-1")
         authorizations = request.requestHeaders.getRawHeaders(b"authorization") or []
         caller = self.admission.caller("sse", "raw", _headers(request), show_peer(request.getClientAddress()))
-        visit = Visit(query, host, [value.decode("latin-1") for value in authorizations], caller=caller)
+        visit = Credentials(query, host, [value.decode("latin-1") for value in authorizations], caller=caller)
         gone: list[bool] = []
         request.notifyFinish().addBoth(lambda _: gone.append(True))
         done = self.admission.admit(visit, self._default).addCallback(self._admitted, request, caller, gone)
@@ -130,10 +130,10 @@ class _Stream:
         self._request = request
         self._ask = admitted.ask
         self._client = RawClient(house.hub.clients, house.admission, admitted, caller, self._end_by)
-        self._places = Places(self._ask)
+        self._places = StreamPositions(self._ask)
         # The id of an event tells where its client stands in all its channels.
         self.kind: Hashable = ("sse", self._ask.format, "" if len(self._ask.channels) == 1 else caller.client)
-        self._backlog: Backlog | None = Backlog(house.max_queued)
+        self._backlog: SendQueue | None = SendQueue(house.max_queued)
         """What waits until the stream is open, and the client reads."""
         self._over = self._last_page = False
         """Whether the stream is over, and whether it ends once the client has what it missed."""
@@ -278,13 +278,13 @@ class _Stream:
 
     def take(self, batch: Batch) -> None:
         """Send some events, or let them wait while the client does not read, as the policy of their channel says."""
-        self._put(batch, Slow(self._house.hub.rules.of(batch.channel).slow))
+        self._put(batch, SlowConsumerPolicy(self._house.hub.rules.for_channel(batch.channel).slow))
 
     def deliver(self, frames: bytes, count: int, size: int) -> None:
         """Send some events, or let them wait; they are never given up."""
-        self._put(Batch(ChannelName(""), frames, count, size), Slow.CLOSE)
+        self._put(Batch(ChannelName(""), frames, count, size), SlowConsumerPolicy.CLOSE)
 
-    def _put(self, batch: Batch, slow: Slow) -> None:
+    def _put(self, batch: Batch, slow: SlowConsumerPolicy) -> None:
         if self._over:
             return
         if self._backlog is None:
@@ -309,7 +309,7 @@ class _Stream:
         notice = gap_notice(channel)
         self.take(Batch(channel, _event(notice, b"gap", place), 1, len(notice)))
 
-    def barred(self, channel: ChannelName) -> None:  # noqa: ARG002
+    def on_permission_revoked(self, channel: ChannelName) -> None:  # noqa: ARG002
         """End the stream: when the client connects again it is told why."""
         self._end()
 
@@ -318,7 +318,7 @@ class _Stream:
     def pauseProducing(self) -> None:
         """Keep what comes: the client does not read."""
         if self._backlog is None:
-            self._backlog = Backlog(self._house.max_queued)
+            self._backlog = SendQueue(self._house.max_queued)
 
     def resumeProducing(self) -> None:
         """Send what was kept, then go on with what the client missed."""

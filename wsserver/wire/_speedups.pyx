@@ -143,7 +143,7 @@ cdef bytes unmasked(const uint8_t *p, int header, uint64_t size):
 
 
 def parse(bytes data not None, Py_ssize_t start, Py_ssize_t max_size, Py_ssize_t max_frames, bint compressed):
-    """See `frames.py_parse`; what `Traffic` does without an endpoint."""
+    """See `frames.py_parse`; what `FastPath` does without an endpoint."""
     cdef const uint8_t *buffer = <const uint8_t *>PyBytes_AS_STRING(data)
     cdef Py_ssize_t end = PyBytes_GET_SIZE(data)
     cdef uint64_t size = 0
@@ -290,8 +290,8 @@ cdef class Partial:
         return data
 
 
-cdef class Traffic:
-    """See `traffic.PyTraffic`."""
+cdef class FastPath:
+    """See `traffic.PyFastPath`."""
 
     cdef public int state
     cdef public bint _plain, _compressed, _prompt
@@ -305,10 +305,10 @@ cdef class Traffic:
     def __init__(self):
         self.state = 1
         self._limit = self.maxMessagePayloadSize
-        self._direct = type(self).dataReceived is Traffic.dataReceived
+        self._direct = type(self).dataReceived is FastPath.dataReceived
 
     def dataReceived(self, bytes data not None):
-        """See `traffic.PyTraffic.dataReceived`."""
+        """See `traffic.PyFastPath.dataReceived`."""
         self.serve(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
     cdef int serve(self, const uint8_t *p, Py_ssize_t end) except -1:
@@ -324,7 +324,7 @@ cdef class Traffic:
         return 0
 
     def _fast(self, bytes data not None, Py_ssize_t start, Py_ssize_t share):
-        """See `traffic.PyTraffic._fast`."""
+        """See `traffic.PyFastPath._fast`."""
         if not 0 <= start <= PyBytes_GET_SIZE(data):
             raise ValueError("no such place")
         start = self.fast(<const uint8_t *>PyBytes_AS_STRING(data), start, PyBytes_GET_SIZE(data), &share)
@@ -374,7 +374,7 @@ cdef class Traffic:
         return start
 
     def _hand(self, bytes payload not None, int first):
-        """See `traffic.PyTraffic._hand`."""
+        """See `traffic.PyFastPath._hand`."""
         return bool(self.hand(payload, first))
 
     cdef int hand(self, bytes payload, int first) except -1:
@@ -392,7 +392,7 @@ cdef class Traffic:
         return 1
 
     def sendMessage(self, payload, isBinary=False, fragmentSize=None, sync=False, doNotCompress=False):
-        """See `traffic.PyTraffic.sendMessage`."""
+        """See `traffic.PyFastPath.sendMessage`."""
         cdef int first
         cdef bytes body, frame
         cdef bint corked
@@ -426,7 +426,7 @@ cdef class Traffic:
             self._cork.append(frame)
 
     def _uncork(self):
-        """See `traffic.PyTraffic._uncork`."""
+        """See `traffic.PyFastPath._uncork`."""
         self.uncork()
 
     cdef uncork(self):
@@ -478,10 +478,10 @@ cdef class WriteThrough:
         error = errno
         if size > 0:
             protocol = self.protocol
-            if isinstance(protocol, Traffic) and (<Traffic>protocol)._direct:
+            if isinstance(protocol, FastPath) and (<FastPath>protocol)._direct:
                 receiving = True
                 try:
-                    (<Traffic>protocol).serve(received, size)
+                    (<FastPath>protocol).serve(received, size)
                 finally:
                     receiving = False
             else:
@@ -557,13 +557,13 @@ cdef class Feed:
 
 def hand(list subscribers not None, bytes frames not None, uint64_t count, uint64_t size, other, failed):
     """See `traffic.py_hand`."""
-    cdef Traffic connection
+    cdef FastPath connection
     for one in subscribers:
         it = (<Feed>one).connection if isinstance(one, Feed) else one
-        if not isinstance(it, Traffic):
+        if not isinstance(it, FastPath):
             other(one)
             continue
-        connection = <Traffic>it
+        connection = <FastPath>it
         if not connection._prompt or connection.state != OPEN or connection._cork is not None:
             other(one)
             continue

@@ -5,12 +5,12 @@ from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 
-__all__ = ["Registry"]
+__all__ = ["ConnectionSet"]
 
 T = TypeVar("T")
 
 
-class Registry(Generic[T]):
+class ConnectionSet(Generic[T]):
     """A set of connections."""
 
     def __init__(self) -> None:

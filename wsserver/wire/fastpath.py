@@ -18,10 +18,10 @@ __all__ = [
     "FRAMES_PER_TURN",
     "LARGE",
     "OPEN",
+    "FastPath",
     "Feed",
+    "PyFastPath",
     "PyFeed",
-    "PyTraffic",
-    "Traffic",
     "hand",
     "py_hand",
 ]
@@ -36,7 +36,7 @@ CLOSED, CONNECTING, OPEN = 0, 1, 3
 """States of a connection, as Autobahn numbers them; a contract test holds them."""
 
 
-class PyTraffic:
+class PyFastPath:
     """The hot half of a connection; the other half, a subclass, has the methods that are only declared here."""
 
     transport: Any = None
@@ -229,7 +229,7 @@ def py_hand(  # noqa: PLR0917 (by place, as a compiled function takes them faste
     for one in subscribers:
         connection = one.connection if isinstance(one, Feed) else one
         if not (
-            isinstance(connection, Traffic)
+            isinstance(connection, FastPath)
             and connection._prompt  # noqa: SLF001 (of this module)
             and connection.state == OPEN
             and connection._cork is None  # noqa: SLF001
@@ -244,9 +244,9 @@ def py_hand(  # noqa: PLR0917 (by place, as a compiled function takes them faste
             failed(one)
 
 
-Traffic = PyTraffic
+FastPath = PyFastPath
 Feed = PyFeed
 hand = py_hand
 
 if not TYPE_CHECKING and frames.COMPILED:
-    Traffic, Feed, hand = frames.SPEEDUPS.Traffic, frames.SPEEDUPS.Feed, frames.SPEEDUPS.hand
+    FastPath, Feed, hand = frames.SPEEDUPS.FastPath, frames.SPEEDUPS.Feed, frames.SPEEDUPS.hand

@@ -25,7 +25,7 @@ from wsserver.typing import Path
 from wsserver.wire import access_log
 from wsserver.wire.access_log import show_path, show_peer
 from wsserver.wire.chunked import ChunkedBody
-from wsserver.wire.connections import Registry
+from wsserver.wire.connections import ConnectionSet
 from wsserver.wire.deadlines import Deadline, Deadlines
 from wsserver.wire.eventstream import is_temporary, temporary_response, wants_event_stream
 from wsserver.wire.handshake import Policy, check
@@ -35,12 +35,12 @@ from wsserver.wire.linger import LINGER, linger
 from wsserver.wire.protocol import ServerProtocol
 from wsserver.wire.tls_server import ALPN
 
-__all__ = ["Door", "DoorFactory", "HTTPSide"]
+__all__ = ["Frontend", "FrontendFactory", "HTTPSide"]
 
 # Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
 _log = Logger(namespace="wsserver.connection")
 
-MOST_TURNED_AWAY = 32
+MAX_TURNED_AWAY = 32
 """Most connections over the limit that are answered with 503 at a time; the next ones are dropped."""
 
 TURN_AWAY_TIMEOUT = 2.0
@@ -74,7 +74,7 @@ class HTTPSide(Shape):
 
 
 @implementer(IProtocolNegotiationFactory)
-class DoorFactory(Factory):
+class FrontendFactory(Factory):
     """
     What all doors of a server share.
 
@@ -98,9 +98,9 @@ class DoorFactory(Factory):
         *,
         find: Callable[[Path, Mapping[str, list[str]]], Callable[[], ServerProtocol] | Refusal],
         policy: Policy,
-        http: "Callable[[IAddress, Door], HTTPSide]",
+        http: "Callable[[IAddress, Frontend], HTTPSide]",
         response_headers: Callable[[Request], tuple[Header, ...]],
-        sockets: Registry[Any],
+        sockets: ConnectionSet[Any],
         deadlines: Deadlines,
         work: WorkQueue,
         open_timeout: float,
@@ -142,18 +142,18 @@ class DoorFactory(Factory):
         """Return what is spoken over TLS, for ALPN where TLS is that of Twisted or of an application."""
         return [ALPN]
 
-    def buildProtocol(self, addr: Any) -> "Door":  # noqa: ARG002 (a proxy's header may change it)
+    def buildProtocol(self, addr: Any) -> "Frontend":  # noqa: ARG002 (a proxy's header may change it)
         """Make the door of a new connection."""
-        return Door(self)
+        return Frontend(self)
 
 
 @implementer(IHalfCloseableProtocol)
-class Door(Protocol):
+class Frontend(Protocol):
     """One connection: see the module."""
 
     transport: Any
 
-    def __init__(self, house: DoorFactory) -> None:
+    def __init__(self, house: FrontendFactory) -> None:
         self._house = house
         self._buffer = bytearray()
         self._searched = 0
@@ -424,7 +424,7 @@ class Door(Protocol):
         house = self._house
         house.turned_away += 1
         self._turned_away = True
-        if house.turned_away > MOST_TURNED_AWAY:
+        if house.turned_away > MAX_TURNED_AWAY:
             self._refused = True
             self.transport.abortConnection()
             return

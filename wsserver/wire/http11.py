@@ -41,7 +41,7 @@ MAX_HEADERS = 128
 MAX_BODY = 64 * 1024
 """Most bytes of a request body."""
 
-MOST_KEPT = 1024
+MAX_KEPT = 1024
 """Header lines kept with what they mean: browsers send the same ones with every request."""
 
 LONGEST_KEPT = 256
@@ -314,7 +314,7 @@ def _read_line(line: bytes) -> Header | None:
     header = name.decode("ascii").lower(), value.decode("latin-1").strip(" \t")
     if len(line) <= LONGEST_KEPT and _KEPT_NAMES.fullmatch(header[0]):
         # Whoever sends ever new lines makes this no slower than it would be without.
-        if len(_kept) >= MOST_KEPT:
+        if len(_kept) >= MAX_KEPT:
             _kept.clear()
         _kept[line] = header
     return header

@@ -19,11 +19,11 @@ from zope.interface import implementer
 
 from wsserver.wire import frames
 
-__all__ = ["IN", "MOST_EVENTS", "OUT", "Poller", "Watched", "py_serve"]
+__all__ = ["IN", "MAX_EVENTS", "OUT", "Poller", "Watched", "py_serve"]
 
 _log = Logger(namespace="wsserver.poller")
 
-MOST_EVENTS = 1024
+MAX_EVENTS = 1024
 """Most events taken from the kernel in one turn of the reactor."""
 
 # Read once: an attribute of a module is looked up by name at each use.
@@ -174,7 +174,7 @@ class Poller:
     def doRead(self) -> None:
         """Serve the connections that are ready."""
         fresh = self._fresh = set()
-        events = self._epoll.poll(0, MOST_EVENTS)
+        events = self._epoll.poll(0, MAX_EVENTS)
         serve(events, self._watched, fresh, self._serve, self._failed, self._disconnect)
         self._fresh = None
 

@@ -33,14 +33,14 @@ from wsserver.config.parsers import show_duration
 from wsserver.config.settings import Settings
 from wsserver.wire import access_log, deflate
 from wsserver.wire.access_log import show_path, show_peer
-from wsserver.wire.connections import Registry
+from wsserver.wire.connections import ConnectionSet
 from wsserver.wire.deadlines import Deadline, Deadlines
 from wsserver.wire.fastpath import CLOSED, CONNECTING, OPEN
 from wsserver.wire.handshake import Accept, response
 from wsserver.wire.http11 import Refusal, Request, parse, unavailable
 from wsserver.wire.limits import WorkQueue
 from wsserver.wire.linger import linger
-from wsserver.wire.slowpath import Receiving
+from wsserver.wire.slowpath import SlowPath
 
 if TYPE_CHECKING:
     from wsserver.service import WebSocketService
@@ -116,9 +116,9 @@ class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
         self.deadlines = self._batched_timer = Deadlines(reactor)
         self.work = WorkQueue(reactor)
         """Serves requests and commands of all connections in turns."""
-        self.connections: Registry[ServerProtocol] = Registry()
+        self.connections: ConnectionSet[ServerProtocol] = ConnectionSet()
         """The connections that are open or closing."""
-        self.sockets: Registry[Any] = Registry()
+        self.sockets: ConnectionSet[Any] = ConnectionSet()
         """Every connection that is not closed, whoever speaks on it."""
         self.stopping = False
         """No handshake is completed any more."""
@@ -141,7 +141,7 @@ class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
 
 
 @implementer(IPushProducer)
-class ServerProtocol(Receiving, WebSocketServerProtocol):  # type: ignore[misc]
+class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
     """
     A WebSocket connection. Endpoints are small subclasses that override Autobahn's callbacks.
 

@@ -12,16 +12,16 @@ from wsserver.closecodes import CloseCode
 from wsserver.config.parsers import show_size
 from wsserver.wire import frames
 from wsserver.wire.deflate import InflateCorrupt, InflateTooBig
-from wsserver.wire.fastpath import CLOSED, CONNECTING, OPEN, Traffic
+from wsserver.wire.fastpath import CLOSED, CONNECTING, OPEN, FastPath
 from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, RSV1
 
-__all__ = ["Receiving"]
+__all__ = ["SlowPath"]
 
 SLOW_FRAME = 8
 """For how many a frame counts that goes through the state machine."""
 
 
-class Receiving(Traffic):
+class SlowPath(FastPath):
     """Mixed in before Autobahn's class; the whole is `wsserver.wire.protocol.ServerProtocol`."""
 
     # Of Autobahn.

@@ -10,7 +10,7 @@ from typing import Any, Final
 from twisted.internet.defer import inlineCallbacks
 
 from wsserver import __version__
-from wsserver.auth.verifier import Alarm
+from wsserver.auth.verifier import WallClockTimer
 from wsserver.endpoints.centrifuge.commands import (
     RPC,
     Connect,
@@ -73,7 +73,7 @@ class Session:
         self._rooms = Channels(connection, self.peer)
         self.connected = self._over = False
         """It is over once connect was refused, or the client has gone."""
-        self._alarm: Alarm | None = None
+        self._alarm: WallClockTimer | None = None
         """The end of the connection's token."""
 
     def handle(self, request: Any) -> Any:

@@ -26,7 +26,7 @@ from wsserver.jsonfields import (
 from wsserver.typing import JSONText
 
 __all__ = [
-    "MOST_COMMANDS",
+    "MAX_COMMANDS",
     "REJECT_UNRECOVERED",
     "RPC",
     "Command",
@@ -43,7 +43,7 @@ __all__ = [
     "parse_commands",
 ]
 
-MOST_COMMANDS: Final = 1000
+MAX_COMMANDS: Final = 1000
 """Most commands in a frame. Centrifugo has no such limit; its frames are of 64 KiB at most."""
 
 REJECT_UNRECOVERED: Final = 2
@@ -198,8 +198,8 @@ def parse_commands(frame: bytes) -> list[Command] | Disconnect:
     """
     # A line end after the last command is no further command.
     lines = frame.removesuffix(b"\n").split(b"\n")
-    if len(lines) > MOST_COMMANDS:
-        return BAD_REQUEST.because(f"over {MOST_COMMANDS} commands in a frame")
+    if len(lines) > MAX_COMMANDS:
+        return BAD_REQUEST.because(f"over {MAX_COMMANDS} commands in a frame")
     try:
         return [_command(line) for line in lines]
     except _BadCommandError as error:

@@ -12,7 +12,7 @@ from twisted.internet.defer import inlineCallbacks
 
 from wsserver.auth.claims import ANONYMOUS, Grant, Identity, Right
 from wsserver.auth.jwt import Cause, Refused
-from wsserver.endpoints.authorization import Admission, identity_of
+from wsserver.endpoints.authorization import Authorizer, identity_of
 from wsserver.endpoints.centrifuge.commands import Connect, Subscribe
 from wsserver.endpoints.centrifuge.pages import Pages
 from wsserver.endpoints.centrifuge.replies import (
@@ -35,7 +35,7 @@ from wsserver.hub.names import parse_name
 from wsserver.typing import ChannelName, JSONText
 from wsserver.wire.http11 import Refusal
 
-__all__ = ["Gate", "Pass", "Peer", "Publishing", "Welcome"]
+__all__ = ["ConnectGrant", "Pass", "Peer", "Permissions", "Publishing"]
 
 _NO_KEY = "the server has no key to check tokens with (--token-secret)"
 
@@ -52,7 +52,7 @@ class Peer:
 
 
 @dataclass(frozen=True, slots=True)
-class Welcome:
+class ConnectGrant:
     """A client that may connect."""
 
     identity: Identity
@@ -89,7 +89,7 @@ class Publishing:
     skip_history: bool = False
 
 
-class Gate:
+class Permissions:
     """
     Decide.
 
@@ -99,7 +99,7 @@ class Gate:
         pages: limits and writes large answers.
     """
 
-    def __init__(self, hub: Hub, admission: Admission, pages: Pages) -> None:
+    def __init__(self, hub: Hub, admission: Authorizer, pages: Pages) -> None:
         self._hub = hub
         self.pages = pages
         self.admission = admission
@@ -113,7 +113,9 @@ class Gate:
         return hooks if hooks is not None and event in hooks.events else None
 
     @inlineCallbacks
-    def identify(self, peer: Peer, token: str, request: Connect) -> Generator[Any, Any, Welcome | Error | Disconnect]:
+    def identify(
+        self, peer: Peer, token: str, request: Connect
+    ) -> Generator[Any, Any, ConnectGrant | Error | Disconnect]:
         """Find out who connects; the token may be empty."""
         tokens, hooks = self.admission.tokens, self._asked("connect")
         if token and tokens is None:
@@ -122,11 +124,13 @@ class Gate:
             found: Identity | Refused = yield tokens.connection(token)
             if isinstance(found, Refused):
                 return _refused(found, expired=TOKEN_EXPIRED, invalid=INVALID_TOKEN)
-            return Welcome(found, by_token=True)
+            return ConnectGrant(found, by_token=True)
         if hooks is None:
-            return Welcome(ANONYMOUS) if self.admission.anonymous else BAD_REQUEST.because("no token; one is wanted")
+            return (
+                ConnectGrant(ANONYMOUS) if self.admission.anonymous else BAD_REQUEST.because("no token; one is wanted")
+            )
         told = yield hooks.connect(peer.caller, data=request.data, name=request.name, version=request.version)
-        return Welcome(identity_of(told), told.data) if isinstance(told, Connected) else _no(told)
+        return ConnectGrant(identity_of(told), told.data) if isinstance(told, Connected) else _no(told)
 
     @inlineCallbacks
     def refresh(self, peer: Peer, token: str) -> Generator[Any, Any, Identity | Error | Disconnect]:
@@ -214,7 +218,7 @@ class Gate:
         refusal = self.admission.refuse(channel, peer.identity, peer.host)
         if held is None and refusal is not None:
             return PERMISSION_DENIED.because(refusal.reason)
-        if not self._hub.rules.of(channel).publish:
+        if not self._hub.rules.for_channel(channel).publish:
             return PERMISSION_DENIED.because("clients do not publish to this channel; --channel-publish lets them")
         return None
 

@@ -15,10 +15,10 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from wsserver.closecodes import CloseCode
-from wsserver.endpoints.authorization import Visit, agree, find_token
+from wsserver.endpoints.authorization import Credentials, agree, find_token
 from wsserver.endpoints.centrifuge.client import Session
 from wsserver.endpoints.centrifuge.commands import Command, Connect, parse_commands
-from wsserver.endpoints.centrifuge.permissions import Gate, Peer
+from wsserver.endpoints.centrifuge.permissions import Peer, Permissions
 from wsserver.endpoints.centrifuge.replies import (
     BAD_REQUEST,
     CLOSE_CODES,
@@ -51,7 +51,7 @@ __all__ = ["CONNECT_WITHIN", "CentrifugeProtocol"]
 CONNECT_WITHIN = 10.0
 """Seconds for the first command to be carried out; Centrifugo's `client.stale_close_delay`."""
 
-MOST_WAITING = 1000
+MAX_WAITING = 1000
 """Most commands that wait for the one before them; with one more it is refused: error 111, a temporary one."""
 
 JOINED = 65_536
@@ -64,7 +64,7 @@ JSON = "centrifuge-json"
 class CentrifugeProtocol(SubscriberProtocol):
     """A client that speaks the Centrifuge protocol."""
 
-    gate: ClassVar[Gate]
+    gate: ClassVar[Permissions]
     ping_interval: ClassVar[int]
     """Seconds between pings, whole ones since the protocol tells them so; 0 for none."""
 
@@ -104,7 +104,7 @@ class CentrifugeProtocol(SubscriberProtocol):
             raise ConnectionDeny(
                 int(HTTPStatus.BAD_REQUEST), "only version 2 of the Centrifuge protocol is spoken here"
             )
-        visit = Visit(query, handshake.host, handshake.all("authorization"), offered)
+        visit = Credentials(query, handshake.host, handshake.all("authorization"), offered)
         token = find_token(visit)
         if isinstance(token, Refusal):
             raise Denied(token)
@@ -183,7 +183,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         if self._commands is None:
             self._commands = deque()
         waiting = len(self._commands)
-        if waiting >= MOST_WAITING or (waiting and self._commands_size + command.size > self.maxMessagePayloadSize):
+        if waiting >= MAX_WAITING or (waiting and self._commands_size + command.size > self.maxMessagePayloadSize):
             self.say(error_reply(command.id, TOO_MANY_REQUESTS.because("too many wait for the command before them")))
             return
         self._commands.append(command)

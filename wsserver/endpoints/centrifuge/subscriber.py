@@ -3,7 +3,7 @@
 from collections.abc import Hashable
 from typing import Any
 
-from wsserver.auth.verifier import Alarm
+from wsserver.auth.verifier import WallClockTimer
 from wsserver.endpoints.centrifuge.permissions import Pass
 from wsserver.endpoints.centrifuge.replies import (
     INSUFFICIENT_STATE,
@@ -60,7 +60,7 @@ class ChannelSubscription(Subscription):
         self.info = info
         self.kind: Hashable = ("centrifuge", events, self.connection.window_bits)
         self.server_side = server_side
-        self.alarm: Alarm | None = None
+        self.alarm: WallClockTimer | None = None
         """The end of its token."""
         self.positioned = False
         """The client goes by offsets."""
@@ -89,7 +89,7 @@ class ChannelSubscription(Subscription):
         else:
             self._channels.end(channel, INSUFFICIENT_STATE)
 
-    def barred(self, channel: ChannelName) -> None:
+    def on_permission_revoked(self, channel: ChannelName) -> None:
         """End: what was asked for is not to be had."""
         if self.answered:
             self._channels.end(channel, SERVER_UNSUBSCRIBE.because("Redis does not permit the channel any more"))

@@ -20,7 +20,7 @@ from wsserver.endpoints.centrifuge.commands import (
     Subscribe,
     Unsubscribe,
 )
-from wsserver.endpoints.centrifuge.permissions import Gate, Pass, Peer
+from wsserver.endpoints.centrifuge.permissions import Pass, Peer, Permissions
 from wsserver.endpoints.centrifuge.replies import (
     ALREADY_SUBSCRIBED,
     BAD_REQUEST,
@@ -60,7 +60,7 @@ Answer = Mapping[str, Any] | Error | Disconnect
 class Connection(Protocol):
     """What a session speaks through: a `SubscriberProtocol` that can do this, too."""
 
-    gate: ClassVar[Gate]
+    gate: ClassVar[Permissions]
     hub: ClassVar[Hub]
     who: Peer
     """Who it is, as far as its request says."""
@@ -205,7 +205,7 @@ class Channels:
     @inlineCallbacks
     def _complete(self, channel: ChannelName, since: Position) -> Generator[Any, Any, Position]:
         """Find out the epoch of a position that comes without one: as in Centrifugo it is any."""
-        if since.epoch or self._hub.rules.of(channel).keep is None:
+        if since.epoch or self._hub.rules.for_channel(channel).keep is None:
             return since
         page = yield self._hub.history(channel)
         return Position(since.offset, page.position.epoch)
@@ -310,7 +310,7 @@ class Channels:
         refused = self._gate.look(self.peer, channel, self._held(channel), Right.PRESENCE)
         if refused is not None:
             return refused
-        if not self._hub.rules.of(channel).presence:
+        if not self._hub.rules.for_channel(channel).presence:
             return NOT_AVAILABLE_ERROR.because("no presence is kept of this channel; --channel-presence turns it on")
         clients: Mapping[str, ClientInfo] = yield self._hub.members.of(channel)
         if isinstance(request, PresenceStats):
@@ -331,7 +331,7 @@ class Channels:
         refused = self._gate.look(self.peer, channel, self._held(channel), Right.HISTORY)
         if refused is not None:
             return refused
-        if self._hub.rules.of(channel).keep is None:
+        if self._hub.rules.for_channel(channel).keep is None:
             return NOT_AVAILABLE_ERROR.because("no history is kept of this channel; --history-size turns it on")
         since = (yield self._complete(channel, request.since)) if request.since is not None else None
         most, max_bytes = self._gate.pages.limit

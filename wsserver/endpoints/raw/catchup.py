@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from twisted.python.failure import Failure
 
-from wsserver.endpoints.raw.positions import Missed, Places
+from wsserver.endpoints.raw.positions import Missed, StreamPositions
 from wsserver.hub.broker import Subscriber
 from wsserver.hub.hub import Hub, Joined
 
@@ -17,7 +17,7 @@ class CatchUp:
 
     Args:
         hub: has the channels.
-        places: where the listener stands; `Places.begin` has been called.
+        places: where the listener stands; `StreamPositions.begin` has been called.
         subscriber: the listener.
         ready: whether it reads; when it does so again, `advance` is to be called.
         send: sends what it missed; may end the connection.
@@ -29,7 +29,7 @@ class CatchUp:
     def __init__(
         self,
         hub: Hub,
-        places: Places,
+        places: StreamPositions,
         subscriber: Subscriber,
         *,
         ready: Callable[[], bool],

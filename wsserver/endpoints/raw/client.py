@@ -3,9 +3,9 @@
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from wsserver.auth.verifier import Alarm
+from wsserver.auth.verifier import WallClockTimer
 from wsserver.closecodes import CloseCode
-from wsserver.endpoints.authorization import Admission, Admitted
+from wsserver.endpoints.authorization import Admitted, Authorizer
 from wsserver.hooks.messages import Caller
 from wsserver.hub.clients import Clients
 from wsserver.typing import ChannelName
@@ -33,7 +33,7 @@ class RawClient:
     def __init__(
         self,
         clients: Clients,
-        admission: Admission,
+        admission: Authorizer,
         admitted: Admitted,
         caller: Caller,
         end: Callable[[int, str], object],
@@ -47,7 +47,7 @@ class RawClient:
         self._caller = caller
         self._since = admission.time()
         self._end = end
-        self._expiry: Alarm | None = None
+        self._expiry: WallClockTimer | None = None
 
     @property
     def channels(self) -> Collection[ChannelName]:

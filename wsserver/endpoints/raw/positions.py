@@ -9,17 +9,17 @@ from twisted.python.failure import Failure
 from wsserver.errors import BrokerDown, NotPermitted
 from wsserver.hub.broker import Subscriber
 from wsserver.hub.hub import Hub, Joined
-from wsserver.hub.names import Ask
+from wsserver.hub.names import RawSubscribeRequest
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Position, parse_positions, write_positions
 from wsserver.typing import ChannelName
 from wsserver.wire.http11 import Refusal, unavailable
 
-__all__ = ["Missed", "Places", "refuse_listener"]
+__all__ = ["Missed", "StreamPositions", "refuse_listener"]
 
 
 def refuse_listener(failure: Failure) -> Refusal:
-    """Say in HTTP why `Places.subscribe` has failed: 403, or 503 where it may do better later."""
+    """Say in HTTP why `StreamPositions.subscribe` has failed: 403, or 503 where it may do better later."""
     failure.trap(BrokerDown)
     if failure.check(NotPermitted):
         return Refusal(HTTPStatus.FORBIDDEN, str(failure.value))
@@ -36,7 +36,7 @@ class Missed(NamedTuple):
     """Where the listener stands once it has that."""
 
 
-class Places:
+class StreamPositions:
     """
     The places of one listener.
 
@@ -46,7 +46,7 @@ class Places:
 
     __slots__ = ("_at", "_behind", "_early", "_joined", "_resumes")
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: RawSubscribeRequest) -> None:
         self._resumes = bool(ask.last_event_id)
         since = parse_positions(ask.last_event_id, len(ask.channels)) or [None] * len(ask.channels)
         self._at: dict[ChannelName, Position | None] = dict(zip(ask.channels, since, strict=True))

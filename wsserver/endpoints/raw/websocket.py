@@ -7,15 +7,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wsserver.closecodes import CloseCode
-from wsserver.endpoints.authorization import Admission, Admitted, Visit, agree
+from wsserver.endpoints.authorization import Admitted, Authorizer, Credentials, agree
 from wsserver.endpoints.raw.catchup import CatchUp
 from wsserver.endpoints.raw.client import RawClient
 from wsserver.endpoints.raw.formats import gap_notice, write
-from wsserver.endpoints.raw.positions import Missed, Places, refuse_listener
+from wsserver.endpoints.raw.positions import Missed, StreamPositions, refuse_listener
 from wsserver.endpoints.subscriber import SubscriberProtocol
 from wsserver.errors import BrokerDown
 from wsserver.hooks.messages import Caller
-from wsserver.hub.names import Ask, Format
+from wsserver.hub.names import Format, RawSubscribeRequest
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.send_queue import Batch
@@ -35,12 +35,12 @@ _log = Logger(namespace="wsserver.push")
 class PushProtocol(SubscriberProtocol):
     """A raw subscriber: what is published to its channels, as it was published, until it leaves."""
 
-    admission: ClassVar[Admission]
+    admission: ClassVar[Authorizer]
     default_format: ClassVar[Format]
     close_on_gap: ClassVar[bool]
 
-    _ask: Ask | None = None
-    _places: Places | None = None
+    _ask: RawSubscribeRequest | None = None
+    _places: StreamPositions | None = None
     _catch_up: CatchUp | None = None
     _client: RawClient | None = None
     """Itself, as others know it."""
@@ -51,7 +51,7 @@ class PushProtocol(SubscriberProtocol):
         subprotocol = agree(super().onConnect(request), request.protocols)
         caller = self.admission.caller("websocket", "raw", handshake.headers, show_peer(self.transport.getPeer()))
         tokens = handshake.all("authorization")
-        visit = Visit(handshake.query or {}, handshake.host, tokens, request.protocols, caller)
+        visit = Credentials(handshake.query or {}, handshake.host, tokens, request.protocols, caller)
         return self.admission.admit(visit, self.default_format).addCallback(self._admitted, caller, subprotocol)
 
     def _admitted(self, found: Admitted | Refusal, caller: Caller, subprotocol: str | None) -> Any:
@@ -60,7 +60,7 @@ class PushProtocol(SubscriberProtocol):
         # The peer may have gone while keys were fetched: nobody would unsubscribe it.
         if self.state != CONNECTING:
             return subprotocol
-        self._ask, self._places = found.ask, Places(found.ask)
+        self._ask, self._places = found.ask, StreamPositions(found.ask)
         self._client = RawClient(self.hub.clients, self.admission, found, caller, self.close)
         self.kind = (found.ask.format, found.ask.binary, self.window_bits)
         self.hold()
@@ -165,6 +165,6 @@ class PushProtocol(SubscriberProtocol):
         first = FIN_BINARY if self._ask is not None and self._ask.binary else FIN_TEXT
         return build(first, notice), len(notice)
 
-    def barred(self, channel: ChannelName) -> None:
+    def on_permission_revoked(self, channel: ChannelName) -> None:
         """Close: what it asked for is not to be had."""
         self.close(CloseCode.POLICY_VIOLATION, f"Redis does not permit {channel} any more")
