@@ -6,7 +6,8 @@ The errors of this package.
     ├── ListenError          an address that cannot be listened on
     ├── CommandError         a command plugin that does not fit
     ├── BrokerDown           what was to be published or listened to cannot be at the moment
-    │   └── NotPermitted     Redis does not let the server publish or listen to it
+    │   └── NotPermitted     Redis does not permit the channel to the server's user
+    │       └── ServerNotPermitted  Redis does not permit a command that the server needs
     ├── Unrecoverable        a position in a stream that is no more
     ├── Refused              a server's answer to a command that talks to it
     ├── Unreachable          there is no connection to a server, or none any more
@@ -26,6 +27,7 @@ __all__ = [
     "ListenError",
     "NotPermitted",
     "Refused",
+    "ServerNotPermitted",
     "SettingError",
     "Unreachable",
     "Unrecoverable",
@@ -85,7 +87,15 @@ class BrokerDown(WsserverError):
 
 
 class NotPermitted(BrokerDown):
-    """Redis does not let the server publish or listen to it, by its access control list: 403."""
+    """Redis does not permit the channel to the server's user, by its access control list: 403."""
+
+
+class ServerNotPermitted(NotPermitted):
+    """
+    Redis does not permit a command that the server needs for every channel.
+
+    For a subscriber the failure is temporary: an operator mends it, and /ready is 503 until then.
+    """
 
 
 class Unrecoverable(WsserverError):

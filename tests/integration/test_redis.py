@@ -18,6 +18,7 @@ from peers import wait_until
 from pytest_twisted import blockon
 from redis_server import RedisServer, Sentinel
 from test_push import KEY, answer_to, api, ready, up
+from test_sse import assert_ends_with_retry
 from twisted.internet.defer import gatherResults
 from twisted.internet.threads import deferToThread
 
@@ -404,6 +405,25 @@ class RefusedPublishTests:
         assert (status, answer["error"]["code"]) == (403, 103)
         assert "Redis does not permit" in answer["error"]["message"]
         assert ready(server) == 503
+
+    @pytest.mark.parametrize("rights", [("-eval", "-evalsha"), ("resetkeys",)], ids=["no scripts", "no keys"])
+    def test_subscribing_is_a_temporary_failure_while_redis_refuses_what_every_channel_needs(
+        self, start_server, make_redis, rights
+    ):
+        """An EventSource stops for good at 403, and an SDK at error 103; an operator is about to mend it."""
+        redis = make_redis()
+        redis.run("ACL", "SETUSER", "web", "on", ">x", "&*", "~*", "+@all", *rights)
+        server = start_server(redis=redis.url.replace("//", "//web:x@"))
+        wait_until(lambda: server.service.hub.broker.up, "the connection")
+        with server.connect() as peer:
+            assert_ends_with_retry(peer)
+            assert peer.request("/sse?channel=foo").status == 503
+        with server.open("/connection/websocket") as client:
+            client.send_frame(1, b'{"id":1,"connect":{}}')
+            client.read_message()
+            client.send_frame(1, b'{"id":2,"subscribe":{"channel":"foo"}}')
+            error = json.loads(client.read_message())["error"]
+            assert (error["code"], error["temporary"]) == (100, True)
 
 
 class ScriptTests:

@@ -38,7 +38,7 @@ def test_a_file_that_is_not_there_is_fine(path):
     remove_stale_pid_file(str(path))
 
 
-@pytest.mark.parametrize("text", ["", str(2**22 + 1), "9" * 30, f"{os.getpid()}\n"])
+@pytest.mark.parametrize("text", ["", "0", str(2**22 + 1), "9" * 30, f"{os.getpid()}\n"])
 def test_the_file_of_a_dead_process_or_of_this_one_is_removed(path, text):
     """In a container the number of the server that was killed is often that of the new one."""
     path.write_text(text)

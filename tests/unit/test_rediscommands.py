@@ -5,7 +5,7 @@ import hashlib
 import pytest
 from twisted.internet.defer import Deferred
 
-from wsserver.errors import BrokerDown, NotPermitted
+from wsserver.errors import BrokerDown, ServerNotPermitted
 from wsserver.redis.commands import MAX_BYTES_IN_FLIGHT, MAX_IN_FLIGHT, Commands, Script
 from wsserver.redis.connection import RedisError, ResponseError
 
@@ -97,7 +97,11 @@ class ExplainTests:
     @pytest.mark.parametrize(
         ("error", "kind", "words"),
         [
-            (ResponseError("NOPERM not you"), NotPermitted, "does not permit the server to do it: NOPERM not you"),
+            (
+                ResponseError("NOPERM not you"),
+                ServerNotPermitted,
+                "does not permit the server to do it: NOPERM not you",
+            ),
             (ResponseError("OOM too much"), BrokerDown, "out of memory (maxmemory) and refuses writes: OOM too much"),
             (RedisError("Lost connection"), BrokerDown, "no answer from Redis: Lost connection"),
             (BrokerDown("away"), BrokerDown, "away"),
@@ -149,5 +153,5 @@ class ScriptTests:
         """Any other error is that of a command."""
         done = Script(self.TEXT, commands.send, commands.explain).call([])
         connection.answers[0].errback(ResponseError("NOPERM not you"))
-        problem(done, NotPermitted)
+        problem(done, ServerNotPermitted)
         assert len(connection.sent) == 1

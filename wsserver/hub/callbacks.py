@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from wsserver.errors import BrokerDown, NotPermitted
+from wsserver.errors import BrokerDown, NotPermitted, ServerNotPermitted
 from wsserver.hub.broker import UNFRAMED
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
@@ -131,7 +131,7 @@ class CallbackSubscription:
         self.receive(self.channel, joined.publications)
 
     def _not_subscribed(self, failure: Failure) -> None:
-        if failure.check(NotPermitted):
+        if failure.check(NotPermitted) and not failure.check(ServerNotPermitted):
             _log.error("cannot listen to channel {channel}: {reason}", channel=self.channel, reason=str(failure.value))
             self._end(failure)
         elif failure.check(BrokerDown):

@@ -41,7 +41,8 @@ def remove_stale_pid_file(path: str) -> None:
 
 
 def _is_server(pid: int) -> bool:
-    if pid == os.getpid():
+    # To kill() 0 is the caller's own process group.
+    if pid in (0, os.getpid()):
         return False
     try:
         os.kill(pid, 0)

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
-from wsserver.errors import BrokerDown, NotPermitted
+from wsserver.errors import BrokerDown, ServerNotPermitted
 from wsserver.redis.connection import RedisError, ResponseError
 from wsserver.redis.errors import describe_reply
 
@@ -81,13 +81,13 @@ class Commands:
         return done.addBoth(answered)
 
     def explain(self, failure: Failure) -> Failure:
-        """Say in our words why a command has failed: an errback that raises `NotPermitted` or `BrokerDown`."""
+        """Describe why a command failed: an errback that raises `ServerNotPermitted` or `BrokerDown`."""
         if failure.check(BrokerDown):
             return failure
         failure.trap(RedisError)
         why = failure.getErrorMessage()
         if why.startswith("NOPERM"):
-            raise NotPermitted(f"Redis does not permit the server to do it: {why}")
+            raise ServerNotPermitted(f"Redis does not permit the server to do it: {why}")
         if why.startswith("READONLY"):
             self._demoted()
         raise BrokerDown(describe_reply(why) if failure.check(ResponseError) else f"no answer from Redis: {why}")

@@ -37,7 +37,7 @@ from wsserver.endpoints.centrifuge.replies import (
 from wsserver.endpoints.centrifuge.subscriber import gap_message
 from wsserver.endpoints.centrifuge.subscriptions import Answer
 from wsserver.endpoints.subscriber import SubscriberProtocol
-from wsserver.errors import BrokerDown, NotPermitted, Unrecoverable
+from wsserver.errors import BrokerDown, NotPermitted, ServerNotPermitted, Unrecoverable
 from wsserver.typing import ChannelName
 from wsserver.wire.access_log import show_peer
 from wsserver.wire.deadlines import Deadline
@@ -338,7 +338,8 @@ class CentrifugeProtocol(SubscriberProtocol):
 def _refused(failure: Failure) -> Error:
     if failure.check(Unrecoverable):
         return UNRECOVERABLE_POSITION
-    if failure.check(NotPermitted):
+    # The SDKs give a subscription up for good at "permission denied".
+    if failure.check(NotPermitted) and not failure.check(ServerNotPermitted):
         return PERMISSION_DENIED.because(str(failure.value))
     failure.trap(BrokerDown)
     return INTERNAL.because(str(failure.value))

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from wsserver.errors import BrokerDown, NotPermitted
+from wsserver.errors import BrokerDown, NotPermitted, ServerNotPermitted
 from wsserver.hub.broker import Subscriber
 from wsserver.hub.hub import Hub, Joined
 from wsserver.hub.names import RawSubscribeRequest
@@ -19,9 +19,9 @@ __all__ = ["Missed", "StreamPositions", "refuse_listener"]
 
 
 def refuse_listener(failure: Failure) -> Refusal:
-    """Say in HTTP why `StreamPositions.subscribe` has failed: 403, or 503 where it may do better later."""
+    """Return why `StreamPositions.subscribe` failed as an HTTP refusal: 403, or 503 if the failure is temporary."""
     failure.trap(BrokerDown)
-    if failure.check(NotPermitted):
+    if failure.check(NotPermitted) and not failure.check(ServerNotPermitted):
         return Refusal(HTTPStatus.FORBIDDEN, str(failure.value))
     return unavailable(str(failure.value))
 
