@@ -1,22 +1,25 @@
 """
-The broker of servers that share a Redis.
+The broker for server processes that share a Redis.
 
-What is published with a plain `PUBLISH foo hello` reaches the subscribers of `foo` here as it is, without an offset.
-What is published through a server goes to a private channel beside it, with its offset, and into a stream.
+A message that another program sends with `PUBLISH foo hello` is delivered to the subscribers of channel `foo`
+unchanged and without an offset. A publication made through a server is appended to a Redis stream and sent, with its
+offset, over a private Redis channel of its own.
 
-While the link to Redis is down, nothing is acknowledged and no subscriber is taken; afterwards the hub reads what is
-missing from the streams.
+While the link to Redis is down, publications and new subscriptions fail with `BrokerDown`. When the link is up again,
+the hub reads the publications it missed from the streams.
 
-| key | what |
+Keys and Redis channels, for channel `foo`:
+
+| key | type and content |
 |---|---|
-| `wsserver:pub:{foo}` | (pub/sub) publications with an offset, who comes and leaves |
-| `wsserver:history:{foo}` | stream: the newest publications, each under its offset |
-| `wsserver:meta:{foo}` | hash: epoch, offset of the newest, lineage |
-| `wsserver:once:{foo}:HASH` | text: offset and epoch of the publication whose idempotency key has this SHA-256 |
-| `wsserver:presence:{foo}` | hash: client -> process and info |
-| `wsserver:used:KEY` | there where something that can be used once was used, as a token |
-| `wsserver:nodes` | sorted set: processes by when they last told that they live |
-| `wsserver:control`, `wsserver:control:NODE` | (pub/sub) from process to process |
+| `wsserver:pub:{foo}` | pub/sub: publications with their offset, join and leave events |
+| `wsserver:history:{foo}` | stream: the newest publications; the entry ID is the offset |
+| `wsserver:meta:{foo}` | hash: epoch, offset of the newest publication, lineage |
+| `wsserver:once:{foo}:HASH` | string: offset and epoch of the publication whose idempotency key has this SHA-256 |
+| `wsserver:presence:{foo}` | hash: client id -> process and client info |
+| `wsserver:used:KEY` | string: exists if the one-time item KEY, such as a token, has been used |
+| `wsserver:nodes` | sorted set: process names, scored by the time of the last heartbeat |
+| `wsserver:control`, `wsserver:control:NODE` | pub/sub: control messages between processes |
 """
 
 import random
@@ -43,56 +46,56 @@ from wsserver.typing import ChannelName
 
 __all__ = ["RedisBroker"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+# At module level: as a class attribute, Twisted would replace the namespace with the class name.
 _log = Logger(namespace="wsserver.redis")
 
 _PUB = f"{PRIVATE}pub:".encode()
 _CONTROL = f"{PRIVATE}control".encode()
 
 META_TTL = 30 * 86_400.0
-"""Seconds after the last publication for which a channel's epoch and offset are known: as long as Centrifugo does."""
+"""Seconds that a channel's epoch and offset are kept after its last publication; the same as in Centrifugo."""
 
 NEW_META_TTL = 300.0
-"""The same for a channel that was never published to: anybody who may listen can make up names of such."""
+"""The same for a channel without publications: short, because any subscriber can create such channels at will."""
 
 BEAT_INTERVAL = 2.5
-"""Seconds between two signs of life of a process."""
+"""Seconds between two heartbeats of a process."""
 
 DEAD_AFTER = 8.0
-"""Seconds without one after which its clients are on no channel any more."""
+"""Seconds without a heartbeat after which a process counts as dead and its clients are removed from presence."""
 
 LEAVE_TIMEOUT = 1.0
-"""Seconds for which a process that stops waits for Redis to take note of it."""
+"""Seconds that a stopping process waits for Redis to remove it from the list of processes."""
 
 PRESENCE_TTL = 100.0
-"""Seconds for which the members of a channel are kept unless they are told again."""
+"""Seconds that Redis keeps a channel's presence if no process refreshes it."""
 
 PRESENCE_REFRESH = 30.0
-"""Seconds between two times that they are."""
+"""Seconds between two refreshes of the presence of this process's clients."""
 
 CHECK_TTL = 10.0
-"""Seconds for which Redis keeps what the check of writes leaves."""
+"""Seconds that Redis keeps the stream and the metadata which the write check creates."""
 
 BATCH = 500
-"""Most members in one command."""
+"""Maximum number of clients in one presence command."""
 
 MAX_ENTRIES = 2**31
-"""Most publications that Redis is asked for; it knows no numbers of over 2**63."""
+"""Maximum number of publications in one read; Redis rejects numbers over 2**63."""
 
 MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""What reading something fails with that no server, or one of another version, has written."""
+"""Exceptions raised by parsing data that no server, or a server of another version, wrote."""
 
 
 class RedisBroker:
     """
-    Bring publications from a Redis, and take them there.
+    Publish to and receive from Redis; implements `wsserver.hub.broker.Broker`.
 
     Args:
-        url: where it is.
-        reactor: what it runs on.
+        url: the address of Redis, or of its sentinels.
+        reactor: makes connections and timers.
 
     Attributes:
-        listener: must be set before `start`.
+        listener: receives publications and events; must be set before `start`.
     """
 
     listener: Listener
@@ -113,52 +116,57 @@ class RedisBroker:
             )
         )
         self.node = f"{random.getrandbits(64):016x}"
-        """The name of this process."""
+        """The random name of this process: 16 hexadecimal digits."""
         self._node = self.node.encode("ascii")
         self._post = [_CONTROL, _CONTROL + b":" + self._node]
-        """Where messages for all processes come, and those for this one."""
+        """The Redis channels for control messages: one for all processes, one for this process."""
         self._post_wanted = False
         self._here: dict[ChannelName, dict[str, bytes]] = {}
-        """The members of this process: client -> as it stands in Redis."""
+        """The clients of this process that are present, by channel: client id -> value in Redis."""
         self._beating, self._refreshing = LoopingCall(self._live), LoopingCall(self._tell_members)
         self._beating.clock = self._refreshing.clock = reactor
         self._write_check = WriteCheck(self._write, reactor)
 
     @property
     def up(self) -> bool:
-        """Whether publications arrive."""
+        """Whether the link to Redis is up, so that publications arrive."""
         return self._link.up
 
     @property
     def problem(self) -> str | None:
-        """Why it cannot serve; None if it can."""
+        """Why the broker cannot deliver or accept publications; None if it can."""
         return self._write_check.problem if self.up else f"Redis is unavailable: {self._link.problem}"
 
     def metrics(self) -> "Mapping[str, float]":
-        """Return what `/api/info` tells of the broker."""
+        """Return the broker's metrics for `/api/info`: name -> value."""
         return {"redis_subscriber_up": float(self.up)}
 
     def start(self) -> None:
-        """Connect; a Redis that is not there is waited for."""
+        """Start connecting, sending heartbeats and refreshing presence; retry while Redis is unavailable."""
         self._link.start()
         self._beating.start(BEAT_INTERVAL, now=False)
         self._refreshing.start(PRESENCE_REFRESH, now=False)
 
     def stop(self) -> "Deferred[Any]":
-        """Disconnect; the other processes expect no answers of this one from now on."""
+        """Remove this process from the list of processes, so that no survey waits for it, and disconnect."""
         self._write_check.end()
         for call in (self._beating, self._refreshing):
             if call.running:
                 call.stop()
-        # A beat of the distant past; not ZREM, so that the user of the server needs no further permission.
+        # A heartbeat with time 0. Not ZREM: the server's Redis user would need permission for one more command.
         left = self._link.command("ZADD", f"{PRIVATE}nodes", 0, self._node).addTimeout(LEAVE_TIMEOUT, self._reactor)
-        # Without it, the others wait for this process until `DEAD_AFTER` has passed.
+        # Without it, the other processes would wait for this one until `DEAD_AFTER` seconds have passed.
         return left.addBoth(lambda _: self._link.stop())
 
     # Publications.
 
     def subscribe(self, channel: ChannelName) -> "Deferred[Any]":
-        """Have a channel's publications sent here; fires once Redis has confirmed it."""
+        """
+        Subscribe to a channel's publications.
+
+        Returns:
+            Fires once Redis has confirmed both Redis channels; fails as `RedisLink.subscribe` does.
+        """
         keys = _subscribed(channel)
 
         def undo(failure: Failure) -> Failure:
@@ -170,18 +178,18 @@ class RedisBroker:
         return done.addCallbacks(lambda _: None, undo)
 
     def unsubscribe(self, channel: ChannelName) -> None:
-        """Have them sent here no more."""
+        """Unsubscribe from a channel's publications."""
         for key in _subscribed(channel):
             self._link.unsubscribe(key)
 
     def publish(
         self, channel: ChannelName, publication: Publication, keep: Keep | None, idempotency_key: str
     ) -> "Deferred[Position | None]":
-        """Publish; see `wsserver.hub.broker.Broker`."""
+        """Publish to a channel; see `wsserver.hub.broker.Broker.publish`."""
         tag = _tag(channel)
         keys = [_key("meta", tag), _key("history", tag)]
         if idempotency_key:
-            # By its hash, so that no channel's name and key can be taken for another's.
+            # Hashed, so that no combination of channel name and idempotency key yields the key of another one.
             keys.append(_key("once", tag) + b":" + sha256(idempotency_key.encode("utf-8")).hexdigest().encode("ascii"))
         size, ttl = keep or (0, 0.0)
         done = self._publish.call(
@@ -200,7 +208,11 @@ class RedisBroker:
         return done.addCallback(lambda found: Position(found[0], found[1].decode("ascii")) if found[0] else None)
 
     def _write(self) -> "Deferred[Any]":
-        """Do what a publication does, in a channel that nobody can subscribe to, with a stream that soon expires."""
+        """
+        Run the publish script on a channel that no client can subscribe to; see `wsserver.redis.health`.
+
+        Its stream and metadata expire after `CHECK_TTL`.
+        """
         tag = _tag(ChannelName(f"{PRIVATE}check:{self.node}"))
         ttl = _ms(CHECK_TTL)
         arguments = (_PUB + tag, b"", new_epoch(), self._link.lineage, 1, ttl, ttl, 0)
@@ -216,7 +228,7 @@ class RedisBroker:
         reverse: bool,
         max_bytes: int | None = None,
     ) -> "Deferred[Page]":
-        """Read a channel's stream; see `wsserver.hub.broker.Broker`."""
+        """Read a channel's stream; see `wsserver.hub.broker.Broker.history`."""
         tag = _tag(channel)
         first = _first_entry(since, reverse=reverse)
         limit = min(limit, MAX_ENTRIES)
@@ -227,7 +239,7 @@ class RedisBroker:
         return self._read.call([_key("meta", tag), _key("history", tag)], arguments).addCallback(_page)
 
     def remove_history(self, channel: ChannelName) -> "Deferred[None]":
-        """Forget the publications of a channel; its offset goes on."""
+        """Delete the channel's stream; offsets continue from the last one."""
         return self._link.command("DEL", _key("history", _tag(channel))).addCallback(lambda _: None)
 
     def _told(self, key: bytes, data: bytes) -> None:
@@ -251,7 +263,7 @@ class RedisBroker:
     # Presence.
 
     def join(self, channel: ChannelName, info: ClientInfo) -> "Deferred[Any]":
-        """Put a client on a channel, and tell."""
+        """Add a client of this process to the channel's presence, and publish a join event."""
         packed = self._node + b" " + write_info(info)
         self._here.setdefault(channel, {})[info.client] = packed
         return gatherResults(
@@ -263,7 +275,7 @@ class RedisBroker:
         ).addErrback(first_cause)
 
     def leave(self, channel: ChannelName, info: ClientInfo) -> "Deferred[Any]":
-        """Take it off, and tell."""
+        """Remove a client of this process from the channel's presence, and publish a leave event."""
         members = self._here.get(channel, {})
         if members.pop(info.client, None) is None:
             return succeed(None)
@@ -281,7 +293,11 @@ class RedisBroker:
         return self._link.command("PUBLISH", _PUB + _tag(channel), kind + b":" + write_info(info))
 
     def members(self, channel: ChannelName) -> "Deferred[Mapping[str, ClientInfo]]":
-        """Tell who is on a channel, of all processes that live."""
+        """
+        Return the clients present on a channel, of all live processes: client id -> info.
+
+        Clients of dead processes are deleted from Redis, at most `BATCH` per call.
+        """
         key = _key("presence", _tag(channel))
 
         def read(found: Sequence[Any]) -> Mapping[str, ClientInfo]:
@@ -308,7 +324,7 @@ class RedisBroker:
             self._beat_once(self._node).addErrback(_ignore)
 
     def _tell_members(self) -> None:
-        """Tell again who is here: Redis may have lost it, and forgets it by itself."""
+        """Write the presence of this process's clients again: it expires, and Redis may have lost it."""
         for channel, members in list(self._here.items() if self.up else ()):
             rest: list[Any] = [part for member in members.items() for part in member]
             while rest:
@@ -319,16 +335,16 @@ class RedisBroker:
     # Processes.
 
     def nodes(self) -> "Deferred[Collection[str]]":
-        """Tell which processes live."""
+        """Return the names of the live processes, including this one."""
         return self._beat_once(self._node).addCallback(lambda found: [node.decode("ascii") for node in found])
 
     def send(self, node: str, message: bytes) -> "Deferred[Any]":
-        """Send a message to a process, or to all."""
+        """Send a control message to a process, or to all processes if `node` is empty."""
         key = _CONTROL + b":" + node.encode("ascii") if node else _CONTROL
         return self._link.command("PUBLISH", key, message)
 
     def use(self, key: str, seconds: float) -> "Deferred[bool]":
-        """Use up something; see `wsserver.hub.broker.Broker`."""
+        """Consume a one-time item; see `wsserver.hub.broker.Broker.use`."""
         done = self._link.command("SET", f"{PRIVATE}used:{key}".encode(), b"1", "PX", _ms(seconds), "NX")
         return done.addCallback(lambda found: found is not None)
 
@@ -344,7 +360,7 @@ class RedisBroker:
         self.listener.on_up()
 
     def _want_post(self) -> None:
-        """Have the messages of processes sent here; from then on the link sees to it."""
+        """Subscribe to control messages, once: the link restores the subscriptions after an outage."""
         if self._post_wanted:
             return
         self._post_wanted = True
@@ -357,7 +373,7 @@ class RedisBroker:
             self._link.subscribe(key).addErrback(failed)
 
     def _fell(self) -> None:
-        """Stop checking writes. The subscribers are told once it is known what there is to hear again."""
+        """Stop the write check. Subscribers are notified later, when the link is up and the gaps are known."""
         self._write_check.end()
 
     def _barred(self, key: bytes) -> None:
@@ -377,7 +393,7 @@ def _subscribed(channel: ChannelName) -> tuple[bytes, bytes]:
 
 
 def _channel(key: bytes) -> ChannelName:
-    """Read the channel out of either key that is subscribed to."""
+    """Return the channel that a Redis channel belongs to; accepts both kinds that `_subscribed` returns."""
     name = key[len(_PUB) :].removeprefix(b"{").removesuffix(b"}") if key.startswith(_PUB) else key
     return ChannelName(name.decode("utf-8"))
 
@@ -395,10 +411,14 @@ def _read_told(data: bytes) -> Publication | PresenceEvent:
 
 
 def _first_entry(since: Position | None, *, reverse: bool) -> str:
-    """Name the entry of a stream to begin with; there is none before the first."""
+    """
+    Return the stream entry ID at which a read begins.
+
+    A forward read begins after `since`, a reverse read before it; without `since`, at the first or the last entry.
+    """
     if since is None:
         return "+" if reverse else "-"
-    # An entry has a number of 64 bits.
+    # An entry ID is a 64-bit number.
     offset = min(since.offset, 2**63)
     return f"{max(offset - 1, 0)}-0" if reverse else f"{offset + 1}-0"
 

@@ -1,7 +1,7 @@
 """
-Commands that wait for the answer of a Redis: never too many, and never without an answer.
+Send commands to Redis, with a limit on how many wait for their reply. Every command gets a reply or an error.
 
-Rule 1: no clock, and no socket but through the connection that is given.
+Pure: no clock, no socket; it uses only the connection it is given.
 """
 
 import hashlib
@@ -18,37 +18,37 @@ from wsserver.redis.errors import describe_reply
 __all__ = ["AWAY", "MAX_BYTES_IN_FLIGHT", "MAX_IN_FLIGHT", "Commands", "Script"]
 
 AWAY = "Redis is unavailable"
-"""What whoever wants something meanwhile is told."""
+"""The error message for requests made while the link to Redis is down."""
 
 MAX_IN_FLIGHT = 10_000
-"""Most commands that wait for their answer; one more is refused."""
+"""Maximum number of commands that wait for their reply; further ones are refused."""
 
 MAX_BYTES_IN_FLIGHT = 8 * 1024**2
-"""Most bytes of such commands; one that would be over it is refused, unless it is the only one."""
+"""Maximum total size of these commands; one that would exceed it is refused, unless no other is waiting."""
 
 
 class Commands:
     """
-    Commands to whichever connection there is.
+    Send commands on the current connection, and turn their errors into `BrokerDown` or `ServerNotPermitted`.
 
     Args:
-        demoted: called when Redis says that it is a replica, which takes no writes.
+        demoted: called when Redis refuses a write because it is a replica.
     """
 
     def __init__(self, demoted: Callable[[], None]) -> None:
         self._demoted = demoted
         self._connection: Any = None
         self.replies = 0
-        """How many commands have been answered, in whatever way."""
+        """How many commands have ended, with a reply or an error."""
         self._waiting = 0
         self._bytes_waiting = 0
 
     def begin(self, connection: Any) -> None:
-        """Send them by a connection from now on."""
+        """Send commands on this connection from now on."""
         self._connection = connection
 
     def end(self) -> None:
-        """Take note that it is gone: txredisapi fails what waits for an answer."""
+        """Drop the connection; txredisapi fails the commands that wait for their reply."""
         self._connection = None
 
     def send(self, *arguments: Any, limited: bool = True) -> "Deferred[Any]":
@@ -56,11 +56,12 @@ class Commands:
         Send a command.
 
         Args:
-            arguments: the command and its arguments: bytes, texts (sent as UTF-8) and numbers.
-            limited: whether it is refused where too many wait.
+            arguments: the command and its arguments: bytes, strings (sent as UTF-8) and numbers.
+            limited: whether to refuse the command if too many are waiting.
 
         Returns:
-            Fires with the reply; fails with what txredisapi raises, or with `BrokerDown`.
+            Fires with the reply; fails with a `RedisError` of txredisapi, or with `BrokerDown` if there is no
+            connection or too many commands are waiting.
         """
         if self._connection is None:
             return fail(BrokerDown(AWAY))
@@ -81,7 +82,13 @@ class Commands:
         return done.addBoth(answered)
 
     def explain(self, failure: Failure) -> Failure:
-        """Describe why a command failed: an errback that raises `ServerNotPermitted` or `BrokerDown`."""
+        """
+        Errback: turn a command's failure into one with a message for operators.
+
+        Raises:
+            ServerNotPermitted: the server's Redis user may not run the command.
+            BrokerDown: any other error of Redis or of the connection.
+        """
         if failure.check(BrokerDown):
             return failure
         failure.trap(RedisError)
@@ -95,31 +102,33 @@ class Commands:
 
 class Script:
     """
-    A Lua script that is sent by its hash, and whole where Redis has forgotten it: after a restart or a SCRIPT FLUSH.
+    A Lua script, called by its hash.
+
+    If Redis does not know the hash, as after a restart or a SCRIPT FLUSH, the whole script is sent instead.
 
     Args:
         text: the script.
-        send: sends a command.
-        explain: an errback for what it fails with.
+        send: sends a command and returns a Deferred with the reply.
+        explain: the errback for its failures.
     """
 
     def __init__(self, text: str, send: Callable[..., "Deferred[Any]"], explain: Callable[[Failure], Any]) -> None:
         self.text = text
-        # What Redis calls a script by (https://redis.io/docs/latest/commands/evalsha/); no secret.
+        # Redis identifies scripts by their SHA-1 (https://redis.io/docs/latest/commands/evalsha/); it is not a secret.
         self._hash = hashlib.sha1(text.encode("utf-8"), usedforsecurity=False).hexdigest()
         self._send = send
         self._explain = explain
 
     def call(self, keys: Sequence[bytes], arguments: Sequence[Any] = ()) -> "Deferred[Any]":
         """
-        Run it.
+        Run the script.
 
         Args:
-            keys: `KEYS`.
-            arguments: `ARGV`: bytes, texts and numbers.
+            keys: the script's `KEYS`.
+            arguments: the script's `ARGV`: bytes, strings and numbers.
 
         Returns:
-            Fires with what it returns; fails as `RedisLink.command` does.
+            Fires with the script's result; fails as `RedisLink.command` does.
         """
         rest = (len(keys), *keys, *arguments)
 

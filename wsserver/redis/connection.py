@@ -1,7 +1,7 @@
 """
-A connection to a Redis, or to a sentinel. The only module that imports txredisapi.
+A connection to Redis or to a sentinel. The only module that imports txredisapi.
 
-It is opened once and never again by itself: who needs it sees to that (`wsserver.redis.supervisor`).
+A connection does not reconnect by itself; `wsserver.redis.supervisor` opens a new one.
 """
 
 import os
@@ -38,20 +38,20 @@ __all__ = [
 _TLS_ALERT = b"\x15\x03"
 
 BATCH = 1000
-"""Most channels of one SUBSCRIBE."""
+"""Maximum number of channels in one SUBSCRIBE command."""
 
 LOST = "the connection was lost"
 
 MAX_WORDS = 200
-"""Most characters of what Redis says that are kept: the advice of its protected mode fills a page."""
+"""Maximum characters kept of an unsolicited error: the one of protected mode fills a page."""
 
 
 class NotConnected(Exception):
-    """A Redis that cannot be used; the message says in a few words why."""
+    """Redis or a sentinel cannot be reached or used; the message is the reason, in a few words."""
 
 
 class _Factory(Factory):
-    """Makes a connection; txredisapi tells it when one cannot be used, and asks whether it is lazy."""
+    """A factory for one connection, with the attributes and methods that txredisapi uses of its own factory."""
 
     noisy = False
     isLazy = False
@@ -61,27 +61,27 @@ class _Factory(Factory):
         self._make = make
 
     def buildProtocol(self, addr: Any) -> Any:  # noqa: ARG002
-        """Make a connection."""
+        """Return the connection."""
         connection = self._make()
         connection.factory = self
         return connection
 
     def stopTrying(self) -> None:
-        """Do nothing: nobody is trying here."""
+        """Do nothing: this factory does not reconnect."""
 
     def connectionError(self, why: object) -> None:
-        """Take the reason."""
+        """Store why txredisapi considers the connection unusable."""
         self.problem = str(why)
 
 
 class Connection(RedisProtocol):  # type: ignore[misc]
-    """A connection for commands: `execute_command`, `whenDisconnected`."""
+    """A connection for commands; its callers use `execute_command` and `whenDisconnected` of txredisapi."""
 
     why = ""
-    """Why it was lost."""
+    """Why the connection was lost; empty while it is open."""
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
-        """Read replies."""
+        """Parse replies; close the connection if the data is not the Redis protocol."""
         try:
             super().dataReceived(data, unpause)
         except (InvalidData, UnicodeDecodeError):
@@ -89,56 +89,60 @@ class Connection(RedisProtocol):  # type: ignore[misc]
             self.hang_up()
 
     def replyReceived(self, reply: Any) -> None:
-        """Take a reply, or what Redis says unasked before it closes: in protected mode, or with too many clients."""
+        """
+        Handle a reply to a command, or an unsolicited error.
+
+        Redis sends such an error before it closes a connection in protected mode, or if it has too many clients.
+        """
         if isinstance(reply, ResponseError) and not self.replyQueue.waiting:
             self.why = describe_reply(str(reply))[:MAX_WORDS]
         else:
             super().replyReceived(reply)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Keep the reason, for whoever waits."""
+        """Store the reason for the callers that wait for the connection."""
         self.why = self.why or _words(reason.value)
         super().connectionLost(reason)
 
     def hang_up(self) -> None:
-        """Close it at once; one that is lost already is no mistake."""
-        # The TLS of Twisted fails when what is gone is aborted.
+        """Abort the connection; do nothing if it is already lost."""
+        # Twisted's TLS raises if a lost connection is aborted.
         if self.connected:
             self.transport.abortConnection()
 
 
 class Listening(Connection):
     """
-    A connection that listens.
+    A subscriber connection: a connection for pub/sub messages.
 
-    Redis answers a SUBSCRIBE of many channels with one confirmation each, or with a single error for all. The answers
-    come in the order of the questions, so the first question that is not answered is the one they belong to.
+    Redis answers a SUBSCRIBE for several channels with one confirmation per channel, or with a single error for all of
+    them. Answers arrive in the order of the commands, so each belongs to the oldest command that is still unanswered.
     """
 
     told: Callable[[bytes, bytes], None]
-    """Called with channel and data of every message."""
+    """Called with the Redis channel and the data of every message."""
     confirmed: Callable[[bytes], None]
-    """Called with every channel that was subscribed to, unless another confirmation of it is still to come."""
+    """Called with every channel whose subscription is confirmed, unless a later SUBSCRIBE for it is unanswered."""
     refused: Callable[[list[bytes], str, bool], None]
-    """Called with the channels of a SUBSCRIBE that was refused, what Redis said, and whether it named but one."""
+    """Called when a SUBSCRIBE is refused: with its channels, the error reply, and whether it named only one channel."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._questions: deque[tuple[bytes, list[bytes]]] = deque()
         self._answers = 0
-        """How many answers to the first of them have come."""
+        """How many answers to the oldest unanswered command have arrived."""
         self._asked: Counter[bytes] = Counter()
-        """How many SUBSCRIBEs of a channel are not answered: one that was left and wanted again has two."""
+        """Unanswered SUBSCRIBEs per channel: two if a channel was unsubscribed and subscribed again meanwhile."""
         self.unanswered = 0
-        """How many answers are still to come."""
+        """How many answers are outstanding: one per channel of each unanswered command."""
 
     def hang_up(self) -> None:
-        """Close it at once, and tell nothing more: of what has been read already some may not have been told yet."""
+        """Abort the connection, and stop the callbacks: data already read may still hold messages."""
         self.told = self.confirmed = self.refused = _ignore
         super().hang_up()
 
     def subscribe(self, channels: Iterable[bytes]) -> None:
-        """Subscribe, in batches."""
+        """Send SUBSCRIBE for these channels, in batches of `BATCH`."""
         rest = list(channels)
         for start in range(0, len(rest), BATCH):
             batch = rest[start : start + BATCH]
@@ -146,7 +150,7 @@ class Listening(Connection):
             self._ask(b"SUBSCRIBE", batch)
 
     def unsubscribe(self, channel: bytes) -> None:
-        """Unsubscribe."""
+        """Send UNSUBSCRIBE for a channel."""
         self._ask(b"UNSUBSCRIBE", [channel])
 
     def _ask(self, command: bytes, channels: list[bytes]) -> None:
@@ -157,7 +161,7 @@ class Listening(Connection):
         self.transport.write(b"*%d\r\n%s" % (len(words), b"".join(parts)))
 
     def replyReceived(self, reply: Any) -> None:
-        """Take a message, or what answers a question."""
+        """Handle a message, or the answer to a SUBSCRIBE or UNSUBSCRIBE."""
         kind = reply[0] if isinstance(reply, list) and len(reply) == 3 else None
         if kind == b"message":
             self.told(reply[1], reply[2])
@@ -194,14 +198,15 @@ class Listening(Connection):
 
 def endpoint(reactor: Any, host: str, port: int, *, tls: bool, trust: Any) -> Any:
     """
-    Make the endpoint to connect to.
+    Return the endpoint to connect to.
 
     Args:
-        reactor: what it runs on.
-        host: a name or an IP address; with TLS the certificate must be for it.
+        reactor: makes the connection.
+        host: a host name or an IP address; with TLS, the certificate must be valid for it.
         port: the TCP port.
-        tls: whether TLS is spoken.
-        trust: what `read_certificates` gave; None for what the system trusts (`SSL_CERT_FILE` names another file).
+        tls: whether to use TLS.
+        trust: the result of `read_certificates`; None for the system's certificates, or those in the file that the
+            environment variable `SSL_CERT_FILE` names.
     """
     plain = HostnameEndpoint(reactor, host, port, timeout=2)
     return wrapClientTLS(optionsForClientTLS(host, trustRoot=trust), plain) if tls else plain
@@ -209,13 +214,16 @@ def endpoint(reactor: Any, host: str, port: int, *, tls: bool, trust: Any) -> An
 
 def read_certificates(path: str) -> Any:
     """
-    Read the certificates to trust.
+    Read the CA certificates to trust.
 
     Args:
         path: a PEM file.
 
+    Returns:
+        A trust root for `endpoint`.
+
     Raises:
-        SettingError: it cannot be read, or holds none.
+        SettingError: the file cannot be read, or has no valid certificate.
     """
     try:
         found = re.findall(
@@ -236,17 +244,17 @@ def connect(
     kind: type[Any], where: Any, *, username: str | None, password: str | None, database: int = 0
 ) -> Generator[Any, Any, Any]:
     """
-    Connect.
+    Open a connection, log in and select the database.
 
     Args:
-        kind: `Connection` or `Listening`.
+        kind: the class of the connection: `Connection` or `Listening`.
         where: the endpoint.
-        username: the ACL user.
-        password: None without one.
-        database: its number.
+        username: the ACL user; None for the default user.
+        password: None to send no password.
+        database: the database number.
 
     Returns:
-        Fires with the connection when Redis has taken the password and the database; fails with `NotConnected`.
+        Fires with the connection once Redis has accepted the password and the database; fails with `NotConnected`.
     """
     factory = _Factory(
         lambda: kind(charset=None, convertNumbers=False, username=username, password=password, dbid=database or None)
@@ -254,7 +262,7 @@ def connect(
     try:
         connection = yield where.connect(factory)
     except Exception as error:
-        # Whatever an endpoint fails with, from name resolution to TLS.
+        # An endpoint can fail with any exception, from name resolution to TLS.
         raise NotConnected(_words(error)) from error
     usable: Deferred[None] = Deferred(lambda _: connection.hang_up())
 
@@ -273,11 +281,11 @@ def connect(
 
 
 def _ignore(*_: Any) -> None:
-    """Tell nobody."""
+    """Do nothing."""
 
 
 def _describe_stranger(data: bytes) -> str:
-    """Describe what answers that is not Redis, by its first bytes."""
+    """Describe a server that does not speak the Redis protocol, by the first bytes it sent."""
     if data.startswith(_TLS_ALERT):
         return "it speaks TLS; write rediss:// in --redis"
     what = "an HTTP server answers there" if data.startswith(b"HTTP/") else "it does not speak the protocol of Redis"
@@ -285,14 +293,14 @@ def _describe_stranger(data: bytes) -> str:
 
 
 def _describe_login(problem: str) -> str:
-    """Describe why Redis refused the password or the database, given the words of txredisapi."""
+    """Describe why Redis refused the password or the database; `problem` is the message of txredisapi."""
     reply = re.sub(r"^Redis error: could not (auth: |set dbid=\d+: )", "", problem)
-    # Nothing is known if the connection was lost before Redis answered.
+    # The message holds no error reply if the connection was lost before Redis answered.
     return describe_reply(reply) if re.match(r"[A-Z]+\b", reply) else ""
 
 
 def _words(error: object) -> str:
-    """Describe in a few words why a connection failed."""
+    """Describe in a few words why a connection failed or was lost."""
     number = getattr(error, "osError", None)
     if isinstance(number, int):
         return f"{os.strerror(number)}; check that Redis runs at this host and port"
@@ -301,7 +309,7 @@ def _words(error: object) -> str:
     if isinstance(error, SSL.Error):
         reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
         words = "TLS: " + ("; ".join(str(reason[-1]) for reason in reasons) or "broken off")
-        # What a server without TLS answers is taken for a record of another version.
+        # OpenSSL reads the answer of a server without TLS as a TLS record of the wrong version.
         return (
             f"{words}; if Redis speaks no TLS there, write redis:// in --redis" if "wrong version" in words else words
         )

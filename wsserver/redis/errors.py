@@ -1,5 +1,5 @@
 """
-What the error replies of Redis mean for an operator.
+Explain Redis error replies to an operator.
 
 Pure: no Twisted, no clock, no socket.
 """
@@ -31,11 +31,11 @@ _MEANINGS = {
     "ERR ACL failure in script": "Redis does not permit the user in --redis what publishing needs",
     "ERR max number of clients": "Redis has too many clients (maxclients)",
 }
-"""What an error reply begins with -> what it means."""
+"""Start of an error reply -> its meaning, and what to check."""
 
 _UNKNOWN_COMMAND = re.compile(r"ERR unknown command ['`]?([^'`,]{1,40})")
 _UNKNOWN_IN_SCRIPT = re.compile(r"Unknown Redis command called from (?:Lua )?script")
-# Redis repeats the arguments of a command that it does not know: of AUTH, they are the password.
+# For an unknown command, Redis repeats the arguments in the error; those of AUTH include the password.
 _ARGUMENTS = re.compile(r",? with args beginning with:.*", re.DOTALL)
 _SCRIPT = re.compile(r"\.? script: [0-9a-f]+, (?:on )?@user_script:\d+\.?$")
 
@@ -45,10 +45,10 @@ def describe_reply(reply: str) -> str:
     Describe an error reply.
 
     Args:
-        reply: the reply, as `READONLY You can't write against a read only replica.`
+        reply: the error reply, for example `READONLY You can't write against a read only replica.`
 
     Returns:
-        What it means and what to check, and the reply itself without the arguments of the command.
+        The meaning of the reply and what to check, followed by the reply without the arguments of the command.
     """
     shown = _SCRIPT.sub("", _ARGUMENTS.sub("", reply)).rstrip()
     if unknown := _UNKNOWN_COMMAND.match(reply):
@@ -60,5 +60,5 @@ def describe_reply(reply: str) -> str:
 
 
 def is_refused_command(reply: str) -> bool:
-    """Return whether Redis refuses the command itself: the user may not send it, or it has been renamed."""
+    """Return whether Redis refuses the command itself: the user may not run it, or the command has been renamed."""
     return reply.startswith("NOPERM") or _UNKNOWN_COMMAND.match(reply) is not None

@@ -1,8 +1,8 @@
 """
-Whether Redis accepts what publishing needs.
+Check that Redis accepts the writes that publishing needs.
 
-The probe of the link shows that messages arrive. A Redis that is a read-only replica, out of memory or unable to save
-still passes it, and refuses every publication.
+The link's probe shows only that messages arrive. A Redis that is a read-only replica, out of memory or unable to save
+its data passes the probe, but refuses every publication.
 """
 
 from collections.abc import Callable
@@ -15,24 +15,25 @@ from twisted.python.failure import Failure
 
 __all__ = ["CHECK_INTERVAL", "WriteCheck"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+# At module level: as a class attribute, Twisted would replace the namespace with the class name.
 _log = Logger(namespace="wsserver.redis")
 
 CHECK_INTERVAL = 2.0
-"""Seconds between two checks."""
+"""Seconds between two writes."""
 
 UNCHECKED = "Redis has not confirmed a write yet"
 
 
 class WriteCheck:
     """
-    Write to Redis at an interval, one write at a time.
+    Write to Redis at an interval, one write at a time, and record whether Redis accepts it.
 
-    A write that is not answered needs no timeout: then no probe comes back either, and the link goes down.
+    A write needs no timeout: if Redis does not answer, the link's probe does not come back either, and the link goes
+    down.
 
     Args:
-        write: publishes to a channel that nobody subscribes to; fails with `BrokerDown`.
-        reactor: for the interval.
+        write: publishes to a channel without subscribers; its Deferred fails with `BrokerDown`.
+        reactor: schedules the writes.
     """
 
     def __init__(self, write: "Callable[[], Deferred[Any]]", reactor: Any) -> None:
@@ -45,12 +46,12 @@ class WriteCheck:
         """Why Redis accepts no publications; None if the last write succeeded."""
 
     def begin(self) -> None:
-        """Start checking, at once: the link is up."""
+        """Start checking, with the first write at once; called when the link is up."""
         self.problem = UNCHECKED
         self._calls.start(CHECK_INTERVAL)
 
     def end(self) -> None:
-        """Stop checking: the link is down. The result of a pending write no longer counts."""
+        """Stop checking, and ignore the result of a pending write; called when the link is down."""
         self._pending = None
         if self._calls.running:
             self._calls.stop()

@@ -1,4 +1,8 @@
-"""Whether a Redis still has all that it had: what it acknowledged may be gone after a restart, or on another master."""
+"""
+Detect that Redis may have lost acknowledged data.
+
+Data can be lost in a restart, or when another master takes over.
+"""
 
 from collections.abc import Callable, Generator
 from typing import Any
@@ -14,21 +18,21 @@ __all__ = ["read_lineage"]
 @inlineCallbacks
 def read_lineage(connection: Any, *, alone: bool, warn: Callable[[str], None]) -> Generator[Any, Any, str]:
     """
-    Name what a Redis has, so that it gets another name when it may lack something that it had acknowledged.
+    Return an identifier of the data in Redis, which changes when acknowledged data may have been lost.
 
-    A Redis that was killed comes back with the snapshot it made last, or with nothing. Offsets would be given a second
-    time then, and nobody could tell what is new: its streams must begin again. One that appends every command to a
-    file (`appendonly yes`) comes back with what it had
+    After a crash, Redis starts with its last snapshot, or empty. Offsets would then be assigned a second time, and
+    clients could not distinguish new publications from old ones, so the streams must begin again. A Redis that appends
+    every command to a file (`appendonly yes`) starts with the data it had
     (https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/).
 
     Args:
-        connection: to it.
-        alone: whether no other Redis may take its place.
-        warn: called with a sentence if INFO is refused, which is needed only to notice a loss.
+        connection: a connection for commands.
+        alone: whether this is the only Redis: no sentinels, so no other master can take over.
+        warn: called with a message if a Redis that is alone refuses INFO; then data loss cannot be detected.
 
     Returns:
-        Fires with its `run_id`, which every process of Redis has of its own; with nothing where it keeps what it has,
-        or does not say. Fails with `NotConnected` where it must say it and does not.
+        Fires with the `run_id` of Redis, which is different for every Redis process. Fires with an empty string if
+        Redis is alone and has an append-only file or refuses INFO. Fails with `NotConnected` on any other error.
     """
     try:
         persistence = yield connection.execute_command("INFO", "persistence")

@@ -1,14 +1,14 @@
 """
-The scripts that run inside Redis: what they do happens at once, or not at all.
+The Lua scripts that run inside Redis; Redis runs each of them atomically.
 
-All keys of one script carry the same hash tag, so that a Redis Cluster keeps them in one place
+All keys of one script carry the same hash tag, so that a Redis Cluster keeps them on the same node
 (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags).
 """
 
 __all__ = ["BEAT", "JOIN", "LEAVE", "PUBLISH", "READ"]
 
-# The stream of another lineage (another master, or a Redis that has forgotten) may lack what was acknowledged: it
-# begins again.
+# A stream with another lineage (from another master, or from a Redis that lost data) may lack publications that were
+# acknowledged, so the stream begins again under a new epoch.
 _STREAM = """
 local found = redis.call('HMGET', KEYS[1], 'epoch', 'offset', 'lineage')
 local epoch, top, lineage = found[1], tonumber(found[2] or 0), found[3] or ''
@@ -52,11 +52,13 @@ return {top, epoch}
 """
 )
 """
-Append to a stream and publish, at once.
+Append a publication to the stream and publish it, atomically; skip both if the idempotency key is known.
 
-KEYS: meta, stream and, where there is one, the idempotency key. ARGV: where to publish, the packed publication, an
-epoch to begin with, the lineage, the stream's size (0 for no stream, and then there is no offset), how long it and
-its meta are kept (ms), and how long the idempotency key is (ms). Returns offset and epoch.
+KEYS: metadata; stream; optionally the idempotency key.
+ARGV: the Redis channel to publish to; the packed publication; the epoch for a new stream; the lineage (empty if
+unknown); the maximum length of the stream (0 for no stream, and then no offset); TTL of the stream, of the metadata and
+of the idempotency key (ms each).
+Returns offset and epoch: 0 and empty without a stream, those of the first publication if the idempotency key is known.
 """
 
 READ = (
@@ -103,24 +105,26 @@ return {top, epoch, entries}
 """
 )
 """
-Read a stream; one that was never published to begins, so that its position means something.
+Read a stream; if it does not exist yet, give it an epoch, so that clients can recover from its position later.
 
-KEYS: meta, stream. ARGV: an epoch to begin with, the lineage, how long the meta of one that begins is kept (ms), the
-entry to begin with (Lua cannot reckon with offsets of over 2**53), the limit (0 none, negative all), 1 for reverse,
-the most bytes of packed data (empty for no limit; one entry is returned though it is larger). Returns top, epoch,
-entries.
+KEYS: metadata; stream.
+ARGV: the epoch for a new stream; the lineage (empty if unknown); TTL of a new stream's metadata (ms); the entry ID to
+begin at (computed by the caller: Lua numbers are exact only up to 2**53); the maximum number of entries (0 for none,
+negative for all); 1 for reverse order; the maximum bytes of packed data (empty for no limit; the first entry is
+returned even if it is larger).
+Returns the stream's top offset, its epoch and the entries.
 """
 
 JOIN = """
 redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 """
-"""Put clients on a channel. KEYS: presence. ARGV: how long it is kept (ms), then client and info by turns."""
+"""Add clients to a channel's presence. KEYS: presence. ARGV: its TTL (ms); then client id and info alternately."""
 
 LEAVE = """
 return redis.call('HDEL', KEYS[1], unpack(ARGV))
 """
-"""Take clients off. KEYS: presence. ARGV: clients. Returns how many were there."""
+"""Remove clients from a channel's presence. KEYS: presence. ARGV: client ids. Returns how many were removed."""
 
 BEAT = """
 local now = redis.call('TIME')
@@ -133,7 +137,8 @@ redis.call('PEXPIRE', KEYS[1], 10 * ARGV[2])
 return redis.call('ZRANGE', KEYS[1], 0, -1)
 """
 """
-Tell that a process lives, and learn which others do, by the clock of Redis.
+Record a process's heartbeat, remove dead processes and return the live ones; all times are by the clock of Redis.
 
-KEYS: nodes. ARGV: the process, or nothing; how long one lives without telling (ms). Returns those that live.
+KEYS: nodes. ARGV: the process's name (empty to record no heartbeat); time without a heartbeat after which a process is
+dead (ms). Returns the names of the live processes.
 """

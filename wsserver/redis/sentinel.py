@@ -1,9 +1,9 @@
 """
-Where the master of a Redis is, as its sentinels know it.
+Find the Redis master through its sentinels.
 
-Follows https://redis.io/docs/latest/develop/reference/sentinel-clients/: the sentinels are asked before every
-connection, and who was named must say itself that it is the master. All are asked at once, and the address that most
-of them name is taken, so that one that was cut off from the others does not decide.
+Follows https://redis.io/docs/latest/develop/reference/sentinel-clients/: before every connection, the client asks the
+sentinels, and then verifies with ROLE that the Redis they named is the master. All sentinels are asked at once, and
+the address that most of them name is used, so that a single sentinel that is cut off from the others does not decide.
 """
 
 from collections import Counter
@@ -20,21 +20,21 @@ from wsserver.redis.errors import describe_reply
 __all__ = ["find_master", "prove_master"]
 
 PATIENCE = 1.0
-"""Seconds for a sentinel to answer."""
+"""Maximum seconds to connect to a sentinel and get its answer."""
 
 
 @inlineCallbacks
 def find_master(url: RedisURL, trust: Any, reactor: Any) -> Generator[Any, Any, tuple[str, int]]:
     """
-    Ask the sentinels for the master.
+    Ask all sentinels for the address of the master.
 
     Args:
-        url: names the sentinels and the master.
+        url: the addresses of the sentinels and the name of the master.
         trust: the certificates to trust, as for `endpoint`.
-        reactor: what it runs on.
+        reactor: makes connections and timers.
 
     Returns:
-        Fires with its host and port; fails with `NotConnected`.
+        Fires with the master's host and port; fails with `NotConnected` if no sentinel names a master.
     """
     asked = [_ask(url, where, trust, reactor).addTimeout(PATIENCE, reactor) for where in url.hosts]
     answers = yield DeferredList(asked, consumeErrors=True)
@@ -77,13 +77,13 @@ def _describe_refusal(reply: str) -> str:
 @inlineCallbacks
 def prove_master(connection: Any) -> Generator[Any, Any, None]:
     """
-    Make sure that a Redis is a master.
+    Verify that Redis is a master.
 
     Args:
-        connection: to it.
+        connection: a connection for commands.
 
     Returns:
-        Fires where it is; fails with `NotConnected` where it is none.
+        Fires if Redis is a master; fails with `NotConnected` if it is not, or refuses the command ROLE.
     """
     try:
         role = yield connection.execute_command("ROLE")

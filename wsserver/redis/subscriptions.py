@@ -1,7 +1,7 @@
 """
-Which channels of Redis the server listens to, through every outage.
+The Redis channels that the server subscribes to, kept over outages.
 
-Rule 1: no socket, no clock, no connection but the one that is given.
+Pure: no clock, no socket; it uses only the connection it is given.
 """
 
 from typing import Protocol
@@ -14,64 +14,69 @@ from wsserver.redis.commands import AWAY
 __all__ = ["MAX_UNANSWERED", "Asking", "Subscriptions"]
 
 MAX_UNANSWERED = 10_000
-"""Most subscriptions that wait for Redis to confirm them; one more is refused."""
+"""Maximum number of subscribe and unsubscribe requests unanswered by Redis; further subscriptions are refused."""
 
 
 class Asking(Protocol):
-    """What can be asked to subscribe: `Listening`."""
+    """The connection that subscribes; implemented by `wsserver.redis.connection.Listening`."""
 
     unanswered: int
 
     def subscribe(self, channels: list[bytes]) -> None:
-        """Ask for channels."""
+        """Send a subscribe request for these channels."""
 
     def unsubscribe(self, channel: bytes) -> None:
-        """Leave one."""
+        """Send an unsubscribe request for a channel."""
 
 
 class Subscriptions:
     """
-    The channels to listen to, and which of them Redis has confirmed.
+    The set of wanted Redis channels, and which of them Redis has confirmed.
 
     Args:
-        always: a channel that is listened to as long as there is a connection.
+        always: a channel that every connection subscribes to.
     """
 
     def __init__(self, always: bytes) -> None:
         self._wanted: dict[bytes, list[Deferred[None]]] = {always: []}
-        """Each with whoever waits for its confirmation."""
+        """Wanted channel -> the Deferreds that wait for its confirmation."""
         self._confirmed: set[bytes] = set()
         self._asking: Asking | None = None
 
     @property
     def complete(self) -> bool:
-        """Whether every channel has been confirmed."""
+        """Whether Redis has confirmed every wanted channel."""
         return len(self._confirmed) == len(self._wanted)
 
     def begin(self, asking: Asking) -> None:
-        """Ask for every channel by a new connection."""
+        """Subscribe to every wanted channel on a new connection."""
         self._asking = asking
         asking.subscribe(list(self._wanted))
 
     def end(self) -> None:
-        """Take note that the connection is gone: whoever waits is refused, and its channel is not wanted any more."""
+        """
+        Handle the loss of the connection.
+
+        Subscriptions that wait for their confirmation fail with `BrokerDown` and are dropped; the confirmed ones stay
+        wanted, and the next connection subscribes to them.
+        """
         self._asking = None
         self._confirmed.clear()
         refused = {channel: waiting for channel, waiting in self._wanted.items() if waiting}
         for channel in refused:
             del self._wanted[channel]
-        # Only now: whoever is refused leaves its other channels too.
+        # Only now: a caller whose subscription fails may unsubscribe from other channels in its errback.
         for waiting in refused.values():
             for done in waiting:
                 done.errback(BrokerDown(AWAY))
 
     def subscribe(self, channel: bytes) -> "Deferred[None]":
         """
-        Want a channel.
+        Add a channel to the wanted ones.
 
         Returns:
-            Fires once Redis has confirmed it; fails with `NotPermitted` where Redis refuses it, and with `BrokerDown`
-            where there is no connection or too many wait.
+            Fires once Redis has confirmed the subscription. Fails with `NotPermitted` if Redis refuses it, and with
+            `BrokerDown` if there is no connection, the connection is lost, or `MAX_UNANSWERED` is reached.
         """
         if self._asking is None:
             return fail(BrokerDown(AWAY))
@@ -88,7 +93,7 @@ class Subscriptions:
         return done
 
     def unsubscribe(self, channel: bytes) -> None:
-        """Want a channel no more; one that is not wanted is no mistake."""
+        """Remove a channel from the wanted ones; do nothing if it is not wanted."""
         if self._wanted.pop(channel, None) is None:
             return
         self._confirmed.discard(channel)
@@ -96,7 +101,7 @@ class Subscriptions:
             self._asking.unsubscribe(channel)
 
     def confirm(self, channel: bytes) -> None:
-        """Take note that messages of a channel come from now on."""
+        """Mark a channel as confirmed, and fire the Deferreds that wait for it; ignore an unwanted channel."""
         waiting = self._wanted.get(channel)
         if waiting is None:
             return
@@ -107,19 +112,21 @@ class Subscriptions:
 
     def refuse(self, channels: list[bytes], why: str, *, alone: bool) -> list[bytes]:
         """
-        Take note that Redis has refused some channels.
+        Handle a subscribe request that Redis has refused.
 
         Args:
-            channels: of one question.
-            why: what Redis said.
-            alone: whether there was no other in the question; else it may have been another that is not permitted.
+            channels: the channels of the request.
+            why: the error reply.
+            alone: whether the request named only one channel; if it named several, the permission may be missing for
+                only some of them, so the request is repeated in two halves.
 
         Returns:
-            Those that are not wanted any more though nobody has left them, as they were confirmed once.
+            Channels without a waiting subscription that were dropped: they were confirmed earlier, and Redis no longer
+            permits them.
         """
         wanted = [channel for channel in channels if channel in self._wanted]
         if not alone and self._asking is not None:
-            # Which one it was can only be found out by asking for fewer.
+            # Redis does not name the forbidden channel; halving the request finds it.
             middle = (len(wanted) + 1) // 2
             self._asking.subscribe(wanted[:middle])
             self._asking.subscribe(wanted[middle:])

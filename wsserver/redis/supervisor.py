@@ -1,8 +1,9 @@
 """
-The link to a Redis: a connection for commands and one that listens, both to the same Redis, both or none.
+The link to Redis: a pair of connections to the same Redis, one for commands and one for pub/sub messages.
 
-A healthy socket proves nothing: a probe goes the way of every publication, out by one connection and back by the other.
-While that does not work, the link is down: no command is sent and no subscription taken.
+The two are opened and closed together. An open socket does not prove that messages arrive, so the link sends a probe
+the way every publication goes: published on the command connection, received on the subscriber connection. While no
+probe comes back, the link is down: commands and subscriptions fail with `BrokerDown`, and the link reconnects.
 """
 
 import os
@@ -38,36 +39,36 @@ from wsserver.redis.subscriptions import Subscriptions
 
 __all__ = ["RedisLink"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+# At module level: as a class attribute, Twisted would replace the namespace with the class name.
 _log = Logger(namespace="wsserver.redis")
 
 PROBE_INTERVAL = 2.0
-"""Seconds between two probes; when one has not come back by the next, the link is down."""
+"""Seconds between two probes; if a probe has not come back when the next is due, the link is down."""
 
 PATIENCE = 5.0
-"""Seconds for a pair of connections to be made."""
+"""Maximum seconds to open the pair of connections."""
 
 MAX_EARLY = 1000
-"""Most messages that wait for the link to be up; of more the oldest are dropped, as if they had come before it."""
+"""Maximum messages buffered until the link is up; beyond this the oldest are dropped, like those missed before."""
 
 MAX_SAID = 10
-"""Most different reasons that are logged while Redis is away."""
+"""Maximum number of different reasons logged during one outage."""
 
 
 class RedisLink:
     """
-    Keep two connections to a Redis, and every subscription through every outage.
+    Keep a pair of connections to Redis open, and restore every subscription after an outage.
 
     Args:
-        url: where it is.
-        reactor: what it runs on.
-        told: called with channel and data of every message.
+        url: the address of Redis, or of its sentinels.
+        reactor: makes connections and timers.
+        told: called with the Redis channel and the data of every message.
         rose: called when the link is up; with True after an outage, when messages may have been missed.
-        fell: called when it is not up any more.
-        barred: called with a channel that was listened to and is not any more, as Redis does not permit it since.
+        fell: called when the link is down.
+        on_permission_revoked: called with a Redis channel whose subscription ended because Redis no longer permits it.
 
     Raises:
-        SettingError: the file of certificates cannot be used.
+        SettingError: the certificate file cannot be used.
     """
 
     def __init__(
@@ -102,34 +103,35 @@ class RedisLink:
         self._probing = LoopingCall(self._judge)
         self._probing.clock = reactor
 
-        # What is known since `_since`, by the reactor.
+        # Signs of life since the last probe, or since the connections were opened.
         self._since = 0.0
+        """When that was, by the reactor's clock."""
         self._heard = False
-        """Something came from the connection that listens."""
+        """Whether the subscriber connection has received anything since."""
         self._replies = 0
-        """How many commands had been answered then; now there must be more."""
+        """How many commands had been answered at that time; more must have been answered by the next probe."""
         self._probed = False
-        """A probe has come back on these connections."""
+        """Whether a probe has come back on this pair of connections."""
         self._early: deque[tuple[bytes, bytes]] = deque(maxlen=MAX_EARLY)
-        """What came after an outage before the link was up: `rose` comes first, since it tells what is missing."""
+        """Messages received before the link is up; delivered after `rose` is called, which reports the gap."""
 
         self.up = False
-        """Whether messages arrive: a probe has come back lately."""
+        """Whether messages arrive; set once a probe has come back and Redis has confirmed every subscription."""
         self.problem = "not connected yet"
-        """Why it is not up."""
+        """Why the link is not up."""
         self.lineage = ""
-        """Which Redis this is, see `read_lineage`."""
+        """The identity of the data in Redis; empty if Redis keeps it over restarts. See `read_lineage`."""
 
     # Connecting.
 
     def start(self) -> None:
-        """Connect; a Redis that is not there is waited for."""
+        """Start connecting; retry until Redis is available."""
         self._probing.start(PROBE_INTERVAL, now=False)
         self._open()
 
     @inlineCallbacks
     def stop(self) -> Generator[Any, Any, None]:
-        """Disconnect; fires when both connections are gone."""
+        """Disconnect; the Deferred fires when both connections are closed."""
         if self._probing.running:
             self._probing.stop()
         if self._retry is not None:
@@ -180,13 +182,13 @@ class RedisLink:
         self._try_again()
 
     def _try_again(self) -> None:
-        # Within a second of its return Redis is found, and not by all servers at once.
+        # At most a second between attempts, with random jitter, so that servers do not reconnect all at once.
         delay = min(0.1 * 2 ** min(self._attempts, 3), 0.7) * random.uniform(0.7, 1.3)  # noqa: S311 (no secret)
         self._attempts += 1
         self._retry = self._reactor.callLater(delay, self._open)
 
     def _say(self, problem: str) -> None:
-        """Log a reason why the link is not up, each once until it is up."""
+        """Record why the link is not up, and log each reason once per outage, at most `MAX_SAID` reasons."""
         self.problem = problem
         if problem not in self._said and len(self._said) < MAX_SAID:
             self._said.add(problem)
@@ -208,7 +210,8 @@ class RedisLink:
                 return
             connection.whenDisconnected().addCallback(self._lost)
         self._commands.begin(commands)
-        # Whoever would be told only by its first use that Redis does not know a script could be overtaken by the next.
+        # Loaded in advance: if the first call learned only from Redis's NOSCRIPT that the script is missing, and sent
+        # it again as EVAL, a later call could overtake it.
         for script in self._scripts:
             self._commands.send("SCRIPT", "LOAD", script.text, limited=False).addErrback(lambda _: None)
         self._subscriptions.begin(listening)
@@ -218,12 +221,12 @@ class RedisLink:
             self._drop(connection.why)
 
     def _demoted(self) -> None:
-        # Without sentinels there is nobody else to turn to.
+        # Without sentinels there is no other Redis to connect to.
         if self._url.master and self._pair is not None:
             self._drop("it is not the master any more")
 
     def _drop(self, why: str) -> None:
-        """Leave both connections: the other one may be dead without a sign, or to another Redis."""
+        """Close both connections and reconnect: the other one may be dead too, or lead to another Redis."""
         if self.up:
             self.problem = why
             _log.warn("lost Redis at {url}, reconnecting: {why}", url=self._url.shown, why=why)
@@ -246,8 +249,8 @@ class RedisLink:
     # Probing.
 
     def _judge(self) -> None:
-        """See whether messages still come, and ask again."""
-        # What is young has until the next time.
+        """Check that the last probe came back, and send the next one; called every `PROBE_INTERVAL`."""
+        # A pair or probe younger than half the interval is checked next time.
         if self._pair is None or self._reactor.seconds() - self._since < PROBE_INTERVAL / 2:
             return
         if not (self._heard and self._commands.replies > self._replies):
@@ -255,16 +258,16 @@ class RedisLink:
         elif self.up or self._subscriptions.complete:
             self._probe()
         else:
-            # Many channels over a slow line: as long as confirmations come, it is alive.
+            # Many channels over a slow connection: as long as confirmations arrive, the connection is alive.
             self._since, self._heard = self._reactor.seconds(), False
         if self.up and self._url.master:
             self._look_for_another_master()
 
     def _with_hint(self, why: str) -> str:
-        """Add what to check if the address was never seen to work."""
+        """Add to a reason what to check in --redis, unless this address has worked before."""
         if self._was_up:
             return why
-        # A Redis without TLS waits for more when it is greeted with it; one with TLS closes when it is not.
+        # Redis without TLS waits for more input after a TLS greeting. Redis with TLS closes a connection without one.
         if self._url.tls and why.startswith("no answer"):
             return f"{why}; if Redis speaks no TLS there, write redis:// in --redis"
         if not self._url.tls and why == LOST:
@@ -273,11 +276,11 @@ class RedisLink:
 
     def _probe(self) -> None:
         self._since, self._heard, self._replies = self._reactor.seconds(), False, self._commands.replies
-        # Where too many commands wait, it is all the more wanted.
+        # Exempt from the limit: the probe matters most when too many commands are waiting.
         self._commands.send("PUBLISH", self._probe_channel, b"", limited=False).addErrback(self._probe_failed)
 
     def _probe_failed(self, failure: Failure) -> None:
-        # Of a lost connection somebody else has taken note.
+        # Other failures mean that the connection was lost; `_lost` handles that.
         if failure.check(ResponseError) and self._pair is not None:
             self._drop(self._describe_need("PUBLISH", failure.getErrorMessage()))
 
@@ -290,12 +293,12 @@ class RedisLink:
         pair = self._pair
 
         def found(address: tuple[str, int]) -> None:
-            # A master that was cut off may go on as if nothing had happened, and all others be with the new one.
+            # A master that is cut off from the sentinels may keep serving, while other clients use the new master.
             if address != self._address and self._pair is pair:
                 self._drop("the sentinels name another master")
 
         self._opening = find_master(self._url, self._trust, self._reactor)
-        # Without its sentinels a Redis is as good as before.
+        # If no sentinel answers, the current master stays in use.
         self._opening.addCallbacks(found, lambda failure: failure.trap(NotConnected))
 
     def _told(self, channel: bytes, data: bytes) -> None:
@@ -343,16 +346,17 @@ class RedisLink:
 
     def subscribe(self, channel: bytes) -> "Deferred[None]":
         """
-        Have a channel's messages sent here.
+        Subscribe to a Redis channel; the link restores the subscription after an outage.
 
         Returns:
-            Fires once Redis has confirmed it; fails with `NotPermitted` where the server's user may not listen to it,
-            with `BrokerDown` where Redis is away or too many wait.
+            Fires once Redis has confirmed the subscription. Fails with `NotPermitted` if the server's Redis user may
+            not subscribe to the channel, and with `BrokerDown` if Redis is unavailable or too many subscriptions are
+            unconfirmed.
         """
         return self._subscriptions.subscribe(channel) if self.up else fail(BrokerDown(AWAY))
 
     def unsubscribe(self, channel: bytes) -> None:
-        """Have them sent here no more; one that is not subscribed to is no mistake."""
+        """Unsubscribe from a Redis channel; do nothing if it is not subscribed to."""
         self._subscriptions.unsubscribe(channel)
 
     def command(self, *arguments: Any) -> "Deferred[Any]":
@@ -360,17 +364,17 @@ class RedisLink:
         Send a command.
 
         Args:
-            arguments: the command and its arguments: bytes, texts (sent as UTF-8) and numbers.
+            arguments: the command and its arguments: bytes, strings (sent as UTF-8) and numbers.
 
         Returns:
-            Fires with the reply (bytes, numbers, lists, None); fails with `NotPermitted` where the server's user may
-            not do it, and with `BrokerDown` where Redis has not done it, or messages do not arrive here, or too many
-            commands wait.
+            Fires with the reply: bytes, a number, a list or None. Fails with `ServerNotPermitted` if the server's Redis
+            user may not run the command, and with `BrokerDown` if Redis returned another error or no reply, the link
+            is down, or too many commands are waiting.
         """
         return self._send(*arguments).addErrback(self._commands.explain)
 
     def script(self, text: str) -> Script:
-        """Take a Lua script, before the link is started; a call, of as many as wanted, fails as `command` does."""
+        """Register a Lua script; must be called before `start`. Its calls fail as `command` does."""
         script = Script(text, self._send, self._commands.explain)
         self._scripts.append(script)
         return script
