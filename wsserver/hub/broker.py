@@ -1,4 +1,8 @@
-"""What the hub stands between: brokers that bring publications, and the subscribers that get them."""
+"""
+The interfaces on both sides of the hub: the broker, which delivers publications to it, and the subscribers.
+
+A broker is `wsserver.hub.memory.MemoryBroker` or the Redis broker. It reports to a `Listener`, the hub.
+"""
 
 import random
 from collections.abc import Collection, Hashable, Mapping
@@ -16,44 +20,49 @@ __all__ = ["IDEMPOTENT_FOR", "UNFRAMED", "Broker", "Listener", "Subscriber", "fi
 
 
 class Listener(Protocol):
-    """What a broker tells what comes."""
+    """Receives what the broker delivers: the hub."""
 
     def on_publication(self, channel: ChannelName, publication: Publication) -> None:
-        """Take a publication."""
+        """Receive a publication."""
 
     def on_presence(self, channel: ChannelName, event: PresenceEvent) -> None:
-        """Take the news that a client has come to a channel, or left it."""
+        """Receive a presence event: a client has joined or left a channel."""
 
     def asked(self, message: bytes) -> None:
-        """Take a message of a process."""
+        """Receive a message that a server process has sent with `Broker.send`."""
 
     def on_reconnect(self) -> None:
-        """Take note that publications may have been missed, of every channel that was subscribed to."""
+        """Handle the end of an outage: publications of every subscribed channel may have been missed."""
 
     def on_permission_revoked(self, channel: ChannelName) -> None:
-        """Take note that a channel that was subscribed to may not be listened to any more."""
+        """Handle the end of a subscription: the broker no longer permits the server to read the channel."""
 
     def on_up(self) -> None:
-        """The broker is up, for the first time or again; called after `on_reconnect`."""
+        """Handle that the broker is up, for the first time or again; called after `on_reconnect`."""
 
 
 class Broker(Protocol):
-    """Where publications come from and go to. Whatever returns a Deferred fails with `BrokerDown` while it is down."""
+    """
+    Carries publications, presence and control messages between processes, and stores histories.
+
+    While the broker is down, every Deferred that its methods return fails with `BrokerDown`.
+    """
 
     listener: Listener
+    """Receives what the broker delivers."""
     node: str
-    """The name of this process: letters and digits."""
+    """The id of this process: letters and digits."""
 
     @property
     def up(self) -> bool:
-        """Whether publications arrive."""
+        """Whether the broker currently delivers publications."""
 
     @property
     def problem(self) -> str | None:
-        """Why it cannot deliver or accept publications, in a sentence; None if it can."""
+        """Why the broker cannot deliver or accept publications, as a sentence; None if it can."""
 
     def metrics(self) -> Mapping[str, float]:
-        """Return what `/api/info` tells of the broker: name -> value."""
+        """Return the broker's metrics for `/api/info`: name -> value."""
 
     def start(self) -> None:
         """Connect."""
@@ -62,26 +71,29 @@ class Broker(Protocol):
         """Disconnect."""
 
     def subscribe(self, channel: ChannelName) -> "Deferred[None]":
-        """Have a channel's publications sent here; fires once they are."""
+        """Subscribe this process to a channel; the Deferred fires once the channel's publications are delivered."""
 
     def unsubscribe(self, channel: ChannelName) -> None:
-        """Have them sent here no more."""
+        """Unsubscribe this process from a channel."""
 
     def publish(
         self, channel: ChannelName, publication: Publication, keep: Keep | None, idempotency_key: str
     ) -> "Deferred[Position | None]":
         """
-        Publish.
+        Publish to a channel.
 
         Args:
-            channel: where.
-            publication: what, yet without an offset.
-            keep: how much of the stream is kept; None for no stream, and then the publication has no offset.
-            idempotency_key: a publication with the same key within `IDEMPOTENT_FOR` is not published again, but
-                answered as the first one; empty for none.
+            channel: the channel's name.
+            publication: the publication, without an offset.
+            keep: how much of the channel's stream to keep; None to keep no stream, and then the publication gets no
+                offset.
+            idempotency_key: if a publication with the same key was published to the channel within the last
+                `IDEMPOTENT_FOR` seconds, this one is not published, and the first one's position is returned; empty
+                for no key.
 
         Returns:
-            Fires with its place in the stream once it is stored and published.
+            A Deferred that fires with the publication's position in the stream (None without a stream) once it is
+            stored and published.
         """
 
     def history(
@@ -94,86 +106,95 @@ class Broker(Protocol):
         reverse: bool,
         max_bytes: int | None = None,
     ) -> "Deferred[Page]":
-        """Read a channel's stream, see `wsserver.hub.stream.Stream.page`; the epoch of `since` is not compared."""
+        """
+        Read a page of a channel's stream; for the arguments see `wsserver.hub.stream.Stream.page`.
+
+        The epoch of `since` is not compared with the stream's: the caller does that.
+        """
 
     def remove_history(self, channel: ChannelName) -> "Deferred[None]":
-        """Forget the publications of a channel; its offset goes on."""
+        """Delete the publications of a channel's stream; its offset continues to count."""
 
     def join(self, channel: ChannelName, info: ClientInfo) -> "Deferred[None]":
-        """Put a client of this process on a channel, and tell."""
+        """Add a client of this process to a channel's presence, and publish a join event."""
 
     def leave(self, channel: ChannelName, info: ClientInfo) -> "Deferred[None]":
-        """Take it off, and tell."""
+        """Remove a client of this process from a channel's presence, and publish a leave event."""
 
     def members(self, channel: ChannelName) -> "Deferred[Mapping[str, ClientInfo]]":
-        """Tell who is on a channel, of all processes: client id -> info."""
+        """Return a channel's presence in all processes: client id -> info."""
 
     def nodes(self) -> "Deferred[Collection[str]]":
-        """Tell which processes live, this one among them."""
+        """Return the ids of the running processes, including this one."""
 
     def send(self, node: str, message: bytes) -> "Deferred[None]":
-        """Send a message to a process; to all, this one among them, where its name is empty."""
+        """Send a message to one process; if `node` is empty, to all processes, including this one."""
 
     def use(self, key: str, seconds: float) -> "Deferred[bool]":
         """
-        Use up something that can be used once, by whichever process.
+        Consume something that all processes together may use only once, such as a one-time token.
 
         Args:
-            key: its name.
-            seconds: for how long it is to be known that it was used.
+            key: identifies it.
+            seconds: how long to remember that it was used.
 
         Returns:
-            Fires with whether it had not been used.
+            A Deferred that fires with True on the first use of the key, and with False on every later one.
         """
 
 
 IDEMPOTENT_FOR = 300.0
-"""Seconds for which the key of a publication is known: as long as Centrifugo does."""
+"""Seconds for which a publication's idempotency key is remembered; the same as in Centrifugo."""
 
 
 def new_epoch() -> str:
-    """Name a stream: 48 random bits."""
+    """Return a random epoch: 48 bits, as 12 hexadecimal digits."""
     return f"{random.getrandbits(48):012x}"
 
 
 def first_cause(failure: Failure) -> Failure:
-    """Take the failure of the first of several Deferreds that were gathered; any other failure is its own cause."""
+    """Return the failure inside the FirstError of `gatherResults`; return any other failure unchanged."""
     cause: Failure = getattr(failure.value, "subFailure", failure)
     return cause
 
 
 UNFRAMED: Final = "unframed"
-"""The `kind` of subscribers inside the process: their method `receive` gets the publications themselves."""
+"""The `kind` of subscribers inside the process: their method `receive` is called with `Publication` objects."""
 
 
 class Subscriber(Protocol):
-    """Who gets publications: a connection, or what stands for it on a channel."""
+    """Receives a channel's publications: a connection, or an object that represents it on one channel."""
 
     kind: Hashable
-    """Subscribers of the same kind are written the same."""
+    """Subscribers of the same kind receive identical frames."""
 
     def frame(self, channel: ChannelName, publication: Publication) -> bytes:
-        """Write a publication as this kind gets it."""
+        """Return a publication's frame for subscribers of this kind."""
 
     def event_frame(self, channel: ChannelName, event: PresenceEvent) -> bytes:
-        """Write that a client has come or left, as this kind gets it; empty where it is not told."""
+        """Return a presence event's frame for subscribers of this kind; empty if they receive no such events."""
 
     def deliver(self, frames: bytes, count: int, size: int) -> None:
         """
-        Take some publications: their frames, how many they are, and the bytes of their data.
+        Send publications to the client.
 
-        Whoever can let them wait by the policy of their channel has a method `take` as well, which is called instead,
-        with the `wsserver.hub.send_queue.Batch`.
+        A subscriber that can queue publications, by the channel's slow consumer policy, also has a method `take`. The
+        fan-out then calls `take` instead, with a `wsserver.hub.send_queue.Batch`.
+
+        Args:
+            frames: the frames, joined.
+            count: number of publications and presence events.
+            size: bytes of their data.
         """
 
     def missed(self, channel: ChannelName, stream: bool) -> None:
         """
-        Take note that publications are missing.
+        Handle a gap: publications may be missing before the next ones.
 
         Args:
-            channel: of which.
-            stream: whether some that have an offset are; else only plain ones may be, which have none.
+            channel: the channel's name.
+            stream: whether publications with an offset may be missing; if False, only ones without an offset may be.
         """
 
     def on_permission_revoked(self, channel: ChannelName) -> None:
-        """Take note that nothing comes from a channel any more, and that this one is subscribed to it no longer."""
+        """Handle the end of the subscription: the broker no longer permits the server to read the channel."""

@@ -1,7 +1,7 @@
 """
-A channel that somebody here listens to: who does, and where in its stream they stand.
+The state of a channel with subscribers in this process: the subscribers, and their positions in its stream.
 
-Rule 1: no clock, no socket; what happens when is the hub's to say.
+Rule 1: no clock, no socket; the hub decides when to deliver.
 """
 
 from collections.abc import Hashable
@@ -29,18 +29,18 @@ __all__ = [
 
 
 MAX_HELD = 10_000
-"""Most publications and events that wait for a stream to be read."""
+"""Maximum number of publications and presence events in a `PublicationBuffer`."""
 
 MAX_HELD_BYTES = 16 * 1024**2
-"""Most bytes of their data."""
+"""Maximum size of their data in bytes."""
 
 
 class BufferBudget:
     """
-    How much may wait while the channels of one connection are recovered.
+    The number of bytes that may still be buffered while the channels of one connection are recovered.
 
     Args:
-        size: bytes, of all its buffers together.
+        size: limit in bytes for all buffers of the connection together.
     """
 
     __slots__ = ("left",)
@@ -51,10 +51,12 @@ class BufferBudget:
 
 class PublicationBuffer:
     """
-    What waits for a stream to be read; if that would be too much, nothing waits, and `over` is set.
+    Publications and presence events that are held while a stream is read.
+
+    When a limit is exceeded, the buffer drops its items, keeps no more of them, and sets `over`.
 
     Args:
-        budget: limits several buffers together; None for no more than the limits of one.
+        budget: limit for several buffers together; None for only `MAX_HELD` and `MAX_HELD_BYTES`.
     """
 
     __slots__ = ("_budget", "_left", "_size", "_taken", "items", "over", "plain")
@@ -63,14 +65,14 @@ class PublicationBuffer:
         self.items: list[Publication | PresenceEvent] = []
         self.over = False
         self.plain = False
-        """Among what was added is a publication without an offset, which no stream can bring back."""
+        """Whether a publication without an offset was added, which cannot be read again from a stream."""
         self._budget = budget
         self._size = self._taken = 0
         self._left: int | None = None
-        """How many items the last page has left; None before the first page."""
+        """Number of items that `take_page` left in the buffer; None before the first page."""
 
     def add(self, item: Publication | PresenceEvent) -> None:
-        """Append a publication or an event."""
+        """Append a publication or a presence event."""
         size = _size(item)
         self.plain |= isinstance(item, Publication) and not item.offset
         if self.over:
@@ -91,22 +93,25 @@ class PublicationBuffer:
         return next(found, None)
 
     def drop_epoch(self, epoch: str) -> None:
-        """Drop the publications of a stream that was lost; those without an offset belong to no stream."""
+        """Drop the publications of a lost stream; keep those without an offset, which belong to no stream."""
         self._replace([item for item in self.items if not (isinstance(item, Publication) and item.epoch == epoch)])
 
     def drop_stream(self) -> tuple[int, int]:
-        """Drop what the stream contains, to be read from there; return how many publications, and their bytes."""
+        """Drop the publications with an offset, to read them from the stream; return their number and bytes of data."""
         count, size = len(self.items), self._size
         self._replace([item for item in self.items if not (isinstance(item, Publication) and item.offset)])
         return count - len(self.items), size - self._size
 
     def take_page(self, count: int, size: int) -> list[Publication | PresenceEvent]:
         """
-        Remove a page from the front, and as much more as has arrived since the last page, so that the buffer empties.
+        Remove and return a page from the front of the buffer.
+
+        The page is enlarged by the items that were added since the last page, so that the buffer empties even if
+        publications arrive faster than `count` for each page.
 
         Args:
-            count: most items of a page.
-            size: most bytes of its data; a larger publication is a page by itself.
+            count: maximum number of items in the page.
+            size: maximum size of its data in bytes; a larger publication is a page by itself.
         """
         on_publication = self.items[self._left :] if self._left is not None else []
         count, size = count + len(on_publication), size + sum(map(_size, on_publication))
@@ -125,7 +130,7 @@ class PublicationBuffer:
         self.items, self._size = items, sum(map(_size, items))
 
     def release(self) -> None:
-        """Leave the budget, and give back what the items take of it."""
+        """Return the bytes of the items to the budget, and stop counting against it."""
         if self._budget is not None:
             self._budget.left += self._taken
             self._budget = None
@@ -137,12 +142,12 @@ def _size(item: Publication | PresenceEvent) -> int:
 
 class RecoveringSubscriber:
     """
-    A subscriber that is given its publications by itself, until it stands where the others do.
+    A subscriber with a position of its own: it is served individually until it reaches the channel's position.
 
     Args:
         subscriber: the subscriber.
-        budget: limits what waits for it; None for a subscriber that is given all it missed at once.
-        limit: without a budget, the most that is read for it; None for no limit.
+        budget: limit for its buffer; None for a subscriber that receives all missed publications at once, not in pages.
+        limit: without a budget, the most to read from the stream; None for no limit.
     """
 
     __slots__ = ("budget", "floor", "held", "limit", "lost_plain", "reading", "recovering", "subscriber")
@@ -154,24 +159,24 @@ class RecoveringSubscriber:
         self.budget = budget
         self.limit = limit
         self.held: PublicationBuffer | None = PublicationBuffer(budget)
-        """What came while the stream was being read; None after that."""
+        """What arrived while the stream was being read; None once that has been delivered."""
         self.floor: Position | None = None
-        """What it has up to here is not given to it again."""
+        """The subscriber's position: publications up to it are not sent to it again. None before the first read."""
         self.recovering = False
-        """It has yet to ask for pages of the stream."""
+        """Whether the subscriber has more pages of the stream to request."""
         self.reading = False
-        """A page is being read, which may be the last one."""
+        """Whether a page is being read, which may be the last one."""
         self.lost_plain = False
-        """Publications without an offset were dropped while it recovered."""
+        """Whether publications without an offset were dropped while it recovered."""
 
     def hold(self, item: Publication | PresenceEvent) -> None:
-        """Keep a publication or an event until the stream has been read, unless a later page will contain it."""
+        """Buffer a publication or presence event until the stream has been read, unless a later page contains it."""
         later = self.recovering and not self.reading and isinstance(item, Publication) and item.offset
         if self.held is not None and not later:
             self.held.add(item)
 
     def fall_behind(self) -> None:
-        """Wait for the subscriber to ask for another page: keep only what the stream does not contain."""
+        """Wait for the subscriber to request another page: keep only the items that the stream does not contain."""
         held = self.held or PublicationBuffer()
         held.release()
         self.recovering, self.reading = True, False
@@ -181,39 +186,39 @@ class RecoveringSubscriber:
             self.hold(item)
 
     def catch_up(self) -> None:
-        """Stop reading: what is kept is handed out in the next turn."""
+        """End recovery; the caller delivers the buffered items in the next turn."""
         self.recovering = self.reading = False
         if self.held is not None:
             self.held.release()
 
     def take_held(self) -> PublicationBuffer | None:
-        """Return what was kept, to be handed out; from now on nothing is kept."""
+        """Return the buffer, and stop buffering."""
         held, self.held = self.held, None
         return held
 
     def lacks(self, item: Publication | PresenceEvent) -> bool:
-        """Tell whether it does not have a publication yet."""
+        """Return whether an item is new to the subscriber; items without an offset always are."""
         if self.floor is None or isinstance(item, PresenceEvent) or not item.offset:
             return True
         return item.epoch != self.floor.epoch or item.offset > self.floor.offset
 
     def strange(self, item: Publication | PresenceEvent) -> bool:
-        """Tell whether something is missing between what it has and a publication."""
+        """Return whether publications are missing between the subscriber's position and an item."""
         return not isinstance(item, PresenceEvent) and bool(item.offset) and not follows(self.floor, item)
 
 
 def follows(position: Position | None, publication: Publication) -> bool:
-    """Tell whether a publication is the next one; before the first every one is."""
+    """Return whether a publication is the next one after a position; with no position, any publication is."""
     if position is None:
         return True
     if publication.epoch == position.epoch:
         return publication.offset == position.offset + 1
-    # Nothing was ever in the stream that is no more.
+    # Another epoch. The old stream was still empty, so no publication of it can be missing.
     return position.offset == 0 and publication.offset == 1
 
 
 class ChannelState:
-    """A channel that somebody here listens to."""
+    """The state of a channel with subscribers in this process."""
 
     __slots__ = (
         *("channel", "held", "joiners", "kinds", "open", "outage", "pending", "position", "read_again"),
@@ -223,29 +228,32 @@ class ChannelState:
     def __init__(self, channel: ChannelName) -> None:
         self.channel = channel
         self.kinds: dict[Hashable, dict[Any, None]] = {}
-        """Kind -> its subscribers, in the order they came."""
+        """Kind -> its subscribers, in the order of subscription. They are served in bulk, with joined writes."""
         self.joiners: dict[Any, RecoveringSubscriber] = {}
+        """Subscriber -> its recovery. These subscribers are served individually."""
         self.pending: list[Publication | PresenceEvent] = []
+        """Items to deliver at the end of this turn."""
         self.open = False
-        """The broker sends its publications."""
+        """Whether the broker has confirmed the subscription, and sends the channel's publications."""
         self.waiting: list[Deferred[None]] = []
+        """Fire once the broker has confirmed the subscription, or fail with it."""
         self.position: Position | None = None
-        """The last publication that came; None before the first."""
+        """Position of the last publication received; None before the first."""
         self.held: PublicationBuffer | None = None
-        """What has come since a gap was noticed, until it is closed; None while there is none."""
+        """What has arrived since a gap was detected, until the gap is closed; None while there is no gap."""
         self.outage = False
-        """The gap comes from an outage: plain publications may be missing too."""
+        """Whether a broker outage caused the gap, so that publications without an offset may be missing, too."""
         self.read_again = False
-        """Another outage happened before the gap was closed: what it lost is to be read afterwards."""
+        """Whether another outage has happened before the gap was closed, so that the stream must be read again."""
 
     def __len__(self) -> int:
         return sum(map(len, self.kinds.values())) + len(self.joiners)
 
     def take_held(self) -> PublicationBuffer:
-        """Return what is held, and hold nothing more."""
+        """Return the buffer of the gap, and stop buffering."""
         held, self.held = self.held or PublicationBuffer(), None
         return held
 
     def everyone(self) -> list[Any]:
-        """Tell who listens, those among them that still wait for the stream."""
+        """Return all subscribers, including those that are still recovering."""
         return [*(one for subscribers in self.kinds.values() for one in subscribers), *self.joiners]

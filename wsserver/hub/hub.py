@@ -1,11 +1,12 @@
 """
-Who listens to which channel here, and how a publication reaches them.
+The hub: the channels of this process, their subscribers, and the delivery of publications to them.
 
-A publication is framed once for each kind of subscriber. What arrives in one turn of the reactor is joined, and each
-subscriber is given it in one piece at the end of the turn.
+A publication is framed once for each kind of subscriber. The publications of one turn of the reactor are joined, and
+each subscriber receives them in one write at the end of the turn.
 
-Publications that have an offset are given in its order, each once. Where one is missing, the rest waits until it has
-been read from the history; where it is not there, every subscriber is told.
+Publications with an offset are delivered in the order of their offsets, each once. If one is missing, the hub holds the
+following ones until it has read the missing one from the history; if the history does not have it either, every
+subscriber is notified of the gap.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -36,55 +37,58 @@ __all__ = ["Hub", "Joined", "Receipt"]
 
 
 class Joined(NamedTuple):
-    """What a subscriber begins with."""
+    """A subscription's initial state."""
 
     position: Position | None
-    """Where in the stream it stands; None where it has not asked, or the channel keeps no history."""
+    """The subscriber's position in the stream; None if it did not ask for one, or the channel keeps no history."""
     publications: tuple[Publication, ...] = ()
-    """What it missed since the position that it came with."""
+    """The publications after the position that the subscriber asked to recover from."""
     recovered: bool = False
-    """They are all that it missed, up to the position."""
+    """Whether `publications` has everything that the subscriber missed, up to `position`."""
     behind: bool = False
-    """The stream has more after the position: `Hub.recover` reads it. Only for subscribers that read in pages."""
+    """
+    Whether the stream has more publications after `position`, to be read with `Hub.recover`. Only set for subscribers
+    that read in pages.
+    """
 
 
 class Receipt(NamedTuple):
-    """What became of a publication."""
+    """The result of publishing."""
 
     position: Position | None
-    """Its place in the stream; None where the channel keeps no history."""
+    """The publication's position in the stream; None if it is not kept in a history."""
     delivered: int
-    """To how many subscribers it goes here."""
+    """Number of subscribers to the channel in this process."""
 
 
 class Hub:
     """
-    The channels of a process.
+    The channels of this process.
 
     Args:
-        broker: brings publications.
-        access: which channels clients may name.
-        reactor: for the end of a turn.
-        rules: what holds for each channel.
+        broker: delivers publications, and stores histories and presence. The hub sets itself as its `listener`.
+        access: decides which channels clients may subscribe to without a token.
+        reactor: schedules the deliveries at the end of a turn.
+        rules: the options of each channel (history, presence, publish permission, slow consumers).
     """
 
     def __init__(self, broker: Broker, access: Access, reactor: IReactorTime, rules: Rules | None = None) -> None:
         self.access = access
-        """Which channels clients may name; replaced when the server listens."""
+        """Which channels clients may subscribe to without a token; replaced when the server starts to listen."""
         self.rules = rules if rules is not None else Rules()
         self.broker = broker
         self.members = PresenceManager(broker, self.rules, reactor)
-        """Who is on which channel here."""
+        """Joins and leaves of this process's clients, for presence."""
         self.clients = Clients()
-        """The connections that listen here, whatever they speak."""
+        """The client connections of this process, of all protocols."""
         self.control = Control(broker, reactor)
-        """Asks all processes that share the broker."""
+        """Sends requests to all processes that share the broker, and collects their answers."""
         self.plain = 0
-        """Publications that came without an offset."""
+        """Number of publications received without an offset."""
         self.gaps = 0
-        """Gaps that were told because they could not be closed."""
+        """Number of gaps that could not be closed, and of which subscribers were notified."""
         self.dropped = 0
-        """Messages that were given up for subscribers that did not read."""
+        """Number of messages dropped because their subscriber did not read fast enough."""
         broker.listener = self
         self._reactor = reactor
         self._fan_out = FanOut(reactor)
@@ -107,20 +111,20 @@ class Hub:
         limit: ReadLimit | None = None,
     ) -> "Deferred[Joined]":
         """
-        Let a subscriber have what is published from now on.
+        Subscribe to a channel.
 
         Args:
-            channel: of which.
-            subscriber: who is not subscribed to it.
-            since: it also wants what was published after this.
-            positioned: it wants to know where it stands.
-            budget: limits what waits while it is recovered, and what it missed is read in pages with `recover`. Without
-                a budget the result has all of it.
-            limit: without a budget, the most that it may have missed; if it missed more, it is not recovered.
+            channel: the channel's name.
+            subscriber: receives the publications; it must not be subscribed to the channel yet.
+            since: recover the publications after this position; None to receive only new ones.
+            positioned: return the subscriber's position in the stream, even without `since`.
+            budget: limits what is buffered during recovery. The missed publications are then read in pages, with
+                `recover`; without a budget, the result contains all of them.
+            limit: without a budget, the most to recover: a subscriber that missed more is not recovered.
 
         Returns:
-            Fires when publications arrive, before the first of them is delivered; fails with `BrokerDown`, and then
-            it is not subscribed.
+            A Deferred that fires with a `Joined` once the broker sends the channel's publications, and before the
+            first of them is delivered. It fails with `BrokerDown`, and then there is no subscription.
         """
         if self.rules.for_channel(channel).keep is None:
             since, positioned = None, False
@@ -130,7 +134,7 @@ class Hub:
         new = room is None
         if room is None:
             room = self._rooms[channel] = ChannelState(channel)
-        # They came before it did.
+        # The pending publications precede the subscription, so only the earlier subscribers receive them.
         self._flush(room)
         if since is None and not positioned:
             room.kinds.setdefault(subscriber.kind, {})[subscriber] = None
@@ -140,7 +144,7 @@ class Hub:
         if not room.open:
             room.waiting.append(opened)
         if new:
-            # It may answer at once.
+            # Last, because the broker may fire the Deferred at once.
             opening = self.broker.subscribe(channel)
             opening.addCallbacks(self._opened, self._not_opened, callbackArgs=(room,), errbackArgs=(room,))
         if subscriber not in room.joiners:
@@ -158,17 +162,19 @@ class Hub:
         """
         Call a function with each publication of a channel, in order, each once.
 
-        While the broker is down the subscription waits for it, and is established as soon as it is up.
+        While the broker is down, the subscription is pending; it is established as soon as the broker is up.
 
         Args:
             channel: the channel's name.
-            callback: called with the channel and a `Publication`. What it raises is logged.
-            on_gap: called with the channel if publications may be missing, before those that follow the gap, as after
-                an outage of Redis if the history does not cover it; None to log a warning instead.
-            since: the callback also gets what was published after this position, or `on_gap` is called.
+            callback: called with the channel and a `Publication`. Exceptions that it raises are logged.
+            on_gap: called with the channel if publications may be missing, for example after a Redis outage that the
+                history does not cover; the call comes before the publications that follow the gap. None to log a
+                warning instead.
+            since: the callback also receives the publications after this position; if they cannot be recovered,
+                `on_gap` is called.
 
         Returns:
-            A handle with `stop()`, `is_listening` and `when_ready()`.
+            The subscription, with `stop()`, `is_listening` and `when_ready()`.
 
         Raises:
             TypeError: an argument has the wrong type, or a callback is an async function.
@@ -181,13 +187,13 @@ class Hub:
 
     def call_when_up(self, function: Callable[[], None]) -> bool:
         """
-        Call a function as soon as the broker is up.
+        Call a function once, as soon as the broker is up.
 
         Args:
-            function: called once.
+            function: called without arguments.
 
         Returns:
-            False if the broker is up already: the function is not called.
+            False if the broker is already up; the function is then not called.
         """
         if self.broker.up:
             return False
@@ -195,7 +201,7 @@ class Hub:
         return True
 
     def on_up(self) -> None:
-        """Call what waits for the broker."""
+        """Call the functions that were passed to `call_when_up`."""
         waiting, self._when_up = self._when_up, []
         for function in waiting:
             function()
@@ -204,16 +210,16 @@ class Hub:
         self, channels: Mapping[ChannelName, Position | None], subscriber: Subscriber, *, positioned: bool = True
     ) -> "Deferred[Any]":
         """
-        Subscribe to some channels from a position of each on; what was missed is read in pages, with `recover`.
+        Subscribe to several channels, each from a position; missed publications are read in pages, with `recover`.
 
         Args:
-            channels: name -> position; None for from now on.
-            subscriber: who.
-            positioned: whether it wants to know where it stands.
+            channels: channel name -> position to recover from; None to receive only new publications.
+            subscriber: receives the publications.
+            positioned: return the subscriber's position in each stream, even for channels without one to recover from.
 
         Returns:
-            Fires with a `Joined` for each channel, in their order; fails with `BrokerDown`, and then it is subscribed
-            to none.
+            A Deferred that fires with a list of `Joined`, one for each channel, in the order of `channels`. It fails
+            with `BrokerDown`, and then there is no subscription to any of them.
         """
 
         def leave(failure: Failure) -> Failure:
@@ -228,12 +234,12 @@ class Hub:
         return gatherResults(each, consumeErrors=True).addErrback(leave)
 
     def leave(self, channels: Iterable[ChannelName], subscriber: Subscriber) -> None:
-        """Take a subscriber out of some channels."""
+        """Unsubscribe a subscriber from several channels."""
         for channel in channels:
             self.unsubscribe(channel, subscriber)
 
     def unsubscribe(self, channel: ChannelName, subscriber: Subscriber) -> None:
-        """Take a subscriber out; one that is not there is no mistake."""
+        """Unsubscribe a subscriber from a channel; do nothing if it is not subscribed."""
         room = self._rooms.get(channel)
         if room is None:
             return
@@ -251,17 +257,17 @@ class Hub:
             self.broker.unsubscribe(channel)
 
     def count(self, channel: ChannelName) -> int:
-        """Tell how many subscribers a channel has here."""
+        """Return the number of a channel's subscribers in this process."""
         room = self._rooms.get(channel)
         return len(room) if room is not None else 0
 
     def position(self, channel: ChannelName) -> Position | None:
-        """Tell where in a channel's stream its listeners here stand; None where that is not known."""
+        """Return the position up to which this process has received a channel's stream; None if it is unknown."""
         room = self._rooms.get(channel)
         return room.position if room is not None else None
 
     def counts(self) -> dict[ChannelName, int]:
-        """Tell the channels that somebody here listens to, and how many do."""
+        """Return the channels with subscribers in this process: channel name -> number of subscribers."""
         return {channel: len(room) for channel, room in self._rooms.items()}
 
     def _opened(self, _: None, room: ChannelState) -> None:
@@ -278,11 +284,10 @@ class Hub:
         for done in waiting:
             done.callback(result) if result is None else done.errback(result)
 
-    # Where a subscriber begins.
-
+    # Recovery.
     def _join(self, room: ChannelState, joiner: RecoveringSubscriber | None, since: Position | None) -> Any:
         if joiner is None:
-            # It has left meanwhile.
+            # The subscriber unsubscribed before the broker confirmed the subscription.
             return Joined(None)
         position = room.position
         if (
@@ -290,7 +295,7 @@ class Hub:
             and room.held is None
             and (since in (None, position) or _is_behind(joiner, since, position))
         ):
-            # What came up to this turn has been given to everyone; nothing needs to be read.
+            # The channel's position is up to date, so the stream need not be read to learn it.
             return self._joined(Page((), position), room, joiner, since)
         keep = self.rules.for_channel(room.channel).keep
         assert keep is not None
@@ -319,28 +324,34 @@ class Hub:
         return Joined(page.position, page.publications if recovered else (), recovered, behind)
 
     def _go_on_from(self, position: Position, room: ChannelState, joiner: RecoveringSubscriber) -> bool:
-        """Give a joiner what came after a position, in the next turn; returns True if too much came: it has to read."""
+        """
+        Set a subscriber's position, and deliver the buffered publications after it in the next turn.
+
+        Returns:
+            True if the buffer has overflowed: nothing is delivered, and the subscriber has to read another page.
+        """
         joiner.floor = position
         if joiner.budget is not None and joiner.held is not None and joiner.held.over:
             joiner.fall_behind()
             return True
         joiner.catch_up()
-        # The subscriber is told where it begins by the result of this turn; only then it is given more.
+        # In the next turn: the caller first has to send the subscriber the result, with the position where it begins.
         self._reactor.callLater(0, self._give_held, room, joiner)
         return False
 
     def recover(self, channel: ChannelName, subscriber: Subscriber) -> "Deferred[Joined]":
         """
-        Read the next page of what a subscriber missed.
+        Read the next page of the publications that a subscriber missed.
 
         Args:
-            channel: one of which its `Joined` said that it is behind.
+            channel: a channel for which the subscriber's last `Joined` has `behind` set.
             subscriber: the subscriber.
 
         Returns:
-            Fires in a later turn, with the page; its `recovered` is False if the stream no longer has what comes next,
-            and the subscriber then goes on from the position. If the subscriber has left, the position is None. Fails
-            with `BrokerDown`, and then it is not subscribed any more.
+            A Deferred that fires in a later turn with a `Joined`, the page. `recovered` is False if the stream no
+            longer has the next publication; the subscriber then continues from `position` and misses those before it.
+            `position` is None if the subscriber has unsubscribed. The Deferred fails with `BrokerDown`, and then the
+            subscription has been removed.
         """
         return self._pages.read(lambda: self._read_page(channel, subscriber))
 
@@ -396,7 +407,7 @@ class Hub:
         self._settle(room)
 
     def _settle(self, room: ChannelState) -> None:
-        """Let those that have what the others have be given the same from now on."""
+        """Move recovered subscribers that have reached the channel's position to the subscribers served in bulk."""
         for joiner in list(room.joiners.values()):
             at, floor = room.position, joiner.floor
             if joiner.held is None and at and floor and at.epoch == floor.epoch and at.offset >= floor.offset:
@@ -418,19 +429,22 @@ class Hub:
         skip_history: bool = False,
     ) -> "Deferred[Receipt]":
         """
-        Publish.
+        Publish to a channel.
 
         Args:
             channel: the channel's name.
-            data: a text, or any bytes.
+            data: text, or any bytes.
             json: `data` is a JSON text, which is delivered byte for byte.
             info: the client that publishes.
-            tags: names and texts that are sent along with the publication.
-            idempotency_key: a publication with the same key within `IDEMPOTENT_FOR` seconds is not published again.
-            skip_history: the publication is not kept, and has no offset.
+            tags: names and values that are sent along with the publication.
+            idempotency_key: if a publication with the same key was published to the channel within the last
+                `IDEMPOTENT_FOR` seconds, this one is not published, and the first one's position is returned; empty
+                for no key.
+            skip_history: do not store the publication in the history; it then has no offset.
 
         Returns:
-            Fires with the receipt; fails with `BrokerDown` if the publication was not accepted.
+            A Deferred that fires with a `Receipt`. It fails with `BrokerDown` if the broker did not accept the
+            publication.
 
         Raises:
             TypeError: an argument has the wrong type.
@@ -444,7 +458,7 @@ class Hub:
     def send(
         self, channel: ChannelName, publication: Publication, *, idempotency_key: str = "", skip_history: bool = False
     ) -> "Deferred[Receipt]":
-        """Publish what has been checked already; see `publish`."""
+        """Publish a publication whose channel name and contents have been checked; see `publish`."""
         keep = None if skip_history else self.rules.for_channel(channel).keep
         done = self.broker.publish(channel, publication, keep, idempotency_key)
         return done.addCallback(lambda position: Receipt(position, self.count(channel)))
@@ -462,15 +476,16 @@ class Hub:
         Read a channel's stream.
 
         Args:
-            channel: which.
-            since: only what comes after this (in reverse: before it).
-            limit: most publications; 0 for the position only, negative for all.
-            reverse: newest first.
-            max_bytes: most bytes of data; one publication is returned though it is larger. None for no limit.
+            channel: the channel's name.
+            since: return only publications after this position (in reverse: before it).
+            limit: maximum number of publications; 0 to return only the stream's position, negative for no limit.
+            reverse: return the newest publication first.
+            max_bytes: maximum size of all data in bytes; one publication is returned even if it is larger. None for no
+                limit.
 
         Returns:
-            Fires with the publications and the stream's top; fails with `BrokerDown`, or with `Unrecoverable` where
-            `since` is of another epoch.
+            A Deferred that fires with a `Page`. It fails with `BrokerDown`, or with `Unrecoverable` if the stream does
+            not have the epoch of `since`.
 
         Raises:
             TypeError: an argument has the wrong type.
@@ -492,10 +507,10 @@ class Hub:
         return self.broker.history(name, keep, since, limit, reverse=reverse, max_bytes=max_bytes).addCallback(check)
 
     def on_publication(self, channel: ChannelName, publication: Publication) -> None:
-        """Take a publication from the broker: it goes out at the end of this turn."""
+        """Receive a publication from the broker, and deliver it at the end of this turn."""
         room = self._rooms.get(channel)
         if room is None or not room.open:
-            # Of a subscription that was given up: what was published after it, before the next one, is not to come.
+            # It belongs to a subscription that has ended. The next one is not confirmed yet, and begins later.
             return
         if room.held is not None:
             room.held.add(publication)
@@ -513,7 +528,7 @@ class Hub:
         self._put(room, publication)
 
     def on_presence(self, channel: ChannelName, event: PresenceEvent) -> None:
-        """Take the news from the broker that a client has come or left."""
+        """Receive a presence event from the broker: a client has joined or left a channel."""
         room = self._rooms.get(channel)
         if room is not None and room.open:
             if room.held is not None:
@@ -522,11 +537,11 @@ class Hub:
                 self._put(room, event)
 
     def asked(self, message: bytes) -> None:
-        """Take a message of a process."""
+        """Receive a message from a server process."""
         self.control.take(message)
 
     def on_reconnect(self) -> None:
-        """Find out what is missing of every channel, and tell where that is not to be had."""
+        """After a broker outage, recover each channel's missed publications, or notify its subscribers of a gap."""
         for room in list(self._rooms.values()):
             if not room.open:
                 continue
@@ -537,7 +552,7 @@ class Hub:
             self._gaps.on_reconnect(room)
 
     def on_permission_revoked(self, channel: ChannelName) -> None:
-        """Take everyone out of a channel that the server may not listen to any more."""
+        """Unsubscribe all subscribers from a channel that the broker no longer permits the server to read."""
         room = self._rooms.get(channel)
         if room is not None:
             self._flush(room)
@@ -546,14 +561,14 @@ class Hub:
                 self.unsubscribe(channel, subscriber)
             self._fan_out.on_permission_revoked(channel, everyone)
 
-    # Gaps: `wsserver.hub.gaps.Channels`.
+    # Methods for `wsserver.hub.gaps.GapCloser`; see `wsserver.hub.gaps.Channels`.
 
     def is_current(self, room: ChannelState) -> bool:
-        """Return whether the channel still has the same subscription at the broker."""
+        """Return whether this is still the channel's current subscription at the broker."""
         return self._rooms.get(room.channel) is room
 
     def replay(self, room: ChannelState, items: Iterable[Publication | PresenceEvent]) -> None:
-        """Process publications and presence events as if they arrived now, until the last subscriber has left."""
+        """Process publications and presence events as if they arrived now; stop once the last subscriber has left."""
         for item in items:
             if not self.is_current(room):
                 return
@@ -563,19 +578,25 @@ class Hub:
                 self.on_presence(room.channel, item)
 
     def tell_gap(self, room: ChannelState, *, stream: bool) -> None:
-        """Notify all subscribers of a channel that publications may be missing, `stream`: also some with an offset."""
+        """
+        Notify all subscribers of a channel that publications may be missing.
+
+        Args:
+            room: the channel.
+            stream: whether publications with an offset may be missing; if False, only ones without an offset may be.
+        """
         self._flush(room)
         for joiner in list(room.joiners.values()):
             if joiner.floor is not None and joiner.held is not None and not joiner.recovering:
                 self._give_held(room, joiner)
         self.gaps += stream
         room.outage = False
-        # Those that still wait for the stream are told by it where they are.
+        # Without a floor, a subscriber still waits for the first read of the stream, which returns its position.
         joiners = [joiner for joiner in room.joiners.values() if joiner.floor is not None]
         waiting = (joiner.subscriber for joiner in joiners if not joiner.recovering)
         everyone = [one for subscribers in room.kinds.values() for one in subscribers]
         self._fan_out.missed(room.channel, [*everyone, *waiting], stream=stream)
-        # Those that still read the stream find its gaps there; what has no offset may be missing for them, too.
+        # Subscribers that read pages find the stream's gaps there, but may lack publications without an offset, too.
         recovering = [joiner.subscriber for joiner in joiners if joiner.recovering]
         self._fan_out.missed(room.channel, recovering, stream=False)
 
@@ -596,14 +617,15 @@ class Hub:
                     self._hand(room, joiner, [item])
                 else:
                     kinds.setdefault(joiner.subscriber.kind, {})[joiner.subscriber] = None
-            # Without an offset it is lacked by all, and they may be many: nothing else lets them settle.
+            # An item without an offset is new to every subscriber, so it is sent in bulk. There may be many recovered
+            # subscribers: until a publication with an offset arrives, none may be able to join the others.
             self._fan_out.publish(room.channel, kinds, [item])
             self._settle(room)
 
     def _hand(
         self, room: ChannelState, joiner: RecoveringSubscriber, items: Iterable[Publication | PresenceEvent]
     ) -> None:
-        """Give a subscriber what it lacks, by itself."""
+        """Deliver to one recovered subscriber the items that it does not have yet, and notify it of gaps in them."""
         subscriber, wanted = joiner.subscriber, list[Publication | PresenceEvent]()
 
         def give() -> None:
@@ -619,7 +641,7 @@ class Hub:
                 self.gaps += 1
                 self._fan_out.missed(room.channel, [subscriber], stream=True)
                 if room.joiners.get(subscriber) is not joiner:
-                    # Who leaves because of it, as a Centrifuge client does to come back, is given nothing more.
+                    # The gap notice made the subscriber unsubscribe, as a Centrifuge client does to subscribe again.
                     return
             wanted.append(item)
             if isinstance(item, Publication) and item.offset:
@@ -639,21 +661,23 @@ class Hub:
 
 
 def _is_behind(joiner: RecoveringSubscriber, since: Position | None, top: Position) -> bool:
-    """Return whether a subscriber that reads in pages has some to read."""
+    """Return whether a subscriber reads in pages and the stream has publications after its position."""
     return joiner.budget is not None and since is not None and since.epoch == top.epoch and since.offset < top.offset
 
 
 def _lowest(floors: Iterable[Position | None]) -> Position | None:
     """
-    Return the position from which on a channel's publications concern any of its recovered subscribers.
+    Return the lowest position of a channel's recovered subscribers.
 
-    Subscribers that read the stream later may stand further on: publications that one of them has, others lack.
+    Subscribers that read the stream at different times have different positions. Publications after the lowest one are
+    new to at least one of them.
 
     Args:
-        floors: where they stand.
+        floors: the subscribers' positions.
 
     Returns:
-        The lowest position; None if they stand in different streams, so that the next publication decides.
+        The lowest position; None if there is none, or if the epochs differ. The next publication then sets the
+        channel's position.
     """
     known = {floor for floor in floors if floor is not None}
     return min(known) if len({floor.epoch for floor in known}) == 1 else None

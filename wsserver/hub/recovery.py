@@ -1,8 +1,8 @@
 """
-Recovery in pages: a subscriber that returns is sent what it missed piece by piece, as it reads.
+Recovery in pages: a returning subscriber receives the publications that it missed one page at a time, as it reads.
 
-A page is bounded, and few are read at once: neither one subscriber that has missed much, nor many that return together,
-hold up the others or fill the memory.
+Pages have a maximum size, and only a few are read at the same time. So neither one subscriber that has missed much nor
+many that return together delay other subscribers or use up the memory.
 """
 
 from collections import deque
@@ -15,41 +15,42 @@ from twisted.internet.interfaces import IReactorTime
 __all__ = ["MAX_BUFFERED", "MAX_READS", "PAGE_BYTES", "PAGE_SIZE", "PageReader", "ReadLimit"]
 
 PAGE_SIZE: Final = 128
-"""Most publications in a page."""
+"""Maximum number of publications in a page."""
 
 PAGE_BYTES: Final = 64 * 1024
-"""Most bytes of their data; a larger publication is a page by itself."""
+"""Maximum size of a page's data in bytes; a larger publication is a page by itself."""
 
 MAX_BUFFERED: Final = 128 * 1024
 """
-Most bytes that wait for one connection while its channels are recovered: publications without an offset, and what
-arrives while a page is read. What has an offset is dropped beyond that and read from the stream.
+Maximum number of bytes buffered for one connection while its channels are recovered: publications without an offset,
+and publications that arrive while a page is read. Beyond it the buffer is dropped: publications with an offset are then
+read from the stream, and the subscriber is notified that others may be missing.
 """
 
 MAX_READS: Final = 4
-"""Most pages that are being read, or were handed to their subscriber in this turn of the reactor."""
+"""Maximum number of pages that are being read, or were passed to their subscriber in this turn of the reactor."""
 
 
 class ReadLimit(NamedTuple):
-    """How much of a stream is read at once."""
+    """The most to read from a stream at once."""
 
     publications: int
-    """Most publications."""
+    """Maximum number of publications."""
     size: int
-    """Most bytes of their data; a larger publication is read by itself."""
+    """Maximum size of their data in bytes; a larger publication is read by itself."""
 
     def less(self, publications: int, size: int) -> "ReadLimit":
-        """Return what is left of the limit, nothing at all if one of the two is used up."""
+        """Return the rest of the limit after a read of this size; both parts are 0 if one of them is used up."""
         left = ReadLimit(self.publications - publications, self.size - size)
         return left if min(left) > 0 else ReadLimit(0, 0)
 
 
 class PageReader:
     """
-    Read pages, a few in each turn of the reactor.
+    Reads pages, at most `MAX_READS` at the same time and in each turn of the reactor.
 
     Args:
-        reactor: for the next turn.
+        reactor: starts reads in the next turn.
     """
 
     def __init__(self, reactor: IReactorTime) -> None:
@@ -59,13 +60,14 @@ class PageReader:
 
     def read(self, start: Callable[[], "Deferred[Any]"]) -> "Deferred[Any]":
         """
-        Read a page once it is its turn.
+        Queue the read of a page.
 
         Args:
-            start: begins to read; what its result is used for is done in the same turn.
+            start: starts the read, and returns a Deferred. The callbacks of the Deferred returned here run in the turn
+                in which that one fires.
 
         Returns:
-            Fires with the result, never before this method has returned.
+            A Deferred that fires with the result of `start`, never before this method has returned.
         """
         done: Deferred[Any] = Deferred()
         self._waiting.append((start, done))
