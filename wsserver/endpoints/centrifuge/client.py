@@ -1,5 +1,5 @@
 """
-A Centrifuge client: who it is, until when, and what carries out its commands.
+The session of a Centrifuge client: its identity, its expiry, and the dispatch of its commands.
 
 Source: `client.go` of centrifugal/centrifuge.
 """
@@ -48,15 +48,18 @@ from wsserver.wire.http11 import Refusal
 __all__ = ["Session"]
 
 FOR_GOOD: Final = frozenset({1000, 1005, *range(3500, 4000), *range(4500, 5000)})
-"""The codes after which a client does not connect again by itself; `disconnect()` of the SDKs closes without one."""
+"""
+Close codes after which a client does not reconnect by itself. 1005 (no code) is one of them because `disconnect()` of
+the SDKs closes without a code.
+"""
 
 
 class Session:
     """
-    A client, from the opening of its connection on.
+    A client's session, from the opening of its connection until it is closed.
 
     Args:
-        connection: to it.
+        connection: the client's connection.
     """
 
     __slots__ = ("_alarm", "_connection", "_gate", "_over", "_rooms", "_since", "client", "connected", "peer", "user")
@@ -67,24 +70,24 @@ class Session:
         self._since = connection.gate.admission.time()
         self.peer = connection.who
         self.client = self.peer.caller.client
-        """Its id."""
+        """The client's ID."""
         self.user = ""
-        """Who it is; empty for nobody in particular."""
+        """The user's ID; empty for an anonymous user."""
         self._rooms = Channels(connection, self.peer)
         self.connected = self._over = False
-        """It is over once connect was refused, or the client has gone."""
+        """`connected`: `connect` has succeeded. `_over`: `connect` was refused, or the connection is closed."""
         self._alarm: WallClockTimer | None = None
-        """The end of the connection's token."""
+        """Ends the connection when it expires; None if it does not expire."""
 
     def handle(self, request: Any) -> Any:
         """
-        Carry out a command.
+        Execute a command.
 
         Args:
-            request: one of the classes of `centrifuge_commands`.
+            request: an instance of one of the request classes in `wsserver.endpoints.centrifuge.commands`.
 
         Returns:
-            An `Answer`, or a Deferred with one that fails with `BrokerDown` or `Unrecoverable`.
+            An `Answer`, or a Deferred that fires with one. The Deferred fails with `BrokerDown` or `Unrecoverable`.
         """
         kind = type(request)
         if self._over:
@@ -97,16 +100,16 @@ class Session:
 
     def close(self, code: int, reason: str) -> None:
         """
-        Leave all channels: the connection is closed.
+        End the session after its connection was closed: unsubscribe from all channels and notify the backend.
 
         Args:
-            code: of the close.
-            reason: of the close.
+            code: the close code.
+            reason: the close reason.
         """
         was_connected, self.connected, self._over = self.connected, False, True
         self._connection.hub.clients.remove(self)
         self._set_alarm(0)
-        # Whoever says goodbye, or is sent away for good, does not come back within a moment.
+        # After these codes the client does not reconnect, so its leave events need not wait for a quick reconnect.
         self._rooms.close(quick=code not in FOR_GOOD)
         if was_connected:
             self._gate.admission.tell_gone(self.peer.caller, self.user, code, reason)
@@ -133,7 +136,7 @@ class Session:
             self._give_up()
             return subs
         if self._over:
-            # The client has gone while it was found out who it is.
+            # The connection was closed while the client was being identified.
             return INTERNAL
         self.connected = True
         self._set_alarm(identity.expires_at)
@@ -155,7 +158,15 @@ class Session:
 
     @inlineCallbacks
     def _subscribe_to_given(self, request: Connect) -> Generator[Any, Any, bytes | Error | Disconnect]:
-        """Subscribe to the channels that the token names, and to those of before that are still open."""
+        """
+        Make the client's server-side subscriptions.
+
+        These are the channels of its token or of the backend's answer, and those it had before a reconnect
+        (`Connect.subs`) if they are still allowed.
+
+        Returns:
+            The JSON object channel -> subscribe result, empty if there is none; or the refusal.
+        """
         wanted: dict[ChannelName, Subscribe] = {channel: Subscribe() for channel in self.peer.identity.subs}
         for name, asked in request.subs.items():
             channel = parse_name(name)
@@ -171,7 +182,7 @@ class Session:
             answer = yield self._rooms.join(held, asked, server_side=True, limit=limit)
             if isinstance(answer, Error | Disconnect):
                 return answer
-            # What was missed in all channels stands in one answer.
+            # One reply carries the recovered publications of all channels, so they share one limit.
             recovered = answer["publications"]
             limit = limit.less(len(recovered), sum(map(len, recovered)))
             results[channel] = obj(answer)
@@ -199,18 +210,18 @@ class Session:
         self._connection.disconnect(EXPIRED)
 
     def subscription(self, channel: ChannelName) -> ChannelSubscription | None:
-        """Find its subscription to a channel."""
+        """Return the client's subscription to a channel, or None."""
         return self._rooms.subscriptions.get(channel)
 
-    # What a backend may do: `wsserver.hub.clients.Client`.
+    # Called on behalf of the backend: the interface `wsserver.hub.clients.Client`.
 
     @property
     def channels(self) -> Collection[ChannelName]:
-        """What it listens to."""
+        """The channels that the client is subscribed to."""
         return self._rooms.subscriptions.keys()
 
     def about(self) -> Mapping[str, Any]:
-        """Tell what a backend may know."""
+        """Describe the connection to the backend: `transport`, `protocol`, `address`, seconds `connected`."""
         caller, seconds = self.peer.caller, self._gate.admission.time() - self._since
         return {
             "transport": caller.transport,
@@ -220,29 +231,46 @@ class Session:
         }
 
     def disconnect(self, code: int, reason: str) -> None:
-        """End it."""
+        """Close the connection with a code and a reason of the Centrifuge protocol."""
         self._connection.disconnect(Disconnect(code, reason))
 
     def unsubscribe(self, channel: ChannelName, code: int, reason: str) -> None:
-        """Take it off a channel."""
+        """Unsubscribe the client from a channel, and notify it."""
         self._rooms.end(channel, Unsubscription(code, reason))
 
     def subscribe(self, channel: ChannelName, options: Mapping[str, Any]) -> bool:
-        """Put it on a channel; `info`, `data`, `expire_at` and `recover_since` are as in Centrifugo's API."""
+        """
+        Subscribe the client to a channel, and notify it.
+
+        Args:
+            channel: the channel's name.
+            options: `info`, `data`, `expire_at` and `recover_since`, as in Centrifugo's server API.
+
+        Returns:
+            False if the client is already subscribed to `MAX_CHANNELS` channels.
+        """
         if len(self.channels) >= MAX_CHANNELS:
             return False
         self._rooms.push_subscription(channel, options)
         return True
 
     def refresh(self, expire_at: int) -> bool:
-        """Let it live until then; False where its time is not limited."""
+        """
+        Set when the connection expires, and notify the client.
+
+        Args:
+            expire_at: UNIX time in seconds; 0 for never.
+
+        Returns:
+            False if the connection does not expire; nothing is changed then.
+        """
         if self._alarm is None:
             return False
         self._set_alarm(expire_at)
         self._connection.say(push("", "refresh", self._gate.expiry(expire_at)))
         return True
 
-    # What there is not.
+    # Unsupported commands.
 
     def _rpc(self, request: RPC) -> Answer:
         return METHOD_NOT_FOUND.because(f"there is no procedure {quote(request.method)} here")

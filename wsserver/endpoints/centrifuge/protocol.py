@@ -1,9 +1,10 @@
 """
-`/connection/websocket`: the Centrifuge client protocol, version 2, as JSON, for Centrifugo SDKs that speak JSON.
+`/connection/websocket`: the Centrifuge client protocol, version 2, in its JSON form, for Centrifugo SDKs that use JSON.
+
+The server executes a client's commands one at a time, in the order received. Commands that arrive while one is being
+executed are queued, up to `MAX_WAITING` commands.
 
 Sources: https://centrifugal.dev/docs/transports/client_protocol, `client.go` of centrifugal/centrifuge.
-
-Commands are carried out one after another, in the order in which they came; what comes meanwhile waits, up to a limit.
 """
 
 import random
@@ -49,24 +50,24 @@ from wsserver.wire.protocol import ConnectionDeny, ConnectionRequest, Denied
 __all__ = ["CONNECT_WITHIN", "CentrifugeProtocol"]
 
 CONNECT_WITHIN = 10.0
-"""Seconds for the first command to be carried out; Centrifugo's `client.stale_close_delay`."""
+"""Seconds within which a client must be connected by its `connect` command; Centrifugo's `client.stale_close_delay`."""
 
 MAX_WAITING = 1000
-"""Most commands that wait for the one before them; with one more it is refused: error 111, a temporary one."""
+"""Maximum number of queued commands per client. Further commands are refused with error 111, which is temporary."""
 
 JOINED = 65_536
-"""Bytes of replies up to which they leave in one message, as Centrifugo's do."""
+"""Bytes of replies that are joined in one message before it is sent. Centrifugo also joins replies."""
 
 PROTOBUF = "centrifuge-protobuf"
 JSON = "centrifuge-json"
 
 
 class CentrifugeProtocol(SubscriberProtocol):
-    """A client that speaks the Centrifuge protocol."""
+    """The connection of a client that speaks the Centrifuge protocol."""
 
     gate: ClassVar[Permissions]
     ping_interval: ClassVar[int]
-    """Seconds between pings, whole ones since the protocol tells them so; 0 for none."""
+    """Seconds between pings; 0 for none. An integer, because the reply to `connect` announces whole seconds."""
 
     session: Session | None = None
     who: Peer
@@ -75,22 +76,30 @@ class CentrifugeProtocol(SubscriberProtocol):
     _stale: Deadline | None = None
     _next_ping: Deadline | None = None
     _no_pong: Deadline | None = None
-    """The end of the wait for a pong; None while none is awaited."""
+    """Deadline of the pong; None if the server does not expect one."""
     _frames: deque[bytes] | None = None
-    """Messages of commands that are not parsed yet; None for none."""
+    """Received messages that are not parsed yet; None if there are none."""
     _commands: deque[Command] | None = None
-    """Parsed commands that wait to be carried out; None for none."""
+    """Parsed commands that are not executed yet; None if there are none."""
     _commands_size = 0
+    """Bytes of the commands in `_commands`."""
     _busy = False
-    """A command is being carried out, and is not answered yet."""
+    """Whether a command is being executed whose reply depends on a Deferred."""
     _welcomed = False
-    """The client knows that it is connected; what comes from its channels before that waits."""
+    """Whether the reply to `connect` has been sent. Until then, publications to the client's channels are queued."""
     _replies: list[bytes] | None = None
-    """What is said while commands are carried out: it leaves joined, one reply a line."""
+    """Replies and pushes of this turn, sent as one message with one per line; None outside of a turn."""
     _replies_size = 0
+    """Bytes of the messages in `_replies`."""
 
     def onConnect(self, request: ConnectionRequest) -> Any:
-        """Refuse what asks for another form of the protocol than the one spoken here."""
+        """
+        Decide about the opening handshake, and find the client's token.
+
+        Raises:
+            ConnectionDeny: 400, the client asks for Protobuf or for another version of the protocol than 2.
+            Denied: 400, the request carries more than one token.
+        """
         handshake = self.request
         query = handshake.query or {}
         offered = self._accept.offered if self._accept is not None else ()
@@ -116,17 +125,17 @@ class CentrifugeProtocol(SubscriberProtocol):
         return JSON if JSON in offered else agree(chosen, offered)
 
     def onOpen(self) -> None:
-        """Wait for the first command; what is published meanwhile goes on waiting, until that is answered."""
+        """Wait for the `connect` command. Publications remain queued until the server has replied to it."""
         self.session = Session(self)
         self._stale = self.factory.deadlines.call_later(CONNECT_WITHIN, self._not_connected)
 
     def _not_connected(self) -> None:
         self.disconnect(STALE.because(f"no connect within {CONNECT_WITHIN:g} s"))
 
-    # Commands. The server's `WorkQueue` says when the next one is carried out.
+    # Commands. The server's `WorkQueue` decides when the next one is executed.
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: ARG002
-        """Take a frame of commands; it is parsed when the commands before it are done."""
+        """Queue a message of commands. It is parsed after the commands before it have been executed."""
         if self._frames is None:
             self._frames = deque()
         self._frames.append(payload)
@@ -135,13 +144,13 @@ class CentrifugeProtocol(SubscriberProtocol):
             self.stop_reading()
 
     def _has_work(self) -> bool:
-        """Whether something can be done now that does not wait for a broker, a hook or the peer."""
+        """Return whether a message or command can be processed without waiting for a broker, a hook or the peer."""
         if self._held or self.state != OPEN:
             return False
         return bool(self._frames) or (bool(self._commands) and not self._busy)
 
     def serve_one(self) -> bool:
-        """Carry out one command, after the ones that came before it; see `wsserver.wire.limits.Worker`."""
+        """Execute the next command, if the one before it has been answered; see `wsserver.wire.limits.Worker`."""
         if self._has_work():
             if self._replies is None:
                 self._replies = []
@@ -154,7 +163,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         return self._has_work()
 
     def finish_turn(self) -> None:
-        """Send the replies of this turn in one message, and read on when there is nothing left to do."""
+        """Send the replies of this turn in one message. Resume reading if nothing can be processed now."""
         self._say_replies()
         if not self._frames:
             self._frames = None
@@ -164,7 +173,7 @@ class CentrifugeProtocol(SubscriberProtocol):
             self.read_on()
 
     def work_failed(self) -> None:
-        """Close with 1011: a command has raised."""
+        """Close the connection because a command raised an exception: 1011, which the client receives as 3004."""
         self._endpoint_failed()
 
     def _parse(self, payload: bytes) -> None:
@@ -218,10 +227,10 @@ class CentrifugeProtocol(SubscriberProtocol):
         if isinstance(command.request, Connect) and not isinstance(answer, Error):
             self._connected()
 
-    # Life signs. They are of the protocol, since a browser shows its pages no pings of WebSocket.
+    # Pings and pongs. They are messages of the Centrifuge protocol, because browsers hide WebSocket pings from scripts.
 
     def _connected(self) -> None:
-        # What waits follows the reply: an SDK drops what it gets for channels of which it does not know yet.
+        # Queued publications are sent after the reply: an SDK drops publications to channels that it does not know yet.
         serving = self._replies is not None
         self._say_replies()
         self._welcomed = True
@@ -233,7 +242,7 @@ class CentrifugeProtocol(SubscriberProtocol):
             self._stale.cancel()
             self._stale = None
         if self.ping_interval:
-            # Many clients connect at once after a restart: their pings need not come at once for ever.
+            # After a restart many clients connect at once. The random first delay spreads their pings.
             first = self.ping_interval * random.randrange(8, 17) / 16  # noqa: S311 (no secret)
             self._next_ping = self.factory.deadlines.call_later(first, self._ping)
 
@@ -253,13 +262,18 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     def _pong_is_missing(self) -> None:
         self.disconnect(NO_PONG)
-        # It is most likely gone: its answer to the Close frame is not waited for.
+        # The client is most likely gone, so the server does not wait for its Close frame.
         self.dropConnection()
 
-    # What the session calls: `Connection`.
+    # Called by the session: the interface `Connection`.
 
     def say(self, payload: bytes) -> None:
-        """Send a reply or a push, in its order among the publications."""
+        """
+        Send a reply or a push, in order with the publications.
+
+        Args:
+            payload: the JSON text of one reply or push, without a line feed.
+        """
         if self._replies is None:
             say = self.deliver if self._welcomed else self._send
             say(build(FIN_TEXT, payload), 1, len(payload))
@@ -270,7 +284,7 @@ class CentrifugeProtocol(SubscriberProtocol):
             self._say_replies()
             self._replies = []
             if self._cork is not None:
-                # At once: only so it is noticed that the peer does not read, and nothing more is done for it.
+                # Write now, so that the transport can report that the peer does not read, which ends this turn's work.
                 self._uncork()
                 self._cork = []
 
@@ -280,22 +294,28 @@ class CentrifugeProtocol(SubscriberProtocol):
             self.say(b"\n".join(replies))
 
     def disconnect(self, how: Disconnect) -> None:
-        """Close, after what has been said; what the client still sends is not taken."""
+        """Send the pending replies, then close the connection. Commands that the client still sends are ignored."""
         serving = self._replies is not None
         self._say_replies()
         self.fail(how.code, how.reason)
         if serving:
             self._replies = []
 
-    # The end.
+    # Closing.
 
     def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
-        """Close; of the server's own codes those that the SDKs know by another one are told as that."""
+        """
+        Close the connection.
+
+        Args:
+            code: the close code. Those in `CLOSE_CODES` are replaced by the code that SDKs know for the same cause.
+            reason: the close reason.
+        """
         known = CLOSE_CODES.get(code)
         super().close(*((known.code, f"{known.reason}: {reason}") if known is not None else (code, reason)))
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:  # noqa: ARG002
-        """Leave all channels."""
+        """Cancel the timers, drop queued commands, and unsubscribe from all channels."""
         for deadline in (self._stale, self._next_ping, self._no_pong):
             if deadline is not None:
                 deadline.cancel()
@@ -308,21 +328,26 @@ class CentrifugeProtocol(SubscriberProtocol):
     # Flow control.
 
     def resumeProducing(self) -> None:
-        """Go on: the peer reads again."""
+        """Resume sending and executing commands: the peer reads again."""
         if self._welcomed:
             super().resumeProducing()
         else:
-            # Without what waits.
+            # Publications remain queued until the client is connected.
             super(SubscriberProtocol, self).resumeProducing()
         self.factory.work.submit(self)
 
     def release(self) -> None:
-        """Send what waits, and from now on what comes; nothing before the client knows that it is connected."""
+        """Send the queued publications, and further ones at once. Does nothing before the reply to `connect`."""
         if self._welcomed:
             super().release()
 
     def dropped(self, channel: ChannelName) -> None:
-        """Some publications were given up: who goes by offsets subscribes again, others are told of the gap."""
+        """
+        Tell the client that publications of a channel were dropped from its send queue.
+
+        A client that tracks offsets is unsubscribed so that it subscribes again and recovers; any other receives a gap
+        notice.
+        """
         subscription = self.session.subscription(channel) if self.session is not None else None
         if subscription is not None and subscription.positioned:
             subscription.missed(channel, stream=True)
@@ -330,7 +355,7 @@ class CentrifugeProtocol(SubscriberProtocol):
             super().dropped(channel)
 
     def gap_frame(self, channel: ChannelName) -> tuple[bytes, int]:
-        """Write the notice of a gap."""
+        """Return the frame of a gap notice, and the bytes of its payload."""
         notice = gap_message(channel)
         return build(FIN_TEXT, notice), len(notice)
 

@@ -1,4 +1,4 @@
-"""A channel that a Centrifuge client listens to."""
+"""A Centrifuge client's subscription to one channel."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -23,20 +23,25 @@ __all__ = ["ChannelSubscription", "gap_message"]
 
 
 def gap_message(channel: ChannelName) -> bytes:
-    """Write that publications without an offset may be missing: the protocol has no word for it."""
+    """
+    Write a gap notice: publications without an offset may be missing.
+
+    The Centrifuge protocol has no push for this, so the notice is a `message` push without a channel whose data is
+    `{"event": "gap", "channel": ...}`.
+    """
     return push("", "message", {"data": obj({"event": "gap", "channel": channel})})
 
 
 class ChannelSubscription(Subscription):
     """
-    The hub's subscriber for a channel of a client.
+    The subscriber that the hub calls for one channel of a client.
 
     Args:
-        channels: those of the client.
-        held: by what it is allowed.
-        info: what others see of the client in this channel.
-        events: the client wants to know who comes and leaves.
-        server_side: the client did not ask for it.
+        channels: the client's `Channels`.
+        held: the permission for the channel.
+        info: the client's info, which presence and events show to other clients.
+        events: whether the client receives join and leave events.
+        server_side: whether the server made the subscription, not the client.
     """
 
     __slots__ = (
@@ -61,25 +66,37 @@ class ChannelSubscription(Subscription):
         self.kind: Hashable = ("centrifuge", events, self.connection.window_bits)
         self.server_side = server_side
         self.alarm: WallClockTimer | None = None
-        """The end of its token."""
+        """Ends the subscription when it expires; None if it does not expire."""
         self.positioned = False
-        """The client goes by offsets."""
+        """Whether the client tracks offsets."""
         self.answered = self.lost = False
-        """The client knows that it is subscribed; something was lost before that."""
+        """
+        `answered`: the client has been told that it is subscribed. `lost`: before that, publications were lost or the
+        subscription was ended.
+        """
 
     def frame(self, channel: ChannelName, one: Publication) -> bytes:
-        """Write a publication."""
+        """Return the frame of a `pub` push."""
         return self.connection.write_frame(FIN_TEXT, push(channel, "pub", publication(one)))
 
     def event_frame(self, channel: ChannelName, event: PresenceEvent) -> bytes:
-        """Write that a client has come or left; nothing for those that have not asked for it."""
+        """Return the frame of a `join` or `leave` push; empty if the client does not receive these events."""
         if not self._events:
             return b""
         what = "join" if event.join else "leave"
         return self.connection.write_frame(FIN_TEXT, push(channel, what, {"info": write_info(event.info)}))
 
     def missed(self, channel: ChannelName, stream: bool) -> None:
-        """Tell of a gap: a client that goes by offsets subscribes again, and learns what it can have."""
+        """
+        Tell the client that publications may be missing.
+
+        A client that tracks offsets is unsubscribed with 2500, or disconnected with 3010 if the subscription is
+        server-side: it then subscribes again and recovers. Any other client receives a gap notice.
+
+        Args:
+            channel: the channel.
+            stream: whether publications with an offset are missing.
+        """
         if stream and not self.answered:
             self.lost = True
         elif not stream or not self.positioned:
@@ -90,7 +107,7 @@ class ChannelSubscription(Subscription):
             self._channels.end(channel, INSUFFICIENT_STATE)
 
     def on_permission_revoked(self, channel: ChannelName) -> None:
-        """End: what was asked for is not to be had."""
+        """End the subscription: Redis no longer permits the server to subscribe to the channel."""
         if self.answered:
             self._channels.end(channel, SERVER_UNSUBSCRIBE.because("Redis does not permit the channel any more"))
         else:

@@ -1,7 +1,7 @@
 """
-The channels of a Centrifuge client: what it listens to, publishes, and asks about.
+The commands of a Centrifuge client that concern channels: subscribe, publish, presence and history.
 
-Source: `client.go` of centrifugal/centrifuge, which says how each command is answered.
+Source: `client.go` of centrifugal/centrifuge, which defines the reply to each command.
 """
 
 from collections.abc import Generator, Mapping
@@ -54,18 +54,18 @@ from wsserver.wire.http11 import Refusal
 __all__ = ["Answer", "Channels", "Connection"]
 
 Answer = Mapping[str, Any] | Error | Disconnect
-"""What becomes of a command: a result, a refusal, or the end of the connection."""
+"""The outcome of a command: the fields of its result, an error reply, or a disconnect."""
 
 
 class Connection(Protocol):
-    """What a session speaks through: a `SubscriberProtocol` that can do this, too."""
+    """The connection as its session sees it: a `SubscriberProtocol` that also has these members."""
 
     gate: ClassVar[Permissions]
     hub: ClassVar[Hub]
     who: Peer
-    """Who it is, as far as its request says."""
+    """The client, as known from its opening handshake."""
     token: str
-    """What the request brought; empty for none."""
+    """The token of the opening handshake; empty if it had none."""
     ping_interval: ClassVar[int]
     """Seconds between pings; 0 for none."""
 
@@ -73,19 +73,19 @@ class Connection(Protocol):
         """Send a reply or a push."""
 
     def forget(self, channel: ChannelName) -> None:
-        """Drop what waits of a channel."""
+        """Drop a channel's publications from the send queue."""
 
     def disconnect(self, how: Disconnect) -> None:
-        """Close."""
+        """Close the connection."""
 
 
 class Channels:
     """
-    The channels of a client.
+    A client's subscriptions, and its other commands that concern channels.
 
     Args:
-        connection: to it.
-        peer: who it is.
+        connection: the client's connection.
+        peer: the client's identity.
     """
 
     __slots__ = ("_closed", "_gate", "_hub", "connection", "peer", "subscriptions")
@@ -100,10 +100,10 @@ class Channels:
 
     def close(self, *, quick: bool) -> None:
         """
-        Leave all of them.
+        Unsubscribe from all channels.
 
         Args:
-            quick: the client may be back within a moment.
+            quick: whether the client may reconnect soon, so that leave events are delayed.
         """
         self._closed = True
         for subscription in list(self.subscriptions.values()):
@@ -111,7 +111,15 @@ class Channels:
 
     @inlineCallbacks
     def push_subscription(self, channel: ChannelName, options: Mapping[str, Any]) -> Generator[Any, Any, None]:
-        """Subscribe a client that has not asked for it, and tell it."""
+        """
+        Subscribe the client on behalf of the backend, and notify it with a `subscribe` push.
+
+        Does nothing if the broker is unavailable, or if the subscription is refused.
+
+        Args:
+            channel: the channel's name.
+            options: `info`, `data`, `expire_at` and `recover_since`, as in Centrifugo's server API.
+        """
         since = options.get("recover_since")
         request = Subscribe(recover=since is not None, **(since or {}))
         data = JSONText(options["data"].encode("utf-8")) if "data" in options else None
@@ -123,15 +131,21 @@ class Channels:
         if not isinstance(answer, Error | Disconnect):
             told = ("recoverable", "epoch", "offset", "positioned", "data")
             self.connection.say(push(channel, "subscribe", {name: answer[name] for name in told if name in answer}))
-            # That push has no place for what was recovered.
+            # A subscribe push has no field for recovered publications.
             for one in answer["publications"]:
                 self.connection.say(push(channel, "pub", one))
 
     def end(self, channel: ChannelName, how: Unsubscription = SERVER_UNSUBSCRIBE) -> None:
-        """End a subscription, and tell the client."""
+        """
+        Unsubscribe the client from a channel on behalf of the server, and notify it with an `unsubscribe` push.
+
+        Args:
+            channel: the channel's name; the client may have no subscription to it.
+            how: the code and the reason of the push.
+        """
         subscription = self.subscriptions.get(channel)
         if subscription is not None and not subscription.answered:
-            # The client does not know yet that it is subscribed: it may try again.
+            # The client has no reply yet. `join` answers with a temporary error, and the client may retry.
             subscription.lost = True
         elif subscription is not None:
             self._leave(subscription)
@@ -141,7 +155,7 @@ class Channels:
 
     @inlineCallbacks
     def subscribe(self, request: Subscribe) -> Generator[Any, Any, Answer]:
-        """Listen to a channel."""
+        """Execute `subscribe`."""
         if not request.channel:
             return BAD_REQUEST.because("subscribe without a channel")
         if request.type or request.tf is not None:
@@ -161,22 +175,28 @@ class Channels:
         self, held: Pass, request: Subscribe, *, server_side: bool = False, limit: ReadLimit | None = None
     ) -> Generator[Any, Any, Answer]:
         """
-        Begin a subscription.
+        Subscribe the client to a channel that it may subscribe to.
 
         Args:
-            held: by what it is allowed.
-            request: how it is wanted.
-            server_side: the client has not asked for it.
-            limit: the most that may be recovered; None for as much as an answer may contain.
+            held: the permission for the channel.
+            request: the client's options, such as the position to recover from.
+            server_side: whether the server makes the subscription, not the client.
+            limit: maximum to recover; None for the maximum of one reply.
+
+        Returns:
+            The fields of the subscribe result, or an error reply.
+
+        Raises:
+            BrokerDown: the broker is unavailable; the client is not subscribed.
         """
         channel, since = held.channel, None
         if request.recover:
             since = yield self._complete(channel, Position(request.offset, request.epoch))
         if self._closed:
-            # The client has gone while it was asked about, or its position was.
+            # The connection was closed while the server waited for the backend or for the broker.
             return INTERNAL
         if channel in self.subscriptions:
-            # The backend has subscribed it meanwhile.
+            # The backend has subscribed the client in the meantime.
             return ALREADY_SUBSCRIBED
         info = self._info(held)
         subscription = ChannelSubscription(self, held, info, events=request.join_leave, server_side=server_side)
@@ -192,7 +212,8 @@ class Channels:
         if subscription.lost and not left:
             self._leave(subscription)
         if subscription.lost or left:
-            # Left by the client, though it was the backend that had subscribed it; or the client has gone.
+            # The subscription was ended before its reply: publications were lost, the client unsubscribed from a
+            # subscription that the backend was making, or the connection was closed.
             return INTERNAL.because("the subscription ended while it was made")
         if request.recover and not joined.recovered and request.flag & REJECT_UNRECOVERED:
             self._leave(subscription)
@@ -204,7 +225,7 @@ class Channels:
 
     @inlineCallbacks
     def _complete(self, channel: ChannelName, since: Position) -> Generator[Any, Any, Position]:
-        """Find out the epoch of a position that comes without one: as in Centrifugo it is any."""
+        """Fill in the current epoch if a position has none. As in Centrifugo, no epoch matches any epoch."""
         if since.epoch or self._hub.rules.for_channel(channel).keep is None:
             return since
         page = yield self._hub.history(channel)
@@ -217,7 +238,7 @@ class Channels:
             result["data"] = on_one_line(held.data)
         if joined.position is not None:
             result |= {"recoverable": True, "positioned": True, "epoch": joined.position.epoch}
-            # After a recovery the client counts on from where it was, publication by publication.
+            # After a recovery the client starts at the offset it asked for, and advances with each publication.
             result["offset"] = request.offset if joined.recovered else joined.position.offset
         result["publications"] = tuple(map(publication, joined.publications))
         return result
@@ -240,7 +261,7 @@ class Channels:
 
     @inlineCallbacks
     def sub_refresh(self, request: SubRefresh) -> Generator[Any, Any, Answer]:
-        """Take a new subscription token."""
+        """Execute `sub_refresh`: check the new subscription token and extend the subscription."""
         if not request.channel:
             return BAD_REQUEST.because("sub_refresh without a channel")
         subscription = self.subscriptions.get(ChannelName(request.channel))
@@ -255,7 +276,7 @@ class Channels:
         return self._gate.expiry(held.expires_at)
 
     def unsubscribe(self, request: Unsubscribe) -> Answer:
-        """Listen to a channel no more."""
+        """Execute `unsubscribe`. It also succeeds if the client is not subscribed."""
         if not request.channel:
             return BAD_REQUEST.because("unsubscribe without a channel")
         subscription = self.subscriptions.get(ChannelName(request.channel))
@@ -276,11 +297,11 @@ class Channels:
         if self.subscriptions.get(subscription.channel) is subscription:
             del self.subscriptions[subscription.channel]
 
-    # What can be done with a channel.
+    # Other commands.
 
     @inlineCallbacks
     def publish(self, request: Publish) -> Generator[Any, Any, Answer]:
-        """Publish."""
+        """Execute `publish`."""
         if not request.channel or request.data is None:
             return BAD_REQUEST.because("publish without a channel or data")
         channel = parse_name(request.channel)
@@ -301,7 +322,7 @@ class Channels:
 
     @inlineCallbacks
     def presence(self, request: Presence | PresenceStats) -> Generator[Any, Any, Answer]:
-        """Tell who, or how many, are on a channel."""
+        """Execute `presence` (the clients of a channel) or `presence_stats` (the numbers of clients and of users)."""
         if not request.channel:
             return BAD_REQUEST.because("presence without a channel")
         channel = parse_name(request.channel)
@@ -322,7 +343,7 @@ class Channels:
 
     @inlineCallbacks
     def history(self, request: History) -> Generator[Any, Any, Answer]:
-        """Tell what was published."""
+        """Execute `history`: read a page of the channel's stream."""
         if not request.channel:
             return BAD_REQUEST.because("history without a channel")
         channel = parse_name(request.channel)
