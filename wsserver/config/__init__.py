@@ -1,1 +1,1 @@
-"""Options: the table, the parsers of their values, and the sources they are read from."""
+"""Configuration: the option table, the parsers for option values, and the loader for flags, environment and file."""

@@ -1,4 +1,4 @@
-"""The libraries that only some options need: extras of the package."""
+"""Optional dependencies: libraries that only some options need, installed as extras of the package."""
 
 from importlib.util import find_spec
 
@@ -10,10 +10,13 @@ __all__ = ["require"]
 
 def require(settings: Settings) -> None:
     """
-    Check that what the settings need is installed.
+    Check that the libraries the settings need are installed.
+
+    Args:
+        settings: the settings the server is to run with.
 
     Raises:
-        SettingError: something is not; the message says how to get it.
+        SettingError: a library is missing; the message says how to install it.
     """
     if settings.redis and find_spec("txredisapi") is None:
         raise SettingError("redis", "needs txredisapi (the extra [redis]): pip install txredisapi hiredis")

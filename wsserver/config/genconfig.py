@@ -1,4 +1,4 @@
-"""Write a configuration file to begin with."""
+"""Generate a configuration file to start from (`wsserver genconfig`)."""
 
 from wsserver.config.settings import TABLE
 
@@ -17,7 +17,7 @@ _CHANNEL_EXAMPLE = """\
 
 
 def genconfig() -> str:
-    """Write a TOML file with every option at its default, commented out and explained."""
+    """Return a TOML file with every option at its default, commented out and explained."""
     lines = ["# wsserver: every option at its default. Remove the # before one to set it.", ""]
     group = ""
     for option in TABLE.values():
@@ -25,5 +25,5 @@ def genconfig() -> str:
             group = option.group
             lines += [f"# --- {group} " + "-" * (74 - len(group)), ""]
         lines += [f"# {option.help}", f"#{option.name} = {option.toml_default()}", ""]
-    # At the end: in TOML everything after a table belongs to it.
+    # The table comes last: in TOML every key after a table header belongs to that table.
     return "\n".join([*lines, _CHANNEL_EXAMPLE])

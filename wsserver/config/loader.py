@@ -1,7 +1,8 @@
 """
-Read options from where a person wrote them: flags, environment variables, a TOML file.
+Read options from command-line flags, environment variables and a TOML file.
 
-Unknown names are errors that name the nearest known one. The table of options, an argument, is that of `settings`.
+An unknown name is an error; its message suggests the most similar known name. The functions take the option table as an
+argument, because `settings`, which defines it, imports this module.
 """
 
 import contextlib
@@ -19,11 +20,11 @@ from wsserver.errors import SettingError
 __all__ = ["read_environment", "read_file", "read_flags", "unknown_flag"]
 
 _REPLACED = {"strict_paths": "--catch-all off"}
-"""Option that no longer exists -> what to write instead."""
+"""Name of a removed option -> what to write instead."""
 
 
 IGNORED = frozenset({PREFIX + "VERSION"})
-"""Variables that are neither options nor mistakes: builders of container images set the version."""
+"""Environment variables with our prefix that are not options: container images often set a version variable."""
 
 _SERVICE_LINKS = re.compile(
     r"""
@@ -36,23 +37,24 @@ _SERVICE_LINKS = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 """
-Variables by which Kubernetes tells a container of the services in its namespace, and Docker of linked containers.
+Variables that are not options, in a deployment whose service or container is called `wsserver`.
 
+Kubernetes sets them for every service in the namespace, Docker for linked containers, in the form `NAME=VALUE` here:
 https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables,
 https://docs.docker.com/engine/network/links/#environment-variables
 """
 
 MIN_SIMILARITY = 0.6
-"""From which ratio of `difflib` on a known name is suggested for an unknown one."""
+"""Smallest similarity (`difflib` ratio, 0 to 1) at which a known name is suggested for an unknown one."""
 
 
 def unknown_flag(name: str, table: Table) -> SettingError:
     """
-    Report an unknown flag, and name the nearest one.
+    Return the error for an unknown flag; its message suggests the most similar known flag.
 
     Args:
-        name: the flag as the person wrote it, with its dashes.
-        table: the options.
+        name: the flag as given on the command line, with its dashes.
+        table: the option table.
     """
     flags = [option.flag for option in table.values()]
     return SettingError(name, "unknown option" + _nearest(name, [*flags, "--config", "--help", "--version"]))
@@ -64,10 +66,13 @@ def read_flags(flags: Mapping[str, Sequence[str]], table: Table) -> dict[str, An
 
     Args:
         flags: option name -> the texts given, in order; `["true"]` for a flag.
-        table: the options.
+        table: the option table.
+
+    Returns:
+        Option name -> parsed value, for the options given.
 
     Raises:
-        SettingError: an option has a bad value.
+        SettingError: an option has an invalid value.
     """
     values = {}
     for name, texts in flags.items():
@@ -84,14 +89,17 @@ def read_flags(flags: Mapping[str, Sequence[str]], table: Table) -> dict[str, An
 
 def read_environment(environ: Mapping[str, str], table: Table) -> dict[str, Any]:
     """
-    Read options from environment variables; values of a list are separated by white space.
+    Read options from environment variables; the values of a repeatable option are separated by white space.
 
     Args:
         environ: the environment; an empty value counts as unset.
-        table: the options.
+        table: the option table.
+
+    Returns:
+        Option name -> parsed value, for the variables that are set.
 
     Raises:
-        SettingError: a variable of ours is unknown or has a bad value.
+        SettingError: a variable that begins with `WSSERVER_` is unknown or has an invalid value.
     """
     variables = {option.variable: option for option in table.values()}
     others = ENVIRONMENT_ONLY | IGNORED
@@ -118,12 +126,15 @@ def read_file(path: str, table: Table, by_channel: Table) -> dict[str, Any]:
     Read options from a TOML file.
 
     Args:
-        path: of the file.
-        table: the options.
-        by_channel: the options that a table `[[channel]]` may have.
+        path: path of the file.
+        table: the option table.
+        by_channel: the options that a `[[channel]]` table may set.
+
+    Returns:
+        Option name -> parsed value, for the keys in the file; `channel` -> (pattern, values) pairs.
 
     Raises:
-        SettingError: the file is missing or is not TOML, or a key is unknown or has a bad value.
+        SettingError: the file is missing or is not TOML, or a key is unknown or has an invalid value.
     """
     try:
         source = Path(path).read_text("utf-8")
@@ -133,7 +144,7 @@ def read_file(path: str, table: Table, by_channel: Table) -> dict[str, Any]:
     except RecursionError:
         raise SettingError(path, "cannot be read: its values are nested too deeply") from None
     except ValueError as error:
-        # Not TOML, not UTF-8, or a number with more digits than Python reads.
+        # Not TOML, not UTF-8, or a number with more digits than Python converts.
         raise SettingError(path, f"is not TOML: {error}") from None
     values = {}
     for name, value in document.items():
@@ -159,9 +170,9 @@ def _read(option: Option, where: str, texts: Sequence[str]) -> Any:
 
 
 def _looks_like_list(option: Option, text: str) -> bool:
-    """Whether a text has commas, quotes or brackets where one value was expected, or several between white space."""
+    """Return whether a text for a repeatable option is written like a list: with commas, quotes or brackets."""
     if option.parse is an_endpoint:
-        # Commas may stand in the path of an endpoint, brackets around an IPv6 address.
+        # An endpoint may have commas in its path and brackets around an IPv6 address.
         return re.search(r""",\s*[a-z0-9]+:|^["']""", text) is not None
     return "," in text or re.search(r"""(^|\s)["'\[]|["'](\s|$)""", text) is not None
 
@@ -176,7 +187,7 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def _bare(name: str) -> str:
-    """Strip what all names have in common: it would make every two of them similar."""
+    """Remove the prefix and the dashes that names share; with them any two names would be similar."""
     return name.lower().removeprefix(PREFIX.lower()).strip("-").replace("-", "_")
 
 
@@ -199,7 +210,7 @@ def _read_channels(
                 raise SettingError(place(name), "unknown key" + _nearest(name, ["pattern", *by_channel]))
             option = by_channel[name]
             values[name] = _read(option, place(name), _texts(option, place(name), value))
-        # After the other keys: a misspelled one is what is missing here.
+        # Checked after the other keys: if `pattern` is misspelled, the error must name the misspelled key.
         if not isinstance(pattern, str):
             expected = 'expected pattern = "NAME", perhaps with asterisks'
             if pattern is None:
@@ -210,16 +221,26 @@ def _read_channels(
 
 
 _PATTERN = Option("pattern", a_pattern, show, "", "", "", "PATTERN", many=False)
-"""The key of a table `[[channel]]` that says for which channels it is."""
+"""The key of a `[[channel]]` table that selects the channels it applies to."""
 
 
 def _line_in_table(name: str, number: int, source: str) -> str:
-    """Find the line of a key in a `[[channel]]` table, or of the table's head if the name is empty."""
+    """
+    Find the line of a key in a `[[channel]]` table.
+
+    Args:
+        name: the key; empty for the header of the table.
+        number: index of the table, from 0.
+        source: the text of the file.
+
+    Returns:
+        ` line N`, or an empty text if the key is not found.
+    """
     lines = source.split("\n")
     start = 1
     for end in range(1, len(lines) + 1):
-        # A part of the file that ends within a value of several lines is not TOML: the value starts after the last
-        # part that is.
+        # The first lines up to the middle of a multi-line value are not valid TOML. So a key that is new once they are
+        # valid again starts on the line after the last valid end.
         with contextlib.suppress(ValueError):
             tables = tomllib.loads("\n".join(lines[:end])).get("channel", [])
             if isinstance(tables, list) and len(tables) > number and (not name or name in tables[number]):
@@ -229,13 +250,13 @@ def _line_in_table(name: str, number: int, source: str) -> str:
 
 
 def _line_of(name: str, source: str) -> str:
-    """Find the line of a top-level key: tomllib does not tell it."""
+    """Return ` line N` of a top-level key, or an empty text; tomllib does not report positions."""
     found = ""
     lines = source.split("\n")
     for number, line in enumerate(lines, 1):
         if re.match(rf"\s*(\[+\s*)?[\"']?{re.escape(name)}[\"']?\s*[=.\]]", line):
             found = f" line {number}"
-        # What looks like the key may stand inside a text of several lines: it counts once the key is there.
+        # The line may be part of a multi-line string: it counts once the lines so far define the key.
         with contextlib.suppress(ValueError):
             if found and name in tomllib.loads("\n".join(lines[:number])):
                 return found
@@ -243,7 +264,7 @@ def _line_of(name: str, source: str) -> str:
 
 
 def _texts(option: Option, where: str, value: object) -> list[str]:
-    """Turn a TOML value into the texts its parser takes."""
+    """Convert a TOML value to the texts that the option's parser reads."""
     if option.many:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise SettingError(where, f'expected a list of strings such as ["a", "b"], not {option.quote(value)}')
@@ -253,7 +274,7 @@ def _texts(option: Option, where: str, value: object) -> list[str]:
     if isinstance(value, str) and not option.is_flag:
         return [value]
     if isinstance(value, int | float) and not isinstance(value, bool) and not option.is_flag:
-        # Python does not write out integers of thousands of digits.
+        # Python cannot print integers of thousands of digits.
         return [str(value) if isinstance(value, float) or value.bit_length() < MAX_SHOWN_BITS else "a huge number"]
     expected = "true or false" if option.is_flag else "a string or a number"
     raise SettingError(where, f"expected {expected}, not {option.quote(value)}")

@@ -1,7 +1,7 @@
 """
-A row of the option table: what an option is called everywhere, and how its values are read, checked and shown.
+Option: a row of the option table. It holds the option's names and how its values are parsed, checked and shown.
 
-Pure: no Twisted, no clock, no file.
+Pure: no Twisted, no clock, no file access.
 """
 
 import os
@@ -15,64 +15,70 @@ from wsserver.config.parsers import a_flag, a_zone, show
 __all__ = ["ENVIRONMENT_ONLY", "MAX_SHOWN_BITS", "PREFIX", "Option", "Table", "quote_values"]
 
 PREFIX = "WSSERVER_"
+"""What the names of all our environment variables begin with."""
 
 ENVIRONMENT_ONLY = frozenset(PREFIX + name for name in ("CONFIG", "TOKEN", "PUREPYTHON", "BUILD_EXTENSION"))
-"""Variables that are no option of the table: `--config`, the token of `wsserver subscribe`, those of the extension."""
+"""
+Environment variables that are not in the option table.
+
+`CONFIG` is the path of the configuration file, `TOKEN` the token of `wsserver subscribe`; `PUREPYTHON` and
+`BUILD_EXTENSION` control the compiled extension.
+"""
 
 MAX_SHOWN_BITS = 1000
-"""Python refuses to write out integers of thousands of digits."""
+"""Integers of at least this many bits are shown as "a huge number": Python cannot print thousands of digits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A row of the table."""
+    """A row of the option table."""
 
     name: str
-    """As in Python and in TOML: `max_message_size`."""
+    """Name in Python and in TOML: `max_message_size`."""
     parse: Callable[[str], Any]
-    """Text -> value; raises ValueError saying what was expected."""
+    """Parse a text to a value; raises ValueError or LookupError with a message that says what was expected."""
     show: Callable[[Any], str]
-    """Value -> text that `parse` reads back."""
+    """Write a value as a text that `parse` reads back."""
     default: Any
     help: str
     group: str
     metavar: str
-    """What stands for the value in `--help`; empty for a flag, which takes none."""
+    """Placeholder for the value in `--help`; empty for a flag, which takes no value."""
     many: bool
-    """It may be given more than once: its value is a tuple."""
+    """Whether the option is repeatable; its value is then a tuple."""
     secret: bool = False
-    """What is given for it is shown nowhere, not even where it is wrong."""
+    """Whether the value is secret: it is never shown, not even in the error message for an invalid value."""
 
     @property
     def flag(self) -> str:
-        """As on the command line: `--max-message-size`."""
+        """Name on the command line: `--max-message-size`."""
         return "--" + self.name.replace("_", "-")
 
     @property
     def variable(self) -> str:
-        """As in the environment: `WSSERVER_MAX_MESSAGE_SIZE`."""
+        """Name of the environment variable: `WSSERVER_MAX_MESSAGE_SIZE`."""
         return PREFIX + self.name.upper()
 
     @property
     def is_flag(self) -> bool:
-        """Whether it is given without a value on the command line."""
+        """Whether the option takes no value on the command line."""
         return self.parse is a_flag
 
     def check(self, value: object) -> Any:
         """
-        Check a value that an application has passed.
+        Check a value that was passed to `Settings` from Python.
 
         Args:
-            value: a Python value of the option's type (int, float in seconds, bool, str, tzinfo), or a text as on the
-                command line, such as `"64KiB"`; for a repeatable option a tuple or list of these.
+            value: a Python value of the option's type (int, float in seconds, bool, str, path, tzinfo), or a text as on
+                the command line, such as `"64KiB"`; for a repeatable option a tuple or list of these.
 
         Returns:
             The value as `Settings` holds it.
 
         Raises:
-            ValueError: the value is wrong; the message says what was expected, and quotes the value unless the option
-                is secret.
-            LookupError: the value cannot be checked on this machine.
+            ValueError: the value is invalid; the message says what was expected, and quotes the value unless the
+                option is secret.
+            LookupError: the value cannot be checked on this machine: it has no time zone database.
         """
         if not self.many:
             return self._check_one(value)
@@ -81,7 +87,7 @@ class Option:
         return tuple(self._check_one(item) for item in value)
 
     def quote(self, value: object) -> str:
-        """Quote a value for an error message; one of a secret option is not shown."""
+        """Quote a value for an error message; the value of a secret option is not shown."""
         return "what was given" if self.secret else quote_values([value])
 
     def _check_one(self, value: object) -> Any:
@@ -101,13 +107,13 @@ class Option:
         return parsed
 
     def show_default(self) -> str:
-        """Write the default for `--help`, e.g. `1MiB`; empty where there is none."""
+        """Return the default for `--help`, such as `1MiB`; empty if there is none."""
         if self.many or self.default == "":
             return ""
         return self.show(self.default)
 
     def toml_default(self) -> str:
-        """Write the default as a TOML value."""
+        """Return the default as a TOML value."""
         if self.many:
             return "[]"
         if isinstance(self.default, int) and self.show is show:
@@ -120,7 +126,7 @@ Table = Mapping[str, Option]
 
 
 def quote_values(values: Sequence[object]) -> str:
-    """Quote values for an error message, long ones shortened."""
+    """Quote values for an error message; long ones are shortened to 60 characters."""
     return ", ".join(map(_quote, values))
 
 
@@ -134,7 +140,7 @@ def _quote(value: object) -> str:
 
 
 def _write(value: object) -> str | None:
-    """Write a Python value as a text that parsers read; None for a value of a type that no option has."""
+    """Convert a Python value to a text for the parsers; None if no option has values of that type."""
     if isinstance(value, str):
         return value
     if isinstance(value, os.PathLike):
@@ -143,7 +149,7 @@ def _write(value: object) -> str | None:
     if isinstance(value, bool):
         return str(value)
     if isinstance(value, float):
-        # No exponent: parsers take digits, and microseconds are as fine as a time gets.
+        # Without an exponent, which the parsers do not read; durations have at most six decimals (microseconds).
         return f"{value:.6f}".rstrip("0").rstrip(".")
     if isinstance(value, int):
         return str(value) if value.bit_length() < MAX_SHOWN_BITS else "a huge number"

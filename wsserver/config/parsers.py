@@ -1,8 +1,8 @@
 """
-The kinds of values that options have: text to value and back.
+Parsers for option values, and functions that write values as text again.
 
-Each `a_...` takes the text of a value and returns the value, or raises ValueError saying what was expected; those with
-bounds make such a function.
+Each parser `a_...` takes a text and returns the value, or raises ValueError with a message that says what was expected.
+`a_choice`, `a_duration`, `a_size`, `a_web_url` and `an_integer` take bounds, choices or an example and return a parser.
 """
 
 import re
@@ -43,7 +43,7 @@ TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 def a_flag(text: str) -> bool:
-    """Read `true` or `false`, or another word for one of them."""
+    """Parse a boolean: one of the words in `TRUE` and `FALSE`, in upper or lower case."""
     if text.lower() in TRUE:
         return True
     if text.lower() in FALSE:
@@ -52,7 +52,7 @@ def a_flag(text: str) -> bool:
 
 
 def an_integer(low: int, high: int) -> Callable[[str], int]:
-    """Make a reader of whole numbers within bounds."""
+    """Return a parser for whole numbers from `low` to `high`."""
 
     def parse(text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,12}", text) or not low <= int(text) <= high:
@@ -63,7 +63,7 @@ def an_integer(low: int, high: int) -> Callable[[str], int]:
 
 
 def a_size(low: int, high: int) -> Callable[[str], int]:
-    """Make a reader of sizes such as `64KiB`; the bounds and the value are in bytes."""
+    """Return a parser for sizes such as `64KiB`, from `low` to `high`; bounds and value are in bytes."""
     units = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
     def parse(text: str) -> int:
@@ -77,7 +77,7 @@ def a_size(low: int, high: int) -> Callable[[str], int]:
 
 
 def show_size(size: int) -> str:
-    """Write a size so that `a_size` reads the same one back."""
+    """Write a size in bytes as a text that `a_size` parses to the same value, such as `64KiB`."""
     for unit, factor in (("GiB", 1024**3), ("MiB", 1024**2), ("KiB", 1024)):
         if size and size % factor == 0:
             return f"{size // factor}{unit}"
@@ -86,18 +86,18 @@ def show_size(size: int) -> str:
 
 def parse_duration(text: str, low: float, high: float) -> float:
     """
-    Read a time such as `500ms`, `1.5s`, `2m` or `1h`; a bare number is in seconds.
+    Parse a duration such as `500ms`, `1.5s`, `2m` or `1h`; a number without a unit is in seconds.
 
     Args:
-        text: what the person wrote.
-        low: the shortest time allowed, in seconds.
-        high: the longest time allowed, in seconds.
+        text: the text to parse.
+        low: the shortest duration allowed, in seconds.
+        high: the longest duration allowed, in seconds.
 
     Returns:
-        The time in seconds.
+        The duration in seconds.
 
     Raises:
-        ValueError: it is no such time, or out of bounds; the message says what was expected.
+        ValueError: the text is not a duration, or is out of bounds; the message says what was expected.
     """
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(ms|s|m|h)?", text)
     seconds = float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2] or "s"] if match else -1.0
@@ -109,7 +109,7 @@ def parse_duration(text: str, low: float, high: float) -> float:
 
 
 def show_duration(seconds: float) -> str:
-    """Write a time so that `parse_duration` reads the same one back: `500ms`, `25s`, `2m`."""
+    """Write a duration in seconds as a text that `parse_duration` parses to the same value: `500ms`, `25s`, `2m`."""
     if 0 < seconds < 1:
         return f"{seconds * 1000:.12g}ms"
     if seconds >= 60 and seconds % 60 == 0:
@@ -118,7 +118,7 @@ def show_duration(seconds: float) -> str:
 
 
 def a_duration(low: float, high: float) -> Callable[[str], float]:
-    """Make a reader of times; the bounds and the value are in seconds."""
+    """Return a parser for durations from `low` to `high`; bounds and value are in seconds."""
 
     def parse(text: str) -> float:
         return parse_duration(text, low, high)
@@ -127,7 +127,7 @@ def a_duration(low: float, high: float) -> Callable[[str], float]:
 
 
 def a_choice(*choices: str) -> Callable[[str], str]:
-    """Make a reader of one of some words."""
+    """Return a parser for one of the given lower-case words; it accepts upper case, too."""
 
     def parse(text: str) -> str:
         if text.lower() not in choices:
@@ -138,36 +138,36 @@ def a_choice(*choices: str) -> Callable[[str], str]:
 
 
 def a_text(text: str) -> str:
-    """Read a line of text."""
+    """Check a line of text: at most 1024 characters, no control characters."""
     if any(ord(c) < 0x20 or ord(c) == 0x7F or 0xD800 <= ord(c) < 0xE000 for c in text) or len(text) > 1024:
         raise ValueError("expected at most 1024 characters, none of them a control character")
     return text
 
 
 def an_address(text: str) -> str:
-    """Read an IP address or a host name."""
+    """Check an IP address or a host name."""
     if not re.fullmatch(r"[0-9A-Za-z.:%_-]{1,255}", text):
         raise ValueError("expected an IP address or a host name such as 127.0.0.1, :: or localhost")
     return text
 
 
 def a_redis_url(text: str) -> str:
-    """Read the URL of a Redis; empty for none."""
+    """Check the URL of a Redis server; an empty text means no Redis."""
     if text:
         parse_redis_url(text)
     return text
 
 
 def a_secret(text: str) -> str:
-    """Read a secret that signs tokens; empty for none."""
-    # RFC 7518 section 3.2: at least as long as the hash. With a shorter one a token is enough to try out secrets.
+    """Check a secret for signing tokens; an empty text means no secret."""
+    # RFC 7518 section 3.2: at least as long as the hash. A shorter secret can be found from one token by guessing.
     if text and (len(text.encode("utf-8")) < 32 or a_text(text) != text):
         raise ValueError("expected a secret of at least 32 characters, such as `openssl rand -hex 32` makes")
     return text
 
 
 def a_public_key(text: str) -> str:
-    """Read public keys in PEM, or the path of a file with such keys; empty for none."""
+    """Check public keys in PEM, or the path of a file with such keys; an empty text means no key."""
     if "-----BEGIN" in text:
         if len(text) > 65536 or not text.isascii():
             raise ValueError("expected a public key in PEM")
@@ -176,7 +176,7 @@ def a_public_key(text: str) -> str:
 
 
 def a_web_url(example: str) -> Callable[[str], str]:
-    """Make a reader of http:// and https:// URLs; an empty one is none."""
+    """Return a parser for http:// and https:// URLs, where an empty text means no URL; its errors quote the example."""
 
     def parse(text: str) -> str:
         try:
@@ -193,7 +193,7 @@ def a_web_url(example: str) -> Callable[[str], str]:
 
 
 def a_pattern(text: str) -> str:
-    """Read the name of a channel, or a pattern of such names."""
+    """Check a channel name, or a pattern for channel names."""
     if not 1 <= len(text) <= 255 or any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in text):
         raise ValueError("expected the name of a channel, or a pattern such as news or chat:*")
     if text.startswith("wsserver:"):
@@ -201,25 +201,24 @@ def a_pattern(text: str) -> str:
     return text
 
 
-# RFC 9110 section 5.6.2: what a subprotocol's name may be made of.
 def a_token(text: str) -> str:
-    """Read a subprotocol's name."""
+    """Check the name of a subprotocol: a token of RFC 9110 section 5.6.2."""
     if not re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}", text):
         raise ValueError("expected a name of letters, digits and !#$%&'*+-.^_`|~")
     return text
 
 
 def an_origin(text: str) -> str:
-    """Parse an origin; an empty text and `empty` both mean an Origin header without a value."""
+    """Check an origin. An empty text and `empty` both mean an Origin header without a value; the result is `empty`."""
     if text.lower() in ("", EMPTY, "null"):
         return text.lower() or EMPTY
-    # A page's host may have an asterisk in it, but an operator who writes one means a pattern.
+    # The host of an origin may contain an asterisk, but an operator who writes one expects a pattern.
     if origin_of(text) is None or "*" in text:
         raise ValueError(
             "expected an origin such as https://example.com, http://localhost:3000 or file:// (no path, no *), "
             "null, or empty"
         )
-    # It would never match: browsers send an international host in its ASCII form (RFC 6454 section 6.2).
+    # Another form would never match: browsers send an international host in ASCII (RFC 6454 section 6.2).
     if not text.isascii():
         raise ValueError(
             "expected an origin in ASCII, such as https://xn--bcher-kva.example for https://bücher.example"
@@ -228,7 +227,7 @@ def an_origin(text: str) -> str:
 
 
 def an_endpoint(text: str) -> str:
-    """Read a Twisted endpoint string."""
+    """Check that a text begins like a Twisted endpoint string: with a type and a colon."""
     if not re.match(r"[a-z0-9]+:", text):
         raise ValueError("expected a Twisted endpoint string such as tcp:8080:interface=127.0.0.1 or unix:/run/ws.sock")
     return text
@@ -236,7 +235,10 @@ def an_endpoint(text: str) -> str:
 
 def a_zone(text: str) -> tzinfo | None:
     """
-    Read a time zone; None is the machine's own.
+    Parse a time zone.
+
+    Returns:
+        The time zone; None for `local`, the time zone of the machine.
 
     Raises:
         ValueError: there is no such time zone.
@@ -255,7 +257,7 @@ def a_zone(text: str) -> tzinfo | None:
 
 
 def show(value: object) -> str:
-    """Write a value as its parser would read it."""
+    """Write a value as a text that its parser reads; for options without units."""
     if isinstance(value, bool):
         return str(value).lower()
     if value is None:

@@ -1,4 +1,4 @@
-"""Where a Redis is."""
+"""Redis URLs: parse the address of a Redis server, or of the sentinels that know its address."""
 
 import ipaddress
 import re
@@ -12,7 +12,7 @@ _EXPECTED = (
     "or redis+sentinel://host1:26379,host2:26379/mymaster"
 )
 
-# Not `urlsplit`: it knows no list of hosts.
+# `urlsplit` does not support a list of hosts.
 _URL = re.compile(
     r"(?P<scheme>rediss?)(?P<sentinel>\+sentinel)?://(?:(?P<user>[^/?#]*)@)?"
     r"(?P<hosts>[^/?#@]*)(?P<path>/[^?#]*)?(?:\?(?P<query>[^#]*))?",
@@ -26,21 +26,21 @@ class RedisURL:
     """The parts of `redis://user:password@host:6379/0`, or of `redis+sentinel://host1,host2/mymaster/0`."""
 
     hosts: tuple[tuple[str, int], ...]
-    """Host and port: of the Redis, or of its sentinels."""
+    """(host, port) of the Redis server, or of each sentinel."""
     master: str
-    """What the sentinels call the Redis; empty without sentinels."""
+    """The name of the master that the sentinels monitor; empty without sentinels."""
     tls: bool
     username: str | None = field(repr=False)
     password: str | None = field(repr=False)
     database: int
     ca_file: str
-    """The certificates to trust, a PEM file; empty for those the system trusts."""
+    """Path of a PEM file with the certificates to trust; empty for those that the system trusts."""
     sentinel_username: str | None = field(repr=False)
     sentinel_password: str | None = field(repr=False)
 
     @property
     def shown(self) -> str:
-        """The URL without user and password, for logs."""
+        """The URL without user names and passwords, for logs."""
         scheme = ("rediss" if self.tls else "redis") + ("+sentinel" if self.master else "")
         hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self.hosts)
         return f"{scheme}://{hosts}/{self.master + '/' if self.master else ''}{self.database}"
@@ -48,22 +48,26 @@ class RedisURL:
 
 def parse_redis_url(text: str) -> RedisURL:
     """
-    Read the URL of a Redis.
+    Parse the URL of a Redis server.
 
-    The forms are those of other clients: `redis://` and `rediss://` (TLS) as registered with IANA; for sentinels
-    `redis+sentinel://user:password@host1:port1,host2:port2/master/database`, where user and password are those of the
-    Redis, and `sentinel_username` and `sentinel_password` in the query those of the sentinels. `ssl_ca_certs` in the
-    query names the file of the certificates to trust, as in redis-py.
+    The forms are those of other Redis clients:
+
+    - `redis://user:password@host:port/database`, and `rediss://` for TLS, as registered with IANA.
+    - `redis+sentinel://user:password@host1:port1,host2:port2/master/database` for sentinels, and `rediss+sentinel://`
+      for TLS. User and password are those of the Redis server; `sentinel_username` and `sentinel_password` in the query
+      are those of the sentinels.
+
+    With TLS, `ssl_ca_certs` in the query is the path of a PEM file with the certificates to trust, as in redis-py.
 
     Args:
         text: the URL.
 
     Returns:
-        Its parts.
+        The parts of the URL.
 
     Raises:
-        ValueError: it is no such URL; the message says what was expected and quotes nothing, as any part of a URL that
-            is wrongly written may be a piece of a password.
+        ValueError: the URL is invalid. The message says what was expected but quotes no part of the URL, because in a
+            malformed URL any part may belong to a password.
     """
     parts = _URL.fullmatch(text)
     if parts is None:
@@ -101,7 +105,7 @@ def _user(text: str | None) -> tuple[str | None, str | None]:
     if not name and not password:
         return None, None
     try:
-        # An empty password is one: a user of Redis may have `nopass`.
+        # An empty password is valid: a Redis user may be configured with `nopass`.
         return unquote(name, errors="strict") or None, unquote(password, errors="strict")
     except UnicodeDecodeError:
         raise ValueError("expected user and password in UTF-8, percent-encoded, as %40 for @") from None

@@ -1,7 +1,7 @@
 """
-The one table of options: flags, environment variables, the TOML file, `genconfig` and `--help` all come from it.
+The option table: flags, environment variables, TOML keys, `genconfig` and `--help` are all derived from it.
 
-Rule: an option is one field of `Settings`; its default, its parser and its help stand there and nowhere else.
+Rule: an option is one field of `Settings`, which alone defines its default, its parser and its help text.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ def _option(
     group: str,
     parse: Callable[[str], Any],
     default: Any,
-    help: str,  # noqa: A002 (the word of every option parser)
+    help: str,  # noqa: A002 (the usual name for it in option parsers)
     *,
     metavar: str = "",
     show: Callable[[Any], str] = show,
@@ -59,7 +59,7 @@ def _option(
         "many": many,
         "secret": secret,
     }
-    # Of a dataclass only what has no secrets in it may be printed.
+    # Secrets are left out of the repr, which may be printed or logged.
     return field(default=() if many else default, metadata=about, repr=not secret)
 
 
@@ -78,13 +78,13 @@ _LISTEN, _WHO, _LIMITS, _WIRE, _CHANNELS, _TOKENS, _ANSWERS, _LOG = (
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """
-    All options with their values: times in seconds, sizes in bytes.
+    The values of all options: durations in seconds, sizes in bytes.
 
-    The arguments are checked as flags are. Texts as on the command line are accepted too: `max_message_size="64KiB"`,
+    Arguments are checked like flags. They can also be texts as on the command line: `max_message_size="64KiB"`,
     `ping_interval="25s"`. Repeatable options take a tuple or a list.
 
     Raises:
-        SettingError: an argument has a bad value; the message names the option and says what was expected.
+        SettingError: an argument has an invalid value; the message names the option and says what was expected.
     """
 
     port: int = _option(_LISTEN, an_integer(0, 65535), 8080, "TCP port; 0 takes a free one.", metavar="PORT")
@@ -166,7 +166,7 @@ class Settings:
         metavar="TIME",
         show=show_duration,
     )
-    # Under the 60 s after which nginx and most load balancers drop an idle connection.
+    # Less than the 60 s after which nginx and most load balancers drop an idle connection.
     ping_interval: float = _option(
         _LIMITS,
         a_duration(0, 3600),
@@ -198,7 +198,7 @@ class Settings:
         "Agree to permessage-deflate when a client offers it.",
         metavar="off|on",
     )
-    # Precedents: gorilla, uWebSockets and coder off, websockets and ws on. Memory a connection: docs/wire.md.
+    # Precedents: gorilla, uWebSockets and coder off, websockets and ws on. Memory per connection: see docs/wire.md.
     compression_context_takeover: str = _option(
         _WIRE,
         a_choice("off", "on"),
@@ -215,7 +215,7 @@ class Settings:
         "server ask.",
         metavar="N",
     )
-    # A text of 64 bytes compressed by itself has 63, one of 128 has 108 (docs/wire.md). Precedents: ws 1 KiB.
+    # Compressed by itself, a text of 64 bytes has 63 bytes, one of 128 has 108 (docs/wire.md). Precedent: ws 1 KiB.
     compression_min_size: int = _option(
         _WIRE,
         a_size(0, 1024**3),
@@ -409,7 +409,8 @@ class Settings:
         metavar="TEXT",
     )
     token_issuer: str = _option(_TOKENS, a_text, "", "What a token must name as its issuer (iss).", metavar="TEXT")
-    # Below the grace after a token's end: no connection is opened that is due to be closed.
+    # The maximum is less than the 25 s (`GRACE` in wsserver.auth.jwt) after which a connection with an expired token is
+    # closed: so no connection is accepted that is already due to be closed.
     token_leeway: float = _option(
         _TOKENS,
         a_duration(0, 20),
@@ -442,7 +443,7 @@ class Settings:
     )
 
     channel: tuple[tuple[str, Mapping[str, Any]], ...] = ()
-    """The tables `[[channel]]` of the file: pattern -> what differs for such channels. No flag can say that."""
+    """The `[[channel]]` tables of the file: pairs of a pattern and the options of its channels. No flag sets it."""
 
     def __post_init__(self) -> None:
         for option in TABLE.values():
@@ -460,18 +461,19 @@ class Settings:
         config: str | os.PathLike[str] | None = None,
     ) -> Self:
         """
-        Read all sources: flags override environment variables, which override the file.
+        Load the settings from all sources: flags override environment variables, which override the file.
 
         Args:
             flags: option name -> the texts given on the command line, in order; `["true"]` for a flag.
-            environ: the environment; only names with `WSSERVER_` count, and an empty value counts as unset.
-            config: the path of the TOML file; None for the one that `WSSERVER_CONFIG` names, if it is set.
+            environ: the environment; only names that begin with `WSSERVER_` are read, and an empty value counts as
+                unset.
+            config: the path of the TOML file; None for the file that `WSSERVER_CONFIG` names, if it is set.
 
         Returns:
             The settings, complete and checked.
 
         Raises:
-            SettingError: an option is unknown or has a bad value; the file is missing or is not TOML.
+            SettingError: an option is unknown or has an invalid value, or the file is missing or is not TOML.
         """
         path = config if config is not None else environ.get(PREFIX + "CONFIG") or None
         values: dict[str, Any] = {} if path is None else read_file(os.fspath(path), TABLE, BY_CHANNEL)
@@ -482,7 +484,7 @@ class Settings:
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
         """
-        Read `WSSERVER_...` variables, and the file that `WSSERVER_CONFIG` names.
+        Load the settings from `WSSERVER_...` variables, and from the file that `WSSERVER_CONFIG` names.
 
         Args:
             environ: the environment.
@@ -495,10 +497,10 @@ class Settings:
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
         """
-        Read a TOML file as `--config` does; the environment is not looked at.
+        Load the settings from a TOML file, as `--config` does, but without reading the environment.
 
         Args:
-            path: of the file.
+            path: path of the file.
 
         Raises:
             SettingError: see `load`.
@@ -509,7 +511,7 @@ class Settings:
 TABLE: Mapping[str, Option] = {
     f.name: Option(name=f.name, default=f.default, **f.metadata) for f in dataclasses.fields(Settings) if f.metadata
 }
-"""Every option by its name, in the order of `--help`."""
+"""Option name -> option, in the order of `--help`."""
 
 BY_CHANNEL: Mapping[str, Option] = {
     **{name: TABLE[name] for name in ("history_size", "history_ttl", "slow")},
@@ -518,7 +520,7 @@ BY_CHANNEL: Mapping[str, Option] = {
         for name, text in (("presence", "As --channel-presence."), ("publish", "As --channel-publish."))
     },
 }
-"""What a table `[[channel]]` can hold besides its pattern."""
+"""Option name -> option, for the options that a `[[channel]]` table can set."""
 
 
 def _check(option: Option, where: str, value: object) -> Any:
