@@ -1,9 +1,9 @@
 """
 Closing gaps: read the publications that did not arrive from the channel's history, page by page.
 
-A gap is noticed by an offset that does not follow the last one, or after an outage of the broker. Until it is closed,
-everything that arrives is held, so that subscribers get it in order and once. Each page, and each part of what was
-held, is published in a turn of its own: neither a long gap, nor many channels with one, hold up the reactor, and
+A gap is detected when an offset does not follow the last one, or after a broker outage. Until it is closed, the hub
+holds everything that arrives, so that subscribers receive it in order and once. Each page, and each part of what was
+held, is delivered in a turn of its own. So neither a long gap nor gaps in many channels block the reactor, and
 `--max-queued-bytes` and `--slow` apply to each page.
 """
 
@@ -26,38 +26,51 @@ from wsserver.hub.stream import Page, Position, continues
 
 __all__ = ["GapCloser"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+# At module level, because Twisted replaces the namespace of a class's logger by the class's name.
 _log = Logger(namespace="wsserver.hub")
 
 MAX_READS_AT_ONCE: Final = 200
-"""Most pages that are requested from the broker or wait to be published: after an outage, every channel needs one."""
+"""
+Maximum number of pages that are requested from the broker or wait to be delivered. After an outage, every channel needs
+one.
+"""
 
 _ONE_PAGE: Final = ReadLimit(PAGE_SIZE, PAGE_BYTES)
 
 
 class Channels(Protocol):
-    """The part of the hub that closing gaps needs."""
+    """The methods of the hub that closing gaps needs."""
 
     def is_current(self, room: ChannelState) -> bool:
-        """Return whether the channel still has the same subscription at the broker."""
+        """Return whether this is still the channel's current subscription at the broker."""
 
     def replay(self, room: ChannelState, items: Iterable[Publication | PresenceEvent]) -> None:
-        """Process publications and presence events as if they arrived now; a publication that leaves a gap opens it."""
+        """
+        Process publications and presence events as if they arrived now.
+
+        A publication that leaves a gap starts closing that gap, as any other.
+        """
 
     def tell_gap(self, room: ChannelState, *, stream: bool) -> None:
-        """Notify all subscribers of a channel that publications may be missing, `stream`: also some with an offset."""
+        """
+        Notify all subscribers of a channel that publications may be missing.
+
+        Args:
+            room: the channel.
+            stream: whether publications with an offset may be missing; if False, only ones without an offset may be.
+        """
 
 
 class GapCloser:
     """
-    Close the gaps of all channels.
+    Closes the gaps of all channels.
 
     Args:
         channels: the hub.
-        broker: has the history.
-        rules: say which channels have a history.
-        pages: limits how many pages are published in a turn of the reactor, together with those of recovery.
-        reactor: for the next turn.
+        broker: reads the histories.
+        rules: define which channels have a history.
+        pages: limits the number of pages delivered in a turn of the reactor; shared with recovery.
+        reactor: schedules the next page.
     """
 
     def __init__(
@@ -72,7 +85,7 @@ class GapCloser:
 
     def close(self, room: ChannelState, came: Publication | None = None) -> None:
         """
-        Read what is missing, and hold what arrives meanwhile.
+        Start to read the missing publications, and hold what arrives until the gap is closed.
 
         Args:
             room: the channel.
@@ -84,12 +97,12 @@ class GapCloser:
         self._read(room, _ONE_PAGE, came)
 
     def on_reconnect(self, room: ChannelState) -> None:
-        """Find out what is missing after an outage; the subscribers are notified once that is known."""
+        """Start to read what a channel has missed in an outage; its subscribers are notified of losses after that."""
         room.outage = True
         if room.held is None:
             self.close(room)
         else:
-            # The page that is about to be published, or what is held, may be of before the outage.
+            # A page that was read before the outage, and what is held, do not show what the outage lost.
             room.read_again = True
 
     def _read(self, room: ChannelState, limit: ReadLimit, came: Publication | None = None) -> None:
@@ -123,11 +136,12 @@ class GapCloser:
             self._channels.tell_gap(room, stream=False)
         if not page.reaches_top:
             if self._replay(room, page.publications):
-                # At least as much as arrives meanwhile, else a busy channel would never catch up.
+                # The next page also replaces what arrived during this one, or a busy channel would never catch up.
                 count, size = held.drop_stream()
                 self._reactor.callLater(0, self._read, room, ReadLimit(PAGE_SIZE + count, PAGE_BYTES + size))
             return
-        # What has arrived meanwhile keeps its place among the publications without an offset.
+        # Held publications are delivered from the buffer, not from the page: there they are in the right order
+        # relative to those without an offset.
         first = held.first_offset(position.epoch)
         if not self._replay(room, (one for one in page.publications if first is None or one.offset < first)):
             return
@@ -136,7 +150,7 @@ class GapCloser:
         self._publish_held(room, held)
 
     def _publish_held(self, room: ChannelState, held: PublicationBuffer) -> None:
-        """Publish what arrived while the gap was being closed, one part in each turn."""
+        """Deliver what arrived while the gap was being closed, one part in each turn."""
         if not self._channels.is_current(room) or room.held is not held:
             return
         if held.over:
@@ -152,7 +166,12 @@ class GapCloser:
                 self.close(room)
 
     def _replay(self, room: ChannelState, items: Iterable[Publication | PresenceEvent]) -> bool:
-        """Process items although others are held; return False if they have opened another gap, or all have left."""
+        """
+        Deliver items ahead of the held ones.
+
+        Returns:
+            False if the items have opened another gap, or if no subscriber is left.
+        """
         held = room.take_held()
         self._channels.replay(room, items)
         if not self._channels.is_current(room):
@@ -164,14 +183,14 @@ class GapCloser:
         return True
 
     def _keep_open(self, room: ChannelState, top: Position | None, failure: Failure | None = None) -> None:
-        """Notify the subscribers that the gap cannot be closed, and go on from what has arrived since."""
+        """Notify the subscribers that the gap cannot be closed, and continue with what has arrived since."""
         if failure is not None and not failure.check(BrokerDown):
             _log.failure("a stream could not be read", failure)
         if not self._channels.is_current(room):
-            # Subscribers that came later have not seen what is held here, and do not need it.
+            # The channel has been left, or subscribed to again: no subscriber has a gap to be notified of.
             return
         held = room.take_held()
-        # What has arrived since is in order by itself.
+        # With None, the first held publication sets the position, so that it leaves no gap.
         came = held.over or any(isinstance(item, Publication) and item.offset for item in held.items)
         room.position = None if came else top
         room.read_again = False
@@ -181,10 +200,10 @@ class GapCloser:
 
 def _explains(page: Page, came: Publication | None) -> bool:
     """
-    Return whether the stream explains why a publication did not follow the last one.
+    Return whether a page of the stream is consistent with the publication that did not follow the last one.
 
-    Either the stream contains the publication, or the publication belongs to a stream that was lost (FLUSHALL) before
-    the page was read: the page was requested after the publication had arrived, and an epoch never comes back. Then it
-    was published before the position that the channel's subscribers have reached.
+    It is in two cases. Either the stream contains the publication. Or the publication belongs to another stream, one
+    that was lost (FLUSHALL) before the page was read, because the page was requested after the publication had arrived,
+    and an epoch is never used again. The publication then precedes the position that the subscribers have reached.
     """
     return came is None or came.epoch != page.position.epoch or came.offset <= page.position.offset

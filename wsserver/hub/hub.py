@@ -285,6 +285,7 @@ class Hub:
             done.callback(result) if result is None else done.errback(result)
 
     # Recovery.
+
     def _join(self, room: ChannelState, joiner: RecoveringSubscriber | None, since: Position | None) -> Any:
         if joiner is None:
             # The subscriber unsubscribed before the broker confirmed the subscription.

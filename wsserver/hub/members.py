@@ -1,4 +1,9 @@
-"""The clients of this process that are on a channel: when they come and leave is told to all processes."""
+"""
+Presence of this process's clients: the broker publishes their joins and leaves to all processes.
+
+If a user's connection is lost, the leave is delayed for `GRACE` seconds. If the user reconnects within the delay, the
+join of the new connection precedes the leave of the old one, so that the user is present all the time.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,24 +21,24 @@ from wsserver.typing import ChannelName
 
 __all__ = ["GRACE", "PresenceManager"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+# At module level, because Twisted replaces the namespace of a class's logger by the class's name.
 _log = Logger(namespace="wsserver.hub")
 
 GRACE = 3.0
-"""Seconds that a user whose connection was lost stays on its channels: who connects again was never away."""
+"""Seconds that the leave of a user is delayed after its connection was lost, in case the user reconnects."""
 
 MAX_WAITING = 10_000
-"""Most clients that stay so at a time; one more leaves at once."""
+"""Maximum number of delayed leaves; beyond it, leaves are not delayed."""
 
 
 class PresenceManager:
     """
-    Who of this process is on which channel.
+    Reports the joins and leaves of this process's clients to the broker.
 
     Args:
-        broker: tells it to all processes.
-        rules: of which channels it is kept.
-        clock: for the grace.
+        broker: stores presence, and publishes joins and leaves to all processes.
+        rules: define for which channels presence is tracked.
+        clock: delays leaves by `GRACE`.
     """
 
     def __init__(self, broker: Broker, rules: Rules, clock: IReactorTime) -> None:
@@ -41,20 +46,20 @@ class PresenceManager:
         self._waiting: dict[tuple[ChannelName, str], tuple[ClientInfo, Any]] = {}
 
     def join(self, channel: ChannelName, info: ClientInfo) -> None:
-        """Put a client on a channel."""
+        """Add a client to a channel's presence; do nothing if the channel's presence is not tracked."""
         if self._rules.for_channel(channel).presence:
             self._broker.join(channel, info).addErrback(_lost)
 
     def leave(self, channel: ChannelName, info: ClientInfo, *, quick: bool = False) -> None:
         """
-        Take a client off a channel.
+        Remove a client from a channel's presence; do nothing if the channel's presence is not tracked.
 
         Args:
-            channel: which.
-            info: who.
-            quick: its connection was lost, and it may be back within a moment: it stays for `GRACE` seconds. So a
-                user who connects again is at no time away. Of somebody without a name nobody knows whether they are
-                back.
+            channel: the channel's name.
+            info: the client.
+            quick: the connection was lost, and the user may reconnect: delay the leave by `GRACE` seconds, so that a
+                user who reconnects is present all the time. The leave of an anonymous client is never delayed, because
+                the server cannot recognize it when it reconnects.
         """
         if not self._rules.for_channel(channel).presence:
             return
@@ -70,7 +75,14 @@ class PresenceManager:
 
     def of(self, channel: str) -> "Deferred[Mapping[str, ClientInfo]]":
         """
-        Return a channel's clients in all processes; the Deferred fails with `BrokerDown`.
+        Return a channel's presence in all processes.
+
+        Args:
+            channel: the channel's name.
+
+        Returns:
+            A Deferred that fires with client id -> info, empty if the channel's presence is not tracked. It fails with
+            `BrokerDown`.
 
         Raises:
             TypeError: the channel is not a str.
@@ -80,12 +92,12 @@ class PresenceManager:
         return self._broker.members(name) if self._rules.for_channel(name).presence else succeed({})
 
     def stop(self) -> None:
-        """Let those that still stay leave."""
+        """Send all delayed leaves now."""
         for (channel, _), (info, call) in list(self._waiting.items()):
             call.cancel()
             self._leave(channel, info)
 
 
 def _lost(failure: Any) -> None:
-    # While the broker is down, who is here is told when it is back.
+    # Ignore the outage: the broker sends the current presence again when it is back.
     failure.trap(BrokerDown)

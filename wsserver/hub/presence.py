@@ -1,5 +1,5 @@
 """
-Who is on a channel.
+Presence types: the clients that are subscribed to a channel, and the events of joining and leaving it.
 
 Rule 1: no Twisted, no clock, no socket.
 """
@@ -13,19 +13,19 @@ __all__ = ["ClientInfo", "PresenceEvent", "read_info", "write_info"]
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo:
-    """A client on a channel: `ClientInfo` of the Centrifuge protocol."""
+    """A client on a channel; the `ClientInfo` of the Centrifuge protocol."""
 
     client: str
-    """The connection's id, a new one for each connection."""
+    """The client id, new for each connection."""
     user: str = ""
-    """Who it is, by its token; empty for nobody in particular."""
+    """The user id from the token; empty if anonymous."""
     conn_info: Any = None
-    """What the token, or the backend, says about the connection: any JSON value."""
+    """Information about the connection, from the token or the backend: any JSON value; None for none."""
     chan_info: Any = None
-    """The same about its subscription to the channel."""
+    """Information about the subscription, from the token or the backend: any JSON value; None for none."""
 
     def as_json(self) -> dict[str, Any]:
-        """Tell it with the protocol's names; what is empty is left out."""
+        """Return a JSON object with the Centrifuge protocol's field names, without empty fields."""
         parts: dict[str, Any] = {"client": self.client}
         if self.user:
             parts["user"] = self.user
@@ -38,23 +38,24 @@ class ClientInfo:
 
 @dataclass(frozen=True, slots=True)
 class PresenceEvent:
-    """A client has come to a channel, or left it."""
+    """A client has joined or left a channel."""
 
     join: bool
+    """True for a join, False for a leave."""
     info: ClientInfo
 
 
 def write_info(info: ClientInfo) -> bytes:
-    """Write it as JSON."""
+    """Serialize a client's info as JSON."""
     return json.dumps(info.as_json(), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
 
 
 def read_info(text: bytes | str) -> ClientInfo:
     """
-    Read what `write_info` has written.
+    Parse the result of `write_info`.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the text is not a client's info.
     """
     parts = json.loads(text)
     if not isinstance(parts, dict) or not isinstance(parts.get("client"), str):

@@ -1,5 +1,5 @@
 """
-A publication: bytes, and what is known about them.
+Publications: the data that is published to a channel, with its offset, sender and tags.
 
 Pure: no Twisted, no clock, no socket.
 """
@@ -19,24 +19,25 @@ __all__ = ["Publication", "check_int", "check_text", "make_publication", "pack",
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What was published to a channel."""
+    """A message published to a channel."""
 
     data: bytes
     offset: int = 0
-    """Its number in the channel's stream, from 1 on; 0 where it has none, as a plain `PUBLISH` to Redis."""
+    """Its number in the channel's stream, from 1; 0 for none, as after a plain `PUBLISH` to Redis."""
     epoch: str = ""
-    """Which stream the offset belongs to; a new one begins when the old one was lost."""
+    """The stream that the offset belongs to; when a stream is lost, the next one has another epoch."""
     json: bool = False
-    """`data` is a JSON text; otherwise bytes that nobody has described, as those of a plain `PUBLISH`."""
+    """Whether `data` is a JSON text; otherwise it is bytes of unknown type, as after a plain `PUBLISH` to Redis."""
     info: ClientInfo | None = None
-    """The client that published it."""
+    """The client that published it; None if a backend did."""
     tags: Mapping[str, str] | None = None
+    """Names and values that are sent along with the data."""
 
     def as_bytes(self) -> bytes:
         """
-        Return what a raw subscriber receives: a JSON string's characters, and everything else as it was published.
+        Return what a raw subscriber receives: the content of a JSON string, and any other data as it was published.
 
-        A string that UTF-8 cannot encode, because it contains half a surrogate pair, stays JSON.
+        A JSON string that contains half a surrogate pair cannot be encoded as UTF-8, and is returned as JSON.
         """
         if self.json and self.data[:1] == b'"':
             content = decode_string(JSONText(self.data))
@@ -45,12 +46,12 @@ class Publication:
 
     def as_json(self) -> JSONText | None:
         """
-        Return the JSON text that a subscriber of the Centrifuge protocol, and a reader of the API, receives.
+        Return the JSON text for subscribers that use the Centrifuge protocol, and for the HTTP API.
 
-        Bytes that nobody has described are the JSON value that they spell, or else a string.
+        Bytes of unknown type are returned as they are if they are valid JSON, and as a JSON string otherwise.
 
         Returns:
-            The text; None for bytes that are not UTF-8.
+            The JSON text; None for bytes that are not UTF-8.
         """
         if self.json:
             return JSONText(self.data)
@@ -68,13 +69,16 @@ def make_publication(
     tags: Mapping[str, str] | None = None,
 ) -> Publication:
     """
-    Make a publication of what an application has passed.
+    Make a publication from the arguments of an application, and check them.
 
     Args:
-        data: a text, or any bytes.
-        json: `data` is a JSON text.
+        data: text, or any bytes.
+        json: whether `data` is a JSON text.
         info: the client that publishes.
-        tags: names and texts that are sent along.
+        tags: names and values that are sent along with the data.
+
+    Returns:
+        The publication, without an offset. Text becomes a JSON string.
 
     Raises:
         TypeError: an argument has the wrong type.
@@ -97,17 +101,17 @@ def make_publication(
         except ValueError as error:
             raise ValueError(f"data: {error}") from None
     elif isinstance(data, str):
-        # A text stays a text, whatever it spells.
+        # As a JSON string: subscribers must receive text even if it is valid JSON, such as "42".
         content, json = write(data), True
     return Publication(content, json=json, info=info, tags=dict(tags) if tags else None)
 
 
 def check_text(name: str, value: str) -> str:
     """
-    Check a text that an application has passed.
+    Check a text argument of an application.
 
     Args:
-        name: what the text is, for the error message.
+        name: the argument's name, for the error message.
         value: the text.
 
     Returns:
@@ -128,10 +132,10 @@ def check_text(name: str, value: str) -> str:
 
 def check_int(name: str, value: int) -> int:
     """
-    Check a whole number that an application has passed.
+    Check an integer argument of an application; a bool is refused.
 
     Args:
-        name: what the number is, for the error message.
+        name: the argument's name, for the error message.
         value: the number.
 
     Returns:
@@ -145,11 +149,12 @@ def check_int(name: str, value: int) -> int:
     return value
 
 
-# How a publication stands in Redis: what is known about its data, as JSON, and the data after a line's end.
+# The format of a publication in Redis: a JSON object with its type, sender and tags (empty if it has none), a line
+# feed, and the data.
 
 
 def pack(publication: Publication) -> bytes:
-    """Write all but offset and epoch."""
+    """Serialize a publication for Redis, without its offset and epoch."""
     about: dict[str, Any] = {}
     if publication.json:
         about["json"] = True
@@ -163,10 +168,15 @@ def pack(publication: Publication) -> bytes:
 
 def unpack(packed: bytes, offset: int, epoch: str) -> Publication:
     """
-    Read what `pack` has written.
+    Parse the result of `pack`.
+
+    Args:
+        packed: the bytes.
+        offset: the publication's offset; 0 for none.
+        epoch: the epoch of the offset.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: the bytes are not a packed publication.
     """
     head, line, data = packed.partition(b"\n")
     if not line:

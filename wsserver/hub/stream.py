@@ -1,10 +1,10 @@
 """
-The stream of a channel: publications with a number each, the newest of which are kept for a while.
+Streams: the numbered publications of a channel, of which the newest are kept for a limited time.
 
-A position is an offset and an epoch, as in Centrifugo: offsets count from 1 within an epoch, and a stream that was lost
-begins again under another epoch.
+A position is an offset and an epoch, as in Centrifugo. Offsets count from 1 within an epoch; a stream that was lost
+starts again at 1 with a new epoch.
 
-Rule 1: no Twisted, no clock (now is an argument), no socket.
+Rule 1: no Twisted, no clock (the time is an argument), no socket.
 """
 
 import re
@@ -29,29 +29,29 @@ __all__ = [
 
 
 class Position(NamedTuple):
-    """A place in a stream: after the publication with this offset."""
+    """A position in a stream: after the publication with this offset."""
 
     offset: int
     epoch: str
 
     def __str__(self) -> str:
-        """Write it as `epoch:offset`, for an event's id."""
+        """Return `epoch:offset`, as used in event ids."""
         return f"{self.epoch}:{self.offset}"
 
 
 def parse_position(text: str) -> Position | None:
-    """Read `epoch:offset`; None where it is none."""
+    """Parse `epoch:offset`; return None if the text is not a position."""
     found = re.fullmatch(r"([A-Za-z0-9_-]{1,64}):([0-9]{1,18})", text)
     return Position(int(found[2]), found[1]) if found else None
 
 
 def write_positions(positions: Iterable[Position | None]) -> str:
-    """Write where a client stands in several channels, in their order: `epoch:offset`, a dash for nowhere, commas."""
+    """Return the positions as text: `epoch:offset` each, or a dash for None, separated by commas."""
     return ",".join("-" if position is None else str(position) for position in positions)
 
 
 def parse_positions(text: str, count: int) -> list[Position | None] | None:
-    """Read what `write_positions` has written of as many channels; None where it is something else."""
+    """Parse the result of `write_positions` for `count` channels; return None if the text is invalid."""
     parts = text.split(",", count)
     found = [parse_position(part) for part in parts]
     right = len(parts) == count and all(one is not None or part == "-" for one, part in zip(found, parts, strict=True))
@@ -59,37 +59,37 @@ def parse_positions(text: str, count: int) -> list[Position | None] | None:
 
 
 class Keep(NamedTuple):
-    """How much of a stream is kept."""
+    """How much of a stream to keep."""
 
     size: int
-    """Publications; 0 for none, and then they have no offset."""
+    """Maximum number of publications."""
     ttl: float
-    """Seconds after the last one."""
+    """Seconds to keep them after the last publication."""
 
 
 class Page(NamedTuple):
-    """Some publications of a stream."""
+    """The result of reading a stream."""
 
     publications: tuple[Publication, ...]
     position: Position
-    """The stream's top."""
+    """The top of the stream: the position after its newest publication."""
 
     @property
     def reaches_top(self) -> bool:
-        """Whether the last of the publications, if there are any, is the newest of the stream."""
+        """Whether the page's last publication is the newest of the stream; True for a page without publications."""
         return not self.publications or self.publications[-1].offset == self.position.offset
 
 
 def continues(since: Position, page: Page) -> bool:
     """
-    Tell whether a page is all that was missed.
+    Return whether a page continues directly after a position, so that no publication in between is lost.
 
     Args:
-        since: the last that is known.
+        since: the last known position.
         page: what the stream has after it.
 
     Returns:
-        False where something between is not to be had any more.
+        False if the epoch differs, or if the stream no longer has the publication that follows `since`.
     """
     if page.position.epoch != since.epoch:
         return False
@@ -98,7 +98,7 @@ def continues(since: Position, page: Page) -> bool:
     return page.publications[0].offset == since.offset + 1
 
 
-# Measured: the object, its numbers and its place in the stream.
+# Bytes in memory besides the data, measured: the object, its numbers and its entry in the stream.
 _OVERHEAD = 150
 
 
@@ -112,7 +112,7 @@ class Stream:
     A stream in memory.
 
     Args:
-        epoch: which.
+        epoch: the stream's epoch.
     """
 
     __slots__ = ("_expires", "_kept", "epoch", "offset", "size")
@@ -121,21 +121,21 @@ class Stream:
         self.epoch = epoch
         self.offset = 0
         self.size = 0
-        """Bytes that what it keeps takes in memory, about: tiny publications take more than they weigh."""
+        """Approximate memory use in bytes. Small publications take more memory than their data."""
         self._kept: deque[Publication] = deque()
         self._expires = 0.0
 
     def append(self, publication: Publication, keep: Keep, now: float) -> Publication:
         """
-        Give a publication its offset, and keep it.
+        Assign the next offset to a publication, and store it.
 
         Args:
-            publication: as published.
-            keep: how much is kept from now on.
-            now: in seconds.
+            publication: the publication, without an offset.
+            keep: how much of the stream to keep from now on.
+            now: the time in seconds.
 
         Returns:
-            It, with offset and epoch.
+            The publication with its offset and epoch.
         """
         self.expire(now)
         self.offset += 1
@@ -148,12 +148,12 @@ class Stream:
         return publication
 
     def expire(self, now: float) -> None:
-        """Forget what is too old; the offset goes on."""
+        """Delete the publications if their time to live has passed; the offset continues to count."""
         if self._kept and now >= self._expires:
             self.clear()
 
     def clear(self) -> None:
-        """Forget all publications; the offset goes on."""
+        """Delete all publications; the offset continues to count."""
         self._kept.clear()
         self.size = 0
 
@@ -161,18 +161,23 @@ class Stream:
         self, since: Position | None, limit: int, *, reverse: bool, now: float, max_bytes: int | None = None
     ) -> Page:
         """
-        Read.
+        Read a page.
 
         Args:
-            since: only what comes after this (in reverse: before it); the epoch is the caller's to compare.
-            limit: most publications; negative for all.
-            reverse: newest first.
-            now: in seconds.
-            max_bytes: most bytes of data; one publication is returned though it is larger. None for no limit.
+            since: return only publications after this position (in reverse: before it). The epoch is not compared; the
+                caller does that.
+            limit: maximum number of publications; negative for no limit.
+            reverse: return the newest publication first.
+            now: the time in seconds.
+            max_bytes: maximum size of all data in bytes; one publication is returned even if it is larger. None for no
+                limit.
+
+        Returns:
+            The publications, and the top of the stream.
         """
         self.expire(now)
         kept, end = self._kept, len(self._kept)
-        # Offsets follow each other: where a publication is needs no search, which each page would begin anew.
+        # Offsets are consecutive, so a publication's index is computed; a search would start again for each page.
         first = kept[0].offset if kept else 0
         if reverse:
             start = 0 if since is None else end - min(max(since.offset - first, 0), end)
@@ -187,7 +192,7 @@ class Stream:
 
 
 def _within(publications: Iterable[Publication], max_bytes: int) -> Iterator[Publication]:
-    """Yield publications up to a number of bytes of data, and one in any case."""
+    """Yield publications until their data exceeds `max_bytes`; always yield the first."""
     size = 0
     for publication in publications:
         size += len(publication.data)
