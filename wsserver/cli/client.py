@@ -1,7 +1,7 @@
 """
-The other end of a raw subscription: a WebSocket client for the command line.
+WebSocket client for `wsserver subscribe`: connects to a raw subscription of a running server.
 
-Beside `wsserver.wire.protocol` the only module that imports Autobahn: there is its server, here its client.
+Only this module and `wsserver.wire.protocol` import Autobahn: this one its client, that one its server.
 """
 
 import os
@@ -23,57 +23,57 @@ from wsserver.wire.http11 import MAX_HEAD
 __all__ = ["ClientListener", "Connection", "connect"]
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds for the TCP connection, and again for the opening handshake."""
+"""Seconds allowed for the TCP connection, and again for the opening handshake."""
 
 CLOSE_TIMEOUT = 2.0
-"""Seconds for the closing handshake."""
+"""Seconds allowed for the closing handshake."""
 
 MAX_MESSAGE = 512 * 1024 * 1024
-"""Most bytes of a message: as much as Redis takes."""
+"""Maximum size of a message in bytes: the largest value that Redis accepts (512 MB)."""
 
 _PING_INTERVAL, _PING_TIMEOUT = 25.0, 10.0
 
 _MAX_REASON = 4096
-"""Most bytes of a refusal's body that are read."""
+"""Maximum number of bytes read from the body of a response that refuses the handshake."""
 
 
 class Connection(Protocol):
-    """What can be done with a connection."""
+    """The part of an open connection that a `ClientListener` uses."""
 
     def sendClose(self, code: int) -> None:
-        """Begin a closing handshake; it ends within `CLOSE_TIMEOUT`."""
+        """Start a closing handshake; the connection ends within `CLOSE_TIMEOUT` seconds."""
 
 
 class ClientListener(Protocol):
-    """What hears of a connection. `refused`, `lost` and `closed` are the last word, and exactly one of them comes."""
+    """Receives the events of a connection. The last one is always `refused`, `lost` or `closed`, exactly once."""
 
     def opened(self, connection: "Connection") -> None:
-        """The handshake is completed."""
+        """Called when the opening handshake is complete."""
 
     def heard(self, payload: bytes) -> None:
-        """A message has come."""
+        """Called for each message received."""
 
     def refused(self, status: int, reason: str) -> None:
-        """The server has answered the handshake with this status, and this sentence."""
+        """Called when the server refuses the handshake, with its HTTP status and the reason it gives."""
 
     def lost(self, reason: str) -> None:
-        """There is no connection, or no more."""
+        """Called when connecting fails, or the connection ends without a closing handshake."""
 
     def closed(self, code: int, reason: str) -> None:
-        """The connection was closed by a closing handshake."""
+        """Called when the connection ends with a closing handshake, whichever side started it."""
 
 
 class _Listener(WebSocketClientProtocol):  # type: ignore[misc]
-    """A connection that listens."""
+    """One connection to the server; it passes its events to the factory's `ClientListener`."""
 
     factory: "_Factory"
 
     _refusal: tuple[int, str] | None = None
     _why = ""
-    """Why there is no connection, where Autobahn does not tell."""
+    """Why the connection failed, if Autobahn does not report the reason."""
 
     def onConnecting(self, _: object) -> ConnectingRequest:
-        """Say what to ask for; by itself Autobahn would write an IPv6 address without its brackets."""
+        """Return the request to send. Autobahn's default would write an IPv6 address without its brackets."""
         factory = self.factory
         return ConnectingRequest(
             host=factory.target.host_header,
@@ -83,50 +83,50 @@ class _Listener(WebSocketClientProtocol):  # type: ignore[misc]
         )
 
     def processHandshake(self) -> Any:
-        """Read the answer to the handshake, if it can be one."""
+        """Parse the response to the handshake, unless its head is too large or not UTF-8."""
         head, end, _ = self.data.partition(b"\r\n\r\n")
-        # Autobahn keeps a head of any size, and fails on one that is not UTF-8.
+        # Autobahn buffers a head of any size, and raises on a head that is not UTF-8.
         if len(head) > MAX_HEAD or (end and not is_utf8(head)):
             return super().failHandshake("the answer is no HTTP response")
         return super().processHandshake()
 
     def failHandshake(self, reason: str) -> None:
-        """Wait for the body of a refusal: the reason stands in it."""
+        """Wait for the body of the refusal, which contains the server's reason, before failing."""
         head, _, body = self.data.partition(b"\r\n\r\n")
         status = re.match(rb"HTTP/1\.1 ([1-5][0-9]{2}) *([^\r\n]*)", head)
         if status is None or status[1] == b"101":
             super().failHandshake(reason)
             return
-        told = b""
+        detail = b""
         if re.search(rb"\r\ncontent-type: *text/plain", head, re.IGNORECASE):
-            told = body[:_MAX_REASON].strip()
-        self._refusal = int(status[1]), (told or status[2]).decode("utf-8", "replace")
+            detail = body[:_MAX_REASON].strip()
+        self._refusal = int(status[1]), (detail or status[2]).decode("utf-8", "replace")
         length = re.search(rb"\r\ncontent-length: *([0-9]{1,9})", head, re.IGNORECASE)
-        # Without a length the body ends with the connection. Until then Autobahn calls again whenever more comes.
+        # Without a Content-Length the body ends with the connection. Until then, Autobahn calls this on each read.
         if len(body) >= min(int(length[1]) if length else _MAX_REASON, _MAX_REASON):
             super().failHandshake(reason)
 
     def onOpen(self) -> None:
-        """Pass on."""
-        self.factory.ear.opened(self)
+        """Call `opened`."""
+        self.factory.listener.opened(self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: ARG002
-        """Pass on."""
-        self.factory.ear.heard(payload)
+        """Call `heard`."""
+        self.factory.listener.heard(payload)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-        """Pass on how it ended."""
-        ear = self.factory.ear
+        """Call `refused`, `closed` or `lost`, depending on how the connection ended."""
+        listener = self.factory.listener
         if self._refusal is not None:
-            ear.refused(*self._refusal)
+            listener.refused(*self._refusal)
         elif wasClean:
-            # RFC 6455 section 7.1.5: the code of a Close frame that has none.
-            ear.closed(code or CloseCode.NO_STATUS_RECEIVED, reason or "")
+            # RFC 6455 section 7.1.5: a Close frame without a code counts as 1005.
+            listener.closed(code or CloseCode.NO_STATUS_RECEIVED, reason or "")
         else:
-            ear.lost(self._why or reason or "the connection was lost")
+            listener.lost(self._why or reason or "the connection was lost")
 
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
-        """Keep what Autobahn does not tell: a certificate that is not trusted, an answer that is not HTTP."""
+        """Keep the reason, which Autobahn does not report: an untrusted certificate, a response that is not HTTP."""
         if self.state == self.STATE_CONNECTING:
             done = reason.check(ConnectionDone)
             self._why = "the connection was closed before the handshake was answered" if done else _explain(reason)
@@ -137,7 +137,7 @@ class _Factory(WebSocketClientFactory):  # type: ignore[misc]
     protocol = _Listener
 
     def __init__(
-        self, target: ServerURL, path: str, headers: dict[str, str], ear: ClientListener, reactor: Any
+        self, target: ServerURL, path: str, headers: dict[str, str], listener: ClientListener, reactor: Any
     ) -> None:
         super().__init__(target.at("ws", path), headers=headers, reactor=reactor)
         self.setProtocolOptions(
@@ -146,35 +146,35 @@ class _Factory(WebSocketClientFactory):  # type: ignore[misc]
             maxMessagePayloadSize=MAX_MESSAGE,
             openHandshakeTimeout=CONNECT_TIMEOUT,
             closeHandshakeTimeout=CLOSE_TIMEOUT,
-            # A server that is gone without a word is noticed.
+            # Pings detect a server that disappeared without closing the connection.
             autoPingInterval=_PING_INTERVAL,
             autoPingTimeout=_PING_TIMEOUT,
         )
         self.target = target
-        self.ear = ear
+        self.listener = listener
 
 
-def connect(target: ServerURL, path: str, token: str, ear: ClientListener, reactor: Any) -> None:
+def connect(target: ServerURL, path: str, token: str, listener: ClientListener, reactor: Any) -> None:
     """
-    Connect to a path of a server.
+    Open a WebSocket connection to a server.
 
     Args:
-        target: the server.
-        path: with its query.
-        token: sent as a Bearer token; empty for none.
-        ear: hears what comes of it.
-        reactor: connects.
+        target: the server to connect to.
+        path: the path and query of the endpoint.
+        token: the token to send in the Authorization header (Bearer); empty for none.
+        listener: receives the events of the connection.
+        reactor: the reactor to connect with.
     """
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     endpoint: Any = HostnameEndpoint(reactor, target.host, target.port, timeout=CONNECT_TIMEOUT)
     if target.tls:
         endpoint = wrapClientTLS(optionsForClientTLS(target.host), endpoint)
-    connecting = endpoint.connect(_Factory(target, path, headers, ear, reactor))
-    connecting.addErrback(lambda failure: ear.lost(_explain(failure)))
+    connecting = endpoint.connect(_Factory(target, path, headers, listener, reactor))
+    connecting.addErrback(lambda failure: listener.lost(_explain(failure)))
 
 
 def _explain(failure: Failure) -> str:
-    """Say in a few words why there is no connection."""
+    """Return a short reason why the connection failed."""
     error: Any = failure.value
     # OpenSSL's errors are lists of (library, function, reason).
     if error.args and isinstance(error.args[0], list):

@@ -1,8 +1,8 @@
 """
-The console script `wsserver`: serve, publish, subscribe, gentoken, checktoken, genconfig, checkconfig, version.
+Console script `wsserver`: serve, publish, subscribe, gentoken, checktoken, genconfig, checkconfig, version.
 
-Rule 1: what a command needs is imported when it is given. Scripts call `publish` often, and to import the whole server
-takes half a second.
+Rule 1: each command imports the modules it needs only when it runs. Scripts call `publish` often, and importing the
+whole server takes half a second.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from wsserver.process.exit_signal import die_by
 __all__ = ["PASSES", "main"]
 
 PASSES = 75
-"""The exit status where the same command may do better later: `EX_TEMPFAIL` of sysexits.h."""
+"""Exit status for a temporary failure, after which the command can be retried: `EX_TEMPFAIL` of sysexits.h."""
 
 _PUBLISH = "publish to a channel, over the HTTP API of a running server, and print its answer"
 _TOKENS = {
@@ -35,10 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Run a command.
 
     Args:
-        arguments: without the program's name; None for those of the process.
+        arguments: command and arguments, without the program name; None for those of the process.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
-    # What follows these belongs to parsers of their own, --help too.
+    # These commands have parsers of their own, which also handle their --help.
     own = {"serve": _serve, "publish": _publish, "subscribe": _subscribe}
     if arguments and arguments[0] in own:
         own[arguments[0]](arguments[1:])
@@ -104,7 +104,7 @@ def _subscribe(arguments: Sequence[str]) -> None:
     from twisted.internet import reactor  # noqa: PLC0415 (importing it installs it)
 
     try:
-        # Without one its number would soon be that of a socket.
+        # If standard output is closed, its descriptor number would be reused for a socket.
         if sys.stdout is None:
             raise SettingError("standard output", "there is none")
         subscribe(chosen, os.environ, sys.stdout.fileno(), sys.stderr, reactor)
@@ -142,7 +142,7 @@ def _check(path: str) -> None:
     try:
         settings = Settings.load(environ=os.environ, config=path)
         require(settings)
-        # Reads the certificates; nothing is listened on.
+        # Loads the certificates, but opens no port.
         make_listeners(settings, reactor=None)
     except WsserverError as error:
         die(error)

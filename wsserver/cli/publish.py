@@ -1,4 +1,4 @@
-"""`wsserver publish CHANNEL DATA`: publish over the HTTP API of a running server."""
+"""`wsserver publish CHANNEL DATA`: publish to a channel through the HTTP API of a running server."""
 
 import argparse
 import base64
@@ -18,17 +18,17 @@ from wsserver.wire.frames import is_utf8
 __all__ = ["add_arguments", "make_body", "publish"]
 
 MAX_DATA = 16 * 1024 * 1024
-"""Most bytes that are read from standard input. The server takes far less and says how much."""
+"""Maximum number of bytes read from standard input. The server accepts much less, and its error names the limit."""
 
 MAX_ANSWER = 1024 * 1024
-"""Most bytes of an answer that are read."""
+"""Maximum number of bytes read from a response."""
 
 TIMEOUT = 30.0
-"""Seconds without a sign of the server."""
+"""Seconds to wait for the connection, and for each read from and write to it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command line."""
+    """Add the arguments of `wsserver publish` to a parser."""
     parser.add_argument("channel", metavar="CHANNEL")
     parser.add_argument("data", metavar="DATA", help="what to publish; - takes standard input, byte for byte")
     parser.add_argument("--json", action="store_true", help="publish DATA as the JSON value that it is")
@@ -41,20 +41,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def publish(chosen: argparse.Namespace, environ: Mapping[str, str], stdin: BinaryIO | None) -> str:
     """
-    Publish.
+    Publish data to a channel.
 
     Args:
-        chosen: the command line, parsed.
-        environ: for the key.
-        stdin: what `-` stands for; None where the process has none.
+        chosen: the parsed command line.
+        environ: the environment; options such as WSSERVER_API_KEY are read from it.
+        stdin: the data if DATA is `-`; None if the process has no standard input.
 
     Returns:
-        The receipt: what the server answers, as a line of JSON.
+        The `result` of the server's response, as a line of JSON.
 
     Raises:
-        SettingError: the command line cannot be done.
-        Refused: the server does not publish it.
-        Unreachable: there is no server.
+        SettingError: an argument or option is invalid, or the API key is missing.
+        Refused: the server answered with an error.
+        Unreachable: the connection to the server failed.
     """
     try:
         target = parse_server_url(chosen.url)
@@ -80,22 +80,23 @@ def _read(stdin: BinaryIO | None) -> bytes:
 
 def make_body(channel: str, data: bytes, *, as_json: bool) -> bytes:
     """
-    Write the body of a request to `/api/publish`.
+    Build the body of a request to `/api/publish`.
 
     Args:
-        channel: where to publish.
-        data: what to; where that is shorter, or it is no UTF-8, it goes in base64.
-        as_json: it is a JSON value, and is to be published as one.
+        channel: the channel to publish to.
+        data: the data to publish. It is sent in base64 (`b64data`) if it is not UTF-8, or if base64 is shorter than
+            a JSON string.
+        as_json: publish the data as the JSON value that it contains.
 
     Raises:
-        SettingError: it is none.
+        SettingError: `as_json` is set, but the data is not JSON.
     """
     name = json.dumps(channel).encode("ascii")
     if not as_json:
         forms = []
         if is_utf8(data):
             forms.append(b'"data": %b' % json.dumps(data.decode("utf-8"), ensure_ascii=False).encode("utf-8"))
-        # Bytes that spell JSON would be taken for the value, and a text is to stay a text.
+        # The server takes JSON text in `b64data` for a JSON value; without --json it has to stay a text.
         if not forms or not _is_json(data):
             forms.append(b'"b64data": "%b"' % base64.b64encode(data))
         return b'{"channel": %b, %b}' % (name, min(forms, key=len))
@@ -125,14 +126,14 @@ def _post(target: ServerURL, key: str, body: bytes) -> tuple[int, bytes]:
         try:
             connection.request("POST", target.path + "/api/publish", body, headers)
         except (BrokenPipeError, ConnectionResetError):
-            # A server that refuses the body does not read it to its end; the answer may be here already.
+            # A server that refuses the request may close without reading the whole body, after it has responded.
             if connection.sock is None:
                 raise
         response = connection.getresponse()
         return response.status, response.read(MAX_ANSWER)
     except OSError as error:
         raise Unreachable(target.at("http", ""), _why(error)) from None
-    # After OSError: a certificate that is not trusted is both.
+    # Handled after OSError: the error for an untrusted certificate is both an OSError and a ValueError.
     except ValueError:
         raise SettingError("--api-key", "a key with a control character cannot be sent") from None
     except http.client.HTTPException as error:
@@ -158,5 +159,5 @@ def _receipt(status: int, answer: bytes) -> str:
     if status == 200 and isinstance(value.get("result"), dict):
         return json.dumps(value["result"], ensure_ascii=False)
     error = value.get("error")
-    told = error.get("message") if isinstance(error, dict) else answer[:200].decode("utf-8", "replace").strip()
-    raise Refused(status, str(told))
+    message = error.get("message") if isinstance(error, dict) else answer[:200].decode("utf-8", "replace").strip()
+    raise Refused(status, str(message))

@@ -1,4 +1,4 @@
-"""`wsserver subscribe CHANNEL...`: print what is published, a line a message, until something ends it."""
+"""`wsserver subscribe CHANNEL...`: print the publications of channels, one message per line."""
 
 import argparse
 import os
@@ -19,10 +19,11 @@ from wsserver.wire.timers import use_monotonic_clock
 __all__ = ["TOKEN_VARIABLE", "add_arguments", "subscribe"]
 
 TOKEN_VARIABLE = PREFIX + "TOKEN"
+"""Name of the environment variable with the client's token."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command line."""
+    """Add the arguments of `wsserver subscribe` to a parser."""
     parser.add_argument("channel", metavar="CHANNEL", nargs="+")
     parser.add_argument("--count", type=_a_count, metavar="N", help="end after N messages, with status 0")
     parser.add_argument(
@@ -53,20 +54,21 @@ def subscribe(
     chosen: argparse.Namespace, environ: Mapping[str, str], output: int, errors: TextIO | None, reactor: Any
 ) -> None:
     """
-    Print messages until the count is reached.
+    Print messages until `--count` of them are printed, the connection ends or a signal arrives.
 
-    Where a signal ends it, or nobody reads the output any more, the process ends by that signal.
+    If SIGINT or SIGTERM ends the subscription, the process dies by that signal; if the output is a pipe whose reader
+    has closed it, by SIGPIPE.
 
     Args:
-        chosen: the command line, parsed.
-        environ: for the token.
-        output: the file descriptor that messages go to.
-        errors: where it is told that the server has begun to send; None where the process has no such place.
-        reactor: is run.
+        chosen: the parsed command line.
+        environ: the environment; the token is read from WSSERVER_TOKEN unless `--token` is given.
+        output: the file descriptor to write messages to.
+        errors: the stream for the line that reports the start of the subscription; None if there is no standard error.
+        reactor: the reactor to run.
 
     Raises:
-        SettingError: the command line cannot be done.
-        WsserverError: how it ended.
+        SettingError: an argument is invalid, or the output cannot be written.
+        WsserverError: the server refused or closed the subscription, or the connection failed.
     """
     try:
         target = parse_server_url(chosen.url)
@@ -76,31 +78,31 @@ def subscribe(
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise SettingError("--token", "expected printable ASCII without spaces")
     use_monotonic_clock(reactor)
-    listening = _Listening(target, chosen, output, errors, reactor)
+    printer = _MessagePrinter(target, chosen, output, errors, reactor)
     path = "/ws?" + query_of(chosen.channel, format=chosen.format, last_event_id=chosen.since)
-    reactor.callWhenRunning(connect, target, path, token, listening, reactor)
-    with _signals(listening, reactor):
+    reactor.callWhenRunning(connect, target, path, token, printer, reactor)
+    with _signals(printer, reactor):
         reactor.run(installSignalHandlers=False)
-    if isinstance(listening.why, BrokenPipeError):
+    if isinstance(printer.why, BrokenPipeError):
         die_by(signal.SIGPIPE)
-    elif isinstance(listening.why, OSError):
-        raise SettingError("standard output", listening.why.strerror or str(listening.why))
-    elif isinstance(listening.why, signal.Signals):
-        die_by(listening.why)
-    elif listening.why is not None:
-        raise listening.why
+    elif isinstance(printer.why, OSError):
+        raise SettingError("standard output", printer.why.strerror or str(printer.why))
+    elif isinstance(printer.why, signal.Signals):
+        die_by(printer.why)
+    elif printer.why is not None:
+        raise printer.why
 
 
-class _Listening:
+class _MessagePrinter:
     """
-    A subscription whose messages are printed: an `ClientListener`.
+    Print the messages of one subscription; a `ClientListener`.
 
     Args:
         target: the server.
-        chosen: what is listened to, and after how many messages to end.
-        output: the file descriptor that messages go to.
-        errors: where words for a person go.
-        reactor: is stopped at the end.
+        chosen: the parsed command line: channels, format and count.
+        output: the file descriptor to write messages to.
+        errors: the stream for status lines; None for none.
+        reactor: the reactor, which is stopped at the end.
     """
 
     def __init__(
@@ -114,16 +116,16 @@ class _Listening:
         self._reactor = reactor
         self._connection: Connection | None = None
         self._one_line = chosen.format == "json"
-        # A terminal would do what control characters in a message say.
+        # A terminal would execute the control characters in a message.
         self._escape = os.isatty(output)
         self.is_ending = False
         self.is_writing = False
-        """A reader that does not read may be waited for."""
+        """Whether a write is in progress; it blocks while the reader of the output does not read."""
         self.why: WsserverError | OSError | signal.Signals | None = None
-        """What ended it; None where the count was reached."""
+        """Why the subscription ended; None if the count was reached."""
 
     def end(self, why: OSError | signal.Signals | None) -> None:
-        """Close the connection, then stop the reactor."""
+        """Close the connection, if there is one, then stop the reactor. Later calls have no effect."""
         if self.is_ending:
             return
         self.is_ending, self.why = True, why
@@ -132,12 +134,12 @@ class _Listening:
         else:
             self._connection.sendClose(1000)
 
-    # What the client calls: `ClientListener`.
+    # The methods of `ClientListener`.
 
     def opened(self, connection: Connection) -> None:
-        """Tell that what is published from now on will be printed."""
+        """Report on the error stream that the subscription has started."""
         self._connection = connection
-        # Where nobody reads that, messages may still be read. Without a file print would take standard output.
+        # An unwritable error stream must not end the subscription; and with file=None, print would use standard output.
         if self._errors is not None:
             with suppress(OSError):
                 print(f"wsserver: listening to {escape(' '.join(self._channels))}", file=self._errors, flush=True)
@@ -147,7 +149,7 @@ class _Listening:
         if self.is_ending:
             return
         if self._one_line:
-            # Only the white space of JSON can have line feeds in it.
+            # In JSON, line feeds occur only in the white space between tokens: strings escape them.
             payload = payload.replace(b"\n", b" ")
         if self._escape:
             payload = escape(payload.decode("utf-8", "backslashreplace")).encode("utf-8")
@@ -164,37 +166,41 @@ class _Listening:
                 self.end(None)
 
     def refused(self, status: int, reason: str) -> None:
-        """End: the server does not let us listen."""
-        self._over(Refused(status, reason))
+        """End with an error: the server refused the subscription."""
+        self._finish(Refused(status, reason))
 
     def lost(self, reason: str) -> None:
-        """End: there is no connection."""
-        self._over(Unreachable(self._target.at("ws", ""), reason))
+        """End with an error: the connection failed or was lost."""
+        self._finish(Unreachable(self._target.at("ws", ""), reason))
 
     def closed(self, code: int, reason: str) -> None:
-        """End: the server has closed, or has answered our closing."""
-        self._over(Ended(code, reason))
+        """End: with an error if the server closed the connection, without if it answered our Close frame."""
+        self._finish(Ended(code, reason))
 
-    def _over(self, why: WsserverError) -> None:
+    def _finish(self, why: WsserverError) -> None:
         if not self.is_ending:
             self.is_ending, self.why = True, why
         self._reactor.stop()
 
 
 def _write(output: int, data: bytes) -> None:
-    # Past Python's buffers: what could not be written is not tried once more, and complained about, at the exit.
+    # Unbuffered: at exit, Python would retry writing its buffer and report the error.
     while data:
         data = data[os.write(output, data) :]
 
 
 @contextmanager
-def _signals(listening: _Listening, reactor: Any) -> Iterator[None]:
-    """End by SIGINT and SIGTERM: politely by the first, at once by the next, or where the output cannot be written."""
+def _signals(printer: _MessagePrinter, reactor: Any) -> Iterator[None]:
+    """
+    End the subscription on SIGINT and SIGTERM.
+
+    The first signal closes the connection. A second one, or one that arrives while a write blocks, kills the process.
+    """
 
     def handle(number: int, _: object) -> None:
-        if listening.is_writing or listening.is_ending:
+        if printer.is_writing or printer.is_ending:
             die_by(signal.Signals(number))
-        reactor.callFromThread(listening.end, signal.Signals(number))
+        reactor.callFromThread(printer.end, signal.Signals(number))
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,4 +1,4 @@
-"""`wsserver gentoken` and `wsserver checktoken`: tokens for trying things out, and what is wrong with one."""
+"""`wsserver gentoken` and `wsserver checktoken`: sign a token for tests, and check a token as the server does."""
 
 import argparse
 import base64
@@ -24,11 +24,11 @@ _TEN_YEARS: Final = 10 * 366 * 86400
 
 def add_commands(commands: Any, words: Mapping[str, str]) -> None:
     """
-    Add the two to a program.
+    Add the two commands to a parser.
 
     Args:
-        commands: what `ArgumentParser.add_subparsers` has returned.
-        words: command -> what it does.
+        commands: the object that `ArgumentParser.add_subparsers` returned.
+        words: command -> description.
     """
     generate = commands.add_parser("gentoken", description=words["gentoken"])
     generate.add_argument(
@@ -51,14 +51,14 @@ def add_commands(commands: Any, words: Mapping[str, str]) -> None:
 
 def run(chosen: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """
-    Run one of the two.
+    Run one of the two commands, and print the token or what it contains.
 
     Args:
-        chosen: what was given for it.
-        environ: the environment.
+        chosen: the parsed command line.
+        environ: the environment; options are read from it.
 
     Raises:
-        SettingError: there is no key, or something that was given is wrong; the token is not taken.
+        SettingError: no key is configured, an argument or option is invalid, or the token is not valid.
     """
     flags = {} if chosen.token_secret is None else {"token_secret": [chosen.token_secret]}
     settings = Settings.load(flags, environ, chosen.config)
@@ -72,7 +72,7 @@ def run(chosen: argparse.Namespace, environ: Mapping[str, str]) -> None:
 def _generate(chosen: argparse.Namespace, settings: Settings) -> str:
     if not settings.token_secret:
         raise SettingError("token_secret", "there is none to sign with; set WSSERVER_TOKEN_SECRET, or name a --config")
-    # Says so where PyJWT is missing.
+    # Raises a SettingError that names the extra to install if PyJWT is missing.
     tokens_of(settings, None)
     from wsserver.auth.keys import KeyRing, encode, secret  # noqa: PLC0415 (it needs PyJWT)
 
@@ -97,7 +97,7 @@ def _generate(chosen: argparse.Namespace, settings: Settings) -> str:
         raise SettingError("--claims", "expected a JSON object")
     key = secret("token_secret", settings.token_secret)
     token = encode(given | more, key)
-    # What the server would not take is not worth printing.
+    # A token that the server would reject is reported as an error, not printed.
     found = verify_any(token, KeyRing([key]), now, Terms(settings.token_audience, settings.token_issuer))
     if isinstance(found, Refused):
         raise SettingError("gentoken", f"no server would take it: {found.reason}")

@@ -1,4 +1,4 @@
-"""Where a server is that the command line talks to."""
+"""Server URLs: the `--url` option of commands that connect to a running server."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from urllib.parse import quote_plus, urlsplit
 __all__ = ["DEFAULT_URL", "ServerURL", "parse_server_url", "query_of"]
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-"""Where a server with default options listens."""
+"""The URL of a server that runs with default options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,36 +18,36 @@ class ServerURL:
     port: int
     tls: bool
     path: str
-    """What stands before the paths of the server, without a slash at its end: empty but behind a proxy."""
+    """Prefix that a proxy puts before the server's paths, without a trailing slash; empty without one."""
 
     @property
     def host_header(self) -> str:
-        """The host as it stands in a URL or a Host header, without its port (RFC 3986 section 3.2.2)."""
+        """The host as in a URL or a Host header, without its port: IPv6 in brackets (RFC 3986 section 3.2.2)."""
         return f"[{self.host}]" if ":" in self.host else self.host
 
     def at(self, scheme: str, path: str) -> str:
         """
-        Write the URL of a path of the server.
+        Return the URL of a path on the server.
 
         Args:
-            scheme: `http` or `ws`; with TLS an `s` is put behind it.
-            path: begins with a slash.
+            scheme: `http` or `ws`; with TLS, an `s` is appended.
+            path: the path, which begins with a slash.
         """
         return f"{scheme}{'s' if self.tls else ''}://{self.host_header}:{self.port}{self.path}{path}"
 
 
 def parse_server_url(text: str) -> ServerURL:
     """
-    Read the URL of a server.
+    Parse the URL of a server.
 
     Args:
-        text: `http://`, `https://`, `ws://` or `wss://`; then a host, perhaps a port and the path of a proxy.
+        text: `http://`, `https://`, `ws://` or `wss://`, followed by a host and optionally a port and a path prefix.
 
     Returns:
-        Its parts.
+        The parts of the URL.
 
     Raises:
-        ValueError: it is no such URL; the message says what was expected.
+        ValueError: the URL is invalid; the message says what was expected.
     """
     expected = ValueError(f"expected a URL such as {DEFAULT_URL} or wss://example.com")
     try:
@@ -58,7 +58,7 @@ def parse_server_url(text: str) -> ServerURL:
     tls = parts.scheme in ("https", "wss")
     if parts.scheme not in ("http", "https", "ws", "wss") or not parts.hostname or parts.username is not None:
         raise expected
-    # What would be left out without a word is refused; and the text goes into a request as it is.
+    # Reject parts that would be ignored silently, and characters that must not appear in a request head.
     if parts.query or parts.fragment or port == 0 or not (text.isascii() and text.isprintable()) or " " in text:
         raise expected
     return ServerURL(parts.hostname, port or (443 if tls else 80), tls, parts.path.rstrip("/"))
@@ -66,12 +66,12 @@ def parse_server_url(text: str) -> ServerURL:
 
 def query_of(channels: Iterable[str], **parameters: str) -> str:
     """
-    Write a query.
+    Build the query of a subscription URL.
 
     Args:
-        channels: as many `channel=`.
-        parameters: what follows; empty ones are left out.
+        channels: channel names; each becomes a `channel=` parameter.
+        parameters: further parameters; those with an empty value are left out.
     """
     pairs = [("channel", name) for name in channels] + [pair for pair in parameters.items() if pair[1]]
-    # What is no UTF-8 on the command line is none in the query either; the server says so.
+    # Bytes on the command line that are not UTF-8 are sent as they are; the server reports them.
     return "&".join(f"{name}={quote_plus(value, errors='surrogateescape')}" for name, value in pairs)
