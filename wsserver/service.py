@@ -1,7 +1,9 @@
 """
-The whole server, built from its parts: what listens, what answers, and the order of starting and stopping.
+The server as a Twisted service: build its parts, and start and stop them in order.
 
-For an application of your own: `WebSocketService(settings, reactor).setServiceParent(application)`.
+To run the server inside your own Twisted application:
+
+    WebSocketService(settings, reactor).setServiceParent(application)
 """
 
 import resource
@@ -57,30 +59,30 @@ if TYPE_CHECKING:
 
 __all__ = ["WebSocketService", "tokens_of", "use_monotonic_clock"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+# A module variable, because on a class Twisted replaces the namespace with the class's name.
 _log = Logger(namespace="wsserver")
 
 SPARE_FILES = 64
-"""Open files kept for everything that is no connection: listeners, logs, name look-ups."""
+"""File descriptors reserved for everything except client connections: listeners, logs, name look-ups."""
 
 
 class WebSocketService(Service):
     """
-    A WebSocket server with its page.
+    A WebSocket server with its HTTP API and its browser page.
 
     Args:
-        settings: the options.
-        reactor: what it runs on.
+        settings: the server's options.
+        reactor: the Twisted reactor to run on.
         endpoints: your own endpoints: path -> a subclass of `ServerProtocol`, or a callable that returns a new instance
-            of one for each connection. A path that ends in a slash is a prefix: it covers all paths below it too.
-        commands: commands besides the built-in ones; None for those that are installed as Twisted plugins.
-        now: returns UNIX time in seconds, for commands such as `date`.
+            of one for each connection. A path that ends in a slash is a prefix and also covers all paths below it.
+        commands: commands to add to the built-in ones; None adds the commands that are installed as Twisted plugins.
+        now: returns the UNIX time in seconds, for commands such as `date`.
 
     Raises:
-        SettingError: an option needs a package that is not installed, or cannot be used.
+        SettingError: an option is invalid, or needs a package that is not installed.
         ListenError: an endpoint string with TLS is invalid, or names a certificate that cannot be used.
         TypeError: an endpoint is neither a subclass of `ServerProtocol` nor a callable.
-        ValueError: the path of an endpoint is not a path.
+        ValueError: the path of an endpoint is invalid.
     """
 
     name = "wsserver"
@@ -100,16 +102,16 @@ class WebSocketService(Service):
         table = collect(getPlugins(ICommand) if commands is None else commands)
         access = _access(settings, loopback_only=False)
         self.hub = Hub(_broker(settings, reactor, now), access, reactor, Rules.from_settings(settings))
-        """The channels; publish from your application with `hub.publish(channel, data)`."""
+        """The channels. To publish from your application, call `hub.publish(channel, data)`."""
         self.management = Management(self.hub, __version__)
-        """What a backend can do with connections and channels, in all processes."""
+        """The operations of the HTTP API on connections and channels, in all server processes."""
         self.hooks: Hooks = _hooks(settings, reactor)
-        """What asks the backend."""
+        """Sends the webhook requests to the backend."""
         tokens, self._jwks = tokens_of(settings, reactor, self.hub.broker.use)
         self.admission = Authorizer(
             self.hub, tokens, anonymous=settings.anonymous, reactor=reactor, now=time.time, hooks=self.hooks
         )
-        """Who may listen to the channels."""
+        """Decides which clients may subscribe to which channels."""
         self.endpoints = Table(
             settings,
             self.connections,
@@ -138,7 +140,7 @@ class WebSocketService(Service):
         self._listeners = make_listeners(settings, reactor)
         self._poller: Poller | None = None
         self.ports: list[IListeningPort] = []
-        """The listening ports, while the service runs."""
+        """The listening ports; empty while the service does not run."""
 
     def _root(self, commands: Mapping[str, Command]) -> Root:
         helps = {path: HELP.get(path, "an endpoint of the application") for path in self.endpoints.paths}
@@ -177,21 +179,21 @@ class WebSocketService(Service):
     def _problem(self) -> str | None:
         if self.door.stopping:
             return "the server is stopping"
-        # Every client with a token is told to come again until there are keys.
+        # Until the JWKS has been fetched, every client that sends a token is refused and told to retry.
         return self.hub.broker.problem or (self._jwks.problem if self._jwks is not None else None)
 
     def privilegedStartService(self) -> None:
         """
-        Listen.
+        Open the listening ports, while the process may still have root privileges.
 
         Raises:
-            ListenError: an address cannot be listened on.
+            ListenError: the server cannot listen on an address.
         """
         super().privilegedStartService()
         self._listen()
 
     def startService(self) -> None:
-        """Start; listens where `privilegedStartService` has not been called, as in an application of its own."""
+        """Start the service; open the ports if `privilegedStartService` has not, as when your application starts it."""
         super().startService()
         if not self.ports:
             self._listen()
@@ -202,7 +204,7 @@ class WebSocketService(Service):
 
     @inlineCallbacks
     def stopService(self) -> Generator[Any, Any, None]:
-        """Stop listening, close every WebSocket with 1001 and the rest after them, each within its deadline."""
+        """Stop listening, close WebSocket connections with 1001, then all others, each within its deadline."""
         super().stopService()
         ports, self.ports = self.ports, []
         self.door.stop()
@@ -231,7 +233,7 @@ class WebSocketService(Service):
                 port.stopListening()
             self.ports.clear()
             raise
-        # Where there is no epoll, connections are watched by the reactor itself.
+        # On systems without epoll, the reactor itself watches the connections.
         if Poller.available:
             self._poller = Poller(self._reactor)
             for port in self.ports:
@@ -271,7 +273,7 @@ def _broker(settings: Settings, reactor: Any, now: Callable[[], float]) -> Broke
     if not settings.redis:
         return MemoryBroker(reactor, now)
     require(settings)
-    # txredisapi is an extra, and importing it installs a reactor.
+    # txredisapi is an optional dependency, and importing it installs a reactor.
     from wsserver.redis.broker import RedisBroker  # noqa: PLC0415
 
     return RedisBroker(parse_redis_url(settings.redis), reactor)
@@ -281,25 +283,26 @@ def tokens_of(
     settings: Settings, reactor: Any, use: "Callable[[str, float], Deferred[bool]] | None" = None
 ) -> "tuple[Tokens | None, JWKS | None]":
     """
-    Make what checks the tokens of a server's clients.
+    Build the verifier of client tokens from the options.
 
     Args:
-        settings: the options.
-        reactor: fetches keys.
-        use: see `Tokens`.
+        settings: the server's options.
+        reactor: the reactor on which the JWKS is fetched.
+        use: consumes one-time tokens, see `Tokens`.
 
     Returns:
-        None where the options name no key; and what fetches keys, to be started and stopped, where there are such.
+        The verifier, or None if the options name no key; and the JWKS fetcher, which the caller starts and stops, or
+        None without --token-jwks-url.
 
     Raises:
-        SettingError: a key is none, or PyJWT is missing.
+        SettingError: a key is invalid, or PyJWT is not installed.
     """
     if not (settings.token_secret or settings.token_public_key or settings.token_jwks_url):
         if settings.token_secret_previous:
             raise SettingError("token_secret_previous", "there is no --token-secret that came after it")
         return None, None
     require(settings)
-    # PyJWT is an extra.
+    # PyJWT is an optional dependency.
     from wsserver.auth.jwks import make_tokens  # noqa: PLC0415
 
     return make_tokens(settings, reactor, use)

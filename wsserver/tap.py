@@ -1,4 +1,4 @@
-"""twistd's face: `Options` made from the table of settings, and `makeService`."""
+"""The `wsserver` command of twistd: `Options`, built from the option table, and `makeService`."""
 
 import os
 import re
@@ -34,21 +34,21 @@ __all__ = ["Options", "complain", "die", "makeService", "show_version"]
 
 
 def show_version() -> str:
-    """Tell the version, whether the compiled codec is in use, and what compresses and inflates."""
+    """Return the version, whether the frame codec is compiled, and which libraries deflate and inflate."""
     codec = "compiled" if frames.COMPILED else "Python"
     libraries = "/".join(dict.fromkeys([deflate.DEFLATER.name, deflate.INFLATER.name]))
     return f"wsserver {__version__} (frames: {codec}, deflate: {libraries})"
 
 
 def die(error: object) -> NoReturn:
-    """Say in one line why the server does not start, and exit with 1."""
+    """Print an error in one line on standard error, and exit with status 1."""
     complain(error)
     raise SystemExit(1)
 
 
 def complain(error: object) -> None:
-    """Say in one line on standard error what went wrong."""
-    # Once twistd logs, it has put the log in the place of standard error.
+    """Print an error in one line on standard error."""
+    # After twistd has started logging, `sys.stderr` writes to the log.
     terminal = sys.__stderr__ if isinstance(sys.stderr, LoggingFile) else sys.stderr
     print(f"wsserver: {escape(str(error))}", file=terminal)
 
@@ -61,7 +61,7 @@ class Options(usage.Options):
     def __init__(self) -> None:
         super().__init__()
         self.texts: dict[str, list[str]] = {}
-        """Option name -> the texts given, in order."""
+        """Option name -> the values given on the command line, as text and in order."""
         self.config: str | None = None
         self.settings: Settings
 
@@ -78,7 +78,7 @@ class Options(usage.Options):
         _print_and_exit(str(self))
 
     def parseOptions(self, options: Any = None) -> None:
-        """Parse; a mistake ends the program with one line instead of Twisted's page of usage."""
+        """Parse the command line; on an error, print one line instead of Twisted's usage page, and exit."""
         try:
             super().parseOptions(options)
         except usage.UsageError as error:
@@ -86,12 +86,12 @@ class Options(usage.Options):
             die(unknown_flag(unknown[1], TABLE) if unknown else error)
 
     def parseArgs(self, *arguments: str) -> None:
-        """Refuse what is no option."""
+        """Reject positional arguments."""
         if arguments:
             raise usage.UsageError(f"{arguments[0]!r} is no option; options start with --")
 
     def postOptions(self) -> None:
-        """Read all sources of settings."""
+        """Load the settings from flags, environment and file, and remove a stale pid file."""
         try:
             self.settings = Settings.load(self.texts, os.environ, self.config)
             if self.parent is not None and self.parent.get("pidfile"):
@@ -100,7 +100,7 @@ class Options(usage.Options):
             die(error)
 
     def getUsage(self, width: int | None = None) -> str:
-        """Write the help, by groups."""
+        """Return the help text, with the options in groups."""
         width = max(40, min(width or shutil.get_terminal_size().columns, 100))
         lines = [self.synopsis, "", "A WebSocket server: echo, commands, a browser page."]
         group = ""
@@ -163,20 +163,20 @@ for _option in TABLE.values():
 
 def makeService(options: Options) -> WebSocketService:
     """
-    Make the service that twistd runs.
+    Build the service that twistd runs.
 
     Args:
-        options: parsed.
+        options: the parsed command line.
 
     Returns:
         The service.
     """
-    from twisted.internet import reactor  # noqa: PLC0415 (importing it installs it)
+    from twisted.internet import reactor  # noqa: PLC0415 (importing the reactor installs it)
 
-    # The process is ours: with an application of its own around the service, it would not be.
+    # These two change the whole process, so they are not part of `WebSocketService`, which other applications embed.
     keep_freed()
     use_monotonic_clock(reactor)
-    # twistd lets an error of a starting service out as a traceback; ours are one line for a person.
+    # twistd prints a traceback if a service fails to start; print a `WsserverError` in one line instead.
     sys.excepthook = _one_line(sys.excepthook)
     try:
         service = TwistdService(options.settings, reactor)
@@ -190,9 +190,9 @@ def makeService(options: Options) -> WebSocketService:
 
 def _check_port(settings: Settings) -> None:
     """
-    See whether the port is free while there is still a terminal to say so.
+    Check that the port is free before twistd detaches from the terminal; print an error and exit if it is not.
 
-    A daemon that cannot listen could only tell its parent, which shows the first hundred bytes and points to the log.
+    A daemon can report an error only to its parent process, which prints the first hundred bytes and refers to the log.
     """
     if settings.listen:
         return
@@ -209,17 +209,17 @@ def _check_port(settings: Settings) -> None:
 
 
 class TwistdService(WebSocketService):
-    """The service as twistd runs it: it decides what the log looks like, unless twistd was told to use syslog."""
+    """The service as twistd runs it: it also handles signals, and sets the log format unless twistd logs to syslog."""
 
     twistd: usage.Options | None = None
 
     def startService(self) -> None:
-        """Start, and handle the signals that the log has left."""
+        """Start the service, and handle the signals for which the log has not set a handler."""
         super().startService()
         handle_signals(self._reactor, lambda: self.door.stopping)
 
     def setServiceParent(self, parent: Any) -> None:
-        """Give the application its log observer; twistd asks for it next."""
+        """Set the application's log observer, which twistd reads after this call."""
         super().setServiceParent(parent)
         twistd = self.twistd
         if twistd is not None and "nodaemon" in twistd and not twistd.get("syslog"):

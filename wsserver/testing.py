@@ -1,5 +1,5 @@
 """
-Test endpoints without sockets and without waiting: a server, a client and a clock in memory.
+Test endpoints without sockets and without waiting: a server, its clients and its clock, all in memory.
 
     server = MemoryServer(Settings(), endpoints={"/shout": ShoutProtocol})
     client = server.connect()
@@ -7,8 +7,8 @@ Test endpoints without sockets and without waiting: a server, a client and a clo
     client.send_text("hello")
     assert client.messages() == ["HELLO"]
 
-What this cannot show: partial writes of a kernel, TLS, and what real clients do. The server's own tests use real
-sockets for those.
+This does not cover partial writes by the kernel, TLS, or the behaviour of real clients. The server's own tests use
+real sockets for those.
 """
 
 import base64
@@ -33,6 +33,7 @@ __all__ = ["Frame", "MemoryClient", "MemoryServer", "MemoryTransport", "build_fr
 
 KEY = base64.b64encode(b"sixteen byte key").decode("ascii")
 HIGH_WATER = 64 * 1024
+"""Number of unread bytes above which the producer is paused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,14 @@ class Frame:
 
 def build_frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes = b"mask") -> bytes:
     """
-    Build a client's frame; nothing stops it from breaking the rules.
+    Build a frame as a client sends it (RFC 6455 section 5.2); the frame need not be valid.
 
     Args:
-        opcode: 0-15.
-        payload: unmasked.
+        opcode: the opcode, 0-15.
+        payload: the payload before masking.
         fin: the FIN bit.
-        rsv: the three reserved bits, 0-7; 4 is RSV1.
-        mask: four bytes; empty for an unmasked frame.
+        rsv: the three reserved bits as a number, 0-7; 4 is RSV1.
+        mask: the masking key, four bytes; empty for an unmasked frame.
     """
     size, bit = len(payload), 0x80 if mask else 0
     if size < 126:
@@ -71,16 +72,16 @@ def build_frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int
 
 def parse_frames(data: bytes) -> tuple[list[Frame], bytes]:
     """
-    Parse a server's frames.
+    Parse the frames that a server has sent.
 
     Args:
-        data: what the server wrote after the handshake.
+        data: the bytes that the server has sent after the opening handshake.
 
     Returns:
-        The whole frames, and the bytes after them.
+        The complete frames, and the remaining bytes.
 
     Raises:
-        ValueError: a frame is masked, which a server's must not be.
+        ValueError: a frame is masked; a server must not mask its frames (RFC 6455 section 5.1).
     """
     frames = []
     while len(data) >= 2:
@@ -102,29 +103,29 @@ def parse_frames(data: bytes) -> tuple[list[Frame], bytes]:
 @implementer(ITransport, IPushProducer, IHalfCloseableDescriptor)
 class MemoryTransport:
     """
-    A transport that keeps what is written to it.
+    The server's end of a connection: a transport that keeps the bytes written to it.
 
-    Stricter than a socket: writing after it was closed raises.
+    Stricter than a socket: writing after `loseWriteConnection` raises AssertionError.
     """
 
     def __init__(self, peer: IAddress) -> None:
         self._peer = peer
         self.written = bytearray()
-        """What the other end can read."""
+        """Bytes that the client can read."""
         self.unread = bytearray()
-        """What waits because the other end does not read: see `reading`."""
+        """Bytes that the client does not read yet, see `reading`."""
         self.reading = True
-        """Whether the other end reads."""
+        """Whether the client reads; set it to False to simulate a slow client, and see `read_again`."""
         self.paused = False
-        """Whether the protocol wants no more bytes."""
+        """Whether the protocol has asked the transport to stop reading."""
         self.disconnecting = self.aborted = self.lost = self.write_closed = False
         self.protocol: Any = None
         self._producer: Any = None
 
-    # What a protocol calls.
+    # Called by the protocol.
 
     def write(self, data: bytes) -> None:
-        """Take bytes."""
+        """Append bytes to `written`, or to `unread` while the client does not read."""
         if self.write_closed:
             raise AssertionError("written after the connection was closed")
         if self.lost or self.disconnecting:
@@ -176,10 +177,10 @@ class MemoryTransport:
     def getHost(self) -> IAddress:  # noqa: D102
         return IPv4Address("TCP", "127.0.0.1", 8080)
 
-    # What a test calls.
+    # Called by a test.
 
     def read_again(self) -> None:
-        """Let the other end read again."""
+        """Let the client read again: move `unread` to `written`, and resume the producer."""
         self.reading = True
         self.written += self.unread
         self.unread.clear()
@@ -188,26 +189,26 @@ class MemoryTransport:
         self._finish()
 
     def lose(self, error: Exception | None = None) -> None:
-        """End the connection."""
+        """Report the connection as lost to the protocol; by default, as closed cleanly."""
         if not self.lost:
             self.lost = True
             self._producer = None
             self.protocol.connectionLost(Failure(error or ConnectionDone()))
 
     def _finish(self) -> None:
-        # As in Twisted: what is buffered goes out first, and a producer may still add to it.
+        # As in Twisted: the buffer is sent before the connection closes, and a producer may still append to it.
         if self.disconnecting and not self.unread and self._producer is None:
             self.lose()
 
 
 class MemoryServer:
     """
-    A server without listeners, on a clock that only a test moves.
+    A server without listeners, whose time passes only when a test calls `clock.advance(seconds)`.
 
     Args:
-        settings: the options.
+        settings: the server's options.
         endpoints: path or prefix -> endpoint, as for `WebSocketService`.
-        commands: besides the built-in ones.
+        commands: commands to add to the built-in ones.
     """
 
     def __init__(
@@ -223,7 +224,7 @@ class MemoryServer:
         )
 
     def connect(self, peer: IAddress = IPv4Address("TCP", "127.0.0.1", 50000)) -> "MemoryClient":  # noqa: B008
-        """Connect a client."""
+        """Connect a client from an address, and return it."""
         door = self.service.door.buildProtocol(peer)
         transport = MemoryTransport(peer)
         transport.protocol = door
@@ -233,10 +234,10 @@ class MemoryServer:
 
 class MemoryClient:
     """
-    The other end of a connection: raw bytes, HTTP heads and frames, right or wrong.
+    A client: sends raw bytes, HTTP heads and frames, valid or not, and reads the server's responses and frames.
 
     Args:
-        transport: the server's end.
+        transport: the server's end of the connection.
     """
 
     def __init__(self, transport: MemoryTransport) -> None:
@@ -247,8 +248,8 @@ class MemoryClient:
         Send bytes.
 
         Args:
-            data: what to send; bytes that come after the server has closed are lost.
-            size: most bytes in a segment; 0 for all in one.
+            data: the bytes; those that remain after the server has closed the connection are discarded.
+            size: maximum length of a segment in bytes; 0 sends all bytes in one segment.
         """
         step = size or len(data) or 1
         for start in range(0, len(data), step):
@@ -257,11 +258,11 @@ class MemoryClient:
 
     def head(self, target: str = "/", headers: Mapping[str, str | None] = {}) -> bytes:
         """
-        Build a handshake.
+        Build the request head of an opening handshake.
 
         Args:
-            target: the request target.
-            headers: to add or to replace; None leaves one out.
+            target: the request target, path and query.
+            headers: headers to add or replace; a value of None omits the header.
         """
         fields: dict[str, str | None] = {
             "Host": "localhost:8080",
@@ -275,12 +276,12 @@ class MemoryClient:
         return f"GET {target} HTTP/1.1\r\n{lines}\r\n".encode("latin-1")
 
     def open(self, target: str = "/", headers: Mapping[str, str | None] = {}) -> bytes:
-        """Shake hands; returns the head of the response."""
+        """Send an opening handshake and return the head of the response."""
         self.send(self.head(target, headers))
         return self.response()
 
     def response(self) -> bytes:
-        """Take the head of a response off what was received, without the empty line; `b""` while it is not whole."""
+        """Remove a response's head from the received bytes; return it without its empty line, or `b""` if incomplete."""
         head, end, rest = bytes(self.transport.written).partition(b"\r\n\r\n")
         if not end:
             return b""
@@ -288,7 +289,7 @@ class MemoryClient:
         return head
 
     def send_frame(self, opcode: int, payload: bytes = b"", **options: Any) -> None:
-        """Send a frame: see `build_frame`."""
+        """Send a frame; for the arguments see `build_frame`."""
         self.send(build_frame(opcode, payload, **options))
 
     def send_text(self, text: str) -> None:
@@ -300,18 +301,18 @@ class MemoryClient:
         self.send_frame(8, struct.pack("!H", code) + reason.encode("utf-8"))
 
     def frames(self) -> list[Frame]:
-        """Take the whole frames off what was received."""
+        """Remove the complete frames from the received bytes and return them."""
         frames, rest = parse_frames(bytes(self.transport.written))
         self.transport.written[:] = rest
         return frames
 
     def messages(self) -> list[str | bytes]:
-        """Take the unfragmented messages off what was received: str for text, bytes for binary; control frames go."""
+        """Remove all complete frames and return the unfragmented messages: str for text, bytes for binary."""
         data = [frame for frame in self.frames() if frame.opcode in (1, 2)]
         return [frame.payload.decode("utf-8") if frame.opcode == 1 else frame.payload for frame in data]
 
     def close_frame(self) -> tuple[int | None, str] | None:
-        """Take all frames off; returns code and reason of a Close frame among them, None if there is none."""
+        """Remove all complete frames and return the code and reason of the first Close frame; None without one."""
         for frame in self.frames():
             if frame.opcode == 8:
                 code = int.from_bytes(frame.payload[:2], "big") if frame.payload else None
