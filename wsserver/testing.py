@@ -281,7 +281,7 @@ class MemoryClient:
         return self.response()
 
     def response(self) -> bytes:
-        """Remove a response's head from the received bytes; return it without its empty line, or `b""` if incomplete."""
+        """Remove a response's head from the received bytes; return it without the empty line, `b""` if incomplete."""
         head, end, rest = bytes(self.transport.written).partition(b"\r\n\r\n")
         if not end:
             return b""

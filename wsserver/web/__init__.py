@@ -1,1 +1,1 @@
-"""The HTTP side: the only modules that import `twisted.web`."""
+"""The HTTP server: browser page, HTTP API, Server-Sent Events and probes, on top of `twisted.web`."""

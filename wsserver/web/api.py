@@ -1,7 +1,8 @@
 """
-The HTTP API under `/api/`, in the shapes of Centrifugo's: `POST /api/publish {"channel": "foo", "data": "hello"}`.
+The HTTP API under `/api/`, compatible with Centrifugo's: `POST /api/publish {"channel": "foo", "data": "hello"}`.
 
-Unlike there, the status of an answer that carries an error is not 200, unless the server's option --api-errors says so.
+Centrifugo answers errors with status 200. This API answers them with an error status, unless the server runs with
+`--api-errors body`.
 """
 
 import hmac
@@ -23,24 +24,24 @@ from wsserver.web.static import send
 __all__ = ["API"]
 
 MAX_COMMANDS = 1000
-"""Most commands of a batch."""
+"""Maximum number of commands in a batch."""
 
 MAX_AT_ONCE = 64
-"""Most commands of a batch that are under way at a time, where it says `parallel`."""
+"""Maximum number of commands that run concurrently in a batch with `parallel`."""
 
-# A method that is not there has 404 in Centrifugo, too, unless it is part of a batch.
+# 404 for an unknown method is not one of them: Centrifugo answers with 404 too, except inside a batch.
 _MISTAKES = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
-"""What `lenient` answers with 200: nothing that was to be stored, and was not, is among it."""
+"""Statuses that `lenient` replaces with 200. A publication that could not be stored never gets one of them."""
 
 
 class API(Resource):
     """
-    The API.
+    The resource that serves the API.
 
     Args:
-        methods: what can be called.
-        key: what a caller must know; empty where the API is closed.
-        lenient: an error of the caller's is answered with 200, as Centrifugo does.
+        methods: the methods that callers can call.
+        key: the API key that callers must send; empty to refuse all calls.
+        lenient: whether to answer caller errors with status 200, as Centrifugo does.
     """
 
     isLeaf = True
@@ -52,7 +53,7 @@ class API(Resource):
         self._lenient = lenient
 
     def render(self, request: Request) -> Any:
-        """Do what is asked."""
+        """Check and run the call, and answer it."""
         gone: list[bool] = []
         request.notifyFinish().addErrback(lambda _: gone.append(True))
 
@@ -66,7 +67,7 @@ class API(Resource):
         return NOT_DONE_YET
 
     def _answer(self, request: Request) -> "Deferred[tuple[HTTPStatus, bytes]]":
-        """Fires with the status and the body."""
+        """Run the call; the Deferred fires with the status and the body of the response."""
         name, parameters = self._check(request), _read(request)
         if name == "batch":
             return self._batch(parameters)
@@ -92,7 +93,7 @@ class API(Resource):
     def _status(self, status: HTTPStatus) -> HTTPStatus:
         return HTTPStatus.OK if self._lenient and status in (*_MISTAKES, HTTPStatus.NOT_FOUND) else status
 
-    # Many commands in one request.
+    # Batches: several commands in one request.
 
     @inlineCallbacks
     def _batch(self, parameters: Fields) -> Generator[Any, Any, tuple[HTTPStatus, bytes]]:
@@ -111,7 +112,7 @@ class API(Resource):
 
     @inlineCallbacks
     def _do(self, commands: Iterator[tuple[int, JSONText]], replies: list[Result]) -> Generator[Any, Any, None]:
-        """Do one command after the other, of those that nobody else has taken."""
+        """Run commands one after another, until the iterator, which all concurrent runs share, is exhausted."""
         for number, command in commands:
             replies[number] = yield self._command(command)
 
@@ -137,12 +138,12 @@ class API(Resource):
 def _given_key(request: Request) -> bytes:
     key: bytes = request.getHeader(b"x-api-key") or b""
     scheme, _, credentials = (request.getHeader(b"authorization") or b"").partition(b" ")
-    # Centrifugo's older libraries send `Authorization: apikey KEY`.
+    # Older Centrifugo client libraries send `Authorization: apikey KEY`.
     return key or (credentials.strip() if scheme.lower() in (b"bearer", b"apikey") else b"")
 
 
 def _read(request: Request) -> Fields:
-    # The door has let in no more than its limit.
+    # The frontend has already limited the size of the body.
     assert request.content is not None
     try:
         return read_object(request.content.read() or b"{}")
@@ -160,7 +161,7 @@ def _write_problem(failure: Failure, request: Request, *, lenient: bool) -> tupl
 
 
 def _begin(request: Request, status: HTTPStatus, body: bytes) -> bytes:
-    # For a terminal.
+    # A trailing newline, for callers in a terminal.
     body += b"\n"
     request.setResponseCode(int(status), status.phrase.encode("ascii"))
     request.setHeader(b"content-type", b"application/json")

@@ -1,7 +1,8 @@
 """
-The HTTP side of a connection: `twisted.web` behind the door.
+The HTTP side of a connection: `twisted.web` behind the frontend (`wsserver.wire.frontend`).
 
-The door hands over whole requests, one at a time, that have passed the rules of `wsserver.wire.http11`.
+The frontend passes on complete requests, one at a time, after it has checked them against the rules of
+`wsserver.wire.http11`.
 """
 
 import json
@@ -28,11 +29,11 @@ from wsserver.wire.http11 import Header, Refusal, unavailable
 
 __all__ = ["Answer", "Channel", "PageRequest", "PageSite", "Probe", "Root", "describe", "needs_websocket", "refuse"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+# A module variable, because on a class Twisted replaces the namespace with the class's name.
 _log = Logger(namespace="wsserver.http")
 
 IDLE_TIMEOUT = 60
-"""Seconds a kept-alive connection waits for its next request."""
+"""Seconds for which an idle kept-alive connection stays open."""
 
 _SECURITY_HEADERS = (
     (
@@ -43,7 +44,7 @@ _SECURITY_HEADERS = (
                 b"script-src 'self'",
                 b"style-src 'self'",
                 b"img-src 'self'",
-                # The page connects to whatever server its user names.
+                # The page connects to any server whose URL its user enters.
                 b"connect-src 'self' ws: wss:",
                 b"base-uri 'none'",
                 b"form-action 'none'",
@@ -58,7 +59,7 @@ _SECURITY_HEADERS = (
 
 
 class Channel(HTTPChannel):
-    """HTTP on a connection that the door may take back between two requests."""
+    """HTTP on a connection that the frontend may pass to a WebSocket endpoint between two requests."""
 
     transport: Any
 
@@ -66,10 +67,10 @@ class Channel(HTTPChannel):
         super().__init__()
         self.door: Frontend
         self.is_half_closed = False
-        """The client sends nothing more, but may still read."""
+        """Whether the client has closed its sending side; it may still read."""
 
     def half_closed(self) -> None:
-        """Tell the request that is being answered."""
+        """Record that the client has closed its sending side, and notify the requests in progress."""
         self.is_half_closed = True
         for request in self.requests:
             request.half_closed()
@@ -83,48 +84,49 @@ class Channel(HTTPChannel):
         self.door.go_on()
 
     def requestDone(self, request: Request) -> None:
-        """Tell the door that the response is written, if another request may follow."""
+        """Notify the frontend that the response is written, if another request may follow."""
         super().requestDone(request)
         if self.persistent:
             self.door.answered(request.sentLength)
 
     def release(self) -> None:
-        """Let go of the transport."""
+        """Detach from the transport, which a WebSocket endpoint uses from now on."""
         self.setTimeout(None)
         self.transport.unregisterProducer()
 
 
 class PageRequest(Request):
-    """A request whose response has the security and cross-origin headers and no server version."""
+    """A request whose response carries the security and cross-origin headers, and no Server header."""
 
     site: "PageSite"
 
     logged = True
-    """Whether the access log gets a line for it."""
+    """Whether the request is written to the access log."""
 
     _on_half_close: Callable[[], object] | None = None
 
     def on_half_close(self, function: Callable[[], object]) -> None:
         """
-        Set what ends a response without an end when the client ends its side of the connection.
+        Set the function that ends an endless response when the client closes its sending side.
 
-        A client that leaves cannot be told from one that will send no more, so such a response must not go on.
+        The server cannot distinguish a client that has left from one that only sends nothing more, so such a response
+        must end.
 
         Args:
-            function: called once, now if the client has done so already.
+            function: called once; at once if the client has already closed its sending side.
         """
         self._on_half_close = function
         if self.channel is not None and cast(Channel, self.channel).is_half_closed:
             self.half_closed()
 
     def half_closed(self) -> None:
-        """End the response, if it has no end of its own."""
+        """End the response, if it is endless."""
         function, self._on_half_close = self._on_half_close, None
         if function is not None:
             function()
 
     def render(self, resrc: IResource) -> None:
-        """Render the resource, unless the answer is decided by the origin."""
+        """Add the common headers, then answer a preflight, refuse a forbidden origin, or render the resource."""
         self.responseHeaders.removeHeader(b"server")
         for name, value in _SECURITY_HEADERS:
             self.setHeader(name, value)
@@ -132,7 +134,7 @@ class PageRequest(Request):
         self._add_headers(self.site.cross_origin.headers(asked))
         answer = self.site.cross_origin.answer(asked)
         if isinstance(answer, Refusal):
-            # A page sees no more than a network error; the operator reads the option that is missing.
+            # The page only sees a network error. The log tells the operator which option to set.
             peer = show_peer(self.getClientAddress())
             access_log.refused(answer, number=None, peer=peer, path=show_path(asked.path))
             super().render(Answer(answer))
@@ -154,7 +156,7 @@ def _describe_cross_origin(request: Request) -> CrossOriginRequest:
 
     return CrossOriginRequest(
         method=request.method.decode("ascii"),
-        # `Root` has moved all segments here, percent-decoded.
+        # `Root` has moved all path segments, percent-decoded, to `prepath`.
         path="/" + b"/".join(request.prepath or []).decode("utf-8", "replace"),
         host="".join(values(b"host")[:1]),
         origins=values(b"origin"),
@@ -165,12 +167,12 @@ def _describe_cross_origin(request: Request) -> CrossOriginRequest:
 
 class PageSite(Site):
     """
-    The site of a server; makes the HTTP side of connections.
+    The site of a server: creates the HTTP side of each connection.
 
     Args:
-        resource: the root.
-        reactor: for timeouts.
-        cross_origin: decides about requests of pages of other origins.
+        resource: the root resource.
+        reactor: the reactor, for timeouts.
+        cross_origin: decides on requests from pages of other origins.
     """
 
     protocol = Channel  # type: ignore[assignment]
@@ -183,18 +185,18 @@ class PageSite(Site):
 
     def channel(self, address: IAddress, door: Frontend) -> Channel:
         """
-        Make the HTTP side of a connection.
+        Create the HTTP side of a connection.
 
         Args:
-            address: the peer's.
-            door: hands over requests; is told of each response after which another may follow.
+            address: the peer's address.
+            door: the frontend that passes on requests; it is notified of each response after which another may follow.
         """
         channel = cast(Channel, self.buildProtocol(address))
         channel.door = door
         return channel
 
     def log(self, request: Any) -> None:
-        """Write one line for a request, without its query: that is where tokens are."""
+        """Log a request in one line, without its query, which may contain a token."""
         if not request.logged:
             return
         _log.info(
@@ -212,11 +214,11 @@ def refuse(request: Request, refusal: Refusal) -> bytes:
     Answer a request with a refusal.
 
     Args:
-        request: what to answer.
-        refusal: the status, the headers and the sentence for the body.
+        request: the request to answer.
+        refusal: the status, the headers and the text of the body.
 
     Returns:
-        The body.
+        The body, which `render` returns.
     """
     request.setResponseCode(refusal.status.value, refusal.status.phrase.encode("ascii"))
     request.setHeader(b"content-type", b"text/plain; charset=utf-8")
@@ -227,7 +229,7 @@ def refuse(request: Request, refusal: Refusal) -> bytes:
 
 
 class Answer(Resource):
-    """Every request is refused in the same way."""
+    """A resource that answers every request with the same refusal."""
 
     isLeaf = True
 
@@ -236,16 +238,16 @@ class Answer(Resource):
         self._refusal = refusal
 
     def render(self, request: Request) -> bytes:
-        """Refuse."""
+        """Refuse the request."""
         return refuse(request, self._refusal)
 
 
 class JSONDocument(Resource):
     """
-    A JSON text.
+    A JSON document, built anew for each request.
 
     Args:
-        build: returns the document.
+        build: returns the document as JSON-serializable data.
     """
 
     isLeaf = True
@@ -255,7 +257,7 @@ class JSONDocument(Resource):
         self._build = build
 
     def render_GET(self, request: Request) -> bytes:
-        """Send it."""
+        """Send the document."""
         request.setHeader(b"content-type", b"application/json")
         request.setHeader(b"cache-control", b"no-cache")
         return send(request, json.dumps(self._build(), ensure_ascii=False).encode("utf-8"))
@@ -263,11 +265,11 @@ class JSONDocument(Resource):
 
 class Probe(Resource):
     """
-    The answer to an orchestrator's probe: 200, or 503 with a sentence.
+    Answer an orchestrator's probe with 200, or with 503 and the reason.
 
     Args:
-        word: the body of the 200.
-        find_problem: returns what is wrong in a sentence, or None.
+        word: the body of the 200 response.
+        find_problem: returns the reason for a 503 response, or None.
     """
 
     isLeaf = True
@@ -277,12 +279,12 @@ class Probe(Resource):
         self._word = word
         self._find_problem = find_problem
         self._last: str | None = ""
-        """The problem that the last poll was told; empty before the first."""
+        """The problem at the previous poll, None if there was none; an empty string before the first poll."""
 
     def render_GET(self, request: Request) -> bytes:
-        """Answer; HEAD too."""
+        """Answer a GET or HEAD request."""
         problem = self._find_problem()
-        # A line for every poll would hide the other lines.
+        # Log a poll only if its result has changed: a line for every poll would bury the others.
         cast(PageRequest, request).logged = problem != self._last
         self._last = problem
         if problem is not None:
@@ -294,15 +296,15 @@ class Probe(Resource):
 
 class Root(Resource):
     """
-    The tree of HTTP resources: page files by name, JSON documents, and 426 on the paths of endpoints.
+    The tree of HTTP resources: page files, JSON documents, API, event streams, probes, and 426 for endpoint paths.
 
     Args:
         pages: name in the URL -> resource; the empty name is the page at `/`.
-        websocket_paths: paths at which only WebSocket is spoken; one that ends in a slash covers those below it.
-        api: what answers under `/api/`.
-        sse: what answers at `/sse`.
-        probes: the answers to probes, by their name in the URL.
-        speaks_websocket: returns whether a WebSocket handshake is accepted at a path.
+        websocket_paths: paths that only accept WebSocket; a path that ends in a slash covers all paths below it.
+        api: the resource for `/api/`.
+        sse: the resource for `/sse`.
+        probes: name in the URL -> probe.
+        speaks_websocket: returns whether the server accepts a WebSocket handshake at a path.
     """
 
     def __init__(
@@ -318,13 +320,13 @@ class Root(Resource):
         super().__init__()
         self._api = api
         self._fetched = {**pages, b"sse": sse, **probes}
-        # At / there is the page.
+        # A plain HTTP request for / gets the page.
         self._websocket_paths = {path.encode("utf-8") for path in websocket_paths} - {b"/"}
         self._websocket_prefixes = tuple(path for path in self._websocket_paths if path.endswith(b"/"))
         self._speaks_websocket = speaks_websocket
 
     def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
-        """Find the resource of a whole path: there are no directories in this tree."""
+        """Return the resource for the whole remaining path: the tree has no directories."""
         rest: list[bytes] = request.postpath or []
         whole = b"/" + b"/".join([path, *rest])
         request.prepath, request.postpath = [*(request.prepath or []), *rest], []
@@ -357,10 +359,10 @@ class Root(Resource):
 
 def needs_websocket(path: bytes) -> Refusal:
     """
-    Refuse a plain HTTP request for a path that speaks WebSocket.
+    Return the refusal (426) of a plain HTTP request for a path that only accepts WebSocket.
 
     Args:
-        path: as in the request.
+        path: the path from the request.
     """
     shown = path.decode("utf-8", "backslashreplace")
     reason = f"{shown} speaks WebSocket: connect to it with a WebSocket client, e.g. new WebSocket(url) in a browser."
@@ -374,16 +376,16 @@ def describe(
     catch_all: Callable[[], bool],
 ) -> JSONDocument:
     """
-    Make what the page asks the server about itself.
+    Build `/server.json`, from which the browser page learns what the server offers.
 
     Args:
-        paths: path -> what is spoken there, in words.
-        commands: the commands, each with its help line.
-        close_codes: close code -> what it means.
-        catch_all: returns whether unknown WebSocket paths speak commands.
+        paths: path of an endpoint -> its help text.
+        commands: the name and the help text of each command.
+        close_codes: close code -> its meaning.
+        catch_all: returns whether unknown WebSocket paths answer commands.
 
     Returns:
-        The resource of `/server.json`.
+        The resource for `/server.json`.
     """
     document = {
         "name": "wsserver",

@@ -1,4 +1,4 @@
-"""`/sse?channel=foo`: what is published to the channel, as Server-Sent Events (HTML Standard, section 9.2)."""
+"""`/sse?channel=foo`: stream the channel's publications as Server-Sent Events (HTML Standard, section 9.2)."""
 
 from collections.abc import Hashable, Iterator
 from dataclasses import replace
@@ -36,7 +36,7 @@ from wsserver.wire.linger import LINGER
 
 __all__ = ["SSE"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+# A module variable, because on a class Twisted replaces the namespace with the class's name.
 _log = Logger(namespace="wsserver.sse")
 
 PING_INTERVAL = 15.0
@@ -44,20 +44,20 @@ PING_INTERVAL = 15.0
 
 
 CLOSED = (3000, "connection closed")
-"""What the backend is told of a stream that its client has ended: Centrifugo's code."""
+"""Code and reason that the backend receives when a client has ended its stream: the code is Centrifugo's."""
 
 
 class SSE(Resource):
     """
-    Streams of events.
+    The resource that serves event streams.
 
     Args:
         hub: the channels.
-        admission: who may listen to them.
-        reactor: for pings.
-        default: the format where none is asked for.
-        max_queued: most bytes that wait for a client that does not read.
-        close_on_gap: whether a stream ends where publications may be missing.
+        admission: decides which channels a client may subscribe to.
+        reactor: the reactor, for timers.
+        default: the format of streams whose client requests none.
+        max_queued: maximum size of a client's send queue, in bytes.
+        close_on_gap: whether to end a stream, instead of sending a gap notice, if publications may be missing.
     """
 
     isLeaf = True
@@ -81,12 +81,12 @@ class SSE(Resource):
         self._default = default
 
     def render_HEAD(self, request: Request) -> bytes:
-        """Refuse: a stream without its body would only hold the connection."""
+        """Refuse with 405: a stream without its body would only keep the connection open."""
         reason = "a stream of events can only be fetched"
         return refuse(request, Refusal(HTTPStatus.METHOD_NOT_ALLOWED, reason, (("Allow", "GET"),)))
 
     def render_GET(self, request: Request) -> Any:
-        """Begin a stream, or refuse it."""
+        """Authorize the client, then start the stream or refuse the request."""
         query = parse_parameters((request.uri.partition(b"?")[2]).decode("ascii"))
         if query is None:
             return refuse(request, _bad("the query is not UTF-8 or too long"))
@@ -114,7 +114,7 @@ class SSE(Resource):
             _refuse(request, found)
             return
         assert isinstance(found, Admitted)
-        # The browser sends it when it connects again, with the query of the first time.
+        # A browser sends this header when it reconnects. Its query is that of the first request, so the header wins.
         if last := (request.getHeader(b"last-event-id") or b"").decode("latin-1"):
             known = parse_positions(last, len(found.ask.channels)) is not None
             found = replace(found, ask=replace(found.ask, last_event_id=last if known else UNKNOWN_PLACE))
@@ -123,25 +123,26 @@ class SSE(Resource):
 
 @implementer(IPushProducer)
 class _Stream:
-    """One client's stream: a `Subscriber` of the hub."""
+    """The stream of one client: a `Subscriber` of the hub."""
 
-    def __init__(self, house: SSE, request: Request, admitted: Admitted, caller: Caller) -> None:
-        self._house = house
+    def __init__(self, resource: SSE, request: Request, admitted: Admitted, caller: Caller) -> None:
+        self._resource = resource
         self._request = request
         self._ask = admitted.ask
-        self._client = RawClient(house.hub.clients, house.admission, admitted, caller, self._end_by)
+        self._client = RawClient(resource.hub.clients, resource.admission, admitted, caller, self._end_by)
         self._places = StreamPositions(self._ask)
-        # The id of an event tells where its client stands in all its channels.
+        # The id of an event contains the client's positions in all its channels, so clients share encoded events only
+        # if they have the same single channel.
         self.kind: Hashable = ("sse", self._ask.format, "" if len(self._ask.channels) == 1 else caller.client)
-        self._backlog: SendQueue | None = SendQueue(house.max_queued)
-        """What waits until the stream is open, and the client reads."""
+        self._backlog: SendQueue | None = SendQueue(resource.max_queued)
+        """The send queue, until the stream is open and while the client does not read; None while it reads."""
         self._over = self._last_page = False
-        """Whether the stream is over, and whether it ends once the client has what it missed."""
+        """Whether the stream has ended, and whether it ends after recovery."""
         self._ended = CLOSED
         self._ping: Any = None
         self._ending: Any = None
         self._catch_up = CatchUp(
-            house.hub,
+            resource.hub,
             self._places,
             self,
             ready=lambda: self._backlog is None and not self._over,
@@ -150,9 +151,9 @@ class _Stream:
         )
 
     def begin(self) -> None:
-        """Subscribe; the response begins when publications arrive."""
+        """Subscribe to the channels; the response starts once the subscriptions are active."""
         self._request.notifyFinish().addErrback(self._gone)
-        done = self._places.subscribe(self._house.hub, self, positioned=True)
+        done = self._places.subscribe(self._resource.hub, self, positioned=True)
         done.addCallbacks(self._open, self._not_subscribed).addErrback(self._failed)
 
     def _open(self, _: object) -> None:
@@ -161,20 +162,20 @@ class _Stream:
         request = self._request
         _set_headers(request)
         request.registerProducer(self, True)
-        # Whatever ends the stream, the clients come back spread over some time.
+        # The random delay spreads the reconnects of all clients, whatever has ended their streams.
         request.write(b": listening\n%s\n" % write_retry())
         self._schedule()
         self._client.come()
         self._send_missed(self._places.begin())
         self.resumeProducing()
-        # An event without data only sets the id of the last one (HTML Standard, section 9.2.6).
+        # An event without data only sets the last event id (HTML Standard, section 9.2.6).
         if not self._over and (where := self._places.write()):
             request.write(b"id: %s\n\n" % where.encode("ascii"))
         self._catch_up.advance()
         cast(PageRequest, request).on_half_close(self._half_closed)
 
     def _half_closed(self) -> None:
-        """End the stream once the client has what it missed: it sends nothing more, and may have gone."""
+        """End the stream after recovery: the client has closed its sending side, and may have left."""
         self._last_page = True
         self._end_if_last()
 
@@ -183,7 +184,7 @@ class _Stream:
             self._end()
 
     def _send_missed(self, missed: list[Missed]) -> None:
-        if self._house.close_on_gap and any(publication is None for _, publication, _ in missed):
+        if self._resource.close_on_gap and any(publication is None for _, publication, _ in missed):
             self._end()
             return
         events = [
@@ -197,7 +198,7 @@ class _Stream:
         self._end_if_last()
 
     def _not_recovered(self, failure: Failure) -> None:
-        """End the stream: the client connects again, from where it is now."""
+        """End the stream; the client reconnects and recovers from its last event id."""
         if not failure.check(BrokerDown):
             _log.failure("recovery failed", failure)
         self._end()
@@ -210,7 +211,7 @@ class _Stream:
             _refuse(self._request, refusal)
 
     def _failed(self, failure: Failure) -> None:
-        """Refuse or end the stream after a fault of the server: the client would wait for ever."""
+        """Refuse or end the stream after an internal error; otherwise the client would wait forever."""
         _log.failure("an event stream failed", failure)
         if self._over:
             return
@@ -222,7 +223,7 @@ class _Stream:
         _refuse(self._request, Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed"))
 
     def _schedule(self) -> None:
-        self._ping = self._house.reactor.callLater(PING_INTERVAL, self._send_ping)
+        self._ping = self._resource.reactor.callLater(PING_INTERVAL, self._send_ping)
 
     def _send_ping(self) -> None:
         if self._backlog is None:
@@ -241,28 +242,28 @@ class _Stream:
             self._ping = None
         self._catch_up.stop()
         self._client.go(*self._ended)
-        self._house.hub.leave(self._ask.channels, self)
+        self._resource.hub.leave(self._ask.channels, self)
 
     def _end_by(self, code: int, reason: str) -> None:
         self._ended = (code, reason)
         self._end()
 
     def _end(self) -> None:
-        """End the stream from our side; the client connects again by itself."""
+        """End the stream from the server's side; the client reconnects by itself."""
         if not self._over:
             self._over = True
             self._backlog = None
             self._leave()
             self._request.unregisterProducer()
-            # What is queued leaves first, if the client reads it.
+            # The client has `LINGER` seconds to read the bytes that are already written.
             transport: Any = self._request.channel.transport
-            self._ending = self._house.reactor.callLater(LINGER, transport.abortConnection)
+            self._ending = self._resource.reactor.callLater(LINGER, transport.abortConnection)
             self._request.loseConnection()
 
-    # What the hub calls: `Subscriber`.
+    # Called by the hub: the interface `Subscriber`.
 
     def frame(self, channel: ChannelName, publication: Publication) -> bytes:
-        """Write a publication as an event: one `data:` line for each of its lines."""
+        """Encode a publication as an event, with one `data:` line for each line of the payload."""
         return self._write(channel, publication, self._places.move(channel, publication))
 
     def _write(self, channel: ChannelName, publication: Publication, place: str) -> bytes:
@@ -273,15 +274,15 @@ class _Stream:
         return _event(envelope, b"bytes", place)
 
     def event_frame(self, channel: ChannelName, event: PresenceEvent) -> bytes:  # noqa: ARG002
-        """Tell nothing: whoever listens here is not told who else does."""
+        """Return no bytes: raw subscribers receive no presence events."""
         return b""
 
     def take(self, batch: Batch) -> None:
-        """Send some events, or let them wait while the client does not read, as the policy of their channel says."""
-        self._put(batch, SlowConsumerPolicy(self._house.hub.rules.for_channel(batch.channel).slow))
+        """Send events, or queue them by the channel's slow-consumer policy while the client does not read."""
+        self._put(batch, SlowConsumerPolicy(self._resource.hub.rules.for_channel(batch.channel).slow))
 
     def deliver(self, frames: bytes, count: int, size: int) -> None:
-        """Send some events, or let them wait; they are never given up."""
+        """Send events, or queue them while the client does not read; they are never dropped from the queue."""
         self._put(Batch(ChannelName(""), frames, count, size), SlowConsumerPolicy.CLOSE)
 
     def _put(self, batch: Batch, slow: SlowConsumerPolicy) -> None:
@@ -294,34 +295,34 @@ class _Stream:
         if self._backlog.full:
             self._end()
             return
-        self._house.hub.dropped += loss.messages
+        self._resource.hub.dropped += loss.messages
         for channel in loss.channels:
             notice = gap_notice(channel)
             self._backlog.tell(channel, _event(notice, b"gap"), len(notice))
 
     def missed(self, channel: ChannelName, stream: bool) -> None:
-        """Tell that publications may be missing, or end the stream."""
-        if self._house.close_on_gap:
+        """Send a gap notice, or end the stream if it is to be closed on a gap."""
+        if self._resource.close_on_gap:
             self._end()
             return
-        # What is told needs not be told again when the client comes back.
-        place = self._places.jump(channel, self._house.hub.position(channel)) if stream else ""
+        # The id moves past the gap, so that the client gets no second notice of it after a reconnect.
+        place = self._places.jump(channel, self._resource.hub.position(channel)) if stream else ""
         notice = gap_notice(channel)
         self.take(Batch(channel, _event(notice, b"gap", place), 1, len(notice)))
 
     def on_permission_revoked(self, channel: ChannelName) -> None:  # noqa: ARG002
-        """End the stream: when the client connects again it is told why."""
+        """End the stream; when the client reconnects, the refusal states the reason."""
         self._end()
 
     # IPushProducer.
 
     def pauseProducing(self) -> None:
-        """Keep what comes: the client does not read."""
+        """Queue events from now on: the client does not read."""
         if self._backlog is None:
-            self._backlog = SendQueue(self._house.max_queued)
+            self._backlog = SendQueue(self._resource.max_queued)
 
     def resumeProducing(self) -> None:
-        """Send what was kept, then go on with what the client missed."""
+        """Send the queued events, then continue the recovery."""
         backlog, self._backlog = self._backlog, None
         if backlog is not None and not self._over:
             frames, _, _ = backlog.take()
@@ -330,7 +331,7 @@ class _Stream:
         self._catch_up.advance()
 
     def stopProducing(self) -> None:
-        """Nothing more is wanted: `notifyFinish` tells too."""
+        """Do nothing: `notifyFinish` reports the end of the connection too."""
 
 
 def _event(payload: bytes, name: bytes = b"", place: str = "") -> bytes:
@@ -347,7 +348,7 @@ def _headers(request: Request) -> Iterator[Header]:
 
 
 def _refuse(request: Request, refusal: Refusal) -> None:
-    """Refuse a stream: a temporary failure in the way that EventSource comes back from."""
+    """Refuse a stream; answer an EventSource that meets a temporary failure in such a way that it reconnects."""
     path = show_path(request.uri.partition(b"?")[0].decode("latin-1"))
     access_log.refused(refusal, number=None, peer=show_peer(request.getClientAddress()), path=path)
     accept = [value.decode("latin-1") for value in request.requestHeaders.getRawHeaders(b"accept") or []]
