@@ -25,9 +25,9 @@ READABLE: Final = frozenset({"/sse", "/ready", "/health", "/server.json"})
 _VARY: Final = ("Vary", "Origin")
 _EXPOSED: Final = ("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
 _MAX_AGE: Final = ("Access-Control-Max-Age", "7200")
-"""Seconds for which a browser remembers the answer to a preflight: Chromium's upper limit."""
+"""Seconds for which a browser caches the answer to a preflight: Chromium's upper limit."""
 
-# What docs/auth.md and docs/api.md document, and what EventSource polyfills send.
+# The headers that docs/auth.md and docs/api.md document, and those that EventSource polyfills send.
 _READ: Final = (
     ("Access-Control-Allow-Methods", "GET, HEAD"),
     ("Access-Control-Allow-Headers", "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With"),
@@ -42,7 +42,7 @@ Headers = tuple[Header, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossOriginRequest:
-    """The parts of a request that decide about cross-origin access."""
+    """The parts of a request that determine whether a page of another origin may read the response."""
 
     method: str
     path: str
@@ -52,18 +52,18 @@ class CrossOriginRequest:
     origins: Sequence[str]
     """The value of every Origin header."""
     wants_method: bool = False
-    """Whether it has an Access-Control-Request-Method header."""
+    """Whether the request has an Access-Control-Request-Method header."""
     wants_private_network: bool = False
-    """Whether it has an Access-Control-Request-Private-Network header."""
+    """Whether the request has an Access-Control-Request-Private-Network header."""
 
     @property
     def is_preflight(self) -> bool:
-        """Whether it is a CORS preflight, which asks if a request may be sent."""
+        """Whether this is a CORS preflight, with which a browser asks whether it may send the actual request."""
         return self.method == "OPTIONS" and bool(self.origins) and self.wants_method
 
 
 def describe_request(request: Request) -> CrossOriginRequest:
-    """Return what a request head says about cross-origin access."""
+    """Return the cross-origin part of a request head."""
     return CrossOriginRequest(
         method=request.method,
         path=request.path or "",
@@ -76,11 +76,11 @@ def describe_request(request: Request) -> CrossOriginRequest:
 
 class CrossOrigin:
     """
-    Decides about cross-origin requests.
+    Decides on cross-origin requests.
 
     Args:
-        policy: returns which origins may connect; it changes when the server listens.
-        api_origins: origins whose pages may call the HTTP API, as operators write them.
+        policy: returns the policy that says which origins may connect; it changes when the server starts to listen.
+        api_origins: the origins whose pages may call the HTTP API, as written in `--api-origin`.
     """
 
     def __init__(self, policy: Callable[[], Policy], api_origins: Sequence[str]) -> None:
@@ -92,8 +92,7 @@ class CrossOrigin:
         Return the headers that every response to a request carries, errors included.
 
         Returns:
-            `Vary: Origin` where the path can be read across origins, and the Access-Control headers if the origin may
-            read it.
+            `Vary: Origin` if other origins can read the path, plus the Access-Control headers if this origin may.
         """
         if not _is_shared(request.path):
             return ()
@@ -103,7 +102,7 @@ class CrossOrigin:
 
     def answer(self, request: CrossOriginRequest) -> Headers | Refusal | None:
         """
-        Answer what need not reach a resource: preflights, and event streams for origins that may not connect.
+        Answer a request that does not reach a resource: a preflight, or an event stream for a forbidden origin.
 
         Returns:
             The headers of a 204 response to a preflight, besides those of `headers`; a 403 refusal; or None.
@@ -111,7 +110,8 @@ class CrossOrigin:
         if not _is_shared(request.path):
             return None
         if not request.is_preflight:
-            # A page cannot read what is refused to it by the missing headers; a stream would only hold a connection.
+            # Without the headers, the browser already keeps the page from reading the response. An event stream is
+            # refused as well, as it would only keep a connection open.
             return self._refuse(request) if request.path == "/sse" else None
         refusal = self._refuse(request)
         if refusal is not None:
@@ -135,10 +135,10 @@ class CrossOrigin:
     def _allow(self, request: CrossOriginRequest) -> Headers:
         api, policy = _is_api(request.path), self._policy()
         if policy.any_origin and not api:
-            # A response for everyone never goes with cookies: that would let every page act as its reader.
+            # Never allow cookies for every origin: any page could then act on behalf of the user.
             return (("Access-Control-Allow-Origin", "*"),)
         allow = (("Access-Control-Allow-Origin", request.origins[0]),)
-        # `null` is every sandboxed frame of every site. The API knows its callers by a key, never by a cookie.
+        # The origin `null` is shared by sandboxed frames of all sites. The API authenticates by key, never by cookie.
         if api or _only(request.origins) in (Origin("null"), Origin("")):
             return allow
         return (*allow, ("Access-Control-Allow-Credentials", "true"))

@@ -1,7 +1,7 @@
 """
-The methods of the API: Centrifugo's, with its names, parameters and error codes.
+The methods of the HTTP API, with the names, parameters and error codes of Centrifugo's server API.
 
-Source: https://centrifugal.dev/docs/server/server_api, and https://centrifugal.dev/docs/server/codes.
+Source: https://centrifugal.dev/docs/server/server_api and https://centrifugal.dev/docs/server/codes.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,13 +36,13 @@ from wsserver.web.parameters import (
 
 __all__ = ["MAX_CHANNELS", "Methods", "Problem", "Result", "bad", "explain", "told"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+# A module variable, because on a class Twisted replaces the namespace with the class's name.
 _log = Logger(namespace="wsserver.api")
 
 MAX_CHANNELS = 1000
-"""Most channels of a broadcast."""
+"""Maximum number of channels in a broadcast."""
 
-# Centrifugo's codes, and the statuses it gives them in its "transport" mode.
+# Centrifugo's error codes. Their HTTP statuses are those of its error mode "transport".
 INTERNAL: Final = 100
 UNAUTHORIZED: Final = 101
 PERMISSION_DENIED: Final = 103
@@ -54,12 +54,12 @@ UNRECOVERABLE: Final = 112
 
 class Problem(Exception):
     """
-    A call that is not served.
+    An API call has failed, and the caller gets this error.
 
     Args:
-        status: for HTTP.
-        code: Centrifugo's.
-        message: one sentence.
+        status: the HTTP status.
+        code: Centrifugo's error code.
+        message: the reason, in one sentence.
     """
 
     def __init__(self, status: HTTPStatus, code: int, message: str) -> None:
@@ -67,31 +67,31 @@ class Problem(Exception):
         self.status, self.code, self.message = status, code, message
 
     def as_json(self) -> dict[str, object]:
-        """Tell it as Centrifugo does."""
+        """Return the error object that Centrifugo sends: code and message."""
         return {"code": self.code, "message": self.message}
 
 
 def bad(message: str) -> Problem:
-    """Say that a request is wrong."""
+    """Return the problem of an invalid request: status 400, code 107."""
     return Problem(HTTPStatus.BAD_REQUEST, BAD_REQUEST, message)
 
 
 class Result(NamedTuple):
-    """What a method has to say."""
+    """The result of a method."""
 
     body: bytes
-    """JSON."""
+    """The result as JSON text."""
     status: HTTPStatus = HTTPStatus.OK
-    """Not 200 where only a part was done, which the body then tells of each part."""
+    """Not 200 if a part of the call has failed; the body then contains the outcome of each part."""
 
 
 class Methods:
     """
-    Name -> method.
+    The methods by name.
 
     Args:
-        hub: the channels.
-        management: the connections.
+        hub: publishes, and reads history and presence.
+        management: reads and changes connections and subscriptions in all server processes.
     """
 
     def __init__(self, hub: Hub, management: Management) -> None:
@@ -115,14 +115,14 @@ class Methods:
 
     def call(self, name: str, parameters: Fields) -> "Deferred[Result]":
         """
-        Do something.
+        Call a method.
 
         Args:
-            name: of the method.
-            parameters: of it.
+            name: the method's name.
+            parameters: the method's parameters.
 
         Returns:
-            Fires with the result; fails with `Problem` only.
+            A Deferred that fires with the result, and fails only with `Problem`.
         """
         return maybeDeferred(self._call, name, parameters).addErrback(explain)
 
@@ -164,7 +164,7 @@ class Methods:
         key, skip_history = read_key(parameters), take(parameters, "skip_history", bool, False)
         return lambda channel: self._hub.send(channel, publication, idempotency_key=key, skip_history=skip_history)
 
-    # What a channel has.
+    # History and presence.
 
     def _history(self, parameters: Fields) -> "Deferred[Result]":
         channel = self._with_history(parameters)
@@ -200,7 +200,7 @@ class Methods:
             raise _not_available("of this channel it is not kept who is on it: --channel-presence")
         return channel
 
-    # Connections, in all processes.
+    # Connections, in all server processes.
 
     def _subscribe(self, parameters: Fields) -> "Deferred[Result]":
         channel = read_channel(parameters)
@@ -241,7 +241,7 @@ class Methods:
 
 
 def explain(failure: Failure) -> Failure:
-    """Make a `Problem` of whatever went wrong."""
+    """Convert a failure to a `Problem`; an unexpected error is logged and becomes status 500."""
     error: BaseException | None = failure.value
     if isinstance(error, Problem):
         return failure
@@ -278,7 +278,7 @@ def _receipt(receipt: Receipt) -> Result:
 
 
 def _connection(about: Mapping[str, Any]) -> dict[str, Any]:
-    """Write it as Centrifugo PRO does, with what more is known."""
+    """Return a connection in the format of Centrifugo PRO, plus the other fields that are known."""
     more = {name: value for name, value in about.items() if name != "channels"}
     return {**more, "state": {"channels": {name: {} for name in about["channels"]}}}
 
@@ -288,7 +288,7 @@ def _wrapped(result: Result) -> Result:
 
 
 def told(failure: Failure) -> Result:
-    """Tell what went wrong as one of several results."""
+    """Convert a failure to the result of one part of a broadcast or batch."""
     problem = explain(failure).value
     assert isinstance(problem, Problem)
     return Result(write({"error": problem.as_json()}), problem.status)

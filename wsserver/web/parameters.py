@@ -1,11 +1,11 @@
 """
-The parameters of the API's methods, and their results, as JSON: Centrifugo's names and shapes.
+Parse the parameters of the API's methods, and write the result of `history`, in Centrifugo's JSON format.
 
-Source: https://centrifugal.dev/docs/server/server_api. As there, unknown parameters are ignored; those of Centrifugo
-that would change what is done, and cannot be honoured here, are refused.
+Source: https://centrifugal.dev/docs/server/server_api. Unknown parameters are ignored, as Centrifugo does. Parameters
+of Centrifugo that would change the effect of a call, but that this server does not support, are rejected.
 
 Rule 1: no Twisted, no clock, no socket.
-Rule 2: what is wrong with a parameter is a `ValueError` that says so.
+Rule 2: an invalid parameter raises a `ValueError` that names the parameter and the reason.
 """
 
 import base64
@@ -37,13 +37,13 @@ __all__ = [
 ]
 
 MAX_BYTES: Final = 8 * 1024**2
-"""Most bytes of data in an answer to `history`; the publications after those are left out."""
+"""Maximum size of all data in a result of `history`, in bytes; later publications are omitted."""
 
 _MAX_KEY: Final = 255
-"""Most bytes of an idempotency key."""
+"""Maximum length of an idempotency key, in bytes."""
 
 _MAX_REASON: Final = 123
-"""Most bytes of a reason in a Close frame (RFC 6455 section 5.5)."""
+"""Maximum length of a reason in a Close frame, in bytes (RFC 6455 section 5.5)."""
 
 _UNSUPPORTED: Final = {
     "version": "this server does not compare versions of publications",
@@ -51,22 +51,22 @@ _UNSUPPORTED: Final = {
     "expression": "this server knows no expressions; name a user",
     "b64info": "give it as info, in JSON",
 }
-"""Parameters of Centrifugo's that would do something else here than there."""
+"""Parameters of Centrifugo that this server does not support -> what the error message says about them."""
 
 
 _EMPTY: Final = (b"null", b"0", b'""', b"false", b"[]", b"{}")
-"""Values that ask for nothing."""
+"""JSON values that mean the same as a missing parameter."""
 
 
 def check_unsupported(parameters: Fields) -> None:
-    """Refuse what cannot be honoured."""
+    """Raise ValueError if a call has a parameter that this server does not support."""
     for name, why in _UNSUPPORTED.items():
         if parameters.get(name, _EMPTY[0]) not in _EMPTY:
             raise ValueError(f"{name}: {why}")
 
 
 def read_channel(parameters: Fields) -> ChannelName:
-    """Read the name of a channel."""
+    """Read and check `channel`, the name of a channel."""
     name = parse_name(take(parameters, "channel", str, ""))
     if isinstance(name, Refusal):
         raise ValueError(f"channel: {name.reason}")
@@ -74,7 +74,7 @@ def read_channel(parameters: Fields) -> ChannelName:
 
 
 def read_pattern(parameters: Fields) -> str:
-    """Read a pattern of names, `*` where there is none."""
+    """Read `pattern`, a pattern of channel names; the default is `*`."""
     pattern: str = take(parameters, "pattern", str, "") or "*"
     if len(pattern) > MAX_NAME:
         raise ValueError(f"pattern: over {MAX_NAME} characters")
@@ -83,10 +83,10 @@ def read_pattern(parameters: Fields) -> str:
 
 def read_data(parameters: Fields) -> tuple[bytes, bool]:
     """
-    Read what is to be published.
+    Read the data of a publication from `b64data`, or from `data` if `b64data` is missing.
 
     Returns:
-        The JSON text of `data`, as it was written, and True; or the bytes of `b64data`, and False.
+        The decoded bytes of `b64data` and False, or the unchanged JSON text of `data` and True.
     """
     coded = take(parameters, "b64data", str, "")
     if coded:
@@ -100,12 +100,12 @@ def read_data(parameters: Fields) -> tuple[bytes, bool]:
 
 
 def read_tags(parameters: Fields) -> dict[str, str] | None:
-    """Read the names and texts that go along with a publication."""
+    """Read `tags`, the string map that is published along with the data; None if it is missing or empty."""
     return take_string_map(parameters, "tags") or None
 
 
 def read_key(parameters: Fields) -> str:
-    """Read an idempotency key; empty for none."""
+    """Read `idempotency_key`; empty if it is missing."""
     key: str = take(parameters, "idempotency_key", str, "")
     if len(key.encode("utf-8")) > _MAX_KEY:
         raise ValueError(f"idempotency_key: over {_MAX_KEY} bytes")
@@ -113,13 +113,13 @@ def read_key(parameters: Fields) -> str:
 
 
 def read_limit(parameters: Fields) -> int:
-    """Read how many publications are wanted: 0 for the position only, negative for all."""
+    """Read `limit`, the maximum number of publications: 0 for the position only, negative for all."""
     limit: int = take(parameters, "limit", int, 0)
     return max(-1, min(limit, 2**31))
 
 
 def read_since(parameters: Fields, name: str = "since") -> Position | None:
-    """Read a position."""
+    """Read a stream position, `offset` and `epoch`; None if it is missing."""
     since = take(parameters, name, dict, None)
     if since is None:
         return None
@@ -131,14 +131,14 @@ def read_since(parameters: Fields, name: str = "since") -> Position | None:
 
 def read_who(parameters: Fields, *, anybody: bool = False) -> tuple[str, str]:
     """
-    Read whom something is to be done with.
+    Read `user` and `client`, which select the connections to act on.
 
     Args:
-        parameters: of the method.
-        anybody: whether nobody needs to be named.
+        parameters: the method's parameters.
+        anybody: whether both may be missing, which selects all connections.
 
     Returns:
-        User and client, either perhaps empty.
+        The user and the client; a missing one is empty.
     """
     user, client = take(parameters, "user", str, ""), take(parameters, "client", str, "")
     if not anybody and not user and not client:
@@ -148,11 +148,11 @@ def read_who(parameters: Fields, *, anybody: bool = False) -> tuple[str, str]:
 
 def read_disconnect(parameters: Fields, default: tuple[int, str]) -> tuple[int, str]:
     """
-    Read how a connection is to be ended.
+    Read `disconnect`, the close code and reason for a connection.
 
     Args:
-        parameters: of the method.
-        default: code and reason where none is given.
+        parameters: the method's parameters.
+        default: the code and reason if no code is given.
     """
     disconnect = take(parameters, "disconnect", dict, {})
     code, reason = take(disconnect, "code", int, 0), take(disconnect, "reason", str, "")
@@ -166,7 +166,7 @@ def read_disconnect(parameters: Fields, default: tuple[int, str]) -> tuple[int, 
 
 
 def read_options(parameters: Fields) -> dict[str, Any]:
-    """Read how a client is to be subscribed: those of `info`, `data`, `expire_at`, `recover_since` that are there."""
+    """Read the options of a subscription that are given: `info`, `data`, `expire_at` and `recover_since`."""
     options: dict[str, Any] = {}
     if (info := take_value(parameters, "info")) is not None:
         options["info"] = info
@@ -180,7 +180,7 @@ def read_options(parameters: Fields) -> dict[str, Any]:
 
 
 def write_page(page: Page) -> bytes:
-    """Write the result of `history`, up to `MAX_BYTES` of data."""
+    """Write the result of `history` as JSON, with at most `MAX_BYTES` of data."""
     written = b",".join(_write_publications(page.publications))
     return b'{"publications":[%s],"offset":%d,"epoch":%s}' % (written, page.position.offset, write(page.position.epoch))
 
@@ -202,7 +202,7 @@ def _write_publication(publication: Publication) -> bytes:
         more["info"] = publication.info.as_json()
     value = publication.as_json()
     if value is None:
-        # Libraries take a publication without data for none.
+        # Client libraries treat a publication without `data` as missing, so it is present even for binary data.
         value = JSONText(b"null")
         more["b64data"] = base64.b64encode(publication.data).decode("ascii")
     return b'{"data":%s,%s' % (value, write(more)[1:])

@@ -1,8 +1,8 @@
 """
-A WebSocket endpoint as a resource of a `twisted.web` site that is not ours.
+A WebSocket endpoint as a resource of your own `twisted.web` site.
 
-The site's own HTTP parser has read the head, so the limits and deadlines of the door do not hold before this point; the
-rules of `wsserver.wire.http11` and `wsserver.wire.handshake` do.
+The site's HTTP parser reads the request head, so the limits and deadlines of `wsserver.wire.frontend` do not apply to
+it. The rules of `wsserver.wire.http11` and `wsserver.wire.handshake` do.
 """
 
 import ipaddress
@@ -26,12 +26,12 @@ __all__ = ["WebSocketResource"]
 
 class WebSocketResource(Resource):
     """
-    Serve an endpoint at one place of a site: `root.putChild(b"ws", WebSocketResource(MyProtocol, settings, reactor))`.
+    Serve an endpoint at one path of a site: `root.putChild(b"ws", WebSocketResource(MyProtocol, settings, reactor))`.
 
     Args:
         protocol: the endpoint: a subclass of `ServerProtocol`, or a callable that returns a new instance of one.
-        settings: the options; those about listening do not count here.
-        reactor: for the connections' timers.
+        settings: the server's options; those about listening have no effect.
+        reactor: the reactor, for the timers of connections.
     """
 
     isLeaf = True
@@ -39,13 +39,13 @@ class WebSocketResource(Resource):
     def __init__(self, protocol: Endpoint, settings: Settings, reactor: Any) -> None:
         super().__init__()
         self.connections = ServerFactory(settings, reactor)
-        """What the connections share; `close_all` ends them."""
+        """The factory that all connections share; its `close_all` closes them."""
         self._protocol = bind_endpoint("WebSocketResource", protocol, self.connections)
         self._policy = Policy.of(settings, loopback_only=False)
         self._local_policy = Policy.of(settings, loopback_only=True)
 
     def render(self, request: Request) -> Any:
-        """Complete the handshake, or refuse it."""
+        """Accept or refuse the opening handshake."""
         head = _head(request)
         if isinstance(head, Refusal):
             return refuse(request, head)
@@ -60,7 +60,7 @@ class WebSocketResource(Resource):
 
     def _take_over(self, request: Request, head: Head, accept: Accept) -> None:
         channel: Any = request.channel
-        # The HTTP parser hands its bytes on from here; twisted.web does the same for its own WebSocket resource.
+        # From here on the HTTP parser passes its bytes to the endpoint, as in twisted.web's own WebSocket resource.
         rest = channel.clearLineBuffer()
         channel.setTimeout(None)
         channel.transport.unregisterProducer()
@@ -72,13 +72,13 @@ class WebSocketResource(Resource):
 
 
 def _is_loopback(request: Request) -> bool:
-    # What the site listens on is not known here; a connection that came by a loopback address came from this machine.
+    # The site's listeners are unknown here. A connection to a loopback address comes from this machine.
     address = request.getHost()
     return isinstance(address, IPv4Address | IPv6Address) and ipaddress.ip_address(address.host).is_loopback
 
 
 def _head(request: Request) -> Head | Refusal:
-    """Bring what twisted.web has parsed under our rules."""
+    """Check the head that twisted.web has parsed against the rules of `wsserver.wire.http11`."""
     match = re.fullmatch(rb"HTTP/([0-9])\.([0-9])", request.clientproto)
     version = (int(match[1]), int(match[2])) if match else (0, 9)
     fields = [(name, value) for name, values in request.requestHeaders.getAllRawHeaders() for value in values]

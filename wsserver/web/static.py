@@ -1,8 +1,8 @@
 """
-The browser page: the files of `static/`, read once at the start.
+The browser page: the files of `static/`, which the server reads once when it starts.
 
-What is served is a table of names made from the files that were there. So no request ever touches the file system:
-nothing is listed, no dotfile, no link and no path out of the directory has a name in the table (THREATS T26).
+Requests are answered from a table of these files and never access the file system. There are no directory listings, and
+dotfiles, symbolic links and paths outside the directory are not in the table (THREATS T26).
 """
 
 import hashlib
@@ -18,13 +18,13 @@ from twisted.web.server import NOT_DONE_YET, Request
 __all__ = ["StaticFile", "read_directory", "send", "static_directory"]
 
 MAX_FILE = 4 * 1024 * 1024
-"""Most bytes of a file: all of them are held in memory."""
+"""Maximum size of a file, in bytes: all files are kept in memory."""
 
 _TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".svg": "image/svg+xml"}
 
 
 def static_directory() -> Path:
-    """Find `static/`: inside the installed package, or beside it where the package is used from its checkout."""
+    """Return the path of `static/`: inside the installed package, or beside the package in a source checkout."""
     package = Path(str(files("wsserver")))
     inside = package / "static"
     return inside if inside.is_dir() else package.parent / "static"
@@ -32,16 +32,17 @@ def static_directory() -> Path:
 
 def send(request: Request, body: bytes) -> bytes:
     """
-    Give a body to a GET request, and what is known about it to a HEAD request.
+    Send a body, or only its Content-Length in response to HEAD.
 
-    Twisted would drop the body of an answer to HEAD too, but logs the request with its query as it does.
+    Twisted also drops the body of a response to HEAD, but then logs the request with its query, which may contain a
+    token.
 
     Args:
-        request: GET or HEAD, or one that is refused.
-        body: of the response.
+        request: a GET or HEAD request, or any request that is refused.
+        body: the body of the response.
 
     Returns:
-        What `render` is to return.
+        The value for `render` to return.
     """
     if request.method != b"HEAD":
         return body
@@ -55,7 +56,7 @@ class StaticFile(Resource):
 
     Args:
         data: the file's content.
-        content_type: for the Content-Type header.
+        content_type: the value of the Content-Type header.
     """
 
     isLeaf = True
@@ -67,19 +68,19 @@ class StaticFile(Resource):
         self._etag = b'"' + hashlib.sha256(data).hexdigest()[:32].encode("ascii") + b'"'
 
     def render_GET(self, request: Request) -> bytes | int:
-        """Send the file, or 304 where the browser has it."""
+        """Send the file, or 304 if the browser already has it."""
         request.setHeader(b"content-type", self._type)
         request.setHeader(b"cache-control", b"no-cache")
         request.setHeader(b"etag", self._etag)
         if self._is_known(request):
             request.setResponseCode(http.NOT_MODIFIED)
-            # Returned as a body, an empty one would be announced by a Content-Length of 0, which is not the file's.
+            # Returning an empty body would send `Content-Length: 0`, which is not the length of the file.
             request.finish()
             return NOT_DONE_YET
         return send(request, self._data)
 
     def _is_known(self, request: Request) -> bool:
-        # RFC 9110 section 13.1.2: a list, or *; compared weakly. Twisted's setETag knows one strong tag only.
+        # RFC 9110 section 13.1.2: a list or *, with weak comparison. Twisted's setETag only compares one strong tag.
         known = b",".join(request.requestHeaders.getRawHeaders(b"if-none-match", []))
         return known.strip() == b"*" or self._etag in re.findall(rb'"[^"]*"', known)
 
@@ -89,10 +90,10 @@ def read_directory(directory: Path) -> dict[bytes, StaticFile]:
     Read the files directly inside a directory.
 
     Args:
-        directory: what to read. Links, dotfiles, subdirectories and whatever is no regular file are left out.
+        directory: the directory. Symbolic links, dotfiles, subdirectories and other non-regular files are skipped.
 
     Returns:
-        The name each file has in a URL -> the file. `index.html` has the name of the directory too: the empty one.
+        Name in the URL -> file. `index.html` is also listed under the empty name, the directory's.
 
     Raises:
         OSError: the directory or a file cannot be read.
