@@ -1,4 +1,4 @@
-"""What `twistd` and `twist` find: the `wsserver` command. Nothing is imported here until it is chosen."""
+"""The Twisted plugin that adds the `wsserver` command to `twistd` and `twist`; it imports the server only on use."""
 
 from twisted.application.service import ServiceMaker
 

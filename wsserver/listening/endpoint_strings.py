@@ -1,4 +1,4 @@
-"""Twisted's endpoint strings, as in `tcp:8080:interface=127.0.0.1`, taken apart without opening anything."""
+"""Parse Twisted's endpoint strings, such as `tcp:8080:interface=127.0.0.1`, without opening a port."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 __all__ = ["BEHIND_PROXY", "EndpointString", "parse_endpoint"]
 
 BEHIND_PROXY = "haproxy:"
-"""Before another endpoint string: each connection begins with a header of the PROXY protocol."""
+"""Prefix of an endpoint string whose connections begin with a header of the PROXY protocol."""
 
 _TOKEN = re.compile(r"(?:[^\\:]|\\.)+|:", re.DOTALL)
 _OPTION = re.compile(r"((?:[^\\=]|\\.)*)=(.*)", re.DOTALL)
@@ -24,11 +24,11 @@ class EndpointString:
 
     def get(self, name: str, position: int) -> str | None:
         """
-        Return a value that may be given by name or by position.
+        Return a parameter that may be given by name or by position.
 
         Args:
-            name: of the option.
-            position: among the arguments, from 0.
+            name: the parameter's name.
+            position: the parameter's index among the positional arguments, from 0.
 
         Returns:
             The value; None if it is not given.
@@ -41,7 +41,7 @@ def parse_endpoint(text: str) -> EndpointString:
     Parse an endpoint string as `twisted.internet.endpoints.serverFromString` does.
 
     Args:
-        text: the string; a backslash before `:`, `=` or a backslash takes its meaning away.
+        text: the endpoint string; a backslash escapes the next character, such as `:`, `=` or a backslash.
     """
     parts = [""]
     for token in _TOKEN.findall(text):

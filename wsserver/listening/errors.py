@@ -1,4 +1,4 @@
-"""Error messages for addresses that cannot be listened on: what is wrong and how to fix it."""
+"""Error messages for endpoints that the server cannot listen on: what is wrong and how to fix it."""
 
 import errno
 import re
@@ -20,15 +20,15 @@ def describe_error(error: object) -> str:
 
 def describe_listen_error(endpoint: str, error: object) -> str:
     """
-    Say why an endpoint cannot be listened on, and what to do about it.
+    Return why the server cannot listen on an endpoint, and how to fix it.
 
     Args:
         endpoint: the Twisted endpoint string.
-        error: what parsing the string, or listening, raised; or Twisted's text in place of it.
+        error: the exception that Twisted raised when it parsed the string or opened the port, or Twisted's message.
     """
     where = parse_endpoint(endpoint)
     if isinstance(error, OSError):
-        # Look-ups of names have numbers of their own.
+        # The error numbers of name look-ups are not errno values.
         advice = _ADVICE.get(error.errno or 0) if type(error).__name__ != "gaierror" else None
         return f"{describe_error(error)}{'; ' if advice else ''}{advice(where) if advice else ''}"
     for describe in (_unknown_kind, _locked, _missing_port, _wrong_number, _wrong_systemd, _wrong_parameter):

@@ -1,4 +1,4 @@
-"""Listening sockets: what the settings ask to listen on, opening it, and describing it to a person."""
+"""Listeners: create them from the settings, open their ports, and describe the open ports."""
 
 import ipaddress
 import socket
@@ -24,10 +24,10 @@ from wsserver.wire.tls_server import ConnectionCreator, TLSServerFactory
 __all__ = ["BACKLOG", "Listener", "authority", "endpoint_strings", "is_loopback", "is_secure", "make_listeners"]
 
 BACKLOG = 4096
-"""Connections that may wait to be accepted; Linux takes at most net.core.somaxconn."""
+"""Maximum number of connections that wait to be accepted; Linux limits it to net.core.somaxconn."""
 
 _TWISTED_BACKLOG = 50
-"""Twisted's default: a burst of clients overflows it, and they wait a second and more to try again."""
+"""Twisted's default. A burst of clients overflows it, and TCP retries only after a second or more."""
 
 
 def endpoint_strings(settings: Settings) -> tuple[str, ...]:
@@ -40,17 +40,17 @@ def endpoint_strings(settings: Settings) -> tuple[str, ...]:
 
 class Listener:
     """
-    A socket to listen on.
+    One endpoint to listen on.
 
-    `haproxy:` before another endpoint string reads the PROXY protocol at the beginning of each connection.
+    With the prefix `haproxy:`, each connection must begin with a header of the PROXY protocol.
 
     Args:
         endpoint: a Twisted endpoint string.
         reactor: the reactor to listen with.
-        creator: makes the TLS connections of a plain endpoint; None for none. Endpoint strings of TLS bring their own.
+        creator: creates the TLS connections of an endpoint that is not `ssl:` or `tls:`; None to serve it without TLS.
 
     Raises:
-        ListenError: the endpoint string asks for TLS, and its parameters or files are invalid.
+        ListenError: the endpoint is `ssl:` or `tls:`, and its parameters or files are invalid.
     """
 
     def __init__(self, endpoint: str, reactor: Any, creator: ConnectionCreator | None = None) -> None:
@@ -61,7 +61,7 @@ class Listener:
 
     def open(self, factory: FrontendFactory) -> IListeningPort:
         """
-        Listen.
+        Open the listening port.
 
         Args:
             factory: builds the protocols of accepted connections.
@@ -70,7 +70,7 @@ class Listener:
             The listening port.
 
         Raises:
-            ListenError: the endpoint string is invalid, or its address cannot be listened on.
+            ListenError: the endpoint string is invalid, or the server cannot listen on its address.
         """
         text, results = self._text, list[Any]()
         inner = text.removeprefix(BEHIND_PROXY)
@@ -101,14 +101,14 @@ class Listener:
 
 def make_listeners(settings: Settings, reactor: Any) -> list[Listener]:
     """
-    Make the listeners that the settings ask for, and read the files of those with TLS.
+    Create the listeners that the settings configure, and read the certificate files of those with TLS.
 
     Args:
-        settings: the options.
+        settings: the server's options.
         reactor: the reactor to listen with.
 
     Raises:
-        SettingError: the options of TLS are invalid.
+        SettingError: the TLS options are invalid.
         ListenError: an endpoint string with TLS is invalid.
     """
     creator = tls_of_settings(settings)
@@ -122,19 +122,19 @@ def _ready_for(endpoint: str) -> AbstractContextManager[None]:
 
 
 def _tune(port: Any, endpoint: str) -> None:
-    """Set what Twisted does not: a backlog for bursts, and TCP_NODELAY, which accepted connections inherit."""
+    """Set a larger backlog for bursts, and TCP_NODELAY, which accepted connections inherit; Twisted sets neither."""
     sock = getattr(port, "socket", None)
     if not isinstance(sock, socket.socket):
         return
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if "backlog" not in parse_endpoint(endpoint).options and port.backlog == _TWISTED_BACKLOG:
-        # Listening again changes nothing but the backlog.
+        # A second call of listen() only changes the backlog.
         sock.listen(BACKLOG)
 
 
 def authority(port: IListeningPort) -> str | None:
-    """Return the `host:port` to type into a browser; None if the port has none, as a UNIX socket."""
+    """Return the `host:port` to type into a browser; None for ports without one, such as UNIX sockets."""
     address = port.getHost()
     if isinstance(address, IPv4Address):
         return f"{'127.0.0.1' if address.host == '0.0.0.0' else address.host}:{address.port}"  # noqa: S104
@@ -146,14 +146,14 @@ def authority(port: IListeningPort) -> str | None:
 def is_loopback(port: IListeningPort) -> bool:
     """Return whether only this machine can reach the port."""
     address = port.getHost()
-    # A UNIX socket, or one with the PROXY protocol, belongs to a proxy, which anyone may reach.
+    # A UNIX socket, or a port with the PROXY protocol, is behind a proxy, which other machines may reach.
     if isinstance(getattr(port, "factory", None), ProxyFactory):
         return False
     return isinstance(address, IPv4Address | IPv6Address) and ipaddress.ip_address(address.host).is_loopback
 
 
 def is_secure(port: IListeningPort) -> bool:
-    """Return whether the port speaks TLS."""
+    """Return whether the port serves TLS."""
     factory = getattr(port, "factory", None)
     while factory is not None and not isinstance(factory, TLSMemoryBIOFactory):
         factory = getattr(factory, "wrappedFactory", None)

@@ -1,10 +1,10 @@
 """
-PROXY protocol, versions 1 and 2: a proxy tells the addresses of the connection that it forwards.
+PROXY protocol, versions 1 and 2: a proxy sends the addresses of the client's connection before its data.
 
 Source: https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt, sections 2.1 and 2.2.
 
-Twisted's own parser closes connections that start with `PROXY UNKNOWN` alone, as health checks do, or whose header
-comes in two pieces, and it passes on addresses that it has not checked.
+Twisted's own parser is not used: it closes connections that start with a bare `PROXY UNKNOWN`, as health checks send
+it, or whose header arrives in two segments, and it does not validate the addresses.
 """
 
 import re
@@ -33,14 +33,14 @@ _V1_UNKNOWN = re.compile(rb"PROXY UNKNOWN(?: .*)?")
 _V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 _V2_HEAD = 16
 _V2_LOCAL, _V2_PROXY = 0x20, 0x21
-# Address family of the header's 14th byte -> format of source and destination.
+# Address family, the upper half of the header's 14th byte -> struct format of source and destination.
 _V2_INET, _V2_INET6, _V2_UNIX = 0x1, 0x2, 0x3
 _V2_FORMATS = {_V2_INET: "!4s4sHH", _V2_INET6: "!16s16sHH", _V2_UNIX: "!108s108s"}
 
 
 @dataclass(frozen=True)
 class ProxyHeader:
-    """The addresses of the forwarded connection; None for those of the proxy's own connection."""
+    """The addresses of the client's connection; None where the proxy's own connection is meant or they are unknown."""
 
     source: IAddress | None = None
     destination: IAddress | None = None
@@ -51,7 +51,7 @@ def parse_proxy_header(data: bytes) -> tuple[ProxyHeader, int] | None:
     Parse the header at the beginning of a connection.
 
     Args:
-        data: what has been received so far.
+        data: the bytes received so far.
 
     Returns:
         The header and its length in bytes; None if it is not complete.
@@ -105,7 +105,7 @@ def _parse_v2(data: bytes) -> tuple[ProxyHeader, int] | None:
     end = _V2_HEAD + length
     if len(data) < end:
         return None
-    # The lower half of the byte is the transport; without one the addresses are unknown too.
+    # The lower half of the byte is the transport protocol. If it is 0 (unspecified), so are the addresses.
     layout = _V2_FORMATS.get(family >> 4) if command == _V2_PROXY and family & 0x0F else None
     if layout is None:
         return ProxyHeader(), end
@@ -127,14 +127,14 @@ def _header_v2(family: int, fields: tuple[bytes | int, ...]) -> ProxyHeader:
 
 @implementer(IHalfCloseableProtocol)
 class ProxyProtocol(ProtocolWrapper):
-    """Reads the header of a connection and passes on what follows; is the wrapped protocol's transport."""
+    """Reads a connection's header and passes on the bytes after it; acts as the wrapped protocol's transport."""
 
     _header: ProxyHeader | None = None
     _buffer = b""
     _refused = False
 
     def dataReceived(self, data: bytes) -> None:
-        """Receive bytes: the header's first."""
+        """Parse the header, then pass all further bytes to the wrapped protocol."""
         if self._header is not None:
             self.wrappedProtocol.dataReceived(data)
         elif not self._refused:
@@ -155,40 +155,40 @@ class ProxyProtocol(ProtocolWrapper):
 
     def _refuse(self, reason: str) -> None:
         self._refused, self._buffer = True, b""
-        # The proxy does not show its client an answer to the header, so there is none.
+        # Close without a response: the proxy would not show it to the client.
         refusal = Refusal(HTTPStatus.BAD_REQUEST, reason)
         access_log.refused(refusal, number=None, peer=access_log.show_peer(self.getPeer()), path=None)
         self.loseConnection()
 
     def readConnectionLost(self) -> None:
-        """Pass on that the client sends nothing more, or close where the wrapped protocol cannot answer after that."""
+        """Pass on a half close by the client; close if the header is incomplete or the protocol cannot handle it."""
         wrapped: IHalfCloseableProtocol | None = IHalfCloseableProtocol(self.wrappedProtocol, None)
         if self._header is not None and wrapped is not None:
             wrapped.readConnectionLost()
             return
-        # With a producer that is paused, the transport would wait for more.
+        # While a producer is registered, the transport waits for more data before it closes.
         self.unregisterProducer()
         self.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Pass on that the server's side is closed."""
+        """Pass on that the server's sending side is closed."""
         wrapped: IHalfCloseableProtocol | None = IHalfCloseableProtocol(self.wrappedProtocol, None)
         if wrapped is not None:
             wrapped.writeConnectionLost()
 
     def getPeer(self) -> IAddress:
-        """Return the client's address, as the proxy has it."""
+        """Return the client's address from the header, else the address of the peer, the proxy."""
         source = self._header.source if self._header is not None else None
         return source or self.transport.getPeer()  # type: ignore[union-attr]
 
     def getHost(self) -> IAddress:
-        """Return the address that the client connected to, as the proxy has it."""
+        """Return the address that the client connected to from the header, else the server's own address."""
         destination = self._header.destination if self._header is not None else None
         return destination or self.transport.getHost()  # type: ignore[union-attr]
 
 
 class ProxyFactory(WrappingFactory):
-    """Builds `ProxyProtocol` around the protocols of another factory."""
+    """Wraps the protocols of another factory in `ProxyProtocol`."""
 
     protocol = ProxyProtocol
     noisy = False

@@ -1,9 +1,9 @@
 """
 TLS listeners: from `--tls-cert`, and from the endpoint strings `ssl:` and `tls:`.
 
-Both kinds of endpoint strings take the parameters that Twisted's own take, but Twisted's parsers are not used: `ssl:`
-sends only the first certificate of `certKey`, both answer an ALPN offer without a shared protocol with the wrong alert,
-and neither names the file that is missing.
+Both kinds of endpoint strings take the same parameters as in Twisted, but Twisted's parsers are not used: `ssl:` sends
+only the first certificate of `certKey`, both answer an ALPN offer without a common protocol with the wrong alert, and
+neither names a missing file.
 """
 
 import inspect
@@ -34,19 +34,19 @@ from wsserver.wire.tls_server import ConnectionCreator, make_context, select_by_
 
 __all__ = ["TLSEndpoint", "parse_tls_endpoint", "tls_of_settings"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+# A module variable, because on a class Twisted replaces the namespace with the class's name.
 _log = Logger(namespace="wsserver")
 
 TLSEndpoint = tuple[IStreamServerEndpoint, ConnectionCreator]
-"""An endpoint to accept TCP connections on, and what makes their TLS connections."""
+"""An endpoint that accepts TCP connections, and the creator of the TLS connections on them."""
 
 
 def tls_of_settings(settings: Settings) -> ConnectionCreator | None:
     """
-    Return what makes the TLS connections of the listener of `--interface` and `--port`; None without `--tls-cert`.
+    Return the creator of TLS connections for `--interface` and `--port`; None without `--tls-cert`.
 
     Raises:
-        SettingError: a file cannot be used, or `--tls-key` or `--listen` does not go with the rest.
+        SettingError: a file cannot be used, `--tls-key` is given without `--tls-cert`, or `--tls-cert` with `--listen`.
     """
     if not settings.tls_cert:
         if settings.tls_key:
@@ -66,19 +66,19 @@ def tls_of_settings(settings: Settings) -> ConnectionCreator | None:
 
 def parse_tls_endpoint(text: str, reactor: Any) -> TLSEndpoint | None:
     """
-    Parse an endpoint string of the kinds `ssl:` and `tls:`, or one of these behind `haproxy:`.
+    Parse an endpoint string of the kind `ssl:` or `tls:`, with or without the prefix `haproxy:`.
 
     Args:
         text: the endpoint string.
         reactor: the reactor to listen with.
 
     Returns:
-        None if the string is of another kind.
+        The endpoint and the creator of its TLS connections; None if the string is of another kind.
 
     Raises:
         ListenError: a parameter is missing or invalid, or a file cannot be used.
     """
-    # HAProxy sends its line before the TLS handshake that it passes on.
+    # HAProxy sends its header before the TLS handshake that it passes on.
     where = parse_endpoint(text.removeprefix(BEHIND_PROXY))
     parsers: dict[str, Callable[..., TLSEndpoint]] = {"ssl": _parse_ssl, "tls": _parse_tls}
     parser = parsers.get(where.kind)
@@ -91,7 +91,7 @@ def parse_tls_endpoint(text: str, reactor: Any) -> TLSEndpoint | None:
         raise ListenError(text, str(error)) from None
 
 
-def _parse_ssl(  # noqa: PLR0917 (Twisted takes all of them by position too)
+def _parse_ssl(  # noqa: PLR0917 (Twisted accepts all of them by position too)
     reactor: Any,
     port: str,
     privateKey: str = "server.pem",

@@ -1,4 +1,4 @@
-"""UNIX sockets that a killed server has left behind."""
+"""Remove UNIX sockets that a killed server has left behind."""
 
 import fcntl
 import os
@@ -12,22 +12,22 @@ __all__ = ["SocketInUse", "stale_socket_removed"]
 
 
 class SocketInUse(Exception):
-    """Another process listens on the socket, or may be about to; the message says which file to look at."""
+    """Another process uses the socket or its lock, or the file is not a socket; the message names the file."""
 
 
 @contextmanager
 def stale_socket_removed(path: str) -> Iterator[None]:
     """
-    Remove a socket that nobody listens on, with its lock, and keep other servers from doing the same meanwhile.
+    Remove a stale socket and its lock file, and lock the directory against other servers while the block runs.
 
-    Twisted's lock `path.lock` names a process. After a crash in a container the same number often belongs to another
-    process, or to the new server itself, so it is a connection that tells whether the socket is in use.
+    Twisted's lock file `path.lock` contains a process number. After a crash in a container, that number often belongs
+    to another process, or to the new server itself. So this function tests by connecting whether the socket is in use.
 
     Args:
-        path: of the socket.
+        path: the path of the socket.
 
     Raises:
-        SocketInUse: another process listens on it.
+        SocketInUse: another process listens on the socket, or the file is not a socket.
     """
     with _directory_locked(os.path.dirname(path) or "."):
         if _exists(path):
@@ -41,7 +41,7 @@ def stale_socket_removed(path: str) -> Iterator[None]:
 
 
 def _exists(path: str) -> bool:
-    # Any other file, as of a mistyped path, is not ours to remove.
+    # Never remove another kind of file: the path may be mistyped.
     with suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.lstat(path).st_mode):
             return True
@@ -55,7 +55,7 @@ def _answers(path: str) -> bool:
         try:
             probe.connect(path)
         except BlockingIOError:
-            # Its backlog is full.
+            # The listener's backlog is full.
             return True
         except (ConnectionRefusedError, FileNotFoundError):
             return False
@@ -78,7 +78,7 @@ def _directory_locked(directory: str) -> Iterator[None]:
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
-        # Listening tells what is wrong with it.
+        # Listening fails for the same reason, and reports it.
         yield
         return
     try:
@@ -89,7 +89,7 @@ def _directory_locked(directory: str) -> Iterator[None]:
 
 
 def _lock(descriptor: int) -> None:
-    # A server holds it for milliseconds; whatever holds it for longer is none.
+    # Give up after a second: a server holds the lock for milliseconds, so a longer holder is another program.
     for _ in range(50):
         with suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,1 +1,1 @@
-"""The process: signals, the pid file, memory."""
+"""The server process: signals, pid file and memory allocation."""

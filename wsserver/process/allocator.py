@@ -1,28 +1,28 @@
-"""What the C library is told about memory. For a process that is a server and nothing else."""
+"""Configure the memory allocator of the C library, for processes that only run the server."""
 
 import ctypes
 import os
 
 __all__ = ["keep_freed"]
 
-# <malloc.h> of glibc; musl, macOS and others have no mallopt.
+# Constants of glibc's <malloc.h>; musl, macOS and others have no mallopt.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_BLOCK = 32 * 1024 * 1024
 _ASKED = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 KEPT = 64 * 1024 * 1024
-"""Most bytes of freed memory at the end of the heap that the process keeps."""
+"""Maximum size of the free memory that the process keeps at the end of the heap, in bytes."""
 
 
 def keep_freed() -> bool:
     """
-    Keep freed memory for the next large message.
+    Keep freed memory in the process for the next large message.
 
-    By default glibc gives it back to the system at once, page by page, and fetches it again for the next one: an echo
-    of 1 MiB takes twice the CPU time. Environment variables that set the same (`MALLOC_TRIM_THRESHOLD_` and
-    `MALLOC_MMAP_THRESHOLD_`, mallopt(3)) or tune it otherwise (`GLIBC_TUNABLES`) are left alone.
+    By default glibc returns it to the system at once, and the next message needs it again, page by page: echoing 1 MiB
+    takes twice the CPU time. If an environment variable configures the allocator (`MALLOC_TRIM_THRESHOLD_`,
+    `MALLOC_MMAP_THRESHOLD_`, see mallopt(3), or `GLIBC_TUNABLES`), this function changes nothing.
 
     Returns:
-        Whether it was told so.
+        Whether the allocator accepted both settings.
     """
     if any(name in os.environ for name in _ASKED):
         return False

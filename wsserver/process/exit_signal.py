@@ -1,4 +1,4 @@
-"""How a program of the command line ends by a signal."""
+"""End a command-line program by a signal."""
 
 import os
 import signal
@@ -8,9 +8,9 @@ __all__ = ["die_by"]
 
 def die_by(number: signal.Signals) -> None:
     """
-    End the process by a signal, without a word.
+    End the process by a signal, without output.
 
-    A shell that reads 130 as a status goes on with its loop; one whose child has died by SIGINT ends it.
+    A shell loop continues after a command that exits with status 130, but ends if the command dies by SIGINT.
 
     Args:
         number: SIGINT, SIGTERM or SIGPIPE.

@@ -1,4 +1,4 @@
-"""The pid file of a daemon: whether it names a server that runs, or one that was killed."""
+"""The pid file of a daemon: detect and remove one that a killed server has left behind."""
 
 import os
 from contextlib import suppress
@@ -10,20 +10,20 @@ _SERVERS = ("twistd", "twist", "wsserver")
 
 
 class PidFileError(Exception):
-    """The pid file names a running server, or nothing that is a process; the message names the file."""
+    """The pid file names a running server, or does not contain a process number; the message names the file."""
 
 
 def remove_stale_pid_file(path: str) -> None:
     """
     Remove a pid file whose process is not a server.
 
-    After a crash, and after a restart of a container above all, its number may belong to any other process.
+    After a crash, and especially after a restart of a container, the number may belong to any other process.
 
     Args:
-        path: of the pid file; nothing is done where there is no such file.
+        path: the path of the pid file. If the file does not exist, this function does nothing.
 
     Raises:
-        PidFileError: it names a running server, or holds something else than a number.
+        PidFileError: the file names a running server, or does not contain a process number.
     """
     file = Path(path)
     try:
@@ -36,7 +36,7 @@ def remove_stale_pid_file(path: str) -> None:
         raise PidFileError(
             f"a server runs as process {text}, says the pid file {path}; stop it, or choose another file with --pidfile"
         )
-    # An empty one is left by a full disk or a power failure.
+    # A full disk or a power failure can leave an empty pid file.
     file.unlink()
 
 
@@ -53,5 +53,5 @@ def _is_server(pid: int) -> bool:
     with suppress(OSError):
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         return any(os.path.basename(word).decode("utf-8", "replace") in _SERVERS for word in words)
-    # A system without /proc does not say what a process is.
+    # Without /proc, the kind of process is unknown: assume a server.
     return True

@@ -1,4 +1,4 @@
-"""Signals of a server process: each stops the server in order, rotates its log, or is ignored with a log line."""
+"""Signals of a server process: each one stops the server gracefully, rotates its log, or is ignored and logged."""
 
 import signal
 from collections.abc import Callable
@@ -20,21 +20,21 @@ _IGNORED = {
     signal.SIGUSR1: "it rotates a log file, and there is none",
     signal.SIGUSR2: "it has no meaning",
 }
-"""Signals that would end the process without closing its connections, and why they do nothing."""
+"""Signals that would end the process without closing its connections -> why the server ignores them."""
 
 
 def handle_signals(reactor: Any, is_stopping: Callable[[], bool]) -> None:
     """
-    Let no signal but SIGKILL and SIGQUIT end the process with open connections or a traceback.
+    Prevent all signals except SIGKILL and SIGQUIT from ending the process with open connections or a traceback.
 
-    Handlers that somebody else has set, as twistd for SIGUSR1 with a log file or `nohup` for SIGHUP, stay.
+    Handlers that are already set are kept, such as twistd's for SIGUSR1 with a log file, or `nohup`'s for SIGHUP.
 
     Args:
-        reactor: not running yet; it sets its own handlers when it starts.
-        is_stopping: returns whether the server is stopping, so that another SIGINT or SIGTERM has nothing to add.
+        reactor: the reactor, not running yet. When it starts it sets its own handlers, which this function then wraps.
+        is_stopping: returns whether the server is already stopping, in which case SIGINT and SIGTERM are ignored.
     """
 
-    def ignore(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (what a signal handler takes)
+    def ignore(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 (the signature of signal handlers)
         name, reason = signal.Signals(number).name, _IGNORED[signal.Signals(number)]
         reactor.callFromThread(_log.info, "{name} ignored: {reason}", name=name, reason=reason)
 
@@ -45,7 +45,7 @@ def handle_signals(reactor: Any, is_stopping: Callable[[], bool]) -> None:
 
 
 def _stop_once(reactor: Any, is_stopping: Callable[[], bool]) -> None:
-    """Replace the reactor's handlers: it logs a traceback when it is told to stop while it stops."""
+    """Wrap the reactor's handlers so that only the first signal stops it: a second stop would log a traceback."""
     received: list[int] = []
 
     def stop_once(original: Handler) -> Handler:
