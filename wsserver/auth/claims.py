@@ -1,8 +1,8 @@
 """
-Who a client is and what it may do, and how claims say it: those of Centrifugo's tokens.
+Read the claims of Centrifugo's tokens: who a client is, and what it may do.
 
 Rule 1: no Twisted, no clock, no socket.
-Rule 2: a claim that is there is right or the whole token is wrong; one that is unknown means nothing.
+Rule 2: an invalid claim makes the whole token invalid; unknown claims are ignored.
 
 Claims: https://centrifugal.dev/docs/server/authentication and /channel_token_auth; `caps` from /docs/pro/capabilities.
 """
@@ -46,17 +46,17 @@ Claims = dict[str, Any]
 _MAX_USER: Final = 255
 _MAX_CAPABILITIES: Final = 100
 _LATEST: Final = 253_402_300_799
-"""The last second of the year 9999: a time after it is a mistake, most often milliseconds."""
+"""The last second of the year 9999: a later time is an error, most often milliseconds instead of seconds."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class WrongClaim(Exception):
-    """Something in a token is not as it must be; its text says what, in words for whoever issues tokens."""
+    """A token's header or claims are invalid; the message says why, for the developer who issues the tokens."""
 
 
 class Right(StrEnum):
-    """What a token may let a client do on a channel."""
+    """A right that a token can give a client on a channel: subscribe, publish, read presence, read history."""
 
     LISTEN = "sub"
     PUBLISH = "pub"
@@ -64,54 +64,54 @@ class Right(StrEnum):
     HISTORY = "hst"
 
 
-# A client that publishes is asked about with every message.
+# Cached, because every message that a client publishes is checked.
 _patterns = lru_cache(maxsize=1000)(Patterns)
 
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """An entry of the claim `caps`."""
+    """An entry of the claim `caps`: rights on some channels."""
 
     channels: tuple[str, ...]
     rights: frozenset[Right]
     wildcard: bool = False
-    """An asterisk in a name stands for any characters."""
+    """Whether an asterisk in a channel name matches any characters."""
 
     def covers(self, channel: str) -> bool:
-        """Tell whether it is about this channel."""
+        """Return whether the entry applies to this channel."""
         return channel in self.channels or (self.wildcard and channel in _patterns(self.channels))
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What a connection token says about a channel that it subscribes its client to: an entry of the claim `subs`."""
+    """A subscription that a connection token opens for its client: an entry of the claim `subs` or `channels`."""
 
     info: object = None
-    """Shown to others in the channel's presence; a JSON value."""
+    """A JSON value that other clients see in the channel's presence."""
     data: JSONText | None = None
-    """Given to the client with the subscription."""
+    """The JSON text sent to the client with the subscription."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a client is, and what it may do: what a connection token says."""
+    """The contents of a connection token: who the client is, and what it may do."""
 
     user: str = ""
-    """Empty for somebody whom nobody knows."""
+    """The user id; empty if the client is anonymous."""
     expires_at: int = 0
-    """UNIX time in seconds from which on the connection needs a new token; 0 for never."""
+    """UNIX time in seconds at which the connection needs a new token; 0 for never."""
     info: object = None
-    """Shown to others in presence; a JSON value."""
+    """A JSON value that other clients see in presence."""
     meta: object = None
-    """For the backend only; a JSON value."""
+    """A JSON value for the backend only."""
     subs: Mapping[ChannelName, Opening] = field(default_factory=lambda: MappingProxyType({}))
-    """The channels it is subscribed to without asking; a raw client may listen to them when it asks."""
+    """Channels that the server subscribes the client to; a raw client may subscribe to them itself."""
     caps: tuple[Capability, ...] = ()
     ticket: "Ticket | None" = None
-    """The token was good for one use."""
+    """Set if the token is a one-time token."""
 
     def may(self, channel: str, right: Right) -> bool:
-        """Tell whether the token gives a right; of several `caps` the first that is about the channel decides."""
+        """Return whether the token gives a right on a channel; the first entry of `caps` that covers it decides."""
         if right is Right.LISTEN and channel in self.subs:
             return True
         capability = next((one for one in self.caps if one.covers(channel)), None)
@@ -119,45 +119,49 @@ class Identity:
 
 
 ANONYMOUS: Final = Identity()
-"""Somebody without a token."""
+"""The identity of a client without a token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A subscription that is allowed: what a subscription token says."""
+    """The contents of a subscription token: who may subscribe to which channel, with which rights."""
 
     user: str
-    """Whose it is; to be compared with the connection's."""
+    """The user id; the caller must compare it with the connection's."""
     channel: ChannelName
     client: str = ""
-    """The one connection that may use it, by its client id; empty for any."""
+    """The client id of the only connection that may use the token; empty for any connection."""
     expires_at: int = 0
-    """UNIX time in seconds from which on the subscription needs a new token; 0 for never."""
+    """UNIX time in seconds at which the subscription needs a new token; 0 for never."""
     info: object = None
     data: JSONText | None = None
     rights: frozenset[Right] = frozenset({Right.LISTEN})
     ticket: "Ticket | None" = None
-    """The token was good for one use."""
+    """Set if the token is a one-time token."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A token that can be used once."""
+    """Identifies a one-time token, so that its use can be recorded."""
 
     key: str
-    """What tells it from all others: letters and digits."""
+    """A unique key of letters and digits: the SHA-256 of `iss` and `jti`, in hexadecimal."""
     until: int
-    """UNIX time in seconds from which on it is not taken anyhow."""
+    """UNIX time in seconds at which the token expires."""
 
 
 def read_identity(claims: Claims) -> Identity:
     """
     Read the claims of a connection token.
 
+    Args:
+        claims: the decoded claims, with a valid `exp`.
+
     Raises:
-        WrongClaim: one is not as it must be.
+        WrongClaim: a claim is invalid.
     """
-    # Centrifugo refuses it too: taken for what it is not, a subscription token would open all that users may do.
+    # A subscription token must not open a connection: it would give the client everything its user may do. Centrifugo
+    # refuses it, too.
     if "channel" in claims:
         raise WrongClaim("the token is for a subscription (channel), not for a connection")
     return Identity(
@@ -175,8 +179,11 @@ def read_grant(claims: Claims) -> Grant:
     """
     Read the claims of a subscription token.
 
+    Args:
+        claims: the decoded claims, with a valid `exp`.
+
     Raises:
-        WrongClaim: one is not as it must be.
+        WrongClaim: a claim is invalid.
     """
     if "channel" not in claims:
         raise WrongClaim("the token is for a connection, not for a subscription: it names no channel")
@@ -203,7 +210,7 @@ def _ticket(claims: Claims) -> Ticket | None:
         return None
     if not name:
         raise WrongClaim("the token is for one use (once), and has no name (jti)")
-    # RFC 7519 section 4.1.7: an issuer names each of its tokens differently.
+    # RFC 7519 section 4.1.7: `jti` is unique among the tokens of one issuer.
     key = hashlib.sha256(f"{claims.get('iss', '')}\n{name}".encode()).hexdigest()
     return Ticket(key, math.ceil(claims["exp"]))
 
@@ -216,9 +223,9 @@ def _user(claims: Claims) -> str:
 
 
 def _expiry(claims: Claims) -> int:
-    """Centrifugo's `expire_at`: the connection's end, where it is not the token's; 0 for none."""
+    """Return when the connection or subscription expires: Centrifugo's claim `expire_at` (0 for never), else `exp`."""
     end = read_time(claims, "expire_at")
-    # Rounded up: a time of less than one second must not become 0, which means never.
+    # Rounded up: a time below one second must not become 0, which means never.
     return math.ceil(claims["exp"] if end is None else end)
 
 
@@ -237,11 +244,11 @@ def _subs(claims: Claims) -> dict[ChannelName, Opening]:
 
 def keep_data_texts(claims: Claims, payload: bytes) -> None:
     """
-    Put the JSON texts of what is passed on to the client in the place of its values.
+    Replace the decoded values that are sent to the client with their original JSON text.
 
     Args:
-        claims: the decoded claims; changed are `data`, and `data` of each entry of `subs`.
-        payload: the JSON text of the claims, which has been checked.
+        claims: the decoded claims; `data` and the `data` of each entry of `subs` are replaced in place.
+        payload: the JSON text of the claims; it must be valid.
     """
     if b"data" not in payload and b"\\" not in payload:
         return
@@ -279,7 +286,7 @@ def _capability(value: object) -> Capability:
     if len(channels) > MAX_CHANNELS or not all(isinstance(one, str) and 1 <= len(one) <= _MAX_USER for one in channels):
         raise WrongClaim(f"the token's caps: expected at most {MAX_CHANNELS} names of channels")
     match = value.get("match", "")
-    # What Centrifugo PRO has besides is regular expressions: whoever signs a token could stop the server with one.
+    # Centrifugo PRO also has regular expressions. They are not supported: one in a token could block the server.
     if match not in ("", "exact", "wildcard"):
         raise WrongClaim(f"the token's caps: match is {show(match)}, expected wildcard or nothing")
     return Capability(tuple(channels), _rights(value.get("allow", []), "allow in caps"), match == "wildcard")
@@ -300,18 +307,18 @@ def _list(value: object, what: str) -> list[Any]:
 
 
 def show(value: object) -> str:
-    """Write what stood in a token, for a person."""
-    # Python writes out no number of thousands of digits; and a huge value is not worth writing out.
+    """Format a value of a token for an error message, shortened."""
+    # Python refuses to convert integers of thousands of digits to text, and a large value is not worth showing.
     return quote(value) if isinstance(value, str) else json.dumps(value)[:40]
 
 
 def read_time(claims: Claims, name: str) -> float | None:
     """
-    Return a claim that is a time (RFC 7519 section 2, NumericDate: seconds, perhaps with a fraction).
+    Return a claim that is a time (RFC 7519 section 2, NumericDate: seconds, possibly with a fraction).
 
     Args:
-        claims: all of them.
-        name: e.g. `exp`.
+        claims: the decoded claims.
+        name: the claim's name, for example `exp`.
 
     Returns:
         UNIX time in seconds; None if the claim is missing.

@@ -1,8 +1,8 @@
 """
-The keys that an identity provider publishes: a JSON Web Key Set (RFC 7517), fetched without holding anything up.
+Fetch the JSON Web Key Set (RFC 7517) of an identity provider, without blocking.
 
-It is fetched at the start, every ten minutes, and where a token names a key that is not known. What was fetched last
-stays in use while fetching fails, so a provider that is away turns nobody away whose key is known.
+The set is fetched at the start, every ten minutes, and when a token names an unknown key. If a fetch fails, the last
+set stays in use, so tokens signed with known keys are accepted while the provider is unavailable.
 """
 
 from collections.abc import Callable, Iterable
@@ -28,34 +28,34 @@ from wsserver.wire.connection_pool import QuietConnectionPool
 
 __all__ = ["JWKS", "make_tokens"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+# At module level: as a class attribute, Twisted would replace the namespace with the class name.
 _log = Logger(namespace="wsserver.tokens")
 
 REFRESH = 600.0
-"""Seconds between two fetches."""
+"""Seconds from a successful fetch to the next one."""
 
 RETRY = 15.0
-"""Seconds after which a fetch that failed is tried again."""
+"""Seconds after which a failed fetch is retried."""
 
-# A client with made-up names of keys could have the set fetched as often as it connects.
+# Without it, a client that invents key IDs could trigger a fetch with every connection.
 COOLDOWN = 10.0
-"""Least seconds from the end of a fetch to the next one for the sake of a token."""
+"""Minimum seconds from the end of a fetch to the next one that a token triggers."""
 
 TIMEOUT = 5.0
-"""Most seconds that a fetch takes."""
+"""Maximum seconds for a fetch."""
 
 MAX_DOCUMENT = 256 * 1024
-"""Most bytes of a set."""
+"""Maximum bytes of a key set."""
 
 
 class JWKS:
     """
-    A set of keys that is kept fresh.
+    Fetch a key set at intervals and on demand.
 
     Args:
-        url: where it is.
-        take: is given the keys of each set that was fetched.
-        reactor: connections and timers are made on it.
+        url: the address of the key set.
+        take: called with the keys of each fetched set.
+        reactor: makes connections and timers.
     """
 
     def __init__(self, url: str, take: Callable[[Iterable[Key]], None], reactor: Any) -> None:
@@ -68,19 +68,19 @@ class JWKS:
         self._waiting: list[Deferred[bool]] = []
         self._timer: IDelayedCall | None = None
         self._good = False
-        """The last fetch was."""
+        """Whether the last fetch succeeded."""
         self.problem: str | None = "the keys for tokens have not been fetched yet"
-        """Why no set was ever fetched; None once one was, which then stays in use."""
+        """Why no set has been fetched yet; None after the first successful fetch, because that set stays in use."""
         self._ended: float | None = None
         """The reactor's time at the end of the last fetch."""
 
     def start(self) -> None:
-        """Begin to fetch."""
+        """Fetch the set now, and from then on at intervals."""
         self._running = True
         self._fetch()
 
     def stop(self) -> None:
-        """Fetch no more; whoever waits gets an answer."""
+        """Stop fetching; Deferreds returned by `refetch` fire."""
         self._running = False
         if self._timer is not None:
             self._timer.cancel()
@@ -90,10 +90,10 @@ class JWKS:
 
     def refetch(self) -> "Deferred[bool]":
         """
-        Fetch the set because of a key that is not in it, unless that was just done.
+        Fetch the set because a token names an unknown key, unless a fetch ended within the last `COOLDOWN` seconds.
 
         Returns:
-            Fires with whether the last fetch was good; never fails.
+            Fires with whether the last fetch succeeded; never fails.
         """
         just_done = self._ended is not None and self._reactor.seconds() - self._ended < COOLDOWN
         if not self._running or (self._fetching is None and just_done):
@@ -109,7 +109,7 @@ class JWKS:
             self._timer.cancel()
         self._timer = None
         headers = Headers({b"accept": [b"application/jwk-set+json, application/json"], b"user-agent": [b"wsserver"]})
-        # Redirects are not followed: the keys come from where the options say, or not at all.
+        # Redirects are not followed: keys are accepted only from the configured URL.
         fetching: Deferred[Any] = self._agent.request(b"GET", self._url.encode("ascii"), headers)
         self._fetching = fetching
         fetching.addCallback(_read).addTimeout(TIMEOUT, self._reactor).addCallback(self._taken)
@@ -126,7 +126,7 @@ class JWKS:
         if self.problem is not None:
             self.problem = f"the keys for tokens cannot be fetched: {why}"
         if self._running:
-            # A query may hold a secret of its own.
+            # Without the query, which may contain a secret.
             where = self._url.partition("?")[0]
             _log.warn("the keys for tokens cannot be fetched from {url}: {why}", url=where, why=why)
 
@@ -144,18 +144,18 @@ def make_tokens(
     settings: Settings, reactor: Any, use: "Callable[[str, float], Deferred[bool]] | None"
 ) -> tuple[Tokens, JWKS | None]:
     """
-    Make what checks the tokens of a server's clients.
+    Create the token verifier and, if the options name a key set, its fetcher.
 
     Args:
-        settings: the options; they name a key.
-        reactor: fetches run on it.
-        use: uses up what can be used once; None to leave it unused.
+        settings: the server's options; they must configure a key or a key set.
+        reactor: makes connections and timers.
+        use: consumes a one-time token; None to accept such tokens without consuming them.
 
     Returns:
-        What checks them, and what fetches keys, to be started and stopped; None where there is nothing to fetch.
+        The verifier, and the fetcher, which the caller must start and stop; None if no key set is configured.
 
     Raises:
-        SettingError: a key is none.
+        SettingError: a key is invalid.
     """
     keys = KeyRing(configured(settings), fetching=bool(settings.token_jwks_url))
     terms = Terms(settings.token_audience, settings.token_issuer, settings.token_leeway)
@@ -167,7 +167,7 @@ def make_tokens(
 
 def _words(failure: Failure) -> str:
     cause: Any = failure.value
-    # The agent wraps what went wrong while a response was awaited or read.
+    # The agent wraps the errors of waiting for and reading a response.
     for inner in getattr(cause, "reasons", ()):
         cause = inner.value
     return str(cause) or type(cause).__name__
@@ -182,7 +182,7 @@ def _read(response: IResponse) -> "Deferred[bytes]":
 
 
 class _Body(Protocol):
-    """Collects a body up to its limit; whoever sends it may send more, or never end."""
+    """Collects a response body of at most `MAX_DOCUMENT` bytes."""
 
     def __init__(self) -> None:
         self._chunks: list[bytes] = []
@@ -193,23 +193,23 @@ class _Body(Protocol):
         cast(ITransport, self.transport).loseConnection()
 
     def fail(self, reason: str) -> None:
-        """End it from our side."""
+        """Close the connection, and fail with a `ValueError` unless the Deferred has fired."""
         self._hang_up()
         if not self.done.called:
             self.done.errback(ValueError(reason))
 
     def dataReceived(self, data: bytes) -> None:
-        """Take some of it."""
+        """Append a part of the body; fail if the body is too large."""
         self._size += len(data)
         self._chunks.append(data)
         if self._size > MAX_DOCUMENT and not self.done.called:
             self.fail(f"the document is over {MAX_DOCUMENT} bytes")
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It has ended, as it should or not."""
+        """Fire with the body if it is complete, else fail."""
         if self.done.called:
             return
-        # Without a Content-Length the end of the connection is that of the body.
+        # Without a Content-Length, the body ends when the connection is closed.
         if reason.check(ResponseDone, PotentialDataLoss):
             self.done.callback(b"".join(self._chunks))
         else:

@@ -1,10 +1,10 @@
 """
-Whether a token is taken: JSON Web Tokens (RFC 7519), signed (RFC 7515). What its claims mean: `wsserver.auth.claims`.
+Verify signed JSON Web Tokens (RFC 7519, RFC 7515). The module `wsserver.auth.claims` interprets their claims.
 
 Rule 1: no Twisted, no socket, no clock: the time is an argument.
-Rule 2: a refusal is a value, not an exception.
-Rule 3: stricter than RFC 7515 and RFC 7519 where their leniency has been used in attacks: of what is not signed nothing
-counts but the algorithm and the key's name, and both only choose among keys that the server has.
+Rule 2: a refusal is a return value, not an exception.
+Rule 3: stricter than RFC 7515 and RFC 7519 where attacks have exploited their leniency. Of the header, only the
+algorithm and the key's name select a key, and only among the keys that the server has.
 """
 
 import base64
@@ -32,106 +32,110 @@ from wsserver.text import quote
 
 __all__ = ["GRACE", "MAX_TOKEN", "Cause", "Keys", "Refused", "Terms", "verify", "verify_any", "verify_subscription"]
 
-# Half of what a request head may have: longer ones only cost time.
+# Half of the maximum size of a request head; checking longer tokens would only cost time.
 MAX_TOKEN: Final = 8 * 1024
-"""Most characters of a token."""
+"""Maximum characters of a token."""
 
 # Precedent: Centrifugo's client.expired_close_delay, 25 s.
 GRACE: Final = 25.0
-"""Seconds that a connection or a subscription outlives its token, for a client to bring a new one."""
+"""Seconds that a connection or subscription stays open after its token expires, until the client sends a new one."""
 
 _SHAPE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
-# RFC 7515 section 4.1: parameters that bring a key, or point to one. A key that comes with the token proves nothing.
+# RFC 7515 section 4.1: header parameters that contain a key, or the URL of one. A key sent with the token proves
+# nothing.
 _KEY_PARAMETERS: Final = ("jku", "jwk", "x5u", "x5c")
 
 _TYPES: Final = ("jwt", "at+jwt")
-"""RFC 8725 section 3.11: a token made for something else says so in `typ`."""
+"""Accepted values of `typ`; a token made for another purpose has another value (RFC 8725 section 3.11)."""
 
 
 class Cause(StrEnum):
-    """Why a token is refused, for a program."""
+    """Why a token is refused, for the calling code."""
 
     INVALID = "invalid"
-    """It will never be taken."""
+    """The token will never be accepted."""
     EXPIRED = "expired"
-    """It would have been taken earlier: the client is to get a new one."""
+    """The token is valid but expired: the client should get a new one."""
     UNKNOWN_KEY = "unknown key"
-    """It is signed with a key that may be among the next ones fetched."""
+    """The token is signed with an unknown key, which the next fetch of the key set may bring."""
     UNAVAILABLE = "unavailable"
-    """The keys could not be fetched: the same token may be taken later."""
+    """The keys or the record of used tokens are unavailable: the same token may be accepted later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A token that is not taken."""
+    """The result for a token that is not accepted."""
 
     reason: str
-    """One sentence for whoever debugs the client; nothing in it is secret."""
+    """One sentence for the developer of the client; it contains no secrets."""
     cause: Cause = Cause.INVALID
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a server asks of tokens besides a signature."""
+    """The server's requirements on tokens besides a valid signature."""
 
     audience: str = ""
-    """What must be in `aud`; empty where tokens must not have one."""
+    """The value that `aud` must contain; if empty, tokens must not have the claim `aud`."""
     issuer: str = ""
-    """What `iss` must be; empty for anything."""
+    """The value that `iss` must have; if empty, any value is accepted."""
     leeway: float = 0.0
-    """Seconds by which clocks may differ."""
+    """Seconds by which the clocks of issuer and server may differ."""
 
 
 class Keys(Protocol):
-    """The keys of a server."""
+    """The server's keys; implemented by `wsserver.auth.keys.KeyRing`."""
 
     def payload(self, token: str, algorithm: str, kid: str | None) -> bytes | Refused:
         """
-        Check a token's signature.
+        Verify a token's signature.
 
         Args:
-            token: three parts of base64url.
-            algorithm: what its header names; one that none of the keys is for is refused.
-            kid: the key's name in its header.
+            token: three parts of base64url joined by dots.
+            algorithm: the algorithm in the token's header; refused if no key is for it.
+            kid: the key ID in the token's header, or None.
 
         Returns:
-            The signed claims.
+            The signed claims as JSON, or the reason why the token is refused.
         """
 
 
 def verify(token: str, keys: Keys, now: float, terms: Terms) -> Identity | Refused:
     """
-    Check a connection token.
+    Verify a connection token.
 
     Args:
-        token: as the client sent it.
-        keys: the server's.
+        token: the token as the client sent it.
+        keys: the server's keys.
         now: UNIX time in seconds.
-        terms: what else is asked of it.
+        terms: the requirements besides a valid signature.
 
     Returns:
-        Who the client is, or why the token is not taken.
+        The client's identity, or the reason why the token is refused.
     """
     return _check(token, keys, now, terms, read_identity)
 
 
 def verify_subscription(token: str, keys: Keys, now: float, terms: Terms) -> Grant | Refused:
     """
-    Check a subscription token; whether it is for this user, client and channel is for the caller to compare.
+    Verify a subscription token; the caller must compare its user, client and channel.
 
     Args:
-        token: as the client sent it.
-        keys: the server's.
+        token: the token as the client sent it.
+        keys: the server's keys.
         now: UNIX time in seconds.
-        terms: what else is asked of it.
+        terms: the requirements besides a valid signature.
+
+    Returns:
+        The granted subscription, or the reason why the token is refused.
     """
     return _check(token, keys, now, terms, read_grant)
 
 
 def verify_any(token: str, keys: Keys, now: float, terms: Terms) -> Identity | Grant | Refused:
-    """Check a token that may be of either kind: one with the claim `channel` is a subscription token."""
+    """Verify a token of either kind: with the claim `channel` it is a subscription token, else a connection token."""
 
     def read(claims: Claims) -> Identity | Grant:
         return read_grant(claims) if "channel" in claims else read_identity(claims)
@@ -145,7 +149,7 @@ T = TypeVar("T")
 def _check(token: str, keys: Keys, now: float, terms: Terms, read: Callable[[Claims], T]) -> T | Refused:
     if len(token) > MAX_TOKEN:
         return Refused(f"the token is over {MAX_TOKEN} characters")
-    # RFC 7515 section 7.1: the compact serialization, without padding and white space.
+    # RFC 7515 section 7.1: the compact serialization has no padding and no white space.
     if not _SHAPE.fullmatch(token):
         return Refused("not a token: expected three parts of base64url joined by dots")
     try:
@@ -166,7 +170,7 @@ def _check(token: str, keys: Keys, now: float, terms: Terms, read: Callable[[Cla
 
 
 def _decode(part: str) -> bytes:
-    # Its length is the only thing that can be wrong: the alphabet is checked.
+    # Only the length can be invalid: _SHAPE has checked the alphabet.
     try:
         return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
     except ValueError:
@@ -174,7 +178,11 @@ def _decode(part: str) -> bytes:
 
 
 def _read(text: bytes, what: str) -> Claims:
-    """Read a JSON object, each name in it once: two readers must not see two different tokens."""
+    """
+    Parse a JSON object; raise `WrongClaim` if it is invalid.
+
+    Duplicate names are invalid: two parsers could read two different tokens from the same text.
+    """
     try:
         value = json.loads(
             text.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite
@@ -211,7 +219,7 @@ def _finite(text: str) -> float:
 
 
 def _check_header(header: Claims) -> tuple[str, str | None]:
-    # RFC 7515 section 4.1.11: what is critical and not understood makes the token invalid; nothing is understood here.
+    # RFC 7515 section 4.1.11: a critical extension that is not supported makes the token invalid; none is supported.
     if "crit" in header or "b64" in header:
         raise WrongClaim("the token's header asks for an extension (crit or b64); none is known here")
     if given := next((name for name in _KEY_PARAMETERS if name in header), None):
@@ -231,7 +239,15 @@ def _check_header(header: Claims) -> tuple[str, str | None]:
 
 
 def _check_times(claims: Claims, now: float, leeway: float) -> Refused | None:
-    """RFC 7519 sections 4.1.4 to 4.1.6."""
+    """
+    Check `exp`, `nbf` and `iat` (RFC 7519 sections 4.1.4 to 4.1.6).
+
+    Returns:
+        A `Refused` if the token has expired, None if its times are valid.
+
+    Raises:
+        WrongClaim: a time is malformed, `exp` is missing, or `nbf` or `iat` is in the future.
+    """
     expires, begins, issued = (read_time(claims, name) for name in ("exp", "nbf", "iat"))
     if expires is None:
         raise WrongClaim("the token has no exp: one that never expires could not be taken back")
@@ -253,7 +269,7 @@ def _check_parties(claims: Claims, terms: Terms) -> None:
     named = [audience] if isinstance(audience, str) else audience
     if "aud" in claims and not (isinstance(named, list) and all(isinstance(one, str) for one in named)):
         raise WrongClaim("the token's aud is neither a text nor a list of texts")
-    # RFC 7519 section 4.1.3: whoever does not find itself in `aud` must refuse the token.
+    # RFC 7519 section 4.1.3: a recipient that is not listed in `aud` must refuse the token.
     if "aud" in claims and not terms.audience:
         raise WrongClaim("the token is for an audience (aud), and the server has no --token-audience")
     if terms.audience and terms.audience not in (named or ()):

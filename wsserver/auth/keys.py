@@ -1,9 +1,9 @@
 """
-The keys that tokens are checked with: secrets, public keys, and sets of public keys (RFC 7517).
+The keys that verify tokens: secrets, public keys, and JSON Web Key Sets (RFC 7517).
 
-The only module that imports PyJWT, which is an extra (`wsserver[auth]`): what a server without keys loads never imports
-this one. Each key is for the algorithms that fit it, and for nothing else (RFC 8725 section 3.1), so a public key
-can never be taken for a secret.
+The only module that imports PyJWT, which is an optional dependency (`wsserver[auth]`); a server without keys does not
+import this module. Each key is used only with the algorithms for its type (RFC 8725 section 3.1), so a public key
+cannot be used as an HMAC secret.
 """
 
 import json
@@ -29,16 +29,16 @@ from wsserver.text import quote
 __all__ = ["ALGORITHMS", "MAX_FETCHED", "Key", "KeyRing", "configured", "encode", "parse_set", "secret"]
 
 MAX_FETCHED: Final = 64
-"""Most keys that are taken of a set."""
+"""Maximum number of entries read from a key set."""
 
-# RFC 7518 section 3.2: a secret is at least as long as the hash.
+# RFC 7518 section 3.2: a secret must be at least as long as the hash. Algorithm, minimum bytes.
 _SECRETS: Final = (("HS256", 32), ("HS384", 48), ("HS512", 64))
 _RSA: Final = frozenset({"RS256", "RS384", "RS512"})
-# RFC 7518 section 3.4: each algorithm has its curve.
+# RFC 7518 section 3.4: each algorithm uses one curve.
 _CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 
 ALGORITHMS: Final = (*(name for name, _ in _SECRETS), *sorted(_RSA), *_CURVES.values())
-"""All that a key can be for. PyJWT knows more, `none` among them."""
+"""All supported algorithms. PyJWT supports more, including `none`."""
 
 _PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 
@@ -47,22 +47,22 @@ _jws = PyJWS(ALGORITHMS)
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key, and what it is for."""
+    """A key and the algorithms it may be used with."""
 
     value: Any
-    """The bytes of a secret, or a public key of `cryptography`."""
+    """A secret as bytes, or a public key object of `cryptography`."""
     algorithms: frozenset[str]
     kid: str | None = None
-    """Its name in a set."""
+    """The key ID in its key set; None for configured keys and entries without one."""
 
 
 class KeyRing:
     """
-    The keys of a server: `wsserver.auth.jwt.Keys`.
+    The server's keys; implements `wsserver.auth.jwt.Keys`.
 
     Args:
-        own: those of its options.
-        fetching: there are others, which `take` brings.
+        own: the keys from the server's options.
+        fetching: whether more keys are fetched and passed to `take`.
     """
 
     def __init__(self, own: Iterable[Key], *, fetching: bool = False) -> None:
@@ -71,11 +71,11 @@ class KeyRing:
         self._fetching = fetching
 
     def take(self, fetched: Iterable[Key]) -> None:
-        """Put the keys of a set in the place of those that were fetched before."""
+        """Replace the fetched keys with those of a new key set."""
         self._fetched = tuple(fetched)
 
     def payload(self, token: str, algorithm: str, kid: str | None) -> bytes | Refused:
-        """See `wsserver.auth.jwt.Keys`."""
+        """Verify a token's signature; see `wsserver.auth.jwt.Keys.payload`."""
         named = [key for key in self._fetched if kid is None or key.kid == kid]
         fitting = [key for key in (*self._own, *named) if algorithm in key.algorithms]
         for key in fitting:
@@ -84,7 +84,7 @@ class KeyRing:
             except InvalidSignatureError:
                 continue
             except PyJWTError:
-                # Its words may quote the token.
+                # PyJWT's message is not shown: it may quote the token.
                 return Refused("the token is malformed")
             return payload
         if self._fetching and not named and algorithm in ALGORITHMS and not algorithm.startswith("HS"):
@@ -94,17 +94,17 @@ class KeyRing:
         if fitting:
             return Refused("the token's signature is not that of a key of this server")
         allowed = {name for key in (*self._own, *self._fetched) for name in key.algorithms}
-        # Before the first set is here it may bring a key of any of these kinds.
+        # Until a key set is fetched, the algorithms of its keys are unknown.
         shown = " or ".join(name for name in ALGORITHMS if name in allowed) or "one for public keys"
         return Refused(f"the token's algorithm is {quote(algorithm)}, expected {shown}")
 
 
 def configured(settings: Settings) -> list[Key]:
     """
-    Make the keys that a server's options name.
+    Return the keys from the server's options.
 
     Raises:
-        SettingError: one is no key, is too short, or cannot be read.
+        SettingError: a key is invalid, too short or unsupported, or its file cannot be read.
     """
     keys = [
         secret(name, text)
@@ -119,14 +119,14 @@ def configured(settings: Settings) -> list[Key]:
 
 def secret(option: str, text: str) -> Key:
     """
-    Make the key of a secret.
+    Return the key for a secret.
 
     Args:
-        option: where it stands, for the error.
-        text: the secret; its length decides for which algorithms it is.
+        option: the option that the secret is from, for the error message.
+        text: the secret; its length determines which algorithms it may be used with.
 
     Raises:
-        SettingError: it is a key of another kind.
+        SettingError: the text is a PEM or SSH key, not a secret.
     """
     value = text.encode("utf-8")
     try:
@@ -160,12 +160,12 @@ def _public_keys(text: str) -> Iterator[Key]:
 
 
 class _Unfit(ValueError):
-    """A key that no algorithm here is for."""
+    """The key is of a type or size that is not supported."""
 
 
 def _of_public(value: object, kid: str | None) -> Key:
     if isinstance(value, RSAPublicKey):
-        # RFC 7518 section 3.3: at least 2048 bits. Much longer ones take much longer to check with.
+        # RFC 7518 section 3.3: at least 2048 bits. Verification with much longer keys is much slower.
         if not 2048 <= value.key_size <= 8192:
             raise _Unfit(f"an RSA key of {value.key_size} bits: expected 2048 to 8192")
         return Key(value, _RSA, kid)
@@ -176,17 +176,17 @@ def _of_public(value: object, kid: str | None) -> Key:
 
 def parse_set(text: bytes) -> list[Key]:
     """
-    Read a JSON Web Key Set (RFC 7517 section 5).
+    Parse a JSON Web Key Set (RFC 7517 section 5).
 
     Args:
-        text: the document.
+        text: the JSON document.
 
     Returns:
-        Its public RSA and EC keys for signatures, at most `MAX_FETCHED`; what is for something else is left out, and
-        so are secrets (`oct`), which have no place in public.
+        The public RSA and EC keys for signatures among the first `MAX_FETCHED` entries. Other keys are ignored,
+        including secrets (`oct`), which must not be published.
 
     Raises:
-        ValueError: it is no such document, or has no such key.
+        ValueError: the document is not a key set, or has no usable key.
     """
     try:
         document = json.loads(text)
@@ -210,7 +210,7 @@ def _of_entry(entry: Mapping[str, Any]) -> Key | None:
     members = {"RSA": ("kty", "n", "e"), "EC": ("kty", "crv", "x", "y")}.get(str(entry.get("kty")))
     if members is None:
         return None
-    # Only what is public: a private key would be loaded as one.
+    # Only the public members: with the others, a private key would be loaded as such.
     public = {name: entry.get(name) for name in members}
     algorithm = RSAAlgorithm if entry["kty"] == "RSA" else ECAlgorithm
     try:
@@ -222,5 +222,5 @@ def _of_entry(entry: Mapping[str, Any]) -> Key | None:
 
 
 def encode(claims: Mapping[str, Any], key: Key) -> str:
-    """Write a token signed with a secret, by the first of its algorithms."""
+    """Return a token with these claims, signed with a secret by the first of its algorithms, such as HS256."""
     return _jws.encode(json.dumps(claims, separators=(",", ":")).encode("utf-8"), key.value, min(key.algorithms))

@@ -1,4 +1,4 @@
-"""The tokens of clients, checked with the keys that the server has and those that it can fetch; and their end."""
+"""Verify clients' tokens with configured and fetched keys, consume one-time tokens, and time their expiry."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,22 +14,24 @@ from wsserver.errors import BrokerDown
 __all__ = ["Tokens", "WallClockTimer"]
 
 MARGIN = 60.0
-"""Seconds for which a token's use is known beyond its end: the clocks of several processes may differ."""
+"""Seconds that a token's use is remembered after its expiry, since the clocks of server processes may differ."""
 
 LONGEST_WAIT = 60.0
-"""Seconds after which an alarm reads the system clock again, since that may have been set meanwhile."""
+"""Maximum seconds until a timer reads the system clock again, which may have been set in the meantime."""
 
 
 class Tokens:
     """
-    Check tokens.
+    Verify tokens. The returned Deferreds never fail; a token that is not accepted is a `Refused`.
 
     Args:
-        keys: the server's.
-        terms: what else is asked of a token.
-        now: tells UNIX time in seconds.
-        refetch: fetches keys anew where that makes sense, and tells whether all that there are have been fetched.
-        use: uses up what can be used once, see `wsserver.hub.broker.Broker`; None to leave it unused.
+        keys: the server's keys.
+        terms: the requirements on tokens besides a valid signature.
+        now: returns UNIX time in seconds.
+        refetch: fetches the key set again, unless that was just done; its Deferred fires with whether the last fetch
+            succeeded. None if no keys are fetched.
+        use: consumes a one-time token, see `wsserver.hub.broker.Broker.use`; None to accept such tokens without
+            consuming them.
     """
 
     def __init__(
@@ -47,15 +49,15 @@ class Tokens:
         self._use = use
 
     def connection(self, token: str) -> "Deferred[Identity | Refused]":
-        """Check a connection token; the Deferred never fails."""
+        """Verify a connection token."""
         return self._check(verify, token)
 
     def subscription(self, token: str) -> "Deferred[Grant | Refused]":
-        """Check a subscription token; whose and for what channel it is, the caller compares."""
+        """Verify a subscription token; the caller must compare its user, client and channel."""
         return self._check(verify_subscription, token)
 
     def either(self, token: str) -> "Deferred[Identity | Grant | Refused]":
-        """Check a token that may be of either kind."""
+        """Verify a connection or subscription token, see `wsserver.auth.jwt.verify_any`."""
         return self._check(verify_any, token)
 
     def _check(self, verify: Callable[[str, Keys, float, Terms], Any], token: str) -> "Deferred[Any]":
@@ -89,15 +91,15 @@ class Tokens:
 
 class WallClockTimer:
     """
-    A call at a date, such as the end of a token.
+    Call a function at a given time of the system clock, such as the expiry of a token.
 
-    Follows the system clock when that is set: the call is never early, and at most `LONGEST_WAIT` late.
+    The timer follows the system clock if that is set: the call is never early, and at most `LONGEST_WAIT` seconds late.
 
     Args:
         reactor: schedules the calls; its clock may be monotonic.
         now: returns UNIX time in seconds.
-        when: UNIX time in seconds; if that is past, the call is made in the reactor's next turn.
-        function: called without arguments.
+        when: UNIX time in seconds; if that is in the past, the call is made in the reactor's next turn.
+        function: called once, without arguments.
     """
 
     __slots__ = ("_call", "_function", "_now", "_reactor", "_when")
@@ -123,6 +125,6 @@ class WallClockTimer:
             self._function()
 
     def cancel(self) -> None:
-        """Call it off; once it was called this does nothing."""
+        """Cancel the call; do nothing if it has been made or cancelled."""
         if self._call.active():
             self._call.cancel()
