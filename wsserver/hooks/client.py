@@ -1,5 +1,5 @@
 """
-Ask a backend about clients over HTTP, as Centrifugo's proxy does.
+Send hooks to a backend over HTTP, as Centrifugo's proxy does: ask what a client may do, report that it disconnected.
 
 Source: https://centrifugal.dev/docs/server/proxy
 """
@@ -29,19 +29,19 @@ from wsserver.wire.connection_pool import QuietConnectionPool
 
 __all__ = ["HTTPHooks"]
 
-# Node.js closes an idle connection after 5 s, uvicorn too: ours is gone before.
+# Node.js and uvicorn close an idle connection after 5 s; the server closes it first.
 KEEP_ALIVE = 4
-"""Seconds for which an idle connection to the backend is kept."""
+"""Seconds that an idle connection to the backend is kept open."""
 
 
 class HTTPHooks:
     """
-    The backend.
+    The backend's hooks over HTTP; implements `wsserver.hooks.interface.Hooks`.
 
     Args:
-        urls: event -> where to send it, http:// or https://; what is not there is not asked.
-        timeout: seconds a question may take, waiting included.
-        reactor: for connections and deadlines.
+        urls: event -> URL of its hook, http:// or https://; an event without a URL is not sent.
+        timeout: maximum seconds per request, including the time it waits for a free slot.
+        reactor: makes connections and timers.
     """
 
     def __init__(self, urls: Mapping[str, str], *, timeout: float, reactor: Any) -> None:
@@ -50,24 +50,24 @@ class HTTPHooks:
         self._pool.cachedConnectionTimeout = KEEP_ALIVE
         agent = Agent(reactor, connectTimeout=timeout, pool=self._pool)
         self.lines = {event: Line(event, url, agent, timeout, reactor) for event, url in urls.items()}
-        """Event -> the questions about it, with their counters."""
+        """Event -> its requests, with their counters."""
 
     @property
     def events(self) -> frozenset[str]:
-        """What is asked."""
+        """The events that are sent to the backend."""
         return frozenset(self.lines)
 
     def connect(
         self, caller: Caller, *, data: JSONText | None = None, name: str = "", version: str = ""
     ) -> "Deferred[Connected | Refused | Dropped]":
         """
-        Ask whether a client may connect, and who it is.
+        Ask the backend whether a client may connect, and which user it is.
 
         Args:
-            caller: who asks.
-            data: what it gave for the backend.
-            name: of its library or application.
-            version: of that.
+            caller: the client.
+            data: the client's data for the backend.
+            name: the name of the client's library or application.
+            version: the version of the library or application.
 
         Returns:
             Fires with the answer; never fails.
@@ -79,12 +79,12 @@ class HTTPHooks:
         self, caller: Caller, channel: ChannelName, *, data: JSONText | None = None
     ) -> "Deferred[Subscribed | Refused | Dropped]":
         """
-        Ask whether a client may listen to a channel.
+        Ask the backend whether a client may subscribe to a channel.
 
         Args:
-            caller: who asks.
-            channel: which.
-            data: what it gave for the backend.
+            caller: the client.
+            channel: the channel.
+            data: the client's data for the backend.
 
         Returns:
             Fires with the answer; never fails.
@@ -96,12 +96,12 @@ class HTTPHooks:
         self, caller: Caller, channel: ChannelName, *, data: JSONText
     ) -> "Deferred[Published | Refused | Dropped]":
         """
-        Ask whether a client may publish, and what.
+        Ask the backend whether a client may publish to a channel, and what.
 
         Args:
-            caller: who asks.
-            channel: where.
-            data: what it publishes.
+            caller: the client.
+            channel: the channel.
+            data: the data to publish.
 
         Returns:
             Fires with the answer; never fails.
@@ -111,12 +111,14 @@ class HTTPHooks:
 
     def disconnected(self, caller: Caller, *, code: int, reason: str) -> None:
         """
-        Tell that a client has gone, once; where that fails it is counted, not tried again.
+        Report to the backend that a client has disconnected; a failed report is counted, not retried.
+
+        Do nothing if `disconnect` has no URL.
 
         Args:
-            caller: who.
-            code: of the close.
-            reason: of the close.
+            caller: the client.
+            code: the close code.
+            reason: the close reason.
         """
         line = self.lines.get("disconnect")
         if line is not None:
@@ -125,10 +127,10 @@ class HTTPHooks:
 
     def stop(self) -> "Deferred[None]":
         """
-        Ask nothing more.
+        Reject further requests.
 
         Returns:
-            Fires when what was asked is answered or given up, and the connections are closed.
+            Fires when every open request has ended and the connections are closed.
         """
         stopped = gatherResults([line.stop() for line in self.lines.values()])
         return stopped.addCallback(lambda _: self._pool.closeCachedConnections())

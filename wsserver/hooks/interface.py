@@ -1,4 +1,4 @@
-"""What a backend that is asked about clients looks like to the endpoints."""
+"""The interface through which the endpoints use the backend's hooks."""
 
 from typing import Protocol
 
@@ -12,25 +12,29 @@ __all__ = ["Hooks"]
 
 class Hooks(Protocol):
     """
-    Ask the backend.
+    Ask the backend what clients may do, and report disconnected clients to it.
 
-    No Deferred ever fails, and each fires within the time that `--hook-timeout` allows: where the backend does not
-    answer, with `TEMPORARY`.
+    The Deferreds never fail. Each fires within `--hook-timeout`: with the backend's answer, or with `TEMPORARY` if
+    there is no valid answer.
     """
 
     @property
     def events(self) -> frozenset[str]:
-        """Which of `EVENTS` the backend wants; about others nothing is to be asked."""
+        """
+        The events among `EVENTS` that have a hook.
+
+        The methods for other events must not be called; only `disconnected` may always be called.
+        """
 
     def connect(
         self, caller: Caller, *, data: JSONText | None = None, name: str = "", version: str = ""
     ) -> "Deferred[Connected | Refused | Dropped]":
-        """Ask whether a client without a token may connect, and who it is."""
+        """Ask whether a client without a token may connect, and which user it is."""
 
     def subscribe(
         self, caller: Caller, channel: ChannelName, *, data: JSONText | None = None
     ) -> "Deferred[Subscribed | Refused | Dropped]":
-        """Ask whether a client may listen to a channel."""
+        """Ask whether a client may subscribe to a channel."""
 
     def publish(
         self, caller: Caller, channel: ChannelName, *, data: JSONText
@@ -38,7 +42,7 @@ class Hooks(Protocol):
         """Ask whether a client may publish to a channel, and what."""
 
     def disconnected(self, caller: Caller, *, code: int, reason: str) -> None:
-        """Tell that a client has gone, if the backend can be told."""
+        """Report that a client has disconnected; do nothing if there is no hook for it."""
 
     def stop(self) -> "Deferred[None]":
-        """Ask nothing more; fires when everything that was asked is answered or given up."""
+        """Reject further requests; fires when every open request has ended."""

@@ -1,10 +1,11 @@
 """
-What the backend is asked about a client, and what it may answer: the shapes of Centrifugo's proxy.
+Hook requests and answers: what the server asks the backend about a client, in the format of Centrifugo's proxy.
 
-Source: https://centrifugal.dev/docs/server/proxy. `disconnect`, which Centrifugo has not, has the same shape.
+Source: https://centrifugal.dev/docs/server/proxy. The event `disconnect`, which Centrifugo does not have, uses the same
+format.
 
 Rule 1: no Twisted, no clock, no socket.
-Rule 2: an answer that says no is a value; one that cannot be understood is a `ValueError`.
+Rule 2: a refusal by the backend is a return value; a malformed answer raises `ValueError`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -46,138 +47,139 @@ __all__ = [
 ]
 
 EVENTS: Final = ("connect", "subscribe", "publish", "disconnect")
-"""What a backend may be asked about, or told."""
+"""The events that can be sent to the backend."""
 
 FORWARDED: Final = frozenset(
     {"authorization", "cookie", "origin", "user-agent", "x-forwarded-for", "x-real-ip", "x-request-id"}
 )
-"""Headers of the client's request that go with every question: by them the backend knows who it is."""
+"""Headers of the client's request that are forwarded with every hook request, so that the backend can identify it."""
 
-# Source: "Return custom error" and "Return custom disconnect" of the page above.
+# Source: sections "Return custom error" and "Return custom disconnect" of the page above.
 ERROR_CODES: Final = range(400, 2000)
 DISCONNECT_CODES: Final = range(4000, 5000)
 
-# From here on a client should not connect again (source: "Return custom disconnect" of the page above).
+# With this code or a higher one, a client should not reconnect (source: "Return custom disconnect" of the page above).
 _FINAL_CODE: Final = 4500
 
 _MAX_REASON: Final = 123
-"""Most bytes of a reason in a Close frame (RFC 6455 section 5.5)."""
+"""Maximum bytes of the reason in a Close frame (RFC 6455 section 5.5)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """The client that a question is about."""
+    """The client that a hook request is about."""
 
     client: str
-    """The random id of its connection."""
+    """The random client id of the connection."""
     transport: str
     """`websocket` or `sse`."""
     protocol: str
-    """`json` for a Centrifuge SDK, `raw` for a raw listener."""
+    """`json` for a client of the Centrifuge protocol, `raw` for a raw subscriber."""
     user: str = ""
-    """Who it is, once that is known."""
+    """The user id, once it is known."""
     headers: tuple[Header, ...] = field(default=(), repr=False)
-    """Of its request: see `forwarded`."""
+    """The headers of the client's request that are forwarded, see `forwarded`."""
     address: str = ""
-    """Where it comes from, as it is shown; no question tells that: behind a proxy it would be the proxy's."""
+    """The client's address, for log lines. Hook requests do not contain it: behind a proxy it is the proxy's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """No. In the Centrifuge protocol: the error of a reply."""
+    """The backend refuses the request. Sent as the error of a reply in the Centrifuge protocol."""
 
     code: int
     message: str
     temporary: bool = False
-    """Whether the client should try again by itself."""
+    """Whether the failure is temporary, so that the client should retry."""
 
     @property
     def refusal(self) -> Refusal:
-        """The same for a client that only speaks HTTP yet."""
+        """The HTTP response: 503 if temporary, the code if it is a 4xx status, else 403."""
         if self.temporary:
             return unavailable(self.message)
         known = 400 <= self.code < 500 and self.code in HTTPStatus.__members__.values()
         return Refusal(HTTPStatus(self.code) if known else HTTPStatus.FORBIDDEN, self.message)
 
 
-# Centrifugo answers the same where its backend does not: centrifuge's ErrorInternal, a temporary one.
+# Centrifugo sends the same if its backend does not answer: the temporary error ErrorInternal of centrifuge.
 TEMPORARY: Final = Refused(100, "the backend does not answer at the moment", temporary=True)
-"""What a client is told where the backend does not answer in time or as it should."""
+"""The answer if the backend's answer is missing, late or malformed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """No, and the connection is to be closed."""
+    """The backend refuses the request, and the server closes the client's connection."""
 
     code: int
-    """4000-4499: the client may come again; 4500-4999: it should not."""
+    """The close code. 4000-4499: the client may reconnect; 4500-4999: it should not."""
     reason: str
 
     @property
     def refusal(self) -> Refusal:
-        """The same for a client that only speaks HTTP yet: 503 where it may come again, else 403."""
+        """The HTTP response: 503 if the client may reconnect, else 403."""
         return unavailable(self.reason) if self.code < _FINAL_CODE else Refusal(HTTPStatus.FORBIDDEN, self.reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscribed:
-    """Yes: the client may listen to the channel."""
+    """The backend allows the client to subscribe to the channel."""
 
     info: object = None
-    """What others see of it in this channel: JSON."""
+    """A JSON value that other clients see in the channel's presence."""
     data: JSONText | None = None
-    """For the client."""
+    """The JSON text sent to the client with the subscription."""
     expire_at: int = 0
-    """Unix seconds; 0 for never."""
+    """UNIX time in seconds at which the subscription expires; 0 for never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connected:
-    """Yes: the client may connect."""
+    """The backend allows the client to connect."""
 
     user: str = ""
-    """Who it is; empty for nobody in particular."""
+    """The user id; empty if the client is anonymous."""
     expire_at: int = 0
-    """Unix seconds; 0 for never."""
+    """UNIX time in seconds at which the connection expires; 0 for never."""
     info: object = None
-    """What others see of it: JSON."""
+    """A JSON value that other clients see in presence."""
     data: JSONText | None = None
-    """For the client."""
+    """The JSON text sent to the client."""
     channels: Mapping[ChannelName, Subscribed] = field(default_factory=dict)
-    """What it listens to without asking."""
+    """The channels that the server subscribes the client to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """Yes: the client may publish."""
+    """The backend allows the client to publish."""
 
     data: JSONText | None = None
-    """What is published instead; None for what the client gave."""
+    """The data to publish instead of the client's; None to publish the client's."""
     skip_history: bool = False
+    """Whether to leave the publication out of the channel's stream."""
     tags: Mapping[str, str] | None = None
     idempotency_key: str = ""
 
 
 def forwarded(headers: Iterable[Header]) -> tuple[Header, ...]:
     """
-    Take the headers of a client's request that the backend gets.
+    Return the headers of a client's request that are forwarded to the backend.
 
     Args:
-        headers: names in lower case, values as they came.
+        headers: the headers of the request, with names in lower case.
     """
     return tuple(header for header in headers if header[0] in FORWARDED)
 
 
 def write_question(caller: Caller, **more: object) -> bytes:
     """
-    Write the body of a question.
+    Encode the body of a hook request.
 
     Args:
-        caller: whom it is about; neither its headers nor its user are written.
-        more: fields of the event; those that are None are left out, and bytes are a JSON text.
+        caller: the client; its user, headers and address are not written.
+        more: the fields of the event. Fields that are None are omitted; bytes are inserted as JSON text.
 
     Returns:
-        JSON.
+        A JSON object.
     """
     fields = {
         "client": caller.client,
@@ -191,10 +193,10 @@ def write_question(caller: Caller, **more: object) -> bytes:
 
 def read_connected(body: bytes) -> Connected | Refused | Dropped:
     """
-    Read the answer to `connect`.
+    Parse the backend's answer to `connect`.
 
     Raises:
-        ValueError: it cannot be understood; the message says why.
+        ValueError: the answer is malformed; the message says why.
     """
     result = _read(body)
     if isinstance(result, Refused | Dropped):
@@ -213,10 +215,10 @@ def read_connected(body: bytes) -> Connected | Refused | Dropped:
 
 def read_subscribed(body: bytes) -> Subscribed | Refused | Dropped:
     """
-    Read the answer to `subscribe`.
+    Parse the backend's answer to `subscribe`.
 
     Raises:
-        ValueError: it cannot be understood; the message says why.
+        ValueError: the answer is malformed; the message says why.
     """
     result = _read(body)
     return result if isinstance(result, Refused | Dropped) else _subscribed(result)
@@ -224,10 +226,10 @@ def read_subscribed(body: bytes) -> Subscribed | Refused | Dropped:
 
 def read_published(body: bytes) -> Published | Refused | Dropped:
     """
-    Read the answer to `publish`.
+    Parse the backend's answer to `publish`.
 
     Raises:
-        ValueError: it cannot be understood; the message says why.
+        ValueError: the answer is malformed; the message says why.
     """
     result = _read(body)
     if isinstance(result, Refused | Dropped):
@@ -241,9 +243,9 @@ def read_published(body: bytes) -> Published | Refused | Dropped:
 
 
 def _read(body: bytes) -> Fields | Refused | Dropped:
-    """Read what all answers have in common: one of result, error and disconnect."""
+    """Parse the part common to all answers: one of `result`, `error` and `disconnect`."""
     answer = read_object(body)
-    # In this order in Centrifugo, too.
+    # If an answer has several of them, the first of disconnect, error and result counts, as in Centrifugo.
     if (disconnect := take(answer, "disconnect", dict, None)) is not None:
         code = _code(disconnect, "disconnect", DISCONNECT_CODES)
         reason = take(disconnect, "reason", str, "")

@@ -1,8 +1,8 @@
 """
-Questions to a backend over HTTP: a POST each, so many at once, so many waiting, an answer of so many bytes.
+Send hook requests to a backend over HTTP, one POST each, with limits on time, concurrency and size.
 
-What a backend does wrong harms nobody but its own clients: a question takes no longer than the time allowed, of each
-kind no more than `MAX_AT_ONCE` are under way and `MAX_WAITING` wait, and no answer is read beyond `MAX_BYTES`.
+The limits protect the server from a slow or broken backend: a request ends after its timeout, at most `MAX_AT_ONCE`
+requests per event are in progress and `MAX_WAITING` wait, and no answer may exceed `MAX_BYTES`.
 """
 
 from collections import deque
@@ -29,43 +29,43 @@ from wsserver.wire.http11 import Header
 
 __all__ = ["MAX_AT_ONCE", "MAX_BYTES", "MAX_WAITING", "Line"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+# At module level: as a class attribute, Twisted would replace the namespace with the class name.
 _log = Logger(namespace="wsserver.hooks")
 
 MAX_AT_ONCE = 64
-"""Most questions of a kind that are under way."""
+"""Maximum number of requests in progress per event."""
 
 MAX_WAITING = 1024
-"""Most questions of a kind that wait for one of those to end; one more is answered with `TEMPORARY`."""
+"""Maximum number of requests per event that wait for a free slot; further ones are answered with `TEMPORARY`."""
 
 MAX_BYTES = 64 * 1024
-"""Most bytes of an answer: what an API request may have, too."""
+"""Maximum bytes of an answer; the same as for an API request."""
 
 _Answer = TypeVar("_Answer")
 
 
 class Line:
     """
-    The questions of one kind: so many at once, so many waiting.
+    The hook requests for one event, limited in number and time.
 
     Args:
-        event: which kind.
-        url: where they go.
-        agent: sends them.
-        timeout: seconds for each, waiting included.
-        reactor: for deadlines.
+        event: the event, one of `wsserver.hooks.messages.EVENTS`.
+        url: the address of the hook.
+        agent: sends the requests.
+        timeout: maximum seconds per request, including the time it waits for a free slot.
+        reactor: schedules the timeouts.
     """
 
     def __init__(self, event: str, url: str, agent: IAgent, timeout: float, reactor: Any) -> None:
         self.asked = 0
-        """How many questions there were."""
+        """How many requests were made, including rejected ones."""
         self.failed = 0
-        """How many of them found no answer."""
+        """How many requests failed: no answer in time, or an invalid answer."""
         self.crowded_out = 0
-        """How many of them were one too many."""
+        """How many requests were rejected, because too many were waiting or the server is stopping."""
         self._event = event
         self._url = url.encode("ascii")
-        # A query may have a secret in it.
+        # Without the query, which may contain a secret.
         self._shown = url.partition("?")[0]
         self._agent = agent
         self._timeout = timeout
@@ -80,15 +80,15 @@ class Line:
         self, question: bytes, headers: Iterable[Header], read: Callable[[bytes], _Answer]
     ) -> "Deferred[_Answer | Refused]":
         """
-        Ask.
+        Send a hook request.
 
         Args:
             question: the body.
-            headers: of the client, for the backend.
-            read: makes an answer of the response's body, or raises ValueError.
+            headers: the client's headers that are forwarded to the backend.
+            read: parses the body of the response; raises ValueError if it is malformed.
 
         Returns:
-            Fires with the answer, with `TEMPORARY` where there is none; never fails.
+            Fires with the answer, or with `TEMPORARY` if there is no valid answer in time; never fails.
         """
         self.asked += 1
         if self._stopped or len(self._waiting) >= MAX_WAITING:
@@ -107,7 +107,7 @@ class Line:
         return done.addCallback(forget)
 
     def stop(self) -> "Deferred[None]":
-        """Ask nothing more; fires when every question is answered or given up."""
+        """Reject further requests; fires when every open request has ended."""
         self._stopped = True
         return self._open.emptied()
 
@@ -117,7 +117,7 @@ class Line:
             try:
                 return await self._post(question, headers)
             except ResponseNeverReceived as error:
-                # The backend may have closed the connection as idle while the question was on its way.
+                # The backend may have closed the connection as idle while the request was being sent: retry once.
                 if not all(reason.check(ConnectionDone, ConnectionLost) for reason in error.reasons):
                     raise
                 return await self._post(question, headers)
@@ -139,7 +139,7 @@ class Line:
         response: IResponse = await self._agent.request(b"POST", self._url, headers, _Body(question))
         body = await _read(response)
         if response.code != OK:
-            # A redirect, too: what a backend is asked is nobody else's business.
+            # Redirects are not followed either: hook requests must not go to another server.
             raise ValueError(f"the status is {response.code}")
         return body
 
@@ -152,10 +152,10 @@ class Line:
     def _fails(self, failure: Failure) -> Refused:
         error = _cause(failure)
         if isinstance(error, CancelledError):
-            # Nobody waits for it any more.
+            # The caller cancelled the request.
             return TEMPORARY
         self.failed += 1
-        # One line when it begins, not one for each client.
+        # Logged once when the failures begin, not for every client.
         if not self._failing:
             self._failing = True
             _log.warn(
@@ -185,25 +185,25 @@ def _headers(given: Iterable[Header]) -> Headers:
 
 @implementer(IBodyProducer)
 class _Body:
-    """A body that is written at once. Twisted's own producer takes its time from the global reactor."""
+    """A request body that is written at once. Twisted's own producer schedules its writes on the global reactor."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
         self.length = len(body)
 
     def startProducing(self, consumer: IConsumer) -> "Deferred[None]":
-        """Write it."""
+        """Write the body."""
         consumer.write(self._body)
         return succeed(None)
 
     def pauseProducing(self) -> None:
-        """Do nothing: it is written already."""
+        """Do nothing: the body has been written."""
 
     def resumeProducing(self) -> None:
-        """Do nothing."""
+        """Do nothing: the body has been written."""
 
     def stopProducing(self) -> None:
-        """Do nothing."""
+        """Do nothing: the body has been written."""
 
 
 def _read(response: IResponse) -> "Deferred[bytes]":
@@ -213,7 +213,7 @@ def _read(response: IResponse) -> "Deferred[bytes]":
 
 
 class _Collector(Protocol):
-    """Read a response's body, up to `MAX_BYTES`."""
+    """Collects a response body of at most `MAX_BYTES`."""
 
     transport: Any
 
@@ -222,17 +222,17 @@ class _Collector(Protocol):
         self._body = bytearray()
 
     def dataReceived(self, data: bytes) -> None:
-        """Take a piece."""
+        """Append a part of the body; fail if the body is too large."""
         self._body += data
         if len(self._body) > MAX_BYTES and not self.done.called:
             self._leave()
             self.done.errback(ValueError(f"it is over {MAX_BYTES} bytes"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Take note of its end."""
+        """Fire with the body if it is complete, else fail."""
         if self.done.called:
             return
-        # Without a length the end of the connection is its end; half a JSON is none.
+        # Without a Content-Length, the body ends when the connection is closed; a truncated body is invalid JSON.
         if reason.check(ResponseDone, PotentialDataLoss):
             self.done.callback(bytes(self._body))
         else:
