@@ -1,1 +1,1 @@
-"""Bytes to messages and back: sockets, HTTP heads and RFC 6455; nothing of the application."""
+"""Convert bytes to messages and back: sockets, TLS, HTTP request heads and WebSocket frames; no application logic."""

@@ -1,9 +1,12 @@
 """
-What every message touches: from the bytes of a read to the endpoint, and from the endpoint to one write.
+Fast path of a connection: the code that runs for every message received and sent.
 
-Whole plain data frames are taken here; every other frame, and every one that breaks a rule, is left to the state
-machine (`_slow`), which stays the judge of the protocol. The compiled twin does the same, and is given the bytes by
-its transport without an object made of them.
+The fast path parses complete, unfragmented data frames and calls the endpoint. It passes every other frame, and every
+frame that violates RFC 6455, to Autobahn's state machine (`_slow`), which decides how the connection fails. Everything
+that is sent while one read is processed leaves in one write.
+
+`_speedups` contains a compiled implementation with the same behaviour. Its transport passes received bytes to it
+without creating a Python object for them.
 """
 
 from collections.abc import Callable
@@ -27,55 +30,60 @@ __all__ = [
 ]
 
 FRAMES_PER_TURN = 256
-"""Most frames of one connection that are served in one turn of the reactor; the rest waits for the next."""
+"""Maximum number of frames of one connection that are processed in one turn of the reactor; the rest waits."""
 
 LARGE = 32768
-"""From this size on a payload is not copied to stand behind its header, and leaves at once."""
+"""
+Payload size in bytes from which a message is written at once.
+
+The compiled implementation does not copy such a payload to join it with its header.
+"""
 
 CLOSED, CONNECTING, OPEN = 0, 1, 3
-"""States of a connection, as Autobahn numbers them; a contract test holds them."""
+"""States of a connection, with Autobahn's values; a contract test checks them."""
 
 
 class PyFastPath:
-    """The hot half of a connection; the other half, a subclass, has the methods that are only declared here."""
+    """The fast path of a connection. Subclasses implement the methods that are only declared here."""
 
     transport: Any = None
     maxMessagePayloadSize: int
-    """The most bytes of a message; of the class, and looked at once."""
+    """Maximum size of a received message in bytes. A class attribute; read once, by the constructor."""
 
     _inflate: Callable[[bytes, int], bytes | None]
-    """Inflates a whole message, given the first byte of its frame; None where the connection fails with it."""
+    """Inflates a whole message, given its payload and the first byte of its frame; None if the connection fails."""
     _deflate: Callable[[bytes], bytes]
+    """Compresses the payload of a message."""
     _slow: Callable[[bytes, int], None]
-    """Takes what is not taken here, given how many frames are left of the turn's share."""
+    """Processes the bytes that the fast path did not, given them and the number of frames left in the turn's budget."""
     _give_up_partial: Callable[[], None]
-    """Leaves the unfinished frame to the state machine, so that it says what is wrong with it."""
+    """Passes the incomplete, invalid frame to the state machine, which fails the connection with the right reason."""
     _endpoint_failed: Callable[[], None]
-    """Called in an `except` clause."""
+    """Handles an exception of the endpoint; called within an `except` clause."""
     _cancelAutoPingTimeoutCall: Callable[[], None]
     _send_in_parts: Callable[..., None]
     onMessage: Callable[[bytes, bool], Any]
 
     def __init__(self) -> None:
-        """Set what every message touches; reading it from the class costs more than all the rest of a method call."""
+        """Set the attributes that every message uses, on the instance: reading them from the class is slower."""
         self.state = CONNECTING
         self._plain = self._compressed = False
-        """Whether data frames may be taken past the state machine, and whether permessage-deflate was agreed to."""
+        """Whether data frames may bypass the state machine; whether permessage-deflate was negotiated."""
         self._prompt = False
-        """What is published to it may be written at once: its endpoint says so, and `hand` looks."""
+        """Whether publications may be written at once. Set by the endpoint; read by `hand`."""
         self._compress_from = 0
-        """The least bytes of a payload that is sent compressed."""
+        """Minimum size in bytes of a payload that is sent compressed."""
         self._limit = self.maxMessagePayloadSize
         self._cork: list[bytes] | None = None
-        """What is sent while a read is being served: it leaves in one write."""
+        """Frames sent while a read is processed, to be sent in one write; None outside of a read."""
         self._partial: Partial | None = None
-        """A data frame that has not come whole, of which nothing is wrong so far."""
+        """A data frame that has not arrived completely and is valid so far."""
         self.autoPingTimeoutCall: Any = None
         self.messages_in = self.bytes_in = self.messages_out = self.bytes_out = 0
-        """Messages taken and the bytes of their payloads; messages sent, and theirs."""
+        """Number of messages received, and bytes of their payloads; the same for messages sent."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Take bytes from the transport."""
+        """Process bytes from the transport, then send the frames that this has produced in one write."""
         if self._cork:
             self._uncork()
         self._cork = []
@@ -86,15 +94,15 @@ class PyFastPath:
 
     def _fast(self, data: bytes, start: int, share: int) -> tuple[int, int]:
         """
-        Give whole messages to the endpoint, until something is for the state machine or the endpoint closes.
+        Pass whole messages to the endpoint, until a frame needs the state machine, or the connection is closed.
 
         Args:
-            data: what was received.
-            start: where to start in it.
-            share: the most frames to take.
+            data: received bytes.
+            start: index in `data` to start at.
+            share: maximum number of frames to process.
 
         Returns:
-            Where the rest starts, and how many frames are left of the share.
+            The index of the first unprocessed byte, and how many frames of `share` are left.
         """
         handed = False
         while start < len(data) and share > 0 and self._plain:
@@ -102,7 +110,7 @@ class PyFastPath:
                 messages, start = frames.parse(data, start, self._limit, 1, self._compressed)
                 if not messages:
                     header, size = frames.py_head(data, start, self._limit, self._compressed)
-                    # Text that is not UTF-8 stops the parser too.
+                    # The parser also stops at text that is not UTF-8; such a frame is complete.
                     if header <= 0 or self._compressed or start + header + size <= len(data):
                         break
                     self._partial = Partial(data[start : start + header], size)
@@ -120,13 +128,22 @@ class PyFastPath:
                 self._partial = None
             share -= 1
             handed = self._hand(payload, first) or handed
-        # As Autobahn does with each data frame: traffic is as good as a pong.
+        # As in Autobahn, every data frame counts as a pong.
         if handed and self.autoPingTimeoutCall is not None:
             self._cancelAutoPingTimeoutCall()
         return start, share
 
     def _hand(self, payload: bytes, first: int) -> bool:
-        """Give a message to the endpoint; returns whether there was one."""
+        """
+        Inflate a message if it is compressed, and pass it to the endpoint.
+
+        Args:
+            payload: the payload of the frame.
+            first: the first byte of the frame: FIN, RSV1 and the opcode.
+
+        Returns:
+            False if the message could not be inflated, else True.
+        """
         try:
             if first > FIN_BINARY:
                 inflated = self._inflate(payload, first)
@@ -149,19 +166,19 @@ class PyFastPath:
         doNotCompress: bool = False,
     ) -> None:
         """
-        Send a message. The limit on messages taken is no limit on messages sent.
+        Send a message. The size limit of received messages does not apply.
 
-        Closing or closed already, this does nothing, as `send()` of a browser does; Autobahn would raise.
+        Does nothing if the connection is not open, as a browser's `send()`; Autobahn would raise an exception.
 
         Args:
-            payload: text must be UTF-8.
-            isBinary: whether it is binary.
-            fragmentSize: most bytes of a frame; None for one frame.
-            sync: as in Autobahn: let it leave by itself.
-            doNotCompress: leave it as it is even if compression was agreed to.
+            payload: the message; text must be UTF-8.
+            isBinary: whether the message is binary rather than text.
+            fragmentSize: maximum payload of a frame in bytes; None sends one frame.
+            sync: as in Autobahn: write the message separately, not joined with others.
+            doNotCompress: send the message uncompressed even if compression was negotiated.
 
         Raises:
-            TypeError: the payload is not bytes.
+            TypeError: `payload` is not bytes.
         """
         if self.state != OPEN:
             return
@@ -187,7 +204,7 @@ class PyFastPath:
             self._cork = []
 
     def _uncork(self) -> None:
-        """Let go what was sent meanwhile."""
+        """Write the collected frames, and stop collecting."""
         cork, self._cork = self._cork, None
         if cork:
             self.transport.write(cork[0] if len(cork) == 1 else b"".join(cork))
@@ -195,10 +212,12 @@ class PyFastPath:
 
 class PyFeed:
     """
-    What stands for a connection where one object for each of them is not enough: `hand` looks through it.
+    Base class of subscribers that are not themselves a connection but write to one.
+
+    Needed where a connection has several subscriptions. `hand` writes to `connection` directly.
 
     Args:
-        connection: whose it is.
+        connection: the connection that the subscriber writes to.
     """
 
     __slots__ = ("connection",)
@@ -216,15 +235,17 @@ def py_hand(  # noqa: PLR0917 (by place, as a compiled function takes them faste
     failed: Callable[[Any], None],
 ) -> None:
     """
-    Write the same to many connections: the loop of the fan-out.
+    Write the same frames to many connections: the inner loop of the fan-out.
+
+    The frames are written directly to a connection that is open, allows it (`_prompt`) and is not processing a read.
 
     Args:
-        subscribers: connections, those that stand for one, and whoever else.
-        frames: what is written to a connection that is open, for which nothing waits and which is not being served.
-        count: how many messages these are.
+        subscribers: connections, `Feed` objects, and subscribers of any other type.
+        frames: the frames to write.
+        count: number of messages in `frames`.
         size: bytes of their payloads.
-        other: called with each subscriber to which it was not written.
-        failed: called, within the `except` clause, with each whose transport has raised.
+        other: called with each subscriber that the frames were not written to.
+        failed: called, within the `except` clause, with each subscriber whose transport raised an exception.
     """
     for one in subscribers:
         connection = one.connection if isinstance(one, Feed) else one

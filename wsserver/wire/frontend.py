@@ -1,9 +1,13 @@
 """
-The door: what every accepted connection meets first.
+Frontend: the protocol of every accepted connection until it becomes a WebSocket.
 
-It reads the head of each request within its limits and its deadline, and decides who speaks next: an endpoint (for
-good) or the HTTP side (for one request and its response; then the door reads the next head). So a WebSocket handshake
-may come on a kept-alive connection, and neither side ever sees a request that the rules in `requests` refuse.
+A `Frontend` reads each request head, within a size limit and a deadline, and dispatches the request:
+
+- An opening handshake goes to a WebSocket endpoint, which owns the connection from then on.
+- Any other request goes to the HTTP side, which answers it. The frontend then reads the next request head.
+
+A client may therefore send an opening handshake on a kept-alive HTTP connection. Requests that `wsserver.wire.http11`
+refuses reach neither an endpoint nor the HTTP side.
 """
 
 import re
@@ -37,14 +41,18 @@ from wsserver.wire.tls_server import ALPN
 
 __all__ = ["Frontend", "FrontendFactory", "HTTPSide"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+# A module-level logger: as a class attribute, Twisted would replace its namespace with the name of the class.
 _log = Logger(namespace="wsserver.connection")
 
 MAX_TURNED_AWAY = 32
-"""Most connections over the limit that are answered with 503 at a time; the next ones are dropped."""
+"""Maximum number of connections over `max_connections` that get a 503 at the same time; further ones are dropped."""
 
 TURN_AWAY_TIMEOUT = 2.0
-"""Seconds for the request of a connection over the limit: an event stream is refused in another way than the rest."""
+"""
+Seconds that the server waits for the request of a connection over the limit before it sends the 503.
+
+The server reads the request because event streams are refused with a different response: `wsserver.wire.eventstream`.
+"""
 
 _FIRST_BYTES = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}( |\Z)")
 _TLS_HELLO = b"\x16\x03"
@@ -52,43 +60,50 @@ _TLS_ON_PLAIN = "TLS hello on a plain HTTP port; use http:// or ws://, or start 
 
 
 class HTTPSide(Shape):
-    """What the door hands whole requests to: `wsserver.web.site.Channel`."""
+    """The HTTP side of a connection, which answers complete requests. Implemented by `wsserver.web.site.Channel`."""
 
     def makeConnection(self, transport: ITransport) -> None:
-        """Take the transport to answer on."""
+        """Set the transport that responses are written to."""
 
     def dataReceived(self, data: bytes) -> None:
-        """Take a whole request; tell the door `answered` once its response is written and another may follow."""
+        """
+        Answer a request.
+
+        Calls `Frontend.answered` when the response is written and the connection can carry another request.
+
+        Args:
+            data: one whole request, head and body.
+        """
 
     def connectionLost(self, reason: Failure) -> None:
-        """Take note that the transport is gone."""
+        """Handle the loss of the connection."""
 
     def half_closed(self) -> None:
-        """End what has no end of its own: the client sends nothing more, though it may still read."""
+        """End a response that has no end of its own: the client sends nothing more, but may still read."""
 
     def loseConnection(self) -> None:
-        """Close the connection after what was written."""
+        """Close the connection after everything written so far has been sent."""
 
     def release(self) -> None:
-        """Let go of the transport: an endpoint takes it."""
+        """Stop using the transport: an endpoint takes the connection over."""
 
 
 @implementer(IProtocolNegotiationFactory)
 class FrontendFactory(Factory):
     """
-    What all doors of a server share.
+    Build the frontend of each accepted connection, and hold what they share.
 
     Args:
-        find: returns what makes the protocol of a path and a query, or a refusal.
-        policy: what handshakes are checked against; may be replaced while the server runs.
-        response_headers: returns headers that a refusal of a request carries besides its own.
-        http: makes the HTTP side of a connection, given the peer's address and the door.
-        sockets: where every connection is noted.
-        deadlines: where deadlines are set.
+        find: returns, for a path and its query parameters, a callable that makes the endpoint, or a refusal.
+        policy: rules that opening handshakes are checked against; may be replaced while the server runs.
+        response_headers: returns the headers that are added to the refusal of a request.
+        http: makes the HTTP side of a connection from the peer's address and the frontend.
+        sockets: the set that every connection is added to.
+        deadlines: schedules the deadlines.
         work: serves the requests of all connections in turns.
-        open_timeout: seconds for a request's head and body to come.
-        max_connections: most connections at a time.
-        always_served: paths of the HTTP side that are served while the server stops, too.
+        open_timeout: seconds within which a whole request, head and body, must arrive.
+        max_connections: maximum number of simultaneous connections.
+        always_served: HTTP paths that are served during shutdown, too.
     """
 
     noisy = False
@@ -118,20 +133,22 @@ class FrontendFactory(Factory):
         self.sockets = sockets
         self.always_served = always_served
         self.stopping = False
-        """Nothing new is begun: the server stops."""
+        """Set during shutdown; new requests get 503."""
         self.turned_away = 0
-        """How many of them are one too many, and only stay to read that."""
+        """Number of connections over the limit. They stay open only to receive the 503."""
 
     def stop(self) -> None:
-        """Refuse what comes from here on, on connections that are there already too: 503."""
+        """Answer every new request with 503 from now on, on existing connections, too. `always_served` is exempt."""
         self.stopping = True
 
     def close_all(self) -> "Deferred[None]":
         """
-        Close every connection that is no WebSocket, or not yet.
+        Close every connection. Open WebSockets should be closed before, by `ServerFactory.close_all`.
+
+        Connections that are still open after `LINGER` seconds are dropped.
 
         Returns:
-            Fires when no connection is left; what does not end by itself is dropped after `LINGER`.
+            Fires when no connection is left.
         """
         for socket in self.sockets:
             socket.transport.loseConnection()
@@ -139,17 +156,22 @@ class FrontendFactory(Factory):
         return self.sockets.emptied()
 
     def acceptableProtocols(self) -> list[bytes]:
-        """Return what is spoken over TLS, for ALPN where TLS is that of Twisted or of an application."""
+        """Return the protocols offered by ALPN. Called where Twisted or an application provides TLS."""
         return [ALPN]
 
     def buildProtocol(self, addr: Any) -> "Frontend":  # noqa: ARG002 (a proxy's header may change it)
-        """Make the door of a new connection."""
+        """Return the frontend of a new connection."""
         return Frontend(self)
 
 
 @implementer(IHalfCloseableProtocol)
 class Frontend(Protocol):
-    """One connection: see the module."""
+    """
+    Read the requests of one connection and dispatch them: see the module.
+
+    Args:
+        house: the factory, which holds what all frontends share.
+    """
 
     transport: Any
 
@@ -161,9 +183,9 @@ class Frontend(Protocol):
         self._http: HTTPSide | None = None
         self._endpoint: ServerProtocol | None = None
         self._request: Request | None = None
-        """The request whose head has been read and whose body is waited for."""
+        """The request whose head has been read and whose body has not arrived completely."""
         self._chunked: ChunkedBody | None = None
-        """Its body, if it is chunked."""
+        """The body of that request, if it is chunked."""
         self._answering = False
         self._handing = False
         self._refused = False
@@ -176,7 +198,7 @@ class Frontend(Protocol):
     # Called by Twisted.
 
     def connectionMade(self) -> None:
-        """Start the deadline of the first request, or refuse where there are too many connections."""
+        """Start the deadline of the first request, or refuse the connection if there are too many."""
         house = self._house
         house.sockets.add(self)
         if len(house.sockets) - house.turned_away > house.max_connections:
@@ -185,7 +207,7 @@ class Frontend(Protocol):
         self._deadline = house.deadlines.call_later(house.open_timeout, self._too_slow)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take bytes of a request."""
+        """Buffer bytes of requests, and serve the requests that are complete."""
         if self._refused:
             return
         self._buffer += data
@@ -193,12 +215,12 @@ class Frontend(Protocol):
         if not self._answering and not self._held:
             work.submit(self)
         if len(self._buffer) > MAX_UNSERVED and (self._answering or self._held or self in work):
-            # Pipelined requests wait in the kernel until those before them are answered, and the answers are read.
+            # Further pipelined requests stay in the kernel until the client has read the responses to earlier ones.
             self._paused = True
             self.transport.pauseProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Tell whoever speaks that the transport is gone."""
+        """Release the connection, and notify the endpoint or the HTTP side."""
         self._house.turned_away -= self._turned_away
         self._house.work.discard(self)
         self._disarm()
@@ -210,9 +232,10 @@ class Frontend(Protocol):
 
     def readConnectionLost(self) -> None:
         """
-        Answer the requests that have arrived, then close: the client has ended its side of the connection.
+        Answer the requests that have arrived, then close: the client has closed its sending side.
 
-        A request ends by its length, not by the end of the connection (RFC 9112 section 6.3), so it is to be answered.
+        The length of a request does not depend on the end of the connection (RFC 9112 section 6.3), so a request that
+        arrived whole must be answered.
         """
         self._half_closed = True
         if self._refused or self._endpoint is not None:
@@ -223,19 +246,24 @@ class Frontend(Protocol):
         self._house.work.submit(self)
 
     def writeConnectionLost(self) -> None:
-        """Do nothing: only a refused connection is ended so, and its deadline is set."""
+        """Do nothing: only refused connections are half closed by the server, and a deadline drops them."""
 
-    # From the bytes to a request.
+    # Reading requests.
 
     def serve_one(self) -> bool:
-        """Serve one request, if a whole one has arrived; return whether there may be another one to serve now."""
+        """
+        Serve one request, if it has arrived completely.
+
+        Returns:
+            Whether there may be another request to serve now.
+        """
         if not self._can_serve():
             return False
         if self._request is None:
             self._read_head()
         request = self._request
         served = False
-        # A handshake must not have a body; whether it claims one is judged without waiting for it.
+        # A handshake must not have a body. `check` refuses one that declares a body, without waiting for that body.
         if request is not None and request.wants_websocket:
             self._serve_websocket(request)
         elif request is not None and (body := self._read_body(request)) is not None:
@@ -257,16 +285,16 @@ class Frontend(Protocol):
             self.transport.resumeProducing()
 
     def finish_turn(self) -> None:
-        """Do nothing: responses are written one by one."""
+        """Do nothing: each response is written on its own."""
 
     def work_failed(self) -> None:
-        """Drop the connection: its handler has raised."""
+        """Drop the connection: its handler raised an exception, which is logged."""
         _log.failure("a connection's handler failed")
         self.transport.abortConnection()
 
     def _read_head(self) -> None:
-        """Take a request's head off the buffer, if it is all there."""
-        # RFC 9112 section 2.2: an empty line before a request should be ignored.
+        """Remove a request head from the buffer and check it; do nothing while the head is incomplete."""
+        # RFC 9112 section 2.2: a server should ignore an empty line before a request.
         while self._buffer.startswith(b"\r\n"):
             del self._buffer[:2]
         if not self._buffer:
@@ -288,19 +316,19 @@ class Frontend(Protocol):
         if self._house.stopping and (request.wants_websocket or request.path not in self._house.always_served):
             self._refuse(unavailable("the server is stopping"), request)
             return
-        # A handshake is refused for having a body at all.
+        # A handshake with any body is refused by `check`.
         if not request.wants_websocket and (refusal := check_length(request)) is not None:
             self._refuse(refusal, request)
             return
         self._request = request
         self._chunked = ChunkedBody() if request.chunked else None
-        # RFC 9110 section 10.1.1: the client waits for this before it sends the body.
+        # RFC 9110 section 10.1.1: the client waits for this response before it sends the body.
         waits = not self._buffer if request.chunked else request.content_length > len(self._buffer)
         if waits and not request.wants_websocket and "100-continue" in request.tokens("expect"):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _read_body(self, request: Request) -> bytes | None:
-        """Take a request's body off the buffer; return None while it is incomplete, or after it has been refused."""
+        """Remove a request body from the buffer and return it; None while it is incomplete or if it was refused."""
         if self._chunked is not None:
             refusal = self._chunked.feed(self._buffer)
             if refusal is not None:
@@ -314,16 +342,17 @@ class Frontend(Protocol):
         return body
 
     def _find_end(self) -> int | None:
-        """Find where the head ends; None while it has not come, or after it has been refused."""
+        """Return the head's length without its last CRLF CRLF; None while it is incomplete or if it was refused."""
         buffer, start = self._buffer, max(0, self._searched - 3)
         end = buffer.find(b"\r\n\r\n", start)
         self._searched = 0 if end >= 0 else len(buffer)
         head_end = end if end >= 0 else len(buffer)
         reason = None
-        # A lone CR may be the half of an empty line before the request.
+        # A lone CR may be the first half of an empty line before the request.
         if buffer != b"\r" and not _FIRST_BYTES.match(buffer):
-            # Answered in plain text, not with a TLS alert: clients know this mistake by it. OpenSSL says "wrong version
-            # number" and Go "server gave HTTP response to HTTPS client"; any alert looks like a fault of our TLS.
+            # Answer a TLS hello in plain text, not with a TLS alert. TLS clients recognize a plain HTTP response:
+            # OpenSSL reports "wrong version number", Go "server gave HTTP response to HTTPS client". With any alert,
+            # the client would report an error of the server's TLS.
             reason = _TLS_ON_PLAIN if buffer.startswith(_TLS_HELLO) else "this is not HTTP"
         elif buffer.count(b"\n", start, head_end) != buffer.count(b"\r\n", max(0, start - 1), head_end):
             reason = "lines of a request head end with CRLF, not with LF alone"
@@ -336,7 +365,7 @@ class Frontend(Protocol):
             return None
         return end if end >= 0 else None
 
-    # From a request to whoever answers it.
+    # Dispatching requests.
 
     def _serve_websocket(self, request: Request) -> None:
         accept = check(request, self._house.policy)
@@ -368,9 +397,9 @@ class Frontend(Protocol):
         endpoint.begin(request, accept, rest)
 
     def _hand_over(self, endpoint: ServerProtocol) -> None:
-        """Let the transport call the endpoint from now on; the door is gone."""
+        """Make the endpoint the transport's protocol, in place of the frontend."""
         transport = self.transport
-        # What a TLS connection calls is its wrapped protocol; its own attribute `protocol` is the TCP connection's.
+        # A TLS transport calls its `wrappedProtocol`; its attribute `protocol` belongs to the TCP connection under it.
         name = "wrappedProtocol" if getattr(transport, "wrappedProtocol", None) is self else "protocol"
         if getattr(transport, name, None) is self:
             setattr(transport, name, endpoint)
@@ -380,7 +409,7 @@ class Frontend(Protocol):
 
     def _serve_http(self, request: Request, body: bytes) -> None:
         self._disarm()
-        # Permission to send the body has been given.
+        # The Expect header has been answered already.
         whole = request.encode(without="expect") + b"\r\n" + body
         self._request = self._chunked = None
         self._answering = self._handing = True
@@ -394,7 +423,7 @@ class Frontend(Protocol):
 
     def answered(self, size: int) -> None:
         """
-        Go on: the response is written, and the connection stays open.
+        Continue with the next request: the response is written, and the connection stays open.
 
         Args:
             size: bytes of the response.
@@ -402,18 +431,18 @@ class Frontend(Protocol):
         self._answering = False
         self._house.work.charge(size)
         if self._paused:
-            # The HTTP side has resumed the transport at the end of its request.
+            # The HTTP side resumes the transport at the end of each request.
             self.transport.pauseProducing()
-        # While the HTTP side is still being handed the request, `serve_one` is on the stack already.
+        # During `_serve_http`, `serve_one` is on the stack and continues by itself.
         if not self._handing and not self._held:
             self._house.work.submit(self)
 
     def hold(self) -> None:
-        """Take no further request: the peer does not read the responses."""
+        """Stop serving requests: the client does not read the responses."""
         self._held = True
 
     def go_on(self) -> None:
-        """Take requests again."""
+        """Serve requests again after `hold`."""
         self._held = False
         if not self._handing:
             self._house.work.submit(self)
@@ -441,7 +470,7 @@ class Frontend(Protocol):
         path = show_path(request.raw_path) if request else None
         access_log.refused(refusal, number=None, peer=show_peer(self.transport.getPeer()), path=path)
         if request is not None:
-            # Without them a page of another origin could not read why it was refused.
+            # Without these headers, a page of another origin could not read the reason.
             refusal = replace(refusal, headers=(*refusal.headers, *self._house.response_headers(request)))
         in_kind = request is not None and is_temporary(refusal) and wants_event_stream(request)
         response = temporary_response(refusal) if in_kind else refusal.response()
@@ -453,7 +482,7 @@ class Frontend(Protocol):
         self._deadline = None
         limit = show_duration(self._house.open_timeout)
         if getattr(self.transport, "handshaking", False):
-            # Nothing can be said to the client before TLS is there.
+            # The server cannot send a response before the TLS handshake is finished.
             self.transport.abort_handshake(f"not finished within {limit}")
             return
         reason = f"no whole request came within {limit}"

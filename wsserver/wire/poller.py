@@ -1,9 +1,12 @@
 """
-One reader for all connections: an epoll instance of our own, itself watched by whatever reactor runs.
+Poller: one epoll instance that watches all connections, and is itself watched by the reactor.
 
-An epoll descriptor is readable while one of those registered in it is ready. So the reactor sees a single reader, and
-its bookkeeping for an event (a logging context, a log prefix, a turn of its loop) is paid once for a batch. To a
-transport the poller is its reactor: readers and writers are added to it, everything else is asked of the real one.
+An epoll descriptor is readable while at least one of the descriptors registered in it is ready. So the reactor sees a
+single reader, and does its work for an event (a logging context, a log prefix, a turn of its loop) once per batch of
+events instead of once per event.
+
+Transports use the poller as their reactor: they add and remove readers and writers in it. The poller forwards every
+other attribute to the real reactor.
 """
 
 import select
@@ -24,18 +27,18 @@ __all__ = ["IN", "MAX_EVENTS", "OUT", "Poller", "Watched", "py_serve"]
 _log = Logger(namespace="wsserver.poller")
 
 MAX_EVENTS = 1024
-"""Most events taken from the kernel in one turn of the reactor."""
+"""Maximum number of events read from the kernel in one turn of the reactor."""
 
-# Read once: an attribute of a module is looked up by name at each use.
+# Constants of this module, because reading `select.EPOLLIN` at each use would be slower.
 IN, OUT, ENDED = 1, 4, 0x18
 """EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP."""
 
 
 class Watched(Protocol):
-    """What the poller watches: Twisted's IReadWriteDescriptor with half close, and a place for the poller's mark."""
+    """What the poller watches: Twisted's IReadWriteDescriptor with half close, and an attribute for the poller."""
 
     watched: int
-    """The events it waits for; 0 while it is not registered. The poller's own."""
+    """The events that the descriptor is registered for; 0 if it is not registered. Set by the poller."""
 
     # As in Twisted's IReadDescriptor, IWriteDescriptor and IHalfCloseableDescriptor.
     fileno: Callable[[], int]
@@ -54,19 +57,19 @@ def py_serve(  # noqa: PLR0917 (by place, as a compiled function takes them fast
     disconnect: Callable[..., None],
 ) -> None:
     """
-    Serve a batch of events.
+    Process a batch of events.
 
     Args:
-        events: descriptors and what has happened there.
-        watched: descriptor -> what is watched; changes while this runs.
-        fresh: descriptors that were registered since the events were taken; grows while this runs.
-        other: serves what is more than something to read.
-        failed: told of whatever a `doRead` has raised.
-        disconnect: told why a connection has ended, as `doRead` says it.
+        events: pairs of a file descriptor and its epoll events.
+        watched: file descriptor -> watched object; changes while this function runs.
+        fresh: descriptors registered since the events were read; grows while this function runs.
+        other: called with the watched object and its events, unless the only event is that it is readable.
+        failed: called within the `except` clause, with a watched object whose `doRead` raised an exception.
+        disconnect: called with a watched object and the reason that its `doRead` returned.
     """
     for fd, what in events:
         one = watched.get(fd)
-        # Closed by the handler of another one in this batch, its number perhaps taken by a new one.
+        # A handler in this batch has closed this connection; a new connection may already use its descriptor.
         if one is None or fd in fresh:
             continue
         if what == IN and one.watched & IN:
@@ -87,13 +90,13 @@ serve = frames.SPEEDUPS.serve if frames.COMPILED else py_serve
 @implementer(IReadDescriptor)
 class Poller:
     """
-    Watch connections.
+    Watch connections with one epoll instance.
 
     Args:
-        reactor: watches the poller. With `stop` it is let go.
+        reactor: watches the poller until `stop` is called.
 
     Raises:
-        OSError: the system has no room for another epoll instance.
+        OSError: the system cannot create another epoll instance.
         AttributeError: the system has no epoll; see `available`.
     """
 
@@ -105,11 +108,15 @@ class Poller:
         self._epoll = select.epoll()
         self._watched: dict[int, Watched] = {}
         self._fresh: set[int] | None = None
-        """Descriptors registered while events are served: an event of the same batch is of one that was closed."""
+        """
+        Descriptors registered while a batch is processed; None at other times.
+
+        An event in that batch for such a descriptor belongs to a closed connection that had the same number.
+        """
         reactor.addReader(self)
 
     def stop(self) -> None:
-        """Let go of the reactor. What is still watched gets no more events."""
+        """Stop watching, and remove the poller from the reactor. Connections get no more events."""
         self._reactor.removeReader(self)
         self._epoll.close()
         self._watched.clear()
@@ -117,22 +124,22 @@ class Poller:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
 
-    # What a transport asks of its reactor: IReactorFDSet.
+    # IReactorFDSet: called by transports.
 
     def addReader(self, watched: Watched) -> None:
-        """Tell it when it can read."""
+        """Call `doRead` when the descriptor is readable."""
         self._watch(watched, watched.watched | IN)
 
     def addWriter(self, watched: Watched) -> None:
-        """Tell it when it can write."""
+        """Call `doWrite` when the descriptor is writable."""
         self._watch(watched, watched.watched | OUT)
 
     def removeReader(self, watched: Watched) -> None:
-        """Do not tell it any more when it can read."""
+        """Stop calling `doRead`."""
         self._watch(watched, watched.watched & ~IN)
 
     def removeWriter(self, watched: Watched) -> None:
-        """Do not tell it any more when it can write."""
+        """Stop calling `doWrite`."""
         self._watch(watched, watched.watched & ~OUT)
 
     def _watch(self, watched: Watched, events: int) -> None:
@@ -144,7 +151,7 @@ class Poller:
             watched.watched = events
             return
         if fd < 0 and before:
-            # Closed behind our back: the kernel has forgotten it, and its number here is its own no more.
+            # The descriptor was closed without being removed. The kernel has unregistered it, and may reuse its number.
             for number in [number for number, other in self._watched.items() if other is watched]:
                 del self._watched[number]
             watched.watched = events
@@ -161,29 +168,29 @@ class Poller:
             del self._watched[fd]
         watched.watched = events
 
-    # What the reactor asks of a reader: IReadDescriptor.
+    # IReadDescriptor: called by the reactor.
 
     def fileno(self) -> int:
-        """Tell the epoll instance's descriptor; -1 once stopped."""
+        """Return the descriptor of the epoll instance; -1 after `stop`."""
         return self._epoll.fileno() if not self._epoll.closed else -1
 
     def logPrefix(self) -> str:
-        """Name it in logs."""
+        """Return the name of the poller in log lines."""
         return "wsserver"
 
     def doRead(self) -> None:
-        """Serve the connections that are ready."""
+        """Process the events of the connections that are ready."""
         fresh = self._fresh = set()
         events = self._epoll.poll(0, MAX_EVENTS)
         serve(events, self._watched, fresh, self._serve, self._failed, self._disconnect)
         self._fresh = None
 
     def _serve(self, watched: Watched, events: int) -> None:
-        """Serve what is more than something to read."""
+        """Process the events of a connection, unless the only event is that it is readable."""
         read = False
         why: Exception | None = None
         try:
-            # As Twisted's reactors do: while there is something to read, an ended connection has not ended yet.
+            # As in Twisted's reactors, a connection that has ended is read to its end first.
             if events & ENDED and not events & IN:
                 why = CONNECTION_DONE if watched.watched & IN else CONNECTION_LOST
             elif events & IN and watched.watched & IN:
@@ -199,7 +206,7 @@ class Poller:
             self._disconnect(watched, why, read=read)
 
     def _failed(self, watched: Watched) -> None:
-        # Twisted's reactors let nothing through either: whatever it is, it concerns one connection.
+        # As in Twisted's reactors, any exception of a handler closes its own connection and no other.
         _log.failure("a connection's handler failed")
         self._disconnect(watched, CONNECTION_LOST, read=False)
 
@@ -215,7 +222,7 @@ class Poller:
             _log.failure("a connection's handler failed")
 
     def connectionLost(self, reason: Failure) -> None:
-        """End all connections: the reactor stops, and gives up its readers."""
+        """Notify all connections that they are lost. Called by the reactor when it stops and removes its readers."""
         for watched in list(self._watched.values()):
             watched.watched = 0
             with _log.failuresHandled("a connection's handler failed"):

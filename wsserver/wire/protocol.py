@@ -1,11 +1,12 @@
 """
-The WebSocket connection: Autobahn's state machine with this server's manners.
+WebSocket connections: the adapter between this server and Autobahn's state machine.
 
-The only module that imports Autobahn. It takes a handshake that `wsserver.wire.handshake` has judged, so Autobahn's own
-HTTP parser never sees a byte. From 101 on, whole plain data frames are taken by `wsserver.wire.frames`; every other
-frame, and every one that breaks a rule, goes to Autobahn, which stays the judge of the protocol.
+This is the only module that imports Autobahn. It receives opening handshakes that `wsserver.wire.handshake` has
+accepted; Autobahn's HTTP parser is never used. After the 101 response, `wsserver.wire.frames` parses complete, plain
+data frames. Autobahn parses every other frame and every frame that violates RFC 6455, and decides how the connection
+fails.
 
-Private names of Autobahn that are used here and in `receiving.py`: `_batched_timer`, `_cancelAutoPingTimeoutCall`,
+Private names of Autobahn that are used here and in `slowpath.py`: `_batched_timer`, `_cancelAutoPingTimeoutCall`,
 `_connectionLost`, `_dataReceived`, `_max_message_size_exceeded`, `_onClose`, `_perMessageCompress`, `_sendAutoPing`. A
 contract test fails when one of them changes.
 """
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ConnectionDeny", "ConnectionRequest", "Denied", "ServerFactory", "ServerProtocol", "adopt_options", "bind"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+# A module-level logger: as a class attribute, Twisted would replace its namespace with the name of the class.
 _log = Logger(namespace="wsserver.connection")
 
 P = TypeVar("P", bound="ServerProtocol")
@@ -55,10 +56,10 @@ P = TypeVar("P", bound="ServerProtocol")
 
 class Denied(ConnectionDeny):  # type: ignore[misc]
     """
-    What `onConnect` raises to refuse with headers of its own.
+    Raised by `onConnect` to refuse a handshake with additional response headers.
 
     Args:
-        refusal: all of the response.
+        refusal: status, reason and headers of the response.
     """
 
     def __init__(self, refusal: Refusal) -> None:
@@ -67,20 +68,24 @@ class Denied(ConnectionDeny):  # type: ignore[misc]
 
 
 class _Silence:
-    """What Autobahn logs to: its lines repeat, at several a frame, what the line at a connection's end says."""
+    """
+    The logger given to Autobahn; drops everything.
+
+    Autobahn logs several lines for each frame. They repeat what the access log says when the connection closes.
+    """
 
     def debug(self, *args: object, **kwargs: object) -> None:
-        """Drop it."""
+        """Drop a log message."""
 
     info = warn = error = critical = debug
 
 
 class _TooBig(deflate.InflateTooBig, PayloadExceededError):  # type: ignore[misc]
-    """As Autobahn's state machine knows it."""
+    """`InflateTooBig` as a subclass of the exception that Autobahn's state machine catches."""
 
 
 class _Corrupt(deflate.InflateCorrupt, PayloadCorruptError):  # type: ignore[misc]
-    """As Autobahn's state machine knows it."""
+    """`InflateCorrupt` as a subclass of the exception that Autobahn's state machine catches."""
 
 
 class _Deflate(deflate.Deflate):
@@ -90,11 +95,11 @@ class _Deflate(deflate.Deflate):
 
 class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
     """
-    What the connections of a server share.
+    Hold what all WebSocket connections of a server share.
 
     Args:
         settings: the server's options.
-        reactor: the connections' timers run on it.
+        reactor: runs the connections' timers.
     """
 
     def __init__(self, settings: Settings, reactor: IReactorTime) -> None:
@@ -109,7 +114,7 @@ class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
             closeHandshakeTimeout=settings.close_timeout,
             autoPingInterval=settings.ping_interval,
             autoPingTimeout=settings.ping_timeout,
-            # Origins are checked before Autobahn is reached; left out, this would silently become False.
+            # Origins are checked before Autobahn sees the handshake. If omitted, this option becomes False.
             allowNullOrigin=True,
         )
         self.settings = settings
@@ -119,20 +124,20 @@ class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
         self.connections: ConnectionSet[ServerProtocol] = ConnectionSet()
         """The connections that are open or closing."""
         self.sockets: ConnectionSet[Any] = ConnectionSet()
-        """Every connection that is not closed, whoever speaks on it."""
+        """Every connection that is not closed: WebSocket, HTTP, or still without a request."""
         self.stopping = False
-        """No handshake is completed any more."""
+        """Set during shutdown; no further handshake is completed."""
 
     def close_all(self, code: CloseCode, reason: str) -> "Deferred[None]":
         """
-        Close every connection, and refuse the handshakes that are still decided about.
+        Start the closing handshake on every connection, and refuse handshakes that are still undecided.
 
         Args:
-            code: for the Close frames.
-            reason: for the Close frames.
+            code: the close code to send.
+            reason: the close reason to send.
 
         Returns:
-            Fires when the last one is gone, at the latest after the closing deadline.
+            Fires when the last connection is closed, at the latest after the closing deadline.
         """
         self.stopping = True
         for connection in self.connections:
@@ -143,18 +148,19 @@ class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
 @implementer(IPushProducer)
 class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
     """
-    A WebSocket connection. Endpoints are small subclasses that override Autobahn's callbacks.
+    A WebSocket connection. An endpoint is a small subclass that overrides Autobahn's callbacks.
 
-    `onConnect(request)` may choose the subprotocol or raise `ConnectionDeny`; `onOpen()`,
-    `onMessage(payload, isBinary)` and `onClose(wasClean, code, reason)` follow. What a callback raises closes this one
-    connection with 1011 and is logged with its traceback.
+    `onConnect(request)` may choose the subprotocol, or raise `ConnectionDeny` to refuse the handshake. After it,
+    Autobahn calls `onOpen()`, `onMessage(payload, isBinary)` for each message, and
+    `onClose(wasClean, code, reason)`. If a callback raises an exception, the exception is logged with its traceback
+    and this one connection is closed with 1011.
 
-    The connection is a push producer for its own transport: while the peer does not read what we send, we do not read
-    what it sends, so an echo cannot grow without bound.
+    The connection is registered as a push producer with its own transport: while the peer does not read what the server
+    sends, the server does not read what the peer sends. So the send buffer of an echo cannot grow without bound.
     """
 
-    # What Autobahn sets on each connection stands here once, at the value it starts with; the options stand on the
-    # class that `bind` makes. A connection keeps only what has changed.
+    # Autobahn sets these attributes on each connection. Here the class holds their initial values, and the class made
+    # by `bind` holds the options, so a connection stores only values that differ.
     CONFIG_ATTRS: ClassVar[tuple[str, ...]] = ()
     log: Any = _Silence()
     peer = None
@@ -185,12 +191,12 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
     factory: ServerFactory
 
     service: "ClassVar[WebSocketService]"
-    """The service that serves the endpoint; set on those given to it as `endpoints=`, and on no others."""
+    """The service that serves the endpoint; set only on endpoints passed to the service as `endpoints=`."""
     mounted_at: ClassVar[str] = ""
-    """The prefix that the endpoint was registered with, as `/chat/`; empty for one of an exact path."""
+    """The path prefix that the endpoint was registered for, e.g. `/chat/`; empty if registered for an exact path."""
 
     _request: Request | bytes
-    """The handshake; once it is done only its head, which is parsed again for whoever asks."""
+    """The opening handshake; after it is completed, only its head, which the property `request` parses again."""
     _shown_peer: str
     _numbers = count(1)
     _accept: Accept | None = None
@@ -199,7 +205,7 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
     _opening: "Deferred[None] | None" = None
     _drop_deadline: Deadline | None = None
     _gone = False
-    """It was closed, and nobody had asked for `is_closed`."""
+    """Whether the connection closed before `is_closed` was first read."""
 
     @property
     def is_open(self) -> "Deferred[None]":
@@ -218,18 +224,18 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
 
     @cached_property
     def utf8validator(self) -> Any:
-        """What checks text that comes in fragments."""
+        """The UTF-8 validator of fragmented text messages."""
         return Utf8Validator()
 
     @cached_property
     def send_queue(self) -> deque[Any]:
-        """What waits to be sent in chops."""
+        """Autobahn's queue of data to be written in chops; see `chopsize` of `sendData`."""
         return deque()
 
     # The opening handshake.
 
     def connectionMade(self) -> None:
-        """Take the transport; all the rest waits for the handshake, which the door has read already."""
+        """Count the connection; everything else happens in `begin`, with the handshake that the frontend has read."""
         self.factory.countConnections += 1
 
     def begin(self, request: Request, accept: Accept, rest: bytes) -> None:
@@ -238,8 +244,8 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
 
         Args:
             request: the request.
-            accept: what was decided about it.
-            rest: bytes that came after the request's head.
+            accept: the result of `wsserver.wire.handshake.check` for it.
+            rest: bytes that arrived after the request head.
         """
         self.number = next(self._numbers)
         self.started = self.factory.reactor.seconds()
@@ -254,7 +260,7 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
         if not isinstance(answer, Deferred) and not hasattr(answer, "__await__"):
             self._answered(answer)
             return
-        # Only the answer may change the state now, and no byte needs to be kept: the kernel holds them.
+        # Until the answer is known nothing else may change the state. Further bytes stay in the kernel.
         self.transport.pauseProducing()
         deadlines = self.factory.deadlines
         self.openHandshakeTimeoutCall = deadlines.call_later(self.openHandshakeTimeout, self.onOpenHandshakeTimeout)
@@ -280,22 +286,22 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
 
     def onConnect(self, request: ConnectionRequest) -> Any:  # noqa: ARG002
         """
-        Choose the subprotocol; an endpoint may override it.
+        Choose the subprotocol; endpoints may override this method.
 
         Args:
-            request: Autobahn's view of the handshake.
+            request: the opening handshake as Autobahn's type.
 
         Returns:
-            The subprotocol, None, a pair of it and response headers, or an awaitable of one of these.
+            The subprotocol or None, a pair of that and a mapping of response headers, or an awaitable of one of these.
 
         Raises:
-            ConnectionDeny: to refuse, with an HTTP status and a reason for its body.
+            ConnectionDeny: refuses the handshake, with an HTTP status and a reason for the response body.
         """
         assert self._accept is not None
         return self._accept.subprotocol
 
     def _answered(self, answer: Any) -> None:
-        # The peer may have gone, or the deadline passed, while the answer was waited for.
+        # The peer may have disconnected, or the deadline expired, before the answer was known.
         if self.state != CONNECTING:
             return
         if self.factory.stopping:
@@ -311,19 +317,19 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
         if not isinstance(deny, ConnectionDeny) or not _is_refusal(deny.code):
             self._crash(failure)
         elif self.state == CONNECTING:
-            # Else the peer has gone meanwhile, and nobody is refused.
+            # In any other state the peer has disconnected, and there is no one to send a refusal to.
             headers = deny.headers if isinstance(deny, Denied) else ()
             self.failHandshake(deny.reason or "the endpoint refused", deny.code, headers)
 
     def succeedHandshake(self, res: Any) -> None:
         """
-        Answer with 101, and serve what came with the handshake.
+        Send the 101 response, and process the bytes that arrived with the handshake.
 
         Args:
             res: what `onConnect` returned.
 
         Raises:
-            ValueError: the subprotocol is none that the client offered, or a header has a line end in it.
+            ValueError: the client did not offer the subprotocol, or a header contains a line end.
         """
         subprotocol, headers = res if isinstance(res, tuple) else (res, {})
         accept = self._accept
@@ -343,7 +349,7 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
         self._log_opened()
         if self.autoPingInterval:
             self.autoPingPendingCall = self.factory.deadlines.call_later(self.autoPingInterval, self._sendAutoPing)
-        # From here on the handshake is only looked up, by a command or an endpoint that asks for it.
+        # The handshake is rarely read from now on, so only its head is kept; see the property `request`.
         self._request, self._accept = self.request.encode(), None
         self._plain = True
         self.onOpen()
@@ -365,10 +371,17 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
         return deflate.agree(accept.extensions[0][1], self.factory.settings)
 
     def processHandshake(self) -> None:
-        """Do nothing: the door has read the handshake, and what follows it are frames."""
+        """Do nothing: the frontend has read the handshake, and only frames follow."""
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
-        """Refuse with an HTTP response whose body says why. Autobahn would put the reason in the status line."""
+        """
+        Refuse the handshake with an HTTP response. Autobahn would write the reason into the status line.
+
+        Args:
+            reason: one sentence for the response body.
+            code: the HTTP status. 503 without headers gets a `Retry-After`.
+            responseHeaders: pairs of name and value.
+        """
         headers = tuple(responseHeaders or ())
         soon = code == HTTPStatus.SERVICE_UNAVAILABLE and not headers
         self._refused = unavailable(reason) if soon else Refusal(HTTPStatus(code), reason, headers)
@@ -381,7 +394,7 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
         self._drop_deadline = linger(self.transport, self.factory.deadlines)
 
     def onOpenHandshakeTimeout(self) -> None:
-        """`onConnect` took too long to answer."""
+        """Refuse the handshake with 503: `onConnect` did not answer within the deadline."""
         self.openHandshakeTimeoutCall = None
         self.failHandshake("the server took too long to decide", HTTPStatus.SERVICE_UNAVAILABLE)
 
@@ -403,7 +416,7 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
         return cast(bytes, self._perMessageCompress.deflate(payload))
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
-        """Write frames that Autobahn has built, in their order among ours."""
+        """Write frames that Autobahn has built, in order with those built here."""
         if sync or chopsize:
             self._uncork()
             super().sendData(data, sync, chopsize)
@@ -414,14 +427,14 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
 
     def close(self, code: int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
         """
-        Start the closing handshake; closing or closed already, this does nothing.
+        Start the closing handshake. Does nothing if the connection is closing or closed already.
 
         Args:
-            code: any code that may stand in a Close frame; Autobahn's `sendClose` takes 1000 and 3000-4999 only.
-            reason: for people; cut to 123 bytes of UTF-8.
+            code: any close code that may be sent; Autobahn's `sendClose` accepts 1000 and 3000-4999 only.
+            reason: human-readable; truncated to 123 bytes of UTF-8.
 
         Raises:
-            ValueError: RFC 6455 section 7.4 does not let this code stand in a Close frame.
+            ValueError: RFC 6455 section 7.4 does not allow this code in a Close frame.
         """
         if code not in SENDABLE and not 3000 <= code <= 4999:
             raise ValueError(f"{int(code)} may not stand in a Close frame")
@@ -429,14 +442,14 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
             self.sendCloseFrame(int(code), encode_truncate(reason, MAX_REASON_BYTES))
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
-        """Take the peer's Close frame."""
-        # IANA registered 1014 after Autobahn's list of codes was made: it passes as 1013.
+        """Process the peer's Close frame."""
+        # IANA registered 1014 after Autobahn's list of codes was made, so it is passed to Autobahn as 1013.
         self._bad_gateway = code == CloseCode.BAD_GATEWAY
         taken: bool | None = super().onCloseFrame(CloseCode.TRY_AGAIN_LATER if self._bad_gateway else code, reasonRaw)
         return taken
 
     def sendCloseFrame(self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False) -> None:
-        """Send a Close frame, unless one was sent."""
+        """Send a Close frame, unless one has been sent."""
         if isReply and self._bad_gateway:
             self.remoteCloseCode = code = int(CloseCode.BAD_GATEWAY)
         super().sendCloseFrame(code, reasonUtf8, isReply)
@@ -444,17 +457,23 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
 
     def fail(self, code: int, reason: str) -> None:
         """
-        Close, and take no further message (RFC 6455 section 7.1.7, "Fail the WebSocket Connection").
+        Start the closing handshake and ignore further messages.
+
+        RFC 6455 section 7.1.7 calls this "Fail the WebSocket Connection".
 
         Args:
-            code: for the Close frame.
-            reason: for the Close frame.
+            code: the close code to send.
+            reason: the close reason to send.
         """
         self.failedByMe = True
         self.close(code, reason)
 
     def onAutoPingTimeout(self) -> None:
-        """No pong came in time. The peer is most likely gone, so its answer to the Close frame is not waited for."""
+        """
+        Close the connection with 1011 and drop it: no pong arrived within the timeout.
+
+        The peer has most likely disappeared, so the server does not wait for its Close frame.
+        """
         self.autoPingTimeoutCall = None
         self.wasNotCleanReason = f"no pong within {show_duration(self.autoPingTimeout)}"
         self.fail(CloseCode.INTERNAL_ERROR, self.wasNotCleanReason)
@@ -462,14 +481,17 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
 
     def dropConnection(self, abort: bool = False) -> None:
         """
-        Drop the connection, politely if the closing handshake is done.
+        Close the TCP connection; abort it after a deadline if the peer does not read.
 
-        Autobahn aborts, which resets the connection, even after a clean closing handshake; and nothing ends its wait
-        for a peer that has stopped reading.
+        Autobahn would abort the connection, which resets it, even after a clean closing handshake, and would wait
+        forever for a peer that has stopped reading.
+
+        Args:
+            abort: reset the connection at once. Ignored after a clean closing handshake and after `fail`.
         """
         self._uncork()
         self._plain = False
-        # The deadline must outlive the state CLOSED, so Autobahn's own, which it checks against the state, will not do.
+        # Autobahn's own deadline cannot be used: it has no effect in the state CLOSED, which this one must outlast.
         if self._drop_deadline is None:
             deadlines = self.factory.deadlines
             self._drop_deadline = deadlines.call_later(self.closeHandshakeTimeout, self.transport.abortConnection)
@@ -479,15 +501,15 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
             self._gone = True
 
     def connectionLost(self, reason: Failure = cast(Failure, None)) -> None:  # noqa: B008
-        """Take note that the transport is gone."""
+        """Release the connection, cancel its deadlines, and call `onClose`."""
         self._plain = False
         for deadline in (self._drop_deadline, self.closeHandshakeTimeoutCall):
             if deadline is not None:
                 deadline.cancel()
-        # Fired, the Deferred would hold the connection in a cycle, for the garbage collector to find.
+        # Autobahn would fire `is_closed` with the connection: a reference cycle that only the garbage collector frees.
         if self.state != CLOSED and "is_closed" not in self.__dict__:
             self.state, self._gone = CLOSED, True
-        # Past Autobahn's adapter and server class, which only colour what is not logged, and count.
+        # Skip Autobahn's Twisted adapter and server class: they only format log messages and count connections.
         WebSocketProtocol._connectionLost(self, reason)  # noqa: SLF001 (of a base class)
         self.factory.countConnections -= 1
         self.factory.connections.discard(self)
@@ -543,14 +565,14 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
         )
 
     def _end_code(self) -> int:
-        """The code of the Close frame that came first, or what RFC 6455 section 7.1.5 says where there was none."""
+        """Return the code of the first Close frame, or 1005 or 1006 without one (RFC 6455 section 7.1.5)."""
         if self.closedByMe:
             return int(cast(int, self.localCloseCode))
         if self.wasClean:
             return int(self.remoteCloseCode or CloseCode.NO_STATUS_RECEIVED)
         return CloseCode.ABNORMAL_CLOSURE
 
-    # What the endpoint may ask for.
+    # Properties for endpoints.
 
     @property
     def request(self) -> Request:
@@ -562,27 +584,27 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
     @property
     def subpath(self) -> str:
         """
-        The part of the path below the prefix: `lobby` for `/chat/lobby` where the endpoint was registered as `/chat/`.
+        The path below the endpoint's prefix: `lobby` for `/chat/lobby` if the endpoint is registered for `/chat/`.
 
-        Percent-decoded, without a slash at its end. Empty for the prefix itself, and for endpoints of exact paths.
+        Percent-decoded, without a trailing slash. Empty for the prefix itself, and for an endpoint with an exact path.
         """
         path = self.request.path or ""
         return path[len(self.mounted_at) :].rstrip("/") if self.mounted_at else ""
 
     @property
     def ended(self) -> tuple[int, str]:
-        """The code and the reason of its end, once it has ended."""
+        """The close code and the close reason; valid after the connection has closed."""
         reason = self.localCloseReason.decode() if self.closedByMe and self.localCloseReason else self.remoteCloseReason
         return self._end_code(), reason or ""
 
     @property
     def extensions(self) -> list[dict[str, Any]]:
-        """The extensions agreed to: each its name under `extension`, and its parameters."""
+        """The negotiated extensions: for each, its name under the key `extension`, and its parameters."""
         return [extension.describe() for extension in self.websocket_extensions_in_use]
 
     @property
     def tls(self) -> dict[str, str | None] | None:
-        """Version and cipher of TLS, None on a plain connection."""
+        """TLS version, cipher and server name (SNI); None on a plain connection."""
         transport: Any = self.transport
         if not ISSLTransport.providedBy(transport):
             return None
@@ -596,22 +618,22 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
     # Flow control.
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Let an endpoint's own producer take the place of the connection."""
+        """Register an endpoint's own producer with the transport, in place of the connection."""
         self.transport.unregisterProducer()
         self.transport.registerProducer(producer, streaming)
 
 
 def bind(protocol: type[P], factory: ServerFactory, **attributes: Any) -> type[P]:
     """
-    Make the class of a server's connections: the endpoint with this server's options on it.
+    Return a subclass of an endpoint with the server's options as class attributes.
 
     Args:
-        protocol: the endpoint.
-        factory: the server's.
-        attributes: what else the endpoint needs, by name.
+        protocol: the endpoint's class.
+        factory: the server's factory.
+        attributes: further class attributes that the endpoint needs.
 
     Returns:
-        A subclass whose instances are made without arguments and copy nothing.
+        A subclass that is instantiated without arguments; instances do not copy the options.
     """
     options = {name: getattr(factory, name) for name in WebSocketServerProtocol.CONFIG_ATTRS}
     options |= {"trackTimings": False, "logOctets": False, "logFrames": False, "factory": factory}
@@ -620,14 +642,14 @@ def bind(protocol: type[P], factory: ServerFactory, **attributes: Any) -> type[P
 
 def adopt_options(connection: ServerProtocol, bound: type[ServerProtocol]) -> None:
     """
-    Give a connection that was made without `bind` the options of a server, before it has a transport.
+    Set a server's options on a connection that was created without `bind`. Call it before `makeConnection`.
 
     Args:
         connection: an instance of the class that `bound` was made from.
-        bound: what `bind` returned for that class.
+        bound: the class that `bind` returned for that class.
     """
     connection.__class__ = bound
-    # Read from the class in the constructor.
+    # The constructor has read this value from the class without options.
     connection._limit = bound.maxMessagePayloadSize  # noqa: SLF001 (of a base class)
 
 

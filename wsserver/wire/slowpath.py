@@ -1,8 +1,8 @@
 """
-The slow half of receiving: what the state machine must judge, what waits for the next turn, what was compressed.
+Slow path of receiving: frames for Autobahn's state machine, bytes that exceed the turn's budget, and inflating.
 
-Of Autobahn's names it uses those of the state machine it is mixed into: `_dataReceived`, `current_frame`,
-`inside_message`, `data`, `_perMessageCompress` and the callbacks of messages and frames.
+The module uses these names of Autobahn's state machine, which `SlowPath` is mixed into: `_dataReceived`,
+`current_frame`, `inside_message`, `data`, `_perMessageCompress`, and the callbacks for messages and frames.
 """
 
 from collections.abc import Callable
@@ -18,13 +18,13 @@ from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, RSV1
 __all__ = ["SlowPath"]
 
 SLOW_FRAME = 8
-"""For how many a frame counts that goes through the state machine."""
+"""Number of frames of the turn's budget that a frame costs if the state machine processes it."""
 
 
 class SlowPath(FastPath):
-    """Mixed in before Autobahn's class; the whole is `wsserver.wire.protocol.ServerProtocol`."""
+    """Slow path of a connection: a mixin for `wsserver.wire.protocol.ServerProtocol`, before Autobahn's class."""
 
-    # Of Autobahn.
+    # Attributes of Autobahn's class.
     current_frame: Any
     current_frame_masker: Any
     data: bytes
@@ -34,20 +34,26 @@ class SlowPath(FastPath):
     _perMessageCompress: Any
     _dataReceived: Callable[[bytes], None]
 
-    # Of `ServerProtocol`.
+    # Attributes of `ServerProtocol`.
     factory: Any
     fail: Callable[[int, str], None]
 
     _waiting = b""
-    """What the turn's share did not suffice for; while there is something nothing more is read."""
+    """Received bytes that exceeded the turn's budget. While there are any, the server reads nothing more."""
     _held = False
-    """The peer does not read."""
+    """Whether reading is paused because the peer does not read."""
     _stopped = False
-    """The endpoint wants no further messages at the moment: see `stop_reading`."""
+    """Whether reading is paused by the endpoint: see `stop_reading`."""
 
     def _slow(self, data: bytes, share: int) -> None:
-        """Take what is no whole data frame, or is more than the turn's share."""
-        # Reading is paused while something waits, but what TLS had decrypted before still comes.
+        """
+        Process bytes that the fast path did not: other frames than whole data frames, and those beyond the budget.
+
+        Args:
+            data: received bytes.
+            share: number of frames left in the turn's budget.
+        """
+        # Reading is paused while bytes wait, but TLS may still deliver data that it decrypted before.
         if self._waiting or self.state == CONNECTING:
             self._waiting += data
             return
@@ -71,10 +77,10 @@ class SlowPath(FastPath):
 
     def _is_plain(self) -> bool:
         """
-        Whether data frames may be taken past the state machine.
+        Return whether data frames may bypass the state machine.
 
-        Only while it would do nothing with them but hand them on: the connection is open, no frame and no fragmented
-        message has begun there, and nothing that came before waits.
+        They may while the state machine would only pass them on: the connection is open and has not failed, the state
+        machine is not within a frame or a fragmented message, and no earlier bytes wait.
         """
         return (
             self.state == OPEN
@@ -96,23 +102,23 @@ class SlowPath(FastPath):
 
     def stop_reading(self) -> None:
         """
-        Read nothing more from the peer until `read_on`: the endpoint has enough messages to work on.
+        Stop reading from the peer until `read_on`, because the endpoint has enough messages to process.
 
-        Up to `FRAMES_PER_TURN` messages that have been read already may still come.
+        `onMessage` may still be called for up to `FRAMES_PER_TURN` messages that have been read already.
         """
         if not self._stopped:
             self._stopped = True
             self.transport.pauseProducing()
 
     def read_on(self) -> None:
-        """Read from the peer again after `stop_reading`, unless it does not read itself."""
+        """Read from the peer again after `stop_reading`, unless reading is paused because the peer does not read."""
         if self._stopped:
             self._stopped = False
             if not self._held:
                 self._continue()
 
     def _continue(self) -> None:
-        """Take what waits, or else read from the transport."""
+        """Process the bytes that wait, in the next turn; without any, read from the transport."""
         if self._waiting:
             self._go_on_later()
         else:
@@ -124,7 +130,18 @@ class SlowPath(FastPath):
         self._feed_autobahn(partial.raw(), 0)
 
     def _feed_autobahn(self, data: bytes, start: int) -> int:
-        """Give the state machine one frame, or as much of it as has come: it copies what is left at every step."""
+        """
+        Pass one frame, or the part of it that has arrived, to the state machine.
+
+        Not everything at once: the state machine copies the remaining bytes at every step.
+
+        Args:
+            data: received bytes.
+            start: index in `data` to start at.
+
+        Returns:
+            The index of the first byte that was not passed on.
+        """
         if self.current_frame is not None:
             stop = start + self.current_frame.length - self.current_frame_masker.pointer()
         elif self.data:
@@ -139,25 +156,24 @@ class SlowPath(FastPath):
         """
         Begin a message.
 
-        Autobahn would keep its parts as a list. Here they are one buffer, so that empty and tiny parts weigh no more
-        than their bytes.
+        Autobahn would keep the parts of the message in a list. Here one buffer holds them, so that empty and tiny parts
+        need no more memory than their bytes.
         """
         self.message_is_binary = isBinary
         self.message_data = bytearray()
         self.message_data_total_length = 0
 
     def onMessageFrameData(self, payload: bytes) -> None:
-        """Take the next bytes of a message."""
+        """Append bytes to the message."""
         if not self.failedByMe:
             self.message_data += payload
 
     def onFrameData(self, payload: bytes) -> None:
         """
-        Take bytes of a frame.
+        Process payload bytes of a frame.
 
-        Once the connection has failed, the frames that still come are only skipped, up to the peer's Close frame.
-        Autobahn would keep what a control frame of any length carries, and lose its place after a message that cannot
-        be inflated.
+        Once the connection has failed, frames are skipped up to the peer's Close frame. Autobahn would keep the payload
+        of a control frame of any length, and would misread the frames that follow a message that cannot be inflated.
         """
         frame: Any = self.current_frame
         if not self.failedByMe or (frame.opcode > 7 and frame.length <= 125):
@@ -170,7 +186,7 @@ class SlowPath(FastPath):
             try:
                 super().onFrameEnd()  # type: ignore[misc]
             except Exception:
-                # From a callback about a control frame: Autobahn would take the frame for unfinished from here on.
+                # A callback for a control frame raised. Autobahn would regard the frame as unfinished from now on.
                 self._endpoint_failed()
                 self.current_frame = None
         if self.failedByMe and frame.opcode <= 7:
@@ -178,17 +194,26 @@ class SlowPath(FastPath):
             self.inside_message = not frame.fin
 
     def onMessageFrameEnd(self) -> None:
-        """End a frame: its bytes are in the message already."""
+        """End a frame. Its payload has been appended to the message already."""
         self.frame_data = None
 
     def onMessageEnd(self) -> None:
-        """Give a whole message to the endpoint."""
+        """Pass the whole message to the endpoint."""
         payload, self.message_data = bytes(self.message_data), bytearray()
         if self.state == OPEN and not self.failedByMe:
             self._hand(payload, FIN_BINARY if self.message_is_binary else FIN_TEXT)
 
     def _inflate(self, payload: bytes, first: int) -> bytes | None:
-        """Inflate a whole message as the state machine would; None where the connection fails with it."""
+        """
+        Inflate a whole message and check its text, with the same result as the state machine.
+
+        Args:
+            payload: the compressed payload.
+            first: the first byte of the frame: FIN, RSV1 and the opcode.
+
+        Returns:
+            The message, or None if the connection fails: too big, corrupt, or text that is not UTF-8.
+        """
         limit, is_text = self.maxMessagePayloadSize, first == FIN_TEXT | RSV1
         try:
             payload = self._perMessageCompress.inflate(payload, limit)
@@ -215,7 +240,7 @@ class SlowPath(FastPath):
         return None
 
     def _max_message_size_exceeded(self, msg_size: int, max_msg_size: int, reason: str) -> None:  # noqa: ARG002
-        """Close with 1009; Autobahn's reason has the size so far, which says nothing about the message or the limit."""
+        """Close with 1009 and a reason that names the limit; Autobahn's names only the size received so far."""
         super()._max_message_size_exceeded(msg_size, max_msg_size, self._describe_limit())  # type: ignore[misc]
 
     def _describe_limit(self) -> str:
@@ -223,12 +248,17 @@ class SlowPath(FastPath):
         return f"the message is over the limit of {limit} (server option --max-message-size)"
 
     def _is_alive(self) -> None:
-        # As Autobahn does where a frame is right up to its end: traffic is as good as a pong.
+        # As in Autobahn, a frame that is valid up to its end counts as a pong.
         if self.autoPingTimeoutCall is not None:
             self._cancelAutoPingTimeoutCall()
 
     def _check_text(self, payload: bytes) -> tuple[bool, bool, int]:
-        """Tell whether it can be UTF-8, whether it ends with a character, and where it went wrong."""
+        """
+        Check whether a payload is UTF-8.
+
+        Returns:
+            Whether it is valid so far, whether it ends with a complete character, and the index of the first error.
+        """
         if frames.is_utf8(payload):
             return True, True, 0
         self.utf8validator.reset()
@@ -238,15 +268,15 @@ class SlowPath(FastPath):
     # Flow control: IPushProducer.
 
     def pauseProducing(self) -> None:
-        """Stop reading: the peer does not read what is sent to it."""
+        """Stop reading, because the peer does not read. Called by the transport when its send buffer is full."""
         self._held = True
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Read again, after what waits."""
+        """Process the bytes that wait, then read again. Called by the transport when its send buffer is empty."""
         self._held = False
         if not self._stopped:
             self._continue()
 
     def stopProducing(self) -> None:
-        """Nothing is to be produced any more: the transport is gone, as `connectionLost` tells too."""
+        """Do nothing: the transport is closed, and `connectionLost` handles that."""

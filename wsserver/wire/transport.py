@@ -1,9 +1,10 @@
 """
-Twisted's server transports, with writes that leave at once.
+Server transports that write to the socket at once.
 
-Twisted queues every write and asks the kernel in a later turn of the loop whether it may be sent, which it nearly
-always may. Here a write goes out at once while nothing is queued, and only what the kernel refuses is queued, by
-Twisted's own code. Order, backpressure, half close and TLS stay what they are.
+Twisted's transports queue every write and send it in a later turn of the loop, after the kernel has reported that the
+socket is writable, which it nearly always is. These transports send data at once if nothing is queued. Only the bytes
+that the kernel does not accept are queued, by Twisted's own code. Order, backpressure, half close and TLS work as in
+Twisted.
 """
 
 import socket
@@ -27,23 +28,27 @@ except ImportError:  # pyOpenSSL is missing, or is another one than we know: Twi
 __all__ = ["READ_SIZE", "PyWriteThrough", "TCPTransport", "UNIXTransport", "adopt"]
 
 READ_SIZE = 256 * 1024
-"""Most bytes taken from a connection in one turn."""
+"""Maximum number of bytes read from a connection in one turn of the reactor."""
 
-# A new object of that size for each read would cost as much as all the rest: its memory is mapped and unmapped.
+# One buffer for all reads: mapping and unmapping memory of this size for each read would double the cost of a read.
 _buffer = memoryview(bytearray(READ_SIZE))
 
 
 class PyWriteThrough:
-    """The hot half of a transport; the other half, a subclass, has the methods that are only declared here."""
+    """
+    Fast path of a transport: reads and direct writes. Subclasses implement the methods that are only declared here.
+
+    `_speedups` contains a compiled implementation with the same behaviour.
+    """
 
     watched: int
-    """The events the poller watches it for."""
+    """The events that the poller watches the connection for."""
     _fd: int
-    """The descriptor; -1 where the socket must be asked itself. Only the compiled twin looks at it."""
+    """The file descriptor; -1 if reads and writes must go through the socket object. Only used by compiled code."""
     _direct: bool
-    """Whether a write may go to the socket."""
+    """Whether data may be written to the socket at once."""
     _broken: bool
-    """The kernel has said that nothing can be sent any more."""
+    """Whether sending has failed, so that nothing more can be sent."""
 
     _queue: Callable[[bytes], None]
     _write_by_socket: Callable[[bytes], None]
@@ -51,23 +56,23 @@ class PyWriteThrough:
 
     def doRead(self) -> Exception | None:
         """
-        Take what has come, at most `READ_SIZE` bytes.
+        Read at most `READ_SIZE` bytes and pass them to the protocol.
 
         Returns:
-            Why the connection is over; None if it is not.
+            Why the connection has ended; None if it has not.
         """
         return self._read_by_socket()
 
     def write(self, data: bytes) -> None:
         """
-        Send; what the kernel does not take is queued.
+        Send data at once, and queue the bytes that the kernel does not accept.
 
         Raises:
             TypeError: the data is not bytes.
         """
         if not isinstance(data, bytes):
             raise TypeError("Data must be bytes")
-        # Whatever waits to be sent, an end of the connection among it, has the transport watched for writing.
+        # While data or the end of the connection is queued, the transport is watched for writing.
         if self.watched & OUT or not self._direct:
             self._queue(data)
         else:
@@ -81,7 +86,7 @@ if not TYPE_CHECKING and frames.COMPILED:
 
 
 class _WriteThrough(_Hot):
-    """Mixed into Twisted's server transports."""
+    """Mixin for Twisted's server transports: the slow path of reads and writes."""
 
     socket: Any
     protocol: Any
@@ -93,7 +98,7 @@ class _WriteThrough(_Hot):
         super().__init__(*arguments)
 
     def _read_by_socket(self: Any) -> Exception | None:
-        # Resumed after an abort that is still to come; Twisted puts another `doRead` in the place of ours.
+        # Reading was resumed after `abortConnection`. Twisted handles this case by replacing `doRead`.
         if self._aborting:
             return None
         try:
@@ -104,7 +109,7 @@ class _WriteThrough(_Hot):
             return CONNECTION_LOST
         if not size:
             return self._ended(True)  # type: ignore[no-any-return]
-        # A copy of its own: whoever gets it may keep it, or read from another connection before it is done.
+        # Copied: the protocol may keep the data, or cause a read from another connection, which overwrites the buffer.
         self.protocol.dataReceived(_buffer[:size].tobytes())
         return None
 
@@ -113,7 +118,7 @@ class _WriteThrough(_Hot):
 
     @property
     def queued(self: Any) -> int:
-        """Bytes that wait for the kernel to take them."""
+        """Number of bytes that are queued because the kernel has not accepted them."""
         return int(len(self.dataBuffer) - self.offset + self._tempDataLen)
 
     def _queue(self: Any, data: bytes) -> None:
@@ -132,27 +137,33 @@ class _WriteThrough(_Hot):
             self._queue_rest(data, sent)
 
     def _queue_rest(self: Any, data: bytes, start: int) -> None:
-        """Queue what the kernel has left of some data, without a copy of it; nothing else is queued."""
+        """
+        Queue the bytes that the kernel did not accept, without copying them. Nothing else may be queued.
+
+        Args:
+            data: the data written.
+            start: number of bytes of `data` that the kernel accepted.
+        """
         if self.connected and not self._writeDisconnected:
             self.dataBuffer, self.offset = data, start
-            # First: a producer that writes when it is paused must not overtake the rest.
+            # Before the producer is paused: if it writes when paused, its data must be queued behind these bytes.
             self.startWriting()
             self._maybePauseProducer()
 
     def writeSomeData(self: Any, data: bytes) -> int | Exception:
-        """Let the kernel take what it can; Twisted gives it no more than 128 KiB at a time."""
+        """Send as many bytes as the kernel accepts; Twisted sends at most 128 KiB at a time. Called by Twisted."""
         try:
             return int(self.socket.send(data))
         except OSError as error:
             return 0 if error.errno in (EAGAIN, ENOBUFS) else CONNECTION_LOST
 
     def _break(self: Any) -> None:
-        """Take note that nothing can be sent any more; the end comes in the next turn, not from within who writes."""
+        """Mark the connection as broken; it is closed in the next turn, so that no `write` calls `connectionLost`."""
         self._direct, self._broken = False, True
         self.reactor.callLater(0, self._lose_broken)
 
     def _lose_broken(self: Any) -> None:
-        # What the peer sent before it went is still there to be read.
+        # Data that the peer sent before it disconnected can still be read.
         try:
             if self.connected and self.watched & IN:
                 self.doRead()
@@ -161,29 +172,35 @@ class _WriteThrough(_Hot):
                 self.connectionLost(Failure(CONNECTION_LOST))
 
     def _maybePauseProducer(self: Any) -> None:
-        # Twisted pauses a producer again at each write to a full transport.
+        # Twisted would pause an already paused producer again at each write to a full transport.
         if not self.producerPaused:
             super()._maybePauseProducer()  # type: ignore[misc]
 
     def registerProducer(self: Any, producer: Any, streaming: bool) -> None:
-        """Take data from a producer, which is not paused so far."""
+        """
+        Register a producer.
+
+        Args:
+            producer: an `IPushProducer` or `IPullProducer`.
+            streaming: whether it is a push producer.
+        """
         if self.producer is None:
             self.producerPaused = False
             if not streaming:
-                # A pull producer is asked for more when what it gave has been taken off the queue: from here on
-                # everything is queued, as by Twisted, and its first turn comes whether or not something is.
+                # Twisted calls a pull producer's `resumeProducing` when the queue has been sent. So from now on all
+                # data is queued, as in Twisted, and writing is started for the first call even if the queue is empty.
                 self._direct = False
                 if self.connected and not self._writeDisconnected:
                     self.startWriting()
         super().registerProducer(producer, streaming)  # type: ignore[misc]
 
     def loseWriteConnection(self: Any) -> None:
-        """Half close, after what is queued."""
+        """Close the sending side after the queued data has been sent."""
         self._direct = False
         super().loseWriteConnection()  # type: ignore[misc]
 
     def abortConnection(self: Any) -> None:
-        """Drop the connection, and what is queued with it."""
+        """Drop the connection and the queued data."""
         self._drop_queue()
         super().abortConnection()  # type: ignore[misc]
 
@@ -193,17 +210,17 @@ class _WriteThrough(_Hot):
         self._tempDataLen, self.dataBuffer, self.offset = 0, b"", 0
 
     def connectionLost(self: Any, reason: Failure) -> None:
-        """Take note that the connection is gone."""
+        """Drop the queued data, and notify the protocol."""
         self._drop_queue()
         super().connectionLost(reason)  # type: ignore[misc]
 
     def startTLS(self: Any, *arguments: Any, **options: Any) -> None:
-        """Speak TLS from here on: what is written goes through it."""
+        """Start TLS; from now on, writes go through it."""
         self._direct = False
         super().startTLS(*arguments, **options)  # type: ignore[misc]
 
     def writeSequence(self: Any, iovec: Any) -> None:
-        """Send all in one."""
+        """Send several pieces of data in one write."""
         parts = list(iovec)
         if not all(isinstance(part, bytes) for part in parts):
             raise TypeError("Data must be bytes")
@@ -211,19 +228,19 @@ class _WriteThrough(_Hot):
 
 
 class TCPTransport(_WriteThrough, tcp.Server):  # type: ignore[misc]
-    """A TCP connection that was accepted."""
+    """An accepted TCP connection."""
 
 
 class UNIXTransport(_WriteThrough, unix.Server):  # type: ignore[misc]
-    """A UNIX socket connection that was accepted."""
+    """An accepted UNIX socket connection."""
 
 
 def adopt(port: IListeningPort, poller: Poller) -> None:
     """
-    Let a listening port make its connections of these transports; others than Twisted's own ports stay as they are.
+    Make a listening port use these transports for its connections.
 
     Args:
-        port: listens, and has not accepted anything yet.
+        port: a port that has not accepted a connection yet. Only changed if it is one of Twisted's TCP or UNIX ports.
         poller: watches the connections.
     """
     kinds: dict[Any, Any] = {tcp.Server: TCPTransport, unix.Server: UNIXTransport}
@@ -232,7 +249,7 @@ def adopt(port: IListeningPort, poller: Poller) -> None:
     if tls is not None:
         tls.adopt_factory(port.factory)
     kind, made_by_port = kinds[port.transport], cast(Any, port)
-    # Twisted's documented way to change the sort of transport; the last argument is the reactor.
+    # Setting `transport` is Twisted's documented way to change the transport class; the last argument is the reactor.
     made_by_port.transport = lambda sock, protocol, client, server, number, _: kind(
         sock, protocol, client, server, number, poller
     )
