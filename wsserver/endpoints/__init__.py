@@ -1,1 +1,1 @@
-"""What a path does: small subclasses of `wsserver.wire.protocol.ServerProtocol`, and the table path -> class."""
+"""WebSocket endpoints: subclasses of `wsserver.wire.protocol.ServerProtocol`, and the table that maps paths to them."""

@@ -1,4 +1,4 @@
-"""Endpoints of the application: check what `endpoints=` maps to, and prepare it for the server's connections."""
+"""Endpoints of the application: validate the `endpoints=` argument, and bind the endpoints to the server."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -14,26 +14,26 @@ Endpoint = type[ServerProtocol] | Callable[[], ServerProtocol]
 
 
 class Routes(NamedTuple):
-    """Bound endpoints: what the frontend calls without arguments to make a connection's protocol."""
+    """Bound endpoints. Each is a callable without arguments that creates the protocol of a connection."""
 
     exact: dict[str, Callable[[], ServerProtocol]]
     """Path without a trailing slash -> endpoint."""
     prefixes: dict[str, Callable[[], ServerProtocol]]
-    """Path with a trailing slash -> endpoint of everything below it, the longest first."""
+    """Prefix with a trailing slash -> endpoint of all paths below it, longest prefix first."""
 
 
 def bind_endpoint(path: str, endpoint: Endpoint, factory: ServerFactory, **attributes: Any) -> Any:
     """
-    Prepare an endpoint for the connections of a server.
+    Bind an endpoint to a server.
 
     Args:
-        path: where it is served, for error messages.
-        endpoint: see `Endpoint`.
-        factory: the server's.
-        attributes: class attributes for the connections, by name.
+        path: the endpoint's path, for error messages.
+        endpoint: a subclass of `ServerProtocol`, or a callable; see `Endpoint`.
+        factory: the server's factory.
+        attributes: class attributes of the connections' protocol, by name.
 
     Returns:
-        A callable that returns a new protocol for each connection; a class where `endpoint` is one.
+        A callable that returns a new protocol for each connection; if `endpoint` is a class, a subclass of it.
 
     Raises:
         TypeError: `endpoint` is neither a subclass of `ServerProtocol` nor a callable, or it needs arguments.
@@ -68,7 +68,7 @@ def _check_arguments(path: str, endpoint: "partial[Any]") -> None:
     try:
         signature = inspect.signature(endpoint.func)
     except ValueError:
-        # Some compiled callables have none.
+        # Some compiled callables have no signature that can be inspected.
         return
     try:
         signature.bind(*endpoint.args, **endpoint.keywords)
@@ -80,19 +80,19 @@ def _check_arguments(path: str, endpoint: "partial[Any]") -> None:
 
 def bind_routes(endpoints: Mapping[str, Endpoint], factory: ServerFactory, service: Any) -> Routes:
     """
-    Prepare the endpoints of an application.
+    Bind the endpoints of an application to a server.
 
     Args:
-        endpoints: path, or prefix with a trailing slash -> endpoint; the leading slash may be left out.
-        factory: the server's.
-        service: the `WebSocketService`; each connection has it as its attribute `service`.
+        endpoints: path, or prefix with a trailing slash -> endpoint. The leading slash is optional.
+        factory: the server's factory.
+        service: the `WebSocketService`, which becomes the attribute `service` of each connection.
 
     Returns:
         The endpoints by path and by prefix.
 
     Raises:
         TypeError: a path is not a str, or an endpoint is neither a subclass of `ServerProtocol` nor a callable.
-        ValueError: a path has a query, a fragment or an empty segment in it, or is given twice.
+        ValueError: a path contains a query, a fragment or an empty segment, or is given twice.
     """
     routes = Routes({}, {})
     for given, endpoint in sorted(endpoints.items(), key=lambda item: -len(_check_path(item[0]))):

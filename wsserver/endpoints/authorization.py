@@ -1,8 +1,8 @@
 """
-Who may listen to a channel: what all endpoints ask before they subscribe a client.
+Authorization: whether a client may subscribe to a channel. All endpoints ask here before they subscribe a client.
 
-A channel is open to a client where the server's options open it to everyone (`Access`), where its token does, or
-where the backend says so that is asked about it (`Hooks`).
+A client may subscribe if the server's options open the channel to everyone (`Access`), if its token allows it, or if
+the backend allows it in the answer to a hook (`Hooks`).
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -37,7 +37,10 @@ __all__ = [
 ]
 
 SUBPROTOCOL: Final = "wsserver.v1"
-"""What is agreed to where a browser, which can send no header of its own, offers it beside `bearer.TOKEN`."""
+"""
+The subprotocol that the server selects for clients that send their token as the subprotocol `bearer.TOKEN`. Browsers do
+that because they cannot set headers; they offer this subprotocol too.
+"""
 
 _BEARER: Final = "bearer."
 _TOKEN_PARAMETERS: Final = ("token", "access_token")
@@ -45,40 +48,44 @@ _TOKEN_PARAMETERS: Final = ("token", "access_token")
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a request brings that counts here."""
+    """The parts of a request that matter for authorization."""
 
     query: Mapping[str, list[str]] = field(repr=False)
     host: str
     """The Host header."""
     authorizations: Sequence[str] = field(repr=False)
-    """Every Authorization header."""
+    """The values of all Authorization headers."""
     offered: Sequence[str] = field(default=(), repr=False)
-    """The subprotocols."""
+    """The subprotocols that the client offers."""
     caller: Caller | None = None
-    """What the backend is told of it; None where it is not to be asked."""
+    """The description of the client for the backend; None if the backend must not be asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A client that may listen."""
+    """A raw client that may subscribe to all channels of its request."""
 
     ask: RawSubscribeRequest
     identity: Identity
 
 
 class HasAccess(Protocol):
-    """The hub: its `access` is replaced when the server listens."""
+    """The hub. Read `access` anew each time: the service replaces it once the server listens."""
 
     access: Access
 
 
 def agree(chosen: str | None, offered: Sequence[str]) -> str | None:
     """
-    Choose the subprotocol of a client that may have brought a token as one.
+    Select the subprotocol of a client that may have sent its token as a subprotocol.
 
     Args:
-        chosen: what the server's options make of the offer.
-        offered: by the client. A browser ends the connection where it offered some and none is agreed to.
+        chosen: the subprotocol selected by the server's options; None for none.
+        offered: the subprotocols that the client offers. A browser closes the connection if it offers some and the
+            server selects none.
+
+    Returns:
+        `chosen`; else `wsserver.v1` if it is offered; else None.
     """
     return chosen or (SUBPROTOCOL if SUBPROTOCOL in offered else None)
 
@@ -87,16 +94,16 @@ def find_token(visit: Credentials) -> str | Refusal | None:
     """
     Find the token of a request.
 
-    It stands in `Authorization: Bearer TOKEN` (RFC 6750 section 2.1), in the subprotocol `bearer.TOKEN` or, from
-    clients that can send neither, in `?token=TOKEN` or `?access_token=TOKEN` (RFC 6750 section 2.3).
+    Clients send it as `Authorization: Bearer TOKEN` (RFC 6750 section 2.1) or as the subprotocol `bearer.TOKEN`. Those
+    that can send neither use `?token=TOKEN` or `?access_token=TOKEN` (RFC 6750 section 2.3).
 
     Returns:
-        The token; None where there is none; a refusal (400) where there are different ones (RFC 6750 section 2).
+        The token; None if there is none; a 400 refusal if the request has different tokens (RFC 6750 section 2).
     """
     found = {value for name in _TOKEN_PARAMETERS for value in visit.query.get(name, ())}
     for header in visit.authorizations:
         scheme, _, rest = header.partition(" ")
-        # Another scheme is for somebody else, as for a proxy on the way.
+        # Ignore other schemes: they may be meant for a proxy between the client and the server.
         if scheme.lower() == "bearer":
             found.add(rest.strip(" "))
     found |= {name.removeprefix(_BEARER) for name in visit.offered if name.startswith(_BEARER)}
@@ -106,7 +113,7 @@ def find_token(visit: Credentials) -> str | Refusal | None:
 
 
 def token_refusal(refused: Refused) -> Refusal:
-    """Say in HTTP that a token is not taken (RFC 6750 section 3.1)."""
+    """Return the HTTP refusal for a rejected token: 401 (RFC 6750 section 3.1), or 503 if it cannot be checked now."""
     if refused.cause is Cause.UNAVAILABLE:
         return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, refused.reason, (("Retry-After", "1"),))
     challenge = ("WWW-Authenticate", 'Bearer error="invalid_token"')
@@ -115,15 +122,15 @@ def token_refusal(refused: Refused) -> Refusal:
 
 class Authorizer:
     """
-    Let clients in.
+    Identify clients, and check whether they may subscribe to channels.
 
     Args:
-        hub: knows what is open to everyone.
-        tokens: checks tokens; None where the server has no key.
-        anonymous: whether a client may come without a token, where there are keys.
-        reactor: for the end of tokens.
-        now: tells UNIX time in seconds.
-        hooks: asks the backend; None where there is none.
+        hub: provides `access`: the channels that are open to everyone.
+        tokens: checks tokens; None if the server has no key.
+        anonymous: whether to admit clients without a token if the server has a key.
+        reactor: runs the expiry timers.
+        now: returns UNIX time in seconds.
+        hooks: asks the backend; None if there is none.
     """
 
     def __init__(
@@ -140,21 +147,22 @@ class Authorizer:
         self.hooks = hooks
         self._asks = frozenset() if hooks is None else hooks.events
         self.anonymous = anonymous or tokens is None
-        """A client without a token is somebody nobody knows; else it is refused."""
+        """Whether a client without a token is admitted as anonymous; else it is refused."""
         self._hub = hub
         self._reactor = reactor
         self._now = now
 
     def admit(self, visit: Credentials, default: Format) -> "Deferred[Admitted | Refusal]":
         """
-        Read what a raw client asks for, and check that it may have it.
+        Parse the request of a raw client, and check whether it may subscribe to the channels it names.
 
         Args:
-            visit: its request.
-            default: the format where it asks for none.
+            visit: the client's request.
+            default: the format to use if the request names none.
 
         Returns:
-            Fires with what it may have, or with why not: 400, 401, 403, 503. Never fails.
+            Fires with the client's channels and identity, or with a refusal: 400, 401, 403, 503, or the backend's own
+            (see `identify` and `open`). Never fails.
         """
         if self.tokens is None and any(name in visit.query for name in _TOKEN_PARAMETERS):
             reason = "the server has no key to check tokens with (--token-secret): connect without one"
@@ -167,10 +175,10 @@ class Authorizer:
 
     def identify(self, visit: Credentials) -> "Deferred[Identity | Refusal]":
         """
-        Find out who sends a request.
+        Identify the client that sent a request: by its token, or else by the backend.
 
         Returns:
-            Fires with who it is, or with why it is refused: 400, 401, 503. Never fails.
+            Fires with the client's identity, or with a refusal: 400, 401, 503, or the backend's own. Never fails.
         """
         token = find_token(visit) if self.tokens is not None else None
         if isinstance(token, Refusal):
@@ -191,7 +199,7 @@ class Authorizer:
             return found
         identity = found
         for channel in ask.channels:
-            # One after the other: a client that names many takes no more of the backend's time than others.
+            # Ask one at a time, so that a client with many channels does not occupy the backend more than others.
             answer = yield self.open(channel, identity, visit.host, visit.caller)
             if isinstance(answer, Refusal):
                 return answer
@@ -204,17 +212,18 @@ class Authorizer:
         self, channel: ChannelName, identity: Identity, host: str, caller: Caller | None, data: JSONText | None = None
     ) -> "Deferred[Subscribed | No | Dropped | Refusal]":
         """
-        Find out whether somebody may listen to a channel.
+        Check whether a client may subscribe to a channel; if the server does not allow it, ask the backend.
 
         Args:
-            channel: which.
-            identity: who.
-            host: the Host header of its request.
-            caller: what the backend is told of it; None where it is not to be asked.
-            data: what the client gave for the backend.
+            channel: the channel.
+            identity: the client's identity.
+            host: the Host header of the client's request.
+            caller: the description of the client for the backend; None if the backend must not be asked.
+            data: the client's JSON data for the backend.
 
         Returns:
-            Fires with a yes, or with a no: the server's own (`Refusal`), or the backend's. Never fails.
+            Fires with the permission (`Subscribed`), or with a refusal by the server (`Refusal`) or by the backend.
+            Never fails.
         """
         refusal = self.refuse(channel, identity, host)
         if refusal is None:
@@ -226,21 +235,22 @@ class Authorizer:
 
     def refuse(self, channel: ChannelName, identity: Identity, host: str) -> Refusal | None:
         """
-        Say why somebody may not listen to a channel, without asking the backend.
+        Check whether a client may subscribe to a channel, without asking the backend.
 
         Args:
-            channel: which.
-            identity: who.
-            host: the Host header of its request.
+            channel: the channel.
+            identity: the client's identity.
+            host: the Host header of the client's request.
 
         Returns:
-            None where it may.
+            The refusal, or None if the client may subscribe.
         """
         if identity.may(channel, Right.LISTEN):
             return None
         access = self._hub.access
         if access.patterns is None and "subscribe" in self._asks:
-            # What would be open only because the server listens on loopback, the backend decides on.
+            # Without --channel-allow, channels are open to everyone on a loopback-only server. With a subscribe hook,
+            # the backend decides about them.
             return Refusal(HTTPStatus.FORBIDDEN, f"the backend has not opened the channel {quote(channel)}")
         refusal = access.refuse(channel, host)
         if refusal is None:
@@ -250,74 +260,74 @@ class Authorizer:
 
     def tell_gone(self, caller: Caller, user: str, code: int, reason: str) -> None:
         """
-        Tell the backend that a client has gone, if it wants to know.
+        Notify the backend that a client has disconnected, if it has a disconnect hook.
 
         Args:
-            caller: who.
-            user: whose connection it was.
-            code: of the close.
-            reason: of the close.
+            caller: the client.
+            user: the client's user ID.
+            code: the close code.
+            reason: the close reason.
         """
         if self.hooks is not None and "disconnect" in self._asks:
             self.hooks.disconnected(replace(caller, user=user), code=code, reason=reason)
 
     def caller(self, transport: str, protocol: str, headers: Iterable[Header], address: str) -> Caller:
         """
-        Name a new client, and take down what the backend is to know of it.
+        Create the description of a new client for the backend, with a new client ID.
 
         Args:
             transport: `websocket` or `sse`.
             protocol: `raw` or `json`.
-            headers: of its request.
-            address: where it comes from.
+            headers: the headers of its request. If any hook is in use, those that hooks forward are kept.
+            address: the client's network address.
         """
         kept = forwarded(headers) if self._asks else ()
         return Caller(client=new_client_id(), transport=transport, protocol=protocol, headers=kept, address=address)
 
     def time(self) -> float:
-        """Tell UNIX time in seconds."""
+        """Return UNIX time in seconds."""
         return self._now()
 
     def seconds_left(self, expires_at: int) -> int:
         """
-        Tell how long a token is good.
+        Return the remaining lifetime of a token.
 
         Args:
             expires_at: UNIX time in seconds; 0 for never.
 
         Returns:
-            Whole seconds, at least 1; 0 for ever.
+            Whole seconds, at least 1; 0 if the token does not expire.
         """
         return max(1, int(expires_at - self._now())) if expires_at else 0
 
     def when_expired(self, expires_at: int, function: Callable[[], object]) -> WallClockTimer | None:
         """
-        Call a function once a connection or a subscription has outlived its token by the grace.
+        Call a function when a token has been expired for `GRACE` seconds.
 
         Args:
             expires_at: UNIX time in seconds; 0 for never.
-            function: called without arguments.
+            function: ends the connection or subscription; called without arguments.
 
         Returns:
-            What cancels it; None where there is nothing to wait for.
+            The timer, which can be cancelled; None if the token does not expire.
         """
         return WallClockTimer(self._reactor, self._now, expires_at + GRACE, function) if expires_at else None
 
 
 def _no_token() -> Refusal:
-    # RFC 6750 section 3.1: without a token there is no error code.
+    # RFC 6750 section 3.1: the challenge has no error code if the request has no token.
     reason = "this needs a token: Authorization: Bearer, the subprotocols wsserver.v1 and bearer.TOKEN, or ?token="
     return Refusal(HTTPStatus.UNAUTHORIZED, reason, (("WWW-Authenticate", "Bearer"),))
 
 
 def identity_of(answer: Connected) -> Identity:
-    """Tell who a client is by what the backend says of it."""
+    """Return the identity that the backend's answer to a connect hook describes."""
     subs = {channel: Opening(one.info, one.data) for channel, one in answer.channels.items()}
     return Identity(user=answer.user, expires_at=answer.expire_at, info=answer.info, subs=subs)
 
 
 def _until(identity: Identity, expire_at: int) -> Identity:
-    """Let a connection end no later than one of its subscriptions."""
+    """Return the identity with its expiry moved to `expire_at` if that is earlier: it expires with its subscription."""
     ends = [end for end in (identity.expires_at, expire_at) if end]
     return replace(identity, expires_at=min(ends)) if ends and min(ends) != identity.expires_at else identity
 
@@ -329,7 +339,7 @@ def _as_identity(found: Identity | Grant | Refused) -> Identity | Refusal:
         return found
     if found.client:
         return token_refusal(Refused("the token is for a client of the Centrifuge protocol (client)"))
-    # A raw client has one token for all: that of its subscription.
+    # A raw client sends a single token. If it is a subscription token, it also identifies the connection.
     opening = Opening(found.info, found.data)
     caps = (Capability((found.channel,), found.rights),)
     return Identity(user=found.user, expires_at=found.expires_at, subs={found.channel: opening}, caps=caps)

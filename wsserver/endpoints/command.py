@@ -1,4 +1,4 @@
-"""`/`, `/ws` and the catch-all: commands, and an echo of everything else."""
+"""`/`, `/ws` and, with the catch-all, unknown paths: answer commands, and echo every other message."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -16,14 +16,15 @@ from wsserver.wire.protocol import ServerProtocol
 __all__ = ["CommandProtocol", "SteadyReplies"]
 
 LONGEST = 4096
-"""Most bytes of a message that is searched for a command: the longest one with its argument is far shorter."""
+"""Maximum bytes of a message that is parsed as a command; a longer one is echoed. Commands are far shorter."""
 
 
 class SteadyReplies:
     """
-    The replies that are the same for everybody until the next second: each is made once in it.
+    A cache of the replies to the `STEADY` commands, which are the same for all connections within a second.
 
-    An instant determines what its date and time are in any zone, so no change of the clocks is missed.
+    Its key is the UNIX time in whole seconds. That determines date and time in any zone, so a change to or from
+    daylight saving time takes effect at once.
 
     Args:
         now: returns UNIX time in seconds.
@@ -36,13 +37,13 @@ class SteadyReplies:
 
     def reply(self, command: Command, session: Callable[[], Session]) -> bytes:
         """
-        Answer, as UTF-8.
+        Return the reply in UTF-8.
 
         Args:
-            command: one of `STEADY`.
-            session: makes what it is to be asked with.
+            command: a command whose name is in `STEADY`.
+            session: creates the session that the command is called with if its reply is not cached.
         """
-        # Rounded to microseconds, as a datetime is.
+        # Round to microseconds, as `datetime.fromtimestamp` does, so that both agree on the second.
         second = int(self._now() + 5e-7)
         if second != self._second:
             self._second = second
@@ -54,40 +55,49 @@ class SteadyReplies:
 
 
 class CommandProtocol(ServerProtocol):
-    """Answer commands; echo what is none, binary messages always untouched. It is the `Session` of its commands."""
+    """
+    Answer commands, and echo every other message.
+
+    Binary messages are echoed unchanged. Text messages are echoed after the reply prefix, which is empty by default.
+    """
 
     commands: ClassVar[Mapping[str, Command]]
     words: ClassVar[Mapping[bytes, tuple[Command, str]]]
-    """The usual spellings of the commands without an argument: what `parse` makes of each."""
+    """Common messages that are commands, from `spell`: message -> the result of `parse`."""
     steady: ClassVar[SteadyReplies]
     clock: ClassVar[IReactorTime]
     now: "ClassVar[staticmethod[[], float]]"
-    """Returns UNIX time in seconds, which may jump; `clock` may be monotonic."""
+    """Returns UNIX time in seconds, which may jump. `clock` may be monotonic instead."""
     server_started: ClassVar[float]
-    """The clock's seconds when the server started."""
+    """Seconds of `clock` when the server started."""
     zone: ClassVar[tzinfo | None]
-    """The zone of `date` and `time`; None for the machine's own."""
+    """The time zone of `date` and `time`; None for the system's."""
     reply_prefix: ClassVar[bytes]
-    """Put before every text that is echoed."""
+    """Prefix of every echoed text message."""
 
     close_with: tuple[int, str] | None = None
-    """What to close with once the reply is sent."""
+    """Code and reason to close the connection with after the current reply; None to keep it open."""
 
     _waiting_messages: deque[tuple[bytes, bool]] | None = None
-    """A command that waits for its turn, and the messages behind it, each with whether it is binary; None for none."""
+    """Messages to be answered in later turns: (payload, whether it is binary). The first is a command; None if none."""
     _is_arriving = False
-    """A message has just been read, and is answered now if the budget of the turn suffices."""
+    """Whether a message has just been read; it may be answered now even if the peer does not read."""
     _is_corked = False
-    """The answers of this turn leave in one write at its end."""
+    """Whether `serve_one` collects the answers of this turn, to send them in one write at its end."""
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Answer or echo; commands that take time wait for their turn, and what comes behind them waits with them."""
+        """
+        Answer or echo a message.
+
+        Echoes and cached replies are sent at once. Any other command waits until the server's `WorkQueue` serves this
+        connection, and the messages after it wait as well, so that answers keep the order of the messages.
+        """
         if self._waiting_messages is None and self._answer_at_once(payload, isBinary):
             return
         if self._waiting_messages is None:
             self._waiting_messages = deque()
         self._waiting_messages.append((payload, isBinary))
-        # Of what has been read, `bye` must work for a peer that does not read its answers.
+        # Answer a message that has just been read even if the peer does not read, so that `bye` works then.
         self._is_arriving = True
         self.factory.work.submit(self)
         self._is_arriving = False
@@ -95,13 +105,13 @@ class CommandProtocol(ServerProtocol):
             self.stop_reading()
 
     def _find(self, payload: bytes) -> tuple[Command, str] | None:
-        """Return the command and its argument that a text message is; None if it is no command."""
+        """Parse a text message: return the command and its argument; None if it is not a command."""
         if len(payload) > LONGEST:
             return None
         return self.words.get(payload) or parse(payload.decode("utf-8"), self.commands)
 
     def _answer_at_once(self, payload: bytes, isBinary: bool) -> bool:
-        """Answer what takes no time: everything but commands whose answer is made anew; return whether it was done."""
+        """Answer the message unless it is a command whose reply is not cached. Return whether it was answered."""
         found = None if isBinary else self._find(payload)
         if isBinary:
             self.sendMessage(payload, isBinary)
@@ -113,13 +123,13 @@ class CommandProtocol(ServerProtocol):
             return False
         return True
 
-    # The server's `WorkQueue` says when the next message is answered.
+    # The server's `WorkQueue` decides when the next message is answered.
 
     def _has_work(self) -> bool:
         return bool(self._waiting_messages) and (self._is_arriving or not self._held) and self.state == OPEN
 
     def serve_one(self) -> bool:
-        """Answer one message that has waited; see `wsserver.wire.limits.Worker`."""
+        """Answer the first waiting message; see `wsserver.wire.limits.Worker`."""
         if self._has_work() and self._waiting_messages:
             if self._cork is None:
                 self._cork, self._is_corked = [], True
@@ -139,7 +149,7 @@ class CommandProtocol(ServerProtocol):
             self.close(*self.close_with)
 
     def finish_turn(self) -> None:
-        """Send the answers of this turn, and read on when none is left to be made."""
+        """Send the answers of this turn. Resume reading if no message is waiting."""
         if self._is_corked:
             self._is_corked = False
             self._uncork()
@@ -148,17 +158,17 @@ class CommandProtocol(ServerProtocol):
             self.read_on()
 
     def work_failed(self) -> None:
-        """Close with 1011: a command has raised."""
+        """Close with 1011: a command raised an exception."""
         self._endpoint_failed()
 
     def resumeProducing(self) -> None:
-        """Read again, and answer what waits: the peer reads."""
+        """Resume reading and answering: the peer reads again."""
         super().resumeProducing()
         if self._waiting_messages:
             self.factory.work.submit(self)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:  # noqa: ARG002
-        """Forget what waits."""
+        """Drop the waiting messages."""
         self._waiting_messages = None
         self.factory.work.discard(self)
 
@@ -167,7 +177,7 @@ class CommandProtocol(ServerProtocol):
 
 
 class _Session:
-    """What a command sees of its connection."""
+    """The `Session` that a command receives."""
 
     __slots__ = ("_connection",)
 

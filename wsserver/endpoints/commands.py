@@ -1,8 +1,8 @@
 """
-The commands: words a client sends as a text message, and what is answered.
+The commands: a client sends a command's name as a text message, and the server answers with the command's reply.
 
-Rule 1: no Twisted, no clock, no socket: what a command may know is its `Session`.
-Rule 2: a message is a command only if it is one; everything else is echoed, so an echo client never meets a surprise.
+Rule 1: no Twisted, no clock, no socket. A command learns about its connection through its `Session` only.
+Rule 2: a message that is not exactly a command is echoed, so that clients of an echo server can rely on it.
 """
 
 import json
@@ -19,39 +19,43 @@ __all__ = ["BUILT_IN", "STEADY", "Command", "ICommand", "Session", "collect", "p
 
 
 class ICommand(Interface):
-    """A command, as a Twisted plugin: an object of it in a module under `twisted/plugins/` adds it to every server."""
+    """
+    A command, as a Twisted plugin.
+
+    An object that provides this interface, in a module under `twisted/plugins/`, adds the command to every server.
+    """
 
     name = Attribute("The word that calls it: lower case, no white space.")
     help = Attribute("One line that says what it does.")
     takes_argument = Attribute("Whether more words may follow the name; without it such a message is echoed.")
 
     def reply(session: "Session", argument: str) -> str:
-        """Answer; what it raises closes the connection with 1011."""
+        """Return the reply. An exception closes the connection with 1011."""
 
 
 @runtime_checkable
 class Command(Protocol):
-    """The same for type checkers: what `ICommand` describes."""
+    """A command. The same interface as `ICommand`, for type checkers."""
 
     @property
     def name(self) -> str:
-        """The word that calls it."""
+        """The command's name: one word in lower case."""
 
     @property
     def help(self) -> str:
-        """One line that says what it does."""
+        """One line that describes the command."""
 
     @property
     def takes_argument(self) -> bool:
-        """Whether more words may follow the name."""
+        """Whether more words may follow the name; if not, a message with more words is echoed."""
 
     def reply(self, session: "Session", argument: str) -> str:
         """
-        Answer.
+        Return the reply.
 
         Args:
-            session: the connection that asks.
-            argument: what followed the name; empty where nothing did.
+            session: the connection that sent the command.
+            argument: the text after the name; empty if there is none.
 
         Returns:
             The text to send back.
@@ -59,11 +63,11 @@ class Command(Protocol):
 
 
 class Session(Protocol):
-    """What a command may know and do."""
+    """A command's view of its connection: what it may read and do."""
 
     @property
     def commands(self) -> Mapping[str, Command]:
-        """All commands by name, in the order of `help`."""
+        """Name -> command, in the order in which `help` lists them."""
 
     @property
     def peer(self) -> str:
@@ -74,18 +78,18 @@ class Session(Protocol):
         """Seconds since the server started."""
 
     def now(self) -> datetime:
-        """Tell the time in the server's zone."""
+        """Return the current time in the server's time zone."""
 
     def describe(self) -> dict[str, Any]:
-        """Tell what the server knows about the connection, ready for JSON."""
+        """Return a description of the connection that can be encoded as JSON."""
 
     def close(self, code: int = 1000, reason: str = "") -> None:
-        """Close the connection once the reply is sent."""
+        """Close the connection after the reply has been sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Say:
-    """A command with one fixed answer."""
+    """A command with a fixed reply."""
 
     name: str
     answer: str
@@ -98,7 +102,7 @@ class _Say:
 
 @dataclass(frozen=True, slots=True)
 class _Greet:
-    """A command that greets the client by its address, which an echo could not."""
+    """A command that greets the client by its address. This differs from an echo, so it shows that commands work."""
 
     name: str
     greeting: str
@@ -174,10 +178,10 @@ BUILT_IN: tuple[Command, ...] = (
     _Help(),
     _WhoAmI(),
 )
-"""The commands of every server."""
+"""The commands that every server has."""
 
 STEADY = frozenset({"date", "time"})
-"""Names of commands whose reply is the same on every connection until the next second. No other command has them."""
+"""Names of the commands whose reply is the same for all connections within a second. Both are built-in commands."""
 
 implementer(ICommand)(_Say)
 implementer(ICommand)(_Greet)
@@ -186,16 +190,16 @@ implementer(ICommand)(_Simple)
 
 def collect(more: Iterable[Command]) -> Mapping[str, Command]:
     """
-    Put the commands of a server into one table.
+    Combine the built-in commands with further ones.
 
     Args:
-        more: commands besides the built-in ones, which they may not replace.
+        more: further commands; they cannot replace built-in ones.
 
     Returns:
-        Name -> command, in the order of `help`.
+        Name -> command, in the order in which `help` lists them.
 
     Raises:
-        CommandError: a name is no lower-case word, or is taken.
+        CommandError: a name is not one lower-case word, or is taken; or a command lacks a help line or a reply method.
     """
     table: dict[str, Command] = {}
     for command in (*BUILT_IN, *more):
@@ -212,14 +216,14 @@ def collect(more: Iterable[Command]) -> Mapping[str, Command]:
 
 def parse(text: str, commands: Mapping[str, Command]) -> tuple[Command, str] | None:
     """
-    Find the command in a message. Case and surrounding white space do not matter.
+    Parse a message as a command. Case and surrounding white space do not matter.
 
     Args:
         text: the message.
         commands: name -> command.
 
     Returns:
-        The command and its argument; None where the message is no command.
+        The command and its argument; None if the message is not a command.
     """
     word, _, argument = text.strip().partition(" ")
     command = commands.get(word.lower())
@@ -230,19 +234,21 @@ def parse(text: str, commands: Mapping[str, Command]) -> tuple[Command, str] | N
 
 def spell(commands: Mapping[str, Command]) -> dict[bytes, tuple[Command, str]]:
     """
-    Spell the commands as they are most often sent, to be looked up before `parse` is asked.
+    Return the most common messages that are commands: each name in lower case, in upper case and capitalized.
+
+    Looking up a message in this table is faster than calling `parse`.
 
     Args:
         commands: name -> command.
 
     Returns:
-        Message as UTF-8 -> what `parse` finds in it.
+        Message in UTF-8 -> the result of `parse` for it.
     """
     words = {}
     for name in commands:
         for word in (name, name.upper(), name.capitalize()):
             found = parse(word, commands)
             if found is not None:
-                # A name with half a surrogate pair in it is in no UTF-8.
+                # A name with a lone surrogate cannot be encoded in strict UTF-8.
                 words[word.encode("utf-8", "surrogatepass")] = found
     return words

@@ -1,4 +1,4 @@
-"""`/echo`: every message back."""
+"""`/echo`: send every message back."""
 
 from wsserver.wire.protocol import ServerProtocol
 
@@ -6,8 +6,8 @@ __all__ = ["EchoProtocol"]
 
 
 class EchoProtocol(ServerProtocol):
-    """Send back every message unchanged; never greet, never interpret."""
+    """Send back every message unchanged. Messages are not interpreted, and the server sends nothing by itself."""
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        """Echo."""
+        """Send the message back with the same opcode."""
         self.sendMessage(payload, isBinary)

@@ -1,4 +1,4 @@
-"""The table path -> endpoint."""
+"""Routing: find the endpoint that serves a WebSocket path."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -42,7 +42,7 @@ HELP = {
     "/connection/websocket": "the Centrifuge client protocol (JSON), for Centrifugo SDKs that speak JSON",
     "/ticker": "pushes by itself: ?every=1s&count=3&text=tick",
 }
-"""Built-in path -> what is spoken there, for the page."""
+"""Built-in path -> what its endpoint does, for the help page."""
 
 
 class Table:
@@ -51,14 +51,14 @@ class Table:
 
     Args:
         settings: the server's options.
-        factory: what its connections share.
-        hub: the channels.
-        admission: who may listen to them.
-        clock: measures uptime and ticks.
-        now: returns UNIX time in seconds, for dates.
+        factory: the server's factory, which its connections share.
+        hub: the hub of the channels.
+        admission: decides who may subscribe to channels.
+        clock: measures uptime, and times the ticker.
+        now: returns UNIX time in seconds, for the commands `date` and `time`.
         commands: name -> command.
-        more: endpoints of the application, by path or prefix: see `bind_routes`. They replace built-in ones.
-        service: the attribute `service` of the connections to the application's endpoints.
+        more: path or prefix -> endpoint of the application (see `bind_routes`). They replace built-in ones.
+        service: the `WebSocketService`: the attribute `service` of the connections to the application's endpoints.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Table:
             gate=Permissions(hub, admission, Pages(settings.max_queued_bytes)),
             max_queued=settings.max_queued_bytes,
             ping_interval=math.ceil(settings.ping_interval),
-            # Its pings are messages of the protocol.
+            # No WebSocket pings: the Centrifuge protocol has its own.
             autoPingInterval=0,
         )
         routes = bind_routes(more, factory, service)
@@ -118,36 +118,37 @@ class Table:
         )
         self._serves_channels = _CHANNELS if _CHANNELS in self._built_in else None
         self.catch_all: CatchAll = decide_catch_all(settings, loopback_only=False)
-        """Whether unknown paths speak commands; the service replaces it once it knows where it listens."""
+        """Whether unknown paths answer commands. The service replaces it once it knows its listening addresses."""
 
     @property
     def paths(self) -> list[str]:
-        """The paths that have an endpoint of their own, and the prefixes, which end in a slash."""
+        """All paths and prefixes that have an endpoint. Prefixes end with a slash."""
         return [*self._paths, *self._prefixes]
 
     def find(self, path: Path, query: Mapping[str, list[str]]) -> Callable[[], ServerProtocol] | Refusal:
         """
-        Find the endpoint of a path; a slash at its end does not matter.
+        Find the endpoint of a path. Trailing slashes do not matter.
 
-        An exact path wins over a prefix, and the longest prefix over the others. A prefix covers its own path too.
+        An exact path wins over a prefix, and a longer prefix over a shorter one. A prefix also matches its own path.
 
         Args:
-            path: percent-decoded.
-            query: its parameters; `/ws?channel=foo` is another endpoint than `/ws`.
+            path: the path, percent-decoded.
+            query: the query parameters. `/ws?channel=foo` and `/ws` are different endpoints.
 
         Returns:
-            What makes the protocol of a connection; or a 404 refusal if the path has no endpoint, or a 400 refusal if
-            the query names a channel at a path that does not serve channels: the client would wait for publications in
-            silence.
+            A callable that creates the protocol of a connection; or a 404 refusal if the path has no endpoint; or a 400
+            refusal if the query names a channel at a path that does not serve channels, because the client would wait
+            for publications forever.
         """
         path = Path(path.rstrip("/") or "/")
         endpoint = self._paths.get(path)
         if endpoint is None:
             endpoint = self._find_prefix(path)
         if endpoint is not None and path not in self._built_in:
-            # The query of an application's endpoint is its own.
+            # The application interprets the query of its own endpoints.
             return endpoint
-        # The URLs of Centrifuge SDKs may carry parameters for a proxy before the server, whatever their names.
+        # The URL of a Centrifuge SDK may have parameters with any name for a proxy in front of the server, so a name
+        # that only resembles `channel` is accepted there.
         if query and names_channel(query, misspelled=path != _CENTRIFUGE):
             if path == self._serves_channels:
                 return self._push
@@ -159,7 +160,7 @@ class Table:
 
     def _find_unknown(self, path: Path) -> type[ServerProtocol] | Refusal:
         nearest = find_nearest_path(path, self.paths)
-        # A Centrifuge SDK would take an echo of its commands for replies.
+        # A Centrifuge SDK would mistake the echo of its commands for replies.
         if self.catch_all.enabled and nearest != _CENTRIFUGE:
             return self._command
         return refuse_unknown_path(path, nearest)

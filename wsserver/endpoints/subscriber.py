@@ -1,8 +1,8 @@
 """
-A connection that is sent what is published: what every endpoint with channels has in common.
+The base of all WebSocket endpoints with channels: send publications, and queue them while the peer does not read.
 
-What may leave at once is written by the fan-out itself (`wsserver.wire.fastpath.hand`), past the methods here. They are
-called for a subscriber that does not read, is not open yet, or is being served.
+To a subscriber that reads, the fan-out writes publications directly (`wsserver.wire.fastpath.hand`), without calling
+the methods here. It calls them if the subscriber does not read, is not open yet, or is in the middle of a turn.
 """
 
 from typing import Any, ClassVar
@@ -24,50 +24,54 @@ __all__ = ["SubscriberProtocol", "Subscription"]
 
 class SubscriberProtocol(ServerProtocol):
     """
-    A connection that is sent what is published.
+    A connection that receives publications.
 
-    It is its own subscriber, or has one `Subscription` for each of its channels. An endpoint that subscribes before it
-    is open calls `hold` first, and `release` when it is. What comes in between waits, and what comes while the peer
-    does not read.
+    It is either the hub's subscriber itself, or has one `Subscription` per channel. An endpoint that subscribes before
+    the connection is open must call `hold` first, and `release` once it is open. Publications are queued in between,
+    and also while the peer does not read.
     """
 
     hub: ClassVar[Hub]
     max_queued: ClassVar[int]
-    """Most bytes that wait for a peer that does not read."""
+    """Maximum bytes of the send queue."""
 
     window_bits = 0
     """
-    Of the window with which publications are compressed for this connection; 0 where they are not. It belongs into the
-    `kind`: those who have it in common share one compression.
+    Size of the compression window for publications (base-2 logarithm of its bytes); 0 if they are not compressed. A
+    subscriber's `kind` must include it, because a publication is compressed once for all subscribers of a kind.
     """
 
     _backlog: SendQueue | None = None
+    """The send queue; None while publications are sent at once."""
     _overflowed = False
-    """Too much has waited: something was dropped, and the connection is closed for it."""
+    """Whether the send queue has exceeded `max_queued`: its content was dropped, and the connection is to be closed."""
 
     def __init__(self) -> None:
         super().__init__()
         self._prompt = True
 
-    # Compression, shared by all whose publications are written the same.
+    # Compression, shared by all subscribers of a kind.
 
     def onConnect(self, request: ConnectionRequest) -> Any:
-        """Take note of what is going to be agreed to."""
+        """Store the window size of the compression that the server is about to accept."""
         if self._accept is not None and self._accept.extensions:
             self.window_bits = self._compression_terms(self._accept).server_bits
         return super().onConnect(request)
 
     def _compression_terms(self, accept: Accept) -> deflate.Terms:
-        # RFC 7692 section 7.1.1.1: the server may answer server_no_context_takeover to any offer. No message refers to
-        # one before it then, so one compression does for everybody, and no connection keeps a compressor.
+        # RFC 7692 section 7.1.1.1: the server may accept any offer with server_no_context_takeover. Then no message
+        # refers to an earlier one: one compressed message suits all subscribers, and no connection keeps a compressor.
         return deflate.agree(accept.extensions[0][1], self.factory.settings, takeover=False)
 
     def write_frame(self, first: int, payload: bytes) -> bytes:
         """
-        Write a message for everyone with the same `window_bits`, compressed where that is agreed to and worth it.
+        Return the frame of a message for all connections with the same `window_bits`.
+
+        The payload is compressed if the connection negotiated it and the payload has at least `compression_min_size`
+        bytes.
 
         Args:
-            first: the first byte of its frame, without RSV1.
+            first: the first byte of the frame, without RSV1.
             payload: the message.
         """
         settings = self.factory.settings
@@ -76,10 +80,10 @@ class SubscriberProtocol(ServerProtocol):
             return build(first | RSV1, deflate.Deflate(terms).deflate(payload))
         return build(first, payload)
 
-    # What comes.
+    # Sending.
 
     def take(self, batch: Batch) -> None:
-        """Send what the hub has for a channel, or let it wait; what is given up then, the channel's policy says."""
+        """Send a channel's batch, or queue it; the channel's slow-consumer policy decides what may be dropped."""
         if self._backlog is None:
             self._send(batch.frames, batch.count, batch.size)
         else:
@@ -87,11 +91,11 @@ class SubscriberProtocol(ServerProtocol):
 
     def deliver(self, frames: bytes, count: int, size: int) -> None:
         """
-        Send something in its order among the publications; it is never given up.
+        Send messages in order with the publications. They may be queued, but are never dropped.
 
         Args:
             frames: complete frames.
-            count: how many messages they are.
+            count: number of messages.
             size: bytes of their payloads.
         """
         if self._backlog is None:
@@ -101,21 +105,21 @@ class SubscriberProtocol(ServerProtocol):
 
     def dropped(self, channel: ChannelName) -> None:
         """
-        Some of a channel's publications were given up for this connection; an endpoint may override it.
+        Handle that publications of a channel were dropped from the send queue. Endpoints may override this.
 
-        It is called once for each gap, which ends when the peer reads again. As it stands, `gap_frame` is sent then,
-        before what follows of the channel.
+        Called once per gap; a gap ends when the peer reads again. This implementation then sends the notice that
+        `gap_frame` returns, before the publications that are still queued.
         """
         frame, size = self.gap_frame(channel)
         if frame and self._backlog is not None:
             self._backlog.tell(channel, frame, size)
 
     def gap_frame(self, channel: ChannelName) -> tuple[bytes, int]:  # noqa: ARG002
-        """Write that publications of a channel are missing: a frame, and the bytes of its payload."""
+        """Return the frame of a gap notice and the bytes of its payload; an empty frame for no notice, the default."""
         return b"", 0
 
     def forget(self, channel: ChannelName) -> None:
-        """Drop what waits of a channel that was left: a client that comes back must not get it then."""
+        """Drop the queued publications of a channel after an unsubscribe: a new subscription must not receive them."""
         if self._backlog is not None:
             self._backlog.forget(channel)
 
@@ -145,47 +149,47 @@ class SubscriberProtocol(ServerProtocol):
     # Flow control.
 
     def hold(self) -> None:
-        """Let what comes wait."""
+        """Queue outgoing publications."""
         self._prompt = False
         if self._backlog is None:
             self._backlog = SendQueue(self.max_queued)
 
     def release(self) -> None:
-        """Send what waits, and from now on what comes; where too much has waited meanwhile, close."""
+        """Send the queued publications, and further ones at once; if the queue has overflowed, close with 1013."""
         backlog, self._backlog = self._backlog, None
         if self._overflowed:
             self.close(CloseCode.TRY_AGAIN_LATER, "reads too slowly")
         elif backlog is not None:
-            # The transport may say in between that it is full again.
+            # Set first: the write below may fill the transport, which then calls `pauseProducing`.
             self._prompt = True
             frames, count, size = backlog.take()
             if frames:
                 self._send(frames, count, size)
 
     def pauseProducing(self) -> None:
-        """Let what comes wait: the peer does not read."""
+        """Queue outgoing publications: the peer does not read."""
         super().pauseProducing()
         self.hold()
 
     def resumeProducing(self) -> None:
-        """Send what waits, then read again."""
+        """Send the queued publications; resume reading if the transport has taken them all."""
         self.release()
         if self._backlog is None:
             super().resumeProducing()
 
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
-        """Let go of what waits."""
+        """Drop the send queue."""
         super().connectionLost(reason)
         self._prompt, self._backlog = False, None
 
 
 class Subscription(Feed):
     """
-    A connection's place in one channel, as the hub knows it, for endpoints that keep something about each.
+    The hub's subscriber for one channel of a connection, for endpoints that keep state per channel.
 
     Args:
-        connection: whose it is. It must let go of the subscription when it is closed.
-        channel: which.
+        connection: the connection. It must drop its reference to the subscription when it is closed.
+        channel: the channel.
     """
 
     __slots__ = ("channel",)
@@ -196,9 +200,9 @@ class Subscription(Feed):
         self.channel = channel
 
     def take(self, batch: Batch) -> None:
-        """Hand what the hub has to the connection."""
+        """Send or queue a batch on the connection."""
         self.connection.take(batch)
 
     def deliver(self, frames: bytes, count: int, size: int) -> None:
-        """Send something in its order among the publications; it is never given up."""
+        """Send messages in order with the publications; see `SubscriberProtocol.deliver`."""
         self.connection.deliver(frames, count, size)

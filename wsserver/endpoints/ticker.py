@@ -1,4 +1,4 @@
-"""`/ticker?every=1s&count=3&text=tick`: the server speaks first, and goes on whether or not the client speaks."""
+"""`/ticker?every=1s&count=3&text=tick`: send messages at an interval, without waiting for messages from the client."""
 
 from typing import Any, ClassVar
 
@@ -13,14 +13,14 @@ SHORTEST, LONGEST = 0.01, 3600.0
 """Bounds of `every`, in seconds."""
 
 MOST = 1_000_000
-"""Bound of `count`."""
+"""Maximum of `count`."""
 
 
 class TickerProtocol(ServerProtocol):
     """
-    Push a numbered text at an interval: `tick 1`, `tick 2` ... The first comes after one interval.
+    Send a numbered text at an interval: `tick 1`, `tick 2` and so on. The first is sent after one interval.
 
-    While the client does not read, no tick is made; those that follow go on counting.
+    No ticks are sent while the client does not read. Afterwards the numbers continue without a gap.
     """
 
     clock: ClassVar[IReactorTime]
@@ -30,7 +30,12 @@ class TickerProtocol(ServerProtocol):
     _number = 0
 
     def onConnect(self, request: ConnectionRequest) -> Any:
-        """Read the query."""
+        """
+        Parse the query parameters `every`, `count` and `text`.
+
+        Raises:
+            ConnectionDeny: 400, a parameter is unknown, repeated or invalid.
+        """
         query = self.request.query or {}
         unknown = set(query) - {"every", "count", "text"}
         if unknown:
@@ -43,12 +48,13 @@ class TickerProtocol(ServerProtocol):
         return super().onConnect(request)
 
     def onOpen(self) -> None:
-        """Start."""
+        """Schedule the first tick."""
         self._next = self.clock.seconds()
         self._schedule()
 
     def _schedule(self) -> None:
-        # From when the last one was due, so that lateness does not add up; after a stall or a pause, from now.
+        # Count the interval from the time the last tick was due, so that delays do not add up. If that is already past,
+        # as after a stall or a pause, count it from now.
         now = self.clock.seconds()
         self._next += self._every
         if self._next <= now:
@@ -67,19 +73,19 @@ class TickerProtocol(ServerProtocol):
             self._schedule()
 
     def pauseProducing(self) -> None:
-        """Hold: the client does not read."""
+        """Pause the ticks: the client does not read."""
         self._held = True
         super().pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Go on."""
+        """Resume the ticks: the client reads again."""
         super().resumeProducing()
         self._held = False
         if self._call is None and self.state == self.STATE_OPEN:
             self._schedule()
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:  # noqa: ARG002
-        """Stop."""
+        """Cancel the next tick."""
         if self._call is not None:
             self._call.cancel()
             self._call = None

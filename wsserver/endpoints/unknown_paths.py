@@ -1,5 +1,5 @@
 """
-WebSocket paths without an endpoint: whether they speak commands, and what a refusal says.
+WebSocket paths without an endpoint: decide whether they answer commands, and word the refusals.
 
 Pure: no Twisted, no clock, no socket.
 """
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 MAX_COMPARED = 64
-"""Characters of the longest path that is compared with the known ones: difflib takes quadratic time."""
+"""Maximum characters of a path that is compared with the known ones; longer ones are not, as difflib is quadratic."""
 
 _CHANNEL_OPTIONS = (
     "redis",
@@ -35,30 +35,32 @@ _CHANNEL_OPTIONS = (
     "token_jwks_url",
     *(f"hook_{event}" for event in EVENTS),
 )
-"""Options that show that the server is there for channels."""
+"""Options that show that the server is meant to serve channels."""
 
 
 @dataclass(frozen=True, slots=True)
 class CatchAll:
-    """Whether unknown WebSocket paths speak commands."""
+    """The decision whether unknown WebSocket paths answer commands."""
 
     enabled: bool
     reason: str
-    """Why, for the log."""
+    """The reason for the decision, for the log."""
 
 
 def decide_catch_all(settings: Settings, *, loopback_only: bool) -> CatchAll:
     """
-    Decide whether unknown WebSocket paths speak commands.
+    Decide whether unknown WebSocket paths answer commands.
+
+    With `--catch-all auto` they do on a developer's machine: if the server listens on loopback only, and no option
+    shows that it is meant to serve channels. On a server with channels, a client with a misspelled path would wait for
+    publications forever, so it is refused instead.
 
     Args:
         settings: the server's options.
-        loopback_only: whether every listener can be reached from this machine only.
+        loopback_only: whether every listener is reachable from this machine only.
 
     Returns:
-        The decision. With `--catch-all auto`, unknown paths speak commands on a developer's machine: on loopback, and
-        while no option shows that the server is there for channels. There, a client at a misspelled path would wait
-        in silence for publications.
+        The decision and its reason.
     """
     mode = settings.catch_all
     if mode != "auto":
@@ -73,11 +75,11 @@ def decide_catch_all(settings: Settings, *, loopback_only: bool) -> CatchAll:
 
 def names_channel(names: Iterable[str], *, misspelled: bool = True) -> bool:
     """
-    Check whether a query asks for a channel.
+    Return whether a query names a channel.
 
     Args:
-        names: the names of the query's parameters.
-        misspelled: whether near misses such as `chanel=` count.
+        names: the names of the query parameters.
+        misspelled: whether misspellings such as `chanel=` count.
     """
     lowered = [name.lower() for name in names]
     if "channel" in lowered:
@@ -91,11 +93,11 @@ def find_nearest_path(path: str, known: Iterable[str]) -> str | None:
 
     Args:
         path: the unknown path, percent-decoded.
-        known: paths that exist, as `/connection/websocket`; `/` is never proposed.
+        known: paths that exist, such as `/connection/websocket`; `/` is never returned.
 
     Returns:
-        The path that differs in case or slashes only; else the longest one whose segments are part of the path, as
-        `/ws` of `/app/ws`; else the one with the most similar spelling. None if none is similar.
+        The known path that differs only in case or slashes; else the longest known path whose segments are part of the
+        path, such as `/ws` for `/app/ws`; else the known path with the most similar spelling; None if none is similar.
     """
     if len(path) > MAX_COMPARED:
         return None
@@ -120,7 +122,7 @@ def refuse_unknown_path(path: str, nearest: str | None) -> Refusal:
 
     Args:
         path: the path, percent-decoded.
-        nearest: what `find_nearest_path` found.
+        nearest: the result of `find_nearest_path`, which the refusal suggests; None to suggest nothing.
 
     Returns:
         A 404 refusal.
@@ -136,7 +138,7 @@ def refuse_channel(path: str, serving: str | None, *, subscribes: bool = False) 
     Args:
         path: the path, percent-decoded.
         serving: the path that serves channels; None if there is none.
-        subscribes: whether clients subscribe to channels there after connecting, as Centrifuge SDKs do.
+        subscribes: whether clients at this path subscribe to channels after connecting, as Centrifuge SDKs do.
 
     Returns:
         A 400 refusal.

@@ -1,10 +1,10 @@
 """
-What a client says in the Centrifuge protocol, version 2, as JSON: commands, one a line.
+Parse the commands of the Centrifuge client protocol, version 2, in its JSON form: one command per line.
 
 Sources: `definitions/client.proto` of centrifugal/protocol, `client.go` of centrifugal/centrifuge.
 
 Rule 1: no Twisted, no clock, no socket.
-Rule 2: a frame that cannot be read is a `Disconnect`, never an exception.
+Rule 2: `parse_commands` returns a `Disconnect` for an invalid frame; it never raises.
 """
 
 import dataclasses
@@ -44,29 +44,29 @@ __all__ = [
 ]
 
 MAX_COMMANDS: Final = 1000
-"""Most commands in a frame. Centrifugo has no such limit; its frames are of 64 KiB at most."""
+"""Maximum number of commands in a frame. Centrifugo has no such limit, but limits its frames to 64 KiB."""
 
 REJECT_UNRECOVERED: Final = 2
-"""The bit of `Subscribe.flag` that asks for an error where nothing can be recovered."""
+"""Bit of `Subscribe.flag`: the client wants an error if its position cannot be recovered."""
 
 _MOST: Final = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Begin; must be the first."""
+    """Connect; must be the first command."""
 
     token: str = ""
     name: str = ""
     version: str = ""
     subs: Mapping[str, "Subscribe"] = dataclasses.field(default_factory=dict)
-    """Channels that were subscribed to by the server before, and from where to go on."""
+    """Channels of the client's server-side subscriptions before a reconnect -> position to recover from."""
     data: JSONText | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Listen to a channel."""
+    """Subscribe to a channel."""
 
     channel: str = ""
     token: str = ""
@@ -78,15 +78,15 @@ class Subscribe:
     join_leave: bool = False
     flag: int = 0
     type: int = 0
-    """Other kinds of subscription than to a stream; 0 is that."""
+    """Kind of the subscription; 0 for a stream, the only supported kind."""
     tf: JSONText | None = None
-    """A filter by tags."""
+    """Filter by tags; not supported."""
     data: JSONText | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Unsubscribe:
-    """Listen to a channel no more."""
+    """Unsubscribe from a channel."""
 
     channel: str = ""
 
@@ -97,44 +97,44 @@ class Publish:
 
     channel: str = ""
     data: JSONText | None = None
-    """None if the command has no such field; null is data."""
+    """JSON data; None if the command has no such field. JSON null is valid data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """Ask who is on a channel."""
+    """Request the clients that are on a channel."""
 
     channel: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PresenceStats:
-    """Ask how many are on a channel."""
+    """Request the numbers of clients and users that are on a channel."""
 
     channel: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Ask for what was published to a channel."""
+    """Request the history of a channel."""
 
     channel: str = ""
     limit: int = 0
-    """Most publications; 0 for the position alone, negative for all there are."""
+    """Maximum number of publications; 0 for the position only, negative for no limit."""
     since: Position | None = None
     reverse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Refresh:
-    """Bring a new connection token."""
+    """Replace the connection token with a new one."""
 
     token: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SubRefresh:
-    """Bring a new subscription token."""
+    """Replace a subscription token with a new one."""
 
     channel: str = ""
     token: str = ""
@@ -149,10 +149,10 @@ class RPC:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Say something that is not answered."""
+    """Send a message without a reply."""
 
 
-# The first one that a command names counts, in the order in which Centrifuge looks for them.
+# If a command names several methods, the first one in this order counts, as in Centrifuge.
 _METHODS: Final[Mapping[str, type]] = {
     "connect": Connect,
     "subscribe": Subscribe,
@@ -170,33 +170,33 @@ _METHODS: Final[Mapping[str, type]] = {
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One line of a frame."""
+    """A command: one line of a frame."""
 
     id: int
-    """Stands in the reply; 0 where none is wanted."""
+    """The command's ID, which the reply repeats; 0 if the command has no reply."""
     method: str
-    """Its name, which stands in the reply too."""
+    """The method's name, which the reply repeats; empty for a pong."""
     request: Any
-    """One of the classes above; None for a pong, and an `Error` for a command that is refused."""
+    """An instance of one of the classes above; None for a pong; an `Error` if the command is refused."""
     size: int
-    """Bytes of the line."""
+    """Length of the line in bytes."""
 
 
 class _BadCommandError(Exception):
-    """Carries the words for whoever debugs the client."""
+    """The frame is invalid; the message is the detail in the close reason."""
 
 
 def parse_commands(frame: bytes) -> list[Command] | Disconnect:
     """
-    Read a frame.
+    Parse a frame of commands.
 
     Args:
         frame: the payload of a message, text or binary.
 
     Returns:
-        The commands in their order, or how the connection ends for it: 3501.
+        The commands in order, or, if the frame is invalid, the disconnect: 3501, bad request.
     """
-    # A line end after the last command is no further command.
+    # The last command may end with a line feed.
     lines = frame.removesuffix(b"\n").split(b"\n")
     if len(lines) > MAX_COMMANDS:
         return BAD_REQUEST.because(f"over {MAX_COMMANDS} commands in a frame")
@@ -228,7 +228,7 @@ def _command(line: bytes) -> Command:
 
 
 def _read_too_deep(line: bytes) -> Fields:
-    """Read a command that is refused for its depth, for the id of the reply."""
+    """Parse the top level of a command that is too deeply nested, because the error reply needs its ID."""
     try:
         return read_shallow_object(line)
     except ValueError as error:
@@ -247,7 +247,7 @@ def _request(kind: type, name: str, text: JSONText) -> Any:
     values = {}
     for field in dataclasses.fields(kind):
         value = fields.get(field.name, _NOTHING)
-        # As in Protobuf's JSON, null is as good as nothing; only what is published may be null.
+        # As in Protobuf's JSON, null means that the field is missing, except in a publication's data.
         if value != _NOTHING or (kind is Publish and field.name == "data" and "data" in fields):
             values[field.name] = _READ[field.type](f"{name}.{field.name}", value)
     return kind(**values)
@@ -321,4 +321,4 @@ _READ: Final[Mapping[Any, Callable[[str, JSONText], Any]]] = {
     Position | None: _since,
     Mapping[str, "Subscribe"]: _subs,
 }
-"""Type of a field -> what reads it."""
+"""Type of a field -> function that parses its value: (name for error messages, JSON text) -> value."""

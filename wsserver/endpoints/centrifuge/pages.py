@@ -1,8 +1,8 @@
 """
-Answers with many items: pages of history, recovered publications and presence, with their limits.
+Large replies: pages of history, recovered publications and presence.
 
-An answer is written in one piece of work, so what it may contain is limited. Clients often ask for the same: the last
-answers are kept, and sent again while their content is the same.
+The server writes a reply in one piece of work, so the size of a reply is limited. Clients often request the same data,
+so the last replies are cached, and reused while their content is unchanged.
 """
 
 from collections import OrderedDict
@@ -18,31 +18,31 @@ __all__ = ["MAX_CLIENTS", "MAX_PAGE_BYTES", "MAX_PUBLICATIONS", "Pages"]
 
 MAX_PUBLICATIONS: Final = 2000
 """
-Most publications in a page of history or in a recovery; Centrifugo's default for both is 300
+Maximum number of publications in a page of history or in a recovery; Centrifugo's default for both is 300
 (`client.history_max_publication_limit`, `client.recovery_max_publication_limit`).
 """
 
 MAX_PAGE_BYTES: Final = 1024 * 1024
-"""Most bytes of their data, or of the clients in a presence answer; `--max-queued-bytes` may be less."""
+"""Maximum bytes of the publications' data, or of the clients in a presence reply; `--max-queued-bytes` may be less."""
 
 MAX_CLIENTS: Final = 5000
-"""Most clients in a presence answer; `presence_stats` counts any number."""
+"""Maximum number of clients in a presence reply; `presence_stats` counts any number."""
 
 MAX_KEPT: Final = 8
-"""Most answers that are kept to be sent again."""
+"""Maximum number of cached replies."""
 
 
 class Pages:
     """
-    Write large answers.
+    Write large replies, and cache the last ones.
 
     Args:
-        max_bytes: most bytes that may wait for a client (`--max-queued-bytes`).
+        max_bytes: maximum bytes of a client's send queue (`--max-queued-bytes`).
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.limit = ReadLimit(MAX_PUBLICATIONS, min(MAX_PAGE_BYTES, max_bytes))
-        """What one answer may contain."""
+        """The limit of one reply."""
         self._kept: OrderedDict[tuple[str, str], tuple[object, bytes]] = OrderedDict()
 
     def write_history(self, channel: str, publications: tuple[Publication, ...]) -> bytes:
@@ -50,7 +50,7 @@ class Pages:
         return self._once("history", channel, publications, lambda: array(map(publication, publications)))
 
     def write_presence(self, channel: str, clients: Mapping[str, ClientInfo]) -> bytes | None:
-        """Write the clients of a channel as a JSON object; None if there are too many for one answer."""
+        """Write the clients of a channel as a JSON object; None if there are too many for one reply."""
         if len(clients) > MAX_CLIENTS:
             return None
         written = self._once("presence", channel, clients, lambda: _write_clients(clients, self.limit.size))
@@ -58,7 +58,7 @@ class Pages:
 
     def _once(self, kind: str, channel: str, content: object, write: Callable[[], bytes]) -> bytes:
         known = self._kept.get((kind, channel))
-        # Equal where it is the same objects, which takes no time, or others that say the same, as from Redis.
+        # Comparing takes no time if the content is the same object. Content read from Redis is an equal object.
         if known is not None and known[0] == content:
             return known[1]
         written = write()
@@ -70,7 +70,7 @@ class Pages:
 
 
 def _write_clients(clients: Mapping[str, ClientInfo], max_bytes: int) -> bytes:
-    """Write clients; empty if that takes more than some bytes."""
+    """Write clients as a JSON object: client ID -> info. Return empty bytes if they exceed `max_bytes`."""
     fields: dict[str, bytes] = {}
     size = 0
     for client, info in clients.items():

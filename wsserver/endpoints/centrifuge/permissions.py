@@ -1,7 +1,8 @@
 """
-What a Centrifuge client may do, and how it is told that it may not.
+Permissions of Centrifuge clients: whether a client may connect, subscribe, publish, or read presence and history.
 
-Source: the client handler of centrifugal/centrifugo: it says which refusal is an error, and which ends the connection.
+A refusal is returned, not raised: an `Error` is the reply to the command, a `Disconnect` closes the connection. Which
+refusal is which follows the client handler of centrifugal/centrifugo.
 """
 
 from collections.abc import Generator, Mapping
@@ -42,46 +43,46 @@ _NO_KEY = "the server has no key to check tokens with (--token-secret)"
 
 @dataclass(slots=True)
 class Peer:
-    """Who stands before the gate."""
+    """A client whose permissions are checked."""
 
     caller: Caller
-    """What the backend knows of it."""
+    """The description of the client that the backend receives."""
     host: str
-    """The Host header of its request."""
+    """The Host header of the opening handshake."""
     identity: Identity = ANONYMOUS
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectGrant:
-    """A client that may connect."""
+    """Permission to connect."""
 
     identity: Identity
     data: JSONText | None = None
-    """For the client."""
+    """Data for the client, in the reply to `connect`."""
     by_token: bool = False
-    """It has brought one, and will bring another."""
+    """Whether the client connected with a token, and is to refresh it before it expires."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A subscription that is allowed."""
+    """Permission to subscribe to a channel."""
 
     channel: ChannelName
     info: object = None
-    """What others see of the client in this channel: JSON."""
+    """JSON value that presence and events show to other clients as the client's `chan_info`."""
     data: JSONText | None = None
-    """For the client."""
+    """Data for the client, in the subscribe result."""
     expires_at: int = 0
-    """UNIX time in seconds from which on it is not allowed any more; 0 for never."""
+    """UNIX time in seconds at which the permission expires; 0 for never."""
     by_token: bool = False
-    """The client has brought one, and will bring another."""
+    """Whether the client subscribed with a token, and is to refresh it before it expires."""
     may_publish: bool = False
-    """By its token."""
+    """Whether the subscription token grants the right to publish."""
 
 
 @dataclass(frozen=True, slots=True)
 class Publishing:
-    """A publication that is allowed."""
+    """Permission to publish: the publication as it is to be sent, which the backend may have changed."""
 
     data: JSONText
     tags: Mapping[str, str] | None = None
@@ -91,12 +92,12 @@ class Publishing:
 
 class Permissions:
     """
-    Decide.
+    Check what Centrifuge clients may do.
 
     Args:
-        hub: its rules and its allow-list.
-        admission: checks tokens.
-        pages: limits and writes large answers.
+        hub: has the rules of the channels and the allow-list.
+        admission: checks tokens and asks the backend.
+        pages: limits and writes large replies.
     """
 
     def __init__(self, hub: Hub, admission: Authorizer, pages: Pages) -> None:
@@ -105,7 +106,16 @@ class Permissions:
         self.admission = admission
 
     def expiry(self, expires_at: int, *, by_token: bool = True) -> dict[str, Any]:
-        """Tell a client when it must bring a new token: UNIX time in seconds, 0 for never."""
+        """
+        Return the result fields that tell the client when to refresh its token.
+
+        Args:
+            expires_at: UNIX time in seconds; 0 for never.
+            by_token: whether the client can refresh, because it brought a token.
+
+        Returns:
+            `expires` and `ttl` (whole seconds), or no fields if there is nothing to refresh.
+        """
         return {"expires": True, "ttl": self.admission.seconds_left(expires_at)} if by_token and expires_at else {}
 
     def _asked(self, event: str) -> Hooks | None:
@@ -116,7 +126,18 @@ class Permissions:
     def identify(
         self, peer: Peer, token: str, request: Connect
     ) -> Generator[Any, Any, ConnectGrant | Error | Disconnect]:
-        """Find out who connects; the token may be empty."""
+        """
+        Identify a client that connects: by its token, or else by the backend.
+
+        Args:
+            peer: the client.
+            token: its connection token; empty if it has none.
+            request: its `connect` command.
+
+        Returns:
+            Fires with the permission or the refusal. Without a token and without a connect hook, the client is
+            anonymous or refused.
+        """
         tokens, hooks = self.admission.tokens, self._asked("connect")
         if token and tokens is None:
             return INVALID_TOKEN.because(_NO_KEY)
@@ -134,7 +155,7 @@ class Permissions:
 
     @inlineCallbacks
     def refresh(self, peer: Peer, token: str) -> Generator[Any, Any, Identity | Error | Disconnect]:
-        """Check a new connection token."""
+        """Check a new connection token, and return its identity. It must be of the same user."""
         if not token:
             return BAD_REQUEST.because("refresh without a token")
         if self.admission.tokens is None:
@@ -149,7 +170,12 @@ class Permissions:
 
     @inlineCallbacks
     def subscribe(self, peer: Peer, request: Subscribe) -> Generator[Any, Any, Pass | Error | Disconnect]:
-        """Decide about a subscription."""
+        """
+        Check whether a client may subscribe to a channel.
+
+        If the command has a subscription token, the token decides. Otherwise the connection token and the server's
+        options do, and if they do not allow it, the backend.
+        """
         channel = parse_name(request.channel)
         if isinstance(channel, Refusal):
             return BAD_REQUEST_ERROR.because(channel.reason)
@@ -165,7 +191,12 @@ class Permissions:
         return PERMISSION_DENIED.because(told.reason) if isinstance(told, Refusal) else _no(told)
 
     def given(self, peer: Peer, channel: ChannelName) -> Pass | None:
-        """Decide about a channel that a client is subscribed to by the server: None where that may not be."""
+        """
+        Return the permission for a channel that needs neither a subscription token nor the backend.
+
+        Returns:
+            The permission, if the identity names the channel or the channel is open to the client; else None.
+        """
         opening = peer.identity.subs.get(channel)
         if opening is not None:
             return Pass(channel, opening.info, opening.data)
@@ -173,7 +204,7 @@ class Permissions:
 
     @inlineCallbacks
     def sub_refresh(self, peer: Peer, held: Pass, token: str) -> Generator[Any, Any, Pass | Error | Disconnect]:
-        """Check a new subscription token."""
+        """Check a new subscription token, and return the permission that replaces `held`."""
         if not held.by_token:
             return BAD_REQUEST.because("the subscription has no token that could be refreshed")
         if not token:
@@ -202,7 +233,15 @@ class Permissions:
     def publish(
         self, peer: Peer, channel: ChannelName, data: JSONText, held: Pass | None
     ) -> Generator[Any, Any, Publishing | Error | Disconnect]:
-        """Decide about a publication to a channel, which the client is perhaps subscribed to."""
+        """
+        Check whether a client may publish to a channel. If there is a publish hook, the backend decides last.
+
+        Args:
+            peer: the client.
+            channel: the channel.
+            data: the publication's data.
+            held: the client's subscription to the channel; None if it is not subscribed.
+        """
         refused, hooks = self._not_publish(peer, channel, held), self._asked("publish")
         if refused is None or hooks is None:
             return refused or Publishing(data)
@@ -223,7 +262,18 @@ class Permissions:
         return None
 
     def look(self, peer: Peer, channel: ChannelName, held: Pass | None, right: Right) -> Error | None:
-        """Say why a client may not see who is on a channel, or what was published there."""
+        """
+        Check whether a client may read a channel's presence or history.
+
+        Args:
+            peer: the client.
+            channel: the channel.
+            held: the client's subscription to the channel; None if it is not subscribed.
+            right: `Right.PRESENCE` or `Right.HISTORY`; a token can grant it without a subscription.
+
+        Returns:
+            The refusal, or None if the client may.
+        """
         if held is not None or peer.identity.may(channel, right):
             return None
         return PERMISSION_DENIED.because("only for those who are subscribed to the channel")
@@ -236,7 +286,7 @@ def _refused(found: Refused, *, expired: Error | Disconnect, invalid: Error | Di
 
 
 def _no(told: No | Dropped) -> Error | Disconnect:
-    """Say what the backend says."""
+    """Convert a refusal by the backend into an error or a disconnect of the protocol."""
     return (
         Disconnect(told.code, told.reason)
         if isinstance(told, Dropped)

@@ -1,8 +1,10 @@
 """
-What the server says in the Centrifuge protocol, version 2, as JSON: replies and pushes.
+Write the replies and pushes of the Centrifuge client protocol, version 2, in its JSON form.
+
+Fields with their zero value are omitted, and no reply contains a line feed, as in Centrifuge.
 
 Sources: `definitions/client.proto` of centrifugal/protocol; `errors.go`, `disconnect.go` and `unsubscribe.go` of
-centrifugal/centrifuge. As there, a field at its zero value is left out, and no reply has a line end in it.
+centrifugal/centrifuge.
 
 Rule 1: no Twisted, no clock, no socket.
 """
@@ -53,24 +55,24 @@ __all__ = [
 ]
 
 PING: Final = b"{}"
-"""An empty reply, which the client answers with an empty command."""
+"""A ping is an empty reply. The client's pong is an empty command."""
 
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """A command was refused; the connection goes on."""
+    """An error reply to a command. The connection stays open."""
 
     code: int
     message: str
     temporary: bool = False
-    """The client may try again."""
+    """Whether the client may retry."""
 
     def because(self, reason: str) -> "Error":
-        """Say more. Clients go by the code; the words are for people."""
+        """Return a copy with a reason after the message. Clients act on the code; the message is for people."""
         return Error(self.code, f"{self.message}: {reason}", self.temporary)
 
 
-# 100-112 of Centrifuge; 101, 102 and 110 have no case here.
+# Centrifuge's codes 100 to 112; this server does not use 101, 102 and 110.
 INTERNAL: Final = Error(100, "internal server error", temporary=True)
 PERMISSION_DENIED: Final = Error(103, "permission denied")
 METHOD_NOT_FOUND: Final = Error(104, "method not found")
@@ -85,13 +87,13 @@ UNRECOVERABLE_POSITION: Final = Error(112, "unrecoverable position")
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """The end of a connection; the code of its Close frame. Below 3500 the client connects again by itself."""
+    """The code and reason with which the server closes a connection. Below 3500, clients reconnect by themselves."""
 
     code: int
     reason: str
 
     def because(self, reason: str) -> "Disconnect":
-        """Say more."""
+        """Return a copy with a detail after the reason."""
         return Disconnect(self.code, f"{self.reason}: {reason}")
 
 
@@ -112,18 +114,18 @@ CLOSE_CODES: Final[Mapping[int, Disconnect]] = {
     CloseCode.INTERNAL_ERROR: SERVER_ERROR,
     CloseCode.TRY_AGAIN_LATER: SLOW,
 }
-"""The server's own close codes, and what stands for them here. The others are Close frames as everywhere."""
+"""Close code of the server -> the code and reason that Centrifuge uses for it. Other codes are sent unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unsubscription:
-    """The end of a subscription, told in a push. From 2500 on the client subscribes again by itself."""
+    """Code and reason of an `unsubscribe` push. From 2500 on, clients subscribe again by themselves."""
 
     code: int
     reason: str
 
     def because(self, reason: str) -> "Unsubscription":
-        """Say more."""
+        """Return a copy with a detail after the reason."""
         return Unsubscription(self.code, f"{self.reason}: {reason}")
 
 
@@ -134,11 +136,11 @@ EXPIRED_SUBSCRIPTION: Final = Unsubscription(2501, "subscription expired")
 
 def obj(fields: Mapping[str, Any]) -> bytes:
     """
-    Write an object.
+    Write a JSON object.
 
     Args:
-        fields: bytes are JSON already and stand as they are, in a tuple as an array; of the others, what is at its
-            zero value is left out.
+        fields: name -> value. Bytes are JSON text and are inserted unchanged; a tuple of bytes is written as an array;
+            any other value is encoded. Fields whose value is false, such as 0, "" or None, are omitted.
     """
     written = [_json(name) + b":" + _value(value) for name, value in fields.items() if value]
     return b"{" + b",".join(written) + b"}"
@@ -151,25 +153,25 @@ def _value(value: Any) -> bytes:
 
 
 def array(values: Iterable[bytes]) -> bytes:
-    """Write an array of what is JSON already; empty where there is none, so that `obj` leaves it out."""
+    """Join JSON texts to a JSON array. Without any, return empty bytes, so that `obj` omits the field."""
     joined = b",".join(values)
     return b"[" + joined + b"]" if joined else b""
 
 
 def reply(number: int, method: str, result: Mapping[str, Any]) -> bytes:
     """
-    Write the answer to a command.
+    Write the reply to a command.
 
     Args:
-        number: the command's id.
-        method: as the command names it.
-        result: see `obj`.
+        number: the command's ID.
+        method: the command's method, which names the result field.
+        result: the fields of the result; see `obj`.
     """
     return obj({"id": number, method: obj(result)})
 
 
 def error_reply(number: int, error: Error) -> bytes:
-    """Write the refusal of a command."""
+    """Write the error reply to a command."""
     return obj(
         {"id": number, "error": obj({"code": error.code, "message": error.message, "temporary": error.temporary})}
     )
@@ -177,21 +179,21 @@ def error_reply(number: int, error: Error) -> bytes:
 
 def push(channel: str, kind: str, content: Mapping[str, Any] | bytes) -> bytes:
     """
-    Write what the server says by itself.
+    Write a push: a message that the server sends without a command.
 
     Args:
-        channel: empty where it concerns none.
-        kind: `pub`, `join`, `leave`, `unsubscribe`, `subscribe`, `message`, `refresh`.
-        content: see `obj`; or JSON already.
+        channel: the channel's name; empty if the push concerns no channel.
+        kind: `pub`, `join`, `leave`, `unsubscribe`, `subscribe`, `message` or `refresh`.
+        content: the push's fields (see `obj`), or its JSON text.
     """
     return obj({"push": obj({"channel": channel, kind: content if isinstance(content, bytes) else obj(content)})})
 
 
 def publication(publication: Publication) -> bytes:
     """
-    Write a publication.
+    Write a publication as a JSON object.
 
-    JSON has no bytes: what is no UTF-8 stands as base64, with the tag `encoding`.
+    JSON cannot hold bytes, so data that is not valid UTF-8 is written as base64, with the tag `encoding`.
     """
     data, tags = publication.as_json(), publication.tags
     if data is None:
@@ -202,7 +204,11 @@ def publication(publication: Publication) -> bytes:
 
 
 def on_one_line(text: JSONText) -> JSONText:
-    """Replace the line feeds of a JSON text, which can only be white space, by spaces: in a frame one ends a reply."""
+    """
+    Replace the line feeds of a JSON text by spaces, because a line feed ends a reply in a frame.
+
+    This does not change the value: in JSON, a line feed is only allowed as white space between tokens.
+    """
     return JSONText(text.replace(b"\n", b" "))
 
 

@@ -1,4 +1,4 @@
-"""Catching up: send a returning listener what it missed, as fast as it reads."""
+"""Catching up: send a resuming subscriber the publications that it missed, as fast as it reads."""
 
 from collections.abc import Callable
 
@@ -13,15 +13,15 @@ __all__ = ["CatchUp"]
 
 class CatchUp:
     """
-    Read a listener's pages one after the other, each once the listener has taken the one before it.
+    Read the pages that a subscriber missed, one at a time: each after the subscriber has read the one before it.
 
     Args:
-        hub: has the channels.
-        places: where the listener stands; `StreamPositions.begin` has been called.
-        subscriber: the listener.
-        ready: whether it reads; when it does so again, `advance` is to be called.
-        send: sends what it missed; may end the connection.
-        failed: called with the failure if a page cannot be read, and then nothing more is sent.
+        hub: the hub of the channels.
+        places: the subscriber's positions; `StreamPositions.begin` must have been called.
+        subscriber: the subscriber.
+        ready: returns whether the subscriber reads. When it starts to read again, the caller must call `advance`.
+        send: sends the missed publications and gap notices; may close the connection.
+        failed: called with the failure if a page cannot be read. Nothing more is sent after that.
     """
 
     __slots__ = ("_failed", "_hub", "_places", "_reading", "_ready", "_send", "_stopped", "_subscriber")
@@ -45,7 +45,7 @@ class CatchUp:
         self._reading = self._stopped = False
 
     def advance(self) -> None:
-        """Begin to read the next page, if there is one and the listener is ready for it."""
+        """Start to read the next page, if there is one and the subscriber is ready for it."""
         channel = self._places.behind
         if self._reading or self._stopped or channel is None or not self._ready():
             return
@@ -53,7 +53,7 @@ class CatchUp:
         self._hub.recover(channel, self._subscriber).addCallback(self._read).addErrback(self._fail)
 
     def stop(self) -> None:
-        """Send nothing more."""
+        """Stop: send nothing more."""
         self._stopped = True
 
     def _read(self, page: Joined) -> None:

@@ -1,4 +1,8 @@
-"""A raw listener as the hub's clients, its token and the backend see it: `/ws?channel=foo` and `/sse?channel=foo`."""
+"""
+The client object of a raw subscriber (`/ws?channel=foo` and `/sse?channel=foo`).
+
+The registry of clients, the expiry of its token and the backend act on the connection through this object.
+"""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -15,14 +19,14 @@ __all__ = ["RawClient"]
 
 class RawClient:
     """
-    A raw listener: a `wsserver.hub.clients.Client`.
+    A raw subscriber's `wsserver.hub.clients.Client`.
 
     Args:
-        clients: where it is known while it is here.
-        admission: lets it stay.
-        admitted: what it may have.
-        caller: what the backend knows of it.
-        end: ends its connection with a code and a reason.
+        clients: the registry that has the client while its connection is open.
+        admission: provides the clock and the expiry timer, and notifies the backend of disconnects.
+        admitted: the client's identity and channels.
+        caller: the description of the client that the backend receives.
+        end: closes the connection; called with a close code and a reason.
     """
 
     __slots__ = (
@@ -51,21 +55,21 @@ class RawClient:
 
     @property
     def channels(self) -> Collection[ChannelName]:
-        """What it listens to."""
+        """The channels that the client is subscribed to."""
         return self._channels
 
     def come(self) -> None:
-        """Begin: its connection is open."""
+        """Add the client to the registry and start its expiry timer: the connection is open."""
         self._clients.add(self)
         self._wait()
 
     def go(self, code: int, reason: str) -> None:
         """
-        End: its connection is closed; once it has ended this does nothing.
+        Remove the client from the registry and notify the backend: the connection is closed. Further calls do nothing.
 
         Args:
-            code: of the close.
-            reason: of the close.
+            code: the close code.
+            reason: the close reason.
         """
         if self._end is _do_nothing:
             return
@@ -73,12 +77,12 @@ class RawClient:
         if self._expiry is not None:
             self._expiry.cancel()
             self._expiry = None
-        # It holds the connection, which holds this.
+        # Break the reference cycle: `_end` refers to the connection, which refers to this object.
         self._end = _do_nothing
         self._admission.tell_gone(self._caller, self.user, code, reason)
 
     def about(self) -> Mapping[str, Any]:
-        """Tell what a backend may know."""
+        """Describe the connection to the backend: `transport`, `protocol`, `address`, seconds `connected`."""
         return {
             "transport": self._caller.transport,
             "protocol": self._caller.protocol,
@@ -87,20 +91,32 @@ class RawClient:
         }
 
     def disconnect(self, code: int, reason: str) -> None:
-        """End its connection."""
+        """Close the connection."""
         self._end(code, reason)
 
     def unsubscribe(self, channel: ChannelName, code: int, reason: str) -> None:  # noqa: ARG002
-        """End its connection: what it listens to stands in its address, and nothing else could tell it."""
-        # Centrifugo's codes for this are below 3000 and may not stand in a Close frame.
+        """
+        Close the connection with 1008.
+
+        The URL determines the channels of a raw subscriber, and its protocol has no message that ends one of them.
+        """
+        # Centrifugo's unsubscribe codes are below 3000, which a Close frame must not contain.
         self._end(CloseCode.POLICY_VIOLATION, reason)
 
     def subscribe(self, channel: ChannelName, options: Mapping[str, Any]) -> bool:  # noqa: ARG002
-        """Refuse: it speaks nothing in which that could be said."""
+        """Return False: the URL determines the channels of a raw subscriber, and the server cannot add one."""
         return False
 
     def refresh(self, expire_at: int) -> bool:
-        """Let it live until then; 0 for no end. False where its time is not limited."""
+        """
+        Set when the connection expires.
+
+        Args:
+            expire_at: UNIX time in seconds; 0 for never.
+
+        Returns:
+            False if the connection does not expire; nothing is changed then.
+        """
         if not self._expires_at:
             return False
         if self._expiry is not None:

@@ -1,5 +1,5 @@
 """
-How a publication is written to its subscribers.
+Formats of the messages to raw subscribers: publications and gap notices.
 
 Rule 1: no Twisted, no clock, no socket.
 """
@@ -18,23 +18,24 @@ __all__ = ["Publication", "gap_notice", "write"]
 
 def write(channel: ChannelName, publication: Publication, form: Format, *, binary: bool = False) -> tuple[bytes, int]:
     """
-    Write a publication.
+    Write a publication as a message.
 
     Args:
-        channel: where it was published.
-        publication: what was.
+        channel: the channel it was published to.
+        publication: the publication.
         form: the format.
         binary: whether the message must be binary.
 
     Returns:
-        The message's payload and the first byte of its frame: text where the payload is UTF-8.
+        The message's payload and the first byte of its frame: text if the payload is valid UTF-8, unless `binary` is
+        set.
     """
     data = publication.as_bytes()
     if form is Format.RAW:
         return data, FIN_BINARY if binary or not is_utf8(data) else FIN_TEXT
     text = data.decode("utf-8") if is_utf8(data) else None
     if form is Format.REDIS:
-        # JSON has no bytes: what is no UTF-8 stands there in base64, and says so.
+        # JSON cannot hold bytes: data that is not valid UTF-8 is written as base64, and a fourth item says so.
         shown = ["message", channel, text] if text is not None else ["message", channel, _base64(data), "base64"]
         return _json(shown), FIN_BINARY if binary else FIN_TEXT
     if text is None:
@@ -49,7 +50,7 @@ _GAP: Final = "gap"
 
 
 def gap_notice(channel: ChannelName) -> bytes:
-    """Write that publications of a channel may be missing before this place."""
+    """Write a gap notice as JSON: publications of the channel may be missing before this message."""
     return _json({"event": _GAP, "channel": channel})
 
 

@@ -1,4 +1,8 @@
-"""Where a raw listener stands in its channels: what it brings when it comes back, and takes along when it goes."""
+"""
+Stream positions of a raw subscriber: the positions it resumes from, and the event IDs that tell it its current ones.
+
+A subscriber that reconnects sends the last event ID it received, and the server recovers its channels from there.
+"""
 
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -27,21 +31,21 @@ def refuse_listener(failure: Failure) -> Refusal:
 
 
 class Missed(NamedTuple):
-    """Something that a returning listener has missed."""
+    """A publication that a resuming subscriber has missed, or a gap."""
 
     channel: ChannelName
     publication: Publication | None
-    """None for what cannot be had any more."""
+    """None for a gap: publications that the stream no longer has."""
     place: str
-    """Where the listener stands once it has that."""
+    """The event ID: the subscriber's positions after this publication."""
 
 
 class StreamPositions:
     """
-    The places of one listener.
+    The stream positions of one raw subscriber.
 
     Args:
-        ask: its channels, and where it says that it stands.
+        ask: the subscriber's channels, and its last event ID.
     """
 
     __slots__ = ("_at", "_behind", "_early", "_joined", "_resumes")
@@ -52,21 +56,24 @@ class StreamPositions:
         self._at: dict[ChannelName, Position | None] = dict(zip(ask.channels, since, strict=True))
         self._joined: list[Joined] = []
         self._behind: list[ChannelName] = []
-        """Channels with pages yet to be read, the next one last."""
+        """Channels with unread pages; the next one to read is the last."""
         self._early: dict[ChannelName, Position] | None = {}
-        """Where it gets to by what comes before `begin`, which it gets after what it missed; None from then on."""
+        """
+        Positions of publications that arrived before `begin`, which the subscriber receives after the missed ones; None
+        after `begin`.
+        """
 
     def subscribe(self, hub: Hub, subscriber: Subscriber, *, positioned: bool) -> "Deferred[Any]":
         """
         Subscribe to all channels.
 
         Args:
-            hub: has them.
-            subscriber: gets what is published from now on.
-            positioned: it wants to know where it stands, though it does not come back.
+            hub: the hub of the channels.
+            subscriber: receives the publications from now on.
+            positioned: whether the subscriber tracks its positions even if it does not resume.
 
         Returns:
-            Fires when the publications of all arrive; fails with `BrokerDown`, and then it is subscribed to none.
+            Fires when all channels are subscribed; fails with `BrokerDown`, and then none is.
         """
 
         def joined(found: list[Joined]) -> None:
@@ -77,14 +84,14 @@ class StreamPositions:
 
     @property
     def behind(self) -> ChannelName | None:
-        """The channel of which the next page is to be read; None if everything has been recovered."""
+        """The channel whose next page is to be read; None if all channels are recovered."""
         return self._behind[-1] if self._behind else None
 
     def begin(self) -> list[Missed]:
         """
-        Return the channels that cannot be recovered.
+        Return the channels that cannot be recovered, each as a gap.
 
-        To be called once, before the listener is given anything. From then on `behind` says what can be recovered.
+        Must be called once, before anything is sent to the subscriber. After that, `behind` is valid.
         """
         missed = []
         for channel, joined in zip(list(self._at), self._joined, strict=True):
@@ -100,13 +107,13 @@ class StreamPositions:
 
     def add_page(self, page: Joined) -> list[Missed]:
         """
-        Take note of a page of the channel `behind`.
+        Advance the position of the channel `behind` by a page.
 
         Args:
-            page: what `Hub.recover` has returned.
+            page: the result of `Hub.recover`.
 
         Returns:
-            What the listener is to be given.
+            The publications and gaps to send to the subscriber.
         """
         channel, missed = self._behind[-1], []
         for publication in page.publications:
@@ -122,10 +129,10 @@ class StreamPositions:
 
     def move(self, channel: ChannelName, publication: Publication) -> str:
         """
-        Take note of a publication that the listener gets.
+        Advance the position of a channel by a publication that is sent to the subscriber.
 
         Returns:
-            Where it stands then; nothing where that has not changed, or cannot be told before `begin`.
+            The new event ID; empty if the position has not changed, or if it is not known before `begin`.
         """
         if not publication.offset:
             return ""
@@ -137,12 +144,21 @@ class StreamPositions:
         return self.write()
 
     def jump(self, channel: ChannelName, position: Position | None) -> str:
-        """Take note that the listener knows of a gap before a position; returns where it stands then, or nothing."""
+        """
+        Advance the position of a channel past a gap of which the subscriber has been notified.
+
+        Args:
+            channel: the channel.
+            position: the position after the gap; None if it is unknown.
+
+        Returns:
+            The new event ID; empty if the position has not changed.
+        """
         if position is None or self._early is not None:
             return ""
         self._at[channel] = position
         return self.write()
 
     def write(self) -> str:
-        """Write where it stands, as the id of an event; nothing where no channel has a stream."""
+        """Return the current positions as an event ID; empty if no channel has a stream."""
         return write_positions(self._at.values()) if any(self._at.values()) else ""

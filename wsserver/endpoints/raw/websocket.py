@@ -1,4 +1,4 @@
-"""`/ws?channel=foo`: what is published to the channel."""
+"""`/ws?channel=foo`: a raw subscription over WebSocket. The client receives the channel's publications."""
 
 from collections.abc import Hashable
 from typing import Any, ClassVar
@@ -28,12 +28,12 @@ from wsserver.wire.protocol import ConnectionRequest, Denied
 
 __all__ = ["PushProtocol"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+# A module attribute, because Twisted replaces the namespace of a logger that is a class attribute by the class's name.
 _log = Logger(namespace="wsserver.push")
 
 
 class PushProtocol(SubscriberProtocol):
-    """A raw subscriber: what is published to its channels, as it was published, until it leaves."""
+    """A raw subscriber: a receive-only connection, subscribed to the channels that its URL names."""
 
     admission: ClassVar[Authorizer]
     default_format: ClassVar[Format]
@@ -43,10 +43,15 @@ class PushProtocol(SubscriberProtocol):
     _places: StreamPositions | None = None
     _catch_up: CatchUp | None = None
     _client: RawClient | None = None
-    """Itself, as others know it."""
+    """The connection as the registry of clients, its token's expiry and the backend see it."""
 
     def onConnect(self, request: ConnectionRequest) -> Any:
-        """Subscribe; the handshake is completed when publications arrive."""
+        """
+        Authorize the client and subscribe it. The opening handshake completes once the channels are subscribed.
+
+        Returns:
+            Fires with the subprotocol; fails with `Denied` if the client is refused or the broker is unavailable.
+        """
         handshake = self.request
         subprotocol = agree(super().onConnect(request), request.protocols)
         caller = self.admission.caller("websocket", "raw", handshake.headers, show_peer(self.transport.getPeer()))
@@ -57,7 +62,8 @@ class PushProtocol(SubscriberProtocol):
     def _admitted(self, found: Admitted | Refusal, caller: Caller, subprotocol: str | None) -> Any:
         if isinstance(found, Refusal):
             raise Denied(found)
-        # The peer may have gone while keys were fetched: nobody would unsubscribe it.
+        # The peer may have disconnected while keys were fetched or the backend was asked. `connectionLost` has already
+        # run then, so nothing would end a subscription.
         if self.state != CONNECTING:
             return subprotocol
         self._ask, self._places = found.ask, StreamPositions(found.ask)
@@ -72,7 +78,11 @@ class PushProtocol(SubscriberProtocol):
         raise Denied(refuse_listener(failure))
 
     def onOpen(self) -> None:
-        """Send what came while the handshake was completed, then what the client missed, as it reads."""
+        """
+        Send gap notices and the publications queued so far, then start to send those that the client missed.
+
+        A gap notice is sent here for each channel that cannot be recovered.
+        """
         assert self._client is not None
         assert self._places is not None
         self._client.come()
@@ -111,19 +121,19 @@ class PushProtocol(SubscriberProtocol):
         self.close(CloseCode.TRY_AGAIN_LATER, "what was missed cannot be read: connect again")
 
     def resumeProducing(self) -> None:
-        """Send what waits, then go on with what the client missed."""
+        """Send the queued publications, then continue with the missed ones: the peer reads again."""
         super().resumeProducing()
         if self._catch_up is not None:
             self._catch_up.advance()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: ARG002
-        """Refuse: whoever listens here does not speak."""
+        """Close with 1008: subscribers are receive-only."""
         self.close(CloseCode.POLICY_VIOLATION, "this connection only listens; publish over HTTP or Redis")
 
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
-        """Leave the channels, whether or not the connection was ever open."""
+        """Unsubscribe from the channels, even if the opening handshake was not completed, and notify the backend."""
         self._leave()
-        # Before the server knows: one that stops asks nothing more of the backend after the last connection.
+        # Before the server removes the connection: after the last one, a stopping server calls the backend no more.
         client, self._client = self._client, None
         if client is not None:
             client.go(*self.ended)
@@ -137,22 +147,22 @@ class PushProtocol(SubscriberProtocol):
         if ask is not None:
             self.hub.leave(ask.channels, self)
 
-    # What the hub calls: `Subscriber`.
+    # Called by the hub: the interface `Subscriber`.
 
     kind: Hashable = None
 
     def frame(self, channel: ChannelName, publication: Publication) -> bytes:
-        """Write a publication as every subscriber of this kind gets it."""
+        """Return the frame of a publication for every subscriber with the same `kind`."""
         assert self._ask is not None
         payload, first = write(channel, publication, self._ask.format, binary=self._ask.binary)
         return self.write_frame(first, payload)
 
     def event_frame(self, channel: ChannelName, event: PresenceEvent) -> bytes:  # noqa: ARG002
-        """Tell nothing: whoever listens here is not told who else does."""
+        """Return no frame: raw subscribers receive no presence events."""
         return b""
 
     def missed(self, channel: ChannelName, stream: bool) -> None:  # noqa: ARG002
-        """Tell that publications may be missing, or close."""
+        """Send a gap notice for the channel, or close with 1012 if `close_on_gap` is set."""
         if self.close_on_gap:
             self.close(CloseCode.SERVICE_RESTART, f"publications to {channel} may be missing")
             return
@@ -160,11 +170,11 @@ class PushProtocol(SubscriberProtocol):
         self.take(Batch(channel, frame, 1, size))
 
     def gap_frame(self, channel: ChannelName) -> tuple[bytes, int]:
-        """Write the notice of a gap."""
+        """Return the frame of a gap notice, and the bytes of its payload."""
         notice = gap_notice(channel)
         first = FIN_BINARY if self._ask is not None and self._ask.binary else FIN_TEXT
         return build(first, notice), len(notice)
 
     def on_permission_revoked(self, channel: ChannelName) -> None:
-        """Close: what it asked for is not to be had."""
+        """Close with 1008: Redis no longer permits the server to subscribe to the channel."""
         self.close(CloseCode.POLICY_VIOLATION, f"Redis does not permit {channel} any more")
