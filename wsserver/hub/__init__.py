@@ -1,1 +1,1 @@
-"""Channels: what is published to them, and who gets it."""
+"""Channels: subscriptions, delivery of publications, history, recovery and presence."""

@@ -1,4 +1,4 @@
-"""A subscriber inside the application: a callback that is called with each publication of a channel."""
+"""Subscriptions of the application: a callback that is called with each publication of a channel."""
 
 import inspect
 from collections.abc import Callable, Hashable, Iterable
@@ -18,43 +18,43 @@ from wsserver.typing import ChannelName
 
 __all__ = ["CallbackSubscription", "OnGap", "OnPublication"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+# At module level, because Twisted replaces the namespace of a class's logger by the class's name.
 _log = Logger(namespace="wsserver.hub")
 
 OnPublication = Callable[[str, Publication], object]
 """Called with the channel and a publication."""
 
 OnGap = Callable[[str], object]
-"""Called with the channel of which publications may be missing."""
+"""Called with the channel whose publications may be missing."""
 
 RETRY_DELAY = 1.0
-"""Seconds until the next attempt if the broker is up but cannot take a subscription, as when too many wait."""
+"""Seconds until the next attempt if the broker is up but rejects a subscription, for example because too many wait."""
 
 
 class Channels(Protocol):
-    """What a subscription needs of the hub."""
+    """The methods of the hub that a subscription needs."""
 
     def subscribe(self, channel: ChannelName, subscriber: Any, *, since: Position | None) -> "Deferred[Any]":
-        """Subscribe; fires with a `Joined`, fails with `BrokerDown`."""
+        """Subscribe to a channel; the Deferred fires with a `Joined`, or fails with `BrokerDown`."""
 
     def unsubscribe(self, channel: ChannelName, subscriber: Any) -> None:
-        """Unsubscribe."""
+        """Unsubscribe from a channel; do nothing if the subscriber is not subscribed."""
 
     def call_when_up(self, function: Callable[[], None]) -> bool:
-        """Call a function once the broker is up again; returns False if it is up."""
+        """Call a function once, as soon as the broker is up; return False, without a call, if it is already up."""
 
 
 class CallbackSubscription:
     """
-    The handle of a callback that `Hub.listen` has subscribed to a channel.
+    A callback's subscription to a channel, as returned by `Hub.listen`.
 
     Args:
-        hub: the channels.
+        hub: the hub.
         channel: the channel's name.
         callback: called with each publication.
         on_gap: called if publications may be missing; None to log a warning instead.
-        since: the position after which publications are wanted; None for those from now on.
-        reactor: for the next attempt.
+        since: recover the publications after this position; None to receive only new ones.
+        reactor: schedules the next attempt to subscribe.
     """
 
     kind: Hashable = UNFRAMED
@@ -84,21 +84,22 @@ class CallbackSubscription:
         if since is None:
             self._subscribe()
         else:
-            # The memory broker answers at once, and the callback may need the handle, to stop it.
+            # In the next turn: the memory broker answers at once, so that the callback would be called before the
+            # caller has this object, which it may need to stop the subscription.
             reactor.callLater(0, self._subscribe)
 
     @property
     def is_listening(self) -> bool:
-        """Whether the subscription is established. It stays True during an outage of Redis, which ends with a gap."""
+        """Whether the subscription is established. It stays True during a Redis outage; `on_gap` reports losses."""
         return self._is_listening
 
     def when_ready(self) -> "Deferred[None]":
         """
-        Wait for the subscription.
+        Wait until the subscription is established.
 
         Returns:
-            Fires once everything published from then on reaches the callback. Fails with `NotPermitted` if Redis
-            refuses the subscription, and with `CancelledError` if `stop` was called.
+            A Deferred that fires once every later publication reaches the callback. It fails with `NotPermitted` if
+            Redis does not permit the subscription, and with `CancelledError` if `stop` was called.
         """
         if self._stopped is not None:
             return fail(self._stopped)
@@ -108,7 +109,7 @@ class CallbackSubscription:
         return self._waiting[-1]
 
     def stop(self) -> None:
-        """End the subscription: the callbacks are not called any more. May be called at any time, and again."""
+        """End the subscription; the callbacks are no longer called. May be called at any time, and more than once."""
         self._end(Failure(CancelledError()))
 
     def _subscribe(self) -> None:
@@ -153,13 +154,13 @@ class CallbackSubscription:
     # Called by the fan-out; see `wsserver.hub.broker.Subscriber`.
 
     def receive(self, channel: ChannelName, items: "Iterable[Publication | PresenceEvent]") -> None:
-        """Call the callback with each publication; one that it fails with does not stop the next."""
+        """Call the callback with each publication. If a call raises an exception, log it and continue with the next."""
         for item in items:
             if self._stopped is None and isinstance(item, Publication):
                 self._call(self._callback, channel, item)
 
     def missed(self, channel: ChannelName, stream: bool) -> None:  # noqa: ARG002
-        """Report a gap."""
+        """Call `on_gap`, or log a warning if there is none."""
         if self._stopped is not None:
             return
         if self._on_gap is None:
@@ -168,7 +169,7 @@ class CallbackSubscription:
             self._call(self._on_gap, channel)
 
     def on_permission_revoked(self, channel: ChannelName) -> None:
-        """Stop: Redis does not permit the channel any more."""
+        """Report a gap and end the subscription, because Redis no longer permits the server to read the channel."""
         if self._stopped is None:
             _log.error("Redis does not permit channel {channel} any more: its callback is stopped", channel=channel)
             self.missed(channel, True)

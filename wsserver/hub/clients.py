@@ -1,4 +1,4 @@
-"""The clients of this process: every connection that is on a channel, whatever it speaks."""
+"""The client connections of this process, of all protocols: a registry by client id and by user."""
 
 import uuid
 from collections.abc import Collection, Mapping
@@ -10,40 +10,64 @@ __all__ = ["Client", "Clients", "new_client_id"]
 
 
 def new_client_id() -> str:
-    """Name a connection: a random UUID, as Centrifugo does."""
+    """Return a random client id: a UUID, as in Centrifugo."""
     return str(uuid.uuid4())
 
 
 class Client(Protocol):
-    """What can be done with a connection from outside."""
+    """A client connection, as the management operations use it."""
 
     client: str
-    """Its id."""
+    """The client id."""
     user: str
-    """Who it is, by its token; empty for nobody in particular."""
+    """The user id from the token; empty if anonymous."""
 
     @property
     def channels(self) -> Collection[ChannelName]:
-        """What it listens to."""
+        """The channels that the client is subscribed to."""
 
     def about(self) -> Mapping[str, Any]:
-        """Tell what a backend may know, as JSON: `transport`, `protocol`, `address`, seconds `connected`."""
+        """Return what a backend may see, a JSON object: `transport`, `protocol`, `address`, `connected` (seconds)."""
 
     def disconnect(self, code: int, reason: str) -> None:
-        """End it. Code and reason are Centrifugo's (3000-4999); what it speaks decides what the client sees of them."""
+        """
+        Close the connection.
+
+        Args:
+            code: a disconnect code of Centrifugo (3000-4999). The client's protocol determines how it is sent.
+            reason: the reason.
+        """
 
     def unsubscribe(self, channel: ChannelName, code: int, reason: str) -> None:
-        """Take it off a channel that it listens to."""
+        """Unsubscribe the client from a channel that it is subscribed to; code and reason are Centrifugo's."""
 
     def subscribe(self, channel: ChannelName, options: Mapping[str, Any]) -> bool:
-        """Put it on a channel; False where it speaks nothing in which that could be said."""
+        """
+        Subscribe the client to a channel.
+
+        Args:
+            channel: the channel's name.
+            options: see `wsserver.hub.management.Management.subscribe`.
+
+        Returns:
+            False if the client's protocol does not support server-side subscriptions, or if the client already has the
+            maximum number of channels.
+        """
 
     def refresh(self, expire_at: int) -> bool:
-        """Let it live until then (seconds since 1970, 0 for no end); False where its time is not limited."""
+        """
+        Change the time at which the connection expires.
+
+        Args:
+            expire_at: seconds since 1970; 0 for no expiry.
+
+        Returns:
+            False if the connection does not expire.
+        """
 
 
 class Clients:
-    """All of them, by id and by user."""
+    """The client connections of this process, by client id and by user."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, Client] = {}
@@ -53,13 +77,13 @@ class Clients:
         return len(self._by_id)
 
     def add(self, client: Client) -> None:
-        """Take note of one."""
+        """Register a client."""
         self._by_id[client.client] = client
         if client.user:
             self._by_user.setdefault(client.user, {})[client.client] = client
 
     def remove(self, client: Client) -> None:
-        """Forget one; it may be unknown."""
+        """Unregister a client; do nothing if it is not registered."""
         if self._by_id.get(client.client) is not client:
             return
         del self._by_id[client.client]
@@ -72,11 +96,11 @@ class Clients:
         Find clients.
 
         Args:
-            user: of whom; empty for anybody.
-            client: with which id; empty for any.
+            user: the user id; empty for all users.
+            client: the client id; empty for all clients.
 
         Returns:
-            Those that fit both; all where nothing is asked.
+            The clients that match both; all clients if both are empty.
         """
         if client:
             found = self._by_id.get(client)
@@ -85,5 +109,5 @@ class Clients:
 
     @property
     def users(self) -> int:
-        """How many have a name, each counted once."""
+        """Number of users with at least one client; anonymous clients are not counted."""
         return len(self._by_user)

@@ -1,8 +1,8 @@
 """
-The fan-out: what one turn has brought to a channel, to everyone who listens to it.
+Fan-out: deliver the publications that a channel has received in one turn of the reactor to all its subscribers.
 
-It is written once for each kind of subscriber, joined, and handed out by one compiled loop. Where there are very many
-subscribers, the loop lets go of the reactor in between; the order within each channel stays.
+The publications are framed once for each kind of subscriber, joined, and written by one compiled loop. If there are
+very many subscribers, the loop is spread over several turns; the order within each channel is kept.
 """
 
 from collections import deque
@@ -21,25 +21,28 @@ from wsserver.wire.fastpath import hand
 
 __all__ = ["MAX_JOBS", "SHARE", "WRITE", "FanOut"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+# At module level, because Twisted replaces the namespace of a class's logger by the class's name.
 _log = Logger(namespace="wsserver.hub")
 
 # A write takes the kernel some microseconds, so this is about ten milliseconds.
 SHARE: Final = 2000
-"""Most writes in one turn of the reactor; the other subscribers wait for the next."""
+"""Maximum number of writes in one turn of the reactor; the remaining subscribers are served in the next turns."""
 
 WRITE: Final = 16 * 1024
-"""Bytes that count as one write; more count as several."""
+"""Number of bytes that count as one write; larger frames count as several."""
 
 MAX_JOBS: Final = 64
-"""Most batches that wait for their turn; with more, publishers wait instead: the oldest is handed out at once."""
+"""
+Maximum number of jobs in the queue. Beyond it, the oldest jobs are finished at once, regardless of the number of
+writes, so that publishers have to wait.
+"""
 
 Kinds = Mapping[Hashable, Mapping[Any, None]]
-"""Kind -> the subscribers of that kind, in the order they came."""
+"""Kind -> the subscribers of that kind, in the order of subscription."""
 
 
 class _Job:
-    """Something to do with some subscribers of a channel."""
+    """A function to call with subscribers of a channel, and the subscribers that it has not been called with yet."""
 
     __slots__ = ("act", "channel", "cost", "done", "gone", "subscribers")
 
@@ -50,13 +53,14 @@ class _Job:
         self.subscribers = subscribers
         self.act = act
         self.cost = cost
-        """How many writes one subscriber counts for."""
+        """Number of writes that one subscriber counts as."""
         self.done = 0
+        """Number of subscribers that have been served."""
         self.gone: set[Any] = set()
-        """Those who have left the channel meanwhile."""
+        """Subscribers that have left the channel since the job was queued."""
 
     def step(self, most: int) -> int:
-        """Serve some more subscribers, by so many writes or one subscriber; returns how many writes it took."""
+        """Serve the next subscribers, at least one, with at most `most` writes; return the number of writes."""
         some, most = self.subscribers, max(most // self.cost, 1)
         if self.done or len(some) > most:
             some = some[self.done : self.done + most]
@@ -67,11 +71,11 @@ class _Job:
 
 class FanOut:
     """
-    Hand out what is published.
+    Delivers publications, presence events and notices to subscribers.
 
     Args:
-        reactor: for the next turn.
-        share: most writes in one turn.
+        reactor: continues the delivery in the next turn.
+        share: maximum number of writes in one turn.
     """
 
     def __init__(self, reactor: IReactorTime, share: int = SHARE) -> None:
@@ -82,15 +86,15 @@ class FanOut:
 
     def publish(self, channel: ChannelName, kinds: Kinds, publications: Sequence[Any]) -> None:
         """
-        Hand out publications, and events of presence among them.
+        Deliver publications and presence events.
 
         Args:
-            channel: where they were published.
-            kinds: who listens there at this moment.
-            publications: in their order.
+            channel: the channel's name.
+            kinds: the channel's subscribers at this moment.
+            publications: the publications and presence events, in order.
         """
         for kind in list(kinds):
-            # Those of one kind may have left because of what another kind was given.
+            # Subscribers of this kind may have left as a result of the delivery to another kind.
             first: Any = next(iter(kinds.get(kind, ())), None)
             if first is None:
                 continue
@@ -105,27 +109,27 @@ class FanOut:
 
     def missed(self, channel: ChannelName, subscribers: Iterable[Any], *, stream: bool) -> None:
         """
-        Tell subscribers that publications may be missing, after what came before.
+        Notify subscribers of a gap, after everything that was queued for them before.
 
         Args:
-            channel: of which.
-            subscribers: who listens there.
-            stream: among them some that have an offset.
+            channel: the channel's name.
+            subscribers: the subscribers to notify.
+            stream: whether publications with an offset may be missing; if False, only ones without an offset may be.
         """
         self._start(channel, subscribers, partial(_tell, channel, stream))
 
     def on_permission_revoked(self, channel: ChannelName, subscribers: Iterable[Any]) -> None:
-        """Tell those who listened to a channel that the server may not listen to it any more."""
+        """Notify former subscribers that the broker no longer permits the server to read the channel."""
         self._start(channel, subscribers, partial(_bar, channel))
 
     def left(self, channel: ChannelName, subscriber: Any) -> None:
-        """Hand nothing more of a channel to somebody who has left it."""
+        """Stop the queued deliveries of a channel to a subscriber that has left it."""
         for job in self._jobs:
             if job.channel == channel:
                 job.gone.add(subscriber)
 
     def refill(self) -> None:
-        """Begin a turn: there may be as many writes again."""
+        """Begin a turn of the reactor: reset the budget of writes, and continue with the queued jobs."""
         self._left = self._share
         if self._jobs:
             self._run()
@@ -134,7 +138,7 @@ class FanOut:
         self, channel: ChannelName, subscribers: Iterable[Any], act: Callable[[list[Any]], None], cost: int = 1
     ) -> None:
         self._jobs.append(_Job(channel, list(subscribers), act, cost))
-        # What a subscriber causes while it is served comes after what is being handed out.
+        # A subscriber may cause another delivery while it is served. That one starts after the current one.
         if not self._busy:
             self._run()
 
@@ -158,7 +162,17 @@ class FanOut:
 
 
 def _write(channel: ChannelName, first: Any, publications: Sequence[Any]) -> tuple[Batch, bool]:
-    """Write publications as one of its kind does; tells, too, whether all could be written."""
+    """
+    Frame publications and presence events for one kind of subscriber.
+
+    Args:
+        channel: the channel's name.
+        first: any subscriber of that kind; its methods make the frames.
+        publications: the publications and presence events, in order.
+
+    Returns:
+        The frames, and whether all items could be framed.
+    """
     frames: list[bytes] = []
     size, newest, whole = 0, None, True
     for one in publications:
@@ -182,7 +196,7 @@ def _write(channel: ChannelName, first: Any, publications: Sequence[Any]) -> tup
 def _hand(batch: Batch, subscribers: list[Any]) -> None:
     def other(one: Any) -> None:
         try:
-            # Whoever can let a batch wait is given it as it is.
+            # Subscribers that can queue publications have a method `take` (see `Subscriber.deliver`).
             take = getattr(one, "take", None)
             if take is not None:
                 take(batch)
@@ -216,5 +230,5 @@ def _bar(channel: ChannelName, subscribers: list[Any]) -> None:
 
 
 def _failed(_: Any) -> None:
-    """Called in an `except` clause: it concerns one subscriber, and nobody else."""
+    """Log the current exception of one subscriber; the delivery to the others continues."""
     _log.failure("a subscriber failed")

@@ -1,7 +1,7 @@
 """
-What a backend can do with connections and channels, in all processes that share a broker.
+Management: a backend's operations on connections and channels, in all processes that share a broker.
 
-Each operation is asked of every process; what they answer is put together.
+Each operation is a request to every process (`wsserver.hub.survey`); the result combines their answers.
 """
 
 import json
@@ -22,31 +22,35 @@ __all__ = ["FORCE_DISCONNECT", "MAX_CHANNELS", "MAX_CONNECTIONS", "SERVER_UNSUBS
 
 # Centrifugo's codes: https://centrifugal.dev/docs/server/codes
 FORCE_DISCONNECT: Final = (3503, "force disconnect")
+"""Default code and reason of `Management.disconnect`."""
 SERVER_UNSUBSCRIBE: Final = (2000, "server unsubscribe")
+"""Code and reason of `Management.unsubscribe`."""
 
 MAX_REASON: Final = 123
 """Maximum length of a reason in a Close frame, in bytes (RFC 6455 section 5.5)."""
 
 MAX_CONNECTIONS = 1000
-"""Most connections that one process tells of."""
+"""Maximum number of connections in the answer of one process."""
 
 MAX_CHANNELS = 10_000
-"""Most channels that one process tells of."""
+"""Maximum number of channels in the answer of one process."""
 
-# A connection may listen to 128 channels with long names; Redis cuts off a listener for whom over 8 MB wait, and all
-# clients of that process would be told of a gap because of an answer.
+# Answers can be large: a connection may subscribe to 128 channels with long names. Redis disconnects a process if more
+# than 8 MB are queued for it, and then all clients of that process would be notified of a gap.
 MAX_BYTES = 1024**2
-"""Most bytes of what one process tells of connections, or of channels; there are more answers where there are more."""
+"""Maximum size in bytes of the connections or channels in the answer of one process. The limit is per process."""
 
 
 class Management:
     """
-    The operations.
+    A backend's operations on connections and channels.
+
+    The constructor registers this process's answers in `hub.control.handlers`.
 
     Args:
-        hub: whose clients and channels these are in this process.
-        version: of the server, for `info`.
-        now: tells the seconds since some moment that does not change.
+        hub: the clients and channels of this process.
+        version: the server's version, for `info`.
+        now: returns monotonic time in seconds, for the uptime.
     """
 
     def __init__(self, hub: Hub, version: str, now: Any = time.monotonic) -> None:
@@ -62,26 +66,35 @@ class Management:
             "info": self._info,
         }
 
-    # Asked of all.
+    # Operations on all processes.
 
     def connections(self, user: str = "", client: str = "", pattern: str = "*") -> "Deferred[dict[str, Any]]":
         """
-        Tell who is connected.
+        Return the connections.
 
         Args:
-            user: only of whom; empty for anybody.
-            client: only with which id; empty for any.
-            pattern: only those that listen to a channel that fits.
+            user: only connections of this user; empty for all users.
+            client: only the connection with this client id; empty for all.
+            pattern: only connections that are subscribed to a channel matching this pattern; `*` for all.
 
         Returns:
-            Fires with client id -> what is known: `user`, `channels`, `transport` and so on; at most
-            `MAX_CONNECTIONS` of each process, and `MAX_BYTES`.
+            A Deferred that fires with client id -> `user`, `channels`, `transport` and so on (see `Client.about`);
+            from each process at most `MAX_CONNECTIONS`, and at most `MAX_BYTES` in total.
         """
         arguments = {**_check_who(user, client), "pattern": check_text("pattern", pattern)}
         return self._hub.control.ask("connections", arguments).addCallback(_merge)
 
     def channels(self, pattern: str = "*") -> "Deferred[dict[str, int]]":
-        """Tell the channels that somebody listens to, and how many do; at most `MAX_CHANNELS` of each process."""
+        """
+        Return the channels that have subscribers.
+
+        Args:
+            pattern: only channels matching this pattern.
+
+        Returns:
+            A Deferred that fires with channel name -> number of subscribers in all processes; from each process at most
+            `MAX_CHANNELS`, and at most `MAX_BYTES` of names.
+        """
 
         def add(answers: list[Any]) -> dict[str, int]:
             found: dict[str, int] = {}
@@ -102,17 +115,17 @@ class Management:
         except_clients: Collection[str] = (),
     ) -> "Deferred[int]":
         """
-        End connections.
+        Disconnect clients.
 
         Args:
-            user: of whom.
-            client: which one; both must fit where both are given, one must be.
-            code: Centrifugo's code, 3000 to 4999.
-            reason: why.
-            except_clients: ids that stay.
+            user: the user whose clients to disconnect.
+            client: the client id. If both are given, both must match; if neither is given, no client is disconnected.
+            code: the disconnect code, as in Centrifugo: 3000 to 4999.
+            reason: the reason, at most `MAX_REASON` bytes.
+            except_clients: client ids that are not disconnected.
 
         Returns:
-            Fires with how many there were.
+            A Deferred that fires with the number of disconnected clients.
 
         Raises:
             TypeError: an argument has the wrong type.
@@ -129,7 +142,21 @@ class Management:
         return self._hub.control.ask("disconnect", arguments).addCallback(sum)
 
     def unsubscribe(self, channel: str, user: str = "", client: str = "") -> "Deferred[int]":
-        """Take clients off a channel; fires with how many were on it."""
+        """
+        Unsubscribe clients from a channel.
+
+        Args:
+            channel: the channel's name.
+            user: the user whose clients to unsubscribe.
+            client: the client id; for the combination with `user` see `disconnect`.
+
+        Returns:
+            A Deferred that fires with the number of clients that were unsubscribed.
+
+        Raises:
+            TypeError: an argument has the wrong type.
+            ValueError: the channel's name is invalid.
+        """
         arguments = {"channel": check_name(channel), **_check_who(user, client)}
         return self._hub.control.ask("unsubscribe", arguments).addCallback(sum)
 
@@ -141,13 +168,13 @@ class Management:
 
         Args:
             channel: the channel's name.
-            user: whose clients.
-            client: the id of one client; both must match if both are given.
+            user: the user whose clients to subscribe.
+            client: the client id; for the combination with `user` see `disconnect`.
             options: `info`, `data`, `expire_at` and `recover_since`, as in Centrifugo's API; `data` may be a JSON text
                 in bytes.
 
         Returns:
-            Fires with the number of clients that were subscribed.
+            A Deferred that fires with the number of clients that were subscribed.
 
         Raises:
             TypeError: an argument has the wrong type.
@@ -155,7 +182,7 @@ class Management:
         """
         told = dict(options)
         if (data := told.pop("data", None)) is not None:
-            # As a text: its numbers would not stay as they are written.
+            # As JSON text in a string, because parsing it would change how its numbers are written.
             told["data"] = (read_json(data) if isinstance(data, bytes) else write(data)).decode("utf-8")
         write(told)
         arguments = {"channel": check_name(channel), **_check_who(user, client), "options": told}
@@ -164,7 +191,21 @@ class Management:
     def refresh(
         self, user: str = "", client: str = "", *, expired: bool = False, expire_at: int = 0
     ) -> "Deferred[int]":
-        """Let connections live until another time (seconds since 1970), or end them as expired; fires with how many."""
+        """
+        Change the expiry of connections, or disconnect them as expired.
+
+        Args:
+            user: the user whose connections to refresh.
+            client: the client id; for the combination with `user` see `disconnect`.
+            expired: disconnect the clients with 3005 "connection expired".
+            expire_at: the new expiry in seconds since 1970; 0 for none.
+
+        Returns:
+            A Deferred that fires with the number of connections that were changed or disconnected.
+
+        Raises:
+            TypeError: an argument has the wrong type.
+        """
         arguments = {
             **_check_who(user, client),
             "expired": bool(expired),
@@ -173,10 +214,10 @@ class Management:
         return self._hub.control.ask("refresh", arguments).addCallback(sum)
 
     def info(self) -> "Deferred[list[dict[str, Any]]]":
-        """Tell of each process what it is and how much it has to do."""
+        """Return the id, name, version, uptime, counts and metrics of each process."""
         return self._hub.control.ask("info", {})
 
-    # Done in each.
+    # Requests that each process answers.
 
     def _connections(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         wanted = Patterns([arguments["pattern"]])
@@ -231,7 +272,7 @@ class Management:
 
     def _named(self, arguments: Mapping[str, Any]) -> list[Any]:
         user, client = arguments["user"], arguments["client"]
-        # Without a name it would be everybody.
+        # Without a user and a client id, `find` would return all clients.
         return self._hub.clients.find(user, client) if user or client else []
 
     def _info(self, _: Mapping[str, Any]) -> dict[str, Any]:
@@ -250,7 +291,7 @@ class Management:
         }
 
     def _counts(self) -> dict[str, float]:
-        """Tell what was counted since the start, with the names that metrics will have."""
+        """Return the counters since the start of the server, and the broker's metrics: metric name -> value."""
         hub = self._hub
         return {
             **hub.broker.metrics(),

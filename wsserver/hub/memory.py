@@ -1,4 +1,4 @@
-"""The broker of a server that stands alone: channels live in the process."""
+"""The memory broker, for a single server process: channels, histories and presence exist in this process only."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -17,53 +17,53 @@ from wsserver.typing import ChannelName
 __all__ = ["MemoryBroker"]
 
 MAX_STREAMS = 100_000
-"""Most channels with a stream: with one more the one that was not published to for longest begins afresh."""
+"""Maximum number of streams; beyond it, the stream with the oldest last publication is deleted."""
 
 MAX_BYTES = 256 * 1024**2
-"""Most bytes in all streams; with more, those that were not published to for longest begin afresh."""
+"""Maximum size of all streams in bytes; beyond it, the streams with the oldest last publication are deleted."""
 
 MAX_KEYS = 100_000
-"""Most idempotency keys that are known; with one more the oldest is forgotten."""
+"""Maximum number of idempotency keys that are remembered; beyond it, the oldest is forgotten."""
 
 MAX_USED = 100_000
-"""Most things used up that are known; one more cannot be used until another is forgotten."""
+"""Maximum number of consumed keys that are remembered; beyond it, `use` fails until one of them expires."""
 
 
 class MemoryBroker:
     """
-    Hand publications to the hub of the same process.
+    Delivers publications to the hub of the same process.
 
     `listener` must be set before anything is published.
 
     Args:
         clock: measures the age of publications and idempotency keys.
-        now: returns UNIX time in seconds, for the end of one-time tokens.
+        now: returns UNIX time in seconds, for the expiry of one-time tokens.
     """
 
     listener: Listener
     up = True
-    """Whether publications arrive."""
+    """Always True: a memory broker has no outages."""
     problem = None
-    """Why it cannot serve: it always can."""
+    """Always None: a memory broker has no outages."""
 
     def __init__(self, clock: IReactorTime, now: Callable[[], float] = time.time) -> None:
         self.node = new_epoch()
-        """The name of this process."""
+        """The id of this process."""
         self._clock = clock
         self._now = now
         self._epoch = new_epoch()
-        """The epoch of streams that begin from now on, and of those that have not begun."""
+        """The epoch of new streams, and the one that `history` returns for channels without a stream."""
         self._streams: dict[ChannelName, Stream] = {}
-        """The one that was published to last stands last."""
+        """Channel -> its stream, ordered by the time of the last publication, oldest first."""
         self._bytes = 0
         self._keys: dict[tuple[ChannelName, str], tuple[float, Position | None]] = {}
         self._members: dict[ChannelName, dict[str, ClientInfo]] = {}
         self._used: set[str] = set()
         self._forget: list[tuple[float, str]] = []
-        """A heap: what was used, by when that may be forgotten."""
+        """A heap of the consumed keys, ordered by the UNIX time from which they may be forgotten."""
 
     def metrics(self) -> Mapping[str, float]:
-        """Return nothing: there is no connection to tell of."""
+        """Return no metrics: they describe a broker's connection, and there is none."""
         return {}
 
     def start(self) -> None:
@@ -74,7 +74,7 @@ class MemoryBroker:
         return succeed(None)
 
     def subscribe(self, channel: ChannelName) -> "Deferred[None]":  # noqa: ARG002
-        """Do nothing: what is published here arrives here."""
+        """Do nothing: `publish` calls the listener for every channel."""
         return succeed(None)
 
     def unsubscribe(self, channel: ChannelName) -> None:
@@ -83,7 +83,7 @@ class MemoryBroker:
     def publish(
         self, channel: ChannelName, publication: Publication, keep: Keep | None, idempotency_key: str
     ) -> "Deferred[Position | None]":
-        """Publish; see `wsserver.hub.broker.Broker`."""
+        """Publish to a channel; see `wsserver.hub.broker.Broker.publish`."""
         now = self._clock.seconds()
         if idempotency_key:
             self._forget_keys(now)
@@ -100,7 +100,7 @@ class MemoryBroker:
             position = Position(stream.offset, stream.epoch)
             self._shrink()
         if idempotency_key:
-            # At the end, where the youngest stand.
+            # Removed first, so that the key moves to the end: the table is ordered by age.
             self._keys.pop((channel, idempotency_key), None)
             self._keys[channel, idempotency_key] = (now + IDEMPOTENT_FOR, position)
         self.listener.on_publication(channel, publication)
@@ -114,7 +114,7 @@ class MemoryBroker:
     def _shrink(self) -> None:
         while len(self._streams) > 1 and (len(self._streams) > MAX_STREAMS or self._bytes > MAX_BYTES):
             self._bytes -= self._streams.pop(next(iter(self._streams))).size
-            # It must not begin again as what it was.
+            # If the deleted stream starts again, it must have another epoch.
             self._epoch = new_epoch()
 
     def history(
@@ -127,7 +127,7 @@ class MemoryBroker:
         reverse: bool,
         max_bytes: int | None = None,
     ) -> "Deferred[Page]":
-        """Read a channel's stream; see `wsserver.hub.broker.Broker`."""
+        """Read a page of a channel's stream; see `wsserver.hub.broker.Broker.history`."""
         stream = self._streams.get(channel)
         if stream is None:
             return succeed(Page((), Position(0, self._epoch)))
@@ -137,7 +137,7 @@ class MemoryBroker:
         return succeed(page)
 
     def remove_history(self, channel: ChannelName) -> "Deferred[None]":
-        """Forget the publications of a channel; its offset goes on."""
+        """Delete the publications of a channel's stream; its offset continues to count."""
         stream = self._streams.get(channel)
         if stream is not None:
             self._bytes -= stream.size
@@ -145,13 +145,13 @@ class MemoryBroker:
         return succeed(None)
 
     def join(self, channel: ChannelName, info: ClientInfo) -> "Deferred[None]":
-        """Put a client on a channel, and tell."""
+        """Add a client to a channel's presence, and publish a join event."""
         self._members.setdefault(channel, {})[info.client] = info
         self.listener.on_presence(channel, PresenceEvent(True, info))
         return succeed(None)
 
     def leave(self, channel: ChannelName, info: ClientInfo) -> "Deferred[None]":
-        """Take it off, and tell."""
+        """Remove a client from a channel's presence, and publish a leave event if it was present."""
         members = self._members.get(channel, {})
         if members.pop(info.client, None) is not None:
             if not members:
@@ -160,27 +160,31 @@ class MemoryBroker:
         return succeed(None)
 
     def members(self, channel: ChannelName) -> "Deferred[Mapping[str, ClientInfo]]":
-        """Tell who is on a channel."""
+        """Return a channel's presence: client id -> info."""
         return succeed(dict(self._members.get(channel, {})))
 
     def nodes(self) -> "Deferred[Collection[str]]":
-        """Tell which processes live: this one."""
+        """Return the id of this process, the only one."""
         return succeed([self.node])
 
     def send(self, node: str, message: bytes) -> "Deferred[None]":  # noqa: ARG002
-        """Send a message to this process: there is no other."""
+        """Deliver a message to this process, the only one."""
         self.listener.asked(message)
         return succeed(None)
 
     def use(self, key: str, seconds: float) -> "Deferred[bool]":
-        """Use up something; see `wsserver.hub.broker.Broker`."""
-        # A token may be used once until it ends, and it ends by date: see `wsserver.auth.verifier`.
+        """
+        Consume a key; see `wsserver.hub.broker.Broker.use`.
+
+        Fails with `BrokerDown` if `MAX_USED` keys are remembered.
+        """
+        # By UNIX time, because the keys are those of tokens, which expire by date: see `wsserver.auth.verifier`.
         now = self._now()
         while self._forget and self._forget[0][0] <= now:
             self._used.discard(heappop(self._forget)[1])
         if key in self._used:
             return succeed(False)
-        # To forget one early would let it be used again.
+        # Forgetting another key before its time would allow a second use of it.
         if len(self._used) >= MAX_USED:
             return fail(BrokerDown("too much that can be used once is in use at the moment"))
         self._used.add(key)

@@ -1,8 +1,8 @@
 """
-Names of channels, who may use them, and what a subscriber asks for in a query.
+Channel names and patterns, the channels that clients may subscribe to, and the query of a raw subscriber.
 
 Rule 1: no Twisted, no clock, no socket.
-Rule 2: a refusal is a value, not an exception.
+Rule 2: a refusal of a client's request is a return value, not an exception.
 """
 
 import re
@@ -34,37 +34,37 @@ __all__ = [
 
 # Precedents: Centrifugo 255, nchan 512, soketi 200.
 MAX_NAME: Final = 255
-"""Most bytes of a channel's name in UTF-8."""
+"""Maximum length of a channel name, in bytes of UTF-8."""
 
 MAX_CHANNELS: Final = 128
-"""Most channels of a connection."""
+"""Maximum number of channels of a connection."""
 
 PRIVATE: Final = "wsserver:"
-"""What the server's own keys and channels in Redis begin with: no client reaches them."""
+"""Prefix of the server's own keys and channels in Redis. Channel names with this prefix are refused."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class Format(StrEnum):
-    """How a publication is written to a raw subscriber."""
+    """The format in which a raw subscriber receives publications."""
 
     RAW = "raw"
-    """As it was published, byte for byte."""
+    """The data alone; see `wsserver.hub.publication.Publication.as_bytes`."""
     JSON = "json"
-    """`{"channel":"foo","data":...,"offset":7,"epoch":"qFhv"}`."""
+    """A JSON object: `{"channel":"foo","data":...,"offset":7,"epoch":"qFhv"}`."""
     REDIS = "redis"
-    """`["message","foo","hello"]`, what Redis tells its subscribers, as JSON."""
+    """The message that Redis sends to its subscribers, as JSON: `["message","foo","hello"]`."""
 
 
 def parse_name(text: str) -> ChannelName | Refusal:
     """
-    Check a channel's name.
+    Check a channel name from a client or a backend.
 
     Args:
-        text: what a client or a backend calls it.
+        text: the name.
 
     Returns:
-        The name, or why it is none: 400.
+        The name, or a refusal: 400 if the name is invalid, 403 if it has the prefix of the server's own names.
     """
     if not text:
         return _bad("the name of a channel is empty")
@@ -83,7 +83,7 @@ def parse_name(text: str) -> ChannelName | Refusal:
 
 def check_name(channel: str) -> ChannelName:
     """
-    Check the name of a channel that an application has passed.
+    Check a channel name from an application.
 
     Args:
         channel: the name.
@@ -93,7 +93,7 @@ def check_name(channel: str) -> ChannelName:
 
     Raises:
         TypeError: the name is not a str.
-        ValueError: no channel can have this name.
+        ValueError: the name is invalid.
     """
     if not isinstance(channel, str):
         raise TypeError(f"channel must be str, not {type(channel).__name__}")
@@ -105,10 +105,10 @@ def check_name(channel: str) -> ChannelName:
 
 class Patterns:
     """
-    A list of names and patterns, in which an asterisk stands for any characters.
+    A set of channel names and patterns; `name in patterns` returns whether one of them matches.
 
     Args:
-        patterns: `news`, `chat:*`, `*`.
+        patterns: names and patterns, such as `news`, `chat:*` and `*`. An asterisk matches any number of characters.
     """
 
     def __init__(self, patterns: Iterable[str]) -> None:
@@ -121,8 +121,8 @@ class Patterns:
 
 
 def _matches(name: str, start: str, pieces: list[str], end: str) -> bool:
-    # Each piece is taken where it comes first, which leaves the most for those after it. So nothing is tried twice, as
-    # a regular expression would: whoever calls the API gives the pattern.
+    # Each piece is matched at its first occurrence, which leaves the longest rest for the following pieces, so there is
+    # no backtracking. A regular expression would backtrack, and callers of the API choose the pattern.
     if len(name) < len(start) + len(end) or not name.startswith(start) or not name.endswith(end):
         return False
     at, last = len(start), len(name) - len(end)
@@ -136,19 +136,20 @@ def _matches(name: str, start: str, pieces: list[str], end: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RawSubscribeRequest:
-    """What a raw subscriber wants."""
+    """The channels and options in the query of a raw subscriber."""
 
     channels: tuple[ChannelName, ...]
-    """Each once, in the order of the query."""
+    """The channels without duplicates, in the order of the query."""
     format: Format
+    """The format of the publications."""
     binary: bool
-    """Every message is to be binary."""
+    """Whether every message is sent as binary."""
     last_event_id: str = ""
-    """Where the client stood when it was last here; empty where it begins afresh."""
+    """The positions in the channels from which to recover, or `UNKNOWN_PLACE`; empty to begin with new publications."""
 
 
 UNKNOWN_PLACE: Final = ":"
-"""Where a client stands whose last event was none of ours: nowhere, and it is told that something is missing."""
+"""The `last_event_id` of a client that sent an event id of another server: it is notified of a gap in every channel."""
 
 _PLACE = re.compile(r"-|[A-Za-z0-9_-]{1,64}:[0-9]{1,18}")
 _PARAMETERS: Final = {"channel", "format", "binary", "last_event_id", "token", "access_token"}
@@ -162,15 +163,15 @@ def _fold(name: str) -> str:
 
 def _find_misspelled(names: Iterable[str]) -> tuple[str, str] | None:
     """
-    Find a parameter of a query that is probably one of ours, misspelled.
+    Find a query parameter that is probably a misspelled parameter of this server.
 
-    Other names are not ours to judge: libraries and proxies add parameters such as `_`, `v` and `utm_source`.
+    Other unknown parameters are accepted, because libraries and proxies add some, such as `_`, `v` and `utm_source`.
 
     Args:
-        names: of the parameters.
+        names: the names of the parameters.
 
     Returns:
-        The name and the parameter that it resembles; None if there is none.
+        The misspelled name and the parameter that it resembles; None if no parameter is misspelled.
     """
     for name in sorted(set(names) - _PARAMETERS):
         folded = _fold(name)
@@ -183,15 +184,16 @@ def parse_query(query: Mapping[str, list[str]], default: Format) -> RawSubscribe
     """
     Parse the query of a raw subscriber.
 
-    `channel=a&channel=b` or `channel=a,b`, `format=raw|json|redis`, `binary=1`, and `last_event_id=`, which EventSource
-    polyfills spell `lastEventId` and Mercure's clients `Last-Event-ID`. Unknown parameters are ignored.
+    The parameters are `channel=a&channel=b` or `channel=a,b`, `format=raw|json|redis`, `binary=1`, and
+    `last_event_id=`, which EventSource polyfills spell `lastEventId` and Mercure's clients `Last-Event-ID`. Unknown
+    parameters are ignored unless they resemble one of these.
 
     Args:
-        query: the parameters, decoded.
-        default: the server's format.
+        query: the decoded parameters.
+        default: the format to use if the query has none.
 
     Returns:
-        The request, or a 400 refusal.
+        The request, or a refusal: 400, or 403 for one of the server's own names.
     """
     if misspelled := _find_misspelled(query):
         return _bad(f"unknown parameter {quote(misspelled[0])}: expected {misspelled[1]}")
@@ -220,10 +222,18 @@ def parse_query(query: Mapping[str, list[str]], default: Format) -> RawSubscribe
 
 def _last_event_id(query: Mapping[str, list[str]], channels: int) -> str | Refusal:
     """
-    Find the position of a client that returns.
+    Return the last event id of a returning client.
 
-    A library that connects again appends the id of the last event under its own name to the page's URL, so that one
-    goes before `last_event_id`. If it is not an id of ours, the client is told of a gap: a 400 would stop it for good.
+    A library that reconnects appends the id of the last event to the URL that the page has passed, under the library's
+    own parameter name. That parameter therefore takes precedence over `last_event_id`. If it is not an id of this
+    server, the client is notified of a gap; after a 400, the library would not connect again.
+
+    Args:
+        query: the decoded parameters.
+        channels: the number of channels, and thus of positions in the id.
+
+    Returns:
+        The id, empty if there is none, or `UNKNOWN_PLACE`; a 400 refusal if `last_event_id` is invalid.
     """
     libraries = (name for name in query if name != "last_event_id" and _fold(name) == _LAST_EVENT_ID)
     if values := {value for name in libraries for value in query[name] if value}:
@@ -242,28 +252,31 @@ def _is_position(text: str, channels: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Which channels clients may name."""
+    """The channels that clients may subscribe to without a token, by the option --channel-allow."""
 
     patterns: Patterns | None
-    """None where the server's options name none."""
+    """The allowed channels; None if the option is not set."""
     loopback_only: bool
-    """The server can be reached from this machine only."""
+    """Whether the server can only be reached from this machine."""
 
     @property
     def closed(self) -> bool:
-        """Whether nobody may listen to anything without a token."""
+        """Whether no channel at all may be subscribed to without a token."""
         return self.patterns is None and not self.loopback_only
 
     def refuse(self, channel: ChannelName, host: str) -> Refusal | None:
         """
-        Say why a client may not listen to a channel.
+        Check whether a client may subscribe to a channel.
+
+        If --channel-allow is not set, every channel is allowed while the server listens on loopback only and the client
+        has connected to a loopback host name; otherwise none is.
 
         Args:
-            channel: which.
-            host: the Host header of its request.
+            channel: the channel's name.
+            host: the Host header of the client's request.
 
         Returns:
-            None where it may, else 403.
+            A 403 refusal, or None if the client may subscribe.
         """
         if self.patterns is not None:
             if channel in self.patterns:
@@ -274,7 +287,7 @@ class Access:
         if not self.loopback_only:
             return _forbidden("no channel is open on a server that others can reach until --channel-allow names some")
         origin = origin_of(f"http://{host}")
-        # A page whose name was made to point to this machine (DNS rebinding) comes with its own name.
+        # DNS rebinding: an attacker's host name resolves to this machine. The browser then sends that name as Host.
         if origin is None or not is_loopback(origin):
             return _forbidden(f"channels are open to localhost, not as {quote(host)}, until --channel-allow names some")
         return None

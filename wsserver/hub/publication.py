@@ -29,7 +29,7 @@ class Publication:
     json: bool = False
     """Whether `data` is a JSON text; otherwise it is bytes of unknown type, as after a plain `PUBLISH` to Redis."""
     info: ClientInfo | None = None
-    """The client that published it; None if a backend did."""
+    """The client that published it; None if it was not published by a client."""
     tags: Mapping[str, str] | None = None
     """Names and values that are sent along with the data."""
 

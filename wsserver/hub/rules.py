@@ -1,5 +1,5 @@
 """
-What holds for a channel: how much of it is kept, who is told of whom, who may publish.
+Channel rules: history size, presence, publish permission and slow consumer policy of each channel.
 
 Rule 1: no Twisted, no clock, no socket.
 """
@@ -19,34 +19,34 @@ __all__ = ["Rule", "Rules"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What holds for a channel."""
+    """The options of a channel."""
 
     history_size: int = 100
-    """Most publications that are kept; 0 for none, and then they have no offset."""
+    """Maximum number of publications in the history; 0 for no history, and then publications have no offset."""
     history_ttl: float = 60.0
-    """Seconds that they are kept after the last one."""
+    """Seconds that the history is kept after the last publication; 0 for no history."""
     presence: bool = False
-    """Who is on it is known, and told."""
+    """Whether presence is tracked, and join and leave events are sent."""
     publish: bool = False
-    """Clients may publish to it."""
+    """Whether clients may publish to the channel."""
     slow: str = "close"
-    """What happens to a subscriber that does not read: `close`, `drop-oldest` or `latest`."""
+    """The slow consumer policy: `close`, `drop-oldest` or `latest`; see `wsserver.hub.send_queue`."""
 
     @property
     def keep(self) -> Keep | None:
-        """How much is kept; None for nothing."""
+        """How much of the stream to keep; None if the channel has no history."""
         return Keep(self.history_size, self.history_ttl) if self.history_size and self.history_ttl else None
 
 
 class Rules:
     """
-    The rule of each channel.
+    The rules of all channels.
 
     Args:
-        default: for channels that no pattern fits.
+        default: the rule of channels that no pattern matches; its `publish` and `presence` are ignored.
         publish: patterns of the channels that clients may publish to.
-        presence: patterns of the channels whose presence is kept.
-        more: pattern -> the parts of the rule that differ; the first one that fits counts.
+        presence: patterns of the channels whose presence is tracked.
+        more: pairs of a pattern and the fields of the rule that differ; only the first matching pattern applies.
     """
 
     def __init__(
@@ -60,11 +60,11 @@ class Rules:
         self._publish, self._presence = Patterns(publish), Patterns(presence)
         self._more = [(Patterns([pattern]), parts) for pattern, parts in more]
         self.for_channel = lru_cache(maxsize=65_536)(self._find)
-        """Channel -> its rule."""
+        """Return a channel's rule; the results are cached."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Rules":
-        """Take them from the server's options."""
+        """Build the rules from the server's options."""
         default = Rule(settings.history_size, settings.history_ttl, slow=settings.slow)
         return cls(default, settings.channel_publish, settings.channel_presence, settings.channel)
 

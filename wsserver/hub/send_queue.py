@@ -1,8 +1,8 @@
 """
-What waits for a subscriber that does not read, and what is given up where too much waits.
+Send queues: the publications that wait for a slow subscriber, and the policy that drops some if there are too many.
 
 Rule 1: no Twisted, no clock, no socket.
-Rule 2: what is given up is told, before anything that follows it in its channel.
+Rule 2: the subscriber is notified of dropped publications before it receives later ones of the same channel.
 """
 
 from collections import OrderedDict
@@ -16,44 +16,44 @@ from wsserver.typing import ChannelName
 
 __all__ = ["OVERHEAD", "Batch", "Loss", "SendQueue", "SlowConsumerPolicy"]
 
-# Measured: the tuple, its numbers and its place in the table.
+# Measured: the tuple, its numbers and its entry in the table.
 OVERHEAD: Final = 200
-"""What every batch counts for besides the bytes of its frames: tiny ones take more memory than they weigh."""
+"""Bytes that every batch counts in addition to its frames. Small batches take more memory than their frames."""
 
 
 class SlowConsumerPolicy(StrEnum):
-    """What becomes of publications that a subscriber does not read in time; by channel."""
+    """What to do with a channel's publications if a subscriber does not read fast enough and its queue is full."""
 
     CLOSE = "close"
-    """None is given up: the connection is closed with 1013."""
+    """Drop nothing; close the connection with 1013."""
     DROP_OLDEST = "drop-oldest"
-    """Those that have waited longest."""
+    """Drop the oldest publications in the queue."""
     LATEST = "latest"
-    """All but the newest of the channel, as soon as it does not read."""
+    """Keep only the channel's newest publication whenever the subscriber does not read, even if the queue has room."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one turn has brought to a channel, written as one kind of subscriber gets it."""
+    """The publications and presence events of a channel in one turn, framed for one kind of subscriber."""
 
     channel: ChannelName
     frames: bytes
-    """All of it, joined."""
+    """The frames, joined."""
     count: int
-    """How many messages these are."""
+    """Number of messages in the frames."""
     size: int
-    """Bytes of their payloads."""
+    """Total size of the messages' data in bytes."""
     newest: tuple[bytes, int] | None = None
-    """The frame of the last publication by itself, and the bytes of its payload; None where there is none."""
+    """The frame of the last publication alone, and the size of its data in bytes; None if there is no publication."""
 
 
 class Loss(NamedTuple):
-    """What was given up."""
+    """The messages that a call of `SendQueue.add` has dropped."""
 
     messages: int
-    """How many."""
+    """Number of dropped messages."""
     channels: list[ChannelName]
-    """Those with a gap that nobody has told yet: see `SendQueue.tell`."""
+    """Channels with a new gap, for which the caller can set a notice with `SendQueue.tell`."""
 
 
 class _Entry(NamedTuple):
@@ -62,15 +62,15 @@ class _Entry(NamedTuple):
     messages: int
     size: int
     loose: bool
-    """It may be given up."""
+    """Whether the entry may be dropped."""
 
 
 class SendQueue:
     """
-    The queue of one subscriber.
+    The send queue of one subscriber.
 
     Args:
-        limit: the most bytes that wait.
+        limit: maximum size in bytes: the frames, and `OVERHEAD` for each batch.
     """
 
     __slots__ = ("_entries", "_limit", "_lost", "_notices", "_numbers", "_weight")
@@ -79,26 +79,29 @@ class SendQueue:
         self._limit = limit
         self._weight = self._lost = 0
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
-        """By number in the order in which they leave; a channel of which only the newest waits, by its name."""
+        """
+        The queued entries, in the order of sending. The key is a running number; for a channel with the policy
+        `LATEST`, which has at most one entry, it is the channel's name.
+        """
         self._notices: dict[ChannelName, tuple[bytes, int]] = {}
-        """Channels with a gap before all of theirs that waits, and how it is told: a frame, and its payload's size."""
+        """Channels with a gap before their queued entries -> the notice of the gap: a frame, and its payload's size."""
         self._numbers = count()
 
     @property
     def full(self) -> bool:
-        """Whether more waits than may, though all was given up that may be."""
+        """Whether the queue exceeds its limit although everything that may be dropped was dropped."""
         return self._weight > self._limit
 
     def add(self, batch: Batch, slow: SlowConsumerPolicy) -> Loss:
         """
-        Let something wait.
+        Append a batch, and drop messages as the policies require. Check `full` afterwards.
 
         Args:
-            batch: what.
-            slow: what becomes of its channel's publications.
+            batch: the messages to queue.
+            slow: the policy of the batch's channel.
 
         Returns:
-            What was given up for it.
+            The messages that were dropped.
         """
         before, channel = self._lost, batch.channel
         fresh: list[ChannelName] = []
@@ -114,7 +117,7 @@ class SendQueue:
                 self._put(channel, _Entry(channel, batch.newest[0], 1, batch.newest[1], True))
             self._lose(channel, given_up, fresh)
         while self.full:
-            # Nearly always the first one.
+            # The search is short: the entry is nearly always the first one.
             oldest = next((key for key, entry in self._entries.items() if entry.loose), None)
             if oldest is None:
                 break
@@ -130,19 +133,21 @@ class SendQueue:
 
     def tell(self, channel: ChannelName, notice: bytes, size: int) -> None:
         """
-        Say how a gap is told: by one message, before all that waits.
+        Set the notice of a channel's gap, which is sent before all queued entries.
+
+        A channel has one notice at a time: the call does nothing if the channel has no gap, or already has a notice.
 
         Args:
-            channel: where the gap is.
-            notice: the frame.
-            size: bytes of its payload.
+            channel: the channel with the gap.
+            notice: the frame to send.
+            size: size of its payload in bytes.
         """
         if self._notices.get(channel) == (b"", 0):
             self._notices[channel] = notice, size
             self._weight += len(notice)
 
     def forget(self, channel: ChannelName) -> None:
-        """Drop all of a channel that waits: the subscriber has left it."""
+        """Drop all entries and the notice of a channel that the subscriber has left."""
         for key in [key for key, entry in self._entries.items() if entry.channel == channel]:
             self._pop(key)
         if channel in self._notices:
@@ -150,10 +155,10 @@ class SendQueue:
 
     def take(self) -> tuple[bytes, int, int]:
         """
-        Empty the queue.
+        Remove everything from the queue.
 
         Returns:
-            The frames in their order, how many messages they are, and the bytes of their payloads.
+            The frames in the order of sending, joined; the number of messages; the total size of their data in bytes.
         """
         notices = [notice for notice in self._notices.values() if notice[0]]
         entries = list(self._entries.values())

@@ -1,4 +1,8 @@
-"""What one process asks of all, itself among them, and what they answer."""
+"""
+Surveys: a process sends a request to all processes that share the broker, itself included, and collects the answers.
+
+Requests and answers are JSON objects, sent as messages of the broker.
+"""
 
 import json
 import random
@@ -14,18 +18,18 @@ from wsserver.hub.broker import Broker
 
 __all__ = ["ANSWER_TIMEOUT", "Control"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+# At module level, because Twisted replaces the namespace of a class's logger by the class's name.
 _log = Logger(namespace="wsserver.hub")
 
 ANSWER_TIMEOUT = 2.0
-"""Seconds for the others to answer."""
+"""Seconds to wait for the answers of the other processes."""
 
 MAX_QUESTIONS = 1000
-"""Most questions that wait for answers; one more is refused."""
+"""Maximum number of requests that wait for answers; beyond it, `Control.ask` fails."""
 
 
 class _Question:
-    """What was asked, and who has not answered yet."""
+    """A request, its answers so far, and the processes that have not answered yet."""
 
     __slots__ = ("answers", "done", "missing", "timeout")
 
@@ -38,15 +42,15 @@ class _Question:
 
 class Control:
     """
-    Ask all processes that share a broker.
+    Sends requests to all processes that share a broker, and answers theirs.
 
     Args:
-        broker: brings messages from process to process.
-        clock: for the time to answer.
+        broker: carries the messages between processes.
+        clock: measures the time to answer.
 
     Attributes:
-        handlers: what can be asked: its name -> a function of its arguments (a JSON object) that returns any JSON
-        value.
+        handlers: name of a request -> the function that answers it. It is called with the arguments, a JSON object, and
+            returns any JSON value. The result leaves out answers that are None.
     """
 
     def __init__(self, broker: Broker, clock: IReactorTime) -> None:
@@ -56,15 +60,15 @@ class Control:
 
     def ask(self, what: str, arguments: Mapping[str, Any]) -> "Deferred[list[Any]]":
         """
-        Ask.
+        Send a request to all processes, including this one.
 
         Args:
-            what: a name in `handlers`.
-            arguments: of which JSON is made.
+            what: the request's name, one of `handlers`.
+            arguments: the request's arguments; they must be serializable as JSON.
 
         Returns:
-            Fires with the answers of the processes that live, or of those that answered within `ANSWER_TIMEOUT`;
-            fails with `BrokerDown`.
+            A Deferred that fires with the list of answers other than None, once all running processes have answered or
+            `ANSWER_TIMEOUT` has passed. It fails with `BrokerDown`.
         """
         if len(self._questions) >= MAX_QUESTIONS:
             return fail(BrokerDown("too many questions wait for the answers of other processes"))
@@ -93,7 +97,7 @@ class Control:
         question.done.callback(question.answers)
 
     def take(self, message: bytes) -> None:
-        """Take a question, or an answer to one of ours."""
+        """Process a message of the broker: a request, or an answer to a request of this process."""
         try:
             parts = json.loads(message)
             if "answer" in parts:
@@ -112,7 +116,7 @@ class Control:
             result = None
         answer = {"answer": name, "from": self._broker.node, "result": result}
         sent = self._broker.send(asker, json.dumps(answer).encode("utf-8"))
-        # Who asked does not wait for ever.
+        # Ignore the outage: the process that sent the request has a timeout.
         sent.addErrback(lambda failure: failure.trap(BrokerDown))
 
     def _take_answer(self, name: str, node: str, result: Any) -> None:
@@ -126,6 +130,6 @@ class Control:
             self._close(name)
 
     def stop(self) -> None:
-        """Wait for no answers any more."""
+        """Stop waiting: complete all requests with the answers received so far."""
         for name in list(self._questions):
             self._close(name)
