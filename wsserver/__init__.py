@@ -1,4 +1,4 @@
-"""A WebSocket server on Twisted and Autobahn|Python: `twistd -n wsserver`."""
+"""A WebSocket server based on Twisted and Autobahn|Python: `wsserver serve` or `twistd -n wsserver`."""
 
 from importlib.metadata import version
 

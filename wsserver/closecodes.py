@@ -1,5 +1,5 @@
 """
-Close codes: what each means, and when this server sends it.
+Close codes and their meanings.
 
 Sources: RFC 6455 section 7.4.1 and the IANA registry "WebSocket Close Code Number".
 """
@@ -10,11 +10,11 @@ from types import MappingProxyType
 __all__ = ["MAX_REASON_BYTES", "MEANINGS", "SENDABLE", "CloseCode"]
 
 MAX_REASON_BYTES = 123
-"""Most bytes a close reason can have: a control frame carries 125 (RFC 6455 section 5.5), two are the code."""
+"""Maximum size of a close reason: 125 bytes of a control frame (RFC 6455 section 5.5), minus two for the code."""
 
 
 class CloseCode(IntEnum):
-    """The codes this server sends or explains."""
+    """The close codes that this server sends or explains."""
 
     NORMAL_CLOSURE = 1000
     GOING_AWAY = 1001
@@ -31,7 +31,7 @@ class CloseCode(IntEnum):
     TRY_AGAIN_LATER = 1013
     BAD_GATEWAY = 1014
     TLS_HANDSHAKE = 1015
-    # RFC 6455 section 7.4.2: 4000 to 4999 are for agreements between applications.
+    # RFC 6455 section 7.4.2: 4000 to 4999 are for private use, by agreement between applications.
     TOKEN_EXPIRED = 4001
 
 
@@ -55,7 +55,7 @@ MEANINGS = MappingProxyType(
         CloseCode.TOKEN_EXPIRED: "token expired: connect again with a new one",
     }
 )
-"""Close code -> what it means, in words for a person. The browser page gets its explanations from here."""
+"""Close code -> explanation for users. The browser page shows these explanations."""
 
 SENDABLE = frozenset(CloseCode) - {CloseCode.NO_STATUS_RECEIVED, CloseCode.ABNORMAL_CLOSURE, CloseCode.TLS_HANDSHAKE}
-"""The codes of these that may stand in a Close frame: the others tell an application what was not sent."""
+"""The codes that may be sent in a Close frame; the others only report locally how a connection ended."""

@@ -1,19 +1,19 @@
 """
-The errors of this package.
+The exceptions of this package.
 
     WsserverError
-    ├── SettingError         an option that is unknown or has a bad value
-    ├── ListenError          an address that cannot be listened on
-    ├── CommandError         a command plugin that does not fit
-    ├── BrokerDown           what was to be published or listened to cannot be at the moment
-    │   └── NotPermitted     Redis does not permit the channel to the server's user
+    ├── SettingError         an option is unknown or has an invalid value
+    ├── ListenError          the server cannot listen on an address
+    ├── CommandError         a command plugin is invalid
+    ├── BrokerDown           publishing or subscribing is not possible at the moment
+    │   └── NotPermitted     Redis does not permit the server's user to access the channel
     │       └── ServerNotPermitted  Redis does not permit a command that the server needs
-    ├── Unrecoverable        a position in a stream that is no more
-    ├── Refused              a server's answer to a command that talks to it
-    ├── Unreachable          there is no connection to a server, or none any more
-    └── Ended                a server has closed a subscription
+    ├── Unrecoverable        a stream position belongs to a stream that no longer exists
+    ├── Refused              a server refused a request of the command line
+    ├── Unreachable          the connection to a server failed or was lost
+    └── Ended                a server closed a subscription of the command line
 
-What a peer does wrong is no exception but a value (`wsserver.wire.http11.Refusal`) or a close code.
+Peer errors are not exceptions: they are values (`wsserver.wire.http11.Refusal`) or close codes.
 """
 
 from http import HTTPStatus
@@ -36,18 +36,18 @@ __all__ = [
 
 
 class WsserverError(Exception):
-    """Base of all errors of this package: each reads as one line for the person who started the program."""
+    """Base class of this package's exceptions; `str()` returns a one-line message for the user of the command line."""
 
     passes = False
-    """The same command may do better later."""
+    """Whether the failure is temporary, so that the same command can be retried; it then exits with status 75."""
 
 
 class SettingError(WsserverError):
     """
-    An option that is unknown or has a bad value.
+    An option is unknown or has an invalid value.
 
     Args:
-        where: the place it stands in, e.g. `--port`, `WSSERVER_PORT` or `wsserver.toml line 3: port`.
+        where: where the option was set, such as `--port`, `WSSERVER_PORT` or `wsserver.toml line 3: port`.
         problem: what is wrong and what was expected.
     """
 
@@ -62,11 +62,11 @@ class SettingError(WsserverError):
 
 class ListenError(WsserverError):
     """
-    An address that cannot be listened on.
+    The server cannot listen on an address.
 
     Args:
         endpoint: the Twisted endpoint string.
-        reason: what the operating system said.
+        reason: the reason, such as the error message of the operating system.
     """
 
     def __init__(self, endpoint: str, reason: str) -> None:
@@ -79,45 +79,45 @@ class ListenError(WsserverError):
 
 
 class CommandError(WsserverError):
-    """A command plugin that does not fit: its name is taken or is no lower-case word, or it has no help or reply."""
+    """A command plugin is invalid: its name is taken or not a lower-case word, or its help or reply is missing."""
 
 
 class BrokerDown(WsserverError):
-    """What was to be published or listened to cannot be at the moment: 503."""
+    """Publishing or subscribing is not possible at the moment, as during an outage of Redis; answered with 503."""
 
 
 class NotPermitted(BrokerDown):
-    """Redis does not permit the channel to the server's user, by its access control list: 403."""
+    """The access control list of Redis does not permit the server's user to access the channel; answered with 403."""
 
 
 class ServerNotPermitted(NotPermitted):
     """
     Redis does not permit a command that the server needs for every channel.
 
-    For a subscriber the failure is temporary: an operator mends it, and /ready is 503 until then.
+    For subscribers the failure is temporary: an operator has to fix it, and until then /ready answers 503.
     """
 
 
 class Unrecoverable(WsserverError):
-    """A position in a stream of another epoch: that stream is no more."""
+    """A stream position has another epoch than the channel's stream: the stream that it refers to no longer exists."""
 
 
 class Refused(WsserverError):
     """
-    A server's answer to a command that talks to it.
+    A server refused a request of the command line.
 
     Args:
-        status: of the HTTP response.
-        reason: what the server said.
+        status: the status of the HTTP response.
+        reason: the reason that the server gave; empty for none.
     """
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(status, reason)
         self.status = status
         phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
-        # The text of a refusal begins with its status, for people who see it in a browser.
+        # The body of a refusal begins with its status, for people who see it in a browser.
         self.reason = reason.removeprefix(f"{status} {phrase}").strip() or phrase or "no reason given"
-        # RFC 9110 section 15.6, RFC 6585 section 4.
+        # Temporary failures: RFC 9110 section 15.6, RFC 6585 section 4.
         self.passes = status in (429, 502, 503, 504)
 
     def __str__(self) -> str:
@@ -129,11 +129,11 @@ class Refused(WsserverError):
 
 class Unreachable(WsserverError):
     """
-    There is no connection to a server, or none any more.
+    The connection to a server failed or was lost.
 
     Args:
-        url: of the server.
-        reason: what is in the way.
+        url: URL of the server.
+        reason: why, in a few words.
     """
 
     passes = True
@@ -149,11 +149,11 @@ class Unreachable(WsserverError):
 
 class Ended(WsserverError):
     """
-    A server has closed a subscription.
+    A server closed a subscription of the command line.
 
     Args:
         code: the close code.
-        reason: what the server said.
+        reason: the close reason that the server sent; empty for none.
     """
 
     _PASSING = frozenset(

@@ -1,10 +1,10 @@
 """
-Read JSON that others have written (RFC 8259), and keep the text of what the server does not need to read.
+Parse JSON from outside (RFC 8259), and keep the text of values that the server only passes on.
 
-An object is read as its fields' names and their JSON texts: a field that is only passed on keeps its own spelling of
-numbers, escapes and white space, byte for byte. A field that the server needs is decoded by `take`.
+An object is parsed to the names of its fields and their JSON texts. A field that is only passed on keeps its numbers,
+escapes and white space byte for byte; a field that the server needs is decoded by `take`.
 
-Pure: no Twisted, no clock, no socket. Invalid input is a `ValueError` that says what is wrong.
+Pure: no Twisted, no clock, no socket. Invalid input raises a ValueError that says what is wrong.
 """
 
 import json
@@ -40,9 +40,9 @@ __all__ = [
 ]
 
 Fields = Mapping[str, JSONText]
-"""An object: the name of each field, and its value's JSON text."""
+"""A JSON object: field name -> JSON text of the value."""
 
-# The decoder's own limit depends on how deep the caller's stack is.
+# A fixed limit, because that of the decoder depends on the depth of the caller's stack.
 MAX_DEPTH: Final = 256
 """Maximum depth of nested objects and arrays in a request, the outermost one included."""
 
@@ -72,13 +72,13 @@ class TooDeepError(ValueError):
 
 def read_object(text: bytes) -> dict[str, JSONText]:
     """
-    Read a JSON object.
+    Parse a JSON object.
 
     Args:
-        text: the object's text, in UTF-8.
+        text: the text of the object, in UTF-8.
 
     Returns:
-        The fields' names and JSON texts; of fields with the same name the last one.
+        Field name -> JSON text. If several fields have the same name, the last one is returned.
 
     Raises:
         TooDeepError: the text is nested too deeply.
@@ -92,7 +92,7 @@ def read_object(text: bytes) -> dict[str, JSONText]:
 
 def read_shallow_object(text: bytes) -> dict[str, JSONText]:
     """
-    Read a JSON object whose encoding and depth have been checked, or do not matter; see `read_object`.
+    Parse a JSON object without checking its encoding and depth; otherwise like `read_object`.
 
     Raises:
         TooDeepError: the text is nested too deeply for the decoder.
@@ -118,7 +118,7 @@ def read_shallow_object(text: bytes) -> dict[str, JSONText]:
 
 def read_json(text: bytes) -> JSONText:
     """
-    Check a JSON text.
+    Check that a text is JSON.
 
     Args:
         text: any JSON value, in UTF-8.
@@ -155,12 +155,12 @@ def is_too_deep(text: bytes) -> bool:
 _ESCAPE: Final = re.compile(rb"\\.", re.DOTALL)
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
-"""One level deeper, one level up."""
+"""Maps an opening bracket to +1 and a closing bracket to -1, as signed bytes."""
 
 
 def read_value(text: JSONText) -> Any:
     """
-    Decode a JSON text.
+    Decode a JSON text to a Python value.
 
     Raises:
         ValueError: Python, or UTF-8, cannot represent the value: a number that is too large, half a surrogate pair.
@@ -194,7 +194,7 @@ def take(fields: Fields, name: str, kind: type, default: Any) -> Any:
         fields: the object's fields.
         name: the field's name.
         kind: the expected type: `str`, `int`, `bool`, `list` (of JSON texts) or `dict` (of JSON texts).
-        default: the result if the field is missing, or null.
+        default: the value to return if the field is missing or null.
 
     Raises:
         ValueError: the field has another type.
@@ -232,7 +232,7 @@ def take_string_map(fields: Fields, name: str) -> dict[str, str]:
         name: the field's name.
 
     Returns:
-        The strings; empty if the field is missing, or null.
+        The names and strings; empty if the field is missing or null.
 
     Raises:
         ValueError: the field is not an object of strings.
@@ -248,14 +248,14 @@ def take_string_map(fields: Fields, name: str) -> dict[str, str]:
 
 def take_time(fields: Fields, name: str) -> int:
     """
-    Decode a field that is a time: seconds since 1970, perhaps with a fraction, which is rounded up.
+    Decode a field that is a time in seconds since 1970; a fraction is rounded up.
 
     Args:
         fields: the object's fields.
         name: the field's name.
 
     Returns:
-        Whole seconds; 0 if the field is missing.
+        Whole seconds; 0 if the field is missing or null.
 
     Raises:
         ValueError: the field is not a number from 0 to 2**53.
@@ -282,7 +282,7 @@ def take_text(fields: Fields, name: str) -> JSONText | None:
         name: the field's name.
 
     Returns:
-        The text; None if the field is missing, or null.
+        The text; None if the field is missing or null.
     """
     text = fields.get(name)
     return None if text is None or text == b"null" else text
@@ -297,7 +297,7 @@ def take_value(fields: Fields, name: str) -> Any:
         name: the field's name.
 
     Returns:
-        The value; None if the field is missing, or null.
+        The value; None if the field is missing or null.
 
     Raises:
         ValueError: Python, or UTF-8, cannot represent the value: a number that is too large, half a surrogate pair.
@@ -311,27 +311,27 @@ def take_value(fields: Fields, name: str) -> Any:
 
 def write(value: object) -> bytes:
     """
-    Write JSON, as short as it can be.
+    Encode a value as JSON in UTF-8, without white space.
 
     Raises:
-        ValueError: it cannot be written: NaN, an infinite number, half a surrogate pair.
+        ValueError: the value cannot be encoded: NaN, an infinite number, half a surrogate pair.
     """
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
 
 
 def write_object(fields: Mapping[str, object]) -> bytes:
     """
-    Write a JSON object.
+    Encode a JSON object.
 
     Args:
-        fields: names and values; bytes are a JSON text, which is written as it is.
+        fields: field name -> value. A value of type bytes must be a JSON text, which is inserted unchanged.
     """
     parts = [(write(name), value if isinstance(value, bytes) else write(value)) for name, value in fields.items()]
     return b"{%b}" % b",".join(b"%b:%b" % part for part in parts)
 
 
 def _check_text(text: bytes) -> None:
-    # The decoder passes over the strings of a raw text without checking that they are UTF-8.
+    # The decoder does not check that the strings in a raw value are UTF-8.
     try:
         text.decode("utf-8")
     except UnicodeDecodeError:
@@ -357,20 +357,20 @@ def _decode(decoder: "msgspec.json.Decoder[msgspec.Raw]", text: bytes) -> JSONTe
             raise ValueError("it is not JSON") from None
 
 
-# RFC 8259 section 8.2 lets the escape of half a surrogate pair stand in a string, as JSON.stringify writes it where a
-# text is cut inside an emoji. The decoder refuses it, so another text stands for the escape's first two characters
-# while the decoder finds where the values begin and end.
+# RFC 8259 section 8.2 allows a string to contain the escape of half a surrogate pair; JSON.stringify writes one for a
+# text that was cut inside an emoji. The decoder rejects it. So a marker replaces the escape's first two characters
+# (`\u`) while the decoder finds where the values begin and end, and the result gets the characters back.
 
 _HIGH, _LOW = rb"[dD][89abAB][0-9a-fA-F]{2}", rb"[dD][c-fC-F][0-9a-fA-F]{2}"
 _HALF_PAIR: Final = re.compile(rb"\\u(?=%b(?!\\u%b))|(?<!\\u%b)\\u(?=%b)" % (_HIGH, _LOW, _HIGH, _LOW))
 
 
 def _mask_half_pairs(text: bytes) -> tuple[bytes, bytes]:
-    """Return the text without the escapes of half pairs, and what stands for their first two characters."""
+    """Return the text with a marker in place of the first two characters of each half pair's escape, and the marker."""
     marker, backslash = (b"%016x" % random.getrandbits(64) for _ in range(2))
     while marker in text or backslash in text:
         marker, backslash = (b"%016x" % random.getrandbits(64) for _ in range(2))
-    # An escaped backslash before a u begins no escape.
+    # A `u` after an escaped backslash does not start an escape.
     hidden = text.replace(rb"\\", backslash)
     return _HALF_PAIR.sub(marker, hidden).replace(backslash, rb"\\"), marker
 

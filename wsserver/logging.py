@@ -1,7 +1,8 @@
 """
-What the log looks like: one line an event, as text or as JSON; nothing from outside gets in raw.
+Log format: one line per event, as text or as JSON, with control characters escaped and tokens removed.
 
-Twisted's own observers write a message as it is, so a line feed or an escape sequence in it would reach the terminal.
+Twisted's own observers write messages unescaped, so that a line feed or an escape sequence from a peer would reach
+the terminal.
 """
 
 import json
@@ -33,29 +34,29 @@ __all__ = ["FORMATS", "LINE", "file_observer", "format_json", "format_text", "op
 _LISTENER_STARTS = re.compile(r"(?:DoorFactory|TLSServerFactory|ProxyFactory)[^ ]*(?: \(\w+\))* starting on ")
 
 LINE = "{line}"
-"""The format of the lines of connections: written out already, as formatting costs as much as a whole handshake."""
+"""The `log_format` of connection events. Their text is already formatted: Twisted's takes as long as a handshake."""
 
 
 def _is_noise(event: LogEvent) -> bool:
-    # A read-only site-packages, as in a container, cannot hold Twisted's plugin cache; that harms nothing.
+    # In a read-only site-packages, as in a container, Twisted cannot write its plugin cache. That is harmless.
     if str(event.get("format", "")).startswith("Unable to write to plugin cache"):
         return True
-    # Twisted's line for each listener, whose address the service logs in its own words.
+    # Twisted logs a line for each listener; the service logs the address itself.
     message: tuple[object, ...] = event.get("message") or ("",)
     return _LISTENER_STARTS.match(str(message[0])) is not None
 
 
 def format_text(event: LogEvent) -> str | None:
     """
-    Write an event as a line of text, and its traceback on lines of their own.
+    Format an event as a line of text, followed by the lines of its traceback, indented.
 
     Args:
         event: a Twisted log event.
 
     Returns:
-        The text with its line end; None for an event that is not to be written.
+        The text, which ends with a line feed; None if the event is not to be written.
     """
-    # The lines of connections, written out already.
+    # Connection events are already formatted.
     if event.get("log_format") == LINE and "log_failure" not in event:
         line = f"{_second(int(event['log_time']))} [{event['log_namespace']}#{event['log_level'].name}] {event['line']}"
         return f"{escape(line)}\n"
@@ -67,7 +68,7 @@ def format_text(event: LogEvent) -> str | None:
     head = eventAsText(event, includeTraceback=False)
     if not head:
         return None
-    # What others log, and what is raised, may quote a request.
+    # Messages of other libraries, and exceptions, may quote a request that contains a token.
     lines = redact(failure.getTraceback()).splitlines() if failure else []
     trace = "".join(f"  {escape(line)}\n" for line in lines)
     return f"{escape(redact(head))}\n{trace}"
@@ -80,13 +81,15 @@ def _second(when: int) -> str:
 
 def format_json(event: LogEvent) -> str | None:
     """
-    Write an event as a line of JSON: `time`, `level`, `namespace`, `message`, and the event's own fields.
+    Format an event as a line of JSON: `time`, `level`, `namespace`, `message`, and the event's own fields.
+
+    A traceback is the field `traceback`. Of the event's own fields, those are included that JSON can represent.
 
     Args:
         event: a Twisted log event.
 
     Returns:
-        The JSON text with its line end; None for an event that is not to be written.
+        The JSON text, which ends with a line feed; None if the event is not to be written.
     """
     if _is_noise(event):
         return None
@@ -107,7 +110,7 @@ def format_json(event: LogEvent) -> str | None:
             and not key.startswith("log_")
             and isinstance(value, str | int | float | bool | None)
         ):
-            # JSON has no word for a number that is none.
+            # JSON has no NaN and no infinity.
             line[key] = str(value) if isinstance(value, float) and not math.isfinite(value) else value
             if isinstance(value, str):
                 line[key] = redact(value)
@@ -120,25 +123,25 @@ FORMATS = {"text": format_text, "json": format_json}
 
 def open_log(options: Mapping[str, Any]) -> IO[str]:
     """
-    Open the log where twistd would.
+    Open the log in the place where twistd would open it.
 
     Args:
-        options: twistd's own: `logfile` and `nodaemon` count.
+        options: the options of twistd, of which `logfile` and `nodaemon` are used.
 
     Returns:
-        Standard output, or the log file, which is rotated at 1 MB as twistd's is.
+        Standard output, or the log file, which is rotated at 1 MB like that of twistd.
     """
     name = options.get("logfile")
     if name == "-" or (options.get("nodaemon") and not name):
         return sys.stdout
     log = LogFile.fromFullPath(name or "twistd.log")
 
-    def rotate(number: int, frame: object) -> None:  # noqa: ARG001 (what a signal handler takes)
+    def rotate(number: int, frame: object) -> None:  # noqa: ARG001 (the arguments of a signal handler)
         from twisted.internet import reactor  # noqa: PLC0415 (importing it installs it)
 
         cast(IReactorFromThreads, reactor).callFromThread(log.rotate)
 
-    # As twistd does: a log rotated by its owner, on a signal that nobody else has taken.
+    # As twistd does: SIGUSR1 rotates the log, unless the signal already has a handler.
     if signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL:
         signal.signal(signal.SIGUSR1, rotate)
     return cast(IO[str], log)
@@ -146,10 +149,10 @@ def open_log(options: Mapping[str, Any]) -> IO[str]:
 
 def file_observer(options: Mapping[str, Any], log_format: str) -> ILogObserver:
     """
-    Make the observer that writes the server's log.
+    Return the observer that writes the server's log.
 
     Args:
-        options: twistd's own.
+        options: the options of twistd; see `open_log`.
         log_format: `text` or `json`.
     """
     return FileLogObserver(open_log(options), FORMATS[log_format])

@@ -1,7 +1,7 @@
 """
-Origins (RFC 6454): where a page comes from, as a browser names it.
+Origins (RFC 6454): the scheme, host and port of a page, which a browser sends in the Origin header.
 
-This module only says what an origin is; which ones may connect is decided in `wsserver.wire.handshake`.
+This module parses and classifies origins; `wsserver.wire.handshake` decides which of them may connect.
 """
 
 import ipaddress
@@ -14,28 +14,28 @@ from wsserver.typing import Origin
 __all__ = ["EMPTY", "allowed_origin", "is_loopback", "is_own", "origin_of"]
 
 EMPTY: Final = "empty"
-"""How an operator names the origin of clients that send `Origin:` without a value."""
+"""The word in options for an Origin header without a value."""
 
 _ORIGIN: Final = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.\-]*)://(?P<host>\[[0-9a-f:.]+\]|[^\s/?#@\[\]:\\]+)(?::(?P<port>[0-9]{1,5}))?"
 )
-# Outside the web an origin may have no host: WebViews and the WebSocket libraries of microcontrollers send `file://`.
+# Clients other than browsers send origins without a host: WebViews and libraries of microcontrollers send `file://`.
 _WITHOUT_HOST: Final = re.compile(r"(?!https?:|wss?:)([a-z][a-z0-9+.\-]*)://(/?)")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
-# Kept, here and below: the pages of few origins make nearly all connections.
+# Cached, here and below: pages of a few origins open nearly all connections.
 @lru_cache(maxsize=64)
 def origin_of(text: str) -> Origin | None:
     """
-    Bring an origin into its one spelling (RFC 6454 sections 4 and 6.2).
+    Parse an origin and normalize it (RFC 6454 sections 4 and 6.2).
 
     Args:
-        text: the value of an Origin header: a scheme, host and perhaps port, such as `https://example.com`; a scheme
-            without a host, such as `file://`; `null`; or nothing.
+        text: the value of an Origin header: a scheme, a host and optionally a port, such as `https://example.com`; a
+            scheme without a host, such as `file://`; `null`; or an empty text.
 
     Returns:
-        The origin with its port, or None if the text is not an origin.
+        The origin in lower case and with its port, or None if the text is not an origin.
     """
     text = text.lower()
     if text in ("null", ""):
@@ -51,10 +51,10 @@ def origin_of(text: str) -> Origin | None:
 
 def allowed_origin(text: str) -> Origin | None:
     """
-    Return the origin that an operator names.
+    Parse the value of an option that names an allowed origin.
 
     Args:
-        text: as `origin_of` takes it, or `empty` for an Origin header without a value.
+        text: an origin as for `origin_of`, or `empty` for an Origin header without a value.
 
     Returns:
         The origin, or None if the text is not an origin.
@@ -71,13 +71,13 @@ def _split(origin: Origin) -> tuple[str, str, str]:
 @lru_cache(maxsize=64)
 def is_own(origin: Origin, host: str) -> bool:
     """
-    Tell whether an origin is that of the server itself.
+    Return whether an origin has the server's own host and port.
 
     Args:
-        origin: as `origin_of` spells it.
-        host: the Host header that came with it.
+        origin: an origin as returned by `origin_of`.
+        host: the Host header of the same request.
     """
-    # The scheme is left out: behind a proxy that ends TLS the page came by https and the handshake comes by http.
+    # The scheme is not compared: behind a proxy that terminates TLS, the page is https, but the handshake is http.
     scheme, name, port = _split(origin)
     match = re.fullmatch(r"(.*?)(?::([0-9]*))?", host.lower())
     assert match is not None
@@ -86,15 +86,15 @@ def is_own(origin: Origin, host: str) -> bool:
 
 def is_loopback(origin: Origin) -> bool:
     """
-    Tell whether an origin is of this machine.
+    Return whether the host of an http or https origin is a loopback address or name.
 
     Args:
-        origin: as `origin_of` spells it.
+        origin: an origin as returned by `origin_of`.
     """
     scheme, name, _ = _split(origin)
     if scheme not in ("http", "https"):
         return False
-    # RFC 6761 section 6.3: localhost and the names under it are always this machine.
+    # RFC 6761 section 6.3: `localhost` and names that end with `.localhost` are always loopback.
     if name == "localhost" or name.endswith(".localhost"):
         return True
     try:
