@@ -67,7 +67,7 @@ class JWKS:
         self._fetching: Deferred[Any] | None = None
         self._waiting: list[Deferred[bool]] = []
         self._timer: IDelayedCall | None = None
-        self._good = False
+        self._last_succeeded = False
         """Whether the last fetch succeeded."""
         self.problem: str | None = "the keys for tokens have not been fetched yet"
         """Why no set has been fetched yet; None after the first successful fetch, because that set stays in use."""
@@ -97,7 +97,7 @@ class JWKS:
         """
         just_done = self._ended is not None and self._reactor.seconds() - self._ended < COOLDOWN
         if not self._running or (self._fetching is None and just_done):
-            return succeed(self._good)
+            return succeed(self._last_succeeded)
         done: Deferred[bool] = Deferred()
         self._waiting.append(done)
         if self._fetching is None:
@@ -112,17 +112,17 @@ class JWKS:
         # Redirects are not followed: keys are accepted only from the configured URL.
         fetching: Deferred[Any] = self._agent.request(b"GET", self._url.encode("ascii"), headers)
         self._fetching = fetching
-        fetching.addCallback(_read).addTimeout(TIMEOUT, self._reactor).addCallback(self._taken)
-        fetching.addErrback(self._failed).addBoth(self._end)
+        fetching.addCallback(_read).addTimeout(TIMEOUT, self._reactor).addCallback(self._on_document)
+        fetching.addErrback(self._on_failure).addBoth(self._on_end)
 
-    def _taken(self, body: bytes) -> None:
+    def _on_document(self, body: bytes) -> None:
         self._take(parse_set(body))
-        self._good = True
+        self._last_succeeded = True
         self.problem = None
 
-    def _failed(self, failure: Failure) -> None:
-        self._good = False
-        why = _words(failure)
+    def _on_failure(self, failure: Failure) -> None:
+        self._last_succeeded = False
+        why = _describe_error(failure)
         if self.problem is not None:
             self.problem = f"the keys for tokens cannot be fetched: {why}"
         if self._running:
@@ -130,14 +130,14 @@ class JWKS:
             where = self._url.partition("?")[0]
             _log.warn("the keys for tokens cannot be fetched from {url}: {why}", url=where, why=why)
 
-    def _end(self, _: object) -> None:
+    def _on_end(self, _: object) -> None:
         self._fetching = None
         self._ended = self._reactor.seconds()
         if self._running:
-            self._timer = self._reactor.callLater(REFRESH if self._good else RETRY, self._fetch)
+            self._timer = self._reactor.callLater(REFRESH if self._last_succeeded else RETRY, self._fetch)
         waiting, self._waiting = self._waiting, []
         for done in waiting:
-            done.callback(self._good)
+            done.callback(self._last_succeeded)
 
 
 def make_tokens(
@@ -165,7 +165,7 @@ def make_tokens(
     return Tokens(keys, terms, time, jwks.refetch, use), jwks
 
 
-def _words(failure: Failure) -> str:
+def _describe_error(failure: Failure) -> str:
     cause: Any = failure.value
     # The agent wraps the errors of waiting for and reading a response.
     for inner in getattr(cause, "reasons", ()):

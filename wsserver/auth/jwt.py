@@ -153,12 +153,12 @@ def _check(token: str, keys: Keys, now: float, terms: Terms, read: Callable[[Cla
     if not _SHAPE.fullmatch(token):
         return Refused("not a token: expected three parts of base64url joined by dots")
     try:
-        header = _read(_decode(token.partition(".")[0]), "header")
+        header = _parse_object(_decode(token.partition(".")[0]), "header")
         algorithm, kid = _check_header(header)
         payload = keys.payload(token, algorithm, kid)
         if isinstance(payload, Refused):
             return payload
-        claims = _read(payload, "payload")
+        claims = _parse_object(payload, "payload")
         keep_data_texts(claims, payload)
         expired = _check_times(claims, now, terms.leeway)
         if expired is not None:
@@ -177,7 +177,7 @@ def _decode(part: str) -> bytes:
         raise WrongClaim("the token's header is not base64url") from None
 
 
-def _read(text: bytes, what: str) -> Claims:
+def _parse_object(text: bytes, what: str) -> Claims:
     """
     Parse a JSON object; raise `WrongClaim` if it is invalid.
 
@@ -185,7 +185,10 @@ def _read(text: bytes, what: str) -> Claims:
     """
     try:
         value = json.loads(
-            text.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_number, parse_float=_finite
+            text.decode("utf-8"),
+            object_pairs_hook=_reject_duplicates,
+            parse_constant=_reject_constant,
+            parse_float=_parse_finite,
         )
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
@@ -198,7 +201,7 @@ def _read(text: bytes, what: str) -> Claims:
     return value
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
@@ -207,11 +210,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _no_number(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-def _finite(text: str) -> float:
+def _parse_finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{text} is too large")
@@ -252,15 +255,15 @@ def _check_times(claims: Claims, now: float, leeway: float) -> Refused | None:
     if expires is None:
         raise WrongClaim("the token has no exp: one that never expires could not be taken back")
     if now >= expires + leeway:
-        return Refused(f"the token expired {_ago(now - expires)} ago", Cause.EXPIRED)
+        return Refused(f"the token expired {_show_seconds(now - expires)} ago", Cause.EXPIRED)
     if begins is not None and now < begins - leeway:
-        raise WrongClaim(f"the token is valid only in {_ago(begins - now)} (nbf)")
+        raise WrongClaim(f"the token is valid only in {_show_seconds(begins - now)} (nbf)")
     if issued is not None and now < issued - leeway:
-        raise WrongClaim(f"the token was issued {_ago(issued - now)} from now (iat): do the clocks agree?")
+        raise WrongClaim(f"the token was issued {_show_seconds(issued - now)} from now (iat): do the clocks agree?")
     return None
 
 
-def _ago(seconds: float) -> str:
+def _show_seconds(seconds: float) -> str:
     return f"{math.ceil(seconds)} s"
 
 

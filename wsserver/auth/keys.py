@@ -153,25 +153,25 @@ def _public_keys(text: str) -> Iterator[Key]:
         if "PRIVATE" in block[1]:
             raise SettingError(option, "this is a private key: the server needs the public one only")
         try:
-            yield _of_public(load_pem_public_key(block[0].encode("ascii")), None)
+            yield _make_public_key(load_pem_public_key(block[0].encode("ascii")), None)
         except (ValueError, UnsupportedAlgorithm) as error:
-            words = str(error) if isinstance(error, _Unfit) else "a block in it is no public key"
+            words = str(error) if isinstance(error, _UnsupportedKey) else "a block in it is no public key"
             raise SettingError(option, words) from None
 
 
-class _Unfit(ValueError):
+class _UnsupportedKey(ValueError):
     """The key is of a type or size that is not supported."""
 
 
-def _of_public(value: object, kid: str | None) -> Key:
+def _make_public_key(value: object, kid: str | None) -> Key:
     if isinstance(value, RSAPublicKey):
         # RFC 7518 section 3.3: at least 2048 bits. Verification with much longer keys is much slower.
         if not 2048 <= value.key_size <= 8192:
-            raise _Unfit(f"an RSA key of {value.key_size} bits: expected 2048 to 8192")
+            raise _UnsupportedKey(f"an RSA key of {value.key_size} bits: expected 2048 to 8192")
         return Key(value, _RSA, kid)
     if isinstance(value, EllipticCurvePublicKey) and value.curve.name in _CURVES:
         return Key(value, frozenset({_CURVES[value.curve.name]}), kid)
-    raise _Unfit("expected an RSA key, or one on the curve P-256, P-384 or P-521")
+    raise _UnsupportedKey("expected an RSA key, or one on the curve P-256, P-384 or P-521")
 
 
 def parse_set(text: bytes) -> list[Key]:
@@ -195,13 +195,13 @@ def parse_set(text: bytes) -> list[Key]:
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise ValueError("not a set of keys")
-    keys = [key for entry in entries[:MAX_FETCHED] if isinstance(entry, dict) and (key := _of_entry(entry))]
+    keys = [key for entry in entries[:MAX_FETCHED] if isinstance(entry, dict) and (key := _parse_entry(entry))]
     if not keys:
         raise ValueError("no RSA or EC key for signatures in the set")
     return keys
 
 
-def _of_entry(entry: Mapping[str, Any]) -> Key | None:
+def _parse_entry(entry: Mapping[str, Any]) -> Key | None:
     kid, operations = entry.get("kid"), entry.get("key_ops", ["verify"])
     if not isinstance(kid, str | None) or entry.get("use", "sig") != "sig":
         return None
@@ -214,7 +214,7 @@ def _of_entry(entry: Mapping[str, Any]) -> Key | None:
     public = {name: entry.get(name) for name in members}
     algorithm = RSAAlgorithm if entry["kty"] == "RSA" else ECAlgorithm
     try:
-        key = _of_public(algorithm.from_jwk(public), kid)
+        key = _make_public_key(algorithm.from_jwk(public), kid)
     except (PyJWTError, ValueError, TypeError, AttributeError):
         return None
     only = entry.get("alg")

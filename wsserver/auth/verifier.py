@@ -63,30 +63,30 @@ class Tokens:
     def _check(self, verify: Callable[[str, Keys, float, Terms], Any], token: str) -> "Deferred[Any]":
         found = verify(token, self._keys, self._now(), self._terms)
         if self._refetch is None or not isinstance(found, Refused) or found.cause is not Cause.UNKNOWN_KEY:
-            return self._use_up(found)
+            return self._consume(found)
 
         def check_again(complete: bool) -> Any:
             found = verify(token, self._keys, self._now(), self._terms)
             if not complete and isinstance(found, Refused) and found.cause is Cause.UNKNOWN_KEY:
                 return Refused("the keys for tokens cannot be fetched at the moment", Cause.UNAVAILABLE)
-            return self._use_up(found)
+            return self._consume(found)
 
         return self._refetch().addCallback(check_again)
 
-    def _use_up(self, found: Identity | Grant | Refused) -> "Deferred[Any]":
+    def _consume(self, found: Identity | Grant | Refused) -> "Deferred[Any]":
         ticket = None if isinstance(found, Refused) else found.ticket
         if ticket is None or self._use is None:
             return succeed(found)
 
-        def tell(unused: bool) -> Any:
+        def decide(unused: bool) -> Any:
             return found if unused else Refused("the token was for one use, and has been used")
 
-        def away(failure: Failure) -> Refused:
+        def unavailable(failure: Failure) -> Refused:
             failure.trap(BrokerDown)
             return Refused(f"whether the token was used before cannot be known: {failure.value}", Cause.UNAVAILABLE)
 
         left = ticket.until + self._terms.leeway - self._now()
-        return self._use(ticket.key, max(left, 0.0) + MARGIN).addCallbacks(tell, away)
+        return self._use(ticket.key, max(left, 0.0) + MARGIN).addCallbacks(decide, unavailable)
 
 
 class WallClockTimer:
@@ -116,9 +116,9 @@ class WallClockTimer:
 
     def _wait(self) -> None:
         left = self._when - self._now()
-        self._call = self._reactor.callLater(min(max(left, 0.0), LONGEST_WAIT), self._ring)
+        self._call = self._reactor.callLater(min(max(left, 0.0), LONGEST_WAIT), self._fire)
 
-    def _ring(self) -> None:
+    def _fire(self) -> None:
         if self._now() < self._when:
             self._wait()
         else:

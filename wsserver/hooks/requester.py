@@ -98,7 +98,7 @@ class Line:
         self._open.add(done)
         done.addTimeout(self._timeout, self._reactor, onTimeoutCancel=_too_slow)
         done.addCallback(read)
-        done.addCallbacks(self._works, self._fails)
+        done.addCallbacks(self._on_answer, self._on_failure)
 
         def forget(answer: Any) -> Any:
             self._open.discard(done)
@@ -112,7 +112,7 @@ class Line:
         return self._open.emptied()
 
     async def _call(self, question: bytes, headers: Headers) -> bytes:
-        await self._turn()
+        await self._acquire_slot()
         try:
             try:
                 return await self._post(question, headers)
@@ -127,7 +127,7 @@ class Line:
             else:
                 self._running -= 1
 
-    def _turn(self) -> "Deferred[None]":
+    def _acquire_slot(self) -> "Deferred[None]":
         if self._running < MAX_AT_ONCE:
             self._running += 1
             return succeed(None)
@@ -143,13 +143,13 @@ class Line:
             raise ValueError(f"the status is {response.code}")
         return body
 
-    def _works(self, answer: Any) -> Any:
+    def _on_answer(self, answer: Any) -> Any:
         if self._failing:
             self._failing = False
             _log.info("the backend answers {event} again", event=self._event)
         return answer
 
-    def _fails(self, failure: Failure) -> Refused:
+    def _on_failure(self, failure: Failure) -> Refused:
         error = _cause(failure)
         if isinstance(error, CancelledError):
             # The caller cancelled the request.
@@ -218,14 +218,14 @@ class _Collector(Protocol):
     transport: Any
 
     def __init__(self) -> None:
-        self.done: Deferred[bytes] = Deferred(lambda _: self._leave())
+        self.done: Deferred[bytes] = Deferred(lambda _: self._abort())
         self._body = bytearray()
 
     def dataReceived(self, data: bytes) -> None:
         """Append a part of the body; fail if the body is too large."""
         self._body += data
         if len(self._body) > MAX_BYTES and not self.done.called:
-            self._leave()
+            self._abort()
             self.done.errback(ValueError(f"it is over {MAX_BYTES} bytes"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -238,5 +238,5 @@ class _Collector(Protocol):
         else:
             self.done.errback(reason)
 
-    def _leave(self) -> None:
+    def _abort(self) -> None:
         self.transport.stopProducing()

@@ -103,7 +103,12 @@ class RedisBroker:
     def __init__(self, url: RedisURL, reactor: Any) -> None:
         self._reactor = reactor
         self._link = RedisLink(
-            url, reactor, told=self._told, rose=self._rose, fell=self._fell, on_permission_revoked=self._barred
+            url,
+            reactor,
+            told=self._on_message,
+            rose=self._on_up,
+            fell=self._on_down,
+            on_permission_revoked=self._on_permission_revoked,
         )
         self._publish, self._read, self._join, self._leave, self._beat = (
             self._link.script(text)
@@ -118,13 +123,16 @@ class RedisBroker:
         self.node = f"{random.getrandbits(64):016x}"
         """The random name of this process: 16 hexadecimal digits."""
         self._node = self.node.encode("ascii")
-        self._post = [_CONTROL, _CONTROL + b":" + self._node]
+        self._control_channels = [_CONTROL, _CONTROL + b":" + self._node]
         """The Redis channels for control messages: one for all processes, one for this process."""
-        self._post_wanted = False
-        self._here: dict[ChannelName, dict[str, bytes]] = {}
+        self._control_subscribed = False
+        self._local_clients: dict[ChannelName, dict[str, bytes]] = {}
         """The clients of this process that are present, by channel: client id -> value in Redis."""
-        self._beating, self._refreshing = LoopingCall(self._live), LoopingCall(self._tell_members)
-        self._beating.clock = self._refreshing.clock = reactor
+        self._heartbeats, self._presence_refreshes = (
+            LoopingCall(self._send_heartbeat),
+            LoopingCall(self._refresh_presence),
+        )
+        self._heartbeats.clock = self._presence_refreshes.clock = reactor
         self._write_check = WriteCheck(self._write, reactor)
 
     @property
@@ -144,13 +152,13 @@ class RedisBroker:
     def start(self) -> None:
         """Start connecting, sending heartbeats and refreshing presence; retry while Redis is unavailable."""
         self._link.start()
-        self._beating.start(BEAT_INTERVAL, now=False)
-        self._refreshing.start(PRESENCE_REFRESH, now=False)
+        self._heartbeats.start(BEAT_INTERVAL, now=False)
+        self._presence_refreshes.start(PRESENCE_REFRESH, now=False)
 
     def stop(self) -> "Deferred[Any]":
         """Remove this process from the list of processes, so that no survey waits for it, and disconnect."""
         self._write_check.end()
-        for call in (self._beating, self._refreshing):
+        for call in (self._heartbeats, self._presence_refreshes):
             if call.running:
                 call.stop()
         # A heartbeat with time 0. Not ZREM: the server's Redis user would need permission for one more command.
@@ -167,7 +175,7 @@ class RedisBroker:
         Returns:
             Fires once Redis has confirmed both Redis channels; fails as `RedisLink.subscribe` does.
         """
-        keys = _subscribed(channel)
+        keys = _redis_channels(channel)
 
         def undo(failure: Failure) -> Failure:
             for key in keys:
@@ -179,7 +187,7 @@ class RedisBroker:
 
     def unsubscribe(self, channel: ChannelName) -> None:
         """Unsubscribe from a channel's publications."""
-        for key in _subscribed(channel):
+        for key in _redis_channels(channel):
             self._link.unsubscribe(key)
 
     def publish(
@@ -236,14 +244,14 @@ class RedisBroker:
             *(new_epoch(), self._link.lineage, _ms(NEW_META_TTL), first, limit, "1" if reverse else ""),
             "" if max_bytes is None else max_bytes,
         )
-        return self._read.call([_key("meta", tag), _key("history", tag)], arguments).addCallback(_page)
+        return self._read.call([_key("meta", tag), _key("history", tag)], arguments).addCallback(_parse_page)
 
     def remove_history(self, channel: ChannelName) -> "Deferred[None]":
         """Delete the channel's stream; offsets continue from the last one."""
         return self._link.command("DEL", _key("history", _tag(channel))).addCallback(lambda _: None)
 
-    def _told(self, key: bytes, data: bytes) -> None:
-        if key in self._post:
+    def _on_message(self, key: bytes, data: bytes) -> None:
+        if key in self._control_channels:
             self.listener.asked(data)
             return
         if not key.startswith(_PUB):
@@ -251,45 +259,45 @@ class RedisBroker:
             return
         channel = _channel(key)
         try:
-            told = _read_told(data)
+            message = _parse_message(data)
         except MALFORMED:
             _log.warn("something was published to a private channel that no server has written")
             return
-        if isinstance(told, Publication):
-            self.listener.on_publication(channel, told)
+        if isinstance(message, Publication):
+            self.listener.on_publication(channel, message)
         else:
-            self.listener.on_presence(channel, told)
+            self.listener.on_presence(channel, message)
 
     # Presence.
 
     def join(self, channel: ChannelName, info: ClientInfo) -> "Deferred[Any]":
         """Add a client of this process to the channel's presence, and publish a join event."""
         packed = self._node + b" " + write_info(info)
-        self._here.setdefault(channel, {})[info.client] = packed
+        self._local_clients.setdefault(channel, {})[info.client] = packed
         return gatherResults(
             [
                 self._join.call([_key("presence", _tag(channel))], (_ms(PRESENCE_TTL), info.client, packed)),
-                self._tell(channel, b"j", info),
+                self._publish_event(channel, b"j", info),
             ],
             consumeErrors=True,
         ).addErrback(first_cause)
 
     def leave(self, channel: ChannelName, info: ClientInfo) -> "Deferred[Any]":
         """Remove a client of this process from the channel's presence, and publish a leave event."""
-        members = self._here.get(channel, {})
+        members = self._local_clients.get(channel, {})
         if members.pop(info.client, None) is None:
             return succeed(None)
         if not members:
-            del self._here[channel]
+            del self._local_clients[channel]
         return gatherResults(
             [
                 self._leave.call([_key("presence", _tag(channel))], (info.client,)),
-                self._tell(channel, b"l", info),
+                self._publish_event(channel, b"l", info),
             ],
             consumeErrors=True,
         ).addErrback(first_cause)
 
-    def _tell(self, channel: ChannelName, kind: bytes, info: ClientInfo) -> "Deferred[Any]":
+    def _publish_event(self, channel: ChannelName, kind: bytes, info: ClientInfo) -> "Deferred[Any]":
         return self._link.command("PUBLISH", _PUB + _tag(channel), kind + b":" + write_info(info))
 
     def members(self, channel: ChannelName) -> "Deferred[Mapping[str, ClientInfo]]":
@@ -313,19 +321,19 @@ class RedisBroker:
                 self._leave.call([key], dead[:BATCH]).addErrback(_ignore)
             return members
 
-        both = [self._beat_once(b""), self._link.command("HGETALL", key)]
+        both = [self._exchange_heartbeat(b""), self._link.command("HGETALL", key)]
         return gatherResults(both, consumeErrors=True).addCallbacks(read, first_cause)
 
-    def _beat_once(self, node: bytes) -> "Deferred[Any]":
+    def _exchange_heartbeat(self, node: bytes) -> "Deferred[Any]":
         return self._beat.call([f"{PRIVATE}nodes".encode()], (node, _ms(DEAD_AFTER)))
 
-    def _live(self) -> None:
+    def _send_heartbeat(self) -> None:
         if self.up:
-            self._beat_once(self._node).addErrback(_ignore)
+            self._exchange_heartbeat(self._node).addErrback(_ignore)
 
-    def _tell_members(self) -> None:
+    def _refresh_presence(self) -> None:
         """Write the presence of this process's clients again: it expires, and Redis may have lost it."""
-        for channel, members in list(self._here.items() if self.up else ()):
+        for channel, members in list(self._local_clients.items() if self.up else ()):
             rest: list[Any] = [part for member in members.items() for part in member]
             while rest:
                 batch, rest = rest[: 2 * BATCH], rest[2 * BATCH :]
@@ -336,7 +344,7 @@ class RedisBroker:
 
     def nodes(self) -> "Deferred[Collection[str]]":
         """Return the names of the live processes, including this one."""
-        return self._beat_once(self._node).addCallback(lambda found: [node.decode("ascii") for node in found])
+        return self._exchange_heartbeat(self._node).addCallback(lambda found: [node.decode("ascii") for node in found])
 
     def send(self, node: str, message: bytes) -> "Deferred[Any]":
         """Send a control message to a process, or to all processes if `node` is empty."""
@@ -350,33 +358,33 @@ class RedisBroker:
 
     # The link.
 
-    def _rose(self, again: bool) -> None:
+    def _on_up(self, again: bool) -> None:
         self._write_check.begin()
-        self._live()
-        self._want_post()
+        self._send_heartbeat()
+        self._subscribe_control()
         if again:
-            self._tell_members()
+            self._refresh_presence()
             self.listener.on_reconnect()
         self.listener.on_up()
 
-    def _want_post(self) -> None:
+    def _subscribe_control(self) -> None:
         """Subscribe to control messages, once: the link restores the subscriptions after an outage."""
-        if self._post_wanted:
+        if self._control_subscribed:
             return
-        self._post_wanted = True
+        self._control_subscribed = True
 
         def failed(failure: Failure) -> None:
             _ignore(failure)
-            self._post_wanted = False
+            self._control_subscribed = False
 
-        for key in self._post:
+        for key in self._control_channels:
             self._link.subscribe(key).addErrback(failed)
 
-    def _fell(self) -> None:
+    def _on_down(self) -> None:
         """Stop the write check. Subscribers are notified later, when the link is up and the gaps are known."""
         self._write_check.end()
 
-    def _barred(self, key: bytes) -> None:
+    def _on_permission_revoked(self, key: bytes) -> None:
         self.listener.on_permission_revoked(_channel(key))
 
 
@@ -388,12 +396,12 @@ def _key(kind: str, tag: bytes) -> bytes:
     return f"{PRIVATE}{kind}:".encode() + tag
 
 
-def _subscribed(channel: ChannelName) -> tuple[bytes, bytes]:
+def _redis_channels(channel: ChannelName) -> tuple[bytes, bytes]:
     return channel.encode("utf-8"), _PUB + _tag(channel)
 
 
 def _channel(key: bytes) -> ChannelName:
-    """Return the channel that a Redis channel belongs to; accepts both kinds that `_subscribed` returns."""
+    """Return the channel that a Redis channel belongs to; accepts both kinds that `_redis_channels` returns."""
     name = key[len(_PUB) :].removeprefix(b"{").removesuffix(b"}") if key.startswith(_PUB) else key
     return ChannelName(name.decode("utf-8"))
 
@@ -402,7 +410,7 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _read_told(data: bytes) -> Publication | PresenceEvent:
+def _parse_message(data: bytes) -> Publication | PresenceEvent:
     kind, _, rest = data.partition(b":")
     if kind != b"p":
         return PresenceEvent(kind == b"j", read_info(rest))
@@ -423,7 +431,7 @@ def _first_entry(since: Position | None, *, reverse: bool) -> str:
     return f"{max(offset - 1, 0)}-0" if reverse else f"{offset + 1}-0"
 
 
-def _page(found: Sequence[Any]) -> Page:
+def _parse_page(found: Sequence[Any]) -> Page:
     try:
         top, epoch, entries = found[0], found[1].decode("ascii"), found[2]
         publications = (unpack(fields[1], int(place.split(b"-")[0]), epoch) for place, fields in entries)

@@ -85,7 +85,7 @@ class Connection(RedisProtocol):  # type: ignore[misc]
         try:
             super().dataReceived(data, unpause)
         except (InvalidData, UnicodeDecodeError):
-            self.why = _describe_stranger(data)
+            self.why = _describe_foreign_server(data)
             self.hang_up()
 
     def replyReceived(self, reply: Any) -> None:
@@ -101,7 +101,7 @@ class Connection(RedisProtocol):  # type: ignore[misc]
 
     def connectionLost(self, reason: Failure) -> None:
         """Store the reason for the callers that wait for the connection."""
-        self.why = self.why or _words(reason.value)
+        self.why = self.why or _describe_error(reason.value)
         super().connectionLost(reason)
 
     def hang_up(self) -> None:
@@ -128,10 +128,10 @@ class Listening(Connection):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._questions: deque[tuple[bytes, list[bytes]]] = deque()
-        self._answers = 0
+        self._unanswered_commands: deque[tuple[bytes, list[bytes]]] = deque()
+        self._answer_count = 0
         """How many answers to the oldest unanswered command have arrived."""
-        self._asked: Counter[bytes] = Counter()
+        self._pending_subscribes: Counter[bytes] = Counter()
         """Unanswered SUBSCRIBEs per channel: two if a channel was unsubscribed and subscribed again meanwhile."""
         self.unanswered = 0
         """How many answers are outstanding: one per channel of each unanswered command."""
@@ -146,15 +146,15 @@ class Listening(Connection):
         rest = list(channels)
         for start in range(0, len(rest), BATCH):
             batch = rest[start : start + BATCH]
-            self._asked.update(batch)
-            self._ask(b"SUBSCRIBE", batch)
+            self._pending_subscribes.update(batch)
+            self._send_command(b"SUBSCRIBE", batch)
 
     def unsubscribe(self, channel: bytes) -> None:
         """Send UNSUBSCRIBE for a channel."""
-        self._ask(b"UNSUBSCRIBE", [channel])
+        self._send_command(b"UNSUBSCRIBE", [channel])
 
-    def _ask(self, command: bytes, channels: list[bytes]) -> None:
-        self._questions.append((command, channels))
+    def _send_command(self, command: bytes, channels: list[bytes]) -> None:
+        self._unanswered_commands.append((command, channels))
         self.unanswered += len(channels)
         words = [command, *channels]
         parts = [b"$%d\r\n%s\r\n" % (len(word), word) for word in words]
@@ -166,33 +166,33 @@ class Listening(Connection):
         if kind == b"message":
             self.told(reply[1], reply[2])
         elif kind in (b"subscribe", b"unsubscribe"):
-            self._answered(reply[1])
-        elif isinstance(reply, ResponseError) and self._questions:
-            self._not_answered(str(reply))
+            self._on_answer(reply[1])
+        elif isinstance(reply, ResponseError) and self._unanswered_commands:
+            self._on_refusal(str(reply))
         else:
             super().replyReceived(reply)
 
-    def _answered(self, channel: bytes) -> None:
-        command, channels = self._questions[0]
+    def _on_answer(self, channel: bytes) -> None:
+        command, channels = self._unanswered_commands[0]
         self.unanswered -= 1
-        self._answers += 1
-        if self._answers == len(channels):
-            self._questions.popleft()
-            self._answers = 0
-        if command == b"SUBSCRIBE" and self._last(channel):
+        self._answer_count += 1
+        if self._answer_count == len(channels):
+            self._unanswered_commands.popleft()
+            self._answer_count = 0
+        if command == b"SUBSCRIBE" and self._is_last_answer(channel):
             self.confirmed(channel)
 
-    def _not_answered(self, why: str) -> None:
-        command, channels = self._questions.popleft()
+    def _on_refusal(self, why: str) -> None:
+        command, channels = self._unanswered_commands.popleft()
         self.unanswered -= len(channels)
         if command == b"SUBSCRIBE":
-            self.refused([channel for channel in channels if self._last(channel)], why, len(channels) == 1)
+            self.refused([channel for channel in channels if self._is_last_answer(channel)], why, len(channels) == 1)
 
-    def _last(self, channel: bytes) -> bool:
-        self._asked[channel] -= 1
-        if self._asked[channel]:
+    def _is_last_answer(self, channel: bytes) -> bool:
+        self._pending_subscribes[channel] -= 1
+        if self._pending_subscribes[channel]:
             return False
-        del self._asked[channel]
+        del self._pending_subscribes[channel]
         return True
 
 
@@ -263,7 +263,7 @@ def connect(
         connection = yield where.connect(factory)
     except Exception as error:
         # An endpoint can fail with any exception, from name resolution to TLS.
-        raise NotConnected(_words(error)) from error
+        raise NotConnected(_describe_error(error)) from error
     usable: Deferred[None] = Deferred(lambda _: connection.hang_up())
 
     def lost(_: Any) -> None:
@@ -284,7 +284,7 @@ def _ignore(*_: Any) -> None:
     """Do nothing."""
 
 
-def _describe_stranger(data: bytes) -> str:
+def _describe_foreign_server(data: bytes) -> str:
     """Describe a server that does not speak the Redis protocol, by the first bytes it sent."""
     if data.startswith(_TLS_ALERT):
         return "it speaks TLS; write rediss:// in --redis"
@@ -299,7 +299,7 @@ def _describe_login(problem: str) -> str:
     return describe_reply(reply) if re.match(r"[A-Z]+\b", reply) else ""
 
 
-def _words(error: object) -> str:
+def _describe_error(error: object) -> str:
     """Describe in a few words why a connection failed or was lost."""
     number = getattr(error, "osError", None)
     if isinstance(number, int):

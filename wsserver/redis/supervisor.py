@@ -84,7 +84,12 @@ class RedisLink:
         self._url = url
         self._reactor = reactor
         self._trust = read_certificates(url.ca_file) if url.ca_file else None
-        self._to_told, self._to_rose, self._to_fell, self._to_barred = told, rose, fell, on_permission_revoked
+        self._call_on_message, self._call_on_up, self._call_on_down, self._call_on_permission_revoked = (
+            told,
+            rose,
+            fell,
+            on_permission_revoked,
+        )
         self._probe_channel = f"{PRIVATE}probe:{os.getpid()}-{random.getrandbits(64):016x}".encode()
         self._subscriptions = Subscriptions(always=self._probe_channel)
         self._commands = Commands(self._demoted)
@@ -98,21 +103,21 @@ class RedisLink:
         self._attempts = 0
         self._address = url.hosts[0]
         self._was_up = False
-        self._said: set[str] = set()
-        self._warned: set[str] = set()
-        self._probing = LoopingCall(self._judge)
+        self._reported_problems: set[str] = set()
+        self._logged_warnings: set[str] = set()
+        self._probing = LoopingCall(self._check_probe)
         self._probing.clock = reactor
 
         # Signs of life since the last probe, or since the connections were opened.
-        self._since = 0.0
+        self._checked_since = 0.0
         """When that was, by the reactor's clock."""
-        self._heard = False
+        self._received = False
         """Whether the subscriber connection has received anything since."""
         self._replies = 0
         """How many commands had been answered at that time; more must have been answered by the next probe."""
         self._probed = False
         """Whether a probe has come back on this pair of connections."""
-        self._early: deque[tuple[bytes, bytes]] = deque(maxlen=MAX_EARLY)
+        self._buffered: deque[tuple[bytes, bytes]] = deque(maxlen=MAX_EARLY)
         """Messages received before the link is up; delivered after `rose` is called, which reports the gap."""
 
         self.up = False
@@ -139,13 +144,13 @@ class RedisLink:
             self._retry = None
         self._opening.cancel()
         gone = [connection.whenDisconnected() for connection in self._pair or ()]
-        self._hang_up()
+        self._close_pair()
         yield gatherResults(gone)
 
     def _open(self) -> None:
         self._retry = None
         self._opening = self._connect().addTimeout(PATIENCE, self._reactor)
-        self._opening.addCallbacks(self._use, self._not_open)
+        self._opening.addCallbacks(self._use, self._on_connect_failed)
 
     @inlineCallbacks
     def _connect(self) -> Generator[Any, Any, Any]:
@@ -169,13 +174,13 @@ class RedisLink:
             raise
         return *opened, address, lineage
 
-    def _not_open(self, failure: Failure) -> None:
+    def _on_connect_failed(self, failure: Failure) -> None:
         if not self._probing.running:
             return
         if failure.check(defer.TimeoutError):
-            self._say(self._with_hint(f"no answer within {PATIENCE:g} s"))
+            self._report_problem(self._with_hint(f"no answer within {PATIENCE:g} s"))
         elif failure.check(NotConnected):
-            self._say(self._with_hint(failure.getErrorMessage()))
+            self._report_problem(self._with_hint(failure.getErrorMessage()))
         else:
             self.problem = "connecting failed, see the log"
             _log.failure("connecting to Redis failed", failure)
@@ -187,23 +192,23 @@ class RedisLink:
         self._attempts += 1
         self._retry = self._reactor.callLater(delay, self._open)
 
-    def _say(self, problem: str) -> None:
+    def _report_problem(self, problem: str) -> None:
         """Record why the link is not up, and log each reason once per outage, at most `MAX_SAID` reasons."""
         self.problem = problem
-        if problem not in self._said and len(self._said) < MAX_SAID:
-            self._said.add(problem)
+        if problem not in self._reported_problems and len(self._reported_problems) < MAX_SAID:
+            self._reported_problems.add(problem)
             _log.warn("Redis at {url} is unavailable, retrying: {problem}", url=self._url.shown, problem=problem)
 
     def _warn_once(self, text: str) -> None:
-        if text not in self._warned:
-            self._warned.add(text)
+        if text not in self._logged_warnings:
+            self._logged_warnings.add(text)
             _log.warn("{text}", text=text)
 
     def _use(self, opened: tuple[Any, Any, tuple[str, int], str]) -> None:
         commands, listening, self._address, self.lineage = opened
         self._pair = commands, listening
-        self._since, self._heard, self._replies, self._probed = self._reactor.seconds(), False, -1, False
-        listening.told, listening.confirmed, listening.refused = self._told, self._confirmed, self._refused
+        self._checked_since, self._received, self._replies, self._probed = self._reactor.seconds(), False, -1, False
+        listening.told, listening.confirmed, listening.refused = self._on_message, self._confirmed, self._refused
         for connection in self._pair:
             if not connection.connected:
                 self._drop(connection.why)
@@ -231,35 +236,35 @@ class RedisLink:
             self.problem = why
             _log.warn("lost Redis at {url}, reconnecting: {why}", url=self._url.shown, why=why)
         else:
-            self._say(self._with_hint(why))
-        self._hang_up()
+            self._report_problem(self._with_hint(why))
+        self._close_pair()
         self._try_again()
 
-    def _hang_up(self) -> None:
+    def _close_pair(self) -> None:
         pair, self._pair = self._pair, None
         was_up, self.up = self.up, False
         for connection in pair or ():
             connection.hang_up()
         self._commands.end()
         self._subscriptions.end()
-        self._early.clear()
+        self._buffered.clear()
         if was_up:
-            self._to_fell()
+            self._call_on_down()
 
     # Probing.
 
-    def _judge(self) -> None:
+    def _check_probe(self) -> None:
         """Check that the last probe came back, and send the next one; called every `PROBE_INTERVAL`."""
         # A pair or probe younger than half the interval is checked next time.
-        if self._pair is None or self._reactor.seconds() - self._since < PROBE_INTERVAL / 2:
+        if self._pair is None or self._reactor.seconds() - self._checked_since < PROBE_INTERVAL / 2:
             return
-        if not (self._heard and self._commands.replies > self._replies):
+        if not (self._received and self._commands.replies > self._replies):
             self._drop(f"no probe came back within {PROBE_INTERVAL:g} s")
         elif self.up or self._subscriptions.complete:
             self._probe()
         else:
             # Many channels over a slow connection: as long as confirmations arrive, the connection is alive.
-            self._since, self._heard = self._reactor.seconds(), False
+            self._checked_since, self._received = self._reactor.seconds(), False
         if self.up and self._url.master:
             self._look_for_another_master()
 
@@ -275,7 +280,7 @@ class RedisLink:
         return why
 
     def _probe(self) -> None:
-        self._since, self._heard, self._replies = self._reactor.seconds(), False, self._commands.replies
+        self._checked_since, self._received, self._replies = self._reactor.seconds(), False, self._commands.replies
         # Exempt from the limit: the probe matters most when too many commands are waiting.
         self._commands.send("PUBLISH", self._probe_channel, b"", limited=False).addErrback(self._probe_failed)
 
@@ -301,33 +306,33 @@ class RedisLink:
         # If no sentinel answers, the current master stays in use.
         self._opening.addCallbacks(found, lambda failure: failure.trap(NotConnected))
 
-    def _told(self, channel: bytes, data: bytes) -> None:
-        self._heard = True
+    def _on_message(self, channel: bytes, data: bytes) -> None:
+        self._received = True
         if channel != self._probe_channel:
             if self.up:
-                self._to_told(channel, data)
+                self._call_on_message(channel, data)
             else:
-                self._early.append((channel, data))
+                self._buffered.append((channel, data))
         elif not self._probed:
             self._probed = True
             self._go_up()
 
     def _confirmed(self, channel: bytes) -> None:
-        self._heard = True
+        self._received = True
         self._subscriptions.confirm(channel)
         if channel == self._probe_channel:
             self._probe()
         self._go_up()
 
     def _refused(self, channels: list[bytes], why: str, alone: bool) -> None:
-        self._heard = True
+        self._received = True
         if not why.startswith("NOPERM"):
             self._drop(describe_reply(why))
         elif alone and channels == [self._probe_channel]:
             self._drop(self._describe_need("SUBSCRIBE", why))
         else:
             for channel in self._subscriptions.refuse(channels, why, alone=alone):
-                self._to_barred(channel)
+                self._call_on_permission_revoked(channel)
             self._go_up()
 
     def _go_up(self) -> None:
@@ -335,12 +340,12 @@ class RedisLink:
             return
         self.up = True
         self._attempts = 0
-        self._said.clear()
+        self._reported_problems.clear()
         _log.info("connected to Redis at {url}", url=self._url.shown)
         again, self._was_up = self._was_up, True
-        self._to_rose(again)
-        while self._early and self.up:
-            self._to_told(*self._early.popleft())
+        self._call_on_up(again)
+        while self._buffered and self.up:
+            self._call_on_message(*self._buffered.popleft())
 
     # Commands and subscriptions.
 
