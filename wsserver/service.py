@@ -134,7 +134,7 @@ class WebSocketService(Service):
             deadlines=self.connections.deadlines,
             work=self.connections.work,
             open_timeout=settings.open_timeout,
-            max_connections=_most_connections(settings),
+            max_connections=_max_connections(settings),
             always_served=frozenset({"/health"}),
         )
         self._listeners = make_listeners(settings, reactor)
@@ -292,7 +292,7 @@ def tokens_of(
 
     Returns:
         The verifier, or None if the options name no key; and the JWKS fetcher, which the caller starts and stops, or
-        None without --token-jwks-url.
+        None without `--token-jwks-url`.
 
     Raises:
         SettingError: a key is invalid, or PyJWT is not installed.
@@ -313,7 +313,7 @@ def _hooks(settings: Settings, reactor: Any) -> Hooks:
     return HTTPHooks(urls, timeout=settings.hook_timeout, reactor=reactor)
 
 
-def _most_connections(settings: Settings) -> int:
+def _max_connections(settings: Settings) -> int:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     possible = max(1, files - SPARE_FILES)
     if possible < settings.max_connections:

@@ -40,7 +40,7 @@ _V2_FORMATS = {_V2_INET: "!4s4sHH", _V2_INET6: "!16s16sHH", _V2_UNIX: "!108s108s
 
 @dataclass(frozen=True)
 class ProxyHeader:
-    """The addresses of the client's connection; None where the proxy's own connection is meant or they are unknown."""
+    """The addresses of the client's connection; None if the header has none: use those of the proxy's connection."""
 
     source: IAddress | None = None
     destination: IAddress | None = None

@@ -12,7 +12,7 @@ __all__ = ["SocketInUse", "stale_socket_removed"]
 
 
 class SocketInUse(Exception):
-    """Another process uses the socket or its lock, or the file is not a socket; the message names the file."""
+    """Another process listens on the socket, or the file is not a socket; the message names the file."""
 
 
 @contextmanager

@@ -8,7 +8,7 @@ __all__ = ["keep_freed"]
 # Constants of glibc's <malloc.h>; musl, macOS and others have no mallopt.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_BLOCK = 32 * 1024 * 1024
-_ASKED = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
+_VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 KEPT = 64 * 1024 * 1024
 """Maximum size of the free memory that the process keeps at the end of the heap, in bytes."""
 
@@ -24,7 +24,7 @@ def keep_freed() -> bool:
     Returns:
         Whether the allocator accepted both settings.
     """
-    if any(name in os.environ for name in _ASKED):
+    if any(name in os.environ for name in _VARIABLES):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -6,7 +6,7 @@ from pathlib import Path
 
 __all__ = ["PidFileError", "remove_stale_pid_file"]
 
-_SERVERS = ("twistd", "twist", "wsserver")
+_SERVER_COMMANDS = ("twistd", "twist", "wsserver")
 
 
 class PidFileError(Exception):
@@ -52,6 +52,6 @@ def _is_server(pid: int) -> bool:
         pass
     with suppress(OSError):
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return any(os.path.basename(word).decode("utf-8", "replace") in _SERVERS for word in words)
+        return any(os.path.basename(word).decode("utf-8", "replace") in _SERVER_COMMANDS for word in words)
     # Without /proc, the kind of process is unknown: assume a server.
     return True

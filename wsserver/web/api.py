@@ -1,8 +1,8 @@
 """
 The HTTP API under `/api/`, compatible with Centrifugo's: `POST /api/publish {"channel": "foo", "data": "hello"}`.
 
-Centrifugo answers errors with status 200. This API answers them with an error status, unless the server runs with
-`--api-errors body`.
+Centrifugo answers errors with status 200. This API answers them with an error status. With `--api-errors body` it
+answers invalid calls (400 and 416) with 200 as Centrifugo does; other errors, such as 401 and 503, keep their status.
 """
 
 import hmac
@@ -30,8 +30,8 @@ MAX_AT_ONCE = 64
 """Maximum number of commands that run concurrently in a batch with `parallel`."""
 
 # 404 for an unknown method is not one of them: Centrifugo answers with 404 too, except inside a batch.
-_MISTAKES = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
-"""Statuses that `lenient` replaces with 200. A publication that could not be stored never gets one of them."""
+_CALLER_ERRORS = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
+"""Statuses that `lenient` replaces with 200. Server failures keep theirs, e.g. 503 for a publication not stored."""
 
 
 class API(Resource):
@@ -41,7 +41,7 @@ class API(Resource):
     Args:
         methods: the methods that callers can call.
         key: the API key that callers must send; empty to refuse all calls.
-        lenient: whether to answer caller errors with status 200, as Centrifugo does.
+        lenient: whether to answer invalid calls with status 200, as Centrifugo does.
     """
 
     isLeaf = True
@@ -54,12 +54,12 @@ class API(Resource):
 
     def render(self, request: Request) -> Any:
         """Check and run the call, and answer it."""
-        gone: list[bool] = []
-        request.notifyFinish().addErrback(lambda _: gone.append(True))
+        disconnected: list[bool] = []
+        request.notifyFinish().addErrback(lambda _: disconnected.append(True))
 
         def finish(answer: tuple[HTTPStatus, bytes]) -> None:
-            if not gone:
-                request.write(_begin(request, *answer))
+            if not disconnected:
+                request.write(_start_response(request, *answer))
                 request.finish()
 
         done = maybeDeferred(self._answer, request).addErrback(explain)
@@ -85,13 +85,13 @@ class API(Resource):
     def _check_key(self, request: Request) -> None:
         if not self._key:
             raise Problem(HTTPStatus.FORBIDDEN, NOT_AVAILABLE, "the API is closed: the server has no --api-key")
-        if not hmac.compare_digest(_given_key(request), self._key):
+        if not hmac.compare_digest(_read_key(request), self._key):
             request.setHeader(b"www-authenticate", b"Bearer")
             reason = "no key, or not the right one, in X-API-Key or as a Bearer"
             raise Problem(HTTPStatus.UNAUTHORIZED, UNAUTHORIZED, reason)
 
     def _status(self, status: HTTPStatus) -> HTTPStatus:
-        return HTTPStatus.OK if self._lenient and status in (*_MISTAKES, HTTPStatus.NOT_FOUND) else status
+        return HTTPStatus.OK if self._lenient and status in (*_CALLER_ERRORS, HTTPStatus.NOT_FOUND) else status
 
     # Batches: several commands in one request.
 
@@ -106,12 +106,12 @@ class API(Resource):
             raise bad(f"commands: expected a list of 1 to {MAX_COMMANDS}")
         replies: list[Result] = [Result(b"")] * len(commands)
         rest = iter(enumerate(commands))
-        yield gatherResults([self._do(rest, replies) for _ in range(MAX_AT_ONCE if parallel else 1)])
+        yield gatherResults([self._run(rest, replies) for _ in range(MAX_AT_ONCE if parallel else 1)])
         status = max(reply.status for reply in replies)
         return self._status(status), b'{"replies":[%s]}' % b",".join(reply.body for reply in replies)
 
     @inlineCallbacks
-    def _do(self, commands: Iterator[tuple[int, JSONText]], replies: list[Result]) -> Generator[Any, Any, None]:
+    def _run(self, commands: Iterator[tuple[int, JSONText]], replies: list[Result]) -> Generator[Any, Any, None]:
         """Run commands one after another, until the iterator, which all concurrent runs share, is exhausted."""
         for number, command in commands:
             replies[number] = yield self._command(command)
@@ -135,7 +135,7 @@ class API(Resource):
         )
 
 
-def _given_key(request: Request) -> bytes:
+def _read_key(request: Request) -> bytes:
     key: bytes = request.getHeader(b"x-api-key") or b""
     scheme, _, credentials = (request.getHeader(b"authorization") or b"").partition(b" ")
     # Older Centrifugo client libraries send `Authorization: apikey KEY`.
@@ -156,11 +156,11 @@ def _write_problem(failure: Failure, request: Request, *, lenient: bool) -> tupl
     assert isinstance(problem, Problem)
     if request.getHeader(b"x-centrifugo-error-mode") == b"transport":
         return problem.status, write(problem.as_json())
-    status = HTTPStatus.OK if lenient and problem.status in _MISTAKES else problem.status
+    status = HTTPStatus.OK if lenient and problem.status in _CALLER_ERRORS else problem.status
     return status, write({"error": problem.as_json()})
 
 
-def _begin(request: Request, status: HTTPStatus, body: bytes) -> bytes:
+def _start_response(request: Request, status: HTTPStatus, body: bytes) -> bytes:
     # A trailing newline, for callers in a terminal.
     body += b"\n"
     request.setResponseCode(int(status), status.phrase.encode("ascii"))

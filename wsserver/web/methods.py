@@ -54,7 +54,7 @@ UNRECOVERABLE: Final = 112
 
 class Problem(Exception):
     """
-    An API call has failed, and the caller gets this error.
+    The error with which an API call fails.
 
     Args:
         status: the HTTP status.

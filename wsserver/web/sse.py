@@ -89,14 +89,14 @@ class SSE(Resource):
         """Authorize the client, then start the stream or refuse the request."""
         query = parse_parameters((request.uri.partition(b"?")[2]).decode("ascii"))
         if query is None:
-            return refuse(request, _bad("the query is not UTF-8 or too long"))
+            return refuse(request, _bad_request("the query is not UTF-8 or too long"))
         host = (request.getHeader(b"host") or b"").decode("latin-1")
         authorizations = request.requestHeaders.getRawHeaders(b"authorization") or []
         caller = self.admission.caller("sse", "raw", _headers(request), show_peer(request.getClientAddress()))
-        visit = Credentials(query, host, [value.decode("latin-1") for value in authorizations], caller=caller)
+        credentials = Credentials(query, host, [value.decode("latin-1") for value in authorizations], caller=caller)
         gone: list[bool] = []
         request.notifyFinish().addBoth(lambda _: gone.append(True))
-        done = self.admission.admit(visit, self._default).addCallback(self._admitted, request, caller, gone)
+        done = self.admission.admit(credentials, self._default).addCallback(self._admitted, request, caller, gone)
         done.addErrback(self._failed, request, gone)
         return NOT_DONE_YET
 
@@ -107,7 +107,7 @@ class SSE(Resource):
 
     def _admitted(self, found: Admitted | Refusal, request: Request, caller: Caller, gone: list[bool]) -> None:
         if not isinstance(found, Refusal) and found.ask.binary:
-            found = _bad("an event is text: without binary=1, bytes that are no UTF-8 come in base64")
+            found = _bad_request("an event is text: without binary=1, bytes that are no UTF-8 come in base64")
         if gone:
             return
         if isinstance(found, Refusal):
@@ -130,57 +130,57 @@ class _Stream:
         self._request = request
         self._ask = admitted.ask
         self._client = RawClient(resource.hub.clients, resource.admission, admitted, caller, self._end_by)
-        self._places = StreamPositions(self._ask)
+        self._positions = StreamPositions(self._ask)
         # The id of an event contains the client's positions in all its channels, so clients share encoded events only
         # if they have the same single channel.
         self.kind: Hashable = ("sse", self._ask.format, "" if len(self._ask.channels) == 1 else caller.client)
-        self._backlog: SendQueue | None = SendQueue(resource.max_queued)
+        self._send_queue: SendQueue | None = SendQueue(resource.max_queued)
         """The send queue, until the stream is open and while the client does not read; None while it reads."""
-        self._over = self._last_page = False
+        self._is_over = self._ends_after_recovery = False
         """Whether the stream has ended, and whether it ends after recovery."""
-        self._ended = CLOSED
+        self._close_reason = CLOSED
         self._ping: Any = None
-        self._ending: Any = None
+        self._abort_timer: Any = None
         self._catch_up = CatchUp(
             resource.hub,
-            self._places,
+            self._positions,
             self,
-            ready=lambda: self._backlog is None and not self._over,
+            ready=lambda: self._send_queue is None and not self._is_over,
             send=self._send_missed,
             failed=self._not_recovered,
         )
 
     def begin(self) -> None:
         """Subscribe to the channels; the response starts once the subscriptions are active."""
-        self._request.notifyFinish().addErrback(self._gone)
-        done = self._places.subscribe(self._resource.hub, self, positioned=True)
+        self._request.notifyFinish().addErrback(self._on_finish)
+        done = self._positions.subscribe(self._resource.hub, self, positioned=True)
         done.addCallbacks(self._open, self._not_subscribed).addErrback(self._failed)
 
     def _open(self, _: object) -> None:
-        if self._over:
+        if self._is_over:
             return
         request = self._request
         _set_headers(request)
         request.registerProducer(self, True)
-        # The random delay spreads the reconnects of all clients, whatever has ended their streams.
+        # The random delay keeps clients from reconnecting all at once after their streams have ended.
         request.write(b": listening\n%s\n" % write_retry())
-        self._schedule()
+        self._schedule_ping()
         self._client.come()
-        self._send_missed(self._places.begin())
+        self._send_missed(self._positions.begin())
         self.resumeProducing()
         # An event without data only sets the last event id (HTML Standard, section 9.2.6).
-        if not self._over and (where := self._places.write()):
+        if not self._is_over and (where := self._positions.write()):
             request.write(b"id: %s\n\n" % where.encode("ascii"))
         self._catch_up.advance()
         cast(PageRequest, request).on_half_close(self._half_closed)
 
     def _half_closed(self) -> None:
         """End the stream after recovery: the client has closed its sending side, and may have left."""
-        self._last_page = True
-        self._end_if_last()
+        self._ends_after_recovery = True
+        self._end_if_recovered()
 
-    def _end_if_last(self) -> None:
-        if self._last_page and self._places.behind is None:
+    def _end_if_recovered(self) -> None:
+        if self._ends_after_recovery and self._positions.behind is None:
             self._end()
 
     def _send_missed(self, missed: list[Missed]) -> None:
@@ -195,7 +195,7 @@ class _Stream:
         ]
         if events:
             self._request.write(b"".join(events))
-        self._end_if_last()
+        self._end_if_recovered()
 
     def _not_recovered(self, failure: Failure) -> None:
         """End the stream; the client reconnects and recovers from its last event id."""
@@ -205,35 +205,35 @@ class _Stream:
 
     def _not_subscribed(self, failure: Failure) -> None:
         refusal = refuse_listener(failure)
-        if not self._over:
-            self._over = True
+        if not self._is_over:
+            self._is_over = True
             self._client.go(*CLOSED)
             _refuse(self._request, refusal)
 
     def _failed(self, failure: Failure) -> None:
         """Refuse or end the stream after an internal error; otherwise the client would wait forever."""
         _log.failure("an event stream failed", failure)
-        if self._over:
+        if self._is_over:
             return
         if self._request.startedWriting:
             self._end()
             return
-        self._over = True
+        self._is_over = True
         self._client.go(*CLOSED)
         _refuse(self._request, Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed"))
 
-    def _schedule(self) -> None:
+    def _schedule_ping(self) -> None:
         self._ping = self._resource.reactor.callLater(PING_INTERVAL, self._send_ping)
 
     def _send_ping(self) -> None:
-        if self._backlog is None:
+        if self._send_queue is None:
             self._request.write(b": ping\n\n")
-        self._schedule()
+        self._schedule_ping()
 
-    def _gone(self, _: object) -> None:
-        self._over = True
-        if self._ending is not None and self._ending.active():
-            self._ending.cancel()
+    def _on_finish(self, _: object) -> None:
+        self._is_over = True
+        if self._abort_timer is not None and self._abort_timer.active():
+            self._abort_timer.cancel()
         self._leave()
 
     def _leave(self) -> None:
@@ -241,30 +241,30 @@ class _Stream:
             self._ping.cancel()
             self._ping = None
         self._catch_up.stop()
-        self._client.go(*self._ended)
+        self._client.go(*self._close_reason)
         self._resource.hub.leave(self._ask.channels, self)
 
     def _end_by(self, code: int, reason: str) -> None:
-        self._ended = (code, reason)
+        self._close_reason = (code, reason)
         self._end()
 
     def _end(self) -> None:
         """End the stream from the server's side; the client reconnects by itself."""
-        if not self._over:
-            self._over = True
-            self._backlog = None
+        if not self._is_over:
+            self._is_over = True
+            self._send_queue = None
             self._leave()
             self._request.unregisterProducer()
             # The client has `LINGER` seconds to read the bytes that are already written.
             transport: Any = self._request.channel.transport
-            self._ending = self._resource.reactor.callLater(LINGER, transport.abortConnection)
+            self._abort_timer = self._resource.reactor.callLater(LINGER, transport.abortConnection)
             self._request.loseConnection()
 
     # Called by the hub: the interface `Subscriber`.
 
     def frame(self, channel: ChannelName, publication: Publication) -> bytes:
         """Encode a publication as an event, with one `data:` line for each line of the payload."""
-        return self._write(channel, publication, self._places.move(channel, publication))
+        return self._write(channel, publication, self._positions.move(channel, publication))
 
     def _write(self, channel: ChannelName, publication: Publication, place: str) -> bytes:
         payload, first = write(channel, publication, self._ask.format)
@@ -286,27 +286,27 @@ class _Stream:
         self._put(Batch(ChannelName(""), frames, count, size), SlowConsumerPolicy.CLOSE)
 
     def _put(self, batch: Batch, slow: SlowConsumerPolicy) -> None:
-        if self._over:
+        if self._is_over:
             return
-        if self._backlog is None:
+        if self._send_queue is None:
             self._request.write(batch.frames)
             return
-        loss = self._backlog.add(batch, slow)
-        if self._backlog.full:
+        loss = self._send_queue.add(batch, slow)
+        if self._send_queue.full:
             self._end()
             return
         self._resource.hub.dropped += loss.messages
         for channel in loss.channels:
             notice = gap_notice(channel)
-            self._backlog.tell(channel, _event(notice, b"gap"), len(notice))
+            self._send_queue.tell(channel, _event(notice, b"gap"), len(notice))
 
     def missed(self, channel: ChannelName, stream: bool) -> None:
-        """Send a gap notice, or end the stream if it is to be closed on a gap."""
+        """Send a gap notice, or end the stream if the server runs with `--gap close`."""
         if self._resource.close_on_gap:
             self._end()
             return
         # The id moves past the gap, so that the client gets no second notice of it after a reconnect.
-        place = self._places.jump(channel, self._resource.hub.position(channel)) if stream else ""
+        place = self._positions.jump(channel, self._resource.hub.position(channel)) if stream else ""
         notice = gap_notice(channel)
         self.take(Batch(channel, _event(notice, b"gap", place), 1, len(notice)))
 
@@ -318,14 +318,14 @@ class _Stream:
 
     def pauseProducing(self) -> None:
         """Queue events from now on: the client does not read."""
-        if self._backlog is None:
-            self._backlog = SendQueue(self._resource.max_queued)
+        if self._send_queue is None:
+            self._send_queue = SendQueue(self._resource.max_queued)
 
     def resumeProducing(self) -> None:
         """Send the queued events, then continue the recovery."""
-        backlog, self._backlog = self._backlog, None
-        if backlog is not None and not self._over:
-            frames, _, _ = backlog.take()
+        queue, self._send_queue = self._send_queue, None
+        if queue is not None and not self._is_over:
+            frames, _, _ = queue.take()
             if frames:
                 self._request.write(frames)
         self._catch_up.advance()
@@ -348,7 +348,7 @@ def _headers(request: Request) -> Iterator[Header]:
 
 
 def _refuse(request: Request, refusal: Refusal) -> None:
-    """Refuse a stream; answer an EventSource that meets a temporary failure in such a way that it reconnects."""
+    """Refuse a stream. An EventSource gets a temporary refusal as a stream that ends at once, so that it reconnects."""
     path = show_path(request.uri.partition(b"?")[0].decode("latin-1"))
     access_log.refused(refusal, number=None, peer=show_peer(request.getClientAddress()), path=path)
     accept = [value.decode("latin-1") for value in request.requestHeaders.getRawHeaders(b"accept") or []]
@@ -367,5 +367,5 @@ def _set_headers(request: Request) -> None:
         request.setHeader(name.lower().encode("ascii"), value.encode("ascii"))
 
 
-def _bad(reason: str) -> Refusal:
+def _bad_request(reason: str) -> Refusal:
     return Refusal(HTTPStatus.BAD_REQUEST, reason)
