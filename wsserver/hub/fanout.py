@@ -101,11 +101,11 @@ class FanOut:
             if kind == UNFRAMED:
                 self._start(channel, kinds[kind], partial(_receive, channel, tuple(publications)), len(publications))
                 continue
-            batch, whole = _write(channel, first, publications)
+            batch, whole = _frame(channel, first, publications)
             if batch.count:
-                self._start(channel, kinds[kind], partial(_hand, batch), 1 + len(batch.frames) // WRITE)
+                self._start(channel, kinds[kind], partial(_deliver, batch), 1 + len(batch.frames) // WRITE)
             if not whole:
-                self._start(channel, kinds.get(kind, ()), partial(_tell, channel, True))
+                self._start(channel, kinds.get(kind, ()), partial(_notify_missed, channel, True))
 
     def missed(self, channel: ChannelName, subscribers: Iterable[Any], *, stream: bool) -> None:
         """
@@ -116,11 +116,11 @@ class FanOut:
             subscribers: the subscribers to notify.
             stream: whether publications with an offset may be missing; if False, only ones without an offset may be.
         """
-        self._start(channel, subscribers, partial(_tell, channel, stream))
+        self._start(channel, subscribers, partial(_notify_missed, channel, stream))
 
     def on_permission_revoked(self, channel: ChannelName, subscribers: Iterable[Any]) -> None:
         """Notify former subscribers that the broker no longer permits the server to read the channel."""
-        self._start(channel, subscribers, partial(_bar, channel))
+        self._start(channel, subscribers, partial(_notify_revoked, channel))
 
     def left(self, channel: ChannelName, subscriber: Any) -> None:
         """Stop the queued deliveries of a channel to a subscriber that has left it."""
@@ -154,14 +154,14 @@ class FanOut:
             self._busy = False
         if self._jobs and not self._scheduled:
             self._scheduled = True
-            self._reactor.callLater(0, self._go_on)
+            self._reactor.callLater(0, self._continue)
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
         self._scheduled = False
         self.refill()
 
 
-def _write(channel: ChannelName, first: Any, publications: Sequence[Any]) -> tuple[Batch, bool]:
+def _frame(channel: ChannelName, first: Any, publications: Sequence[Any]) -> tuple[Batch, bool]:
     """
     Frame publications and presence events for one kind of subscriber.
 
@@ -193,8 +193,8 @@ def _write(channel: ChannelName, first: Any, publications: Sequence[Any]) -> tup
     return Batch(channel, frames[0] if len(frames) == 1 else b"".join(frames), len(frames), size, newest), whole
 
 
-def _hand(batch: Batch, subscribers: list[Any]) -> None:
-    def other(one: Any) -> None:
+def _deliver(batch: Batch, subscribers: list[Any]) -> None:
+    def deliver_one(one: Any) -> None:
         try:
             # Subscribers that can queue publications have a method `take` (see `Subscriber.deliver`).
             take = getattr(one, "take", None)
@@ -203,9 +203,9 @@ def _hand(batch: Batch, subscribers: list[Any]) -> None:
             else:
                 one.deliver(batch.frames, batch.count, batch.size)
         except Exception:
-            _failed(one)
+            _log_failure(one)
 
-    hand(subscribers, batch.frames, batch.count, batch.size, other, _failed)
+    hand(subscribers, batch.frames, batch.count, batch.size, deliver_one, _log_failure)
 
 
 def _receive(channel: ChannelName, publications: Sequence[Any], subscribers: list[Any]) -> None:
@@ -213,22 +213,22 @@ def _receive(channel: ChannelName, publications: Sequence[Any], subscribers: lis
         one.receive(channel, publications)
 
 
-def _tell(channel: ChannelName, stream: bool, subscribers: list[Any]) -> None:
+def _notify_missed(channel: ChannelName, stream: bool, subscribers: list[Any]) -> None:
     for one in subscribers:
         try:
             one.missed(channel, stream)
         except Exception:
-            _failed(one)
+            _log_failure(one)
 
 
-def _bar(channel: ChannelName, subscribers: list[Any]) -> None:
+def _notify_revoked(channel: ChannelName, subscribers: list[Any]) -> None:
     for one in subscribers:
         try:
             one.on_permission_revoked(channel)
         except Exception:
-            _failed(one)
+            _log_failure(one)
 
 
-def _failed(_: Any) -> None:
+def _log_failure(_: Any) -> None:
     """Log the current exception of one subscriber; the delivery to the others continues."""
     _log.failure("a subscriber failed")

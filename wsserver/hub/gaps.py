@@ -83,18 +83,18 @@ class GapCloser:
         self._reactor = reactor
         self._reads = DeferredSemaphore(MAX_READS_AT_ONCE)
 
-    def close(self, room: ChannelState, came: Publication | None = None) -> None:
+    def close(self, room: ChannelState, arrived: Publication | None = None) -> None:
         """
         Start to read the missing publications, and hold what arrives until the gap is closed.
 
         Args:
             room: the channel.
-            came: the publication that does not follow the last one; None after an outage.
+            arrived: the publication that does not follow the last one; None after an outage.
         """
         room.held = PublicationBuffer()
-        if came is not None:
-            room.held.add(came)
-        self._read(room, _ONE_PAGE, came)
+        if arrived is not None:
+            room.held.add(arrived)
+        self._read(room, _ONE_PAGE, arrived)
 
     def on_reconnect(self, room: ChannelState) -> None:
         """Start to read what a channel has missed in an outage; its subscribers are notified of losses after that."""
@@ -105,10 +105,10 @@ class GapCloser:
             # A page that was read before the outage, and what is held, do not show what the outage lost.
             room.read_again = True
 
-    def _read(self, room: ChannelState, limit: ReadLimit, came: Publication | None = None) -> None:
+    def _read(self, room: ChannelState, limit: ReadLimit, arrived: Publication | None = None) -> None:
         position, keep = room.position, self._rules.for_channel(room.channel).keep
         if position is None or keep is None:
-            self._keep_open(room, None)
+            self._give_up(room, None)
             return
 
         def read() -> "Deferred[Page]":
@@ -118,19 +118,19 @@ class GapCloser:
 
         self._reads.run(read).addCallbacks(
             self._page_read,
-            lambda failure: self._keep_open(room, None, failure),
-            callbackArgs=(room, position, came),
+            lambda failure: self._give_up(room, None, failure),
+            callbackArgs=(room, position, arrived),
         )
 
     def _wait_for_turn(self, page: Page) -> "Deferred[Page]":
         return self._pages.read(lambda: succeed(page)) if page.publications else succeed(page)
 
-    def _page_read(self, page: Page, room: ChannelState, position: Position, came: Publication | None) -> None:
+    def _page_read(self, page: Page, room: ChannelState, position: Position, arrived: Publication | None) -> None:
         held = room.held
         if not self._channels.is_current(room) or held is None:
             return
-        if held.over or not continues(position, page) or not _explains(page, came):
-            self._keep_open(room, page.position)
+        if held.over or not continues(position, page) or not _is_consistent(page, arrived):
+            self._give_up(room, page.position)
             return
         if room.outage:
             self._channels.tell_gap(room, stream=False)
@@ -145,8 +145,8 @@ class GapCloser:
         first = held.first_offset(position.epoch)
         if not self._replay(room, (one for one in page.publications if first is None or one.offset < first)):
             return
-        if came is not None and came.epoch != position.epoch:
-            held.drop_epoch(came.epoch)
+        if arrived is not None and arrived.epoch != position.epoch:
+            held.drop_epoch(arrived.epoch)
         self._publish_held(room, held)
 
     def _publish_held(self, room: ChannelState, held: PublicationBuffer) -> None:
@@ -154,7 +154,7 @@ class GapCloser:
         if not self._channels.is_current(room) or room.held is not held:
             return
         if held.over:
-            self._keep_open(room, None)
+            self._give_up(room, None)
         elif not self._replay(room, held.take_page(PAGE_SIZE, PAGE_BYTES)):
             return
         elif held.items:
@@ -182,7 +182,7 @@ class GapCloser:
         room.held = held
         return True
 
-    def _keep_open(self, room: ChannelState, top: Position | None, failure: Failure | None = None) -> None:
+    def _give_up(self, room: ChannelState, top: Position | None, failure: Failure | None = None) -> None:
         """Notify the subscribers that the gap cannot be closed, and continue with what has arrived since."""
         if failure is not None and not failure.check(BrokerDown):
             _log.failure("a stream could not be read", failure)
@@ -191,14 +191,14 @@ class GapCloser:
             return
         held = room.take_held()
         # With None, the first held publication sets the position, so that it leaves no gap.
-        came = held.over or any(isinstance(item, Publication) and item.offset for item in held.items)
-        room.position = None if came else top
+        numbered = held.over or any(isinstance(item, Publication) and item.offset for item in held.items)
+        room.position = None if numbered else top
         room.read_again = False
         self._channels.tell_gap(room, stream=True)
         self._channels.replay(room, held.items)
 
 
-def _explains(page: Page, came: Publication | None) -> bool:
+def _is_consistent(page: Page, arrived: Publication | None) -> bool:
     """
     Return whether a page of the stream is consistent with the publication that did not follow the last one.
 
@@ -206,4 +206,4 @@ def _explains(page: Page, came: Publication | None) -> bool:
     that was lost (FLUSHALL) before the page was read, because the page was requested after the publication had arrived,
     and an epoch is never used again. The publication then precedes the position that the subscribers have reached.
     """
-    return came is None or came.epoch != page.position.epoch or came.offset <= page.position.offset
+    return arrived is None or arrived.epoch != page.position.epoch or arrived.offset <= page.position.offset

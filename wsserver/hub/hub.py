@@ -272,14 +272,14 @@ class Hub:
 
     def _opened(self, _: None, room: ChannelState) -> None:
         room.open = True
-        self._answer(room, None)
+        self._fire_waiting(room, None)
 
     def _not_opened(self, failure: Failure, room: ChannelState) -> None:
         if self._rooms.get(room.channel) is room:
             del self._rooms[room.channel]
-        self._answer(room, failure)
+        self._fire_waiting(room, failure)
 
-    def _answer(self, room: ChannelState, result: Any) -> None:
+    def _fire_waiting(self, room: ChannelState, result: Any) -> None:
         waiting, room.waiting = room.waiting, []
         for done in waiting:
             done.callback(result) if result is None else done.errback(result)
@@ -321,10 +321,10 @@ class Hub:
             joiner.fall_behind()
             return Joined(since, (), recovered=True, behind=True)
         recovered = since is not None and continues(since, page) and page.reaches_top
-        behind = self._go_on_from(page.position, room, joiner)
+        behind = self._continue_from(page.position, room, joiner)
         return Joined(page.position, page.publications if recovered else (), recovered, behind)
 
-    def _go_on_from(self, position: Position, room: ChannelState, joiner: RecoveringSubscriber) -> bool:
+    def _continue_from(self, position: Position, room: ChannelState, joiner: RecoveringSubscriber) -> bool:
         """
         Set a subscriber's position, and deliver the buffered publications after it in the next turn.
 
@@ -337,7 +337,7 @@ class Hub:
             return True
         joiner.catch_up()
         # In the next turn: the caller first has to send the subscriber the result, with the position where it begins.
-        self._reactor.callLater(0, self._give_held, room, joiner)
+        self._reactor.callLater(0, self._deliver_held, room, joiner)
         return False
 
     def recover(self, channel: ChannelName, subscriber: Subscriber) -> "Deferred[Joined]":
@@ -376,20 +376,20 @@ class Hub:
         if room.joiners.get(joiner.subscriber) is not joiner:
             return Joined(None)
         if not continues(since, page):
-            return Joined(page.position, behind=self._go_on_from(page.position, room, joiner))
+            return Joined(page.position, behind=self._continue_from(page.position, room, joiner))
         at = Position(page.publications[-1].offset, since.epoch) if page.publications else since
         if at.offset < page.position.offset:
             joiner.floor = at
             joiner.fall_behind()
             return Joined(at, page.publications, recovered=True, behind=True)
-        return Joined(at, page.publications, recovered=True, behind=self._go_on_from(at, room, joiner))
+        return Joined(at, page.publications, recovered=True, behind=self._continue_from(at, room, joiner))
 
     def _not_joined(self, failure: Failure, room: ChannelState, joiner: RecoveringSubscriber) -> Failure:
         if room.joiners.get(joiner.subscriber) is joiner:
             self.unsubscribe(room.channel, joiner.subscriber)
         return failure
 
-    def _give_held(self, room: ChannelState, joiner: RecoveringSubscriber) -> None:
+    def _deliver_held(self, room: ChannelState, joiner: RecoveringSubscriber) -> None:
         if room.joiners.get(joiner.subscriber) is not joiner or joiner.held is None:
             return
         held = joiner.take_held()
@@ -402,12 +402,12 @@ class Hub:
             self.gaps += 1
             self._fan_out.missed(room.channel, [joiner.subscriber], stream=True)
         else:
-            self._hand(room, joiner, held.items)
+            self._deliver_new(room, joiner, held.items)
         if room.position is None and not room.kinds:
             room.position = _lowest(one.floor for one in room.joiners.values() if one.held is None)
-        self._settle(room)
+        self._merge_recovered(room)
 
-    def _settle(self, room: ChannelState) -> None:
+    def _merge_recovered(self, room: ChannelState) -> None:
         """Move recovered subscribers that have reached the channel's position to the subscribers served in bulk."""
         for joiner in list(room.joiners.values()):
             at, floor = room.position, joiner.floor
@@ -589,7 +589,7 @@ class Hub:
         self._flush(room)
         for joiner in list(room.joiners.values()):
             if joiner.floor is not None and joiner.held is not None and not joiner.recovering:
-                self._give_held(room, joiner)
+                self._deliver_held(room, joiner)
         self.gaps += stream
         room.outage = False
         # Without a floor, a subscriber still waits for the first read of the stream, which returns its position.
@@ -615,39 +615,39 @@ class Hub:
                 if joiner.held is not None:
                     joiner.hold(item)
                 elif isinstance(item, Publication) and item.offset:
-                    self._hand(room, joiner, [item])
+                    self._deliver_new(room, joiner, [item])
                 else:
                     kinds.setdefault(joiner.subscriber.kind, {})[joiner.subscriber] = None
             # An item without an offset is new to every subscriber, so it is sent in bulk. There may be many recovered
             # subscribers: until a publication with an offset arrives, none may be able to join the others.
             self._fan_out.publish(room.channel, kinds, [item])
-            self._settle(room)
+            self._merge_recovered(room)
 
-    def _hand(
+    def _deliver_new(
         self, room: ChannelState, joiner: RecoveringSubscriber, items: Iterable[Publication | PresenceEvent]
     ) -> None:
         """Deliver to one recovered subscriber the items that it does not have yet, and notify it of gaps in them."""
-        subscriber, wanted = joiner.subscriber, list[Publication | PresenceEvent]()
+        subscriber, new = joiner.subscriber, list[Publication | PresenceEvent]()
 
-        def give() -> None:
-            if wanted:
-                self._fan_out.publish(room.channel, {subscriber.kind: {subscriber: None}}, list(wanted))
-                wanted.clear()
+        def flush() -> None:
+            if new:
+                self._fan_out.publish(room.channel, {subscriber.kind: {subscriber: None}}, list(new))
+                new.clear()
 
         for item in items:
             if not joiner.lacks(item):
                 continue
             if joiner.strange(item):
-                give()
+                flush()
                 self.gaps += 1
                 self._fan_out.missed(room.channel, [subscriber], stream=True)
                 if room.joiners.get(subscriber) is not joiner:
                     # The gap notice made the subscriber unsubscribe, as a Centrifuge client does to subscribe again.
                     return
-            wanted.append(item)
+            new.append(item)
             if isinstance(item, Publication) and item.offset:
                 joiner.floor = Position(item.offset, item.epoch)
-        give()
+        flush()
 
     def _flush_all(self) -> None:
         dirty, self._dirty = self._dirty, []

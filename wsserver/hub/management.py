@@ -180,12 +180,12 @@ class Management:
             TypeError: an argument has the wrong type.
             ValueError: the channel's name is invalid, or the options cannot be written as JSON.
         """
-        told = dict(options)
-        if (data := told.pop("data", None)) is not None:
+        encoded = dict(options)
+        if (data := encoded.pop("data", None)) is not None:
             # As JSON text in a string, because parsing it would change how its numbers are written.
-            told["data"] = (read_json(data) if isinstance(data, bytes) else write(data)).decode("utf-8")
-        write(told)
-        arguments = {"channel": check_name(channel), **_check_who(user, client), "options": told}
+            encoded["data"] = (read_json(data) if isinstance(data, bytes) else write(data)).decode("utf-8")
+        write(encoded)
+        arguments = {"channel": check_name(channel), **_check_who(user, client), "options": encoded}
         return self._hub.control.ask("subscribe", arguments).addCallback(sum)
 
     def refresh(
@@ -248,29 +248,29 @@ class Management:
 
     def _disconnect(self, arguments: Mapping[str, Any]) -> int:
         stay = set(arguments["except"])
-        gone = [one for one in self._named(arguments) if one.client not in stay]
+        gone = [one for one in self._find(arguments) if one.client not in stay]
         for one in gone:
             one.disconnect(arguments["code"], arguments["reason"])
         return len(gone)
 
     def _unsubscribe(self, arguments: Mapping[str, Any]) -> int:
         channel = ChannelName(arguments["channel"])
-        off = [one for one in self._named(arguments) if channel in one.channels]
+        off = [one for one in self._find(arguments) if channel in one.channels]
         for one in off:
             one.unsubscribe(channel, *SERVER_UNSUBSCRIBE)
         return len(off)
 
     def _subscribe(self, arguments: Mapping[str, Any]) -> int:
         channel = ChannelName(arguments["channel"])
-        on = [one for one in self._named(arguments) if channel not in one.channels]
+        on = [one for one in self._find(arguments) if channel not in one.channels]
         return sum(one.subscribe(channel, arguments["options"]) for one in on)
 
     def _refresh(self, arguments: Mapping[str, Any]) -> int:
         if arguments["expired"]:
             return self._disconnect({**arguments, "code": 3005, "reason": "connection expired", "except": ()})
-        return sum(one.refresh(arguments["expire_at"]) for one in self._named(arguments))
+        return sum(one.refresh(arguments["expire_at"]) for one in self._find(arguments))
 
-    def _named(self, arguments: Mapping[str, Any]) -> list[Any]:
+    def _find(self, arguments: Mapping[str, Any]) -> list[Any]:
         user, client = arguments["user"], arguments["client"]
         # Without a user and a client id, `find` would return all clients.
         return self._hub.clients.find(user, client) if user or client else []
@@ -287,10 +287,10 @@ class Management:
             "num_channels": len(counts),
             "num_subs": sum(counts.values()),
             "uptime": int(self._now() - self._started),
-            "metrics": {"interval": 0, "items": self._counts()},
+            "metrics": {"interval": 0, "items": self._metrics()},
         }
 
-    def _counts(self) -> dict[str, float]:
+    def _metrics(self) -> dict[str, float]:
         """Return the counters since the start of the server, and the broker's metrics: metric name -> value."""
         hub = self._hub
         return {

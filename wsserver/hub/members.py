@@ -48,7 +48,7 @@ class PresenceManager:
     def join(self, channel: ChannelName, info: ClientInfo) -> None:
         """Add a client to a channel's presence; do nothing if the channel's presence is not tracked."""
         if self._rules.for_channel(channel).presence:
-            self._broker.join(channel, info).addErrback(_lost)
+            self._broker.join(channel, info).addErrback(_ignore_outage)
 
     def leave(self, channel: ChannelName, info: ClientInfo, *, quick: bool = False) -> None:
         """
@@ -67,11 +67,11 @@ class PresenceManager:
             call = self._clock.callLater(GRACE, self._leave, channel, info)
             self._waiting[channel, info.client] = (info, call)
         else:
-            self._broker.leave(channel, info).addErrback(_lost)
+            self._broker.leave(channel, info).addErrback(_ignore_outage)
 
     def _leave(self, channel: ChannelName, info: ClientInfo) -> None:
         del self._waiting[channel, info.client]
-        self._broker.leave(channel, info).addErrback(_lost)
+        self._broker.leave(channel, info).addErrback(_ignore_outage)
 
     def of(self, channel: str) -> "Deferred[Mapping[str, ClientInfo]]":
         """
@@ -98,6 +98,6 @@ class PresenceManager:
             self._leave(channel, info)
 
 
-def _lost(failure: Any) -> None:
+def _ignore_outage(failure: Any) -> None:
     # Ignore the outage: the broker sends the current presence again when it is back.
     failure.trap(BrokerDown)

@@ -61,7 +61,7 @@ class _Entry(NamedTuple):
     frames: bytes
     messages: int
     size: int
-    loose: bool
+    droppable: bool
     """Whether the entry may be dropped."""
 
 
@@ -73,11 +73,11 @@ class SendQueue:
         limit: maximum size in bytes: the frames, and `OVERHEAD` for each batch.
     """
 
-    __slots__ = ("_entries", "_limit", "_lost", "_notices", "_numbers", "_weight")
+    __slots__ = ("_dropped", "_entries", "_limit", "_notices", "_numbers", "_weight")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._weight = self._lost = 0
+        self._weight = self._dropped = 0
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         """
         The queued entries, in the order of sending. The key is a running number; for a channel with the policy
@@ -103,33 +103,33 @@ class SendQueue:
         Returns:
             The messages that were dropped.
         """
-        before, channel = self._lost, batch.channel
-        fresh: list[ChannelName] = []
+        before, channel = self._dropped, batch.channel
+        new_gaps: list[ChannelName] = []
         if slow is not SlowConsumerPolicy.LATEST:
-            loose = slow is not SlowConsumerPolicy.CLOSE
-            self._put(next(self._numbers), _Entry(channel, batch.frames, batch.count, batch.size, loose))
+            droppable = slow is not SlowConsumerPolicy.CLOSE
+            self._put(next(self._numbers), _Entry(channel, batch.frames, batch.count, batch.size, droppable))
         else:
-            given_up = batch.count
+            dropped = batch.count
             if channel in self._entries and batch.newest is not None:
-                given_up += self._pop(channel).messages
+                dropped += self._pop(channel).messages
             if batch.newest is not None:
-                given_up -= 1
+                dropped -= 1
                 self._put(channel, _Entry(channel, batch.newest[0], 1, batch.newest[1], True))
-            self._lose(channel, given_up, fresh)
+            self._count_dropped(channel, dropped, new_gaps)
         while self.full:
             # The search is short: the entry is nearly always the first one.
-            oldest = next((key for key, entry in self._entries.items() if entry.loose), None)
+            oldest = next((key for key, entry in self._entries.items() if entry.droppable), None)
             if oldest is None:
                 break
             entry = self._pop(oldest)
-            self._lose(entry.channel, entry.messages, fresh)
-        return Loss(self._lost - before, fresh)
+            self._count_dropped(entry.channel, entry.messages, new_gaps)
+        return Loss(self._dropped - before, new_gaps)
 
-    def _lose(self, channel: ChannelName, number: int, fresh: list[ChannelName]) -> None:
-        self._lost += number
+    def _count_dropped(self, channel: ChannelName, number: int, new_gaps: list[ChannelName]) -> None:
+        self._dropped += number
         if number and channel not in self._notices:
             self._notices[channel] = b"", 0
-            fresh.append(channel)
+            new_gaps.append(channel)
 
     def tell(self, channel: ChannelName, notice: bytes, size: int) -> None:
         """
