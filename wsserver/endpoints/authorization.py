@@ -145,7 +145,7 @@ class Authorizer:
     ) -> None:
         self.tokens = tokens
         self.hooks = hooks
-        self._asks = frozenset() if hooks is None else hooks.events
+        self._hook_events = frozenset() if hooks is None else hooks.events
         self.anonymous = anonymous or tokens is None
         """Whether a client without a token is admitted as anonymous; else it is refused."""
         self._hub = hub
@@ -184,11 +184,11 @@ class Authorizer:
         if isinstance(token, Refusal):
             return succeed(token)
         if token is None or self.tokens is None:
-            if self.hooks is not None and visit.caller is not None and "connect" in self._asks:
+            if self.hooks is not None and visit.caller is not None and "connect" in self._hook_events:
                 return self.hooks.connect(visit.caller).addCallback(
                     lambda answer: identity_of(answer) if isinstance(answer, Connected) else answer.refusal
                 )
-            return succeed(ANONYMOUS if self.anonymous else _no_token())
+            return succeed(ANONYMOUS if self.anonymous else _missing_token())
         return self.tokens.either(token).addCallback(_as_identity)
 
     @inlineCallbacks
@@ -205,7 +205,7 @@ class Authorizer:
                 return answer
             if isinstance(answer, No | Dropped):
                 return answer.refusal
-            identity = _until(identity, answer.expire_at)
+            identity = _expire_by(identity, answer.expire_at)
         return Admitted(ask, identity)
 
     def open(
@@ -248,7 +248,7 @@ class Authorizer:
         if identity.may(channel, Right.LISTEN):
             return None
         access = self._hub.access
-        if access.patterns is None and "subscribe" in self._asks:
+        if access.patterns is None and "subscribe" in self._hook_events:
             # Without --channel-allow, channels are open to everyone on a loopback-only server. With a subscribe hook,
             # the backend decides about them.
             return Refusal(HTTPStatus.FORBIDDEN, f"the backend has not opened the channel {quote(channel)}")
@@ -268,7 +268,7 @@ class Authorizer:
             code: the close code.
             reason: the close reason.
         """
-        if self.hooks is not None and "disconnect" in self._asks:
+        if self.hooks is not None and "disconnect" in self._hook_events:
             self.hooks.disconnected(replace(caller, user=user), code=code, reason=reason)
 
     def caller(self, transport: str, protocol: str, headers: Iterable[Header], address: str) -> Caller:
@@ -281,7 +281,7 @@ class Authorizer:
             headers: the headers of its request. If any hook is in use, those that hooks forward are kept.
             address: the client's network address.
         """
-        kept = forwarded(headers) if self._asks else ()
+        kept = forwarded(headers) if self._hook_events else ()
         return Caller(client=new_client_id(), transport=transport, protocol=protocol, headers=kept, address=address)
 
     def time(self) -> float:
@@ -314,7 +314,7 @@ class Authorizer:
         return WallClockTimer(self._reactor, self._now, expires_at + GRACE, function) if expires_at else None
 
 
-def _no_token() -> Refusal:
+def _missing_token() -> Refusal:
     # RFC 6750 section 3.1: the challenge has no error code if the request has no token.
     reason = "this needs a token: Authorization: Bearer, the subprotocols wsserver.v1 and bearer.TOKEN, or ?token="
     return Refusal(HTTPStatus.UNAUTHORIZED, reason, (("WWW-Authenticate", "Bearer"),))
@@ -326,7 +326,7 @@ def identity_of(answer: Connected) -> Identity:
     return Identity(user=answer.user, expires_at=answer.expire_at, info=answer.info, subs=subs)
 
 
-def _until(identity: Identity, expire_at: int) -> Identity:
+def _expire_by(identity: Identity, expire_at: int) -> Identity:
     """Return the identity with its expiry moved to `expire_at` if that is earlier: it expires with its subscription."""
     ends = [end for end in (identity.expires_at, expire_at) if end]
     return replace(identity, expires_at=min(ends)) if ends and min(ends) != identity.expires_at else identity

@@ -136,11 +136,11 @@ class CommandProtocol(ServerProtocol):
             payload, is_binary = self._waiting_messages.popleft()
             before = self.bytes_out
             if not self._answer_at_once(payload, is_binary):
-                self._carry_out(payload)
+                self._execute(payload)
             self.factory.work.charge(self.bytes_out - before)
         return self._has_work()
 
-    def _carry_out(self, payload: bytes) -> None:
+    def _execute(self, payload: bytes) -> None:
         found = self._find(payload)
         assert found is not None
         command, argument = found

@@ -43,8 +43,8 @@ class TickerProtocol(ServerProtocol):
         if repeated := [name for name, values in query.items() if len(values) > 1]:
             raise ConnectionDeny(400, f"the parameter {repeated[0]!r} is given more than once")
         self._text = query.get("text", ["tick"])[0]
-        self._every = _every(query.get("every", ["1s"])[0])
-        self._count = _count(query["count"][0]) if "count" in query else None
+        self._every = _parse_interval(query.get("every", ["1s"])[0])
+        self._count = _parse_count(query["count"][0]) if "count" in query else None
         return super().onConnect(request)
 
     def onOpen(self) -> None:
@@ -91,14 +91,14 @@ class TickerProtocol(ServerProtocol):
             self._call = None
 
 
-def _every(text: str) -> float:
+def _parse_interval(text: str) -> float:
     try:
         return parse_duration(text, SHORTEST, LONGEST)
     except ValueError as error:
         raise ConnectionDeny(400, f"every={text!r}: {error}") from None
 
 
-def _count(text: str) -> int:
+def _parse_count(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) <= len(str(MOST)) and 1 <= int(text) <= MOST:
         return int(text)
     raise ConnectionDeny(400, f"count={text!r}: expected a whole number from 1 to {MOST}")

@@ -62,21 +62,32 @@ class Session:
         connection: the client's connection.
     """
 
-    __slots__ = ("_alarm", "_connection", "_gate", "_over", "_rooms", "_since", "client", "connected", "peer", "user")
+    __slots__ = (
+        "_channels",
+        "_connection",
+        "_ended",
+        "_expiry",
+        "_gate",
+        "_opened_at",
+        "client",
+        "connected",
+        "peer",
+        "user",
+    )
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._gate = connection.gate
-        self._since = connection.gate.admission.time()
+        self._opened_at = connection.gate.admission.time()
         self.peer = connection.who
         self.client = self.peer.caller.client
         """The client's ID."""
         self.user = ""
         """The user's ID; empty for an anonymous user."""
-        self._rooms = Channels(connection, self.peer)
-        self.connected = self._over = False
-        """`connected`: `connect` has succeeded. `_over`: `connect` was refused, or the connection is closed."""
-        self._alarm: WallClockTimer | None = None
+        self._channels = Channels(connection, self.peer)
+        self.connected = self._ended = False
+        """`connected`: `connect` has succeeded. `_ended`: `connect` was refused, or the connection is closed."""
+        self._expiry: WallClockTimer | None = None
         """Ends the connection when it expires; None if it does not expire."""
 
     def handle(self, request: Any) -> Any:
@@ -90,13 +101,13 @@ class Session:
             An `Answer`, or a Deferred that fires with one. The Deferred fails with `BrokerDown` or `Unrecoverable`.
         """
         kind = type(request)
-        if self._over:
+        if self._ended:
             return BAD_REQUEST.because("connect was refused")
         if self.connected == (kind is Connect):
             return BAD_REQUEST.because("already connected" if self.connected else "connect must be the first command")
-        if kind in _OF_CHANNELS:
-            return _OF_CHANNELS[kind](self._rooms, request)
-        return _OWN[kind](self, request)
+        if kind in _CHANNEL_COMMANDS:
+            return _CHANNEL_COMMANDS[kind](self._channels, request)
+        return _SESSION_COMMANDS[kind](self, request)
 
     def close(self, code: int, reason: str) -> None:
         """
@@ -106,11 +117,11 @@ class Session:
             code: the close code.
             reason: the close reason.
         """
-        was_connected, self.connected, self._over = self.connected, False, True
+        was_connected, self.connected, self._ended = self.connected, False, True
         self._connection.hub.clients.remove(self)
-        self._set_alarm(0)
+        self._set_expiry(0)
         # After these codes the client does not reconnect, so its leave events need not wait for a quick reconnect.
-        self._rooms.close(quick=code not in FOR_GOOD)
+        self._channels.close(quick=code not in FOR_GOOD)
         if was_connected:
             self._gate.admission.tell_gone(self.peer.caller, self.user, code, reason)
 
@@ -118,28 +129,28 @@ class Session:
 
     @inlineCallbacks
     def _connect(self, request: Connect) -> Generator[Any, Any, Answer]:
-        brought = {request.token, self._connection.token} - {""}
-        if len(brought) > 1:
+        tokens = {request.token, self._connection.token} - {""}
+        if len(tokens) > 1:
             return BAD_REQUEST.because("more than one token")
-        found = yield self._gate.identify(self.peer, "".join(brought), request)
+        found = yield self._gate.identify(self.peer, "".join(tokens), request)
         if isinstance(found, Error | Disconnect):
-            self._over = True
+            self._ended = True
             return found
         identity = self.peer.identity = found.identity
         self.user = identity.user
         try:
-            subs = yield self._subscribe_to_given(request)
+            subs = yield self._subscribe_server_side(request)
         except BaseException:
-            self._give_up()
+            self._abort_connect()
             raise
         if isinstance(subs, Error | Disconnect):
-            self._give_up()
+            self._abort_connect()
             return subs
-        if self._over:
+        if self._ended:
             # The connection was closed while the client was being identified.
             return INTERNAL
         self.connected = True
-        self._set_alarm(identity.expires_at)
+        self._set_expiry(identity.expires_at)
         self._connection.hub.clients.add(self)
         ping = self._connection.ping_interval
         return {
@@ -152,12 +163,12 @@ class Session:
             "pong": ping > 0,
         }
 
-    def _give_up(self) -> None:
-        self._over = True
-        self._rooms.close(quick=False)
+    def _abort_connect(self) -> None:
+        self._ended = True
+        self._channels.close(quick=False)
 
     @inlineCallbacks
-    def _subscribe_to_given(self, request: Connect) -> Generator[Any, Any, bytes | Error | Disconnect]:
+    def _subscribe_server_side(self, request: Connect) -> Generator[Any, Any, bytes | Error | Disconnect]:
         """
         Make the client's server-side subscriptions.
 
@@ -179,7 +190,7 @@ class Session:
         for channel, asked in wanted.items():
             held = self._gate.given(self.peer, channel)
             assert held is not None
-            answer = yield self._rooms.join(held, asked, server_side=True, limit=limit)
+            answer = yield self._channels.join(held, asked, server_side=True, limit=limit)
             if isinstance(answer, Error | Disconnect):
                 return answer
             # One reply carries the recovered publications of all channels, so they share one limit.
@@ -194,35 +205,35 @@ class Session:
         if isinstance(found, Error | Disconnect):
             return found
         before, self.peer.identity = self.peer.identity, found
-        self._set_alarm(found.expires_at)
+        self._set_expiry(found.expires_at)
         for channel in before.subs.keys() - found.subs.keys():
-            subscription = self._rooms.subscriptions.get(channel)
+            subscription = self._channels.subscriptions.get(channel)
             if subscription is not None and subscription.server_side:
-                self._rooms.end(channel)
+                self._channels.end(channel)
         return self._gate.expiry(found.expires_at)
 
-    def _set_alarm(self, expires_at: int) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm = self._gate.admission.when_expired(expires_at, self._expired) if self.connected else None
+    def _set_expiry(self, expires_at: int) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expiry = self._gate.admission.when_expired(expires_at, self._expired) if self.connected else None
 
     def _expired(self) -> None:
         self._connection.disconnect(EXPIRED)
 
     def subscription(self, channel: ChannelName) -> ChannelSubscription | None:
         """Return the client's subscription to a channel, or None."""
-        return self._rooms.subscriptions.get(channel)
+        return self._channels.subscriptions.get(channel)
 
     # Called on behalf of the backend: the interface `wsserver.hub.clients.Client`.
 
     @property
     def channels(self) -> Collection[ChannelName]:
         """The channels that the client is subscribed to."""
-        return self._rooms.subscriptions.keys()
+        return self._channels.subscriptions.keys()
 
     def about(self) -> Mapping[str, Any]:
         """Describe the connection to the backend: `transport`, `protocol`, `address`, seconds `connected`."""
-        caller, seconds = self.peer.caller, self._gate.admission.time() - self._since
+        caller, seconds = self.peer.caller, self._gate.admission.time() - self._opened_at
         return {
             "transport": caller.transport,
             "protocol": caller.protocol,
@@ -236,7 +247,7 @@ class Session:
 
     def unsubscribe(self, channel: ChannelName, code: int, reason: str) -> None:
         """Unsubscribe the client from a channel, and notify it."""
-        self._rooms.end(channel, Unsubscription(code, reason))
+        self._channels.end(channel, Unsubscription(code, reason))
 
     def subscribe(self, channel: ChannelName, options: Mapping[str, Any]) -> bool:
         """
@@ -251,7 +262,7 @@ class Session:
         """
         if len(self.channels) >= MAX_CHANNELS:
             return False
-        self._rooms.push_subscription(channel, options)
+        self._channels.push_subscription(channel, options)
         return True
 
     def refresh(self, expire_at: int) -> bool:
@@ -264,9 +275,9 @@ class Session:
         Returns:
             False if the connection does not expire; nothing is changed then.
         """
-        if self._alarm is None:
+        if self._expiry is None:
             return False
-        self._set_alarm(expire_at)
+        self._set_expiry(expire_at)
         self._connection.say(push("", "refresh", self._gate.expiry(expire_at)))
         return True
 
@@ -279,14 +290,14 @@ class Session:
         return NOT_AVAILABLE.because("messages that want no reply are not taken")
 
 
-_OWN: Final[Mapping[type, Callable[[Session, Any], Any]]] = {
+_SESSION_COMMANDS: Final[Mapping[type, Callable[[Session, Any], Any]]] = {
     Connect: Session._connect,  # noqa: SLF001 (of this module)
     Refresh: Session._refresh,  # noqa: SLF001
     RPC: Session._rpc,  # noqa: SLF001
     Send: Session._send,  # noqa: SLF001
 }
 
-_OF_CHANNELS: Final[Mapping[type, Callable[[Channels, Any], Any]]] = {
+_CHANNEL_COMMANDS: Final[Mapping[type, Callable[[Channels, Any], Any]]] = {
     Subscribe: Channels.subscribe,
     Unsubscribe: Channels.unsubscribe,
     SubRefresh: Channels.sub_refresh,

@@ -49,7 +49,7 @@ MAX_COMMANDS: Final = 1000
 REJECT_UNRECOVERED: Final = 2
 """Bit of `Subscribe.flag`: the client wants an error if its position cannot be recovered."""
 
-_MOST: Final = 2**64 - 1
+_MAX_UINT64: Final = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +201,12 @@ def parse_commands(frame: bytes) -> list[Command] | Disconnect:
     if len(lines) > MAX_COMMANDS:
         return BAD_REQUEST.because(f"over {MAX_COMMANDS} commands in a frame")
     try:
-        return [_command(line) for line in lines]
+        return [_parse_command(line) for line in lines]
     except _BadCommandError as error:
         return BAD_REQUEST.because(str(error))
 
 
-def _command(line: bytes) -> Command:
+def _parse_command(line: bytes) -> Command:
     fields: Fields
     request: Error | None = None
     try:
@@ -214,14 +214,14 @@ def _command(line: bytes) -> Command:
     except TooDeepError as error:
         fields, request = _read_too_deep(line), BAD_REQUEST_ERROR.because(str(error))
     except ValueError as error:
-        raise _BadCommandError(_of_command(error)) from None
-    number = _number("id", fields.get("id", _NOTHING), 2**32 - 1) if take_text(fields, "id") else 0
+        raise _BadCommandError(_describe_error(error)) from None
+    number = _parse_int("id", fields.get("id", _NULL), 2**32 - 1) if take_text(fields, "id") else 0
     for method, kind in _METHODS.items():
         text = take_text(fields, method)
         if text is not None:
             if not number and kind is not Send:
                 raise _BadCommandError(f"{method} without an id")
-            return Command(number, method, request or _request(kind, method, text), len(line))
+            return Command(number, method, request or _parse_request(kind, method, text), len(line))
     if number:
         raise _BadCommandError("a command without a method that is known here")
     return Command(0, "", request, len(line))
@@ -232,28 +232,28 @@ def _read_too_deep(line: bytes) -> Fields:
     try:
         return read_shallow_object(line)
     except ValueError as error:
-        raise _BadCommandError(_of_command(error)) from None
+        raise _BadCommandError(_describe_error(error)) from None
 
 
-def _of_command(error: ValueError) -> str:
+def _describe_error(error: ValueError) -> str:
     return str(error).replace("it is", "a command is").replace("a JSON object", "an object")
 
 
-_NOTHING: Final = JSONText(b"null")
+_NULL: Final = JSONText(b"null")
 
 
-def _request(kind: type, name: str, text: JSONText) -> Any:
-    fields = _object(name, text)
+def _parse_request(kind: type, name: str, text: JSONText) -> Any:
+    fields = _parse_object(name, text)
     values = {}
     for field in dataclasses.fields(kind):
-        value = fields.get(field.name, _NOTHING)
+        value = fields.get(field.name, _NULL)
         # As in Protobuf's JSON, null means that the field is missing, except in a publication's data.
-        if value != _NOTHING or (kind is Publish and field.name == "data" and "data" in fields):
-            values[field.name] = _READ[field.type](f"{name}.{field.name}", value)
+        if value != _NULL or (kind is Publish and field.name == "data" and "data" in fields):
+            values[field.name] = _PARSERS[field.type](f"{name}.{field.name}", value)
     return kind(**values)
 
 
-def _object(where: str, text: JSONText) -> dict[str, JSONText]:
+def _parse_object(where: str, text: JSONText) -> dict[str, JSONText]:
     try:
         found: dict[str, JSONText] = take({where: text}, where, dict, {})
     except ValueError:
@@ -261,7 +261,7 @@ def _object(where: str, text: JSONText) -> dict[str, JSONText]:
     return found
 
 
-def _text(where: str, text: JSONText) -> str:
+def _parse_text(where: str, text: JSONText) -> str:
     if text[:1] != b'"':
         raise _BadCommandError(f"{where} is not a text")
     found = decode_string(text)
@@ -270,13 +270,13 @@ def _text(where: str, text: JSONText) -> str:
     return found.decode("utf-8")
 
 
-def _flag(where: str, text: JSONText) -> bool:
+def _parse_bool(where: str, text: JSONText) -> bool:
     if text not in (b"true", b"false"):
         raise _BadCommandError(f"{where} is neither true nor false")
     return text == b"true"
 
 
-def _number(where: str, text: JSONText, most: int = _MOST) -> int:
+def _parse_int(where: str, text: JSONText, most: int = _MAX_UINT64) -> int:
     low = -(2**31) if where == "history.limit" else 0
     try:
         value: int = take({where: text}, where, int, low - 1)
@@ -287,21 +287,22 @@ def _number(where: str, text: JSONText, most: int = _MOST) -> int:
     return value
 
 
-def _since(where: str, text: JSONText) -> Any:
-    fields = _object(where, text)
+def _parse_position(where: str, text: JSONText) -> Any:
+    fields = _parse_object(where, text)
     offset, epoch = take_text(fields, "offset"), take_text(fields, "epoch")
     return Position(
-        _number(f"{where}.offset", offset) if offset else 0, _text(f"{where}.epoch", epoch) if epoch else ""
+        _parse_int(f"{where}.offset", offset) if offset else 0, _parse_text(f"{where}.epoch", epoch) if epoch else ""
     )
 
 
-def _subs(where: str, text: JSONText) -> Any:
+def _parse_subs(where: str, text: JSONText) -> Any:
     return {
-        _name(where, channel): _request(Subscribe, where, options) for channel, options in _object(where, text).items()
+        _check_name(where, channel): _parse_request(Subscribe, where, options)
+        for channel, options in _parse_object(where, text).items()
     }
 
 
-def _name(where: str, channel: str) -> str:
+def _check_name(where: str, channel: str) -> str:
     try:
         channel.encode("utf-8")
     except UnicodeEncodeError:
@@ -309,16 +310,16 @@ def _name(where: str, channel: str) -> str:
     return channel
 
 
-def _anything(where: str, text: JSONText) -> JSONText:  # noqa: ARG001
+def _keep_json(where: str, text: JSONText) -> JSONText:  # noqa: ARG001
     return text
 
 
-_READ: Final[Mapping[Any, Callable[[str, JSONText], Any]]] = {
-    str: _text,
-    bool: _flag,
-    int: _number,
-    JSONText | None: _anything,
-    Position | None: _since,
-    Mapping[str, "Subscribe"]: _subs,
+_PARSERS: Final[Mapping[Any, Callable[[str, JSONText], Any]]] = {
+    str: _parse_text,
+    bool: _parse_bool,
+    int: _parse_int,
+    JSONText | None: _keep_json,
+    Position | None: _parse_position,
+    Mapping[str, "Subscribe"]: _parse_subs,
 }
 """Type of a field -> function that parses its value: (name for error messages, JSON text) -> value."""

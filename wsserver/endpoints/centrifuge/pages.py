@@ -43,29 +43,29 @@ class Pages:
     def __init__(self, max_bytes: int) -> None:
         self.limit = ReadLimit(MAX_PUBLICATIONS, min(MAX_PAGE_BYTES, max_bytes))
         """The limit of one reply."""
-        self._kept: OrderedDict[tuple[str, str], tuple[object, bytes]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str], tuple[object, bytes]] = OrderedDict()
 
     def write_history(self, channel: str, publications: tuple[Publication, ...]) -> bytes:
         """Write a page of history as a JSON array; empty if there is none."""
-        return self._once("history", channel, publications, lambda: array(map(publication, publications)))
+        return self._cached("history", channel, publications, lambda: array(map(publication, publications)))
 
     def write_presence(self, channel: str, clients: Mapping[str, ClientInfo]) -> bytes | None:
         """Write the clients of a channel as a JSON object; None if there are too many for one reply."""
         if len(clients) > MAX_CLIENTS:
             return None
-        written = self._once("presence", channel, clients, lambda: _write_clients(clients, self.limit.size))
+        written = self._cached("presence", channel, clients, lambda: _write_clients(clients, self.limit.size))
         return written or (None if clients else b"")
 
-    def _once(self, kind: str, channel: str, content: object, write: Callable[[], bytes]) -> bytes:
-        known = self._kept.get((kind, channel))
+    def _cached(self, kind: str, channel: str, content: object, write: Callable[[], bytes]) -> bytes:
+        known = self._cache.get((kind, channel))
         # Comparing takes no time if the content is the same object. Content read from Redis is an equal object.
         if known is not None and known[0] == content:
             return known[1]
         written = write()
-        self._kept.pop((kind, channel), None)
-        self._kept[kind, channel] = content, written
-        if len(self._kept) > MAX_KEPT:
-            self._kept.popitem(last=False)
+        self._cache.pop((kind, channel), None)
+        self._cache[kind, channel] = content, written
+        if len(self._cache) > MAX_KEPT:
+            self._cache.popitem(last=False)
         return written
 
 

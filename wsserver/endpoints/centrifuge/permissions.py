@@ -118,7 +118,7 @@ class Permissions:
         """
         return {"expires": True, "ttl": self.admission.seconds_left(expires_at)} if by_token and expires_at else {}
 
-    def _asked(self, event: str) -> Hooks | None:
+    def _hooks_for(self, event: str) -> Hooks | None:
         hooks = self.admission.hooks
         return hooks if hooks is not None and event in hooks.events else None
 
@@ -138,20 +138,20 @@ class Permissions:
             Fires with the permission or the refusal. Without a token and without a connect hook, the client is
             anonymous or refused.
         """
-        tokens, hooks = self.admission.tokens, self._asked("connect")
+        tokens, hooks = self.admission.tokens, self._hooks_for("connect")
         if token and tokens is None:
             return INVALID_TOKEN.because(_NO_KEY)
         if token and tokens is not None:
             found: Identity | Refused = yield tokens.connection(token)
             if isinstance(found, Refused):
-                return _refused(found, expired=TOKEN_EXPIRED, invalid=INVALID_TOKEN)
+                return _token_refusal(found, expired=TOKEN_EXPIRED, invalid=INVALID_TOKEN)
             return ConnectGrant(found, by_token=True)
         if hooks is None:
             return (
                 ConnectGrant(ANONYMOUS) if self.admission.anonymous else BAD_REQUEST.because("no token; one is wanted")
             )
         told = yield hooks.connect(peer.caller, data=request.data, name=request.name, version=request.version)
-        return ConnectGrant(identity_of(told), told.data) if isinstance(told, Connected) else _no(told)
+        return ConnectGrant(identity_of(told), told.data) if isinstance(told, Connected) else _hook_refusal(told)
 
     @inlineCallbacks
     def refresh(self, peer: Peer, token: str) -> Generator[Any, Any, Identity | Error | Disconnect]:
@@ -162,7 +162,7 @@ class Permissions:
             return NOT_AVAILABLE_ERROR.because(_NO_KEY)
         found = yield self.admission.tokens.connection(token)
         if isinstance(found, Refused):
-            return _refused(found, expired=EXPIRED, invalid=INVALID_TOKEN)
+            return _token_refusal(found, expired=EXPIRED, invalid=INVALID_TOKEN)
         identity: Identity = found
         if identity.user != peer.identity.user:
             return INVALID_TOKEN.because("the token is another user's")
@@ -188,7 +188,7 @@ class Permissions:
         told = yield self.admission.open(channel, peer.identity, peer.host, peer.caller, request.data)
         if isinstance(told, Subscribed):
             return Pass(channel, told.info, told.data, told.expire_at)
-        return PERMISSION_DENIED.because(told.reason) if isinstance(told, Refusal) else _no(told)
+        return PERMISSION_DENIED.because(told.reason) if isinstance(told, Refusal) else _hook_refusal(told)
 
     def given(self, peer: Peer, channel: ChannelName) -> Pass | None:
         """
@@ -220,7 +220,7 @@ class Permissions:
             return PERMISSION_DENIED.because(_NO_KEY)
         found: Grant | Refused = yield self.admission.tokens.subscription(token)
         if isinstance(found, Refused):
-            return _refused(found, expired=TOKEN_EXPIRED, invalid=invalid)
+            return _token_refusal(found, expired=TOKEN_EXPIRED, invalid=invalid)
         if found.channel != channel:
             return INVALID_TOKEN.because("the token is for another channel")
         if found.user != peer.identity.user:
@@ -242,16 +242,16 @@ class Permissions:
             data: the publication's data.
             held: the client's subscription to the channel; None if it is not subscribed.
         """
-        refused, hooks = self._not_publish(peer, channel, held), self._asked("publish")
+        refused, hooks = self._refuse_publish(peer, channel, held), self._hooks_for("publish")
         if refused is None or hooks is None:
             return refused or Publishing(data)
         caller = replace(peer.caller, user=peer.identity.user)
         told = yield hooks.publish(caller, channel, data=data)
         if not isinstance(told, Published):
-            return _no(told)
+            return _hook_refusal(told)
         return Publishing(data if told.data is None else told.data, told.tags, told.idempotency_key, told.skip_history)
 
-    def _not_publish(self, peer: Peer, channel: ChannelName, held: Pass | None) -> Error | None:
+    def _refuse_publish(self, peer: Peer, channel: ChannelName, held: Pass | None) -> Error | None:
         if peer.identity.may(channel, Right.PUBLISH) or (held is not None and held.may_publish):
             return None
         refusal = self.admission.refuse(channel, peer.identity, peer.host)
@@ -279,13 +279,13 @@ class Permissions:
         return PERMISSION_DENIED.because("only for those who are subscribed to the channel")
 
 
-def _refused(found: Refused, *, expired: Error | Disconnect, invalid: Error | Disconnect) -> Error | Disconnect:
+def _token_refusal(found: Refused, *, expired: Error | Disconnect, invalid: Error | Disconnect) -> Error | Disconnect:
     if found.cause is Cause.UNAVAILABLE:
         return INTERNAL.because(found.reason)
     return (expired if found.cause is Cause.EXPIRED else invalid).because(found.reason)
 
 
-def _no(told: No | Dropped) -> Error | Disconnect:
+def _hook_refusal(told: No | Dropped) -> Error | Disconnect:
     """Convert a refusal by the backend into an error or a disconnect of the protocol."""
     return (
         Disconnect(told.code, told.reason)

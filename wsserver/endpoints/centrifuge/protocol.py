@@ -73,9 +73,9 @@ class CentrifugeProtocol(SubscriberProtocol):
     who: Peer
     token = ""
 
-    _stale: Deadline | None = None
+    _connect_deadline: Deadline | None = None
     _next_ping: Deadline | None = None
-    _no_pong: Deadline | None = None
+    _pong_deadline: Deadline | None = None
     """Deadline of the pong; None if the server does not expect one."""
     _frames: deque[bytes] | None = None
     """Received messages that are not parsed yet; None if there are none."""
@@ -85,7 +85,7 @@ class CentrifugeProtocol(SubscriberProtocol):
     """Bytes of the commands in `_commands`."""
     _busy = False
     """Whether a command is being executed whose reply depends on a Deferred."""
-    _welcomed = False
+    _connect_replied = False
     """Whether the reply to `connect` has been sent. Until then, publications to the client's channels are queued."""
     _replies: list[bytes] | None = None
     """Replies and pushes of this turn, sent as one message with one per line; None outside of a turn."""
@@ -127,9 +127,9 @@ class CentrifugeProtocol(SubscriberProtocol):
     def onOpen(self) -> None:
         """Wait for the `connect` command. Publications remain queued until the server has replied to it."""
         self.session = Session(self)
-        self._stale = self.factory.deadlines.call_later(CONNECT_WITHIN, self._not_connected)
+        self._connect_deadline = self.factory.deadlines.call_later(CONNECT_WITHIN, self._connect_timed_out)
 
-    def _not_connected(self) -> None:
+    def _connect_timed_out(self) -> None:
         self.disconnect(STALE.because(f"no connect within {CONNECT_WITHIN:g} s"))
 
     # Commands. The server's `WorkQueue` decides when the next one is executed.
@@ -159,12 +159,12 @@ class CentrifugeProtocol(SubscriberProtocol):
             if self._commands and not self._busy and self.state == OPEN:
                 command = self._commands.popleft()
                 self._commands_size -= command.size
-                self._carry_out(command)
+                self._execute(command)
         return self._has_work()
 
     def finish_turn(self) -> None:
         """Send the replies of this turn in one message. Resume reading if nothing can be processed now."""
-        self._say_replies()
+        self._send_replies()
         if not self._frames:
             self._frames = None
         if not self._commands:
@@ -198,13 +198,13 @@ class CentrifugeProtocol(SubscriberProtocol):
         self._commands.append(command)
         self._commands_size += command.size
 
-    def _carry_out(self, command: Command) -> None:
+    def _execute(self, command: Command) -> None:
         assert self.session is not None
         refused = isinstance(command.request, Error)
         answer = command.request if refused else self.session.handle(command.request)
         if isinstance(answer, Deferred):
             self._busy = True
-            answer.addErrback(_refused).addCallback(self._answer_late, command).addErrback(self._crash)
+            answer.addErrback(_broker_error).addCallback(self._answer_late, command).addErrback(self._crash)
         else:
             self._answer(answer, command)
 
@@ -232,15 +232,15 @@ class CentrifugeProtocol(SubscriberProtocol):
     def _connected(self) -> None:
         # Queued publications are sent after the reply: an SDK drops publications to channels that it does not know yet.
         serving = self._replies is not None
-        self._say_replies()
-        self._welcomed = True
+        self._send_replies()
+        self._connect_replied = True
         if serving:
             self._replies = []
         if not self._held:
             self.release()
-        if self._stale is not None:
-            self._stale.cancel()
-            self._stale = None
+        if self._connect_deadline is not None:
+            self._connect_deadline.cancel()
+            self._connect_deadline = None
         if self.ping_interval:
             # After a restart many clients connect at once. The random first delay spreads their pings.
             first = self.ping_interval * random.randrange(8, 17) / 16  # noqa: S311 (no secret)
@@ -249,18 +249,18 @@ class CentrifugeProtocol(SubscriberProtocol):
     def _ping(self) -> None:
         deadlines = self.factory.deadlines
         self._next_ping = deadlines.call_later(self.ping_interval, self._ping)
-        if self._no_pong is None:
-            self._no_pong = deadlines.call_later(self.factory.settings.ping_timeout, self._pong_is_missing)
+        if self._pong_deadline is None:
+            self._pong_deadline = deadlines.call_later(self.factory.settings.ping_timeout, self._pong_timed_out)
             self.say(PING)
 
     def _pong(self) -> None:
-        if self._no_pong is None:
+        if self._pong_deadline is None:
             self.disconnect(BAD_REQUEST.because("an empty command, which is a pong, without a ping before it"))
             return
-        self._no_pong.cancel()
-        self._no_pong = None
+        self._pong_deadline.cancel()
+        self._pong_deadline = None
 
-    def _pong_is_missing(self) -> None:
+    def _pong_timed_out(self) -> None:
         self.disconnect(NO_PONG)
         # The client is most likely gone, so the server does not wait for its Close frame.
         self.dropConnection()
@@ -275,20 +275,20 @@ class CentrifugeProtocol(SubscriberProtocol):
             payload: the JSON text of one reply or push, without a line feed.
         """
         if self._replies is None:
-            say = self.deliver if self._welcomed else self._send
+            say = self.deliver if self._connect_replied else self._send
             say(build(FIN_TEXT, payload), 1, len(payload))
             return
         self._replies.append(payload)
         self._replies_size += len(payload)
         if self._replies_size >= JOINED:
-            self._say_replies()
+            self._send_replies()
             self._replies = []
             if self._cork is not None:
                 # Write now, so that the transport can report that the peer does not read, which ends this turn's work.
                 self._uncork()
                 self._cork = []
 
-    def _say_replies(self) -> None:
+    def _send_replies(self) -> None:
         replies, self._replies, self._replies_size = self._replies, None, 0
         if replies:
             self.say(b"\n".join(replies))
@@ -296,7 +296,7 @@ class CentrifugeProtocol(SubscriberProtocol):
     def disconnect(self, how: Disconnect) -> None:
         """Send the pending replies, then close the connection. Commands that the client still sends are ignored."""
         serving = self._replies is not None
-        self._say_replies()
+        self._send_replies()
         self.fail(how.code, how.reason)
         if serving:
             self._replies = []
@@ -316,7 +316,7 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:  # noqa: ARG002
         """Cancel the timers, drop queued commands, and unsubscribe from all channels."""
-        for deadline in (self._stale, self._next_ping, self._no_pong):
+        for deadline in (self._connect_deadline, self._next_ping, self._pong_deadline):
             if deadline is not None:
                 deadline.cancel()
         session, self.session = self.session, None
@@ -329,7 +329,7 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     def resumeProducing(self) -> None:
         """Resume sending and executing commands: the peer reads again."""
-        if self._welcomed:
+        if self._connect_replied:
             super().resumeProducing()
         else:
             # Publications remain queued until the client is connected.
@@ -338,7 +338,7 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     def release(self) -> None:
         """Send the queued publications, and further ones at once. Does nothing before the reply to `connect`."""
-        if self._welcomed:
+        if self._connect_replied:
             super().release()
 
     def dropped(self, channel: ChannelName) -> None:
@@ -360,7 +360,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         return build(FIN_TEXT, notice), len(notice)
 
 
-def _refused(failure: Failure) -> Error:
+def _broker_error(failure: Failure) -> Error:
     if failure.check(Unrecoverable):
         return UNRECOVERABLE_POSITION
     # The SDKs give a subscription up for good at "permission denied".

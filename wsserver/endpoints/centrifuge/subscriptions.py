@@ -191,7 +191,7 @@ class Channels:
         """
         channel, since = held.channel, None
         if request.recover:
-            since = yield self._complete(channel, Position(request.offset, request.epoch))
+            since = yield self._fill_in_epoch(channel, Position(request.offset, request.epoch))
         if self._closed:
             # The connection was closed while the server waited for the backend or for the broker.
             return INTERNAL
@@ -219,12 +219,12 @@ class Channels:
             self._leave(subscription)
             return UNRECOVERABLE_POSITION
         subscription.answered, subscription.positioned = True, joined.position is not None
-        self._watch(subscription)
+        self._watch_expiry(subscription)
         self._hub.members.join(channel, info)
         return self._result(held, request, joined)
 
     @inlineCallbacks
-    def _complete(self, channel: ChannelName, since: Position) -> Generator[Any, Any, Position]:
+    def _fill_in_epoch(self, channel: ChannelName, since: Position) -> Generator[Any, Any, Position]:
         """Fill in the current epoch if a position has none. As in Centrifugo, no epoch matches any epoch."""
         if since.epoch or self._hub.rules.for_channel(channel).keep is None:
             return since
@@ -247,7 +247,7 @@ class Channels:
         identity, chan_info = self.peer.identity, held.info if held is not None else None
         return ClientInfo(self.peer.caller.client, identity.user, identity.info, chan_info)
 
-    def _watch(self, subscription: ChannelSubscription) -> None:
+    def _watch_expiry(self, subscription: ChannelSubscription) -> None:
         if subscription.alarm is not None:
             subscription.alarm.cancel()
 
@@ -272,7 +272,7 @@ class Channels:
             return held
         subscription.held = held
         if self.subscriptions.get(held.channel) is subscription:
-            self._watch(subscription)
+            self._watch_expiry(subscription)
         return self._gate.expiry(held.expires_at)
 
     def unsubscribe(self, request: Unsubscribe) -> Answer:
@@ -354,7 +354,7 @@ class Channels:
             return refused
         if self._hub.rules.for_channel(channel).keep is None:
             return NOT_AVAILABLE_ERROR.because("no history is kept of this channel; --history-size turns it on")
-        since = (yield self._complete(channel, request.since)) if request.since is not None else None
+        since = (yield self._fill_in_epoch(channel, request.since)) if request.since is not None else None
         most, max_bytes = self._gate.pages.limit
         limit = request.limit if 0 <= request.limit <= most else most
         page = yield self._hub.history(channel, since=since, limit=limit, reverse=request.reverse, max_bytes=max_bytes)
