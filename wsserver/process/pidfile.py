@@ -41,7 +41,7 @@ def remove_stale_pid_file(path: str) -> None:
 
 
 def _is_server(pid: int) -> bool:
-    # To kill() 0 is the caller's own process group.
+    # For os.kill(), 0 is not a process but the caller's own process group.
     if pid in (0, os.getpid()):
         return False
     try:
