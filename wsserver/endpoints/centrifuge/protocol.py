@@ -56,7 +56,7 @@ MAX_WAITING = 1000
 """Maximum number of queued commands per client. Further commands are refused with error 111, which is temporary."""
 
 JOINED = 65_536
-"""Bytes of replies that are joined in one message before it is sent. Centrifugo also joins replies."""
+"""Replies are joined into one message until they have this many bytes. Centrifugo joins replies as well."""
 
 PROTOBUF = "centrifuge-protobuf"
 JSON = "centrifuge-json"
@@ -84,7 +84,7 @@ class CentrifugeProtocol(SubscriberProtocol):
     _commands_size = 0
     """Bytes of the commands in `_commands`."""
     _busy = False
-    """Whether a command is being executed whose reply depends on a Deferred."""
+    """Whether a command is still being executed: its result is a Deferred that has not fired."""
     _connect_replied = False
     """Whether the reply to `connect` has been sent. Until then, publications to the client's channels are queued."""
     _replies: list[bytes] | None = None
@@ -363,7 +363,7 @@ class CentrifugeProtocol(SubscriberProtocol):
 def _broker_error(failure: Failure) -> Error:
     if failure.check(Unrecoverable):
         return UNRECOVERABLE_POSITION
-    # The SDKs give a subscription up for good at "permission denied".
+    # SDKs do not subscribe again after "permission denied", so it must not be the reply to a temporary failure.
     if failure.check(NotPermitted) and not failure.check(ServerNotPermitted):
         return PERMISSION_DENIED.because(str(failure.value))
     failure.trap(BrokerDown)

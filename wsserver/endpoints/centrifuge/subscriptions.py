@@ -225,7 +225,7 @@ class Channels:
 
     @inlineCallbacks
     def _fill_in_epoch(self, channel: ChannelName, since: Position) -> Generator[Any, Any, Position]:
-        """Fill in the current epoch if a position has none. As in Centrifugo, no epoch matches any epoch."""
+        """Fill in the current epoch if a position has none: as in Centrifugo, it is then valid in any epoch."""
         if since.epoch or self._hub.rules.for_channel(channel).keep is None:
             return since
         page = yield self._hub.history(channel)
