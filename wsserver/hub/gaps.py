@@ -106,6 +106,7 @@ class GapCloser:
             room.read_again = True
 
     def _read(self, room: ChannelState, limit: ReadLimit, arrived: Publication | None = None) -> None:
+        """Request the next page from the broker, after the pages that were requested before."""
         position, keep = room.position, self._rules.for_channel(room.channel).keep
         if position is None or keep is None:
             self._give_up(room, None)
@@ -123,9 +124,11 @@ class GapCloser:
         )
 
     def _wait_for_turn(self, page: Page) -> "Deferred[Page]":
+        """Return the page in the turn in which it may be delivered; at once if it has no publications."""
         return self._pages.read(lambda: succeed(page)) if page.publications else succeed(page)
 
     def _page_read(self, page: Page, room: ChannelState, position: Position, arrived: Publication | None) -> None:
+        """Deliver a page, and request the next one; after the last page, deliver what is held."""
         held = room.held
         if not self._channels.is_current(room) or held is None:
             return

@@ -287,6 +287,7 @@ class Hub:
     # Recovery.
 
     def _join(self, room: ChannelState, joiner: RecoveringSubscriber | None, since: Position | None) -> Any:
+        """Return a new subscriber's `Joined`, or a Deferred with it if the stream must be read first."""
         if joiner is None:
             # The subscriber unsubscribed before the broker confirmed the subscription.
             return Joined(None)
@@ -314,6 +315,7 @@ class Hub:
         )
 
     def _joined(self, page: Page, room: ChannelState, joiner: RecoveringSubscriber, since: Position | None) -> Any:
+        """Set a new subscriber's position from a page of the stream, and return its `Joined`."""
         if room.joiners.get(joiner.subscriber) is not joiner:
             return Joined(None)
         if since is not None and _is_behind(joiner, since, page.position):
@@ -357,6 +359,7 @@ class Hub:
         return self._pages.read(lambda: self._read_page(channel, subscriber))
 
     def _read_page(self, channel: ChannelName, subscriber: Subscriber) -> "Deferred[Joined]":
+        """Read a subscriber's next page from the broker, unless the subscriber no longer recovers."""
         room, keep = self._rooms.get(channel), self.rules.for_channel(channel).keep
         joiner = room.joiners.get(subscriber) if room is not None else None
         if room is None or joiner is None or not joiner.recovering or keep is None or joiner.floor is None:
@@ -373,6 +376,7 @@ class Hub:
         )
 
     def _page_read(self, page: Page, room: ChannelState, joiner: RecoveringSubscriber, since: Position) -> Joined:
+        """Return the `Joined` for a page; after the last page, end the subscriber's recovery."""
         if room.joiners.get(joiner.subscriber) is not joiner:
             return Joined(None)
         if not continues(since, page):
@@ -385,11 +389,13 @@ class Hub:
         return Joined(at, page.publications, recovered=True, behind=self._continue_from(at, room, joiner))
 
     def _not_joined(self, failure: Failure, room: ChannelState, joiner: RecoveringSubscriber) -> Failure:
+        """Remove the subscription of a subscriber for which the stream could not be read."""
         if room.joiners.get(joiner.subscriber) is joiner:
             self.unsubscribe(room.channel, joiner.subscriber)
         return failure
 
     def _deliver_held(self, room: ChannelState, joiner: RecoveringSubscriber) -> None:
+        """Deliver what was buffered during a subscriber's recovery; notify it of a gap if the buffer overflowed."""
         if room.joiners.get(joiner.subscriber) is not joiner or joiner.held is None:
             return
         held = joiner.take_held()
@@ -604,6 +610,7 @@ class Hub:
     # The end of a turn.
 
     def _put(self, room: ChannelState, item: Publication | PresenceEvent) -> None:
+        """Queue an item for the end of this turn. For each of `joiners`, deliver or buffer it at once."""
         if not room.pending:
             if not self._dirty:
                 self._reactor.callLater(0, self._flush_all)

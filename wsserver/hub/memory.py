@@ -20,7 +20,10 @@ MAX_STREAMS = 100_000
 """Maximum number of streams; beyond it, the stream with the oldest last publication is deleted."""
 
 MAX_BYTES = 256 * 1024**2
-"""Maximum size of all streams in bytes; beyond it, the streams with the oldest last publication are deleted."""
+"""
+Maximum size of all streams in bytes; beyond it, the streams with the oldest last publication are deleted. The stream of
+the newest publication is never deleted.
+"""
 
 MAX_KEYS = 100_000
 """Maximum number of idempotency keys that are remembered; beyond it, the oldest is forgotten."""
