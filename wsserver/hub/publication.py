@@ -78,7 +78,7 @@ def make_publication(
         tags: names and values that are sent along with the data.
 
     Returns:
-        The publication, without an offset. Text becomes a JSON string.
+        The publication, without an offset. If `json` is False, text is stored as a JSON string.
 
     Raises:
         TypeError: an argument has the wrong type.
