@@ -84,18 +84,16 @@ class RedisLink:
         self._url = url
         self._reactor = reactor
         self._trust = read_certificates(url.ca_file) if url.ca_file else None
-        self._call_on_message, self._call_on_up, self._call_on_down, self._call_on_permission_revoked = (
-            told,
-            rose,
-            fell,
-            on_permission_revoked,
-        )
+        self._call_on_message = told
+        self._call_on_up = rose
+        self._call_on_down = fell
+        self._call_on_permission_revoked = on_permission_revoked
         self._probe_channel = f"{PRIVATE}probe:{os.getpid()}-{random.getrandbits(64):016x}".encode()
         self._subscriptions = Subscriptions(always=self._probe_channel)
         self._commands = Commands(self._demoted)
         self._scripts: list[Script] = []
         self._pair: tuple[Any, Any] | None = None
-        """The connection for commands and the one that listens."""
+        """The connection for commands and the subscriber connection; None while disconnected."""
 
         # Supervision.
         self._opening: Deferred[Any] = succeed(None)
@@ -108,7 +106,7 @@ class RedisLink:
         self._probing = LoopingCall(self._check_probe)
         self._probing.clock = reactor
 
-        # Signs of life since the last probe, or since the connections were opened.
+        # Activity since the last probe, or since the connections were opened.
         self._checked_since = 0.0
         """When that was, by the reactor's clock."""
         self._received = False
