@@ -83,7 +83,7 @@ MAX_ENTRIES = 2**31
 """Maximum number of publications in one read; Redis rejects numbers over 2**63."""
 
 MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""Exceptions raised by parsing data that no server, or a server of another version, wrote."""
+"""Exceptions raised by parsing data from another program, or from a server of another version."""
 
 
 class RedisBroker:
