@@ -1,4 +1,4 @@
-"""The log lines of connections: one when it opens, one when it ends, one for a refusal."""
+"""Access log: one line when a WebSocket connection opens, one when it closes, one for each refused request."""
 
 import json
 from functools import lru_cache
@@ -19,7 +19,7 @@ _log = Logger(namespace="wsserver.connection")
 
 
 def show_peer(address: IAddress) -> str:
-    """Write a peer's address for people: `127.0.0.1:5000`, `[::1]:5000`, or `unix`."""
+    """Format a peer's address: `127.0.0.1:5000`, `[::1]:5000`, or `unix`."""
     if isinstance(address, IPv4Address):
         return f"{address.host}:{address.port}"
     if isinstance(address, IPv6Address):
@@ -29,12 +29,12 @@ def show_peer(address: IAddress) -> str:
 
 @lru_cache(maxsize=128)
 def show_path(raw_path: str) -> str:
-    """Write a path for people: shortened, nothing in it that a terminal would act on. The query is never logged."""
+    """Format a path: shortened, with control characters escaped. The query is never logged."""
     return quote(raw_path, 256)[1:-1]
 
 
 def _publish(**event: Any) -> None:
-    """Publish an event as `Logger.info` does, without its check of the level, which costs as much as all the rest."""
+    """Publish an event as `Logger.info` does, but without its check of the log level, which takes half of its time."""
     event["log_logger"] = _log
     event["log_level"] = LogLevel.info
     event["log_namespace"] = _log.namespace
@@ -45,7 +45,16 @@ def _publish(**event: Any) -> None:
 
 
 def opened(*, number: int, peer: str, path: str, subprotocol: str | None, extensions: str | None) -> None:
-    """Log that a WebSocket connection is open."""
+    """
+    Log that a WebSocket connection has opened.
+
+    Args:
+        number: the connection's number.
+        peer: the peer's address.
+        path: the request path.
+        subprotocol: the negotiated subprotocol.
+        extensions: names of the negotiated extensions, separated by commas.
+    """
     _publish(
         line=f"{number} open {peer} {path} subprotocol={subprotocol} extensions={extensions}",
         number=number,
@@ -73,22 +82,22 @@ def closed(
     bytes_out: int,
 ) -> None:
     """
-    Log that a WebSocket connection has ended.
+    Log that a WebSocket connection has closed.
 
     Args:
-        number: the connection's.
-        peer: its address.
-        path: where it was.
-        code: of the Close frame that came first, or what RFC 6455 section 7.1.5 says where there was none.
-        by: who sent it: `peer`, `server` or `nobody`.
-        clean: whether both sides sent one.
-        reason: from the Close frame, or what happened instead of one.
-        subprotocol: the one agreed to.
-        seconds: how long it was open.
-        messages_in: taken, and `bytes_in` of their payloads.
-        bytes_in: see there.
-        messages_out: sent, and `bytes_out` of their payloads.
-        bytes_out: see there.
+        number: the connection's number.
+        peer: the peer's address.
+        path: the request path.
+        code: the code of the first Close frame; without one, 1005 or 1006 (RFC 6455 section 7.1.5).
+        by: which side sent the first Close frame: `peer`, `server` or `nobody`.
+        clean: whether both sides sent a Close frame.
+        reason: the reason of that Close frame, or why there was none.
+        subprotocol: the negotiated subprotocol.
+        seconds: how long the connection was open.
+        messages_in: number of messages received.
+        bytes_in: bytes of their payloads.
+        messages_out: number of messages sent.
+        bytes_out: bytes of their payloads.
     """
     _publish(
         line=(
@@ -117,10 +126,10 @@ def refused(refusal: Refusal | None, *, number: int | None, peer: str, path: str
     Log that a request was refused.
 
     Args:
-        refusal: status and reason; None where the peer left before it was decided.
-        number: the connection's, where it has one.
-        peer: its address.
-        path: what was asked for, None where that was not to be read.
+        refusal: status and reason; None if the peer disconnected before the server decided.
+        number: the connection's number; None if it has none.
+        peer: the peer's address.
+        path: the request path; None if it could not be read.
     """
     status = refusal.status.value if refusal else None
     reason = refusal.reason if refusal else "the peer left during the handshake"
@@ -139,12 +148,12 @@ def handshake_failed(reason: str, *, peer: str) -> None:
     Log that a TLS handshake failed.
 
     Args:
-        reason: why.
+        reason: why the handshake failed.
         peer: the client's address.
     """
     _publish(line=f"tls handshake failed reason={json.dumps(reason)} peer={peer}", reason=reason, peer=peer)
 
 
 def handshakes_suppressed(count: int) -> None:
-    """Log how many more TLS handshakes failed in the last second than have a line of their own."""
+    """Log how many TLS handshakes failed in the last second without a log line of their own."""
     _publish(line=f"tls handshakes failed suppressed={count}", suppressed=count)

@@ -1,4 +1,4 @@
-"""Who is there: sets of connections that tell when they are empty."""
+"""Connection sets with an "emptied" notification."""
 
 from collections.abc import Iterator
 from typing import Generic, TypeVar
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class ConnectionSet(Generic[T]):
-    """A set of connections."""
+    """A set of connections that can notify callers when it is empty."""
 
     def __init__(self) -> None:
         self._all: set[T] = set()
@@ -24,26 +24,26 @@ class ConnectionSet(Generic[T]):
         return one in self._all
 
     def __iter__(self) -> Iterator[T]:
-        """Go over those that are there now; they may leave meanwhile."""
+        """Iterate over a copy, so that connections can be added and removed meanwhile."""
         return iter(list(self._all))
 
     def add(self, one: T) -> None:
-        """Take one in."""
+        """Add a connection."""
         self._all.add(one)
 
     def discard(self, one: T) -> None:
-        """Take one out, if it is there."""
+        """Remove a connection if the set contains it."""
         self._all.discard(one)
         if not self._all:
             self._tell()
 
     def replace(self, one: T, other: T) -> None:
-        """Take one out and another in, in one step."""
+        """Replace a connection with another one, without an "emptied" notification in between."""
         self._all.add(other)
         self._all.discard(one)
 
     def emptied(self) -> "Deferred[None]":
-        """Return what fires when none is there any more, at once where none is."""
+        """Return a Deferred that fires when the set is empty; it has fired already if the set is empty now."""
         done: Deferred[None] = Deferred()
         self._waiting.append(done)
         if not self._all:

@@ -1,8 +1,9 @@
 """
-Deadlines of many connections on one timer each kind.
+Deadlines of many connections, with one reactor timer for each duration.
 
-All connections wait for the same few times, so what is due comes in the order in which it was set: a queue for each
-time, and one call of the reactor for the head of each queue. Setting and cancelling cost the same at any number.
+Connections use few distinct durations. Deadlines with the same duration expire in the order in which they were set, so
+each duration has a queue, and one reactor timer for the head of that queue. Setting and cancelling a deadline take
+constant time, however many there are.
 """
 
 from collections import OrderedDict
@@ -13,7 +14,7 @@ from twisted.logger import Logger
 
 __all__ = ["Deadline", "Deadlines"]
 
-# Of the module, not of a class: on a class Twisted would replace the namespace by the class's name.
+# A module-level logger: as a class attribute, Twisted would replace its namespace with the name of the class.
 _log = Logger(namespace="wsserver.deadlines")
 
 
@@ -22,7 +23,7 @@ def _do_nothing() -> None:
 
 
 class Deadline:
-    """A call to come, until it is cancelled."""
+    """A scheduled call that can be cancelled. Made by `Deadlines.call_later`."""
 
     __slots__ = ("_function", "_queue", "due")
 
@@ -30,12 +31,12 @@ class Deadline:
         self._queue = queue
         self._function = function
         self.due = due
-        """The reactor's time, in seconds, before which it is not called."""
+        """The earliest time of the call: seconds on the reactor's clock."""
 
     def cancel(self) -> None:
-        """Call it off; once called or cancelled this does nothing."""
+        """Cancel the call. Does nothing if the function was called or cancelled already."""
         self._queue.pop(self, None)
-        # Whoever keeps a deadline is often the one it calls: no cycle is left for the garbage collector to find.
+        # The object that keeps a deadline is often the one whose method it calls. This breaks that reference cycle.
         self._function = _do_nothing
 
     def call(self) -> None:
@@ -46,10 +47,10 @@ class Deadline:
 
 class Deadlines:
     """
-    Set deadlines.
+    Schedule deadlines.
 
     Args:
-        reactor: its clock is used.
+        reactor: provides the clock and the timers.
     """
 
     def __init__(self, reactor: IReactorTime) -> None:
@@ -59,27 +60,27 @@ class Deadlines:
 
     def call_later(self, delay: float, function: Callable[[], object]) -> Deadline:
         """
-        Call a function once, not before the delay is over.
+        Schedule a function to be called once, after a delay.
 
         Args:
-            delay: in seconds. One of few values: each has its own queue for good.
-            function: called without arguments; what it raises is logged.
+            delay: seconds. Use few distinct values: the queue of each value is kept forever.
+            function: called without arguments; an exception that it raises is logged.
 
         Returns:
-            The deadline, to be cancelled.
+            The deadline, which can be cancelled.
         """
         queue = self._queues.get(delay)
         if queue is None:
             queue = self._queues[delay] = OrderedDict()
         deadline = Deadline(queue, self._reactor.seconds() + delay, function)
         queue[deadline] = None
-        # A timer left over from cancelled deadlines is as good: it fires no later than this one is due.
+        # A timer that was started for a deadline cancelled since can be reused: it fires no later than this one is due.
         if delay not in self._timers:
             self._timers[delay] = self._reactor.callLater(delay, self._serve, delay)
         return deadline
 
     def stop(self) -> None:
-        """Drop all deadlines without calling them."""
+        """Cancel all deadlines."""
         for timer in self._timers.values():
             if timer.active():
                 timer.cancel()
@@ -90,7 +91,7 @@ class Deadlines:
     def _serve(self, delay: float) -> None:
         queue = self._queues[delay]
         now = self._reactor.seconds()
-        # The timer that has just fired stays noted meanwhile: a deadline set by one of the calls must start no other.
+        # The timer that has just fired stays in `_timers`, so that a deadline set by one of the calls starts no second.
         while queue and (deadline := next(iter(queue))).due <= now:
             del queue[deadline]
             with _log.failuresHandled("a deadline's call failed"):

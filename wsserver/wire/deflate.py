@@ -1,8 +1,8 @@
 """
-permessage-deflate (RFC 7692): what is agreed to, and one connection's compressor and decompressor.
+permessage-deflate (RFC 7692): negotiate parameters, compress and inflate messages.
 
-Rule 1: no Twisted, no Autobahn, no clock.
-Rule 2: inflating makes at most one byte more than the limit, whatever the peer sends.
+Pure: no Twisted, no Autobahn, no clock. Inflating produces at most one byte more than the limit, whatever the peer
+sends. Section numbers in this module are those of RFC 7692.
 """
 
 from collections.abc import Mapping
@@ -25,26 +25,31 @@ __all__ = [
 ]
 
 _TAIL: Final = b"\x00\x00\xff\xff"
-"""The end of the empty block that a sync flush writes: left out by the sender, put back by the receiver (7.2.1)."""
+"""The last bytes of the block written by a sync flush. The sender removes them, the receiver appends them (7.2.1)."""
 
 _EMPTY: Final = b"\x00"
-"""An empty message: the empty block without its end (section 7.2.3.6)."""
+"""The compressed form of an empty message (section 7.2.3.6)."""
 
 _DEFLATED, _SYNC_FLUSH = 8, 2
 
 MAX_STREAMS: Final = 8
-"""Most blocks with the final bit in one message: each costs a copy of what follows, and one is what senders write."""
+"""
+Maximum number of blocks with the final bit in one message.
+
+Senders write one such block. Each block costs a copy of the data after it, so their number must be bounded.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A library with the interface of `zlib`."""
+    """A compression library with the interface of `zlib`."""
 
     name: str
-    """As on PyPI."""
+    """Name of the package on PyPI."""
     module: Any
+    """The module with the functions `compressobj` and `decompressobj`."""
     level: int
-    """The level at which its speed and its size are in balance: docs/wire.md has the figures."""
+    """Compression level that balances speed and size; the measurements are in docs/wire.md."""
 
 
 def _installed() -> dict[str, Library]:
@@ -58,15 +63,15 @@ def _installed() -> dict[str, Library]:
 
 
 LIBRARIES: Final = _installed()
-"""What is installed, by name; zlib always is."""
+"""The installed libraries by name; zlib is always installed."""
 
-# isal takes half the time of the others for the same size. It inflates what a message mostly is, a KiB or two, more
-# slowly than they do, so another one inflates. zlib-ng keeps twice the memory of zlib for each compressor.
+# isal compresses in half the time of the others to the same size. It inflates messages of a typical size (one or two
+# KiB) more slowly than they do, so another library inflates. A compressor of zlib-ng needs twice the memory of zlib's.
 DEFLATER: Final = LIBRARIES.get("isal", LIBRARIES["zlib"])
-"""What compresses."""
+"""The library that compresses."""
 
 INFLATER: Final = LIBRARIES.get("zlib-ng", LIBRARIES["zlib"])
-"""What inflates."""
+"""The library that inflates."""
 
 
 # Negotiation (section 7.1).
@@ -74,47 +79,48 @@ INFLATER: Final = LIBRARIES.get("zlib-ng", LIBRARIES["zlib"])
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What was agreed to: the four parameters of section 7.1. 'Server' is what we send, 'client' what we receive."""
+    """The negotiated parameters (section 7.1): `server_*` for messages sent, `client_*` for messages received."""
 
     server_takeover: bool = True
-    """A message may refer to those before it, for which the compressor is kept."""
+    """Context takeover: messages may refer to earlier ones, so the compressor is kept between messages."""
     client_takeover: bool = True
+    """The same for messages received."""
     server_bits: int = 15
-    """Base-two logarithm of the window in bytes, 9 to 15."""
+    """Base-two logarithm of the window size in bytes, 9 to 15."""
     client_bits: int = 15
-    """8 to 15."""
+    """The same for messages received, 8 to 15."""
     answer: str = "permessage-deflate"
     """The value of Sec-WebSocket-Extensions in the response."""
 
 
 def agree(offer: Mapping[str, list[str | bool]], settings: Settings, *, takeover: bool = True) -> Terms:
     """
-    Answer an offer.
+    Accept a client's offer.
 
     Args:
-        offer: the parameters of one that `wsserver.wire.handshake` found valid: each once, with a legal value.
+        offer: the parameters of a valid offer (see `wsserver.wire.handshake`): each parameter once, with a valid value.
         settings: the server's options.
-        takeover: whether messages may refer to those before them, as far as the options let them.
+        takeover: whether to use context takeover where the options and the client allow it.
 
     Returns:
-        What holds from now on.
+        The negotiated parameters.
     """
     own = settings.compression_window_bits
     takeover = takeover and settings.compression_context_takeover == "on"
     answer = ["permessage-deflate"]
-    # Section 7.1.1: the server may put either of the two into its answer, asked for or not.
+    # Section 7.1.1: the server may include either parameter in its response, even if the client did not offer it.
     server_takeover = takeover and "server_no_context_takeover" not in offer
     if not server_takeover:
         answer.append("server_no_context_takeover")
     client_takeover = takeover and "client_no_context_takeover" not in offer
     if not client_takeover:
         answer.append("client_no_context_takeover")
-    # Section 7.1.2.1: answered with "the same or smaller value"; a smaller window may be announced unasked.
+    # Section 7.1.2.1: the server answers with "the same or smaller value", and may announce a smaller window unasked.
     server_bits = min(own, int(offer.get("server_max_window_bits", [15])[0]))
     if server_bits < 15 or "server_max_window_bits" in offer:
         answer.append(f"server_max_window_bits={server_bits}")
-    # Section 7.1.2.2: without this parameter in the offer the client's window is not ours to limit; with a value it
-    # is a hint of what the client is going to use.
+    # Section 7.1.2.2: the server may limit the client's window only if the offer has this parameter. Its value, if any,
+    # is a hint at the window size that the client will use.
     client_bits = 15
     if "client_max_window_bits" in offer:
         hint = offer["client_max_window_bits"][0]
@@ -128,28 +134,28 @@ def agree(offer: Mapping[str, list[str | bool]], settings: Settings, *, takeover
 
 
 class InflateTooBig(Exception):
-    """A message inflates beyond the limit."""
+    """A message inflates to more bytes than the limit."""
 
 
 class InflateCorrupt(Exception):
-    """A message is no DEFLATE data (RFC 1951), or ends in the middle of it."""
+    """A message is not valid DEFLATE data (RFC 1951), or ends in the middle of a block."""
 
     inflated: bytes | None = None
-    """Where only the end of a whole message is wrong: what came before it."""
+    """The data inflated before the error, if only the end of a whole message is invalid; else None."""
 
 
 class Deflate:
     """
-    One connection's compressor and decompressor.
+    The compressor and the decompressor of one connection.
 
-    Each is made when first needed. With context takeover it is kept from then on; without, it goes with its message:
-    to make one anew takes a fraction of a microsecond, which is why there is no pool of them.
+    Each is created when it is first needed. With context takeover it is kept from then on; without, it is dropped after
+    each message. Creating one takes a fraction of a microsecond, so a pool of them is not needed.
 
-    `deflate` and `inflate` take whole messages. The methods with 'message' in their names are those that Autobahn's
-    state machine calls, for messages that come or go in pieces. Both ways share the same streams.
+    `deflate` and `inflate` process whole messages. Autobahn's state machine calls the methods with 'message' in their
+    names, for messages in pieces. Both use the same compressor and decompressor.
 
     Args:
-        terms: what was agreed to.
+        terms: the negotiated parameters.
         deflater: the library that compresses; None for `DEFLATER`.
         inflater: the library that inflates; None for `INFLATER`.
     """
@@ -166,12 +172,12 @@ class Deflate:
         self._inflater = inflater or INFLATER
         self._deflating: Any = None
         self._inflating: Any = None
-        """The stream that has begun; None between streams."""
+        """The decompressor of the current DEFLATE stream; None between streams."""
         self._streams = 0
-        """How many streams have ended within this message."""
+        """Number of DEFLATE streams that have ended within the current message."""
 
     def describe(self) -> dict[str, str | bool | int]:
-        """Tell the extension's name and its four parameters."""
+        """Return the extension's name and its four parameters."""
         terms = self.terms
         return {
             "extension": self.EXTENSION_NAME,
@@ -188,15 +194,15 @@ class Deflate:
         Inflate a whole message (section 7.2.2).
 
         Args:
-            payload: of its frames.
-            limit: most bytes to inflate to.
+            payload: the payload of the message's frames.
+            limit: maximum size of the inflated message, in bytes.
 
         Returns:
-            The message.
+            The inflated message.
 
         Raises:
-            InflateTooBig: there is more; no more than `limit` + 1 bytes were made to find out.
-            InflateCorrupt: it is no DEFLATE data.
+            InflateTooBig: the message is over the limit. At most `limit` + 1 bytes were inflated.
+            InflateCorrupt: the payload is not valid DEFLATE data.
         """
         self.start_decompress_message()
         message = self.decompress_message_data(payload, limit)
@@ -208,7 +214,7 @@ class Deflate:
         return message
 
     def start_decompress_message(self) -> None:
-        """Begin a message that comes in."""
+        """Begin to inflate a message."""
         self._streams = 0
         if not self.terms.client_takeover:
             self._inflating = None
@@ -219,14 +225,14 @@ class Deflate:
 
         Args:
             data: the piece.
-            max_output_len: most bytes to inflate to.
+            max_output_len: maximum size of the inflated piece, in bytes.
 
         Returns:
-            All that the piece inflates to.
+            The inflated piece.
 
         Raises:
-            InflateTooBig: there is more.
-            InflateCorrupt: it is no DEFLATE data.
+            InflateTooBig: the inflated piece is over the limit.
+            InflateCorrupt: the piece is not valid DEFLATE data.
         """
         if not data:
             return b""
@@ -234,7 +240,7 @@ class Deflate:
         if stream is None:
             stream = self._inflating = self._new_inflating()
         try:
-            # One byte more than there may be: while less comes out, all that went in has been used.
+            # One byte more than the limit: if the output is shorter, the whole input has been consumed.
             inflated: bytes = stream.decompress(data, max_output_len + 1)
             if stream.eof:
                 inflated += self._inflate_next(max_output_len - len(inflated))
@@ -248,12 +254,19 @@ class Deflate:
 
     def _inflate_next(self, room: int) -> bytes:
         """
-        Go on after a block with the final bit, which ends a stream (section 7.2.3.4): what follows is another one.
+        Inflate the data after a block with the final bit, which ends a DEFLATE stream (section 7.2.3.4).
 
-        As in browsers, the new stream does not refer to what was before it.
+        That data is a new stream. As in browsers, it cannot refer to earlier data.
 
         Args:
-            room: for how many bytes; one byte more is made, and negative when there is one already.
+            room: maximum number of bytes to inflate. One byte more is inflated, to detect that there is more. Negative
+                if the message is over the limit already.
+
+        Returns:
+            The inflated data.
+
+        Raises:
+            InflateCorrupt: the message has more than `MAX_STREAMS` streams.
         """
         inflated = b""
         while self._inflating is not None and self._inflating.eof and len(inflated) <= room:
@@ -269,10 +282,10 @@ class Deflate:
 
     def end_decompress_message(self) -> None:
         """
-        End a message that comes in.
+        End a message that was inflated in pieces.
 
         Raises:
-            InflateCorrupt: the message ends in the middle of the data.
+            InflateCorrupt: the message ends in the middle of a block.
         """
         stream = self._inflating
         if stream is None:
@@ -288,7 +301,7 @@ class Deflate:
             raise self.corrupt("the message ends within a block")
 
     def _new_inflating(self) -> Any:
-        # A client that has agreed to 8 bits may have a zlib that takes 9 for it; a larger window reads both.
+        # If 8 bits were negotiated, the client's zlib may use 9 instead; a decompressor with 9 reads both.
         return self._inflater.module.decompressobj(-max(self.terms.client_bits, 9))
 
     # Sending.
@@ -301,7 +314,7 @@ class Deflate:
             payload: the message.
 
         Returns:
-            What its frame carries, RSV1 set.
+            The payload of the message's frame, whose RSV1 bit must be set.
         """
         if not payload:
             return _EMPTY
@@ -314,24 +327,24 @@ class Deflate:
         return compressed
 
     def start_compress_message(self) -> None:
-        """Begin a message that goes out."""
+        """Begin to compress a message."""
         if self._deflating is None or not self.terms.server_takeover:
             self._deflating = self._new_deflating()
 
     def compress_message_data(self, data: bytes) -> bytes:
-        """Compress a piece of a message; what it comes to may be held back for the next piece."""
+        """Compress a piece of a message; some of the output may be returned with a later piece."""
         compressed: bytes = self._deflating.compress(data)
         return compressed
 
     def end_compress_message(self) -> bytes:
-        """End a message that goes out; returns what was held back."""
+        """End a message that was compressed in pieces, and return the rest of the output."""
         compressed: bytes = self._deflating.flush(_SYNC_FLUSH)[:-4]
         if not self.terms.server_takeover:
             self._deflating = None
-        # A stream that has nothing to add since its last flush writes nothing.
+        # The compressor writes nothing if it got no data since its last flush.
         return compressed or _EMPTY
 
     def _new_deflating(self) -> Any:
         bits = self.terms.server_bits
-        # As many hash bits as window bits: memLevel 8, the default, with the default window of 15.
+        # memLevel = bits - 7 gives as many hash bits as window bits, as do the defaults: memLevel 8 and 15 window bits.
         return self._deflater.module.compressobj(self._deflater.level, _DEFLATED, -bits, bits - 7)

@@ -1,10 +1,11 @@
 """
-Frames (RFC 6455 section 5.2): the two things done with every message, as fast as may be.
+WebSocket frames (RFC 6455 section 5.2): parse data frames of clients, build frames of the server, as fast as possible.
 
-Rule 1: pure; bytes in, values out. No policy: what is not a plain data frame is left to the state machine.
-Rule 2: `_speedups` holds the same functions, compiled. Whatever one returns, the other returns.
+Pure: no Twisted, no clock. The functions parse only unfragmented text and binary frames, and leave all other frames to
+Autobahn's state machine.
 
-`WSSERVER_PUREPYTHON=1` in the environment leaves the compiled ones out.
+`_speedups` contains compiled versions of the same functions, which return the same results. They are used if they are
+built; the environment variable `WSSERVER_PUREPYTHON=1` disables them.
 """
 
 import codecs
@@ -33,29 +34,29 @@ __all__ = [
 
 FIN_TEXT, FIN_BINARY, RSV1 = 0x81, 0x82, 0x40
 
-# RFC 3629 section 4: the characters of more than one byte, each without its last bytes.
+# Matches the beginning of an incomplete multi-byte character (RFC 3629 section 4).
 _CUT_OFF = re.compile(
     rb"[\xc2-\xdf]|\xe0[\xa0-\xbf]?|[\xe1-\xec\xee\xef][\x80-\xbf]?|\xed[\x80-\x9f]?"
     rb"|\xf0(?:[\x90-\xbf][\x80-\xbf]?)?|[\xf1-\xf3][\x80-\xbf]{0,2}|\xf4(?:[\x80-\x8f][\x80-\xbf]?)?"
 )
 
 Message = tuple[bytes, int]
-"""A payload, unmasked, and the first byte of its frame: FIN, RSV1 and the opcode."""
+"""The unmasked payload, and the first byte of the frame: FIN, RSV1 and the opcode."""
 
 
 def py_head(data: bytes, start: int, max_size: int, compressed: bool) -> tuple[int, int]:
     """
-    Read the header of an unfragmented data message of a client.
+    Parse the frame header of an unfragmented data message of a client.
 
     Args:
-        data: what was received.
-        start: where the frame starts in it.
-        max_size: the most bytes of a payload.
-        compressed: whether RSV1 is taken, with permessage-deflate (RFC 7692 section 6).
+        data: received bytes.
+        start: index of the frame in `data`.
+        max_size: maximum size of a payload, in bytes.
+        compressed: whether RSV1 is accepted, for permessage-deflate (RFC 7692 section 6).
 
     Returns:
-        The bytes of the header and of the payload. `(-1, 0)` where the header has not come whole; `(0, 0)` for
-        anything else than such a frame: a control frame, a fragment, one over the limit, one that breaks a rule.
+        The sizes of the header and of the payload, in bytes. `(-1, 0)` if the header is incomplete; `(0, 0)` for any
+        other frame: a control frame, a fragment, a payload over the limit, a frame that violates RFC 6455.
     """
     left = len(data) - start
     if left < 6:
@@ -79,19 +80,19 @@ def py_head(data: bytes, start: int, max_size: int, compressed: bool) -> tuple[i
 
 def py_parse(data: bytes, start: int, max_size: int, max_frames: int, compressed: bool) -> tuple[list[Message], int]:
     """
-    Parse whole unfragmented data messages of a client.
+    Parse complete, unfragmented data messages of a client.
 
-    It stops before the first frame that is anything else, that has not come whole, or that is text but not UTF-8.
+    Stops before the first frame that is of another kind, is incomplete, or is text but not UTF-8.
 
     Args:
-        data: what was received.
-        start: where to start in it.
-        max_size: the most bytes of a payload.
-        max_frames: the most frames to take.
-        compressed: whether RSV1 is taken: such payloads are neither inflated nor checked to be UTF-8.
+        data: received bytes.
+        start: index in `data` to start at.
+        max_size: maximum size of a payload, in bytes.
+        max_frames: maximum number of frames to parse.
+        compressed: whether RSV1 is accepted. Payloads of such frames are neither inflated nor checked for UTF-8.
 
     Returns:
-        The messages, and where the first frame that was not taken starts.
+        The messages, and the index of the first frame that was not parsed.
     """
     messages: list[Message] = []
     while max_frames > 0:
@@ -109,14 +110,14 @@ def py_parse(data: bytes, start: int, max_size: int, max_frames: int, compressed
 
 
 def _unmask(payload: bytes, mask: bytes) -> bytes:
-    # One operation on two whole numbers as long as the payload: the fastest there is without a compiler.
+    # XOR of two integers as long as the payload: the fastest way in pure Python.
     size = len(payload)
     pad = (mask * (size // 4 + 1))[:size]
     return (int.from_bytes(payload, "little") ^ int.from_bytes(pad, "little")).to_bytes(size, "little")
 
 
 def is_utf8(payload: bytes) -> bool:
-    """Tell whether bytes are UTF-8, whole characters only (RFC 3629)."""
+    """Return whether bytes are valid UTF-8 that ends with a complete character (RFC 3629)."""
     try:
         payload.decode("utf-8")
     except UnicodeDecodeError:
@@ -126,11 +127,11 @@ def is_utf8(payload: bytes) -> bool:
 
 def py_build(first: int, payload: bytes) -> bytes:
     """
-    Build a server's frame: not masked.
+    Build a frame of the server, which is not masked.
 
     Args:
-        first: its first byte: FIN, RSV1 and the opcode.
-        payload: of any size up to 2**63 - 1 bytes.
+        first: the first byte of the frame: FIN, RSV1 and the opcode.
+        payload: at most 2**63 - 1 bytes.
 
     Returns:
         The frame.
@@ -145,14 +146,16 @@ def py_build(first: int, payload: bytes) -> bytes:
 
 class PyPartial:
     """
-    A data frame that has not come whole. What has come is kept unmasked; a mere claim of size takes no memory.
+    A data frame that has not arrived completely.
+
+    Keeps the bytes that have arrived, unmasked. Memory is not allocated in advance for the declared size.
 
     Args:
-        start: its header.
-        size: of its payload, in bytes.
+        start: the frame header.
+        size: size of the payload, in bytes.
 
     Raises:
-        ValueError: this is no header.
+        ValueError: the header's length or the size is invalid.
     """
 
     def __init__(self, start: bytes, size: int) -> None:
@@ -165,17 +168,17 @@ class PyPartial:
 
     def feed(self, data: bytes, start: int) -> int:
         """
-        Take what belongs to the frame.
+        Append the bytes that belong to the frame.
 
         Args:
-            data: what was received.
-            start: where to start in it.
+            data: received bytes.
+            start: index in `data` to start at.
 
         Returns:
-            Where the rest starts.
+            The index of the first byte after the frame.
 
         Raises:
-            ValueError: there is no such place, or the frame has been taken.
+            ValueError: `start` is out of range, or `whole` has been called.
         """
         if self._payload is None or not 0 <= start <= len(data):
             raise ValueError("no such place")
@@ -190,27 +193,27 @@ class PyPartial:
 
     @property
     def complete(self) -> bool:
-        """Whether all of it has come."""
+        """Whether the whole frame has arrived."""
         return self._payload is not None and len(self._payload) == self._size
 
     @property
     def sound(self) -> bool:
-        """Whether it may still become a message: text must be UTF-8."""
+        """Whether the frame is valid so far: text must be UTF-8."""
         if self._start[0] != FIN_TEXT:
             return True
         return self._checked == self._size if self.complete else self._checked >= 0
 
     @property
     def first(self) -> int:
-        """Its first byte: FIN, RSV1 and the opcode."""
+        """The first byte of the frame: FIN, RSV1 and the opcode."""
         return self._start[0]
 
     def whole(self) -> bytes:
         """
-        Take the payload.
+        Return the payload and drop it. Can be called once.
 
         Raises:
-            ValueError: it is not complete, or has been taken.
+            ValueError: the frame is not complete, or this method has been called before.
         """
         if not self.complete:
             raise ValueError("the frame is not complete")
@@ -219,10 +222,10 @@ class PyPartial:
 
     def raw(self) -> bytes:
         """
-        Write what has come as it came.
+        Return the bytes that have arrived as they were received: header and masked payload.
 
         Raises:
-            ValueError: the payload has been taken.
+            ValueError: `whole` has been called.
         """
         if self._payload is None:
             raise ValueError("the frame has been taken")
@@ -230,27 +233,26 @@ class PyPartial:
 
 
 def _whole_characters(data: bytes) -> int:
-    """How many bytes are whole characters of UTF-8 before the end or one that is cut off there; -1 if anything else."""
+    """Return how many bytes are complete UTF-8 characters; the last may be cut off. -1 if the data is not UTF-8."""
     try:
         whole = codecs.utf_8_decode(data, "strict", False)[1]
     except UnicodeDecodeError:
         return -1
-    # The codec takes a cut-off surrogate for a character to come.
+    # The codec regards the beginning of a surrogate, which is invalid, as the beginning of a character.
     rest = data[whole:]
     return whole if not rest or _CUT_OFF.fullmatch(rest) else -1
 
 
 def extent(data: bytes, start: int) -> tuple[int, int]:
     """
-    Tell where a frame ends, whether or not all of it has come and whatever is wrong with it.
+    Return where a frame ends. The frame may be incomplete or invalid.
 
     Args:
-        data: what was received.
-        start: where the frame starts in it.
+        data: received bytes.
+        start: index of the frame in `data`.
 
     Returns:
-        Where its payload starts and where it ends, which may be beyond the data; `(0, 0)` where not even its header has
-        come.
+        The indexes of the payload's start and end, which may be beyond the data; `(0, 0)` if the header is incomplete.
     """
     end = len(data)
     if end - start < 2:
@@ -265,14 +267,14 @@ def extent(data: bytes, start: int) -> tuple[int, int]:
 
 
 SPEEDUPS: Any = None
-"""The module of the compiled twins; None where it is not in use."""
+"""The module with the compiled versions; None if they are not in use."""
 
 if os.environ.get("WSSERVER_PUREPYTHON", "") in {"", "0"}:
     with suppress(ImportError):
         SPEEDUPS = import_module("wsserver.wire._speedups")
 
 COMPILED = SPEEDUPS is not None
-"""Whether the compiled twins are in use."""
+"""Whether the compiled versions are in use."""
 
 parse, build = py_parse, py_build
 Partial = PyPartial

@@ -1,8 +1,8 @@
 """
-Opening handshake (RFC 6455 section 4.2): decide whether to accept a WebSocket request.
+Opening handshake: decide whether to accept a WebSocket request (RFC 6455 section 4.2).
 
-Rule 1: no Twisted, no clock; everything needed is an argument.
-Rule 2: a refusal is a value, not an exception.
+Pure: no Twisted, no clock. A refusal is a return value, not an exception, because clients send bad requests all the
+time.
 """
 
 import binascii
@@ -33,23 +33,24 @@ __all__ = [
 ]
 
 MAX_SHOWN_ORIGIN: Final = 200
-"""Most characters of an origin that a refusal repeats as the value of an option."""
+"""Maximum length of an origin, in characters, that a refusal shows as the value of an option."""
 
 Extension = tuple[str, dict[str, list[str | bool]]]
-"""A name and its parameters, each with every value it was given; True where it has none."""
+"""The extension's name and its parameters: name -> every value given for it, True for a parameter without value."""
 
 NGINX: Final = (
     "nginx needs `proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
     'proxy_set_header Connection "upgrade";`'
 )
-"""What an operator of nginx, which removes both headers by default, has to configure."""
+"""The configuration that nginx needs: by default it removes both headers."""
 
 _TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 _EXTENSION_PARAMETER: Final = re.compile(rf"""({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)"))?""")
 
-# The controls that RFC 9110 section 5.5 rules out, and 0x85: Autobahn's client splits a response with str.splitlines()
-# (CVE-2026-44546), and an endpoint may repeat a value of the request, where 0x85 is valid.
+# The control characters that RFC 9110 section 5.5 rules out, and 0x85, which Autobahn's client regards as a line end:
+# it splits a response with str.splitlines() (CVE-2026-44546). 0x85 is valid in a request, and an endpoint may repeat a
+# value of the request in its response.
 _LINE_END: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85]")
 
 _GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -62,18 +63,28 @@ _VERSION: Final = (("Sec-WebSocket-Version", "13"),)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a server agrees to. Made once a server, from its settings and its listeners."""
+    """Which origins, subprotocols and extensions a server accepts, according to its settings and listeners."""
 
     origins: frozenset[Origin]
+    """Origins that may connect."""
     any_origin: bool
+    """Whether every origin may connect."""
     loopback_only: bool
-    """The server can be reached from this machine only: pages of loopback origins may connect."""
+    """Whether the server can be reached from this machine only; then pages of loopback origins may connect, too."""
     subprotocols: frozenset[Subprotocol]
+    """Subprotocols that the server supports."""
     compression: bool
+    """Whether the server accepts permessage-deflate."""
 
     @classmethod
     def of(cls, settings: Settings, *, loopback_only: bool) -> "Policy":
-        """Take what concerns the handshake from the settings."""
+        """
+        Return the policy that the settings describe.
+
+        Args:
+            settings: the server's options.
+            loopback_only: whether the server can be reached from this machine only.
+        """
         return cls(
             origins=frozenset(origin for text in settings.origin if (origin := allowed_origin(text)) is not None),
             any_origin=settings.allow_any_origin_insecure,
@@ -84,28 +95,28 @@ class Policy:
 
 
 class Accept(NamedTuple):
-    """A handshake to be completed with 101."""
+    """A valid handshake, which the server may complete with 101."""
 
     key: str
     """The value of Sec-WebSocket-Key."""
     offered: tuple[Subprotocol, ...]
-    """The subprotocols the client offered, in its order."""
+    """The subprotocols that the client offers, in its order."""
     subprotocol: Subprotocol | None
-    """The one agreed to."""
+    """The selected subprotocol, if any."""
     extensions: tuple[Extension, ...]
-    """The offers of extensions that the server would agree to, in the client's order."""
+    """The client's offers of extensions that the server can accept, in the client's order."""
 
 
 def check(request: Request, policy: Policy) -> Accept | Refusal:
     """
-    Check a request for an upgrade to WebSocket.
+    Check an opening handshake.
 
     Args:
-        request: a request whose `wants_websocket` holds.
-        policy: what the server agrees to.
+        request: a request whose `wants_websocket` is true.
+        policy: which origins, subprotocols and extensions the server accepts.
 
     Returns:
-        What to complete the handshake with, or why it is refused.
+        The values to complete the handshake with, or a refusal.
     """
     refusal = (
         _check_http(request) or _check_version(request) or check_origin(request.all("origin"), request.host, policy)
@@ -132,10 +143,10 @@ def check(request: Request, policy: Policy) -> Accept | Refusal:
 
 def refuse_removed_upgrade() -> Refusal:
     """
-    Refuse a handshake that has arrived without its Upgrade header.
+    Return a 426 refusal for a handshake without an Upgrade header.
 
-    Only WebSocket clients send Sec-WebSocket-Key, so a request with it that does not ask for an upgrade has lost that
-    header on the way.
+    For requests with a Sec-WebSocket-Key header: only WebSocket clients send it, so a proxy has removed the Upgrade
+    header.
     """
     reason = (
         "this is a WebSocket handshake (it has Sec-WebSocket-Key) without an Upgrade header; "
@@ -151,20 +162,20 @@ def response(
     headers: Mapping[str, str | Iterable[str]] = {},
 ) -> bytes:
     """
-    Write the response that completes the handshake (RFC 6455 section 4.2.2, point 5).
+    Return the response that completes the handshake (RFC 6455 section 4.2.2, point 5).
 
     Args:
         key: the value of Sec-WebSocket-Key.
-        subprotocol: the one agreed to.
-        extensions: those agreed to, as in Sec-WebSocket-Extensions.
-        headers: what else to send: name -> value, or several.
+        subprotocol: the selected subprotocol.
+        extensions: the value of Sec-WebSocket-Extensions for the response.
+        headers: additional headers: name -> value or values.
 
     Returns:
-        The whole head, 101 and the empty line at its end included.
+        The whole response head, from the status line to the empty line.
 
     Raises:
-        ValueError: a header has a control character in it, a byte at which clients on Autobahn end a line, or a
-            character that Latin-1 cannot write.
+        ValueError: a header contains a control character, 0x85 (which Autobahn's client regards as a line end), or a
+            character that Latin-1 cannot encode.
     """
     digest = hashlib.sha1((key + _GUID).encode("ascii"), usedforsecurity=False).digest()
     more = "".join(_lines(subprotocol, extensions, headers))
@@ -190,7 +201,7 @@ def _bad(reason: str) -> Refusal:
 
 
 def _check_http(request: Request) -> Refusal | None:
-    """RFC 6455 section 4.2.1, points 1 to 4: an HTTP/1.1 or higher GET request without a body."""
+    """Check that this is a GET request of HTTP/1.1 or higher without a body (RFC 6455 section 4.2.1, points 1 to 4)."""
     if request.method != "GET":
         reason = f"a WebSocket handshake is a GET request, not {request.method}"
         return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, reason, (("Allow", "GET"),))
@@ -220,10 +231,9 @@ def _check_version(request: Request) -> Refusal | None:
 
 def check_origin(origins: Sequence[str], host: str, policy: Policy) -> Refusal | None:
     """
-    Check the Origin header (RFC 6455 section 10.2): the one rule for WebSocket, event streams and cross-origin reads.
+    Check the Origin header (RFC 6455 section 10.2). The same rule applies to WebSocket, event streams and CORS.
 
-    A missing header is accepted. Browsers always send it, and other clients could send any value, so refusing its
-    absence would protect nobody.
+    Requests without an Origin are accepted: browsers always send one, and other clients could send any value.
 
     Args:
         origins: the value of every Origin header of the request.
@@ -247,7 +257,7 @@ def check_origin(origins: Sequence[str], host: str, policy: Policy) -> Refusal |
 
 def show_origin_option(option: str, origin: str) -> str:
     """
-    Write the sentence that says with which option a server allows an origin.
+    Return the part of a refusal that names the option to allow an origin with.
 
     Args:
         option: the option's name.
@@ -274,13 +284,13 @@ def _subprotocols(request: Request) -> tuple[Subprotocol, ...] | Refusal:
         return ()
     # RFC 6455 section 4.1, point 10: tokens that "MUST all be unique strings".
     if len(set(offered)) != len(offered) or not all(re.fullmatch(_TOKEN, name) for name in offered):
-        # Not quoted: browsers send tokens here.
+        # The value is not quoted: a page can set no other header of a handshake, so some send their tokens here.
         return _bad("Sec-WebSocket-Protocol: expected unique subprotocol names")
     return tuple(Subprotocol(name) for name in offered)
 
 
 def _extensions(text: str, policy: Policy) -> tuple[Extension, ...] | Refusal:
-    """Tell which offers the server would agree to; what breaks the grammar is refused in any case."""
+    """Return the offers that the server can accept, or a refusal if the header violates the grammar."""
     if not policy.compression:
         return () if _are_extensions(text) else _bad(f"not extensions: {quote(text)}")
     offers = parse_extensions(text)
@@ -294,13 +304,13 @@ def _are_extensions(text: str) -> bool:
 
 def parse_extensions(text: str) -> list[Extension] | None:
     """
-    Read a Sec-WebSocket-Extensions header (RFC 6455 section 9.1).
+    Parse a Sec-WebSocket-Extensions header (RFC 6455 section 9.1).
 
     Args:
         text: the header's value; several headers joined by commas.
 
     Returns:
-        The extensions in order; None where the text breaks the grammar.
+        The extensions in order; None if the text violates the grammar.
     """
     extensions = []
     for item in text.split(","):
@@ -314,7 +324,7 @@ def parse_extensions(text: str) -> list[Extension] | None:
             match = _EXTENSION_PARAMETER.fullmatch(parameter)
             if match is None:
                 return None
-            # RFC 9110 section 5.6.4: a quoted pair stands for its second character.
+            # RFC 9110 section 5.6.4: replace each quoted pair with its second character.
             quoted = re.sub(r"\\(.)", r"\1", match[3]) if match[3] is not None else None
             # RFC 6455 section 9.1: the value "after quoted-string unescaping MUST conform to the 'token' ABNF".
             if quoted is not None and not re.fullmatch(_TOKEN, quoted):
@@ -326,10 +336,10 @@ def parse_extensions(text: str) -> list[Extension] | None:
 
 def _is_deflate(extension: Extension) -> bool:
     """
-    Whether it is an offer of permessage-deflate that can be agreed to.
+    Return whether an extension is an offer of permessage-deflate that the server can accept.
 
-    RFC 7692 section 7.1: an offer with an unknown or repeated parameter or an invalid value is declined, and the
-    handshake goes on without it.
+    RFC 7692 section 7.1: the server declines an offer with an unknown parameter, a repeated parameter or an invalid
+    value, and the handshake continues without it.
     """
     name, parameters = extension
     return name == "permessage-deflate" and all(
@@ -342,7 +352,8 @@ def _is_deflate_parameter(key: str, value: str | bool) -> bool:
         return value is True
     if key == "client_max_window_bits" and value is True:
         return True
-    # Sections 7.1.2.1 and 7.1.2.2 allow 8 to 15; zlib cannot deflate with 8, so such a server window is declined.
+    # RFC 7692 sections 7.1.2.1 and 7.1.2.2 allow 8 to 15. zlib cannot compress with 8, so the server declines an offer
+    # that demands 8 for the server's window.
     low = 9 if key == "server_max_window_bits" else 8
     bits = [str(n) for n in range(low, 16)]
     return key in ("server_max_window_bits", "client_max_window_bits") and value in bits

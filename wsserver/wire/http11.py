@@ -1,9 +1,11 @@
 """
-The head of an HTTP request: bytes to a value.
+HTTP/1.1 request heads: parse and check them (RFC 9112).
 
-Rule 1: no Twisted, no clock, no socket.
-Rule 2: a refusal is a value, not an exception: a peer's mistake is an ordinary day.
-Rule 3: stricter than RFC 9112 where its leniency has been used in attacks: one spelling a request, or 400.
+Pure: no Twisted, no clock, no socket. A refusal is a return value, not an exception, because clients send bad requests
+all the time.
+
+The parser is stricter than RFC 9112 where lenient parsing has been used in attacks: it accepts only one way to write a
+request, and refuses all others with 400.
 """
 
 import re
@@ -33,53 +35,53 @@ __all__ = [
 
 # Precedents: node.js 16 KiB, nginx 4 x 8 KiB, Apache 8 KiB a line and 100 headers, websockets 8 KiB a line and 128.
 MAX_HEAD = 16 * 1024
-"""Most bytes of a request line with all headers."""
+"""Maximum size of the request line with all headers, in bytes."""
 
 MAX_HEADERS = 128
-"""Most header lines of a request."""
+"""Maximum number of header lines of a request."""
 
 MAX_BODY = 64 * 1024
-"""Most bytes of a request body."""
+"""Maximum size of a request body, in bytes."""
 
 MAX_KEPT = 1024
-"""Header lines kept with what they mean: browsers send the same ones with every request."""
+"""Maximum number of header lines in the cache of parsed lines. Browsers send the same lines with every request."""
 
 LONGEST_KEPT = 256
-"""Most bytes of a line that is kept."""
+"""Maximum size of a cached header line, in bytes."""
 
 _KEPT_NAMES = re.compile(
     r"host|connection|upgrade|user-agent|accept|accept-encoding|accept-language|cache-control|pragma|origin"
     r"|sec-websocket-(?:version|extensions)|sec-fetch-[a-z]+|sec-ch-[a-z-]+"
 )
-"""Names of headers whose lines are kept: no secrets, and the same with every request of a browser."""
+"""Names of headers whose lines are cached: they hold no secrets, and are the same in every request of a browser."""
 
 Header = tuple[str, str]
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([^ ]+) HTTP/([0-9])\.([0-9])")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
 _FIELD_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
-# RFC 9110 section 5.5: CR, LF and NUL are invalid, other controls have no place in a value, and 0x80-0xFF (obs-text) is
-# opaque: 0x85 is half of the UTF-8 of "Å". Nothing of ours may split a value with str.splitlines(), which ends a line
-# at 0x85 and 0x1c-0x1e of Latin-1 (CVE-2026-44546).
+# RFC 9110 section 5.5: CR, LF and NUL are invalid, other control characters do not belong in a value, and 0x80-0xFF
+# (obs-text) is opaque: 0x85 is the second byte of "Å" in UTF-8. Do not split a value with str.splitlines(): it also
+# ends a line at the Latin-1 characters 0x85 and 0x1c-0x1e (CVE-2026-44546).
 _BAD_VALUE_BYTE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-# RFC 3986 section 3.2.2 without userinfo; a port may be empty (RFC 9110 section 7.2).
+# RFC 3986 section 3.2.2 without userinfo; the port may be empty (RFC 9110 section 7.2).
 _HOST = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~!$&'()*+,;=%]+)(?::(?P<port>[0-9]{0,5}))?")
 
 
 def _quote_target(target: bytes | str) -> str:
-    """Quote a request target, or a line with one, without its user, query and fragment: these may hold secrets."""
+    """Quote a request target, or a line with one, without its user, query and fragment, which may contain secrets."""
     text = target if isinstance(target, str) else target.decode("latin-1")
     text = re.sub(r"(?<=[?#]).+", "...", text, count=1, flags=re.DOTALL)
     return quote(re.sub(r"//[^/?# ]*@", "//...@", text))
 
 
 def _quote_host(host: str) -> str:
-    """Quote a host and port without a user and a password before it."""
+    """Quote a host and port without the user and password in front of it."""
     return quote(f"...@{host.rpartition('@')[2]}" if "@" in host else host)
 
 
 def _quote_name(name: bytes) -> str:
-    """Quote an invalid header name up to its first invalid byte: behind that a folded value may stand."""
+    """Quote an invalid header name up to its first invalid byte; the rest may be part of a folded, secret value."""
     valid = _FIELD_NAME.match(name)
     rest = name[valid.end() if valid else 0 :]
     return quote((valid[0].decode("ascii") if valid else "") + rest[:1].decode("latin-1") + ("..." if rest[1:] else ""))
@@ -87,21 +89,21 @@ def _quote_name(name: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A request that is not served, ready to be sent as an HTTP response."""
+    """The HTTP response to a request that is refused."""
 
     status: HTTPStatus
     reason: str
-    """One sentence for whoever debugs the client; quotes what the peer sent."""
+    """One sentence for the client's developer; quotes what the client sent."""
     headers: tuple[tuple[str, str], ...] = ()
-    """Headers that the status calls for, e.g. `Allow`."""
+    """Headers that the status requires, e.g. `Allow`."""
 
     @property
     def body(self) -> bytes:
-        """The response's body, UTF-8 text."""
+        """The response body: UTF-8 text."""
         return f"{self.status.value} {self.status.phrase}\n{self.reason}\n".encode()
 
     def response(self) -> bytes:
-        """Write the whole HTTP response; the connection ends with it (RFC 9112 section 9.6)."""
+        """Return the whole HTTP response, after which the server closes the connection (RFC 9112 section 9.6)."""
         body = self.body
         headers = (
             ("Content-Type", "text/plain; charset=utf-8"),
@@ -117,18 +119,18 @@ class Refusal:
 
 def unavailable(reason: str, seconds: int = 1) -> Refusal:
     """
-    Refuse for now: 503.
+    Return a 503 refusal with a `Retry-After` header.
 
     Args:
         reason: one sentence.
-        seconds: after which the client may come again.
+        seconds: the value of `Retry-After`.
     """
     return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, reason, (("Retry-After", str(seconds)),))
 
 
 def forbidden(reason: str) -> Refusal:
     """
-    Refuse with 403.
+    Return a 403 refusal.
 
     Args:
         reason: one sentence.
@@ -142,18 +144,18 @@ def _bad(reason: str) -> Refusal:
 
 @dataclass(frozen=True)
 class Request:
-    """The head of a request that follows the rules of HTTP/1.1."""
+    """A valid HTTP/1.1 request head."""
 
     method: str
     target: str
     """The request target in origin form, still percent-encoded: `/ticker?every=1s`."""
     version: tuple[int, int]
     headers: tuple[Header, ...] = field(repr=False)
-    """Names in lower case, in the order they came; values decoded as Latin-1 (RFC 9110 section 5.5)."""
+    """Names in lower case, in their original order; values decoded as Latin-1 (RFC 9110 section 5.5)."""
     content_length: int
-    """Bytes of the body that follows the head; 0 for a chunked one."""
+    """Size of the body that follows the head, in bytes; 0 for a chunked body."""
     _last: dict[str, str] | None = field(default=None, repr=False, compare=False)
-    """Name -> value, the last one's where several have the name. Made from the headers where it is not given."""
+    """Name -> value, the last value if a header is repeated. Computed from the headers if omitted."""
 
     def __post_init__(self) -> None:
         if self._last is None:
@@ -161,28 +163,28 @@ class Request:
 
     @property
     def chunked(self) -> bool:
-        """Whether a chunked body follows the head (RFC 9112 section 7.1); no other transfer coding is accepted."""
+        """Whether the body is chunked (RFC 9112 section 7.1), the only transfer coding that is accepted."""
         assert self._last is not None
         return "transfer-encoding" in self._last
 
     def with_length(self, length: int) -> "Request":
         """
-        Return the request as if its body had come with a Content-Length.
+        Return the request with a Content-Length in place of its Transfer-Encoding.
 
         Args:
-            length: of the decoded body, in bytes.
+            length: size of the decoded body, in bytes.
         """
-        # RFC 9112 section 7.1.3: without Transfer-Encoding, and without the Trailer whose fields are dropped.
+        # RFC 9112 section 7.1.3: also without Trailer, because trailer fields are dropped.
         kept = [header for header in self.headers if header[0] not in ("transfer-encoding", "trailer")]
         headers = (*kept, ("content-length", str(length)))
         return replace(self, headers=headers, content_length=length, _last=None)
 
     def encode(self, without: str = "") -> bytes:
         """
-        Write the head as `parse` reads it.
+        Return the head in the form that `parse` accepts.
 
         Args:
-            without: the name of a header to leave out.
+            without: name of a header to omit, in lower case.
         """
         headers = [header for header in self.headers if header[0] != without] if without else self.headers
         major, minor = self.version
@@ -190,21 +192,21 @@ class Request:
         return ("\r\n".join([line, *map(":".join, headers)]) + "\r\n").encode("latin-1")
 
     def all(self, name: str) -> list[str]:
-        """Return every value of a header, in order."""
+        """Return the values of all headers with a name (in lower case), in order."""
         assert self._last is not None
         return _all(self.headers, self._last, name)
 
     def tokens(self, name: str) -> list[str]:
-        """Return the comma-separated elements of a header (RFC 9110 section 5.6.1), without the empty ones."""
+        """Return the non-empty elements of a comma-separated header (RFC 9110 section 5.6.1)."""
         return [token for value in self.all(name) for item in value.split(",") if (token := item.strip(" \t"))]
 
     def names(self, name: str, token: str) -> bool:
         """
-        Tell whether a header of comma-separated elements names one.
+        Return whether a comma-separated header contains an element.
 
         Args:
-            name: the header's.
-            token: the element, in lower case; the header's case does not matter.
+            name: the header's name, in lower case.
+            token: the element, in lower case. The comparison ignores case.
         """
         assert self._last is not None
         value = self._last.get(name)
@@ -214,12 +216,12 @@ class Request:
 
     @property
     def host(self) -> str:
-        """The Host header: `example.com:8080`; empty where HTTP/1.0 sent none."""
+        """The Host header, e.g. `example.com:8080`; empty if an HTTP/1.0 request has none."""
         return next(iter(self.all("host")), "")
 
     @property
     def wants_websocket(self) -> bool:
-        """Whether it asks for an upgrade to WebSocket, rightly or not."""
+        """Whether the request asks for an upgrade to WebSocket; the handshake may still be invalid."""
         return self.names("upgrade", "websocket")
 
     @property
@@ -229,24 +231,24 @@ class Request:
 
     @property
     def path(self) -> Path | None:
-        """The path, percent-decoded; None where that is not UTF-8."""
+        """The path, percent-decoded; None if it is not UTF-8."""
         return _decode_path(self.raw_path)
 
     @property
     def query(self) -> dict[str, list[str]] | None:
-        """The query's parameters; None where they are not UTF-8 or more than a thousand."""
+        """The query parameters; None if they are not UTF-8 or more than a thousand."""
         return parse_parameters(self.target.partition("?")[2])
 
 
 def parse_parameters(query: str) -> dict[str, list[str]] | None:
     """
-    Read the parameters of a query.
+    Parse a query string.
 
     Args:
-        query: what follows the question mark, percent-encoded.
+        query: the part of the URL after the question mark, percent-encoded.
 
     Returns:
-        Name -> values in order; None where they are not UTF-8 or more than a thousand.
+        Name -> values in order; None if they are not UTF-8 or more than a thousand.
     """
     if not query:
         return {}
@@ -275,13 +277,13 @@ def _decode_path(raw_path: str) -> Path | None:
 
 def parse(head: bytes) -> Request | Refusal:
     """
-    Read a request head.
+    Parse and check a request head.
 
     Args:
-        head: the request line and all header lines, each ended by CRLF, without the empty line after them.
+        head: the request line and all header lines, separated by CRLF, without the empty line after them.
 
     Returns:
-        The request, or why it is refused.
+        The request, or a refusal.
     """
     if len(head) > MAX_HEAD:
         return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request head is over {MAX_HEAD} bytes")
@@ -297,7 +299,7 @@ def parse(head: bytes) -> Request | Refusal:
     for number, line in enumerate(lines, 1):
         name, colon, value = line.partition(b":")
         if not colon:
-            # Not quoted: the line may be the second half of a folded Authorization or Cookie.
+            # The line is not quoted: it may be the second half of a folded Authorization or Cookie header.
             return _bad(f"header line {number} has no colon")
         fields.append((name, value))
     return make(match[1], match[2], version, fields)
@@ -307,13 +309,13 @@ _kept: dict[bytes, Header] = {}
 
 
 def _read_line(line: bytes) -> Header | None:
-    """Read a header line; None where there is something wrong with it, what that is being found out elsewhere."""
+    """Parse a header line; return None if it is invalid. `_headers` then finds out what is wrong."""
     name, colon, value = line.partition(b":")
     if not colon or not _FIELD_NAME.fullmatch(name) or _BAD_VALUE_BYTE.search(value):
         return None
     header = name.decode("ascii").lower(), value.decode("latin-1").strip(" \t")
     if len(line) <= LONGEST_KEPT and _KEPT_NAMES.fullmatch(header[0]):
-        # Whoever sends ever new lines makes this no slower than it would be without.
+        # A client that sends a new line every time makes this no slower than parsing without a cache.
         if len(_kept) >= MAX_KEPT:
             _kept.clear()
         _kept[line] = header
@@ -324,16 +326,16 @@ def make(
     method: bytes, target: bytes, version: tuple[int, int], fields: Iterable[tuple[bytes, bytes]]
 ) -> Request | Refusal:
     """
-    Check the parts of a request head and put them together.
+    Make a request from its parts, and check them.
 
     Args:
         method: e.g. `b"GET"`.
         target: the request target, in origin or absolute form (RFC 9112 section 3.2).
-        version: of HTTP, e.g. `(1, 1)`.
-        fields: header names and values as they came.
+        version: the HTTP version, e.g. `(1, 1)`.
+        fields: header names and values as received.
 
     Returns:
-        The request, or why it is refused.
+        The request, or a refusal.
     """
     return _assemble(method, target, version, _headers(fields))
 
@@ -366,11 +368,11 @@ def _assemble(
 def _headers(fields: Iterable[tuple[bytes, bytes]]) -> tuple[Header, ...] | Refusal:
     headers = []
     for name, value in fields:
-        # RFC 9112 section 5.1: no white space before the colon; section 5.2: a folded line is refused with 400.
+        # RFC 9112: white space before the colon (section 5.1) and folded lines (section 5.2) are refused with 400.
         if not _FIELD_NAME.fullmatch(name):
             return _bad(f"not a header name: {_quote_name(name)}")
         if bad := _BAD_VALUE_BYTE.search(value):
-            # The value may be a secret (CWE-532).
+            # The value is not quoted: it may be a secret (CWE-532).
             return _bad(f"control character 0x{bad[0][0]:02x} in the header {name.decode('ascii')}")
         headers.append((name.decode("ascii").lower(), value.decode("latin-1").strip(" \t")))
     return tuple(headers)
@@ -388,7 +390,7 @@ def _host(hosts: list[str], version: tuple[int, int]) -> str | Refusal:
 
 
 def _content_length(lengths: list[str], codings: list[str], version: tuple[int, int]) -> int | Refusal:
-    # Two lengths, or a length and a coding, are how requests are smuggled (RFC 9112 section 11.2).
+    # Two lengths, or a length and a transfer coding, are used for request smuggling (RFC 9112 section 11.2).
     if codings:
         if lengths:
             return _bad("both Content-Length and Transfer-Encoding")
@@ -404,7 +406,8 @@ def check_length(request: Request) -> Refusal | None:
     """
     Check the declared length of a body.
 
-    Not a part of `parse`: the refusal depends on who asks, as pages of other origins need headers to read it.
+    Separate from `parse`, because this refusal needs response headers that depend on the request: without them, pages
+    of other origins cannot read it.
 
     Returns:
         A 413 refusal if the body is over `MAX_BODY`, else None.

@@ -1,9 +1,9 @@
 """
-Budgets: how much work one turn of the reactor does for clients that ask for much at once.
+Budgets: limit the work that the server does in one turn of the reactor for clients that send many requests at once.
 
 A client can put thousands of HTTP requests or commands into one write. If the server answered all of them before it
-looks at the next connection, that client would stop all others. So each connection asks the `WorkQueue` to be served,
-and the queue serves one piece of work per connection, in turns, until the budget of the reactor's turn is used up.
+served the next connection, that client would block all others. So each connection submits itself to the `WorkQueue`,
+which serves one request per connection, round-robin, until the budget of the reactor's turn is used up.
 """
 
 from collections import OrderedDict
@@ -15,37 +15,42 @@ from twisted.internet.interfaces import IReactorTime
 __all__ = ["BYTES_PER_TURN", "MAX_UNSERVED", "PIECES_PER_TURN", "SECONDS_PER_TURN", "WorkQueue", "Worker"]
 
 PIECES_PER_TURN = 64
-"""Most requests and commands, of all connections together, that are served in one turn of the reactor."""
+"""Maximum number of requests and commands, of all connections together, served in one turn of the reactor."""
 
 BYTES_PER_TURN = 1024 * 1024
-"""Bytes of answers after which no further piece of work is served in the same turn."""
+"""Bytes of responses after which no further request or command is served in the same turn."""
 
 SECONDS_PER_TURN = 0.005
-"""Seconds of work after which no further piece of work is served in the same turn."""
+"""Seconds of work after which no further request or command is served in the same turn."""
 
 MAX_UNSERVED = 64 * 1024
-"""Most bytes of unserved requests that a connection keeps before the server stops reading from it."""
+"""Bytes of unserved requests above which the server stops reading from a connection."""
 
 
 class Worker(Protocol):
-    """A connection that has requests or commands to be served."""
+    """A connection with requests or commands to serve."""
 
     def serve_one(self) -> bool:
-        """Serve one request or command; return whether there may be another one to serve now. See `charge`."""
+        """
+        Serve one request or command, and call `WorkQueue.charge` for its response.
+
+        Returns:
+            Whether there may be another one to serve now.
+        """
 
     def finish_turn(self) -> None:
-        """Send the answers of this turn. Called once after the last `serve_one` of a turn."""
+        """Send the responses of this turn. Called once after the last `serve_one` of a turn."""
 
     def work_failed(self) -> None:
-        """End the connection: `serve_one` or `finish_turn` has raised. Called within the `except` clause."""
+        """Close the connection: `serve_one` or `finish_turn` raised. Called within the `except` clause."""
 
 
 class WorkQueue:
     """
-    Serve connections in turns, within a budget for each turn of the reactor.
+    Serve connections round-robin, within a budget for each turn of the reactor.
 
     Args:
-        reactor: continues the work in its next turn. Its clock measures the work.
+        reactor: schedules the next turn. Its clock measures the time that the work takes.
     """
 
     def __init__(self, reactor: IReactorTime) -> None:
@@ -56,22 +61,22 @@ class WorkQueue:
         self._renew()
 
     def __contains__(self, worker: Worker) -> bool:
-        """Whether a connection waits to be served."""
+        """Return whether a connection waits to be served."""
         return worker in self._waiting
 
     def submit(self, worker: Worker) -> None:
         """
-        Serve a connection: now if the budget suffices, else in a later turn of the reactor.
+        Serve a connection: now if the budget allows it, else in a later turn of the reactor.
 
         Args:
-            worker: the connection. If it waits already, it keeps its place.
+            worker: the connection. If it waits already, it keeps its place in the queue.
         """
         self._waiting[worker] = None
         if not self._serving and self._next_turn is None:
             self._serve()
 
     def discard(self, worker: Worker) -> None:
-        """Forget a connection that is closed, or has handed its work to another."""
+        """Remove a connection from the queue, because it is closed or another worker continues its work."""
         self._waiting.pop(worker, None)
 
     def charge(self, size: int) -> None:
@@ -79,12 +84,12 @@ class WorkQueue:
         Count an answered request or command against the budget of this turn.
 
         Args:
-            size: bytes of the answer.
+            size: bytes of the response.
         """
         self._pieces -= 1
         self._bytes -= size
 
-    # The budget is renewed only in a turn that the queue has asked for, so no turn can have more than one.
+    # The budget is renewed only in turns that the queue has scheduled, so no turn can use more than one budget.
 
     def _renew(self) -> None:
         self._pieces, self._bytes, self._seconds = PIECES_PER_TURN, BYTES_PER_TURN, SECONDS_PER_TURN

@@ -1,4 +1,4 @@
-"""Ending a connection so that its peer can read what it was told last."""
+"""Lingering close: end a connection so that the peer can still read the last response (RFC 9112 section 9.6)."""
 
 from typing import Any
 
@@ -9,25 +9,25 @@ from wsserver.wire.deadlines import Deadline, Deadlines
 __all__ = ["LINGER", "linger"]
 
 LINGER = 2.0
-"""Seconds for a refused peer to read why before the connection is dropped."""
+"""Seconds that a refused peer has to read the response before the connection is dropped."""
 
 
 def linger(transport: Any, deadlines: Deadlines) -> Deadline:
     """
-    End a connection from our side, and drop it if the peer does not end it too.
+    Close the sending side of a connection, and drop the connection if the peer does not close it within `LINGER`.
 
-    Closing at once, with bytes of the peer unread, would reset the connection, and the peer's system might throw away
-    what it has received.
+    If the server closed the connection at once, with unread bytes of the peer, the operating system would reset it, and
+    the peer might lose the response that it has received but not read.
 
     Args:
-        transport: its protocol must ignore what still comes.
-        deadlines: where the deadline is set.
+        transport: the connection's transport. Its protocol must ignore further data.
+        deadlines: schedules the drop.
 
     Returns:
-        The deadline, to be cancelled when the connection is lost.
+        The deadline, which the caller cancels when the connection is lost.
     """
     deadline = deadlines.call_later(LINGER, transport.abortConnection)
-    # A TLS transport passes a half close on to the TCP connection under it, before what it has yet to encrypt.
+    # A TLS transport would half close the TCP connection before it has sent the data that it has yet to encrypt.
     half = IHalfCloseableDescriptor.providedBy(transport) and not ISSLTransport.providedBy(transport)
     (transport.loseWriteConnection if half else transport.loseConnection)()
     return deadline

@@ -1,15 +1,15 @@
 """
-Twisted's TLS with a short way for the records of an established connection.
+Twisted's TLS protocol with a fast path for application data.
 
-Twisted asks pyOpenSSL for plaintext until an exception says that there is no more, allocates for each answer, and
-collects what is written until the next turn of the loop. Here OpenSSL is called itself, into buffers made once, and is
-asked how much is left; a write leaves at once, as on a plain transport. Everything but application data (handshakes,
-closing, errors, writes that must wait for the peer) is left to Twisted's own code.
+To read, Twisted calls pyOpenSSL, which allocates a buffer for each call, until an exception signals that there is no
+more plaintext. Writes are collected until the next turn of the loop. `TLSProtocol` calls OpenSSL's functions directly,
+with buffers that are allocated once, and asks OpenSSL how much data is left. It sends each write at once, as on a plain
+transport. Twisted's own code does everything else: handshakes, closing, errors, and writes that must wait for the peer.
 
-Private names used here, of Twisted's `TLSMemoryBIOProtocol`: `_appSendBuffer`, `_flushReceiveBIO`, `_handshakeDone`,
-`_tlsShutdownFinished`; of pyOpenSSL: `SSL._ffi`, `SSL._lib`, and of its `Connection`: `_from_ssl`, `_into_ssl`, `_ssl`.
-A contract test fails when one of them changes. Where pyOpenSSL is missing, or OpenSSL's functions are, importing this
-module raises ImportError, and Twisted's own class serves.
+Private names used here: `_appSendBuffer`, `_flushReceiveBIO`, `_handshakeDone`, `_tlsShutdownFinished` of Twisted's
+`TLSMemoryBIOProtocol`; `SSL._ffi` and `SSL._lib` of pyOpenSSL; `_from_ssl`, `_into_ssl`, `_ssl` of its `Connection`. A
+contract test fails when one of them changes. Importing this module raises ImportError if pyOpenSSL or one of OpenSSL's
+functions is missing; the server then uses Twisted's own class.
 """
 
 from socket import MSG_PEEK
@@ -25,10 +25,14 @@ from wsserver.wire.tls_server import GuardedTLSTransport, HandshakeGuard
 __all__ = ["PIECE", "RECORD", "GuardedTLSProtocol", "TLSProtocol", "adopt_factory"]
 
 RECORD = 2**14
-"""Most plaintext of a record (RFC 8446 section 5.1)."""
+"""Maximum plaintext of a TLS record, in bytes (RFC 8446 section 5.1)."""
 
 PIECE = 4 * RECORD
-"""Most bytes given to OpenSSL at once: its own buffer of a connection grows to what it once held, and stays."""
+"""
+Maximum number of bytes passed to OpenSSL at once.
+
+OpenSSL's buffer of a connection grows to the largest amount that it has held, and never shrinks.
+"""
 
 try:
     _bio_read, _bio_write, _bio_size = _lib.BIO_read, _lib.BIO_write, _lib.BIO_get_mem_data
@@ -37,42 +41,42 @@ try:
 except AttributeError as error:
     raise ImportError(f"pyOpenSSL has changed: {error}") from error
 
-# A ciphertext is longer than its plaintext by 256 bytes at most, and its head (RFC 8446 section 5.2; 2048 and the head
-# by RFC 5246 section 6.2.3); what else OpenSSL has to say, an update of keys for one, leaves with it.
+# A record's ciphertext is longer than its plaintext by its header and at most 256 bytes (RFC 8446 section 5.2), or 2048
+# bytes (RFC 5246 section 6.2.3). The rest is for OpenSSL's own messages, such as a key update.
 _ROOM = PIECE + 2 * RECORD
 
-# One for all connections: nothing stays in them longer than a call.
+# Shared by all connections, because their contents are used only within one call.
 _plaintext = memoryview(bytearray(_ROOM))
 _ciphertext = memoryview(bytearray(_ROOM))
 _PLAINTEXT, _CIPHERTEXT, _NULL = _ffi.from_buffer(_plaintext), _ffi.from_buffer(_ciphertext), _ffi.NULL
 
 
 class TLSProtocol(TLSMemoryBIOProtocol):
-    """TLS of a connection, between its transport and its protocol."""
+    """The TLS layer of a connection, between its transport and its protocol."""
 
     transport: Any
 
     _ssl: Any = None
-    """OpenSSL's SSL; None while Twisted's own code serves: before the handshake is done, and from the end on."""
+    """OpenSSL's SSL object; None while Twisted's own code is used: during the handshake, and after the end of TLS."""
 
     _ended = False
-    """Nothing is taken or sent any more."""
+    """Whether TLS has ended: nothing more is received or sent."""
 
-    # Its memory BIOs, which live as long as it does: ciphertext for it, and from it.
+    # OpenSSL's memory BIOs for received ciphertext and for ciphertext to send. They live as long as the SSL object.
     _into: Any
     _out: Any
 
     def _take_over(self) -> None:
-        """Serve application data from here on, the handshake being done."""
+        """Use the fast path from now on; called after the handshake."""
         connection: Any = self.getHandle()
         if type(connection) is not Connection:
-            # An application's own, whose methods may do more than OpenSSL does.
+            # An application's subclass, whose methods may do more than OpenSSL's functions.
             return
         self._into, self._out = connection._into_ssl, connection._from_ssl  # noqa: SLF001
         self._ssl = connection._ssl  # noqa: SLF001
 
     def dataReceived(self, data: bytes) -> None:
-        """Take ciphertext."""
+        """Decrypt received ciphertext and pass the plaintext to the protocol."""
         ssl = self._ssl
         if ssl is None or self._appSendBuffer:
             super().dataReceived(data)
@@ -84,7 +88,7 @@ class TLSProtocol(TLSMemoryBIOProtocol):
             return
         _bio_write(self._into, data, len(data))
         size = _ssl_read(ssl, _PLAINTEXT, _ROOM)
-        # There is room for any record, so OpenSSL has nothing left while its BIO is empty.
+        # The buffer has room for any record, so if the BIO is empty, OpenSSL has no more plaintext.
         if size <= 0 or _bio_size(self._into, _NULL):
             self._read_on(ssl, size)
             return
@@ -93,7 +97,13 @@ class TLSProtocol(TLSMemoryBIOProtocol):
             self._flush()
 
     def _read_on(self, ssl: Any, size: int) -> None:
-        """Take what there is besides one whole record; `size` is what reading the first has brought."""
+        """
+        Read the remaining records, or handle an error, after the first `SSL_read`.
+
+        Args:
+            ssl: OpenSSL's SSL object.
+            size: the result of the first `SSL_read`: bytes in the plaintext buffer, or an error if not positive.
+        """
         filled = max(size, 0)
         while size > 0 and _bio_size(self._into, _NULL):
             if _ROOM - filled < RECORD:
@@ -111,18 +121,18 @@ class TLSProtocol(TLSMemoryBIOProtocol):
         if self._ssl is None:
             return
         if ended:
-            # The peer has closed: Twisted asks again, and is told the same.
+            # The peer has closed TLS: Twisted reads again, gets the same result, and closes the connection.
             self._flushReceiveBIO()
         elif _bio_size(self._out, _NULL):
-            # An answer of OpenSSL's own, as to an update of keys (RFC 8446 section 4.6.3).
+            # OpenSSL's own response, for example to a key update (RFC 8446 section 4.6.3).
             self._flush()
 
     def _end_if_failed(self) -> None:
         """
-        End TLS where OpenSSL has failed, by what pyOpenSSL makes of the failure.
+        End TLS if OpenSSL has failed, with the exception that pyOpenSSL raises for the failure.
 
-        At once, though what was decrypted before is still to be delivered: the alert is on its way, so nothing could
-        be answered any more, and OpenSSL keeps errors by thread, where other connections would take them for theirs.
+        This happens before data that was decrypted earlier is delivered. The alert has been sent, so no response is
+        possible any more, and OpenSSL stores errors per thread, where other connections would take it for their own.
         """
         try:
             self.getHandle().recv(1, MSG_PEEK)
@@ -139,13 +149,13 @@ class TLSProtocol(TLSMemoryBIOProtocol):
 
     def write(self, data: bytes) -> None:
         """
-        Send; it leaves at once, unless OpenSSL waits for the peer.
+        Encrypt data and send it at once, unless OpenSSL has to wait for the peer.
 
         Args:
             data: plaintext.
 
         Raises:
-            TypeError: it is not bytes.
+            TypeError: the data is not bytes.
         """
         ssl = self._ssl
         if ssl is None or self.disconnecting or self._appSendBuffer:
@@ -161,13 +171,14 @@ class TLSProtocol(TLSMemoryBIOProtocol):
             if sent > 0:
                 self._flush()
             if sent != size:
-                # OpenSSL waits for the peer, or has failed, or the peer takes less in a record.
+                # OpenSSL waits for the peer, has failed, or the peer accepts only smaller records.
                 super().write(data[max(sent, 0) :])
 
     def _write_records(self, ssl: Any, data: bytes) -> None:
-        """Send more than a record holds, in one write."""
+        """Encrypt data that needs several records, and send them in one write."""
         done = filled = 0
-        # One write for all: whoever is paused by it may write too, and must not come between the pieces.
+        # One write, because a write may pause a producer, and a producer may write when it is paused: its data must not
+        # be sent between the pieces.
         pieces = []
         with _ffi.from_buffer(data) as source:
             while done < len(data):
@@ -187,18 +198,18 @@ class TLSProtocol(TLSMemoryBIOProtocol):
             super().write(data[done:])
 
     def _flush(self) -> None:
-        """Send what OpenSSL has encrypted."""
+        """Send the ciphertext that OpenSSL has produced."""
         size = _bio_read(self._out, _CIPHERTEXT, _ROOM)
         if size > 0:
             self.transport.write(_ciphertext[:size].tobytes())
 
     def abortConnection(self) -> None:
-        """Drop the connection; nothing is delivered any more."""
+        """Drop the connection; no more data is passed to the protocol."""
         self._ssl, self._ended = None, True
         super().abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Take note that the transport is gone."""
+        """End TLS, and notify the protocol: the connection is lost."""
         self._ssl, self._ended = None, True
         super().connectionLost(reason)
 
@@ -208,7 +219,7 @@ class TLSProtocol(TLSMemoryBIOProtocol):
 
 
 class GuardedTLSProtocol(TLSProtocol, HandshakeGuard):
-    """The same for the server's own listeners."""
+    """`TLSProtocol` for the server's own listeners, with `HandshakeGuard`."""
 
 
 _FAST: dict[type, type[TLSProtocol]] = {BufferingTLSTransport: TLSProtocol, GuardedTLSTransport: GuardedTLSProtocol}
@@ -216,10 +227,10 @@ _FAST: dict[type, type[TLSProtocol]] = {BufferingTLSTransport: TLSProtocol, Guar
 
 def adopt_factory(factory: Any) -> None:
     """
-    Let the factory of a port speak TLS by `TLSProtocol`.
+    Make the factory of a port use `TLSProtocol` for TLS.
 
     Args:
-        factory: changed only if it is one for TLS, with Twisted's protocol or the server's own.
+        factory: a port's factory. Only changed if it is a TLS factory with Twisted's protocol or the server's own.
     """
     if isinstance(factory, TLSMemoryBIOFactory):
         factory.protocol = _FAST.get(factory.protocol, factory.protocol)
