@@ -1,8 +1,8 @@
 """
-Certificates and private keys of a TLS listener: read from PEM files and checked.
+Certificates and private keys of a TLS listener: read them from PEM files and check them.
 
-A file may hold the whole chain, the server's own certificate first, as certbot writes `fullchain.pem` (RFC 8446 section
-4.4.2). No Twisted here.
+A certificate file may contain the whole chain, the server's own certificate first (RFC 8446 section 4.4.2), like
+certbot's `fullchain.pem`. No Twisted.
 """
 
 import re
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 MAX_FILE = 1024 * 1024
-"""Longest PEM file that is read, in bytes."""
+"""Maximum size of a PEM file, in bytes."""
 
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _KEY = re.compile(rb"-----BEGIN ((?:[A-Z]+ )?PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
@@ -39,7 +39,7 @@ class CertificateError(Exception):
 
     Args:
         problem: what is wrong, with the file's name.
-        of_key: whether the private key's file is at fault, not the certificate's.
+        of_key: whether the file of the private key is at fault rather than the file of the certificate.
     """
 
     def __init__(self, problem: str, *, of_key: bool = False) -> None:
@@ -52,9 +52,9 @@ class ServerCertificate:
     """A certificate chain with its private key."""
 
     chain: tuple[x509.Certificate, ...]
-    """The server's own certificate first, then those of the authorities that signed it."""
+    """The server's own certificate, followed by the certificates of the authorities that signed it."""
     key: Any
-    """The private key of the first one: a private key of `cryptography`."""
+    """The private key of the server's own certificate, as an object of `cryptography`."""
 
 
 def read_server_certificate(certificate: str, key: str = "") -> ServerCertificate:
@@ -66,7 +66,7 @@ def read_server_certificate(certificate: str, key: str = "") -> ServerCertificat
         key: path of a PEM file with the private key; empty if the key is in the same file.
 
     Raises:
-        CertificateError: a file is missing, unreadable or not PEM, the key is encrypted, or it belongs to another
+        CertificateError: a file is missing, unreadable or not PEM, or the key is encrypted or belongs to another
             certificate.
     """
     chain = read_chain(certificate)
@@ -78,10 +78,10 @@ def read_server_certificate(certificate: str, key: str = "") -> ServerCertificat
 
 def read_chain(path: str) -> tuple[x509.Certificate, ...]:
     """
-    Read the certificates of a PEM file.
+    Read all certificates of a PEM file.
 
     Raises:
-        CertificateError: the file is missing, unreadable, or holds no valid certificate.
+        CertificateError: the file is missing or unreadable, contains no certificate, or contains a damaged one.
     """
     data = _read(path, of_key=False)
     blocks = _CERTIFICATE.findall(data)
@@ -92,17 +92,17 @@ def read_chain(path: str) -> tuple[x509.Certificate, ...]:
 
 def read_directory(path: str) -> list[tuple[frozenset[str], ServerCertificate]]:
     """
-    Read the certificates of a directory, as the endpoint string `tls:` names one.
+    Read the certificates of a directory, as used by Twisted's endpoint string `tls:`.
 
-    Keys, certificates and those of authorities may be spread over its files with the suffix `.pem` in any way: a key is
-    matched to its certificate, and the chain is completed from what the directory holds.
+    Private keys, server certificates and certificates of authorities may be in any of the directory's files with the
+    suffix `.pem`. Each key is matched to its certificate, whose chain is completed with the other certificates.
 
     Args:
         path: the directory; its subdirectories are read, too.
 
     Returns:
-        For each private key, in the order of the files' names: the host names of its certificate, in lower case, and
-        the certificate.
+        For each private key, ordered by file name: the host names of its certificate in lower case, and the certificate
+        with its chain and key.
 
     Raises:
         CertificateError: the directory is missing, a file is not usable, or no key has a certificate.
@@ -129,7 +129,13 @@ def read_directory(path: str) -> list[tuple[frozenset[str], ServerCertificate]]:
 
 
 def describe_validity(certificate: x509.Certificate, now: datetime) -> str | None:
-    """Return why a certificate is not valid at a time, in UTC; None if it is."""
+    """
+    Return why a certificate is not valid at a given time; None if it is valid.
+
+    Args:
+        certificate: the certificate.
+        now: the time, with a time zone.
+    """
     if now > certificate.not_valid_after_utc:
         return f"it expired on {certificate.not_valid_after_utc:%Y-%m-%d %H:%M} UTC"
     if now < certificate.not_valid_before_utc:
@@ -168,7 +174,7 @@ def _read_key(path: str, *, own_file: bool) -> Any:
 def _parse_keys(data: bytes, path: str) -> list[Any]:
     keys = []
     for match in _KEY.finditer(data):
-        # RFC 7468 section 11, and the older form of OpenSSL (RFC 1421 section 4.6.1.1).
+        # Encrypted keys according to RFC 7468 section 11, and in OpenSSL's older format (RFC 1421 section 4.6.1.1).
         if match[1] == b"ENCRYPTED PRIVATE KEY" or b"Proc-Type: 4,ENCRYPTED" in match[0]:
             raise CertificateError(
                 f"the private key in {path!r} is encrypted; decrypt it with `openssl pkey -in KEY -out PLAIN`",
@@ -187,7 +193,7 @@ def _match(key: Any, certificate: x509.Certificate) -> bool:
     try:
         return bool(key.public_key() == certificate.public_key())
     except (ValueError, UnsupportedAlgorithm):
-        # The certificate has a public key of a kind that is unknown here.
+        # `cryptography` does not support the kind of the certificate's public key.
         return False
 
 
@@ -203,7 +209,7 @@ def _complete_chain(own: x509.Certificate, known: Sequence[x509.Certificate]) ->
     current, seen = own, {own}
     while True:
         yield current
-        # RFC 8446 section 4.4.2: a root may be left out, as a client must have it anyway.
+        # RFC 8446 section 4.4.2: the root may be omitted, because clients must have it anyway.
         issuers = (c for c in known if c.subject == current.issuer and c.subject != c.issuer and c not in seen)
         issuer = next(issuers, None)
         if issuer is None:

@@ -1,8 +1,9 @@
 """
-Chunked request bodies (RFC 9112 section 7.1).
+Chunked request bodies: decode them (RFC 9112 section 7.1).
 
-Stricter than the RFC where leniency has been used to smuggle requests: CRLF only, no white space around a size, no size
-of more than 16 digits. Extensions and trailers are bounded and dropped.
+The decoder is stricter than the RFC where lenient decoding has been used for request smuggling: lines must end with
+CRLF, and a size must have at most 16 digits and no white space around it. Chunk extensions and trailers are limited in
+size, and dropped.
 
 Pure: no Twisted, no clock, no socket.
 """
@@ -17,16 +18,16 @@ from wsserver.wire.http11 import MAX_BODY, Refusal
 __all__ = ["MAX_EXTENSIONS", "MAX_LINE", "MAX_TRAILERS", "ChunkedBody"]
 
 MAX_LINE: Final = 4096
-"""Most bytes of a chunk's size with its extensions, and of a trailer."""
+"""Maximum length of a line (a chunk's size with its extensions, or a trailer), in bytes."""
 
 MAX_EXTENSIONS: Final = 16 * 1024
-"""Most bytes of all extensions of a body. Precedent: Go's net/http 16 KiB."""
+"""Maximum size of all chunk extensions of a body, in bytes. Precedent: Go's net/http 16 KiB."""
 
 MAX_TRAILERS: Final = 16 * 1024
-"""Most bytes of all trailers."""
+"""Maximum size of all trailers, in bytes."""
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-# RFC 9112 section 7.1.1. White space, which senders must not write there, is refused.
+# RFC 9112 section 7.1.1. White space is refused, because senders must not write it.
 _EXTENSION: Final = (
     rb";" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb'|"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"))?'
 )
@@ -36,10 +37,9 @@ _TRAILER: Final = re.compile(_TOKEN + rb":[\t\x20-\x7e\x80-\xff]*")
 
 class ChunkedBody:
     """
-    A chunked body while it arrives.
+    Decode a chunked body that arrives in pieces of any size.
 
-    It takes bytes off a buffer until the body is complete; how the bytes are cut makes no difference. Bytes behind the
-    body stay in the buffer.
+    `feed` removes bytes from a buffer until the body is complete. Bytes after the body stay in the buffer.
     """
 
     def __init__(self) -> None:
@@ -54,13 +54,14 @@ class ChunkedBody:
 
     def feed(self, buffer: bytearray) -> Refusal | None:
         """
-        Take what belongs to the body off the start of a buffer.
+        Decode bytes at the start of a buffer and remove them from it.
 
         Args:
-            buffer: bytes of the connection; those that were taken are removed.
+            buffer: received bytes. The bytes that belong to the body are removed.
 
         Returns:
-            A refusal (400, or 413 over `MAX_BODY`), after which nothing more may be fed; else None.
+            A refusal: 400 if the body is invalid, 413 if it is over `MAX_BODY`. After a refusal, `feed` must not be
+            called again. Otherwise None.
         """
         while not self.complete:
             advanced = self._step(buffer)
@@ -70,7 +71,7 @@ class ChunkedBody:
                 return None
         return None
 
-    # Each step returns whether it took something, or why the body is refused.
+    # Each step returns whether it consumed bytes, or a refusal.
 
     def _read_size(self, buffer: bytearray) -> bool | Refusal:
         line = _take_line(buffer)
@@ -119,7 +120,7 @@ class ChunkedBody:
 
 
 def _take_line(buffer: bytearray) -> bytes | Refusal | None:
-    """Take a line off a buffer: without its CRLF, None while it is incomplete, or a refusal."""
+    """Remove a line from a buffer and return it without its CRLF; None while it is incomplete, or a refusal."""
     end = buffer.find(b"\n")
     before = buffer if end < 0 else buffer[:end]
     length = len(before) - before.endswith(b"\r")

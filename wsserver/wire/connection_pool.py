@@ -1,4 +1,4 @@
-"""HTTP connections to other servers, without Twisted's log lines for each of them."""
+"""A pool of HTTP client connections, without Twisted's log lines for each connection."""
 
 from typing import Any
 
@@ -12,19 +12,19 @@ __all__ = ["QuietConnectionPool"]
 
 @implementer(IStreamClientEndpoint)
 class _QuietEndpoint:
-    """An endpoint whose factories do not log that they start and stop."""
+    """Wrap a client endpoint so that its factories do not log when they start and stop."""
 
     def __init__(self, endpoint: IStreamClientEndpoint) -> None:
         self._endpoint = endpoint
 
     def connect(self, protocolFactory: IProtocolFactory) -> "Deferred[IProtocol]":
-        """Connect."""
+        """Connect without log lines of the factory."""
         protocolFactory.noisy = False  # type: ignore[attr-defined]
         return self._endpoint.connect(protocolFactory)
 
 
 class QuietConnectionPool(HTTPConnectionPool):
-    """A pool of connections whose factories do not log that they start and stop."""
+    """A pool of HTTP connections whose factories do not log when they start and stop."""
 
     def getConnection(self, key: Any, endpoint: IStreamClientEndpoint) -> "Deferred[Any]":
         """Return a connection from the pool, or a new one."""

@@ -1,9 +1,9 @@
 """
-Temporary refusals for an EventSource (HTML Standard, section 9.2).
+Temporary refusals of event streams (HTML Standard, section 9.2).
 
-An EventSource stops for good at every status but 200. For a temporary failure, a client that asks for
-`text/event-stream` therefore gets 200, a `retry:` field and the end of the stream. It connects again by itself, and
-sends its `Last-Event-ID`. Other clients get the 503 with `Retry-After`.
+An EventSource does not reconnect after any status but 200. So if a request that accepts `text/event-stream` fails
+temporarily, the server responds with 200, a `retry:` field and the end of the stream. The EventSource then reconnects
+by itself and sends its `Last-Event-ID`. Other clients get the 503 with `Retry-After`.
 
 Pure: no Twisted, no clock, no socket.
 """
@@ -28,15 +28,15 @@ __all__ = [
 HEADERS: Final = (
     ("Content-Type", "text/event-stream; charset=utf-8"),
     ("Cache-Control", "no-store"),
-    # Without it nginx holds events back until its buffer is full.
+    # Without this header, nginx does not forward events until its buffer is full.
     ("X-Accel-Buffering", "no"),
 )
 """Headers of every event stream."""
 
-# Browsers wait 2 to 5 seconds by themselves.
+# Without a `retry:` field, browsers wait 2 to 5 seconds.
 MIN_RETRY: Final = 1000
 MAX_RETRY: Final = 3000
-"""Milliseconds after which a client connects again: at random in between, so that clients do not return all at once."""
+"""Bounds in milliseconds of the delay before a client reconnects; it is random, so that not all reconnect at once."""
 
 
 def wants_event_stream(request: Request) -> bool:
@@ -46,31 +46,31 @@ def wants_event_stream(request: Request) -> bool:
 
 def accepts_event_stream(accept: Iterable[str]) -> bool:
     """
-    Return whether a client names the type of event streams.
+    Return whether a client explicitly accepts `text/event-stream`.
 
     Args:
-        accept: its Accept headers. `*/*`, as curl sends it, does not count.
+        accept: the values of its Accept headers. `*/*`, which curl sends, does not count.
     """
     types = (element.partition(";")[0].strip(" \t") for header in accept for element in header.split(","))
     return any(type_.lower() == "text/event-stream" for type_ in types)
 
 
 def is_temporary(refusal: Refusal) -> bool:
-    """Return whether the same request may succeed later: the server, not the client, is the reason (status 5xx)."""
+    """Return whether the same request may succeed later, because the server is the reason of the refusal (5xx)."""
     return refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def write_retry() -> bytes:
-    """Write a `retry:` field: in how many milliseconds the client connects again."""
+    """Return a `retry:` field, which sets after how many milliseconds the client reconnects."""
     return b"retry: %d\n" % random.randint(MIN_RETRY, MAX_RETRY)  # noqa: S311 (no secret)
 
 
 def temporary_stream(refusal: Refusal) -> bytes:
     """
-    Write the whole event stream that answers a temporary failure.
+    Return the whole event stream that responds to a temporary failure.
 
     Args:
-        refusal: why the request is not served; it becomes a comment, which EventSource ignores and people read.
+        refusal: why the request is not served. It becomes a comment, for people: EventSource ignores comments.
     """
     reason = " ".join(refusal.reason.splitlines())
     return f": {refusal.status.value} {reason}\n".encode() + write_retry() + b"\n"
@@ -78,13 +78,14 @@ def temporary_stream(refusal: Refusal) -> bytes:
 
 def temporary_response(refusal: Refusal) -> bytes:
     """
-    Write the whole HTTP response that answers a temporary failure; the connection ends with it.
+    Return the whole HTTP response to a temporary failure, after which the server closes the connection.
 
     Args:
         refusal: why the request is not served.
     """
     body = temporary_stream(refusal)
-    # Whether a page may read it is decided as for every response; `Retry-After` has no meaning beside 200.
+    # Keep the headers that decide whether a page of another origin may read the response. Drop the others:
+    # `Retry-After` has no meaning in a 200 response.
     shared = [header for header in refusal.headers if header[0] == "Vary" or header[0].startswith("Access-Control-")]
     headers = (*HEADERS, ("Content-Length", str(len(body))), ("X-Content-Type-Options", "nosniff"), *shared)
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers)

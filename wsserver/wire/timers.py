@@ -15,9 +15,9 @@ __all__ = ["use_monotonic_clock"]
 
 def use_monotonic_clock(reactor: Any) -> None:
     """
-    Let a reactor measure time with `time.monotonic`, which nobody can set.
+    Make a reactor measure time with `time.monotonic`, which does not change when the system clock is set.
 
-    Affects everything that schedules calls with this reactor, Twisted's and Autobahn's own code included. Afterwards
+    Affects everything that schedules calls with this reactor, including Twisted's and Autobahn's own code. Afterwards
     `reactor.seconds()` returns seconds since an arbitrary point, not UNIX time. Calls that are already scheduled keep
     their remaining delay. Calling the function again does nothing.
 
@@ -29,6 +29,6 @@ def use_monotonic_clock(reactor: Any) -> None:
     ahead = time.monotonic() - reactor.seconds()
     reactor.seconds = time.monotonic
     for call in reactor.getDelayedCalls():
-        # A call keeps the clock that it was scheduled with, for `reset`.
+        # A scheduled call has its own reference to the clock, which `reset` uses.
         call.seconds = time.monotonic
         call.delay(ahead)

@@ -1,8 +1,9 @@
 """
-TLS of the server's listeners: contexts with ALPN, and what becomes of handshakes that fail.
+TLS of the server's listeners: OpenSSL contexts with ALPN and SNI, and the handling of failed handshakes.
 
-Public names of Twisted and pyOpenSSL only, but for two of Twisted's `TLSMemoryBIOProtocol`: `_handshakeDone` and
-`_tlsShutdownFinished`, the one call that every failed handshake makes. A contract test fails when one of them changes.
+The module uses two private names of Twisted's `TLSMemoryBIOProtocol`: `_handshakeDone`, and `_tlsShutdownFinished`, the
+only method that is called for every failed handshake. A contract test fails when one of them changes. All other names
+of Twisted and pyOpenSSL are public.
 """
 
 import re
@@ -41,17 +42,17 @@ __all__ = [
 ]
 
 ALPN = b"http/1.1"
-"""The protocol that the server speaks over TLS (RFC 7301 section 6)."""
+"""The ALPN name of the protocol that the server supports over TLS (RFC 7301 section 6)."""
 
 MAX_FAILURES_LOGGED = 10
-"""Most failed handshakes of a listener that get a log line of their own within a second."""
+"""Maximum number of failed handshakes of a listener per second that get a log line of their own."""
 
-# Forward secrecy and authenticated encryption only; TLS 1.3 has its own list, which has nothing else.
+# Only suites with forward secrecy and authenticated encryption. TLS 1.3 has a separate list, with only such suites.
 _CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
 
 _PLAIN = Refusal(HTTPStatus.BAD_REQUEST, "plain HTTP request on a TLS port; use https:// or wss://")
 
-# A method and its space (RFC 9112 section 3). A TLS record begins with 0x16, which is no character of a method.
+# A method and the space after it (RFC 9112 section 3). A TLS handshake begins with 0x16, which no method contains.
 _METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}( |\Z)")
 
 _REASONS = {
@@ -61,38 +62,38 @@ _REASONS = {
     "unexpected eof while reading": "the client closed the connection",
 }
 
-# Alerts by which a client rejects a certificate (RFC 8446 section 6.2).
+# Alerts that a client sends when it rejects a certificate (RFC 8446 section 6.2).
 _DISTRUST = ("unknown ca", "bad certificate", "certificate unknown", "certificate expired", "unsupported certificate")
 
 
 class NoSharedProtocol(SSL.Error):
     """
-    The client offers protocols by ALPN, but not the server's: alert `no_application_protocol`.
+    The client offers protocols by ALPN, but not `http/1.1`. The server sends the alert `no_application_protocol`.
 
     Args:
-        offered: names of the protocols.
+        offered: names of the offered protocols.
     """
 
     def __init__(self, offered: Sequence[bytes]) -> None:
         names = ", ".join(quote(name.decode("latin-1"), 32) for name in offered[:8])
         self.reason = f"no shared protocol by ALPN: the client offers {names}, the server 'http/1.1'"
-        # As OpenSSL's errors are written by pyOpenSSL, which Twisted looks into.
+        # The form in which pyOpenSSL reports OpenSSL's errors, and which Twisted expects.
         super().__init__([("wsserver", "", self.reason)])
 
 
 def make_context(certificate: ServerCertificate, dh_parameters: str = "") -> SSL.Context:
     """
-    Make an OpenSSL context for TLS 1.2 and newer that selects `http/1.1` by ALPN.
+    Return an OpenSSL context for TLS 1.2 and newer that selects `http/1.1` by ALPN.
 
-    Not Twisted's `CertificateOptions`: its ALPN callback answers an offer without a shared protocol with the alert
-    `internal_error` (RFC 7301 section 3.2 asks for `no_application_protocol`), and it cannot be replaced.
+    Twisted's `CertificateOptions` cannot be used: if no protocol is shared, its ALPN callback sends the alert
+    `internal_error` instead of `no_application_protocol` (RFC 7301 section 3.2), and the callback cannot be replaced.
 
     Args:
-        certificate: the chain that is sent, and its key.
-        dh_parameters: path of a file for `DHE` key exchange; empty for none.
+        certificate: the certificate chain to send, and its private key.
+        dh_parameters: path of a file with parameters for `DHE` key exchange; empty for none.
 
     Raises:
-        SSL.Error: OpenSSL does not take the certificate or the key, such as an RSA key of 1024 bits.
+        SSL.Error: OpenSSL rejects the certificate or the key, for example an RSA key of 1024 bits.
     """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
@@ -100,7 +101,7 @@ def make_context(certificate: ServerCertificate, dh_parameters: str = "") -> SSL
         SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_TICKET | SSL.OP_NO_RENEGOTIATION
     )
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    # Idle connections give their buffers back.
+    # Idle connections release their buffers.
     context.set_mode(SSL.MODE_RELEASE_BUFFERS)
     context.use_certificate(certificate.chain[0])
     for authority in certificate.chain[1:]:
@@ -109,7 +110,7 @@ def make_context(certificate: ServerCertificate, dh_parameters: str = "") -> SSL
     if dh_parameters:
         context.load_tmp_dh(dh_parameters)
     context.set_alpn_select_callback(_select_protocol)
-    # pyOpenSSL makes a connection of the context for it, and lets nobody change the context after that.
+    # Last, because this call creates a connection, and pyOpenSSL allows no change of a context after that.
     context.set_cipher_list(_CIPHERS)
     return context
 
@@ -117,17 +118,17 @@ def make_context(certificate: ServerCertificate, dh_parameters: str = "") -> SSL
 def _select_protocol(_: SSL.Connection, offered: Sequence[bytes]) -> bytes:
     if ALPN in offered:
         return ALPN
-    # pyOpenSSL answers an exception of the callback with the alert, and raises it from `do_handshake`.
+    # If the callback raises an exception, pyOpenSSL sends the alert and raises the exception from `do_handshake`.
     raise NoSharedProtocol(offered)
 
 
 def select_by_name(contexts: Mapping[str, SSL.Context], default: SSL.Context) -> None:
     """
-    Let a context give way to the one of the host that the client names (RFC 6066 section 3).
+    Select the context by the host name that the client sends (SNI, RFC 6066 section 3).
 
     Args:
-        contexts: host name in lower case, or `*.` and a domain, -> context.
-        default: what connections begin with; it also serves clients that name no host, or an unknown one.
+        contexts: host name in lower case, or `*.` followed by a domain -> context.
+        default: the context that connections start with, and keep if the client sends no host name or an unknown one.
     """
 
     def switch(connection: SSL.Connection) -> None:
@@ -142,10 +143,10 @@ def select_by_name(contexts: Mapping[str, SSL.Context], default: SSL.Context) ->
 @implementer(IOpenSSLServerConnectionCreator)
 class ConnectionCreator:
     """
-    Makes the OpenSSL connection of each accepted TCP connection.
+    Create the OpenSSL connection of each accepted TCP connection.
 
     Args:
-        context: of the listener.
+        context: the listener's context.
     """
 
     def __init__(self, context: SSL.Context) -> None:
@@ -158,10 +159,10 @@ class ConnectionCreator:
 
 class FailureLog:
     """
-    Logs failed handshakes, at most `MAX_FAILURES_LOGGED` a second, and then how many more there were.
+    Log failed handshakes: at most `MAX_FAILURES_LOGGED` per second, then the number of the others.
 
     Args:
-        deadlines: used to end the second.
+        deadlines: schedules the end of each second.
     """
 
     def __init__(self, deadlines: Deadlines) -> None:
@@ -170,7 +171,7 @@ class FailureLog:
         """Failures in the current second, which begins with the first one."""
 
     def add(self, reason: str, peer: str) -> None:
-        """Log a failed handshake, or count it."""
+        """Log a failed handshake; beyond the limit, only count it."""
         if self._count == 0:
             self._deadlines.call_later(1.0, self.flush)
         self._count += 1
@@ -178,7 +179,7 @@ class FailureLog:
             access_log.handshake_failed(reason, peer=peer)
 
     def flush(self) -> None:
-        """End the current second: log how many failures in it have no line of their own."""
+        """End the current second: log how many of its failures have no log line of their own."""
         count, self._count = self._count, 0
         if count > MAX_FAILURES_LOGGED:
             access_log.handshakes_suppressed(count - MAX_FAILURES_LOGGED)
@@ -186,13 +187,13 @@ class FailureLog:
 
 class TLSServerFactory(TLSMemoryBIOFactory):
     """
-    Puts TLS between a listener and a protocol factory.
+    Put TLS between a listener and a protocol factory.
 
     Args:
-        creator: makes the OpenSSL connections.
-        factory: builds the protocols that speak over TLS.
-        reactor: its clock is used.
-        deadlines: used for refused connections and for the log.
+        creator: creates the OpenSSL connections.
+        factory: builds the protocols that run over TLS.
+        reactor: provides the clock.
+        deadlines: schedules the deadlines of refused connections and of the failure log.
     """
 
     def __init__(
@@ -204,48 +205,48 @@ class TLSServerFactory(TLSMemoryBIOFactory):
         self.failures = FailureLog(deadlines)
 
     def doStop(self) -> None:
-        """Log what is left to log; called by Twisted when the port stops listening."""
+        """Log the number of failures not logged yet. Called by Twisted when the port stops listening."""
         self.failures.flush()
         super().doStop()
 
 
 class HandshakeGuard(TLSMemoryBIOProtocol):
-    """Answers plain HTTP in plain text, and logs handshakes that fail; mixed into a TLS protocol of a server."""
+    """Answer plain HTTP requests in plain text, and log failed handshakes. A mixin for a server's TLS protocol."""
 
     factory: TLSServerFactory
     transport: Any
 
     _first: bytes | None = b""
-    """The first bytes, while they may be the beginning of an HTTP request; None once that is decided."""
+    """The first bytes received, while they may be the beginning of an HTTP method; None once that is decided."""
     _has_begun = False
-    """The client has sent something."""
+    """Whether the client has sent something, and no failure of its handshake has been logged."""
     _refused = False
     _lingering: Deadline | None = None
 
     @property
     def handshaking(self) -> bool:
-        """Whether the handshake is still to be finished."""
+        """Whether the TLS handshake is unfinished."""
         return not self._handshakeDone
 
     def abort_handshake(self, reason: str) -> None:
         """
-        Drop the connection, whose handshake is still to be finished.
+        Drop the connection during its TLS handshake, and log a failed handshake.
 
         Args:
-            reason: for the log.
+            reason: why, for the log.
         """
         self._log(reason)
         self.abortConnection()
 
     def dataReceived(self, data: bytes) -> None:
-        """Receive ciphertext, or plain HTTP instead of it."""
+        """Pass received bytes to TLS, or refuse the connection if they are a plain HTTP request."""
         if self._first is not None:
             data = self._check_first_bytes(data)
         if data and not self._refused:
             super().dataReceived(data)
 
     def _check_first_bytes(self, data: bytes) -> bytes:
-        """Return the bytes that TLS may have, refusing the connection if they are HTTP."""
+        """Return the bytes for TLS, none while they may be plain HTTP; refuse the connection if they are plain HTTP."""
         self._has_begun = True
         first = cast(bytes, self._first) + data
         match = _METHOD.match(first)
@@ -268,20 +269,20 @@ class HandshakeGuard(TLSMemoryBIOProtocol):
         self.factory.failures.add(reason, show_peer(self.transport.getPeer()))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Forget the connection, which is lost."""
+        """Cancel the deadline of a refused connection, and notify TLS that the connection is lost."""
         if self._lingering is not None:
             self._lingering.cancel()
         super().connectionLost(reason)
 
     def _tlsShutdownFinished(self, reason: Failure | None) -> None:
-        # A connection that ends before its first byte is a probe of a load balancer, or of a browser.
+        # Not logged if the client has sent nothing: load balancers and browsers open and close such connections.
         if self._has_begun and not self._handshakeDone and not self.disconnecting:
             self._log(describe_failure(reason.value if reason else None))
         super()._tlsShutdownFinished(reason)
 
 
 class GuardedTLSTransport(HandshakeGuard, BufferingTLSTransport):
-    """Twisted's own TLS protocol with the guard."""
+    """Twisted's own TLS protocol with `HandshakeGuard`."""
 
 
 def describe_failure(error: BaseException | None) -> str:
@@ -289,7 +290,7 @@ def describe_failure(error: BaseException | None) -> str:
     Describe why a TLS handshake failed, for the log.
 
     Args:
-        error: as raised by pyOpenSSL or Twisted; None if the client ended TLS in an orderly way.
+        error: the exception of pyOpenSSL or Twisted; None if the client closed TLS properly.
     """
     if isinstance(error, NoSharedProtocol):
         return error.reason
