@@ -1,7 +1,7 @@
 """
-Clients that ask for too much: each attack is a row of `stalls.py`.
+Attacks: clients that overload the server. `stalls.py` measures each of them as a row of its table.
 
-An attack is bounded in time and in connections, and only connects to the port that it is given, on loopback.
+An attack has limited time and connections, and connects only to the given port on loopback.
 """
 
 import base64
@@ -23,27 +23,27 @@ HISTORY = ["--channel-allow", "*", "--channel-presence", "*", "--history-size", 
 
 @dataclass(frozen=True)
 class Attack:
-    """A row."""
+    """One attack: a row of the table of `stalls.py`."""
 
     name: str
     connections: int
     run: Callable[[int, float, int], None]
-    """Called with the port, the seconds and the number of connections; returns when the time is over."""
+    """The attack; called with the port, the duration in seconds and the number of connections. Returns when it ends."""
     prepare: Callable[[int], object] = int
-    """Called with the port before the memory is measured; as it stands, it does nothing."""
+    """Prepares the server; called with the port before its memory is measured. The default does nothing."""
     options: list[str] = field(default_factory=list)
-    """Options of the server."""
+    """Command-line options for the server."""
 
 
 def connect(port: int) -> socket.socket:
-    """Connect to the server."""
+    """Return a TCP connection to the server."""
     sock = socket.create_connection(("127.0.0.1", port), timeout=30)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
 
 
 def handshake(sock: socket.socket, path: str) -> None:
-    """Open a WebSocket; what comes behind the response stays in the socket."""
+    """Open a WebSocket connection. Reads no further than the end of the response."""
     key = base64.b64encode(b"sixteen byte key").decode()
     sock.sendall(
         f"GET {path} HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -60,7 +60,7 @@ def handshake(sock: socket.socket, path: str) -> None:
 
 
 def mask(payload: bytes) -> bytes:
-    """Build a text frame of a client, masked with zeros."""
+    """Return a client's text frame, masked with a key of zeros."""
     size = len(payload)
     if size < 126:
         return bytes([0x81, 0x80 | size]) + bytes(4) + payload
@@ -70,7 +70,7 @@ def mask(payload: bytes) -> bytes:
 
 
 def flood(sockets: list[socket.socket], data: bytes, seconds: float, *, pause: float = 0.0) -> None:
-    """Send the same bytes again and again on each connection, and read all that comes, as fast as it comes."""
+    """Send the same bytes repeatedly on all connections, and read all responses, as fast as possible."""
     poller, rest = select.epoll(), {}
     for sock in sockets:
         sock.setblocking(False)
@@ -95,7 +95,7 @@ def flood(sockets: list[socket.socket], data: bytes, seconds: float, *, pause: f
 
 
 def pipelined(request: bytes) -> Callable[[int, float, int], None]:
-    """Write 256 KiB of the same request at once, again and again, and read the responses."""
+    """Return an attack that repeatedly sends 256 KiB of the same request, and reads the responses."""
 
     def run(port: int, seconds: float, connections: int) -> None:
         data = request * (256 * 1024 // len(request))
@@ -105,7 +105,7 @@ def pipelined(request: bytes) -> Callable[[int, float, int], None]:
 
 
 def refused_handshakes(port: int, seconds: float, connections: int) -> None:
-    """Open a new connection for each handshake that is refused."""
+    """Send handshakes that the server refuses, each on a new connection."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         for sock in [connect(port) for _ in range(connections)]:
@@ -115,7 +115,7 @@ def refused_handshakes(port: int, seconds: float, connections: int) -> None:
 
 
 def commands(count: int, command: dict[str, object], *, channel: str = "") -> Callable[[int, float, int], None]:
-    """Send frames of the same Centrifuge command, and read the replies."""
+    """Return an attack that sends frames with `count` copies of a Centrifuge command, and reads the replies."""
 
     def run(port: int, seconds: float, connections: int) -> None:
         sockets = []
@@ -132,7 +132,7 @@ def commands(count: int, command: dict[str, object], *, channel: str = "") -> Ca
 
 
 def whoami(port: int, seconds: float, connections: int) -> None:
-    """Send the command `whoami` in small frames, and read the answers."""
+    """Send the command `whoami` in small frames, and read the replies."""
     sockets = [connect(port) for _ in range(connections)]
     for sock in sockets:
         handshake(sock, "/ws")
@@ -140,7 +140,7 @@ def whoami(port: int, seconds: float, connections: int) -> None:
 
 
 def silent_recovery(request: Callable[[str], str], *, websocket: bool) -> Callable[[int, float, int], None]:
-    """Ask for all that a channel keeps, and read nothing of it."""
+    """Return an attack that requests the whole history of a channel, and reads nothing."""
 
     def run(port: int, seconds: float, connections: int) -> None:
         epoch = call(port, "history", {"channel": "h"})["result"]["epoch"]
@@ -167,7 +167,7 @@ def silent_subscribe(port: int, seconds: float, connections: int) -> None:
 
 
 def call(port: int, method: str, parameters: object) -> dict[str, dict[str, str]]:
-    """Call the HTTP API."""
+    """Call a method of the HTTP API; returns the decoded response."""
     url, body = f"http://127.0.0.1:{port}/api/{method}", json.dumps(parameters).encode()
     with urllib.request.urlopen(urllib.request.Request(url, body, {"X-API-Key": KEY}), timeout=30) as response:
         answer: dict[str, dict[str, str]] = json.load(response)
@@ -175,7 +175,7 @@ def call(port: int, method: str, parameters: object) -> dict[str, dict[str, str]
 
 
 def fill(count: int) -> Callable[[int], None]:
-    """Publish 8 kB texts to the channel `h`."""
+    """Return a preparation that publishes `count` texts of 8 kB to the channel `h`."""
 
     def prepare(port: int) -> None:
         publish = {"publish": {"channel": "h", "data": "x" * 8000}}
@@ -189,7 +189,7 @@ _members: list[socket.socket] = []
 
 
 def gather(port: int) -> None:
-    """Put 1000 clients on the channel `room`."""
+    """Subscribe 1000 clients to the channel `room`."""
     for _ in range(1000):
         sock = connect(port)
         handshake(sock, CENTRIFUGE)

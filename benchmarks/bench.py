@@ -1,13 +1,12 @@
 """
-Measure the server beside its peers: `make bench`.
+Compare the server with other WebSocket servers, its peers: `make bench`.
 
     python benchmarks/bench.py [--quick] [--rows a,b] [--servers a,b] [--rounds N] [--write-docs]
     python benchmarks/bench.py --reuse --write-docs
     python benchmarks/bench.py --profile ROW
 
-Run it with the Python that wsserver is installed for. Nothing is compared that wasn't
-measured in the same run: the rounds of all servers are interleaved, row by row.
-
+Run it with the Python that wsserver is installed in. Only figures of the same run are compared: for each row, the
+rounds of all servers are interleaved.
 """
 
 import argparse
@@ -47,11 +46,11 @@ PLOTTED = (
     "fanout-32",
 )
 IDLE_SECONDS = 50.0
-"""Two rounds of pings at 25 s."""
+"""Duration of the idle measurement: two ping intervals of 25 s."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="Measure the server beside its peers.")
     parser.add_argument("--quick", action="store_true", help="few peers, one short round: under two minutes")
     parser.add_argument("--rows", type=names_of(row.name for row in ROWS), help="only these, separated by commas")
@@ -73,7 +72,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def names_of(known: Iterator[str]) -> Any:
-    """Make a parser of lists of names."""
+    """Return a parser for comma-separated lists of known names."""
     known = list(known)
 
     def read(text: str) -> list[str]:
@@ -86,12 +85,12 @@ def names_of(known: Iterator[str]) -> Any:
 
 
 def say(line: str) -> None:
-    """Tell the person who waits."""
+    """Print a line of progress at once."""
     print(line, flush=True)
 
 
 def measure(row: Row, server: Server, options: argparse.Namespace) -> dict[str, float]:
-    """Measure one server once."""
+    """Measure one server once; returns figure -> value."""
     if row.measure == "memory":
         return measure_memory(server, row, options.quick)
     if row.measure == "idle":
@@ -103,7 +102,7 @@ def measure(row: Row, server: Server, options: argparse.Namespace) -> dict[str, 
 
 
 def measure_memory(server: Server, row: Row, quick: bool) -> dict[str, float]:
-    """Take the slope between few and many connections: what the process needs for itself cancels out."""
+    """Measure memory per connection: the growth from few to many connections, without the process's own memory."""
     few = 500 if quick else 1_000
     many = min(8_000, open_files() - 1_000 - few)
     many = min(many, 1_500) if quick else many
@@ -117,7 +116,7 @@ def measure_memory(server: Server, row: Row, quick: bool) -> dict[str, float]:
 
 
 def measure_idle(server: Server) -> dict[str, float]:
-    """Take the CPU time while nothing happens but pings."""
+    """Measure the CPU usage in percent while idle connections exchange only pings."""
     connections = min(10_000, open_files() - 1_000)
     with holding(server, connections) as told:
         time.sleep(5)
@@ -130,7 +129,7 @@ def measure_idle(server: Server) -> dict[str, float]:
 
 
 def attempt(row: Row, peer: Peer, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure one server once, or tell why that failed."""
+    """Start a server and measure it once; a failure is returned as `error`."""
     try:
         with serving(peer, row.needs, row.options if peer.name == SUBJECT else ()) as server:
             return measure(row, server, options)
@@ -139,7 +138,7 @@ def attempt(row: Row, peer: Peer, options: argparse.Namespace) -> dict[str, Any]
 
 
 def measure_row(row: Row, peers: list[Peer], options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
-    """Measure all servers in interleaved rounds. The rows that take a minute for each server have fewer."""
+    """Measure all servers in interleaved rounds. The idle row, a minute per server, has two rounds at most."""
     rounds = min(2, options.rounds) if row.measure == "idle" else options.rounds
     results: dict[str, list[dict[str, Any]]] = {peer.name: [] for peer in peers}
     for each in range(rounds):
@@ -153,7 +152,7 @@ def measure_row(row: Row, peers: list[Peer], options: argparse.Namespace) -> dic
 
 
 def describe_machine() -> dict[str, Any]:
-    """Tell what the figures belong to."""
+    """Return a description of the machine."""
     model = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
     return {
         "cpu": model[0].partition(":")[2].strip() if model else platform.machine(),
@@ -165,7 +164,7 @@ def describe_machine() -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure everything that was asked for; after each row the result is saved."""
+    """Measure the chosen rows and servers. The result is saved after each row."""
     missing = prepare(options.servers)
     for name, reason in missing.items():
         say(f"without {name}: {reason}")
@@ -192,7 +191,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def save(result: dict[str, Any], out: Path) -> None:
-    """Write the result, as JSON and as tables."""
+    """Write the result as JSON, as Markdown tables and as plots."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "result.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     (out / "table.md").write_text(tables(result) + "\n")
@@ -201,17 +200,17 @@ def save(result: dict[str, Any], out: Path) -> None:
 
 
 def plots(result: dict[str, Any]) -> dict[str, str]:
-    """Draw the rows that say most."""
+    """Draw the plots; returns file name -> SVG."""
     return {f"benchmarks-{row.name}.svg": draw(result, row) for row in plotted(result)}
 
 
 def plotted(result: dict[str, Any]) -> list[Row]:
-    """Name the rows to draw: those in which somebody else was measured."""
+    """Return the rows to draw: those of `PLOTTED` in which at least two servers were measured."""
     return [row for row in ROWS if row.name in PLOTTED and len(bars(result, row)) > 1]
 
 
 def bars(result: dict[str, Any], row: Row) -> list[Bar]:
-    """Make the bars of a row, the best first."""
+    """Return the bars of a row, best first."""
     kinds = {SUBJECT: "own", LIMIT: "limit"}
     found = []
     for name in result["rows"].get(row.name, {}):
@@ -223,7 +222,7 @@ def bars(result: dict[str, Any], row: Row) -> list[Bar]:
 
 
 def draw(result: dict[str, Any], row: Row) -> str:
-    """Draw one row."""
+    """Return the plot of one row as SVG."""
     title = row.work if row.name != "echo-1000" else "echo 64 B, 1 000 connections, 1 in flight"
     note = f"one core for the server; {'less' if row.less_is_better else 'more'} is better"
     return chart(title[0].upper() + title[1:], note, bars(result, row))
@@ -239,7 +238,7 @@ def write_docs(result: dict[str, Any]) -> None:
 
 
 def profile(row: Row, out: Path) -> None:
-    """Watch the server with perf while it works on one row."""
+    """Profile the server with perf during the load of one row."""
     if shutil.which("perf") is None:
         raise ToolchainError("no perf here")
     prepare([SUBJECT])
@@ -259,9 +258,9 @@ def profile(row: Row, out: Path) -> None:
 
 
 def main() -> None:
-    """Measure, and say whether the goals are reached."""
+    """Run the benchmark and print which goals are missed. Exits with an error if a measurement failed."""
     options = parse(sys.argv[1:])
-    # So that a server is stopped too when somebody stops us.
+    # On SIGTERM, exit with an exception, so that running servers are stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         cores()

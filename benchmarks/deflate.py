@@ -1,5 +1,5 @@
 """
-What compression costs, by library: time and size of a 1 KiB JSON message, and memory of a connection.
+Measure compression libraries: time and compressed size for a JSON message of 1 KiB, and memory per connection.
 
     python benchmarks/deflate.py
 """
@@ -19,7 +19,7 @@ CONNECTIONS = 1000
 
 
 def messages() -> list[bytes]:
-    """Make 64 messages of 1 KiB as servers send them: names that repeat, values that don't."""
+    """Return 64 JSON messages of 1 KiB: as in real messages, names repeat and values differ."""
     rng, made = Random(1), []  # noqa: S311
     for _ in range(64):
         text = f'{{"id":{rng.getrandbits(31)},"items":['
@@ -32,19 +32,19 @@ def messages() -> list[bytes]:
 
 
 def connection(deflater: str, inflater: str, takeover: bool, bits: int = 15) -> Deflate:
-    """Make a connection's part."""
+    """Return the compression state of one connection."""
     return Deflate(Terms(takeover, takeover, bits, bits), deflater=LIBRARIES[deflater], inflater=LIBRARIES[inflater])
 
 
 def sent(takeover: bool, bits: int = 15) -> list[bytes]:
-    """Tell what a client with zlib makes of the messages."""
+    """Return the messages as compressed by a client with zlib."""
     client = connection("zlib", "zlib", takeover, bits)
     client._deflater = Library("zlib", zlib, 6)  # noqa: SLF001
     return [client.deflate(message) for message in messages()]
 
 
 def speed(deflater: str, inflater: str, takeover: bool) -> tuple[float, float, int]:
-    """Measure the time in us to inflate and to compress a message, the best of five; and the bytes it becomes."""
+    """Return the microseconds to inflate and to compress a message, each the best of five, and its compressed size."""
     plain, packed, times = messages(), sent(takeover), []
     for _ in range(5):
         inflating = compressing = size = 0.0
@@ -64,7 +64,7 @@ def speed(deflater: str, inflater: str, takeover: bool) -> tuple[float, float, i
 
 
 def memory(deflater: str, inflater: str, takeover: bool, bits: int, count: int) -> float:
-    """Measure what a connection keeps, in KiB of resident memory, after so many messages there and back."""
+    """Return the resident memory of a connection in KiB after `count` messages in each direction."""
     packed, kept = sent(takeover, bits)[:count], []
 
     def connect() -> None:
@@ -103,7 +103,7 @@ def main() -> None:
     print("\n| compress/inflate | " + " | ".join(f"{t}, {bits} bits, {n} messages" for t, bits, n in cases))
     print("|---|" + "---|" * len(cases))
     for pair in pairs:
-        # A process each: what one has freed would hide what the next one takes.
+        # One process per case: memory freed by one case would hide the allocations of the next.
         commands = [[sys.executable, __file__, *pair, *case] for case in cases]
         told = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for command in commands]  # noqa: S603
         print(f"| {'/'.join(pair)} | " + " | ".join(f"{float(text):.1f} KiB" for text in told) + " |")

@@ -1,4 +1,4 @@
-"""The servers in the table: how each is started and what it can do."""
+"""The servers that are compared: how each is started, and what it supports."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,27 +12,27 @@ LIMIT = "c"
 
 @dataclass(frozen=True)
 class Peer:
-    """One server."""
+    """A server to measure."""
 
     name: str
     title: str
     command: tuple[str, ...]
     """
-    {bench} is build/bench, {servers} the folder of peers, {port} the port; {here} where wsserver is installed. Empty
-    for who is only in the rows of fan-out.
+    Command line. {bench} is build/bench, {servers} the folder of the peers' programs, {port} the port, {here} the
+    folder of programs that wsserver is installed in. Empty for a peer that is measured in the fan-out rows only.
     """
 
     can: frozenset[str] = frozenset()
-    """compression, tls, ping: it has the option. validates: checks UTF-8. python: it's called from Python."""
+    """compression, tls, ping: has the option. validates: checks UTF-8. python: is an application in Python."""
 
     packages: tuple[str, ...] = ()
-    """What pip or npm installs; the first one's version is the peer's."""
+    """Packages to install with pip or npm; the version of the first is reported as the peer's."""
 
     kind: str = "python"
-    """What it needs to be had: python, node, go, c, nginx or here (nothing, it's under test)."""
+    """How it is installed: python, node, go, c, nginx, or here (the server under test, which is already installed)."""
 
     fanout: tuple[str, ...] = ()
-    """How it's started for the rows of fan-out; empty for who isn't in them."""
+    """Command line in the fan-out rows; empty for a peer that is not measured in them."""
 
 
 def _python(name: str, title: str, script: str, packages: str, can: str, *, fanout: str = "") -> Peer:

@@ -1,4 +1,4 @@
-"""Bar charts as SVG, light and dark, without a plotting library."""
+"""Bar charts as SVG, for light and dark backgrounds, without a plotting library."""
 
 from dataclasses import dataclass
 from html import escape
@@ -21,17 +21,17 @@ text { font: 13px system-ui, sans-serif; fill: #24292f } .title { font-size: 16p
 
 @dataclass(frozen=True)
 class Bar:
-    """One server."""
+    """The bar of one server."""
 
     label: str
     value: float
     text: str
     kind: str = "peer"
-    """peer, own or limit."""
+    """Style: peer, own or limit."""
 
 
 def chart(title: str, note: str, bars: list[Bar]) -> str:
-    """Draw horizontal bars in the order given."""
+    """Return a chart with horizontal bars, in the order given, as SVG."""
     height = TOP + len(bars) * (BAR + GAP) + GAP
     most = max(bar.value for bar in bars) or 1
     room = WIDTH - LABEL - 110

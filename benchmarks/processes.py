@@ -1,10 +1,10 @@
 """
-Processes: servers and loads, each pinned to its core, watched through /proc, and never left behind.
+Processes: start servers and loads, pin each to a core, measure them through /proc, and always stop them.
 
-Rule 1: only processes started here are stopped, each by its pid.
+Rule 1: stop only processes that were started here, each by its pid.
 """
 
-# ruff: noqa: S603 (commands of the table of peers)
+# ruff: noqa: S603 (the commands are those in `peers.py`)
 
 import json
 import os
@@ -29,11 +29,11 @@ STOP_SECONDS = 10.0
 
 
 class MeasureError(Exception):
-    """A server or the load failed; the text says why."""
+    """A server or the load failed; the message says why."""
 
 
 def cores() -> tuple[int, int]:
-    """Name the cores of the server and of the load."""
+    """Return the core of the server and the core of the load."""
     able = sorted(os.sched_getaffinity(0))
     if len(able) < 2:
         raise MeasureError("two cores are needed: one for the server, one for the load")
@@ -41,14 +41,14 @@ def cores() -> tuple[int, int]:
 
 
 def open_files() -> int:
-    """Raise the limit of open files as far as it goes; the processes started here inherit it."""
+    """Raise the limit of open files to the hard limit and return it; child processes inherit it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
 
 
 def start(core: int, command: Sequence[str | Path], **more: object) -> subprocess.Popen[bytes]:
-    """Start a process on one core."""
+    """Start a process pinned to a core."""
     able = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {core})
     try:
@@ -58,7 +58,7 @@ def start(core: int, command: Sequence[str | Path], **more: object) -> subproces
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Stop a process, by force if it takes too long."""
+    """Terminate a process; kill it if it has not ended after `STOP_SECONDS`."""
     if process.poll() is None:
         process.terminate()
     try:
@@ -70,15 +70,15 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 @dataclass
 class Server:
-    """A server that answers."""
+    """A running server."""
 
     process: subprocess.Popen[bytes]
     port: int
     redis: int = 0
-    """The port of its Redis, if it has one."""
+    """Port of its Redis; 0 for none."""
 
     def pids(self) -> list[int]:
-        """Name the process and all below it."""
+        """Return the pids of the process and all its descendants."""
         found = [self.process.pid]
         for pid in found:
             for task in Path(f"/proc/{pid}/task").iterdir():
@@ -86,19 +86,19 @@ class Server:
         return found
 
     def kilobytes(self) -> int:
-        """Measure its memory: Pss, which counts shared pages by their share."""
+        """Return its memory in kB: Pss, which divides shared pages among the processes that share them."""
         rollups = [Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in self.pids()]
         return sum(int(line.split()[1]) for text in rollups for line in text.splitlines() if line.startswith("Pss:"))
 
     def cpu(self) -> float:
-        """Tell the seconds of CPU time it has used."""
+        """Return the CPU time in seconds that it has used."""
         fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self.pids()]
         return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
 def serving(peer: Peer, needs: str, options: Sequence[str]) -> Iterator[Server]:
-    """Start a server, wait until it listens, and stop it in the end."""
+    """Start a server, and a Redis for it if needed; wait until it listens. Both are stopped at the end."""
     with ExitStack() as stack:
         redis = stack.enter_context(redis_server()) if needs == "redis" else 0
         more = ["--redis", f"redis://127.0.0.1:{redis}"] if redis else []
@@ -111,7 +111,7 @@ def serving(peer: Peer, needs: str, options: Sequence[str]) -> Iterator[Server]:
 
 @contextmanager
 def redis_server() -> Iterator[int]:
-    """Start a Redis on the core of the load, that stores nothing; tells its port."""
+    """Start a Redis without persistence on the core of the load; yields its port."""
     port = free_port()
     if shutil.which("redis-server") is None:
         raise MeasureError("no redis-server here")
@@ -127,7 +127,7 @@ def redis_server() -> Iterator[int]:
 
 
 def wait_until_ready(port: int) -> None:
-    """Wait until a server hears its Redis."""
+    """Wait until a server is ready: connected to its Redis."""
     limit = time.monotonic() + START_SECONDS
     while time.monotonic() < limit:
         with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/ready", timeout=5):
@@ -161,7 +161,7 @@ def _serving(peer: Peer, needs: str, options: Sequence[str]) -> Iterator[Server]
 
 
 def command(peer: Peer, port: int, needs: str, options: Sequence[str]) -> list[str]:
-    """Make the command line of a server."""
+    """Return the command line of a server."""
     places = {"bench": BENCH, "servers": FOLDER / "servers", "port": port, "here": HERE}
     line = [part.format(**places) for part in (peer.fanout if needs == "fanout" else peer.command)]
     if needs == "fanout":
@@ -174,12 +174,12 @@ def command(peer: Peer, port: int, needs: str, options: Sequence[str]) -> list[s
         "tls": ["--cert", "cert.pem", "--key", "key.pem"],
         "ping": ["--ping", "25"],
     }.get(needs, [])
-    # Go's flags end at the first word that is none.
+    # Go stops parsing flags at the first argument that is not a flag.
     return [*line, *asked, str(port)] if peer.kind == "go" else [*line, *asked]
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -200,12 +200,12 @@ def wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 
 def last_words(log: Path) -> str:
-    """Find the last line of a log."""
+    """Return the last line of a log."""
     return log.read_text(errors="replace").strip().rpartition("\n")[2] or "its log is empty"
 
 
 def load(server: Server, arguments: Sequence[str], seconds: float, warmup: float) -> dict[str, float]:
-    """Put load on a server and return the figures."""
+    """Run the load against a server and return its figures."""
     times = ["--duration", str(seconds), "--warmup", str(warmup)]
     pids = [word for pid in server.pids() for word in ("--pid", str(pid))]
     told = [part.format(redis=server.redis) for part in arguments]
@@ -224,12 +224,12 @@ def load(server: Server, arguments: Sequence[str], seconds: float, warmup: float
 
 @contextmanager
 def holding(server: Server, connections: int, arguments: Sequence[str] = ("idle",)) -> Iterator[dict[str, int]]:
-    """Hold idle connections; the dictionary tells in the end how many pings they answered."""
+    """Hold idle connections to a server. At the end, the dictionary gets the load's figures, such as `pings`."""
     line = [LOAD, *arguments, "--port", str(server.port), "--connections", str(connections)]
     process = start(cores()[1], line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     told: dict[str, int] = {}
     try:
-        # The load itself gives up after a minute.
+        # The load exits after a minute if it cannot connect.
         if not process.stdout.readline():
             raise MeasureError(process.stderr.read().decode().strip())
         yield told

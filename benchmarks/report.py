@@ -1,4 +1,4 @@
-"""What was measured, as Markdown: medians, ratios, and whether the goals are reached."""
+"""Report the results as Markdown: medians, ratios, and whether the goals are reached."""
 
 from statistics import median
 from typing import Any
@@ -20,18 +20,18 @@ DETAIL = (
 
 
 def figures(result: Result, row: str, server: str, figure: str) -> list[float]:
-    """Find one figure in all rounds."""
+    """Return the values of a figure in all rounds of a row."""
     return [found[figure] for found in result["rows"].get(row, {}).get(server, []) if figure in found]
 
 
 def middle(result: Result, row: str, server: str, figure: str) -> float | None:
-    """Take the median; None if there is nothing."""
+    """Return the median of a figure over all rounds; None if it was not measured."""
     found = figures(result, row, server, figure)
     return median(found) if found else None
 
 
 def number(value: float | None, unit: str = "") -> str:
-    """Write a figure as people read it."""
+    """Format a figure with three significant digits or more, and its unit; empty for None."""
     if value is None:
         return ""
     digits = 0 if value >= 100 else 1 if value >= 10 else 2
@@ -39,14 +39,14 @@ def number(value: float | None, unit: str = "") -> str:
 
 
 def best_peer(result: Result, row: Row) -> tuple[str, float] | None:
-    """Find the best peer that may be compared with."""
+    """Return the best peer of the row's rivals and its figure; None if none of them was measured."""
     found = [(name, middle(result, row.name, name, row.figure)) for name in row.rival_names()]
     able = [(name, value) for name, value in found if value is not None]
     return (min if row.less_is_better else max)(able, key=lambda pair: pair[1], default=None)
 
 
 def reference(result: Result, row: Row, goal: Goal) -> float | None:
-    """Find what a goal is a multiple of."""
+    """Return the figure that a goal is a multiple of; None if it was not measured."""
     if goal.of == "best":
         best = best_peer(result, row)
         return best and best[1]
@@ -56,7 +56,7 @@ def reference(result: Result, row: Row, goal: Goal) -> float | None:
 
 
 def judged(result: Result, row: Row, goal: Goal | None) -> tuple[str, bool | None]:
-    """Say what a goal is and whether it's reached; None if that can't be told."""
+    """Return the text of a goal, and whether it is reached; None if a figure for it is missing."""
     if goal is None:
         return "", None
     sign = "≤" if row.less_is_better else "≥"
@@ -74,12 +74,12 @@ def judged(result: Result, row: Row, goal: Goal | None) -> tuple[str, bool | Non
 
 
 def missed(result: Result) -> list[str]:
-    """Name the rows whose `must` isn't reached."""
+    """Return the names of the rows whose `must` goal is not reached."""
     return [row.name for row in ROWS if judged(result, row, row.must)[1] is False]
 
 
 def tables(result: Result) -> str:
-    """Write the table of goals and one table for each row."""
+    """Return the table of goals and one table for each row."""
     rows = [row for row in ROWS if row.name in result["rows"]]
     return "\n\n".join(
         ["\n".join([SUMMARY, *(summary_line(result, row) for row in rows)]), *(detail(result, row) for row in rows)]
@@ -87,7 +87,7 @@ def tables(result: Result) -> str:
 
 
 def summary_line(result: Result, row: Row) -> str:
-    """Write a row of the table of goals."""
+    """Return a line of the table of goals."""
     ours, best = middle(result, row.name, SUBJECT, row.figure), best_peer(result, row)
     limit = middle(result, row.name, LIMIT, row.figure)
     cells = [
@@ -104,7 +104,7 @@ def summary_line(result: Result, row: Row) -> str:
 
 
 def detail(result: Result, row: Row) -> str:
-    """Write the table of one row: every server, the best first, then those that failed."""
+    """Return the table of a row: all measured servers, best first, then the servers that failed."""
     servers = result["rows"][row.name]
     known = {name: middle(result, row.name, name, row.figure) for name in servers}
     order = sorted(
@@ -132,7 +132,7 @@ def detail(result: Result, row: Row) -> str:
 
 
 def document(result: Result, plots: dict[str, str]) -> str:
-    """Write docs/benchmarks.md."""
+    """Return the text of docs/benchmarks.md. `plots` maps the file name of each plot to its title."""
     machine = result["machine"]
     versions = "\n".join(f"| {BY_NAME[name].title} | {version} |" for name, version in result["versions"].items())
     absent = "".join(f"\n- {BY_NAME[name].title}: {reason}" for name, reason in result["missing"].items())

@@ -1,9 +1,9 @@
 """
-How long it takes until ten thousand channels are heard again after the connection to Redis was lost.
+Measure how long resubscribing to 10 000 channels takes after the connection to Redis was lost.
 
     python benchmarks/resubscribe.py [channels]
 
-Starts a `redis-server` of its own and cuts the connection that listens five times.
+Starts its own `redis-server`, and closes the connection with the subscriptions five times.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ AT_ONCE = 5000
 
 @contextlib.contextmanager
 def redis_server() -> Iterator[int]:
-    """Run a Redis; yields its port."""
+    """Run a Redis server; yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     with tempfile.TemporaryDirectory() as directory:
@@ -43,7 +43,7 @@ def redis_server() -> Iterator[int]:
 
 @inlineCallbacks
 def measure(_: Any, port: int, channels: int) -> Generator[Any, Any, None]:
-    """Cut the connection some times; print how long the server was deaf."""
+    """Close the connection five times; print how long it took each time until all subscriptions were back."""
     rising: list[Deferred[float]] = []
 
     def rise() -> "Deferred[float]":

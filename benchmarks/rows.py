@@ -1,4 +1,4 @@
-"""The rows of the table: what is done, and what the server under test must reach."""
+"""The rows of the benchmark: the work that is measured, and the goals for the server under test."""
 
 from dataclasses import dataclass
 
@@ -9,43 +9,43 @@ __all__ = ["ROWS", "Goal", "Row"]
 
 @dataclass(frozen=True)
 class Goal:
-    """A figure to reach."""
+    """A goal: a multiple of another figure."""
 
     factor: float
     of: str = "best"
-    """best peer, limit (the C echo), fixed: the factor is the figure itself; or our own row of this name."""
+    """The other figure: that of the best peer (`best`), of the C echo (`limit`), 1 (`fixed`), or our rate in a row."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of work."""
+    """A row: one kind of work, done with each server."""
 
     name: str
     work: str
     load: tuple[str, ...]
     must: Goal | None
-    """None where the figure is only stated."""
+    """The goal that must be reached; None if the figure is only reported."""
     aim: Goal | None = None
     figure: str = "rate"
     unit: str = "/s"
     less_is_better: bool = False
     measure: str = "load"
-    """load, or memory or idle, which look at the server while the load holds connections."""
+    """load; or memory or idle, which measure the server while the load holds connections."""
 
     needs: str = ""
-    """What a server must be able to do, and is asked for."""
+    """Capability that a server needs and is started with; see `Peer.can`. Also `fanout` or `redis`."""
 
     rivals: str = ""
-    """What a peer must be able to do to be compared with in `must`."""
+    """Capability that a peer needs to be compared with in the goals; see `Peer.can`."""
 
     options: tuple[str, ...] = ()
-    """What wsserver is started with."""
+    """Command-line options for wsserver."""
 
     only: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
 
     def takes(self, peer: Peer) -> bool:
-        """Tell whether a server belongs into this row."""
+        """Return whether a server is measured in this row."""
         if (self.only and peer.name not in self.only) or peer.name in self.without:
             return False
         if self.needs == "fanout":
@@ -53,13 +53,13 @@ class Row:
         return bool(peer.command) and (not self.needs or self.needs == "redis" or self.needs in peer.can)
 
     def rival_names(self) -> list[str]:
-        """Name the peers to compare with."""
+        """Return the names of the peers to compare with."""
         able = [peer for peer in PEERS if not self.rivals or self.rivals in peer.can]
         return [peer.name for peer in able if peer.name not in {SUBJECT, LIMIT}]
 
 
 FANOUT = ("fanout", "--connections", "1000", "--path", "/ws?channel=foo")
-"""The peers take any path but /publish for a subscriber's."""
+"""The programs of the peers treat any path but /publish as that of a subscriber."""
 
 CENTRIFUGE = ("--centrifuge", "--path", "/connection/websocket")
 

@@ -1,12 +1,12 @@
 """
-How long well-behaved clients wait while others ask for too much.
+Measure how long well-behaved clients wait while other clients overload the server.
 
     .venv/bin/python benchmarks/stalls.py            # every attack for 10 seconds
     .venv/bin/python benchmarks/stalls.py --quick    # 3 seconds each
     .venv/bin/python benchmarks/stalls.py --rows presence,rpc
 
-For each attack a server of its own is started. 100 clients send 10 messages a second each to `/echo`; they run in a
-process of their own, the attack in another one. The run fails if a row is over a goal.
+Each attack gets a new server. 100 clients send 10 messages a second each to `/echo`; they run in one process and the
+attack in another. The run fails if a row exceeds a goal.
 """
 
 import argparse
@@ -28,15 +28,15 @@ from attacks import ATTACKS, KEY, Attack, connect, handshake, mask
 CLIENTS = 100
 INTERVAL = 0.1
 GOAL_P99, GOAL_MAX = 0.050, 0.100
-"""Seconds that 99 of 100 echoes, and the slowest one, may take."""
+"""Maximum echo time in seconds: of 99 % of the echoes, and of the slowest one."""
 GOAL_MEMORY = 1024 * 1024 + 512 * 1024
-"""Bytes that a client may cost: the default of `--max-queued-bytes`, and 512 KiB."""
+"""Maximum memory per attacking client in bytes: the default of `--max-queued-bytes` plus 512 KiB."""
 JUDGED_FROM = 10
-"""Connections from which on memory is judged: the process keeps some freed memory, whoever it was used for."""
+"""Minimum number of connections to check the memory goal: the process always keeps some freed memory."""
 
 
 def echo(port: int, seconds: float, results: Connection) -> None:
-    """Send messages at a steady rate on many connections; report the seconds that each echo has taken."""
+    """Send messages at a steady rate on many connections; send the time of each echo in seconds to `results`."""
     sockets = []
     for _ in range(CLIENTS):
         sock = connect(port)
@@ -69,14 +69,14 @@ def echo(port: int, seconds: float, results: Connection) -> None:
             taken += [now - start for start in sent[fd][:count]]
             del sent[fd][:count]
     now = time.perf_counter()
-    # An echo that has not come is as late as it can be told.
+    # An echo that is still missing counts with the time waited so far.
     taken += [now - start for starts in sent.values() for start in starts if now - start > GOAL_P99]
     results.send(taken)
 
 
 @contextlib.contextmanager
 def serving(options: list[str]):
-    """Start a server on a free port; stop it afterwards."""
+    """Run a server on a free port; yields the port and the pid."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -111,7 +111,7 @@ def serving(options: list[str]):
 
 
 def attack(row: Attack, port: int, seconds: float, orders: Connection) -> None:
-    """Prepare, report, wait for the order, and attack."""
+    """Prepare the server, report that, wait for the order to start, and attack."""
     row.prepare(port)
     orders.send("prepared")
     orders.recv()
@@ -119,7 +119,7 @@ def attack(row: Attack, port: int, seconds: float, orders: Connection) -> None:
 
 
 def attack_by_number(number: int, port: int, seconds: float, orders: Connection) -> None:
-    """Run a row of the table: a process of its own knows it by its number."""
+    """Run the attack with this index in `ATTACKS`. Attacks contain functions, which cannot be sent to a process."""
     attack(ATTACKS[number], port, seconds, orders)
 
 
@@ -129,7 +129,7 @@ def memory(pid: int) -> int:
 
 
 def measure(number: int | None, seconds: float) -> tuple[list[float], int]:
-    """Return what each echo has taken, in seconds, and by how many bytes the server's memory grew at most."""
+    """Run an attack, or none; return the time of each echo in seconds and the peak growth of memory in bytes."""
     row = ATTACKS[number] if number is not None else None
     processes = multiprocessing.get_context("spawn")
     with serving(row.options if row else []) as (port, pid):
@@ -157,7 +157,7 @@ def measure(number: int | None, seconds: float) -> tuple[list[float], int]:
 
 
 def report(name: str, connections: int, taken: list[float], growth: int) -> bool:
-    """Print a row; return whether it is within the goals."""
+    """Print a row; return whether it meets the goals."""
     taken.sort()
     p50, p99, longest = (taken[int((len(taken) - 1) * part)] for part in (0.5, 0.99, 1.0))
     each = growth / max(connections, 1)
@@ -171,12 +171,12 @@ def report(name: str, connections: int, taken: list[float], growth: int) -> bool
 
 
 def main() -> None:
-    """Run the rows."""
+    """Run the chosen attacks and print the table."""
     parser = argparse.ArgumentParser(description="Measure how long echoes take while other clients ask for too much.")
     parser.add_argument("--quick", action="store_true", help="3 seconds for each row, not 10")
     parser.add_argument("--rows", default="", help="only rows whose name contains one of these, separated by commas")
     options = parser.parse_args()
-    # Ended from outside, the run stops its server, too.
+    # SIGTERM raises KeyboardInterrupt, so that the running server is stopped.
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
     seconds = 3.0 if options.quick else 10.0
     wanted = [part for part in options.rows.split(",") if part]

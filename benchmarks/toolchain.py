@@ -1,10 +1,10 @@
 """
-What has to be there before anything can be measured: compiled programs, the peers, a certificate.
+Prepare a benchmark: compile the C programs, install the peers, create a certificate.
 
-Everything is made below build/bench and kept; remove that folder to have newer peers.
+The results are kept in build/bench; delete that folder to get newer peers.
 """
 
-# ruff: noqa: S603 (fixed commands, found on the path of whoever measures)
+# ruff: noqa: S603 (fixed commands, found on the user's path)
 
 import json
 import os
@@ -26,11 +26,11 @@ PYTHON = BENCH / "venv" / "bin" / "python"
 
 
 class ToolchainError(Exception):
-    """Something can't be had; the text says why."""
+    """Something cannot be installed or compiled; the message says why."""
 
 
 def run(*command: str | Path, **more: object) -> str:
-    """Run a command and return what it prints; raise ToolchainError with its last words if it fails."""
+    """Run a command and return its output; raises ToolchainError with the last line of its errors if it fails."""
     try:
         done = subprocess.run(
             [str(part) for part in command], capture_output=True, text=True, timeout=SECONDS, check=False, **more
@@ -45,13 +45,13 @@ def run(*command: str | Path, **more: object) -> str:
 
 def prepare(names: list[str]) -> dict[str, str]:
     """
-    Make ready what these peers and the load need.
+    Prepare the load and the named peers.
 
     Returns:
-        Peer -> why it can't be had.
+        Name of each peer that is not available -> the reason.
 
     Raises:
-        ToolchainError: there is no load generator, so nothing can be measured.
+        ToolchainError: the server or the load generator is missing, so nothing can be measured.
     """
     BENCH.mkdir(parents=True, exist_ok=True)
     if not (HERE / SUBJECT).exists():
@@ -69,7 +69,7 @@ def prepare(names: list[str]) -> dict[str, str]:
 
 
 def compile_c(name: str, *libraries: str) -> None:
-    """Compile a C program of this folder if it has changed."""
+    """Compile a C program in this folder if its source has changed."""
     source, program = FOLDER / f"{name}.c", BENCH / name
     newest = max(part.stat().st_mtime for part in [source, *(FOLDER / name).glob("*.h")])
     if program.exists() and program.stat().st_mtime > newest:
@@ -83,14 +83,14 @@ def compile_c(name: str, *libraries: str) -> None:
 
 
 def make_certificate() -> None:
-    """Make a certificate for the row with TLS, self-signed and short-lived: the load doesn't look at it."""
+    """Create a self-signed certificate, valid for 7 days, for the TLS row. The load does not verify it."""
     names = "-keyout", BENCH / "key.pem", "-out", BENCH / "cert.pem"
     curve = "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"
     run("openssl", "req", "-x509", *curve, *names, "-days", "7", "-subj", "/CN=127.0.0.1")
 
 
 def get_python(peer: Peer) -> None:
-    """Install a Python peer into the virtual environment of the peers, once."""
+    """Install a Python peer into the virtual environment of the peers, unless that was done before."""
     stamp = BENCH / "venv" / f"{peer.name}.installed"
     if stamp.exists():
         return
@@ -101,7 +101,7 @@ def get_python(peer: Peer) -> None:
 
 
 def get_node(peer: Peer) -> None:
-    """Install a Node.js peer."""
+    """Install a Node.js peer, unless it is installed."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         raise ToolchainError("no node or no npm here")
     folder = BENCH / "node"
@@ -112,7 +112,7 @@ def get_node(peer: Peer) -> None:
 
 
 def get_go(peer: Peer) -> None:
-    """Compile a Go peer from the packages of Debian or of its kin."""
+    """Compile a Go peer against the packages of Debian or a derivative."""
     if shutil.which("go") is None:
         raise ToolchainError("no go here; benchmarks/install_system_packages.sh installs it where there is apt-get")
     for command in (peer.command, peer.fanout):
@@ -124,7 +124,7 @@ def get_go(peer: Peer) -> None:
 
 
 def get_nginx(_peer: Peer) -> None:
-    """Look for nginx and its module."""
+    """Check that nginx and the nchan module are installed."""
     if shutil.which("nginx") is None or not list(Path("/usr/lib/nginx/modules").glob("ngx_nchan_module.so")):
         raise ToolchainError("no nginx with nchan here; benchmarks/install_system_packages.sh installs it on Debian")
 
@@ -140,7 +140,7 @@ GET = {
 
 
 def versions(names: list[str]) -> dict[str, str]:
-    """Tell the version of each peer."""
+    """Return the version of each peer."""
     installed = {}
     if PYTHON.exists():
         listed = json.loads(run(PYTHON, "-m", "pip", "--disable-pip-version-check", "list", "--format", "json"))
@@ -158,7 +158,7 @@ def versions(names: list[str]) -> dict[str, str]:
 
 
 def node_version(peer: Peer) -> str:
-    """Tell the versions of Node.js and of the package."""
+    """Return the versions of Node.js and of the peer's packages."""
     packages = [json.loads((BENCH / "node/node_modules" / name / "package.json").read_text()) for name in peer.packages]
     return ", ".join(
         [f"node {run('node', '--version')}", *(f"{found['name']} {found['version']}" for found in packages)]
@@ -166,7 +166,7 @@ def node_version(peer: Peer) -> str:
 
 
 def go_version(_peer: Peer) -> str:
-    """Tell the versions of Go and of Debian's package."""
+    """Return the versions of Go and of Debian's package."""
     try:
         package = run("dpkg-query", "--show", "--showformat", "${Version}", "golang-github-gorilla-websocket-dev")
     except ToolchainError:
@@ -175,7 +175,7 @@ def go_version(_peer: Peer) -> str:
 
 
 def nginx_version(_peer: Peer) -> str:
-    """Tell the version of Debian's packages."""
+    """Return the versions of Debian's packages."""
     try:
         listed = run("dpkg-query", "--show", "--showformat", "${Package} ${Version}, ", "nginx", "libnginx-mod-nchan")
     except ToolchainError:
@@ -184,7 +184,7 @@ def nginx_version(_peer: Peer) -> str:
 
 
 def own_version(_peer: Peer) -> str:
-    """Tell the version of the server under test, and of the commit where there is one."""
+    """Return the version of the server under test, and its commit if it is in a Git repository."""
     try:
         commit = run("git", "-C", ROOT, "describe", "--always", "--dirty")
     except ToolchainError:
