@@ -1,4 +1,4 @@
-"""A Redis of our own: a real `redis-server` in a directory of its own, on a port that was free."""
+"""Real `redis-server` and sentinel processes for tests, each on a free port."""
 
 import contextlib
 import signal
@@ -13,13 +13,13 @@ __all__ = ["RedisServer", "Sentinel"]
 
 class RedisServer:
     """
-    A Redis that can be killed, started again on the same port, and stopped in its tracks.
+    A Redis server that can be stopped, killed, suspended, and started again on the same port.
 
     Args:
-        directory: where it works.
-        port: where it listens; 0 for one that is free.
-        tls: paths of a private key and a certificate: it speaks TLS only.
-        options: more of its options.
+        directory: its working directory.
+        port: the port to listen on; 0 for a free one.
+        tls: paths of a private key and a certificate, to accept only TLS; None for plain TCP.
+        options: further options of `redis-server`.
     """
 
     def __init__(
@@ -40,16 +40,16 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL of the server."""
         return f"redis{'s' if self._tls else ''}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start the server and wait until it responds."""
         self._process = subprocess.Popen(self._command(), stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             with contextlib.suppress(OSError):
-                # One with a password answers too.
+                # A server that requires a password responds with an error.
                 if self.run("PING")[:1] in (b"+", b"-"):
                     return
             time.sleep(0.02)
@@ -59,7 +59,7 @@ class RedisServer:
         return ["redis-server", *(word for name, value in self._options.items() for word in (f"--{name}", str(value)))]
 
     def run(self, *words: str | bytes) -> bytes:
-        """Send a command as `redis-cli` would; returns the answer as it came, at most 64 KiB."""
+        """Send a command on a new connection; returns the raw reply, at most 64 KiB."""
         encoded = [word.encode() if isinstance(word, str) else word for word in words]
         with socket.create_connection(("127.0.0.1", self.port), timeout=5) as plain, self._secure(plain) as connection:
             parts = b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in encoded)
@@ -72,42 +72,44 @@ class RedisServer:
         return ssl.create_default_context(cafile=self._tls[1]).wrap_socket(plain, server_hostname="127.0.0.1")
 
     def publish(self, channel: str, data: bytes) -> int:
-        """Publish; returns how many listened."""
+        """Publish to a channel; returns the number of subscribers that received it."""
         return int(self.run("PUBLISH", channel, data)[1:])
 
     def kill(self) -> None:
-        """Kill it as a power failure would."""
+        """Kill the server with SIGKILL."""
         if self._process is not None:
             self._process.kill()
             self._process.wait(10)
             self._process = None
 
     def stop(self) -> None:
-        """Stop it as an administrator does."""
+        """Stop the server with SIGTERM."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait(10)
             self._process = None
 
     def freeze(self) -> None:
-        """Let it do nothing, its sockets open."""
+        """Suspend the server; its sockets stay open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume a suspended server."""
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
 
 class Sentinel(RedisServer):
     """
-    A sentinel that watches a master, called `mymaster`, and by itself decides that it is dead, after half a second.
+    A sentinel that monitors a master named `mymaster`.
+
+    Its quorum is 1: it declares the master down by itself, after half a second without a reply.
 
     Args:
-        directory: where it works.
-        master: whom it watches.
-        password: the sentinel's own; empty for none.
+        directory: its working directory.
+        master: the server to monitor.
+        password: the password of the sentinel; empty for none.
     """
 
     def __init__(self, directory: Path, master: RedisServer, *, password: str = "") -> None:

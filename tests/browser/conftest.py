@@ -1,4 +1,4 @@
-"""A browser, a server and the page between them."""
+"""Fixtures for browser tests: Chromium, servers, and the pages under test."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ CHROMIUM_FLAGS = (
 
 @pytest.fixture(scope="session")
 def launch_chromium() -> Iterator[Callable[..., Browser]]:
-    """Launch browsers, with options of Playwright's; they are closed after the last test."""
+    """Return a function that launches browsers with Playwright's options. They are closed after the last test."""
     if not Path(CHROMIUM).exists():
         pytest.exit(f"the browser tests need {CHROMIUM}: apt-get install chromium", returncode=1)
     with sync_playwright() as playwright, ExitStack() as stack:
@@ -44,13 +44,13 @@ def launch_chromium() -> Iterator[Callable[..., Browser]]:
 
 @pytest.fixture(scope="session")
 def chromium(launch_chromium: Callable[..., Browser]) -> Browser:
-    """Give one browser for all tests."""
+    """Return the browser that all tests share."""
     return launch_chromium()
 
 
 @pytest.fixture(scope="session")
 def server_origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Give the origin of a running server that knows the subprotocols chat and superchat."""
+    """Run a server that supports the subprotocols chat and superchat; yields its origin."""
     port = free_port()
     flags = ("--subprotocol", "chat", "--subprotocol", "superchat")
     with running_server(tmp_path_factory.mktemp("server"), port, *flags):
@@ -59,7 +59,7 @@ def server_origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def open_browser_page(chromium: Browser) -> Iterator[Callable[..., tuple[Page, Complaints]]]:
-    """Open empty browser pages; at the end, fail if a browser complained about any of them."""
+    """Return a function that opens empty browser pages. Unexpected complaints about any of them fail the test."""
     with ExitStack() as stack:
         watched: list[Complaints] = []
 
@@ -79,7 +79,7 @@ def open_browser_page(chromium: Browser) -> Iterator[Callable[..., tuple[Page, C
 def open_server_page(
     open_browser_page: Callable[..., tuple[Page, Complaints]], server_origin: str
 ) -> Callable[..., ServerPage]:
-    """Open the page of the server, with options such as `color_scheme` or `viewport` for the browser."""
+    """Return a function that opens the server's page, with browser options such as `color_scheme` or `viewport`."""
 
     def open_one(origin: str = server_origin, **options: Any) -> ServerPage:
         page, complaints = open_browser_page(**options)
@@ -92,13 +92,13 @@ def open_server_page(
 
 @pytest.fixture
 def server_page(open_server_page: Callable[..., ServerPage]) -> ServerPage:
-    """Give the page of the server, open and not connected yet."""
+    """Open the server's page, not yet connected."""
     return open_server_page()
 
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Start servers that belong to one test: the process that stops them is theirs to stop."""
+    """Return a function that starts servers for one test, which may stop them itself; others stop after the test."""
     with ExitStack() as stack:
 
         def start(port: int, *flags: str) -> Any:
@@ -111,7 +111,7 @@ def own_server(tmp_path: Path) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def redis(tmp_path: Path) -> Iterator[int]:
-    """Give the port of a Redis."""
+    """Run a Redis server; yields its port."""
     directory = tmp_path / "redis"
     directory.mkdir()
     server = RedisServer(directory)
@@ -122,7 +122,7 @@ def redis(tmp_path: Path) -> Iterator[int]:
 
 @pytest.fixture(scope="session")
 def demo_site() -> Iterator[str]:
-    """Give the origin of a site, not the server's own, with the demo pages."""
+    """Serve the demo pages from a web site of another origin than the server; yields that origin."""
     with running_site(DEMOS) as origin:
         yield origin
 
@@ -134,13 +134,17 @@ def open_demo(
     own_server: Callable[..., Any],
     open_browser_page: Callable[..., tuple[Page, Complaints]],
 ) -> Callable[..., Page]:
-    """Open a demo page beside a server on the port written in it, once from a web site and once from a file."""
+    """
+    Return a function that opens a demo page and starts the server on the port that the page connects to.
+
+    Each test runs twice: with the page from a web site, and from a file.
+    """
 
     def open_one(name: str, port: int, *flags: str) -> Page:
         over_http = request.param == "over http"
         own_server(port, *flags, "--origin", demo_site if over_http else "null")
         page, complaints = open_browser_page()
-        # Demos have no icon, and browsers ask for one.
+        # Browsers request an icon, which the demos do not have.
         complaints.allow("Failed to load resource: .* 404")
         page.goto(f"{demo_site}/{name}" if over_http else (DEMOS / name).as_uri())
         return page

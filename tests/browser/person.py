@@ -1,4 +1,4 @@
-"""What a person has in front of them: the page's controls, by the names they carry on the screen."""
+"""Page objects: the controls of the server's page, found by the labels that users see."""
 
 import re
 from urllib.parse import urljoin
@@ -31,7 +31,7 @@ CONTRASTS = """() => {
     }
     return found;
 }"""
-"""What is written on a page, and its contrast to what is behind it."""
+"""JavaScript that returns [text, contrast ratio to its background] for each visible text of a page."""
 
 _REPORT_CSP_VIOLATIONS = """
 addEventListener('securitypolicyviolation', (event) =>
@@ -41,7 +41,9 @@ addEventListener('securitypolicyviolation', (event) =>
 
 class Complaints:
     """
-    Whatever a browser complains about while a page is open: the console, uncaught errors, CSP, dialogs, foreign hosts.
+    What a browser reports while a page is open: console warnings and errors, uncaught errors, and CSP violations.
+
+    Dialogs, and requests to other hosts than this machine, count as complaints too.
 
     Args:
         page: a page that has not been opened yet.
@@ -57,11 +59,11 @@ class Complaints:
         page.on("dialog", lambda dialog: (self._seen.append(f"dialog: {dialog.message}"), dialog.dismiss()))
 
     def allow(self, pattern: str) -> None:
-        """Take complaints that match a regular expression for expected ones."""
+        """Expect complaints that match a regular expression."""
         self._allowed.append(pattern)
 
     def unexpected(self) -> list[str]:
-        """Return what nobody expected."""
+        """Return the complaints that no allowed pattern matches."""
         return [line for line in self._seen if not any(re.search(pattern, line) for pattern in self._allowed)]
 
     def _on_console(self, message: ConsoleMessage) -> None:
@@ -75,12 +77,12 @@ class Complaints:
 
 class ServerPage:
     """
-    The page of the server.
+    The server's page.
 
     Args:
-        page: a browser page.
-        origin: of the server, as in `http://127.0.0.1:8080`.
-        complaints: what the browser said about the page so far.
+        page: the browser page to open it in.
+        origin: the origin of the server, such as `http://127.0.0.1:8080`.
+        complaints: the complaints about the browser page.
     """
 
     def __init__(self, page: Page, origin: str, complaints: Complaints) -> None:
@@ -105,22 +107,22 @@ class ServerPage:
         self.channel = Channel(page.get_by_role("group", name="Channel"))
 
     def open(self) -> None:
-        """Open the page and wait until it has asked the server about itself."""
+        """Open the page and wait until it has loaded the server's details."""
         self.page.goto(self.origin + "/")
         expect(self.page.get_by_text("Asking the server…")).to_be_hidden()
 
     def websocket_url(self, path: str) -> str:
-        """Return the URL of a path of the server."""
+        """Return the WebSocket URL of a path on the server."""
         return urljoin(self.origin.replace("http", "ws", 1), path)
 
     def connect_to(self, path: str) -> None:
-        """Connect to a path of the server and wait until the page says OPEN."""
+        """Connect to a path on the server and wait until the page shows the state OPEN."""
         self.url.fill(self.websocket_url(path))
         self.connect.click()
         self.expect_state("OPEN")
 
     def expect_state(self, word: str) -> None:
-        """Wait until the page shows a state in words."""
+        """Wait until the page shows this state of the connection."""
         expect(self.state).to_have_text(f"Connection: {word}")
 
     def say(self, text: str) -> None:
@@ -129,7 +131,7 @@ class ServerPage:
         self.message.press("Enter")
 
     def command(self, name: str) -> Locator:
-        """Find the button of a command."""
+        """Return the button of a command."""
         return self.page.get_by_role("button", name=name, exact=True)
 
     def _lines_marked(self, mark: str) -> Locator:
@@ -138,10 +140,10 @@ class ServerPage:
 
 class Channel:
     """
-    The page's panel of a channel.
+    The channel panel of the page.
 
     Args:
-        panel: where it is.
+        panel: locates the panel.
     """
 
     def __init__(self, panel: Locator) -> None:
@@ -156,12 +158,12 @@ class Channel:
         self.messages = self.lines.filter(has=panel.page.get_by_text("↓ received", exact=True))
 
     def open(self) -> None:
-        """Unfold it."""
+        """Expand the panel."""
         self.panel.get_by_text("Channel", exact=True).click()
         expect(self.name).to_be_visible()
 
     def subscribe_to(self, name: str) -> None:
-        """Subscribe, and wait until the page says so."""
+        """Subscribe to a channel and wait until the page confirms it."""
         self.name.fill(name)
         self.subscribe.click()
         expect(self.lines.last).to_contain_text(f"Subscribed to {name}")

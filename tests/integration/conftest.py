@@ -1,9 +1,9 @@
 """
-A server in this process's reactor, and its peers in threads beside it.
+Fixtures for integration tests: a server in this process's reactor, with its peers in other threads.
 
-Every test function of this directory runs in a thread of the reactor's pool, so it may block on its sockets while the
-server serves. A test fails if something was logged with a traceback that it did not ask about, or if the server left a
-connection or a timer behind.
+Each test function in this directory runs in a thread of the reactor's pool, so that it can block on its sockets while
+the server runs. A test fails if a traceback was logged that it did not take with `take_failures`, or if the stopped
+server left a connection or a timer.
 """
 
 import datetime
@@ -34,26 +34,26 @@ from wsserver.service import WebSocketService
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
-    """Let the test run in a thread: pytest-twisted waits for the Deferred."""
+    """Run the test function in a thread; pytest-twisted waits for the Deferred."""
     pyfuncitem.obj = functools.partial(deferToThread, pyfuncitem.obj)
 
 
 class Log:
-    """What has been logged during a test."""
+    """The events logged during a test."""
 
     def __init__(self) -> None:
         self.events: list[LogEvent] = []
 
     def __call__(self, event: LogEvent) -> None:
-        """Take an event; called by Twisted."""
+        """Store an event; called by Twisted."""
         self.events.append(event)
 
     def lines(self, namespace: str) -> list[str]:
-        """Return the lines that a part of the server has written."""
+        """Return the formatted events of a logger, given its namespace."""
         return [formatEvent(event) for event in self.events if event.get("log_namespace") == namespace]
 
     def take_failures(self, kind: type[Exception]) -> list[Failure]:
-        """Return what has been logged with a traceback of this kind of exception, and take it off the list."""
+        """Remove the events with an exception of this type, and return their failures."""
         taken = [event for event in self.events if (f := event.get("log_failure")) and f.check(kind)]
         self.events = [event for event in self.events if event not in taken]
         return [event["log_failure"] for event in taken]
@@ -61,7 +61,7 @@ class Log:
 
 @pytest.fixture(autouse=True)
 def log() -> Iterator[Log]:
-    """Collect what is logged; fail the test on a traceback that it has not taken."""
+    """Collect log events; fail the test if a traceback was logged that it has not taken."""
     log = Log()
     globalLogPublisher.addObserver(log)
     yield log
@@ -71,7 +71,12 @@ def log() -> Iterator[Log]:
 
 
 class Server:
-    """A running server."""
+    """
+    A running server.
+
+    Args:
+        service: its service, already started.
+    """
 
     def __init__(self, service: WebSocketService) -> None:
         self.service = service
@@ -79,48 +84,48 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The TCP port of its first listener."""
+        """The TCP port of the first listener."""
         return int(self.service.ports[0].getHost().port)
 
     @property
     def url(self) -> str:
-        """Where it speaks WebSocket, without a path."""
+        """The WebSocket URL of the server, without a path."""
         return f"ws://127.0.0.1:{self.port}"
 
     def connect(self, **options: Any) -> RawPeer:
-        """Open a TCP connection to it."""
+        """Open a TCP connection to the server."""
         return RawPeer(self.port, **options)
 
     def open(self, path: str = "/echo", *more: str, **options: Any) -> RawPeer:
-        """Open a WebSocket connection to it."""
+        """Open a WebSocket connection to the server."""
         peer = RawPeer(self.port, **options)
         peer.handshake(path, *more)
         return peer
 
     def ask(self, function: Callable[[], Any]) -> Any:
-        """Call a function in the reactor's thread, where the server's state stands still meanwhile."""
+        """Call a function in the reactor's thread, in which the server's state does not change meanwhile."""
         return blockingCallFromThread(reactor, function)
 
     def serves_the_next(self) -> bool:
-        """Whether a new client is served."""
+        """Return whether the server accepts a new client and echoes its message."""
         with self.open() as peer:
             return peer.echoes()
 
     def count_doors(self) -> int:
-        """Count the connections, of whatever kind."""
+        """Return the number of connections, HTTP and WebSocket."""
         return int(self.ask(lambda: len(self.service.door.sockets)))
 
     def count_connections(self) -> int:
-        """Count the open WebSocket connections."""
+        """Return the number of open WebSocket connections."""
         return int(self.ask(lambda: len(self.service.connections.connections)))
 
     def shrink_send_buffers(self) -> None:
-        """Let the kernel hold little of what is sent from now on, so that a peer that does not read is soon noticed."""
-        # On Linux an accepted socket inherits this from the listening one.
+        """Shrink the send buffers of future connections, so that the server soon notices a peer that does not read."""
+        # On Linux, accepted sockets inherit the option from the listening socket.
         self.service.ports[0].socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
 
     def begin_to_stop(self) -> None:
-        """Tell it to stop."""
+        """Start to stop the server, without waiting."""
 
         def begin() -> None:
             self._stopping = self._stopping or self.service.stopService()
@@ -128,7 +133,7 @@ class Server:
         self.ask(begin)
 
     def stop(self) -> None:
-        """Stop it and wait until it has stopped."""
+        """Stop the server and wait until it has stopped."""
         self.begin_to_stop()
         self.ask(lambda: self._stopping)
 
@@ -142,7 +147,7 @@ def _start(settings: dict[str, Any], options: dict[str, Any]) -> Server:
 
 @pytest.fixture
 def start_server() -> Iterator[Callable[..., Server]]:
-    """Start servers with settings of your own, and `endpoints` or `commands`; stop them after the test."""
+    """Return a function that starts servers with given settings, endpoints and commands. They stop after the test."""
     servers: list[Server] = []
     before = set(reactor.getDelayedCalls())
 
@@ -164,19 +169,19 @@ def start_server() -> Iterator[Callable[..., Server]]:
 
 
 def left_over(before: set[Any]) -> list[Any]:
-    """Return the reactor's calls to come that were not there before."""
+    """Return the reactor's delayed calls that are not in `before`."""
     return blockingCallFromThread(reactor, lambda: [call for call in reactor.getDelayedCalls() if call not in before])
 
 
 @pytest.fixture
 def server(start_server: Callable[..., Server]) -> Server:
-    """Start a server with the default settings, but for a port that the system chooses."""
+    """Start a server on a free port; its other settings are the defaults, except for a `close_timeout` of 1 s."""
     return blockon(deferToThread(start_server))
 
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Make a self-signed certificate for localhost: the paths of the private key and of the certificate."""
+    """Create a self-signed certificate for localhost; returns the paths of its private key and of the certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -202,25 +207,25 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def tls_listen(certificate: tuple[Path, Path]) -> tuple[str]:
-    """Tell the value of the setting `listen` for a TLS listener."""
+    """Return the value of the setting `listen` for a TLS listener."""
     key_path, certificate_path = certificate
     return (f"ssl:0:privateKey={key_path}:certKey={certificate_path}:interface=127.0.0.1",)
 
 
 @pytest.fixture
 def tls_client(certificate: tuple[Path, Path]) -> ssl.SSLContext:
-    """Make what a client needs to trust the TLS listener."""
+    """Return a TLS context for clients that trusts the certificate of `tls_listen`."""
     return ssl.create_default_context(cafile=str(certificate[1]))
 
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Make a root and an intermediate authority, as public ones have."""
+    """Create a root and an intermediate certificate authority, like public ones."""
     return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="session")
 def issued(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Issued]:
-    """Issue a certificate for localhost and 127.0.0.1 for each kind of key."""
+    """Issue a certificate for localhost and 127.0.0.1 with each type of key."""
     folder = tmp_path_factory.mktemp("issued")
     return {kind: authority.issue(folder / kind, kind) for kind in ("ECDSA", "RSA")}

@@ -1,7 +1,7 @@
 """
-The peers of the server under test: one that sends any bytes whatever, and Autobahn's own client.
+Clients for tests: `RawPeer`, which can send any bytes, and Autobahn's own client.
 
-They block, so they are used in a thread beside the reactor, which is where the tests of this directory run.
+Both block, so they must be used outside of the reactor's thread. The tests in this directory run in other threads.
 """
 
 import base64
@@ -43,14 +43,14 @@ __all__ = [
 ]
 
 PATIENCE = 15.0
-"""Seconds after which what is waited for is taken to be missing. Never what a test measures."""
+"""Maximum seconds to wait for an expected event. Tests do not measure it."""
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 KEY = base64.b64encode(bytes(range(16))).decode("ascii")
 
 
 def wait_until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
-    """Wait for a condition; fail, saying what was waited for, when it does not come."""
+    """Wait until a condition is true; fail after `patience` seconds, with a message that contains `what`."""
     end = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < end, f"after {patience:g} s still not: {what}"
@@ -61,7 +61,7 @@ def wait_until(condition: Callable[[], object], what: str, patience: float = PAT
 
 
 def accept_value(key: str) -> str:
-    """Compute Sec-WebSocket-Accept as RFC 6455 section 4.2.2 says."""
+    """Return the Sec-WebSocket-Accept for a key (RFC 6455 section 4.2.2)."""
     digest = hashlib.sha1(key.encode("ascii") + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
     return base64.b64encode(digest).decode("ascii")
 
@@ -75,15 +75,15 @@ def handshake_request(
     replace: dict[str, str] | None = None,
 ) -> bytes:
     """
-    Write an opening handshake.
+    Return the request of an opening handshake.
 
     Args:
         path: the request target.
         more: header lines to add.
-        method: of the request line.
-        version: of the request line.
+        method: the method in the request line.
+        version: the HTTP version in the request line.
         without: names of headers to leave out.
-        replace: name -> another value.
+        replace: header name -> value to send instead of the usual one.
     """
     headers = {
         "Host": "127.0.0.1",
@@ -98,16 +98,16 @@ def handshake_request(
 
 @dataclass(frozen=True)
 class Response:
-    """An HTTP response as it came."""
+    """An HTTP response as received."""
 
     status: int
     phrase: str
     headers: tuple[tuple[str, str], ...]
-    """Names in lower case."""
+    """(name in lower case, value) pairs, in the order received."""
     body: bytes
 
     def header(self, name: str) -> str | None:
-        """Return a header's only value; None where it is missing."""
+        """Return the value of a header, or None if it is missing; fail if it occurs more than once."""
         values = [value for key, value in self.headers if key == name]
         assert len(values) < 2, f"more than one {name}: {values}"
         return values[0] if values else None
@@ -123,7 +123,7 @@ class Response:
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame as it came from the server."""
+    """A frame as received from the server."""
 
     opcode: int
     payload: bytes
@@ -132,7 +132,7 @@ class Frame:
 
     @property
     def close_code(self) -> int | None:
-        """The code of a Close frame; None where it carries none."""
+        """The code of a Close frame; None if its payload is empty."""
         assert self.opcode == CLOSE, f"not a Close frame: {self}"
         return struct.unpack("!H", self.payload[:2])[0] if self.payload else None
 
@@ -143,7 +143,7 @@ class Frame:
 
 
 def close_payload(code: int, reason: str | bytes = "") -> bytes:
-    """Write what a Close frame carries."""
+    """Return the payload of a Close frame."""
     return struct.pack("!H", code) + (reason.encode("utf-8") if isinstance(reason, str) else reason)
 
 
@@ -158,16 +158,16 @@ def frame(
     declared: int | None = None,
 ) -> bytes:
     """
-    Write a client's frame, or a wrong one.
+    Return a client's frame, valid or invalid.
 
     Args:
         opcode: 0 to 15.
-        payload: what it carries.
-        fin: whether it is the last of its message.
+        payload: the payload, unmasked.
+        fin: the FIN bit: whether the frame is the last of its message.
         rsv: the three reserved bits as a number from 0 to 7.
-        masked: whether it is masked, as RFC 6455 section 5.1 demands of a client.
-        length_bytes: how many bytes tell the length (0, 2 or 8); None for as few as possible.
-        declared: the length to tell; None for the true one.
+        masked: whether to mask the payload, as RFC 6455 section 5.1 requires of clients.
+        length_bytes: size of the extended payload length in bytes (0, 2 or 8); None for the smallest that fits.
+        declared: the payload length to declare in the header; None for the real one.
     """
     length = len(payload) if declared is None else declared
     if length_bytes is None:
@@ -185,13 +185,13 @@ def frame(
 
 class RawPeer:
     """
-    A connection that sends any bytes and shows what comes back, byte for byte.
+    A connection that can send any bytes, and reads what the server sends byte for byte.
 
     Args:
-        port: of 127.0.0.1.
-        receive_buffer: bytes the kernel may hold for us, for peers that do not read.
-        tls: what to speak TLS with; None for plain TCP.
-        path: of a UNIX socket, instead of a port.
+        port: the port on 127.0.0.1 to connect to.
+        receive_buffer: size of the socket's receive buffer in bytes, for peers that do not read; None for the default.
+        tls: the TLS context to use; None for plain TCP.
+        path: the path of a UNIX socket to connect to, instead of a port.
     """
 
     def __init__(
@@ -237,14 +237,14 @@ class RawPeer:
         return taken
 
     def read_to_end(self) -> bytes:
-        """Read until the server ends the stream; a reset raises ConnectionResetError."""
+        """Read until the server closes the connection; a reset raises ConnectionResetError."""
         while self._more():
             pass
         taken, self.buffer = self.buffer, b""
         return taken
 
     def has_ended(self) -> bool:
-        """Whether the connection is gone, by an end of stream or a reset; reads and forgets what is still to come."""
+        """Return whether the server has closed or reset the connection; discards data that is still received."""
         self.socket.settimeout(0.001)
         try:
             while self.socket.recv(65536):
@@ -258,14 +258,14 @@ class RawPeer:
         return True
 
     def reset(self) -> None:
-        """Break the connection off with a TCP reset."""
+        """Abort the connection with a TCP reset."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
     # HTTP.
 
     def read_response(self, method: str = "GET") -> Response:
-        """Read one response, by its Content-Length or its chunks."""
+        """Read one response; a body must have a Content-Length."""
         while b"\r\n\r\n" not in self.buffer:
             assert self._more(), f"the connection ended before a response was whole: {self.buffer!r}"
         head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
@@ -289,7 +289,7 @@ class RawPeer:
         return self.read_response(method)
 
     def handshake(self, path: str = "/echo", *more: str) -> Response:
-        """Open a WebSocket connection; fail where the server does not."""
+        """Send an opening handshake; fail unless the server accepts it."""
         self.send(handshake_request(path, *more))
         response = self.read_response()
         assert response.status == 101, response
@@ -299,7 +299,7 @@ class RawPeer:
     # Frames.
 
     def send_frame(self, opcode: int, payload: bytes = b"", **options: Any) -> None:
-        """Send a frame; the options are those of `frame`."""
+        """Send a frame; for the options, see `frame`."""
         self.send(frame(opcode, payload, **options))
 
     def read_frame(self) -> Frame:
@@ -321,14 +321,14 @@ class RawPeer:
         return got.payload.decode("utf-8") if got.opcode == TEXT else got.payload
 
     def read_close(self) -> Frame:
-        """Read the Close frame, passing over pings."""
+        """Read a Close frame; pings before it are skipped."""
         while (got := self.read_frame()).opcode == PING:
             pass
         assert got.opcode == CLOSE, f"a Close frame was expected, {got} came"
         return got
 
     def echoes(self, text: str = "still there?") -> bool:
-        """Whether a text comes back."""
+        """Send a text message and return whether the server echoes it."""
         self.send_frame(TEXT, text.encode("utf-8"))
         return self.read_message() == text
 
@@ -338,7 +338,7 @@ class RawPeer:
 
 @dataclass
 class Closed:
-    """How an Autobahn client saw its connection end."""
+    """The end of a connection, as reported by Autobahn's client."""
 
     clean: bool
     code: int | None
@@ -347,11 +347,11 @@ class Closed:
 
 @dataclass
 class AutobahnPeer:
-    """A connection of Autobahn's client, for a thread beside the reactor."""
+    """A connection of Autobahn's client, for use outside of the reactor's thread."""
 
     protocol: Any = None
     happenings: "Queue[Any]" = field(default_factory=Queue)
-    """What its callbacks were told, in order."""
+    """The events of its callbacks, in order: the open protocol, messages, `Closed`, or the failure to connect."""
 
     def _next(self, what: str) -> Any:
         try:
@@ -373,7 +373,7 @@ class AutobahnPeer:
         return got
 
     def close(self, code: int | None = None, reason: str | None = None) -> Closed:
-        """Close and wait for the end."""
+        """Start a closing handshake and wait for the end of the connection."""
         blockingCallFromThread(reactor, lambda: self.protocol.sendClose(code, reason))
         return self.wait_closed()
 
@@ -386,12 +386,12 @@ class AutobahnPeer:
 
 def connect_autobahn(url: str, protocols: Iterable[str] = (), **options: Any) -> AutobahnPeer:
     """
-    Connect Autobahn's client and wait until it is open.
+    Connect Autobahn's client and wait until the connection is open.
 
     Args:
-        url: where to.
+        url: the WebSocket URL; its port on 127.0.0.1 is connected to.
         protocols: subprotocols to offer.
-        options: of Autobahn's `setProtocolOptions`.
+        options: arguments for Autobahn's `setProtocolOptions`.
     """
     peer = AutobahnPeer()
 
