@@ -31,7 +31,7 @@ from wsserver.text import escape, redact
 
 __all__ = ["FORMATS", "LINE", "file_observer", "format_json", "format_text", "open_log"]
 
-_LISTENER_STARTS = re.compile(r"(?:DoorFactory|TLSServerFactory|ProxyFactory)[^ ]*(?: \(\w+\))* starting on ")
+_LISTENER_STARTS = re.compile(r"(?:FrontendFactory|TLSServerFactory|ProxyFactory)[^ ]*(?: \(\w+\))* starting on ")
 
 LINE = "{line}"
 """The `log_format` of connection events. Their text is already formatted: Twisted's takes as long as a handshake."""

@@ -17,7 +17,7 @@ __all__ = ["redis"]
 
 # The probe of Redis in a tenth of its usual time; else the test would mostly wait for it.
 SERVE = (
-    "import sys; from wsserver.hub import redislink; redislink.PROBE_INTERVAL = 0.2; "
+    "import sys; from wsserver.redis import supervisor; supervisor.PROBE_INTERVAL = 0.2; "
     "from wsserver.cli.main import main; main(sys.argv[1:])"
 )
 

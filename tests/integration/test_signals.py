@@ -104,6 +104,9 @@ class PidFileTests:
         (tmp_path / "a.pid").write_text(str(os.getppid()))
         server = Process(tmp_path, command=command)
         assert (tmp_path / "a.pid").read_text() == str(server.process.pid)
+        # Twisted handles signals from the moment its reactor runs, which the log does not show.
+        with RawPeer(server.port) as peer:
+            assert peer.handshake("/echo").status == 101
         server.send(signal.SIGTERM)
         server.process.wait(20)
         assert not (tmp_path / "a.pid").exists()
