@@ -242,7 +242,7 @@ class ChannelTests:
         """As docs/embedding.md writes it."""
         server = start_server()
         page = (EXAMPLES.parent / "embedding.md").read_text()
-        (snippet,) = re.findall(r"```python\n(service\.hub.*?)```", page, re.DOTALL)
+        (snippet,) = re.findall(r"```python\n(# A text\.\n.*?)```", page, re.DOTALL)
         with server.open("/ws?channel=news") as peer:
             server.ask(lambda: exec(snippet, {"service": server.service}))
             assert [peer.read_frame().payload for _ in range(3)] == [b"hello", b"\x00\x01", b'{"n": 1.10}']
