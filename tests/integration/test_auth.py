@@ -264,7 +264,7 @@ class ExpiryTests:
 
 
 class LogTests:
-    """What the log shows of tokens and secrets: nothing (THREATS T27)."""
+    """What the log shows of tokens and secrets: nothing."""
 
     def test_nothing(self, server, written):
         """No part of a token is in any line, however it came and whatever became of it."""

@@ -615,7 +615,12 @@ def stop():
     reactor.stop()
 
 link = RedisLink(
-    parse_redis_url(sys.argv[1]), reactor, told=told, rose=rose, fell=lambda: None, on_permission_revoked=lambda channel: None
+    parse_redis_url(sys.argv[1]),
+    reactor,
+    told=told,
+    rose=rose,
+    fell=lambda: None,
+    on_permission_revoked=lambda channel: None,
 )
 link.start()
 reactor.run()

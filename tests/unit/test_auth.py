@@ -230,7 +230,7 @@ REFUSED = {
     "jti is long": (HMAC, token(claims(once=True, jti="x" * 256))),
     "101 caps": (HMAC, token(claims(caps=[{}] * 101))),
 }
-"""What is wrong -> the keys of the server, and the token (THREATS T24)."""
+"""What is wrong -> the keys of the server, and the token."""
 
 
 class RefusedTests:

@@ -9,6 +9,7 @@ from wsserver.config.settings import Settings
 from wsserver.errors import BrokerDown
 from wsserver.hub.recovery import MAX_BUFFERED, MAX_READS, PAGE_BYTES, PageReader
 from wsserver.testing import HIGH_WATER, MemoryServer
+from wsserver.web import sse
 
 SIZE = 8000
 MAX_HELD = HIGH_WATER + 2 * PAGE_BYTES
@@ -205,6 +206,19 @@ class FaultTests:
         client.send(b"GET /sse?channel=h HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
         assert client.response().startswith(b"HTTP/1.1 200 ")
         assert client.transport.written.startswith(b": 500 the server failed\nretry: ")
+        assert server.service.hub.count("h") == 0
+
+    def test_a_stream_that_fails_before_its_response_begins_leaves_its_channel(self, monkeypatch):
+        """Otherwise the hub would write to it until the connection is closed."""
+        server = serve()
+
+        def fail_to_write():
+            raise RuntimeError("a fault")
+
+        monkeypatch.setattr(sse, "write_retry", fail_to_write)
+        client = server.connect()
+        client.send(b"GET /sse?channel=h HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.response().startswith(b"HTTP/1.1 500 ")
         assert server.service.hub.count("h") == 0
 
 

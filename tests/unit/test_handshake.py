@@ -632,7 +632,7 @@ ORIGINS = [
 
 
 class OriginTests:
-    """RFC 6455 section 10.2 and THREATS T1: which pages may connect."""
+    """RFC 6455 section 10.2: which pages may connect."""
 
     @pytest.mark.parametrize(("origin", "host", "agreed", "may"), ORIGINS)
     def test_origin(self, origin, host, agreed, may):

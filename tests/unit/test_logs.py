@@ -1,4 +1,4 @@
-"""Tests for wsserver/logging.py: one line an event, nothing from outside raw in it (THREATS T27)."""
+"""Tests for wsserver/logging.py: one line an event, nothing from outside raw in it."""
 
 import io
 import json

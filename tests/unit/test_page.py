@@ -1,4 +1,4 @@
-"""Tests for wsserver/web/static.py: the files of the browser page (THREATS T26)."""
+"""Tests for wsserver/web/static.py: the files of the browser page."""
 
 import os
 

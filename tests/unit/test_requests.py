@@ -369,7 +369,7 @@ class ByteFilterTests:
             assert not taken(get(b"Upgrade: " + value)).wants_websocket
 
 
-# Raw heads after the HTTP Garden (arXiv 2405.17737) and the advisories in THREATS T5; 200 is one that is taken.
+# Raw heads after the HTTP Garden (arXiv 2405.17737) and published advisories; 200 is one that is taken.
 SMUGGLED = {
     # Two lengths, or a length and a coding.
     "CL and TE": (get(b"Content-Length: 5", b"Transfer-Encoding: chunked"), 400),
@@ -566,7 +566,7 @@ SMUGGLED = {
 
 
 class SmugglingTests:
-    """No request has two readings (THREATS T5)."""
+    """No request has two readings."""
 
     @pytest.mark.parametrize(("raw", "expected"), SMUGGLED.values(), ids=SMUGGLED)
     def test_status(self, raw, expected):

@@ -219,7 +219,7 @@ class _Stream:
             self._end()
             return
         self._is_over = True
-        self._client.go(*CLOSED)
+        self._leave()
         _refuse(self._request, Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed"))
 
     def _schedule_ping(self) -> None:
