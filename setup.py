@@ -1,8 +1,8 @@
 """
-What pyproject.toml cannot say: the optional extension, and the browser page at the top level.
+The parts of the build that pyproject.toml cannot describe: the optional compiled extension and the page in `static/`.
 
-`WSSERVER_BUILD_EXTENSION=0` leaves the extension out, `=1` fails without it; unset, a machine without a compiler
-installs the same behaviour, slower.
+`WSSERVER_BUILD_EXTENSION=0` skips the extension; with `=1` the build fails if the extension cannot be compiled. If the
+variable is unset, a machine without a compiler installs the package without it: same behaviour, but slower.
 """
 
 import os
@@ -14,7 +14,7 @@ from setuptools.command.build_py import build_py
 
 
 class BuildWithPage(build_py):
-    """Copy `static/` to `wsserver/static/` in what is built. An editable install finds it beside the package."""
+    """Copy `static/` to `wsserver/static/` in the build; an editable install finds it beside the package."""
 
     def run(self) -> None:
         super().run()
