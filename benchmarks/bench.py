@@ -118,14 +118,14 @@ def measure_memory(server: Server, row: Row, quick: bool) -> dict[str, float]:
 def measure_idle(server: Server) -> dict[str, float]:
     """Measure the CPU usage in percent while idle connections exchange only pings."""
     connections = min(10_000, open_files() - 1_000)
-    with holding(server, connections) as told:
+    with holding(server, connections) as figures:
         time.sleep(5)
         before, began = server.cpu(), time.monotonic()
         time.sleep(IDLE_SECONDS)
         percent = 100 * (server.cpu() - before) / (time.monotonic() - began)
-    if told["pings"] < connections:
-        raise MeasureError(f"{connections} connections got only {told['pings']} pings")
-    return {"percent": percent, "connections": connections, "pings": told["pings"]}
+    if figures["pings"] < connections:
+        raise MeasureError(f"{connections} connections got only {figures['pings']} pings")
+    return {"percent": percent, "connections": connections, "pings": figures["pings"]}
 
 
 def attempt(row: Row, peer: Peer, options: argparse.Namespace) -> dict[str, Any]:

@@ -105,8 +105,8 @@ def main() -> None:
     for pair in pairs:
         # One process per case: memory freed by one case would hide the allocations of the next.
         commands = [[sys.executable, __file__, *pair, *case] for case in cases]
-        told = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for command in commands]  # noqa: S603
-        print(f"| {'/'.join(pair)} | " + " | ".join(f"{float(text):.1f} KiB" for text in told) + " |")
+        outputs = [subprocess.run(command, check=True, capture_output=True, text=True).stdout for command in commands]  # noqa: S603
+        print(f"| {'/'.join(pair)} | " + " | ".join(f"{float(text):.1f} KiB" for text in outputs) + " |")
 
 
 if __name__ == "__main__":

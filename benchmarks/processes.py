@@ -208,8 +208,8 @@ def load(server: Server, arguments: Sequence[str], seconds: float, warmup: float
     """Run the load against a server and return its figures."""
     times = ["--duration", str(seconds), "--warmup", str(warmup)]
     pids = [word for pid in server.pids() for word in ("--pid", str(pid))]
-    told = [part.format(redis=server.redis) for part in arguments]
-    line = [LOAD, *told, "--port", str(server.port), *times, *pids]
+    work = [part.format(redis=server.redis) for part in arguments]
+    line = [LOAD, *work, "--port", str(server.port), *times, *pids]
     process = start(cores()[1], line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         output, complaint = process.communicate(timeout=120 + 2 * (seconds + warmup))
@@ -227,15 +227,15 @@ def holding(server: Server, connections: int, arguments: Sequence[str] = ("idle"
     """Hold idle connections to a server. At the end, the dictionary gets the load's figures, such as `pings`."""
     line = [LOAD, *arguments, "--port", str(server.port), "--connections", str(connections)]
     process = start(cores()[1], line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    told: dict[str, int] = {}
+    figures: dict[str, int] = {}
     try:
         # The load exits after a minute if it cannot connect.
         if not process.stdout.readline():
             raise MeasureError(process.stderr.read().decode().strip())
-        yield told
+        yield figures
         if process.poll() is not None:
             raise MeasureError(process.stderr.read().decode().strip())
         output, _ = process.communicate(timeout=STOP_SECONDS)
-        told.update(json.loads(output))
+        figures.update(json.loads(output))
     finally:
         stop(process)

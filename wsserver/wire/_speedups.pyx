@@ -1,9 +1,11 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """
-The compiled twins of `frames.py` and `traffic.py`, and of the loops of `transport.py` and `poller.py`; never policy.
+Compiled versions of `frames.py` and `fastpath.py`, and of the inner loops of `transport.py` and `poller.py`.
 
-Every size and index that comes from the wire is checked here as if the peer were hostile: the compiler checks none.
-No system call here blocks, so the interpreter's lock is kept over them: giving it up costs as much as all the rest.
+The module contains no policy. The Python versions behave the same, and are used if this module is not compiled.
+
+Rule 1: check every size and index that is received from a peer; the compiler directives above turn its checks off.
+Rule 2: keep the GIL during system calls. None of them blocks, and releasing it costs as much as all other work.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -38,7 +40,7 @@ cdef extern from *:
     #include <stdint.h>
     #include <string.h>
 
-    /* The compiler turns the wide loop into vector instructions. */
+    /* XOR with the masking key (RFC 6455 section 5.3). The compiler turns the 8-byte loop into vector instructions. */
     static void ws_unmask(uint8_t *out, const uint8_t *in, uint64_t size, const uint8_t *mask) {
         uint8_t twice[8];
         memcpy(twice, mask, 4);
@@ -53,8 +55,8 @@ cdef extern from *:
         for (; i < size; i++) out[i] = in[i] ^ twice[i & 7];
     }
 
-    /* How many bytes are whole characters of UTF-8 as RFC 3629 has it (no surrogates, nothing overlong, nothing above
-       U+10FFFF) before the end or before a character that is cut off there; -1 if there is anything else. */
+    /* Return the number of bytes that form complete UTF-8 characters; a character may be cut off at the end. Return -1
+       if the bytes are not UTF-8 as in RFC 3629: no surrogates, nothing overlong, nothing above U+10FFFF. */
     static int64_t ws_utf8(const uint8_t *s, uint64_t n) {
         uint64_t i = 0;
         while (i < n) {
@@ -71,7 +73,7 @@ cdef extern from *:
             uint8_t c = s[i], low = 0x80, high = 0xBF;
             unsigned more, k;
             if (c < 0x80) { i++; continue; }
-            /* Most of the world's text that is not ASCII. */
+            /* Shortcut for three-byte characters, of which most text that is not ASCII consists. */
             if (c > 0xE0 && c < 0xED && i + 3 <= n && (s[i + 1] & 0xC0) == 0x80 && (s[i + 2] & 0xC0) == 0x80) {
                 i += 3;
                 continue;
@@ -100,7 +102,7 @@ cdef enum:
     FIN_BINARY = 0x82
     RSV1 = 0x40
     OPEN = 3
-    # See `traffic.py`, `transport.py` and `poller.py`.
+    # The same values as in `fastpath.py`, `transport.py` and `poller.py`.
     FRAMES_PER_TURN = 256
     LARGE = 32768
     READ_SIZE = 262144
@@ -134,7 +136,7 @@ cdef int head(const uint8_t *p, uint64_t left, uint64_t limit, bint compressed, 
 
 
 cdef bytes unmasked(const uint8_t *p, int header, uint64_t size):
-    """Take the payload of a whole frame; None where it is text and not UTF-8."""
+    """Return the unmasked payload of a complete frame; None if it is a text frame and not UTF-8."""
     cdef bytes payload = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
     ws_unmask(<uint8_t *>PyBytes_AS_STRING(payload), p + header, size, p + header - 4)
     if p[0] == FIN_TEXT and ws_utf8(<const uint8_t *>PyBytes_AS_STRING(payload), size) != <int64_t>size:
@@ -143,7 +145,7 @@ cdef bytes unmasked(const uint8_t *p, int header, uint64_t size):
 
 
 def parse(bytes data not None, Py_ssize_t start, Py_ssize_t max_size, Py_ssize_t max_frames, bint compressed):
-    """See `frames.py_parse`; what `FastPath` does without an endpoint."""
+    """See `frames.py_parse`."""
     cdef const uint8_t *buffer = <const uint8_t *>PyBytes_AS_STRING(data)
     cdef Py_ssize_t end = PyBytes_GET_SIZE(data)
     cdef uint64_t size = 0
@@ -154,7 +156,7 @@ def parse(bytes data not None, Py_ssize_t start, Py_ssize_t max_size, Py_ssize_t
         raise ValueError("start is negative")
     while max_frames > 0 and start < end and max_size >= 0:
         header = head(buffer + start, <uint64_t>(end - start), <uint64_t>max_size, compressed, &size)
-        # Both sides unsigned: no sum that could overflow.
+        # Unsigned, and without a sum of values from the peer, which could overflow.
         if header <= 0 or size > <uint64_t>(end - start - header):
             break
         payload = unmasked(buffer + start, header, size)
@@ -200,7 +202,7 @@ cdef class Partial:
     """See `frames.PyPartial`."""
 
     cdef PyObject *payload
-    """Bytes, ours alone while they grow; what has come, unmasked."""
+    """The unmasked payload received so far: a bytes object without other references, so that it can be resized."""
     cdef Py_ssize_t room, have, size, checked
     cdef int header
     cdef uint8_t start[14]
@@ -225,8 +227,8 @@ cdef class Partial:
         if self.payload is NULL or more < 0:
             raise ValueError("the frame is complete")
         if self.have + more > self.room:
-            # At most sixteen times what has come, and what is not written to takes no memory: a mere claim costs
-            # nothing, and growing hardly ever copies.
+            # Allocate at most 16 times the bytes received, so that a large declared size alone costs no memory; the
+            # pages not written to take none either. With these steps, growing hardly ever copies.
             self.room = self.size if self.size // 16 <= self.have + more else 4 * (self.have + more)
             resize_bytes(&self.payload, self.room)
         for i in range(4):
@@ -291,7 +293,7 @@ cdef class Partial:
 
 
 cdef class FastPath:
-    """See `traffic.PyFastPath`."""
+    """See `fastpath.PyFastPath`."""
 
     cdef public int state
     cdef public bint _plain, _compressed, _prompt
@@ -300,7 +302,7 @@ cdef class FastPath:
     cdef public object _partial, transport, autoPingTimeoutCall
     cdef public uint64_t messages_in, bytes_in, messages_out, bytes_out
     cdef bint _direct
-    """Whether a transport may skip `dataReceived`: nobody has overridden it."""
+    """Whether a transport may call `serve` instead of `dataReceived`: no subclass overrides `dataReceived`."""
 
     def __init__(self):
         self.state = 1
@@ -308,7 +310,7 @@ cdef class FastPath:
         self._direct = type(self).dataReceived is FastPath.dataReceived
 
     def dataReceived(self, bytes data not None):
-        """See `traffic.PyFastPath.dataReceived`."""
+        """See `fastpath.PyFastPath.dataReceived`."""
         self.serve(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
     cdef int serve(self, const uint8_t *p, Py_ssize_t end) except -1:
@@ -324,7 +326,7 @@ cdef class FastPath:
         return 0
 
     def _fast(self, bytes data not None, Py_ssize_t start, Py_ssize_t share):
-        """See `traffic.PyFastPath._fast`."""
+        """See `fastpath.PyFastPath._fast`."""
         if not 0 <= start <= PyBytes_GET_SIZE(data):
             raise ValueError("no such place")
         start = self.fast(<const uint8_t *>PyBytes_AS_STRING(data), start, PyBytes_GET_SIZE(data), &share)
@@ -368,13 +370,13 @@ cdef class FastPath:
             share[0] -= 1
             if self.hand(payload, first):
                 any_message = True
-        # As Autobahn does with each data frame: traffic is as good as a pong.
+        # As in Autobahn, any data frame counts as a pong.
         if any_message and self.autoPingTimeoutCall is not None:
             self._cancelAutoPingTimeoutCall()
         return start
 
     def _hand(self, bytes payload not None, int first):
-        """See `traffic.PyFastPath._hand`."""
+        """See `fastpath.PyFastPath._hand`."""
         return bool(self.hand(payload, first))
 
     cdef int hand(self, bytes payload, int first) except -1:
@@ -392,7 +394,7 @@ cdef class FastPath:
         return 1
 
     def sendMessage(self, payload, isBinary=False, fragmentSize=None, sync=False, doNotCompress=False):
-        """See `traffic.PyFastPath.sendMessage`."""
+        """See `fastpath.PyFastPath.sendMessage`."""
         cdef int first
         cdef bytes body, frame
         cdef bint corked
@@ -426,7 +428,7 @@ cdef class FastPath:
             self._cork.append(frame)
 
     def _uncork(self):
-        """See `traffic.PyFastPath._uncork`."""
+        """See `fastpath.PyFastPath._uncork`."""
         self.uncork()
 
     cdef uncork(self):
@@ -471,7 +473,7 @@ cdef class WriteThrough:
         global receiving
         cdef ssize_t size
         cdef int error
-        # From within a read of another one the buffer is in use.
+        # The shared buffer is in use if this is called while another connection's read is being served.
         if self._fd < 0 or receiving:
             return self._read_by_socket()
         size = recv(self._fd, received, READ_SIZE, MSG_DONTWAIT)
@@ -514,21 +516,21 @@ cdef class WriteThrough:
                     self._queue_rest(data, max(sent, 0))
 
     cdef bint refused(self, ssize_t sent, int error) except -1:
-        """Whether the kernel may take more later; where it never will, the connection is over."""
+        """Return whether an incomplete write can be continued later; if not, the connection is broken."""
         if sent < 0 and error != EAGAIN and error != ENOBUFS and error != EINTR:
             self._break()
             return False
         return True
 
     cdef put_two(self, bytes header, bytes payload):
-        """Send two pieces as one, without making one of them."""
+        """Send a header and a payload with one system call, without copying them into one object."""
         cdef iovec pieces[2]
         cdef msghdr message
         cdef ssize_t sent
         cdef Py_ssize_t length = PyBytes_GET_SIZE(header)
         cdef int error
         if self._fd < 0 or self.watched & OUT or not self._direct:
-            # One write: whoever is told in between that the queue is full may write, too.
+            # One write, because a producer that is paused between two writes may write a message of its own.
             self.put(header + payload)
             return
         pieces[0].iov_base, pieces[0].iov_len = PyBytes_AS_STRING(header), <size_t>length
@@ -547,7 +549,7 @@ cdef class WriteThrough:
 
 
 cdef class Feed:
-    """See `traffic.PyFeed`."""
+    """See `fastpath.PyFeed`."""
 
     cdef public object connection
 
@@ -556,7 +558,7 @@ cdef class Feed:
 
 
 def hand(list subscribers not None, bytes frames not None, uint64_t count, uint64_t size, other, failed):
-    """See `traffic.py_hand`."""
+    """See `fastpath.py_hand`."""
     cdef FastPath connection
     for one in subscribers:
         it = (<Feed>one).connection if isinstance(one, Feed) else one
