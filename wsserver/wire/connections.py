@@ -35,7 +35,7 @@ class ConnectionSet(Generic[T]):
         """Remove a connection if the set contains it."""
         self._all.discard(one)
         if not self._all:
-            self._tell()
+            self._notify()
 
     def replace(self, one: T, other: T) -> None:
         """Replace a connection with another one, without an "emptied" notification in between."""
@@ -47,10 +47,10 @@ class ConnectionSet(Generic[T]):
         done: Deferred[None] = Deferred()
         self._waiting.append(done)
         if not self._all:
-            self._tell()
+            self._notify()
         return done
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         waiting, self._waiting = self._waiting, []
         for done in waiting:
             done.callback(None)

@@ -87,25 +87,25 @@ class PyFastPath:
         if self._cork:
             self._uncork()
         self._cork = []
-        start, share = self._fast(data, 0, FRAMES_PER_TURN)
+        start, budget = self._fast(data, 0, FRAMES_PER_TURN)
         if start < len(data):
-            self._slow(data[start:], share)
+            self._slow(data[start:], budget)
         self._uncork()
 
-    def _fast(self, data: bytes, start: int, share: int) -> tuple[int, int]:
+    def _fast(self, data: bytes, start: int, budget: int) -> tuple[int, int]:
         """
         Pass whole messages to the endpoint, until a frame needs the state machine, or the connection is closed.
 
         Args:
             data: received bytes.
             start: index in `data` to start at.
-            share: maximum number of frames to process.
+            budget: maximum number of frames to process.
 
         Returns:
-            The index of the first unprocessed byte, and how many frames of `share` are left.
+            The index of the first unprocessed byte, and how many frames of `budget` are left.
         """
         handed = False
-        while start < len(data) and share > 0 and self._plain:
+        while start < len(data) and budget > 0 and self._plain:
             if self._partial is None:
                 messages, start = frames.parse(data, start, self._limit, 1, self._compressed)
                 if not messages:
@@ -126,12 +126,12 @@ class PyFastPath:
                     continue
                 payload, first = self._partial.whole(), self._partial.first
                 self._partial = None
-            share -= 1
+            budget -= 1
             handed = self._hand(payload, first) or handed
         # As in Autobahn, every data frame counts as a pong.
         if handed and self.autoPingTimeoutCall is not None:
             self._cancelAutoPingTimeoutCall()
-        return start, share
+        return start, budget
 
     def _hand(self, payload: bytes, first: int) -> bool:
         """
@@ -226,7 +226,7 @@ class PyFeed:
         self.connection = connection
 
 
-def py_hand(  # noqa: PLR0917 (by place, as a compiled function takes them fastest)
+def py_hand(  # noqa: PLR0917 (positional: fastest for the compiled version)
     subscribers: list[Any],
     frames: bytes,
     count: int,

@@ -187,7 +187,7 @@ class Frontend(Protocol):
         self._chunked: ChunkedBody | None = None
         """The body of that request, if it is chunked."""
         self._answering = False
-        self._handing = False
+        self._dispatching = False
         self._refused = False
         self._paused = False
         self._held = False
@@ -412,12 +412,12 @@ class Frontend(Protocol):
         # The Expect header has been answered already.
         whole = request.encode(without="expect") + b"\r\n" + body
         self._request = self._chunked = None
-        self._answering = self._handing = True
+        self._answering = self._dispatching = True
         if self._http is None:
             self._http = self._house.http(self.transport.getPeer(), self)
             self._http.makeConnection(self.transport)
         self._http.dataReceived(whole)
-        self._handing = False
+        self._dispatching = False
 
     # Called by the HTTP side.
 
@@ -434,7 +434,7 @@ class Frontend(Protocol):
             # The HTTP side resumes the transport at the end of each request.
             self.transport.pauseProducing()
         # During `_serve_http`, `serve_one` is on the stack and continues by itself.
-        if not self._handing and not self._held:
+        if not self._dispatching and not self._held:
             self._house.work.submit(self)
 
     def hold(self) -> None:
@@ -444,7 +444,7 @@ class Frontend(Protocol):
     def go_on(self) -> None:
         """Serve requests again after `hold`."""
         self._held = False
-        if not self._handing:
+        if not self._dispatching:
             self._house.work.submit(self)
 
     # Refusals.

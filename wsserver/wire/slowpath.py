@@ -45,13 +45,13 @@ class SlowPath(FastPath):
     _stopped = False
     """Whether reading is paused by the endpoint: see `stop_reading`."""
 
-    def _slow(self, data: bytes, share: int) -> None:
+    def _slow(self, data: bytes, budget: int) -> None:
         """
         Process bytes that the fast path did not: other frames than whole data frames, and those beyond the budget.
 
         Args:
             data: received bytes.
-            share: number of frames left in the turn's budget.
+            budget: number of frames left in the turn's budget.
         """
         # Reading is paused while bytes wait, but TLS may still deliver data that it decrypted before.
         if self._waiting or self.state == CONNECTING:
@@ -59,13 +59,13 @@ class SlowPath(FastPath):
             return
         start = 0
         try:
-            if self._partial is not None and share > 0:
+            if self._partial is not None and budget > 0:
                 self._give_up_partial()
-            while start < len(data) and share > 0 and self.state != CLOSED:
+            while start < len(data) and budget > 0 and self.state != CLOSED:
                 start = self._feed_autobahn(data, start)
-                share -= SLOW_FRAME
+                budget -= SLOW_FRAME
                 self._plain = self._is_plain()
-                start, share = self._fast(data, start, share)
+                start, budget = self._fast(data, start, budget)
         except Exception:
             self._endpoint_failed()
             start = len(data)

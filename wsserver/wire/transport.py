@@ -22,7 +22,7 @@ from wsserver.wire.poller import IN, OUT, Poller
 
 try:
     from wsserver.wire import tls
-except ImportError:  # pyOpenSSL is missing, or is another one than we know: Twisted's own TLS serves, or none
+except ImportError:  # pyOpenSSL is missing or incompatible: use Twisted's own TLS, if any
     tls = None  # type: ignore[assignment]
 
 __all__ = ["READ_SIZE", "PyWriteThrough", "TCPTransport", "UNIXTransport", "adopt"]
@@ -79,13 +79,13 @@ class PyWriteThrough:
             self._write_by_socket(data)
 
 
-_Hot = PyWriteThrough
+_FastBase = PyWriteThrough
 
 if not TYPE_CHECKING and frames.COMPILED:
-    _Hot = frames.SPEEDUPS.WriteThrough
+    _FastBase = frames.SPEEDUPS.WriteThrough
 
 
-class _WriteThrough(_Hot):
+class _WriteThrough(_FastBase):
     """Mixin for Twisted's server transports: the slow path of reads and writes."""
 
     socket: Any
@@ -123,7 +123,7 @@ class _WriteThrough(_Hot):
 
     def _queue(self: Any, data: bytes) -> None:
         if not self._broken and not self._aborting:
-            super(_Hot, self).write(data)  # type: ignore[misc]
+            super(_FastBase, self).write(data)  # type: ignore[misc]
 
     def _write_by_socket(self: Any, data: bytes) -> None:
         try:
