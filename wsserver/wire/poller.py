@@ -63,7 +63,8 @@ def py_serve(  # noqa: PLR0917 (positional: fastest for the compiled version)
         events: pairs of a file descriptor and its epoll events.
         watched: file descriptor -> watched object; changes while this function runs.
         fresh: descriptors registered since the events were read; grows while this function runs.
-        other: called with the watched object and its events, unless the only event is that it is readable.
+        other: called with the watched object and its events if they are more than that it is readable, or if it is not
+            watched for reading.
         failed: called within the `except` clause, with a watched object whose `doRead` raised an exception.
         disconnect: called with a watched object and the reason that its `doRead` returned.
     """
@@ -186,7 +187,7 @@ class Poller:
         self._fresh = None
 
     def _serve(self, watched: Watched, events: int) -> None:
-        """Process the events of a connection, unless the only event is that it is readable."""
+        """Process the events of a connection that `serve` does not process itself."""
         read = False
         why: Exception | None = None
         try:
