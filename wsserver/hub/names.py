@@ -16,7 +16,7 @@ from typing import Final
 from wsserver.origins import is_loopback, origin_of
 from wsserver.text import quote
 from wsserver.typing import ChannelName
-from wsserver.wire.http11 import Refusal
+from wsserver.wire.http11 import Refusal, bad_request, forbidden
 
 __all__ = [
     "MAX_CHANNELS",
@@ -67,15 +67,15 @@ def parse_name(text: str) -> ChannelName | Refusal:
         The name, or a refusal: 400 if the name is invalid, 403 if it has the prefix of the server's own names.
     """
     if not text:
-        return _bad("the name of a channel is empty")
+        return bad_request("the name of a channel is empty")
     try:
         size = len(text.encode("utf-8"))
     except UnicodeEncodeError:
-        return _bad("the name of a channel contains half a surrogate pair")
+        return bad_request("the name of a channel contains half a surrogate pair")
     if size > MAX_NAME:
-        return _bad(f"the name of a channel is over {MAX_NAME} bytes")
+        return bad_request(f"the name of a channel is over {MAX_NAME} bytes")
     if _CONTROL.search(text):
-        return _bad(f"a control character in the name of a channel: {quote(text)}")
+        return bad_request(f"a control character in the name of a channel: {quote(text)}")
     if text.startswith(PRIVATE):
         return Refusal(HTTPStatus.FORBIDDEN, f"names that begin with {PRIVATE} are the server's own")
     return ChannelName(text)
@@ -196,7 +196,7 @@ def parse_query(query: Mapping[str, list[str]], default: Format) -> RawSubscribe
         The request, or a refusal: 400, or 403 for one of the server's own names.
     """
     if misspelled := _find_misspelled(query):
-        return _bad(f"unknown parameter {quote(misspelled[0])}: expected {misspelled[1]}")
+        return bad_request(f"unknown parameter {quote(misspelled[0])}: expected {misspelled[1]}")
     names: dict[ChannelName, None] = {}
     for text in query.get("channel", []):
         for part in text.split(","):
@@ -205,15 +205,15 @@ def parse_query(query: Mapping[str, list[str]], default: Format) -> RawSubscribe
                 return name
             names[name] = None
     if not names:
-        return _bad("no channel: connect with ?channel=NAME")
+        return bad_request("no channel: connect with ?channel=NAME")
     if len(names) > MAX_CHANNELS:
-        return _bad(f"{len(names)} channels; at most {MAX_CHANNELS} are taken")
+        return bad_request(f"{len(names)} channels; at most {MAX_CHANNELS} are taken")
     wanted = query.get("format", [default.value])
     if len(wanted) > 1 or wanted[0] not in Format.__members__.values():
-        return _bad(f"format={quote(', '.join(wanted))}: expected raw, json or redis")
+        return bad_request(f"format={quote(', '.join(wanted))}: expected raw, json or redis")
     binary = query.get("binary", ["0"])
     if len(binary) > 1 or binary[0] not in ("0", "1"):
-        return _bad(f"binary={quote(', '.join(binary))}: expected 0 or 1")
+        return bad_request(f"binary={quote(', '.join(binary))}: expected 0 or 1")
     last_event_id = _last_event_id(query, len(names))
     if isinstance(last_event_id, Refusal):
         return last_event_id
@@ -241,7 +241,7 @@ def _last_event_id(query: Mapping[str, list[str]], channels: int) -> str | Refus
         return found if not values and _is_position(found, channels) else UNKNOWN_PLACE
     last = query.get("last_event_id", [""])
     if len(last) > 1 or not (last[0] in ("", UNKNOWN_PLACE) or _is_position(last[0], channels)):
-        return _bad("last_event_id: expected EPOCH:OFFSET of each channel, or a dash, with commas between")
+        return bad_request("last_event_id: expected EPOCH:OFFSET of each channel, or a dash, with commas between")
     return last[0]
 
 
@@ -281,21 +281,11 @@ class Access:
         if self.patterns is not None:
             if channel in self.patterns:
                 return None
-            return _forbidden(
-                f"the channel {quote(channel)} is not open; the server's option --channel-allow opens one"
-            )
+            return forbidden(f"the channel {quote(channel)} is not open; the server's option --channel-allow opens one")
         if not self.loopback_only:
-            return _forbidden("no channel is open on a server that others can reach until --channel-allow names some")
+            return forbidden("no channel is open on a server that others can reach until --channel-allow names some")
         origin = origin_of(f"http://{host}")
         # DNS rebinding: an attacker's host name resolves to this machine. The browser then sends that name as Host.
         if origin is None or not is_loopback(origin):
-            return _forbidden(f"channels are open to localhost, not as {quote(host)}, until --channel-allow names some")
+            return forbidden(f"channels are open to localhost, not as {quote(host)}, until --channel-allow names some")
         return None
-
-
-def _forbidden(reason: str) -> Refusal:
-    return Refusal(HTTPStatus.FORBIDDEN, reason)
-
-
-def _bad(reason: str) -> Refusal:
-    return Refusal(HTTPStatus.BAD_REQUEST, reason)

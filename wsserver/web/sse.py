@@ -31,7 +31,7 @@ from wsserver.wire import access_log
 from wsserver.wire.access_log import show_path, show_peer
 from wsserver.wire.eventstream import HEADERS, accepts_event_stream, is_temporary, temporary_stream, write_retry
 from wsserver.wire.frames import FIN_TEXT
-from wsserver.wire.http11 import Header, Refusal, parse_parameters
+from wsserver.wire.http11 import Header, Refusal, bad_request, parse_parameters
 from wsserver.wire.linger import LINGER
 
 __all__ = ["SSE"]
@@ -89,7 +89,7 @@ class SSE(Resource):
         """Authorize the client, then start the stream or refuse the request."""
         query = parse_parameters((request.uri.partition(b"?")[2]).decode("ascii"))
         if query is None:
-            return refuse(request, _bad_request("the query is not UTF-8 or too long"))
+            return refuse(request, bad_request("the query is not UTF-8 or too long"))
         host = (request.getHeader(b"host") or b"").decode("latin-1")
         authorizations = request.requestHeaders.getRawHeaders(b"authorization") or []
         caller = self.admission.caller("sse", "raw", _headers(request), show_peer(request.getClientAddress()))
@@ -107,7 +107,7 @@ class SSE(Resource):
 
     def _admitted(self, found: Admitted | Refusal, request: Request, caller: Caller, gone: list[bool]) -> None:
         if not isinstance(found, Refusal) and found.ask.binary:
-            found = _bad_request("an event is text: without binary=1, bytes that are no UTF-8 come in base64")
+            found = bad_request("an event is text: without binary=1, bytes that are no UTF-8 come in base64")
         if gone:
             return
         if isinstance(found, Refusal):
@@ -365,7 +365,3 @@ def _refuse(request: Request, refusal: Refusal) -> None:
 def _set_headers(request: Request) -> None:
     for name, value in HEADERS:
         request.setHeader(name.lower().encode("ascii"), value.encode("ascii"))
-
-
-def _bad_request(reason: str) -> Refusal:
-    return Refusal(HTTPStatus.BAD_REQUEST, reason)

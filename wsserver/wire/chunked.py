@@ -13,7 +13,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
-from wsserver.wire.http11 import MAX_BODY, Refusal
+from wsserver.wire.http11 import MAX_BODY, Refusal, bad_request
 
 __all__ = ["MAX_EXTENSIONS", "MAX_LINE", "MAX_TRAILERS", "ChunkedBody"]
 
@@ -79,10 +79,10 @@ class ChunkedBody:
             return line or False
         match = _SIZE.fullmatch(line)
         if match is None:
-            return _bad("invalid size of a chunk")
+            return bad_request("invalid size of a chunk")
         self._extensions += len(match[2])
         if self._extensions > MAX_EXTENSIONS:
-            return _bad(f"the chunk extensions of the body are over {MAX_EXTENSIONS} bytes")
+            return bad_request(f"the chunk extensions of the body are over {MAX_EXTENSIONS} bytes")
         self._left = int(match[1], 16)
         if len(self.data) + self._left > MAX_BODY:
             reason = f"the chunked body is over {MAX_BODY} bytes"
@@ -101,7 +101,7 @@ class ChunkedBody:
 
     def _read_end(self, buffer: bytearray) -> bool | Refusal:
         if not buffer.startswith(b"\r\n"):
-            return False if b"\r\n".startswith(buffer) else _bad("the data of a chunk is not followed by CRLF")
+            return False if b"\r\n".startswith(buffer) else bad_request("the data of a chunk is not followed by CRLF")
         del buffer[:2]
         self._step = self._read_size
         return True
@@ -115,8 +115,8 @@ class ChunkedBody:
             return True
         self._trailers += len(line)
         if self._trailers > MAX_TRAILERS:
-            return _bad(f"the trailers of the body are over {MAX_TRAILERS} bytes")
-        return True if _TRAILER.fullmatch(line) else _bad("invalid trailer of a chunked body")
+            return bad_request(f"the trailers of the body are over {MAX_TRAILERS} bytes")
+        return True if _TRAILER.fullmatch(line) else bad_request("invalid trailer of a chunked body")
 
 
 def _take_line(buffer: bytearray) -> bytes | Refusal | None:
@@ -125,15 +125,11 @@ def _take_line(buffer: bytearray) -> bytes | Refusal | None:
     before = buffer if end < 0 else buffer[:end]
     length = len(before) - before.endswith(b"\r")
     if length > MAX_LINE:
-        return _bad(f"a line of a chunked body is over {MAX_LINE} bytes")
+        return bad_request(f"a line of a chunked body is over {MAX_LINE} bytes")
     if end < 0:
         return None
     if length == end:
-        return _bad("lines of a chunked body end with CRLF, not with LF alone")
+        return bad_request("lines of a chunked body end with CRLF, not with LF alone")
     line = bytes(buffer[:length])
     del buffer[: end + 1]
     return line
-
-
-def _bad(reason: str) -> Refusal:
-    return Refusal(HTTPStatus.BAD_REQUEST, reason)

@@ -19,7 +19,7 @@ from wsserver.config.settings import Settings
 from wsserver.origins import EMPTY, allowed_origin, is_loopback, is_own, origin_of
 from wsserver.text import quote
 from wsserver.typing import Origin, Subprotocol
-from wsserver.wire.http11 import Refusal, Request, forbidden
+from wsserver.wire.http11 import Refusal, Request, bad_request, forbidden
 
 __all__ = [
     "Accept",
@@ -196,25 +196,21 @@ def _lines(
             yield f"{name}: {value}\r\n"
 
 
-def _bad(reason: str) -> Refusal:
-    return Refusal(HTTPStatus.BAD_REQUEST, reason)
-
-
 def _check_http(request: Request) -> Refusal | None:
     """Check that this is a GET request of HTTP/1.1 or higher without a body (RFC 6455 section 4.2.1, points 1 to 4)."""
     if request.method != "GET":
         reason = f"a WebSocket handshake is a GET request, not {request.method}"
         return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, reason, (("Allow", "GET"),))
     if request.version < (1, 1):
-        return _bad(f"a WebSocket handshake needs HTTP/1.1; if a proxy sent this request, {NGINX}")
+        return bad_request(f"a WebSocket handshake needs HTTP/1.1; if a proxy sent this request, {NGINX}")
     if request.chunked or request.all("content-length") not in ([], ["0"]):
-        return _bad("a WebSocket handshake has no body")
+        return bad_request("a WebSocket handshake has no body")
     if not request.names("connection", "upgrade"):
-        return _bad(f"the Connection header does not name Upgrade; a proxy on the way removed it: {NGINX}")
+        return bad_request(f"the Connection header does not name Upgrade; a proxy on the way removed it: {NGINX}")
     if request.path is None:
-        return _bad(f"the path is not UTF-8: {quote(request.raw_path)}")
+        return bad_request(f"the path is not UTF-8: {quote(request.raw_path)}")
     if request.query is None:
-        return _bad("the query is not UTF-8 or has more than a thousand parameters")
+        return bad_request("the query is not UTF-8 or has more than a thousand parameters")
     return None
 
 
@@ -271,10 +267,10 @@ def show_origin_option(option: str, origin: str) -> str:
 def _key(request: Request) -> str | Refusal:
     keys = request.all("sec-websocket-key")
     if len(keys) != 1:
-        return _bad("no Sec-WebSocket-Key header" if not keys else "more than one Sec-WebSocket-Key header")
+        return bad_request("no Sec-WebSocket-Key header" if not keys else "more than one Sec-WebSocket-Key header")
     # RFC 6455 section 4.2.1, point 5: "when decoded, is 16 bytes in length".
     if not _KEY.fullmatch(keys[0]):
-        return _bad("the Sec-WebSocket-Key is not 16 bytes in base64")
+        return bad_request("the Sec-WebSocket-Key is not 16 bytes in base64")
     return keys[0]
 
 
@@ -285,16 +281,16 @@ def _subprotocols(request: Request) -> tuple[Subprotocol, ...] | Refusal:
     # RFC 6455 section 4.1, point 10: tokens that "MUST all be unique strings".
     if len(set(offered)) != len(offered) or not all(re.fullmatch(_TOKEN, name) for name in offered):
         # The value is not quoted: a page can set no other header of a handshake, so some send their tokens here.
-        return _bad("Sec-WebSocket-Protocol: expected unique subprotocol names")
+        return bad_request("Sec-WebSocket-Protocol: expected unique subprotocol names")
     return tuple(Subprotocol(name) for name in offered)
 
 
 def _extensions(text: str, policy: Policy) -> tuple[Extension, ...] | Refusal:
     """Return the offers that the server can accept, or a refusal if the header violates the grammar."""
     if not policy.compression:
-        return () if _are_extensions(text) else _bad(f"not extensions: {quote(text)}")
+        return () if _are_extensions(text) else bad_request(f"not extensions: {quote(text)}")
     offers = parse_extensions(text)
-    return tuple(filter(_is_deflate, offers)) if offers is not None else _bad(f"not extensions: {quote(text)}")
+    return tuple(filter(_is_deflate, offers)) if offers is not None else bad_request(f"not extensions: {quote(text)}")
 
 
 @lru_cache(maxsize=64)

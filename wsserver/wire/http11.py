@@ -25,6 +25,7 @@ __all__ = [
     "MAX_HEADERS",
     "Refusal",
     "Request",
+    "bad_request",
     "check_length",
     "forbidden",
     "make",
@@ -138,7 +139,13 @@ def forbidden(reason: str) -> Refusal:
     return Refusal(HTTPStatus.FORBIDDEN, reason)
 
 
-def _bad(reason: str) -> Refusal:
+def bad_request(reason: str) -> Refusal:
+    """
+    Return a 400 refusal.
+
+    Args:
+        reason: one sentence.
+    """
     return Refusal(HTTPStatus.BAD_REQUEST, reason)
 
 
@@ -290,7 +297,7 @@ def parse(head: bytes) -> Request | Refusal:
     line, *lines = head.removesuffix(b"\r\n").split(b"\r\n")
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
-        return _bad(f"not an HTTP request line: {_quote_target(line)}")
+        return bad_request(f"not an HTTP request line: {_quote_target(line)}")
     version = int(match[3]), int(match[4])
     headers = [_kept.get(line) or _read_line(line) for line in lines]
     if None not in headers:
@@ -300,7 +307,7 @@ def parse(head: bytes) -> Request | Refusal:
         name, colon, value = line.partition(b":")
         if not colon:
             # The line is not quoted: it may be the second half of a folded Authorization or Cookie header.
-            return _bad(f"header line {number} has no colon")
+            return bad_request(f"header line {number} has no colon")
         fields.append((name, value))
     return make(match[1], match[2], version, fields)
 
@@ -358,7 +365,7 @@ def _assemble(
     if isinstance(length, Refusal):
         return length
     if not _TARGET.fullmatch(target):
-        return _bad(f"not a request target: {_quote_target(target)}")
+        return bad_request(f"not a request target: {_quote_target(target)}")
     origin_form = _origin_form(target.decode("ascii"), host)
     if isinstance(origin_form, Refusal):
         return origin_form
@@ -370,10 +377,10 @@ def _headers(fields: Iterable[tuple[bytes, bytes]]) -> tuple[Header, ...] | Refu
     for name, value in fields:
         # RFC 9112: white space before the colon (section 5.1) and folded lines (section 5.2) are refused with 400.
         if not _FIELD_NAME.fullmatch(name):
-            return _bad(f"not a header name: {_quote_name(name)}")
+            return bad_request(f"not a header name: {_quote_name(name)}")
         if bad := _BAD_VALUE_BYTE.search(value):
             # The value is not quoted: it may be a secret (CWE-532).
-            return _bad(f"control character 0x{bad[0][0]:02x} in the header {name.decode('ascii')}")
+            return bad_request(f"control character 0x{bad[0][0]:02x} in the header {name.decode('ascii')}")
         headers.append((name.decode("ascii").lower(), value.decode("latin-1").strip(" \t")))
     return tuple(headers)
 
@@ -381,11 +388,11 @@ def _headers(fields: Iterable[tuple[bytes, bytes]]) -> tuple[Header, ...] | Refu
 def _host(hosts: list[str], version: tuple[int, int]) -> str | Refusal:
     # RFC 9112 section 3.2: 400 to any HTTP/1.1 request without Host, with more than one, or with an invalid one.
     if len(hosts) > 1:
-        return _bad("more than one Host header")
+        return bad_request("more than one Host header")
     if not hosts:
-        return "" if version == (1, 0) else _bad("no Host header")
+        return "" if version == (1, 0) else bad_request("no Host header")
     if not _HOST.fullmatch(hosts[0]):
-        return _bad(f"not a Host: {_quote_host(hosts[0])}")
+        return bad_request(f"not a Host: {_quote_host(hosts[0])}")
     return hosts[0]
 
 
@@ -393,12 +400,12 @@ def _content_length(lengths: list[str], codings: list[str], version: tuple[int, 
     # Two lengths, or a length and a transfer coding, are used for request smuggling (RFC 9112 section 11.2).
     if codings:
         if lengths:
-            return _bad("both Content-Length and Transfer-Encoding")
+            return bad_request("both Content-Length and Transfer-Encoding")
         return _check_codings(codings, version) or 0
     if not lengths:
         return 0
     if len(lengths) > 1 or not re.fullmatch(r"[0-9]{1,18}", lengths[0]):
-        return _bad(f"not one Content-Length: {quote(', '.join(lengths))}")
+        return bad_request(f"not one Content-Length: {quote(', '.join(lengths))}")
     return int(lengths[0])
 
 
@@ -421,23 +428,25 @@ def check_length(request: Request) -> Refusal | None:
 def _check_codings(codings: list[str], version: tuple[int, int]) -> Refusal | None:
     """Refuse every Transfer-Encoding but exactly `chunked` (RFC 9112 sections 6.1 and 6.3)."""
     if version == (1, 0):
-        return _bad("Transfer-Encoding in an HTTP/1.0 request")
+        return bad_request("Transfer-Encoding in an HTTP/1.0 request")
     names = [name.strip(" \t").lower() for value in codings for name in value.split(",")]
     if names == ["chunked"]:
         return None
     if len(codings) > 1 or names[-1] != "chunked" or names.count("chunked") > 1 or "" in names:
-        return _bad(f"Transfer-Encoding is {quote(', '.join(codings))}; expected chunked")
+        return bad_request(f"Transfer-Encoding is {quote(', '.join(codings))}; expected chunked")
     reason = f"Transfer-Encoding {quote(codings[0])} is not supported, only chunked is"
     return Refusal(HTTPStatus.NOT_IMPLEMENTED, reason)
 
 
 def _origin_form(target: str, host: str) -> str | Refusal:
     if target.startswith("/"):
-        return target if "#" not in target else _bad(f"a fragment in the request target: {_quote_target(target)}")
+        return (
+            target if "#" not in target else bad_request(f"a fragment in the request target: {_quote_target(target)}")
+        )
     match = re.fullmatch(r"(?i:https?|wss?)://([^/?#]+)([/?][^#]*)?", target)
     if match is None:
-        return _bad(f"not a request target: {_quote_target(target)}")
+        return bad_request(f"not a request target: {_quote_target(target)}")
     if match[1].lower() != host.lower():
-        return _bad(f"the target is for {_quote_host(match[1])}, the Host header says {quote(host)}")
+        return bad_request(f"the target is for {_quote_host(match[1])}, the Host header says {quote(host)}")
     rest = match[2] or "/"
     return rest if rest.startswith("/") else "/" + rest
