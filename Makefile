@@ -67,15 +67,15 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# The whole official suite, ten minutes and more; the last result stands in docs/compliance.md.
+# The whole official suite, ten minutes and more; the last result stands in docs/reference/compliance.md.
 compliance: $(VENV)/installed
 	$(BIN)/python tests/compliance/run.py --out $(REPORTS)/compliance
 
-# Twenty faults and a million deliveries in a few minutes; the last result stands in docs/chaos.md.
+# Twenty faults and a million deliveries in a few minutes; the last result stands in docs/reference/chaos.md.
 chaos: $(VENV)/installed system
 	$(BIN)/python tests/chaos/run.py --out $(REPORTS)/chaos
 
-# The server beside its peers, into docs/benchmarks.md; QUICK=1 for daily use, in under two minutes.
+# The server beside its peers, into docs/explanation/benchmarks.md; QUICK=1 for daily use, in under two minutes.
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick,--write-docs)
 

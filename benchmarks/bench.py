@@ -59,7 +59,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, help="measured in each round; default: 2, quick 0.7")
     parser.add_argument("--warmup", type=float, help="seconds before; default: 1, quick 0.3")
     parser.add_argument("--out", type=Path, default=ROOT / "reports" / "bench", metavar="DIR")
-    parser.add_argument("--write-docs", action="store_true", help="write docs/benchmarks.md and its plots")
+    parser.add_argument("--write-docs", action="store_true", help="write docs/explanation/benchmarks.md and its plots")
     parser.add_argument("--reuse", action="store_true", help="measure nothing, take the last result")
     parser.add_argument("--profile", choices=[row.name for row in ROWS if row.measure == "load"], metavar="ROW")
     chosen = parser.parse_args(arguments)
@@ -229,8 +229,8 @@ def draw(result: dict[str, Any], row: Row) -> str:
 
 
 def write_docs(result: dict[str, Any]) -> None:
-    """Write docs/benchmarks.md and its plots."""
-    docs = ROOT / "docs"
+    """Write docs/explanation/benchmarks.md and its plots."""
+    docs = ROOT / "docs" / "explanation"
     titles = {f"benchmarks-{row.name}.svg": row.work for row in plotted(result)}
     for name, picture in plots(result).items():
         (docs / name).write_text(picture)

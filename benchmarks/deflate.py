@@ -87,7 +87,7 @@ def _resident() -> int:
 
 
 def main() -> None:
-    """Print the tables of docs/wire.md."""
+    """Print the tables of docs/explanation/performance.md."""
     if sys.argv[1:]:
         deflater, inflater, takeover, bits, count = sys.argv[1:]
         print(memory(deflater, inflater, takeover == "on", int(bits), int(count)))

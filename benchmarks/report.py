@@ -132,7 +132,7 @@ def detail(result: Result, row: Row) -> str:
 
 
 def document(result: Result, plots: dict[str, str]) -> str:
-    """Return the text of docs/benchmarks.md. `plots` maps the file name of each plot to its title."""
+    """Return the text of docs/explanation/benchmarks.md. `plots` maps the file name of each plot to its title."""
     machine = result["machine"]
     versions = "\n".join(f"| {BY_NAME[name].title} | {version} |" for name, version in result["versions"].items())
     absent = "".join(f"\n- {BY_NAME[name].title}: {reason}" for name, reason in result["missing"].items())

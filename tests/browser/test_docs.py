@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from walkthrough import Walk, read_blocks
 
-DOCS = Path(__file__).parents[2] / "docs"
+TUTORIALS = Path(__file__).parents[2] / "docs" / "tutorials"
 
 
 class WalkthroughTests:
@@ -14,7 +14,7 @@ class WalkthroughTests:
     @pytest.mark.parametrize(("page", "checks"), [("push-from-redis.md", 8), ("push-from-http.md", 6)])
     def test_page(self, tmp_path, open_browser_page, page, checks):
         """A reader who does everything sees everything."""
-        blocks = read_blocks(DOCS / page)
+        blocks = read_blocks(TUTORIALS / page)
         assert {block.kind for block in blocks} <= {"sh", "js", "text", "json"}
         assert sum(block.kind in ("text", "json") for block in blocks) == checks
         with Walk(tmp_path, lambda: open_browser_page()[0]) as walk:

@@ -29,7 +29,7 @@ class Verdict:
     """What the checker has found."""
 
     counts: Counter[str] = field(default_factory=Counter)
-    """`acked`, `delivered`, ...: see docs/chaos.md."""
+    """`acked`, `delivered`, ...: see docs/reference/chaos.md."""
     faults: list[str] = field(default_factory=list)
     """What should not have been, in words; the first ones."""
     recoveries: list[float] = field(default_factory=list)

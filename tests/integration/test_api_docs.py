@@ -1,4 +1,4 @@
-"""The commands of docs/api.md do what the page says."""
+"""The commands of docs/reference/http-api.md do what the page says."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from peers import wait_until
 
-PAGE = Path(__file__).parents[2] / "docs" / "api.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "http-api.md"
 
 FREE = {"epoch", "uid", "name", "version", "uptime"}
 """Fields whose values are different each time."""
@@ -61,7 +61,7 @@ def shell():
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environ = {**os.environ, "PATH": path, "WSSERVER_PORT": str(port), "PYTHONPATH": str(PAGE.parents[1])}
+    environ = {**os.environ, "PATH": path, "WSSERVER_PORT": str(port), "PYTHONPATH": str(PAGE.parents[2])}
     servers = []
 
     def run(text, kind="sh"):

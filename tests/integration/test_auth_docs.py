@@ -1,4 +1,4 @@
-"""What docs/auth.md tells to type does what it says."""
+"""What docs/how-to/authentication.md tells to type does what it says."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from peers import wait_until
 
-PAGE = Path(__file__).parents[2] / "docs" / "auth.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "authentication.md"
 
 BLOCKS = re.findall(r"```(sh|text|python)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
 
@@ -33,7 +33,7 @@ class Shell:
             for name, value in os.environ.items()
             if not name.startswith("WSSERVER_") and "proxy" not in name
         }
-        environment |= {"PATH": f"{directory}:{os.environ['PATH']}", "PYTHONPATH": str(PAGE.parents[1])}
+        environment |= {"PATH": f"{directory}:{os.environ['PATH']}", "PYTHONPATH": str(PAGE.parents[2])}
         self._port = port
         self._process = subprocess.Popen(
             ["bash"],

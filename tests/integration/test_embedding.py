@@ -239,9 +239,9 @@ class ChannelTests:
     """What an application does with the channels of its service."""
 
     def test_publish(self, start_server):
-        """As docs/embedding.md writes it."""
+        """As docs/how-to/embedding.md writes it."""
         server = start_server()
-        page = (EXAMPLES.parent / "embedding.md").read_text()
+        page = (EXAMPLES.parent / "how-to" / "embedding.md").read_text()
         (snippet,) = re.findall(r"```python\n(# A text\.\n.*?)```", page, re.DOTALL)
         with server.open("/ws?channel=news") as peer:
             server.ask(lambda: exec(snippet, {"service": server.service}))

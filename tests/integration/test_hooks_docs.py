@@ -1,4 +1,4 @@
-"""docs/hooks.md and its backend: the commands print what the page says."""
+"""docs/how-to/hooks.md and its backend: the commands print what the page says."""
 
 import re
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from peers import PATIENCE, RawPeer, wait_until
 from test_embedding import EXAMPLES, find_port, twistd
 
-PAGE = Path(__file__).parents[2] / "docs" / "hooks.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "hooks.md"
 
 
 @pytest.fixture

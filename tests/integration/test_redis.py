@@ -182,7 +182,7 @@ class UserTests:
     """A user of Redis with few rights (ACL)."""
 
     # As the docs say.
-    PAGE = Path(__file__).parents[2] / "docs" / "redis.md"
+    PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "redis.md"
     RIGHTS = re.search(r"redis-cli ACL SETUSER web (.+)", PAGE.read_text())[1].replace("password", "p:w")
 
     @pytest.fixture

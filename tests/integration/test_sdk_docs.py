@@ -1,4 +1,4 @@
-"""The commands and the program of docs/centrifuge-sdk.md do what the page says."""
+"""The commands and the program of docs/tutorials/centrifuge-sdk.md do what the page says."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from node import install_node_packages
 from test_api_docs import shell  # noqa: F401 (a fixture)
 
-PAGE = Path(__file__).parents[2] / "docs" / "centrifuge-sdk.md"
+PAGE = Path(__file__).parents[2] / "docs" / "tutorials" / "centrifuge-sdk.md"
 
 
 def test_page(shell, tmp_path, monkeypatch):  # noqa: F811

@@ -1,4 +1,4 @@
-"""docs/tls.md: its commands make certificates that clients accept, and its table has the reasons that are logged."""
+"""The commands of docs/how-to/tls.md make certificates that clients accept; its table has the reasons logged."""
 
 import re
 import ssl
@@ -10,7 +10,7 @@ from peers import RawPeer
 from wsserver.config.settings import TABLE
 from wsserver.wire import frontend, tls_server
 
-PAGE = (Path(__file__).parents[2] / "docs" / "tls.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "tls.md").read_text()
 
 
 def shell_blocks() -> list[str]:

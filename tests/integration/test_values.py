@@ -93,7 +93,7 @@ class Texts:
         return self._space() + text + self._space()
 
 
-# What each protocol makes of a text, as docs/channels.md says.
+# What each protocol makes of a text, as docs/reference/channels.md says.
 
 
 def as_raw(text):

@@ -9,7 +9,7 @@ from wsserver.config.settings import Settings
 from wsserver.testing import MemoryServer
 from wsserver.wire.handshake import Policy
 
-PAGE = Path(__file__).parents[2] / "docs" / "cross-origin.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "cross-origin.md"
 APP = "https://app.example"
 
 
@@ -63,7 +63,7 @@ UPGRADE = (
 
 
 class TableTests:
-    """The table of docs/cross-origin.md."""
+    """The table of docs/how-to/cross-origin.md."""
 
     def test_the_table_is_found(self):
         """All rows of the page are sent."""
@@ -107,7 +107,7 @@ class PreflightTests:
         assert "access-control-allow-private-network" not in headers
 
     def test_the_event_stream_allows_what_its_clients_send(self):
-        """The headers of docs/auth.md, and those of EventSource polyfills."""
+        """The headers of docs/how-to/authentication.md, and those of EventSource polyfills."""
         lines = ("Access-Control-Request-Method: GET", "Access-Control-Request-Headers: authorization,last-event-id")
         status, headers, _ = send(start(f"--origin {APP}"), "OPTIONS", "/sse?channel=a", APP, *lines)
         assert (status, headers["access-control-allow-methods"]) == (204, "GET, HEAD")

@@ -133,7 +133,7 @@ class LibraryTests:
     """Which library is taken."""
 
     def test_the_fastest_that_is_there(self):
-        """The choice that docs/wire.md explains."""
+        """The choice that docs/explanation/performance.md explains."""
         assert deflate.DEFLATER.name == ("isal" if "isal" in LIBRARIES else "zlib")
         assert INFLATER.name == ("zlib-ng" if "zlib-ng" in LIBRARIES else "zlib")
 

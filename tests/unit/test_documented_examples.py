@@ -23,7 +23,7 @@ def run(source):
     return names
 
 
-TESTING = run("\n".join(python_blocks("docs/testing.md")))
+TESTING = run("\n".join(python_blocks("docs/how-to/test-an-application.md")))
 
 
 @pytest.mark.parametrize("name", [name for name in TESTING if name.startswith("test_")])
@@ -48,6 +48,6 @@ def test_shout_of_the_readme_is_right_for_text_and_binary(opcode, payload, answe
 
 
 def test_settings_of_the_page_about_embedding_are_accepted():
-    (source,) = [block for block in python_blocks("docs/embedding.md") if block.startswith("Settings(")]
+    (source,) = [block for block in python_blocks("docs/how-to/embedding.md") if block.startswith("Settings(")]
     settings = eval(source, {"Settings": Settings})
     assert (settings.port, settings.ping_interval, settings.max_message_size) == (0, 5.0, 65536)

@@ -249,7 +249,7 @@ class EnvironmentTests:
         assert load(environ={"WSSERVER_ORIGIN": text}).origin == values
 
     def test_the_empty_origin_and_the_file_origin_are_named_in_every_source(self, tmp_path):
-        """By flag, in the environment and in the file, as docs/cross-origin.md writes them."""
+        """By flag, in the environment and in the file, as docs/how-to/cross-origin.md writes them."""
         config = tmp_path / "ws.toml"
         config.write_text('origin = ["file://", "empty"]\napi_origin = [""]\n')
         environ = {"WSSERVER_ORIGIN": "file:// https://app.example", "WSSERVER_API_ORIGIN": "empty"}

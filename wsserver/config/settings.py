@@ -198,7 +198,7 @@ class Settings:
         "Agree to permessage-deflate when a client offers it.",
         metavar="off|on",
     )
-    # Precedents: gorilla, uWebSockets and coder off, websockets and ws on. Memory per connection: see docs/wire.md.
+    # Precedents: gorilla, uWebSockets and coder off, websockets and ws on. Memory: docs/explanation/performance.md.
     compression_context_takeover: str = _option(
         _WIRE,
         a_choice("off", "on"),
@@ -215,7 +215,7 @@ class Settings:
         "server ask.",
         metavar="N",
     )
-    # Compressed by itself, a text of 64 bytes has 63 bytes, one of 128 has 108 (docs/wire.md). Precedent: ws 1 KiB.
+    # Compressed by itself, a text of 64 bytes has 63 bytes, one of 128 has 108. Precedent: ws 1 KiB.
     compression_min_size: int = _option(
         _WIRE,
         a_size(0, 1024**3),

@@ -27,7 +27,7 @@ _EXPOSED: Final = ("Access-Control-Expose-Headers", "Retry-After, WWW-Authentica
 _MAX_AGE: Final = ("Access-Control-Max-Age", "7200")
 """Seconds for which a browser caches the answer to a preflight: Chromium's upper limit."""
 
-# The headers that docs/auth.md and docs/api.md document, and those that EventSource polyfills send.
+# The documented headers (authentication.md, http-api.md in docs/), and those that EventSource polyfills send.
 _READ: Final = (
     ("Access-Control-Allow-Methods", "GET, HEAD"),
     ("Access-Control-Allow-Headers", "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With"),

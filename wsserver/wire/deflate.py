@@ -49,7 +49,7 @@ class Library:
     module: Any
     """The module with the functions `compressobj` and `decompressobj`."""
     level: int
-    """Compression level that balances speed and size; the measurements are in docs/wire.md."""
+    """Compression level that balances speed and size; the measurements are in docs/explanation/performance.md."""
 
 
 def _installed() -> dict[str, Library]:
