@@ -8,7 +8,7 @@ REPORTS = reports
 # Independent suites, the longest first: two run at a time.
 SUITES = integration unit packaging unit-python browser compliance-quick chaos-quick
 
-.PHONY: serve test lint format compliance chaos system bench fuzz fuzz-asan clean $(SUITES)
+.PHONY: serve test lint format docs compliance chaos system bench fuzz fuzz-asan clean $(SUITES)
 
 serve: $(VENV)/installed
 	@$(BIN)/wsserver serve --port $(PORT)
@@ -66,6 +66,10 @@ lint: $(VENV)/installed
 format: $(VENV)/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# The pages that are generated from the source.
+docs: $(VENV)/installed
+	$(BIN)/python -m wsserver.config.reference > docs/reference/options.md
 
 # The whole official suite, ten minutes and more; the last result stands in docs/reference/compliance.md.
 compliance: $(VENV)/installed

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from wsserver.config.reference import options_page
 from wsserver.config.settings import TABLE
 
 ROOT = Path(__file__).parents[2]
@@ -72,3 +73,7 @@ def test_every_option_is_in_the_table_of_the_readme():
     # The row of tokens ends in dots.
     missing = [option.flag for option in TABLE.values() if not re.search(rf"{option.flag}\b(?!-)", rows)]
     assert all(flag.startswith("--token-") for flag in missing), missing
+
+
+def test_the_options_reference_is_what_make_docs_generates():
+    assert (ROOT / "docs/reference/options.md").read_text("utf-8") == options_page()

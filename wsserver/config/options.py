@@ -28,6 +28,9 @@ Environment variables that are not in the option table.
 MAX_SHOWN_BITS = 1000
 """Integers of at least this many bits are shown as "a huge number": Python cannot print thousands of digits."""
 
+_INVALID = "\0"
+"""A text that no parser accepts: its error says what the parser expects."""
+
 
 @dataclass(frozen=True, slots=True)
 class Option:
@@ -63,6 +66,15 @@ class Option:
     def is_flag(self) -> bool:
         """Whether the option takes no value on the command line."""
         return self.parse is a_flag
+
+    @property
+    def expected(self) -> str:
+        """Which values the option accepts, such as `a whole number from 0 to 65535`."""
+        try:
+            self.parse(_INVALID)
+        except ValueError as error:
+            return str(error).removeprefix("expected ")
+        raise AssertionError(f"the parser of {self.name} accepts {_INVALID!r}")
 
     def check(self, value: object) -> Any:
         """

@@ -1,0 +1,101 @@
+"""
+Generate the options reference, docs/reference/options.md, from the option table.
+
+`make docs` runs this module; a test fails if the page differs from the table.
+"""
+
+import re
+
+from wsserver.config.options import Option
+from wsserver.config.settings import BY_CHANNEL, TABLE
+
+__all__ = ["options_page"]
+
+_HEAD = """\
+# Options
+
+<!-- Generated from wsserver/config by `make docs`; edit the option table instead. -->
+
+Each option is a flag, an environment variable and a key of the configuration file. Flags override environment
+variables, which override the file. [Configuration](configuration.md) explains how to write values and lists in each of
+them, and `wsserver genconfig` prints a file with every option at its default.
+
+A size is a number of bytes or has a unit: `500B`, `64KiB`, `1MiB`, `1GiB`. A time is a number of seconds or has a unit:
+`500ms`, `25s`, `2m`, `1h`.
+
+| Option | Default |
+|---|---|
+"""
+
+_CHANNEL_TABLES = """\
+## Options by channel
+
+A `[[channel]]` table of the configuration file sets these keys for the channels that match its `pattern`. If several
+patterns match, the first table applies. [Channels](channels.md) has an example.
+
+| Key | Description |
+|---|---|
+| `pattern` | Name of a channel, or a pattern such as `chat:*`. |
+"""
+
+
+def options_page() -> str:
+    """Return the options reference in Markdown."""
+    rows = [f"| [`{option.flag}`](#{_anchor(option)}) | {_default(option)} |\n" for option in TABLE.values()]
+    parts = [_HEAD, *rows, "\n"]
+    group = ""
+    for option in TABLE.values():
+        if option.group != group:
+            group = option.group
+            parts.append(f"## {group}\n\n")
+        parts.append(_section(option))
+    parts.append(_CHANNEL_TABLES)
+    parts.extend(f"| `{name}` | {_channel_text(option)} |\n" for name, option in BY_CHANNEL.items())
+    return "".join(parts)
+
+
+def _section(option: Option) -> str:
+    flag = option.flag if option.is_flag else f"{option.flag} {option.metavar}"
+    default = _default(option)
+    lines = [
+        f"### `{option.flag}`",
+        "",
+        _markdown(option.help),
+        "",
+        f"- Flag: `{flag}`" + (" (repeatable)" if option.many else ""),
+        f"- Environment variable: `{option.variable}`" + (" (values separated by spaces)" if option.many else ""),
+        f"- Key in the file: `{option.name}`" + (" (a list)" if option.many else ""),
+        f"- Value: {_markdown(option.expected)}",
+        *([f"- Default: {default}"] if default else []),
+        "",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _channel_text(option: Option) -> str:
+    return _markdown(option.help) if option.name not in TABLE else f"As {_link(TABLE[option.name])}."
+
+
+def _default(option: Option) -> str:
+    default = option.show_default()
+    return f"`{default}`" if default else ""
+
+
+def _anchor(option: Option) -> str:
+    """Return the name that GitHub gives to the heading of the option's section."""
+    return option.flag
+
+
+def _link(option: Option) -> str:
+    return f"[`{option.flag}`](#{_anchor(option)})"
+
+
+def _markdown(text: str) -> str:
+    """Escape a help text for Markdown, and link the options it names."""
+    text = re.sub(r"([*_<>|\[\]])", r"\\\1", text)
+    flags = {option.flag: option for option in TABLE.values()}
+    return re.sub(r"--[a-z-]*[a-z]", lambda found: _link(flags[found[0]]) if found[0] in flags else found[0], text)
+
+
+if __name__ == "__main__":
+    print(options_page(), end="")
