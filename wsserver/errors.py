@@ -38,7 +38,7 @@ __all__ = [
 class WsserverError(Exception):
     """Base class of this package's exceptions; `str()` returns a one-line message for the user of the command line."""
 
-    passes = False
+    is_temporary = False
     """Whether the failure is temporary, so that the same command can be retried; it then exits with status 75."""
 
 
@@ -118,7 +118,7 @@ class Refused(WsserverError):
         # The body of a refusal begins with its status, for people who see it in a browser.
         self.reason = reason.removeprefix(f"{status} {phrase}").strip() or phrase or "no reason given"
         # Temporary failures: RFC 9110 section 15.6, RFC 6585 section 4.
-        self.passes = status in (429, 502, 503, 504)
+        self.is_temporary = status in (429, 502, 503, 504)
 
     def __str__(self) -> str:
         known = self.status in set(HTTPStatus)
@@ -136,7 +136,7 @@ class Unreachable(WsserverError):
         reason: why, in a few words.
     """
 
-    passes = True
+    is_temporary = True
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(url, reason)
@@ -156,7 +156,7 @@ class Ended(WsserverError):
         reason: the close reason that the server sent; empty for none.
     """
 
-    _PASSING = frozenset(
+    _TEMPORARY = frozenset(
         {
             CloseCode.GOING_AWAY,
             CloseCode.INTERNAL_ERROR,
@@ -170,7 +170,7 @@ class Ended(WsserverError):
         super().__init__(code, reason)
         self.code = code
         self.reason = reason
-        self.passes = code in self._PASSING
+        self.is_temporary = code in self._TEMPORARY
 
     def __str__(self) -> str:
         meaning = f" ({MEANINGS[CloseCode(self.code)].partition(':')[0]})" if self.code in set(CloseCode) else ""

@@ -18,7 +18,7 @@ from redis_server import RedisServer
 sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
 
 from node import install_node_packages
-from peers import PATIENCE, wait_until
+from peers import TIMEOUT, wait_until
 from sdk import DRIVER, SDK, SECRET, token
 
 KEY = "a key for tests only"
@@ -58,7 +58,7 @@ def open_sdk(site, open_browser_page):
         def receive():
             if not told:
                 try:
-                    come = page.wait_for_function("told.length ? told.splice(0) : null", timeout=1000 * PATIENCE)
+                    come = page.wait_for_function("told.length ? told.splice(0) : null", timeout=1000 * TIMEOUT)
                 except NothingCame:
                     raise Empty from None
                 told.extend(come.json_value())
@@ -120,7 +120,7 @@ def durable_redis(tmp_path):
 
 def ask(port, method, **parameters):
     """Ask a server's API, as a backend does."""
-    with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE)) as connection:
+    with closing(HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)) as connection:
         connection.request("POST", f"/api/{method}", json.dumps(parameters), {"X-API-Key": KEY})
         response = connection.getresponse()
         answer = json.load(response)

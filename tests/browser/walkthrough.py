@@ -25,7 +25,7 @@ from processes import free_port, wait_until_ready
 
 __all__ = ["Block", "Walk", "read_blocks"]
 
-PATIENCE = 20
+TIMEOUT = 20
 """Seconds after which what is waited for is taken to be missing. Never what a test measures."""
 
 
@@ -116,7 +116,7 @@ class Walk:
             process = subprocess.Popen(
                 ["bash", "-c", text.rstrip("&\n")], **self._options, stdout=out, stderr=err, start_new_session=True
             )
-        self._stack.callback(process.wait, PATIENCE)
+        self._stack.callback(process.wait, TIMEOUT)
         self._stack.callback(lambda: process.poll() is None and os.killpg(process.pid, signal.SIGTERM))
         if "redis-server" in text:
             self._wait_until(lambda: _answers(self._redis), output.read_text)
@@ -128,7 +128,7 @@ class Walk:
             wait_until_ready(self._server)
 
     def _wait_until(self, condition: Callable[[], bool], said: Callable[[], str]) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not condition():
             assert time.monotonic() < deadline, f"not what the page says:\n{said()}"
             # A browser's events come only while it is asked for something.

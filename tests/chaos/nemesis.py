@@ -14,7 +14,7 @@ from subscribers import Subscriber
 
 __all__ = ["Nemesis"]
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 """Seconds for all servers to be ready."""
 
 
@@ -72,10 +72,10 @@ class Nemesis:
         Wait until every server answers /ready with 200.
 
         Raises:
-            NotReadyError: one has ended, or does not become ready within `PATIENCE`.
+            NotReadyError: one has ended, or does not become ready within `TIMEOUT`.
         """
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 for server in self._stage.servers:
                     while await get(server.port, "/ready") != 200:
                         if server.has_ended:

@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["HTTP", "Lost", "Redis", "get"]
 
-PATIENCE = 8.0
+TIMEOUT = 8.0
 """Seconds after which an answer counts as one that does not come."""
 
 
@@ -48,7 +48,7 @@ class HTTP:
             f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: {self._key}\r\nContent-Length: {len(encoded)}\r\n"
         )
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 if self._streams is None:
                     self._streams = await asyncio.open_connection("127.0.0.1", port)
                 reader, writer = self._streams
@@ -106,7 +106,7 @@ class Redis:
             Lost: whether it was taken is not known.
         """
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 if self._streams is None:
                     self._streams = await asyncio.open_connection("127.0.0.1", self._port)
                 reader, writer = self._streams

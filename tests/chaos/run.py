@@ -31,7 +31,7 @@ from report import markdown  # noqa: E402
 from stage import KEY, NotReadyError, Stage, running  # noqa: E402
 from subscribers import KINDS, Centrifuge, RawFormat, Subscriber  # noqa: E402
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 """Seconds for what was published last to reach everyone."""
 
 
@@ -134,7 +134,7 @@ async def drill(options: argparse.Namespace, stage: Stage, rng: random.Random) -
         await asyncio.gather(publishing, return_exceptions=True)
         # Who is away just now may be told that it has missed the last one.
         await wait_until(lambda: not any(map(is_away, accounts.logs)))
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await publishers.mark(channels)
         await wait_until(lambda: not any(lacks(log, accounts.markers[log.channel]) for log in accounts.logs))
         problems += [f"{task.exception()!r}" for task in listening if task.done()]
@@ -167,7 +167,7 @@ def lacks(log: Log, markers: Sequence[int]) -> bool:
 async def wait_until(condition: Callable[[], bool]) -> None:
     """Wait for a condition, with patience; the checker tells what it means where it does not come."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while not condition():  # noqa: ASYNC110 (nobody knows when)
                 await asyncio.sleep(0.1)
 

@@ -16,7 +16,7 @@ from redis_server import RedisServer
 __all__ = ["KEY", "NotReadyError", "Server", "Stage", "running"]
 
 KEY = "chaos-api-key"
-PATIENCE = 20.0
+TIMEOUT = 20.0
 """Seconds for a process to start, or to stop."""
 
 LAST_LINES = 5
@@ -109,11 +109,11 @@ class Server:
             return
         process.send_signal(number)
         try:
-            process.wait(PATIENCE)
+            process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            raise AssertionError(f"the server was still running {PATIENCE:g} s after {number.name}") from None
+            raise AssertionError(f"the server was still running {TIMEOUT:g} s after {number.name}") from None
 
     @property
     def has_ended(self) -> bool:

@@ -24,7 +24,7 @@ __all__ = ["KINDS", "Centrifuge", "Events", "JSONFormat", "RawFormat", "Subscrib
 BACKOFF = (0.1, 1.0)
 """Seconds between two attempts to connect, at least and at most."""
 
-PATIENCE = 8.0
+TIMEOUT = 8.0
 """Seconds for an answer to a request to connect or to subscribe."""
 
 RECEIVE_BUFFER = 64 * 1024
@@ -96,7 +96,7 @@ class Subscriber:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
         connection.setblocking(False)
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", self.port))
         except BaseException:
             connection.close()
@@ -109,7 +109,7 @@ class Subscriber:
             sock=await self._socket(),
             compression=None,
             ping_interval=None,
-            open_timeout=PATIENCE,
+            open_timeout=TIMEOUT,
             close_timeout=1,
             max_queue=16,
             max_size=None,
@@ -207,7 +207,7 @@ class Events(Envelopes):
             last = f"Last-Event-ID: {self._last_id}\r\n" if self._last_id else ""
             path = f"/sse?format=json&channel={quote(','.join(self.logs))}"
             writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{last}\r\n".encode())
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 status, headers = await read_head(reader)
             if status != 200 or headers.get("transfer-encoding") != "chunked":
                 return
@@ -262,7 +262,7 @@ class Centrifuge(Subscriber):
         number = self._next()
         self._published[number] = done
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 await self._send(connection, {"id": number, "publish": {"channel": channel, "data": data}})
                 return await done
         except (TimeoutError, websockets.WebSocketException):

@@ -26,10 +26,10 @@ __all__ = [
     "CLOSE",
     "CONTINUATION",
     "KEY",
-    "PATIENCE",
     "PING",
     "PONG",
     "TEXT",
+    "TIMEOUT",
     "AutobahnPeer",
     "Frame",
     "RawPeer",
@@ -42,13 +42,13 @@ __all__ = [
     "wait_until",
 ]
 
-PATIENCE = 15.0
+TIMEOUT = 15.0
 """Maximum seconds to wait for an expected event. Tests do not measure it."""
 
 AUTOBAHN_TIMEOUTS = {
-    "openHandshakeTimeout": PATIENCE,
-    "closeHandshakeTimeout": PATIENCE,
-    "serverConnectionDropTimeout": PATIENCE,
+    "openHandshakeTimeout": TIMEOUT,
+    "closeHandshakeTimeout": TIMEOUT,
+    "serverConnectionDropTimeout": TIMEOUT,
 }
 """Options of Autobahn's client: its defaults of one second report an unclean close if the machine is busy."""
 
@@ -56,7 +56,7 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 KEY = base64.b64encode(bytes(range(16))).decode("ascii")
 
 
-def wait_until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> None:
+def wait_until(condition: Callable[[], object], what: str, patience: float = TIMEOUT) -> None:
     """Wait until a condition is true; fail after `patience` seconds, with a message that contains `what`."""
     end = time.monotonic() + patience
     while not condition():
@@ -210,7 +210,7 @@ class RawPeer:
         path: str | None = None,
     ) -> None:
         self.socket = socket.socket(socket.AF_UNIX if path else socket.AF_INET)
-        self.socket.settimeout(PATIENCE)
+        self.socket.settimeout(TIMEOUT)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.connect(path or ("127.0.0.1", port))
@@ -261,7 +261,7 @@ class RawPeer:
         except ConnectionError:
             return True
         finally:
-            self.socket.settimeout(PATIENCE)
+            self.socket.settimeout(TIMEOUT)
         return True
 
     def reset(self) -> None:
@@ -362,9 +362,9 @@ class AutobahnPeer:
 
     def _next(self, what: str) -> Any:
         try:
-            return self.happenings.get(timeout=PATIENCE)
+            return self.happenings.get(timeout=TIMEOUT)
         except Empty:
-            raise AssertionError(f"after {PATIENCE:g} s still no {what}") from None
+            raise AssertionError(f"after {TIMEOUT:g} s still no {what}") from None
 
     def send(self, payload: str | bytes, **options: Any) -> None:
         """Send a message."""

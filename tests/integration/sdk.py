@@ -14,7 +14,7 @@ from typing import Any
 
 import jwt
 from node import install_node_packages
-from peers import PATIENCE
+from peers import TIMEOUT
 
 __all__ = ["DRIVER", "SDK", "SECRET", "running_sdk", "token"]
 
@@ -129,7 +129,7 @@ def running_sdk(kind: str, url: str, options: dict[str, Any]) -> Iterator[SDK]:
         orders.flush()
 
     threading.Thread(target=read, daemon=True).start()
-    sdk = SDK(send, lambda: told.get(timeout=PATIENCE))
+    sdk = SDK(send, lambda: told.get(timeout=TIMEOUT))
     try:
         sdk.expect("ready")
         yield sdk

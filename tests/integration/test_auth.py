@@ -296,7 +296,7 @@ class LogTests:
                 with server.connect() as peer:
                     peer.send(handshake_request("/ws?channel=news", *lines))
                     peer.read_response()
-        wait_until(lambda: server.count_doors() == 0, "every connection gone")
+        wait_until(lambda: server.count_sockets() == 0, "every connection gone")
         log = written()
         assert "/ws" in log
         assert "401" in log

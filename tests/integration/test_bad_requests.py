@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from peers import CLOSE, KEY, PATIENCE, TEXT, close_payload, frame, handshake_request, wait_until
+from peers import CLOSE, KEY, TEXT, TIMEOUT, close_payload, frame, handshake_request, wait_until
 
 from wsserver.wire.protocol import ServerProtocol
 
@@ -192,7 +192,7 @@ class RefusedTests:
         with server.connect() as peer:
             peer.send(b"nonsense\r\n\r\n")
             assert peer.read_response().status == 400
-            wait_until(lambda: not server.count_doors(), "the connection dropped")
+            wait_until(lambda: not server.count_sockets(), "the connection dropped")
 
     def test_a_refusal_is_logged_in_one_line(self, server, log):
         """The log has one line, without the query and without control characters of the peer."""
@@ -235,7 +235,7 @@ class SlowTests:
                 peer.send(bytes([next(request)]))
                 with contextlib.suppress(TimeoutError):
                     answered = b"408" in peer.socket.recv(65536)
-            peer.socket.settimeout(PATIENCE)
+            peer.socket.settimeout(TIMEOUT)
 
     def test_the_second_request_of_a_connection_has_its_own_time(self, start_server):
         """A kept-alive connection may pause between requests, not in the middle of one."""
@@ -245,7 +245,7 @@ class SlowTests:
             with pytest.raises(TimeoutError):
                 peer.socket.settimeout(0.5)
                 peer.socket.recv(1)
-            peer.socket.settimeout(PATIENCE)
+            peer.socket.settimeout(TIMEOUT)
             peer.send(b"GET / HT")
             assert peer.read_response().status == 408
 
@@ -337,7 +337,7 @@ class AcceptedTests:
         with server.connect() as peer:
             peer.send(handshake_request("/echo"))
             peer.socket.shutdown(1)
-            wait_until(lambda: not server.count_doors(), "the connection gone")
+            wait_until(lambda: not server.count_sockets(), "the connection gone")
 
 
 class OpaqueValueTests:
@@ -478,7 +478,7 @@ class ReusedConnectionTests:
             peer.send(get("/favicon.svg", "Connection: close") + get("/"))
             assert peer.read_response().status == 200
             assert peer.read_to_end() == b""
-        wait_until(lambda: not server.count_doors(), "the connection gone")
+        wait_until(lambda: not server.count_sockets(), "the connection gone")
 
     def test_a_bad_request_after_a_good_one(self, server):
         """The good request is answered before the bad one is refused."""
@@ -504,7 +504,7 @@ class ConnectionLimitTests:
             assert second.echoes()
             second.send_frame(CLOSE, close_payload(1000))
             assert second.read_close().close_code == 1000
-            wait_until(lambda: server.count_doors() == 1, "the closed connection gone")
+            wait_until(lambda: server.count_sockets() == 1, "the closed connection gone")
             assert server.serves_the_next()
             assert first.echoes()
 
@@ -516,7 +516,7 @@ class ConnectionLimitTests:
             with server.connect() as third:
                 assert third.read_response().status == 503
             silent.reset()
-            wait_until(lambda: server.count_doors() == 1, "the others gone")
+            wait_until(lambda: server.count_sockets() == 1, "the others gone")
             assert server.serves_the_next()
 
     def test_refused_connections_do_not_take_the_place_of_others(self, start_server):
@@ -538,7 +538,7 @@ class ConnectionLimitTests:
                 # One that is dropped at once may see that while it connects.
                 with contextlib.suppress(ConnectionError):
                     stack.enter_context(server.connect())
-            wait_until(lambda: server.count_doors() <= 50, "most of them dropped")
+            wait_until(lambda: server.count_sockets() <= 50, "most of them dropped")
             assert first.echoes()
-        wait_until(lambda: not server.count_doors(), "all of them gone")
+        wait_until(lambda: not server.count_sockets(), "all of them gone")
         assert server.serves_the_next()

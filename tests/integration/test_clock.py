@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
-from peers import PATIENCE, PING, PONG, TEXT, wait_until
+from peers import PING, PONG, TEXT, TIMEOUT, wait_until
 from test_processes import Process
 from test_push import redis
 
@@ -86,7 +86,7 @@ class Client:
         with contextlib.suppress(TimeoutError):
             while True:
                 self.read()
-        self._peer.socket.settimeout(PATIENCE)
+        self._peer.socket.settimeout(TIMEOUT)
 
 
 class ClockJumpTests:

@@ -21,7 +21,7 @@ from pytest_twisted import blockon
 from redis_server import RedisServer
 from twisted.internet.threads import deferToThread
 
-from wsserver.cli.main import PASSES
+from wsserver.cli.main import EX_TEMPFAIL
 from wsserver.wire.handshake import response
 
 PROGRAM = str(Path(sys.executable).parent / "wsserver")
@@ -175,10 +175,14 @@ class PublishTests:
             (["foo", "x", "--url", "127.0.0.1"], 1, "--url: expected a URL such as http://127.0.0.1:8080"),
             (
                 ["foo", "x", "--url", "http://127.0.0.1:1"],
-                PASSES,
+                EX_TEMPFAIL,
                 "no connection to http://127.0.0.1:1: Connection refused",
             ),
-            (["foo", "x", "--url", "http://nowhere.invalid"], PASSES, "no connection to http://nowhere.invalid:80: "),
+            (
+                ["foo", "x", "--url", "http://nowhere.invalid"],
+                EX_TEMPFAIL,
+                "no connection to http://nowhere.invalid:80: ",
+            ),
         ],
         ids=lambda value: None,
     )
@@ -202,19 +206,19 @@ class PublishTests:
         assert "--api-key" in one_line(errors)
         server = start_server(api_key=KEY, redis="redis://127.0.0.1:1")
         status, _, errors = run("publish", "foo", "x", "--api-key", KEY, "--url", server.url)
-        assert status == PASSES
+        assert status == EX_TEMPFAIL
         assert one_line(errors).startswith("refused with 503: ")
 
     @pytest.mark.parametrize(
         ("answer", "status", "told"),
         [
-            (b"", PASSES, "Remote end closed connection without response"),
-            (b"SSH-2.0-x\r\n", PASSES, "no HTTP response"),
+            (b"", EX_TEMPFAIL, "Remote end closed connection without response"),
+            (b"SSH-2.0-x\r\n", EX_TEMPFAIL, "no HTTP response"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 1, "refused with 200: hello"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", 1, "refused with 200: []"),
             (b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"error": 100}', 1, "refused with 200: "),
             (b'HTTP/1.1 200 OK\r\n\r\n{"error": {"code": 1, "message": "no \x1b[31m"}}', 1, "refused with 200: "),
-            (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", PASSES, "refused with 502: Bad Gateway"),
+            (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", EX_TEMPFAIL, "refused with 502: Bad Gateway"),
             (b"HTTP/1.1 799 What\r\n\r\n", 1, "refused with 799: no reason given"),
         ],
         ids=lambda value: None,
@@ -336,7 +340,7 @@ class SubscribeTests:
                 # Until the server has found its Redis, the status says: later.
                 wait_until(lambda one=one: "wsserver: " in one.errors, "an answer")
                 if "listening" not in one.errors:
-                    assert one.end()[0] == PASSES
+                    assert one.end()[0] == EX_TEMPFAIL
                     one = None
             for number in range(100):
                 assert redis.publish("foo", b"%d" % number) == 1
@@ -414,10 +418,14 @@ class SubscribeTests:
             (["foo", "--since", "a b"], 1, "refused with 400: last_event_id: expected EPOCH:OFFSET"),
             (["foo", "--token", "a\r\nb"], 1, "--token: expected printable ASCII"),
             (["foo", "--url", "127.0.0.1"], 1, "--url: expected a URL such as http://127.0.0.1:8080"),
-            (["foo", "--url", "ws://127.0.0.1:1"], PASSES, "no connection to ws://127.0.0.1:1: Connection refused"),
+            (
+                ["foo", "--url", "ws://127.0.0.1:1"],
+                EX_TEMPFAIL,
+                "no connection to ws://127.0.0.1:1: Connection refused",
+            ),
             (
                 ["foo", "--url", "ws://nowhere.invalid"],
-                PASSES,
+                EX_TEMPFAIL,
                 "no connection to ws://nowhere.invalid:80: DNS lookup failed",
             ),
         ],
@@ -444,7 +452,7 @@ class SubscribeTests:
         server = start_server()
         one = subscriber("foo", "--url", server.url).listening()
         server.stop()
-        assert one.end() == (PASSES, b"")
+        assert one.end() == (EX_TEMPFAIL, b"")
         assert one.errors.splitlines()[1:] == [
             "wsserver: closed by the server with 1001 (going away): the server is stopping"
         ]
@@ -452,14 +460,14 @@ class SubscribeTests:
     @pytest.mark.parametrize(
         ("frames", "status", "told"),
         [
-            (b"\x88\x02\x03\xf4", PASSES, "closed by the server with 1012 (service restart): no reason given"),
+            (b"\x88\x02\x03\xf4", EX_TEMPFAIL, "closed by the server with 1012 (service restart): no reason given"),
             (b"\x88\x07\x03\xf0nope\x1b", 1, "closed by the server with 1008 (policy violation): nope\\x1b"),
             (b"\x88\x02\x03\xe8", 1, "closed by the server with 1000 (normal closure): no reason given"),
             (b"\x88\x0f\x0f\xa1token expired", 1, "closed by the server with 4001 (token expired): token expired"),
             (b"\x88\x02\x0b\xb8", 1, "closed by the server with 3000: no reason given"),
             (b"\x88\x00", 1, "closed by the server with 1005 (no status received): no reason given"),
-            (b"", PASSES, "no connection to ws://"),
-            (b"\xff\xff\xff", PASSES, "no connection to ws://"),
+            (b"", EX_TEMPFAIL, "no connection to ws://"),
+            (b"\xff\xff\xff", EX_TEMPFAIL, "no connection to ws://"),
         ],
         ids=lambda value: None,
     )
@@ -474,15 +482,15 @@ class SubscribeTests:
     @pytest.mark.parametrize(
         ("pieces", "status", "told"),
         [
-            ([b""], PASSES, "the connection was closed before the handshake was answered"),
-            ([b"SSH-2.0-x\r\n\r\n"], PASSES, "Bad HTTP"),
-            ([b"HTTP/1.1 403 Forbidden\xff\r\n\r\n"], PASSES, "the answer is no HTTP response"),
-            ([b"x" * 20_000], PASSES, "the answer is no HTTP response"),
-            ([b"HTTP/1.1 101 OK\r\nUpgrade: websocket\r\n\r\n"], PASSES, "Connection header missing"),
+            ([b""], EX_TEMPFAIL, "the connection was closed before the handshake was answered"),
+            ([b"SSH-2.0-x\r\n\r\n"], EX_TEMPFAIL, "Bad HTTP"),
+            ([b"HTTP/1.1 403 Forbidden\xff\r\n\r\n"], EX_TEMPFAIL, "the answer is no HTTP response"),
+            ([b"x" * 20_000], EX_TEMPFAIL, "the answer is no HTTP response"),
+            ([b"HTTP/1.1 101 OK\r\nUpgrade: websocket\r\n\r\n"], EX_TEMPFAIL, "Connection header missing"),
             ([b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n"], 1, "refused with 302: Found"),
             (
                 [b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\n\r\n<h1>"],
-                PASSES,
+                EX_TEMPFAIL,
                 "refused with 502: Bad Gateway",
             ),
             (
@@ -570,5 +578,5 @@ class TLSTests:
         url = f"https://localhost:{start_server(listen=tls_listen, api_key=KEY).port}"
         for words in (("subscribe", "foo"), ("publish", "foo", "x", "--api-key", KEY)):
             status, _, errors = run(*words, "--url", url)
-            assert status == PASSES
+            assert status == EX_TEMPFAIL
             assert "TLS: " in one_line(errors)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from peers import CLOSE, PATIENCE, TEXT, RawPeer, close_payload, frame, handshake_request, wait_until
+from peers import CLOSE, TEXT, TIMEOUT, RawPeer, close_payload, frame, handshake_request, wait_until
 from twisted.internet import reactor
 from twisted.web.resource import Resource
 from twisted.web.server import Site
@@ -43,7 +43,7 @@ def twistd(directory: Path, *words: str | Path, **environ: str) -> Iterator[Path
     finally:
         process.terminate()
         try:
-            process.wait(PATIENCE)
+            process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from peers import PATIENCE, RawPeer, wait_until
+from peers import TIMEOUT, RawPeer, wait_until
 from test_embedding import EXAMPLES, find_port, twistd
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "hooks.md"
@@ -24,7 +24,7 @@ def backend(tmp_path: Path) -> Iterator[tuple[int, Path]]:
         yield find_port(output, r"http://127\.0\.0\.1:([0-9]+)"), output
     finally:
         process.terminate()
-        process.wait(PATIENCE)
+        process.wait(TIMEOUT)
 
 
 def test_the_commands_of_the_page_print_what_it_says(backend, tmp_path):
@@ -39,7 +39,7 @@ def test_the_commands_of_the_page_print_what_it_says(backend, tmp_path):
 
         def run(command: str) -> str:
             command = command.replace("8080", str(server_port))
-            done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=PATIENCE, check=False)
+            done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=TIMEOUT, check=False)
             return done.stdout.strip()
 
         assert [run(command) for command in curls[:2]] == [text.strip() for text in texts]

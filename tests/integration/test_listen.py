@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import websockets.sync.client
 from node import install_node_packages
-from peers import BINARY, PATIENCE, TEXT, RawPeer, handshake_request, wait_until
+from peers import BINARY, TEXT, TIMEOUT, RawPeer, handshake_request, wait_until
 from redis_server import RedisServer
 from test_embedding import EXAMPLES, find_port, twistd
 
@@ -79,7 +79,7 @@ class ChatTests:
             other.send_frame(TEXT, b"alone")
             assert other.read_message() == "alone"
             python.send("grüße")
-            while python.recv(PATIENCE) != "grüße":
+            while python.recv(TIMEOUT) != "grüße":
                 pass
             assert raw.read_message() == "grüße"
             with subprocess.Popen(
@@ -89,11 +89,11 @@ class ChatTests:
                 stderr=subprocess.PIPE,
                 text=True,
             ) as node:
-                assert raw.read_message() == python.recv(PATIENCE) == "from node"
+                assert raw.read_message() == python.recv(TIMEOUT) == "from node"
                 python.send("bye")
-                found, errors = node.communicate(timeout=PATIENCE)
+                found, errors = node.communicate(timeout=TIMEOUT)
             assert json.loads(found) == {"seen": ["from node", "bye"], "code": 1000}, errors
-            assert raw.read_message() == python.recv(PATIENCE) == "bye"
+            assert raw.read_message() == python.recv(TIMEOUT) == "bye"
             other.send_frame(TEXT, b"still alone")
             assert other.read_message() == "still alone"
 

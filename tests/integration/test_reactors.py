@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from peers import BINARY, CLOSE, PATIENCE, PING, PONG, TEXT, RawPeer, close_payload, frame, wait_until
+from peers import BINARY, CLOSE, PING, PONG, TEXT, TIMEOUT, RawPeer, close_payload, frame, wait_until
 
 ROOT = Path(__file__).parents[2]
 WITHOUT_EPOLL = """
@@ -81,7 +81,7 @@ class Process:
     def stop(self) -> int:
         """Ask it to stop; return its exit status."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE)
+        return self.process.wait(TIMEOUT)
 
 
 @contextlib.contextmanager
@@ -175,7 +175,7 @@ def send(peer: RawPeer, data: bytes, unread: float = 0) -> None:
                     parts.append(part)
         if not sent:
             select.select([peer.socket] if time.monotonic() >= first_read else [], [peer.socket], [], 0.02)
-    peer.socket.settimeout(PATIENCE)
+    peer.socket.settimeout(TIMEOUT)
     peer.buffer += b"".join(parts)
 
 
@@ -332,7 +332,7 @@ class CloseTests:
                 peer.send_frame(CLOSE, close.payload)
                 assert peer.read_to_end() == b""
             # One that never answers, and one that never asked, do not hold it up.
-            assert server.process.wait(PATIENCE) == -signal.SIGTERM
+            assert server.process.wait(TIMEOUT) == -signal.SIGTERM
             assert idle.has_ended()
 
 
@@ -403,7 +403,7 @@ class StarvationTests:
                 begun = time.monotonic()
                 assert modest.echoes("and me?")
                 times.append(time.monotonic() - begun)
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
         assert len(times) >= 20
         assert max(times) < 1
         assert answered > 10_000

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PATIENCE", "Finished", "Program", "run", "running", "wait_until"]
+__all__ = ["TIMEOUT", "Finished", "Program", "run", "running", "wait_until"]
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 """Seconds after which what is waited for is taken to be missing. Never what a test measures."""
 
 ADDRESS = re.compile(r"the page is at https?://127\.0\.0\.1:([0-9]+)/")
@@ -21,9 +21,9 @@ ADDRESS = re.compile(r"the page is at https?://127\.0\.0\.1:([0-9]+)/")
 
 def wait_until(condition: Callable[[], object], what: Callable[[], str]) -> None:
     """Wait for a condition; fail, saying what was waited for, when it does not come."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < end, f"after {PATIENCE:g} s still not: {what()}"
+        assert time.monotonic() < end, f"after {TIMEOUT:g} s still not: {what()}"
         time.sleep(0.02)
 
 
@@ -108,7 +108,7 @@ class Program:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and return the exit status."""
         self.process.send_signal(number)
-        return self.process.wait(PATIENCE)
+        return self.process.wait(TIMEOUT)
 
 
 @contextmanager
@@ -121,7 +121,7 @@ def running(*command: str | Path, directory: Path, environ: Mapping[str, str] | 
         if program.process.poll() is None:
             program.process.terminate()
             try:
-                program.process.wait(PATIENCE)
+                program.process.wait(TIMEOUT)
             except subprocess.TimeoutExpired:
                 program.process.kill()
                 program.process.wait()

@@ -17,10 +17,10 @@ from wsserver.config.settings import Settings
 from wsserver.errors import SettingError, WsserverError
 from wsserver.process.exit_signal import die_by
 
-__all__ = ["PASSES", "main"]
+__all__ = ["EX_TEMPFAIL", "main"]
 
-PASSES = 75
-"""Exit status for a temporary failure, after which the command can be retried: `EX_TEMPFAIL` of sysexits.h."""
+EX_TEMPFAIL = 75
+"""Exit status for a temporary failure, after which the command can be retried (sysexits.h)."""
 
 _PUBLISH = "publish to a channel, over the HTTP API of a running server, and print its answer"
 _TOKENS = {
@@ -116,7 +116,7 @@ def _fail(error: WsserverError) -> NoReturn:
     from wsserver.tap import complain  # noqa: PLC0415
 
     complain(error)
-    raise SystemExit(PASSES if error.passes else 1)
+    raise SystemExit(EX_TEMPFAIL if error.is_temporary else 1)
 
 
 def _token_command(arguments: Sequence[str]) -> None:

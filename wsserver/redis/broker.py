@@ -117,7 +117,7 @@ class RedisBroker:
                 scripts.READ,
                 scripts.JOIN,
                 scripts.LEAVE,
-                scripts.BEAT,
+                scripts.HEARTBEAT,
             )
         )
         self.node = f"{random.getrandbits(64):016x}"

@@ -15,9 +15,9 @@ from wsserver.errors import BrokerDown, ServerNotPermitted
 from wsserver.redis.connection import RedisError, ResponseError
 from wsserver.redis.errors import describe_reply
 
-__all__ = ["AWAY", "MAX_BYTES_IN_FLIGHT", "MAX_IN_FLIGHT", "Commands", "Script"]
+__all__ = ["MAX_BYTES_IN_FLIGHT", "MAX_IN_FLIGHT", "UNAVAILABLE", "Commands", "Script"]
 
-AWAY = "Redis is unavailable"
+UNAVAILABLE = "Redis is unavailable"
 """The error message for requests made while the link to Redis is down."""
 
 MAX_IN_FLIGHT = 10_000
@@ -64,7 +64,7 @@ class Commands:
             connection or too many commands are waiting.
         """
         if self._connection is None:
-            return fail(BrokerDown(AWAY))
+            return fail(BrokerDown(UNAVAILABLE))
         size = sum(len(one) if isinstance(one, bytes | str) else 8 for one in arguments)
         too_long = self._waiting and self._bytes_waiting + size > MAX_BYTES_IN_FLIGHT
         if limited and (too_long or self._waiting >= MAX_IN_FLIGHT):

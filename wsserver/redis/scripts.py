@@ -5,7 +5,7 @@ All keys of one script carry the same hash tag, so that a Redis Cluster keeps th
 (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags).
 """
 
-__all__ = ["BEAT", "JOIN", "LEAVE", "PUBLISH", "READ"]
+__all__ = ["HEARTBEAT", "JOIN", "LEAVE", "PUBLISH", "READ"]
 
 # A stream with another lineage (from another master, or from a Redis that lost data) may lack publications that were
 # acknowledged, so the stream begins again under a new epoch.
@@ -126,7 +126,7 @@ return redis.call('HDEL', KEYS[1], unpack(ARGV))
 """
 """Remove clients from a channel's presence. KEYS: presence. ARGV: client ids. Returns how many were removed."""
 
-BEAT = """
+HEARTBEAT = """
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
 if ARGV[1] ~= '' then

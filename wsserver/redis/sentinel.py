@@ -19,7 +19,7 @@ from wsserver.redis.errors import describe_reply
 
 __all__ = ["find_master", "prove_master"]
 
-PATIENCE = 1.0
+CONNECT_TIMEOUT = 1.0
 """Maximum seconds to connect to a sentinel and get its answer."""
 
 
@@ -36,7 +36,7 @@ def find_master(url: RedisURL, trust: Any, reactor: Any) -> Generator[Any, Any, 
     Returns:
         Fires with the master's host and port; fails with `NotConnected` if no sentinel names a master.
     """
-    asked = [_ask(url, where, trust, reactor).addTimeout(PATIENCE, reactor) for where in url.hosts]
+    asked = [_ask(url, where, trust, reactor).addTimeout(CONNECT_TIMEOUT, reactor) for where in url.hosts]
     answers = yield DeferredList(asked, consumeErrors=True)
     named = Counter(answer for good, answer in answers if good)
     if not named:

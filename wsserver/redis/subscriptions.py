@@ -9,7 +9,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred, fail, succeed
 
 from wsserver.errors import BrokerDown, NotPermitted
-from wsserver.redis.commands import AWAY
+from wsserver.redis.commands import UNAVAILABLE
 
 __all__ = ["MAX_UNANSWERED", "Asking", "Subscriptions"]
 
@@ -68,7 +68,7 @@ class Subscriptions:
         # Only now: a caller whose subscription fails may unsubscribe from other channels in its errback.
         for waiting in refused.values():
             for done in waiting:
-                done.errback(BrokerDown(AWAY))
+                done.errback(BrokerDown(UNAVAILABLE))
 
     def subscribe(self, channel: bytes) -> "Deferred[None]":
         """
@@ -79,7 +79,7 @@ class Subscriptions:
             `BrokerDown` if there is no connection, the connection is lost, or `MAX_UNANSWERED` is reached.
         """
         if self._asking is None:
-            return fail(BrokerDown(AWAY))
+            return fail(BrokerDown(UNAVAILABLE))
         if channel in self._confirmed:
             return succeed(None)
         done: Deferred[None] = Deferred()

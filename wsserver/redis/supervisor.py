@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from wsserver.config.redis_url import RedisURL
 from wsserver.errors import BrokerDown
 from wsserver.hub.names import PRIVATE
-from wsserver.redis.commands import AWAY, Commands, Script
+from wsserver.redis.commands import UNAVAILABLE, Commands, Script
 from wsserver.redis.connection import (
     LOST,
     Connection,
@@ -45,7 +45,7 @@ _log = Logger(namespace="wsserver.redis")
 PROBE_INTERVAL = 2.0
 """Seconds between two probes; if a probe has not come back when the next is due, the link is down."""
 
-PATIENCE = 5.0
+CONNECT_TIMEOUT = 5.0
 """Maximum seconds to open the pair of connections."""
 
 MAX_EARLY = 1000
@@ -147,7 +147,7 @@ class RedisLink:
 
     def _open(self) -> None:
         self._retry = None
-        self._opening = self._connect().addTimeout(PATIENCE, self._reactor)
+        self._opening = self._connect().addTimeout(CONNECT_TIMEOUT, self._reactor)
         self._opening.addCallbacks(self._use, self._on_connect_failed)
 
     @inlineCallbacks
@@ -176,7 +176,7 @@ class RedisLink:
         if not self._probing.running:
             return
         if failure.check(defer.TimeoutError):
-            self._report_problem(self._with_hint(f"no answer within {PATIENCE:g} s"))
+            self._report_problem(self._with_hint(f"no answer within {CONNECT_TIMEOUT:g} s"))
         elif failure.check(NotConnected):
             self._report_problem(self._with_hint(failure.getErrorMessage()))
         else:
@@ -356,7 +356,7 @@ class RedisLink:
             not subscribe to the channel, and with `BrokerDown` if Redis is unavailable or too many subscriptions are
             unconfirmed.
         """
-        return self._subscriptions.subscribe(channel) if self.up else fail(BrokerDown(AWAY))
+        return self._subscriptions.subscribe(channel) if self.up else fail(BrokerDown(UNAVAILABLE))
 
     def unsubscribe(self, channel: bytes) -> None:
         """Unsubscribe from a Redis channel; do nothing if it is not subscribed to."""
@@ -383,4 +383,4 @@ class RedisLink:
         return script
 
     def _send(self, *arguments: Any) -> "Deferred[Any]":
-        return self._commands.send(*arguments) if self.up else fail(BrokerDown(AWAY))
+        return self._commands.send(*arguments) if self.up else fail(BrokerDown(UNAVAILABLE))

@@ -16,7 +16,7 @@ from wsserver.endpoints.authorization import Admitted, Authorizer, Credentials
 from wsserver.endpoints.raw.catchup import CatchUp
 from wsserver.endpoints.raw.client import RawClient
 from wsserver.endpoints.raw.formats import gap_notice, write
-from wsserver.endpoints.raw.positions import Missed, StreamPositions, refuse_listener
+from wsserver.endpoints.raw.positions import Missed, StreamPositions, refuse_subscription
 from wsserver.errors import BrokerDown
 from wsserver.hooks.messages import Caller
 from wsserver.hub.hub import Hub
@@ -204,7 +204,7 @@ class _Stream:
         self._end()
 
     def _not_subscribed(self, failure: Failure) -> None:
-        refusal = refuse_listener(failure)
+        refusal = refuse_subscription(failure)
         if not self._is_over:
             self._is_over = True
             self._client.go(*CLOSED)

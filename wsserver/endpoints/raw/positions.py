@@ -19,10 +19,10 @@ from wsserver.hub.stream import Position, parse_positions, write_positions
 from wsserver.typing import ChannelName
 from wsserver.wire.http11 import Refusal, unavailable
 
-__all__ = ["Missed", "StreamPositions", "refuse_listener"]
+__all__ = ["Missed", "StreamPositions", "refuse_subscription"]
 
 
-def refuse_listener(failure: Failure) -> Refusal:
+def refuse_subscription(failure: Failure) -> Refusal:
     """Return why `StreamPositions.subscribe` failed as an HTTP refusal: 403, or 503 if the failure is temporary."""
     failure.trap(BrokerDown)
     if failure.check(NotPermitted) and not failure.check(ServerNotPermitted):

@@ -11,7 +11,7 @@ from wsserver.endpoints.authorization import Admitted, Authorizer, Credentials, 
 from wsserver.endpoints.raw.catchup import CatchUp
 from wsserver.endpoints.raw.client import RawClient
 from wsserver.endpoints.raw.formats import gap_notice, write
-from wsserver.endpoints.raw.positions import Missed, StreamPositions, refuse_listener
+from wsserver.endpoints.raw.positions import Missed, StreamPositions, refuse_subscription
 from wsserver.endpoints.subscriber import SubscriberProtocol
 from wsserver.errors import BrokerDown
 from wsserver.hooks.messages import Caller
@@ -75,7 +75,7 @@ class PushProtocol(SubscriberProtocol):
 
     def _not_subscribed(self, failure: Failure) -> Any:
         self._leave()
-        raise Denied(refuse_listener(failure))
+        raise Denied(refuse_subscription(failure))
 
     def onOpen(self) -> None:
         """
