@@ -123,9 +123,9 @@ class WebSocketService(Service):
             more=endpoints or {},
             service=self,
         )
-        cross_origin = CrossOrigin(lambda: self.door.policy, settings.api_origin)
+        cross_origin = CrossOrigin(lambda: self.frontend.policy, settings.api_origin)
         site = PageSite(self._root(table), reactor, cross_origin)
-        self.door = FrontendFactory(
+        self.frontend = FrontendFactory(
             find=self.endpoints.find,
             policy=Policy.of(settings, loopback_only=False),
             http=site.channel,
@@ -177,7 +177,7 @@ class WebSocketService(Service):
         )
 
     def _problem(self) -> str | None:
-        if self.door.stopping:
+        if self.frontend.stopping:
             return "the server is stopping"
         # Until the JWKS has been fetched, every client that sends a token is refused and told to retry.
         return self.hub.broker.problem or (self._jwks.problem if self._jwks is not None else None)
@@ -207,13 +207,13 @@ class WebSocketService(Service):
         """Stop listening, close WebSocket connections with 1001, then all others, each within its deadline."""
         super().stopService()
         ports, self.ports = self.ports, []
-        self.door.stop()
+        self.frontend.stop()
         if self._jwks is not None:
             self._jwks.stop()
         for port in ports:
             yield maybeDeferred(port.stopListening)
         yield self.connections.close_all(CloseCode.GOING_AWAY, "the server is stopping")
-        yield self.door.close_all()
+        yield self.frontend.close_all()
         self.hub.members.stop()
         self.hub.control.stop()
         yield self.hooks.stop()
@@ -224,10 +224,10 @@ class WebSocketService(Service):
             self._poller = None
 
     def _listen(self) -> None:
-        self.door.stopping = self.connections.stopping = False
+        self.frontend.stopping = self.connections.stopping = False
         try:
             for listener in self._listeners:
-                self.ports.append(listener.open(self.door))
+                self.ports.append(listener.open(self.frontend))
         except ListenError:
             for port in self.ports:
                 port.stopListening()
@@ -239,7 +239,7 @@ class WebSocketService(Service):
             for port in self.ports:
                 adopt(port, self._poller)
         local = all(is_loopback(port) for port in self.ports)
-        self.door.policy = Policy.of(self.settings, loopback_only=local)
+        self.frontend.policy = Policy.of(self.settings, loopback_only=local)
         self.hub.access = _access(self.settings, loopback_only=local)
         self.endpoints.catch_all = decide_catch_all(self.settings, loopback_only=local)
 

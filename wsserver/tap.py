@@ -216,7 +216,7 @@ class TwistdService(WebSocketService):
     def startService(self) -> None:
         """Start the service, and handle the signals for which the log has not set a handler."""
         super().startService()
-        handle_signals(self._reactor, lambda: self.door.stopping)
+        handle_signals(self._reactor, lambda: self.frontend.stopping)
 
     def setServiceParent(self, parent: Any) -> None:
         """Set the application's log observer, which twistd reads after this call."""

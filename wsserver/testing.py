@@ -225,10 +225,10 @@ class MemoryServer:
 
     def connect(self, peer: IAddress = IPv4Address("TCP", "127.0.0.1", 50000)) -> "MemoryClient":  # noqa: B008
         """Connect a client from an address, and return it."""
-        door = self.service.door.buildProtocol(peer)
+        frontend = self.service.frontend.buildProtocol(peer)
         transport = MemoryTransport(peer)
-        transport.protocol = door
-        door.makeConnection(transport)
+        transport.protocol = frontend
+        frontend.makeConnection(transport)
         return MemoryClient(transport)
 
 

@@ -190,8 +190,8 @@ def explore(seconds: float, seed: int) -> int:
     frames, traffic = (importlib.import_module(f"wsserver.wire.{name}") for name in ("frames", "traffic"))
     rng, twin = random.Random(seed), python_twin()
     functions = [frames.py_head, frames.py_parse, frames.py_build, frames.is_utf8, frames._unmask, decode]
-    functions += [frames._whole_characters, frames.PyPartial.feed, frames.PyPartial.sound.fget, frames.PyPartial.raw]
-    functions += [getattr(traffic.PyFastPath, name) for name in ("dataReceived", "_fast", "_hand", "sendMessage")]
+    functions += [frames._whole_characters, frames.PyPartial.feed, frames.PyPartial.valid.fget, frames.PyPartial.raw]
+    functions += [getattr(traffic.PyFastPath, name) for name in ("dataReceived", "_fast", "_dispatch", "sendMessage")]
     for function in functions:
         atheris.instrument_func(function)
     CORPUS.mkdir(parents=True)

@@ -100,22 +100,22 @@ class Twin:
             return [ValueError]
         for piece in pieces:
             note(lambda piece=piece: partial.feed(piece, 0))  # type: ignore[misc]
-            seen.append((partial.complete, partial.sound, partial.first))
+            seen.append((partial.complete, partial.valid, partial.first))
         # Once more from another place, perhaps beyond the end; then everything, in an order that makes no sense too.
         note(lambda: partial.feed(pieces[-1], start - 1))
         for _ in range(2):
             note(partial.raw)
             note(partial.whole)
             note(lambda: partial.feed(pieces[0], 0))
-            seen.append((partial.complete, partial.sound, partial.first))
+            seen.append((partial.complete, partial.valid, partial.first))
         return seen
 
-    def _serve(self, pieces: tuple[bytes, ...], limit: int, share: int, compressed: bool) -> list[Any]:
+    def _serve(self, pieces: tuple[bytes, ...], limit: int, budget: int, compressed: bool) -> list[Any]:
         connection = self._connection(limit, compressed)
         for piece in pieces:
             connection._plain = True
-            if share:
-                connection.seen.append(connection._fast(piece, 0, share))
+            if budget:
+                connection.seen.append(connection._fast(piece, 0, budget))
             else:
                 connection.dataReceived(piece)
             connection.seen.append(("partial", connection._partial and connection._partial.raw()))
@@ -159,8 +159,8 @@ class _Echo:
     def _deflate(self, payload: bytes) -> bytes:
         return payload[::-1]
 
-    def _slow(self, data: bytes, share: int) -> None:
-        self.seen.append(("slow", data, share))
+    def _slow(self, data: bytes, budget: int) -> None:
+        self.seen.append(("slow", data, budget))
         if self._partial is not None:
             self._give_up_partial()
 

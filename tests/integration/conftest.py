@@ -111,9 +111,9 @@ class Server:
         with self.open() as peer:
             return peer.echoes()
 
-    def count_doors(self) -> int:
+    def count_sockets(self) -> int:
         """Return the number of connections, HTTP and WebSocket."""
-        return int(self.ask(lambda: len(self.service.door.sockets)))
+        return int(self.ask(lambda: len(self.service.frontend.sockets)))
 
     def count_connections(self) -> int:
         """Return the number of open WebSocket connections."""
@@ -160,7 +160,7 @@ def start_server() -> Iterator[Callable[..., Server]]:
         for server in servers:
             server.stop()
         for server in servers:
-            wait_until(lambda server=server: not server.count_doors(), "every connection of the stopped server gone")
+            wait_until(lambda server=server: not server.count_sockets(), "every connection of the stopped server gone")
         if servers:
             wait_until(lambda: not left_over(before), "every timer of the stopped server gone")
 

@@ -141,7 +141,7 @@ class ProtocolErrorTests:
         with server.open() as peer:
             peer.send(frame(TEXT, b"hello", rsv=2))
             assert peer.read_close().close_code == 1002
-            wait_until(lambda: not server.count_doors(), "the connection dropped")
+            wait_until(lambda: not server.count_sockets(), "the connection dropped")
 
 
 class InvalidTextTests:
@@ -358,7 +358,7 @@ class PingTests:
             close = peer.read_close()
             assert (close.close_code, close.close_reason) == (1011, "no pong within 100ms")
             assert peer.read_to_end() == b""
-        wait_until(lambda: not server.count_doors(), "the connection gone")
+        wait_until(lambda: not server.count_sockets(), "the connection gone")
         assert any("code=1011 by=server" in line for line in log.lines("wsserver.connection"))
         assert server.serves_the_next()
 
@@ -420,7 +420,7 @@ class StoppingTests:
         with server.connect() as idle, server.connect() as half, server.connect() as silent:
             assert idle.request("/").status == 200
             half.send(b"GET / HTTP/1.1\r\nHo")
-            wait_until(lambda: server.count_doors() == 3, "all three accepted")
+            wait_until(lambda: server.count_sockets() == 3, "all three accepted")
             server.stop()
             assert [peer.read_to_end() for peer in (idle, half, silent)] == [b"", b"", b""]
 
@@ -433,7 +433,7 @@ class StoppingTests:
             [connection] = server.ask(lambda: list(server.service.connections.connections))
             wait_until(lambda: connection.messages_out, "the answer under way")
             server.stop()
-            wait_until(lambda: not server.count_doors(), "the connection dropped")
+            wait_until(lambda: not server.count_sockets(), "the connection dropped")
 
     def test_it_can_be_started_and_stopped_many_times(self, start_server):
         """Servers come and go in one process."""

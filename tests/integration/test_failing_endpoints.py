@@ -165,7 +165,7 @@ class FailingTests:
             assert peer.read_close().close_code == 3001
             assert peer.read_to_end() == b""
         assert "in onClose with a secret" in the_one_traceback(log)
-        wait_until(lambda: not server.count_doors(), "the connection gone")
+        wait_until(lambda: not server.count_sockets(), "the connection gone")
         assert server.serves_the_next()
 
     def test_in_on_close_after_a_broken_connection(self, failing_server, log):
@@ -174,7 +174,7 @@ class FailingTests:
         with server.open("/onclose") as peer:
             peer.reset()
         assert "in onClose with a secret" in the_one_traceback(log)
-        wait_until(lambda: not server.count_doors() and not server.count_connections(), "the connection gone")
+        wait_until(lambda: not server.count_sockets() and not server.count_connections(), "the connection gone")
 
     def test_what_was_sent_before_the_failure_arrives(self, failing_server, log):
         """Messages sent before the failure reach the client, then 1011."""
@@ -241,7 +241,7 @@ class DecidingTests:
             peer.send(handshake_request("/decides"))
             assert peer.read_response().status == 503
             assert peer.read_to_end() == b""
-        wait_until(lambda: not server.count_doors(), "the connection gone")
+        wait_until(lambda: not server.count_sockets(), "the connection gone")
         server.ask(lambda: Decides.waiting[0].callback(None))
         assert server.serves_the_next()
 
@@ -253,7 +253,7 @@ class DecidingTests:
             wait_until(lambda: Decides.waiting, "onConnect called")
             peer.reset()
         server.ask(lambda: Decides.waiting[0].callback(None))
-        wait_until(lambda: not server.count_doors() and not server.count_connections(), "the connection gone")
+        wait_until(lambda: not server.count_sockets() and not server.count_connections(), "the connection gone")
         assert server.serves_the_next()
 
     def test_while_the_server_stops(self, failing_server):
@@ -263,7 +263,7 @@ class DecidingTests:
             peer.send(handshake_request("/decides"))
             wait_until(lambda: Decides.waiting, "onConnect called")
             server.stop()
-            wait_until(lambda: not server.count_doors(), "the connection gone")
+            wait_until(lambda: not server.count_sockets(), "the connection gone")
 
     def test_a_second_handshake_meanwhile_is_not_one(self, failing_server):
         """A pipelined second handshake is never answered: after the first only frames are read."""

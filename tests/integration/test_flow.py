@@ -36,7 +36,7 @@ def held_for(server) -> tuple[int, int]:
     """Return the most bytes of one connection that the server holds to be sent, and that it has yet to read."""
 
     def measure():
-        transports = [door.transport for door in server.service.door.sockets]
+        transports = [frontend.transport for frontend in server.service.frontend.sockets]
         out = [len(t.dataBuffer) + sum(map(len, t._tempDataBuffer)) for t in transports]
         return max(out, default=0), max((len(c.data) for c in server.service.connections.connections), default=0)
 
@@ -86,7 +86,7 @@ class NotReadingTests:
         server.shrink_send_buffers()
         with server.open(receive_buffer=4096) as peer:
             flood(peer, frame(BINARY, b"x" * 65536))
-            wait_until(lambda: not server.count_doors() and not server.count_connections(), "the client dropped")
+            wait_until(lambda: not server.count_sockets() and not server.count_connections(), "the client dropped")
         assert server.serves_the_next()
 
     def test_one_that_closes_and_does_not_read_is_dropped(self, start_server):
@@ -95,7 +95,7 @@ class NotReadingTests:
         server.shrink_send_buffers()
         with server.open(receive_buffer=4096) as peer:
             peer.send(frame(BINARY, b"x" * MIB) + frame(CLOSE, close_payload(1000)))
-            wait_until(lambda: server.count_doors() == 0, "the client dropped")
+            wait_until(lambda: server.count_sockets() == 0, "the client dropped")
 
     def test_one_that_asks_for_the_end_by_command_and_does_not_read_is_dropped(self, start_server):
         """The same where the server closes first."""
@@ -103,7 +103,7 @@ class NotReadingTests:
         server.shrink_send_buffers()
         with server.open("/", receive_buffer=4096) as peer:
             peer.send(frame(BINARY, b"x" * MIB) + frame(TEXT, b"bye"))
-            wait_until(lambda: server.count_doors() == 0, "the client dropped")
+            wait_until(lambda: server.count_sockets() == 0, "the client dropped")
 
     def test_one_that_pipelines_pages_and_does_not_read(self, start_server):
         """Endless requests for pages are not read while their answers are not."""
@@ -122,8 +122,8 @@ class NotReadingTests:
             pages = 300
             peer.send(b"GET /main.js HTTP/1.1\r\nHost: a\r\n\r\n" * pages)
             peer.send(handshake_request("/echo") + frame(TEXT, b"behind"))
-            door = server.ask(lambda: next(iter(server.service.door.sockets)))
-            wait_until(lambda: door._held, "the server waiting for the client to read")
+            frontend = server.ask(lambda: next(iter(server.service.frontend.sockets)))
+            wait_until(lambda: frontend._write_blocked, "the server waiting for the client to read")
             assert {peer.read_response().status for _ in range(pages)} == {200}
             assert peer.read_response().status == 101
             assert peer.read_message() == "behind"
@@ -135,7 +135,7 @@ class NotReadingTests:
         server.shrink_send_buffers()
         with server.open(receive_buffer=4096) as peer:
             peer.send(frame(BINARY, b"x" * MIB) + frame(TEXT, b"x", rsv=1))
-            wait_until(lambda: server.count_doors() == 0, "the client dropped")
+            wait_until(lambda: server.count_sockets() == 0, "the client dropped")
 
 
 class SendingOnTests:
@@ -216,7 +216,7 @@ class SendingOnTests:
             assert peer.read_response().status == 400
             flood(peer, b"x" * 65536)
             assert memory() - before < 24 * MIB
-            wait_until(lambda: not server.count_doors(), "the connection dropped")
+            wait_until(lambda: not server.count_sockets(), "the connection dropped")
 
 
 def close_normally(server) -> None:
@@ -261,7 +261,7 @@ class LeftOverTests:
         deadlines = server.service.connections.deadlines
         return server.ask(
             lambda: (
-                len(server.service.door.sockets),
+                len(server.service.frontend.sockets),
                 len(server.service.connections.connections),
                 sum(len(queue) for queue in deadlines._queues.values()),
             )
@@ -325,4 +325,4 @@ class LeftOverTests:
         with server.open() as peer:
             assert peer.echoes()
             peer.socket.shutdown(socket.SHUT_WR)
-            wait_until(lambda: not server.count_doors(), "the connection gone")
+            wait_until(lambda: not server.count_sockets(), "the connection gone")

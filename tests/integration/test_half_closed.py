@@ -75,7 +75,7 @@ class HalfClosedTests:
                 assert peer.read_to_end() == b""
         lines = [line.split()[1:3] for line in log.lines("wsserver.http")]
         assert [line for line in lines if line[0] != "/ready"] == [[f"/api/{method}", "200"] for method in CALLS]
-        wait_until(lambda: server.count_doors() == 0, "no connection left")
+        wait_until(lambda: server.count_sockets() == 0, "no connection left")
 
     @pytest.mark.parametrize("path", ["/", "/main.js", "/ready", "/server.json", "/nothing"])
     def test_answers_pages(self, start_server, path):
@@ -95,7 +95,7 @@ class HalfClosedTests:
             end(peer)
             assert [peer.read_response().status for _ in range(301)] == [200] * 301
             assert peer.read_to_end() == b""
-        wait_until(lambda: server.count_doors() == 0, "no connection left")
+        wait_until(lambda: server.count_sockets() == 0, "no connection left")
 
     def test_answers_pages_that_the_client_reads_late(self, start_server):
         """Responses that wait for the client to read are not given up."""
@@ -104,8 +104,8 @@ class HalfClosedTests:
         with server.connect(receive_buffer=4096) as peer:
             peer.send(b"GET /main.js HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
             end(peer)
-            door = server.ask(lambda: next(iter(server.service.door.sockets)))
-            wait_until(lambda: door._held, "the server waiting for the client to read")
+            frontend = server.ask(lambda: next(iter(server.service.frontend.sockets)))
+            wait_until(lambda: frontend._write_blocked, "the server waiting for the client to read")
             assert [peer.read_response().status for _ in range(100)] == [200] * 100
             assert peer.read_to_end() == b""
 
@@ -117,7 +117,7 @@ class HalfClosedTests:
                 peer.send(start)
                 end(peer)
                 assert peer.read_to_end() == b""
-        wait_until(lambda: server.count_doors() == 0, "no connection left")
+        wait_until(lambda: server.count_sockets() == 0, "no connection left")
 
     def test_ends_an_idle_connection_after_its_responses(self, start_server):
         """A kept-alive connection ends with the client's side."""
@@ -126,7 +126,7 @@ class HalfClosedTests:
             assert peer.request("/ready").status == 200
             end(peer)
             assert peer.read_to_end() == b""
-        wait_until(lambda: server.count_doors() == 0, "no connection left")
+        wait_until(lambda: server.count_sockets() == 0, "no connection left")
 
     def test_ends_a_refused_connection(self, start_server):
         """One that lingers after a refusal ends with the client's side."""
@@ -135,7 +135,7 @@ class HalfClosedTests:
             peer.send(b"nonsense\r\n\r\n")
             end(peer)
             assert b"400 Bad Request" in peer.read_to_end()
-        wait_until(lambda: server.count_doors() == 0, "no connection left")
+        wait_until(lambda: server.count_sockets() == 0, "no connection left")
 
     @pytest.mark.parametrize("broker", ["memory", "redis"])
     def test_ends_a_stream_after_what_was_missed(self, start_server, request, broker):
@@ -151,7 +151,7 @@ class HalfClosedTests:
             received = peer.read_to_end()
         assert received.startswith(b"HTTP/1.1 200 ")
         assert b"data: hello\n" in received
-        wait_until(lambda: server.count_doors() == 0, "no connection left")
+        wait_until(lambda: server.count_sockets() == 0, "no connection left")
         wait_until(lambda: server.ask(server.service.hub.counts) == {}, "no subscriber left")
 
     def test_ends_an_open_stream_with_the_clients_side(self, start_server):
@@ -175,7 +175,7 @@ class HalfClosedTests:
                 received = peer.read_to_end()
             assert received.startswith(b"HTTP/1.1 200 ")
             assert b": listening" in received
-            wait_until(lambda: server.count_doors() == 0, "no connection left")
+            wait_until(lambda: server.count_sockets() == 0, "no connection left")
         finally:
             backend.close()
 
@@ -200,5 +200,5 @@ def test_ends_a_tls_connection_with_close_notify(start_server, certificate):
         # Python's ssl complains about data that were on their way when it sent its close_notify.
         with contextlib.suppress(ssl.SSLError):
             peer.socket.unwrap()
-        wait_until(lambda: server.count_doors() == 0, "no connection left")
+        wait_until(lambda: server.count_sockets() == 0, "no connection left")
         wait_until(lambda: server.ask(server.service.hub.counts) == {}, "no subscriber left")

@@ -134,7 +134,7 @@ class SubscribeTests:
         server = hooked(start_server, backend, "subscribe")
         with server.connect() as peer:
             peer.send(handshake_request("/ws?channel=foo"))
-        wait_until(lambda: not server.count_doors(), "it has gone")
+        wait_until(lambda: not server.count_sockets(), "it has gone")
         assert ok(server, "channels", {}) == {"channels": {}}
         assert ok(server, "connections", {}) == {"connections": {}}
 

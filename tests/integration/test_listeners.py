@@ -86,7 +86,7 @@ class NoDelayTests:
                     peer.socket = tls_client.wrap_socket(peer.socket, server_hostname="localhost")
             websocket.handshake("/connection/websocket")
             assert http.request("/").status == 200
-            assert server.ask(lambda: read_nodelay(server.service.door.sockets)) == [True, True]
+            assert server.ask(lambda: read_nodelay(server.service.frontend.sockets)) == [True, True]
 
     def test_it_is_set_in_the_site_of_an_application(self):
         """A `WebSocketResource` has connections of a listener that is not ours."""
@@ -175,7 +175,7 @@ class ProxyTests:
                 received = peer.read_to_end()
             assert received.startswith(b"HTTP/1.1 200 ")
             assert b": listening" in received
-            wait_until(lambda: server.count_doors() == 0, "no connection left")
+            wait_until(lambda: server.count_sockets() == 0, "no connection left")
         finally:
             backend.close()
 
@@ -186,7 +186,7 @@ class ProxyTests:
             peer.send(header)
             peer.socket.shutdown(socket.SHUT_WR)
             assert peer.read_to_end() == b""
-        wait_until(lambda: server.count_doors() == 0, "no connection left")
+        wait_until(lambda: server.count_sockets() == 0, "no connection left")
 
     def test_ends_a_websocket_whose_client_has_ended_its_side(self, server):
         """For a WebSocket there is no half-closed connection (RFC 6455 section 7.1.1)."""

@@ -52,7 +52,7 @@ class TickerTests:
         with server.open("/ticker?every=10ms") as peer:
             peer.read_message()
             peer.reset()
-        wait_until(lambda: not server.count_doors(), "the connection gone")
+        wait_until(lambda: not server.count_sockets(), "the connection gone")
 
     def test_what_the_client_says_changes_nothing(self, server):
         """Messages to the ticker are neither answered nor do they stop it."""
@@ -66,7 +66,7 @@ class TickerTests:
         server.shrink_send_buffers()
         with server.open(f"/ticker?every=10ms&text={'x' * 12_000}", receive_buffer=4096) as peer:
             [ticker] = server.ask(lambda: list(server.service.connections.connections))
-            wait_until(lambda: ticker._held and ticker._call is None, "the ticker held")
+            wait_until(lambda: ticker._write_blocked and ticker._call is None, "the ticker held")
             made = ticker._number
             assert made * 12_000 < 4 * 1024**2
             assert [int(peer.read_message().split()[1]) for _ in range(made + 5)] == list(range(1, made + 6))

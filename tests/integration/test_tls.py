@@ -114,20 +114,20 @@ class EndTests:
             peer.send_frame(8, close_payload(1000))
             assert peer.read_close().close_code == 1000
             assert peer.read_to_end() == b""
-        wait_until(lambda: server.count_doors() == 0, "the connection gone")
+        wait_until(lambda: server.count_sockets() == 0, "the connection gone")
 
     def test_a_client_that_vanishes(self, server, versioned):
         """Without a Close frame, without close_notify."""
         with server.open(tls=versioned) as peer:
             assert peer.echoes()
-        wait_until(lambda: server.count_doors() == 0, "the connection gone")
+        wait_until(lambda: server.count_sockets() == 0, "the connection gone")
 
     def test_a_client_that_resets(self, server, versioned):
         """By force."""
         peer = server.open(tls=versioned)
         assert peer.echoes()
         peer.reset()
-        wait_until(lambda: server.count_doors() == 0, "the connection gone")
+        wait_until(lambda: server.count_sockets() == 0, "the connection gone")
 
     def test_a_forged_record(self, server, tls_client):
         """It ends the connection, and no other."""
@@ -142,6 +142,6 @@ class EndTests:
                 peer.send(out.read())
                 into.write(peer.socket.recv(65536))
         peer.send(out.read() + b"\x17\x03\x03\x00\x20" + bytes(32))
-        wait_until(lambda: server.count_doors() == 0, "the connection gone")
+        wait_until(lambda: server.count_sockets() == 0, "the connection gone")
         with peer, server.open(tls=tls_client) as other:
             assert other.echoes()

@@ -50,7 +50,7 @@ def listen_strings(issued: Any) -> dict[str, dict[str, Any]]:
     }
 
 
-@pytest.fixture(params=["options", "ssl", "tls", "site", "door"])
+@pytest.fixture(params=["options", "ssl", "tls", "site", "frontend"])
 def secure_port(request, start_server, issued):
     """Listen for TLS in every way there is; the port."""
     own = issued["ECDSA"]
@@ -66,7 +66,7 @@ def secure_port(request, start_server, issued):
         root.putChild(b"echo", resource)
         factory = Site(root)
     else:
-        factory = blockon(deferToThread(start_server)).service.door
+        factory = blockon(deferToThread(start_server)).service.frontend
     port = reactor.listenSSL(0, factory, creator, interface="127.0.0.1")
     yield port.getHost().port
     blockon(port.stopListening())
@@ -101,7 +101,7 @@ class ALPNTests:
             RawPeer(secure_port, tls=trusting)
 
     def test_an_application_with_contexts_of_twisted_is_served(self, start_server, issued, trusting):
-        """The door tells Twisted's own TLS that it speaks `http/1.1`."""
+        """The frontend tells Twisted's own TLS that it speaks `http/1.1`."""
         own = read_server_certificate(str(issued["ECDSA"].leaf), str(issued["ECDSA"].privkey))
         trusting.load_verify_locations(str(issued["ECDSA"].fullchain))
         trusting.set_alpn_protocols(["h2", "http/1.1"])
@@ -111,7 +111,7 @@ class ALPNTests:
             options = CertificateOptions(
                 crypto.PKey.from_cryptography_key(own.key), crypto.X509.from_cryptography(own.chain[0])
             )
-            return reactor.listenSSL(0, server.service.door, options, interface="127.0.0.1")
+            return reactor.listenSSL(0, server.service.frontend, options, interface="127.0.0.1")
 
         port = server.ask(listen)
         try:
@@ -285,7 +285,7 @@ def failing(start_server, issued, log) -> Callable[[], list[str]]:
 
     def lines() -> list[str]:
         found = [line for line in log.lines("wsserver.connection") if line.startswith("tls ")]
-        wait_until(lambda: server.count_doors() == 0, "the connection gone")
+        wait_until(lambda: server.count_sockets() == 0, "the connection gone")
         return found
 
     lines.port = server.port  # type: ignore[attr-defined]

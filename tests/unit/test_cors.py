@@ -34,7 +34,7 @@ def start(options=""):
             flags[word[2:].replace("-", "_")] = ["true" if value.startswith("--") else value]
     settings = Settings.load(flags)
     server = MemoryServer(settings)
-    server.service.door.policy = Policy.of(settings, loopback_only="--interface" in words)
+    server.service.frontend.policy = Policy.of(settings, loopback_only="--interface" in words)
     return server
 
 
@@ -181,7 +181,7 @@ class ErrorTests:
     def test_a_page_can_read_that_the_server_is_stopping(self):
         """The 503 carries the headers, and says when to come again."""
         server = start(f"--origin {APP}")
-        server.service.door.stop()
+        server.service.frontend.stop()
         status, headers, _ = send(server, "GET", "/ready", APP)
         assert (status, headers["access-control-allow-origin"], headers["vary"]) == (503, APP, "Origin")
         assert headers["access-control-expose-headers"] == "Retry-After, WWW-Authenticate"
@@ -206,7 +206,7 @@ class ErrorTests:
     def test_an_event_source_survives_that_the_server_is_stopping(self):
         """Its 200 without these headers would be final for a page of another origin."""
         server = start(f"--origin {APP}")
-        server.service.door.stop()
+        server.service.frontend.stop()
         status, headers, rest = send(server, "GET", "/sse?channel=a", APP, "Accept: text/event-stream")
         assert (status, headers["access-control-allow-origin"]) == (200, APP)
         assert headers["access-control-allow-credentials"] == "true"

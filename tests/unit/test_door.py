@@ -1,4 +1,4 @@
-"""The door: what reaches an endpoint, what reaches the HTTP side, and what is refused. All in memory."""
+"""The frontend: what reaches an endpoint, what reaches the HTTP side, and what is refused. All in memory."""
 
 import pytest
 from turns import end_turn
@@ -161,15 +161,15 @@ class SlowResponseTests:
     def setup_method(self):
         self.server = MemoryServer()
         self.slow = SlowConsumerPolicy()
-        self.server.service.door.http = self.channel
+        self.server.service.frontend.http = self.channel
         self.client = self.server.connect()
 
-    def channel(self, address, door):
+    def channel(self, address, frontend):
         from wsserver.web.cors import CrossOrigin
         from wsserver.web.site import PageSite
 
-        cross_origin = CrossOrigin(lambda: door._house.policy, ())
-        return PageSite(self.slow, self.server.clock, cross_origin).channel(address, door)
+        cross_origin = CrossOrigin(lambda: frontend._factory.policy, ())
+        return PageSite(self.slow, self.server.clock, cross_origin).channel(address, frontend)
 
     def finish(self):
         self.slow.request.write(b"done")
@@ -204,7 +204,7 @@ class SlowResponseTests:
         self.slow.request.notifyFinish().addErrback(told.append)
         self.client.transport.lose()
         assert len(told) == 1
-        assert not self.server.service.door.sockets
+        assert not self.server.service.frontend.sockets
 
 
 class BudgetTests:
@@ -299,7 +299,7 @@ class BudgetTests:
         client.transport.written.clear()
         server.clock.advance(0)
         assert not client.transport.written
-        assert not server.service.door.sockets
+        assert not server.service.frontend.sockets
 
 
 class HandshakeTests:
@@ -529,7 +529,7 @@ class RefusalTests:
         """A page that connects during a restart comes back."""
         server = MemoryServer()
         client = server.connect()
-        server.service.door.stop()
+        server.service.frontend.stop()
         client.send(b"GET /sse?channel=a HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
         assert client.response().startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream")
         assert client.transport.written.startswith(b": 503 the server is stopping\nretry: ")
@@ -540,8 +540,8 @@ class RefusalTests:
         client = server.connect()
         client.send(b"nonsense\r\n\r\n")
         client.send(b"x" * 1_000_000)
-        (door,) = server.service.door.sockets
-        assert len(door._buffer) == 0
+        (frontend,) = server.service.frontend.sockets
+        assert len(frontend._buffer) == 0
 
 
 SECRETS = {

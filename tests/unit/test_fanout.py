@@ -15,9 +15,9 @@ from wsserver.hub.rules import Rule, Rules
 from wsserver.wire import fastpath, frames
 from wsserver.wire.fastpath import CLOSED, CONNECTING, OPEN, Feed
 
-HANDS = {"python": fastpath.py_hand}
+WRITERS = {"python": fastpath.py_write_all}
 if frames.COMPILED:
-    HANDS["compiled"] = frames.SPEEDUPS.hand
+    WRITERS["compiled"] = frames.SPEEDUPS.write_all
 
 
 class Connection(fastpath.FastPath):
@@ -28,7 +28,7 @@ class Connection(fastpath.FastPath):
     def __init__(self):
         super().__init__()
         self.transport = self
-        self.state, self._prompt = OPEN, True
+        self.state, self._writable = OPEN, True
         self.written = []
 
     def write(self, data):
@@ -47,71 +47,71 @@ def broken(*_):
     raise OSError("broken")
 
 
-@pytest.fixture(params=HANDS)
-def hand(request):
+@pytest.fixture(params=WRITERS)
+def write_all(request):
     """Return one twin's loop: it tells who was left to others, and who has failed."""
 
     def call(*subscribers, data=b"<x>", count=2, size=10):
         others, failed = [], []
-        HANDS[request.param](list(subscribers), data, count, size, others.append, failed.append)
+        WRITERS[request.param](list(subscribers), data, count, size, others.append, failed.append)
         return others, failed
 
     return call
 
 
 class HandTests:
-    """`hand`."""
+    """`write_all`."""
 
-    def test_written_and_counted(self, hand):
+    def test_written_and_counted(self, write_all):
         """Whoever is ready is written to, and its messages and bytes are counted."""
         one, two = Connection(), Connection()
-        assert hand(one, Stand(two)) == ([], [])
+        assert write_all(one, Stand(two)) == ([], [])
         for each in (one, two):
             assert each.written == [b"<x>"]
             assert (each.messages_out, each.bytes_out) == (2, 10)
 
     @pytest.mark.parametrize("state", [CLOSED, CONNECTING, 2])
-    def test_not_open(self, hand, state):
+    def test_not_open(self, write_all, state):
         """Whoever is not open is left to others."""
         one = Connection()
         one.state = state
-        assert hand(one) == ([one], [])
+        assert write_all(one) == ([one], [])
         assert one.written == []
         assert one.messages_out == 0
 
-    def test_not_prompt(self, hand):
+    def test_not_prompt(self, write_all):
         """So is one for which something waits, itself and not the connection that it stands for."""
         one = Connection()
-        one._prompt = False
+        one._writable = False
         stand = Stand(one)
-        assert hand(one, stand) == ([one, stand], [])
+        assert write_all(one, stand) == ([one, stand], [])
 
-    def test_being_served(self, hand):
+    def test_being_served(self, write_all):
         """So is one whose answers have not left yet: they would be overtaken."""
         one = Connection()
         one._cork = []
-        assert hand(one) == ([one], [])
+        assert write_all(one) == ([one], [])
 
-    def test_something_else(self, hand):
+    def test_something_else(self, write_all):
         """So is what is no connection at all, or stands for none."""
         one, two = object(), Stand(None)
-        assert hand(one, two) == ([one, two], [])
+        assert write_all(one, two) == ([one, two], [])
 
-    def test_one_fails(self, hand):
+    def test_one_fails(self, write_all):
         """A transport that raises is told, and the next one is served."""
         bad, good = Connection(), Connection()
         bad.write = broken
-        assert hand(bad, good) == ([], [bad])
+        assert write_all(bad, good) == ([], [bad])
         assert good.written == [b"<x>"]
 
-    def test_order(self, hand):
+    def test_order(self, write_all):
         """Everyone is served in the order in which they stand."""
         order = []
         ones = [Connection() for _ in range(3)]
         for number, one in enumerate(ones):
             one.write = lambda data, number=number: order.append(number)
-        ones[1]._prompt = False
-        assert hand(*ones) == ([ones[1]], [])
+        ones[1]._writable = False
+        assert write_all(*ones) == ([ones[1]], [])
         assert order == [0, 2]
 
 

@@ -88,10 +88,10 @@ class FrameTests:
         """Look at a text that is all there and one that is not; see that the reference says the same, and say what."""
         frame, whole = build_frame(1, payload, mask=mask), reference_whole_characters(payload)
         body = len(frame) - len(payload)
-        for size, sound in ((len(payload), whole == len(payload)), (len(payload) + 1, whole >= 0)):
+        for size, valid in ((len(payload), whole == len(payload)), (len(payload) + 1, whole >= 0)):
             partial = self.Partial(frame[:body], size)
             assert partial.feed(frame, body) == len(frame)
-            assert partial.sound is sound, payload
+            assert partial.valid is valid, payload
         return whole
 
     def partial(self, size, first=FIN_BINARY, mask=b"mask"):
@@ -293,7 +293,7 @@ class FrameTests:
                 assert partial.feed(frame[: end + 1], end) == end + 1
                 whole = reference_whole_characters(text[: end + 1 - body])
                 # Of the last character nothing may be missing at the end; and once it is wrong it stays wrong.
-                assert partial.sound is (whole == len(text) if end + 1 == len(frame) else whole >= 0)
+                assert partial.valid is (whole == len(text) if end + 1 == len(frame) else whole >= 0)
 
     # permessage-deflate.
 
@@ -321,30 +321,30 @@ class FrameTests:
                 before, start = start, partial.feed((frame + b"\x82\x80more")[: start + step], start)
                 assert start == min(before + step, len(frame))
                 assert partial.raw() == frame[:start]
-            assert (partial.complete, partial.sound, partial.first) == (True, True, FIN_BINARY)
+            assert (partial.complete, partial.valid, partial.first) == (True, True, FIN_BINARY)
             whole = partial.whole()
             assert (type(whole), whole) == (bytes, payload)
 
     def test_pieces_of_text(self):
-        """Text is sound wherever it is cut, within a character too, and whatever the header's length."""
+        """Text is valid wherever it is cut, within a character too, and whatever the header's length."""
         text = "aé日😀\U0010ffffz\x80".encode()
         for header, first, second in product((6, 8, 14), range(len(text) + 1), range(len(text) + 1)):
             partial = self.Partial(b"\x81" + bytes(header - 5) + bytes(4), len(text))
             for piece in (text[:first], text[first : max(first, second)], text[max(first, second) :]):
                 partial.feed(piece, 0)
-                assert partial.sound
+                assert partial.valid
             assert partial.whole() == text
 
     def test_text_that_ends_within_a_character(self):
-        """Text that is complete, but for the last bytes of a character, is not sound."""
+        """Text that is complete, but for the last bytes of a character, is not valid."""
         for character in ("é", "日", "😀"):
             for cut in range(1, len(character.encode())):
                 text = b"a" + character.encode()[:cut]
                 partial = self.partial(len(text), FIN_TEXT, bytes(4))
                 assert partial.feed(text[:-1], 0) == len(text) - 1
-                assert partial.sound
+                assert partial.valid
                 partial.feed(text[-1:], 0)
-                assert (partial.complete, partial.sound) == (True, False)
+                assert (partial.complete, partial.valid) == (True, False)
                 assert partial.raw()[6:] == text
 
     @pytest.mark.parametrize("first", [FIN_BINARY, FIN_TEXT | RSV1, FIN_BINARY | RSV1])
@@ -352,12 +352,12 @@ class FrameTests:
         """What is not text, or not text yet, is not checked as text."""
         partial = self.partial(3, first)
         partial.feed(b"\xff\xff\xff", 0)
-        assert (partial.sound, partial.first) == (True, first)
+        assert (partial.valid, partial.first) == (True, first)
 
     def test_nothing_to_come(self):
         """A frame without payload is complete at once, and takes nothing."""
         partial = self.partial(0, FIN_TEXT)
-        assert (partial.complete, partial.sound, partial.raw()) == (True, True, b"\x81\x80mask")
+        assert (partial.complete, partial.valid, partial.raw()) == (True, True, b"\x81\x80mask")
         assert partial.feed(b"more", 1) == 1
         assert partial.whole() == b""
 
@@ -411,7 +411,7 @@ class FrameTests:
             for call in (partial.whole, partial.raw, lambda: partial.feed(b"4", 0), lambda: partial.feed(b"", 0)):
                 with pytest.raises(ValueError):  # noqa: PT011 (which one of them is said depends on the twin)
                     call()
-            assert (partial.complete, partial.sound, partial.first) == (False, True, FIN_TEXT)
+            assert (partial.complete, partial.valid, partial.first) == (False, True, FIN_TEXT)
 
     @pytest.mark.parametrize("size", [2**31, 2**32, 2**62, sys.maxsize - 14, sys.maxsize])
     @pytest.mark.parametrize("first", [FIN_TEXT, FIN_BINARY])
@@ -525,7 +525,7 @@ def outcome(call, *arguments):
 
 def look_at(partial):
     """All that can be seen of a frame."""
-    return partial.complete, partial.sound, partial.first, outcome(partial.raw)
+    return partial.complete, partial.valid, partial.first, outcome(partial.raw)
 
 
 def compiled():

@@ -127,8 +127,8 @@ class TextTests:
 
     def test_line(self):
         """A line has a time with its distance from UTC, the part of the server, the level, and the message."""
-        line = format_text(event("hello", log_namespace="wsserver.door", log_level=LogLevel.warn))
-        assert re.fullmatch(r"2026-11-2[12]T..:..:22[+-]\d{4} \[wsserver\.door#warn\] hello\n", line)
+        line = format_text(event("hello", log_namespace="wsserver.frontend", log_level=LogLevel.warn))
+        assert re.fullmatch(r"2026-11-2[12]T..:..:22[+-]\d{4} \[wsserver\.frontend#warn\] hello\n", line)
 
     @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
     def test_payload(self, payload):
@@ -189,7 +189,7 @@ class JSONTests:
         line = format_json(
             event(
                 "hello",
-                log_namespace="wsserver.door",
+                log_namespace="wsserver.frontend",
                 log_level=LogLevel.warn,
                 log_source=object(),
                 log_logger=object(),
@@ -204,7 +204,7 @@ class JSONTests:
         assert parse_json(line) == {
             "time": "2026-11-21T12:03:22.345+00:00",
             "level": "warn",
-            "namespace": "wsserver.door",
+            "namespace": "wsserver.frontend",
             "message": "hello",
             "text": "hello",
             "status": 400,

@@ -163,7 +163,7 @@ class FailingEndpointTests:
         client.send_close(1000)
         assert len(failures(log)) == 1
         assert not server.service.connections.connections
-        assert not server.service.door.sockets
+        assert not server.service.frontend.sockets
 
     def test_in_on_ping(self, log):
         """A callback of Autobahn's that we do not know of is guarded too."""
@@ -282,7 +282,7 @@ class DeferredHandshakeTests:
         client.transport.lose()
         Patient.answer.callback(None)
         assert not server.service.connections.connections
-        assert not server.service.door.sockets
+        assert not server.service.frontend.sockets
 
     def test_error(self, log):
         """A Deferred that fails is 500."""

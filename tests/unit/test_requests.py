@@ -28,7 +28,7 @@ GET = b"GET / HTTP/1.1"
 
 
 def head(*lines):
-    """Join the lines of a request head as the door hands it over: without the CRLF of the last one."""
+    """Join the lines of a request head as the frontend hands it over: without the CRLF of the last one."""
     return b"\r\n".join(lines)
 
 

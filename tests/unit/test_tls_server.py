@@ -196,8 +196,8 @@ class GuardTests:
     def test_a_handshake_has_until_open_timeout_and_no_longer(self, creator, lines):
         """Nothing is sent then, and the connection is dropped at once."""
         server = MemoryServer(Settings(open_timeout=10))
-        door = server.service.door
-        protocol = TLSServerFactory(creator, door, server.clock, door.deadlines).buildProtocol(None)
+        frontend = server.service.frontend
+        protocol = TLSServerFactory(creator, frontend, server.clock, frontend.deadlines).buildProtocol(None)
         transport = Transport()
         protocol.makeConnection(transport)
         protocol.dataReceived(b"\x16\x03\x01")

@@ -48,9 +48,9 @@ class Other:
         if self.on_message is not None:
             self.on_message(self, payload)
 
-    def _slow(self, data, share):
+    def _slow(self, data, budget):
         assert type(data) is bytes
-        self.calls.append(("slow", data, share))
+        self.calls.append(("slow", data, budget))
         if self.on_slow is not None:
             self.on_slow(self, data)
 
@@ -177,7 +177,7 @@ class ReceivingTests:
 
     @pytest.mark.parametrize("more", [0, 1, 300])
     def test_share(self, connection, more):
-        """After 256 frames the rest is left, and none of the share."""
+        """After 256 frames the rest is left, and none of the budget."""
         data = build_frame(1, b"x") * (FRAMES_PER_TURN + more)
         connection.dataReceived(data)
         assert len(connection.messages) == FRAMES_PER_TURN
@@ -185,7 +185,7 @@ class ReceivingTests:
         assert connection.named("slow") == ([("slow", rest, 0)] if more else [])
 
     def test_share_of_a_partial_frame(self, connection):
-        """A frame begun at the very end of the share is not begun; one begun before counts when it is whole."""
+        """A frame begun at the very end of the budget is not begun; one begun before counts when it is whole."""
         data = build_frame(1, b"x") * (FRAMES_PER_TURN - 1) + build_frame(1, b"long")
         connection.dataReceived(data[:-1])
         assert connection.calls[-1] == ("message", b"x", False)
@@ -291,12 +291,12 @@ class ReceivingTests:
         assert connection.calls == [("slow", frame[10:], FRAMES_PER_TURN)]
         assert connection._partial.raw() == frame[:10]
 
-    @pytest.mark.parametrize(("start", "share"), [(0, 1), (7, 1), (7, 256), (14, 5), (0, 0), (0, -1)])
-    def test_from_a_place(self, connection, start, share):
-        """The state machine has the rest taken from any place, with what is left of the share."""
+    @pytest.mark.parametrize(("start", "budget"), [(0, 1), (7, 1), (7, 256), (14, 5), (0, 0), (0, -1)])
+    def test_from_a_place(self, connection, start, budget):
+        """The state machine has the rest taken from any place, with what is left of the budget."""
         data = build_frame(1, b"1") + build_frame(1, b"2")
-        taken = max(0, min(share, 2 - start // 7))
-        assert connection._fast(data, start, share) == (start + 7 * taken, share - taken)
+        taken = max(0, min(budget, 2 - start // 7))
+        assert connection._fast(data, start, budget) == (start + 7 * taken, budget - taken)
         assert connection.messages == [b"1", b"2"][start // 7 :][:taken]
 
     # The endpoint.
@@ -364,7 +364,7 @@ class ReceivingTests:
         assert connection.counters == (3, 11, 0, 0)
 
     def test_that_cannot_be_inflated(self, connect):
-        """A message that fails the connection is none, and counts in the share."""
+        """A message that fails the connection is none, and counts in the budget."""
         connection = connect(compressed=True)
         connection.dataReceived(build_frame(1, b"bad", rsv=4) + build_frame(9))
         assert connection.calls == [
@@ -610,7 +610,7 @@ class Dice:
                 states.append("raised")
             start, partial = stop, connection._partial
             states.append((connection._plain, connection._cork and b"".join(connection._cork)))
-            states.append(partial and (partial.raw(), partial.complete, partial.sound, partial.first))
+            states.append(partial and (partial.raw(), partial.complete, partial.valid, partial.first))
         return connection.merged(), connection.counters, states
 
 

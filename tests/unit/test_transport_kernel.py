@@ -88,7 +88,7 @@ class Messages:
         # The frame, but for its mask: what the peer has sent.
         self.end.on_publication(build_frame(2 if isBinary else 1, payload, mask=bytes(4)))
 
-    def _slow(self, data, share):
+    def _slow(self, data, budget):
         if self.end.aborted:
             return
         self._plain = True

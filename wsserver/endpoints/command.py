@@ -102,7 +102,7 @@ class CommandProtocol(ServerProtocol):
         self.factory.work.submit(self)
         self._is_arriving = False
         if self._waiting_messages:
-            self.stop_reading()
+            self.pause_reading()
 
     def _find(self, payload: bytes) -> tuple[Command, str] | None:
         """Parse a text message: return the command and its argument; None if it is not a command."""
@@ -126,7 +126,7 @@ class CommandProtocol(ServerProtocol):
     # The server's `WorkQueue` decides when the next message is answered.
 
     def _has_work(self) -> bool:
-        return bool(self._waiting_messages) and (self._is_arriving or not self._held) and self.state == OPEN
+        return bool(self._waiting_messages) and (self._is_arriving or not self._write_blocked) and self.state == OPEN
 
     def serve_one(self) -> bool:
         """Answer the first waiting message; see `wsserver.wire.limits.Worker`."""
@@ -155,7 +155,7 @@ class CommandProtocol(ServerProtocol):
             self._uncork()
         if not self._waiting_messages or self.state != OPEN:
             self._waiting_messages = None
-            self.read_on()
+            self.resume_reading()
 
     def work_failed(self) -> None:
         """Close with 1011: a command raised an exception."""

@@ -1,8 +1,8 @@
 """
 The base of all WebSocket endpoints with channels: send publications, and queue them while the peer does not read.
 
-To a subscriber that reads, the fan-out writes publications directly (`wsserver.wire.fastpath.hand`), without calling
-the methods here. It calls them if the subscriber does not read, is not open yet, or is in the middle of a turn.
+To a subscriber that reads, the fan-out writes publications directly (`wsserver.wire.fastpath.write_all`). It calls the
+methods here if the subscriber does not read, is not open yet, or is in the middle of a turn.
 """
 
 from typing import Any, ClassVar
@@ -48,7 +48,7 @@ class SubscriberProtocol(ServerProtocol):
 
     def __init__(self) -> None:
         super().__init__()
-        self._prompt = True
+        self._writable = True
 
     # Compression, shared by all subscribers of a kind.
 
@@ -150,7 +150,7 @@ class SubscriberProtocol(ServerProtocol):
 
     def hold(self) -> None:
         """Queue outgoing publications."""
-        self._prompt = False
+        self._writable = False
         if self._backlog is None:
             self._backlog = SendQueue(self.max_queued)
 
@@ -161,7 +161,7 @@ class SubscriberProtocol(ServerProtocol):
             self.close(CloseCode.TRY_AGAIN_LATER, "reads too slowly")
         elif backlog is not None:
             # Set first: the write below may fill the transport, which then calls `pauseProducing`.
-            self._prompt = True
+            self._writable = True
             frames, count, size = backlog.take()
             if frames:
                 self._send(frames, count, size)
@@ -180,7 +180,7 @@ class SubscriberProtocol(ServerProtocol):
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
         """Drop the send queue."""
         super().connectionLost(reason)
-        self._prompt, self._backlog = False, None
+        self._writable, self._backlog = False, None
 
 
 class Subscription(Feed):

@@ -26,7 +26,7 @@ class TickerProtocol(ServerProtocol):
     clock: ClassVar[IReactorTime]
 
     _call: IDelayedCall | None = None
-    _held = False
+    _write_blocked = False
     _number = 0
 
     def onConnect(self, request: ConnectionRequest) -> Any:
@@ -63,7 +63,7 @@ class TickerProtocol(ServerProtocol):
 
     def _tick(self) -> None:
         self._call = None
-        if self._held or self.state != self.STATE_OPEN:
+        if self._write_blocked or self.state != self.STATE_OPEN:
             return
         self._number += 1
         self.sendMessage(f"{self._text} {self._number}".encode())
@@ -74,13 +74,13 @@ class TickerProtocol(ServerProtocol):
 
     def pauseProducing(self) -> None:
         """Pause the ticks: the client does not read."""
-        self._held = True
+        self._write_blocked = True
         super().pauseProducing()
 
     def resumeProducing(self) -> None:
         """Resume the ticks: the client reads again."""
         super().resumeProducing()
-        self._held = False
+        self._write_blocked = False
         if self._call is None and self.state == self.STATE_OPEN:
             self._schedule()
 

@@ -17,7 +17,7 @@ from wsserver.hub.broker import UNFRAMED
 from wsserver.hub.publication import Publication
 from wsserver.hub.send_queue import Batch
 from wsserver.typing import ChannelName
-from wsserver.wire.fastpath import hand
+from wsserver.wire.fastpath import write_all
 
 __all__ = ["MAX_JOBS", "SHARE", "WRITE", "FanOut"]
 
@@ -205,7 +205,7 @@ def _deliver(batch: Batch, subscribers: list[Any]) -> None:
         except Exception:
             _log_failure(one)
 
-    hand(subscribers, batch.frames, batch.count, batch.size, deliver_one, _log_failure)
+    write_all(subscribers, batch.frames, batch.count, batch.size, deliver_one, _log_failure)
 
 
 def _receive(channel: ChannelName, publications: Sequence[Any], subscribers: list[Any]) -> None:

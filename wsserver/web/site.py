@@ -65,7 +65,7 @@ class Channel(HTTPChannel):
 
     def __init__(self) -> None:
         super().__init__()
-        self.door: Frontend
+        self.frontend: Frontend
         self.is_half_closed = False
         """Whether the client has closed its sending side; it may still read."""
 
@@ -77,17 +77,17 @@ class Channel(HTTPChannel):
 
     def pauseProducing(self) -> None:  # noqa: D102 (IPushProducer)
         super().pauseProducing()
-        self.door.hold()
+        self.frontend.pause_serving()
 
     def resumeProducing(self) -> None:  # noqa: D102
         super().resumeProducing()
-        self.door.go_on()
+        self.frontend.resume_serving()
 
     def requestDone(self, request: Request) -> None:
         """Notify the frontend that the response is written, if another request may follow."""
         super().requestDone(request)
         if self.persistent:
-            self.door.answered(request.sentLength)
+            self.frontend.response_written(request.sentLength)
 
     def release(self) -> None:
         """Detach from the transport, which a WebSocket endpoint uses from now on."""
@@ -183,16 +183,16 @@ class PageSite(Site):
         super().__init__(resource, reactor=reactor, timeout=IDLE_TIMEOUT, parsePOSTFormSubmission=False)
         self.cross_origin = cross_origin
 
-    def channel(self, address: IAddress, door: Frontend) -> Channel:
+    def channel(self, address: IAddress, frontend: Frontend) -> Channel:
         """
         Create the HTTP side of a connection.
 
         Args:
             address: the peer's address.
-            door: the frontend that passes on requests; it is notified of each response after which another may follow.
+            frontend: passes requests on; it is notified of each response after which another request may follow.
         """
         channel = cast(Channel, self.buildProtocol(address))
-        channel.door = door
+        channel.frontend = frontend
         return channel
 
     def log(self, request: Any) -> None:

@@ -253,11 +253,11 @@ cdef class Partial:
         return self.payload is not NULL and self.have == self.size
 
     @property
-    def sound(self):
-        """See `frames.PyPartial.sound`."""
-        return self.is_sound()
+    def valid(self):
+        """See `frames.PyPartial.valid`."""
+        return self.is_valid()
 
-    cdef bint is_sound(self) noexcept:
+    cdef bint is_valid(self) noexcept:
         if self.start[0] != FIN_TEXT:
             return True
         if self.payload is not NULL and self.have == self.size:
@@ -296,7 +296,7 @@ cdef class FastPath:
     """See `fastpath.PyFastPath`."""
 
     cdef public int state
-    cdef public bint _plain, _compressed, _prompt
+    cdef public bint _plain, _compressed, _writable
     cdef public Py_ssize_t _limit, _compress_from
     cdef public list _cork
     cdef public object _partial, transport, autoPingTimeoutCall
@@ -314,31 +314,31 @@ cdef class FastPath:
         self.serve(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
     cdef int serve(self, const uint8_t *p, Py_ssize_t end) except -1:
-        cdef Py_ssize_t share = FRAMES_PER_TURN, start = 0
+        cdef Py_ssize_t budget = FRAMES_PER_TURN, start = 0
         if self._cork:
             self.uncork()
         self._cork = []
         if self._plain:
-            start = self.fast(p, 0, end, &share)
+            start = self.fast(p, 0, end, &budget)
         if start < end:
-            self._slow(PyBytes_FromStringAndSize(<const char *>p + start, end - start), share)
+            self._slow(PyBytes_FromStringAndSize(<const char *>p + start, end - start), budget)
         self.uncork()
         return 0
 
-    def _fast(self, bytes data not None, Py_ssize_t start, Py_ssize_t share):
+    def _fast(self, bytes data not None, Py_ssize_t start, Py_ssize_t budget):
         """See `fastpath.PyFastPath._fast`."""
         if not 0 <= start <= PyBytes_GET_SIZE(data):
             raise ValueError("no such place")
-        start = self.fast(<const uint8_t *>PyBytes_AS_STRING(data), start, PyBytes_GET_SIZE(data), &share)
-        return start, share
+        start = self.fast(<const uint8_t *>PyBytes_AS_STRING(data), start, PyBytes_GET_SIZE(data), &budget)
+        return start, budget
 
-    cdef Py_ssize_t fast(self, const uint8_t *p, Py_ssize_t start, Py_ssize_t end, Py_ssize_t *share) except -1:
+    cdef Py_ssize_t fast(self, const uint8_t *p, Py_ssize_t start, Py_ssize_t end, Py_ssize_t *budget) except -1:
         cdef Partial partial
         cdef bytes payload
         cdef uint64_t size = 0
         cdef int header, first
         cdef bint any_message = False
-        while start < end and share[0] > 0 and self._plain and self._limit >= 0:
+        while start < end and budget[0] > 0 and self._plain and self._limit >= 0:
             partial = self._partial
             if partial is None:
                 header = head(p + start, <uint64_t>(end - start), <uint64_t>self._limit, self._compressed, &size)
@@ -359,7 +359,7 @@ cdef class FastPath:
                 start += header + <Py_ssize_t>size
             else:
                 start += partial.take(p + start, end - start)
-                if not partial.is_sound():
+                if not partial.is_valid():
                     self._give_up_partial()
                     break
                 if partial.have < partial.size:
@@ -367,19 +367,19 @@ cdef class FastPath:
                 first = partial.start[0]
                 payload = partial.whole()
                 self._partial = None
-            share[0] -= 1
-            if self.hand(payload, first):
+            budget[0] -= 1
+            if self.dispatch(payload, first):
                 any_message = True
         # As in Autobahn, any data frame counts as a pong.
         if any_message and self.autoPingTimeoutCall is not None:
             self._cancelAutoPingTimeoutCall()
         return start
 
-    def _hand(self, bytes payload not None, int first):
-        """See `fastpath.PyFastPath._hand`."""
-        return bool(self.hand(payload, first))
+    def _dispatch(self, bytes payload not None, int first):
+        """See `fastpath.PyFastPath._dispatch`."""
+        return bool(self.dispatch(payload, first))
 
-    cdef int hand(self, bytes payload, int first) except -1:
+    cdef int dispatch(self, bytes payload, int first) except -1:
         try:
             if first > FIN_BINARY:
                 payload = self._inflate(payload, first)
@@ -557,8 +557,8 @@ cdef class Feed:
         self.connection = connection
 
 
-def hand(list subscribers not None, bytes frames not None, uint64_t count, uint64_t size, other, failed):
-    """See `fastpath.py_hand`."""
+def write_all(list subscribers not None, bytes frames not None, uint64_t count, uint64_t size, other, failed):
+    """See `fastpath.py_write_all`."""
     cdef FastPath connection
     for one in subscribers:
         it = (<Feed>one).connection if isinstance(one, Feed) else one
@@ -566,7 +566,7 @@ def hand(list subscribers not None, bytes frames not None, uint64_t count, uint6
             other(one)
             continue
         connection = <FastPath>it
-        if not connection._prompt or connection.state != OPEN or connection._cork is not None:
+        if not connection._writable or connection.state != OPEN or connection._cork is not None:
             other(one)
             continue
         connection.messages_out += count

@@ -25,8 +25,8 @@ __all__ = [
     "Feed",
     "PyFastPath",
     "PyFeed",
-    "hand",
-    "py_hand",
+    "py_write_all",
+    "write_all",
 ]
 
 FRAMES_PER_TURN = 256
@@ -69,8 +69,8 @@ class PyFastPath:
         self.state = CONNECTING
         self._plain = self._compressed = False
         """Whether data frames may bypass the state machine; whether permessage-deflate was negotiated."""
-        self._prompt = False
-        """Whether publications may be written at once. Set by the endpoint; read by `hand`."""
+        self._writable = False
+        """Whether publications may be written at once. Set by the endpoint; read by `write_all`."""
         self._compress_from = 0
         """Minimum size in bytes of a payload that is sent compressed."""
         self._limit = self.maxMessagePayloadSize
@@ -104,7 +104,7 @@ class PyFastPath:
         Returns:
             The index of the first unprocessed byte, and how many frames of `budget` are left.
         """
-        handed = False
+        dispatched = False
         while start < len(data) and budget > 0 and self._plain:
             if self._partial is None:
                 messages, start = frames.parse(data, start, self._limit, 1, self._compressed)
@@ -119,7 +119,7 @@ class PyFastPath:
                 payload, first = messages[0]
             else:
                 start = self._partial.feed(data, start)
-                if not self._partial.sound:
+                if not self._partial.valid:
                     self._give_up_partial()
                     break
                 if not self._partial.complete:
@@ -127,13 +127,13 @@ class PyFastPath:
                 payload, first = self._partial.whole(), self._partial.first
                 self._partial = None
             budget -= 1
-            handed = self._hand(payload, first) or handed
+            dispatched = self._dispatch(payload, first) or dispatched
         # As in Autobahn, every data frame counts as a pong.
-        if handed and self.autoPingTimeoutCall is not None:
+        if dispatched and self.autoPingTimeoutCall is not None:
             self._cancelAutoPingTimeoutCall()
         return start, budget
 
-    def _hand(self, payload: bytes, first: int) -> bool:
+    def _dispatch(self, payload: bytes, first: int) -> bool:
         """
         Inflate a message if it is compressed, and pass it to the endpoint.
 
@@ -214,7 +214,7 @@ class PyFeed:
     """
     Base class of subscribers that are not themselves a connection but write to one.
 
-    Needed where a connection has several subscriptions. `hand` writes to `connection` directly.
+    Needed where a connection has several subscriptions. `write_all` writes to `connection` directly.
 
     Args:
         connection: the connection that the subscriber writes to.
@@ -226,7 +226,7 @@ class PyFeed:
         self.connection = connection
 
 
-def py_hand(  # noqa: PLR0917 (positional: fastest for the compiled version)
+def py_write_all(  # noqa: PLR0917 (positional: fastest for the compiled version)
     subscribers: list[Any],
     frames: bytes,
     count: int,
@@ -237,7 +237,7 @@ def py_hand(  # noqa: PLR0917 (positional: fastest for the compiled version)
     """
     Write the same frames to many connections: the inner loop of the fan-out.
 
-    The frames are written directly to a connection that is open, allows it (`_prompt`) and is not processing a read.
+    The frames are written directly to a connection that is open, allows it (`_writable`) and is not processing a read.
 
     Args:
         subscribers: connections, `Feed` objects, and subscribers of any other type.
@@ -251,7 +251,7 @@ def py_hand(  # noqa: PLR0917 (positional: fastest for the compiled version)
         connection = one.connection if isinstance(one, Feed) else one
         if not (
             isinstance(connection, FastPath)
-            and connection._prompt  # noqa: SLF001 (of this module)
+            and connection._writable  # noqa: SLF001 (of this module)
             and connection.state == OPEN
             and connection._cork is None  # noqa: SLF001
         ):
@@ -267,7 +267,7 @@ def py_hand(  # noqa: PLR0917 (positional: fastest for the compiled version)
 
 FastPath = PyFastPath
 Feed = PyFeed
-hand = py_hand
+write_all = py_write_all
 
 if not TYPE_CHECKING and frames.COMPILED:
-    FastPath, Feed, hand = frames.SPEEDUPS.FastPath, frames.SPEEDUPS.Feed, frames.SPEEDUPS.hand
+    FastPath, Feed, write_all = frames.SPEEDUPS.FastPath, frames.SPEEDUPS.Feed, frames.SPEEDUPS.write_all

@@ -197,7 +197,7 @@ class PyPartial:
         return self._payload is not None and len(self._payload) == self._size
 
     @property
-    def sound(self) -> bool:
+    def valid(self) -> bool:
         """Whether the frame is valid so far: text must be UTF-8."""
         if self._start[0] != FIN_TEXT:
             return True

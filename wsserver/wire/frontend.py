@@ -69,7 +69,7 @@ class HTTPSide(Shape):
         """
         Answer a request.
 
-        Calls `Frontend.answered` when the response is written and the connection can carry another request.
+        Calls `Frontend.response_written` when the response is written and the connection can carry another request.
 
         Args:
             data: one whole request, head and body.
@@ -170,13 +170,13 @@ class Frontend(Protocol):
     Read the requests of one connection and dispatch them: see the module.
 
     Args:
-        house: the factory, which holds what all frontends share.
+        factory: the factory, which holds what all frontends share.
     """
 
     transport: Any
 
-    def __init__(self, house: FrontendFactory) -> None:
-        self._house = house
+    def __init__(self, factory: FrontendFactory) -> None:
+        self._factory = factory
         self._buffer = bytearray()
         self._searched = 0
         self._deadline: Deadline | None = None
@@ -190,7 +190,7 @@ class Frontend(Protocol):
         self._dispatching = False
         self._refused = False
         self._paused = False
-        self._held = False
+        self._write_blocked = False
         self._turned_away = False
         self._half_closed = False
         """The client sends nothing more, but may still read."""
@@ -199,36 +199,36 @@ class Frontend(Protocol):
 
     def connectionMade(self) -> None:
         """Start the deadline of the first request, or refuse the connection if there are too many."""
-        house = self._house
-        house.sockets.add(self)
-        if len(house.sockets) - house.turned_away > house.max_connections:
+        factory = self._factory
+        factory.sockets.add(self)
+        if len(factory.sockets) - factory.turned_away > factory.max_connections:
             self._turn_away()
             return
-        self._deadline = house.deadlines.call_later(house.open_timeout, self._too_slow)
+        self._deadline = factory.deadlines.call_later(factory.open_timeout, self._request_timed_out)
 
     def dataReceived(self, data: bytes) -> None:
         """Buffer bytes of requests, and serve the requests that are complete."""
         if self._refused:
             return
         self._buffer += data
-        work = self._house.work
-        if not self._answering and not self._held:
+        work = self._factory.work
+        if not self._answering and not self._write_blocked:
             work.submit(self)
-        if len(self._buffer) > MAX_UNSERVED and (self._answering or self._held or self in work):
+        if len(self._buffer) > MAX_UNSERVED and (self._answering or self._write_blocked or self in work):
             # Further pipelined requests stay in the kernel until the client has read the responses to earlier ones.
             self._paused = True
             self.transport.pauseProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Release the connection, and notify the endpoint or the HTTP side."""
-        self._house.turned_away -= self._turned_away
-        self._house.work.discard(self)
-        self._disarm()
+        self._factory.turned_away -= self._turned_away
+        self._factory.work.discard(self)
+        self._cancel_deadline()
         for side in (self._endpoint, self._http):
             if side is not None:
                 side.connectionLost(reason)
         self._endpoint = self._http = None
-        self._house.sockets.discard(self)
+        self._factory.sockets.discard(self)
 
     def readConnectionLost(self) -> None:
         """
@@ -243,7 +243,7 @@ class Frontend(Protocol):
             return
         if self._http is not None and self._answering:
             self._http.half_closed()
-        self._house.work.submit(self)
+        self._factory.work.submit(self)
 
     def writeConnectionLost(self) -> None:
         """Do nothing: only refused connections are half closed by the server, and a deadline drops them."""
@@ -269,7 +269,7 @@ class Frontend(Protocol):
         elif request is not None and (body := self._read_body(request)) is not None:
             self._serve_http(request if self._chunked is None else request.with_length(len(body)), body)
             served = True
-        if self._paused and not self._held and (len(self._buffer) <= MAX_UNSERVED or not served):
+        if self._paused and not self._write_blocked and (len(self._buffer) <= MAX_UNSERVED or not served):
             self._read_on()
         more = served and bool(self._buffer)
         if self._half_closed and not more and self._can_serve():
@@ -277,7 +277,7 @@ class Frontend(Protocol):
         return more and self._can_serve()
 
     def _can_serve(self) -> bool:
-        return not (self._answering or self._refused or self._held)
+        return not (self._answering or self._refused or self._write_blocked)
 
     def _read_on(self) -> None:
         if self._paused:
@@ -300,7 +300,7 @@ class Frontend(Protocol):
         if not self._buffer:
             return
         if self._deadline is None:
-            self._deadline = self._house.deadlines.call_later(self._house.open_timeout, self._too_slow)
+            self._deadline = self._factory.deadlines.call_later(self._factory.open_timeout, self._request_timed_out)
         end = self._find_end()
         if end is None:
             return
@@ -313,7 +313,7 @@ class Frontend(Protocol):
         if self._turned_away:
             self._refuse(_too_many_connections(), request)
             return
-        if self._house.stopping and (request.wants_websocket or request.path not in self._house.always_served):
+        if self._factory.stopping and (request.wants_websocket or request.path not in self._factory.always_served):
             self._refuse(unavailable("the server is stopping"), request)
             return
         # A handshake with any body is refused by `check`.
@@ -368,12 +368,12 @@ class Frontend(Protocol):
     # Dispatching requests.
 
     def _serve_websocket(self, request: Request) -> None:
-        accept = check(request, self._house.policy)
+        accept = check(request, self._factory.policy)
         if isinstance(accept, Refusal):
             self._refuse(accept, request)
             return
         assert request.path is not None
-        protocol = self._house.find(request.path, request.query or {})
+        protocol = self._factory.find(request.path, request.query or {})
         if isinstance(protocol, Refusal):
             self._refuse(protocol, request)
             return
@@ -383,7 +383,7 @@ class Frontend(Protocol):
             _log.failure("the endpoint of {path} could not be made", path=show_path(request.raw_path))
             self._refuse(Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed"), request)
             return
-        self._disarm()
+        self._cancel_deadline()
         self._read_on()
         self._answering = True
         if self._http is not None:
@@ -392,36 +392,36 @@ class Frontend(Protocol):
         self._endpoint = endpoint
         rest = bytes(self._buffer)
         self._buffer.clear()
-        self._hand_over(endpoint)
+        self._replace_protocol(endpoint)
         endpoint.makeConnection(self.transport)
         endpoint.begin(request, accept, rest)
 
-    def _hand_over(self, endpoint: ServerProtocol) -> None:
+    def _replace_protocol(self, endpoint: ServerProtocol) -> None:
         """Make the endpoint the transport's protocol, in place of the frontend."""
         transport = self.transport
         # A TLS transport calls its `wrappedProtocol`; its attribute `protocol` belongs to the TCP connection under it.
         name = "wrappedProtocol" if getattr(transport, "wrappedProtocol", None) is self else "protocol"
         if getattr(transport, name, None) is self:
             setattr(transport, name, endpoint)
-            self._house.sockets.replace(self, endpoint)
+            self._factory.sockets.replace(self, endpoint)
         else:
             self.dataReceived = endpoint.dataReceived  # type: ignore[method-assign]
 
     def _serve_http(self, request: Request, body: bytes) -> None:
-        self._disarm()
+        self._cancel_deadline()
         # The Expect header has been answered already.
         whole = request.encode(without="expect") + b"\r\n" + body
         self._request = self._chunked = None
         self._answering = self._dispatching = True
         if self._http is None:
-            self._http = self._house.http(self.transport.getPeer(), self)
+            self._http = self._factory.http(self.transport.getPeer(), self)
             self._http.makeConnection(self.transport)
         self._http.dataReceived(whole)
         self._dispatching = False
 
     # Called by the HTTP side.
 
-    def answered(self, size: int) -> None:
+    def response_written(self, size: int) -> None:
         """
         Continue with the next request: the response is written, and the connection stays open.
 
@@ -429,58 +429,58 @@ class Frontend(Protocol):
             size: bytes of the response.
         """
         self._answering = False
-        self._house.work.charge(size)
+        self._factory.work.charge(size)
         if self._paused:
             # The HTTP side resumes the transport at the end of each request.
             self.transport.pauseProducing()
         # During `_serve_http`, `serve_one` is on the stack and continues by itself.
-        if not self._dispatching and not self._held:
-            self._house.work.submit(self)
+        if not self._dispatching and not self._write_blocked:
+            self._factory.work.submit(self)
 
-    def hold(self) -> None:
+    def pause_serving(self) -> None:
         """Stop serving requests: the client does not read the responses."""
-        self._held = True
+        self._write_blocked = True
 
-    def go_on(self) -> None:
-        """Serve requests again after `hold`."""
-        self._held = False
+    def resume_serving(self) -> None:
+        """Serve requests again after `pause_serving`."""
+        self._write_blocked = False
         if not self._dispatching:
-            self._house.work.submit(self)
+            self._factory.work.submit(self)
 
     # Refusals.
 
     def _turn_away(self) -> None:
-        house = self._house
-        house.turned_away += 1
+        factory = self._factory
+        factory.turned_away += 1
         self._turned_away = True
-        if house.turned_away > MAX_TURNED_AWAY:
+        if factory.turned_away > MAX_TURNED_AWAY:
             self._refused = True
             self.transport.abortConnection()
             return
-        self._deadline = house.deadlines.call_later(TURN_AWAY_TIMEOUT, self._turn_away_unread)
+        self._deadline = factory.deadlines.call_later(TURN_AWAY_TIMEOUT, self._turn_away_timed_out)
 
-    def _turn_away_unread(self) -> None:
+    def _turn_away_timed_out(self) -> None:
         self._deadline = None
         self._refuse(_too_many_connections())
 
     def _refuse(self, refusal: Refusal, request: Request | None = None) -> None:
         self._refused = True
-        self._disarm()
+        self._cancel_deadline()
         self._buffer.clear()
         path = show_path(request.raw_path) if request else None
         access_log.refused(refusal, number=None, peer=show_peer(self.transport.getPeer()), path=path)
         if request is not None:
             # Without these headers, a page of another origin could not read the reason.
-            refusal = replace(refusal, headers=(*refusal.headers, *self._house.response_headers(request)))
+            refusal = replace(refusal, headers=(*refusal.headers, *self._factory.response_headers(request)))
         in_kind = request is not None and is_temporary(refusal) and wants_event_stream(request)
         response = temporary_response(refusal) if in_kind else refusal.response()
         self.transport.write(response)
-        self._house.work.charge(len(response))
-        self._deadline = linger(self.transport, self._house.deadlines)
+        self._factory.work.charge(len(response))
+        self._deadline = linger(self.transport, self._factory.deadlines)
 
-    def _too_slow(self) -> None:
+    def _request_timed_out(self) -> None:
         self._deadline = None
-        limit = show_duration(self._house.open_timeout)
+        limit = show_duration(self._factory.open_timeout)
         if getattr(self.transport, "handshaking", False):
             # The server cannot send a response before the TLS handshake is finished.
             self.transport.abort_handshake(f"not finished within {limit}")
@@ -488,7 +488,7 @@ class Frontend(Protocol):
         reason = f"no whole request came within {limit}"
         self._refuse(Refusal(HTTPStatus.REQUEST_TIMEOUT, reason), self._request)
 
-    def _disarm(self) -> None:
+    def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

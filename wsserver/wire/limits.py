@@ -94,7 +94,7 @@ class WorkQueue:
     def _renew(self) -> None:
         self._pieces, self._bytes, self._seconds = PIECES_PER_TURN, BYTES_PER_TURN, SECONDS_PER_TURN
 
-    def _go_on(self) -> None:
+    def _start_turn(self) -> None:
         self._next_turn = None
         self._renew()
         self._serve()
@@ -114,7 +114,7 @@ class WorkQueue:
             self._guard(worker, worker.finish_turn)
         self._serving = False
         if self._waiting:
-            self._next_turn = self._reactor.callLater(0, self._go_on)
+            self._next_turn = self._reactor.callLater(0, self._start_turn)
 
     @staticmethod
     def _guard(worker: Worker, function: Callable[[], bool | None]) -> bool:

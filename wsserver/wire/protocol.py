@@ -356,7 +356,7 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
         if self._opening is not None:
             self._opening.callback(None)
         if self._waiting:
-            self._go_on()
+            self._process_waiting()
 
     def _agree_on_compression(self, accept: Accept) -> str | None:
         if not accept.extensions:

@@ -40,10 +40,10 @@ class SlowPath(FastPath):
 
     _waiting = b""
     """Received bytes that exceeded the turn's budget. While there are any, the server reads nothing more."""
-    _held = False
+    _write_blocked = False
     """Whether reading is paused because the peer does not read."""
-    _stopped = False
-    """Whether reading is paused by the endpoint: see `stop_reading`."""
+    _reading_paused = False
+    """Whether reading is paused by the endpoint: see `pause_reading`."""
 
     def _slow(self, data: bytes, budget: int) -> None:
         """
@@ -72,7 +72,7 @@ class SlowPath(FastPath):
         if start < len(data) and self.state != CLOSED:
             self._waiting = data[start:]
             self.transport.pauseProducing()
-            self._go_on_later()
+            self._process_waiting_later()
         self._plain = self._is_plain()
 
     def _is_plain(self) -> bool:
@@ -88,39 +88,39 @@ class SlowPath(FastPath):
             and not (self.inside_message or self.data or self._waiting or self.failedByMe)
         )
 
-    def _go_on_later(self) -> None:
-        self.factory.reactor.callLater(0, self._go_on)
+    def _process_waiting_later(self) -> None:
+        self.factory.reactor.callLater(0, self._process_waiting)
 
-    def _go_on(self) -> None:
-        if self._held or self._stopped or not self._waiting:
+    def _process_waiting(self) -> None:
+        if self._write_blocked or self._reading_paused or not self._waiting:
             return
         data, self._waiting = self._waiting, b""
         self._plain = self._is_plain()
         self.dataReceived(data)
-        if not (self._waiting or self._held or self._stopped) and self.state != CLOSED:
+        if not (self._waiting or self._write_blocked or self._reading_paused) and self.state != CLOSED:
             self.transport.resumeProducing()
 
-    def stop_reading(self) -> None:
+    def pause_reading(self) -> None:
         """
-        Stop reading from the peer until `read_on`, because the endpoint has enough messages to process.
+        Stop reading from the peer until `resume_reading`, because the endpoint has enough messages to process.
 
         `onMessage` may still be called for up to `FRAMES_PER_TURN` messages that have been read already.
         """
-        if not self._stopped:
-            self._stopped = True
+        if not self._reading_paused:
+            self._reading_paused = True
             self.transport.pauseProducing()
 
-    def read_on(self) -> None:
-        """Read from the peer again after `stop_reading`, unless reading is paused because the peer does not read."""
-        if self._stopped:
-            self._stopped = False
-            if not self._held:
-                self._continue()
+    def resume_reading(self) -> None:
+        """Read from the peer again after `pause_reading`, unless reading is paused because the peer does not read."""
+        if self._reading_paused:
+            self._reading_paused = False
+            if not self._write_blocked:
+                self._resume()
 
-    def _continue(self) -> None:
+    def _resume(self) -> None:
         """Process the bytes that wait, in the next turn; without any, read from the transport."""
         if self._waiting:
-            self._go_on_later()
+            self._process_waiting_later()
         else:
             self.transport.resumeProducing()
 
@@ -201,7 +201,7 @@ class SlowPath(FastPath):
         """Pass the whole message to the endpoint."""
         payload, self.message_data = bytes(self.message_data), bytearray()
         if self.state == OPEN and not self.failedByMe:
-            self._hand(payload, FIN_BINARY if self.message_is_binary else FIN_TEXT)
+            self._dispatch(payload, FIN_BINARY if self.message_is_binary else FIN_TEXT)
 
     def _inflate(self, payload: bytes, first: int) -> bytes | None:
         """
@@ -269,14 +269,14 @@ class SlowPath(FastPath):
 
     def pauseProducing(self) -> None:
         """Stop reading, because the peer does not read. Called by the transport when its send buffer is full."""
-        self._held = True
+        self._write_blocked = True
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
         """Process the bytes that wait, then read again. Called by the transport when its send buffer is empty."""
-        self._held = False
-        if not self._stopped:
-            self._continue()
+        self._write_blocked = False
+        if not self._reading_paused:
+            self._resume()
 
     def stopProducing(self) -> None:
         """Do nothing: the transport is closed, and `connectionLost` handles that."""

@@ -141,11 +141,11 @@ class CentrifugeProtocol(SubscriberProtocol):
         self._frames.append(payload)
         self.factory.work.submit(self)
         if self._has_work():
-            self.stop_reading()
+            self.pause_reading()
 
     def _has_work(self) -> bool:
         """Return whether a message or command can be processed without waiting for a broker, a hook or the peer."""
-        if self._held or self.state != OPEN:
+        if self._write_blocked or self.state != OPEN:
             return False
         return bool(self._frames) or (bool(self._commands) and not self._busy)
 
@@ -170,7 +170,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         if not self._commands:
             self._commands = None
         if not self._has_work():
-            self.read_on()
+            self.resume_reading()
 
     def work_failed(self) -> None:
         """Close the connection because a command raised an exception: 1011, which the client receives as 3004."""
@@ -236,7 +236,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         self._connect_replied = True
         if serving:
             self._replies = []
-        if not self._held:
+        if not self._write_blocked:
             self.release()
         if self._connect_deadline is not None:
             self._connect_deadline.cancel()
