@@ -3,6 +3,7 @@
 import pytest
 from turns import end_turn
 from twisted.internet.address import IPv6Address, UNIXAddress
+from twisted.web.http import HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
@@ -54,6 +55,15 @@ class RequestTests:
         assert len(lines) == 1
         assert "secret" not in formatEvent(lines[0])
 
+    def test_the_parser_of_twisted_never_sees_a_request(self, monkeypatch):
+        """A head is parsed once, by `wsserver.wire.http11`; two parsers could disagree about it."""
+        lines = []
+        monkeypatch.setattr(HTTPChannel, "dataReceived", lambda channel, data: lines.append(data))
+        client = MemoryServer().connect()
+        client.send(GET + GET.replace(b"GET", b"HEAD"))
+        assert [status for status, _ in responses(client)] == [200, 200]
+        assert lines == []
+
     def test_pipelined(self):
         """Requests sent at once are answered in order."""
         client = MemoryServer().connect()
@@ -86,7 +96,7 @@ class RequestTests:
         assert [status for status, _ in responses(client)][-1] == 405
 
     @pytest.mark.parametrize("size", [0, 1, 7])
-    def test_a_chunked_body_reaches_the_resource_as_one_with_a_length(self, size):
+    def test_a_chunked_body_reaches_the_resource_decoded(self, size):
         """However the network cuts it, and the next request follows behind its end."""
         client = MemoryServer(Settings(api_key="k", channel_allow=("a",), history_size=0)).connect()
         head = (

@@ -65,14 +65,15 @@ class HTTPSide(Shape):
     def makeConnection(self, transport: ITransport) -> None:
         """Set the transport that responses are written to."""
 
-    def dataReceived(self, data: bytes) -> None:
+    def serve(self, request: Request, body: bytes) -> None:
         """
         Answer a request.
 
         Calls `Frontend.response_written` when the response is written and the connection can carry another request.
 
         Args:
-            data: one whole request, head and body.
+            request: the request head. Its body has been received, and decoded if it was chunked.
+            body: the request body.
         """
 
     def connectionLost(self, reason: Failure) -> None:
@@ -267,7 +268,7 @@ class Frontend(Protocol):
         if request is not None and request.wants_websocket:
             self._serve_websocket(request)
         elif request is not None and (body := self._read_body(request)) is not None:
-            self._serve_http(request if self._chunked is None else request.with_length(len(body)), body)
+            self._serve_http(request, body)
             served = True
         if self._paused and not self._write_blocked and (len(self._buffer) <= MAX_UNSERVED or not served):
             self._read_on()
@@ -409,14 +410,12 @@ class Frontend(Protocol):
 
     def _serve_http(self, request: Request, body: bytes) -> None:
         self._cancel_deadline()
-        # The Expect header has been answered already.
-        whole = request.encode(without="expect") + b"\r\n" + body
         self._request = self._chunked = None
         self._answering = self._dispatching = True
         if self._http is None:
             self._http = self._factory.http(self.transport.getPeer(), self)
             self._http.makeConnection(self.transport)
-        self._http.dataReceived(whole)
+        self._http.serve(request, body)
         self._dispatching = False
 
     # Called by the HTTP side.

@@ -10,7 +10,7 @@ request, and refuses all others with 400.
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
 from typing import cast
@@ -174,29 +174,11 @@ class Request:
         assert self._last is not None
         return "transfer-encoding" in self._last
 
-    def with_length(self, length: int) -> "Request":
-        """
-        Return the request with a Content-Length in place of its Transfer-Encoding.
-
-        Args:
-            length: size of the decoded body, in bytes.
-        """
-        # RFC 9112 section 7.1.3: also without Trailer, because trailer fields are dropped.
-        kept = [header for header in self.headers if header[0] not in ("transfer-encoding", "trailer")]
-        headers = (*kept, ("content-length", str(length)))
-        return replace(self, headers=headers, content_length=length, _last=None)
-
-    def encode(self, without: str = "") -> bytes:
-        """
-        Return the head in the form that `parse` accepts.
-
-        Args:
-            without: name of a header to omit, in lower case.
-        """
-        headers = [header for header in self.headers if header[0] != without] if without else self.headers
+    def encode(self) -> bytes:
+        """Return the head in the form that `parse` accepts."""
         major, minor = self.version
         line = f"{self.method} {self.target} HTTP/{major}.{minor}"
-        return ("\r\n".join([line, *map(":".join, headers)]) + "\r\n").encode("latin-1")
+        return ("\r\n".join([line, *map(":".join, self.headers)]) + "\r\n").encode("latin-1")
 
     def all(self, name: str) -> list[str]:
         """Return the values of all headers with a name (in lower case), in order."""
