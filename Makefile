@@ -41,6 +41,7 @@ unit:
 # The same behaviour without the compiled part.
 unit-python:
 	WSSERVER_PUREPYTHON=1 $(COVERED) tests/unit tests/fuzz
+	WSSERVER_PUREPYTHON=1 $(COVERED) tests/integration -m kernel
 
 integration:
 	$(COVERED) --reactor=default tests/integration

@@ -1,17 +1,13 @@
 """Fixtures for browser tests: Chromium, servers, and the pages under test."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from person import Complaints, ServerPage
+from playwright.sync_api import Browser, Page, sync_playwright
 from processes import DEMOS, free_port, running_server, running_site
 from redis_server import RedisServer
 

@@ -2,23 +2,18 @@
 
 import json
 import signal
-import sys
 from collections import deque
 from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
 from itertools import count
-from pathlib import Path
 from queue import Empty
 
 import pytest
+from node import install_node_packages
+from peers import TIMEOUT, wait_until
 from playwright.sync_api import TimeoutError as NothingCame
 from processes import free_port, is_ready, running_server, running_site, wait_until_ready
 from redis_server import RedisServer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
-
-from node import install_node_packages
-from peers import TIMEOUT, wait_until
 from sdk import DRIVER, SDK, SECRET, token
 
 KEY = "a key for tests only"

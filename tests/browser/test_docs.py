@@ -1,11 +1,10 @@
 """The pages of the documentation do what they say: every command is run, and what is printed is what they show."""
 
-from pathlib import Path
-
 import pytest
+from paths import DOCS
 from walkthrough import Walk, read_blocks
 
-TUTORIALS = Path(__file__).parents[2] / "docs" / "tutorials"
+TUTORIALS = DOCS / "tutorials"
 
 
 class WalkthroughTests:

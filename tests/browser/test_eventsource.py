@@ -7,21 +7,16 @@ helps. What they miss meanwhile they recover by the id of the last event, or the
 
 import json
 import subprocess
-import sys
 import threading
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
-from pathlib import Path
 
 import pytest
-from processes import free_port, running_server, wait_until_ready
-from redis_server import RedisServer
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "integration"))
-
 from backend import Backend
 from node import install_node_packages
 from peers import RawPeer, wait_until
+from processes import free_port, running_server, wait_until_ready
+from redis_server import RedisServer
 
 KEY = "a key for tests only"
 LIMIT = 8

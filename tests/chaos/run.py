@@ -20,16 +20,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+# pytest has it from pyproject.toml.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
 
-from accounts import Accounts, Away, Log  # noqa: E402
-from checker import Verdict, check  # noqa: E402
-from nemesis import Nemesis  # noqa: E402
-from publishers import Publishers  # noqa: E402
-from report import markdown  # noqa: E402
-from stage import KEY, NotReadyError, Stage, running  # noqa: E402
-from subscribers import KINDS, Centrifuge, RawFormat, Subscriber  # noqa: E402
+from accounts import Accounts, Away, Log
+from checker import Verdict, check
+from nemesis import Nemesis
+from publishers import Publishers
+from report import markdown
+from stage import KEY, NotReadyError, Stage, running
+from subscribers import KINDS, Centrifuge, RawFormat, Subscriber
 
 TIMEOUT = 30.0
 """Seconds for what was published last to reach everyone."""

@@ -4,6 +4,9 @@ Fixtures for integration tests: a server in this process's reactor, with its pee
 Each test function in this directory runs in a thread of the reactor's pool, so that it can block on its sockets while
 the server runs. A test fails if a traceback was logged that it did not take with `take_failures`, or if the stopped
 server left a connection or a timer.
+
+Tests with the marker `kernel` are the exception: they have no server, and run in the main thread. They need no
+`--reactor`.
 """
 
 import datetime
@@ -22,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from peers import RawPeer, wait_until
 from pki import Authority, Issued, make_authority
 from pytest_twisted import blockon
+from redis_server import RedisServer
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread, deferToThread
@@ -35,7 +39,8 @@ from wsserver.service import WebSocketService
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     """Run the test function in a thread; pytest-twisted waits for the Deferred."""
-    pyfuncitem.obj = functools.partial(deferToThread, pyfuncitem.obj)
+    if not pyfuncitem.get_closest_marker("kernel"):
+        pyfuncitem.obj = functools.partial(deferToThread, pyfuncitem.obj)
 
 
 class Log:
@@ -60,12 +65,14 @@ class Log:
 
 
 @pytest.fixture(autouse=True)
-def log() -> Iterator[Log]:
+def log(request: pytest.FixtureRequest) -> Iterator[Log]:
     """Collect log events; fail the test if a traceback was logged that it has not taken."""
     log = Log()
     globalLogPublisher.addObserver(log)
     yield log
     globalLogPublisher.removeObserver(log)
+    if request.node.get_closest_marker("kernel"):
+        return
     left = [event["log_failure"].getTraceback() for event in log.events if event.get("log_failure")]
     assert not left, "logged with a traceback:\n" + "\n".join(left)
 
@@ -171,6 +178,15 @@ def start_server() -> Iterator[Callable[..., Server]]:
 def left_over(before: set[Any]) -> list[Any]:
     """Return the reactor's delayed calls that are not in `before`."""
     return blockingCallFromThread(reactor, lambda: [call for call in reactor.getDelayedCalls() if call not in before])
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """Start a Redis in `tmp_path`; kill it after the test."""
+    server = RedisServer(tmp_path)
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import Environment
+from environments import Environment
 from programs import Finished, run
 
 

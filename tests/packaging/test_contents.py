@@ -5,10 +5,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, Built
+from environments import Built
+from paths import ROOT
 
-MODULES = sorted(str(path.relative_to(PROJECT)) for path in (PROJECT / "wsserver").rglob("*.py"))
-PAGE = sorted(path.name for path in (PROJECT / "static").iterdir() if not path.name.startswith("."))
+MODULES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "wsserver").rglob("*.py"))
+PAGE = sorted(path.name for path in (ROOT / "static").iterdir() if not path.name.startswith("."))
 PLUGIN = "twisted/plugins/wsserver_plugin.py"
 
 
@@ -54,7 +55,7 @@ class WheelTests:
         """The page's files are copied byte for byte."""
         with zipfile.ZipFile(built.wheel) as wheel:
             for name in PAGE:
-                assert wheel.read(f"wsserver/static/{name}") == (PROJECT / "static" / name).read_bytes()
+                assert wheel.read(f"wsserver/static/{name}") == (ROOT / "static" / name).read_bytes()
 
     def test_says_what_it_needs(self, built: Built):
         """The metadata has the licence, the Python version, both dependencies and the script."""

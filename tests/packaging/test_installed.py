@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Environment
+from environments import Environment
 from programs import run, running
 from websockets.sync.client import connect
 

@@ -7,7 +7,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from conftest import Environment
+from environments import Environment
 from programs import run, running, wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect, unix_connect

@@ -1,0 +1,575 @@
+"""`wsserver publish` and `wsserver subscribe`: real processes beside a real server, or beside one that is not ours."""
+
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import termios
+import threading
+import time
+
+import jwt
+import pytest
+from command_line import PROGRAM, environment
+from peers import wait_until
+from pytest_twisted import blockon
+from redis_server import RedisServer
+from twisted.internet.threads import deferToThread
+
+from wsserver.cli.main import EX_TEMPFAIL
+from wsserver.wire.handshake import response
+
+KEY = "secret"
+
+
+def run(*words, data=None, **more):
+    """Run the program to its end; give its status, its output and what it says on standard error."""
+    done = subprocess.run(
+        [PROGRAM, *words], input=data, env=environment(**more), capture_output=True, timeout=60, check=False
+    )
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+def one_line(errors):
+    """Take the one line that says what is wrong."""
+    [line] = errors.splitlines()
+    assert line.startswith("wsserver: ")
+    return line.removeprefix("wsserver: ")
+
+
+def waiting_in(pipe):
+    """Tell how many bytes nobody has read yet."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4), sys.byteorder)
+
+
+class Subscriber:
+    """`wsserver subscribe` that runs."""
+
+    def __init__(self, directory, *words, output=None, **more):
+        self._errors = directory / f"errors-{len(list(directory.iterdir()))}.txt"
+        with self._errors.open("wb") as errors:
+            self.process = subprocess.Popen(
+                [PROGRAM, "subscribe", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=output or subprocess.PIPE,
+                stderr=errors,
+                env=environment(**more),
+            )
+
+    @property
+    def errors(self):
+        """What it has said."""
+        return self._errors.read_text()
+
+    def listening(self):
+        """Wait until it listens."""
+        wait_until(lambda: "listening" in self.errors or self.process.poll() is not None, "listening")
+        assert "listening" in self.errors
+        return self
+
+    def lines(self, count):
+        """Read some lines."""
+        return [self.process.stdout.readline() for _ in range(count)]
+
+    def end(self):
+        """Wait for the end; give the status and the rest of the output."""
+        rest = self.process.communicate(timeout=30)[0]
+        return self.process.returncode, rest
+
+
+@pytest.fixture
+def subscriber(tmp_path):
+    """Start subscribers; end those that are left."""
+    with contextlib.ExitStack() as stack:
+
+        def start(*words, **more):
+            one = Subscriber(tmp_path, *words, **more)
+            stack.callback(one.process.wait)
+            stack.callback(one.process.kill)
+            if one.process.stdout:
+                stack.callback(one.process.stdout.close)
+            return one
+
+        yield start
+
+
+@pytest.fixture
+def url(start_server):
+    """Start a server that takes publications; give its URL."""
+    return f"http://127.0.0.1:{blockon(deferToThread(start_server, api_key=KEY)).port}"
+
+
+class PublishTests:
+    """`wsserver publish CHANNEL DATA`."""
+
+    def test_receipt(self, server, start_server):
+        """It prints what the server answers, as JSON on one line, and ends with 0."""
+        server = start_server(api_key=KEY)
+        with server.open("/ws?channel=foo") as peer:
+            status, output, errors = run("publish", "foo", "hello", "--url", server.url, WSSERVER_API_KEY=KEY)
+            assert (status, errors) == (0, "")
+            assert peer.read_frame().payload == b"hello"
+        [line] = output.splitlines()
+        assert json.loads(line)["delivered"] == 1
+
+    @pytest.mark.parametrize(
+        "data", [b"", b"hello\n", b"\xff\x00\r\n", "\u4e16\u754c".encode() * 1000, bytes(range(256)) * 170]
+    )
+    def test_standard_input(self, start_server, data):
+        """With - standard input is published, byte for byte."""
+        server = start_server(api_key=KEY)
+        with server.open("/ws?channel=foo") as peer:
+            status, _, errors = run("publish", "--api-key", KEY, "--url", server.url, "foo", "-", data=data)
+            assert (status, errors) == (0, "")
+            assert peer.read_frame().payload == data
+
+    def test_arguments(self, start_server):
+        """A text from the command line is published as it is, with bytes that are no UTF-8 in it, or with --json."""
+        server = start_server(api_key=KEY)
+        with server.open("/ws?channel=foo") as peer:
+            for words, expected in [
+                (["foo", "gr\u00fc\u00dfe"], "gr\u00fc\u00dfe".encode()),
+                (["foo", b"\xff"], b"\xff"),
+                (["foo", '{"a": 1}'], b'{"a": 1}'),
+                (["--json", "foo", '{"a": 1}'], b'{"a": 1}'),
+                (["foo", "--", "--json"], b"--json"),
+                (["foo", "-1"], b"-1"),
+            ]:
+                assert run("publish", "--api-key", KEY, "--url", server.url, *words)[0] == 0
+                assert peer.read_frame().payload == expected
+
+    def test_key_in_a_file(self, url, tmp_path):
+        """The key may stand in the server's own file; flags go before the environment, and that before the file."""
+        file = tmp_path / "wsserver.toml"
+        file.write_text(f'api_key = "{KEY}"\nport = 1\n')
+        words = ("publish", "foo", "x", "--url", url, "--config", str(file))
+        assert run(*words)[0] == 0
+        assert run(*words, WSSERVER_API_KEY="wrong")[0] == 1
+        assert run(*words, "--api-key", KEY, WSSERVER_API_KEY="wrong")[0] == 0
+
+    @pytest.mark.parametrize(
+        ("words", "status", "told"),
+        [
+            (["foo", "x", "--api-key", "wrong"], 1, "refused with 401: "),
+            (["", "x"], 1, "refused with 400: channel: the name of a channel is empty"),
+            (["wsserver:x", "x"], 1, "refused with 400: channel: names that begin with wsserver: are the server's own"),
+            (["a\x1b[31m", "x"], 1, "refused with 400: channel: a control character"),
+            ([b"\xff", "x"], 1, "refused with 400: channel: half a surrogate pair"),
+            (["foo", "x" * 70_000], 1, "at most 65536 are accepted"),
+            (["--json", "foo", "{"], 1, "--json: DATA is not JSON"),
+            (["foo", "x", "--api-key", ""], 1, "--api-key: publishing needs the server's key"),
+            (["foo", "x", "--api-key", "a\r\nb"], 1, "--api-key: "),
+            (["foo", "x", "--config", "/nowhere.toml"], 1, "/nowhere.toml: cannot be read"),
+            (["foo", "x", "--url", "127.0.0.1"], 1, "--url: expected a URL such as http://127.0.0.1:8080"),
+            (
+                ["foo", "x", "--url", "http://127.0.0.1:1"],
+                EX_TEMPFAIL,
+                "no connection to http://127.0.0.1:1: Connection refused",
+            ),
+            (
+                ["foo", "x", "--url", "http://nowhere.invalid"],
+                EX_TEMPFAIL,
+                "no connection to http://nowhere.invalid:80: ",
+            ),
+        ],
+        ids=lambda value: None,
+    )
+    def test_refused(self, url, words, status, told):
+        """Whatever is wrong is said in one line, without a control character in it, and the status is not 0."""
+        found, output, errors = run("publish", "--api-key", KEY, "--url", url, *words)
+        assert (found, output) == (status, b"")
+        assert told in one_line(errors)
+        assert one_line(errors).isprintable()
+
+    def test_too_much_input(self, url):
+        """What is read of standard input has a limit."""
+        status, _, errors = run("publish", "--api-key", KEY, "--url", url, "foo", "-", data=b"x" * (16 * 1024**2 + 1))
+        assert (status, one_line(errors)) == (1, "-: over 16777216 bytes on standard input")
+
+    def test_closed(self, start_server):
+        """A server without a key says so; while its Redis is away, the status tells that it may pass."""
+        server = start_server()
+        status, _, errors = run("publish", "foo", "x", "--api-key", KEY, "--url", server.url)
+        assert status == 1
+        assert "--api-key" in one_line(errors)
+        server = start_server(api_key=KEY, redis="redis://127.0.0.1:1")
+        status, _, errors = run("publish", "foo", "x", "--api-key", KEY, "--url", server.url)
+        assert status == EX_TEMPFAIL
+        assert one_line(errors).startswith("refused with 503: ")
+
+    @pytest.mark.parametrize(
+        ("answer", "status", "told"),
+        [
+            (b"", EX_TEMPFAIL, "Remote end closed connection without response"),
+            (b"SSH-2.0-x\r\n", EX_TEMPFAIL, "no HTTP response"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 1, "refused with 200: hello"),
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", 1, "refused with 200: []"),
+            (b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"error": 100}', 1, "refused with 200: "),
+            (b'HTTP/1.1 200 OK\r\n\r\n{"error": {"code": 1, "message": "no \x1b[31m"}}', 1, "refused with 200: "),
+            (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", EX_TEMPFAIL, "refused with 502: Bad Gateway"),
+            (b"HTTP/1.1 799 What\r\n\r\n", 1, "refused with 799: no reason given"),
+        ],
+        ids=lambda value: None,
+    )
+    def test_other_servers(self, scripted, answer, status, told):
+        """What no server of ours would answer is an error too."""
+        found, output, errors = run("publish", "--api-key", KEY, "--url", scripted(lambda _: [answer]), "foo", "x")
+        assert (found, output) == (status, b"")
+        assert told in one_line(errors)
+        assert one_line(errors).isprintable()
+
+
+@pytest.fixture
+def scripted():
+    """Start servers that answer their first request with some bytes, piece by piece, and close."""
+    with contextlib.ExitStack() as stack:
+
+        def start(script):
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            thread = threading.Thread(target=answer, args=(listener, script))
+            thread.start()
+            stack.callback(thread.join)
+            # It may still wait for somebody.
+            stack.callback(wake, listener)
+            return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        def wake(listener):
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+
+        def answer(listener, script):
+            with contextlib.suppress(OSError):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.settimeout(15)
+                    request = b""
+                    while b"\r\n\r\n" not in request:
+                        request += connection.recv(65536)
+                    for piece in script(request):
+                        connection.sendall(piece)
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(65536):
+                        pass
+
+        yield start
+
+
+def accept(request):
+    """Complete a handshake."""
+    key = next(line[19:] for line in request.decode().split("\r\n") if line.startswith("Sec-WebSocket-Key: "))
+    return response(key)
+
+
+class SubscribeTests:
+    """`wsserver subscribe CHANNEL...`."""
+
+    def test_lines(self, start_server, subscriber):
+        """Each message is a line; after --count of them it ends with 0, and the server sees a clean end."""
+        server = start_server(api_key=KEY)
+        one = subscriber("foo", "bar", "--url", server.url, "--count", "3").listening()
+        for channel, data in (("foo", "one"), ("bar", "two"), ("other", "x"), ("foo", "three"), ("foo", "four")):
+            run("publish", channel, data, "--api-key", KEY, "--url", server.url)
+        assert one.end() == (0, b"one\ntwo\nthree\n")
+        assert one.errors == "wsserver: listening to foo bar\n"
+        wait_until(lambda: server.count_connections() == 0, "gone")
+
+    def test_at_once(self, url, subscriber):
+        """A line is there as soon as its message is, also in a pipe."""
+        one = subscriber("foo", "--url", url).listening()
+        for data in ("one", "two"):
+            run("publish", "foo", data, "--api-key", KEY, "--url", url)
+            assert one.lines(1) == [data.encode() + b"\n"]
+
+    def test_bytes(self, url, subscriber):
+        """Into a pipe bytes go as they came; --format json has each message on one line, whatever is in it."""
+        raw = subscriber("foo", "--url", url, "--count", "1").listening()
+        envelope = subscriber("foo", "--url", url, "--count", "1", "--format", "json").listening()
+        listed = subscriber("foo", "--url", url, "--count", "1", "--format", "redis").listening()
+        run("publish", "foo", "-", "--api-key", KEY, "--url", url, data=b"\xff\n\x00")
+        assert raw.end() == (0, b"\xff\n\x00\n")
+        assert json.loads(envelope.end()[1]).items() >= {"channel": "foo", "b64data": "/woA"}.items()
+        assert json.loads(listed.end()[1]) == ["message", "foo", "/woA", "base64"]
+
+    def test_json_with_line_ends_is_one_line(self, url, subscriber):
+        """--format json writes the white space of a value without them."""
+        envelope = subscriber("foo", "--url", url, "--count", "1", "--format", "json").listening()
+        run("publish", "--json", "foo", "-", "--api-key", KEY, "--url", url, data=b'{"a":\n 1.10}')
+        assert b'"data":{"a":  1.10}' in envelope.end()[1]
+
+    def test_format_is_ours(self, start_server, subscriber):
+        """Without --format messages come raw, whatever the server's default is."""
+        server = start_server(api_key=KEY, channel_format="json")
+        one = subscriber("foo", "--url", server.url, "--count", "1").listening()
+        run("publish", "foo", "x", "--api-key", KEY, "--url", server.url)
+        assert one.end() == (0, b"x\n")
+
+    def test_since(self, url, subscriber):
+        """With --since what was published after a place comes first; where that cannot be had, a line says so."""
+        receipts = [
+            json.loads(run("publish", "foo", f"{number}", "--api-key", KEY, "--url", url)[1]) for number in range(3)
+        ]
+        place = f"{receipts[0]['epoch']}:{receipts[0]['offset']}"
+        one = subscriber("foo", "--url", url, "--count", "2", "--since", place)
+        assert one.end() == (0, b"1\n2\n")
+        one = subscriber("foo", "--url", url, "--count", "1", "--since", "other:1")
+        status, output = one.end()
+        assert status == 0
+        assert json.loads(output).items() >= {"event": "gap", "channel": "foo"}.items()
+
+    def test_from_redis(self, start_server, subscriber, tmp_path):
+        """What `redis-cli publish` says is printed."""
+        redis = RedisServer(tmp_path)
+        redis.start()
+        try:
+            server = start_server(redis=redis.url)
+            one = None
+            while one is None:
+                one = subscriber("foo", "--url", server.url, "--count", "100")
+                # Until the server has found its Redis, the status says: later.
+                wait_until(lambda one=one: "wsserver: " in one.errors, "an answer")
+                if "listening" not in one.errors:
+                    assert one.end()[0] == EX_TEMPFAIL
+                    one = None
+            for number in range(100):
+                assert redis.publish("foo", b"%d" % number) == 1
+            assert one.end() == (0, b"".join(b"%d\n" % number for number in range(100)))
+        finally:
+            redis.kill()
+
+    def test_terminal(self, url, subscriber):
+        """On a terminal control characters are written out: a message cannot colour it, nor be two lines."""
+        ours, theirs = pty.openpty()
+        with os.fdopen(ours, "rb", buffering=0) as terminal:
+            one = subscriber("foo", "--url", url, "--count", "1", output=theirs).listening()
+            os.close(theirs)
+            run("publish", "foo", "-", "--api-key", KEY, "--url", url, data=b"\x1b[31mred\n\xff \xe2\x80\xae")
+            assert one.end()[0] == 0
+            assert terminal.read(1000) == b"\\x1b[31mred\\n\\xff \\u202e\r\n"
+
+    def test_large(self, url, subscriber):
+        """A message is not cut, and a reader that takes its time gets all of it."""
+        one = subscriber("foo", "--url", url, "--count", "2").listening()
+        data = b"x" * 48_000
+        for _ in range(2):
+            run("publish", "foo", "-", "--api-key", KEY, "--url", url, data=data)
+        assert one.end() == (0, (data + b"\n") * 2)
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+    def test_signals(self, start_server, subscriber, log, number):
+        """A signal closes the connection as it should be, and ends the process by itself, without a word."""
+        server = start_server()
+        one = subscriber("foo", "--url", server.url).listening()
+        one.process.send_signal(number)
+        assert one.end() == (-number, b"")
+        assert one.errors == "wsserver: listening to foo\n"
+        wait_until(lambda: any("code=1000 by=peer" in line for line in log.lines("wsserver.connection")), "closed")
+
+    def test_signal_while_nobody_reads(self, start_server, subscriber):
+        """A reader that does not read cannot hold it."""
+        server = start_server(api_key=KEY)
+        one = subscriber("foo", "--url", server.url).listening()
+        for _ in range(3):
+            run("publish", "foo", "x" * 60_000, "--api-key", KEY, "--url", server.url)
+        # A pipe holds 64 KiB: there is no room for the end of the second message.
+        wait_until(lambda: waiting_in(one.process.stdout) > 61_440, "full")
+        one.process.send_signal(signal.SIGINT)
+        assert one.process.wait(30) == -signal.SIGINT
+        assert one.errors == "wsserver: listening to foo\n"
+
+    def test_reader_that_leaves(self, url, subscriber):
+        """As `yes | head -1`: it ends by SIGPIPE, without a word."""
+        reading, writing = os.pipe()
+        one = subscriber("foo", "--url", url, output=writing).listening()
+        os.close(reading)
+        os.close(writing)
+        run("publish", "foo", "x", "--api-key", KEY, "--url", url)
+        assert one.end()[0] == -signal.SIGPIPE
+        assert one.errors == "wsserver: listening to foo\n"
+
+    def test_full_disk(self, url, subscriber):
+        """Output that cannot be written is an error."""
+        with open("/dev/full", "wb") as full:
+            one = subscriber("foo", "--url", url, output=full).listening()
+            run("publish", "foo", "x", "--api-key", KEY, "--url", url)
+            assert one.end()[0] == 1
+        assert one.errors.splitlines()[1:] == ["wsserver: standard output: No space left on device"]
+
+    @pytest.mark.parametrize(
+        ("words", "status", "told"),
+        [
+            ([""], 1, "refused with 400: the name of a channel is empty"),
+            (["wsserver:x"], 1, "refused with 403: names that begin with wsserver: are the server's own"),
+            (["a\x1b[31m"], 1, "refused with 400: a control character"),
+            ([b"\xff"], 1, "refused with 400: the query is not UTF-8"),
+            ([str(number) for number in range(129)], 1, "refused with 400: 129 channels; at most 128 are taken"),
+            (["x" * 20_000], 1, "refused with 4"),
+            (["foo", "--since", "a b"], 1, "refused with 400: last_event_id: expected EPOCH:OFFSET"),
+            (["foo", "--token", "a\r\nb"], 1, "--token: expected printable ASCII"),
+            (["foo", "--url", "127.0.0.1"], 1, "--url: expected a URL such as http://127.0.0.1:8080"),
+            (
+                ["foo", "--url", "ws://127.0.0.1:1"],
+                EX_TEMPFAIL,
+                "no connection to ws://127.0.0.1:1: Connection refused",
+            ),
+            (
+                ["foo", "--url", "ws://nowhere.invalid"],
+                EX_TEMPFAIL,
+                "no connection to ws://nowhere.invalid:80: DNS lookup failed",
+            ),
+        ],
+        ids=lambda value: None,
+    )
+    def test_refused(self, url, words, status, told):
+        """Whatever is wrong is said in one line, with the server's own reason, and the status is not 0."""
+        found, output, errors = run("subscribe", "--url", url, *words)
+        assert (found, output) == (status, b"")
+        assert told in one_line(errors)
+        assert one_line(errors).isprintable()
+
+    @pytest.mark.parametrize(
+        "words", [[], ["foo", "--count", "0"], ["foo", "--count", "x"], ["foo", "--format", "xml"], ["foo", "--sinec"]]
+    )
+    def test_usage(self, words):
+        """A command line that is none ends with 2 and says how to use it."""
+        status, _, errors = run("subscribe", *words)
+        assert status == 2
+        assert errors.startswith("usage: wsserver subscribe ")
+
+    def test_server_stops(self, start_server, subscriber):
+        """When the server closes, its code and reason are told, and the status says that it may pass."""
+        server = start_server()
+        one = subscriber("foo", "--url", server.url).listening()
+        server.stop()
+        assert one.end() == (EX_TEMPFAIL, b"")
+        assert one.errors.splitlines()[1:] == [
+            "wsserver: closed by the server with 1001 (going away): the server is stopping"
+        ]
+
+    @pytest.mark.parametrize(
+        ("frames", "status", "told"),
+        [
+            (b"\x88\x02\x03\xf4", EX_TEMPFAIL, "closed by the server with 1012 (service restart): no reason given"),
+            (b"\x88\x07\x03\xf0nope\x1b", 1, "closed by the server with 1008 (policy violation): nope\\x1b"),
+            (b"\x88\x02\x03\xe8", 1, "closed by the server with 1000 (normal closure): no reason given"),
+            (b"\x88\x0f\x0f\xa1token expired", 1, "closed by the server with 4001 (token expired): token expired"),
+            (b"\x88\x02\x0b\xb8", 1, "closed by the server with 3000: no reason given"),
+            (b"\x88\x00", 1, "closed by the server with 1005 (no status received): no reason given"),
+            (b"", EX_TEMPFAIL, "no connection to ws://"),
+            (b"\xff\xff\xff", EX_TEMPFAIL, "no connection to ws://"),
+        ],
+        ids=lambda value: None,
+    )
+    def test_ends(self, scripted, frames, status, told):
+        """However the connection ends, it is told."""
+        found, output, errors = run("subscribe", "foo", "--url", scripted(lambda request: [accept(request), frames]))
+        assert (found, output) == (status, b"")
+        first, second = errors.splitlines()
+        assert first == "wsserver: listening to foo"
+        assert told in second
+
+    @pytest.mark.parametrize(
+        ("pieces", "status", "told"),
+        [
+            ([b""], EX_TEMPFAIL, "the connection was closed before the handshake was answered"),
+            ([b"SSH-2.0-x\r\n\r\n"], EX_TEMPFAIL, "Bad HTTP"),
+            ([b"HTTP/1.1 403 Forbidden\xff\r\n\r\n"], EX_TEMPFAIL, "the answer is no HTTP response"),
+            ([b"x" * 20_000], EX_TEMPFAIL, "the answer is no HTTP response"),
+            ([b"HTTP/1.1 101 OK\r\nUpgrade: websocket\r\n\r\n"], EX_TEMPFAIL, "Connection header missing"),
+            ([b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n"], 1, "refused with 302: Found"),
+            (
+                [b"HTTP/1.1 502 Bad Gateway\r\nContent-Type: text/html\r\n\r\n<h1>"],
+                EX_TEMPFAIL,
+                "refused with 502: Bad Gateway",
+            ),
+            (
+                [b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\n", b"not", b" today"],
+                1,
+                "refused with 403: not today",
+            ),
+            (
+                [b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\n\r\n", b"with", b"out end"],
+                1,
+                "403: without end",
+            ),
+            (
+                [b"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: 99999\r\n\r\n", b"y" * 99_999],
+                1,
+                "refused with 403: yyyy",
+            ),
+        ],
+        ids=lambda value: None,
+    )
+    def test_other_answers(self, scripted, pieces, status, told):
+        """A refusal's reason is read to its end, in however many pieces it comes; what is no answer is told as such."""
+        found, output, errors = run("subscribe", "foo", "--url", scripted(lambda _: pieces))
+        assert (found, output) == (status, b"")
+        assert told in one_line(errors)
+
+    def test_token(self, scripted):
+        """A token goes in a header, where no log has it; the variable does the same as the flag."""
+        requests = []
+
+        def refuse(request):
+            requests.append(request)
+            return [b"HTTP/1.1 401 Unauthorized\r\n\r\n"]
+
+        run("subscribe", "foo", "--url", scripted(refuse), "--token", "a.b.c")
+        run("subscribe", "foo", "--url", scripted(refuse), WSSERVER_TOKEN="d.e.f")
+        for request, token in zip(requests, (b"a.b.c", b"d.e.f"), strict=True):
+            assert request.startswith(b"GET /ws?channel=foo&format=raw HTTP/1.1\r\n")
+            assert b"\r\nAuthorization: Bearer " + token + b"\r\n" in request
+
+
+class TokenTests:
+    """A server that wants to know who listens."""
+
+    def test_token(self, start_server, subscriber):
+        """With a token it lets us listen, without one it says why not."""
+        secret = "0123456789abcdef" * 2
+        server = start_server(api_key=KEY, token_secret=secret)
+        token = jwt.encode({"sub": "42", "exp": int(time.time()) + 600, "channels": ["foo"]}, secret, "HS256")
+        status, _, errors = run("subscribe", "foo", "--url", server.url)
+        assert status == 1
+        assert one_line(errors).startswith("refused with 401: ")
+        one = subscriber("foo", "--url", server.url, "--count", "1", WSSERVER_TOKEN=token).listening()
+        run("publish", "foo", "x", "--api-key", KEY, "--url", server.url)
+        assert one.end() == (0, b"x\n")
+
+
+class StandardErrorTests:
+    """Words for a person, where nobody reads them."""
+
+    def test_closed(self, url):
+        """Without a standard error messages still come, and nothing else among them."""
+        command = f"exec {PROGRAM} subscribe foo --count 1 --url {url} 2>&-"
+        with subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, env=environment()) as process:
+            while json.loads(run("publish", "foo", "x", "--api-key", KEY, "--url", url)[1])["delivered"] == 0:
+                assert process.poll() is None
+            assert process.communicate(timeout=30)[0] == b"x\n"
+            assert process.returncode == 0
+
+
+class TLSTests:
+    """`--url https://`."""
+
+    def test_trusted(self, start_server, tls_listen, certificate, subscriber):
+        """Both speak TLS with a server whose certificate is trusted."""
+        server = start_server(listen=tls_listen, api_key=KEY)
+        trust = {"SSL_CERT_FILE": str(certificate[1])}
+        url = f"https://localhost:{server.port}"
+        one = subscriber("foo", "--url", url, "--count", "1", **trust).listening()
+        assert run("publish", "foo", "x", "--api-key", KEY, "--url", url, **trust)[0] == 0
+        assert one.end() == (0, b"x\n")
+
+    def test_not_trusted(self, start_server, tls_listen):
+        """Neither talks to one whose certificate is not."""
+        url = f"https://localhost:{start_server(listen=tls_listen, api_key=KEY).port}"
+        for words in (("subscribe", "foo"), ("publish", "foo", "x", "--api-key", KEY)):
+            status, _, errors = run(*words, "--url", url)
+            assert status == EX_TEMPFAIL
+            assert "TLS: " in one_line(errors)

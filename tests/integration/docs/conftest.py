@@ -1,0 +1,48 @@
+"""Fixtures for the tests of documentation pages."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from paths import ROOT
+from peers import wait_until
+
+
+def listens(port):
+    """Tell whether somebody listens."""
+    with socket.socket() as peer:
+        return peer.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def shell():
+    """Run commands of the page, at a port of our own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environ = {**os.environ, "PATH": path, "WSSERVER_PORT": str(port), "PYTHONPATH": str(ROOT)}
+    servers = []
+
+    def run(text, kind="sh"):
+        text = text.replace("8080", str(port))
+        command = ["bash", "-e", "-c", text] if kind == "sh" else [sys.executable, "-c", text]
+        if text.rstrip().endswith("&"):
+            started = subprocess.Popen(
+                ["bash", "-c", "exec " + text.rstrip().rstrip("&")], env=environ, stdout=subprocess.DEVNULL
+            )
+            servers.append(started)
+            wait_until(lambda: listens(port), "the server listens")
+            return ""
+        done = subprocess.run(command, check=False, env=environ, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    yield run
+    for server in servers:
+        server.send_signal(signal.SIGTERM)
+        server.wait(20)

@@ -1,0 +1,104 @@
+"""What docs/how-to/authentication.md tells to type does what it says."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+
+from paths import DOCS
+from peers import wait_until
+
+PAGE = DOCS / "how-to" / "authentication.md"
+
+BLOCKS = re.findall(r"```(sh|text|python)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+
+
+def free_port():
+    """Find a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Shell:
+    """A shell in which the commands of the page are typed, in order."""
+
+    def __init__(self, directory, port):
+        program = directory / "wsserver"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -c "from wsserver.cli.main import main; main()" "$@"\n')
+        program.chmod(0o755)
+        environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("WSSERVER_") and "proxy" not in name
+        }
+        environment |= {"PATH": f"{directory}:{os.environ['PATH']}", "PYTHONPATH": str(PAGE.parents[2])}
+        self._port = port
+        self._process = subprocess.Popen(
+            ["bash"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=directory,
+            text=True,
+        )
+        self.type("exec 3>&1")
+
+    def type(self, commands):
+        """Run commands; give what they print."""
+        # What a server in the background says is not theirs.
+        commands = commands.replace("8080", str(self._port)).replace(" &\n", " >server.log 2>&1 &\n")
+        self._process.stdin.write(f"{commands}\necho; echo '---done---'\n")
+        self._process.stdin.flush()
+        lines = iter(self._process.stdout.readline, "---done---\n")
+        return "".join(lines)
+
+    def close(self):
+        """Stop the server and the shell."""
+        self._process.stdin.write("kill $!; wait\nexit\n")
+        self._process.stdin.close()
+        self._process.wait(timeout=20)
+        self._process.stdout.close()
+
+
+def answers(port):
+    """Tell whether somebody listens."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_page(tmp_path):
+    """Each command prints what stands below it."""
+    port = free_port()
+    shell = Shell(tmp_path, port)
+    try:
+        printed, checked = "", 0
+        for kind, block in BLOCKS:
+            if kind == "sh":
+                printed = shell.type(block)
+                if "serve" in block:
+                    wait_until(lambda: answers(port), "the server")
+            elif kind == "text":
+                assert printed.rstrip("\n") == block.rstrip("\n")
+                checked += 1
+        assert checked == 4
+    finally:
+        shell.close()
+    assert "token expired" not in (tmp_path / "server.log").read_text()
+    assert "eyJ" not in (tmp_path / "server.log").read_text()
+
+
+def test_python(tmp_path):
+    """So does the snippet for the backend."""
+    (snippet,) = (block for kind, block in BLOCKS if kind == "python")
+    secret = "a secret that is long enough to sign tokens with, for tests only"
+    program = f"secret = {secret!r}\n{snippet}\nprint(token)"
+    token = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.strip()
+    shell = Shell(tmp_path, 1)
+    try:
+        printed = shell.type(f"WSSERVER_TOKEN_SECRET='{secret}' wsserver checktoken {token}")
+    finally:
+        shell.close()
+    assert printed.startswith("a connection token of 'ada', valid for another ")

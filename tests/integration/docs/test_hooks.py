@@ -1,0 +1,71 @@
+"""docs/how-to/hooks.md and its backend: the commands print what the page says."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from paths import DOCS, EXAMPLES
+from peers import TIMEOUT, RawPeer, wait_until
+from twistd_process import find_port, twistd
+
+PAGE = DOCS / "how-to" / "hooks.md"
+
+
+@pytest.fixture
+def backend(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """Run docs/examples/backend.py; give its port and its output."""
+    output = tmp_path / "backend.txt"
+    with output.open("wb") as file:
+        command = [sys.executable, EXAMPLES / "backend.py", "0"]
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+    try:
+        yield find_port(output, r"http://127\.0\.0\.1:([0-9]+)"), output
+    finally:
+        process.terminate()
+        process.wait(TIMEOUT)
+
+
+def test_the_commands_of_the_page_print_what_it_says(backend, tmp_path):
+    """The server is started as the page says, but for the ports; `curl` is refused twice, then listens."""
+    port, _ = backend
+    page = PAGE.read_text("utf-8").replace("3000", str(port))
+    server_command, *curls = re.findall(r"```sh\n(twistd .*?|curl .*?)(?: &)?\n```", page)
+    texts = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
+    assert (len(curls), len(texts)) == (3, 2)
+    with twistd(tmp_path, *server_command.split()[1:], "--port", "0") as log:
+        server_port = find_port(log, r"ws://127\.0\.0\.1:([0-9]+)/")
+
+        def run(command: str) -> str:
+            command = command.replace("8080", str(server_port))
+            done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=TIMEOUT, check=False)
+            return done.stdout.strip()
+
+        assert [run(command) for command in curls[:2]] == [text.strip() for text in texts]
+        assert run(curls[2].replace("curl", "curl --max-time 0.5")).startswith(": listening")
+
+
+def test_every_hook_of_the_backend_answers(backend, start_server):
+    """Connect, subscribe, publish, disconnect: allowed, refused, and told."""
+    port, output = backend
+    hooks = {
+        f"hook_{name}": f"http://127.0.0.1:{port}/{name}" for name in ("connect", "subscribe", "publish", "disconnect")
+    }
+    server = start_server(**hooks)
+    with RawPeer(server.port) as peer:
+        peer.handshake("/connection/websocket", "Cookie: user=ada")
+        for number, (command, answer) in enumerate(
+            [
+                ('"connect":{}', '"user":"ada"|"client":'),
+                ('"subscribe":{"channel":"news"}', '"chat channels only"'),
+                ('"subscribe":{"channel":"chat:a"}', '"subscribe":'),
+                ('"publish":{"channel":"chat:a","data":"damn"}', '"no swearing"'),
+                ('"publish":{"channel":"chat:a","data":"hello"}', '"hello"|"publish":'),
+            ],
+            1,
+        ):
+            peer.send_frame(1, b'{"id":%d,%s}' % (number, command.encode()))
+            assert re.search(answer, message := peer.read_message()), message
+    wait_until(lambda: "ada has gone: " in output.read_text(), "the disconnect hook")

@@ -1,0 +1,55 @@
+"""The commands of docs/reference/http-api.md do what the page says."""
+
+import json
+import re
+
+from paths import DOCS
+
+PAGE = DOCS / "reference" / "http-api.md"
+
+FREE = {"epoch", "uid", "name", "version", "uptime"}
+"""Fields whose values are different each time."""
+
+
+def blocks():
+    """Give the page's commands, each with the output shown below it."""
+    found = re.findall(r"```(sh|json|python)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    rest = iter([*found, ("", "")])
+    kind, text = next(rest)
+    while kind:
+        next_kind, next_text = next(rest)
+        shown = next_text if next_kind == "json" else None
+        if kind != "json":
+            yield kind, text, shown
+        kind, text = next_kind, next_text
+
+
+def values(text):
+    """Read JSON values, one after the other."""
+    decoder, found = json.JSONDecoder(), []
+    while text := text.strip():
+        value, end = decoder.raw_decode(text)
+        found.append(value)
+        text = text[end:]
+    return found
+
+
+def alike(value):
+    """Take out what is different each time."""
+    if isinstance(value, dict):
+        return {name: type(one) if name in FREE else alike(one) for name, one in value.items()}
+    return [alike(one) for one in value] if isinstance(value, list) else value
+
+
+def test_page(shell, tmp_path, monkeypatch):
+    """Each command in order, each with the output that the page shows."""
+    monkeypatch.chdir(tmp_path)
+    tried = 0
+    for kind, text, shown in blocks():
+        output = shell(text, kind)
+        if shown is not None:
+            assert alike(values(output)) == alike(values(shown)), text
+            tried += 1
+        elif kind == "python":
+            assert output == "3\n"
+    assert tried == 8

@@ -1,0 +1,147 @@
+"""Callbacks on channels: the chat of the documentation with real clients, and outages of a real Redis."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import websockets.sync.client
+from node import install_node_packages
+from paths import EXAMPLES
+from peers import BINARY, TEXT, TIMEOUT, RawPeer, handshake_request, wait_until
+from redis_server import RedisServer
+from twistd_process import find_port, twistd
+
+NODE_CLIENT = """
+const WebSocket = require("ws");
+const [url, text, count] = process.argv.slice(1);
+const socket = new WebSocket(url);
+const seen = [];
+socket.on("open", () => { socket.send(text); });
+socket.on("message", (data, isBinary) => {
+  seen.push(isBinary ? "binary" : data.toString());
+  if (seen.length == count) socket.close(1000);
+});
+socket.on("close", code => console.log(JSON.stringify({ seen, code })));
+"""
+
+
+def is_ready(port: int) -> bool:
+    """Whether a server is ready, with Redis."""
+    with RawPeer(port) as peer:
+        return peer.request("/ready").status == 200
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """Prepare a Redis that the test starts."""
+    server = RedisServer(tmp_path)
+    yield server
+    server.kill()
+
+
+@pytest.fixture(params=["memory", "redis"])
+def chat(request: pytest.FixtureRequest, tmp_path: Path, redis: RedisServer) -> Iterator[list[int]]:
+    """Run docs/examples/chat.py; give the ports of two servers that share a Redis, or of one without, twice."""
+    environ = {"WSSERVER_PORT": "0"}
+    if request.param == "redis":
+        redis.start()
+        environ["WSSERVER_REDIS"] = redis.url
+    ports = []
+    with ExitStack() as stack:
+        for number in range(1 if request.param == "memory" else 2):
+            directory = tmp_path / str(number)
+            directory.mkdir()
+            output = stack.enter_context(twistd(directory, "-ny", EXAMPLES / "chat.py", **environ))
+            ports.append(find_port(output, r"ws://127\.0\.0\.1:([0-9]+)/"))
+            wait_until(lambda: is_ready(ports[-1]), "ready")
+        yield [ports[0], ports[-1]]
+
+
+class ChatTests:
+    """docs/examples/chat.py."""
+
+    def test_every_client_of_a_room_gets_every_message(self, chat: list[int]) -> None:
+        """Node's `ws`, `websockets` and a raw peer, on one server or two; a client of another room gets nothing."""
+        urls = [f"ws://127.0.0.1:{port}/chat" for port in chat]
+        node_packages = install_node_packages()
+        with (
+            websockets.sync.client.connect(f"{urls[0]}/lobby") as python,
+            RawPeer(chat[1]) as raw,
+            RawPeer(chat[0]) as other,
+        ):
+            raw.handshake("/chat/lobby/")
+            other.handshake("/chat/attic")
+            # What comes back shows that the subscription stands.
+            raw.send_frame(TEXT, b"raw is here")
+            assert raw.read_message() == "raw is here"
+            other.send_frame(TEXT, b"alone")
+            assert other.read_message() == "alone"
+            python.send("grüße")
+            while python.recv(TIMEOUT) != "grüße":
+                pass
+            assert raw.read_message() == "grüße"
+            with subprocess.Popen(
+                ["node", "-e", NODE_CLIENT, "--", f"{urls[1]}/lobby", "from node", "2"],
+                cwd=node_packages,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            ) as node:
+                assert raw.read_message() == python.recv(TIMEOUT) == "from node"
+                python.send("bye")
+                found, errors = node.communicate(timeout=TIMEOUT)
+            assert json.loads(found) == {"seen": ["from node", "bye"], "code": 1000}, errors
+            assert raw.read_message() == python.recv(TIMEOUT) == "bye"
+            other.send_frame(TEXT, b"still alone")
+            assert other.read_message() == "still alone"
+
+    @pytest.mark.parametrize("chat", ["memory"], indirect=True)
+    def test_paths_and_messages_that_do_not_fit_are_refused(self, chat: list[int]) -> None:
+        """No room, a room below a room, binary, and plain HTTP."""
+        for path in ("/chat", "/chat/a/b", "/chat/%01", "/chat/" + "x" * 51):
+            with RawPeer(chat[0]) as peer:
+                assert peer.request(path).status == 426
+                peer.send(handshake_request(path))
+                assert (response := peer.read_response()).status == 404
+                assert b"no such room" in response.body
+        with RawPeer(chat[0]) as peer:
+            peer.handshake("/chat/lobby")
+            peer.send_frame(BINARY, b"\xff")
+            assert peer.read_close().close_code == 1003
+
+
+class OutageTests:
+    """`hub.listen` on a server whose Redis comes late, goes and returns."""
+
+    def test_it_waits_for_redis_and_goes_on_after_an_outage_with_a_gap(self, start_server, redis) -> None:
+        server = start_server(redis=redis.url)
+        hub, seen = server.service.hub, []
+
+        def listen(events):
+            return hub.listen("news", lambda _, one: events.append(one.data), on_gap=lambda _: events.append("gap"))
+
+        handle = server.ask(lambda: listen(seen))
+        assert not handle.is_listening
+        redis.start()
+        server.ask(handle.when_ready)
+        redis.publish("news", b"plain")
+        server.ask(lambda: hub.publish("news", b"numbered"))
+        wait_until(lambda: len(seen) == 2, "both publications")
+        assert sorted(seen) == [b"numbered", b"plain"]
+        redis.kill()
+        wait_until(lambda: not hub.broker.up, "the outage noticed")
+        late_seen = []
+        late = server.ask(lambda: listen(late_seen))
+        assert (handle.is_listening, late.is_listening) == (True, False)
+        redis.start()
+        server.ask(late.when_ready)
+        wait_until(lambda: "gap" in seen, "the gap told")
+        server.ask(lambda: hub.publish("news", b"after"))
+        wait_until(lambda: b"after" in seen and b"after" in late_seen, "the next publication")
+        assert seen[2:] == ["gap", b"after"]
+        server.ask(handle.stop)
+        server.ask(late.stop)
+        assert server.ask(hub.counts) == {}

@@ -1,0 +1,85 @@
+"""Tests for wsserver/listening/errors.py, with the errors of real endpoints: each message says what to do."""
+
+import os
+import re
+import socket
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.protocol import Factory
+
+from wsserver.errors import ListenError
+from wsserver.listening.errors import describe_listen_error
+from wsserver.listening.ports import Listener
+
+pytestmark = pytest.mark.kernel
+
+NUMBER = "expected a port number from 0 to 65535"
+KINDS = "tcp:, unix:, ssl:, tls:, systemd: or haproxy:"
+
+
+def refusal(endpoint):
+    """Listen where that cannot be; returns the message."""
+    with pytest.raises(ListenError) as caught:
+        Listener(endpoint, reactor).open(Factory())
+    message = str(caught.value)
+    assert message.startswith(f"cannot listen on {endpoint}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"cannot listen on {endpoint}: ")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "message"),
+    [
+        ("tcp:abc", f"{NUMBER}, not 'abc'"),
+        ("tcp:port=http", f"{NUMBER}, not 'http'"),
+        ("tcp:65536", f"{NUMBER}, not '65536'"),
+        ("tcp:-1", f"{NUMBER}, not '-1'"),
+        ("tcp6:abc", f"{NUMBER}, not 'abc'"),
+        ("haproxy:tcp:abc", f"{NUMBER}, not 'abc'"),
+        ("tcp", f"the port is missing; {NUMBER}, as in tcp:8080"),
+        ("tcp:", f"the port is missing; {NUMBER}, as in tcp:8080"),
+        ("tcp:0:backlog=many", "backlog: expected a whole number, not 'many'"),
+        ("unix:/tmp/x:mode=rw", "mode: expected octal permissions such as 660, not 'rw'"),
+        ("tcp:0:speed=1", "tcp: has no parameter 'speed'"),
+        ("tcp:0:port=1", "tcp: 'port' is given twice"),
+        ("tcp:0:127.0.0.1:5:6", "tcp: takes fewer values"),
+        ("unix", "unix: needs a value for 'address'"),
+        ("nonsense:0", f"expected {KINDS} at the beginning, as in tcp:8080:interface=127.0.0.1, not 'nonsense'"),
+        ("localhost:8080", f"expected {KINDS} at the beginning, as in tcp:8080:interface=127.0.0.1, not 'localhost'"),
+        ("haproxy:tpc:0", f"expected {KINDS} at the beginning, as in tcp:8080:interface=127.0.0.1, not 'tpc'"),
+        ("tcp:0:interface=192.0.2.1", "no network interface of this machine has this address"),
+        ("systemd:domain=INET:index=0", "systemd has not passed this socket to the process"),
+        ("systemd:domain=INET:name=web", "systemd has not passed this socket to the process"),
+        ("systemd:INET", "expected systemd:domain=INET:index=0 or"),
+        ("systemd", "expected systemd:domain=INET:index=0 or"),
+        ("systemd:domain=INET:index=x", "index: expected a whole number, not 'x'"),
+        ("unix:/nowhere/at/all.sock", "No such file or directory; the socket's directory does not exist"),
+    ],
+)
+def test_the_message_says_what_was_expected(endpoint, message):
+    """It names the parameter and quotes the value."""
+    assert message in refusal(endpoint)
+
+
+def test_a_port_in_use_names_the_way_to_find_who_uses_it():
+    """The port is part of the endpoint, which every message begins with."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
+        assert re.search("Address already in use; another program listens on this port; .*ss -ltnp", refusal(endpoint))
+
+
+@pytest.mark.parametrize("number", [1, 13])
+def test_a_privileged_port_names_the_capability(number):
+    """Root, as in a container, may listen on all of them, so the error is made here."""
+    error = PermissionError(number, os.strerror(number))
+    assert describe_listen_error("tcp:80", error) == (
+        f"{os.strerror(number)}; a port below 1024 needs root or CAP_NET_BIND_SERVICE; choose a higher one"
+    )
+
+
+def test_any_other_error_keeps_its_words():
+    """Endpoints are plugins, and may raise anything."""
+    assert describe_listen_error("other:1", RuntimeError("the moon is full")) == "the moon is full"
+    assert describe_listen_error("other:1", RuntimeError()) == "RuntimeError"
+    assert describe_listen_error("tcp:1:interface=x", socket.gaierror(-2, "Name unknown")) == "Name unknown"

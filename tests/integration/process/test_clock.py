@@ -1,0 +1,152 @@
+"""The system clock is set while the server runs: every duration stays what it is, and dates follow the clock."""
+
+import contextlib
+import datetime
+import json
+import os
+import time
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+
+import pytest
+from peers import PING, PONG, TEXT, TIMEOUT, wait_until
+from server_process import Process
+
+# The probe of Redis in a tenth of its usual time; else the test would mostly wait for it.
+SERVE = (
+    "import sys; from wsserver.redis import supervisor; supervisor.PROBE_INTERVAL = 0.2; "
+    "from wsserver.cli.main import main; main(sys.argv[1:])"
+)
+
+PING_INTERVAL = 0.2
+
+
+class FakeClock:
+    """The system clock of a server process, which libfaketime lets the test set; CLOCK_MONOTONIC stays true."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / "clock"
+        self.jump(0)
+        library = min(Path("/usr").glob("lib*/**/faketime/libfaketimeMT.so.1"))
+        self.environ = os.environ | {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "NO_FAKE_STAT": "1",
+        }
+
+    def jump(self, seconds: int) -> None:
+        """Set the clock that far from the true time."""
+        written = self._file.with_suffix(".new")
+        written.write_text(f"{seconds:+d}\n")
+        written.replace(self._file)
+
+
+class Client:
+    """A WebSocket client that answers pings, those of the Centrifuge protocol too, and counts them."""
+
+    def __init__(self, peer):
+        self._peer = peer
+        self.pings = 0
+
+    def send(self, text):
+        """Send a text message."""
+        self._peer.send_frame(TEXT, text.encode())
+
+    def read(self):
+        """Read one frame; returns its text, an empty one for a ping."""
+        got = self._peer.read_frame()
+        assert got.opcode in (TEXT, PING), got
+        is_ping = got.opcode == PING or got.payload == b"{}"
+        if is_ping:
+            self.pings += 1
+            self._peer.send_frame(PONG if got.opcode == PING else TEXT, got.payload)
+        return "" if is_ping else got.payload.decode()
+
+    def read_text(self):
+        """Read a text message."""
+        while not (text := self.read()):
+            pass
+        return text
+
+    def read_pings(self, count):
+        """Read that many pings; returns how long that took."""
+        began, end = time.monotonic(), self.pings + count
+        while self.pings < end:
+            self.read()
+        return time.monotonic() - began
+
+    def catch_up(self):
+        """Read what has come so far."""
+        self._peer.socket.settimeout(0.001)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                self.read()
+        self._peer.socket.settimeout(TIMEOUT)
+
+
+class ClockJumpTests:
+    """Jumps of the system clock, one after the other on one server, as clients are connected."""
+
+    @pytest.fixture
+    def clock(self, tmp_path):
+        """Give the server's clock."""
+        return FakeClock(tmp_path)
+
+    @pytest.fixture
+    def process(self, redis, clock):
+        """Start a server with a Redis and short intervals."""
+        options = ("--ping-interval", "200ms", "--ping-timeout", "10s")
+        process = Process(redis, *options, serve=SERVE, environ=clock.environ)
+        yield process
+        process.stop()
+
+    def test_pings_ticks_and_probes_go_on_as_before(self, process, redis, clock):
+        """No client is disconnected, no ping is missed or early, and a Redis that hangs is noticed."""
+        with (
+            process.open("/echo") as echo,
+            process.open("/ticker?every=50ms") as ticker,
+            process.open("/connection/websocket") as centrifuge,
+        ):
+            clients = [Client(peer) for peer in (echo, ticker, centrifuge)]
+            clients[2].send(json.dumps({"id": 1, "connect": {}}))
+            assert json.loads(clients[2].read_text())["connect"]["ping"] == 1
+            for outages, seconds in enumerate((3600, 0, 86_400, 0), 1):
+                for client in clients:
+                    client.catch_up()
+                clock.jump(seconds)
+                self._assert_dates_follow(process, seconds)
+                self._assert_timers_run(*clients)
+                self._assert_a_frozen_redis_is_noticed(process, redis, outages)
+
+    @staticmethod
+    def _assert_dates_follow(process, seconds):
+        expected = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
+        with process.connect() as peer:
+            date = parsedate_to_datetime(peer.request("/").header("date"))
+        assert abs((date - expected).total_seconds()) < 10
+        with process.open("/") as peer:
+            peer.send_frame(TEXT, b"date")
+            assert peer.read_message() in {
+                (expected + datetime.timedelta(seconds=off)).astimezone().date().isoformat() for off in (-10, 10)
+            }
+
+    @staticmethod
+    def _assert_timers_run(echo, ticker, centrifuge):
+        # The first may be due at any time; an interval after its pong the next one is.
+        echo.read_pings(1)
+        assert echo.read_pings(2) > PING_INTERVAL
+        number = int(ticker.read_text().removeprefix("tick "))
+        for following in range(1, 4):
+            assert ticker.read_text() == f"tick {number + following}"
+        centrifuge.read_pings(1)
+
+    @staticmethod
+    def _assert_a_frozen_redis_is_noticed(process, redis, outages):
+        redis.freeze()
+        try:
+            wait_until(lambda: process.said().count("no probe came back") >= outages, "the probe is missed")
+        finally:
+            redis.thaw()
+        wait_until(process.is_ready, "Redis is back")

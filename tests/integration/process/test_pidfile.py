@@ -1,0 +1,72 @@
+"""Tests for wsserver/process/pidfile.py, with real processes: a server starts again after a crash."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from wsserver.process.pidfile import PidFileError, remove_stale_pid_file
+
+pytestmark = pytest.mark.kernel
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Give the path of a pid file."""
+    return tmp_path / "twistd.pid"
+
+
+@pytest.fixture
+def sleeper():
+    """Run a process with a program's name; returns its number."""
+    processes = []
+
+    def run(name):
+        command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)", name]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE))
+        processes[-1].stdout.readline()
+        return processes[-1].pid
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_file_that_is_not_there_is_fine(path):
+    """The usual start."""
+    remove_stale_pid_file(str(path))
+
+
+@pytest.mark.parametrize("text", ["", "0", str(2**22 + 1), "9" * 30, f"{os.getpid()}\n"])
+def test_the_file_of_a_dead_process_or_of_this_one_is_removed(path, text):
+    """In a container the number of the server that was killed is often that of the new one."""
+    path.write_text(text)
+    remove_stale_pid_file(str(path))
+    assert not path.exists()
+
+
+def test_the_file_of_a_process_that_is_no_server_is_removed(path, sleeper):
+    """The number now belongs to something else."""
+    path.write_text(str(sleeper("backup")))
+    remove_stale_pid_file(str(path))
+    assert not path.exists()
+
+
+def test_the_file_of_a_running_server_stays_and_is_named(path, sleeper):
+    """The message names the process, the file and the option."""
+    pid = sleeper("/usr/bin/twistd")
+    path.write_text(str(pid))
+    with pytest.raises(PidFileError, match=f"process {pid}, says the pid file {path}; .* --pidfile"):
+        remove_stale_pid_file(str(path))
+    assert path.exists()
+
+
+def test_a_file_of_something_else_stays_and_is_named(path):
+    """A mistyped path costs nobody a file."""
+    path.write_text("root:x:0:0")
+    with pytest.raises(PidFileError, match=f"the pid file {path} holds no process number; remove it"):
+        remove_stale_pid_file(str(path))
+    assert path.read_text() == "root:x:0:0"

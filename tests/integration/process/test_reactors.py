@@ -1,0 +1,409 @@
+"""
+The server as a process of its own, under each reactor that twistd offers, with epoll and where the system has none.
+
+The clients are as everywhere in this directory; the server is run by `twistd`, from the source this file lies beside.
+"""
+
+import contextlib
+import os
+import re
+import select
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from paths import ROOT
+from peers import BINARY, CLOSE, PING, PONG, TEXT, TIMEOUT, RawPeer, close_payload, frame, wait_until
+
+WITHOUT_EPOLL = """
+import select, sys
+del select.epoll
+from twisted.scripts.twistd import run
+sys.argv[0] = "twistd"
+run()
+"""
+
+REACTORS = {
+    "epoll": ("epoll", True),
+    "poll": ("poll", True),
+    "select": ("select", True),
+    "asyncio": ("asyncio", True),
+    "select without epoll": ("select", False),
+}
+"""Name -> twistd's name of it, and whether the system has epoll."""
+
+
+def environment() -> dict[str, str]:
+    """Return this process's environment, with our source first and without settings of a server."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WSSERVER_")}
+    paths = [str(ROOT), *filter(None, [kept.get("PYTHONPATH")])]
+    return kept | {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+@dataclass
+class Process:
+    """A server that runs."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    unix: str
+    port: int = 0
+    tls_port: int = 0
+
+    def find_port(self, scheme: str) -> int:
+        """Wait until it tells the port on which it speaks http or https."""
+
+        def look() -> "re.Match[str] | None":
+            assert self.process.poll() is None, f"it has ended:\n{self.log.read_text()}"
+            return re.search(rf"the page is at {scheme}://127\.0\.0\.1:([0-9]+)/", self.log.read_text())
+
+        wait_until(look, f"its {scheme} port")
+        found = look()
+        assert found is not None
+        return int(found[1])
+
+    def count_epolls(self) -> int:
+        """Count the epoll instances it has."""
+        count = 0
+        for entry in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                count += "eventpoll" in str(entry.readlink())
+        return count
+
+    def stop(self) -> int:
+        """Ask it to stop; return its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(TIMEOUT)
+
+
+@contextlib.contextmanager
+def run_server(
+    name: str, directory: Path, certificate: tuple[Path, Path], close_timeout: str = "3s"
+) -> Iterator[Process]:
+    """Run a server under a reactor, on TCP, TLS and a UNIX socket."""
+    reactor, has_epoll = REACTORS[name]
+    twistd = [str(Path(sys.executable).parent / "twistd")] if has_epoll else ["-c", WITHOUT_EPOLL]
+    unix = str(directory / "s")
+    listeners = (
+        "tcp:0:interface=127.0.0.1",
+        f"ssl:0:privateKey={certificate[0]}:certKey={certificate[1]}:interface=127.0.0.1",
+        f"unix:{unix}",
+    )
+    options = [word for listener in listeners for word in ("--listen", listener)]
+    options += ["--max-message-size", "4MiB", "--close-timeout", close_timeout]
+    log = directory / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, *twistd, "-n", "--pidfile=", "-r", reactor, "wsserver", *options],
+            cwd=directory,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    server = Process(process, log, unix)
+    try:
+        server.port, server.tls_port = server.find_port("http"), server.find_port("https")
+        yield server
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    assert "Traceback" not in log.read_text(), log.read_text()
+
+
+@pytest.fixture(scope="module", params=REACTORS)
+def name(request: pytest.FixtureRequest) -> str:
+    """Name the reactor, and whether there is epoll."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def running(name: str, tmp_path_factory: pytest.TempPathFactory, certificate: tuple[Path, Path]) -> Iterator[Process]:
+    """Give a server that runs for all tests of a reactor."""
+    with run_server(name, tmp_path_factory.mktemp("s"), certificate) as server:
+        yield server
+
+
+@pytest.fixture(params=["tcp", "tls", "unix"])
+def connect(request: pytest.FixtureRequest, running: Process, tls_client: ssl.SSLContext):
+    """Give what opens WebSocket connections, by each kind of listener."""
+
+    def connect(**options) -> RawPeer:
+        peers = {
+            "tcp": lambda: RawPeer(running.port, **options),
+            "tls": lambda: RawPeer(running.tls_port, tls=tls_client, **options),
+            "unix": lambda: RawPeer(path=running.unix, **options),
+        }
+        peer = peers[request.param]()
+        peer.handshake("/echo")
+        return peer
+
+    return connect
+
+
+def send(peer: RawPeer, data: bytes, unread: float = 0) -> None:
+    """
+    Send, and read meanwhile what comes, as a client must whose answers fill every buffer.
+
+    In one thread, for Python's TLS sockets bear no two.
+
+    Args:
+        peer: sends.
+        data: what to send.
+        unread: seconds for which it sends but does not read.
+    """
+    wants = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+    parts, rest, first_read = [], memoryview(data), time.monotonic() + unread
+    peer.socket.setblocking(False)
+    while rest:
+        sent = 0
+        with contextlib.suppress(*wants):
+            sent = peer.socket.send(rest[:65536])
+        rest = rest[sent:]
+        if time.monotonic() >= first_read:
+            with contextlib.suppress(*wants):
+                while part := peer.socket.recv(1 << 18):
+                    parts.append(part)
+        if not sent:
+            select.select([peer.socket] if time.monotonic() >= first_read else [], [peer.socket], [], 0.02)
+    peer.socket.settimeout(TIMEOUT)
+    peer.buffer += b"".join(parts)
+
+
+class EchoTests:
+    """What is sent comes back."""
+
+    def test_it_is_this_source_that_runs(self):
+        """The server under test is the one beside these tests, whatever else is installed."""
+        words = [sys.executable, "-c", "import wsserver; print(wsserver.__file__)"]
+        told = subprocess.run(words, env=environment(), cwd="/", capture_output=True, text=True, check=True)
+        assert Path(told.stdout.strip()).is_relative_to(ROOT)
+
+    def test_small(self, connect):
+        """Small messages, one after another."""
+        with connect() as peer:
+            for number in range(50):
+                assert peer.echoes(f"message {number}")
+
+    def test_empty(self, connect):
+        """A message of nothing."""
+        with connect() as peer:
+            assert peer.echoes("")
+
+    def test_large(self, connect):
+        """A message of 1 MiB, several times."""
+        data = os.urandom(1 << 20)
+        with connect() as peer:
+            for _ in range(3):
+                send(peer, frame(BINARY, data))
+                assert peer.read_message() == data
+
+    def test_byte_by_byte(self, connect):
+        """A frame that comes in many parts."""
+        with connect() as peer:
+            for byte in frame(TEXT, b"slowly"):
+                peer.send(bytes([byte]))
+            assert peer.read_message() == "slowly"
+
+    def test_pipelined(self, connect):
+        """Many messages at once are all answered, in order."""
+        count = 5000
+        with connect() as peer:
+            send(peer, b"".join(frame(TEXT, b"%d" % number) for number in range(count)))
+            for number in range(count):
+                assert peer.read_message() == str(number)
+
+    def test_pipelined_before_reading(self, connect):
+        """A client that reads nothing for a while gets everything afterwards, though it filled every buffer."""
+        data, count = os.urandom(100_000), 100
+        with connect(receive_buffer=16384) as peer:
+            send(peer, frame(BINARY, data) * count, unread=0.1)
+            for _ in range(count):
+                assert peer.read_message() == data
+
+    def test_ping(self, connect):
+        """A ping between messages is answered."""
+        with connect() as peer:
+            peer.send(frame(PING, b"here?") + frame(TEXT, b"text"))
+            got = peer.read_frame()
+            assert (got.opcode, got.payload) == (PONG, b"here?")
+            assert peer.read_message() == "text"
+
+    def test_many_connections(self, connect):
+        """Many connections at once, each with its own answers."""
+        with contextlib.ExitStack() as stack:
+            peers = [stack.enter_context(connect()) for _ in range(20)]
+            for round_ in range(3):
+                for number, peer in enumerate(peers):
+                    peer.send_frame(TEXT, b"%d of %d" % (number, round_))
+                for number, peer in enumerate(peers):
+                    assert peer.read_message() == f"{number} of {round_}"
+
+
+BAD = {
+    "a bad frame": (frame(TEXT, b"x", masked=False), 1002),
+    "text that is no UTF-8": (frame(TEXT, b"\xff"), 1007),
+    "too long a message": (frame(BINARY, b"", length_bytes=8, declared=5 << 20), 1009),
+}
+
+
+class CloseTests:
+    """How connections end."""
+
+    def test_by_the_client(self, connect):
+        """The client's close code comes back, and then the end."""
+        for code in (1000, 1001, 3000, 4999):
+            with connect() as peer:
+                peer.send_frame(CLOSE, close_payload(code))
+                assert peer.read_close().close_code == code
+                assert peer.read_to_end() == b""
+
+    def test_by_the_server(self, connect):
+        """A client that breaks a rule is told which by the close code, and the stream ends in good order."""
+        for case, (data, code) in BAD.items():
+            with connect() as peer:
+                peer.send(data)
+                assert peer.read_close().close_code == code, case
+                # What follows the head of a message that is too long is its content, so no answer can end that one.
+                if code != 1009:
+                    peer.send_frame(CLOSE, close_payload(code))
+                    assert peer.read_to_end() == b"", case
+
+    def test_behind_much_that_is_unread(self, connect):
+        """A client that closes before it has read its answers gets them all, then the close code, and soon the end."""
+        data, count = os.urandom(1 << 20), 8
+        with connect(receive_buffer=16384) as peer:
+            send(peer, frame(BINARY, data) * count + frame(CLOSE, close_payload(1000)), unread=0.1)
+            for _ in range(count):
+                assert peer.read_message() == data
+            begun = time.monotonic()
+            assert peer.read_close().close_code == 1000
+            assert peer.read_to_end() == b""
+            # Well within --close-timeout: it was not given up on.
+            assert time.monotonic() - begun < 1.5
+
+    @pytest.mark.parametrize("kind", ["end", "reset"])
+    def test_a_client_that_vanishes(self, running, kind):
+        """A client that is gone without a word leaves no open file behind, and others are served."""
+
+        def files() -> int:
+            return len(os.listdir(f"/proc/{running.process.pid}/fd"))
+
+        with RawPeer(running.port) as witness:
+            witness.handshake()
+            assert witness.echoes()
+            before = files()
+            peers = [RawPeer(running.port) for _ in range(20)]
+            for peer in peers:
+                peer.handshake()
+            assert files() >= before + 20
+            for peer in peers:
+                peer.send_frame(TEXT, b"never read")
+                peer.reset() if kind == "reset" else peer.socket.close()
+            wait_until(lambda: files() <= before, "its sockets closed")
+            assert witness.echoes()
+
+    def test_stop(self, name, tmp_path, certificate, tls_client):
+        """A server that is stopped tells every client 1001 and ends by the signal, within its deadlines."""
+        with run_server(name, tmp_path, certificate, close_timeout="500ms") as server, contextlib.ExitStack() as stack:
+            peers = [
+                stack.enter_context(peer)
+                for peer in (RawPeer(server.port), RawPeer(server.tls_port, tls=tls_client), RawPeer(path=server.unix))
+            ]
+            silent = stack.enter_context(RawPeer(server.port))
+            silent.handshake()
+            idle = stack.enter_context(RawPeer(server.port))
+            for peer in peers:
+                peer.handshake()
+                assert peer.echoes()
+            server.process.send_signal(signal.SIGTERM)
+            for peer in peers:
+                close = peer.read_close()
+                assert (close.close_code, close.close_reason) == (1001, "the server is stopping")
+                peer.send_frame(CLOSE, close.payload)
+                assert peer.read_to_end() == b""
+            # One that never answers, and one that never asked, do not hold it up.
+            assert server.process.wait(TIMEOUT) == -signal.SIGTERM
+            assert idle.has_ended()
+
+
+class PageTests:
+    """HTTP on the same ports."""
+
+    @pytest.mark.parametrize("listener", ["tcp", "tls", "unix"])
+    def test_page(self, running, tls_client, listener):
+        """The page is served whole, twice on one connection."""
+        peers = {
+            "tcp": lambda: RawPeer(running.port),
+            "tls": lambda: RawPeer(running.tls_port, tls=tls_client),
+            "unix": lambda: RawPeer(path=running.unix),
+        }
+        with peers[listener]() as peer:
+            for _ in range(2):
+                response = peer.request("/")
+                assert response.status == 200
+                assert "<!doctype html>" in response.text.lower()
+
+
+class EpollTests:
+    """Where epoll is used."""
+
+    def test_epoll_instances(self, running, name):
+        """With epoll the connections have an instance of their own; without, none is made and the reactor serves."""
+        reactor, has_epoll = REACTORS[name]
+        with RawPeer(running.port) as peer:
+            peer.handshake()
+            assert peer.echoes()
+            its_own = 1 if has_epoll else 0
+            # asyncio waits by epoll as well, where there is one.
+            of_reactor = 1 if has_epoll and reactor in ("epoll", "asyncio") else 0
+            assert running.count_epolls() == its_own + of_reactor
+
+
+class StarvationTests:
+    """One client that sends without pause, and another."""
+
+    def test_the_other_is_served(self, running):
+        """While one sends the smallest frames as fast as it can, each of another's round trips takes under a second."""
+        stop = time.monotonic() + 2
+        flood = frame(TEXT, b"") * 10_000
+        answered = 0
+
+        def send_without_pause() -> None:
+            nonlocal answered
+            with RawPeer(running.port) as greedy:
+                greedy.handshake()
+                greedy.socket.setblocking(False)
+                rest = memoryview(flood)
+                while time.monotonic() < stop:
+                    readable, writable, _ = select.select([greedy.socket], [greedy.socket], [], 0.1)
+                    if readable:
+                        answered += len(greedy.socket.recv(1 << 20))
+                    if writable:
+                        with contextlib.suppress(BlockingIOError):
+                            rest = rest[greedy.socket.send(rest) :] or memoryview(flood)
+                with contextlib.suppress(OSError):
+                    greedy.socket.shutdown(socket.SHUT_WR)
+
+        thread = threading.Thread(target=send_without_pause, daemon=True)
+        times = []
+        with RawPeer(running.port) as modest:
+            modest.handshake()
+            thread.start()
+            while time.monotonic() < stop:
+                begun = time.monotonic()
+                assert modest.echoes("and me?")
+                times.append(time.monotonic() - begun)
+        thread.join(TIMEOUT)
+        assert len(times) >= 20
+        assert max(times) < 1
+        assert answered > 10_000

@@ -1,0 +1,158 @@
+"""Server processes that receive signals, and exactly what they log from start to stop."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+from backend import Backend
+from peers import CLOSE, TEXT, RawPeer, close_payload, wait_until
+from server_process import SERVE
+
+
+class Process:
+    """A server in a process of its own, without Redis."""
+
+    def __init__(self, directory, *options, command=(sys.executable, "-c", SERVE, "serve")):
+        self._log = directory / "log.txt"
+        command = [*command, "--port", "0", *options]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        wait_until(lambda: re.search(r"http://127\.0\.0\.1:\d+/", self.said()), "the server listens")
+        self.port = int(re.search(r"http://127\.0\.0\.1:(\d+)/", self.said())[1])
+
+    def said(self):
+        """Return what it has logged."""
+        return self._log.read_text()
+
+    def messages(self):
+        """Return its log lines without time and namespace."""
+        return [line.partition("] ")[2] for line in self.said().splitlines()]
+
+    def send(self, number):
+        """Send a signal."""
+        self.process.send_signal(number)
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start a server."""
+    started = []
+
+    def start(*options):
+        started.append(Process(tmp_path, *options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.process.kill()
+        server.process.wait(20)
+
+
+class SignalTests:
+    """What a signal does."""
+
+    def test_signals_without_a_meaning_are_ignored_with_a_line(self, start):
+        """SIGHUP of a terminal or of `systemctl reload`, and SIGUSR1 of log rotation: no client is disconnected."""
+        server = start()
+        with RawPeer(server.port) as peer:
+            peer.handshake("/echo")
+            for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+                server.send(number)
+                wait_until(lambda number=number: f"{number.name} ignored: " in server.said(), "a line")
+                assert peer.echoes()
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+    def test_a_second_signal_changes_nothing_while_the_server_stops(self, start, number):
+        """As a terminal and a wrapper send it both: clients still get their close frame, and the log no traceback."""
+        server = start("--close-timeout", "10s")
+        with RawPeer(server.port) as peer:
+            peer.handshake("/echo")
+            server.send(number)
+            assert peer.read_close().close_code == 1001
+            server.send(number)
+            server.send(signal.SIGTERM)
+            wait_until(lambda: "SIGTERM ignored: the server is already stopping" in server.said(), "a line")
+            peer.send_frame(CLOSE, close_payload(1001))
+            peer.read_to_end()
+        assert server.process.wait(20) == -number
+        assert "Traceback" not in server.said()
+
+    def test_two_signals_at_once_stop_the_server_once(self, start):
+        """Before the reactor has seen the first."""
+        server = start()
+        for _ in range(3):
+            server.send(signal.SIGTERM)
+        assert server.process.wait(20) == -signal.SIGTERM
+        assert "Traceback" not in server.said()
+
+
+class PidFileTests:
+    """`twistd --pidfile=...`, after the server before it was killed."""
+
+    @pytest.fixture
+    def command(self, tmp_path):
+        """Give the command."""
+        twistd = "import sys; from twisted.scripts.twistd import run; run()"
+        return [sys.executable, "-c", twistd, "-n", f"--pidfile={tmp_path / 'a.pid'}", "wsserver"]
+
+    def test_the_server_starts_where_the_number_belongs_to_another_process(self, tmp_path, command):
+        """Twisted alone takes any process for a running server."""
+        (tmp_path / "a.pid").write_text(str(os.getppid()))
+        server = Process(tmp_path, command=command)
+        assert (tmp_path / "a.pid").read_text() == str(server.process.pid)
+        # Twisted handles signals from the moment its reactor runs, which the log does not show.
+        with RawPeer(server.port) as peer:
+            assert peer.handshake("/echo").status == 101
+        server.send(signal.SIGTERM)
+        server.process.wait(20)
+        assert not (tmp_path / "a.pid").exists()
+
+    def test_a_file_of_something_else_is_named_in_one_line(self, tmp_path, command):
+        """And the server does not start."""
+        (tmp_path / "a.pid").write_text("precious")
+        done = subprocess.run([*command, "--port", "0"], capture_output=True, text=True, timeout=20, check=False)
+        assert done.returncode == 1
+        assert done.stderr == (
+            f"wsserver: the pid file {tmp_path / 'a.pid'} holds no process number; "
+            "remove it or choose another with --pidfile\n"
+        )
+
+
+class LogTests:
+    """What a server logs."""
+
+    def test_a_start_a_hook_call_and_a_stop_log_these_lines_only(self, start):
+        """Nothing of Twisted's factories."""
+        backend = Backend()
+        backend.answer = lambda path, body: {"result": {"user": "42"}}
+        try:
+            server = start("--hook-connect", backend.url("/connect"), "--catch-all", "off")
+            with RawPeer(server.port) as peer:
+                peer.handshake("/connection/websocket")
+                peer.send_frame(TEXT, b'{"id":1,"connect":{}}')
+                assert b"client" in peer.read_frame().payload
+                peer.send_frame(CLOSE, close_payload(1000))
+                peer.read_close()
+            wait_until(lambda: " close " in server.said(), "the connection has ended")
+            server.send(signal.SIGTERM)
+            server.process.wait(20)
+        finally:
+            backend.close()
+        expected = [
+            "twistd .* starting up.",
+            "reactor class: .*",
+            r"unknown WebSocket paths .*",
+            "the page is at .*",
+            "1 open .*",
+            "1 close .*",
+            "Received SIGTERM, shutting down.",
+            r"\(TCP Port \d+ Closed\)",
+            "Main loop terminated.",
+            "Server Shut Down.",
+        ]
+        assert len(server.messages()) == len(expected), server.said()
+        assert all(map(re.fullmatch, expected, server.messages())), server.said()

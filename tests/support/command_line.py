@@ -1,0 +1,15 @@
+"""The program `wsserver`, and an environment to run it in."""
+
+import os
+import sys
+from pathlib import Path
+
+__all__ = ["PROGRAM", "environment"]
+
+PROGRAM = str(Path(sys.executable).parent / "wsserver")
+
+
+def environment(**more):
+    """Give an environment in which no setting is left."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WSSERVER_")}
+    return kept | {"PYTHONUNBUFFERED": "1"} | more

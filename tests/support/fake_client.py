@@ -1,0 +1,38 @@
+"""A Centrifuge client that is registered with a hub without a connection."""
+
+from wsserver.typing import ChannelName
+
+__all__ = ["FakeClient", "join"]
+
+
+class FakeClient:
+    """A connection of a Centrifuge SDK, that only keeps what is done with it."""
+
+    def __init__(self, client, user="", channels=()):
+        self.client = client
+        self.user = user
+        self.channels = {ChannelName(name) for name in channels}
+        self.done = []
+
+    def about(self):
+        return {"transport": "websocket", "protocol": "json"}
+
+    def disconnect(self, code, reason):
+        self.done.append(("disconnect", code, reason))
+
+    def unsubscribe(self, channel, code, reason):
+        self.done.append(("unsubscribe", channel, code, reason))
+
+    def subscribe(self, channel, options):
+        self.done.append(("subscribe", channel, options))
+        return True
+
+    def refresh(self, expire_at):
+        self.done.append(("refresh", expire_at))
+        return True
+
+
+def join(server, client):
+    """Let a client be known."""
+    server.ask(lambda: server.service.hub.clients.add(client))
+    return client

@@ -1,0 +1,76 @@
+"""Servers in processes of their own, connected to a Redis."""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+from http_api import KEY
+from peers import RawPeer, wait_until
+
+__all__ = ["SERVE", "Process"]
+
+SERVE = "import sys; from wsserver.cli.main import main; main(sys.argv[1:])"
+
+
+class Process:
+    """A server in a process of its own."""
+
+    def __init__(self, redis, *options, serve=SERVE, environ=None):
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (closed when it is stopped)
+        command = [
+            sys.executable,
+            "-c",
+            serve,
+            "serve",
+            "--port",
+            "0",
+            "--redis",
+            redis.url,
+            "--api-key",
+            KEY,
+            *options,
+        ]
+        self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=environ)
+        wait_until(self._listens, "the server listens")
+        wait_until(self.is_ready, "the server is ready")
+
+    def _listens(self):
+        assert self.process.poll() is None, self.said()
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/", self.said())
+        if found:
+            self.port = int(found[1])
+        return found
+
+    def said(self):
+        """Return what it has written so far."""
+        # The process writes at the file's position, so reading must not move that.
+        return os.pread(self.log.fileno(), 2**20, 0).decode()
+
+    def is_ready(self):
+        """Whether `/ready` says so."""
+        with self.connect() as peer:
+            return peer.request("/ready").status == 200
+
+    def connect(self):
+        """Connect."""
+        return RawPeer(self.port)
+
+    def open(self, path):
+        """Open a WebSocket."""
+        peer = self.connect()
+        peer.handshake(path)
+        return peer
+
+    def kill(self):
+        """End it without a word."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        """End it."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(20)
+        self.log.close()

@@ -1,0 +1,576 @@
+"""Tests for wsserver/auth/jwt.py and wsserver/auth/keys.py: which tokens are taken, and which are not."""
+
+import hashlib
+import hmac
+import json
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from tokens import (
+    CLAIMS,
+    EC256,
+    EC384,
+    EC521,
+    NOW,
+    OTHER_RSA,
+    RSA,
+    SECRET,
+    TERMS,
+    b64,
+    claims,
+    jwk,
+    key_set,
+    pem,
+    ring,
+    signed,
+    token,
+)
+
+from wsserver.auth.claims import Grant, Identity, Opening, Right
+from wsserver.auth.jwt import Cause, Refused, Terms, verify, verify_any, verify_subscription
+from wsserver.auth.keys import MAX_FETCHED, KeyRing, configured, encode, parse_set, secret
+from wsserver.config.settings import Settings
+from wsserver.errors import SettingError
+
+HMAC = ring(token_secret=SECRET)
+RSA_ONLY = ring(token_public_key=pem(RSA))
+BOTH = ring(token_secret=SECRET, token_public_key=pem(RSA))
+EC_ONLY = ring(token_public_key=pem(EC256))
+
+
+def forged(header, key=b""):
+    """Sign with an empty secret, or one from a file that everybody has."""
+    return token(CLAIMS, {"alg": "HS256"} | header, key=key)
+
+
+def own_key(**parameter):
+    """Sign with a key that the token brings along."""
+    return signed(OTHER_RSA, "RS256", **parameter)
+
+
+PUBLIC_JWK = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(OTHER_RSA.public_key()))
+HEAD, BODY, SIGNATURE = token().split(".")
+
+REFUSED = {
+    # The algorithm.
+    "none": (HMAC, f"{b64(json.dumps({'alg': 'none'}))}.{BODY}."),
+    "none with a signature": (HMAC, token(header={"alg": "none"})),
+    "None": (HMAC, token(header={"alg": "None"})),
+    "nOnE": (HMAC, token(header={"alg": "nOnE"})),
+    "NONE, both kinds of keys": (BOTH, token(header={"alg": "NONE"})),
+    "no alg": (HMAC, token(header={"typ": "JWT"})),
+    "alg is null": (HMAC, token(header={"alg": None})),
+    "alg is a list": (HMAC, token(header={"alg": ["HS256"]})),
+    "alg in lower case": (HMAC, token(header={"alg": "hs256"})),
+    "alg with a space": (HMAC, token(header={"alg": "HS256 "})),
+    "alg of another hash than signed": (HMAC, token(header={"alg": "HS512"})),
+    "PS256": (RSA_ONLY, signed(RSA, "PS256")),
+    "ES256K": (EC_ONLY, signed(ec.generate_private_key(ec.SECP256K1()), "ES256K")),
+    "EdDSA": (RSA_ONLY, token(header={"alg": "EdDSA"})),
+    "HS256 where there is no secret": (RSA_ONLY, token()),
+    "RS256 where there is no RSA key": (HMAC, signed(RSA, "RS256")),
+    "RS256 where there is an EC key": (EC_ONLY, signed(RSA, "RS256")),
+    "the RSA public key as the secret": (RSA_ONLY, token(key=pem(RSA))),
+    "the same, with a secret set": (BOTH, token(key=pem(RSA))),
+    "the same, without the last line end": (BOTH, token(key=pem(RSA).strip())),
+    "the EC public key as the secret": (EC_ONLY, token(key=pem(EC256))),
+    "ES256 with a key on another curve": (EC_ONLY, signed(EC256, "ES256").rsplit(".", 1)[0] + "." + b64(b"\1" * 96)),
+    "ES384 where there is a P-256 key": (EC_ONLY, signed(EC384, "ES384")),
+    "HS512 with a secret too short for it": (
+        ring(token_secret="s" * 40),
+        token(header={"alg": "HS512"}, key="s" * 40, digest="sha512"),
+    ),
+    # The signature.
+    "another secret": (HMAC, token(key="x" * 64)),
+    "another RSA key": (RSA_ONLY, signed(OTHER_RSA, "RS256")),
+    "another EC key": (EC_ONLY, signed(ec.generate_private_key(ec.SECP256R1()), "ES256")),
+    "an empty secret": (HMAC, forged({})),
+    "no signature": (HMAC, f"{HEAD}.{BODY}."),
+    "half a signature": (HMAC, f"{HEAD}.{BODY}.{SIGNATURE[:20]}"),
+    "psychic signature": (EC_ONLY, signed(EC256, "ES256").rsplit(".", 1)[0] + "." + b64(b"\0" * 64)),
+    "claims changed": (HMAC, f"{HEAD}.{b64(json.dumps(claims(sub='1')))}.{SIGNATURE}"),
+    "header changed": (HMAC, f"{b64(json.dumps({'typ': 'JWT', 'alg': 'HS256'}))}.{BODY}.{SIGNATURE}"),
+    "bits after the signature's end": (HMAC, token()[:-1] + chr(ord(token()[-1]) + 1)),
+    # What the header brings.
+    "jwk": (RSA_ONLY, own_key(jwk=PUBLIC_JWK)),
+    "jku": (RSA_ONLY, own_key(jku="https://evil.example/jwks.json")),
+    "x5u": (RSA_ONLY, own_key(x5u="https://evil.example/cert.pem")),
+    "x5c": (RSA_ONLY, own_key(x5c=["MIIB"])),
+    "jku beside a good signature": (HMAC, token(header={"alg": "HS256", "jku": "https://evil.example/"})),
+    "kid of a file that is empty": (HMAC, forged({"kid": "../../../../dev/null"})),
+    "kid of a file that everybody has": (HMAC, forged({"kid": "/proc/sys/kernel/randomize_va_space"}, b"2\n")),
+    "kid with a statement of SQL": (HMAC, forged({"kid": "x' UNION SELECT 'key"}, b"key")),
+    "kid with a command": (HMAC, forged({"kid": "key; sleep 10"})),
+    "kid is a number": (HMAC, token(header={"alg": "HS256", "kid": 1})),
+    "kid is long": (HMAC, token(header={"alg": "HS256", "kid": "x" * 256})),
+    "crit, unknown": (HMAC, token(header={"alg": "HS256", "crit": ["exp"], "exp": NOW})),
+    "crit, empty": (HMAC, token(header={"alg": "HS256", "crit": []})),
+    "crit b64": (HMAC, token(header={"alg": "HS256", "crit": ["b64"], "b64": True})),
+    "b64 without crit": (HMAC, token(header={"alg": "HS256", "b64": False})),
+    "a nested token": (HMAC, token(header={"alg": "HS256", "cty": "JWT"})),
+    "typ of another kind": (HMAC, token(header={"alg": "HS256", "typ": "secevent+jwt"})),
+    "typ is a number": (HMAC, token(header={"alg": "HS256", "typ": 1})),
+    # Times.
+    "no exp": (HMAC, token(claims(exp=None))),
+    "exp null": (HMAC, token('{"exp": null}')),
+    "exp as a text": (HMAC, token(claims(exp=str(NOW + 60)))),
+    "exp negative with a fraction": (HMAC, token(claims(exp=-0.5))),
+    "exp past by a fraction": (HMAC, token(claims(exp=NOW - 5.001))),
+    "exp in milliseconds with a fraction": (HMAC, token(claims(exp=(NOW + 60) * 1000.5))),
+    "nbf to come by a fraction": (HMAC, token(claims(nbf=NOW + 5.001))),
+    "nbf infinite": (HMAC, token('{"exp": 19e8, "nbf": 1e999}')),
+    "iat not a number": (HMAC, token('{"exp": 19e8, "iat": NaN}')),
+    "expire_at negative with a fraction": (HMAC, token(claims(expire_at=-0.5))),
+    "exp true": (HMAC, token(claims(exp=True))),
+    "exp negative": (HMAC, token(claims(exp=-1))),
+    "exp in milliseconds": (HMAC, token(claims(exp=(NOW + 60) * 1000))),
+    "exp beyond 64 bits": (HMAC, token(claims(exp=2**64 + NOW))),
+    "exp of 5000 digits": (HMAC, token('{"exp": ' + "9" * 5000 + "}")),
+    "exp infinite": (HMAC, token('{"exp": Infinity}')),
+    "exp not a number": (HMAC, token('{"exp": NaN}')),
+    "exp overflowing": (HMAC, token('{"exp": 1e999}')),
+    "exp a list": (HMAC, token(claims(exp=[NOW + 60]))),
+    "exp past": (HMAC, token(claims(exp=NOW - 5))),
+    "exp zero": (HMAC, token(claims(exp=0))),
+    "nbf to come": (HMAC, token(claims(nbf=NOW + 6))),
+    "nbf as a text": (HMAC, token(claims(nbf="0"))),
+    "iat to come": (HMAC, token(claims(iat=NOW + 6))),
+    "iat null": (HMAC, token({**CLAIMS, "iat": None})),
+    "expire_at as a text": (HMAC, token(claims(expire_at="never"))),
+    # The form.
+    "empty": (HMAC, ""),
+    "words": (HMAC, "let me in"),
+    "one part": (HMAC, HEAD),
+    "two parts": (HMAC, f"{HEAD}.{BODY}"),
+    "four parts": (HMAC, f"{token()}.{SIGNATURE}"),
+    "five parts, as if encrypted": (HMAC, f"{token()}.{SIGNATURE}.{SIGNATURE}"),
+    "64 KiB": (HMAC, token(claims(info="x" * 49152))),
+    "64 KiB of dots": (HMAC, "." * 65536),
+    "a space before": (HMAC, " " + token()),
+    "a line end after": (HMAC, token() + "\n"),
+    "padding": (HMAC, f"{HEAD}.{BODY}.{SIGNATURE}="),
+    "base64, not base64url": (HMAC, f"{HEAD}.{BODY}.+/{SIGNATURE[2:]}"),
+    "other letters": (HMAC, f"{HEAD}.{BODY}.\u0430{SIGNATURE[1:]}"),
+    "a header of one letter": (HMAC, f"e.{BODY}.{SIGNATURE}"),
+    "JSON serialization": (HMAC, json.dumps({"protected": HEAD, "payload": BODY, "signature": SIGNATURE})),
+    "alg twice": (HMAC, token(header='{"alg": "none", "alg": "HS256"}')),
+    "exp twice": (HMAC, token(f'{{"exp": {NOW - 60}, "exp": {NOW + 60}}}')),
+    "sub twice": (HMAC, token(f'{{"sub": "1", "exp": {NOW + 60}, "s\\u0075b": "2"}}')),
+    "a name twice deep inside": (HMAC, token(f'{{"exp": {NOW + 60}, "info": [{{"a": 1, "a": 2}}]}}')),
+    "a header that is no JSON": (HMAC, token(header="{alg: HS256}")),
+    "a header that is a list": (HMAC, token(header='["HS256"]')),
+    "a payload that is no JSON": (HMAC, token("exp")),
+    "a payload that is a list": (HMAC, token("[]")),
+    "a payload that is no UTF-8": (HMAC, token(b'{"sub": "\xff"}')),
+    "half a surrogate pair": (HMAC, token(f'{{"exp": {NOW + 60}, "info": "\\ud800"}}')),
+    "10,000 brackets": (HMAC, token(f'{{"exp": {NOW + 60}, "info": ' + "[" * 10_000 + "]" * 1000 + "}")),
+    "257 brackets": (HMAC, token(f'{{"exp": {NOW + 60}, "info": ' + "[" * 256 + "]" * 256 + "}")),
+    "brackets that are closed": (HMAC, token("[" * 5000 + "]" * 5000)),
+    # What it is for.
+    "sub is a number": (HMAC, token(claims(sub=42))),
+    "sub is long": (HMAC, token(claims(sub="x" * 256))),
+    "sub with a line end": (HMAC, token(claims(sub="a\nb"))),
+    "an audience where none is expected": (HMAC, token(claims(aud="other"))),
+    "aud is a number": (HMAC, token(claims(aud=1))),
+    "iss is a list": (HMAC, token(claims(iss=["me"]))),
+    "a subscription's": (HMAC, token(claims(channel="news"))),
+    "a subscription's, to nothing": (HMAC, token(claims(channel=""))),
+    "channels is a text": (HMAC, token(claims(channels="news"))),
+    "channels of numbers": (HMAC, token(claims(channels=[1]))),
+    "the server's own channel": (HMAC, token(claims(channels=["wsserver:control"]))),
+    "the server's own channel in subs": (HMAC, token(claims(subs={"wsserver:control": {}}))),
+    "129 channels": (HMAC, token(claims(channels=[f"c{n}" for n in range(129)]))),
+    "subs is a list": (HMAC, token(claims(subs=["news"]))),
+    "subs of texts": (HMAC, token(claims(subs={"news": "yes"}))),
+    "caps is an object": (HMAC, token(claims(caps={"channels": ["news"]}))),
+    "caps of texts": (HMAC, token(claims(caps=["news"]))),
+    "caps with a regular expression": (HMAC, token(claims(caps=[{"channels": ["(a+)+$"], "match": "regex"}]))),
+    "caps with an unknown right": (HMAC, token(claims(caps=[{"channels": ["news"], "allow": ["all"]}]))),
+    "caps with a right that is a number": (HMAC, token(claims(caps=[{"channels": ["news"], "allow": [1]}]))),
+    "caps with channels as a text": (HMAC, token(claims(caps=[{"channels": "news", "allow": ["sub"]}]))),
+    "caps with an empty name": (HMAC, token(claims(caps=[{"channels": [""], "allow": ["sub"]}]))),
+    "caps with 129 names": (HMAC, token(claims(caps=[{"channels": [f"c{n}" for n in range(129)]}]))),
+    "once, without a name": (HMAC, token(claims(once=True))),
+    "once, with an empty name": (HMAC, token(claims(once=True, jti=""))),
+    "once as a text": (HMAC, token(claims(once="true", jti="1"))),
+    "jti is a number": (HMAC, token(claims(jti=1))),
+    "jti is long": (HMAC, token(claims(once=True, jti="x" * 256))),
+    "101 caps": (HMAC, token(claims(caps=[{}] * 101))),
+}
+"""What is wrong -> the keys of the server, and the token."""
+
+
+class RefusedTests:
+    """Tokens that are not taken."""
+
+    @pytest.mark.parametrize(("keys", "text"), REFUSED.values(), ids=REFUSED)
+    def test_refused(self, keys, text):
+        """Each gets a reason in one line, and nothing of it repeats the token."""
+        refused = verify(text, keys, NOW, TERMS)
+        assert isinstance(refused, Refused)
+        assert refused.reason.isprintable()
+        assert 10 < len(refused.reason) < 200
+        assert all(len(part) < 10 or part not in refused.reason for part in text.split("."))
+
+    def test_only_expired_ones_are_said_to_be(self):
+        """A client is sent for a new token only where that helps."""
+        expired = {
+            name for name, (keys, text) in REFUSED.items() if verify(text, keys, NOW, TERMS).cause is Cause.EXPIRED
+        }
+        assert expired == {"exp past", "exp past by a fraction", "exp zero"}
+
+    @pytest.mark.parametrize(
+        ("more", "terms"),
+        [
+            ({}, Terms(audience="chat")),
+            ({"aud": "other"}, Terms(audience="chat")),
+            ({"aud": []}, Terms(audience="chat")),
+            ({"aud": ["chats", "Chat"]}, Terms(audience="chat")),
+            ({}, Terms(issuer="me")),
+            ({"iss": "you"}, Terms(issuer="me")),
+            ({"iss": "ME"}, Terms(issuer="me")),
+            ({"aud": "chat", "iss": "you"}, Terms(audience="chat", issuer="me")),
+        ],
+    )
+    def test_parties(self, more, terms):
+        """A token for somebody else, or of somebody else, is refused."""
+        assert isinstance(verify(token(claims(**more)), HMAC, NOW, terms), Refused)
+
+    def test_no_leeway(self):
+        """Without leeway a token ends with the second of its exp (RFC 7519 section 4.1.4: "on or after")."""
+        text = token(claims(exp=NOW))
+        assert isinstance(verify(text, HMAC, NOW, Terms()), Refused)
+        assert isinstance(verify(text, HMAC, NOW - 0.001, Terms()), Identity)
+
+
+TAKEN = {
+    "HS256": (HMAC, token()),
+    "HS384": (HMAC, token(header={"alg": "HS384"}, digest="sha384")),
+    "HS512": (HMAC, token(header={"alg": "HS512"}, digest="sha512")),
+    **{name: (RSA_ONLY, signed(RSA, name)) for name in ("RS256", "RS384", "RS512")},
+    "ES256": (EC_ONLY, signed(EC256, "ES256")),
+    "ES384": (ring(token_public_key=pem(EC384)), signed(EC384, "ES384")),
+    "ES512": (ring(token_public_key=pem(EC521)), signed(EC521, "ES512")),
+    "either kind: secret": (BOTH, token()),
+    "either kind: RSA": (BOTH, signed(RSA, "RS256")),
+    "one of several keys": (ring(token_public_key=pem(OTHER_RSA) + pem(EC384) + pem(RSA)), signed(RSA, "RS256")),
+    "an unknown kid": (HMAC, token(header={"alg": "HS256", "kid": "1"})),
+    "no typ": (HMAC, token(header={"alg": "HS256"})),
+    "typ of OAuth": (HMAC, token(header={"alg": "HS256", "typ": "application/at+JWT"})),
+    "within the leeway": (HMAC, token(claims(exp=NOW - 4))),
+    "nbf within the leeway": (HMAC, token(claims(nbf=NOW + 4, iat=NOW + 4))),
+    "an unknown claim": (HMAC, token(claims(name="Ada"))),
+}
+
+
+class TakenTests:
+    """Tokens that are taken."""
+
+    @pytest.mark.parametrize(("keys", "text"), TAKEN.values(), ids=TAKEN)
+    def test_taken(self, keys, text):
+        """A good token says who it is."""
+        identity = verify(text, keys, NOW, TERMS)
+        assert isinstance(identity, Identity)
+        assert identity.user == "42"
+
+    def test_by_pyjwt(self):
+        """What we issue is what others issue, and they read it."""
+        text = encode(CLAIMS, secret("x", SECRET))
+        assert jwt.decode(text, SECRET, ["HS256"], options={"verify_exp": False}) == CLAIMS
+        assert verify(text, HMAC, NOW, TERMS) == verify(jwt.encode(CLAIMS, SECRET, "HS256"), HMAC, NOW, TERMS)
+
+    def test_rotation(self):
+        """While two secrets are set, nobody is turned away; then the old one is no longer worth anything."""
+        old, new = "o" * 64, "n" * 64
+        rotating = ring(token_secret=new, token_secret_previous=old)
+        assert all(isinstance(verify(token(key=key), rotating, NOW, TERMS), Identity) for key in (old, new))
+        assert isinstance(verify(token(key=old), ring(token_secret=new), NOW, TERMS), Refused)
+
+    def test_claims(self):
+        """All claims that mean something here."""
+        identity = verify(
+            token(
+                claims(
+                    expire_at=NOW + 1,
+                    info={"name": "Ada"},
+                    meta=[1],
+                    channels=["news"],
+                    subs={"chat": {"info": 1, "data": {"x": 2}}},
+                    aud=["chat", "x"],
+                    iss="me",
+                )
+            ),
+            HMAC,
+            NOW,
+            Terms(audience="chat", issuer="me"),
+        )
+        assert (identity.expires_at, identity.info, identity.meta) == (NOW + 1, {"name": "Ada"}, [1])
+        assert identity.subs == {"news": Opening(), "chat": Opening(1, b'{"x": 2}')}
+
+    @pytest.mark.parametrize(
+        ("more", "end"),
+        [
+            ({}, NOW + 60),
+            ({"expire_at": 0}, 0),
+            ({"expire_at": NOW - 9}, NOW - 9),
+            # RFC 7519 section 2: a time may have a fraction.
+            ({"exp": NOW + 60.0}, NOW + 60),
+            ({"exp": NOW + 60.5, "nbf": NOW - 0.5, "iat": NOW - 0.5}, NOW + 61),
+            ({"expire_at": NOW + 5.25}, NOW + 6),
+            ({"expire_at": 0.4}, 1),
+            ({"expire_at": 0.0}, 0),
+        ],
+    )
+    def test_end(self, more, end):
+        """A connection ends with its token, unless `expire_at` says otherwise."""
+        assert verify(token(claims(**more)), HMAC, NOW, TERMS).expires_at == end
+
+    def test_once(self):
+        """A token for one use has a key of its own, by its issuer and name; any other has none."""
+        one, two, three = (
+            verify(token(claims(once=True, jti=jti, iss=iss)), HMAC, NOW, TERMS).ticket
+            for jti, iss in (("1", "me"), ("2", "me"), ("1", "you"))
+        )
+        assert len({one.key, two.key, three.key}) == 3
+        assert one.key.isalnum()
+        assert one.until == NOW + 60
+        assert verify(token(claims(once=False, jti="1")), HMAC, NOW, TERMS).ticket is None
+        assert verify_subscription(token(claims(once=True, jti="1", channel="x")), HMAC, NOW, TERMS).ticket.until
+
+    def test_nobody(self):
+        """A token without a user is that of an anonymous one, as with Centrifugo."""
+        assert verify(token(claims(sub=None)), HMAC, NOW, TERMS).user == ""
+
+
+class RightTests:
+    """What a token opens."""
+
+    @pytest.mark.parametrize(
+        ("channel", "right", "may"),
+        [
+            ("own", Right.LISTEN, True),
+            ("own", Right.PUBLISH, False),
+            ("news", Right.LISTEN, True),
+            ("news", Right.PUBLISH, False),
+            ("news", Right.HISTORY, True),
+            ("chat:1", Right.PUBLISH, True),
+            ("chat:1", Right.LISTEN, False),
+            ("chat", Right.PUBLISH, False),
+            ("a*", Right.LISTEN, True),
+            ("ab", Right.LISTEN, False),
+            ("other", Right.LISTEN, False),
+            ("chat:secret", Right.LISTEN, False),
+        ],
+    )
+    def test_may(self, channel, right, may):
+        """The first entry of `caps` that is about a channel decides, as with Centrifugo; `channels` may be heard."""
+        caps = [
+            {"channels": ["news", "a*"], "allow": ["sub", "hst"]},
+            {"channels": ["chat:*"], "match": "wildcard", "allow": ["pub"]},
+            {"channels": ["chat:secret"], "allow": ["sub"]},
+        ]
+        identity = verify(token(claims(channels=["own"], caps=caps)), HMAC, NOW, TERMS)
+        assert identity.may(channel, right) is may
+
+
+class SubscriptionTests:
+    """Subscription tokens."""
+
+    @pytest.mark.parametrize("text", ["1.10", "-0", "1E5", "[ 1, 2]", r'"\u0041"', "9" * 4000])
+    def test_data_keeps_its_text(self, text):
+        """It is passed on to the client as the issuer wrote it."""
+        grant = verify_subscription(token(f'{{"exp": 1e11, "channel": "a", "d\\u0061ta": {text} }}'), HMAC, NOW, TERMS)
+        assert grant.data == text.encode()
+        subs = f'{{"a": {{"data": {text} }}, "b": {{"data": null}}}}'
+        identity = verify(token(f'{{"exp": 1e11, "subs": {subs}}}'), HMAC, NOW, TERMS)
+        assert identity.subs == {"a": Opening(data=text.encode()), "b": Opening()}
+
+    def test_claims(self):
+        """All claims that mean something here."""
+        text = token(claims(channel="news", client="c1", info=1, data=2, allow=["pub", "prs"], expire_at=0))
+        rights = frozenset({Right.LISTEN, Right.PUBLISH, Right.PRESENCE})
+        assert verify_subscription(text, HMAC, NOW, TERMS) == Grant("42", "news", "c1", 0, 1, b"2", rights)
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {},
+            {"channel": 1},
+            {"channel": ""},
+            {"channel": "wsserver:x"},
+            {"channel": "news", "client": 1},
+            {"channel": "news", "allow": ["all"]},
+            {"channel": "news", "allow": "pub"},
+            {"channel": "news", "exp": NOW - 60},
+            {"channel": "news", "sub": 1},
+        ],
+    )
+    def test_refused(self, more):
+        """A connection token is none, and neither is one for something that is no channel."""
+        assert isinstance(verify_subscription(token(claims(**more)), HMAC, NOW, TERMS), Refused)
+
+    def test_any(self):
+        """Where both kinds do, the claim `channel` tells them apart."""
+        assert isinstance(verify_any(token(), HMAC, NOW, TERMS), Identity)
+        assert isinstance(verify_any(token(claims(channel="news")), HMAC, NOW, TERMS), Grant)
+        assert isinstance(verify_any(token(claims(channel="")), HMAC, NOW, TERMS), Refused)
+        assert isinstance(verify_any("", HMAC, NOW, TERMS), Refused)
+
+
+class ConfiguredTests:
+    """Keys in the options."""
+
+    def test_none(self):
+        """There may be none."""
+        assert configured(Settings()) == []
+
+    def test_file(self, tmp_path):
+        """A public key may stand in a file."""
+        path = tmp_path / "key.pem"
+        path.write_text(pem(RSA))
+        assert isinstance(verify(signed(RSA, "RS256"), ring(token_public_key=str(path)), NOW, TERMS), Identity)
+
+    def test_length_of_a_secret(self):
+        """RFC 7518 section 3.2: the secret is at least as long as the hash."""
+        found = [len(secret("x", "s" * length).algorithms) for length in (32, 47, 48, 63, 64)]
+        assert found == [1, 1, 2, 2, 3]
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("/nowhere/key.pem", "cannot be read: No such file or directory"),
+            ("-----BEGIN PUBLIC KEY-----", "expected a public key in PEM"),
+            ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "a block in it is no public key"),
+            (
+                RSA.private_bytes(
+                    serialization.Encoding.PEM,
+                    serialization.PrivateFormat.PKCS8,
+                    serialization.NoEncryption(),
+                ).decode(),
+                "this is a private key: the server needs the public one only",
+            ),
+            (pem(rsa.generate_private_key(65537, 1024)), "an RSA key of 1024 bits: expected 2048 to 8192"),
+            (
+                pem(ec.generate_private_key(ec.SECP256K1())),
+                "expected an RSA key, or one on the curve P-256, P-384 or P-521",
+            ),
+        ],
+    )
+    def test_bad(self, text, problem):
+        """What is no public key is said to be none, before the server starts."""
+        with pytest.raises(SettingError) as caught:
+            ring(token_public_key=text)
+        assert caught.value.problem == problem
+
+    def test_binary_file(self, tmp_path):
+        """A file of another kind is none either."""
+        path = tmp_path / "key.der"
+        path.write_bytes(b"\xff")
+        with pytest.raises(SettingError, match="expected a public key in PEM"):
+            ring(token_public_key=str(path))
+
+    def test_public_key_as_secret(self):
+        """Whoever mixes up the options is told."""
+        with pytest.raises(SettingError, match="--token-public-key"):
+            secret("token_secret", pem(RSA))
+
+
+class SetTests:
+    """JSON Web Key Sets."""
+
+    def fetched(self, *entries):
+        keys = KeyRing([], fetching=True)
+        keys.take(parse_set(key_set(*entries)))
+        return keys
+
+    @pytest.mark.parametrize("kid", ["one", "two", None])
+    def test_taken(self, kid):
+        """The key is found by its name, or by trying where the token names none."""
+        keys = self.fetched(jwk(EC256, kid="two"), jwk(RSA, kid="one", use="sig", alg="RS256"))
+        private, algorithm = (EC256, "ES256") if kid == "two" else (RSA, "RS256")
+        header = {"kid": kid} if kid else {}
+        assert isinstance(verify(signed(private, algorithm, **header), keys, NOW, TERMS), Identity)
+
+    @pytest.mark.parametrize(
+        ("text", "cause"),
+        [
+            (signed(RSA, "RS256", kid="new"), Cause.UNKNOWN_KEY),
+            (signed(OTHER_RSA, "RS256", kid="one"), Cause.INVALID),
+            (signed(RSA, "RS512", kid="one"), Cause.INVALID),
+            (signed(EC256, "ES256", kid="one"), Cause.INVALID),
+            (token(header={"alg": "HS256", "kid": "new"}), Cause.INVALID),
+            (token(header={"alg": "none", "kid": "new"}), Cause.INVALID),
+            (token(header={"alg": "HS256", "kid": "one"}, key=pem(RSA)), Cause.INVALID),
+        ],
+    )
+    def test_refused(self, text, cause):
+        """A key's name is known or not; under its name a key is good for what it is for."""
+        keys = self.fetched(jwk(RSA, kid="one", alg="RS256"))
+        refused = verify(text, keys, NOW, TERMS)
+        assert isinstance(refused, Refused)
+        assert refused.cause is cause
+
+    def test_nothing_fetched(self):
+        """Before the first set is here, any key of such kinds is an unknown one."""
+        refused = verify(signed(RSA, "RS256"), KeyRing([], fetching=True), NOW, TERMS)
+        assert refused.cause is Cause.UNKNOWN_KEY
+
+    def test_replaced(self):
+        """A key that is no longer in the set is no longer good."""
+        keys = self.fetched(jwk(RSA, kid="one"))
+        keys.take(parse_set(key_set(jwk(OTHER_RSA, kid="two"))))
+        assert verify(signed(RSA, "RS256", kid="one"), keys, NOW, TERMS).cause is Cause.UNKNOWN_KEY
+
+    def test_left_out(self):
+        """Secrets and keys for something else are left out, and private halves dropped."""
+        private = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(RSA))
+        found = parse_set(
+            key_set(
+                {"kty": "oct", "k": b64(SECRET), "kid": "secret"},
+                {"kty": "OKP", "crv": "Ed25519", "x": b64(b"x" * 32)},
+                jwk(RSA, use="enc"),
+                jwk(RSA, key_ops=["encrypt"]),
+                jwk(RSA, key_ops=1),
+                jwk(RSA, kid=7),
+                jwk(rsa.generate_private_key(65537, 1024)),
+                {"kty": "RSA", "n": 5, "e": "AQAB"},
+                {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA"},
+                {"kty": ["RSA"]},
+                "RSA",
+                private | {"kid": "good", "key_ops": ["sign", "verify"]},
+            )
+        )
+        assert [key.kid for key in found] == ["good"]
+        assert isinstance(found[0].value, rsa.RSAPublicKey)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            b"",
+            b"[]",
+            b"{}",
+            b'{"keys": {}}',
+            b'{"keys": []}',
+            b"\xff",
+            b"[" * 100_000,
+            key_set({"kty": "oct", "k": "x"}),
+        ],
+    )
+    def test_bad(self, text):
+        """What is no set of keys is an error."""
+        with pytest.raises(ValueError, match=r".+"):
+            parse_set(text)
+
+    def test_many(self):
+        """A huge set is cut."""
+        assert len(parse_set(key_set(*[jwk(EC256, kid=str(n)) for n in range(MAX_FETCHED + 9)]))) == MAX_FETCHED
+
+
+def test_digest():
+    """The signatures made by hand here are those of the algorithm, so a refused row is refused for what it says."""
+    assert token() == ".".join(
+        [HEAD, BODY, b64(hmac.new(SECRET.encode(), f"{HEAD}.{BODY}".encode(), hashlib.sha256).digest())]
+    )
+    assert isinstance(verify(token(), HMAC, NOW, TERMS), Identity)

@@ -1,0 +1,51 @@
+"""Python code in the documentation does what it says."""
+
+import re
+
+import pytest
+from paths import ROOT
+
+from wsserver.config.settings import Settings
+from wsserver.testing import MemoryServer
+
+
+def python_blocks(page):
+    """Take the Python code of a page."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
+
+
+def run(source):
+    """Run code; return its names."""
+    names = {}
+    exec(compile(source, "page", "exec"), names)
+    return names
+
+
+TESTING = run("\n".join(python_blocks("docs/how-to/test-an-application.md")))
+
+
+@pytest.mark.parametrize("name", [name for name in TESTING if name.startswith("test_")])
+def test_each_test_of_the_page_about_testing_passes(name):
+    TESTING[name]()
+
+
+def test_the_page_about_testing_has_its_tests():
+    assert sum(name.startswith("test_") for name in TESTING) == 5
+
+
+@pytest.mark.parametrize(
+    ("opcode", "payload", "answer"),
+    [(1, "Grüße", "GRÜSSE"), (1, "", ""), (2, b"Gr\xc3\xbc\xff", b"Gr\xc3\xbc\xff")],
+)
+def test_shout_of_the_readme_is_right_for_text_and_binary(opcode, payload, answer):
+    (source,) = python_blocks("README.md")
+    client = MemoryServer(Settings(), endpoints={"/shout": run(source)["ShoutProtocol"]}).connect()
+    client.open("/shout")
+    client.send_frame(opcode, payload.encode() if isinstance(payload, str) else payload)
+    assert client.messages() == [answer]
+
+
+def test_settings_of_the_page_about_embedding_are_accepted():
+    (source,) = [block for block in python_blocks("docs/how-to/embedding.md") if block.startswith("Settings(")]
+    settings = eval(source, {"Settings": Settings})
+    assert (settings.port, settings.ping_interval, settings.max_message_size) == (0, 5.0, 65536)

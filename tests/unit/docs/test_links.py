@@ -1,0 +1,78 @@
+"""Relative links of the documentation lead to files and headings that exist, and every option is documented."""
+
+import re
+from collections import Counter
+
+import pytest
+from paths import ROOT
+
+from wsserver.config.reference import options_page
+from wsserver.config.settings import TABLE
+
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]
+
+
+def prose(page):
+    """Return a page without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page):
+    """Return the names that GitHub gives to the headings of a page."""
+    seen = Counter()
+    names = set()
+    for heading in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        name = re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")
+        names.add(f"{name}-{seen[name]}" if seen[name] else name)
+        seen[name] += 1
+    return names
+
+
+def relative_links(page):
+    """Return the targets of the links to files of the project."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", prose(page))
+    return [target for target in targets if not re.match(r"https?:", target)]
+
+
+def target_of(page, link):
+    """Return the file and the heading that a link names."""
+    path, _, anchor = link.partition("#")
+    return (page.parent / path).resolve() if path else page, anchor
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_lead_somewhere(page):
+    broken = []
+    for link in relative_links(page):
+        file, anchor = target_of(page, link)
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(link)
+    assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_named_in_the_text_exist(page):
+    named = re.findall(r"(?<![\w/\[(.])(?:docs|tests|benchmarks)/[\w./-]+\.(?:md|py)\b", prose(page))
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_every_page_is_linked():
+    linked = {target_of(page, link)[0] for page in PAGES for link in relative_links(page)}
+    assert [page.name for page in PAGES[2:] if page.resolve() not in linked] == []
+
+
+def test_every_option_is_in_the_documentation():
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    assert [option.flag for option in TABLE.values() if not re.search(rf"{option.flag}\b(?!-)", text)] == []
+
+
+def test_every_option_is_in_the_table_of_the_readme():
+    rows = "\n".join(re.findall(r"^\| (`--.*?) \|", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE))
+    # The row of tokens ends in dots.
+    missing = [option.flag for option in TABLE.values() if not re.search(rf"{option.flag}\b(?!-)", rows)]
+    assert all(flag.startswith("--token-") for flag in missing), missing
+
+
+def test_the_options_reference_is_what_make_docs_generates():
+    assert (ROOT / "docs/reference/options.md").read_text("utf-8") == options_page()

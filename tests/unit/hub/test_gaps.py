@@ -1,0 +1,252 @@
+"""Gaps are closed page by page: in order, once, and without more work or bytes in a turn than a page has."""
+
+import pytest
+from catchup import Listener, numbers, publish
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from wsserver.config.settings import Settings
+from wsserver.hub.channel import PublicationBuffer
+from wsserver.hub.hub import Hub
+from wsserver.hub.memory import MemoryBroker
+from wsserver.hub.names import Access
+from wsserver.hub.publication import Publication
+from wsserver.hub.recovery import MAX_READS, PAGE_BYTES, PAGE_SIZE
+from wsserver.hub.rules import Rule, Rules
+from wsserver.testing import HIGH_WATER, MemoryServer
+
+
+class Subscriber:
+    """Notes each batch: how many publications, and the bytes of their data."""
+
+    kind = "raw"
+
+    def __init__(self):
+        self.batches, self.events = [], []
+
+    def frame(self, channel, publication):
+        """Write the publication's data."""
+        return publication.data + b" "
+
+    def event_frame(self, channel, event):
+        """Write nothing."""
+        return b""
+
+    def deliver(self, frames, count, size):
+        """Note a batch."""
+        self.batches.append((count, size))
+        self.events += [int(number.lstrip(b"x")) for number in frames.split()]
+
+    def missed(self, channel, stream):
+        """Note a gap."""
+        self.events.append("gap" if stream else "plain gap")
+
+
+class Deaf:
+    """Hears nothing."""
+
+    def on_publication(self, channel, publication):
+        """Lose it."""
+
+
+@pytest.fixture
+def clock():
+    """Give a clock."""
+    return Clock()
+
+
+def make_hub(clock):
+    """Make a hub with a long history."""
+    broker = MemoryBroker(clock)
+    return Hub(broker, Access(None, loopback_only=True), clock, Rules(Rule(10_000, 1e9))), broker
+
+
+def lose(broker, publish):
+    """Publish while the news do not arrive."""
+    listener, broker.listener = broker.listener, Deaf()
+    publish()
+    broker.listener = listener
+
+
+def turn(clock):
+    """Make the calls that are due, and not those that they add."""
+    due, clock.calls = clock.calls, []
+    for call in due:
+        call.called = 1
+        call.func(*call.args, **call.kw)
+
+
+class PagedTests:
+    """What is missing is read and published page by page."""
+
+    @pytest.mark.parametrize("size", [1, 4000])
+    def test_a_long_gap_is_published_in_pages_in_order_and_once(self, clock, size):
+        """1000 publications, more than fit into a page by number or by bytes."""
+        hub, broker = make_hub(clock)
+        one = Subscriber()
+        hub.subscribe("foo", one)
+        hub.publish("foo", b"0")
+        clock.advance(0)
+        lose(broker, lambda: [hub.publish("foo", (b"%d" % number).rjust(size, b"x")) for number in range(1, 1000)])
+        hub.on_reconnect()
+        # While the gap is being closed.
+        hub.publish("foo", b"1000")
+        hub.publish("foo", b"1001", skip_history=True)
+        clock.advance(0)
+        assert one.events == [0, "plain gap", *range(1, 1002)]
+        assert max(count for count, _ in one.batches) <= PAGE_SIZE + 2
+        assert max(size for _, size in one.batches) <= PAGE_BYTES + 8
+
+    def test_what_arrives_while_the_last_page_is_read_keeps_its_order(self, clock):
+        """Publications without an offset among the others, though the page contains those that have one."""
+        hub, broker = make_hub(clock)
+        one, waiting, read = Subscriber(), [], broker.history
+        hub.subscribe("foo", one)
+        hub.publish("foo", b"0")
+        clock.advance(0)
+        lose(broker, lambda: hub.publish("foo", b"1"))
+
+        def late(*arguments, **options):
+            done = Deferred()
+            waiting.append(lambda: read(*arguments, **options).chainDeferred(done))
+            return done
+
+        broker.history = late
+        hub.on_reconnect()
+        for number in range(2, 6):
+            hub.publish("foo", b"%d" % number, skip_history=number % 2 == 0)
+        waiting[0]()
+        clock.advance(0)
+        assert one.events == [0, "plain gap", 1, 2, 3, 4, 5]
+
+    def test_few_channels_are_served_in_a_turn(self, clock):
+        """All have a gap after an outage."""
+        hub, broker = make_hub(clock)
+        subscribers = [Subscriber() for _ in range(20)]
+        for number, one in enumerate(subscribers):
+            hub.subscribe(f"foo{number}", one)
+            hub.publish(f"foo{number}", b"0")
+        clock.advance(0)
+        lose(broker, lambda: [hub.publish(f"foo{number}", b"1") for number in range(20)])
+        hub.on_reconnect()
+        served = []
+        while clock.calls:
+            turn(clock)
+            served.append(sum(1 in one.events for one in subscribers))
+        assert served[-1] == 20
+        assert max(after - before for before, after in zip([0, *served], served, strict=False)) <= MAX_READS
+
+    def test_an_outage_while_a_page_waits_for_its_turn_is_followed_by_another_read(self, clock):
+        """The page was read before the outage, and contains nothing of what was lost in it."""
+        hub, broker = make_hub(clock)
+        one = Subscriber()
+        hub.subscribe("foo", one)
+        hub.publish("foo", b"0")
+        clock.advance(0)
+        lose(broker, lambda: hub.publish("foo", b"1"))
+        hub.on_reconnect()
+        lose(broker, lambda: hub.publish("foo", b"2"))
+        hub.on_reconnect()
+        clock.advance(0)
+        assert one.events == [0, "plain gap", 1, 2]
+
+    def test_a_stream_that_is_trimmed_between_two_pages_is_told_as_a_gap(self, clock):
+        """The publications of the first page come before the notice, what is published later comes after it."""
+        hub, broker = make_hub(clock)
+        one = Subscriber()
+        hub.subscribe("foo", one)
+        hub.publish("foo", b"0")
+        clock.advance(0)
+        lose(broker, lambda: [hub.publish("foo", b"%d" % number) for number in range(1, 400)])
+        hub.on_reconnect()
+        while 1 not in one.events:
+            turn(clock)
+        broker.remove_history("foo")
+        clock.advance(0)
+        hub.publish("foo", b"400")
+        clock.advance(0)
+        found = one.events
+        assert found.count("gap") == 1
+        at = found.index("gap")
+        assert found[:at] == [0, "plain gap", *range(1, at - 1)]
+        assert found[at + 1 :] == [400]
+
+    def test_what_arrives_faster_than_a_page_a_turn_does_not_wait_for_ever(self, clock):
+        """A busy channel: 1000 in each turn."""
+        hub, broker = make_hub(clock)
+        one, next_one = Subscriber(), iter(range(1, 10**6))
+        hub.subscribe("foo", one)
+        hub.publish("foo", b"0")
+        clock.advance(0)
+        lose(broker, lambda: [hub.publish("foo", b"%d" % next(next_one)) for _ in range(500)])
+        hub.on_reconnect()
+        for _ in range(20):
+            for _ in range(1000):
+                hub.publish("foo", b"%d" % next(next_one))
+            turn(clock)
+        turn(clock)
+        assert one.events == [0, "plain gap", *range(1, 20_501)]
+
+
+@pytest.mark.parametrize("way", ["ws", "sse"])
+class QueuedBytesTests:
+    """A live subscriber, of which 8 MB are missing after an outage."""
+
+    def serve(self, way, *, reading):
+        """Let a client listen through an outage."""
+        server = MemoryServer(Settings(channel_allow=("*",), history_size=10_000))
+        publish(server, 1)
+        listener = Listener(server, way, "channel=h", "", reading=True)
+        publish(server, 1, start=1)
+        assert listener.texts() == ["1"]
+        listener.transport.reading = reading
+        lose(server.service.hub.broker, lambda: publish(server, 1000, start=2))
+        server.service.hub.on_reconnect()
+        return server, listener
+
+    def test_a_client_that_reads_gets_everything(self, way):
+        """After the notice that publications without an offset may be missing."""
+        _, listener = self.serve(way, reading=True)
+        assert listener.read_all() == ["gap", *numbers(range(2, 1002))]
+
+    def test_a_client_that_does_not_read_is_written_no_more_than_a_page_over_its_limit(self, way):
+        """What waits beyond that is up to --max-queued-bytes and --slow."""
+        server, listener = self.serve(way, reading=False)
+        server.clock.advance(0)
+        assert len(listener.transport.unread) <= HIGH_WATER + 2 * PAGE_BYTES
+        if way == "ws":
+            assert listener.transport.unread.endswith(b"reads too slowly")
+        else:
+            assert server.service.hub.count("h") == 0
+
+
+class HeldTests:
+    """What is held leaves in pages."""
+
+    def test_a_page_is_bounded_by_number_and_by_bytes(self):
+        """A larger publication is a page by itself."""
+        held = PublicationBuffer()
+        for size in (1, 1, 1, 10, 1):
+            held.add(Publication(b"x" * size))
+        pages = []
+        while held.items:
+            pages.append([len(one.data) for one in held.take_page(2, 5)])
+        assert pages == [[1, 1], [1], [10], [1]]
+
+    def test_as_much_leaves_as_arrives(self):
+        """Besides a page."""
+        held = PublicationBuffer()
+        for _ in range(4):
+            held.add(Publication(b"x"))
+        assert len(held.take_page(2, 100)) == 2
+        for _ in range(5):
+            held.add(Publication(b"x"))
+        assert len(held.take_page(2, 100)) == 7
+
+    def test_drops_what_the_stream_contains(self):
+        """And says how much that was."""
+        held = PublicationBuffer()
+        for offset in (1, 0, 2):
+            held.add(Publication(b"xx", offset, "e" if offset else ""))
+        assert held.drop_stream() == (2, 4)
+        assert [one.offset for one in held.items] == [0]
