@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from wsserver.config.redis_url import parse_redis_url
+from wsserver.grammar import TOKEN_CHARACTER
 from wsserver.origins import EMPTY, origin_of
 
 __all__ = [
@@ -203,7 +204,7 @@ def a_pattern(text: str) -> str:
 
 def a_token(text: str) -> str:
     """Check the name of a subprotocol: a token of RFC 9110 section 5.6.2."""
-    if not re.fullmatch(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,256}", text):
+    if not re.fullmatch(TOKEN_CHARACTER + "{1,256}", text):
         raise ValueError("expected a name of letters, digits and !#$%&'*+-.^_`|~")
     return text
 

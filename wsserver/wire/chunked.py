@@ -13,6 +13,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
+from wsserver.grammar import TOKEN_BYTES
 from wsserver.wire.http11 import MAX_BODY, Refusal, bad_request
 
 __all__ = ["MAX_EXTENSIONS", "MAX_LINE", "MAX_TRAILERS", "ChunkedBody"]
@@ -26,13 +27,11 @@ MAX_EXTENSIONS: Final = 16 * 1024
 MAX_TRAILERS: Final = 16 * 1024
 """Maximum size of all trailers, in bytes."""
 
-_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 # RFC 9112 section 7.1.1. White space is refused, because senders must not write it.
-_EXTENSION: Final = (
-    rb";" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb'|"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"))?'
-)
+_QUOTED: Final = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
+_EXTENSION: Final = rb";" + TOKEN_BYTES + rb"(?:=(?:" + TOKEN_BYTES + rb"|" + _QUOTED + rb"))?"
 _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,16})((?:" + _EXTENSION + rb")*)")
-_TRAILER: Final = re.compile(_TOKEN + rb":[\t\x20-\x7e\x80-\xff]*")
+_TRAILER: Final = re.compile(TOKEN_BYTES + rb":[\t\x20-\x7e\x80-\xff]*")
 
 
 class ChunkedBody:

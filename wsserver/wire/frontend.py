@@ -10,7 +10,6 @@ A client may therefore send an opening handshake on a kept-alive HTTP connection
 refuses reach neither an endpoint nor the HTTP side.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
@@ -33,7 +32,7 @@ from wsserver.wire.connections import ConnectionSet
 from wsserver.wire.deadlines import Deadline, Deadlines
 from wsserver.wire.eventstream import is_temporary, temporary_response, wants_event_stream
 from wsserver.wire.handshake import Policy, check
-from wsserver.wire.http11 import MAX_HEAD, Header, Refusal, Request, check_length, parse, unavailable
+from wsserver.wire.http11 import MAX_HEAD, METHOD_START, Header, Refusal, Request, check_length, parse, unavailable
 from wsserver.wire.limits import MAX_UNSERVED, WorkQueue
 from wsserver.wire.linger import LINGER, linger
 from wsserver.wire.protocol import ServerProtocol
@@ -54,7 +53,6 @@ Seconds that the server waits for the request of a connection over the limit bef
 The server reads the request because event streams are refused with a different response: `wsserver.wire.eventstream`.
 """
 
-_FIRST_BYTES = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}( |\Z)")
 _TLS_HELLO = b"\x16\x03"
 _TLS_ON_PLAIN = "TLS hello on a plain HTTP port; use http:// or ws://, or start the server with --tls-cert"
 
@@ -350,7 +348,7 @@ class Frontend(Protocol):
         head_end = end if end >= 0 else len(buffer)
         reason = None
         # A lone CR may be the first half of an empty line before the request.
-        if buffer != b"\r" and not _FIRST_BYTES.match(buffer):
+        if buffer != b"\r" and not METHOD_START.match(buffer):
             # Answer a TLS hello in plain text, not with a TLS alert. TLS clients recognize a plain HTTP response:
             # OpenSSL reports "wrong version number", Go "server gave HTTP response to HTTPS client". With any alert,
             # the client would report an error of the server's TLS.

@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from wsserver.config.settings import Settings
+from wsserver.grammar import TOKEN
 from wsserver.origins import EMPTY, allowed_origin, is_loopback, is_own, origin_of
 from wsserver.text import quote
 from wsserver.typing import Origin, Subprotocol
@@ -44,9 +45,8 @@ NGINX: Final = (
 )
 """The configuration that nginx needs: by default it removes both headers."""
 
-_TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
-_EXTENSION_PARAMETER: Final = re.compile(rf"""({_TOKEN})(?:[ \t]*=[ \t]*(?:({_TOKEN})|"((?:[^"\\]|\\.)*)"))?""")
+_EXTENSION_PARAMETER: Final = re.compile(rf"""({TOKEN})(?:[ \t]*=[ \t]*(?:({TOKEN})|"((?:[^"\\]|\\.)*)"))?""")
 
 # The control characters that RFC 9110 section 5.5 rules out, and 0x85, which Autobahn's client regards as a line end:
 # it splits a response with str.splitlines() (CVE-2026-44546). 0x85 is valid in a request, and an endpoint may repeat a
@@ -279,7 +279,7 @@ def _subprotocols(request: Request) -> tuple[Subprotocol, ...] | Refusal:
     if not offered:
         return ()
     # RFC 6455 section 4.1, point 10: tokens that "MUST all be unique strings".
-    if len(set(offered)) != len(offered) or not all(re.fullmatch(_TOKEN, name) for name in offered):
+    if len(set(offered)) != len(offered) or not all(re.fullmatch(TOKEN, name) for name in offered):
         # The value is not quoted: a page can set no other header of a handshake, so some send their tokens here.
         return bad_request("Sec-WebSocket-Protocol: expected unique subprotocol names")
     return tuple(Subprotocol(name) for name in offered)
@@ -313,7 +313,7 @@ def parse_extensions(text: str) -> list[Extension] | None:
         if not item.strip(" \t"):
             continue
         name, *parameters = (part.strip(" \t") for part in item.split(";"))
-        if not re.fullmatch(_TOKEN, name):
+        if not re.fullmatch(TOKEN, name):
             return None
         values: dict[str, list[str | bool]] = {}
         for parameter in parameters:
@@ -323,7 +323,7 @@ def parse_extensions(text: str) -> list[Extension] | None:
             # RFC 9110 section 5.6.4: replace each quoted pair with its second character.
             quoted = re.sub(r"\\(.)", r"\1", match[3]) if match[3] is not None else None
             # RFC 6455 section 9.1: the value "after quoted-string unescaping MUST conform to the 'token' ABNF".
-            if quoted is not None and not re.fullmatch(_TOKEN, quoted):
+            if quoted is not None and not re.fullmatch(TOKEN, quoted):
                 return None
             values.setdefault(match[1].lower(), []).append(match[2] or quoted or True)
         extensions.append((name.lower(), values))

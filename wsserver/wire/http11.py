@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import cast
 from urllib.parse import parse_qs, unquote_to_bytes
 
+from wsserver.grammar import TOKEN_BYTES, TOKEN_CHARACTER
 from wsserver.text import quote
 from wsserver.typing import Path
 
@@ -23,6 +24,7 @@ __all__ = [
     "MAX_BODY",
     "MAX_HEAD",
     "MAX_HEADERS",
+    "METHOD_START",
     "Refusal",
     "Request",
     "bad_request",
@@ -58,9 +60,13 @@ _KEPT_NAMES = re.compile(
 
 Header = tuple[str, str]
 
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}) ([^ ]+) HTTP/([0-9])\.([0-9])")
+_METHOD = TOKEN_CHARACTER.encode("ascii") + rb"{1,32}"
+_REQUEST_LINE = re.compile(rb"(" + _METHOD + rb") ([^ ]+) HTTP/([0-9])\.([0-9])")
 _TARGET = re.compile(rb"[\x21-\x7e]+")
-_FIELD_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FIELD_NAME = re.compile(TOKEN_BYTES)
+METHOD_START = re.compile(_METHOD + rb"( |\Z)")
+"""Matches the first bytes of a request: a method, and the space after it if it has arrived (RFC 9112 section 3)."""
+
 # RFC 9110 section 5.5: CR, LF and NUL are invalid, other control characters do not belong in a value, and 0x80-0xFF
 # (obs-text) is opaque: 0x85 is the second byte of "Å" in UTF-8. Do not split a value with str.splitlines(): it also
 # ends a line at the Latin-1 characters 0x85 and 0x1c-0x1e (CVE-2026-44546).

@@ -6,7 +6,6 @@ only method that is called for every failed handshake. A contract test fails whe
 of Twisted and pyOpenSSL are public.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, cast
@@ -24,7 +23,7 @@ from wsserver.wire import access_log
 from wsserver.wire.access_log import show_peer
 from wsserver.wire.certificates import ServerCertificate
 from wsserver.wire.deadlines import Deadline, Deadlines
-from wsserver.wire.http11 import Refusal
+from wsserver.wire.http11 import METHOD_START, Refusal
 from wsserver.wire.linger import linger
 
 __all__ = [
@@ -51,9 +50,6 @@ MAX_FAILURES_LOGGED = 10
 _CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
 
 _PLAIN = Refusal(HTTPStatus.BAD_REQUEST, "plain HTTP request on a TLS port; use https:// or wss://")
-
-# A method and the space after it (RFC 9112 section 3). A TLS handshake begins with 0x16, which no method contains.
-_METHOD = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}( |\Z)")
 
 _REASONS = {
     "unsupported protocol": "no shared protocol version: the client offers nothing newer than TLS 1.1",
@@ -249,7 +245,8 @@ class HandshakeGuard(TLSMemoryBIOProtocol):
         """Return the bytes for TLS, none while they may be plain HTTP; refuse the connection if they are plain HTTP."""
         self._has_begun = True
         first = cast(bytes, self._first) + data
-        match = _METHOD.match(first)
+        # A TLS handshake begins with 0x16, which no method contains.
+        match = METHOD_START.match(first)
         if match and not match[1]:
             self._first = first
             return b""
