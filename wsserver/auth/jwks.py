@@ -8,15 +8,13 @@ set stays in use, so tokens signed with known keys are accepted while the provid
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from time import time
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITransport
-from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, ResponseDone
-from twisted.web.http import PotentialDataLoss
+from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
@@ -24,7 +22,7 @@ from wsserver.auth.jwt import Terms
 from wsserver.auth.keys import Key, KeyRing, configured, parse_set
 from wsserver.auth.verifier import Tokens
 from wsserver.config.settings import Settings
-from wsserver.wire.connection_pool import QuietConnectionPool
+from wsserver.wire.http_client import BodyCollector, QuietConnectionPool
 
 __all__ = ["JWKS", "make_tokens"]
 
@@ -174,43 +172,8 @@ def _describe_error(failure: Failure) -> str:
 
 
 def _read(response: IResponse) -> "Deferred[bytes]":
-    body = _Body()
+    body = BodyCollector(MAX_DOCUMENT)
     response.deliverBody(body)
     if response.code != HTTPStatus.OK:
         body.fail(f"the answer is {response.code}")
     return body.done
-
-
-class _Body(Protocol):
-    """Collects a response body of at most `MAX_DOCUMENT` bytes."""
-
-    def __init__(self) -> None:
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self.done: Deferred[bytes] = Deferred(lambda _: self._hang_up())
-
-    def _hang_up(self) -> None:
-        cast(ITransport, self.transport).loseConnection()
-
-    def fail(self, reason: str) -> None:
-        """Close the connection, and fail with a `ValueError` unless the Deferred has fired."""
-        self._hang_up()
-        if not self.done.called:
-            self.done.errback(ValueError(reason))
-
-    def dataReceived(self, data: bytes) -> None:
-        """Append a part of the body; fail if the body is too large."""
-        self._size += len(data)
-        self._chunks.append(data)
-        if self._size > MAX_DOCUMENT and not self.done.called:
-            self.fail(f"the document is over {MAX_DOCUMENT} bytes")
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Fire with the body if it is complete, else fail."""
-        if self.done.called:
-            return
-        # Without a Content-Length, the body ends when the connection is closed.
-        if reason.check(ResponseDone, PotentialDataLoss):
-            self.done.callback(b"".join(self._chunks))
-        else:
-            self.done.errback(reason)

@@ -25,7 +25,7 @@ from wsserver.hooks.messages import (
 )
 from wsserver.hooks.requester import MAX_AT_ONCE, Line
 from wsserver.typing import ChannelName, JSONText
-from wsserver.wire.connection_pool import QuietConnectionPool
+from wsserver.wire.http_client import QuietConnectionPool
 
 __all__ = ["HTTPHooks"]
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
+from wsserver.closecodes import MAX_REASON_BYTES
 from wsserver.hub.names import parse_name
 from wsserver.jsonfields import (
     Fields,
@@ -60,9 +61,6 @@ DISCONNECT_CODES: Final = range(4000, 5000)
 
 # With this code or a higher one, a client should not reconnect (source: "Return custom disconnect" of the page above).
 _FINAL_CODE: Final = 4500
-
-_MAX_REASON: Final = 123
-"""Maximum bytes of the reason in a Close frame (RFC 6455 section 5.5)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,8 +247,8 @@ def _read(body: bytes) -> Fields | Refused | Dropped:
     if (disconnect := take(answer, "disconnect", dict, None)) is not None:
         code = _code(disconnect, "disconnect", DISCONNECT_CODES)
         reason = take(disconnect, "reason", str, "")
-        if len(reason.encode("utf-8")) > _MAX_REASON:
-            raise ValueError(f"disconnect: the reason is over {_MAX_REASON} bytes")
+        if len(reason.encode("utf-8")) > MAX_REASON_BYTES:
+            raise ValueError(f"disconnect: the reason is over {MAX_REASON_BYTES} bytes")
         return Dropped(code, reason)
     if (error := take(answer, "error", dict, None)) is not None:
         code = _code(error, "error", ERROR_CODES)

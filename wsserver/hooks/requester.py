@@ -12,11 +12,10 @@ from typing import Any, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IConsumer
-from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseDone, ResponseFailed, ResponseNeverReceived
-from twisted.web.http import OK, PotentialDataLoss
+from twisted.web.client import ResponseFailed, ResponseNeverReceived
+from twisted.web.http import OK
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
@@ -26,6 +25,7 @@ from wsserver.hooks.messages import TEMPORARY, Refused
 from wsserver.text import quote
 from wsserver.wire.connections import ConnectionSet
 from wsserver.wire.http11 import Header
+from wsserver.wire.http_client import BodyCollector
 
 __all__ = ["MAX_AT_ONCE", "MAX_BYTES", "MAX_WAITING", "Line"]
 
@@ -207,36 +207,6 @@ class _Body:
 
 
 def _read(response: IResponse) -> "Deferred[bytes]":
-    collector = _Collector()
-    response.deliverBody(collector)
-    return collector.done
-
-
-class _Collector(Protocol):
-    """Collects a response body of at most `MAX_BYTES`."""
-
-    transport: Any
-
-    def __init__(self) -> None:
-        self.done: Deferred[bytes] = Deferred(lambda _: self._abort())
-        self._body = bytearray()
-
-    def dataReceived(self, data: bytes) -> None:
-        """Append a part of the body; fail if the body is too large."""
-        self._body += data
-        if len(self._body) > MAX_BYTES and not self.done.called:
-            self._abort()
-            self.done.errback(ValueError(f"it is over {MAX_BYTES} bytes"))
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Fire with the body if it is complete, else fail."""
-        if self.done.called:
-            return
-        # Without a Content-Length, the body ends when the connection is closed; a truncated body is invalid JSON.
-        if reason.check(ResponseDone, PotentialDataLoss):
-            self.done.callback(bytes(self._body))
-        else:
-            self.done.errback(reason)
-
-    def _abort(self) -> None:
-        self.transport.stopProducing()
+    body = BodyCollector(MAX_BYTES)
+    response.deliverBody(body)
+    return body.done

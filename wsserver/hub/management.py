@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 
+from wsserver.closecodes import MAX_REASON_BYTES
 from wsserver.hub.hub import Hub
 from wsserver.hub.names import Patterns, check_name
 from wsserver.hub.publication import check_int, check_text
@@ -25,9 +26,6 @@ FORCE_DISCONNECT: Final = (3503, "force disconnect")
 """Default code and reason of `Management.disconnect`."""
 SERVER_UNSUBSCRIBE: Final = (2000, "server unsubscribe")
 """Code and reason of `Management.unsubscribe`."""
-
-MAX_REASON: Final = 123
-"""Maximum length of a reason in a Close frame, in bytes (RFC 6455 section 5.5)."""
 
 MAX_CONNECTIONS = 1000
 """Maximum number of connections in the answer of one process."""
@@ -121,7 +119,7 @@ class Management:
             user: the user whose clients to disconnect.
             client: the client id. If both are given, both must match; if neither is given, no client is disconnected.
             code: the disconnect code, as in Centrifugo: 3000 to 4999.
-            reason: the reason, at most `MAX_REASON` bytes.
+            reason: the reason, at most `MAX_REASON_BYTES` bytes.
             except_clients: client ids that are not disconnected.
 
         Returns:
@@ -129,12 +127,12 @@ class Management:
 
         Raises:
             TypeError: an argument has the wrong type.
-            ValueError: the code is out of range, or the reason is over `MAX_REASON` bytes.
+            ValueError: the code is out of range, or the reason is over `MAX_REASON_BYTES` bytes.
         """
         if not 3000 <= check_int("code", code) <= 4999:
             raise ValueError(f"code must be from 3000 to 4999, not {code}")
-        if len(check_text("reason", reason).encode("utf-8")) > MAX_REASON:
-            raise ValueError(f"reason must be at most {MAX_REASON} bytes long")
+        if len(check_text("reason", reason).encode("utf-8")) > MAX_REASON_BYTES:
+            raise ValueError(f"reason must be at most {MAX_REASON_BYTES} bytes long")
         if isinstance(except_clients, str):
             raise TypeError("except_clients must be a collection of str, not str")
         stay = [check_text("except_clients", one) for one in except_clients]

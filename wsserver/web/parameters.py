@@ -13,6 +13,7 @@ import binascii
 from collections.abc import Iterable
 from typing import Any, Final
 
+from wsserver.closecodes import MAX_REASON_BYTES
 from wsserver.hub.names import MAX_NAME, parse_name
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Page, Position
@@ -41,9 +42,6 @@ MAX_BYTES: Final = 8 * 1024**2
 
 _MAX_KEY: Final = 255
 """Maximum length of an idempotency key, in bytes."""
-
-_MAX_REASON: Final = 123
-"""Maximum length of a reason in a Close frame, in bytes (RFC 6455 section 5.5)."""
 
 _UNSUPPORTED: Final = {
     "version": "this server does not compare versions of publications",
@@ -160,8 +158,8 @@ def read_disconnect(parameters: Fields, default: tuple[int, str]) -> tuple[int, 
         return default
     if not 3000 <= code <= 4999:
         raise ValueError("disconnect: expected a code from 3000 to 4999")
-    if len(reason.encode("utf-8")) > _MAX_REASON:
-        raise ValueError(f"disconnect: the reason is over {_MAX_REASON} bytes")
+    if len(reason.encode("utf-8")) > MAX_REASON_BYTES:
+        raise ValueError(f"disconnect: the reason is over {MAX_REASON_BYTES} bytes")
     return code, reason
 
 
