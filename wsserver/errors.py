@@ -5,6 +5,8 @@ The exceptions of this package.
     ├── SettingError         an option is unknown or has an invalid value
     ├── ListenError          the server cannot listen on an address
     ├── CommandError         a command plugin is invalid
+    ├── InvalidChannel       a channel name is invalid
+    │   └── ReservedChannel      a channel name has the prefix of the server's own names
     ├── BrokerDown           publishing or subscribing is not possible at the moment
     │   └── NotPermitted     Redis does not permit the server's user to access the channel
     │       └── ServerNotPermitted  Redis does not permit a command that the server needs
@@ -13,7 +15,8 @@ The exceptions of this package.
     ├── Unreachable          the connection to a server failed or was lost
     └── Ended                a server closed a subscription of the command line
 
-Peer errors are not exceptions: they are values (`wsserver.wire.http11.Refusal`) or close codes.
+The server's errors have no HTTP status, close code or Centrifuge code. These are chosen where a request is answered: in
+`wsserver.endpoints.refusals`, `wsserver.endpoints.centrifuge.codes` and `wsserver.web.methods`.
 """
 
 from http import HTTPStatus
@@ -24,9 +27,11 @@ __all__ = [
     "BrokerDown",
     "CommandError",
     "Ended",
+    "InvalidChannel",
     "ListenError",
     "NotPermitted",
     "Refused",
+    "ReservedChannel",
     "ServerNotPermitted",
     "SettingError",
     "Unreachable",
@@ -82,12 +87,20 @@ class CommandError(WsserverError):
     """A command plugin is invalid: its name is taken or not a lower-case word, or its help or reply is missing."""
 
 
+class InvalidChannel(WsserverError, ValueError):
+    """A channel name is invalid."""
+
+
+class ReservedChannel(InvalidChannel):
+    """A channel name has the prefix of the server's own names in Redis."""
+
+
 class BrokerDown(WsserverError):
-    """Publishing or subscribing is not possible at the moment, as during an outage of Redis; answered with 503."""
+    """Publishing or subscribing is not possible at the moment, as during an outage of Redis."""
 
 
 class NotPermitted(BrokerDown):
-    """The access control list of Redis does not permit the server's user to access the channel; answered with 403."""
+    """The access control list of Redis does not permit the server's user to access the channel."""
 
 
 class ServerNotPermitted(NotPermitted):

@@ -26,6 +26,7 @@ from wsserver.config.settings import Settings
 from wsserver.endpoints.application import Endpoint
 from wsserver.endpoints.authorization import Authorizer
 from wsserver.endpoints.commands import Command, ICommand, collect
+from wsserver.endpoints.raw.request import Format
 from wsserver.endpoints.routes import HELP, Table
 from wsserver.endpoints.unknown_paths import decide_catch_all
 from wsserver.errors import ListenError, SettingError
@@ -36,7 +37,7 @@ from wsserver.hub.broker import Broker
 from wsserver.hub.hub import Hub
 from wsserver.hub.management import Management
 from wsserver.hub.memory import MemoryBroker
-from wsserver.hub.names import Access, Format, Patterns
+from wsserver.hub.names import Access, Patterns
 from wsserver.hub.rules import Rules
 from wsserver.listening.ports import authority, is_loopback, is_secure, make_listeners
 from wsserver.typing import Path

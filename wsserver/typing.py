@@ -2,7 +2,7 @@
 
 from typing import NewType
 
-__all__ = ["ChannelName", "JSONText", "Origin", "Path", "Subprotocol"]
+__all__ = ["ChannelName", "Header", "JSONText", "Origin", "Path", "Subprotocol"]
 
 Path = NewType("Path", str)
 """The percent-decoded path of a request target, as in the endpoint table: `/echo`."""
@@ -15,6 +15,9 @@ Origin = NewType("Origin", str)
 
 ChannelName = NewType("ChannelName", str)
 """A channel name, checked by `wsserver.hub.names.parse_name`."""
+
+Header = tuple[str, str]
+"""An HTTP header: the name in lower case, and the value."""
 
 JSONText = NewType("JSONText", bytes)
 """A JSON text (RFC 8259) without white space around it, checked by `wsserver.jsonfields.read_json`."""

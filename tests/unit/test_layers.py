@@ -9,6 +9,9 @@ import pytest
 import wsserver
 
 RULES = [
+    "wsserver.centrifugecodes",
+    "wsserver.endpoints.raw.request",
+    "wsserver.endpoints.refusals",
     "wsserver.config.settings",
     "wsserver.config.loader",
     "wsserver.origins",

@@ -18,11 +18,11 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
+from wsserver.errors import InvalidChannel
 from wsserver.hub.names import MAX_CHANNELS, Patterns, parse_name
 from wsserver.jsonfields import Fields, read_shallow_object, take
 from wsserver.text import quote
 from wsserver.typing import ChannelName, JSONText
-from wsserver.wire.http11 import Refusal
 
 __all__ = [
     "ANONYMOUS",
@@ -266,10 +266,12 @@ def _subs_texts(subs: object, fields: Fields) -> Iterable[tuple[Claims, Fields]]
 
 
 def _channel(value: object, claim: str) -> ChannelName:
-    name = parse_name(value) if isinstance(value, str) else None
-    if name is None or isinstance(name, Refusal):
-        raise WrongClaim(f"the token's {claim}: {'expected a name of a channel' if name is None else name.reason}")
-    return name
+    if not isinstance(value, str):
+        raise WrongClaim(f"the token's {claim}: expected a name of a channel")
+    try:
+        return parse_name(value)
+    except InvalidChannel as error:
+        raise WrongClaim(f"the token's {claim}: {error}") from None
 
 
 def _caps(claims: Claims) -> tuple[Capability, ...]:

@@ -10,8 +10,8 @@ from typing import Any, TextIO
 from wsserver.cli.client import Connection, connect
 from wsserver.cli.urls import DEFAULT_URL, ServerURL, parse_server_url, query_of
 from wsserver.config.options import PREFIX
+from wsserver.endpoints.raw.request import Format
 from wsserver.errors import Ended, Refused, SettingError, Unreachable, WsserverError
-from wsserver.hub.names import Format
 from wsserver.process.exit_signal import die_by
 from wsserver.text import escape
 from wsserver.wire.timers import use_monotonic_clock

@@ -14,18 +14,21 @@ from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from wsserver.auth.claims import ANONYMOUS, Capability, Grant, Identity, Opening, Right
-from wsserver.auth.jwt import GRACE, Cause, Refused
+from wsserver.auth.jwt import GRACE, Refused
 from wsserver.auth.verifier import Tokens, WallClockTimer
+from wsserver.endpoints.raw.request import Format, RawSubscribeRequest, parse_query
+from wsserver.endpoints.refusals import refusal_for
 from wsserver.hooks.interface import Hooks
 from wsserver.hooks.messages import Caller, Connected, Dropped, Subscribed, forwarded
-from wsserver.hooks.messages import Refused as No
+from wsserver.hooks.messages import Refused as HookError
 from wsserver.hub.clients import new_client_id
-from wsserver.hub.names import Access, Format, RawSubscribeRequest, parse_query
+from wsserver.hub.names import Access, NotAllowed
 from wsserver.text import quote
-from wsserver.typing import ChannelName, JSONText
-from wsserver.wire.http11 import Header, Refusal
+from wsserver.typing import ChannelName, Header, JSONText
+from wsserver.wire.http11 import Refusal, bad_request
 
 __all__ = [
+    "NO_KEY",
     "SUBPROTOCOL",
     "Admitted",
     "Authorizer",
@@ -33,7 +36,6 @@ __all__ = [
     "agree",
     "find_token",
     "identity_of",
-    "token_refusal",
 ]
 
 SUBPROTOCOL: Final = "wsserver.v1"
@@ -41,6 +43,9 @@ SUBPROTOCOL: Final = "wsserver.v1"
 The subprotocol that the server selects for clients that send their token as the subprotocol `bearer.TOKEN`. Browsers do
 that because they cannot set headers; they offer this subprotocol too.
 """
+
+NO_KEY: Final = "the server has no key to check tokens; see --token-secret"
+"""The error message for a token that is sent to a server without keys."""
 
 _BEARER: Final = "bearer."
 _TOKEN_PARAMETERS: Final = ("token", "access_token")
@@ -108,16 +113,8 @@ def find_token(visit: Credentials) -> str | Refusal | None:
             found.add(rest.strip(" "))
     found |= {name.removeprefix(_BEARER) for name in visit.offered if name.startswith(_BEARER)}
     if len(found) > 1:
-        return Refusal(HTTPStatus.BAD_REQUEST, "the request brings more than one token")
+        return bad_request("the request has more than one token: expected at most one")
     return next(iter(found), None)
-
-
-def token_refusal(refused: Refused) -> Refusal:
-    """Return the HTTP refusal for a rejected token: 401 (RFC 6750 section 3.1), or 503 if it cannot be checked now."""
-    if refused.cause is Cause.UNAVAILABLE:
-        return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, refused.reason, (("Retry-After", "1"),))
-    challenge = ("WWW-Authenticate", 'Bearer error="invalid_token"')
-    return Refusal(HTTPStatus.UNAUTHORIZED, refused.reason, (challenge,))
 
 
 class Authorizer:
@@ -165,8 +162,7 @@ class Authorizer:
             (see `identify` and `open`). Never fails.
         """
         if self.tokens is None and any(name in visit.query for name in _TOKEN_PARAMETERS):
-            reason = "the server has no key to check tokens with (--token-secret): connect without one"
-            return succeed(Refusal(HTTPStatus.BAD_REQUEST, reason))
+            return succeed(bad_request(f"{NO_KEY}; connect without a token"))
         ask = parse_query(visit.query, default)
         if isinstance(ask, Refusal):
             return succeed(ask)
@@ -186,7 +182,7 @@ class Authorizer:
         if token is None or self.tokens is None:
             if self.hooks is not None and visit.caller is not None and "connect" in self._hook_events:
                 return self.hooks.connect(visit.caller).addCallback(
-                    lambda answer: identity_of(answer) if isinstance(answer, Connected) else answer.refusal
+                    lambda answer: identity_of(answer) if isinstance(answer, Connected) else refusal_for(answer)
                 )
             return succeed(ANONYMOUS if self.anonymous else _missing_token())
         return self.tokens.either(token).addCallback(_as_identity)
@@ -201,16 +197,14 @@ class Authorizer:
         for channel in ask.channels:
             # Ask one at a time, so that a client with many channels does not occupy the backend more than others.
             answer = yield self.open(channel, identity, visit.host, visit.caller)
-            if isinstance(answer, Refusal):
-                return answer
-            if isinstance(answer, No | Dropped):
-                return answer.refusal
+            if not isinstance(answer, Subscribed):
+                return refusal_for(answer)
             identity = _expire_by(identity, answer.expire_at)
         return Admitted(ask, identity)
 
     def open(
         self, channel: ChannelName, identity: Identity, host: str, caller: Caller | None, data: JSONText | None = None
-    ) -> "Deferred[Subscribed | No | Dropped | Refusal]":
+    ) -> "Deferred[Subscribed | HookError | Dropped | NotAllowed]":
         """
         Check whether a client may subscribe to a channel; if the server does not allow it, ask the backend.
 
@@ -222,7 +216,7 @@ class Authorizer:
             data: the client's JSON data for the backend.
 
         Returns:
-            Fires with the permission (`Subscribed`), or with a refusal by the server (`Refusal`) or by the backend.
+            Fires with the permission (`Subscribed`), or with a refusal by the server (`NotAllowed`) or by the backend.
             Never fails.
         """
         refusal = self.refuse(channel, identity, host)
@@ -233,7 +227,7 @@ class Authorizer:
         asked: Deferred[Any] = self.hooks.subscribe(replace(caller, user=identity.user), channel, data=data)
         return asked
 
-    def refuse(self, channel: ChannelName, identity: Identity, host: str) -> Refusal | None:
+    def refuse(self, channel: ChannelName, identity: Identity, host: str) -> NotAllowed | None:
         """
         Check whether a client may subscribe to a channel, without asking the backend.
 
@@ -243,7 +237,7 @@ class Authorizer:
             host: the Host header of the client's request.
 
         Returns:
-            The refusal, or None if the client may subscribe.
+            Why the client may not subscribe; None if it may.
         """
         if identity.may(channel, Right.LISTEN):
             return None
@@ -251,12 +245,11 @@ class Authorizer:
         if access.patterns is None and "subscribe" in self._hook_events:
             # Without --channel-allow, channels are open to everyone on a loopback-only server. With a subscribe hook,
             # the backend decides about them.
-            return Refusal(HTTPStatus.FORBIDDEN, f"the backend has not opened the channel {quote(channel)}")
+            return NotAllowed(f"channel {quote(channel)} is not allowed by the backend (--hook-subscribe)")
         refusal = access.refuse(channel, host)
         if refusal is None:
             return None
-        more = "" if identity is ANONYMOUS else "; nor does the token open it"
-        return Refusal(refusal.status, refusal.reason + more)
+        return refusal if identity is ANONYMOUS else NotAllowed(f"{refusal.reason}; the token does not allow it either")
 
     def tell_gone(self, caller: Caller, user: str, code: int, reason: str) -> None:
         """
@@ -316,7 +309,10 @@ class Authorizer:
 
 def _missing_token() -> Refusal:
     # RFC 6750 section 3.1: the challenge has no error code if the request has no token.
-    reason = "this needs a token: Authorization: Bearer, the subprotocols wsserver.v1 and bearer.TOKEN, or ?token="
+    reason = (
+        "a token is required: expected Authorization: Bearer TOKEN, the subprotocols wsserver.v1 and bearer.TOKEN, or "
+        "?token=TOKEN; see --anonymous"
+    )
     return Refusal(HTTPStatus.UNAUTHORIZED, reason, (("WWW-Authenticate", "Bearer"),))
 
 
@@ -334,11 +330,11 @@ def _expire_by(identity: Identity, expire_at: int) -> Identity:
 
 def _as_identity(found: Identity | Grant | Refused) -> Identity | Refusal:
     if isinstance(found, Refused):
-        return token_refusal(found)
+        return refusal_for(found)
     if isinstance(found, Identity):
         return found
     if found.client:
-        return token_refusal(Refused("the token is for a client of the Centrifuge protocol (client)"))
+        return refusal_for(Refused("the token is only valid for a client of the Centrifuge protocol (claim client)"))
     # A raw client sends a single token. If it is a subscription token, it also identifies the connection.
     opening = Opening(found.info, found.data)
     caps = (Capability((found.channel,), found.rights),)

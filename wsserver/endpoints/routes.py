@@ -15,6 +15,7 @@ from wsserver.endpoints.centrifuge.protocol import CentrifugeProtocol
 from wsserver.endpoints.command import CommandProtocol, SteadyReplies
 from wsserver.endpoints.commands import Command, spell
 from wsserver.endpoints.echo import EchoProtocol
+from wsserver.endpoints.raw.request import Format
 from wsserver.endpoints.raw.websocket import PushProtocol
 from wsserver.endpoints.ticker import TickerProtocol
 from wsserver.endpoints.unknown_paths import (
@@ -26,7 +27,6 @@ from wsserver.endpoints.unknown_paths import (
     refuse_unknown_path,
 )
 from wsserver.hub.hub import Hub
-from wsserver.hub.names import Format
 from wsserver.typing import Path
 from wsserver.wire.http11 import Refusal
 from wsserver.wire.protocol import ServerFactory, ServerProtocol, bind

@@ -10,9 +10,9 @@ Rule 2: a refusal by the backend is a return value; a malformed answer raises `V
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Final
 
+from wsserver.centrifugecodes import INTERNAL
 from wsserver.closecodes import MAX_REASON_BYTES
 from wsserver.hub.names import parse_name
 from wsserver.jsonfields import (
@@ -25,8 +25,7 @@ from wsserver.jsonfields import (
     take_value,
     write_object,
 )
-from wsserver.typing import ChannelName, JSONText
-from wsserver.wire.http11 import Header, Refusal, unavailable
+from wsserver.typing import ChannelName, Header, JSONText
 
 __all__ = [
     "DISCONNECT_CODES",
@@ -59,9 +58,6 @@ FORWARDED: Final = frozenset(
 ERROR_CODES: Final = range(400, 2000)
 DISCONNECT_CODES: Final = range(4000, 5000)
 
-# With this code or a higher one, a client should not reconnect (source: "Return custom disconnect" of the page above).
-_FINAL_CODE: Final = 4500
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
@@ -90,17 +86,9 @@ class Refused:
     temporary: bool = False
     """Whether the failure is temporary, so that the client should retry."""
 
-    @property
-    def refusal(self) -> Refusal:
-        """The HTTP response: 503 if temporary, the code if it is a 4xx status, else 403."""
-        if self.temporary:
-            return unavailable(self.message)
-        known = 400 <= self.code < 500 and self.code in HTTPStatus.__members__.values()
-        return Refusal(HTTPStatus(self.code) if known else HTTPStatus.FORBIDDEN, self.message)
-
 
 # Centrifugo sends the same if its backend does not answer: the temporary error ErrorInternal of centrifuge.
-TEMPORARY: Final = Refused(100, "the backend does not answer at the moment", temporary=True)
+TEMPORARY: Final = Refused(INTERNAL.code, "the backend does not answer at the moment", temporary=True)
 """The answer if the backend's answer is missing, late or malformed."""
 
 
@@ -111,11 +99,6 @@ class Dropped:
     code: int
     """The close code. 4000-4499: the client may reconnect; 4500-4999: it should not."""
     reason: str
-
-    @property
-    def refusal(self) -> Refusal:
-        """The HTTP response: 503 if the client may reconnect, else 403."""
-        return unavailable(self.reason) if self.code < _FINAL_CODE else Refusal(HTTPStatus.FORBIDDEN, self.reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,7 +261,5 @@ def _channel(name: JSONText) -> ChannelName:
 
 
 def _check_channel(name: str) -> ChannelName:
-    channel = parse_name(name)
-    if isinstance(channel, Refusal):
-        raise ValueError(channel.reason)
-    return channel
+    # An invalid name is a ValueError, too.
+    return parse_name(name)

@@ -23,8 +23,8 @@ from zope.interface import implementer
 from wsserver.config.parsers import show_duration
 from wsserver.hooks.messages import TEMPORARY, Refused
 from wsserver.text import quote
+from wsserver.typing import Header
 from wsserver.wire.connections import ConnectionSet
-from wsserver.wire.http11 import Header
 from wsserver.wire.http_client import BodyCollector
 
 __all__ = ["MAX_AT_ONCE", "MAX_BYTES", "MAX_WAITING", "Line"]

@@ -8,10 +8,11 @@ import json
 import os
 import time
 from collections.abc import Collection, Mapping
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from wsserver.centrifugecodes import EXPIRED, FORCE_DISCONNECT, SERVER_UNSUBSCRIBE
 from wsserver.closecodes import MAX_REASON_BYTES
 from wsserver.hub.hub import Hub
 from wsserver.hub.names import Patterns, check_name
@@ -19,13 +20,7 @@ from wsserver.hub.publication import check_int, check_text
 from wsserver.jsonfields import read_json, write
 from wsserver.typing import ChannelName
 
-__all__ = ["FORCE_DISCONNECT", "MAX_CHANNELS", "MAX_CONNECTIONS", "SERVER_UNSUBSCRIBE", "Management"]
-
-# Centrifugo's codes: https://centrifugal.dev/docs/server/codes
-FORCE_DISCONNECT: Final = (3503, "force disconnect")
-"""Default code and reason of `Management.disconnect`."""
-SERVER_UNSUBSCRIBE: Final = (2000, "server unsubscribe")
-"""Code and reason of `Management.unsubscribe`."""
+__all__ = ["MAX_CHANNELS", "MAX_CONNECTIONS", "Management"]
 
 MAX_CONNECTIONS = 1000
 """Maximum number of connections in the answer of one process."""
@@ -108,8 +103,8 @@ class Management:
         user: str = "",
         client: str = "",
         *,
-        code: int = FORCE_DISCONNECT[0],
-        reason: str = FORCE_DISCONNECT[1],
+        code: int = FORCE_DISCONNECT.code,
+        reason: str = FORCE_DISCONNECT.reason,
         except_clients: Collection[str] = (),
     ) -> "Deferred[int]":
         """
@@ -255,7 +250,7 @@ class Management:
         channel = ChannelName(arguments["channel"])
         off = [one for one in self._find(arguments) if channel in one.channels]
         for one in off:
-            one.unsubscribe(channel, *SERVER_UNSUBSCRIBE)
+            one.unsubscribe(channel, SERVER_UNSUBSCRIBE.code, SERVER_UNSUBSCRIBE.reason)
         return len(off)
 
     def _subscribe(self, arguments: Mapping[str, Any]) -> int:
@@ -265,7 +260,7 @@ class Management:
 
     def _refresh(self, arguments: Mapping[str, Any]) -> int:
         if arguments["expired"]:
-            return self._disconnect({**arguments, "code": 3005, "reason": "connection expired", "except": ()})
+            return self._disconnect({**arguments, "code": EXPIRED.code, "reason": EXPIRED.reason, "except": ()})
         return sum(one.refresh(arguments["expire_at"]) for one in self._find(arguments))
 
     def _find(self, arguments: Mapping[str, Any]) -> list[Any]:

@@ -1,36 +1,21 @@
 """
-Channel names and patterns, the channels that clients may subscribe to, and the query of a raw subscriber.
+Channel names and patterns, and the channels that clients may subscribe to without a token.
 
 Rule 1: no Twisted, no clock, no socket.
-Rule 2: a refusal of a client's request is a return value, not an exception.
+Rule 2: nothing of HTTP or of a client protocol; the endpoints and the API convert the errors.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
-from enum import StrEnum
-from http import HTTPStatus
 from typing import Final
 
+from wsserver.errors import InvalidChannel, ReservedChannel
 from wsserver.origins import is_loopback, origin_of
 from wsserver.text import quote
 from wsserver.typing import ChannelName
-from wsserver.wire.http11 import Refusal, bad_request, forbidden
 
-__all__ = [
-    "MAX_CHANNELS",
-    "MAX_NAME",
-    "PRIVATE",
-    "UNKNOWN_PLACE",
-    "Access",
-    "Format",
-    "Patterns",
-    "RawSubscribeRequest",
-    "check_name",
-    "parse_name",
-    "parse_query",
-]
+__all__ = ["MAX_CHANNELS", "MAX_NAME", "PRIVATE", "Access", "NotAllowed", "Patterns", "check_name", "parse_name"]
 
 # Precedents: Centrifugo 255, nchan 512, soketi 200.
 MAX_NAME: Final = 255
@@ -45,18 +30,7 @@ PRIVATE: Final = "wsserver:"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-class Format(StrEnum):
-    """The format in which a raw subscriber receives publications."""
-
-    RAW = "raw"
-    """The data alone; see `wsserver.hub.publication.Publication.as_bytes`."""
-    JSON = "json"
-    """A JSON object: `{"channel":"foo","data":...,"offset":7,"epoch":"qFhv"}`."""
-    REDIS = "redis"
-    """The message that Redis sends to its subscribers, as JSON: `["message","foo","hello"]`."""
-
-
-def parse_name(text: str) -> ChannelName | Refusal:
+def parse_name(text: str) -> ChannelName:
     """
     Check a channel name from a client or a backend.
 
@@ -64,20 +38,24 @@ def parse_name(text: str) -> ChannelName | Refusal:
         text: the name.
 
     Returns:
-        The name, or a refusal: 400 if the name is invalid, 403 if it has the prefix of the server's own names.
+        The name.
+
+    Raises:
+        ReservedChannel: the name has the prefix of the server's own names.
+        InvalidChannel: the name is invalid.
     """
     if not text:
-        return bad_request("the name of a channel is empty")
+        raise InvalidChannel("channel name is empty")
     try:
         size = len(text.encode("utf-8"))
     except UnicodeEncodeError:
-        return bad_request("the name of a channel contains half a surrogate pair")
+        raise InvalidChannel(f"channel name {quote(text)} contains half of a surrogate pair") from None
     if size > MAX_NAME:
-        return bad_request(f"the name of a channel is over {MAX_NAME} bytes")
+        raise InvalidChannel(f"channel name {quote(text)} is {size} bytes long; expected at most {MAX_NAME}")
     if _CONTROL.search(text):
-        return bad_request(f"a control character in the name of a channel: {quote(text)}")
+        raise InvalidChannel(f"channel name {quote(text)} contains a control character")
     if text.startswith(PRIVATE):
-        return Refusal(HTTPStatus.FORBIDDEN, f"names that begin with {PRIVATE} are the server's own")
+        raise ReservedChannel(f"channel name {quote(text)} is reserved: names that begin with {PRIVATE} are internal")
     return ChannelName(text)
 
 
@@ -93,14 +71,11 @@ def check_name(channel: str) -> ChannelName:
 
     Raises:
         TypeError: the name is not a str.
-        ValueError: the name is invalid.
+        InvalidChannel: the name is invalid or reserved. It is a ValueError.
     """
     if not isinstance(channel, str):
         raise TypeError(f"channel must be str, not {type(channel).__name__}")
-    name = parse_name(channel)
-    if isinstance(name, Refusal):
-        raise ValueError(name.reason)
-    return name
+    return parse_name(channel)
 
 
 class Patterns:
@@ -135,119 +110,11 @@ def _matches(name: str, start: str, pieces: list[str], end: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class RawSubscribeRequest:
-    """The channels and options in the query of a raw subscriber."""
+class NotAllowed:
+    """The result for a channel that a client may not subscribe to."""
 
-    channels: tuple[ChannelName, ...]
-    """The channels without duplicates, in the order of the query."""
-    format: Format
-    """The format of the publications."""
-    binary: bool
-    """Whether every message is sent as binary."""
-    last_event_id: str = ""
-    """The positions in the channels from which to recover, or `UNKNOWN_PLACE`; empty to begin with new publications."""
-
-
-UNKNOWN_PLACE: Final = ":"
-"""The `last_event_id` of a client that sent an event id of another server: it is notified of a gap in every channel."""
-
-_PLACE = re.compile(r"-|[A-Za-z0-9_-]{1,64}:[0-9]{1,18}")
-_PARAMETERS: Final = {"channel", "format", "binary", "last_event_id", "token", "access_token"}
-_LAST_EVENT_ID: Final = "lasteventid"
-_FOLDED: Final = {name.replace("_", ""): name for name in _PARAMETERS}
-
-
-def _fold(name: str) -> str:
-    return name.replace("_", "").replace("-", "").lower()
-
-
-def _find_misspelled(names: Iterable[str]) -> tuple[str, str] | None:
-    """
-    Find a query parameter that is probably a misspelled parameter of this server.
-
-    Other unknown parameters are accepted, because libraries and proxies add some, such as `_`, `v` and `utm_source`.
-
-    Args:
-        names: the names of the parameters.
-
-    Returns:
-        The misspelled name and the parameter that it resembles; None if no parameter is misspelled.
-    """
-    for name in sorted(set(names) - _PARAMETERS):
-        folded = _fold(name)
-        if folded != _LAST_EVENT_ID and (near := get_close_matches(folded, _FOLDED, n=1, cutoff=0.8)):
-            return name, _FOLDED[near[0]]
-    return None
-
-
-def parse_query(query: Mapping[str, list[str]], default: Format) -> RawSubscribeRequest | Refusal:
-    """
-    Parse the query of a raw subscriber.
-
-    The parameters are `channel=a&channel=b` or `channel=a,b`, `format=raw|json|redis`, `binary=1`, and
-    `last_event_id=`, which EventSource polyfills spell `lastEventId` and Mercure's clients `Last-Event-ID`. Unknown
-    parameters are ignored unless they resemble one of these.
-
-    Args:
-        query: the decoded parameters.
-        default: the format to use if the query has none.
-
-    Returns:
-        The request, or a refusal: 400, or 403 for one of the server's own names.
-    """
-    if misspelled := _find_misspelled(query):
-        return bad_request(f"unknown parameter {quote(misspelled[0])}: expected {misspelled[1]}")
-    names: dict[ChannelName, None] = {}
-    for text in query.get("channel", []):
-        for part in text.split(","):
-            name = parse_name(part)
-            if isinstance(name, Refusal):
-                return name
-            names[name] = None
-    if not names:
-        return bad_request("no channel: connect with ?channel=NAME")
-    if len(names) > MAX_CHANNELS:
-        return bad_request(f"{len(names)} channels; at most {MAX_CHANNELS} are taken")
-    wanted = query.get("format", [default.value])
-    if len(wanted) > 1 or wanted[0] not in Format.__members__.values():
-        return bad_request(f"format={quote(', '.join(wanted))}: expected raw, json or redis")
-    binary = query.get("binary", ["0"])
-    if len(binary) > 1 or binary[0] not in ("0", "1"):
-        return bad_request(f"binary={quote(', '.join(binary))}: expected 0 or 1")
-    last_event_id = _last_event_id(query, len(names))
-    if isinstance(last_event_id, Refusal):
-        return last_event_id
-    return RawSubscribeRequest(tuple(names), Format(wanted[0]), binary[0] == "1", last_event_id)
-
-
-def _last_event_id(query: Mapping[str, list[str]], channels: int) -> str | Refusal:
-    """
-    Return the last event id of a returning client.
-
-    A library that reconnects appends the id of the last event to the URL that the page has passed, under the library's
-    own parameter name. That parameter therefore takes precedence over `last_event_id`. If it is not an id of this
-    server, the client is notified of a gap; after a 400, the library would not connect again.
-
-    Args:
-        query: the decoded parameters.
-        channels: the number of channels, and thus of positions in the id.
-
-    Returns:
-        The id, empty if there is none, or `UNKNOWN_PLACE`; a 400 refusal if `last_event_id` is invalid.
-    """
-    libraries = (name for name in query if name != "last_event_id" and _fold(name) == _LAST_EVENT_ID)
-    if values := {value for name in libraries for value in query[name] if value}:
-        found = values.pop()
-        return found if not values and _is_position(found, channels) else UNKNOWN_PLACE
-    last = query.get("last_event_id", [""])
-    if len(last) > 1 or not (last[0] in ("", UNKNOWN_PLACE) or _is_position(last[0], channels)):
-        return bad_request("last_event_id: expected EPOCH:OFFSET of each channel, or a dash, with commas between")
-    return last[0]
-
-
-def _is_position(text: str, channels: int) -> bool:
-    places = text.split(",", channels)
-    return len(places) == channels and all(map(_PLACE.fullmatch, places))
+    reason: str
+    """The reason, for the developer of the client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +131,7 @@ class Access:
         """Whether no channel at all may be subscribed to without a token."""
         return self.patterns is None and not self.loopback_only
 
-    def refuse(self, channel: ChannelName, host: str) -> Refusal | None:
+    def refuse(self, channel: ChannelName, host: str) -> NotAllowed | None:
         """
         Check whether a client may subscribe to a channel.
 
@@ -276,16 +143,22 @@ class Access:
             host: the Host header of the client's request.
 
         Returns:
-            A 403 refusal, or None if the client may subscribe.
+            Why the client may not subscribe; None if it may.
         """
         if self.patterns is not None:
             if channel in self.patterns:
                 return None
-            return forbidden(f"the channel {quote(channel)} is not open; the server's option --channel-allow opens one")
+            return NotAllowed(f"channel {quote(channel)} is not allowed; see --channel-allow")
         if not self.loopback_only:
-            return forbidden("no channel is open on a server that others can reach until --channel-allow names some")
+            return NotAllowed(
+                f"channel {quote(channel)} is not allowed: the server listens beyond loopback and --channel-allow is "
+                f"not set"
+            )
         origin = origin_of(f"http://{host}")
         # DNS rebinding: an attacker's host name resolves to this machine. The browser then sends that name as Host.
         if origin is None or not is_loopback(origin):
-            return forbidden(f"channels are open to localhost, not as {quote(host)}, until --channel-allow names some")
+            return NotAllowed(
+                f"channel {quote(channel)} is not allowed for host {quote(host)}; connect to localhost, or set "
+                f"--channel-allow"
+            )
         return None

@@ -15,10 +15,11 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from wsserver.centrifugecodes import BAD_REQUEST_ERROR, NOT_AVAILABLE_ERROR, UNAUTHORIZED
 from wsserver.jsonfields import Fields, read_object, read_shallow_object, take, write
 from wsserver.text import quote
 from wsserver.typing import JSONText
-from wsserver.web.methods import BAD_REQUEST, NOT_AVAILABLE, UNAUTHORIZED, Methods, Problem, Result, bad, explain, told
+from wsserver.web.methods import Methods, Problem, Result, bad, explain, told
 from wsserver.web.static import send
 
 __all__ = ["API"]
@@ -78,13 +79,13 @@ class API(Resource):
     def _check(self, request: Request) -> str:
         if request.method != b"POST":
             request.setHeader(b"allow", b"POST")
-            raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, BAD_REQUEST, "the API takes POST requests")
+            raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, BAD_REQUEST_ERROR, "the API takes POST requests")
         self._check_key(request)
         return request.uri.partition(b"?")[0].decode("ascii").removeprefix("/api/").rstrip("/")
 
     def _check_key(self, request: Request) -> None:
         if not self._key:
-            raise Problem(HTTPStatus.FORBIDDEN, NOT_AVAILABLE, "the API is closed: the server has no --api-key")
+            raise Problem(HTTPStatus.FORBIDDEN, NOT_AVAILABLE_ERROR, "the API is closed: the server has no --api-key")
         if not hmac.compare_digest(_read_key(request), self._key):
             request.setHeader(b"www-authenticate", b"Bearer")
             reason = "no key, or not the right one, in X-API-Key or as a Bearer"

@@ -13,9 +13,9 @@ from typing import Final
 
 from wsserver.origins import allowed_origin, is_own, origin_of
 from wsserver.text import quote
-from wsserver.typing import Origin
+from wsserver.typing import Header, Origin
 from wsserver.wire.handshake import Policy, check_origin, show_origin_option
-from wsserver.wire.http11 import Header, Refusal, Request, forbidden
+from wsserver.wire.http11 import Refusal, Request, forbidden
 
 __all__ = ["CrossOrigin", "CrossOriginRequest", "describe_request"]
 

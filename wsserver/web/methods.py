@@ -6,15 +6,25 @@ Source: https://centrifugal.dev/docs/server/server_api and https://centrifugal.d
 
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, fail, gatherResults, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from wsserver.centrifugecodes import (
+    BAD_REQUEST_ERROR,
+    FORCE_DISCONNECT,
+    INTERNAL,
+    METHOD_NOT_FOUND,
+    NOT_AVAILABLE_ERROR,
+    PERMISSION_DENIED,
+    UNRECOVERABLE_POSITION,
+    Error,
+)
 from wsserver.errors import BrokerDown, NotPermitted, Unrecoverable
 from wsserver.hub.hub import Hub, Receipt
-from wsserver.hub.management import FORCE_DISCONNECT, Management
+from wsserver.hub.management import Management
 from wsserver.hub.publication import Publication
 from wsserver.jsonfields import Fields, take, take_time, write
 from wsserver.text import quote
@@ -42,15 +52,6 @@ _log = Logger(namespace="wsserver.api")
 MAX_CHANNELS = 1000
 """Maximum number of channels in a broadcast."""
 
-# Centrifugo's error codes. Their HTTP statuses are those of its error mode "transport".
-INTERNAL: Final = 100
-UNAUTHORIZED: Final = 101
-PERMISSION_DENIED: Final = 103
-NOT_FOUND: Final = 104
-BAD_REQUEST: Final = 107
-NOT_AVAILABLE: Final = 108
-UNRECOVERABLE: Final = 112
-
 
 class Problem(Exception):
     """
@@ -58,13 +59,13 @@ class Problem(Exception):
 
     Args:
         status: the HTTP status.
-        code: Centrifugo's error code.
+        error: the Centrifuge error, for its code.
         message: the reason, in one sentence.
     """
 
-    def __init__(self, status: HTTPStatus, code: int, message: str) -> None:
+    def __init__(self, status: HTTPStatus, error: Error, message: str) -> None:
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+        self.status, self.code, self.message = status, error.code, message
 
     def as_json(self) -> dict[str, object]:
         """Return the error object that Centrifugo sends: code and message."""
@@ -73,7 +74,7 @@ class Problem(Exception):
 
 def bad(message: str) -> Problem:
     """Return the problem of an invalid request: status 400, code 107."""
-    return Problem(HTTPStatus.BAD_REQUEST, BAD_REQUEST, message)
+    return Problem(HTTPStatus.BAD_REQUEST, BAD_REQUEST_ERROR, message)
 
 
 class Result(NamedTuple):
@@ -130,7 +131,7 @@ class Methods:
         method = self._table.get(name)
         if method is None:
             known = ", ".join([*self._table, "batch"])
-            raise Problem(HTTPStatus.NOT_FOUND, NOT_FOUND, f"no method {quote(name)}: expected {known}")
+            raise Problem(HTTPStatus.NOT_FOUND, METHOD_NOT_FOUND, f"no method {quote(name)}: expected {known}")
         try:
             check_unsupported(parameters)
             return method(parameters)
@@ -213,7 +214,7 @@ class Methods:
 
     def _disconnect(self, parameters: Fields) -> "Deferred[Result]":
         user, client = read_who(parameters)
-        code, reason = read_disconnect(parameters, FORCE_DISCONNECT)
+        code, reason = read_disconnect(parameters, (FORCE_DISCONNECT.code, FORCE_DISCONNECT.reason))
         stay = tuple(take({"whitelist": one}, "whitelist", str, "") for one in take(parameters, "whitelist", list, []))
         done = self._management.disconnect(user, client, code=code, reason=reason, except_clients=stay)
         return done.addCallback(_clients)
@@ -250,13 +251,13 @@ def explain(failure: Failure) -> Failure:
     if isinstance(error, BrokerDown):
         return Failure(Problem(HTTPStatus.SERVICE_UNAVAILABLE, INTERNAL, str(error)))
     if isinstance(error, Unrecoverable):
-        return Failure(Problem(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, UNRECOVERABLE, str(error)))
+        return Failure(Problem(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, UNRECOVERABLE_POSITION, str(error)))
     _log.failure("a method of the API failed", failure)
-    return Failure(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL, "internal server error"))
+    return Failure(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL, INTERNAL.message))
 
 
 def _not_available(message: str) -> Problem:
-    return Problem(HTTPStatus.BAD_REQUEST, NOT_AVAILABLE, message)
+    return Problem(HTTPStatus.BAD_REQUEST, NOT_AVAILABLE_ERROR, message)
 
 
 def _result(**fields: object) -> Result:

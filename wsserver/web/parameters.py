@@ -14,12 +14,12 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from wsserver.closecodes import MAX_REASON_BYTES
+from wsserver.errors import InvalidChannel
 from wsserver.hub.names import MAX_NAME, parse_name
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Page, Position
 from wsserver.jsonfields import Fields, take, take_string_map, take_text, take_time, take_value, write
 from wsserver.typing import ChannelName, JSONText
-from wsserver.wire.http11 import Refusal
 
 __all__ = [
     "MAX_BYTES",
@@ -65,10 +65,11 @@ def check_unsupported(parameters: Fields) -> None:
 
 def read_channel(parameters: Fields) -> ChannelName:
     """Read and check `channel`, the name of a channel."""
-    name = parse_name(take(parameters, "channel", str, ""))
-    if isinstance(name, Refusal):
-        raise ValueError(f"channel: {name.reason}")
-    return name
+    name = take(parameters, "channel", str, "")
+    try:
+        return parse_name(name)
+    except InvalidChannel as error:
+        raise ValueError(f"channel: {error}") from None
 
 
 def read_pattern(parameters: Fields) -> str:

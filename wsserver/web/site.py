@@ -20,13 +20,14 @@ from twisted.web.server import Request, Site
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.unknown_paths import find_nearest_path
 from wsserver.text import quote
+from wsserver.typing import Header
 from wsserver.web.cors import CrossOrigin, CrossOriginRequest
 from wsserver.web.static import send
 from wsserver.wire import access_log
 from wsserver.wire.access_log import show_path, show_peer
 from wsserver.wire.frontend import Frontend
 from wsserver.wire.handshake import refuse_removed_upgrade
-from wsserver.wire.http11 import Header, Refusal, unavailable
+from wsserver.wire.http11 import Refusal, unavailable
 from wsserver.wire.http11 import Request as Head
 
 __all__ = ["Answer", "Channel", "PageRequest", "PageSite", "Probe", "Root", "describe", "needs_websocket", "refuse"]

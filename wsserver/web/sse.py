@@ -12,26 +12,27 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
+from wsserver.centrifugecodes import CONNECTION_CLOSED
 from wsserver.endpoints.authorization import Admitted, Authorizer, Credentials
 from wsserver.endpoints.raw.catchup import CatchUp
 from wsserver.endpoints.raw.client import RawClient
 from wsserver.endpoints.raw.formats import gap_notice, write
 from wsserver.endpoints.raw.positions import Missed, StreamPositions, refuse_subscription
+from wsserver.endpoints.raw.request import UNKNOWN_PLACE, Format
 from wsserver.errors import BrokerDown
 from wsserver.hooks.messages import Caller
 from wsserver.hub.hub import Hub
-from wsserver.hub.names import UNKNOWN_PLACE, Format
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.send_queue import Batch, SendQueue, SlowConsumerPolicy
 from wsserver.hub.stream import parse_positions
-from wsserver.typing import ChannelName
+from wsserver.typing import ChannelName, Header
 from wsserver.web.site import PageRequest, refuse
 from wsserver.wire import access_log
 from wsserver.wire.access_log import show_path, show_peer
 from wsserver.wire.eventstream import HEADERS, accepts_event_stream, is_temporary, temporary_stream, write_retry
 from wsserver.wire.frames import FIN_TEXT
-from wsserver.wire.http11 import Header, Refusal, bad_request, parse_parameters
+from wsserver.wire.http11 import Refusal, bad_request, parse_parameters
 from wsserver.wire.linger import LINGER
 
 __all__ = ["SSE"]
@@ -41,10 +42,6 @@ _log = Logger(namespace="wsserver.sse")
 
 PING_INTERVAL = 15.0
 """Seconds between comments that keep proxies from closing an idle stream (HTML Standard, section 9.2.7)."""
-
-
-CLOSED = (3000, "connection closed")
-"""Code and reason that the backend receives when a client has ended its stream: the code is Centrifugo's."""
 
 
 class SSE(Resource):
@@ -138,7 +135,7 @@ class _Stream:
         """The send queue, until the stream is open and while the client does not read; None while it reads."""
         self._is_over = self._ends_after_recovery = False
         """Whether the stream has ended, and whether it ends after recovery."""
-        self._close_reason = CLOSED
+        self._close_reason = (CONNECTION_CLOSED.code, CONNECTION_CLOSED.reason)
         self._ping: Any = None
         self._abort_timer: Any = None
         self._catch_up = CatchUp(
@@ -207,7 +204,7 @@ class _Stream:
         refusal = refuse_subscription(failure)
         if not self._is_over:
             self._is_over = True
-            self._client.go(*CLOSED)
+            self._client.go(CONNECTION_CLOSED.code, CONNECTION_CLOSED.reason)
             _refuse(self._request, refusal)
 
     def _failed(self, failure: Failure) -> None:

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote_to_bytes
 
 from wsserver.grammar import TOKEN_BYTES, TOKEN_CHARACTER
 from wsserver.text import quote
-from wsserver.typing import Path
+from wsserver.typing import Header, Path
 
 __all__ = [
     "MAX_BODY",
@@ -57,8 +57,6 @@ _KEPT_NAMES = re.compile(
     r"|sec-websocket-(?:version|extensions)|sec-fetch-[a-z]+|sec-ch-[a-z-]+"
 )
 """Names of headers whose lines are cached: they hold no secrets, and are the same in every request of a browser."""
-
-Header = tuple[str, str]
 
 _METHOD = TOKEN_CHARACTER.encode("ascii") + rb"{1,32}"
 _REQUEST_LINE = re.compile(rb"(" + _METHOD + rb") ([^ ]+) HTTP/([0-9])\.([0-9])")

@@ -156,9 +156,9 @@ class PublishTests:
         ("words", "status", "told"),
         [
             (["foo", "x", "--api-key", "wrong"], 1, "refused with 401: "),
-            (["", "x"], 1, "refused with 400: channel: the name of a channel is empty"),
-            (["wsserver:x", "x"], 1, "refused with 400: channel: names that begin with wsserver: are the server's own"),
-            (["a\x1b[31m", "x"], 1, "refused with 400: channel: a control character"),
+            (["", "x"], 1, "refused with 400: channel: channel name is empty"),
+            (["wsserver:x", "x"], 1, "refused with 400: channel name 'wsserver:x' is reserved"),
+            (["a\x1b[31m", "x"], 1, "refused with 400: channel: channel name 'a\\x1b[31m'"),
             ([b"\xff", "x"], 1, "refused with 400: channel: half a surrogate pair"),
             (["foo", "x" * 70_000], 1, "at most 65536 are accepted"),
             (["--json", "foo", "{"], 1, "--json: DATA is not JSON"),
@@ -402,13 +402,13 @@ class SubscribeTests:
     @pytest.mark.parametrize(
         ("words", "status", "told"),
         [
-            ([""], 1, "refused with 400: the name of a channel is empty"),
-            (["wsserver:x"], 1, "refused with 403: names that begin with wsserver: are the server's own"),
-            (["a\x1b[31m"], 1, "refused with 400: a control character"),
+            ([""], 1, "refused with 400: channel name is empty"),
+            (["wsserver:x"], 1, "refused with 403: channel name 'wsserver:x' is reserved"),
+            (["a\x1b[31m"], 1, "refused with 400: channel name 'a\\x1b[31m' contains"),
             ([b"\xff"], 1, "refused with 400: the query is not UTF-8"),
-            ([str(number) for number in range(129)], 1, "refused with 400: 129 channels; at most 128 are taken"),
+            ([str(number) for number in range(129)], 1, "refused with 400: 129 channels in the URL: expected at"),
             (["x" * 20_000], 1, "refused with 4"),
-            (["foo", "--since", "a b"], 1, "refused with 400: last_event_id: expected EPOCH:OFFSET"),
+            (["foo", "--since", "a b"], 1, "refused with 400: last_event_id='a b': expected EPOCH"),
             (["foo", "--token", "a\r\nb"], 1, "--token: expected printable ASCII"),
             (["foo", "--url", "127.0.0.1"], 1, "--url: expected a URL such as http://127.0.0.1:8080"),
             (

@@ -316,9 +316,9 @@ class RefusedTests:
             ("channel=a&format=xml", 400, "expected raw, json or redis"),
             ("channel=a&binary=yes", 400, "expected 0 or 1"),
             ("channel=a&formatt=red", 400, "unknown parameter 'formatt': expected format"),
-            ("channel=" + "x" * 256, 400, "over 255 bytes"),
+            ("channel=" + "x" * 256, 400, "expected at most 255"),
             ("channel=a%00b", 400, "control character"),
-            ("channel=wsserver:probe:1", 403, "server's own"),
+            ("channel=wsserver:probe:1", 403, "is reserved"),
             ("channel=" + ",".join(map(str, range(129))), 400, "at most 128"),
         ],
     )

@@ -9,7 +9,8 @@ from twisted.internet.task import Clock
 from wsserver.auth.jwt import GRACE, Cause, Refused
 from wsserver.auth.verifier import Tokens
 from wsserver.endpoints.authorization import SUBPROTOCOL, Admitted, Authorizer, Credentials, agree, find_token
-from wsserver.hub.names import Access, Format, Patterns
+from wsserver.endpoints.raw.request import Format
+from wsserver.hub.names import Access, Patterns
 from wsserver.wire.http11 import Refusal
 
 HEADER, PARAMETER, PROTOCOL = "header", "parameter", "protocol"
@@ -167,11 +168,11 @@ class AdmitTests:
             result(admission(anonymous=one).admit(visit(text=text), Format.RAW)).reason
             for one, text in ((False, None), (True, None), (False, EXPIRED), (False, ELSEWHERE))
         ]
-        assert "needs a token" in reasons[0]
+        assert "a token is required" in reasons[0]
         assert "--channel-allow" in reasons[1]
         assert "token" not in reasons[1]
         assert "expired 60 s ago" in reasons[2]
-        assert reasons[3].endswith("nor does the token open it")
+        assert reasons[3].endswith("the token does not allow it either")
 
     def test_no_keys(self):
         """Without keys all is as if there were no tokens; one in the query is an unknown parameter."""

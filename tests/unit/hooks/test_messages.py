@@ -1,7 +1,6 @@
 """What a backend is asked, and how its answers are read."""
 
 import json
-from http import HTTPStatus
 
 import pytest
 from hypothesis import given
@@ -196,29 +195,3 @@ class AnswerTests:
             except ValueError:
                 continue
             assert answer is not None
-
-
-class RefusalTests:
-    """A no for clients that only speak HTTP yet."""
-
-    @pytest.mark.parametrize(
-        ("answer", "status"),
-        [
-            (Refused(401, "who?"), HTTPStatus.UNAUTHORIZED),
-            (Refused(404, "where?"), HTTPStatus.NOT_FOUND),
-            (Refused(499, "no such status"), HTTPStatus.FORBIDDEN),
-            (Refused(500, "not ours"), HTTPStatus.FORBIDDEN),
-            (Refused(1000, "custom"), HTTPStatus.FORBIDDEN),
-            (Dropped(4500, "go"), HTTPStatus.FORBIDDEN),
-            # The client may connect again: source as above.
-            (Dropped(4499, "later"), HTTPStatus.SERVICE_UNAVAILABLE),
-        ],
-    )
-    def test_status(self, answer, status):
-        """Its own code where that is a status of a client's mistake, else 403."""
-        assert answer.refusal.status == status
-
-    def test_temporary(self):
-        """Come again."""
-        refusal = Refused(100, "later", temporary=True).refusal
-        assert (refusal.status, refusal.headers) == (HTTPStatus.SERVICE_UNAVAILABLE, (("Retry-After", "1"),))

@@ -7,16 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsserver.endpoints.raw.formats import write
-from wsserver.hub.names import (
-    MAX_CHANNELS,
-    MAX_NAME,
-    UNKNOWN_PLACE,
-    Access,
-    Format,
-    Patterns,
-    parse_name,
-    parse_query,
-)
+from wsserver.endpoints.raw.request import UNKNOWN_PLACE, Format, parse_query
+from wsserver.errors import InvalidChannel, ReservedChannel
+from wsserver.hub.names import MAX_CHANNELS, MAX_NAME, Access, Patterns, parse_name
 from wsserver.hub.publication import Publication
 from wsserver.wire.http11 import Refusal
 
@@ -30,14 +23,27 @@ class NameTests:
         assert parse_name(name) == name
 
     @pytest.mark.parametrize(
-        ("name", "status"),
-        [("", 400), ("x" * (MAX_NAME + 1), 400), ("ü" * 128, 400), ("a\0", 400), ("\x85", 400), ("wsserver:x", 403)],
+        ("name", "message"),
+        [
+            ("", "channel name is empty"),
+            ("x" * (MAX_NAME + 1), r"channel name 'x{77}\.\.\.' is 256 bytes long; expected at most 255"),
+            ("ü" * 128, r"is 256 bytes long; expected at most 255"),
+            ("a\0", r"channel name 'a\\x00' contains a control character"),
+            ("\x85", "contains a control character"),
+            ("\ud83d", r"channel name '\\ud83d' contains half of a surrogate pair"),
+        ],
     )
-    def test_refused(self, name, status):
-        """Not nothing, not too long, not the server's own."""
-        refusal = parse_name(name)
-        assert isinstance(refusal, Refusal)
-        assert refusal.status == status
+    def test_raises_invalid_channel_with_the_name_and_the_reason(self, name, message):
+        """The error is a ValueError, for applications."""
+        with pytest.raises(InvalidChannel, match=message) as caught:
+            parse_name(name)
+        assert type(caught.value) is InvalidChannel
+        assert isinstance(caught.value, ValueError)
+
+    def test_raises_reserved_channel_for_the_servers_own_names(self):
+        """They are keys and channels of the server in Redis."""
+        with pytest.raises(ReservedChannel, match="channel name 'wsserver:x' is reserved"):
+            parse_name("wsserver:x")
 
 
 class PatternTests:
@@ -196,7 +202,8 @@ class AccessTests:
         access = Access(Patterns(patterns) if patterns is not None else None, loopback_only=local)
         refusal = access.refuse("foo", host)
         assert (refusal is None) is allowed
-        assert refusal is None or refusal.status == 403
+        assert refusal is None or "channel 'foo' is not allowed" in refusal.reason
+        assert refusal is None or "--channel-allow" in refusal.reason
 
 
 class FormatTests:

@@ -43,11 +43,11 @@ WRONG_TYPES = [
     (("news", b"x"), {"idempotency_key": b"k"}, "idempotency_key must be str, not bytes"),
 ]
 WRONG_VALUES = [
-    (("", b"x"), {}, "the name of a channel is empty"),
+    (("", b"x"), {}, "channel name is empty"),
     (("a\n", b"x"), {}, "control character"),
-    (("x" * 256, b"x"), {}, "over 255 bytes"),
-    (("\ud83d", b"x"), {}, "half a surrogate pair"),
-    (("wsserver:control", b"x"), {}, "the server's own"),
+    (("x" * 256, b"x"), {}, "expected at most 255"),
+    (("\ud83d", b"x"), {}, "half of a surrogate pair"),
+    (("wsserver:control", b"x"), {}, "is reserved"),
     (("news", b"{"), {"json": True}, "data: it is not JSON"),
     (("news", b'"\xff"'), {"json": True}, "data: it is not JSON"),
     (("news", "NaN"), {"json": True}, "data: it is not JSON"),

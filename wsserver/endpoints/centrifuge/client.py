@@ -5,12 +5,24 @@ Source: `client.go` of centrifugal/centrifuge.
 """
 
 from collections.abc import Callable, Collection, Generator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from twisted.internet.defer import inlineCallbacks
 
 from wsserver import __version__
 from wsserver.auth.verifier import WallClockTimer
+from wsserver.centrifugecodes import (
+    BAD_REQUEST,
+    EXPIRED,
+    INTERNAL,
+    LIMIT_EXCEEDED,
+    METHOD_NOT_FOUND,
+    NOT_AVAILABLE,
+    Disconnect,
+    Error,
+    Unsubscription,
+)
 from wsserver.endpoints.centrifuge.commands import (
     RPC,
     Connect,
@@ -24,26 +36,13 @@ from wsserver.endpoints.centrifuge.commands import (
     Subscribe,
     Unsubscribe,
 )
-from wsserver.endpoints.centrifuge.replies import (
-    BAD_REQUEST,
-    EXPIRED,
-    INTERNAL,
-    LIMIT_EXCEEDED,
-    METHOD_NOT_FOUND,
-    NOT_AVAILABLE,
-    Disconnect,
-    Error,
-    Unsubscription,
-    obj,
-    on_one_line,
-    push,
-)
+from wsserver.endpoints.centrifuge.replies import obj, on_one_line, push
 from wsserver.endpoints.centrifuge.subscriber import ChannelSubscription
 from wsserver.endpoints.centrifuge.subscriptions import Answer, Channels, Connection
+from wsserver.errors import InvalidChannel
 from wsserver.hub.names import MAX_CHANNELS, parse_name
 from wsserver.text import quote
 from wsserver.typing import ChannelName
-from wsserver.wire.http11 import Refusal
 
 __all__ = ["Session"]
 
@@ -98,7 +97,8 @@ class Session:
             request: an instance of one of the request classes in `wsserver.endpoints.centrifuge.commands`.
 
         Returns:
-            An `Answer`, or a Deferred that fires with one. The Deferred fails with `BrokerDown` or `Unrecoverable`.
+            An `Answer`, or a Deferred that fires with one. The Deferred fails with `InvalidChannel`,
+            `BrokerDown` or `Unrecoverable`.
         """
         kind = type(request)
         if self._ended:
@@ -180,9 +180,10 @@ class Session:
         """
         wanted: dict[ChannelName, Subscribe] = {channel: Subscribe() for channel in self.peer.identity.subs}
         for name, asked in request.subs.items():
-            channel = parse_name(name)
-            if not isinstance(channel, Refusal) and self._gate.given(self.peer, channel) is not None:
-                wanted[channel] = asked
+            # An invalid name is ignored: a client cannot have had a subscription to it.
+            with suppress(InvalidChannel):
+                if self._gate.given(self.peer, channel := parse_name(name)) is not None:
+                    wanted[channel] = asked
         if len(wanted) > MAX_CHANNELS:
             return LIMIT_EXCEEDED.because(f"at most {MAX_CHANNELS} channels")
         results: dict[str, bytes] = {}

@@ -12,7 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from wsserver.endpoints.centrifuge.replies import BAD_REQUEST, BAD_REQUEST_ERROR, Disconnect, Error
+from wsserver.centrifugecodes import (
+    BAD_REQUEST,
+    BAD_REQUEST_ERROR,
+    Disconnect,
+    Error,
+)
 from wsserver.hub.stream import Position
 from wsserver.jsonfields import (
     Fields,

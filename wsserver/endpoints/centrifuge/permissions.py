@@ -12,15 +12,11 @@ from typing import Any
 from twisted.internet.defer import inlineCallbacks
 
 from wsserver.auth.claims import ANONYMOUS, Grant, Identity, Right
-from wsserver.auth.jwt import Cause, Refused
-from wsserver.endpoints.authorization import Authorizer, identity_of
-from wsserver.endpoints.centrifuge.commands import Connect, Subscribe
-from wsserver.endpoints.centrifuge.pages import Pages
-from wsserver.endpoints.centrifuge.replies import (
+from wsserver.auth.jwt import Refused
+from wsserver.centrifugecodes import (
     BAD_REQUEST,
     BAD_REQUEST_ERROR,
     EXPIRED,
-    INTERNAL,
     INVALID_TOKEN,
     NOT_AVAILABLE_ERROR,
     PERMISSION_DENIED,
@@ -28,17 +24,17 @@ from wsserver.endpoints.centrifuge.replies import (
     Disconnect,
     Error,
 )
+from wsserver.endpoints.authorization import NO_KEY, Authorizer, identity_of
+from wsserver.endpoints.centrifuge.commands import Connect, Subscribe
+from wsserver.endpoints.centrifuge.pages import Pages
+from wsserver.endpoints.centrifuge.refusals import refuse_by_hook, refuse_channel, refuse_token
 from wsserver.hooks.interface import Hooks
-from wsserver.hooks.messages import Caller, Connected, Dropped, Published, Subscribed
-from wsserver.hooks.messages import Refused as No
+from wsserver.hooks.messages import Caller, Connected, Published, Subscribed
 from wsserver.hub.hub import Hub
-from wsserver.hub.names import parse_name
+from wsserver.hub.names import NotAllowed, parse_name
 from wsserver.typing import ChannelName, JSONText
-from wsserver.wire.http11 import Refusal
 
 __all__ = ["ConnectGrant", "Pass", "Peer", "Permissions", "Publishing"]
-
-_NO_KEY = "the server has no key to check tokens with (--token-secret)"
 
 
 @dataclass(slots=True)
@@ -140,18 +136,18 @@ class Permissions:
         """
         tokens, hooks = self.admission.tokens, self._hooks_for("connect")
         if token and tokens is None:
-            return INVALID_TOKEN.because(_NO_KEY)
+            return INVALID_TOKEN.because(NO_KEY)
         if token and tokens is not None:
             found: Identity | Refused = yield tokens.connection(token)
             if isinstance(found, Refused):
-                return _token_refusal(found, expired=TOKEN_EXPIRED, invalid=INVALID_TOKEN)
+                return refuse_token(found, expired=TOKEN_EXPIRED, invalid=INVALID_TOKEN)
             return ConnectGrant(found, by_token=True)
         if hooks is None:
             return (
                 ConnectGrant(ANONYMOUS) if self.admission.anonymous else BAD_REQUEST.because("no token; one is wanted")
             )
         told = yield hooks.connect(peer.caller, data=request.data, name=request.name, version=request.version)
-        return ConnectGrant(identity_of(told), told.data) if isinstance(told, Connected) else _hook_refusal(told)
+        return ConnectGrant(identity_of(told), told.data) if isinstance(told, Connected) else refuse_by_hook(told)
 
     @inlineCallbacks
     def refresh(self, peer: Peer, token: str) -> Generator[Any, Any, Identity | Error | Disconnect]:
@@ -159,10 +155,10 @@ class Permissions:
         if not token:
             return BAD_REQUEST.because("refresh without a token")
         if self.admission.tokens is None:
-            return NOT_AVAILABLE_ERROR.because(_NO_KEY)
+            return NOT_AVAILABLE_ERROR.because(NO_KEY)
         found = yield self.admission.tokens.connection(token)
         if isinstance(found, Refused):
-            return _token_refusal(found, expired=EXPIRED, invalid=INVALID_TOKEN)
+            return refuse_token(found, expired=EXPIRED, invalid=INVALID_TOKEN)
         identity: Identity = found
         if identity.user != peer.identity.user:
             return INVALID_TOKEN.because("the token is another user's")
@@ -175,10 +171,11 @@ class Permissions:
 
         If the command has a subscription token, the token decides. Otherwise the connection token and the server's
         options do, and if they do not allow it, the backend.
+
+        Raises:
+            InvalidChannel: the channel's name is invalid.
         """
         channel = parse_name(request.channel)
-        if isinstance(channel, Refusal):
-            return BAD_REQUEST_ERROR.because(channel.reason)
         if request.token:
             found: Pass | Error | Disconnect = yield self._with_token(peer, channel, request.token, PERMISSION_DENIED)
             return found
@@ -188,7 +185,7 @@ class Permissions:
         told = yield self.admission.open(channel, peer.identity, peer.host, peer.caller, request.data)
         if isinstance(told, Subscribed):
             return Pass(channel, told.info, told.data, told.expire_at)
-        return PERMISSION_DENIED.because(told.reason) if isinstance(told, Refusal) else _hook_refusal(told)
+        return refuse_channel(told) if isinstance(told, NotAllowed) else refuse_by_hook(told)
 
     def given(self, peer: Peer, channel: ChannelName) -> Pass | None:
         """
@@ -217,10 +214,10 @@ class Permissions:
         self, peer: Peer, channel: ChannelName, token: str, invalid: Error | Disconnect
     ) -> Generator[Any, Any, Pass | Error | Disconnect]:
         if self.admission.tokens is None:
-            return PERMISSION_DENIED.because(_NO_KEY)
+            return PERMISSION_DENIED.because(NO_KEY)
         found: Grant | Refused = yield self.admission.tokens.subscription(token)
         if isinstance(found, Refused):
-            return _token_refusal(found, expired=TOKEN_EXPIRED, invalid=invalid)
+            return refuse_token(found, expired=TOKEN_EXPIRED, invalid=invalid)
         if found.channel != channel:
             return INVALID_TOKEN.because("the token is for another channel")
         if found.user != peer.identity.user:
@@ -248,7 +245,7 @@ class Permissions:
         caller = replace(peer.caller, user=peer.identity.user)
         told = yield hooks.publish(caller, channel, data=data)
         if not isinstance(told, Published):
-            return _hook_refusal(told)
+            return refuse_by_hook(told)
         return Publishing(data if told.data is None else told.data, told.tags, told.idempotency_key, told.skip_history)
 
     def _refuse_publish(self, peer: Peer, channel: ChannelName, held: Pass | None) -> Error | None:
@@ -256,7 +253,7 @@ class Permissions:
             return None
         refusal = self.admission.refuse(channel, peer.identity, peer.host)
         if held is None and refusal is not None:
-            return PERMISSION_DENIED.because(refusal.reason)
+            return refuse_channel(refusal)
         if not self._hub.rules.for_channel(channel).publish:
             return PERMISSION_DENIED.because("clients do not publish to this channel; --channel-publish lets them")
         return None
@@ -277,18 +274,3 @@ class Permissions:
         if held is not None or peer.identity.may(channel, right):
             return None
         return PERMISSION_DENIED.because("only for those who are subscribed to the channel")
-
-
-def _token_refusal(found: Refused, *, expired: Error | Disconnect, invalid: Error | Disconnect) -> Error | Disconnect:
-    if found.cause is Cause.UNAVAILABLE:
-        return INTERNAL.because(found.reason)
-    return (expired if found.cause is Cause.EXPIRED else invalid).because(found.reason)
-
-
-def _hook_refusal(told: No | Dropped) -> Error | Disconnect:
-    """Convert a refusal by the backend into an error or a disconnect of the protocol."""
-    return (
-        Disconnect(told.code, told.reason)
-        if isinstance(told, Dropped)
-        else Error(told.code, told.message, told.temporary)
-    )

@@ -13,32 +13,26 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
+from wsserver.centrifugecodes import (
+    BAD_REQUEST,
+    CLOSE_CODES,
+    NO_PONG,
+    STALE,
+    TOO_MANY_REQUESTS,
+    Disconnect,
+    Error,
+)
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.authorization import Credentials, agree, find_token
 from wsserver.endpoints.centrifuge.client import Session
 from wsserver.endpoints.centrifuge.commands import Command, Connect, parse_commands
 from wsserver.endpoints.centrifuge.permissions import Peer, Permissions
-from wsserver.endpoints.centrifuge.replies import (
-    BAD_REQUEST,
-    CLOSE_CODES,
-    INTERNAL,
-    NO_PONG,
-    PERMISSION_DENIED,
-    PING,
-    STALE,
-    TOO_MANY_REQUESTS,
-    UNRECOVERABLE_POSITION,
-    Disconnect,
-    Error,
-    error_reply,
-    reply,
-)
+from wsserver.endpoints.centrifuge.refusals import error_for
+from wsserver.endpoints.centrifuge.replies import PING, error_reply, reply
 from wsserver.endpoints.centrifuge.subscriber import gap_message
 from wsserver.endpoints.centrifuge.subscriptions import Answer
 from wsserver.endpoints.subscriber import SubscriberProtocol
-from wsserver.errors import BrokerDown, NotPermitted, ServerNotPermitted, Unrecoverable
 from wsserver.typing import ChannelName
 from wsserver.wire.access_log import show_peer
 from wsserver.wire.deadlines import Deadline
@@ -204,7 +198,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         answer = command.request if refused else self.session.handle(command.request)
         if isinstance(answer, Deferred):
             self._busy = True
-            answer.addErrback(_broker_error).addCallback(self._answer_late, command).addErrback(self._crash)
+            answer.addErrback(error_for).addCallback(self._answer_late, command).addErrback(self._crash)
         else:
             self._answer(answer, command)
 
@@ -358,13 +352,3 @@ class CentrifugeProtocol(SubscriberProtocol):
         """Return the frame of a gap notice, and the bytes of its payload."""
         notice = gap_message(channel)
         return build(FIN_TEXT, notice), len(notice)
-
-
-def _broker_error(failure: Failure) -> Error:
-    if failure.check(Unrecoverable):
-        return UNRECOVERABLE_POSITION
-    # SDKs do not subscribe again after "permission denied", so it must not be the reply to a temporary failure.
-    if failure.check(NotPermitted) and not failure.check(ServerNotPermitted):
-        return PERMISSION_DENIED.because(str(failure.value))
-    failure.trap(BrokerDown)
-    return INTERNAL.because(str(failure.value))

@@ -3,8 +3,7 @@ Write the replies and pushes of the Centrifuge client protocol, version 2, in it
 
 Fields with their zero value are omitted, and no reply contains a line feed, as in Centrifuge.
 
-Sources: `definitions/client.proto` of centrifugal/protocol; `errors.go`, `disconnect.go` and `unsubscribe.go` of
-centrifugal/centrifuge.
+Source: `definitions/client.proto` of centrifugal/protocol.
 
 Rule 1: no Twisted, no clock, no socket.
 """
@@ -12,126 +11,17 @@ Rule 1: no Twisted, no clock, no socket.
 import base64
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
-from wsserver.closecodes import CloseCode
+from wsserver.centrifugecodes import Error
 from wsserver.hub.presence import write_info
 from wsserver.hub.publication import Publication
 from wsserver.typing import JSONText
 
-__all__ = [
-    "ALREADY_SUBSCRIBED",
-    "BAD_REQUEST",
-    "BAD_REQUEST_ERROR",
-    "CLOSE_CODES",
-    "EXPIRED",
-    "EXPIRED_SUBSCRIPTION",
-    "INSUFFICIENT_STATE",
-    "INTERNAL",
-    "INVALID_TOKEN",
-    "LIMIT_EXCEEDED",
-    "METHOD_NOT_FOUND",
-    "NOT_AVAILABLE",
-    "NOT_AVAILABLE_ERROR",
-    "NO_PONG",
-    "PERMISSION_DENIED",
-    "PING",
-    "SERVER_UNSUBSCRIBE",
-    "STALE",
-    "TOKEN_EXPIRED",
-    "TOO_MANY_REQUESTS",
-    "UNRECOVERABLE_POSITION",
-    "Disconnect",
-    "Error",
-    "Unsubscription",
-    "array",
-    "error_reply",
-    "obj",
-    "on_one_line",
-    "publication",
-    "push",
-    "reply",
-]
+__all__ = ["PING", "array", "error_reply", "obj", "on_one_line", "publication", "push", "reply"]
 
 PING: Final = b"{}"
 """A ping is an empty reply. The client's pong is an empty command."""
-
-
-@dataclass(frozen=True, slots=True)
-class Error:
-    """An error reply to a command. The connection stays open."""
-
-    code: int
-    message: str
-    temporary: bool = False
-    """Whether the client may retry."""
-
-    def because(self, reason: str) -> "Error":
-        """Return a copy with a reason after the message. Clients act on the code; the message is for people."""
-        return Error(self.code, f"{self.message}: {reason}", self.temporary)
-
-
-# Centrifuge's codes 100 to 112; this server does not use 101, 102 and 110.
-INTERNAL: Final = Error(100, "internal server error", temporary=True)
-PERMISSION_DENIED: Final = Error(103, "permission denied")
-METHOD_NOT_FOUND: Final = Error(104, "method not found")
-ALREADY_SUBSCRIBED: Final = Error(105, "already subscribed")
-LIMIT_EXCEEDED: Final = Error(106, "limit exceeded")
-BAD_REQUEST_ERROR: Final = Error(107, "bad request")
-NOT_AVAILABLE_ERROR: Final = Error(108, "not available")
-TOKEN_EXPIRED: Final = Error(109, "token expired")
-TOO_MANY_REQUESTS: Final = Error(111, "too many requests", temporary=True)
-UNRECOVERABLE_POSITION: Final = Error(112, "unrecoverable position")
-
-
-@dataclass(frozen=True, slots=True)
-class Disconnect:
-    """The code and reason with which the server closes a connection. Below 3500, clients reconnect by themselves."""
-
-    code: int
-    reason: str
-
-    def because(self, reason: str) -> "Disconnect":
-        """Return a copy with a detail after the reason."""
-        return Disconnect(self.code, f"{self.reason}: {reason}")
-
-
-SHUTDOWN: Final = Disconnect(3001, "shutdown")
-SERVER_ERROR: Final = Disconnect(3004, "internal server error")
-EXPIRED: Final = Disconnect(3005, "connection expired")
-EXPIRED_ELSEWHERE: Final = Disconnect(3006, "subscription expired")
-SLOW: Final = Disconnect(3008, "slow")
-LOST_STATE: Final = Disconnect(3010, "insufficient state")
-NO_PONG: Final = Disconnect(3012, "no pong")
-INVALID_TOKEN: Final = Disconnect(3500, "invalid token")
-BAD_REQUEST: Final = Disconnect(3501, "bad request")
-STALE: Final = Disconnect(3502, "stale")
-NOT_AVAILABLE: Final = Disconnect(3508, "not available")
-
-CLOSE_CODES: Final[Mapping[int, Disconnect]] = {
-    CloseCode.GOING_AWAY: SHUTDOWN,
-    CloseCode.INTERNAL_ERROR: SERVER_ERROR,
-    CloseCode.TRY_AGAIN_LATER: SLOW,
-}
-"""Close code of the server -> the code and reason that Centrifuge uses for it. Other codes are sent unchanged."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unsubscription:
-    """Code and reason of an `unsubscribe` push. From 2500 on, clients subscribe again by themselves."""
-
-    code: int
-    reason: str
-
-    def because(self, reason: str) -> "Unsubscription":
-        """Return a copy with a detail after the reason."""
-        return Unsubscription(self.code, f"{self.reason}: {reason}")
-
-
-SERVER_UNSUBSCRIBE: Final = Unsubscription(2000, "server unsubscribe")
-INSUFFICIENT_STATE: Final = Unsubscription(2500, "insufficient state")
-EXPIRED_SUBSCRIPTION: Final = Unsubscription(2501, "subscription expired")
 
 
 def obj(fields: Mapping[str, Any]) -> bytes:

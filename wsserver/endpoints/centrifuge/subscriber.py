@@ -4,15 +4,13 @@ from collections.abc import Hashable
 from typing import Any
 
 from wsserver.auth.verifier import WallClockTimer
-from wsserver.endpoints.centrifuge.permissions import Pass
-from wsserver.endpoints.centrifuge.replies import (
+from wsserver.centrifugecodes import (
     INSUFFICIENT_STATE,
     LOST_STATE,
     SERVER_UNSUBSCRIBE,
-    obj,
-    publication,
-    push,
 )
+from wsserver.endpoints.centrifuge.permissions import Pass
+from wsserver.endpoints.centrifuge.replies import obj, publication, push
 from wsserver.endpoints.subscriber import Subscription
 from wsserver.hub.presence import ClientInfo, PresenceEvent, write_info
 from wsserver.hub.publication import Publication

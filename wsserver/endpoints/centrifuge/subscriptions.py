@@ -10,18 +10,7 @@ from typing import Any, ClassVar, Protocol
 from twisted.internet.defer import inlineCallbacks
 
 from wsserver.auth.claims import Right
-from wsserver.endpoints.centrifuge.commands import (
-    REJECT_UNRECOVERED,
-    History,
-    Presence,
-    PresenceStats,
-    Publish,
-    SubRefresh,
-    Subscribe,
-    Unsubscribe,
-)
-from wsserver.endpoints.centrifuge.permissions import Pass, Peer, Permissions
-from wsserver.endpoints.centrifuge.replies import (
+from wsserver.centrifugecodes import (
     ALREADY_SUBSCRIBED,
     BAD_REQUEST,
     BAD_REQUEST_ERROR,
@@ -36,10 +25,19 @@ from wsserver.endpoints.centrifuge.replies import (
     Disconnect,
     Error,
     Unsubscription,
-    on_one_line,
-    publication,
-    push,
 )
+from wsserver.endpoints.centrifuge.commands import (
+    REJECT_UNRECOVERED,
+    History,
+    Presence,
+    PresenceStats,
+    Publish,
+    SubRefresh,
+    Subscribe,
+    Unsubscribe,
+)
+from wsserver.endpoints.centrifuge.permissions import Pass, Peer, Permissions
+from wsserver.endpoints.centrifuge.replies import on_one_line, publication, push
 from wsserver.endpoints.centrifuge.subscriber import ChannelSubscription
 from wsserver.errors import BrokerDown
 from wsserver.hub.hub import Hub, Joined
@@ -49,7 +47,6 @@ from wsserver.hub.publication import Publication
 from wsserver.hub.recovery import ReadLimit
 from wsserver.hub.stream import Position
 from wsserver.typing import ChannelName, JSONText
-from wsserver.wire.http11 import Refusal
 
 __all__ = ["Answer", "Channels", "Connection"]
 
@@ -305,8 +302,6 @@ class Channels:
         if not request.channel or request.data is None:
             return BAD_REQUEST.because("publish without a channel or data")
         channel = parse_name(request.channel)
-        if isinstance(channel, Refusal):
-            return BAD_REQUEST_ERROR.because(channel.reason)
         held = self._held(channel)
         allowed = yield self._gate.publish(self.peer, channel, request.data, held)
         if isinstance(allowed, Error | Disconnect):
@@ -326,8 +321,6 @@ class Channels:
         if not request.channel:
             return BAD_REQUEST.because("presence without a channel")
         channel = parse_name(request.channel)
-        if isinstance(channel, Refusal):
-            return BAD_REQUEST_ERROR.because(channel.reason)
         refused = self._gate.look(self.peer, channel, self._held(channel), Right.PRESENCE)
         if refused is not None:
             return refused
@@ -347,8 +340,6 @@ class Channels:
         if not request.channel:
             return BAD_REQUEST.because("history without a channel")
         channel = parse_name(request.channel)
-        if isinstance(channel, Refusal):
-            return BAD_REQUEST_ERROR.because(channel.reason)
         refused = self._gate.look(self.peer, channel, self._held(channel), Right.HISTORY)
         if refused is not None:
             return refused

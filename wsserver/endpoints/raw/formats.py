@@ -8,7 +8,7 @@ import base64
 import json
 from typing import Final
 
-from wsserver.hub.names import Format
+from wsserver.endpoints.raw.request import Format
 from wsserver.hub.publication import Publication
 from wsserver.typing import ChannelName
 from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, is_utf8

@@ -4,20 +4,20 @@ Stream positions of a raw subscriber: the positions it resumes from, and the eve
 A subscriber that reconnects sends the last event ID it received, and the server recovers its channels from there.
 """
 
-from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from wsserver.errors import BrokerDown, NotPermitted, ServerNotPermitted
+from wsserver.endpoints.raw.request import RawSubscribeRequest
+from wsserver.endpoints.refusals import refusal_for
+from wsserver.errors import BrokerDown
 from wsserver.hub.broker import Subscriber
 from wsserver.hub.hub import Hub, Joined
-from wsserver.hub.names import RawSubscribeRequest
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Position, parse_positions, write_positions
 from wsserver.typing import ChannelName
-from wsserver.wire.http11 import Refusal, unavailable
+from wsserver.wire.http11 import Refusal
 
 __all__ = ["Missed", "StreamPositions", "refuse_subscription"]
 
@@ -25,9 +25,9 @@ __all__ = ["Missed", "StreamPositions", "refuse_subscription"]
 def refuse_subscription(failure: Failure) -> Refusal:
     """Return why `StreamPositions.subscribe` failed as an HTTP refusal: 403, or 503 if the failure is temporary."""
     failure.trap(BrokerDown)
-    if failure.check(NotPermitted) and not failure.check(ServerNotPermitted):
-        return Refusal(HTTPStatus.FORBIDDEN, str(failure.value))
-    return unavailable(str(failure.value))
+    error = failure.value
+    assert isinstance(error, BrokerDown)
+    return refusal_for(error)
 
 
 class Missed(NamedTuple):

@@ -12,10 +12,10 @@ from wsserver.endpoints.raw.catchup import CatchUp
 from wsserver.endpoints.raw.client import RawClient
 from wsserver.endpoints.raw.formats import gap_notice, write
 from wsserver.endpoints.raw.positions import Missed, StreamPositions, refuse_subscription
+from wsserver.endpoints.raw.request import Format, RawSubscribeRequest
 from wsserver.endpoints.subscriber import SubscriberProtocol
 from wsserver.errors import BrokerDown
 from wsserver.hooks.messages import Caller
-from wsserver.hub.names import Format, RawSubscribeRequest
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.send_queue import Batch

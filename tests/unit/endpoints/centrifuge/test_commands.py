@@ -6,6 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from wsserver.centrifugecodes import (
+    Disconnect,
+)
 from wsserver.endpoints.centrifuge.commands import (
     MAX_COMMANDS,
     Connect,
@@ -20,7 +23,6 @@ from wsserver.endpoints.centrifuge.commands import (
     Unsubscribe,
     parse_commands,
 )
-from wsserver.endpoints.centrifuge.replies import Disconnect
 from wsserver.hub.stream import Position
 from wsserver.jsonfields import MAX_DEPTH
 

@@ -6,55 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wsserver.centrifugecodes import Error
 from wsserver.endpoints.centrifuge import replies
-from wsserver.endpoints.centrifuge.replies import Disconnect, Error, Unsubscription, array, obj, publication, push
+from wsserver.endpoints.centrifuge.replies import array, obj, publication, push
 from wsserver.hub.presence import ClientInfo
 from wsserver.hub.publication import Publication
-
-
-class CodesTests:
-    """The codes, as Centrifuge has them."""
-
-    def test_errors(self):
-        """Code, words, and whether to try again."""
-        found = {one.code: (one.message, one.temporary) for one in vars(replies).values() if isinstance(one, Error)}
-        assert found == {
-            100: ("internal server error", True),
-            103: ("permission denied", False),
-            104: ("method not found", False),
-            105: ("already subscribed", False),
-            106: ("limit exceeded", False),
-            107: ("bad request", False),
-            108: ("not available", False),
-            109: ("token expired", False),
-            111: ("too many requests", True),
-            112: ("unrecoverable position", False),
-        }
-
-    def test_ends(self):
-        """Of connections and of subscriptions."""
-        ends = {one.code: one.reason for one in vars(replies).values() if isinstance(one, Disconnect | Unsubscription)}
-        assert ends == {
-            2000: "server unsubscribe",
-            2500: "insufficient state",
-            2501: "subscription expired",
-            3001: "shutdown",
-            3004: "internal server error",
-            3005: "connection expired",
-            3006: "subscription expired",
-            3008: "slow",
-            3010: "insufficient state",
-            3012: "no pong",
-            3500: "invalid token",
-            3501: "bad request",
-            3502: "stale",
-            3508: "not available",
-        }
-
-    def test_reasons(self):
-        """The words of the protocol come first."""
-        assert replies.STALE.because("why") == Disconnect(3502, "stale: why")
-        assert replies.INTERNAL.because("why") == Error(100, "internal server error: why", temporary=True)
 
 
 class WritingTests:

@@ -1,0 +1,78 @@
+"""
+Centrifuge refusals: the error or disconnect for what the channel rules, a token, the backend or the broker refuse.
+
+This is the only place that chooses the Centrifuge code of such an error. The choice follows the client handler of
+centrifugal/centrifugo.
+"""
+
+from twisted.python.failure import Failure
+
+from wsserver.auth.jwt import Cause, Refused
+from wsserver.centrifugecodes import (
+    BAD_REQUEST_ERROR,
+    INTERNAL,
+    PERMISSION_DENIED,
+    UNRECOVERABLE_POSITION,
+    Disconnect,
+    Error,
+)
+from wsserver.endpoints.refusals import is_permanent
+from wsserver.errors import BrokerDown, InvalidChannel, Unrecoverable
+from wsserver.hooks.messages import Dropped
+from wsserver.hooks.messages import Refused as HookError
+from wsserver.hub.names import NotAllowed
+
+__all__ = ["error_for", "refuse_by_hook", "refuse_channel", "refuse_token"]
+
+
+def error_for(failure: Failure) -> Error:
+    """
+    Return the error reply to a command that has failed.
+
+    Args:
+        failure: the failure.
+
+    Returns:
+        107 for an invalid channel name, 112 for a position in a stream that no longer exists, 103 if Redis does not
+        permit the channel, 100 if the broker is unavailable.
+
+    Raises:
+        Exception: the failure has another cause.
+    """
+    failure.trap(InvalidChannel, Unrecoverable, BrokerDown)
+    error = failure.value
+    if isinstance(error, InvalidChannel):
+        return BAD_REQUEST_ERROR.because(str(error))
+    if isinstance(error, BrokerDown):
+        # SDKs do not subscribe again after "permission denied", so it must not be the reply to a temporary failure.
+        return (PERMISSION_DENIED if is_permanent(error) else INTERNAL).because(str(error))
+    return UNRECOVERABLE_POSITION
+
+
+def refuse_channel(refusal: NotAllowed) -> Error:
+    """Return the error for a channel that the client may not subscribe to: 103."""
+    return PERMISSION_DENIED.because(refusal.reason)
+
+
+def refuse_token(refused: Refused, *, expired: Error | Disconnect, invalid: Error | Disconnect) -> Error | Disconnect:
+    """
+    Return the refusal of a token that is not accepted.
+
+    Args:
+        refused: why.
+        expired: the refusal of an expired token.
+        invalid: the refusal of any other token.
+
+    Returns:
+        One of these, or the temporary error 100 if the token cannot be checked now.
+    """
+    if refused.cause is Cause.UNAVAILABLE:
+        return INTERNAL.because(refused.reason)
+    return (expired if refused.cause is Cause.EXPIRED else invalid).because(refused.reason)
+
+
+def refuse_by_hook(refusal: HookError | Dropped) -> Error | Disconnect:
+    """Return the error or the disconnect with the backend's own code."""
+    if isinstance(refusal, Dropped):
+        return Disconnect(refusal.code, refusal.reason)
+    return Error(refusal.code, refusal.message, refusal.temporary)

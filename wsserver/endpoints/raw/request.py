@@ -1,0 +1,149 @@
+"""
+The query of a raw subscriber: `/ws?channel=foo` and `/sse?channel=foo`.
+
+Rule 1: no Twisted, no clock, no socket.
+Rule 2: a refusal of a client's request is a return value, not an exception.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import Final
+
+from wsserver.endpoints.refusals import refusal_for
+from wsserver.errors import InvalidChannel
+from wsserver.hub.names import MAX_CHANNELS, parse_name
+from wsserver.text import quote
+from wsserver.typing import ChannelName
+from wsserver.wire.http11 import Refusal, bad_request
+
+__all__ = ["UNKNOWN_PLACE", "Format", "RawSubscribeRequest", "parse_query"]
+
+
+class Format(StrEnum):
+    """The format in which a raw subscriber receives publications."""
+
+    RAW = "raw"
+    """The data alone; see `wsserver.hub.publication.Publication.as_bytes`."""
+    JSON = "json"
+    """A JSON object: `{"channel":"foo","data":...,"offset":7,"epoch":"qFhv"}`."""
+    REDIS = "redis"
+    """The message that Redis sends to its subscribers, as JSON: `["message","foo","hello"]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawSubscribeRequest:
+    """The channels and options in the query of a raw subscriber."""
+
+    channels: tuple[ChannelName, ...]
+    """The channels without duplicates, in the order of the query."""
+    format: Format
+    """The format of the publications."""
+    binary: bool
+    """Whether every message is sent as binary."""
+    last_event_id: str = ""
+    """The positions in the channels from which to recover, or `UNKNOWN_PLACE`; empty to begin with new publications."""
+
+
+UNKNOWN_PLACE: Final = ":"
+"""The `last_event_id` of a client that sent an event id of another server: it is notified of a gap in every channel."""
+
+_PLACE = re.compile(r"-|[A-Za-z0-9_-]{1,64}:[0-9]{1,18}")
+_PARAMETERS: Final = {"channel", "format", "binary", "last_event_id", "token", "access_token"}
+_LAST_EVENT_ID: Final = "lasteventid"
+_FOLDED: Final = {name.replace("_", ""): name for name in _PARAMETERS}
+
+
+def _fold(name: str) -> str:
+    return name.replace("_", "").replace("-", "").lower()
+
+
+def _find_misspelled(names: Iterable[str]) -> tuple[str, str] | None:
+    """
+    Find a query parameter that is probably a misspelled parameter of this server.
+
+    Other unknown parameters are accepted, because libraries and proxies add some, such as `_`, `v` and `utm_source`.
+
+    Args:
+        names: the names of the parameters.
+
+    Returns:
+        The misspelled name and the parameter that it resembles; None if no parameter is misspelled.
+    """
+    for name in sorted(set(names) - _PARAMETERS):
+        folded = _fold(name)
+        if folded != _LAST_EVENT_ID and (near := get_close_matches(folded, _FOLDED, n=1, cutoff=0.8)):
+            return name, _FOLDED[near[0]]
+    return None
+
+
+def parse_query(query: Mapping[str, list[str]], default: Format) -> RawSubscribeRequest | Refusal:
+    """
+    Parse the query of a raw subscriber.
+
+    The parameters are `channel=a&channel=b` or `channel=a,b`, `format=raw|json|redis`, `binary=1`, and
+    `last_event_id=`, which EventSource polyfills spell `lastEventId` and Mercure's clients `Last-Event-ID`. Unknown
+    parameters are ignored unless they resemble one of these.
+
+    Args:
+        query: the decoded parameters.
+        default: the format to use if the query has none.
+
+    Returns:
+        The request, or a refusal: 400, or 403 for one of the server's own names.
+    """
+    if misspelled := _find_misspelled(query):
+        return bad_request(f"unknown parameter {quote(misspelled[0])}: expected {misspelled[1]}")
+    names: dict[ChannelName, None] = {}
+    for text in query.get("channel", []):
+        for part in text.split(","):
+            try:
+                names[parse_name(part)] = None
+            except InvalidChannel as error:
+                return refusal_for(error)
+    if not names:
+        return bad_request("no channel in the URL: expected ?channel=NAME")
+    if len(names) > MAX_CHANNELS:
+        return bad_request(f"{len(names)} channels in the URL: expected at most {MAX_CHANNELS}")
+    wanted = query.get("format", [default.value])
+    if len(wanted) > 1 or wanted[0] not in Format.__members__.values():
+        return bad_request(f"format={quote(', '.join(wanted))}: expected raw, json or redis")
+    binary = query.get("binary", ["0"])
+    if len(binary) > 1 or binary[0] not in ("0", "1"):
+        return bad_request(f"binary={quote(', '.join(binary))}: expected 0 or 1")
+    last_event_id = _last_event_id(query, len(names))
+    if isinstance(last_event_id, Refusal):
+        return last_event_id
+    return RawSubscribeRequest(tuple(names), Format(wanted[0]), binary[0] == "1", last_event_id)
+
+
+def _last_event_id(query: Mapping[str, list[str]], channels: int) -> str | Refusal:
+    """
+    Return the last event id of a returning client.
+
+    A library that reconnects appends the id of the last event to the URL that the page has passed, under the library's
+    own parameter name. That parameter therefore takes precedence over `last_event_id`. If it is not an id of this
+    server, the client is notified of a gap; after a 400, the library would not connect again.
+
+    Args:
+        query: the decoded parameters.
+        channels: the number of channels, and thus of positions in the id.
+
+    Returns:
+        The id, empty if there is none, or `UNKNOWN_PLACE`; a 400 refusal if `last_event_id` is invalid.
+    """
+    libraries = (name for name in query if name != "last_event_id" and _fold(name) == _LAST_EVENT_ID)
+    if values := {value for name in libraries for value in query[name] if value}:
+        found = values.pop()
+        return found if not values and _is_position(found, channels) else UNKNOWN_PLACE
+    last = query.get("last_event_id", [""])
+    if len(last) > 1 or not (last[0] in ("", UNKNOWN_PLACE) or _is_position(last[0], channels)):
+        return bad_request(f"last_event_id={quote(', '.join(last))}: expected EPOCH:OFFSET or a dash for each channel")
+    return last[0]
+
+
+def _is_position(text: str, channels: int) -> bool:
+    places = text.split(",", channels)
+    return len(places) == channels and all(map(_PLACE.fullmatch, places))

@@ -1,0 +1,68 @@
+"""
+HTTP refusals: the response to what the channel rules, a token, the backend or the broker refuse.
+
+This is the only place that chooses the HTTP status of such an error. Pure: no Twisted, no clock, no socket.
+"""
+
+from http import HTTPStatus
+
+from wsserver.auth.jwt import Cause, Refused
+from wsserver.errors import BrokerDown, InvalidChannel, NotPermitted, ReservedChannel, ServerNotPermitted
+from wsserver.hooks.messages import Dropped
+from wsserver.hooks.messages import Refused as HookError
+from wsserver.hub.names import NotAllowed
+from wsserver.wire.http11 import Refusal, bad_request, forbidden, unavailable
+
+__all__ = ["is_permanent", "refusal_for"]
+
+# Source: section "Return custom disconnect" of https://centrifugal.dev/docs/server/proxy.
+_MAY_RECONNECT = range(4000, 4500)
+"""Disconnect codes of the backend after which a client may reconnect."""
+
+
+def refusal_for(error: InvalidChannel | NotAllowed | Refused | HookError | Dropped | BrokerDown) -> Refusal:
+    """
+    Return the HTTP response for an error.
+
+    Args:
+        error: the error.
+
+    Returns:
+        400 for an invalid channel name; 401 for a token that is not accepted (RFC 6750 section 3.1); 403 for a channel
+        that the client may not subscribe to; 503 with `Retry-After` if a later attempt may succeed. For an error of the
+        backend, its code if that is a 4xx status, else 403.
+    """
+    match error:
+        case ReservedChannel():
+            return forbidden(str(error))
+        case InvalidChannel():
+            return bad_request(str(error))
+        case NotAllowed():
+            return forbidden(error.reason)
+        case Refused():
+            return _refuse_token(error)
+        case HookError():
+            return _refuse_by_hook(error)
+        case Dropped():
+            return unavailable(error.reason) if error.code in _MAY_RECONNECT else forbidden(error.reason)
+        case BrokerDown():
+            return forbidden(str(error)) if is_permanent(error) else unavailable(str(error))
+
+
+def is_permanent(error: BrokerDown) -> bool:
+    """Return whether a broker's error concerns the channel and stays: Redis does not permit it."""
+    return isinstance(error, NotPermitted) and not isinstance(error, ServerNotPermitted)
+
+
+def _refuse_token(refused: Refused) -> Refusal:
+    if refused.cause is Cause.UNAVAILABLE:
+        return unavailable(refused.reason)
+    challenge = ("WWW-Authenticate", 'Bearer error="invalid_token"')
+    return Refusal(HTTPStatus.UNAUTHORIZED, refused.reason, (challenge,))
+
+
+def _refuse_by_hook(error: HookError) -> Refusal:
+    if error.temporary:
+        return unavailable(error.message)
+    is_known = 400 <= error.code < 500 and error.code in HTTPStatus.__members__.values()
+    return Refusal(HTTPStatus(error.code) if is_known else HTTPStatus.FORBIDDEN, error.message)
