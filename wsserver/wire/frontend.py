@@ -29,13 +29,13 @@ from wsserver.wire import access_log
 from wsserver.wire.access_log import show_path, show_peer
 from wsserver.wire.chunked import ChunkedBody
 from wsserver.wire.connections import ConnectionSet
-from wsserver.wire.deadlines import Deadline, Deadlines
 from wsserver.wire.eventstream import is_temporary, temporary_response, wants_event_stream
 from wsserver.wire.handshake import Policy, check
 from wsserver.wire.http11 import MAX_HEAD, METHOD_START, Refusal, Request, check_length, parse, unavailable
 from wsserver.wire.limits import MAX_UNSERVED, WorkQueue
 from wsserver.wire.linger import LINGER, linger
 from wsserver.wire.protocol import ServerProtocol
+from wsserver.wire.timers import Deadline, Deadlines
 from wsserver.wire.tls_server import ALPN
 
 __all__ = ["Frontend", "FrontendFactory", "HTTPSide"]

@@ -4,7 +4,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IHalfCloseableDescriptor, ISSLTransport
 
-from wsserver.wire.deadlines import Deadline, Deadlines
+from wsserver.wire.timers import Deadline, Deadlines
 
 __all__ = ["LINGER", "linger"]
 

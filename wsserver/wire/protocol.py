@@ -35,13 +35,13 @@ from wsserver.config.settings import Settings
 from wsserver.wire import access_log, deflate
 from wsserver.wire.access_log import show_path, show_peer
 from wsserver.wire.connections import ConnectionSet
-from wsserver.wire.deadlines import Deadline, Deadlines
 from wsserver.wire.fastpath import CLOSED, CONNECTING, OPEN
 from wsserver.wire.handshake import Accept, response
 from wsserver.wire.http11 import Refusal, Request, parse, unavailable
 from wsserver.wire.limits import WorkQueue
 from wsserver.wire.linger import linger
 from wsserver.wire.slowpath import SlowPath
+from wsserver.wire.timers import Deadline, Deadlines
 
 if TYPE_CHECKING:
     from wsserver.service import WebSocketService

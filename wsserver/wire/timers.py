@@ -1,21 +1,119 @@
 """
-Timers that do not follow the system clock.
+Timers: deadlines of many connections on few reactor timers, and a reactor clock that does not follow the system clock.
 
-Twisted's reactors schedule calls with `time.time`. When the system clock is set back by an hour, every pending call is
-an hour late; when it is set forward, every pending call is due at once (https://github.com/twisted/twisted/issues/2424).
+Connections use few distinct durations. Deadlines with the same duration expire in the order in which they were set, so
+each duration has a queue, and one reactor timer for the head of that queue. Setting and cancelling a deadline take
+constant time, however many there are.
 
 Durations use the reactor's clock, `reactor.seconds()`. Dates, log times and token lifetimes use `time.time()`.
 """
 
 import time
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
-__all__ = ["use_monotonic_clock"]
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+__all__ = ["Deadline", "Deadlines", "use_monotonic_clock"]
+
+# A module-level logger: as a class attribute, Twisted would replace its namespace with the name of the class.
+_log = Logger(namespace="wsserver.timers")
+
+
+def _do_nothing() -> None:
+    pass
+
+
+class Deadline:
+    """A scheduled call that can be cancelled. Made by `Deadlines.call_later`."""
+
+    __slots__ = ("_function", "_queue", "due")
+
+    def __init__(self, queue: "OrderedDict[Deadline, None]", due: float, function: Callable[[], object]) -> None:
+        self._queue = queue
+        self._function = function
+        self.due = due
+        """The earliest time of the call: seconds on the reactor's clock."""
+
+    def cancel(self) -> None:
+        """Cancel the call. Does nothing if the function was called or cancelled already."""
+        self._queue.pop(self, None)
+        # The object that keeps a deadline is often the one whose method it calls. This breaks that reference cycle.
+        self._function = _do_nothing
+
+    def call(self) -> None:
+        """Call the function."""
+        function, self._function = self._function, _do_nothing
+        function()
+
+
+class Deadlines:
+    """
+    Schedule deadlines.
+
+    Args:
+        reactor: provides the clock and the timers.
+    """
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        self._reactor = reactor
+        self._queues: dict[float, OrderedDict[Deadline, None]] = {}
+        self._timers: dict[float, IDelayedCall] = {}
+
+    def call_later(self, delay: float, function: Callable[[], object]) -> Deadline:
+        """
+        Schedule a function to be called once, after a delay.
+
+        Args:
+            delay: seconds. Use few distinct values: the queue of each value is kept forever.
+            function: called without arguments; an exception that it raises is logged.
+
+        Returns:
+            The deadline, which can be cancelled.
+        """
+        queue = self._queues.get(delay)
+        if queue is None:
+            queue = self._queues[delay] = OrderedDict()
+        deadline = Deadline(queue, self._reactor.seconds() + delay, function)
+        queue[deadline] = None
+        # A timer that was started for a deadline cancelled since can be reused: it fires no later than this one is due.
+        if delay not in self._timers:
+            self._timers[delay] = self._reactor.callLater(delay, self._serve, delay)
+        return deadline
+
+    def stop(self) -> None:
+        """Cancel all deadlines."""
+        for timer in self._timers.values():
+            if timer.active():
+                timer.cancel()
+        for queue in self._queues.values():
+            queue.clear()
+        self._timers.clear()
+
+    def _serve(self, delay: float) -> None:
+        queue = self._queues[delay]
+        now = self._reactor.seconds()
+        # The timer that has just fired stays in `_timers`, so that a deadline set by one of the calls starts no second.
+        while queue and (deadline := next(iter(queue))).due <= now:
+            del queue[deadline]
+            with _log.failuresHandled("a deadline's call failed"):
+                deadline.call()
+        if queue:
+            wait = max(0.0, next(iter(queue)).due - self._reactor.seconds())
+            self._timers[delay] = self._reactor.callLater(wait, self._serve, delay)
+        else:
+            self._timers.pop(delay, None)
 
 
 def use_monotonic_clock(reactor: Any) -> None:
     """
     Make a reactor measure time with `time.monotonic`, which does not change when the system clock is set.
+
+    Twisted's reactors schedule calls with `time.time`. When the system clock is set back by an hour, every pending call
+    is an hour late; when it is set forward, every pending call is due at once
+    (https://github.com/twisted/twisted/issues/2424).
 
     Affects everything that schedules calls with this reactor, including Twisted's and Autobahn's own code. Afterwards
     `reactor.seconds()` returns seconds since an arbitrary point, not UNIX time. Calls that are already scheduled keep

@@ -22,9 +22,9 @@ from wsserver.text import quote
 from wsserver.wire import access_log
 from wsserver.wire.access_log import show_peer
 from wsserver.wire.certificates import ServerCertificate
-from wsserver.wire.deadlines import Deadline, Deadlines
 from wsserver.wire.http11 import METHOD_START, Refusal
 from wsserver.wire.linger import linger
+from wsserver.wire.timers import Deadline, Deadlines
 
 __all__ = [
     "ALPN",

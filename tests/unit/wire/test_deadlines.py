@@ -1,4 +1,4 @@
-"""Tests for wsserver/wire/deadlines.py: calls to come, for many connections on few timers."""
+"""Tests for wsserver/wire/timers.py: deadlines of many connections on few reactor timers."""
 
 import pytest
 from hypothesis import given, settings
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel, globalLogPublisher
 
-from wsserver.wire.deadlines import Deadlines
+from wsserver.wire.timers import Deadlines
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ class RaisingTests:
         clock.advance(1)
         event = logged[-1]
         assert event["log_level"] is LogLevel.critical
-        assert event["log_namespace"] == "wsserver.deadlines"
+        assert event["log_namespace"] == "wsserver.timers"
         assert event["log_format"] == "a deadline's call failed"
         assert event["log_failure"].check(ZeroDivisionError)
         assert len(logged) == 1

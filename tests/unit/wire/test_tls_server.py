@@ -17,7 +17,7 @@ from wsserver.config.settings import Settings
 from wsserver.testing import MemoryServer
 from wsserver.wire import tls
 from wsserver.wire.certificates import read_server_certificate
-from wsserver.wire.deadlines import Deadlines
+from wsserver.wire.timers import Deadlines
 from wsserver.wire.tls_server import (
     MAX_FAILURES_LOGGED,
     ConnectionCreator,

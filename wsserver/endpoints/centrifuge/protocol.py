@@ -35,11 +35,11 @@ from wsserver.endpoints.centrifuge.subscriptions import Answer
 from wsserver.endpoints.subscriber import SubscriberProtocol
 from wsserver.typing import ChannelName
 from wsserver.wire.access_log import show_peer
-from wsserver.wire.deadlines import Deadline
 from wsserver.wire.fastpath import OPEN
 from wsserver.wire.frames import FIN_TEXT, build
 from wsserver.wire.http11 import Refusal
 from wsserver.wire.protocol import ConnectionDeny, ConnectionRequest, Denied
+from wsserver.wire.timers import Deadline
 
 __all__ = ["CONNECT_WITHIN", "CentrifugeProtocol"]
 
