@@ -1,4 +1,4 @@
-# make serve: see it run. make test: all tests. make lint: what a reviewer should not have to say.
+# make serve: try the server. make test: run all tests. make lint: format, style, types and imports.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -10,15 +10,30 @@ SUITES = integration unit packaging unit-python browser compliance-quick chaos-q
 
 .PHONY: serve test lint format docs compliance chaos system bench fuzz fuzz-asan clean $(SUITES)
 
-serve: $(VENV)/installed
+# An environment with the development packages serves, too.
+serve: $(VENV)/$(if $(wildcard $(VENV)/installed),installed,serving)
+	@echo 'Starting the server; Ctrl-C stops it.'
 	@$(BIN)/wsserver serve --port $(PORT)
 
-# The environment is made anew when what it is made from changes.
-$(VENV)/installed: pyproject.toml setup.py wsserver/wire/_speedups.pyx
+SOURCES = pyproject.toml setup.py wsserver/wire/_speedups.pyx
+
+# What serving needs, and nothing for development.
+$(VENV)/serving: $(SOURCES)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wsserver needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	@echo 'Installing the server into $(VENV); this happens once and takes about half a minute.'
+	@echo '1/2 Creating a virtual environment (about 5 seconds)'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@echo '2/2 Installing Twisted and Autobahn, compiling the fast path (about 20 seconds)'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+# Everything for development. An environment that only serves is completed; an outdated one is created again.
+$(VENV)/installed: $(SOURCES)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wsserver needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
-	$(PYTHON) -m venv --clear $(VENV)
+	$(PYTHON) -m venv $(if $(wildcard $(VENV)/serving),,--clear) $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@rm -f $(VENV)/serving
 	@touch $@
 
 system:
@@ -72,11 +87,11 @@ format: $(VENV)/installed
 docs: $(VENV)/installed
 	$(BIN)/python -m wsserver.config.reference > docs/reference/options.md
 
-# The whole official suite, ten minutes and more; the last result stands in docs/reference/compliance.md.
+# The whole Autobahn testsuite, ten minutes and more; docs/reference/compliance.md has the last result.
 compliance: $(VENV)/installed
 	$(BIN)/python tests/compliance/run.py --out $(REPORTS)/compliance
 
-# Twenty faults and a million deliveries in a few minutes; the last result stands in docs/reference/chaos.md.
+# Twenty faults and a million deliveries in a few minutes; docs/reference/chaos.md has the last result.
 chaos: $(VENV)/installed system
 	$(BIN)/python tests/chaos/run.py --out $(REPORTS)/chaos
 
