@@ -1,10 +1,14 @@
 """
-A page of the documentation, followed block by block as a reader would.
+Follow a page of the documentation block by block, as a reader would.
 
-    ```sh           a command; with & at its end it runs on, as in a terminal of its own
+    ```sh           a command; with & at its end it runs on, as in a terminal of its own, and so does `make serve`
+    ```sh install   how to install; skipped here, tests/packaging/test_documented_installation.py runs it
+    ```python FILE  a file to save under this name
     ```js           for the console of a browser on the server's page
-    ```text         what the command just above prints; ```json the same, but for spaces and the name of the epoch
-    ```text NAME    what is printed next by the browser (`console`) or by the last `wsserver subscribe` (`subscriber`)
+    ```text         what the command just above prints; ```json the same, except for spaces and the name of the epoch
+    ```text send    a message to send from the server's page
+    ```text NAME    what is printed next by the browser (`console`), by the last `wsserver subscribe` (`subscriber`), or
+                    what the server's page shows as the last message (`received`)
 """
 
 import os
@@ -17,6 +21,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +45,7 @@ class Block:
 
 def read_blocks(page: Path) -> list[Block]:
     """Read the blocks of a page, in order."""
-    found = re.findall(r"^```(\w+) ?(\w*)\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+    found = re.findall(r"^```(\w+) ?([\w.]*)\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
     return [Block(*parts) for parts in found]
 
 
@@ -60,6 +65,7 @@ class Walk:
         self._console: list[str] = []
         self._subscriber: Path | None = None
         self._printed = ""
+        self._stop_server: Callable[[], None] = lambda: None
         self._stack = ExitStack()
         self._redis, self._server = free_port(), free_port()
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
@@ -78,26 +84,51 @@ class Walk:
     def follow(self, block: Block) -> None:
         """Do what a block says, or check that it is what has happened."""
         text = self._at_our_ports(block.text)
-        if block.kind == "js":
+        if block.name == "install":
+            return
+        if block.kind == "python":
+            (self._directory / block.name).write_text(text, "utf-8")
+        elif block.kind == "js":
+            # In a browser's console, variables stay for the commands that follow.
+            text = re.sub(r"^const (\w+) =", r"globalThis.\1 =", text, flags=re.MULTILINE)
             self._browser().evaluate(f"async () => {{ {text} }}")
-        elif block.kind == "sh" and text.endswith("&\n"):
+        elif block.kind == "sh" and text.endswith(("&\n", "serve\n")):
             self._start(text)
         elif block.kind == "sh":
-            command = ["bash", "-ec", text]
-            done = subprocess.run(command, **self._options, capture_output=True, text=True, timeout=60, check=False)
-            assert done.returncode == 0, f"{text}\n{done.stderr}"
-            self._printed = done.stdout
+            self._run(text)
+        elif block.name == "send":
+            self._send(text)
         else:
-            expected = _normal(block)
-            found = {
-                "": lambda: self._printed,
-                "console": lambda: "".join(self._console),
-                "subscriber": lambda: self._subscriber.read_text("utf-8"),
-            }[block.name]
-            self._wait_until(lambda: _normal(Block(block.kind, "", found())) == expected, lambda: f"{text}\n{found()}")
-            self._console.clear()
+            self._check(block)
+
+    def _run(self, text: str) -> None:
+        command = ["bash", "-ec", text]
+        done = subprocess.run(command, **self._options, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, f"{text}\n{done.stderr}"
+        self._printed = done.stdout
+
+    def _send(self, text: str) -> None:
+        page = self._browser()
+        if page.locator("#state-word").inner_text() == "CLOSED":
+            page.locator("#connect").click()
+        page.locator("#message").fill(text.strip())
+        page.locator("#send").click()
+
+    def _check(self, block: Block) -> None:
+        expected = _normal(block)
+        found = {
+            "": lambda: self._printed,
+            "console": lambda: "".join(self._console),
+            "subscriber": lambda: self._subscriber.read_text("utf-8"),
+            "received": lambda: self._browser().locator("#log .received .payload").all_inner_texts()[-1],
+        }[block.name]
+        self._wait_until(
+            lambda: _normal(Block(block.kind, "", found())) == expected, lambda: f"{block.text}\n{found()}"
+        )
+        self._console.clear()
 
     def _at_our_ports(self, text: str) -> str:
+        text = text.replace("make serve", "wsserver serve")
         text = text.replace("8080", str(self._server)).replace("6379", str(self._redis))
         text = text.replace("redis-cli ", f"redis-cli -p {self._redis} ")
         return re.sub(r"(wsserver (?:publish|subscribe)) ", rf"\1 --url http://127.0.0.1:{self._server} ", text)
@@ -110,20 +141,24 @@ class Walk:
         return self._page
 
     def _start(self, text: str) -> None:
+        is_server = "redis-server" not in text and "subscribe" not in text
+        if is_server:
+            self._stop_server()
         number = len(list(self._directory.iterdir()))
         output, errors = self._directory / f"{number}-output.txt", self._directory / f"{number}-errors.txt"
         with output.open("wb") as out, errors.open("wb") as err:
             process = subprocess.Popen(
                 ["bash", "-c", text.rstrip("&\n")], **self._options, stdout=out, stderr=err, start_new_session=True
             )
-        self._stack.callback(process.wait, TIMEOUT)
-        self._stack.callback(lambda: process.poll() is None and os.killpg(process.pid, signal.SIGTERM))
+        stop = partial(_stop, process)
+        self._stack.callback(stop)
         if "redis-server" in text:
             self._wait_until(lambda: _answers(self._redis), output.read_text)
         elif "subscribe" in text:
             self._subscriber = output
             self._wait_until(lambda: "listening" in errors.read_text(), errors.read_text)
         else:
+            self._stop_server = stop
             self._wait_until(lambda: _answers(self._server), lambda: output.read_text() + errors.read_text())
             wait_until_ready(self._server)
 
@@ -138,11 +173,17 @@ class Walk:
                 time.sleep(0.02)
 
 
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGTERM)
+    process.wait(TIMEOUT)
+
+
 def _normal(block: Block) -> str:
     if block.kind == "json":
         return re.sub(r'"epoch":"\w+"', '"epoch"', re.sub(r"\s", "", block.text))
-    # What redis-cli puts before a number on a terminal.
-    return block.text.replace("(integer) ", "").strip()
+    # `(integer)` is what redis-cli prints before a number on a terminal. The client's port differs each time.
+    return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", block.text.replace("(integer) ", "")).strip()
 
 
 def _answers(port: int) -> bool:

@@ -11,7 +11,7 @@ from wsserver.testing import MemoryServer
 
 def python_blocks(page):
     """Take the Python code of a page."""
-    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
+    return re.findall(r"```python[^\n]*\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
 
 
 def run(source):
@@ -37,8 +37,8 @@ def test_the_page_about_testing_has_its_tests():
     ("opcode", "payload", "answer"),
     [(1, "Grüße", "GRÜSSE"), (1, "", ""), (2, b"Gr\xc3\xbc\xff", b"Gr\xc3\xbc\xff")],
 )
-def test_shout_of_the_readme_is_right_for_text_and_binary(opcode, payload, answer):
-    (source,) = python_blocks("README.md")
+def test_the_first_endpoint_of_the_tutorial_is_right_for_text_and_binary(opcode, payload, answer):
+    source = python_blocks("docs/tutorials/embed-in-twisted.md")[0]
     client = MemoryServer(Settings(), endpoints={"/shout": run(source)["ShoutProtocol"]}).connect()
     client.open("/shout")
     client.send_frame(opcode, payload.encode() if isinstance(payload, str) else payload)

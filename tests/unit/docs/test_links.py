@@ -1,13 +1,15 @@
 """Relative links of the documentation lead to files and headings that exist, and every option is documented."""
 
 import re
+import shlex
 from collections import Counter
 
 import pytest
 from paths import ROOT
 
 from wsserver.config.reference import options_page
-from wsserver.config.settings import TABLE
+from wsserver.config.settings import TABLE, Settings
+from wsserver.tap import Options
 
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]
 
@@ -67,11 +69,28 @@ def test_every_option_is_in_the_documentation():
     assert [option.flag for option in TABLE.values() if not re.search(rf"{option.flag}\b(?!-)", text)] == []
 
 
-def test_every_option_is_in_the_table_of_the_readme():
-    rows = "\n".join(re.findall(r"^\| (`--.*?) \|", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE))
-    # The row of tokens ends in dots.
-    missing = [option.flag for option in TABLE.values() if not re.search(rf"{option.flag}\b(?!-)", rows)]
-    assert all(flag.startswith("--token-") for flag in missing), missing
+def code_spans(page):
+    """Return the code within the text of a page."""
+    return re.findall(r"`(--[a-z][^`]*)`", prose(page))
+
+
+def test_every_flag_in_the_reference_and_the_guides_exists():
+    known = {option.flag for option in TABLE.values()}
+    # Of the programs `wsserver publish`, `wsserver subscribe`, `twistd`, and of this project's own tools.
+    known |= {"--config", "--json", "--url", "--count", "--since", "--format", "--token", "--claims", "--channel"}
+    known |= {"--uid", "--logfile", "--pidfile", "--only", "--seed", "--help", "--quick", "--tls", "--hook-", "--"}
+    flags = {flag for page in PAGES for span in code_spans(page) for flag in re.findall(r"(?<!\S)--[a-z-]*", span)}
+    assert sorted(flags - known) == []
+
+
+GUIDE = ROOT / "docs" / "how-to" / "test-a-client.md"
+
+
+@pytest.mark.parametrize("span", sorted({span for span in code_spans(GUIDE) if re.search(r" [^-]", span)}))
+def test_the_options_that_the_guide_for_testing_clients_shows_are_accepted(span):
+    options = Options()
+    options.parseOptions(shlex.split(span))
+    assert options.settings != Settings()
 
 
 def test_the_options_reference_is_what_make_docs_generates():
