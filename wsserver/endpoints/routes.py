@@ -16,7 +16,7 @@ from wsserver.endpoints.command import CommandProtocol, SteadyReplies
 from wsserver.endpoints.commands import Command, spell
 from wsserver.endpoints.echo import EchoProtocol
 from wsserver.endpoints.raw.request import Format
-from wsserver.endpoints.raw.websocket import PushProtocol
+from wsserver.endpoints.raw.websocket import RawProtocol
 from wsserver.endpoints.ticker import TickerProtocol
 from wsserver.endpoints.unknown_paths import (
     CatchAll,
@@ -108,10 +108,10 @@ class Table:
         self._prefixes = routes.prefixes
         self._command = command
         self._push = bind(
-            PushProtocol,
+            RawProtocol,
             factory,
             hub=hub,
-            admission=admission,
+            authorizer=admission,
             default_format=Format(settings.channel_format),
             max_queued=settings.max_queued_bytes,
             close_on_gap=settings.gap == "close",

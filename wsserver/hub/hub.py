@@ -86,7 +86,10 @@ class Hub:
         self.plain = 0
         """Number of publications received without an offset."""
         self.gaps = 0
-        """Number of gaps that could not be closed, and of which subscribers were notified."""
+        """
+        Number of gaps that could not be closed, and of which subscribers were notified. Failed recoveries do not count:
+        the client was away for longer than the history reaches back, and the server has lost nothing.
+        """
         self.dropped = 0
         """Number of messages dropped because their subscriber did not read fast enough."""
         broker.listener = self

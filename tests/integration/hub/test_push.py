@@ -221,7 +221,7 @@ class MemoryTests:
             peer.send_frame(TEXT, b"hello")
             frame = peer.read_frame()
             assert frame.close_code == 1008
-            assert "only listens" in frame.close_reason
+            assert "receive-only" in frame.close_reason
 
 
 class SlowReaderTests:

@@ -36,7 +36,7 @@ def fill(server, client):
     client.transport.reading = False
     publish(server, FILLER + b"1", channel="filler")
     connection = next(iter(c for c in server.service.connections.connections if c.transport is client.transport))
-    assert connection._backlog is not None
+    assert connection._send_queue is not None
     return connection
 
 
@@ -158,7 +158,7 @@ class SlowTests:
         connection = fill(server, client)
         publish(server, "1")
         client.transport.lose()
-        assert connection._backlog is None
+        assert connection._send_queue is None
         assert server.service.hub.counts() == {}
         publish(server, "2")
 

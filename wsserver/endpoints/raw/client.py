@@ -23,21 +23,21 @@ class RawClient:
 
     Args:
         clients: the registry that has the client while its connection is open.
-        admission: provides the clock and the expiry timer, and notifies the backend of disconnects.
+        authorizer: provides the clock and the expiry timer, and notifies the backend of disconnects.
         admitted: the client's identity and channels.
         caller: the description of the client that the backend receives.
         end: closes the connection; called with a close code and a reason.
     """
 
     __slots__ = (
-        *("_admission", "_caller", "_channels", "_clients", "_end", "_expires_at", "_expiry", "_since"),
+        *("_authorizer", "_caller", "_channels", "_clients", "_end", "_expires_at", "_expiry", "_since"),
         *("client", "user"),
     )
 
     def __init__(
         self,
         clients: Clients,
-        admission: Authorizer,
+        authorizer: Authorizer,
         admitted: Admitted,
         caller: Caller,
         end: Callable[[int, str], object],
@@ -45,11 +45,11 @@ class RawClient:
         self.client = caller.client
         self.user = admitted.identity.user
         self._clients = clients
-        self._admission = admission
+        self._authorizer = authorizer
         self._channels = admitted.ask.channels
         self._expires_at = admitted.identity.expires_at
         self._caller = caller
-        self._since = admission.time()
+        self._since = authorizer.time()
         self._end = end
         self._expiry: WallClockTimer | None = None
 
@@ -58,12 +58,12 @@ class RawClient:
         """The channels that the client is subscribed to."""
         return self._channels
 
-    def come(self) -> None:
+    def register(self) -> None:
         """Add the client to the registry and start its expiry timer: the connection is open."""
         self._clients.add(self)
-        self._wait()
+        self._start_expiry_timer()
 
-    def go(self, code: int, reason: str) -> None:
+    def unregister(self, code: int, reason: str) -> None:
         """
         Remove the client from the registry and notify the backend: the connection is closed. Further calls do nothing.
 
@@ -79,7 +79,7 @@ class RawClient:
             self._expiry = None
         # Break the reference cycle: `_end` refers to the connection, which refers to this object.
         self._end = _do_nothing
-        self._admission.tell_gone(self._caller, self.user, code, reason)
+        self._authorizer.tell_gone(self._caller, self.user, code, reason)
 
     def about(self) -> Mapping[str, Any]:
         """Describe the connection to the backend: `transport`, `protocol`, `address`, seconds `connected`."""
@@ -87,7 +87,7 @@ class RawClient:
             "transport": self._caller.transport,
             "protocol": self._caller.protocol,
             "address": self._caller.address,
-            "connected": max(0, int(self._admission.time() - self._since)),
+            "connected": max(0, int(self._authorizer.time() - self._since)),
         }
 
     def disconnect(self, code: int, reason: str) -> None:
@@ -122,11 +122,11 @@ class RawClient:
         if self._expiry is not None:
             self._expiry.cancel()
         self._expires_at = expire_at
-        self._wait()
+        self._start_expiry_timer()
         return True
 
-    def _wait(self) -> None:
-        self._expiry = self._admission.when_expired(self._expires_at, self._expired)
+    def _start_expiry_timer(self) -> None:
+        self._expiry = self._authorizer.when_expired(self._expires_at, self._expired)
 
     def _expired(self) -> None:
         self._end(CloseCode.TOKEN_EXPIRED, "token expired")

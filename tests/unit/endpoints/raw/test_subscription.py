@@ -1,0 +1,366 @@
+"""Tests for wsserver/endpoints/raw/subscription.py and endpoints/queued_output.py, with a connection in memory."""
+
+import pytest
+from twisted.internet.defer import Deferred, fail
+
+from wsserver.auth.claims import ANONYMOUS
+from wsserver.config.settings import Settings
+from wsserver.endpoints.authorization import Admitted
+from wsserver.endpoints.raw.request import Format, RawSubscribeRequest
+from wsserver.endpoints.raw.subscription import RawSubscription
+from wsserver.errors import BrokerDown
+from wsserver.hooks.messages import Caller, Connected
+from wsserver.testing import MemoryServer
+
+CALLER = Caller(client="c1", transport="websocket", protocol="raw", address="127.0.0.1:1")
+
+
+class RecordingHooks:
+    """A backend that records disconnects, and answers a connect hook when the test fires `answer`."""
+
+    events = frozenset({"connect", "disconnect"})
+
+    def __init__(self):
+        self.answer = Deferred()
+        self.disconnects = []
+
+    def connect(self, caller, **_):
+        """Return the Deferred that the test fires."""
+        return self.answer
+
+    def disconnected(self, caller, *, code, reason):
+        """Record a disconnect."""
+        self.disconnects.append((caller.user, code, reason))
+
+
+class Connection(RawSubscription):
+    """A connection that is open from the start, and collects what it sends. It shows nothing about real transports."""
+
+    kind = "memory"
+
+    def __init__(self, server, *, max_queued=10_000, close_on_gap=False, event_ids=False):
+        self.hub, self.authorizer = server.service.hub, server.service.admission
+        self.max_queued, self.close_on_gap = max_queued, close_on_gap
+        self.sends_event_ids = event_ids
+        self.sent, self.closed = [], None
+
+    def encode(self, channel, publication, event_id):
+        """Write a publication as `data@event ID`, and end it with a space."""
+        return publication.as_bytes() + (b"@" + event_id.encode() if event_id else b"") + b" "
+
+    def gap_frame(self, channel, event_id=""):
+        """Write a gap notice in the same way."""
+        return f"gap:{channel}{'@' + event_id if event_id else ''} ".encode(), 1
+
+    def _send(self, frames, count, size):
+        if self.closed is None:
+            self.sent += frames.decode().split()
+            assert count == len(frames.split())
+
+    def _has_ended(self):
+        return self.closed is not None
+
+    def close(self, code, reason):
+        """Record the first close."""
+        self.closed = self.closed or (int(code), reason)
+
+
+@pytest.fixture
+def server():
+    """Start a server that keeps three publications of each channel but `plain:*`."""
+    settings = Settings(
+        channel_allow=("*",),
+        history_size=3,
+        channel=(
+            ("plain:*", {"history_size": 0}),
+            ("oldest", {"slow": "drop-oldest"}),
+            ("latest", {"slow": "latest"}),
+        ),
+    )
+    server = MemoryServer(settings)
+    server.service.admission.hooks = RecordingHooks()
+    server.service.admission._hook_events = RecordingHooks.events
+    return server
+
+
+def connect(server, *channels, last_event_id="", **options):
+    """Subscribe a connection without starting it."""
+    connection = Connection(server, **options)
+    ask = RawSubscribeRequest(channels, Format.RAW, False, last_event_id=last_event_id)
+    connection.set_client(Admitted(ask, ANONYMOUS), CALLER)
+    failures = []
+    connection.subscribe().addErrback(failures.append)
+    connection.failures = failures
+    return connection
+
+
+def start(server, *channels, **options):
+    """Subscribe and start a connection."""
+    connection = connect(server, *channels, **options)
+    connection.start()
+    return connection
+
+
+def publish(server, *texts, channel="h"):
+    """Publish in one turn, and let it pass."""
+    for text in texts:
+        server.service.hub.publish(channel, text)
+    server.clock.advance(0)
+
+
+def position(server, channel="h"):
+    """Return the position of a channel's stream as an event ID."""
+    pages = []
+    server.service.hub.history(channel).addCallback(pages.append)
+    return str(pages[0].position)
+
+
+def turns(server, number=10):
+    """Let turns of the reactor pass."""
+    for _ in range(number):
+        server.clock.advance(0)
+
+
+class StartTests:
+    """From the subscription to the first message."""
+
+    def test_queues_publications_until_the_start(self, server):
+        """The connection cannot send before it is open."""
+        connection = connect(server, "h")
+        publish(server, "1", "2")
+        assert connection.sent == []
+        connection.start()
+        assert connection.sent == ["1", "2"]
+        publish(server, "3")
+        assert connection.sent == ["1", "2", "3"]
+
+    def test_registers_the_client_at_the_start_and_removes_it_at_the_end(self, server):
+        """The registry contains open connections only."""
+        hub = server.service.hub
+        connection = connect(server, "h")
+        assert len(hub.clients) == 0
+        connection.start()
+        assert [client.client for client in hub.clients.find(client="c1")] == ["c1"]
+        connection.unsubscribe(3000, "left")
+        assert len(hub.clients) == 0
+        assert hub.counts() == {}
+
+    def test_reports_one_disconnect_however_often_it_ends(self, server):
+        """With the code and reason of the first end."""
+        connection = start(server, "h")
+        connection.unsubscribe(3000, "left")
+        connection.unsubscribe(1006, "lost")
+        assert server.service.admission.hooks.disconnects == [("", 3000, "left")]
+
+    def test_reports_the_disconnect_of_a_client_that_was_never_subscribed(self, server):
+        """The backend has admitted it."""
+        connection = Connection(server)
+        ask = RawSubscribeRequest(("h",), Format.RAW, False)
+        connection.set_client(Admitted(ask, ANONYMOUS), CALLER)
+        connection.unsubscribe(1006, "")
+        assert server.service.admission.hooks.disconnects == [("", 1006, "")]
+
+    def test_fails_to_subscribe_while_the_broker_is_down(self, server):
+        """It is subscribed to no channel then."""
+        server.service.hub.broker.subscribe = lambda channel: fail(BrokerDown("away"))
+        connection = connect(server, "h", "i")
+        assert connection.failures[0].check(BrokerDown)
+        assert server.service.hub.counts() == {}
+
+
+class RecoveryTests:
+    """A client with a last event ID."""
+
+    def test_sends_missed_publications_before_new_ones(self, server):
+        """Each once."""
+        publish(server, "1", "2", "3")
+        epoch = position(server).partition(":")[0]
+        connection = start(server, "h", last_event_id=f"{epoch}:1")
+        assert connection.is_recovering
+        publish(server, "4")
+        turns(server)
+        assert connection.sent == ["2", "3", "4"]
+        assert not connection.is_recovering
+
+    def test_reads_no_page_while_the_client_does_not_read(self, server):
+        """It continues when the client reads again."""
+        publish(server, "1", "2")
+        epoch = position(server).partition(":")[0]
+        connection = start(server, "h", last_event_id=f"{epoch}:0")
+        connection.hold()
+        turns(server)
+        assert connection.sent == ["1", "2"]
+        # The first page was under way; a second one is not read.
+        connection.release()
+        connection.read_page()
+        publish(server, "3")
+        assert connection.sent == ["1", "2", "3"]
+
+    def test_sends_a_gap_notice_if_the_stream_does_not_have_the_position(self, server):
+        """The event ID of the notice is the position after the gap."""
+        publish(server, "1")
+        connection = start(server, "h", last_event_id="lost:7", event_ids=True)
+        assert connection.sent == [f"gap:h@{position(server)}"]
+
+    def test_does_not_count_a_failed_recovery_as_a_gap_of_the_hub(self, server):
+        """`Hub.gaps` counts what the server lost, not how long clients were away."""
+        publish(server, "1")
+        connection = start(server, "h", last_event_id="lost:7")
+        assert connection.sent == ["gap:h"]
+        assert server.service.hub.gaps == 0
+
+    def test_closes_with_1012_instead_of_a_notice_if_configured(self, server):
+        """Nothing is sent after the gap."""
+        publish(server, "1")
+        connection = start(server, "h", last_event_id="lost:7", close_on_gap=True)
+        assert connection.closed == (1012, "publications to h may be missing")
+        publish(server, "2")
+        assert connection.sent == []
+
+    @pytest.mark.parametrize("failure", [BrokerDown("away"), RuntimeError("a fault")])
+    def test_closes_with_1013_if_a_page_cannot_be_read(self, server, failure):
+        """The client reconnects and recovers from where it is."""
+        publish(server, "1")
+        epoch = position(server).partition(":")[0]
+        connection = start(server, "h", last_event_id=f"{epoch}:0")
+        server.service.hub.broker.history = lambda *_, **__: fail(failure)
+        turns(server)
+        assert connection.closed == (1013, "missed publications cannot be read; reconnect to recover them")
+
+    def test_ignores_a_page_that_is_read_after_the_end(self, server):
+        """The client has left meanwhile."""
+        publish(server, "1")
+        epoch = position(server).partition(":")[0]
+        connection = start(server, "h", last_event_id=f"{epoch}:0")
+        connection.unsubscribe(3000, "left")
+        turns(server)
+        assert connection.sent == []
+        assert connection.closed is None
+
+
+class EventIDTests:
+    """Connections that track the client's positions, and those that do not."""
+
+    def test_gives_each_publication_the_position_after_it(self, server):
+        """With one channel, the position of the publication."""
+        connection = start(server, "h", event_ids=True)
+        publish(server, "1", "2")
+        epoch = position(server).partition(":")[0]
+        assert connection.sent == [f"1@{epoch}:1", f"2@{epoch}:2"]
+
+    def test_moves_past_a_gap_with_its_notice(self, server):
+        """After a reconnect, the client gets no second notice."""
+        connection = start(server, "h", event_ids=True)
+        publish(server, "1")
+        connection.missed("h", True)
+        assert connection.sent[1:] == [f"gap:h@{position(server)}"]
+
+    def test_keeps_the_position_at_a_gap_without_offsets(self, server):
+        """The stream has lost nothing."""
+        connection = start(server, "plain:1", event_ids=True)
+        connection.missed("plain:1", False)
+        assert connection.sent == ["gap:plain:1"]
+
+    def test_sends_no_event_ids_if_they_are_not_tracked(self, server):
+        """As over WebSocket, where each publication has its offset."""
+        connection = start(server, "h")
+        publish(server, "1")
+        connection.missed("h", True)
+        assert connection.sent == ["1", "gap:h"]
+
+
+class OverflowTests:
+    """Slow clients: `--slow`."""
+
+    def test_closes_with_1013_and_counts_no_dropped_messages_with_close(self, server):
+        """The policy drops nothing; the connection ends."""
+        connection = start(server, "h", max_queued=1000)
+        connection.hold()
+        publish(server, "x" * 2000)
+        assert connection.closed == (1013, "reads too slowly")
+        assert server.service.hub.dropped == 0
+
+    def test_counts_the_messages_that_were_dropped_before_it_had_to_close(self, server):
+        """One droppable message is dropped, and what must not be dropped still exceeds the limit."""
+        connection = start(server, "h", "oldest", max_queued=1000)
+        connection.hold()
+        publish(server, "old", channel="oldest")
+        publish(server, "x" * 2000)
+        assert connection.closed == (1013, "reads too slowly")
+        assert server.service.hub.dropped == 1
+
+    def test_closes_at_the_start_if_the_queue_has_overflowed_before(self, server):
+        """A WebSocket connection cannot be closed while its opening handshake is not complete."""
+        connection = connect(server, "h", max_queued=1000)
+        publish(server, "x" * 2000)
+        connection.closed = None
+        connection.start()
+        assert connection.closed == (1013, "reads too slowly")
+        assert connection.sent == []
+
+    def test_sends_a_notice_before_what_is_left_with_drop_oldest(self, server):
+        """In the order of the channel."""
+        connection = start(server, "oldest", max_queued=700)
+        connection.hold()
+        for text in "1234":
+            publish(server, text * 100, channel="oldest")
+        connection.release()
+        assert connection.sent[0] == "gap:oldest"
+        assert [text[0] for text in connection.sent[1:]] == ["3", "4"]
+        assert server.service.hub.dropped == 2
+
+    def test_keeps_the_newest_with_latest(self, server):
+        """Though there is room for all."""
+        connection = start(server, "latest")
+        connection.hold()
+        publish(server, "1", "2", channel="latest")
+        connection.release()
+        assert connection.sent == ["gap:latest", "2"]
+
+    def test_never_drops_delivered_messages(self, server):
+        """They are no publications of a channel."""
+        connection = start(server, "latest")
+        connection.hold()
+        connection.deliver(b"one ", 1, 3)
+        publish(server, "1", "2", channel="latest")
+        connection.deliver(b"two ", 1, 3)
+        connection.release()
+        assert connection.sent == ["gap:latest", "one", "2", "two"]
+
+    def test_queues_nothing_after_the_end(self, server):
+        """Nobody would read it."""
+        connection = start(server, "h")
+        connection.hold()
+        connection.close(3000, "left")
+        publish(server, "1")
+        assert connection._send_queue.take() == (b"", 0, 0)
+
+
+class RevocationTests:
+    """A channel that Redis no longer permits the server to read."""
+
+    def test_closes_with_1008(self, server):
+        """And names the channel."""
+        connection = start(server, "h", "i")
+        server.service.hub.on_permission_revoked("i")
+        assert connection.closed == (1008, "Redis does not permit i any more")
+
+
+@pytest.mark.parametrize("way", ["ws", "sse"])
+class LateAnswerTests:
+    """A client that leaves while the backend is asked."""
+
+    def test_reports_the_disconnect_of_a_client_that_left_before_it_was_admitted(self, server, way):
+        """The backend's answer admits it, so the backend is told that it has gone."""
+        hooks = server.service.admission.hooks
+        client = server.connect()
+        if way == "ws":
+            client.open("/ws?channel=h")
+        else:
+            client.send(b"GET /sse?channel=h HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        client.transport.lose()
+        assert hooks.disconnects == []
+        hooks.answer.callback(Connected(user="42"))
+        assert [(user, code) for user, code, _ in hooks.disconnects] == [("42", 1006 if way == "ws" else 3000)]
+        assert server.service.hub.counts() == {}
+        assert len(server.service.hub.clients) == 0

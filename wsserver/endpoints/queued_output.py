@@ -1,0 +1,121 @@
+"""
+Output of a subscriber's connection: send messages at once, or queue them while the client does not read.
+
+Rule 1: no clock, no socket.
+"""
+
+from wsserver.closecodes import CloseCode
+from wsserver.hub.hub import Hub
+from wsserver.hub.send_queue import Batch, SendQueue, SlowConsumerPolicy
+from wsserver.typing import ChannelName
+
+__all__ = ["QueuedOutput"]
+
+
+class QueuedOutput:
+    """
+    A base class of connections that receive publications: WebSocket connections and event streams.
+
+    `hold` starts to queue messages, and `release` sends them. The subclass calls `hold` when the client stops reading,
+    and `release` when it reads again. If it subscribes before it can send, it also calls `hold` first and `release`
+    once it can. It implements `close`, `_send` and `_has_ended`, and may override `dropped` and `gap_frame`.
+    """
+
+    hub: Hub
+    max_queued: int
+    """Maximum bytes of the send queue."""
+
+    _send_queue: SendQueue | None = None
+    """The queued messages; None while messages are sent at once."""
+    _overflowed = False
+    """Whether the send queue has exceeded `max_queued`: its content was dropped, and the connection is to be closed."""
+
+    # Implemented by the subclass.
+
+    def close(self, code: int, reason: str) -> None:
+        """Close the connection; do nothing if it is closing already, or not open yet."""
+        raise NotImplementedError
+
+    def _send(self, frames: bytes, count: int, size: int) -> None:
+        """Send `count` messages with `size` bytes of payload; do nothing if the connection is not open."""
+        raise NotImplementedError
+
+    def _has_ended(self) -> bool:
+        """Return whether the connection is closing or closed, so that nothing needs to be queued."""
+        raise NotImplementedError
+
+    def gap_frame(self, channel: ChannelName) -> tuple[bytes, int]:  # noqa: ARG002
+        """Return the frame of a gap notice and the bytes of its payload; an empty frame for no notice, the default."""
+        return b"", 0
+
+    def dropped(self, channel: ChannelName) -> None:
+        """
+        Handle that publications of a channel were dropped from the send queue.
+
+        Called once per gap; a gap ends when the client reads again. This implementation then sends the notice that
+        `gap_frame` returns, before the publications that are still queued.
+        """
+        frame, size = self.gap_frame(channel)
+        if frame and self._send_queue is not None:
+            self._send_queue.tell(channel, frame, size)
+
+    # Sending.
+
+    def take(self, batch: Batch) -> None:
+        """Send a channel's batch, or queue it; the channel's slow-consumer policy decides what may be dropped."""
+        if self._send_queue is None:
+            self._send(batch.frames, batch.count, batch.size)
+        else:
+            self._enqueue(self._send_queue, batch, SlowConsumerPolicy(self.hub.rules.for_channel(batch.channel).slow))
+
+    def deliver(self, frames: bytes, count: int, size: int) -> None:
+        """
+        Send messages in order with the publications. They may be queued, but are never dropped.
+
+        Args:
+            frames: complete frames.
+            count: number of messages.
+            size: bytes of their payloads.
+        """
+        if self._send_queue is None:
+            self._send(frames, count, size)
+        else:
+            self._enqueue(self._send_queue, Batch(ChannelName(""), frames, count, size), SlowConsumerPolicy.CLOSE)
+
+    def forget(self, channel: ChannelName) -> None:
+        """Drop the queued publications of a channel after an unsubscribe: a new subscription must not receive them."""
+        if self._send_queue is not None:
+            self._send_queue.forget(channel)
+
+    def _enqueue(self, queue: SendQueue, batch: Batch, policy: SlowConsumerPolicy) -> None:
+        if self._overflowed or self._has_ended():
+            return
+        loss = queue.add(batch, policy)
+        # Only messages that the policy has dropped are counted, not those that a closed connection does not receive.
+        self.hub.dropped += loss.messages
+        if queue.full:
+            self._send_queue, self._overflowed = SendQueue(self.max_queued), True
+            self._close_slow()
+            return
+        for channel in loss.channels:
+            self.dropped(channel)
+
+    def _close_slow(self) -> None:
+        self.close(CloseCode.TRY_AGAIN_LATER, "reads too slowly")
+
+    # Flow control.
+
+    def hold(self) -> None:
+        """Queue outgoing messages."""
+        if self._send_queue is None:
+            self._send_queue = SendQueue(self.max_queued)
+
+    def release(self) -> None:
+        """Send the queued messages, and further ones at once; if the queue has overflowed, close with 1013."""
+        queue, self._send_queue = self._send_queue, None
+        if self._overflowed:
+            self._close_slow()
+        elif queue is not None:
+            frames, count, size = queue.take()
+            if frames:
+                self._send(frames, count, size)
