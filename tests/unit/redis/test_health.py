@@ -68,6 +68,12 @@ class WriteCheckTests:
         checked.answer()
         assert len(checked.writes) == 3
 
+    def test_a_change_is_noticed_an_interval_later(self, checked):
+        """In both directions: each interval has its write, if Redis answers."""
+        assert [checked.answer(problem) for problem in (None, "READONLY", None)] == [None, "READONLY", None]
+        assert checked.clock.seconds() == 3 * CHECK_INTERVAL
+        assert len(checked.writes) == 4
+
     def test_a_failing_write_and_its_end_are_logged_once_each(self, checked, lines):
         """However often it fails; another reason is another line."""
         for problem in ("disk full", "disk full", "disk full", "memory full", None, None, "disk full"):

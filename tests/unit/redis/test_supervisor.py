@@ -5,7 +5,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from wsserver.config.redis_url import parse_redis_url
-from wsserver.redis.supervisor import MAX_EARLY, RedisLink
+from wsserver.redis.supervisor import MAX_EARLY, PROBE_INTERVAL, RedisLink
 
 
 class Pipe:
@@ -113,3 +113,27 @@ class EarlyTests:
         link.prove()
         assert link.events[2:4] == ["again", "2"]
         assert len(link.events) == 3 + MAX_EARLY
+
+
+class ProbeTests:
+    """The probe of a Redis whose connections are open."""
+
+    @pytest.fixture
+    def clock(self, link):
+        """Start to probe; give the clock."""
+        link.link._probing.start(PROBE_INTERVAL, now=False)
+        return link.link._reactor
+
+    def test_stays_up_as_long_as_every_probe_comes_back(self, link, clock):
+        """For any number of intervals."""
+        for _ in range(10):
+            clock.advance(PROBE_INTERVAL)
+            link.prove()
+        assert link.events == ["up"]
+
+    def test_goes_down_an_interval_after_a_probe_that_does_not_come_back(self, link, clock):
+        """So a Redis that hangs is noticed within two intervals."""
+        clock.advance(PROBE_INTERVAL)
+        assert link.events == ["up"]
+        clock.advance(PROBE_INTERVAL)
+        assert (link.events, link.link.problem) == (["up", "down"], "no probe came back within 2 s")

@@ -28,8 +28,8 @@ def reactor(wall):
 
 
 def run_until_due(reactor, done):
-    """Run a reactor's timers until a list is filled; fail after a second."""
-    end = time.monotonic() + 1
+    """Run a reactor's timers until a list is filled; fail if that does not happen."""
+    end = time.monotonic() + 15
     while not done:
         assert time.monotonic() < end, "the call did not come"
         reactor.runUntilCurrent()
@@ -72,9 +72,10 @@ class UseMonotonicClockTests:
     def test_a_second_call_changes_nothing(self, reactor):
         """A service and an application may both ask for it."""
         use_monotonic_clock(reactor)
+        before = time.monotonic()
         call = reactor.callLater(10, list)
         use_monotonic_clock(reactor)
-        assert 9 < call.getTime() - time.monotonic() <= 10
+        assert before + 10 <= call.getTime() <= time.monotonic() + 10
         assert reactor.seconds is time.monotonic
 
     def test_a_cancelled_call_stays_cancelled(self, reactor):
