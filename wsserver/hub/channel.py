@@ -1,6 +1,9 @@
 """
 The state of a channel with subscribers in this process: the subscribers, and their positions in its stream.
 
+Two readers have a position in the stream: the channel, for all subscribers that are served in bulk, and each subscriber
+that recovers. Both buffer what arrives while they read the stream (`StreamReader`).
+
 Rule 1: no clock, no socket; the hub decides when to deliver.
 """
 
@@ -12,26 +15,25 @@ from twisted.internet.defer import Deferred
 from wsserver.hub.broker import Subscriber
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
-from wsserver.hub.recovery import ReadLimit
 from wsserver.hub.send_queue import OVERHEAD
-from wsserver.hub.stream import Position
+from wsserver.hub.stream import Position, ReadLimit
 from wsserver.typing import ChannelName
 
 __all__ = [
-    "MAX_HELD",
-    "MAX_HELD_BYTES",
+    "MAX_BUFFER_BYTES",
+    "MAX_BUFFER_ITEMS",
     "BufferBudget",
     "ChannelState",
     "PublicationBuffer",
     "RecoveringSubscriber",
-    "follows",
+    "StreamReader",
 ]
 
 
-MAX_HELD = 10_000
+MAX_BUFFER_ITEMS = 10_000
 """Maximum number of publications and presence events in a `PublicationBuffer`."""
 
-MAX_HELD_BYTES = 16 * 1024**2
+MAX_BUFFER_BYTES = 16 * 1024**2
 """Maximum size of their data in bytes."""
 
 
@@ -51,41 +53,40 @@ class BufferBudget:
 
 class PublicationBuffer:
     """
-    Publications and presence events that are held while a stream is read.
+    Publications and presence events that arrive while a stream is read.
 
-    When a limit is exceeded, the buffer drops its items, keeps no more of them, and sets `over`.
+    When a limit is exceeded, the buffer drops its items, keeps no more of them, and sets `overflowed`.
 
     Args:
-        budget: limit for several buffers together; None for only `MAX_HELD` and `MAX_HELD_BYTES`.
+        budget: limit for several buffers together; None for only `MAX_BUFFER_ITEMS` and `MAX_BUFFER_BYTES`.
     """
 
-    __slots__ = ("_budget", "_left", "_size", "_taken", "items", "over", "plain")
+    __slots__ = ("_budget", "_left", "_size", "has_plain", "items", "overflowed")
 
     def __init__(self, budget: BufferBudget | None = None) -> None:
         self.items: list[Publication | PresenceEvent] = []
-        self.over = False
-        self.plain = False
+        self.overflowed = False
+        self.has_plain = False
         """Whether a publication without an offset was added, which cannot be read again from a stream."""
         self._budget = budget
-        self._size = self._taken = 0
+        self._size = 0
         self._left: int | None = None
         """Number of items that `take_page` left in the buffer; None before the first page."""
 
     def add(self, item: Publication | PresenceEvent) -> None:
         """Append a publication or a presence event."""
-        size = _size(item)
-        self.plain |= isinstance(item, Publication) and not item.offset
-        if self.over:
+        self.has_plain |= isinstance(item, Publication) and not item.offset
+        if self.overflowed:
             return
+        size = _size(item)
         self.items.append(item)
         self._size += size
         if self._budget is not None:
-            self._taken += size + OVERHEAD
             self._budget.left -= size + OVERHEAD
         exhausted = self._budget is not None and self._budget.left < 0
-        if exhausted or len(self.items) > MAX_HELD or self._size > MAX_HELD_BYTES:
-            self.release()
-            self.items, self.over = [], True
+        if exhausted or len(self.items) > MAX_BUFFER_ITEMS or self._size > MAX_BUFFER_BYTES:
+            self._replace([])
+            self.overflowed = True
 
     def first_offset(self, epoch: str) -> int | None:
         """Return the offset of the first publication of an epoch; None if there is none."""
@@ -97,7 +98,14 @@ class PublicationBuffer:
         self._replace([item for item in self.items if not (isinstance(item, Publication) and item.epoch == epoch)])
 
     def drop_stream(self) -> tuple[int, int]:
-        """Drop the publications with an offset, to read them from the stream; return their number and bytes of data."""
+        """
+        Drop the publications with an offset, to read them from the stream. An overflowed buffer keeps items again.
+
+        Returns:
+            The number of dropped publications, and the size of their data in bytes.
+        """
+        if self.overflowed:
+            self.overflowed = self.has_plain = False
         count, size = len(self.items), self._size
         self._replace([item for item in self.items if not (isinstance(item, Publication) and item.offset)])
         return count - len(self.items), size - self._size
@@ -113,8 +121,8 @@ class PublicationBuffer:
             count: maximum number of items in the page.
             size: maximum size of its data in bytes; a larger publication is a page by itself.
         """
-        on_publication = self.items[self._left :] if self._left is not None else []
-        count, size = count + len(on_publication), size + sum(map(_size, on_publication))
+        added = self.items[self._left :] if self._left is not None else []
+        count, size = count + len(added), size + sum(map(_size, added))
         taken = 0
         for item in self.items[:count]:
             size -= _size(item)
@@ -126,23 +134,62 @@ class PublicationBuffer:
         self._left = len(self.items)
         return page
 
-    def _replace(self, items: list[Publication | PresenceEvent]) -> None:
-        self.items, self._size = items, sum(map(_size, items))
-
     def release(self) -> None:
         """Return the bytes of the items to the budget, and stop counting against it."""
         if self._budget is not None:
-            self._budget.left += self._taken
+            self._budget.left += self._size + OVERHEAD * len(self.items)
             self._budget = None
+
+    def _replace(self, items: list[Publication | PresenceEvent]) -> None:
+        budget = self._budget
+        self.release()
+        self.items, self._size = items, sum(map(_size, items))
+        if budget is not None:
+            budget.left -= self._size + OVERHEAD * len(items)
+            self._budget = budget
 
 
 def _size(item: Publication | PresenceEvent) -> int:
     return len(item.data) if isinstance(item, Publication) else 0
 
 
-class RecoveringSubscriber:
+class StreamReader:
+    """A position in a channel's stream, and a buffer for what arrives while the stream is read from there."""
+
+    __slots__ = ("buffer", "position")
+
+    def __init__(self) -> None:
+        self.position: Position | None = None
+        """Position of the last publication received; None before the first."""
+        self.buffer: PublicationBuffer | None = None
+        """What has arrived since the reading began; None while the stream is not read."""
+
+    def is_new(self, publication: Publication) -> bool:
+        """Return whether a publication with an offset is new to this reader."""
+        position = self.position
+        return position is None or publication.epoch != position.epoch or publication.offset > position.offset
+
+    def leaves_gap(self, publication: Publication) -> bool:
+        """Return whether publications are missing between the position and a new publication with an offset."""
+        position = self.position
+        if position is None:
+            return False
+        if publication.epoch == position.epoch:
+            return publication.offset != position.offset + 1
+        # Another epoch. If the old stream was still empty, no publication of it can be missing.
+        return position.offset != 0 or publication.offset != 1
+
+    def take_buffer(self) -> PublicationBuffer:
+        """Return the buffer, and stop buffering."""
+        buffer, self.buffer = self.buffer or PublicationBuffer(), None
+        return buffer
+
+
+class RecoveringSubscriber(StreamReader):
     """
     A subscriber with a position of its own: it is served individually until it reaches the channel's position.
+
+    Its position is None before the first read of the stream. Publications up to its position are not sent to it again.
 
     Args:
         subscriber: the subscriber.
@@ -150,110 +197,108 @@ class RecoveringSubscriber:
         limit: without a budget, the most to read from the stream; None for no limit.
     """
 
-    __slots__ = ("budget", "floor", "held", "limit", "lost_plain", "reading", "recovering", "subscriber")
+    __slots__ = ("behind", "budget", "limit", "lost_plain", "reading", "subscriber")
 
     def __init__(
         self, subscriber: Subscriber, budget: BufferBudget | None = None, limit: ReadLimit | None = None
     ) -> None:
+        super().__init__()
         self.subscriber = subscriber
         self.budget = budget
         self.limit = limit
-        self.held: PublicationBuffer | None = PublicationBuffer(budget)
-        """What arrived while the stream was being read; None once that has been delivered."""
-        self.floor: Position | None = None
-        """The subscriber's position: publications up to it are not sent to it again. None before the first read."""
-        self.recovering = False
+        self.buffer = PublicationBuffer(budget)
+        self.behind = False
         """Whether the subscriber has more pages of the stream to request."""
         self.reading = False
         """Whether a page is being read, which may be the last one."""
         self.lost_plain = False
         """Whether publications without an offset were dropped while it recovered."""
 
-    def hold(self, item: Publication | PresenceEvent) -> None:
-        """Buffer a publication or presence event until the stream has been read, unless a later page contains it."""
-        later = self.recovering and not self.reading and isinstance(item, Publication) and item.offset
-        if self.held is not None and not later:
-            self.held.add(item)
+    def receive(self, item: Publication | PresenceEvent) -> None:
+        """Buffer an item until the stream has been read, unless a later page contains it."""
+        in_later_page = self.behind and not self.reading and isinstance(item, Publication) and item.offset
+        if self.buffer is not None and not in_later_page:
+            self.buffer.add(item)
 
-    def fall_behind(self) -> None:
-        """Wait for the subscriber to request another page: keep only the items that the stream does not contain."""
-        held = self.held or PublicationBuffer()
-        held.release()
-        self.recovering, self.reading = True, False
-        self.lost_plain |= held.over and held.plain
-        self.held = PublicationBuffer(self.budget)
-        for item in held.items:
-            self.hold(item)
+    def must_read_pages(self, since: Position | None, top: Position) -> bool:
+        """Return whether the subscriber reads in pages and the stream has publications after `since`."""
+        return self.budget is not None and since is not None and since.epoch == top.epoch and since.offset < top.offset
 
-    def catch_up(self) -> None:
-        """End recovery; the caller delivers the buffered items in the next turn."""
-        self.recovering = self.reading = False
-        if self.held is not None:
-            self.held.release()
+    def pause(self, position: Position) -> None:
+        """Wait at a position until the subscriber requests another page; keep only what the stream does not contain."""
+        assert self.buffer is not None
+        self.position = position
+        self.behind, self.reading = True, False
+        self.lost_plain |= self.buffer.overflowed and self.buffer.has_plain
+        self.buffer.drop_stream()
 
-    def take_held(self) -> PublicationBuffer | None:
-        """Return the buffer, and stop buffering."""
-        held, self.held = self.held, None
-        return held
+    def finish(self, position: Position) -> bool:
+        """
+        End the recovery at a position; the caller delivers the buffered items in the next turn.
 
-    def lacks(self, item: Publication | PresenceEvent) -> bool:
-        """Return whether an item is new to the subscriber; items without an offset always are."""
-        if self.floor is None or isinstance(item, PresenceEvent) or not item.offset:
-            return True
-        return item.epoch != self.floor.epoch or item.offset > self.floor.offset
-
-    def strange(self, item: Publication | PresenceEvent) -> bool:
-        """Return whether publications are missing between the subscriber's position and an item."""
-        return not isinstance(item, PresenceEvent) and bool(item.offset) and not follows(self.floor, item)
-
-
-def follows(position: Position | None, publication: Publication) -> bool:
-    """Return whether a publication is the next one after a position; with no position, any publication is."""
-    if position is None:
+        Returns:
+            False if the buffer has overflowed and the subscriber reads in pages: it has to read another page.
+        """
+        assert self.buffer is not None
+        if self.budget is not None and self.buffer.overflowed:
+            self.pause(position)
+            return False
+        self.position = position
+        self.behind = self.reading = False
+        self.buffer.release()
         return True
-    if publication.epoch == position.epoch:
-        return publication.offset == position.offset + 1
-    # Another epoch. The old stream was still empty, so no publication of it can be missing.
-    return position.offset == 0 and publication.offset == 1
 
 
-class ChannelState:
-    """The state of a channel with subscribers in this process."""
+class ChannelState(StreamReader):
+    """
+    The state of a channel with subscribers in this process.
 
-    __slots__ = (
-        *("channel", "held", "joiners", "kinds", "open", "outage", "pending", "position", "read_again"),
-        "waiting",
-    )
+    Its `buffer` has what has arrived since a gap was detected; it is None while there is no gap.
+    """
+
+    __slots__ = ("channel", "confirmed", "kinds", "outage", "pending", "read_again", "recovering", "waiting")
 
     def __init__(self, channel: ChannelName) -> None:
+        super().__init__()
         self.channel = channel
         self.kinds: dict[Hashable, dict[Any, None]] = {}
         """Kind -> its subscribers, in the order of subscription. They are served in bulk, with joined writes."""
-        self.joiners: dict[Any, RecoveringSubscriber] = {}
+        self.recovering: dict[Any, RecoveringSubscriber] = {}
         """Subscriber -> its recovery. These subscribers are served individually."""
         self.pending: list[Publication | PresenceEvent] = []
         """Items to deliver at the end of this turn."""
-        self.open = False
+        self.confirmed = False
         """Whether the broker has confirmed the subscription, and sends the channel's publications."""
         self.waiting: list[Deferred[None]] = []
         """Fire once the broker has confirmed the subscription, or fail with it."""
-        self.position: Position | None = None
-        """Position of the last publication received; None before the first."""
-        self.held: PublicationBuffer | None = None
-        """What has arrived since a gap was detected, until the gap is closed; None while there is no gap."""
         self.outage = False
         """Whether a broker outage caused the gap, so that publications without an offset may be missing, too."""
         self.read_again = False
         """Whether another outage has happened before the gap was closed, so that the stream must be read again."""
 
     def __len__(self) -> int:
-        return sum(map(len, self.kinds.values())) + len(self.joiners)
+        return sum(map(len, self.kinds.values())) + len(self.recovering)
 
-    def take_held(self) -> PublicationBuffer:
-        """Return the buffer of the gap, and stop buffering."""
-        held, self.held = self.held or PublicationBuffer(), None
-        return held
+    def add(self, subscriber: Subscriber) -> None:
+        """Add a subscriber to those that are served in bulk."""
+        self.kinds.setdefault(subscriber.kind, {})[subscriber] = None
 
-    def everyone(self) -> list[Any]:
+    def remove(self, subscriber: Subscriber) -> bool:
+        """Remove a subscriber; return False if it is not subscribed."""
+        if self.recovering.pop(subscriber, None) is not None:
+            return True
+        same_kind = self.kinds.get(subscriber.kind, {})
+        if subscriber not in same_kind:
+            return False
+        del same_kind[subscriber]
+        if not same_kind:
+            del self.kinds[subscriber.kind]
+        return True
+
+    def in_bulk(self) -> list[Any]:
+        """Return the subscribers that are served in bulk."""
+        return [one for subscribers in self.kinds.values() for one in subscribers]
+
+    def subscribers(self) -> list[Any]:
         """Return all subscribers, including those that are still recovering."""
-        return [*(one for subscribers in self.kinds.values() for one in subscribers), *self.joiners]
+        return [*self.in_bulk(), *self.recovering]

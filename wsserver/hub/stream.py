@@ -20,8 +20,8 @@ __all__ = [
     "Keep",
     "Page",
     "Position",
+    "ReadLimit",
     "Stream",
-    "continues",
     "parse_position",
     "parse_positions",
     "write_positions",
@@ -67,6 +67,20 @@ class Keep(NamedTuple):
     """Seconds to keep them after the last publication."""
 
 
+class ReadLimit(NamedTuple):
+    """The most to read from a stream at once."""
+
+    publications: int
+    """Maximum number of publications."""
+    size: int
+    """Maximum size of their data in bytes; a larger publication is read by itself."""
+
+    def less(self, publications: int, size: int) -> "ReadLimit":
+        """Return the rest of the limit after a read of this size; both parts are 0 if one of them is used up."""
+        left = ReadLimit(self.publications - publications, self.size - size)
+        return left if min(left) > 0 else ReadLimit(0, 0)
+
+
 class Page(NamedTuple):
     """The result of reading a stream."""
 
@@ -74,28 +88,25 @@ class Page(NamedTuple):
     position: Position
     """The top of the stream: the position after its newest publication."""
 
-    @property
-    def reaches_top(self) -> bool:
-        """Whether the page's last publication is the newest of the stream; True for a page without publications."""
-        return not self.publications or self.publications[-1].offset == self.position.offset
+    def end_after(self, since: Position) -> Position | None:
+        """
+        Return the position that a reader of this page has reached.
 
+        Args:
+            since: the position after which the page was read.
 
-def continues(since: Position, page: Page) -> bool:
-    """
-    Return whether a page continues directly after a position, so that no publication in between is lost.
-
-    Args:
-        since: the last known position.
-        page: what the stream has after it.
-
-    Returns:
-        False if the epoch differs, or if the stream no longer has the publication that follows `since`.
-    """
-    if page.position.epoch != since.epoch:
-        return False
-    if not page.publications:
-        return page.position.offset == since.offset
-    return page.publications[0].offset == since.offset + 1
+        Returns:
+            The position after the page's last publication; `position` if it is the newest one of the stream. None if
+            publications after `since` are lost: the epoch differs, or the stream no longer has the publication that
+            follows `since`.
+        """
+        if self.position.epoch != since.epoch:
+            return None
+        if not self.publications:
+            return since if self.position == since else None
+        if self.publications[0].offset != since.offset + 1:
+            return None
+        return Position(self.publications[-1].offset, since.epoch)
 
 
 # Bytes in memory besides the data, measured: the object, its numbers and its entry in the stream.

@@ -6,7 +6,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from wsserver.config.settings import Settings
 from wsserver.errors import BrokerDown
-from wsserver.hub.recovery import MAX_BUFFERED, MAX_READS, PAGE_BYTES, PageReader
+from wsserver.hub.pages import MAX_READS, PAGE_BYTES, PageReader
+from wsserver.hub.recovery import MAX_BUFFERED
 from wsserver.testing import HIGH_WATER, MemoryServer
 from wsserver.web import sse
 

@@ -348,7 +348,7 @@ class HubTests:
         """Everyone gets what is published from its coming on, in order and once, and nothing of what was before."""
         dice, reactor = random.Random(seed), Turns()
         hub = Hub(MemoryBroker(Clock()), Access(None, loopback_only=True), reactor, Rules(Rule(history_size=0)))
-        hub._fan_out = FanOut(reactor, share=dice.choice([1, 3, 10]))
+        hub._fan_out._share = dice.choice([1, 3, 10])
         published = 0
         present, absent = {}, [Reader() for _ in range(12)]
         for _ in range(400):

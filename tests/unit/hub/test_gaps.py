@@ -10,8 +10,8 @@ from wsserver.hub.channel import PublicationBuffer
 from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.names import Access
+from wsserver.hub.pages import MAX_READS, PAGE_BYTES, PAGE_SIZE
 from wsserver.hub.publication import Publication
-from wsserver.hub.recovery import MAX_READS, PAGE_BYTES, PAGE_SIZE
 from wsserver.hub.rules import Rule, Rules
 from wsserver.testing import HIGH_WATER, MemoryServer
 

@@ -5,7 +5,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from wsserver.errors import BrokerDown
-from wsserver.hub.channel import MAX_HELD, MAX_HELD_BYTES, PublicationBuffer
+from wsserver.hub.channel import MAX_BUFFER_BYTES, MAX_BUFFER_ITEMS, PublicationBuffer
 from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.names import Access
@@ -377,20 +377,20 @@ class Deaf:
 class HeldTests:
     """What waits while a stream is read has a bound."""
 
-    @pytest.mark.parametrize(("count", "size"), [(MAX_HELD, 1), (16, MAX_HELD_BYTES // 16)])
+    @pytest.mark.parametrize(("count", "size"), [(MAX_BUFFER_ITEMS, 1), (16, MAX_BUFFER_BYTES // 16)])
     def test_bounded(self, count, size):
         """In number and in bytes; with one more nothing is kept, and that is known."""
-        held = PublicationBuffer()
+        buffer = PublicationBuffer()
         for _ in range(count):
-            held.add(Publication(b"x" * size))
-        assert (len(held.items), held.over) == (count, False)
-        held.add(Publication(b"x"))
-        held.add(Publication(b"x"))
-        assert (held.items, held.over) == ([], True)
+            buffer.add(Publication(b"x" * size))
+        assert (len(buffer.items), buffer.overflowed) == (count, False)
+        buffer.add(Publication(b"x"))
+        buffer.add(Publication(b"x"))
+        assert (buffer.items, buffer.overflowed) == ([], True)
 
     def test_told(self, clock, monkeypatch):
         """Too much while a gap is closed: it is told as lost, and what follows is given."""
-        monkeypatch.setattr("wsserver.hub.channel.MAX_HELD", 3)
+        monkeypatch.setattr("wsserver.hub.channel.MAX_BUFFER_ITEMS", 3)
         broker = LateReads(clock)
         hub, one = make_hub(clock, broker), Listener()
         hub.subscribe("foo", one)

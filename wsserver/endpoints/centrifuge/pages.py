@@ -12,7 +12,7 @@ from typing import Final
 from wsserver.endpoints.centrifuge.replies import array, obj, publication
 from wsserver.hub.presence import ClientInfo, write_info
 from wsserver.hub.publication import Publication
-from wsserver.hub.recovery import ReadLimit
+from wsserver.hub.stream import ReadLimit
 
 __all__ = ["MAX_CLIENTS", "MAX_PAGE_BYTES", "MAX_PUBLICATIONS", "Pages"]
 

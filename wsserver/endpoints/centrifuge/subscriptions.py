@@ -44,8 +44,7 @@ from wsserver.hub.hub import Hub, Joined
 from wsserver.hub.names import MAX_CHANNELS, parse_name
 from wsserver.hub.presence import ClientInfo
 from wsserver.hub.publication import Publication
-from wsserver.hub.recovery import ReadLimit
-from wsserver.hub.stream import Position
+from wsserver.hub.stream import Position, ReadLimit
 from wsserver.typing import ChannelName, JSONText
 
 __all__ = ["Answer", "Channels", "Connection"]
