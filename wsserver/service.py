@@ -20,7 +20,7 @@ from twisted.plugin import getPlugins
 from wsserver import __version__
 from wsserver.auth.verifier import Tokens
 from wsserver.closecodes import MEANINGS, CloseCode
-from wsserver.config.extras import require
+from wsserver.config.loader import require_libraries
 from wsserver.config.redis_url import parse_redis_url
 from wsserver.config.settings import Settings
 from wsserver.endpoints.application import Endpoint
@@ -273,7 +273,7 @@ def _access(settings: Settings, *, loopback_only: bool) -> Access:
 def _broker(settings: Settings, reactor: Any, now: Callable[[], float]) -> Broker:
     if not settings.redis:
         return MemoryBroker(reactor, now)
-    require(settings)
+    require_libraries(settings)
     # txredisapi is an optional dependency, and importing it installs a reactor.
     from wsserver.redis.broker import RedisBroker  # noqa: PLC0415
 
@@ -302,7 +302,7 @@ def tokens_of(
         if settings.token_secret_previous:
             raise SettingError("token_secret_previous", "there is no --token-secret that came after it")
         return None, None
-    require(settings)
+    require_libraries(settings)
     # PyJWT is an optional dependency.
     from wsserver.auth.jwks import make_tokens  # noqa: PLC0415
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn
 
-from twisted.logger import ILogObserver, LoggingFile
+from twisted.logger import ILogObserver
 from twisted.python import usage
 
-from wsserver import __version__, logging
+from wsserver import logging
 from wsserver.config.loader import unknown_flag
 from wsserver.config.options import Option
 from wsserver.config.settings import TABLE, Settings
@@ -22,35 +22,14 @@ from wsserver.errors import ListenError, WsserverError
 from wsserver.listening.errors import describe_listen_error
 from wsserver.listening.ports import endpoint_strings
 from wsserver.process.allocator import keep_freed
-from wsserver.process.exit_signal import die_by
+from wsserver.process.exit import complain, die, die_by
 from wsserver.process.pidfile import PidFileError, remove_stale_pid_file
 from wsserver.process.signals import handle_signals
+from wsserver.process.version import show_version
 from wsserver.service import WebSocketService
-from wsserver.text import escape
-from wsserver.wire import deflate, frames
 from wsserver.wire.timers import use_monotonic_clock
 
-__all__ = ["Options", "complain", "die", "makeService", "show_version"]
-
-
-def show_version() -> str:
-    """Return the version, whether the frame codec is compiled, and which libraries deflate and inflate."""
-    codec = "compiled" if frames.COMPILED else "Python"
-    libraries = "/".join(dict.fromkeys([deflate.DEFLATER.name, deflate.INFLATER.name]))
-    return f"wsserver {__version__} (frames: {codec}, deflate: {libraries})"
-
-
-def die(error: object) -> NoReturn:
-    """Print an error in one line on standard error, and exit with status 1."""
-    complain(error)
-    raise SystemExit(1)
-
-
-def complain(error: object) -> None:
-    """Print an error in one line on standard error."""
-    # After twistd has started logging, `sys.stderr` writes to the log.
-    terminal = sys.__stderr__ if isinstance(sys.stderr, LoggingFile) else sys.stderr
-    print(f"wsserver: {escape(str(error))}", file=terminal)
+__all__ = ["Options", "makeService"]
 
 
 class Options(usage.Options):
@@ -88,7 +67,7 @@ class Options(usage.Options):
     def parseArgs(self, *arguments: str) -> None:
         """Reject positional arguments."""
         if arguments:
-            raise usage.UsageError(f"{arguments[0]!r} is no option; options start with --")
+            raise usage.UsageError(f"{arguments[0]!r} is not an option: options start with --")
 
     def postOptions(self) -> None:
         """Load the settings from flags, environment and file, and remove a stale pid file."""

@@ -191,7 +191,7 @@ class ConfigTests:
         file = tmp_path / "wsserver.toml"
         file.write_text(written.output)
         assert tomllib.loads(written.output) == {}
-        assert wsserver("checkconfig", file).output == f"{file} is fine\n"
+        assert wsserver("checkconfig", file).output == f"{file} is valid\n"
         lines = [
             line[1:] if line.startswith("#[[") or (line.startswith("#") and line[1:2].isalpha()) else line
             for line in written.output.split("\n")

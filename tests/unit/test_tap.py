@@ -19,7 +19,9 @@ from twisted.scripts.twistd import ServerOptions
 from wsserver import service, tap
 from wsserver.config.settings import TABLE, Settings
 from wsserver.errors import ListenError
-from wsserver.tap import Options, die, makeService
+from wsserver.process.exit import die
+from wsserver.process.version import show_version
+from wsserver.tap import Options, makeService
 
 
 @pytest.fixture(autouse=True)
@@ -141,15 +143,15 @@ class MistakeTests:
             (["--port"], "option --port requires argument"),
             (["--anonymous=yes"], "option --anonymous must not have an argument"),
             (["--m"], "option --m not a unique prefix"),
-            (["8080"], "'8080' is no option; options start with --"),
-            (["--port=1", "serve", "now"], "'serve' is no option; options start with --"),
+            (["8080"], "'8080' is not an option: options start with --"),
+            (["--port=1", "serve", "now"], "'serve' is not an option: options start with --"),
             (["--config=/nowhere/ws.toml"], "/nowhere/ws.toml: cannot be read: No such file or directory"),
             (
                 ["--subprotocol=\x1b[2J"],
                 r"--subprotocol: expected a name of letters, digits and !#$%&'*+-.^_`|~, not '\x1b[2J'",
             ),
             (["--a\nb"], r"option --a\nb not recognized"),
-            (["a\u2028b"], r"'a\u2028b' is no option; options start with --"),
+            (["a\u2028b"], r"'a\u2028b' is not an option: options start with --"),
             (["--config=/nowhere\n/x"], r"/nowhere\n/x: cannot be read: No such file or directory"),
         ],
     )
@@ -193,7 +195,7 @@ class VersionTests:
         with pytest.raises(SystemExit) as caught:
             Options().parseOptions(["--version"])
         assert caught.value.code == 0
-        assert capsys.readouterr() == (f"{tap.show_version()}\n", "")
+        assert capsys.readouterr() == (f"{show_version()}\n", "")
 
 
 class HelpTests:

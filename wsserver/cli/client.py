@@ -50,7 +50,7 @@ class ClientListener(Protocol):
     def opened(self, connection: "Connection") -> None:
         """Called when the opening handshake is complete."""
 
-    def heard(self, payload: bytes) -> None:
+    def on_message(self, payload: bytes) -> None:
         """Called for each message received."""
 
     def refused(self, status: int, reason: str) -> None:
@@ -87,7 +87,7 @@ class _Listener(WebSocketClientProtocol):  # type: ignore[misc]
         head, end, _ = self.data.partition(b"\r\n\r\n")
         # Autobahn buffers a head of any size, and raises on a head that is not UTF-8.
         if len(head) > MAX_HEAD or (end and not is_utf8(head)):
-            return super().failHandshake("the answer is no HTTP response")
+            return super().failHandshake("the response is not valid HTTP")
         return super().processHandshake()
 
     def failHandshake(self, reason: str) -> None:
@@ -111,8 +111,8 @@ class _Listener(WebSocketClientProtocol):  # type: ignore[misc]
         self.factory.listener.opened(self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: ARG002
-        """Call `heard`."""
-        self.factory.listener.heard(payload)
+        """Call `on_message`."""
+        self.factory.listener.on_message(payload)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """Call `refused`, `closed` or `lost`, depending on how the connection ended."""
@@ -129,7 +129,9 @@ class _Listener(WebSocketClientProtocol):  # type: ignore[misc]
         """Keep the reason, which Autobahn does not report: an untrusted certificate, a response that is not HTTP."""
         if self.state == self.STATE_CONNECTING:
             done = reason.check(ConnectionDone)
-            self._why = "the connection was closed before the handshake was answered" if done else _explain(reason)
+            self._why = (
+                "the server closed the connection before it answered the handshake" if done else _explain(reason)
+            )
         super().connectionLost(reason)
 
 

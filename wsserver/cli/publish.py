@@ -6,16 +6,17 @@ import http.client
 import json
 import os
 import ssl
+import sys
 from collections.abc import Mapping
 from typing import BinaryIO
 
-from wsserver.cli.urls import DEFAULT_URL, ServerURL, parse_server_url
-from wsserver.config.settings import Settings
+from wsserver.cli.server_options import add_secret_option, add_url_option, load_settings, server_of
+from wsserver.cli.urls import ServerURL
 from wsserver.errors import Refused, SettingError, Unreachable
 from wsserver.jsonfields import read_json
 from wsserver.wire.frames import is_utf8
 
-__all__ = ["add_arguments", "make_body", "publish"]
+__all__ = ["add_arguments", "make_body", "publish", "run"]
 
 MAX_DATA = 16 * 1024 * 1024
 """Maximum number of bytes read from standard input. The server accepts much less, and its error names the limit."""
@@ -29,14 +30,18 @@ TIMEOUT = 30.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `wsserver publish` to a parser."""
-    parser.add_argument("channel", metavar="CHANNEL")
-    parser.add_argument("data", metavar="DATA", help="what to publish; - takes standard input, byte for byte")
-    parser.add_argument("--json", action="store_true", help="publish DATA as the JSON value that it is")
-    parser.add_argument("--url", default=DEFAULT_URL, help="the server (default: %(default)s)")
+    parser.add_argument("channel", metavar="CHANNEL", help="the channel to publish to")
     parser.add_argument(
-        "--api-key", metavar="KEY", help="better in WSSERVER_API_KEY or in a file: others can read a command line"
+        "data", metavar="DATA", help="the data to publish, as a text; - reads it from standard input, byte for byte"
     )
-    parser.add_argument("--config", metavar="FILE", help="take api_key from the server's own TOML file")
+    parser.add_argument("--json", action="store_true", help="publish DATA as a JSON value instead of a text")
+    add_url_option(parser)
+    add_secret_option(parser, "api_key")
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Publish, and print the server's answer; see `publish` for the errors raised."""
+    print(publish(chosen, os.environ, sys.stdin.buffer if sys.stdin else None), flush=True)
 
 
 def publish(chosen: argparse.Namespace, environ: Mapping[str, str], stdin: BinaryIO | None) -> str:
@@ -56,14 +61,10 @@ def publish(chosen: argparse.Namespace, environ: Mapping[str, str], stdin: Binar
         Refused: the server answered with an error.
         Unreachable: the connection to the server failed.
     """
-    try:
-        target = parse_server_url(chosen.url)
-    except ValueError as error:
-        raise SettingError("--url", f"{error}, not {chosen.url!r}") from None
-    flags = {} if chosen.api_key is None else {"api_key": [chosen.api_key]}
-    key = Settings.load(flags, environ, chosen.config).api_key
+    target = server_of(chosen)
+    key = load_settings(chosen, environ).api_key
     if not key:
-        raise SettingError("--api-key", "publishing needs the server's key, here, in WSSERVER_API_KEY or in --config")
+        raise SettingError("--api-key", "missing; give the server's key here, in WSSERVER_API_KEY or with --config")
     data = _read(stdin) if chosen.data == "-" else os.fsencode(chosen.data)
     status, answer = _post(target, key, make_body(chosen.channel, data, as_json=chosen.json))
     return _receipt(status, answer)
@@ -71,10 +72,10 @@ def publish(chosen: argparse.Namespace, environ: Mapping[str, str], stdin: Binar
 
 def _read(stdin: BinaryIO | None) -> bytes:
     if stdin is None:
-        raise SettingError("-", "there is no standard input")
+        raise SettingError("-", "standard input is closed")
     data = stdin.read(MAX_DATA + 1)
     if len(data) > MAX_DATA:
-        raise SettingError("-", f"over {MAX_DATA} bytes on standard input")
+        raise SettingError("-", f"standard input is longer than {MAX_DATA} bytes")
     return data
 
 
@@ -135,9 +136,9 @@ def _post(target: ServerURL, key: str, body: bytes) -> tuple[int, bytes]:
         raise Unreachable(target.at("http", ""), _why(error)) from None
     # Handled after OSError: the error for an untrusted certificate is both an OSError and a ValueError.
     except ValueError:
-        raise SettingError("--api-key", "a key with a control character cannot be sent") from None
+        raise SettingError("--api-key", "expected a key without control characters") from None
     except http.client.HTTPException as error:
-        reason = f"the answer is no HTTP response ({type(error).__name__})"
+        reason = f"the response is not valid HTTP ({type(error).__name__})"
         raise Unreachable(target.at("http", ""), reason) from None
     finally:
         connection.close()

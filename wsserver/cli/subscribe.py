@@ -3,20 +3,22 @@
 import argparse
 import os
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 from wsserver.cli.client import Connection, connect
-from wsserver.cli.urls import DEFAULT_URL, ServerURL, parse_server_url, query_of
+from wsserver.cli.server_options import add_url_option, server_of
+from wsserver.cli.urls import ServerURL, query_of
 from wsserver.config.options import PREFIX
 from wsserver.endpoints.raw.request import Format
 from wsserver.errors import Ended, Refused, SettingError, Unreachable, WsserverError
-from wsserver.process.exit_signal import die_by
+from wsserver.process.exit import die_by
 from wsserver.text import escape
 from wsserver.wire.timers import use_monotonic_clock
 
-__all__ = ["TOKEN_VARIABLE", "add_arguments", "subscribe"]
+__all__ = ["TOKEN_VARIABLE", "add_arguments", "run", "subscribe"]
 
 TOKEN_VARIABLE = PREFIX + "TOKEN"
 """Name of the environment variable with the client's token."""
@@ -24,29 +26,43 @@ TOKEN_VARIABLE = PREFIX + "TOKEN"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `wsserver subscribe` to a parser."""
-    parser.add_argument("channel", metavar="CHANNEL", nargs="+")
-    parser.add_argument("--count", type=_a_count, metavar="N", help="end after N messages, with status 0")
+    parser.add_argument("channel", metavar="CHANNEL", nargs="+", help="a channel to subscribe to")
+    parser.add_argument("--count", type=_a_count, metavar="N", help="exit with status 0 after N messages")
     parser.add_argument(
         "--format",
         choices=[str(each) for each in Format],
         default=str(Format.RAW),
-        help="raw: as published; json: one line always, and it tells the channel; redis: as Redis tells it, in JSON "
-        "(default: %(default)s)",
+        help="raw: the data as published; json: an object with channel, data, offset and epoch on one line; redis: an "
+        "array as a Redis subscriber receives it, as JSON on one line [default: %(default)s]",
     )
     parser.add_argument(
         "--since",
         metavar="EPOCH:OFFSET",
         default="",
-        help="begin after that publication, as --format json and the API tell it; of several channels one each, with "
-        "commas between, or a dash",
+        help="start after this position, as --format json and the HTTP API show it; with several channels one position "
+        "each, separated by commas, or - for none",
     )
-    parser.add_argument("--url", default=DEFAULT_URL, help="the server (default: %(default)s)")
-    parser.add_argument("--token", help=f"who you are; better in {TOKEN_VARIABLE}: others can read a command line")
+    add_url_option(parser)
+    parser.add_argument(
+        "--token",
+        help=f"the client's token; other users can read a command line, so prefer the environment variable "
+        f"{TOKEN_VARIABLE}",
+    )
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Subscribe, and print the messages on standard output; see `subscribe` for the errors raised."""
+    from twisted.internet import reactor  # noqa: PLC0415 (importing it installs it)
+
+    # If standard output is closed, its descriptor number would be reused for a socket.
+    if sys.stdout is None:
+        raise SettingError("standard output", "is closed")
+    subscribe(chosen, os.environ, sys.stdout.fileno(), sys.stderr, reactor)
 
 
 def _a_count(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text)):
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, not {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 999999999, not {text!r}")
     return int(text)
 
 
@@ -70,10 +86,7 @@ def subscribe(
         SettingError: an argument is invalid, or the output cannot be written.
         WsserverError: the server refused or closed the subscription, or the connection failed.
     """
-    try:
-        target = parse_server_url(chosen.url)
-    except ValueError as error:
-        raise SettingError("--url", f"{error}, not {chosen.url!r}") from None
+    target = server_of(chosen)
     token = chosen.token or environ.get(TOKEN_VARIABLE, "")
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise SettingError("--token", "expected printable ASCII without spaces")
@@ -142,9 +155,9 @@ class _MessagePrinter:
         # An unwritable error stream must not end the subscription; and with file=None, print would use standard output.
         if self._errors is not None:
             with suppress(OSError):
-                print(f"wsserver: listening to {escape(' '.join(self._channels))}", file=self._errors, flush=True)
+                print(f"wsserver: subscribed to {escape(' '.join(self._channels))}", file=self._errors, flush=True)
 
-    def heard(self, payload: bytes) -> None:
+    def on_message(self, payload: bytes) -> None:
         """Print a message."""
         if self.is_ending:
             return

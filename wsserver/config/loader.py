@@ -1,5 +1,5 @@
 """
-Read options from command-line flags, environment variables and a TOML file.
+Read options from command-line flags, environment variables and a TOML file; check that they can be used.
 
 An unknown name is an error; its message suggests the most similar known name. The functions take the option table as an
 argument, because `settings`, which defines it, imports this module.
@@ -10,14 +10,18 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wsserver.config.options import ENVIRONMENT_ONLY, MAX_SHOWN_BITS, PREFIX, Option, Table, quote_values
 from wsserver.config.parsers import a_pattern, an_endpoint, show
 from wsserver.errors import SettingError
 
-__all__ = ["read_environment", "read_file", "read_flags", "unknown_flag"]
+if TYPE_CHECKING:
+    from wsserver.config.settings import Settings
+
+__all__ = ["read_environment", "read_file", "read_flags", "require_libraries", "unknown_flag"]
 
 _REPLACED = {"strict_paths": "--catch-all off"}
 """Name of a removed option -> what to write instead."""
@@ -156,6 +160,23 @@ def read_file(path: str, table: Table, by_channel: Table) -> dict[str, Any]:
             raise SettingError(where, "unknown key" + _nearest(name, [*table, "channel"]))
         values[name] = _read(table[name], where, _texts(table[name], where, value))
     return values
+
+
+def require_libraries(settings: "Settings") -> None:
+    """
+    Check that the optional libraries the settings need are installed.
+
+    Args:
+        settings: the settings the server is to run with.
+
+    Raises:
+        SettingError: a library is missing; the message says how to install it.
+    """
+    if settings.redis and find_spec("txredisapi") is None:
+        raise SettingError("redis", "needs txredisapi (the extra [redis]): pip install txredisapi hiredis")
+    for name in ("token_secret", "token_public_key", "token_jwks_url"):
+        if getattr(settings, name) and find_spec("jwt") is None:
+            raise SettingError(name, "needs PyJWT (the extra [auth]): pip install 'PyJWT[crypto]'")
 
 
 def _read(option: Option, where: str, texts: Sequence[str]) -> Any:

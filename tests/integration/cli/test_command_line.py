@@ -66,10 +66,10 @@ class Subscriber:
         """What it has said."""
         return self._errors.read_text()
 
-    def listening(self):
-        """Wait until it listens."""
-        wait_until(lambda: "listening" in self.errors or self.process.poll() is not None, "listening")
-        assert "listening" in self.errors
+    def subscribed(self):
+        """Wait until it is subscribed."""
+        wait_until(lambda: "subscribed to" in self.errors or self.process.poll() is not None, "subscribed")
+        assert "subscribed to" in self.errors
         return self
 
     def lines(self, count):
@@ -162,7 +162,7 @@ class PublishTests:
             ([b"\xff", "x"], 1, "refused with 400: channel: half a surrogate pair"),
             (["foo", "x" * 70_000], 1, "at most 65536 are accepted"),
             (["--json", "foo", "{"], 1, "--json: DATA is not JSON"),
-            (["foo", "x", "--api-key", ""], 1, "--api-key: publishing needs the server's key"),
+            (["foo", "x", "--api-key", ""], 1, "--api-key: missing; give the server's key"),
             (["foo", "x", "--api-key", "a\r\nb"], 1, "--api-key: "),
             (["foo", "x", "--config", "/nowhere.toml"], 1, "/nowhere.toml: cannot be read"),
             (["foo", "x", "--url", "127.0.0.1"], 1, "--url: expected a URL such as http://127.0.0.1:8080"),
@@ -189,7 +189,7 @@ class PublishTests:
     def test_too_much_input(self, url):
         """What is read of standard input has a limit."""
         status, _, errors = run("publish", "--api-key", KEY, "--url", url, "foo", "-", data=b"x" * (16 * 1024**2 + 1))
-        assert (status, one_line(errors)) == (1, "-: over 16777216 bytes on standard input")
+        assert (status, one_line(errors)) == (1, "-: standard input is longer than 16777216 bytes")
 
     def test_closed(self, start_server):
         """A server without a key says so; while its Redis is away, the status tells that it may pass."""
@@ -206,7 +206,7 @@ class PublishTests:
         ("answer", "status", "told"),
         [
             (b"", EX_TEMPFAIL, "Remote end closed connection without response"),
-            (b"SSH-2.0-x\r\n", EX_TEMPFAIL, "no HTTP response"),
+            (b"SSH-2.0-x\r\n", EX_TEMPFAIL, "the response is not valid HTTP"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", 1, "refused with 200: hello"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", 1, "refused with 200: []"),
             (b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"error": 100}', 1, "refused with 200: "),
@@ -271,25 +271,25 @@ class SubscribeTests:
     def test_lines(self, start_server, subscriber):
         """Each message is a line; after --count of them it ends with 0, and the server sees a clean end."""
         server = start_server(api_key=KEY)
-        one = subscriber("foo", "bar", "--url", server.url, "--count", "3").listening()
+        one = subscriber("foo", "bar", "--url", server.url, "--count", "3").subscribed()
         for channel, data in (("foo", "one"), ("bar", "two"), ("other", "x"), ("foo", "three"), ("foo", "four")):
             run("publish", channel, data, "--api-key", KEY, "--url", server.url)
         assert one.end() == (0, b"one\ntwo\nthree\n")
-        assert one.errors == "wsserver: listening to foo bar\n"
+        assert one.errors == "wsserver: subscribed to foo bar\n"
         wait_until(lambda: server.count_connections() == 0, "gone")
 
     def test_at_once(self, url, subscriber):
         """A line is there as soon as its message is, also in a pipe."""
-        one = subscriber("foo", "--url", url).listening()
+        one = subscriber("foo", "--url", url).subscribed()
         for data in ("one", "two"):
             run("publish", "foo", data, "--api-key", KEY, "--url", url)
             assert one.lines(1) == [data.encode() + b"\n"]
 
     def test_bytes(self, url, subscriber):
         """Into a pipe bytes go as they came; --format json has each message on one line, whatever is in it."""
-        raw = subscriber("foo", "--url", url, "--count", "1").listening()
-        envelope = subscriber("foo", "--url", url, "--count", "1", "--format", "json").listening()
-        listed = subscriber("foo", "--url", url, "--count", "1", "--format", "redis").listening()
+        raw = subscriber("foo", "--url", url, "--count", "1").subscribed()
+        envelope = subscriber("foo", "--url", url, "--count", "1", "--format", "json").subscribed()
+        listed = subscriber("foo", "--url", url, "--count", "1", "--format", "redis").subscribed()
         run("publish", "foo", "-", "--api-key", KEY, "--url", url, data=b"\xff\n\x00")
         assert raw.end() == (0, b"\xff\n\x00\n")
         assert json.loads(envelope.end()[1]).items() >= {"channel": "foo", "b64data": "/woA"}.items()
@@ -297,14 +297,14 @@ class SubscribeTests:
 
     def test_json_with_line_ends_is_one_line(self, url, subscriber):
         """--format json writes the white space of a value without them."""
-        envelope = subscriber("foo", "--url", url, "--count", "1", "--format", "json").listening()
+        envelope = subscriber("foo", "--url", url, "--count", "1", "--format", "json").subscribed()
         run("publish", "--json", "foo", "-", "--api-key", KEY, "--url", url, data=b'{"a":\n 1.10}')
         assert b'"data":{"a":  1.10}' in envelope.end()[1]
 
     def test_format_is_ours(self, start_server, subscriber):
         """Without --format messages come raw, whatever the server's default is."""
         server = start_server(api_key=KEY, channel_format="json")
-        one = subscriber("foo", "--url", server.url, "--count", "1").listening()
+        one = subscriber("foo", "--url", server.url, "--count", "1").subscribed()
         run("publish", "foo", "x", "--api-key", KEY, "--url", server.url)
         assert one.end() == (0, b"x\n")
 
@@ -332,7 +332,7 @@ class SubscribeTests:
                 one = subscriber("foo", "--url", server.url, "--count", "100")
                 # Until the server has found its Redis, the status says: later.
                 wait_until(lambda one=one: "wsserver: " in one.errors, "an answer")
-                if "listening" not in one.errors:
+                if "subscribed" not in one.errors:
                     assert one.end()[0] == EX_TEMPFAIL
                     one = None
             for number in range(100):
@@ -345,7 +345,7 @@ class SubscribeTests:
         """On a terminal control characters are written out: a message cannot colour it, nor be two lines."""
         ours, theirs = pty.openpty()
         with os.fdopen(ours, "rb", buffering=0) as terminal:
-            one = subscriber("foo", "--url", url, "--count", "1", output=theirs).listening()
+            one = subscriber("foo", "--url", url, "--count", "1", output=theirs).subscribed()
             os.close(theirs)
             run("publish", "foo", "-", "--api-key", KEY, "--url", url, data=b"\x1b[31mred\n\xff \xe2\x80\xae")
             assert one.end()[0] == 0
@@ -353,7 +353,7 @@ class SubscribeTests:
 
     def test_large(self, url, subscriber):
         """A message is not cut, and a reader that takes its time gets all of it."""
-        one = subscriber("foo", "--url", url, "--count", "2").listening()
+        one = subscriber("foo", "--url", url, "--count", "2").subscribed()
         data = b"x" * 48_000
         for _ in range(2):
             run("publish", "foo", "-", "--api-key", KEY, "--url", url, data=data)
@@ -363,38 +363,38 @@ class SubscribeTests:
     def test_signals(self, start_server, subscriber, log, number):
         """A signal closes the connection as it should be, and ends the process by itself, without a word."""
         server = start_server()
-        one = subscriber("foo", "--url", server.url).listening()
+        one = subscriber("foo", "--url", server.url).subscribed()
         one.process.send_signal(number)
         assert one.end() == (-number, b"")
-        assert one.errors == "wsserver: listening to foo\n"
+        assert one.errors == "wsserver: subscribed to foo\n"
         wait_until(lambda: any("code=1000 by=peer" in line for line in log.lines("wsserver.connection")), "closed")
 
     def test_signal_while_nobody_reads(self, start_server, subscriber):
         """A reader that does not read cannot hold it."""
         server = start_server(api_key=KEY)
-        one = subscriber("foo", "--url", server.url).listening()
+        one = subscriber("foo", "--url", server.url).subscribed()
         for _ in range(3):
             run("publish", "foo", "x" * 60_000, "--api-key", KEY, "--url", server.url)
         # A pipe holds 64 KiB: there is no room for the end of the second message.
         wait_until(lambda: waiting_in(one.process.stdout) > 61_440, "full")
         one.process.send_signal(signal.SIGINT)
         assert one.process.wait(30) == -signal.SIGINT
-        assert one.errors == "wsserver: listening to foo\n"
+        assert one.errors == "wsserver: subscribed to foo\n"
 
     def test_reader_that_leaves(self, url, subscriber):
         """As `yes | head -1`: it ends by SIGPIPE, without a word."""
         reading, writing = os.pipe()
-        one = subscriber("foo", "--url", url, output=writing).listening()
+        one = subscriber("foo", "--url", url, output=writing).subscribed()
         os.close(reading)
         os.close(writing)
         run("publish", "foo", "x", "--api-key", KEY, "--url", url)
         assert one.end()[0] == -signal.SIGPIPE
-        assert one.errors == "wsserver: listening to foo\n"
+        assert one.errors == "wsserver: subscribed to foo\n"
 
     def test_full_disk(self, url, subscriber):
         """Output that cannot be written is an error."""
         with open("/dev/full", "wb") as full:
-            one = subscriber("foo", "--url", url, output=full).listening()
+            one = subscriber("foo", "--url", url, output=full).subscribed()
             run("publish", "foo", "x", "--api-key", KEY, "--url", url)
             assert one.end()[0] == 1
         assert one.errors.splitlines()[1:] == ["wsserver: standard output: No space left on device"]
@@ -443,7 +443,7 @@ class SubscribeTests:
     def test_server_stops(self, start_server, subscriber):
         """When the server closes, its code and reason are told, and the status says that it may pass."""
         server = start_server()
-        one = subscriber("foo", "--url", server.url).listening()
+        one = subscriber("foo", "--url", server.url).subscribed()
         server.stop()
         assert one.end() == (EX_TEMPFAIL, b"")
         assert one.errors.splitlines()[1:] == [
@@ -469,16 +469,16 @@ class SubscribeTests:
         found, output, errors = run("subscribe", "foo", "--url", scripted(lambda request: [accept(request), frames]))
         assert (found, output) == (status, b"")
         first, second = errors.splitlines()
-        assert first == "wsserver: listening to foo"
+        assert first == "wsserver: subscribed to foo"
         assert told in second
 
     @pytest.mark.parametrize(
         ("pieces", "status", "told"),
         [
-            ([b""], EX_TEMPFAIL, "the connection was closed before the handshake was answered"),
+            ([b""], EX_TEMPFAIL, "the server closed the connection before it answered the handshake"),
             ([b"SSH-2.0-x\r\n\r\n"], EX_TEMPFAIL, "Bad HTTP"),
-            ([b"HTTP/1.1 403 Forbidden\xff\r\n\r\n"], EX_TEMPFAIL, "the answer is no HTTP response"),
-            ([b"x" * 20_000], EX_TEMPFAIL, "the answer is no HTTP response"),
+            ([b"HTTP/1.1 403 Forbidden\xff\r\n\r\n"], EX_TEMPFAIL, "the response is not valid HTTP"),
+            ([b"x" * 20_000], EX_TEMPFAIL, "the response is not valid HTTP"),
             ([b"HTTP/1.1 101 OK\r\nUpgrade: websocket\r\n\r\n"], EX_TEMPFAIL, "Connection header missing"),
             ([b"HTTP/1.1 302 Found\r\nLocation: /\r\n\r\n"], 1, "refused with 302: Found"),
             (
@@ -536,7 +536,7 @@ class TokenTests:
         status, _, errors = run("subscribe", "foo", "--url", server.url)
         assert status == 1
         assert one_line(errors).startswith("refused with 401: ")
-        one = subscriber("foo", "--url", server.url, "--count", "1", WSSERVER_TOKEN=token).listening()
+        one = subscriber("foo", "--url", server.url, "--count", "1", WSSERVER_TOKEN=token).subscribed()
         run("publish", "foo", "x", "--api-key", KEY, "--url", server.url)
         assert one.end() == (0, b"x\n")
 
@@ -562,7 +562,7 @@ class TLSTests:
         server = start_server(listen=tls_listen, api_key=KEY)
         trust = {"SSL_CERT_FILE": str(certificate[1])}
         url = f"https://localhost:{server.port}"
-        one = subscriber("foo", "--url", url, "--count", "1", **trust).listening()
+        one = subscriber("foo", "--url", url, "--count", "1", **trust).subscribed()
         assert run("publish", "foo", "x", "--api-key", KEY, "--url", url, **trust)[0] == 0
         assert one.end() == (0, b"x\n")
 

@@ -101,4 +101,4 @@ def test_python(tmp_path):
         printed = shell.type(f"WSSERVER_TOKEN_SECRET='{secret}' wsserver checktoken {token}")
     finally:
         shell.close()
-    assert printed.startswith("a connection token of 'ada', valid for another ")
+    assert printed.startswith("connection token, user 'ada', valid for another ")

@@ -11,7 +11,7 @@ import pytest
 from wsserver.cli.main import main
 from wsserver.config.genconfig import genconfig
 from wsserver.config.settings import TABLE
-from wsserver.tap import show_version
+from wsserver.process.version import show_version
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ class GenconfigTests:
         main(["genconfig"])
         (tmp_path / "ws.toml").write_text(capsys.readouterr().out)
         main(["checkconfig", str(tmp_path / "ws.toml")])
-        assert capsys.readouterr().out == f"{tmp_path}/ws.toml is fine\n"
+        assert capsys.readouterr().out == f"{tmp_path}/ws.toml is valid\n"
 
 
 class CheckconfigTests:
@@ -73,7 +73,7 @@ class CheckconfigTests:
         """A file without a mistake is fine."""
         (tmp_path / "ws.toml").write_text('port = 1\norigin = ["https://example.com"]\n')
         main(["checkconfig", str(tmp_path / "ws.toml")])
-        assert capsys.readouterr() == (f"{tmp_path}/ws.toml is fine\n", "")
+        assert capsys.readouterr() == (f"{tmp_path}/ws.toml is valid\n", "")
 
     def test_bad(self, capsys, tmp_path):
         """A mistake ends the program with 1 and one line that names it."""
@@ -120,7 +120,7 @@ class CheckconfigTests:
         (tmp_path / "ws.toml").write_text("")
         monkeypatch.setenv("WSSERVER_CONFIG", str(tmp_path / "nowhere.toml"))
         main(["checkconfig", str(tmp_path / "ws.toml")])
-        assert capsys.readouterr().out == f"{tmp_path}/ws.toml is fine\n"
+        assert capsys.readouterr().out == f"{tmp_path}/ws.toml is valid\n"
 
     @pytest.mark.parametrize("name", ["a\x1b[2J.toml", "a\nb.toml", "\udcff.toml"], ids=ascii)
     def test_odd_name(self, capsys, tmp_path, name):
@@ -128,7 +128,7 @@ class CheckconfigTests:
         (tmp_path / name).write_text("")
         main(["checkconfig", str(tmp_path / name)])
         output = capsys.readouterr().out
-        assert output.endswith(" is fine\n")
+        assert output.endswith(" is valid\n")
         assert len(output.splitlines()) == 1
         assert "\x1b" not in output
 
@@ -187,6 +187,23 @@ class UsageTests:
         for command in ("serve", "genconfig", "checkconfig", "version"):
             assert f"\n    {command}" in output
 
+    def test_version_option_prints_the_same_as_the_command(self, capsys):
+        with pytest.raises(SystemExit) as caught:
+            main(["--version"])
+        assert caught.value.code == 0
+        assert capsys.readouterr() == (f"{show_version()}\n", "")
+
+    @pytest.mark.parametrize(
+        "command", ["publish", "subscribe", "gentoken", "checktoken", "genconfig", "checkconfig", "version"]
+    )
+    def test_help_of_a_command_lists_its_arguments_and_exit_status(self, capsys, command):
+        with pytest.raises(SystemExit) as caught:
+            main([command, "--help"])
+        assert caught.value.code == 0
+        words = " ".join(capsys.readouterr().out.split())
+        assert words.startswith(f"usage: wsserver {command} ")
+        assert "75 for a temporary failure" in words
+
 
 class ScriptTests:
     """`wsserver publish` and `wsserver subscribe`. What they do: tests/integration/cli/test_command_line.py."""
@@ -199,13 +216,28 @@ class ScriptTests:
         assert caught.value.code == 0
         output = capsys.readouterr().out
         assert output.startswith(f"usage: wsserver {command} ")
-        assert "others can read a command line" in " ".join(output.split())
+        assert "other users can read a command line" in " ".join(output.split())
 
     def test_light(self):
         """Publishing loads no server: scripts do it often."""
         program = "import sys, wsserver.cli.main, wsserver.cli.publish; print(*sys.modules)"
         done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
         assert {"twisted", "autobahn"} & set(done.stdout.split()) == set()
+
+    @pytest.mark.parametrize(
+        "arguments", [["version"], ["--version"], ["--help"], ["genconfig"], ["publish", "--help"]]
+    )
+    def test_imports_neither_twisted_nor_autobahn_for(self, arguments):
+        """The whole server takes half a second to import."""
+        program = (
+            "import atexit, sys; from wsserver.cli.main import main;"
+            "atexit.register(lambda: print(*sys.modules, file=sys.stderr)); main(sys.argv[1:])"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, *arguments], check=True, capture_output=True, text=True, timeout=60
+        )
+        assert done.stdout != ""
+        assert {"twisted", "autobahn", "OpenSSL"} & set(done.stderr.split()) == set()
 
     def test_listed(self, capsys):
         """The program's own help lists them."""
@@ -221,14 +253,26 @@ class ClosedPipeTests:
 
     @pytest.mark.parametrize(
         "arguments",
-        [["genconfig"], ["version"], ["checkconfig", os.devnull], ["serve", "--help"], ["serve", "--version"]],
+        [
+            ["genconfig"],
+            ["version"],
+            ["checkconfig", os.devnull],
+            ["gentoken"],
+            ["serve", "--help"],
+            ["serve", "--version"],
+        ],
     )
     def test_it_ends_by_sigpipe_without_a_traceback(self, arguments):
         reading, writing = os.pipe()
         os.close(reading)
         program = f"from wsserver.cli.main import main; main({arguments!r})"
         done = subprocess.run(
-            [sys.executable, "-c", program], stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False
+            [sys.executable, "-c", program],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+            env=os.environ | {"WSSERVER_TOKEN_SECRET": "x" * 32},
         )
         os.close(writing)
         assert (done.returncode, done.stderr) == (-signal.SIGPIPE, b"")

@@ -1,0 +1,19 @@
+"""`wsserver serve [OPTION...]`: run the server in the foreground."""
+
+import argparse
+import sys
+
+__all__ = ["add_arguments", "run"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `wsserver serve` to a parser: all are passed on to twistd."""
+    parser.add_argument("options", nargs=argparse.REMAINDER)
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Run `twistd -n wsserver`, without a pid file."""
+    from twisted.scripts import twistd  # noqa: PLC0415 (it reads sys.argv)
+
+    sys.argv = ["twistd", "--nodaemon", "--pidfile=", "wsserver", *chosen.options]
+    twistd.run()
