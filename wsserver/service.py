@@ -38,7 +38,9 @@ from wsserver.hub.hub import Hub
 from wsserver.hub.management import Management
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.names import Access, Patterns
+from wsserver.hub.operations import Operations
 from wsserver.hub.rules import Rules
+from wsserver.hub.survey import Survey
 from wsserver.listening.ports import authority, is_loopback, is_secure, make_listeners
 from wsserver.typing import Path
 from wsserver.web.api import API
@@ -102,13 +104,16 @@ class WebSocketService(Service):
         self.connections = ServerFactory(settings, reactor)
         table = collect(getPlugins(ICommand) if commands is None else commands)
         access = _access(settings, loopback_only=False)
-        self.hub = Hub(_broker(settings, reactor, now), access, reactor, Rules.from_settings(settings))
+        broker = _broker(settings, reactor, now)
+        self.hub = Hub(broker, access, reactor, Rules.from_settings(settings))
         """The channels. To publish from your application, call `hub.publish(channel, data)`."""
-        self.management = Management(self.hub, __version__)
+        self._survey = Survey(broker, reactor, Operations(self.hub, __version__).handlers)
+        broker.deliver_to(self.hub, on_control=self._survey.on_message)
+        self.management = Management(self._survey)
         """The operations of the HTTP API on connections and channels, in all server processes."""
         self.hooks: Hooks = _hooks(settings, reactor)
         """Sends the webhook requests to the backend."""
-        tokens, self._jwks = tokens_of(settings, reactor, self.hub.broker.use)
+        tokens, self._jwks = tokens_of(settings, reactor, broker.use)
         self.admission = Authorizer(
             self.hub, tokens, anonymous=settings.anonymous, reactor=reactor, now=time.time, hooks=self.hooks
         )
@@ -216,7 +221,7 @@ class WebSocketService(Service):
         yield self.connections.close_all(CloseCode.GOING_AWAY, "the server is stopping")
         yield self.frontend.close_all()
         self.hub.members.stop()
-        self.hub.control.stop()
+        self._survey.stop()
         yield self.hooks.stop()
         yield self.hub.broker.stop()
         self.connections.deadlines.stop()

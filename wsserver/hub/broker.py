@@ -5,7 +5,7 @@ A broker is `wsserver.hub.memory.MemoryBroker` or the Redis broker. It reports t
 """
 
 import random
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import Final, Protocol
 
 from twisted.internet.defer import Deferred
@@ -16,7 +16,16 @@ from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Keep, Page, Position
 from wsserver.typing import ChannelName
 
-__all__ = ["IDEMPOTENT_FOR", "UNFRAMED", "Broker", "Listener", "Subscriber", "first_cause", "new_epoch"]
+__all__ = [
+    "IDEMPOTENT_FOR",
+    "UNFRAMED",
+    "Broker",
+    "Listener",
+    "Subscriber",
+    "first_cause",
+    "ignore_control",
+    "new_epoch",
+]
 
 
 class Listener(Protocol):
@@ -28,9 +37,6 @@ class Listener(Protocol):
     def on_presence(self, channel: ChannelName, event: PresenceEvent) -> None:
         """Receive a presence event: a client has joined or left a channel."""
 
-    def asked(self, message: bytes) -> None:
-        """Receive a message that a server process has sent with `Broker.send`."""
-
     def on_reconnect(self) -> None:
         """Handle the end of an outage: publications of every subscribed channel may have been missed."""
 
@@ -41,6 +47,10 @@ class Listener(Protocol):
         """Handle that the broker is up, for the first time or again; called after `on_reconnect`."""
 
 
+def ignore_control(message: bytes) -> None:
+    """Ignore a message from a server process."""
+
+
 class Broker(Protocol):
     """
     Carries publications, presence and control messages between processes, and stores histories.
@@ -48,10 +58,17 @@ class Broker(Protocol):
     While the broker is down, every Deferred that its methods return fails with `BrokerDown`.
     """
 
-    listener: Listener
-    """Receives what the broker delivers."""
     node: str
     """The id of this process: letters and digits."""
+
+    def deliver_to(self, listener: Listener, on_control: Callable[[bytes], None] = ignore_control) -> None:
+        """
+        Set who receives what the broker delivers; must be called before anything is published, and before `start`.
+
+        Args:
+            listener: the hub.
+            on_control: called with each message that a process has sent with `send`.
+        """
 
     @property
     def up(self) -> bool:

@@ -31,7 +31,6 @@ from wsserver.hub.publication import Publication, check_int, check_text, make_pu
 from wsserver.hub.recovery import MAX_BUFFERED, Joined, Recovery
 from wsserver.hub.rules import Rules
 from wsserver.hub.stream import Page, Position, ReadLimit
-from wsserver.hub.survey import Control
 from wsserver.typing import ChannelName
 
 __all__ = ["Hub", "Joined", "Receipt"]
@@ -51,7 +50,7 @@ class Hub:
     The channels of this process.
 
     Args:
-        broker: delivers publications, and stores histories and presence. The hub sets itself as its `listener`.
+        broker: delivers publications, and stores histories and presence; must deliver to the hub (`Broker.deliver_to`).
         access: decides which channels clients may subscribe to without a token.
         reactor: schedules the deliveries at the end of a turn.
         rules: the options of each channel (history, presence, publish permission, slow consumers).
@@ -66,13 +65,10 @@ class Hub:
         """Joins and leaves of this process's clients, for presence."""
         self.clients = Clients()
         """The client connections of this process, of all protocols."""
-        self.control = Control(broker, reactor)
-        """Sends requests to all processes that share the broker, and collects their answers."""
         self.plain = 0
         """Number of publications received without an offset."""
         self.dropped = 0
         """Number of messages dropped because their subscriber did not read fast enough."""
-        broker.listener = self
         self._reactor = reactor
         self._fan_out = FanOut(reactor)
         self._channels: dict[ChannelName, ChannelState] = {}
@@ -407,10 +403,6 @@ class Hub:
                 state.buffer.add(event)
             else:
                 self._queue(state, event)
-
-    def asked(self, message: bytes) -> None:
-        """Receive a message from a server process."""
-        self.control.take(message)
 
     def on_reconnect(self) -> None:
         """After a broker outage, recover each channel's missed publications, or notify its subscribers of a gap."""

@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from wsserver.errors import BrokerDown
-from wsserver.hub.broker import IDEMPOTENT_FOR, Listener, new_epoch
+from wsserver.hub.broker import IDEMPOTENT_FOR, Listener, ignore_control, new_epoch
 from wsserver.hub.presence import ClientInfo, PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Keep, Page, Position, Stream
@@ -36,14 +36,11 @@ class MemoryBroker:
     """
     Delivers publications to the hub of the same process.
 
-    `listener` must be set before anything is published.
-
     Args:
         clock: measures the age of publications and idempotency keys.
         now: returns UNIX time in seconds, for the expiry of one-time tokens.
     """
 
-    listener: Listener
     up = True
     """Always True: a memory broker has no outages."""
     problem = None
@@ -64,6 +61,10 @@ class MemoryBroker:
         self._used: set[str] = set()
         self._forget: list[tuple[float, str]] = []
         """A heap of the consumed keys, ordered by the UNIX time from which they may be forgotten."""
+
+    def deliver_to(self, listener: Listener, on_control: Callable[[bytes], None] = ignore_control) -> None:
+        """Set who receives what is published; see `wsserver.hub.broker.Broker.deliver_to`."""
+        self.listener, self._on_control = listener, on_control
 
     def metrics(self) -> Mapping[str, float]:
         """Return no metrics: they describe a broker's connection, and there is none."""
@@ -172,7 +173,7 @@ class MemoryBroker:
 
     def send(self, node: str, message: bytes) -> "Deferred[None]":  # noqa: ARG002
         """Deliver a message to this process, the only one."""
-        self.listener.asked(message)
+        self._on_control(message)
         return succeed(None)
 
     def use(self, key: str, seconds: float) -> "Deferred[bool]":

@@ -23,7 +23,7 @@ Keys and Redis channels, for channel `foo`:
 """
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -34,7 +34,7 @@ from twisted.python.failure import Failure
 
 from wsserver.config.redis_url import RedisURL
 from wsserver.errors import BrokerDown
-from wsserver.hub.broker import IDEMPOTENT_FOR, Listener, first_cause, new_epoch
+from wsserver.hub.broker import IDEMPOTENT_FOR, Listener, first_cause, ignore_control, new_epoch
 from wsserver.hub.names import PRIVATE
 from wsserver.hub.presence import ClientInfo, PresenceEvent, read_info, write_info
 from wsserver.hub.publication import Publication, pack, unpack
@@ -93,12 +93,7 @@ class RedisBroker:
     Args:
         url: the address of Redis, or of its sentinels.
         reactor: makes connections and timers.
-
-    Attributes:
-        listener: receives publications and events; must be set before `start`.
     """
-
-    listener: Listener
 
     def __init__(self, url: RedisURL, reactor: Any) -> None:
         self._reactor = reactor
@@ -148,6 +143,10 @@ class RedisBroker:
     def metrics(self) -> "Mapping[str, float]":
         """Return the broker's metrics for `/api/info`: name -> value."""
         return {"redis_subscriber_up": float(self.up)}
+
+    def deliver_to(self, listener: Listener, on_control: Callable[[bytes], None] = ignore_control) -> None:
+        """Set who receives what Redis delivers; see `wsserver.hub.broker.Broker.deliver_to`."""
+        self._listener, self._on_control = listener, on_control
 
     def start(self) -> None:
         """Start connecting, sending heartbeats and refreshing presence; retry while Redis is unavailable."""
@@ -252,10 +251,10 @@ class RedisBroker:
 
     def _on_message(self, key: bytes, data: bytes) -> None:
         if key in self._control_channels:
-            self.listener.asked(data)
+            self._on_control(data)
             return
         if not key.startswith(_PUB):
-            self.listener.on_publication(ChannelName(key.decode("utf-8")), Publication(data))
+            self._listener.on_publication(ChannelName(key.decode("utf-8")), Publication(data))
             return
         channel = _channel(key)
         try:
@@ -264,9 +263,9 @@ class RedisBroker:
             _log.warn("something was published to a private channel that no server has written")
             return
         if isinstance(message, Publication):
-            self.listener.on_publication(channel, message)
+            self._listener.on_publication(channel, message)
         else:
-            self.listener.on_presence(channel, message)
+            self._listener.on_presence(channel, message)
 
     # Presence.
 
@@ -364,8 +363,8 @@ class RedisBroker:
         self._subscribe_control()
         if again:
             self._refresh_presence()
-            self.listener.on_reconnect()
-        self.listener.on_up()
+            self._listener.on_reconnect()
+        self._listener.on_up()
 
     def _subscribe_control(self) -> None:
         """Subscribe to control messages, once: the link restores the subscriptions after an outage."""
@@ -385,7 +384,7 @@ class RedisBroker:
         self._write_check.end()
 
     def _on_permission_revoked(self, key: bytes) -> None:
-        self.listener.on_permission_revoked(_channel(key))
+        self._listener.on_permission_revoked(_channel(key))
 
 
 def _tag(channel: ChannelName) -> bytes:

@@ -11,8 +11,6 @@ from redis_server import RedisServer
 from sdk import SECRET, running_sdk, token
 from twisted.internet.threads import deferToThread
 
-from wsserver.hub.management import Management
-
 KINDS = ("javascript", "python")
 OPEN = {"channel_publish": ("*",), "channel_presence": ("*",)}
 
@@ -424,8 +422,7 @@ class ManagementTests:
 
     def call(self, server, method, *arguments, **options):
         """Call one of the operations that reach all processes."""
-        management = Management(server.service.hub, "test")
-        return server.ask(lambda: getattr(management, method)(*arguments, **options))
+        return server.ask(lambda: getattr(server.service.management, method)(*arguments, **options))
 
     def test_all(self, server, connect):
         """Subscribe, unsubscribe and disconnect, by the client's id."""

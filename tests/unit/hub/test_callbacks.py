@@ -1,15 +1,14 @@
 """`Hub.listen`: a callback gets the publications of a channel. All in memory."""
 
 import pytest
+from hubs import make_hub
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock
 from twisted.trial.unittest import TestCase
 
 from wsserver.config.settings import Settings
 from wsserver.errors import BrokerDown, NotPermitted
-from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
-from wsserver.hub.names import Access
 from wsserver.hub.presence import ClientInfo, PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.rules import Rules
@@ -46,7 +45,7 @@ def broker(clock):
 
 @pytest.fixture
 def hub(broker, clock):
-    return Hub(broker, Access(None, True), clock, Rules.from_settings(Settings(history_size=3)))
+    return make_hub(broker, clock, Rules.from_settings(Settings(history_size=3)))
 
 
 @pytest.fixture
@@ -213,10 +212,8 @@ class OutageTests:
         handle = listen()
         hub.publish("news", b"1")
         clock.advance(0)
-        broker.listener = None
         keep = Keep(3, 60)
         missed = broker._streams["news"].append(Publication(b"2"), keep, clock.seconds())
-        broker.listener = hub
         hub.on_reconnect()
         clock.advance(0)
         hub.publish("news", b"3")
@@ -270,7 +267,7 @@ class SinceTests:
         assert events == [("gap", "news"), ("news", b"5")]
 
     def test_a_channel_without_history_is_a_gap(self, broker, clock, events):
-        hub = Hub(broker, Access(None, True), clock, Rules.from_settings(Settings(history_size=0)))
+        hub = make_hub(broker, clock, Rules.from_settings(Settings(history_size=0)))
         hub.listen("news", lambda *_: None, on_gap=events.append, since=Position(1, "x"))
         clock.advance(0)
         assert events == ["news"]
@@ -299,7 +296,7 @@ class FailureTests(TestCase):
     def setUp(self):
         self.clock = Clock()
         self.broker = FlakyBroker(self.clock)
-        self.hub = Hub(self.broker, Access(None, True), self.clock)
+        self.hub = make_hub(self.broker, self.clock)
         self.seen = []
 
     def test_a_callback_that_raises_is_logged_and_hurts_nobody(self):

@@ -3,12 +3,11 @@
 import random
 
 import pytest
+from hubs import make_hub
 from twisted.internet.task import Clock
 
 from wsserver.hub.fanout import MAX_JOBS, WRITE, FanOut
-from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
-from wsserver.hub.names import Access
 from wsserver.hub.presence import ClientInfo, PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.rules import Rule, Rules
@@ -347,7 +346,7 @@ class HubTests:
     def test_whoever_comes_and_leaves(self, seed):
         """Everyone gets what is published from its coming on, in order and once, and nothing of what was before."""
         dice, reactor = random.Random(seed), Turns()
-        hub = Hub(MemoryBroker(Clock()), Access(None, loopback_only=True), reactor, Rules(Rule(history_size=0)))
+        hub = make_hub(MemoryBroker(Clock()), reactor, Rules(Rule(history_size=0)))
         hub._fan_out._share = dice.choice([1, 3, 10])
         published = 0
         present, absent = {}, [Reader() for _ in range(12)]

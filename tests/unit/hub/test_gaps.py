@@ -1,5 +1,6 @@
 """Gaps are closed page by page: in order, once, and without more work or bytes in a turn than a page has."""
 
+import hubs
 import pytest
 from catchup import Listener, numbers, publish
 from twisted.internet.defer import Deferred
@@ -7,9 +8,7 @@ from twisted.internet.task import Clock
 
 from wsserver.config.settings import Settings
 from wsserver.hub.channel import PublicationBuffer
-from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
-from wsserver.hub.names import Access
 from wsserver.hub.pages import MAX_READS, PAGE_BYTES, PAGE_SIZE
 from wsserver.hub.publication import Publication
 from wsserver.hub.rules import Rule, Rules
@@ -58,14 +57,15 @@ def clock():
 def make_hub(clock):
     """Make a hub with a long history."""
     broker = MemoryBroker(clock)
-    return Hub(broker, Access(None, loopback_only=True), clock, Rules(Rule(10_000, 1e9))), broker
+    return hubs.make_hub(broker, clock, Rules(Rule(10_000, 1e9))), broker
 
 
 def lose(broker, publish):
     """Publish while the news do not arrive."""
-    listener, broker.listener = broker.listener, Deaf()
+    listener = broker.listener
+    broker.deliver_to(Deaf())
     publish()
-    broker.listener = listener
+    broker.deliver_to(listener)
 
 
 def turn(clock):

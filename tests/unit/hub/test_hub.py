@@ -1,14 +1,13 @@
 """Who listens, and how a publication reaches them. All in memory."""
 
+import hubs
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from wsserver.errors import BrokerDown
 from wsserver.hub.channel import MAX_BUFFER_BYTES, MAX_BUFFER_ITEMS, PublicationBuffer
-from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
-from wsserver.hub.names import Access
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Page, Position
 
@@ -63,7 +62,7 @@ def clock():
 
 def make_hub(clock, broker=None):
     """Make a hub."""
-    return Hub(broker or MemoryBroker(clock), Access(None, loopback_only=True), clock)
+    return hubs.make_hub(broker or MemoryBroker(clock), clock)
 
 
 class FanOutTests:
@@ -343,9 +342,10 @@ class OutageTests:
         hub.subscribe("foo", one)
         hub.publish("foo", b"1")
         clock.advance(0)
-        listener, broker.listener = broker.listener, Deaf()
+        listener = broker.listener
+        broker.deliver_to(Deaf())
         hub.publish("foo", b"2")
-        broker.listener = listener
+        broker.deliver_to(listener)
         one.missed = lambda channel, stream: one.got.append((channel, stream))
         hub.on_reconnect()
         clock.advance(0)

@@ -1,12 +1,12 @@
 """What a backend is told of connections and channels."""
 
 import pytest
+from hubs import make_hub, make_management
 from twisted.internet.task import Clock
 
-from wsserver.hub.hub import Hub
-from wsserver.hub.management import MAX_BYTES, MAX_CONNECTIONS, Management
 from wsserver.hub.memory import MemoryBroker
-from wsserver.hub.names import MAX_CHANNELS, MAX_NAME, Access
+from wsserver.hub.names import MAX_CHANNELS, MAX_NAME
+from wsserver.hub.operations import MAX_BYTES, MAX_CONNECTIONS
 
 
 class Connection:
@@ -26,7 +26,7 @@ class Connection:
 def hub():
     """Make a hub."""
     clock = Clock()
-    return Hub(MemoryBroker(clock), Access(None, loopback_only=True), clock)
+    return make_hub(MemoryBroker(clock), clock)
 
 
 def result(done):
@@ -44,19 +44,19 @@ class SizeTests:
         """So many are told of."""
         for number in range(count):
             hub.clients.add(Connection(number, ["news"]))
-        assert len(result(Management(hub, "1").connections())) == told
+        assert len(result(make_management(hub, Clock()).connections())) == told
 
     def test_long_names(self, hub):
         """Whoever listens to as much as may be has no answer made that takes the link to Redis down."""
         channels = [f"{number:0{MAX_NAME}}" for number in range(MAX_CHANNELS)]
         for number in range(MAX_CONNECTIONS):
             hub.clients.add(Connection(number, channels))
-        told = result(Management(hub, "1").connections())
+        told = result(make_management(hub, Clock()).connections())
         assert 0.9 * MAX_BYTES < len(str(told)) < 1.1 * MAX_BYTES
 
     def test_channels(self, hub, monkeypatch):
         """The same holds for the names of channels."""
         counts = {f"{number:0{MAX_NAME}}": 1 for number in range(5000)}
         monkeypatch.setattr(hub, "counts", lambda: counts)
-        told = result(Management(hub, "1").channels())
+        told = result(make_management(hub, Clock()).channels())
         assert 0.9 * MAX_BYTES < len(str(told)) < 1.1 * MAX_BYTES

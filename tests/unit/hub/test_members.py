@@ -1,12 +1,11 @@
 """Who is on a channel, and when that is told."""
 
 import pytest
+from hubs import make_hub
 from twisted.internet.task import Clock
 
-from wsserver.hub.hub import Hub
 from wsserver.hub.members import GRACE
 from wsserver.hub.memory import MemoryBroker
-from wsserver.hub.names import Access
 from wsserver.hub.presence import ClientInfo
 from wsserver.hub.rules import Rules
 
@@ -42,7 +41,7 @@ def clock():
 def hub(clock):
     """Make a hub whose channels know who is there, but for one."""
     rules = Rules(presence=["*"], more=[("quiet", {"presence": False})])
-    return Hub(MemoryBroker(clock), Access(None, loopback_only=True), clock, rules)
+    return make_hub(MemoryBroker(clock), clock, rules)
 
 
 @pytest.fixture

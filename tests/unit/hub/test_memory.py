@@ -33,7 +33,7 @@ def clock():
 def broker(clock):
     """Make one that somebody listens to."""
     broker = MemoryBroker(clock)
-    broker.listener = Listener()
+    broker.deliver_to(Listener())
     return broker
 
 

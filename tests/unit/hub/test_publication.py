@@ -1,13 +1,11 @@
 """What an application publishes: the right types, or an exception at the call that leaves the channel as it was."""
 
 import pytest
+from hubs import make_hub, make_management
 from twisted.internet.task import Clock
 
 from wsserver.config.redis_url import parse_redis_url
-from wsserver.hub.hub import Hub
-from wsserver.hub.management import Management
 from wsserver.hub.memory import MemoryBroker
-from wsserver.hub.names import Access
 from wsserver.hub.presence import ClientInfo
 from wsserver.redis.broker import RedisBroker
 
@@ -19,7 +17,7 @@ def hub(request):
     broker = (
         MemoryBroker(clock) if request.param == "memory" else RedisBroker(parse_redis_url("redis://localhost"), clock)
     )
-    return Hub(broker, Access(None, loopback_only=True), clock)
+    return make_hub(broker, clock)
 
 
 def result(deferred):
@@ -66,7 +64,7 @@ class HubTests:
     def test_publishes_text_and_bytes(self, data):
         """A text is published in UTF-8; bytes that can change later are copied."""
         clock = Clock()
-        hub = Hub(MemoryBroker(clock), Access(None, loopback_only=True), clock)
+        hub = make_hub(MemoryBroker(clock), clock)
         result(hub.publish("news", data))
         (publication,) = result(hub.history("news", limit=-1)).publications
         assert (type(publication.data), publication.data.decode().strip('"')) == (bytes, "grüße")
@@ -86,7 +84,7 @@ class HubTests:
     def test_a_refused_publication_leaves_the_channel_as_it_was(self):
         """The next one has the next offset, and the history can be read."""
         clock = Clock()
-        hub = Hub(MemoryBroker(clock), Access(None, loopback_only=True), clock)
+        hub = make_hub(MemoryBroker(clock), clock)
         for arguments, options, _ in WRONG_TYPES:
             with pytest.raises(TypeError):
                 hub.publish(*arguments, **options)
@@ -127,7 +125,7 @@ class ManagementTests:
     def test_refuses_a_wrong_type_at_the_call(self, hub, call, message):
         """No process is asked."""
         with pytest.raises(TypeError, match=message):
-            call(Management(hub, "1"))
+            call(make_management(hub, Clock()))
 
     @pytest.mark.parametrize(
         "call",
@@ -142,4 +140,4 @@ class ManagementTests:
     def test_refuses_a_wrong_value_at_the_call(self, hub, call):
         """What a Close frame, or JSON, cannot carry."""
         with pytest.raises(ValueError, match=r"."):
-            call(Management(hub, "1"))
+            call(make_management(hub, Clock()))

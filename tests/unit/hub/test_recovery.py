@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from unittest import mock
 
 import pytest
+from hubs import make_hub
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -19,9 +20,7 @@ from twisted.internet.task import Clock
 
 from wsserver.errors import BrokerDown
 from wsserver.hub.channel import BufferBudget
-from wsserver.hub.hub import Hub
 from wsserver.hub.memory import MemoryBroker
-from wsserver.hub.names import Access
 from wsserver.hub.publication import Publication
 from wsserver.hub.rules import Rule, Rules
 from wsserver.hub.send_queue import OVERHEAD
@@ -52,6 +51,10 @@ class LateBroker(MemoryBroker):
     def unsubscribe(self, channel):
         """Leave."""
         self.subscribed = False
+
+    def deliver_to(self, listener):
+        """Note who receives what arrives."""
+        self.listener = listener
 
     def store(self, data):
         """Publish through a server."""
@@ -177,7 +180,7 @@ class Machine(RuleBasedStateMachine):
         self.patch.start()
         self.clock = Clock()
         self.broker = LateBroker(self.clock)
-        self.hub = Hub(self.broker, Access(None, loopback_only=True), self.clock, Rules(Rule(5, 1e9)))
+        self.hub = make_hub(self.broker, self.clock, Rules(Rule(5, 1e9)))
         self.peers = []
         self.number = 0
         self.left = []

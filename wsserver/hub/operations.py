@@ -1,0 +1,132 @@
+"""The operations of `wsserver.hub.management` in this process: the answers to the requests of all processes."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from wsserver.centrifugecodes import EXPIRED, SERVER_UNSUBSCRIBE
+from wsserver.hub.hub import Hub
+from wsserver.hub.names import Patterns
+from wsserver.hub.survey import Handlers
+from wsserver.typing import ChannelName
+
+__all__ = ["MAX_BYTES", "MAX_CHANNELS", "MAX_CONNECTIONS", "Operations"]
+
+MAX_CONNECTIONS = 1000
+"""Maximum number of connections in the answer of one process."""
+
+MAX_CHANNELS = 10_000
+"""Maximum number of channels in the answer of one process."""
+
+# Answers can be large: a connection may subscribe to 128 channels with long names. Redis disconnects a process if more
+# than 8 MB are queued for it, and then all clients of that process would be notified of a gap.
+MAX_BYTES = 1024**2
+"""Maximum size in bytes of the connections or channels in the answer of one process. The limit is per process."""
+
+
+class Operations:
+    """
+    The operations on the connections and channels of this process.
+
+    Args:
+        hub: the clients and channels of this process.
+        version: the server's version, for `info`.
+        now: returns monotonic time in seconds, for the uptime.
+    """
+
+    def __init__(self, hub: Hub, version: str, now: Callable[[], float] = time.monotonic) -> None:
+        self._hub, self._version, self._now = hub, version, now
+        self._started = now()
+        self.handlers: Handlers = {
+            "connections": self._connections,
+            "channels": self._channels,
+            "disconnect": self._disconnect,
+            "unsubscribe": self._unsubscribe,
+            "subscribe": self._subscribe,
+            "refresh": self._refresh,
+            "info": self._info,
+        }
+        """Name of the request -> the operation, for `wsserver.hub.survey.Survey`."""
+
+    def _connections(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        wanted = Patterns([arguments["pattern"]])
+        found: dict[str, Any] = {}
+        size = 0
+        for one in self._hub.clients.find(arguments["user"], arguments["client"]):
+            channels = list(one.channels)
+            if arguments["pattern"] != "*" and not any(channel in wanted for channel in channels):
+                continue
+            about = {"user": one.user, "channels": channels, **one.about()}
+            size += len(json.dumps(about))
+            if len(found) >= MAX_CONNECTIONS or size > MAX_BYTES:
+                break
+            found[one.client] = about
+        return found
+
+    def _channels(self, arguments: Mapping[str, Any]) -> dict[str, int]:
+        wanted = Patterns([arguments["pattern"]])
+        found: dict[str, int] = {}
+        size = 0
+        for channel, count in self._hub.counts().items():
+            if channel in wanted:
+                size += len(json.dumps(channel))
+                if len(found) >= MAX_CHANNELS or size > MAX_BYTES:
+                    break
+                found[channel] = count
+        return found
+
+    def _disconnect(self, arguments: Mapping[str, Any]) -> int:
+        stay = set(arguments["except"])
+        gone = [one for one in self._find(arguments) if one.client not in stay]
+        for one in gone:
+            one.disconnect(arguments["code"], arguments["reason"])
+        return len(gone)
+
+    def _unsubscribe(self, arguments: Mapping[str, Any]) -> int:
+        channel = ChannelName(arguments["channel"])
+        off = [one for one in self._find(arguments) if channel in one.channels]
+        for one in off:
+            one.unsubscribe(channel, SERVER_UNSUBSCRIBE.code, SERVER_UNSUBSCRIBE.reason)
+        return len(off)
+
+    def _subscribe(self, arguments: Mapping[str, Any]) -> int:
+        channel = ChannelName(arguments["channel"])
+        on = [one for one in self._find(arguments) if channel not in one.channels]
+        return sum(one.subscribe(channel, arguments["options"]) for one in on)
+
+    def _refresh(self, arguments: Mapping[str, Any]) -> int:
+        if arguments["expired"]:
+            return self._disconnect({**arguments, "code": EXPIRED.code, "reason": EXPIRED.reason, "except": ()})
+        return sum(one.refresh(arguments["expire_at"]) for one in self._find(arguments))
+
+    def _find(self, arguments: Mapping[str, Any]) -> list[Any]:
+        user, client = arguments["user"], arguments["client"]
+        # Without a user and a client id, `find` would return all clients.
+        return self._hub.clients.find(user, client) if user or client else []
+
+    def _info(self, _: Mapping[str, Any]) -> dict[str, Any]:
+        hub = self._hub
+        counts = hub.counts()
+        return {
+            "uid": hub.broker.node,
+            "name": f"{os.uname().nodename}_{os.getpid()}",
+            "version": self._version,
+            "num_clients": len(hub.clients),
+            "num_users": hub.clients.users,
+            "num_channels": len(counts),
+            "num_subs": sum(counts.values()),
+            "uptime": int(self._now() - self._started),
+            "metrics": {"interval": 0, "items": self._metrics()},
+        }
+
+    def _metrics(self) -> dict[str, float]:
+        """Return the counters since the start of the server, and the broker's metrics: metric name -> value."""
+        hub = self._hub
+        return {
+            **hub.broker.metrics(),
+            "plain_publications_total": float(hub.plain),
+            "gaps_total": float(hub.gaps),
+            "dropped_messages_total": float(hub.dropped),
+        }
