@@ -150,8 +150,8 @@ def document(result: Result, plots: dict[str, str]) -> str:
 DOCUMENT = """\
 # Benchmarks
 
-The server beside its peers, measured in one run on one machine. The figures of another machine differ; the ratios
-should not differ much. To see yours:
+The server and its peers, measured in one run on one machine. Absolute figures differ on other machines; ratios should
+be similar. To measure yours:
 
 ```sh
 make bench                                      # everything, about an hour; the table is then in reports/bench
@@ -164,27 +164,30 @@ make bench                                      # everything, about an hour; the
 
 {cpu}, {cores} cores, Linux {kernel}, Python {python}, {date}.
 
-One core is the server's, another the load's, over loopback. The load (`benchmarks/load.c`) is one process in C that
-keeps all connections busy and checks every reply for type and size, and its content: always up to 1 KiB, above that in
-every 16th message, and for compressed replies on every tenth connection. A raw echo in C, measured with the same load,
-stands in the tables as the limit of what can be measured here.
+The server has one core and the load generator another; they communicate over loopback. The load generator
+(`benchmarks/load.c`) is one process in C that keeps all connections busy. It checks the type and size of every reply,
+and the content of every reply up to 1 KiB, of every 16th larger one, and of compressed replies on every tenth
+connection. A minimal echo in C, measured with the same load, shows the limit of what can be measured on this machine.
 
-{rounds} rounds, in each of them every server once, freshly started: {warmup:g} s to warm up, {seconds:g} s measured.
-The figures are medians; "from - to" is the span of the rounds. CPU a message is user and system time of the server
-process with its children, divided by the messages. RTT is what a client waits. "Load busy" tells how far the load was
-from being the limit itself. A ratio is wsserver's figure divided by the best peer's: where less is better, good ratios
-are below 1.
+{rounds} rounds; in each, every server runs once, freshly started: {warmup:g} s to warm up, {seconds:g} s measured.
+The figures are medians.
 
-In the rows of fan-out one connection publishes and all others listen; the next message leaves when all have the one
-before it ("in flight": so many at a time). A "message" is a delivery to one subscriber, RTT the time from the publisher
-to that. wsserver is an application there, of a few lines, whose endpoint publishes what it is sent
-(`servers/fanout_wsserver.py`), and so are the peers. Each of them uses what it has for this: topics (uWebSockets),
-prepared messages (gorilla/websocket, Autobahn), `broadcast()` (websockets), its channels (nchan), else a loop.
+- "From - to" is the range over the rounds.
+- "CPU a message" is user and system time of the server process and its children, divided by the number of messages.
+- "RTT" is the time that a client waits for a reply.
+- "Load busy" is the share of time in which the load generator was busy; near 100 %, it was the limit itself.
+- "Ratio" is wsserver's figure divided by the best peer's. If less is better, good ratios are below 1.
 
-wsserver runs as it is shipped: logging, limits, pings and origin check on. The peers run as their own documentation
-shows it, one process each, compression off where a row isn't about it. Peers that don't check the UTF-8 of text
-messages (picows, gorilla/websocket) aren't compared with in the row of mixed UTF-8, and those that aren't called from
-Python (ws, gorilla/websocket) not in the row of TLS.
+In the fan-out rows, one connection publishes and all others subscribe. The next message is sent when all subscribers
+have received the one before ("in flight": this many at a time). A "message" is a delivery to one subscriber, and RTT is
+the time from the publisher to the subscriber. wsserver and the peers run as applications of a few lines whose endpoint
+publishes what it receives (`servers/fanout_wsserver.py`). Each peer uses what it offers for this: topics (uWebSockets),
+prepared messages (gorilla/websocket, Autobahn), `broadcast()` (websockets), channels (nchan), otherwise a loop.
+
+wsserver runs with its defaults: logging, limits, pings and origin check are on. The peers run as their documentation
+shows, in one process each, without compression except in the row about it. The row of mixed UTF-8 does not compare with
+peers that do not check the UTF-8 of text messages (picows, gorilla/websocket), and the row of TLS not with those that
+are not used from Python (ws, gorilla/websocket).
 
 {tables}
 

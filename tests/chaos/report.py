@@ -1,4 +1,4 @@
-"""What a run has shown, for people."""
+"""The report of a run, as Markdown."""
 
 from collections import Counter
 from typing import Any
@@ -8,22 +8,22 @@ from checker import percentile
 __all__ = ["markdown"]
 
 ROWS = (
-    ("acked", "publications that were acknowledged"),
-    ("maybe", "publications without an answer: they may be there, or not"),
+    ("acked", "acknowledged publications"),
+    ("maybe", "publications without an answer, which may or may not be delivered"),
     ("delivered", "delivered"),
-    ("recovered", "of these, given to a subscriber that came back"),
-    ("told_as_lost", "not delivered, and the subscriber was told that something is missing"),
-    ("told_kept", "of these, published to a channel with a history, for a subscriber that can come back"),
+    ("recovered", "of these, recovered by a subscriber that returned"),
+    ("told_as_lost", "not delivered, and reported as missing"),
+    ("told_kept", "of these, in a channel with history, for a subscriber that can recover"),
     ("silently lost", "**silently lost**"),
     ("out of order", "**out of order**"),
     ("duplicates", "**duplicates**"),
-    ("misplaced", "**two places for one, or one for two**"),
-    ("deaf", "**subscribers that did not hear the end**"),
+    ("misplaced", "**two positions for one publication, or one for two**"),
+    ("deaf", "**subscribers that did not receive the last publication**"),
 )
 
 
 def markdown(outcome: Any) -> str:
-    """Write an `Outcome`."""
+    """Return the report of an `Outcome`."""
     verdict, shape = outcome.verdict, outcome.shape
     waits = verdict.recoveries
     title = (
@@ -37,12 +37,12 @@ def markdown(outcome: Any) -> str:
         "| | |",
         "|---|--:|",
         *(f"| {words} | {verdict.counts[name]:,} |" for name, words in ROWS),
-        f"| seconds from the end of a fault to a publication made since, p50 | {percentile(waits, 0.5):.2f} |",
+        f"| seconds from the end of a fault to a later delivery, p50 | {percentile(waits, 0.5):.2f} |",
         f"| the same, p99 | {percentile(waits, 0.99):.2f} |",
         "",
         "Faults: " + ", ".join(f"{name} ({times})" for name, times in sorted(Counter(outcome.struck).items())) + ".",
     ]
     bad = [*verdict.faults, *outcome.complaints]
     if bad:
-        lines += ["", "What was wrong:", "", *(f"- {line}" for line in bad)]
+        lines += ["", "Failures:", "", *(f"- {line}" for line in bad)]
     return "\n".join(lines) + "\n"
