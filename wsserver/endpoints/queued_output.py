@@ -61,14 +61,14 @@ class QueuedOutput:
 
     # Sending.
 
-    def take(self, batch: Batch) -> None:
+    def deliver(self, batch: Batch) -> None:
         """Send a channel's batch, or queue it; the channel's slow-consumer policy decides what may be dropped."""
         if self._send_queue is None:
             self._send(batch.frames, batch.count, batch.size)
         else:
             self._enqueue(self._send_queue, batch, SlowConsumerPolicy(self.hub.rules.for_channel(batch.channel).slow))
 
-    def deliver(self, frames: bytes, count: int, size: int) -> None:
+    def send_in_order(self, frames: bytes, count: int, size: int) -> None:
         """
         Send messages in order with the publications. They may be queued, but are never dropped.
 

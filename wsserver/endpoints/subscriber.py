@@ -131,10 +131,6 @@ class Subscription(Feed):
         super().__init__(connection)
         self.channel = channel
 
-    def take(self, batch: Batch) -> None:
+    def deliver(self, batch: Batch) -> None:
         """Send or queue a batch on the connection."""
-        self.connection.take(batch)
-
-    def deliver(self, frames: bytes, count: int, size: int) -> None:
-        """Send messages in order with the publications; see `QueuedOutput.deliver`."""
-        self.connection.deliver(frames, count, size)
+        self.connection.deliver(batch)

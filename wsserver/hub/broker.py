@@ -13,6 +13,7 @@ from twisted.python.failure import Failure
 
 from wsserver.hub.presence import ClientInfo, PresenceEvent
 from wsserver.hub.publication import Publication
+from wsserver.hub.send_queue import Batch
 from wsserver.hub.stream import Keep, Page, Position
 from wsserver.typing import ChannelName
 
@@ -191,18 +192,8 @@ class Subscriber(Protocol):
     def event_frame(self, channel: ChannelName, event: PresenceEvent) -> bytes:
         """Return a presence event's frame for subscribers of this kind; empty if they receive no such events."""
 
-    def deliver(self, frames: bytes, count: int, size: int) -> None:
-        """
-        Send publications to the client.
-
-        A subscriber that can queue publications, by the channel's slow consumer policy, also has a method `take`. The
-        fan-out then calls `take` instead, with a `wsserver.hub.send_queue.Batch`.
-
-        Args:
-            frames: the frames, joined.
-            count: number of publications and presence events.
-            size: bytes of their data.
-        """
+    def deliver(self, batch: Batch) -> None:
+        """Send a channel's publications and presence events to the client, or queue them while it does not read."""
 
     def missed(self, channel: ChannelName, stream: bool) -> None:
         """

@@ -196,12 +196,7 @@ def _frame(channel: ChannelName, first: Any, publications: Sequence[Any]) -> tup
 def _deliver(batch: Batch, subscribers: list[Any]) -> None:
     def deliver_one(one: Any) -> None:
         try:
-            # Subscribers that can queue publications have a method `take` (see `Subscriber.deliver`).
-            take = getattr(one, "take", None)
-            if take is not None:
-                take(batch)
-            else:
-                one.deliver(batch.frames, batch.count, batch.size)
+            one.deliver(batch)
         except Exception:
             _log_failure(one)
 

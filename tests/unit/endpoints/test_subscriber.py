@@ -184,7 +184,7 @@ class Chat(SubscriberProtocol):
         self.told.append(channel)
         self.hub.unsubscribe(channel, self.places[0])
         self.forget(channel)
-        self.deliver(self.write_frame(0x81, b"left " + channel.encode()), 1, 8)
+        self.send_in_order(self.write_frame(0x81, b"left " + channel.encode()), 1, 8)
 
     def onClose(self, wasClean, code, reason):
         """Leave."""
@@ -227,7 +227,7 @@ class SubscriptionTests:
         raw = MemoryServer(Settings(channel_allow=("*",)))
         listener = listen(raw)
         # Were it called, nothing would arrive.
-        monkeypatch.setattr(SubscriberProtocol, "take", lambda *_: None)
+        monkeypatch.setattr(SubscriberProtocol, "deliver", lambda *_: None)
         for each, its_server in ((client, server), (listener, raw)):
             publish(its_server, "1")
             assert each.messages() == ["1"]
@@ -243,12 +243,12 @@ class SubscriptionTests:
         server, client = chat(limit=10_000)
         connection = fill(server, client)
         text = connection.write_frame(0x81, b"between")
-        for deliver in (connection.deliver, connection.places[0].deliver):
+        for _ in range(2):
             publish(server, "before")
-            deliver(text, 1, 7)
+            connection.send_in_order(text, 1, 7)
         publish(server, "after")
         assert rest(client) == ["before", "between", "before", "between", "after"]
-        connection.deliver(text, 1, 7)
+        connection.send_in_order(text, 1, 7)
         publish(server, "last")
         assert client.messages() == ["between", "last"]
 
@@ -282,7 +282,7 @@ class SubscriptionTests:
         server, client = chat(slow="drop-oldest")
         connection = fill(server, client)
         for _ in range(10):
-            connection.deliver(connection.write_frame(0x81, b"x" * 200), 1, 200)
+            connection.send_in_order(connection.write_frame(0x81, b"x" * 200), 1, 200)
         client.transport.read_again()
         assert client.close_frame() == (1013, "reads too slowly")
 

@@ -131,9 +131,9 @@ class Listener:
         """Write an event, for one kind only."""
         return b"(+)" if self.kind == "told" else b""
 
-    def deliver(self, frames, count, size):
+    def deliver(self, batch):
         """Take some."""
-        self.got.append((frames, count, size))
+        self.got.append((batch.frames, batch.count, batch.size))
 
     def missed(self, channel, stream):
         """Take note of a gap."""
@@ -141,9 +141,9 @@ class Listener:
 
 
 class Taker(Listener):
-    """One that takes batches."""
+    """One that keeps the batches."""
 
-    def take(self, batch):
+    def deliver(self, batch):
         """Take some."""
         self.got.append(batch)
 
@@ -217,7 +217,7 @@ class FanOutTests:
         reactor, log = Turns(), []
         ones = [Listener(log=log) for _ in range(25)]
         for number, one in enumerate(ones):
-            one.deliver = lambda frames, count, size, number=number: log.append((frames, number))
+            one.deliver = lambda batch, number=number: log.append((batch.frames, number))
         fan_out = FanOut(reactor, share=10)
         fan_out.publish("foo", kinds(*ones), publications(b"1"))
         assert len(log) == 10
@@ -334,9 +334,9 @@ class Reader:
         """Write a publication."""
         return publication.data + b";"
 
-    def deliver(self, frames, count, size):
+    def deliver(self, batch):
         """Take some."""
-        self.got += frames.split(b";")[:-1]
+        self.got += batch.frames.split(b";")[:-1]
 
 
 class HubTests:

@@ -31,10 +31,10 @@ class Subscriber:
         """Write nothing."""
         return b""
 
-    def deliver(self, frames, count, size):
+    def deliver(self, batch):
         """Note a batch."""
-        self.batches.append((count, size))
-        self.events += [int(number.lstrip(b"x")) for number in frames.split()]
+        self.batches.append((batch.count, batch.size))
+        self.events += [int(number.lstrip(b"x")) for number in batch.frames.split()]
 
     def missed(self, channel, stream):
         """Note a gap."""

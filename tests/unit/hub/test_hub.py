@@ -24,9 +24,9 @@ class Listener:
         self.framed.append(publication.data)
         return b"<%s>" % publication.data
 
-    def deliver(self, frames, count, size):
+    def deliver(self, batch):
         """Take some."""
-        self.got.append((frames, count, size))
+        self.got.append((batch.frames, batch.count, batch.size))
 
     def event_frame(self, channel, event):
         """Write that somebody came or left."""

@@ -26,9 +26,9 @@ class Watcher:
         """Write who it is."""
         return b"%s%s " % (b"+" if event.join else b"-", event.info.client.encode())
 
-    def deliver(self, frames, count, size):
+    def deliver(self, batch):
         """Take some."""
-        self.told += frames.decode().split()
+        self.told += batch.frames.decode().split()
 
 
 @pytest.fixture

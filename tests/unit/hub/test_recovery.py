@@ -118,8 +118,8 @@ class Peer:
     def event_frame(self, channel, event):
         return b""
 
-    def deliver(self, frames, count, size):
-        for frame in frames.decode().split(";")[:-1]:
+    def deliver(self, batch):
+        for frame in batch.frames.decode().split(";")[:-1]:
             data, offset, epoch = frame.split(" ")
             try:
                 self.note(data, int(offset), epoch)

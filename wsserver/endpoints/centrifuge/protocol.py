@@ -269,7 +269,7 @@ class CentrifugeProtocol(SubscriberProtocol):
             payload: the JSON text of one reply or push, without a line feed.
         """
         if self._replies is None:
-            say = self.deliver if self._connect_replied else self._send
+            say = self.send_in_order if self._connect_replied else self._send
             say(build(FIN_TEXT, payload), 1, len(payload))
             return
         self._replies.append(payload)

@@ -198,7 +198,7 @@ class RawSubscription(QueuedOutput):
             # The ID moves past the gap, so that the client gets no second notice of it after a reconnect.
             event_id = self._positions.jump(channel, self.hub.position(channel))
         frame, size = self.gap_frame(channel, event_id)
-        self.take(Batch(channel, frame, 1, size))
+        self.deliver(Batch(channel, frame, 1, size))
 
     def on_permission_revoked(self, channel: ChannelName) -> None:
         """Close with 1008: Redis no longer permits the server to subscribe to the channel."""

@@ -321,9 +321,9 @@ class OverflowTests:
         """They are no publications of a channel."""
         connection = start(server, "latest")
         connection.hold()
-        connection.deliver(b"one ", 1, 3)
+        connection.send_in_order(b"one ", 1, 3)
         publish(server, "1", "2", channel="latest")
-        connection.deliver(b"two ", 1, 3)
+        connection.send_in_order(b"two ", 1, 3)
         connection.release()
         assert connection.sent == ["gap:latest", "one", "2", "two"]
 
