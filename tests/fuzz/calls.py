@@ -171,7 +171,7 @@ class _Echo:
     def _endpoint_failed(self) -> None:
         self.seen.append(("failed", sys.exc_info()[0]))
 
-    def _cancelAutoPingTimeoutCall(self) -> None:
+    def _cancel_ping_timeout(self) -> None:
         self.seen.append(("alive",))
 
 

@@ -372,7 +372,7 @@ cdef class FastPath:
                 any_message = True
         # As in Autobahn, any data frame counts as a pong.
         if any_message and self.autoPingTimeoutCall is not None:
-            self._cancelAutoPingTimeoutCall()
+            self._cancel_ping_timeout()
         return start
 
     def _dispatch(self, bytes payload not None, int first):

@@ -44,9 +44,17 @@ CLOSED, CONNECTING, OPEN = 0, 1, 3
 
 
 class PyFastPath:
-    """The fast path of a connection. Subclasses implement the methods that are only declared here."""
+    """
+    The fast path of a connection.
+
+    It owns the attributes that `__init__` sets, and `transport`. From the other layers of the connection it needs those
+    that are declared below, and no others; a test checks this for the compiled version, too. Other layers set `_plain`,
+    `_compressed`, `_writable`, `_compress_from` and `state`, and take the `_partial` frame that the fast path gives up.
+    """
 
     transport: Any = None
+
+    # Provided by the other layers.
     maxMessagePayloadSize: int
     """Maximum size of a received message in bytes. A class attribute; read once, by the constructor."""
 
@@ -60,9 +68,12 @@ class PyFastPath:
     """Passes the incomplete, invalid frame to the state machine, which fails the connection with the right reason."""
     _endpoint_failed: Callable[[], None]
     """Handles an exception of the endpoint; called within an `except` clause."""
-    _cancelAutoPingTimeoutCall: Callable[[], None]
+    _cancel_ping_timeout: Callable[[], None]
+    """Stops waiting for a pong; called after a read with a data frame, if `autoPingTimeoutCall` is set."""
     _send_in_parts: Callable[..., None]
+    """Sends a message in several frames, or on its own; takes the arguments of `sendMessage`."""
     onMessage: Callable[[bytes, bool], Any]
+    """The endpoint's callback: the message, and whether it is binary."""
 
     def __init__(self) -> None:
         """Set the attributes that every message uses, on the instance: reading them from the class is slower."""
@@ -130,7 +141,7 @@ class PyFastPath:
             dispatched = self._dispatch(payload, first) or dispatched
         # As in Autobahn, every data frame counts as a pong.
         if dispatched and self.autoPingTimeoutCall is not None:
-            self._cancelAutoPingTimeoutCall()
+            self._cancel_ping_timeout()
         return start, budget
 
     def _dispatch(self, payload: bytes, first: int) -> bool:

@@ -1,50 +1,40 @@
 """
-WebSocket connections: the adapter between this server and Autobahn's state machine.
+WebSocket connections: `ServerProtocol`, the base class of all endpoints, and the factory that connections share.
 
-This is the only module that imports Autobahn. It receives opening handshakes that `wsserver.wire.handshake` has
-accepted; Autobahn's HTTP parser is never used. After the 101 response, `wsserver.wire.frames` parses complete, plain
-data frames. Autobahn parses every other frame and every frame that violates RFC 6455, and decides how the connection
-fails.
+A connection is one object in five layers, each a class with the attributes that it owns and, declared without a value,
+those that other layers provide:
 
-Private names of Autobahn that are used here and in `slowpath.py`: `_batched_timer`, `_cancelAutoPingTimeoutCall`,
-`_connectionLost`, `_dataReceived`, `_max_message_size_exceeded`, `_onClose`, `_perMessageCompress`, `_sendAutoPing`. A
-contract test fails when one of them changes.
+- `autobahn.AutobahnConnection`: Autobahn's state machine, for frames that the fast path does not parse.
+- `opening.OpeningHandshake`: from the request to the 101 response or the refusal.
+- `fastpath.FastPath`: parses and dispatches whole, plain data frames, and sends messages. Compiled if possible.
+- `slowpath.SlowPath`: passes all other bytes to the state machine, and controls the flow of received bytes.
+- `ServerProtocol`: closing, the access log, and what endpoints read.
+
+A test compares these declarations with the code.
 """
 
-from collections import deque
 from functools import cached_property
 from http import HTTPStatus
-from itertools import count
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Protocol, TypeVar, cast
 
-from autobahn.exception import PayloadCorruptError, PayloadExceededError
-from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from autobahn.util import encode_truncate
-from autobahn.websocket.protocol import TrafficStats, WebSocketProtocol
-from autobahn.websocket.types import ConnectionDeny, ConnectionRequest
-from autobahn.websocket.utf8validator import Utf8Validator
-from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer, IReactorTime, ISSLTransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from wsserver.closecodes import MAX_REASON_BYTES, SENDABLE, CloseCode
+from wsserver.closecodes import SENDABLE, CloseCode
 from wsserver.config.parsers import show_duration
 from wsserver.config.settings import Settings
-from wsserver.wire import access_log, deflate
+from wsserver.wire import access_log
 from wsserver.wire.access_log import show_path, show_peer
+from wsserver.wire.autobahn import OPTIONS, AutobahnFactory, ConnectionDeny, ConnectionRequest
 from wsserver.wire.connections import ConnectionSet
 from wsserver.wire.fastpath import CLOSED, CONNECTING, OPEN
-from wsserver.wire.handshake import Accept, response
-from wsserver.wire.http11 import Refusal, Request, parse, unavailable
+from wsserver.wire.http11 import Request
 from wsserver.wire.limits import WorkQueue
-from wsserver.wire.linger import linger
+from wsserver.wire.opening import Denied, OpeningHandshake
 from wsserver.wire.slowpath import SlowPath
-from wsserver.wire.timers import Deadline, Deadlines
-
-if TYPE_CHECKING:
-    from wsserver.service import WebSocketService
 
 __all__ = ["ConnectionDeny", "ConnectionRequest", "Denied", "ServerFactory", "ServerProtocol", "adopt_options", "bind"]
 
@@ -54,46 +44,17 @@ _log = Logger(namespace="wsserver.connection")
 P = TypeVar("P", bound="ServerProtocol")
 
 
-class Denied(ConnectionDeny):  # type: ignore[misc]
-    """
-    Raised by `onConnect` to refuse a handshake with additional response headers.
+class Service(Protocol):
+    """What endpoints use of their service, a `wsserver.service.WebSocketService`. Its parts are in higher layers."""
 
-    Args:
-        refusal: status, reason and headers of the response.
-    """
-
-    def __init__(self, refusal: Refusal) -> None:
-        super().__init__(int(refusal.status), refusal.reason)
-        self.headers = refusal.headers
+    settings: Settings
+    hub: Any
+    """The channels: a `wsserver.hub.hub.Hub`."""
+    management: Any
+    """The operations on connections and channels of all processes: a `wsserver.hub.management.Management`."""
 
 
-class _Silence:
-    """
-    The logger given to Autobahn; drops everything.
-
-    Autobahn logs several lines for each frame. They repeat what the access log says when the connection closes.
-    """
-
-    def debug(self, *args: object, **kwargs: object) -> None:
-        """Drop a log message."""
-
-    info = warn = error = critical = debug
-
-
-class _TooBig(deflate.InflateTooBig, PayloadExceededError):  # type: ignore[misc]
-    """`InflateTooBig` as a subclass of the exception that Autobahn's state machine catches."""
-
-
-class _Corrupt(deflate.InflateCorrupt, PayloadCorruptError):  # type: ignore[misc]
-    """`InflateCorrupt` as a subclass of the exception that Autobahn's state machine catches."""
-
-
-class _Deflate(deflate.Deflate):
-    too_big, corrupt = _TooBig, _Corrupt
-    __slots__ = ()
-
-
-class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
+class ServerFactory(AutobahnFactory):
     """
     Hold what all WebSocket connections of a server share.
 
@@ -103,22 +64,8 @@ class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
     """
 
     def __init__(self, settings: Settings, reactor: IReactorTime) -> None:
-        super().__init__(server="", reactor=reactor)
-        self.setProtocolOptions(
-            versions=[13],
-            webStatus=False,
-            failByDrop=False,
-            echoCloseCodeReason=True,
-            maxMessagePayloadSize=settings.max_message_size,
-            openHandshakeTimeout=settings.open_timeout,
-            closeHandshakeTimeout=settings.close_timeout,
-            autoPingInterval=settings.ping_interval,
-            autoPingTimeout=settings.ping_timeout,
-            # Origins are checked before Autobahn sees the handshake. If omitted, this option becomes False.
-            allowNullOrigin=True,
-        )
+        super().__init__(settings, reactor)
         self.settings = settings
-        self.deadlines = self._batched_timer = Deadlines(reactor)
         self.work = WorkQueue(reactor)
         """Serves requests and commands of all connections in turns."""
         self.connections: ConnectionSet[ServerProtocol] = ConnectionSet()
@@ -146,7 +93,7 @@ class ServerFactory(WebSocketServerFactory):  # type: ignore[misc]
 
 
 @implementer(IPushProducer)
-class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
+class ServerProtocol(SlowPath, OpeningHandshake):
     """
     A WebSocket connection. An endpoint is a small subclass that overrides Autobahn's callbacks.
 
@@ -159,60 +106,18 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
     sends, the server does not read what the peer sends. So the send buffer of an echo cannot grow without bound.
     """
 
-    # Autobahn sets these attributes on each connection. Here the class holds their initial values, and the class made
-    # by `bind` holds the options, so a connection stores only values that differ.
-    CONFIG_ATTRS: ClassVar[tuple[str, ...]] = ()
-    log: Any = _Silence()
-    peer = None
-    data = b""
-    send_state = WebSocketServerProtocol.SEND_STATE_GROUND
-    triggered = inside_message = False
-    current_frame: Any = None
-    trackedTimings = None
-    trafficStats = TrafficStats()
-    websocket_version = 13
-    websocket_protocols: list[str] = []
-    websocket_extensions: list[Any] = []
-    websocket_extensions_in_use: list[Any] = []
-    websocket_protocol_in_use: str | None = None
-    wasMaxFramePayloadSizeExceeded = wasMaxMessagePayloadSizeExceeded = False
-    closedByMe = failedByMe = droppedByMe = wasClean = False
-    wasNotCleanReason: str | None = None
-    wasOpenHandshakeTimeout = wasCloseHandshakeTimeout = wasServingFlashSocketPolicyFile = False
-    localCloseCode = localCloseReason = remoteCloseCode = remoteCloseReason = None
-    openHandshakeTimeoutCall: Deadline | None = None
-    closeHandshakeTimeoutCall: Deadline | None = None
-    autoPingPendingCall: Deadline | None = None
-    autoPingPending = autoPingPendingSent = None
-    autoPingPendingSeq = 0
-    maxMessagePayloadSize = 0
-    _perMessageCompress: Any = None
-
     factory: ServerFactory
 
-    service: "ClassVar[WebSocketService]"
+    service: ClassVar[Service]
     """The service that serves the endpoint; set only on endpoints passed to the service as `endpoints=`."""
     mounted_at: ClassVar[str] = ""
     """The path prefix that the endpoint was registered for, e.g. `/chat/`; empty if registered for an exact path."""
 
-    _request: Request | bytes
-    """The opening handshake; after it is completed, only its head, which the property `request` parses again."""
     _shown_peer: str
-    _numbers = count(1)
-    _accept: Accept | None = None
-    _refused: Refusal | None = None
     _bad_gateway = False
-    _opening: "Deferred[None] | None" = None
-    _drop_deadline: Deadline | None = None
+    """Whether the peer's Close frame has the code 1014."""
     _gone = False
     """Whether the connection closed before `is_closed` was first read."""
-
-    @property
-    def is_open(self) -> "Deferred[None]":
-        """Fires when the connection is open."""
-        if self._opening is None:
-            self._opening = Deferred()
-        return self._opening
 
     @cached_property
     def is_closed(self) -> "Deferred[ServerProtocol]":
@@ -221,182 +126,6 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
         if self._gone:
             closed.callback(self)
         return closed
-
-    @cached_property
-    def utf8validator(self) -> Any:
-        """The UTF-8 validator of fragmented text messages."""
-        return Utf8Validator()
-
-    @cached_property
-    def send_queue(self) -> deque[Any]:
-        """Autobahn's queue of data to be written in chops; see `chopsize` of `sendData`."""
-        return deque()
-
-    # The opening handshake.
-
-    def connectionMade(self) -> None:
-        """Count the connection; everything else happens in `begin`, with the handshake that the frontend has read."""
-        self.factory.countConnections += 1
-
-    def begin(self, request: Request, accept: Accept, rest: bytes) -> None:
-        """
-        Complete the opening handshake; called once, after `makeConnection`.
-
-        Args:
-            request: the request.
-            accept: the result of `wsserver.wire.handshake.check` for it.
-            rest: bytes that arrived after the request head.
-        """
-        self.number = next(self._numbers)
-        self.started = self.factory.reactor.seconds()
-        self._request = request
-        self._accept = accept
-        self._waiting = rest
-        try:
-            answer = self.onConnect(self._connection_request())
-        except Exception:
-            self._handshake_failed(Failure())
-            return
-        if not isinstance(answer, Deferred) and not hasattr(answer, "__await__"):
-            self._answered(answer)
-            return
-        # Until the answer is known nothing else may change the state. Further bytes stay in the kernel.
-        self.transport.pauseProducing()
-        deadlines = self.factory.deadlines
-        self.openHandshakeTimeoutCall = deadlines.call_later(self.openHandshakeTimeout, self.onOpenHandshakeTimeout)
-        waiting = answer if isinstance(answer, Deferred) else ensureDeferred(answer)
-        waiting.addCallbacks(self._answered, self._handshake_failed)
-
-    def _connection_request(self) -> ConnectionRequest | None:
-        if type(self).onConnect is ServerProtocol.onConnect:
-            return None
-        request, accept = self.request, self._accept
-        assert accept is not None
-        return ConnectionRequest(
-            show_peer(self.transport.getPeer()),
-            {name: ", ".join(request.all(name)) for name, _ in request.headers},
-            request.host,
-            request.path,
-            request.query,
-            self.websocket_version,
-            next(iter(request.all("origin")), ""),
-            list(accept.offered),
-            [list(offer) for offer in accept.extensions],
-        )
-
-    def onConnect(self, request: ConnectionRequest) -> Any:  # noqa: ARG002
-        """
-        Choose the subprotocol; endpoints may override this method.
-
-        Args:
-            request: the opening handshake as Autobahn's type.
-
-        Returns:
-            The subprotocol or None, a pair of that and a mapping of response headers, or an awaitable of one of these.
-
-        Raises:
-            ConnectionDeny: refuses the handshake, with an HTTP status and a reason for the response body.
-        """
-        assert self._accept is not None
-        return self._accept.subprotocol
-
-    def _answered(self, answer: Any) -> None:
-        # The peer may have disconnected, or the deadline expired, before the answer was known.
-        if self.state != CONNECTING:
-            return
-        if self.factory.stopping:
-            self.failHandshake("the server is stopping", HTTPStatus.SERVICE_UNAVAILABLE)
-            return
-        try:
-            self.succeedHandshake(answer)
-        except Exception:
-            self._crash(Failure())
-
-    def _handshake_failed(self, failure: Failure) -> None:
-        deny: Any = failure.value
-        if not isinstance(deny, ConnectionDeny) or not _is_refusal(deny.code):
-            self._crash(failure)
-        elif self.state == CONNECTING:
-            # In any other state the peer has disconnected, and there is no one to send a refusal to.
-            headers = deny.headers if isinstance(deny, Denied) else ()
-            self.failHandshake(deny.reason or "the endpoint refused", deny.code, headers)
-
-    def succeedHandshake(self, res: Any) -> None:
-        """
-        Send the 101 response, and process the bytes that arrived with the handshake.
-
-        Args:
-            res: what `onConnect` returned.
-
-        Raises:
-            ValueError: the client did not offer the subprotocol, or a header contains a line end.
-        """
-        subprotocol, headers = res if isinstance(res, tuple) else (res, {})
-        accept = self._accept
-        assert accept is not None
-        if subprotocol is not None and subprotocol not in accept.offered:
-            raise ValueError(f"the subprotocol {subprotocol!r} was not offered")
-        self.websocket_protocol_in_use = subprotocol
-        head = response(accept.key, subprotocol, self._agree_on_compression(accept), headers)
-        if self.openHandshakeTimeoutCall is not None:
-            self.openHandshakeTimeoutCall.cancel()
-            self.openHandshakeTimeoutCall = None
-            self.transport.resumeProducing()
-        self.transport.write(head)
-        self.state = OPEN
-        self.factory.connections.add(self)
-        self.transport.registerProducer(self, True)
-        self._log_opened()
-        if self.autoPingInterval:
-            self.autoPingPendingCall = self.factory.deadlines.call_later(self.autoPingInterval, self._sendAutoPing)
-        # The handshake is rarely read from now on, so only its head is kept; see the property `request`.
-        self._request, self._accept = self.request.encode(), None
-        self._plain = True
-        self.onOpen()
-        if self._opening is not None:
-            self._opening.callback(None)
-        if self._waiting:
-            self._process_waiting()
-
-    def _agree_on_compression(self, accept: Accept) -> str | None:
-        if not accept.extensions:
-            return None
-        terms = self._compression_terms(accept)
-        self._perMessageCompress = _Deflate(terms)
-        self.websocket_extensions_in_use = [self._perMessageCompress]
-        self._compressed, self._compress_from = True, self.factory.settings.compression_min_size
-        return terms.answer
-
-    def _compression_terms(self, accept: Accept) -> deflate.Terms:
-        return deflate.agree(accept.extensions[0][1], self.factory.settings)
-
-    def processHandshake(self) -> None:
-        """Do nothing: the frontend has read the handshake, and only frames follow."""
-
-    def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
-        """
-        Refuse the handshake with an HTTP response. Autobahn would write the reason into the status line.
-
-        Args:
-            reason: one sentence for the response body.
-            code: the HTTP status. 503 without headers gets a `Retry-After`.
-            responseHeaders: pairs of name and value.
-        """
-        headers = tuple(responseHeaders or ())
-        soon = code == HTTPStatus.SERVICE_UNAVAILABLE and not headers
-        self._refused = unavailable(reason) if soon else Refusal(HTTPStatus(code), reason, headers)
-        self.transport.write(self._refused.response())
-        self.state = CLOSED
-        if self.openHandshakeTimeoutCall is not None:
-            self.openHandshakeTimeoutCall.cancel()
-            self.openHandshakeTimeoutCall = None
-        self._log_refusal()
-        self._drop_deadline = linger(self.transport, self.factory.deadlines)
-
-    def onOpenHandshakeTimeout(self) -> None:
-        """Refuse the handshake with 503: `onConnect` did not answer within the deadline."""
-        self.openHandshakeTimeoutCall = None
-        self.failHandshake("the server took too long to decide", HTTPStatus.SERVICE_UNAVAILABLE)
 
     # Sending and closing.
 
@@ -408,12 +137,6 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
         if self.state == CONNECTING:
             self.failHandshake("the server failed", HTTPStatus.INTERNAL_SERVER_ERROR)
         self.fail(CloseCode.INTERNAL_ERROR, "the server failed")
-
-    def _send_in_parts(self, *arguments: Any) -> None:
-        WebSocketProtocol.sendMessage(self, *arguments)
-
-    def _deflate(self, payload: bytes) -> bytes:
-        return cast(bytes, self._perMessageCompress.deflate(payload))
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Write frames that Autobahn has built, in order with those built here."""
@@ -439,7 +162,7 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
         if code not in SENDABLE and not 3000 <= code <= 4999:
             raise ValueError(f"{int(code)} may not stand in a Close frame")
         if self.state == OPEN:
-            self.sendCloseFrame(int(code), encode_truncate(reason, MAX_REASON_BYTES))
+            self._send_close(int(code), reason)
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
         """Process the peer's Close frame."""
@@ -509,13 +232,12 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
         # Autobahn would fire `is_closed` with the connection: a reference cycle that only the garbage collector frees.
         if self.state != CLOSED and "is_closed" not in self.__dict__:
             self.state, self._gone = CLOSED, True
-        # Skip Autobahn's Twisted adapter and server class: they only format log messages and count connections.
-        WebSocketProtocol._connectionLost(self, reason)  # noqa: SLF001 (of a base class)
+        self._end(reason)
         self.factory.countConnections -= 1
         self.factory.connections.discard(self)
         self.factory.sockets.discard(self)
 
-    def _onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+    def _closed(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         if self not in self.factory.connections:
             if self._refused is None:
                 self._log_refusal()
@@ -575,13 +297,6 @@ class ServerProtocol(SlowPath, WebSocketServerProtocol):  # type: ignore[misc]
     # Properties for endpoints.
 
     @property
-    def request(self) -> Request:
-        """The opening handshake."""
-        request = self._request if isinstance(self._request, Request) else parse(self._request)
-        assert isinstance(request, Request)
-        return request
-
-    @property
     def subpath(self) -> str:
         """
         The path below the endpoint's prefix: `lobby` for `/chat/lobby` if the endpoint is registered for `/chat/`.
@@ -635,7 +350,7 @@ def bind(protocol: type[P], factory: ServerFactory, **attributes: Any) -> type[P
     Returns:
         A subclass that is instantiated without arguments; instances do not copy the options.
     """
-    options = {name: getattr(factory, name) for name in WebSocketServerProtocol.CONFIG_ATTRS}
+    options = {name: getattr(factory, name) for name in OPTIONS}
     options |= {"trackTimings": False, "logOctets": False, "logFrames": False, "factory": factory}
     return cast(type[P], type(protocol.__name__, (protocol,), options | attributes))
 
@@ -651,7 +366,3 @@ def adopt_options(connection: ServerProtocol, bound: type[ServerProtocol]) -> No
     connection.__class__ = bound
     # The constructor has read this value from the class without options.
     connection._limit = bound.maxMessagePayloadSize  # noqa: SLF001 (of a base class)
-
-
-def _is_refusal(status: int) -> bool:
-    return 400 <= status < 600 and status in HTTPStatus.__members__.values()

@@ -1,12 +1,11 @@
 """
 Slow path of receiving: frames for Autobahn's state machine, bytes that exceed the turn's budget, and inflating.
 
-The module uses these names of Autobahn's state machine, which `SlowPath` is mixed into: `_dataReceived`,
-`current_frame`, `inside_message`, `data`, `_perMessageCompress`, and the callbacks for messages and frames.
+It overrides the state machine's callbacks for messages and frames.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from wsserver.closecodes import CloseCode
 from wsserver.config.parsers import show_size
@@ -24,17 +23,21 @@ SLOW_FRAME = 8
 class SlowPath(FastPath):
     """Slow path of a connection: a mixin for `wsserver.wire.protocol.ServerProtocol`, before Autobahn's class."""
 
-    # Attributes of Autobahn's class.
+    # Provided by Autobahn's state machine.
     current_frame: Any
     current_frame_masker: Any
     data: bytes
     failedByMe: bool
     inside_message: bool
     utf8validator: Any
-    _perMessageCompress: Any
-    _dataReceived: Callable[[bytes], None]
+    message_is_binary: bool
+    message_data: bytearray
+    message_data_total_length: int
+    frame_data: Any
+    _codec: Any
+    _feed_state_machine: Callable[[bytes], None]
 
-    # Attributes of `ServerProtocol`.
+    # Provided by `ServerProtocol`.
     factory: Any
     fail: Callable[[int, str], None]
 
@@ -74,6 +77,9 @@ class SlowPath(FastPath):
             self.transport.pauseProducing()
             self._process_waiting_later()
         self._plain = self._is_plain()
+
+    def _deflate(self, payload: bytes) -> bytes:
+        return cast(bytes, self._codec.deflate(payload))
 
     def _is_plain(self) -> bool:
         """
@@ -149,7 +155,7 @@ class SlowPath(FastPath):
         else:
             stop = frames.extent(data, start)[1]
         stop = stop if start < stop < len(data) else len(data)
-        self._dataReceived(data[start:stop])
+        self._feed_state_machine(data[start:stop])
         return stop
 
     def onMessageBegin(self, isBinary: bool) -> None:
@@ -216,7 +222,7 @@ class SlowPath(FastPath):
         """
         limit, is_text = self.maxMessagePayloadSize, first == FIN_TEXT | RSV1
         try:
-            payload = self._perMessageCompress.inflate(payload, limit)
+            payload = self._codec.inflate(payload, limit)
         except InflateTooBig:
             self.fail(CloseCode.MESSAGE_TOO_BIG, self._describe_limit())
             return None
@@ -239,10 +245,6 @@ class SlowPath(FastPath):
         self.fail(CloseCode.INVALID_PAYLOAD, f"{where} at payload octet index {index}")
         return None
 
-    def _max_message_size_exceeded(self, msg_size: int, max_msg_size: int, reason: str) -> None:  # noqa: ARG002
-        """Close with 1009 and a reason that names the limit; Autobahn's names only the size received so far."""
-        super()._max_message_size_exceeded(msg_size, max_msg_size, self._describe_limit())  # type: ignore[misc]
-
     def _describe_limit(self) -> str:
         limit = show_size(self.maxMessagePayloadSize)
         return f"the message is over the limit of {limit} (server option --max-message-size)"
@@ -250,7 +252,7 @@ class SlowPath(FastPath):
     def _is_alive(self) -> None:
         # As in Autobahn, a frame that is valid up to its end counts as a pong.
         if self.autoPingTimeoutCall is not None:
-            self._cancelAutoPingTimeoutCall()
+            self._cancel_ping_timeout()
 
     def _check_text(self, payload: bytes) -> tuple[bool, bool, int]:
         """

@@ -1,7 +1,7 @@
 """
 What wsserver relies on in Autobahn beyond its documentation.
 
-When one of these tests fails after an upgrade of Autobahn, `wsserver/wire/protocol.py` is the module to look at.
+When one of these tests fails after an upgrade of Autobahn, `wsserver/wire/autobahn.py` is the module to look at.
 """
 
 import ast
@@ -19,6 +19,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from wsserver.config.settings import Settings
+from wsserver.wire import autobahn as our_autobahn
 from wsserver.wire import protocol as our_protocol
 from wsserver.wire.fastpath import CLOSED, CONNECTING, OPEN
 from wsserver.wire.handshake import Accept
@@ -39,10 +40,12 @@ class NameTests:
 
     def test_the_docstring_names_what_is_tested_here(self):
         """The list of private names in the module is the list of this file."""
-        words = our_protocol.__doc__
+        words = our_autobahn.__doc__
         for name in (
             "_batched_timer",
             "_cancelAutoPingTimeoutCall",
+            "_connectionLost",
+            "_dataReceived",
             "_max_message_size_exceeded",
             "_onClose",
             "_perMessageCompress",
@@ -320,5 +323,5 @@ class MessageTests:
             and isinstance(node.func, ast.Attribute)
             and ast.unparse(node.func.value) == "self.log"
         }
-        missing = [name for name in called if not hasattr(our_protocol._Silence(), name)]
+        missing = [name for name in called if not hasattr(our_autobahn._Silence(), name)]
         assert not missing, f"{CHANGED}self.log.{missing}"

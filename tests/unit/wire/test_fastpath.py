@@ -69,7 +69,7 @@ class Other:
     def _endpoint_failed(self):
         self.calls.append(("failed", sys.exc_info()[0]))
 
-    def _cancelAutoPingTimeoutCall(self):
+    def _cancel_ping_timeout(self):
         self.calls.append(("alive",))
         self.autoPingTimeoutCall = None
 

@@ -1,0 +1,125 @@
+"""
+The layers of a connection (see `wsserver/wire/protocol.py`): each touches only the attributes that it declares.
+
+A class owns the attributes that it defines, or sets in `__init__`. An annotation without a value, with no definition in
+the class, declares an attribute that another layer provides.
+"""
+
+import ast
+import inspect
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+from autobahn.twisted.websocket import WebSocketServerProtocol
+from autobahn.websocket.protocol import WebSocketProtocol
+
+from wsserver.wire import fastpath
+from wsserver.wire.autobahn import AutobahnConnection
+from wsserver.wire.fastpath import PyFastPath
+from wsserver.wire.opening import OpeningHandshake
+from wsserver.wire.protocol import ServerProtocol
+from wsserver.wire.slowpath import SlowPath
+
+COMPILED_SOURCE = Path(fastpath.__file__).with_name("_speedups.pyx").read_text()
+
+PUBLIC_OF_AUTOBAHN = {name for name in dir(WebSocketServerProtocol) if not name.startswith("_")} | {
+    *WebSocketServerProtocol.CONFIG_ATTRS,
+    "transport",
+}
+
+
+def body(layer):
+    """Parse the source of a class."""
+    return ast.parse(textwrap.dedent(inspect.getsource(layer))).body[0]
+
+
+def touched(tree):
+    """Return the names of the attributes of `self` that some code reads or sets."""
+    return {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self"
+    }
+
+
+def set_by_constructor(layer):
+    """Return the names of the attributes that a class sets in `__init__`."""
+    functions = [node for node in body(layer).body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
+    return {
+        node.attr
+        for function in functions
+        for node in ast.walk(function)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+    }
+
+
+def owned(layer):
+    """Return the names of the attributes that a class owns."""
+    return {*vars(layer), *set_by_constructor(layer)}
+
+
+def declared(layer):
+    """Return the names of the attributes that a class declares, and that other layers provide."""
+    return {*vars(layer).get("__annotations__", {})} - owned(layer)
+
+
+def compiled_class():
+    """Return the source of the compiled `FastPath`."""
+    return re.search(r"^cdef class FastPath:\n(.*?)(?=^\S)", COMPILED_SOURCE, re.DOTALL | re.MULTILINE)[1]
+
+
+def compiled_attributes(keyword):
+    """Return the names of the compiled class's attributes that are declared with a keyword."""
+    lines = re.findall(rf"^    cdef {keyword}\w+ ([\w, ]+)$", compiled_class(), re.MULTILINE)
+    return {name.strip() for line in lines for name in line.split(",")}
+
+
+class FastPathTests:
+    """The fast path is an accelerator with a stated interface: it works with no more than it declares."""
+
+    def test_the_python_version_touches_only_what_it_owns_or_declares(self):
+        """Neither Autobahn's names nor those of other layers, unless they are declared."""
+        assert touched(body(PyFastPath)) <= owned(PyFastPath) | declared(PyFastPath)
+
+    def test_the_compiled_version_touches_only_what_the_python_version_owns_or_declares(self):
+        """Besides its own C functions, and the flag for its transport."""
+        functions = {*re.findall(r"^    cdef [\w ]*?(\w+)\(self", compiled_class(), re.MULTILINE)}
+        used = {*re.findall(r"\bself\.(\w+)", compiled_class())}
+        assert {"_slow", "onMessage", "messages_in"} <= used
+        assert used <= owned(PyFastPath) | declared(PyFastPath) | functions | {"_direct"}
+
+    def test_both_versions_own_the_same_attributes(self):
+        """An attribute that only one of them has could not be used."""
+        assert compiled_attributes("public ") == set_by_constructor(PyFastPath) | {"transport"}
+        assert compiled_attributes("(?!public)") == {"_direct"}
+
+
+@pytest.mark.parametrize(
+    ("layer", "below"),
+    [
+        (PyFastPath, ()),
+        (SlowPath, (PyFastPath,)),
+        (OpeningHandshake, (AutobahnConnection,)),
+        (ServerProtocol, (PyFastPath, SlowPath, OpeningHandshake, AutobahnConnection)),
+    ],
+)
+class LayerTests:
+    """Each layer of a connection."""
+
+    def test_touches_only_what_it_declares_or_layers_below_it_own(self, layer, below):
+        """Public names of Autobahn need no declaration in classes that extend Autobahn's."""
+        known = set()
+        for one in (layer, *below):
+            known |= owned(one) | declared(one)
+        if issubclass(layer, WebSocketServerProtocol):
+            known |= PUBLIC_OF_AUTOBAHN
+        assert touched(body(layer)) <= known
+
+    def test_every_declared_attribute_is_used_and_provided(self, layer, below):
+        """A declaration is not left over, and a whole connection has the attribute."""
+        assert declared(layer) - touched(body(layer)) <= {"service"}
+        of_layers = {*dir(ServerProtocol())}.union(*map(declared, (OpeningHandshake, ServerProtocol)))
+        # Autobahn sets some attributes only while it processes a frame.
+        assert declared(layer) <= of_layers | touched(body(WebSocketProtocol))
