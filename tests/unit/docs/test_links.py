@@ -1,5 +1,6 @@
 """Relative links of the documentation lead to files and headings that exist, and every option is documented."""
 
+import importlib.util
 import re
 import shlex
 from collections import Counter
@@ -95,3 +96,12 @@ def test_the_options_that_the_guide_for_testing_clients_shows_are_accepted(span)
 
 def test_the_options_reference_is_what_make_docs_generates():
     assert (ROOT / "docs/reference/options.md").read_text("utf-8") == options_page()
+
+
+CHANGED = (ROOT / "CHANGELOG.md").read_text("utf-8").partition("### Changed")[2].partition("### Fixed")[0]
+NEW_PATHS = re.findall(r"`(wsserver(?:\.\w+)+)", " ".join(re.findall(r"^\|[^|]*\|([^|]*)\|$", CHANGED, re.MULTILINE)))
+
+
+@pytest.mark.parametrize("module", NEW_PATHS)
+def test_each_new_import_path_in_the_changelog_exists(module):
+    assert importlib.util.find_spec(module)
