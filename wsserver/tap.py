@@ -81,7 +81,7 @@ class Options(usage.Options):
     def getUsage(self, width: int | None = None) -> str:
         """Return the help text, with the options in groups."""
         width = max(40, min(width or shutil.get_terminal_size().columns, 100))
-        lines = [self.synopsis, "", "A WebSocket server: echo, commands, a browser page."]
+        lines = [self.synopsis, "", "A WebSocket server with channels, an HTTP API and a browser page."]
         group = ""
         for option in TABLE.values():
             if option.group != group:
@@ -89,13 +89,15 @@ class Options(usage.Options):
                 lines += ["", f"{group}:"]
             lines += _help_lines(option, width)
         lines += ["", "General:"]
-        lines += _wrap("--config FILE", "Read options from this TOML file; `wsserver genconfig` writes one.", width)
+        lines += _wrap("--config FILE", "Read options from this TOML file; `wsserver genconfig` prints one.", width)
         lines += _wrap("--version", "Print the version and exit.", width)
         lines += _wrap("--help", "Print this help and exit.", width)
         more = (
-            "Each option is also a key of the file (max_message_size) and an environment variable "
-            "(WSSERVER_MAX_MESSAGE_SIZE). Flags override environment variables, which override the file. "
-            "In a variable, spaces separate the values of a repeatable option."
+            "Each option is also a key of the configuration file (max_message_size) and an environment variable "
+            "(WSSERVER_MAX_MESSAGE_SIZE). Flags override environment variables, which override the file. SIZE is in "
+            "bytes or has a unit: 500B, 64KiB, 1MiB. TIME is in seconds or has a unit: 500ms, 25s, 2m, 1h. An option "
+            "marked [repeatable] can be given several times; its environment variable takes the values separated by "
+            "spaces."
         )
         lines += ["", *textwrap.wrap(more, width)]
         return "\n".join(lines) + "\n"

@@ -5,6 +5,6 @@ from twisted.application.service import ServiceMaker
 wsserver = ServiceMaker(
     "wsserver",
     "wsserver.tap",
-    "A WebSocket server: echo, commands, a browser page.",
+    "A WebSocket server with channels, an HTTP API and a browser page.",
     "wsserver",
 )

@@ -75,7 +75,7 @@ def _parser(chosen: str) -> argparse.ArgumentParser:
     """Build the parser, with the arguments of the chosen command only."""
     parser = argparse.ArgumentParser(
         prog="wsserver",
-        description="A WebSocket server: channels, echo, commands, a browser page.",
+        description="A WebSocket server with channels, an HTTP API and a browser page.",
         epilog=_EXIT_STATUS,
     )
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="print the version and exit")

@@ -5,7 +5,7 @@ from wsserver.config.settings import TABLE
 __all__ = ["genconfig"]
 
 _CHANNEL_EXAMPLE = """\
-# What differs for some channels; the first pattern that fits counts. Of each of these as many as are needed:
+# Options for the channels that match a pattern; the first table that matches applies. Repeat the table as needed.
 #[[channel]]
 #pattern = "chat:*"
 #history_size = 1000
@@ -18,7 +18,7 @@ _CHANNEL_EXAMPLE = """\
 
 def genconfig() -> str:
     """Return a TOML file with every option at its default, commented out and explained."""
-    lines = ["# wsserver: every option at its default. Remove the # before one to set it.", ""]
+    lines = ["# wsserver: every option at its default. Remove the # before an option to set it.", ""]
     group = ""
     for option in TABLE.values():
         if option.group != group:

@@ -6,13 +6,13 @@ Pure: no Twisted, no clock, no file access.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any
 
 from wsserver.config.parsers import a_flag, a_zone, show
 
-__all__ = ["ENVIRONMENT_ONLY", "MAX_SHOWN_BITS", "PREFIX", "Option", "Table", "quote_values"]
+__all__ = ["ENVIRONMENT_ONLY", "MAX_SHOWN_BITS", "PREFIX", "Option", "Table", "option", "quote_values"]
 
 PREFIX = "WSSERVER_"
 """What the names of all our environment variables begin with."""
@@ -32,6 +32,31 @@ _INVALID = "\0"
 """A text that no parser accepts: its error says what the parser expects."""
 
 
+def option(
+    group: str,
+    parse: Callable[[str], Any],
+    default: Any,
+    help: str,  # noqa: A002 (the usual name for it in option parsers)
+    *,
+    metavar: str = "",
+    show: Callable[[Any], str] = show,
+    many: bool = False,
+    secret: bool = False,
+) -> Any:
+    """Return a field of `Settings` for an option. The arguments are attributes of `Option`, which describes them."""
+    about = {
+        "group": group,
+        "parse": parse,
+        "help": help,
+        "metavar": metavar,
+        "show": show,
+        "many": many,
+        "secret": secret,
+    }
+    # Secrets are left out of the repr, which may be printed or logged.
+    return field(default=() if many else default, metadata=about, repr=not secret)
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """A row of the option table."""
@@ -44,7 +69,9 @@ class Option:
     """Write a value as a text that `parse` reads back."""
     default: Any
     help: str
+    """Description for `--help`, `genconfig` and the options reference, in plain text."""
     group: str
+    """Heading under which the option is listed."""
     metavar: str
     """Placeholder for the value in `--help`; empty for a flag, which takes no value."""
     many: bool

@@ -110,11 +110,12 @@ def parse_duration(text: str, low: float, high: float) -> float:
 
 
 def show_duration(seconds: float) -> str:
-    """Write a duration in seconds as a text that `parse_duration` parses to the same value: `500ms`, `25s`, `2m`."""
+    """Write a duration in seconds as a text that `parse_duration` parses to the same value, such as `500ms` or `2m`."""
     if 0 < seconds < 1:
         return f"{seconds * 1000:.12g}ms"
-    if seconds >= 60 and seconds % 60 == 0:
-        return f"{seconds / 60:.12g}m"
+    for unit, factor in (("h", 3600), ("m", 60)):
+        if seconds >= factor and seconds % factor == 0:
+            return f"{seconds / factor:.12g}{unit}"
     return f"{seconds:.12g}s"
 
 
@@ -169,11 +170,15 @@ def a_secret(text: str) -> str:
 
 def a_public_key(text: str) -> str:
     """Check public keys in PEM, or the path of a file with such keys; an empty text means no key."""
+    expected = "expected a public key in PEM, or the path of a file with public keys"
     if "-----BEGIN" in text:
         if len(text) > 65536 or not text.isascii():
-            raise ValueError("expected a public key in PEM")
+            raise ValueError(expected)
         return text
-    return a_text(text)
+    try:
+        return a_text(text)
+    except ValueError:
+        raise ValueError(expected) from None
 
 
 def a_web_url(example: str) -> Callable[[str], str]:

@@ -93,7 +93,7 @@ def one(name, text):
 
 def uncommented():
     """Take the # away before every option."""
-    options, _, _ = genconfig().partition("# What differs")
+    options, _, _ = genconfig().partition("# Options for the channels")
     return re.sub(r"(?m)^#(?=[a-z_]+ = )", "", options)
 
 
@@ -625,7 +625,7 @@ class ValueTests:
 
     def test_complete(self):
         """Every option is tried here."""
-        assert list(VALUES) == list(TABLE)
+        assert sorted(VALUES) == sorted(TABLE)
 
     @pytest.mark.parametrize(("name", "text", "value"), GOOD)
     def test_good(self, name, text, value):
@@ -655,7 +655,7 @@ class ValueTests:
             ("port", "expected a whole number from 0 to 65535, not '?'"),
             ("max_message_size", "expected a size from 1B to 1GiB, such as 64KiB or 1MiB, not '?'"),
             ("open_timeout", "expected a time from 100ms to 5m, such as 500ms, 25s or 2m, not '?'"),
-            ("ping_interval", "expected a time from 0s to 60m, such as 500ms, 25s or 2m, not '?'"),
+            ("ping_interval", "expected a time from 0s to 1h, such as 500ms, 25s or 2m, not '?'"),
             ("compression", "expected off or on, not '?'"),
             ("compression_context_takeover", "expected off or on, not '?'"),
             ("compression_window_bits", "expected a whole number from 9 to 15, not '?'"),
@@ -710,7 +710,7 @@ class DurationTests:
             (60, "1m"),
             (90, "90s"),
             (120, "2m"),
-            (3600, "60m"),
+            (3600, "1h"),
             (5400, "90m"),
             (61.5, "61.5s"),
         ],
@@ -811,7 +811,9 @@ class GenconfigTests:
 
     def test_by_channel(self, config):
         """The table for some channels is shown too."""
-        text = re.sub(r"(?m)^#(?=[a-z_\[]+)", "", genconfig().partition("# What differs")[2].partition("\n")[2])
+        text = re.sub(
+            r"(?m)^#(?=[a-z_\[]+)", "", genconfig().partition("# Options for the channels")[2].partition("\n")[2]
+        )
         parts = {"history_size": 1000, "history_ttl": 600.0, "presence": True, "publish": True, "slow": "drop-oldest"}
         assert load(config=config(text)).channel == (("chat:*", parts),)
 
@@ -1056,10 +1058,10 @@ class ConstructorTests:
                 "max_message_size",
                 "expected a size from 1B to 1GiB, such as 64KiB or 1MiB, not 0",
             ),
-            ({"ping_timeout": 0}, "ping_timeout", "expected a time from 100ms to 60m, such as 500ms, 25s or 2m, not 0"),
-            ({"ping_timeout": float("nan")}, "ping_timeout", "expected a time from 100ms to 60m"),
-            ({"ping_timeout": float("inf")}, "ping_timeout", "expected a time from 100ms to 60m"),
-            ({"ping_timeout": 1e300}, "ping_timeout", "expected a time from 100ms to 60m"),
+            ({"ping_timeout": 0}, "ping_timeout", "expected a time from 100ms to 1h, such as 500ms, 25s or 2m, not 0"),
+            ({"ping_timeout": float("nan")}, "ping_timeout", "expected a time from 100ms to 1h"),
+            ({"ping_timeout": float("inf")}, "ping_timeout", "expected a time from 100ms to 1h"),
+            ({"ping_timeout": 1e300}, "ping_timeout", "expected a time from 100ms to 1h"),
             ({"compression": True}, "compression", "expected off or on, not True"),
             ({"anonymous": "yes"}, "anonymous", "expected True or False, not 'yes'"),
             ({"anonymous": 1}, "anonymous", "expected True or False, not 1"),

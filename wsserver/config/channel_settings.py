@@ -1,0 +1,253 @@
+"""
+Options of channels: Redis, subscribing, queues, history, the HTTP API, hooks and client tokens.
+
+Rule: an option is one field, which alone defines its default, its parser and its help text.
+"""
+
+from dataclasses import dataclass
+
+from wsserver.config.connection_settings import ConnectionSettings
+from wsserver.config.options import option
+from wsserver.config.parsers import (
+    a_choice,
+    a_duration,
+    a_flag,
+    a_pattern,
+    a_public_key,
+    a_redis_url,
+    a_secret,
+    a_size,
+    a_text,
+    a_web_url,
+    an_integer,
+    an_origin,
+    show_duration,
+    show_size,
+)
+
+__all__ = ["CHANNELS", "ChannelSettings"]
+
+CHANNELS = "Channels"
+"""The group of the options that a `[[channel]]` table can set."""
+
+_API, _HOOKS, _TOKENS = "HTTP API", "Hooks", "Client tokens"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChannelSettings(ConnectionSettings):
+    """The options that concern channels; the second part of `Settings`."""
+
+    redis: str = option(
+        CHANNELS,
+        a_redis_url,
+        "",
+        "URL of the Redis server that carries publications: redis://127.0.0.1:6379, rediss:// for TLS, or "
+        "redis+sentinel:// for sentinels. Without it, channels exist in this process only.",
+        metavar="URL",
+        secret=True,
+    )
+    channel_allow: tuple[str, ...] = option(
+        CHANNELS,
+        a_pattern,
+        (),
+        "Channel or pattern, such as chat:*, that clients may subscribe to. Without this option: all channels while "
+        "the server listens on loopback only, otherwise none.",
+        metavar="PATTERN",
+        many=True,
+    )
+    channel_format: str = option(
+        CHANNELS,
+        a_choice("raw", "json", "redis"),
+        "raw",
+        "Format of publications on /ws and /sse unless the client chooses one with format=: raw is the data as "
+        "published, json an object with the channel and the position, redis an array as Redis delivers it.",
+        metavar="raw|json|redis",
+    )
+    # Precedents: Centrifugo 1 MB, uWebSockets 64 KiB.
+    max_queued_bytes: int = option(
+        CHANNELS,
+        a_size(1024, 1024**3),
+        1024**2,
+        "Maximum size of the publications queued for a client that reads too slowly; beyond this, --slow applies.",
+        metavar="SIZE",
+        show=show_size,
+    )
+    slow: str = option(
+        CHANNELS,
+        a_choice("close", "drop-oldest", "latest"),
+        "close",
+        "What to do when more than --max-queued-bytes are queued for a client: close the connection with 1013, or drop "
+        "the oldest publications. With latest, only the newest publication of each channel is ever queued. The client "
+        "is notified of dropped publications as of a gap.",
+        metavar="close|drop-oldest|latest",
+    )
+    gap: str = option(
+        CHANNELS,
+        a_choice("notice", "close"),
+        "notice",
+        "What to do when a client may have missed publications, as after an outage of Redis: send the message "
+        '{"event":"gap","channel":...}, or close the connection with 1012.',
+        metavar="notice|close",
+    )
+    # Precedents: Centrifugo's examples 100 and 300s, nchan 10 messages and an hour.
+    history_size: int = option(
+        CHANNELS,
+        an_integer(0, 10_000),
+        100,
+        "Maximum number of publications kept per channel, so that a returning client receives those that it missed; 0 "
+        "disables history.",
+        metavar="N",
+    )
+    history_ttl: float = option(
+        CHANNELS,
+        a_duration(1, 30 * 86_400),
+        60.0,
+        "Time for which the history of a channel is kept after its last publication.",
+        metavar="TIME",
+        show=show_duration,
+    )
+    channel_publish: tuple[str, ...] = option(
+        CHANNELS,
+        a_pattern,
+        (),
+        "Channel or pattern that clients may publish to. Without this option, only the backend publishes.",
+        metavar="PATTERN",
+        many=True,
+    )
+    channel_presence: tuple[str, ...] = option(
+        CHANNELS,
+        a_pattern,
+        (),
+        "Channel or pattern for which presence is tracked.",
+        metavar="PATTERN",
+        many=True,
+    )
+    api_key: str = option(
+        _API,
+        a_text,
+        "",
+        "Key for the HTTP API under /api/, which callers send in the X-API-Key header or as a Bearer token. Without "
+        "it, the API is disabled.",
+        metavar="KEY",
+        secret=True,
+    )
+    api_origin: tuple[str, ...] = option(
+        _API,
+        an_origin,
+        (),
+        "Origin of pages that may call the HTTP API from a browser. Such a page needs --api-key, which permits every "
+        "operation.",
+        metavar="ORIGIN",
+        many=True,
+    )
+    api_errors: str = option(
+        _API,
+        a_choice("status", "body"),
+        "status",
+        "How the HTTP API reports errors: with an HTTP status (400, 416 ...) and in the body, or with 200 and in the "
+        "body alone, as Centrifugo's client libraries expect.",
+        metavar="status|body",
+    )
+    hook_connect: str = option(
+        _HOOKS,
+        a_web_url("http://127.0.0.1:3000/connect"),
+        "",
+        "URL of the connect hook: the server asks your backend (POST with JSON) whether a client without a token may "
+        "connect, and who the user is.",
+        metavar="URL",
+    )
+    hook_subscribe: str = option(
+        _HOOKS,
+        a_web_url("http://127.0.0.1:3000/subscribe"),
+        "",
+        "URL of the subscribe hook: the server asks whether a client may subscribe to a channel that neither its token "
+        "nor --channel-allow permits.",
+        metavar="URL",
+    )
+    hook_publish: str = option(
+        _HOOKS,
+        a_web_url("http://127.0.0.1:3000/publish"),
+        "",
+        "URL of the publish hook: the server asks whether a client may publish to a channel, and with which data.",
+        metavar="URL",
+    )
+    hook_disconnect: str = option(
+        _HOOKS,
+        a_web_url("http://127.0.0.1:3000/disconnect"),
+        "",
+        "URL of the disconnect hook: the server reports that a client has disconnected, once and without retries.",
+        metavar="URL",
+    )
+    # Precedent: Centrifugo 1 s.
+    hook_timeout: float = option(
+        _HOOKS,
+        a_duration(0.1, 30),
+        2.0,
+        "Maximum time for the backend to answer a hook; later, the client gets a temporary error.",
+        metavar="TIME",
+        show=show_duration,
+    )
+    token_secret: str = option(
+        _TOKENS,
+        a_secret,
+        "",
+        "Secret that client tokens (JWT) are signed with: HS256, from 48 bytes also HS384, from 64 bytes also HS512. "
+        "With this or another token key, subscribing requires a token. Set it in the environment or in the file: "
+        "other users can read a command line.",
+        metavar="SECRET",
+        secret=True,
+    )
+    token_secret_previous: str = option(
+        _TOKENS,
+        a_secret,
+        "",
+        "Previous --token-secret; tokens signed with it are still accepted.",
+        metavar="SECRET",
+        secret=True,
+    )
+    token_public_key: str = option(
+        _TOKENS,
+        a_public_key,
+        "",
+        "Public key in PEM, or the path of a PEM file with one or more keys, to verify client tokens with: RSA for "
+        "RS256, RS384 and RS512; P-256, P-384 and P-521 for ES256, ES384 and ES512.",
+        metavar="PEM|FILE",
+    )
+    token_jwks_url: str = option(
+        _TOKENS,
+        a_web_url("https://example.com/.well-known/jwks.json"),
+        "",
+        "URL of a JSON Web Key Set with public keys to verify client tokens with. It is fetched at the start, every "
+        "ten minutes, and when a token names an unknown key.",
+        metavar="URL",
+    )
+    token_audience: str = option(
+        _TOKENS,
+        a_text,
+        "",
+        "Audience (aud) that a token must name. Without this option, a token must name none.",
+        metavar="TEXT",
+    )
+    token_issuer: str = option(
+        _TOKENS,
+        a_text,
+        "",
+        "Issuer (iss) that a token must name. Without this option, any issuer is accepted.",
+        metavar="TEXT",
+    )
+    # The maximum is less than the 25 s (`GRACE` in wsserver.auth.jwt) after which a connection with an expired token is
+    # closed: so no connection is accepted that is already due to be closed.
+    token_leeway: float = option(
+        _TOKENS,
+        a_duration(0, 20),
+        5.0,
+        "Maximum difference between the clocks of the token issuer and of the server.",
+        metavar="TIME",
+        show=show_duration,
+    )
+    anonymous: bool = option(
+        _TOKENS,
+        a_flag,
+        False,
+        "Admit clients without a token; they may subscribe to the channels of --channel-allow.",
+    )

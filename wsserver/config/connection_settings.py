@@ -1,0 +1,212 @@
+"""
+Options of connections: where to listen, which pages may connect, limits, WebSocket extensions, log and endpoints.
+
+Rule: an option is one field, which alone defines its default, its parser and its help text.
+"""
+
+from dataclasses import dataclass
+from datetime import tzinfo
+
+from wsserver.config.options import option
+from wsserver.config.parsers import (
+    a_choice,
+    a_duration,
+    a_flag,
+    a_size,
+    a_text,
+    a_token,
+    a_zone,
+    an_address,
+    an_endpoint,
+    an_integer,
+    an_origin,
+    show_duration,
+    show_size,
+)
+
+__all__ = ["ConnectionSettings"]
+
+_LISTEN, _ORIGINS, _LIMITS, _WEBSOCKET, _ENDPOINTS, _LOG = (
+    "Where to listen",
+    "Allowed origins",
+    "Limits",
+    "WebSocket",
+    "Commands and echo",
+    "Log",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConnectionSettings:
+    """The options that concern every connection; the first part of `Settings`."""
+
+    port: int = option(
+        _LISTEN, an_integer(0, 65535), 8080, "TCP port to listen on; 0 chooses a free port.", metavar="PORT"
+    )
+    interface: str = option(
+        _LISTEN,
+        an_address,
+        "127.0.0.1",
+        "IP address or host name to listen on. 0.0.0.0 (IPv4) or :: (IPv6) listens on all addresses, which makes the "
+        "server reachable from other machines.",
+        metavar="ADDRESS",
+    )
+    listen: tuple[str, ...] = option(
+        _LISTEN,
+        an_endpoint,
+        (),
+        "Twisted endpoint string to listen on, such as tcp:8080:interface=127.0.0.1, unix:/run/ws.sock or "
+        "systemd:domain=INET:index=0. Replaces --port and --interface.",
+        metavar="ENDPOINT",
+        many=True,
+    )
+    tls_cert: str = option(
+        _LISTEN,
+        a_text,
+        "",
+        "PEM file with the server's TLS certificate and its chain, such as certbot's fullchain.pem. With it, --port "
+        "serves https:// and wss:// instead of http:// and ws://.",
+        metavar="FILE",
+    )
+    tls_key: str = option(
+        _LISTEN,
+        a_text,
+        "",
+        "PEM file with the certificate's private key, not encrypted, such as certbot's privkey.pem. Without this "
+        "option, the key is read from the file of --tls-cert.",
+        metavar="FILE",
+    )
+    origin: tuple[str, ...] = option(
+        _ORIGINS,
+        an_origin,
+        (),
+        "Origin of pages that may connect, such as https://app.example. Pages of the server's own host and port may "
+        "always connect, and pages of loopback origins may while the server listens on loopback only. null allows "
+        "pages opened from a file, file:// allows WebViews and microcontrollers that send it, and empty allows an "
+        "Origin header without a value. Clients that send no Origin header are always allowed.",
+        metavar="ORIGIN",
+        many=True,
+    )
+    allow_any_origin_insecure: bool = option(
+        _ORIGINS,
+        a_flag,
+        False,
+        "Allow pages of every origin to connect. For public servers only: if clients authenticate with cookies, any "
+        "page could act for its visitors.",
+    )
+    # Precedents: websockets, Daphne and websocketd 1 MiB, Centrifugo 64 KiB, uWebSockets 16 KiB, ws 100 MiB.
+    max_message_size: int = option(
+        _LIMITS,
+        a_size(1, 1024**3),
+        1024**2,
+        "Maximum size of a received message after decompression; a larger message closes the connection with 1009.",
+        metavar="SIZE",
+        show=show_size,
+    )
+    max_connections: int = option(
+        _LIMITS,
+        an_integer(1, 1_000_000),
+        10_000,
+        "Maximum number of open connections, HTTP and WebSocket together; further ones are refused with 503. The "
+        "operating system's limit of open files may be lower.",
+        metavar="N",
+    )
+    open_timeout: float = option(
+        _LIMITS,
+        a_duration(0.1, 300),
+        10.0,
+        "Maximum time from accepting a connection until its whole request has arrived; later, it is refused with 408.",
+        metavar="TIME",
+        show=show_duration,
+    )
+    close_timeout: float = option(
+        _LIMITS,
+        a_duration(0.1, 300),
+        5.0,
+        "Maximum time for a client to complete the closing handshake; later, the connection is dropped.",
+        metavar="TIME",
+        show=show_duration,
+    )
+    # Less than the 60 s after which nginx and most load balancers drop an idle connection.
+    ping_interval: float = option(
+        _LIMITS,
+        a_duration(0, 3600),
+        25.0,
+        "Time between two pings to a client; 0 disables pings.",
+        metavar="TIME",
+        show=show_duration,
+    )
+    ping_timeout: float = option(
+        _LIMITS,
+        a_duration(0.1, 3600),
+        10.0,
+        "Maximum time for the pong to arrive after a ping; later, the connection is closed with 1011.",
+        metavar="TIME",
+        show=show_duration,
+    )
+    subprotocol: tuple[str, ...] = option(
+        _WEBSOCKET,
+        a_token,
+        (),
+        "Subprotocol to accept. If a client offers several, the first in the client's order that is accepted is used.",
+        metavar="NAME",
+        many=True,
+    )
+    compression: str = option(
+        _WEBSOCKET,
+        a_choice("off", "on"),
+        "off",
+        "Whether to accept compression (permessage-deflate) when a client offers it.",
+        metavar="off|on",
+    )
+    # Precedents: gorilla, uWebSockets and coder off, websockets and ws on. Memory per connection: see docs/reference.
+    compression_context_takeover: str = option(
+        _WEBSOCKET,
+        a_choice("off", "on"),
+        "off",
+        "Whether a compressed message may refer to earlier ones: similar small messages become much smaller, but each "
+        "connection needs 100 to 250 KiB more memory.",
+        metavar="off|on",
+    )
+    compression_window_bits: int = option(
+        _WEBSOCKET,
+        an_integer(9, 15),
+        15,
+        "Size of the compression window: 2 to the power of N bytes, so 9 is 512 bytes and 15 is 32 KiB. Clients that "
+        "let the server choose their window are asked for the same.",
+        metavar="N",
+    )
+    # Compressed by itself, a text of 64 bytes has 63 bytes, one of 128 has 108. Precedent: ws 1 KiB.
+    compression_min_size: int = option(
+        _WEBSOCKET,
+        a_size(0, 1024**3),
+        128,
+        "Minimum size of a message to be compressed; smaller ones are sent uncompressed.",
+        metavar="SIZE",
+        show=show_size,
+    )
+    catch_all: str = option(
+        _ENDPOINTS,
+        a_choice("auto", "on", "off"),
+        "auto",
+        "Whether unknown WebSocket paths answer commands (on) or are refused with 404 (off). auto is on while the "
+        "server listens on loopback only and has no --redis, --api-key, token key or hook, and off otherwise.",
+        metavar="auto|on|off",
+    )
+    reply_prefix: str = option(
+        _ENDPOINTS, a_text, "", "Text that the command endpoint puts before each text that it echoes.", metavar="TEXT"
+    )
+    timezone: tzinfo | None = option(  # noqa: RUF009 (a tzinfo is immutable)
+        _ENDPOINTS,
+        a_zone,
+        None,
+        "Time zone of the commands date and time; local is the time zone of the machine.",
+        metavar="ZONE",
+    )
+    log_format: str = option(
+        _LOG,
+        a_choice("text", "json"),
+        "text",
+        "Format of the log, one line per event: text for people, json for programs.",
+        metavar="text|json",
+    )
