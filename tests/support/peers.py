@@ -11,6 +11,7 @@ import socket
 import ssl
 import struct
 import time
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from queue import Empty, Queue
@@ -38,6 +39,7 @@ __all__ = [
     "answer_to",
     "close_payload",
     "connect_autobahn",
+    "deflated",
     "frame",
     "handshake_request",
     "wait_until",
@@ -153,6 +155,12 @@ class Frame:
 def close_payload(code: int, reason: str | bytes = "") -> bytes:
     """Return the payload of a Close frame."""
     return struct.pack("!H", code) + (reason.encode("utf-8") if isinstance(reason, str) else reason)
+
+
+def deflated(data: bytes) -> bytes:
+    """Compress a message's only frame (RFC 7692 section 7.2.1)."""
+    deflate = zlib.compressobj(wbits=-15)
+    return (deflate.compress(data) + deflate.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\0\0\xff\xff")
 
 
 def frame(

@@ -251,7 +251,8 @@ PLAN += [("command", 297, 50), ("program", 3, 3)]
 @pytest.fixture(params=["memory", "redis"])
 def servers(request, start_server):
     """Start one server, or two that share a Redis: one for publishers, the other for subscribers."""
-    options = {"api_key": KEY, "channel_publish": ("values",), "history_size": 200}
+    # No pings: however long the test takes, nothing but publications comes.
+    options = {"api_key": KEY, "channel_publish": ("values",), "history_size": 200, "ping_interval": 0.0}
     if request.param == "redis":
         options["redis"] = request.getfixturevalue("redis").url
 

@@ -1,7 +1,5 @@
 """How connections end: the close codes that a client sees, and that it sees them."""
 
-import zlib
-
 import pytest
 from peers import (
     BINARY,
@@ -12,6 +10,7 @@ from peers import (
     TEXT,
     close_payload,
     connect_autobahn,
+    deflated,
     frame,
     wait_until,
 )
@@ -19,12 +18,6 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 LIMIT = 10_000
-
-
-def deflated(data: bytes) -> bytes:
-    """Compress a message's only frame (RFC 7692 section 7.2.1)."""
-    deflate = zlib.compressobj(wbits=-15)
-    return (deflate.compress(data) + deflate.flush(zlib.Z_SYNC_FLUSH)).removesuffix(b"\0\0\xff\xff")
 
 
 def finish(peer, close) -> None:

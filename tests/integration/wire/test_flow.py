@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from peers import BINARY, CLOSE, CONTINUATION, PING, TEXT, close_payload, frame, handshake_request, wait_until
+from peers import BINARY, CLOSE, CONTINUATION, PING, TEXT, close_payload, deflated, frame, handshake_request, wait_until
 from twisted.internet import reactor
 
 MIB = 1024**2
@@ -190,8 +190,6 @@ class SendingOnTests:
 
     def test_after_a_message_that_inflates_too_far(self, start_server):
         """What follows a message that was too big after inflating is not kept."""
-        from test_closing import deflated
-
         server = start_server(close_timeout=3.0, compression="on", max_message_size=100_000)
         with server.open("/echo", "Sec-WebSocket-Extensions: permessage-deflate") as peer:
             bomb = frame(BINARY, deflated(b"\0" * MIB), rsv=4)
