@@ -114,7 +114,7 @@ class WebSocketService(Service):
         self.hooks: Hooks = _hooks(settings, reactor)
         """Sends the webhook requests to the backend."""
         tokens, self._jwks = tokens_of(settings, reactor, broker.use)
-        self.admission = Authorizer(
+        self.authorizer = Authorizer(
             self.hub, tokens, anonymous=settings.anonymous, reactor=reactor, now=time.time, hooks=self.hooks
         )
         """Decides which clients may subscribe to which channels."""
@@ -122,7 +122,7 @@ class WebSocketService(Service):
             settings,
             self.connections,
             self.hub,
-            self.admission,
+            self.authorizer,
             reactor,
             now=now,
             commands=table,
@@ -175,7 +175,7 @@ class WebSocketService(Service):
         settings = self.settings
         return SSE(
             self.hub,
-            self.admission,
+            self.authorizer,
             self._reactor,
             default=Format(settings.channel_format),
             max_queued=settings.max_queued_bytes,
@@ -256,7 +256,7 @@ class WebSocketService(Service):
             answer="speak commands" if catch_all.enabled else "are refused with 404",
             reason=catch_all.reason,
         )
-        if self.hub.access.closed and self.admission.tokens is None and "subscribe" not in self.hooks.events:
+        if self.hub.access.closed and self.authorizer.tokens is None and "subscribe" not in self.hooks.events:
             _log.info("no channel is open, as others can reach this server: --channel-allow opens some")
         for port in self.ports:
             where = authority(port)

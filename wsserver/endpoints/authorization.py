@@ -33,9 +33,9 @@ __all__ = [
     "Admitted",
     "Authorizer",
     "Credentials",
-    "agree",
     "find_token",
     "identity_of",
+    "select_subprotocol",
 ]
 
 SUBPROTOCOL: Final = "wsserver.v1"
@@ -80,7 +80,7 @@ class HasAccess(Protocol):
     access: Access
 
 
-def agree(chosen: str | None, offered: Sequence[str]) -> str | None:
+def select_subprotocol(chosen: str | None, offered: Sequence[str]) -> str | None:
     """
     Select the subprotocol of a client that may have sent its token as a subprotocol.
 
@@ -95,7 +95,7 @@ def agree(chosen: str | None, offered: Sequence[str]) -> str | None:
     return chosen or (SUBPROTOCOL if SUBPROTOCOL in offered else None)
 
 
-def find_token(visit: Credentials) -> str | Refusal | None:
+def find_token(credentials: Credentials) -> str | Refusal | None:
     """
     Find the token of a request.
 
@@ -105,13 +105,13 @@ def find_token(visit: Credentials) -> str | Refusal | None:
     Returns:
         The token; None if there is none; a 400 refusal if the request has different tokens (RFC 6750 section 2).
     """
-    found = {value for name in _TOKEN_PARAMETERS for value in visit.query.get(name, ())}
-    for header in visit.authorizations:
+    found = {value for name in _TOKEN_PARAMETERS for value in credentials.query.get(name, ())}
+    for header in credentials.authorizations:
         scheme, _, rest = header.partition(" ")
         # Ignore other schemes: they may be meant for a proxy between the client and the server.
         if scheme.lower() == "bearer":
             found.add(rest.strip(" "))
-    found |= {name.removeprefix(_BEARER) for name in visit.offered if name.startswith(_BEARER)}
+    found |= {name.removeprefix(_BEARER) for name in credentials.offered if name.startswith(_BEARER)}
     if len(found) > 1:
         return bad_request("the request has more than one token: expected at most one")
     return next(iter(found), None)
@@ -149,39 +149,39 @@ class Authorizer:
         self._reactor = reactor
         self._now = now
 
-    def admit(self, visit: Credentials, default: Format) -> "Deferred[Admitted | Refusal]":
+    def admit(self, credentials: Credentials, default: Format) -> "Deferred[Admitted | Refusal]":
         """
         Parse the request of a raw client, and check whether it may subscribe to the channels it names.
 
         Args:
-            visit: the client's request.
+            credentials: the client's request.
             default: the format to use if the request names none.
 
         Returns:
             Fires with the client's channels and identity, or with a refusal: 400, 401, 403, 503, or the backend's own
             (see `identify` and `open`). Never fails.
         """
-        if self.tokens is None and any(name in visit.query for name in _TOKEN_PARAMETERS):
+        if self.tokens is None and any(name in credentials.query for name in _TOKEN_PARAMETERS):
             return succeed(bad_request(f"{NO_KEY}; connect without a token"))
-        ask = parse_query(visit.query, default)
+        ask = parse_query(credentials.query, default)
         if isinstance(ask, Refusal):
             return succeed(ask)
 
-        return self.identify(visit).addCallback(self._decide, ask, visit)
+        return self.identify(credentials).addCallback(self._decide, ask, credentials)
 
-    def identify(self, visit: Credentials) -> "Deferred[Identity | Refusal]":
+    def identify(self, credentials: Credentials) -> "Deferred[Identity | Refusal]":
         """
         Identify the client that sent a request: by its token, or else by the backend.
 
         Returns:
             Fires with the client's identity, or with a refusal: 400, 401, 503, or the backend's own. Never fails.
         """
-        token = find_token(visit) if self.tokens is not None else None
+        token = find_token(credentials) if self.tokens is not None else None
         if isinstance(token, Refusal):
             return succeed(token)
         if token is None or self.tokens is None:
-            if self.hooks is not None and visit.caller is not None and "connect" in self._hook_events:
-                return self.hooks.connect(visit.caller).addCallback(
+            if self.hooks is not None and credentials.caller is not None and "connect" in self._hook_events:
+                return self.hooks.connect(credentials.caller).addCallback(
                     lambda answer: identity_of(answer) if isinstance(answer, Connected) else refusal_for(answer)
                 )
             return succeed(ANONYMOUS if self.anonymous else _missing_token())
@@ -189,14 +189,14 @@ class Authorizer:
 
     @inlineCallbacks
     def _decide(
-        self, found: Identity | Refusal, ask: RawSubscribeRequest, visit: Credentials
+        self, found: Identity | Refusal, ask: RawSubscribeRequest, credentials: Credentials
     ) -> Generator[Any, Any, Admitted | Refusal]:
         if isinstance(found, Refusal):
             return found
         identity = found
         for channel in ask.channels:
             # Ask one at a time, so that a client with many channels does not occupy the backend more than others.
-            answer = yield self.open(channel, identity, visit.host, visit.caller)
+            answer = yield self.open(channel, identity, credentials.host, credentials.caller)
             if not isinstance(answer, Subscribed):
                 return refusal_for(answer)
             identity = _expire_by(identity, answer.expire_at)
@@ -251,7 +251,7 @@ class Authorizer:
             return None
         return refusal if identity is ANONYMOUS else NotAllowed(f"{refusal.reason}; the token does not allow it either")
 
-    def tell_gone(self, caller: Caller, user: str, code: int, reason: str) -> None:
+    def report_disconnect(self, caller: Caller, user: str, code: int, reason: str) -> None:
         """
         Notify the backend that a client has disconnected, if it has a disconnect hook.
 
@@ -293,7 +293,7 @@ class Authorizer:
         """
         return max(1, int(expires_at - self._now())) if expires_at else 0
 
-    def when_expired(self, expires_at: int, function: Callable[[], object]) -> WallClockTimer | None:
+    def call_when_expired(self, expires_at: int, function: Callable[[], object]) -> WallClockTimer | None:
         """
         Call a function when a token has been expired for `GRACE` seconds.
 

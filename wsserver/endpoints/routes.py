@@ -53,7 +53,7 @@ class Table:
         settings: the server's options.
         factory: the server's factory, which its connections share.
         hub: the hub of the channels.
-        admission: decides who may subscribe to channels.
+        authorizer: decides who may subscribe to channels.
         clock: measures uptime, and times the ticker.
         now: returns UNIX time in seconds, for the commands `date` and `time`.
         commands: name -> command.
@@ -66,7 +66,7 @@ class Table:
         settings: Settings,
         factory: ServerFactory,
         hub: Hub,
-        admission: Authorizer,
+        authorizer: Authorizer,
         clock: IReactorTime,
         *,
         now: Callable[[], float],
@@ -96,7 +96,7 @@ class Table:
             CentrifugeProtocol,
             factory,
             hub=hub,
-            gate=Permissions(hub, admission, Pages(settings.max_queued_bytes)),
+            permissions=Permissions(hub, authorizer, Pages(settings.max_queued_bytes)),
             max_queued=settings.max_queued_bytes,
             ping_interval=math.ceil(settings.ping_interval),
             # No WebSocket pings: the Centrifuge protocol has its own.
@@ -111,7 +111,7 @@ class Table:
             RawProtocol,
             factory,
             hub=hub,
-            authorizer=admission,
+            authorizer=authorizer,
             default_format=Format(settings.channel_format),
             max_queued=settings.max_queued_bytes,
             close_on_gap=settings.gap == "close",

@@ -19,16 +19,16 @@ from wsserver.hub.send_queue import Batch
 from wsserver.typing import ChannelName
 from wsserver.wire.fastpath import write_all
 
-__all__ = ["MAX_JOBS", "SHARE", "WRITE", "FanOut"]
+__all__ = ["BYTES_PER_WRITE", "MAX_JOBS", "MAX_WRITES", "FanOut"]
 
 # At module level, because Twisted replaces the namespace of a class's logger by the class's name.
 _log = Logger(namespace="wsserver.hub")
 
 # A write takes the kernel some microseconds, so this is about ten milliseconds.
-SHARE: Final = 2000
+MAX_WRITES: Final = 2000
 """Maximum number of writes in one turn of the reactor; the remaining subscribers are served in the next turns."""
 
-WRITE: Final = 16 * 1024
+BYTES_PER_WRITE: Final = 16 * 1024
 """Number of bytes that count as one write; larger frames count as several."""
 
 MAX_JOBS: Final = 64
@@ -75,12 +75,12 @@ class FanOut:
 
     Args:
         reactor: continues the delivery in the next turn.
-        share: maximum number of writes in one turn.
+        budget: maximum number of writes in one turn.
     """
 
-    def __init__(self, reactor: IReactorTime, share: int = SHARE) -> None:
+    def __init__(self, reactor: IReactorTime, budget: int = MAX_WRITES) -> None:
         self._reactor = reactor
-        self._share = self._left = share
+        self._budget = self._left = budget
         self._jobs: deque[_Job] = deque()
         self._busy = self._scheduled = False
 
@@ -103,7 +103,7 @@ class FanOut:
                 continue
             batch, whole = _frame(channel, first, publications)
             if batch.count:
-                self._start(channel, kinds[kind], partial(_deliver, batch), 1 + len(batch.frames) // WRITE)
+                self._start(channel, kinds[kind], partial(_deliver, batch), 1 + len(batch.frames) // BYTES_PER_WRITE)
             if not whole:
                 self._start(channel, kinds.get(kind, ()), partial(_notify_missed, channel, True))
 
@@ -130,7 +130,7 @@ class FanOut:
 
     def refill(self) -> None:
         """Begin a turn of the reactor: reset the budget of writes, and continue with the queued jobs."""
-        self._left = self._share
+        self._left = self._budget
         if self._jobs:
             self._run()
 

@@ -50,20 +50,20 @@ class PresenceManager:
         if self._rules.for_channel(channel).presence:
             self._broker.join(channel, info).addErrback(_ignore_outage)
 
-    def leave(self, channel: ChannelName, info: ClientInfo, *, quick: bool = False) -> None:
+    def leave(self, channel: ChannelName, info: ClientInfo, *, may_reconnect: bool = False) -> None:
         """
         Remove a client from a channel's presence; do nothing if the channel's presence is not tracked.
 
         Args:
             channel: the channel's name.
             info: the client.
-            quick: the connection was lost, and the user may reconnect: delay the leave by `GRACE` seconds, so that a
-                user who reconnects is present all the time. The leave of an anonymous client is never delayed, because
+            may_reconnect: the connection was lost, and the user may reconnect: delay the leave by `GRACE` seconds, so
+                that a user who reconnects is present all the time. The leave of an anonymous client is never delayed:
                 the server cannot recognize it when it reconnects.
         """
         if not self._rules.for_channel(channel).presence:
             return
-        if quick and info.user and len(self._waiting) < MAX_WAITING:
+        if may_reconnect and info.user and len(self._waiting) < MAX_WAITING:
             call = self._clock.callLater(GRACE, self._leave, channel, info)
             self._waiting[channel, info.client] = (info, call)
         else:

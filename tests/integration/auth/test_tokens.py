@@ -303,7 +303,7 @@ class LogTests:
         def fail(visit, default):
             return defer.fail(RuntimeError(f"cannot read {visit.query} {visit.authorizations}"))
 
-        server.ask(lambda: monkeypatch.setattr(server.service.admission, "admit", fail))
+        server.ask(lambda: monkeypatch.setattr(server.service.authorizer, "admit", fail))
         assert websocket(server, text, "query").status == 500
         assert websocket(server, text, "header").status == 500
         assert events(server, text, "query")[0] == 500

@@ -8,7 +8,14 @@ from twisted.internet.task import Clock
 
 from wsserver.auth.jwt import GRACE, Cause, Refused
 from wsserver.auth.verifier import Tokens
-from wsserver.endpoints.authorization import SUBPROTOCOL, Admitted, Authorizer, Credentials, agree, find_token
+from wsserver.endpoints.authorization import (
+    SUBPROTOCOL,
+    Admitted,
+    Authorizer,
+    Credentials,
+    find_token,
+    select_subprotocol,
+)
 from wsserver.endpoints.raw.request import Format
 from wsserver.hub.names import Access, Patterns
 from wsserver.wire.http11 import Refusal
@@ -91,7 +98,7 @@ class CarrierTests:
     )
     def test_agreed(self, chosen, offered, agreed):
         """The token is never answered with."""
-        assert agree(chosen, offered) == agreed
+        assert select_subprotocol(chosen, offered) == agreed
 
 
 GOOD = token()
@@ -216,13 +223,13 @@ class ExpiryTests:
 
     def test_never(self):
         """One that does not end sets no timer."""
-        assert admission().when_expired(0, lambda: None) is None
+        assert admission().call_when_expired(0, lambda: None) is None
 
     def test_grace(self):
         """A connection outlives its token by the grace."""
         clock, rung = Clock(), []
         house = Authorizer(Hub(), None, anonymous=True, reactor=clock, now=lambda: NOW + clock.seconds())
-        house.when_expired(NOW + 60, lambda: rung.append(clock.seconds()))
+        house.call_when_expired(NOW + 60, lambda: rung.append(clock.seconds()))
         clock.advance(60 + GRACE - 0.01)
         assert rung == []
         clock.advance(0.01)

@@ -6,7 +6,7 @@ import pytest
 from hubs import make_hub
 from twisted.internet.task import Clock
 
-from wsserver.hub.fanout import MAX_JOBS, WRITE, FanOut
+from wsserver.hub.fanout import BYTES_PER_WRITE, MAX_JOBS, FanOut
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.presence import ClientInfo, PresenceEvent
 from wsserver.hub.publication import Publication
@@ -218,7 +218,7 @@ class FanOutTests:
         ones = [Listener(log=log) for _ in range(25)]
         for number, one in enumerate(ones):
             one.deliver = lambda batch, number=number: log.append((batch.frames, number))
-        fan_out = FanOut(reactor, share=10)
+        fan_out = FanOut(reactor, budget=10)
         fan_out.publish("foo", kinds(*ones), publications(b"1"))
         assert len(log) == 10
         fan_out.publish("foo", kinds(*ones), publications(b"2"))
@@ -232,13 +232,13 @@ class FanOutTests:
     def test_large_ones(self):
         """Large publications count for more: the others of the process wait no longer for them."""
         reactor, ones = Turns(), [Listener() for _ in range(10)]
-        fan_out = FanOut(reactor, share=8)
-        fan_out.publish("foo", kinds(*ones), publications(b"x" * 3 * WRITE))
+        fan_out = FanOut(reactor, budget=8)
+        fan_out.publish("foo", kinds(*ones), publications(b"x" * 3 * BYTES_PER_WRITE))
         assert [len(one.got) for one in ones] == [1, 1] + [0] * 8
         for turn in range(2, 6):
             reactor.turn()
             assert sum(len(one.got) for one in ones) == 2 * turn
-        huge = publications(b"x" * 100 * WRITE)
+        huge = publications(b"x" * 100 * BYTES_PER_WRITE)
         fan_out.publish("foo", kinds(*ones), huge)
         for _ in range(10):
             reactor.turn()
@@ -248,7 +248,7 @@ class FanOutTests:
         """Whoever leaves before it was its turn gets nothing; coming back does not change that."""
         reactor = Turns()
         ones = [Listener() for _ in range(4)]
-        fan_out = FanOut(reactor, share=2)
+        fan_out = FanOut(reactor, budget=2)
         fan_out.publish("foo", kinds(*ones), publications(b"1"))
         fan_out.left("foo", ones[2])
         fan_out.left("bar", ones[3])
@@ -263,7 +263,7 @@ class FanOutTests:
         """What is told of a gap comes after what was published before it."""
         reactor = Turns()
         ones = [Listener() for _ in range(3)]
-        fan_out = FanOut(reactor, share=2)
+        fan_out = FanOut(reactor, budget=2)
         fan_out.publish("foo", kinds(*ones), publications(b"1"))
         fan_out.missed("foo", ones, stream=True)
         fan_out.publish("foo", kinds(*ones), publications(b"2"))
@@ -276,7 +276,7 @@ class FanOutTests:
         """Where too many batches wait, the oldest is handed out at once: their number is bounded."""
         reactor = Turns()
         ones = [Listener() for _ in range(100)]
-        fan_out = FanOut(reactor, share=1)
+        fan_out = FanOut(reactor, budget=1)
         for number in range(MAX_JOBS + 10):
             fan_out.publish("foo", kinds(*ones), publications(b"%d" % number))
             assert len(fan_out._jobs) <= MAX_JOBS
@@ -340,14 +340,14 @@ class Reader:
 
 
 class HubTests:
-    """With the hub above it, and a share so small that batches wait nearly always."""
+    """With the hub above it, and a budget so small that batches wait nearly always."""
 
     @pytest.mark.parametrize("seed", range(30))
     def test_whoever_comes_and_leaves(self, seed):
         """Everyone gets what is published from its coming on, in order and once, and nothing of what was before."""
         dice, reactor = random.Random(seed), Turns()
         hub = make_hub(MemoryBroker(Clock()), reactor, Rules(Rule(history_size=0)))
-        hub._fan_out._share = dice.choice([1, 3, 10])
+        hub._fan_out._budget = dice.choice([1, 3, 10])
         published = 0
         present, absent = {}, [Reader() for _ in range(12)]
         for _ in range(400):

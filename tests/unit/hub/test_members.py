@@ -77,7 +77,7 @@ class MembersTests:
     def test_quick_reconnect(self, hub, watcher, clock):
         """A user whose connection was lost, and who is back soon, was at no time away."""
         hub.members.join("foo", OLD)
-        hub.members.leave("foo", OLD, quick=True)
+        hub.members.leave("foo", OLD, may_reconnect=True)
         clock.advance(GRACE - 0.1)
         assert present(hub) == {"old"}
         hub.members.join("foo", NEW)
@@ -90,7 +90,7 @@ class MembersTests:
     def test_stays_away(self, hub, watcher, clock):
         """Who does not come back leaves after the grace."""
         hub.members.join("foo", OLD)
-        hub.members.leave("foo", OLD, quick=True)
+        hub.members.leave("foo", OLD, may_reconnect=True)
         clock.advance(GRACE)
         clock.advance(0)
         assert (present(hub), watcher.told) == (set(), ["+old", "-old"])
@@ -98,7 +98,7 @@ class MembersTests:
     def test_nobody_in_particular(self, hub, watcher, clock):
         """Of somebody without a name nobody knows whether they are back."""
         hub.members.join("foo", NOBODY)
-        hub.members.leave("foo", NOBODY, quick=True)
+        hub.members.leave("foo", NOBODY, may_reconnect=True)
         clock.advance(0)
         assert watcher.told == ["+nobody", "-nobody"]
 
@@ -106,7 +106,7 @@ class MembersTests:
         """What a token says about somebody is any JSON."""
         info = ClientInfo("old", "ada", {"name": ["Ada"]}, [1])
         hub.members.join("foo", info)
-        hub.members.leave("foo", info, quick=True)
+        hub.members.leave("foo", info, may_reconnect=True)
         clock.advance(GRACE)
         assert present(hub) == set()
 
@@ -116,7 +116,7 @@ class MembersTests:
         for number in range(4):
             info = ClientInfo(str(number), "ada")
             hub.members.join("foo", info)
-            hub.members.leave("foo", info, quick=True)
+            hub.members.leave("foo", info, may_reconnect=True)
         assert present(hub) == {"0", "1", "2"}
         hub.members.stop()
         assert (present(hub), clock.getDelayedCalls()) == (set(), [])
@@ -124,5 +124,5 @@ class MembersTests:
     def test_not_kept(self, hub, clock):
         """Where presence is not kept, nobody is anywhere."""
         hub.members.join("quiet", OLD)
-        hub.members.leave("quiet", OLD, quick=True)
+        hub.members.leave("quiet", OLD, may_reconnect=True)
         assert (present(hub, "quiet"), clock.getDelayedCalls()) == (set(), [])

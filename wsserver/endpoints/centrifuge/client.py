@@ -66,24 +66,24 @@ class Session:
         "_connection",
         "_ended",
         "_expiry",
-        "_gate",
         "_opened_at",
+        "_permissions",
         "client",
         "connected",
-        "peer",
+        "context",
         "user",
     )
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._gate = connection.gate
-        self._opened_at = connection.gate.admission.time()
-        self.peer = connection.who
-        self.client = self.peer.caller.client
+        self._permissions = connection.permissions
+        self._opened_at = connection.permissions.authorizer.time()
+        self.context = connection.context
+        self.client = self.context.caller.client
         """The client's ID."""
         self.user = ""
         """The user's ID; empty for an anonymous user."""
-        self._channels = Channels(connection, self.peer)
+        self._channels = Channels(connection, self.context)
         self.connected = self._ended = False
         """`connected`: `connect` has succeeded. `_ended`: `connect` was refused, or the connection is closed."""
         self._expiry: WallClockTimer | None = None
@@ -120,10 +120,10 @@ class Session:
         was_connected, self.connected, self._ended = self.connected, False, True
         self._connection.hub.clients.remove(self)
         self._set_expiry(0)
-        # After these codes the client does not reconnect, so its leave events need not wait for a quick reconnect.
-        self._channels.close(quick=code not in FOR_GOOD)
+        # After these codes the client does not reconnect, so its leave events are not delayed.
+        self._channels.close(may_reconnect=code not in FOR_GOOD)
         if was_connected:
-            self._gate.admission.tell_gone(self.peer.caller, self.user, code, reason)
+            self._permissions.authorizer.report_disconnect(self.context.caller, self.user, code, reason)
 
     # The connection.
 
@@ -132,11 +132,11 @@ class Session:
         tokens = {request.token, self._connection.token} - {""}
         if len(tokens) > 1:
             return BAD_REQUEST.because("more than one token")
-        found = yield self._gate.identify(self.peer, "".join(tokens), request)
+        found = yield self._permissions.identify(self.context, "".join(tokens), request)
         if isinstance(found, Error | Disconnect):
             self._ended = True
             return found
-        identity = self.peer.identity = found.identity
+        identity = self.context.identity = found.identity
         self.user = identity.user
         try:
             subs = yield self._subscribe_server_side(request)
@@ -156,7 +156,7 @@ class Session:
         return {
             "client": self.client,
             "version": __version__,
-            **self._gate.expiry(identity.expires_at, by_token=found.by_token),
+            **self._permissions.expiry(identity.expires_at, by_token=found.by_token),
             "data": on_one_line(found.data) if found.data is not None else None,
             "subs": subs,
             "ping": ping,
@@ -165,7 +165,7 @@ class Session:
 
     def _abort_connect(self) -> None:
         self._ended = True
-        self._channels.close(quick=False)
+        self._channels.close(may_reconnect=False)
 
     @inlineCallbacks
     def _subscribe_server_side(self, request: Connect) -> Generator[Any, Any, bytes | Error | Disconnect]:
@@ -178,20 +178,20 @@ class Session:
         Returns:
             The JSON object channel -> subscribe result, empty if there is none; or the refusal.
         """
-        wanted: dict[ChannelName, Subscribe] = {channel: Subscribe() for channel in self.peer.identity.subs}
+        wanted: dict[ChannelName, Subscribe] = {channel: Subscribe() for channel in self.context.identity.subs}
         for name, asked in request.subs.items():
             # An invalid name is ignored: a client cannot have had a subscription to it.
             with suppress(InvalidChannel):
-                if self._gate.given(self.peer, channel := parse_name(name)) is not None:
+                if self._permissions.find_grant(self.context, channel := parse_name(name)) is not None:
                     wanted[channel] = asked
         if len(wanted) > MAX_CHANNELS:
             return LIMIT_EXCEEDED.because(f"at most {MAX_CHANNELS} channels")
         results: dict[str, bytes] = {}
-        limit = self._gate.pages.limit
+        limit = self._permissions.pages.limit
         for channel, asked in wanted.items():
-            held = self._gate.given(self.peer, channel)
-            assert held is not None
-            answer = yield self._channels.join(held, asked, server_side=True, limit=limit)
+            grant = self._permissions.find_grant(self.context, channel)
+            assert grant is not None
+            answer = yield self._channels.join(grant, asked, server_side=True, limit=limit)
             if isinstance(answer, Error | Disconnect):
                 return answer
             # One reply carries the recovered publications of all channels, so they share one limit.
@@ -202,21 +202,23 @@ class Session:
 
     @inlineCallbacks
     def _refresh(self, request: Refresh) -> Generator[Any, Any, Answer]:
-        found = yield self._gate.refresh(self.peer, request.token)
+        found = yield self._permissions.refresh(self.context, request.token)
         if isinstance(found, Error | Disconnect):
             return found
-        before, self.peer.identity = self.peer.identity, found
+        before, self.context.identity = self.context.identity, found
         self._set_expiry(found.expires_at)
         for channel in before.subs.keys() - found.subs.keys():
             subscription = self._channels.subscriptions.get(channel)
             if subscription is not None and subscription.server_side:
                 self._channels.end(channel)
-        return self._gate.expiry(found.expires_at)
+        return self._permissions.expiry(found.expires_at)
 
     def _set_expiry(self, expires_at: int) -> None:
         if self._expiry is not None:
             self._expiry.cancel()
-        self._expiry = self._gate.admission.when_expired(expires_at, self._expired) if self.connected else None
+        self._expiry = (
+            self._permissions.authorizer.call_when_expired(expires_at, self._expired) if self.connected else None
+        )
 
     def _expired(self) -> None:
         self._connection.disconnect(EXPIRED)
@@ -234,7 +236,7 @@ class Session:
 
     def about(self) -> Mapping[str, Any]:
         """Describe the connection to the backend: `transport`, `protocol`, `address`, seconds `connected`."""
-        caller, seconds = self.peer.caller, self._gate.admission.time() - self._opened_at
+        caller, seconds = self.context.caller, self._permissions.authorizer.time() - self._opened_at
         return {
             "transport": caller.transport,
             "protocol": caller.protocol,
@@ -279,7 +281,7 @@ class Session:
         if self._expiry is None:
             return False
         self._set_expiry(expire_at)
-        self._connection.say(push("", "refresh", self._gate.expiry(expire_at)))
+        self._connection.send_payload(push("", "refresh", self._permissions.expiry(expire_at)))
         return True
 
     # Unsupported commands.

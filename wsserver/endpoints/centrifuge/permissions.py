@@ -34,11 +34,11 @@ from wsserver.hub.hub import Hub
 from wsserver.hub.names import NotAllowed, parse_name
 from wsserver.typing import ChannelName, JSONText
 
-__all__ = ["ConnectGrant", "Pass", "Peer", "Permissions", "Publishing"]
+__all__ = ["ClientContext", "ConnectGrant", "Permissions", "PublishGrant", "SubscribeGrant"]
 
 
 @dataclass(slots=True)
-class Peer:
+class ClientContext:
     """A client whose permissions are checked."""
 
     caller: Caller
@@ -60,7 +60,7 @@ class ConnectGrant:
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class SubscribeGrant:
     """Permission to subscribe to a channel."""
 
     channel: ChannelName
@@ -77,7 +77,7 @@ class Pass:
 
 
 @dataclass(frozen=True, slots=True)
-class Publishing:
+class PublishGrant:
     """Permission to publish: the publication as it is to be sent, which the backend may have changed."""
 
     data: JSONText
@@ -92,14 +92,14 @@ class Permissions:
 
     Args:
         hub: has the rules of the channels and the allow-list.
-        admission: checks tokens and asks the backend.
+        authorizer: checks tokens and asks the backend.
         pages: limits and writes large replies.
     """
 
-    def __init__(self, hub: Hub, admission: Authorizer, pages: Pages) -> None:
+    def __init__(self, hub: Hub, authorizer: Authorizer, pages: Pages) -> None:
         self._hub = hub
         self.pages = pages
-        self.admission = admission
+        self.authorizer = authorizer
 
     def expiry(self, expires_at: int, *, by_token: bool = True) -> dict[str, Any]:
         """
@@ -112,21 +112,21 @@ class Permissions:
         Returns:
             `expires` and `ttl` (whole seconds), or no fields if there is nothing to refresh.
         """
-        return {"expires": True, "ttl": self.admission.seconds_left(expires_at)} if by_token and expires_at else {}
+        return {"expires": True, "ttl": self.authorizer.seconds_left(expires_at)} if by_token and expires_at else {}
 
     def _hooks_for(self, event: str) -> Hooks | None:
-        hooks = self.admission.hooks
+        hooks = self.authorizer.hooks
         return hooks if hooks is not None and event in hooks.events else None
 
     @inlineCallbacks
     def identify(
-        self, peer: Peer, token: str, request: Connect
+        self, context: ClientContext, token: str, request: Connect
     ) -> Generator[Any, Any, ConnectGrant | Error | Disconnect]:
         """
         Identify a client that connects: by its token, or else by the backend.
 
         Args:
-            peer: the client.
+            context: the client.
             token: its connection token; empty if it has none.
             request: its `connect` command.
 
@@ -134,7 +134,7 @@ class Permissions:
             Fires with the permission or the refusal. Without a token and without a connect hook, the client is
             anonymous or refused.
         """
-        tokens, hooks = self.admission.tokens, self._hooks_for("connect")
+        tokens, hooks = self.authorizer.tokens, self._hooks_for("connect")
         if token and tokens is None:
             return INVALID_TOKEN.because(NO_KEY)
         if token and tokens is not None:
@@ -144,28 +144,32 @@ class Permissions:
             return ConnectGrant(found, by_token=True)
         if hooks is None:
             return (
-                ConnectGrant(ANONYMOUS) if self.admission.anonymous else BAD_REQUEST.because("no token; one is wanted")
+                ConnectGrant(ANONYMOUS) if self.authorizer.anonymous else BAD_REQUEST.because("no token; one is wanted")
             )
-        told = yield hooks.connect(peer.caller, data=request.data, name=request.name, version=request.version)
-        return ConnectGrant(identity_of(told), told.data) if isinstance(told, Connected) else refuse_by_hook(told)
+        answer = yield hooks.connect(context.caller, data=request.data, name=request.name, version=request.version)
+        if not isinstance(answer, Connected):
+            return refuse_by_hook(answer)
+        return ConnectGrant(identity_of(answer), answer.data)
 
     @inlineCallbacks
-    def refresh(self, peer: Peer, token: str) -> Generator[Any, Any, Identity | Error | Disconnect]:
+    def refresh(self, context: ClientContext, token: str) -> Generator[Any, Any, Identity | Error | Disconnect]:
         """Check a new connection token, and return its identity. It must be of the same user."""
         if not token:
             return BAD_REQUEST.because("refresh without a token")
-        if self.admission.tokens is None:
+        if self.authorizer.tokens is None:
             return NOT_AVAILABLE_ERROR.because(NO_KEY)
-        found = yield self.admission.tokens.connection(token)
+        found = yield self.authorizer.tokens.connection(token)
         if isinstance(found, Refused):
             return refuse_token(found, expired=EXPIRED, invalid=INVALID_TOKEN)
         identity: Identity = found
-        if identity.user != peer.identity.user:
+        if identity.user != context.identity.user:
             return INVALID_TOKEN.because("the token is another user's")
         return identity
 
     @inlineCallbacks
-    def subscribe(self, peer: Peer, request: Subscribe) -> Generator[Any, Any, Pass | Error | Disconnect]:
+    def subscribe(
+        self, context: ClientContext, request: Subscribe
+    ) -> Generator[Any, Any, SubscribeGrant | Error | Disconnect]:
         """
         Check whether a client may subscribe to a channel.
 
@@ -177,100 +181,113 @@ class Permissions:
         """
         channel = parse_name(request.channel)
         if request.token:
-            found: Pass | Error | Disconnect = yield self._with_token(peer, channel, request.token, PERMISSION_DENIED)
+            found: SubscribeGrant | Error | Disconnect = yield self._with_token(
+                context, channel, request.token, PERMISSION_DENIED
+            )
             return found
-        given = self.given(peer, channel)
-        if given is not None:
-            return given
-        told = yield self.admission.open(channel, peer.identity, peer.host, peer.caller, request.data)
-        if isinstance(told, Subscribed):
-            return Pass(channel, told.info, told.data, told.expire_at)
-        return refuse_channel(told) if isinstance(told, NotAllowed) else refuse_by_hook(told)
+        grant = self.find_grant(context, channel)
+        if grant is not None:
+            return grant
+        answer = yield self.authorizer.open(channel, context.identity, context.host, context.caller, request.data)
+        if isinstance(answer, Subscribed):
+            return SubscribeGrant(channel, answer.info, answer.data, answer.expire_at)
+        return refuse_channel(answer) if isinstance(answer, NotAllowed) else refuse_by_hook(answer)
 
-    def given(self, peer: Peer, channel: ChannelName) -> Pass | None:
+    def find_grant(self, context: ClientContext, channel: ChannelName) -> SubscribeGrant | None:
         """
         Return the permission for a channel that needs neither a subscription token nor the backend.
 
         Returns:
             The permission, if the identity names the channel or the channel is open to the client; else None.
         """
-        opening = peer.identity.subs.get(channel)
+        opening = context.identity.subs.get(channel)
         if opening is not None:
-            return Pass(channel, opening.info, opening.data)
-        return None if self.admission.refuse(channel, peer.identity, peer.host) is not None else Pass(channel)
+            return SubscribeGrant(channel, opening.info, opening.data)
+        refusal = self.authorizer.refuse(channel, context.identity, context.host)
+        return SubscribeGrant(channel) if refusal is None else None
 
     @inlineCallbacks
-    def sub_refresh(self, peer: Peer, held: Pass, token: str) -> Generator[Any, Any, Pass | Error | Disconnect]:
-        """Check a new subscription token, and return the permission that replaces `held`."""
-        if not held.by_token:
+    def sub_refresh(
+        self, context: ClientContext, grant: SubscribeGrant, token: str
+    ) -> Generator[Any, Any, SubscribeGrant | Error | Disconnect]:
+        """Check a new subscription token, and return the permission that replaces `grant`."""
+        if not grant.by_token:
             return BAD_REQUEST.because("the subscription has no token that could be refreshed")
         if not token:
             return BAD_REQUEST_ERROR.because("sub_refresh without a token")
-        found: Pass | Error | Disconnect = yield self._with_token(peer, held.channel, token, INVALID_TOKEN)
+        found: SubscribeGrant | Error | Disconnect = yield self._with_token(
+            context, grant.channel, token, INVALID_TOKEN
+        )
         return found
 
     @inlineCallbacks
     def _with_token(
-        self, peer: Peer, channel: ChannelName, token: str, invalid: Error | Disconnect
-    ) -> Generator[Any, Any, Pass | Error | Disconnect]:
-        if self.admission.tokens is None:
+        self, context: ClientContext, channel: ChannelName, token: str, invalid: Error | Disconnect
+    ) -> Generator[Any, Any, SubscribeGrant | Error | Disconnect]:
+        if self.authorizer.tokens is None:
             return PERMISSION_DENIED.because(NO_KEY)
-        found: Grant | Refused = yield self.admission.tokens.subscription(token)
+        found: Grant | Refused = yield self.authorizer.tokens.subscription(token)
         if isinstance(found, Refused):
             return refuse_token(found, expired=TOKEN_EXPIRED, invalid=invalid)
         if found.channel != channel:
             return INVALID_TOKEN.because("the token is for another channel")
-        if found.user != peer.identity.user:
+        if found.user != context.identity.user:
             return INVALID_TOKEN.because("the token is another user's")
-        if found.client not in ("", peer.caller.client):
+        if found.client not in ("", context.caller.client):
             return INVALID_TOKEN.because("the token is for another client")
-        return Pass(channel, found.info, found.data, found.expires_at, True, Right.PUBLISH in found.rights)
+        return SubscribeGrant(channel, found.info, found.data, found.expires_at, True, Right.PUBLISH in found.rights)
 
     @inlineCallbacks
     def publish(
-        self, peer: Peer, channel: ChannelName, data: JSONText, held: Pass | None
-    ) -> Generator[Any, Any, Publishing | Error | Disconnect]:
+        self, context: ClientContext, channel: ChannelName, data: JSONText, grant: SubscribeGrant | None
+    ) -> Generator[Any, Any, PublishGrant | Error | Disconnect]:
         """
         Check whether a client may publish to a channel. If there is a publish hook, the backend decides last.
 
         Args:
-            peer: the client.
+            context: the client.
             channel: the channel.
             data: the publication's data.
-            held: the client's subscription to the channel; None if it is not subscribed.
+            grant: the client's subscription to the channel; None if it is not subscribed.
         """
-        refused, hooks = self._refuse_publish(peer, channel, held), self._hooks_for("publish")
+        refused, hooks = self._refuse_publish(context, channel, grant), self._hooks_for("publish")
         if refused is None or hooks is None:
-            return refused or Publishing(data)
-        caller = replace(peer.caller, user=peer.identity.user)
-        told = yield hooks.publish(caller, channel, data=data)
-        if not isinstance(told, Published):
-            return refuse_by_hook(told)
-        return Publishing(data if told.data is None else told.data, told.tags, told.idempotency_key, told.skip_history)
+            return refused or PublishGrant(data)
+        caller = replace(context.caller, user=context.identity.user)
+        answer = yield hooks.publish(caller, channel, data=data)
+        if not isinstance(answer, Published):
+            return refuse_by_hook(answer)
+        return PublishGrant(
+            data if answer.data is None else answer.data, answer.tags, answer.idempotency_key, answer.skip_history
+        )
 
-    def _refuse_publish(self, peer: Peer, channel: ChannelName, held: Pass | None) -> Error | None:
-        if peer.identity.may(channel, Right.PUBLISH) or (held is not None and held.may_publish):
+    def _refuse_publish(
+        self, context: ClientContext, channel: ChannelName, grant: SubscribeGrant | None
+    ) -> Error | None:
+        if context.identity.may(channel, Right.PUBLISH) or (grant is not None and grant.may_publish):
             return None
-        refusal = self.admission.refuse(channel, peer.identity, peer.host)
-        if held is None and refusal is not None:
+        refusal = self.authorizer.refuse(channel, context.identity, context.host)
+        if grant is None and refusal is not None:
             return refuse_channel(refusal)
         if not self._hub.rules.for_channel(channel).publish:
             return PERMISSION_DENIED.because("clients do not publish to this channel; --channel-publish lets them")
         return None
 
-    def look(self, peer: Peer, channel: ChannelName, held: Pass | None, right: Right) -> Error | None:
+    def check_read(
+        self, context: ClientContext, channel: ChannelName, grant: SubscribeGrant | None, right: Right
+    ) -> Error | None:
         """
         Check whether a client may read a channel's presence or history.
 
         Args:
-            peer: the client.
+            context: the client.
             channel: the channel.
-            held: the client's subscription to the channel; None if it is not subscribed.
+            grant: the client's subscription to the channel; None if it is not subscribed.
             right: `Right.PRESENCE` or `Right.HISTORY`; a token can grant it without a subscription.
 
         Returns:
             The refusal, or None if the client may.
         """
-        if held is not None or peer.identity.may(channel, right):
+        if grant is not None or context.identity.may(channel, right):
             return None
         return PERMISSION_DENIED.because("only for those who are subscribed to the channel")

@@ -2,7 +2,7 @@
 `/connection/websocket`: the Centrifuge client protocol, version 2, in its JSON form, for Centrifugo SDKs that use JSON.
 
 The server executes a client's commands one at a time, in the order received. Commands that arrive while one is being
-executed are queued, up to `MAX_WAITING` commands.
+executed are queued, up to `MAX_QUEUED_COMMANDS` commands.
 
 Sources: https://centrifugal.dev/docs/transports/client_protocol, `client.go` of centrifugal/centrifuge.
 """
@@ -24,10 +24,10 @@ from wsserver.centrifugecodes import (
     Error,
 )
 from wsserver.closecodes import CloseCode
-from wsserver.endpoints.authorization import Credentials, agree, find_token
+from wsserver.endpoints.authorization import Credentials, find_token, select_subprotocol
 from wsserver.endpoints.centrifuge.client import Session
 from wsserver.endpoints.centrifuge.commands import Command, Connect, parse_commands
-from wsserver.endpoints.centrifuge.permissions import Peer, Permissions
+from wsserver.endpoints.centrifuge.permissions import ClientContext, Permissions
 from wsserver.endpoints.centrifuge.refusals import error_for
 from wsserver.endpoints.centrifuge.replies import PING, error_reply, reply
 from wsserver.endpoints.centrifuge.subscriber import gap_message
@@ -41,15 +41,15 @@ from wsserver.wire.http11 import Refusal
 from wsserver.wire.protocol import ConnectionDeny, ConnectionRequest, Denied
 from wsserver.wire.timers import Deadline
 
-__all__ = ["CONNECT_WITHIN", "CentrifugeProtocol"]
+__all__ = ["CONNECT_TIMEOUT", "CentrifugeProtocol"]
 
-CONNECT_WITHIN = 10.0
+CONNECT_TIMEOUT = 10.0
 """Seconds within which a client must be connected by its `connect` command; Centrifugo's `client.stale_close_delay`."""
 
-MAX_WAITING = 1000
+MAX_QUEUED_COMMANDS = 1000
 """Maximum number of queued commands per client. Further commands are refused with error 111, which is temporary."""
 
-JOINED = 65_536
+MAX_JOINED_BYTES = 65_536
 """Replies are joined into one message until they have this many bytes. Centrifugo joins replies as well."""
 
 PROTOBUF = "centrifuge-protobuf"
@@ -59,12 +59,12 @@ JSON = "centrifuge-json"
 class CentrifugeProtocol(SubscriberProtocol):
     """The connection of a client that speaks the Centrifuge protocol."""
 
-    gate: ClassVar[Permissions]
+    permissions: ClassVar[Permissions]
     ping_interval: ClassVar[int]
     """Seconds between pings; 0 for none. An integer, because the reply to `connect` announces whole seconds."""
 
     session: Session | None = None
-    who: Peer
+    context: ClientContext
     token = ""
 
     _connect_deadline: Deadline | None = None
@@ -107,24 +107,26 @@ class CentrifugeProtocol(SubscriberProtocol):
             raise ConnectionDeny(
                 int(HTTPStatus.BAD_REQUEST), "only version 2 of the Centrifuge protocol is spoken here"
             )
-        visit = Credentials(query, handshake.host, handshake.all("authorization"), offered)
-        token = find_token(visit)
+        credentials = Credentials(query, handshake.host, handshake.all("authorization"), offered)
+        token = find_token(credentials)
         if isinstance(token, Refusal):
             raise Denied(token)
         address = show_peer(self.transport.getPeer())
-        self.who = Peer(self.gate.admission.caller("websocket", "json", handshake.headers, address), handshake.host)
+        self.context = ClientContext(
+            self.permissions.authorizer.caller("websocket", "json", handshake.headers, address), handshake.host
+        )
         self.token = token or ""
         self.hold()
         chosen = super().onConnect(request)
-        return JSON if JSON in offered else agree(chosen, offered)
+        return JSON if JSON in offered else select_subprotocol(chosen, offered)
 
     def onOpen(self) -> None:
         """Wait for the `connect` command. Publications remain queued until the server has replied to it."""
         self.session = Session(self)
-        self._connect_deadline = self.factory.deadlines.call_later(CONNECT_WITHIN, self._connect_timed_out)
+        self._connect_deadline = self.factory.deadlines.call_later(CONNECT_TIMEOUT, self._connect_timed_out)
 
     def _connect_timed_out(self) -> None:
-        self.disconnect(STALE.because(f"no connect within {CONNECT_WITHIN:g} s"))
+        self.disconnect(STALE.because(f"no connect within {CONNECT_TIMEOUT:g} s"))
 
     # Commands. The server's `WorkQueue` decides when the next one is executed.
 
@@ -186,8 +188,12 @@ class CentrifugeProtocol(SubscriberProtocol):
         if self._commands is None:
             self._commands = deque()
         waiting = len(self._commands)
-        if waiting >= MAX_WAITING or (waiting and self._commands_size + command.size > self.maxMessagePayloadSize):
-            self.say(error_reply(command.id, TOO_MANY_REQUESTS.because("too many wait for the command before them")))
+        if waiting >= MAX_QUEUED_COMMANDS or (
+            waiting and self._commands_size + command.size > self.maxMessagePayloadSize
+        ):
+            self.send_payload(
+                error_reply(command.id, TOO_MANY_REQUESTS.because("too many wait for the command before them"))
+            )
             return
         self._commands.append(command)
         self._commands_size += command.size
@@ -217,7 +223,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         else:
             payload = reply(command.id, command.method, answer)
         self.factory.work.charge(len(payload))
-        self.say(payload)
+        self.send_payload(payload)
         if isinstance(command.request, Connect) and not isinstance(answer, Error):
             self._connected()
 
@@ -245,7 +251,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         self._next_ping = deadlines.call_later(self.ping_interval, self._ping)
         if self._pong_deadline is None:
             self._pong_deadline = deadlines.call_later(self.factory.settings.ping_timeout, self._pong_timed_out)
-            self.say(PING)
+            self.send_payload(PING)
 
     def _pong(self) -> None:
         if self._pong_deadline is None:
@@ -261,7 +267,7 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     # Called by the session: the interface `Connection`.
 
-    def say(self, payload: bytes) -> None:
+    def send_payload(self, payload: bytes) -> None:
         """
         Send a reply or a push, in order with the publications.
 
@@ -274,7 +280,7 @@ class CentrifugeProtocol(SubscriberProtocol):
             return
         self._replies.append(payload)
         self._replies_size += len(payload)
-        if self._replies_size >= JOINED:
+        if self._replies_size >= MAX_JOINED_BYTES:
             self._send_replies()
             self._replies = []
             if self._cork is not None:
@@ -285,7 +291,7 @@ class CentrifugeProtocol(SubscriberProtocol):
     def _send_replies(self) -> None:
         replies, self._replies, self._replies_size = self._replies, None, 0
         if replies:
-            self.say(b"\n".join(replies))
+            self.send_payload(b"\n".join(replies))
 
     def disconnect(self, how: Disconnect) -> None:
         """Send the pending replies, then close the connection. Commands that the client still sends are ignored."""

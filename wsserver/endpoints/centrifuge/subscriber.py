@@ -9,7 +9,7 @@ from wsserver.centrifugecodes import (
     LOST_STATE,
     SERVER_UNSUBSCRIBE,
 )
-from wsserver.endpoints.centrifuge.permissions import Pass
+from wsserver.endpoints.centrifuge.permissions import SubscribeGrant
 from wsserver.endpoints.centrifuge.replies import obj, publication, push
 from wsserver.endpoints.subscriber import Subscription
 from wsserver.hub.presence import ClientInfo, PresenceEvent, write_info
@@ -36,7 +36,7 @@ class ChannelSubscription(Subscription):
 
     Args:
         channels: the client's `Channels`.
-        held: the permission for the channel.
+        grant: the permission for the channel.
         info: the client's info, which presence and events show to other clients.
         events: whether the client receives join and leave events.
         server_side: whether the server made the subscription, not the client.
@@ -45,9 +45,9 @@ class ChannelSubscription(Subscription):
     __slots__ = (
         "_channels",
         "_events",
-        "alarm",
         "answered",
-        "held",
+        "expiry_timer",
+        "grant",
         "info",
         "kind",
         "lost",
@@ -55,15 +55,17 @@ class ChannelSubscription(Subscription):
         "server_side",
     )
 
-    def __init__(self, channels: Any, held: Pass, info: ClientInfo, *, events: bool, server_side: bool) -> None:
-        super().__init__(channels.connection, held.channel)
+    def __init__(
+        self, channels: Any, grant: SubscribeGrant, info: ClientInfo, *, events: bool, server_side: bool
+    ) -> None:
+        super().__init__(channels.connection, grant.channel)
         self._channels = channels
         self._events = events
-        self.held = held
+        self.grant = grant
         self.info = info
         self.kind: Hashable = ("centrifuge", events, self.connection.window_bits)
         self.server_side = server_side
-        self.alarm: WallClockTimer | None = None
+        self.expiry_timer: WallClockTimer | None = None
         """Ends the subscription when it expires; None if it does not expire."""
         self.positioned = False
         """Whether the client tracks offsets."""
@@ -98,7 +100,7 @@ class ChannelSubscription(Subscription):
         if stream and not self.answered:
             self.lost = True
         elif not stream or not self.positioned:
-            self._channels.connection.say(gap_message(channel))
+            self._channels.connection.send_payload(gap_message(channel))
         elif self.server_side:
             self._channels.connection.disconnect(LOST_STATE)
         else:

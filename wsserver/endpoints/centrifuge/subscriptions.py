@@ -36,7 +36,7 @@ from wsserver.endpoints.centrifuge.commands import (
     Subscribe,
     Unsubscribe,
 )
-from wsserver.endpoints.centrifuge.permissions import Pass, Peer, Permissions
+from wsserver.endpoints.centrifuge.permissions import ClientContext, Permissions, SubscribeGrant
 from wsserver.endpoints.centrifuge.replies import on_one_line, publication, push
 from wsserver.endpoints.centrifuge.subscriber import ChannelSubscription
 from wsserver.errors import BrokerDown
@@ -56,16 +56,16 @@ Answer = Mapping[str, Any] | Error | Disconnect
 class Connection(Protocol):
     """The connection as its session sees it: a `SubscriberProtocol` that also has these members."""
 
-    gate: ClassVar[Permissions]
+    permissions: ClassVar[Permissions]
     hub: ClassVar[Hub]
-    who: Peer
+    context: ClientContext
     """The client, as known from its opening handshake."""
     token: str
     """The token of the opening handshake; empty if it had none."""
     ping_interval: ClassVar[int]
     """Seconds between pings; 0 for none."""
 
-    def say(self, payload: bytes) -> None:
+    def send_payload(self, payload: bytes) -> None:
         """Send a reply or a push."""
 
     def forget(self, channel: ChannelName) -> None:
@@ -81,29 +81,29 @@ class Channels:
 
     Args:
         connection: the client's connection.
-        peer: the client's identity.
+        context: the client's identity.
     """
 
-    __slots__ = ("_closed", "_gate", "_hub", "connection", "peer", "subscriptions")
+    __slots__ = ("_closed", "_hub", "_permissions", "connection", "context", "subscriptions")
 
-    def __init__(self, connection: Connection, peer: Peer) -> None:
+    def __init__(self, connection: Connection, context: ClientContext) -> None:
         self.connection = connection
-        self.peer = peer
+        self.context = context
         self.subscriptions: dict[ChannelName, ChannelSubscription] = {}
-        self._gate = connection.gate
+        self._permissions = connection.permissions
         self._hub = connection.hub
         self._closed = False
 
-    def close(self, *, quick: bool) -> None:
+    def close(self, *, may_reconnect: bool) -> None:
         """
         Unsubscribe from all channels.
 
         Args:
-            quick: whether the client may reconnect soon, so that leave events are delayed.
+            may_reconnect: whether the client may reconnect soon, so that leave events are delayed.
         """
         self._closed = True
         for subscription in list(self.subscriptions.values()):
-            self._leave(subscription, quick=quick)
+            self._leave(subscription, may_reconnect=may_reconnect)
 
     @inlineCallbacks
     def push_subscription(self, channel: ChannelName, options: Mapping[str, Any]) -> Generator[Any, Any, None]:
@@ -119,17 +119,18 @@ class Channels:
         since = options.get("recover_since")
         request = Subscribe(recover=since is not None, **(since or {}))
         data = JSONText(options["data"].encode("utf-8")) if "data" in options else None
-        held = Pass(channel, options.get("info"), data, options.get("expire_at", 0))
+        grant = SubscribeGrant(channel, options.get("info"), data, options.get("expire_at", 0))
         try:
-            answer: Answer = yield self.join(held, request, server_side=True)
+            answer: Answer = yield self.join(grant, request, server_side=True)
         except BrokerDown:
             return
         if not isinstance(answer, Error | Disconnect):
-            told = ("recoverable", "epoch", "offset", "positioned", "data")
-            self.connection.say(push(channel, "subscribe", {name: answer[name] for name in told if name in answer}))
+            names = ("recoverable", "epoch", "offset", "positioned", "data")
+            fields = {name: answer[name] for name in names if name in answer}
+            self.connection.send_payload(push(channel, "subscribe", fields))
             # A subscribe push has no field for recovered publications.
             for one in answer["publications"]:
-                self.connection.say(push(channel, "pub", one))
+                self.connection.send_payload(push(channel, "pub", one))
 
     def end(self, channel: ChannelName, how: Unsubscription = SERVER_UNSUBSCRIBE) -> None:
         """
@@ -145,7 +146,7 @@ class Channels:
             subscription.lost = True
         elif subscription is not None:
             self._leave(subscription)
-            self.connection.say(push(channel, "unsubscribe", {"code": how.code, "reason": how.reason}))
+            self.connection.send_payload(push(channel, "unsubscribe", {"code": how.code, "reason": how.reason}))
 
     # Subscriptions.
 
@@ -160,21 +161,21 @@ class Channels:
             return ALREADY_SUBSCRIBED
         if len(self.subscriptions) >= MAX_CHANNELS:
             return LIMIT_EXCEEDED.because(f"at most {MAX_CHANNELS} channels")
-        held = yield self._gate.subscribe(self.peer, request)
-        if isinstance(held, Error | Disconnect):
-            return held
-        answer: Answer = yield self.join(held, request)
+        grant = yield self._permissions.subscribe(self.context, request)
+        if isinstance(grant, Error | Disconnect):
+            return grant
+        answer: Answer = yield self.join(grant, request)
         return answer
 
     @inlineCallbacks
     def join(
-        self, held: Pass, request: Subscribe, *, server_side: bool = False, limit: ReadLimit | None = None
+        self, grant: SubscribeGrant, request: Subscribe, *, server_side: bool = False, limit: ReadLimit | None = None
     ) -> Generator[Any, Any, Answer]:
         """
         Subscribe the client to a channel that it may subscribe to.
 
         Args:
-            held: the permission for the channel.
+            grant: the permission for the channel.
             request: the client's options, such as the position to recover from.
             server_side: whether the server makes the subscription, not the client.
             limit: maximum to recover; None for the maximum of one reply.
@@ -185,7 +186,7 @@ class Channels:
         Raises:
             BrokerDown: the broker is unavailable; the client is not subscribed.
         """
-        channel, since = held.channel, None
+        channel, since = grant.channel, None
         if request.recover:
             since = yield self._fill_in_epoch(channel, Position(request.offset, request.epoch))
         if self._closed:
@@ -194,12 +195,12 @@ class Channels:
         if channel in self.subscriptions:
             # The backend has subscribed the client in the meantime.
             return ALREADY_SUBSCRIBED
-        info = self._info(held)
-        subscription = ChannelSubscription(self, held, info, events=request.join_leave, server_side=server_side)
+        info = self._info(grant)
+        subscription = ChannelSubscription(self, grant, info, events=request.join_leave, server_side=server_side)
         self.subscriptions[channel] = subscription
         try:
             joined: Joined = yield self._hub.subscribe(
-                channel, subscription, since=since, positioned=True, limit=limit or self._gate.pages.limit
+                channel, subscription, since=since, positioned=True, limit=limit or self._permissions.pages.limit
             )
         except BaseException:
             self._forget(subscription)
@@ -217,7 +218,7 @@ class Channels:
         subscription.answered, subscription.positioned = True, joined.position is not None
         self._watch_expiry(subscription)
         self._hub.members.join(channel, info)
-        return self._result(held, request, joined)
+        return self._result(grant, request, joined)
 
     @inlineCallbacks
     def _fill_in_epoch(self, channel: ChannelName, since: Position) -> Generator[Any, Any, Position]:
@@ -227,11 +228,11 @@ class Channels:
         page = yield self._hub.history(channel)
         return Position(since.offset, page.position.epoch)
 
-    def _result(self, held: Pass, request: Subscribe, joined: Joined) -> Answer:
+    def _result(self, grant: SubscribeGrant, request: Subscribe, joined: Joined) -> Answer:
         result: dict[str, Any] = {"was_recovering": request.recover, "recovered": joined.recovered}
-        result |= self._gate.expiry(held.expires_at, by_token=held.by_token)
-        if held.data is not None:
-            result["data"] = on_one_line(held.data)
+        result |= self._permissions.expiry(grant.expires_at, by_token=grant.by_token)
+        if grant.data is not None:
+            result["data"] = on_one_line(grant.data)
         if joined.position is not None:
             result |= {"recoverable": True, "positioned": True, "epoch": joined.position.epoch}
             # After a recovery the client starts at the offset it asked for, and advances with each publication.
@@ -239,13 +240,13 @@ class Channels:
         result["publications"] = tuple(map(publication, joined.publications))
         return result
 
-    def _info(self, held: Pass | None) -> ClientInfo:
-        identity, chan_info = self.peer.identity, held.info if held is not None else None
-        return ClientInfo(self.peer.caller.client, identity.user, identity.info, chan_info)
+    def _info(self, grant: SubscribeGrant | None) -> ClientInfo:
+        identity, chan_info = self.context.identity, grant.info if grant is not None else None
+        return ClientInfo(self.context.caller.client, identity.user, identity.info, chan_info)
 
     def _watch_expiry(self, subscription: ChannelSubscription) -> None:
-        if subscription.alarm is not None:
-            subscription.alarm.cancel()
+        if subscription.expiry_timer is not None:
+            subscription.expiry_timer.cancel()
 
         def expired() -> None:
             if subscription.server_side:
@@ -253,7 +254,9 @@ class Channels:
             else:
                 self.end(subscription.channel, EXPIRED_SUBSCRIPTION)
 
-        subscription.alarm = self._gate.admission.when_expired(subscription.held.expires_at, expired)
+        subscription.expiry_timer = self._permissions.authorizer.call_when_expired(
+            subscription.grant.expires_at, expired
+        )
 
     @inlineCallbacks
     def sub_refresh(self, request: SubRefresh) -> Generator[Any, Any, Answer]:
@@ -263,13 +266,13 @@ class Channels:
         subscription = self.subscriptions.get(ChannelName(request.channel))
         if subscription is None:
             return PERMISSION_DENIED.because("not subscribed to the channel")
-        held = yield self._gate.sub_refresh(self.peer, subscription.held, request.token)
-        if isinstance(held, Error | Disconnect):
-            return held
-        subscription.held = held
-        if self.subscriptions.get(held.channel) is subscription:
+        grant = yield self._permissions.sub_refresh(self.context, subscription.grant, request.token)
+        if isinstance(grant, Error | Disconnect):
+            return grant
+        subscription.grant = grant
+        if self.subscriptions.get(grant.channel) is subscription:
             self._watch_expiry(subscription)
-        return self._gate.expiry(held.expires_at)
+        return self._permissions.expiry(grant.expires_at)
 
     def unsubscribe(self, request: Unsubscribe) -> Answer:
         """Execute `unsubscribe`. It also succeeds if the client is not subscribed."""
@@ -280,14 +283,14 @@ class Channels:
             self._leave(subscription)
         return {}
 
-    def _leave(self, subscription: ChannelSubscription, *, quick: bool = False) -> None:
+    def _leave(self, subscription: ChannelSubscription, *, may_reconnect: bool = False) -> None:
         self._forget(subscription)
         self._hub.unsubscribe(subscription.channel, subscription)
         self.connection.forget(subscription.channel)
-        if subscription.alarm is not None:
-            subscription.alarm.cancel()
+        if subscription.expiry_timer is not None:
+            subscription.expiry_timer.cancel()
         if subscription.answered:
-            self._hub.members.leave(subscription.channel, subscription.info, quick=quick)
+            self._hub.members.leave(subscription.channel, subscription.info, may_reconnect=may_reconnect)
 
     def _forget(self, subscription: ChannelSubscription) -> None:
         if self.subscriptions.get(subscription.channel) is subscription:
@@ -301,11 +304,11 @@ class Channels:
         if not request.channel or request.data is None:
             return BAD_REQUEST.because("publish without a channel or data")
         channel = parse_name(request.channel)
-        held = self._held(channel)
-        allowed = yield self._gate.publish(self.peer, channel, request.data, held)
+        grant = self._grant(channel)
+        allowed = yield self._permissions.publish(self.context, channel, request.data, grant)
         if isinstance(allowed, Error | Disconnect):
             return allowed
-        publication = Publication(allowed.data, json=True, info=self._info(held), tags=allowed.tags)
+        publication = Publication(allowed.data, json=True, info=self._info(grant), tags=allowed.tags)
         yield self._hub.send(
             channel,
             publication,
@@ -320,7 +323,7 @@ class Channels:
         if not request.channel:
             return BAD_REQUEST.because("presence without a channel")
         channel = parse_name(request.channel)
-        refused = self._gate.look(self.peer, channel, self._held(channel), Right.PRESENCE)
+        refused = self._permissions.check_read(self.context, channel, self._grant(channel), Right.PRESENCE)
         if refused is not None:
             return refused
         if not self._hub.rules.for_channel(channel).presence:
@@ -328,7 +331,7 @@ class Channels:
         clients: Mapping[str, ClientInfo] = yield self._hub.members.of(channel)
         if isinstance(request, PresenceStats):
             return {"num_clients": len(clients), "num_users": len({info.user for info in clients.values()})}
-        written = self._gate.pages.write_presence(channel, clients)
+        written = self._permissions.pages.write_presence(channel, clients)
         if written is None:
             return LIMIT_EXCEEDED.because("too many clients for one answer; presence_stats counts them")
         return {"presence": written}
@@ -339,18 +342,18 @@ class Channels:
         if not request.channel:
             return BAD_REQUEST.because("history without a channel")
         channel = parse_name(request.channel)
-        refused = self._gate.look(self.peer, channel, self._held(channel), Right.HISTORY)
+        refused = self._permissions.check_read(self.context, channel, self._grant(channel), Right.HISTORY)
         if refused is not None:
             return refused
         if self._hub.rules.for_channel(channel).keep is None:
             return NOT_AVAILABLE_ERROR.because("no history is kept of this channel; --history-size turns it on")
         since = (yield self._fill_in_epoch(channel, request.since)) if request.since is not None else None
-        most, max_bytes = self._gate.pages.limit
+        most, max_bytes = self._permissions.pages.limit
         limit = request.limit if 0 <= request.limit <= most else most
         page = yield self._hub.history(channel, since=since, limit=limit, reverse=request.reverse, max_bytes=max_bytes)
-        shown = self._gate.pages.write_history(channel, page.publications)
+        shown = self._permissions.pages.write_history(channel, page.publications)
         return {"publications": shown, "epoch": page.position.epoch, "offset": page.position.offset}
 
-    def _held(self, channel: ChannelName) -> Pass | None:
+    def _grant(self, channel: ChannelName) -> SubscribeGrant | None:
         subscription = self.subscriptions.get(channel)
-        return subscription.held if subscription is not None and subscription.answered else None
+        return subscription.grant if subscription is not None and subscription.answered else None

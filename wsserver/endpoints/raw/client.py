@@ -79,7 +79,7 @@ class RawClient:
             self._expiry = None
         # Break the reference cycle: `_end` refers to the connection, which refers to this object.
         self._end = _do_nothing
-        self._authorizer.tell_gone(self._caller, self.user, code, reason)
+        self._authorizer.report_disconnect(self._caller, self.user, code, reason)
 
     def about(self) -> Mapping[str, Any]:
         """Describe the connection to the backend: `transport`, `protocol`, `address`, seconds `connected`."""
@@ -126,7 +126,7 @@ class RawClient:
         return True
 
     def _start_expiry_timer(self) -> None:
-        self._expiry = self._authorizer.when_expired(self._expires_at, self._expired)
+        self._expiry = self._authorizer.call_when_expired(self._expires_at, self._expired)
 
     def _expired(self) -> None:
         self._end(CloseCode.TOKEN_EXPIRED, "token expired")

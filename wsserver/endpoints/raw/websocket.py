@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from twisted.python.failure import Failure
 
 from wsserver.closecodes import CloseCode
-from wsserver.endpoints.authorization import Admitted, Credentials, agree
+from wsserver.endpoints.authorization import Admitted, Credentials, select_subprotocol
 from wsserver.endpoints.raw.formats import gap_notice, write
 from wsserver.endpoints.raw.positions import refuse_subscription
 from wsserver.endpoints.raw.request import Format
@@ -37,7 +37,7 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
             Fires with the subprotocol; fails with `Denied` if the client is refused or the broker is unavailable.
         """
         handshake = self.request
-        subprotocol = agree(super().onConnect(request), request.protocols)
+        subprotocol = select_subprotocol(super().onConnect(request), request.protocols)
         caller = self.authorizer.caller("websocket", "raw", handshake.headers, show_peer(self.transport.getPeer()))
         tokens = handshake.all("authorization")
         credentials = Credentials(handshake.query or {}, handshake.host, tokens, request.protocols, caller)

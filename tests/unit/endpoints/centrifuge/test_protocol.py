@@ -13,7 +13,7 @@ from wsserver.config.settings import Settings
 from wsserver.endpoints.centrifuge import pages as centrifuge_pages
 from wsserver.endpoints.centrifuge import protocol
 from wsserver.endpoints.centrifuge.pages import MAX_PUBLICATIONS
-from wsserver.endpoints.centrifuge.protocol import CONNECT_WITHIN, MAX_WAITING
+from wsserver.endpoints.centrifuge.protocol import CONNECT_TIMEOUT, MAX_QUEUED_COMMANDS
 from wsserver.errors import BrokerDown
 from wsserver.hub.stream import Page, Position
 from wsserver.testing import MemoryServer, build_frame
@@ -152,7 +152,7 @@ class OrderTests:
     def test_never(self, server):
         """Who does not connect in time is closed."""
         client = Client(server)
-        server.clock.advance(CONNECT_WITHIN - 0.1)
+        server.clock.advance(CONNECT_TIMEOUT - 0.1)
         assert client.closed() is None
         server.clock.advance(0.2)
         assert client.closed() == (3502, "stale: no connect within 10 s")
@@ -182,13 +182,13 @@ class OrderTests:
         waits = Deferred()
         monkeypatch.setattr(server.service.hub, "send", lambda *_, **__: waits)
         client.send({"id": 2, "publish": {"channel": "c", "data": 1}})
-        client.send(*({"id": number, "unsubscribe": {"channel": "c"}} for number in range(3, 3 + MAX_WAITING)))
+        client.send(*({"id": number, "unsubscribe": {"channel": "c"}} for number in range(3, 3 + MAX_QUEUED_COMMANDS)))
         assert client.take() == []
         client.send({"id": 5000, "unsubscribe": {"channel": "c"}})
         (refused,) = client.take()
         assert (refused["id"], refused["error"]["code"], refused["error"]["temporary"]) == (5000, 111, True)
         waits.callback(None)
-        assert [one["id"] for one in client.take()] == list(range(2, 3 + MAX_WAITING))
+        assert [one["id"] for one in client.take()] == list(range(2, 3 + MAX_QUEUED_COMMANDS))
 
     def test_gone_meanwhile(self, server, monkeypatch):
         """A client that goes while its command is being carried out is subscribed to nothing."""
@@ -859,7 +859,7 @@ class TokenTests:
         """A new token makes the connection live longer; without one it ends 25 s after its token."""
         server = MemoryServer(Settings(token_secret=SECRET, ping_interval=0.0))
         now = time.time()
-        monkeypatch.setattr(server.service.admission, "_now", lambda: now + server.clock.seconds())
+        monkeypatch.setattr(server.service.authorizer, "_now", lambda: now + server.clock.seconds())
         client = Client(server).connected(token=token(exp=int(now) + 100))
         other = Client(server).connected(token=token(exp=int(now) + 100))
         refreshed = client.say("refresh", token=token(exp=int(now) + 200))
@@ -874,7 +874,7 @@ class TokenTests:
     def test_end_of_a_subscription(self, monkeypatch):
         """A subscription ends 25 s after its token, and the client subscribes again."""
         server, now = MemoryServer(Settings(token_secret=SECRET, ping_interval=0.0)), time.time()
-        monkeypatch.setattr(server.service.admission, "_now", lambda: now + server.clock.seconds())
+        monkeypatch.setattr(server.service.authorizer, "_now", lambda: now + server.clock.seconds())
         client = Client(server).connected(token=token())
         for channel in ("c", "d"):
             client.say("subscribe", channel=channel, token=token(channel=channel, exp=int(now) + 100))
@@ -906,7 +906,7 @@ class TokenTests:
     def test_gone_while_it_is_checked(self, server, monkeypatch):
         """A client that goes while keys are fetched is not known afterwards."""
         waits = Deferred()
-        monkeypatch.setattr(server.service.admission.tokens, "connection", lambda _: waits)
+        monkeypatch.setattr(server.service.authorizer.tokens, "connection", lambda _: waits)
         client = Client(server)
         client.send({"id": 1, "connect": {"token": "t"}})
         client.peer.transport.lose()

@@ -39,7 +39,7 @@ class Connection(RawSubscription):
     kind = "memory"
 
     def __init__(self, server, *, max_queued=10_000, close_on_gap=False, event_ids=False):
-        self.hub, self.authorizer = server.service.hub, server.service.admission
+        self.hub, self.authorizer = server.service.hub, server.service.authorizer
         self.max_queued, self.close_on_gap = max_queued, close_on_gap
         self.sends_event_ids = event_ids
         self.sent, self.closed = [], None
@@ -78,8 +78,8 @@ def server():
         ),
     )
     server = MemoryServer(settings)
-    server.service.admission.hooks = RecordingHooks()
-    server.service.admission._hook_events = RecordingHooks.events
+    server.service.authorizer.hooks = RecordingHooks()
+    server.service.authorizer._hook_events = RecordingHooks.events
     return server
 
 
@@ -150,7 +150,7 @@ class StartTests:
         connection = start(server, "h")
         connection.unsubscribe(3000, "left")
         connection.unsubscribe(1006, "lost")
-        assert server.service.admission.hooks.disconnects == [("", 3000, "left")]
+        assert server.service.authorizer.hooks.disconnects == [("", 3000, "left")]
 
     def test_reports_the_disconnect_of_a_client_that_was_never_subscribed(self, server):
         """The backend has admitted it."""
@@ -158,7 +158,7 @@ class StartTests:
         ask = RawSubscribeRequest(("h",), Format.RAW, False)
         connection.set_client(Admitted(ask, ANONYMOUS), CALLER)
         connection.unsubscribe(1006, "")
-        assert server.service.admission.hooks.disconnects == [("", 1006, "")]
+        assert server.service.authorizer.hooks.disconnects == [("", 1006, "")]
 
     def test_fails_to_subscribe_while_the_broker_is_down(self, server):
         """It is subscribed to no channel then."""
@@ -352,7 +352,7 @@ class LateAnswerTests:
 
     def test_reports_the_disconnect_of_a_client_that_left_before_it_was_admitted(self, server, way):
         """The backend's answer admits it, so the backend is told that it has gone."""
-        hooks = server.service.admission.hooks
+        hooks = server.service.authorizer.hooks
         client = server.connect()
         if way == "ws":
             client.open("/ws?channel=h")
