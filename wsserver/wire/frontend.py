@@ -27,14 +27,14 @@ from wsserver.config.parsers import show_duration
 from wsserver.typing import Header, Path
 from wsserver.wire import access_log
 from wsserver.wire.access_log import show_path, show_peer
-from wsserver.wire.chunked import ChunkedBody
 from wsserver.wire.connections import ConnectionSet
 from wsserver.wire.eventstream import is_temporary, temporary_response, wants_event_stream
 from wsserver.wire.handshake import Policy, check
-from wsserver.wire.http11 import MAX_HEAD, METHOD_START, Refusal, Request, check_length, parse, unavailable
+from wsserver.wire.http11 import Refusal, Request, check_length, unavailable
 from wsserver.wire.limits import MAX_UNSERVED, WorkQueue
 from wsserver.wire.linger import LINGER, linger
 from wsserver.wire.protocol import ServerProtocol
+from wsserver.wire.request_reader import RequestReader
 from wsserver.wire.timers import Deadline, Deadlines
 from wsserver.wire.tls_server import ALPN
 
@@ -52,9 +52,6 @@ Seconds that the server waits for the request of a connection over the limit bef
 
 The server reads the request because event streams are refused with a different response: `wsserver.wire.eventstream`.
 """
-
-_TLS_HELLO = b"\x16\x03"
-_TLS_ON_PLAIN = "TLS hello on a plain HTTP port; use http:// or ws://, or start the server with --tls-cert"
 
 
 class HTTPSide(Shape):
@@ -176,15 +173,12 @@ class Frontend(Protocol):
 
     def __init__(self, factory: FrontendFactory) -> None:
         self._factory = factory
-        self._buffer = bytearray()
-        self._searched = 0
+        self._reader = RequestReader()
         self._deadline: Deadline | None = None
         self._http: HTTPSide | None = None
         self._endpoint: ServerProtocol | None = None
         self._request: Request | None = None
         """The request whose head has been read and whose body has not arrived completely."""
-        self._chunked: ChunkedBody | None = None
-        """The body of that request, if it is chunked."""
         self._answering = False
         self._dispatching = False
         self._refused = False
@@ -209,11 +203,11 @@ class Frontend(Protocol):
         """Buffer bytes of requests, and serve the requests that are complete."""
         if self._refused:
             return
-        self._buffer += data
+        self._reader.feed(data)
         work = self._factory.work
         if not self._answering and not self._write_blocked:
             work.submit(self)
-        if len(self._buffer) > MAX_UNSERVED and (self._answering or self._write_blocked or self in work):
+        if len(self._reader) > MAX_UNSERVED and (self._answering or self._write_blocked or self in work):
             # Further pipelined requests stay in the kernel until the client has read the responses to earlier ones.
             self._paused = True
             self.transport.pauseProducing()
@@ -260,17 +254,10 @@ class Frontend(Protocol):
             return False
         if self._request is None:
             self._read_head()
-        request = self._request
-        served = False
-        # A handshake must not have a body. `check` refuses one that declares a body, without waiting for that body.
-        if request is not None and request.wants_websocket:
-            self._serve_websocket(request)
-        elif request is not None and (body := self._read_body(request)) is not None:
-            self._serve_http(request, body)
-            served = True
-        if self._paused and not self._write_blocked and (len(self._buffer) <= MAX_UNSERVED or not served):
-            self._read_on()
-        more = served and bool(self._buffer)
+        served = self._serve(self._request) if self._request is not None else False
+        if self._paused and not self._write_blocked and (len(self._reader) <= MAX_UNSERVED or not served):
+            self._resume_reading()
+        more = served and len(self._reader) > 0
         if self._half_closed and not more and self._can_serve():
             (self._http or self.transport).loseConnection()
         return more and self._can_serve()
@@ -278,7 +265,7 @@ class Frontend(Protocol):
     def _can_serve(self) -> bool:
         return not (self._answering or self._refused or self._write_blocked)
 
-    def _read_on(self) -> None:
+    def _resume_reading(self) -> None:
         if self._paused:
             self._paused = False
             self.transport.resumeProducing()
@@ -292,77 +279,46 @@ class Frontend(Protocol):
         self.transport.abortConnection()
 
     def _read_head(self) -> None:
-        """Remove a request head from the buffer and check it; do nothing while the head is incomplete."""
-        # RFC 9112 section 2.2: a server should ignore an empty line before a request.
-        while self._buffer.startswith(b"\r\n"):
-            del self._buffer[:2]
-        if not self._buffer:
-            return
-        if self._deadline is None:
-            self._deadline = self._factory.deadlines.call_later(self._factory.open_timeout, self._request_timed_out)
-        end = self._find_end()
-        if end is None:
-            return
-        head = bytes(self._buffer[:end])
-        del self._buffer[: end + 4]
-        request = parse(head)
+        """Read a request head and check it; start the deadline while the head is incomplete."""
+        request = self._reader.read_head()
         if isinstance(request, Refusal):
             self._refuse(request)
-            return
-        if self._turned_away:
-            self._refuse(_too_many_connections(), request)
-            return
-        if self._factory.stopping and (request.wants_websocket or request.path not in self._factory.always_served):
-            self._refuse(unavailable("the server is stopping"), request)
-            return
-        # A handshake with any body is refused by `check`.
-        if not request.wants_websocket and (refusal := check_length(request)) is not None:
+        elif request is None:
+            self._start_deadline()
+        elif (refusal := self._check(request)) is not None:
             self._refuse(refusal, request)
-            return
-        self._request = request
-        self._chunked = ChunkedBody() if request.chunked else None
-        # RFC 9110 section 10.1.1: the client waits for this response before it sends the body.
-        waits = not self._buffer if request.chunked else request.content_length > len(self._buffer)
-        if waits and not request.wants_websocket and "100-continue" in request.tokens("expect"):
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        else:
+            self._request = request
+            if not request.wants_websocket and self._reader.waits_for_continue(request):
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _read_body(self, request: Request) -> bytes | None:
-        """Remove a request body from the buffer and return it; None while it is incomplete or if it was refused."""
-        if self._chunked is not None:
-            refusal = self._chunked.feed(self._buffer)
-            if refusal is not None:
-                self._refuse(refusal, request)
-                return None
-            return bytes(self._chunked.data) if self._chunked.complete else None
-        if len(self._buffer) < request.content_length:
-            return None
-        body = bytes(self._buffer[: request.content_length])
-        del self._buffer[: request.content_length]
-        return body
+    def _check(self, request: Request) -> Refusal | None:
+        if self._turned_away:
+            return _too_many_connections()
+        if self._factory.stopping and (request.wants_websocket or request.path not in self._factory.always_served):
+            return unavailable("the server is stopping")
+        # A handshake with any body is refused by `check`.
+        return None if request.wants_websocket else check_length(request)
 
-    def _find_end(self) -> int | None:
-        """Return the head's length without its last CRLF CRLF; None while it is incomplete or if it was refused."""
-        buffer, start = self._buffer, max(0, self._searched - 3)
-        end = buffer.find(b"\r\n\r\n", start)
-        self._searched = 0 if end >= 0 else len(buffer)
-        head_end = end if end >= 0 else len(buffer)
-        reason = None
-        # A lone CR may be the first half of an empty line before the request.
-        if buffer != b"\r" and not METHOD_START.match(buffer):
-            # Answer a TLS hello in plain text, not with a TLS alert. TLS clients recognize a plain HTTP response:
-            # OpenSSL reports "wrong version number", Go "server gave HTTP response to HTTPS client". With any alert,
-            # the client would report an error of the server's TLS.
-            reason = _TLS_ON_PLAIN if buffer.startswith(_TLS_HELLO) else "this is not HTTP"
-        elif buffer.count(b"\n", start, head_end) != buffer.count(b"\r\n", max(0, start - 1), head_end):
-            reason = "lines of a request head end with CRLF, not with LF alone"
-        if reason is not None:
-            self._refuse(Refusal(HTTPStatus.BAD_REQUEST, reason))
-            return None
-        if head_end > MAX_HEAD:
-            reason = f"the request head is over {MAX_HEAD} bytes"
-            self._refuse(Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason))
-            return None
-        return end if end >= 0 else None
+    def _serve(self, request: Request) -> bool:
+        """Serve a request whose head has been read; return whether it was an HTTP request with a complete body."""
+        # A handshake must not have a body. `check` refuses one that declares a body, without waiting for that body.
+        if request.wants_websocket:
+            self._serve_websocket(request)
+            return False
+        body = self._reader.read_body(request)
+        if isinstance(body, Refusal):
+            self._refuse(body, request)
+        elif body is None:
+            self._start_deadline()
+        else:
+            self._serve_http(request, body)
+        return isinstance(body, bytes)
+
+    def _start_deadline(self) -> None:
+        """Start the deadline of a request that has arrived in part."""
+        if self._deadline is None and (self._request is not None or len(self._reader)):
+            self._deadline = self._factory.deadlines.call_later(self._factory.open_timeout, self._request_timed_out)
 
     # Dispatching requests.
 
@@ -383,14 +339,13 @@ class Frontend(Protocol):
             self._refuse(Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed"), request)
             return
         self._cancel_deadline()
-        self._read_on()
+        self._resume_reading()
         self._answering = True
         if self._http is not None:
             self._http.release()
             self._http = None
         self._endpoint = endpoint
-        rest = bytes(self._buffer)
-        self._buffer.clear()
+        rest = self._reader.take_rest()
         self._replace_protocol(endpoint)
         endpoint.makeConnection(self.transport)
         endpoint.begin(request, accept, rest)
@@ -408,7 +363,7 @@ class Frontend(Protocol):
 
     def _serve_http(self, request: Request, body: bytes) -> None:
         self._cancel_deadline()
-        self._request = self._chunked = None
+        self._request = None
         self._answering = self._dispatching = True
         if self._http is None:
             self._http = self._factory.http(self.transport.getPeer(), self)
@@ -463,7 +418,7 @@ class Frontend(Protocol):
     def _refuse(self, refusal: Refusal, request: Request | None = None) -> None:
         self._refused = True
         self._cancel_deadline()
-        self._buffer.clear()
+        self._reader.take_rest()
         path = show_path(request.raw_path) if request else None
         access_log.refused(refusal, number=None, peer=show_peer(self.transport.getPeer()), path=path)
         if request is not None:

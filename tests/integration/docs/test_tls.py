@@ -8,7 +8,7 @@ from paths import DOCS
 from peers import RawPeer
 
 from wsserver.config.settings import TABLE
-from wsserver.wire import frontend, tls_server
+from wsserver.wire import request_reader, tls_server
 
 PAGE = (DOCS / "how-to" / "tls.md").read_text()
 
@@ -47,5 +47,5 @@ class ReasonTests:
         shown = [row.partition("...")[0].strip() for row in re.findall(r"^\| `(.*?)` \|", PAGE, re.MULTILINE)]
         for reason in reasons:
             assert any(reason.startswith(start) for start in shown), reason
-        assert frontend._TLS_ON_PLAIN in " ".join(PAGE.split())
+        assert request_reader._TLS_ON_PLAIN in " ".join(PAGE.split())
         assert tls_server.MAX_FAILURES_LOGGED == 10

@@ -551,7 +551,7 @@ class RefusalTests:
         client.send(b"nonsense\r\n\r\n")
         client.send(b"x" * 1_000_000)
         (frontend,) = server.service.frontend.sockets
-        assert len(frontend._buffer) == 0
+        assert len(frontend._reader) == 0
 
 
 SECRETS = {

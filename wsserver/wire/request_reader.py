@@ -1,0 +1,92 @@
+"""
+Request reader: take HTTP/1.1 requests, head and body, from the bytes of a connection (RFC 9112).
+
+Pure: no Twisted, no clock, no socket. A refusal is a return value; after one, nothing more is read.
+"""
+
+from http import HTTPStatus
+
+from wsserver.wire.chunked import ChunkedBody
+from wsserver.wire.http11 import MAX_HEAD, METHOD_START, Refusal, Request, bad_request, parse
+
+__all__ = ["RequestReader"]
+
+_TLS_HELLO = b"\x16\x03"
+_TLS_ON_PLAIN = "TLS hello on a plain HTTP port; use http:// or ws://, or start the server with --tls-cert"
+
+
+class RequestReader:
+    """
+    Read the requests of one connection.
+
+    Call `read_head` until it returns a request, then `read_body` until it returns the body, and so on.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._searched = 0
+        """Number of bytes in the buffer that do not contain the end of a head."""
+        self._chunked: ChunkedBody | None = None
+        """The body of the current request, if it is chunked."""
+
+    def __len__(self) -> int:
+        """Return the number of received bytes that have not been read."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> None:
+        """Append received bytes."""
+        self._buffer += data
+
+    def take_rest(self) -> bytes:
+        """Return all bytes that have not been read, and remove them."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        return rest
+
+    def read_head(self) -> Request | Refusal | None:
+        """Return the next request; None while its head is incomplete. The bytes of the head are removed."""
+        # RFC 9112 section 2.2: a server should ignore an empty line before a request.
+        while self._buffer.startswith(b"\r\n"):
+            del self._buffer[:2]
+        end = self._find_end() if self._buffer else None
+        if end is None or isinstance(end, Refusal):
+            return end
+        head = bytes(self._buffer[:end])
+        del self._buffer[: end + 4]
+        request = parse(head)
+        self._chunked = ChunkedBody() if isinstance(request, Request) and request.chunked else None
+        return request
+
+    def _find_end(self) -> int | Refusal | None:
+        """Return the size of the head without its last CRLF CRLF; None while it is incomplete."""
+        buffer, start = self._buffer, max(0, self._searched - 3)
+        end = buffer.find(b"\r\n\r\n", start)
+        self._searched = 0 if end >= 0 else len(buffer)
+        head_end = end if end >= 0 else len(buffer)
+        # A lone CR may be the first half of an empty line before the request.
+        if buffer != b"\r" and not METHOD_START.match(buffer):
+            # Answer a TLS hello in plain text, not with a TLS alert. TLS clients recognize a plain HTTP response:
+            # OpenSSL reports "wrong version number", Go "server gave HTTP response to HTTPS client". With any alert,
+            # the client would report an error of the server's TLS.
+            return bad_request(_TLS_ON_PLAIN if buffer.startswith(_TLS_HELLO) else "this is not HTTP")
+        if buffer.count(b"\n", start, head_end) != buffer.count(b"\r\n", max(0, start - 1), head_end):
+            return bad_request("lines of a request head end with CRLF, not with LF alone")
+        if head_end > MAX_HEAD:
+            return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request head is over {MAX_HEAD} bytes")
+        return end if end >= 0 else None
+
+    def waits_for_continue(self, request: Request) -> bool:
+        """Return whether the client waits for `100 Continue` before it sends the body (RFC 9110 section 10.1.1)."""
+        incomplete = not self._buffer if request.chunked else request.content_length > len(self._buffer)
+        return incomplete and "100-continue" in request.tokens("expect")
+
+    def read_body(self, request: Request) -> bytes | Refusal | None:
+        """Return the body of a request and remove its bytes; decoded if it is chunked; None while it is incomplete."""
+        if self._chunked is not None:
+            refusal = self._chunked.feed(self._buffer)
+            return refusal or (bytes(self._chunked.data) if self._chunked.complete else None)
+        if len(self._buffer) < request.content_length:
+            return None
+        body = bytes(self._buffer[: request.content_length])
+        del self._buffer[: request.content_length]
+        return body
