@@ -4,12 +4,13 @@ Publications: the data that is published to a channel, with its offset, sender a
 Pure: no Twisted, no clock, no socket.
 """
 
+import base64
 import json as jsonlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wsserver.hub.presence import ClientInfo, read_info
+from wsserver.hub.presence import ClientInfo, read_info, write_info
 from wsserver.jsonfields import decode_string, read_json, write
 from wsserver.typing import JSONText
 from wsserver.wire.frames import is_utf8
@@ -59,6 +60,28 @@ class Publication:
             return read_json(self.data)
         except ValueError:
             return JSONText(write(self.data.decode("utf-8"))) if is_utf8(self.data) else None
+
+    def as_base64(self) -> JSONText:
+        """Return the data as a JSON string in base64: JSON cannot hold bytes that are not UTF-8."""
+        return JSONText(b'"%b"' % base64.b64encode(self.data))
+
+    def json_fields(self) -> dict[str, JSONText]:
+        """
+        Return the publication's fields under the names of the Centrifuge protocol and the HTTP API.
+
+        Returns:
+            Field name -> JSON text: `data`, or `b64data` for bytes that are not UTF-8; then `info`, `offset` and `tags`
+            if the publication has them.
+        """
+        data = self.as_json()
+        fields = {"data": data} if data is not None else {"b64data": self.as_base64()}
+        if self.info is not None:
+            fields["info"] = JSONText(write_info(self.info))
+        if self.offset:
+            fields["offset"] = JSONText(b"%d" % self.offset)
+        if self.tags:
+            fields["tags"] = JSONText(write(dict(self.tags)))
+        return fields
 
 
 def make_publication(

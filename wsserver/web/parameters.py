@@ -18,8 +18,8 @@ from wsserver.errors import InvalidChannel
 from wsserver.hub.names import MAX_NAME, parse_name
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Page, Position
-from wsserver.jsonfields import Fields, take, take_string_map, take_text, take_time, take_value, write
-from wsserver.typing import ChannelName, JSONText
+from wsserver.jsonfields import Fields, take, take_string_map, take_text, take_time, take_value, write, write_object
+from wsserver.typing import ChannelName
 
 __all__ = [
     "MAX_BYTES",
@@ -194,14 +194,5 @@ def _write_publications(publications: Iterable[Publication]) -> Iterable[bytes]:
 
 
 def _write_publication(publication: Publication) -> bytes:
-    more: dict[str, object] = {"offset": publication.offset}
-    if publication.tags:
-        more["tags"] = dict(publication.tags)
-    if publication.info is not None:
-        more["info"] = publication.info.as_json()
-    value = publication.as_json()
-    if value is None:
-        # Client libraries treat a publication without `data` as missing, so it is present even for binary data.
-        value = JSONText(b"null")
-        more["b64data"] = base64.b64encode(publication.data).decode("ascii")
-    return b'{"data":%s,%s' % (value, write(more)[1:])
+    # Client libraries treat a publication without `data` as missing, so it is present even for binary data.
+    return write_object({"data": b"null", "offset": 0, **publication.json_fields()})

@@ -15,7 +15,7 @@ from zope.interface import implementer
 from wsserver.centrifugecodes import CONNECTION_CLOSED
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.authorization import Admitted, Authorizer, Credentials
-from wsserver.endpoints.raw.formats import gap_notice, write
+from wsserver.endpoints.raw.formats import gap_notice, write_publication
 from wsserver.endpoints.raw.positions import Missed, refuse_subscription
 from wsserver.endpoints.raw.request import UNKNOWN_PLACE, Format
 from wsserver.endpoints.raw.subscription import RawSubscription
@@ -226,10 +226,10 @@ class _Stream(RawSubscription):
 
     def encode(self, channel: ChannelName, publication: Publication, event_id: str) -> bytes:
         """Return a publication as an event, with one `data:` line for each line of the payload."""
-        payload, first = write(channel, publication, self._format)
+        payload, first = write_publication(channel, publication, self._format)
         if first == FIN_TEXT:
             return _event(payload, event_id=event_id)
-        envelope, _ = write(channel, publication, Format.JSON)
+        envelope, _ = write_publication(channel, publication, Format.JSON)
         return _event(envelope, b"bytes", event_id)
 
     def gap_frame(self, channel: ChannelName, event_id: str = "") -> tuple[bytes, int]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
 
-from wsserver.wire.http11 import Refusal, Request
+from wsserver.wire.http11 import Refusal, Request, write_last_response
 
 __all__ = [
     "HEADERS",
@@ -25,12 +25,14 @@ __all__ = [
     "write_retry",
 ]
 
-HEADERS: Final = (
-    ("Content-Type", "text/event-stream; charset=utf-8"),
+_CONTENT_TYPE: Final = "text/event-stream; charset=utf-8"
+_UNBUFFERED: Final = (
     ("Cache-Control", "no-store"),
     # Without this header, nginx does not forward events until its buffer is full.
     ("X-Accel-Buffering", "no"),
 )
+
+HEADERS: Final = (("Content-Type", _CONTENT_TYPE), *_UNBUFFERED)
 """Headers of every event stream."""
 
 # Without a `retry:` field, browsers wait 2 to 5 seconds.
@@ -83,10 +85,7 @@ def temporary_response(refusal: Refusal) -> bytes:
     Args:
         refusal: why the request is not served.
     """
-    body = temporary_stream(refusal)
     # Keep the headers that decide whether a page of another origin may read the response. Drop the others:
     # `Retry-After` has no meaning in a 200 response.
     shared = [header for header in refusal.headers if header[0] == "Vary" or header[0].startswith("Access-Control-")]
-    headers = (*HEADERS, ("Content-Length", str(len(body))), ("X-Content-Type-Options", "nosniff"), *shared)
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
-    return f"HTTP/1.1 200 OK\r\n{lines}Connection: close\r\n\r\n".encode("latin-1") + body
+    return write_last_response(HTTPStatus.OK, _CONTENT_TYPE, (*_UNBUFFERED, *shared), temporary_stream(refusal))

@@ -9,7 +9,7 @@ request, and refuses all others with 400.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
@@ -34,6 +34,7 @@ __all__ = [
     "parse",
     "parse_parameters",
     "unavailable",
+    "write_last_response",
 ]
 
 # Precedents: node.js 16 KiB, nginx 4 x 8 KiB, Apache 8 KiB a line and 100 headers, websockets 8 KiB a line and 128.
@@ -108,18 +109,31 @@ class Refusal:
         return f"{self.status.value} {self.status.phrase}\n{self.reason}\n".encode()
 
     def response(self) -> bytes:
-        """Return the whole HTTP response, after which the server closes the connection (RFC 9112 section 9.6)."""
-        body = self.body
-        headers = (
-            ("Content-Type", "text/plain; charset=utf-8"),
-            ("Content-Length", str(len(body))),
-            ("X-Content-Type-Options", "nosniff"),
-            ("Cache-Control", "no-store"),
-            *self.headers,
-        )
-        connection = "" if any(name == "Connection" for name, _ in self.headers) else "Connection: close\r\n"
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
-        return f"HTTP/1.1 {self.status.value} {self.status.phrase}\r\n{lines}{connection}\r\n".encode("latin-1") + body
+        """Return the whole HTTP response, after which the server closes the connection."""
+        headers = (("Cache-Control", "no-store"), *self.headers)
+        return write_last_response(self.status, "text/plain; charset=utf-8", headers, self.body)
+
+
+def write_last_response(status: HTTPStatus, content_type: str, headers: Sequence[Header], body: bytes) -> bytes:
+    """
+    Return a whole HTTP response, after which the server closes the connection (RFC 9112 section 9.6).
+
+    Args:
+        status: the status.
+        content_type: the value of the Content-Type header.
+        headers: further headers; `Connection: close` is added unless there is a Connection header.
+        body: the body.
+    """
+    fields = [
+        ("Content-Type", content_type),
+        ("Content-Length", str(len(body))),
+        ("X-Content-Type-Options", "nosniff"),
+        *headers,
+    ]
+    if not any(name == "Connection" for name, _ in headers):
+        fields.append(("Connection", "close"))
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    return f"HTTP/1.1 {status.value} {status.phrase}\r\n{lines}\r\n".encode("latin-1") + body
 
 
 def unavailable(reason: str, seconds: int = 1) -> Refusal:

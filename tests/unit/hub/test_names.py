@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wsserver.endpoints.raw.formats import write
+from wsserver.endpoints.raw.formats import write_publication
 from wsserver.endpoints.raw.request import UNKNOWN_PLACE, Format, parse_query
 from wsserver.errors import InvalidChannel, ReservedChannel
 from wsserver.hub.names import MAX_CHANNELS, MAX_NAME, Access, Patterns, parse_name
@@ -232,5 +232,5 @@ class FormatTests:
     )
     def test_written(self, form, publication, payload, first):
         """As the format says; text where it is UTF-8."""
-        assert write("foo", publication, form) == (payload, first)
-        assert write("foo", publication, form, binary=True) == (payload, 0x82)
+        assert write_publication("foo", publication, form) == (payload, first)
+        assert write_publication("foo", publication, form, binary=True) == (payload, 0x82)

@@ -7,6 +7,7 @@ from twisted.internet.task import Clock
 from wsserver.config.redis_url import parse_redis_url
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.presence import ClientInfo
+from wsserver.hub.publication import Publication
 from wsserver.redis.broker import RedisBroker
 
 
@@ -141,3 +142,23 @@ class ManagementTests:
         """What a Close frame, or JSON, cannot carry."""
         with pytest.raises(ValueError, match=r"."):
             call(make_management(hub, Clock()))
+
+
+class JSONFieldsTests:
+    """A publication's fields as JSON texts."""
+
+    @pytest.mark.parametrize(
+        ("publication", "fields"),
+        [
+            (Publication(b'{"a": 1}', json=True), {"data": b'{"a": 1}'}),
+            (Publication(b"hello"), {"data": b'"hello"'}),
+            (Publication(b"\xff"), {"b64data": b'"/w=="'}),
+            (
+                Publication(b"1", 7, "e", info=ClientInfo("c1"), tags={"a": "b"}),
+                {"data": b"1", "info": b'{"client":"c1"}', "offset": b"7", "tags": b'{"a":"b"}'},
+            ),
+        ],
+    )
+    def test_omits_what_the_publication_does_not_have(self, publication, fields):
+        """Bytes that are not UTF-8 are in `b64data` instead of `data`."""
+        assert publication.json_fields() == fields

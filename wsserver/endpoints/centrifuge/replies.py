@@ -8,13 +8,11 @@ Source: `definitions/client.proto` of centrifugal/protocol.
 Rule 1: no Twisted, no clock, no socket.
 """
 
-import base64
 import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from wsserver.centrifugecodes import Error
-from wsserver.hub.presence import write_info
 from wsserver.hub.publication import Publication
 from wsserver.typing import JSONText
 
@@ -85,12 +83,10 @@ def publication(publication: Publication) -> bytes:
 
     JSON cannot hold bytes, so data that is not valid UTF-8 is written as base64, with the tag `encoding`.
     """
-    data, tags = publication.as_json(), publication.tags
-    if data is None:
-        encoded = base64.b64encode(publication.data).decode("ascii")
-        data, tags = JSONText(_json(encoded)), {**(tags or {}), "encoding": "base64"}
-    info = write_info(publication.info) if publication.info is not None else b""
-    return obj({"data": on_one_line(data), "info": info, "offset": publication.offset, "tags": tags})
+    fields: dict[str, Any] = publication.json_fields()
+    if encoded := fields.pop("b64data", None):
+        return obj({"data": encoded, **fields, "tags": {**(publication.tags or {}), "encoding": "base64"}})
+    return obj({**fields, "data": on_one_line(fields["data"])})
 
 
 def on_one_line(text: JSONText) -> JSONText:

@@ -6,7 +6,7 @@ from twisted.python.failure import Failure
 
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.authorization import Admitted, Credentials, select_subprotocol
-from wsserver.endpoints.raw.formats import gap_notice, write
+from wsserver.endpoints.raw.formats import gap_notice, write_publication
 from wsserver.endpoints.raw.positions import refuse_subscription
 from wsserver.endpoints.raw.request import Format
 from wsserver.endpoints.raw.subscription import RawSubscription
@@ -82,7 +82,7 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
     def encode(self, channel: ChannelName, publication: Publication, event_id: str) -> bytes:  # noqa: ARG002
         """Return the frame of a publication."""
         assert self.ask is not None
-        payload, first = write(channel, publication, self.ask.format, binary=self.ask.binary)
+        payload, first = write_publication(channel, publication, self.ask.format, binary=self.ask.binary)
         return self.write_frame(first, payload)
 
     def gap_frame(self, channel: ChannelName, event_id: str = "") -> tuple[bytes, int]:  # noqa: ARG002
