@@ -220,7 +220,7 @@ class WebSocketService(Service):
             yield maybeDeferred(port.stopListening)
         yield self.connections.close_all(CloseCode.GOING_AWAY, "the server is stopping")
         yield self.frontend.close_all()
-        self.hub.members.stop()
+        self.hub.presence.stop()
         self._survey.stop()
         yield self.hooks.stop()
         yield self.hub.broker.stop()

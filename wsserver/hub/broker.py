@@ -11,7 +11,8 @@ from typing import Final, Protocol
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from wsserver.hub.presence import ClientInfo, PresenceEvent
+from wsserver.hub.clients import ClientInfo
+from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.send_queue import Batch
 from wsserver.hub.stream import Keep, Page, Position

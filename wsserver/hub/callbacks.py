@@ -117,7 +117,7 @@ class CallbackSubscription:
             done = self._hub.subscribe(self.channel, self, since=self._since)
             done.addCallbacks(self._subscribed, self._not_subscribed)
             done.addErrback(
-                lambda failure: _log.failure("subscribing to {channel} failed", failure, channel=self.channel)
+                lambda failure: _log.failure("subscribing failed channel={channel}", failure, channel=self.channel)
             )
 
     def _subscribed(self, joined: Any) -> None:
@@ -133,7 +133,7 @@ class CallbackSubscription:
 
     def _not_subscribed(self, failure: Failure) -> None:
         if failure.check(NotPermitted) and not failure.check(ServerNotPermitted):
-            _log.error("cannot listen to channel {channel}: {reason}", channel=self.channel, reason=str(failure.value))
+            self._log_refusal(failure)
             self._end(failure)
         elif failure.check(BrokerDown):
             if not self._hub.call_when_up(self._subscribe):
@@ -164,28 +164,32 @@ class CallbackSubscription:
         if self._stopped is not None:
             return
         if self._on_gap is None:
-            _log.warn("publications to channel {channel} may be missing", channel=channel)
+            _log.warn("publications may be missing channel={channel}", channel=channel)
         else:
             self._call(self._on_gap, channel)
 
     def on_permission_revoked(self, channel: ChannelName) -> None:
         """Report a gap and end the subscription, because Redis no longer permits the server to read the channel."""
         if self._stopped is None:
-            _log.error("Redis does not permit channel {channel} any more: its callback is stopped", channel=channel)
+            failure = Failure(NotPermitted(f"Redis no longer permits the server to read channel {channel!r}"))
+            self._log_refusal(failure)
             self.missed(channel, True)
-            self._end(Failure(NotPermitted(f"Redis does not permit the server to listen to {channel} any more")))
+            self._end(failure)
+
+    def _log_refusal(self, failure: Failure) -> None:
+        _log.error(
+            "subscription refused channel={channel} reason={reason!r}", channel=self.channel, reason=str(failure.value)
+        )
 
     def _call(self, function: Callable[..., object], *arguments: object) -> None:
         try:
             function(*arguments)
         except Exception:
-            _log.failure("a callback of channel {channel} failed", channel=self.channel)
+            _log.failure("callback failed channel={channel}", channel=self.channel)
 
 
 def _check_callback(name: str, function: object) -> None:
     if not callable(function):
         raise TypeError(f"{name} must be callable, not {type(function).__name__}")
     if inspect.iscoroutinefunction(function):
-        raise TypeError(
-            f"{name} must be a plain function, not async: it is called with one publication after the other"
-        )
+        raise TypeError(f"{name} must be a plain function, not async: its result would not be awaited")

@@ -11,6 +11,7 @@ from collections.abc import Hashable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from wsserver.hub.broker import Subscriber
 from wsserver.hub.presence import PresenceEvent
@@ -275,6 +276,19 @@ class ChannelState(StreamReader):
         """Whether a broker outage caused the gap, so that publications without an offset may be missing, too."""
         self.read_again = False
         """Whether another outage has happened before the gap was closed, so that the stream must be read again."""
+
+    def confirm(self, _: object = None) -> None:
+        """Note that the broker has confirmed the subscription, and fire `waiting`."""
+        self.confirmed = True
+        waiting, self.waiting = self.waiting, []
+        for done in waiting:
+            done.callback(None)
+
+    def reject(self, failure: Failure) -> None:
+        """Fail `waiting`, because the broker has not confirmed the subscription."""
+        waiting, self.waiting = self.waiting, []
+        for done in waiting:
+            done.errback(failure)
 
     def __len__(self) -> int:
         return sum(map(len, self.kinds.values())) + len(self.recovering)

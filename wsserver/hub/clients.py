@@ -1,17 +1,66 @@
-"""The client connections of this process, of all protocols: a registry by client id and by user."""
+"""
+The client connections of this process, of all protocols: a registry by client id and by user.
 
+Rule 1: no Twisted, no clock, no socket.
+"""
+
+import json
 import uuid
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from wsserver.typing import ChannelName
 
-__all__ = ["Client", "Clients", "new_client_id"]
+__all__ = ["Client", "ClientInfo", "Clients", "new_client_id", "read_info", "write_info"]
 
 
 def new_client_id() -> str:
     """Return a random client id: a UUID, as in Centrifugo."""
     return str(uuid.uuid4())
+
+
+@dataclass(frozen=True, slots=True)
+class ClientInfo:
+    """A client on a channel; the `ClientInfo` of the Centrifuge protocol."""
+
+    client: str
+    """The client id, new for each connection."""
+    user: str = ""
+    """The user id from the token; empty if anonymous."""
+    conn_info: Any = None
+    """Information about the connection, from the token or the backend: any JSON value; None for none."""
+    chan_info: Any = None
+    """Information about the subscription, from the token or the backend: any JSON value; None for none."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return a JSON object with the Centrifuge protocol's field names, without empty fields."""
+        fields: dict[str, Any] = {"client": self.client}
+        if self.user:
+            fields["user"] = self.user
+        if self.conn_info is not None:
+            fields["conn_info"] = self.conn_info
+        if self.chan_info is not None:
+            fields["chan_info"] = self.chan_info
+        return fields
+
+
+def write_info(info: ClientInfo) -> bytes:
+    """Serialize a client's info as JSON."""
+    return json.dumps(info.as_json(), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+
+
+def read_info(text: bytes | str) -> ClientInfo:
+    """
+    Parse the result of `write_info`.
+
+    Raises:
+        ValueError: the text is not a client's info.
+    """
+    fields = json.loads(text)
+    if not isinstance(fields, dict) or not isinstance(fields.get("client"), str):
+        raise ValueError("a client's info must be a JSON object with a string 'client'")
+    return ClientInfo(fields["client"], str(fields.get("user", "")), fields.get("conn_info"), fields.get("chan_info"))
 
 
 class Client(Protocol):

@@ -9,26 +9,25 @@ ones wait until it has been read from the history (`wsserver.hub.gaps`); if the 
 subscriber is notified of the gap. A returning subscriber receives what it missed (`wsserver.hub.recovery`).
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
-from twisted.internet.defer import Deferred, fail, gatherResults, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from wsserver.errors import BrokerDown, Unrecoverable
-from wsserver.hub.broker import Broker, Subscriber, first_cause
+from wsserver.hub.broker import Broker, Subscriber
 from wsserver.hub.callbacks import CallbackSubscription, OnGap, OnPublication
 from wsserver.hub.channel import BufferBudget, ChannelState, RecoveringSubscriber
-from wsserver.hub.clients import Clients
+from wsserver.hub.clients import ClientInfo, Clients
 from wsserver.hub.fanout import FanOut
 from wsserver.hub.gaps import GapCloser
-from wsserver.hub.members import PresenceManager
 from wsserver.hub.names import Access, check_name
 from wsserver.hub.pages import PageReader
-from wsserver.hub.presence import ClientInfo, PresenceEvent
+from wsserver.hub.presence import PresenceEvent, PresenceManager
 from wsserver.hub.publication import Publication, check_int, check_text, make_publication
-from wsserver.hub.recovery import MAX_BUFFERED, Joined, Recovery
+from wsserver.hub.recovery import Joined, Recovery
 from wsserver.hub.rules import Rules
 from wsserver.hub.stream import Page, Position, ReadLimit
 from wsserver.typing import ChannelName
@@ -61,7 +60,7 @@ class Hub:
         """Which channels clients may subscribe to without a token; replaced when the server starts to listen."""
         self.rules = rules if rules is not None else Rules()
         self.broker = broker
-        self.members = PresenceManager(broker, self.rules, reactor)
+        self.presence = PresenceManager(broker, self.rules, reactor)
         """Joins and leaves of this process's clients, for presence."""
         self.clients = Clients()
         """The client connections of this process, of all protocols."""
@@ -115,7 +114,7 @@ class Hub:
             since, positioned = None, False
         state = self.find(channel)
         if state is not None and state.confirmed and not self.broker.up:
-            return fail(BrokerDown("publications do not arrive at the moment"))
+            return fail(BrokerDown("the broker is unavailable; retry later"))
         if state is None:
             state = self._channels[channel] = ChannelState(channel)
         # The pending publications precede the subscription, so only the earlier subscribers receive them.
@@ -138,22 +137,13 @@ class Hub:
         if is_first:
             # Last, because the broker may fire the Deferred at once.
             confirming = self.broker.subscribe(state.channel)
-            confirming.addCallbacks(self._confirmed, self._not_confirmed, callbackArgs=(state,), errbackArgs=(state,))
+            confirming.addCallbacks(state.confirm, self._not_confirmed, errbackArgs=(state,))
         return confirmed
-
-    def _confirmed(self, _: None, state: ChannelState) -> None:
-        state.confirmed = True
-        self._fire_waiting(state, None)
 
     def _not_confirmed(self, failure: Failure, state: ChannelState) -> None:
         if self.find(state.channel) is state:
             del self._channels[state.channel]
-        self._fire_waiting(state, failure)
-
-    def _fire_waiting(self, state: ChannelState, result: Any) -> None:
-        waiting, state.waiting = state.waiting, []
-        for done in waiting:
-            done.callback(result) if result is None else done.errback(result)
+        state.reject(failure)
 
     def recover(self, channel: ChannelName, subscriber: Subscriber) -> "Deferred[Joined]":
         """
@@ -172,12 +162,7 @@ class Hub:
         return self._recovery.read_page(channel, subscriber)
 
     def listen(
-        self,
-        channel: str,
-        callback: OnPublication,
-        *,
-        on_gap: OnGap | None = None,
-        since: Position | None = None,
+        self, channel: str, callback: OnPublication, *, on_gap: OnGap | None = None, since: Position | None = None
     ) -> CallbackSubscription:
         """
         Call a function with each publication of a channel, in order, each once.
@@ -206,15 +191,7 @@ class Hub:
         return CallbackSubscription(self, name, callback, on_gap=on_gap, since=since, reactor=self._reactor)
 
     def call_when_up(self, function: Callable[[], None]) -> bool:
-        """
-        Call a function once, as soon as the broker is up.
-
-        Args:
-            function: called without arguments.
-
-        Returns:
-            False if the broker is already up; the function is then not called.
-        """
+        """Call a function once, as soon as the broker is up; return False, without a call, if it is already up."""
         if self.broker.up:
             return False
         self._when_up.append(function)
@@ -225,38 +202,6 @@ class Hub:
         waiting, self._when_up = self._when_up, []
         for function in waiting:
             function()
-
-    def listen_since(
-        self, channels: Mapping[ChannelName, Position | None], subscriber: Subscriber, *, positioned: bool = True
-    ) -> "Deferred[Any]":
-        """
-        Subscribe to several channels, each from a position; missed publications are read in pages, with `recover`.
-
-        Args:
-            channels: channel name -> position to recover from; None to receive only new publications.
-            subscriber: receives the publications.
-            positioned: return the subscriber's position in each stream, even for channels without one to recover from.
-
-        Returns:
-            A Deferred that fires with a list of `Joined`, one for each channel, in the order of `channels`. It fails
-            with `BrokerDown`, and then there is no subscription to any of them.
-        """
-
-        def leave(failure: Failure) -> Failure:
-            self.leave(channels, subscriber)
-            return first_cause(failure)
-
-        budget = BufferBudget(MAX_BUFFERED)
-        each = [
-            self.subscribe(channel, subscriber, since=since, positioned=positioned, budget=budget)
-            for channel, since in channels.items()
-        ]
-        return gatherResults(each, consumeErrors=True).addErrback(leave)
-
-    def leave(self, channels: Iterable[ChannelName], subscriber: Subscriber) -> None:
-        """Unsubscribe a subscriber from several channels."""
-        for channel in channels:
-            self.unsubscribe(channel, subscriber)
 
     def unsubscribe(self, channel: ChannelName, subscriber: Subscriber) -> None:
         """Unsubscribe a subscriber from a channel; do nothing if it is not subscribed."""
@@ -372,7 +317,8 @@ class Hub:
 
         def check(page: Page) -> Page:
             if since is not None and since.epoch and since.epoch != page.position.epoch:
-                raise Unrecoverable(f"the stream of epoch {since.epoch} is no more")
+                epoch = page.position.epoch
+                raise Unrecoverable(f"epoch {since.epoch!r} no longer exists: the stream's epoch is {epoch!r}")
             return page
 
         return self.broker.history(name, keep, since, limit, reverse=reverse, max_bytes=max_bytes).addCallback(check)

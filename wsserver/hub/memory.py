@@ -9,7 +9,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from wsserver.errors import BrokerDown
 from wsserver.hub.broker import IDEMPOTENT_FOR, Listener, ignore_control, new_epoch
-from wsserver.hub.presence import ClientInfo, PresenceEvent
+from wsserver.hub.clients import ClientInfo
+from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Keep, Page, Position, Stream
 from wsserver.typing import ChannelName
@@ -190,7 +191,7 @@ class MemoryBroker:
             return succeed(False)
         # Forgetting another key before its time would allow a second use of it.
         if len(self._used) >= MAX_USED:
-            return fail(BrokerDown("too much that can be used once is in use at the moment"))
+            return fail(BrokerDown(f"{MAX_USED} one-time tokens are in use, the maximum; retry when some have expired"))
         self._used.add(key)
         heappush(self._forget, (now + seconds, key))
         return succeed(True)

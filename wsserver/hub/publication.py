@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from wsserver.hub.presence import ClientInfo, read_info, write_info
+from wsserver.hub.clients import ClientInfo, read_info, write_info
 from wsserver.jsonfields import decode_string, read_json, write
 from wsserver.typing import JSONText
 from wsserver.wire.frames import is_utf8
@@ -203,7 +203,7 @@ def unpack(packed: bytes, offset: int, epoch: str) -> Publication:
     """
     head, line, data = packed.partition(b"\n")
     if not line:
-        raise ValueError("no publication")
+        raise ValueError(f"a packed publication must contain a line feed: {packed[:100]!r}")
     if not head:
         return Publication(data, offset, epoch)
     about = jsonlib.loads(head)

@@ -35,8 +35,9 @@ from twisted.python.failure import Failure
 from wsserver.config.redis_url import RedisURL
 from wsserver.errors import BrokerDown
 from wsserver.hub.broker import IDEMPOTENT_FOR, Listener, first_cause, ignore_control, new_epoch
+from wsserver.hub.clients import ClientInfo, read_info, write_info
 from wsserver.hub.names import PRIVATE
-from wsserver.hub.presence import ClientInfo, PresenceEvent, read_info, write_info
+from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication, pack, unpack
 from wsserver.hub.stream import Keep, Page, Position
 from wsserver.redis import scripts

@@ -184,13 +184,13 @@ class Methods:
         return channel
 
     def _presence(self, parameters: Fields) -> "Deferred[Result]":
-        found = self._hub.members.of(self._with_presence(parameters))
+        found = self._hub.presence.clients(self._with_presence(parameters))
         return found.addCallback(
             lambda members: _result(presence={client: info.as_json() for client, info in members.items()})
         )
 
     def _presence_stats(self, parameters: Fields) -> "Deferred[Result]":
-        found = self._hub.members.of(self._with_presence(parameters))
+        found = self._hub.presence.clients(self._with_presence(parameters))
         return found.addCallback(
             lambda members: _result(num_clients=len(members), num_users=len({info.user for info in members.values()}))
         )

@@ -11,7 +11,7 @@ from twisted.internet.defer import fail
 from twisted.internet.threads import deferToThread
 
 from wsserver.errors import NotPermitted
-from wsserver.hub.presence import ClientInfo
+from wsserver.hub.clients import ClientInfo
 from wsserver.typing import ChannelName
 
 
@@ -87,7 +87,7 @@ class PresenceTests:
         """Everyone with what is known, and how many."""
         infos = [ClientInfo("c1", "42", {"name": "Ann"}), ClientInfo("c2", "42"), ClientInfo("c3", "7")]
         for info in infos:
-            server.ask(lambda info=info: server.service.hub.members.join(ChannelName("room"), info))
+            server.ask(lambda info=info: server.service.hub.presence.join(ChannelName("room"), info))
         wait_until(lambda: len(ok(server, "presence", {"channel": "room"})["presence"]) == 3, "they are there")
         found = ok(server, "presence", {"channel": "room"})["presence"]
         assert found["c1"] == {"client": "c1", "user": "42", "conn_info": {"name": "Ann"}}

@@ -33,7 +33,7 @@ from peers import wait_until
 from pytest_twisted import blockon
 from twisted.internet.threads import deferToThread
 
-from wsserver.hub.presence import ClientInfo
+from wsserver.hub.clients import ClientInfo
 from wsserver.typing import ChannelName
 
 
@@ -100,7 +100,7 @@ class MethodTests:
     def test_presence(self, server, client):
         """Presence, presence_stats."""
         info = ClientInfo("c1", "42", {"name": "Ann"})
-        server.ask(lambda: server.service.hub.members.join(ChannelName("room"), info))
+        server.ask(lambda: server.service.hub.presence.join(ChannelName("room"), info))
         wait_until(lambda: client.presence(PresenceRequest(channel="room")).presence, "it is there")
         (found,) = client.presence(PresenceRequest(channel="room")).presence.values()
         assert (found.client, found.user, found.conn_info) == ("c1", "42", {"name": "Ann"})

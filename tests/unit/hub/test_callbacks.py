@@ -8,8 +8,9 @@ from twisted.trial.unittest import TestCase
 
 from wsserver.config.settings import Settings
 from wsserver.errors import BrokerDown, NotPermitted
+from wsserver.hub.clients import ClientInfo
 from wsserver.hub.memory import MemoryBroker
-from wsserver.hub.presence import ClientInfo, PresenceEvent
+from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.rules import Rules
 from wsserver.hub.stream import Keep, Position
@@ -240,7 +241,7 @@ class OutageTests:
         )
         listen(on_gap=None)
         hub.on_reconnect()
-        assert lines == ["publications to channel news may be missing"]
+        assert lines == ["publications may be missing channel=news"]
 
 
 class SinceTests:

@@ -6,9 +6,10 @@ import pytest
 from hubs import make_hub
 from twisted.internet.task import Clock
 
+from wsserver.hub.clients import ClientInfo
 from wsserver.hub.fanout import BYTES_PER_WRITE, MAX_JOBS, FanOut
 from wsserver.hub.memory import MemoryBroker
-from wsserver.hub.presence import ClientInfo, PresenceEvent
+from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.rules import Rule, Rules
 from wsserver.wire import fastpath, frames

@@ -5,8 +5,8 @@ from hubs import make_hub, make_management
 from twisted.internet.task import Clock
 
 from wsserver.config.redis_url import parse_redis_url
+from wsserver.hub.clients import ClientInfo
 from wsserver.hub.memory import MemoryBroker
-from wsserver.hub.presence import ClientInfo
 from wsserver.hub.publication import Publication
 from wsserver.redis.broker import RedisBroker
 
@@ -98,7 +98,7 @@ class HubTests:
             lambda: hub.history(5),
             lambda: hub.history("news", limit="1"),
             lambda: hub.history("news", since=(1, "e")),
-            lambda: hub.members.of(b"news"),
+            lambda: hub.presence.clients(b"news"),
         ):
             with pytest.raises(TypeError, match="must be"):
                 read()

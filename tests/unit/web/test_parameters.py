@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from wsserver.hub.presence import ClientInfo
+from wsserver.hub.clients import ClientInfo
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Page, Position
 from wsserver.jsonfields import read_object

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from wsserver.endpoints.centrifuge.replies import array, obj, publication
-from wsserver.hub.presence import ClientInfo, write_info
+from wsserver.hub.clients import ClientInfo, write_info
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import ReadLimit
 

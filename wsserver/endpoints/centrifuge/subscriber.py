@@ -12,7 +12,8 @@ from wsserver.centrifugecodes import (
 from wsserver.endpoints.centrifuge.permissions import SubscribeGrant
 from wsserver.endpoints.centrifuge.replies import obj, publication, push
 from wsserver.endpoints.subscriber import Subscription
-from wsserver.hub.presence import ClientInfo, PresenceEvent, write_info
+from wsserver.hub.clients import ClientInfo, write_info
+from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.typing import ChannelName
 from wsserver.wire.frames import FIN_TEXT

@@ -40,9 +40,9 @@ from wsserver.endpoints.centrifuge.permissions import ClientContext, Permissions
 from wsserver.endpoints.centrifuge.replies import on_one_line, publication, push
 from wsserver.endpoints.centrifuge.subscriber import ChannelSubscription
 from wsserver.errors import BrokerDown
+from wsserver.hub.clients import ClientInfo
 from wsserver.hub.hub import Hub, Joined
 from wsserver.hub.names import MAX_CHANNELS, parse_name
-from wsserver.hub.presence import ClientInfo
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Position, ReadLimit
 from wsserver.typing import ChannelName, JSONText
@@ -217,7 +217,7 @@ class Channels:
             return UNRECOVERABLE_POSITION
         subscription.answered, subscription.positioned = True, joined.position is not None
         self._watch_expiry(subscription)
-        self._hub.members.join(channel, info)
+        self._hub.presence.join(channel, info)
         return self._result(grant, request, joined)
 
     @inlineCallbacks
@@ -290,7 +290,7 @@ class Channels:
         if subscription.expiry_timer is not None:
             subscription.expiry_timer.cancel()
         if subscription.answered:
-            self._hub.members.leave(subscription.channel, subscription.info, may_reconnect=may_reconnect)
+            self._hub.presence.leave(subscription.channel, subscription.info, may_reconnect=may_reconnect)
 
     def _forget(self, subscription: ChannelSubscription) -> None:
         if self.subscriptions.get(subscription.channel) is subscription:
@@ -328,7 +328,7 @@ class Channels:
             return refused
         if not self._hub.rules.for_channel(channel).presence:
             return NOT_AVAILABLE_ERROR.because("no presence is kept of this channel; --channel-presence turns it on")
-        clients: Mapping[str, ClientInfo] = yield self._hub.members.of(channel)
+        clients: Mapping[str, ClientInfo] = yield self._hub.presence.clients(channel)
         if isinstance(request, PresenceStats):
             return {"num_clients": len(clients), "num_users": len({info.user for info in clients.values()})}
         written = self._permissions.pages.write_presence(channel, clients)

@@ -6,15 +6,17 @@ A subscriber that reconnects sends the last event ID it received, and the server
 
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.python.failure import Failure
 
 from wsserver.endpoints.raw.request import RawSubscribeRequest
 from wsserver.endpoints.refusals import refusal_for
 from wsserver.errors import BrokerDown
-from wsserver.hub.broker import Subscriber
+from wsserver.hub.broker import Subscriber, first_cause
+from wsserver.hub.channel import BufferBudget
 from wsserver.hub.hub import Hub, Joined
 from wsserver.hub.publication import Publication
+from wsserver.hub.recovery import MAX_BUFFERED
 from wsserver.hub.stream import Position, parse_positions, write_positions
 from wsserver.typing import ChannelName
 from wsserver.wire.http11 import Refusal
@@ -79,8 +81,18 @@ class StreamPositions:
         def joined(found: list[Joined]) -> None:
             self._joined = found
 
+        def failed(failure: Failure) -> Failure:
+            for channel in self._at:
+                hub.unsubscribe(channel, subscriber)
+            return first_cause(failure)
+
         positioned = positioned or self._resumes
-        return hub.listen_since(dict(self._at), subscriber, positioned=positioned).addCallback(joined)
+        budget = BufferBudget(MAX_BUFFERED)
+        each = [
+            hub.subscribe(channel, subscriber, since=since, positioned=positioned, budget=budget)
+            for channel, since in list(self._at.items())
+        ]
+        return gatherResults(each, consumeErrors=True).addCallbacks(joined, failed)
 
     @property
     def behind(self) -> ChannelName | None:

@@ -123,7 +123,8 @@ class RawSubscription(QueuedOutput):
         self._positions = None
         client, self._client = self._client, None
         if client is not None:
-            self.hub.leave(client.channels, self)
+            for channel in client.channels:
+                self.hub.unsubscribe(channel, self)
             client.unregister(code, reason)
 
     # Recovery.

@@ -691,7 +691,7 @@ class EndTests:
 
         def present():
             told = []
-            server.service.hub.members.of("c").addCallback(told.append)
+            server.service.hub.presence.clients("c").addCallback(told.append)
             return len(told[0])
 
         assert present() == (1 if stays else 0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from wsserver.centrifugecodes import Error
 from wsserver.endpoints.centrifuge import replies
 from wsserver.endpoints.centrifuge.replies import array, obj, publication, push
-from wsserver.hub.presence import ClientInfo
+from wsserver.hub.clients import ClientInfo
 from wsserver.hub.publication import Publication
 
 

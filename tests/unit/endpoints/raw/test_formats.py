@@ -6,7 +6,7 @@ import pytest
 
 from wsserver.endpoints.raw.formats import gap_notice, write_publication
 from wsserver.endpoints.raw.request import Format
-from wsserver.hub.presence import ClientInfo
+from wsserver.hub.clients import ClientInfo
 from wsserver.hub.publication import Publication
 
 TEXT, BINARY = 0x81, 0x82

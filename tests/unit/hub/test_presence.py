@@ -4,9 +4,9 @@ import pytest
 from hubs import make_hub
 from twisted.internet.task import Clock
 
-from wsserver.hub.members import GRACE
+from wsserver.hub.clients import ClientInfo
 from wsserver.hub.memory import MemoryBroker
-from wsserver.hub.presence import ClientInfo
+from wsserver.hub.presence import LEAVE_DELAY
 from wsserver.hub.rules import Rules
 
 
@@ -55,7 +55,7 @@ def watcher(hub):
 def present(hub, channel="foo"):
     """Tell who is there."""
     found = []
-    hub.members.of(channel).addCallback(found.append)
+    hub.presence.clients(channel).addCallback(found.append)
     return set(found[0])
 
 
@@ -67,20 +67,20 @@ class MembersTests:
 
     def test_comes_and_leaves(self, hub, watcher, clock):
         """At once, where somebody leaves on purpose."""
-        hub.members.join("foo", OLD)
+        hub.presence.join("foo", OLD)
         clock.advance(0)
         assert present(hub) == {"old"}
-        hub.members.leave("foo", OLD)
+        hub.presence.leave("foo", OLD)
         clock.advance(0)
         assert (present(hub), watcher.told) == (set(), ["+old", "-old"])
 
     def test_quick_reconnect(self, hub, watcher, clock):
         """A user whose connection was lost, and who is back soon, was at no time away."""
-        hub.members.join("foo", OLD)
-        hub.members.leave("foo", OLD, may_reconnect=True)
-        clock.advance(GRACE - 0.1)
+        hub.presence.join("foo", OLD)
+        hub.presence.leave("foo", OLD, may_reconnect=True)
+        clock.advance(LEAVE_DELAY - 0.1)
         assert present(hub) == {"old"}
-        hub.members.join("foo", NEW)
+        hub.presence.join("foo", NEW)
         assert present(hub) == {"old", "new"}
         clock.advance(0.2)
         clock.advance(0)
@@ -89,40 +89,40 @@ class MembersTests:
 
     def test_stays_away(self, hub, watcher, clock):
         """Who does not come back leaves after the grace."""
-        hub.members.join("foo", OLD)
-        hub.members.leave("foo", OLD, may_reconnect=True)
-        clock.advance(GRACE)
+        hub.presence.join("foo", OLD)
+        hub.presence.leave("foo", OLD, may_reconnect=True)
+        clock.advance(LEAVE_DELAY)
         clock.advance(0)
         assert (present(hub), watcher.told) == (set(), ["+old", "-old"])
 
     def test_nobody_in_particular(self, hub, watcher, clock):
         """Of somebody without a name nobody knows whether they are back."""
-        hub.members.join("foo", NOBODY)
-        hub.members.leave("foo", NOBODY, may_reconnect=True)
+        hub.presence.join("foo", NOBODY)
+        hub.presence.leave("foo", NOBODY, may_reconnect=True)
         clock.advance(0)
         assert watcher.told == ["+nobody", "-nobody"]
 
     def test_info_may_be_anything(self, hub, clock):
         """What a token says about somebody is any JSON."""
         info = ClientInfo("old", "ada", {"name": ["Ada"]}, [1])
-        hub.members.join("foo", info)
-        hub.members.leave("foo", info, may_reconnect=True)
-        clock.advance(GRACE)
+        hub.presence.join("foo", info)
+        hub.presence.leave("foo", info, may_reconnect=True)
+        clock.advance(LEAVE_DELAY)
         assert present(hub) == set()
 
     def test_bounded(self, hub, clock, monkeypatch):
         """Only so many stay; of more each leaves at once."""
-        monkeypatch.setattr("wsserver.hub.members.MAX_WAITING", 3)
+        monkeypatch.setattr("wsserver.hub.presence.MAX_DELAYED", 3)
         for number in range(4):
             info = ClientInfo(str(number), "ada")
-            hub.members.join("foo", info)
-            hub.members.leave("foo", info, may_reconnect=True)
+            hub.presence.join("foo", info)
+            hub.presence.leave("foo", info, may_reconnect=True)
         assert present(hub) == {"0", "1", "2"}
-        hub.members.stop()
+        hub.presence.stop()
         assert (present(hub), clock.getDelayedCalls()) == (set(), [])
 
     def test_not_kept(self, hub, clock):
         """Where presence is not kept, nobody is anywhere."""
-        hub.members.join("quiet", OLD)
-        hub.members.leave("quiet", OLD, may_reconnect=True)
+        hub.presence.join("quiet", OLD)
+        hub.presence.leave("quiet", OLD, may_reconnect=True)
         assert (present(hub, "quiet"), clock.getDelayedCalls()) == (set(), [])
