@@ -1,5 +1,5 @@
 /**
- * Tells a screen reader what is new in the log: one sentence for a burst, and never a flood of them.
+ * Announce new log entries to a screen reader: one sentence for a burst, so that announcements never pile up.
  */
 
 const SETTLE_MS = 300;
@@ -26,7 +26,7 @@ export class Announcer {
   }
 
   #speak() {
-    const others = this.#waiting > 1 ? `${this.#waiting} new in the log, the last one: ` : '';
+    const others = this.#waiting > 1 ? `${this.#waiting} new log entries, the last one: ` : '';
     this.#region.textContent = others + this.#latest;
     this.#spokenAt = performance.now();
     this.#waiting = 0;

@@ -1,5 +1,5 @@
 /**
- * Bytes for people: sizes in words, hexadecimal to and from binary messages.
+ * Show bytes to the user: sizes as text, and binary messages as hexadecimal digits and back.
  *
  * Rule 1: pure functions; no DOM, no connection.
  */
@@ -9,11 +9,11 @@ const PREVIEW_BYTES = 256;
 const EMPTY = 'empty message';
 
 /**
- * @typedef {object} Preview A message as shown: never longer than a person would read.
+ * @typedef {object} Preview A message as shown, shortened if it is long.
  * @property {'text' | 'binary'} type
  * @property {number} size The true size of the payload in bytes.
  * @property {string} text
- * @property {string} note What was left out; empty when nothing was.
+ * @property {string} note How much was left out; empty if nothing was.
  */
 
 /**
@@ -50,7 +50,7 @@ export function parseHex(hex) {
 function previewText(data) {
   const size = new TextEncoder().encode(data).length;
   if (data.length <= PREVIEW_CHARACTERS) return { type: 'text', size, text: data, note: data ? '' : EMPTY };
-  // A cut between two surrogates would show a character that nobody sent.
+  // A cut between two surrogates would show a character that was not sent.
   const text = data.slice(0, PREVIEW_CHARACTERS).replace(/[\uD800-\uDBFF]$/, '');
   return { type: 'text', size, text, note: shortened(text.length, data.length, 'character') };
 }

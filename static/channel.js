@@ -1,5 +1,5 @@
 /**
- * A channel: lists what is published to it, and publishes.
+ * The channel panel: lists the publications of a channel, and publishes.
  *
  * Rule 1: the API key goes into one request header, and nowhere else.
  */
@@ -90,7 +90,7 @@ export class Channel {
  * @param {string} key
  * @param {string} channel
  * @param {string} data
- * @returns {Promise<string>} What became of it, in words.
+ * @returns {Promise<string>} What happened, for the log.
  */
 async function publishWithKey(key, channel, data) {
   const response = await fetch('api/publish', {
@@ -100,16 +100,16 @@ async function publishWithKey(key, channel, data) {
   });
   const { result, error } = await response.json();
   if (!result) throw new Error(error?.message ?? `status ${response.status}`);
-  return `${count(result.delivered, 'listener')} at this server`;
+  return `Delivered to ${count(result.delivered, 'subscriber')} of this server`;
 }
 
 /**
- * Publishes as every client may where the server lets it, by the Centrifuge protocol.
+ * Publish over the Centrifuge protocol, as clients may on channels of --channel-publish.
  *
  * @param {URL} url
  * @param {string} channel
  * @param {string} data
- * @returns {Promise<string>} What became of it, in words.
+ * @returns {Promise<string>} What happened, for the log.
  */
 async function publishAsClient(url, channel, data) {
   const socket = new WebSocket(url);
@@ -129,15 +129,15 @@ async function publishAsClient(url, channel, data) {
   } finally {
     socket.close();
   }
-  return 'As a client';
+  return 'As a client, without an API key';
 }
 
 /**
- * A browser tells a page nothing about a WebSocket that was refused. A stream of events is refused for the same reason,
- * and that can be read.
+ * Find out why the server refused a subscription. Browsers hide the response to a refused WebSocket; the server refuses
+ * an event stream for the same reason, and this response can be read.
  *
  * @param {string} name
- * @returns {Promise<string>} Empty when no reason is to be had.
+ * @returns {Promise<string>} Empty if the reason is unknown.
  */
 async function whyRefused(name) {
   const stream = new AbortController();

@@ -1,7 +1,7 @@
 /**
- * One WebSocket at a time, and what becomes of it.
+ * One WebSocket at a time, and how it ends.
  *
- * Rule 1: no DOM and no words for people; listeners decide what to show.
+ * Rule 1: no DOM and no texts for the user; listeners decide what to show.
  * Rule 2: every open() that doesn't throw ends in exactly one onClosed.
  */
 
@@ -10,7 +10,7 @@
 /**
  * @typedef {object} Ending
  * @property {string} url
- * @property {string[]} protocols The subprotocols that were asked for.
+ * @property {string[]} protocols The requested subprotocols.
  * @property {number} code
  * @property {string} reason
  * @property {boolean} wasClean

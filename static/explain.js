@@ -1,7 +1,7 @@
 /**
- * How connections end, in words.
+ * Explain to the user how a connection ended.
  *
- * Rule 1: pure functions; the page's own address is an argument.
+ * Rule 1: pure functions; the page's own origin is an argument.
  */
 
 import { explainCode } from './server.js';
@@ -48,13 +48,13 @@ function explainFailure({ url, protocols }, origin) {
   const { protocol, host } = new URL(url);
   const secure = protocol === 'wss:';
   const details = [
-    'A browser never tells a page why: neither the status nor the network error. What to try:',
+    'Browsers do not tell a page why: neither the status nor the network error. What to check:',
     `• Is a server running there? Open ${secure ? 'https' : 'http'}://${host}/ in a new tab.`,
     secure && '• Is its certificate trusted? The new tab shows a warning if it is not.',
-    '• Does this path speak WebSocket?',
-    protocols.length && `• Does it speak one of the subprotocols asked for (${protocols.join(', ')})?`,
-    `• Does it allow pages from ${origin}?`,
-    '• The log of the server says why it refused a connection.',
+    '• Is there a WebSocket endpoint at this path?',
+    protocols.length && `• Does the server support one of the requested subprotocols (${protocols.join(', ')})?`,
+    `• Does the server allow pages from ${origin}?`,
+    '• The log of the server says why it refused the connection.',
   ];
   return { title: `Could not connect to ${url}`, details: details.filter(Boolean).join('\n'), mood: 'bad' };
 }

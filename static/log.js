@@ -2,7 +2,7 @@
  * The log: what was sent, what was received, what happened.
  *
  * Rule 1: what a peer sent goes in by textContent only.
- * Rule 2: bounded, in the document and on the way to it.
+ * Rule 2: the number of entries is bounded, in the document and before they reach it.
  */
 
 import { count, preview } from './bytes.js';
@@ -12,7 +12,7 @@ const SPOKEN_CHARACTERS = 200;
 const ARROWS = { sent: '↑', received: '↓', event: '•' };
 
 /**
- * @typedef {object} Happening Something worth a line that isn't a message.
+ * @typedef {object} Happening An event that is not a message.
  * @property {string} title
  * @property {string} [details]
  * @property {'good' | 'bad'} [mood]
@@ -26,9 +26,9 @@ export class Log {
   #limit;
 
   /**
-   * @param {HTMLElement} panel Holds the parts that the selectors below name; it may do without buttons.
+   * @param {HTMLElement} panel Contains the elements that the selectors below name; buttons are optional.
    * @param {import('./announcer.js').Announcer} announcer
-   * @param {number} limit Most lines that are kept.
+   * @param {number} limit Maximum number of lines.
    */
   constructor(panel, announcer, limit) {
     /** @type {(selector: string) => HTMLElement} */
@@ -46,7 +46,7 @@ export class Log {
       if (this.latest) this.latest.hidden = this.#following;
     });
     this.latest?.addEventListener('click', () => {
-      // The button is about to hide, and would take the focus with it.
+      // The button is about to be hidden, and the focus would be lost.
       this.view.focus();
       this.#follow();
     });
@@ -81,8 +81,8 @@ export class Log {
 
   /** @param {HTMLElement} row */
   #add(row) {
-    // One layout a frame, however many messages came. A hidden page gets no
-    // frames at all, so what waits is bounded as well.
+    // One layout per frame, however many messages arrived. A hidden page gets no
+    // frames at all, so the pending rows are bounded as well.
     if (this.#pending.push(row) === 1) requestAnimationFrame(() => this.#flush());
     if (this.#pending.length > this.#limit) {
       this.#pending.shift();
@@ -119,7 +119,7 @@ export class Log {
 function messageRow(direction, { type, size, text, note }) {
   const row = startRow(direction, type);
   const payload = element('span', 'payload', text);
-  // A message in a right-to-left script mustn't rearrange what stands around it.
+  // A message in a right-to-left script must not rearrange the elements around it.
   payload.dir = 'auto';
   const body = element('div', 'body');
   body.append(payload, element('span', 'note', note));
@@ -169,7 +169,7 @@ function element(tag, className, text = '') {
 
 /**
  * @param {Date} time
- * @returns {string} Local time, written the same in every locale so that logs can be compared.
+ * @returns {string} Local time, in the same form in every locale, so that logs can be compared.
  */
 function clock(time) {
   const parts = [time.getHours(), time.getMinutes(), time.getSeconds()].map((part) => String(part).padStart(2, '0'));

@@ -1,5 +1,5 @@
 /**
- * The page: joins the controls, the connection, the channel and the logs.
+ * The page: connects the controls, the connection, the channel and the logs.
  *
  * Rule 1: decides nothing that connection.js, channel.js, log.js or explain.js could decide.
  */
@@ -72,7 +72,7 @@ function showState(state) {
   byId('state').dataset.state = state;
   byId('state-word').textContent = state;
   connect.disabled = state !== 'CLOSED';
-  // Left usable while CLOSING: asking again is harmless, and focus stays put.
+  // Stays enabled while CLOSING: a second close is harmless, and the focus stays here.
   disconnect.disabled = state === 'CLOSED';
   send.disabled = state !== 'OPEN';
   for (const button of commands.querySelectorAll('button')) button.disabled = state !== 'OPEN';
@@ -81,8 +81,8 @@ function showState(state) {
 }
 
 /**
- * A disabled control drops keyboard focus to the top of the page; hand it on
- * to what comes next instead.
+ * Move the keyboard focus from a control that was disabled to the next useful one.
+ * Otherwise it would drop to the top of the page.
  *
  * @param {State} state
  */
@@ -101,7 +101,7 @@ function keepFocus(state) {
 function showBuffered() {
   const { bufferedAmount, state } = connection;
   byId('buffered').textContent = count(bufferedAmount, 'byte');
-  // No event tells when it shrinks. A closed socket keeps its amount for ever.
+  // No event reports that it shrinks. A closed socket keeps its amount forever.
   if (bufferedAmount && state !== 'CLOSED') setTimeout(showBuffered, BUFFER_POLL_MS);
 }
 
@@ -133,16 +133,16 @@ function openConnection(event) {
   const asked = protocols.value.split(/[\s,]+/).filter(Boolean);
   try {
     const typed = url.value.trim();
-    // People type host:port/path; taken as it is, that would be a path of this server.
+    // Users enter host:port/path, which would otherwise be a path of this server.
     const full = typed.includes('://') || typed.startsWith('/') ? typed : `${base.protocol.replace('http', 'ws')}//${typed}`;
     const target = new URL(full, base).href;
     log.event({
       title: `Connecting to ${target}`,
-      details: asked.length ? `Subprotocols asked for: ${asked.join(', ')}` : '',
+      details: asked.length ? `Requested subprotocols: ${asked.join(', ')}` : '',
     });
     connection.open(target, asked);
   } catch (error) {
-    log.event({ title: 'The browser refused to try', details: `${url.value}\n${error}`, mood: 'bad' });
+    log.event({ title: 'The browser rejected this URL or subprotocol', details: `${url.value}\n${error}`, mood: 'bad' });
   }
 }
 
@@ -155,7 +155,7 @@ byId('message-form').addEventListener('submit', (event) => {
 });
 
 message.addEventListener('keydown', (event) => {
-  // Enter also ends a composition in Chinese, Japanese or Korean; that one isn't for us.
+  // Enter also ends a composition in Chinese, Japanese or Korean, which must not send.
   if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
     sendMessage();
@@ -173,8 +173,8 @@ function offerUrls(paths) {
 
 function offerCommands() {
   byId('commands-note').textContent = server.problem
-    ? `The server's list could not be loaded (server.json: ${server.problem}). Everything else works; close codes are `
-      + 'shown without an explanation.'
+    ? `The list of commands could not be loaded (server.json: ${server.problem}). Everything else works, but close codes `
+      + 'are shown without an explanation.'
     : 'Each button sends its name as a text message.';
   commands.replaceChildren(...server.commands.map(({ name, help }) => {
     const button = document.createElement('button');

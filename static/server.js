@@ -1,7 +1,7 @@
 /**
- * What the server says about itself: its paths, its commands, what its close codes mean.
+ * The description of the server in server.json: its paths, its commands, and the meaning of its close codes.
  *
- * Rule 1: the page repeats none of it. Without an answer it still works, with fewer words.
+ * Rule 1: the page contains none of this itself. Without an answer it still works, with fewer explanations.
  */
 
 /**
@@ -9,13 +9,13 @@
  * @property {{path: string, speaks: string, help: string}[]} paths
  * @property {{name: string, help: string}[]} commands
  * @property {Record<string, string>} closeCodes
- * @property {string} problem Why the lists are empty; empty itself when all is well.
+ * @property {string} problem Why the lists are empty; empty if there was no problem.
  */
 
 /** @type {Server} */
 export const UNKNOWN_SERVER = { paths: [], commands: [], closeCodes: {}, problem: '' };
 
-/** @returns {Promise<Server>} Never rejects: a missing list is shown, not thrown. */
+/** @returns {Promise<Server>} Never rejects: `problem` reports a failure. */
 export async function loadServer() {
   try {
     const response = await fetch('server.json');
@@ -36,5 +36,5 @@ export function explainCode(server, code) {
   if (known) return known;
   if (code >= 3000 && code <= 3999) return 'a code registered by a library or framework';
   if (code >= 4000 && code <= 4999) return 'a code private to the application';
-  return 'a code this page has no words for';
+  return 'an unknown code';
 }

@@ -11,7 +11,7 @@ def fill_the_log(server_page) -> None:
     server_page.complaints.allow("WebSocket connection to .* failed")
     server_page.connect_to("/echo")
     server_page.say("https://example.com/" + "unbroken" * 60)
-    server_page.send_as.select_option("Binary, written as hex")
+    server_page.send_as.select_option("Binary, as hex")
     server_page.say("00" * 300)
     server_page.say("not hex")
     expect(server_page.received).to_have_count(2)
@@ -145,7 +145,7 @@ class ScreenReaderTests:
         expect(server_page.page.locator("[aria-live=polite]")).to_contain_text("number 299", timeout=10_000)
         announced = server_page.page.evaluate("announced")
         assert len(announced) <= 4
-        assert any("new in the log, the last one: received text: number" in sentence for sentence in announced)
+        assert any("new log entries, the last one: received text: number" in sentence for sentence in announced)
         expect(server_page.log).to_have_attribute("aria-live", "off")
 
 

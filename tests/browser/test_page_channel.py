@@ -68,7 +68,7 @@ class SubscribeTests:
         channel.subscribe.click()
         expect(channel.lines).to_have_count(1)
         expect(channel.lines).to_contain_text("Not subscribed to secret")
-        expect(channel.lines).to_contain_text("the channel 'secret' is not open")
+        expect(channel.lines).to_contain_text("channel 'secret' is not allowed")
         channel.subscribe_to("news")
 
     def test_odd_names(self, panel):
@@ -116,7 +116,9 @@ class PublishTests:
         channel.data.press("Enter")
         expect(channel.messages).to_have_count(1)
         expect(channel.messages).to_contain_text("<b>hello</b>, 世界")
-        expect(channel.lines.filter(has_text="Published to foo")).to_contain_text("1 listener at this server")
+        expect(channel.lines.filter(has_text="Published to foo")).to_contain_text(
+            "Delivered to 1 subscriber of this server"
+        )
         expect(channel.data).to_have_value("")
         expect(channel.data).to_be_focused()
 

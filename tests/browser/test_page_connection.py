@@ -57,7 +57,7 @@ class ConnectTests:
         """The subprotocols typed in are asked for, and the one agreed to is shown."""
         server_page.subprotocols.fill("superchat, chat")
         server_page.connect_to("/")
-        expect(server_page.events.first).to_contain_text("Subprotocols asked for: superchat, chat")
+        expect(server_page.events.first).to_contain_text("Requested subprotocols: superchat, chat")
         expect(server_page.events.last).to_contain_text("Subprotocol: superchat")
 
 
@@ -120,9 +120,9 @@ class FailureTests:
         server_page.connect.click()
         failure = server_page.events.last
         expect(failure).to_contain_text(f"Could not connect to {url}")
-        expect(failure).to_contain_text("A browser never tells a page why")
+        expect(failure).to_contain_text("Browsers do not tell a page why")
         expect(failure).to_contain_text(f"Open {url.replace('ws', 'http', 1)} in a new tab")
-        expect(failure).to_contain_text(f"Does it allow pages from {server_page.origin}?")
+        expect(failure).to_contain_text(f"Does the server allow pages from {server_page.origin}?")
         server_page.expect_state("CLOSED")
 
     def test_unknown_subprotocol_is_explained(self, server_page):
@@ -130,7 +130,7 @@ class FailureTests:
         server_page.complaints.allow("WebSocket connection to .* failed")
         server_page.subprotocols.fill("mqtt")
         server_page.connect.click()
-        expect(server_page.events.last).to_contain_text("one of the subprotocols asked for (mqtt)?")
+        expect(server_page.events.last).to_contain_text("one of the requested subprotocols (mqtt)?")
 
     @pytest.mark.parametrize(
         ("url", "subprotocols"), [("ws://", ""), ("ftp://localhost/", ""), ("/", "cha(t"), ("/", "chat, chat")]
@@ -140,7 +140,7 @@ class FailureTests:
         server_page.url.fill(url)
         server_page.subprotocols.fill(subprotocols)
         server_page.connect.click()
-        expect(server_page.events.last).to_contain_text("The browser refused to try")
+        expect(server_page.events.last).to_contain_text("The browser rejected this URL or subprotocol")
         server_page.expect_state("CLOSED")
         expect(server_page.connect).to_be_enabled()
 
@@ -154,4 +154,4 @@ class FailureTests:
         expect(page.get_by_text("could not be loaded (server.json: status 503)")).to_be_visible()
         server_page.connect_to("/")
         server_page.say("bye")
-        expect(server_page.events.last).to_contain_text("1000 means a code this page has no words for")
+        expect(server_page.events.last).to_contain_text("1000 means an unknown code")

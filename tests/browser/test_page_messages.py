@@ -90,7 +90,7 @@ class SendTests:
     def test_binary_is_shown_in_hex(self, server_page):
         """Binary messages are written and shown as hexadecimal bytes."""
         server_page.connect_to("/echo")
-        server_page.send_as.select_option("Binary, written as hex")
+        server_page.send_as.select_option("Binary, as hex")
         server_page.say("00ff 10 0x7F")
         expect(server_page.sent).to_contain_text("binary4 bytes00 ff 10 7f")
         expect(server_page.received).to_contain_text("binary4 bytes00 ff 10 7f")
@@ -99,7 +99,7 @@ class SendTests:
     def test_bad_hex_is_explained(self, server_page, text):
         """What isn't hexadecimal isn't sent, and the page says how to write it."""
         server_page.connect_to("/echo")
-        server_page.send_as.select_option("Binary, written as hex")
+        server_page.send_as.select_option("Binary, as hex")
         server_page.say(text)
         expect(server_page.events.last).to_contain_text("Not sent")
         expect(server_page.message).to_have_value(text)
@@ -141,7 +141,7 @@ class LogTests:
     def test_long_binary_message_is_shortened(self, server_page):
         """So is a long binary message."""
         server_page.connect_to("/echo")
-        server_page.send_as.select_option("Binary, written as hex")
+        server_page.send_as.select_option("Binary, as hex")
         server_page.say("ab" * 1500)
         expect(server_page.received).to_contain_text("shortened: 256 of 1,500 bytes shown")
 

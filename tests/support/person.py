@@ -109,7 +109,7 @@ class ServerPage:
     def open(self) -> None:
         """Open the page and wait until it has loaded the server's details."""
         self.page.goto(self.origin + "/")
-        expect(self.page.get_by_text("Asking the server…")).to_be_hidden()
+        expect(self.page.get_by_text("Loading the commands…")).to_be_hidden()
 
     def websocket_url(self, path: str) -> str:
         """Return the WebSocket URL of a path on the server."""
