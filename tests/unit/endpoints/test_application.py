@@ -229,3 +229,21 @@ class WrongEndpointTests:
     def test_it_is_an_error_that_names_the_path(self, endpoints, error, problem):
         with pytest.raises(error, match=problem):
             WebSocketService(Settings(), Clock(), endpoints=endpoints)
+
+
+class OwnEndpointTests:
+    """Endpoints of an application."""
+
+    @pytest.mark.parametrize("path", ["/mine", "mine", "/mine/", "/"])
+    def test_path(self, path):
+        """A path is found however its slashes were written, and is told at /server.json."""
+        from wsserver.endpoints.echo import EchoProtocol
+
+        server = MemoryServer(endpoints={path: EchoProtocol})
+        client = server.connect()
+        client.open("/" + path.strip("/"))
+        client.send_text("name")
+        assert client.messages() == ["name"]
+        other = server.connect()
+        other.send(b"GET /server.json HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b'"path": "/%s"' % path.removeprefix("/").encode() in other.transport.written

@@ -7,15 +7,12 @@ What a peer can see and what a protocol is told is asked of Twisted's class as w
 import datetime
 import inspect
 import random
-import subprocess
-import sys
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL, crypto
-from paths import TESTS
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory, Protocol
@@ -619,16 +616,3 @@ class ContractTests:
         """`send`, `recv`, `bio_read` and `bio_write` are thin: nothing is left out by calling OpenSSL itself."""
         for name, function in (("send", "SSL_write"), ("recv", "SSL_read"), ("bio_read", "BIO_read")):
             assert f"_lib.{function}(self._" in inspect.getsource(getattr(SSL.Connection, name)), CHANGED + name
-
-
-class TwistedsTests:
-    """Twisted's own tests, in a process of their own: they run its reactor."""
-
-    def test_they_pass(self, tmp_path):
-        """All but the two that tls_of_twisted.py leaves out."""
-        module = TESTS / "support" / "tls_of_twisted.py"
-        line = [sys.executable, "-m", "twisted.trial", "--temp-directory", str(tmp_path / "trial"), str(module)]
-        done = subprocess.run(line, capture_output=True, text=True, timeout=200, check=False)
-        words = done.stdout + done.stderr
-        assert done.returncode == 0, words
-        assert "successes=49" in words, words

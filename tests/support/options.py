@@ -1,0 +1,87 @@
+"""The options from given sources, with defaults and errors for tests to compare."""
+
+import re
+
+import pytest
+
+from wsserver.config.genconfig import genconfig
+from wsserver.config.settings import Settings
+from wsserver.errors import SettingError
+
+__all__ = ["DEFAULTS", "load", "one", "refused", "uncommented"]
+
+load = Settings.load
+
+
+DEFAULTS = {
+    "port": 8080,
+    "interface": "127.0.0.1",
+    "listen": (),
+    "tls_cert": "",
+    "tls_key": "",
+    "origin": (),
+    "api_origin": (),
+    "allow_any_origin_insecure": False,
+    "max_message_size": 1024 * 1024,
+    "max_connections": 10_000,
+    "open_timeout": 10.0,
+    "close_timeout": 5.0,
+    "ping_interval": 25.0,
+    "ping_timeout": 10.0,
+    "subprotocol": (),
+    "compression": "off",
+    "compression_context_takeover": "off",
+    "compression_window_bits": 15,
+    "compression_min_size": 128,
+    "redis": "",
+    "channel_allow": (),
+    "channel_format": "raw",
+    "max_queued_bytes": 1024 * 1024,
+    "gap": "notice",
+    "slow": "close",
+    "history_size": 100,
+    "history_ttl": 60.0,
+    "channel_publish": (),
+    "channel_presence": (),
+    "channel": (),
+    "api_key": "",
+    "api_errors": "status",
+    "hook_connect": "",
+    "hook_subscribe": "",
+    "hook_publish": "",
+    "hook_disconnect": "",
+    "hook_timeout": 2.0,
+    "token_secret": "",
+    "token_secret_previous": "",
+    "token_public_key": "",
+    "token_jwks_url": "",
+    "token_audience": "",
+    "token_issuer": "",
+    "token_leeway": 5.0,
+    "anonymous": False,
+    "catch_all": "auto",
+    "reply_prefix": "",
+    "timezone": None,
+    "log_format": "text",
+}
+"""What the documentation promises."""
+
+
+def one(name, text):
+    """Load one option, given as a flag."""
+    return getattr(load({name: [text]}), name)
+
+
+def uncommented():
+    """Take the # away before every option."""
+    options, _, _ = genconfig().partition("# Options for the channels")
+    return re.sub(r"(?m)^#(?=[a-z_]+ = )", "", options)
+
+
+def refused(**sources):
+    """Load sources that have to be refused; tell where the mistake is and what."""
+    with pytest.raises(SettingError) as caught:
+        load(**sources)
+    assert str(caught.value) == f"{caught.value.where}: {caught.value.problem}"
+    assert "\n" not in str(caught.value)
+    return caught.value.where, caught.value.problem

@@ -1,0 +1,113 @@
+"""Parsers of option values: durations, sizes, time zones."""
+
+import sys
+import zoneinfo
+from zoneinfo import ZoneInfo
+
+import pytest
+from options import one, refused
+
+from wsserver.config.parsers import parse_duration, show_duration
+from wsserver.config.settings import TABLE, Settings
+from wsserver.errors import SettingError
+
+
+class DurationTests:
+    """Times, as they are written for people."""
+
+    @pytest.mark.parametrize(
+        ("seconds", "text"),
+        [
+            (0, "0s"),
+            (0.001, "1ms"),
+            (0.5, "500ms"),
+            (0.0105, "10.5ms"),
+            (1, "1s"),
+            (1.5, "1.5s"),
+            (59, "59s"),
+            (60, "1m"),
+            (90, "90s"),
+            (120, "2m"),
+            (3600, "1h"),
+            (5400, "90m"),
+            (61.5, "61.5s"),
+        ],
+    )
+    def test_show(self, seconds, text):
+        """A time is written in the unit that fits, and read back as the same time."""
+        assert show_duration(seconds) == text
+        assert parse_duration(text, 0, 3600 * 24) == seconds
+
+    @pytest.mark.parametrize("text", ["1234.567", "3599.999999", "0.123456", "123.4567ms", "1000.001"])
+    def test_exact(self, text):
+        """Every time that can be written down is read back from what is shown."""
+        seconds = parse_duration(text, 0, 3600)
+        assert parse_duration(show_duration(seconds), 0, 3600) == pytest.approx(seconds, abs=1e-9)
+
+    def test_units(self):
+        """Milliseconds, seconds, minutes and hours are known."""
+        assert [parse_duration(text, 0, 1e9) for text in ("2ms", "2s", "2", "2m", "2h")] == [0.002, 2, 2, 120, 7200]
+
+    def test_bounds(self):
+        """Both bounds are inside."""
+        assert parse_duration("1", 1, 2) == 1
+        assert parse_duration("2", 1, 2) == 2
+        with pytest.raises(ValueError, match="expected a time from 1s to 2s, such as 500ms, 25s or 2m"):
+            parse_duration("2.000001", 1, 2)
+
+
+class SizeTests:
+    """Sizes, as they are written for people."""
+
+    @pytest.mark.parametrize(
+        ("size", "text"),
+        [
+            (1, "1B"),
+            (1000, "1000B"),
+            (1024, "1KiB"),
+            (1536, "1536B"),
+            (65536, "64KiB"),
+            (1024**2, "1MiB"),
+            (1024**3, "1GiB"),
+        ],
+    )
+    def test_show(self, size, text):
+        """A size is written in the largest unit that divides it, and read back as the same size."""
+        assert TABLE["max_message_size"].show(size) == text
+        assert one("max_message_size", text) == size
+
+    def test_nothing(self):
+        """No bytes at all can be shown as well."""
+        assert TABLE["max_message_size"].show(0) == "0B"
+
+
+class ZoneTests:
+    """Time zones, as they are written for people."""
+
+    def test_show(self):
+        """A zone is written by its name."""
+        assert TABLE["timezone"].show(ZoneInfo("Europe/Berlin")) == "Europe/Berlin"
+        assert TABLE["timezone"].show(None) == "local"
+
+
+class MissingZonesTests:
+    """A machine without a time zone database."""
+
+    @pytest.fixture
+    def no_database(self, monkeypatch):
+        """Hide the system's database and the package tzdata; zones that were read before stay in a cache."""
+        before = zoneinfo.TZPATH
+        zoneinfo.reset_tzpath([])
+        monkeypatch.setitem(sys.modules, "tzdata", None)
+        monkeypatch.setitem(sys.modules, "tzdata.zoneinfo", None)
+        yield
+        zoneinfo.reset_tzpath(before)
+
+    def test_it_is_said_and_how_to_get_one(self, no_database):
+        problem = (
+            "the time zone database is missing on this machine, so 'Antarctica/Troll' is unknown: pip install tzdata"
+        )
+        assert refused(flags={"timezone": ["Antarctica/Troll"]}) == ("--timezone", problem)
+        with pytest.raises(SettingError, match="timezone: the time zone database is missing"):
+            Settings(timezone="Antarctica/Troll")
+        assert one("timezone", "local") is None

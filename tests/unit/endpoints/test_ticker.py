@@ -1,0 +1,90 @@
+"""The ticker endpoint, on a clock."""
+
+import pytest
+
+from wsserver.config.settings import Settings
+from wsserver.testing import Frame, MemoryServer
+
+
+class TickerTests:
+    """`/ticker`."""
+
+    def tick(self, query=""):
+        server = MemoryServer(Settings(ping_interval=0))
+        client = server.connect()
+        head = client.open("/ticker" + query)
+        return server, client, head
+
+    def test_speaks_first(self):
+        """It pushes at the interval without being asked, numbered, and closes after the last one."""
+        server, client, _ = self.tick("?every=2s&count=3&text=a%20b")
+        assert client.messages() == []
+        server.clock.advance(1.9)
+        assert client.messages() == []
+        server.clock.advance(0.1)
+        assert client.messages() == ["a b 1"]
+        server.clock.pump([2, 2])
+        assert client.frames() == [Frame(1, b"a b 2"), Frame(1, b"a b 3"), Frame(8, b"\x03\xe83 of 3 sent")]
+
+    def test_until_closed(self):
+        """Without a count it goes on until the client closes, whatever the client says."""
+        server, client, _ = self.tick()
+        for n in range(1, 100):
+            client.send_text("hello")
+            server.clock.advance(1)
+            assert client.messages() == [f"tick {n}"]
+        client.send_close(1000)
+        assert client.transport.lost
+        server.clock.advance(60)
+        assert server.clock.getDelayedCalls() == []
+
+    def test_lateness_does_not_add_up(self):
+        """A late tick does not move those after it; after a long stall they do not come in a burst."""
+        server, client, _ = self.tick()
+        server.clock.advance(1.5)
+        assert client.messages() == ["tick 1"]
+        server.clock.advance(0.5)
+        assert client.messages() == ["tick 2"]
+        server.clock.advance(60)
+        assert client.messages() == ["tick 3"]
+        server.clock.advance(0.9)
+        assert client.messages() == []
+        server.clock.advance(0.1)
+        assert client.messages() == ["tick 4"]
+
+    def test_client_that_does_not_read(self):
+        """While the client does not read no tick is made; then it goes on counting."""
+        server, client, _ = self.tick("?every=10ms&text=" + "x" * 10000)
+        client.transport.reading = False
+        for _ in range(1000):
+            server.clock.advance(0.01)
+        assert len(client.transport.unread) < 100_000
+        client.transport.read_again()
+        server.clock.advance(0.01)
+        numbers = [int(message.split()[1]) for message in client.messages()]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert 7 <= len(numbers) <= 9
+
+    @pytest.mark.parametrize(
+        ("query", "word"),
+        [
+            ("?every=0s", "every"),
+            ("?every=9ms", "every"),
+            ("?every=2h", "every"),
+            ("?every=soon", "every"),
+            ("?count=0", "count"),
+            ("?count=1000001", "count"),
+            ("?count=-1", "count"),
+            ("?count=", "count"),
+            ("?count=%D9%A3", "count"),
+            ("?interval=1s", "interval"),
+            ("?every=1s&every=2s", "every"),
+        ],
+    )
+    def test_bad_parameters(self, query, word):
+        """A parameter out of bounds is refused with 400 and a sentence that names it."""
+        server, client, head = self.tick(query)
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert word.encode() in client.transport.written
+        server.clock.advance(60)
+        assert server.clock.getDelayedCalls() == []
