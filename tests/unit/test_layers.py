@@ -37,8 +37,7 @@ RULES = [
 
 # txredisapi installs a reactor when it is imported, so what uses it is imported when a server with a Redis is made.
 USING_TXREDISAPI = {
-    f"wsserver.redis.{name}"
-    for name in ("broker", "supervisor", "subscriptions", "commands", "lineage", "sentinel", "connection")
+    f"wsserver.redis.{name}" for name in ("broker", "supervisor", "subscriptions", "commands", "sentinel", "connection")
 }
 ALL = [
     "wsserver",

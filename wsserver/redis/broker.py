@@ -14,7 +14,7 @@ Keys and Redis channels, for channel `foo`:
 |---|---|
 | `wsserver:pub:{foo}` | pub/sub: publications with their offset, join and leave events |
 | `wsserver:history:{foo}` | stream: the newest publications; the entry ID is the offset |
-| `wsserver:meta:{foo}` | hash: epoch, offset of the newest publication, lineage |
+| `wsserver:meta:{foo}` | hash: epoch, offset of the newest publication, dataset ID (`dataset_id`) |
 | `wsserver:once:{foo}:HASH` | string: offset and epoch of the publication whose idempotency key has this SHA-256 |
 | `wsserver:presence:{foo}` | hash: client id -> process and client info |
 | `wsserver:used:KEY` | string: exists if the one-time item KEY, such as a token, has been used |
@@ -59,7 +59,7 @@ META_TTL = 30 * 86_400.0
 NEW_META_TTL = 300.0
 """The same for a channel without publications: short, because any subscriber can create such channels at will."""
 
-BEAT_INTERVAL = 2.5
+HEARTBEAT_INTERVAL = 2.5
 """Seconds between two heartbeats of a process."""
 
 DEAD_AFTER = 8.0
@@ -101,12 +101,12 @@ class RedisBroker:
         self._link = RedisLink(
             url,
             reactor,
-            told=self._on_message,
-            rose=self._on_up,
-            fell=self._on_down,
+            on_message=self._on_message,
+            on_up=self._on_up,
+            on_down=self._on_down,
             on_permission_revoked=self._on_permission_revoked,
         )
-        self._publish, self._read, self._join, self._leave, self._beat = (
+        self._publish, self._read, self._join, self._leave, self._heartbeat = (
             self._link.script(text)
             for text in (
                 scripts.PUBLISH,
@@ -152,7 +152,7 @@ class RedisBroker:
     def start(self) -> None:
         """Start connecting, sending heartbeats and refreshing presence; retry while Redis is unavailable."""
         self._link.start()
-        self._heartbeats.start(BEAT_INTERVAL, now=False)
+        self._heartbeats.start(HEARTBEAT_INTERVAL, now=False)
         self._presence_refreshes.start(PRESENCE_REFRESH, now=False)
 
     def stop(self) -> "Deferred[Any]":
@@ -206,7 +206,7 @@ class RedisBroker:
                 _PUB + tag,
                 pack(publication),
                 new_epoch(),
-                self._link.lineage,
+                self._link.dataset_id,
                 size,
                 _ms(ttl),
                 _ms(max(META_TTL, ttl)),
@@ -223,7 +223,7 @@ class RedisBroker:
         """
         tag = _tag(ChannelName(f"{PRIVATE}check:{self.node}"))
         ttl = _ms(CHECK_TTL)
-        arguments = (_PUB + tag, b"", new_epoch(), self._link.lineage, 1, ttl, ttl, 0)
+        arguments = (_PUB + tag, b"", new_epoch(), self._link.dataset_id, 1, ttl, ttl, 0)
         return self._publish.call([_key("meta", tag), _key("history", tag)], arguments)
 
     def history(
@@ -241,7 +241,7 @@ class RedisBroker:
         first = _first_entry(since, reverse=reverse)
         limit = min(limit, MAX_ENTRIES)
         arguments = (
-            *(new_epoch(), self._link.lineage, _ms(NEW_META_TTL), first, limit, "1" if reverse else ""),
+            *(new_epoch(), self._link.dataset_id, _ms(NEW_META_TTL), first, limit, "1" if reverse else ""),
             "" if max_bytes is None else max_bytes,
         )
         return self._read.call([_key("meta", tag), _key("history", tag)], arguments).addCallback(_parse_page)
@@ -261,7 +261,7 @@ class RedisBroker:
         try:
             message = _parse_message(data)
         except MALFORMED:
-            _log.warn("something was published to a private channel that no server has written")
+            _log.warn("ignoring a malformed message channel={channel!r}", channel=channel)
             return
         if isinstance(message, Publication):
             self._listener.on_publication(channel, message)
@@ -325,7 +325,7 @@ class RedisBroker:
         return gatherResults(both, consumeErrors=True).addCallbacks(read, first_cause)
 
     def _exchange_heartbeat(self, node: bytes) -> "Deferred[Any]":
-        return self._beat.call([f"{PRIVATE}nodes".encode()], (node, _ms(DEAD_AFTER)))
+        return self._heartbeat.call([f"{PRIVATE}nodes".encode()], (node, _ms(DEAD_AFTER)))
 
     def _send_heartbeat(self) -> None:
         if self.up:
@@ -437,7 +437,7 @@ def _parse_page(found: Sequence[Any]) -> Page:
         publications = (unpack(fields[1], int(place.split(b"-")[0]), epoch) for place, fields in entries)
         return Page(tuple(publications), Position(top, epoch))
     except MALFORMED:
-        raise BrokerDown("in the stream is something that no server has written") from None
+        raise BrokerDown("the stream in Redis has an entry in an unknown format") from None
 
 
 def _ignore(failure: Failure) -> None:

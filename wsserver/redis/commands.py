@@ -68,7 +68,7 @@ class Commands:
         size = sum(len(one) if isinstance(one, bytes | str) else 8 for one in arguments)
         too_long = self._waiting and self._bytes_waiting + size > MAX_BYTES_IN_FLIGHT
         if limited and (too_long or self._waiting >= MAX_IN_FLIGHT):
-            return fail(BrokerDown("too many commands wait for Redis"))
+            return fail(BrokerDown("too many commands are waiting for Redis"))
         self._waiting += 1
         self._bytes_waiting += size
 
@@ -94,7 +94,7 @@ class Commands:
         failure.trap(RedisError)
         why = failure.getErrorMessage()
         if why.startswith("NOPERM"):
-            raise ServerNotPermitted(f"Redis does not permit the server to do it: {why}")
+            raise ServerNotPermitted(f"Redis does not permit the server to run the command: {why}")
         if why.startswith("READONLY"):
             self._demoted()
         raise BrokerDown(describe_reply(why) if failure.check(ResponseError) else f"no answer from Redis: {why}")

@@ -26,10 +26,10 @@ from wsserver.redis.errors import describe_reply
 
 __all__ = [
     "Connection",
-    "Listening",
     "NotConnected",
     "RedisError",
     "ResponseError",
+    "SubscriberConnection",
     "connect",
     "endpoint",
     "read_certificates",
@@ -42,7 +42,7 @@ BATCH = 1000
 
 LOST = "the connection was lost"
 
-MAX_WORDS = 200
+MAX_ERROR_LENGTH = 200
 """Maximum characters kept of an unsolicited error: the one of protected mode fills a page."""
 
 
@@ -95,7 +95,7 @@ class Connection(RedisProtocol):  # type: ignore[misc]
         Redis sends such an error before it closes a connection in protected mode, or if it has too many clients.
         """
         if isinstance(reply, ResponseError) and not self.replyQueue.waiting:
-            self.why = describe_reply(str(reply))[:MAX_WORDS]
+            self.why = describe_reply(str(reply))[:MAX_ERROR_LENGTH]
         else:
             super().replyReceived(reply)
 
@@ -111,7 +111,7 @@ class Connection(RedisProtocol):  # type: ignore[misc]
             self.transport.abortConnection()
 
 
-class Listening(Connection):
+class SubscriberConnection(Connection):
     """
     A subscriber connection: a connection for pub/sub messages.
 
@@ -119,11 +119,11 @@ class Listening(Connection):
     them. Answers arrive in the order of the commands, so each belongs to the oldest command that is still unanswered.
     """
 
-    told: Callable[[bytes, bytes], None]
+    on_message: Callable[[bytes, bytes], None]
     """Called with the Redis channel and the data of every message."""
-    confirmed: Callable[[bytes], None]
+    on_confirmed: Callable[[bytes], None]
     """Called with every channel whose subscription is confirmed, unless a later SUBSCRIBE for it is unanswered."""
-    refused: Callable[[list[bytes], str, bool], None]
+    on_refused: Callable[[list[bytes], str, bool], None]
     """Called when a SUBSCRIBE is refused: with its channels, the error reply, and whether it named only one channel."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -138,7 +138,7 @@ class Listening(Connection):
 
     def hang_up(self) -> None:
         """Abort the connection, and stop the callbacks: data already read may still hold messages."""
-        self.told = self.confirmed = self.refused = _ignore
+        self.on_message = self.on_confirmed = self.on_refused = _ignore
         super().hang_up()
 
     def subscribe(self, channels: Iterable[bytes]) -> None:
@@ -164,7 +164,7 @@ class Listening(Connection):
         """Handle a message, or the answer to a SUBSCRIBE or UNSUBSCRIBE."""
         kind = reply[0] if isinstance(reply, list) and len(reply) == 3 else None
         if kind == b"message":
-            self.told(reply[1], reply[2])
+            self.on_message(reply[1], reply[2])
         elif kind in (b"subscribe", b"unsubscribe"):
             self._on_answer(reply[1])
         elif isinstance(reply, ResponseError) and self._unanswered_commands:
@@ -180,13 +180,13 @@ class Listening(Connection):
             self._unanswered_commands.popleft()
             self._answer_count = 0
         if command == b"SUBSCRIBE" and self._is_last_answer(channel):
-            self.confirmed(channel)
+            self.on_confirmed(channel)
 
     def _on_refusal(self, why: str) -> None:
         command, channels = self._unanswered_commands.popleft()
         self.unanswered -= len(channels)
         if command == b"SUBSCRIBE":
-            self.refused([channel for channel in channels if self._is_last_answer(channel)], why, len(channels) == 1)
+            self.on_refused([channel for channel in channels if self._is_last_answer(channel)], why, len(channels) == 1)
 
     def _is_last_answer(self, channel: bytes) -> bool:
         self._pending_subscribes[channel] -= 1
@@ -233,7 +233,7 @@ def read_certificates(path: str) -> Any:
     except OSError as error:
         raise SettingError("redis", f"ssl_ca_certs cannot be read: {error.strerror}") from None
     except crypto.Error:
-        raise SettingError("redis", "ssl_ca_certs names a file with a broken certificate") from None
+        raise SettingError("redis", "ssl_ca_certs names a file with an invalid certificate") from None
     if not certificates:
         raise SettingError("redis", "ssl_ca_certs names a file without a certificate in PEM")
     return trustRootFromCertificates(certificates)
@@ -247,7 +247,7 @@ def connect(
     Open a connection, log in and select the database.
 
     Args:
-        kind: the class of the connection: `Connection` or `Listening`.
+        kind: the class of the connection: `Connection` or `SubscriberConnection`.
         where: the endpoint.
         username: the ACL user; None for the default user.
         password: None to send no password.
@@ -287,8 +287,10 @@ def _ignore(*_: Any) -> None:
 def _describe_foreign_server(data: bytes) -> str:
     """Describe a server that does not speak the Redis protocol, by the first bytes it sent."""
     if data.startswith(_TLS_ALERT):
-        return "it speaks TLS; write rediss:// in --redis"
-    what = "an HTTP server answers there" if data.startswith(b"HTTP/") else "it does not speak the protocol of Redis"
+        return "Redis uses TLS; write rediss:// in --redis"
+    what = (
+        "an HTTP server answers there" if data.startswith(b"HTTP/") else "the server does not speak the Redis protocol"
+    )
     return f"{what}; check host and port in --redis"
 
 
@@ -305,16 +307,18 @@ def _describe_error(error: object) -> str:
     if isinstance(number, int):
         return f"{os.strerror(number)}; check that Redis runs at this host and port"
     if isinstance(error, DNSLookupError):
-        return f"the host's name does not resolve: {str(error).rpartition(': ')[2]}"
+        return f"the host name does not resolve: {str(error).rpartition(': ')[2]}"
     if isinstance(error, SSL.Error):
         reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
-        words = "TLS: " + ("; ".join(str(reason[-1]) for reason in reasons) or "broken off")
+        problem = "TLS: " + ("; ".join(str(reason[-1]) for reason in reasons) or "the handshake failed")
         # OpenSSL reads the answer of a server without TLS as a TLS record of the wrong version.
         return (
-            f"{words}; if Redis speaks no TLS there, write redis:// in --redis" if "wrong version" in words else words
+            f"{problem}; if Redis does not use TLS, write redis:// in --redis"
+            if "wrong version" in problem
+            else problem
         )
     if isinstance(error, VerificationError):
-        return "TLS: its certificate is for another host"
+        return "TLS: the certificate is for another host"
     if isinstance(error, UserError | CancelledError | ConnectingCancelledError):
         return "no answer"
     if isinstance(error, ConnectionClosed):

@@ -19,7 +19,7 @@ _MEANINGS = {
     "LOADING": "Redis is still loading its data",
     "MASTERDOWN": "Redis is a replica that has lost its master",
     "BUSY": "Redis is busy with a script",
-    "NOPERM": "Redis does not permit it to the user in --redis",
+    "NOPERM": "the user in --redis lacks a permission",
     "NOAUTH": "Redis requires a password; give it in --redis, as in redis://:PASSWORD@HOST",
     "WRONGPASS": "Redis refuses the password; check user and password in --redis",
     "DENIED": "Redis is in protected mode and refuses connections from other machines",
@@ -27,8 +27,8 @@ _MEANINGS = {
     "ERR AUTH <password> called without": "Redis has no password, but --redis gives one",
     "ERR Client sent AUTH": "Redis has no password, but --redis gives one",
     "ERR DB index": "Redis has no such database; check the number at the end of --redis",
-    "ERR The user executing the script": "Redis does not permit the user in --redis what publishing needs",
-    "ERR ACL failure in script": "Redis does not permit the user in --redis what publishing needs",
+    "ERR The user executing the script": "the user in --redis lacks a permission that publishing needs",
+    "ERR ACL failure in script": "the user in --redis lacks a permission that publishing needs",
     "ERR max number of clients": "Redis has too many clients (maxclients)",
 }
 """Start of an error reply -> its meaning, and what to check."""
@@ -56,7 +56,7 @@ def describe_reply(reply: str) -> str:
     if _UNKNOWN_IN_SCRIPT.search(reply):
         return f"a command that publishing needs may have been renamed in Redis: {shown}"
     meaning = next((meaning for start, meaning in _MEANINGS.items() if reply.startswith(start)), None)
-    return f"{meaning or 'Redis answers'}: {shown}"
+    return f"{meaning or 'Redis replied'}: {shown}"
 
 
 def is_refused_command(reply: str) -> bool:

@@ -7,20 +7,20 @@ All keys of one script carry the same hash tag, so that a Redis Cluster keeps th
 
 __all__ = ["HEARTBEAT", "JOIN", "LEAVE", "PUBLISH", "READ"]
 
-# A stream with another lineage (from another master, or from a Redis that lost data) may lack publications that were
+# A stream with another dataset_id (from another master, or from a Redis that lost data) may lack publications that were
 # acknowledged, so the stream begins again under a new epoch.
 _STREAM = """
-local found = redis.call('HMGET', KEYS[1], 'epoch', 'offset', 'lineage')
-local epoch, top, lineage = found[1], tonumber(found[2] or 0), found[3] or ''
+local found = redis.call('HMGET', KEYS[1], 'epoch', 'offset', 'dataset_id')
+local epoch, top, dataset_id = found[1], tonumber(found[2] or 0), found[3] or ''
 local function begin(fresh, mine)
-  if not epoch or (mine ~= '' and lineage ~= '' and mine ~= lineage) then
+  if not epoch or (mine ~= '' and dataset_id ~= '' and mine ~= dataset_id) then
     epoch, top = fresh, 0
     -- In this order: after a DEL, Redis would let a script write beyond maxmemory.
     redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', 0)
     redis.call('DEL', KEYS[2])
   end
   if mine ~= '' then
-    redis.call('HSET', KEYS[1], 'lineage', mine)
+    redis.call('HSET', KEYS[1], 'dataset_id', mine)
   end
 end
 """
@@ -55,7 +55,7 @@ return {top, epoch}
 Append a publication to the stream and publish it, atomically; skip both if the idempotency key is known.
 
 KEYS: metadata; stream; optionally the idempotency key.
-ARGV: the Redis channel to publish to; the packed publication; the epoch for a new stream; the lineage (empty if
+ARGV: the Redis channel to publish to; the packed publication; the epoch for a new stream; the dataset ID (empty if
 unknown); the maximum length of the stream (0 for no stream, and then no offset); TTL of the stream, of the metadata and
 of the idempotency key (ms each).
 Returns offset and epoch: 0 and empty without a stream, those of the first publication if the idempotency key is known.
@@ -108,8 +108,8 @@ return {top, epoch, entries}
 Read a stream; if it does not exist yet, give it an epoch, so that clients can recover from its position later.
 
 KEYS: metadata; stream.
-ARGV: the epoch for a new stream; the lineage (empty if unknown); TTL of a new stream's metadata (ms); the entry ID to
-begin at (computed by the caller: Lua numbers are exact only up to 2**53); the maximum number of entries (0 for none,
+ARGV: the epoch for a new stream; the dataset ID (empty if unknown); TTL of a new stream's metadata (ms); the entry ID
+to begin at (computed by the caller: Lua numbers are exact only up to 2**53); the maximum number of entries (0 for none,
 negative for all); 1 for reverse order; the maximum bytes of packed data (empty for no limit; the first entry is
 returned even if it is larger).
 Returns the stream's top offset, its epoch and the entries.

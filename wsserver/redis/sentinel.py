@@ -1,5 +1,5 @@
 """
-Find the Redis master through its sentinels.
+Find the Redis master through its sentinels, and identify the data that it has.
 
 Follows https://redis.io/docs/latest/develop/reference/sentinel-clients/: before every connection, the client asks the
 sentinels, and then verifies with ROLE that the Redis they named is the master. All sentinels are asked at once, and
@@ -7,7 +7,7 @@ the address that most of them name is used, so that a single sentinel that is cu
 """
 
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from twisted.internet import defer
@@ -15,9 +15,9 @@ from twisted.internet.defer import DeferredList, inlineCallbacks
 
 from wsserver.config.redis_url import RedisURL
 from wsserver.redis.connection import Connection, NotConnected, RedisError, connect, endpoint
-from wsserver.redis.errors import describe_reply
+from wsserver.redis.errors import describe_reply, is_refused_command
 
-__all__ = ["find_master", "prove_master"]
+__all__ = ["find_master", "prove_master", "read_dataset_id"]
 
 CONNECT_TIMEOUT = 1.0
 """Maximum seconds to connect to a sentinel and get its answer."""
@@ -36,8 +36,8 @@ def find_master(url: RedisURL, trust: Any, reactor: Any) -> Generator[Any, Any, 
     Returns:
         Fires with the master's host and port; fails with `NotConnected` if no sentinel names a master.
     """
-    asked = [_ask(url, where, trust, reactor).addTimeout(CONNECT_TIMEOUT, reactor) for where in url.hosts]
-    answers = yield DeferredList(asked, consumeErrors=True)
+    requests = [_ask(url, where, trust, reactor).addTimeout(CONNECT_TIMEOUT, reactor) for where in url.hosts]
+    answers = yield DeferredList(requests, consumeErrors=True)
     named = Counter(answer for good, answer in answers if good)
     if not named:
         problems = (
@@ -88,6 +88,44 @@ def prove_master(connection: Any) -> Generator[Any, Any, None]:
     try:
         role = yield connection.execute_command("ROLE")
     except RedisError as error:
-        raise NotConnected(f"it does not say whether it is the master: {describe_reply(str(error))}") from error
+        raise NotConnected(f"cannot determine whether Redis is the master: {describe_reply(str(error))}") from error
     if role[0] != b"master":
-        raise NotConnected("the sentinels name one that is not the master yet")
+        raise NotConnected("the sentinels name a Redis that is not the master yet")
+
+
+@inlineCallbacks
+def read_dataset_id(connection: Any, *, alone: bool, warn: Callable[[str], None]) -> Generator[Any, Any, str]:
+    """
+    Return an identifier of the data in Redis, which changes when acknowledged data may have been lost.
+
+    After a crash, Redis starts with its last snapshot, or empty. Offsets would then be assigned a second time, and
+    clients could not distinguish new publications from old ones, so the streams must begin again. A Redis that appends
+    every command to a file (`appendonly yes`) starts with the data it had
+    (https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/).
+
+    Args:
+        connection: a connection for commands.
+        alone: whether this is the only Redis: no sentinels, so no other master can take over.
+        warn: called with a message if a Redis that is alone refuses INFO; then data loss cannot be detected.
+
+    Returns:
+        Fires with the `run_id` of Redis, which is different for every Redis process. Fires with an empty string if
+        Redis is alone and has an append-only file or refuses INFO. Fails with `NotConnected` on any other error.
+    """
+    try:
+        persistence = yield connection.execute_command("INFO", "persistence")
+        if alone and _fields(persistence).get(b"aof_enabled") == b"1":
+            return ""
+        server = yield connection.execute_command("INFO", "server")
+    except RedisError as error:
+        if alone and is_refused_command(str(error)):
+            reply = describe_reply(str(error))
+            warn(f"cannot detect whether Redis loses data in a restart, because it refuses INFO: {reply}")
+            return ""
+        raise NotConnected(connection.why or describe_reply(str(error))) from error
+    return _fields(server).get(b"run_id", b"").decode("ascii")
+
+
+def _fields(info: bytes) -> dict[bytes, bytes]:
+    lines = (line.partition(b":") for line in info.splitlines())
+    return {name: value for name, _, value in lines}

@@ -11,14 +11,14 @@ from twisted.internet.defer import Deferred, fail, succeed
 from wsserver.errors import BrokerDown, NotPermitted
 from wsserver.redis.commands import UNAVAILABLE
 
-__all__ = ["MAX_UNANSWERED", "Asking", "Subscriptions"]
+__all__ = ["MAX_UNANSWERED", "Subscriber", "Subscriptions"]
 
 MAX_UNANSWERED = 10_000
 """Maximum number of subscribe and unsubscribe requests unanswered by Redis; further subscriptions are refused."""
 
 
-class Asking(Protocol):
-    """The connection that subscribes; implemented by `wsserver.redis.connection.Listening`."""
+class Subscriber(Protocol):
+    """The connection that sends subscribe requests; implemented by `wsserver.redis.connection.SubscriberConnection`."""
 
     unanswered: int
 
@@ -41,17 +41,17 @@ class Subscriptions:
         self._wanted: dict[bytes, list[Deferred[None]]] = {always: []}
         """Wanted channel -> the Deferreds that wait for its confirmation."""
         self._confirmed: set[bytes] = set()
-        self._asking: Asking | None = None
+        self._connection: Subscriber | None = None
 
     @property
     def complete(self) -> bool:
         """Whether Redis has confirmed every wanted channel."""
         return len(self._confirmed) == len(self._wanted)
 
-    def begin(self, asking: Asking) -> None:
+    def begin(self, connection: Subscriber) -> None:
         """Subscribe to every wanted channel on a new connection."""
-        self._asking = asking
-        asking.subscribe(list(self._wanted))
+        self._connection = connection
+        connection.subscribe(list(self._wanted))
 
     def end(self) -> None:
         """
@@ -60,7 +60,7 @@ class Subscriptions:
         Subscriptions that wait for their confirmation fail with `BrokerDown` and are dropped; the confirmed ones stay
         wanted, and the next connection subscribes to them.
         """
-        self._asking = None
+        self._connection = None
         self._confirmed.clear()
         refused = {channel: waiting for channel, waiting in self._wanted.items() if waiting}
         for channel in refused:
@@ -78,7 +78,7 @@ class Subscriptions:
             Fires once Redis has confirmed the subscription. Fails with `NotPermitted` if Redis refuses it, and with
             `BrokerDown` if there is no connection, the connection is lost, or `MAX_UNANSWERED` is reached.
         """
-        if self._asking is None:
+        if self._connection is None:
             return fail(BrokerDown(UNAVAILABLE))
         if channel in self._confirmed:
             return succeed(None)
@@ -86,10 +86,10 @@ class Subscriptions:
         if channel in self._wanted:
             self._wanted[channel].append(done)
             return done
-        if self._asking.unanswered >= MAX_UNANSWERED:
-            return fail(BrokerDown("too many subscriptions wait for Redis"))
+        if self._connection.unanswered >= MAX_UNANSWERED:
+            return fail(BrokerDown("too many subscriptions are waiting for Redis"))
         self._wanted[channel] = [done]
-        self._asking.subscribe([channel])
+        self._connection.subscribe([channel])
         return done
 
     def unsubscribe(self, channel: bytes) -> None:
@@ -97,8 +97,8 @@ class Subscriptions:
         if self._wanted.pop(channel, None) is None:
             return
         self._confirmed.discard(channel)
-        if self._asking is not None:
-            self._asking.unsubscribe(channel)
+        if self._connection is not None:
+            self._connection.unsubscribe(channel)
 
     def confirm(self, channel: bytes) -> None:
         """Mark a channel as confirmed, and fire the Deferreds that wait for it; ignore an unwanted channel."""
@@ -125,11 +125,11 @@ class Subscriptions:
             permits them.
         """
         wanted = [channel for channel in channels if channel in self._wanted]
-        if not alone and self._asking is not None:
+        if not alone and self._connection is not None:
             # Redis does not name the forbidden channel; halving the request finds it.
             middle = (len(wanted) + 1) // 2
-            self._asking.subscribe(wanted[:middle])
-            self._asking.subscribe(wanted[middle:])
+            self._connection.subscribe(wanted[:middle])
+            self._connection.subscribe(wanted[middle:])
             return []
         lost = []
         for channel in wanted:
@@ -137,5 +137,5 @@ class Subscriptions:
             if not waiting:
                 lost.append(channel)
             for done in waiting:
-                done.errback(NotPermitted(f"Redis does not permit the server to listen to it: {why}"))
+                done.errback(NotPermitted(f"Redis does not permit the server to subscribe to the channel: {why}"))
         return lost

@@ -25,16 +25,15 @@ from wsserver.redis.commands import UNAVAILABLE, Commands, Script
 from wsserver.redis.connection import (
     LOST,
     Connection,
-    Listening,
     NotConnected,
     ResponseError,
+    SubscriberConnection,
     connect,
     endpoint,
     read_certificates,
 )
 from wsserver.redis.errors import describe_reply
-from wsserver.redis.lineage import read_lineage
-from wsserver.redis.sentinel import find_master, prove_master
+from wsserver.redis.sentinel import find_master, prove_master, read_dataset_id
 from wsserver.redis.subscriptions import Subscriptions
 
 __all__ = ["RedisLink"]
@@ -48,10 +47,10 @@ PROBE_INTERVAL = 2.0
 CONNECT_TIMEOUT = 5.0
 """Maximum seconds to open the pair of connections."""
 
-MAX_EARLY = 1000
+MAX_BUFFERED = 1000
 """Maximum messages buffered until the link is up; beyond this the oldest are dropped, like those missed before."""
 
-MAX_SAID = 10
+MAX_REPORTED = 10
 """Maximum number of different reasons logged during one outage."""
 
 
@@ -62,9 +61,9 @@ class RedisLink:
     Args:
         url: the address of Redis, or of its sentinels.
         reactor: makes connections and timers.
-        told: called with the Redis channel and the data of every message.
-        rose: called when the link is up; with True after an outage, when messages may have been missed.
-        fell: called when the link is down.
+        on_message: called with the Redis channel and the data of every message.
+        on_up: called when the link is up; with True after an outage, when messages may have been missed.
+        on_down: called when the link is down.
         on_permission_revoked: called with a Redis channel whose subscription ended because Redis no longer permits it.
 
     Raises:
@@ -76,21 +75,21 @@ class RedisLink:
         url: RedisURL,
         reactor: Any,
         *,
-        told: Callable[[bytes, bytes], None],
-        rose: Callable[[bool], None],
-        fell: Callable[[], None],
+        on_message: Callable[[bytes, bytes], None],
+        on_up: Callable[[bool], None],
+        on_down: Callable[[], None],
         on_permission_revoked: Callable[[bytes], None],
     ) -> None:
         self._url = url
         self._reactor = reactor
         self._trust = read_certificates(url.ca_file) if url.ca_file else None
-        self._call_on_message = told
-        self._call_on_up = rose
-        self._call_on_down = fell
+        self._call_on_message = on_message
+        self._call_on_up = on_up
+        self._call_on_down = on_down
         self._call_on_permission_revoked = on_permission_revoked
         self._probe_channel = f"{PRIVATE}probe:{os.getpid()}-{random.getrandbits(64):016x}".encode()
         self._subscriptions = Subscriptions(always=self._probe_channel)
-        self._commands = Commands(self._demoted)
+        self._commands = Commands(self._on_demoted)
         self._scripts: list[Script] = []
         self._pair: tuple[Any, Any] | None = None
         """The connection for commands and the subscriber connection; None while disconnected."""
@@ -115,15 +114,15 @@ class RedisLink:
         """How many commands had been answered at that time; more must have been answered by the next probe."""
         self._probed = False
         """Whether a probe has come back on this pair of connections."""
-        self._buffered: deque[tuple[bytes, bytes]] = deque(maxlen=MAX_EARLY)
-        """Messages received before the link is up; delivered after `rose` is called, which reports the gap."""
+        self._buffered: deque[tuple[bytes, bytes]] = deque(maxlen=MAX_BUFFERED)
+        """Messages received before the link is up; delivered after `on_up` is called, which reports the gap."""
 
         self.up = False
         """Whether messages arrive; set once a probe has come back and Redis has confirmed every subscription."""
         self.problem = "not connected yet"
         """Why the link is not up."""
-        self.lineage = ""
-        """The identity of the data in Redis; empty if Redis keeps it over restarts. See `read_lineage`."""
+        self.dataset_id = ""
+        """The identity of the data in Redis; empty if Redis keeps it over restarts. See `read_dataset_id`."""
 
     # Connecting.
 
@@ -148,7 +147,7 @@ class RedisLink:
     def _open(self) -> None:
         self._retry = None
         self._opening = self._connect().addTimeout(CONNECT_TIMEOUT, self._reactor)
-        self._opening.addCallbacks(self._use, self._on_connect_failed)
+        self._opening.addCallbacks(self._on_connected, self._on_connect_failed)
 
     @inlineCallbacks
     def _connect(self) -> Generator[Any, Any, Any]:
@@ -158,19 +157,19 @@ class RedisLink:
             if url.master:
                 address = yield find_master(url, self._trust, self._reactor)
             where = endpoint(self._reactor, *address, tls=url.tls, trust=self._trust)
-            for kind in (Connection, Listening):
+            for kind in (Connection, SubscriberConnection):
                 connection = yield connect(
                     kind, where, username=url.username, password=url.password, database=url.database
                 )
                 opened.append(connection)
             if url.master:
                 yield prove_master(opened[0])
-            lineage = yield read_lineage(opened[0], alone=not url.master, warn=self._warn_once)
+            dataset_id = yield read_dataset_id(opened[0], alone=not url.master, warn=self._warn_once)
         except Exception:
             for connection in opened:
                 connection.hang_up()
             raise
-        return *opened, address, lineage
+        return *opened, address, dataset_id
 
     def _on_connect_failed(self, failure: Failure) -> None:
         if not self._probing.running:
@@ -191,9 +190,9 @@ class RedisLink:
         self._retry = self._reactor.callLater(delay, self._open)
 
     def _report_problem(self, problem: str) -> None:
-        """Record why the link is not up, and log each reason once per outage, at most `MAX_SAID` reasons."""
+        """Record why the link is not up, and log each reason once per outage, at most `MAX_REPORTED` reasons."""
         self.problem = problem
-        if problem not in self._reported_problems and len(self._reported_problems) < MAX_SAID:
+        if problem not in self._reported_problems and len(self._reported_problems) < MAX_REPORTED:
             self._reported_problems.add(problem)
             _log.warn("Redis at {url} is unavailable, retrying: {problem}", url=self._url.shown, problem=problem)
 
@@ -202,31 +201,35 @@ class RedisLink:
             self._logged_warnings.add(text)
             _log.warn("{text}", text=text)
 
-    def _use(self, opened: tuple[Any, Any, tuple[str, int], str]) -> None:
-        commands, listening, self._address, self.lineage = opened
-        self._pair = commands, listening
+    def _on_connected(self, opened: tuple[Any, Any, tuple[str, int], str]) -> None:
+        commands, subscriber, self._address, self.dataset_id = opened
+        self._pair = commands, subscriber
         self._checked_since, self._received, self._replies, self._probed = self._reactor.seconds(), False, -1, False
-        listening.told, listening.confirmed, listening.refused = self._on_message, self._confirmed, self._refused
+        subscriber.on_message, subscriber.on_confirmed, subscriber.on_refused = (
+            self._on_message,
+            self._on_confirmed,
+            self._on_refused,
+        )
         for connection in self._pair:
             if not connection.connected:
                 self._drop(connection.why)
                 return
-            connection.whenDisconnected().addCallback(self._lost)
+            connection.whenDisconnected().addCallback(self._on_lost)
         self._commands.begin(commands)
         # Loaded in advance: if the first call learned only from Redis's NOSCRIPT that the script is missing, and sent
         # it again as EVAL, a later call could overtake it.
         for script in self._scripts:
             self._commands.send("SCRIPT", "LOAD", script.text, limited=False).addErrback(lambda _: None)
-        self._subscriptions.begin(listening)
+        self._subscriptions.begin(subscriber)
 
-    def _lost(self, connection: Any) -> None:
+    def _on_lost(self, connection: Any) -> None:
         if self._pair is not None and connection in self._pair:
             self._drop(connection.why)
 
-    def _demoted(self) -> None:
+    def _on_demoted(self) -> None:
         # Without sentinels there is no other Redis to connect to.
         if self._url.master and self._pair is not None:
-            self._drop("it is not the master any more")
+            self._drop("Redis is no longer the master")
 
     def _drop(self, why: str) -> None:
         """Close both connections and reconnect: the other one may be dead too, or lead to another Redis."""
@@ -272,24 +275,24 @@ class RedisLink:
             return why
         # Redis without TLS waits for more input after a TLS greeting. Redis with TLS closes a connection without one.
         if self._url.tls and why.startswith("no answer"):
-            return f"{why}; if Redis speaks no TLS there, write redis:// in --redis"
+            return f"{why}; if Redis does not use TLS, write redis:// in --redis"
         if not self._url.tls and why == LOST:
-            return f"{why}; if Redis speaks TLS there, write rediss:// in --redis"
+            return f"{why}; if Redis uses TLS, write rediss:// in --redis"
         return why
 
     def _probe(self) -> None:
         self._checked_since, self._received, self._replies = self._reactor.seconds(), False, self._commands.replies
         # Exempt from the limit: the probe matters most when too many commands are waiting.
-        self._commands.send("PUBLISH", self._probe_channel, b"", limited=False).addErrback(self._probe_failed)
+        self._commands.send("PUBLISH", self._probe_channel, b"", limited=False).addErrback(self._on_probe_failed)
 
-    def _probe_failed(self, failure: Failure) -> None:
-        # Other failures mean that the connection was lost; `_lost` handles that.
+    def _on_probe_failed(self, failure: Failure) -> None:
+        # Other failures mean that the connection was lost; `_on_lost` handles that.
         if failure.check(ResponseError) and self._pair is not None:
             self._drop(self._describe_need("PUBLISH", failure.getErrorMessage()))
 
     @staticmethod
     def _describe_need(command: str, reply: str) -> str:
-        need = f"{command} to the channels {PRIVATE}* is needed: " if reply.startswith("NOPERM") else ""
+        need = f"the user needs {command} for the channels {PRIVATE}*; " if reply.startswith("NOPERM") else ""
         return need + describe_reply(reply)
 
     def _look_for_another_master(self) -> None:
@@ -315,14 +318,14 @@ class RedisLink:
             self._probed = True
             self._go_up()
 
-    def _confirmed(self, channel: bytes) -> None:
+    def _on_confirmed(self, channel: bytes) -> None:
         self._received = True
         self._subscriptions.confirm(channel)
         if channel == self._probe_channel:
             self._probe()
         self._go_up()
 
-    def _refused(self, channels: list[bytes], why: str, alone: bool) -> None:
+    def _on_refused(self, channels: list[bytes], why: str, alone: bool) -> None:
         self._received = True
         if not why.startswith("NOPERM"):
             self._drop(describe_reply(why))

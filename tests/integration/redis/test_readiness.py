@@ -125,14 +125,14 @@ FAULTS = {
         "user default on nopass ~* &* +@all",
         ["ACL SETUSER default -evalsha -eval"],
         ["ACL SETUSER default +evalsha +eval"],
-        "does not permit the server to do it: NOPERM",
+        "Redis does not permit the server to run the command: NOPERM",
     ),
     "no streams": (
         {},
         "user default on nopass ~* &* +@all",
         ["ACL SETUSER default -xadd"],
         ["ACL SETUSER default +xadd"],
-        "does not permit the user in --redis what publishing needs",
+        "the user in --redis lacks a permission that publishing needs",
     ),
     "cluster without slots": (
         {"cluster-enabled": "yes", "cluster-require-full-coverage": "no"},
@@ -226,7 +226,7 @@ class RefusedCommandTests:
             ),
             (
                 f"user default on nopass ~* &* +@all {' '.join(f'-{command.lower()}' for command in NOT_NEEDED)}",
-                "Redis does not permit it to the user in --redis: NOPERM",
+                "the user in --redis lacks a permission: NOPERM",
             ),
         ],
         ids=["renamed", "denied"],
@@ -240,7 +240,7 @@ class RefusedCommandTests:
         wait_until(lambda: ready(server) == 503, "the loss")
         redis.start()
         up(server)
-        [line] = said(log, "data that Redis loses in a restart is not noticed without INFO: ")
+        [line] = said(log, "cannot detect whether Redis loses data in a restart, because it refuses INFO: ")
         assert words in line
 
     @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ class MessageTests:
     def test_a_name_that_does_not_resolve(self, start_server, log):
         """The name is in the line."""
         server = start_server(redis="redis://no-such-host.invalid")
-        self.check(server, log, "the host's name does not resolve: no-such-host.invalid")
+        self.check(server, log, "the host name does not resolve: no-such-host.invalid")
 
     @pytest.mark.parametrize("login", ["", ":hush@"])
     def test_no_tls_to_a_redis_with_it(self, start_server, make_redis, log, certificate, login):

@@ -100,7 +100,7 @@ class ExplainTests:
             (
                 ResponseError("NOPERM not you"),
                 ServerNotPermitted,
-                "does not permit the server to do it: NOPERM not you",
+                "Redis does not permit the server to run the command: NOPERM not you",
             ),
             (ResponseError("OOM too much"), BrokerDown, "out of memory (maxmemory) and refuses writes: OOM too much"),
             (RedisError("Lost connection"), BrokerDown, "no answer from Redis: Lost connection"),

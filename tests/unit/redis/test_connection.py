@@ -5,7 +5,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
-from wsserver.redis.connection import BATCH, Connection, Listening, ResponseError
+from wsserver.redis.connection import BATCH, Connection, ResponseError, SubscriberConnection
 
 
 class Listener:
@@ -14,11 +14,11 @@ class Listener:
     def __init__(self):
         self.messages, self.confirmed, self.refused = [], [], []
         self.transport = StringTransport()
-        self.connection = Listening(charset=None, convertNumbers=False)
+        self.connection = SubscriberConnection(charset=None, convertNumbers=False)
         self.connection.makeConnection(self.transport)
-        self.connection.told = lambda *message: self.messages.append(message)
-        self.connection.confirmed = self.confirmed.append
-        self.connection.refused = lambda *refusal: self.refused.append(refusal)
+        self.connection.on_message = lambda *message: self.messages.append(message)
+        self.connection.on_confirmed = self.confirmed.append
+        self.connection.on_refused = lambda *refusal: self.refused.append(refusal)
 
     def answer(self, *replies):
         """Let Redis answer."""
@@ -154,9 +154,9 @@ class LostTests:
     @pytest.mark.parametrize(
         ("data", "why"),
         [
-            (b"*-9\r\n$\xff\r\n", "it does not speak the protocol of Redis; check host and port in --redis"),
+            (b"*-9\r\n$\xff\r\n", "the server does not speak the Redis protocol; check host and port in --redis"),
             (b"HTTP/1.1 400 Bad Request\r\n\r\n", "an HTTP server answers there; check host and port in --redis"),
-            (b"\x15\x03\x03\x00\x02\x02\x46", "it speaks TLS; write rediss:// in --redis"),
+            (b"\x15\x03\x03\x00\x02\x02\x46", "Redis uses TLS; write rediss:// in --redis"),
         ],
     )
     def test_no_redis(self, data, why):

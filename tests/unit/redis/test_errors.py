@@ -25,7 +25,7 @@ class DescribeTests:
                     "OOM command not allowed when used memory > 'maxmemory'."
                 ),
             ),
-            ("ERR something new", "Redis answers: ERR something new"),
+            ("ERR something new", "Redis replied: ERR something new"),
             (
                 "ERR unknown command 'INFO', with args beginning with: 'persistence' ",
                 "Redis does not know the command INFO, which may have been renamed: ERR unknown command 'INFO'",

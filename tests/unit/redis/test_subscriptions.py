@@ -8,7 +8,7 @@ from wsserver.redis.subscriptions import MAX_UNANSWERED, Subscriptions
 ALWAYS = b"always"
 
 
-class Asking:
+class Subscriber:
     """A connection that writes down what it is asked."""
 
     def __init__(self):
@@ -27,7 +27,7 @@ class Asking:
 @pytest.fixture
 def asking():
     """Make a connection."""
-    return Asking()
+    return Subscriber()
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ class OutageTests:
         subscriptions.confirm(b"a")
         subscriptions.end()
         assert outcome(subscriptions.subscribe(b"b")) == [BrokerDown]
-        after = Asking()
+        after = Subscriber()
         subscriptions.begin(after)
         assert (after.asked, done, subscriptions.complete) == ([[ALWAYS, b"a"]], [None], False)
 
@@ -96,7 +96,7 @@ class OutageTests:
         found, other = outcome(done), outcome(subscriptions.subscribe(b"b"))
         subscriptions.end()
         assert (found, other) == ([BrokerDown], [BrokerDown])
-        after = Asking()
+        after = Subscriber()
         subscriptions.begin(after)
         assert after.asked == [[ALWAYS]]
 
@@ -106,7 +106,7 @@ class OutageTests:
         subscriptions.confirm(b"a")
         subscriptions.end()
         subscriptions.unsubscribe(b"a")
-        after = Asking()
+        after = Subscriber()
         subscriptions.begin(after)
         assert after.asked == [[ALWAYS]]
 
@@ -125,7 +125,7 @@ class RefusedTests:
         outcome(subscriptions.subscribe(b"a"))
         subscriptions.confirm(b"a")
         subscriptions.end()
-        subscriptions.begin(Asking())
+        subscriptions.begin(Subscriber())
         subscriptions.confirm(ALWAYS)
         assert subscriptions.refuse([b"a"], "NOPERM", alone=True) == [b"a"]
         assert subscriptions.complete

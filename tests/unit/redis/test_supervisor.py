@@ -5,7 +5,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 
 from wsserver.config.redis_url import parse_redis_url
-from wsserver.redis.supervisor import MAX_EARLY, PROBE_INTERVAL, RedisLink
+from wsserver.redis.supervisor import MAX_BUFFERED, PROBE_INTERVAL, RedisLink
 
 
 class Pipe:
@@ -41,27 +41,27 @@ class Link:
         self.link = RedisLink(
             parse_redis_url("redis://127.0.0.1"),
             Clock(),
-            told=lambda channel, data: self.events.append(data.decode()),
-            rose=lambda again: self.events.append("again" if again else "up"),
-            fell=lambda: self.events.append("down"),
+            on_message=lambda channel, data: self.events.append(data.decode()),
+            on_up=lambda again: self.events.append("again" if again else "up"),
+            on_down=lambda: self.events.append("down"),
             on_permission_revoked=lambda channel: self.events.append("barred"),
         )
         self.connect()
 
     def connect(self):
         """Make new connections; they are not known to work yet."""
-        self.commands, self.listening = Pipe(), Pipe()
-        self.link._use((self.commands, self.listening, ("127.0.0.1", 6379), ""))
-        for channel in list(self.listening.asked):
-            self.listening.confirmed(channel)
+        self.commands, self.subscriber = Pipe(), Pipe()
+        self.link._on_connected((self.commands, self.subscriber, ("127.0.0.1", 6379), ""))
+        for channel in list(self.subscriber.asked):
+            self.subscriber.on_confirmed(channel)
 
     def prove(self):
         """Let the probe come back."""
-        self.listening.told(self.link._probe_channel, b"")
+        self.subscriber.on_message(self.link._probe_channel, b"")
 
     def tell(self, data):
         """Let a message come."""
-        self.listening.told(b"foo", data.encode())
+        self.subscriber.on_message(b"foo", data.encode())
 
     def lose(self):
         """Lose the connections."""
@@ -74,7 +74,7 @@ def link():
     made = Link()
     made.prove()
     made.link.subscribe(b"foo")
-    made.listening.confirmed(b"foo")
+    made.subscriber.on_confirmed(b"foo")
     return made
 
 
@@ -108,11 +108,11 @@ class EarlyTests:
         """The oldest are dropped: they count as missing, too."""
         link.lose()
         link.connect()
-        for number in range(MAX_EARLY + 2):
+        for number in range(MAX_BUFFERED + 2):
             link.tell(str(number))
         link.prove()
         assert link.events[2:4] == ["again", "2"]
-        assert len(link.events) == 3 + MAX_EARLY
+        assert len(link.events) == 3 + MAX_BUFFERED
 
 
 class ProbeTests:
