@@ -7,6 +7,7 @@ The exceptions of this package.
     ├── CommandError         a command plugin is invalid
     ├── InvalidChannel       a channel name is invalid
     │   └── ReservedChannel      a channel name has the prefix of the server's own names
+    ├── NotEnabled           presence or history is not enabled for a channel
     ├── BrokerDown           publishing or subscribing is not possible at the moment
     │   └── NotPermitted     Redis does not permit the server's user to access the channel
     │       └── ServerNotPermitted  Redis does not permit a command that the server needs
@@ -29,6 +30,7 @@ __all__ = [
     "Ended",
     "InvalidChannel",
     "ListenError",
+    "NotEnabled",
     "NotPermitted",
     "Refused",
     "ReservedChannel",
@@ -93,6 +95,10 @@ class InvalidChannel(WsserverError, ValueError):
 
 class ReservedChannel(InvalidChannel):
     """A channel name has the prefix of the server's own names in Redis."""
+
+
+class NotEnabled(WsserverError):
+    """Presence or history is not enabled for a channel."""
 
 
 class BrokerDown(WsserverError):

@@ -253,11 +253,11 @@ class WebSocketService(Service):
         catch_all = self.endpoints.catch_all
         _log.info(
             "unknown WebSocket paths {answer} ({reason})",
-            answer="speak commands" if catch_all.enabled else "are refused with 404",
+            answer="answer commands" if catch_all.enabled else "are refused with 404",
             reason=catch_all.reason,
         )
         if self.hub.access.closed and self.authorizer.tokens is None and "subscribe" not in self.hooks.events:
-            _log.info("no channel is open, as others can reach this server: --channel-allow opens some")
+            _log.info("no channel is allowed, because the server listens beyond loopback; see --channel-allow")
         for port in self.ports:
             where = authority(port)
             if where is None:
@@ -305,7 +305,7 @@ def tokens_of(
     """
     if not (settings.token_secret or settings.token_public_key or settings.token_jwks_url):
         if settings.token_secret_previous:
-            raise SettingError("token_secret_previous", "there is no --token-secret that came after it")
+            raise SettingError("token_secret_previous", "expected --token-secret to be set as well")
         return None, None
     require_libraries(settings)
     # PyJWT is an optional dependency.
@@ -324,7 +324,7 @@ def _max_connections(settings: Settings) -> int:
     possible = max(1, files - SPARE_FILES)
     if possible < settings.max_connections:
         _log.warn(
-            "at most {possible} connections, not {wanted}: the limit of open files is {files} (ulimit -n)",
+            "connection limit lowered limit={possible} max_connections={wanted} open_files={files}; see ulimit -n",
             possible=possible,
             wanted=settings.max_connections,
             files=files,

@@ -184,7 +184,7 @@ def _frame(channel: ChannelName, first: Any, publications: Sequence[Any]) -> tup
                 frame = first.event_frame(channel, one)
                 length = len(frame)
         except Exception:
-            _log.failure("a publication to {channel} could not be written", channel=channel)
+            _log.failure("framing a publication failed channel={channel}", channel=channel)
             whole = False
             continue
         if frame:
@@ -226,4 +226,4 @@ def _notify_revoked(channel: ChannelName, subscribers: list[Any]) -> None:
 
 def _log_failure(_: Any) -> None:
     """Log the current exception of one subscriber; the delivery to the others continues."""
-    _log.failure("a subscriber failed")
+    _log.failure("delivering to a subscriber failed")

@@ -15,6 +15,7 @@ from wsserver.hub.names import check_name
 from wsserver.hub.publication import check_int, check_text
 from wsserver.hub.survey import Survey
 from wsserver.jsonfields import read_json, write
+from wsserver.text import quote
 
 __all__ = ["Management"]
 
@@ -99,7 +100,7 @@ class Management:
         if not 3000 <= check_int("code", code) <= 4999:
             raise ValueError(f"code must be from 3000 to 4999, not {code}")
         if len(check_text("reason", reason).encode("utf-8")) > MAX_REASON_BYTES:
-            raise ValueError(f"reason must be at most {MAX_REASON_BYTES} bytes long")
+            raise ValueError(f"reason {quote(reason)} is too long: expected at most {MAX_REASON_BYTES} bytes")
         if isinstance(except_clients, str):
             raise TypeError("except_clients must be a collection of str, not str")
         stay = [check_text("except_clients", one) for one in except_clients]

@@ -10,8 +10,10 @@ from functools import lru_cache
 from typing import Any
 
 from wsserver.config.settings import Settings
+from wsserver.errors import NotEnabled
 from wsserver.hub.names import Patterns
 from wsserver.hub.stream import Keep
+from wsserver.text import quote
 from wsserver.typing import ChannelName
 
 __all__ = ["Rule", "Rules"]
@@ -67,6 +69,16 @@ class Rules:
         """Build the rules from the server's options."""
         default = Rule(settings.history_size, settings.history_ttl, slow=settings.slow)
         return cls(default, settings.channel_publish, settings.channel_presence, settings.channel)
+
+    def require_presence(self, channel: ChannelName) -> None:
+        """Raise `NotEnabled` if the channel's presence is not tracked."""
+        if not self.for_channel(channel).presence:
+            raise NotEnabled(f"presence is not enabled for channel {quote(channel)}; see --channel-presence")
+
+    def require_history(self, channel: ChannelName) -> None:
+        """Raise `NotEnabled` if the channel keeps no history."""
+        if self.for_channel(channel).keep is None:
+            raise NotEnabled(f"history is not enabled for channel {quote(channel)}; see --history-size")
 
     def _find(self, channel: ChannelName) -> Rule:
         rule = replace(self._default, publish=channel in self._publish, presence=channel in self._presence)

@@ -22,7 +22,7 @@ from wsserver.centrifugecodes import (
     UNRECOVERABLE_POSITION,
     Error,
 )
-from wsserver.errors import BrokerDown, NotPermitted, Unrecoverable
+from wsserver.errors import BrokerDown, NotEnabled, NotPermitted, Unrecoverable
 from wsserver.hub.hub import Hub, Receipt
 from wsserver.hub.management import Management
 from wsserver.hub.publication import Publication
@@ -179,8 +179,7 @@ class Methods:
 
     def _with_history(self, parameters: Fields) -> ChannelName:
         channel = read_channel(parameters)
-        if self._hub.rules.for_channel(channel).keep is None:
-            raise _not_available("this channel keeps no history")
+        self._hub.rules.require_history(channel)
         return channel
 
     def _presence(self, parameters: Fields) -> "Deferred[Result]":
@@ -197,8 +196,7 @@ class Methods:
 
     def _with_presence(self, parameters: Fields) -> ChannelName:
         channel = read_channel(parameters)
-        if not self._hub.rules.for_channel(channel).presence:
-            raise _not_available("of this channel it is not kept who is on it: --channel-presence")
+        self._hub.rules.require_presence(channel)
         return channel
 
     # Connections, in all server processes.
@@ -246,6 +244,8 @@ def explain(failure: Failure) -> Failure:
     error: BaseException | None = failure.value
     if isinstance(error, Problem):
         return failure
+    if isinstance(error, NotEnabled):
+        return Failure(Problem(HTTPStatus.BAD_REQUEST, NOT_AVAILABLE_ERROR, str(error)))
     if isinstance(error, NotPermitted):
         return Failure(Problem(HTTPStatus.FORBIDDEN, PERMISSION_DENIED, str(error)))
     if isinstance(error, BrokerDown):
@@ -254,10 +254,6 @@ def explain(failure: Failure) -> Failure:
         return Failure(Problem(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, UNRECOVERABLE_POSITION, str(error)))
     _log.failure("a method of the API failed", failure)
     return Failure(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL, INTERNAL.message))
-
-
-def _not_available(message: str) -> Problem:
-    return Problem(HTTPStatus.BAD_REQUEST, NOT_AVAILABLE_ERROR, message)
 
 
 def _result(**fields: object) -> Result:

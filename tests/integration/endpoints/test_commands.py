@@ -73,7 +73,7 @@ class PathTests:
         """A tutorial's page works with a server started without options; pages and /server.json tell the same."""
         listen = tuple(text.replace("SOCKET", str(tmp_path / "s")) for text in settings.get("listen", ()))
         server = start_server(**settings | {"listen": listen})
-        what = "speak commands" if answer == 101 else "are refused with 404"
+        what = "answer commands" if answer == 101 else "are refused with 404"
         (line,) = [line for line in log.lines("wsserver") if line.startswith("unknown WebSocket paths ")]
         assert line.startswith(f"unknown WebSocket paths {what} ({reason}")
         with server.connect() as peer:

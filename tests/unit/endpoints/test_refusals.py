@@ -13,6 +13,7 @@ from wsserver.endpoints.refusals import refusal_for
 from wsserver.errors import (
     BrokerDown,
     InvalidChannel,
+    NotEnabled,
     NotPermitted,
     ReservedChannel,
     ServerNotPermitted,
@@ -66,6 +67,7 @@ class CentrifugeTests:
         [
             (InvalidChannel("why"), 107, "bad request: why", False),
             (ReservedChannel("why"), 107, "bad request: why", False),
+            (NotEnabled("why"), 108, "not available: why", False),
             (Unrecoverable("why"), 112, "unrecoverable position", False),
             (BrokerDown("why"), 100, "internal server error: why", True),
             (NotPermitted("why"), 103, "permission denied: why", False),

@@ -62,6 +62,7 @@ class Session:
     """
 
     __slots__ = (
+        "_by_token",
         "_channels",
         "_connection",
         "_ended",
@@ -86,6 +87,8 @@ class Session:
         self._channels = Channels(connection, self.context)
         self.connected = self._ended = False
         """`connected`: `connect` has succeeded. `_ended`: `connect` was refused, or the connection is closed."""
+        self._by_token = False
+        """Whether the client connected with a token, which it is to refresh before it expires."""
         self._expiry: WallClockTimer | None = None
         """Ends the connection when it expires; None if it does not expire."""
 
@@ -97,8 +100,8 @@ class Session:
             request: an instance of one of the request classes in `wsserver.endpoints.centrifuge.commands`.
 
         Returns:
-            An `Answer`, or a Deferred that fires with one. The Deferred fails with `InvalidChannel`,
-            `BrokerDown` or `Unrecoverable`.
+            An `Answer`, or a Deferred that fires with one. The Deferred fails with an error that
+            `wsserver.endpoints.centrifuge.refusals.error_for` converts.
         """
         kind = type(request)
         if self._ended:
@@ -137,7 +140,7 @@ class Session:
             self._ended = True
             return found
         identity = self.context.identity = found.identity
-        self.user = identity.user
+        self.user, self._by_token = identity.user, found.by_token
         try:
             subs = yield self._subscribe_server_side(request)
         except BaseException:
@@ -156,7 +159,7 @@ class Session:
         return {
             "client": self.client,
             "version": __version__,
-            **self._permissions.expiry(identity.expires_at, by_token=found.by_token),
+            **self._permissions.expiry(identity.expires_at, by_token=self._by_token),
             "data": on_one_line(found.data) if found.data is not None else None,
             "subs": subs,
             "ping": ping,
@@ -185,7 +188,7 @@ class Session:
                 if self._permissions.find_grant(self.context, channel := parse_name(name)) is not None:
                     wanted[channel] = asked
         if len(wanted) > MAX_CHANNELS:
-            return LIMIT_EXCEEDED.because(f"at most {MAX_CHANNELS} channels")
+            return LIMIT_EXCEEDED.because(f"expected at most {MAX_CHANNELS} channels per client")
         results: dict[str, bytes] = {}
         limit = self._permissions.pages.limit
         for channel, asked in wanted.items():
@@ -205,6 +208,7 @@ class Session:
         found = yield self._permissions.refresh(self.context, request.token)
         if isinstance(found, Error | Disconnect):
             return found
+        self._by_token = True
         before, self.context.identity = self.context.identity, found
         self._set_expiry(found.expires_at)
         for channel in before.subs.keys() - found.subs.keys():
@@ -270,7 +274,7 @@ class Session:
 
     def refresh(self, expire_at: int) -> bool:
         """
-        Set when the connection expires, and notify the client.
+        Set when the connection expires, and notify the client. Only a client with a token is told when to refresh it.
 
         Args:
             expire_at: UNIX time in seconds; 0 for never.
@@ -281,16 +285,16 @@ class Session:
         if self._expiry is None:
             return False
         self._set_expiry(expire_at)
-        self._connection.send_payload(push("", "refresh", self._permissions.expiry(expire_at)))
+        self._connection.send_payload(push("", "refresh", self._permissions.expiry(expire_at, by_token=self._by_token)))
         return True
 
     # Unsupported commands.
 
     def _rpc(self, request: RPC) -> Answer:
-        return METHOD_NOT_FOUND.because(f"there is no procedure {quote(request.method)} here")
+        return METHOD_NOT_FOUND.because(f"unknown RPC method {quote(request.method)}")
 
     def _send(self, _: Send) -> Answer:
-        return NOT_AVAILABLE.because("messages that want no reply are not taken")
+        return NOT_AVAILABLE.because("send is not supported; use publish")
 
 
 _SESSION_COMMANDS: Final[Mapping[type, Callable[[Session, Any], Any]]] = {

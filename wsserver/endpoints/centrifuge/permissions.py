@@ -32,6 +32,7 @@ from wsserver.hooks.interface import Hooks
 from wsserver.hooks.messages import Caller, Connected, Published, Subscribed
 from wsserver.hub.hub import Hub
 from wsserver.hub.names import NotAllowed, parse_name
+from wsserver.text import quote
 from wsserver.typing import ChannelName, JSONText
 
 __all__ = ["ClientContext", "ConnectGrant", "Permissions", "PublishGrant", "SubscribeGrant"]
@@ -143,9 +144,9 @@ class Permissions:
                 return refuse_token(found, expired=TOKEN_EXPIRED, invalid=INVALID_TOKEN)
             return ConnectGrant(found, by_token=True)
         if hooks is None:
-            return (
-                ConnectGrant(ANONYMOUS) if self.authorizer.anonymous else BAD_REQUEST.because("no token; one is wanted")
-            )
+            if self.authorizer.anonymous:
+                return ConnectGrant(ANONYMOUS)
+            return BAD_REQUEST.because("a token is required; see --anonymous")
         answer = yield hooks.connect(context.caller, data=request.data, name=request.name, version=request.version)
         if not isinstance(answer, Connected):
             return refuse_by_hook(answer)
@@ -163,7 +164,7 @@ class Permissions:
             return refuse_token(found, expired=EXPIRED, invalid=INVALID_TOKEN)
         identity: Identity = found
         if identity.user != context.identity.user:
-            return INVALID_TOKEN.because("the token is another user's")
+            return INVALID_TOKEN.because("the token is for another user")
         return identity
 
     @inlineCallbacks
@@ -212,7 +213,7 @@ class Permissions:
     ) -> Generator[Any, Any, SubscribeGrant | Error | Disconnect]:
         """Check a new subscription token, and return the permission that replaces `grant`."""
         if not grant.by_token:
-            return BAD_REQUEST.because("the subscription has no token that could be refreshed")
+            return BAD_REQUEST.because("sub_refresh of a subscription that was made without a token")
         if not token:
             return BAD_REQUEST_ERROR.because("sub_refresh without a token")
         found: SubscribeGrant | Error | Disconnect = yield self._with_token(
@@ -232,7 +233,7 @@ class Permissions:
         if found.channel != channel:
             return INVALID_TOKEN.because("the token is for another channel")
         if found.user != context.identity.user:
-            return INVALID_TOKEN.because("the token is another user's")
+            return INVALID_TOKEN.because("the token is for another user")
         if found.client not in ("", context.caller.client):
             return INVALID_TOKEN.because("the token is for another client")
         return SubscribeGrant(channel, found.info, found.data, found.expires_at, True, Right.PUBLISH in found.rights)
@@ -270,7 +271,9 @@ class Permissions:
         if grant is None and refusal is not None:
             return refuse_channel(refusal)
         if not self._hub.rules.for_channel(channel).publish:
-            return PERMISSION_DENIED.because("clients do not publish to this channel; --channel-publish lets them")
+            return PERMISSION_DENIED.because(
+                f"clients may not publish to channel {quote(channel)}; see --channel-publish"
+            )
         return None
 
     def check_read(
@@ -290,4 +293,4 @@ class Permissions:
         """
         if grant is not None or context.identity.may(channel, right):
             return None
-        return PERMISSION_DENIED.because("only for those who are subscribed to the channel")
+        return PERMISSION_DENIED.because(f"not subscribed to channel {quote(channel)}")

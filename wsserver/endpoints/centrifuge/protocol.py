@@ -33,6 +33,7 @@ from wsserver.endpoints.centrifuge.replies import PING, error_reply, reply
 from wsserver.endpoints.centrifuge.subscriber import gap_message
 from wsserver.endpoints.centrifuge.subscriptions import Answer
 from wsserver.endpoints.subscriber import SubscriberProtocol
+from wsserver.text import quote
 from wsserver.typing import ChannelName
 from wsserver.wire.access_log import show_peer
 from wsserver.wire.fastpath import OPEN
@@ -101,11 +102,12 @@ class CentrifugeProtocol(SubscriberProtocol):
         if asked or (PROTOBUF in offered and JSON not in offered):
             raise ConnectionDeny(
                 int(HTTPStatus.BAD_REQUEST),
-                "only the JSON form of the Centrifuge protocol is spoken here, not Protobuf",
+                "Protobuf is not supported: expected the JSON form of the Centrifuge protocol",
             )
-        if set(query.get("cf_protocol_version", ())) - {"v2"}:
+        if versions := set(query.get("cf_protocol_version", ())) - {"v2"}:
             raise ConnectionDeny(
-                int(HTTPStatus.BAD_REQUEST), "only version 2 of the Centrifuge protocol is spoken here"
+                int(HTTPStatus.BAD_REQUEST),
+                f"cf_protocol_version={quote(', '.join(sorted(versions)))} is not supported: expected v2",
             )
         credentials = Credentials(query, handshake.host, handshake.all("authorization"), offered)
         token = find_token(credentials)
@@ -191,9 +193,8 @@ class CentrifugeProtocol(SubscriberProtocol):
         if waiting >= MAX_QUEUED_COMMANDS or (
             waiting and self._commands_size + command.size > self.maxMessagePayloadSize
         ):
-            self.send_payload(
-                error_reply(command.id, TOO_MANY_REQUESTS.because("too many wait for the command before them"))
-            )
+            refusal = TOO_MANY_REQUESTS.because("too many commands are queued")
+            self.send_payload(error_reply(command.id, refusal))
             return
         self._commands.append(command)
         self._commands_size += command.size
@@ -255,7 +256,7 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     def _pong(self) -> None:
         if self._pong_deadline is None:
-            self.disconnect(BAD_REQUEST.because("an empty command, which is a pong, without a ping before it"))
+            self.disconnect(BAD_REQUEST.because("an empty command is a pong, but no ping was sent"))
             return
         self._pong_deadline.cancel()
         self._pong_deadline = None

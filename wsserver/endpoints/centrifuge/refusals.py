@@ -11,13 +11,14 @@ from wsserver.auth.jwt import Cause, Refused
 from wsserver.centrifugecodes import (
     BAD_REQUEST_ERROR,
     INTERNAL,
+    NOT_AVAILABLE_ERROR,
     PERMISSION_DENIED,
     UNRECOVERABLE_POSITION,
     Disconnect,
     Error,
 )
 from wsserver.endpoints.refusals import is_permanent
-from wsserver.errors import BrokerDown, InvalidChannel, Unrecoverable
+from wsserver.errors import BrokerDown, InvalidChannel, NotEnabled, Unrecoverable
 from wsserver.hooks.messages import Dropped
 from wsserver.hooks.messages import Refused as HookError
 from wsserver.hub.names import NotAllowed
@@ -33,16 +34,18 @@ def error_for(failure: Failure) -> Error:
         failure: the failure.
 
     Returns:
-        107 for an invalid channel name, 112 for a position in a stream that no longer exists, 103 if Redis does not
-        permit the channel, 100 if the broker is unavailable.
+        107 for an invalid channel name, 108 if the channel keeps no presence or history, 112 for a position in a stream
+        that no longer exists, 103 if Redis does not permit the channel, 100 if the broker is unavailable.
 
     Raises:
         Exception: the failure has another cause.
     """
-    failure.trap(InvalidChannel, Unrecoverable, BrokerDown)
+    failure.trap(InvalidChannel, NotEnabled, Unrecoverable, BrokerDown)
     error = failure.value
     if isinstance(error, InvalidChannel):
         return BAD_REQUEST_ERROR.because(str(error))
+    if isinstance(error, NotEnabled):
+        return NOT_AVAILABLE_ERROR.because(str(error))
     if isinstance(error, BrokerDown):
         # SDKs do not subscribe again after "permission denied", so it must not be the reply to a temporary failure.
         return (PERMISSION_DENIED if is_permanent(error) else INTERNAL).because(str(error))

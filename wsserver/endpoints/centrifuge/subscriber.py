@@ -110,6 +110,6 @@ class ChannelSubscription(Subscription):
     def on_permission_revoked(self, channel: ChannelName) -> None:
         """End the subscription: Redis no longer permits the server to subscribe to the channel."""
         if self.answered:
-            self._channels.end(channel, SERVER_UNSUBSCRIBE.because("Redis does not permit the channel any more"))
+            self._channels.end(channel, SERVER_UNSUBSCRIBE.because("Redis no longer permits the channel"))
         else:
             self.lost = True

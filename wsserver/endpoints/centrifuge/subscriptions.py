@@ -8,6 +8,8 @@ from collections.abc import Generator, Mapping
 from typing import Any, ClassVar, Protocol
 
 from twisted.internet.defer import inlineCallbacks
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from wsserver.auth.claims import Right
 from wsserver.centrifugecodes import (
@@ -18,7 +20,6 @@ from wsserver.centrifugecodes import (
     EXPIRED_SUBSCRIPTION,
     INTERNAL,
     LIMIT_EXCEEDED,
-    NOT_AVAILABLE_ERROR,
     PERMISSION_DENIED,
     SERVER_UNSUBSCRIBE,
     UNRECOVERABLE_POSITION,
@@ -45,9 +46,13 @@ from wsserver.hub.hub import Hub, Joined
 from wsserver.hub.names import MAX_CHANNELS, parse_name
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Position, ReadLimit
+from wsserver.text import quote
 from wsserver.typing import ChannelName, JSONText
 
 __all__ = ["Answer", "Channels", "Connection"]
+
+# A module variable, because on a class Twisted replaces the namespace with the class's name.
+_log = Logger(namespace="wsserver.centrifuge")
 
 Answer = Mapping[str, Any] | Error | Disconnect
 """The outcome of a command: the fields of its result, an error reply, or a disconnect."""
@@ -105,17 +110,24 @@ class Channels:
         for subscription in list(self.subscriptions.values()):
             self._leave(subscription, may_reconnect=may_reconnect)
 
-    @inlineCallbacks
-    def push_subscription(self, channel: ChannelName, options: Mapping[str, Any]) -> Generator[Any, Any, None]:
+    def push_subscription(self, channel: ChannelName, options: Mapping[str, Any]) -> None:
         """
         Subscribe the client on behalf of the backend, and notify it with a `subscribe` push.
 
-        Does nothing if the broker is unavailable, or if the subscription is refused.
+        Does nothing if the broker is unavailable, or if the subscription is refused. Logs an unexpected error.
 
         Args:
             channel: the channel's name.
             options: `info`, `data`, `expire_at` and `recover_since`, as in Centrifugo's server API.
         """
+
+        def log_failure(failure: Failure) -> None:
+            _log.failure("subscribing a client failed channel={channel}", failure, channel=channel)
+
+        self._push_subscription(channel, options).addErrback(log_failure)
+
+    @inlineCallbacks
+    def _push_subscription(self, channel: ChannelName, options: Mapping[str, Any]) -> Generator[Any, Any, None]:
         since = options.get("recover_since")
         request = Subscribe(recover=since is not None, **(since or {}))
         data = JSONText(options["data"].encode("utf-8")) if "data" in options else None
@@ -156,11 +168,11 @@ class Channels:
         if not request.channel:
             return BAD_REQUEST.because("subscribe without a channel")
         if request.type or request.tf is not None:
-            return BAD_REQUEST_ERROR.because("only subscriptions to a stream, without a filter, are known here")
+            return BAD_REQUEST_ERROR.because("expected a subscription to a stream (type) without a filter (tf)")
         if request.channel in self.subscriptions:
             return ALREADY_SUBSCRIBED
         if len(self.subscriptions) >= MAX_CHANNELS:
-            return LIMIT_EXCEEDED.because(f"at most {MAX_CHANNELS} channels")
+            return LIMIT_EXCEEDED.because(f"expected at most {MAX_CHANNELS} channels per client")
         grant = yield self._permissions.subscribe(self.context, request)
         if isinstance(grant, Error | Disconnect):
             return grant
@@ -211,7 +223,7 @@ class Channels:
         if subscription.lost or left:
             # The subscription was ended before its reply: publications were lost, the client unsubscribed from a
             # subscription that the backend was making, or the connection was closed.
-            return INTERNAL.because("the subscription ended while it was made")
+            return INTERNAL.because("the subscription ended before it was confirmed; retry")
         if request.recover and not joined.recovered and request.flag & REJECT_UNRECOVERED:
             self._leave(subscription)
             return UNRECOVERABLE_POSITION
@@ -265,7 +277,7 @@ class Channels:
             return BAD_REQUEST.because("sub_refresh without a channel")
         subscription = self.subscriptions.get(ChannelName(request.channel))
         if subscription is None:
-            return PERMISSION_DENIED.because("not subscribed to the channel")
+            return PERMISSION_DENIED.because(f"not subscribed to channel {quote(request.channel)}")
         grant = yield self._permissions.sub_refresh(self.context, subscription.grant, request.token)
         if isinstance(grant, Error | Disconnect):
             return grant
@@ -326,14 +338,13 @@ class Channels:
         refused = self._permissions.check_read(self.context, channel, self._grant(channel), Right.PRESENCE)
         if refused is not None:
             return refused
-        if not self._hub.rules.for_channel(channel).presence:
-            return NOT_AVAILABLE_ERROR.because("no presence is kept of this channel; --channel-presence turns it on")
+        self._hub.rules.require_presence(channel)
         clients: Mapping[str, ClientInfo] = yield self._hub.presence.clients(channel)
         if isinstance(request, PresenceStats):
             return {"num_clients": len(clients), "num_users": len({info.user for info in clients.values()})}
         written = self._permissions.pages.write_presence(channel, clients)
         if written is None:
-            return LIMIT_EXCEEDED.because("too many clients for one answer; presence_stats counts them")
+            return LIMIT_EXCEEDED.because("too many clients for one reply; use presence_stats")
         return {"presence": written}
 
     @inlineCallbacks
@@ -345,8 +356,7 @@ class Channels:
         refused = self._permissions.check_read(self.context, channel, self._grant(channel), Right.HISTORY)
         if refused is not None:
             return refused
-        if self._hub.rules.for_channel(channel).keep is None:
-            return NOT_AVAILABLE_ERROR.because("no history is kept of this channel; --history-size turns it on")
+        self._hub.rules.require_history(channel)
         since = (yield self._fill_in_epoch(channel, request.since)) if request.since is not None else None
         most, max_bytes = self._permissions.pages.limit
         limit = request.limit if 0 <= request.limit <= most else most

@@ -6,7 +6,8 @@ import time
 import jwt
 import pytest
 from turns import end_turn
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.logger import LogLevel, globalLogPublisher
 
 from wsserver.auth.claims import Identity, Opening
 from wsserver.config.settings import Settings
@@ -15,6 +16,7 @@ from wsserver.endpoints.centrifuge import protocol
 from wsserver.endpoints.centrifuge.pages import MAX_PUBLICATIONS
 from wsserver.endpoints.centrifuge.protocol import CONNECT_TIMEOUT, MAX_QUEUED_COMMANDS
 from wsserver.errors import BrokerDown
+from wsserver.hooks.messages import Connected
 from wsserver.hub.stream import Page, Position
 from wsserver.testing import MemoryServer, build_frame
 from wsserver.wire.fastpath import FRAMES_PER_TURN
@@ -72,6 +74,15 @@ def server():
     return MemoryServer(Settings(**OPEN))
 
 
+@pytest.fixture
+def log():
+    """Collect the events of the log."""
+    events = []
+    globalLogPublisher.addObserver(events.append)
+    yield events
+    globalLogPublisher.removeObserver(events.append)
+
+
 def make_server(**settings):
     """Start a server."""
     return MemoryServer(Settings(**OPEN | settings))
@@ -88,10 +99,14 @@ class HandshakeTests:
     @pytest.mark.parametrize(
         ("target", "headers", "words"),
         [
-            (PATH, {"Sec-WebSocket-Protocol": "centrifuge-protobuf"}, "not Protobuf"),
-            (PATH + "?format=protobuf", {}, "not Protobuf"),
-            (PATH + "?cf_protocol=protobuf", {}, "not Protobuf"),
-            (PATH + "?cf_protocol_version=v1", {}, "only version 2"),
+            (
+                PATH,
+                {"Sec-WebSocket-Protocol": "centrifuge-protobuf"},
+                "Protobuf is not supported: expected",
+            ),
+            (PATH + "?format=protobuf", {}, "Protobuf is not supported: expected"),
+            (PATH + "?cf_protocol=protobuf", {}, "Protobuf is not supported: expected"),
+            (PATH + "?cf_protocol_version=v1", {}, "cf_protocol_version='v1' is not supported: expected v2"),
             (PATH + "?token=a", {"Authorization": "Bearer b"}, "more than one token"),
         ],
     )
@@ -978,6 +993,15 @@ class ManagementTests:
         assert client.take() == []
         assert list(clients()[0].channels) == []
 
+    def test_logs_an_unexpected_failure_to_subscribe(self, server, clients, monkeypatch, log):
+        """The backend has its answer already, so nobody else is told."""
+        client = Client(server).connected()
+        monkeypatch.setattr(server.service.hub.broker, "history", lambda *_, **__: fail(ZeroDivisionError()))
+        assert clients()[0].subscribe("c", {}) is True
+        assert client.take() == []
+        (event,) = [event for event in log if event["log_level"] is LogLevel.critical]
+        assert (event["log_format"], event["channel"]) == ("subscribing a client failed channel={channel}", "c")
+
     def test_subscribe_since(self, server, clients):
         """What was published since the position that the backend names comes as well, before what follows."""
         hub, receipts = server.service.hub, []
@@ -999,6 +1023,19 @@ class ManagementTests:
         assert known.refresh(int(time.time()) + 60) is True
         (told,) = client.take()
         assert told["push"]["refresh"]["expires"] is True
+
+    def test_refresh_tells_no_ttl_to_a_client_without_a_token(self, monkeypatch):
+        """A client that the backend has let in has nothing to refresh; it is disconnected when it expires."""
+        server = make_server(hook_connect="http://backend.invalid/")
+        answer = Connected(user="ann", expire_at=int(time.time()) + 600)
+        monkeypatch.setattr(server.service.hooks, "connect", lambda *_, **__: succeed(answer))
+        client = Client(server).connected()
+        (known,) = server.service.hub.clients.find()
+        assert known.refresh(int(time.time()) + 60) is True
+        assert client.take() == [{"push": {"refresh": {}}}]
+
+    def test_refresh_changes_nothing_without_an_expiry(self):
+        """The connection never ends by itself."""
         anybody = make_server()
         Client(anybody).connected()
         assert anybody.service.hub.clients.find()[0].refresh(1) is False
