@@ -113,7 +113,7 @@ class WebSocketService(Service):
         """The operations of the HTTP API on connections and channels, in all server processes."""
         self.hooks: Hooks = _hooks(settings, reactor)
         """Sends the webhook requests to the backend."""
-        tokens, self._jwks = tokens_of(settings, reactor, broker.use)
+        tokens, self._jwks = tokens_of(settings, reactor, broker.consume)
         self.authorizer = Authorizer(
             self.hub, tokens, anonymous=settings.anonymous, reactor=reactor, now=time.time, hooks=self.hooks
         )
@@ -286,7 +286,7 @@ def _broker(settings: Settings, reactor: Any, now: Callable[[], float]) -> Broke
 
 
 def tokens_of(
-    settings: Settings, reactor: Any, use: "Callable[[str, float], Deferred[bool]] | None" = None
+    settings: Settings, reactor: Any, consume: "Callable[[str, float], Deferred[bool]] | None" = None
 ) -> "tuple[Tokens | None, JWKS | None]":
     """
     Build the verifier of client tokens from the options.
@@ -294,7 +294,7 @@ def tokens_of(
     Args:
         settings: the server's options.
         reactor: the reactor on which the JWKS is fetched.
-        use: consumes one-time tokens, see `Tokens`.
+        consume: consumes one-time tokens, see `Tokens`.
 
     Returns:
         The verifier, or None if the options name no key; and the JWKS fetcher, which the caller starts and stops, or
@@ -311,7 +311,7 @@ def tokens_of(
     # PyJWT is an optional dependency.
     from wsserver.auth.jwks import make_tokens  # noqa: PLC0415
 
-    return make_tokens(settings, reactor, use)
+    return make_tokens(settings, reactor, consume)
 
 
 def _hooks(settings: Settings, reactor: Any) -> Hooks:

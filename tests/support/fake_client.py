@@ -14,7 +14,7 @@ class FakeClient:
         self.channels = {ChannelName(name) for name in channels}
         self.done = []
 
-    def about(self):
+    def describe(self):
         return {"transport": "websocket", "protocol": "json"}
 
     def disconnect(self, code, reason):

@@ -139,7 +139,7 @@ class JWKS:
 
 
 def make_tokens(
-    settings: Settings, reactor: Any, use: "Callable[[str, float], Deferred[bool]] | None"
+    settings: Settings, reactor: Any, consume: "Callable[[str, float], Deferred[bool]] | None"
 ) -> tuple[Tokens, JWKS | None]:
     """
     Create the token verifier and, if the options name a key set, its fetcher.
@@ -147,7 +147,7 @@ def make_tokens(
     Args:
         settings: the server's options; they must configure a key or a key set.
         reactor: makes connections and timers.
-        use: consumes a one-time token; None to accept such tokens without consuming them.
+        consume: consumes a one-time token; None to accept such tokens without consuming them.
 
     Returns:
         The verifier, and the fetcher, which the caller must start and stop; None if no key set is configured.
@@ -158,9 +158,9 @@ def make_tokens(
     keys = KeyRing(configured(settings), fetching=bool(settings.token_jwks_url))
     terms = Terms(settings.token_audience, settings.token_issuer, settings.token_leeway)
     if not settings.token_jwks_url:
-        return Tokens(keys, terms, time, use=use), None
+        return Tokens(keys, terms, time, consume=consume), None
     jwks = JWKS(settings.token_jwks_url, keys.take, reactor)
-    return Tokens(keys, terms, time, jwks.refetch, use), jwks
+    return Tokens(keys, terms, time, jwks.refetch, consume), jwks
 
 
 def _describe_error(failure: Failure) -> str:

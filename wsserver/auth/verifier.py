@@ -30,7 +30,7 @@ class Tokens:
         now: returns UNIX time in seconds.
         refetch: fetches the key set again, unless that was just done; its Deferred fires with whether the last fetch
             succeeded. None if no keys are fetched.
-        use: consumes a one-time token, see `wsserver.hub.broker.Broker.use`; None to accept such tokens without
+        consume: consumes a one-time token, see `wsserver.hub.broker.Broker.consume`; None to accept such tokens without
             consuming them.
     """
 
@@ -40,13 +40,13 @@ class Tokens:
         terms: Terms,
         now: Callable[[], float],
         refetch: "Callable[[], Deferred[bool]] | None" = None,
-        use: "Callable[[str, float], Deferred[bool]] | None" = None,
+        consume: "Callable[[str, float], Deferred[bool]] | None" = None,
     ) -> None:
         self._keys = keys
         self._terms = terms
         self._now = now
         self._refetch = refetch
-        self._use = use
+        self._consume_key = consume
 
     def connection(self, token: str) -> "Deferred[Identity | Refused]":
         """Verify a connection token."""
@@ -75,7 +75,7 @@ class Tokens:
 
     def _consume(self, found: Identity | Grant | Refused) -> "Deferred[Any]":
         ticket = None if isinstance(found, Refused) else found.ticket
-        if ticket is None or self._use is None:
+        if ticket is None or self._consume_key is None:
             return succeed(found)
 
         def decide(unused: bool) -> Any:
@@ -86,7 +86,7 @@ class Tokens:
             return Refused(f"whether the token was used before cannot be known: {failure.value}", Cause.UNAVAILABLE)
 
         left = ticket.until + self._terms.leeway - self._now()
-        return self._use(ticket.key, max(left, 0.0) + MARGIN).addCallbacks(decide, unavailable)
+        return self._consume_key(ticket.key, max(left, 0.0) + MARGIN).addCallbacks(decide, unavailable)
 
 
 class WallClockTimer:

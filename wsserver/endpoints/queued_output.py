@@ -57,7 +57,7 @@ class QueuedOutput:
         """
         frame, size = self.gap_frame(channel)
         if frame and self._send_queue is not None:
-            self._send_queue.tell(channel, frame, size)
+            self._send_queue.set_notice(channel, frame, size)
 
     # Sending.
 
@@ -85,7 +85,7 @@ class QueuedOutput:
     def forget(self, channel: ChannelName) -> None:
         """Drop the queued publications of a channel after an unsubscribe: a new subscription must not receive them."""
         if self._send_queue is not None:
-            self._send_queue.forget(channel)
+            self._send_queue.drop_channel(channel)
 
     def _enqueue(self, queue: SendQueue, batch: Batch, policy: SlowConsumerPolicy) -> None:
         if self._overflowed or self._has_ended():

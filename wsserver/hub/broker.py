@@ -149,7 +149,7 @@ class Broker(Protocol):
     def send(self, node: str, message: bytes) -> "Deferred[None]":
         """Send a message to one process; if `node` is empty, to all processes, including this one."""
 
-    def use(self, key: str, seconds: float) -> "Deferred[bool]":
+    def consume(self, key: str, seconds: float) -> "Deferred[bool]":
         """
         Consume something that all processes together may use only once, such as a one-time token.
 

@@ -142,14 +142,14 @@ class CallbackSubscription:
             self._end(failure)
             failure.raiseException()
 
-    def _end(self, why: Failure) -> None:
+    def _end(self, reason: Failure) -> None:
         if self._stopped is not None:
             return
-        self._stopped, self._is_listening = why, False
+        self._stopped, self._is_listening = reason, False
         self._hub.unsubscribe(self.channel, self)
         waiting, self._waiting = self._waiting, []
         for done in waiting:
-            done.errback(why)
+            done.errback(reason)
 
     # Called by the fan-out; see `wsserver.hub.broker.Subscriber`.
 

@@ -75,7 +75,7 @@ class Client(Protocol):
     def channels(self) -> Collection[ChannelName]:
         """The channels that the client is subscribed to."""
 
-    def about(self) -> Mapping[str, Any]:
+    def describe(self) -> Mapping[str, Any]:
         """Return what a backend may see, a JSON object: `transport`, `protocol`, `address`, `connected` (seconds)."""
 
     def disconnect(self, code: int, reason: str) -> None:
@@ -136,8 +136,8 @@ class Clients:
         if self._by_id.get(client.client) is not client:
             return
         del self._by_id[client.client]
-        mine = self._by_user.get(client.user, {})
-        if mine.pop(client.client, None) is not None and not mine:
+        same_user = self._by_user.get(client.user, {})
+        if same_user.pop(client.client, None) is not None and not same_user:
             del self._by_user[client.user]
 
     def find(self, user: str = "", client: str = "") -> list[Client]:

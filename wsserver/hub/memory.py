@@ -29,8 +29,8 @@ the newest publication is never deleted.
 MAX_KEYS = 100_000
 """Maximum number of idempotency keys that are remembered; beyond it, the oldest is forgotten."""
 
-MAX_USED = 100_000
-"""Maximum number of consumed keys that are remembered; beyond it, `use` fails until one of them expires."""
+MAX_CONSUMED = 100_000
+"""Maximum number of consumed keys that are remembered; beyond it, `consume` fails until one of them expires."""
 
 
 class MemoryBroker:
@@ -57,10 +57,10 @@ class MemoryBroker:
         self._streams: dict[ChannelName, Stream] = {}
         """Channel -> its stream, ordered by the time of the last publication, oldest first."""
         self._bytes = 0
-        self._keys: dict[tuple[ChannelName, str], tuple[float, Position | None]] = {}
+        self._idempotency_keys: dict[tuple[ChannelName, str], tuple[float, Position | None]] = {}
         self._members: dict[ChannelName, dict[str, ClientInfo]] = {}
-        self._used: set[str] = set()
-        self._forget: list[tuple[float, str]] = []
+        self._consumed: set[str] = set()
+        self._expiries: list[tuple[float, str]] = []
         """A heap of the consumed keys, ordered by the UNIX time from which they may be forgotten."""
 
     def deliver_to(self, listener: Listener, on_control: Callable[[bytes], None] = ignore_control) -> None:
@@ -91,8 +91,8 @@ class MemoryBroker:
         """Publish to a channel; see `wsserver.hub.broker.Broker.publish`."""
         now = self._clock.seconds()
         if idempotency_key:
-            self._forget_keys(now)
-            known = self._keys.get((channel, idempotency_key))
+            self._drop_old_keys(now)
+            known = self._idempotency_keys.get((channel, idempotency_key))
             if known is not None and known[0] > now:
                 return succeed(known[1])
         position = None
@@ -106,15 +106,15 @@ class MemoryBroker:
             self._shrink()
         if idempotency_key:
             # Removed first, so that the key moves to the end: the table is ordered by age.
-            self._keys.pop((channel, idempotency_key), None)
-            self._keys[channel, idempotency_key] = (now + IDEMPOTENT_FOR, position)
+            self._idempotency_keys.pop((channel, idempotency_key), None)
+            self._idempotency_keys[channel, idempotency_key] = (now + IDEMPOTENT_FOR, position)
         self.listener.on_publication(channel, publication)
         return succeed(position)
 
-    def _forget_keys(self, now: float) -> None:
-        for key, (expires, _) in list(self._keys.items())[:2]:
-            if expires <= now or len(self._keys) >= MAX_KEYS:
-                del self._keys[key]
+    def _drop_old_keys(self, now: float) -> None:
+        for key, (expires, _) in list(self._idempotency_keys.items())[:2]:
+            if expires <= now or len(self._idempotency_keys) >= MAX_KEYS:
+                del self._idempotency_keys[key]
 
     def _shrink(self) -> None:
         while len(self._streams) > 1 and (len(self._streams) > MAX_STREAMS or self._bytes > MAX_BYTES):
@@ -177,21 +177,22 @@ class MemoryBroker:
         self._on_control(message)
         return succeed(None)
 
-    def use(self, key: str, seconds: float) -> "Deferred[bool]":
+    def consume(self, key: str, seconds: float) -> "Deferred[bool]":
         """
-        Consume a key; see `wsserver.hub.broker.Broker.use`.
+        Consume a key; see `wsserver.hub.broker.Broker.consume`.
 
-        Fails with `BrokerDown` if `MAX_USED` keys are remembered.
+        Fails with `BrokerDown` if `MAX_CONSUMED` keys are remembered.
         """
         # By UNIX time, because the keys are those of tokens, which expire by date: see `wsserver.auth.verifier`.
         now = self._now()
-        while self._forget and self._forget[0][0] <= now:
-            self._used.discard(heappop(self._forget)[1])
-        if key in self._used:
+        while self._expiries and self._expiries[0][0] <= now:
+            self._consumed.discard(heappop(self._expiries)[1])
+        if key in self._consumed:
             return succeed(False)
         # Forgetting another key before its time would allow a second use of it.
-        if len(self._used) >= MAX_USED:
-            return fail(BrokerDown(f"{MAX_USED} one-time tokens are in use, the maximum; retry when some have expired"))
-        self._used.add(key)
-        heappush(self._forget, (now + seconds, key))
+        if len(self._consumed) >= MAX_CONSUMED:
+            reason = f"{MAX_CONSUMED} used one-time tokens are remembered, the maximum; retry once some have expired"
+            return fail(BrokerDown(reason))
+        self._consumed.add(key)
+        heappush(self._expiries, (now + seconds, key))
         return succeed(True)

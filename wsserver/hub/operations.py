@@ -58,11 +58,11 @@ class Operations:
             channels = list(one.channels)
             if arguments["pattern"] != "*" and not any(channel in wanted for channel in channels):
                 continue
-            about = {"user": one.user, "channels": channels, **one.about()}
-            size += len(json.dumps(about))
+            connection = {"user": one.user, "channels": channels, **one.describe()}
+            size += len(json.dumps(connection))
             if len(found) >= MAX_CONNECTIONS or size > MAX_BYTES:
                 break
-            found[one.client] = about
+            found[one.client] = connection
         return found
 
     def _channels(self, arguments: Mapping[str, Any]) -> dict[str, int]:

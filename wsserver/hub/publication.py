@@ -178,15 +178,15 @@ def check_int(name: str, value: int) -> int:
 
 def pack(publication: Publication) -> bytes:
     """Serialize a publication for Redis, without its offset and epoch."""
-    about: dict[str, Any] = {}
+    header: dict[str, Any] = {}
     if publication.json:
-        about["json"] = True
+        header["json"] = True
     if publication.info is not None:
-        about["info"] = publication.info.as_json()
+        header["info"] = publication.info.as_json()
     if publication.tags:
-        about["tags"] = dict(publication.tags)
-    head = jsonlib.dumps(about, ensure_ascii=False, separators=(",", ":")).encode("utf-8") if about else b""
-    return head + b"\n" + publication.data
+        header["tags"] = dict(publication.tags)
+    line = jsonlib.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8") if header else b""
+    return line + b"\n" + publication.data
 
 
 def unpack(packed: bytes, offset: int, epoch: str) -> Publication:
@@ -201,11 +201,11 @@ def unpack(packed: bytes, offset: int, epoch: str) -> Publication:
     Raises:
         ValueError: the bytes are not a packed publication.
     """
-    head, line, data = packed.partition(b"\n")
-    if not line:
+    line, separator, data = packed.partition(b"\n")
+    if not separator:
         raise ValueError(f"a packed publication must contain a line feed: {packed[:100]!r}")
-    if not head:
+    if not line:
         return Publication(data, offset, epoch)
-    about = jsonlib.loads(head)
-    info = read_info(jsonlib.dumps(about["info"])) if "info" in about else None
-    return Publication(data, offset, epoch, bool(about.get("json")), info, about.get("tags"))
+    header = jsonlib.loads(line)
+    info = read_info(jsonlib.dumps(header["info"])) if "info" in header else None
+    return Publication(data, offset, epoch, bool(header.get("json")), info, header.get("tags"))

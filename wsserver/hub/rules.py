@@ -48,7 +48,7 @@ class Rules:
         default: the rule of channels that no pattern matches; its `publish` and `presence` are ignored.
         publish: patterns of the channels that clients may publish to.
         presence: patterns of the channels whose presence is tracked.
-        more: pairs of a pattern and the fields of the rule that differ; only the first matching pattern applies.
+        overrides: pairs of a pattern and the fields of the rule that differ; only the first matching pattern applies.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class Rules:
         default: Rule = Rule(),
         publish: Iterable[str] = (),
         presence: Iterable[str] = (),
-        more: Iterable[tuple[str, Mapping[str, Any]]] = (),
+        overrides: Iterable[tuple[str, Mapping[str, Any]]] = (),
     ) -> None:
         self._default = default
         self._publish, self._presence = Patterns(publish), Patterns(presence)
-        self._more = [(Patterns([pattern]), parts) for pattern, parts in more]
+        self._overrides = [(Patterns([pattern]), fields) for pattern, fields in overrides]
         self.for_channel = lru_cache(maxsize=65_536)(self._find)
         """Return a channel's rule; the results are cached."""
 
@@ -82,7 +82,7 @@ class Rules:
 
     def _find(self, channel: ChannelName) -> Rule:
         rule = replace(self._default, publish=channel in self._publish, presence=channel in self._presence)
-        for patterns, parts in self._more:
+        for patterns, fields in self._overrides:
             if channel in patterns:
-                return replace(rule, **parts)
+                return replace(rule, **fields)
         return rule

@@ -53,7 +53,7 @@ class Loss(NamedTuple):
     messages: int
     """Number of dropped messages."""
     channels: list[ChannelName]
-    """Channels with a new gap, for which the caller can set a notice with `SendQueue.tell`."""
+    """Channels with a new gap, for which the caller can set a notice with `SendQueue.set_notice`."""
 
 
 class _Entry(NamedTuple):
@@ -92,21 +92,21 @@ class SendQueue:
         """Whether the queue exceeds its limit although everything that may be dropped was dropped."""
         return self._weight > self._limit
 
-    def add(self, batch: Batch, slow: SlowConsumerPolicy) -> Loss:
+    def add(self, batch: Batch, policy: SlowConsumerPolicy) -> Loss:
         """
         Append a batch, and drop messages as the policies require. Check `full` afterwards.
 
         Args:
             batch: the messages to queue.
-            slow: the policy of the batch's channel.
+            policy: the policy of the batch's channel.
 
         Returns:
             The messages that were dropped.
         """
         before, channel = self._dropped, batch.channel
         new_gaps: list[ChannelName] = []
-        if slow is not SlowConsumerPolicy.LATEST:
-            droppable = slow is not SlowConsumerPolicy.CLOSE
+        if policy is not SlowConsumerPolicy.LATEST:
+            droppable = policy is not SlowConsumerPolicy.CLOSE
             self._put(next(self._numbers), _Entry(channel, batch.frames, batch.count, batch.size, droppable))
         else:
             dropped = batch.count
@@ -131,7 +131,7 @@ class SendQueue:
             self._notices[channel] = b"", 0
             new_gaps.append(channel)
 
-    def tell(self, channel: ChannelName, notice: bytes, size: int) -> None:
+    def set_notice(self, channel: ChannelName, notice: bytes, size: int) -> None:
         """
         Set the notice of a channel's gap, which is sent before all queued entries.
 
@@ -146,7 +146,7 @@ class SendQueue:
             self._notices[channel] = notice, size
             self._weight += len(notice)
 
-    def forget(self, channel: ChannelName) -> None:
+    def drop_channel(self, channel: ChannelName) -> None:
         """Drop all entries and the notice of a channel that the subscriber has left."""
         for key in [key for key, entry in self._entries.items() if entry.channel == channel]:
             self._pop(key)

@@ -53,9 +53,9 @@ def write_positions(positions: Iterable[Position | None]) -> str:
 def parse_positions(text: str, count: int) -> list[Position | None] | None:
     """Parse the result of `write_positions` for `count` channels; return None if the text is invalid."""
     parts = text.split(",", count)
-    found = [parse_position(part) for part in parts]
-    right = len(parts) == count and all(one is not None or part == "-" for one, part in zip(found, parts, strict=True))
-    return found if right else None
+    positions = [parse_position(part) for part in parts]
+    unparsed = {part for part, position in zip(parts, positions, strict=True) if position is None}
+    return positions if len(parts) == count and unparsed <= {"-"} else None
 
 
 class Keep(NamedTuple):
@@ -198,11 +198,11 @@ class Stream:
             found = islice(kept, start, None)
         if limit >= 0:
             found = islice(found, limit)
-        publications = tuple(found if max_bytes is None else _within(found, max_bytes))
+        publications = tuple(found if max_bytes is None else _up_to(found, max_bytes))
         return Page(publications, Position(self.offset, self.epoch))
 
 
-def _within(publications: Iterable[Publication], max_bytes: int) -> Iterator[Publication]:
+def _up_to(publications: Iterable[Publication], max_bytes: int) -> Iterator[Publication]:
     """Yield publications until their data exceeds `max_bytes`; always yield the first."""
     size = 0
     for publication in publications:

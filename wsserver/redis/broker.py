@@ -351,8 +351,8 @@ class RedisBroker:
         key = _CONTROL + b":" + node.encode("ascii") if node else _CONTROL
         return self._link.command("PUBLISH", key, message)
 
-    def use(self, key: str, seconds: float) -> "Deferred[bool]":
-        """Consume a one-time item; see `wsserver.hub.broker.Broker.use`."""
+    def consume(self, key: str, seconds: float) -> "Deferred[bool]":
+        """Consume a one-time item; see `wsserver.hub.broker.Broker.consume`."""
         done = self._link.command("SET", f"{PRIVATE}used:{key}".encode(), b"1", "PX", _ms(seconds), "NX")
         return done.addCallback(lambda found: found is not None)
 

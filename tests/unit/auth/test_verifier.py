@@ -83,7 +83,7 @@ class OnceTests:
     def test_used(self):
         """The second time it is refused, whatever it is for; others are not concerned."""
         clock = Clock()
-        tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, use=MemoryBroker(clock).use)
+        tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, consume=MemoryBroker(clock).consume)
         assert isinstance(result(tokens.connection(ONCE)), Identity)
         for check in (tokens.connection, tokens.either):
             refused = result(check(ONCE))
@@ -94,7 +94,7 @@ class OnceTests:
     def test_not_used_up(self):
         """A token that is refused for something else, or only looked at, is not used."""
         used = []
-        tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, use=lambda *about: used.append(about))
+        tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, consume=lambda *args: used.append(args))
         tokens.connection(token(claims(once=True, jti="1", exp=NOW - 60)))
         tokens.subscription(ONCE)
         assert used == []
@@ -105,7 +105,7 @@ class OnceTests:
         """So it is where its key had to be fetched."""
         fetcher = Fetcher()
         broker = MemoryBroker(Clock())
-        tokens = Tokens(fetcher.keys, TERMS, lambda: NOW, fetcher.fetch, broker.use)
+        tokens = Tokens(fetcher.keys, TERMS, lambda: NOW, fetcher.fetch, broker.consume)
         waiting = [tokens.connection(signed(RSA, "RS256", claims(once=True, jti="1"), kid="one")) for _ in range(2)]
         fetcher.keys.take(parse_set(key_set(jwk(RSA, kid="one"))))
         for fetch in fetcher.fetches:
@@ -114,26 +114,28 @@ class OnceTests:
 
     def test_broker_down(self):
         """Where that cannot be known, it may be taken later."""
-        tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, use=lambda *_: fail(BrokerDown("away")))
+        tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, consume=lambda *_: fail(BrokerDown("away")))
         assert result(tokens.connection(ONCE)).cause is Cause.UNAVAILABLE
 
     def test_forgotten(self):
         """What was used is known for as long as the token would be taken, and a margin; then it is forgotten."""
         clock = Clock()
         broker = MemoryBroker(Clock(), clock.seconds)
-        tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, use=broker.use)
+        tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, consume=broker.consume)
         tokens.connection(ONCE)
         clock.advance(60 + TERMS.leeway + MARGIN - 1)
         assert isinstance(result(tokens.connection(ONCE)), Refused)
         clock.advance(1)
-        assert result(broker.use("other", 1)) is True
-        assert len(broker._used) == len(broker._forget) == 1
+        assert result(broker.consume("other", 1)) is True
+        assert len(broker._consumed) == len(broker._expiries) == 1
 
     def test_is_refused_twice_while_the_clock_is_set_back(self):
         """A token lives longer when the system clock is set back, and so does the memory of its use."""
         clock, wall = Clock(), Clock()
         wall.advance(NOW)
-        tokens = Tokens(ring(token_secret=SECRET), TERMS, wall.seconds, use=MemoryBroker(clock, wall.seconds).use)
+        tokens = Tokens(
+            ring(token_secret=SECRET), TERMS, wall.seconds, consume=MemoryBroker(clock, wall.seconds).consume
+        )
         assert isinstance(result(tokens.connection(ONCE)), Identity)
         for passed in (0, 600, 86_000):
             wall.rightNow = NOW - 86_400 + passed
@@ -142,15 +144,15 @@ class OnceTests:
 
     def test_full(self, monkeypatch):
         """With too many of them in use no more is taken, rather than one twice."""
-        monkeypatch.setattr(memory, "MAX_USED", 3)
+        monkeypatch.setattr(memory, "MAX_CONSUMED", 3)
         clock = Clock()
         broker = MemoryBroker(Clock(), clock.seconds)
-        assert [result(broker.use(key, 10)) for key in "abca"] == [True, True, True, False]
+        assert [result(broker.consume(key, 10)) for key in "abca"] == [True, True, True, False]
         caught = []
-        broker.use("d", 10).addErrback(lambda failure: caught.append(failure.trap(BrokerDown)))
+        broker.consume("d", 10).addErrback(lambda failure: caught.append(failure.trap(BrokerDown)))
         assert caught == [BrokerDown]
         clock.advance(10)
-        assert [result(broker.use(key, 10)) for key in "da"] == [True, True]
+        assert [result(broker.consume(key, 10)) for key in "da"] == [True, True]
 
 
 class Wall:

@@ -17,7 +17,7 @@ class Connection:
     def __init__(self, number, channels):
         self.client, self.channels = f"c{number}", channels
 
-    def about(self):
+    def describe(self):
         """Tell nothing more."""
         return {}
 

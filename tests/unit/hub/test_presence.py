@@ -40,7 +40,7 @@ def clock():
 @pytest.fixture
 def hub(clock):
     """Make a hub whose channels know who is there, but for one."""
-    rules = Rules(presence=["*"], more=[("quiet", {"presence": False})])
+    rules = Rules(presence=["*"], overrides=[("quiet", {"presence": False})])
     return make_hub(MemoryBroker(clock), clock, rules)
 
 

@@ -238,7 +238,7 @@ class Session:
         """The channels that the client is subscribed to."""
         return self._channels.subscriptions.keys()
 
-    def about(self) -> Mapping[str, Any]:
+    def describe(self) -> Mapping[str, Any]:
         """Describe the connection to the backend: `transport`, `protocol`, `address`, seconds `connected`."""
         caller, seconds = self.context.caller, self._permissions.authorizer.time() - self._opened_at
         return {

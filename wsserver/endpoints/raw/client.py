@@ -81,7 +81,7 @@ class RawClient:
         self._end = _do_nothing
         self._authorizer.report_disconnect(self._caller, self.user, code, reason)
 
-    def about(self) -> Mapping[str, Any]:
+    def describe(self) -> Mapping[str, Any]:
         """Describe the connection to the backend: `transport`, `protocol`, `address`, seconds `connected`."""
         return {
             "transport": self._caller.transport,

@@ -952,7 +952,7 @@ class ManagementTests:
         client.say("subscribe", channel="c")
         (known,) = clients()
         assert (known.client, known.user, list(known.channels)) == (number, "", ["c"])
-        assert known.about()["transport"] == "websocket"
+        assert known.describe()["transport"] == "websocket"
         client.peer.transport.lose()
         assert clients() == []
 
