@@ -27,7 +27,7 @@ from wsserver.endpoints.application import Endpoint
 from wsserver.endpoints.authorization import Authorizer
 from wsserver.endpoints.commands import Command, ICommand, collect
 from wsserver.endpoints.raw.request import Format
-from wsserver.endpoints.routes import HELP, Table
+from wsserver.endpoints.routes import HELP, Router
 from wsserver.endpoints.unknown_paths import decide_catch_all
 from wsserver.errors import ListenError, SettingError
 from wsserver.hooks.client import HTTPHooks
@@ -118,7 +118,7 @@ class WebSocketService(Service):
             self.hub, tokens, anonymous=settings.anonymous, reactor=reactor, now=time.time, hooks=self.hooks
         )
         """Decides which clients may subscribe to which channels."""
-        self.endpoints = Table(
+        self.endpoints = Router(
             settings,
             self.connections,
             self.hub,
@@ -126,7 +126,7 @@ class WebSocketService(Service):
             reactor,
             now=now,
             commands=table,
-            more=endpoints or {},
+            application_endpoints=endpoints or {},
             service=self,
         )
         cross_origin = CrossOrigin(lambda: self.frontend.policy, settings.api_origin)

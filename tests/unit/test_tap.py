@@ -296,7 +296,7 @@ class MakeServiceTests:
         with pytest.raises(SystemExit) as caught:
             makeService(options())
         assert caught.value.code == 1
-        assert one_line(capsys).endswith("its name None is not one lower-case word")
+        assert one_line(capsys).endswith("invalid name None: expected one lower-case word")
 
     def test_error_at_the_start(self, clock, fallen, capsys):
         """An error of ours that ends the program later is one line, not a traceback."""

@@ -8,20 +8,20 @@ from typing import Any, ClassVar
 from twisted.internet.address import UNIXAddress
 from twisted.internet.interfaces import IReactorTime
 
-from wsserver.endpoints.commands import STEADY, Command, Session, parse
+from wsserver.endpoints.commands import CACHEABLE, Command, Session, parse
 from wsserver.wire.access_log import show_peer
 from wsserver.wire.fastpath import OPEN
 from wsserver.wire.protocol import ServerProtocol
 
-__all__ = ["CommandProtocol", "SteadyReplies"]
+__all__ = ["CommandProtocol", "ReplyCache"]
 
-LONGEST = 4096
+MAX_COMMAND_BYTES = 4096
 """Maximum bytes of a message that is parsed as a command; a longer one is echoed. Commands are far shorter."""
 
 
-class SteadyReplies:
+class ReplyCache:
     """
-    A cache of the replies to the `STEADY` commands, which are the same for all connections within a second.
+    A cache of the replies to the `CACHEABLE` commands, which are the same for all connections within a second.
 
     Its key is the UNIX time in whole seconds. That determines date and time in any zone, so a change to or from
     daylight saving time takes effect at once.
@@ -40,7 +40,7 @@ class SteadyReplies:
         Return the reply in UTF-8.
 
         Args:
-            command: a command whose name is in `STEADY`.
+            command: a command whose name is in `CACHEABLE`.
             session: creates the session that the command is called with if its reply is not cached.
         """
         # Round to microseconds, as `datetime.fromtimestamp` does, so that both agree on the second.
@@ -62,9 +62,9 @@ class CommandProtocol(ServerProtocol):
     """
 
     commands: ClassVar[Mapping[str, Command]]
-    words: ClassVar[Mapping[bytes, tuple[Command, str]]]
-    """Common messages that are commands, from `spell`: message -> the result of `parse`."""
-    steady: ClassVar[SteadyReplies]
+    common_messages: ClassVar[Mapping[bytes, tuple[Command, str]]]
+    """Common messages that are commands, from `common_spellings`: message -> the result of `parse`."""
+    reply_cache: ClassVar[ReplyCache]
     clock: ClassVar[IReactorTime]
     now: "ClassVar[staticmethod[[], float]]"
     """Returns UNIX time in seconds, which may jump. `clock` may be monotonic instead."""
@@ -104,21 +104,21 @@ class CommandProtocol(ServerProtocol):
         if self._waiting_messages:
             self.pause_reading()
 
-    def _find(self, payload: bytes) -> tuple[Command, str] | None:
+    def _parse(self, payload: bytes) -> tuple[Command, str] | None:
         """Parse a text message: return the command and its argument; None if it is not a command."""
-        if len(payload) > LONGEST:
+        if len(payload) > MAX_COMMAND_BYTES:
             return None
-        return self.words.get(payload) or parse(payload.decode("utf-8"), self.commands)
+        return self.common_messages.get(payload) or parse(payload.decode("utf-8"), self.commands)
 
     def _answer_at_once(self, payload: bytes, isBinary: bool) -> bool:
         """Answer the message unless it is a command whose reply is not cached. Return whether it was answered."""
-        found = None if isBinary else self._find(payload)
+        found = None if isBinary else self._parse(payload)
         if isBinary:
             self.sendMessage(payload, isBinary)
         elif found is None:
             self.sendMessage(self.reply_prefix + payload)
-        elif found[0].name in STEADY:
-            self.sendMessage(self.steady.reply(found[0], self._session))
+        elif found[0].name in CACHEABLE:
+            self.sendMessage(self.reply_cache.reply(found[0], self._session))
         else:
             return False
         return True
@@ -141,7 +141,7 @@ class CommandProtocol(ServerProtocol):
         return self._has_work()
 
     def _execute(self, payload: bytes) -> None:
-        found = self._find(payload)
+        found = self._parse(payload)
         assert found is not None
         command, argument = found
         self.sendMessage(command.reply(self._session(), argument).encode("utf-8"))

@@ -15,7 +15,7 @@ from zope.interface import Attribute, Interface, implementer
 
 from wsserver.errors import CommandError
 
-__all__ = ["BUILT_IN", "STEADY", "Command", "ICommand", "Session", "collect", "parse", "spell"]
+__all__ = ["BUILT_IN", "CACHEABLE", "Command", "ICommand", "Session", "collect", "common_spellings", "parse"]
 
 
 class ICommand(Interface):
@@ -25,9 +25,9 @@ class ICommand(Interface):
     An object that provides this interface, in a module under `twisted/plugins/`, adds the command to every server.
     """
 
-    name = Attribute("The word that calls it: lower case, no white space.")
-    help = Attribute("One line that says what it does.")
-    takes_argument = Attribute("Whether more words may follow the name; without it such a message is echoed.")
+    name = Attribute("The command's name: one word in lower case.")
+    help = Attribute("One line that describes the command.")
+    takes_argument = Attribute("Whether more words may follow the name; if not, a message with more words is echoed.")
 
     def reply(session: "Session", argument: str) -> str:
         """Return the reply. An exception closes the connection with 1011."""
@@ -88,7 +88,7 @@ class Session(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Say:
+class _FixedReply:
     """A command with a fixed reply."""
 
     name: str
@@ -119,7 +119,7 @@ class _Simple:
 
 class _Age(_Simple):
     name = "age"
-    help = "tells how long the server has been running"
+    help = "show how long the server has been running"
 
     def reply(self, session: Session, argument: str) -> str:  # noqa: ARG002
         return str(timedelta(seconds=int(session.uptime)))
@@ -127,7 +127,7 @@ class _Age(_Simple):
 
 class _Date(_Simple):
     name = "date"
-    help = "tells the date, as in 2026-11-21"
+    help = "show the date, as 2026-11-21"
 
     def reply(self, session: Session, argument: str) -> str:  # noqa: ARG002
         return session.now().date().isoformat()
@@ -135,7 +135,7 @@ class _Date(_Simple):
 
 class _Time(_Simple):
     name = "time"
-    help = "tells the local time with its distance from UTC, as in 14:03:22+01:00"
+    help = "show the local time with its UTC offset, as 14:03:22+01:00"
 
     def reply(self, session: Session, argument: str) -> str:  # noqa: ARG002
         return session.now().isoformat(timespec="seconds").partition("T")[2]
@@ -143,7 +143,7 @@ class _Time(_Simple):
 
 class _Bye(_Simple):
     name = "bye"
-    help = "says goodbye and closes the connection with 1000"
+    help = 'reply "Goodbye!", then close the connection with 1000'
 
     def reply(self, session: Session, argument: str) -> str:  # noqa: ARG002
         session.close(1000, "bye")
@@ -152,7 +152,7 @@ class _Bye(_Simple):
 
 class _Help(_Simple):
     name = "help"
-    help = "lists the commands"
+    help = "list the commands"
 
     def reply(self, session: Session, argument: str) -> str:  # noqa: ARG002
         return "\n".join(f"{command.name}: {command.help}" for command in session.commands.values())
@@ -160,56 +160,56 @@ class _Help(_Simple):
 
 class _WhoAmI(_Simple):
     name = "whoami"
-    help = "tells as JSON what the server knows about this connection"
+    help = "describe this connection as JSON"
 
     def reply(self, session: Session, argument: str) -> str:  # noqa: ARG002
         return json.dumps(session.describe(), ensure_ascii=False)
 
 
 BUILT_IN: tuple[Command, ...] = (
-    _Greet("hello", "Hello", "greets you by your address"),
-    _Greet("hi", "Hi", "greets you by your address"),
-    _Say("name", "my name is wsserver", "tells the server's name"),
+    _Greet("hello", "Hello", "greet the client by its address"),
+    _Greet("hi", "Hi", "greet the client by its address"),
+    _FixedReply("name", "my name is wsserver", "show the server's name"),
     _Age(),
     _Date(),
     _Time(),
-    _Say("thanks", "you're welcome", "answers politely"),
+    _FixedReply("thanks", "you're welcome", "reply politely"),
     _Bye(),
     _Help(),
     _WhoAmI(),
 )
 """The commands that every server has."""
 
-STEADY = frozenset({"date", "time"})
+CACHEABLE = frozenset({"date", "time"})
 """Names of the commands whose reply is the same for all connections within a second. Both are built-in commands."""
 
-implementer(ICommand)(_Say)
+implementer(ICommand)(_FixedReply)
 implementer(ICommand)(_Greet)
 implementer(ICommand)(_Simple)
 
 
-def collect(more: Iterable[Command]) -> Mapping[str, Command]:
+def collect(added: Iterable[Command]) -> Mapping[str, Command]:
     """
     Combine the built-in commands with further ones.
 
     Args:
-        more: further commands; they cannot replace built-in ones.
+        added: further commands; they cannot replace built-in ones.
 
     Returns:
         Name -> command, in the order in which `help` lists them.
 
     Raises:
-        CommandError: a name is not one lower-case word, or is taken; or a command lacks a help line or a reply method.
+        CommandError: a name is not one lower-case word, or is already used; or a help line or reply method is missing.
     """
     table: dict[str, Command] = {}
-    for command in (*BUILT_IN, *more):
+    for command in (*BUILT_IN, *added):
         name = getattr(command, "name", None)
         if not isinstance(name, str) or name.split() != [name] or name != name.lower():
-            raise CommandError(f"the command {command!r}: its name {name!r} is not one lower-case word")
+            raise CommandError(f"command {command!r}: invalid name {name!r}: expected one lower-case word")
         if not isinstance(getattr(command, "help", None), str) or not callable(getattr(command, "reply", None)):
-            raise CommandError(f"the command {command!r}: it lacks a help line or a reply method")
+            raise CommandError(f"command {command!r}: it has no help line or no reply method")
         if name in table:
-            raise CommandError(f"the command {command!r}: the name {name!r} is taken by {table[name]!r}")
+            raise CommandError(f"command {command!r}: the name {name!r} is already used by {table[name]!r}")
         table[name] = command
     return table
 
@@ -232,7 +232,7 @@ def parse(text: str, commands: Mapping[str, Command]) -> tuple[Command, str] | N
     return command, argument.strip()
 
 
-def spell(commands: Mapping[str, Command]) -> dict[bytes, tuple[Command, str]]:
+def common_spellings(commands: Mapping[str, Command]) -> dict[bytes, tuple[Command, str]]:
     """
     Return the most common messages that are commands: each name in lower case, in upper case and capitalized.
 
@@ -244,11 +244,11 @@ def spell(commands: Mapping[str, Command]) -> dict[bytes, tuple[Command, str]]:
     Returns:
         Message in UTF-8 -> the result of `parse` for it.
     """
-    words = {}
+    spellings = {}
     for name in commands:
         for word in (name, name.upper(), name.capitalize()):
             found = parse(word, commands)
             if found is not None:
                 # A name with a lone surrogate cannot be encoded in strict UTF-8.
-                words[word.encode("utf-8", "surrogatepass")] = found
-    return words
+                spellings[word.encode("utf-8", "surrogatepass")] = found
+    return spellings

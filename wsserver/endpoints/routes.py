@@ -12,8 +12,8 @@ from wsserver.endpoints.authorization import Authorizer
 from wsserver.endpoints.centrifuge.pages import Pages
 from wsserver.endpoints.centrifuge.permissions import Permissions
 from wsserver.endpoints.centrifuge.protocol import CentrifugeProtocol
-from wsserver.endpoints.command import CommandProtocol, SteadyReplies
-from wsserver.endpoints.commands import Command, spell
+from wsserver.endpoints.command import CommandProtocol, ReplyCache
+from wsserver.endpoints.commands import Command, common_spellings
 from wsserver.endpoints.echo import EchoProtocol
 from wsserver.endpoints.raw.request import Format
 from wsserver.endpoints.raw.websocket import RawProtocol
@@ -31,23 +31,23 @@ from wsserver.typing import Path
 from wsserver.wire.http11 import Refusal
 from wsserver.wire.protocol import ServerFactory, ServerProtocol, bind
 
-__all__ = ["HELP", "Table"]
+__all__ = ["HELP", "Router"]
 
 _CHANNELS, _CENTRIFUGE = "/ws", "/connection/websocket"
 
 HELP = {
-    "/": "commands; everything else is echoed",
-    "/echo": "every message back, byte for byte",
-    "/ws": "the same as /; with ?channel=NAME what is published to the channel",
-    "/connection/websocket": "the Centrifuge client protocol (JSON), for Centrifugo SDKs that speak JSON",
-    "/ticker": "pushes by itself: ?every=1s&count=3&text=tick",
+    "/": "answers commands, echoes any other message",
+    "/echo": "echoes every message unchanged",
+    "/ws": "same as /; with ?channel=NAME, sends the channel's publications",
+    "/connection/websocket": "Centrifuge client protocol (JSON), for Centrifugo SDKs",
+    "/ticker": "sends messages at an interval: ?every=1s&count=3&text=tick",
 }
 """Built-in path -> what its endpoint does, for the help page."""
 
 
-class Table:
+class Router:
     """
-    The endpoints of one server, each bound to its options.
+    Finds the endpoint of a path: the endpoints of one server, each bound to its options.
 
     Args:
         settings: the server's options.
@@ -57,7 +57,7 @@ class Table:
         clock: measures uptime, and times the ticker.
         now: returns UNIX time in seconds, for the commands `date` and `time`.
         commands: name -> command.
-        more: path or prefix -> endpoint of the application (see `bind_routes`). They replace built-in ones.
+        application_endpoints: path or prefix -> endpoint (see `bind_routes`). They replace built-in ones.
         service: the `WebSocketService`: the attribute `service` of the connections to the application's endpoints.
     """
 
@@ -71,15 +71,15 @@ class Table:
         *,
         now: Callable[[], float],
         commands: Mapping[str, Command],
-        more: Mapping[str, Endpoint],
+        application_endpoints: Mapping[str, Endpoint],
         service: Any,
     ) -> None:
         command = bind(
             CommandProtocol,
             factory,
             commands=commands,
-            words=spell(commands),
-            steady=SteadyReplies(now),
+            common_messages=common_spellings(commands),
+            reply_cache=ReplyCache(now),
             clock=clock,
             now=staticmethod(now),
             server_started=clock.seconds(),
@@ -102,7 +102,7 @@ class Table:
             # No WebSocket pings: the Centrifuge protocol has its own.
             autoPingInterval=0,
         )
-        routes = bind_routes(more, factory, service)
+        routes = bind_routes(application_endpoints, factory, service)
         self._built_in = self._paths.keys() - routes.exact.keys()
         self._paths |= routes.exact
         self._prefixes = routes.prefixes

@@ -9,10 +9,10 @@ from wsserver.wire.protocol import ConnectionDeny, ConnectionRequest, ServerProt
 
 __all__ = ["TickerProtocol"]
 
-SHORTEST, LONGEST = 0.01, 3600.0
+MIN_INTERVAL, MAX_INTERVAL = 0.01, 3600.0
 """Bounds of `every`, in seconds."""
 
-MOST = 1_000_000
+MAX_COUNT = 1_000_000
 """Maximum of `count`."""
 
 
@@ -41,7 +41,7 @@ class TickerProtocol(ServerProtocol):
         if unknown:
             raise ConnectionDeny(400, f"unknown parameter {min(unknown)!r}: expected every, count or text")
         if repeated := [name for name, values in query.items() if len(values) > 1]:
-            raise ConnectionDeny(400, f"the parameter {repeated[0]!r} is given more than once")
+            raise ConnectionDeny(400, f"parameter {repeated[0]!r} is repeated: expected it at most once")
         self._text = query.get("text", ["tick"])[0]
         self._every = _parse_interval(query.get("every", ["1s"])[0])
         self._count = _parse_count(query["count"][0]) if "count" in query else None
@@ -93,12 +93,12 @@ class TickerProtocol(ServerProtocol):
 
 def _parse_interval(text: str) -> float:
     try:
-        return parse_duration(text, SHORTEST, LONGEST)
+        return parse_duration(text, MIN_INTERVAL, MAX_INTERVAL)
     except ValueError as error:
         raise ConnectionDeny(400, f"every={text!r}: {error}") from None
 
 
 def _parse_count(text: str) -> int:
-    if text.isascii() and text.isdigit() and len(text) <= len(str(MOST)) and 1 <= int(text) <= MOST:
+    if text.isascii() and text.isdigit() and len(text) <= len(str(MAX_COUNT)) and 1 <= int(text) <= MAX_COUNT:
         return int(text)
-    raise ConnectionDeny(400, f"count={text!r}: expected a whole number from 1 to {MOST}")
+    raise ConnectionDeny(400, f"count={text!r}: expected a whole number from 1 to {MAX_COUNT}")

@@ -160,13 +160,13 @@ class PageRequest(Request):
         self.responseHeaders.removeHeader(b"server")
         for name, value in _SECURITY_HEADERS:
             self.setHeader(name, value)
-        asked = _describe_cross_origin(self)
-        self._add_headers(self.site.cross_origin.headers(asked))
-        answer = self.site.cross_origin.answer(asked)
+        cross_origin = _describe_cross_origin(self)
+        self._add_headers(self.site.cross_origin.headers(cross_origin))
+        answer = self.site.cross_origin.answer(cross_origin)
         if isinstance(answer, Refusal):
             # The page only sees a network error. The log tells the operator which option to set.
             peer = show_peer(self.getClientAddress())
-            access_log.refused(answer, number=None, peer=peer, path=show_path(asked.path))
+            access_log.refused(answer, number=None, peer=peer, path=show_path(cross_origin.path))
             super().render(Answer(answer))
         elif answer is not None:
             self._add_headers(answer)
@@ -230,7 +230,7 @@ class PageSite(Site):
         if not request.logged:
             return
         _log.info(
-            "{method} {path} {status} {bytes} bytes to {peer}",
+            "{method} {path} {status} bytes={bytes} peer={peer}",
             method=request.method.decode("ascii", "replace"),
             path=show_path(request.uri.partition(b"?")[0].decode("latin-1")),
             status=request.code,
@@ -372,7 +372,8 @@ class Root(Resource):
             return Answer(self._not_found(whole))
         if request.method not in (b"GET", b"HEAD"):
             allow = (("Allow", "GET, HEAD"),)
-            return Answer(Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "this can only be fetched", allow))
+            reason = f"method {request.method.decode('ascii', 'replace')} is not allowed: expected GET or HEAD"
+            return Answer(Refusal(HTTPStatus.METHOD_NOT_ALLOWED, reason, allow))
         return found
 
     def _not_found(self, path: bytes) -> Refusal:
@@ -395,7 +396,7 @@ def needs_websocket(path: bytes) -> Refusal:
         path: the path from the request.
     """
     shown = path.decode("utf-8", "backslashreplace")
-    reason = f"{shown} speaks WebSocket: connect to it with a WebSocket client, e.g. new WebSocket(url) in a browser."
+    reason = f"{shown} accepts WebSocket connections only: connect with new WebSocket(url) or another WebSocket client"
     return Refusal(HTTPStatus.UPGRADE_REQUIRED, reason, (("Upgrade", "websocket"), ("Connection", "Upgrade")))
 
 
@@ -419,8 +420,8 @@ def describe(
     """
     document = {
         "name": "wsserver",
-        "paths": [{"path": path, "speaks": "WebSocket", "help": words} for path, words in paths.items()],
-        "commands": [{"name": name, "help": words} for name, words in commands],
+        "paths": [{"path": path, "speaks": "WebSocket", "help": help_text} for path, help_text in paths.items()],
+        "commands": [{"name": name, "help": help_text} for name, help_text in commands],
         "closeCodes": {str(int(code)): meaning for code, meaning in close_codes.items()},
     }
     return JSONDocument(lambda: {**document, "catchAll": catch_all()})

@@ -83,14 +83,14 @@ class SSE(Resource):
 
     def render_HEAD(self, request: Request) -> bytes:
         """Refuse with 405: a stream without its body would only keep the connection open."""
-        reason = "method HEAD is not allowed for an event stream; expected GET"
+        reason = "method HEAD is not allowed for an event stream: expected GET"
         return refuse(request, Refusal(HTTPStatus.METHOD_NOT_ALLOWED, reason, (("Allow", "GET"),)))
 
     def render_GET(self, request: Request) -> Any:
         """Authorize the client, then start the stream or refuse the request."""
         query = parse_parameters((request.uri.partition(b"?")[2]).decode("ascii"))
         if query is None:
-            return refuse(request, bad_request("the query is not UTF-8 or too long"))
+            return refuse(request, bad_request("the query is not UTF-8 or has more than a thousand parameters"))
         host = (request.getHeader(b"host") or b"").decode("latin-1")
         authorizations = request.requestHeaders.getRawHeaders(b"authorization") or []
         caller = self.authorizer.caller("sse", "raw", _headers(request), show_peer(request.getClientAddress()))

@@ -97,14 +97,14 @@ def read_directory(directory: Path) -> dict[bytes, StaticFile]:
 
     Raises:
         OSError: the directory or a file cannot be read.
-        ValueError: a file is over 4 MiB.
+        ValueError: a file has more than `MAX_FILE` bytes.
     """
     table = {}
     for path in sorted(directory.iterdir()):
         if path.name.startswith(".") or path.is_symlink() or not path.is_file():
             continue
-        if path.stat().st_size > MAX_FILE:
-            raise ValueError(f"{path} is over {MAX_FILE} bytes")
+        if (size := path.stat().st_size) > MAX_FILE:
+            raise ValueError(f"{path} has {size} bytes: expected at most {MAX_FILE}")
         kind, encoding = mimetypes.guess_type(path.name)
         if encoding is not None:
             kind = f"application/{encoding}"

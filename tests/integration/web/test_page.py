@@ -140,7 +140,7 @@ class PageTests:
         with server.connect() as peer:
             response = peer.request(path, method=method)
             assert (response.status, response.header("allow")) == (405, "GET, HEAD")
-            assert response.body == b"405 Method Not Allowed\nthis can only be fetched\n"
+            assert response.text == f"405 Method Not Allowed\nmethod {method} is not allowed: expected GET or HEAD\n"
             assert peer.request("/").status == 200
 
     def test_a_query_changes_nothing(self, server):
@@ -163,7 +163,7 @@ class PageTests:
         assert about["name"] == "wsserver"
         shown = [path["path"] for path in about["paths"]]
         assert shown == ["/", "/echo", "/ws", "/ticker", "/connection/websocket"]
-        assert {"name": "hello", "help": "greets you by your address"} in about["commands"]
+        assert {"name": "hello", "help": "greet the client by its address"} in about["commands"]
         assert about["closeCodes"]["1009"].startswith("message too big")
 
     def test_the_log_has_no_query(self, server, log):

@@ -93,7 +93,7 @@ class PrefixTests:
         client = MemoryServer(Settings(catch_all="off"), endpoints={"/chat/": RoomProtocol}).connect()
         client.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         assert client.response().startswith(b"HTTP/1.1 426 ")
-        assert b"speaks WebSocket" in client.transport.written
+        assert b"accepts WebSocket connections only" in client.transport.written
 
     def test_plain_http_beside_a_prefix_gets_404(self):
         client = MemoryServer(Settings(), endpoints={"/chat/": RoomProtocol}).connect()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from wsserver.endpoints.commands import BUILT_IN, STEADY, Command, ICommand, collect, parse, spell
+from wsserver.endpoints.commands import BUILT_IN, CACHEABLE, Command, ICommand, collect, common_spellings, parse
 from wsserver.errors import CommandError
 
 NAMES = ["hello", "hi", "name", "age", "date", "time", "thanks", "bye", "help", "whoami"]
@@ -139,7 +139,7 @@ class AnswerTests:
         """`help` lists every command with its help, those of the application at the end."""
         lines = answer("help", FakeSession(commands=collect([Say()]))).split("\n")
         assert [line.partition(": ")[0] for line in lines] == [*NAMES, "say"]
-        assert lines[0] == "hello: greets you by your address"
+        assert lines[0] == "hello: greet the client by its address"
         assert lines[-1] == "say: says it"
 
     def test_whoami(self):
@@ -250,13 +250,13 @@ class SpellTests:
     def test_spellings(self):
         """A command is usually written in lower case, in capitals, or with one capital."""
         commands = collect([])
-        assert set(spell({"time": commands["time"]})) == {b"time", b"TIME", b"Time"}
+        assert set(common_spellings({"time": commands["time"]})) == {b"time", b"TIME", b"Time"}
 
     @pytest.mark.parametrize("name", ["größe", "straße", "ﬁn", "ǆ", "\u0131", "\ud800", "42", "?"])
     def test_odd_names(self, name):
         """Where a spelling does not lead back to the name it is left out; the name itself is always there."""
         commands = {name: Say(name)}
-        words = spell(commands)
+        words = common_spellings(commands)
         assert words[name.encode("utf-8", "surrogatepass")] == (commands[name], "")
         for word, found in words.items():
             assert parse(word.decode("utf-8", "surrogatepass"), commands) == found
@@ -277,11 +277,11 @@ class SpellTests:
         """What is looked up first is what would have been parsed, for every message."""
         commands = collect([Say(), Say("größe")])
         found = parse(text, commands)
-        assert (spell(commands).get(text.encode("utf-8")) or found) == found
+        assert (common_spellings(commands).get(text.encode("utf-8")) or found) == found
 
     def test_steady(self):
         """What is the same for a second are built-in commands, which nobody can replace."""
-        assert {command.name for command in BUILT_IN} >= STEADY
+        assert {command.name for command in BUILT_IN} >= CACHEABLE
 
 
 class CollectTests:
@@ -292,7 +292,7 @@ class CollectTests:
         """A plugin without a help line or an answer is refused with a sentence."""
         parts = {"name": "half", "help": "halves", "reply": lambda session, argument: argument}
         del parts[lacking]
-        with pytest.raises(CommandError, match="lacks a help line or a reply"):
+        with pytest.raises(CommandError, match="has no help line or no reply method"):
             collect([type("Half", (), parts)()])
 
     def test_order(self):
@@ -311,20 +311,20 @@ class CollectTests:
         """Anything else will not: no message could call it."""
         with pytest.raises(CommandError) as caught:
             collect([Say(name)])
-        assert str(caught.value) == f"the command <{name}>: its name {name!r} is not one lower-case word"
+        assert str(caught.value) == f"command <{name}>: invalid name {name!r}: expected one lower-case word"
 
     def test_no_name(self):
         """A command has to have a name."""
-        with pytest.raises(CommandError, match="its name None is not one lower-case word"):
+        with pytest.raises(CommandError, match="invalid name None: expected one lower-case word"):
             collect([object()])
 
     def test_built_in_name(self):
         """A built-in command cannot be replaced."""
-        with pytest.raises(CommandError, match="the command <hello>: the name 'hello' is taken by "):
+        with pytest.raises(CommandError, match="command <hello>: the name 'hello' is already used by "):
             collect([Say("hello")])
 
     def test_name_twice(self):
         """Two commands cannot have one name."""
         with pytest.raises(CommandError) as caught:
             collect([Say(), Say()])
-        assert str(caught.value) == "the command <say>: the name 'say' is taken by <say>"
+        assert str(caught.value) == "command <say>: the name 'say' is already used by <say>"

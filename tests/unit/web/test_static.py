@@ -164,7 +164,7 @@ class ReadDirectoryTests:
             file.truncate(MAX_FILE)
         assert fetch(read_directory(tmp_path)[b"large.bin"])[1]["content-length"] == "4194304"
         os.truncate(tmp_path / "large.bin", MAX_FILE + 1)
-        with pytest.raises(ValueError, match=r"large\.bin is over 4194304 bytes"):
+        with pytest.raises(ValueError, match=r"large\.bin has 4194305 bytes: expected at most 4194304"):
             read_directory(tmp_path)
 
     def test_large_file_that_is_left_out(self, tmp_path):

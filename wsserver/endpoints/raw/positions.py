@@ -1,5 +1,5 @@
 """
-Stream positions of a raw subscriber: the positions it resumes from, and the event IDs that tell it its current ones.
+Stream positions of a raw subscriber: the positions it recovers from, and the event IDs that contain its current ones.
 
 A subscriber that reconnects sends the last event ID it received, and the server recovers its channels from there.
 """
@@ -38,8 +38,8 @@ class Missed(NamedTuple):
     channel: ChannelName
     publication: Publication | None
     """None for a gap: publications that the stream no longer has."""
-    place: str
-    """The event ID: the subscriber's positions after this publication."""
+    event_id: str
+    """The subscriber's positions after this publication."""
 
 
 class StreamPositions:
@@ -47,15 +47,15 @@ class StreamPositions:
     The stream positions of one raw subscriber.
 
     Args:
-        ask: the subscriber's channels, and its last event ID.
+        request: the subscriber's channels, and its last event ID.
     """
 
     __slots__ = ("_at", "_behind", "_early", "_joined", "_resumes")
 
-    def __init__(self, ask: RawSubscribeRequest) -> None:
-        self._resumes = bool(ask.last_event_id)
-        since = parse_positions(ask.last_event_id, len(ask.channels)) or [None] * len(ask.channels)
-        self._at: dict[ChannelName, Position | None] = dict(zip(ask.channels, since, strict=True))
+    def __init__(self, request: RawSubscribeRequest) -> None:
+        self._resumes = bool(request.last_event_id)
+        since = parse_positions(request.last_event_id, len(request.channels)) or [None] * len(request.channels)
+        self._at: dict[ChannelName, Position | None] = dict(zip(request.channels, since, strict=True))
         self._joined: list[Joined] = []
         self._behind: list[ChannelName] = []
         """Channels with unread pages; the next one to read is the last."""

@@ -53,7 +53,7 @@ class RawSubscription(QueuedOutput):
     """The client's channels and format; None before `set_client`."""
 
     _positions: StreamPositions | None = None
-    """None before `set_client`, and once the positions are of no more use."""
+    """None before `set_client`, and once nothing reads the positions."""
     _client: RawClient | None = None
     """The connection as the registry of clients, its token's expiry and the backend see it."""
     _is_reading_page = False
@@ -171,7 +171,7 @@ class RawSubscription(QueuedOutput):
         if frames:
             self._send(b"".join(frames), len(frames), size)
         if not self.sends_event_ids and not self.is_recovering:
-            # Nothing reads the positions any more. A server may have very many idle connections.
+            # Nothing reads the positions from now on. Free them: a server may have very many idle connections.
             self._positions = None
 
     def _close_after_gap(self, channel: ChannelName) -> None:
@@ -203,4 +203,4 @@ class RawSubscription(QueuedOutput):
 
     def on_permission_revoked(self, channel: ChannelName) -> None:
         """Close with 1008: Redis no longer permits the server to subscribe to the channel."""
-        self.close(CloseCode.POLICY_VIOLATION, f"Redis does not permit {channel} any more")
+        self.close(CloseCode.POLICY_VIOLATION, f"Redis no longer permits the channel {channel}")

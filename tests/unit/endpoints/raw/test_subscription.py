@@ -343,7 +343,7 @@ class RevocationTests:
         """And names the channel."""
         connection = start(server, "h", "i")
         server.service.hub.on_permission_revoked("i")
-        assert connection.closed == (1008, "Redis does not permit i any more")
+        assert connection.closed == (1008, "Redis no longer permits the channel i")
 
 
 @pytest.mark.parametrize("way", ["ws", "sse"])
