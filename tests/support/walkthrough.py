@@ -156,7 +156,7 @@ class Walk:
             self._wait_until(lambda: _answers(self._redis), output.read_text)
         elif "subscribe" in text:
             self._subscriber = output
-            self._wait_until(lambda: "listening" in errors.read_text(), errors.read_text)
+            self._wait_until(lambda: "subscribed" in errors.read_text(), errors.read_text)
         else:
             self._stop_server = stop
             self._wait_until(lambda: _answers(self._server), lambda: output.read_text() + errors.read_text())

@@ -1,0 +1,63 @@
+"""Output that reference pages show is what the server prints."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from paths import DOCS
+from peers import TIMEOUT
+from twistd_process import find_port, twistd
+
+REFERENCE = DOCS / "reference"
+PATHS, CONFIGURATION = ((REFERENCE / name).read_text("utf-8") for name in ("paths.md", "configuration.md"))
+CHANNELS = (REFERENCE / "channels.md").read_text("utf-8")
+
+# Nothing listens at port 1.
+NO_REDIS = ("--redis", "redis://127.0.0.1:1")
+
+
+def run(command: str, port: int = 0, **environ: str) -> str:
+    """Run a command that a page shows, at the server's port; return everything it prints."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["sh", "-c", command.replace("8080", str(port))],
+        env=os.environ | environ | {"PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize(("number", "options"), [(0, ()), (1, NO_REDIS)], ids=["no options", "--redis"])
+def test_the_log_says_what_happens_to_unknown_paths_as_the_page_about_paths_shows(tmp_path, number, options):
+    line = re.findall(r"^    (unknown WebSocket paths .*)$", PATHS, re.MULTILINE)[number]
+    with twistd(tmp_path, "-n", "wsserver", "--port", "0", *options) as log:
+        find_port(log, r"ws://127\.0\.0\.1:([0-9]+)/")
+        assert line in log.read_text()
+
+
+def test_the_refusal_of_an_unknown_path_names_the_nearest_one_as_the_page_shows(tmp_path):
+    command, shown = re.search(r"^    \$ (curl .*?\n.*?)\n((?:    .*\n)+)", PATHS, re.MULTILINE).groups()
+    first, _, last = (line.strip() for line in shown.splitlines())
+    with twistd(tmp_path, "-n", "wsserver", "--port", "0", *NO_REDIS) as log:
+        answer = run(command, find_port(log, r"ws://127\.0\.0\.1:([0-9]+)/"))
+    assert first in answer
+    assert answer.endswith(last + "\n")
+
+
+def test_a_temporarily_refused_event_stream_is_what_the_page_about_channels_shows(tmp_path):
+    command, shown = re.search(r"^\$ (curl .*)\n(: 503 .*)\nretry: ", CHANNELS, re.MULTILINE).groups()
+    with twistd(tmp_path, "-n", "wsserver", "--port", "0", *NO_REDIS) as log:
+        answer = run(f"{command} -s", find_port(log, r"ws://127\.0\.0\.1:([0-9]+)/"))
+    assert re.fullmatch(re.escape(shown) + r"\nretry: [123]\d{3}\n+", answer)
+
+
+def test_a_misspelled_variable_is_reported_as_the_page_about_configuration_shows():
+    command, shown = re.search(r"```sh\n(.*?)```\n```text\n(.*?)```", CONFIGURATION, re.DOTALL).groups()
+    assert run(command) == shown
