@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from wsserver.cli.server_options import add_secret_option, add_url_option, load_settings, server_of
 from wsserver.cli.urls import ServerURL
+from wsserver.config.options import quote_values
 from wsserver.errors import Refused, SettingError, Unreachable
 from wsserver.jsonfields import read_json
 from wsserver.wire.frames import is_utf8
@@ -104,7 +105,8 @@ def make_body(channel: str, data: bytes, *, as_json: bool) -> bytes:
     try:
         read_json(data)
     except ValueError as error:
-        raise SettingError("--json", f"DATA is not JSON: {error}") from None
+        shown = quote_values([data.decode("utf-8", "backslashreplace")])
+        raise SettingError("--json", f"invalid DATA {shown}: {error}") from None
     return b'{"channel": %b, "data": %b}' % (name, data)
 
 

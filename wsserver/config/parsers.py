@@ -218,8 +218,9 @@ def an_origin(text: str) -> str:
     """Check an origin. An empty text and `empty` both mean an Origin header without a value; the result is `empty`."""
     if text.lower() in ("", EMPTY, "null"):
         return text.lower() or EMPTY
+    origin = origin_of(text)
     # The host of an origin may contain an asterisk, but an operator who writes one expects a pattern.
-    if origin_of(text) is None or "*" in text:
+    if origin is None or "*" in text:
         raise ValueError(
             "expected an origin such as https://example.com, http://localhost:3000 or file:// (no path, no *), "
             "null, or empty"
@@ -229,6 +230,9 @@ def an_origin(text: str) -> str:
         raise ValueError(
             "expected an origin in ASCII, such as https://xn--bcher-kva.example for https://bücher.example"
         )
+    port = origin.rpartition(":")[2]
+    if port and int(port) > 65535:
+        raise ValueError("expected an origin with a port up to 65535")
     return text
 
 

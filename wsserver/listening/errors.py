@@ -43,15 +43,17 @@ def _unknown_kind(where: EndpointString, error: object) -> str | None:
         return None
     if where.kind in {"http", "https", "ws", "wss"}:
         return (
-            f"{where.kind}: is no way to listen; expected tcp:PORT, or ssl:PORT for TLS, which serve HTTP and WebSocket"
+            f"{where.kind!r} is not an endpoint type; use tcp:PORT, or ssl:PORT for TLS: both serve HTTP and WebSocket"
         )
-    return f"expected {_KINDS} at the beginning, as in tcp:8080:interface=127.0.0.1, not {unknown[1]!r}"
+    return f"{unknown[1]!r} is not an endpoint type; expected {_KINDS}, as in tcp:8080:interface=127.0.0.1"
 
 
 def _locked(where: EndpointString, error: object) -> str | None:
     if where.kind != "unix" or str(error) != "Cannot acquire lock":
         return None
-    return f"{where.get('address', 0)}.lock names a process that runs; remove that file if it is not a server's"
+    return (
+        f"{where.get('address', 0)}.lock belongs to a running process; if that process is not a server, remove the file"
+    )
 
 
 def _missing_port(where: EndpointString, error: object) -> str | None:
@@ -79,13 +81,16 @@ def _wrong_number(where: EndpointString, error: object) -> str | None:
 def _wrong_systemd(where: EndpointString, error: object) -> str | None:
     if where.kind != "systemd":
         return None
+    domain = where.get("domain", 0)
+    if domain not in {None, "INET", "INET6", "UNIX"}:
+        return f"domain: expected INET, INET6 or UNIX, not {domain!r}"
     if isinstance(error, LookupError):
         return (
-            "systemd has not passed this socket to the process; systemd: works only in a service that a systemd "
-            ".socket unit starts (LISTEN_FDS), else use tcp: or unix:"
+            "systemd has not passed this socket to the process; use systemd: only in a service that a .socket unit "
+            "starts, otherwise tcp: or unix:"
         )
     if isinstance(error, AttributeError | TypeError | ValueError | AssertionError):
-        return "expected systemd:domain=INET:index=0 or systemd:domain=INET:name=NAME, with domain INET, INET6 or UNIX"
+        return "expected a domain and an index or a name: systemd:domain=INET:index=0 or systemd:domain=INET:name=NAME"
     return None
 
 
@@ -97,8 +102,8 @@ def _wrong_parameter(where: EndpointString, error: object) -> str | None:
     if missing := re.search(r"missing \d+ required positional arguments?: '(.*?)'", str(error)):
         return f"{where.kind}: needs a value for {missing[1]!r}"
     if twice := re.search(r"multiple values for argument '(.*)'", str(error)):
-        return f"{where.kind}: {twice[1]!r} is given twice"
-    return f"{where.kind}: takes fewer values" if "positional argument" in str(error) else None
+        return f"{where.kind}: has two values for {twice[1]!r}"
+    return f"{where.kind}: has too many values" if "positional argument" in str(error) else None
 
 
 def _in_use(where: EndpointString) -> str:

@@ -85,7 +85,7 @@ class Listener:
             raise ListenError(text, describe_listen_error(inner, error)) from error
         # Twisted's server endpoints fire at once. One that fires later could fail after "listening" was logged.
         if not results:
-            raise ListenError(text, "the endpoint does not listen at once")
+            raise ListenError(text, "the endpoint did not open its port immediately, which the server requires")
         if isinstance(results[0], Failure):
             cause = results[0].value
             raise ListenError(text, describe_listen_error(inner, getattr(cause, "socketError", cause))) from cause

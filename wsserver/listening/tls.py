@@ -50,12 +50,12 @@ def tls_of_settings(settings: Settings) -> ConnectionCreator | None:
     """
     if not settings.tls_cert:
         if settings.tls_key:
-            raise SettingError("--tls-key", "expected --tls-cert, too")
+            raise SettingError("--tls-key", "requires --tls-cert")
         return None
     if settings.listen:
         raise SettingError(
             "--tls-cert",
-            "applies to --interface and --port only; with --listen, write ssl:PORT:privateKey=FILE:certKey=FILE",
+            "applies only to --interface and --port; with --listen, use ssl:PORT:privateKey=FILE:certKey=FILE",
         )
     try:
         certificate = read_server_certificate(settings.tls_cert, settings.tls_key)

@@ -161,7 +161,7 @@ class PublishTests:
             (["a\x1b[31m", "x"], 1, "refused with 400: channel: channel name 'a\\x1b[31m'"),
             ([b"\xff", "x"], 1, "refused with 400: channel: half a surrogate pair"),
             (["foo", "x" * 70_000], 1, "at most 65536 are accepted"),
-            (["--json", "foo", "{"], 1, "--json: DATA is not JSON"),
+            (["--json", "foo", "{"], 1, "--json: invalid DATA '{': "),
             (["foo", "x", "--api-key", ""], 1, "--api-key: missing; give the server's key"),
             (["foo", "x", "--api-key", "a\r\nb"], 1, "--api-key: "),
             (["foo", "x", "--config", "/nowhere.toml"], 1, "/nowhere.toml: cannot be read"),

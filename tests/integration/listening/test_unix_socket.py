@@ -100,7 +100,7 @@ class LivingServerTests:
         os.symlink(str(os.getppid()), f"{path}.lock")
         with pytest.raises(ListenError) as caught:
             listen()
-        assert f"{path}.lock names a process that runs; remove that file" in str(caught.value)
+        assert f"{path}.lock belongs to a running process; if that process is not a server, remove" in str(caught.value)
         assert os.readlink(f"{path}.lock") == str(os.getppid())
 
     def test_a_file_that_is_no_socket_stays(self, path, listen):

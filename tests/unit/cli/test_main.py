@@ -91,7 +91,7 @@ class CheckconfigTests:
         ("line", "problem"),
         [
             ('tls_cert = "{}"', "--tls-cert: cannot read '{}': No such file or directory"),
-            ('tls_key = "{}"', "--tls-key: expected --tls-cert, too"),
+            ('tls_key = "{}"', "--tls-key: requires --tls-cert"),
             (
                 'listen = ["ssl:0:privateKey={}"]',
                 "cannot listen on ssl:0:privateKey={}: privateKey: cannot read '{}': No",

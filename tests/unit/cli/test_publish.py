@@ -48,7 +48,7 @@ class BodyTests:
     )
     def test_no_json(self, data):
         """What is no JSON value is refused here, and so cannot be more than one."""
-        with pytest.raises(SettingError, match="DATA is not JSON"):
+        with pytest.raises(SettingError, match=r"^--json: invalid DATA '.*': "):
             make_body("foo", data, as_json=True)
 
     @pytest.mark.parametrize("channel", ["foo", 'a"b', "\u4e16", "\udcff"])

@@ -95,6 +95,7 @@ VALUES = {
         [
             *("*", "example.com", "https://", "https://example.com/", "https://*.example.com", "http://a:b"),
             "https://bücher.example",
+            "https://example.com:99999",
             *(
                 "https://user@example.com",
                 "http://a b",

@@ -73,11 +73,11 @@ class OptionTests:
     @pytest.mark.parametrize(
         ("options", "problem"),
         [
-            ({"tls_key": "KEY"}, "--tls-key: expected --tls-cert, too"),
+            ({"tls_key": "KEY"}, "--tls-key: requires --tls-cert"),
             ({"tls_cert": "CERT"}, "--tls-key: expected the file of the private key, as 'CERT' does not contain it"),
             ({"tls_cert": "no", "tls_key": "KEY"}, "--tls-cert: cannot read 'no': No such file or directory"),
             ({"tls_cert": "CERT", "tls_key": "no"}, "--tls-key: cannot read 'no': No such file or directory"),
-            ({"tls_cert": "CERT", "tls_key": "KEY", "listen": ("tcp:0",)}, "--tls-cert: applies to --interface and "),
+            ({"tls_cert": "CERT", "tls_key": "KEY", "listen": ("tcp:0",)}, "--tls-cert: applies only to --"),
         ],
     )
     def test_says_what_is_wrong_and_which_option(self, issued, options, problem):
