@@ -70,7 +70,7 @@ class Credentials:
 class Admitted:
     """A raw client that may subscribe to all channels of its request."""
 
-    ask: RawSubscribeRequest
+    request: RawSubscribeRequest
     identity: Identity
 
 
@@ -163,11 +163,11 @@ class Authorizer:
         """
         if self.tokens is None and any(name in credentials.query for name in _TOKEN_PARAMETERS):
             return succeed(bad_request(f"{NO_KEY}; connect without a token"))
-        ask = parse_query(credentials.query, default)
-        if isinstance(ask, Refusal):
-            return succeed(ask)
+        request = parse_query(credentials.query, default)
+        if isinstance(request, Refusal):
+            return succeed(request)
 
-        return self.identify(credentials).addCallback(self._decide, ask, credentials)
+        return self.identify(credentials).addCallback(self._decide, request, credentials)
 
     def identify(self, credentials: Credentials) -> "Deferred[Identity | Refusal]":
         """
@@ -189,18 +189,18 @@ class Authorizer:
 
     @inlineCallbacks
     def _decide(
-        self, found: Identity | Refusal, ask: RawSubscribeRequest, credentials: Credentials
+        self, found: Identity | Refusal, request: RawSubscribeRequest, credentials: Credentials
     ) -> Generator[Any, Any, Admitted | Refusal]:
         if isinstance(found, Refusal):
             return found
         identity = found
-        for channel in ask.channels:
+        for channel in request.channels:
             # Ask one at a time, so that a client with many channels does not occupy the backend more than others.
             answer = yield self.open(channel, identity, credentials.host, credentials.caller)
             if not isinstance(answer, Subscribed):
                 return refusal_for(answer)
             identity = _expire_by(identity, answer.expire_at)
-        return Admitted(ask, identity)
+        return Admitted(request, identity)
 
     def open(
         self, channel: ChannelName, identity: Identity, host: str, caller: Caller | None, data: JSONText | None = None

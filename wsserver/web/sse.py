@@ -107,7 +107,7 @@ class SSE(Resource):
             _refuse(request, Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "internal server error"))
 
     def _admitted(self, found: Admitted | Refusal, request: Request, caller: Caller, gone: list[bool]) -> None:
-        if not isinstance(found, Refusal) and found.ask.binary:
+        if not isinstance(found, Refusal) and found.request.binary:
             found = bad_request(
                 "binary=1 is not supported for event streams; without it, binary data is sent in base64"
             )
@@ -117,8 +117,8 @@ class SSE(Resource):
             return
         # A browser sends this header when it reconnects. Its query is that of the first request, so the header wins.
         if last := (request.getHeader(b"last-event-id") or b"").decode("latin-1"):
-            known = parse_positions(last, len(found.ask.channels)) is not None
-            found = replace(found, ask=replace(found.ask, last_event_id=last if known else UNKNOWN_PLACE))
+            known = parse_positions(last, len(found.request.channels)) is not None
+            found = replace(found, request=replace(found.request, last_event_id=last if known else UNKNOWN_PLACE))
         stream = _Stream(self, request, found, caller)
         if gone:
             # The client has left while keys were fetched or the backend was asked.
@@ -142,8 +142,8 @@ class _Stream(RawSubscription):
         self._request = request
         # The id of an event contains the client's positions in all its channels, so clients share encoded events only
         # if they have the same single channel.
-        self.kind = ("sse", admitted.ask.format, "" if len(admitted.ask.channels) == 1 else caller.client)
-        self._format = admitted.ask.format
+        self.kind = ("sse", admitted.request.format, "" if len(admitted.request.channels) == 1 else caller.client)
+        self._format = admitted.request.format
         self._is_over = self._ends_after_recovery = False
         """Whether the stream has ended, and whether it ends after recovery."""
         self._ping: Any = None

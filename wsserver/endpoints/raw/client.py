@@ -46,7 +46,7 @@ class RawClient:
         self.user = admitted.identity.user
         self._clients = clients
         self._authorizer = authorizer
-        self._channels = admitted.ask.channels
+        self._channels = admitted.request.channels
         self._expires_at = admitted.identity.expires_at
         self._caller = caller
         self._since = authorizer.time()

@@ -49,7 +49,7 @@ class RawSubscription(QueuedOutput):
     """Whether every message carries an event ID, so that the client's positions are tracked."""
 
     kind: Hashable = None
-    ask: RawSubscribeRequest | None = None
+    subscribe_request: RawSubscribeRequest | None = None
     """The client's channels and format; None before `set_client`."""
 
     _positions: StreamPositions | None = None
@@ -85,7 +85,7 @@ class RawSubscription(QueuedOutput):
             admitted: the client's identity and channels.
             caller: the description of the client that the backend receives.
         """
-        self.ask, self._positions = admitted.ask, StreamPositions(admitted.ask)
+        self.subscribe_request, self._positions = admitted.request, StreamPositions(admitted.request)
         self._client = RawClient(self.hub.clients, self.authorizer, admitted, caller, self.close)
 
     def subscribe(self) -> "Deferred[Any]":

@@ -52,7 +52,7 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
             self.unsubscribe(*self.ended)
         if self.state != CONNECTING:
             return subprotocol
-        self.kind = (found.ask.format, found.ask.binary, self.window_bits)
+        self.kind = (found.request.format, found.request.binary, self.window_bits)
         return self.subscribe().addCallbacks(lambda _: subprotocol, self._not_subscribed)
 
     def _not_subscribed(self, failure: Failure) -> Any:
@@ -81,12 +81,14 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
 
     def encode(self, channel: ChannelName, publication: Publication, event_id: str) -> bytes:  # noqa: ARG002
         """Return the frame of a publication."""
-        assert self.ask is not None
-        payload, first = write_publication(channel, publication, self.ask.format, binary=self.ask.binary)
+        assert self.subscribe_request is not None
+        payload, first = write_publication(
+            channel, publication, self.subscribe_request.format, binary=self.subscribe_request.binary
+        )
         return self.write_frame(first, payload)
 
     def gap_frame(self, channel: ChannelName, event_id: str = "") -> tuple[bytes, int]:  # noqa: ARG002
         """Return the frame of a gap notice, and the bytes of its payload."""
         notice = gap_notice(channel)
-        first = FIN_BINARY if self.ask is not None and self.ask.binary else FIN_TEXT
+        first = FIN_BINARY if self.subscribe_request is not None and self.subscribe_request.binary else FIN_TEXT
         return build(first, notice), len(notice)
