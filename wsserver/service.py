@@ -103,9 +103,8 @@ class WebSocketService(Service):
         self._reactor = reactor
         self.connections = ServerFactory(settings, reactor)
         table = collect(getPlugins(ICommand) if commands is None else commands)
-        access = _access(settings, loopback_only=False)
         broker = _broker(settings, reactor, now)
-        self.hub = Hub(broker, access, reactor, Rules.from_settings(settings))
+        self.hub = Hub(broker, reactor, Rules.from_settings(settings))
         """The channels. To publish from your application, call `hub.publish(channel, data)`."""
         self._survey = Survey(broker, reactor, Operations(self.hub, __version__).handlers)
         broker.deliver_to(self.hub, on_control=self._survey.on_message)
@@ -115,7 +114,12 @@ class WebSocketService(Service):
         """Sends the webhook requests to the backend."""
         tokens, self._jwks = tokens_of(settings, reactor, broker.consume)
         self.authorizer = Authorizer(
-            self.hub, tokens, anonymous=settings.anonymous, reactor=reactor, now=time.time, hooks=self.hooks
+            _access(settings, loopback_only=False),
+            tokens,
+            anonymous=settings.anonymous,
+            reactor=reactor,
+            now=time.time,
+            hooks=self.hooks,
         )
         """Decides which clients may subscribe to which channels."""
         self.endpoints = Router(
@@ -246,7 +250,7 @@ class WebSocketService(Service):
                 adopt(port, self._poller)
         local = all(is_loopback(port) for port in self.ports)
         self.frontend.policy = Policy.of(self.settings, loopback_only=local)
-        self.hub.access = _access(self.settings, loopback_only=local)
+        self.authorizer.access = _access(self.settings, loopback_only=local)
         self.endpoints.catch_all = decide_catch_all(self.settings, loopback_only=local)
 
     def _announce(self) -> None:
@@ -256,7 +260,7 @@ class WebSocketService(Service):
             answer="answer commands" if catch_all.enabled else "are refused with 404",
             reason=catch_all.reason,
         )
-        if self.hub.access.closed and self.authorizer.tokens is None and "subscribe" not in self.hooks.events:
+        if self.authorizer.access.closed and self.authorizer.tokens is None and "subscribe" not in self.hooks.events:
             _log.info("no channel is allowed, because the server listens beyond loopback; see --channel-allow")
         for port in self.ports:
             where = authority(port)

@@ -2,14 +2,13 @@
 
 from wsserver.hub.hub import Hub
 from wsserver.hub.management import Management
-from wsserver.hub.names import Access
 from wsserver.hub.operations import Operations
 from wsserver.hub.survey import Survey
 
 
 def make_hub(broker, clock, rules=None):
     """Make a hub to which the broker delivers."""
-    hub = Hub(broker, Access(None, loopback_only=True), clock, rules)
+    hub = Hub(broker, clock, rules)
     broker.deliver_to(hub)
     return hub
 

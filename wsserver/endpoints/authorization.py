@@ -8,7 +8,7 @@ the backend allows it in the answer to a hook (`Hooks`).
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, inlineCallbacks, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -74,12 +74,6 @@ class Admitted:
     identity: Identity
 
 
-class HasAccess(Protocol):
-    """The hub. Read `access` anew each time: the service replaces it once the server listens."""
-
-    access: Access
-
-
 def select_subprotocol(chosen: str | None, offered: Sequence[str]) -> str | None:
     """
     Select the subprotocol of a client that may have sent its token as a subprotocol.
@@ -122,7 +116,7 @@ class Authorizer:
     Identify clients, and check whether they may subscribe to channels.
 
     Args:
-        hub: provides `access`: the channels that are open to everyone.
+        access: the channels that clients may subscribe to without a token.
         tokens: checks tokens; None if the server has no key.
         anonymous: whether to admit clients without a token if the server has a key.
         reactor: runs the expiry timers.
@@ -132,7 +126,7 @@ class Authorizer:
 
     def __init__(
         self,
-        hub: HasAccess,
+        access: Access,
         tokens: Tokens | None,
         *,
         anonymous: bool,
@@ -145,7 +139,8 @@ class Authorizer:
         self._hook_events = frozenset() if hooks is None else hooks.events
         self.anonymous = anonymous or tokens is None
         """Whether a client without a token is admitted as anonymous; else it is refused."""
-        self._hub = hub
+        self.access = access
+        """The channels that clients may subscribe to without a token; the service replaces it when it listens."""
         self._reactor = reactor
         self._now = now
 
@@ -241,12 +236,11 @@ class Authorizer:
         """
         if identity.may(channel, Right.LISTEN):
             return None
-        access = self._hub.access
-        if access.patterns is None and "subscribe" in self._hook_events:
+        if self.access.patterns is None and "subscribe" in self._hook_events:
             # Without --channel-allow, channels are open to everyone on a loopback-only server. With a subscribe hook,
             # the backend decides about them.
             return NotAllowed(f"channel {quote(channel)} is not allowed by the backend (--hook-subscribe)")
-        refusal = access.refuse(channel, host)
+        refusal = self.access.refuse(channel, host)
         if refusal is None:
             return None
         return refusal if identity is ANONYMOUS else NotAllowed(f"{refusal.reason}; the token does not allow it either")

@@ -23,7 +23,7 @@ from wsserver.hub.channel import BufferBudget, ChannelState, RecoveringSubscribe
 from wsserver.hub.clients import ClientInfo, Clients
 from wsserver.hub.fanout import FanOut
 from wsserver.hub.gaps import GapCloser
-from wsserver.hub.names import Access, check_name
+from wsserver.hub.names import check_name
 from wsserver.hub.pages import PageReader
 from wsserver.hub.presence import PresenceEvent, PresenceManager
 from wsserver.hub.publication import Publication, check_int, check_text, make_publication
@@ -50,14 +50,11 @@ class Hub:
 
     Args:
         broker: delivers publications, and stores histories and presence; must deliver to the hub (`Broker.deliver_to`).
-        access: decides which channels clients may subscribe to without a token.
         reactor: schedules the deliveries at the end of a turn.
         rules: the options of each channel (history, presence, publish permission, slow consumers).
     """
 
-    def __init__(self, broker: Broker, access: Access, reactor: IReactorTime, rules: Rules | None = None) -> None:
-        self.access = access
-        """Which channels clients may subscribe to without a token; replaced when the server starts to listen."""
+    def __init__(self, broker: Broker, reactor: IReactorTime, rules: Rules | None = None) -> None:
         self.rules = rules if rules is not None else Rules()
         self.broker = broker
         self.presence = PresenceManager(broker, self.rules, reactor)

@@ -527,7 +527,7 @@ class FetchedKeyTests:
         assert [websocket(server, text).status for text in (token(), self.signed())] == [101, 101]
 
     @pytest.mark.parametrize(
-        ("kid", "status", "words"), [("one", 0, "a connection token"), ("two", 1, "not known here")]
+        ("kid", "status", "words"), [("one", 0, "connection token"), ("two", 1, "not known here")]
     )
     def test_command_line(self, provider, kid, status, words):
         """`wsserver checktoken` fetches the keys, too."""

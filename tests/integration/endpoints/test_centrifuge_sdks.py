@@ -226,7 +226,7 @@ class RefusedTests:
             ({"order": "history", "channel": "bare", "options": {}}, 103, "subscribed"),
             ({"order": "presence", "channel": "open"}, 108, "--channel-presence"),
             ({"order": "presenceStats", "channel": "bare"}, 103, "subscribed"),
-            ({"order": "rpc", "method": "m"}, 104, "procedure"),
+            ({"order": "rpc", "method": "m"}, 104, "RPC method 'm'"),
         ):
             error = sdk.call(**order)["error"]
             assert error["code"] == code
@@ -328,7 +328,7 @@ class TokenTests:
 
 def expiries(server):
     """Tell when the tokens of the server's clients end."""
-    return server.ask(lambda: [one.peer.identity.expires_at for one in server.service.hub.clients.find()])
+    return server.ask(lambda: [one.context.identity.expires_at for one in server.service.hub.clients.find()])
 
 
 class HookTests:

@@ -23,17 +23,15 @@ from wsserver.wire.http11 import Refusal
 HEADER, PARAMETER, PROTOCOL = "header", "parameter", "protocol"
 
 
-class Hub:
-    """What is open to everyone."""
-
-    def __init__(self, *patterns, local=False):
-        self.access = Access(Patterns(patterns) if patterns else None, loopback_only=local)
+def access(*patterns, local=False):
+    """Allow channels without a token."""
+    return Access(Patterns(patterns) if patterns else None, loopback_only=local)
 
 
 def admission(*patterns, keys=True, anonymous=False, local=False):
     """Make the admission of a server whose tokens are signed with `SECRET`."""
     tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW) if keys else None
-    return Authorizer(Hub(*patterns, local=local), tokens, anonymous=anonymous, reactor=Clock(), now=lambda: NOW)
+    return Authorizer(access(*patterns, local=local), tokens, anonymous=anonymous, reactor=Clock(), now=lambda: NOW)
 
 
 def visit(channel="news", text=None, carrier=HEADER, host="example.com", **query):
@@ -213,7 +211,7 @@ class AdmitTests:
             def either(self, token):
                 return succeed(Refused("away", Cause.UNAVAILABLE))
 
-        house = Authorizer(Hub(), Away(ring(), TERMS, lambda: NOW), anonymous=True, reactor=Clock(), now=lambda: NOW)
+        house = Authorizer(access(), Away(ring(), TERMS, lambda: NOW), anonymous=True, reactor=Clock(), now=lambda: NOW)
         found = result(house.admit(visit(text=GOOD), Format.RAW))
         assert (found.status, found.headers) == (503, (("Retry-After", "1"),))
 
@@ -228,7 +226,7 @@ class ExpiryTests:
     def test_grace(self):
         """A connection outlives its token by the grace."""
         clock, rung = Clock(), []
-        house = Authorizer(Hub(), None, anonymous=True, reactor=clock, now=lambda: NOW + clock.seconds())
+        house = Authorizer(access(), None, anonymous=True, reactor=clock, now=lambda: NOW + clock.seconds())
         house.call_when_expired(NOW + 60, lambda: rung.append(clock.seconds()))
         clock.advance(60 + GRACE - 0.01)
         assert rung == []
