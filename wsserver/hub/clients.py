@@ -87,8 +87,11 @@ class Client(Protocol):
             reason: the reason.
         """
 
-    def unsubscribe(self, channel: ChannelName, code: int, reason: str) -> None:
-        """Unsubscribe the client from a channel that it is subscribed to; code and reason are Centrifugo's."""
+    def expire(self) -> None:
+        """Close the connection as expired."""
+
+    def unsubscribe(self, channel: ChannelName) -> None:
+        """Unsubscribe the client from a channel that it is subscribed to."""
 
     def subscribe(self, channel: ChannelName, options: Mapping[str, Any]) -> bool:
         """

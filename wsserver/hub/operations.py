@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from wsserver.centrifugecodes import EXPIRED, SERVER_UNSUBSCRIBE
 from wsserver.hub.hub import Hub
 from wsserver.hub.names import Patterns
 from wsserver.hub.survey import Handlers
@@ -88,7 +87,7 @@ class Operations:
         channel = ChannelName(arguments["channel"])
         off = [one for one in self._find(arguments) if channel in one.channels]
         for one in off:
-            one.unsubscribe(channel, SERVER_UNSUBSCRIBE.code, SERVER_UNSUBSCRIBE.reason)
+            one.unsubscribe(channel)
         return len(off)
 
     def _subscribe(self, arguments: Mapping[str, Any]) -> int:
@@ -97,9 +96,12 @@ class Operations:
         return sum(one.subscribe(channel, arguments["options"]) for one in on)
 
     def _refresh(self, arguments: Mapping[str, Any]) -> int:
-        if arguments["expired"]:
-            return self._disconnect({**arguments, "code": EXPIRED.code, "reason": EXPIRED.reason, "except": ()})
-        return sum(one.refresh(arguments["expire_at"]) for one in self._find(arguments))
+        found = self._find(arguments)
+        if not arguments["expired"]:
+            return sum(one.refresh(arguments["expire_at"]) for one in found)
+        for one in found:
+            one.expire()
+        return len(found)
 
     def _find(self, arguments: Mapping[str, Any]) -> list[Any]:
         user, client = arguments["user"], arguments["client"]

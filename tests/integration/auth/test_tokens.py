@@ -526,9 +526,7 @@ class FetchedKeyTests:
         server = self.start(start_server, provider, token_secret=SECRET)
         assert [websocket(server, text).status for text in (token(), self.signed())] == [101, 101]
 
-    @pytest.mark.parametrize(
-        ("kid", "status", "words"), [("one", 0, "connection token"), ("two", 1, "not known here")]
-    )
+    @pytest.mark.parametrize(("kid", "status", "words"), [("one", 0, "connection token"), ("two", 1, "not known here")])
     def test_command_line(self, provider, kid, status, words):
         """`wsserver checktoken` fetches the keys, too."""
         provider.publish(one=CURRENT)

@@ -60,3 +60,28 @@ class SizeTests:
         monkeypatch.setattr(hub, "counts", lambda: counts)
         told = result(make_management(hub, Clock()).channels())
         assert 0.9 * MAX_BYTES < len(str(told)) < 1.1 * MAX_BYTES
+
+
+class OperationTests:
+    """What an operation does with the clients of a process."""
+
+    def test_refresh_with_expired_expires_the_clients_of_the_user(self, hub):
+        """Others stay."""
+        ann, bob = Connection(1, []), Connection(2, [])
+        ann.user, bob.user, ended = "ann", "bob", []
+        for one in (ann, bob):
+            one.expire = lambda one=one: ended.append(one)
+            hub.clients.add(one)
+        assert result(make_management(hub, Clock()).refresh("ann", expired=True)) == 1
+        assert ended == [ann]
+
+    def test_unsubscribe_concerns_only_clients_that_are_subscribed(self, hub):
+        """The result counts them."""
+        left = []
+        for number, channels in enumerate((["news"], ["other"])):
+            one = Connection(number, channels)
+            one.user = "ann"
+            one.unsubscribe = lambda channel, one=one: left.append((one.client, channel))
+            hub.clients.add(one)
+        assert result(make_management(hub, Clock()).unsubscribe("news", "ann")) == 1
+        assert left == [("c0", "news")]

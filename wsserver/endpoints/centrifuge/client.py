@@ -21,7 +21,6 @@ from wsserver.centrifugecodes import (
     NOT_AVAILABLE,
     Disconnect,
     Error,
-    Unsubscription,
 )
 from wsserver.endpoints.centrifuge.commands import (
     RPC,
@@ -221,11 +220,8 @@ class Session:
         if self._expiry is not None:
             self._expiry.cancel()
         self._expiry = (
-            self._permissions.authorizer.call_when_expired(expires_at, self._expired) if self.connected else None
+            self._permissions.authorizer.call_when_expired(expires_at, self.expire) if self.connected else None
         )
-
-    def _expired(self) -> None:
-        self._connection.disconnect(EXPIRED)
 
     def subscription(self, channel: ChannelName) -> ChannelSubscription | None:
         """Return the client's subscription to a channel, or None."""
@@ -252,9 +248,13 @@ class Session:
         """Close the connection with a code and a reason of the Centrifuge protocol."""
         self._connection.disconnect(Disconnect(code, reason))
 
-    def unsubscribe(self, channel: ChannelName, code: int, reason: str) -> None:
+    def expire(self) -> None:
+        """Close the connection with 3005, "connection expired"."""
+        self._connection.disconnect(EXPIRED)
+
+    def unsubscribe(self, channel: ChannelName) -> None:
         """Unsubscribe the client from a channel, and notify it."""
-        self._channels.end(channel, Unsubscription(code, reason))
+        self._channels.end(channel)
 
     def subscribe(self, channel: ChannelName, options: Mapping[str, Any]) -> bool:
         """

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from wsserver.auth.verifier import WallClockTimer
+from wsserver.centrifugecodes import EXPIRED, SERVER_UNSUBSCRIBE
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.authorization import Admitted, Authorizer
 from wsserver.hooks.messages import Caller
@@ -94,14 +95,18 @@ class RawClient:
         """Close the connection."""
         self._end(code, reason)
 
-    def unsubscribe(self, channel: ChannelName, code: int, reason: str) -> None:  # noqa: ARG002
+    def expire(self) -> None:
+        """Close the connection with 3005, "connection expired", as Centrifugo does."""
+        self._end(EXPIRED.code, EXPIRED.reason)
+
+    def unsubscribe(self, channel: ChannelName) -> None:  # noqa: ARG002
         """
         Close the connection with 1008.
 
         The URL determines the channels of a raw subscriber, and its protocol has no message that ends one of them.
         """
         # Centrifugo's unsubscribe codes are below 3000, which a Close frame must not contain.
-        self._end(CloseCode.POLICY_VIOLATION, reason)
+        self._end(CloseCode.POLICY_VIOLATION, SERVER_UNSUBSCRIBE.reason)
 
     def subscribe(self, channel: ChannelName, options: Mapping[str, Any]) -> bool:  # noqa: ARG002
         """Return False: the URL determines the channels of a raw subscriber, and the server cannot add one."""

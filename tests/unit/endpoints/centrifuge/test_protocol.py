@@ -569,7 +569,7 @@ class SubscribeTests:
         monkeypatch.setattr(server.service.hub.broker, "subscribe", lambda _: waits)
         client.send({"id": 2, "subscribe": {"channel": "c"}})
         (known,) = server.service.hub.clients.find()
-        known.unsubscribe("c", 2000, "server unsubscribe")
+        known.unsubscribe("c")
         waits.callback(None)
         (reply,) = client.take()
         assert (reply["error"]["code"], reply["error"]["temporary"]) == (100, True)
@@ -966,7 +966,7 @@ class ManagementTests:
         """It is told."""
         client = Client(server).connected()
         client.say("subscribe", channel="c")
-        clients()[0].unsubscribe("c", 2000, "server unsubscribe")
+        clients()[0].unsubscribe("c")
         assert client.take() == [
             {"push": {"channel": "c", "unsubscribe": {"code": 2000, "reason": "server unsubscribe"}}}
         ]
