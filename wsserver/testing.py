@@ -164,7 +164,7 @@ class MemoryTransport:
 
     def registerProducer(self, producer: IPushProducer, streaming: bool) -> None:  # noqa: D102
         if self._producer is not None or not streaming:
-            raise RuntimeError("a producer is registered already, or is no push producer")
+            raise RuntimeError("a producer is already registered, or this one is not a push producer")
         self._producer = producer
 
     def unregisterProducer(self) -> None:  # noqa: D102

@@ -233,7 +233,7 @@ def _read_channels(
             values[name] = _read(option, place(name), _texts(option, place(name), value))
         # Checked after the other keys: if `pattern` is misspelled, the error must name the misspelled key.
         if not isinstance(pattern, str):
-            expected = 'expected pattern = "NAME", perhaps with asterisks'
+            expected = 'expected pattern = "NAME", in which * matches any text'
             if pattern is None:
                 raise SettingError(place(), expected)
             raise SettingError(place("pattern"), f"{expected}, not {quote_values([pattern])}")

@@ -80,7 +80,9 @@ def parse_redis_url(text: str) -> RedisURL:
         raise ValueError("expected a sentinel_password with the sentinel_username")
     hosts = parts["hosts"].split(",")
     if len(hosts) > 1 and not sentinel:
-        raise ValueError("expected one host; several are sentinels: redis+sentinel://host1,host2/mymaster")
+        raise ValueError(
+            "expected one host; several hosts must be sentinels, as in redis+sentinel://host1,host2/mymaster"
+        )
     return RedisURL(
         hosts=tuple(_host(host, 26379 if sentinel else 6379) for host in hosts),
         master=master,
@@ -115,10 +117,10 @@ def _host(text: str, default: int) -> tuple[str, int]:
     if not text:
         raise ValueError(_EXPECTED)
     if not text.isascii():
-        raise ValueError("expected the host in ASCII; a name with other letters in its xn-- form")
+        raise ValueError("expected an ASCII host name; write a name with other letters in its xn-- form")
     parts = _HOST.fullmatch(text)
     if parts is None:
-        raise ValueError(f"{_EXPECTED}; in user and password %40 for @, %2F for /, %23 for #, %3F for ?")
+        raise ValueError(f"{_EXPECTED}; in user and password, write %40 for @, %2F for /, %23 for # and %3F for ?")
     if parts["ipv6"] is not None:
         try:
             ipaddress.IPv6Address(parts["ipv6"])
@@ -151,6 +153,7 @@ def _query(text: str | None, *, tls: bool, sentinel: bool) -> dict[str, str]:
     except ValueError:
         raise ValueError("expected name=value in the query") from None
     if len(dict(found)) < len(found) or not all(name in known and value for name, value in found):
-        wanted = f"{' or '.join(known)}, once and with a value," if known else "nothing"
-        raise ValueError(f"expected {wanted} in the query of such a URL")
+        if not known:
+            raise ValueError("expected no query in a URL of this kind")
+        raise ValueError(f"expected {' or '.join(known)}, once and with a value, in the query")
     return dict(found)

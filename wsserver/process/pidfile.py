@@ -31,10 +31,12 @@ def remove_stale_pid_file(path: str) -> None:
     except FileNotFoundError:
         return
     if text and not (text.isascii() and text.isdecimal()):
-        raise PidFileError(f"the pid file {path} holds no process number; remove it or choose another with --pidfile")
+        raise PidFileError(
+            f"the pid file {path} does not contain a process number; remove it, or choose another with --pidfile"
+        )
     if text and _is_server(int(text)):
         raise PidFileError(
-            f"a server runs as process {text}, says the pid file {path}; stop it, or choose another file with --pidfile"
+            f"a server is running as process {text} (pid file {path}); stop it, or choose another file with --pidfile"
         )
     # A full disk or a power failure can leave an empty pid file.
     file.unlink()

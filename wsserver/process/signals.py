@@ -17,8 +17,8 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 _IGNORED = {
     signal.SIGHUP: "options are read at the start only; restart the server to change them",
-    signal.SIGUSR1: "it rotates a log file, and there is none",
-    signal.SIGUSR2: "it has no meaning",
+    signal.SIGUSR1: "there is no log file to rotate",
+    signal.SIGUSR2: "the server does not use it",
 }
 """Signals that would end the process without closing its connections -> why the server ignores them."""
 

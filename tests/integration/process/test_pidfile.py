@@ -59,7 +59,7 @@ def test_the_file_of_a_running_server_stays_and_is_named(path, sleeper):
     """The message names the process, the file and the option."""
     pid = sleeper("/usr/bin/twistd")
     path.write_text(str(pid))
-    with pytest.raises(PidFileError, match=f"process {pid}, says the pid file {path}; .* --pidfile"):
+    with pytest.raises(PidFileError, match=rf"process {pid} \(pid file {path}\); .* --pidfile"):
         remove_stale_pid_file(str(path))
     assert path.exists()
 
@@ -67,6 +67,6 @@ def test_the_file_of_a_running_server_stays_and_is_named(path, sleeper):
 def test_a_file_of_something_else_stays_and_is_named(path):
     """A mistyped path costs nobody a file."""
     path.write_text("root:x:0:0")
-    with pytest.raises(PidFileError, match=f"the pid file {path} holds no process number; remove it"):
+    with pytest.raises(PidFileError, match=f"the pid file {path} does not contain a process number; remove it"):
         remove_stale_pid_file(str(path))
     assert path.read_text() == "root:x:0:0"

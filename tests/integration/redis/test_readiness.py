@@ -300,7 +300,7 @@ class MessageTests:
             ("me:hush@", "right", REFUSES),
             ("me:hush@", "", REFUSES),
             ("", "right", "Redis requires a password; give it in --redis, as in redis://:PASSWORD@HOST: NOAUTH"),
-            (":hush@", "", "Redis has no password, but --redis gives one: ERR AUTH <password> called without any"),
+            (":hush@", "", "--redis has a password, but Redis requires none: ERR AUTH <password> called without any"),
         ],
         ids=["wrong password", "wrong user", "unknown user", "missing password", "needless password"],
     )
