@@ -188,7 +188,7 @@ cdef int put_header(uint8_t *out, uint8_t first, uint64_t size) noexcept:
 cpdef bytes build(uint8_t first, bytes payload):
     """See `frames.py_build`."""
     if payload is None:
-        raise TypeError("a payload is bytes")
+        raise TypeError("payload must be bytes, not NoneType")
     cdef Py_ssize_t size = PyBytes_GET_SIZE(payload)
     cdef uint8_t header[10]
     cdef int length = put_header(header, first, <uint64_t>size)
@@ -210,7 +210,7 @@ cdef class Partial:
     def __cinit__(self, bytes start not None, Py_ssize_t size):
         cdef Py_ssize_t header = PyBytes_GET_SIZE(start)
         if not 6 <= header <= 14 or size < 0:
-            raise ValueError("no header of a frame")
+            raise ValueError("invalid frame header or size")
         memcpy(self.start, PyBytes_AS_STRING(start), header)
         self.header, self.size = <int>header, size
         self.payload = new_bytes(NULL, 0)
@@ -225,7 +225,7 @@ cdef class Partial:
         cdef int64_t whole
         cdef int i
         if self.payload is NULL or more < 0:
-            raise ValueError("the frame is complete")
+            raise ValueError("the payload has been taken")
         if self.have + more > self.room:
             # Allocate at most 16 times the bytes received, so that a large declared size alone costs no memory; the
             # pages not written to take none either. With these steps, growing hardly ever copies.
@@ -244,7 +244,7 @@ cdef class Partial:
     def feed(self, bytes data not None, Py_ssize_t start):
         """See `frames.PyPartial.feed`."""
         if not 0 <= start <= PyBytes_GET_SIZE(data):
-            raise ValueError("no such place")
+            raise ValueError("start is out of range")
         return start + self.take(<const uint8_t *>PyBytes_AS_STRING(data) + start, PyBytes_GET_SIZE(data) - start)
 
     @property
@@ -285,7 +285,7 @@ cdef class Partial:
         cdef bytes data = PyBytes_FromStringAndSize(NULL, self.header + self.have)
         cdef uint8_t *out = <uint8_t *>PyBytes_AS_STRING(data)
         if self.payload is NULL:
-            raise ValueError("the frame has been taken")
+            raise ValueError("the payload has been taken")
         memcpy(out, self.start, self.header)
         ws_unmask(out + self.header, <const uint8_t *>bytes_at(self.payload), <uint64_t>self.have,
                   self.start + self.header - 4)
@@ -328,7 +328,7 @@ cdef class FastPath:
     def _fast(self, bytes data not None, Py_ssize_t start, Py_ssize_t budget):
         """See `fastpath.PyFastPath._fast`."""
         if not 0 <= start <= PyBytes_GET_SIZE(data):
-            raise ValueError("no such place")
+            raise ValueError("start is out of range")
         start = self.fast(<const uint8_t *>PyBytes_AS_STRING(data), start, PyBytes_GET_SIZE(data), &budget)
         return start, budget
 
@@ -402,7 +402,7 @@ cdef class FastPath:
             return
         if type(payload) is not bytes:
             if not isinstance(payload, bytes):
-                raise TypeError("a payload is bytes")
+                raise TypeError(f"payload must be bytes, not {type(payload).__name__}")
             payload = bytes(payload)
         if fragmentSize is not None or sync:
             self._send_in_parts(payload, isBinary, fragmentSize, sync, doNotCompress)

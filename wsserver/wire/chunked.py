@@ -78,7 +78,7 @@ class ChunkedBody:
             return line or False
         match = _SIZE.fullmatch(line)
         if match is None:
-            return bad_request("invalid size of a chunk")
+            return bad_request("invalid chunk size")
         self._extensions += len(match[2])
         if self._extensions > MAX_EXTENSIONS:
             return bad_request(f"the chunk extensions of the body are over {MAX_EXTENSIONS} bytes")
@@ -128,7 +128,7 @@ def _take_line(buffer: bytearray) -> bytes | Refusal | None:
     if end < 0:
         return None
     if length == end:
-        return bad_request("lines of a chunked body end with CRLF, not with LF alone")
+        return bad_request("a line of the chunked body ends with LF; expected CRLF")
     line = bytes(buffer[:length])
     del buffer[: end + 1]
     return line

@@ -194,7 +194,7 @@ class PyFastPath:
         if self.state != OPEN:
             return
         if not isinstance(payload, bytes):
-            raise TypeError("a payload is bytes")
+            raise TypeError(f"payload must be bytes, not {type(payload).__name__}")
         if fragmentSize is not None or sync:
             self._send_in_parts(payload, isBinary, fragmentSize, sync, doNotCompress)
             return

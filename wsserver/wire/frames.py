@@ -160,7 +160,7 @@ class PyPartial:
 
     def __init__(self, start: bytes, size: int) -> None:
         if not 6 <= len(start) <= 14 or size < 0:
-            raise ValueError("no header of a frame")
+            raise ValueError("invalid frame header or size")
         self._start = start
         self._size = size
         self._payload: bytearray | None = bytearray()
@@ -180,8 +180,10 @@ class PyPartial:
         Raises:
             ValueError: `start` is out of range, or `whole` has been called.
         """
-        if self._payload is None or not 0 <= start <= len(data):
-            raise ValueError("no such place")
+        if not 0 <= start <= len(data):
+            raise ValueError("start is out of range")
+        if self._payload is None:
+            raise ValueError("the payload has been taken")
         have = len(self._payload)
         stop = min(len(data), start + self._size - have)
         turn, mask = have % 4, self._start[-4:]
@@ -228,7 +230,7 @@ class PyPartial:
             ValueError: `whole` has been called.
         """
         if self._payload is None:
-            raise ValueError("the frame has been taken")
+            raise ValueError("the payload has been taken")
         return self._start + _unmask(bytes(self._payload), self._start[-4:])
 
 

@@ -335,7 +335,7 @@ class Frontend(Protocol):
         try:
             endpoint = protocol()
         except Exception:
-            _log.failure("the endpoint of {path} could not be made", path=show_path(request.raw_path))
+            _log.failure("creating an endpoint failed path={path}", path=show_path(request.raw_path))
             self._refuse(Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed"), request)
             return
         self._cancel_deadline()
@@ -437,7 +437,7 @@ class Frontend(Protocol):
             # The server cannot send a response before the TLS handshake is finished.
             self.transport.abort_handshake(f"not finished within {limit}")
             return
-        reason = f"no whole request came within {limit}"
+        reason = f"no complete request within {limit} (server option --open-timeout)"
         self._refuse(Refusal(HTTPStatus.REQUEST_TIMEOUT, reason), self._request)
 
     def _cancel_deadline(self) -> None:

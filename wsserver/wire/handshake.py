@@ -149,8 +149,8 @@ def refuse_removed_upgrade() -> Refusal:
     header.
     """
     reason = (
-        "this is a WebSocket handshake (it has Sec-WebSocket-Key) without an Upgrade header; "
-        f"a proxy on the way removed it: {NGINX}"
+        "WebSocket handshake (it has Sec-WebSocket-Key) without an Upgrade header; "
+        f"a proxy may have removed it: {NGINX}"
     )
     return Refusal(HTTPStatus.UPGRADE_REQUIRED, reason, _UPGRADE)
 
@@ -199,14 +199,14 @@ def _lines(
 def _check_http(request: Request) -> Refusal | None:
     """Check that this is a GET request of HTTP/1.1 or higher without a body (RFC 6455 section 4.2.1, points 1 to 4)."""
     if request.method != "GET":
-        reason = f"a WebSocket handshake is a GET request, not {request.method}"
+        reason = f"WebSocket handshake with the method {request.method}; expected GET"
         return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, reason, (("Allow", "GET"),))
     if request.version < (1, 1):
-        return bad_request(f"a WebSocket handshake needs HTTP/1.1; if a proxy sent this request, {NGINX}")
+        return bad_request(f"WebSocket handshake in HTTP/1.0; expected HTTP/1.1; if a proxy sent this request, {NGINX}")
     if request.chunked or request.all("content-length") not in ([], ["0"]):
-        return bad_request("a WebSocket handshake has no body")
+        return bad_request("WebSocket handshake with a body; expected no body")
     if not request.names("connection", "upgrade"):
-        return bad_request(f"the Connection header does not name Upgrade; a proxy on the way removed it: {NGINX}")
+        return bad_request(f"the Connection header does not contain Upgrade; a proxy may have removed it: {NGINX}")
     if request.path is None:
         return bad_request(f"the path is not UTF-8: {quote(request.raw_path)}")
     if request.query is None:
@@ -219,9 +219,9 @@ def _check_version(request: Request) -> Refusal | None:
     if versions == ["13"]:
         return None
     if not versions:
-        return Refusal(HTTPStatus.BAD_REQUEST, "no Sec-WebSocket-Version header", _VERSION)
+        return Refusal(HTTPStatus.BAD_REQUEST, "missing Sec-WebSocket-Version header; expected 13", _VERSION)
     # RFC 6455 section 4.2.2, point 4: "an appropriate HTTP error code (such as 426 Upgrade Required)" with the version.
-    reason = f"Sec-WebSocket-Version {quote(', '.join(versions))} is not spoken here, only 13 is (RFC 6455)"
+    reason = f"Sec-WebSocket-Version {quote(', '.join(versions))} is not supported; expected 13 (RFC 6455)"
     return Refusal(HTTPStatus.UPGRADE_REQUIRED, reason, (*_VERSION, *_UPGRADE))
 
 
@@ -245,7 +245,7 @@ def check_origin(origins: Sequence[str], host: str, policy: Policy) -> Refusal |
         return forbidden("more than one Origin header")
     origin = origin_of(origins[0])
     if origin is None:
-        return forbidden(f"the Origin header {quote(origins[0])} is not an origin")
+        return forbidden(f"invalid Origin header {quote(origins[0])}; expected an origin such as https://example.com")
     if origin in policy.origins or is_own(origin, host) or (policy.loopback_only and is_loopback(origin)):
         return None
     return forbidden(f"origin {quote(origins[0])} is not allowed; {show_origin_option('--origin', origins[0])}")
@@ -260,17 +260,17 @@ def show_origin_option(option: str, origin: str) -> str:
         origin: the value of the Origin header.
     """
     if not origin.isascii() or len(origin) > MAX_SHOWN_ORIGIN:
-        return f"the server's option {option} allows one"
+        return f"to allow it, see the server's option {option}"
     return f"to allow it, start the server with {option} {shlex.quote(origin or EMPTY)}"
 
 
 def _key(request: Request) -> str | Refusal:
     keys = request.all("sec-websocket-key")
     if len(keys) != 1:
-        return bad_request("no Sec-WebSocket-Key header" if not keys else "more than one Sec-WebSocket-Key header")
+        return bad_request("missing Sec-WebSocket-Key header" if not keys else "more than one Sec-WebSocket-Key header")
     # RFC 6455 section 4.2.1, point 5: "when decoded, is 16 bytes in length".
     if not _KEY.fullmatch(keys[0]):
-        return bad_request("the Sec-WebSocket-Key is not 16 bytes in base64")
+        return bad_request("invalid Sec-WebSocket-Key; expected 16 bytes in base64")
     return keys[0]
 
 
@@ -281,16 +281,20 @@ def _subprotocols(request: Request) -> tuple[Subprotocol, ...] | Refusal:
     # RFC 6455 section 4.1, point 10: tokens that "MUST all be unique strings".
     if len(set(offered)) != len(offered) or not all(re.fullmatch(TOKEN, name) for name in offered):
         # The value is not quoted: a page can set no other header of a handshake, so some send their tokens here.
-        return bad_request("Sec-WebSocket-Protocol: expected unique subprotocol names")
+        return bad_request("invalid Sec-WebSocket-Protocol; expected unique subprotocol names")
     return tuple(Subprotocol(name) for name in offered)
 
 
 def _extensions(text: str, policy: Policy) -> tuple[Extension, ...] | Refusal:
     """Return the offers that the server can accept, or a refusal if the header violates the grammar."""
     if not policy.compression:
-        return () if _are_extensions(text) else bad_request(f"not extensions: {quote(text)}")
+        return () if _are_extensions(text) else bad_request(f"invalid Sec-WebSocket-Extensions {quote(text)}")
     offers = parse_extensions(text)
-    return tuple(filter(_is_deflate, offers)) if offers is not None else bad_request(f"not extensions: {quote(text)}")
+    return (
+        tuple(filter(_is_deflate, offers))
+        if offers is not None
+        else bad_request(f"invalid Sec-WebSocket-Extensions {quote(text)}")
+    )
 
 
 @lru_cache(maxsize=64)

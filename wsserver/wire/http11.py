@@ -297,7 +297,7 @@ def parse(head: bytes) -> Request | Refusal:
     line, *lines = head.removesuffix(b"\r\n").split(b"\r\n")
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
-        return bad_request(f"not an HTTP request line: {_quote_target(line)}")
+        return bad_request(f"invalid request line {_quote_target(line)}; expected METHOD TARGET HTTP/1.1")
     version = int(match[3]), int(match[4])
     headers = [_kept.get(line) or _read_line(line) for line in lines]
     if None not in headers:
@@ -351,11 +351,13 @@ def _assemble(
     method: bytes, target: bytes, version: tuple[int, int], headers: tuple[Header, ...] | Refusal
 ) -> Request | Refusal:
     if version[0] != 1:
-        return Refusal(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "this server speaks HTTP/1.1")
+        return Refusal(
+            HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, f"HTTP/{version[0]}.{version[1]} is not supported; expected HTTP/1.1"
+        )
     if isinstance(headers, Refusal):
         return headers
     if len(headers) > MAX_HEADERS:
-        reason = f"{len(headers)} header lines; at most {MAX_HEADERS} are taken"
+        reason = f"{len(headers)} header lines; expected at most {MAX_HEADERS}"
         return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
     last = dict(headers)
     host = _host(_all(headers, last, "host"), version)
@@ -365,7 +367,7 @@ def _assemble(
     if isinstance(length, Refusal):
         return length
     if not _TARGET.fullmatch(target):
-        return bad_request(f"not a request target: {_quote_target(target)}")
+        return bad_request(f"invalid request target {_quote_target(target)}")
     origin_form = _origin_form(target.decode("ascii"), host)
     if isinstance(origin_form, Refusal):
         return origin_form
@@ -377,7 +379,7 @@ def _headers(fields: Iterable[tuple[bytes, bytes]]) -> tuple[Header, ...] | Refu
     for name, value in fields:
         # RFC 9112: white space before the colon (section 5.1) and folded lines (section 5.2) are refused with 400.
         if not _FIELD_NAME.fullmatch(name):
-            return bad_request(f"not a header name: {_quote_name(name)}")
+            return bad_request(f"invalid header name {_quote_name(name)}")
         if bad := _BAD_VALUE_BYTE.search(value):
             # The value is not quoted: it may be a secret (CWE-532).
             return bad_request(f"control character 0x{bad[0][0]:02x} in the header {name.decode('ascii')}")
@@ -388,11 +390,11 @@ def _headers(fields: Iterable[tuple[bytes, bytes]]) -> tuple[Header, ...] | Refu
 def _host(hosts: list[str], version: tuple[int, int]) -> str | Refusal:
     # RFC 9112 section 3.2: 400 to any HTTP/1.1 request without Host, with more than one, or with an invalid one.
     if len(hosts) > 1:
-        return bad_request("more than one Host header")
+        return bad_request("more than one Host header; expected one")
     if not hosts:
-        return "" if version == (1, 0) else bad_request("no Host header")
+        return "" if version == (1, 0) else bad_request("missing Host header")
     if not _HOST.fullmatch(hosts[0]):
-        return bad_request(f"not a Host: {_quote_host(hosts[0])}")
+        return bad_request(f"invalid Host header {_quote_host(hosts[0])}")
     return hosts[0]
 
 
@@ -400,12 +402,12 @@ def _content_length(lengths: list[str], codings: list[str], version: tuple[int, 
     # Two lengths, or a length and a transfer coding, are used for request smuggling (RFC 9112 section 11.2).
     if codings:
         if lengths:
-            return bad_request("both Content-Length and Transfer-Encoding")
+            return bad_request("both Content-Length and Transfer-Encoding; expected one of them")
         return _check_codings(codings, version) or 0
     if not lengths:
         return 0
     if len(lengths) > 1 or not re.fullmatch(r"[0-9]{1,18}", lengths[0]):
-        return bad_request(f"not one Content-Length: {quote(', '.join(lengths))}")
+        return bad_request(f"invalid Content-Length {quote(', '.join(lengths))}; expected one number")
     return int(lengths[0])
 
 
@@ -421,32 +423,30 @@ def check_length(request: Request) -> Refusal | None:
     """
     if request.content_length <= MAX_BODY:
         return None
-    reason = f"a body of {request.content_length} bytes; at most {MAX_BODY} are accepted"
+    reason = f"the request body has {request.content_length} bytes; expected at most {MAX_BODY}"
     return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
 
 
 def _check_codings(codings: list[str], version: tuple[int, int]) -> Refusal | None:
     """Refuse every Transfer-Encoding but exactly `chunked` (RFC 9112 sections 6.1 and 6.3)."""
     if version == (1, 0):
-        return bad_request("Transfer-Encoding in an HTTP/1.0 request")
+        return bad_request("Transfer-Encoding in an HTTP/1.0 request; expected Content-Length")
     names = [name.strip(" \t").lower() for value in codings for name in value.split(",")]
     if names == ["chunked"]:
         return None
     if len(codings) > 1 or names[-1] != "chunked" or names.count("chunked") > 1 or "" in names:
-        return bad_request(f"Transfer-Encoding is {quote(', '.join(codings))}; expected chunked")
-    reason = f"Transfer-Encoding {quote(codings[0])} is not supported, only chunked is"
+        return bad_request(f"invalid Transfer-Encoding {quote(', '.join(codings))}; expected chunked")
+    reason = f"Transfer-Encoding {quote(codings[0])} is not supported; expected chunked"
     return Refusal(HTTPStatus.NOT_IMPLEMENTED, reason)
 
 
 def _origin_form(target: str, host: str) -> str | Refusal:
     if target.startswith("/"):
-        return (
-            target if "#" not in target else bad_request(f"a fragment in the request target: {_quote_target(target)}")
-        )
+        return target if "#" not in target else bad_request(f"fragment in the request target {_quote_target(target)}")
     match = re.fullmatch(r"(?i:https?|wss?)://([^/?#]+)([/?][^#]*)?", target)
     if match is None:
-        return bad_request(f"not a request target: {_quote_target(target)}")
+        return bad_request(f"invalid request target {_quote_target(target)}")
     if match[1].lower() != host.lower():
-        return bad_request(f"the target is for {_quote_host(match[1])}, the Host header says {quote(host)}")
+        return bad_request(f"the request target names the host {_quote_host(match[1])}, the Host header {quote(host)}")
     rest = match[2] or "/"
     return rest if rest.startswith("/") else "/" + rest

@@ -12,6 +12,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.python.failure import Failure
 
+from wsserver.config.parsers import show_duration
 from wsserver.wire import deflate
 from wsserver.wire.access_log import show_peer
 from wsserver.wire.autobahn import AutobahnConnection, ConnectionDeny, ConnectionRequest, Deflate
@@ -167,7 +168,7 @@ class OpeningHandshake(AutobahnConnection):
         elif self.state == CONNECTING:
             # In any other state the peer has disconnected, and there is no one to send a refusal to.
             headers = deny.headers if isinstance(deny, Denied) else ()
-            self.failHandshake(deny.reason or "the endpoint refused", deny.code, headers)
+            self.failHandshake(deny.reason or "refused by the endpoint", deny.code, headers)
 
     def succeedHandshake(self, res: Any) -> None:
         """
@@ -183,7 +184,7 @@ class OpeningHandshake(AutobahnConnection):
         accept = self._accept
         assert accept is not None
         if subprotocol is not None and subprotocol not in accept.offered:
-            raise ValueError(f"the subprotocol {subprotocol!r} was not offered")
+            raise ValueError(f"the client did not offer the subprotocol {subprotocol!r}")
         self.websocket_protocol_in_use = subprotocol
         head = response(accept.key, subprotocol, self._agree_on_compression(accept), headers)
         if self.openHandshakeTimeoutCall is not None:
@@ -242,7 +243,10 @@ class OpeningHandshake(AutobahnConnection):
     def onOpenHandshakeTimeout(self) -> None:
         """Refuse the handshake with 503: `onConnect` did not answer within the deadline."""
         self.openHandshakeTimeoutCall = None
-        self.failHandshake("the server took too long to decide", HTTPStatus.SERVICE_UNAVAILABLE)
+        self.failHandshake(
+            f"the server did not decide within {show_duration(self.openHandshakeTimeout)}",
+            HTTPStatus.SERVICE_UNAVAILABLE,
+        )
 
 
 def _is_refusal(status: int) -> bool:

@@ -133,7 +133,7 @@ class ServerProtocol(SlowPath, OpeningHandshake):
         self._crash(Failure())
 
     def _crash(self, failure: Failure) -> None:
-        _log.failure("{number} failed", failure, number=self.number)
+        _log.failure("endpoint failed number={number}", failure, number=self.number)
         if self.state == CONNECTING:
             self.failHandshake("the server failed", HTTPStatus.INTERNAL_SERVER_ERROR)
         self.fail(CloseCode.INTERNAL_ERROR, "the server failed")
@@ -160,7 +160,9 @@ class ServerProtocol(SlowPath, OpeningHandshake):
             ValueError: RFC 6455 section 7.4 does not allow this code in a Close frame.
         """
         if code not in SENDABLE and not 3000 <= code <= 4999:
-            raise ValueError(f"{int(code)} may not stand in a Close frame")
+            raise ValueError(
+                f"close code {int(code)} must not be sent; expected 3000 to 4999, or one that RFC 6455 allows"
+            )
         if self.state == OPEN:
             self._send_close(int(code), reason)
 
@@ -246,7 +248,7 @@ class ServerProtocol(SlowPath, OpeningHandshake):
         try:
             self.onClose(wasClean, code, reason)
         except Exception:
-            _log.failure("{number} failed in onClose", number=self.number)
+            _log.failure("endpoint failed in onClose number={number}", number=self.number)
 
     @property
     def _shown_path(self) -> str:

@@ -68,9 +68,9 @@ class RequestReader:
             # Answer a TLS hello in plain text, not with a TLS alert. TLS clients recognize a plain HTTP response:
             # OpenSSL reports "wrong version number", Go "server gave HTTP response to HTTPS client". With any alert,
             # the client would report an error of the server's TLS.
-            return bad_request(_TLS_ON_PLAIN if buffer.startswith(_TLS_HELLO) else "this is not HTTP")
+            return bad_request(_TLS_ON_PLAIN if buffer.startswith(_TLS_HELLO) else "not an HTTP request")
         if buffer.count(b"\n", start, head_end) != buffer.count(b"\r\n", max(0, start - 1), head_end):
-            return bad_request("lines of a request head end with CRLF, not with LF alone")
+            return bad_request("a line of the request head ends with LF; expected CRLF")
         if head_end > MAX_HEAD:
             return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request head is over {MAX_HEAD} bytes")
         return end if end >= 0 else None

@@ -504,7 +504,7 @@ class SendingTests:
         """What is no bytes is refused, and nothing of it counted or sent."""
         payload = None if kind is None else "x" * size if kind is str else kind(bytes(size))
         for options in ({}, {"fragmentSize": 1}, {"sync": True}):
-            with pytest.raises(TypeError, match="a payload is bytes"):
+            with pytest.raises(TypeError, match="payload must be bytes, not "):
                 connection.sendMessage(payload, **options)
         assert connection.calls == []
         assert connection.counters == (0, 0, 0, 0)

@@ -131,7 +131,7 @@ class RequestTests:
         """A WebSocket handshake has no body."""
         client = MemoryServer().connect()
         client.send(client.head("/echo").replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"))
-        assert responses(client) == [(400, b"400 Bad Request\na WebSocket handshake has no body\n")]
+        assert responses(client) == [(400, b"400 Bad Request\nWebSocket handshake with a body; expected no body\n")]
 
     def test_a_page_of_an_allowed_origin_can_read_that_its_chunked_body_is_too_large(self):
         """The refusal carries the cross-origin headers."""

@@ -86,13 +86,14 @@ class HandshakeTests:
         """Any other method than GET is refused with 405, and GET is named."""
         refusal = refused(handshake(method=method))
         assert (refusal.status, refusal.headers) == (405, (("Allow", "GET"),))
-        assert refusal.reason == f"a WebSocket handshake is a GET request, not {method}"
+        assert refusal.reason == f"WebSocket handshake with the method {method}; expected GET"
 
     def test_http_1_0(self):
         """HTTP/1.0 cannot be upgraded."""
         refusal = refused(handshake(version=(1, 0)))
         reason = (
-            "a WebSocket handshake needs HTTP/1.1; if a proxy sent this request, nginx needs `proxy_http_version 1.1; "
+            "WebSocket handshake in HTTP/1.0; expected HTTP/1.1; if a proxy sent this request, nginx needs "
+            "`proxy_http_version 1.1; "
         )
         assert refusal.status == 400
         assert refusal.reason.startswith(reason)
@@ -105,7 +106,7 @@ class HandshakeTests:
     def test_body(self, length):
         """A handshake with a body is refused."""
         refusal = refused(handshake(content_length=length))
-        assert (refusal.status, refusal.reason) == (400, "a WebSocket handshake has no body")
+        assert (refusal.status, refusal.reason) == (400, "WebSocket handshake with a body; expected no body")
 
     def test_empty_body(self):
         """A handshake that says that it has no body is fine."""
@@ -122,7 +123,7 @@ class HandshakeTests:
         refusal = refused(handshake(connection=value))
         assert refusal.status == 400
         assert refusal.reason == (
-            "the Connection header does not name Upgrade; a proxy on the way removed it: nginx needs "
+            "the Connection header does not contain Upgrade; a proxy may have removed it: nginx needs "
             "`proxy_http_version 1.1; "
             'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";`'
         )
@@ -146,7 +147,7 @@ class VersionTests:
         """A handshake without a version is refused, and told the one that is spoken."""
         refusal = refused(handshake(sec_websocket_version=None))
         assert (refusal.status, refusal.headers) == (400, (("Sec-WebSocket-Version", "13"),))
-        assert refusal.reason == "no Sec-WebSocket-Version header"
+        assert refusal.reason == "missing Sec-WebSocket-Version header; expected 13"
 
     @pytest.mark.parametrize("version", ["0", "7", "8", "12", "14", "25", "", "013", "+13", "13.0", "13, 8", "x"])
     def test_other(self, version):
@@ -166,7 +167,7 @@ class VersionTests:
     def test_reason(self):
         """The refusal quotes the version that was asked for."""
         request = handshake(("sec-websocket-version", "7"), sec_websocket_version="8")
-        assert refused(request).reason == "Sec-WebSocket-Version '8, 7' is not spoken here, only 13 is (RFC 6455)"
+        assert refused(request).reason == "Sec-WebSocket-Version '8, 7' is not supported; expected 13 (RFC 6455)"
 
 
 class KeyTests:
@@ -201,12 +202,12 @@ class KeyTests:
         """Any other key is refused."""
         refusal = refused(handshake(sec_websocket_key=key))
         assert refusal.status == 400
-        assert refusal.reason == "the Sec-WebSocket-Key is not 16 bytes in base64"
+        assert refusal.reason == "invalid Sec-WebSocket-Key; expected 16 bytes in base64"
 
     def test_missing(self):
         """A handshake without a key is refused."""
         refusal = refused(handshake(sec_websocket_key=None))
-        assert (refusal.status, refusal.reason) == (400, "no Sec-WebSocket-Key header")
+        assert (refusal.status, refusal.reason) == (400, "missing Sec-WebSocket-Key header")
 
     def test_two(self):
         """A handshake with two keys is refused, even where they are equal."""
@@ -305,12 +306,12 @@ class SubprotocolTests:
         """Names that are given twice or are no tokens are refused."""
         refusal = refused(handshake(sec_websocket_protocol=offer), policy(subprotocol=("a",)))
         assert refusal.status == 400
-        assert refusal.reason == "Sec-WebSocket-Protocol: expected unique subprotocol names"
+        assert refusal.reason == "invalid Sec-WebSocket-Protocol; expected unique subprotocol names"
 
     def test_twice_in_two_headers(self):
         """A name given twice is refused also where it stands in two headers."""
         refusal = refused(handshake(("sec-websocket-protocol", "a"), sec_websocket_protocol="b,a"))
-        reason = "Sec-WebSocket-Protocol: expected unique subprotocol names"
+        reason = "invalid Sec-WebSocket-Protocol; expected unique subprotocol names"
         assert (refusal.status, refusal.reason) == (400, reason)
 
 
@@ -376,7 +377,7 @@ class ExtensionGrammarTests:
         """A handshake whose extensions break the grammar is refused, whether or not any would be agreed to."""
         for compression in ("on", "off"):
             refusal = refused(handshake(sec_websocket_extensions="foo;"), policy(compression=compression))
-            assert (refusal.status, refusal.reason) == (400, "not extensions: 'foo;'")
+            assert (refusal.status, refusal.reason) == (400, "invalid Sec-WebSocket-Extensions 'foo;'")
 
 
 DEFLATE = "permessage-deflate"
@@ -682,9 +683,9 @@ class OriginTests:
     @pytest.mark.parametrize(
         ("origins", "reason"),
         [
-            (["x\x1b"], r"the Origin header 'x\x1b' is not an origin"),
+            (["x\x1b"], r"invalid Origin header 'x\x1b'; expected an origin such as https://example.com"),
             (["a", "b"], "more than one Origin header"),
-            (["http://b\xfc"], r"origin 'http://b\xfc' is not allowed; the server's option --origin allows one"),
+            (["http://b\xfc"], r"origin 'http://b\xfc' is not allowed; to allow it, see the server's option --origin"),
         ],
     )
     def test_refusal_offers_no_option_that_would_not_help(self, origins, reason):

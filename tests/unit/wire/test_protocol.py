@@ -262,7 +262,7 @@ class DeferredHandshakeTests:
         assert response.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nRetry-After: 1\r\n" in response
         Patient.answer.callback(None)
-        assert client.transport.written == b"503 Service Unavailable\nthe server took too long to decide\n"
+        assert client.transport.written == b"503 Service Unavailable\nthe server did not decide within 10s\n"
 
     def test_second_request_waits(self):
         """A second request sent meanwhile is not mistaken for another handshake."""
@@ -469,11 +469,11 @@ class DeadlineTests:
 
     @pytest.mark.parametrize("code", [0, 99, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 70000])
     def test_no_such_code(self, code):
-        """An endpoint cannot close with a code that may not stand in a Close frame."""
+        """An endpoint cannot close with a code that must not be sent in a Close frame."""
         server = serve(endpoint=ServerProtocol)
         server.connect().open("/diary")
         (connection,) = server.service.connections.connections
-        with pytest.raises(ValueError, match=f"{code} may not stand"):
+        with pytest.raises(ValueError, match=f"close code {code} must not be sent"):
             connection.close(code)
 
     def test_no_answer_to_close(self, diary):
@@ -844,7 +844,7 @@ class RefusalStatusTests:
 
         client = serve(endpoint=Denying).connect()
         client.open("/diary")
-        assert client.transport.written == b"403 Forbidden\nthe endpoint refused\n"
+        assert client.transport.written == b"403 Forbidden\nrefused by the endpoint\n"
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 503])
     def test_status(self, status):

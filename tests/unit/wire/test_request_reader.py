@@ -41,7 +41,7 @@ class ReadTests:
     @pytest.mark.parametrize(
         ("data", "status", "reason"),
         [
-            (b"\x00nonsense", 400, "not HTTP"),
+            (b"\x00nonsense", 400, "not an HTTP request"),
             (b"GET / HTTP/1.1\nHost: a\n\n", 400, "CRLF"),
             (b"GET /" + b"a" * MAX_HEAD, 431, "over 16384 bytes"),
             (CHUNKED.replace(b"hi", b"hi!"), 400, "chunk"),
