@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 from paths import DOCS
-from peers import TIMEOUT
+from peers import TIMEOUT, wait_until
 from twistd_process import find_port, twistd
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 REFERENCE = DOCS / "reference"
 PATHS, CONFIGURATION = ((REFERENCE / name).read_text("utf-8") for name in ("paths.md", "configuration.md"))
-CHANNELS = (REFERENCE / "channels.md").read_text("utf-8")
+CHANNELS, WIRE = ((REFERENCE / name).read_text("utf-8") for name in ("channels.md", "wire.md"))
 
 # Nothing listens at port 1.
 NO_REDIS = ("--redis", "redis://127.0.0.1:1")
@@ -61,3 +63,26 @@ def test_a_temporarily_refused_event_stream_is_what_the_page_about_channels_show
 def test_a_misspelled_variable_is_reported_as_the_page_about_configuration_shows():
     command, shown = re.search(r"```sh\n(.*?)```\n```text\n(.*?)```", CONFIGURATION, re.DOTALL).groups()
     assert run(command) == shown
+
+
+def without_numbers(line: str) -> str:
+    """Replace what differs each time: the connection's number, ports, sizes and durations."""
+    return re.sub(r"^\d+ |\d+\.\d+(?!\.)|(?<=:)\d+|(?<=bytes=)\d+", "N", line)
+
+
+def test_the_log_lines_of_connections_requests_and_refusals_are_those_of_the_page_about_the_wire(tmp_path):
+    section = WIRE.partition("## Log lines")[2]
+    shown = {without_numbers(line) for line in re.findall(r"^    (.*)$", section, re.MULTILINE)}
+    assert len(shown) == 4
+    with twistd(tmp_path, "-n", "wsserver", "--port", "0", "--compression", "on") as log:
+        origin = f"127.0.0.1:{find_port(log, r'ws://127[.]0[.]0[.]1:([0-9]+)/')}"
+        with connect(f"ws://{origin}/echo", proxy=None) as client:
+            for _ in range(3):
+                client.send("four")
+                client.recv(timeout=TIMEOUT)
+        run(f"curl -s http://{origin}/server.json")
+        with pytest.raises(InvalidStatus):
+            connect(f"ws://{origin}/echo", proxy=None, origin="http://evil.example")
+        wait_until(lambda: "refused" in log.read_text(), "the refusal")
+        lines = {without_numbers(line.partition("] ")[2]) for line in log.read_text().splitlines()}
+    assert shown <= lines
