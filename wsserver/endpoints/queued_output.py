@@ -101,7 +101,7 @@ class QueuedOutput:
             self.dropped(channel)
 
     def _close_slow(self) -> None:
-        self.close(CloseCode.TRY_AGAIN_LATER, "reads too slowly")
+        self.close(CloseCode.TRY_AGAIN_LATER, "the client reads too slowly (server option --max-queued-bytes)")
 
     # Flow control.
 

@@ -17,7 +17,7 @@ from wsserver.closecodes import CloseCode
 from wsserver.endpoints.authorization import Admitted, Authorizer, Credentials
 from wsserver.endpoints.raw.formats import gap_notice, write_publication
 from wsserver.endpoints.raw.positions import Missed, refuse_subscription
-from wsserver.endpoints.raw.request import UNKNOWN_PLACE, Format
+from wsserver.endpoints.raw.request import UNKNOWN_POSITION, Format
 from wsserver.endpoints.raw.subscription import RawSubscription
 from wsserver.hooks.messages import Caller
 from wsserver.hub.hub import Hub
@@ -118,7 +118,7 @@ class SSE(Resource):
         # A browser sends this header when it reconnects. Its query is that of the first request, so the header wins.
         if last := (request.getHeader(b"last-event-id") or b"").decode("latin-1"):
             known = parse_positions(last, len(found.request.channels)) is not None
-            found = replace(found, request=replace(found.request, last_event_id=last if known else UNKNOWN_PLACE))
+            found = replace(found, request=replace(found.request, last_event_id=last if known else UNKNOWN_POSITION))
         stream = _Stream(self, request, found, caller)
         if gone:
             # The client has left while keys were fetched or the backend was asked.

@@ -73,7 +73,7 @@ class SlowTests:
         client.transport.read_again()
         frames = client.frames()
         assert [frame.opcode for frame in frames] == [1, 8]
-        assert frames[1].payload == b"\x03\xf5reads too slowly"
+        assert frames[1].payload == b"\x03\xf5the client reads too slowly (server option --max-queued-bytes)"
         publish(server, "more")
         assert client.frames() == []
         assert server.service.hub.dropped == 0
@@ -86,7 +86,7 @@ class SlowTests:
         for _ in range(101):
             publish(server, "x")
         client.transport.read_again()
-        assert client.close_frame() == (1013, "reads too slowly")
+        assert client.close_frame() == (1013, "the client reads too slowly (server option --max-queued-bytes)")
 
     def test_drop_oldest(self):
         """The oldest are given up; a notice stands in their place, and they are counted."""
@@ -284,7 +284,7 @@ class SubscriptionTests:
         for _ in range(10):
             connection.send_in_order(connection.write_frame(0x81, b"x" * 200), 1, 200)
         client.transport.read_again()
-        assert client.close_frame() == (1013, "reads too slowly")
+        assert client.close_frame() == (1013, "the client reads too slowly (server option --max-queued-bytes)")
 
 
 class CompressedTests:

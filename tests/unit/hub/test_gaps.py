@@ -215,7 +215,7 @@ class QueuedBytesTests:
         server.clock.advance(0)
         assert len(listener.transport.unread) <= HIGH_WATER + 2 * PAGE_BYTES
         if way == "ws":
-            assert listener.transport.unread.endswith(b"reads too slowly")
+            assert listener.transport.unread.endswith(b"the client reads too slowly (server option --max-queued-bytes)")
         else:
             assert server.service.hub.count("h") == 0
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsserver.endpoints.raw.formats import write_publication
-from wsserver.endpoints.raw.request import UNKNOWN_PLACE, Format, parse_query
+from wsserver.endpoints.raw.request import UNKNOWN_POSITION, Format, parse_query
 from wsserver.errors import InvalidChannel, ReservedChannel
 from wsserver.hub.names import MAX_CHANNELS, MAX_NAME, Access, Patterns, parse_name
 from wsserver.hub.publication import Publication
@@ -170,9 +170,9 @@ class QueryTests:
             ({"last_event_id": ["e:1"], "lastEventId": ["e:9"]}, "e:9"),
             ({"last_event_id": ["e:1"], "lastEventId": [""]}, "e:1"),
             ({"lastEventId": ["e:9"], "Last-Event-ID": ["e:9"]}, "e:9"),
-            ({"lastEventId": ["e:9"], "Last-Event-ID": ["e:8"]}, UNKNOWN_PLACE),
-            ({"lastEventId": ["abc"]}, UNKNOWN_PLACE),
-            ({"lastEventId": ["e:1,e:2"]}, UNKNOWN_PLACE),
+            ({"lastEventId": ["e:9"], "Last-Event-ID": ["e:8"]}, UNKNOWN_POSITION),
+            ({"lastEventId": ["abc"]}, UNKNOWN_POSITION),
+            ({"lastEventId": ["e:1,e:2"]}, UNKNOWN_POSITION),
         ],
     )
     def test_the_id_that_a_library_appends_goes_before_that_of_the_pages_url(self, values, expected):

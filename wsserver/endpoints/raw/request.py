@@ -19,7 +19,7 @@ from wsserver.text import quote
 from wsserver.typing import ChannelName
 from wsserver.wire.http11 import Refusal, bad_request
 
-__all__ = ["UNKNOWN_PLACE", "Format", "RawSubscribeRequest", "parse_query"]
+__all__ = ["UNKNOWN_POSITION", "Format", "RawSubscribeRequest", "parse_query"]
 
 
 class Format(StrEnum):
@@ -44,13 +44,13 @@ class RawSubscribeRequest:
     binary: bool
     """Whether every message is sent as binary."""
     last_event_id: str = ""
-    """The positions in the channels from which to recover, or `UNKNOWN_PLACE`; empty to begin with new publications."""
+    """The positions from which to recover, or `UNKNOWN_POSITION`; empty to begin with new publications."""
 
 
-UNKNOWN_PLACE: Final = ":"
+UNKNOWN_POSITION: Final = ":"
 """The `last_event_id` of a client that sent an event id of another server: it is notified of a gap in every channel."""
 
-_PLACE = re.compile(r"-|[A-Za-z0-9_-]{1,64}:[0-9]{1,18}")
+_POSITION = re.compile(r"-|[A-Za-z0-9_-]{1,64}:[0-9]{1,18}")
 _PARAMETERS: Final = {"channel", "format", "binary", "last_event_id", "token", "access_token"}
 _LAST_EVENT_ID: Final = "lasteventid"
 _FOLDED: Final = {name.replace("_", ""): name for name in _PARAMETERS}
@@ -132,18 +132,18 @@ def _last_event_id(query: Mapping[str, list[str]], channels: int) -> str | Refus
         channels: the number of channels, and thus of positions in the id.
 
     Returns:
-        The id, empty if there is none, or `UNKNOWN_PLACE`; a 400 refusal if `last_event_id` is invalid.
+        The id, empty if there is none, or `UNKNOWN_POSITION`; a 400 refusal if `last_event_id` is invalid.
     """
     libraries = (name for name in query if name != "last_event_id" and _fold(name) == _LAST_EVENT_ID)
     if values := {value for name in libraries for value in query[name] if value}:
         found = values.pop()
-        return found if not values and _is_position(found, channels) else UNKNOWN_PLACE
+        return found if not values and _is_position(found, channels) else UNKNOWN_POSITION
     last = query.get("last_event_id", [""])
-    if len(last) > 1 or not (last[0] in ("", UNKNOWN_PLACE) or _is_position(last[0], channels)):
+    if len(last) > 1 or not (last[0] in ("", UNKNOWN_POSITION) or _is_position(last[0], channels)):
         return bad_request(f"last_event_id={quote(', '.join(last))}: expected EPOCH:OFFSET or a dash for each channel")
     return last[0]
 
 
 def _is_position(text: str, channels: int) -> bool:
-    places = text.split(",", channels)
-    return len(places) == channels and all(map(_PLACE.fullmatch, places))
+    positions = text.split(",", channels)
+    return len(positions) == channels and all(map(_POSITION.fullmatch, positions))

@@ -675,7 +675,7 @@ class EndTests:
             server.service.hub.publish("c", b"x" * 20_000)
             client.turn()
         client.peer.transport.read_again()
-        assert client.closed() == (3008, "slow: reads too slowly")
+        assert client.closed() == (3008, "slow: the client reads too slowly (server option --max-queued-bytes)")
 
     def test_slow_with_policy(self):
         """Where its channel gives publications up, it subscribes again, and has them from the history."""

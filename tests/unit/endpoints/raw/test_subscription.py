@@ -277,7 +277,7 @@ class OverflowTests:
         connection = start(server, "h", max_queued=1000)
         connection.hold()
         publish(server, "x" * 2000)
-        assert connection.closed == (1013, "reads too slowly")
+        assert connection.closed == (1013, "the client reads too slowly (server option --max-queued-bytes)")
         assert server.service.hub.dropped == 0
 
     def test_counts_the_messages_that_were_dropped_before_it_had_to_close(self, server):
@@ -286,7 +286,7 @@ class OverflowTests:
         connection.hold()
         publish(server, "old", channel="oldest")
         publish(server, "x" * 2000)
-        assert connection.closed == (1013, "reads too slowly")
+        assert connection.closed == (1013, "the client reads too slowly (server option --max-queued-bytes)")
         assert server.service.hub.dropped == 1
 
     def test_closes_at_the_start_if_the_queue_has_overflowed_before(self, server):
@@ -295,7 +295,7 @@ class OverflowTests:
         publish(server, "x" * 2000)
         connection.closed = None
         connection.start()
-        assert connection.closed == (1013, "reads too slowly")
+        assert connection.closed == (1013, "the client reads too slowly (server option --max-queued-bytes)")
         assert connection.sent == []
 
     def test_sends_a_notice_before_what_is_left_with_drop_oldest(self, server):
