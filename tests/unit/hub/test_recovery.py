@@ -1,8 +1,8 @@
 """
-The hub loses nothing without a notice, with a broker that delivers everything late, as Redis does.
+The hub loses no publication without a notice, with a broker that delivers everything late, as Redis does.
 
-What is published gets its place in the stream at once; the news of it, and the answers to reads, come later, each in
-its own order. An outage loses news that were under way; a flush loses streams.
+A publication gets its offset in the stream at once. Its delivery, and the answers to reads, arrive later, each in their
+own order. An outage loses deliveries that were under way; a flush loses streams.
 """
 
 import random
@@ -31,7 +31,7 @@ KEPT = 5
 
 
 class LateBroker(MemoryBroker):
-    """A broker with a wire between."""
+    """A broker whose deliveries and answers wait until a test lets them arrive."""
 
     def __init__(self, clock):
         super().__init__(clock)
@@ -42,7 +42,7 @@ class LateBroker(MemoryBroker):
         self.confirmed = False
 
     def subscribe(self, channel):
-        """Subscribe; Redis confirms later."""
+        """Subscribe; the confirmation arrives later."""
         if not self.up:
             return fail(BrokerDown("away"))
         done = Deferred()
@@ -52,22 +52,22 @@ class LateBroker(MemoryBroker):
         return done
 
     def unsubscribe(self, channel):
-        """Leave."""
+        """Unsubscribe."""
         self.subscribed = False
 
     def deliver_to(self, listener):
-        """Note who receives what arrives."""
+        """Set the listener, and ignore control messages."""
         self.listener = listener
 
     def store(self, data):
-        """Publish through a server."""
+        """Publish with an offset, as through a server."""
         publication = self.stream.append(Publication(data), Keep(KEPT, 1e9), 0)
         if self.subscribed:
             self.news.append(lambda: self.listener.on_publication("foo", publication))
         return publication
 
     def plain(self, data, owed):
-        """Publish past all servers."""
+        """Publish without an offset, as with `redis-cli publish`."""
 
         def arrive():
             owed(data)
@@ -77,7 +77,7 @@ class LateBroker(MemoryBroker):
             self.news.append(arrive)
 
     def history(self, channel, keep, since, limit, *, reverse, max_bytes=None):
-        """Read; the answer is on its way. A page has two publications at most."""
+        """Read a page of at most two publications; the answer arrives later."""
         if not self.up:
             return fail(BrokerDown("away"))
         limit = limit if max_bytes is None else 2
@@ -86,33 +86,33 @@ class LateBroker(MemoryBroker):
         return done
 
     def flush(self):
-        """Lose everything."""
+        """Lose the stream, as FLUSHALL does."""
         self.epochs += 1
         self.stream = Stream(f"e{self.epochs}")
 
-    def fall(self):
-        """Lose what is under way; what is published before it is back may come, as after the new SUBSCRIBE."""
+    def begin_outage(self):
+        """Lose what is under way; what is published during the outage may arrive, as after a new SUBSCRIBE."""
         self.up = False
         self.news.clear()
         answers, self.answers = self.answers, deque()
         for done, _ in answers:
             done.errback(BrokerDown("away"))
 
-    def rise(self):
-        """Be back."""
+    def end_outage(self):
+        """End the outage."""
         self.up = True
         self.listener.on_reconnect()
 
 
 class Peer:
-    """A client that keeps account."""
+    """A subscriber that checks what it receives: each publication follows the last one, or a gap notice."""
 
     def __init__(self, machine, since, kind):
         self.machine, self.since, self.kind = machine, since, kind
-        self.open, self.got, self.told, self.joined = False, [], False, None
+        self.open, self.got, self.notified, self.joined = False, [], False, None
         self.position = None
         self.owed, self.notices = [], 0
-        """Publications without an offset that arrived while it listened, and how often it was told of a gap."""
+        """Publications without an offset that arrived while it was subscribed, and the number of gap notices."""
         self.behind = False
 
     def frame(self, channel, publication):
@@ -132,19 +132,19 @@ class Peer:
     def note(self, data, offset, epoch):
         assert self.open or self.joined is None
         if offset:
-            if self.position is not None and not self.told and self.joined is not None:
+            if self.position is not None and not self.notified and self.joined is not None:
                 follows = (epoch == self.position.epoch and offset == self.position.offset + 1) or (
                     self.position.offset == 0 and offset == 1
                 )
                 assert follows, (self.position, offset, epoch)
             self.position = Position(offset, epoch)
-            self.told = False
+            self.notified = False
         self.got.append(data)
 
     def missed(self, channel, stream):
         self.notices += 1
         if stream:
-            self.told = True
+            self.notified = True
             if not self.machine.may_lose:
                 self.machine.errors.append(AssertionError("a gap notice, although nothing is missing"))
 
@@ -154,7 +154,7 @@ class Peer:
             return
         if joined.recovered:
             self.position = self.since
-            self.told = False
+            self.notified = False
             self.note_page(joined)
         self.position = joined.position
 
@@ -163,7 +163,7 @@ class Peer:
         if joined.position is None:
             return
         if not joined.recovered:
-            self.told, self.position = True, joined.position
+            self.notified, self.position = True, joined.position
         self.note_page(joined)
 
     def note_page(self, joined):
@@ -176,11 +176,11 @@ class Peer:
 
 
 class Machine(RuleBasedStateMachine):
-    """Everything that can happen, in any order."""
+    """Publishes, deliveries, answers, subscribers, outages and flushes, in any order."""
 
     def __init__(self):
         super().__init__()
-        # What was held leaves in several turns.
+        # The buffer of a gap is delivered in several turns.
         self.patch = mock.patch("wsserver.hub.gaps.PAGE_SIZE", 1)
         self.patch.start()
         self.clock = Clock()
@@ -194,15 +194,15 @@ class Machine(RuleBasedStateMachine):
         """Whether publications with an offset may be lost: by an outage, a flush, or because the stream is full."""
 
     def teardown(self):
-        """At the end everything comes."""
+        """Let everything arrive, and check the end of the run."""
         with ExitStack() as stack:
             stack.callback(self.patch.stop)
             self.check()
 
     def check(self):
-        """Let everything come, and compare the accounts."""
+        """Let everything arrive, and check that each subscriber has everything or was notified."""
         if not self.broker.up:
-            self.broker.rise()
+            self.broker.end_outage()
         self.settle()
         last = self.broker.store(b"last")
         self.may_lose |= last.offset > KEPT
@@ -211,14 +211,14 @@ class Machine(RuleBasedStateMachine):
         for peer in self.peers:
             if peer.open:
                 if not peer.notices:
-                    # What has no offset has come, and everything once.
+                    # Publications without an offset have arrived, and each publication once.
                     assert not set(peer.owed) - set(peer.got)
                     assert len(peer.got) == len(set(peer.got))
-                # It stands at the top, or knows that it does not.
-                assert peer.told or peer.position == Position(last.offset, last.epoch), (peer.position, last)
+                # It has reached the top of the stream, or was notified of a gap.
+                assert peer.notified or peer.position == Position(last.offset, last.epoch), (peer.position, last)
 
     def settle(self):
-        """Let everything under way come."""
+        """Let everything under way arrive."""
         for _ in range(1000):
             for peer in list(self.peers):
                 if peer.behind:
@@ -231,13 +231,13 @@ class Machine(RuleBasedStateMachine):
         self.clock.advance(0)
 
     def owe(self, data):
-        """Something without an offset arrives at the hub."""
+        """Note a publication without an offset that arrives at the hub."""
         for peer in self.peers:
             if peer.open:
                 peer.owed.append(data.decode())
 
     def read_page(self, peer):
-        """A subscriber that is behind asks for more; it leaves if that fails, as its connection would."""
+        """Request the next page for a subscriber; remove it if that fails, as the end of its connection would."""
 
         def failed(failure):
             failure.trap(BrokerDown)
@@ -248,12 +248,12 @@ class Machine(RuleBasedStateMachine):
         self.hub.recover("foo", peer).addCallback(peer.page_read).addErrback(failed)
 
     def news(self):
-        """Some news come."""
+        """Let the next delivery arrive."""
         if self.broker.news:
             self.broker.news.popleft()()
 
     def answer(self):
-        """An answer comes."""
+        """Let the next answer arrive."""
         if self.broker.answers:
             done, page = self.broker.answers.popleft()
             done.callback(page)
@@ -282,9 +282,9 @@ class Machine(RuleBasedStateMachine):
         self.clock.advance(0)
 
     @precondition(lambda self: self.broker.up and len(self.peers) < 6)
-    @rule(kind=st.sampled_from(["a", "b"]), come_back=st.booleans(), positioned=st.booleans(), in_pages=st.booleans())
-    def subscribe(self, kind, come_back, positioned, in_pages):
-        since = self.left.pop() if come_back and self.left else None
+    @rule(kind=st.sampled_from(["a", "b"]), resume=st.booleans(), positioned=st.booleans(), in_pages=st.booleans())
+    def subscribe(self, kind, resume, positioned, in_pages):
+        since = self.left.pop() if resume and self.left else None
         peer = Peer(self, since, kind)
         self.peers.append(peer)
 
@@ -292,7 +292,7 @@ class Machine(RuleBasedStateMachine):
             failure.trap(BrokerDown)
             self.peers.remove(peer)
 
-        # Room for two publications.
+        # The budget fits two publications.
         budget = BufferBudget(2 * (OVERHEAD + 5)) if in_pages else None
         done = self.hub.subscribe("foo", peer, since=since, positioned=positioned, budget=budget)
         done.addCallback(peer.answered).addErrback(refused)
@@ -308,7 +308,7 @@ class Machine(RuleBasedStateMachine):
         peer = data.draw(st.sampled_from([peer for peer in self.peers if peer.open]))
         self.peers.remove(peer)
         self.hub.unsubscribe("foo", peer)
-        if peer.position is not None and not peer.told:
+        if peer.position is not None and not peer.notified:
             self.left.append(peer.position)
 
     @rule()
@@ -318,14 +318,14 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.broker.up and not any(not peer.open for peer in self.peers if peer.joined is None))
     @rule()
-    def fall(self):
+    def begin_outage(self):
         self.may_lose = True
-        self.broker.fall()
+        self.broker.begin_outage()
 
     @precondition(lambda self: not self.broker.up)
     @rule()
-    def rise(self):
-        self.broker.rise()
+    def end_outage(self):
+        self.broker.end_outage()
 
     @invariant()
     def counted(self):
@@ -347,25 +347,25 @@ WEIGHTS = {
     "recover": 3,
     "leave": 1,
     "flush": 1,
-    "fall": 0.3,
-    "rise": 1,
+    "begin_outage": 0.3,
+    "end_outage": 1,
 }
-"""How often a random walk takes each step; every walk changes it, so that some have much under way at their end."""
+"""Relative frequency of each step; every walk varies it, so that some end with much under way."""
 
 
 class OneOf:
-    """Chooses as Hypothesis's `data` does, but one of a list only."""
+    """Replaces Hypothesis's `data`: chooses an element of a list."""
 
     def __init__(self, rng):
         self._rng = rng
 
     def draw(self, strategy):
-        """Choose."""
+        """Choose an element."""
         return self._rng.choice(strategy.elements)
 
 
 def walk(seed):
-    """Take random steps; Hypothesis takes the same ones, but rarely ends with as much under way."""
+    """Take random steps. Hypothesis takes the same steps, but its runs rarely end with as much under way."""
     rng, machine = random.Random(seed), Machine()
     weights = [weight * rng.choice([0.3, 1, 3]) for weight in WEIGHTS.values()]
     for step in rng.choices(list(WEIGHTS), weights, k=rng.randrange(5, 80)):
@@ -375,13 +375,13 @@ def walk(seed):
             "subscribe": machine.broker.up and len(peers) < 6,
             "recover": any(peer.behind for peer in peers),
             "leave": any(peer.open for peer in peers),
-            "fall": machine.broker.up and not waiting,
-            "rise": not machine.broker.up,
+            "begin_outage": machine.broker.up and not waiting,
+            "end_outage": not machine.broker.up,
         }
         arguments = {
             "subscribe": {
                 "kind": rng.choice("ab"),
-                "come_back": rng.random() < 0.5,
+                "resume": rng.random() < 0.5,
                 "positioned": rng.random() < 0.6,
                 "in_pages": rng.random() < 0.5,
             },
@@ -394,8 +394,26 @@ def walk(seed):
     machine.teardown()
 
 
+def test_a_subscriber_that_joins_while_a_gap_is_closed_begins_at_the_top_of_the_stream():
+    """It does not receive the publications that only the earlier subscribers have missed."""
+    machine = Machine()
+    with ExitStack() as stack:
+        stack.callback(machine.patch.stop)
+        machine.subscribe("a", resume=False, positioned=True, in_pages=False)
+        machine.settle()
+        machine.publish()
+        machine.broker.news.clear()
+        machine.publish()
+        machine.news()
+        machine.subscribe("a", resume=False, positioned=True, in_pages=False)
+        machine.settle()
+        earlier, later = machine.peers
+        assert (earlier.got, later.got) == (["1", "2"], [])
+        assert earlier.position == later.position == Position(2, "e0")
+
+
 @pytest.mark.parametrize("first", range(0, 3000, 500))
 def test_random_walks_lose_no_publication_without_a_notice(first):
-    """The seed of a walk that fails stands in the traceback."""
+    """The traceback of a failure shows the seed."""
     for seed in range(first, first + 500):
         walk(seed)
