@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from person import Complaints, ServerPage
 from playwright.sync_api import Browser, Page, sync_playwright
-from processes import DEMOS, free_port, running_server, running_site
-from redis_server import RedisServer
+from ports import free_port
+from processes import DEMOS, running_server, running_site
 
 CHROMIUM = "/usr/bin/chromium"
 CHROMIUM_FLAGS = (
@@ -103,17 +103,6 @@ def own_server(tmp_path: Path) -> Iterator[Callable[..., Any]]:
             return stack.enter_context(running_server(directory, port, *flags))
 
         yield start
-
-
-@pytest.fixture
-def redis(tmp_path: Path) -> Iterator[int]:
-    """Run a Redis server; yields its port."""
-    directory = tmp_path / "redis"
-    directory.mkdir()
-    server = RedisServer(directory)
-    server.start()
-    yield server.port
-    server.kill()
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,8 @@ import pytest
 from node import install_node_packages
 from peers import TIMEOUT, wait_until
 from playwright.sync_api import TimeoutError as NothingCame
-from processes import free_port, is_ready, running_server, running_site, wait_until_ready
+from ports import free_port
+from processes import is_ready, running_server, running_site, wait_until_ready
 from redis_server import RedisServer
 from sdk import DRIVER, SDK, SECRET, token
 

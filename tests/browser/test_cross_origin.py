@@ -1,7 +1,7 @@
 """Pages of other origins in Chromium: what they may do with and without the options that allow them."""
 
 import pytest
-from processes import free_port
+from ports import free_port
 
 # Each returns what the page saw: "open", a status, or why not.
 WEBSOCKET = """(url) => new Promise((resolve) => {

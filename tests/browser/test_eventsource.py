@@ -15,7 +15,8 @@ import pytest
 from backend import Backend
 from node import install_node_packages
 from peers import RawPeer, wait_until
-from processes import free_port, running_server, wait_until_ready
+from ports import free_port
+from processes import running_server, wait_until_ready
 from redis_server import RedisServer
 
 KEY = "a key for tests only"

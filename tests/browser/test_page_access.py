@@ -3,7 +3,7 @@
 import pytest
 from person import CONTRASTS, overflow
 from playwright.sync_api import expect
-from processes import free_port
+from ports import free_port
 
 
 def fill_the_log(server_page) -> None:

@@ -5,7 +5,8 @@ import subprocess
 import pytest
 from person import CONTRASTS, ServerPage, overflow
 from playwright.sync_api import expect
-from processes import free_port, wait_until_ready
+from ports import free_port
+from processes import wait_until_ready
 
 KEY = "secret"
 
@@ -30,18 +31,20 @@ class SubscribeTests:
 
     def test_from_redis(self, panel, redis):
         """`redis-cli publish foo hello` is listed, text and bytes, in order; after Unsubscribe nothing more is."""
-        channel, _ = panel("--redis", f"redis://127.0.0.1:{redis}")
+        channel, _ = panel("--redis", f"redis://127.0.0.1:{redis.port}")
         channel.subscribe_to("foo")
         for text in ("hello", "grüße, 世界", "third"):
             subprocess.run(
-                ["redis-cli", "-p", str(redis), "publish", "foo", text], check=True, stdout=subprocess.DEVNULL
+                ["redis-cli", "-p", str(redis.port), "publish", "foo", text], check=True, stdout=subprocess.DEVNULL
             )
         expect(channel.messages).to_have_count(3)
         for line, text in zip(channel.messages.all(), ("hello", "grüße, 世界", "third"), strict=True):
             expect(line).to_contain_text(text)
         channel.unsubscribe.click()
         expect(channel.lines.last).to_contain_text("Unsubscribed from foo")
-        done = subprocess.run(["redis-cli", "-p", str(redis), "publish", "foo", "x"], check=True, capture_output=True)
+        done = subprocess.run(
+            ["redis-cli", "-p", str(redis.port), "publish", "foo", "x"], check=True, capture_output=True
+        )
         assert done.stdout == b"0\n"
         expect(channel.subscribe).to_be_enabled()
 

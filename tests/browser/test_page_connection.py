@@ -5,7 +5,7 @@ import signal
 import pytest
 from person import ServerPage
 from playwright.sync_api import expect
-from processes import free_port
+from ports import free_port
 
 
 class ConnectTests:

@@ -2,7 +2,8 @@
 
 import subprocess
 
-from processes import free_port, running_server, wait_until_ready
+from ports import free_port
+from processes import running_server, wait_until_ready
 
 LISTEN = """() => {
     window.got = [];
@@ -37,13 +38,13 @@ class PushTests:
     def test_redis_publish(self, redis, tmp_path, open_browser_page):
         """`redis-cli publish foo hello` arrives in the page, by WebSocket and as an event."""
         port = free_port()
-        with running_server(tmp_path, port, "--redis", f"redis://127.0.0.1:{redis}"):
+        with running_server(tmp_path, port, "--redis", f"redis://127.0.0.1:{redis.port}"):
             wait_until_ready(port)
             page, _ = open_browser_page()
             page.goto(f"http://127.0.0.1:{port}/")
             assert page.evaluate(LISTEN)
             for text in ("hello", "grüße, 世界"):
-                assert cli(redis, "publish", "foo", text) == "1\n"
+                assert cli(redis.port, "publish", "foo", text) == "1\n"
             received = page.evaluate(WAIT_FOR_FOUR)
             assert len(received) == 4
             for kind in ("socket", "events"):

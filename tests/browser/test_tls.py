@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 from person import Complaints, ServerPage
-from pki import make_authority
-from processes import free_port, running_server
+from ports import free_port
+from processes import running_server
 
 KEY = "k" * 32
 
@@ -25,12 +25,6 @@ EVERYTHING = """async (key) => {
     source.close();
     return found;
 }"""
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    """Make a root and an intermediate authority."""
-    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="module")

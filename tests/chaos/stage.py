@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from ports import free_port
 from proxy import Cable
 from redis_server import RedisServer
 
@@ -184,9 +184,3 @@ def running(directory: Path, servers: int, *, persistent: bool) -> Iterator[Stag
             stack.callback(server.end, signal.SIGTERM)
             server.start()
         yield stage
-
-
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 on which nobody listened a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from backend import Backend
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from peers import RawPeer, wait_until
-from pki import Authority, Issued, make_authority
+from pki import Authority, Issued
 from pytest_twisted import blockon
-from redis_server import RedisServer
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread, deferToThread
@@ -180,13 +180,18 @@ def left_over(before: set[Any]) -> list[Any]:
     return blockingCallFromThread(reactor, lambda: [call for call in reactor.getDelayedCalls() if call not in before])
 
 
+@pytest.fixture(params=["memory", "redis"])
+def broker(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Give the settings of a server with each broker in turn: its own memory, and a Redis."""
+    return {"redis": request.getfixturevalue("redis").url} if request.param == "redis" else {}
+
+
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """Start a Redis in `tmp_path`; kill it after the test."""
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
+def backend() -> Iterator[Backend]:
+    """Start a backend for hooks; stop it after the test."""
+    backend = Backend()
+    yield backend
+    backend.close()
 
 
 @pytest.fixture
@@ -232,12 +237,6 @@ def tls_listen(certificate: tuple[Path, Path]) -> tuple[str]:
 def tls_client(certificate: tuple[Path, Path]) -> ssl.SSLContext:
     """Return a TLS context for clients that trusts the certificate of `tls_listen`."""
     return ssl.create_default_context(cafile=str(certificate[1]))
-
-
-@pytest.fixture(scope="session")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    """Create a root and an intermediate certificate authority, like public ones."""
-    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="session")

@@ -18,3 +18,10 @@ def make_management(hub, clock):
     survey = Survey(hub.broker, clock, Operations(hub, "1").handlers)
     hub.broker.deliver_to(hub, survey.on_message)
     return Management(survey)
+
+
+class DropsEverything:
+    """A listener of a broker that loses each publication."""
+
+    def on_publication(self, channel, publication):
+        """Lose it."""

@@ -16,18 +16,12 @@ from pathlib import Path
 import pytest
 from paths import TESTS
 
-__all__ = ["DEMOS", "free_port", "is_ready", "running_server", "running_site", "wait_until_ready"]
+__all__ = ["DEMOS", "is_ready", "running_server", "running_site", "wait_until_ready"]
 
 DEMOS = TESTS / "browser" / "demos"
 TWISTD = os.path.join(os.path.dirname(sys.executable), "twistd")
 SECONDS_TO_START = 20
 SECONDS_TO_STOP = 15
-
-
-def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 on which nobody listened a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @contextmanager

@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page
-from processes import free_port, wait_until_ready
+from ports import free_port
+from processes import wait_until_ready
 
 __all__ = ["Block", "Walk", "read_blocks"]
 

@@ -23,12 +23,7 @@ from wsserver.process.exit import die
 from wsserver.process.version import show_version
 from wsserver.tap import Options, makeService
 
-
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch):
-    """Leave out what the environment of the tests might say about the server."""
-    for name in ("COLUMNS", "WSSERVER_CONFIG", *(option.variable for option in TABLE.values())):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 def parse(*arguments):

@@ -8,17 +8,11 @@ import sys
 
 from paths import DOCS
 from peers import wait_until
+from ports import free_port
 
 PAGE = DOCS / "how-to" / "authentication.md"
 
 BLOCKS = re.findall(r"```(sh|text|python)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-
-
-def free_port():
-    """Find a port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Shell:

@@ -5,23 +5,14 @@ from contextlib import ExitStack
 
 import pytest
 from backend import Backend
+from http_api import up
 from peers import wait_until
 from pytest_twisted import blockon
-from redis_server import RedisServer
 from sdk import SECRET, running_sdk, token
 from twisted.internet.threads import deferToThread
 
 KINDS = ("javascript", "python")
 OPEN = {"channel_publish": ("*",), "channel_presence": ("*",)}
-
-
-@pytest.fixture
-def redis(tmp_path):
-    """Start a Redis."""
-    server = RedisServer(tmp_path)
-    server.start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture(params=KINDS)
@@ -547,12 +538,6 @@ class TwoServersTests:
         one.expect("leave")
         assert servers[0].ask(lambda: management.disconnect(client=number.client)) == 1
         assert two.expect("disconnected")["code"] == 3503
-
-
-def up(server):
-    """Wait until publications arrive."""
-    wait_until(lambda: server.service.hub.broker.up, "up")
-    return server
 
 
 class PlainRedisTests:

@@ -20,14 +20,6 @@ CALLER = Caller(client="c1", transport="websocket", protocol="json", user="42", 
 
 
 @pytest.fixture
-def backend():
-    """Start a backend."""
-    backend = Backend()
-    yield backend
-    backend.close()
-
-
-@pytest.fixture
 def ask(backend):
     """Ask it, from a thread; check that nothing is left behind."""
     before = set(reactor.getDelayedCalls())

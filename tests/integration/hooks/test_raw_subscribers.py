@@ -1,20 +1,11 @@
 """What raw listeners may do where the backend is asked, and what can be done with them."""
 
 import pytest
-from backend import Backend
 from events import Events
 from http_api import KEY, ok
 from peers import close_payload, handshake_request, wait_until
 
 COOKIE = "Cookie: session=1"
-
-
-@pytest.fixture
-def backend():
-    """Start a backend."""
-    backend = Backend()
-    yield backend
-    backend.close()
 
 
 def hooked(start_server, backend, *events, **settings):

@@ -41,13 +41,12 @@ def gap(channel):
     return {"event": "gap", "channel": channel}
 
 
-@pytest.fixture(params=["memory", "redis"])
-def start(request, start_server):
+@pytest.fixture
+def start(broker, start_server):
     """Start servers that share a broker, or one on its own."""
-    more = {"redis": request.getfixturevalue("redis").url} if request.param == "redis" else {}
 
     def go(**options):
-        return up(start_server(api_key=KEY, **more, **options))
+        return up(start_server(api_key=KEY, **broker, **options))
 
     return go
 

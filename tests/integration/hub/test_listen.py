@@ -11,7 +11,6 @@ import websockets.sync.client
 from node import install_node_packages
 from paths import EXAMPLES
 from peers import BINARY, TEXT, TIMEOUT, RawPeer, handshake_request, wait_until
-from redis_server import RedisServer
 from twistd_process import find_port, twistd
 
 NODE_CLIENT = """
@@ -35,23 +34,12 @@ def is_ready(port: int) -> bool:
 
 
 @pytest.fixture
-def redis(tmp_path: Path) -> Iterator[RedisServer]:
-    """Prepare a Redis that the test starts."""
-    server = RedisServer(tmp_path)
-    yield server
-    server.kill()
-
-
-@pytest.fixture(params=["memory", "redis"])
-def chat(request: pytest.FixtureRequest, tmp_path: Path, redis: RedisServer) -> Iterator[list[int]]:
+def chat(broker: dict[str, str], tmp_path: Path) -> Iterator[list[int]]:
     """Run docs/examples/chat.py; give the ports of two servers that share a Redis, or of one without, twice."""
-    environ = {"WSSERVER_PORT": "0"}
-    if request.param == "redis":
-        redis.start()
-        environ["WSSERVER_REDIS"] = redis.url
+    environ = {"WSSERVER_PORT": "0", "WSSERVER_REDIS": broker.get("redis", "")}
     ports = []
     with ExitStack() as stack:
-        for number in range(1 if request.param == "memory" else 2):
+        for number in range(2 if broker else 1):
             directory = tmp_path / str(number)
             directory.mkdir()
             output = stack.enter_context(twistd(directory, "-ny", EXAMPLES / "chat.py", **environ))
@@ -117,6 +105,7 @@ class OutageTests:
     """`hub.listen` on a server whose Redis comes late, goes and returns."""
 
     def test_it_waits_for_redis_and_goes_on_after_an_outage_with_a_gap(self, start_server, redis) -> None:
+        redis.kill()
         server = start_server(redis=redis.url)
         hub, seen = server.service.hub, []
 

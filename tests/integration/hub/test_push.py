@@ -153,11 +153,10 @@ class OutageTests:
 class MemoryTests:
     """Without Redis: the HTTP API feeds the channels."""
 
-    @pytest.fixture(params=["memory", "redis"])
-    def server(self, request, start_server):
+    @pytest.fixture
+    def server(self, broker, start_server):
         """Start a server on either broker."""
-        options = {"redis": request.getfixturevalue("redis").url} if request.param == "redis" else {}
-        return blockon(deferToThread(lambda: up(start_server(api_key=KEY, **options))))
+        return blockon(deferToThread(lambda: up(start_server(api_key=KEY, **broker))))
 
     def test_publish(self, server):
         """Everyone who listens gets it; the answer says how many that were here."""

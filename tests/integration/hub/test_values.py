@@ -248,13 +248,11 @@ PLAN += [("command", 297, 50), ("program", 3, 3)]
 """Way, number of texts, and how many are published before all subscribers read."""
 
 
-@pytest.fixture(params=["memory", "redis"])
-def servers(request, start_server):
+@pytest.fixture
+def servers(broker, start_server):
     """Start one server, or two that share a Redis: one for publishers, the other for subscribers."""
     # No pings: however long the test takes, nothing but publications comes.
-    options = {"api_key": KEY, "channel_publish": ("values",), "history_size": 200, "ping_interval": 0.0}
-    if request.param == "redis":
-        options["redis"] = request.getfixturevalue("redis").url
+    options = {"api_key": KEY, "channel_publish": ("values",), "history_size": 200, "ping_interval": 0.0} | broker
 
     def start():
         server = up(start_server(**options))

@@ -15,11 +15,10 @@ from wsserver.hub.clients import ClientInfo
 from wsserver.typing import ChannelName
 
 
-@pytest.fixture(params=["memory", "redis"])
-def server(request, start_server):
+@pytest.fixture
+def server(broker, start_server):
     """Start a server on either broker."""
-    options = {"redis": request.getfixturevalue("redis").url} if request.param == "redis" else {}
-    return blockon(deferToThread(lambda: up(start_server(api_key=KEY, channel_presence=("room",), **options))))
+    return blockon(deferToThread(lambda: up(start_server(api_key=KEY, channel_presence=("room",), **broker))))
 
 
 class PublishTests:

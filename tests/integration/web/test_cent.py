@@ -56,11 +56,10 @@ class Plainly:
         return call
 
 
-@pytest.fixture(params=["memory", "redis"])
-def server(request, start_server):
+@pytest.fixture
+def server(broker, start_server):
     """Start a server on either broker, whose errors are Centrifugo's."""
-    options = {"redis": request.getfixturevalue("redis").url} if request.param == "redis" else {}
-    options |= {"api_key": KEY, "api_errors": "body", "channel_presence": ("room",)}
+    options = broker | {"api_key": KEY, "api_errors": "body", "channel_presence": ("room",)}
     return blockon(deferToThread(lambda: up(start_server(**options))))
 
 

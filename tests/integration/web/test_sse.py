@@ -15,11 +15,10 @@ from twisted.internet.threads import deferToThread
 class EventTests:
     """What comes."""
 
-    @pytest.fixture(params=["memory", "redis"])
-    def server(self, request, start_server):
+    @pytest.fixture
+    def server(self, broker, start_server):
         """Start a server on either broker."""
-        options = {"redis": request.getfixturevalue("redis").url} if request.param == "redis" else {}
-        return blockon(deferToThread(lambda: up(start_server(api_key=KEY, **options))))
+        return blockon(deferToThread(lambda: up(start_server(api_key=KEY, **broker))))
 
     def test_events(self, server):
         """Each publication is an event; several lines are several lines of data."""

@@ -56,11 +56,9 @@ def watched_by(request, monkeypatch):
 class HalfClosedTests:
     """What a client gets after it has ended its side."""
 
-    @pytest.mark.parametrize("broker", ["memory", "redis"])
-    def test_answers_every_method_of_the_api(self, start_server, request, broker, log):
+    def test_answers_every_method_of_the_api(self, start_server, broker, log):
         """The response comes whole, the connection ends, and the access log has its line."""
-        options = {"redis": request.getfixturevalue("redis").url} if broker == "redis" else {}
-        server = up(start_server(**OPTIONS, **options))
+        server = up(start_server(**OPTIONS, **broker))
         for method, parameters in CALLS.items():
             with server.connect() as peer:
                 peer.send(post(method, parameters))
@@ -135,11 +133,9 @@ class HalfClosedTests:
             assert b"400 Bad Request" in peer.read_to_end()
         wait_until(lambda: server.count_sockets() == 0, "no connection left")
 
-    @pytest.mark.parametrize("broker", ["memory", "redis"])
-    def test_ends_a_stream_after_what_was_missed(self, start_server, request, broker):
+    def test_ends_a_stream_after_what_was_missed(self, start_server, broker):
         """A stream has no end of its own: it gives what the client has missed, and ends."""
-        options = {"redis": request.getfixturevalue("redis").url} if broker == "redis" else {}
-        server = up(start_server(**OPTIONS, **options))
+        server = up(start_server(**OPTIONS, **broker))
         with server.connect() as peer:
             peer.send(post("publish", CALLS["publish"]))
             epoch = json.loads(peer.read_response().body)["result"]["epoch"]

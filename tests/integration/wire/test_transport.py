@@ -31,6 +31,7 @@ import tempfile
 import weakref
 
 import pytest
+from fake_reactor import FakeReactor
 from twins import SERVE, TRANSPORTS
 from twisted.internet import tcp, unix
 from twisted.internet.address import IPv4Address, UNIXAddress
@@ -41,7 +42,6 @@ from twisted.internet.interfaces import IHalfCloseableDescriptor, IHalfCloseable
 from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.protocol import Factory, Protocol, ServerFactory
 from twisted.internet.ssl import ClientContextFactory
-from twisted.internet.task import Clock
 from twisted.internet.test import connectionmixins, reactormixins, test_tcp, test_tls, test_unix
 from twisted.logger import globalLogPublisher
 from twisted.protocols import tls
@@ -363,15 +363,6 @@ del builder
 
 MUCH = 2 << 20
 """Bytes that no kernel's buffers of a connection take at once."""
-
-
-class FakeReactor(Clock):
-    """A clock that takes a reader and watches nothing: the tests call the poller themselves."""
-
-    def addReader(self, reader):
-        """Take note of nothing."""
-
-    removeReader = addReader
 
 
 class Recorder(Protocol):

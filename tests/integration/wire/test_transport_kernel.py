@@ -14,11 +14,11 @@ import socket
 import struct
 
 import pytest
+from fake_reactor import FakeReactor
 from twins import SERVE, TRANSPORTS
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.protocol import Protocol
-from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
@@ -40,15 +40,6 @@ WINDOWS = (10_000, 50_000, 1 << 20)
 
 PAYLOAD = random.Random(0).randbytes(2 << 20)
 TRAFFIC = {"python": PyFastPath, "compiled": frames.COMPILED and frames.SPEEDUPS.FastPath}
-
-
-class FakeReactor(Clock):
-    """A clock that takes a reader and watches nothing: the tests call the poller themselves."""
-
-    def addReader(self, reader):
-        """Take note of nothing."""
-
-    removeReader = addReader
 
 
 class Stream(Protocol):

@@ -11,11 +11,11 @@ import random
 import select
 
 import pytest
+from fake_reactor import FakeReactor
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.protocol import Protocol
-from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides
@@ -164,15 +164,6 @@ class FakeSocket:
         if self.ended:
             return ready | IN | (HUP if self.shut else 0)
         return ready | (IN if self.dice.random() < 0.5 else 0)
-
-
-class FakeReactor(Clock):
-    """A clock that takes a reader and watches nothing."""
-
-    def addReader(self, reader):
-        """Take note of nothing."""
-
-    removeReader = addReader
 
 
 class LifeProtocol(Protocol):

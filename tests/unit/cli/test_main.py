@@ -10,15 +10,9 @@ import pytest
 
 from wsserver.cli.main import main
 from wsserver.config.genconfig import genconfig
-from wsserver.config.settings import TABLE
 from wsserver.process.version import show_version
 
-
-@pytest.fixture(autouse=True)
-def clean_environment(monkeypatch):
-    """Leave out what the environment of the tests might say about the server."""
-    for name in ("WSSERVER_CONFIG", *(option.variable for option in TABLE.values())):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 class VersionTests:

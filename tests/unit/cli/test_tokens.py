@@ -10,16 +10,13 @@ import jwt
 import pytest
 
 from wsserver.cli.main import main
-from wsserver.config.settings import TABLE
 
 SECRET = "a secret that is long enough to sign tokens with, for tests only"
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch):
+def environment(clean_environment, monkeypatch):
     """Leave in the environment only the secret."""
-    for name in ("WSSERVER_CONFIG", *(option.variable for option in TABLE.values())):
-        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WSSERVER_TOKEN_SECRET", SECRET)
 
 

@@ -35,11 +35,6 @@ class FlakyBroker(MemoryBroker):
 
 
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
 def broker(clock):
     return FlakyBroker(clock)
 

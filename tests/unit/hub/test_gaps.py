@@ -3,8 +3,8 @@
 import hubs
 import pytest
 from catchup import Listener, numbers, publish
+from hubs import DropsEverything
 from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 
 from wsserver.config.settings import Settings
 from wsserver.hub.channel import PublicationBuffer
@@ -41,19 +41,6 @@ class Subscriber:
         self.events.append("gap" if stream else "plain gap")
 
 
-class Deaf:
-    """Hears nothing."""
-
-    def on_publication(self, channel, publication):
-        """Lose it."""
-
-
-@pytest.fixture
-def clock():
-    """Give a clock."""
-    return Clock()
-
-
 def make_hub(clock):
     """Make a hub with a long history."""
     broker = MemoryBroker(clock)
@@ -63,7 +50,7 @@ def make_hub(clock):
 def lose(broker, publish):
     """Publish while the news do not arrive."""
     listener = broker.listener
-    broker.deliver_to(Deaf())
+    broker.deliver_to(DropsEverything())
     publish()
     broker.deliver_to(listener)
 

@@ -2,6 +2,7 @@
 
 import hubs
 import pytest
+from hubs import DropsEverything
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
@@ -52,12 +53,6 @@ class SlowBroker(MemoryBroker):
     def unsubscribe(self, channel):
         """Take note."""
         self.left.append(channel)
-
-
-@pytest.fixture
-def clock():
-    """Start at no time."""
-    return Clock()
 
 
 def make_hub(clock, broker=None):
@@ -343,7 +338,7 @@ class OutageTests:
         hub.publish("foo", b"1")
         clock.advance(0)
         listener = broker.listener
-        broker.deliver_to(Deaf())
+        broker.deliver_to(DropsEverything())
         hub.publish("foo", b"2")
         broker.deliver_to(listener)
         one.missed = lambda channel, stream: one.got.append((channel, stream))
@@ -365,13 +360,6 @@ class OutageTests:
         clock.advance(0)
         assert one.got == [(b"<1>", 1, 1), ("foo", True)]
         assert hub.position("foo") == (0, "another")
-
-
-class Deaf:
-    """Hears nothing."""
-
-    def on_publication(self, channel, publication):
-        """Lose it."""
 
 
 class HeldTests:

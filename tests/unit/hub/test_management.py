@@ -1,6 +1,7 @@
 """What a backend is told of connections and channels."""
 
 import pytest
+from deferreds import result
 from hubs import make_hub, make_management
 from twisted.internet.task import Clock
 
@@ -27,13 +28,6 @@ def hub():
     """Make a hub."""
     clock = Clock()
     return make_hub(MemoryBroker(clock), clock)
-
-
-def result(done):
-    """Take the result of a Deferred that has fired."""
-    found = []
-    done.addCallback(found.append)
-    return found[0]
 
 
 class SizeTests:

@@ -1,7 +1,6 @@
 """The broker of a server that stands alone."""
 
 import pytest
-from twisted.internet.task import Clock
 
 from wsserver.hub import memory
 from wsserver.hub.broker import IDEMPOTENT_FOR
@@ -21,12 +20,6 @@ class Listener:
     def on_publication(self, channel, publication):
         """Take a publication."""
         self.came.append((channel, publication.data))
-
-
-@pytest.fixture
-def clock():
-    """Start at no time."""
-    return Clock()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import pytest
 from hubs import make_hub
-from twisted.internet.task import Clock
 
 from wsserver.hub.clients import ClientInfo
 from wsserver.hub.memory import MemoryBroker
@@ -29,12 +28,6 @@ class Watcher:
     def deliver(self, batch):
         """Take some."""
         self.told += batch.frames.decode().split()
-
-
-@pytest.fixture
-def clock():
-    """Start at no time."""
-    return Clock()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What an application publishes: the right types, or an exception at the call that leaves the channel as it was."""
 
 import pytest
+from deferreds import result
 from hubs import make_hub, make_management
 from twisted.internet.task import Clock
 
@@ -19,13 +20,6 @@ def hub(request):
         MemoryBroker(clock) if request.param == "memory" else RedisBroker(parse_redis_url("redis://localhost"), clock)
     )
     return make_hub(broker, clock)
-
-
-def result(deferred):
-    """Return the result of a Deferred that has fired."""
-    found = []
-    deferred.addCallback(found.append)
-    return found[0]
 
 
 WRONG_TYPES = [

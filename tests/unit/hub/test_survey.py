@@ -4,7 +4,6 @@ import json
 
 import pytest
 from twisted.internet.defer import fail, succeed
-from twisted.internet.task import Clock
 
 from wsserver.errors import BrokerDown
 from wsserver.hub import survey as module
@@ -31,12 +30,6 @@ class Bus:
             return fail(BrokerDown("away"))
         self.sent.append((node, json.loads(message)))
         return succeed(None)
-
-
-@pytest.fixture
-def clock():
-    """Start at no time."""
-    return Clock()
 
 
 @pytest.fixture

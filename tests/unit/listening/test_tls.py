@@ -2,7 +2,6 @@
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from pki import make_authority
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 
@@ -10,11 +9,6 @@ from wsserver.config.settings import Settings
 from wsserver.errors import ListenError, SettingError
 from wsserver.listening.ports import make_listeners
 from wsserver.listening.tls import parse_tls_endpoint, tls_of_settings
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="module")

@@ -5,16 +5,11 @@ import re
 
 import pytest
 from cryptography.hazmat.primitives import serialization
-from pki import make_authority, make_key, write_key
+from pki import make_key, write_key
 
 from wsserver.wire.certificates import CertificateError, describe_validity, read_directory, read_server_certificate
 
 PEM = serialization.Encoding.PEM
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return make_authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="module", params=["ECDSA", "RSA"])

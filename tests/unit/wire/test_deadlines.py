@@ -4,30 +4,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import LogLevel
 
 from wsserver.wire.timers import Deadlines
-
-
-@pytest.fixture
-def clock():
-    """Give a clock that goes on only when it is told to."""
-    return Clock()
 
 
 @pytest.fixture
 def deadlines(clock):
     """Give deadlines on that clock."""
     return Deadlines(clock)
-
-
-@pytest.fixture
-def logged():
-    """Give the list that log events go to."""
-    events = []
-    globalLogPublisher.addObserver(events.append)
-    yield events
-    globalLogPublisher.removeObserver(events.append)
 
 
 class CallTests:

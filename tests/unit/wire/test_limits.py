@@ -1,8 +1,6 @@
 """Budgets of work: what one turn of the reactor serves, and whose turn it is. On a clock that only the test moves."""
 
-import pytest
 from turns import end_turn
-from twisted.internet.task import Clock
 
 from wsserver.wire.limits import BYTES_PER_TURN, PIECES_PER_TURN, SECONDS_PER_TURN, WorkQueue
 
@@ -30,12 +28,6 @@ class Client:
 
     def work_failed(self):
         self.failures += 1
-
-
-@pytest.fixture
-def clock():
-    """Make a reactor whose turns are counted."""
-    return Clock()
 
 
 class WorkQueueTests:
