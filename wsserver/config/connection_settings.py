@@ -83,7 +83,7 @@ class ConnectionSettings:
         "Origin of pages that may connect, such as https://app.example. Pages of the server's own host and port may "
         "always connect, and pages of loopback origins may while the server listens on loopback only. null allows "
         "pages opened from a file, file:// allows WebViews and microcontrollers that send it, and empty allows an "
-        "Origin header without a value. Clients that send no Origin header are always allowed.",
+        "Origin header without a value. Clients that send no Origin header are not checked.",
         metavar="ORIGIN",
         many=True,
     )

@@ -8,18 +8,7 @@ offset, over a private Redis channel of its own.
 While the link to Redis is down, publications and new subscriptions fail with `BrokerDown`. When the link is up again,
 the hub reads the publications it missed from the streams.
 
-Keys and Redis channels, for channel `foo`:
-
-| key | type and content |
-|---|---|
-| `wsserver:pub:{foo}` | pub/sub: publications with their offset, join and leave events |
-| `wsserver:history:{foo}` | stream: the newest publications; the entry ID is the offset |
-| `wsserver:meta:{foo}` | hash: epoch, offset of the newest publication, dataset ID (`dataset_id`) |
-| `wsserver:once:{foo}:HASH` | string: offset and epoch of the publication whose idempotency key has this SHA-256 |
-| `wsserver:presence:{foo}` | hash: client id -> process and client info |
-| `wsserver:used:KEY` | string: exists if the one-time item KEY, such as a token, has been used |
-| `wsserver:nodes` | sorted set: process names, scored by the time of the last heartbeat |
-| `wsserver:control`, `wsserver:control:NODE` | pub/sub: control messages between processes |
+`wsserver.redis.encoding` lists the keys and the Redis channels.
 """
 
 import random
@@ -37,10 +26,22 @@ from wsserver.errors import BrokerDown
 from wsserver.hub.broker import IDEMPOTENT_FOR, Listener, first_cause, ignore_control, new_epoch
 from wsserver.hub.clients import ClientInfo, read_info, write_info
 from wsserver.hub.names import PRIVATE
-from wsserver.hub.presence import PresenceEvent
-from wsserver.hub.publication import Publication, pack, unpack
+from wsserver.hub.publication import Publication, pack
 from wsserver.hub.stream import Keep, Page, Position
 from wsserver.redis import scripts
+from wsserver.redis.encoding import (
+    CONTROL,
+    MALFORMED,
+    PUB,
+    channel_of,
+    first_entry,
+    key_of,
+    milliseconds,
+    parse_message,
+    parse_page,
+    redis_channels,
+    tag_of,
+)
 from wsserver.redis.health import WriteCheck
 from wsserver.redis.supervisor import RedisLink
 from wsserver.typing import ChannelName
@@ -49,9 +50,6 @@ __all__ = ["RedisBroker"]
 
 # At module level: as a class attribute, Twisted would replace the namespace with the class name.
 _log = Logger(namespace="wsserver.redis")
-
-_PUB = f"{PRIVATE}pub:".encode()
-_CONTROL = f"{PRIVATE}control".encode()
 
 META_TTL = 30 * 86_400.0
 """Seconds that a channel's epoch and offset are kept after its last publication; the same as in Centrifugo."""
@@ -82,9 +80,6 @@ BATCH = 500
 
 MAX_ENTRIES = 2**31
 """Maximum number of publications in one read; Redis rejects numbers over 2**63."""
-
-MALFORMED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""Exceptions raised by parsing data from another program, or from a server of another version."""
 
 
 class RedisBroker:
@@ -119,7 +114,7 @@ class RedisBroker:
         self.node = f"{random.getrandbits(64):016x}"
         """The random name of this process: 16 hexadecimal digits."""
         self._node = self.node.encode("ascii")
-        self._control_channels = [_CONTROL, _CONTROL + b":" + self._node]
+        self._control_channels = [CONTROL, CONTROL + b":" + self._node]
         """The Redis channels for control messages: one for all processes, one for this process."""
         self._control_subscribed = False
         self._local_clients: dict[ChannelName, dict[str, bytes]] = {}
@@ -175,7 +170,7 @@ class RedisBroker:
         Returns:
             Fires once Redis has confirmed both Redis channels; fails as `RedisLink.subscribe` does.
         """
-        keys = _redis_channels(channel)
+        keys = redis_channels(channel)
 
         def undo(failure: Failure) -> Failure:
             for key in keys:
@@ -187,30 +182,32 @@ class RedisBroker:
 
     def unsubscribe(self, channel: ChannelName) -> None:
         """Unsubscribe from a channel's publications."""
-        for key in _redis_channels(channel):
+        for key in redis_channels(channel):
             self._link.unsubscribe(key)
 
     def publish(
         self, channel: ChannelName, publication: Publication, keep: Keep | None, idempotency_key: str
     ) -> "Deferred[Position | None]":
         """Publish to a channel; see `wsserver.hub.broker.Broker.publish`."""
-        tag = _tag(channel)
-        keys = [_key("meta", tag), _key("history", tag)]
+        tag = tag_of(channel)
+        keys = [key_of("meta", tag), key_of("history", tag)]
         if idempotency_key:
             # Hashed, so that no combination of channel name and idempotency key yields the key of another one.
-            keys.append(_key("once", tag) + b":" + sha256(idempotency_key.encode("utf-8")).hexdigest().encode("ascii"))
+            keys.append(
+                key_of("once", tag) + b":" + sha256(idempotency_key.encode("utf-8")).hexdigest().encode("ascii")
+            )
         size, ttl = keep or (0, 0.0)
         done = self._publish.call(
             keys,
             (
-                _PUB + tag,
+                PUB + tag,
                 pack(publication),
                 new_epoch(),
                 self._link.dataset_id,
                 size,
-                _ms(ttl),
-                _ms(max(META_TTL, ttl)),
-                _ms(IDEMPOTENT_FOR),
+                milliseconds(ttl),
+                milliseconds(max(META_TTL, ttl)),
+                milliseconds(IDEMPOTENT_FOR),
             ),
         )
         return done.addCallback(lambda found: Position(found[0], found[1].decode("ascii")) if found[0] else None)
@@ -221,10 +218,10 @@ class RedisBroker:
 
         Its stream and metadata expire after `CHECK_TTL`.
         """
-        tag = _tag(ChannelName(f"{PRIVATE}check:{self.node}"))
-        ttl = _ms(CHECK_TTL)
-        arguments = (_PUB + tag, b"", new_epoch(), self._link.dataset_id, 1, ttl, ttl, 0)
-        return self._publish.call([_key("meta", tag), _key("history", tag)], arguments)
+        tag = tag_of(ChannelName(f"{PRIVATE}check:{self.node}"))
+        ttl = milliseconds(CHECK_TTL)
+        arguments = (PUB + tag, b"", new_epoch(), self._link.dataset_id, 1, ttl, ttl, 0)
+        return self._publish.call([key_of("meta", tag), key_of("history", tag)], arguments)
 
     def history(
         self,
@@ -237,29 +234,29 @@ class RedisBroker:
         max_bytes: int | None = None,
     ) -> "Deferred[Page]":
         """Read a channel's stream; see `wsserver.hub.broker.Broker.history`."""
-        tag = _tag(channel)
-        first = _first_entry(since, reverse=reverse)
+        tag = tag_of(channel)
+        first = first_entry(since, reverse=reverse)
         limit = min(limit, MAX_ENTRIES)
         arguments = (
-            *(new_epoch(), self._link.dataset_id, _ms(NEW_META_TTL), first, limit, "1" if reverse else ""),
+            *(new_epoch(), self._link.dataset_id, milliseconds(NEW_META_TTL), first, limit, "1" if reverse else ""),
             "" if max_bytes is None else max_bytes,
         )
-        return self._read.call([_key("meta", tag), _key("history", tag)], arguments).addCallback(_parse_page)
+        return self._read.call([key_of("meta", tag), key_of("history", tag)], arguments).addCallback(parse_page)
 
     def remove_history(self, channel: ChannelName) -> "Deferred[None]":
         """Delete the channel's stream; offsets continue from the last one."""
-        return self._link.command("DEL", _key("history", _tag(channel))).addCallback(lambda _: None)
+        return self._link.command("DEL", key_of("history", tag_of(channel))).addCallback(lambda _: None)
 
     def _on_message(self, key: bytes, data: bytes) -> None:
         if key in self._control_channels:
             self._on_control(data)
             return
-        if not key.startswith(_PUB):
+        if not key.startswith(PUB):
             self._listener.on_publication(ChannelName(key.decode("utf-8")), Publication(data))
             return
-        channel = _channel(key)
+        channel = channel_of(key)
         try:
-            message = _parse_message(data)
+            message = parse_message(data)
         except MALFORMED:
             _log.warn("ignoring a malformed message channel={channel!r}", channel=channel)
             return
@@ -276,7 +273,9 @@ class RedisBroker:
         self._local_clients.setdefault(channel, {})[info.client] = packed
         return gatherResults(
             [
-                self._join.call([_key("presence", _tag(channel))], (_ms(PRESENCE_TTL), info.client, packed)),
+                self._join.call(
+                    [key_of("presence", tag_of(channel))], (milliseconds(PRESENCE_TTL), info.client, packed)
+                ),
                 self._publish_event(channel, b"j", info),
             ],
             consumeErrors=True,
@@ -291,14 +290,14 @@ class RedisBroker:
             del self._local_clients[channel]
         return gatherResults(
             [
-                self._leave.call([_key("presence", _tag(channel))], (info.client,)),
+                self._leave.call([key_of("presence", tag_of(channel))], (info.client,)),
                 self._publish_event(channel, b"l", info),
             ],
             consumeErrors=True,
         ).addErrback(first_cause)
 
     def _publish_event(self, channel: ChannelName, kind: bytes, info: ClientInfo) -> "Deferred[Any]":
-        return self._link.command("PUBLISH", _PUB + _tag(channel), kind + b":" + write_info(info))
+        return self._link.command("PUBLISH", PUB + tag_of(channel), kind + b":" + write_info(info))
 
     def members(self, channel: ChannelName) -> "Deferred[Mapping[str, ClientInfo]]":
         """
@@ -306,7 +305,7 @@ class RedisBroker:
 
         Clients of dead processes are deleted from Redis, at most `BATCH` per call.
         """
-        key = _key("presence", _tag(channel))
+        key = key_of("presence", tag_of(channel))
 
         def read(found: Sequence[Any]) -> Mapping[str, ClientInfo]:
             alive = {self._node, *found[0]}
@@ -325,7 +324,7 @@ class RedisBroker:
         return gatherResults(both, consumeErrors=True).addCallbacks(read, first_cause)
 
     def _exchange_heartbeat(self, node: bytes) -> "Deferred[Any]":
-        return self._heartbeat.call([f"{PRIVATE}nodes".encode()], (node, _ms(DEAD_AFTER)))
+        return self._heartbeat.call([f"{PRIVATE}nodes".encode()], (node, milliseconds(DEAD_AFTER)))
 
     def _send_heartbeat(self) -> None:
         if self.up:
@@ -337,7 +336,7 @@ class RedisBroker:
             rest: list[Any] = [part for member in members.items() for part in member]
             while rest:
                 batch, rest = rest[: 2 * BATCH], rest[2 * BATCH :]
-                done = self._join.call([_key("presence", _tag(channel))], (_ms(PRESENCE_TTL), *batch))
+                done = self._join.call([key_of("presence", tag_of(channel))], (milliseconds(PRESENCE_TTL), *batch))
                 done.addErrback(_ignore)
 
     # Processes.
@@ -348,12 +347,12 @@ class RedisBroker:
 
     def send(self, node: str, message: bytes) -> "Deferred[Any]":
         """Send a control message to a process, or to all processes if `node` is empty."""
-        key = _CONTROL + b":" + node.encode("ascii") if node else _CONTROL
+        key = CONTROL + b":" + node.encode("ascii") if node else CONTROL
         return self._link.command("PUBLISH", key, message)
 
     def consume(self, key: str, seconds: float) -> "Deferred[bool]":
         """Consume a one-time item; see `wsserver.hub.broker.Broker.consume`."""
-        done = self._link.command("SET", f"{PRIVATE}used:{key}".encode(), b"1", "PX", _ms(seconds), "NX")
+        done = self._link.command("SET", f"{PRIVATE}used:{key}".encode(), b"1", "PX", milliseconds(seconds), "NX")
         return done.addCallback(lambda found: found is not None)
 
     # The link.
@@ -385,59 +384,7 @@ class RedisBroker:
         self._write_check.end()
 
     def _on_permission_revoked(self, key: bytes) -> None:
-        self._listener.on_permission_revoked(_channel(key))
-
-
-def _tag(channel: ChannelName) -> bytes:
-    return b"{%s}" % channel.encode("utf-8")
-
-
-def _key(kind: str, tag: bytes) -> bytes:
-    return f"{PRIVATE}{kind}:".encode() + tag
-
-
-def _redis_channels(channel: ChannelName) -> tuple[bytes, bytes]:
-    return channel.encode("utf-8"), _PUB + _tag(channel)
-
-
-def _channel(key: bytes) -> ChannelName:
-    """Return the channel that a Redis channel belongs to; accepts both kinds that `_redis_channels` returns."""
-    name = key[len(_PUB) :].removeprefix(b"{").removesuffix(b"}") if key.startswith(_PUB) else key
-    return ChannelName(name.decode("utf-8"))
-
-
-def _ms(seconds: float) -> int:
-    return round(seconds * 1000)
-
-
-def _parse_message(data: bytes) -> Publication | PresenceEvent:
-    kind, _, rest = data.partition(b":")
-    if kind != b"p":
-        return PresenceEvent(kind == b"j", read_info(rest))
-    offset, epoch, packed = rest.split(b":", 2)
-    return unpack(packed, int(offset), epoch.decode("ascii"))
-
-
-def _first_entry(since: Position | None, *, reverse: bool) -> str:
-    """
-    Return the stream entry ID at which a read begins.
-
-    A forward read begins after `since`, a reverse read before it; without `since`, at the first or the last entry.
-    """
-    if since is None:
-        return "+" if reverse else "-"
-    # An entry ID is a 64-bit number.
-    offset = min(since.offset, 2**63)
-    return f"{max(offset - 1, 0)}-0" if reverse else f"{offset + 1}-0"
-
-
-def _parse_page(found: Sequence[Any]) -> Page:
-    try:
-        top, epoch, entries = found[0], found[1].decode("ascii"), found[2]
-        publications = (unpack(fields[1], int(place.split(b"-")[0]), epoch) for place, fields in entries)
-        return Page(tuple(publications), Position(top, epoch))
-    except MALFORMED:
-        raise BrokerDown("the stream in Redis has an entry in an unknown format") from None
+        self._listener.on_permission_revoked(channel_of(key))
 
 
 def _ignore(failure: Failure) -> None:

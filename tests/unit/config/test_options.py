@@ -1,8 +1,9 @@
-"""A row of the option table: quoting for error messages."""
+"""Rows of the option table: quoting for error messages, and the values they accept."""
 
 import pytest
 
 from wsserver.config.options import quote_values
+from wsserver.config.settings import TABLE
 
 
 @pytest.mark.parametrize(
@@ -17,3 +18,10 @@ from wsserver.config.options import quote_values
 )
 def test_long_values_are_shortened(value, shown):
     assert quote_values([value]) == shown
+
+
+@pytest.mark.parametrize("option", TABLE.values(), ids=TABLE)
+def test_every_option_says_which_values_it_accepts(option):
+    with pytest.raises(ValueError, match=r"^expected ") as caught:
+        option.parse("\0")
+    assert str(caught.value) == f"expected {option.expected}"

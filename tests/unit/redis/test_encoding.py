@@ -1,0 +1,76 @@
+"""Tests for wsserver/redis/encoding.py: names and messages in Redis."""
+
+import pytest
+
+from wsserver.errors import BrokerDown
+from wsserver.hub.clients import ClientInfo, write_info
+from wsserver.hub.presence import PresenceEvent
+from wsserver.hub.publication import Publication, pack
+from wsserver.hub.stream import Page, Position
+from wsserver.redis.encoding import (
+    MALFORMED,
+    channel_of,
+    first_entry,
+    key_of,
+    parse_message,
+    parse_page,
+    redis_channels,
+    tag_of,
+)
+
+
+@pytest.mark.parametrize("channel", ["foo", "chat:a b", "{foo}", "ü"])
+def test_both_redis_channels_of_a_channel_lead_back_to_it(channel):
+    plain, private = redis_channels(channel)
+    assert plain == channel.encode()
+    assert private == b"wsserver:pub:{%s}" % channel.encode()
+    assert (channel_of(plain), channel_of(private)) == (channel, channel)
+
+
+def test_keys_of_a_channel_share_its_hash_tag():
+    assert key_of("history", tag_of("foo")) == b"wsserver:history:{foo}"
+
+
+def test_parses_a_publication_with_its_position():
+    packed = pack(Publication(b"a:b"))
+    parsed = parse_message(b"p:7:epoch:" + packed)
+    assert (parsed.data, parsed.offset, parsed.epoch) == (b"a:b", 7, "epoch")
+
+
+@pytest.mark.parametrize(("kind", "joined"), [(b"j", True), (b"l", False)])
+def test_parses_a_join_and_a_leave_event(kind, joined):
+    info = ClientInfo("client", "user")
+    assert parse_message(kind + b":" + write_info(info)) == PresenceEvent(joined, info)
+
+
+@pytest.mark.parametrize("data", [b"", b"p:", b"p:x:e:", b"j:", b"j:[" * 10, b"p:1:\xff:x"])
+def test_raises_one_of_the_listed_exceptions_for_a_malformed_message(data):
+    with pytest.raises(MALFORMED):
+        parse_message(data)
+
+
+@pytest.mark.parametrize(
+    ("since", "reverse", "entry"),
+    [
+        (None, False, "-"),
+        (None, True, "+"),
+        (Position(5, "e"), False, "6-0"),
+        (Position(5, "e"), True, "4-0"),
+        (Position(0, "e"), True, "0-0"),
+        (Position(2**70, "e"), False, f"{2**63 + 1}-0"),
+    ],
+)
+def test_a_read_begins_next_to_the_position(since, reverse, entry):
+    assert first_entry(since, reverse=reverse) == entry
+
+
+def test_parses_a_page_of_the_stream():
+    entries = [[b"3-0", [b"d", pack(Publication(b"x"))]]]
+    page = parse_page([4, b"e", entries])
+    assert [(each.data, each.offset, each.epoch) for each in page.publications] == [(b"x", 3, "e")]
+    assert page == Page(page.publications, Position(4, "e"))
+
+
+def test_an_entry_of_another_program_is_an_error_of_the_broker():
+    with pytest.raises(BrokerDown, match="an entry in an unknown format"):
+        parse_page([4, b"e", [[b"3-0", [b"d", b"[1]\nx"]]]])
