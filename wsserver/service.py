@@ -1,6 +1,18 @@
 """
 The server as a Twisted service: build its parts, and start and stop them in order.
 
+No part connects itself to another. The constructor of `WebSocketService` says which part knows which:
+
+    broker           delivers to the hub and the survey
+    hub              channels and subscribers; publishes through the broker
+    survey           sends the requests of the management to all processes; the operations answer them in this one
+    authorizer       asks the tokens, then the hooks
+    endpoints, site  serve WebSocket and HTTP from the hub, the management and the authorizer
+    frontend         accepts connections and chooses the endpoint, or the site
+
+Start: the listening ports, then the broker, then the fetch of the JWKS. Stop: no new connections; the connections are
+closed; then what serves them ends: presence, the survey, the hooks, the broker, the timers.
+
 To run the server inside your own Twisted application:
 
     WebSocketService(settings, reactor).setServiceParent(application)
@@ -248,10 +260,13 @@ class WebSocketService(Service):
             self._poller = Poller(self._reactor)
             for port in self.ports:
                 adopt(port, self._poller)
-        local = all(is_loopback(port) for port in self.ports)
-        self.frontend.policy = Policy.of(self.settings, loopback_only=local)
-        self.authorizer.access = _access(self.settings, loopback_only=local)
-        self.endpoints.catch_all = decide_catch_all(self.settings, loopback_only=local)
+        self._set_reach(loopback_only=all(is_loopback(port) for port in self.ports))
+
+    def _set_reach(self, *, loopback_only: bool) -> None:
+        """Replace the rules that depend on who can reach the server; until it listens, assume that all can."""
+        self.frontend.policy = Policy.of(self.settings, loopback_only=loopback_only)
+        self.authorizer.access = _access(self.settings, loopback_only=loopback_only)
+        self.endpoints.catch_all = decide_catch_all(self.settings, loopback_only=loopback_only)
 
     def _announce(self) -> None:
         catch_all = self.endpoints.catch_all

@@ -117,17 +117,27 @@ class SubscriberConnection(Connection):
 
     Redis answers a SUBSCRIBE for several channels with one confirmation per channel, or with a single error for all of
     them. Answers arrive in the order of the commands, so each belongs to the oldest command that is still unanswered.
+
+    Args:
+        args: the arguments of `Connection`.
+        on_message: called with the Redis channel and the data of every message.
+        on_confirmed: called with every channel whose subscription is confirmed, unless a later SUBSCRIBE for it is
+            unanswered.
+        on_refused: called when a SUBSCRIBE is refused: with its channels, the error reply, and whether it named only
+            one channel.
+        options: the options of `Connection`.
     """
 
-    on_message: Callable[[bytes, bytes], None]
-    """Called with the Redis channel and the data of every message."""
-    on_confirmed: Callable[[bytes], None]
-    """Called with every channel whose subscription is confirmed, unless a later SUBSCRIBE for it is unanswered."""
-    on_refused: Callable[[list[bytes], str, bool], None]
-    """Called when a SUBSCRIBE is refused: with its channels, the error reply, and whether it named only one channel."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        on_message: Callable[[bytes, bytes], None],
+        on_confirmed: Callable[[bytes], None],
+        on_refused: Callable[[list[bytes], str, bool], None],
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
+        self._on_message, self._on_confirmed, self._on_refused = on_message, on_confirmed, on_refused
         self._unanswered_commands: deque[tuple[bytes, list[bytes]]] = deque()
         self._answer_count = 0
         """How many answers to the oldest unanswered command have arrived."""
@@ -138,7 +148,7 @@ class SubscriberConnection(Connection):
 
     def hang_up(self) -> None:
         """Abort the connection, and stop the callbacks: data already read may still hold messages."""
-        self.on_message = self.on_confirmed = self.on_refused = _ignore
+        self._on_message = self._on_confirmed = self._on_refused = _ignore
         super().hang_up()
 
     def subscribe(self, channels: Iterable[bytes]) -> None:
@@ -164,7 +174,7 @@ class SubscriberConnection(Connection):
         """Handle a message, or the answer to a SUBSCRIBE or UNSUBSCRIBE."""
         kind = reply[0] if isinstance(reply, list) and len(reply) == 3 else None
         if kind == b"message":
-            self.on_message(reply[1], reply[2])
+            self._on_message(reply[1], reply[2])
         elif kind in (b"subscribe", b"unsubscribe"):
             self._on_answer(reply[1])
         elif isinstance(reply, ResponseError) and self._unanswered_commands:
@@ -180,13 +190,15 @@ class SubscriberConnection(Connection):
             self._unanswered_commands.popleft()
             self._answer_count = 0
         if command == b"SUBSCRIBE" and self._is_last_answer(channel):
-            self.on_confirmed(channel)
+            self._on_confirmed(channel)
 
     def _on_refusal(self, why: str) -> None:
         command, channels = self._unanswered_commands.popleft()
         self.unanswered -= len(channels)
         if command == b"SUBSCRIBE":
-            self.on_refused([channel for channel in channels if self._is_last_answer(channel)], why, len(channels) == 1)
+            self._on_refused(
+                [channel for channel in channels if self._is_last_answer(channel)], why, len(channels) == 1
+            )
 
     def _is_last_answer(self, channel: bytes) -> bool:
         self._pending_subscribes[channel] -= 1
@@ -241,13 +253,13 @@ def read_certificates(path: str) -> Any:
 
 @inlineCallbacks
 def connect(
-    kind: type[Any], where: Any, *, username: str | None, password: str | None, database: int = 0
+    make: Callable[..., Any], where: Any, *, username: str | None, password: str | None, database: int = 0
 ) -> Generator[Any, Any, Any]:
     """
     Open a connection, log in and select the database.
 
     Args:
-        kind: the class of the connection: `Connection` or `SubscriberConnection`.
+        make: makes the connection: `Connection`, or `SubscriberConnection` with its callbacks.
         where: the endpoint.
         username: the ACL user; None for the default user.
         password: None to send no password.
@@ -257,7 +269,7 @@ def connect(
         Fires with the connection once Redis has accepted the password and the database; fails with `NotConnected`.
     """
     factory = _Factory(
-        lambda: kind(charset=None, convertNumbers=False, username=username, password=password, dbid=database or None)
+        lambda: make(charset=None, convertNumbers=False, username=username, password=password, dbid=database or None)
     )
     try:
         connection = yield where.connect(factory)

@@ -10,6 +10,7 @@ import os
 import random
 from collections import deque
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 from twisted.internet import defer
@@ -157,9 +158,15 @@ class RedisLink:
             if url.master:
                 address = yield find_master(url, self._trust, self._reactor)
             where = endpoint(self._reactor, *address, tls=url.tls, trust=self._trust)
-            for kind in (Connection, SubscriberConnection):
+            subscriber = partial(
+                SubscriberConnection,
+                on_message=self._on_message,
+                on_confirmed=self._on_confirmed,
+                on_refused=self._on_refused,
+            )
+            for make in (Connection, subscriber):
                 connection = yield connect(
-                    kind, where, username=url.username, password=url.password, database=url.database
+                    make, where, username=url.username, password=url.password, database=url.database
                 )
                 opened.append(connection)
             if url.master:
@@ -205,11 +212,6 @@ class RedisLink:
         commands, subscriber, self._address, self.dataset_id = opened
         self._pair = commands, subscriber
         self._checked_since, self._received, self._replies, self._probed = self._reactor.seconds(), False, -1, False
-        subscriber.on_message, subscriber.on_confirmed, subscriber.on_refused = (
-            self._on_message,
-            self._on_confirmed,
-            self._on_refused,
-        )
         for connection in self._pair:
             if not connection.connected:
                 self._drop(connection.why)

@@ -14,11 +14,14 @@ class Listener:
     def __init__(self):
         self.messages, self.confirmed, self.refused = [], [], []
         self.transport = StringTransport()
-        self.connection = SubscriberConnection(charset=None, convertNumbers=False)
+        self.connection = SubscriberConnection(
+            charset=None,
+            convertNumbers=False,
+            on_message=lambda *message: self.messages.append(message),
+            on_confirmed=self.confirmed.append,
+            on_refused=lambda *refusal: self.refused.append(refusal),
+        )
         self.connection.makeConnection(self.transport)
-        self.connection.on_message = lambda *message: self.messages.append(message)
-        self.connection.on_confirmed = self.confirmed.append
-        self.connection.on_refused = lambda *refusal: self.refused.append(refusal)
 
     def answer(self, *replies):
         """Let Redis answer."""

@@ -53,15 +53,15 @@ class Link:
         self.commands, self.subscriber = Pipe(), Pipe()
         self.link._on_connected((self.commands, self.subscriber, ("127.0.0.1", 6379), ""))
         for channel in list(self.subscriber.asked):
-            self.subscriber.on_confirmed(channel)
+            self.link._on_confirmed(channel)
 
     def prove(self):
         """Let the probe come back."""
-        self.subscriber.on_message(self.link._probe_channel, b"")
+        self.link._on_message(self.link._probe_channel, b"")
 
     def tell(self, data):
         """Let a message come."""
-        self.subscriber.on_message(b"foo", data.encode())
+        self.link._on_message(b"foo", data.encode())
 
     def lose(self):
         """Lose the connections."""
@@ -74,7 +74,7 @@ def link():
     made = Link()
     made.prove()
     made.link.subscribe(b"foo")
-    made.subscriber.on_confirmed(b"foo")
+    made.link._on_confirmed(b"foo")
     return made
 
 
