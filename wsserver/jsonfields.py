@@ -1,10 +1,10 @@
 """
-Parse JSON from outside (RFC 8259), and keep the text of values that the server only passes on.
+Decode JSON from outside (RFC 8259) into declared structs, and keep the text of values that the server only passes on.
 
-An object is parsed to the names of its fields and their JSON texts. A field that is only passed on keeps its numbers,
-escapes and white space byte for byte; a field that the server needs is decoded by `take`.
+A body, a command or an answer is declared as a `JSONStruct`, and `decode` checks and decodes it in one step. A field of
+type `JSONField` keeps its numbers, escapes and white space byte for byte.
 
-Pure: no Twisted, no clock, no socket. Invalid input raises a ValueError that says what is wrong.
+Pure: no Twisted, no clock, no socket. Invalid input raises a ValueError that names the field and says what is expected.
 """
 
 import json
@@ -12,54 +12,66 @@ import math
 import random
 import re
 from array import array
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from itertools import accumulate
-from typing import Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, TypeVar
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from wsserver.typing import JSONText
 
 __all__ = [
     "MAX_DEPTH",
-    "Fields",
+    "JSONField",
+    "JSONStruct",
+    "Nullable",
+    "Seconds",
     "TooDeepError",
+    "decode",
+    "decode_shallow",
     "decode_string",
     "is_too_deep",
     "read_json",
-    "read_object",
-    "read_shallow_object",
-    "read_value",
-    "take",
-    "take_string_map",
-    "take_text",
-    "take_time",
-    "take_value",
     "write",
     "write_object",
 ]
-
-Fields = Mapping[str, JSONText]
-"""A JSON object: field name -> JSON text of the value."""
 
 # A fixed limit, because that of the decoder depends on the depth of the caller's stack.
 MAX_DEPTH: Final = 256
 """Maximum depth of nested objects and arrays in a request, the outermost one included."""
 
-_KINDS: Final = {
-    str: "a text",
-    dict: "an object",
-    list: "a list",
-    bool: "true or false",
-    int: "a whole number",
+_T = TypeVar("_T")
+
+if TYPE_CHECKING:
+    # The types of the attributes, after `JSONStruct` has replaced what the decoder returns.
+    Nullable = Annotated[_T, "may be null"]
+    Seconds = int
+    JSONField = JSONText | None
+else:
+    Nullable = _T | None
+    """A field that may be null, which means that it is missing: the attribute has the default then."""
+
+    Seconds = Annotated[float, msgspec.Meta(ge=0, lt=2**53)] | None
+    """A time in seconds since 1970; a fraction is rounded up, because 0 means never."""
+
+    JSONField = msgspec.Raw
+    """A value that is passed on: its JSON text, unchanged. A missing value is None."""
+
+_HALF: Final = "expected text in UTF-8, got half a surrogate pair"
+
+_TYPES: Final = {
+    "str": "a string",
+    "int": "an integer",
+    "float": "a number",
+    "bool": "true or false",
+    "object": "an object",
+    "array": "an array",
+    "null": "null",
 }
+"""msgspec's name of a JSON type -> our name in error messages."""
 
-_HALF: Final = "half a surrogate pair is no character"
-
-_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ARRAY: Final = msgspec.json.Decoder(list[msgspec.Raw])
-_TEXT: Final = msgspec.json.Decoder(msgspec.Raw)
-_VALUE: Final = msgspec.json.Decoder()
 _STRING: Final = msgspec.json.Decoder(str)
 
 
@@ -70,50 +82,106 @@ class TooDeepError(ValueError):
         super().__init__(f"it is nested too deeply: over {MAX_DEPTH} levels")
 
 
-def read_object(text: bytes) -> dict[str, JSONText]:
+class JSONStruct(msgspec.Struct, frozen=True):
     """
-    Parse a JSON object.
+    A JSON object with declared fields, each with a default; unknown fields are ignored.
+
+    A subclass may check more in `__post_init__`: it calls this class's first, and raises a ValueError that starts with
+    the name of the field.
+    """
+
+    null_is_value: ClassVar[bool] = False
+    """Whether a `JSONField` that is null has the value `null`, instead of being missing."""
+
+    def __post_init__(self) -> None:
+        """Replace null by the default, a raw value by its text, and a time by whole seconds."""
+        for number, name in enumerate(self.__struct_fields__):
+            value = getattr(self, name)
+            kind = type(value)
+            if kind is msgspec.Raw:
+                text = bytes(value)
+                force_setattr(self, name, None if text == b"null" and not self.null_is_value else text)
+            elif value is None and (default := self.__struct_defaults__[number]) is not None:
+                force_setattr(self, name, default.factory() if hasattr(default, "factory") else default)
+            elif kind is float:
+                force_setattr(self, name, math.ceil(value))
+
+
+def decode(kind: type[_T], text: bytes, where: str = "") -> _T:
+    """
+    Decode a JSON text, and check it against a type.
 
     Args:
-        text: the text of the object, in UTF-8.
+        kind: a subclass of `JSONStruct`, or any type that msgspec decodes.
+        text: the JSON text, in UTF-8.
+        where: the name of the value in error messages; empty for a whole text.
 
     Returns:
-        Field name -> JSON text. If several fields have the same name, the last one is returned.
+        The value. If an object has several fields of the same name, the last one counts.
 
     Raises:
         TooDeepError: the text is nested too deeply.
-        ValueError: the text is not JSON, or not an object.
+        ValueError: the text is not JSON, or not of this type.
     """
     _check_text(text)
     if is_too_deep(text):
         raise TooDeepError
-    return read_shallow_object(text)
+    return decode_shallow(kind, text, where)
 
 
-def read_shallow_object(text: bytes) -> dict[str, JSONText]:
+def decode_shallow(kind: type[_T], text: bytes, where: str = "") -> _T:
     """
-    Parse a JSON object without checking its encoding and depth; otherwise like `read_object`.
+    Decode a JSON text whose encoding and depth are already checked; otherwise like `decode`.
 
     Raises:
         TooDeepError: the text is nested too deeply for the decoder.
-        ValueError: the text is not JSON, or not an object.
+        ValueError: the text is not JSON, or not of this type.
     """
+    decoder = _decoder(kind)
+    found: _T
     try:
-        found = _OBJECT.decode(text)
-    except msgspec.ValidationError:
-        raise ValueError("it is not a JSON object") from None
+        found = decoder.decode(text)
+        return found
+    except msgspec.ValidationError as error:
+        raise ValueError(_describe_error(str(error), where)) from None
     except RecursionError:
         raise TooDeepError from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         masked, marker = _mask_half_pairs(text)
-        try:
-            found = _OBJECT.decode(masked)
-        except RecursionError:
-            raise TooDeepError from None
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            raise ValueError("it is not JSON") from None
-        return {_unmask_name(name, marker): _unmask(value, marker) for name, value in found.items()}
-    return {name: JSONText(bytes(value)) for name, value in found.items()}
+    try:
+        found = _unmask(decoder.decode(masked), marker, where)
+    except msgspec.ValidationError as error:
+        raise ValueError(_describe_error(str(error), where)) from None
+    except RecursionError:
+        raise TooDeepError from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise ValueError(f"{where}: expected JSON" if where else "it is not JSON") from None
+    return found
+
+
+_decoder: Callable[[Any], Any] = lru_cache(msgspec.json.Decoder)
+"""Type -> its decoder, made once."""
+
+# For example "Expected `int | null`, got `str` - at `$.subs[...].offset`"; the place is missing for the whole text.
+_MESSAGE: Final = re.compile(r"(.*?)(?: - at `\$\.?(.*)`)?", re.DOTALL)
+
+
+def _describe_error(message: str, where: str) -> str:
+    """Translate a message of msgspec to `field: expected one type, got another`."""
+    found = _MESSAGE.fullmatch(message)
+    assert found is not None
+    text, place = found[1], found[2] or ""
+    field = f"{where}.{place}" if where and place and place[0] != "[" else where + place
+    if missing := re.fullmatch(r"Object missing required field `(\w+)`", text):
+        text = f"{missing[1]}: missing"
+    if not text.startswith(("Expected `", "Number ", "Integer ")):
+        # Raised in a `__post_init__`; the message starts with the name of the field.
+        return f"{field}.{text}" if field else text
+    if not field and text.startswith("Expected `object`"):
+        return "it is not a JSON object"
+    text = text.replace("Expected `float", "Expected seconds since 1970 as `float")
+    text = re.sub(r"`(\w+)(?: \| null)?`", lambda name: _TYPES.get(name[1], name[1]), text)
+    return f"{field or 'the value'}: {text[0].lower()}{text[1:]}"
 
 
 def read_json(text: bytes) -> JSONText:
@@ -133,7 +201,7 @@ def read_json(text: bytes) -> JSONText:
     _check_text(text)
     if is_too_deep(text):
         raise TooDeepError
-    return _decode(_TEXT, text)
+    return JSONText(bytes(decode_shallow(msgspec.Raw, text)))
 
 
 def is_too_deep(text: bytes) -> bool:
@@ -158,19 +226,6 @@ _STEPS: Final = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")
 """Maps an opening bracket to +1 and a closing bracket to -1, as signed bytes."""
 
 
-def read_value(text: JSONText) -> Any:
-    """
-    Decode a JSON text to a Python value.
-
-    Raises:
-        ValueError: Python, or UTF-8, cannot represent the value: a number that is too large, half a surrogate pair.
-    """
-    try:
-        return _VALUE.decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ValueError(str(error)) from None
-
-
 def decode_string(text: JSONText) -> bytes | None:
     """
     Decode a JSON string.
@@ -184,129 +239,6 @@ def decode_string(text: JSONText) -> bytes | None:
         return _STRING.decode(text).encode("utf-8")
     except msgspec.DecodeError:
         return None
-
-
-def take(fields: Fields, name: str, kind: type, default: Any) -> Any:
-    """
-    Decode a field of an object.
-
-    Args:
-        fields: the object's fields.
-        name: the field's name.
-        kind: the expected type: `str`, `int`, `bool`, `list` (of JSON texts) or `dict` (of JSON texts).
-        default: the value to return if the field is missing or null.
-
-    Raises:
-        ValueError: the field has another type.
-    """
-    text = fields.get(name)
-    if text is None or text == b"null":
-        return default
-    expected = ValueError(f"{name}: expected {_KINDS[kind]}")
-    if kind is dict or kind is list:
-        if text[:1] != (b"{" if kind is dict else b"["):
-            raise expected
-        return read_shallow_object(text) if kind is dict else _read_array(text)
-    if kind is str:
-        if text[:1] != b'"':
-            raise expected
-        try:
-            return _STRING.decode(text)
-        except msgspec.DecodeError:
-            raise ValueError(f"{name}: {_HALF}") from None
-    try:
-        value = _VALUE.decode(text)
-    except msgspec.DecodeError:
-        raise expected from None
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise expected
-    return value
-
-
-def take_string_map(fields: Fields, name: str) -> dict[str, str]:
-    """
-    Decode a field that is an object of strings.
-
-    Args:
-        fields: the object's fields.
-        name: the field's name.
-
-    Returns:
-        The names and strings; empty if the field is missing or null.
-
-    Raises:
-        ValueError: the field is not an object of strings.
-    """
-    found: dict[str, JSONText] = take(fields, name, dict, {})
-    for key in found:
-        try:
-            key.encode("utf-8")
-        except UnicodeEncodeError:
-            raise ValueError(f"{name}: {_HALF}") from None
-    return {key: take(found, key, str, "") for key in found}
-
-
-def take_time(fields: Fields, name: str) -> int:
-    """
-    Decode a field that is a time in seconds since 1970; a fraction is rounded up.
-
-    Args:
-        fields: the object's fields.
-        name: the field's name.
-
-    Returns:
-        Whole seconds; 0 if the field is missing or null.
-
-    Raises:
-        ValueError: the field is not a number from 0 to 2**53.
-    """
-    text = fields.get(name)
-    if text is None or text == b"null":
-        return 0
-    try:
-        value = _VALUE.decode(text)
-    except msgspec.DecodeError:
-        value = None
-    if type(value) not in (int, float) or not 0 <= value < 2**53:
-        raise ValueError(f"{name}: expected seconds since 1970")
-    seconds: int = math.ceil(value)
-    return seconds
-
-
-def take_text(fields: Fields, name: str) -> JSONText | None:
-    """
-    Return the JSON text of a field that is passed on as it is.
-
-    Args:
-        fields: the object's fields.
-        name: the field's name.
-
-    Returns:
-        The text; None if the field is missing or null.
-    """
-    text = fields.get(name)
-    return None if text is None or text == b"null" else text
-
-
-def take_value(fields: Fields, name: str) -> Any:
-    """
-    Decode a field of any type.
-
-    Args:
-        fields: the object's fields.
-        name: the field's name.
-
-    Returns:
-        The value; None if the field is missing or null.
-
-    Raises:
-        ValueError: Python, or UTF-8, cannot represent the value: a number that is too large, half a surrogate pair.
-    """
-    text = fields.get(name)
-    try:
-        return None if text is None else read_value(text)
-    except ValueError:
-        raise ValueError(f"{name}: a number in it is too large, or {_HALF}") from None
 
 
 def write(value: object) -> bytes:
@@ -338,25 +270,6 @@ def _check_text(text: bytes) -> None:
         raise ValueError("it is not JSON") from None
 
 
-def _read_array(text: JSONText) -> list[JSONText]:
-    try:
-        return [JSONText(bytes(value)) for value in _ARRAY.decode(text)]
-    except msgspec.DecodeError:
-        masked, marker = _mask_half_pairs(text)
-        return [_unmask(value, marker) for value in _ARRAY.decode(masked)]
-
-
-def _decode(decoder: "msgspec.json.Decoder[msgspec.Raw]", text: bytes) -> JSONText:
-    try:
-        return JSONText(bytes(decoder.decode(text)))
-    except msgspec.DecodeError:
-        masked, marker = _mask_half_pairs(text)
-        try:
-            return _unmask(decoder.decode(masked), marker)
-        except msgspec.DecodeError:
-            raise ValueError("it is not JSON") from None
-
-
 # RFC 8259 section 8.2 allows a string to contain the escape of half a surrogate pair; JSON.stringify writes one for a
 # text that was cut inside an emoji. The decoder rejects it. So a marker replaces the escape's first two characters
 # (`\u`) while the decoder finds where the values begin and end, and the result gets the characters back.
@@ -375,9 +288,18 @@ def _mask_half_pairs(text: bytes) -> tuple[bytes, bytes]:
     return _HALF_PAIR.sub(marker, hidden).replace(backslash, rb"\\"), marker
 
 
-def _unmask(masked: msgspec.Raw, marker: bytes) -> JSONText:
-    return JSONText(bytes(masked).replace(marker, b"\\u"))
-
-
-def _unmask_name(name: str, marker: bytes) -> str:
-    return re.sub(marker.decode("ascii") + "(.{4})", lambda found: chr(int(found[1], 16)), name)
+def _unmask(value: Any, marker: bytes, where: str) -> Any:
+    """Put the escapes back into the texts of raw values; raise ValueError for a decoded string that had one."""
+    if isinstance(value, bytes | msgspec.Raw):
+        return bytes(value).replace(marker, b"\\u")
+    if isinstance(value, str) and marker.decode("ascii") in value:
+        raise ValueError(f"{where}: {_HALF}")
+    if isinstance(value, list):
+        return [_unmask(one, marker, where) for one in value]
+    if isinstance(value, dict):
+        return {_unmask(name, marker, where): _unmask(one, marker, where) for name, one in value.items()}
+    if isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            place = f"{where}.{name}" if where else name
+            force_setattr(value, name, _unmask(getattr(value, name), marker, place))
+    return value

@@ -139,7 +139,7 @@ class PublishTests:
     @pytest.mark.parametrize(
         ("flags", "key", "status", "told"),
         [
-            ((), "x", 403, "the API is closed: the server has no --api-key"),
+            ((), "x", 403, "the API is disabled; see --api-key"),
             (
                 ("--channel-publish", "bar"),
                 "",
@@ -147,7 +147,7 @@ class PublishTests:
                 "permission denied: clients do not publish to this channel",
             ),
             (("--token-secret", "0123456789abcdef" * 2), "", 0, ""),
-            (("--api-key", KEY), "wrong", 401, "no key, or not the right one"),
+            (("--api-key", KEY), "wrong", 401, "expected the API key"),
             (("--api-key", KEY, "--redis", "redis://127.0.0.1:1"), KEY, 503, ""),
             (("--api-key", KEY), "schlüssel\u4e16", 0, ""),
         ],

@@ -2,25 +2,61 @@
 
 import contextlib
 import json
+import re
+from typing import Annotated, Any, ClassVar
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from wsserver.jsonfields import (
     MAX_DEPTH,
+    JSONField,
+    JSONStruct,
+    Nullable,
+    Seconds,
     TooDeepError,
+    decode,
+    decode_shallow,
     decode_string,
     is_too_deep,
     read_json,
-    read_object,
-    read_value,
-    take,
-    take_string_map,
-    take_time,
-    take_value,
     write_object,
 )
+
+
+class Inner(JSONStruct, frozen=True):
+    number: Nullable[int] = 7
+
+    def __post_init__(self):
+        JSONStruct.__post_init__(self)
+        if self.number == 13:
+            raise ValueError("number: expected another one")
+
+
+class Outer(JSONStruct, frozen=True):
+    text: Nullable[str] = "default"
+    number: Nullable[Annotated[int, msgspec.Meta(ge=0, le=9)]] = 7
+    flag: Nullable[bool] = True
+    texts: Nullable[list[str]] = []
+    map: Nullable[dict[str, str]] = {}
+    inner: Inner | None = None
+    inners: Nullable[dict[str, Inner]] = {}
+    value: Any = None
+    raw: JSONField = None
+    until: Seconds = 0
+
+
+class Null(JSONStruct, frozen=True):
+    null_is_value: ClassVar[bool] = True
+
+    raw: JSONField = None
+
+
+class Code(JSONStruct, frozen=True):
+    code: int
+
 
 NONE = [
     *(b"", b"{", b"{}{}", b"[]", b"1", b'"a"', b"null", b'{"a":NaN}', b'{"a":-Infinity}', b"\xff", b"[" * 10**6),
@@ -30,107 +66,138 @@ NONE = [
 ]
 
 
-class ObjectTests:
-    """An object, or words."""
+RAW = dict[str, msgspec.Raw]
 
-    def test_object(self):
-        """Every kind of value."""
-        text = '{"a": [1,-2.5e3,"ü",null,true,{}] , "b":-0,"b":"\\u00fc" }'.encode()
-        assert read_object(text) == {"a": '[1,-2.5e3,"ü",null,true,{}]'.encode(), "b": b'"\\u00fc"'}
-        assert read_value(read_object(text)["a"]) == [1, -2500.0, "ü", None, True, {}]
 
+class DecodeTests:
+    """Decode a whole text."""
+
+    def test_decodes_every_kind_of_value(self):
+        """The last one of several fields of the same name counts; unknown fields are ignored."""
+        text = '{"value": [1,-2.5e3,"ü",null,true,{}] , "text":"a","text":"\\u00fc","new":1 }'.encode()
+        assert decode(Outer, text) == Outer(value=[1, -2500.0, "ü", None, True, {}], text="ü")
+
+    @pytest.mark.parametrize("kind", [Outer, RAW])
     @pytest.mark.parametrize("text", NONE)
-    def test_none(self, text):
-        """Neither anything else, nor what only Python takes."""
+    def test_refuses_what_is_not_a_json_object(self, kind, text):
+        """Neither other values, nor what only Python accepts."""
         with pytest.raises(ValueError, match=r"it is (not (JSON|a JSON object)|nested too deeply)"):
-            read_object(text)
+            decode(kind, text)
 
     @pytest.mark.parametrize(("start", "end"), [(b"[", b"]"), (b'{"a":', b"}")])
-    def test_deep(self, start, end):
-        """Nesting has a limit, far from the one that depends on who has called; breadth has none."""
+    def test_limits_the_depth_and_not_the_breadth(self, start, end):
+        """The limit is far from the one that depends on the caller's stack."""
         inner = b"[" + b"[],{}," * 200 + b"0]"
-        for depth, taken in ((MAX_DEPTH - 3, True), (MAX_DEPTH - 2, False), (900, False)):
+        for depth, accepted in ((MAX_DEPTH - 3, True), (MAX_DEPTH - 2, False), (900, False)):
             text = b'{"a":' + start * depth + inner + end * depth + b"}"
             with (
                 contextlib.nullcontext()
-                if taken
+                if accepted
                 else pytest.raises(ValueError, match=f"nested too deeply: over {MAX_DEPTH} levels")
             ):
-                read_object(text)
+                decode(RAW, text)
 
     @given(st.binary(max_size=100))
-    def test_anything(self, text):
-        """Nothing breaks it."""
+    def test_raises_nothing_but_value_error(self, text):
+        """Random bytes."""
         with contextlib.suppress(ValueError):
-            assert isinstance(read_object(text), dict)
+            assert isinstance(decode(RAW, text), dict)
 
 
 class FieldTests:
-    """A field of its kind, or words."""
-
-    @pytest.mark.parametrize(("kind", "value"), [(str, "ü"), (int, 0), (bool, False), (list, []), (dict, {})])
-    def test_taken(self, kind, value):
-        """What is there, else the default; null is not there."""
-        assert take({"a": json.dumps(value).encode()}, "a", kind, "default") == value
-        assert take({"a": b"null"}, "a", kind, "default") == "default"
-        assert take({}, "a", kind, "default") == "default"
+    """A field of its type, or a message that names it."""
 
     @pytest.mark.parametrize(
-        ("kind", "value", "problem"),
+        ("name", "value"),
+        [("text", "ü"), ("number", 0), ("flag", False), ("texts", ["a"]), ("map", {"a": "b"}), ("inner", Inner(1))],
+    )
+    def test_uses_the_default_if_the_field_is_missing_or_null(self, name, value):
+        """The default is a new one each time."""
+        text = msgspec.json.encode({name: value})
+        assert getattr(decode(Outer, text), name) == value
+        assert decode(Outer, b'{"%b":null}' % name.encode()) == decode(Outer, b"{}") == Outer()
+        assert decode(Outer, b'{"map":null}').map is not decode(Outer, b'{"map":null}').map
+
+    @pytest.mark.parametrize(
+        ("fields", "problem"),
         [
-            (str, 1, "a: expected a text"),
-            (str, "\ud800", "a: half a surrogate pair is no character"),
-            (int, "1", "a: expected a whole number"),
-            (int, 1.0, "a: expected a whole number"),
-            (int, True, "a: expected a whole number"),
-            (bool, 1, "a: expected true or false"),
-            (list, {}, "a: expected a list"),
-            (dict, [], "a: expected an object"),
+            ({"text": 1}, "text: expected a string, got an integer"),
+            ({"text": "\ud800"}, "text: expected text in UTF-8, got half a surrogate pair"),
+            ({"texts": ["\ud800"]}, "texts: expected text in UTF-8, got half a surrogate pair"),
+            ({"value": {"a": ["\ud800"]}}, "value: expected text in UTF-8, got half a surrogate pair"),
+            ({"value": {"\ud800": 1}}, "value: expected text in UTF-8, got half a surrogate pair"),
+            ({"number": "1"}, "number: expected an integer, got a string"),
+            ({"number": 1.0}, "number: expected an integer, got a number"),
+            ({"number": True}, "number: expected an integer, got true or false"),
+            ({"number": -1}, "number: expected an integer >= 0"),
+            ({"number": 10}, "number: expected an integer <= 9"),
+            ({"flag": 1}, "flag: expected true or false, got an integer"),
+            ({"texts": {}}, "texts: expected an array, got an object"),
+            ({"texts": ["a", 1]}, "texts[1]: expected a string, got an integer"),
+            ({"map": []}, "map: expected an object, got an array"),
+            ({"map": {"a": 1}}, "map[...]: expected a string, got an integer"),
+            ({"inner": []}, "inner: expected an object, got an array"),
+            ({"inner": {"number": "1"}}, "inner.number: expected an integer, got a string"),
+            ({"inner": {"number": 13}}, "inner.number: expected another one"),
+            ({"inners": {"a": {"number": 13}}}, "inners[...].number: expected another one"),
         ],
     )
-    def test_wrong(self, kind, value, problem):
-        """Its name is told, and what was expected."""
-        with pytest.raises(ValueError, match=rf"^{problem}$"):
-            take({"a": json.dumps(value).encode()}, "a", kind, None)
+    def test_names_the_field_and_what_was_expected(self, fields, problem):
+        """With the place of the object, if it is part of another text."""
+        text = json.dumps(fields).encode()
+        for where, prefix in (("", ""), ("call", "call.")):
+            with pytest.raises(ValueError, match=rf"^{re.escape(prefix + problem)}$"):
+                decode(Outer, text, where)
 
-    def test_a_field_that_others_read_keeps_its_text(self):
+    def test_names_a_required_field_that_is_missing(self):
+        """And an element or an object in the place of the whole text."""
+        with pytest.raises(ValueError, match=r"^error\.code: missing$"):
+            decode(Code, b"{}", "error")
+        with pytest.raises(ValueError, match=r"^error: expected an object, got an array$"):
+            decode(Code, b"[]", "error")
+
+    def test_keeps_the_text_of_a_raw_field(self):
         """Escapes of half a surrogate pair too, in keys and values, beside whole pairs and escaped backslashes."""
         value = rb'{"\ud83d":["\uDE00","\ud83d\ude00","\\ud83d","\ud83d\ud83d\ude00",1.10,-0,1E5,0.1e400]}'
-        assert read_object(b'{"a": %b , "b":["\\udfff"]}' % value) == {"a": value, "b": rb'["\udfff"]'}
-        assert take({"a": b"[ %b,\n1 ]" % value}, "a", list, []) == [value, b"1"]
+        found = decode(Outer, b'{"raw": %b , "text":"\\ud83d\\ude00"}' % value)
+        assert (found.raw, found.text) == (value, "\U0001f600")
+        assert decode(list[msgspec.Raw], b"[ %b,\n1 ]" % value) == [value, b"1"]
         assert read_json(b" \t%b\r\n" % value) == value
-        assert list(read_object(rb'{"\ud83d\ud83d\ude00":1}')) == ["\ud83d\U0001f600"]
 
-    def test_a_number_of_any_length_keeps_its_text(self):
+    def test_keeps_null_in_a_raw_field_only_where_it_is_a_value(self):
+        """A missing field is None."""
+        assert decode(Null, b'{"raw":null}').raw == b"null"
+        assert decode(Null, b"{}").raw is None
+        assert decode(Outer, b'{"raw":null}').raw is None
+
+    def test_keeps_the_text_of_a_number_of_any_length(self):
         """Python refuses to read more than 4,300 digits."""
-        assert read_object(b'{"a":%b}' % (b"9" * 5001)) == {"a": b"9" * 5001}
-        with pytest.raises(ValueError, match=r"^a: expected a whole number$"):
-            take({"a": b"9" * 5001}, "a", int, None)
+        assert decode(Outer, b'{"raw":%b}' % (b"9" * 5001)).raw == b"9" * 5001
+        with pytest.raises(ValueError, match=r"^number: integer value out of range$"):
+            decode(Outer, b'{"number":%b}' % (b"9" * 5001))
+        with pytest.raises(ValueError, match=r"^value: number out of range$"):
+            decode(Outer, b'{"value":1e400}')
 
-    def test_a_value_that_python_cannot_represent_is_refused(self):
-        """The field is named."""
-        for text in (b"1e400", rb'["\ud83d"]', rb'{"\ud83d":1}'):
-            with pytest.raises(ValueError, match=r"^a: "):
-                take_value({"a": text}, "a")
-
-    def test_times(self):
-        """Seconds, perhaps with a fraction, which is rounded up."""
-        assert [take_time({"a": text}, "a") for text in (b"5", b"5.25", b"1e3", b"null", b"0.4")] == [5, 6, 1000, 0, 1]
+    def test_rounds_a_time_up(self):
+        """Seconds, possibly with a fraction."""
+        times = [decode(Outer, b'{"until":%b}' % text).until for text in (b"5", b"5.25", b"1e3", b"null", b"0.4")]
+        assert times == [5, 6, 1000, 0, 1]
+        assert {type(one) for one in times} == {int}
         for text in (b"-1", b"-0.5", b"1e400", b"9" * 20, b'"5"', b"true", b"[]"):
-            with pytest.raises(ValueError, match=r"^a: expected seconds since 1970$"):
-                take_time({"a": text}, "a")
+            with pytest.raises(ValueError, match=r"^until: (expected seconds since 1970|number out of range)"):
+                decode(Outer, b'{"until":%b}' % text)
 
-    def test_strings(self):
-        """In UTF-8, if it can encode them."""
+    def test_decodes_strings_that_utf8_can_encode(self):
+        """Half a surrogate pair is none."""
         assert decode_string(rb'"\u0041b\ud83d\ude00"') == "Ab\U0001f600".encode()
         assert decode_string(rb'"\ud83d"') is None
-        assert take_string_map({"a": rb'{"\u0041":"b"}'}, "a") == {"A": "b"}
+        assert decode(Outer, rb'{"map":{"\u0041":"b"}}').map == {"A": "b"}
         for text in (rb'{"\ud83d":"b"}', rb'{"b":"\ud83d"}', b'{"a":1}', b"[]"):
-            with pytest.raises(ValueError, match=r"^\w: "):
-                take_string_map({"a": text}, "a")
+            with pytest.raises(ValueError, match=r"^map(\[\.\.\.\])?: "):
+                decode(Outer, b'{"map":%b}' % text)
 
-    def test_a_text_is_written_as_it_is(self):
-        """Between values that are written anew."""
+    def test_writes_a_json_text_unchanged(self):
+        """Between values that are encoded."""
         assert write_object({"a": b"1.10", "b": "ü", "c": 1}) == '{"a":1.10,"b":"ü","c":1}'.encode()
 
 
@@ -158,3 +225,5 @@ class DepthTests:
         """An error too, not the end of the process."""
         with pytest.raises(TooDeepError):
             read_json(b"[" * 10**6)
+        with pytest.raises(TooDeepError):
+            decode_shallow(RAW, b'{"a":' + b"[" * 10**6)

@@ -18,9 +18,11 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
+import msgspec
+
 from wsserver.errors import InvalidChannel
 from wsserver.hub.names import MAX_CHANNELS, Patterns, parse_name
-from wsserver.jsonfields import Fields, read_shallow_object, take
+from wsserver.jsonfields import decode_shallow
 from wsserver.text import quote
 from wsserver.typing import ChannelName, JSONText
 
@@ -42,6 +44,9 @@ __all__ = [
 ]
 
 Claims = dict[str, Any]
+
+_Texts = dict[str, msgspec.Raw]
+"""The claims' JSON texts by name."""
 
 _MAX_USER: Final = 255
 _MAX_CAPABILITIES: Final = 100
@@ -252,17 +257,17 @@ def keep_data_texts(claims: Claims, payload: bytes) -> None:
     """
     if b"data" not in payload and b"\\" not in payload:
         return
-    fields = read_shallow_object(payload)
-    for entry, texts in [(claims, fields), *_subs_texts(claims.get("subs"), fields)]:
+    texts = decode_shallow(_Texts, payload)
+    for entry, text in [(claims, payload), *_subs_texts(claims.get("subs"), texts.get("subs"))]:
         if entry.get("data") is not None:
-            entry["data"] = texts["data"]
+            entry["data"] = JSONText(bytes(decode_shallow(_Texts, text)["data"]))
 
 
-def _subs_texts(subs: object, fields: Fields) -> Iterable[tuple[Claims, Fields]]:
-    if isinstance(subs, dict):
-        for name, text in take(fields, "subs", dict, {}).items():
+def _subs_texts(subs: object, text: msgspec.Raw | None) -> Iterable[tuple[Claims, bytes]]:
+    if isinstance(subs, dict) and text is not None:
+        for name, entry in decode_shallow(_Texts, bytes(text)).items():
             if isinstance(subs[name], dict):
-                yield subs[name], read_shallow_object(text)
+                yield subs[name], bytes(entry)
 
 
 def _channel(value: object, claim: str) -> ChannelName:

@@ -19,8 +19,7 @@ from wsserver.auth.verifier import Tokens, WallClockTimer
 from wsserver.endpoints.raw.request import Format, RawSubscribeRequest, parse_query
 from wsserver.endpoints.refusals import refusal_for
 from wsserver.hooks.interface import Hooks
-from wsserver.hooks.messages import Caller, Connected, Dropped, Subscribed, forwarded
-from wsserver.hooks.messages import Refused as HookError
+from wsserver.hooks.messages import Caller, Connected, HookDisconnect, HookError, Subscribed, forwarded
 from wsserver.hub.clients import new_client_id
 from wsserver.hub.names import Access, NotAllowed
 from wsserver.text import quote
@@ -199,7 +198,7 @@ class Authorizer:
 
     def open(
         self, channel: ChannelName, identity: Identity, host: str, caller: Caller | None, data: JSONText | None = None
-    ) -> "Deferred[Subscribed | HookError | Dropped | NotAllowed]":
+    ) -> "Deferred[Subscribed | HookError | HookDisconnect | NotAllowed]":
         """
         Check whether a client may subscribe to a channel; if the server does not allow it, ask the backend.
 
@@ -312,7 +311,7 @@ def _missing_token() -> Refusal:
 
 def identity_of(answer: Connected) -> Identity:
     """Return the identity that the backend's answer to a connect hook describes."""
-    subs = {channel: Opening(one.info, one.data) for channel, one in answer.channels.items()}
+    subs = {channel: Opening(one.info, one.data) for channel, one in answer.subs.items()}
     return Identity(user=answer.user, expires_at=answer.expire_at, info=answer.info, subs=subs)
 
 

@@ -8,8 +8,7 @@ from http import HTTPStatus
 
 from wsserver.auth.jwt import Cause, Refused
 from wsserver.errors import BrokerDown, InvalidChannel, NotPermitted, ReservedChannel, ServerNotPermitted
-from wsserver.hooks.messages import Dropped
-from wsserver.hooks.messages import Refused as HookError
+from wsserver.hooks.messages import HookDisconnect, HookError
 from wsserver.hub.names import NotAllowed
 from wsserver.wire.http11 import Refusal, bad_request, forbidden, unavailable
 
@@ -20,7 +19,7 @@ _MAY_RECONNECT = range(4000, 4500)
 """Disconnect codes of the backend after which a client may reconnect."""
 
 
-def refusal_for(error: InvalidChannel | NotAllowed | Refused | HookError | Dropped | BrokerDown) -> Refusal:
+def refusal_for(error: InvalidChannel | NotAllowed | Refused | HookError | HookDisconnect | BrokerDown) -> Refusal:
     """
     Return the HTTP response for an error.
 
@@ -43,7 +42,7 @@ def refusal_for(error: InvalidChannel | NotAllowed | Refused | HookError | Dropp
             return _refuse_token(error)
         case HookError():
             return _refuse_by_hook(error)
-        case Dropped():
+        case HookDisconnect():
             return unavailable(error.reason) if error.code in _MAY_RECONNECT else forbidden(error.reason)
         case BrokerDown():
             return forbidden(str(error)) if is_permanent(error) else unavailable(str(error))

@@ -14,9 +14,9 @@ from wsserver.hooks.messages import (
     TEMPORARY,
     Caller,
     Connected,
-    Dropped,
+    HookDisconnect,
+    HookError,
     Published,
-    Refused,
     Subscribed,
     read_connected,
     read_published,
@@ -59,7 +59,7 @@ class HTTPHooks:
 
     def connect(
         self, caller: Caller, *, data: JSONText | None = None, name: str = "", version: str = ""
-    ) -> "Deferred[Connected | Refused | Dropped]":
+    ) -> "Deferred[Connected | HookError | HookDisconnect]":
         """
         Ask the backend whether a client may connect, and which user it is.
 
@@ -77,7 +77,7 @@ class HTTPHooks:
 
     def subscribe(
         self, caller: Caller, channel: ChannelName, *, data: JSONText | None = None
-    ) -> "Deferred[Subscribed | Refused | Dropped]":
+    ) -> "Deferred[Subscribed | HookError | HookDisconnect]":
         """
         Ask the backend whether a client may subscribe to a channel.
 
@@ -94,7 +94,7 @@ class HTTPHooks:
 
     def publish(
         self, caller: Caller, channel: ChannelName, *, data: JSONText
-    ) -> "Deferred[Published | Refused | Dropped]":
+    ) -> "Deferred[Published | HookError | HookDisconnect]":
         """
         Ask the backend whether a client may publish to a channel, and what.
 

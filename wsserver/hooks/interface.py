@@ -4,7 +4,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from wsserver.hooks.messages import Caller, Connected, Dropped, Published, Refused, Subscribed
+from wsserver.hooks.messages import Caller, Connected, HookDisconnect, HookError, Published, Subscribed
 from wsserver.typing import ChannelName, JSONText
 
 __all__ = ["Hooks"]
@@ -28,17 +28,17 @@ class Hooks(Protocol):
 
     def connect(
         self, caller: Caller, *, data: JSONText | None = None, name: str = "", version: str = ""
-    ) -> "Deferred[Connected | Refused | Dropped]":
+    ) -> "Deferred[Connected | HookError | HookDisconnect]":
         """Ask whether a client without a token may connect, and which user it is."""
 
     def subscribe(
         self, caller: Caller, channel: ChannelName, *, data: JSONText | None = None
-    ) -> "Deferred[Subscribed | Refused | Dropped]":
+    ) -> "Deferred[Subscribed | HookError | HookDisconnect]":
         """Ask whether a client may subscribe to a channel."""
 
     def publish(
         self, caller: Caller, channel: ChannelName, *, data: JSONText
-    ) -> "Deferred[Published | Refused | Dropped]":
+    ) -> "Deferred[Published | HookError | HookDisconnect]":
         """Ask whether a client may publish to a channel, and what."""
 
     def disconnected(self, caller: Caller, *, code: int, reason: str) -> None:

@@ -5,39 +5,32 @@ Source: https://centrifugal.dev/docs/server/proxy. The event `disconnect`, which
 format.
 
 Rule 1: no Twisted, no clock, no socket.
-Rule 2: a refusal by the backend is a return value; a malformed answer raises `ValueError`.
+Rule 2: a refusal by the backend is a return value; a malformed answer raises a `ValueError` that names the field.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated, Any, Final, TypeVar
+
+from msgspec import Meta
+from msgspec.structs import force_setattr
 
 from wsserver.centrifugecodes import INTERNAL
 from wsserver.closecodes import MAX_REASON_BYTES
+from wsserver.errors import InvalidChannel
 from wsserver.hub.names import parse_name
-from wsserver.jsonfields import (
-    Fields,
-    read_object,
-    take,
-    take_string_map,
-    take_text,
-    take_time,
-    take_value,
-    write_object,
-)
-from wsserver.typing import ChannelName, Header, JSONText
+from wsserver.jsonfields import JSONField, JSONStruct, Nullable, Seconds, decode, write_object
+from wsserver.typing import ChannelName, Header
 
 __all__ = [
-    "DISCONNECT_CODES",
-    "ERROR_CODES",
     "EVENTS",
     "FORWARDED",
     "TEMPORARY",
     "Caller",
     "Connected",
-    "Dropped",
+    "HookDisconnect",
+    "HookError",
     "Published",
-    "Refused",
     "Subscribed",
     "forwarded",
     "read_connected",
@@ -53,10 +46,6 @@ FORWARDED: Final = frozenset(
     {"authorization", "cookie", "origin", "user-agent", "x-forwarded-for", "x-real-ip", "x-request-id"}
 )
 """Headers of the client's request that are forwarded with every hook request, so that the backend can identify it."""
-
-# Source: sections "Return custom error" and "Return custom disconnect" of the page above.
-ERROR_CODES: Final = range(400, 2000)
-DISCONNECT_CODES: Final = range(4000, 5000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,68 +66,90 @@ class Caller:
     """The client's address, for log lines. Hook requests do not contain it: behind a proxy it is the proxy's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+# The ranges of the codes: sections "Return custom error" and "Return custom disconnect" of the page above.
+
+
+class HookError(JSONStruct, frozen=True):
     """The backend refuses the request. Sent as the error of a reply in the Centrifuge protocol."""
 
-    code: int
-    message: str
-    temporary: bool = False
+    code: Annotated[int, Meta(ge=400, le=1999)]
+    message: Nullable[str] = ""
+    temporary: Nullable[bool] = False
     """Whether the failure is temporary, so that the client should retry."""
 
 
 # Centrifugo sends the same if its backend does not answer: the temporary error ErrorInternal of centrifuge.
-TEMPORARY: Final = Refused(INTERNAL.code, "the backend does not answer at the moment", temporary=True)
+TEMPORARY: Final = HookError(INTERNAL.code, "the backend is unavailable", temporary=True)
 """The answer if the backend's answer is missing, late or malformed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dropped:
+class HookDisconnect(JSONStruct, frozen=True):
     """The backend refuses the request, and the server closes the client's connection."""
 
-    code: int
+    code: Annotated[int, Meta(ge=4000, le=4999)]
     """The close code. 4000-4499: the client may reconnect; 4500-4999: it should not."""
-    reason: str
+    reason: Nullable[str] = ""
+
+    def __post_init__(self) -> None:
+        """Check that a close frame can contain the reason."""
+        JSONStruct.__post_init__(self)
+        if len(self.reason.encode("utf-8")) > MAX_REASON_BYTES:
+            raise ValueError(f"reason: expected at most {MAX_REASON_BYTES} bytes")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subscribed:
+class Subscribed(JSONStruct, frozen=True, kw_only=True):
     """The backend allows the client to subscribe to the channel."""
 
-    info: object = None
+    info: Any = None
     """A JSON value that other clients see in the channel's presence."""
-    data: JSONText | None = None
+    data: JSONField = None
     """The JSON text sent to the client with the subscription."""
-    expire_at: int = 0
+    expire_at: Seconds = 0
     """UNIX time in seconds at which the subscription expires; 0 for never."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connected:
+class Connected(JSONStruct, frozen=True, kw_only=True):
     """The backend allows the client to connect."""
 
-    user: str = ""
+    user: Nullable[str] = ""
     """The user id; empty if the client is anonymous."""
-    expire_at: int = 0
+    expire_at: Seconds = 0
     """UNIX time in seconds at which the connection expires; 0 for never."""
-    info: object = None
+    info: Any = None
     """A JSON value that other clients see in presence."""
-    data: JSONText | None = None
+    data: JSONField = None
     """The JSON text sent to the client."""
-    channels: Mapping[ChannelName, Subscribed] = field(default_factory=dict)
+    channels: Nullable[list[ChannelName]] = []
+    """More channels that the server subscribes the client to; all are in `subs`, too."""
+    subs: Nullable[dict[ChannelName, Subscribed]] = {}
     """The channels that the server subscribes the client to."""
 
+    def __post_init__(self) -> None:
+        """Check the names, and add `channels` to `subs`."""
+        JSONStruct.__post_init__(self)
+        subs = {_check_channel("channels", name): Subscribed() for name in self.channels}
+        for name, options in self.subs.items():
+            subs[_check_channel("subs", name)] = options
+        force_setattr(self, "subs", subs)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Published:
+
+class Published(JSONStruct, frozen=True, kw_only=True):
     """The backend allows the client to publish."""
 
-    data: JSONText | None = None
+    data: JSONField = None
     """The data to publish instead of the client's; None to publish the client's."""
-    skip_history: bool = False
+    skip_history: Nullable[bool] = False
     """Whether to leave the publication out of the channel's stream."""
-    tags: Mapping[str, str] | None = None
-    idempotency_key: str = ""
+    tags: dict[str, str] | None = None
+    idempotency_key: Nullable[str] = ""
+
+
+class _Answer(JSONStruct, frozen=True):
+    """The part common to all answers, of which the first one counts, as in Centrifugo."""
+
+    disconnect: JSONField = None
+    error: JSONField = None
+    result: JSONField = None
 
 
 def forwarded(headers: Iterable[Header]) -> tuple[Header, ...]:
@@ -172,94 +183,52 @@ def write_question(caller: Caller, **more: object) -> bytes:
     return write_object(fields)
 
 
-def read_connected(body: bytes) -> Connected | Refused | Dropped:
+def read_connected(body: bytes) -> Connected | HookError | HookDisconnect:
     """
     Parse the backend's answer to `connect`.
 
     Raises:
         ValueError: the answer is malformed; the message says why.
     """
-    result = _read(body)
-    if isinstance(result, Refused | Dropped):
-        return result
-    channels = {_channel(name): Subscribed() for name in take(result, "channels", list, [])}
-    for name, options in take(result, "subs", dict, {}).items():
-        channels[_check_channel(name)] = _subscribed(take({"subs": options}, "subs", dict, {}))
-    return Connected(
-        user=take(result, "user", str, ""),
-        expire_at=take_time(result, "expire_at"),
-        info=take_value(result, "info"),
-        data=take_text(result, "data"),
-        channels=channels,
-    )
+    return _read(Connected, body)
 
 
-def read_subscribed(body: bytes) -> Subscribed | Refused | Dropped:
+def read_subscribed(body: bytes) -> Subscribed | HookError | HookDisconnect:
     """
     Parse the backend's answer to `subscribe`.
 
     Raises:
         ValueError: the answer is malformed; the message says why.
     """
-    result = _read(body)
-    return result if isinstance(result, Refused | Dropped) else _subscribed(result)
+    return _read(Subscribed, body)
 
 
-def read_published(body: bytes) -> Published | Refused | Dropped:
+def read_published(body: bytes) -> Published | HookError | HookDisconnect:
     """
     Parse the backend's answer to `publish`.
 
     Raises:
         ValueError: the answer is malformed; the message says why.
     """
-    result = _read(body)
-    if isinstance(result, Refused | Dropped):
-        return result
-    return Published(
-        data=take_text(result, "data"),
-        skip_history=take(result, "skip_history", bool, False),
-        tags=take_string_map(result, "tags") or None,
-        idempotency_key=take(result, "idempotency_key", str, ""),
-    )
+    return _read(Published, body)
 
 
-def _read(body: bytes) -> Fields | Refused | Dropped:
-    """Parse the part common to all answers: one of `result`, `error` and `disconnect`."""
-    answer = read_object(body)
-    # If an answer has several of them, the first of disconnect, error and result counts, as in Centrifugo.
-    if (disconnect := take(answer, "disconnect", dict, None)) is not None:
-        code = _code(disconnect, "disconnect", DISCONNECT_CODES)
-        reason = take(disconnect, "reason", str, "")
-        if len(reason.encode("utf-8")) > MAX_REASON_BYTES:
-            raise ValueError(f"disconnect: the reason is over {MAX_REASON_BYTES} bytes")
-        return Dropped(code, reason)
-    if (error := take(answer, "error", dict, None)) is not None:
-        code = _code(error, "error", ERROR_CODES)
-        return Refused(code, take(error, "message", str, ""), take(error, "temporary", bool, False))
-    result = take(answer, "result", dict, None)
-    if result is None:
-        raise ValueError("it has no result, no error and no disconnect")
-    found: Fields = result
-    return found
+_Result = TypeVar("_Result", Connected, Subscribed, Published)
 
 
-def _code(fields: Fields, name: str, codes: range) -> int:
-    code: int = take(fields, "code", int, 0)
-    if code not in codes:
-        raise ValueError(f"{name}: expected a code from {codes.start} to {codes.stop - 1}")
-    return code
+def _read(kind: type[_Result], body: bytes) -> _Result | HookError | HookDisconnect:
+    answer = decode(_Answer, body)
+    if answer.disconnect is not None:
+        return decode(HookDisconnect, answer.disconnect, "disconnect")
+    if answer.error is not None:
+        return decode(HookError, answer.error, "error")
+    if answer.result is None:
+        raise ValueError("the answer has no result, no error and no disconnect")
+    return decode(kind, answer.result, "result")
 
 
-def _subscribed(fields: Fields) -> Subscribed:
-    return Subscribed(
-        info=take_value(fields, "info"), data=take_text(fields, "data"), expire_at=take_time(fields, "expire_at")
-    )
-
-
-def _channel(name: JSONText) -> ChannelName:
-    return _check_channel(take({"channels": name}, "channels", str, ""))
-
-
-def _check_channel(name: str) -> ChannelName:
-    # An invalid name is a ValueError, too.
-    return parse_name(name)
+def _check_channel(field: str, name: str) -> ChannelName:
+    try:
+        return parse_name(name)
+    except InvalidChannel as error:
+        raise ValueError(f"{field}: {error}") from None

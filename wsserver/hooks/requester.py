@@ -21,7 +21,7 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from wsserver.config.parsers import show_duration
-from wsserver.hooks.messages import TEMPORARY, Refused
+from wsserver.hooks.messages import TEMPORARY, HookError
 from wsserver.text import quote
 from wsserver.typing import Header
 from wsserver.wire.connections import ConnectionSet
@@ -78,7 +78,7 @@ class Line:
 
     def ask(
         self, question: bytes, headers: Iterable[Header], read: Callable[[bytes], _Answer]
-    ) -> "Deferred[_Answer | Refused]":
+    ) -> "Deferred[_Answer | HookError]":
         """
         Send a hook request.
 
@@ -149,7 +149,7 @@ class Line:
             _log.info("the backend answers {event} again", event=self._event)
         return answer
 
-    def _on_failure(self, failure: Failure) -> Refused:
+    def _on_failure(self, failure: Failure) -> HookError:
         error = _cause(failure)
         if isinstance(error, CancelledError):
             # The caller cancelled the request.

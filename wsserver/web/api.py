@@ -10,22 +10,20 @@ from collections.abc import Generator, Iterator
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred, fail, gatherResults, inlineCallbacks, maybeDeferred
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from wsserver.centrifugecodes import BAD_REQUEST_ERROR, NOT_AVAILABLE_ERROR, UNAUTHORIZED
-from wsserver.jsonfields import Fields, read_object, read_shallow_object, take, write
+from wsserver.jsonfields import decode, write
 from wsserver.text import quote
-from wsserver.typing import JSONText
-from wsserver.web.methods import Methods, Problem, Result, bad, explain, told
+from wsserver.web.methods import Methods, Problem, Result, bad_parameters, bad_request, explain, failed_part
+from wsserver.web.parameters import Batch
 from wsserver.web.static import send
 
 __all__ = ["API"]
-
-MAX_COMMANDS = 1000
-"""Maximum number of commands in a batch."""
 
 MAX_AT_ONCE = 64
 """Maximum number of commands that run concurrently in a batch with `parallel`."""
@@ -69,7 +67,7 @@ class API(Resource):
 
     def _answer(self, request: Request) -> "Deferred[tuple[HTTPStatus, bytes]]":
         """Run the call; the Deferred fires with the status and the body of the response."""
-        name, parameters = self._check(request), _read(request)
+        name, parameters = self._check(request), _read_body(request)
         if name == "batch":
             return self._batch(parameters)
         return self._methods.call(name, parameters).addCallback(
@@ -79,16 +77,17 @@ class API(Resource):
     def _check(self, request: Request) -> str:
         if request.method != b"POST":
             request.setHeader(b"allow", b"POST")
-            raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, BAD_REQUEST_ERROR, "the API takes POST requests")
+            reason = f"the API accepts POST requests, not {quote(request.method.decode('ascii'))}"
+            raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, BAD_REQUEST_ERROR, reason)
         self._check_key(request)
         return request.uri.partition(b"?")[0].decode("ascii").removeprefix("/api/").rstrip("/")
 
     def _check_key(self, request: Request) -> None:
         if not self._key:
-            raise Problem(HTTPStatus.FORBIDDEN, NOT_AVAILABLE_ERROR, "the API is closed: the server has no --api-key")
+            raise Problem(HTTPStatus.FORBIDDEN, NOT_AVAILABLE_ERROR, "the API is disabled; see --api-key")
         if not hmac.compare_digest(_read_key(request), self._key):
             request.setHeader(b"www-authenticate", b"Bearer")
-            reason = "no key, or not the right one, in X-API-Key or as a Bearer"
+            reason = "expected the API key in X-API-Key, or as a bearer token in Authorization"
             raise Problem(HTTPStatus.UNAUTHORIZED, UNAUTHORIZED, reason)
 
     def _status(self, status: HTTPStatus) -> HTTPStatus:
@@ -97,43 +96,33 @@ class API(Resource):
     # Batches: several commands in one request.
 
     @inlineCallbacks
-    def _batch(self, parameters: Fields) -> Generator[Any, Any, tuple[HTTPStatus, bytes]]:
+    def _batch(self, parameters: bytes) -> Generator[Any, Any, tuple[HTTPStatus, bytes]]:
         try:
-            commands = take(parameters, "commands", list, [])
-            parallel = take(parameters, "parallel", bool, False)
+            batch = decode(Batch, parameters)
         except ValueError as error:
-            raise bad(str(error)) from None
-        if not 1 <= len(commands) <= MAX_COMMANDS:
-            raise bad(f"commands: expected a list of 1 to {MAX_COMMANDS}")
-        replies: list[Result] = [Result(b"")] * len(commands)
-        rest = iter(enumerate(commands))
-        yield gatherResults([self._run(rest, replies) for _ in range(MAX_AT_ONCE if parallel else 1)])
+            raise bad_parameters(error) from None
+        replies: list[Result] = [Result(b"")] * len(batch.commands)
+        rest = enumerate(batch.commands)
+        yield gatherResults([self._run(rest, replies) for _ in range(MAX_AT_ONCE if batch.parallel else 1)])
         status = max(reply.status for reply in replies)
         return self._status(status), b'{"replies":[%s]}' % b",".join(reply.body for reply in replies)
 
     @inlineCallbacks
-    def _run(self, commands: Iterator[tuple[int, JSONText]], replies: list[Result]) -> Generator[Any, Any, None]:
+    def _run(self, commands: Iterator[tuple[int, msgspec.Raw]], replies: list[Result]) -> Generator[Any, Any, None]:
         """Run commands one after another, until the iterator, which all concurrent runs share, is exhausted."""
         for number, command in commands:
             replies[number] = yield self._command(command)
 
-    def _command(self, text: JSONText) -> "Deferred[Result]":
-        command = read_shallow_object(text) if text[:1] == b"{" else {}
-        if len(command) != 1:
-            done: Deferred[Result] = fail(bad("a command: expected an object with one method's name in it"))
-        else:
-            ((name, parameters),) = command.items()
-            done = self._call(name, parameters)
-        return done.addErrback(told)
-
-    def _call(self, name: str, text: JSONText) -> "Deferred[Result]":
+    def _command(self, text: msgspec.Raw) -> "Deferred[Result]":
         try:
-            parameters = take({name: text}, name, dict, {})
+            ((name, parameters),) = decode(dict[str, msgspec.Raw], bytes(text)).items()
         except ValueError:
-            return fail(bad(f"{quote(name)}: expected an object"))
-        return self._methods.call(name, parameters).addCallback(
-            lambda result: Result(b"{%s:%s}" % (write(name), result.body), result.status)
-        )
+            return fail(bad_request("command: expected an object with the name of one method")).addErrback(failed_part)
+        given = bytes(parameters)
+        done = self._methods.call(name, b"{}" if given == b"null" else given)
+        return done.addCallback(
+            lambda result: Result(b"{%b:%b}" % (write(name), result.body), result.status)
+        ).addErrback(failed_part)
 
 
 def _read_key(request: Request) -> bytes:
@@ -143,13 +132,11 @@ def _read_key(request: Request) -> bytes:
     return key or (credentials.strip() if scheme.lower() in (b"bearer", b"apikey") else b"")
 
 
-def _read(request: Request) -> Fields:
+def _read_body(request: Request) -> bytes:
     # The frontend has already limited the size of the body.
     assert request.content is not None
-    try:
-        return read_object(request.content.read() or b"{}")
-    except ValueError as error:
-        raise bad(f"the body: {error}") from None
+    body: bytes = request.content.read() or b"{}"
+    return body
 
 
 def _write_problem(failure: Failure, request: Request, *, lenient: bool) -> tuple[HTTPStatus, bytes]:

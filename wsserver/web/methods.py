@@ -25,32 +25,15 @@ from wsserver.centrifugecodes import (
 from wsserver.errors import BrokerDown, NotEnabled, NotPermitted, Unrecoverable
 from wsserver.hub.hub import Hub, Receipt
 from wsserver.hub.management import Management
-from wsserver.hub.publication import Publication
-from wsserver.jsonfields import Fields, take, take_time, write
+from wsserver.jsonfields import decode, write
 from wsserver.text import quote
-from wsserver.typing import ChannelName, JSONText
-from wsserver.web.parameters import (
-    check_unsupported,
-    read_channel,
-    read_data,
-    read_disconnect,
-    read_key,
-    read_limit,
-    read_options,
-    read_pattern,
-    read_since,
-    read_tags,
-    read_who,
-    write_page,
-)
+from wsserver.typing import ChannelName
+from wsserver.web import parameters as p
 
-__all__ = ["MAX_CHANNELS", "Methods", "Problem", "Result", "bad", "explain", "told"]
+__all__ = ["Methods", "Problem", "Result", "bad_parameters", "bad_request", "explain", "failed_part"]
 
 # A module variable, because on a class Twisted replaces the namespace with the class's name.
 _log = Logger(namespace="wsserver.api")
-
-MAX_CHANNELS = 1000
-"""Maximum number of channels in a broadcast."""
 
 
 class Problem(Exception):
@@ -72,9 +55,14 @@ class Problem(Exception):
         return {"code": self.code, "message": self.message}
 
 
-def bad(message: str) -> Problem:
+def bad_request(message: str) -> Problem:
     """Return the problem of an invalid request: status 400, code 107."""
     return Problem(HTTPStatus.BAD_REQUEST, BAD_REQUEST_ERROR, message)
+
+
+def bad_parameters(error: ValueError) -> Problem:
+    """Return the problem of a call whose parameters cannot be decoded; see `wsserver.jsonfields.decode`."""
+    return bad_request(str(error).replace("it is", "the parameters are"))
 
 
 class Result(NamedTuple):
@@ -98,144 +86,128 @@ class Methods:
     def __init__(self, hub: Hub, management: Management) -> None:
         self._hub = hub
         self._management = management
-        self._table: Mapping[str, Callable[[Fields], Deferred[Result]]] = {
-            "publish": self._publish,
-            "broadcast": self._broadcast,
-            "subscribe": self._subscribe,
-            "unsubscribe": self._unsubscribe,
-            "disconnect": self._disconnect,
-            "refresh": self._refresh,
-            "presence": self._presence,
-            "presence_stats": self._presence_stats,
-            "history": self._history,
-            "history_remove": self._history_remove,
-            "channels": self._channels,
-            "connections": self._connections,
-            "info": self._info,
+        self._table: Mapping[str, tuple[type[p.Parameters], Callable[[Any], Deferred[Result]]]] = {
+            "publish": (p.Publish, self._publish),
+            "broadcast": (p.Broadcast, self._broadcast),
+            "subscribe": (p.Subscribe, self._subscribe),
+            "unsubscribe": (p.Unsubscribe, self._unsubscribe),
+            "disconnect": (p.Disconnect, self._disconnect),
+            "refresh": (p.Refresh, self._refresh),
+            "presence": (p.Channel, self._presence),
+            "presence_stats": (p.Channel, self._presence_stats),
+            "history": (p.History, self._history),
+            "history_remove": (p.Channel, self._history_remove),
+            "channels": (p.Channels, self._channels),
+            "connections": (p.Connections, self._connections),
+            "info": (p.Parameters, self._info),
         }
 
-    def call(self, name: str, parameters: Fields) -> "Deferred[Result]":
+    def call(self, name: str, parameters: bytes) -> "Deferred[Result]":
         """
         Call a method.
 
         Args:
             name: the method's name.
-            parameters: the method's parameters.
+            parameters: the method's parameters, a JSON object.
 
         Returns:
             A Deferred that fires with the result, and fails only with `Problem`.
         """
         return maybeDeferred(self._call, name, parameters).addErrback(explain)
 
-    def _call(self, name: str, parameters: Fields) -> "Deferred[Result]":
-        method = self._table.get(name)
-        if method is None:
+    def _call(self, name: str, parameters: bytes) -> "Deferred[Result]":
+        if name not in self._table:
             known = ", ".join([*self._table, "batch"])
             raise Problem(HTTPStatus.NOT_FOUND, METHOD_NOT_FOUND, f"no method {quote(name)}: expected {known}")
+        kind, method = self._table[name]
         try:
-            check_unsupported(parameters)
-            return method(parameters)
+            return method(decode(kind, parameters))
         except ValueError as error:
-            raise bad(str(error)) from None
+            raise bad_parameters(error) from None
 
     # Publications.
 
-    def _publish(self, parameters: Fields) -> "Deferred[Result]":
-        channel = read_channel(parameters)
-        return self._publisher(parameters)(channel).addCallback(_receipt)
+    def _publish(self, call: p.Publish) -> "Deferred[Result]":
+        return self._publisher(call)(call.channel).addCallback(_receipt)
 
-    def _broadcast(self, parameters: Fields) -> "Deferred[Result]":
-        names = take(parameters, "channels", list, [])
-        if not 1 <= len(names) <= MAX_CHANNELS:
-            raise ValueError(f"channels: expected a list of 1 to {MAX_CHANNELS} names")
-        publish = self._publisher(parameters)
+    def _broadcast(self, call: p.Broadcast) -> "Deferred[Result]":
+        publish = self._publisher(call)
 
-        def to(name: JSONText) -> "Deferred[Result]":
+        def to(name: bytes) -> "Deferred[Result]":
             try:
-                done = publish(read_channel({"channel": name}))
+                done = publish(p.check_channel(decode(str, bytes(name), "channel")))
             except ValueError as error:
-                done = fail(bad(str(error)))
-            return done.addCallback(_receipt).addCallbacks(_wrapped, told)
+                done = fail(bad_request(str(error)))
+            return done.addCallback(_receipt).addCallbacks(_wrapped, failed_part)
 
-        return gatherResults([to(name) for name in names]).addCallback(_responses)
+        return gatherResults([to(bytes(name)) for name in call.channels]).addCallback(_responses)
 
-    def _publisher(self, parameters: Fields) -> "Callable[[ChannelName], Deferred[Receipt]]":
-        data, json = read_data(parameters)
-        publication = Publication(data, json=json, tags=read_tags(parameters))
-        key, skip_history = read_key(parameters), take(parameters, "skip_history", bool, False)
-        return lambda channel: self._hub.send(channel, publication, idempotency_key=key, skip_history=skip_history)
+    def _publisher(self, call: p.Content) -> "Callable[[ChannelName], Deferred[Receipt]]":
+        publication, key, skip = call.publication(), call.idempotency_key, call.skip_history
+        return lambda channel: self._hub.send(channel, publication, idempotency_key=key, skip_history=skip)
 
     # History and presence.
 
-    def _history(self, parameters: Fields) -> "Deferred[Result]":
-        channel = self._with_history(parameters)
-        since, limit = read_since(parameters), read_limit(parameters)
-        reverse = take(parameters, "reverse", bool, False)
-        found = self._hub.history(channel, since=since, limit=limit, reverse=reverse)
-        return found.addCallback(lambda page: Result(write_page(page)))
+    def _history(self, call: p.History) -> "Deferred[Result]":
+        since, limit = call.since.position() if call.since else None, max(-1, min(call.limit, 2**31))
+        found = self._hub.history(self._with_history(call), since=since, limit=limit, reverse=call.reverse)
+        return found.addCallback(lambda page: Result(p.write_page(page)))
 
-    def _history_remove(self, parameters: Fields) -> "Deferred[Result]":
-        return self._hub.broker.remove_history(self._with_history(parameters)).addCallback(_nothing)
+    def _history_remove(self, call: p.Channel) -> "Deferred[Result]":
+        return self._hub.broker.remove_history(self._with_history(call)).addCallback(_nothing)
 
-    def _with_history(self, parameters: Fields) -> ChannelName:
-        channel = read_channel(parameters)
-        self._hub.rules.require_history(channel)
-        return channel
+    def _with_history(self, call: p.Channel) -> ChannelName:
+        self._hub.rules.require_history(call.channel)
+        return call.channel
 
-    def _presence(self, parameters: Fields) -> "Deferred[Result]":
-        found = self._hub.presence.clients(self._with_presence(parameters))
+    def _presence(self, call: p.Channel) -> "Deferred[Result]":
+        found = self._hub.presence.clients(self._with_presence(call))
         return found.addCallback(
             lambda members: _result(presence={client: info.as_json() for client, info in members.items()})
         )
 
-    def _presence_stats(self, parameters: Fields) -> "Deferred[Result]":
-        found = self._hub.presence.clients(self._with_presence(parameters))
+    def _presence_stats(self, call: p.Channel) -> "Deferred[Result]":
+        found = self._hub.presence.clients(self._with_presence(call))
         return found.addCallback(
             lambda members: _result(num_clients=len(members), num_users=len({info.user for info in members.values()}))
         )
 
-    def _with_presence(self, parameters: Fields) -> ChannelName:
-        channel = read_channel(parameters)
-        self._hub.rules.require_presence(channel)
-        return channel
+    def _with_presence(self, call: p.Channel) -> ChannelName:
+        self._hub.rules.require_presence(call.channel)
+        return call.channel
 
     # Connections, in all server processes.
 
-    def _subscribe(self, parameters: Fields) -> "Deferred[Result]":
-        channel = read_channel(parameters)
-        user, client = read_who(parameters)
-        return self._management.subscribe(channel, user, client, read_options(parameters)).addCallback(_clients)
-
-    def _unsubscribe(self, parameters: Fields) -> "Deferred[Result]":
-        channel = read_channel(parameters)
-        return self._management.unsubscribe(channel, *read_who(parameters)).addCallback(_clients)
-
-    def _disconnect(self, parameters: Fields) -> "Deferred[Result]":
-        user, client = read_who(parameters)
-        code, reason = read_disconnect(parameters, (FORCE_DISCONNECT.code, FORCE_DISCONNECT.reason))
-        stay = tuple(take({"whitelist": one}, "whitelist", str, "") for one in take(parameters, "whitelist", list, []))
-        done = self._management.disconnect(user, client, code=code, reason=reason, except_clients=stay)
+    def _subscribe(self, call: p.Subscribe) -> "Deferred[Result]":
+        done = self._management.subscribe(call.channel, call.user, call.client, call.options())
         return done.addCallback(_clients)
 
-    def _refresh(self, parameters: Fields) -> "Deferred[Result]":
-        user, client = read_who(parameters)
-        expired, expire_at = take(parameters, "expired", bool, False), take_time(parameters, "expire_at")
-        return self._management.refresh(user, client, expired=expired, expire_at=expire_at).addCallback(_clients)
+    def _unsubscribe(self, call: p.Unsubscribe) -> "Deferred[Result]":
+        return self._management.unsubscribe(call.channel, call.user, call.client).addCallback(_clients)
 
-    def _channels(self, parameters: Fields) -> "Deferred[Result]":
-        found = self._management.channels(read_pattern(parameters))
+    def _disconnect(self, call: p.Disconnect) -> "Deferred[Result]":
+        given = call.disconnect if call.disconnect and call.disconnect.code else FORCE_DISCONNECT
+        return self._management.disconnect(
+            call.user, call.client, code=given.code, reason=given.reason, except_clients=call.whitelist
+        ).addCallback(_clients)
+
+    def _refresh(self, call: p.Refresh) -> "Deferred[Result]":
+        done = self._management.refresh(call.user, call.client, expired=call.expired, expire_at=call.expire_at)
+        return done.addCallback(_clients)
+
+    def _channels(self, call: p.Channels) -> "Deferred[Result]":
+        found = self._management.channels(call.pattern or "*")
         return found.addCallback(
             lambda counts: _result(channels={name: {"num_clients": count} for name, count in counts.items()})
         )
 
-    def _connections(self, parameters: Fields) -> "Deferred[Result]":
-        user, client = read_who(parameters, anybody=True)
-        found = self._management.connections(user, client, read_pattern(parameters))
+    def _connections(self, call: p.Connections) -> "Deferred[Result]":
+        found = self._management.connections(call.user, call.client, call.pattern or "*")
         return found.addCallback(
             lambda known: _result(connections={client: _connection(about) for client, about in known.items()})
         )
 
-    def _info(self, _: Mapping[str, Any]) -> "Deferred[Result]":
+    def _info(self, _: p.Parameters) -> "Deferred[Result]":
         return self._management.info().addCallback(lambda nodes: _result(nodes=nodes))
 
 
@@ -252,7 +224,7 @@ def explain(failure: Failure) -> Failure:
         return Failure(Problem(HTTPStatus.SERVICE_UNAVAILABLE, INTERNAL, str(error)))
     if isinstance(error, Unrecoverable):
         return Failure(Problem(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, UNRECOVERABLE_POSITION, str(error)))
-    _log.failure("a method of the API failed", failure)
+    _log.failure("an API method failed", failure)
     return Failure(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL, INTERNAL.message))
 
 
@@ -284,7 +256,7 @@ def _wrapped(result: Result) -> Result:
     return Result(b'{"result":%s}' % result.body, result.status)
 
 
-def told(failure: Failure) -> Result:
+def failed_part(failure: Failure) -> Result:
     """Convert a failure to the result of one part of a broadcast or batch."""
     problem = explain(failure).value
     assert isinstance(problem, Problem)

@@ -1,181 +1,293 @@
 """
-Parse the parameters of the API's methods, and write the result of `history`, in Centrifugo's JSON format.
+The parameters of the API's methods, and the result of `history`, in Centrifugo's JSON format.
 
 Source: https://centrifugal.dev/docs/server/server_api. Unknown parameters are ignored, as Centrifugo does. Parameters
 of Centrifugo that would change the effect of a call, but that this server does not support, are rejected.
 
 Rule 1: no Twisted, no clock, no socket.
-Rule 2: an invalid parameter raises a `ValueError` that names the parameter and the reason.
+Rule 2: each method's parameters are a struct; `wsserver.jsonfields.decode` raises a `ValueError` for an invalid one.
 """
 
 import base64
 import binascii
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final
+
+import msgspec
 
 from wsserver.closecodes import MAX_REASON_BYTES
 from wsserver.errors import InvalidChannel
 from wsserver.hub.names import MAX_NAME, parse_name
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Page, Position
-from wsserver.jsonfields import Fields, take, take_string_map, take_text, take_time, take_value, write, write_object
+from wsserver.jsonfields import JSONField, JSONStruct, Nullable, Seconds, write, write_object
 from wsserver.typing import ChannelName
 
 __all__ = [
     "MAX_BYTES",
-    "check_unsupported",
-    "read_channel",
-    "read_data",
-    "read_disconnect",
-    "read_key",
-    "read_limit",
-    "read_options",
-    "read_pattern",
-    "read_since",
-    "read_tags",
-    "read_who",
+    "MAX_CHANNELS",
+    "MAX_COMMANDS",
+    "Batch",
+    "Broadcast",
+    "Channel",
+    "Channels",
+    "Connections",
+    "Content",
+    "Disconnect",
+    "History",
+    "Parameters",
+    "Publish",
+    "Refresh",
+    "Subscribe",
+    "Unsubscribe",
+    "check_channel",
     "write_page",
 ]
 
 MAX_BYTES: Final = 8 * 1024**2
 """Maximum size of all data in a result of `history`, in bytes; later publications are omitted."""
 
+MAX_CHANNELS: Final = 1000
+"""Maximum number of channels in a broadcast."""
+
+MAX_COMMANDS: Final = 1000
+"""Maximum number of commands in a batch."""
+
 _MAX_KEY: Final = 255
 """Maximum length of an idempotency key, in bytes."""
 
 _UNSUPPORTED: Final = {
     "version": "this server does not compare versions of publications",
-    "session": "this server has no sessions; name a client",
-    "expression": "this server knows no expressions; name a user",
-    "b64info": "give it as info, in JSON",
+    "session": "this server has no sessions; use client",
+    "expression": "this server has no expressions; use user",
+    "b64info": "this server does not support it; use info, in JSON",
 }
 """Parameters of Centrifugo that this server does not support -> what the error message says about them."""
 
-
-_EMPTY: Final = (b"null", b"0", b'""', b"false", b"[]", b"{}")
+_EMPTY: Final = (None, b"null", b"0", b'""', b"false", b"[]", b"{}")
 """JSON values that mean the same as a missing parameter."""
 
 
-def check_unsupported(parameters: Fields) -> None:
-    """Raise ValueError if a call has a parameter that this server does not support."""
-    for name, why in _UNSUPPORTED.items():
-        if parameters.get(name, _EMPTY[0]) not in _EMPTY:
-            raise ValueError(f"{name}: {why}")
+class Parameters(JSONStruct, frozen=True, kw_only=True):
+    """The parameters that this server does not support in any method."""
+
+    version: JSONField = None
+    session: JSONField = None
+    expression: JSONField = None
+    b64info: JSONField = None
+
+    def __post_init__(self) -> None:
+        """Reject the unsupported parameters."""
+        JSONStruct.__post_init__(self)
+        for name, why in _UNSUPPORTED.items():
+            if getattr(self, name) not in _EMPTY:
+                raise ValueError(f"{name}: {why}")
 
 
-def read_channel(parameters: Fields) -> ChannelName:
-    """Read and check `channel`, the name of a channel."""
-    name = take(parameters, "channel", str, "")
+class Channel(Parameters, frozen=True, kw_only=True):
+    """The parameters of `presence`, `presence_stats` and `history_remove`, and part of others: a channel."""
+
+    channel: Nullable[ChannelName] = ChannelName("")
+
+    def __post_init__(self) -> None:
+        """Check the channel's name."""
+        Parameters.__post_init__(self)
+        check_channel(self.channel)
+
+
+class Content(Parameters, frozen=True, kw_only=True):
+    """What `publish` and `broadcast` publish."""
+
+    null_is_value: ClassVar[bool] = True
+
+    data: JSONField = None
+    b64data: Nullable[str] = ""
+    tags: Nullable[dict[str, str]] = {}
+    idempotency_key: Nullable[str] = ""
+    skip_history: Nullable[bool] = False
+
+    def __post_init__(self) -> None:
+        """Check the length of the key."""
+        Parameters.__post_init__(self)
+        if len(self.idempotency_key.encode("utf-8")) > _MAX_KEY:
+            raise ValueError(f"idempotency_key: expected at most {_MAX_KEY} bytes")
+
+    def publication(self) -> Publication:
+        """
+        Return the publication: the decoded bytes of `b64data`, or the JSON text of `data` if `b64data` is missing.
+
+        Raises:
+            ValueError: there is no data, or `b64data` is not base64.
+        """
+        if self.b64data:
+            try:
+                data = base64.b64decode(self.b64data, validate=True)
+            except (binascii.Error, ValueError):
+                raise ValueError("b64data: expected base64") from None
+            return Publication(data, tags=self.tags or None)
+        if self.data is None:
+            raise ValueError("data: expected data, or b64data")
+        return Publication(self.data, json=True, tags=self.tags or None)
+
+
+class Publish(Content, frozen=True, kw_only=True):
+    """The parameters of `publish`."""
+
+    channel: Nullable[ChannelName] = ChannelName("")
+
+    def __post_init__(self) -> None:
+        """Check the channel's name."""
+        Content.__post_init__(self)
+        check_channel(self.channel)
+
+
+class Broadcast(Content, frozen=True, kw_only=True):
+    """The parameters of `broadcast`."""
+
+    channels: Nullable[list[msgspec.Raw]] = []
+    """The JSON texts of the channels, which are checked one by one, because each has its own result."""
+
+    def __post_init__(self) -> None:
+        """Check the number of channels."""
+        Content.__post_init__(self)
+        if not 1 <= len(self.channels) <= MAX_CHANNELS:
+            raise ValueError(f"channels: expected an array of 1 to {MAX_CHANNELS} names")
+
+
+class Since(JSONStruct, frozen=True):
+    """A position in a stream."""
+
+    offset: Nullable[Annotated[int, msgspec.Meta(ge=0, lt=2**53)]] = 0
+    epoch: Nullable[str] = ""
+
+    def position(self) -> Position:
+        """Return the position."""
+        return Position(self.offset, self.epoch)
+
+
+class History(Channel, frozen=True, kw_only=True):
+    """The parameters of `history`."""
+
+    limit: Nullable[int] = 0
+    """Maximum number of publications: 0 for the position only, negative for all."""
+    since: Since | None = None
+    reverse: Nullable[bool] = False
+
+
+class Target(Parameters, frozen=True, kw_only=True):
+    """The user and the client that select the connections to act on; an empty one matches all."""
+
+    user: Nullable[str] = ""
+    client: Nullable[str] = ""
+
+    def __post_init__(self) -> None:
+        """Check that one of them is given."""
+        Parameters.__post_init__(self)
+        if not self.user and not self.client:
+            raise ValueError("user: expected a user, or a client")
+
+
+class Unsubscribe(Target, frozen=True, kw_only=True):
+    """The parameters of `unsubscribe`: a channel, and a user or a client."""
+
+    channel: Nullable[ChannelName] = ChannelName("")
+
+    def __post_init__(self) -> None:
+        """Check the channel's name."""
+        Target.__post_init__(self)
+        check_channel(self.channel)
+
+
+class Subscribe(Unsubscribe, frozen=True, kw_only=True):
+    """The parameters of `subscribe`."""
+
+    info: Any = None
+    data: JSONField = None
+    expire_at: Seconds = 0
+    recover_since: Since | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of the subscription that are given: `info`, `data`, `expire_at` and `recover_since`."""
+        since = self.recover_since and {"offset": self.recover_since.offset, "epoch": self.recover_since.epoch}
+        options = {
+            "info": self.info,
+            "data": self.data,
+            "expire_at": self.expire_at or None,
+            "recover_since": since,
+        }
+        return {name: value for name, value in options.items() if value is not None}
+
+
+class Code(JSONStruct, frozen=True):
+    """A close code and reason."""
+
+    code: Nullable[int] = 0
+    """The code; 0 for the default."""
+    reason: Nullable[str] = ""
+
+    def __post_init__(self) -> None:
+        """Check that a close frame can contain them."""
+        JSONStruct.__post_init__(self)
+        if self.code and not 3000 <= self.code <= 4999:
+            raise ValueError(f"code: expected 3000 to 4999, got {self.code}")
+        if self.code and len(self.reason.encode("utf-8")) > MAX_REASON_BYTES:
+            raise ValueError(f"reason: expected at most {MAX_REASON_BYTES} bytes")
+
+
+class Disconnect(Target, frozen=True, kw_only=True):
+    """The parameters of `disconnect`."""
+
+    disconnect: Code | None = None
+    whitelist: Nullable[list[str]] = []
+    """Clients that stay connected."""
+
+
+class Refresh(Target, frozen=True, kw_only=True):
+    """The parameters of `refresh`."""
+
+    expired: Nullable[bool] = False
+    expire_at: Seconds = 0
+
+
+class Channels(Parameters, frozen=True, kw_only=True):
+    """The parameters of `channels`."""
+
+    pattern: Nullable[str] = ""
+    """A pattern of channel names; an empty one matches all."""
+
+    def __post_init__(self) -> None:
+        """Check the length of the pattern."""
+        Parameters.__post_init__(self)
+        if len(self.pattern) > MAX_NAME:
+            raise ValueError(f"pattern: expected at most {MAX_NAME} characters")
+
+
+class Connections(Channels, frozen=True, kw_only=True):
+    """The parameters of `connections`."""
+
+    user: Nullable[str] = ""
+    client: Nullable[str] = ""
+
+
+class Batch(JSONStruct, frozen=True):
+    """The parameters of `batch`: several commands in one request."""
+
+    commands: Nullable[list[msgspec.Raw]] = []
+    parallel: Nullable[bool] = False
+
+    def __post_init__(self) -> None:
+        """Check the number of commands."""
+        JSONStruct.__post_init__(self)
+        if not 1 <= len(self.commands) <= MAX_COMMANDS:
+            raise ValueError(f"commands: expected an array of 1 to {MAX_COMMANDS}")
+
+
+def check_channel(name: str) -> ChannelName:
+    """Return a channel's name; raise a ValueError that names the parameter if it is invalid."""
     try:
         return parse_name(name)
     except InvalidChannel as error:
         raise ValueError(f"channel: {error}") from None
-
-
-def read_pattern(parameters: Fields) -> str:
-    """Read `pattern`, a pattern of channel names; the default is `*`."""
-    pattern: str = take(parameters, "pattern", str, "") or "*"
-    if len(pattern) > MAX_NAME:
-        raise ValueError(f"pattern: over {MAX_NAME} characters")
-    return pattern
-
-
-def read_data(parameters: Fields) -> tuple[bytes, bool]:
-    """
-    Read the data of a publication from `b64data`, or from `data` if `b64data` is missing.
-
-    Returns:
-        The decoded bytes of `b64data` and False, or the unchanged JSON text of `data` and True.
-    """
-    coded = take(parameters, "b64data", str, "")
-    if coded:
-        try:
-            return base64.b64decode(coded, validate=True), False
-        except (binascii.Error, ValueError):
-            raise ValueError("b64data: expected base64") from None
-    if "data" not in parameters:
-        raise ValueError("no data")
-    return parameters["data"], True
-
-
-def read_tags(parameters: Fields) -> dict[str, str] | None:
-    """Read `tags`, the string map that is published along with the data; None if it is missing or empty."""
-    return take_string_map(parameters, "tags") or None
-
-
-def read_key(parameters: Fields) -> str:
-    """Read `idempotency_key`; empty if it is missing."""
-    key: str = take(parameters, "idempotency_key", str, "")
-    if len(key.encode("utf-8")) > _MAX_KEY:
-        raise ValueError(f"idempotency_key: over {_MAX_KEY} bytes")
-    return key
-
-
-def read_limit(parameters: Fields) -> int:
-    """Read `limit`, the maximum number of publications: 0 for the position only, negative for all."""
-    limit: int = take(parameters, "limit", int, 0)
-    return max(-1, min(limit, 2**31))
-
-
-def read_since(parameters: Fields, name: str = "since") -> Position | None:
-    """Read a stream position, `offset` and `epoch`; None if it is missing."""
-    since = take(parameters, name, dict, None)
-    if since is None:
-        return None
-    offset = take(since, "offset", int, 0)
-    if not 0 <= offset < 2**53:
-        raise ValueError(f"{name}: expected an offset from 0 to 2**53")
-    return Position(offset, take(since, "epoch", str, ""))
-
-
-def read_who(parameters: Fields, *, anybody: bool = False) -> tuple[str, str]:
-    """
-    Read `user` and `client`, which select the connections to act on.
-
-    Args:
-        parameters: the method's parameters.
-        anybody: whether both may be missing, which selects all connections.
-
-    Returns:
-        The user and the client; a missing one is empty.
-    """
-    user, client = take(parameters, "user", str, ""), take(parameters, "client", str, "")
-    if not anybody and not user and not client:
-        raise ValueError("user: name a user, or a client")
-    return user, client
-
-
-def read_disconnect(parameters: Fields, default: tuple[int, str]) -> tuple[int, str]:
-    """
-    Read `disconnect`, the close code and reason for a connection.
-
-    Args:
-        parameters: the method's parameters.
-        default: the code and reason if no code is given.
-    """
-    disconnect = take(parameters, "disconnect", dict, {})
-    code, reason = take(disconnect, "code", int, 0), take(disconnect, "reason", str, "")
-    if not code:
-        return default
-    if not 3000 <= code <= 4999:
-        raise ValueError("disconnect: expected a code from 3000 to 4999")
-    if len(reason.encode("utf-8")) > MAX_REASON_BYTES:
-        raise ValueError(f"disconnect: the reason is over {MAX_REASON_BYTES} bytes")
-    return code, reason
-
-
-def read_options(parameters: Fields) -> dict[str, Any]:
-    """Read the options of a subscription that are given: `info`, `data`, `expire_at` and `recover_since`."""
-    options: dict[str, Any] = {}
-    if (info := take_value(parameters, "info")) is not None:
-        options["info"] = info
-    if (data := take_text(parameters, "data")) is not None:
-        options["data"] = data
-    if expire_at := take_time(parameters, "expire_at"):
-        options["expire_at"] = expire_at
-    if since := read_since(parameters, "recover_since"):
-        options["recover_since"] = {"offset": since.offset, "epoch": since.epoch}
-    return options
 
 
 def write_page(page: Page) -> bytes:

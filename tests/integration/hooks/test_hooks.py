@@ -11,7 +11,7 @@ from twisted.internet.defer import gatherResults
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 
 from wsserver.hooks.client import HTTPHooks
-from wsserver.hooks.messages import TEMPORARY, Caller, Connected, Dropped, Published, Refused, Subscribed
+from wsserver.hooks.messages import TEMPORARY, Caller, Connected, HookDisconnect, HookError, Published, Subscribed
 from wsserver.hooks.requester import MAX_AT_ONCE, MAX_BYTES, MAX_WAITING
 
 EVENTS = ("connect", "subscribe", "publish", "disconnect")
@@ -78,9 +78,9 @@ class AnswerTests:
         allowed = {"news": {"result": {"data": 1}}, "chat": {"error": {"code": 403, "message": "members only"}}}
         backend.answer = lambda path, body: allowed.get(body["channel"], {"disconnect": {"code": 4500, "reason": "go"}})
         assert ask("subscribe", "news") == Subscribed(data=b"1")
-        assert ask("subscribe", "chat") == Refused(403, "members only")
+        assert ask("subscribe", "chat") == HookError(403, "members only")
         assert ask("publish", "news", data={"a": 1}) == Published(data=b"1")
-        assert ask("publish", "else", data=None) == Dropped(4500, "go")
+        assert ask("publish", "else", data=None) == HookDisconnect(4500, "go")
         assert [(path.partition("?")[0], body["user"], body["channel"]) for path, _, body in backend.questions] == [
             ("/subscribe", "42", "news"),
             ("/subscribe", "42", "chat"),

@@ -46,7 +46,7 @@ class ConnectTests:
             ({"error": {"code": 1000, "message": "no"}}, 403, b"no"),
             ({"error": {"code": 429, "message": "slowly", "temporary": True}}, 503, b"slowly"),
             ({"disconnect": {"code": 4501, "reason": "banned"}}, 403, b"banned"),
-            ({"oops": 1}, 503, b"the backend does not answer at the moment"),
+            ({"oops": 1}, 503, b"the backend is unavailable"),
         ],
     )
     def test_refused(self, start_server, backend, answer, expected, reason):

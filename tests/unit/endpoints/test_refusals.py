@@ -19,7 +19,7 @@ from wsserver.errors import (
     ServerNotPermitted,
     Unrecoverable,
 )
-from wsserver.hooks.messages import Dropped, Refused
+from wsserver.hooks.messages import HookDisconnect, HookError
 from wsserver.hub.names import NotAllowed
 
 RETRY = (("Retry-After", "1"),)
@@ -41,16 +41,16 @@ class RefusalForTests:
             (NotPermitted("why"), 403, ()),
             # An operator has to fix it, and until then /ready answers 503.
             (ServerNotPermitted("why"), 503, RETRY),
-            (Refused(100, "why", temporary=True), 503, RETRY),
-            (Refused(401, "why"), 401, ()),
-            (Refused(404, "why"), 404, ()),
+            (HookError(100, "why", temporary=True), 503, RETRY),
+            (HookError(401, "why"), 401, ()),
+            (HookError(404, "why"), 404, ()),
             # Neither a status, nor one of a client's error.
-            (Refused(499, "why"), 403, ()),
-            (Refused(500, "why"), 403, ()),
-            (Refused(1000, "why"), 403, ()),
-            (Dropped(4500, "why"), 403, ()),
+            (HookError(499, "why"), 403, ()),
+            (HookError(500, "why"), 403, ()),
+            (HookError(1000, "why"), 403, ()),
+            (HookDisconnect(4500, "why"), 403, ()),
             # The client may connect again.
-            (Dropped(4499, "why"), 503, RETRY),
+            (HookDisconnect(4499, "why"), 503, RETRY),
         ],
     )
     def test_has_the_status_the_reason_and_the_headers_of_the_error(self, error, status, headers):
@@ -101,5 +101,5 @@ class CentrifugeTests:
 
     def test_keeps_the_code_of_the_backend(self):
         """Of an error and of a disconnect."""
-        assert refuse_by_hook(Refused(1000, "why", temporary=True)) == Error(1000, "why", True)
-        assert refuse_by_hook(Dropped(4500, "why")) == Disconnect(4500, "why")
+        assert refuse_by_hook(HookError(1000, "why", temporary=True)) == Error(1000, "why", True)
+        assert refuse_by_hook(HookDisconnect(4500, "why")) == Disconnect(4500, "why")

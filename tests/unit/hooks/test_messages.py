@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from wsserver.hooks.messages import (
     Caller,
     Connected,
-    Dropped,
+    HookDisconnect,
+    HookError,
     Published,
-    Refused,
     Subscribed,
     forwarded,
     read_connected,
@@ -77,7 +77,8 @@ class AnswerTests:
             expire_at=1700000000,
             info={"name": "x"},
             data=b"[1]",
-            channels={"a": Subscribed(), "b": Subscribed(info=1)},
+            channels=["a"],
+            subs={"a": Subscribed(), "b": Subscribed(info=1)},
         )
 
     def test_subscribed(self):
@@ -118,9 +119,9 @@ class AnswerTests:
     def test_no(self, read):
         """With an error, or with the end of the connection."""
         error = {"code": 1000, "message": "no", "temporary": True}
-        assert read(json.dumps({"error": error}).encode()) == Refused(1000, "no", temporary=True)
-        assert read(b'{"error":{"code":403}}') == Refused(403, "")
-        assert read(b'{"disconnect":{"code":4500,"reason":"go"},"result":{}}') == Dropped(4500, "go")
+        assert read(json.dumps({"error": error}).encode()) == HookError(1000, "no", temporary=True)
+        assert read(b'{"error":{"code":403}}') == HookError(403, "")
+        assert read(b'{"disconnect":{"code":4500,"reason":"go"},"result":{}}') == HookDisconnect(4500, "go")
 
     @pytest.mark.parametrize("read", READERS)
     @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsserver.config.settings import Settings
-from wsserver.jsonfields import read_object
 from wsserver.testing import MemoryServer
 from wsserver.web.methods import Methods, Problem
 
@@ -45,7 +44,7 @@ class Called:
     def __call__(self, name, parameters):
         """Give the result, or the problem."""
         found = []
-        self._methods.call(name, read_object(json.dumps(parameters).encode())).addBoth(found.append)
+        self._methods.call(name, json.dumps(parameters).encode()).addBoth(found.append)
         while not found:
             self.server.clock.advance(0.1)
         return found[0] if not hasattr(found[0], "value") else found[0].value

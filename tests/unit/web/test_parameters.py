@@ -7,19 +7,17 @@ import pytest
 from wsserver.hub.clients import ClientInfo
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Page, Position
-from wsserver.jsonfields import read_object
+from wsserver.jsonfields import decode
 from wsserver.web import parameters as p
 
-GO = (3503, "force disconnect")
+
+def read(kind, parameters):
+    """Write parameters as JSON, and decode them as the API does."""
+    return decode(kind, json.dumps(parameters).encode())
 
 
-def fields(parameters):
-    """Write parameters as JSON, and read them as the API does."""
-    return read_object(json.dumps(parameters).encode())
-
-
-class GoodTests:
-    """What is taken."""
+class ValidParametersTests:
+    """Parameters that the API accepts."""
 
     @pytest.mark.parametrize(
         ("parameters", "data", "is_json"),
@@ -36,92 +34,102 @@ class GoodTests:
             ({"b64data": "", "data": 1}, b"1", True),
         ],
     )
-    def test_data(self, parameters, data, is_json):
-        """The JSON text as it was written, or the bytes of base64."""
-        assert p.read_data(fields(parameters)) == (data, is_json)
+    def test_publishes_the_json_text_as_written_or_the_bytes_of_base64(self, parameters, data, is_json):
+        """Numbers, escapes and white space are kept."""
+        assert read(p.Content, parameters).publication() == Publication(data, json=is_json)
 
-    def test_defaults(self):
-        """What is not there, or null, is not wanted."""
-        for nothing in (
-            {},
-            dict.fromkeys(["tags", "idempotency_key", "limit", "since", "pattern", "disconnect"], b"null"),
-        ):
-            assert p.read_tags(nothing) is None
-            assert p.read_key(nothing) == ""
-            assert p.read_limit(nothing) == 0
-            assert p.read_since(nothing) is None
-            assert p.read_pattern(nothing) == "*"
-            assert p.read_disconnect(nothing, GO) == GO
-            assert p.read_options(nothing) == {}
-            assert p.read_who(nothing, anybody=True) == ("", "")
+    @pytest.mark.parametrize("nothing", [False, True])
+    def test_uses_the_default_for_a_missing_or_null_parameter(self, nothing):
+        """Both mean the same, except in the data of a publication."""
 
-    def test_given(self):
-        """What is there."""
-        assert p.read_tags(fields({"tags": {"a": "b"}})) == {"a": "b"}
-        assert p.read_limit(fields({"limit": -7})) == -1
-        assert p.read_since(fields({"since": {"offset": 7, "epoch": "x"}})) == Position(7, "x")
-        assert p.read_since(fields({"since": {}})) == Position(0, "")
-        assert p.read_disconnect(fields({"disconnect": {"code": 4000, "reason": "go"}}), GO) == (4000, "go")
-        assert p.read_disconnect(fields({"disconnect": {"code": 0, "reason": ""}}), GO) == GO
-        assert p.read_who(fields({"client": "c"})) == ("", "c")
+        def plain(kind, **more):
+            names = [name for name in kind.__struct_fields__ if name not in more]
+            return read(kind, {**more, **(dict.fromkeys(names) if nothing else {})})
+
+        content = plain(p.Content, data=1)
+        assert content.publication() == Publication(b"1", json=True, tags=None)
+        assert (content.idempotency_key, content.skip_history) == ("", False)
+        history = plain(p.History, channel="c")
+        assert (history.limit, history.since, history.reverse) == (0, None, False)
+        assert plain(p.Disconnect, user="u").disconnect is None
+        assert plain(p.Disconnect, user="u").whitelist == []
+        assert plain(p.Subscribe, channel="c", user="u").options() == {}
+        assert plain(p.Refresh, user="u").expire_at == 0
+        connections = plain(p.Connections)
+        assert (connections.user, connections.client, connections.pattern) == ("", "", "")
+
+    def test_reads_the_parameters_that_are_given(self):
+        """Each in its type."""
+        assert read(p.Content, {"data": 1, "tags": {"a": "b"}}).publication().tags == {"a": "b"}
+        assert read(p.History, {"channel": "c", "limit": -7}).limit == -7
+        assert read(p.Since, {"offset": 7, "epoch": "x"}).position() == Position(7, "x")
+        assert read(p.History, {"channel": "c", "since": {}}).since.position() == Position(0, "")
+        assert read(p.Code, {"code": 4000, "reason": "go"}) == p.Code(4000, "go")
+        assert read(p.Code, {"code": 0, "reason": ""}) == p.Code()
+        assert read(p.Disconnect, {"client": "c", "whitelist": ["d"]}).whitelist == ["d"]
         options = {"info": {"a": 1}, "data": 0, "expire_at": 5, "recover_since": {"offset": 1, "epoch": "x"}}
-        assert p.read_options(fields({**options, "override": {}})) == {**options, "data": b"0"}
+        call = read(p.Subscribe, {"channel": "c", "client": "c", **options, "override": {}})
+        assert call.options() == {**options, "data": b"0"}
 
-    def test_a_time_may_have_a_fraction(self):
-        """It is rounded up."""
-        assert p.read_options(fields({"expire_at": 5.25})) == {"expire_at": 6}
+    def test_rounds_a_time_with_a_fraction_up(self):
+        """Less than a second must not become 0, never."""
+        assert read(p.Refresh, {"user": "u", "expire_at": 5.25}).expire_at == 6
+        assert read(p.Refresh, {"user": "u", "expire_at": 0.25}).expire_at == 1
 
-    def test_ignored(self):
-        """What is unknown, and what is empty."""
-        p.check_unsupported(fields({"new": 1, "version": 0, "session": "", "expression": "", "delta": True}))
+    def test_ignores_unknown_parameters_and_empty_unsupported_ones(self):
+        """As Centrifugo does."""
+        read(p.Parameters, {"new": 1, "version": 0, "session": "", "expression": "", "delta": True})
 
 
-class BadTests:
-    """What is not."""
+class InvalidParametersTests:
+    """Parameters that the API refuses."""
 
     @pytest.mark.parametrize(
-        ("read", "parameters"),
+        ("kind", "parameters"),
         [
-            (p.read_data, {}),
-            (p.read_data, {"b64data": "%"}),
-            (p.read_data, {"b64data": 1}),
-            (p.read_tags, {"tags": {"a": 1}}),
-            (p.read_tags, {"tags": {"\ud800": "a"}}),
-            (p.read_tags, {"tags": []}),
-            (p.read_key, {"idempotency_key": "ü" * 128}),
-            (p.read_key, {"idempotency_key": 1}),
-            (p.read_limit, {"limit": "1"}),
-            (p.read_since, {"since": "x:1"}),
-            (p.read_since, {"since": {"offset": -1}}),
-            (p.read_since, {"since": {"offset": 2**53}}),
-            (p.read_since, {"since": {"offset": 1, "epoch": 1}}),
-            (p.read_pattern, {"pattern": "x" * 256}),
-            (p.read_pattern, {"pattern": 1}),
-            (p.read_who, {}),
-            (p.read_who, {"user": ""}),
-            (p.read_who, {"user": 42}),
-            (p.read_options, {"expire_at": -1}),
-            (p.read_options, {"info": "\ud800"}),
-            (p.read_options, {"recover_since": {"offset": -1}}),
-            (p.check_unsupported, {"version": 1}),
-            (p.check_unsupported, {"session": "s"}),
-            (p.check_unsupported, {"expression": "true"}),
-            (p.check_unsupported, {"b64info": "AA=="}),
-            (lambda parameters: p.read_disconnect(parameters, GO), {"disconnect": {"code": 1000}}),
-            (lambda parameters: p.read_disconnect(parameters, GO), {"disconnect": {"code": 5000}}),
-            (lambda parameters: p.read_disconnect(parameters, GO), {"disconnect": {"code": 4000, "reason": "x" * 124}}),
+            (p.Content, {}),
+            (p.Content, {"b64data": "%"}),
+            (p.Content, {"b64data": 1}),
+            (p.Content, {"tags": {"a": 1}}),
+            (p.Content, {"tags": {"\ud800": "a"}}),
+            (p.Content, {"tags": []}),
+            (p.Content, {"idempotency_key": "ü" * 128}),
+            (p.Content, {"idempotency_key": 1}),
+            (p.Broadcast, {"channels": []}),
+            (p.Broadcast, {"channels": ["c"] * (p.MAX_CHANNELS + 1)}),
+            (p.History, {"channel": "c", "limit": "1"}),
+            (p.History, {"channel": "c", "since": "x:1"}),
+            (p.History, {"channel": "c", "since": {"offset": -1}}),
+            (p.History, {"channel": "c", "since": {"offset": 2**53}}),
+            (p.History, {"channel": "c", "since": {"offset": 1, "epoch": 1}}),
+            (p.Channels, {"pattern": "x" * 256}),
+            (p.Channels, {"pattern": 1}),
+            (p.Refresh, {}),
+            (p.Refresh, {"user": ""}),
+            (p.Refresh, {"user": 42}),
+            (p.Refresh, {"user": "u", "expire_at": -1}),
+            (p.Subscribe, {"channel": "c", "user": "u", "info": "\ud800"}),
+            (p.Subscribe, {"channel": "c", "user": "u", "recover_since": {"offset": -1}}),
+            (p.Parameters, {"version": 1}),
+            (p.Parameters, {"session": "s"}),
+            (p.Parameters, {"expression": "true"}),
+            (p.Parameters, {"b64info": "AA=="}),
+            (p.Disconnect, {"user": "u", "disconnect": {"code": 1000}}),
+            (p.Disconnect, {"user": "u", "disconnect": {"code": 5000}}),
+            (p.Disconnect, {"user": "u", "disconnect": {"code": 4000, "reason": "x" * 124}}),
         ],
     )
-    def test_refused(self, read, parameters):
-        """Each with words."""
-        with pytest.raises(ValueError, match=r"\w+"):
-            read(fields(parameters))
+    def test_names_the_invalid_parameter(self, kind, parameters):
+        """The last one of the parameters above; data or a user where one of two is missing."""
+        name = list(parameters)[-1] if parameters else {p.Content: "data", p.Refresh: "user"}[kind]
+        with pytest.raises(ValueError, match=rf"^{name}[.:\[]"):
+            read(kind, parameters).publication()
 
     @pytest.mark.parametrize("name", [None, "", 5, "wsserver:x", "a\n", "\ud800", "x" * 256])
-    def test_channel(self, name):
-        """No name of a channel."""
+    def test_refuses_an_invalid_channel_name(self, name):
+        """The message begins with the parameter's name."""
         with pytest.raises(ValueError, match=r"^channel: "):
-            p.read_channel(fields({"channel": name}))
+            read(p.Channel, {"channel": name})
 
 
 class PageTests:

@@ -4,31 +4,16 @@ Parse the commands of the Centrifuge client protocol, version 2, in its JSON for
 Sources: `definitions/client.proto` of centrifugal/protocol, `client.go` of centrifugal/centrifuge.
 
 Rule 1: no Twisted, no clock, no socket.
-Rule 2: `parse_commands` returns a `Disconnect` for an invalid frame; it never raises.
+Rule 2: the structs declare what is valid; for an invalid frame, `parse_commands` returns a `Disconnect`, never raises.
 """
 
-import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final
 
-from wsserver.centrifugecodes import (
-    BAD_REQUEST,
-    BAD_REQUEST_ERROR,
-    Disconnect,
-    Error,
-)
+import msgspec
+
+from wsserver.centrifugecodes import BAD_REQUEST, BAD_REQUEST_ERROR, Disconnect, Error
 from wsserver.hub.stream import Position
-from wsserver.jsonfields import (
-    Fields,
-    TooDeepError,
-    decode_string,
-    read_object,
-    read_shallow_object,
-    take,
-    take_text,
-)
-from wsserver.typing import JSONText
+from wsserver.jsonfields import JSONField, JSONStruct, Nullable, TooDeepError, decode, decode_shallow
 
 __all__ = [
     "MAX_COMMANDS",
@@ -42,6 +27,7 @@ __all__ = [
     "Publish",
     "Refresh",
     "Send",
+    "Since",
     "SubRefresh",
     "Subscribe",
     "Unsubscribe",
@@ -54,127 +40,150 @@ MAX_COMMANDS: Final = 1000
 REJECT_UNRECOVERED: Final = 2
 """Bit of `Subscribe.flag`: the client wants an error if its position cannot be recovered."""
 
-_MAX_UINT64: Final = 2**64 - 1
+# msgspec does not check bounds beyond 2**63 - 1; `_check_uint64` checks the upper one.
+_Unsigned = Annotated[int, msgspec.Meta(ge=0)]
 
 
-@dataclass(frozen=True, slots=True)
-class Connect:
+def _check_uint64(name: str, value: int) -> None:
+    if value >= 2**64:
+        raise ValueError(f"{name}: expected an integer from 0 to {2**64 - 1}")
+
+
+class Connect(JSONStruct, frozen=True):
     """Connect; must be the first command."""
 
-    token: str = ""
-    name: str = ""
-    version: str = ""
-    subs: Mapping[str, "Subscribe"] = dataclasses.field(default_factory=dict)
+    token: Nullable[str] = ""
+    name: Nullable[str] = ""
+    version: Nullable[str] = ""
+    subs: Nullable[dict[str, "Subscribe"]] = {}
     """Channels of the client's server-side subscriptions before a reconnect -> position to recover from."""
-    data: JSONText | None = None
+    data: JSONField = None
 
 
-@dataclass(frozen=True, slots=True)
-class Subscribe:
+class Subscribe(JSONStruct, frozen=True):
     """Subscribe to a channel."""
 
-    channel: str = ""
-    token: str = ""
-    recover: bool = False
-    epoch: str = ""
-    offset: int = 0
-    positioned: bool = False
-    recoverable: bool = False
-    join_leave: bool = False
-    flag: int = 0
-    type: int = 0
+    channel: Nullable[str] = ""
+    token: Nullable[str] = ""
+    recover: Nullable[bool] = False
+    epoch: Nullable[str] = ""
+    offset: Nullable[_Unsigned] = 0
+    positioned: Nullable[bool] = False
+    recoverable: Nullable[bool] = False
+    join_leave: Nullable[bool] = False
+    flag: Nullable[_Unsigned] = 0
+    type: Nullable[_Unsigned] = 0
     """Kind of the subscription; 0 for a stream, the only supported kind."""
-    tf: JSONText | None = None
+    tf: JSONField = None
     """Filter by tags; not supported."""
-    data: JSONText | None = None
+    data: JSONField = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers that the decoder cannot check."""
+        JSONStruct.__post_init__(self)
+        _check_uint64("offset", self.offset)
+        _check_uint64("flag", self.flag)
+        _check_uint64("type", self.type)
 
 
-@dataclass(frozen=True, slots=True)
-class Unsubscribe:
+class Unsubscribe(JSONStruct, frozen=True):
     """Unsubscribe from a channel."""
 
-    channel: str = ""
+    channel: Nullable[str] = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(JSONStruct, frozen=True):
     """Publish to a channel."""
 
-    channel: str = ""
-    data: JSONText | None = None
+    null_is_value: ClassVar[bool] = True
+
+    channel: Nullable[str] = ""
+    data: JSONField = None
     """JSON data; None if the command has no such field. JSON null is valid data."""
 
 
-@dataclass(frozen=True, slots=True)
-class Presence:
+class Presence(JSONStruct, frozen=True):
     """Request the clients that are on a channel."""
 
-    channel: str = ""
+    channel: Nullable[str] = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PresenceStats:
+class PresenceStats(JSONStruct, frozen=True):
     """Request the numbers of clients and users that are on a channel."""
 
-    channel: str = ""
+    channel: Nullable[str] = ""
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class Since(JSONStruct, frozen=True):
+    """The position after which a history begins."""
+
+    offset: Nullable[_Unsigned] = 0
+    epoch: Nullable[str] = ""
+
+    def __post_init__(self) -> None:
+        """Check the number that the decoder cannot check."""
+        JSONStruct.__post_init__(self)
+        _check_uint64("offset", self.offset)
+
+    def position(self) -> Position:
+        """Return the position in the channel's stream."""
+        return Position(self.offset, self.epoch)
+
+
+class History(JSONStruct, frozen=True):
     """Request the history of a channel."""
 
-    channel: str = ""
-    limit: int = 0
+    channel: Nullable[str] = ""
+    limit: Nullable[Annotated[int, msgspec.Meta(ge=-(2**31), le=2**63 - 1)]] = 0
     """Maximum number of publications; 0 for the position only, negative for no limit."""
-    since: Position | None = None
-    reverse: bool = False
+    since: Since | None = None
+    reverse: Nullable[bool] = False
 
 
-@dataclass(frozen=True, slots=True)
-class Refresh:
+class Refresh(JSONStruct, frozen=True):
     """Replace the connection token with a new one."""
 
-    token: str = ""
+    token: Nullable[str] = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SubRefresh:
+class SubRefresh(JSONStruct, frozen=True):
     """Replace a subscription token with a new one."""
 
-    channel: str = ""
-    token: str = ""
+    channel: Nullable[str] = ""
+    token: Nullable[str] = ""
 
 
-@dataclass(frozen=True, slots=True)
-class RPC:
+class RPC(JSONStruct, frozen=True):
     """Call a procedure of the application."""
 
-    method: str = ""
+    method: Nullable[str] = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(JSONStruct, frozen=True):
     """Send a message without a reply."""
 
 
-# If a command names several methods, the first one in this order counts, as in Centrifuge.
-_METHODS: Final[Mapping[str, type]] = {
-    "connect": Connect,
-    "subscribe": Subscribe,
-    "unsubscribe": Unsubscribe,
-    "publish": Publish,
-    "presence": Presence,
-    "presence_stats": PresenceStats,
-    "history": History,
-    "rpc": RPC,
-    "send": Send,
-    "refresh": Refresh,
-    "sub_refresh": SubRefresh,
-}
+class _Line(msgspec.Struct, frozen=True):
+    """A line: an ID and a method. If a line names several methods, the first one below counts, as in Centrifuge."""
+
+    id: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None = None
+    connect: Connect | None = None
+    subscribe: Subscribe | None = None
+    unsubscribe: Unsubscribe | None = None
+    publish: Publish | None = None
+    presence: Presence | None = None
+    presence_stats: PresenceStats | None = None
+    history: History | None = None
+    rpc: RPC | None = None
+    send: Send | None = None
+    refresh: Refresh | None = None
+    sub_refresh: SubRefresh | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+_METHODS: Final = _Line.__struct_fields__[1:]
+
+
+class Command(msgspec.Struct, frozen=True):
     """A command: one line of a frame."""
 
     id: int
@@ -185,10 +194,6 @@ class Command:
     """An instance of one of the classes above; None for a pong; an `Error` if the command is refused."""
     size: int
     """Length of the line in bytes."""
-
-
-class _BadCommandError(Exception):
-    """The frame is invalid; the message is the detail in the close reason."""
 
 
 def parse_commands(frame: bytes) -> list[Command] | Disconnect:
@@ -207,124 +212,24 @@ def parse_commands(frame: bytes) -> list[Command] | Disconnect:
         return BAD_REQUEST.because(f"over {MAX_COMMANDS} commands in a frame")
     try:
         return [_parse_command(line) for line in lines]
-    except _BadCommandError as error:
-        return BAD_REQUEST.because(str(error))
+    except ValueError as error:
+        return BAD_REQUEST.because(str(error).replace("it is", "a command is"))
 
 
 def _parse_command(line: bytes) -> Command:
-    fields: Fields
-    request: Error | None = None
+    refused: Error | None = None
     try:
-        fields = read_object(line)
+        parsed = decode(_Line, line)
     except TooDeepError as error:
-        fields, request = _read_too_deep(line), BAD_REQUEST_ERROR.because(str(error))
-    except ValueError as error:
-        raise _BadCommandError(_describe_error(error)) from None
-    number = _parse_int("id", fields.get("id", _NULL), 2**32 - 1) if take_text(fields, "id") else 0
-    for method, kind in _METHODS.items():
-        text = take_text(fields, method)
-        if text is not None:
-            if not number and kind is not Send:
-                raise _BadCommandError(f"{method} without an id")
-            return Command(number, method, request or _parse_request(kind, method, text), len(line))
+        # The error reply needs the command's ID.
+        parsed, refused = decode_shallow(_Line, line), BAD_REQUEST_ERROR.because(str(error))
+    number = parsed.id or 0
+    for method in _METHODS:
+        request = getattr(parsed, method)
+        if request is not None:
+            if not number and method != "send":
+                raise ValueError(f"{method}: expected an id beside it")
+            return Command(number, method, refused or request, len(line))
     if number:
-        raise _BadCommandError("a command without a method that is known here")
-    return Command(0, "", request, len(line))
-
-
-def _read_too_deep(line: bytes) -> Fields:
-    """Parse the top level of a command that is too deeply nested, because the error reply needs its ID."""
-    try:
-        return read_shallow_object(line)
-    except ValueError as error:
-        raise _BadCommandError(_describe_error(error)) from None
-
-
-def _describe_error(error: ValueError) -> str:
-    return str(error).replace("it is", "a command is").replace("a JSON object", "an object")
-
-
-_NULL: Final = JSONText(b"null")
-
-
-def _parse_request(kind: type, name: str, text: JSONText) -> Any:
-    fields = _parse_object(name, text)
-    values = {}
-    for field in dataclasses.fields(kind):
-        value = fields.get(field.name, _NULL)
-        # As in Protobuf's JSON, null means that the field is missing, except in a publication's data.
-        if value != _NULL or (kind is Publish and field.name == "data" and "data" in fields):
-            values[field.name] = _PARSERS[field.type](f"{name}.{field.name}", value)
-    return kind(**values)
-
-
-def _parse_object(where: str, text: JSONText) -> dict[str, JSONText]:
-    try:
-        found: dict[str, JSONText] = take({where: text}, where, dict, {})
-    except ValueError:
-        raise _BadCommandError(f"{where} is not an object") from None
-    return found
-
-
-def _parse_text(where: str, text: JSONText) -> str:
-    if text[:1] != b'"':
-        raise _BadCommandError(f"{where} is not a text")
-    found = decode_string(text)
-    if found is None:
-        raise _BadCommandError(f"{where} has half a surrogate pair in it")
-    return found.decode("utf-8")
-
-
-def _parse_bool(where: str, text: JSONText) -> bool:
-    if text not in (b"true", b"false"):
-        raise _BadCommandError(f"{where} is neither true nor false")
-    return text == b"true"
-
-
-def _parse_int(where: str, text: JSONText, most: int = _MAX_UINT64) -> int:
-    low = -(2**31) if where == "history.limit" else 0
-    try:
-        value: int = take({where: text}, where, int, low - 1)
-    except ValueError:
-        value = low - 1
-    if not low <= value <= most:
-        raise _BadCommandError(f"{where} is not a whole number from {low} to {most}")
-    return value
-
-
-def _parse_position(where: str, text: JSONText) -> Any:
-    fields = _parse_object(where, text)
-    offset, epoch = take_text(fields, "offset"), take_text(fields, "epoch")
-    return Position(
-        _parse_int(f"{where}.offset", offset) if offset else 0, _parse_text(f"{where}.epoch", epoch) if epoch else ""
-    )
-
-
-def _parse_subs(where: str, text: JSONText) -> Any:
-    return {
-        _check_name(where, channel): _parse_request(Subscribe, where, options)
-        for channel, options in _parse_object(where, text).items()
-    }
-
-
-def _check_name(where: str, channel: str) -> str:
-    try:
-        channel.encode("utf-8")
-    except UnicodeEncodeError:
-        raise _BadCommandError(f"{where} has half a surrogate pair in it") from None
-    return channel
-
-
-def _keep_json(where: str, text: JSONText) -> JSONText:  # noqa: ARG001
-    return text
-
-
-_PARSERS: Final[Mapping[Any, Callable[[str, JSONText], Any]]] = {
-    str: _parse_text,
-    bool: _parse_bool,
-    int: _parse_int,
-    JSONText | None: _keep_json,
-    Position | None: _parse_position,
-    Mapping[str, "Subscribe"]: _parse_subs,
-}
-"""Type of a field -> function that parses its value: (name for error messages, JSON text) -> value."""
+        raise ValueError(f"command {number}: expected one of the methods {', '.join(_METHODS)}")
+    return Command(0, "", refused, len(line))

@@ -258,9 +258,8 @@ class Permissions:
         answer = yield hooks.publish(caller, channel, data=data)
         if not isinstance(answer, Published):
             return refuse_by_hook(answer)
-        return PublishGrant(
-            data if answer.data is None else answer.data, answer.tags, answer.idempotency_key, answer.skip_history
-        )
+        published = data if answer.data is None else answer.data
+        return PublishGrant(published, answer.tags or None, answer.idempotency_key, answer.skip_history)
 
     def _refuse_publish(
         self, context: ClientContext, channel: ChannelName, grant: SubscribeGrant | None

@@ -19,8 +19,7 @@ from wsserver.centrifugecodes import (
 )
 from wsserver.endpoints.refusals import is_permanent
 from wsserver.errors import BrokerDown, InvalidChannel, NotEnabled, Unrecoverable
-from wsserver.hooks.messages import Dropped
-from wsserver.hooks.messages import Refused as HookError
+from wsserver.hooks.messages import HookDisconnect, HookError
 from wsserver.hub.names import NotAllowed
 
 __all__ = ["error_for", "refuse_by_hook", "refuse_channel", "refuse_token"]
@@ -74,8 +73,8 @@ def refuse_token(refused: Refused, *, expired: Error | Disconnect, invalid: Erro
     return (expired if refused.cause is Cause.EXPIRED else invalid).because(refused.reason)
 
 
-def refuse_by_hook(refusal: HookError | Dropped) -> Error | Disconnect:
+def refuse_by_hook(refusal: HookError | HookDisconnect) -> Error | Disconnect:
     """Return the error or the disconnect with the backend's own code."""
-    if isinstance(refusal, Dropped):
+    if isinstance(refusal, HookDisconnect):
         return Disconnect(refusal.code, refusal.reason)
     return Error(refusal.code, refusal.message, refusal.temporary)

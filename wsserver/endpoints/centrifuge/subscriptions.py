@@ -357,7 +357,7 @@ class Channels:
         if refused is not None:
             return refused
         self._hub.rules.require_history(channel)
-        since = (yield self._fill_in_epoch(channel, request.since)) if request.since is not None else None
+        since = (yield self._fill_in_epoch(channel, request.since.position())) if request.since is not None else None
         most, max_bytes = self._permissions.pages.limit
         limit = request.limit if 0 <= request.limit <= most else most
         page = yield self._hub.history(channel, since=since, limit=limit, reverse=request.reverse, max_bytes=max_bytes)
