@@ -32,10 +32,10 @@ __all__ = [
     "Claims",
     "Grant",
     "Identity",
+    "InvalidClaim",
+    "OneTimeID",
     "Opening",
     "Right",
-    "Ticket",
-    "WrongClaim",
     "keep_data_texts",
     "read_grant",
     "read_identity",
@@ -56,7 +56,7 @@ _LATEST: Final = 253_402_300_799
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-class WrongClaim(Exception):
+class InvalidClaim(Exception):
     """A token's header or claims are invalid; the message says why, for the developer who issues the tokens."""
 
 
@@ -112,7 +112,7 @@ class Identity:
     subs: Mapping[ChannelName, Opening] = field(default_factory=lambda: MappingProxyType({}))
     """Channels that the server subscribes the client to; a raw client may subscribe to them itself."""
     caps: tuple[Capability, ...] = ()
-    ticket: "Ticket | None" = None
+    one_time: "OneTimeID | None" = None
     """Set if the token is a one-time token."""
 
     def may(self, channel: str, right: Right) -> bool:
@@ -141,12 +141,12 @@ class Grant:
     info: object = None
     data: JSONText | None = None
     rights: frozenset[Right] = frozenset({Right.LISTEN})
-    ticket: "Ticket | None" = None
+    one_time: "OneTimeID | None" = None
     """Set if the token is a one-time token."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class OneTimeID:
     """Identifies a one-time token, so that its use can be recorded."""
 
     key: str
@@ -163,12 +163,12 @@ def read_identity(claims: Claims) -> Identity:
         claims: the decoded claims, with a valid `exp`.
 
     Raises:
-        WrongClaim: a claim is invalid.
+        InvalidClaim: a claim is invalid.
     """
     # A subscription token must not open a connection: it would give the client everything its user may do. Centrifugo
     # refuses it, too.
     if "channel" in claims:
-        raise WrongClaim("the token is for a subscription (channel), not for a connection")
+        raise InvalidClaim("the token is for a subscription (channel), not for a connection")
     return Identity(
         user=_user(claims),
         expires_at=_expiry(claims),
@@ -176,7 +176,7 @@ def read_identity(claims: Claims) -> Identity:
         meta=claims.get("meta"),
         subs=MappingProxyType(_subs(claims)),
         caps=_caps(claims),
-        ticket=_ticket(claims),
+        one_time=_one_time_id(claims),
     )
 
 
@@ -188,13 +188,13 @@ def read_grant(claims: Claims) -> Grant:
         claims: the decoded claims, with a valid `exp`.
 
     Raises:
-        WrongClaim: a claim is invalid.
+        InvalidClaim: a claim is invalid.
     """
     if "channel" not in claims:
-        raise WrongClaim("the token is for a connection, not for a subscription: it names no channel")
+        raise InvalidClaim("the token is for a connection, not for a subscription: it has no channel claim")
     client = claims.get("client", "")
     if not isinstance(client, str) or len(client) > _MAX_USER:
-        raise WrongClaim("the token's client is no text, or over 255 characters")
+        raise InvalidClaim("the token's client: expected a string of at most 255 characters")
     return Grant(
         user=_user(claims),
         channel=_channel(claims["channel"], "channel"),
@@ -203,27 +203,29 @@ def read_grant(claims: Claims) -> Grant:
         info=claims.get("info"),
         data=claims.get("data"),
         rights=frozenset({Right.LISTEN}) | _rights(claims.get("allow", []), "allow"),
-        ticket=_ticket(claims),
+        one_time=_one_time_id(claims),
     )
 
 
-def _ticket(claims: Claims) -> Ticket | None:
+def _one_time_id(claims: Claims) -> OneTimeID | None:
     once, name = claims.get("once", False), claims.get("jti", "")
     if not isinstance(once, bool) or not isinstance(name, str) or len(name) > _MAX_USER:
-        raise WrongClaim("the token's once is neither true nor false, or its jti no text of at most 255 characters")
+        raise InvalidClaim(
+            "the token's once or jti is invalid: expected true or false, and a string of at most 255 characters"
+        )
     if not once:
         return None
     if not name:
-        raise WrongClaim("the token is for one use (once), and has no name (jti)")
+        raise InvalidClaim("the one-time token (once) has no ID (jti)")
     # RFC 7519 section 4.1.7: `jti` is unique among the tokens of one issuer.
     key = hashlib.sha256(f"{claims.get('iss', '')}\n{name}".encode()).hexdigest()
-    return Ticket(key, math.ceil(claims["exp"]))
+    return OneTimeID(key, math.ceil(claims["exp"]))
 
 
 def _user(claims: Claims) -> str:
     user = claims.get("sub", "")
     if not isinstance(user, str) or len(user) > _MAX_USER or _CONTROL.search(user):
-        raise WrongClaim(f"the token's sub is {show(user)}: expected a text of at most {_MAX_USER} characters")
+        raise InvalidClaim(f"the token's sub is {show(user)}: expected a string of at most {_MAX_USER} characters")
     return user
 
 
@@ -237,13 +239,13 @@ def _expiry(claims: Claims) -> int:
 def _subs(claims: Claims) -> dict[ChannelName, Opening]:
     channels, subs = claims.get("channels", []), claims.get("subs", {})
     if not isinstance(channels, list):
-        raise WrongClaim("the token's channels are no list")
+        raise InvalidClaim("the token's channels: expected an array")
     if not isinstance(subs, dict) or not all(isinstance(one, dict) for one in subs.values()):
-        raise WrongClaim("the token's subs are no object of objects")
+        raise InvalidClaim("the token's subs: expected an object of objects")
     found = {_channel(name, "channels"): Opening() for name in channels}
     found |= {_channel(name, "subs"): Opening(one.get("info"), one.get("data")) for name, one in subs.items()}
     if len(found) > MAX_CHANNELS:
-        raise WrongClaim(f"the token subscribes to {len(found)} channels; at most {MAX_CHANNELS} are taken")
+        raise InvalidClaim(f"the token subscribes to {len(found)} channels; expected at most {MAX_CHANNELS}")
     return found
 
 
@@ -272,30 +274,30 @@ def _subs_texts(subs: object, text: msgspec.Raw | None) -> Iterable[tuple[Claims
 
 def _channel(value: object, claim: str) -> ChannelName:
     if not isinstance(value, str):
-        raise WrongClaim(f"the token's {claim}: expected a name of a channel")
+        raise InvalidClaim(f"the token's {claim}: expected a channel name")
     try:
         return parse_name(value)
     except InvalidChannel as error:
-        raise WrongClaim(f"the token's {claim}: {error}") from None
+        raise InvalidClaim(f"the token's {claim}: {error}") from None
 
 
 def _caps(claims: Claims) -> tuple[Capability, ...]:
     caps = _list(claims.get("caps", []), "caps")
     if len(caps) > _MAX_CAPABILITIES:
-        raise WrongClaim(f"the token's caps are {len(caps)}; at most {_MAX_CAPABILITIES} are taken")
+        raise InvalidClaim(f"the token has {len(caps)} caps; expected at most {_MAX_CAPABILITIES}")
     return tuple(_capability(one) for one in caps)
 
 
 def _capability(value: object) -> Capability:
     if not isinstance(value, dict):
-        raise WrongClaim("the token's caps: expected objects")
+        raise InvalidClaim("the token's caps: expected objects")
     channels = _list(value.get("channels", []), "channels in caps")
     if len(channels) > MAX_CHANNELS or not all(isinstance(one, str) and 1 <= len(one) <= _MAX_USER for one in channels):
-        raise WrongClaim(f"the token's caps: expected at most {MAX_CHANNELS} names of channels")
+        raise InvalidClaim(f"the token's caps: expected at most {MAX_CHANNELS} channel names")
     match = value.get("match", "")
     # Centrifugo PRO also has regular expressions. They are not supported: one in a token could block the server.
     if match not in ("", "exact", "wildcard"):
-        raise WrongClaim(f"the token's caps: match is {show(match)}, expected wildcard or nothing")
+        raise InvalidClaim(f"the token's caps: match is {show(match)}, expected wildcard, exact or an empty string")
     return Capability(tuple(channels), _rights(value.get("allow", []), "allow in caps"), match == "wildcard")
 
 
@@ -303,13 +305,13 @@ def _rights(value: object, what: str) -> frozenset[Right]:
     named = _list(value, what)
     known = {right.value: right for right in Right}
     if unknown := [one for one in named if not isinstance(one, str) or one not in known]:
-        raise WrongClaim(f"the token's {what}: {show(unknown[0])} is none of {', '.join(known)}")
+        raise InvalidClaim(f"the token's {what}: {show(unknown[0])} is unknown; expected {', '.join(known)}")
     return frozenset(known[one] for one in named)
 
 
 def _list(value: object, what: str) -> list[Any]:
     if not isinstance(value, list):
-        raise WrongClaim(f"the token's {what}: expected a list")
+        raise InvalidClaim(f"the token's {what}: expected an array")
     return value
 
 
@@ -331,9 +333,9 @@ def read_time(claims: Claims, name: str) -> float | None:
         UNIX time in seconds; None if the claim is missing.
 
     Raises:
-        WrongClaim: the claim is not a number from 0 to the end of the year 9999.
+        InvalidClaim: the claim is not a number from 0 to the end of the year 9999.
     """
     value: float | None = claims.get(name)
     if name in claims and (value is None or type(value) not in (int, float) or not 0 <= value <= _LATEST):
-        raise WrongClaim(f"the token's {name} is {show(value)}: expected UNIX time in seconds")
+        raise InvalidClaim(f"the token's {name} is {show(value)}: expected UNIX time in seconds")
     return value

@@ -22,6 +22,7 @@ from wsserver.auth.jwt import Terms
 from wsserver.auth.keys import Key, KeyRing, configured, parse_set
 from wsserver.auth.verifier import Tokens
 from wsserver.config.settings import Settings
+from wsserver.text import quote
 from wsserver.wire.http_client import BodyCollector, QuietConnectionPool
 
 __all__ = ["JWKS", "make_tokens"]
@@ -122,11 +123,11 @@ class JWKS:
         self._last_succeeded = False
         why = _describe_error(failure)
         if self.problem is not None:
-            self.problem = f"the keys for tokens cannot be fetched: {why}"
+            self.problem = f"the token keys cannot be fetched: {why}"
         if self._running:
             # Without the query, which may contain a secret.
             where = self._url.partition("?")[0]
-            _log.warn("the keys for tokens cannot be fetched from {url}: {why}", url=where, why=why)
+            _log.warn("fetching the token keys failed url={url} reason={reason}", url=where, reason=quote(why, 200))
 
     def _on_end(self, _: object) -> None:
         self._fetching = None
@@ -175,5 +176,5 @@ def _read(response: IResponse) -> "Deferred[bytes]":
     body = BodyCollector(MAX_DOCUMENT)
     response.deliverBody(body)
     if response.code != HTTPStatus.OK:
-        body.fail(f"the answer is {response.code}")
+        body.fail(f"expected status 200, got {response.code}")
     return body.done

@@ -20,7 +20,7 @@ from wsserver.auth.claims import (
     Claims,
     Grant,
     Identity,
-    WrongClaim,
+    InvalidClaim,
     keep_data_texts,
     read_grant,
     read_identity,
@@ -165,7 +165,7 @@ def _check(token: str, keys: Keys, now: float, terms: Terms, read: Callable[[Cla
             return expired
         _check_parties(claims, terms)
         return read(claims)
-    except WrongClaim as wrong:
+    except InvalidClaim as wrong:
         return Refused(str(wrong))
 
 
@@ -174,12 +174,12 @@ def _decode(part: str) -> bytes:
     try:
         return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
     except ValueError:
-        raise WrongClaim("the token's header is not base64url") from None
+        raise InvalidClaim("the token's header is not base64url") from None
 
 
 def _parse_object(text: bytes, what: str) -> Claims:
     """
-    Parse a JSON object; raise `WrongClaim` if it is invalid.
+    Parse a JSON object; raise `InvalidClaim` if it is invalid.
 
     Duplicate names are invalid: two parsers could read two different tokens from the same text.
     """
@@ -193,11 +193,11 @@ def _parse_object(text: bytes, what: str) -> Claims:
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError):
-        raise WrongClaim(f"the token's {what} is not JSON, or not in UTF-8") from None
+        raise InvalidClaim(f"the token's {what} is not JSON, or not in UTF-8") from None
     if not isinstance(value, dict):
-        raise WrongClaim(f"the token's {what} is not a JSON object")
+        raise InvalidClaim(f"the token's {what} is not a JSON object")
     if is_too_deep(text):
-        raise WrongClaim(f"the token's {what} is nested too deeply")
+        raise InvalidClaim(f"the token's {what} is nested too deeply")
     return value
 
 
@@ -205,13 +205,13 @@ def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise WrongClaim(f"{quote(name)} stands twice in the token")
+            raise InvalidClaim(f"the token contains {quote(name)} twice")
         found[name] = value
     return found
 
 
 def _reject_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _parse_finite(text: str) -> float:
@@ -224,20 +224,20 @@ def _parse_finite(text: str) -> float:
 def _check_header(header: Claims) -> tuple[str, str | None]:
     # RFC 7515 section 4.1.11: a critical extension that is not supported makes the token invalid; none is supported.
     if "crit" in header or "b64" in header:
-        raise WrongClaim("the token's header asks for an extension (crit or b64); none is known here")
+        raise InvalidClaim("the token's header requires an extension (crit or b64); none is supported")
     if given := next((name for name in _KEY_PARAMETERS if name in header), None):
-        raise WrongClaim(f"the token's header brings a key of its own ({given})")
+        raise InvalidClaim(f"the token's header contains a key ({given}); expected none")
     if "cty" in header:
-        raise WrongClaim("the token's header says that it holds another token (cty)")
+        raise InvalidClaim("the token's header declares a nested token (cty), which is not supported")
     typ = header.get("typ", "JWT")
     if not isinstance(typ, str) or typ.lower().removeprefix("application/") not in _TYPES:
-        raise WrongClaim(f"the token's typ is {show(typ)}, not JWT")
+        raise InvalidClaim(f"the token's typ is {show(typ)}, expected JWT")
     kid = header.get("kid")
     if not isinstance(kid, str | None) or len(kid or "") > 255:
-        raise WrongClaim("the token's kid is no text, or over 255 characters")
+        raise InvalidClaim("the token's kid: expected a string of at most 255 characters")
     algorithm = header.get("alg")
     if not isinstance(algorithm, str):
-        raise WrongClaim("the token names no algorithm (alg)")
+        raise InvalidClaim("the token has no algorithm (alg)")
     return algorithm, kid
 
 
@@ -249,17 +249,17 @@ def _check_times(claims: Claims, now: float, leeway: float) -> Refused | None:
         A `Refused` if the token has expired, None if its times are valid.
 
     Raises:
-        WrongClaim: a time is malformed, `exp` is missing, or `nbf` or `iat` is in the future.
+        InvalidClaim: a time is malformed, `exp` is missing, or `nbf` or `iat` is in the future.
     """
     expires, begins, issued = (read_time(claims, name) for name in ("exp", "nbf", "iat"))
     if expires is None:
-        raise WrongClaim("the token has no exp: one that never expires could not be taken back")
+        raise InvalidClaim("the token has no exp; expected an expiry time, because tokens cannot be revoked")
     if now >= expires + leeway:
         return Refused(f"the token expired {_show_seconds(now - expires)} ago", Cause.EXPIRED)
     if begins is not None and now < begins - leeway:
-        raise WrongClaim(f"the token is valid only in {_show_seconds(begins - now)} (nbf)")
+        raise InvalidClaim(f"the token is not valid for another {_show_seconds(begins - now)} (nbf)")
     if issued is not None and now < issued - leeway:
-        raise WrongClaim(f"the token was issued {_show_seconds(issued - now)} from now (iat): do the clocks agree?")
+        raise InvalidClaim(f"the token was issued {_show_seconds(issued - now)} in the future (iat); check the clocks")
     return None
 
 
@@ -271,15 +271,21 @@ def _check_parties(claims: Claims, terms: Terms) -> None:
     audience = claims.get("aud")
     named = [audience] if isinstance(audience, str) else audience
     if "aud" in claims and not (isinstance(named, list) and all(isinstance(one, str) for one in named)):
-        raise WrongClaim("the token's aud is neither a text nor a list of texts")
+        raise InvalidClaim("the token's aud: expected a string or an array of strings")
     # RFC 7519 section 4.1.3: a recipient that is not listed in `aud` must refuse the token.
     if "aud" in claims and not terms.audience:
-        raise WrongClaim("the token is for an audience (aud), and the server has no --token-audience")
+        raise InvalidClaim("the token has an audience (aud), but the server expects none; see --token-audience")
     if terms.audience and terms.audience not in (named or ()):
-        raise WrongClaim("the token is for another audience (aud)" if named else "the token names no audience (aud)")
+        raise InvalidClaim(
+            "the token is for another audience (aud); see --token-audience"
+            if named
+            else "the token has no audience (aud); see --token-audience"
+        )
     if "iss" in claims and not isinstance(claims["iss"], str):
-        raise WrongClaim("the token's iss is not a text")
+        raise InvalidClaim("the token's iss: expected a string")
     if terms.issuer and claims.get("iss") != terms.issuer:
-        raise WrongClaim(
-            "the token is of another issuer (iss)" if "iss" in claims else "the token names no issuer (iss)"
+        raise InvalidClaim(
+            "the token is from another issuer (iss); see --token-issuer"
+            if "iss" in claims
+            else "the token has no issuer (iss); see --token-issuer"
         )

@@ -88,11 +88,9 @@ class KeyRing:
                 return Refused("the token is malformed")
             return payload
         if self._fetching and not named and algorithm in ALGORITHMS and not algorithm.startswith("HS"):
-            return Refused(
-                f"the token is signed with a key that is not known here: {quote(kid or '')}", Cause.UNKNOWN_KEY
-            )
+            return Refused(f"the token is signed with an unknown key: {quote(kid or '')}", Cause.UNKNOWN_KEY)
         if fitting:
-            return Refused("the token's signature is not that of a key of this server")
+            return Refused("the token's signature does not match any key of this server")
         allowed = {name for key in (*self._own, *self._fetched) for name in key.algorithms}
         # Until a key set is fetched, the algorithms of its keys are unknown.
         shown = " or ".join(name for name in ALGORITHMS if name in allowed) or "one for public keys"
@@ -132,7 +130,7 @@ def secret(option: str, text: str) -> Key:
     try:
         HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(value)
     except InvalidKeyError:
-        raise SettingError(option, "expected a secret, not a key in PEM: that is for --token-public-key") from None
+        raise SettingError(option, "expected a secret, not a key in PEM; see --token-public-key") from None
     return Key(value, frozenset(name for name, least in _SECRETS if len(value) >= least))
 
 
@@ -151,11 +149,11 @@ def _public_keys(text: str) -> Iterator[Key]:
         raise SettingError(option, "expected a public key in PEM")
     for block in blocks:
         if "PRIVATE" in block[1]:
-            raise SettingError(option, "this is a private key: the server needs the public one only")
+            raise SettingError(option, "expected a public key, not a private key")
         try:
             yield _make_public_key(load_pem_public_key(block[0].encode("ascii")), None)
         except (ValueError, UnsupportedAlgorithm) as error:
-            words = str(error) if isinstance(error, _UnsupportedKey) else "a block in it is no public key"
+            words = str(error) if isinstance(error, _UnsupportedKey) else "a PEM block is not a public key"
             raise SettingError(option, words) from None
 
 
@@ -194,10 +192,10 @@ def parse_set(text: bytes) -> list[Key]:
         raise ValueError("nested too deeply") from None
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
-        raise ValueError("not a set of keys")
+        raise ValueError("not a key set: expected an object with an array named keys")
     keys = [key for entry in entries[:MAX_FETCHED] if isinstance(entry, dict) and (key := _parse_entry(entry))]
     if not keys:
-        raise ValueError("no RSA or EC key for signatures in the set")
+        raise ValueError("the key set has no RSA or EC key for signatures")
     return keys
 
 

@@ -68,25 +68,25 @@ class Tokens:
         def check_again(complete: bool) -> Any:
             found = verify(token, self._keys, self._now(), self._terms)
             if not complete and isinstance(found, Refused) and found.cause is Cause.UNKNOWN_KEY:
-                return Refused("the keys for tokens cannot be fetched at the moment", Cause.UNAVAILABLE)
+                return Refused("the token keys cannot be fetched; retry later", Cause.UNAVAILABLE)
             return self._consume(found)
 
         return self._refetch().addCallback(check_again)
 
     def _consume(self, found: Identity | Grant | Refused) -> "Deferred[Any]":
-        ticket = None if isinstance(found, Refused) else found.ticket
-        if ticket is None or self._consume_key is None:
+        one_time = None if isinstance(found, Refused) else found.one_time
+        if one_time is None or self._consume_key is None:
             return succeed(found)
 
         def decide(unused: bool) -> Any:
-            return found if unused else Refused("the token was for one use, and has been used")
+            return found if unused else Refused("the one-time token has already been used")
 
         def unavailable(failure: Failure) -> Refused:
             failure.trap(BrokerDown)
-            return Refused(f"whether the token was used before cannot be known: {failure.value}", Cause.UNAVAILABLE)
+            return Refused(f"cannot check whether the one-time token has been used: {failure.value}", Cause.UNAVAILABLE)
 
-        left = ticket.until + self._terms.leeway - self._now()
-        return self._consume_key(ticket.key, max(left, 0.0) + MARGIN).addCallbacks(decide, unavailable)
+        left = one_time.until + self._terms.leeway - self._now()
+        return self._consume_key(one_time.key, max(left, 0.0) + MARGIN).addCallbacks(decide, unavailable)
 
 
 class WallClockTimer:

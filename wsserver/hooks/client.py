@@ -21,9 +21,9 @@ from wsserver.hooks.messages import (
     read_connected,
     read_published,
     read_subscribed,
-    write_question,
+    write_request,
 )
-from wsserver.hooks.requester import MAX_AT_ONCE, Line
+from wsserver.hooks.requester import MAX_AT_ONCE, HookQueue
 from wsserver.typing import ChannelName, JSONText
 from wsserver.wire.http_client import QuietConnectionPool
 
@@ -49,13 +49,13 @@ class HTTPHooks:
         self._pool.maxPersistentPerHost = MAX_AT_ONCE
         self._pool.cachedConnectionTimeout = KEEP_ALIVE
         agent = Agent(reactor, connectTimeout=timeout, pool=self._pool)
-        self.lines = {event: Line(event, url, agent, timeout, reactor) for event, url in urls.items()}
+        self.queues = {event: HookQueue(event, url, agent, timeout, reactor) for event, url in urls.items()}
         """Event -> its requests, with their counters."""
 
     @property
     def events(self) -> frozenset[str]:
         """The events that are sent to the backend."""
-        return frozenset(self.lines)
+        return frozenset(self.queues)
 
     def connect(
         self, caller: Caller, *, data: JSONText | None = None, name: str = "", version: str = ""
@@ -72,8 +72,8 @@ class HTTPHooks:
         Returns:
             Fires with the answer; never fails.
         """
-        question = write_question(caller, name=name or None, version=version or None, data=data)
-        return self.lines["connect"].ask(question, caller.headers, read_connected)
+        request = write_request(caller, name=name or None, version=version or None, data=data)
+        return self.queues["connect"].request(request, caller.headers, read_connected)
 
     def subscribe(
         self, caller: Caller, channel: ChannelName, *, data: JSONText | None = None
@@ -89,8 +89,8 @@ class HTTPHooks:
         Returns:
             Fires with the answer; never fails.
         """
-        question = write_question(caller, user=caller.user, channel=channel, data=data)
-        return self.lines["subscribe"].ask(question, caller.headers, read_subscribed)
+        request = write_request(caller, user=caller.user, channel=channel, data=data)
+        return self.queues["subscribe"].request(request, caller.headers, read_subscribed)
 
     def publish(
         self, caller: Caller, channel: ChannelName, *, data: JSONText
@@ -106,8 +106,8 @@ class HTTPHooks:
         Returns:
             Fires with the answer; never fails.
         """
-        question = write_question(caller, user=caller.user, channel=channel, data=data)
-        return self.lines["publish"].ask(question, caller.headers, read_published)
+        request = write_request(caller, user=caller.user, channel=channel, data=data)
+        return self.queues["publish"].request(request, caller.headers, read_published)
 
     def disconnected(self, caller: Caller, *, code: int, reason: str) -> None:
         """
@@ -120,10 +120,10 @@ class HTTPHooks:
             code: the close code.
             reason: the close reason.
         """
-        line = self.lines.get("disconnect")
-        if line is not None:
-            question = write_question(caller, user=caller.user, disconnect={"code": code, "reason": reason})
-            line.ask(question, caller.headers, lambda _: TEMPORARY)
+        queue = self.queues.get("disconnect")
+        if queue is not None:
+            request = write_request(caller, user=caller.user, disconnect={"code": code, "reason": reason})
+            queue.request(request, caller.headers, lambda _: TEMPORARY)
 
     def stop(self) -> "Deferred[None]":
         """
@@ -132,5 +132,5 @@ class HTTPHooks:
         Returns:
             Fires when every open request has ended and the connections are closed.
         """
-        stopped = gatherResults([line.stop() for line in self.lines.values()])
+        stopped = gatherResults([queue.stop() for queue in self.queues.values()])
         return stopped.addCallback(lambda _: self._pool.closeCachedConnections())

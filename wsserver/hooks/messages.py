@@ -1,5 +1,7 @@
 """
-Hook requests and answers: what the server asks the backend about a client, in the format of Centrifugo's proxy.
+Hook requests and answers: what the server sends to the backend about a client, and what the backend answers.
+
+The format is that of Centrifugo's proxy.
 
 Source: https://centrifugal.dev/docs/server/proxy. The event `disconnect`, which Centrifugo does not have, uses the same
 format.
@@ -36,7 +38,7 @@ __all__ = [
     "read_connected",
     "read_published",
     "read_subscribed",
-    "write_question",
+    "write_request",
 ]
 
 EVENTS: Final = ("connect", "subscribe", "publish", "disconnect")
@@ -162,7 +164,7 @@ def forwarded(headers: Iterable[Header]) -> tuple[Header, ...]:
     return tuple(header for header in headers if header[0] in FORWARDED)
 
 
-def write_question(caller: Caller, **more: object) -> bytes:
+def write_request(caller: Caller, **more: object) -> bytes:
     """
     Encode the body of a hook request.
 

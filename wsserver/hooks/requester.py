@@ -27,7 +27,7 @@ from wsserver.typing import Header
 from wsserver.wire.connections import ConnectionSet
 from wsserver.wire.http_client import BodyCollector
 
-__all__ = ["MAX_AT_ONCE", "MAX_BYTES", "MAX_WAITING", "Line"]
+__all__ = ["MAX_AT_ONCE", "MAX_BYTES", "MAX_WAITING", "HookQueue"]
 
 # At module level: as a class attribute, Twisted would replace the namespace with the class name.
 _log = Logger(namespace="wsserver.hooks")
@@ -44,7 +44,7 @@ MAX_BYTES = 64 * 1024
 _Answer = TypeVar("_Answer")
 
 
-class Line:
+class HookQueue:
     """
     The hook requests for one event, limited in number and time.
 
@@ -57,11 +57,11 @@ class Line:
     """
 
     def __init__(self, event: str, url: str, agent: IAgent, timeout: float, reactor: Any) -> None:
-        self.asked = 0
+        self.requests = 0
         """How many requests were made, including rejected ones."""
         self.failed = 0
         """How many requests failed: no answer in time, or an invalid answer."""
-        self.crowded_out = 0
+        self.rejected = 0
         """How many requests were rejected, because too many were waiting or the server is stopping."""
         self._event = event
         self._url = url.encode("ascii")
@@ -76,25 +76,25 @@ class Line:
         self._stopped = False
         self._failing = False
 
-    def ask(
-        self, question: bytes, headers: Iterable[Header], read: Callable[[bytes], _Answer]
+    def request(
+        self, request: bytes, headers: Iterable[Header], read: Callable[[bytes], _Answer]
     ) -> "Deferred[_Answer | HookError]":
         """
         Send a hook request.
 
         Args:
-            question: the body.
+            request: the body.
             headers: the client's headers that are forwarded to the backend.
             read: parses the body of the response; raises ValueError if it is malformed.
 
         Returns:
             Fires with the answer, or with `TEMPORARY` if there is no valid answer in time; never fails.
         """
-        self.asked += 1
+        self.requests += 1
         if self._stopped or len(self._waiting) >= MAX_WAITING:
-            self.crowded_out += 1
+            self.rejected += 1
             return succeed(TEMPORARY)
-        done: Deferred[Any] = Deferred.fromCoroutine(self._call(question, _headers(headers)))
+        done: Deferred[Any] = Deferred.fromCoroutine(self._call(request, _headers(headers)))
         self._open.add(done)
         done.addTimeout(self._timeout, self._reactor, onTimeoutCancel=_too_slow)
         done.addCallback(read)
@@ -111,16 +111,16 @@ class Line:
         self._stopped = True
         return self._open.emptied()
 
-    async def _call(self, question: bytes, headers: Headers) -> bytes:
+    async def _call(self, request: bytes, headers: Headers) -> bytes:
         await self._acquire_slot()
         try:
             try:
-                return await self._post(question, headers)
+                return await self._post(request, headers)
             except ResponseNeverReceived as error:
                 # The backend may have closed the connection as idle while the request was being sent: retry once.
                 if not all(reason.check(ConnectionDone, ConnectionLost) for reason in error.reasons):
                     raise
-                return await self._post(question, headers)
+                return await self._post(request, headers)
         finally:
             if self._waiting:
                 self._waiting.popleft().callback(None)
@@ -135,18 +135,18 @@ class Line:
         self._waiting.append(turn)
         return turn
 
-    async def _post(self, question: bytes, headers: Headers) -> bytes:
-        response: IResponse = await self._agent.request(b"POST", self._url, headers, _Body(question))
+    async def _post(self, request: bytes, headers: Headers) -> bytes:
+        response: IResponse = await self._agent.request(b"POST", self._url, headers, _Body(request))
         body = await _read(response)
         if response.code != OK:
             # Redirects are not followed either: hook requests must not go to another server.
-            raise ValueError(f"the status is {response.code}")
+            raise ValueError(f"expected status 200, got {response.code}")
         return body
 
     def _on_answer(self, answer: Any) -> Any:
         if self._failing:
             self._failing = False
-            _log.info("the backend answers {event} again", event=self._event)
+            _log.info("hook recovered event={event}", event=self._event)
         return answer
 
     def _on_failure(self, failure: Failure) -> HookError:
@@ -159,7 +159,7 @@ class Line:
         if not self._failing:
             self._failing = True
             _log.warn(
-                "the backend does not answer {event} at {url}: {reason}",
+                "hook failed event={event} url={url} reason={reason}",
                 event=self._event,
                 url=self._shown,
                 reason=quote(f"{type(error).__name__}: {error}", 200),

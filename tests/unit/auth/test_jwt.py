@@ -325,14 +325,14 @@ class TakenTests:
     def test_once(self):
         """A token for one use has a key of its own, by its issuer and name; any other has none."""
         one, two, three = (
-            verify(token(claims(once=True, jti=jti, iss=iss)), HMAC, NOW, TERMS).ticket
+            verify(token(claims(once=True, jti=jti, iss=iss)), HMAC, NOW, TERMS).one_time
             for jti, iss in (("1", "me"), ("2", "me"), ("1", "you"))
         )
         assert len({one.key, two.key, three.key}) == 3
         assert one.key.isalnum()
         assert one.until == NOW + 60
-        assert verify(token(claims(once=False, jti="1")), HMAC, NOW, TERMS).ticket is None
-        assert verify_subscription(token(claims(once=True, jti="1", channel="x")), HMAC, NOW, TERMS).ticket.until
+        assert verify(token(claims(once=False, jti="1")), HMAC, NOW, TERMS).one_time is None
+        assert verify_subscription(token(claims(once=True, jti="1", channel="x")), HMAC, NOW, TERMS).one_time.until
 
     def test_nobody(self):
         """A token without a user is that of an anonymous one, as with Centrifugo."""

@@ -52,14 +52,14 @@ class ConfiguredTests:
         [
             ("/nowhere/key.pem", "cannot be read: No such file or directory"),
             ("-----BEGIN PUBLIC KEY-----", "expected a public key in PEM"),
-            ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "a block in it is no public key"),
+            ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----", "a PEM block is not a public key"),
             (
                 RSA.private_bytes(
                     serialization.Encoding.PEM,
                     serialization.PrivateFormat.PKCS8,
                     serialization.NoEncryption(),
                 ).decode(),
-                "this is a private key: the server needs the public one only",
+                "expected a public key, not a private key",
             ),
             (pem(rsa.generate_private_key(65537, 1024)), "an RSA key of 1024 bits: expected 2048 to 8192"),
             (

@@ -103,7 +103,7 @@ class GenerateTests:
             (["--claims", "[]"], "--claims: expected a JSON object"),
             (
                 ["--claims", '{"caps": 1}'],
-                "gentoken: the server would reject this token: the token's caps: expected a list",
+                "gentoken: the server would reject this token: the token's caps: expected an array",
             ),
             (["--claims", '{"exp": 0}'], "gentoken: the server would reject this token: the token expired"),
             (["--channel", "wsserver:x"], "gentoken: the server would reject this token: the token's channel"),
@@ -163,7 +163,7 @@ class CheckTests:
             ("", "not a token"),
             ("hushhushhush", "not a token"),
             (jwt.encode({"exp": 1}, SECRET), "the token expired"),
-            (jwt.encode({"exp": 1}, "x" * 64), "the token's signature is not that of a key of this server"),
+            (jwt.encode({"exp": 1}, "x" * 64), "the token's signature does not match any key of this server"),
             ("x" * 10_000, "the token is over 8192 characters"),
         ],
     )

@@ -17,7 +17,7 @@ from wsserver.hooks.messages import (
     read_connected,
     read_published,
     read_subscribed,
-    write_question,
+    write_request,
 )
 
 READERS = [read_connected, read_subscribed, read_published]
@@ -33,7 +33,7 @@ class QuestionTests:
 
     def test_fields(self):
         """Whom it is about, and what the event is; nothing of the headers."""
-        assert json.loads(write_question(CALLER, user=CALLER.user, channel="news", data=b'{"a":null}')) == {
+        assert json.loads(write_request(CALLER, user=CALLER.user, channel="news", data=b'{"a":null}')) == {
             "client": "c1",
             "transport": "websocket",
             "protocol": "json",
@@ -45,12 +45,12 @@ class QuestionTests:
 
     def test_left_out(self):
         """What is not there is not written."""
-        question = json.loads(write_question(Caller(client="c1", transport="sse", protocol="raw"), data=None, user=""))
+        question = json.loads(write_request(Caller(client="c1", transport="sse", protocol="raw"), data=None, user=""))
         assert question == {"client": "c1", "transport": "sse", "protocol": "raw", "encoding": "binary", "user": ""}
 
     def test_half_a_character(self):
         """A client's data may have in it what UTF-8 cannot write."""
-        assert json.loads(write_question(CALLER, data=b'"\\ud800"'))["data"] == "\ud800"
+        assert json.loads(write_request(CALLER, data=b'"\\ud800"'))["data"] == "\ud800"
 
     def test_headers(self):
         """Those by which a backend knows its users go on, each time they come; no others."""
@@ -113,7 +113,7 @@ class AnswerTests:
         assert read_connected(b'{"result":{"data": %b }}' % text).data == text
         assert read_subscribed(b'{"result":{"data": %b }}' % text).data == text
         assert read_published(b'{"result":{"data": %b }}' % text).data == text
-        assert b'"data":%b' % text in write_question(CALLER, data=text)
+        assert b'"data":%b' % text in write_request(CALLER, data=text)
 
     @pytest.mark.parametrize("read", READERS)
     def test_no(self, read):
