@@ -412,6 +412,45 @@ def test_a_subscriber_that_joins_while_a_gap_is_closed_begins_at_the_top_of_the_
         assert earlier.position == later.position == Position(2, "e0")
 
 
+def test_a_subscriber_whose_buffer_overflows_is_notified_of_a_gap():
+    """Without a budget it does not read pages, so it cannot recover what the buffer has dropped."""
+    machine = Machine()
+    machine.may_lose = True
+    with ExitStack() as stack:
+        stack.callback(machine.patch.stop)
+        stack.enter_context(mock.patch("wsserver.hub.channel.MAX_BUFFER_ITEMS", 2))
+        machine.subscribe("a", resume=False, positioned=True, in_pages=False)
+        machine.news()
+        for _ in range(3):
+            machine.publish()
+            machine.news()
+        machine.settle()
+        (peer,) = machine.peers
+        assert (peer.got, peer.notices, peer.notified) == ([], 1, True)
+
+
+def test_a_subscriber_that_reads_pages_is_notified_that_an_outage_may_have_lost_plain_publications():
+    """It reads the publications with an offset from the stream, so they are not reported as missing."""
+    machine = Machine()
+    with ExitStack() as stack:
+        stack.callback(machine.patch.stop)
+        machine.subscribe("a", resume=False, positioned=True, in_pages=False)
+        machine.settle()
+        machine.publish()
+        machine.settle()
+        machine.left.append(Position(0, "e0"))
+        machine.subscribe("a", resume=True, positioned=True, in_pages=True)
+        _, paged = machine.peers
+        assert paged.behind
+        machine.broker.begin_outage()
+        machine.broker.end_outage()
+        machine.answer()
+        machine.clock.advance(0)
+        assert (paged.notices, paged.notified) == (1, False)
+        machine.settle()
+        assert paged.got == ["1"]
+
+
 @pytest.mark.parametrize("first", range(0, 3000, 500))
 def test_random_walks_lose_no_publication_without_a_notice(first):
     """The traceback of a failure shows the seed."""
