@@ -20,8 +20,11 @@ class FakeClient:
     def disconnect(self, code, reason):
         self.done.append(("disconnect", code, reason))
 
-    def unsubscribe(self, channel, code, reason):
-        self.done.append(("unsubscribe", channel, code, reason))
+    def expire(self):
+        self.done.append(("expire",))
+
+    def unsubscribe(self, channel):
+        self.done.append(("unsubscribe", channel))
 
     def subscribe(self, channel, options):
         self.done.append(("subscribe", channel, options))

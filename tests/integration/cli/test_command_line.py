@@ -157,7 +157,7 @@ class PublishTests:
         [
             (["foo", "x", "--api-key", "wrong"], 1, "refused with 401: "),
             (["", "x"], 1, "refused with 400: channel: channel name is empty"),
-            (["wsserver:x", "x"], 1, "refused with 400: channel name 'wsserver:x' is reserved"),
+            (["wsserver:x", "x"], 1, "refused with 400: channel: channel name 'wsserver:x' is reserved"),
             (["a\x1b[31m", "x"], 1, "refused with 400: channel: channel name 'a\\x1b[31m'"),
             ([b"\xff", "x"], 1, "refused with 400: channel: half a surrogate pair"),
             (["foo", "x" * 70_000], 1, "at most 65536 are accepted"),
