@@ -116,10 +116,10 @@ class LogTests:
         assert server.errors == ""
         lines = [json.loads(line) for line in server.output.splitlines()]
         assert all({"time", "level", "namespace", "message"} <= set(line) for line in lines)
-        assert sum(" open " in line["message"] for line in lines) == 1
-        [close] = [line for line in lines if " close " in line["message"]]
+        assert sum("connection opened" in line["message"] for line in lines) == 1
+        [close] = [line for line in lines if "connection closed" in line["message"]]
         assert (close["code"], close["by"]) == (1000, "server")
-        assert any(line["message"].startswith("refused ") for line in lines)
+        assert any(line["message"].startswith("connection refused ") for line in lines)
 
     def test_text(self, from_wheel: Environment, tmp_path: Path):
         """Without it every line is for people, and none has a control character that a peer has sent."""

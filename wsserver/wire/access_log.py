@@ -56,7 +56,10 @@ def opened(*, number: int, peer: str, path: str, subprotocol: str | None, extens
         extensions: names of the negotiated extensions, separated by commas.
     """
     _publish(
-        line=f"{number} open {peer} {path} subprotocol={subprotocol} extensions={extensions}",
+        line=(
+            f"connection opened number={number} peer={peer} path={path} "
+            f"subprotocol={subprotocol} extensions={extensions}"
+        ),
         number=number,
         peer=peer,
         path=path,
@@ -101,9 +104,9 @@ def closed(
     """
     _publish(
         line=(
-            f"{number} close {peer} {path} code={code} by={by} clean={clean} reason={reason!r} "
-            f"subprotocol={subprotocol} seconds={seconds:.3f} in={messages_in} messages, {bytes_in} bytes "
-            f"out={messages_out} messages, {bytes_out} bytes"
+            f"connection closed number={number} peer={peer} path={path} code={code} by={by} clean={clean} "
+            f"reason={reason!r} subprotocol={subprotocol} seconds={seconds:.3f} messages_in={messages_in} "
+            f"bytes_in={bytes_in} messages_out={messages_out} bytes_out={bytes_out}"
         ),
         number=number,
         peer=peer,
@@ -132,9 +135,10 @@ def refused(refusal: Refusal | None, *, number: int | None, peer: str, path: str
         path: the request path; None if it could not be read.
     """
     status = refusal.status.value if refusal else None
-    reason = refusal.reason if refusal else "the peer left during the handshake"
+    reason = refusal.reason if refusal else "the client closed the connection during the handshake"
+    shown_number = "" if number is None else f" number={number}"
     _publish(
-        line=f"{'' if number is None else f'{number} '}refused {peer} {path} {status} {reason}",
+        line=f"connection refused{shown_number} status={status} reason={json.dumps(reason)} peer={peer} path={path}",
         number=number,
         peer=peer,
         path=path,

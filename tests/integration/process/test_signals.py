@@ -137,7 +137,7 @@ class LogTests:
                 assert b"client" in peer.read_frame().payload
                 peer.send_frame(CLOSE, close_payload(1000))
                 peer.read_close()
-            wait_until(lambda: " close " in server.said(), "the connection has ended")
+            wait_until(lambda: "connection closed" in server.said(), "the connection has ended")
             server.send(signal.SIGTERM)
             server.process.wait(20)
         finally:
@@ -147,8 +147,8 @@ class LogTests:
             "reactor class: .*",
             r"unknown WebSocket paths .*",
             "the page is at .*",
-            "1 open .*",
-            "1 close .*",
+            "connection opened number=1 .*",
+            "connection closed number=1 .*",
             "Received SIGTERM, shutting down.",
             r"\(TCP Port \d+ Closed\)",
             "Main loop terminated.",

@@ -204,7 +204,8 @@ class RefusedTests:
             peer.send(handshake_request("/%ff?token=secret", "X-Note: \x9b31m"))
             peer.read_to_end()
         [line] = log.lines("wsserver.connection")
-        assert "/%ff 400" in line
+        assert "connection refused status=400 reason=" in line
+        assert line.endswith(" path=/%ff")
         assert "secret" not in line
         assert line.isprintable()
 

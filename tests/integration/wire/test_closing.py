@@ -307,7 +307,7 @@ class ClosingByPeerTests:
             assert peer.echoes()
             peer.reset()
         wait_until(lambda: not server.count_connections(), "the connection gone")
-        [line] = [line for line in log.lines("wsserver.connection") if " close " in line]
+        [line] = [line for line in log.lines("wsserver.connection") if "connection closed" in line]
         assert "code=1006" in line
         assert "clean=False" in line
 
@@ -320,8 +320,15 @@ class ClosingByPeerTests:
             assert peer.read_to_end() == b""
         wait_until(lambda: not server.count_connections(), "the connection gone")
         lines = log.lines("wsserver.connection")
-        [line] = [line for line in lines if " close " in line]
-        for part in ("/echo ", "code=4000", "by=peer", "clean=True", "in=1 messages, 12 bytes", "out=1 messages, 12"):
+        [line] = [line for line in lines if "connection closed" in line]
+        for part in (
+            "/echo ",
+            "code=4000",
+            "by=peer",
+            "clean=True",
+            "messages_in=1 bytes_in=12",
+            "messages_out=1 bytes_out=12",
+        ):
             assert part in line
         assert "\n" not in line
         assert not any("secret" in line for line in lines)
