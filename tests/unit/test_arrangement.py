@@ -1,0 +1,26 @@
+"""The arrangement of the tests: they mirror the packages, and share code through conftest.py and tests/support."""
+
+import ast
+
+import pytest
+from paths import ROOT, TESTS
+
+PACKAGES = {str(path.parent.relative_to(ROOT / "wsserver")) for path in (ROOT / "wsserver").rglob("__init__.py")}
+"""The packages of wsserver, the top one as `.`."""
+
+
+@pytest.mark.parametrize("suite", ["unit", "integration"])
+def test_each_directory_is_named_after_a_package(suite):
+    """Besides `docs`, which tests the documentation."""
+    folders = {str(path.parent.relative_to(TESTS / suite)) for path in (TESTS / suite).rglob("test_*.py")}
+    assert folders - PACKAGES - {"docs"} == set()
+
+
+def test_no_file_imports_a_test_file_or_a_conftest():
+    wrong = []
+    for path in TESTS.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            wrong += [f"{path.relative_to(ROOT)}: {name}" for name in names if name.startswith(("test_", "conftest"))]
+    assert wrong == []
