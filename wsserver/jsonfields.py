@@ -72,6 +72,7 @@ _TYPES: Final = {
 }
 """msgspec's name of a JSON type -> our name in error messages."""
 
+_RAW: Final = msgspec.json.Decoder(msgspec.Raw)
 _STRING: Final = msgspec.json.Decoder(str)
 
 
@@ -201,7 +202,10 @@ def read_json(text: bytes) -> JSONText:
     _check_text(text)
     if is_too_deep(text):
         raise TooDeepError
-    return JSONText(bytes(decode_shallow(msgspec.Raw, text)))
+    try:
+        return JSONText(bytes(_RAW.decode(text)))
+    except (msgspec.DecodeError, RecursionError):
+        return JSONText(bytes(decode_shallow(msgspec.Raw, text)))
 
 
 def is_too_deep(text: bytes) -> bool:
