@@ -1,4 +1,4 @@
-"""Callbacks on channels: the chat of the documentation with real clients, and outages of a real Redis."""
+"""`hub.listen`: the chat server of the documentation with real clients, and outages of a real Redis."""
 
 import json
 import subprocess
@@ -28,14 +28,14 @@ socket.on("close", code => console.log(JSON.stringify({ seen, code })));
 
 
 def is_ready(port: int) -> bool:
-    """Whether a server is ready, with Redis."""
+    """Return whether the server answers `/ready` with 200."""
     with RawPeer(port) as peer:
         return peer.request("/ready").status == 200
 
 
 @pytest.fixture
 def chat(broker: dict[str, str], tmp_path: Path) -> Iterator[list[int]]:
-    """Run docs/examples/chat.py; give the ports of two servers that share a Redis, or of one without, twice."""
+    """Run docs/examples/chat.py; yield the ports of two servers on one Redis, or one port twice without Redis."""
     environ = {"WSSERVER_PORT": "0", "WSSERVER_REDIS": broker.get("redis", "")}
     ports = []
     with ExitStack() as stack:
@@ -52,7 +52,7 @@ class ChatTests:
     """docs/examples/chat.py."""
 
     def test_every_client_of_a_room_gets_every_message(self, chat: list[int]) -> None:
-        """Node's `ws`, `websockets` and a raw peer, on one server or two; a client of another room gets nothing."""
+        """The clients (Node's `ws`, `websockets`, a raw peer) are on one server or two; another room gets nothing."""
         urls = [f"ws://127.0.0.1:{port}/chat" for port in chat]
         node_packages = install_node_packages()
         with (
@@ -62,7 +62,7 @@ class ChatTests:
         ):
             raw.handshake("/chat/lobby/")
             other.handshake("/chat/attic")
-            # What comes back shows that the subscription stands.
+            # The room's own message arrives only if the subscription is established.
             raw.send_frame(TEXT, b"raw is here")
             assert raw.read_message() == "raw is here"
             other.send_frame(TEXT, b"alone")
@@ -87,8 +87,8 @@ class ChatTests:
             assert other.read_message() == "still alone"
 
     @pytest.mark.parametrize("chat", ["memory"], indirect=True)
-    def test_paths_and_messages_that_do_not_fit_are_refused(self, chat: list[int]) -> None:
-        """No room, a room below a room, binary, and plain HTTP."""
+    def test_refuses_invalid_rooms_with_404_and_binary_messages_with_1003(self, chat: list[int]) -> None:
+        """Invalid rooms: none, a nested one, a control character, 51 characters. Plain HTTP gets 426."""
         for path in ("/chat", "/chat/a/b", "/chat/%01", "/chat/" + "x" * 51):
             with RawPeer(chat[0]) as peer:
                 assert peer.request(path).status == 426
@@ -102,9 +102,11 @@ class ChatTests:
 
 
 class OutageTests:
-    """`hub.listen` on a server whose Redis comes late, goes and returns."""
+    """`hub.listen` on a server whose Redis is down at first, and later again."""
 
-    def test_it_waits_for_redis_and_goes_on_after_an_outage_with_a_gap(self, start_server, redis) -> None:
+    def test_listening_starts_once_redis_is_up_and_resumes_with_a_gap_after_an_outage(
+        self, start_server, redis
+    ) -> None:
         redis.kill()
         server = start_server(redis=redis.url)
         hub, seen = server.service.hub, []
@@ -127,7 +129,7 @@ class OutageTests:
         assert (handle.is_listening, late.is_listening) == (True, False)
         redis.start()
         server.ask(late.when_ready)
-        wait_until(lambda: "gap" in seen, "the gap told")
+        wait_until(lambda: "gap" in seen, "the gap callback")
         server.ask(lambda: hub.publish("news", b"after"))
         wait_until(lambda: b"after" in seen and b"after" in late_seen, "the next publication")
         assert seen[2:] == ["gap", b"after"]

@@ -1,4 +1,4 @@
-"""What is published to a channel reaches everyone who listens to it: by Redis, and within the process."""
+"""Publications reach every subscriber of their channel: through Redis, and within one process."""
 
 import json
 
@@ -13,8 +13,7 @@ from twisted.internet.threads import deferToThread
 class RedisPublishTests:
     """`redis-cli publish foo hello`."""
 
-    def test_byte_for_byte(self, start_server, redis):
-        """Text comes as text, anything else as binary, each message as it was published."""
+    def test_utf8_arrives_as_text_and_other_bytes_as_binary_unchanged(self, start_server, redis):
         server = up(start_server(redis=redis.url))
         with server.open("/ws?channel=foo") as peer:
             for data in (b"hello", "grüße, 世界".encode(), b"", b"\xff\x00bytes", b"x" * 100_000, b'{"a": 1}', b"42"):
@@ -22,38 +21,34 @@ class RedisPublishTests:
                 frame = peer.read_frame()
                 assert (frame.opcode, frame.payload) == (BINARY if b"\xff" in data else TEXT, data)
 
-    def test_order(self, start_server, redis):
-        """A thousand messages arrive once, in order."""
+    def test_a_thousand_messages_arrive_once_and_in_order(self, start_server, redis):
         server = up(start_server(redis=redis.url))
         with server.open("/ws?channel=foo") as peer:
             script = "for i = 1, 1000 do redis.call('PUBLISH', 'foo', i) end"
             redis.run("EVAL", script, "0")
             assert [int(peer.read_frame().payload) for _ in range(1000)] == list(range(1, 1001))
 
-    def test_listens_to_what_is_wanted(self, start_server, redis):
-        """Redis is asked only for channels that somebody listens to, and no longer than that."""
+    def test_the_server_is_subscribed_in_redis_only_while_a_channel_has_subscribers(self, start_server, redis):
         server = up(start_server(redis=redis.url))
         assert redis.publish("foo", b"x") == 0
         with server.open("/ws?channel=foo"), server.open("/ws?channel=foo"):
             assert redis.publish("foo", b"x") == 1
         wait_until(lambda: redis.publish("foo", b"x") == 0, "unsubscribed")
 
-    def test_two_servers(self, start_server, redis):
-        """Two servers on one Redis are as one."""
+    def test_a_publication_reaches_the_subscribers_of_both_servers_on_one_redis(self, start_server, redis):
         one, two = (up(start_server(redis=redis.url, api_key=KEY)) for _ in range(2))
         with one.open("/ws?channel=foo") as first, two.open("/ws?channel=foo") as second:
             assert api(one, "publish", {"channel": "foo", "data": "hello"})[0] == 200
             assert first.read_frame().payload == second.read_frame().payload == b"hello"
 
-    def test_many_channels(self, start_server, redis):
-        """Every one of some thousand channels is heard again within seconds after Redis was gone."""
+    def test_resubscribes_to_3000_channels_after_redis_restarts(self, start_server, redis):
         server = up(start_server(redis=redis.url))
         peers = [
             server.open("/ws?" + "&".join(f"channel=c{number}" for number in range(start, start + 100)))
             for start in range(0, 3000, 100)
         ]
         redis.kill()
-        wait_until(lambda: ready(server) == 503, "deaf")
+        wait_until(lambda: ready(server) == 503, "not ready")
         redis.start()
         up(server)
         assert {redis.publish(f"c{number}", b"x") for number in range(0, 3000, 7)} == {1}
@@ -62,10 +57,10 @@ class RedisPublishTests:
 
 
 class OutageTests:
-    """Redis is away."""
+    """Redis is unavailable."""
 
-    def test_down_at_start(self, start_server, redis):
-        """The server starts, serves echo and commands, refuses subscribers, and joins when Redis comes."""
+    def test_a_server_started_without_redis_refuses_with_503_until_redis_is_up(self, start_server, redis):
+        """Echo and commands work meanwhile."""
         redis.kill()
         server = start_server(redis=redis.url, api_key=KEY)
         assert server.serves_the_next()
@@ -81,14 +76,16 @@ class OutageTests:
             assert peer.read_frame().payload == b"hello"
 
     @pytest.mark.parametrize(("form", "gap"), [("raw", "notice"), ("json", "notice"), ("raw", "close")])
-    def test_killed_and_started_again(self, start_server, redis, form, gap):
-        """Whoever listened is told that something may be missing, and hears what follows."""
+    def test_a_restart_of_redis_sends_subscribers_a_gap_message_or_closes_with_1012(
+        self, start_server, redis, form, gap
+    ):
+        """With --gap notice the connection stays open and later publications arrive."""
         server = up(start_server(redis=redis.url, gap=gap))
         with server.open(f"/ws?channel=foo&format={form}") as peer:
             redis.publish("foo", b"before")
             assert b"before" in peer.read_frame().payload
             redis.kill()
-            wait_until(lambda: ready(server) == 503, "deaf")
+            wait_until(lambda: ready(server) == 503, "not ready")
             redis.start()
             if gap == "close":
                 assert peer.read_frame().close_code == 1012
@@ -98,8 +95,8 @@ class OutageTests:
             redis.publish("foo", b"after")
             assert b"after" in peer.read_frame().payload
 
-    def test_silent(self, start_server, redis):
-        """A Redis whose sockets are open and that does nothing is noticed, and so is its return."""
+    def test_a_redis_that_stops_answering_makes_ready_503_until_it_answers_again(self, start_server, redis):
+        """Its sockets stay open, so only a probe can detect it. `/health` stays 200."""
         server = up(start_server(redis=redis.url, api_key=KEY))
         with server.open("/ws?channel=foo") as peer:
             redis.freeze()
@@ -111,8 +108,8 @@ class OutageTests:
             up(server)
             assert b"gap" in peer.read_frame().payload
 
-    def test_silent_twice_while_somebody_waits(self, start_server, redis):
-        """A client that waits for two channels is refused, and the next silence is noticed too."""
+    def test_a_pending_subscriber_gets_503_and_later_silences_are_detected_too(self, start_server, redis):
+        """The client waits for two channels when Redis stops answering for the first time."""
         server = up(start_server(redis=redis.url))
         with server.connect() as peer:
             redis.freeze()
@@ -122,11 +119,11 @@ class OutageTests:
             redis.thaw()
             up(server)
             redis.freeze()
-            wait_until(lambda: ready(server) == 503, "deaf")
+            wait_until(lambda: ready(server) == 503, "not ready")
         redis.thaw()
 
-    def test_the_password_is_set_right(self, start_server, redis, log):
-        """A wrong password is said, and tried again: it may be mended at the other end."""
+    def test_retries_after_a_refused_password_until_redis_accepts_it(self, start_server, redis, log):
+        """The log names the refusal; the operator may correct the password in Redis."""
         redis.run("CONFIG", "SET", "requirepass", "other")
         server = start_server(redis=redis.url.replace("//", "//:right@"))
         wait_until(
@@ -138,8 +135,8 @@ class OutageTests:
         redis.run("CONFIG", "SET", "requirepass", "right")
         up(server)
 
-    def test_one_connection_is_lost(self, start_server, redis):
-        """Nothing is acknowledged while the server cannot hear, and it hears again within a second or two."""
+    def test_the_loss_of_either_redis_connection_sends_a_gap_and_recovers(self, start_server, redis):
+        """A publication that the API acknowledges afterwards arrives."""
         server = up(start_server(redis=redis.url, api_key=KEY))
         with server.open("/ws?channel=foo") as peer:
             for kind in ("pubsub", "normal"):
@@ -150,39 +147,37 @@ class OutageTests:
                 assert peer.read_frame().payload == kind.encode()
 
 
-class MemoryTests:
-    """Without Redis: the HTTP API feeds the channels."""
+class APIPublishTests:
+    """The HTTP API publishes to channels, over both brokers."""
 
     @pytest.fixture
     def server(self, broker, start_server):
         """Start a server on either broker."""
         return blockon(deferToThread(lambda: up(start_server(api_key=KEY, **broker))))
 
-    def test_publish(self, server):
-        """Everyone who listens gets it; the answer says how many that were here."""
+    def test_every_subscriber_gets_the_publication_and_the_answer_counts_them(self, server):
         with server.open("/ws?channel=foo") as one, server.open("/ws?channel=foo&channel=bar") as two:
             assert api(server, "publish", {"channel": "foo", "data": "hello"})[1]["result"]["delivered"] == 2
             assert api(server, "publish", {"channel": "bar", "data": {"n": 1}})[1]["result"]["delivered"] == 1
             assert one.read_frame().payload == b"hello"
             assert [two.read_frame().payload for _ in range(2)] == [b"hello", b'{"n": 1}']
 
-    def test_formats(self, server):
-        """The same publication, as each subscriber asks for it."""
+    def test_each_subscriber_gets_the_publication_in_its_own_format(self, server):
         paths = ["channel=foo", "channel=foo&format=json", "channel=foo&format=redis", "channel=foo&binary=1"]
         peers = [server.open(f"/ws?{path}") for path in paths]
         _, answer = api(server, "publish", {"channel": "foo", "data": "hello"})
-        place = {name: answer["result"][name] for name in ("offset", "epoch")}
-        assert place["offset"] == 1
+        position = {name: answer["result"][name] for name in ("offset", "epoch")}
+        assert position["offset"] == 1
         got = [peer.read_frame() for peer in peers]
         assert [frame.opcode for frame in got] == [TEXT, TEXT, TEXT, BINARY]
         assert got[0].payload == got[3].payload == b"hello"
-        assert json.loads(got[1].payload) == {"channel": "foo", "data": "hello", **place}
+        assert json.loads(got[1].payload) == {"channel": "foo", "data": "hello", **position}
         assert json.loads(got[2].payload) == ["message", "foo", "hello"]
         for peer in peers:
             peer.socket.close()
 
-    def test_bytes(self, server):
-        """Any bytes can be published over HTTP too."""
+    def test_b64data_arrives_as_binary_and_in_base64_in_an_envelope(self, server):
+        """JSON data arrives with its text unchanged."""
         with server.open("/ws?channel=foo") as raw, server.open("/ws?channel=foo&format=json") as enveloped:
             assert api(server, "publish", {"channel": "foo", "b64data": "/wA="})[0] == 200
             assert (frame := raw.read_frame()).payload == b"\xff\x00"
@@ -193,24 +188,21 @@ class MemoryTests:
             assert raw.read_frame().payload == rb'{"n": [1, "\u00e9"]}'
             assert json.loads(enveloped.read_frame().payload)["data"] == {"n": [1, "é"]}
 
-    def test_broadcast(self, server):
-        """One call, many channels."""
+    def test_broadcast_publishes_to_each_channel_and_counts_its_subscribers(self, server):
         with server.open("/ws?channel=a,b") as peer:
             status, answer = api(server, "broadcast", {"channels": ["a", "b", "c"], "data": "x"})
             assert status == 200
             assert [one["result"]["delivered"] for one in answer["result"]["responses"]] == [1, 1, 0]
             assert [peer.read_frame().payload for _ in range(2)] == [b"x", b"x"]
 
-    def test_channels(self, server):
-        """The API tells who listens."""
+    def test_channels_returns_subscriber_counts_for_all_or_a_pattern(self, server):
         with server.open("/ws?channel=chat:1,news"), server.open("/ws?channel=news"):
             every = {"chat:1": {"num_clients": 1}, "news": {"num_clients": 2}}
             assert api(server, "channels", {}) == (200, {"result": {"channels": every}})
             some = api(server, "channels", {"pattern": "chat:*"})[1]["result"]["channels"]
             assert some == {"chat:1": {"num_clients": 1}}
 
-    def test_a_subscriber_does_not_speak(self, server):
-        """What it sends closes it, with a sentence."""
+    def test_a_subscriber_that_sends_a_message_is_closed_with_1008(self, server):
         with server.open("/ws?channel=foo") as peer:
             peer.send_frame(TEXT, b"hello")
             frame = peer.read_frame()
@@ -219,10 +211,9 @@ class MemoryTests:
 
 
 class SlowReaderTests:
-    """A subscriber that does not read."""
+    """A subscriber that does not read, under each value of --slow."""
 
-    def test_closed(self, start_server):
-        """It is closed with 1013 once too much waits for it, and nobody else waits."""
+    def test_is_disconnected_when_its_send_queue_is_full_and_delays_no_other(self, start_server):
         server = start_server(api_key=KEY, max_queued_bytes=200_000, close_timeout=1.0)
         server.shrink_send_buffers()
         data = "x" * 50_000
@@ -230,11 +221,10 @@ class SlowReaderTests:
             for _ in range(40):
                 assert api(server, "publish", {"channel": "foo", "data": data})[0] == 200
                 assert other.read_frame().payload == data.encode()
-            wait_until(lambda: server.count_connections() == 1, "the slow one gone")
+            wait_until(lambda: server.count_connections() == 1, "the slow connection closed")
             slow.socket.close()
 
-    def test_it_gets_what_waited(self, start_server):
-        """One that reads again in time gets all, in order."""
+    def test_a_reader_that_resumes_in_time_gets_every_publication_in_order(self, start_server):
         server = start_server(api_key=KEY, max_queued_bytes=10_000_000)
         server.shrink_send_buffers()
         with server.open("/ws?channel=foo", receive_buffer=4096) as slow:
@@ -244,8 +234,10 @@ class SlowReaderTests:
 
     @pytest.mark.parametrize("wire", ["plain", "tls"])
     @pytest.mark.parametrize("policy", ["drop-oldest", "latest"])
-    def test_something_is_given_up(self, start_server, policy, wire, tls_listen, tls_client):
-        """Wherever something is missing a gap was told before; the last one comes, and others get all."""
+    def test_one_gap_message_precedes_the_dropped_publications_and_the_last_one_arrives(
+        self, start_server, policy, wire, tls_listen, tls_client
+    ):
+        """The other subscriber gets every publication."""
         options = {"listen": tls_listen} if wire == "tls" else {}
         server = start_server(api_key=KEY, max_queued_bytes=100_000, slow=policy, channel_allow=("*",), **options)
         server.shrink_send_buffers()
@@ -256,22 +248,21 @@ class SlowReaderTests:
                 server.ask(lambda n=number: server.service.hub.publish("foo", b"%d," % n + b"x" * 20_000) and None)
                 assert other.read_frame().payload.startswith(b"%d," % number)
             dropped = server.service.hub.dropped
-            seen, told, gaps, got = -1, False, 0, 0
+            seen, after_gap, gaps, got = -1, False, 0, 0
             while seen < 59:
                 payload = slow.read_frame().payload
                 if payload.startswith(b"{"):
                     assert json.loads(payload) == {"event": "gap", "channel": "foo"}
-                    told, gaps = True, gaps + 1
+                    after_gap, gaps = True, gaps + 1
                     continue
                 number = int(payload.split(b",")[0])
-                assert number == seen + 1 or (told and number > seen)
-                seen, told, got = number, False, got + 1
+                assert number == seen + 1 or (after_gap and number > seen)
+                seen, after_gap, got = number, False, got + 1
             assert gaps == 1
             assert got + dropped == 60
             assert server.service.hub.dropped == dropped
 
-    def test_publications_over_tls(self, start_server, tls_listen, tls_client):
-        """What is published leaves through TLS as well, many in one turn."""
+    def test_a_hundred_publications_in_one_turn_arrive_in_order_over_tls(self, start_server, tls_listen, tls_client):
         server = start_server(listen=tls_listen, channel_allow=("*",))
         with (
             server.open("/ws?channel=foo", tls=tls_client) as one,
@@ -283,10 +274,9 @@ class SlowReaderTests:
 
 
 class CompressedTests:
-    """Clients that have agreed to permessage-deflate."""
+    """Clients that negotiated permessage-deflate."""
 
-    def test_with_a_client_of_autobahn(self, start_server):
-        """Each gets every message whole, compressed or not, whatever it has agreed to."""
+    def test_every_autobahn_client_gets_every_message_whatever_it_negotiated(self, start_server):
         server = start_server(compression="on", compression_context_takeover="on")
         texts = [json.dumps({"number": n, "text": "as long as it needs to be " * n}) for n in range(30)]
         offers = [[], [PerMessageDeflateOffer()], [PerMessageDeflateOffer(request_max_window_bits=9)]]
@@ -301,7 +291,7 @@ class CompressedTests:
 
 
 class RefusedTests:
-    """What is not allowed."""
+    """Requests that the server refuses."""
 
     @pytest.mark.parametrize(
         ("query", "status", "words"),
@@ -316,30 +306,28 @@ class RefusedTests:
             ("channel=" + ",".join(map(str, range(129))), 400, "at most 128"),
         ],
     )
-    def test_query(self, server, query, status, words):
-        """A bad query is refused with a sentence."""
+    def test_an_invalid_query_is_refused_with_a_reason(self, server, query, status, words):
         with server.connect() as peer:
             response = answer_to(peer, f"/ws?{query}")
             assert response.status == status
             assert words in response.text
 
-    def test_allow_list(self, start_server):
-        """Only what the list names may be listened to."""
+    def test_a_channel_outside_channel_allow_is_refused_with_403(self, start_server):
         server = start_server(channel_allow=("news", "chat:*"))
         for channel, status in (("news", 101), ("chat:", 101), ("chat:a/b", 101), ("newsx", 403), ("xnews", 403)):
             with server.connect() as peer:
                 assert answer_to(peer, f"/ws?channel={channel}").status == status
 
-    def test_beyond_loopback(self, start_server):
-        """A server that others can reach opens no channel until it is told which."""
+    def test_a_server_beyond_loopback_refuses_every_channel_without_channel_allow(self, start_server):
+        """The body of the 403 names the option."""
         server = start_server(interface="0.0.0.0")
         with server.connect() as peer:
             response = answer_to(peer, "/ws?channel=foo")
             assert response.status == 403
             assert "--channel-allow" in response.text
 
-    def test_rebound_name(self, server):
-        """A page whose name was made to point to this machine hears nothing."""
+    def test_a_foreign_host_header_on_loopback_is_refused_with_403(self, server):
+        """A DNS rebinding attack: the page's host name resolves to 127.0.0.1."""
         with server.connect() as peer:
             response = answer_to(peer, "/ws?channel=foo", replace={"Host": "evil.example"})
             assert response.status == 403
@@ -364,19 +352,16 @@ class RefusedTests:
             ("nothing", {}, KEY, 404),
         ],
     )
-    def test_api(self, start_server, method, body, key, status):
-        """A call that is not served says why, with a status that is not 200."""
+    def test_an_invalid_api_call_gets_its_error_status_and_a_message(self, start_server, method, body, key, status):
         found, answer = api(start_server(api_key=KEY), method, body, key=key)
         assert found == status
         assert answer["error"]["message"]
 
-    def test_closed_api(self, server):
-        """Without a key there is no API."""
+    def test_the_api_is_403_without_api_key(self, server):
         status, answer = api(server, "publish", {"channel": "foo", "data": "x"})
         assert (status, answer["error"]["code"]) == (403, 108)
 
-    def test_bearer(self, start_server):
-        """The key may come as a Bearer token."""
+    def test_the_api_key_is_accepted_as_a_bearer_token(self, start_server):
         server = start_server(api_key=KEY)
         body = {"channel": "foo", "data": "x"}
         assert api(server, "publish", body, f"Authorization: Bearer {KEY}", key="")[0] == 200

@@ -1,7 +1,7 @@
 """
-What is published is delivered byte for byte: 10,000 random JSON texts, from every publisher to every subscriber.
+Publications are delivered byte for byte: 10,000 random JSON texts, from every publisher to every subscriber.
 
-VALUES_SEED in the environment repeats a run that has failed.
+Set VALUES_SEED in the environment to repeat a failed run.
 """
 
 import argparse
@@ -47,7 +47,7 @@ class Texts:
         self._random = random.Random(seed)
 
     def text(self):
-        """Write a value, now and then one that is nested as deep as may be, or a number of very many digits."""
+        """Return a random value, occasionally one of the maximum depth or a number with thousands of digits."""
         kind = self._random.random()
         if kind < 0.002:
             depth = self._random.randrange(100, 250)
@@ -57,7 +57,7 @@ class Texts:
         return self.value(self._random.choice([0, 0, 1, 2, 3]))
 
     def value(self, depth):
-        """Write a value with so many levels in it."""
+        """Return a random value that is nested `depth` levels deep."""
         kind = self._random.randrange(2 if depth else 0, 5) if depth else self._random.randrange(3)
         if kind == 0:
             return self._random.choice(["true", "false", "null"])
@@ -91,7 +91,7 @@ class Texts:
         return self._space() + text + self._space()
 
 
-# What each protocol makes of a text, as docs/reference/channels.md says.
+# How each protocol delivers a text (docs/reference/channels.md).
 
 
 def as_raw(text):
@@ -105,12 +105,12 @@ def as_raw(text):
 
 
 def as_lines(data):
-    """Return what an event makes of line ends."""
+    """Return the data as Server-Sent Events deliver it: every line end becomes a line feed."""
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def as_one_line(text):
-    """Return what a frame of the Centrifuge protocol makes of line feeds."""
+    """Return the text as the Centrifuge protocol delivers it: every line feed becomes a space."""
     return text.replace(b"\n", b" ")
 
 
@@ -137,7 +137,7 @@ def ask(peer, method, parameters):
 
 
 def publications(answer):
-    """Return the texts in an answer of the API or of the Centrifuge protocol."""
+    """Return the JSON texts in a history answer of the API or of the Centrifuge protocol."""
     return re.findall(rb'\{"data":(.*?),"offset":\d+\}(?=[,\]])', answer, re.DOTALL)
 
 
@@ -165,7 +165,7 @@ class Subscribers:
             peer.socket.close()
 
     def check(self, texts):
-        """Read as many publications, and compare each with what was published."""
+        """Read one publication per text from every subscriber and compare it with the text."""
         for text in texts:
             assert self._raw.read_frame().payload == as_raw(text)
             assert inside(ENVELOPE, self._json.read_frame().payload) == text
@@ -176,7 +176,7 @@ class Subscribers:
 
 
 class Publishers:
-    """Each way to publish."""
+    """One method for each way to publish."""
 
     def __init__(self, server):
         self._server = server
@@ -201,12 +201,12 @@ class Publishers:
             self._post("publish", b'{"channel":"values","data":%b}' % text)
 
     def broadcast(self, texts):
-        """Call the API for each text, and two channels."""
+        """Call the API for each text, with two channels."""
         for text in texts:
             self._post("broadcast", b'{"channels":["values","other"],"data": %b }' % text)
 
     def batch(self, texts):
-        """Call the API once; every other publication is not kept in the history."""
+        """Call the API once; every second publication skips the history."""
         more = (b"", b',"skip_history":true')
         commands = [
             b'{"publish":{"channel":"values","data":\n%b%b}}' % (text, more[number % 2])
@@ -228,7 +228,7 @@ class Publishers:
                 replies += 1
 
     def command(self, texts):
-        """Call what `wsserver publish --json` calls, with the text on standard input."""
+        """Call the function behind `wsserver publish --json`, with the text on standard input."""
         parser = argparse.ArgumentParser()
         add_arguments(parser)
         chosen = parser.parse_args(["--json", "--url", f"http://127.0.0.1:{self._server.port}", "values", "-"])
@@ -236,7 +236,7 @@ class Publishers:
             publish(chosen, {"WSSERVER_API_KEY": KEY}, io.BytesIO(text))
 
     def program(self, texts):
-        """Run the program, with the text as an argument."""
+        """Run `wsserver publish --json`, with the text as an argument."""
         for text in texts:
             url = f"http://127.0.0.1:{self._server.port}"
             words = [PROGRAM, "publish", "--json", "--url", url, "--", "values", text]
@@ -245,13 +245,13 @@ class Publishers:
 
 PLAN = [("publish", 500, 50), ("broadcast", 300, 50), ("batch", 5000, 100), ("client", 3900, 100)]
 PLAN += [("command", 297, 50), ("program", 3, 3)]
-"""Way, number of texts, and how many are published before all subscribers read."""
+"""Method of `Publishers`, number of texts, and how many are published before the subscribers read."""
 
 
 @pytest.fixture
 def servers(broker, start_server):
-    """Start one server, or two that share a Redis: one for publishers, the other for subscribers."""
-    # No pings: however long the test takes, nothing but publications comes.
+    """Start one server for publishers and subscribers, or two on one Redis: one for each."""
+    # Without pings, subscribers receive only publications however long the test takes.
     options = {"api_key": KEY, "channel_publish": ("values",), "history_size": 200, "ping_interval": 0.0} | broker
 
     def start():
@@ -262,21 +262,21 @@ def servers(broker, start_server):
 
 
 class EveryRouteTests:
-    """From every publisher to every subscriber."""
+    """Every publisher, every subscriber, the history and recovery."""
 
     def test_random_texts_arrive_byte_for_byte(self, servers):
-        """10,000 of them, over Redis 2,500; then a hundred more by the history and by recoveries."""
+        """10,000 texts (2,500 over Redis), then a hundred more through the history and recovery."""
         seed = int(os.environ.get("VALUES_SEED") or random.randrange(2**32))
         texts = Texts(seed)
         publishing, subscribing = servers
-        # Over Redis each publication waits for the one before it to be stored: a quarter of them.
-        share = 1 if publishing is subscribing else 4
+        # Over Redis each publication waits until the one before it is stored, so only a quarter is published.
+        divisor = 1 if publishing is subscribing else 4
         assert sum(count for _, count, _ in PLAN) == 10_000
         try:
             publishers = Publishers(publishing)
             with Subscribers(subscribing) as subscribers:
                 for way, count, size in PLAN:
-                    for _ in range(0, count // share or 1, size):
+                    for _ in range(0, count // divisor or 1, size):
                         some = [texts.text().encode() for _ in range(size)]
                         getattr(publishers, way)(some)
                         subscribers.check([as_one_line(text) if way == "client" else text for text in some])
@@ -287,12 +287,12 @@ class EveryRouteTests:
             raise
 
     def _check_again(self, publishers, subscribers, texts, publishing, subscribing):
-        place, missed = subscribers.last_event_id, [texts.text().encode() for _ in range(100)]
+        position, missed = subscribers.last_event_id, [texts.text().encode() for _ in range(100)]
         publishers.publish(missed)
         with subscribing.connect() as peer:
-            events = Events(peer, f"/sse?channel=values&last_event_id={place}")
+            events = Events(peer, f"/sse?channel=values&last_event_id={position}")
             assert [events.read()[1] for _ in missed] == [as_lines(as_raw(text)) for text in missed]
-        epoch, _, offset = place.encode().partition(b":")
+        epoch, _, offset = position.encode().partition(b":")
         since = b'{"channel":"values","limit":-1,"since":{"epoch":"%b","offset":%b}}' % (epoch, offset)
         with subscribing.connect() as peer:
             answer = peer.request("/api/history", f"X-API-Key: {KEY}", method="POST", body=since)
