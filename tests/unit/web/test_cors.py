@@ -166,7 +166,7 @@ class SentenceTests:
             globalLogPublisher.removeObserver(events.append)
         [line] = [formatEvent(event) for event in events if event.get("log_namespace") == "wsserver.connection"]
         assert target.partition("?")[0] in line
-        assert line.endswith(f"start the server with {option} {APP}")
+        assert f'start the server with {option} {APP}" peer=' in line
 
     def test_two_origins_are_no_origin(self):
         """On every path, with `--api-origin`, too."""
