@@ -10,13 +10,13 @@ PACKAGES = {str(path.parent.relative_to(ROOT / "wsserver")) for path in (ROOT / 
 
 
 @pytest.mark.parametrize("suite", ["unit", "integration"])
-def test_each_directory_is_named_after_a_package(suite):
-    """Besides `docs`, which tests the documentation."""
+def test_each_test_directory_has_the_name_of_a_package(suite):
+    """`docs` is the exception: it tests the documentation."""
     folders = {str(path.parent.relative_to(TESTS / suite)) for path in (TESTS / suite).rglob("test_*.py")}
     assert folders - PACKAGES - {"docs"} == set()
 
 
-def test_no_file_imports_a_test_file_or_a_conftest():
+def test_no_test_file_imports_another_one_or_a_conftest():
     wrong = []
     for path in TESTS.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

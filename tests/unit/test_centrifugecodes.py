@@ -7,10 +7,10 @@ CODES = vars(centrifugecodes).values()
 
 
 class CodesTests:
-    """The codes, as Centrifuge has them."""
+    """The codes of Centrifuge's protocol."""
 
     def test_errors_have_centrifuges_codes_and_messages(self):
-        """And say whether the client may retry."""
+        """Each error also says whether the client may retry."""
         found = {one.code: (one.message, one.temporary) for one in CODES if isinstance(one, Error)}
         assert found == {
             100: ("internal server error", True),
@@ -27,7 +27,6 @@ class CodesTests:
         }
 
     def test_disconnects_and_unsubscriptions_have_centrifuges_codes_and_reasons(self):
-        """Of connections, and of subscriptions."""
         found = {one.code: one.reason for one in CODES if isinstance(one, Disconnect | Unsubscription)}
         assert found == {
             2000: "server unsubscribe",
@@ -48,7 +47,6 @@ class CodesTests:
             3508: "not available",
         }
 
-    def test_because_appends_the_reason_to_the_message(self):
-        """The code stays."""
+    def test_because_appends_the_reason_to_the_message_and_keeps_the_code(self):
         assert centrifugecodes.STALE.because("why") == Disconnect(3502, "stale: why")
         assert centrifugecodes.INTERNAL.because("why") == Error(100, "internal server error: why", temporary=True)

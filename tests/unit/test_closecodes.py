@@ -6,30 +6,28 @@ from wsserver.closecodes import MAX_REASON_BYTES, MEANINGS, SENDABLE, CloseCode
 
 
 class MeaningsTests:
-    """What the page tells people."""
+    """The phrases that explain the close codes on the browser page."""
 
     @pytest.mark.parametrize("code", CloseCode)
-    def test_every_code_is_explained(self, code):
-        """Each code has one phrase of its own, which says its name first."""
+    def test_every_code_has_its_own_phrase_that_begins_with_its_name(self, code):
         _, colon, words = MEANINGS[code].partition(": ")
         assert colon
         assert words
         assert not words.endswith(".")
         assert list(MEANINGS.values()).count(MEANINGS[code]) == 1
 
-    def test_nobody_changes_them(self):
-        """The table is for reading."""
+    def test_setting_an_entry_raises_a_type_error(self):
         with pytest.raises(TypeError):
             MEANINGS[CloseCode.NORMAL_CLOSURE] = "x"
 
 
 class SendableTests:
-    """RFC 6455 section 7.4.1: three codes must not be set in a Close frame."""
+    """RFC 6455 section 7.4.1: three codes must not be sent in a Close frame."""
 
-    def test_reserved(self):
-        """1005, 1006 and 1015 only tell an application what happened; all others may be sent."""
+    def test_every_code_but_1005_1006_and_1015_may_be_sent(self):
+        """The three codes only report locally how a connection ended."""
         assert set(CloseCode) - SENDABLE == {1005, 1006, 1015}
 
-    def test_reason(self):
-        """A control frame carries 125 bytes; two are the code."""
+    def test_a_close_reason_may_have_123_bytes(self):
+        """A control frame carries at most 125 bytes, two of which are the code (RFC 6455 section 5.5)."""
         assert MAX_REASON_BYTES == 125 - 2

@@ -1,4 +1,4 @@
-"""JSON that others have written."""
+"""Tests for wsserver/jsonfields.py: JSON from clients, hooks and Redis."""
 
 import contextlib
 import json
@@ -70,23 +70,23 @@ RAW = dict[str, msgspec.Raw]
 
 
 class DecodeTests:
-    """Decode a whole text."""
+    """Decode a whole JSON document into a type."""
 
-    def test_decodes_every_kind_of_value(self):
-        """The last one of several fields of the same name counts; unknown fields are ignored."""
+    def test_decodes_every_kind_of_json_value(self):
+        """The last of several fields with the same name counts; unknown fields are ignored."""
         text = '{"value": [1,-2.5e3,"ü",null,true,{}] , "text":"a","text":"\\u00fc","new":1 }'.encode()
         assert decode(Outer, text) == Outer(value=[1, -2500.0, "ü", None, True, {}], text="ü")
 
     @pytest.mark.parametrize("kind", [Outer, RAW])
     @pytest.mark.parametrize("text", NONE)
-    def test_refuses_what_is_not_a_json_object(self, kind, text):
-        """Neither other values, nor what only Python accepts."""
+    def test_refuses_invalid_json_and_values_other_than_objects(self, kind, text):
+        """Also refuses what Python's own json module would accept, such as NaN."""
         with pytest.raises(ValueError, match=r"it is (not (JSON|a JSON object)|nested too deeply)"):
             decode(kind, text)
 
     @pytest.mark.parametrize(("start", "end"), [(b"[", b"]"), (b'{"a":', b"}")])
-    def test_limits_the_depth_and_not_the_breadth(self, start, end):
-        """The limit is far from the one that depends on the caller's stack."""
+    def test_limits_how_deep_a_document_is_nested_but_not_how_broad(self, start, end):
+        """The limit is fixed, far below the one that depends on the caller's stack."""
         inner = b"[" + b"[],{}," * 200 + b"0]"
         for depth, accepted in ((MAX_DEPTH - 3, True), (MAX_DEPTH - 2, False), (900, False)):
             text = b'{"a":' + start * depth + inner + end * depth + b"}"
@@ -98,21 +98,20 @@ class DecodeTests:
                 decode(RAW, text)
 
     @given(st.binary(max_size=100))
-    def test_raises_nothing_but_value_error(self, text):
-        """Random bytes."""
+    def test_raises_only_value_error_for_random_bytes(self, text):
         with contextlib.suppress(ValueError):
             assert isinstance(decode(RAW, text), dict)
 
 
 class FieldTests:
-    """A field of its type, or a message that names it."""
+    """Fields have their declared type, or the error names them."""
 
     @pytest.mark.parametrize(
         ("name", "value"),
         [("text", "ü"), ("number", 0), ("flag", False), ("texts", ["a"]), ("map", {"a": "b"}), ("inner", Inner(1))],
     )
     def test_uses_the_default_if_the_field_is_missing_or_null(self, name, value):
-        """The default is a new one each time."""
+        """Each object gets a new copy of a mutable default."""
         text = msgspec.json.encode({name: value})
         assert getattr(decode(Outer, text), name) == value
         assert decode(Outer, b'{"%b":null}' % name.encode()) == decode(Outer, b"{}") == Outer()
@@ -142,44 +141,44 @@ class FieldTests:
             ({"inners": {"a": {"number": 13}}}, "inners[...].number: expected another one"),
         ],
     )
-    def test_names_the_field_and_what_was_expected(self, fields, problem):
-        """With the place of the object, if it is part of another text."""
+    def test_an_error_names_the_field_and_what_was_expected(self, fields, problem):
+        """A prefix is added if the object is part of another document."""
         text = json.dumps(fields).encode()
         for where, prefix in (("", ""), ("call", "call.")):
             with pytest.raises(ValueError, match=rf"^{re.escape(prefix + problem)}$"):
                 decode(Outer, text, where)
 
-    def test_names_a_required_field_that_is_missing(self):
-        """And an element or an object in the place of the whole text."""
+    def test_an_error_names_a_missing_required_field_with_its_prefix(self):
+        """A document that is not an object is reported under the prefix alone."""
         with pytest.raises(ValueError, match=r"^error\.code: missing$"):
             decode(Code, b"{}", "error")
         with pytest.raises(ValueError, match=r"^error: expected an object, got an array$"):
             decode(Code, b"[]", "error")
 
-    def test_keeps_the_text_of_a_raw_field(self):
-        """Escapes of half a surrogate pair too, in keys and values, beside whole pairs and escaped backslashes."""
+    def test_a_raw_field_keeps_its_exact_json_text(self):
+        """Also escapes of half a surrogate pair, in keys and values, next to whole pairs and escaped backslashes."""
         value = rb'{"\ud83d":["\uDE00","\ud83d\ude00","\\ud83d","\ud83d\ud83d\ude00",1.10,-0,1E5,0.1e400]}'
         found = decode(Outer, b'{"raw": %b , "text":"\\ud83d\\ude00"}' % value)
         assert (found.raw, found.text) == (value, "\U0001f600")
         assert decode(list[msgspec.Raw], b"[ %b,\n1 ]" % value) == [value, b"1"]
         assert read_json(b" \t%b\r\n" % value) == value
 
-    def test_keeps_null_in_a_raw_field_only_where_it_is_a_value(self):
+    def test_a_raw_field_keeps_null_only_if_null_is_a_value(self):
         """A missing field is None."""
         assert decode(Null, b'{"raw":null}').raw == b"null"
         assert decode(Null, b"{}").raw is None
         assert decode(Outer, b'{"raw":null}').raw is None
 
-    def test_keeps_the_text_of_a_number_of_any_length(self):
-        """Python refuses to read more than 4,300 digits."""
+    def test_a_raw_field_keeps_the_text_of_a_5001_digit_number(self):
+        """Python refuses to convert more than 4,300 digits, so typed fields report the number as out of range."""
         assert decode(Outer, b'{"raw":%b}' % (b"9" * 5001)).raw == b"9" * 5001
         with pytest.raises(ValueError, match=r"^number: integer value out of range$"):
             decode(Outer, b'{"number":%b}' % (b"9" * 5001))
         with pytest.raises(ValueError, match=r"^value: number out of range$"):
             decode(Outer, b'{"value":1e400}')
 
-    def test_rounds_a_time_up(self):
-        """Seconds, possibly with a fraction."""
+    def test_a_time_with_a_fraction_is_rounded_up_to_whole_seconds(self):
+        """Negative, infinite and non-numeric times raise ValueError."""
         times = [decode(Outer, b'{"until":%b}' % text).until for text in (b"5", b"5.25", b"1e3", b"null", b"0.4")]
         assert times == [5, 6, 1000, 0, 1]
         assert {type(one) for one in times} == {int}
@@ -187,8 +186,8 @@ class FieldTests:
             with pytest.raises(ValueError, match=r"^until: (expected seconds since 1970|number out of range)"):
                 decode(Outer, b'{"until":%b}' % text)
 
-    def test_decodes_strings_that_utf8_can_encode(self):
-        """Half a surrogate pair is none."""
+    def test_refuses_strings_with_half_a_surrogate_pair(self):
+        """UTF-8 cannot encode half a pair; other escapes are decoded."""
         assert decode_string(rb'"\u0041b\ud83d\ude00"') == "Ab\U0001f600".encode()
         assert decode_string(rb'"\ud83d"') is None
         assert decode(Outer, rb'{"map":{"\u0041":"b"}}').map == {"A": "b"}
@@ -196,13 +195,12 @@ class FieldTests:
             with pytest.raises(ValueError, match=r"^map(\[\.\.\.\])?: "):
                 decode(Outer, b'{"map":%b}' % text)
 
-    def test_writes_a_json_text_unchanged(self):
-        """Between values that are encoded."""
+    def test_write_object_copies_raw_json_and_encodes_other_values(self):
         assert write_object({"a": b"1.10", "b": "ü", "c": 1}) == '{"a":1.10,"b":"ü","c":1}'.encode()
 
 
 class DepthTests:
-    """How deep a text is nested, found without decoding it."""
+    """How deep a document is nested, found without decoding it."""
 
     @pytest.mark.parametrize(
         ("text", "deep"),
@@ -217,12 +215,11 @@ class DepthTests:
             (b"", False),
         ],
     )
-    def test_depth(self, text, deep):
-        """Brackets in strings do not count."""
+    def test_is_too_deep_counts_open_brackets_outside_strings(self, text, deep):
         assert is_too_deep(text) is deep
 
-    def test_too_deep_for_the_decoder(self):
-        """An error too, not the end of the process."""
+    def test_a_million_open_brackets_raise_too_deep_error(self):
+        """Without a limit the decoder would overflow the stack and end the process."""
         with pytest.raises(TooDeepError):
             read_json(b"[" * 10**6)
         with pytest.raises(TooDeepError):

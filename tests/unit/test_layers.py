@@ -1,4 +1,4 @@
-"""Tests for the layers: what is loaded, and what is installed, by an import alone."""
+"""Tests for the layers: which modules an import loads."""
 
 import pkgutil
 import subprocess
@@ -50,7 +50,7 @@ ALL = [
 
 
 def loaded_by(*modules):
-    """Import modules in a fresh interpreter; give the names of all that are loaded then."""
+    """Import modules in a fresh interpreter; return the names of all modules loaded by then."""
     program = "import sys\n" + "".join(f"import {name}\n" for name in modules) + "print('\\n'.join(sys.modules))"
     return set(
         subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
@@ -58,48 +58,45 @@ def loaded_by(*modules):
 
 
 class RulesTests:
-    """The rules and words of the server can be used without any of its wires."""
+    """Modules with rules and data only can be used without any networking."""
 
     @pytest.mark.parametrize("module", RULES)
-    def test_pure(self, module):
-        """None of them loads Twisted or Autobahn."""
+    def test_loads_neither_twisted_nor_autobahn(self, module):
         loaded = loaded_by(module)
         assert module in loaded
         assert {"twisted", "autobahn", "txaio"} & loaded == set()
 
 
 class ExtraTests:
-    """What only some servers need is an extra."""
+    """Packages that only some servers need are extras."""
 
-    def test_no_pyjwt(self):
-        """A server without keys for tokens does not need PyJWT."""
+    def test_a_server_without_token_keys_does_not_load_pyjwt(self):
         loaded = loaded_by("wsserver.cli.main", "wsserver.service", "wsserver.endpoints.routes", "wsserver.auth.jwt")
         assert "wsserver.service" in loaded
         assert {"jwt", "wsserver.auth.keys", "wsserver.auth.jwks"} & loaded == set()
 
 
 class ReactorTests:
-    """The reactor is chosen by whoever starts the program."""
+    """The program that starts the server chooses the reactor."""
 
-    def test_none_installed(self):
-        """No module of the package installs one by being imported, so any may still be chosen."""
+    def test_importing_the_modules_installs_no_reactor(self):
+        """The exception is the package for Redis: txredisapi installs a reactor, so it is imported late."""
         loaded = loaded_by(*ALL)
         assert {*RULES, "wsserver.cli.main", "wsserver.service", "wsserver.wire.protocol"} <= loaded
         assert "twisted.internet.reactor" not in loaded
 
 
 class PluginTests:
-    """What twistd loads for every of its commands."""
+    """What twistd loads for each of its commands."""
 
-    def test_light(self):
-        """The plugin says what it is without loading the server or installing a reactor."""
+    def test_the_plugin_loads_neither_the_server_nor_a_reactor(self):
+        """twistd imports every plugin whenever it starts, whichever command runs."""
         loaded = loaded_by("twisted.plugins.wsserver_plugin")
         assert "twisted.plugins.wsserver_plugin" in loaded
         assert "twisted.internet.reactor" not in loaded
         assert {name for name in loaded if name.partition(".")[0] in ("wsserver", "autobahn", "txaio")} == set()
 
-    def test_command(self):
-        """It is the command `wsserver`, with the server's own options."""
+    def test_the_plugin_defines_the_command_wsserver_with_its_options(self):
         from twisted.plugins.wsserver_plugin import wsserver as plugin
 
         from wsserver import tap

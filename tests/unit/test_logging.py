@@ -1,4 +1,4 @@
-"""Tests for wsserver/logging.py: one line an event, nothing from outside raw in it."""
+"""Tests for wsserver/logging.py: one line per event, with peers' data escaped."""
 
 import io
 import json
@@ -16,17 +16,17 @@ from wsserver.logging import FORMATS, file_observer, format_json, format_text, o
 from wsserver.text import escape
 
 TIME = 1795262602.3456
-"""2026-11-21T12:03:22.345Z, a little later."""
+"""2026-11-21T12:03:22.3456Z."""
 
 
 def event(message="hello", /, **fields):
-    """Make an event as Twisted's logger does."""
+    """Make an event like those of Twisted's logger."""
     about = {"log_format": "{text}", "log_level": LogLevel.info, "log_namespace": "wsserver", "log_time": TIME}
     return {**about, "text": message, **fields}
 
 
 def failure(error):
-    """Raise and catch, so that there is a traceback."""
+    """Raise and catch an error, so that its failure has a traceback."""
     try:
         raise error
     except Exception:
@@ -34,12 +34,12 @@ def failure(error):
 
 
 def strictly(constant):
-    """Refuse what only Python's own JSON knows."""
-    raise AssertionError(f"{constant} is no JSON")
+    """Refuse the constants that only Python's json module accepts."""
+    raise AssertionError(f"{constant} is not JSON")
 
 
 def parse_json(line):
-    """Read a line of JSON as another program would."""
+    """Read a line as strict JSON."""
     assert line.endswith("\n")
     assert len(line.splitlines()) == 1
     return json.loads(line, parse_constant=strictly)
@@ -80,19 +80,19 @@ PAYLOADS = {
     "backslashes": "\\n \\x1b \\",
     "other scripts": "grüße 你好 🙂",
 }
-"""What a peer could send: line ends, escape sequences, and what turns a line around."""
+"""What a peer could send: line ends, escape sequences, and characters that change the writing direction."""
 
 # Unicode's property Bidi_Control.
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 def is_raw(character):
-    """Tell whether a character must not come to a terminal as it is."""
+    """Return whether a character must not be written to a terminal unescaped."""
     return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in BIDI
 
 
 class EscapeTests:
-    """Control characters, spelled out."""
+    """Escaping of control characters."""
 
     @pytest.mark.parametrize(
         ("text", "escaped"),
@@ -108,12 +108,12 @@ class EscapeTests:
             ("", ""),
         ],
     )
-    def test_escape(self, text, escaped):
-        """Each is written as in a Python text; everything else stays."""
+    def test_control_characters_are_written_as_python_escapes(self, text, escaped):
+        """Other characters are unchanged."""
         assert escape(text) == escaped
 
-    def test_every_character(self):
-        """No control character is left out, and no letter is touched."""
+    def test_escapes_every_control_character_and_no_other(self):
+        """Checked for every code point up to U+10FFF."""
         for number in range(0x11000):
             character = chr(number)
             if is_raw(character):
@@ -123,37 +123,35 @@ class EscapeTests:
 
 
 class TextTests:
-    """The log for people."""
+    """The log in text format."""
 
-    def test_line(self):
-        """A line has a time with its distance from UTC, the part of the server, the level, and the message."""
+    def test_a_line_has_time_namespace_level_and_message(self):
+        """The time has its offset from UTC."""
         line = format_text(event("hello", log_namespace="wsserver.frontend", log_level=LogLevel.warn))
         assert re.fullmatch(r"2026-11-2[12]T..:..:22[+-]\d{4} \[wsserver\.frontend#warn\] hello\n", line)
 
     @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
-    def test_payload(self, payload):
-        """Whatever a peer sends, the event stays one line without control characters."""
+    def test_a_payload_in_a_field_stays_on_one_escaped_line(self, payload):
         line = format_text(event(payload))
         assert line.endswith("\n")
         assert [character for character in line[:-1] if is_raw(character)] == []
         assert escape(payload) in line
 
     @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
-    def test_payload_as_format(self, payload):
-        """So it does where the message is used as a format by mistake."""
+    def test_a_payload_used_as_the_format_has_no_raw_characters(self, payload):
+        """Guards against code that logs a peer's text as the format by mistake."""
         line = format_text(event(log_format=payload))
         if line is not None:
             assert [character for character in line[:-1] if is_raw(character)] == []
 
     @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
-    def test_payload_in_the_namespace(self, payload):
-        """So it does where it stands before the message."""
+    def test_a_payload_in_the_namespace_has_no_raw_characters(self, payload):
         for field in ("log_namespace", "log_system"):
             line = format_text(event(**{field: payload}))
             assert [character for character in line[:-1] if is_raw(character)] == []
 
-    def test_traceback(self):
-        """A traceback stands on lines of its own, each set in, so that none can be taken for an event."""
+    def test_a_traceback_follows_on_indented_lines(self):
+        """The indent distinguishes its lines from events."""
         lines = format_text(event("it failed", log_failure=failure(ValueError("why")))).splitlines()
         assert lines[0].endswith("] it failed")
         assert lines[1] == "  Traceback (most recent call last):"
@@ -161,31 +159,28 @@ class TextTests:
         assert all(line.startswith("  ") for line in lines[1:])
 
     @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
-    def test_payload_in_a_traceback(self, payload):
-        """Nothing in an exception's text can look like another event or reach the terminal."""
+    def test_a_payload_in_a_traceback_is_escaped_and_indented(self, payload):
+        """An exception's text can neither imitate an event nor control the terminal."""
         text = format_text(event("it failed", log_failure=failure(ValueError(payload))))
         assert [character for character in text if is_raw(character) and character != "\n"] == []
         assert all(line.startswith("  ") for line in text.splitlines()[1:])
 
-    def test_traceback_without_a_message(self):
-        """A failure that is logged without a word is not lost."""
+    def test_a_failure_with_an_empty_message_is_still_written(self):
         text = format_text(event(log_format="", log_failure=failure(ValueError("why"))))
         assert "ValueError: why" in text
 
-    def test_no_message(self):
-        """An event without a message is not written."""
+    def test_an_event_without_a_message_is_not_written(self):
         assert format_text({"log_time": TIME}) is None
 
-    def test_unformattable(self):
-        """An event that cannot be put into words is written all the same."""
+    def test_an_event_that_cannot_be_formatted_is_reported(self):
         assert "Unable to format event" in format_text(event(log_format="{missing}"))
 
 
 class JSONTests:
-    """The log for programs."""
+    """The log in JSON format."""
 
-    def test_line(self):
-        """A line has time, level, namespace, message and the event's own plain fields."""
+    def test_a_line_has_time_level_namespace_message_and_plain_fields(self):
+        """Fields whose values are not JSON, such as bytes and objects, are left out."""
         line = format_json(
             event(
                 "hello",
@@ -214,16 +209,15 @@ class JSONTests:
         }
 
     @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
-    def test_payload(self, payload):
-        """Whatever a peer sends, the event stays one line of JSON, and the payload can be read back from it."""
+    def test_a_payload_is_one_ascii_line_that_parses_back(self, payload):
         line = format_json(event(payload))
         assert line.isascii()
         assert [character for character in line[:-1] if is_raw(character)] == []
         assert parse_json(line)["message"] == payload
 
     @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
-    def test_payload_elsewhere(self, payload):
-        """So it does in every other place of the event."""
+    def test_a_payload_in_any_other_field_parses_back(self, payload):
+        """Also as the name of a field."""
         line = format_json(
             event(
                 log_format=payload,
@@ -235,8 +229,7 @@ class JSONTests:
         read = parse_json(line)
         assert (read["namespace"], read[payload]) == (payload, payload)
 
-    def test_own_names(self):
-        """An event's own fields cannot take the place of the line's."""
+    def test_an_events_fields_do_not_replace_the_lines_own(self):
         line = parse_json(format_json(event("real", time="x", level="x", namespace="x", message="x")))
         assert line == {
             "time": "2026-11-21T12:03:22.345+00:00",
@@ -246,26 +239,23 @@ class JSONTests:
             "text": "real",
         }
 
-    def test_traceback(self):
-        """A traceback is a field."""
+    def test_a_traceback_is_written_as_a_field(self):
         line = parse_json(format_json(event(log_failure=failure(ValueError("why")))))
         assert line["traceback"].startswith("Traceback (most recent call last):\n")
         assert line["traceback"].endswith("builtins.ValueError: why\n")
 
-    def test_bare_event(self):
-        """An event without anything but a time is written too."""
+    def test_an_event_with_only_a_time_is_written(self):
         line = parse_json(format_json({"log_time": 0.0}))
         assert line == {"time": "1970-01-01T00:00:00.000+00:00", "level": "info", "namespace": "", "message": ""}
 
     @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
-    def test_no_number(self, number):
-        """What JSON has no word for does not make the line unreadable."""
+    def test_nan_and_infinity_leave_the_line_valid_json(self, number):
         assert parse_json(format_json(event("hello", number=number)))["message"] == "hello"
 
 
 @pytest.fixture
 def published():
-    """Give the list that all of Twisted's log events go to."""
+    """Return the list that all of Twisted's log events are appended to."""
     events = []
     globalLogPublisher.addObserver(events.append)
     yield events
@@ -273,25 +263,24 @@ def published():
 
 
 class Unprintable(Exception):
-    """An error that cannot even be shown."""
+    """An error whose `str()` raises."""
 
     def __str__(self):
         raise ValueError("no words")
 
 
 class BrokenErrorTests:
-    """An error whose own text fails."""
+    """An error whose `str()` raises."""
 
     @pytest.mark.parametrize("name", ["text", "json"])
-    def test_written(self, name):
-        """The event is written all the same, and names the error's class."""
+    def test_the_event_is_written_with_the_class_of_the_error(self, name):
         line = FORMATS[name](event("it failed", log_failure=failure(Unprintable())))
         assert "it failed" in line
         assert "Unprintable" in line
 
 
 class TwistedTests:
-    """What other parts of Twisted log."""
+    """Events that other parts of Twisted log."""
 
     def cache_event(self, published):
         """Log what Twisted logs when it cannot write its plugin cache."""
@@ -299,38 +288,34 @@ class TwistedTests:
         return published[-1]
 
     @pytest.mark.parametrize("name", ["text", "json"])
-    def test_noise(self, published, name):
-        """That the plugin cache cannot be written is not told: it harms nothing."""
+    def test_omits_that_the_plugin_cache_is_not_writable(self, published, name):
+        """The server does not need the cache."""
         assert FORMATS[name](self.cache_event(published)) is None
 
     @pytest.mark.parametrize("name", ["text", "json"])
-    def test_like_noise(self, published, name):
-        """What only speaks of it is."""
+    def test_writes_messages_that_only_resemble_the_plugin_cache_event(self, published, name):
         legacy.msg("Unable to write to plugin cache")
         Logger().info("Unable to write to plugin cache")
         assert all(FORMATS[name](event) for event in published)
 
-    def test_old_messages(self, published):
-        """Messages of the old log are one line as well."""
+    def test_a_legacy_message_is_one_escaped_line(self, published):
         legacy.msg("two\nlines")
         assert format_text(published[-1]).endswith("[-] two\\nlines\n")
         assert parse_json(format_json(published[-1]))["message"] == "two\nlines"
 
-    def test_old_errors(self, published):
-        """An error of the old log is written with its traceback."""
+    def test_a_legacy_error_is_written_with_its_traceback(self, published):
         legacy.err(failure(ValueError("why")), "it failed")
         assert "ValueError: why" in format_text(published[-1])
         assert "ValueError: why" in format_json(published[-1])
 
-    def test_new_errors(self, published):
-        """So is one of the new log."""
+    def test_a_logger_failure_is_critical_and_has_its_traceback(self, published):
         Logger("wsserver").failure("it failed", failure(ValueError("why")))
         assert format_text(published[-1]).endswith("  builtins.ValueError: why\n")
         assert parse_json(format_json(published[-1]))["level"] == "critical"
 
 
 class FakeReactor:
-    """Calls at once what a real reactor would call in its own thread, a moment later."""
+    """Calls at once the functions that a real reactor would call a moment later in its own thread."""
 
     def callFromThread(self, function):
         function()
@@ -338,7 +323,7 @@ class FakeReactor:
 
 @pytest.fixture
 def usr1():
-    """Give back SIGUSR1 as it was."""
+    """Restore the handler of SIGUSR1 afterwards."""
     before = signal.signal(signal.SIGUSR1, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGUSR1, before)
@@ -346,7 +331,7 @@ def usr1():
 
 @pytest.mark.usefixtures("usr1")
 class OpenLogTests:
-    """Where the log goes."""
+    """Which file the log is written to."""
 
     @pytest.mark.parametrize(
         "options",
@@ -358,28 +343,26 @@ class OpenLogTests:
             {"logfile": "-"},
         ],
     )
-    def test_standard_output(self, options):
-        """In the foreground, and for the file `-`, it is standard output."""
+    def test_uses_standard_output_in_the_foreground_and_for_a_dash(self, options):
         assert open_log(options) is sys.stdout
         assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
 
     @pytest.mark.parametrize("nodaemon", [True, False])
-    def test_file(self, tmp_path, nodaemon):
-        """A file that is named is written to, in the foreground too."""
+    def test_writes_to_a_named_file_in_both_modes(self, tmp_path, nodaemon):
         log = open_log({"logfile": str(tmp_path / "ws.log"), "nodaemon": nodaemon})
         log.write("hello\n")
         log.close()
         assert (tmp_path / "ws.log").read_text() == "hello\n"
 
     @pytest.mark.parametrize("name", [None, ""])
-    def test_daemon(self, tmp_path, monkeypatch, name):
-        """In the background the file is twistd.log in the working directory, as with every twistd."""
+    def test_a_daemon_without_a_file_writes_to_twistd_log(self, tmp_path, monkeypatch, name):
+        """The file is in the working directory, as with every twistd."""
         monkeypatch.chdir(tmp_path)
         open_log({"logfile": name, "nodaemon": False}).close()
         assert [path.name for path in tmp_path.iterdir()] == ["twistd.log"]
 
-    def test_rotate(self, tmp_path, monkeypatch):
-        """On SIGUSR1 the file is put aside and a new one begun, as with every twistd."""
+    def test_sigusr1_renames_the_file_and_opens_a_new_one(self, tmp_path, monkeypatch):
+        """As with every twistd."""
         monkeypatch.setattr("twisted.internet.reactor", FakeReactor(), raising=False)
         log = open_log({"logfile": str(tmp_path / "ws.log")})
         log.write("old\n")
@@ -389,8 +372,7 @@ class OpenLogTests:
         assert (tmp_path / "ws.log.1").read_text() == "old\n"
         assert (tmp_path / "ws.log").read_text() == "new\n"
 
-    def test_taken_signal(self, tmp_path):
-        """Where someone else listens to SIGUSR1 the signal stays theirs."""
+    def test_leaves_an_existing_sigusr1_handler_in_place(self, tmp_path):
         calls = []
 
         def theirs(number, frame):
@@ -405,11 +387,11 @@ class OpenLogTests:
 
 @pytest.mark.usefixtures("usr1")
 class ObserverTests:
-    """The log as a whole."""
+    """The observer that formats events and writes them."""
 
     @pytest.mark.parametrize("name", ["text", "json"])
-    def test_file(self, tmp_path, name):
-        """Each event is a line of the file, in UTF-8; what is not to be written leaves no trace."""
+    def test_writes_each_event_as_one_utf8_line_of_the_file(self, tmp_path, name):
+        """An event that is not to be written adds nothing, not even an empty line."""
         observer = file_observer({"logfile": str(tmp_path / "ws.log")}, name)
         for payload in PAYLOADS.values():
             observer(event(payload))
@@ -421,8 +403,7 @@ class ObserverTests:
         else:
             assert all(re.match(r"2026-11-2[12]T\S+ \[wsserver#info\] ", line) for line in lines)
 
-    def test_standard_output(self, monkeypatch):
-        """The same to standard output."""
+    def test_writes_each_event_as_one_line_of_standard_output(self, monkeypatch):
         output = io.StringIO()
         monkeypatch.setattr(sys, "stdout", output)
         file_observer({"nodaemon": True}, "text")(event("hello\n"))

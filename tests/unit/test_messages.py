@@ -1,4 +1,4 @@
-"""Texts that a user may read: errors, refusals, close reasons, log lines, help. Each has the form of its kind."""
+"""The texts that a user may read: errors, refusals, close reasons, log lines and help have the form of their kind."""
 
 import argparse
 import ast
@@ -32,13 +32,13 @@ OF_OTHERS = frozenset({"Data must be bytes"})
 """Messages in the words of Twisted, for programmers who know them from there."""
 
 SENT = frozenset({"Bearer {token}", "{PRIVATE}used:{key}"})
-"""Texts with a secret that only the one gets who has to."""
+"""Texts with a secret that are sent only to their intended recipient."""
 
 SECRETS = re.compile(r"(?:^|_)(?:keys?|tokens?|secrets?|passwords?|authorization|cookies?|credentials)$", re.IGNORECASE)
-"""Names of variables that hold what must not be shown."""
+"""Names of variables that hold secrets."""
 
 HIDES = frozenset({"redact", "quote", "len", "type"})
-"""Functions whose result does not have the secret in it."""
+"""Functions whose result does not contain the secret."""
 
 PROGRAMS = frozenset({"--nodaemon", "--pidfile"})
 """Options of twistd that messages name."""
@@ -83,7 +83,7 @@ PAGES = [
 
 
 def show(wrong):
-    """List messages, one a line."""
+    """List messages, one per line."""
     return "\n" + "\n".join(map(str, wrong))
 
 
@@ -94,13 +94,13 @@ def is_lower_case(text):
 
 
 class KindTests:
-    """Every text has a kind."""
+    """Every text has a known kind."""
 
-    def test_a_sentence_in_a_call_that_is_not_known_is_noticed(self):
+    def test_no_message_is_an_argument_of_an_unknown_call(self):
         wrong = [message for message in MESSAGES if message.kind == "unknown"]
         assert not wrong, f"add the calls to KINDS in tests/support/messages.py:{show(wrong)}"
 
-    def test_each_kind_is_found(self):
+    def test_at_least_the_expected_number_of_each_kind_is_found(self):
         kinds = [message.kind for message in MESSAGES]
         least = {"error": 250, "text": 100, "log": 30, "close": 20, "option": 40, "help": 10}
         assert {kind: kinds.count(kind) >= number for kind, number in least.items()} == dict.fromkeys(least, True)
@@ -109,26 +109,26 @@ class KindTests:
 class FormTests:
     """The form of errors, refusals, close reasons and log lines."""
 
-    def test_they_start_in_lower_case(self):
+    def test_messages_start_in_lower_case(self):
         wrong = [one for one in SENTENCES if not is_lower_case(one.text.lstrip("; ")) and one.text not in OF_OTHERS]
         assert not wrong, show(wrong)
 
-    def test_they_have_no_full_stop_at_the_end(self):
+    def test_messages_do_not_end_with_a_full_stop(self):
         wrong = [message for message in SENTENCES if re.search(r"[^.]\.\s*$", message.text)]
         assert not wrong, show(wrong)
 
-    def test_they_are_one_line(self):
+    def test_messages_are_one_line(self):
         wrong = [message for message in SENTENCES if "\n" in message.text and message.context != "Return"]
         assert not wrong, show(wrong)
 
-    def test_close_reasons_fit_a_close_frame(self):
+    def test_close_reasons_have_at_most_123_bytes(self):
         wrong = [one for one in MESSAGES if one.kind == "close" and len(one.text.encode()) > MAX_REASON_BYTES]
         assert not wrong, show(wrong)
         reasons = [*MEANINGS.values(), *(getattr(each, "reason", "") for each in vars(centrifugecodes).values())]
         assert [reason for reason in reasons if len(str(reason).encode()) > MAX_REASON_BYTES] == []
 
     def test_log_lines_begin_with_the_event(self):
-        """The values come after it: as fields `name=value` at the end, or in its words."""
+        """The values follow it: as fields `name=value` at the end, or within its sentence."""
         lines = [message for message in MESSAGES if message.kind == "log"]
         event = re.compile(r"(\{(number|name)\} |\{value\})?[A-Za-z]|\{method\} \{path\} ")
         wrong = [message for message in lines if not event.match(message.text)]
@@ -145,11 +145,11 @@ class HelpTests:
     """The help of options and of commands."""
 
     @pytest.mark.parametrize("option", TABLE.values(), ids=lambda option: option.name)
-    def test_the_help_of_an_option_is_a_sentence(self, option):
+    def test_the_help_of_an_option_is_a_sentence_with_a_full_stop(self, option):
         assert re.match(r"[A-Z]", option.help), option.help
         assert option.help.endswith("."), option.help
 
-    def test_the_help_of_commands_and_of_their_arguments_are_phrases_in_lower_case(self):
+    def test_the_help_of_commands_and_arguments_is_a_lower_case_phrase(self):
         texts = list(main._COMMANDS.values())
         texts += [action.help for parser in make_parsers() for action in parser._actions if action.help]
         assert len(texts) > 20
@@ -159,8 +159,8 @@ class HelpTests:
 class OptionTests:
     """Options that messages name."""
 
-    def test_every_option_exists(self):
-        """In the option table, or in the command line of a command."""
+    def test_every_option_named_in_a_string_exists(self):
+        """It is in the option table, or an argument of a command."""
         known = {option.flag for option in TABLE.values()} | PROGRAMS | {"--config", "--version", "--help"}
         parsers = list(make_parsers())
         assert len(parsers) >= 5
@@ -171,8 +171,8 @@ class OptionTests:
         assert not wrong, show(wrong)
 
     @pytest.mark.parametrize("option", TABLE.values(), ids=lambda option: option.name)
-    def test_a_value_that_is_wrong_is_refused_in_the_form_of_a_message(self, option):
-        """It names the option, shows the value unless that is secret, and says what was expected."""
+    def test_a_wrong_value_is_refused_in_the_form_of_a_message(self, option):
+        """The error names the option, quotes the value unless it is secret, and says what was expected."""
         with pytest.raises(SettingError) as refused:
             Settings.load({option.name: ["\x01 wrong"]}, {}, None)
         text = str(refused.value)
@@ -183,7 +183,7 @@ class OptionTests:
         assert ("wrong" in text) != option.secret
 
     @pytest.mark.parametrize("option", [option for option in TABLE.values() if option.secret], ids=lambda one: one.name)
-    def test_a_secret_is_in_no_error_and_in_no_repr(self, option):
+    def test_the_error_for_a_secret_does_not_contain_its_value(self, option):
         with pytest.raises(SettingError) as refused:
             Settings(**{option.name: "\x01hush"})
         assert "hush" not in str(refused.value)
@@ -201,25 +201,25 @@ def make_parsers():
 
 
 class SecretTests:
-    """No message has a secret in it."""
+    """No message contains a secret."""
 
-    def test_no_value_of_a_message_is_a_secret(self):
+    def test_no_message_formats_a_variable_that_holds_a_secret(self):
         wrong = [one for one in STRINGS if one.text not in SENT and any(map(find_secrets, one.values))]
         assert not wrong, show(wrong)
 
     @pytest.mark.parametrize(
         "expression", ["token", "self.token", "settings.api_key", "f(token)", "password or 1", "found['x'].secret"]
     )
-    def test_a_secret_would_be_found(self, expression):
+    def test_find_secrets_finds_a_secret_in_the_expression(self, expression):
         assert find_secrets(ast.parse(expression, mode="eval").body)
 
     @pytest.mark.parametrize("expression", ["redact(token)", "len(token)", "quote(token)", "token_name", "key_path"])
-    def test_what_hides_a_secret_may_be_shown(self, expression):
+    def test_find_secrets_ignores_expressions_that_hide_the_secret(self, expression):
         assert not find_secrets(ast.parse(expression, mode="eval").body)
 
 
 def find_secrets(value):
-    """Return the names in an expression that stand for a secret."""
+    """Return the names of secrets in an expression."""
     if isinstance(value, ast.Call):
         name = value.func.attr if isinstance(value.func, ast.Attribute) else getattr(value.func, "id", "")
         if name in HIDES:
@@ -240,7 +240,7 @@ def find_secrets(value):
 
 
 def find_phrases(phrase, texts):
-    """Find the texts that have a phrase, however they are wrapped; give the place of each."""
+    """Return the place of each text that contains a phrase, across line breaks too."""
     pattern = re.compile(phrase.replace(" ", r"\s+"), re.IGNORECASE)
     return [f"{place}: {found[0]}" for place, text in texts for found in [pattern.search(text)] if found]
 
@@ -249,11 +249,11 @@ def find_phrases(phrase, texts):
 class LanguageTests:
     """Phrases that a reader has to decode."""
 
-    def test_no_message_or_docstring_has_the_phrase(self, phrase):
+    def test_no_message_or_docstring_contains_the_phrase(self, phrase):
         wrong = find_phrases(phrase, TEXTS)
         assert not wrong, f"write: {BANNED[phrase]}{show(wrong)}"
 
-    def test_no_page_has_the_phrase(self, phrase):
+    def test_no_documentation_page_contains_the_phrase(self, phrase):
         wrong = find_phrases(phrase, PAGES)
         assert not wrong, f"write: {BANNED[phrase]}{show(wrong)}"
 
@@ -285,10 +285,10 @@ REFUSED = {
 
 
 class RefusalTests:
-    """Refusals of requests, as a client gets them."""
+    """Refusals of requests, as a client receives them."""
 
     @pytest.mark.parametrize("request_head", REFUSED.values(), ids=REFUSED)
-    def test_a_refusal_is_one_line_in_the_form_of_a_message(self, request_head):
+    def test_the_body_of_a_refusal_is_one_line_in_the_form_of_a_message(self, request_head):
         client = MemoryServer(Settings(catch_all="off")).connect()
         client.send(request_head + b"\r\n")
         status = int(client.response().split()[1])

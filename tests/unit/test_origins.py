@@ -1,4 +1,4 @@
-"""Tests for wsserver/origins.py: what an origin is. Which may connect is tested with the handshake."""
+"""Tests for wsserver/origins.py: parsing of origins. Which origins may connect is tested with the handshake."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from wsserver.origins import is_loopback, is_own, origin_of
 
 
 class OriginOfTests:
-    """RFC 6454 section 6.2: an origin in its one spelling."""
+    """RFC 6454 section 6.2: the normalized form of an origin."""
 
     @pytest.mark.parametrize(
         ("text", "origin"),
@@ -30,8 +30,7 @@ class OriginOfTests:
             ("app://-", "app://-:"),
         ],
     )
-    def test_origin(self, text, origin):
-        """Case and a default port do not matter."""
+    def test_lower_cases_the_origin_and_adds_the_default_port(self, text, origin):
         assert origin_of(text) == origin
 
     @pytest.mark.parametrize(
@@ -75,13 +74,12 @@ class OriginOfTests:
             "*",
         ],
     )
-    def test_no_origin(self, text):
-        """Whatever is more or less than scheme, host and port is no origin."""
+    def test_refuses_what_is_not_exactly_scheme_host_and_port(self, text):
         assert origin_of(text) is None
 
 
 class OwnTests:
-    """The origins of the server itself, and of the machine it runs on."""
+    """The origins of the server itself, and of its machine."""
 
     @pytest.mark.parametrize(
         ("origin", "host", "own"),
@@ -94,8 +92,8 @@ class OwnTests:
             ("wss://example.com", "example.com", False),
         ],
     )
-    def test_own(self, origin, host, own):
-        """A page of the host and port that were asked for is our own; asked twice, the answer is the same."""
+    def test_is_own_if_host_and_port_are_those_of_the_request(self, origin, host, own):
+        """The function is called twice because it caches its answers."""
         assert is_own(origin_of(origin), host) is is_own(origin_of(origin), host) is own
 
     @pytest.mark.parametrize(
@@ -111,6 +109,5 @@ class OwnTests:
             ("file://localhost", False),
         ],
     )
-    def test_loopback(self, origin, loopback):
-        """Pages of localhost, of names under it and of loopback addresses are of this machine."""
+    def test_is_loopback_for_localhost_its_subdomains_and_loopback_addresses(self, origin, loopback):
         assert is_loopback(origin_of(origin)) is loopback

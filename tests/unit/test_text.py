@@ -1,4 +1,4 @@
-"""Texts of peers in messages: quoted, and without secrets."""
+"""Tests for wsserver/text.py: texts from peers in messages, quoted and without secrets."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from wsserver.text import quote, redact
 
 
 class QuoteTests:
-    """What a peer sent, shown to a person."""
+    """Quoting of a text from a peer."""
 
     @pytest.mark.parametrize(
         ("text", "quoted"),
@@ -20,17 +20,15 @@ class QuoteTests:
             ("x" * 81, "'" + "x" * 77 + "...'"),
         ],
     )
-    def test_quote(self, text, quoted):
-        """Control and other unusual characters are spelled out, long texts shortened."""
+    def test_escapes_unusual_characters_and_shortens_texts_over_80_characters(self, text, quoted):
         assert quote(text) == quoted
 
-    def test_limit(self):
-        """The limit may be chosen."""
+    def test_shortens_to_a_given_limit(self):
         assert quote("abcdefghij", 5) == "'ab...'"
 
 
 class RedactTests:
-    """Texts that may be logged."""
+    """Redacting of texts that may be logged."""
 
     JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiI0MiJ9.c2lnbmF0dXJl"
 
@@ -52,11 +50,9 @@ class RedactTests:
             ("heyJude", "heyJude"),
         ],
     )
-    def test_redacted(self, text, shown):
-        """What is a token, or stands where one does, is left out."""
+    def test_replaces_tokens_by_secret_in_brackets(self, text, shown):
         assert redact(text) == shown
 
     @pytest.mark.parametrize("limit", [20, 40, 80])
-    def test_quoted(self, limit):
-        """A token that is cut is left out as well."""
+    def test_quote_leaves_out_a_token_that_the_limit_cuts(self, limit):
         assert "eyJ" not in quote(f"/ws?x={'y' * 10}&token={self.JWT}", limit)
