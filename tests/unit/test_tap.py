@@ -27,14 +27,14 @@ pytestmark = pytest.mark.usefixtures("clean_environment")
 
 
 def parse(*arguments):
-    """Parse a command line that has to be taken."""
+    """Parse a valid command line."""
     options = Options()
     options.parseOptions(arguments)
     return options.settings
 
 
 def refused(capsys, *arguments):
-    """Parse a command line that has to be refused; give the one line on standard error."""
+    """Parse an invalid command line; return the one line on standard error."""
     with pytest.raises(SystemExit) as caught:
         Options().parseOptions(arguments)
     assert caught.value.code == 1
@@ -42,7 +42,7 @@ def refused(capsys, *arguments):
 
 
 def one_line(capsys):
-    """Give the one line on standard error, without the program's name; there must be nothing else."""
+    """Return the one line on standard error, without the program's name; there must be no other output."""
     output, errors = capsys.readouterr()
     assert output == ""
     assert errors.startswith("wsserver: ")
@@ -55,12 +55,10 @@ def one_line(capsys):
 class FlagTests:
     """The flags on the command line."""
 
-    def test_none(self):
-        """Without any flag all options are at their defaults."""
+    def test_every_option_has_its_default_without_flags(self):
         assert parse() == Settings()
 
-    def test_kinds(self):
-        """Numbers, texts, sizes, times, choices and zones each follow their flag, with a space or =."""
+    def test_values_follow_their_flag_after_a_space_or_an_equals_sign(self):
         arguments = ["--port=0", "--interface", "::1", "--max-message-size", "64KiB", "--open-timeout=500ms"]
         arguments += ["--compression", "on", "--timezone", "Europe/Berlin", "--reply-prefix", "> "]
         assert parse(*arguments) == Settings(
@@ -73,25 +71,21 @@ class FlagTests:
             reply_prefix="> ",
         )
 
-    def test_flags_without_value(self):
-        """What is on or off is switched on by its name alone."""
+    def test_a_flag_without_a_value_switches_its_option_on(self):
         settings = parse("--anonymous", "--allow-any-origin-insecure")
         assert settings == Settings(anonymous=True, allow_any_origin_insecure=True)
         assert parse("--anonymous", "--anonymous").anonymous is True
 
-    def test_repeatable(self):
-        """Lists grow with each flag, in order."""
+    def test_a_repeated_list_flag_appends_in_order(self):
         settings = parse("--origin=http://a", "--subprotocol=b", "--origin=null", "--subprotocol=a")
         assert (settings.origin, settings.subprotocol) == (("http://a", "null"), ("b", "a"))
         assert parse("--listen", "tcp:1", "--listen", "unix:x").listen == ("tcp:1", "unix:x")
 
-    def test_last_counts(self):
-        """Of any other flag given twice the last counts."""
+    def test_the_last_of_a_repeated_single_flag_counts(self):
         assert parse("--port=1", "--port=2").port == 2
 
     @pytest.mark.parametrize("option", TABLE.values(), ids=TABLE)
-    def test_every_option(self, option):
-        """Every option has its flag."""
+    def test_every_option_has_a_flag(self, option):
         text = {
             "listen": "tcp:1",
             "origin": "http://a",
@@ -105,26 +99,23 @@ class FlagTests:
         value = getattr(parse(*arguments), option.name)
         assert value == ((text,) if option.many else option.is_flag or option.default)
 
-    def test_config(self, tmp_path, monkeypatch):
-        """Flags go before the environment, and that before the file."""
+    def test_flags_override_the_environment_which_overrides_the_file(self, tmp_path, monkeypatch):
         (tmp_path / "ws.toml").write_text("port = 1\nmax_connections = 2\nopen_timeout = 3")
         monkeypatch.setenv("WSSERVER_MAX_CONNECTIONS", "4")
         settings = parse("--config", str(tmp_path / "ws.toml"), "--open-timeout", "5s")
         assert (settings.port, settings.max_connections, settings.open_timeout) == (1, 4, 5.0)
 
-    def test_config_in_the_environment(self, tmp_path, monkeypatch):
-        """The file may be named in the environment."""
+    def test_wsserver_config_names_the_file(self, tmp_path, monkeypatch):
         (tmp_path / "ws.toml").write_text("port = 1")
         monkeypatch.setenv("WSSERVER_CONFIG", str(tmp_path / "ws.toml"))
         assert parse().port == 1
 
-    def test_two_parsers(self):
-        """Two servers of one program do not share their flags."""
+    def test_two_parsers_do_not_share_list_values(self):
         assert (parse("--origin=http://a").origin, parse("--origin=http://b").origin) == (("http://a",), ("http://b",))
 
 
 class MistakeTests:
-    """Mistakes end the program with 1 and one line that says what to do."""
+    """An invalid option ends the program with status 1 and one line that says what to do."""
 
     @pytest.mark.parametrize(
         ("arguments", "line"),
@@ -150,32 +141,28 @@ class MistakeTests:
             (["--config=/nowhere\n/x"], r"/nowhere\n/x: cannot be read: No such file or directory"),
         ],
     )
-    def test_line(self, capsys, arguments, line):
-        """The line names the flag and what was expected, whatever it was given."""
+    def test_a_bad_argument_is_one_line_that_names_it(self, capsys, arguments, line):
+        """Control characters in it are escaped."""
         assert refused(capsys, *arguments) == line
 
-    def test_environment(self, capsys, monkeypatch):
-        """So it does for a variable."""
+    def test_a_bad_variable_is_named_with_what_was_expected(self, capsys, monkeypatch):
         monkeypatch.setenv("WSSERVER_PORT", "http")
         assert refused(capsys) == "WSSERVER_PORT: expected a whole number from 0 to 65535, not 'http'"
 
-    def test_unknown_variable(self, capsys, monkeypatch):
-        """So it does for a variable that is no option."""
+    def test_an_unknown_variable_is_named_with_the_nearest_one(self, capsys, monkeypatch):
         monkeypatch.setenv("WSSERVER_PROT", "1")
         assert refused(capsys) == "WSSERVER_PROT: unknown environment variable; did you mean WSSERVER_PORT?"
 
-    def test_file(self, capsys, tmp_path):
-        """So it does for a line of the file."""
+    def test_an_unknown_key_is_named_with_file_and_line(self, capsys, tmp_path):
         path = tmp_path / "ws.toml"
         path.write_text("port = 1\nprot = 2\n")
         assert refused(capsys, f"--config={path}") == f"{path} line 2: prot: unknown key; did you mean port?"
 
-    def test_no_file(self, capsys):
-        """An empty name is no file, so the server does not start as if none had been asked for."""
+    def test_an_empty_config_flag_is_refused(self, capsys):
+        """The server must not start as if no file had been asked for."""
         refused(capsys, "--config=")
 
-    def test_die(self, capsys):
-        """Whatever the error, it is one line without control characters."""
+    def test_die_exits_with_1_and_one_escaped_line(self, capsys):
         with pytest.raises(SystemExit) as caught:
             die("a\r\nb\x1b\ud800")
         assert caught.value.code == 1
@@ -185,8 +172,7 @@ class MistakeTests:
 class VersionTests:
     """`twistd wsserver --version`."""
 
-    def test_version(self, capsys):
-        """The version is printed and the program ends."""
+    def test_prints_the_version_and_exits_with_0(self, capsys):
         with pytest.raises(SystemExit) as caught:
             Options().parseOptions(["--version"])
         assert caught.value.code == 0
@@ -196,8 +182,7 @@ class VersionTests:
 class HelpTests:
     """`twistd wsserver --help`."""
 
-    def test_help(self, capsys):
-        """The help is printed and the program ends."""
+    def test_prints_the_help_and_exits_with_0(self, capsys):
         with pytest.raises(SystemExit) as caught:
             Options().parseOptions(["--help"])
         assert not caught.value.code
@@ -205,14 +190,12 @@ class HelpTests:
         assert output.strip() == str(Options()).strip()
         assert errors == ""
 
-    def test_groups(self):
-        """Options stand in groups, each group once, in the order of the file that genconfig writes."""
+    def test_lists_each_group_once_in_the_order_of_genconfig(self):
         heads = [line[:-1] for line in str(Options()).splitlines() if re.fullmatch(r"[A-Z][A-Za-z ]+:", line)]
         assert heads == [*dict.fromkeys(option.group for option in TABLE.values()), "General"]
 
     @pytest.mark.parametrize("option", TABLE.values(), ids=TABLE)
-    def test_option(self, option):
-        """Every option is there with its help, its default, and whether it may be repeated."""
+    def test_shows_the_help_default_and_repeatability_of_each_option(self, option):
         text = str(Options())
         flag = re.escape(f"{option.flag} {option.metavar}".strip())
         about = re.search(rf"\n  {flag}\n((?:      .*\n)+)", text)
@@ -222,40 +205,37 @@ class HelpTests:
         default = re.search(r"\[default: (.*?)\]", words)
         assert (default[1] if default else "") == ("" if option.is_flag else option.show_default())
 
-    def test_general(self):
-        """So are the options that every command has."""
+    def test_lists_config_version_and_help(self):
         for flag in ("--config FILE", "--version", "--help"):
             assert f"\n  {flag}\n" in str(Options())
 
     @pytest.mark.parametrize("columns", [None, "20", "40", "80", "100", "120", "500"])
-    def test_width(self, monkeypatch, columns):
-        """However wide the terminal, no line is over 100 columns."""
+    def test_no_line_is_over_100_columns_in_any_terminal(self, monkeypatch, columns):
         if columns is not None:
             monkeypatch.setenv("COLUMNS", columns)
         assert max(len(line) for line in str(Options()).splitlines()) <= 100
 
-    def test_usual_terminal(self):
-        """In a terminal of 80 columns no line is broken by it."""
+    def test_no_line_is_over_80_columns_in_a_terminal_of_80(self):
         assert [line for line in Options().getUsage(80).splitlines() if len(line) > 80] == []
 
     @pytest.mark.parametrize("columns", ["0", "", "x"])
-    def test_odd_width(self, monkeypatch, columns):
-        """A width that is none, as some terminals without a size have it, does not matter."""
+    def test_ignores_an_invalid_number_of_columns(self, monkeypatch, columns):
+        """Some terminals without a size set COLUMNS to 0."""
         monkeypatch.setenv("COLUMNS", columns)
         assert "--port PORT" in str(Options())
 
 
 @pytest.fixture
-def fallen(monkeypatch):
-    """Give the list of errors that come to Python's own hook, and put that hook back in the end."""
+def unhandled(monkeypatch):
+    """Return the list of errors that reach the original sys.excepthook, which is restored afterwards."""
     errors = []
     monkeypatch.setattr(sys, "excepthook", lambda *error: errors.append(error))
     return errors
 
 
 @pytest.fixture
-def clock(monkeypatch, fallen):
-    """Give a clock in place of the reactor, and put back what a starting server changes in the program."""
+def clock(monkeypatch, unhandled):
+    """Return a clock in place of the reactor, and restore afterwards what a starting server changes in the process."""
     clock = Clock()
     monkeypatch.setattr("twisted.internet.reactor", clock, raising=False)
     before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -264,11 +244,11 @@ def clock(monkeypatch, fallen):
 
 
 class FakeTwistd(dict):
-    """What is used of twistd's own options: a dict. It checks none of them."""
+    """The only part of twistd's own options that is used: a dict without validation."""
 
 
 def options(twistd=None, *arguments):
-    """Parse a command line as twistd does, which sets itself as the parent."""
+    """Parse a command line as twistd does, which sets itself as the parent of the options."""
     parsed = Options()
     parsed.parent = twistd
     parsed.parseOptions(arguments)
@@ -278,40 +258,35 @@ def options(twistd=None, *arguments):
 class MakeServiceTests:
     """The service that twistd runs."""
 
-    def test_service(self, clock):
-        """It has the settings of the command line and twistd's reactor, and does nothing yet."""
+    def test_the_service_has_the_settings_and_does_not_run_yet(self, clock):
         made = makeService(options(None, "--port=1"))
         assert (made.name, made.settings.port, made.running) == ("wsserver", 1, 0)
         assert made.ports == []
         assert clock.getDelayedCalls() == []
 
-    def test_bad_plugin(self, clock, monkeypatch, capsys):
-        """A command that does not fit ends the program with one line."""
+    def test_an_invalid_plugin_exits_with_1_and_one_line(self, clock, monkeypatch, capsys):
         monkeypatch.setattr(service, "getPlugins", lambda interface: [object()])
         with pytest.raises(SystemExit) as caught:
             makeService(options())
         assert caught.value.code == 1
         assert one_line(capsys).endswith("invalid name None: expected one lower-case word")
 
-    def test_error_at_the_start(self, clock, fallen, capsys):
-        """An error of ours that ends the program later is one line, not a traceback."""
+    def test_a_later_listen_error_is_one_line_without_a_traceback(self, clock, unhandled, capsys):
         makeService(options())
         error = ListenError("tcp:80", "Permission\ndenied")
         sys.excepthook(ListenError, error, None)
         assert one_line(capsys) == r"cannot listen on tcp:80: Permission\ndenied"
-        assert fallen == []
+        assert unhandled == []
 
-    def test_other_error(self, clock, fallen, capsys):
-        """Any other error is shown as before."""
+    def test_any_other_error_goes_to_the_original_excepthook(self, clock, unhandled, capsys):
         makeService(options())
         error = ZeroDivisionError()
         sys.excepthook(ZeroDivisionError, error, None)
-        assert fallen == [(ZeroDivisionError, error, None)]
+        assert unhandled == [(ZeroDivisionError, error, None)]
         assert capsys.readouterr() == ("", "")
 
     @pytest.mark.parametrize("log_format", ["text", "json"])
-    def test_log(self, clock, tmp_path, log_format):
-        """The log file of twistd gets what the option says."""
+    def test_twistds_log_file_has_the_format_of_the_option(self, clock, tmp_path, log_format):
         twistd = FakeTwistd(nodaemon=True, logfile=str(tmp_path / "ws.log"), syslog=False)
         application = Application("wsserver")
         makeService(options(twistd, "--log-format", log_format)).setServiceParent(application)
@@ -323,8 +298,7 @@ class MakeServiceTests:
         else:
             assert line.endswith(r"[x#-] hello\n" + "\n")
 
-    def test_real_twistd(self, clock, tmp_path, monkeypatch):
-        """It fits twistd's real options, which find it by its name."""
+    def test_the_real_twistd_finds_the_command_and_its_log_file(self, clock, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         twistd = ServerOptions()
         twistd.parseOptions(["--nodaemon", "--logfile=ws.log", "wsserver", "--port=1"])
@@ -345,14 +319,13 @@ class MakeServiceTests:
             FakeTwistd(nodaemon=True, syslog=True, logfile="/nowhere/ws.log"),
         ],
     )
-    def test_other_logs(self, clock, twistd):
-        """Where another log was asked for, the service leaves it alone."""
+    def test_installs_no_log_observer_if_another_log_was_chosen(self, clock, twistd):
         application = Application("wsserver")
         makeService(options(twistd)).setServiceParent(application)
         assert application.getComponent(ILogObserver) is None
 
-    def test_error_once_the_log_is_open(self, clock, monkeypatch):
-        """Then the line goes to the terminal, not into the log that twistd has put in the place of standard error."""
+    def test_an_error_goes_to_the_terminal_while_twistd_logs_standard_error(self, clock, monkeypatch):
+        """twistd replaces sys.stderr by its log."""
         logged, terminal = [], io.StringIO()
         makeService(options())
         monkeypatch.setattr(sys, "stderr", LoggingFile(Logger(observer=logged.append)))
@@ -361,14 +334,14 @@ class MakeServiceTests:
         assert logged == []
         assert terminal.getvalue() == "wsserver: cannot listen on tcp:80: Permission denied\n"
 
-    def test_table(self):
-        """Every option of the table has its method, documented for completion in shells."""
+    def test_every_option_has_a_method_documented_with_its_help(self):
+        """Twisted reads the docstring for shell completion."""
         for option in TABLE.values():
             assert getattr(tap.Options, f"opt_{option.name}").__doc__ == option.help
 
 
 class FakeSocket:
-    """A socket that can only be bound, where the address is not taken. It cannot show who may bind to which port."""
+    """A socket that can only be bound, unless its address is taken; it does not check permissions for ports."""
 
     def __init__(self, taken):
         self.taken = taken
@@ -388,7 +361,7 @@ class FakeSocket:
 
 
 class FakeSockets:
-    """The socket module with sockets that never leave the program; names of addresses are looked up for real."""
+    """The socket module with fake sockets; host names are resolved for real."""
 
     def __init__(self, *taken):
         self.taken = taken
@@ -404,16 +377,16 @@ DAEMON = FakeTwistd(nodaemon=False)
 
 
 class DaemonTests:
-    """`twistd wsserver` without -n: what goes wrong is said while there is a terminal."""
+    """`twistd wsserver` without -n: errors are reported while the program still has a terminal."""
 
     @pytest.fixture(autouse=True)
     def taken(self, monkeypatch):
-        """Take a port of each kind of address."""
+        """Make a port of each address family appear taken."""
         monkeypatch.setattr(tap, "socket", FakeSockets(("127.0.0.1", 1), ("::1", 1)))
 
     @pytest.mark.parametrize("arguments", [["--port=2"], ["--port=0"], ["--interface=::1"], ["--listen=tcp:1"]])
-    def test_free(self, clock, arguments):
-        """Where the port is free, or the endpoint is one that is not looked into, the service is made."""
+    def test_makes_the_service_if_the_port_is_free_or_not_checked(self, clock, arguments):
+        """Endpoints of --listen are not checked."""
         assert makeService(options(DAEMON, *arguments)).name == "wsserver"
 
     @pytest.mark.parametrize(
@@ -423,8 +396,7 @@ class DaemonTests:
             (["--port=1", "--interface=::1"], r"tcp6:1:interface=\:\:1"),
         ],
     )
-    def test_taken(self, clock, capsys, arguments, endpoint):
-        """Where it is taken the program ends with one line that names it."""
+    def test_a_taken_port_exits_with_1_and_one_line_with_its_endpoint(self, clock, capsys, arguments, endpoint):
         with pytest.raises(SystemExit) as caught:
             makeService(options(DAEMON, *arguments))
         assert caught.value.code == 1
@@ -433,13 +405,12 @@ class DaemonTests:
             f"cannot listen on {endpoint}: Address already in use; another program listens on this port"
         )
 
-    def test_no_address(self, clock, capsys):
-        """An interface that cannot be an address is one line too."""
+    def test_an_interface_that_does_not_resolve_is_reported_in_one_line(self, clock, capsys):
         with pytest.raises(SystemExit):
             makeService(options(DAEMON, "--interface=a..b"))
         assert one_line(capsys).startswith("cannot listen on tcp:8080:interface=a..b: ")
 
     @pytest.mark.parametrize("twistd", [None, FakeTwistd(), FakeTwistd(nodaemon=True)])
-    def test_foreground(self, clock, twistd):
-        """In the foreground nothing is tried beforehand: the error comes from listening itself."""
+    def test_does_not_check_the_port_in_the_foreground(self, clock, twistd):
+        """Listening itself reports the error there."""
         assert makeService(options(twistd, "--port=1")).settings.port == 1

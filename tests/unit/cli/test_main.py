@@ -18,13 +18,11 @@ pytestmark = pytest.mark.usefixtures("clean_environment")
 class VersionTests:
     """`wsserver version`."""
 
-    def test_version(self, capsys):
-        """The version is printed."""
+    def test_prints_the_version(self, capsys):
         main(["version"])
         assert capsys.readouterr() == (f"{show_version()}\n", "")
 
-    def test_arguments_of_the_process(self, capsys, monkeypatch):
-        """Without arguments in the call those of the process count."""
+    def test_reads_sys_argv_if_called_without_arguments(self, capsys, monkeypatch):
         monkeypatch.setattr(sys, "argv", ["wsserver", "version"])
         main()
         assert capsys.readouterr().out == f"{show_version()}\n"
@@ -33,16 +31,15 @@ class VersionTests:
 class GenconfigTests:
     """`wsserver genconfig`."""
 
-    def test_output(self, capsys):
-        """It prints the file, and nothing else."""
+    def test_prints_only_the_configuration_file(self, capsys):
+        """The file is valid TOML that sets nothing."""
         main(["genconfig"])
         output, errors = capsys.readouterr()
         assert output.rstrip("\n") == genconfig().rstrip("\n")
         assert errors == ""
         assert tomllib.loads(output) == {}
 
-    def test_checked(self, capsys, tmp_path):
-        """What it prints passes `wsserver checkconfig`."""
+    def test_checkconfig_accepts_its_output(self, capsys, tmp_path):
         main(["genconfig"])
         (tmp_path / "ws.toml").write_text(capsys.readouterr().out)
         main(["checkconfig", str(tmp_path / "ws.toml")])
@@ -53,7 +50,7 @@ class CheckconfigTests:
     """`wsserver checkconfig FILE`."""
 
     def refused(self, capsys, path):
-        """Check a file that has to be refused; give the one line on standard error."""
+        """Check a file that is invalid; return the one line on standard error."""
         with pytest.raises(SystemExit) as caught:
             main(["checkconfig", str(path)])
         output, errors = capsys.readouterr()
@@ -63,21 +60,18 @@ class CheckconfigTests:
         assert len(errors.splitlines()) == 1
         return errors.removeprefix("wsserver: ").rstrip("\n")
 
-    def test_good(self, capsys, tmp_path):
-        """A file without a mistake is fine."""
+    def test_prints_that_a_valid_file_is_valid(self, capsys, tmp_path):
         (tmp_path / "ws.toml").write_text('port = 1\norigin = ["https://example.com"]\n')
         main(["checkconfig", str(tmp_path / "ws.toml")])
         assert capsys.readouterr() == (f"{tmp_path}/ws.toml is valid\n", "")
 
-    def test_bad(self, capsys, tmp_path):
-        """A mistake ends the program with 1 and one line that names it."""
+    def test_a_bad_value_exits_with_1_and_names_file_line_and_key(self, capsys, tmp_path):
         path = tmp_path / "ws.toml"
         path.write_text("port = 65536\n")
         expected = f"{path} line 1: port: expected a whole number from 0 to 65535, not '65536'"
         assert self.refused(capsys, path) == expected
 
-    def test_missing(self, capsys, tmp_path):
-        """So does a file that is not there."""
+    def test_a_missing_file_exits_with_1_and_is_named(self, capsys, tmp_path):
         path = tmp_path / "nowhere.toml"
         assert self.refused(capsys, path) == f"{path}: cannot be read: No such file or directory"
 
@@ -92,33 +86,30 @@ class CheckconfigTests:
             ),
         ],
     )
-    def test_reads_the_files_of_certificates(self, capsys, tmp_path, line, problem):
-        """A missing one is named."""
+    def test_a_certificate_or_key_that_cannot_be_used_is_refused(self, capsys, tmp_path, line, problem):
         path, missing = tmp_path / "ws.toml", str(tmp_path / "missing.pem")
         path.write_text(line.replace("{}", missing))
         assert self.refused(capsys, path).startswith(problem.replace("{}", missing))
 
-    def test_no_name(self, capsys):
-        """An empty name is no file, so it cannot be fine."""
+    def test_an_empty_file_name_exits_with_1(self, capsys):
         self.refused(capsys, "")
 
-    def test_environment(self, capsys, tmp_path, monkeypatch):
-        """The environment is checked too, as the server would see both."""
+    def test_a_bad_variable_in_the_environment_exits_with_1(self, capsys, tmp_path, monkeypatch):
+        """The server would read both the environment and the file."""
         (tmp_path / "ws.toml").write_text("")
         monkeypatch.setenv("WSSERVER_PORT", "x")
         expected = "WSSERVER_PORT: expected a whole number from 0 to 65535, not 'x'"
         assert self.refused(capsys, tmp_path / "ws.toml") == expected
 
-    def test_file_of_the_environment(self, capsys, tmp_path, monkeypatch):
-        """The file that is named is the one that is checked."""
+    def test_checks_its_argument_instead_of_wsserver_config(self, capsys, tmp_path, monkeypatch):
         (tmp_path / "ws.toml").write_text("")
         monkeypatch.setenv("WSSERVER_CONFIG", str(tmp_path / "nowhere.toml"))
         main(["checkconfig", str(tmp_path / "ws.toml")])
         assert capsys.readouterr().out == f"{tmp_path}/ws.toml is valid\n"
 
     @pytest.mark.parametrize("name", ["a\x1b[2J.toml", "a\nb.toml", "\udcff.toml"], ids=ascii)
-    def test_odd_name(self, capsys, tmp_path, name):
-        """Whatever the file is called, the answer is one line that a terminal can show."""
+    def test_escapes_control_characters_of_the_file_name(self, capsys, tmp_path, name):
+        """The output is one line."""
         (tmp_path / name).write_text("")
         main(["checkconfig", str(tmp_path / name)])
         output = capsys.readouterr().out
@@ -134,16 +125,15 @@ class ServeTests:
         "arguments",
         [[], ["--port", "0"], ["--help"], ["--version"], ["--port=1", "genconfig"], ["--reply-prefix", "two words"]],
     )
-    def test_arguments(self, monkeypatch, arguments):
-        """All that follows goes to `twistd -n wsserver`, which leaves no process file behind."""
+    def test_passes_its_arguments_to_twistd_in_the_foreground(self, monkeypatch, arguments):
+        """The empty --pidfile makes twistd write no process file."""
         runs = []
         monkeypatch.setattr("twisted.scripts.twistd.run", lambda: runs.append(list(sys.argv)))
         monkeypatch.setattr(sys, "argv", ["wsserver"])
         main(["serve", *arguments])
         assert runs == [["twistd", "--nodaemon", "--pidfile=", "wsserver", *arguments]]
 
-    def test_arguments_of_the_process(self, monkeypatch):
-        """So they do where they come from the process."""
+    def test_passes_the_arguments_of_sys_argv_to_twistd(self, monkeypatch):
         runs = []
         monkeypatch.setattr("twisted.scripts.twistd.run", lambda: runs.append(list(sys.argv)))
         monkeypatch.setattr(sys, "argv", ["wsserver", "serve", "--port=1"])
@@ -152,7 +142,7 @@ class ServeTests:
 
 
 class UsageTests:
-    """Command lines that are no command."""
+    """Command lines without a valid command, and help."""
 
     @pytest.mark.parametrize(
         ("arguments", "problem"),
@@ -165,15 +155,13 @@ class UsageTests:
             (["--port=1", "serve"], "unrecognized arguments: --port=1"),
         ],
     )
-    def test_mistake(self, capsys, arguments, problem):
-        """A mistake ends the program with 2 and says what is missing."""
+    def test_an_invalid_command_line_exits_with_2_and_names_the_problem(self, capsys, arguments, problem):
         with pytest.raises(SystemExit) as caught:
             main(arguments)
         assert caught.value.code == 2
         assert problem in capsys.readouterr().err
 
-    def test_help(self, capsys):
-        """The help lists the commands."""
+    def test_help_lists_the_commands_and_exits_with_0(self, capsys):
         with pytest.raises(SystemExit) as caught:
             main(["--help"])
         assert caught.value.code == 0
@@ -200,11 +188,10 @@ class UsageTests:
 
 
 class ScriptTests:
-    """`wsserver publish` and `wsserver subscribe`. What they do: tests/integration/cli/test_command_line.py."""
+    """`wsserver publish` and `wsserver subscribe`; tests/integration/cli/test_command_line.py tests what they do."""
 
     @pytest.mark.parametrize("command", ["publish", "subscribe"])
-    def test_help(self, capsys, command):
-        """Each has a help of its own, and says where a key or a token is better put."""
+    def test_help_warns_that_other_users_can_read_a_command_line(self, capsys, command):
         with pytest.raises(SystemExit) as caught:
             main([command, "--help"])
         assert caught.value.code == 0
@@ -212,8 +199,8 @@ class ScriptTests:
         assert output.startswith(f"usage: wsserver {command} ")
         assert "other users can read a command line" in " ".join(output.split())
 
-    def test_light(self):
-        """Publishing loads no server: scripts do it often."""
+    def test_publish_imports_neither_twisted_nor_autobahn(self):
+        """Scripts run it often, so it must start fast."""
         program = "import sys, wsserver.cli.main, wsserver.cli.publish; print(*sys.modules)"
         done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
         assert {"twisted", "autobahn"} & set(done.stdout.split()) == set()
@@ -221,8 +208,8 @@ class ScriptTests:
     @pytest.mark.parametrize(
         "arguments", [["version"], ["--version"], ["--help"], ["genconfig"], ["publish", "--help"]]
     )
-    def test_imports_neither_twisted_nor_autobahn_for(self, arguments):
-        """The whole server takes half a second to import."""
+    def test_imports_neither_twisted_autobahn_nor_openssl_for(self, arguments):
+        """Importing the whole server takes half a second."""
         program = (
             "import atexit, sys; from wsserver.cli.main import main;"
             "atexit.register(lambda: print(*sys.modules, file=sys.stderr)); main(sys.argv[1:])"
@@ -233,8 +220,7 @@ class ScriptTests:
         assert done.stdout != ""
         assert {"twisted", "autobahn", "OpenSSL"} & set(done.stderr.split()) == set()
 
-    def test_listed(self, capsys):
-        """The program's own help lists them."""
+    def test_help_of_the_program_lists_publish_and_subscribe(self, capsys):
         with pytest.raises(SystemExit):
             main(["--help"])
         output = capsys.readouterr().out
@@ -243,7 +229,7 @@ class ScriptTests:
 
 
 class ClosedPipeTests:
-    """Standard output that nobody reads any more, as in `wsserver genconfig | head -1`."""
+    """Standard output whose reader has closed it, as in `wsserver genconfig | head -1`."""
 
     @pytest.mark.parametrize(
         "arguments",
@@ -256,7 +242,7 @@ class ClosedPipeTests:
             ["serve", "--version"],
         ],
     )
-    def test_it_ends_by_sigpipe_without_a_traceback(self, arguments):
+    def test_the_program_ends_by_sigpipe_without_a_traceback(self, arguments):
         reading, writing = os.pipe()
         os.close(reading)
         program = f"from wsserver.cli.main import main; main({arguments!r})"

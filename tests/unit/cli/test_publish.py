@@ -1,4 +1,4 @@
-"""Tests for wsserver/cli/publish.py: what `wsserver publish` sends."""
+"""Tests for wsserver/cli/publish.py: the request body that `wsserver publish` sends."""
 
 import base64
 import json
@@ -24,21 +24,20 @@ class BodyTests:
             b'["","","","","",""]',
         ],
     )
-    def test_text(self, data):
-        """What is UTF-8 is sent as a text, whatever it looks like."""
+    def test_utf8_data_is_sent_as_a_string(self, data):
+        """Also if it looks like JSON or a number."""
         assert json.loads(make_body("foo", data, as_json=False)) == {"channel": "foo", "data": data.decode()}
 
     @pytest.mark.parametrize("data", [b"\xff", b"a\x00\xfe", b"\x00" * 100])
-    def test_bytes(self, data):
-        """What is not, or would grow sixfold by being escaped, is sent in base64."""
+    def test_data_that_is_not_utf8_is_sent_in_base64(self, data):
+        """Also NUL bytes, which escaping would make six times as long."""
         body = json.loads(make_body("foo", data, as_json=False))
         assert body == {"channel": "foo", "b64data": base64.b64encode(data).decode()}
 
     @pytest.mark.parametrize(
         "text", ['{"a": [1, 2.50, null]}', " 42 ", '"text"', "1" * 5, "123456789012345678901234567890"]
     )
-    def test_json(self, text):
-        """A JSON value is sent as it was written."""
+    def test_json_data_is_sent_unchanged(self, text):
         body = make_body("foo", text.encode(), as_json=True)
         assert body == b'{"channel": "foo", "data": ' + text.encode() + b"}"
         assert json.loads(body)["data"] == json.loads(text)
@@ -46,12 +45,11 @@ class BodyTests:
     @pytest.mark.parametrize(
         "data", [b"", b"{", b"hello", b"NaN", b"-Infinity", b"1 2", b'1, "more": 2', b"\xff", b"[" * 100_000]
     )
-    def test_no_json(self, data):
-        """What is no JSON value is refused here, and so cannot be more than one."""
+    def test_data_that_is_not_one_json_value_is_refused(self, data):
+        """Two values, or a value and a field, could otherwise inject fields into the request."""
         with pytest.raises(SettingError, match=r"^--json: invalid DATA '.*': "):
             make_body("foo", data, as_json=True)
 
     @pytest.mark.parametrize("channel", ["foo", 'a"b', "\u4e16", "\udcff"])
-    def test_channel(self, channel):
-        """Whatever the channel is called, it is one text."""
+    def test_any_channel_name_is_sent_as_one_string(self, channel):
         assert json.loads(make_body(channel, b"x", as_json=False)) == {"channel": channel, "data": "x"}

@@ -16,13 +16,13 @@ SECRET = "a secret that is long enough to sign tokens with, for tests only"
 
 @pytest.fixture(autouse=True)
 def environment(clean_environment, monkeypatch):
-    """Leave in the environment only the secret."""
+    """Set the secret as the only variable of the server."""
     monkeypatch.setenv("WSSERVER_TOKEN_SECRET", SECRET)
 
 
 @pytest.fixture
 def run(capsys):
-    """Give a function that runs a command and returns what it prints."""
+    """Return a function that runs a command and returns its output."""
 
     def run(*arguments):
         main(arguments)
@@ -35,7 +35,7 @@ def run(capsys):
 
 @pytest.fixture
 def fail(capsys):
-    """Give a function that runs a command that has to fail, and returns the one line it says."""
+    """Return a function that runs a command that must fail, and returns its one line on standard error."""
 
     def fail(*arguments):
         with pytest.raises(SystemExit) as caught:
@@ -48,35 +48,31 @@ def fail(capsys):
 
 
 def decode(token):
-    """Read a token as any other program would."""
+    """Decode a token as any other program would."""
     return jwt.decode(token, SECRET, ["HS256"], options={"verify_aud": False})
 
 
 class GenerateTests:
     """`wsserver gentoken`."""
 
-    def test_plain(self, run):
-        """A token for nobody in particular, for an hour."""
+    def test_the_default_token_is_anonymous_and_valid_for_an_hour(self, run):
         before = int(time.time())
         claims = decode(run("gentoken"))
         assert set(claims) == {"iat", "exp"}
         assert claims["exp"] - claims["iat"] == 3600
         assert before <= claims["iat"] <= time.time()
 
-    def test_all(self, run):
-        """All that can be asked for."""
+    def test_options_set_user_lifetime_info_and_further_claims(self, run):
         claims = decode(
             run("gentoken", "--user", "ada", "--ttl", "90s", "--info", '{"a": [1]}', "--claims", '{"channels": ["x"]}')
         )
         assert claims["exp"] - claims["iat"] == 90
         assert (claims["sub"], claims["info"], claims["channels"]) == ("ada", {"a": [1]}, ["x"])
 
-    def test_subscription(self, run):
-        """A token for one channel."""
+    def test_channel_makes_a_subscription_token(self, run):
         assert decode(run("gentoken", "--channel", "news"))["channel"] == "news"
 
-    def test_parties(self, run, monkeypatch):
-        """What the server asks for is in it."""
+    def test_a_token_has_the_audience_and_issuer_that_the_server_requires(self, run, monkeypatch):
         monkeypatch.setenv("WSSERVER_TOKEN_AUDIENCE", "chat")
         monkeypatch.setenv("WSSERVER_TOKEN_ISSUER", "me")
         token = run("gentoken")
@@ -84,8 +80,7 @@ class GenerateTests:
         assert run("checktoken", token).startswith("connection token")
 
     @pytest.mark.parametrize("where", ["flag", "file"])
-    def test_secret(self, run, tmp_path, monkeypatch, where):
-        """The secret may come from the other places too."""
+    def test_reads_the_secret_from_a_flag_or_the_file(self, run, tmp_path, monkeypatch, where):
         monkeypatch.delenv("WSSERVER_TOKEN_SECRET")
         path = tmp_path / "ws.toml"
         path.write_text(f'token_secret = "{SECRET}"\n')
@@ -112,19 +107,17 @@ class GenerateTests:
             (["--config", "/nowhere.toml"], "/nowhere.toml: cannot be read"),
         ],
     )
-    def test_mistake(self, fail, arguments, problem):
-        """One line says what is wrong; nothing secret is in it."""
+    def test_a_bad_argument_is_one_line_without_a_secret(self, fail, arguments, problem):
         line = fail("gentoken", *arguments)
         assert line.startswith(problem)
         assert "hush" not in line
         assert SECRET not in line
 
-    def test_no_secret(self, fail, monkeypatch):
-        """Without a secret there is nothing to sign with."""
+    def test_a_missing_secret_is_reported_with_its_variable(self, fail, monkeypatch):
         monkeypatch.delenv("WSSERVER_TOKEN_SECRET")
         assert fail("gentoken").startswith("token_secret: missing; set WSSERVER_TOKEN_SECRET")
 
-    def test_no_pyjwt(self, fail, monkeypatch):
+    def test_says_how_to_install_pyjwt_if_it_is_missing(self, fail, monkeypatch):
         """PyJWT is an extra."""
         for name in ("wsserver.auth.jwks", "wsserver.auth.keys"):
             monkeypatch.delitem(sys.modules, name, raising=False)
@@ -136,24 +129,22 @@ class GenerateTests:
 class CheckTests:
     """`wsserver checktoken`."""
 
-    def test_good(self, run):
-        """What it is and what is in it."""
+    def test_prints_kind_user_remaining_lifetime_and_claims(self, run):
         first, _, rest = run("checktoken", run("gentoken", "--user", "ada")).partition("\n")
         assert re.fullmatch(r"connection token, user 'ada', valid for another 3[56]\d\d seconds", first)
         assert json.loads(rest)["sub"] == "ada"
 
-    def test_subscription(self, run):
-        """The other kind."""
+    def test_names_the_channel_of_a_subscription_token(self, run):
         shown = run("checktoken", run("gentoken", "--channel", "news"))
         assert shown.startswith("subscription token for channel 'news', anonymous client, ")
 
-    def test_prints_whole_seconds_of_a_time_with_a_fraction(self, run):
+    def test_rounds_an_expiry_with_a_fraction_to_whole_seconds(self, run):
         token = jwt.encode({"exp": time.time() + 595.25}, SECRET)
         first = run("checktoken", token).partition("\n")[0]
         assert re.fullmatch(r"connection token, anonymous client, valid for another 59\d seconds", first)
 
-    def test_standard_input(self, run, monkeypatch):
-        """Where nobody sees it."""
+    def test_a_dash_reads_the_token_from_standard_input(self, run, monkeypatch):
+        """Other users cannot see it there."""
         monkeypatch.setattr(sys, "stdin", io.StringIO(run("gentoken") + "\n"))
         assert run("checktoken", "-").startswith("connection token")
 
@@ -167,13 +158,11 @@ class CheckTests:
             ("x" * 10_000, "the token is over 8192 characters"),
         ],
     )
-    def test_refused(self, fail, token, problem):
-        """The server's own reason, and not the token."""
+    def test_an_invalid_token_gets_the_servers_reason_but_is_not_shown(self, fail, token, problem):
         line = fail("checktoken", token)
         assert line.startswith(f"checktoken: {problem}")
         assert "hush" not in line
 
-    def test_no_key(self, fail, monkeypatch):
-        """Without a key nothing can be checked."""
+    def test_a_server_without_a_key_is_reported(self, fail, monkeypatch):
         monkeypatch.delenv("WSSERVER_TOKEN_SECRET")
         assert fail("checktoken", "x").startswith("checktoken: no key to check the token with")

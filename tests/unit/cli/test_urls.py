@@ -1,4 +1,4 @@
-"""Tests for wsserver/cli/urls.py: where the command line finds a server."""
+"""Tests for wsserver/cli/urls.py: URLs of servers, and of subscriptions on them."""
 
 import pytest
 
@@ -20,8 +20,8 @@ class ParseTests:
             ("https://example.com/push/", ServerURL("example.com", 443, True, "/push")),
         ],
     )
-    def test_good(self, text, expected):
-        """HTTP and WebSocket, with TLS and without, and the path of a proxy."""
+    def test_accepts_http_and_websocket_urls_with_a_path(self, text, expected):
+        """TLS follows from the scheme; the path is that of a proxy."""
         assert parse_server_url(text) == expected
 
     @pytest.mark.parametrize(
@@ -46,13 +46,13 @@ class ParseTests:
             "http://[::1",
         ],
     )
-    def test_bad(self, text):
-        """What is no such URL, or has more in it than would be used, is refused; the message shows a good one."""
+    def test_refuses_any_other_url_with_an_example(self, text):
+        """Also credentials, a query or a fragment, which would not be used."""
         with pytest.raises(ValueError, match=r"http://127\.0\.0\.1:8080"):
             parse_server_url(text)
 
-    def test_written(self):
-        """It is written with whichever scheme is spoken, an IPv6 address in its brackets."""
+    def test_at_builds_a_url_of_the_other_scheme_with_the_port(self):
+        """An IPv6 address is in brackets."""
         assert parse_server_url("wss://[::1]/a").at("http", "/b") == "https://[::1]:443/a/b"
         assert parse_server_url("http://a").at("ws", "") == "ws://a:80"
 
@@ -60,7 +60,7 @@ class ParseTests:
 class QueryTests:
     """The query of a subscription."""
 
-    def test_escaped(self):
-        """Whatever a channel is called, it is one parameter; what is no UTF-8 is passed on as it came."""
+    def test_encodes_each_channel_as_one_parameter_and_omits_empty_ones(self):
+        """Bytes of the command line that are not UTF-8 are encoded unchanged."""
         query = query_of(["a&b", "\u4e16", "\udcff"], format="raw", since="")
         assert query == "channel=a%26b&channel=%E4%B8%96&channel=%FF&format=raw"
