@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture
 def config(tmp_path):
-    """Give a function that writes a file `wsserver.toml` and tells its path."""
+    """Return a function that writes a file `wsserver.toml` and returns its path."""
 
     def write(text):
         path = tmp_path / "wsserver.toml"

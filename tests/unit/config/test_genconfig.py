@@ -1,4 +1,4 @@
-"""The configuration file that `wsserver genconfig` prints."""
+"""Tests for the configuration file that `wsserver genconfig` prints."""
 
 import re
 import tomllib
@@ -12,27 +12,23 @@ from wsserver.config.settings import TABLE, Settings
 class GenconfigTests:
     """The file that `wsserver genconfig` writes."""
 
-    def test_sets_nothing(self, config):
-        """As it is, it leaves every option at its default."""
+    def test_the_file_leaves_every_option_at_its_default(self, config):
         assert tomllib.loads(genconfig()) == {}
         assert load(config=config(genconfig())) == Settings()
 
-    def test_uncommented(self, config):
-        """With every option uncommented it still is the defaults, and it has them all in order."""
+    def test_uncommenting_every_option_in_order_gives_the_defaults(self, config):
         text = uncommented()
         assert list(tomllib.loads(text)) == list(TABLE)
         assert load(config=config(text)) == Settings()
 
-    def test_by_channel(self, config):
-        """The table for some channels is shown too."""
+    def test_the_uncommented_channel_table_sets_five_options(self, config):
         text = re.sub(
             r"(?m)^#(?=[a-z_\[]+)", "", genconfig().partition("# Options for the channels")[2].partition("\n")[2]
         )
         parts = {"history_size": 1000, "history_ttl": 600.0, "presence": True, "publish": True, "slow": "drop-oldest"}
         assert load(config=config(text)).channel == (("chat:*", parts),)
 
-    def test_explained(self):
-        """Above each option stands what it does, above each group its name."""
+    def test_the_help_is_above_each_option_and_the_name_above_each_group(self):
         lines = genconfig().splitlines()
         for option in TABLE.values():
             at = lines.index(f"#{option.name} = {option.toml_default()}")
@@ -40,8 +36,8 @@ class GenconfigTests:
         groups = [line.split("---")[1].strip() for line in lines if line.startswith("# ---")]
         assert groups == list(dict.fromkeys(option.group for option in TABLE.values()))
 
-    def test_types(self):
-        """Numbers, truth values and lists have their own type in TOML; sizes and times are texts with a unit."""
+    def test_numbers_booleans_and_lists_have_their_toml_type(self):
+        """Sizes and times are strings with a unit."""
         table = tomllib.loads(uncommented())
         assert table["port"] == 8080
         assert table["anonymous"] is False

@@ -11,7 +11,7 @@ from wsserver.config.options import PREFIX
 from wsserver.config.settings import TABLE, Settings
 
 SOURCES = [
-    # Option, in the file, in the environment, as flag; and the value that each gives.
+    # Option; its text in the file, in the environment and as a flag; the values these give.
     ("port", "1", "2", ["3"], (1, 2, 3)),
     ("interface", '"a"', "b", ["c"], ("a", "b", "c")),
     ("listen", '["tcp:1"]', "tcp:2 unix:x", ["tcp:3", "tcp:4"], (("tcp:1",), ("tcp:2", "unix:x"), ("tcp:3", "tcp:4"))),
@@ -25,11 +25,11 @@ SOURCES = [
 
 
 class PrecedenceTests:
-    """Flags go before the environment, that before the file, that before the default."""
+    """Flags override environment variables, which override the file, which overrides the default."""
 
     @pytest.mark.parametrize(("name", "toml", "text", "flag", "values"), SOURCES, ids=[row[0] for row in SOURCES])
-    def test_order(self, config, name, toml, text, flag, values):
-        """The nearest source decides; the others are not mixed in."""
+    def test_the_source_with_the_highest_precedence_decides_alone(self, config, name, toml, text, flag, values):
+        """Lists from several sources are not merged."""
         path = config(f"{name} = {toml}\n")
         variable = {PREFIX + name.upper(): text}
         from_file, from_environment, from_flag = values
@@ -42,48 +42,40 @@ class PrecedenceTests:
         assert getattr(load({name: flag}, variable), name) == from_flag
         assert getattr(load({name: flag}, variable, path), name) == from_flag
 
-    def test_each_option_by_itself(self, config):
-        """One option may come from here and another from there."""
+    def test_each_option_may_come_from_another_source(self, config):
         path = config("port = 1\nmax_connections = 5\nopen_timeout = 7\n")
         settings = load({"port": ["3"]}, {"WSSERVER_MAX_CONNECTIONS": "6"}, path)
         assert (settings.port, settings.max_connections, settings.open_timeout) == (3, 6, 7.0)
 
-    def test_last_flag_counts(self):
-        """Of a flag given twice the last counts, unless it may be repeated."""
+    def test_the_last_of_several_flags_counts_unless_it_is_repeatable(self):
         assert load({"port": ["1", "2"]}).port == 2
         assert load({"subprotocol": ["a", "b", "a"]}).subprotocol == ("a", "b", "a")
 
-    def test_hidden_mistake(self, config):
-        """A mistake is named also where another source goes before it."""
+    def test_a_bad_value_is_refused_even_if_a_flag_overrides_it(self, config):
         assert refused(flags={"port": ["1"]}, environ={"WSSERVER_PORT": "x"})[0] == "WSSERVER_PORT"
         assert refused(flags={"port": ["1"]}, config=config('port = "x"'))[0].endswith("line 1: port")
 
 
 class ConfigVariableTests:
-    """The file may be named in the environment."""
+    """WSSERVER_CONFIG names the file."""
 
-    def test_variable(self, config):
-        """WSSERVER_CONFIG names the file."""
+    def test_reads_the_file_that_wsserver_config_names(self, config):
         assert load(environ={"WSSERVER_CONFIG": config("port = 1")}).port == 1
 
-    def test_flag_before_variable(self, config, tmp_path):
-        """The file named on the command line is read instead."""
+    def test_reads_only_the_file_of_the_flag_if_both_name_one(self, config, tmp_path):
         (tmp_path / "other.toml").write_text("port = 2")
         environ = {"WSSERVER_CONFIG": config("port = 1\nmax_connections = 5")}
         settings = load(environ=environ, config=str(tmp_path / "other.toml"))
         assert (settings.port, settings.max_connections) == (2, 10_000)
 
-    def test_empty(self):
-        """An empty WSSERVER_CONFIG names no file."""
+    def test_an_empty_variable_names_no_file(self):
         assert load(environ={"WSSERVER_CONFIG": ""}) == Settings()
 
-    def test_missing(self):
-        """A file that is not there is a mistake."""
+    def test_a_missing_file_is_refused(self):
         where, problem = refused(environ={"WSSERVER_CONFIG": "/nonexistent/wsserver.toml"})
         assert (where, problem) == ("/nonexistent/wsserver.toml", "cannot be read: No such file or directory")
 
-    def test_no_option(self, config):
-        """The file cannot name another file."""
+    def test_the_file_cannot_name_another_file(self, config):
         where, problem = refused(config=config('config = "x"'))
         assert where.endswith("line 1: config")
         assert problem.startswith("unknown key")
@@ -93,12 +85,10 @@ class EnvironmentTests:
     """Options as environment variables."""
 
     @pytest.mark.parametrize("name", TABLE)
-    def test_empty(self, name):
-        """An empty variable is as good as none."""
+    def test_an_empty_variable_leaves_the_default(self, name):
         assert load(environ={PREFIX + name.upper(): ""}) == Settings()
 
-    def test_foreign(self):
-        """Variables of other programs do not count."""
+    def test_ignores_variables_without_the_exact_prefix(self):
         assert load(environ={"PORT": "x", "HOME": "/", "wsserver_port": "x", "XWSSERVER_PORT": "x"}) == Settings()
 
     @pytest.mark.parametrize(
@@ -111,12 +101,11 @@ class EnvironmentTests:
             ("http://[::1] http://[::1]:80", ("http://[::1]", "http://[::1]:80")),
         ],
     )
-    def test_list(self, text, values):
-        """White space divides the values of a list."""
+    def test_white_space_separates_the_values_of_a_list(self, text, values):
         assert load(environ={"WSSERVER_ORIGIN": text}).origin == values
 
-    def test_the_empty_origin_and_the_file_origin_are_named_in_every_source(self, tmp_path):
-        """By flag, in the environment and in the file, as docs/how-to/cross-origin.md writes them."""
+    def test_every_source_accepts_the_empty_and_the_file_origin(self, tmp_path):
+        """The spellings are those of docs/how-to/cross-origin.md."""
         config = tmp_path / "ws.toml"
         config.write_text('origin = ["file://", "empty"]\napi_origin = [""]\n')
         environ = {"WSSERVER_ORIGIN": "file:// https://app.example", "WSSERVER_API_ORIGIN": "empty"}
@@ -136,43 +125,36 @@ class EnvironmentTests:
             ("WSSERVER_port", "WSSERVER_PORT"),
         ],
     )
-    def test_unknown(self, name, nearest):
-        """A variable of ours that is no option is a mistake; the nearest name is told."""
+    def test_an_unknown_variable_is_refused_with_the_nearest_name(self, name, nearest):
         assert refused(environ={name: "1"}) == (name, f"unknown environment variable; did you mean {nearest}?")
 
-    def test_unknown_but_empty(self):
-        """An unknown variable without a value does no harm."""
+    def test_an_unknown_but_empty_variable_is_ignored(self):
         assert load(environ={"WSSERVER_FOO": ""}) == Settings()
 
-    def test_bad_value(self):
-        """A mistake names the variable, what was expected, and what stood there."""
+    def test_a_bad_value_is_quoted_with_what_was_expected(self):
         assert refused(environ={"WSSERVER_PORT": "http"}) == (
             "WSSERVER_PORT",
             "expected a whole number from 0 to 65535, not 'http'",
         )
 
-    def test_bad_value_of_a_list(self):
-        """So does one in a list."""
+    def test_only_the_bad_value_of_a_list_is_quoted(self):
         where, problem = refused(environ={"WSSERVER_SUBPROTOCOL": "a b/c"})
         assert where == "WSSERVER_SUBPROTOCOL"
         assert "'b/c'" in problem
 
-    def test_long_value(self):
-        """A long value is shortened in the message."""
+    def test_a_value_over_60_characters_is_shortened_in_the_error(self):
         assert refused(environ={"WSSERVER_PORT": "9" * 1000})[1].endswith("not '" + "9" * 57 + "...'")
         assert refused(environ={"WSSERVER_PORT": "9" * 61})[1].endswith("not '" + "9" * 57 + "...'")
         assert refused(environ={"WSSERVER_PORT": "9" * 60})[1].endswith("not '" + "9" * 60 + "'")
 
-    def test_white_space_in_a_text(self):
-        """White space in a text stays."""
+    def test_white_space_around_a_string_is_kept(self):
         assert load(environ={"WSSERVER_REPLY_PREFIX": " you said: "}).reply_prefix == " you said: "
 
 
 class FileTests:
     """Options in a TOML file."""
 
-    def test_all_kinds(self, config):
-        """Every kind of value is read."""
+    def test_reads_every_kind_of_value(self, config):
         path = config(
             "\n".join(
                 [
@@ -206,12 +188,11 @@ class FileTests:
             reply_prefix="grüß: ",
         )
 
-    def test_empty_file(self, config):
-        """An empty file sets nothing."""
+    def test_an_empty_file_sets_nothing(self, config):
         assert load(config=config("")) == Settings()
 
-    def test_empty_text(self, config):
-        """Unlike in the environment an empty text in the file is a value."""
+    def test_an_empty_string_is_a_value(self, config):
+        """In the environment it counts as unset."""
         path = config('reply_prefix = ""\n')
         assert load(config=path).reply_prefix == ""
 
@@ -223,21 +204,19 @@ class FileTests:
             ("a = 1\n\nport: 2\n", r"is not TOML: .* \(at line 3, column 5\)"),
             ("port = 08", r"is not TOML: .*line 1.*"),
             (b"reply_prefix = '\xff'", r"is not TOML: 'utf-8' codec can't decode byte 0xff in position 16: .*"),
-            # int() takes no more digits than this.
+            # int() accepts at most 4,300 decimal digits.
             (f"port = {'9' * 5000}", r".*"),
             (f"port = 0x{'f' * 5000}", r".*"),
         ],
         ids=lambda value: str(value)[:20],
     )
-    def test_not_toml(self, config, text, problem):
-        """A file that is not TOML is a mistake, and its line is named."""
+    def test_a_file_that_is_not_toml_is_refused_with_the_parsers_error(self, config, text, problem):
         path = config(text)
-        where, said = refused(config=path)
+        where, found = refused(config=path)
         assert where.startswith(path)
-        assert re.fullmatch(problem, said)
+        assert re.fullmatch(problem, found)
 
-    def test_unreadable(self, tmp_path):
-        """A directory is no file."""
+    def test_a_directory_is_refused_as_unreadable(self, tmp_path):
         assert refused(config=str(tmp_path)) == (str(tmp_path), "cannot be read: Is a directory")
 
     @pytest.mark.parametrize(
@@ -281,7 +260,7 @@ class FileTests:
                 "open_timeout",
                 "expected a time from 100ms to 5m, such as 500ms, 25s or 2m, not 'inf'",
             ),
-            # What looks like the key stands inside a text.
+            # A line that looks like the key is part of a string.
             (
                 'reply_prefix = """\\\nport = 1"""\nport = "x"',
                 3,
@@ -292,19 +271,17 @@ class FileTests:
             ('reply_prefix = "\u2028"\nport = "x"', 2, "port", "expected a whole number from 0 to 65535, not 'x'"),
         ],
     )
-    def test_mistake(self, config, text, line, name, problem):
-        """A mistake names the file, the line and the key, what was expected, and what stood there."""
+    def test_a_mistake_names_file_line_key_and_what_was_expected(self, config, text, line, name, problem):
         path = config(text)
         assert refused(config=path) == (f"{path} line {line}: {name}", problem)
 
-    def test_line_that_cannot_be_told(self, config):
-        """Where a key is spelled with escapes, the file and the key are named all the same."""
+    def test_a_key_written_with_escapes_is_named_without_its_line(self, config):
         path = config(r'"p\u006frt" = "x"')
         assert refused(config=path)[0] == f"{path}: port"
 
 
 class UnknownFlagTests:
-    """A flag that there is not."""
+    """An unknown flag."""
 
     @pytest.mark.parametrize(
         ("flag", "problem"),
@@ -320,14 +297,13 @@ class UnknownFlagTests:
             ("-q", "unknown option"),
         ],
     )
-    def test_nearest(self, flag, problem):
-        """The nearest flag is named, if there is one."""
+    def test_the_error_suggests_the_nearest_flag_if_there_is_one(self, flag, problem):
         error = unknown_flag(flag, TABLE)
         assert (error.where, error.problem) == (flag, problem)
 
 
 class ServiceLinkTests:
-    """Kubernetes and Docker tell a container of other services by variables that may look like ours."""
+    """Kubernetes and Docker describe other services by variables that may look like the server's own."""
 
     @pytest.mark.parametrize("service", ["", "_REDIS", "_HEADLESS", "_METRICS", "_CANARY", "_API_2"])
     @pytest.mark.parametrize(
@@ -351,7 +327,7 @@ class ServiceLinkTests:
             ("_ENV_PATH", "/usr/bin"),
         ],
     )
-    def test_variables_of_a_service_whose_name_begins_with_ours_are_ignored(self, service, name, value):
+    def test_variables_of_a_service_named_wsserver_or_wsserver_x_are_ignored(self, service, name, value):
         assert load(environ={f"WSSERVER{service}{name}": value}) == Settings()
 
     @pytest.mark.parametrize("value", ["1.2.3", "latest"])
@@ -371,14 +347,14 @@ class ServiceLinkTests:
             ("WSSERVER_PROT", "80", "unknown environment variable; did you mean WSSERVER_PORT?"),
         ],
     )
-    def test_what_only_looks_alike_is_still_a_mistake(self, name, value, problem):
+    def test_a_variable_that_is_not_quite_a_service_link_is_refused(self, name, value, problem):
         where, found = refused(environ={name: value})
         assert where == name
         assert found.startswith(problem)
 
 
 class ListTests:
-    """Values of a repeatable option that somebody has joined."""
+    """Values of a repeatable option that were joined into one."""
 
     @pytest.mark.parametrize(
         ("name", "text"),
@@ -431,19 +407,19 @@ class ListTests:
             ("haproxy:tcp:80", ("haproxy:tcp:80",)),
         ],
     )
-    def test_commas_within_an_endpoint_are_its_own(self, text, values):
+    def test_commas_and_colons_within_an_endpoint_do_not_split_it(self, text, values):
         assert load(environ={"WSSERVER_LISTEN": text}).listen == values
 
-    def test_the_file_takes_names_with_spaces_and_commas(self, config):
+    def test_names_in_the_file_may_contain_spaces_and_commas(self, config):
         assert load(config=config('channel_allow = ["my channel", "a,b"]')).channel_allow == ("my channel", "a,b")
 
-    def test_a_string_in_the_file_is_refused_with_an_example(self, config):
+    def test_a_string_instead_of_a_list_is_refused_with_an_example(self, config):
         _, problem = refused(config=config('channel_allow = "a,b"'))
         assert problem == 'expected a list of strings such as ["a", "b"], not \'a,b\''
 
 
 class NearestTests:
-    """Which unknown names are near enough to a known one."""
+    """Suggestions for unknown names."""
 
     @pytest.mark.parametrize(
         ("name", "nearest"),
@@ -465,7 +441,7 @@ class NearestTests:
             ("time-zone", "timezone"),
         ],
     )
-    def test_a_typo_is_corrected(self, config, name, nearest):
+    def test_the_error_suggests_the_option_that_a_typo_resembles(self, config, name, nearest):
         known = nearest.replace("-", "_")
         assert unknown_flag("--" + name, TABLE).problem == f"unknown option; did you mean --{nearest}?"
         variable = PREFIX + name.upper().replace("-", "_")
@@ -475,7 +451,7 @@ class NearestTests:
     @pytest.mark.parametrize(
         "name", ["foo", "bar", "workers", "debug", "quiet", "host", "daemon", "user", "x", "password", "reload", "bind"]
     )
-    def test_another_word_is_not(self, config, name):
+    def test_the_error_suggests_nothing_for_a_different_word(self, config, name):
         assert unknown_flag("--" + name, TABLE).problem == "unknown option"
         assert refused(environ={PREFIX + name.upper(): "1"})[1] == "unknown environment variable"
         assert refused(config=config(f"{name} = 1"))[1] == "unknown key"

@@ -1,4 +1,4 @@
-"""Rows of the option table: quoting for error messages, and the values they accept."""
+"""Tests for wsserver/config/options.py: values quoted in errors, and the values that options accept."""
 
 import pytest
 
@@ -16,12 +16,12 @@ from wsserver.config.settings import TABLE
         ([1] * 100, "[" + "1, " * 18 + "1,..."),
     ],
 )
-def test_long_values_are_shortened(value, shown):
+def test_values_over_60_characters_are_shortened_in_errors(value, shown):
     assert quote_values([value]) == shown
 
 
 @pytest.mark.parametrize("option", TABLE.values(), ids=TABLE)
-def test_every_option_says_which_values_it_accepts(option):
+def test_every_option_refuses_nul_with_what_it_expects(option):
     with pytest.raises(ValueError, match=r"^expected ") as caught:
         option.parse("\0")
     assert str(caught.value) == f"expected {option.expected}"

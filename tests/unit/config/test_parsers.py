@@ -1,4 +1,4 @@
-"""Parsers of option values: durations, sizes, time zones."""
+"""Tests for wsserver/config/parsers.py: durations, sizes and time zones."""
 
 import sys
 import zoneinfo
@@ -13,7 +13,7 @@ from wsserver.errors import SettingError
 
 
 class DurationTests:
-    """Times, as they are written for people."""
+    """Durations with a unit."""
 
     @pytest.mark.parametrize(
         ("seconds", "text"),
@@ -33,23 +33,19 @@ class DurationTests:
             (61.5, "61.5s"),
         ],
     )
-    def test_show(self, seconds, text):
-        """A time is written in the unit that fits, and read back as the same time."""
+    def test_a_duration_is_shown_in_a_fitting_unit_and_parses_back(self, seconds, text):
         assert show_duration(seconds) == text
         assert parse_duration(text, 0, 3600 * 24) == seconds
 
     @pytest.mark.parametrize("text", ["1234.567", "3599.999999", "0.123456", "123.4567ms", "1000.001"])
-    def test_exact(self, text):
-        """Every time that can be written down is read back from what is shown."""
+    def test_a_shown_duration_parses_back_to_a_nanosecond(self, text):
         seconds = parse_duration(text, 0, 3600)
         assert parse_duration(show_duration(seconds), 0, 3600) == pytest.approx(seconds, abs=1e-9)
 
-    def test_units(self):
-        """Milliseconds, seconds, minutes and hours are known."""
+    def test_parses_milliseconds_seconds_minutes_and_hours(self):
         assert [parse_duration(text, 0, 1e9) for text in ("2ms", "2s", "2", "2m", "2h")] == [0.002, 2, 2, 120, 7200]
 
-    def test_bounds(self):
-        """Both bounds are inside."""
+    def test_both_bounds_are_accepted_and_more_is_refused(self):
         assert parse_duration("1", 1, 2) == 1
         assert parse_duration("2", 1, 2) == 2
         with pytest.raises(ValueError, match="expected a time from 1s to 2s, such as 500ms, 25s or 2m"):
@@ -57,7 +53,7 @@ class DurationTests:
 
 
 class SizeTests:
-    """Sizes, as they are written for people."""
+    """Sizes with a unit."""
 
     @pytest.mark.parametrize(
         ("size", "text"),
@@ -71,21 +67,18 @@ class SizeTests:
             (1024**3, "1GiB"),
         ],
     )
-    def test_show(self, size, text):
-        """A size is written in the largest unit that divides it, and read back as the same size."""
+    def test_a_size_is_shown_in_the_largest_exact_unit_and_parses_back(self, size, text):
         assert TABLE["max_message_size"].show(size) == text
         assert one("max_message_size", text) == size
 
-    def test_nothing(self):
-        """No bytes at all can be shown as well."""
+    def test_zero_is_shown_in_bytes(self):
         assert TABLE["max_message_size"].show(0) == "0B"
 
 
 class ZoneTests:
-    """Time zones, as they are written for people."""
+    """Time zones."""
 
-    def test_show(self):
-        """A zone is written by its name."""
+    def test_a_zone_is_shown_by_its_name(self):
         assert TABLE["timezone"].show(ZoneInfo("Europe/Berlin")) == "Europe/Berlin"
         assert TABLE["timezone"].show(None) == "local"
 
@@ -95,7 +88,7 @@ class MissingZonesTests:
 
     @pytest.fixture
     def no_database(self, monkeypatch):
-        """Hide the system's database and the package tzdata; zones that were read before stay in a cache."""
+        """Hide the system's database and the package tzdata; zones that were loaded before stay cached."""
         before = zoneinfo.TZPATH
         zoneinfo.reset_tzpath([])
         monkeypatch.setitem(sys.modules, "tzdata", None)
@@ -103,7 +96,7 @@ class MissingZonesTests:
         yield
         zoneinfo.reset_tzpath(before)
 
-    def test_it_is_said_and_how_to_get_one(self, no_database):
+    def test_an_uncached_zone_is_refused_with_how_to_install_the_database(self, no_database):
         problem = (
             "the time zone database is missing on this machine, so 'Antarctica/Troll' is unknown: pip install tzdata"
         )

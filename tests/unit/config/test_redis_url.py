@@ -1,4 +1,4 @@
-"""Where a Redis is: URLs as they are written for other clients."""
+"""Tests for wsserver/config/redis_url.py: URLs of Redis servers and Sentinels."""
 
 import pytest
 
@@ -6,14 +6,14 @@ from wsserver.config.redis_url import parse_redis_url
 
 
 def problem_of(text):
-    """Tell what is said about a URL that is wrong."""
+    """Return the error for an invalid URL."""
     with pytest.raises(ValueError, match="expected") as caught:
         parse_redis_url(text)
     return str(caught.value)
 
 
 class PlainTests:
-    """One Redis."""
+    """The URL of one Redis server."""
 
     @pytest.mark.parametrize(
         ("text", "host", "port", "tls", "database"),
@@ -27,8 +27,7 @@ class PlainTests:
             ("redis://xn--bcher-kva.example", "xn--bcher-kva.example", 6379, False, 0),
         ],
     )
-    def test_where(self, text, host, port, tls, database):
-        """Host, port, TLS and database."""
+    def test_parses_host_port_tls_and_database(self, text, host, port, tls, database):
         url = parse_redis_url(text)
         assert (url.hosts, url.tls, url.database, url.master) == (((host, port),), tls, database, "")
 
@@ -45,22 +44,20 @@ class PlainTests:
             ("me:a:b@c@", "me", "a:b@c"),
         ],
     )
-    def test_who(self, user, name, password):
-        """User and password; a user of Redis may have an empty one."""
+    def test_parses_percent_encoded_user_and_password(self, user, name, password):
+        """A password may be empty if there is a user."""
         url = parse_redis_url(f"redis://{user}h")
         assert (url.username, url.password) == (name, password)
 
-    def test_certificates(self):
-        """With TLS a file of certificates to trust may be named."""
+    def test_ssl_ca_certs_names_a_file_of_trusted_certificates(self):
         assert parse_redis_url("rediss://h?ssl_ca_certs=/etc/my%20ca.pem").ca_file == "/etc/my ca.pem"
         assert parse_redis_url("rediss://h/1").ca_file == ""
 
 
 class SentinelTests:
-    """Sentinels that know the Redis."""
+    """The URL of Sentinels, which know the current Redis."""
 
-    def test_all(self):
-        """Hosts with their ports, the master's name, and both passwords."""
+    def test_parses_several_hosts_the_master_name_and_both_passwords(self):
         url = parse_redis_url(
             "rediss+sentinel://me:p1@a,b:5000,[::1]/my-master/3?sentinel_username=s&sentinel_password=p%262"
         )
@@ -69,15 +66,14 @@ class SentinelTests:
         assert (url.username, url.password) == ("me", "p1")
         assert (url.sentinel_username, url.sentinel_password) == ("s", "p&2")
 
-    def test_least(self):
-        """One host and a name will do."""
+    def test_one_host_and_the_master_name_are_enough(self):
         url = parse_redis_url("redis+sentinel://h/mymaster")
         assert (url.hosts, url.master, url.database) == ((("h", 26379),), "mymaster", 0)
         assert (url.username, url.password, url.sentinel_password) == (None, None, None)
 
 
 class ShownTests:
-    """What may stand in a log."""
+    """The form of a URL that may be logged."""
 
     @pytest.mark.parametrize(
         ("text", "shown"),
@@ -87,15 +83,14 @@ class ShownTests:
             ("redis+sentinel://:hush@a,b/m?sentinel_password=hush", "redis+sentinel://a:26379,b:26379/m/0"),
         ],
     )
-    def test_no_password(self, text, shown):
-        """Neither user nor password."""
+    def test_the_shown_url_contains_neither_user_nor_password(self, text, shown):
         url = parse_redis_url(text)
         assert url.shown == shown
         assert "hush" not in repr(url)
 
 
 class WrongTests:
-    """What is refused, with what was expected."""
+    """Invalid URLs."""
 
     @pytest.mark.parametrize(
         ("text", "words"),
@@ -127,12 +122,11 @@ class WrongTests:
             ("redis+sentinel://a/m?sentinel_password=x&sentinel_password=y", "once"),
         ],
     )
-    def test_said(self, text, words):
-        """Each mistake has its sentence."""
+    def test_each_invalid_url_is_refused_with_what_was_expected(self, text, words):
         assert words in problem_of(text)
 
     @pytest.mark.parametrize("mark", ["/", "#", "?"])
-    def test_no_piece_of_a_password(self, mark):
-        """A password whose marks are not encoded falls to pieces, and none of them is shown."""
+    def test_no_part_of_an_unencoded_password_is_in_the_error(self, mark):
+        """Its delimiters cut the password into several parts of the URL."""
         problem = problem_of(f"redis://:hush{mark}hush@h")
         assert "hush" not in problem

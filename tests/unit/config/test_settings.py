@@ -1,4 +1,4 @@
-"""Tests for wsserver/config/settings.py: options from flags, the environment and a TOML file."""
+"""Tests for wsserver/config/settings.py: the options, their values and defaults."""
 
 import dataclasses
 import datetime
@@ -14,21 +14,18 @@ from wsserver.errors import SettingError
 
 
 class DefaultTests:
-    """Options that nobody sets."""
+    """The defaults."""
 
-    def test_defaults(self):
-        """The defaults are the documented ones, and safe."""
+    def test_the_defaults_are_the_documented_ones(self):
         assert dataclasses.asdict(load()) == DEFAULTS
         assert load() == Settings()
 
-    def test_frozen(self):
-        """Settings do not change while the server runs."""
+    def test_setting_an_attribute_raises_frozen_instance_error(self):
         with pytest.raises(dataclasses.FrozenInstanceError):
             load().port = 1
 
     @pytest.mark.parametrize("option", TABLE.values(), ids=TABLE)
-    def test_round_trip(self, option):
-        """Each default, written as the help writes it, is read back as the same value."""
+    def test_a_shown_default_parses_back_to_the_same_value(self, option):
         if option.many:
             assert (option.default, option.show_default()) == ((), "")
         else:
@@ -36,14 +33,12 @@ class DefaultTests:
             assert option.show_default() == ("" if option.default == "" else option.show(option.default))
 
     @pytest.mark.parametrize("option", TABLE.values(), ids=TABLE)
-    def test_names(self, option):
-        """An option has the same name everywhere, in the spelling of the place."""
+    def test_flag_and_variable_are_spelled_after_the_options_name(self, option):
         assert option.flag == "--" + option.name.replace("_", "-")
         assert option.variable == "WSSERVER_" + option.name.upper()
 
     @pytest.mark.parametrize("option", TABLE.values(), ids=TABLE)
-    def test_explained(self, option):
-        """Each option has a sentence of help; what takes a value says what stands for it."""
+    def test_every_option_has_help_a_group_and_a_metavar_unless_it_is_a_flag(self, option):
         assert option.help[0].isupper()
         assert option.help.endswith(".")
         assert bool(option.metavar) != option.is_flag
@@ -220,7 +215,7 @@ VALUES = {
     "catch_all": ({"auto": "auto", "on": "on", "OFF": "off"}, ["", "true", "maybe"]),
     "reply_prefix": (
         {"": "", "> ": "> ", "ü\u2028": "ü\u2028", "\ud7ff\ue000": "\ud7ff\ue000", "x" * 1024: "x" * 1024},
-        # Python makes a surrogate of a byte of the command line that is not UTF-8.
+        # Python decodes a byte of the command line that is not UTF-8 as a surrogate.
         ["\n", "\x1f", "\x7f", "x" * 1025, "\udcff", "\ud800", "\udfff"],
     ),
     "timezone": (
@@ -229,35 +224,32 @@ VALUES = {
     ),
     "log_format": ({"text": "text", "json": "json", "JSON": "json"}, ["", "xml"]),
 }
-"""Option -> text and the value it gives, and texts that are refused."""
+"""Option -> accepted texts with their values, and refused texts."""
 
 GOOD = [(name, text, value) for name, (good, _) in VALUES.items() for text, value in good.items()]
 BAD = [(name, text) for name, (_, bad) in VALUES.items() for text in bad]
 
 
 class ValueTests:
-    """What each option takes."""
+    """The values that each option accepts."""
 
-    def test_complete(self):
-        """Every option is tried here."""
+    def test_every_option_of_the_table_is_tested(self):
         assert sorted(VALUES) == sorted(TABLE)
 
     @pytest.mark.parametrize(("name", "text", "value"), GOOD)
-    def test_good(self, name, text, value):
-        """A value in its bounds is taken."""
+    def test_an_accepted_text_gives_its_value(self, name, text, value):
         assert one(name, text) == value
 
     @pytest.mark.parametrize(("name", "text"), BAD)
-    def test_bad(self, name, text):
-        """Any other is refused; the flag, what was expected and what stood there are named."""
+    def test_a_refused_text_is_quoted_with_what_was_expected(self, name, text):
+        """The value of a secret is not quoted."""
         where, problem = refused(flags={name: [text]})
         assert where == TABLE[name].flag
         shown = "what was given" if TABLE[name].secret else repr(text if len(text) <= 60 else text[:57] + "...")
         assert re.fullmatch(r"expected .+, not " + re.escape(shown) + "(; repeat --.+)?", problem)
 
     @pytest.mark.parametrize("name", ["redis", "api_key", "token_secret", "token_secret_previous"])
-    def test_secret(self, name, config):
-        """A secret is shown nowhere: not where it is wrong, and not with the settings."""
+    def test_a_secret_is_in_neither_an_error_nor_the_repr(self, name, config):
         for wrong in ("hush\n", "hush" * 300):
             assert "hush" not in str(refused(flags={name: [wrong]}))
         assert "7" not in refused(config=config(f"{name} = [7]"))[1]
@@ -292,8 +284,7 @@ class ValueTests:
             ),
         ],
     )
-    def test_message(self, name, problem):
-        """The message gives an example of what would do."""
+    def test_the_error_names_the_accepted_values_or_an_example(self, name, problem):
         assert refused(flags={name: ["?"]}) == (TABLE[name].flag, problem)
 
     @pytest.mark.parametrize(
@@ -303,14 +294,13 @@ class ValueTests:
             ("reply_prefix", r"expected at most 1024 characters, none of them a control character, not 'a\nb'"),
         ],
     )
-    def test_message_of_a_text(self, name, problem):
-        """So does that of an option whose values are words."""
+    def test_the_error_for_a_string_names_the_accepted_characters(self, name, problem):
         text = "a b" if name == "subprotocol" else "a\nb"
         assert refused(flags={name: [text]}) == (TABLE[name].flag, problem)
 
 
 class ConstructorTests:
-    """Arguments of `Settings` are checked as flags are."""
+    """Arguments of `Settings` are checked like flags."""
 
     @pytest.mark.parametrize(
         ("arguments", "value"),
@@ -342,7 +332,7 @@ class ConstructorTests:
             ),
         ],
     )
-    def test_python_values_and_texts_are_accepted(self, arguments, value):
+    def test_python_values_and_strings_are_accepted(self, arguments, value):
         (name,) = arguments
         found = getattr(Settings(**arguments), name)
         assert found == value
@@ -408,22 +398,22 @@ class ConstructorTests:
 
     @pytest.mark.parametrize("name", [name for name, option in TABLE.items() if option.secret])
     @pytest.mark.parametrize("value", [b"hush-hush", ("hush-hush",), 5318008])
-    def test_a_secret_is_not_shown(self, name, value):
+    def test_the_error_for_a_secret_does_not_quote_it(self, name, value):
         with pytest.raises(SettingError) as caught:
             Settings(**{name: value})
         assert str(caught.value).endswith(", not what was given")
         assert not re.search("hush|5318008", str(caught.value))
 
-    def test_a_changed_copy_is_checked_too(self):
+    def test_dataclasses_replace_checks_the_new_value(self):
         assert dataclasses.replace(Settings(), port=1).port == 1
         with pytest.raises(SettingError, match="port: expected a whole number"):
             dataclasses.replace(Settings(), port=99999)
 
 
 class PublicSourcesTests:
-    """`Settings.from_environment`, `from_file` and `load`, for applications."""
+    """`Settings.from_environment` and `Settings.from_file`, for applications."""
 
-    def test_from_environment(self, config, monkeypatch):
+    def test_from_environment_reads_a_mapping_or_os_environ_and_its_file(self, config, monkeypatch):
         path = config("port = 1\nreply_prefix = 'file'")
         environ = {"WSSERVER_CONFIG": path, "WSSERVER_PORT": "2", "PORT": "3"}
         settings = Settings.from_environment(environ)
@@ -431,23 +421,22 @@ class PublicSourcesTests:
         monkeypatch.setenv("WSSERVER_PORT", "4")
         assert Settings.from_environment().port == 4
 
-    def test_from_file_does_not_look_at_the_environment(self, config, monkeypatch):
+    def test_from_file_ignores_the_environment(self, config, monkeypatch):
         monkeypatch.setenv("WSSERVER_PORT", "2")
         path = config("reply_prefix = 'file'")
         for kind in (str, Path):
             assert Settings.from_file(kind(path)) == Settings(reply_prefix="file")
 
-    def test_a_mistake_in_the_file_names_the_file_and_the_line(self, config):
+    def test_from_file_names_file_and_line_of_a_bad_value(self, config):
         path = config("\nport = 99999")
         with pytest.raises(SettingError, match=re.escape(f"{path} line 2: port: expected a whole number")):
             Settings.from_file(path)
 
 
 class ByChannelTests:
-    """The tables `[[channel]]`."""
+    """The tables `[[channel]]` of the file."""
 
-    def test_several(self, config):
-        """As many as wanted, in their order."""
+    def test_several_tables_keep_their_order(self, config):
         text = '[[channel]]\npattern = "a:*"\nhistory_size = 5\n[[channel]]\npattern = "*"\npublish = true\n'
         assert load(config=config(text)).channel == (("a:*", {"history_size": 5}), ("*", {"publish": True}))
 
@@ -491,8 +480,7 @@ class ByChannelTests:
             ('[[channel]]\npattern = "a"\npublish = "yes"', "line 3: channel: publish", "expected true or false"),
         ],
     )
-    def test_refused(self, config, text, where, problem):
-        """The table and the key are named."""
+    def test_an_invalid_table_is_refused_with_its_line_and_key(self, config, text, where, problem):
         place, why = refused(config=config(text))
         assert place.endswith(where)
         assert problem in why

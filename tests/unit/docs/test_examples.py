@@ -1,4 +1,4 @@
-"""Python code in the documentation does what it says."""
+"""The Python code in the documentation works as its page says."""
 
 import re
 
@@ -10,12 +10,12 @@ from wsserver.testing import MemoryServer
 
 
 def python_blocks(page):
-    """Take the Python code of a page."""
+    """Return the Python code blocks of a page."""
     return re.findall(r"```python[^\n]*\n(.*?)```", (ROOT / page).read_text("utf-8"), re.DOTALL)
 
 
 def run(source):
-    """Run code; return its names."""
+    """Run code; return its global names."""
     names = {}
     exec(compile(source, "page", "exec"), names)
     return names
@@ -29,7 +29,7 @@ def test_each_test_of_the_page_about_testing_passes(name):
     TESTING[name]()
 
 
-def test_the_page_about_testing_has_its_tests():
+def test_the_page_about_testing_has_five_tests():
     assert sum(name.startswith("test_") for name in TESTING) == 5
 
 
@@ -37,7 +37,7 @@ def test_the_page_about_testing_has_its_tests():
     ("opcode", "payload", "answer"),
     [(1, "Grüße", "GRÜSSE"), (1, "", ""), (2, b"Gr\xc3\xbc\xff", b"Gr\xc3\xbc\xff")],
 )
-def test_the_first_endpoint_of_the_tutorial_is_right_for_text_and_binary(opcode, payload, answer):
+def test_the_tutorials_first_endpoint_upper_cases_text_and_echoes_binary(opcode, payload, answer):
     source = python_blocks("docs/tutorials/embed-in-twisted.md")[0]
     client = MemoryServer(Settings(), endpoints={"/shout": run(source)["ShoutProtocol"]}).connect()
     client.open("/shout")
@@ -45,7 +45,7 @@ def test_the_first_endpoint_of_the_tutorial_is_right_for_text_and_binary(opcode,
     assert client.messages() == [answer]
 
 
-def test_settings_of_the_page_about_embedding_are_accepted():
+def test_the_settings_on_the_page_about_embedding_are_accepted():
     (source,) = [block for block in python_blocks("docs/how-to/embedding.md") if block.startswith("Settings(")]
     settings = eval(source, {"Settings": Settings})
     assert (settings.port, settings.ping_interval, settings.max_message_size) == (0, 5.0, 65536)

@@ -16,12 +16,12 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*
 
 
 def prose(page):
-    """Return a page without its blocks of code."""
+    """Return a page without its code blocks."""
     return re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
 def anchors(page):
-    """Return the names that GitHub gives to the headings of a page."""
+    """Return the anchors that GitHub gives to the headings of a page."""
     seen = Counter()
     names = set()
     for heading in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE):
@@ -33,7 +33,7 @@ def anchors(page):
 
 
 def relative_links(page):
-    """Return the targets of the links to files of the project."""
+    """Return the targets of a page's links to files of the project."""
     targets = re.findall(r"\]\(([^)\s]+)\)", prose(page))
     return [target for target in targets if not re.match(r"https?:", target)]
 
@@ -45,7 +45,7 @@ def target_of(page, link):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_relative_links_lead_somewhere(page):
+def test_the_target_and_heading_of_every_relative_link_exist(page):
     broken = []
     for link in relative_links(page):
         file, anchor = target_of(page, link)
@@ -55,29 +55,29 @@ def test_relative_links_lead_somewhere(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_files_named_in_the_text_exist(page):
+def test_every_file_named_in_the_text_exists(page):
     named = re.findall(r"(?<![\w/\[(.])(?:docs|tests|benchmarks)/[\w./-]+\.(?:md|py)\b", prose(page))
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
-def test_every_page_is_linked():
+def test_every_page_is_linked_from_some_page():
     linked = {target_of(page, link)[0] for page in PAGES for link in relative_links(page)}
     assert [page.name for page in PAGES[2:] if page.resolve() not in linked] == []
 
 
-def test_every_option_is_in_the_documentation():
+def test_every_options_flag_is_named_in_the_documentation():
     text = "\n".join(page.read_text("utf-8") for page in PAGES)
     assert [option.flag for option in TABLE.values() if not re.search(rf"{option.flag}\b(?!-)", text)] == []
 
 
 def code_spans(page):
-    """Return the code within the text of a page."""
+    """Return the code spans of a page that begin with a flag."""
     return re.findall(r"`(--[a-z][^`]*)`", prose(page))
 
 
-def test_every_flag_in_the_reference_and_the_guides_exists():
+def test_every_flag_in_a_code_span_exists():
     known = {option.flag for option in TABLE.values()}
-    # Of the programs `wsserver publish`, `wsserver subscribe`, `twistd`, and of this project's own tools.
+    # Flags of the other commands, of `twistd`, and of this project's own tools.
     known |= {"--config", "--json", "--url", "--count", "--since", "--format", "--token", "--claims", "--channel"}
     known |= {"--uid", "--logfile", "--pidfile", "--only", "--seed", "--help", "--quick", "--tls", "--hook-", "--"}
     flags = {flag for page in PAGES for span in code_spans(page) for flag in re.findall(r"(?<!\S)--[a-z-]*", span)}
@@ -88,7 +88,7 @@ GUIDE = ROOT / "docs" / "how-to" / "test-a-client.md"
 
 
 @pytest.mark.parametrize("span", sorted({span for span in code_spans(GUIDE) if re.search(r" [^-]", span)}))
-def test_the_options_that_the_guide_for_testing_clients_shows_are_accepted(span):
+def test_the_options_in_the_guide_for_testing_clients_are_accepted(span):
     options = Options()
     options.parseOptions(shlex.split(span))
     assert options.settings != Settings()
