@@ -142,7 +142,7 @@ class ProxyTests:
             peer.send_frame(8, close_payload(1000))
             peer.read_close()
         server.stop()
-        assert [f" {expected} " in line for line in log.lines("wsserver.connection")] == [True, True]
+        assert [f" peer={expected} " in line for line in log.lines("wsserver.connection")] == [True, True]
 
     def test_http_has_it_too(self, server, log):
         """Both the line of a request and that of a refusal."""

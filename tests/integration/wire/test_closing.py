@@ -1,4 +1,4 @@
-"""How connections end: the close codes that a client sees, and that it sees them."""
+"""How WebSocket connections end: the close code that each client receives."""
 
 import pytest
 from peers import (
@@ -21,7 +21,7 @@ LIMIT = 10_000
 
 
 def finish(peer, close) -> None:
-    """Answer the server's Close frame; the stream must then end, and not be reset."""
+    """Answer the server's Close frame; the stream must then end without a reset."""
     peer.send_frame(CLOSE, close.payload)
     assert peer.read_to_end() == b""
 
@@ -93,11 +93,11 @@ UNFINISHED_TOO_BIG = {
 
 
 class ProtocolErrorTests:
-    """1002: frames that break RFC 6455."""
+    """1002: frames that violate RFC 6455."""
 
     @pytest.mark.parametrize("data", BAD_FRAMES.values(), ids=BAD_FRAMES)
-    def test_is_closed_with_1002(self, server, data):
-        """A broken frame closes its connection with 1002, politely; another connection does not notice."""
+    def test_closes_with_1002_and_a_reason_after_an_invalid_frame(self, server, data):
+        """The closing handshake is completed; other connections are not affected."""
         with server.open() as other, server.open() as peer:
             peer.send(data)
             first = peer.read_frame()
@@ -112,24 +112,22 @@ class ProtocolErrorTests:
         assert server.serves_the_next()
 
     @pytest.mark.parametrize("data", UNFINISHED_BAD_FRAMES.values(), ids=UNFINISHED_BAD_FRAMES)
-    def test_is_closed_before_the_frame_is_whole(self, start_server, data):
-        """A frame that is broken from its head is refused at once, and the connection ends soon."""
+    def test_closes_with_1002_before_the_invalid_frame_is_complete(self, start_server, data):
+        """A frame whose header is invalid is refused as soon as the header has arrived."""
         server = start_server(close_timeout=0.2)
         with server.open() as other, server.open() as peer:
             peer.send(data)
             assert peer.read_close().close_code == 1002
-            # Whatever the client sends now is inside its frame, so its answer cannot be seen.
+            # Whatever the client sends now is part of its frame's payload, so it cannot answer the Close.
             wait_until(peer.has_ended, "the end of the connection")
             assert other.echoes()
 
-    def test_nothing_after_the_mistake_is_answered(self, server):
-        """Messages behind a broken frame do not come back."""
+    def test_answers_no_frame_that_follows_an_invalid_one(self, server):
         with server.open() as peer:
             peer.send(frame(TEXT, b"hello", rsv=2) + frame(TEXT, b"more") + frame(PING, b"more"))
             finish(peer, peer.read_close())
 
-    def test_a_peer_that_does_not_answer_the_close_is_dropped(self, start_server):
-        """Where the client does not finish the closing handshake, the server ends it after --close-timeout."""
+    def test_drops_a_peer_that_does_not_answer_the_close_within_close_timeout(self, start_server):
         server = start_server(close_timeout=0.2)
         with server.open() as peer:
             peer.send(frame(TEXT, b"hello", rsv=2))
@@ -138,11 +136,11 @@ class ProtocolErrorTests:
 
 
 class InvalidTextTests:
-    """1007: texts that are not UTF-8."""
+    """1007: text messages that are not UTF-8."""
 
     @pytest.mark.parametrize("data", BAD_TEXTS.values(), ids=BAD_TEXTS)
-    def test_is_closed_with_1007(self, server, data):
-        """Bytes that are not UTF-8 close their connection with 1007, as soon as they are seen."""
+    def test_closes_with_1007_after_bytes_that_are_not_utf8(self, server, data):
+        """The server does not wait for the rest of the frame or message."""
         with server.open() as other, server.open() as peer:
             peer.send(data)
             close = peer.read_close()
@@ -150,8 +148,8 @@ class InvalidTextTests:
             finish(peer, close)
             assert other.echoes()
 
-    def test_after_inflating(self, start_server):
-        """A compressed text is judged after inflating."""
+    def test_closes_with_1007_after_a_compressed_text_that_is_not_utf8(self, start_server):
+        """The text is validated after inflating."""
         server = start_server(compression="on")
         with server.open("/echo", "Sec-WebSocket-Extensions: permessage-deflate") as peer:
             peer.send_frame(TEXT, deflated(b"good \xff bad"), rsv=4)
@@ -159,8 +157,8 @@ class InvalidTextTests:
             assert close.close_code == 1007
             finish(peer, close)
 
-    def test_what_cannot_be_inflated(self, start_server):
-        """Garbage marked as compressed closes with 1007 or 1002 and is no failure of the server."""
+    def test_closes_with_1002_or_1007_after_data_that_cannot_be_inflated(self, start_server):
+        """Invalid compressed data is a peer error; the server serves the next client."""
         server = start_server(compression="on")
         with server.open("/echo", "Sec-WebSocket-Extensions: permessage-deflate") as peer:
             peer.send_frame(TEXT, b"\xff\xff\xff\xff\xff\xff", rsv=4)
@@ -174,8 +172,7 @@ class TooBigTests:
     """1009: messages over --max-message-size."""
 
     @pytest.mark.parametrize("data", TOO_BIG.values(), ids=TOO_BIG)
-    def test_is_closed_with_1009(self, start_server, data):
-        """A message over the limit closes its connection with 1009 as soon as that is known."""
+    def test_closes_with_1009_after_a_message_over_the_limit(self, start_server, data):
         server = start_server(max_message_size=LIMIT)
         with server.open() as other, server.open() as peer:
             peer.send(data)
@@ -185,8 +182,8 @@ class TooBigTests:
             assert other.echoes()
 
     @pytest.mark.parametrize("data", UNFINISHED_TOO_BIG.values(), ids=UNFINISHED_TOO_BIG)
-    def test_is_closed_before_the_frame_is_whole(self, start_server, data):
-        """What a frame's head declares is enough to refuse it; the connection ends soon."""
+    def test_closes_with_1009_when_a_frame_header_declares_too_many_bytes(self, start_server, data):
+        """The server does not wait for the payload; it drops the connection after --close-timeout."""
         server = start_server(max_message_size=LIMIT, close_timeout=0.2)
         with server.open() as other, server.open() as peer:
             peer.send(data)
@@ -194,24 +191,23 @@ class TooBigTests:
             wait_until(peer.has_ended, "the end of the connection")
             assert other.echoes()
 
-    def test_the_limit_itself_is_taken(self, start_server):
-        """A message of exactly the limit comes back, in one frame or in parts."""
+    def test_echoes_a_message_of_exactly_the_limit(self, start_server):
+        """In one frame, or fragmented."""
         with start_server(max_message_size=LIMIT).open() as peer:
             peer.send_frame(BINARY, b"x" * LIMIT)
             assert peer.read_message() == b"x" * LIMIT
             peer.send(frame(BINARY, b"x" * (LIMIT - 1), fin=False) + frame(CONTINUATION, b"y"))
             assert peer.read_message() == b"x" * (LIMIT - 1) + b"y"
 
-    def test_the_limit_is_on_a_message_not_on_a_connection(self, start_server):
-        """Many messages of the limit come back one after another."""
+    def test_applies_the_limit_to_each_message_not_to_the_connection(self, start_server):
         with start_server(max_message_size=LIMIT).open() as peer:
             for _ in range(20):
                 peer.send_frame(BINARY, b"x" * LIMIT)
                 assert len(peer.read_message()) == LIMIT
 
     @pytest.mark.parametrize("parts", [1, 100])
-    def test_after_inflating(self, start_server, parts):
-        """A small compressed message that inflates beyond the limit is refused, in one frame or in many."""
+    def test_closes_with_1009_after_a_message_that_inflates_over_the_limit(self, start_server, parts):
+        """The limit applies to the inflated size, in one frame or in many."""
         server = start_server(compression="on", max_message_size=LIMIT)
         bomb = deflated(b"\0" * 5_000_000)
         step = len(bomb) // parts + 1
@@ -228,23 +224,22 @@ class TooBigTests:
             finish(peer, close)
             assert other.echoes()
 
-    def test_the_limit_itself_after_inflating(self, start_server):
-        """A compressed message that inflates to exactly the limit is taken."""
+    def test_echoes_a_message_that_inflates_to_exactly_the_limit(self, start_server):
         server = start_server(compression="on", max_message_size=LIMIT)
         with connect(f"{server.url}/echo", proxy=None) as peer:
             peer.send("x" * LIMIT)
             assert peer.recv(timeout=15) == "x" * LIMIT
 
-    def test_with_websockets(self, server):
-        """A real client that sends too much sees 1009, not a broken connection."""
+    def test_a_websockets_client_sees_1009_when_one_byte_over_the_limit(self, server):
+        """A real client sees the close code, not a broken connection."""
         with connect(f"{server.url}/echo", proxy=None, compression=None) as peer:
             peer.send("x" * (1024**2 + 1))
             with pytest.raises(ConnectionClosedError) as caught:
                 peer.recv(timeout=15)
             assert caught.value.rcvd.code == 1009
 
-    def test_with_autobahn(self, server):
-        """A real client that sends far too much sees 1009, not a broken connection."""
+    def test_an_autobahn_client_sees_a_clean_close_with_1009(self, server):
+        """A real client that sends 8 MiB sees the close code, not a broken connection."""
         peer = connect_autobahn(f"{server.url}/echo")
         peer.send(b"x" * (8 * 1024**2))
         closed = peer.wait_closed()
@@ -252,57 +247,55 @@ class TooBigTests:
 
 
 class ClosingByPeerTests:
-    """The peer closes."""
+    """The client starts the closing handshake."""
 
     @pytest.mark.parametrize(
         "code", [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 4999]
     )
-    def test_code_and_reason_come_back(self, server, code):
-        """The server answers with the client's own code and reason, and ends the stream without a reset."""
+    def test_echoes_the_clients_code_and_reason(self, server, code):
+        """The stream then ends without a reset."""
         with server.open() as peer:
             peer.send_frame(CLOSE, close_payload(code, "that's it, tschüß"))
             close = peer.read_close()
             assert (close.close_code, close.close_reason) == (code, "that's it, tschüß")
             assert peer.read_to_end() == b""
 
-    def test_the_longest_reason(self, server):
-        """A reason of 123 bytes comes back whole."""
+    def test_echoes_the_longest_possible_reason(self, server):
+        """A reason has at most 123 bytes (RFC 6455 section 5.5)."""
         with server.open() as peer:
             peer.send_frame(CLOSE, close_payload(4000, "x" * 123))
             assert peer.read_close().close_reason == "x" * 123
 
-    def test_no_code(self, server):
-        """A Close frame without a code is answered with one without a code, or with 1000."""
+    def test_answers_a_close_without_a_code_with_no_code_or_1000(self, server):
         with server.open() as peer:
             peer.send_frame(CLOSE)
             assert peer.read_close().payload in (b"", close_payload(1000))
             assert peer.read_to_end() == b""
 
-    def test_messages_before_the_close_are_answered_first(self, server):
-        """What was sent before the Close frame comes back before the server's Close."""
+    def test_echoes_earlier_messages_before_the_close(self, server):
         with server.open() as peer:
             peer.send(frame(TEXT, b"last words") + frame(CLOSE, close_payload(1000)))
             assert peer.read_message() == "last words"
             assert peer.read_close().close_code == 1000
             assert peer.read_to_end() == b""
 
-    def test_a_big_answer_before_the_close_arrives_whole(self, server):
-        """An echo of 1 MiB is not cut off by a Close right behind the message."""
+    def test_sends_an_echo_of_1_mib_whole_before_the_close(self, server):
+        """The client sends its Close frame immediately after the message."""
         with server.open() as peer:
             peer.send(frame(BINARY, b"x" * 1024**2) + frame(CLOSE, close_payload(1000)))
             assert peer.read_message() == b"x" * 1024**2
             assert peer.read_close().close_code == 1000
             assert peer.read_to_end() == b""
 
-    def test_nothing_after_the_close_is_answered(self, server):
-        """Frames behind the Close frame are ignored; the stream still ends without a reset."""
+    def test_ignores_frames_after_the_close(self, server):
+        """The stream still ends without a reset."""
         with server.open() as peer:
             peer.send(frame(CLOSE, close_payload(1000)) + frame(TEXT, b"too late") + frame(PING, b"too late"))
             assert peer.read_close().close_code == 1000
             assert peer.read_to_end() == b""
 
-    def test_a_lost_connection_is_logged_with_1006(self, server, log):
-        """A client that vanishes is written down as not clean, with 1006, and without a traceback."""
+    def test_logs_a_reset_connection_as_not_clean_with_1006(self, server, log):
+        """Without a traceback."""
         with server.open() as peer:
             assert peer.echoes()
             peer.reset()
@@ -311,8 +304,8 @@ class ClosingByPeerTests:
         assert "code=1006" in line
         assert "clean=False" in line
 
-    def test_one_line_is_logged_for_the_end(self, server, log):
-        """The end of a connection is one line: code, who closed, how much was exchanged."""
+    def test_logs_the_end_in_one_line_with_code_and_counts(self, server, log):
+        """The query string, which may hold a token, is not logged."""
         with server.open("/echo?token=secret") as peer:
             assert peer.echoes("twelve bytes")
             peer.send_frame(CLOSE, close_payload(4000, "a\r\nb"))
@@ -337,8 +330,8 @@ class ClosingByPeerTests:
 class PingTests:
     """--ping-interval and --ping-timeout."""
 
-    def test_a_peer_that_answers_stays(self, start_server):
-        """Pings come at the interval, and a client that answers them is not closed."""
+    def test_keeps_a_peer_that_answers_each_ping(self, start_server):
+        """The payloads of all pings differ."""
         server = start_server(ping_interval=0.05, ping_timeout=5.0)
         with server.open() as peer:
             seen = set()
@@ -347,12 +340,11 @@ class PingTests:
                 assert ping.opcode == PING
                 seen.add(ping.payload)
                 peer.send_frame(PONG, ping.payload)
-            assert len(seen) == 5, "each ping is told from the others"
+            assert len(seen) == 5, "each ping has its own payload"
             peer.send_frame(CLOSE, close_payload(1000))
             assert peer.read_close().close_code == 1000
 
-    def test_a_peer_that_does_not_answer_is_closed_with_1011(self, start_server, log):
-        """Without a pong in time the client sees 1011 and a reason, and the connection ends."""
+    def test_closes_a_peer_that_sends_no_pong_with_1011(self, start_server, log):
         server = start_server(ping_interval=0.1, ping_timeout=0.1)
         with server.open() as peer:
             close = peer.read_close()
@@ -362,8 +354,7 @@ class PingTests:
         assert any("code=1011 by=server" in line for line in log.lines("wsserver.connection"))
         assert server.serves_the_next()
 
-    def test_zero_means_no_pings(self, start_server):
-        """With --ping-interval 0 no ping comes."""
+    def test_sends_no_pings_if_the_interval_is_zero(self, start_server):
         server = start_server(ping_interval=0, ping_timeout=0.1)
         with server.open("/ticker?every=100ms&count=5") as peer:
             assert [peer.read_frame().opcode for _ in range(6)] == [TEXT] * 5 + [CLOSE]
@@ -372,8 +363,8 @@ class PingTests:
 class StoppingTests:
     """The service stops."""
 
-    def test_open_connections_see_1001(self, start_server):
-        """Every client is told that the server goes away, and the stream ends without a reset."""
+    def test_closes_every_websocket_connection_with_1001(self, start_server):
+        """The stream ends without a reset."""
         server = start_server()
         peers = [server.open(path) for path in ("/", "/echo", "/ticker", "/ws")]
         autobahn = connect_autobahn(f"{server.url}/echo")
@@ -387,8 +378,7 @@ class StoppingTests:
         assert (closed.clean, closed.code) == (True, 1001)
         server.stop()
 
-    def test_new_connections_are_not_accepted(self, start_server):
-        """Once it is told to stop, the server listens no more, also while it waits for a client."""
+    def test_accepts_no_new_connections_while_it_waits_for_a_client(self, start_server):
         server = start_server()
         port = server.port
         with server.open() as peer:
@@ -399,23 +389,21 @@ class StoppingTests:
             peer.send_frame(CLOSE, close_payload(1001))
             assert peer.read_to_end() == b""
 
-    def test_a_peer_that_does_not_answer_holds_it_up_for_the_closing_timeout_only(self, start_server):
-        """A client that ignores the Close frame is dropped, and the server stops."""
+    def test_drops_a_peer_that_does_not_answer_the_close(self, start_server):
+        """The service stops after --close-timeout."""
         server = start_server(close_timeout=0.3)
         with server.open() as peer:
             server.stop()
             assert peer.read_close().close_code == 1001
 
-    def test_a_peer_in_the_middle_of_a_message_is_closed_too(self, start_server):
-        """An unfinished message does not hold up the end."""
+    def test_closes_a_peer_in_the_middle_of_a_message_with_1001(self, start_server):
         server = start_server()
         with server.open() as peer:
             peer.send(frame(BINARY, b"x" * 100_000)[:50_000])
             server.begin_to_stop()
             assert peer.read_close().close_code == 1001
 
-    def test_connections_that_are_not_websockets_end_too(self, start_server):
-        """A kept-alive HTTP connection, half a request and a silent connection end with the server."""
+    def test_ends_idle_incomplete_and_silent_http_connections(self, start_server):
         server = start_server()
         with server.connect() as idle, server.connect() as half, server.connect() as silent:
             assert idle.request("/").status == 200
@@ -424,8 +412,8 @@ class StoppingTests:
             server.stop()
             assert [peer.read_to_end() for peer in (idle, half, silent)] == [b"", b"", b""]
 
-    def test_a_peer_that_does_not_read_is_dropped(self, start_server):
-        """A client that takes nothing, with much still to be sent to it, does not outlive the closing timeout."""
+    def test_drops_a_peer_that_does_not_read_a_pending_response(self, start_server):
+        """It is dropped after --close-timeout, although 1 MiB remains to be sent to it."""
         server = start_server(close_timeout=0.3)
         server.shrink_send_buffers()
         with server.open("/", receive_buffer=4096) as peer:
@@ -435,15 +423,13 @@ class StoppingTests:
             server.stop()
             wait_until(lambda: not server.count_sockets(), "the connection dropped")
 
-    def test_it_can_be_started_and_stopped_many_times(self, start_server):
-        """Servers come and go in one process."""
+    def test_five_services_can_start_and_stop_in_one_process(self, start_server):
         for _ in range(5):
             server = start_server()
             assert server.serves_the_next()
             server.stop()
 
-    def test_a_service_may_be_started_again(self, start_server):
-        """A stopped service that is started again serves again."""
+    def test_a_stopped_service_can_be_started_again(self, start_server):
         server = start_server()
         assert server.serves_the_next()
         server.stop()

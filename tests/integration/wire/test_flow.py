@@ -1,4 +1,4 @@
-"""Clients that take nothing, clients that send without end, and what is left of clients that have gone."""
+"""Clients that do not read, clients that send endlessly, and the resources that closed connections leave behind."""
 
 import os
 import resource
@@ -11,16 +11,16 @@ from twisted.internet import reactor
 
 MIB = 1024**2
 MOST = 64 * MIB
-"""Bytes after which a flooding client gives up."""
+"""Bytes after which a flooding client stops."""
 
 
 def memory() -> int:
-    """Return the bytes of memory this process holds: server and clients together."""
+    """Return the resident memory of this process in bytes: server and clients together."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def flood(peer, data: bytes, most: int = MOST) -> int:
-    """Send the same bytes again and again until the server takes no more for half a second; return how many it took."""
+    """Send the same bytes repeatedly until the server accepts none for half a second; return how many were sent."""
     peer.socket.settimeout(0.5)
     sent, at = 0, 0
     try:
@@ -33,7 +33,7 @@ def flood(peer, data: bytes, most: int = MOST) -> int:
 
 
 def held_for(server) -> tuple[int, int]:
-    """Return the most bytes of one connection that the server holds to be sent, and that it has yet to read."""
+    """Return the largest number of bytes of one connection that wait to be sent, and that wait to be processed."""
 
     def measure():
         transports = [frontend.transport for frontend in server.service.frontend.sockets]
@@ -44,7 +44,7 @@ def held_for(server) -> tuple[int, int]:
 
 
 class NotReadingTests:
-    """Clients that do not read what they asked for."""
+    """Clients that do not read the responses to what they send."""
 
     @pytest.mark.parametrize(
         "data",
@@ -56,8 +56,8 @@ class NotReadingTests:
         ],
         ids=["messages of 64 KiB", "messages of 1 MiB", "messages of 100 bytes", "pings"],
     )
-    def test_a_client_that_only_sends_is_not_read_from(self, start_server, data):
-        """The server stops reading from a client that does not read; memory is bounded, and others are served."""
+    def test_stops_reading_from_a_client_that_only_sends(self, start_server, data):
+        """Memory stays bounded, and other clients are served."""
         server = start_server(ping_interval=0)
         server.shrink_send_buffers()
         with server.open() as other, server.open(receive_buffer=4096) as peer:
@@ -69,8 +69,7 @@ class NotReadingTests:
             assert other.echoes("x" * 10_000)
             assert server.serves_the_next()
 
-    def test_what_was_taken_comes_back_once_the_client_reads(self, start_server):
-        """A client that was slow and reads on loses nothing."""
+    def test_echoes_every_message_once_a_slow_client_reads(self, start_server):
         server = start_server(ping_interval=0)
         server.shrink_send_buffers()
         with server.open(receive_buffer=4096) as peer:
@@ -80,8 +79,8 @@ class NotReadingTests:
             for _ in range(sent // len(message)):
                 assert peer.read_message() == bytes(range(256)) * 64
 
-    def test_it_is_gone_after_the_ping_timeout(self, start_server):
-        """A client that takes nothing cannot answer a ping: it is dropped, whatever waits to be sent to it."""
+    def test_drops_a_client_that_does_not_read_after_the_ping_timeout(self, start_server):
+        """A client that reads nothing cannot answer a ping, so data that waits to be sent does not keep it."""
         server = start_server(ping_interval=0.2, ping_timeout=0.2, close_timeout=0.2)
         server.shrink_send_buffers()
         with server.open(receive_buffer=4096) as peer:
@@ -89,24 +88,22 @@ class NotReadingTests:
             wait_until(lambda: not server.count_sockets() and not server.count_connections(), "the client dropped")
         assert server.serves_the_next()
 
-    def test_one_that_closes_and_does_not_read_is_dropped(self, start_server):
-        """A client that sends Close and takes nothing any more is dropped after --close-timeout."""
+    def test_drops_a_client_that_closes_but_does_not_read_after_close_timeout(self, start_server):
         server = start_server(ping_interval=0, close_timeout=0.3)
         server.shrink_send_buffers()
         with server.open(receive_buffer=4096) as peer:
             peer.send(frame(BINARY, b"x" * MIB) + frame(CLOSE, close_payload(1000)))
             wait_until(lambda: server.count_sockets() == 0, "the client dropped")
 
-    def test_one_that_asks_for_the_end_by_command_and_does_not_read_is_dropped(self, start_server):
-        """The same where the server closes first."""
+    def test_drops_a_client_that_sends_bye_but_does_not_read(self, start_server):
+        """The server starts this closing handshake."""
         server = start_server(ping_interval=0, close_timeout=0.3)
         server.shrink_send_buffers()
         with server.open("/", receive_buffer=4096) as peer:
             peer.send(frame(BINARY, b"x" * MIB) + frame(TEXT, b"bye"))
             wait_until(lambda: server.count_sockets() == 0, "the client dropped")
 
-    def test_one_that_pipelines_pages_and_does_not_read(self, start_server):
-        """Endless requests for pages are not read while their answers are not."""
+    def test_stops_reading_pipelined_requests_while_responses_are_unread(self, start_server):
         server = start_server()
         server.shrink_send_buffers()
         with server.connect(receive_buffer=4096) as peer:
@@ -114,8 +111,8 @@ class NotReadingTests:
             assert held_for(server)[0] < 4 * MIB, f"bytes to be sent, after {sent} bytes of requests"
             assert server.serves_the_next()
 
-    def test_pipelined_pages_all_come_once_the_client_reads(self, start_server):
-        """Requests that had to wait are answered in order when the client reads on, a handshake behind them too."""
+    def test_answers_300_pipelined_requests_and_a_handshake_once_the_client_reads(self, start_server):
+        """The responses arrive in order."""
         server = start_server()
         server.shrink_send_buffers()
         with server.connect(receive_buffer=4096) as peer:
@@ -129,8 +126,7 @@ class NotReadingTests:
             assert peer.read_message() == "behind"
             assert peer.echoes("x" * 100_000)
 
-    def test_a_refused_one_that_does_not_read(self, start_server):
-        """A client that was closed with 1002 and reads nothing is dropped."""
+    def test_drops_a_client_closed_with_1002_that_does_not_read(self, start_server):
         server = start_server(ping_interval=0, close_timeout=0.3)
         server.shrink_send_buffers()
         with server.open(receive_buffer=4096) as peer:
@@ -139,7 +135,7 @@ class NotReadingTests:
 
 
 class SendingOnTests:
-    """Clients that send on after the server has closed their connection: what comes is thrown away."""
+    """Clients that continue to send after the server has closed their connection: the data is discarded."""
 
     def _send_on(self, server, peer, start: bytes, data: bytes, code: int) -> None:
         before = memory()
@@ -169,34 +165,30 @@ class SendingOnTests:
             "a second message",
         ],
     )
-    def test_inside_the_frame_that_was_refused(self, start_server, start, code):
-        """However much comes inside a refused frame, memory is bounded."""
+    def test_discards_the_endless_payload_of_a_refused_frame(self, start_server, start, code):
         server = start_server(close_timeout=3.0)
         with server.open() as peer:
             self._send_on(server, peer, start, b"x" * 65536, code)
 
-    def test_more_messages(self, start_server):
-        """Messages after the server's Close frame are not kept."""
+    def test_discards_endless_messages_after_a_close_with_1007(self, start_server):
         server = start_server(close_timeout=3.0)
         with server.open() as peer:
             self._send_on(server, peer, frame(TEXT, b"\xff"), frame(BINARY, b"x" * 65536), 1007)
 
-    def test_a_message_in_parts_without_end(self, start_server):
-        """Parts of a message after the server's Close frame are not kept."""
+    def test_discards_endless_fragments_after_a_close_with_1002(self, start_server):
         server = start_server(close_timeout=3.0)
         with server.open() as peer:
             start = frame(BINARY, b"x", fin=False) + frame(PING, b"x", fin=False)
             self._send_on(server, peer, start, frame(CONTINUATION, b"x" * 65536, fin=False), 1002)
 
-    def test_after_a_message_that_inflates_too_far(self, start_server):
-        """What follows a message that was too big after inflating is not kept."""
+    def test_discards_endless_messages_after_a_decompression_bomb(self, start_server):
+        """The bomb is closed with 1009."""
         server = start_server(close_timeout=3.0, compression="on", max_message_size=100_000)
         with server.open("/echo", "Sec-WebSocket-Extensions: permessage-deflate") as peer:
             bomb = frame(BINARY, deflated(b"\0" * MIB), rsv=4)
             self._send_on(server, peer, bomb, frame(BINARY, b"x" * 65536), 1009)
 
-    def test_empty_parts_without_end(self, start_server):
-        """A message of endless empty parts holds no memory."""
+    def test_endless_empty_fragments_do_not_accumulate_in_memory(self, start_server):
         server = start_server()
         with server.open() as peer:
             before = memory()
@@ -206,8 +198,7 @@ class SendingOnTests:
             peer.socket.settimeout(15)
             assert server.serves_the_next()
 
-    def test_a_refused_request_that_goes_on(self, server):
-        """What follows a refused request is thrown away, and ends with the connection."""
+    def test_discards_an_endless_request_after_a_400_and_drops_the_connection(self, server):
         with server.connect() as peer:
             before = memory()
             peer.send(b"nonsense\r\n\r\n")
@@ -218,7 +209,7 @@ class SendingOnTests:
 
 
 def close_normally(server) -> None:
-    """Connect, echo, close with 1000."""
+    """Connect, exchange an echo, and close with 1000."""
     with server.open() as peer:
         assert peer.echoes()
         peer.send_frame(CLOSE, close_payload(1000))
@@ -227,7 +218,7 @@ def close_normally(server) -> None:
 
 
 def let_the_server_close(server) -> None:
-    """Connect, let the server close."""
+    """Connect and have the server close."""
     with server.open("/") as peer:
         assert peer.echoes()
         peer.send_frame(TEXT, b"bye")
@@ -237,14 +228,14 @@ def let_the_server_close(server) -> None:
 
 
 def drop(server) -> None:
-    """Connect, echo, break off."""
+    """Connect, exchange an echo, and reset the connection."""
     with server.open() as peer:
         assert peer.echoes()
         peer.reset()
 
 
 def break_the_protocol(server) -> None:
-    """Connect, echo, send a broken frame, answer the Close."""
+    """Connect, exchange an echo, send an invalid frame, and answer the Close."""
     with server.open() as peer:
         assert peer.echoes()
         peer.send_frame(TEXT, b"x", rsv=1)
@@ -253,7 +244,7 @@ def break_the_protocol(server) -> None:
 
 
 class LeftOverTests:
-    """Nothing of a connection outlives it."""
+    """A connection leaves nothing behind once it has ended."""
 
     def _held(self, server) -> tuple[int, int, int]:
         deadlines = server.service.connections.deadlines
@@ -265,8 +256,8 @@ class LeftOverTests:
             )
         )
 
-    def test_after_two_hundred_connections(self, start_server):
-        """Connections, deadlines, timers and open files are back to where they were, however connections ended."""
+    def test_no_connection_deadline_timer_or_file_is_left_after_200_connections(self, start_server):
+        """However the connections ended."""
         server = start_server(open_timeout=1, close_timeout=1, ping_interval=1, ping_timeout=1)
         calls = server.ask(lambda: set(reactor.getDelayedCalls()))
         files = len(os.listdir("/proc/self/fd"))
@@ -279,8 +270,8 @@ class LeftOverTests:
         assert len(os.listdir("/proc/self/fd")) <= files
         assert server.serves_the_next()
 
-    def test_after_refused_and_kept_alive_requests(self, start_server):
-        """The HTTP side leaves nothing behind either."""
+    def test_no_connection_deadline_or_timer_is_left_after_50_http_connections(self, start_server):
+        """Half of them end with a refused request, half become WebSocket connections."""
         server = start_server(open_timeout=1, close_timeout=1)
         calls = server.ask(lambda: set(reactor.getDelayedCalls()))
         for number in range(50):
@@ -303,8 +294,7 @@ class LeftOverTests:
             "no timer left",
         )
 
-    def test_many_at_once(self, start_server):
-        """Two hundred connections at a time are all served, and all are gone afterwards."""
+    def test_serves_200_simultaneous_connections_and_leaves_none(self, start_server):
         server = start_server()
         peers = [server.open() for _ in range(200)]
         try:
@@ -317,8 +307,7 @@ class LeftOverTests:
                 peer.socket.close()
         wait_until(lambda: self._held(server)[:2] == (0, 0), "all connections gone")
 
-    def test_a_silent_half_open_connection(self, start_server):
-        """A client that half-closes its side is let go."""
+    def test_drops_a_websocket_client_that_closes_its_sending_side(self, start_server):
         server = start_server()
         with server.open() as peer:
             assert peer.echoes()

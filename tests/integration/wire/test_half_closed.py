@@ -1,7 +1,9 @@
 """
-Clients that send their request and end their side of the connection at once, as `nc -N` does: they still read.
 
-A request ends by its length, not by the end of the connection (RFC 9112 section 6.3), so each of them is answered.
+Clients that send a request and at once close their sending side, as `nc -N` does, still get the response.
+
+A request ends by its length, not by the end of the connection (RFC 9112 section 6.3).
+
 """
 
 import contextlib
@@ -29,7 +31,7 @@ OPTIONS = {"api_key": KEY, "history_size": 10, "history_ttl": 60, "channel_prese
 
 
 def post(method: str, parameters: object) -> bytes:
-    """Build a call of the API."""
+    """Build a request to the HTTP API."""
     body = json.dumps(parameters).encode()
     return b"POST /api/%s HTTP/1.1\r\nHost: a\r\nX-API-Key: %s\r\nContent-Length: %d\r\n\r\n%s" % (
         method.encode(),
@@ -40,13 +42,13 @@ def post(method: str, parameters: object) -> bytes:
 
 
 def end(peer) -> None:
-    """End the peer's side of the connection."""
+    """Close the peer's sending side of the connection."""
     peer.socket.shutdown(socket.SHUT_WR)
 
 
 @pytest.fixture(params=["poller", "reactor"])
 def watched_by(request, monkeypatch):
-    """Let connections be watched by the poller, or by the reactor as where the system has no epoll."""
+    """Have connections watched by the poller, or by the reactor, as on systems without epoll."""
     if request.param == "reactor":
         monkeypatch.setattr(Poller, "available", False)
     return request.param
@@ -54,10 +56,10 @@ def watched_by(request, monkeypatch):
 
 @pytest.mark.usefixtures("watched_by")
 class HalfClosedTests:
-    """What a client gets after it has ended its side."""
+    """The server's behaviour after a client has closed its sending side."""
 
-    def test_answers_every_method_of_the_api(self, start_server, broker, log):
-        """The response comes whole, the connection ends, and the access log has its line."""
+    def test_answers_every_api_method_and_logs_it_with_200(self, start_server, broker, log):
+        """The response arrives whole, then the connection ends."""
         server = up(start_server(**OPTIONS, **broker))
         for method, parameters in CALLS.items():
             with server.connect() as peer:
@@ -74,8 +76,7 @@ class HalfClosedTests:
         wait_until(lambda: server.count_sockets() == 0, "no connection left")
 
     @pytest.mark.parametrize("path", ["/", "/main.js", "/ready", "/server.json", "/nothing"])
-    def test_answers_pages(self, start_server, path):
-        """Files, documents and refusals are answered, too."""
+    def test_serves_files_and_refuses_an_unknown_path_with_404(self, start_server, path):
         server = start_server()
         with server.connect() as peer:
             peer.send(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path.encode())
@@ -83,8 +84,8 @@ class HalfClosedTests:
             assert peer.read_response().status == (404 if path == "/nothing" else 200)
             assert peer.read_to_end() == b""
 
-    def test_answers_pipelined_requests_that_need_many_turns(self, start_server):
-        """All requests that have arrived are answered, in order, before the connection ends."""
+    def test_answers_301_pipelined_requests_in_order(self, start_server):
+        """So many requests take the server several reactor turns."""
         server = up(start_server(**OPTIONS))
         with server.connect() as peer:
             peer.send(b"GET /ready HTTP/1.1\r\nHost: a\r\n\r\n" * 300 + post("publish", CALLS["publish"]))
@@ -93,8 +94,8 @@ class HalfClosedTests:
             assert peer.read_to_end() == b""
         wait_until(lambda: server.count_sockets() == 0, "no connection left")
 
-    def test_answers_pages_that_the_client_reads_late(self, start_server):
-        """Responses that wait for the client to read are not given up."""
+    def test_sends_every_response_to_a_client_that_reads_late(self, start_server):
+        """Responses that wait for the client to read are not discarded."""
         server = start_server()
         server.shrink_send_buffers()
         with server.connect(receive_buffer=4096) as peer:
@@ -105,8 +106,7 @@ class HalfClosedTests:
             assert [peer.read_response().status for _ in range(100)] == [200] * 100
             assert peer.read_to_end() == b""
 
-    def test_ends_a_connection_without_a_whole_request(self, start_server):
-        """What is not a whole request is not answered, and leaves no connection behind."""
+    def test_closes_without_a_response_if_the_request_is_incomplete(self, start_server):
         server = start_server()
         for start in (b"", b"GET / HT", b"POST /api/info HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n12"):
             with server.connect() as peer:
@@ -115,8 +115,7 @@ class HalfClosedTests:
                 assert peer.read_to_end() == b""
         wait_until(lambda: server.count_sockets() == 0, "no connection left")
 
-    def test_ends_an_idle_connection_after_its_responses(self, start_server):
-        """A kept-alive connection ends with the client's side."""
+    def test_closes_an_idle_keep_alive_connection(self, start_server):
         server = start_server()
         with server.connect() as peer:
             assert peer.request("/ready").status == 200
@@ -124,8 +123,8 @@ class HalfClosedTests:
             assert peer.read_to_end() == b""
         wait_until(lambda: server.count_sockets() == 0, "no connection left")
 
-    def test_ends_a_refused_connection(self, start_server):
-        """One that lingers after a refusal ends with the client's side."""
+    def test_closes_a_refused_connection_after_its_400(self, start_server):
+        """A lingering close ends as soon as the client closes its side."""
         server = start_server()
         with server.connect() as peer:
             peer.send(b"nonsense\r\n\r\n")
@@ -133,8 +132,8 @@ class HalfClosedTests:
             assert b"400 Bad Request" in peer.read_to_end()
         wait_until(lambda: server.count_sockets() == 0, "no connection left")
 
-    def test_ends_a_stream_after_what_was_missed(self, start_server, broker):
-        """A stream has no end of its own: it gives what the client has missed, and ends."""
+    def test_sends_missed_events_before_it_ends_the_stream(self, start_server, broker):
+        """An event stream has no end of its own, so the server ends it after the missed publications."""
         server = up(start_server(**OPTIONS, **broker))
         with server.connect() as peer:
             peer.send(post("publish", CALLS["publish"]))
@@ -148,8 +147,8 @@ class HalfClosedTests:
         wait_until(lambda: server.count_sockets() == 0, "no connection left")
         wait_until(lambda: server.ask(server.service.hub.counts) == {}, "no subscriber left")
 
-    def test_ends_an_open_stream_with_the_clients_side(self, start_server):
-        """A client that leaves cannot be told from one that only sends no more: its stream ends at once."""
+    def test_ends_an_open_event_stream_at_once(self, start_server):
+        """The server cannot distinguish a client that has left from one that only sends no more."""
         server = start_server(**OPTIONS)
         with server.connect() as peer:
             peer.send(b"GET /sse?channel=news HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -158,8 +157,7 @@ class HalfClosedTests:
             assert b": listening" in peer.read_to_end()
         wait_until(lambda: server.ask(server.service.hub.counts) == {}, "no subscriber left")
 
-    def test_ends_a_stream_whose_hook_answers_late(self, start_server):
-        """A stream that a backend decides about when the client has ended its side begins, and ends."""
+    def test_opens_and_ends_a_stream_whose_hook_answers_after_the_half_close(self, start_server):
         backend = Backend()
         server = start_server(hook_subscribe=backend.url("/subscribe"))
         try:
@@ -173,8 +171,8 @@ class HalfClosedTests:
         finally:
             backend.close()
 
-    def test_ends_a_websocket(self, start_server):
-        """For a WebSocket there is no half-closed connection (RFC 6455 section 7.1.1): it ends."""
+    def test_ends_a_websocket_connection(self, start_server):
+        """A WebSocket connection cannot be half-closed (RFC 6455 section 7.1.1)."""
         server = start_server()
         with server.open() as peer:
             assert peer.echoes()
@@ -183,15 +181,15 @@ class HalfClosedTests:
         wait_until(lambda: server.count_connections() == 0, "no connection left")
 
 
-def test_ends_a_tls_connection_with_close_notify(start_server, certificate):
-    """The server answers close_notify with its own, and ends the connection (RFC 5246 section 7.2.1)."""
+def test_ends_a_tls_connection_when_the_client_sends_close_notify(start_server, certificate):
+    """The server answers close_notify with its own and closes the connection (RFC 5246 section 7.2.1)."""
     key, cert = certificate
     server = start_server(tls_cert=str(cert), tls_key=str(key), channel_allow=("*",))
     with server.connect(tls=ssl.create_default_context(cafile=str(cert))) as peer:
         peer.send(b"GET /sse?channel=news HTTP/1.1\r\nHost: a\r\n\r\n")
         while b": listening" not in peer.buffer:
             assert peer._more()
-        # Python's ssl complains about data that were on their way when it sent its close_notify.
+        # Python's ssl raises an error for data that was in flight when it sent its close_notify.
         with contextlib.suppress(ssl.SSLError):
             peer.socket.unwrap()
         wait_until(lambda: server.count_sockets() == 0, "no connection left")
