@@ -1,4 +1,4 @@
-"""`Hub.listen`: a callback gets the publications of a channel. All in memory."""
+"""`Hub.listen` calls a function with each publication of a channel. All in memory."""
 
 import pytest
 from hubs import make_hub
@@ -17,13 +17,13 @@ from wsserver.hub.stream import Keep, Position
 
 
 class FlakyBroker(MemoryBroker):
-    """A broker that is down, or refuses, when a test says so."""
+    """A broker that is down, or fails, when a test says so."""
 
     def __init__(self, clock):
         super().__init__(clock)
         self.up = True
-        self.answers, self.left = [], []
-        """What the next subscriptions are answered with."""
+        self.answers, self.unsubscribed = [], []
+        """The results of the next subscriptions, and the channels that were unsubscribed from."""
 
     def subscribe(self, channel):
         if self.answers:
@@ -31,7 +31,7 @@ class FlakyBroker(MemoryBroker):
         return super().subscribe(channel) if self.up else fail(BrokerDown("Redis is unavailable"))
 
     def unsubscribe(self, channel):
-        self.left.append(channel)
+        self.unsubscribed.append(channel)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def listen(hub, events):
 
 
 class PublicationTests:
-    def test_two_publications_of_one_turn_are_two_calls_in_order(self, hub, clock, listen, events):
+    def test_publications_of_one_turn_are_separate_calls_in_order(self, hub, clock, listen, events):
         handle = listen()
         assert handle.is_listening
         for data in (b"1", "2", b"\xff"):
@@ -71,7 +71,7 @@ class PublicationTests:
         clock.advance(0)
         assert events == [("news", b"1"), ("news", b"2"), ("news", b"\xff")]
 
-    def test_all_that_is_known_is_in_the_publication(self, hub, clock):
+    def test_the_publication_has_its_offset_epoch_info_and_tags(self, hub, clock):
         seen = []
         hub.listen("news", lambda channel, publication: seen.append(publication))
         info = ClientInfo("c1", "ada")
@@ -84,7 +84,7 @@ class PublicationTests:
             Publication(b"x"),
         ]
 
-    def test_several_callbacks_each_get_all(self, hub, clock):
+    def test_each_callback_of_a_channel_receives_each_publication(self, hub, clock):
         seen = []
         handles = [hub.listen("news", lambda channel, one, n=n: seen.append((n, one.data))) for n in range(3)]
         hub.publish("news", b"a")
@@ -94,14 +94,14 @@ class PublicationTests:
         handles[1].stop()
         assert hub.count("news") == 2
 
-    def test_joins_and_leaves_are_not_publications(self, hub, clock, listen, events):
+    def test_is_not_called_for_a_join_event(self, hub, clock, listen, events):
         listen()
         hub.on_presence("news", PresenceEvent(True, ClientInfo("c1")))
         hub.publish("news", b"a")
         clock.advance(0)
         assert events == [("news", b"a")]
 
-    def test_what_a_callback_publishes_comes_in_the_next_turn(self, hub, clock):
+    def test_a_publication_by_a_callback_is_delivered_after_it_returns(self, hub, clock):
         seen = []
 
         def callback(channel, publication):
@@ -115,7 +115,7 @@ class PublicationTests:
         clock.advance(0)
         assert seen == [b"a", b"a+", b"a++"]
 
-    def test_more_than_a_turn_serves_all_arrive_in_order(self, hub, clock):
+    def test_5000_publications_of_one_turn_arrive_in_order(self, hub, clock):
         seen = []
         hub.listen("news", lambda channel, one: seen.append(one.data))
         for number in range(5000):
@@ -125,7 +125,7 @@ class PublicationTests:
 
 
 class StopTests:
-    def test_nothing_comes_after_stop(self, hub, clock, listen, events, broker):
+    def test_is_not_called_after_stop_even_for_pending_publications(self, hub, clock, listen, events, broker):
         handle = listen()
         hub.publish("news", b"a")
         handle.stop()
@@ -133,9 +133,9 @@ class StopTests:
         clock.advance(0)
         hub.publish("news", b"b")
         clock.advance(0)
-        assert (events, handle.is_listening, hub.count("news"), broker.left) == ([], False, 0, ["news"])
+        assert (events, handle.is_listening, hub.count("news"), broker.unsubscribed) == ([], False, 0, ["news"])
 
-    def test_stop_within_the_callback_drops_the_rest_of_the_turn(self, hub, clock):
+    def test_stop_within_a_callback_drops_only_its_own_pending_publications(self, hub, clock):
         seen = []
 
         def once(channel, publication):
@@ -150,7 +150,7 @@ class StopTests:
         clock.advance(0)
         assert (seen, other) == ([b"a"], [b"a", b"b"])
 
-    def test_stop_of_another_within_the_callback(self, hub, clock):
+    def test_a_callback_can_stop_another_before_its_call(self, hub, clock):
         seen = []
         hub.listen("news", lambda channel, publication: second.stop())
         second = hub.listen("news", lambda channel, publication: seen.append(publication))
@@ -158,7 +158,7 @@ class StopTests:
         clock.advance(0)
         assert seen == []
 
-    def test_stop_before_the_subscription_is_established(self, hub, clock, broker, listen, events):
+    def test_stop_before_the_subscription_is_confirmed_cancels_when_ready(self, hub, clock, broker, listen, events):
         answer = Deferred()
         broker.answers = [answer]
         handle = listen()
@@ -173,7 +173,7 @@ class StopTests:
         assert events == [CancelledError, CancelledError]
         assert (handle.is_listening, hub.count("news")) == (False, 0)
 
-    def test_stop_while_redis_is_away(self, hub, broker, listen):
+    def test_stop_while_redis_is_unavailable_prevents_a_later_subscription(self, hub, broker, listen):
         broker.up = False
         handle = listen()
         handle.stop()
@@ -183,7 +183,7 @@ class StopTests:
 
 
 class OutageTests:
-    def test_listening_while_redis_is_away_begins_once_it_is_back(self, hub, clock, broker, listen, events):
+    def test_subscribes_once_redis_is_available_again(self, hub, clock, broker, listen, events):
         broker.up = False
         handle = listen()
         handle.when_ready().addCallback(lambda _: events.append("ready"))
@@ -197,14 +197,14 @@ class OutageTests:
         assert events == ["ready", ("news", b"a")]
         assert clock.getDelayedCalls() == []
 
-    def test_a_broker_that_is_up_but_too_busy_is_asked_again(self, clock, broker, listen):
+    def test_retries_after_a_second_if_the_broker_is_too_busy(self, clock, broker, listen):
         broker.answers = [fail(BrokerDown("too many subscriptions wait for Redis"))]
         handle = listen()
         assert not handle.is_listening
         clock.advance(1)
         assert handle.is_listening
 
-    def test_what_the_history_has_is_delivered_after_an_outage_without_a_gap(self, hub, clock, broker, listen, events):
+    def test_calls_on_gap_after_an_outage_and_recovers_from_the_history(self, hub, clock, broker, listen, events):
         handle = listen()
         hub.publish("news", b"1")
         clock.advance(0)
@@ -215,11 +215,11 @@ class OutageTests:
         hub.publish("news", b"3")
         clock.advance(0)
         assert missed.offset == 2
-        # Plain publications, which have no offset, may be missing all the same.
+        # The history has no plain publications, so some may still be missing.
         assert events == [("news", b"1"), ("gap", "news"), ("news", b"2"), ("news", b"3")]
         assert handle.is_listening
 
-    def test_a_gap_comes_before_what_follows_it(self, hub, clock, broker, listen, events):
+    def test_calls_on_gap_before_the_publication_that_follows_the_gap(self, hub, clock, broker, listen, events):
         listen()
         hub.publish("news", b"1")
         stream = broker._streams["news"]
@@ -229,7 +229,7 @@ class OutageTests:
         clock.advance(0)
         assert events == [("news", b"1"), ("gap", "news"), ("news", b"6")]
 
-    def test_without_on_gap_a_warning_is_logged(self, hub, listen, monkeypatch):
+    def test_logs_a_warning_at_a_gap_if_on_gap_is_none(self, hub, listen, monkeypatch):
         lines = []
         monkeypatch.setattr(
             "wsserver.hub.callbacks._log.warn", lambda text, **fields: lines.append(text.format(**fields))
@@ -240,7 +240,7 @@ class OutageTests:
 
 
 class SinceTests:
-    def test_what_was_published_since_comes_first(self, hub, clock, listen, events):
+    def test_delivers_the_missed_publications_before_new_ones(self, hub, clock, listen, events):
         for data in (b"1", b"2", b"3"):
             hub.publish("news", data)
         page = hub.history("news").result
@@ -253,7 +253,7 @@ class SinceTests:
         assert events == [("news", data) for data in (b"2", b"3", b"4", b"5")]
 
     @pytest.mark.parametrize("since", [Position(1, "another"), Position(0, "")])
-    def test_a_position_that_is_no_more_is_a_gap(self, hub, clock, listen, events, since):
+    def test_calls_on_gap_for_a_position_of_another_epoch(self, hub, clock, listen, events, since):
         for data in (b"1", b"2", b"3", b"4"):
             hub.publish("news", data)
         listen(since=since)
@@ -262,19 +262,19 @@ class SinceTests:
         clock.advance(0)
         assert events == [("gap", "news"), ("news", b"5")]
 
-    def test_a_channel_without_history_is_a_gap(self, broker, clock, events):
+    def test_calls_on_gap_if_the_channel_has_no_history(self, broker, clock, events):
         hub = make_hub(broker, clock, Rules.from_settings(Settings(history_size=0)))
         hub.listen("news", lambda *_: None, on_gap=events.append, since=Position(1, "x"))
         clock.advance(0)
         assert events == ["news"]
 
-    def test_the_position_of_the_last_publication_recovers_nothing_and_is_no_gap(self, hub, clock, listen, events):
+    def test_the_newest_position_recovers_nothing_and_leaves_no_gap(self, hub, clock, listen, events):
         hub.publish("news", b"1")
         listen(since=hub.history("news").result.position)
         clock.advance(0)
         assert events == []
 
-    def test_stop_within_the_first_callback(self, hub, clock):
+    def test_stop_within_a_callback_drops_the_other_recovered_publications(self, hub, clock):
         for data in (b"1", b"2"):
             hub.publish("news", data)
         seen = []
@@ -295,7 +295,7 @@ class FailureTests(TestCase):
         self.hub = make_hub(self.broker, self.clock)
         self.seen = []
 
-    def test_a_callback_that_raises_is_logged_and_hurts_nobody(self):
+    def test_an_exception_of_a_callback_is_logged_and_others_are_called(self):
         def bad(channel, publication):
             self.seen.append(publication.data)
             raise KeyError(publication.data)
@@ -311,20 +311,20 @@ class FailureTests(TestCase):
         # `bad` takes two arguments, and `on_gap` is called with one.
         assert len(self.flushLoggedErrors(TypeError)) == 1
 
-    def test_a_refusal_of_redis_ends_it_and_is_told(self):
+    def test_a_refused_subscription_fails_with_not_permitted_and_no_retry(self):
         self.broker.answers = [fail(NotPermitted("no permission"))]
         handle = self.hub.listen("news", lambda *_: None)
         self.failureResultOf(handle.when_ready(), NotPermitted)
         assert not handle.is_listening
         assert self.clock.getDelayedCalls() == []
 
-    def test_a_permission_that_is_withdrawn_ends_it_with_a_gap(self):
+    def test_a_revoked_permission_stops_it_and_calls_on_gap(self):
         handle = self.hub.listen("news", lambda *_: None, on_gap=self.seen.append)
         self.hub.on_permission_revoked("news")
         assert (self.seen, handle.is_listening) == (["news"], False)
         self.failureResultOf(handle.when_ready(), NotPermitted)
 
-    def test_a_mistake_of_ours_is_logged(self):
+    def test_an_unexpected_error_of_the_broker_is_logged(self):
         self.broker.answers = [fail(ZeroDivisionError())]
         handle = self.hub.listen("news", lambda *_: None)
         assert not handle.is_listening
@@ -332,7 +332,7 @@ class FailureTests(TestCase):
 
 
 async def coroutine(channel, publication):
-    """No callback."""
+    """Do nothing: an async function is not a valid callback."""
 
 
 class ArgumentTests:
@@ -348,7 +348,7 @@ class ArgumentTests:
             (("", print), {}, ValueError, "channel"),
         ],
     )
-    def test_wrong_arguments_raise_at_the_call(self, hub, arguments, options, error, problem):
+    def test_wrong_arguments_raise_at_the_call_and_subscribe_nothing(self, hub, arguments, options, error, problem):
         with pytest.raises(error, match=problem):
             hub.listen(*arguments, **options)
         assert hub.counts() == {}

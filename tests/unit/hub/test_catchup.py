@@ -1,4 +1,4 @@
-"""A listener that returns and does not read holds little, and gets everything once it reads. All in memory."""
+"""A recovering client that does not read uses little memory, and receives everything once it reads. All in memory."""
 
 import pytest
 from catchup import SIZE, Listener, numbers, publish
@@ -11,12 +11,12 @@ from wsserver.hub.recovery import MAX_BUFFERED
 from wsserver.testing import HIGH_WATER, MemoryServer
 from wsserver.web import sse
 
-MAX_HELD = HIGH_WATER + 2 * PAGE_BYTES
-"""What a page and what the transport takes before it says so weigh, the frames around them included."""
+MAX_UNREAD = HIGH_WATER + 2 * PAGE_BYTES
+"""Maximum number of unread bytes: the high-water mark of the transport, and a page with its framing."""
 
 
 def serve(**options):
-    """Start a server that keeps much."""
+    """Start a server with long histories."""
     return MemoryServer(Settings(**{"channel_allow": ("*",), "history_size": 10_000} | options))
 
 
@@ -28,48 +28,47 @@ def epoch(server, channel="h"):
 
 
 def turns(server, count=300):
-    """Let the reactor turn."""
+    """Run turns of the reactor."""
     for _ in range(count):
         server.clock.advance(0)
 
 
-def held(listener):
-    """Count the bytes that the server has written and the peer has not read."""
+def unread_bytes(listener):
+    """Return the number of bytes that the server has written and the client has not read."""
     assert listener.transport.unread
     return len(listener.transport.unread)
 
 
 @pytest.mark.parametrize("way", ["ws", "sse"])
 class PacedTests:
-    """What was missed leaves as the client reads."""
+    """Missed publications are sent as fast as the client reads."""
 
-    def test_a_client_that_does_not_read_holds_no_more_than_a_page_and_then_gets_all(self, way):
-        """1.6 MB were missed, and as much is published meanwhile."""
+    def test_a_client_that_does_not_read_is_sent_one_page_and_later_everything(self, way):
+        """It has missed 1.6 MB, and as much is published in the meantime."""
         server = serve()
         publish(server, 200)
         listener = Listener(server, way, "channel=h", f"{epoch(server)}:0")
         turns(server)
         publish(server, 200, start=200)
         turns(server)
-        assert held(listener) <= MAX_HELD
+        assert unread_bytes(listener) <= MAX_UNREAD
         assert listener.read_all() == numbers(range(400))
         publish(server, 1, start=400)
         turns(server, 2)
         assert listener.texts() == ["400"]
 
-    def test_many_channels_of_one_connection_hold_no_more_than_one(self, way):
-        """The limit is the connection's."""
+    def test_twenty_channels_of_a_connection_share_the_limit_of_one(self, way):
         server = serve()
         channels = [f"h{number}" for number in range(20)]
         for channel in channels:
             publish(server, 20, channel=channel)
         listener = Listener(server, way, f"channel={','.join(channels)}", ",".join([f"{epoch(server, 'h0')}:0"] * 20))
         turns(server)
-        assert held(listener) <= MAX_HELD
+        assert unread_bytes(listener) <= MAX_UNREAD
         assert listener.read_all() == numbers(*[range(20)] * 20)
 
-    def test_what_the_stream_has_lost_meanwhile_is_told(self, way):
-        """The stream keeps 100; the client stops reading while 150 more are published."""
+    def test_publications_trimmed_before_the_client_reads_are_reported_as_a_gap(self, way):
+        """The stream keeps 100 publications; 150 more are published while the client does not read."""
         server = serve(history_size=100)
         publish(server, 50)
         listener = Listener(server, way, "channel=h", f"{epoch(server)}:0")
@@ -83,8 +82,8 @@ class PacedTests:
         publish(server, 1, start=200)
         assert listener.read_all(3) == ["200"]
 
-    def test_publications_without_an_offset_come_after_what_was_missed(self, way):
-        """As long as they fit into the buffer."""
+    def test_publications_without_an_offset_follow_the_missed_ones(self, way):
+        """They fit into the buffer."""
         server = serve()
         publish(server, 100)
         listener = Listener(server, way, "channel=h", f"{epoch(server)}:0")
@@ -92,26 +91,25 @@ class PacedTests:
         publish(server, 5, start=900, plain=True)
         assert listener.read_all() == numbers(range(100), range(900, 905))
 
-    def test_more_of_them_than_may_wait_are_told_as_a_gap(self, way):
-        """No stream has them."""
+    def test_too_many_publications_without_an_offset_are_reported_as_a_gap(self, way):
+        """No stream contains them."""
         server = serve()
         publish(server, 100)
         listener = Listener(server, way, "channel=h", f"{epoch(server)}:0")
         turns(server)
         publish(server, MAX_BUFFERED // SIZE + 1, start=900, plain=True)
-        assert held(listener) <= MAX_HELD
+        assert unread_bytes(listener) <= MAX_UNREAD
         assert listener.read_all() == [*numbers(range(100)), "gap"]
 
-    def test_many_clients_that_return_together_all_get_everything(self, way):
-        """They take turns."""
+    def test_twenty_clients_that_reconnect_together_all_receive_everything(self, way):
         server = serve()
         publish(server, 50)
         listeners = [Listener(server, way, "channel=h", f"{epoch(server)}:0") for _ in range(20)]
         assert [listener.read_all(20) for listener in listeners] == [numbers(range(50))] * 20
 
     @pytest.mark.parametrize("failure", [BrokerDown("away"), RuntimeError("a fault")])
-    def test_a_page_that_cannot_be_read_ends_the_connection(self, way, failure):
-        """The client returns, and recovers from where it is."""
+    def test_a_page_that_cannot_be_read_closes_the_connection(self, way, failure):
+        """The client reconnects, and recovers from its position."""
         server = serve()
         publish(server, 50)
         listener = Listener(server, way, "channel=h", f"{epoch(server)}:0", reading=True)
@@ -126,12 +124,12 @@ class PacedTests:
             assert listener.transport.lost
         assert server.service.hub.count("h") == 0
 
-    def test_a_client_that_leaves_is_sent_no_further_page(self, way):
-        """Its page may still be on its way."""
+    def test_a_client_that_has_disconnected_is_sent_no_further_page(self, way):
+        """A page was being read when it disconnected."""
         server = serve()
         publish(server, 50)
-        where, broker = epoch(server), server.service.hub.broker
-        listener = Listener(server, way, "channel=h", f"{where}:0", reading=True)
+        stream_epoch, broker = epoch(server), server.service.hub.broker
+        listener = Listener(server, way, "channel=h", f"{stream_epoch}:0", reading=True)
         read, pages = broker.history, []
 
         def late(*arguments, **options):
@@ -152,10 +150,10 @@ class PacedTests:
 
 
 class FaultTests:
-    """A fault of the server."""
+    """Internal errors."""
 
-    def test_an_event_source_is_told_to_retry_after_a_fault_and_does_not_wait_for_ever(self):
-        """The position could not be read, for no reason that is known."""
+    def test_an_event_source_receives_a_retry_field_after_an_internal_error(self):
+        """Reading the stream's position fails with an unexpected exception."""
         server = serve()
         server.service.hub.broker.history = lambda *arguments, **options: fail(RuntimeError("a fault"))
         client = server.connect()
@@ -164,7 +162,7 @@ class FaultTests:
         assert client.transport.written.startswith(b": 500 internal server error\nretry: ")
         assert server.service.hub.count("h") == 0
 
-    def test_a_stream_that_fails_before_its_response_begins_leaves_its_channel(self, monkeypatch):
+    def test_an_error_before_the_response_is_a_500_and_unsubscribes(self, monkeypatch):
         """Otherwise the hub would write to it until the connection is closed."""
         server = serve()
 
@@ -179,13 +177,13 @@ class FaultTests:
 
 
 class BusyTests:
-    """What arrives while the stream is read."""
+    """Publications that arrive while the stream is read."""
 
-    def test_more_than_may_wait_is_read_from_the_stream_instead_of_told_as_a_gap(self):
-        """It has an offset."""
+    def test_more_than_the_buffer_holds_is_read_again_from_the_stream(self):
+        """No gap is reported, because the stream contains publications with an offset."""
         server = serve()
         publish(server, 10)
-        broker, where = server.service.hub.broker, epoch(server)
+        broker, stream_epoch = server.service.hub.broker, epoch(server)
         read, answers = broker.history, []
 
         def late(*arguments, **options):
@@ -193,7 +191,7 @@ class BusyTests:
             answers.append((done, read(*arguments, **options)))
             return done
 
-        listener = Listener(server, "ws", "channel=h", f"{where}:0", reading=True)
+        listener = Listener(server, "ws", "channel=h", f"{stream_epoch}:0", reading=True)
         broker.history = late
         found = []
         for number in range(200):
@@ -208,18 +206,18 @@ class BusyTests:
 
 
 class NextTurn:
-    """A reactor whose turns are told apart."""
+    """A reactor that runs calls in the turn after the one that scheduled them."""
 
     def __init__(self):
         self.calls = []
 
     def callLater(self, delay, function):
-        """Call it in the next turn."""
+        """Schedule a call for the next turn."""
         assert delay == 0
         self.calls.append(function)
 
     def turn(self):
-        """Make the calls that are due, and not those that they add."""
+        """Run the calls that are due, but not those that they schedule."""
         calls, self.calls = self.calls, []
         for call in calls:
             call()
@@ -228,16 +226,16 @@ class NextTurn:
 class PageReaderTests:
     """How many pages are read at once."""
 
-    def test_reads_a_few_pages_in_each_turn_and_none_before_the_next(self):
-        """Though each is there at once, as in memory, and each client asks for another."""
+    def test_reads_at_most_max_reads_pages_in_each_turn(self):
+        """Even if each page is available at once, as in memory, and each client then requests another."""
         reactor, read = NextTurn(), []
         reader = PageReader(reactor)
 
-        def ask(client):
-            reader.read(lambda: succeed(client)).addCallback(read.append).addCallback(lambda _: ask(client))
+        def request(client):
+            reader.read(lambda: succeed(client)).addCallback(read.append).addCallback(lambda _: request(client))
 
         for client in range(10):
-            ask(client)
+            request(client)
         assert read == []
         counts = []
         for _ in range(11):
@@ -246,11 +244,11 @@ class PageReaderTests:
             counts.append(len(read) - before)
         assert max(counts) <= MAX_READS
         assert sum(counts) >= 5 * MAX_READS
-        # In turns: nobody is served twice before everyone was once.
+        # Round robin: no client is served twice before every client was served once.
         assert sorted(read[:10]) == list(range(10))
 
-    def test_waits_for_pages_under_way(self):
-        """As Redis answers later."""
+    def test_starts_no_more_reads_until_a_pending_one_completes(self):
+        """Redis answers later."""
         reactor, started = NextTurn(), []
         reader = PageReader(reactor)
 
@@ -268,8 +266,8 @@ class PageReaderTests:
             reactor.turn()
         assert len(started) == MAX_READS + 1
 
-    def test_goes_on_after_a_failure(self):
-        """It is for the one that asked."""
+    def test_a_failed_read_does_not_stop_the_next_ones(self):
+        """Only its own caller receives the failure."""
         reactor, failures, results = NextTurn(), [], []
         reader = PageReader(reactor)
         for _ in range(MAX_READS):
@@ -282,7 +280,7 @@ class PageReaderTests:
 
 
 def result_of(deferred):
-    """Take the result of a Deferred that has one."""
+    """Return the result of a Deferred that has fired."""
     taken = []
     deferred.addCallback(taken.append)
     return taken[0]

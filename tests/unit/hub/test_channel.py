@@ -108,7 +108,7 @@ class StreamReaderTests:
         publication = numbered(offset, epoch)
         assert (reader.is_new(publication), reader.leaves_gap(publication)) == (is_new, leaves_gap)
 
-    def test_a_taken_buffer_ends_the_buffering(self):
+    def test_take_buffer_returns_the_buffer_and_stops_buffering(self):
         reader = StreamReader()
         buffer = reader.buffer = PublicationBuffer()
         assert reader.take_buffer() is buffer

@@ -1,4 +1,4 @@
-"""The fan-out: the loop over subscribers, in both twins, and how very many are served in turns."""
+"""The fan-out: the loop over subscribers, in Python and compiled, and its distribution over several turns."""
 
 import random
 
@@ -21,7 +21,7 @@ if frames.COMPILED:
 
 
 class Connection(fastpath.FastPath):
-    """A connection that is its own transport, and takes all that is written."""
+    """A connection that is its own transport, and notes what is written."""
 
     maxMessagePayloadSize = 1000
 
@@ -32,24 +32,24 @@ class Connection(fastpath.FastPath):
         self.written = []
 
     def write(self, data):
-        """Take bytes."""
+        """Note bytes."""
         self.written.append(data)
 
 
-class Stand(Feed):
-    """What stands for a connection on a channel."""
+class Subscription(Feed):
+    """A subscriber whose frames are written to its connection."""
 
     __slots__ = ()
 
 
 def broken(*_):
-    """Fail."""
+    """Raise an OSError."""
     raise OSError("broken")
 
 
 @pytest.fixture(params=WRITERS)
 def write_all(request):
-    """Return one twin's loop: it tells who was left to others, and who has failed."""
+    """Return the loop, in Python or compiled: it returns the subscribers passed to `other` and to `failed`."""
 
     def call(*subscribers, data=b"<x>", count=2, size=10):
         others, failed = [], []
@@ -59,53 +59,48 @@ def write_all(request):
     return call
 
 
-class HandTests:
+class WriteAllTests:
     """`write_all`."""
 
-    def test_written_and_counted(self, write_all):
-        """Whoever is ready is written to, and its messages and bytes are counted."""
+    def test_writes_to_ready_connections_and_counts_messages_and_bytes(self, write_all):
         one, two = Connection(), Connection()
-        assert write_all(one, Stand(two)) == ([], [])
+        assert write_all(one, Subscription(two)) == ([], [])
         for each in (one, two):
             assert each.written == [b"<x>"]
             assert (each.messages_out, each.bytes_out) == (2, 10)
 
     @pytest.mark.parametrize("state", [CLOSED, CONNECTING, 2])
-    def test_not_open(self, write_all, state):
-        """Whoever is not open is left to others."""
+    def test_passes_a_connection_that_is_not_open_to_other(self, write_all, state):
         one = Connection()
         one.state = state
         assert write_all(one) == ([one], [])
         assert one.written == []
         assert one.messages_out == 0
 
-    def test_not_prompt(self, write_all):
-        """So is one for which something waits, itself and not the connection that it stands for."""
+    def test_passes_a_connection_that_is_not_writable_to_other(self, write_all):
+        """For a `Feed`, the feed is passed, not its connection."""
         one = Connection()
         one._writable = False
-        stand = Stand(one)
-        assert write_all(one, stand) == ([one, stand], [])
+        subscription = Subscription(one)
+        assert write_all(one, subscription) == ([one, subscription], [])
 
-    def test_being_served(self, write_all):
-        """So is one whose answers have not left yet: they would be overtaken."""
+    def test_passes_a_connection_with_corked_answers_to_other(self, write_all):
+        """Otherwise the publication would overtake the answers."""
         one = Connection()
         one._cork = []
         assert write_all(one) == ([one], [])
 
-    def test_something_else(self, write_all):
-        """So is what is no connection at all, or stands for none."""
-        one, two = object(), Stand(None)
+    def test_passes_a_subscriber_without_a_connection_to_other(self, write_all):
+        one, two = object(), Subscription(None)
         assert write_all(one, two) == ([one, two], [])
 
-    def test_one_fails(self, write_all):
-        """A transport that raises is told, and the next one is served."""
+    def test_a_raising_transport_is_reported_and_the_next_is_served(self, write_all):
         bad, good = Connection(), Connection()
         bad.write = broken
         assert write_all(bad, good) == ([], [bad])
         assert good.written == [b"<x>"]
 
-    def test_order(self, write_all):
-        """Everyone is served in the order in which they stand."""
+    def test_writes_in_the_order_of_the_subscribers(self, write_all):
         order = []
         ones = [Connection() for _ in range(3)]
         for number, one in enumerate(ones):
@@ -116,52 +111,52 @@ class HandTests:
 
 
 class Listener:
-    """A subscriber that writes down what it is given."""
+    """A subscriber that notes what is delivered."""
 
     def __init__(self, kind="raw", log=None):
-        self.kind, self.got = kind, [] if log is None else log
+        self.kind, self.received = kind, [] if log is None else log
         self.bad = None
 
     def frame(self, channel, publication):
-        """Write a publication."""
+        """Frame a publication."""
         if publication.data == self.bad:
             raise ValueError("cannot be written")
         return b"<%s>" % publication.data
 
     def event_frame(self, channel, event):
-        """Write an event, for one kind only."""
-        return b"(+)" if self.kind == "told" else b""
+        """Frame an event for the kind `watcher`; other kinds receive no events."""
+        return b"(+)" if self.kind == "watcher" else b""
 
     def deliver(self, batch):
-        """Take some."""
-        self.got.append((batch.frames, batch.count, batch.size))
+        """Note the contents of a batch."""
+        self.received.append((batch.frames, batch.count, batch.size))
 
     def missed(self, channel, stream):
-        """Take note of a gap."""
-        self.got.append(("missed", channel, stream))
+        """Note a gap."""
+        self.received.append(("missed", channel, stream))
 
 
-class Taker(Listener):
-    """One that keeps the batches."""
+class BatchListener(Listener):
+    """A subscriber that notes whole batches."""
 
     def deliver(self, batch):
-        """Take some."""
-        self.got.append(batch)
+        """Note a batch."""
+        self.received.append(batch)
 
 
 class Turns:
-    """A reactor that leaves what is asked for in one turn for the next; Twisted's Clock does it in the same."""
+    """A reactor that runs calls in the turn after the one that scheduled them; Clock runs them in the same one."""
 
     def __init__(self):
         self.calls = []
 
     def callLater(self, delay, function, *arguments):
-        """Take note."""
+        """Note a call."""
         assert delay == 0
         self.calls.append((function, arguments))
 
     def turn(self):
-        """Take a turn; returns whether there was anything to do."""
+        """Run a turn; return whether there were any calls."""
         calls, self.calls = self.calls, []
         for function, arguments in calls:
             function(*arguments)
@@ -169,7 +164,7 @@ class Turns:
 
 
 def kinds(*listeners):
-    """Put listeners into a room."""
+    """Return the subscribers by kind."""
     found = {}
     for one in listeners:
         found.setdefault(one.kind, {})[one] = None
@@ -184,37 +179,36 @@ def publications(*texts):
 class FanOutTests:
     """`FanOut`."""
 
-    def test_batch(self):
-        """Whoever takes batches is given the newest publication by itself, too."""
-        one = Taker()
+    def test_a_batch_has_its_newest_publication_separately_too(self):
+        one = BatchListener()
         FanOut(Clock()).publish("foo", kinds(one), publications(b"1", b"22"))
-        batch = one.got[0]
+        batch = one.received[0]
         assert (batch.channel, batch.frames, batch.count, batch.size) == ("foo", b"<1><22>", 2, 3)
         assert batch.newest == (b"<22>", 2)
 
-    def test_events(self):
-        """Events stand among publications; a kind that is not told of them gets nothing for them."""
-        told, other = Taker("told"), Taker()
+    def test_a_kind_without_event_frames_receives_only_publications(self):
+        """Events keep their place among the publications, and are never the newest one."""
+        watcher, other = BatchListener("watcher"), BatchListener()
         event = PresenceEvent(True, ClientInfo("c"))
         fan_out = FanOut(Clock())
-        fan_out.publish("foo", kinds(told, other), [event, *publications(b"1"), event])
-        assert (told.got[0].frames, told.got[0].count) == (b"(+)<1>(+)", 3)
-        assert told.got[0].newest == (b"<1>", 1)
-        assert other.got[0].frames == b"<1>"
-        fan_out.publish("foo", kinds(told, other), [event])
-        assert told.got[1].newest is None
-        assert len(other.got) == 1
+        fan_out.publish("foo", kinds(watcher, other), [event, *publications(b"1"), event])
+        assert (watcher.received[0].frames, watcher.received[0].count) == (b"(+)<1>(+)", 3)
+        assert watcher.received[0].newest == (b"<1>", 1)
+        assert other.received[0].frames == b"<1>"
+        fan_out.publish("foo", kinds(watcher, other), [event])
+        assert watcher.received[1].newest is None
+        assert len(other.received) == 1
 
-    def test_cannot_be_written(self):
-        """One publication that cannot be written is told as missing; the others, and other kinds, go on."""
+    def test_a_publication_that_cannot_be_framed_is_reported_as_missing(self):
+        """The other publications, and subscribers of other kinds, are not affected."""
         bad, good = Listener("bad"), Listener("good")
         bad.bad = b"2"
         FanOut(Clock()).publish("foo", kinds(bad, good), publications(b"1", b"2", b"3"))
-        assert bad.got == [(b"<1><3>", 2, 2), ("missed", "foo", True)]
-        assert good.got == [(b"<1><2><3>", 3, 3)]
+        assert bad.received == [(b"<1><3>", 2, 2), ("missed", "foo", True)]
+        assert good.received == [(b"<1><2><3>", 3, 3)]
 
-    def test_in_turns(self):
-        """Very many are served over several turns, in order, and nobody twice."""
+    def test_many_subscribers_are_served_over_several_turns_in_order(self):
+        """No subscriber is served twice."""
         reactor, log = Turns(), []
         ones = [Listener(log=log) for _ in range(25)]
         for number, one in enumerate(ones):
@@ -230,23 +224,23 @@ class FanOutTests:
             before = len(log)
         assert log == [(b"<1>", n) for n in range(25)] + [(b"<2>", n) for n in range(25)]
 
-    def test_large_ones(self):
-        """Large publications count for more: the others of the process wait no longer for them."""
+    def test_large_publications_use_up_the_budget_of_a_turn_sooner(self):
+        """Otherwise they would delay all other connections of the process."""
         reactor, ones = Turns(), [Listener() for _ in range(10)]
         fan_out = FanOut(reactor, budget=8)
         fan_out.publish("foo", kinds(*ones), publications(b"x" * 3 * BYTES_PER_WRITE))
-        assert [len(one.got) for one in ones] == [1, 1] + [0] * 8
+        assert [len(one.received) for one in ones] == [1, 1] + [0] * 8
         for turn in range(2, 6):
             reactor.turn()
-            assert sum(len(one.got) for one in ones) == 2 * turn
+            assert sum(len(one.received) for one in ones) == 2 * turn
         huge = publications(b"x" * 100 * BYTES_PER_WRITE)
         fan_out.publish("foo", kinds(*ones), huge)
         for _ in range(10):
             reactor.turn()
-        assert {len(one.got) for one in ones} == {2}
+        assert {len(one.received) for one in ones} == {2}
 
-    def test_left_meanwhile(self):
-        """Whoever leaves before it was its turn gets nothing; coming back does not change that."""
+    def test_a_subscriber_that_leaves_before_its_turn_receives_nothing(self):
+        """It receives only what is published after it has subscribed again. Leaving another channel has no effect."""
         reactor = Turns()
         ones = [Listener() for _ in range(4)]
         fan_out = FanOut(reactor, budget=2)
@@ -254,14 +248,13 @@ class FanOutTests:
         fan_out.left("foo", ones[2])
         fan_out.left("bar", ones[3])
         reactor.turn()
-        assert [len(one.got) for one in ones] == [1, 1, 0, 1]
+        assert [len(one.received) for one in ones] == [1, 1, 0, 1]
         fan_out.publish("foo", kinds(*ones), publications(b"2"))
         while reactor.turn():
             pass
-        assert ones[2].got == [(b"<2>", 1, 1)]
+        assert ones[2].received == [(b"<2>", 1, 1)]
 
-    def test_gaps_in_their_place(self):
-        """What is told of a gap comes after what was published before it."""
+    def test_a_gap_notice_keeps_its_place_between_publications(self):
         reactor = Turns()
         ones = [Listener() for _ in range(3)]
         fan_out = FanOut(reactor, budget=2)
@@ -271,103 +264,101 @@ class FanOutTests:
         for _ in range(10):
             reactor.turn()
         for one in ones:
-            assert one.got == [(b"<1>", 1, 1), ("missed", "foo", True), (b"<2>", 1, 1)]
+            assert one.received == [(b"<1>", 1, 1), ("missed", "foo", True), (b"<2>", 1, 1)]
 
-    def test_publishers_wait(self):
-        """Where too many batches wait, the oldest is handed out at once: their number is bounded."""
+    def test_beyond_max_jobs_the_oldest_job_is_finished_at_once(self):
+        """The number of queued jobs is therefore limited."""
         reactor = Turns()
         ones = [Listener() for _ in range(100)]
         fan_out = FanOut(reactor, budget=1)
         for number in range(MAX_JOBS + 10):
             fan_out.publish("foo", kinds(*ones), publications(b"%d" % number))
             assert len(fan_out._jobs) <= MAX_JOBS
-        assert len(ones[-1].got) == 10
+        assert len(ones[-1].received) == 10
 
-    def test_caused_by_a_subscriber(self):
-        """What a subscriber causes while it is served comes to everyone after what is being handed out."""
+    def test_a_publication_by_a_subscriber_reaches_all_after_the_current_one(self):
         one, two = Listener(), Listener()
         fan_out = FanOut(Clock())
         taken = one.deliver
 
         def cause(*arguments):
             taken(*arguments)
-            if len(one.got) == 1:
+            if len(one.received) == 1:
                 fan_out.publish("foo", kinds(one, two), publications(b"2"))
 
         one.deliver = cause
         fan_out.publish("foo", kinds(one, two), publications(b"1"))
-        assert one.got == two.got == [(b"<1>", 1, 1), (b"<2>", 1, 1)]
+        assert one.received == two.received == [(b"<1>", 1, 1), (b"<2>", 1, 1)]
 
-    def test_barred(self):
-        """Everyone is told that the channel is not to be had any more, also where one fails."""
+    def test_a_revoked_permission_reaches_the_others_if_one_subscriber_raises(self):
         bad, good = Listener(), Listener()
-        bad.on_permission_revoked, good.on_permission_revoked = broken, good.got.append
+        bad.on_permission_revoked, good.on_permission_revoked = broken, good.received.append
         FanOut(Clock()).on_permission_revoked("foo", [bad, good])
-        assert good.got == ["foo"]
+        assert good.received == ["foo"]
 
-    def test_a_kind_leaves(self):
-        """Of a kind that has left because of what another one was given nobody is there to write for."""
+    def test_a_kind_whose_last_subscriber_has_left_is_skipped(self):
+        """The subscriber leaves during the delivery to another kind."""
         one, two = Listener("a"), Listener("b")
-        room = kinds(one, two)
-        one.deliver = lambda *_: room["b"].clear()
-        FanOut(Clock()).publish("foo", room, publications(b"1"))
-        assert two.got == []
+        by_kind = kinds(one, two)
+        one.deliver = lambda *_: by_kind["b"].clear()
+        FanOut(Clock()).publish("foo", by_kind, publications(b"1"))
+        assert two.received == []
 
-    def test_one_fails(self):
-        """Whoever fails, in whatever way, does not keep the others from being served."""
+    def test_a_raising_subscriber_does_not_stop_the_others(self):
+        """Neither for publications nor for gap notices."""
         bad, good = Listener(), Listener()
         bad.deliver = bad.missed = broken
         fan_out = FanOut(Clock())
         fan_out.publish("foo", kinds(bad, good), publications(b"1"))
         fan_out.missed("foo", [bad, good], stream=False)
-        assert good.got == [(b"<1>", 1, 1), ("missed", "foo", False)]
+        assert good.received == [(b"<1>", 1, 1), ("missed", "foo", False)]
 
 
 class Reader:
-    """A subscriber of one channel at a time, that remembers what it was given since it came last."""
+    """A subscriber that notes what it has received since it last subscribed."""
 
     kind = "raw"
 
     def __init__(self):
-        self.got = []
+        self.received = []
 
     def frame(self, channel, publication):
-        """Write a publication."""
+        """Frame a publication."""
         return publication.data + b";"
 
     def deliver(self, batch):
-        """Take some."""
-        self.got += batch.frames.split(b";")[:-1]
+        """Note the publications of a batch."""
+        self.received += batch.frames.split(b";")[:-1]
 
 
 class HubTests:
-    """With the hub above it, and a budget so small that batches wait nearly always."""
+    """The hub with a budget so small that batches are nearly always queued."""
 
     @pytest.mark.parametrize("seed", range(30))
-    def test_whoever_comes_and_leaves(self, seed):
-        """Everyone gets what is published from its coming on, in order and once, and nothing of what was before."""
-        dice, reactor = random.Random(seed), Turns()
+    def test_a_subscriber_receives_each_publication_since_it_subscribed_once_in_order(self, seed):
+        """Subscribers join and leave at random."""
+        rng, reactor = random.Random(seed), Turns()
         hub = make_hub(MemoryBroker(Clock()), reactor, Rules(Rule(history_size=0)))
-        hub._fan_out._budget = dice.choice([1, 3, 10])
+        hub._fan_out._budget = rng.choice([1, 3, 10])
         published = 0
         present, absent = {}, [Reader() for _ in range(12)]
         for _ in range(400):
-            what = dice.random()
-            if what < 0.3 and absent:
-                one = absent.pop(dice.randrange(len(absent)))
-                one.got = []
+            action = rng.random()
+            if action < 0.3 and absent:
+                one = absent.pop(rng.randrange(len(absent)))
+                one.received = []
                 present[one] = published
                 hub.subscribe("foo", one)
-            elif what < 0.4 and present:
-                one = dice.choice(list(present))
+            elif action < 0.4 and present:
+                one = rng.choice(list(present))
                 hub.unsubscribe("foo", one)
-                wanted = [b"%d" % number for number in range(present.pop(one), published)]
-                assert one.got == wanted[: len(one.got)]
-                left_with = list(one.got)
+                expected = [b"%d" % number for number in range(present.pop(one), published)]
+                assert one.received == expected[: len(one.received)]
+                received_before = list(one.received)
                 absent.append(one)
                 reactor.turn()
-                assert one.got == left_with
-            elif what < 0.7:
+                assert one.received == received_before
+            elif action < 0.7:
                 reactor.turn()
             else:
                 hub.publish("foo", b"%d" % published)
@@ -375,4 +366,4 @@ class HubTests:
         while reactor.turn():
             pass
         for one, since in present.items():
-            assert one.got == [b"%d" % number for number in range(since, published)]
+            assert one.received == [b"%d" % number for number in range(since, published)]

@@ -1,4 +1,4 @@
-"""Gaps are closed page by page: in order, once, and without more work or bytes in a turn than a page has."""
+"""Closing gaps page by page: in order, without duplicates, and with a limited amount of work and bytes in each turn."""
 
 import hubs
 import pytest
@@ -48,7 +48,7 @@ def make_hub(clock):
 
 
 def lose(broker, publish):
-    """Publish while the news do not arrive."""
+    """Publish while the hub does not receive publications."""
     listener = broker.listener
     broker.deliver_to(DropsEverything())
     publish()
@@ -56,7 +56,7 @@ def lose(broker, publish):
 
 
 def turn(clock):
-    """Make the calls that are due, and not those that they add."""
+    """Run the calls that are due, but not those that they schedule."""
     due, clock.calls = clock.calls, []
     for call in due:
         call.called = 1
@@ -64,10 +64,10 @@ def turn(clock):
 
 
 class PagedTests:
-    """What is missing is read and published page by page."""
+    """Missing publications are read and delivered page by page."""
 
     @pytest.mark.parametrize("size", [1, 4000])
-    def test_a_long_gap_is_published_in_pages_in_order_and_once(self, clock, size):
+    def test_a_long_gap_is_delivered_in_pages_in_order_and_once(self, clock, size):
         """1000 publications, more than fit into a page by number or by bytes."""
         hub, broker = make_hub(clock)
         one = Subscriber()
@@ -76,7 +76,7 @@ class PagedTests:
         clock.advance(0)
         lose(broker, lambda: [hub.publish("foo", (b"%d" % number).rjust(size, b"x")) for number in range(1, 1000)])
         hub.on_reconnect()
-        # While the gap is being closed.
+        # These are published while the gap is being closed.
         hub.publish("foo", b"1000")
         hub.publish("foo", b"1001", skip_history=True)
         clock.advance(0)
@@ -84,8 +84,8 @@ class PagedTests:
         assert max(count for count, _ in one.batches) <= PAGE_SIZE + 2
         assert max(size for _, size in one.batches) <= PAGE_BYTES + 8
 
-    def test_what_arrives_while_the_last_page_is_read_keeps_its_order(self, clock):
-        """Publications without an offset among the others, though the page contains those that have one."""
+    def test_publications_that_arrive_while_the_last_page_is_read_keep_their_order(self, clock):
+        """Those without an offset stay between the others, which the page contains."""
         hub, broker = make_hub(clock)
         one, waiting, read = Subscriber(), [], broker.history
         hub.subscribe("foo", one)
@@ -106,8 +106,8 @@ class PagedTests:
         clock.advance(0)
         assert one.events == [0, "plain gap", 1, 2, 3, 4, 5]
 
-    def test_few_channels_are_served_in_a_turn(self, clock):
-        """All have a gap after an outage."""
+    def test_serves_at_most_max_reads_channels_in_a_turn(self, clock):
+        """After an outage, all 20 channels have a gap."""
         hub, broker = make_hub(clock)
         subscribers = [Subscriber() for _ in range(20)]
         for number, one in enumerate(subscribers):
@@ -123,8 +123,8 @@ class PagedTests:
         assert served[-1] == 20
         assert max(after - before for before, after in zip([0, *served], served, strict=False)) <= MAX_READS
 
-    def test_an_outage_while_a_page_waits_for_its_turn_is_followed_by_another_read(self, clock):
-        """The page was read before the outage, and contains nothing of what was lost in it."""
+    def test_a_second_outage_before_a_page_is_delivered_causes_another_read(self, clock):
+        """The page was read before that outage, and does not contain what was lost in it."""
         hub, broker = make_hub(clock)
         one = Subscriber()
         hub.subscribe("foo", one)
@@ -137,8 +137,8 @@ class PagedTests:
         clock.advance(0)
         assert one.events == [0, "plain gap", 1, 2]
 
-    def test_a_stream_that_is_trimmed_between_two_pages_is_told_as_a_gap(self, clock):
-        """The publications of the first page come before the notice, what is published later comes after it."""
+    def test_a_stream_removed_between_two_pages_is_reported_as_a_gap(self, clock):
+        """The notice comes after the publications of the first page, and before the next publication."""
         hub, broker = make_hub(clock)
         one = Subscriber()
         hub.subscribe("foo", one)
@@ -158,8 +158,8 @@ class PagedTests:
         assert found[:at] == [0, "plain gap", *range(1, at - 1)]
         assert found[at + 1 :] == [400]
 
-    def test_what_arrives_faster_than_a_page_a_turn_does_not_wait_for_ever(self, clock):
-        """A busy channel: 1000 in each turn."""
+    def test_catches_up_with_a_channel_busier_than_a_page_per_turn(self, clock):
+        """1000 publications arrive in each turn."""
         hub, broker = make_hub(clock)
         one, next_one = Subscriber(), iter(range(1, 10**6))
         hub.subscribe("foo", one)
@@ -177,10 +177,10 @@ class PagedTests:
 
 @pytest.mark.parametrize("way", ["ws", "sse"])
 class QueuedBytesTests:
-    """A live subscriber, of which 8 MB are missing after an outage."""
+    """A connected subscriber that has missed 8 MB in an outage."""
 
     def serve(self, way, *, reading):
-        """Let a client listen through an outage."""
+        """Start a server with a subscribed client, and simulate an outage."""
         server = MemoryServer(Settings(channel_allow=("*",), history_size=10_000))
         publish(server, 1)
         listener = Listener(server, way, "channel=h", "", reading=True)
@@ -191,13 +191,13 @@ class QueuedBytesTests:
         server.service.hub.on_reconnect()
         return server, listener
 
-    def test_a_client_that_reads_gets_everything(self, way):
-        """After the notice that publications without an offset may be missing."""
+    def test_a_client_that_reads_receives_everything(self, way):
+        """The notice comes first, because publications without an offset may be missing."""
         _, listener = self.serve(way, reading=True)
         assert listener.read_all() == ["gap", *numbers(range(2, 1002))]
 
-    def test_a_client_that_does_not_read_is_written_no_more_than_a_page_over_its_limit(self, way):
-        """What waits beyond that is up to --max-queued-bytes and --slow."""
+    def test_a_client_that_does_not_read_is_closed_before_much_is_queued(self, way):
+        """It is closed because of --max-queued-bytes and --slow."""
         server, listener = self.serve(way, reading=False)
         server.clock.advance(0)
         assert len(listener.transport.unread) <= HIGH_WATER + 2 * PAGE_BYTES
@@ -207,33 +207,32 @@ class QueuedBytesTests:
             assert server.service.hub.count("h") == 0
 
 
-class HeldTests:
-    """What is held leaves in pages."""
+class BufferPageTests:
+    """Pages of a `PublicationBuffer`."""
 
-    def test_a_page_is_bounded_by_number_and_by_bytes(self):
+    def test_a_page_is_limited_by_number_and_by_bytes(self):
         """A larger publication is a page by itself."""
-        held = PublicationBuffer()
+        buffer = PublicationBuffer()
         for size in (1, 1, 1, 10, 1):
-            held.add(Publication(b"x" * size))
+            buffer.add(Publication(b"x" * size))
         pages = []
-        while held.items:
-            pages.append([len(one.data) for one in held.take_page(2, 5)])
+        while buffer.items:
+            pages.append([len(one.data) for one in buffer.take_page(2, 5)])
         assert pages == [[1, 1], [1], [10], [1]]
 
-    def test_as_much_leaves_as_arrives(self):
-        """Besides a page."""
-        held = PublicationBuffer()
+    def test_a_page_grows_by_what_was_added_since_the_last(self):
+        """Otherwise the buffer of a busy channel would never become empty."""
+        buffer = PublicationBuffer()
         for _ in range(4):
-            held.add(Publication(b"x"))
-        assert len(held.take_page(2, 100)) == 2
+            buffer.add(Publication(b"x"))
+        assert len(buffer.take_page(2, 100)) == 2
         for _ in range(5):
-            held.add(Publication(b"x"))
-        assert len(held.take_page(2, 100)) == 7
+            buffer.add(Publication(b"x"))
+        assert len(buffer.take_page(2, 100)) == 7
 
-    def test_drops_what_the_stream_contains(self):
-        """And says how much that was."""
-        held = PublicationBuffer()
+    def test_drop_stream_drops_and_counts_the_publications_with_an_offset(self):
+        buffer = PublicationBuffer()
         for offset in (1, 0, 2):
-            held.add(Publication(b"xx", offset, "e" if offset else ""))
-        assert held.drop_stream() == (2, 4)
-        assert [one.offset for one in held.items] == [0]
+            buffer.add(Publication(b"xx", offset, "e" if offset else ""))
+        assert buffer.drop_stream() == (2, 4)
+        assert [one.offset for one in buffer.items] == [0]

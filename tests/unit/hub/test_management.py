@@ -1,4 +1,4 @@
-"""What a backend is told of connections and channels."""
+"""The management operations: connections and channels of a process."""
 
 import pytest
 from deferreds import result
@@ -11,7 +11,7 @@ from wsserver.hub.operations import MAX_BYTES, MAX_CONNECTIONS
 
 
 class Connection:
-    """One that listens to some channels."""
+    """A connection that is subscribed to some channels."""
 
     user = ""
 
@@ -19,7 +19,7 @@ class Connection:
         self.client, self.channels = f"c{number}", channels
 
     def describe(self):
-        """Tell nothing more."""
+        """Return no further fields."""
         return {}
 
 
@@ -31,51 +31,47 @@ def hub():
 
 
 class SizeTests:
-    """An answer goes through Redis, which cuts off whom too much waits for."""
+    """The size of answers: they pass through Redis, which disconnects a client with too much queued output."""
 
-    @pytest.mark.parametrize(("count", "told"), [(900, 900), (1200, MAX_CONNECTIONS)])
-    def test_connections(self, hub, count, told):
-        """So many are told of."""
+    @pytest.mark.parametrize(("count", "listed"), [(900, 900), (1200, MAX_CONNECTIONS)])
+    def test_connections_lists_at_most_max_connections(self, hub, count, listed):
         for number in range(count):
             hub.clients.add(Connection(number, ["news"]))
-        assert len(result(make_management(hub, Clock()).connections())) == told
+        assert len(result(make_management(hub, Clock()).connections())) == listed
 
-    def test_long_names(self, hub):
-        """Whoever listens to as much as may be has no answer made that takes the link to Redis down."""
+    def test_connections_stops_at_max_bytes_for_long_channel_names(self, hub):
+        """Each connection has as many channels as allowed, with names as long as allowed."""
         channels = [f"{number:0{MAX_NAME}}" for number in range(MAX_CHANNELS)]
         for number in range(MAX_CONNECTIONS):
             hub.clients.add(Connection(number, channels))
-        told = result(make_management(hub, Clock()).connections())
-        assert 0.9 * MAX_BYTES < len(str(told)) < 1.1 * MAX_BYTES
+        listed = result(make_management(hub, Clock()).connections())
+        assert 0.9 * MAX_BYTES < len(str(listed)) < 1.1 * MAX_BYTES
 
-    def test_channels(self, hub, monkeypatch):
-        """The same holds for the names of channels."""
+    def test_channels_stops_at_max_bytes_for_long_names(self, hub, monkeypatch):
         counts = {f"{number:0{MAX_NAME}}": 1 for number in range(5000)}
         monkeypatch.setattr(hub, "counts", lambda: counts)
-        told = result(make_management(hub, Clock()).channels())
-        assert 0.9 * MAX_BYTES < len(str(told)) < 1.1 * MAX_BYTES
+        listed = result(make_management(hub, Clock()).channels())
+        assert 0.9 * MAX_BYTES < len(str(listed)) < 1.1 * MAX_BYTES
 
 
 class OperationTests:
-    """What an operation does with the clients of a process."""
+    """Operations on the clients of a process."""
 
-    def test_refresh_with_expired_expires_the_clients_of_the_user(self, hub):
-        """Others stay."""
+    def test_refresh_with_expired_expires_only_the_clients_of_the_user(self, hub):
         ann, bob = Connection(1, []), Connection(2, [])
-        ann.user, bob.user, ended = "ann", "bob", []
+        ann.user, bob.user, expired_clients = "ann", "bob", []
         for one in (ann, bob):
-            one.expire = lambda one=one: ended.append(one)
+            one.expire = lambda one=one: expired_clients.append(one)
             hub.clients.add(one)
         assert result(make_management(hub, Clock()).refresh("ann", expired=True)) == 1
-        assert ended == [ann]
+        assert expired_clients == [ann]
 
-    def test_unsubscribe_concerns_only_clients_that_are_subscribed(self, hub):
-        """The result counts them."""
-        left = []
+    def test_unsubscribe_counts_only_clients_that_are_subscribed(self, hub):
+        unsubscribed = []
         for number, channels in enumerate((["news"], ["other"])):
             one = Connection(number, channels)
             one.user = "ann"
-            one.unsubscribe = lambda channel, one=one: left.append((one.client, channel))
+            one.unsubscribe = lambda channel, one=one: unsubscribed.append((one.client, channel))
             hub.clients.add(one)
         assert result(make_management(hub, Clock()).unsubscribe("news", "ann")) == 1
-        assert left == [("c0", "news")]
+        assert unsubscribed == [("c0", "news")]

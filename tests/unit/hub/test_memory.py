@@ -1,4 +1,4 @@
-"""The broker of a server that stands alone."""
+"""The memory broker: idempotency keys, and the size of its streams."""
 
 import pytest
 
@@ -12,60 +12,59 @@ KEEP = Keep(100, 60.0)
 
 
 class Listener:
-    """Writes down what is published."""
+    """Notes what is published."""
 
     def __init__(self):
-        self.came = []
+        self.received = []
 
     def on_publication(self, channel, publication):
-        """Take a publication."""
-        self.came.append((channel, publication.data))
+        """Note a publication."""
+        self.received.append((channel, publication.data))
 
 
 @pytest.fixture
 def broker(clock):
-    """Make one that somebody listens to."""
+    """Make a memory broker with a listener."""
     broker = MemoryBroker(clock)
     broker.deliver_to(Listener())
     return broker
 
 
 class IdempotencyTests:
-    """The keys of publications."""
+    """Idempotency keys of publications."""
 
-    def test_as_long_as_it_is_known(self, broker, clock):
-        """A key counts for its time, and no longer, however many others are older."""
+    def test_a_repeated_key_is_ignored_until_it_expires(self, broker, clock):
+        """A publication after the expiry starts a new lifetime of the key."""
         for number in range(10):
             broker.publish("c", Publication(b"1"), None, f"key {number}")
         clock.advance(IDEMPOTENT_FOR - 1)
         broker.publish("c", Publication(b"2"), None, "key 7")
-        assert len(broker.listener.came) == 10
+        assert len(broker.listener.received) == 10
         clock.advance(1)
         broker.publish("c", Publication(b"3"), None, "key 7")
         clock.advance(IDEMPOTENT_FOR - 1)
         broker.publish("c", Publication(b"4"), None, "key 7")
-        assert broker.listener.came[10:] == [("c", b"3")]
+        assert broker.listener.received[10:] == [("c", b"3")]
 
 
 class MemoryTests:
-    """What the streams take."""
+    """The size of all streams."""
 
-    def test_tiny(self, broker, monkeypatch):
-        """Publications without a byte take memory too: so those of many channels are forgotten one day."""
+    def test_streams_of_empty_publications_are_deleted_beyond_the_limit(self, broker, monkeypatch):
+        """A publication without data uses memory, too."""
         monkeypatch.setattr(memory, "MAX_BYTES", 100_000)
-        places = []
+        positions = []
         for number in range(2000):
             done = broker.publish(f"c{number}", Publication(b"", tags={"a": "b"}), KEEP, "")
-            done.addCallback(places.append)
+            done.addCallback(positions.append)
         pages = []
         for number in range(2000):
             broker.history(f"c{number}", KEEP, None, -1, reverse=False).addCallback(pages.append)
         assert 100 < sum(len(page.publications) for page in pages) < 1000
-        assert pages[0].position.epoch != places[0].epoch
-        assert (pages[-1].position, len(pages[-1].publications)) == (places[-1], 1)
+        assert pages[0].position.epoch != positions[0].epoch
+        assert (pages[-1].position, len(pages[-1].publications)) == (positions[-1], 1)
 
-    def test_counted(self, broker, clock):
-        """What is pushed out, removed or too old is not counted any more."""
+    def test_trimmed_removed_and_expired_publications_no_longer_count(self, broker, clock):
         for number in range(300):
             broker.publish("c", Publication(b"x" * number, tags={"a": "b" * number}), KEEP, "")
         broker.remove_history("c")

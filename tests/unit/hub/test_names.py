@@ -1,4 +1,4 @@
-"""Names of channels, patterns, queries, and who may listen."""
+"""Channel names, patterns, the query of a subscribe request, access, and the formats of publications."""
 
 import re
 
@@ -15,11 +15,10 @@ from wsserver.wire.http11 import Refusal
 
 
 class NameTests:
-    """What a channel may be called."""
+    """`parse_name`: which channel names are valid."""
 
     @pytest.mark.parametrize("name", ["a", "chat:1", "grüße", "a b", "x" * MAX_NAME, "*", "wsserver", "a,b"])
-    def test_taken(self, name):
-        """Any text without control characters."""
+    def test_accepts_text_of_up_to_255_bytes_without_control_characters(self, name):
         assert parse_name(name) == name
 
     @pytest.mark.parametrize(
@@ -41,13 +40,13 @@ class NameTests:
         assert isinstance(caught.value, ValueError)
 
     def test_raises_reserved_channel_for_the_servers_own_names(self):
-        """They are keys and channels of the server in Redis."""
+        """The server's own keys and channels in Redis have this prefix."""
         with pytest.raises(ReservedChannel, match="channel name 'wsserver:x' is reserved"):
             parse_name("wsserver:x")
 
 
 class PatternTests:
-    """Which names a list of patterns has in it."""
+    """`Patterns`: which names match."""
 
     @pytest.mark.parametrize(
         ("patterns", "name", "inside"),
@@ -77,41 +76,37 @@ class PatternTests:
             ([], "", False),
         ],
     )
-    def test_inside(self, patterns, name, inside):
-        """An asterisk stands for any characters; nothing else is special."""
+    def test_an_asterisk_matches_any_characters_and_nothing_else_is_special(self, patterns, name, inside):
         assert (name in Patterns(patterns)) is inside
 
     @given(st.text("ab*", max_size=8), st.text("ab", max_size=8))
-    def test_regular(self, pattern, name):
-        """The same as a regular expression says, which takes exponentially longer over some patterns."""
+    def test_matches_the_same_names_as_a_regular_expression(self, pattern, name):
+        """A regular expression takes exponential time for some patterns."""
         assert (name in Patterns([pattern])) is (re.fullmatch(pattern.replace("*", ".*"), name) is not None)
 
-    def test_many_asterisks(self):
-        """A pattern made to take for ever is done at once."""
+    def test_a_pattern_with_128_asterisks_is_matched_without_backtracking(self):
+        """With backtracking, this test would not end."""
         assert "a" * 255 not in Patterns(["*a" * 127 + "*b"])
         assert "a" * 255 in Patterns(["*a" * 127 + "*"])
 
     @given(st.text(max_size=20))
-    def test_itself(self, name):
-        """A name without an asterisk is a pattern for itself alone."""
+    def test_a_name_without_an_asterisk_matches_only_itself(self, name):
         if "*" not in name:
             assert name in Patterns([name])
             assert name + "x" not in Patterns([name])
 
 
 class QueryTests:
-    """What a listener asks for."""
+    """`parse_query`: the query of a raw subscribe request."""
 
-    def test_channels(self):
-        """Several, each once, in order."""
-        ask = parse_query({"channel": ["b,a", "b", "c"]}, Format.RAW)
-        assert ask.channels == ("b", "a", "c")
-        assert (ask.format, ask.binary) == (Format.RAW, False)
+    def test_reads_several_channels_each_once_in_order(self):
+        request = parse_query({"channel": ["b,a", "b", "c"]}, Format.RAW)
+        assert request.channels == ("b", "a", "c")
+        assert (request.format, request.binary) == (Format.RAW, False)
 
-    def test_options(self):
-        """A format, and binary messages."""
-        ask = parse_query({"channel": ["a"], "format": ["redis"], "binary": ["1"]}, Format.JSON)
-        assert (ask.format, ask.binary) == (Format.REDIS, True)
+    def test_reads_the_parameters_format_and_binary(self):
+        request = parse_query({"channel": ["a"], "format": ["redis"], "binary": ["1"]}, Format.JSON)
+        assert (request.format, request.binary) == (Format.REDIS, True)
 
     @pytest.mark.parametrize(
         "query",
@@ -128,16 +123,15 @@ class QueryTests:
             {"channel": ["a"], "last_event_id": ["nonsense"]},
         ],
     )
-    def test_refused(self, query):
-        """Anything else is refused with a sentence."""
+    def test_refuses_an_invalid_query_with_400_and_a_reason(self, query):
         refusal = parse_query(query, Format.RAW)
         assert isinstance(refusal, Refusal)
         assert refusal.status == 400
         assert refusal.reason
 
     @pytest.mark.parametrize("name", ["_", "v", "utm_source", "cf_protocol", "x", "platform", "topic", ""])
-    def test_ignores_parameters_that_are_not_ours(self, name):
-        """Libraries, proxies and trackers add theirs."""
+    def test_ignores_unknown_parameters_of_other_programs(self, name):
+        """Libraries, proxies and trackers append parameters of their own."""
         assert parse_query({"channel": ["a"], name: ["1"]}, Format.RAW).channels == ("a",)
 
     @pytest.mark.parametrize(
@@ -155,13 +149,13 @@ class QueryTests:
         ],
     )
     def test_refuses_a_misspelled_parameter_and_names_the_nearest(self, name, near):
-        """Ignored, it would leave the client without what it asks for, in silence."""
+        """If it were ignored, the client would silently not get what it has requested."""
         refusal = parse_query({"channel": ["a"], name: ["1"]}, Format.RAW)
         assert (refusal.status, refusal.reason) == (400, f"unknown parameter '{name}': expected {near}")
 
     @pytest.mark.parametrize("name", ["last_event_id", "lastEventId", "Last-Event-ID", "last-event-id", "lastEventID"])
-    def test_recovers_from_the_last_event_id_in_every_spelling(self, name):
-        """Ours, that of the EventSource polyfills, and Mercure's."""
+    def test_reads_the_last_event_id_in_every_spelling(self, name):
+        """The server's own, that of the EventSource polyfills, and Mercure's."""
         assert parse_query({"channel": ["a"], name: ["e:7"]}, Format.RAW).last_event_id == "e:7"
 
     @pytest.mark.parametrize(
@@ -175,13 +169,13 @@ class QueryTests:
             ({"lastEventId": ["e:1,e:2"]}, UNKNOWN_POSITION),
         ],
     )
-    def test_the_id_that_a_library_appends_goes_before_that_of_the_pages_url(self, values, expected):
-        """It is the later one; if it is unknown, the client is told of a gap and not stopped for good."""
+    def test_prefers_the_id_that_a_library_appends_to_that_of_the_url(self, values, expected):
+        """It is newer. An unknown id leads to a gap notice, because a refusal would stop an EventSource for good."""
         assert parse_query({"channel": ["a"], **values}, Format.RAW).last_event_id == expected
 
 
 class AccessTests:
-    """Who may listen."""
+    """`Access`: which channels may be subscribed to without a token."""
 
     @pytest.mark.parametrize(
         ("patterns", "local", "host", "allowed"),
@@ -197,8 +191,8 @@ class AccessTests:
             (None, True, "localhost.evil.example", False),
         ],
     )
-    def test_allowed(self, patterns, local, host, allowed):
-        """By the list; without one on loopback only, and asked for by a loopback name."""
+    def test_allows_listed_channels_and_without_a_list_only_loopback(self, patterns, local, host, allowed):
+        """Without a list, both the server's address and the host that the client has requested must be loopback."""
         access = Access(Patterns(patterns) if patterns is not None else None, loopback_only=local)
         refusal = access.refuse("foo", host)
         assert (refusal is None) is allowed
@@ -207,7 +201,7 @@ class AccessTests:
 
 
 class FormatTests:
-    """How a publication is written."""
+    """`write_publication`: a publication in each format."""
 
     @pytest.mark.parametrize(
         ("form", "publication", "payload", "first"),
@@ -230,7 +224,7 @@ class FormatTests:
             (Format.REDIS, Publication(b"\xff"), b'["message","foo","/w==","base64"]', 0x81),
         ],
     )
-    def test_written(self, form, publication, payload, first):
-        """As the format says; text where it is UTF-8."""
+    def test_writes_the_payload_and_the_opcode_of_each_format(self, form, publication, payload, first):
+        """With `binary`, every frame is binary."""
         assert write_publication("foo", publication, form) == (payload, first)
         assert write_publication("foo", publication, form, binary=True) == (payload, 0x82)

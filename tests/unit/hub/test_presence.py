@@ -1,4 +1,4 @@
-"""Who is on a channel, and when that is told."""
+"""Presence: the clients of a channel, and their join and leave events."""
 
 import pytest
 from hubs import make_hub
@@ -10,65 +10,64 @@ from wsserver.hub.rules import Rules
 
 
 class Watcher:
-    """A subscriber that is told who comes and leaves."""
+    """A subscriber that notes join and leave events."""
 
     kind = "watcher"
 
     def __init__(self):
-        self.told = []
+        self.events = []
 
     def frame(self, channel, publication):
         """Write nothing."""
         return b""
 
     def event_frame(self, channel, event):
-        """Write who it is."""
+        """Frame a join as `+client`, a leave as `-client`."""
         return b"%s%s " % (b"+" if event.join else b"-", event.info.client.encode())
 
     def deliver(self, batch):
-        """Take some."""
-        self.told += batch.frames.decode().split()
+        """Note the events."""
+        self.events += batch.frames.decode().split()
 
 
 @pytest.fixture
 def hub(clock):
-    """Make a hub whose channels know who is there, but for one."""
+    """Make a hub that tracks presence in every channel except `quiet`."""
     rules = Rules(presence=["*"], overrides=[("quiet", {"presence": False})])
     return make_hub(MemoryBroker(clock), clock, rules)
 
 
 @pytest.fixture
 def watcher(hub):
-    """Watch a channel."""
+    """Subscribe a watcher to `foo`."""
     watcher = Watcher()
     hub.subscribe("foo", watcher)
     return watcher
 
 
 def present(hub, channel="foo"):
-    """Tell who is there."""
+    """Return the ids of the clients that are present."""
     found = []
     hub.presence.clients(channel).addCallback(found.append)
     return set(found[0])
 
 
-OLD, NEW, NOBODY = ClientInfo("old", "ada"), ClientInfo("new", "ada"), ClientInfo("nobody")
+OLD, NEW, ANONYMOUS = ClientInfo("old", "ada"), ClientInfo("new", "ada"), ClientInfo("nobody")
 
 
-class MembersTests:
-    """Coming and leaving."""
+class PresenceManagerTests:
+    """Joins and leaves."""
 
-    def test_comes_and_leaves(self, hub, watcher, clock):
-        """At once, where somebody leaves on purpose."""
+    def test_sends_a_join_and_a_leave_on_purpose_at_once(self, hub, watcher, clock):
         hub.presence.join("foo", OLD)
         clock.advance(0)
         assert present(hub) == {"old"}
         hub.presence.leave("foo", OLD)
         clock.advance(0)
-        assert (present(hub), watcher.told) == (set(), ["+old", "-old"])
+        assert (present(hub), watcher.events) == (set(), ["+old", "-old"])
 
-    def test_quick_reconnect(self, hub, watcher, clock):
-        """A user whose connection was lost, and who is back soon, was at no time away."""
+    def test_a_user_who_reconnects_within_the_delay_stays_present(self, hub, watcher, clock):
+        """The join of the new connection precedes the leave of the old one."""
         hub.presence.join("foo", OLD)
         hub.presence.leave("foo", OLD, may_reconnect=True)
         clock.advance(LEAVE_DELAY - 0.1)
@@ -78,33 +77,32 @@ class MembersTests:
         clock.advance(0.2)
         clock.advance(0)
         assert present(hub) == {"new"}
-        assert watcher.told == ["+old", "+new", "-old"]
+        assert watcher.events == ["+old", "+new", "-old"]
 
-    def test_stays_away(self, hub, watcher, clock):
-        """Who does not come back leaves after the grace."""
+    def test_a_user_who_does_not_reconnect_leaves_after_the_delay(self, hub, watcher, clock):
         hub.presence.join("foo", OLD)
         hub.presence.leave("foo", OLD, may_reconnect=True)
         clock.advance(LEAVE_DELAY)
         clock.advance(0)
-        assert (present(hub), watcher.told) == (set(), ["+old", "-old"])
+        assert (present(hub), watcher.events) == (set(), ["+old", "-old"])
 
-    def test_nobody_in_particular(self, hub, watcher, clock):
-        """Of somebody without a name nobody knows whether they are back."""
-        hub.presence.join("foo", NOBODY)
-        hub.presence.leave("foo", NOBODY, may_reconnect=True)
+    def test_an_anonymous_client_leaves_without_delay(self, hub, watcher, clock):
+        """The server cannot recognize an anonymous client when it reconnects."""
+        hub.presence.join("foo", ANONYMOUS)
+        hub.presence.leave("foo", ANONYMOUS, may_reconnect=True)
         clock.advance(0)
-        assert watcher.told == ["+nobody", "-nobody"]
+        assert watcher.events == ["+nobody", "-nobody"]
 
-    def test_info_may_be_anything(self, hub, clock):
-        """What a token says about somebody is any JSON."""
+    def test_a_client_with_unhashable_info_leaves_after_the_delay(self, hub, clock):
+        """A token's info may be any JSON value."""
         info = ClientInfo("old", "ada", {"name": ["Ada"]}, [1])
         hub.presence.join("foo", info)
         hub.presence.leave("foo", info, may_reconnect=True)
         clock.advance(LEAVE_DELAY)
         assert present(hub) == set()
 
-    def test_bounded(self, hub, clock, monkeypatch):
-        """Only so many stay; of more each leaves at once."""
+    def test_leaves_beyond_max_delayed_are_not_delayed(self, hub, clock, monkeypatch):
+        """`stop` sends the delayed ones."""
         monkeypatch.setattr("wsserver.hub.presence.MAX_DELAYED", 3)
         for number in range(4):
             info = ClientInfo(str(number), "ada")
@@ -114,8 +112,7 @@ class MembersTests:
         hub.presence.stop()
         assert (present(hub), clock.getDelayedCalls()) == (set(), [])
 
-    def test_not_kept(self, hub, clock):
-        """Where presence is not kept, nobody is anywhere."""
+    def test_does_nothing_for_a_channel_without_presence(self, hub, clock):
         hub.presence.join("quiet", OLD)
         hub.presence.leave("quiet", OLD, may_reconnect=True)
         assert (present(hub, "quiet"), clock.getDelayedCalls()) == (set(), [])

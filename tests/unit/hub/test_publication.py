@@ -1,4 +1,4 @@
-"""What an application publishes: the right types, or an exception at the call that leaves the channel as it was."""
+"""Publishing from an application: wrong arguments raise at the call, and leave the channel unchanged."""
 
 import pytest
 from deferreds import result
@@ -14,7 +14,7 @@ from wsserver.redis.broker import RedisBroker
 
 @pytest.fixture(params=["memory", "redis"])
 def hub(request):
-    """Make a hub with each broker; nothing is sent to a Redis."""
+    """Make a hub with each broker; the Redis broker is not connected."""
     clock = Clock()
     broker = (
         MemoryBroker(clock) if request.param == "memory" else RedisBroker(parse_redis_url("redis://localhost"), clock)
@@ -56,8 +56,8 @@ class HubTests:
     @pytest.mark.parametrize(
         "data", ["grüße", "grüße".encode(), bytearray("grüße".encode()), memoryview("grüße".encode())]
     )
-    def test_publishes_text_and_bytes(self, data):
-        """A text is published in UTF-8; bytes that can change later are copied."""
+    def test_publishes_str_bytes_bytearray_and_memoryview_as_bytes(self, data):
+        """Text is encoded in UTF-8; buffers that may change later are copied."""
         clock = Clock()
         hub = make_hub(MemoryBroker(clock), clock)
         result(hub.publish("news", data))
@@ -65,19 +65,18 @@ class HubTests:
         assert (type(publication.data), publication.data.decode().strip('"')) == (bytes, "grüße")
 
     @pytest.mark.parametrize(("arguments", "options", "message"), WRONG_TYPES)
-    def test_refuses_a_wrong_type_at_the_call(self, hub, arguments, options, message):
-        """Nothing is published: no subscriber, no reader of the history fails for it later."""
+    def test_raises_type_error_for_a_wrong_type_at_the_call(self, hub, arguments, options, message):
+        """Otherwise a subscriber or a reader of the history would fail later."""
         with pytest.raises(TypeError, match=f"^{message}"):
             hub.publish(*arguments, **options)
 
     @pytest.mark.parametrize(("arguments", "options", "message"), WRONG_VALUES)
-    def test_refuses_a_wrong_value_at_the_call(self, hub, arguments, options, message):
-        """The same for a name that no channel can have, and a text that UTF-8 cannot encode."""
+    def test_raises_value_error_for_an_invalid_value_at_the_call(self, hub, arguments, options, message):
+        """Such as an invalid channel name, or text that UTF-8 cannot encode."""
         with pytest.raises(ValueError, match=message):
             hub.publish(*arguments, **options)
 
-    def test_a_refused_publication_leaves_the_channel_as_it_was(self):
-        """The next one has the next offset, and the history can be read."""
+    def test_a_refused_publication_uses_no_offset_and_is_not_stored(self):
         clock = Clock()
         hub = make_hub(MemoryBroker(clock), clock)
         for arguments, options, _ in WRONG_TYPES:
@@ -86,8 +85,7 @@ class HubTests:
         assert result(hub.publish("news", "x", info=ClientInfo("c"), tags={"a": "b"})).position.offset == 1
         assert len(result(hub.history("news", limit=-1)).publications) == 1
 
-    def test_refuses_to_read_with_wrong_types(self, hub):
-        """The history, and who is on a channel."""
+    def test_reading_history_or_presence_raises_type_error_for_wrong_types(self, hub):
         for read in (
             lambda: hub.history(5),
             lambda: hub.history("news", limit="1"),
@@ -117,8 +115,7 @@ class ManagementTests:
             (lambda one: one.channels(pattern=None), "pattern must be str, not NoneType"),
         ],
     )
-    def test_refuses_a_wrong_type_at_the_call(self, hub, call, message):
-        """No process is asked."""
+    def test_raises_type_error_for_a_wrong_type_at_the_call(self, hub, call, message):
         with pytest.raises(TypeError, match=message):
             call(make_management(hub, Clock()))
 
@@ -132,8 +129,8 @@ class ManagementTests:
             lambda one: one.subscribe("news", user="ada", options={"data": b"x"}),
         ],
     )
-    def test_refuses_a_wrong_value_at_the_call(self, hub, call):
-        """What a Close frame, or JSON, cannot carry."""
+    def test_raises_value_error_for_an_invalid_value_at_the_call(self, hub, call):
+        """Such as a value that a Close frame or JSON cannot contain."""
         with pytest.raises(ValueError, match=r"."):
             call(make_management(hub, Clock()))
 
@@ -153,6 +150,6 @@ class JSONFieldsTests:
             ),
         ],
     )
-    def test_omits_what_the_publication_does_not_have(self, publication, fields):
+    def test_omits_the_fields_that_the_publication_does_not_have(self, publication, fields):
         """Bytes that are not UTF-8 are in `b64data` instead of `data`."""
         assert publication.json_fields() == fields

@@ -23,24 +23,24 @@ class PageTests:
             # The publication after the position is lost.
             (page([4, 5], 5), Position(2, "e"), None),
             (page([], 5), Position(2, "e"), None),
-            # The stream is shorter than the position, or another one.
+            # The stream is shorter than the position, or it is another stream.
             (page([], 1), Position(2, "e"), None),
             (page([3], 3, "f"), Position(2, "e"), None),
             (page([], 2, "f"), Position(2, "e"), None),
         ],
     )
-    def test_ends_at_its_last_publication_unless_some_before_it_are_lost(self, found, since, end):
+    def test_ends_at_its_last_publication_unless_earlier_ones_are_lost(self, found, since, end):
         assert found.end_after(since) == end
 
 
 class ReadLimitTests:
-    """What is left of a limit."""
+    """What remains of a limit."""
 
     @pytest.mark.parametrize(
         ("publications", "size", "left"),
         [(3, 40, (7, 60)), (10, 1, (0, 0)), (1, 100, (0, 0)), (11, 101, (0, 0))],
     )
-    def test_is_used_up_with_either_part(self, publications, size, left):
+    def test_nothing_remains_once_either_part_is_used_up(self, publications, size, left):
         assert ReadLimit(10, 100).less(publications, size) == left
 
 
@@ -48,14 +48,15 @@ class PositionTests:
     """Positions in event ids."""
 
     @pytest.mark.parametrize("text", ["", "7", "e:", ":7", "e:-1", "e:7:8", "e e:7", "e:" + "1" * 19, "e:7\n"])
-    def test_refuses_a_text_that_is_no_position(self, text):
+    def test_returns_none_for_text_that_is_not_a_position(self, text):
         assert parse_position(text) is None
 
-    def test_positions_are_read_as_they_were_written(self):
+    def test_parses_positions_as_they_were_written(self):
         positions = [Position(7, "abc"), None, Position(0, "x_-1")]
         assert write_positions(positions) == "abc:7,-,x_-1:0"
         assert parse_positions("abc:7,-,x_-1:0", 3) == positions
 
     @pytest.mark.parametrize(("text", "count"), [("a:1,b:2", 1), ("a:1", 2), ("a:1,", 2), ("a:1,?", 2)])
-    def test_refuses_positions_for_other_channels(self, text, count):
+    def test_returns_none_for_a_wrong_number_of_positions(self, text, count):
+        """An empty or invalid position counts as missing."""
         assert parse_positions(text, count) is None

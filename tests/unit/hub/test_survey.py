@@ -112,8 +112,8 @@ class AnswerTests:
     @pytest.mark.parametrize(
         ("name", "result"), [("add", 2), ("none", None), ("fail", None), ("unknown", None)], ids=lambda value: None
     )
-    def test_answers_the_sender(self, survey, bus, name, result):
-        """A handler that fails, or that this version does not have, answers None."""
+    def test_sends_the_result_or_none_to_the_sender(self, survey, bus, name, result):
+        """The result is None if the handler fails, or if this version has no such handler."""
         survey.on_message(json.dumps({"ask": name, "with": {"a": 1}, "id": "7", "from": "other"}).encode())
         assert bus.sent == [("other", {"answer": "7", "from": "me", "result": result})]
 
