@@ -1,4 +1,4 @@
-"""Tests for wsserver/endpoints/authorization.py: who may listen to a channel."""
+"""Tests for wsserver/endpoints/authorization.py: which clients may subscribe to a channel."""
 
 import pytest
 from deferreds import result
@@ -24,18 +24,18 @@ HEADER, PARAMETER, PROTOCOL = "header", "parameter", "protocol"
 
 
 def access(*patterns, local=False):
-    """Allow channels without a token."""
+    """Open channels to clients without a token that permits them."""
     return Access(Patterns(patterns) if patterns else None, loopback_only=local)
 
 
-def admission(*patterns, keys=True, anonymous=False, local=False):
-    """Make the admission of a server whose tokens are signed with `SECRET`."""
+def make_authorizer(*patterns, keys=True, anonymous=False, local=False):
+    """Make the authorizer of a server whose tokens are signed with `SECRET`."""
     tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW) if keys else None
     return Authorizer(access(*patterns, local=local), tokens, anonymous=anonymous, reactor=Clock(), now=lambda: NOW)
 
 
-def visit(channel="news", text=None, carrier=HEADER, host="example.com", **query):
-    """Make a visit, with a token or without."""
+def make_credentials(channel="news", text=None, carrier=HEADER, host="example.com", **query):
+    """Make the credentials of a request, with or without a token."""
     return Credentials(
         {"channel": [channel], **query, **({"token": [text]} if text is not None and carrier is PARAMETER else {})},
         host,
@@ -45,12 +45,12 @@ def visit(channel="news", text=None, carrier=HEADER, host="example.com", **query
 
 
 def status(found):
-    """Tell what a visit came to."""
+    """Return the HTTP status of a decision; 200 if the client is admitted."""
     return 200 if isinstance(found, Admitted) else found.status.value
 
 
 class CarrierTests:
-    """Where a token stands."""
+    """Where a request carries its token."""
 
     @pytest.mark.parametrize(
         ("query", "authorizations", "offered", "found"),
@@ -79,8 +79,8 @@ class CarrierTests:
             ({"token": [""]}, ["Bearer t"], [], 400),
         ],
     )
-    def test_found(self, query, authorizations, offered, found):
-        """In any of three places, but only one."""
+    def test_finds_one_token_and_refuses_different_ones_with_400(self, query, authorizations, offered, found):
+        """In the query, the Authorization header or a subprotocol; the same token may be in several of them."""
         token = find_token(Credentials(query, "h", authorizations, offered))
         assert token == found if found != 400 else (isinstance(token, Refusal) and token.status == 400)
 
@@ -94,8 +94,7 @@ class CarrierTests:
             ("chat", ["chat", "wsserver.v1"], "chat"),
         ],
     )
-    def test_agreed(self, chosen, offered, agreed):
-        """The token is never answered with."""
+    def test_never_selects_the_subprotocol_that_carries_the_token(self, chosen, offered, agreed):
         assert select_subprotocol(chosen, offered) == agreed
 
 
@@ -106,12 +105,12 @@ CAPS = token(claims(caps=[{"channels": ["n*"], "match": "wildcard", "allow": ["s
 PUBLISHER = token(claims(caps=[{"channels": ["news"], "allow": ["pub"]}]))
 SUBSCRIPTION = token(claims(channel="news"))
 OTHER_SUBSCRIPTION = token(claims(channel="other"))
-OF_A_CLIENT = token(claims(channel="news", client="c1"))
+BOUND_TO_A_CLIENT = token(claims(channel="news", client="c1"))
 EXPIRED = token(claims(exp=NOW - 60))
 FORGED = token(key="x" * 64)
 
 MATRIX = [
-    # What is open to everyone, whether --anonymous, the token, and what it comes to.
+    # The open channels, --anonymous, the token, and the expected status.
     ([], False, None, 401),
     ([], True, None, 403),
     (["news"], False, None, 401),
@@ -127,7 +126,7 @@ MATRIX = [
     (["*"], False, PUBLISHER, 200),
     ([], False, SUBSCRIPTION, 200),
     ([], False, OTHER_SUBSCRIPTION, 403),
-    ([], False, OF_A_CLIENT, 401),
+    ([], False, BOUND_TO_A_CLIENT, 401),
     (["*"], False, EXPIRED, 401),
     (["*"], True, EXPIRED, 401),
     (["*"], True, FORGED, 401),
@@ -137,40 +136,45 @@ MATRIX = [
 
 
 class AdmitTests:
-    """Who may listen."""
+    """Which clients may subscribe."""
 
     @pytest.mark.parametrize(("patterns", "anonymous", "text", "expected"), MATRIX)
     @pytest.mark.parametrize("carrier", [HEADER, PARAMETER, PROTOCOL])
-    def test_matrix(self, patterns, anonymous, text, expected, carrier):
-        """What is open to everyone, and what a token opens; a bad token is worse than none."""
-        found = result(admission(*patterns, anonymous=anonymous).admit(visit(text=text, carrier=carrier), Format.RAW))
+    def test_decides_by_the_open_channels_anonymous_and_the_token(self, patterns, anonymous, text, expected, carrier):
+        """An invalid token is refused with 401 even if the channel is open without one."""
+        found = result(
+            make_authorizer(*patterns, anonymous=anonymous).admit(
+                make_credentials(text=text, carrier=carrier), Format.RAW
+            )
+        )
         assert status(found) == expected
 
-    def test_identity(self):
-        """Who was let in is known."""
-        found = result(admission().admit(visit(text=NAMED), Format.RAW))
+    def test_returns_the_identity_of_the_token(self):
+        found = result(make_authorizer().admit(make_credentials(text=NAMED), Format.RAW))
         assert (found.identity.user, found.identity.expires_at) == ("42", NOW + 60)
-        found = result(admission().admit(visit(text=SUBSCRIPTION), Format.RAW))
+        found = result(make_authorizer().admit(make_credentials(text=SUBSCRIPTION), Format.RAW))
         assert (found.identity.user, list(found.identity.subs)) == ("42", ["news"])
 
-    def test_every_channel(self):
-        """Each of several channels must be open."""
-        assert status(result(admission("chat").admit(visit("chat,news", NAMED), Format.RAW))) == 200
-        assert status(result(admission("chat").admit(visit("chat,news,x", NAMED), Format.RAW))) == 403
+    def test_refuses_several_channels_with_403_if_one_is_not_permitted(self):
+        assert status(result(make_authorizer("chat").admit(make_credentials("chat,news", NAMED), Format.RAW))) == 200
+        assert status(result(make_authorizer("chat").admit(make_credentials("chat,news,x", NAMED), Format.RAW))) == 403
 
     @pytest.mark.parametrize(
         ("text", "challenge"),
-        [(None, "Bearer"), (EXPIRED, 'Bearer error="invalid_token"'), (OF_A_CLIENT, 'Bearer error="invalid_token"')],
+        [
+            (None, "Bearer"),
+            (EXPIRED, 'Bearer error="invalid_token"'),
+            (BOUND_TO_A_CLIENT, 'Bearer error="invalid_token"'),
+        ],
     )
-    def test_challenge(self, text, challenge):
-        """RFC 6750 section 3: a 401 says what is wanted."""
-        found = result(admission().admit(visit(text=text), Format.RAW))
+    def test_adds_a_bearer_challenge_to_401(self, text, challenge):
+        """RFC 6750 section 3: it contains an error code only if the request had a token."""
+        found = result(make_authorizer().admit(make_credentials(text=text), Format.RAW))
         assert dict(found.headers)["WWW-Authenticate"] == challenge
 
-    def test_reasons(self):
-        """A refusal says why."""
+    def test_gives_the_cause_and_the_option_as_the_reason(self):
         reasons = [
-            result(admission(anonymous=one).admit(visit(text=text), Format.RAW)).reason
+            result(make_authorizer(anonymous=one).admit(make_credentials(text=text), Format.RAW)).reason
             for one, text in ((False, None), (True, None), (False, EXPIRED), (False, ELSEWHERE))
         ]
         assert "a token is required" in reasons[0]
@@ -179,56 +183,60 @@ class AdmitTests:
         assert "expired 60 s ago" in reasons[2]
         assert reasons[3].endswith("the token does not allow it either")
 
-    def test_no_keys(self):
-        """Without keys all is as if there were no tokens; one in the query is an unknown parameter."""
-        house = admission("news", keys=False)
-        assert status(result(house.admit(visit(), Format.RAW))) == 200
-        assert status(result(house.admit(visit(text=GOOD), Format.RAW))) == 200
-        assert status(result(house.admit(visit(text=GOOD, carrier=PROTOCOL), Format.RAW))) == 200
-        assert status(result(house.admit(visit(text=GOOD, carrier=PARAMETER), Format.RAW))) == 400
-        assert status(result(admission(keys=False).admit(visit(text=NAMED), Format.RAW))) == 403
-        assert house.anonymous
+    def test_ignores_tokens_in_headers_if_no_key_is_configured(self):
+        """A token in the query is an unknown parameter then, and is refused with 400."""
+        authorizer = make_authorizer("news", keys=False)
+        assert status(result(authorizer.admit(make_credentials(), Format.RAW))) == 200
+        assert status(result(authorizer.admit(make_credentials(text=GOOD), Format.RAW))) == 200
+        assert status(result(authorizer.admit(make_credentials(text=GOOD, carrier=PROTOCOL), Format.RAW))) == 200
+        assert status(result(authorizer.admit(make_credentials(text=GOOD, carrier=PARAMETER), Format.RAW))) == 400
+        assert status(result(make_authorizer(keys=False).admit(make_credentials(text=NAMED), Format.RAW))) == 403
+        assert authorizer.anonymous
 
     @pytest.mark.parametrize(("host", "expected"), [("localhost", 200), ("evil.example", 403)])
-    def test_loopback(self, host, expected):
-        """On loopback all channels are open to who has a token; a page from elsewhere still is from elsewhere."""
-        assert status(result(admission(local=True).admit(visit(text=GOOD, host=host), Format.RAW))) == expected
+    def test_requires_a_loopback_host_for_channels_that_loopback_opens(self, host, expected):
+        """With DNS rebinding, a page of another site can reach loopback, but it sends that site's Host."""
+        assert (
+            status(result(make_authorizer(local=True).admit(make_credentials(text=GOOD, host=host), Format.RAW)))
+            == expected
+        )
 
     @pytest.mark.parametrize("query", [{"format": ["xml"]}, {"tokens": ["x"]}])
-    def test_bad_query(self, query):
-        """What is wrong with the query is told before anything is asked of the token."""
-        assert status(result(admission().admit(visit(**query), Format.RAW))) == 400
+    def test_refuses_an_invalid_query_with_400_before_it_checks_the_token(self, query):
+        assert status(result(make_authorizer().admit(make_credentials(**query), Format.RAW))) == 400
 
-    def test_several(self):
-        """Two tokens are one too many."""
-        house, two = admission("news"), Credentials({"channel": ["news"], "token": [GOOD]}, "h", [f"Bearer {NAMED}"])
-        assert status(result(house.admit(two, Format.RAW))) == 400
+    def test_refuses_two_different_tokens_with_400(self):
+        authorizer, two = (
+            make_authorizer("news"),
+            Credentials({"channel": ["news"], "token": [GOOD]}, "h", [f"Bearer {NAMED}"]),
+        )
+        assert status(result(authorizer.admit(two, Format.RAW))) == 400
 
-    def test_unavailable(self):
-        """Where keys cannot be fetched, the same token may do later."""
+    def test_answers_503_with_retry_after_if_the_keys_are_unavailable(self):
+        """The same token may be accepted later."""
 
-        class Away(Tokens):
+        class UnavailableTokens(Tokens):
             def either(self, token):
                 return succeed(Refused("away", Cause.UNAVAILABLE))
 
-        house = Authorizer(access(), Away(ring(), TERMS, lambda: NOW), anonymous=True, reactor=Clock(), now=lambda: NOW)
-        found = result(house.admit(visit(text=GOOD), Format.RAW))
+        authorizer = Authorizer(
+            access(), UnavailableTokens(ring(), TERMS, lambda: NOW), anonymous=True, reactor=Clock(), now=lambda: NOW
+        )
+        found = result(authorizer.admit(make_credentials(text=GOOD), Format.RAW))
         assert (found.status, found.headers) == (503, (("Retry-After", "1"),))
 
 
 class ExpiryTests:
-    """When a connection's token is at its end."""
+    """The expiry of a connection's token."""
 
-    def test_never(self):
-        """One that does not end sets no timer."""
-        assert admission().call_when_expired(0, lambda: None) is None
+    def test_sets_no_timer_for_a_token_without_expiry(self):
+        assert make_authorizer().call_when_expired(0, lambda: None) is None
 
-    def test_grace(self):
-        """A connection outlives its token by the grace."""
-        clock, rung = Clock(), []
-        house = Authorizer(access(), None, anonymous=True, reactor=clock, now=lambda: NOW + clock.seconds())
-        house.call_when_expired(NOW + 60, lambda: rung.append(clock.seconds()))
+    def test_ends_a_connection_25_s_after_its_token_expired(self):
+        clock, expired = Clock(), []
+        authorizer = Authorizer(access(), None, anonymous=True, reactor=clock, now=lambda: NOW + clock.seconds())
+        authorizer.call_when_expired(NOW + 60, lambda: expired.append(clock.seconds()))
         clock.advance(60 + GRACE - 0.01)
-        assert rung == []
+        assert expired == []
         clock.advance(0.01)
-        assert rung == [85.0]
+        assert expired == [85.0]

@@ -11,8 +11,8 @@ class EchoTests:
 
     @pytest.mark.parametrize("payload", [b"", b"hello", "€uro 漢字 🙂".encode(), b" Bye ", b"help", b"x" * 70000])
     @pytest.mark.parametrize("opcode", [1, 2])
-    def test_unchanged(self, opcode, payload):
-        """Every message comes back as it was, in its type."""
+    def test_returns_every_message_unchanged_in_its_type(self, opcode, payload):
+        """--reply-prefix applies to `/` only."""
         client = MemoryServer(Settings(reply_prefix="no: ")).connect()
         client.open("/echo")
         assert client.frames() == []

@@ -44,7 +44,7 @@ class RefusalForTests:
             (HookError(100, "why", temporary=True), 503, RETRY),
             (HookError(401, "why"), 401, ()),
             (HookError(404, "why"), 404, ()),
-            # Neither a status, nor one of a client's error.
+            # These are not HTTP statuses of client errors.
             (HookError(499, "why"), 403, ()),
             (HookError(500, "why"), 403, ()),
             (HookError(1000, "why"), 403, ()),
@@ -53,8 +53,7 @@ class RefusalForTests:
             (HookDisconnect(4499, "why"), 503, RETRY),
         ],
     )
-    def test_has_the_status_the_reason_and_the_headers_of_the_error(self, error, status, headers):
-        """The reason is the error's own."""
+    def test_maps_an_error_to_its_status_reason_and_headers(self, error, status, headers):
         refusal = refusal_for(error)
         assert (refusal.status, refusal.reason, refusal.headers) == (HTTPStatus(status), "why", headers)
 
@@ -74,17 +73,17 @@ class CentrifugeTests:
             (ServerNotPermitted("why"), 100, "internal server error: why", True),
         ],
     )
-    def test_has_the_code_and_the_reason_of_the_error(self, error, code, message, temporary):
-        """The standard message comes first."""
+    def test_maps_an_error_to_its_code_and_message(self, error, code, message, temporary):
+        """The standard message of the code comes first, then the reason."""
         assert error_for(Failure(error)) == Error(code, message, temporary)
 
     def test_raises_an_unexpected_error(self):
-        """It is a mistake in the server."""
+        """An error that is not listed is a bug in the server, not a refusal."""
         with pytest.raises(ZeroDivisionError):
             error_for(Failure(ZeroDivisionError()))
 
     def test_refuses_a_channel_with_103(self):
-        """As Centrifugo does."""
+        """Centrifugo uses the same code."""
         assert refuse_channel(NotAllowed("why")) == Error(103, "permission denied: why")
 
     @pytest.mark.parametrize(
@@ -95,11 +94,10 @@ class CentrifugeTests:
             (Cause.UNAVAILABLE, Error(100, "internal server error: why", True)),
         ],
     )
-    def test_refuses_a_token_by_its_cause(self, cause, expected):
-        """A token that cannot be checked now is refused for now."""
+    def test_refuses_an_invalid_expired_or_uncheckable_token_by_its_cause(self, cause, expected):
+        """A token that cannot be checked now may be accepted later, so its error is temporary."""
         assert refuse_token(RefusedToken("why", cause), expired=TOKEN_EXPIRED, invalid=INVALID_TOKEN) == expected
 
-    def test_keeps_the_code_of_the_backend(self):
-        """Of an error and of a disconnect."""
+    def test_keeps_the_code_of_an_error_or_disconnect_of_the_backend(self):
         assert refuse_by_hook(HookError(1000, "why", temporary=True)) == Error(1000, "why", True)
         assert refuse_by_hook(HookDisconnect(4500, "why")) == Disconnect(4500, "why")

@@ -1,4 +1,4 @@
-"""A connection that is sent what is published: what waits, what is given up, and one compression for all."""
+"""WebSocket subscribers: queued and dropped publications, gap notices, and shared compression."""
 
 import zlib
 
@@ -13,11 +13,11 @@ FILLER = b"-" * HIGH_WATER
 
 
 def serve(**options):
-    """Make a server."""
+    """Start a server whose channels are open to all clients."""
     return MemoryServer(Settings(**{"channel_allow": ("*",)} | options))
 
 
-def listen(server, query="channel=foo", headers=()):
+def subscribe_raw(server, query="channel=foo", headers=()):
     """Connect a raw subscriber."""
     client = server.connect()
     assert b" 101 " in client.open(f"/ws?{query}", dict(headers))
@@ -25,14 +25,14 @@ def listen(server, query="channel=foo", headers=()):
 
 
 def publish(server, *texts, channel="foo"):
-    """Publish in one turn, and take the next."""
+    """Publish messages in one turn of the reactor, and run the next one."""
     for text in texts:
         server.service.hub.publish(channel, text if isinstance(text, bytes) else text.encode())
     server.clock.advance(0)
 
 
 def fill(server, client):
-    """Let a client not read until its connection is told so; takes what was sent for it."""
+    """Let a client stop reading, and send it a filler until its connection queues messages; return the connection."""
     client.transport.reading = False
     publish(server, FILLER + b"1", channel="filler")
     connection = next(iter(c for c in server.service.connections.connections if c.transport is client.transport))
@@ -41,18 +41,18 @@ def fill(server, client):
 
 
 def rest(client):
-    """Let a client read; returns its messages but for the filler."""
+    """Let a client read again; return its messages without the filler."""
     client.transport.read_again()
     return [message for message in client.messages() if not message.startswith("---")]
 
 
-class SlowTests:
+class SlowClientTests:
     """A client that does not read."""
 
-    def test_all_in_order(self):
-        """What waits comes when it reads again, all of it, counted once."""
+    def test_sends_the_queued_publications_in_order_when_it_reads_again(self):
+        """Messages and bytes are counted once, when they are sent."""
         server = serve()
-        client = listen(server, "channel=foo,filler")
+        client = subscribe_raw(server, "channel=foo,filler")
         connection = fill(server, client)
         publish(server, "1", "22")
         publish(server, "333")
@@ -63,10 +63,10 @@ class SlowTests:
         publish(server, "4")
         assert client.messages() == ["4"]
 
-    def test_close(self):
-        """It is closed with 1013 where too much waits, and gets no more."""
+    def test_is_closed_with_1013_when_its_queue_exceeds_the_limit(self):
+        """It gets nothing more, and its publications do not count as dropped."""
         server = serve(max_queued_bytes=2000)
-        client = listen(server, "channel=foo,filler")
+        client = subscribe_raw(server, "channel=foo,filler")
         fill(server, client)
         for _ in range(3):
             publish(server, "x" * 1000)
@@ -78,20 +78,20 @@ class SlowTests:
         assert client.frames() == []
         assert server.service.hub.dropped == 0
 
-    def test_tiny_ones(self):
-        """Tiny publications are bounded as well: each counts for more than it weighs."""
+    def test_is_closed_with_1013_for_too_many_tiny_publications(self):
+        """A queued publication costs more bytes of the limit than its payload."""
         server = serve(max_queued_bytes=20_000)
-        client = listen(server, "channel=foo,filler")
+        client = subscribe_raw(server, "channel=foo,filler")
         fill(server, client)
         for _ in range(101):
             publish(server, "x")
         client.transport.read_again()
         assert client.close_frame() == (1013, "the client reads too slowly (server option --max-queued-bytes)")
 
-    def test_drop_oldest(self):
-        """The oldest are given up; a notice stands in their place, and they are counted."""
+    def test_gets_a_gap_notice_instead_of_the_oldest_with_drop_oldest(self):
+        """The dropped publications are counted."""
         server = serve(slow="drop-oldest", max_queued_bytes=3700)
-        client = listen(server, "channel=foo,filler")
+        client = subscribe_raw(server, "channel=foo,filler")
         fill(server, client)
         for number in range(10):
             publish(server, f"{number}" + "x" * 999)
@@ -102,10 +102,9 @@ class SlowTests:
         publish(server, "next")
         assert client.messages() == ["next"]
 
-    def test_latest(self):
-        """Only the newest of each channel waits."""
+    def test_gets_only_the_newest_publication_of_each_channel_with_latest(self):
         server = serve(slow="latest")
-        client = listen(server, "channel=foo,bar,filler")
+        client = subscribe_raw(server, "channel=foo,bar,filler")
         fill(server, client)
         publish(server, "1", "2")
         publish(server, "a", channel="bar")
@@ -113,48 +112,44 @@ class SlowTests:
         assert rest(client) == ['{"event":"gap","channel":"foo"}', "a", "3"]
         assert server.service.hub.dropped == 2
 
-    def test_by_channel(self):
-        """The policy is the channel's."""
+    def test_is_handled_by_the_slow_policy_of_each_channel(self):
         server = serve(channel=(("ticks:*", {"slow": "latest"}),))
-        client = listen(server, "channel=foo,ticks:1,filler")
+        client = subscribe_raw(server, "channel=foo,ticks:1,filler")
         fill(server, client)
         for text in "12":
             publish(server, text)
             publish(server, text, channel="ticks:1")
         assert rest(client) == ['{"event":"gap","channel":"ticks:1"}', "1", "2", "2"]
 
-    def test_slow_again(self):
-        """A second gap is told again, in its place."""
+    def test_gets_another_notice_for_a_second_gap(self):
+        """A gap ends when the client reads again."""
         server = serve(slow="latest")
-        client = listen(server, "channel=foo,filler")
+        client = subscribe_raw(server, "channel=foo,filler")
         for _ in range(2):
             fill(server, client)
             publish(server, "1", "2")
             assert rest(client) == ['{"event":"gap","channel":"foo"}', "2"]
 
-    def test_others_do_not_wait(self):
-        """Somebody who reads gets everything at once."""
+    def test_does_not_delay_a_subscriber_that_reads(self):
         server = serve(slow="drop-oldest", max_queued_bytes=2000)
-        slow, other = listen(server, "channel=foo,filler"), listen(server)
+        slow, other = subscribe_raw(server, "channel=foo,filler"), subscribe_raw(server)
         fill(server, slow)
         for number in range(50):
             publish(server, f"{number}" * 100)
             assert other.messages() == [f"{number}" * 100]
 
-    def test_nothing_is_read_meanwhile(self):
-        """While it does not read what is sent, what it sends is not read."""
+    def test_is_not_read_from_until_it_reads_again(self):
         server = serve()
-        client = listen(server, "channel=foo,filler")
+        client = subscribe_raw(server, "channel=foo,filler")
         fill(server, client)
         publish(server, "1")
         assert client.transport.paused
         client.transport.read_again()
         assert not client.transport.paused
 
-    def test_closed_by_the_peer_meanwhile(self):
-        """Nothing is left of a connection that is lost while something waits for it."""
+    def test_loses_its_queue_and_subscriptions_when_the_connection_is_lost(self):
         server = serve()
-        client = listen(server, "channel=foo,filler")
+        client = subscribe_raw(server, "channel=foo,filler")
         connection = fill(server, client)
         publish(server, "1")
         client.transport.lose()
@@ -164,46 +159,46 @@ class SlowTests:
 
 
 class Chat(SubscriberProtocol):
-    """An endpoint that keeps something about each channel, as one with a protocol of its own does."""
+    """An endpoint that keeps state per channel, like one with its own protocol."""
 
     def onOpen(self):
-        """Subscribe."""
-        self.told = []
-        self.places = [Place(self, channel) for channel in ("foo", "filler")]
-        for place in self.places:
-            self.hub.subscribe(place.channel, place)
+        """Subscribe to two channels."""
+        self.dropped_channels = []
+        self.subscriptions = [ChatSubscription(self, channel) for channel in ("foo", "filler")]
+        for subscription in self.subscriptions:
+            self.hub.subscribe(subscription.channel, subscription)
 
     def onMessage(self, payload, isBinary):
-        """Answer, and publish in the same turn."""
+        """Answer, and publish the message in the same turn."""
         self.sendMessage(b"answer")
         self.hub.publish("foo", payload)
         self.hub._flush_all()
 
     def dropped(self, channel):
-        """Leave a channel of which something was given up, and say so."""
-        self.told.append(channel)
-        self.hub.unsubscribe(channel, self.places[0])
+        """Unsubscribe from a channel whose publications were dropped, and send a notice."""
+        self.dropped_channels.append(channel)
+        self.hub.unsubscribe(channel, self.subscriptions[0])
         self.forget(channel)
         self.send_in_order(self.write_frame(0x81, b"left " + channel.encode()), 1, 8)
 
     def onClose(self, wasClean, code, reason):
-        """Leave."""
-        for place in self.places:
-            self.hub.unsubscribe(place.channel, place)
+        """Unsubscribe from all channels."""
+        for subscription in self.subscriptions:
+            self.hub.unsubscribe(subscription.channel, subscription)
 
 
-class Place(Subscription):
-    """A place in a channel."""
+class ChatSubscription(Subscription):
+    """A subscription to one channel."""
 
     kind = "chat"
 
     def frame(self, channel, publication):
-        """Write a publication."""
+        """Return the frame of a publication."""
         return self.connection.write_frame(0x81, publication.data)
 
 
 def chat(limit=1000, **options):
-    """Serve such an endpoint, and connect to it."""
+    """Start a server with this endpoint, and connect to it."""
     server = MemoryServer(Settings(**options), endpoints={"/chat": Chat})
     bound = server.service.endpoints.find("/chat", {})
     bound.hub, bound.max_queued = server.service.hub, limit
@@ -213,33 +208,32 @@ def chat(limit=1000, **options):
 
 
 class SubscriptionTests:
-    """An endpoint with an object for each of its channels."""
+    """An endpoint with one subscription object per channel."""
 
-    def test_delivered(self):
-        """What is published arrives by them."""
+    def test_sends_the_publications_of_its_channels(self):
         server, client = chat()
         publish(server, "1")
         assert client.messages() == ["1"]
 
-    def test_past_the_endpoint(self, monkeypatch):
-        """Whoever reads is written to by the loop itself, whichever sort of subscriber it is."""
+    def test_is_written_to_by_the_fan_out_without_a_call_of_deliver(self, monkeypatch):
+        """This is true for every client that reads, with or without subscription objects."""
         server, client = chat()
         raw = MemoryServer(Settings(channel_allow=("*",)))
-        listener = listen(raw)
-        # Were it called, nothing would arrive.
+        raw_client = subscribe_raw(raw)
+        # If it were called, nothing would arrive.
         monkeypatch.setattr(SubscriberProtocol, "deliver", lambda *_: None)
-        for each, its_server in ((client, server), (listener, raw)):
+        for each, its_server in ((client, server), (raw_client, raw)):
             publish(its_server, "1")
             assert each.messages() == ["1"]
 
-    def test_behind_answers(self):
-        """What is published while a read is served does not overtake the answers to what came before it."""
+    def test_sends_a_publication_after_earlier_answers_of_the_same_turn(self):
+        """The answers of one read are written together at its end, and a publication must not overtake them."""
         _, client = chat()
         client.send_text("x")
         assert client.messages() == ["answer", "x"]
 
-    def test_in_its_order(self):
-        """What an endpoint delivers stands in its order among the publications, whether or not they wait."""
+    def test_send_in_order_keeps_the_order_among_publications(self):
+        """It does so whether or not the publications are queued."""
         server, client = chat(limit=10_000)
         connection = fill(server, client)
         text = connection.write_frame(0x81, b"between")
@@ -252,8 +246,8 @@ class SubscriptionTests:
         publish(server, "last")
         assert client.messages() == ["between", "last"]
 
-    def test_no_word_for_a_gap(self):
-        """An endpoint that has no word for a gap tells none; what is given up is counted all the same."""
+    def test_counts_dropped_publications_even_if_it_sends_no_notice(self):
+        """By default there is no gap notice: `gap_frame` returns an empty frame."""
         server, client = chat(slow="latest")
         connection = fill(server, client)
         connection.dropped = lambda channel: SubscriberProtocol.dropped(connection, channel)
@@ -261,24 +255,22 @@ class SubscriptionTests:
         assert rest(client) == ["2"]
         assert server.service.hub.dropped == 1
 
-    def test_forgetting_nothing(self):
-        """To forget a channel of which nothing waits is no mistake."""
+    def test_forget_does_nothing_if_no_publication_is_queued(self):
         server, client = chat()
         next(iter(server.service.connections.connections)).forget("foo")
         publish(server, "1")
         assert client.messages() == ["1"]
 
-    def test_told_in_its_own_way(self):
-        """The endpoint says what becomes of a gap; it is asked once, and what waits of the channel is gone."""
+    def test_calls_dropped_once_per_gap_and_sends_the_notice_of_the_endpoint(self):
+        """The endpoint forgets the channel here, so none of its queued publications is sent."""
         server, client = chat(slow="drop-oldest")
         connection = fill(server, client)
         for number in range(5):
             publish(server, f"{number}" * 500)
-        assert connection.told == ["foo"]
+        assert connection.dropped_channels == ["foo"]
         assert rest(client) == ["left foo"]
 
-    def test_nothing_undroppable_without_bound(self):
-        """What is never given up is bounded too."""
+    def test_is_closed_with_1013_when_undroppable_messages_exceed_the_limit(self):
         server, client = chat(slow="drop-oldest")
         connection = fill(server, client)
         for _ in range(10):
@@ -288,21 +280,21 @@ class SubscriptionTests:
 
 
 class CompressedTests:
-    """Subscribers that have agreed to permessage-deflate."""
+    """Subscribers that negotiated permessage-deflate."""
 
     @pytest.fixture
     def server(self):
-        """Serve, with compression."""
+        """Start a server with compression."""
         return serve(compression="on", compression_context_takeover="on", compression_min_size=100)
 
     def inflate(self, frame, bits=15):
-        """Inflate a message by itself."""
+        """Decompress a message without the messages before it."""
         assert frame.rsv == 4
         stream = zlib.decompressobj(-bits)
         return stream.decompress(frame.payload + b"\x00\x00\xff\xff")
 
-    def test_shared(self, server, monkeypatch):
-        """One compression does for all; those who have not agreed to it get the message as it is."""
+    def test_share_one_compressed_frame_per_window_size(self, server, monkeypatch):
+        """A subscriber without compression gets the plain message."""
         made = []
         written = SubscriberProtocol.write_frame
 
@@ -311,8 +303,8 @@ class CompressedTests:
             return written(self, first, payload)
 
         monkeypatch.setattr(SubscriberProtocol, "write_frame", write_frame)
-        several = [listen(server, headers=OFFER) for _ in range(5)]
-        plain = listen(server)
+        several = [subscribe_raw(server, headers=OFFER) for _ in range(5)]
+        plain = subscribe_raw(server)
         for text in ("x" * 500, "y" * 500):
             publish(server, text)
             for client in several:
@@ -322,32 +314,30 @@ class CompressedTests:
             assert plain.messages() == [text]
         assert sorted(made) == [0, 0, 15, 15]
 
-    def test_takeover_is_never_agreed_to(self, server):
-        """The answer says that no message refers to those before it."""
+    def test_negotiate_server_no_context_takeover(self, server):
+        """A frame that subscribers share must not refer to earlier messages; `/echo` compresses per connection."""
         client = server.connect()
         head = client.open("/ws?channel=foo", OFFER).decode()
         assert "server_no_context_takeover" in head
         head = server.connect().open("/echo", OFFER).decode()
         assert "server_no_context_takeover" not in head
 
-    def test_small_windows(self, server):
-        """Who asks for a small window gets messages that fit into it, compressed apart."""
+    def test_get_messages_that_fit_into_a_smaller_window(self, server):
+        """They are compressed separately."""
         small = {"Sec-WebSocket-Extensions": "permessage-deflate; server_max_window_bits=9"}
-        one, two = listen(server, headers=small), listen(server, headers=OFFER)
+        one, two = subscribe_raw(server, headers=small), subscribe_raw(server, headers=OFFER)
         text = ("".join(chr(97 + number % 26) * 3 for number in range(700))) * 3
         publish(server, text)
         assert self.inflate(one.frames()[0], 9) == self.inflate(two.frames()[0]) == text.encode()
 
-    def test_small_messages(self, server):
-        """A small one leaves as it is."""
-        client = listen(server, headers=OFFER)
+    def test_get_messages_below_the_minimum_size_uncompressed(self, server):
+        client = subscribe_raw(server, headers=OFFER)
         publish(server, "x" * 99)
         frames, _ = parse_frames(bytes(client.transport.written))
         assert (frames[0].rsv, frames[0].payload) == (0, b"x" * 99)
 
-    def test_counted_as_they_are(self, server):
-        """Bytes are counted as they were published."""
-        client = listen(server, headers=OFFER)
+    def test_count_the_bytes_before_compression(self, server):
+        client = subscribe_raw(server, headers=OFFER)
         publish(server, "x" * 500)
         connection = next(iter(server.service.connections.connections))
         assert (connection.messages_out, connection.bytes_out) == (1, 500)

@@ -1,4 +1,4 @@
-"""The ticker endpoint, on a clock."""
+"""The ticker endpoint, on a simulated clock."""
 
 import pytest
 
@@ -15,8 +15,8 @@ class TickerTests:
         head = client.open("/ticker" + query)
         return server, client, head
 
-    def test_speaks_first(self):
-        """It pushes at the interval without being asked, numbered, and closes after the last one."""
+    def test_sends_numbered_ticks_at_the_interval_and_closes_after_the_last(self):
+        """The client has to send nothing."""
         server, client, _ = self.tick("?every=2s&count=3&text=a%20b")
         assert client.messages() == []
         server.clock.advance(1.9)
@@ -26,8 +26,8 @@ class TickerTests:
         server.clock.pump([2, 2])
         assert client.frames() == [Frame(1, b"a b 2"), Frame(1, b"a b 3"), Frame(8, b"\x03\xe83 of 3 sent")]
 
-    def test_until_closed(self):
-        """Without a count it goes on until the client closes, whatever the client says."""
+    def test_sends_ticks_without_a_count_until_the_client_closes(self):
+        """Messages of the client are ignored."""
         server, client, _ = self.tick()
         for n in range(1, 100):
             client.send_text("hello")
@@ -38,8 +38,8 @@ class TickerTests:
         server.clock.advance(60)
         assert server.clock.getDelayedCalls() == []
 
-    def test_lateness_does_not_add_up(self):
-        """A late tick does not move those after it; after a long stall they do not come in a burst."""
+    def test_keeps_its_schedule_after_a_late_tick(self):
+        """After a long stall it sends one tick, not a burst."""
         server, client, _ = self.tick()
         server.clock.advance(1.5)
         assert client.messages() == ["tick 1"]
@@ -52,8 +52,8 @@ class TickerTests:
         server.clock.advance(0.1)
         assert client.messages() == ["tick 4"]
 
-    def test_client_that_does_not_read(self):
-        """While the client does not read no tick is made; then it goes on counting."""
+    def test_makes_no_ticks_while_the_client_does_not_read(self):
+        """Afterwards the numbers continue without a gap."""
         server, client, _ = self.tick("?every=10ms&text=" + "x" * 10000)
         client.transport.reading = False
         for _ in range(1000):
@@ -81,8 +81,7 @@ class TickerTests:
             ("?every=1s&every=2s", "every"),
         ],
     )
-    def test_bad_parameters(self, query, word):
-        """A parameter out of bounds is refused with 400 and a sentence that names it."""
+    def test_refuses_an_invalid_parameter_with_400_and_names_it(self, query, word):
         server, client, head = self.tick(query)
         assert head.startswith(b"HTTP/1.1 400 ")
         assert word.encode() in client.transport.written

@@ -26,14 +26,13 @@ class JSONTests:
         ],
         ids=["JSON", "text that happens to be JSON", "bytes", "with a position", "without info and tags"],
     )
-    def test_writes_an_object(self, publication, expected):
-        """JSON data is inserted as a value, other text as a string, and bytes that are not UTF-8 in base64."""
+    def test_writes_json_as_a_value_text_as_a_string_and_bytes_in_base64(self, publication, expected):
         payload, first = write_publication("c", publication, Format.JSON)
         assert json.loads(payload) == expected
         assert first == TEXT
 
     def test_inserts_json_byte_for_byte(self):
-        """Numbers and white space are not changed."""
+        """Numbers and white space stay unchanged."""
         payload, _ = write_publication("c", Publication(b'{"n": 1.10}', json=True), Format.JSON)
         assert payload == b'{"channel":"c","data":{"n": 1.10}}'
 
@@ -44,7 +43,7 @@ class RedisTests:
     @pytest.mark.parametrize(
         ("data", "expected"), [(b"x", ["message", "c", "x"]), (b"\xff", ["message", "c", "/w==", "base64"])]
     )
-    def test_writes_the_message_of_redis(self, data, expected):
+    def test_writes_the_message_of_redis_and_marks_base64(self, data, expected):
         """A fourth item marks base64."""
         payload, first = write_publication("c", Publication(data), Format.REDIS)
         assert (json.loads(payload), first) == (expected, TEXT)
@@ -54,8 +53,7 @@ class OpcodeTests:
     """The opcode of the frame."""
 
     @pytest.mark.parametrize("form", list(Format))
-    def test_is_binary_on_request(self, form):
-        """In every format."""
+    def test_is_binary_on_request_in_every_format(self, form):
         assert write_publication("c", Publication(b"x"), form, binary=True)[1] == BINARY
 
     def test_is_binary_for_raw_data_that_is_not_utf8(self):
@@ -64,5 +62,5 @@ class OpcodeTests:
 
 
 def test_writes_a_gap_notice_that_names_the_channel():
-    """The same for both transports."""
+    """WebSocket and event streams use the same notice."""
     assert gap_notice("grüße") == '{"event":"gap","channel":"grüße"}'.encode()

@@ -102,7 +102,7 @@ def start(server, *channels, **options):
 
 
 def publish(server, *texts, channel="h"):
-    """Publish in one turn, and let it pass."""
+    """Publish messages in one turn of the reactor, and run the next one."""
     for text in texts:
         server.service.hub.publish(channel, text)
     server.clock.advance(0)
@@ -116,7 +116,7 @@ def position(server, channel="h"):
 
 
 def turns(server, number=10):
-    """Let turns of the reactor pass."""
+    """Run several turns of the reactor."""
     for _ in range(number):
         server.clock.advance(0)
 
@@ -145,15 +145,15 @@ class StartTests:
         assert len(hub.clients) == 0
         assert hub.counts() == {}
 
-    def test_reports_one_disconnect_however_often_it_ends(self, server):
-        """With the code and reason of the first end."""
+    def test_reports_one_disconnect_if_it_ends_twice(self, server):
+        """The report has the code and reason of the first end."""
         connection = start(server, "h")
         connection.unsubscribe(3000, "left")
         connection.unsubscribe(1006, "lost")
         assert server.service.authorizer.hooks.disconnects == [("", 3000, "left")]
 
     def test_reports_the_disconnect_of_a_client_that_was_never_subscribed(self, server):
-        """The backend has admitted it."""
+        """The backend may have admitted the client, so it must learn that the client has left."""
         connection = Connection(server)
         ask = RawSubscribeRequest(("h",), Format.RAW, False)
         connection.set_client(Admitted(ask, ANONYMOUS), CALLER)
@@ -161,7 +161,7 @@ class StartTests:
         assert server.service.authorizer.hooks.disconnects == [("", 1006, "")]
 
     def test_fails_to_subscribe_while_the_broker_is_down(self, server):
-        """It is subscribed to no channel then."""
+        """The connection is subscribed to no channel then."""
         server.service.hub.broker.subscribe = lambda channel: fail(BrokerDown("away"))
         connection = connect(server, "h", "i")
         assert connection.failures[0].check(BrokerDown)
@@ -171,8 +171,7 @@ class StartTests:
 class RecoveryTests:
     """A client with a last event ID."""
 
-    def test_sends_missed_publications_before_new_ones(self, server):
-        """Each once."""
+    def test_sends_missed_publications_once_before_new_ones(self, server):
         publish(server, "1", "2", "3")
         epoch = position(server).partition(":")[0]
         connection = start(server, "h", last_event_id=f"{epoch}:1")
@@ -209,7 +208,7 @@ class RecoveryTests:
         assert connection.sent == ["gap:h"]
         assert server.service.hub.gaps == 0
 
-    def test_closes_with_1012_instead_of_a_notice_if_configured(self, server):
+    def test_closes_with_1012_instead_of_a_gap_notice_if_configured(self, server):
         """Nothing is sent after the gap."""
         publish(server, "1")
         connection = start(server, "h", last_event_id="lost:7", close_on_gap=True)
@@ -219,7 +218,7 @@ class RecoveryTests:
 
     @pytest.mark.parametrize("failure", [BrokerDown("away"), RuntimeError("a fault")])
     def test_closes_with_1013_if_a_page_cannot_be_read(self, server, failure):
-        """The client reconnects and recovers from where it is."""
+        """The client can reconnect and recover from its last position."""
         publish(server, "1")
         epoch = position(server).partition(":")[0]
         connection = start(server, "h", last_event_id=f"{epoch}:0")
@@ -228,7 +227,6 @@ class RecoveryTests:
         assert connection.closed == (1013, "missed publications cannot be read; reconnect to recover them")
 
     def test_ignores_a_page_that_is_read_after_the_end(self, server):
-        """The client has left meanwhile."""
         publish(server, "1")
         epoch = position(server).partition(":")[0]
         connection = start(server, "h", last_event_id=f"{epoch}:0")
@@ -256,13 +254,13 @@ class EventIDTests:
         assert connection.sent[1:] == [f"gap:h@{position(server)}"]
 
     def test_keeps_the_position_at_a_gap_without_offsets(self, server):
-        """The stream has lost nothing."""
+        """A channel without history has no position in a stream."""
         connection = start(server, "plain:1", event_ids=True)
         connection.missed("plain:1", False)
         assert connection.sent == ["gap:plain:1"]
 
     def test_sends_no_event_ids_if_they_are_not_tracked(self, server):
-        """As over WebSocket, where each publication has its offset."""
+        """WebSocket clients do not need them: each publication can have its offset."""
         connection = start(server, "h")
         publish(server, "1")
         connection.missed("h", True)
@@ -270,7 +268,7 @@ class EventIDTests:
 
 
 class OverflowTests:
-    """Slow clients: `--slow`."""
+    """Slow clients and `--slow`."""
 
     def test_closes_with_1013_and_counts_no_dropped_messages_with_close(self, server):
         """The policy drops nothing; the connection ends."""
@@ -289,7 +287,7 @@ class OverflowTests:
         assert connection.closed == (1013, "the client reads too slowly (server option --max-queued-bytes)")
         assert server.service.hub.dropped == 1
 
-    def test_closes_at_the_start_if_the_queue_has_overflowed_before(self, server):
+    def test_closes_with_1013_at_the_start_if_the_queue_has_overflowed(self, server):
         """A WebSocket connection cannot be closed while its opening handshake is not complete."""
         connection = connect(server, "h", max_queued=1000)
         publish(server, "x" * 2000)
@@ -298,8 +296,7 @@ class OverflowTests:
         assert connection.closed == (1013, "the client reads too slowly (server option --max-queued-bytes)")
         assert connection.sent == []
 
-    def test_sends_a_notice_before_what_is_left_with_drop_oldest(self, server):
-        """In the order of the channel."""
+    def test_sends_a_gap_notice_before_the_remaining_publications_with_drop_oldest(self, server):
         connection = start(server, "oldest", max_queued=700)
         connection.hold()
         for text in "1234":
@@ -309,16 +306,16 @@ class OverflowTests:
         assert [text[0] for text in connection.sent[1:]] == ["3", "4"]
         assert server.service.hub.dropped == 2
 
-    def test_keeps_the_newest_with_latest(self, server):
-        """Though there is room for all."""
+    def test_keeps_only_the_newest_publication_with_latest(self, server):
+        """Older ones are dropped even if the queue has room."""
         connection = start(server, "latest")
         connection.hold()
         publish(server, "1", "2", channel="latest")
         connection.release()
         assert connection.sent == ["gap:latest", "2"]
 
-    def test_never_drops_delivered_messages(self, server):
-        """They are no publications of a channel."""
+    def test_never_drops_messages_of_send_in_order(self, server):
+        """They belong to no channel."""
         connection = start(server, "latest")
         connection.hold()
         connection.send_in_order(b"one ", 1, 3)
@@ -327,8 +324,7 @@ class OverflowTests:
         connection.release()
         assert connection.sent == ["gap:latest", "one", "2", "two"]
 
-    def test_queues_nothing_after_the_end(self, server):
-        """Nobody would read it."""
+    def test_queues_nothing_after_the_close(self, server):
         connection = start(server, "h")
         connection.hold()
         connection.close(3000, "left")
@@ -339,8 +335,7 @@ class OverflowTests:
 class RevocationTests:
     """A channel that Redis no longer permits the server to read."""
 
-    def test_closes_with_1008(self, server):
-        """And names the channel."""
+    def test_closes_with_1008_and_names_the_channel(self, server):
         connection = start(server, "h", "i")
         server.service.hub.on_permission_revoked("i")
         assert connection.closed == (1008, "Redis no longer permits the channel i")
@@ -348,10 +343,10 @@ class RevocationTests:
 
 @pytest.mark.parametrize("way", ["ws", "sse"])
 class LateAnswerTests:
-    """A client that leaves while the backend is asked."""
+    """A client that disconnects before the backend has answered the connect hook."""
 
-    def test_reports_the_disconnect_of_a_client_that_left_before_it_was_admitted(self, server, way):
-        """The backend's answer admits it, so the backend is told that it has gone."""
+    def test_is_reported_as_disconnected_once_the_backend_has_admitted_it(self, server, way):
+        """The backend would otherwise consider the client connected."""
         hooks = server.service.authorizer.hooks
         client = server.connect()
         if way == "ws":
