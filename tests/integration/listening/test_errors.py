@@ -1,4 +1,4 @@
-"""Tests for wsserver/listening/errors.py, with the errors of real endpoints: each message says what to do."""
+"""Tests for wsserver/listening/errors.py: the message for each error that a real endpoint raises."""
 
 import os
 import re
@@ -19,7 +19,7 @@ KINDS = "tcp:, unix:, ssl:, tls:, systemd: or haproxy:"
 
 
 def refusal(endpoint):
-    """Listen where that cannot be; returns the message."""
+    """Listen on an endpoint that must fail; return the error message without its prefix."""
     with pytest.raises(ListenError) as caught:
         Listener(endpoint, reactor).open(Factory())
     message = str(caught.value)
@@ -58,29 +58,28 @@ def refusal(endpoint):
         ("unix:/nowhere/at/all.sock", "No such file or directory; the socket's directory does not exist"),
     ],
 )
-def test_the_message_says_what_was_expected(endpoint, message):
-    """It names the parameter and quotes the value."""
+def test_names_the_parameter_and_quotes_its_value(endpoint, message):
     assert message in refusal(endpoint)
 
 
-def test_a_port_in_use_names_the_way_to_find_who_uses_it():
-    """The port is part of the endpoint, which every message begins with."""
+def test_a_port_in_use_names_the_command_that_finds_its_user():
+    """Every message begins with the endpoint, so the port need not be repeated."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         endpoint = f"tcp:{taken.getsockname()[1]}:interface=127.0.0.1"
         assert re.search("Address already in use; another program listens on this port; .*ss -ltnp", refusal(endpoint))
 
 
 @pytest.mark.parametrize("number", [1, 13])
-def test_a_privileged_port_names_the_capability(number):
-    """Root, as in a container, may listen on all of them, so the error is made here."""
+def test_a_privileged_port_names_root_and_the_capability(number):
+    """Root, as in a container, may listen on every port, so the test makes the error itself."""
     error = PermissionError(number, os.strerror(number))
     assert describe_listen_error("tcp:80", error) == (
         f"{os.strerror(number)}; a port below 1024 needs root or CAP_NET_BIND_SERVICE; choose a higher one"
     )
 
 
-def test_any_other_error_keeps_its_words():
-    """Endpoints are plugins, and may raise anything."""
+def test_keeps_the_text_of_any_other_error_or_names_its_type():
+    """Endpoints are plugins and may raise any error."""
     assert describe_listen_error("other:1", RuntimeError("the moon is full")) == "the moon is full"
     assert describe_listen_error("other:1", RuntimeError()) == "RuntimeError"
     assert describe_listen_error("tcp:1:interface=x", socket.gaierror(-2, "Name unknown")) == "Name unknown"

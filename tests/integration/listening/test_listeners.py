@@ -1,4 +1,4 @@
-"""Listening sockets and the connections that they accept, in every way to listen."""
+"""Listening sockets and the connections that they accept, for every kind of listener."""
 
 import json
 import socket
@@ -25,11 +25,11 @@ HEADER = b"PROXY TCP4 203.0.113.7 192.0.2.1 40000 443\r\n"
 
 
 def read_backlog(port):
-    """Return the backlog of a listening socket, as the kernel has it."""
+    """Return the backlog of a listening socket, as reported by the kernel."""
     host = port.getHost()
     where = ["-lx", "src", host.name.decode()] if hasattr(host, "name") else ["-lt", "sport", "=", f":{host.port}"]
     [line] = subprocess.run(["ss", "-nH", *where], capture_output=True, text=True, check=True).stdout.splitlines()
-    # State, Recv-Q and Send-Q; before them the kind of a UNIX socket.
+    # The columns are State, Recv-Q and Send-Q, preceded by the type for a UNIX socket.
     return int(line.split("LISTEN")[1].split()[1])
 
 
@@ -38,7 +38,7 @@ def read_nodelay(connections):
     found = []
     for connection in connections:
         transport = connection.transport
-        # Of TLS, or of the PROXY protocol.
+        # A wrapper for TLS or for the PROXY protocol.
         while not isinstance(transport, TCPTransport):
             transport = transport.transport
         found.append(bool(transport.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)))
@@ -46,12 +46,12 @@ def read_nodelay(connections):
 
 
 class BacklogTests:
-    """How many connections may wait to be accepted."""
+    """The number of connections that may wait to be accepted."""
 
     @pytest.mark.parametrize("prefix", ["", "haproxy:"])
     @pytest.mark.parametrize("kind", ["port", TCP, "tcp6:0:interface=\\:\\:1", "tls", "unix"])
-    def test_a_burst_of_clients_fits(self, start_server, tls_listen, tmp_path, kind, prefix):
-        """In every way to listen; Twisted's own is 50."""
+    def test_every_kind_of_listener_has_our_backlog(self, start_server, tls_listen, tmp_path, kind, prefix):
+        """Twisted's default is only 50."""
         if kind == "port":
             server = start_server()
         else:
@@ -60,20 +60,21 @@ class BacklogTests:
         assert [read_backlog(port) for port in server.service.ports] == [BACKLOG]
 
     @pytest.mark.parametrize("endpoint", [f"{TCP}:backlog=50", "tcp:0:127.0.0.1:77", f"haproxy:{TCP}:backlog=9"])
-    def test_the_endpoint_string_has_the_last_word(self, start_server, endpoint):
-        """Even if it says what Twisted would take anyway."""
+    def test_a_backlog_in_the_endpoint_string_overrides_ours(self, start_server, endpoint):
+        """Even if its value equals Twisted's default."""
         server = start_server(listen=(endpoint,))
         expected = {"5": 50, "9": 9, "7": 77}[endpoint[-1].replace("0", "5")]
         assert [read_backlog(port) for port in server.service.ports] == [expected]
 
 
 class NoDelayTests:
-    """A small message never waits for the acknowledgement of the one before."""
+    """TCP_NODELAY is set: a small message does not wait for the acknowledgement of the previous one."""
 
     @pytest.mark.parametrize("prefix", ["", "haproxy:"])
     @pytest.mark.parametrize("way", ["port", "tcp", "tls"])
-    def test_it_is_set_on_every_connection(self, start_server, tls_listen, tls_client, way, prefix):
-        """WebSocket and HTTP, in every way to listen."""
+    def test_is_set_on_websocket_and_http_connections_of_every_listener(
+        self, start_server, tls_listen, tls_client, way, prefix
+    ):
         server = (
             start_server()
             if way == "port" and not prefix
@@ -88,8 +89,8 @@ class NoDelayTests:
             assert http.request("/").status == 200
             assert server.ask(lambda: read_nodelay(server.service.frontend.sockets)) == [True, True]
 
-    def test_it_is_set_in_the_site_of_an_application(self):
-        """A `WebSocketResource` has connections of a listener that is not ours."""
+    def test_is_set_on_connections_of_an_application_with_its_own_site(self):
+        """A `WebSocketResource` gets its connections from a listener that the application opened."""
         site_resource = Resource()
         resource = blockingCallFromThread(reactor, WebSocketResource, EchoProtocol, Settings(), reactor)
         site_resource.putChild(b"echo", resource)
@@ -108,7 +109,7 @@ class NoDelayTests:
 
 
 class ProxyTests:
-    """`--listen haproxy:tcp:...`: a proxy tells whose connection it forwards."""
+    """`--listen haproxy:tcp:...`: a proxy sends the address of the client whose connection it forwards."""
 
     @pytest.fixture
     def server(self, start_server):
@@ -128,12 +129,12 @@ class ProxyTests:
         ],
         ids=["TCP4", "TCP6", "UNKNOWN", "UNKNOWN with addresses", "LOCAL", "AF_UNSPEC", "v2"],
     )
-    def test_the_client_has_the_address_of_the_header(self, server, log, header, address):
-        """In `whoami` and in the log; without one it has that of the connection."""
+    def test_reports_the_address_of_the_header_in_whoami_and_the_log(self, server, log, header, address):
+        """A header without an address leaves the address of the connection."""
         with server.connect() as peer:
             host, port = peer.socket.getsockname()
             expected = address or f"{host}:{port}"
-            # In two pieces, as a network may deliver it.
+            # The network may deliver the header in two pieces.
             peer.send(header[:7])
             peer.send(header[7:])
             peer.handshake("/ws")
@@ -144,8 +145,7 @@ class ProxyTests:
         server.stop()
         assert [f" peer={expected} " in line for line in log.lines("wsserver.connection")] == [True, True]
 
-    def test_http_has_it_too(self, server, log):
-        """Both the line of a request and that of a refusal."""
+    def test_logs_http_requests_and_refusals_with_the_address_of_the_header(self, server, log):
         with server.connect() as peer:
             peer.send(HEADER)
             assert peer.request("/").status == 200
@@ -156,7 +156,7 @@ class ProxyTests:
         ]
         assert len(lines) == 2, log.lines("wsserver.http")
 
-    def test_a_connection_without_a_header_is_closed_and_logged(self, server, log):
+    def test_closes_and_logs_a_connection_without_a_header(self, server, log):
         """A request that did not come through the proxy is not served."""
         with server.connect() as peer:
             peer.send(handshake_request("/"))
@@ -164,8 +164,8 @@ class ProxyTests:
         [line] = log.lines("wsserver.connection")
         assert "the connection does not start with a PROXY protocol header" in line
 
-    def test_answers_a_client_that_has_ended_its_side(self, start_server):
-        """The proxy passes that on, and the answer comes later: the hook is asked first."""
+    def test_opens_a_stream_for_a_client_that_half_closed_before_the_hook_answered(self, start_server):
+        """The proxy forwards the half-close."""
         backend = Backend()
         server = start_server(listen=(f"haproxy:{TCP}",), hook_subscribe=backend.url("/subscribe"))
         try:
@@ -180,16 +180,15 @@ class ProxyTests:
             backend.close()
 
     @pytest.mark.parametrize("header", [HEADER[:9], HEADER], ids=["within the header", "after it"])
-    def test_ends_a_connection_that_ends_before_a_request(self, server, header):
-        """Nothing is left behind."""
+    def test_leaves_no_connection_if_the_client_half_closes_before_a_request(self, server, header):
         with server.connect() as peer:
             peer.send(header)
             peer.socket.shutdown(socket.SHUT_WR)
             assert peer.read_to_end() == b""
         wait_until(lambda: server.count_sockets() == 0, "no connection left")
 
-    def test_ends_a_websocket_whose_client_has_ended_its_side(self, server):
-        """For a WebSocket there is no half-closed connection (RFC 6455 section 7.1.1)."""
+    def test_ends_a_websocket_whose_client_half_closes(self, server):
+        """A WebSocket connection cannot be half-closed (RFC 6455 section 7.1.1)."""
         with server.connect() as peer:
             peer.send(HEADER)
             peer.handshake("/echo")
@@ -198,8 +197,8 @@ class ProxyTests:
             assert peer.read_to_end() == b""
         wait_until(lambda: server.count_connections() == 0, "no connection left")
 
-    def test_a_listener_for_a_proxy_is_not_taken_for_a_local_one(self, start_server):
-        """The proxy may serve the world, so channels stay closed and unknown paths are refused."""
+    def test_is_not_treated_as_local_though_it_listens_on_loopback(self, start_server):
+        """The proxy may be public, so channels need permission (403) and unknown paths are refused (404)."""
         server = start_server(listen=(f"haproxy:{TCP}",))
         with server.connect() as peer:
             peer.send(HEADER + handshake_request("/ws?channel=news"))

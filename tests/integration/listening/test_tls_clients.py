@@ -1,4 +1,4 @@
-"""TLS as real clients see it: ALPN, the certificate chain, failed handshakes, and plain HTTP on a TLS port."""
+"""TLS with real clients: ALPN, the certificate chain, failed handshakes, and plain HTTP on a TLS port."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ def listen_strings(issued: Any) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(params=["options", "ssl", "tls", "site", "frontend"])
 def secure_port(request, start_server, issued):
-    """Listen for TLS in every way there is; the port."""
+    """Listen for TLS in every supported way; return the port."""
     own = issued["ECDSA"]
     ways = listen_strings(own)
     if request.param in ways:
@@ -77,7 +77,7 @@ def secure_port(request, start_server, issued):
 
 @pytest.fixture
 def trusting(authority):
-    """A client's context that trusts the test's root authority and nothing else."""
+    """Return a client context that trusts only the test's root authority."""
     return ssl.create_default_context(cafile=str(authority.root))
 
 
@@ -86,7 +86,7 @@ class ALPNTests:
 
     @pytest.mark.parametrize("offers", ["none", "http/1.1", "h2 and http/1.1"])
     def test_serves_clients_with_any_offer_that_includes_http_1_1(self, secure_port, trusting, offers):
-        """`http/1.1` is selected if it is offered; a client without ALPN is served too."""
+        """The server selects `http/1.1` if it is offered, and serves clients without ALPN."""
         if OFFERS[offers]:
             trusting.set_alpn_protocols(OFFERS[offers])
         with RawPeer(secure_port, tls=trusting) as peer:
@@ -95,13 +95,13 @@ class ALPNTests:
             assert peer.echoes()
 
     def test_refuses_an_offer_without_http_1_1_with_no_application_protocol(self, secure_port, trusting):
-        """The client is sent the alert that says so."""
+        """`no_application_protocol` is a TLS alert (RFC 7301 section 3.2)."""
         trusting.set_alpn_protocols(["h2"])
         with pytest.raises(ssl.SSLError, match=r"(?i)no.application.protocol"):
             RawPeer(secure_port, tls=trusting)
 
-    def test_an_application_with_contexts_of_twisted_is_served(self, start_server, issued, trusting):
-        """The frontend tells Twisted's own TLS that it speaks `http/1.1`."""
+    def test_selects_http_1_1_with_a_tls_context_made_by_twisted(self, start_server, issued, trusting):
+        """The frontend declares `http/1.1` to Twisted's own TLS."""
         own = read_server_certificate(str(issued["ECDSA"].leaf), str(issued["ECDSA"].privkey))
         trusting.load_verify_locations(str(issued["ECDSA"].fullchain))
         trusting.set_alpn_protocols(["h2", "http/1.1"])
@@ -123,14 +123,14 @@ class ALPNTests:
 
 @pytest.fixture(params=["ECDSA", "RSA"])
 def public(request, start_server, issued):
-    """Start a server with channels and the API, as `certbot` certificates are used; per kind of key."""
+    """Start a server with channels, the API and a certificate as certbot writes it; one run for each kind of key."""
     own = issued[request.param]
     options = {"tls_cert": str(own.fullchain), "tls_key": str(own.privkey)}
     return blockon(deferToThread(start_server, **options, api_key=KEY, channel_allow=("*",)))
 
 
 def run(*command: str, **options: Any) -> str:
-    """Run a client; return what it printed."""
+    """Run a client; return its output."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, **options)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -167,8 +167,8 @@ process.exit(0);
 class ClientTests:
     """Clients that validate the chain, with the root authority as their only trust anchor."""
 
-    def test_curl(self, public, authority):
-        """The page, the API, and the handshake of a WebSocket; curl offers `h2` and `http/1.1`."""
+    def test_curl_fetches_the_page_and_publishes_over_http_1_1(self, public, authority):
+        """curl offers `h2` and `http/1.1`."""
         curl = ["curl", "-sS", "--cacert", str(authority.root), "--max-time", "10"]
         where = f"https://localhost:{public.port}"
         assert "<title>" in run(*curl, f"{where}/")
@@ -176,8 +176,7 @@ class ClientTests:
         assert "offset" in run(*curl, "-H", f"X-API-Key: {KEY}", "-d", body, f"{where}/api/publish")
         assert run(*curl, "-o", "/dev/null", "-w", "%{http_code} %{http_version}", f"{where}/ready") == "200 1.1"
 
-    def test_requests(self, public, authority):
-        """The page, `/sse` and the API."""
+    def test_requests_fetches_the_page_publishes_and_reads_the_event(self, public, authority):
         where = f"https://localhost:{public.port}"
         assert requests.get(f"{where}/", verify=str(authority.root), timeout=10).status_code == 200
         stream = requests.get(f"{where}/sse?channel=news", verify=str(authority.root), timeout=10, stream=True)
@@ -185,8 +184,7 @@ class ClientTests:
         with stream:
             assert "data: to requests" in (line.decode() for line in stream.iter_lines())
 
-    def test_websockets(self, public, trusting):
-        """An echo, and a publication on a channel."""
+    def test_websockets_gets_an_echo(self, public, trusting):
 
         async def talk() -> str:
             async with websockets.connect(f"wss://localhost:{public.port}/echo", ssl=trusting) as socket:
@@ -195,8 +193,7 @@ class ClientTests:
 
         assert asyncio.run(talk()) == "hello"
 
-    def test_aiohttp(self, public, trusting):
-        """The page, the API and an echo."""
+    def test_aiohttp_fetches_the_page_publishes_and_gets_an_echo(self, public, trusting):
 
         async def talk() -> tuple[int, int, str]:
             base = f"https://localhost:{public.port}"
@@ -210,8 +207,8 @@ class ClientTests:
 
         assert asyncio.run(talk()) == (200, 200, "hello")
 
-    def test_node(self, public, authority, tmp_path):
-        """`fetch` for the page, `/sse` and the API; `ws` for an echo."""
+    def test_node_fetches_the_page_gets_an_echo_and_reads_its_publication(self, public, authority, tmp_path):
+        """With `fetch` for HTTP and the package `ws` for the echo."""
         modules = install_node_packages()
         script = tmp_path / "client.mjs"
         script.write_text(NODE)
@@ -225,12 +222,12 @@ class ClientTests:
 
 
 class ChainTests:
-    """The certificates that are sent (RFC 8446 section 4.4.2)."""
+    """The certificates that the server sends (RFC 8446 section 4.4.2)."""
 
     @pytest.mark.parametrize("way", ["options", "ssl", "tls"])
     @pytest.mark.parametrize("kind", ["ECDSA", "RSA"])
-    def test_sends_the_whole_file(self, start_server, issued, way, kind):
-        """The server's certificate and the intermediate authority's."""
+    def test_sends_every_certificate_of_the_file(self, start_server, issued, way, kind):
+        """The file has the server's certificate and that of the intermediate authority."""
         own = issued[kind]
         port = start_server(**listen_strings(own)[way]).port
         command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-showcerts", "-servername", "localhost"]
@@ -239,8 +236,10 @@ class ChainTests:
         expected = own.fullchain.read_text().split("-----BEGIN CERTIFICATE-----")[1:]
         assert sent == [part.partition("-----END")[0] for part in expected]
 
-    def test_a_chain_in_a_file_of_its_own(self, start_server, issued, trusting, authority, tmp_path):
-        """`extraCertChain` of an endpoint string, with an interface and a path that are quoted."""
+    def test_sends_the_chain_of_an_extra_cert_chain_parameter(
+        self, start_server, issued, trusting, authority, tmp_path
+    ):
+        """The endpoint string also has an interface, and a path with escaped characters."""
         own = issued["RSA"]
         chain = tmp_path / "chain:of=mine.pem"
         chain.write_text(own.fullchain.read_text().removeprefix(own.leaf.read_text()))
@@ -249,8 +248,8 @@ class ChainTests:
         with RawPeer(start_server(listen=(text,)).port, tls=trusting) as peer:
             assert peer.request("/ready").status == 200
 
-    def test_several_listeners(self, start_server, issued, trusting):
-        """Each speaks what its string says."""
+    def test_several_listeners_each_use_their_own_protocol(self, start_server, issued, trusting):
+        """A TCP listener serves plain HTTP; an `ssl:` and a `tls:` listener serve HTTPS."""
         own = issued["ECDSA"]
         tls = listen_strings(own)
         server = start_server(listen=("tcp:0:interface=127.0.0.1", *tls["ssl"]["listen"], *tls["tls"]["listen"]))
@@ -259,8 +258,8 @@ class ChainTests:
             with RawPeer(port, tls=context) as peer:
                 assert peer.request("/ready").status == 200
 
-    def test_a_directory_has_a_certificate_for_each_name(self, start_server, authority, tmp_path, trusting):
-        """The client's name decides; a wildcard stands for one label; any other name gets the first one."""
+    def test_selects_the_certificate_of_a_directory_by_server_name(self, start_server, authority, tmp_path, trusting):
+        """A wildcard matches one label; any other name gets the first certificate."""
         for number, names in enumerate([("a.example",), ("*.b.example", "b.example")]):
             authority.issue(tmp_path / str(number), names=names)
         port = start_server(listen=(f"tls:{tmp_path}:0:interface=127.0.0.1",)).port
@@ -277,7 +276,7 @@ class ChainTests:
 
 @pytest.fixture
 def failing(start_server, issued, log) -> Callable[[], list[str]]:
-    """Start a server; what it says of failed handshakes, once it says something."""
+    """Start a server; return a function that returns its log lines about failed handshakes."""
     own = issued["ECDSA"]
     server = blockon(
         deferToThread(start_server, tls_cert=str(own.fullchain), tls_key=str(own.privkey), open_timeout=0.5)
@@ -293,10 +292,12 @@ def failing(start_server, issued, log) -> Callable[[], list[str]]:
 
 
 class ProxyTests:
-    """`haproxy:` before a TLS listener."""
+    """`haproxy:` in front of a TLS listener."""
 
-    def test_the_line_of_the_proxy_protocol_comes_before_the_handshake(self, start_server, issued, trusting, log):
-        """As HAProxy sends it when it passes TLS on; peers are named by the line, also where the handshake fails."""
+    def test_reads_the_proxy_header_before_the_handshake_and_logs_its_address(
+        self, start_server, issued, trusting, log
+    ):
+        """HAProxy sends the header so when it forwards TLS; failed handshakes are logged with the address too."""
         (text,) = listen_strings(issued["ECDSA"])["ssl"]["listen"]
         server = start_server(listen=(f"haproxy:{text}",))
         line = b"PROXY TCP4 192.0.2.7 192.0.2.1 51234 443\r\n"
@@ -314,17 +315,16 @@ class ProxyTests:
 
 
 class FailureTests:
-    """A failed handshake is one log line that says why."""
+    """A failed handshake is logged in one line with its reason."""
 
     def expect(self, failing, reason: str) -> None:
-        """Check the one line."""
+        """Check that one line about a failed handshake gives this reason."""
         wait_until(failing, "a line of the failed handshake")
         (line,) = failing()
         assert line.startswith(f'tls handshake failed reason="{reason}')
         assert " peer=127.0.0.1:" in line
 
-    def test_no_shared_version(self, failing, trusting):
-        """A client that is limited to TLS 1.1."""
+    def test_logs_the_newest_version_of_a_client_limited_to_tls_1_1(self, failing, trusting):
         command = [
             "openssl",
             "s_client",
@@ -338,8 +338,8 @@ class FailureTests:
         assert "alert protocol version" in done.stderr
         self.expect(failing, "no shared protocol version: the client offers nothing newer than TLS 1.1")
 
-    def test_no_shared_cipher(self, failing, trusting):
-        """A client that has only suites without forward secrecy."""
+    def test_logs_that_there_is_no_shared_cipher_suite(self, failing, trusting):
+        """The client offers only suites without forward secrecy."""
         trusting.maximum_version = ssl.TLSVersion.TLSv1_2
         trusting.set_ciphers("AES128-SHA")
         with pytest.raises(ssl.SSLError, match=r"(?i)handshake.failure"):
@@ -347,44 +347,40 @@ class FailureTests:
         self.expect(failing, "no shared cipher suite")
 
     @pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
-    def test_the_client_does_not_trust_the_certificate(self, failing, version):
-        """The alert that it sends is named."""
-        stranger = ssl.create_default_context()
-        stranger.minimum_version = stranger.maximum_version = ssl.TLSVersion[version]
+    def test_logs_the_alert_of_a_client_that_does_not_trust_the_certificate(self, failing, version):
+        context = ssl.create_default_context()
+        context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
         with pytest.raises(ssl.SSLCertVerificationError):
-            RawPeer(failing.port, tls=stranger)
+            RawPeer(failing.port, tls=context)
         self.expect(failing, "the client does not trust the certificate: alert unknown ca")
 
-    def test_no_shared_protocol(self, failing, trusting):
-        """The offers are named."""
+    def test_logs_the_alpn_offers_of_both_sides_if_none_is_shared(self, failing, trusting):
         trusting.set_alpn_protocols(["h2", "smtp"])
         with pytest.raises(ssl.SSLError):
             RawPeer(failing.port, tls=trusting)
         self.expect(failing, "no shared protocol by ALPN: the client offers 'h2', 'smtp', the server 'http/1.1'")
 
-    def test_the_client_leaves(self, failing):
-        """In the middle of the handshake."""
+    def test_logs_that_the_client_closed_during_the_handshake(self, failing):
         with RawPeer(failing.port) as peer:
             peer.send(b"\x16\x03\x01\x02\x00\x01")
         self.expect(failing, "the client closed the connection")
 
-    def test_something_else(self, failing):
-        """Bytes that are neither TLS nor HTTP."""
+    def test_logs_that_the_client_does_not_speak_tls(self, failing):
+        """The client sends bytes that are neither TLS nor HTTP."""
         with RawPeer(failing.port) as peer:
             peer.send(bytes(100))
             assert peer.read_to_end() == b""
         self.expect(failing, "the client does not speak TLS")
 
     @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01", b"GET"])
-    def test_a_handshake_that_is_never_finished_ends_with_open_timeout(self, failing, sent):
-        """Whatever the client has sent so far."""
+    def test_ends_and_logs_a_handshake_not_finished_within_open_timeout(self, failing, sent):
         with RawPeer(failing.port) as peer:
             peer.send(sent)
             wait_until(peer.has_ended, "the end of the connection")
         self.expect(failing, "not finished within 500ms")
 
-    def test_a_probe_is_not_logged(self, failing, trusting):
-        """A connection that ends before its first byte, as those of load balancers."""
+    def test_does_not_log_a_connection_that_sends_no_bytes(self, failing, trusting):
+        """Load balancers probe a port so."""
         RawPeer(failing.port).socket.close()
         with RawPeer(failing.port, tls=trusting) as peer:
             assert peer.request("/ready").status == 200
@@ -392,11 +388,11 @@ class FailureTests:
 
 
 class MixUpTests:
-    """Plain text on the TLS port, and TLS on the plain port."""
+    """Plain HTTP on the TLS port, and TLS on the plain port."""
 
     @pytest.mark.parametrize("pieces", [[5], [1, 1, 1, 1], [400]])
-    def test_plain_http_is_answered_in_plain_text(self, failing, pieces):
-        """A sentence says which schemes to use, however the request is cut up."""
+    def test_answers_plain_http_with_400_that_names_the_schemes(self, failing, pieces):
+        """However the request is divided into segments."""
         data = handshake_request("/echo", "X: " + "x" * 300)
         with RawPeer(failing.port) as peer:
             for size in [*pieces, len(data)]:
@@ -408,20 +404,19 @@ class MixUpTests:
         FailureTests().expect(failing, "plain HTTP request on a TLS port; use https:// or wss://")
 
     @pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "CONNECT"])
-    def test_curl_shows_the_sentence(self, failing, method):
-        """Of any method."""
+    def test_curl_shows_the_message_for_any_method(self, failing, method):
         shown = run("curl", "-sS", "-X", method, "--max-time", "10", f"http://127.0.0.1:{failing.port}/")
         assert "use https:// or wss://" in shown
 
-    def test_a_large_upload_gets_its_answer(self, failing):
-        """The answer is not lost to a reset, though most of the request is not read."""
+    def test_a_client_that_uploads_10_mb_gets_the_400(self, failing):
+        """The response is not lost to a reset, although most of the request is not read."""
         body = "x" * 10_000_000
         answer = requests.post(f"http://127.0.0.1:{failing.port}/api/publish", data=body, timeout=10)
         assert answer.status_code == 400
         assert "use https:// or wss://" in answer.text
 
-    def test_a_tls_hello_on_the_plain_port_is_logged_with_the_option(self, server, log):
-        """The client gets HTTP, which OpenSSL reports with the words that people know for this mistake."""
+    def test_logs_a_tls_hello_on_the_plain_port_with_the_option(self, server, log):
+        """The client gets an HTTP response, which OpenSSL reports with its well-known error for this mistake."""
         command = ["curl", "-sS", "--max-time", "10", f"https://127.0.0.1:{server.port}/"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert "wrong version number" in done.stderr

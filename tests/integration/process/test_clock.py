@@ -1,4 +1,4 @@
-"""The system clock is set while the server runs: every duration stays what it is, and dates follow the clock."""
+"""The system clock jumps while the server runs: durations are not affected, and dates follow the clock."""
 
 import contextlib
 import datetime
@@ -11,18 +11,18 @@ import pytest
 from peers import PING, PONG, TEXT, TIMEOUT, wait_until
 from server_process import Process
 
-# The probe of Redis in a tenth of its usual time; else the test would mostly wait for it.
+# Probe Redis ten times as often as usual; otherwise the test would mostly wait for the probe.
 SERVE = (
     "import sys; from wsserver.redis import supervisor; supervisor.PROBE_INTERVAL = 0.2; "
     "from wsserver.cli.main import main; main(sys.argv[1:])"
 )
 
 PING_INTERVAL = "200ms"
-"""As long as four ticks of the ticker in this test."""
+"""The time of four ticks of the ticker in this test."""
 
 
 class FakeClock:
-    """The system clock of a server process, which libfaketime lets the test set; CLOCK_MONOTONIC stays true."""
+    """The system clock of a server process, which the test sets with libfaketime; CLOCK_MONOTONIC is not affected."""
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / "clock"
@@ -37,14 +37,14 @@ class FakeClock:
         }
 
     def jump(self, seconds: int) -> None:
-        """Set the clock that far from the true time."""
+        """Set the clock to this many seconds after the true time."""
         written = self._file.with_suffix(".new")
         written.write_text(f"{seconds:+d}\n")
         written.replace(self._file)
 
 
 class Client:
-    """A WebSocket client that answers pings, those of the Centrifuge protocol too, and counts them."""
+    """A WebSocket client that answers and counts pings, including those of the Centrifuge protocol."""
 
     def __init__(self, peer):
         self._peer = peer
@@ -55,7 +55,7 @@ class Client:
         self._peer.send_frame(TEXT, text.encode())
 
     def read(self):
-        """Read one frame; returns its text, an empty one for a ping."""
+        """Read one frame; return its text, or an empty text for a ping."""
         got = self._peer.read_frame()
         assert got.opcode in (TEXT, PING), got
         is_ping = got.opcode == PING or got.payload == b"{}"
@@ -71,13 +71,13 @@ class Client:
         return text
 
     def read_pings(self, count):
-        """Read that many pings."""
+        """Read frames until `count` pings have arrived."""
         end = self.pings + count
         while self.pings < end:
             self.read()
 
     def catch_up(self):
-        """Read what has come so far; returns its texts."""
+        """Read the frames received so far; return their texts."""
         texts = []
         self._peer.socket.settimeout(0.001)
         with contextlib.suppress(TimeoutError):
@@ -88,23 +88,23 @@ class Client:
 
 
 class ClockJumpTests:
-    """Jumps of the system clock, one after the other on one server, as clients are connected."""
+    """The system clock of one server jumps several times while clients are connected."""
 
     @pytest.fixture
     def clock(self, tmp_path):
-        """Give the server's clock."""
+        """Return the server's clock."""
         return FakeClock(tmp_path)
 
     @pytest.fixture
     def process(self, redis, clock):
-        """Start a server with a Redis and short intervals."""
+        """Start a server with Redis and short intervals."""
         options = ("--ping-interval", PING_INTERVAL, "--ping-timeout", "10s")
         process = Process(redis, *options, serve=SERVE, environ=clock.environ)
         yield process
         process.stop()
 
-    def test_pings_ticks_and_probes_go_on_as_before(self, process, redis, clock):
-        """No client is disconnected, no ping is missed or early, and a Redis that hangs is noticed."""
+    def test_pings_ticks_and_probes_are_not_affected_by_clock_jumps(self, process, redis, clock):
+        """No client is disconnected, no ping is missing or early, and the server still detects a Redis that hangs."""
         with (
             process.open("/echo") as echo,
             process.open("/ticker?every=50ms") as ticker,

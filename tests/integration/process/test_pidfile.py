@@ -1,4 +1,4 @@
-"""Tests for wsserver/process/pidfile.py, with real processes: a server starts again after a crash."""
+"""Tests for wsserver/process/pidfile.py, with real processes: a server can start again after a crash."""
 
 import os
 import subprocess
@@ -13,13 +13,13 @@ pytestmark = pytest.mark.kernel
 
 @pytest.fixture
 def path(tmp_path):
-    """Give the path of a pid file."""
+    """Return the path of a pid file."""
     return tmp_path / "twistd.pid"
 
 
 @pytest.fixture
 def sleeper():
-    """Run a process with a program's name; returns its number."""
+    """Return a function that runs a process with a program name and returns its ID."""
     processes = []
 
     def run(name):
@@ -35,27 +35,26 @@ def sleeper():
         process.stdout.close()
 
 
-def test_a_file_that_is_not_there_is_fine(path):
-    """The usual start."""
+def test_accepts_a_missing_file(path):
     remove_stale_pid_file(str(path))
 
 
 @pytest.mark.parametrize("text", ["", "0", str(2**22 + 1), "9" * 30, f"{os.getpid()}\n"])
-def test_the_file_of_a_dead_process_or_of_this_one_is_removed(path, text):
-    """In a container the number of the server that was killed is often that of the new one."""
+def test_removes_the_file_of_a_dead_process_or_of_this_one(path, text):
+    """In a container the new server often has the ID of the one that was killed."""
     path.write_text(text)
     remove_stale_pid_file(str(path))
     assert not path.exists()
 
 
-def test_the_file_of_a_process_that_is_no_server_is_removed(path, sleeper):
-    """The number now belongs to something else."""
+def test_removes_the_file_of_a_process_that_is_not_a_server(path, sleeper):
+    """Another program now has the ID."""
     path.write_text(str(sleeper("backup")))
     remove_stale_pid_file(str(path))
     assert not path.exists()
 
 
-def test_the_file_of_a_running_server_stays_and_is_named(path, sleeper):
+def test_refuses_and_keeps_the_file_of_a_running_server(path, sleeper):
     """The message names the process, the file and the option."""
     pid = sleeper("/usr/bin/twistd")
     path.write_text(str(pid))
@@ -64,8 +63,8 @@ def test_the_file_of_a_running_server_stays_and_is_named(path, sleeper):
     assert path.exists()
 
 
-def test_a_file_of_something_else_stays_and_is_named(path):
-    """A mistyped path costs nobody a file."""
+def test_refuses_and_keeps_a_file_that_has_no_process_id(path):
+    """A mistyped path must not delete a file."""
     path.write_text("root:x:0:0")
     with pytest.raises(PidFileError, match=f"the pid file {path} does not contain a process number; remove it"):
         remove_stale_pid_file(str(path))

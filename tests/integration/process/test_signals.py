@@ -1,4 +1,4 @@
-"""Server processes that receive signals, and exactly what they log from start to stop."""
+"""Server processes that receive signals, and the exact log lines from start to stop."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from server_process import SERVE
 
 
 class Process:
-    """A server in a process of its own, without Redis."""
+    """A server process without Redis."""
 
     def __init__(self, directory, *options, command=(sys.executable, "-c", SERVE, "serve")):
         self._log = directory / "log.txt"
@@ -24,11 +24,11 @@ class Process:
         self.port = int(re.search(r"http://127\.0\.0\.1:(\d+)/", self.said())[1])
 
     def said(self):
-        """Return what it has logged."""
+        """Return the log so far."""
         return self._log.read_text()
 
     def messages(self):
-        """Return its log lines without time and namespace."""
+        """Return the log lines without time and namespace."""
         return [line.partition("] ")[2] for line in self.said().splitlines()]
 
     def send(self, number):
@@ -38,10 +38,11 @@ class Process:
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a server."""
+    """Return a function that starts a server; servers are killed after the test."""
     started = []
 
     def start(*options):
+        """Return a function that starts a server; servers are killed after the test."""
         started.append(Process(tmp_path, *options))
         return started[-1]
 
@@ -53,10 +54,10 @@ def start(tmp_path):
 
 
 class SignalTests:
-    """What a signal does."""
+    """The effect of each signal."""
 
-    def test_signals_without_a_meaning_are_ignored_with_a_line(self, start):
-        """SIGHUP of a terminal or of `systemctl reload`, and SIGUSR1 of log rotation: no client is disconnected."""
+    def test_logs_and_ignores_sighup_sigusr1_and_sigusr2(self, start):
+        """A terminal or `systemctl reload` sends SIGHUP and log rotation SIGUSR1; no client is disconnected."""
         server = start()
         with RawPeer(server.port) as peer:
             peer.handshake("/echo")
@@ -66,8 +67,8 @@ class SignalTests:
                 assert peer.echoes()
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-    def test_a_second_signal_changes_nothing_while_the_server_stops(self, start, number):
-        """As a terminal and a wrapper send it both: clients still get their close frame, and the log no traceback."""
+    def test_logs_and_ignores_a_second_signal_while_the_server_stops(self, start, number):
+        """A terminal and a wrapper may both send one; clients still get their Close frame."""
         server = start("--close-timeout", "10s")
         with RawPeer(server.port) as peer:
             peer.handshake("/echo")
@@ -81,8 +82,8 @@ class SignalTests:
         assert server.process.wait(20) == -number
         assert "Traceback" not in server.said()
 
-    def test_two_signals_at_once_stop_the_server_once(self, start):
-        """Before the reactor has seen the first."""
+    def test_three_signals_at_once_stop_the_server_without_a_traceback(self, start):
+        """They arrive before the reactor has handled the first."""
         server = start()
         for _ in range(3):
             server.send(signal.SIGTERM)
@@ -91,28 +92,27 @@ class SignalTests:
 
 
 class PidFileTests:
-    """`twistd --pidfile=...`, after the server before it was killed."""
+    """`twistd --pidfile=...` after the previous server was killed."""
 
     @pytest.fixture
     def command(self, tmp_path):
-        """Give the command."""
+        """Return the command that runs the server."""
         twistd = "import sys; from twisted.scripts.twistd import run; run()"
         return [sys.executable, "-c", twistd, "-n", f"--pidfile={tmp_path / 'a.pid'}", "wsserver"]
 
-    def test_the_server_starts_where_the_number_belongs_to_another_process(self, tmp_path, command):
+    def test_starts_if_the_process_id_belongs_to_another_program(self, tmp_path, command):
         """Twisted alone takes any process for a running server."""
         (tmp_path / "a.pid").write_text(str(os.getppid()))
         server = Process(tmp_path, command=command)
         assert (tmp_path / "a.pid").read_text() == str(server.process.pid)
-        # Twisted handles signals from the moment its reactor runs, which the log does not show.
+        # Twisted handles signals once its reactor runs, which the log does not show.
         with RawPeer(server.port) as peer:
             assert peer.handshake("/echo").status == 101
         server.send(signal.SIGTERM)
         server.process.wait(20)
         assert not (tmp_path / "a.pid").exists()
 
-    def test_a_file_of_something_else_is_named_in_one_line(self, tmp_path, command):
-        """And the server does not start."""
+    def test_refuses_a_file_without_a_process_id_in_one_line(self, tmp_path, command):
         (tmp_path / "a.pid").write_text("precious")
         done = subprocess.run([*command, "--port", "0"], capture_output=True, text=True, timeout=20, check=False)
         assert done.returncode == 1
@@ -123,10 +123,10 @@ class PidFileTests:
 
 
 class LogTests:
-    """What a server logs."""
+    """The lines that a server logs."""
 
-    def test_a_start_a_hook_call_and_a_stop_log_these_lines_only(self, start):
-        """Nothing of Twisted's factories."""
+    def test_logs_exactly_ten_lines_from_start_to_stop(self, start):
+        """The log has no lines of Twisted's own factories, also not for a hook call."""
         backend = Backend()
         backend.answer = lambda path, body: {"result": {"user": "42"}}
         try:
