@@ -1,4 +1,4 @@
-"""The frontend: what reaches an endpoint, what reaches the HTTP side, and what is refused. All in memory."""
+"""Tests for wsserver/wire/frontend.py: requests for the HTTP side, for an endpoint, and refused ones. All in memory."""
 
 import pytest
 from turns import end_turn
@@ -17,7 +17,7 @@ GET = b"GET /server.json HTTP/1.1\r\nHost: localhost:8080\r\n\r\n"
 
 
 def responses(client):
-    """Split what was received into (status, body) pairs."""
+    """Split the received responses into (status, body) pairs."""
     found = []
     while head := client.response():
         status = int(head.split()[1])
@@ -30,18 +30,18 @@ def responses(client):
 
 
 class RequestTests:
-    """What goes on to the HTTP side."""
+    """Requests that are passed on to the HTTP side."""
 
     @pytest.mark.parametrize("size", [0, 1, 5])
-    def test_any_cut(self, size):
-        """A request is answered however the network cuts it; empty lines before it do not matter."""
+    def test_answers_a_request_in_pieces_of_any_size(self, size):
+        """Empty lines before the request are ignored (RFC 9112 section 2.2)."""
         client = MemoryServer().connect()
         client.send(b"\r\n\r\n" + GET, size)
         assert [status for status, _ in responses(client)] == [200]
 
     @pytest.mark.parametrize("path", ["/", "/server.json", "/echo", "/nothing"])
-    def test_head(self, path):
-        """HEAD tells the length of what GET would send, and logs no query."""
+    def test_head_returns_the_length_without_a_body_and_logs_no_query(self, path):
+        """The access log has one line, without the token of the query."""
         from twisted.logger import formatEvent, globalLogPublisher
 
         lines = []
@@ -55,8 +55,8 @@ class RequestTests:
         assert len(lines) == 1
         assert "secret" not in formatEvent(lines[0])
 
-    def test_the_parser_of_twisted_never_sees_a_request(self, monkeypatch):
-        """A head is parsed once, by `wsserver.wire.http11`; two parsers could disagree about it."""
+    def test_does_not_pass_requests_to_the_parser_of_twisted(self, monkeypatch):
+        """`wsserver.wire.http11` parses a head once; two parsers could read it differently."""
         lines = []
         monkeypatch.setattr(HTTPChannel, "dataReceived", lambda channel, data: lines.append(data))
         client = MemoryServer().connect()
@@ -64,21 +64,20 @@ class RequestTests:
         assert [status for status, _ in responses(client)] == [200, 200]
         assert lines == []
 
-    def test_pipelined(self):
-        """Requests sent at once are answered in order."""
+    def test_answers_pipelined_requests_in_order(self):
         client = MemoryServer().connect()
         client.send(GET + GET.replace(b"server.json", b"nothing") + GET)
         assert [status for status, _ in responses(client)] == [200, 404, 200]
 
-    def test_close_asked_for(self):
-        """Connection: close ends the connection; what follows is not answered."""
+    def test_connection_close_ends_the_connection_after_the_response(self):
+        """The server does not answer a request that follows."""
         client = MemoryServer().connect()
         client.send(GET.replace(b"Host", b"Connection: close\r\nHost") + GET)
         assert [status for status, _ in responses(client)] == [200]
         assert client.transport.lost
 
-    def test_body(self):
-        """A request with a body is read to its end, and the next one after it."""
+    def test_waits_for_the_whole_body_before_it_answers(self):
+        """The next request starts where the body ends."""
         client = MemoryServer().connect()
         post = b"POST /server.json HTTP/1.1\r\nHost: localhost:8080\r\nContent-Length: 5\r\n\r\n"
         client.send(post + b"he")
@@ -86,8 +85,7 @@ class RequestTests:
         client.send(b"llo" + GET)
         assert [status for status, _ in responses(client)] == [405, 200]
 
-    def test_expect_continue(self):
-        """A client that waits for permission to send its body gets it."""
+    def test_sends_100_continue_before_a_body_of_known_length(self):
         client = MemoryServer().connect()
         head = b"POST / HTTP/1.1\r\nHost: localhost:8080\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
         client.send(head)
@@ -97,7 +95,7 @@ class RequestTests:
 
     @pytest.mark.parametrize("size", [0, 1, 7])
     def test_a_chunked_body_reaches_the_resource_decoded(self, size):
-        """However the network cuts it, and the next request follows behind its end."""
+        """The next request starts where the chunked body ends, in pieces of any size."""
         client = MemoryServer(Settings(api_key="k", channel_allow=("a",), history_size=0)).connect()
         head = (
             b"POST /api/publish HTTP/1.1\r\nHost: a\r\nX-API-Key: k\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n"
@@ -106,8 +104,8 @@ class RequestTests:
         client.send(head + chunks + head.replace(b"k\r", b"x\r") + b"0\r\n\r\n" + GET, size)
         assert [status for status, _ in responses(client)] == [200, 401, 200]
 
-    def test_expect_continue_with_a_chunked_body(self):
-        """Permission is given once, and not when the body has come already."""
+    def test_sends_100_continue_once_and_only_before_a_chunked_body(self):
+        """If the body arrives with the head, the client does not wait for 100."""
         head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
         client = MemoryServer().connect()
         client.send(head)
@@ -117,8 +115,8 @@ class RequestTests:
         client.send(head + b"0\r\n\r\n")
         assert [status for status, _ in responses(client)] == [405]
 
-    def test_a_chunked_body_has_the_deadline_of_every_request(self):
-        """408 if it is not complete in time, however it drips."""
+    def test_answers_408_if_a_chunked_body_is_incomplete_after_open_timeout(self):
+        """Further chunks do not extend the deadline."""
         server = MemoryServer(Settings(open_timeout=10))
         client = server.connect()
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -127,14 +125,13 @@ class RequestTests:
             server.clock.advance(0.99)
         assert [status for status, _ in responses(client)] == [408]
 
-    def test_a_chunked_handshake_is_refused(self):
-        """A WebSocket handshake has no body."""
+    def test_refuses_a_handshake_with_a_chunked_body_with_400(self):
         client = MemoryServer().connect()
         client.send(client.head("/echo").replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"))
         assert responses(client) == [(400, b"400 Bad Request\nWebSocket handshake with a body; expected no body\n")]
 
-    def test_a_page_of_an_allowed_origin_can_read_that_its_chunked_body_is_too_large(self):
-        """The refusal carries the cross-origin headers."""
+    def test_the_413_for_a_large_chunked_body_has_cross_origin_headers(self):
+        """A page of an allowed origin can read the refusal."""
         client = MemoryServer(Settings(api_key="k", api_origin=("https://app.example",))).connect()
         head = b"POST /api/publish HTTP/1.1\r\nHost: a\r\nOrigin: https://app.example\r\n"
         client.send(head + b"Transfer-Encoding: chunked\r\n\r\nFFFFFF\r\n")
@@ -142,8 +139,8 @@ class RequestTests:
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b"\r\nAccess-Control-Allow-Origin: https://app.example" in answer
 
-    def test_idle(self):
-        """A kept-alive connection without a request is closed after a minute."""
+    def test_closes_an_idle_kept_alive_connection_after_a_minute(self):
+        """No timer remains."""
         server = MemoryServer()
         client = server.connect()
         client.send(GET)
@@ -155,8 +152,8 @@ class RequestTests:
         assert server.clock.getDelayedCalls() == []
 
 
-class SlowConsumerPolicy(Resource):
-    """Answers when told to."""
+class SlowResource(Resource):
+    """A resource whose response the test finishes."""
 
     isLeaf = True
 
@@ -166,11 +163,11 @@ class SlowConsumerPolicy(Resource):
 
 
 class SlowResponseTests:
-    """While a response is being made."""
+    """Requests that arrive before an earlier response is finished."""
 
     def setup_method(self):
         self.server = MemoryServer()
-        self.slow = SlowConsumerPolicy()
+        self.slow = SlowResource()
         self.server.service.frontend.http = self.channel
         self.client = self.server.connect()
 
@@ -185,8 +182,8 @@ class SlowResponseTests:
         self.slow.request.write(b"done")
         self.slow.request.finish()
 
-    def test_handshake_after_it(self):
-        """A handshake sent meanwhile is answered after it."""
+    def test_answers_a_handshake_after_the_pending_response(self):
+        """Frames behind the handshake are answered, too."""
         self.client.send(GET + self.client.head("/echo") + build_frame(1, b"hello"))
         assert self.client.transport.written == b""
         self.finish()
@@ -195,8 +192,8 @@ class SlowResponseTests:
         assert self.client.response().startswith(b"HTTP/1.1 101 ")
         assert self.client.messages() == ["hello"]
 
-    def test_flood_meanwhile(self):
-        """What is sent meanwhile is bounded: the connection is not read until little enough of it is unanswered."""
+    def test_pauses_reading_while_over_64_kib_are_unanswered(self):
+        """The memory for pipelined requests is bounded by MAX_UNSERVED."""
         request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
         self.client.send(GET)
         self.client.send(request * 4000)
@@ -207,21 +204,20 @@ class SlowResponseTests:
             answered += 1
         assert (4000 - answered) * len(request) == pytest.approx(MAX_UNSERVED, abs=len(request))
 
-    def test_gone_meanwhile(self):
-        """A client that leaves is forgotten, and the resource is told."""
+    def test_a_lost_connection_notifies_the_resource_and_is_unregistered(self):
         self.client.send(GET)
-        told = []
-        self.slow.request.notifyFinish().addErrback(told.append)
+        failures = []
+        self.slow.request.notifyFinish().addErrback(failures.append)
         self.client.transport.lose()
-        assert len(told) == 1
+        assert len(failures) == 1
         assert not self.server.service.frontend.sockets
 
 
 class BudgetTests:
-    """What one turn of the reactor does for clients that ask for much at once."""
+    """The work of one reactor turn is bounded, however much the clients request."""
 
     def turns(self, server, client):
-        """Tell how many responses each turn of the reactor brings."""
+        """Return the number of responses of each reactor turn."""
         counts = [len(responses(client))]
         while end_turn(server.clock):
             counts.append(len(responses(client)))
@@ -238,8 +234,8 @@ class BudgetTests:
         ],
         ids=["ready", "document", "not found", "wrong key", "right key"],
     )
-    def test_pipelined_requests_are_served_some_in_each_turn(self, request_):
-        """However many requests one read brings, a turn answers a bounded number, and all are answered in the end."""
+    def test_serves_at_most_a_budget_of_pipelined_requests_per_turn(self, request_):
+        """All requests of the read are answered in the end."""
         server = MemoryServer(Settings(api_key="right"))
         client = server.connect()
         client.send(request_ * 500)
@@ -247,8 +243,8 @@ class BudgetTests:
         assert max(counts) == PIECES_PER_TURN
         assert sum(counts) == 500
 
-    def test_large_files_end_a_turn_by_their_bytes(self):
-        """A turn that has produced its bytes begins no other response."""
+    def test_starts_no_response_after_the_byte_budget_of_a_turn(self):
+        """Large files use up the bytes before the number of responses."""
         server = MemoryServer()
         size = len(server.service._root({})._fetched[b"main.js"]._data)
         client = server.connect()
@@ -257,8 +253,8 @@ class BudgetTests:
         assert max(counts) <= min(PIECES_PER_TURN, BYTES_PER_TURN // size + 1)
         assert sum(counts) == 200
 
-    def test_many_connections_share_one_budget(self):
-        """Connections that flood together get no longer turn than one alone, and a new one is served before them."""
+    def test_twenty_connections_share_one_budget_and_a_new_one_is_first(self):
+        """Flooding connections get no longer turn together than one gets alone."""
         server = MemoryServer()
         attackers = [server.connect() for _ in range(20)]
         for attacker in attackers:
@@ -270,8 +266,8 @@ class BudgetTests:
         assert len(responses(new)) == 1
         assert sum(len(responses(attacker)) for attacker in attackers) == PIECES_PER_TURN - 1
 
-    def test_refused_handshakes_count(self):
-        """Handshakes that are refused, each on a new connection, are served some in each turn too."""
+    def test_refused_handshakes_count_towards_the_budget(self):
+        """Each handshake is on a connection of its own."""
         server = MemoryServer()
         clients = [server.connect() for _ in range(PIECES_PER_TURN + 10)]
         for client in clients:
@@ -280,8 +276,8 @@ class BudgetTests:
         server.clock.advance(0)
         assert all(client.transport.written for client in clients)
 
-    def test_a_connection_that_waits_for_its_turn_is_not_read(self):
-        """What a client pipelines while its requests wait stays in the kernel, up to a read beyond the limit."""
+    def test_pauses_reading_a_connection_that_waits_for_its_turn(self):
+        """Pipelined requests stay in the kernel, up to one read beyond the limit."""
         server = MemoryServer()
         client = server.connect()
         client.send(b"GET /ready HTTP/1.1\r\nHost: a\r\n\r\n" * 3000)
@@ -290,8 +286,8 @@ class BudgetTests:
         assert not client.transport.paused
         assert client.transport.written.count(b"HTTP/1.1 200 OK") == 3000
 
-    def test_an_unread_response_stops_the_requests_behind_it(self):
-        """Nothing more is done for a client that does not read, whatever the budget would allow."""
+    def test_serves_no_further_request_while_the_client_does_not_read(self):
+        """This holds even if the budget of the turn would allow more."""
         server = MemoryServer()
         client = server.connect()
         client.transport.reading = False
@@ -300,8 +296,7 @@ class BudgetTests:
         size = len(server.service._root({})._fetched[b"main.js"]._data)
         assert len(client.transport.unread) < 64 * 1024 + 2 * size
 
-    def test_a_closed_connection_is_forgotten(self):
-        """Requests that wait when their client goes are not served."""
+    def test_drops_waiting_requests_if_the_connection_is_lost(self):
         server = MemoryServer()
         client = server.connect()
         client.send(GET * 500)
@@ -313,10 +308,10 @@ class BudgetTests:
 
 
 class HandshakeTests:
-    """What goes on to an endpoint."""
+    """Handshakes that are passed on to an endpoint."""
 
-    def test_on_a_kept_alive_connection(self):
-        """A handshake may follow HTTP requests on the same connection."""
+    def test_accepts_a_handshake_on_a_kept_alive_connection(self):
+        """A handshake may follow HTTP requests."""
         client = MemoryServer().connect()
         client.send(GET + GET)
         assert len(responses(client)) == 2
@@ -324,8 +319,8 @@ class HandshakeTests:
         client.send_text("hello")
         assert client.messages() == ["hello"]
 
-    def test_http_timeout_does_not_outlive_it(self):
-        """The HTTP side's idle timeout is over once the connection is a WebSocket."""
+    def test_the_http_idle_timeout_ends_with_the_handshake(self):
+        """A WebSocket connection may be idle for ten minutes."""
         server = MemoryServer(Settings(ping_interval=0))
         client = server.connect()
         client.send(GET)
@@ -335,38 +330,35 @@ class HandshakeTests:
         client.send_text("still here")
         assert client.messages() == ["still here"]
 
-    def test_frames_in_the_same_segment(self):
-        """Frames sent with the handshake are not lost."""
+    def test_reads_frames_in_the_segment_of_the_handshake(self):
         client = MemoryServer().connect()
         client.send(client.head("/echo") + build_frame(1, b"early"))
         client.response()
         assert client.messages() == ["early"]
 
     @pytest.mark.parametrize("path", ["/", "/ws", "/chat", "/websocket/server.php", "/echo/x"])
-    def test_catch_all(self, path):
-        """Commands are answered at every path without an endpoint of its own."""
+    def test_answers_commands_at_any_path_with_the_catch_all(self, path):
+        """The catch-all endpoint serves every path that has no endpoint of its own."""
         client = MemoryServer(Settings(catch_all="on")).connect()
         client.open(path)
         client.send_text("thanks")
         assert client.messages() == ["you're welcome"]
 
     @pytest.mark.parametrize("path", ["/echo", "/echo/", "/ech%6f", "/echo?x=1"])
-    def test_echo(self, path):
-        """/echo is found in every spelling, and never interprets."""
+    def test_echo_is_found_in_every_spelling_and_answers_no_command(self, path):
         client = MemoryServer(Settings(catch_all="off")).connect()
         client.open(path)
         client.send_text("thanks")
         assert client.messages() == ["thanks"]
 
-    def test_without_the_catch_all_an_unknown_path_is_refused_with_404_and_a_sentence(self):
-        """So is the path of a tutorial."""
+    def test_refuses_an_unknown_path_with_404_without_the_catch_all(self):
         client = MemoryServer(Settings(catch_all="off")).connect()
         assert client.open("/chat").startswith(b"HTTP/1.1 404 ")
         assert client.transport.written == b"404 Not Found\nno WebSocket endpoint at '/chat'\n"
 
 
 class RefusalTests:
-    """What is refused, and how the connection ends."""
+    """Refused requests, and how their connections end."""
 
     @pytest.mark.parametrize(
         ("status", "data"),
@@ -386,8 +378,8 @@ class RefusalTests:
             (505, b"GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
         ],
     )
-    def test_refused_at_once(self, status, data):
-        """What is no request is refused with a status and a reason, and nothing after it is read."""
+    def test_refuses_an_invalid_request_and_reads_no_further(self, status, data):
+        """The response has a status and a reason; a lingering close follows."""
         server = MemoryServer()
         client = server.connect()
         client.send(data)
@@ -417,8 +409,8 @@ class RefusalTests:
             ([(b"HTTP/1.1", b"HTTP/1.0")], 400),
         ],
     )
-    def test_a_handshake_that_a_proxy_has_stripped_is_told_how_to_configure_it(self, path, replaced, status):
-        """The client and the operator read what nginx needs, at every path."""
+    def test_explains_the_nginx_options_for_a_handshake_stripped_by_a_proxy(self, path, replaced, status):
+        """The response names the options that nginx needs, at every path."""
         client = MemoryServer().connect()
         data = client.head(path)
         for old, new in replaced:
@@ -435,16 +427,15 @@ class RefusalTests:
         ):
             assert words in body
 
-    def test_a_plain_get_is_told_nothing_of_a_proxy(self):
-        """A browser that opens the path of an endpoint is no handshake."""
+    def test_answers_a_plain_get_of_an_endpoint_with_426_without_proxy_advice(self):
+        """A browser that opens the endpoint's path sends no handshake."""
         client = MemoryServer().connect()
         client.send(GET.replace(b"/server.json", b"/echo"))
         ((status, body),) = responses(client)
         assert status == 426
         assert b"proxy" not in body
 
-    def test_tls_on_a_plain_port(self):
-        """Whoever speaks TLS to a plain port is told."""
+    def test_names_tls_cert_if_a_plain_port_receives_a_tls_hello(self):
         client = MemoryServer().connect()
         client.send(b"\x16\x03\x01\x02\x00")
         assert client.transport.written.endswith(
@@ -454,8 +445,7 @@ class RefusalTests:
     @pytest.mark.parametrize(
         "sent", [b"", b"GET / HTTP/1.1\r\nHo", GET.replace(b"\r\n\r\n", b"\r\nContent-Length: 9\r\n\r\nx")]
     )
-    def test_slow(self, sent):
-        """A request that is not whole within the deadline is refused with 408, however it drips."""
+    def test_answers_408_if_a_request_is_incomplete_after_open_timeout(self, sent):
         server = MemoryServer(Settings(open_timeout=10))
         client = server.connect()
         client.send(sent)
@@ -466,8 +456,8 @@ class RefusalTests:
         assert status == 408
         assert b"within 10s" in body
 
-    def test_slow_second_request(self):
-        """The deadline holds for each later request, from its first byte."""
+    def test_answers_408_to_an_incomplete_second_request(self):
+        """The deadline of a later request starts with its first byte."""
         server = MemoryServer(Settings(open_timeout=10))
         client = server.connect()
         client.send(GET)
@@ -477,8 +467,8 @@ class RefusalTests:
         server.clock.advance(10.1)
         assert [status for status, _ in responses(client)] == [408]
 
-    def test_too_many_connections(self):
-        """One connection more than the limit is 503 with Retry-After; when one has gone there is room again."""
+    def test_answers_503_over_the_connection_limit_until_one_is_closed(self):
+        """The response has a Retry-After header."""
         server = MemoryServer(Settings(max_connections=2))
         first, second, third = server.connect(), server.connect(), server.connect()
         third.send(GET)
@@ -492,8 +482,8 @@ class RefusalTests:
         assert second.open("/echo").startswith(b"HTTP/1.1 101 ")
 
     @pytest.mark.parametrize("accept", [b"text/event-stream", b"application/json, Text/Event-Stream;q=0.9"])
-    def test_tells_an_event_source_over_the_connection_limit_when_to_retry(self, accept):
-        """HTML Standard section 9.2.3: any status but 200 would stop it for good."""
+    def test_answers_an_event_source_over_the_connection_limit_with_200_and_retry(self, accept):
+        """EventSource would never reconnect after any other status (HTML Standard section 9.2.3)."""
         server = MemoryServer(Settings(max_connections=1))
         server.connect()
         client = server.connect()
@@ -508,16 +498,16 @@ class RefusalTests:
     @pytest.mark.parametrize(
         "request_head", [b"POST /sse HTTP/1.1\r\nAccept: text/event-stream", b"GET /sse HTTP/1.1\r\nAccept: */*"]
     )
-    def test_answers_503_over_the_connection_limit_to_what_is_no_event_source(self, request_head):
-        """These clients read the status."""
+    def test_answers_503_over_the_connection_limit_to_other_requests(self, request_head):
+        """Only a GET that accepts text/event-stream comes from an EventSource."""
         server = MemoryServer(Settings(max_connections=1))
         server.connect()
         client = server.connect()
         client.send(request_head + b"\r\nHost: localhost\r\n\r\n")
         assert client.response().startswith(b"HTTP/1.1 503 ")
 
-    def test_answers_503_over_the_connection_limit_where_no_request_comes_in_time(self):
-        """Connections over the limit do not stay."""
+    def test_answers_503_over_the_connection_limit_to_an_incomplete_request(self):
+        """The server waits two seconds for the request, and two more for the client to close."""
         server = MemoryServer(Settings(max_connections=1))
         server.connect()
         client = server.connect()
@@ -530,13 +520,13 @@ class RefusalTests:
         assert client.transport.lost
 
     def test_drops_connections_over_the_limit_beyond_a_bounded_number(self):
-        """They would be a way around the limit."""
+        """Otherwise refused connections would be a way around the limit."""
         server = MemoryServer(Settings(max_connections=1))
         clients = [server.connect() for _ in range(1 + MAX_TURNED_AWAY + 1)]
         assert [client.transport.lost for client in clients] == [False] * (1 + MAX_TURNED_AWAY) + [True]
 
-    def test_tells_an_event_source_that_the_server_is_stopping_and_when_to_retry(self):
-        """A page that connects during a restart comes back."""
+    def test_answers_an_event_source_with_200_and_retry_during_shutdown(self):
+        """A page that connects during a restart reconnects."""
         server = MemoryServer()
         client = server.connect()
         server.service.frontend.stop()
@@ -544,8 +534,8 @@ class RefusalTests:
         assert client.response().startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream")
         assert client.transport.written.startswith(b": 503 the server is stopping\nretry: ")
 
-    def test_bytes_after_a_refusal_are_dropped(self):
-        """A refused peer may send on until the connection ends; nothing is kept."""
+    def test_drops_the_bytes_that_follow_a_refused_request(self):
+        """A refused client may send until the connection ends; the server buffers nothing."""
         server = MemoryServer()
         client = server.connect()
         client.send(b"nonsense\r\n\r\n")
@@ -569,11 +559,11 @@ SECRETS = {
 
 
 class SecretTests:
-    """What stands in a header is neither in the response nor in the log (CWE-532)."""
+    """The value of a header appears neither in the response nor in the log (CWE-532)."""
 
     @pytest.fixture
     def log(self):
-        """Collect what is logged, as it would be written."""
+        """Return a function that returns the log, in both formats."""
         from twisted.logger import globalLogPublisher
 
         from wsserver.logging import format_json, format_text
@@ -593,8 +583,8 @@ class SecretTests:
 
     @pytest.mark.parametrize("bad", ["\0", "\x01", "\x0b", "\r", "\n", "\x1c", "\x7f", "\r\n ", "\r\n:"], ids=ascii)
     @pytest.mark.parametrize(("name", "value"), SECRETS.items(), ids=SECRETS)
-    def test_a_refused_header_is_named_only(self, name, value, bad, log):
-        """Wherever the byte stands, for the page and for a handshake."""
+    def test_the_refusal_of_a_header_does_not_contain_its_value(self, name, value, bad, log):
+        """At every place of the invalid byte, for a page and for a handshake."""
         for field in (f"{name}: {value}{bad}", f"{name}: {bad}{value}", f"{name}{bad}: {value}"):
             for upgrade in ("", "Upgrade: websocket\r\n"):
                 head = f"GET / HTTP/1.1\r\nHost: a\r\n{upgrade}{field}\r\n\r\n"
@@ -619,8 +609,8 @@ class SecretTests:
         ],
     )
     @pytest.mark.parametrize("target", ["/ws?channel=a&key=s3cr3t", "/echo?s3cr3t=%ff", "http://me:s3cr3t@a/"])
-    def test_no_refusal_of_a_handshake_shows_another_header(self, line, target, log):
-        """Whatever is wrong with it."""
+    def test_the_refusal_of_a_handshake_contains_no_secret_header_or_query(self, line, target, log):
+        """For each kind of refusal."""
         name = line.partition(":")[0]
         fields = SECRETS | {
             "Host": "a",
@@ -634,8 +624,8 @@ class SecretTests:
         self.check(MemoryServer().connect(), log, head.encode("latin-1"))
 
     @pytest.mark.parametrize("target", ["/nothing?key=s3cr3t", "/echo?key=s3cr3t", "/api/publish?key=s3cr3t", "/sse"])
-    def test_no_answer_of_the_site_shows_a_header_or_the_query(self, target, log):
-        """404, 426, 401 and 400 of the HTTP side."""
+    def test_errors_of_the_http_side_contain_no_header_and_no_query(self, target, log):
+        """Statuses 404, 426, 401 and 400."""
         head = "\r\n".join(
             [f"GET {target} HTTP/1.1", "Host: a", *map(": ".join, SECRETS.items()), "Last-Event-ID: s3cr3t", "", ""]
         )
@@ -643,9 +633,8 @@ class SecretTests:
 
 
 class PeerTests:
-    """How a peer is written in the log."""
+    """Peer addresses in the log."""
 
-    def test_addresses(self):
-        """Addresses read as people write them."""
+    def test_shows_ipv6_in_brackets_and_a_unix_socket_as_unix(self):
         assert show_peer(IPv6Address("TCP", "::1", 5)) == "[::1]:5"
         assert show_peer(UNIXAddress(None)) == "unix"

@@ -1,4 +1,4 @@
-"""Tests for wsserver/wire/handshake.py: which requests for WebSocket are accepted (RFC 6455 section 4.2)."""
+"""Tests for wsserver/wire/handshake.py: which WebSocket requests are accepted (RFC 6455 section 4.2)."""
 
 import shlex
 
@@ -19,44 +19,42 @@ FIELDS = {
     "sec-websocket-key": KEY,
     "sec-websocket-version": "13",
 }
-"""The handshake of RFC 6455 section 1.2, as far as a server looks at it."""
+"""The headers of the handshake in RFC 6455 section 1.2 that a server reads."""
 
 
 def handshake(*more, method="GET", target="/", version=(1, 1), **fields):
-    """Make a handshake; `fields` replace its headers, None leaves one out, `more` adds any."""
+    """Return a handshake; `fields` replace its headers, None leaves one out, `more` adds headers."""
     replaced = {name.replace("_", "-"): value for name, value in fields.items()}
     headers = [(name, value) for name, value in {**FIELDS, **replaced}.items() if value is not None]
     return Request(method, target, version, (*headers, *more), 0)
 
 
 def policy(*origins, loopback_only=False, **options):
-    """Make what a server with these options agrees to."""
+    """Return the policy of a server with these options."""
     return Policy.of(Settings(origin=origins, **options), loopback_only=loopback_only)
 
 
 def accepted(request, agreed=None):
-    """Check a handshake that has to be accepted."""
+    """Check a handshake and return its Accept; fail if it is refused."""
     accept = check(request, agreed or policy())
     assert isinstance(accept, Accept), accept
     return accept
 
 
 def refused(request, agreed=None):
-    """Check a handshake that has to be refused."""
+    """Check a handshake and return its Refusal; fail if it is accepted."""
     refusal = check(request, agreed or policy())
     assert isinstance(refusal, Refusal), refusal
     return refusal
 
 
 class PolicyTests:
-    """What a server agrees to, by its options."""
+    """The policy that results from the server's options."""
 
-    def test_defaults(self):
-        """By default no foreign origin, no subprotocol and no compression is agreed to."""
+    def test_allows_no_foreign_origin_subprotocol_or_compression_by_default(self):
         assert policy() == Policy(frozenset(), False, False, frozenset(), False)
 
-    def test_options(self):
-        """Each option about the handshake counts; origins are brought into their one spelling."""
+    def test_takes_every_handshake_option_and_normalizes_origins(self):
         agreed = policy(
             "HTTPS://Example.COM",
             "null",
@@ -75,21 +73,20 @@ class PolicyTests:
 
 
 class HandshakeTests:
-    """RFC 6455 section 4.2.1: what a handshake consists of."""
+    """RFC 6455 section 4.2.1: the parts of a handshake."""
 
-    def test_accept(self):
-        """The handshake of the RFC is accepted, with its key and nothing extra."""
+    def test_accepts_the_handshake_of_the_rfc_without_extras(self):
         assert accepted(handshake()) == Accept(KEY, (), None, ())
 
     @pytest.mark.parametrize("method", ["POST", "HEAD", "OPTIONS", "PUT", "get"])
-    def test_method(self, method):
-        """Any other method than GET is refused with 405, and GET is named."""
+    def test_refuses_methods_other_than_get_with_405(self, method):
+        """The Allow header names GET."""
         refusal = refused(handshake(method=method))
         assert (refusal.status, refusal.headers) == (405, (("Allow", "GET"),))
         assert refusal.reason == f"WebSocket handshake with the method {method}; expected GET"
 
-    def test_http_1_0(self):
-        """HTTP/1.0 cannot be upgraded."""
+    def test_refuses_http_1_0_with_400_and_names_proxy_http_version(self):
+        """HTTP/1.0 has no upgrade."""
         refusal = refused(handshake(version=(1, 0)))
         reason = (
             "WebSocket handshake in HTTP/1.0; expected HTTP/1.1; if a proxy sent this request, nginx needs "
@@ -98,28 +95,25 @@ class HandshakeTests:
         assert refusal.status == 400
         assert refusal.reason.startswith(reason)
 
-    def test_http_1_2(self):
-        """A later HTTP/1 can."""
+    def test_accepts_http_1_2(self):
         assert accepted(handshake(version=(1, 2))).key == KEY
 
     @pytest.mark.parametrize("length", ["1", "5", "65536", "00"])
-    def test_body(self, length):
-        """A handshake with a body is refused."""
+    def test_refuses_a_handshake_with_a_body_with_400(self, length):
         refusal = refused(handshake(content_length=length))
         assert (refusal.status, refusal.reason) == (400, "WebSocket handshake with a body; expected no body")
 
-    def test_empty_body(self):
-        """A handshake that says that it has no body is fine."""
+    def test_accepts_a_content_length_of_zero(self):
         assert accepted(handshake(content_length="0")).key == KEY
 
     @pytest.mark.parametrize("value", ["Upgrade", "upgrade", "UPGRADE", "keep-alive, Upgrade", "Upgrade,keep-alive"])
-    def test_connection(self, value):
-        """Connection names Upgrade in any case and place, as Firefox does."""
+    def test_accepts_upgrade_in_the_connection_header_in_any_case_and_place(self, value):
+        """Firefox sends `keep-alive, Upgrade`."""
         assert accepted(handshake(connection=value)).key == KEY
 
     @pytest.mark.parametrize("value", [None, "", "keep-alive", "close", "Upgraded", "not Upgrade", '"Upgrade"'])
-    def test_no_connection(self, value):
-        """Without it the handshake is refused, and the likely cause is told."""
+    def test_refuses_a_connection_header_without_upgrade_with_400(self, value):
+        """The reason names the likely cause, a proxy, and the nginx options."""
         refusal = refused(handshake(connection=value))
         assert refusal.status == 400
         assert refusal.reason == (
@@ -128,13 +122,12 @@ class HandshakeTests:
             'proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "upgrade";`'
         )
 
-    def test_path(self):
-        """A path that is not UTF-8 is refused and shown."""
+    def test_refuses_a_path_that_is_not_utf8_and_quotes_it(self):
         refusal = refused(handshake(target="/%ff"))
         assert (refusal.status, refusal.reason) == (400, "the path is not UTF-8: '/%ff'")
 
     def test_refuses_a_query_that_is_not_utf8_without_quoting_it(self):
-        """A query may hold a token under any name."""
+        """Any parameter of a query may be a token."""
         refusal = refused(handshake(target="/?key=s3cret%ff"))
         reason = "the query is not UTF-8 or has more than a thousand parameters"
         assert (refusal.status, refusal.reason) == (400, reason)
@@ -143,15 +136,13 @@ class HandshakeTests:
 class VersionTests:
     """RFC 6455 section 4.4: the version of the protocol."""
 
-    def test_missing(self):
-        """A handshake without a version is refused, and told the one that is spoken."""
+    def test_refuses_a_missing_version_with_400_and_sends_version_13(self):
         refusal = refused(handshake(sec_websocket_version=None))
         assert (refusal.status, refusal.headers) == (400, (("Sec-WebSocket-Version", "13"),))
         assert refusal.reason == "missing Sec-WebSocket-Version header; expected 13"
 
     @pytest.mark.parametrize("version", ["0", "7", "8", "12", "14", "25", "", "013", "+13", "13.0", "13, 8", "x"])
-    def test_other(self, version):
-        """Any other version is refused with 426, the version that is spoken, and what to upgrade to."""
+    def test_refuses_any_other_version_with_426_and_sends_version_13(self, version):
         refusal = refused(handshake(sec_websocket_version=version))
         assert refusal.status == 426
         assert dict(refusal.headers) == {
@@ -160,12 +151,11 @@ class VersionTests:
             "Connection": "Upgrade, close",
         }
 
-    def test_two(self):
-        """Two versions are no version."""
+    def test_refuses_two_version_headers_with_426(self):
+        """This holds even if one of them is 13."""
         assert refused(handshake(("sec-websocket-version", "8"))).status == 426
 
-    def test_reason(self):
-        """The refusal quotes the version that was asked for."""
+    def test_the_reason_quotes_the_requested_versions(self):
         request = handshake(("sec-websocket-version", "7"), sec_websocket_version="8")
         assert refused(request).reason == "Sec-WebSocket-Version '8, 7' is not supported; expected 13 (RFC 6455)"
 
@@ -174,8 +164,7 @@ class KeyTests:
     """RFC 6455 section 4.2.1, point 5: the key is 16 bytes in base64."""
 
     @pytest.mark.parametrize("key", [KEY, "AAAAAAAAAAAAAAAAAAAAAA==", "/+/+/+/+/+/+/+/+/+/+/w=="])
-    def test_key(self, key):
-        """A right key is taken as it is."""
+    def test_accepts_a_key_of_16_bytes_unchanged(self, key):
         assert accepted(handshake(sec_websocket_key=key)).key == key
 
     @pytest.mark.parametrize(
@@ -198,19 +187,16 @@ class KeyTests:
             KEY + ", " + KEY,
         ],
     )
-    def test_bad(self, key):
-        """Any other key is refused."""
+    def test_refuses_an_invalid_key_with_400_without_quoting_it(self, key):
         refusal = refused(handshake(sec_websocket_key=key))
         assert refusal.status == 400
         assert refusal.reason == "invalid Sec-WebSocket-Key; expected 16 bytes in base64"
 
-    def test_missing(self):
-        """A handshake without a key is refused."""
+    def test_refuses_a_missing_key_with_400(self):
         refusal = refused(handshake(sec_websocket_key=None))
         assert (refusal.status, refusal.reason) == (400, "missing Sec-WebSocket-Key header")
 
-    def test_two(self):
-        """A handshake with two keys is refused, even where they are equal."""
+    def test_refuses_two_equal_keys_with_400(self):
         refusal = refused(handshake(("sec-websocket-key", KEY)))
         assert (refusal.status, refusal.reason) == (400, "more than one Sec-WebSocket-Key header")
 
@@ -218,15 +204,14 @@ class KeyTests:
 class ResponseTests:
     """RFC 6455 section 4.2.2, point 5: the response that completes the handshake."""
 
-    def test_accept(self):
-        """The key of section 1.3 is answered as there."""
+    def test_answers_the_key_of_the_rfc_with_the_value_of_the_rfc(self):
+        """The example of section 1.3."""
         assert response(KEY) == (
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
         )
 
-    def test_all(self):
-        """What was agreed to, and what else is to be sent, follows in that order."""
+    def test_writes_subprotocol_then_extensions_then_extra_headers(self):
         written = response(KEY, "chat", "permessage-deflate", {"X-One": "1", "X-Two": ["2", "\xfc"]})
         head, _, more = written.partition(b"xOo=\r\n")
         assert head + b"xOo=\r\n\r\n" == response(KEY)
@@ -236,19 +221,19 @@ class ResponseTests:
         )
 
     @pytest.mark.parametrize("headers", [{"X": "a\nb"}, {"X": "a\rb"}, {"X\n": "a"}, {"X": ["a", "\r\n"]}, {"X": "漢"}])
-    def test_bad(self, headers):
-        """No header of an endpoint can begin another line."""
+    def test_raises_value_error_for_a_header_with_a_line_end_or_outside_latin_1(self, headers):
+        """An endpoint's header cannot start another line."""
         with pytest.raises(ValueError, match=r"control character in the response header|latin-1"):
             response(KEY, headers=headers)
 
     @pytest.mark.parametrize("byte", "\x00\n\x0b\x0c\r\x1c\x1d\x1e\x1f\x7f\x85")
-    def test_refuses_a_response_header_that_autobahn_would_split(self, byte):
-        """An endpoint that repeats a value of the request, where 0x85 is valid, gives no client a header to forge."""
+    def test_raises_value_error_for_a_header_that_autobahn_would_split(self, byte):
+        """0x85 is valid in a request: an endpoint that repeats such a value must not let a client forge a header."""
         with pytest.raises(ValueError, match="control character in the response header 'X-Name'"):
             response(KEY, headers={"X-Name": f"a{byte}Set-Cookie: admin=1"})
 
-    def test_autobahn_reads_every_other_response_as_it_was_written(self):
-        """What is accepted has one meaning for the client: Autobahn's own parser finds exactly the headers given."""
+    def test_autobahn_reads_every_other_byte_as_it_was_written(self):
+        """Autobahn's own parser finds exactly the headers that were given."""
         accepted_bytes = [byte for byte in range(256) if byte not in {*range(9), *range(10, 32), 0x7F, 0x85}]
         for byte in accepted_bytes:
             written = response(KEY, headers={"X-Name": f"a{chr(byte)}b"})
@@ -275,8 +260,8 @@ class SubprotocolTests:
             ("v1.chat.example.com", ("v1.chat.example.com",), "v1.chat.example.com"),
         ],
     )
-    def test_choice(self, offer, known, chosen):
-        """The first that the client names and the server knows is agreed to; none if there is none."""
+    def test_agrees_to_the_first_offer_that_the_server_knows(self, offer, known, chosen):
+        """It agrees to none if the server knows none of the offers."""
         accept = accepted(handshake(sec_websocket_protocol=offer), policy(subprotocol=known))
         assert accept.subprotocol == chosen
 
@@ -291,32 +276,28 @@ class SubprotocolTests:
             ("!#$&+", ("!#$&+",)),
         ],
     )
-    def test_offered(self, offer, offered):
-        """The client's offers are kept, in its order."""
+    def test_keeps_the_offers_in_the_order_of_the_client(self, offer, offered):
         assert accepted(handshake(sec_websocket_protocol=offer)).offered == offered
 
-    def test_two_headers(self):
-        """Offers may come in several headers."""
+    def test_joins_the_offers_of_two_headers(self):
         request = handshake(("sec-websocket-protocol", "c, a"), sec_websocket_protocol="b")
         accept = accepted(request, policy(subprotocol=("a", "c")))
         assert (accept.offered, accept.subprotocol) == (("b", "c", "a"), "c")
 
     @pytest.mark.parametrize("offer", ["a, a", "a b", "a/b", "a;b", 'a, "b"', "a@b", "ü", "(a)", "a=b", "a\tb"])
-    def test_bad(self, offer):
-        """Names that are given twice or are no tokens are refused."""
+    def test_refuses_a_repeated_name_or_a_non_token_with_400(self, offer):
         refusal = refused(handshake(sec_websocket_protocol=offer), policy(subprotocol=("a",)))
         assert refusal.status == 400
         assert refusal.reason == "invalid Sec-WebSocket-Protocol; expected unique subprotocol names"
 
-    def test_twice_in_two_headers(self):
-        """A name given twice is refused also where it stands in two headers."""
+    def test_refuses_a_name_repeated_in_a_second_header_with_400(self):
         refusal = refused(handshake(("sec-websocket-protocol", "a"), sec_websocket_protocol="b,a"))
         reason = "invalid Sec-WebSocket-Protocol; expected unique subprotocol names"
         assert (refusal.status, refusal.reason) == (400, reason)
 
 
 class ExtensionGrammarTests:
-    """RFC 6455 section 9.1: how extensions are written."""
+    """RFC 6455 section 9.1: the grammar of extensions."""
 
     @pytest.mark.parametrize(
         ("text", "extensions"),
@@ -340,8 +321,8 @@ class ExtensionGrammarTests:
             (r'foo; a="1\5"', [("foo", {"a": ["15"]})]),
         ],
     )
-    def test_good(self, text, extensions):
-        """Names and parameters are told apart; their case does not matter, that of values does."""
+    def test_parses_names_and_parameters_without_regard_to_case(self, text, extensions):
+        """The case of a value is kept."""
         assert parse_extensions(text) == extensions
 
     @pytest.mark.parametrize(
@@ -369,12 +350,11 @@ class ExtensionGrammarTests:
             "foo; a=ü",
         ],
     )
-    def test_bad(self, text):
-        """Whatever breaks the grammar is no list of extensions."""
+    def test_returns_none_for_a_header_that_breaks_the_grammar(self, text):
         assert parse_extensions(text) is None
 
-    def test_refusal(self):
-        """A handshake whose extensions break the grammar is refused, whether or not any would be agreed to."""
+    def test_refuses_a_header_that_breaks_the_grammar_with_400(self):
+        """This holds even if the server agrees to no extension."""
         for compression in ("on", "off"):
             refusal = refused(handshake(sec_websocket_extensions="foo;"), policy(compression=compression))
             assert (refusal.status, refusal.reason) == (400, "invalid Sec-WebSocket-Extensions 'foo;'")
@@ -384,10 +364,10 @@ DEFLATE = "permessage-deflate"
 
 
 class DeflateTests:
-    """RFC 7692 section 7.1: which offers of permessage-deflate can be agreed to."""
+    """RFC 7692 section 7.1: acceptable offers of permessage-deflate."""
 
     def extensions(self, *values, compression="on"):
-        """Make a handshake with extension headers and tell which offers would be agreed to."""
+        """Return the acceptable offers of a handshake with these extension headers."""
         headers = [("sec-websocket-extensions", value) for value in values]
         return accepted(handshake(*headers), policy(compression=compression)).extensions
 
@@ -412,8 +392,7 @@ class DeflateTests:
             ),
         ],
     )
-    def test_agreed(self, parameters, read):
-        """An offer that follows the rules can be agreed to."""
+    def test_accepts_an_offer_with_valid_parameters(self, parameters, read):
         assert self.extensions(DEFLATE + parameters) == ((DEFLATE, read),)
 
     @pytest.mark.parametrize(
@@ -446,17 +425,15 @@ class DeflateTests:
             "; server_max_window_bits=10; unknown",
         ],
     )
-    def test_declined(self, parameters):
-        """An offer that breaks the rules is declined; the handshake goes on without it."""
+    def test_declines_an_offer_with_invalid_parameters(self, parameters):
+        """The handshake is accepted without the extension."""
         assert self.extensions(DEFLATE + parameters) == ()
 
     @pytest.mark.parametrize("name", ["x-webkit-deflate-frame", "permessage-bzip2", "permessage-deflates", "foo"])
-    def test_unknown_extension(self, name):
-        """An extension that the server does not know is declined."""
+    def test_declines_an_unknown_extension(self, name):
         assert self.extensions(name) == ()
 
-    def test_fallback(self):
-        """Of several offers those that can be agreed to remain, in the client's order."""
+    def test_keeps_the_acceptable_offers_in_the_order_of_the_client(self):
         offers = (f"{DEFLATE}; server_max_window_bits=8", f"{DEFLATE}; unknown, foo, {DEFLATE}", f"{DEFLATE}; unknown")
         assert self.extensions(*offers) == ((DEFLATE, {}),)
         assert self.extensions(f"{DEFLATE}; client_max_window_bits, {DEFLATE}") == (
@@ -464,8 +441,7 @@ class DeflateTests:
             (DEFLATE, {}),
         )
 
-    def test_off(self):
-        """A server without compression declines every offer."""
+    def test_declines_every_offer_without_compression(self):
         assert self.extensions(DEFLATE, compression="off") == ()
 
 
@@ -473,7 +449,6 @@ OWN = policy()
 LOOPBACK = policy(loopback_only=True)
 NAMED = policy("https://app.example.org", "http://dev.example.org:3000", "https://[2001:db8::5]")
 
-# Origin, Host, what the server agrees to, whether the page may connect.
 SENT_BY_PROGRAMS = {
     # arduinoWebSockets on ESP8266 and ESP32, Android WebViews, Cordova.
     "file://": "file://",
@@ -497,8 +472,9 @@ SENT_BY_PROGRAMS = {
     "resource://android": "resource://android",
     "com.example.app://main": "com.example.app://main",
 }
-"""The Origin header that programs send -> what an operator writes."""
+"""The Origin header that programs send -> the value of the option --origin that allows it."""
 
+# Origin, Host, policy, whether the page may connect.
 ORIGINS = [
     # The server's own host.
     ("http://example.com", "example.com", OWN, True),
@@ -555,7 +531,7 @@ ORIGINS = [
     ("example.com", "example.com", OWN, False),
     ("", "example.com", OWN, False),
     ("*", "example.com", OWN, False),
-    # No web page.
+    # Origins that are not web pages.
     ("null", "example.com", OWN, False),
     ("null", "null", OWN, False),
     ("file://", "example.com", OWN, False),
@@ -564,7 +540,7 @@ ORIGINS = [
     ("ws://example.com", "example.com", OWN, False),
     ("chrome-extension://example.com", "example.com", OWN, False),
     ("javascript://example.com", "example.com", OWN, False),
-    # Pages of this machine, on a server that only it can reach.
+    # Loopback origins, on a server that listens on loopback addresses only.
     ("http://localhost:3000", "localhost:8080", LOOPBACK, True),
     ("https://localhost:3000", "localhost:8080", LOOPBACK, True),
     ("http://LOCALHOST", "127.0.0.1:8080", LOOPBACK, True),
@@ -585,12 +561,12 @@ ORIGINS = [
     ("file://localhost", "localhost:8080", LOOPBACK, False),
     ("chrome-extension://localhost", "localhost:8080", LOOPBACK, False),
     ("null", "localhost:8080", LOOPBACK, False),
-    # The same on a server that others can reach.
+    # The same on a server that other machines can reach.
     ("http://localhost:3000", "localhost:8080", OWN, False),
     ("http://127.0.0.1:3000", "127.0.0.1:8080", OWN, False),
     ("http://[::1]:3000", "[::1]:8080", OWN, False),
     ("http://localhost:8080", "localhost:8080", OWN, True),
-    # Named origins: exactly those.
+    # Named origins, exactly.
     ("https://app.example.org", "example.com", NAMED, True),
     ("HTTPS://APP.example.org:443", "example.com", NAMED, True),
     ("http://dev.example.org:3000", "example.com", NAMED, True),
@@ -609,7 +585,7 @@ ORIGINS = [
     ("Null", "example.com", policy("NULL"), True),
     ("chrome-extension://abc", "example.com", policy("chrome-extension://abc"), True),
     ("chrome-extension://abcd", "example.com", policy("chrome-extension://abc"), False),
-    # Origins of programs that are no web sites, as they are met in the field.
+    # Origins of programs other than browsers.
     *[
         case
         for header, option in SENT_BY_PROGRAMS.items()
@@ -633,26 +609,26 @@ ORIGINS = [
 
 
 class OriginTests:
-    """RFC 6455 section 10.2: which pages may connect."""
+    """RFC 6455 section 10.2: the origins that may connect."""
 
     @pytest.mark.parametrize(("origin", "host", "agreed", "may"), ORIGINS)
-    def test_origin(self, origin, host, agreed, may):
-        """Pages of the server's own host, of loopback origins where that is safe, and of named origins may connect."""
+    def test_allows_own_loopback_and_named_origins_and_refuses_others_with_403(self, origin, host, agreed, may):
+        """Loopback origins are allowed only if the server listens on loopback addresses alone."""
         refusal = check_origin([origin], host, agreed)
         assert refusal is None if may else refusal.status == 403
 
     @pytest.mark.parametrize("agreed", [OWN, LOOPBACK, NAMED])
-    def test_no_origin(self, agreed):
-        """A client that is no browser sends no Origin and may connect."""
+    def test_allows_a_request_without_an_origin_header(self, agreed):
+        """Browsers always send Origin; other clients need not."""
         assert check_origin([], "example.com", agreed) is None
 
     @pytest.mark.parametrize("second", ["http://example.com", "http://evil.net", ""])
-    def test_two_origins(self, second):
-        """Two Origin headers are refused, even where both would do."""
+    def test_refuses_two_origin_headers_with_403(self, second):
+        """This holds even if both are allowed."""
         assert check_origin(["http://example.com", second], "example.com", OWN).status == 403
 
-    def test_old_header(self):
-        """The header of the old drafts counts for nothing."""
+    def test_ignores_sec_websocket_origin(self):
+        """The drafts before RFC 6455 used this header."""
         assert accepted(handshake(sec_websocket_origin="http://evil.net")).key == KEY
 
     @pytest.mark.parametrize(
@@ -669,14 +645,14 @@ class OriginTests:
         ],
     )
     def test_refusal_says_which_option_allows_the_origin(self, origin, reason):
-        """The value can be typed into a shell as it stands there, and is what the option takes."""
+        """The value is quoted for a shell, and the option accepts it."""
         refusal = check_origin([origin], "example.com", OWN)
         assert (refusal.status, refusal.reason) == (403, reason.format(shlex.quote(origin)))
         [typed] = shlex.split(refusal.reason.partition("--origin ")[2])
         assert check_origin([origin], "example.com", policy(*Settings.load({"origin": [typed]}).origin)) is None
 
-    def test_refusal_names_the_empty_origin(self):
-        """As the option does: an empty text is easily lost in a shell and in a file."""
+    def test_refusal_writes_the_empty_origin_as_the_word_empty(self):
+        """An empty value is easily lost in a shell or a file."""
         refusal = check_origin([""], "example.com", OWN)
         assert refusal.reason == "origin '' is not allowed; to allow it, start the server with --origin empty"
 
@@ -688,20 +664,20 @@ class OriginTests:
             (["http://b\xfc"], r"origin 'http://b\xfc' is not allowed; to allow it, see the server's option --origin"),
         ],
     )
-    def test_refusal_offers_no_option_that_would_not_help(self, origins, reason):
-        """What is no origin, and what cannot be typed, is only shown."""
+    def test_refusal_suggests_no_value_for_an_unusable_origin(self, origins, reason):
+        """An invalid origin, or one that cannot be typed, is only quoted."""
         assert check_origin(origins, "example.com", OWN).reason == reason
 
-    def test_handshake(self):
-        """A handshake of a foreign page is refused with 403."""
+    def test_refuses_the_handshake_of_a_foreign_origin_with_403(self):
+        """A handshake from the server's own origin is accepted."""
         assert refused(handshake(origin="http://evil.net")).status == 403
         assert accepted(handshake(origin="http://example.com")).key == KEY
 
     @pytest.mark.parametrize(
         "text", ["https://example.com", "http://a\\b", "http://ä.example", "app://x", "null", "", "empty"]
     )
-    def test_every_option_counts(self, text):
-        """An origin that the option takes is one that the policy knows: none is dropped without a word."""
+    def test_adds_every_accepted_option_value_to_the_policy(self, text):
+        """A valid option value must not be dropped silently."""
         try:
             settings = Settings.load({"origin": [text]})
         except SettingError:
