@@ -1,4 +1,4 @@
-"""Tests for wsserver/wire/http11.py: the head of an HTTP request, from bytes to a value or a refusal."""
+"""Tests for wsserver/wire/http11.py: parsing the head of an HTTP request into a request or a refusal."""
 
 import http.client
 import io
@@ -28,31 +28,31 @@ GET = b"GET / HTTP/1.1"
 
 
 def head(*lines):
-    """Join the lines of a request head as the frontend hands it over: without the CRLF of the last one."""
+    """Join the lines of a request head as the frontend passes it: without the CRLF of the last line."""
     return b"\r\n".join(lines)
 
 
 def get(*fields):
-    """Make the head of a GET request for `/` with a Host and these header lines."""
+    """Return the head of a GET request for `/` with a Host and these header lines."""
     return head(GET, HOST, *fields)
 
 
 def status(raw):
-    """Tell the status that a head is answered with; 200 for one that is taken."""
+    """Return the status of the refusal of a head; 200 if it is accepted."""
     result = parse(raw)
     refusal = check_length(result) if isinstance(result, Request) else result
     return 200 if refusal is None else refusal.status.value
 
 
-def taken(raw):
-    """Parse a head that has to be taken."""
+def accepted(raw):
+    """Parse a head and return the request; fail if it is refused."""
     request = parse(raw)
     assert isinstance(request, Request), request
     return request
 
 
 def refused(raw):
-    """Parse a head that has to be refused."""
+    """Parse a head and return the refusal; fail if it is accepted."""
     refusal = parse(raw)
     if isinstance(refusal, Request):
         refusal = check_length(refusal)
@@ -61,70 +61,59 @@ def refused(raw):
 
 
 class RequestLineTests:
-    """What stands in the first line."""
+    """The first line."""
 
-    def test_parts(self):
-        """Method, target and version are told apart."""
-        request = taken(head(b"GET /chat?room=1 HTTP/1.1", HOST))
+    def test_parses_method_target_and_version(self):
+        request = accepted(head(b"GET /chat?room=1 HTTP/1.1", HOST))
         assert (request.method, request.target, request.version) == ("GET", "/chat?room=1", (1, 1))
 
-    def test_line_end_of_the_last_header(self):
-        """It does not matter whether the last header line still has its CRLF."""
+    def test_the_crlf_of_the_last_header_line_is_optional(self):
         assert parse(get(b"X: y") + b"\r\n") == parse(get(b"X: y"))
 
-    def test_only_a_request_line(self):
-        """A request line alone is a whole HTTP/1.0 request."""
-        assert taken(b"GET / HTTP/1.0").headers == ()
+    def test_accepts_an_http_1_0_request_without_headers(self):
+        assert accepted(b"GET / HTTP/1.0").headers == ()
 
     @pytest.mark.parametrize("method", [b"GET", b"HEAD", b"POST", b"OPTIONS", b"get", b"M-SEARCH", b"X" * 32])
-    def test_method(self, method):
-        """Every method that follows the grammar is read, as it is written."""
-        assert taken(head(method + b" / HTTP/1.1", HOST)).method == method.decode()
+    def test_accepts_any_token_as_method_in_its_case(self, method):
+        assert accepted(head(method + b" / HTTP/1.1", HOST)).method == method.decode()
 
     @pytest.mark.parametrize("version", [(1, 0), (1, 1), (1, 2), (1, 9)])
-    def test_version(self, version):
-        """Every HTTP/1 is spoken."""
+    def test_accepts_any_minor_version_of_http_1(self, version):
         raw = head(b"GET / HTTP/%d.%d" % version, HOST)
-        assert taken(raw).version == version
+        assert accepted(raw).version == version
 
-    def test_refusal_quotes_the_line(self):
-        """Whoever debugs a client sees what it sent, with control characters spelled out."""
+    def test_refusal_quotes_the_line_with_escaped_control_characters(self):
         refusal = refused(b"GET /\x1b[31m\r\n" + HOST)
         assert refusal.reason == r"invalid request line 'GET /\x1b[31m'; expected METHOD TARGET HTTP/1.1"
 
-    def test_version_refusal(self):
-        """A request of another HTTP version is told which one is spoken."""
+    def test_refusal_of_http_2_0_names_http_1_1(self):
         assert refused(head(b"GET / HTTP/2.0", HOST)).reason == "HTTP/2.0 is not supported; expected HTTP/1.1"
 
 
 class HeaderTests:
-    """Header lines and how they are looked up."""
+    """Header lines and header lookup."""
 
-    def test_order_and_names(self):
-        """Headers keep their order; their names are in lower case, their values without the space around them."""
-        request = taken(head(GET, b"HOST:example.com", b"X-One: 1", b"x-ONE:\t 2 \t", b"Empty:"))
+    def test_keeps_the_order_lowers_the_names_and_strips_the_values(self):
+        request = accepted(head(GET, b"HOST:example.com", b"X-One: 1", b"x-ONE:\t 2 \t", b"Empty:"))
         assert request.headers == (("host", "example.com"), ("x-one", "1"), ("x-one", "2"), ("empty", ""))
 
-    def test_all(self):
-        """Every value of a header is found, in order; none for a header that is not there."""
-        request = taken(get(b"Cookie: a=1", b"X: y", b"cookie: b=2"))
+    def test_all_returns_every_value_in_order_or_an_empty_list(self):
+        request = accepted(get(b"Cookie: a=1", b"X: y", b"cookie: b=2"))
         assert request.all("cookie") == ["a=1", "b=2"]
         assert request.all("origin") == []
 
-    def test_tokens(self):
-        """Lists are read over several lines, without empty elements."""
-        request = taken(get(b"Connection: keep-alive, Upgrade", b"Connection: , ,\tclose ,"))
+    def test_tokens_joins_several_lines_and_skips_empty_elements(self):
+        request = accepted(get(b"Connection: keep-alive, Upgrade", b"Connection: , ,\tclose ,"))
         assert request.tokens("connection") == ["keep-alive", "Upgrade", "close"]
         assert request.tokens("upgrade") == []
 
-    def test_colon_in_a_value(self):
-        """Only the first colon ends the name."""
-        assert taken(get(b"X: a:b: c")).all("x") == ["a:b: c"]
+    def test_only_the_first_colon_ends_the_name(self):
+        assert accepted(get(b"X: a:b: c")).all("x") == ["a:b: c"]
 
     @pytest.mark.parametrize("name", [b"X", b"X-Y_Z.0", b"!#$%&'*+-.^_`|~", b"9"])
-    def test_name(self, name):
-        """Every character that RFC 9110 allows in a name is taken."""
-        assert taken(get(name + b": v")).all(name.decode().lower()) == ["v"]
+    def test_accepts_every_character_of_a_token_in_a_name(self, name):
+        """RFC 9110 section 5.6.2."""
+        assert accepted(get(name + b": v")).all(name.decode().lower()) == ["v"]
 
     @pytest.mark.parametrize(
         ("value", "wants"),
@@ -138,13 +127,11 @@ class HeaderTests:
             (b"", False),
         ],
     )
-    def test_wants_websocket(self, value, wants):
-        """An Upgrade header that names websocket, in any case and place, asks for WebSocket."""
-        assert taken(get(b"Upgrade: " + value)).wants_websocket is wants
+    def test_wants_websocket_if_upgrade_lists_it_in_any_case_and_place(self, value, wants):
+        assert accepted(get(b"Upgrade: " + value)).wants_websocket is wants
 
-    def test_no_upgrade(self):
-        """A request without an Upgrade header is plain HTTP."""
-        assert taken(get()).wants_websocket is False
+    def test_does_not_want_websocket_without_an_upgrade_header(self):
+        assert accepted(get()).wants_websocket is False
 
     @pytest.mark.parametrize(
         "host",
@@ -163,20 +150,20 @@ class HeaderTests:
             "a%20b",
         ],
     )
-    def test_host(self, host):
-        """Every Host that RFC 9110 allows is taken as it came."""
-        assert taken(head(GET, b"Host: " + host.encode())).host == host
+    def test_accepts_every_valid_host_unchanged(self, host):
+        """RFC 9110 section 7.2."""
+        assert accepted(head(GET, b"Host: " + host.encode())).host == host
 
-    def test_no_host_in_http_1_0(self):
-        """HTTP/1.0 had no Host header."""
-        assert taken(b"GET / HTTP/1.0").host == ""
+    def test_accepts_http_1_0_without_a_host(self):
+        """HTTP/1.0 has no Host header."""
+        assert accepted(b"GET / HTTP/1.0").host == ""
 
-    def test_refusal_counts_the_line_without_a_colon(self):
-        """The line is not shown: it may be the folded half of a secret."""
+    def test_refusal_of_a_line_without_a_colon_has_its_number_only(self):
+        """The line may be the folded half of a secret."""
         assert refused(get(b"no colon")).reason == "header line 2 has no colon"
 
-    def test_refusal_names_the_header_and_the_byte_but_not_the_value(self):
-        """A refusal says where the mistake is without repeating a cookie."""
+    def test_refusal_of_a_control_character_names_the_header_and_the_byte(self):
+        """The value may be a secret, such as a cookie."""
         assert refused(get(b"Cookie: a\x0bb")).reason == "control character 0x0b in the header Cookie"
 
 
@@ -203,14 +190,14 @@ class SecretTests:
 
     @pytest.mark.parametrize("name", SECRET_HEADERS)
     @pytest.mark.parametrize("byte", CONTROLS, ids="{:02x}".format)
-    def test_refusal_of_a_control_character_names_the_header_only(self, name, byte):
-        """Wherever the byte stands in the value."""
+    def test_refusal_of_a_control_character_names_the_header_without_its_value(self, name, byte):
+        """At every place of the byte in the value."""
         bad = bytes([byte])
         for value in (b"Basic s3cr3t" + bad, bad + b"s3cr3t", b"bearer.s3cr3t" + bad + b"s3cr3t"):
             refusal = refused(get(name + b": " + value))
             assert refusal.status == 400
             assert "s3cr3t" not in refusal.reason
-            # LF and CR end a line for the test's `get`, so what is behind is another line.
+            # LF and CR end a line for the test's `get`, so the bytes behind them are another line.
             assert name.decode() in refusal.reason
 
     @pytest.mark.parametrize(
@@ -226,8 +213,8 @@ class SecretTests:
             (b"Host: me:s3cr3t@example.com",),
         ],
     )
-    def test_refusal_of_a_broken_line_does_not_show_what_may_be_a_value(self, lines):
-        """A folded or misspelled header shows neither."""
+    def test_refusal_of_an_invalid_line_contains_no_possible_value(self, lines):
+        """A folded or misspelled line may contain a secret in its name."""
         assert "s3cr3t" not in refused(head(GET, *lines, HOST)).reason
 
     @pytest.mark.parametrize(
@@ -243,60 +230,57 @@ class SecretTests:
             b"GET ftp://me:s3cr3t@example.com/ HTTP/1.1",
         ],
     )
-    def test_refusal_of_a_target_shows_no_query_and_no_user(self, line):
-        """Tokens are sent in queries under any name."""
+    def test_refusal_of_a_target_contains_no_query_and_no_user(self, line):
+        """Any parameter of a query may be a token."""
         assert "s3cr3t" not in refused(head(line, HOST)).reason
 
-    def test_request_is_printed_without_its_headers(self):
-        """A request that stands in a message of a traceback keeps its secrets."""
-        assert "s3cr3t" not in repr(taken(get(b"Cookie: s3cr3t")))
+    def test_repr_of_a_request_contains_no_headers(self):
+        """A traceback may print a request."""
+        assert "s3cr3t" not in repr(accepted(get(b"Cookie: s3cr3t")))
 
-    def test_refusal_still_shows_the_path(self):
-        """What is no secret helps whoever debugs a client."""
+    def test_refusal_of_a_target_contains_its_path(self):
+        """A path is not a secret, and helps to debug a client."""
         assert refused(head(b"GET chat/room?a=b HTTP/1.1", HOST)).reason == "invalid request target 'chat/room?...'"
 
 
 class KeptLineTests:
-    """Header lines that have been read before are looked up."""
+    """The cache of parsed header lines."""
 
     @pytest.fixture(autouse=True)
     def kept(self, monkeypatch):
-        """Start without any."""
+        """Start with an empty cache."""
         kept = {}
         monkeypatch.setattr(http11, "_kept", kept)
         return kept
 
-    def test_same(self, kept):
-        """A line means the same the second time, whatever is wrong with another one."""
-        first = taken(get(b"Pragma: \xfc "))
+    def test_a_cached_line_has_the_same_meaning_again(self, kept):
+        """Also in a request whose other lines are invalid."""
+        first = accepted(get(b"Pragma: \xfc "))
         assert set(kept) == {HOST, b"Pragma: \xfc "}
-        assert taken(get(b"Pragma: \xfc ")) == first
+        assert accepted(get(b"Pragma: \xfc ")) == first
         reason = refused(get(b"Pragma: \xfc ", b"bad")).reason
         assert reason == "header line 3 has no colon"
 
     @pytest.mark.parametrize("name", [b"Cookie", b"AUTHORIZATION", b"X-Api-Key", b"Referer", b"Sec-WebSocket-Key"])
-    def test_secrets(self, kept, name):
-        """What is secret, or never comes again, is not kept."""
-        assert taken(get(name + b": secret")).all(name.decode().lower()) == ["secret"]
+    def test_does_not_cache_secret_or_unique_headers(self, kept, name):
+        assert accepted(get(name + b": secret")).all(name.decode().lower()) == ["secret"]
         assert set(kept) == {HOST}
 
-    def test_bounds(self, kept):
-        """Neither long lines nor any number of different ones fill the memory."""
+    def test_the_cache_has_a_maximum_size_and_line_length(self, kept):
         for number in range(3 * MAX_KEPT):
             line = b"Origin: y%d" % number
-            assert taken(get(line, b"Accept: " + b"x" * LONGEST_KEPT)).headers[1] == ("origin", f"y{number}")
+            assert accepted(get(line, b"Accept: " + b"x" * LONGEST_KEPT)).headers[1] == ("origin", f"y{number}")
             assert len(kept) <= MAX_KEPT
         assert max(map(len, kept)) <= LONGEST_KEPT
 
     @pytest.mark.parametrize("field", [b"X : y", b" X: y", b"X: \x00", b"X", b": y"])
-    def test_bad_lines(self, kept, field):
-        """A bad line is refused every time, with its reason."""
+    def test_refuses_an_invalid_line_with_the_same_reason_every_time(self, kept, field):
         assert refused(get(field)) == refused(get(field))
         assert set(kept) <= {HOST}
 
 
 class ByteFilterTests:
-    """No control character that another program could take for the end of a line is let through (CVE-2026-44546)."""
+    """Control characters that another program could read as the end of a line (CVE-2026-44546)."""
 
     @pytest.mark.parametrize("byte", [0x0A, 0x0B, 0x0C, 0x0D, 0x1C, 0x1D, 0x1E], ids="{:02x}".format)
     @pytest.mark.parametrize(
@@ -310,8 +294,8 @@ class ByteFilterTests:
             (b"Upgrade", b"websocket"),
         ],
     )
-    def test_line_end(self, byte, name, value):
-        """A header that splitlines() would see as two is refused, wherever the byte stands in it."""
+    def test_refuses_a_header_that_splitlines_would_split_with_400(self, byte, name, value):
+        """At every place of the byte in the header; the response does not contain the byte."""
         other = [HOST] if name != b"Host" else []
         bad = bytes([byte])
         for smuggled in (bad + value, value + bad, value + bad + b"X-Admin: yes", value + b" " + bad + b" x"):
@@ -320,27 +304,25 @@ class ByteFilterTests:
             assert bad not in refusal.response().replace(b"\r\n", b"").replace(b"\n", b"", 2)
 
     @pytest.mark.parametrize("byte", CONTROLS, ids="{:02x}".format)
-    def test_control(self, byte):
-        """Every other control character in a value or a name is refused as well."""
+    def test_refuses_control_characters_in_names_and_values_with_400(self, byte):
         assert status(get(b"X: a" + bytes([byte]) + b"b")) == 400
         assert status(get(b"X" + bytes([byte]) + b": ab")) == 400
 
-    def test_harmless_bytes(self):
-        """Tab, all printable ASCII and all other bytes over 0x80 are taken, decoded as Latin-1."""
+    def test_accepts_tab_printable_ascii_and_obs_text_as_latin_1(self):
         value = bytes(byte for byte in [*range(0x21, 0x100), 0x09, 0x20, 0x21] if byte not in CONTROLS)
-        assert taken(get(b"X: " + value)).all("x") == [value.decode("latin-1")]
+        assert accepted(get(b"X: " + value)).all("x") == [value.decode("latin-1")]
 
     @pytest.mark.parametrize("byte", range(0x80, 0x100), ids="{:02x}".format)
-    def test_obs_text_is_opaque(self, byte):
-        """RFC 9110 section 5.5: every byte from 0x80 on is data, at the ends of a value, too."""
+    def test_does_not_strip_bytes_from_0x80_on(self, byte):
+        """RFC 9110 section 5.5: obs-text is opaque data, at the ends of a value, too."""
         char = bytes([byte])
         for value in (char, b"a" + char + b"b", char + b"b", b"a" + char):
-            request = taken(get(b"Cookie: " + value))
+            request = accepted(get(b"Cookie: " + value))
             assert request.all("cookie") == [value.decode("latin-1")]
             assert parse(request.encode()) == request
 
-    def test_one_header_stays_one(self):
-        """No value that is taken can become two lines when the head is written again and split at line ends."""
+    def test_an_accepted_value_never_becomes_two_lines(self):
+        """Even if the head is encoded again and split with splitlines()."""
         for byte in range(0x100):
             result = parse(get(b"X: a" + bytes([byte]) + b"b"))
             if isinstance(result, Request):
@@ -358,18 +340,17 @@ class ByteFilterTests:
             b"Transfer-Encoding: \x85chunked",
         ],
     )
-    def test_obs_text_is_refused_where_a_value_has_a_grammar(self, line):
-        """Opaque is not blank: no byte over 0x7f is stripped from a length, a coding or a host."""
+    def test_refuses_obs_text_in_a_length_coding_or_host_with_400(self, line):
+        """A byte over 0x7f is not blank, so it is not stripped."""
         other = [] if line.startswith(b"Host") else [HOST]
         assert status(head(b"POST / HTTP/1.1", *other, line)) == 400
 
-    def test_obs_text_does_not_ask_for_an_upgrade(self):
-        """`websocket` with a byte more is another protocol."""
+    def test_websocket_with_obs_text_is_another_upgrade_protocol(self):
         for value in (b"websocket\x85", b"\x85websocket", b"h2c,\x85websocket", b"websocket\xa0"):
-            assert not taken(get(b"Upgrade: " + value)).wants_websocket
+            assert not accepted(get(b"Upgrade: " + value)).wants_websocket
 
 
-# Raw heads after the HTTP Garden (arXiv 2405.17737) and published advisories; 200 is one that is taken.
+# Raw heads after the HTTP Garden (arXiv 2405.17737) and published advisories; 200 means accepted.
 SMUGGLED = {
     # Two lengths, or a length and a coding.
     "CL and TE": (get(b"Content-Length: 5", b"Transfer-Encoding: chunked"), 400),
@@ -409,7 +390,7 @@ SMUGGLED = {
     "CL over the largest body": (get(b"Content-Length: 65537"), 413),
     "CL huge": (get(b"Content-Length: 999999999999999999"), 413),
     "CL with underscore in the name": (get(b"Content_Length: 5"), 200),
-    # Codings: exactly `chunked` is taken (RFC 9112 sections 6.1 and 6.3).
+    # Codings: exactly `chunked` is accepted (RFC 9112 sections 6.1 and 6.3).
     "TE with space around": (get(b"Transfer-Encoding: \tchunked "), 200),
     "TE chunked twice": (get(b"Transfer-Encoding: chunked, chunked"), 400),
     "TE chunked in two headers": (get(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"), 400),
@@ -566,11 +547,10 @@ SMUGGLED = {
 
 
 class SmugglingTests:
-    """No request has two readings."""
+    """Requests that two programs could read in different ways (request smuggling)."""
 
     @pytest.mark.parametrize(("raw", "expected"), SMUGGLED.values(), ids=SMUGGLED)
-    def test_status(self, raw, expected):
-        """A request that two programs could read in different ways is refused with the right status."""
+    def test_parse_refuses_ambiguous_requests_with_the_right_status(self, raw, expected):
         assert status(raw) == expected
 
     @pytest.mark.parametrize(
@@ -592,17 +572,16 @@ class SmugglingTests:
             (b"/", (2, 0), [(b"Host", b"a")], 505),
         ],
     )
-    def test_make(self, target, version, fields, expected):
-        """A request that another HTTP parser has taken apart is held to the same rules."""
+    def test_make_applies_the_same_rules_to_parsed_parts(self, target, version, fields, expected):
+        """Another HTTP parser may have split the request."""
         result = make(b"GET", target, version, fields)
         assert (200 if isinstance(result, Request) else result.status) == expected
 
-    def test_taken_lengths(self):
-        """A length that is taken is the one every reader would see."""
-        assert taken(get(b"Content-Length: \t5 ")).content_length == 5
-        assert taken(get(b"Content-Length: 05")).content_length == 5
-        assert taken(get(b"Content-Length: %d" % MAX_BODY)).content_length == MAX_BODY
-        assert taken(get()).content_length == 0
+    def test_reads_an_accepted_content_length_as_every_parser_does(self):
+        assert accepted(get(b"Content-Length: \t5 ")).content_length == 5
+        assert accepted(get(b"Content-Length: 05")).content_length == 5
+        assert accepted(get(b"Content-Length: %d" % MAX_BODY)).content_length == MAX_BODY
+        assert accepted(get()).content_length == 0
 
     @pytest.mark.parametrize(
         ("target", "origin_form"),
@@ -617,9 +596,9 @@ class SmugglingTests:
             (b"https://example.com//x", "//x"),
         ],
     )
-    def test_absolute_form(self, target, origin_form):
-        """A target with the right host in it means the same as one without."""
-        assert taken(head(b"GET " + target + b" HTTP/1.1", HOST)).target == origin_form
+    def test_an_absolute_target_with_the_same_host_becomes_origin_form(self, target, origin_form):
+        """RFC 9112 section 3.2.2."""
+        assert accepted(head(b"GET " + target + b" HTTP/1.1", HOST)).target == origin_form
 
     @pytest.mark.parametrize(
         ("raw", "reason"),
@@ -652,45 +631,40 @@ class SmugglingTests:
             ),
         ],
     )
-    def test_reason(self, raw, reason):
-        """The refusal says in one sentence what is wrong."""
+    def test_the_reason_names_the_problem_and_what_was_expected(self, raw, reason):
         assert refused(raw).reason == reason
 
 
 class EncodeTests:
-    """A head written anew, for a program behind us."""
+    """Encoding a parsed head for a program behind this server."""
 
-    def test_bytes(self):
-        """It is written in one spelling: origin form, names in lower case, no space, CRLF; so it never grows."""
-        request = taken(head(b"GET http://example.com/x?y HTTP/1.1", HOST, b"X-One:\t\xfc ", b"x-one:2"))
+    def test_encodes_origin_form_lower_case_names_and_no_spaces(self):
+        """So an encoded head is never longer than the received one."""
+        request = accepted(head(b"GET http://example.com/x?y HTTP/1.1", HOST, b"X-One:\t\xfc ", b"x-one:2"))
         written = b"GET /x?y HTTP/1.1\r\nhost:example.com\r\nx-one:\xfc\r\nx-one:2\r\n"
         assert request.encode() == written
 
     @pytest.mark.parametrize(("raw", "expected"), SMUGGLED.values(), ids=SMUGGLED)
-    def test_same(self, raw, expected):
-        """Whoever reads what is written reads the same request."""
+    def test_an_encoded_request_parses_to_the_same_request(self, raw, expected):
         if expected == 200:
-            assert parse(taken(raw).encode()) == taken(raw)
+            assert parse(accepted(raw).encode()) == accepted(raw)
 
 
 class LimitTests:
-    """How large a head may be."""
+    """The maximum size of a head."""
 
-    def test_header_lines(self):
-        """128 header lines are taken, one more is not."""
-        assert len(taken(get(*[b"X: y"] * (MAX_HEADERS - 1))).headers) == MAX_HEADERS
+    def test_accepts_128_header_lines_and_refuses_129_with_431(self):
+        assert len(accepted(get(*[b"X: y"] * (MAX_HEADERS - 1))).headers) == MAX_HEADERS
         refusal = refused(get(*[b"X: y"] * MAX_HEADERS))
         assert (refusal.status, refusal.reason) == (431, "129 header lines; expected at most 128")
 
-    def test_bytes(self):
-        """16 KiB are taken, one byte more is not."""
+    def test_accepts_16_kib_and_refuses_one_byte_more_with_431(self):
         raw = get(b"X: ")
         assert status(raw + b"y" * (MAX_HEAD - len(raw))) == 200
         refusal = refused(raw + b"y" * (MAX_HEAD - len(raw) + 1))
         assert (refusal.status, refusal.reason) == (431, "the request head is over 16384 bytes")
 
-    def test_many_lines_are_quick(self):
-        """A head of nothing but line ends is refused at the first of them."""
+    def test_refuses_thousands_of_line_ends_with_400(self):
         assert status(get() + b"\r\n" * 8000) == 400
 
 
@@ -719,9 +693,8 @@ class TargetTests:
             (b"/%f5%80%80%80", None),
         ],
     )
-    def test_path(self, target, path):
-        """The path is percent-decoded once; there is none where that is not UTF-8."""
-        request = taken(head(b"GET " + target + b" HTTP/1.1", HOST))
+    def test_decodes_the_path_once_and_returns_none_without_utf8(self, target, path):
+        request = accepted(head(b"GET " + target + b" HTTP/1.1", HOST))
         assert request.path == path
         assert request.raw_path == target.decode().partition("?")[0]
 
@@ -746,21 +719,20 @@ class TargetTests:
             (b"/?" + b"&".join([b"a=1"] * 1001), None),
         ],
     )
-    def test_query(self, target, query):
-        """The query's parameters keep their order and repetitions; there are none where they are not UTF-8."""
-        assert taken(head(b"GET " + target + b" HTTP/1.1", HOST)).query == query
+    def test_parses_the_query_in_order_and_returns_none_if_invalid(self, target, query):
+        """A query is invalid if it is not UTF-8 or has more than a thousand parameters."""
+        assert accepted(head(b"GET " + target + b" HTTP/1.1", HOST)).query == query
 
-    def test_thousand_parameters(self):
-        """A thousand parameters are read."""
-        request = taken(head(b"GET /?" + b"&".join([b"a=1"] * 1000) + b" HTTP/1.1", HOST))
+    def test_parses_a_thousand_query_parameters(self):
+        request = accepted(head(b"GET /?" + b"&".join([b"a=1"] * 1000) + b" HTTP/1.1", HOST))
         assert request.query == {"a": ["1"] * 1000}
 
 
 def read(response):
-    """Read a response as Python's own HTTP client does."""
+    """Read a response with Python's own HTTP client."""
 
     class Socket:
-        """Hands the bytes of a response to http.client; nothing can be sent on it."""
+        """Passes the bytes of a response to http.client; it cannot send."""
 
         def makefile(self, mode):
             return io.BytesIO(response)
@@ -770,7 +742,7 @@ def read(response):
     return reader, reader.read()
 
 
-NASTY = [
+HOSTILE = [
     "a\r\nSet-Cookie: x=1",
     "a\r\n\r\n<script>alert(1)</script>",
     "a\nb",
@@ -787,10 +759,9 @@ NASTY = [
 
 
 class RefusalTests:
-    """A refusal as it goes over the wire."""
+    """A refusal as an HTTP response."""
 
-    def test_bytes(self):
-        """The whole response, byte for byte."""
+    def test_writes_status_line_headers_and_text_byte_for_byte(self):
         assert Refusal(HTTPStatus.NOT_FOUND, "no such thing").response() == (
             b"HTTP/1.1 404 Not Found\r\n"
             b"Content-Type: text/plain; charset=utf-8\r\n"
@@ -803,8 +774,7 @@ class RefusalTests:
         )
 
     @pytest.mark.parametrize("code", [400, 403, 404, 405, 408, 411, 413, 426, 431, 503, 505])
-    def test_http_client(self, code):
-        """An HTTP client reads the status, the headers and the sentence for the person."""
+    def test_an_http_client_reads_status_headers_and_text(self, code):
         reader, body = read(Refusal(HTTPStatus(code), "schön", (("Retry-After", "5"),)).response())
         assert (reader.status, reader.reason, reader.version) == (code, HTTPStatus(code).phrase, 11)
         assert body.decode() == f"{code} {HTTPStatus(code).phrase}\nschön\n"
@@ -812,16 +782,14 @@ class RefusalTests:
         assert reader.getheader("Connection") == "close"
         assert reader.will_close
 
-    def test_own_connection_header(self):
-        """A refusal that has a Connection header of its own gets no second one."""
+    def test_a_connection_header_of_the_refusal_replaces_the_default(self):
         response = Refusal(HTTPStatus.UPGRADE_REQUIRED, "x", (("Connection", "Upgrade, close"),)).response()
         assert response.count(b"Connection:") == 1
         assert b"\r\nConnection: Upgrade, close\r\n" in response
 
-    @pytest.mark.parametrize("nasty", NASTY, ids=range(len(NASTY)))
-    def test_nasty_reason(self, nasty):
-        """Nothing that a peer sends can add a header or a line to the answer it gets."""
-        response = Refusal(HTTPStatus.BAD_REQUEST, f"not this: {quote(nasty)}").response()
+    @pytest.mark.parametrize("hostile", HOSTILE, ids=range(len(HOSTILE)))
+    def test_a_quoted_value_cannot_add_a_header_or_a_line(self, hostile):
+        response = Refusal(HTTPStatus.BAD_REQUEST, f"not this: {quote(hostile)}").response()
         lines, _, body = response.partition(b"\r\n\r\n")
         assert len(lines.split(b"\r\n")) == 6
         assert body.count(b"\n") == 2
@@ -829,14 +797,14 @@ class RefusalTests:
         assert all(byte >= 0x20 or byte == 0x0A for byte in body)
         assert read(response)[1] == body
 
-    @pytest.mark.parametrize("nasty", [text for text in NASTY if "\ud800" not in text])
-    def test_nasty_request(self, nasty):
-        """A request that is refused shows up in the answer as one harmless line, wherever the nasty part stood."""
+    @pytest.mark.parametrize("hostile", [text for text in HOSTILE if "\ud800" not in text])
+    def test_a_hostile_request_cannot_add_a_header_or_a_line(self, hostile):
+        """In the target, the Host, a header name, or the Content-Length."""
         for raw in (
-            b"GET /" + nasty.encode() + b" HTTP/1.1\r\nHost: a",
-            b"GET / HTTP/1.1\r\nHost: " + nasty.encode(),
-            b"GET / HTTP/1.1\r\nHost: a\r\n" + nasty.encode() + b": x",
-            b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: " + nasty.encode(),
+            b"GET /" + hostile.encode() + b" HTTP/1.1\r\nHost: a",
+            b"GET / HTTP/1.1\r\nHost: " + hostile.encode(),
+            b"GET / HTTP/1.1\r\nHost: a\r\n" + hostile.encode() + b": x",
+            b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: " + hostile.encode(),
         ):
             result = parse(raw)
             if isinstance(result, Refusal):
@@ -866,12 +834,12 @@ WORDS = st.sampled_from(
 
 
 class AnyBytesTests:
-    """Whatever comes, the answer is a request or a refusal."""
+    """Parsing arbitrary bytes."""
 
     @settings(max_examples=400, deadline=None, database=None)
     @given(raw=st.binary(max_size=200) | st.lists(WORDS | st.binary(max_size=3), max_size=40).map(b"".join))
-    def test_parse(self, raw):
-        """Parsing never fails, and what is taken has no control characters in it."""
+    def test_returns_a_valid_request_or_a_refusal_for_any_bytes(self, raw):
+        """The values of an accepted request contain no control characters."""
         for result in (parse(raw), parse(get(b"X: " + raw)), parse(head(b"GET /" + raw + b" HTTP/1.1", HOST))):
             if isinstance(result, Refusal):
                 assert read(result.response())[0].status == result.status

@@ -12,41 +12,41 @@ from wsserver.wire.http_client import BodyCollector
 
 @pytest.fixture
 def collector():
-    """A collector of at most ten bytes, with its connection."""
+    """Return a collector of at most ten bytes, connected."""
     collector = BodyCollector(10)
     collector.makeConnection(StringTransport())
     return collector
 
 
 def outcome(collector):
-    """Return what `done` has fired with, or the type and text of its error; None if it has not fired."""
+    """Return the result of `done`, or the type and text of its error; None if it has not fired."""
     found = []
     collector.done.addCallbacks(found.append, lambda failure: found.append((failure.type, failure.getErrorMessage())))
     return found[0] if found else None
 
 
 class BodyCollectorTests:
-    """A response body of limited size."""
+    """Collecting a response body of limited size."""
 
     @pytest.mark.parametrize("reason", [ResponseDone(), PotentialDataLoss()])
-    def test_a_complete_body_is_returned(self, collector, reason):
-        """A body without a declared length ends with the connection."""
+    def test_returns_the_body_when_the_response_is_complete(self, collector, reason):
+        """Without a declared length, the end of the connection ends the body."""
         collector.dataReceived(b"01234")
         collector.dataReceived(b"56789")
         assert not collector.done.called
         collector.connectionLost(Failure(reason))
         assert outcome(collector) == b"0123456789"
 
-    def test_a_body_over_the_limit_closes_the_connection(self, collector):
-        """The rest is not waited for, and what still arrives is ignored."""
+    def test_closes_the_connection_and_fails_at_the_eleventh_byte(self, collector):
+        """Bytes that still arrive are ignored."""
         collector.dataReceived(b"01234567890")
         assert collector.transport.disconnecting
         collector.dataReceived(b"more")
         collector.connectionLost(Failure(ResponseDone()))
         assert outcome(collector) == (ValueError, "the response body is over 10 bytes")
 
-    def test_an_incomplete_body_fails_with_the_reason_of_the_connection(self, collector):
-        """It is not mistaken for a short body."""
+    def test_fails_with_connection_lost_if_the_body_is_incomplete(self, collector):
+        """An incomplete body must not pass for a short one."""
         collector.dataReceived(b"0")
         collector.connectionLost(Failure(ConnectionLost("gone")))
         kind, text = outcome(collector)
@@ -54,19 +54,18 @@ class BodyCollectorTests:
         assert "gone" in text
 
     def test_fail_closes_the_connection_and_names_the_reason(self, collector):
-        """As for a response whose status is wrong."""
+        """Callers use it for an unexpected status."""
         collector.fail("the answer is 500")
         assert collector.transport.disconnecting
         assert outcome(collector) == (ValueError, "the answer is 500")
 
-    def test_fail_after_the_body_changes_nothing(self, collector):
-        """The body has been returned already."""
+    def test_fail_after_the_complete_body_has_no_effect(self, collector):
         collector.connectionLost(Failure(ResponseDone()))
         collector.fail("late")
         assert outcome(collector) == b""
 
     def test_cancelling_closes_the_connection(self, collector):
-        """As a timeout does."""
+        """A timeout cancels `done`."""
         collector.done.addErrback(lambda failure: None)
         collector.done.cancel()
         assert collector.transport.disconnecting

@@ -1,4 +1,4 @@
-"""Tests for wsserver/wire/request_reader.py: requests from bytes, however the network cuts them."""
+"""Tests for wsserver/wire/request_reader.py: reading requests from pieces of any size."""
 
 import pytest
 
@@ -11,7 +11,7 @@ CHUNKED = b"POST /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r
 
 
 def read_all(data, size):
-    """Feed bytes in pieces; return the requests as pairs of target and body, and the first refusal."""
+    """Feed the bytes in pieces; return the requests as (target, body) pairs, and the first refusal."""
     reader, found, request = RequestReader(), [], None
     for start in range(0, len(data), size or len(data)):
         reader.feed(data[start : start + (size or len(data))])
@@ -31,7 +31,7 @@ def read_all(data, size):
 
 @pytest.mark.parametrize("size", [0, 1, 3])
 class ReadTests:
-    """Whole, byte by byte, and three bytes at a time."""
+    """Requests that arrive whole, byte by byte, and in pieces of three bytes."""
 
     def test_returns_each_request_with_its_body(self, size):
         """Empty lines before a request are ignored."""
@@ -47,22 +47,22 @@ class ReadTests:
             (CHUNKED.replace(b"hi", b"hi!"), 400, "chunk"),
         ],
     )
-    def test_refuses_what_is_not_a_request(self, size, data, status, reason):
-        """With the status and a reason that says what is wrong; requests before it are returned."""
+    def test_refuses_an_invalid_request_after_returning_the_valid_ones(self, size, data, status, reason):
+        """The refusal has a status and a reason."""
         found, refusal = read_all(GET + data, size)
         assert found == [("/a", b"")]
         assert refusal.status == status
         assert reason in refusal.reason
 
 
-def test_names_the_option_for_tls_if_it_reads_a_tls_hello():
-    """A client that connects to the wrong port learns what to change."""
+def test_refusal_of_a_tls_hello_names_the_option_tls_cert():
+    """A client has connected to the wrong port."""
     _, refusal = read_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", 0)
     assert (refusal.status, "--tls-cert" in refusal.reason) == (400, True)
 
 
 class WaitingTests:
-    """What the frontend asks about a request that has not arrived completely."""
+    """Requests that have not arrived completely."""
 
     @pytest.mark.parametrize(
         ("head", "body", "waits"),
@@ -75,14 +75,14 @@ class WaitingTests:
             (b"Expect: 100-continue", b"", False),
         ],
     )
-    def test_a_client_waits_for_continue_until_it_sends_the_body(self, head, body, waits):
-        """RFC 9110 section 10.1.1: the permission may be omitted once a part of the body has arrived."""
+    def test_waits_for_continue_only_before_the_first_byte_of_the_body(self, head, body, waits):
+        """RFC 9110 section 10.1.1: 100 may be omitted once a part of the body has arrived."""
         reader = RequestReader()
         reader.feed(b"POST / HTTP/1.1\r\nHost: a\r\n" + head + b"\r\n\r\n" + body)
         assert reader.waits_for_continue(reader.read_head()) is waits
 
-    def test_the_rest_is_taken_once(self):
-        """A WebSocket endpoint gets the bytes after its handshake."""
+    def test_take_rest_returns_the_bytes_behind_the_head_once(self):
+        """A WebSocket endpoint receives them after its handshake."""
         reader = RequestReader()
         reader.feed(GET + b"rest")
         reader.read_head()

@@ -1,4 +1,4 @@
-"""Tests for wsserver/wire/tls_server.py: the log of failed handshakes, and the guard in front of TLS, in memory."""
+"""Tests for wsserver/wire/tls_server.py: logging failed handshakes, and detecting plain HTTP before TLS. In memory."""
 
 import inspect
 
@@ -61,8 +61,8 @@ class FailureLogTests:
         clock.advance(0.2)
         assert lines[MAX_FAILURES_LOGGED:] == ["tls handshakes failed suppressed=15"]
 
-    def test_begins_anew_after_a_second(self, lines):
-        """A second with few failures ends without a count; then nothing is left to be done."""
+    def test_logs_again_after_a_second_without_a_count(self, lines):
+        """A second with few failures ends without a count, and no timer remains."""
         clock = Clock()
         log = FailureLog(Deadlines(clock))
         for _ in range(3):
@@ -71,15 +71,16 @@ class FailureLogTests:
         assert len(lines) == 3
         assert clock.getDelayedCalls() == []
 
-    def test_what_is_left_is_counted_when_the_listener_stops(self, lines):
+    def test_flush_logs_the_count_of_suppressed_failures(self, lines):
+        """A listener that stops calls it."""
         log = FailureLog(Deadlines(Clock()))
         for _ in range(MAX_FAILURES_LOGGED + 2):
             log.add("x", "a")
         log.flush()
         assert lines[-1] == "tls handshakes failed suppressed=2"
 
-    def test_a_reason_cannot_forge_a_line(self, lines):
-        """What a client has sent is quoted."""
+    def test_a_reason_sent_by_the_client_cannot_forge_a_log_line(self, lines):
+        """Its quotes and line ends are escaped."""
         FailureLog(Deadlines(Clock())).add(NoSharedProtocol([b'h2" peer=x\r\ntls']).reason, "a")
         (line,) = lines
         assert "\n" not in line
@@ -87,7 +88,7 @@ class FailureLogTests:
 
 
 class DescribeTests:
-    """Errors in words."""
+    """Reasons for failed handshakes, as logged."""
 
     @pytest.mark.parametrize(
         ("error", "words"),
@@ -118,12 +119,12 @@ class DescribeTests:
             ),
         ],
     )
-    def test_describes(self, error, words):
+    def test_describes_each_error_of_openssl_or_the_connection(self, error, words):
         assert describe_failure(error).startswith(words)
 
 
 class Transport(StringTransport):
-    """Can be aborted."""
+    """A transport that records an abort."""
 
     aborted = False
 
@@ -139,7 +140,7 @@ def creator(tmp_path_factory):
 
 @pytest.fixture(params=["Twisted's", "fast"])
 def connection(request, creator):
-    """A connection's TLS, of both kinds: (clock, TLS protocol, transport)."""
+    """Return the TLS of a connection, of both classes: (clock, TLS protocol, transport)."""
     clock = Clock()
     factory = TLSServerFactory(creator, Factory.forProtocol(Protocol), clock, Deadlines(clock))
     if request.param == "fast":
@@ -152,10 +153,10 @@ def connection(request, creator):
 
 
 class GuardTests:
-    """Before TLS."""
+    """The first bytes of a connection, before TLS."""
 
     @pytest.mark.parametrize("cut", range(1, 20))
-    def test_plain_http_is_answered_wherever_it_is_cut(self, connection, lines, cut):
+    def test_answers_plain_http_with_400_and_https_advice_at_any_cut(self, connection, lines, cut):
         clock, protocol, transport = connection
         for data in (b"GET / HTTP/1.1\r\n\r\n"[:cut], b"GET / HTTP/1.1\r\n\r\n"[cut:], b"more"):
             protocol.dataReceived(data)
@@ -166,35 +167,35 @@ class GuardTests:
         assert len(lines) == 1
 
     @pytest.mark.parametrize("data", [b"\x16\x03\x01\x00\x05hello", b"\x00\x00\x00\x00\x00", b"\x80\x2e\x01\x03\x01"])
-    def test_other_bytes_are_left_to_openssl(self, connection, lines, data):
-        """A damaged hello, zeros, a hello of SSL 2."""
+    def test_passes_other_bytes_to_openssl(self, connection, lines, data):
+        """A damaged hello, zeros, and a hello of SSL 2."""
         _, protocol, transport = connection
         protocol.dataReceived(data)
         assert not transport.value().startswith(b"HTTP")
         assert len(lines) == 1
 
-    def test_a_connection_that_the_server_closes_is_no_failed_handshake(self, connection, lines):
-        """As when the server stops."""
+    def test_does_not_log_a_handshake_that_the_server_closes(self, connection, lines):
+        """The server closes connections when it stops."""
         _, protocol, _ = connection
         protocol.dataReceived(b"\x16\x03\x01")
         protocol.loseConnection()
         protocol.connectionLost(Failure(ConnectionLost()))
         assert lines == []
 
-    def test_aborts_a_handshake_at_once(self, connection, lines):
+    def test_abort_handshake_aborts_the_transport_and_logs_once(self, connection, lines):
         _, protocol, transport = connection
         assert protocol.handshaking
         protocol.abort_handshake("not finished within 10s")
         assert transport.aborted
         assert len(lines) == 1
 
-    def test_a_lost_connection_without_a_byte_is_not_logged(self, connection, lines):
+    def test_does_not_log_a_connection_lost_without_a_byte(self, connection, lines):
         _, protocol, _ = connection
         protocol.connectionLost(Failure(ConnectionLost()))
         assert lines == []
 
-    def test_a_handshake_has_until_open_timeout_and_no_longer(self, creator, lines):
-        """Nothing is sent then, and the connection is dropped at once."""
+    def test_aborts_an_unfinished_handshake_after_open_timeout(self, creator, lines):
+        """The server sends nothing."""
         server = MemoryServer(Settings(open_timeout=10))
         frontend = server.service.frontend
         protocol = TLSServerFactory(creator, frontend, server.clock, frontend.deadlines).buildProtocol(None)
@@ -211,7 +212,7 @@ class GuardTests:
 
 
 class ContextTests:
-    """What OpenSSL is told."""
+    """The options of the OpenSSL context."""
 
     def test_every_cipher_suite_has_forward_secrecy_and_authenticated_encryption(self, creator):
         suites = creator.serverConnectionForTLS(None).get_cipher_list()
@@ -222,13 +223,13 @@ class ContextTests:
 
 
 class ContractTests:
-    """The private names of Twisted that stand in the module."""
+    """Private names of Twisted that the module uses."""
 
-    def test_twisted_ends_every_failed_handshake_by_one_call(self):
+    def test_twisted_ends_every_failed_handshake_with_tls_shutdown_finished(self):
         source = inspect.getsource(TLSMemoryBIOProtocol)
         assert source.count("self._tlsShutdownFinished(") == 4
         assert "except Error:\n            self._tlsShutdownFinished(Failure())" in source
         assert "self._handshakeDone = True" in source
 
-    def test_twisted_gives_its_factory_this_protocol(self):
+    def test_the_factory_of_twisted_uses_buffering_tls_transport(self):
         assert TLSMemoryBIOFactory.protocol is BufferingTLSTransport
