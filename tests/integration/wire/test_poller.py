@@ -1,4 +1,4 @@
-"""Tests for wsserver/wire/poller.py: one reader for all connections, by a real epoll and real sockets; both twins."""
+"""Tests for wsserver/wire/poller.py: one reactor reader for all connections; real epoll and sockets, both twins."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.kernel
 
 
 class FakeReactor(Clock):
-    """A reactor that remembers its readers and watches none: the tests call the poller themselves."""
+    """A reactor that records its readers but does not watch them: the tests call the poller."""
 
     def __init__(self):
         super().__init__()
@@ -46,18 +46,18 @@ class FakeReactor(Clock):
 WriteThrough = frames.SPEEDUPS.WriteThrough if frames.COMPILED else PyWriteThrough
 
 
-class Thing(WriteThrough):
+class Connection(WriteThrough):
     """
-    What a poller watches: a socket and a list of what was asked of it.
+    A connection as the poller sees it: a socket, and a list of the calls.
 
     It is a transport by its base alone: the compiled loop reads from such without calling their `doRead`.
 
     Args:
-        poller: watches it.
-        sock: is watched.
-        read: what doRead does, given the thing; None to take what has come, as a transport would.
-        write: what doWrite does, given the thing; None for nothing.
-        lost: what connectionLost does, given the thing, before it closes the socket.
+        poller: watches the connection.
+        sock: the watched socket.
+        read: called by doRead with the connection; None to read the available data, as a transport does.
+        write: called by doWrite with the connection; None to do nothing.
+        lost: called by connectionLost with the connection, after the socket is closed.
     """
 
     def __init__(self, poller, sock, read=None, write=None, lost=None):
@@ -72,7 +72,7 @@ class Thing(WriteThrough):
         return self.socket.fileno()
 
     def logPrefix(self):
-        return "thing"
+        return "connection"
 
     def doRead(self):
         self.calls.append("read")
@@ -111,42 +111,42 @@ class Thing(WriteThrough):
         self.socket.close()
 
 
-class Stranger:
+class OtherDescriptor:
     """
-    One that is no transport of ours, as far as the poller sees: it has the methods, and another base.
+    A descriptor that is not a transport of ours: it has the methods, but another base.
 
     Args:
-        poller: as of a thing.
+        poller: as of a connection.
         sock: likewise.
         options: likewise.
     """
 
     def __init__(self, poller, sock, **options):
-        self.__dict__["thing"] = Thing(poller, sock, **options)
-        self.thing.poller = poller
+        self.__dict__["connection"] = Connection(poller, sock, **options)
+        self.connection.poller = poller
 
     def __getattr__(self, name):
-        return getattr(self.thing, name)
+        return getattr(self.connection, name)
 
     def __setattr__(self, name, value):
-        setattr(self.thing, name, value)
+        setattr(self.connection, name, value)
 
 
 @pytest.fixture(params=SERVE, autouse=True)
 def twin(request, monkeypatch):
-    """Let each twin serve."""
+    """Run the test with each implementation of the loop."""
     monkeypatch.setattr(poller_module, "serve", SERVE[request.param])
 
 
 @pytest.fixture
 def reactor():
-    """Give a reactor."""
+    """Return a reactor."""
     return FakeReactor()
 
 
 @pytest.fixture
 def poller(reactor):
-    """Give a poller; afterwards nothing of it is left in the reactor."""
+    """Return a poller; check afterwards that the reactor has no reader left."""
     poller = Poller(reactor)
     yield poller
     if poller.fileno() != -1:
@@ -156,7 +156,7 @@ def poller(reactor):
 
 @pytest.fixture
 def opened():
-    """Give a list of sockets to be closed."""
+    """Return a list of sockets to close afterwards."""
     sockets = []
     yield sockets
     for sock in sockets:
@@ -165,7 +165,7 @@ def opened():
 
 @pytest.fixture
 def pair(opened):
-    """Give a maker of connected UNIX sockets."""
+    """Return a function that makes a pair of connected UNIX sockets."""
 
     def make():
         two = socket.socketpair()
@@ -177,7 +177,7 @@ def pair(opened):
 
 @pytest.fixture
 def tcp_pair(opened):
-    """Give a maker of connected TCP sockets: the accepted one and the client's."""
+    """Return a function that makes connected TCP sockets: the accepted one and the client's."""
 
     def make():
         with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -190,14 +190,14 @@ def tcp_pair(opened):
 
 
 @pytest.fixture
-def thing(poller, pair):
-    """Give a maker of things that are read, each with its peer's socket."""
+def connect(poller, pair):
+    """Return a function that makes a watched connection and its peer's socket."""
 
     def make(sock=None, **handlers):
         peer = None
         if sock is None:
             sock, peer = pair()
-        made = Thing(poller, sock, **handlers)
+        made = Connection(poller, sock, **handlers)
         poller.addReader(made)
         return made, peer
 
@@ -206,7 +206,7 @@ def thing(poller, pair):
 
 @pytest.fixture
 def logged():
-    """Give the list of failures that are logged."""
+    """Return the list of logged failures."""
     failures = []
 
     def observe(event):
@@ -225,22 +225,22 @@ def reset(sock):
 
 
 def is_ready(poller):
-    """Whether the reactor would call the poller."""
+    """Return whether the reactor would call the poller."""
     return bool(select.select([poller.fileno()], [], [], 0)[0])
 
 
 def serve(poller, turns=1):
-    """Let the poller serve what is ready, as a reactor would: only while it is readable."""
+    """Call the poller as a reactor would: only while it is readable."""
     for _ in range(turns):
         if is_ready(poller):
             poller.doRead()
 
 
-def do_to_others(things, what):
-    """Make a doRead that does something to all other things, and does not read."""
+def do_to_others(connections, what):
+    """Return a doRead that applies `what` to all other connections, and does not read."""
 
     def read(me):
-        for one, _ in things:
+        for one, _ in connections:
             if one is not me:
                 what(one)
 
@@ -248,18 +248,16 @@ def do_to_others(things, what):
 
 
 class ReaderTests:
-    """What the reactor sees."""
+    """The poller as a reader of the reactor."""
 
-    def test_it_is_a_reader(self, poller, reactor):
-        """It is one reader of the reactor, with a descriptor and a name."""
+    def test_is_one_reader_with_a_descriptor_and_a_name(self, poller, reactor):
         assert reactor.readers == [poller]
         assert verifyObject(IReadDescriptor, poller)
         assert poller.fileno() >= 0
         assert poller.logPrefix() == "wsserver"
 
-    def test_readable_while_something_is_ready(self, poller, thing):
-        """Its descriptor is readable while one of its connections is ready, and at no other time."""
-        one, peer = thing()
+    def test_is_readable_only_while_a_connection_is_ready(self, poller, connect):
+        one, peer = connect()
         assert not is_ready(poller)
         peer.send(b"x")
         assert is_ready(poller)
@@ -267,16 +265,15 @@ class ReaderTests:
         assert one.calls == ["read"]
         assert not is_ready(poller)
 
-    def test_nothing_is_ready(self, poller, thing):
-        """Called without cause it does nothing, and does not wait."""
-        one, _ = thing()
+    def test_returns_without_waiting_if_no_connection_is_ready(self, poller, connect):
+        one, _ = connect()
         poller.doRead()
         assert one.calls == []
 
     @pytest.mark.parametrize("outer", ["select", "poll", "epoll"])
-    def test_every_way_of_waiting_sees_it(self, poller, thing, outer):
-        """Reactors that wait by select, poll and epoll all see it."""
-        _, peer = thing()
+    def test_select_poll_and_epoll_report_it_as_readable(self, poller, connect, outer):
+        """Any reactor can watch it."""
+        _, peer = connect()
         fd = poller.fileno()
 
         def wait():
@@ -290,8 +287,8 @@ class ReaderTests:
         peer.send(b"x")
         assert wait() == [fd]
 
-    def test_everything_else_is_the_reactors(self, poller, reactor):
-        """Timers and whatever else a transport wants are the reactor's own; what there is not, there is not."""
+    def test_delegates_other_attributes_to_the_reactor(self, poller, reactor):
+        """Timers, for example; a name that the reactor lacks raises AttributeError."""
         calls = []
         poller.callLater(1, calls.append, "called")
         reactor.advance(1)
@@ -300,13 +297,10 @@ class ReaderTests:
         with pytest.raises(AttributeError):
             poller.no_such_thing  # noqa: B018
 
-    def test_available(self):
-        """It knows that this system has epoll."""
+    def test_is_available_if_the_system_has_epoll(self):
         assert Poller.available is hasattr(select, "epoll")
 
-    def test_no_room_for_another(self, reactor, monkeypatch):
-        """Where the system gives no epoll instance, that is said, and the reactor is not given half a poller."""
-
+    def test_raises_os_error_without_adding_a_reader_if_epoll_fails(self, reactor, monkeypatch):
         def refuse():
             raise OSError(errno.EMFILE, "Too many open files")
 
@@ -317,19 +311,17 @@ class ReaderTests:
 
 
 class InterestTests:
-    """Adding, changing and removing what is waited for."""
+    """Adding, changing and removing interests."""
 
-    def test_read(self, poller, thing):
-        """Who is added as a reader is called when there is something to read, and as often as there is."""
-        one, peer = thing()
+    def test_calls_a_reader_each_time_data_arrives(self, poller, connect):
+        one, peer = connect()
         for _ in range(3):
             peer.send(b"x")
             serve(poller)
         assert one.calls == ["read"] * 3
 
-    def test_write(self, poller, pair):
-        """Who is added as a writer is called while it can write, until it is removed."""
-        one = Thing(poller, pair()[0])
+    def test_calls_a_writer_while_writable_until_it_is_removed(self, poller, pair):
+        one = Connection(poller, pair()[0])
         poller.addWriter(one)
         serve(poller, 2)
         assert one.calls == ["write", "write"]
@@ -337,10 +329,9 @@ class InterestTests:
         serve(poller)
         assert one.calls == ["write", "write"]
 
-    def test_not_writable(self, poller, pair):
-        """Who cannot write is not called before it can."""
+    def test_does_not_call_a_writer_while_the_buffer_is_full(self, poller, pair):
         sock, peer = pair()
-        one = Thing(poller, sock)
+        one = Connection(poller, sock)
         with contextlib.suppress(BlockingIOError):
             while True:
                 sock.send(bytes(65536))
@@ -354,27 +345,25 @@ class InterestTests:
         serve(poller)
         assert one.calls == ["write"]
 
-    def test_read_and_write(self, poller, thing):
-        """With both, it reads first and writes then, in one turn."""
-        one, peer = thing()
+    def test_reads_before_it_writes_in_one_turn(self, poller, connect):
+        one, peer = connect()
         poller.addWriter(one)
         peer.send(b"x")
         serve(poller)
         assert one.calls == ["read", "write"]
 
     @pytest.mark.parametrize("removed", ["Reader", "Writer"])
-    def test_one_of_two_removed(self, poller, thing, removed):
-        """Removing one interest leaves the other."""
-        one, peer = thing()
+    def test_removing_one_interest_leaves_the_other(self, poller, connect, removed):
+        one, peer = connect()
         poller.addWriter(one)
         getattr(poller, f"remove{removed}")(one)
         peer.send(b"x")
         serve(poller)
         assert one.calls == ["write" if removed == "Reader" else "read"]
 
-    def test_adding_and_removing_twice(self, poller, thing):
-        """What is added or removed a second time stays as it is; so does what was never added."""
-        one, peer = thing()
+    def test_adding_or_removing_twice_has_no_further_effect(self, poller, connect):
+        """Removing an interest that was never added has no effect, either."""
+        one, peer = connect()
         poller.addReader(one)
         poller.addWriter(one)
         poller.addWriter(one)
@@ -386,14 +375,13 @@ class InterestTests:
         poller.removeReader(one)
         poller.removeReader(one)
         assert one.watched == 0
-        other = Thing(poller, peer)
+        other = Connection(poller, peer)
         poller.removeReader(other)
         poller.removeWriter(other)
         assert other.watched == 0
 
-    def test_pause_and_resume(self, poller, thing):
-        """Who pauses is not called, and keeps what came meanwhile until it resumes."""
-        one, peer = thing()
+    def test_serves_data_of_a_paused_connection_after_it_resumes(self, poller, connect):
+        one, peer = connect()
         poller.removeReader(one)
         peer.send(b"x")
         assert not is_ready(poller)
@@ -401,9 +389,8 @@ class InterestTests:
         serve(poller)
         assert one.calls == ["read"]
 
-    def test_a_pause_hides_the_peers_end_too(self, poller, thing):
-        """Who has paused learns of the peer's end when it resumes."""
-        one, peer = thing()
+    def test_reports_the_end_of_a_paused_connection_after_it_resumes(self, poller, connect):
+        one, peer = connect()
         poller.removeReader(one)
         peer.close()
         serve(poller)
@@ -412,11 +399,10 @@ class InterestTests:
         serve(poller)
         assert one.calls == ["read", "half"]
 
-    def test_a_refused_registration_changes_nothing(self, poller, pair):
-        """Where the kernel refuses to watch, that is raised, and the poller does not take it for watched."""
+    def test_raises_and_watches_nothing_if_the_kernel_refuses_a_socket(self, poller, pair):
         sock, _ = pair()
         sock.close()
-        one = Thing.__new__(Thing)
+        one = Connection.__new__(Connection)
         one.socket, one.watched = sock, 0
         with pytest.raises((OSError, ValueError)):
             poller.addReader(one)
@@ -425,105 +411,99 @@ class InterestTests:
 
 
 class BatchTests:
-    """Handlers that change what is watched while events are served."""
+    """Handlers that change interests while the events of a batch are served."""
 
-    def test_removing_oneself(self, poller, thing):
-        """Who removes itself in its handler is called no more."""
-        one, peer = thing(read=lambda me: me.poller.removeReader(me))
+    def test_does_not_call_a_connection_that_removed_itself(self, poller, connect):
+        one, peer = connect(read=lambda me: me.poller.removeReader(me))
         peer.send(b"x")
         serve(poller, 2)
         assert one.calls == ["read"]
 
-    def test_write_interest_from_a_reader(self, poller, thing):
-        """Who asks to write in its reading is called in the next turn at the latest."""
-        one, peer = thing(read=lambda me: me.socket.recv(9) and me.poller.addWriter(me))
+    def test_calls_a_writer_added_during_its_read_by_the_next_turn(self, poller, connect):
+        one, peer = connect(read=lambda me: me.socket.recv(9) and me.poller.addWriter(me))
         peer.send(b"x")
         serve(poller, 2)
         assert one.calls == ["read", "write"]
 
-    def test_no_write_after_giving_it_up(self, poller, thing):
-        """Who gives up writing while it reads is not called to write in that turn."""
-        one, peer = thing(read=lambda me: me.poller.removeWriter(me))
+    def test_does_not_call_a_writer_removed_during_its_read(self, poller, connect):
+        one, peer = connect(read=lambda me: me.poller.removeWriter(me))
         poller.addWriter(one)
         peer.send(b"x")
         serve(poller)
         assert one.calls == ["read"]
 
-    def test_no_write_after_an_end(self, poller, thing):
-        """Who was closed while it read is not called to write."""
-        one, peer = thing(read=lambda me: me.close())
+    def test_does_not_call_a_writer_closed_during_its_read(self, poller, connect):
+        one, peer = connect(read=lambda me: me.close())
         poller.addWriter(one)
         peer.send(b"x")
         serve(poller)
         assert one.calls == ["read"]
 
-    def test_closed_by_another(self, poller, thing):
-        """Who is closed by another's handler gets no event, though it was ready in the same batch."""
-        things = []
+    def test_does_not_call_a_connection_closed_by_another_in_the_batch(self, poller, connect):
+        """Its event is in the same batch."""
+        connections = []
         for _ in range(3):
-            things.append(thing(read=do_to_others(things, Thing.close)))
-        for _, peer in things:
+            connections.append(connect(read=do_to_others(connections, Connection.close)))
+        for _, peer in connections:
             peer.send(b"x")
         serve(poller)
-        assert sorted(len(one.calls) for one, _ in things) == [0, 0, 1]
+        assert sorted(len(one.calls) for one, _ in connections) == [0, 0, 1]
 
-    def test_paused_by_another(self, poller, thing):
-        """Who is paused by another's handler gets no event, though it was ready in the same batch."""
-        things = []
+    def test_does_not_call_a_connection_paused_by_another_in_the_batch(self, poller, connect):
+        """Its event is in the same batch."""
+        connections = []
         for _ in range(3):
-            things.append(thing(read=do_to_others(things, poller.removeReader)))
-        for _, peer in things:
+            connections.append(connect(read=do_to_others(connections, poller.removeReader)))
+        for _, peer in connections:
             peer.send(b"x")
         serve(poller)
-        assert sorted(len(one.calls) for one, _ in things) == [0, 0, 1]
+        assert sorted(len(one.calls) for one, _ in connections) == [0, 0, 1]
 
-    def test_paused_by_another_while_it_writes(self, poller, thing):
-        """Who is paused by another's handler is not read in the same batch, even if it still waits to write."""
-        things = []
+    def test_does_not_read_a_writer_paused_by_another_in_the_batch(self, poller, connect):
+        """It is still watched for writing."""
+        connections = []
         for _ in range(2):
-            things.append(thing(read=do_to_others(things, poller.removeReader)))
-        for one, peer in things:
+            connections.append(connect(read=do_to_others(connections, poller.removeReader)))
+        for one, peer in connections:
             poller.addWriter(one)
             peer.send(b"x")
         serve(poller)
-        assert sorted(one.calls.count("read") for one, _ in things) == [0, 1]
+        assert sorted(one.calls.count("read") for one, _ in connections) == [0, 1]
 
-    def test_paused_and_resumed_by_another(self, poller, thing):
-        """Who is paused and resumed by another's handler is served, once."""
-        things = []
+    def test_reads_once_a_connection_paused_and_resumed_by_another(self, poller, connect):
+        connections = []
 
         def blink(me):
             me.socket.recv(9)
-            for one, _ in things:
+            for one, _ in connections:
                 if one is not me and not one.calls:
                     poller.removeReader(one)
                     poller.addReader(one)
 
-        things.extend([thing(read=blink) for _ in range(3)])
-        for _, peer in things:
+        connections.extend([connect(read=blink) for _ in range(3)])
+        for _, peer in connections:
             peer.send(b"x")
         serve(poller, 4)
-        assert [one.calls for one, _ in things] == [["read"]] * 3
+        assert [one.calls for one, _ in connections] == [["read"]] * 3
 
-    def test_added_by_another(self, poller, thing, pair):
-        """Who is added by a handler is served in the next turn, with nothing lost."""
+    def test_serves_a_connection_added_by_a_handler_in_the_next_turn(self, poller, connect, pair):
         sock, peer = pair()
         peer.send(b"x")
-        new = Thing(poller, sock)
-        one, its_peer = thing(read=lambda me: me.socket.recv(9) and me.poller.addReader(new))
+        new = Connection(poller, sock)
+        one, its_peer = connect(read=lambda me: me.socket.recv(9) and me.poller.addReader(new))
         its_peer.send(b"x")
         serve(poller)
         assert (one.calls, new.calls) == (["read"], [])
         serve(poller)
         assert new.calls == ["read"]
 
-    def test_the_number_of_one_closed_in_the_same_batch(self, poller, thing, pair):
-        """A new connection with the number of one that was closed in this batch does not get that one's event."""
+    def test_a_reused_descriptor_does_not_get_an_event_of_the_closed_one(self, poller, connect, pair):
+        """The old connection was closed in the same batch."""
         made = []
 
         def replace(me):
             me.socket.recv(9)
-            for one, _ in things:
+            for one, _ in connections:
                 if one is not me and not made:
                     number = one.fileno()
                     one.close()
@@ -532,22 +512,21 @@ class BatchTests:
                     if sock.fileno() != number:
                         os.dup2(sock.fileno(), number)
                         sock = socket.socket(fileno=number)
-                    made.append(Thing(poller, sock))
+                    made.append(Connection(poller, sock))
                     poller.addReader(made[0])
                     assert made[0].fileno() == number
 
-        things = [thing(read=replace) for _ in range(2)]
-        for _, peer in things:
+        connections = [connect(read=replace) for _ in range(2)]
+        for _, peer in connections:
             peer.send(b"x")
         serve(poller)
-        assert sorted(one.calls for one, _ in things) == [[], ["read"]]
+        assert sorted(one.calls for one, _ in connections) == [[], ["read"]]
         assert made[0].calls == []
         serve(poller, 2)
         assert made[0].calls == []
         made[0].close()
 
-    def test_a_taken_number_is_served_later(self, poller, thing, pair, opened):
-        """A new connection with the number of a closed one is served from the next batch on."""
+    def test_serves_a_reused_descriptor_from_the_next_batch_on(self, poller, connect, pair, opened):
         made = []
 
         def renew(me):
@@ -559,19 +538,19 @@ class BatchTests:
                 os.dup2(sock.fileno(), number)
                 sock = socket.socket(fileno=number)
                 opened.append(sock)
-            made.extend((Thing(poller, sock), other))
+            made.extend((Connection(poller, sock), other))
             poller.addReader(made[0])
             other.send(b"x")
 
-        _, peer = thing(read=renew)
+        _, peer = connect(read=renew)
         peer.send(b"x")
         serve(poller)
         assert made[0].calls == []
         serve(poller)
         assert made[0].calls == ["read"]
 
-    def test_more_ready_than_one_batch_takes(self, poller, opened):
-        """With more than 1,024 ready at once all are served, each once, in as many turns as it takes."""
+    def test_serves_more_than_1024_ready_connections_in_two_turns(self, poller, opened):
+        """Each is served once."""
         count = MAX_EVENTS + 100
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         need = 2 * count + 200
@@ -579,27 +558,26 @@ class BatchTests:
             pytest.skip(f"this needs {need} open files")
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, need), hard))
         try:
-            things = []
+            connections = []
             for _ in range(count):
                 sock, peer = socket.socketpair()
                 opened.extend((sock, peer))
-                things.append(Thing(poller, sock))
-                poller.addReader(things[-1])
+                connections.append(Connection(poller, sock))
+                poller.addReader(connections[-1])
                 peer.send(b"x")
             poller.doRead()
-            assert sum(len(one.calls) for one in things) == MAX_EVENTS
+            assert sum(len(one.calls) for one in connections) == MAX_EVENTS
             poller.doRead()
-            assert {tuple(one.calls) for one in things} == {("read",)}
+            assert {tuple(one.calls) for one in connections} == {("read",)}
             assert not is_ready(poller)
         finally:
             for sock in opened:
                 sock.close()
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
-    def test_strangers(self, poller, pair):
-        """Who is watched without being a transport of ours is served the same way."""
+    def test_serves_descriptors_that_are_not_our_transports(self, poller, pair):
         sock, peer = pair()
-        one = Stranger(poller, sock)
+        one = OtherDescriptor(poller, sock)
         poller.addReader(one)
         poller.addWriter(one)
         peer.send(b"x")
@@ -614,11 +592,10 @@ class BatchTests:
         assert one.calls == ["read", "write", "read", "read", "half"]
         poller.removeReader(one)
 
-    def test_nobody_starves(self, poller, thing):
-        """With more always ready than one batch takes, the rest are not forgotten."""
-        # The kernel puts those it has told of at the end of its list.
-        greedy = [thing(read=lambda me: None)[0] for _ in range(5)]
-        modest, peer = thing()
+    def test_serves_a_new_event_although_five_others_are_always_ready(self, poller, connect):
+        # epoll moves the descriptors that it has reported to the end of its list.
+        greedy = [connect(read=lambda me: None)[0] for _ in range(5)]
+        modest, peer = connect()
         for one in greedy:
             poller.addWriter(one)
         peer.send(b"x")
@@ -627,12 +604,12 @@ class BatchTests:
 
 
 class EndTests:
-    """Ends of connections: by the peer, in whole or in half, and by error."""
+    """Connections that end: by the peer, wholly or half, and by error."""
 
-    def test_end_of_stream(self, poller, tcp_pair, thing):
-        """The peer's end of its stream is told as such, once, after what it sent; then it is not read any more."""
+    def test_reports_the_end_of_the_stream_once_after_the_data(self, poller, tcp_pair, connect):
+        """The reason is ConnectionDone; nothing is watched afterwards."""
         server, client = tcp_pair()
-        one, _ = thing(server)
+        one, _ = connect(server)
         client.send(b"last words")
         client.close()
         serve(poller, 3)
@@ -640,10 +617,9 @@ class EndTests:
         assert one.reasons[0].check(ConnectionDone)
         assert one.watched == 0
 
-    def test_half_close_leaves_writing(self, poller, tcp_pair, thing):
-        """After the peer's end of its stream one may go on writing."""
+    def test_a_connection_can_write_after_the_peers_half_close(self, poller, tcp_pair, connect):
         server, client = tcp_pair()
-        one, _ = thing(server)
+        one, _ = connect(server)
         client.shutdown(socket.SHUT_WR)
         serve(poller)
         assert one.calls == ["read", "half"]
@@ -651,48 +627,44 @@ class EndTests:
         serve(poller)
         assert one.calls == ["read", "half", "write"]
 
-    def test_half_close_while_writing(self, poller, tcp_pair, thing):
-        """The peer's half close does not take away the interest in writing."""
+    def test_a_half_close_keeps_the_interest_in_writing(self, poller, tcp_pair, connect):
         server, client = tcp_pair()
-        one, _ = thing(server)
+        one, _ = connect(server)
         poller.addWriter(one)
         client.shutdown(socket.SHUT_WR)
         serve(poller, 2)
         assert one.calls == ["read", "half", "write"]
 
-    def test_reset(self, poller, tcp_pair, thing):
-        """A reset is told as a loss, once, and nothing is watched any more."""
+    def test_reports_a_reset_once_as_connection_lost(self, poller, tcp_pair, connect):
+        """Nothing is watched afterwards."""
         server, client = tcp_pair()
-        one, _ = thing(server)
+        one, _ = connect(server)
         reset(client)
         serve(poller, 3)
         assert one.calls == ["read", "lost"]
         assert one.reasons[0].check(ConnectionLost)
         assert one.watched == 0
 
-    def test_reset_of_one_that_only_writes(self, poller, tcp_pair):
-        """One that does not read learns of a reset too."""
+    def test_reports_a_reset_to_a_connection_that_only_writes(self, poller, tcp_pair):
         server, client = tcp_pair()
-        one = Thing(poller, server)
+        one = Connection(poller, server)
         poller.addWriter(one)
         reset(client)
         serve(poller, 3)
         assert one.calls == ["lost"]
         assert one.reasons[0].check(ConnectionLost)
 
-    def test_hang_up_with_something_to_read(self, poller, pair, thing):
-        """When both directions have ended, what has come is read before the end is told."""
+    def test_reads_remaining_data_before_it_reports_a_hang_up(self, poller, pair, connect):
         sock, peer = pair()
-        one, _ = thing(sock, read=lambda me: None if me.socket.recv(4) else CONNECTION_DONE)
+        one, _ = connect(sock, read=lambda me: None if me.socket.recv(4) else CONNECTION_DONE)
         peer.send(b"12345678")
         peer.close()
         serve(poller, 4)
         assert one.calls == ["read", "read", "read", "half"]
 
-    def test_hang_up_with_nothing_to_read(self, poller, pair):
-        """When both directions have ended and it does not read, that is a loss."""
+    def test_reports_a_hang_up_to_a_pure_writer_as_connection_lost(self, poller, pair):
         sock, peer = pair()
-        one = Thing(poller, sock)
+        one = Connection(poller, sock)
         poller.addWriter(one)
         peer.close()
         serve(poller, 2)
@@ -701,11 +673,13 @@ class EndTests:
 
     @pytest.mark.parametrize("events", [select.EPOLLHUP, select.EPOLLERR, select.EPOLLHUP | select.EPOLLERR])
     @pytest.mark.parametrize(("interest", "kind"), [("Reader", ConnectionDone), ("Writer", ConnectionLost)])
-    def test_events_of_an_end_alone(self, reactor, pair, monkeypatch, events, interest, kind):
-        """A hang-up or an error with nothing to read ends the connection: cleanly for a reader, else as a loss."""
+    def test_a_lone_hang_up_or_error_is_done_for_a_reader_and_lost_for_a_writer(
+        self, reactor, pair, monkeypatch, events, interest, kind
+    ):
+        """The event has no flag for reading."""
 
         class Events:
-            """An epoll that gives events as no socket does at will; it cannot show when a kernel would give them."""
+            """An epoll that returns events on demand; it cannot show when a kernel would return them."""
 
             closed = False
 
@@ -713,7 +687,7 @@ class EndTests:
                 return [(one.fileno(), events)] if one.watched else []
 
             def register(self, fd, interest=0):
-                """Take no note: what is watched, the thing itself tells."""
+                """Do nothing: the connection knows what is watched."""
 
             modify = unregister = register
 
@@ -723,7 +697,7 @@ class EndTests:
         with monkeypatch.context() as patch:
             patch.setattr(select, "epoll", Events)
             poller = Poller(reactor)
-        one = Thing(poller, pair()[0])
+        one = Connection(poller, pair()[0])
         getattr(poller, f"add{interest}")(one)
         poller.doRead()
         poller.doRead()
@@ -732,51 +706,47 @@ class EndTests:
         poller.stop()
 
     @pytest.mark.parametrize("interest", ["Reader", "Writer"])
-    def test_a_connection_refused_late(self, poller, opened, interest):
-        """A socket that never was connected hangs up; it is told so and not served for ever."""
+    def test_ends_a_socket_that_was_never_connected_once(self, poller, opened, interest):
+        """Such a socket hangs up at once; it must not be served for ever."""
         sock = socket.socket()
         opened.append(sock)
-        one = Thing(poller, sock)
+        one = Connection(poller, sock)
         getattr(poller, f"add{interest}")(one)
         serve(poller, 3)
         assert one.calls.count("lost") + one.calls.count("half") == 1
         assert one.watched == 0
         assert not is_ready(poller)
 
-    def test_what_doread_returns_is_the_reason(self, poller, thing):
-        """A loss that doRead returns is given to connectionLost."""
-        one, peer = thing(read=lambda me: CONNECTION_LOST)
+    def test_passes_the_result_of_do_read_to_connection_lost(self, poller, connect):
+        one, peer = connect(read=lambda me: CONNECTION_LOST)
         peer.send(b"x")
         serve(poller, 2)
         assert one.calls == ["read", "lost"]
         assert one.reasons[0].value is CONNECTION_LOST
 
     @pytest.mark.parametrize("why", [CONNECTION_DONE, CONNECTION_LOST])
-    def test_what_dowrite_returns_ends_it(self, poller, pair, why):
-        """An end that doWrite returns is a whole one, never a half close."""
-        one = Thing(poller, pair()[0], write=lambda me: why)
+    def test_an_end_returned_by_do_write_is_never_a_half_close(self, poller, pair, why):
+        one = Connection(poller, pair()[0], write=lambda me: why)
         poller.addWriter(one)
         serve(poller, 2)
         assert one.calls == ["write", "lost"]
         assert one.reasons[0].value is why
 
-    def test_an_end_after_writing_in_a_turn_that_also_read(self, poller, thing):
-        """A connection that ends itself after its last write is lost in whole, also if something came in that turn."""
-        one, peer = thing(read=lambda me: me.socket.recv(9) and None, write=lambda me: CONNECTION_DONE)
+    def test_an_end_returned_by_do_write_after_a_read_is_no_half_close(self, poller, connect):
+        """A connection may end itself after its last write."""
+        one, peer = connect(read=lambda me: me.socket.recv(9) and None, write=lambda me: CONNECTION_DONE)
         poller.addWriter(one)
         peer.send(b"x")
         serve(poller, 2)
         assert one.calls == ["read", "write", "lost"]
 
-    def test_closing_oneself_and_telling(self, poller, thing):
-        """Who closes itself in its handler and then returns an end as well is not a problem."""
-
+    def test_serves_the_others_if_a_handler_closes_itself_and_returns_an_end(self, poller, connect):
         def close(me):
             me.close()
             return CONNECTION_LOST
 
-        one, peer = thing(read=close)
-        other, other_peer = thing()
+        one, peer = connect(read=close)
+        other, other_peer = connect()
         peer.send(b"x")
         other_peer.send(b"x")
         serve(poller, 2)
@@ -788,14 +758,12 @@ class FailureTests:
     """Handlers that raise."""
 
     @pytest.mark.parametrize("handler", ["read", "write"])
-    def test_it_is_disconnected(self, poller, pair, logged, handler):
-        """Who raises is disconnected, which is logged once with its traceback."""
-
+    def test_disconnects_a_connection_that_raises_and_logs_one_traceback(self, poller, pair, logged, handler):
         def fail(me):
             raise ZeroDivisionError("a bug")
 
         sock, peer = pair()
-        one = Thing(poller, sock, **{handler: fail})
+        one = Connection(poller, sock, **{handler: fail})
         poller.addReader(one)
         if handler == "write":
             poller.addWriter(one)
@@ -807,97 +775,91 @@ class FailureTests:
         assert "a bug" in logged[0].getTraceback()
         assert not is_ready(poller)
 
-    def test_others_are_served(self, poller, thing, logged):
-        """Whoever raises, the others of the batch are served."""
-
+    def test_serves_the_others_of_the_batch_if_a_handler_raises(self, poller, connect, logged):
         def fail(me):
             raise ZeroDivisionError
 
-        things = [thing(read=fail if number % 2 else None) for number in range(6)]
-        for _, peer in things:
+        connections = [connect(read=fail if number % 2 else None) for number in range(6)]
+        for _, peer in connections:
             peer.send(b"x")
         poller.doRead()
-        assert [one.calls for one, _ in things] == [["read"], ["read", "lost"]] * 3
+        assert [one.calls for one, _ in connections] == [["read"], ["read", "lost"]] * 3
         assert len(logged) == 3
 
     @pytest.mark.parametrize("half", [True, False])
-    def test_connectionlost_raises(self, poller, thing, logged, half):
-        """Who raises when it is told of its end is not watched any more; it is logged once, the others are served."""
+    def test_stops_watching_a_connection_that_raises_in_connection_lost(self, poller, connect, logged, half):
+        """The failure is logged once, and the others are served."""
 
-        class Raising(Thing):
+        class Raising(Connection):
             def readConnectionLost(self, reason):
                 raise ZeroDivisionError
 
             def connectionLost(self, reason):
                 raise ZeroDivisionError
 
-        things = [thing() for _ in range(3)]
-        bad = things[1][0]
+        connections = [connect() for _ in range(3)]
+        bad = connections[1][0]
         bad.__class__ = Raising
         bad.read = lambda me: CONNECTION_DONE if half else CONNECTION_LOST
-        for _, peer in things:
+        for _, peer in connections:
             peer.send(b"x")
         serve(poller, 3)
-        assert [one.calls for one, _ in things] == [["read"]] * 3
+        assert [one.calls for one, _ in connections] == [["read"]] * 3
         assert [failure.type for failure in logged] == [ZeroDivisionError]
         assert bad.watched == 0
 
     @pytest.mark.parametrize("kind", [SystemExit, GeneratorExit, asyncio.CancelledError])
-    def test_more_than_an_exception(self, poller, thing, logged, kind):
-        """A `sys.exit()` or a cancelled task in a handler costs that connection, as in a reactor, not the others."""
+    def test_a_base_exception_ends_only_its_own_connection(self, poller, connect, logged, kind):
+        """Such as a `sys.exit()` or a cancelled task in a handler; a reactor does the same."""
 
         def fail(me):
             raise kind
 
-        things = [thing(read=fail), thing()]
-        for _, peer in things:
+        connections = [connect(read=fail), connect()]
+        for _, peer in connections:
             peer.send(b"x")
-        # What comes out here makes a reactor drop the poller, and with it every connection of the server.
+        # An exception from doRead makes a reactor drop the poller, and with it every connection of the server.
         poller.doRead()
         serve(poller)
-        assert [one.calls for one, _ in things] == [["read", "lost"], ["read"]]
+        assert [one.calls for one, _ in connections] == [["read", "lost"], ["read"]]
         assert [failure.type for failure in logged] == [kind]
 
-    def test_more_than_an_exception_in_connectionlost(self, poller, thing, logged):
-        """The same where a connection is told of its end."""
-
+    def test_a_base_exception_in_connection_lost_does_not_affect_the_others(self, poller, connect, logged):
         def fail(me):
             raise SystemExit
 
-        things = [thing(lost=fail, read=lambda me: CONNECTION_LOST), thing()]
-        for _, peer in things:
+        connections = [connect(lost=fail, read=lambda me: CONNECTION_LOST), connect()]
+        for _, peer in connections:
             peer.send(b"x")
         poller.doRead()
-        assert [one.calls for one, _ in things] == [["read", "lost"], ["read"]]
+        assert [one.calls for one, _ in connections] == [["read", "lost"], ["read"]]
         assert [failure.type for failure in logged] == [SystemExit]
 
-    def test_the_socket_closed_behind_its_back(self, poller, thing, logged):
-        """A handler that closes its own socket, and fails, does not take the others along."""
-
+    def test_serves_the_others_if_a_handler_closes_its_socket_and_raises(self, poller, connect, logged):
         def close(me):
             me.socket.close()
             raise ZeroDivisionError
 
-        things = [thing(read=close), thing()]
-        for _, peer in things:
+        connections = [connect(read=close), connect()]
+        for _, peer in connections:
             peer.send(b"x")
         poller.doRead()
         serve(poller)
-        assert things[1][0].calls == ["read"]
-        assert things[0][0].calls == ["read", "lost"]
+        assert connections[1][0].calls == ["read"]
+        assert connections[0][0].calls == ["read", "lost"]
 
-    def test_a_number_reused_after_closing_behind_its_back(self, poller, thing, pair):
-        """A socket closed without a word does not keep a new one with its number from being served."""
-        one, _ = thing()
+    def test_serves_a_reused_descriptor_if_the_old_one_was_not_removed(self, poller, connect, pair):
+        """The old connection closed its socket without telling the poller."""
+        one, _ = connect()
         number = one.fileno()
         one.socket.close()
         sock, peer = pair()
         if sock.fileno() != number:
             os.dup2(sock.fileno(), number)
             sock = socket.socket(fileno=number)
-        new = Thing(poller, sock)
+        new = Connection(poller, sock)
         poller.addReader(new)
-        # Now the old one is told of its end by someone, as by a deadline.
+        # Now a deadline, for example, ends the old connection.
         with contextlib.suppress(OSError, ValueError):
             one.connectionLost(Failure(CONNECTION_LOST))
         peer.send(b"x")
@@ -906,14 +868,14 @@ class FailureTests:
         new.close()
 
 
-class Asked:
+class RecordedBatch:
     """
-    Takes what the loop calls for all that is more than reading; writes it down.
+    Runs the loop over a batch, and records the callbacks for all events that need more than a read.
 
     Args:
-        events: descriptor and what has happened there, as of an epoll.
-        watched: descriptor -> thing.
-        fresh: descriptors that were registered since.
+        events: pairs of descriptor and events, as epoll returns them.
+        watched: descriptor -> connection.
+        fresh: descriptors that were registered during the batch.
     """
 
     def __init__(self, events, watched, fresh=()):
@@ -931,61 +893,56 @@ class Asked:
 
 
 class LoopTests:
-    """The loop over a batch of events, by itself."""
+    """The loop over a batch of events, alone."""
 
     @pytest.fixture
     def one(self, poller, pair):
-        """Give a thing that waits to read, but is in no poller."""
-        one = Thing(poller, pair()[0], read=lambda me: me.answer)
+        """Return a connection that waits to read, but is not in a poller."""
+        one = Connection(poller, pair()[0], read=lambda me: me.answer)
         one.watched, one.answer = IN, None
         yield one
         one.watched = 0
 
-    def test_reading(self, one):
-        """Something to read is read, and nobody else is asked."""
-        assert Asked([(5, IN), (5, IN)], {5: one}).calls == []
+    def test_reads_without_a_callback_if_the_event_is_read_only(self, one):
+        assert RecordedBatch([(5, IN), (5, IN)], {5: one}).calls == []
         assert one.calls == ["read", "read"]
 
     @pytest.mark.parametrize("what", [0, OUT, IN | OUT, 8, 16, IN | 16, IN | 8 | 16, 2**31])
-    def test_more_than_reading(self, one, what):
-        """Everything else is for others to decide, whatever it is."""
-        assert Asked([(5, what)], {5: one}).calls == [("other", one, what)]
+    def test_passes_every_other_event_to_the_callback(self, one, what):
+        assert RecordedBatch([(5, what)], {5: one}).calls == [("other", one, what)]
         assert one.calls == []
 
     @pytest.mark.parametrize("watched", [0, OUT])
-    def test_who_does_not_wait_to_read(self, one, watched):
-        """One that has paused in this batch is not read; so it is for others to decide."""
+    def test_passes_a_read_event_of_a_paused_connection_to_the_callback(self, one, watched):
+        """It has paused in this batch."""
         one.watched = watched
-        assert Asked([(5, IN)], {5: one}).calls == [("other", one, IN)]
+        assert RecordedBatch([(5, IN)], {5: one}).calls == [("other", one, IN)]
 
-    def test_nobody(self, one):
-        """An event of nobody, or of a number that is taken since, is dropped."""
-        assert Asked([], {}).calls == []
-        assert Asked([(6, IN), (5, IN), (7, OUT)], {5: one}, fresh=[5]).calls == []
-        assert Asked([(-1, IN), (2**40, IN)], {5: one}).calls == []
+    def test_drops_events_of_unknown_or_reused_descriptors(self, one):
+        assert RecordedBatch([], {}).calls == []
+        assert RecordedBatch([(6, IN), (5, IN), (7, OUT)], {5: one}, fresh=[5]).calls == []
+        assert RecordedBatch([(-1, IN), (2**40, IN)], {5: one}).calls == []
         assert one.calls == []
 
     @pytest.mark.parametrize("why", [CONNECTION_DONE, CONNECTION_LOST])
-    def test_an_end(self, one, why):
-        """What a read returns is why it has ended."""
+    def test_disconnects_with_the_reason_that_a_read_returns(self, one, why):
         one.answer = why
-        assert Asked([(5, IN)], {5: one}).calls == [("disconnect", one, why, True)]
+        assert RecordedBatch([(5, IN)], {5: one}).calls == [("disconnect", one, why, True)]
 
     @pytest.mark.parametrize("kind", [ZeroDivisionError, SystemExit, KeyboardInterrupt, GeneratorExit])
-    def test_a_failure(self, one, poller, pair, kind):
-        """What a read raises is told while it is being handled; the next one is served."""
+    def test_reports_an_exception_of_a_read_while_it_is_handled(self, one, poller, pair, kind):
+        """The next connection is served."""
 
         def fail(me):
             raise kind
 
-        bad = Thing(poller, pair()[0], read=fail)
+        bad = Connection(poller, pair()[0], read=fail)
         bad.watched = IN
-        assert Asked([(4, IN), (5, IN)], {4: bad, 5: one}).calls == [("failed", bad, kind)]
+        assert RecordedBatch([(4, IN), (5, IN)], {4: bad, 5: one}).calls == [("failed", bad, kind)]
         assert one.calls == ["read"]
         bad.watched = 0
 
-    def test_changes_meanwhile(self, one, poller, pair):
-        """What a handler adds or takes away counts from the next event on."""
+    def test_changes_by_a_handler_apply_from_the_next_event_on(self, one, poller, pair):
         watched, fresh = {5: one}, set()
 
         def change(me):
@@ -994,14 +951,13 @@ class LoopTests:
             fresh.add(6)
             watched[7] = me
 
-        other = Thing(poller, pair()[0], read=lambda me: (me.calls.count("read") == 1 and change(me)) or None)
+        other = Connection(poller, pair()[0], read=lambda me: (me.calls.count("read") == 1 and change(me)) or None)
         other.watched, watched[4] = IN, other
         poller_module.serve([(4, IN), (5, IN), (6, IN), (7, IN)], watched, fresh, None, None, None)
         assert (other.calls, one.calls) == (["read", "read"], [])
         other.watched = 0
 
-    def test_wrong_use(self, one):
-        """What is no batch is refused."""
+    def test_raises_type_or_value_error_for_an_invalid_batch(self, one):
         with pytest.raises(TypeError):
             poller_module.serve(None, {}, set(), None, None, None)
         with pytest.raises((TypeError, ValueError)):
@@ -1009,68 +965,64 @@ class LoopTests:
 
 
 class StopTests:
-    """Letting go."""
+    """Stopping the poller."""
 
-    def test_stop(self, poller, reactor):
-        """A stopped poller is no reader of the reactor any more and has no descriptor."""
+    def test_stop_removes_the_reader_and_the_descriptor(self, poller, reactor):
         poller.stop()
         assert reactor.readers == []
         assert poller.fileno() == -1
 
-    def test_nothing_stays_open(self, reactor):
-        """Its descriptor is closed with it."""
+    def test_stop_closes_the_descriptor(self, reactor):
         before = len(os.listdir("/proc/self/fd"))
         poller = Poller(reactor)
         assert len(os.listdir("/proc/self/fd")) == before + 1
         poller.stop()
         assert len(os.listdir("/proc/self/fd")) == before
 
-    def test_nothing_stays_registered(self, poller, thing):
-        """When all connections have ended, nothing is left of them."""
-        things = [thing() for _ in range(5)]
-        for one, _ in things:
+    def test_keeps_no_connection_after_all_have_ended(self, poller, connect):
+        connections = [connect() for _ in range(5)]
+        for one, _ in connections:
             poller.addWriter(one)
         serve(poller)
-        for one, _ in things:
+        for one, _ in connections:
             one.connectionLost(Failure(CONNECTION_DONE))
-        assert {one.watched for one, _ in things} == {0}
+        assert {one.watched for one, _ in connections} == {0}
         assert not poller._watched
         assert not is_ready(poller)
         poller.doRead()
 
-    def test_a_connection_ends_after_it(self, poller, thing):
-        """What is still watched when the poller stops can be ended afterwards."""
-        one, _ = thing()
+    def test_a_watched_connection_can_end_after_the_stop(self, poller, connect):
+        one, _ = connect()
         poller.stop()
         one.connectionLost(Failure(CONNECTION_DONE))
         assert one.calls == ["lost"]
         assert one.socket.fileno() == -1
 
     @pytest.mark.parametrize("change", ["addWriter", "removeReader", "addReader", "removeWriter"])
-    def test_changes_after_it(self, poller, thing, change):
-        """Changes of interest after the stop do nothing: a transport's loseConnection must not raise."""
-        one, _ = thing()
+    def test_changes_of_interest_after_the_stop_have_no_effect(self, poller, connect, change):
+        """A transport's loseConnection must not raise."""
+        one, _ = connect()
         poller.stop()
         getattr(poller, change)(one)
         one.socket.close()
 
-    def test_stopped_by_a_handler(self, poller, thing, logged):
-        """A handler may stop it; what is left of the batch makes no trouble."""
-        things = [thing(read=lambda me: poller.stop() if poller.fileno() != -1 else CONNECTION_LOST) for _ in range(3)]
-        for _, peer in things:
+    def test_a_handler_can_stop_it_without_a_logged_failure(self, poller, connect, logged):
+        connections = [
+            connect(read=lambda me: poller.stop() if poller.fileno() != -1 else CONNECTION_LOST) for _ in range(3)
+        ]
+        for _, peer in connections:
             peer.send(b"x")
         poller.doRead()
         assert poller.fileno() == -1
         assert logged == []
 
-    def test_stopped_twice(self, poller, reactor):
-        """Stopping a second time does nothing."""
+    def test_stopping_twice_has_no_further_effect(self, poller, reactor):
         poller.stop()
         poller.stop()
         assert reactor.readers == []
 
-    def test_the_reactor_stops(self, poller, thing):
-        """A reactor that stops tells its readers of their end; each connection hears of it, as without a poller."""
-        things = [thing()[0] for _ in range(3)]
+    def test_a_stopping_reactor_ends_every_connection(self, poller, connect):
+        """Each gets connectionLost, as without a poller."""
+        connections = [connect()[0] for _ in range(3)]
         poller.connectionLost(Failure(CONNECTION_LOST))
-        assert [one.calls for one in things] == [["lost"]] * 3
+        assert [one.calls for one in connections] == [["lost"]] * 3

@@ -1,24 +1,24 @@
 """
-Tests for wsserver/wire/transport.py: Twisted's own transport tests, and what ours promises besides.
+Tests for wsserver/wire/transport.py: Twisted's own transport tests, and the guarantees of ours beyond them.
 
-Twisted's tests run under the epoll, poll, select and asyncio reactors. A reactor they build is given a poller, and
-adopts every port it listens on, so each accepted connection is ours and each client's is Twisted's. Tests that look at
-the client are run in a mirror as well: there the port accepts what the test takes for its client.
+Twisted's tests run under the epoll, poll, select and asyncio reactors. Each reactor has a poller and adopts every port
+it listens on, so accepted connections are ours and client connections are Twisted's. Tests of the client's side also
+run in a mirror: there, the port accepts the connection that the test uses as its client.
 
-Not run, because they look at nothing of ours:
+Not run, because they do not use our transports:
 
-- test_tcp: TCPPortTestsBuilder but for its addresses (the port is Twisted's own), TCP4/TCP6ConnectorTestsBuilder,
-  TestBindAddressBuilder and what TCP4ClientTestsBuilder has of host names and port numbers (connectors),
-  AdoptStreamConnectionTestsBuilder (the reactor makes those connections itself; we leave them alone), the tests of
+- test_tcp: TCPPortTestsBuilder except for its addresses (the port is Twisted's own), TCP4/TCP6ConnectorTestsBuilder,
+  TestBindAddressBuilder and the tests of host names and port numbers in TCP4ClientTestsBuilder (connectors),
+  AdoptStreamConnectionTestsBuilder (the reactor makes those connections; we do not adopt them), the tests of
   file descriptor reservation and of name look-up (no connections).
 - test_unix: the tests of modes, paths and datagrams; those that pass file descriptors between processes, which
-  UNIXTransport does not offer (a write that has left cannot carry a descriptor any more).
+  UNIXTransport does not support (a descriptor cannot be added to a write that the kernel already has).
 - test_tls: the tests of bad contexts, which fail before there is a connection.
-- connectionmixins.ConnectionTestsMixin.test_logPrefix: Twisted's reactors enter a logging context for each event, and
-  the poller one for a batch; that is what it is for.
-- WriteSequenceTestsMixin.test_streamingProducer in the mirror, which wants a small write to be queued.
+- connectionmixins.ConnectionTestsMixin.test_logPrefix: Twisted's reactors enter a logging context for each event; the
+  poller enters one for a batch, on purpose.
+- WriteSequenceTestsMixin.test_streamingProducer in the mirror, which expects a small write to be queued.
 - StreamClientTestsMixin.test_interface and test_clientConnectionFailedStopsReactor: connectors again.
-- twisted.test.test_tcp runs on the one global reactor of trial; its half-close tests are written anew below.
+- twisted.test.test_tcp runs on the one global reactor of trial; its half-close tests are rewritten below.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ pytestmark = pytest.mark.kernel
 
 
 class Adopting(reactormixins.ReactorBuilder):
-    """Builds reactors that adopt each port they listen on. Their `getReaders` and so on know the poller's, too."""
+    """Builds reactors that adopt their ports. Their `getReaders`, `getWriters` and `removeAll` include the poller's."""
 
     _reactors = [
         "twisted.internet.epollreactor.EPollReactor",
@@ -68,7 +68,7 @@ class Adopting(reactormixins.ReactorBuilder):
         "twisted.internet.selectreactor.SelectReactor",
         "twisted.internet.test.reactormixins.AsyncioSelectorReactor",
     ]
-    # Rather soon than after trial's two minutes.
+    # Shorter than trial's two minutes.
     timeout = 5.0
 
     def getTimeout(self):
@@ -76,13 +76,13 @@ class Adopting(reactormixins.ReactorBuilder):
 
     def runReactor(self, reactor, timeout=None):
         super().runReactor(reactor, timeout)
-        # What asyncio's `stop` leaves behind where it is called by a timer; some tests want to see no timer at all.
+        # asyncio's `stop` leaves a timer behind if a timer calls it; some tests check that there is none.
         for call in reactor.getDelayedCalls():
             if "AsyncioSelectorReactor.stop" in call.func.__qualname__:
                 call.cancel()
 
     def buildReactor(self):
-        """Build a reactor with a poller, and make it adopt."""
+        """Build a reactor with a poller that adopts each port."""
         reactor = super().buildReactor()
         poller = Poller(reactor)
         self.accepted = []
@@ -111,7 +111,7 @@ class Adopting(reactormixins.ReactorBuilder):
             poller.stop()
             for transport in self.accepted:
                 assert isinstance(transport, TCPTransport | UNIXTransport), transport
-                # Nothing stays behind, however a test ends.
+                # Every transport is closed, however a test ends.
                 assert not hasattr(transport, "socket"), transport
 
         self.addCleanup(stop)
@@ -135,12 +135,12 @@ class Adopting(reactormixins.ReactorBuilder):
 
 class Mirror(connectionmixins.EndpointCreator):
     """
-    Endpoints the wrong way round: the "server" connects, and the "client" is what the port accepts.
+    Endpoints with swapped sides: the "server" connects, and the "client" is the accepted connection.
 
-    So tests of what a client's transport does are tests of ours. It cannot show the failing of a connection attempt.
+    So tests of a client's transport test ours. It cannot simulate a failed connection attempt.
 
     Args:
-        creator: makes endpoints the right way round.
+        creator: makes endpoints with the usual sides.
     """
 
     def __init__(self, creator):
@@ -154,7 +154,7 @@ class Mirror(connectionmixins.EndpointCreator):
 
 
 class _MirrorServer:
-    """Keeps the factory for later; passes for its own port and address."""
+    """Stores the factory; also serves as its own port and address."""
 
     def listen(self, factory):
         self.factory = factory
@@ -195,7 +195,7 @@ class _MirrorClient:
 
 
 class StartTLSServerCreator(connectionmixins.EndpointCreator, test_tls.ContextGeneratingMixin):
-    """Servers that start TLS when a connection has been made, and clients that speak it from the start."""
+    """Servers that start TLS on an established connection, and clients that use TLS from the start."""
 
     def server(self, reactor):
         context = self.getServerContext()
@@ -223,7 +223,7 @@ class StartTLSServerCreator(connectionmixins.EndpointCreator, test_tls.ContextGe
 
 
 class ConnectionsBuilder(Adopting, connectionmixins.ConnectionTestsMixin, test_tcp.AbortConnectionMixin):
-    """What holds for every connection, and abortConnection in every situation."""
+    """Twisted's tests for every connection, and for abortConnection."""
 
     test_logPrefix = None
 
@@ -284,7 +284,7 @@ class StartTLSMirrorBuilder(ConnectionsBuilder):
 
 
 class StreamMirrorBuilder(Adopting, connectionmixins.StreamClientTestsMixin):
-    """The producers of a client that is ours."""
+    """Producers on a client connection that is ours."""
 
     test_interface = None
     test_clientConnectionFailedStopsReactor = None
@@ -298,7 +298,7 @@ class StreamMirrorBuilder(Adopting, connectionmixins.StreamClientTestsMixin):
 
 
 class _ClientSide(test_tcp.ClientFactory):
-    """A server's factory in the place of a client's."""
+    """A server's factory in place of a client's."""
 
     def __init__(self, factory):
         self.buildProtocol = factory.buildProtocol
@@ -313,9 +313,9 @@ class TCPTransportBuilder(Adopting, test_tcp.TCPTransportTestsBuilder):
 
 
 class TCPTransportMirrorBuilder(Adopting, test_tcp.WriteSequenceTestsMixin):
-    """The same, but for the addresses: the client's side."""
+    """The same without the addresses: the client's side."""
 
-    # It wants a write of 1,000 bytes to wait for the reactor's next turn, which is just what ours do not.
+    # It expects a write of 1,000 bytes to wait for the reactor's next turn; ours send it at once.
     test_streamingProducer = None
 
     def getConnectedClientAndServer(self, reactor, interface, family):
@@ -328,7 +328,7 @@ class TCPPortBuilder(Adopting, test_tcp.ListenTCPMixin, test_tcp.TCPPortTestsMix
 
 
 class TCPFDPortBuilder(Adopting, test_tcp.SocketTCPMixin, test_tcp.TCPPortTestsMixin):
-    """The same for listening sockets that someone else has opened, as systemd does."""
+    """The same for listening sockets opened by another process, as by systemd."""
 
 
 def _in_directory_of_its_own(case):
@@ -362,11 +362,11 @@ del builder
 ### Our own, with real sockets and without a reactor.
 
 MUCH = 2 << 20
-"""Bytes that no kernel's buffers of a connection take at once."""
+"""More bytes than the kernel's buffers of a connection hold."""
 
 
 class Recorder(Protocol):
-    """Writes down what happens to it; `on_data` and `on_lost` are called with it and what came."""
+    """A protocol that records its calls; it calls `on_data` and `on_lost` with itself and the argument."""
 
     on_data = on_lost = None
 
@@ -387,7 +387,7 @@ class Recorder(Protocol):
 
 @implementer(IHalfCloseableProtocol)
 class HalfRecorder(Recorder):
-    """One that knows of half closes."""
+    """A recorder that supports half closes."""
 
     def __init__(self):
         super().__init__()
@@ -402,26 +402,26 @@ class HalfRecorder(Recorder):
 
 @implementer(IPushProducer)
 class Producer:
-    """Writes down what it is asked; `on_resume` is called when it may go on."""
+    """A producer that records its calls; it calls `on_resume` when it is resumed."""
 
     def __init__(self, on_resume=None):
-        self.asked = []
+        self.calls = []
         self.on_resume = on_resume
 
     def pauseProducing(self):
-        self.asked.append("pause")
+        self.calls.append("pause")
 
     def resumeProducing(self):
-        self.asked.append("resume")
+        self.calls.append("resume")
         if self.on_resume is not None:
             self.on_resume()
 
     def stopProducing(self):
-        self.asked.append("stop")
+        self.calls.append("stop")
 
 
-class Late(Producer):
-    """One that writes when it is paused, given a transport and what to write."""
+class LateProducer(Producer):
+    """A producer that writes `data` to `transport` when it is paused."""
 
     def __init__(self, transport, data):
         super().__init__()
@@ -438,8 +438,8 @@ class Wire:
 
     Args:
         kind: "tcp" or "unix".
-        protocol: is connected.
-        twin: has the transports.
+        protocol: the protocol to connect.
+        twin: the module with the transports.
     """
 
     def __init__(self, kind, protocol, twin):
@@ -451,7 +451,7 @@ class Wire:
             with socket.create_server(("127.0.0.1", 0)) as listener:
                 self.peer = socket.create_connection(listener.getsockname())
                 sock, address = listener.accept()
-            # Else the kernel may hold back small writes for its own reasons.
+            # Otherwise Nagle's algorithm may delay small writes.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.transport = twin.TCPTransport(sock, protocol, address, None, 7, self.poller)
         else:
@@ -463,14 +463,14 @@ class Wire:
         protocol.makeConnection(self.transport)
 
     def turn(self, turns=1):
-        """Let the reactor turn: what is ready is served, what is due is called."""
+        """Run turns of the reactor: serve ready descriptors and call due timers."""
         for _ in range(turns):
             if self.poller.fileno() != -1:
                 self.poller.doRead()
             self.reactor.advance(0)
 
     def take(self, most=1 << 30):
-        """Return what has arrived at the peer."""
+        """Return the bytes that have arrived at the peer."""
         data = bytearray()
         with contextlib.suppress(BlockingIOError):
             while len(data) < most and (more := self.peer.recv(min(1 << 20, most - len(data)))):
@@ -478,7 +478,7 @@ class Wire:
         return bytes(data)
 
     def drain(self, until=None):
-        """Turn and take until nothing comes any more, or as many bytes as are waited for."""
+        """Run turns and return the peer's bytes, until no more arrive or `until` bytes have arrived."""
         data = b""
         idle = 0
         while idle < 20 and (until is None or len(data) < until):
@@ -489,7 +489,7 @@ class Wire:
         return data
 
     def ended(self):
-        """How the peer sees the connection: None while it is open, "end" or "reset"."""
+        """Return the peer's view of the connection: None while it is open, "end" or "reset"."""
         try:
             return None if self.peer.recv(1 << 20) else "end"
         except BlockingIOError:
@@ -498,13 +498,13 @@ class Wire:
             return "reset"
 
     def reset(self):
-        """Let the peer break off."""
+        """Close the peer's socket, with a reset if it is TCP."""
         if self.kind == "tcp":
             self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.peer.close()
 
     def close(self):
-        """End the test's connection, however far it has come."""
+        """End the connection in any state."""
         self.protocol.on_data = self.protocol.on_lost = None
         self.transport.connectionLost(Failure(CONNECTION_LOST))
         self.peer.close()
@@ -513,14 +513,14 @@ class Wire:
 
 @pytest.fixture(params=TRANSPORTS)
 def twin(request, monkeypatch):
-    """Give the transports of each twin, served by their own poller's loop."""
+    """Return the transports of each twin, served by its own poller's loop."""
     monkeypatch.setattr(poller_module, "serve", SERVE[request.param])
     return TRANSPORTS[request.param]
 
 
 @pytest.fixture
 def connect(twin):
-    """Give a maker of connections."""
+    """Return a function that makes connections."""
     wires = []
 
     def make(kind, protocol=None):
@@ -534,19 +534,19 @@ def connect(twin):
 
 @pytest.fixture(params=["tcp", "unix"])
 def wire(request, connect):
-    """Give a connection of each kind."""
+    """Return a connection of each kind."""
     return connect(request.param)
 
 
 @pytest.fixture(params=["tcp", "unix"])
 def half(request, connect):
-    """Give a connection whose protocol knows of half closes."""
+    """Return a connection whose protocol supports half closes."""
     return connect(request.param, HalfRecorder())
 
 
 @pytest.fixture
 def failures():
-    """Give the list of failures that are logged."""
+    """Return the types of the logged failures."""
     logged = []
 
     def observe(event):
@@ -567,55 +567,50 @@ def pattern(size):
 class WriteTests:
     """Sending."""
 
-    def test_at_once(self, wire):
-        """A write leaves at once: the peer has it before the reactor turns."""
+    def test_sends_a_write_before_the_next_turn_of_the_reactor(self, wire):
         wire.transport.write(b"hello")
         assert wire.take() == b"hello"
         assert wire.transport.queued == 0
         assert wire.transport.watched == 1
 
-    def test_nothing(self, wire):
-        """Writing nothing does nothing."""
+    def test_an_empty_write_sends_nothing(self, wire):
         wire.transport.write(b"")
         wire.transport.writeSequence([])
         wire.transport.writeSequence([b"", b""])
         assert wire.take() == b""
         assert wire.transport.watched == 1
 
-    def test_sequence(self, wire):
-        """The parts of a sequence leave at once, in order; any iterable is one."""
+    def test_sends_the_parts_of_any_iterable_at_once_and_in_order(self, wire):
         wire.transport.writeSequence([b"one ", b"two ", b"three "])
         wire.transport.writeSequence(part for part in (b"four ", b"five"))
         assert wire.take() == b"one two three four five"
 
-    def test_more_than_the_kernel_takes(self, wire):
-        """What the kernel does not take follows when there is room, whole and in order."""
+    def test_sends_the_rest_in_order_when_the_kernel_has_room_again(self, wire):
         data = pattern(MUCH)
         wire.transport.write(data)
         assert wire.drain(MUCH) == data
         assert wire.transport.queued == 0
 
-    def test_order(self, wire):
-        """Nothing overtakes what is queued, not even when there is room again."""
+    def test_later_writes_do_not_overtake_queued_data(self, wire):
+        """Even if the kernel has room again before the poller runs."""
         data = pattern(MUCH)
         wire.transport.write(data)
         wire.transport.write(b"second")
         start = wire.take()
-        # There is room now, and the poller has not been asked.
+        # There is room now, and the poller has not run.
         wire.transport.write(b"third")
         wire.transport.writeSequence([b"four", b"th"])
         assert start + wire.drain() == data + b"secondthirdfourth"
 
-    def test_at_once_again(self, wire):
-        """Once the queue is empty, writes leave at once again."""
+    def test_sends_writes_at_once_again_when_the_queue_is_empty(self, wire):
         wire.transport.write(bytes(MUCH))
         wire.drain()
         assert wire.transport.watched == 1
         wire.transport.write(b"now")
         assert wire.take() == b"now"
 
-    def test_queued(self, wire):
-        """`queued` is what was written and the kernel has not taken, to the byte."""
+    def test_queued_counts_the_bytes_that_the_kernel_has_not_accepted(self, wire):
+        """To the byte."""
         assert wire.transport.queued == 0
         wire.transport.write(bytes(MUCH))
         before = wire.transport.queued
@@ -625,7 +620,7 @@ class WriteTests:
         left = MUCH + 1000
         while wire.transport.queued:
             queued = wire.transport.queued
-            # All that left is in the kernel, and is taken from there without a turn.
+            # The sent bytes are in the kernel; the peer reads them without a turn of the reactor.
             left -= len(wire.take())
             assert left == queued
             wire.turn()
@@ -633,8 +628,8 @@ class WriteTests:
 
     @pytest.mark.parametrize("kind", [str, bytearray, memoryview], ids=lambda kind: kind.__name__)
     @pytest.mark.parametrize("method", ["write", "writeSequence"])
-    def test_wrong_type(self, wire, kind, method):
-        """What is no bytes is refused as by Twisted's transports, and then none of it leaves; or it leaves whole."""
+    def test_sends_str_or_a_buffer_either_whole_or_not_at_all(self, wire, kind, method):
+        """A TypeError, as from Twisted's transports, means that nothing is sent."""
         text = "x" * MUCH
         data = text if kind is str else kind(text.encode("ascii"))
         try:
@@ -646,8 +641,8 @@ class WriteTests:
         left = len(wire.drain())
         assert left == (0 if refused else MUCH)
 
-    def test_a_kind_of_bytes(self, wire):
-        """A subclass of bytes is as good as bytes, as with Twisted's transports."""
+    def test_sends_subclasses_of_bytes(self, wire):
+        """Twisted's transports do, too."""
 
         class Kind(bytes):
             pass
@@ -657,15 +652,13 @@ class WriteTests:
         assert wire.take() == b"one two"
 
     @pytest.mark.parametrize("wrong", [None, 5, "text", ["x"]])
-    def test_no_data_at_all(self, wire, wrong):
-        """What has no bytes in it is refused, and the connection goes on."""
+    def test_raises_type_error_for_no_bytes_and_stays_connected(self, wire, wrong):
         with pytest.raises(TypeError):
             wire.transport.write(wrong)
         wire.transport.write(b"still here")
         assert wire.take() == b"still here"
 
-    def test_changed_afterwards(self, wire):
-        """What is queued is what was written, whatever the writer does with it afterwards."""
+    def test_sends_the_written_bytes_if_the_buffer_is_changed_afterwards(self, wire):
         data = bytearray(pattern(MUCH))
         expected = bytes(data)
         try:
@@ -675,15 +668,14 @@ class WriteTests:
         data[:] = bytes(MUCH)
         assert wire.drain() == expected
 
-    def test_while_reading(self, wire):
-        """An answer leaves while the question is being read."""
+    def test_sends_an_answer_during_the_read(self, wire):
         wire.protocol.on_data = lambda me, data: me.transport.write(b"re: " + data)
         wire.peer.send(b"hello")
         wire.turn()
         assert wire.take() == b"re: hello"
 
-    def test_to_a_peer_that_broke_off(self, wire):
-        """Writing to a peer that is gone raises nothing; the loss is told by the reactor, not within the write."""
+    def test_a_write_to_a_closed_peer_raises_nothing_and_is_lost_a_turn_later(self, wire):
+        """connectionLost is never called within a write."""
         wire.reset()
         for _ in range(3):
             wire.transport.write(b"anybody there?")
@@ -691,16 +683,14 @@ class WriteTests:
         wire.turn(2)
         assert len(wire.protocol.lost) == 1
 
-    def test_a_reset_met_by_a_write(self, connect):
-        """A reset is told as a loss, not as an end in good order, also if a write met it first."""
+    def test_a_reset_that_a_write_meets_first_is_connection_lost(self, connect):
         wire = connect("tcp")
         wire.reset()
         wire.transport.write(b"x")
         wire.turn(2)
         assert wire.protocol.lost == [ConnectionLost]
 
-    def test_a_reset_met_by_a_write_is_no_half_close(self, connect):
-        """Nor is it told as the peer's half close."""
+    def test_a_reset_that_a_write_meets_first_is_no_half_close(self, connect):
         wire = connect("tcp", HalfRecorder())
         wire.reset()
         wire.transport.write(b"x")
@@ -708,8 +698,7 @@ class WriteTests:
         assert wire.protocol.halves == []
         assert wire.protocol.lost == [ConnectionLost]
 
-    def test_the_last_words_of_a_peer_that_is_gone(self, wire):
-        """What a peer sent before it went is read, though a write meets the broken connection before that."""
+    def test_reads_the_last_data_of_a_closed_peer_after_a_failed_write(self, wire):
         wire.transport.write(b"never read")
         wire.turn()
         wire.peer.send(b"last words")
@@ -720,8 +709,7 @@ class WriteTests:
         assert b"".join(wire.protocol.received) == b"last words"
         assert len(wire.protocol.lost) == 1
 
-    def test_a_reset_while_much_is_queued(self, connect):
-        """A reset while the peer still owes us the taking of what is queued is a loss."""
+    def test_a_reset_with_queued_data_is_connection_lost(self, connect):
         wire = connect("tcp")
         wire.transport.write(bytes(MUCH))
         wire.reset()
@@ -732,8 +720,7 @@ class WriteTests:
 class ReadTests:
     """Receiving."""
 
-    def test_bounded(self, wire):
-        """A turn reads at most READ_SIZE bytes; the rest is read in the next ones."""
+    def test_reads_at_most_read_size_bytes_per_turn(self, wire):
         wire.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * READ_SIZE)
         wire.peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * READ_SIZE)
         data, sent = pattern(MUCH), 0
@@ -748,8 +735,8 @@ class ReadTests:
         assert max(len(part) for part in wire.protocol.received) <= READ_SIZE
         assert b"".join(wire.protocol.received) == data
 
-    def test_kept(self, wire, connect):
-        """What was received stays what it is, though others are read into the same buffer."""
+    def test_received_data_is_unchanged_by_a_read_of_another_connection(self, wire, connect):
+        """All connections share one read buffer."""
         other = connect(wire.kind)
 
         def let_other_read(me, data):
@@ -763,13 +750,11 @@ class ReadTests:
         assert other.protocol.received == [b"BBBBBBBB"]
         assert type(wire.protocol.received[0]) is bytes
 
-    def test_nothing_to_read(self, wire):
-        """A call without cause reads nothing and ends nothing."""
+    def test_do_read_without_data_returns_none(self, wire):
         assert wire.transport.doRead() is None
         assert wire.protocol.received == []
 
-    def test_pause_and_resume(self, wire):
-        """Who pauses gets nothing until it resumes, and then everything."""
+    def test_delivers_data_of_a_paused_connection_after_it_resumes(self, wire):
         wire.transport.pauseProducing()
         wire.peer.send(b"x")
         wire.turn(2)
@@ -778,8 +763,8 @@ class ReadTests:
         wire.turn()
         assert wire.protocol.received == [b"x"]
 
-    def test_no_read_after_loseconnection(self, wire):
-        """Nothing is read any more once the connection is being closed."""
+    def test_reads_nothing_after_lose_connection(self, wire):
+        """Not even after resumeProducing."""
         wire.transport.write(bytes(MUCH))
         wire.transport.loseConnection()
         wire.peer.send(b"too late")
@@ -788,8 +773,8 @@ class ReadTests:
         wire.turn(3)
         assert wire.protocol.received == []
 
-    def test_descriptors_sent_to_us(self, connect):
-        """A descriptor sent over a UNIX socket is not kept open; the bytes that came with it are read."""
+    def test_closes_a_descriptor_received_over_a_unix_socket(self, connect):
+        """The bytes that arrive with it are delivered."""
         wire = connect("unix")
         before = len(os.listdir("/proc/self/fd"))
         with open("/dev/null", "rb") as file:
@@ -800,10 +785,10 @@ class ReadTests:
 
 
 class EndTests:
-    """Ends of connections. Whatever the way, connectionLost is called exactly once."""
+    """The end of a connection. In every case, connectionLost is called exactly once."""
 
     def finish(self, wire, kind):
-        """Turn until the end has come and beyond it; check that it came once, and that nothing is left."""
+        """Run turns past the end; check that it is reported once, and that nothing is left."""
         wire.turn(3)
         assert wire.protocol.lost == [kind]
         wire.transport.loseConnection()
@@ -815,22 +800,20 @@ class EndTests:
         assert not wire.poller._watched
         assert not hasattr(wire.transport, "socket")
 
-    def test_loseconnection(self, wire):
-        """loseConnection ends in good order."""
+    def test_lose_connection_ends_with_connection_done(self, wire):
         wire.transport.loseConnection()
         assert wire.protocol.lost == []
         wire.turn()
         assert wire.ended() == "end"
         self.finish(wire, ConnectionDone)
 
-    def test_loseconnection_twice(self, wire):
-        """The second one does nothing."""
+    def test_a_second_lose_connection_has_no_effect(self, wire):
         wire.transport.loseConnection()
         wire.transport.loseConnection()
         self.finish(wire, ConnectionDone)
 
-    def test_loseconnection_while_reading(self, wire):
-        """A protocol may close in dataReceived; it is told afterwards, not within."""
+    def test_lose_connection_during_data_received_ends_after_it(self, wire):
+        """connectionLost is not called within dataReceived."""
 
         def close(me, data):
             me.transport.write(b"bye")
@@ -843,11 +826,11 @@ class EndTests:
         assert wire.take() == b"bye"
         self.finish(wire, ConnectionDone)
 
-    def test_loseconnection_while_reading_with_a_queue(self, half):
-        """A protocol that knows of half closes, and closes in dataReceived as its queue empties, is told of the end."""
+    def test_lose_connection_as_the_queue_empties_is_no_half_close(self, half):
+        """The protocol supports half closes, and closes in dataReceived."""
         half.transport.write(bytes(MUCH))
         half.protocol.on_data = lambda me, data: me.transport.loseConnection()
-        # One turn is left to send; in it something comes in, too.
+        # One more turn sends the rest; data arrives in the same turn.
         while half.transport.queued > 100_000:
             half.turn()
             half.take()
@@ -857,8 +840,7 @@ class EndTests:
         assert half.protocol.halves == []
         self.finish(half, ConnectionDone)
 
-    def test_loseconnection_sends_what_is_queued(self, wire):
-        """All that was written before loseConnection arrives, and then the end."""
+    def test_lose_connection_sends_the_queued_data_first(self, wire):
         data = pattern(MUCH)
         wire.transport.write(data)
         wire.transport.loseConnection()
@@ -867,8 +849,8 @@ class EndTests:
         assert wire.ended() == "end"
         self.finish(wire, ConnectionDone)
 
-    def test_write_after_loseconnection(self, wire):
-        """What is written after loseConnection, before the end, follows what was written before, as with Twisted."""
+    def test_sends_a_write_after_lose_connection_before_the_end(self, wire):
+        """Twisted's transports do, too."""
         wire.transport.write(b"before")
         wire.transport.loseConnection()
         wire.transport.write(b", after")
@@ -876,16 +858,15 @@ class EndTests:
         assert wire.take() == b"before, after"
         self.finish(wire, ConnectionDone)
 
-    def test_abort(self, wire):
-        """abortConnection ends at the next turn, as a reset where there are resets."""
+    def test_abort_connection_resets_in_the_next_turn(self, wire):
+        """A UNIX socket has no reset."""
         wire.transport.abortConnection()
         assert wire.protocol.lost == []
         wire.turn()
         assert wire.ended() == ("reset" if wire.kind == "tcp" else "end")
         self.finish(wire, ConnectionAborted)
 
-    def test_abort_drops_what_is_queued(self, wire):
-        """What is queued does not leave after abortConnection, nor does what is written then."""
+    def test_abort_connection_drops_queued_data_and_later_writes(self, wire):
         wire.transport.write(b"a" * MUCH)
         before = MUCH - wire.transport.queued
         wire.transport.abortConnection()
@@ -900,24 +881,23 @@ class EndTests:
         assert len(got) <= before
         self.finish(wire, ConnectionAborted)
 
-    def test_nothing_is_queued_after_an_abort(self, wire):
-        """After abortConnection nothing waits for the kernel, whatever is written."""
+    def test_queued_is_zero_after_abort_connection(self, wire):
         wire.transport.write(bytes(MUCH))
         wire.transport.abortConnection()
         assert wire.transport.queued == 0
         wire.transport.write(b"more")
         assert wire.transport.queued == 0
 
-    def test_nothing_is_queued_after_a_loss(self, wire):
-        """After a loss nothing waits for the kernel, and the bytes are not kept."""
+    def test_queued_is_zero_after_a_loss(self, wire):
+        """The bytes are released."""
         wire.transport.write(bytes(MUCH))
         wire.reset()
         wire.turn(2)
         assert len(wire.protocol.lost) == 1
         assert wire.transport.queued == 0
 
-    def test_abort_while_reading(self, wire):
-        """A protocol may abort in dataReceived; it is told afterwards, not within, and gets nothing more."""
+    def test_abort_connection_during_data_received_ends_after_it(self, wire):
+        """The protocol receives nothing more."""
 
         def abort(me, data):
             me.transport.write(b"before")
@@ -935,27 +915,26 @@ class EndTests:
         assert wire.protocol.received == [b"x"]
 
     @pytest.mark.parametrize("first", ["loseConnection", "loseWriteConnection"])
-    def test_abort_after_an_orderly_end(self, wire, first):
-        """An abort goes before an orderly end that has not come yet, and drops what is queued."""
+    def test_abort_connection_overrides_an_unfinished_orderly_end(self, wire, first):
+        """The queued data is dropped."""
         wire.transport.write(bytes(MUCH))
         getattr(wire.transport, first)()
         wire.transport.abortConnection()
         self.finish(wire, ConnectionAborted)
 
-    def test_peers_end(self, wire):
-        """The peer's end is one in good order."""
+    def test_the_peers_end_is_connection_done(self, wire):
         wire.peer.send(b"bye")
         wire.peer.close()
         self.finish(wire, ConnectionDone)
         assert wire.protocol.received == [b"bye"]
 
-    def test_peers_reset(self, wire):
-        """The peer's reset is a loss; a UNIX socket has none."""
+    def test_the_peers_reset_is_connection_lost(self, wire):
+        """A UNIX socket has no reset."""
         wire.reset()
         self.finish(wire, ConnectionLost if wire.kind == "tcp" else ConnectionDone)
 
-    def test_peers_end_while_paused(self, wire):
-        """Who has paused learns of the peer's end when it resumes, and reads what came before it."""
+    def test_reports_the_peers_end_after_a_paused_connection_resumes(self, wire):
+        """Data before the end is delivered."""
         wire.transport.pauseProducing()
         wire.peer.send(b"bye")
         wire.peer.close()
@@ -965,17 +944,14 @@ class EndTests:
         self.finish(wire, ConnectionDone)
         assert wire.protocol.received == [b"bye"]
 
-    def test_peers_reset_while_paused_and_sending(self, connect):
-        """Who has paused reading but has something to send learns of a reset."""
+    def test_reports_a_reset_to_a_paused_connection_with_queued_data(self, connect):
         wire = connect("tcp")
         wire.transport.write(bytes(MUCH))
         wire.transport.pauseProducing()
         wire.reset()
         self.finish(wire, ConnectionLost)
 
-    def test_a_protocol_that_raises(self, wire, failures):
-        """A protocol that raises loses its connection; that is logged once."""
-
+    def test_an_exception_in_data_received_ends_the_connection_and_is_logged_once(self, wire, failures):
         def fail(me, data):
             raise ZeroDivisionError
 
@@ -984,9 +960,7 @@ class EndTests:
         self.finish(wire, ConnectionLost)
         assert failures == [ZeroDivisionError]
 
-    def test_a_protocol_that_aborts_and_raises(self, wire, failures):
-        """One that aborts and then raises is told once."""
-
+    def test_an_abort_and_an_exception_in_data_received_end_it_once(self, wire, failures):
         def fail(me, data):
             me.transport.abortConnection()
             raise ZeroDivisionError
@@ -996,9 +970,7 @@ class EndTests:
         self.finish(wire, ConnectionLost)
         assert failures == [ZeroDivisionError]
 
-    def test_connectionlost_raises(self, wire, failures):
-        """A protocol that raises in connectionLost is logged, and nothing is left of its connection."""
-
+    def test_logs_an_exception_in_connection_lost_and_keeps_nothing(self, wire, failures):
         def fail(me, reason):
             raise ZeroDivisionError
 
@@ -1007,8 +979,8 @@ class EndTests:
         self.finish(wire, ConnectionDone)
         assert failures == [ZeroDivisionError]
 
-    def test_writing_in_connectionlost(self, wire):
-        """Whatever a protocol does to its transport in connectionLost is harmless."""
+    def test_any_call_on_the_transport_in_connection_lost_is_harmless(self, wire):
+        """A producer registered there is stopped."""
 
         def do_everything(me, reason):
             me.transport.write(b"x")
@@ -1025,37 +997,35 @@ class EndTests:
         wire.transport.write(bytes(MUCH))
         wire.reset()
         self.finish(wire, wire.protocol.lost[0] if wire.protocol.lost else self.loss_of(wire))
-        assert producer.asked == ["stop"]
+        assert producer.calls == ["stop"]
 
     def loss_of(self, wire):
-        """How a connection ends whose peer has gone without reading."""
+        """Return the reason of a connection whose peer has closed without reading."""
         wire.turn(2)
         return wire.protocol.lost[0]
 
-    def test_writing_when_the_producer_is_stopped(self, wire):
-        """A producer that writes when it is stopped does no harm."""
+    def test_a_producer_can_write_when_it_is_stopped(self, wire):
+        """The write has no effect."""
         producer = Producer()
         producer.stopProducing = lambda: wire.transport.write(b"last words")
         wire.transport.registerProducer(producer, True)
         wire.peer.close()
         self.finish(wire, ConnectionDone)
 
-    def test_a_lost_connection_is_forgotten(self, wire):
-        """Nothing keeps a protocol alive whose connection is gone."""
-        gone = weakref.ref(wire.protocol)
+    def test_a_lost_connection_does_not_keep_its_protocol_alive(self, wire):
+        reference = weakref.ref(wire.protocol)
         wire.peer.close()
         wire.turn(2)
         transport, wire.protocol = wire.transport, Recorder()
         gc.collect()
-        assert gone() is None
+        assert reference() is None
         assert getattr(transport, "protocol", None) is None
 
 
 class HalfCloseTests:
     """Closing one direction."""
 
-    def test_ours(self, half):
-        """After loseWriteConnection the peer sees our end, and we still read."""
+    def test_lose_write_connection_ends_writing_and_keeps_reading(self, half):
         half.transport.write(b"last")
         half.transport.loseWriteConnection()
         half.turn()
@@ -1067,8 +1037,7 @@ class HalfCloseTests:
         assert half.protocol.received == [b"answer"]
         assert half.protocol.lost == []
 
-    def test_ours_after_what_is_queued(self, half):
-        """Our end comes behind everything that was written before it."""
+    def test_lose_write_connection_sends_the_queued_data_first(self, half):
         data = pattern(MUCH)
         half.transport.write(data)
         half.transport.loseWriteConnection()
@@ -1078,8 +1047,8 @@ class HalfCloseTests:
         assert half.ended() == "end"
         assert half.protocol.halves == ["write"]
 
-    def test_no_write_after_ours(self, half):
-        """What is written after our end is dropped, and does not end the connection."""
+    def test_drops_writes_after_the_write_side_is_closed(self, half):
+        """The connection stays open for reading."""
         half.transport.loseWriteConnection()
         half.turn()
         half.transport.write(b"x")
@@ -1090,8 +1059,8 @@ class HalfCloseTests:
         assert half.transport.queued == 0
         assert half.transport.watched == 1
 
-    def test_ours_with_a_producer(self, half):
-        """A producer that was paused may write once more; our end comes behind that write at the latest."""
+    def test_lose_write_connection_lets_a_paused_producer_write_once_more(self, half):
+        """The end follows that write at the latest."""
         half.transport.registerProducer(Producer(), True)
         half.transport.write(bytes(MUCH))
         half.transport.loseWriteConnection()
@@ -1103,16 +1072,14 @@ class HalfCloseTests:
         assert half.ended() == "end"
         assert half.protocol.halves == ["write"]
 
-    def test_loseconnection_after_ours(self, half):
-        """After our half, loseConnection closes the rest."""
+    def test_lose_connection_after_lose_write_connection_ends_with_done(self, half):
         half.transport.loseWriteConnection()
         half.turn()
         half.transport.loseConnection()
         half.turn()
         assert half.protocol.lost == [ConnectionDone]
 
-    def test_the_peers(self, half):
-        """After the peer's end it is told once, and we may go on writing and then close."""
+    def test_reports_the_peers_half_close_once_and_can_still_write(self, half):
         half.peer.send(b"question")
         half.peer.shutdown(socket.SHUT_WR)
         half.turn(4)
@@ -1127,8 +1094,7 @@ class HalfCloseTests:
         assert half.ended() == "end"
         assert half.protocol.lost == [ConnectionDone]
 
-    def test_the_peers_while_we_send(self, half):
-        """The peer's end while much is queued does not lose any of it."""
+    def test_the_peers_half_close_loses_no_queued_data(self, half):
         data = pattern(MUCH)
         half.transport.write(data)
         half.peer.shutdown(socket.SHUT_WR)
@@ -1136,8 +1102,7 @@ class HalfCloseTests:
         assert half.protocol.halves == ["read"]
         assert half.protocol.lost == []
 
-    def test_both(self, half):
-        """When both have ended their half, the rest is closed by loseConnection, once."""
+    def test_lose_connection_ends_a_connection_half_closed_by_both(self, half):
         half.peer.shutdown(socket.SHUT_WR)
         half.turn(2)
         half.transport.loseWriteConnection()
@@ -1148,9 +1113,7 @@ class HalfCloseTests:
         assert half.protocol.lost == [ConnectionDone]
 
     @pytest.mark.parametrize("which", ["read", "write"])
-    def test_a_protocol_that_raises(self, half, failures, which):
-        """A protocol that raises when it is told of a half close loses its connection; that is logged once."""
-
+    def test_an_exception_in_a_half_close_ends_the_connection_and_is_logged_once(self, half, failures, which):
         def fail():
             raise ZeroDivisionError
 
@@ -1163,8 +1126,8 @@ class HalfCloseTests:
         assert half.protocol.lost == [ZeroDivisionError]
         assert failures == [ZeroDivisionError]
 
-    def test_for_a_protocol_that_does_not_know_of_it(self, wire):
-        """For other protocols the peer's half close is an end."""
+    def test_the_peers_half_close_ends_other_protocols_with_done(self, wire):
+        """They do not implement IHalfCloseableProtocol."""
         wire.peer.shutdown(socket.SHUT_WR)
         wire.turn(2)
         assert wire.protocol.lost == [ConnectionDone]
@@ -1173,36 +1136,33 @@ class HalfCloseTests:
 class ProducerTests:
     """Backpressure."""
 
-    def test_pairs(self, wire):
-        """A producer is paused when much is queued and resumed when all has left, again and again."""
+    def test_pauses_a_producer_over_the_limit_and_resumes_it_when_empty(self, wire):
+        """Every time."""
         producer = Producer()
         wire.transport.registerProducer(producer, True)
         for _ in range(3):
             wire.transport.write(bytes(MUCH))
-            assert producer.asked[-1] == "pause"
+            assert producer.calls[-1] == "pause"
             assert len(wire.drain(MUCH)) == MUCH
             wire.turn()
-        assert producer.asked == ["pause", "resume"] * 3
+        assert producer.calls == ["pause", "resume"] * 3
 
-    def test_one_that_goes_on(self, wire):
-        """A producer that writes although it is paused is not told so again with each write."""
+    def test_pauses_a_producer_once_although_it_goes_on_writing(self, wire):
         producer = Producer()
         wire.transport.registerProducer(producer, True)
         for _ in range(3):
             wire.transport.write(bytes(MUCH))
         wire.drain()
-        assert producer.asked == ["pause", "resume"]
+        assert producer.calls == ["pause", "resume"]
 
-    def test_one_that_writes_when_it_is_paused(self, wire):
-        """What a producer writes when it is paused follows what is queued."""
-        wire.transport.registerProducer(Late(wire.transport, b"late"), True)
+    def test_a_write_during_the_pause_follows_the_queued_data(self, wire):
+        wire.transport.registerProducer(LateProducer(wire.transport, b"late"), True)
         data = pattern(MUCH)
         wire.transport.write(data)
         wire.transport.write(b"r")
         assert wire.drain() == data + b"later"
 
-    def test_one_that_aborts_when_it_is_paused(self, wire):
-        """A producer may abort when it is paused; nothing waits for the kernel then."""
+    def test_an_abort_during_the_pause_leaves_nothing_queued(self, wire):
         producer = Producer()
         producer.pauseProducing = wire.transport.abortConnection
         wire.transport.registerProducer(producer, True)
@@ -1211,66 +1171,61 @@ class ProducerTests:
         wire.turn(2)
         assert wire.protocol.lost == [ConnectionAborted]
 
-    def test_the_next_one(self, wire):
-        """A producer that comes after a paused one is not resumed before it was paused."""
+    def test_the_next_producer_is_not_resumed_without_a_pause(self, wire):
+        """The first one was unregistered while it was paused."""
         wire.transport.registerProducer(Producer(), True)
         wire.transport.write(bytes(MUCH))
         wire.transport.unregisterProducer()
         producer = Producer()
         wire.transport.registerProducer(producer, True)
         wire.drain()
-        assert producer.asked in ([], ["pause", "resume"])
+        assert producer.calls in ([], ["pause", "resume"])
 
-    def test_small_writes(self, wire):
-        """What leaves at once never pauses a producer."""
+    def test_writes_that_are_sent_at_once_never_pause_a_producer(self, wire):
         producer = Producer()
         wire.transport.registerProducer(producer, True)
         for _ in range(100):
             wire.transport.write(bytes(10_000))
             wire.take()
-        assert producer.asked == []
+        assert producer.calls == []
 
-    def test_loseconnection_waits_for_it(self, wire):
-        """A paused producer is resumed before the connection closes, and may write its end."""
+    def test_lose_connection_resumes_a_paused_producer_and_waits_for_its_end(self, wire):
         producer = Producer(lambda: (wire.transport.write(b"end"), wire.transport.unregisterProducer()))
         wire.transport.registerProducer(producer, True)
         wire.transport.write(bytes(MUCH))
         wire.transport.loseConnection()
         assert wire.drain() == bytes(MUCH) + b"end"
         wire.turn(2)
-        assert producer.asked == ["pause", "resume"]
+        assert producer.calls == ["pause", "resume"]
         assert wire.protocol.lost == [ConnectionDone]
 
-    def test_stopped_by_a_loss(self, wire):
-        """A loss stops the producer, once, before the protocol hears of it."""
+    def test_a_loss_stops_the_producer_before_connection_lost(self, wire):
         producer = Producer()
         wire.transport.registerProducer(producer, True)
-        wire.protocol.on_lost = lambda me, reason: producer.asked.append("lost")
+        wire.protocol.on_lost = lambda me, reason: producer.calls.append("lost")
         wire.peer.close()
         wire.turn(2)
-        assert producer.asked == ["stop", "lost"]
+        assert producer.calls == ["stop", "lost"]
 
-    def test_two(self, wire):
-        """There is one producer at a time."""
+    def test_raises_runtime_error_for_a_second_producer(self, wire):
         wire.transport.registerProducer(Producer(), True)
         with pytest.raises(RuntimeError):
             wire.transport.registerProducer(Producer(), True)
 
     @pytest.mark.parametrize("streaming", [True, False])
-    def test_one_too_many(self, wire, streaming):
-        """A producer that is refused, because there is one, changes nothing for that one."""
+    def test_a_refused_second_producer_does_not_affect_the_first(self, wire, streaming):
         producer = Producer()
         wire.transport.registerProducer(producer, True)
         wire.transport.write(bytes(MUCH))
         with pytest.raises(RuntimeError):
             wire.transport.registerProducer(Producer(), streaming)
         wire.drain()
-        assert producer.asked == ["pause", "resume"]
+        assert producer.calls == ["pause", "resume"]
         wire.transport.write(b"at once")
         assert wire.take() == b"at once"
 
-    def test_pull(self, wire):
-        """A pull producer is asked for more after each of its writes, though these leave at once."""
+    def test_resumes_a_pull_producer_after_each_of_its_writes(self, wire):
+        """Even though its writes are sent at once."""
         parts = [b"one ", b"two ", b"three"]
 
         def produce():
@@ -1284,8 +1239,8 @@ class ProducerTests:
         assert wire.take() == b"one two three"
         assert parts == []
 
-    def test_pull_is_not_asked_within_itself(self, wire):
-        """It is asked by the reactor, not from within its own write."""
+    def test_does_not_resume_a_pull_producer_within_its_own_write(self, wire):
+        """The reactor resumes it."""
         depth = []
 
         def produce():
@@ -1299,8 +1254,8 @@ class ProducerTests:
         wire.transport.unregisterProducer()
         assert len(wire.take()) > 1
 
-    def test_a_pull_producer_sees_its_peer_go(self, wire):
-        """A connection that closes while a pull producer goes on writing learns that its peer is gone."""
+    def test_a_closing_connection_with_a_pull_producer_ends_if_the_peer_does(self, wire):
+        """The producer goes on writing."""
         wire.transport.registerProducer(Producer(lambda: wire.transport.write(b"x")), False)
         wire.transport.loseConnection()
         wire.turn()
@@ -1308,8 +1263,7 @@ class ProducerTests:
         wire.turn(5)
         assert len(wire.protocol.lost) == 1
 
-    def test_sending_a_file(self, wire, tmp_path):
-        """Twisted's FileSender sends a file to its end."""
+    def test_file_sender_sends_a_file_to_its_end(self, wire, tmp_path):
         data = pattern(300_000)
         (tmp_path / "file").write_bytes(data)
         done = []
@@ -1320,15 +1274,15 @@ class ProducerTests:
 
 
 class TLSTests(test_tls.ContextGeneratingMixin):
-    """TLS on a connection that began without."""
+    """startTLS on an established connection."""
 
     @pytest.fixture(autouse=True)
     def clock(self, monkeypatch, wire):
-        """Let Twisted's TLS, which gathers small writes for a turn, ask our reactor and not the global one."""
+        """Run Twisted's TLS, which collects small writes for a turn, on our reactor, not on the global one."""
         monkeypatch.setattr(tls, "_get_default_clock", lambda: wire.reactor)
 
     def shake_hands(self, wire):
-        """Do the client's part of a handshake; return its TLS object and what to call to exchange bytes."""
+        """Do the client's handshake; return its TLS object and a function that exchanges bytes."""
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -1349,8 +1303,8 @@ class TLSTests(test_tls.ContextGeneratingMixin):
             exchange()
         return client, exchange
 
-    def test_what_is_written_is_encrypted(self, wire):
-        """From startTLS on everything goes through TLS, both ways, also what is written at once."""
+    def test_encrypts_both_directions_after_start_tls(self, wire):
+        """Also writes before the handshake."""
         wire.transport.write(b"go ahead")
         assert wire.take() == b"go ahead"
         wire.transport.startTLS(self.getServerContext())
@@ -1362,8 +1316,7 @@ class TLSTests(test_tls.ContextGeneratingMixin):
         exchange()
         assert b"".join(wire.protocol.received) == b"answer"
 
-    def test_behind_what_is_queued(self, wire):
-        """What was written in the clear arrives first, though it had to be queued."""
+    def test_sends_queued_plaintext_before_the_tls_records(self, wire):
         wire.transport.write(bytes(MUCH))
         wire.transport.startTLS(self.getServerContext())
         wire.transport.write(b"secret")
@@ -1372,9 +1325,9 @@ class TLSTests(test_tls.ContextGeneratingMixin):
         assert client.read() == b"secret"
 
     @pytest.mark.parametrize("streaming", [True, False])
-    def test_with_a_producer(self, wire, streaming, monkeypatch):
-        """Nothing leaves in the clear after startTLS, whether a producer is there, goes or comes."""
-        # Twisted makes a push producer of a pull producer, but on the global reactor.
+    def test_sends_no_plaintext_after_start_tls_whatever_the_producer(self, wire, streaming, monkeypatch):
+        """A producer is registered before, unregistered, and registered again."""
+        # Twisted wraps a pull producer as a push producer, but on the global reactor.
         monkeypatch.setattr(tls._PullToPush, "startStreaming", lambda self: None)
         monkeypatch.setattr(tls._PullToPush, "stopStreaming", lambda self: None)
         wire.transport.registerProducer(Producer(), streaming)
@@ -1388,12 +1341,11 @@ class TLSTests(test_tls.ContextGeneratingMixin):
         ):
             change()
             wire.transport.write(b"secret")
-            # Bytes in the clear would make the client's TLS fail here.
+            # Plaintext would make the client's TLS fail here.
             exchange()
             assert client.read() == b"secret"
 
-    def test_much(self, wire):
-        """Much goes through TLS whole and in order."""
+    def test_sends_two_mebibytes_through_tls_in_order(self, wire):
         wire.transport.startTLS(self.getServerContext())
         client, exchange = self.shake_hands(wire)
         data, got = pattern(MUCH), b""
@@ -1405,13 +1357,11 @@ class TLSTests(test_tls.ContextGeneratingMixin):
                     got += client.read(1 << 20)
         assert got == data
 
-    def test_arguments(self, wire):
-        """The arguments are those of ITLSTransport, by name as well."""
+    def test_start_tls_accepts_the_arguments_of_itlstransport_by_name(self, wire):
         wire.transport.startTLS(ctx=self.getServerContext(), normal=True)
         assert wire.transport.TLS
 
-    def test_a_bad_context(self, wire):
-        """A context that cannot be made is raised, and the connection goes on as it was."""
+    def test_raises_the_error_of_a_context_and_stays_in_plaintext(self, wire):
         with pytest.raises(ValueError, match="Some path was wrong maybe"):
             wire.transport.startTLS(connectionmixins.BrokenContextFactory())
         wire.transport.write(b"in the clear")
@@ -1419,8 +1369,7 @@ class TLSTests(test_tls.ContextGeneratingMixin):
         assert wire.take() == b"in the clear"
 
     @pytest.mark.parametrize("end", ["loseConnection", "abortConnection"])
-    def test_an_end(self, wire, end):
-        """A TLS connection ends once, by either way."""
+    def test_lose_connection_and_abort_connection_end_tls_once(self, wire, end):
         wire.transport.startTLS(self.getServerContext())
         client, exchange = self.shake_hands(wire)
         getattr(wire.transport, end)()
@@ -1432,8 +1381,8 @@ class TLSTests(test_tls.ContextGeneratingMixin):
             exchange()
         assert len(wire.protocol.lost) == 1
 
-    def test_no_byte_after_an_abort(self, wire):
-        """What is written after an abort does not leave, encrypted or not."""
+    def test_sends_nothing_after_abort_connection_over_tls(self, wire):
+        """Neither plaintext nor ciphertext."""
         wire.transport.startTLS(self.getServerContext())
         self.shake_hands(wire)
         wire.transport.abortConnection()
@@ -1446,22 +1395,20 @@ class TLSTests(test_tls.ContextGeneratingMixin):
 
 
 class AddressTests:
-    """What a transport tells of itself."""
+    """Addresses, interfaces and socket options."""
 
-    def test_tcp(self, connect):
-        """Host and peer are the two ends' addresses."""
+    def test_host_and_peer_are_the_addresses_of_both_ends(self, connect):
         wire = connect("tcp")
         assert wire.transport.getHost() == IPv4Address("TCP", *wire.peer.getpeername())
         assert wire.transport.getPeer() == IPv4Address("TCP", *wire.peer.getsockname())
 
-    def test_unix(self, connect):
-        """A UNIX socket's are paths, here empty ones."""
+    def test_host_and_peer_of_a_unix_socket_are_empty_paths(self, connect):
         wire = connect("unix")
         assert wire.transport.getHost() == UNIXAddress("")
         assert wire.transport.getPeer() == UNIXAddress(None)
 
-    def test_the_peer_of_a_lost_connection(self, connect):
-        """The peer of a connection that is gone can still be told, for the log."""
+    def test_the_peer_is_known_after_the_connection_is_lost(self, connect):
+        """The log needs it."""
         wire = connect("tcp")
         peer = wire.transport.getPeer()
         wire.peer.close()
@@ -1469,13 +1416,11 @@ class AddressTests:
         assert wire.protocol.lost
         assert wire.transport.getPeer() == peer
 
-    def test_interfaces(self, wire):
-        """It is a TCP transport and knows of half closes, to Twisted's other code."""
+    def test_provides_itcptransport_and_ihalfcloseabledescriptor(self, wire):
         assert verifyObject(ITCPTransport, wire.transport)
         assert IHalfCloseableDescriptor.providedBy(wire.transport)
 
-    def test_options(self, connect):
-        """Socket options are reached as usual."""
+    def test_sets_and_returns_tcp_nodelay_and_keepalive(self, connect):
         wire = connect("tcp")
         wire.transport.setTcpNoDelay(True)
         assert wire.transport.getTcpNoDelay()
@@ -1484,10 +1429,9 @@ class AddressTests:
 
 
 class AdoptTests:
-    """Which ports make connections of ours."""
+    """Which ports accept connections of ours."""
 
-    def test_twisteds_own(self):
-        """Twisted's TCP and UNIX ports."""
+    def test_tcp_and_unix_ports_of_twisted_make_our_transports(self):
         reactor = FakeReactor()
         poller = Poller(reactor)
         try:
@@ -1507,8 +1451,7 @@ class AdoptTests:
         finally:
             poller.stop()
 
-    def test_others(self):
-        """A port with a transport of its own, and what is no port of Twisted's, stay as they are."""
+    def test_leaves_ports_with_another_transport_and_foreign_objects_unchanged(self):
         reactor = FakeReactor()
         poller = Poller(reactor)
 

@@ -1,7 +1,7 @@
 """
-Tests for wsserver/wire/tls.py: the short way, and where it hands back to Twisted's own code.
+Tests for wsserver/wire/tls.py: the fast path, and where it falls back to Twisted's own code.
 
-What a peer can see and what a protocol is told is asked of Twisted's class as well: it is the same.
+Tests with both classes, ours and Twisted's, check that a client and a protocol see the same behaviour.
 """
 
 import datetime
@@ -31,19 +31,19 @@ VERSIONS = {"TLS 1.2": SSL.TLS1_2_VERSION, "TLS 1.3": SSL.TLS1_3_VERSION}
 
 @implementer(IPushProducer)
 class Application(Protocol):
-    """Notes what it is told, and answers as the test wants."""
+    """A protocol that records its calls, and answers as the test wants."""
 
     def __init__(self):
-        self.told, self.lost, self.paused = [], [], []
+        self.deliveries, self.lost, self.paused = [], [], []
         self.answer = lambda data: None
 
     @property
     def received(self):
-        return b"".join(self.told)
+        return b"".join(self.deliveries)
 
     def dataReceived(self, data):
         assert not self.lost, "data after the end"
-        self.told.append(data)
+        self.deliveries.append(data)
         self.answer(data)
 
     def connectionLost(self, reason):
@@ -60,7 +60,7 @@ class Application(Protocol):
 
 
 class Wire(StringTransport):
-    """What is written is collected write by write; the end comes when the test says so."""
+    """A transport that records each write; the test ends it."""
 
     aborted = False
 
@@ -79,7 +79,7 @@ class Wire(StringTransport):
 
 @pytest.fixture(scope="module")
 def options():
-    """Make a certificate, and Twisted's options with it."""
+    """Return Twisted's certificate options with a new certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -93,7 +93,7 @@ def options():
 
 
 class Pair:
-    """A server's TLS over a wire, and a client of pyOpenSSL driven by hand."""
+    """A server's TLS over a transport, and a pyOpenSSL client driven by hand."""
 
     def __init__(self, kind, options, version):
         self.application, self.wire = Application(), Wire()
@@ -107,14 +107,14 @@ class Pair:
         self.server.makeConnection(self.wire)
 
     def sent(self):
-        """Take what the client has to send."""
+        """Return the ciphertext that the client has to send."""
         try:
             return self.client.bio_read(2**24)
         except SSL.WantReadError:
             return b""
 
     def take(self):
-        """Let the client take what has come, and return its plaintext."""
+        """Pass the server's writes to the client and return the plaintext."""
         writes, self.wire.writes = self.wire.writes, []
         plain = b""
         for data in writes:
@@ -127,13 +127,13 @@ class Pair:
         return plain
 
     def seal(self, *messages):
-        """Let the client make a record of each message."""
+        """Encrypt each message to a record of its own and return the client's ciphertext."""
         for message in messages:
             assert self.client.send(message) == len(message)
         return self.sent()
 
     def shake(self):
-        """Do the handshake, but do not deliver the client's last flight; return it."""
+        """Do the handshake, except for the client's last flight; return that."""
         while True:
             try:
                 self.client.do_handshake()
@@ -154,7 +154,7 @@ class Pair:
         return self
 
     def lose(self, reason=None):
-        """Let the transport end."""
+        """End the transport."""
         self.server.connectionLost(Failure(reason or ConnectionDone()))
 
 
@@ -166,19 +166,19 @@ def version(request):
 
 @pytest.fixture(params=[tls.TLSProtocol, TLSMemoryBIOProtocol], ids=["ours", "Twisted's"])
 def pair(request, options, version):
-    """Make both sides, before the handshake."""
+    """Return both sides, before the handshake."""
     return Pair(request.param, options, version)
 
 
 @pytest.fixture
 def established(pair):
-    """Make both sides, after the handshake."""
+    """Return both sides, after the handshake."""
     return pair.establish()
 
 
 @pytest.fixture
 def ours(options, version):
-    """Make both sides with our class, after the handshake."""
+    """Return both sides with our class, after the handshake."""
     pair = Pair(tls.TLSProtocol, options, version).establish()
     assert pair.server._ssl is not None
     return pair
@@ -187,26 +187,24 @@ def ours(options, version):
 class ReceivingTests:
     """From ciphertext to the protocol."""
 
-    def test_messages(self, established):
-        """What the client sends arrives, record by record."""
+    def test_delivers_each_record(self, established):
         for message in (b"a", b"b" * 100, b"c" * tls.RECORD):
             established.server.dataReceived(established.seal(message))
         assert established.application.received == b"a" + b"b" * 100 + b"c" * tls.RECORD
 
-    def test_several_records_in_one_read(self, ours):
-        """Records that came together are delivered together, so that what is answered can leave together."""
+    def test_delivers_the_records_of_one_read_in_one_call(self, ours):
+        """So the answers can be sent in one write."""
         ours.server.dataReceived(ours.seal(*(b"%d," % number for number in range(50))))
-        assert ours.application.told == [b"".join(b"%d," % number for number in range(50))]
+        assert ours.application.deliveries == [b"".join(b"%d," % number for number in range(50))]
 
-    def test_byte_by_byte(self, established):
-        """A record may come in any pieces."""
+    def test_delivers_records_that_arrive_byte_by_byte(self, established):
         for byte in established.seal(b"one", b"two"):
             established.server.dataReceived(bytes([byte]))
-        assert established.application.told == [b"one", b"two"]
+        assert established.application.deliveries == [b"one", b"two"]
 
     @pytest.mark.parametrize("seed", range(10))
-    def test_any_pieces(self, established, seed):
-        """Half-arrived records, whole ones, and many at once."""
+    def test_delivers_records_that_arrive_in_pieces_of_any_size(self, established, seed):
+        """Partial records, whole ones, and many at once."""
         chance = random.Random(seed)
         messages = [chance.randbytes(chance.choice([1, 64, 1000, tls.RECORD])) for _ in range(60)]
         data = established.seal(*messages)
@@ -216,15 +214,14 @@ class ReceivingTests:
             data = data[size:]
         assert established.application.received == b"".join(messages)
 
-    def test_large(self, established):
-        """A megabyte and more in one read."""
+    def test_delivers_a_read_of_one_and_a_half_megabytes(self, established):
         message = random.Random(1).randbytes(1_500_000)
         data = b"".join(established.seal(message[at : at + tls.RECORD]) for at in range(0, len(message), tls.RECORD))
         established.server.dataReceived(data)
         assert established.application.received == message
 
-    def test_data_with_the_last_flight(self, pair):
-        """Data that arrives with the end of the handshake is delivered, and what follows too."""
+    def test_delivers_data_that_arrives_with_the_last_flight(self, pair):
+        """Data that follows is delivered, too, and the server can write."""
         last = pair.shake()
         pair.server.dataReceived(last + pair.seal(b"early"))
         pair.server.dataReceived(pair.seal(b"later"))
@@ -232,37 +229,37 @@ class ReceivingTests:
         pair.server.write(b"answer")
         assert pair.take() == b"answer"
 
-    def test_the_answer_to_a_record_leaves_in_one_write(self, ours):
-        """An answer is one write to the transport, in the same turn."""
+    def test_writes_the_answer_to_a_record_in_the_same_turn(self, ours):
+        """In one write to the transport."""
         ours.application.answer = ours.server.write
         ours.server.dataReceived(ours.seal(b"echo"))
         assert len(ours.wire.writes) == 1
         assert ours.take() == b"echo"
 
     @pytest.mark.parametrize("together", [False, True])
-    def test_a_record_that_is_not_genuine(self, established, together):
-        """A forged record ends the connection with OpenSSL's error; what came before it is delivered."""
+    def test_a_forged_record_ends_the_connection_with_bad_record_mac(self, established, together):
+        """Data before the forged record is delivered."""
         established.application.answer = established.server.write
         good, bad = established.seal(b"good"), bytearray(established.seal(b"bad"))
         bad[-1] ^= 1
         for data in [good + bytes(bad)] if together else [good, bytes(bad)]:
             established.server.dataReceived(data)
-        assert established.application.told == [b"good"]
+        assert established.application.deliveries == [b"good"]
         assert established.wire.disconnecting
         established.client.bio_write(b"".join(established.wire.writes))
-        # No answer can follow the alert: ours drops the one to what came together with the forged record.
+        # Ours drops the answer to data in the read of the forged record: nothing can follow the alert.
         if not together:
             assert established.client.recv(100) == b"good"
         established.server.dataReceived(bytes(bad))
         established.server.write(b"more")
         established.lose()
-        assert established.application.told == [b"good"]
+        assert established.application.deliveries == [b"good"]
         (reason,) = established.application.lost
         assert reason.check(SSL.Error), reason
         assert "bad record mac" in str(reason.value)
 
-    def test_an_error_does_not_spread(self, options):
-        """OpenSSL keeps errors by thread: that of one connection is not taken for another's."""
+    def test_an_openssl_error_does_not_affect_another_connection(self, options):
+        """OpenSSL keeps its error queue per thread, not per connection."""
         pairs = [Pair(tls.TLSProtocol, options, SSL.TLS1_3_VERSION).establish() for _ in range(2)]
         half = pairs[1].seal(b"half")
 
@@ -274,27 +271,26 @@ class ReceivingTests:
         pairs[0].server.dataReceived(pairs[0].seal(b"x") + b"\x17\x03\x03\x00\x20" + bytes(32))
         assert pairs[0].wire.disconnecting
         pairs[1].server.dataReceived(half[10:])
-        assert pairs[1].application.told == [b"half"]
+        assert pairs[1].application.deliveries == [b"half"]
         assert pairs[1].take() == b"fine"
 
     @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01", b"\0" * 100])
-    def test_a_plaintext_client(self, pair, garbage):
-        """What is no handshake ends the connection, and nothing is delivered."""
+    def test_bytes_other_than_a_handshake_end_the_connection(self, pair, garbage):
+        """Nothing is delivered."""
         pair.server.dataReceived(garbage)
         pair.lose()
-        assert pair.application.told == []
+        assert pair.application.deliveries == []
         assert len(pair.application.lost) == 1
 
-    def test_plaintext_after_the_handshake(self, established):
-        """So does what is no record."""
+    def test_plaintext_after_the_handshake_ends_the_connection(self, established):
         established.server.dataReceived(b"GET / HTTP/1.1\r\n\r\n")
         assert established.wire.disconnecting
         established.lose()
-        assert established.application.told == []
+        assert established.application.deliveries == []
         assert len(established.application.lost) == 1
 
-    def test_a_renegotiation_the_client_asks_for(self, options):
-        """It is refused by an alert, which leaves without anything else being written (RFC 5746 section 4.5)."""
+    def test_refuses_renegotiation_with_an_alert(self, options):
+        """The alert is sent although the server writes nothing else (RFC 5746 section 4.5)."""
         pair = Pair(tls.TLSProtocol, options, SSL.TLS1_2_VERSION).establish()
         pair.client.renegotiate()
         with pytest.raises(SSL.WantReadError):
@@ -307,28 +303,25 @@ class ReceivingTests:
 class SendingTests:
     """From the protocol to ciphertext."""
 
-    def test_small_writes_keep_their_order(self, ours):
-        """Each leaves at once."""
+    def test_sends_small_writes_at_once_and_in_order(self, ours):
         for number in range(300):
             ours.server.write(b"%d," % number)
             assert len(ours.wire.writes) == number + 1
         assert ours.take() == b"".join(b"%d," % number for number in range(300))
 
     @pytest.mark.parametrize("size", [0, 1, tls.RECORD - 1, tls.RECORD, tls.RECORD + 1, tls.PIECE, 1_500_000])
-    def test_sizes(self, established, size):
-        """Any size arrives whole."""
+    def test_the_client_receives_a_message_of_any_size(self, established, size):
         message = random.Random(size).randbytes(size)
         established.server.write(message)
         established.server.writeSequence([b"a", b"b"])
         assert established.take() == message + b"ab"
 
-    def test_a_large_one_leaves_in_one_write(self, ours):
-        """Not in one for each record: nobody who is paused by it can come between."""
+    def test_sends_a_large_message_in_one_write(self, ours):
+        """A write per record would let a paused producer run in between."""
         ours.server.write(bytes(20 * tls.RECORD))
         assert len(ours.wire.writes) == 1
 
-    def test_before_the_handshake(self, pair):
-        """What is written before the handshake is done waits for it."""
+    def test_sends_early_writes_after_the_handshake_in_order(self, pair):
         pair.server.write(b"first,")
         last = pair.shake()
         pair.server.write(b"second,")
@@ -339,23 +332,23 @@ class SendingTests:
 
     @pytest.mark.parametrize("data", ["text", 7, None])
     @pytest.mark.parametrize("done", [False, True])
-    def test_not_bytes(self, options, data, done):
-        """Only bytes can be written."""
+    def test_raises_type_error_for_anything_but_bytes(self, options, data, done):
+        """Before and after the handshake."""
         pair = Pair(tls.TLSProtocol, options, SSL.TLS1_3_VERSION)
         if done:
             pair.establish()
         with pytest.raises(TypeError):
             pair.server.write(data)
 
-    def test_openssl_refuses(self, ours, monkeypatch):
-        """Where OpenSSL takes nothing, Twisted's code asks it again, and handles what it says."""
+    def test_falls_back_to_twisted_if_openssl_refuses_a_write(self, ours, monkeypatch):
+        """Twisted's code writes again and handles the error."""
         monkeypatch.setattr(tls, "_ssl_write", lambda *arguments: -1)
         ours.server.write(b"small")
         ours.server.write(b"x" * 100_000)
         assert ours.take() == b"small" + b"x" * 100_000
 
-    def test_openssl_takes_a_part(self, ours, monkeypatch):
-        """Where it takes less than it is given (RFC 6066 section 4, RFC 8449), the rest follows."""
+    def test_sends_the_rest_if_openssl_writes_only_a_part(self, ours, monkeypatch):
+        """As with a smaller maximum fragment (RFC 6066 section 4, RFC 8449)."""
         write = tls._ssl_write
         monkeypatch.setattr(tls, "_ssl_write", lambda ssl, data, size: write(ssl, data, min(size, 512)))
         message = random.Random(2).randbytes(100_000)
@@ -363,8 +356,8 @@ class SendingTests:
         ours.server.write(message[5000:])
         assert ours.take() == message
 
-    def test_a_write_that_must_wait(self, ours, monkeypatch):
-        """While a write waits for the peer, those after it wait too, and the producer is paused."""
+    def test_a_blocked_write_blocks_later_writes_and_pauses_the_producer(self, ours, monkeypatch):
+        """Later writes keep their order."""
         server = ours.server
         connection = server.getHandle()
         send = connection.send
@@ -383,12 +376,12 @@ class SendingTests:
         connection.send = send
         server.dataReceived(ours.seal(b"go on"))
         assert ours.application.paused == [True, False]
-        assert ours.application.told == [b"go on"]
+        assert ours.application.deliveries == [b"go on"]
         server.write(b"third")
         assert ours.take() == b"first,second,third"
 
-    def test_backpressure(self, ours):
-        """The transport's pauses reach the protocol, each once; a large write that fills it stays whole."""
+    def test_passes_each_pause_of_the_transport_to_the_protocol_once(self, ours):
+        """A large write that fills the transport stays whole."""
         server, wire, application = ours.server, ours.wire, ours.application
         server.registerProducer(application, True)
         write = wire.write
@@ -405,8 +398,8 @@ class SendingTests:
         assert ours.take() == bytes(300_000)
         server.unregisterProducer()
 
-    def test_aborted_from_within_a_large_write(self, ours):
-        """A producer that aborts when it is paused ends the connection; nothing more is written."""
+    def test_writes_nothing_more_after_a_producer_aborts_in_a_large_write(self, ours):
+        """The producer aborts when it is paused."""
         server, wire = ours.server, ours.wire
         server.registerProducer(ours.application, True)
         ours.application.pauseProducing = server.abortConnection
@@ -425,15 +418,15 @@ class SendingTests:
 
 
 class ClosingTests:
-    """How a connection ends."""
+    """The end of a connection."""
 
-    def test_close_notify_with_data(self, established):
-        """Data that came with the peer's close is delivered and answered; the connection ends, cleanly, once."""
+    def test_delivers_data_before_close_notify_and_ends_with_connection_done(self, established):
+        """The protocol can still answer the data."""
         established.application.answer = established.server.write
         data = established.seal(b"last words")
         established.client.shutdown()
         established.server.dataReceived(data + established.sent())
-        assert established.application.told == [b"last words"]
+        assert established.application.deliveries == [b"last words"]
         assert established.wire.disconnecting
         writes = b"".join(established.wire.writes)
         established.client.bio_write(writes)
@@ -442,13 +435,13 @@ class ClosingTests:
         (reason,) = established.application.lost
         assert reason.check(ConnectionDone)
 
-    def test_we_close(self, established):
-        """`loseConnection` sends close_notify; what the peer still sends is delivered; its answer ends it."""
+    def test_lose_connection_sends_close_notify_and_waits_for_the_reply(self, established):
+        """Data that the client sends until then is delivered."""
         established.server.loseConnection()
         established.server.loseConnection()
         established.server.write(b"too late")
         established.server.dataReceived(established.seal(b"on its way"))
-        assert established.application.told == [b"on its way"]
+        assert established.application.deliveries == [b"on its way"]
         established.client.bio_write(b"".join(established.wire.writes))
         with pytest.raises(SSL.ZeroReturnError):
             established.client.recv(100)
@@ -458,8 +451,8 @@ class ClosingTests:
         established.lose()
         assert established.application.lost[0].check(ConnectionDone)
 
-    def test_closed_with_a_producer(self, established):
-        """While a producer is registered, it may write on after `loseConnection`."""
+    def test_a_registered_producer_may_write_after_lose_connection(self, established):
+        """The close_notify follows when the producer is unregistered."""
         established.server.registerProducer(established.application, True)
         established.server.loseConnection()
         established.server.write(b"more")
@@ -467,60 +460,56 @@ class ClosingTests:
         established.server.unregisterProducer()
         assert established.wire.writes
 
-    def test_the_peer_vanishes(self, established):
-        """Without close_notify the connection is lost, not done (RFC 8446 section 6.1)."""
+    def test_an_end_without_close_notify_is_connection_lost(self, established):
+        """The client's data may be truncated (RFC 8446 section 6.1)."""
         established.server.dataReceived(established.seal(b"then nothing")[:-1])
         established.lose()
-        assert established.application.told == []
+        assert established.application.deliveries == []
         (reason,) = established.application.lost
         assert reason.check(ConnectionLost)
 
-    def test_aborted_from_within_a_delivery(self, established):
-        """Nothing is delivered after an abort, of the same read or a later one."""
+    def test_delivers_nothing_after_an_abort_during_a_delivery(self, established):
+        """Neither from the same read nor from a later one."""
         established.application.answer = lambda data: established.server.abortConnection()
         records = [established.seal(bytes([65 + number]) * tls.RECORD) for number in range(12)]
         established.server.dataReceived(b"".join(records))
-        delivered = len(established.application.told)
+        delivered = len(established.application.deliveries)
         assert delivered == 1
         assert established.wire.aborted
         established.server.dataReceived(established.seal(b"more"))
         established.server.write(b"more")
         established.lose(ConnectionAborted())
-        assert len(established.application.told) == 1
+        assert len(established.application.deliveries) == 1
         assert len(established.application.lost) == 1
 
-    def test_lost_from_within_a_delivery(self, ours):
-        """A transport that ends while it delivers: nothing follows, and no harm is done."""
+    def test_releases_openssl_if_the_transport_ends_during_a_delivery(self, ours):
         ours.application.answer = lambda data: ours.lose() if not ours.application.lost else None
         ours.server.dataReceived(ours.seal(b"x"))
         assert len(ours.application.lost) == 1
         assert ours.server.getHandle() is None
 
-    def test_closed_from_within_a_delivery(self, established):
-        """Closing while data is delivered lets the rest of it come."""
+    def test_delivers_the_rest_after_lose_connection_during_a_delivery(self, established):
         established.application.answer = lambda data: established.server.loseConnection()
         established.server.dataReceived(established.seal(b"a", b"b"))
         assert established.application.received == b"ab"
         assert len(established.wire.writes) == 1
 
-    def test_nothing_is_kept(self, ours):
-        """The end lets go of OpenSSL's object."""
+    def test_releases_the_object_of_openssl_when_the_connection_ends(self, ours):
         ours.lose()
         assert ours.server._ssl is None
 
 
 class AdoptingTests:
-    """Where the class is put in."""
+    """Which factories use our protocol."""
 
-    def test_twisteds_factory(self, options):
-        """A factory of Twisted's gets our protocol."""
+    def test_sets_our_protocol_in_a_factory_of_twisted(self, options):
+        """Twisted's class stays unchanged."""
         factory = TLSMemoryBIOFactory(options, False, Factory(), Clock())
         tls.adopt_factory(factory)
         assert factory.protocol is tls.TLSProtocol
         assert TLSMemoryBIOFactory.protocol is BufferingTLSTransport
 
-    def test_others_stay(self, options):
-        """An application's own protocol, and a factory without TLS, stay as they are."""
+    def test_leaves_other_protocols_and_factories_without_tls_unchanged(self, options):
         factory = TLSMemoryBIOFactory(options, False, Factory(), Clock())
         factory.protocol = TLSMemoryBIOProtocol
         tls.adopt_factory(factory)
@@ -529,8 +518,8 @@ class AdoptingTests:
         tls.adopt_factory(plain)
         assert plain.protocol is None
 
-    def test_an_applications_own_connection(self, options):
-        """A connection that is not pyOpenSSL's own is served by its methods alone."""
+    def test_uses_the_methods_of_a_subclass_of_connection(self, options):
+        """The fast path would skip an application's own `send`."""
         calls = []
 
         class Counting(SSL.Connection):
@@ -552,7 +541,7 @@ class AdoptingTests:
 
 
 class ContractTests:
-    """The private names that the module uses."""
+    """Private names of Twisted and pyOpenSSL that the module uses."""
 
     NAMES = {
         "_appSendBuffer",
@@ -566,20 +555,18 @@ class ContractTests:
         "_ssl",
     }
 
-    def test_the_docstring_lists_them(self):
-        """Each is named in the module's docstring."""
+    def test_the_docstring_of_the_module_lists_every_private_name(self):
         for name in self.NAMES:
             assert f"{name}`" in tls.__doc__, name
 
-    def test_twisteds_methods(self):
-        """Twisted's private methods take what they took."""
+    def test_private_methods_of_twisted_have_the_expected_parameters(self):
         for name, parameters in (("_flushReceiveBIO", ["self"]), ("_tlsShutdownFinished", ["self", "reason"])):
             method = getattr(TLSMemoryBIOProtocol, name, None)
             assert method is not None, CHANGED + name
             assert list(inspect.signature(method).parameters) == parameters, CHANGED + name
 
-    def test_twisteds_attributes(self, options):
-        """`_handshakeDone` tells that the handshake is done, `_appSendBuffer` holds what waits."""
+    def test_handshake_done_and_app_send_buffer_have_the_expected_values(self, options):
+        """`_handshakeDone` is set by the handshake, `_appSendBuffer` holds writes until then."""
         pair = Pair(TLSMemoryBIOProtocol, options, SSL.TLS1_3_VERSION)
         assert pair.server._handshakeDone is False, CHANGED + "_handshakeDone"
         pair.server.write(b"x")
@@ -588,20 +575,17 @@ class ContractTests:
         assert pair.server._handshakeDone is True, CHANGED + "_handshakeDone"
         assert pair.server._appSendBuffer == [], CHANGED + "_appSendBuffer"
 
-    def test_the_end_is_told_by_one_method(self):
-        """Whatever ends TLS, `_tlsShutdownFinished` is called."""
+    def test_twisted_ends_tls_with_tls_shutdown_finished(self):
         for method in (TLSMemoryBIOProtocol._write, TLSMemoryBIOProtocol._flushReceiveBIO):
             assert "self._tlsShutdownFinished(" in inspect.getsource(method), CHANGED + method.__name__
 
-    def test_pyopenssls_attributes(self):
-        """A connection without a socket has its SSL and two memory BIOs."""
+    def test_a_connection_without_a_socket_has_ssl_and_memory_bios(self):
         connection = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
         for name in ("_ssl", "_into_ssl", "_from_ssl"):
             assert isinstance(getattr(connection, name, None), SSL._ffi.CData), CHANGED + name
         assert isinstance(connection._ssl, SSL._ffi.CData)
 
-    def test_openssls_functions(self):
-        """The functions do what we take them to do with a memory BIO."""
+    def test_bio_functions_count_write_and_read_the_bytes(self):
         connection = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
         into = connection._into_ssl
         assert tls._bio_size(into, SSL._ffi.NULL) == 0
@@ -612,7 +596,7 @@ class ContractTests:
         assert SSL._ffi.string(place) == b"ab"
         assert tls._bio_size(into, SSL._ffi.NULL) == 1
 
-    def test_pyopenssl_calls_the_same(self):
-        """`send`, `recv`, `bio_read` and `bio_write` are thin: nothing is left out by calling OpenSSL itself."""
+    def test_pyopenssl_methods_call_the_functions_that_the_module_calls(self):
+        """Calling OpenSSL directly skips nothing else."""
         for name, function in (("send", "SSL_write"), ("recv", "SSL_read"), ("bio_read", "BIO_read")):
             assert f"_lib.{function}(self._" in inspect.getsource(getattr(SSL.Connection, name)), CHANGED + name
