@@ -1,4 +1,4 @@
-"""The HTTP API: every method, over both brokers, and what is refused."""
+"""The HTTP API: every method over both brokers, and the requests that it refuses."""
 
 import json
 
@@ -22,27 +22,26 @@ def server(broker, start_server):
 
 
 class PublishTests:
-    """Publications, and what is kept of them."""
+    """`publish`, `broadcast` and `history`."""
 
-    def test_position(self, server):
-        """The answer tells the place in the stream, and to how many it went here."""
+    def test_publish_returns_the_offset_the_epoch_and_the_local_deliveries(self, server):
+        """With `skip_history` there is no position."""
         with server.open("/ws?channel=foo"):
             first, second = (ok(server, "publish", {"channel": "foo", "data": {}}) for _ in range(2))
         assert (first["offset"], second["offset"], first["delivered"]) == (1, 2, 1)
         assert first["epoch"] == second["epoch"] != ""
         assert ok(server, "publish", {"channel": "foo", "data": {}, "skip_history": True}) == {"delivered": 0}
 
-    def test_idempotency(self, server):
-        """A publication that comes again with its key is answered as before, and not delivered again."""
+    def test_a_repeated_idempotency_key_returns_the_first_answer_and_delivers_nothing(self, server):
         with server.open("/ws?channel=foo") as peer:
             body = {"channel": "foo", "data": "once", "idempotency_key": "k"}
-            places = [ok(server, "publish", body)["offset"] for _ in range(3)]
+            offsets = [ok(server, "publish", body)["offset"] for _ in range(3)]
             ok(server, "publish", {"channel": "foo", "data": "next"})
             assert [peer.read_frame().payload for _ in range(2)] == [b"once", b"next"]
-            assert places == [1, 1, 1]
+            assert offsets == [1, 1, 1]
 
-    def test_history(self, server):
-        """Forwards, backwards, since a position, the position alone, all; and it can be removed."""
+    def test_history_reads_forwards_backwards_since_a_position_and_can_be_removed(self, server):
+        """Without a limit it returns the stream's position only."""
         for number in range(5):
             last = ok(server, "publish", {"channel": "foo", "data": number, "tags": {"n": str(number)}})
         top = {"offset": 5, "epoch": last["epoch"]}
@@ -61,14 +60,13 @@ class PublishTests:
         assert ok(server, "history_remove", {"channel": "foo"}) == {}
         assert read(limit=-1) == []
 
-    def test_unrecoverable(self, server):
-        """A position of another epoch is 416, and 112."""
+    def test_history_since_a_position_of_another_epoch_is_416_with_code_112(self, server):
         ok(server, "publish", {"channel": "foo", "data": 1})
         status, answer = api(server, "history", {"channel": "foo", "since": {"offset": 1, "epoch": "other"}})
         assert (status, answer["error"]["code"]) == (416, 112)
 
-    def test_broadcast(self, server):
-        """Each channel has a response of its own; one that is refused harms no other, and the status tells of it."""
+    def test_broadcast_answers_for_each_channel_and_is_400_if_one_is_invalid(self, server):
+        """The valid channels get the publication."""
         with server.open("/ws?channel=a,b") as peer:
             body = {"channels": ["a", "wsserver:x", 5, "b"], "data": "x", "tags": {"t": "1"}}
             status, answer = api(server, "broadcast", body)
@@ -80,30 +78,27 @@ class PublishTests:
 
 
 class PresenceTests:
-    """Who is on a channel."""
+    """`presence` and `presence_stats`."""
 
-    def test_presence(self, server):
-        """Everyone with what is known, and how many."""
+    def test_returns_every_client_with_its_info_and_the_numbers_of_clients_and_users(self, server):
         infos = [ClientInfo("c1", "42", {"name": "Ann"}), ClientInfo("c2", "42"), ClientInfo("c3", "7")]
         for info in infos:
             server.ask(lambda info=info: server.service.hub.presence.join(ChannelName("room"), info))
-        wait_until(lambda: len(ok(server, "presence", {"channel": "room"})["presence"]) == 3, "they are there")
+        wait_until(lambda: len(ok(server, "presence", {"channel": "room"})["presence"]) == 3, "three clients present")
         found = ok(server, "presence", {"channel": "room"})["presence"]
         assert found["c1"] == {"client": "c1", "user": "42", "conn_info": {"name": "Ann"}}
         assert ok(server, "presence_stats", {"channel": "room"}) == {"num_clients": 3, "num_users": 2}
 
-    def test_not_available(self, server):
-        """A channel of which it is not kept says so."""
+    def test_a_channel_without_presence_is_400_with_code_108(self, server):
         for method in ("presence", "presence_stats"):
             status, answer = api(server, method, {"channel": "foo"})
             assert (status, answer["error"]["code"]) == (400, 108)
 
 
 class ConnectionTests:
-    """What is done with connections."""
+    """The methods that list, change and disconnect connections."""
 
-    def test_connections(self, server):
-        """Who is connected, all or a user's, and on what."""
+    def test_connections_lists_all_or_those_of_a_user_a_client_or_a_pattern(self, server):
         join(server, FakeClient("c1", "42", ["news"]))
         join(server, FakeClient("c2", "7", ["chat:1"]))
         every = ok(server, "connections", {})["connections"]
@@ -118,8 +113,7 @@ class ConnectionTests:
             assert set(ok(server, "connections", body)["connections"]) == {"c2"}
         assert ok(server, "connections", {"user": "nobody"}) == {"connections": {}}
 
-    def test_operations(self, server):
-        """Each reaches the clients it names and no others; the answer tells how many."""
+    def test_each_method_reaches_only_the_named_clients_and_returns_their_number(self, server):
         one, two = join(server, FakeClient("c1", "42", ["news"])), join(server, FakeClient("c2", "42"))
         other = join(server, FakeClient("c3", "7", ["news"]))
         assert ok(server, "unsubscribe", {"user": "42", "channel": "news"}) == {"clients": 1}
@@ -143,27 +137,25 @@ class ConnectionTests:
         assert other.done == []
 
     @pytest.mark.parametrize("method", ["disconnect", "subscribe", "unsubscribe", "refresh"])
-    def test_nobody_named(self, server, method):
-        """Without a user and a client it would be everybody."""
+    def test_a_call_without_user_and_client_is_400_and_reaches_no_client(self, server, method):
+        """It would otherwise apply to every connection."""
         everyone = join(server, FakeClient("c1", "", ["news"]))
         for body in ({}, {"user": ""}, {"user": "", "client": None}):
             status, answer = api(server, method, {"channel": "news", **body})
             assert (status, answer["error"]["code"]) == (400, 107)
         assert everyone.done == []
 
-    def test_info(self, server):
-        """What is known of each process."""
+    def test_info_returns_the_node_with_its_counts_of_channels_and_subscriptions(self, server):
         with server.open("/ws?channel=a,b"):
             (node,) = ok(server, "info", {})["nodes"]
         assert node["uid"]
         assert node["name"]
         assert (node["num_channels"], node["num_subs"]) == (2, 2)
 
-    def test_two_processes(self, start_server, redis):
-        """Two servers on one Redis answer as one."""
+    def test_either_server_on_one_redis_answers_for_both(self, start_server, redis):
         one, two = (up(start_server(api_key=KEY, redis=redis.url)) for _ in range(2))
         here, there = join(one, FakeClient("c1", "42")), join(two, FakeClient("c2", "42"))
-        wait_until(lambda: len(ok(one, "info", {})["nodes"]) == 2, "both are known")
+        wait_until(lambda: len(ok(one, "info", {})["nodes"]) == 2, "both nodes known")
         with one.open("/ws?channel=foo"), two.open("/ws?channel=foo,bar"):
             counts = {"bar": {"num_clients": 1}, "foo": {"num_clients": 2}}
             assert ok(one, "channels", {}) == {"channels": counts}
@@ -171,21 +163,20 @@ class ConnectionTests:
         assert ok(two, "disconnect", {"user": "42"}) == {"clients": 2}
         assert here.done == there.done == [("disconnect", 3503, "force disconnect")]
 
-    def test_waits_for_no_answer_of_a_process_that_has_stopped(self, start_server, redis, log):
-        """It has left, so the others need not find out by waiting."""
+    def test_info_leaves_out_a_stopped_process_without_a_log_line(self, start_server, redis, log):
+        """A process that stops announces it, so the others do not wait for its answer until a timeout."""
         one, other = (up(start_server(redis=redis.url, api_key=KEY)) for _ in range(2))
-        wait_until(lambda: len(ok(one, "info", {})["nodes"]) == 2, "both are known")
+        wait_until(lambda: len(ok(one, "info", {})["nodes"]) == 2, "both nodes known")
         other.stop()
         assert len(ok(one, "info", {})["nodes"]) == 1
         assert log.lines("wsserver.hub") == []
 
 
 class BatchTests:
-    """Many commands in one request."""
+    """`batch`: many commands in one request."""
 
     @pytest.mark.parametrize("parallel", [False, True])
-    def test_batch(self, server, parallel):
-        """Each has its reply, in its place; the status tells that one is wrong."""
+    def test_each_command_has_its_reply_in_order_and_an_unknown_one_makes_it_404(self, server, parallel):
         commands = [
             {"publish": {"channel": "foo", "data": 1}},
             {"publish": {"channel": "", "data": 1}},
@@ -208,8 +199,7 @@ class BatchTests:
         assert codes == [None, 107, 104, None, 107, 107, 107, 107, 104, None]
 
     @pytest.mark.parametrize("parallel", [False, True])
-    def test_many(self, server, parallel):
-        """A thousand, most of them wrong, in order."""
+    def test_a_thousand_commands_get_a_thousand_replies_in_order(self, server, parallel):
         commands = [{"publish": {"channel": "foo", "data": 0}}, *[{"x": {}}] * 998]
         commands.append({"publish": {"channel": "foo", "data": 1}})
         _, answer = api(server, "batch", {"commands": commands, "parallel": parallel})
@@ -220,50 +210,48 @@ class BatchTests:
     @pytest.mark.parametrize(
         "body", [{}, {"commands": []}, {"commands": {}}, {"commands": [{}] * 1001}, {"commands": [], "parallel": 1}]
     )
-    def test_wrong(self, server, body):
-        """No commands, or too many."""
+    def test_no_commands_or_more_than_1000_are_400(self, server, body):
+        """So are commands and options of the wrong type."""
         assert api(server, "batch", body)[0] == 400
 
 
 class RefusalTests:
-    """Who may call, and how."""
+    """Authentication, and the requests that the API refuses."""
 
     @pytest.fixture
     def server(self, start_server):
-        """Start a server; what is refused does not depend on the broker."""
+        """Start a server with the memory broker: refusals do not depend on the broker."""
         return blockon(deferToThread(lambda: start_server(api_key=KEY)))
 
     @pytest.mark.parametrize(
         "header", [f"X-API-Key: {KEY}", f"Authorization: Bearer {KEY}", f"authorization: apikey  {KEY}"]
     )
-    def test_key(self, server, header):
-        """The key comes in one of three headers."""
+    def test_accepts_the_key_in_each_of_three_header_forms(self, server, header):
         assert api(server, "info", {}, header, key="")[0] == 200
 
     @pytest.mark.parametrize(
         "header",
         ["X-A: b", "X-API-Key:", f"X-API-Key: {KEY}x", f"Authorization: Basic {KEY}", "Authorization: Bearer"],
     )
-    def test_no_key(self, server, header):
-        """Anything else is 401, before anything is said about the call."""
+    def test_a_missing_or_wrong_key_is_401_whatever_the_method_and_the_body(self, server, header):
+        """An unauthenticated caller cannot find out which methods exist."""
         for method in ("info", "nothing"):
             status, answer = api(server, method, b"no JSON", header, key="")
             assert (status, answer["error"]["code"]) == (401, 101)
 
-    def test_key_in_the_query(self, server):
-        """A query stands in logs: no key is taken from there."""
+    def test_a_key_in_the_query_is_401(self, server):
+        """Queries end up in logs."""
         assert api(server, f"info?api_key={KEY}", {}, key="")[0] == 401
 
-    def test_method(self, server):
-        """Everything is a POST."""
+    def test_other_http_methods_than_post_are_405(self, server):
+        """An empty POST body means no parameters."""
         with server.connect() as peer:
             for method in ("GET", "PUT", "HEAD"):
                 response = peer.request("/api/info", f"X-API-Key: {KEY}", method=method)
                 assert (response.status, response.header("allow")) == (405, "POST")
             assert peer.request("/api/info", f"X-API-Key: {KEY}", method="POST", body=b"").status == 200
 
-    def test_too_large(self, server):
-        """More than 64 KiB are not read."""
+    def test_a_body_over_64_kib_is_413_before_it_is_read(self, server):
         status = None
         with server.connect() as peer:
             head = f"POST /api/publish HTTP/1.1\r\nHost: a\r\nX-API-Key: {KEY}\r\nContent-Length: 65537\r\n\r\n"
@@ -291,18 +279,16 @@ class RefusalTests:
             ("presence", {"channel": 1}),
         ],
     )
-    def test_parameters(self, server, method, body):
-        """A wrong parameter is named."""
+    def test_an_invalid_parameter_is_400_with_code_107_and_is_named(self, server, method, body):
         status, answer = api(server, method, body)
         assert (status, answer["error"]["code"]) == (400, 107)
         assert ":" in answer["error"]["message"] or "no data" in answer["error"]["message"]
 
-    def test_unknown_parameters(self, server):
-        """Ignored, as Centrifugo does."""
+    def test_unknown_parameters_are_ignored_as_centrifugo_does(self, server):
         assert ok(server, "publish", {"channel": "foo", "data": 1, "delta": True, "new": []})["offset"] == 1
 
-    def test_error_modes(self, server, start_server):
-        """Centrifugo's way of errors in the status, and its way without."""
+    def test_errors_are_in_the_status_or_with_api_errors_body_in_a_200(self, server, start_server):
+        """Centrifugo's error mode header overrides --api-errors. 401 and 404 stay statuses in both modes."""
         body = {"channel": ""}
         status, answer = api(server, "history", body, "X-Centrifugo-Error-Mode: transport")
         assert (status, answer["code"]) == (400, 107)
@@ -317,8 +303,7 @@ class RefusalTests:
         assert api(lenient, "info", {}, key="wrong")[0] == 401
 
     @pytest.mark.parametrize("method", ["history", "history_remove"])
-    def test_no_history(self, start_server, method):
-        """A channel that keeps none says so, and gives no offsets."""
+    def test_without_history_publish_returns_no_offset_and_history_is_code_108(self, start_server, method):
         server = start_server(api_key=KEY, history_size=0)
         assert ok(server, "publish", {"channel": "foo", "data": 1}) == {"delivered": 0}
         status, answer = api(server, method, {"channel": "foo"})
@@ -328,8 +313,10 @@ class RefusalTests:
     @pytest.mark.parametrize(
         ("error", "status", "code"), [(RuntimeError("secret"), 500, 100), (NotPermitted("ACL says no"), 403, 103)]
     )
-    def test_failures(self, start_server, log, monkeypatch, late, error, status, code):
-        """What goes wrong within is told without its details, what Redis does not permit in its words."""
+    def test_an_internal_error_is_500_without_details_and_a_redis_denial_403(
+        self, start_server, log, monkeypatch, late, error, status, code
+    ):
+        """The traceback of an internal error goes to the log."""
 
         def broken(*arguments, **options):
             if late:
@@ -344,11 +331,11 @@ class RefusalTests:
         assert len(log.take_failures(RuntimeError)) == (status == 500)
 
     @pytest.mark.parametrize("mode", ["status", "body"])
-    def test_redis_away(self, start_server, redis, mode):
-        """What was not stored is answered with 503 by every method, in every mode, and when to come again."""
+    def test_every_method_is_503_with_retry_after_while_redis_is_unavailable(self, start_server, redis, mode):
+        """The status is 503 in both modes of --api-errors, since nothing was stored."""
         server = up(start_server(api_key=KEY, redis=redis.url, api_errors=mode, channel_presence=("room",)))
         redis.kill()
-        wait_until(lambda: api(server, "publish", {"channel": "foo", "data": 1})[0] == 503, "noticed")
+        wait_until(lambda: api(server, "publish", {"channel": "foo", "data": 1})[0] == 503, "the outage noticed")
         methods = {
             "publish": {"channel": "foo", "data": 1},
             "broadcast": {"channels": ["foo"], "data": 1},

@@ -37,14 +37,14 @@ from wsserver.hub.clients import ClientInfo
 from wsserver.typing import ChannelName
 
 
-class Plainly:
-    """The asynchronous client, called as the other one: each call has a loop of its own."""
+class BlockingAsyncClient:
+    """The asynchronous client with the synchronous client's interface: each call runs an event loop."""
 
     def __init__(self, url, key):
         self._arguments = (url, key)
 
     def __getattr__(self, name):
-        """Make a method that waits."""
+        """Return a function that calls the method and blocks until it returns."""
 
         def call(request, **options):
             async def run():
@@ -58,22 +58,21 @@ class Plainly:
 
 @pytest.fixture
 def server(broker, start_server):
-    """Start a server on either broker, whose errors are Centrifugo's."""
+    """Start a server on either broker that reports errors in the body, as Centrifugo does."""
     options = broker | {"api_key": KEY, "api_errors": "body", "channel_presence": ("room",)}
     return blockon(deferToThread(lambda: up(start_server(**options))))
 
 
-@pytest.fixture(params=[Client, Plainly])
+@pytest.fixture(params=[Client, BlockingAsyncClient])
 def client(request, server):
     """Make one of the two clients."""
     return request.param(f"http://127.0.0.1:{server.port}/api", KEY)
 
 
 class MethodTests:
-    """What the library has of Centrifugo's methods."""
+    """The methods of the library that the server supports."""
 
-    def test_publications(self, server, client):
-        """Publish, broadcast, history, history_remove."""
+    def test_publish_broadcast_history_and_history_remove_work_on_one_stream(self, server, client):
         with server.open("/ws?channel=foo&format=json") as peer:
             result = client.publish(PublishRequest(channel="foo", data={"a": 1}, tags={"t": "x"}))
             assert (result.offset, result.delivered) == (1, 1)
@@ -90,24 +89,21 @@ class MethodTests:
         client.history_remove(HistoryRemoveRequest(channel="foo"))
         assert client.history(HistoryRequest(channel="foo", limit=-1)).publications == []
 
-    def test_bytes(self, client):
-        """Bytes are given in base64, and come so."""
+    def test_b64data_is_published_and_returned_in_base64(self, client):
         client.publish(PublishRequest(channel="foo", data=None, b64data="/wA="))
         (publication,) = client.history(HistoryRequest(channel="foo", limit=1)).publications
         assert (publication.data, publication.b64data) == (None, "/wA=")
 
-    def test_presence(self, server, client):
-        """Presence, presence_stats."""
+    def test_presence_and_presence_stats_return_the_client_and_the_counts(self, server, client):
         info = ClientInfo("c1", "42", {"name": "Ann"})
         server.ask(lambda: server.service.hub.presence.join(ChannelName("room"), info))
-        wait_until(lambda: client.presence(PresenceRequest(channel="room")).presence, "it is there")
+        wait_until(lambda: client.presence(PresenceRequest(channel="room")).presence, "the client present")
         (found,) = client.presence(PresenceRequest(channel="room")).presence.values()
         assert (found.client, found.user, found.conn_info) == ("c1", "42", {"name": "Ann"})
         stats = client.presence_stats(PresenceStatsRequest(channel="room"))
         assert (stats.num_clients, stats.num_users) == (1, 1)
 
-    def test_connections(self, server, client):
-        """Subscribe, unsubscribe, refresh, disconnect, connections, channels, info."""
+    def test_connection_methods_reach_the_client_and_channels_and_info_count_it(self, server, client):
         known = join(server, FakeClient("c1", "42", ["news"]))
         found = client.connections(ConnectionsRequest(user="42", expression="")).connections
         assert (found["c1"].user, list(found["c1"].state.channels)) == ("42", ["news"])
@@ -128,16 +124,14 @@ class MethodTests:
             assert (node.num_channels, node.num_subs) == (1, 1)
 
     @pytest.mark.parametrize("parallel", [None, True])
-    def test_batch(self, client, parallel):
-        """Batch."""
+    def test_batch_returns_one_reply_per_request_in_order(self, client, parallel):
         requests = [PublishRequest(channel="foo", data=number) for number in range(3)]
         requests += [HistoryRequest(channel="foo"), InfoRequest(), HistoryRemoveRequest(channel="foo")]
         replies = client.batch(BatchRequest(requests=requests, parallel=parallel)).replies
         assert {reply.offset for reply in replies[:3]} == {1, 2, 3}
         assert len(replies[4].nodes) == 1
 
-    def test_complete(self):
-        """Nothing of the library is left out but what only Centrifugo PRO has."""
+    def test_every_method_that_is_not_centrifugo_pro_is_called_by_a_test(self):
         pro = ("device", "topic", "push", "user_status", "block_user", "revoke", "invalidate")
         has = {name for name, _ in inspect.getmembers(Client, inspect.isfunction) if not name.startswith("_")}
         rest = {name for name in has - {"close"} if not any(part in name for part in pro)}
@@ -147,10 +141,9 @@ class MethodTests:
 
 
 class ErrorTests:
-    """What goes wrong reads as it does with Centrifugo."""
+    """Errors reach the library as Centrifugo's own do."""
 
-    def test_errors(self, client):
-        """The library's own exceptions, with Centrifugo's codes."""
+    def test_raises_the_librarys_error_with_centrifugos_code(self, client):
         for request, code in ((HistoryRequest(channel=""), 107), (PresenceRequest(channel="foo"), 108)):
             with pytest.raises(CentApiResponseError) as caught:
                 getattr(client, request.api_method)(request)
@@ -163,20 +156,18 @@ class ErrorTests:
         assert responses[0].error is None
         assert responses[1].error.code == 107
 
-    def test_pro(self, client):
-        """A method that is not here says so."""
+    def test_a_method_of_centrifugo_pro_is_404(self, client):
         with pytest.raises(CentTransportError) as caught:
             client.block_user(cent.BlockUserRequest(user="42"))
         assert caught.value.status_code == 404
 
-    def test_key(self, server):
-        """Without the right key nothing is done."""
-        for make in (Client, Plainly):
+    def test_a_wrong_key_raises_cent_unauthorized_error(self, server):
+        for make in (Client, BlockingAsyncClient):
             with pytest.raises(CentUnauthorizedError):
                 make(f"http://127.0.0.1:{server.port}/api", "wrong").info(InfoRequest())
 
-    def test_statuses(self, start_server):
-        """With the server's default the library tells the status of an error."""
+    def test_with_api_errors_status_the_library_raises_a_transport_error_with_400(self, start_server):
+        """This is the server's default."""
         server = start_server(api_key=KEY)
         client = Client(f"http://127.0.0.1:{server.port}/api", KEY)
         assert client.publish(PublishRequest(channel="foo", data=1)).offset == 1

@@ -61,7 +61,7 @@ def send_with_aiohttp(url, body, *, expect=False):
 
 CLIENTS = {
     "curl": send_with_curl,
-    # For a body of unknown length curl waits for 100 Continue by itself; here it does not.
+    # For a body of unknown length curl sends Expect: 100-continue by default.
     "curl without Expect": lambda url, body: send_with_curl(url, body, "-H", "Expect:"),
     "Node": send_with_node,
     "Node with Expect": lambda url, body: send_with_node(url, body, "100-continue"),
@@ -75,15 +75,14 @@ class ChunkedTests:
     """`Transfer-Encoding: chunked` on `POST /api/publish`."""
 
     @pytest.mark.parametrize("send", CLIENTS.values(), ids=CLIENTS)
-    def test_a_streamed_body_is_published(self, start_server, send):
-        """200, and the publication is what was sent."""
+    def test_a_streamed_body_is_published_unchanged_with_200(self, start_server, send):
         server = start_server(api_key="key")
         with server.open("/ws?channel=news") as peer:
             assert send(f"http://127.0.0.1:{server.port}/api/publish", BODY) == "200"
             assert peer.read_message() == "x" * 40_000
 
     @pytest.mark.parametrize("send", [send_with_curl, send_with_node])
-    def test_a_streamed_body_over_the_limit_is_413(self, start_server, send):
-        """The client reads the status though it has more to send."""
+    def test_the_client_reads_413_for_a_body_over_the_limit(self, start_server, send):
+        """The client still has more to send when the status arrives."""
         server = start_server(api_key="key")
         assert send(f"http://127.0.0.1:{server.port}/api/publish", TOO_LONG) == "413"

@@ -1,4 +1,4 @@
-"""The HTTP side: the browser page, who may connect from which page, and paths that were made to break servers."""
+"""HTTP: the browser page, the origins that may connect, and hostile paths."""
 
 import json
 import re
@@ -80,11 +80,11 @@ FILES = {
 
 
 class PageTests:
-    """The files of the page."""
+    """The files of the browser page."""
 
     @pytest.mark.parametrize(("path", "content_type"), FILES.items(), ids=FILES)
-    def test_is_served_with_its_type_and_the_security_headers(self, server, path, content_type):
-        """Each file has its type, a policy that lets in nothing foreign, and no word about the server's version."""
+    def test_each_file_has_its_content_type_and_the_security_headers(self, server, path, content_type):
+        """The content security policy allows no foreign source, and no header names the server's version."""
         with server.connect() as peer:
             response = peer.request(path)
         assert (response.status, response.header("content-type")) == (200, content_type)
@@ -97,8 +97,8 @@ class PageTests:
         assert response.header("server") is None
         assert response.body
 
-    def test_every_file_the_page_names_is_there(self, server):
-        """All scripts and styles that the page and its scripts load exist."""
+    def test_every_script_and_style_that_the_page_loads_is_served(self, server):
+        """So are the modules that the scripts import."""
         with server.connect() as peer:
             page = peer.request("/").text
             named = set(re.findall(r"(?:src|href)=\"([^\"#]+)\"", page))
@@ -112,8 +112,7 @@ class PageTests:
             assert {"main.js", "style.css", "connection.js"} <= names
             assert {name: peer.request(f"/{name}").status for name in names} == dict.fromkeys(names, 200)
 
-    def test_a_browser_that_has_the_file_gets_304(self, server):
-        """With the ETag it was given, a browser is told that nothing has changed."""
+    def test_a_request_with_the_files_etag_gets_304_without_a_body(self, server):
         with server.connect() as peer:
             etag = peer.request("/main.js").header("etag")
             assert re.fullmatch(r'"[0-9a-f]+"', etag)
@@ -124,8 +123,8 @@ class PageTests:
             assert peer.request("/style.css", f"If-None-Match: {etag}").status == 200
 
     @pytest.mark.parametrize("path", FILES)
-    def test_head(self, server, path):
-        """HEAD answers like GET, without the body; the connection goes on."""
+    def test_head_returns_the_headers_of_get_without_a_body(self, server, path):
+        """The connection stays usable."""
         with server.connect() as peer:
             got, headed = peer.request(path), peer.request(path, method="HEAD")
             assert (headed.status, headed.body) == (200, b"")
@@ -135,29 +134,27 @@ class PageTests:
 
     @pytest.mark.parametrize("path", ["/", "/sse?channel=foo", "/ready"])
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
-    def test_other_methods(self, server, path, method):
-        """Every other method is answered with 405, the list of those allowed, and a sentence."""
+    def test_other_methods_get_405_with_allow_get_head(self, server, path, method):
+        """The connection stays usable."""
         with server.connect() as peer:
             response = peer.request(path, method=method)
             assert (response.status, response.header("allow")) == (405, "GET, HEAD")
             assert response.text == f"405 Method Not Allowed\nmethod {method} is not allowed: expected GET or HEAD\n"
             assert peer.request("/").status == 200
 
-    def test_a_query_changes_nothing(self, server):
-        """A page may be asked for with a query."""
+    def test_the_page_is_the_same_with_a_query(self, server):
         with server.connect() as peer:
             assert peer.request("/?x=1&y=%ff").body == peer.request("/").body
 
-    def test_a_range_is_not_an_amplifier(self, server):
-        """However many ranges are asked for, no more than the file comes."""
+    def test_a_thousand_ranges_return_no_more_bytes_than_the_file(self, server):
+        """Multipart answers to overlapping ranges would make the server an amplifier."""
         with server.connect() as peer:
             whole = peer.request("/main.js")
             ranges = peer.request("/main.js", "Range: bytes=" + ",".join(["0-"] * 1000))
             assert ranges.status in (200, 416)
             assert len(ranges.body) <= len(whole.body)
 
-    def test_what_the_page_is_told_about_the_server(self, server):
-        """/server.json has the paths, the commands and the close codes."""
+    def test_server_json_lists_the_paths_the_commands_and_the_close_codes(self, server):
         with server.connect() as peer:
             about = json.loads(peer.request("/server.json").body)
         assert about["name"] == "wsserver"
@@ -166,26 +163,24 @@ class PageTests:
         assert {"name": "hello", "help": "greet the client by its address"} in about["commands"]
         assert about["closeCodes"]["1009"].startswith("message too big")
 
-    def test_the_log_has_no_query(self, server, log):
-        """A request is one line, without its query: that is where tokens are."""
+    def test_the_access_log_has_one_line_without_the_query(self, server, log):
+        """Tokens are sent in the query."""
         with server.connect() as peer:
             peer.request("/favicon.svg?token=secret")
-        # The response leaves at once, before its line is written.
-        wait_until(lambda: log.lines("wsserver.http"), "the line")
+        # The response is sent before its log line is written.
+        wait_until(lambda: log.lines("wsserver.http"), "the log line")
         [line] = log.lines("wsserver.http")
         assert "GET /favicon.svg 200" in line
         assert "secret" not in line
 
-    def test_over_tls(self, start_server, tls_listen, tls_client):
-        """The page and the WebSocket share a TLS port too."""
+    def test_the_page_and_a_websocket_share_one_tls_connection(self, start_server, tls_listen, tls_client):
         server = start_server(listen=tls_listen)
         with server.connect(tls=tls_client) as peer:
             assert peer.request("/").status == 200
             peer.handshake("/echo")
             assert peer.echoes("x" * 100_000)
 
-    def test_plain_http_on_a_tls_port(self, start_server, tls_listen, tls_client):
-        """A client that speaks plain HTTP to the TLS port harms nobody."""
+    def test_plain_http_to_a_tls_port_is_disconnected_and_tls_still_works(self, start_server, tls_listen, tls_client):
         server = start_server(listen=tls_listen)
         with server.connect() as plain:
             plain.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -193,8 +188,9 @@ class PageTests:
         with server.connect(tls=tls_client) as peer:
             assert peer.request("/").status == 200
 
-    def test_a_refusal_over_tls_arrives_whole(self, start_server, tls_listen, tls_client):
-        """A refused client reads why over TLS too."""
+    def test_a_handshake_refused_over_tls_is_400_and_names_the_missing_header(
+        self, start_server, tls_listen, tls_client
+    ):
         server = start_server(listen=tls_listen)
         with server.connect(tls=tls_client) as peer:
             peer.send(handshake_request(without=["Sec-WebSocket-Key"]))
@@ -204,12 +200,11 @@ class PageTests:
 
 
 class WebSocketPathTests:
-    """Plain HTTP on the paths of WebSocket endpoints."""
+    """Plain HTTP on the paths of WebSocket endpoints, and on unknown paths."""
 
     @pytest.mark.parametrize("path", ["/ws", "/echo", "/ticker", "/ws/", "/echo?x=1"])
     @pytest.mark.parametrize("method", ["GET", "POST"])
-    def test_is_answered_with_426(self, server, path, method):
-        """Who opens such a path in a browser is told to use a WebSocket client."""
+    def test_get_and_post_get_426_that_names_a_websocket_client(self, server, path, method):
         with server.connect() as peer:
             response = peer.request(path, method=method)
             assert response.status == 426
@@ -218,20 +213,18 @@ class WebSocketPathTests:
             assert "WebSocket client" in response.text
             assert peer.request("/favicon.svg").status == 200
 
-    def test_head(self, server):
-        """HEAD has the same status and no body."""
+    def test_head_gets_426_and_the_connection_stays_usable(self, server):
         with server.connect() as peer:
             response = peer.request("/ws", method="HEAD")
             assert (response.status, response.header("upgrade")) == (426, "websocket")
             assert peer.request("/favicon.svg").status == 200
 
-    def test_an_unknown_page_says_that_a_client_may_connect(self, server):
-        """404 tells that the path is open to WebSocket clients, where it is."""
+    def test_an_unknown_path_says_that_a_websocket_client_may_connect(self, server):
+        """With the catch-all, WebSocket clients may connect to any path."""
         with server.connect() as peer:
             assert "WebSocket client may connect" in peer.request("/anything").text
 
-    def test_an_unknown_page_without_the_catch_all(self, start_server):
-        """With --catch-all off, 404 promises nothing."""
+    def test_without_the_catch_all_an_unknown_path_is_a_404_without_that_hint(self, start_server):
         with start_server(catch_all="off").connect() as peer:
             response = peer.request("/anything")
             assert response.status == 404
@@ -239,15 +232,14 @@ class WebSocketPathTests:
 
 
 class HostilePathTests:
-    """Paths that were made to break servers."""
+    """Paths that are made to break servers."""
 
-    def test_there_are_at_least_fifty(self):
-        """The list is long enough."""
+    def test_the_list_has_at_least_fifty_different_paths(self):
         assert len(set(HOSTILE_PATHS)) >= 50
 
     @pytest.mark.parametrize("path", HOSTILE_PATHS, ids=lambda path: path[:40])
-    def test_get(self, server, path):
-        """No such path leads to a file: 404 or 400, nothing of the machine in the answer, and the server lives on."""
+    def test_get_is_a_short_plain_400_or_404_without_details_of_the_machine(self, server, path):
+        """The server serves the next client."""
         with server.connect() as peer:
             peer.send(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode("latin-1"))
             response = peer.read_response()
@@ -261,18 +253,18 @@ class HostilePathTests:
         assert server.serves_the_next()
 
     @pytest.mark.parametrize("path", HOSTILE_PATHS, ids=lambda path: path[:40])
-    def test_handshake_without_the_catch_all(self, start_server, path):
-        """A handshake for such a path is refused with 404 or 400."""
+    def test_a_handshake_without_the_catch_all_is_400_or_404(self, start_server, path):
+        """Paths of slashes alone are the root, and accepted."""
         server = start_server(catch_all="off")
         with server.connect() as peer:
             peer.send(handshake_request(path))
-            # "//" and the like are the root, spelled with more slashes.
+            # "//" and the like are the root.
             assert peer.read_response().status in ((101,) if not path.strip("/") else (400, 404))
         assert server.serves_the_next()
 
 
 class NoVersionTests:
-    """Nothing tells which software answers, so nobody can look up its weaknesses."""
+    """Responses do not identify the software, so that an attacker cannot look up its weaknesses."""
 
     @pytest.mark.parametrize(
         "request_bytes",
@@ -289,8 +281,7 @@ class NoVersionTests:
         ],
         ids=["page", "head", "missing", "426", "405", "400", "101", "403", "denied"],
     )
-    def test_in_no_response(self, server, request_bytes):
-        """No response has a Server header or a version number."""
+    def test_no_response_has_a_server_header_or_names_the_software(self, server, request_bytes):
         with server.connect() as peer:
             peer.send(request_bytes)
             response = peer.read_response("HEAD" if request_bytes.startswith(b"HEAD") else "GET")
@@ -301,7 +292,7 @@ class NoVersionTests:
 
 
 class OriginTests:
-    """Which pages may connect."""
+    """The origins whose pages may connect."""
 
     @pytest.mark.parametrize(
         "origin",
@@ -314,8 +305,7 @@ class OriginTests:
             "HTTP://LOCALHOST:80",
         ],
     )
-    def test_pages_of_this_machine_may(self, server, origin):
-        """A server that listens on loopback only lets pages of this machine in."""
+    def test_a_server_on_loopback_accepts_origins_on_loopback(self, server, origin):
         with connect(f"{server.url}/echo", origin=origin, proxy=None) as client:
             client.send("hello")
             assert client.recv(timeout=15) == "hello"
@@ -339,8 +329,8 @@ class OriginTests:
             "http://0x7f.1",
         ],
     )
-    def test_foreign_pages_may_not(self, server, origin):
-        """A page of another origin is refused with 403, and the body names the option that would let it in."""
+    def test_a_foreign_or_invalid_origin_is_403_with_the_reason(self, server, origin):
+        """The body names --origin, or says that the value is not an origin."""
         with server.connect() as peer:
             peer.send(handshake_request("/echo", f"Origin: {origin}"))
             response = peer.read_response()
@@ -349,22 +339,20 @@ class OriginTests:
             assert peer.read_to_end() == b""
         assert server.serves_the_next()
 
-    def test_with_a_real_client(self, server):
-        """A client that sends a foreign Origin can read why it was refused."""
+    def test_the_websockets_client_can_read_which_origin_was_refused_and_the_option(self, server):
         with pytest.raises(InvalidStatus) as caught:
             connect(f"{server.url}/echo", origin="https://evil.example", proxy=None)
         assert caught.value.response.status_code == 403
         assert b"--origin" in caught.value.response.body
         assert b"https://evil.example" in caught.value.response.body
 
-    def test_two_origins(self, server):
-        """Two Origin headers are refused, even where each alone would be let in."""
+    def test_two_origin_headers_are_403_even_if_each_alone_is_allowed(self, server):
         with server.connect() as peer:
             peer.send(handshake_request("/echo", "Origin: http://localhost", "Origin: http://localhost"))
             assert peer.read_response().status == 403
 
-    def test_the_origin_of_the_option_may(self, start_server):
-        """--origin lets in the origin it names and no other."""
+    def test_origin_allows_exactly_the_named_origins(self, start_server):
+        """The scheme's default port and the host's case do not matter."""
         server = start_server(origin=("https://app.example", "null"))
         for origin in ("https://app.example", "https://app.example:443", "https://APP.example", "null"):
             with server.connect() as peer:
@@ -374,14 +362,13 @@ class OriginTests:
                 peer.send(handshake_request("/echo", f"Origin: {origin}"))
                 assert peer.read_response().status == 403
 
-    def test_every_origin_where_the_option_says_so(self, start_server):
-        """--allow-any-origin-insecure lets all pages in."""
+    def test_allow_any_origin_insecure_accepts_a_foreign_origin(self, start_server):
         server = start_server(allow_any_origin_insecure=True)
         with server.connect() as peer:
             peer.handshake("/echo", "Origin: https://evil.example")
 
-    def test_loopback_pages_may_not_where_the_world_may_reach_the_server(self, start_server):
-        """A server that listens on every address lets in pages of its own host and port only."""
+    def test_a_server_on_every_address_refuses_loopback_origins_and_accepts_its_own(self, start_server):
+        """Its own origin has the host and the port of the Host header."""
         server = start_server(interface="0.0.0.0")
         own = f"Host: chat.example:{server.port}"
         with server.connect() as peer:
@@ -392,6 +379,5 @@ class OriginTests:
             peer.send(handshake_request("/echo", own, origin, without=["Host"]))
             assert peer.read_response().status == 101
 
-    def test_a_client_that_is_no_browser_needs_no_origin(self, server):
-        """Without an Origin header everybody may connect."""
+    def test_a_client_without_an_origin_header_is_accepted(self, server):
         assert server.serves_the_next()

@@ -1,4 +1,4 @@
-"""`/sse`: the channels as Server-Sent Events."""
+"""`/sse`: channels as Server-Sent Events."""
 
 import json
 from contextlib import closing
@@ -13,15 +13,15 @@ from twisted.internet.threads import deferToThread
 
 
 class EventTests:
-    """What comes."""
+    """The events of a stream, and its end."""
 
     @pytest.fixture
     def server(self, broker, start_server):
         """Start a server on either broker."""
         return blockon(deferToThread(lambda: up(start_server(api_key=KEY, **broker))))
 
-    def test_events(self, server):
-        """Each publication is an event; several lines are several lines of data."""
+    def test_each_publication_is_one_event_and_binary_data_a_bytes_event(self, server):
+        """A text of several lines becomes several data lines."""
         with server.connect() as peer:
             events = Events(peer, "/sse?channel=foo")
             assert "text/event-stream" in events.head
@@ -32,8 +32,7 @@ class EventTests:
             name, data = events.read()
             assert (name, json.loads(data)["b64data"]) == ("bytes", "/w==")
 
-    def test_formats(self, server):
-        """Envelopes on request."""
+    def test_format_json_sends_envelopes_with_channel_offset_and_epoch(self, server):
         with server.connect() as peer:
             events = Events(peer, "/sse?channel=foo,bar&format=json")
             api(server, "publish", {"channel": "bar", "data": "hello"})
@@ -44,14 +43,12 @@ class EventTests:
                 "epoch": "",
             }
 
-    def test_leaving(self, server):
-        """A client that leaves listens no more."""
+    def test_a_client_that_disconnects_is_unsubscribed(self, server):
         with server.connect() as peer:
             Events(peer, "/sse?channel=foo")
-        wait_until(lambda: api(server, "channels", {})[1] == {"result": {"channels": {}}}, "nobody listens")
+        wait_until(lambda: api(server, "channels", {})[1] == {"result": {"channels": {}}}, "unsubscribed")
 
-    def test_stopping(self, server):
-        """A stream does not keep the server from stopping."""
+    def test_a_stopping_server_ends_an_open_stream(self, server):
         with server.connect() as peer:
             Events(peer, "/sse?channel=foo")
             server.stop()
@@ -59,7 +56,7 @@ class EventTests:
 
 
 class RefusedTests:
-    """What is refused."""
+    """Requests that the server refuses, gaps, and slow readers."""
 
     @pytest.mark.parametrize(
         ("query", "status"),
@@ -71,21 +68,19 @@ class RefusedTests:
             ("?channel=wsserver:", 403),
         ],
     )
-    def test_query(self, server, query, status):
-        """With a sentence."""
+    def test_an_invalid_channel_or_query_is_refused_with_a_reason(self, server, query, status):
         with server.connect() as peer:
             response = peer.request(f"/sse{query}")
             assert response.status == status
             assert response.text
 
     @pytest.mark.parametrize("method", ["HEAD", "POST"])
-    def test_method(self, server, method):
-        """Only GET makes a stream."""
+    def test_head_and_post_are_405(self, server, method):
         with server.connect() as peer:
             assert peer.request("/sse?channel=foo", method=method).status == 405
 
-    def test_redis_is_away(self, start_server, redis, log):
-        """503 and Retry-After; an EventSource gets 200 and `retry:`, since any other status would stop it for good."""
+    def test_is_503_while_redis_is_unavailable_but_an_event_source_gets_200_and_retry(self, start_server, redis, log):
+        """An EventSource stops for good after any other status. The access log says 503 for both."""
         redis.kill()
         server = start_server(redis=redis.url)
         with server.connect() as peer:
@@ -94,8 +89,8 @@ class RefusedTests:
             assert_ends_with_retry(peer)
         assert sum(" /sse 503 " in line for line in log.lines("wsserver.connection")) == 2
 
-    def test_an_event_source_is_told_to_retry_while_the_backend_does_not_answer(self, start_server):
-        """A hook without an answer is temporary; a no is 403 for everyone."""
+    def test_an_event_source_gets_200_and_retry_while_the_backend_does_not_answer(self, start_server):
+        """A refusal by the backend is permanent: 403."""
         backend = Backend()
         server = start_server(hook_subscribe=backend.url("/subscribe"))
         backend.answer = lambda path, body: {"error": {"code": 403, "message": "no"}}
@@ -104,15 +99,14 @@ class RefusedTests:
             backend.answer = lambda path, body: None
             assert_ends_with_retry(peer)
 
-    def test_an_event_source_gets_4xx_for_what_is_permanent(self, start_server):
-        """It stops."""
+    def test_an_event_source_gets_400_or_403_for_a_permanent_refusal(self, start_server):
+        """It does not reconnect after these statuses."""
         server = start_server(channel_allow=["foo"])
         with server.connect() as peer:
             for target, status in (("/sse?channel=", 400), ("/sse?channel=bar", 403)):
                 assert peer.request(target, "Accept: text/event-stream").status == status
 
-    def test_gap(self, start_server, redis):
-        """After an outage there is an event that says so."""
+    def test_an_outage_of_redis_sends_a_gap_event(self, start_server, redis):
         server = up(start_server(redis=redis.url))
         with server.connect() as peer:
             events = Events(peer, "/sse?channel=foo")
@@ -121,32 +115,30 @@ class RefusedTests:
             name, data = events.read()
             assert (name, json.loads(data)) == ("gap", {"event": "gap", "channel": "foo"})
 
-    def test_slow_reader(self, start_server):
-        """One that does not read is let go, and nobody else waits."""
+    def test_a_reader_whose_send_queue_is_full_is_unsubscribed_and_delays_no_publisher(self, start_server):
         server = start_server(api_key=KEY, max_queued_bytes=200_000)
         server.shrink_send_buffers()
         with server.connect(receive_buffer=4096) as peer:
             Events(peer, "/sse?channel=foo")
             for _ in range(40):
                 assert api(server, "publish", {"channel": "foo", "data": "x" * 50_000})[0] == 200
-            wait_until(lambda: api(server, "channels", {})[1] == {"result": {"channels": {}}}, "it listens no more")
+            wait_until(lambda: api(server, "channels", {})[1] == {"result": {"channels": {}}}, "unsubscribed")
 
     @pytest.mark.parametrize("policy", ["drop-oldest", "latest"])
-    def test_something_is_given_up(self, start_server, policy):
-        """Wherever something is missing an event says so before; the last one comes."""
+    def test_a_gap_event_precedes_dropped_publications_and_the_last_one_arrives(self, start_server, policy):
         server = start_server(max_queued_bytes=100_000, slow=policy)
         server.shrink_send_buffers()
         with server.connect(receive_buffer=4096) as peer:
             events = Events(peer, "/sse?channel=foo")
             for number in range(60):
                 server.ask(lambda n=number: server.service.hub.publish("foo", b"%d," % n + b"x" * 20_000) and None)
-            wait_until(lambda: server.service.hub.dropped, "some given up")
-            seen, told = -1, False
+            wait_until(lambda: server.service.hub.dropped, "publications dropped")
+            seen, after_gap = -1, False
             while seen < 59:
                 name, data = events.read()
                 if name == "gap":
-                    told = True
+                    after_gap = True
                     continue
                 number = int(data.split(b",")[0])
-                assert number == seen + 1 or (told and number > seen)
-                seen, told = number, False
+                assert number == seen + 1 or (after_gap and number > seen)
+                seen, after_gap = number, False
