@@ -330,12 +330,12 @@ class OriginTests:
         ],
     )
     def test_a_foreign_or_invalid_origin_is_403_with_the_reason(self, server, origin):
-        """The body names --origin, or says that the value is not an origin."""
+        """The body names --origin, or quotes the invalid header."""
         with server.connect() as peer:
             peer.send(handshake_request("/echo", f"Origin: {origin}"))
             response = peer.read_response()
             assert response.status == 403
-            assert "--origin" in response.text or "not an origin" in response.text
+            assert "--origin" in response.text or "invalid Origin header" in response.text
             assert peer.read_to_end() == b""
         assert server.serves_the_next()
 

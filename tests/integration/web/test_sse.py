@@ -87,7 +87,10 @@ class RefusedTests:
             response = peer.request("/sse?channel=foo")
             assert (response.status, response.header("retry-after")) == (503, "1")
             assert_ends_with_retry(peer)
-        assert sum(" /sse 503 " in line for line in log.lines("wsserver.connection")) == 2
+        refusals = [
+            line for line in log.lines("wsserver.connection") if line.startswith("connection refused status=503 ")
+        ]
+        assert [line.rpartition(" ")[2] for line in refusals] == ["path=/sse"] * 2
 
     def test_an_event_source_gets_200_and_retry_while_the_backend_does_not_answer(self, start_server):
         """A refusal by the backend is permanent: 403."""
