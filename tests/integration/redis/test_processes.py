@@ -1,4 +1,4 @@
-"""Two server processes on one Redis behave as one; what a process leaves behind when it dies is soon gone."""
+"""Two server processes on one Redis behave as one; the presence of a killed process expires."""
 
 import json
 
@@ -11,7 +11,7 @@ from server_process import Process
 
 @pytest.fixture
 def started(redis):
-    """Start processes."""
+    """Return a function that starts server processes."""
     processes = []
 
     def start(*options):
@@ -25,7 +25,7 @@ def started(redis):
 
 @pytest.fixture
 def two(started):
-    """Start two."""
+    """Return a function that starts two server processes."""
     return lambda: (started(), started())
 
 
@@ -38,7 +38,7 @@ class Centrifuge:
         self.client = self.ask("connect", {})["client"]
 
     def ask(self, method, parameters):
-        """Send a command; returns its result."""
+        """Send a command; return its result."""
         self._number += 1
         self.peer.send_frame(TEXT, json.dumps({"id": self._number, method: parameters}).encode())
         while True:
@@ -54,11 +54,11 @@ class Centrifuge:
                     return json.loads(line)
 
 
-class TogetherTests:
-    """What is done at one process is seen at the other."""
+class TwoProcessesTests:
+    """What happens at one process reaches the other."""
 
-    def test_publish(self, two):
-        """Whatever way it was published, and whatever the listener speaks."""
+    def test_a_publication_at_one_reaches_every_kind_of_subscriber_at_the_other(self, two):
+        """It is published through the API, then by a client of the Centrifuge protocol."""
         one, other = two()
         with other.open("/ws?channel=foo") as raw, other.connect() as peer:
             events = Events(peer, "/sse?channel=foo")
@@ -73,13 +73,15 @@ class TogetherTests:
             assert raw.read_frame().payload == b'{"n": 1}'
             assert sdk.read()["push"]["pub"]["data"] == {"n": 1}
 
-    def test_presence(self, two):
-        """Who is on a channel is known at both, and told at both."""
+    def test_presence_join_and_leave_are_the_same_at_both(self, two):
         one, other = two()
         first, second = Centrifuge(one), Centrifuge(other)
         first.ask("subscribe", {"channel": "foo", "join_leave": True})
         second.ask("subscribe", {"channel": "foo"})
-        wait_until(lambda: first.read()["push"].get("join", {}).get("info", {}).get("client") == second.client, "told")
+        wait_until(
+            lambda: first.read()["push"].get("join", {}).get("info", {}).get("client") == second.client,
+            "the join event",
+        )
         for server in (one, other):
             presence = api(server, "presence", {"channel": "foo"})[1]["result"]["presence"]
             assert set(presence) == {first.client, second.client}
@@ -87,8 +89,7 @@ class TogetherTests:
         assert first.read()["push"]["leave"]["info"]["client"] == second.client
         assert set(first.ask("presence", {"channel": "foo"})["presence"]) == {first.client}
 
-    def test_management(self, two):
-        """A backend sees all connections at either, and can end those of the other."""
+    def test_the_api_of_one_lists_unsubscribes_and_disconnects_clients_of_the_other(self, two):
         one, other = two()
         first, second = Centrifuge(one), Centrifuge(other)
         second.ask("subscribe", {"channel": "foo"})
@@ -102,11 +103,11 @@ class TogetherTests:
         assert int.from_bytes(second.peer.read_close().payload[:2], "big") == 3503
 
 
-class DeathTests:
-    """A process that is killed says nothing any more."""
+class KilledProcessTests:
+    """A process that is killed announces nothing, and a Redis that restarts empty knows nothing."""
 
-    def test_presence(self, two):
-        """Within ten seconds nobody of it is on a channel; those of the other stay."""
+    def test_the_presence_and_the_node_of_a_killed_process_expire(self, two):
+        """The clients of the other process stay present."""
         one, other = two()
         first, second = Centrifuge(one), Centrifuge(other)
         first.ask("subscribe", {"channel": "foo"})
@@ -115,14 +116,13 @@ class DeathTests:
         def present():
             return set(first.ask("presence", {"channel": "foo"})["presence"])
 
-        wait_until(lambda: present() == {first.client, second.client}, "both are there")
+        wait_until(lambda: present() == {first.client, second.client}, "both present")
         other.kill()
-        wait_until(lambda: present() == {first.client}, "the dead are gone", patience=10)
+        wait_until(lambda: present() == {first.client}, "the expiry", patience=10)
         assert len(api(one, "info", {})[1]["result"]["nodes"]) == 1
 
-    def test_redis_again(self, redis, started):
-        """A Redis that has forgotten everything is told again who is here."""
-        # With history, every subscription would begin again by itself.
+    def test_presence_is_registered_again_after_redis_lost_its_data(self, redis, started):
+        # With history, Redis's new epoch would make every subscription start over, and so register its presence.
         one = started("--history-size", "0")
         first = Centrifuge(one)
         first.ask("subscribe", {"channel": "foo"})
@@ -133,4 +133,4 @@ class DeathTests:
             status, answer = api(one, "presence", {"channel": "foo"})
             return status == 200 and set(answer["result"]["presence"]) == {first.client}
 
-        wait_until(present, "who was here is here again")
+        wait_until(present, "present again")

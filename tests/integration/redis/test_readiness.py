@@ -1,4 +1,4 @@
-"""`/ready` and `/health`: what probes are told while Redis fails in each of its ways, and what stands in the log."""
+"""`/ready` and `/health`: the answers while Redis fails in each of its ways, and the log lines."""
 
 import contextlib
 import http.server
@@ -17,7 +17,7 @@ from wsserver.redis import health
 
 @pytest.fixture
 def make_redis(tmp_path):
-    """Make a server of Redis, started, in `tmp_path`; end it after the test."""
+    """Return a function that starts a Redis server in `tmp_path`; stop every one after the test."""
     made = []
 
     def make(lines="", **options):
@@ -34,37 +34,37 @@ def make_redis(tmp_path):
 
 
 @pytest.fixture
-def often():
-    """Check writes ten times as often as usual, to save time."""
+def check_often():
+    """Check ten times as often as usual whether Redis accepts writes, to save time."""
     with patch.object(health, "CHECK_INTERVAL", health.CHECK_INTERVAL / 10):
         yield
 
 
 def probe(server, path="/ready", method="GET"):
-    """Poll; returns the status and the sentence."""
+    """Send one probe; return the status and the reason, or the body if the status is 200."""
     with server.connect() as peer:
         response = peer.request(path, method=method)
         return response.status, response.text.partition("\n")[2].strip() if response.status != 200 else response.text
 
 
-def said(log, start):
-    """Return what is in the log about Redis and begins so."""
+def redis_lines(log, start):
+    """Return the log lines about Redis that begin with `start`."""
     return [line for line in log.lines("wsserver.redis") if line.startswith(start)]
 
 
 def run(redis, *commands):
-    """Run commands, each a text with its words; fail if one fails."""
+    """Run commands, each written as one text; fail if one fails."""
     for command in commands:
         answer = redis.run(*command.split())
         assert not answer.startswith(b"-"), answer
 
 
 class ProbeTests:
-    """The answers themselves."""
+    """The answers to probes, and the log lines of probes."""
 
     @pytest.mark.parametrize(("path", "word"), [("/ready", "ready\n"), ("/health", "alive\n")])
     def test_without_redis_both_are_200_for_get_and_head(self, server, path, word):
-        """Nothing is cached on the way."""
+        """The answers are not cacheable; POST gets 405."""
         assert probe(server, path) == (200, word)
         with server.connect() as peer:
             response = peer.request(path, method="HEAD")
@@ -72,7 +72,7 @@ class ProbeTests:
             assert peer.request(path, method="POST").status == 405
 
     def test_while_the_server_stops_ready_is_503_and_health_200(self, start_server):
-        """A probe on a connection that is there already is answered until the end."""
+        """Probes on connections that are already open are answered until the server has stopped."""
         server = start_server(close_timeout=1)
         with server.open(), server.connect() as one, server.connect() as other:
             assert one.request("/health").status == other.request("/health").status == 200
@@ -81,8 +81,8 @@ class ProbeTests:
             response = other.request("/ready")
             assert (response.status, "the server is stopping" in response.text) == (503, True)
 
-    def test_polls_are_logged_when_the_answer_changes_only(self, start_server, make_redis, log, often):
-        """Other requests have a line each."""
+    def test_a_probe_is_logged_only_if_the_status_has_changed(self, start_server, make_redis, log, check_often):
+        """Every other request has its own log line."""
         redis = make_redis()
         server = up(start_server(redis=redis.url))
         for path in ("/ready", "/health", "/health", "/favicon.svg", "/favicon.svg"):
@@ -99,8 +99,7 @@ class ProbeTests:
             "GET /ready 200",
         ]
 
-    def test_info_tells_of_redis_only_if_there_is_one(self, start_server, make_redis):
-        """A server without it has no connection to tell of."""
+    def test_info_has_metrics_of_redis_only_with_redis(self, start_server, make_redis):
         names = []
         for settings in ({}, {"redis": make_redis().url}):
             server = up(start_server(api_key=KEY, **settings))
@@ -110,7 +109,7 @@ class ProbeTests:
 
 
 FAULTS = {
-    # Name: options, lines of the file, what breaks it, what mends it, the words.
+    # Name: options, lines of the configuration file, commands that break it, that repair it, expected words.
     "read-only replica": ({}, "", ["REPLICAOF 127.0.0.1 1"], ["REPLICAOF NO ONE"], "is a read-only replica"),
     "out of memory": ({}, "", ["CONFIG SET maxmemory 1"], ["CONFIG SET maxmemory 0"], "is out of memory"),
     "too few replicas": (
@@ -145,20 +144,20 @@ FAULTS = {
 
 
 class FaultTests:
-    """A Redis whose sockets are open and that refuses what publishing needs."""
+    """A Redis that accepts connections and refuses what publishing needs."""
 
-    @pytest.mark.parametrize(("options", "lines", "breaks", "mends", "words"), FAULTS.values(), ids=FAULTS)
-    def test_ready_says_what_redis_refuses_until_it_accepts_it_again(
-        self, start_server, make_redis, log, often, options, lines, breaks, mends, words
+    @pytest.mark.parametrize(("options", "lines", "breaks", "repairs", "words"), FAULTS.values(), ids=FAULTS)
+    def test_ready_is_503_with_the_reason_until_redis_accepts_publications_again(
+        self, start_server, make_redis, log, check_often, options, lines, breaks, repairs, words
     ):
-        """So does a call of the API; the log has one warning, and one line when it is over; `/health` stays 200."""
+        """A call of the API has the same reason; the log has one warning and one line for the recovery."""
         if options:
-            # By itself it would be the other port plus 10,000, and out of range.
+            # The default is the port plus 10,000, which may be out of range.
             with socket.create_server(("127.0.0.1", 0)) as listener:
                 options = options | {"cluster-port": listener.getsockname()[1]}
         redis = make_redis(lines, **options)
         if options:
-            run(redis, "CLUSTER ADDSLOTS 0", *mends)
+            run(redis, "CLUSTER ADDSLOTS 0", *repairs)
             wait_until(lambda: b"cluster_state:ok" in redis.run("CLUSTER", "INFO"), "the cluster")
         server = up(start_server(redis=redis.url, api_key=KEY))
         run(redis, *breaks)
@@ -168,17 +167,19 @@ class FaultTests:
         assert probe(server, "/health") == (200, "alive\n")
         status, answer = api(server, "publish", {"channel": "foo", "data": "x"})
         assert (status, words in json.dumps(answer)) == (403 if "NOPERM" in words else 503, True)
-        assert [words in line for line in said(log, "Redis accepts no publications: ")] == [True]
-        run(redis, *mends)
+        assert [words in line for line in redis_lines(log, "Redis accepts no publications: ")] == [True]
+        run(redis, *repairs)
         wait_until(lambda: ready(server) == 200, "ready again")
         assert api(server, "publish", {"channel": "foo", "data": "x"})[0] == 200
-        assert said(log, "Redis accepts publications again") == ["Redis accepts publications again"]
+        assert redis_lines(log, "Redis accepts publications again") == ["Redis accepts publications again"]
 
-    def test_a_full_disk(self, start_server, make_redis, tmp_path, often):
-        """Redis refuses writes once a snapshot has failed (`stop-writes-on-bgsave-error`)."""
+    def test_ready_is_503_after_a_failed_snapshot_until_one_succeeds(
+        self, start_server, make_redis, tmp_path, check_often
+    ):
+        """Redis refuses writes once a snapshot has failed (`stop-writes-on-bgsave-error`), as on a full disk."""
         redis = make_redis(save="3600 1")
         server = up(start_server(redis=redis.url, api_key=KEY))
-        # A directory in its place is what root cannot overwrite either.
+        # A directory in place of the snapshot makes it fail, for root too.
         (tmp_path / "dump.rdb").mkdir()
         run(redis, "BGSAVE")
         wait_until(lambda: ready(server) == 503, "not ready")
@@ -189,16 +190,15 @@ class FaultTests:
         run(redis, "BGSAVE")
         up(server)
 
-    def test_becoming_a_replica_and_a_primary_again_is_noticed_at_the_default_interval(self, start_server, make_redis):
-        """By a probe that polls `/ready`."""
+    def test_ready_follows_a_change_to_replica_and_back_at_the_default_interval(self, start_server, make_redis):
         redis = make_redis()
         server = up(start_server(redis=redis.url))
         for command, status in (("REPLICAOF 127.0.0.1 1", 503), ("REPLICAOF NO ONE", 200)):
             run(redis, command)
             wait_until(lambda status=status: ready(server) == status, f"{status}")
 
-    def test_a_redis_that_is_killed(self, start_server, make_redis):
-        """`/ready` says why there is no connection, and a call of the API gets 503 in words."""
+    def test_ready_and_the_api_are_503_with_the_reason_while_redis_is_killed(self, start_server, make_redis):
+        """`/health` stays 200."""
         redis = make_redis()
         server = up(start_server(redis=redis.url, api_key=KEY))
         redis.kill()
@@ -215,7 +215,7 @@ NOT_NEEDED = ("INFO", "CONFIG", "CLIENT", "SCRIPT", "ROLE", "PING", "HELLO", "CO
 
 
 class RefusedCommandTests:
-    """A Redis whose commands were renamed away (`rename-command`) or are denied by its access control list."""
+    """A Redis that renamed commands away (`rename-command`) or denies them by its access control list."""
 
     @pytest.mark.parametrize(
         ("lines", "words"),
@@ -231,16 +231,18 @@ class RefusedCommandTests:
         ],
         ids=["renamed", "denied"],
     )
-    def test_without_the_commands_that_are_not_needed_it_comes_up(self, start_server, make_redis, log, lines, words):
-        """For the loss of INFO there is one warning, however often the server connects."""
+    def test_is_ready_without_optional_commands_and_warns_once_about_info(
+        self, start_server, make_redis, log, lines, words
+    ):
+        """The warning is not repeated when the server reconnects."""
         redis = make_redis(lines)
         server = up(start_server(redis=redis.url, api_key=KEY))
         assert api(server, "publish", {"channel": "foo", "data": "x"})[0] == 200
         redis.kill()
-        wait_until(lambda: ready(server) == 503, "the loss")
+        wait_until(lambda: ready(server) == 503, "the outage noticed")
         redis.start()
         up(server)
-        [line] = said(log, "cannot detect whether Redis loses data in a restart, because it refuses INFO: ")
+        [line] = redis_lines(log, "cannot detect whether Redis loses data in a restart, because it refuses INFO: ")
         assert words in line
 
     @pytest.mark.parametrize(
@@ -254,10 +256,8 @@ class RefusedCommandTests:
             ("SELECT", "Redis does not know the command SELECT"),
         ],
     )
-    def test_without_a_command_that_is_needed_ready_and_the_log_name_it(
-        self, start_server, make_redis, log, command, words
-    ):
-        """Redis repeats the arguments of AUTH in its answer: the password is not shown."""
+    def test_ready_and_the_log_name_a_missing_required_command(self, start_server, make_redis, log, command, words):
+        """Redis repeats the arguments of AUTH in its error, but the password is not shown."""
         redis = make_redis(f'rename-command {command} ""\n')
         url = redis.url.replace("//", "//:hush@") if command == "AUTH" else redis.url
         server = start_server(redis=f"{url}/1" if command == "SELECT" else url)
@@ -268,7 +268,7 @@ class RefusedCommandTests:
 
 @contextlib.contextmanager
 def web_server():
-    """Serve HTTP, as something else at the port of Redis; gives the port."""
+    """Serve HTTP on a free port, as another server at the port of Redis; yield the port."""
     kind = http.server.BaseHTTPRequestHandler
     with patch.object(kind, "log_message"), http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
@@ -282,13 +282,13 @@ REFUSES = "Redis refuses the password; check user and password in --redis: WRONG
 
 
 class MessageTests:
-    """What is wrong with the way to Redis is one clear line in the log, and the same words at `/ready`."""
+    """A connection to Redis that fails has one clear log line, and the same words at `/ready`."""
 
     def check(self, server, log, words):
-        """Check the line after some attempts."""
+        """Check that after some attempts one log line and `/ready` have these words, without the password."""
         link = server.service.hub.broker._link
         wait_until(lambda: link._attempts > 2, "some attempts", patience=30)
-        [line] = said(log, f"Redis at {link._url.shown} is unavailable, retrying: ")
+        [line] = redis_lines(log, f"Redis at {link._url.shown} is unavailable, retrying: ")
         assert words in line
         assert words in probe(server)[1]
         assert "hush" not in line + probe(server)[1]
@@ -304,39 +304,39 @@ class MessageTests:
         ],
         ids=["wrong password", "wrong user", "unknown user", "missing password", "needless password"],
     )
-    def test_a_login_that_redis_refuses(self, start_server, make_redis, log, login, password, words):
-        """Never with the password."""
+    def test_a_refused_login_names_the_reason_and_not_the_password(
+        self, start_server, make_redis, log, login, password, words
+    ):
         redis = make_redis(requirepass=password)
         self.check(start_server(redis=redis.url.replace("//", f"//{login}")), log, words)
 
-    def test_a_database_that_does_not_exist(self, start_server, make_redis, log):
-        """Redis has 16 of them."""
+    def test_a_missing_database_names_the_number_in_redis(self, start_server, make_redis, log):
+        """Redis has 16 databases by default; the URL selects number 99."""
         server = start_server(redis=f"{make_redis().url}/99")
         self.check(server, log, "Redis has no such database; check the number at the end of --redis: ERR DB index")
 
     @pytest.mark.parametrize("login", ["", ":hush@"])
-    def test_a_web_server(self, start_server, log, login):
-        """As behind a wrong port."""
+    def test_an_http_server_at_the_port_says_to_check_host_and_port(self, start_server, log, login):
         with web_server() as port:
             server = start_server(redis=f"redis://{login}127.0.0.1:{port}")
             self.check(server, log, "check host and port in --redis")
             server.stop()
 
-    def test_a_port_where_nobody_listens(self, start_server, log):
-        """The operating system's word, and what to check."""
+    def test_a_closed_port_says_connection_refused_and_what_to_check(self, start_server, log):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
         words = "Connection refused; check that Redis runs at this host and port"
         self.check(start_server(redis=f"redis://127.0.0.1:{port}"), log, words)
 
-    def test_a_name_that_does_not_resolve(self, start_server, log):
-        """The name is in the line."""
+    def test_an_unknown_host_name_is_named(self, start_server, log):
         server = start_server(redis="redis://no-such-host.invalid")
         self.check(server, log, "the host name does not resolve: no-such-host.invalid")
 
     @pytest.mark.parametrize("login", ["", ":hush@"])
-    def test_no_tls_to_a_redis_with_it(self, start_server, make_redis, log, certificate, login):
-        """Redis closes the connection, with an alert or without."""
+    def test_plain_text_to_a_redis_with_tls_says_to_write_rediss(
+        self, start_server, make_redis, log, certificate, login
+    ):
+        """Redis closes the connection, with a TLS alert or without."""
         redis = make_redis(tls=certificate)
         server = start_server(redis=redis.url.replace("rediss://", f"redis://{login}"))
         self.check(server, log, "write rediss:// in")

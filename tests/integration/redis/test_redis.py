@@ -1,4 +1,4 @@
-"""The way to a Redis: TLS, users with few rights, sentinels; and what is said when it cannot be gone."""
+"""The connection to Redis: TLS, users with few rights, sentinels, and the log lines when it fails."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ from wsserver.errors import SettingError
 
 @pytest.fixture
 def make_redis(tmp_path):
-    """Make servers of Redis, started; end them after the test."""
+    """Return a function that starts Redis servers; stop every one after the test."""
     made = []
 
     def make(kind=RedisServer, *arguments, **options):
@@ -42,39 +42,38 @@ def make_redis(tmp_path):
         server.kill()
 
 
-def said(log):
-    """Return what is in the log about Redis."""
+def redis_lines(log):
+    """Return the log lines about Redis."""
     return log.lines("wsserver.redis")
 
 
 class AbsentTests:
-    """A Redis that is not there from the start."""
+    """A Redis that is unavailable when the server starts."""
 
-    def test_said_once(self, start_server, make_redis, log):
-        """The log says so in one line, however often it is tried, and in another when it is there."""
+    def test_the_outage_is_one_log_line_and_the_connection_another(self, start_server, make_redis, log):
+        """The first line does not repeat with every attempt, and has no password."""
         redis = make_redis()
         redis.kill()
         server = start_server(redis=redis.url.replace("//", "//me:hush@"))
         link = server.service.hub.broker._link
         wait_until(lambda: link._attempts > 4, "some attempts")
         where = f"redis://127.0.0.1:{redis.port}/0"
-        [line] = said(log)
+        [line] = redis_lines(log)
         assert line.startswith(f"Redis at {where} is unavailable, retrying: Connection refused; check that Redis runs")
         assert not [event for event in log.events if "ClientService" in str(event.get("log_namespace"))]
         redis.start()
         redis.run("ACL", "SETUSER", "me", "on", ">hush", "+@all", "&*", "~*")
         up(server)
-        assert said(log)[-1] == f"connected to Redis at {where}"
-        assert len(said(log)) <= 3
+        assert redis_lines(log)[-1] == f"connected to Redis at {where}"
+        assert len(redis_lines(log)) <= 3
 
-    def test_no_such_host(self, start_server, log):
-        """A name that nobody knows is said."""
+    def test_the_log_names_a_host_that_does_not_resolve(self, start_server, log):
         start_server(redis="redis://no-such-host.invalid")
-        wait_until(lambda: said(log), "a line in the log")
-        assert "no-such-host.invalid" in said(log)[0]
+        wait_until(lambda: redis_lines(log), "a line in the log")
+        assert "no-such-host.invalid" in redis_lines(log)[0]
 
-    def test_no_redis(self, start_server, log):
-        """Something else at that place is noticed, and does no harm."""
+    def test_an_http_server_at_the_address_is_logged_and_ready_is_503(self, start_server, log):
+        """Other clients are served."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
 
             def answer():
@@ -87,37 +86,34 @@ class AbsentTests:
             thread = threading.Thread(target=answer)
             thread.start()
             server = start_server(redis=f"redis://:x@127.0.0.1:{listener.getsockname()[1]}")
-            wait_until(lambda: said(log), "a line in the log")
-            assert "an HTTP server answers there" in said(log)[0]
+            wait_until(lambda: redis_lines(log), "a line in the log")
+            assert "an HTTP server answers there" in redis_lines(log)[0]
             assert ready(server) == 503
             assert server.serves_the_next()
             listener.shutdown(socket.SHUT_RDWR)
             thread.join()
 
-    def test_silent_from_the_start(self, start_server, make_redis, log):
-        """One that does not even answer to the password is given up, and tried again."""
+    def test_a_redis_that_never_answers_times_out_after_5_s_and_is_retried(self, start_server, make_redis, log):
         redis = make_redis(requirepass="secret")
         redis.freeze()
         server = start_server(redis=redis.url.replace("//", "//:secret@"))
-        wait_until(lambda: said(log), "a line in the log")
-        assert "no answer within 5 s" in said(log)[0]
+        wait_until(lambda: redis_lines(log), "a line in the log")
+        assert "no answer within 5 s" in redis_lines(log)[0]
         redis.thaw()
         up(server)
 
-    def test_too_many_clients(self, start_server, make_redis, log):
-        """What a Redis says that takes nobody any more is said."""
+    def test_the_log_quotes_a_redis_that_has_too_many_clients(self, start_server, make_redis, log):
         redis = make_redis(maxclients=1)
         with socket.create_connection(("127.0.0.1", redis.port)):
             start_server(redis=redis.url)
-            wait_until(lambda: said(log), "a line in the log")
-            assert "max number of clients" in said(log)[0]
+            wait_until(lambda: redis_lines(log), "a line in the log")
+            assert "max number of clients" in redis_lines(log)[0]
 
-    def test_another_redis(self, start_server, make_redis, log):
-        """A password that is wanted and not given is said."""
+    def test_a_missing_password_is_logged_and_ready_is_503(self, start_server, make_redis, log):
         redis = make_redis(requirepass="secret")
         server = start_server(redis=redis.url)
-        wait_until(lambda: said(log), "a line in the log")
-        assert "NOAUTH" in said(log)[0]
+        wait_until(lambda: redis_lines(log), "a line in the log")
+        assert "NOAUTH" in redis_lines(log)[0]
         assert ready(server) == 503
 
 
@@ -126,51 +122,49 @@ class TLSTests:
 
     @pytest.fixture
     def redis(self, make_redis, certificate):
-        """Start a Redis that speaks TLS only."""
+        """Start a Redis that accepts TLS only."""
         return blockon(deferToThread(lambda: make_redis(tls=certificate)))
 
-    def test_own_certificates(self, start_server, redis, certificate):
-        """The file of certificates to trust is named in the URL."""
+    def test_trusts_the_certificates_of_the_file_in_ssl_ca_certs(self, start_server, redis, certificate):
         server = up(start_server(redis=f"{redis.url}?ssl_ca_certs={certificate[1]}"))
         with server.open("/ws?channel=foo") as peer:
             redis.publish("foo", b"x" * 100_000)
             assert peer.read_frame().payload == b"x" * 100_000
 
-    def test_environment(self, start_server, redis, certificate):
-        """Or in the environment, for every program that uses OpenSSL."""
+    def test_trusts_the_certificates_of_the_file_in_ssl_cert_file(self, start_server, redis, certificate):
+        """OpenSSL reads this environment variable."""
         with patch.dict(os.environ, SSL_CERT_FILE=str(certificate[1])):
             up(start_server(redis=redis.url))
 
-    def test_not_trusted(self, start_server, redis, log):
-        """A certificate that nobody vouches for is not taken."""
+    def test_an_untrusted_certificate_is_logged_and_ready_is_503(self, start_server, redis, log):
         server = start_server(redis=redis.url)
-        wait_until(lambda: said(log), "a line in the log")
-        assert "TLS: certificate verify failed" in said(log)[0]
+        wait_until(lambda: redis_lines(log), "a line in the log")
+        assert "TLS: certificate verify failed" in redis_lines(log)[0]
         assert ready(server) == 503
 
-    def test_another_host(self, start_server, redis, certificate, log):
-        """Nor is one for another host."""
+    def test_a_certificate_for_another_host_is_logged_and_ready_is_503(self, start_server, redis, certificate, log):
         url = redis.url.replace("127.0.0.1", "127.0.0.2") + f"?ssl_ca_certs={certificate[1]}"
         redis.run("CONFIG", "SET", "bind", "127.0.0.1 127.0.0.2")
         server = start_server(redis=url)
-        wait_until(lambda: said(log), "a line in the log")
-        assert "TLS: the certificate is for another host" in said(log)[0]
+        wait_until(lambda: redis_lines(log), "a line in the log")
+        assert "TLS: the certificate is for another host" in redis_lines(log)[0]
         assert ready(server) == 503
 
-    def test_mixed_up(self, start_server, make_redis, redis, certificate, log):
-        """TLS to a Redis without, and none to one with it."""
+    def test_the_log_names_the_right_scheme_if_redis_and_rediss_are_mixed_up(
+        self, start_server, make_redis, redis, certificate, log
+    ):
         plain = make_redis()
         tls = plain.url.replace("redis:", "rediss:")
         for url, words in ((tls, "write redis://"), (redis.url.replace("rediss", "redis"), "write rediss://")):
             server = start_server(redis=url)
-            wait_until(lambda words=words: any(words in line for line in said(log)), words)
+            wait_until(lambda words=words: any(words in line for line in redis_lines(log)), words)
             assert ready(server) == 503
 
     @pytest.mark.parametrize(
         "content", [None, "no certificate", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----"]
     )
-    def test_no_certificates(self, start_server, tmp_path, content):
-        """A file that cannot be read, or holds none, is said at the start."""
+    def test_a_file_without_certificates_is_a_setting_error_at_start(self, start_server, tmp_path, content):
+        """So is a file that cannot be read."""
         path = tmp_path / "ca.pem"
         if content is not None:
             path.write_text(content)
@@ -181,33 +175,32 @@ class TLSTests:
 class UserTests:
     """A user of Redis with few rights (ACL)."""
 
-    # As the docs say.
+    # The rights that the documentation recommends.
     PAGE = DOCS / "how-to" / "redis.md"
     RIGHTS = re.search(r"redis-cli ACL SETUSER web (.+)", PAGE.read_text())[1].replace("password", "p:w")
 
     @pytest.fixture
     def redis(self, make_redis):
-        """Start a Redis with such a user."""
+        """Start a Redis with the user of the documentation."""
         redis = blockon(deferToThread(make_redis))
         redis.run("ACL", "SETUSER", "web", *shlex.split(self.RIGHTS))
         return redis
 
     @pytest.fixture
     def server(self, start_server, redis):
-        """Start a server that is this user."""
+        """Start a server that logs in as this user."""
         url = redis.url.replace("//", "//web:p%3Aw@")
         return blockon(deferToThread(lambda: up(start_server(redis=url, api_key=KEY))))
 
-    def test_permitted(self, server, redis):
-        """What it may listen to, it hears; what it may publish, it publishes."""
+    def test_subscribes_to_and_publishes_to_permitted_channels(self, server, redis):
         with server.open("/ws?channel=news,news:2") as peer:
             redis.publish("news", b"hello")
             assert peer.read_frame().payload == b"hello"
             assert api(server, "publish", {"channel": "news:2", "data": "x"})[0] == 200
             assert peer.read_frame().payload == b"x"
 
-    def test_refused(self, server, redis):
-        """Any other channel is refused to whoever asks for it, with a reason; the rest goes on."""
+    def test_a_channel_that_redis_does_not_permit_is_403_with_the_reason(self, server, redis):
+        """Other subscribers are not affected, and `/ready` stays 200."""
         with server.open("/ws?channel=news") as peer:
             for path in ("/ws?channel=secrets", "/ws?channel=news:2,secrets"):
                 with server.connect() as other:
@@ -222,8 +215,7 @@ class UserTests:
             redis.publish("news", b"hello")
             assert peer.read_frame().payload == b"hello"
 
-    def test_taken_away(self, server, redis):
-        """A channel that is not permitted any more is closed to those who listened; the others are heard again."""
+    def test_a_revoked_channel_closes_with_1008_and_the_others_resume_with_a_gap(self, server, redis):
         channels = [f"news{number}" for number in range(100)]
         with server.open("/ws?channel=" + ",".join(channels)) as peer, server.open("/ws?channel=news:x") as other:
             redis.run("ACL", "SETUSER", "web", "resetchannels", "&wsserver:*", *(f"&{channel}" for channel in channels))
@@ -236,82 +228,81 @@ class UserTests:
                 assert redis.publish(channel, channel.encode()) == 1
                 assert peer.read_frame().payload == channel.encode()
 
-    def test_not_even_the_server(self, start_server, redis, log):
-        """One that may not use the server's own channels is told which rights it needs."""
+    def test_the_log_names_the_missing_rights_for_the_servers_own_channels(self, start_server, redis, log):
+        """`/ready` is 503 until the user has them."""
         redis.run("ACL", "SETUSER", "poor", "on", ">x", "resetchannels", "&news", "+@all", "~wsserver:*")
         server = start_server(redis=redis.url.replace("//", "//poor:x@"))
-        wait_until(lambda: said(log), "a line in the log")
-        assert "the user needs SUBSCRIBE for the channels wsserver:*" in said(log)[-1]
+        wait_until(lambda: redis_lines(log), "a line in the log")
+        assert "the user needs SUBSCRIBE for the channels wsserver:*" in redis_lines(log)[-1]
         redis.run("ACL", "SETUSER", "poor", "&wsserver:*", "-publish")
-        wait_until(lambda: len(said(log)) > 1, "a second line")
-        assert "the user needs PUBLISH for the channels wsserver:*" in said(log)[-1]
+        wait_until(lambda: len(redis_lines(log)) > 1, "a second line")
+        assert "the user needs PUBLISH for the channels wsserver:*" in redis_lines(log)[-1]
         assert ready(server) == 503
         redis.run("ACL", "SETUSER", "poor", "+publish")
         up(server)
 
 
-class ForgetfulTests:
-    """A Redis that comes back with less than it had acknowledged."""
+class DataLossTests:
+    """A Redis that restarts with less than it had acknowledged."""
 
     @staticmethod
     def publish(server, *texts):
-        """Publish; returns the place of the last one as an id."""
+        """Publish texts; return the position of the last one as an event id."""
         answers = [api(server, "publish", {"channel": "foo", "data": text}) for text in texts]
         assert {status for status, _ in answers} == {200}
         return "{epoch}:{offset}".format(**answers[-1][1]["result"])
 
-    def killed(self, redis, server):
-        """Publish before and after a snapshot, kill Redis, and start it again; returns the place before it died."""
+    def publish_and_restart(self, redis, server):
+        """Publish before and after a snapshot and restart Redis; return the position before the restart."""
         self.publish(server, "1")
         redis.run("SAVE")
-        place = self.publish(server, "2", "3")
+        position = self.publish(server, "2", "3")
         redis.kill()
-        wait_until(lambda: ready(server) == 503, "deaf")
+        wait_until(lambda: ready(server) == 503, "not ready")
         redis.start()
         up(server)
-        return place
+        return position
 
-    def test_snapshot(self, start_server, make_redis):
-        """The same offsets are not given a second time, or nobody could tell what is new."""
+    def test_lost_publications_start_a_new_epoch_with_a_gap(self, start_server, make_redis):
+        """Otherwise the lost offsets would be assigned twice, and a client could not detect the new publications."""
         redis = make_redis()
         server = up(start_server(redis=redis.url, api_key=KEY))
         with server.open("/ws?channel=foo&format=json") as peer:
-            place = self.killed(redis, server)
+            position = self.publish_and_restart(redis, server)
             assert [json.loads(peer.read_frame().payload)["data"] for _ in range(3)] == ["1", "2", "3"]
             new = self.publish(server, "4", "5", "6", "7")
-            assert new.partition(":")[0] != place.partition(":")[0]
+            assert new.partition(":")[0] != position.partition(":")[0]
             assert json.loads(peer.read_frame().payload) == {"event": "gap", "channel": "foo"}
             assert [json.loads(peer.read_frame().payload)["data"] for _ in range(4)] == ["4", "5", "6", "7"]
-        with server.open(f"/ws?channel=foo&format=json&last_event_id={place}") as peer:
+        with server.open(f"/ws?channel=foo&format=json&last_event_id={position}") as peer:
             assert json.loads(peer.read_frame().payload) == {"event": "gap", "channel": "foo"}
 
-    def test_append_only(self, start_server, make_redis):
-        """One that writes down every command goes on where it was."""
+    def test_a_redis_that_lost_nothing_continues_the_stream(self, start_server, make_redis):
+        """It writes every command to its append-only file."""
         redis = make_redis(appendonly="yes", appendfsync="always")
         server = up(start_server(redis=redis.url, api_key=KEY))
-        place = self.killed(redis, server)
-        epoch, _, offset = place.partition(":")
+        position = self.publish_and_restart(redis, server)
+        epoch, _, offset = position.partition(":")
         assert self.publish(server, "4") == f"{epoch}:{int(offset) + 1}"
-        with server.open(f"/ws?channel=foo&format=json&last_event_id={place}") as peer:
+        with server.open(f"/ws?channel=foo&format=json&last_event_id={position}") as peer:
             assert json.loads(peer.read_frame().payload)["data"] == "4"
 
-    def test_not_permitted_to_ask(self, start_server, make_redis, log):
-        """Without the right to ask it is not noticed, and that is said."""
+    def test_without_the_right_to_info_the_log_says_that_losses_go_undetected(self, start_server, make_redis, log):
         redis = make_redis()
         redis.run("ACL", "SETUSER", "web", "on", ">x", "&*", "~*", "+@all", "-info")
         up(start_server(redis=redis.url.replace("//", "//web:x@")))
-        assert "because it refuses INFO: the user in --redis lacks a permission" in said(log)[0]
+        assert "because it refuses INFO: the user in --redis lacks a permission" in redis_lines(log)[0]
 
 
 class SentinelTests:
-    """`redis+sentinel://`: the sentinels say where the master is."""
+    """`redis+sentinel://`: the sentinels name the master."""
 
     @pytest.fixture
     def pair(self, make_redis):
         """Start a master and its replica."""
 
         def make():
-            # Else a master waits for seconds whether more replicas come.
+            # By default a master waits some seconds for more replicas.
             master = make_redis(**{"repl-diskless-sync-delay": 0})
             replica = make_redis(replicaof=f"127.0.0.1 {master.port}")
             wait_until(lambda: b"link_status:up" in replica.run("INFO", "replication"), "the replica in step")
@@ -321,13 +312,13 @@ class SentinelTests:
 
     @staticmethod
     def url(*sentinels, query=""):
-        """Write the URL."""
+        """Return the URL for these sentinels."""
         hosts = ",".join(f"127.0.0.1:{one.port}" for one in sentinels)
         return f"redis+sentinel://{hosts}/mymaster/0{query}"
 
     @pytest.mark.parametrize("how", ["kill", "freeze"])
-    def test_failover(self, start_server, make_redis, pair, how):
-        """The master goes, the replica is promoted: the server follows, and tells those who listen."""
+    def test_follows_a_failover_and_sends_subscribers_a_gap(self, start_server, make_redis, pair, how):
+        """The replica is promoted, and its stream has a new epoch."""
         master, replica = pair
         sentinel = make_redis(Sentinel, master)
         wait_until(
@@ -340,7 +331,7 @@ class SentinelTests:
             assert api(server, "publish", {"channel": "foo", "data": "kept"})[0] == 200
             kept = json.loads(peer.read_frame().payload)
             getattr(master, how)()
-            wait_until(lambda: ready(server) == 503, "deaf")
+            wait_until(lambda: ready(server) == 503, "not ready")
             wait_until(lambda: ready(server) == 200, "at the new master", patience=20)
             assert json.loads(peer.read_frame().payload) == {"event": "gap", "channel": "foo"}
             assert replica.publish("foo", b"after") == 1
@@ -350,8 +341,8 @@ class SentinelTests:
         if how == "freeze":
             master.thaw()
 
-    def test_another_is_named(self, start_server, make_redis, pair):
-        """A master that was cut off from its sentinels goes on; the server does not go with it."""
+    def test_leaves_a_live_master_when_the_sentinel_names_another(self, start_server, make_redis, pair):
+        """A master that is cut off from its sentinels still accepts connections."""
         master, other = make_redis(), make_redis()
         sentinel = make_redis(Sentinel, master)
         server = up(start_server(redis=self.url(sentinel)))
@@ -364,8 +355,8 @@ class SentinelTests:
             assert other.publish("foo", b"after") == 1
             assert peer.read_frame().payload == b"after"
 
-    def test_some_sentinels(self, start_server, make_redis, pair):
-        """One of three sentinels is enough, and what it needs is its own password."""
+    def test_one_of_three_sentinels_suffices_with_its_own_password(self, start_server, make_redis, pair):
+        """One of the others is down, one does not answer."""
         master, _ = pair
         dead, frozen = make_redis(Sentinel, master), make_redis(Sentinel, master)
         sentinel = make_redis(Sentinel, master, password="s&s")
@@ -374,29 +365,29 @@ class SentinelTests:
         up(start_server(redis=self.url(dead, frozen, sentinel, query="?sentinel_password=s%26s")))
         frozen.thaw()
 
-    def test_problems(self, start_server, make_redis, pair, log):
-        """Each sentinel's reason is said; one that names a replica is not believed."""
+    def test_the_log_names_each_sentinels_failure_and_a_wrong_master(self, start_server, make_redis, pair, log):
+        """A sentinel that names a replica as the master is not believed."""
         master, replica = pair
         wrong, dead, sentinel = make_redis(Sentinel, replica), make_redis(), make_redis(Sentinel, master, password="x")
         dead.kill()
         start_server(redis=self.url(dead, sentinel, wrong).replace("mymaster", "other"))
-        wait_until(lambda: said(log), "a line in the log")
+        wait_until(lambda: redis_lines(log), "a line in the log")
         for words in (
             f"{dead.port}: Connection refused",
             f"{sentinel.port}: the sentinel requires a password; add ?sentinel_password= to --redis: NOAUTH",
             "knows no master named other",
         ):
-            assert words in said(log)[0]
+            assert words in redis_lines(log)[0]
         start_server(redis=self.url(wrong))
-        wait_until(lambda: len(said(log)) > 1, "a second line")
-        assert "not the master" in said(log)[1]
+        wait_until(lambda: len(redis_lines(log)) > 1, "a second line")
+        assert "not the master" in redis_lines(log)[1]
 
 
 class RefusedPublishTests:
-    """What Redis does not take."""
+    """Users that lack a right that publishing or every subscription needs."""
 
-    def test_permission(self, start_server, make_redis):
-        """A publication that its user may not make is answered with 403."""
+    def test_a_publication_without_permission_is_403_with_code_103(self, start_server, make_redis):
+        """`/ready` is 503."""
         redis = make_redis()
         redis.run("ACL", "SETUSER", "web", "on", ">x", "&*", "~wsserver:*", "+@all", "-evalsha")
         server = start_server(redis=redis.url.replace("//", "//web:x@"), api_key=KEY)
@@ -407,10 +398,10 @@ class RefusedPublishTests:
         assert ready(server) == 503
 
     @pytest.mark.parametrize("rights", [("-eval", "-evalsha"), ("resetkeys",)], ids=["no scripts", "no keys"])
-    def test_subscribing_is_a_temporary_failure_while_redis_refuses_what_every_channel_needs(
+    def test_subscribing_fails_temporarily_while_redis_refuses_what_every_channel_needs(
         self, start_server, make_redis, rights
     ):
-        """An EventSource stops for good at 403, and an SDK at error 103; an operator is about to mend it."""
+        """An EventSource stops for good after 403 and an SDK after error 103, but an operator can grant the right."""
         redis = make_redis()
         redis.run("ACL", "SETUSER", "web", "on", ">x", "&*", "~*", "+@all", *rights)
         server = start_server(redis=redis.url.replace("//", "//web:x@"))
@@ -427,10 +418,10 @@ class RefusedPublishTests:
 
 
 class ScriptTests:
-    """The scripts in Redis."""
+    """The Lua scripts in Redis."""
 
-    def test_there_beforehand(self, start_server, make_redis):
-        """None is sent whole when it is used: what is published next would overtake it. So after an outage."""
+    def test_scripts_are_called_by_hash_only_even_after_a_restart_of_redis(self, start_server, make_redis):
+        """EVAL would send the script as a retry, and the next publication would overtake this one."""
         redis = make_redis()
         server = up(start_server(redis=redis.url, api_key=KEY))
         for _ in range(2):
@@ -440,20 +431,19 @@ class ScriptTests:
             assert b"cmdstat_evalsha:" in used
             assert b"cmdstat_eval:" not in used
             redis.kill()
-            wait_until(lambda: ready(server) == 503, "the loss of Redis")
+            wait_until(lambda: ready(server) == 503, "not ready")
             redis.start()
             up(server)
 
-    def test_not_permitted(self, start_server, make_redis):
-        """A user that may not load any may still run them."""
+    def test_publishing_works_for_a_user_without_the_right_to_load_scripts(self, start_server, make_redis):
         redis = make_redis()
         redis.run("ACL", "SETUSER", "web", "on", ">x", "&*", "~wsserver:*", "+@all", "-script|load")
         server = up(start_server(redis=redis.url.replace("//", "//web:x@"), api_key=KEY))
         assert api(server, "publish", {"channel": "foo", "data": "x"})[0] == 200
 
 
-class StrangeMessageTests:
-    """What stands in the server's own channels and keys, and no server has written; perhaps a later version has."""
+class MalformedMessageTests:
+    """Content of the server's own channels and keys that this version did not write, such as a later one's."""
 
     @pytest.mark.parametrize(
         ("channel", "message"),
@@ -466,8 +456,8 @@ class StrangeMessageTests:
             ("wsserver:control", b"[" * 100_000),
         ],
     )
-    def test_published(self, start_server, make_redis, log, channel, message):
-        """It is passed over, and the link stays up."""
+    def test_a_malformed_message_is_ignored_with_a_log_line(self, start_server, make_redis, log, channel, message):
+        """The connection to Redis stays up."""
         redis = make_redis()
         server = up(start_server(redis=redis.url))
         with server.open("/ws?channel=foo") as peer:
@@ -477,8 +467,7 @@ class StrangeMessageTests:
         lines = log.lines("wsserver.redis") + log.lines("wsserver.hub")
         assert [line for line in lines if "ignoring a malformed" in line]
 
-    def test_stored(self, start_server, make_redis):
-        """A stream that holds it cannot be read, which is said."""
+    def test_a_malformed_history_entry_is_503_with_code_100_and_the_reason(self, start_server, make_redis):
         redis = make_redis()
         server = up(start_server(redis=redis.url, api_key=KEY))
         assert api(server, "publish", {"channel": "foo", "data": "x"})[0] == 200
@@ -488,15 +477,15 @@ class StrangeMessageTests:
         assert "an entry in an unknown format" in answer["error"]["message"]
 
 
-class SlowLine:
+class SlowProxy:
     """
-    A line to a Redis over which replies come slowly.
+    A proxy to a Redis that passes on replies slowly.
 
     Args:
         port: of the Redis.
 
     Attributes:
-        rate: bytes a second for each connection.
+        rate: bytes per second for each connection.
     """
 
     def __init__(self, port):
@@ -510,7 +499,7 @@ class SlowLine:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                # What waits, waits in Redis and not in the kernel.
+                # A small buffer: replies wait in Redis, not in the kernel.
                 far = socket.socket()
                 far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
                 far.connect(("127.0.0.1", self._redis))
@@ -526,19 +515,19 @@ class SlowLine:
             target.shutdown(socket.SHUT_RDWR)
 
     def cut(self):
-        """Cut every connection."""
+        """Close every connection."""
         while self._sockets:
             with contextlib.suppress(OSError):
                 self._sockets.pop().shutdown(socket.SHUT_RDWR)
 
     def close(self):
-        """End."""
+        """Stop listening and close every connection."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self.cut()
 
 
-class SlowLineTests:
-    """A line that is slow is not dead."""
+class SlowConnectionTests:
+    """A connection that is slow but not dead."""
 
     @pytest.fixture
     def redis(self, make_redis):
@@ -546,34 +535,32 @@ class SlowLineTests:
         return blockon(deferToThread(make_redis))
 
     @pytest.fixture
-    def line(self, redis):
-        """Lay the line."""
-        line = SlowLine(redis.port)
-        yield line
-        line.close()
+    def proxy(self, redis):
+        """Start the proxy."""
+        proxy = SlowProxy(redis.port)
+        yield proxy
+        proxy.close()
 
-    def test_many_bytes(self, start_server, redis, line, log):
-        """Messages that keep a probe waiting for seconds are all heard, and nothing is said to be missing."""
-        server = up(start_server(redis=line.url))
+    def test_messages_that_delay_a_probe_all_arrive_without_a_gap(self, start_server, redis, proxy, log):
+        server = up(start_server(redis=proxy.url))
         with server.open("/ws?channel=foo") as peer:
             messages = [b"%d," % number + b"x" * 8192 for number in range(40)]
             for data in messages:
                 redis.publish("foo", data)
             assert [peer.read_frame().payload for _ in messages] == messages
-        assert not [line for line in said(log) if "deaf" in line]
+        assert not [line for line in redis_lines(log) if "lost Redis" in line]
 
-    def test_many_channels(self, start_server, redis, line, log):
-        """Subscribing to many channels may take longer than a probe may, as long as it goes on."""
-        server = up(start_server(redis=line.url))
+    def test_resubscribing_may_take_longer_than_a_probe_while_replies_arrive(self, start_server, redis, proxy, log):
+        server = up(start_server(redis=proxy.url))
         link = server.service.hub.broker._link
         channels = [b"%0200d" % number for number in range(1500)]
-        usual, line.rate = line.rate, 1e9
+        usual, proxy.rate = proxy.rate, 1e9
         server.ask(lambda: gatherResults([link.subscribe(channel) for channel in channels]))
-        line.rate = usual
-        line.cut()
-        wait_until(lambda: ready(server) == 503, "deaf")
+        proxy.rate = usual
+        proxy.cut()
+        wait_until(lambda: ready(server) == 503, "not ready")
         wait_until(lambda: ready(server) == 200, "up again", patience=30)
-        assert [line for line in said(log) if "is unavailable" in line] == []
+        assert [line for line in redis_lines(log) if "is unavailable" in line] == []
         assert redis.publish(channels[-1].decode(), b"x") == 1
 
 
@@ -628,12 +615,11 @@ print(json.dumps([txredisapi.hiredis is not None, got]))
 """
 
 
-class ReaderTests:
-    """txredisapi reads replies with hiredis where it is installed, else by itself."""
+class ReplyParserTests:
+    """txredisapi parses replies with hiredis if it is installed, else with its own parser."""
 
     @pytest.mark.parametrize("reader", ["with", "without"])
-    def test_both(self, make_redis, reader):
-        """Both give the same: any bytes, in order."""
+    def test_either_parser_returns_any_bytes_in_order(self, make_redis, reader):
         redis = make_redis()
         redis.run("ACL", "SETUSER", "me", "on", ">x", "+@all", "~*", "resetchannels", "&a", "&wsserver:*", "&ü")
         command = [sys.executable, "-c", PROGRAM, redis.url.replace("//", "//me:x@"), reader]
