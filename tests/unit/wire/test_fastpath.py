@@ -1,4 +1,4 @@
-"""Tests for wsserver/wire/fastpath.py: both twins, with a state machine and a transport that only write down."""
+"""Tests for wsserver/wire/fastpath.py: both versions, on a state machine and a transport that only record calls."""
 
 import random
 import sys
@@ -13,19 +13,19 @@ from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, RSV1
 LIMIT = 1 << 20
 
 
-class Other:
+class RecordingConnection:
     """
-    The other half of a connection: all that a subclass has. It is its own transport.
+    The other layers of a connection: all that a subclass of `FastPath` provides. It is its own transport.
 
-    It cannot show what the state machine does with what it is given, and it takes all that is written.
+    It does not test the real state machine, and its transport accepts all writes.
 
     Args:
-        compressed: whether permessage-deflate was agreed to.
+        compressed: whether permessage-deflate was negotiated.
     """
 
     maxMessagePayloadSize = LIMIT
     on_message = on_slow = on_write = None
-    """Called with the connection and what came, if there is anything to call."""
+    """Called with the connection and the data, if not None."""
 
     def __init__(self, compressed=False):
         super().__init__()
@@ -76,24 +76,24 @@ class Other:
     def _send_in_parts(self, *arguments):
         self.calls.append(("parts", *arguments))
 
-    # What the tests look at.
+    # Recorded results.
 
     def named(self, *names):
-        """Tell of the calls of some names."""
+        """Return the calls with these names."""
         return [call for call in self.calls if call[0] in names]
 
     @property
     def messages(self):
-        """The payloads of the messages."""
+        """Payloads of the messages."""
         return [call[1] for call in self.named("message")]
 
     @property
     def counters(self):
-        """Messages and bytes that came, and that were sent."""
+        """Numbers of messages and bytes received, and of messages and bytes sent."""
         return self.messages_in, self.bytes_in, self.messages_out, self.bytes_out
 
     def merged(self):
-        """Tell of all calls; writes with nothing between them count as one."""
+        """Return all calls; consecutive writes are joined."""
         merged = []
         for call in self.calls:
             if call[0] == "write" and merged and merged[-1][0] == "write":
@@ -103,23 +103,23 @@ class Other:
         return merged
 
 
-class Python(Other, PyFastPath):
-    """A connection of the Python twin."""
+class Python(RecordingConnection, PyFastPath):
+    """A connection of the Python version."""
 
 
 KINDS = [Python]
 
 if frames.COMPILED:
 
-    class Compiled(Other, frames.SPEEDUPS.FastPath):
-        """A connection of the compiled twin."""
+    class Compiled(RecordingConnection, frames.SPEEDUPS.FastPath):
+        """A connection of the compiled version."""
 
     KINDS.append(Compiled)
 
 
 @pytest.fixture(autouse=True)
 def python_frames(monkeypatch):
-    """Let the Python twin use nothing that is compiled; the compiled one does not look there."""
+    """Replace all that the Python version uses by Python code; the compiled one is not affected."""
     monkeypatch.setattr(frames, "parse", frames.py_parse)
     monkeypatch.setattr(frames, "build", frames.py_build)
     monkeypatch.setattr(fastpath, "Partial", frames.PyPartial)
@@ -127,34 +127,33 @@ def python_frames(monkeypatch):
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
 def connect(request):
-    """Give a maker of connections of each twin."""
+    """Return the class of a connection, of each version."""
     return request.param
 
 
 @pytest.fixture
 def connection(connect):
-    """Give an open connection of each twin."""
+    """Return an open connection of each version."""
     return connect()
 
 
 def echo(connection, payload):
-    """Answer with the same."""
+    """Answer with the same payload."""
     connection.sendMessage(payload)
 
 
 class ReceivingTests:
-    """From the bytes of a read to the endpoint."""
+    """From the bytes of a read to the endpoint. Other frames are passed on to the state machine."""
 
-    def test_begin(self, connection):
-        """A connection begins with nothing counted, nothing half received and no deadline; its limit is the class's."""
+    def test_a_new_connection_has_zero_counters_no_partial_frame_and_no_deadline(self, connection):
+        """Its limit is that of the class."""
         new = type(connection).__mro__[2].__new__(type(connection))
         type(connection).__mro__[2].__init__(new)
         assert (new.state, new._plain, new._compressed, new._limit) == (1, False, False, LIMIT)
         assert (new._cork, new._partial, new.autoPingTimeoutCall) == (None, None, None)
         assert new.counters == (0, 0, 0, 0)
 
-    def test_whole_messages(self, connection):
-        """All messages of one read go to the endpoint, in order."""
+    def test_dispatches_all_messages_of_a_read_in_order(self, connection):
         connection.dataReceived(build_frame(1, "é".encode()) + build_frame(2, b"\xff") + build_frame(1))
         assert connection.calls == [
             ("message", "é".encode(), False),
@@ -163,29 +162,26 @@ class ReceivingTests:
         ]
         assert connection.counters == (3, 3, 0, 0)
 
-    def test_nothing(self, connection):
-        """Nothing does nothing."""
+    def test_an_empty_read_does_nothing(self, connection):
         connection.dataReceived(b"")
         assert connection.calls == []
 
     @pytest.mark.parametrize("wrong", [None, 5])
-    def test_no_bytes(self, connection, wrong):
-        """What has no bytes in it is refused."""
+    def test_raises_type_error_if_the_data_is_not_bytes(self, connection, wrong):
         with pytest.raises(TypeError):
             connection.dataReceived(wrong)
         assert connection.calls == []
 
     @pytest.mark.parametrize("more", [0, 1, 300])
-    def test_share(self, connection, more):
-        """After 256 frames the rest is left, and none of the budget."""
+    def test_passes_everything_after_256_frames_on_with_a_budget_of_0(self, connection, more):
         data = build_frame(1, b"x") * (FRAMES_PER_TURN + more)
         connection.dataReceived(data)
         assert len(connection.messages) == FRAMES_PER_TURN
         rest = data[FRAMES_PER_TURN * 7 :]
         assert connection.named("slow") == ([("slow", rest, 0)] if more else [])
 
-    def test_share_of_a_partial_frame(self, connection):
-        """A frame begun at the very end of the budget is not begun; one begun before counts when it is whole."""
+    def test_a_partial_frame_counts_against_the_budget_of_the_read_that_completes_it(self, connection):
+        """It begins as frame 256 of the first read; after it, 255 more frames fit into the second read."""
         data = build_frame(1, b"x") * (FRAMES_PER_TURN - 1) + build_frame(1, b"long")
         connection.dataReceived(data[:-1])
         assert connection.calls[-1] == ("message", b"x", False)
@@ -195,8 +191,7 @@ class ReceivingTests:
         assert connection.calls[-1] == ("slow", build_frame(1, b"x"), 0)
 
     @pytest.mark.parametrize("opcode", [0, 3, 8, 9, 10])
-    def test_other_frames(self, connection, opcode):
-        """It stops before a frame that is no data frame; that and what follows is left to the state machine."""
+    def test_passes_on_a_frame_that_is_not_a_data_frame_and_all_after_it(self, connection, opcode):
         rest = build_frame(opcode, b"??") + build_frame(1, b"after")
         connection.dataReceived(build_frame(1, b"before") + rest)
         assert connection.calls == [("message", b"before", False), ("slow", rest, FRAMES_PER_TURN - 1)]
@@ -213,20 +208,19 @@ class ReceivingTests:
             b"\x82\xfe\x00\x01mask" + bytes(9),
         ],
     )
-    def test_broken_rules(self, connection, wrong):
-        """Whatever else is no plain frame within the limit is left to the state machine, from its first byte."""
+    def test_passes_on_an_invalid_frame_from_its_first_byte(self, connection, wrong):
+        """The same holds for fragments and for frames over the limit."""
         connection.dataReceived(build_frame(1, b"before") + wrong)
         assert connection.calls == [("message", b"before", False), ("slow", wrong, FRAMES_PER_TURN - 1)]
         assert connection._partial is None
 
-    def test_not_plain(self, connection):
-        """While the state machine has the connection, it gets everything."""
+    def test_passes_everything_on_while_the_connection_is_not_plain(self, connection):
+        """The state machine is within a frame, for example."""
         connection._plain = False
         connection.dataReceived(build_frame(1, b"x"))
         assert connection.calls == [("slow", build_frame(1, b"x"), FRAMES_PER_TURN)]
 
-    def test_limit(self, connection):
-        """A message as large as the limit is taken, and no larger one is begun."""
+    def test_a_message_of_exactly_the_limit_is_dispatched_and_a_larger_one_passed_on(self, connection):
         connection._limit = 1000
         connection.dataReceived(build_frame(2, bytes(1000)))
         connection.dataReceived(build_frame(2, bytes(1001))[:20])
@@ -235,11 +229,11 @@ class ReceivingTests:
         connection.dataReceived(build_frame(2) + build_frame(2, b"x"))
         assert [call[0] for call in connection.calls[2:]] == ["message", "slow"]
 
-    # Frames that come in parts.
+    # Partial frames.
 
     @pytest.mark.parametrize("step", [1, 2, 3, 5, 6, 7, 100])
-    def test_pieces(self, connection, step):
-        """Wherever a frame is cut behind its header, the message is the same; a cut header is the state machine's."""
+    def test_a_frame_split_anywhere_in_its_payload_is_dispatched_when_complete(self, connection, step):
+        """A frame split within its header is passed on to the state machine."""
         payload = ("aé日😀" * 30).encode()
         frame = build_frame(1, payload)
         connection.dataReceived(build_frame(2, b"x") + frame[:8])
@@ -253,8 +247,7 @@ class ReceivingTests:
             connection.dataReceived(frame[:cut])
             assert connection.calls[-1] == ("slow", frame[:cut], FRAMES_PER_TURN)
 
-    def test_what_follows_a_partial_frame(self, connection):
-        """What follows the last part of a frame is taken in the same read."""
+    def test_frames_after_a_partial_frame_are_dispatched_in_the_same_read(self, connection):
         frame = build_frame(2, b"12345678")
         connection.dataReceived(frame[:10])
         connection.dataReceived(frame[10:] + frame + frame[:7])
@@ -264,8 +257,8 @@ class ReceivingTests:
         assert connection.calls[-1] == ("slow", build_frame(9), FRAMES_PER_TURN - 1)
 
     @pytest.mark.parametrize("bad", [b"\xff", b"\xed\xa0", b"\xf4\x90"])
-    def test_text_that_goes_wrong(self, connection, bad):
-        """Text is given up at the first byte that cannot be text; what follows goes to the state machine too."""
+    def test_passes_on_partial_text_at_the_first_byte_that_is_not_utf_8(self, connection, bad):
+        """The state machine gets the frame so far, and all that follows."""
         frame = build_frame(1, b"good" + bad + b"never mind")
         connection.dataReceived(frame[:9])
         assert connection.calls == []
@@ -274,16 +267,14 @@ class ReceivingTests:
         connection.dataReceived(frame[10 + len(bad) :])
         assert connection.calls[1:] == [("slow", frame[10 + len(bad) :], FRAMES_PER_TURN)]
 
-    def test_text_that_ends_within_a_character(self, connection):
-        """Text that lacks its last byte is given up when it is complete."""
+    def test_passes_on_complete_text_that_ends_within_a_character(self, connection):
         frame = build_frame(1, "xx日".encode()[:-1])
         connection.dataReceived(frame[:-1])
         assert connection._partial is not None
         connection.dataReceived(frame[-1:] + b"rest")
         assert connection.calls == [("give up", frame), ("slow", b"rest", FRAMES_PER_TURN)]
 
-    def test_a_partial_frame_while_not_plain(self, connection):
-        """What has come of a frame stays when the state machine takes over in between."""
+    def test_keeps_a_partial_frame_when_the_connection_stops_being_plain(self, connection):
         frame = build_frame(2, b"12345678")
         connection.dataReceived(frame[:10])
         connection._plain = False
@@ -292,8 +283,8 @@ class ReceivingTests:
         assert connection._partial.raw() == frame[:10]
 
     @pytest.mark.parametrize(("start", "budget"), [(0, 1), (7, 1), (7, 256), (14, 5), (0, 0), (0, -1)])
-    def test_from_a_place(self, connection, start, budget):
-        """The state machine has the rest taken from any place, with what is left of the budget."""
+    def test_dispatches_from_an_index_within_the_remaining_budget(self, connection, start, budget):
+        """The state machine calls this when it has processed its frame."""
         data = build_frame(1, b"1") + build_frame(1, b"2")
         taken = max(0, min(budget, 2 - start // 7))
         assert connection._fast(data, start, budget) == (start + 7 * taken, budget - taken)
@@ -301,9 +292,7 @@ class ReceivingTests:
 
     # The endpoint.
 
-    def test_an_endpoint_that_fails(self, connection):
-        """What an endpoint raises is told, once each; the next message is still taken unless it was closed."""
-
+    def test_reports_each_exception_of_the_endpoint_and_dispatches_the_next_message(self, connection):
         def fail(connection, payload):
             raise ZeroDivisionError
 
@@ -317,8 +306,8 @@ class ReceivingTests:
         ]
         assert connection.counters == (2, 2, 0, 0)
 
-    def test_more_than_an_exception(self, connection):
-        """What is no Exception goes through; the next read begins as if nothing had been."""
+    def test_does_not_catch_system_exit(self, connection):
+        """The next read starts as usual, and sends what was queued."""
 
         def leave(connection, payload):
             connection.sendMessage(b"sent")
@@ -333,9 +322,7 @@ class ReceivingTests:
         assert connection.written == [b"\x81\x04sent"]
 
     @pytest.mark.parametrize("partial", [False, True])
-    def test_an_endpoint_that_closes(self, connection, partial):
-        """After the message in which the endpoint closes the rest goes to the state machine."""
-
+    def test_passes_on_what_follows_the_message_in_which_the_endpoint_closes(self, connection, partial):
         def close(connection, payload):
             connection._plain = False
 
@@ -348,8 +335,8 @@ class ReceivingTests:
 
     # permessage-deflate.
 
-    def test_compressed(self, connect):
-        """Compressed messages are inflated one by one, each before the next; the bytes counted are the inflated."""
+    def test_inflates_each_compressed_message_before_it_dispatches_the_next(self, connect):
+        """The counters count inflated bytes."""
         connection = connect(compressed=True)
         connection.dataReceived(
             build_frame(1, b"ab", rsv=4) + build_frame(2, b"plain") + build_frame(2, b"\xff", rsv=4)
@@ -363,8 +350,7 @@ class ReceivingTests:
         ]
         assert connection.counters == (3, 11, 0, 0)
 
-    def test_that_cannot_be_inflated(self, connect):
-        """A message that fails the connection is none, and counts in the budget."""
+    def test_a_message_that_cannot_be_inflated_is_not_dispatched_but_uses_budget(self, connect):
         connection = connect(compressed=True)
         connection.dataReceived(build_frame(1, b"bad", rsv=4) + build_frame(9))
         assert connection.calls == [
@@ -373,15 +359,13 @@ class ReceivingTests:
         ]
         assert connection.counters == (0, 0, 0, 0)
 
-    def test_an_inflater_that_fails(self, connect):
-        """Whatever an inflater raises is told as the endpoint's failures are."""
+    def test_reports_an_exception_of_the_inflater_like_one_of_the_endpoint(self, connect):
         connection = connect(compressed=True)
         connection._inflate = lambda payload, first: 1 // 0
         connection.dataReceived(build_frame(1, b"ab", rsv=4))
         assert connection.calls == [("failed", ZeroDivisionError)]
 
-    def test_compressed_in_parts(self, connect):
-        """With compression a frame that has not come whole is left to the state machine."""
+    def test_passes_on_incomplete_frames_if_compression_was_negotiated(self, connect):
         connection = connect(compressed=True)
         for rsv in (0, 4):
             frame = build_frame(1, b"abcdef", rsv=rsv)
@@ -389,19 +373,18 @@ class ReceivingTests:
             assert connection.calls[-1] == ("slow", frame[:-1], FRAMES_PER_TURN)
         assert connection._partial is None
 
-    # The deadline of a ping.
+    # The ping timeout.
 
     @pytest.mark.parametrize("count", [1, 3])
-    def test_alive(self, connection, count):
-        """Messages are as good as a pong: the deadline is cancelled once a read, after them."""
+    def test_cancels_the_ping_timeout_once_a_read_after_its_messages(self, connection, count):
+        """A message counts as a pong."""
         connection.autoPingTimeoutCall = "soon"
         connection.dataReceived(build_frame(1, b"x") * count)
         assert [call[0] for call in connection.calls] == ["message"] * count + ["alive"]
         connection.dataReceived(build_frame(1, b"x"))
         assert len(connection.named("alive")) == 1
 
-    def test_not_alive(self, connection):
-        """Parts of a frame, and what is left to the state machine, are not as good as a pong here."""
+    def test_neither_partial_nor_passed_on_frames_cancel_the_ping_timeout(self, connection):
         connection.autoPingTimeoutCall = "soon"
         frame = build_frame(2, b"12345678")
         connection.dataReceived(frame[:10])
@@ -418,16 +401,14 @@ class SendingTests:
     """From the endpoint to one write."""
 
     @pytest.mark.parametrize("binary", [False, True])
-    def test_at_once(self, connection, binary):
-        """Outside of a read a message leaves at once."""
+    def test_writes_a_message_at_once_outside_of_a_read(self, connection, binary):
         for size in (0, 1, 125, 126, 65535, 65536):
             connection.sendMessage(bytes(size), binary)
             assert b"".join(connection.written) == build_frame(2 if binary else 1, bytes(size), mask=b"")
             connection.written.clear()
         assert connection.counters == (0, 0, 6, 131_323)
 
-    def test_one_write_a_read(self, connection):
-        """All that is sent while a read is served leaves in one write, after the last message."""
+    def test_joins_all_messages_sent_during_a_read_into_one_write(self, connection):
         connection.on_message = echo
         connection.dataReceived(build_frame(1, b"1") + build_frame(1, b"2") + build_frame(1, b"3"))
         assert [call[0] for call in connection.calls] == ["message"] * 3 + ["write"]
@@ -436,16 +417,15 @@ class SendingTests:
         assert connection.written[1:] == [b"\x81\x014"]
         assert connection.counters == (4, 4, 4, 4)
 
-    def test_what_the_state_machine_sends(self, connection):
-        """What is sent while the state machine has the rest leaves in the same write."""
+    def test_messages_sent_by_the_state_machine_leave_in_the_same_write(self, connection):
         connection.on_message = echo
         connection.on_slow = lambda connection, data: connection.sendMessage(b"slow")
         connection.dataReceived(build_frame(1, b"1") + build_frame(9))
         assert connection.written == [b"\x81\x011\x81\x04slow"]
 
     @pytest.mark.parametrize("size", [LARGE - 1, LARGE, LARGE + 1, 100_000])
-    def test_large(self, connection, size):
-        """A large payload leaves at once, behind what was sent before it; what follows waits for the read's end."""
+    def test_writes_a_payload_of_32_kib_at_once_after_what_was_queued(self, connection, size):
+        """Messages sent after it leave at the end of the read."""
         large, seen = bytes(size), []
         connection.on_message = lambda connection, payload: (
             connection.sendMessage(b"before"),
@@ -460,8 +440,7 @@ class SendingTests:
         assert b"".join(connection.written) == before + b"\x81\x05after"
         assert connection.written[-1].endswith(b"\x81\x05after")
 
-    def test_large_after_compression(self, connect):
-        """Large is what leaves: after compression."""
+    def test_a_large_payload_that_compresses_to_a_small_one_is_queued(self, connect):
         connection = connect(compressed=True)
         connection._deflate = lambda payload: b"small"
         seen = []
@@ -474,9 +453,7 @@ class SendingTests:
         assert connection.written == [b"\xc1\x05small"]
         assert connection.counters == (1, 1, 1, LARGE)
 
-    def test_within_a_write(self, connection):
-        """What is sent from within a write follows that write."""
-
+    def test_a_message_sent_during_a_write_follows_that_write(self, connection):
         def once(connection, data):
             connection.on_write = None
             connection.sendMessage(b"within")
@@ -489,8 +466,8 @@ class SendingTests:
             assert b"".join(connection.written) == build_frame(1, payload, mask=b"") + b"\x81\x06within"
 
     @pytest.mark.parametrize("state", [0, 1, 2, 4])
-    def test_not_open(self, connection, state):
-        """While it is not open nothing is sent, and nothing is raised, whatever the payload."""
+    def test_sends_nothing_and_raises_nothing_while_the_connection_is_not_open(self, connection, state):
+        """This includes payloads of the wrong type."""
         connection.state = state
         for payload in (b"x", bytes(LARGE), None, "text"):
             connection.sendMessage(payload)
@@ -500,8 +477,8 @@ class SendingTests:
 
     @pytest.mark.parametrize("kind", [str, bytearray, memoryview, list, None], ids=str)
     @pytest.mark.parametrize("size", [0, 3, LARGE])
-    def test_wrong_type(self, connection, kind, size):
-        """What is no bytes is refused, and nothing of it counted or sent."""
+    def test_raises_type_error_if_the_payload_is_not_bytes(self, connection, kind, size):
+        """Nothing is sent or counted."""
         payload = None if kind is None else "x" * size if kind is str else kind(bytes(size))
         for options in ({}, {"fragmentSize": 1}, {"sync": True}):
             with pytest.raises(TypeError, match="payload must be bytes, not "):
@@ -510,9 +487,7 @@ class SendingTests:
         assert connection.counters == (0, 0, 0, 0)
 
     @pytest.mark.parametrize("size", [0, 3, LARGE])
-    def test_a_kind_of_bytes(self, connect, size):
-        """A subclass of bytes is as good as bytes."""
-
+    def test_sends_an_instance_of_a_subclass_of_bytes(self, connect, size):
         class Kind(bytes):
             pass
 
@@ -522,15 +497,14 @@ class SendingTests:
             payload = b"<" + bytes(size) + b">" if compressed else bytes(size)
             assert b"".join(connection.written) == build_frame(1, payload, rsv=4 * compressed, mask=b"")
 
-    def test_in_parts(self, connection):
-        """A message in fragments, or one that is to leave by itself, is the state machine's."""
+    def test_passes_on_messages_to_be_fragmented_or_written_separately(self, connection):
         connection.sendMessage(b"x", True, fragmentSize=1)
         connection.sendMessage(b"y", sync=True, doNotCompress=True)
         assert connection.calls == [("parts", b"x", True, 1, False, False), ("parts", b"y", False, None, True, True)]
         assert connection.counters == (0, 0, 0, 0)
 
-    def test_compressed(self, connect):
-        """A message is compressed if that was agreed to, unless it is asked not to; what it was before is counted."""
+    def test_compresses_messages_except_with_do_not_compress(self, connect):
+        """The counters count bytes before compression."""
         connection = connect(compressed=True)
         connection.sendMessage(b"one")
         connection.sendMessage(b"two", True)
@@ -538,8 +512,7 @@ class SendingTests:
         assert connection.written == [b"\xc1\x05<one>", b"\xc2\x05<two>", b"\x81\x05three"]
         assert connection.counters == (0, 0, 3, 11)
 
-    def test_uncork(self, connection):
-        """What waits can be let go within a read, and what follows it leaves at once."""
+    def test_uncork_writes_queued_messages_and_disables_queuing_for_the_read(self, connection):
         connection.on_message = lambda connection, payload: (
             echo(connection, payload),
             connection._uncork(),
@@ -549,13 +522,13 @@ class SendingTests:
         assert connection.written == [b"\x81\x011", b"\x81\x012"]
 
 
-class Dice:
+class RandomPeer:
     """
-    Plays the peer and the endpoint, the same way for each twin.
+    Act as the peer and the endpoint, in the same way for both versions.
 
     Args:
-        seed: of its dice; the same for both.
-        connection: is played with.
+        seed: of the random numbers; the same for both.
+        connection: connection of one version.
     """
 
     def __init__(self, seed, connection):
@@ -598,7 +571,7 @@ class Dice:
         return bytes(data)
 
     def play(self):
-        """Let it all happen; tell all that can be seen afterwards."""
+        """Run until the stream ends. Returns the calls, the counters and the states between reads."""
         dice, connection, data, start = self.dice, self.connection, self.stream(), 0
         states = []
         while start < len(data):
@@ -614,21 +587,20 @@ class Dice:
         return connection.merged(), connection.counters, states
 
 
-@pytest.mark.skipif(not frames.COMPILED, reason="there is only one twin")
-class SameTests:
-    """The two twins."""
+@pytest.mark.skipif(not frames.COMPILED, reason="the extension is not built")
+class BothVersionsTests:
+    """The Python and the compiled version."""
 
-    def test_same_as_python(self):
-        """In 4 000 random lives both do the same: calls, writes, counters, and what is kept between reads."""
+    def test_4000_random_connections_behave_the_same_in_both_versions(self):
+        """This compares calls, writes, counters and the state between reads."""
         names = set()
         for seed in range(4000):
-            python, compiled = (Dice(seed, kind(compressed=seed % 4 == 0)).play() for kind in (Python, Compiled))
+            python, compiled = (RandomPeer(seed, kind(compressed=seed % 4 == 0)).play() for kind in (Python, Compiled))
             assert python == compiled, f"seed {seed}"
             names |= {call[0] for call in python[0]}
         assert names == {"message", "write", "slow", "inflate", "give up", "failed", "alive"}
 
-    def test_an_overridden_method(self):
-        """A subclass's own `dataReceived` is called, and may call that of the twin."""
+    def test_an_overridden_data_received_can_call_the_base_class(self):
         for kind in KINDS:
 
             class Own(kind):

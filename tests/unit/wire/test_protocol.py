@@ -1,4 +1,4 @@
-"""The WebSocket connection: callbacks, close codes, deadlines, flow control. All in memory, on a clock of our own."""
+"""The WebSocket connection: callbacks, close codes, deadlines and flow control, in memory and on a test clock."""
 
 import gc
 import struct
@@ -14,15 +14,15 @@ from wsserver.testing import Frame, MemoryServer, build_frame
 from wsserver.wire.protocol import ConnectionDeny, ServerProtocol
 
 
-class Pieces(ServerProtocol):
-    """Echo; every third message in frames of 10 bytes."""
+class FragmentingEcho(ServerProtocol):
+    """Echo; fragment every third message into frames of 10 bytes."""
 
     def onMessage(self, payload, isBinary):
         self.sendMessage(payload, isBinary, fragmentSize=10 if self.messages_in % 3 == 1 else None)
 
 
 class Diary(ServerProtocol):
-    """Write down every callback; fail in the one whose name is in the query."""
+    """Record every callback; raise in the callbacks that the query names."""
 
     def onConnect(self, request):
         self.events = self.diary
@@ -52,7 +52,7 @@ def diary():
 
 @pytest.fixture
 def log():
-    """Collect the events of the log."""
+    """Collect the log events of the test."""
     events = []
     globalLogPublisher.addObserver(events.append)
     yield events
@@ -72,10 +72,9 @@ def ends(log):
 
 
 class CallbackTests:
-    """What an endpoint is told."""
+    """Callbacks that an endpoint gets."""
 
-    def test_order(self, diary):
-        """An endpoint hears of the handshake, the opening, each message and the end, in this order."""
+    def test_calls_on_connect_on_open_on_message_and_on_close_in_order(self, diary):
         client = serve().connect()
         assert client.open("/diary").startswith(b"HTTP/1.1 101 ")
         client.send_text("é")
@@ -90,14 +89,13 @@ class CallbackTests:
         ]
 
     @pytest.mark.parametrize("size", [1, 2, 3, 7])
-    def test_any_cut(self, diary, size):
-        """It does not matter how the network cuts the bytes."""
+    def test_delivers_the_same_messages_however_the_network_splits_the_bytes(self, diary, size):
         client = serve().connect()
         client.send(client.head("/diary") + build_frame(1, b"one") + build_frame(2, b"2" * 200), size)
         assert diary[2:] == [("message", b"one", False), ("message", b"2" * 200, True)]
 
-    def test_fragments(self, diary):
-        """A fragmented message comes whole, with a ping between its fragments answered at once."""
+    def test_delivers_a_fragmented_message_whole_and_answers_a_ping_within_it(self, diary):
+        """RFC 6455 section 5.4: control frames may come between the fragments of a message."""
         client = serve().connect()
         client.open("/diary")
         client.send_frame(1, b"one ", fin=False)
@@ -107,8 +105,7 @@ class CallbackTests:
         client.send_frame(0, b"two")
         assert diary[-1] == ("message", b"one two", False)
 
-    def test_nothing_after_our_close(self, diary):
-        """A message that comes after the server's Close frame is not delivered."""
+    def test_drops_a_message_that_arrives_after_the_servers_close_frame(self, diary):
         server = serve()
         client = server.connect()
         client.open("/diary")
@@ -118,8 +115,8 @@ class CallbackTests:
         client.send_close(4000, "enough")
         assert diary[2:] == [("close", True, 4000, "enough")]
 
-    def test_dropped(self, diary, log):
-        """A connection that just ends is 1006, and nobody closed it."""
+    def test_reports_a_connection_lost_without_a_close_frame_as_1006(self, diary, log):
+        """The log names neither side as the one that closed it."""
         client = serve().connect()
         client.open("/diary")
         client.transport.lose()
@@ -128,10 +125,9 @@ class CallbackTests:
 
 
 class FailingEndpointTests:
-    """What an endpoint raises ends its own connection only, and is logged once."""
+    """An exception of an endpoint ends its own connection only, and is logged once."""
 
-    def test_in_on_connect(self, diary, log):
-        """Failing in onConnect is 500 without details."""
+    def test_answers_500_without_details_if_on_connect_raises(self, diary, log):
         server = serve()
         client = server.connect()
         assert client.open("/diary?connect").startswith(b"HTTP/1.1 500 ")
@@ -141,8 +137,8 @@ class FailingEndpointTests:
         assert diary == [("connect", "/diary")]
 
     @pytest.mark.parametrize("callback", ["open", "message"])
-    def test_in_an_open_connection(self, diary, log, callback):
-        """Failing in onOpen or onMessage closes with 1011; the next client is served."""
+    def test_closes_with_1011_if_on_open_or_on_message_raises(self, diary, log, callback):
+        """The server still accepts other clients."""
         server = serve()
         client = server.connect()
         client.open(f"/diary?{callback}")
@@ -155,8 +151,7 @@ class FailingEndpointTests:
         other = server.connect()
         assert other.open("/echo").startswith(b"HTTP/1.1 101 ")
 
-    def test_in_on_close(self, diary, log):
-        """Failing in onClose is logged, and the connection is forgotten all the same."""
+    def test_logs_an_exception_of_on_close_and_unregisters_the_connection(self, diary, log):
         server = serve()
         client = server.connect()
         client.open("/diary?close")
@@ -165,8 +160,8 @@ class FailingEndpointTests:
         assert not server.service.connections.connections
         assert not server.service.frontend.sockets
 
-    def test_in_on_ping(self, log):
-        """A callback of Autobahn's that we do not know of is guarded too."""
+    def test_closes_with_1011_if_another_callback_of_autobahn_raises(self, log):
+        """`onPing` is one that `ServerProtocol` does not define."""
 
         class FailingPing(ServerProtocol):
             def onPing(self, payload):
@@ -180,10 +175,10 @@ class FailingEndpointTests:
 
 
 class HandshakeAnswerTests:
-    """What `onConnect` may answer."""
+    """Return values and exceptions of `onConnect`."""
 
-    def test_deny(self, log):
-        """ConnectionDeny is a refusal with its status and its reason in the body, and one line in the log."""
+    def test_connection_deny_refuses_with_its_status_and_its_reason(self, log):
+        """The response body has the reason, and the log has one line with both."""
 
         class Closed(ServerProtocol):
             def onConnect(self, request):
@@ -195,9 +190,7 @@ class HandshakeAnswerTests:
         lines = [event for event in log if "refused " in event.get("line", "")]
         assert [(event["status"], event["reason"]) for event in lines] == [(403, "closed on Sundays")]
 
-    def test_headers(self):
-        """A pair adds headers to the response."""
-
+    def test_a_pair_selects_the_subprotocol_and_adds_response_headers(self):
         class WithHeader(ServerProtocol):
             def onConnect(self, request):
                 return "chat", {"X-Room": "7"}
@@ -207,9 +200,7 @@ class HandshakeAnswerTests:
         assert b"\r\nX-Room: 7" in head
         assert b"\r\nSec-WebSocket-Protocol: chat" in head
 
-    def test_subprotocol_not_offered(self, log):
-        """An endpoint that answers with a subprotocol the client did not offer has failed: 500."""
-
+    def test_a_subprotocol_that_the_client_did_not_offer_is_answered_with_500(self, log):
         class Wrong(ServerProtocol):
             def onConnect(self, request):
                 return "chat"
@@ -218,41 +209,41 @@ class HandshakeAnswerTests:
         assert client.open("/diary").startswith(b"HTTP/1.1 500 ")
         assert len(failures(log)) == 1
 
-    def test_default(self):
-        """Without an opinion of the endpoint the server's subprotocols count, in the client's order."""
+    def test_none_selects_the_first_configured_subprotocol_of_the_clients_list(self):
+        """The client's order counts, not the order of `--subprotocol`."""
         client = MemoryServer(Settings(subprotocol=("chat", "superchat"))).connect()
         head = client.open("/ws", {"Sec-WebSocket-Protocol": "x, superchat, chat"})
         assert b"\r\nSec-WebSocket-Protocol: superchat" in head
 
 
-class Patient(ServerProtocol):
-    """Answer the handshake when told to."""
+class DeferredAnswer(ServerProtocol):
+    """Let the test answer the handshake."""
 
     def onConnect(self, request):
-        Patient.answer = Deferred()
-        return Patient.answer
+        DeferredAnswer.answer = Deferred()
+        return DeferredAnswer.answer
 
     def onMessage(self, payload, isBinary):
         self.sendMessage(payload, isBinary)
 
 
 class DeferredHandshakeTests:
-    """A handshake that waits for an answer."""
+    """`onConnect` returns a Deferred."""
 
-    def test_waits(self):
-        """No byte is read meanwhile; frames sent with the handshake come after it."""
-        client = serve(endpoint=Patient).connect()
+    def test_frames_sent_with_the_handshake_are_processed_after_the_answer(self):
+        """Reading is paused until the Deferred fires."""
+        client = serve(endpoint=DeferredAnswer).connect()
         client.send(client.head("/diary") + build_frame(1, b"early"))
         assert client.transport.written == b""
         assert client.transport.paused
-        Patient.answer.callback(None)
+        DeferredAnswer.answer.callback(None)
         assert not client.transport.paused
         assert client.response().startswith(b"HTTP/1.1 101 ")
         assert client.messages() == ["early"]
 
-    def test_too_late(self):
-        """An answer that does not come in time is 503, and one that comes later changes nothing."""
-        server = serve(endpoint=Patient)
+    def test_answers_503_if_the_deferred_does_not_fire_within_10_seconds(self):
+        """A result that comes later is ignored."""
+        server = serve(endpoint=DeferredAnswer)
         client = server.connect()
         client.open("/diary")
         server.clock.advance(9.9)
@@ -261,40 +252,38 @@ class DeferredHandshakeTests:
         response = client.response()
         assert response.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nRetry-After: 1\r\n" in response
-        Patient.answer.callback(None)
+        DeferredAnswer.answer.callback(None)
         assert client.transport.written == b"503 Service Unavailable\nthe server did not decide within 10s\n"
 
-    def test_second_request_waits(self):
-        """A second request sent meanwhile is not mistaken for another handshake."""
-        client = serve(endpoint=Patient).connect()
+    def test_a_second_request_is_parsed_as_a_frame_and_closed_with_1002(self):
+        """The client sends it while the first request is pending."""
+        client = serve(endpoint=DeferredAnswer).connect()
         client.send(client.head("/diary"))
         client.send(client.head("/echo"))
-        Patient.answer.callback(None)
+        DeferredAnswer.answer.callback(None)
         assert client.response().startswith(b"HTTP/1.1 101 ")
-        # "GE" read as a frame: RSV bits, reserved opcode, not masked.
+        # "GE" parsed as a frame header: RSV bits set, reserved opcode, not masked.
         assert client.close_frame()[0] == 1002
 
-    def test_gone_meanwhile(self):
-        """A client that leaves while it waits is forgotten."""
-        server = serve(endpoint=Patient)
+    def test_unregisters_a_client_that_disconnects_before_the_deferred_fires(self):
+        server = serve(endpoint=DeferredAnswer)
         client = server.connect()
         client.open("/diary")
         client.transport.lose()
-        Patient.answer.callback(None)
+        DeferredAnswer.answer.callback(None)
         assert not server.service.connections.connections
         assert not server.service.frontend.sockets
 
-    def test_error(self, log):
-        """A Deferred that fails is 500."""
-        client = serve(endpoint=Patient).connect()
+    def test_answers_500_and_logs_the_failure_if_the_deferred_fails(self, log):
+        client = serve(endpoint=DeferredAnswer).connect()
         client.open("/diary")
-        Patient.answer.errback(RuntimeError("no database"))
+        DeferredAnswer.answer.errback(RuntimeError("no database"))
         assert client.response().startswith(b"HTTP/1.1 500 ")
         assert len(failures(log)) == 1
 
 
 class CloseCodeTests:
-    """RFC 6455 section 7.4.1: the code says what was wrong."""
+    """Close codes of protocol errors, size limits and closing handshakes (RFC 6455 section 7.4.1)."""
 
     @pytest.mark.parametrize(
         ("code", "data"),
@@ -321,8 +310,8 @@ class CloseCodeTests:
             (1009, build_frame(2, b"x" * 600, fin=False) + build_frame(0, b"x" * 401)),
         ],
     )
-    def test_broken_rule(self, diary, code, data):
-        """A frame that breaks a rule closes with the code for it; nothing of it or after it is delivered."""
+    def test_an_invalid_message_closes_with_1002_1007_or_1009(self, diary, code, data):
+        """Neither it nor a later message is delivered."""
         client = serve(Settings(max_message_size=1000)).connect()
         client.open("/diary")
         client.send(data)
@@ -340,8 +329,8 @@ class CloseCodeTests:
             build_frame(2, b"x" * 1025, fin=False),
         ],
     )
-    def test_the_reason_of_1009_is_the_limit_and_its_option(self, diary, data):
-        """Not how much has come so far, which is neither the message's size nor the limit."""
+    def test_the_reason_of_1009_names_the_limit_and_its_option(self, diary, data):
+        """It does not name the bytes received so far, which are neither the message's size nor the limit."""
         for size in (0, 1):
             client = serve(Settings(max_message_size=1024)).connect()
             client.open("/diary")
@@ -351,8 +340,7 @@ class CloseCodeTests:
                 "the message is over the limit of 1KiB (server option --max-message-size)",
             )
 
-    def test_limit_itself_is_fine(self, diary):
-        """A message as large as the limit is taken, in one frame or in many."""
+    def test_accepts_a_message_as_large_as_the_limit_whole_or_fragmented(self, diary):
         client = serve(Settings(max_message_size=1000)).connect()
         client.open("/diary")
         client.send_frame(2, b"x" * 1000)
@@ -360,16 +348,15 @@ class CloseCodeTests:
             client.send_frame(0 if n else 2, b"y", fin=n == 999)
         assert [event[1] for event in diary[2:]] == [b"x" * 1000, b"y" * 1000]
 
-    def test_limit_is_for_what_comes_in(self):
-        """An answer may be longer than the limit: the prefix does not make a message too big."""
+    def test_the_limit_does_not_apply_to_replies(self):
+        """The prefix makes the reply longer than the limit."""
         client = MemoryServer(Settings(max_message_size=1000, reply_prefix="Received: ")).connect()
         client.open("/")
         client.send_text("x" * 1000)
         assert client.messages() == ["Received: " + "x" * 1000]
 
     @pytest.mark.parametrize("code", [1000, 1001, 1003, 1008, 1011, 1012, 1013, 3000, 3999, 4000, 4999])
-    def test_echoed(self, diary, code):
-        """The peer's code and reason come back to it."""
+    def test_answers_a_close_frame_with_the_same_code_and_reason(self, diary, code):
         client = serve().connect()
         client.open("/diary")
         client.send_close(code, "bye")
@@ -378,8 +365,7 @@ class CloseCodeTests:
         assert not client.transport.aborted
         assert diary[-1] == ("close", True, code, "bye")
 
-    def test_no_code(self, diary, log):
-        """A Close frame without a code is answered by one without; the log calls it 1005."""
+    def test_answers_an_empty_close_frame_with_an_empty_one_and_logs_1005(self, diary, log):
         client = serve().connect()
         client.open("/diary")
         client.send_frame(8)
@@ -387,16 +373,16 @@ class CloseCodeTests:
         assert [(event["code"], event["by"]) for event in ends(log)] == [(1005, "peer")]
 
     @pytest.mark.parametrize("code", [1000, 1001, 1008, 1011, 1012, 1013, 3000, 4999])
-    def test_ours(self, log, code):
-        """The server can close with every code, and does not reset a connection that was closed properly."""
-        server = serve(endpoint=Patient)
+    def test_closes_with_the_given_code_and_at_most_123_bytes_of_the_reason(self, log, code):
+        """The reason is cut between characters, a second `close` does nothing, and the connection is not aborted."""
+        server = serve(endpoint=DeferredAnswer)
         client = server.connect()
         client.open("/diary")
-        Patient.answer.callback(None)
+        DeferredAnswer.answer.callback(None)
         client.response()
         (connection,) = server.service.connections.connections
         connection.close(code, "é" * 100)
-        # 123 bytes would end within a character.
+        # 61 characters are 122 bytes; byte 123 would be half of the next one.
         assert client.close_frame() == (code, "é" * 61)
         connection.close(1000, "twice does nothing")
         client.send_close(code)
@@ -405,8 +391,8 @@ class CloseCodeTests:
         assert [(event["code"], event["by"], event["clean"]) for event in ends(log)] == [(code, "server", True)]
 
 
-class EndTests:
-    """What is left of a connection that is closed."""
+class ClosedConnectionTests:
+    """What is left of a connection that has ended, however it ended."""
 
     HOW = ["the peer drops it", "the peer closes it", "we close it", "the peer is gone"]
 
@@ -431,8 +417,8 @@ class EndTests:
         client.transport.lose()
 
     @pytest.mark.parametrize("how", HOW)
-    def test_is_closed(self, how):
-        """`is_closed` fires with the connection, whenever it is asked for."""
+    def test_is_closed_fires_with_the_connection(self, how):
+        """Each access returns the same Deferred."""
         client, endpoint = self.open()
         fired = []
         endpoint.is_closed.addCallback(fired.append)
@@ -441,22 +427,21 @@ class EndTests:
         assert endpoint.is_closed is endpoint.is_closed
 
     @pytest.mark.parametrize("how", HOW)
-    def test_is_closed_asked_late(self, how):
-        """It has fired where it is asked for only afterwards."""
+    def test_is_closed_has_fired_if_first_accessed_afterwards(self, how):
         client, endpoint = self.open()
         self.end(client, endpoint, how)
         assert endpoint.is_closed.result is endpoint
         assert endpoint.is_closed is endpoint.is_closed
 
     @pytest.mark.parametrize("how", HOW)
-    def test_memory(self, how):
-        """Its memory is free at once: there is nothing for the garbage collector to find."""
+    def test_memory_is_freed_without_the_garbage_collector(self, how):
+        """No reference cycle includes the connection."""
         client, endpoint = self.open()
         kept = weakref.ref(endpoint)
         gc.disable()
         try:
             self.end(client, endpoint, how)
-            # As Twisted's transports do.
+            # Twisted's transports do the same.
             client.transport.protocol = None
             del endpoint
             assert kept() is None
@@ -465,19 +450,19 @@ class EndTests:
 
 
 class DeadlineTests:
-    """Nothing stays open for ever."""
+    """No connection stays open for ever."""
 
     @pytest.mark.parametrize("code", [0, 99, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 70000])
-    def test_no_such_code(self, code):
-        """An endpoint cannot close with a code that must not be sent in a Close frame."""
+    def test_close_raises_value_error_for_a_code_that_must_not_be_sent(self, code):
+        """RFC 6455 section 7.4 reserves these codes, or does not define them."""
         server = serve(endpoint=ServerProtocol)
         server.connect().open("/diary")
         (connection,) = server.service.connections.connections
         with pytest.raises(ValueError, match=f"close code {code} must not be sent"):
             connection.close(code)
 
-    def test_no_answer_to_close(self, diary):
-        """A peer that does not answer a Close frame is dropped after the closing deadline."""
+    def test_aborts_a_client_that_does_not_answer_close_within_close_timeout(self, diary):
+        """The endpoint gets 1006."""
         server = serve(Settings(close_timeout=5))
         client = server.connect()
         client.open("/diary")
@@ -489,8 +474,7 @@ class DeadlineTests:
         assert client.transport.aborted
         assert diary[-1][:3] == ("close", False, 1006)
 
-    def test_close_and_stop_reading(self):
-        """A peer that sends Close and does not read what is left is dropped after the closing deadline."""
+    def test_aborts_a_client_that_closes_but_does_not_read_within_close_timeout(self):
         server = serve(Settings(close_timeout=5), endpoint=ServerProtocol)
         client = server.connect()
         client.open("/echo")
@@ -502,8 +486,7 @@ class DeadlineTests:
         server.clock.advance(0.2)
         assert client.transport.aborted
 
-    def test_pong_in_time(self):
-        """A peer that answers pings stays."""
+    def test_a_client_that_answers_pings_stays_connected(self):
         server = serve(Settings(ping_interval=25, ping_timeout=10), endpoint=ServerProtocol)
         client = server.connect()
         client.open("/diary")
@@ -514,8 +497,7 @@ class DeadlineTests:
             client.send_frame(10, ping.payload)
         assert not client.transport.lost
 
-    def test_pings_come_on_time(self):
-        """A ping is sent after the interval, not before it."""
+    def test_sends_the_first_ping_after_ping_interval_and_not_before(self):
         server = serve(Settings(ping_interval=25), endpoint=ServerProtocol)
         client = server.connect()
         client.open("/diary")
@@ -524,8 +506,8 @@ class DeadlineTests:
         server.clock.advance(0.1)
         assert [frame.opcode for frame in client.frames()] == [9]
 
-    def test_no_pong(self, diary, log):
-        """A peer that does not answer is told 1011 and dropped at once."""
+    def test_closes_with_1011_if_no_pong_arrives_within_ping_timeout(self, diary, log):
+        """The server does not wait for a Close frame of the client, so the endpoint gets 1006."""
         server = serve(Settings(ping_interval=25, ping_timeout=10))
         client = server.connect()
         client.open("/diary")
@@ -539,8 +521,8 @@ class DeadlineTests:
         assert diary[-1][:3] == ("close", False, 1006)
         assert [(event["code"], event["by"]) for event in ends(log)] == [(1011, "server")]
 
-    def test_no_pong_and_not_reading(self):
-        """A dead peer with unsent bytes is dropped by force."""
+    def test_aborts_a_client_that_neither_answers_pings_nor_reads(self):
+        """The server waits for `close_timeout`, because unsent bytes are left."""
         server = serve(Settings(ping_interval=25, ping_timeout=10, close_timeout=5), endpoint=ServerProtocol)
         client = server.connect()
         client.open("/diary")
@@ -551,8 +533,7 @@ class DeadlineTests:
         server.clock.advance(5)
         assert client.transport.aborted
 
-    def test_traffic_counts_as_life(self):
-        """A message that comes instead of the pong is an answer."""
+    def test_a_message_counts_as_a_pong(self):
         server = serve(Settings(ping_interval=25, ping_timeout=10))
         Diary.diary = []
         client = server.connect()
@@ -562,16 +543,14 @@ class DeadlineTests:
         server.clock.advance(24)
         assert not client.transport.lost
 
-    def test_no_pings(self):
-        """With an interval of 0 nothing is sent."""
+    def test_sends_no_pings_if_ping_interval_is_0(self):
         server = serve(Settings(ping_interval=0), endpoint=ServerProtocol)
         client = server.connect()
         client.open("/diary")
         server.clock.advance(3600)
         assert client.frames() == []
 
-    def test_nothing_left(self):
-        """A connection leaves no timer behind."""
+    def test_a_closed_connection_leaves_no_timer(self):
         server = serve(endpoint=ServerProtocol)
         client = server.connect()
         client.open("/diary")
@@ -581,10 +560,9 @@ class DeadlineTests:
 
 
 class FlowControlTests:
-    """What is written to a peer that does not read is bounded."""
+    """Output for a client that does not read is bounded, and so is memory for its messages."""
 
-    def test_echo_to_a_peer_that_does_not_read(self):
-        """The server stops reading from a peer that does not read, and goes on when it does."""
+    def test_pauses_reading_while_the_client_does_not_read_the_replies(self):
         client = serve().connect()
         client.open("/echo")
         client.transport.reading = False
@@ -596,8 +574,8 @@ class FlowControlTests:
         assert not client.transport.paused
         assert [len(message) for message in client.messages()] == [60000, 60000]
 
-    def test_producer_of_an_endpoint(self):
-        """An endpoint's own producer takes the place of the connection."""
+    def test_a_connection_whose_endpoint_registers_a_producer_still_closes(self):
+        """The endpoint's producer replaces the connection as the transport's producer."""
 
         class Pushing(ServerProtocol):
             def onOpen(self):
@@ -608,8 +586,7 @@ class FlowControlTests:
         client.send_close(1000)
         assert client.transport.lost
 
-    def test_empty_fragments_weigh_nothing(self):
-        """A message of very many empty fragments takes no memory for each."""
+    def test_2000_empty_fragments_leave_the_message_buffer_empty(self):
         server = serve()
         Diary.diary = []
         client = server.connect()
@@ -626,8 +603,8 @@ class FlowControlTests:
         [(b"\xff\xff\xff", False), (b"\xca\x48\xcd\xc9\xc9\x07\x00", True), (b"\x00\x05", True)],
         ids=["no DEFLATE data", "a message", "cut off at its end"],
     )
-    def test_signs_of_life(self, payload, alive):
-        """A frame that is right to its end is as good as the pong that is waited for; any other is not."""
+    def test_a_compressed_frame_counts_as_a_pong_if_it_is_valid_to_its_end(self, payload, alive):
+        """As in Autobahn, this includes a message that then turns out to be incomplete."""
         server = MemoryServer(Settings(compression="on"))
         client = server.connect()
         client.open("/echo", {"Sec-WebSocket-Extensions": "permessage-deflate"})
@@ -641,8 +618,7 @@ class FlowControlTests:
 class StoppingTests:
     """The service stops."""
 
-    def test_clients_are_told(self, diary):
-        """Every client gets 1001, and stopping waits for their answers."""
+    def test_closes_every_client_with_1001_and_waits_for_the_answers(self, diary):
         server = serve()
         clients = [server.connect() for _ in range(3)]
         for client in clients:
@@ -656,9 +632,9 @@ class StoppingTests:
         assert stopped
         assert server.clock.getDelayedCalls() == []
 
-    def test_nothing_new_is_begun(self):
-        """What comes while the server stops is refused with 503, on connections that were there before too."""
-        server = serve(endpoint=Patient)
+    def test_answers_handshakes_with_503_while_stopping(self):
+        """This includes idle and kept-alive connections, and a handshake whose Deferred fires meanwhile."""
+        server = serve(endpoint=DeferredAnswer)
         first, idle, kept, deciding = (server.connect() for _ in range(4))
         first.open("/echo")
         kept.send(b"GET /server.json HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -668,14 +644,13 @@ class StoppingTests:
         server.service.stopService().addCallback(lambda _: stopped.append(True))
         assert idle.open("/echo").startswith(b"HTTP/1.1 503 ")
         assert kept.open("/echo").startswith(b"HTTP/1.1 503 ")
-        Patient.answer.callback(None)
+        DeferredAnswer.answer.callback(None)
         assert deciding.response().startswith(b"HTTP/1.1 503 ")
         server.clock.advance(5)
         server.clock.advance(2)
         assert stopped
 
-    def test_silent_client(self):
-        """A client that does not answer holds it up for the closing deadline at most."""
+    def test_waits_at_most_5_seconds_for_a_client_that_does_not_answer(self):
         server = serve(endpoint=ServerProtocol)
         server.connect().open("/diary")
         stopped = []
@@ -685,16 +660,14 @@ class StoppingTests:
 
 
 class CompressionTests:
-    """permessage-deflate, RFC 7692."""
+    """permessage-deflate (RFC 7692)."""
 
     OFFER = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits"}
 
-    def test_off(self):
-        """An offer is not agreed to unless the server is told to."""
+    def test_declines_permessage_deflate_by_default(self):
         assert b"Extensions" not in MemoryServer().connect().open("/echo", self.OFFER)
 
-    def test_on(self):
-        """An offer is agreed to, and what is echoed is compressed."""
+    def test_accepts_an_offer_and_compresses_replies_with_compression_on(self):
         client = MemoryServer(Settings(compression="on", compression_min_size=5)).connect()
         assert b"\r\nSec-WebSocket-Extensions: permessage-deflate" in client.open("/echo", self.OFFER)
         # RFC 7692 section 7.2.3.1: "Hello" compressed.
@@ -703,8 +676,8 @@ class CompressionTests:
         assert frame.rsv == 4
         assert frame.payload == b"\xf2\x48\xcd\xc9\xc9\x07\x00"
 
-    def test_small(self):
-        """What is smaller than the least size leaves as it is, and RSV1 says so."""
+    def test_a_reply_below_compression_min_size_is_not_compressed(self):
+        """RSV1 is not set."""
         client = MemoryServer(Settings(compression="on", compression_min_size=6)).connect()
         client.open("/echo", self.OFFER)
         client.send_frame(1, b"\xf2\x48\xcd\xc9\xc9\x07\x00", rsv=4)
@@ -721,17 +694,18 @@ class CompressionTests:
             ),
         ],
     )
-    def test_the_answer(self, settings, answer):
-        """The settings decide what a browser's offer is answered with."""
+    def test_the_settings_determine_the_parameters_of_the_answer(self, settings, answer):
         client = MemoryServer(Settings(compression="on", **settings)).connect()
         head = client.open("/echo", self.OFFER)
         assert head.endswith(b"\r\nSec-WebSocket-Extensions: permessage-deflate" + answer)
 
-    def test_pieces_and_wholes(self):
-        """Messages in frames and in one go, in and out, refer to each other with context takeover."""
+    def test_whole_and_fragmented_messages_share_the_context_of_a_direction(self):
+        """With context takeover, each message refers to earlier ones."""
         import zlib
 
-        server = MemoryServer(Settings(compression="on", compression_context_takeover="on"), endpoints={"/": Pieces})
+        server = MemoryServer(
+            Settings(compression="on", compression_context_takeover="on"), endpoints={"/": FragmentingEcho}
+        )
         client = server.connect()
         client.open("/", self.OFFER)
         theirs, ours = zlib.compressobj(wbits=-15), zlib.decompressobj(-15)
@@ -749,8 +723,8 @@ class CompressionTests:
             assert ours.decompress(b"".join(frame.payload for frame in frames) + b"\0\0\xff\xff") == text
 
     @pytest.mark.parametrize("parameter", ["unknown=1", "client_max_window_bits=99", "server_no_context_takeover=1"])
-    def test_declined(self, parameter):
-        """An offer the RFC does not know is declined, and the handshake goes on; the next offer counts."""
+    def test_declines_an_invalid_offer_and_accepts_the_next_one(self, parameter):
+        """Without a next offer the connection opens uncompressed (RFC 7692 section 7)."""
         client = MemoryServer(Settings(compression="on")).connect()
         extensions = f"permessage-deflate; {parameter}, permessage-deflate; server_no_context_takeover"
         head = client.open("/echo", {"Sec-WebSocket-Extensions": extensions})
@@ -760,14 +734,12 @@ class CompressionTests:
         assert head.startswith(b"HTTP/1.1 101 ")
         assert b"Extensions" not in head
 
-    def test_window_hint_of_8(self):
-        """A client that says it uses a window of 8 bits is within its rights."""
+    def test_accepts_an_offer_with_client_max_window_bits_8(self):
         client = MemoryServer(Settings(compression="on")).connect()
         offer = {"Sec-WebSocket-Extensions": "permessage-deflate; client_max_window_bits=8"}
         assert b"permessage-deflate" in client.open("/echo", offer)
 
-    def test_bomb(self):
-        """Inflating stops at the limit: 1009."""
+    def test_a_message_that_inflates_beyond_the_limit_closes_with_1009(self):
         client = MemoryServer(Settings(compression="on", max_message_size=1000)).connect()
         client.open("/echo", self.OFFER)
         import zlib
@@ -778,8 +750,8 @@ class CompressionTests:
         reason = "the message is over the limit of 1000B (server option --max-message-size)"
         assert client.close_frame() == (1009, reason)
 
-    def test_a_fragmented_message_over_the_limit_has_the_same_reason(self):
-        """Inflated by the state machine, whichever fragment goes over the limit."""
+    def test_fragments_that_inflate_beyond_the_limit_close_with_the_same_reason(self):
+        """Autobahn's state machine inflates fragments."""
         import zlib
 
         client = MemoryServer(Settings(compression="on", max_message_size=1000)).connect()
@@ -792,14 +764,13 @@ class CompressionTests:
         assert client.close_frame() == (1009, reason)
 
     def test_the_longest_reason_of_1009_fits_into_a_close_frame(self):
-        """At most 123 bytes, with the largest limit there is."""
+        """A reason has at most 123 bytes (RFC 6455 section 5.5). No other limit is printed with as many characters."""
         client = MemoryServer(Settings(max_message_size=1024**3 - 1)).connect()
         client.open("/echo")
         client.send(b"\x82\xff" + struct.pack("!Q", 2**62) + b"mask")
         assert client.close_frame()[1].endswith("1073741823B (server option --max-message-size)")
 
-    def test_corrupt(self):
-        """What cannot be inflated is 1007."""
+    def test_a_message_that_cannot_be_inflated_closes_with_1007(self):
         client = MemoryServer(Settings(compression="on")).connect()
         client.open("/echo", self.OFFER)
         client.send_frame(1, b"\xff\xff\xff\xff", rsv=4)
@@ -807,11 +778,11 @@ class CompressionTests:
 
 
 class RefusalStatusTests:
-    """Every status an endpoint may name."""
+    """An endpoint raises `ConnectionDeny`."""
 
     @pytest.mark.parametrize("status", [99, 101, 200, 302, 499, 600])
-    def test_no_refusal(self, status, log):
-        """A status that refuses nothing, or that nobody knows, is the endpoint's failure: 500 at once."""
+    def test_a_status_that_is_not_a_known_error_is_answered_with_500(self, status, log):
+        """It is logged as a failure of the endpoint."""
 
         class Denying(ServerProtocol):
             def onConnect(self, request):
@@ -821,8 +792,7 @@ class RefusalStatusTests:
         assert client.open("/diary").startswith(b"HTTP/1.1 500 ")
         assert len(failures(log)) == 1
 
-    def test_gone_meanwhile(self, log):
-        """Whoever has gone before it was refused is no failure."""
+    def test_refusing_a_client_that_has_disconnected_logs_no_failure(self, log):
         waits = Deferred()
 
         class Denying(ServerProtocol):
@@ -835,9 +805,7 @@ class RefusalStatusTests:
         waits.errback(ConnectionDeny(403, "because"))
         assert failures(log) == []
 
-    def test_no_reason(self):
-        """A refusal without a reason still says something."""
-
+    def test_a_refusal_without_a_reason_has_a_default_reason(self):
         class Denying(ServerProtocol):
             def onConnect(self, request):
                 raise ConnectionDeny(403)
@@ -847,8 +815,8 @@ class RefusalStatusTests:
         assert client.transport.written == b"403 Forbidden\nrefused by the endpoint\n"
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 503])
-    def test_status(self, status):
-        """It is answered with its phrase."""
+    def test_the_status_line_has_the_standard_phrase_instead_of_the_reason(self, status):
+        """A line end in the reason does not add a header."""
 
         class Denying(ServerProtocol):
             def onConnect(self, request):
@@ -860,11 +828,11 @@ class RefusalStatusTests:
         assert b"Set-Cookie" not in head
 
 
-class HeadTests:
-    """Who parses the head of a request."""
+class RequestHeadTests:
+    """The parser of request heads."""
 
-    def test_autobahn_never_parses_one(self, monkeypatch):
-        """Its parser splits Latin-1 at 0x85 and 0x1c-0x1e; every head is parsed by `wsserver.wire.http11` alone."""
+    def test_autobahn_never_parses_a_request_head(self, monkeypatch):
+        """Autobahn's parser splits Latin-1 at 0x85 and 0x1c-0x1e; `wsserver.wire.http11` parses all heads."""
         from autobahn.websocket import protocol
 
         monkeypatch.setattr(protocol, "parseHttpHeader", lambda data: pytest.fail("Autobahn parses a head"))
