@@ -1,4 +1,4 @@
-"""The codec: both implementations, which must agree in everything, and the references that decide who is right."""
+"""Frames: both implementations, which must return the same results, and reference implementations to compare with."""
 
 import os
 import random
@@ -26,7 +26,7 @@ NO_UTF8 += (b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"\xf7\xbf\xbf\xbf", b"\xf
 NO_UTF8 += (b"\xfe", b"\xff", b"\xc3\x28", b"\xe2\x28\xa1", b"\xe2\x82\x28", b"\xf0\x28\x8c\xbc", b"\xf0\x90\x28\xbc")
 EDGE_BYTES = b"\x00\x7f\x80\x8f\x90\x9f\xa0\xbf\xc1\xc2\xdf\xe0\xe1\xec\xed\xee\xef\xf0\xf1\xf3\xf4\xf5\xff"
 
-# All that may stand at the end of a text that is not all there: the characters of RFC 3629 without their last bytes.
+# Valid ends of an incomplete text: the characters of RFC 3629 without their last bytes.
 CUT_OFF = {
     chr(point).encode()[:size]
     for point in [*range(0x80, 0xD800, 64), *range(0xE000, 0x110000, 64)]
@@ -35,7 +35,7 @@ CUT_OFF = {
 
 
 def reference_parse(data, start, max_size, max_frames, compressed):
-    """RFC 6455 section 5.2 as plainly as it can be put."""
+    """Parse frames as plainly as possible (RFC 6455 section 5.2)."""
     messages = []
     while len(messages) < max_frames and start + 6 <= len(data):
         short, extra = data[start + 1] & 127, {126: 2, 127: 8}.get(data[start + 1] & 127, 0)
@@ -54,7 +54,7 @@ def reference_parse(data, start, max_size, max_frames, compressed):
 
 
 def reference_whole_characters(payload):
-    """Where the first character that is not complete starts; -1 where no characters can follow that make it UTF-8."""
+    """Return where the first incomplete character starts; -1 if the payload is invalid UTF-8 whatever follows."""
     for cut in range(min(4, len(payload) + 1)):
         whole, rest = payload[: len(payload) - cut], payload[len(payload) - cut :]
         if whole.decode("utf-8", "replace").encode() == whole and (not rest or rest in CUT_OFF):
@@ -63,20 +63,20 @@ def reference_whole_characters(payload):
 
 
 def head(size, *, claim=None, first=FIN_BINARY):
-    """The header of a masked frame whose length, written in 0, 2 or 8 more bytes, claims what it is told."""
+    """Build the header of a masked frame whose length, in 0, 2 or 8 additional bytes, claims any size."""
     claim = size if claim is None else claim
     length = {0: bytes([0x80 | claim & 127]), 2: b"\xfe" + struct.pack("!H", claim & 0xFFFF)}
     return bytes([first]) + length.get(size, b"\xff" + struct.pack("!Q", claim)) + b"mask"
 
 
 class FrameTests:
-    """Frames as the Python codec takes and makes them."""
+    """Parse and build frames with the Python implementation."""
 
     parse, build = map(staticmethod, (frames.py_parse, frames.py_build))
     Partial = frames.PyPartial
 
     def take(self, data, start=0, max_size=ALL, max_frames=256, compressed=False):
-        """Parse, and see that the reference says the same and the input is as it was."""
+        """Parse; check that the reference returns the same, and that the input is unchanged."""
         before = bytes(bytearray(data))
         got = self.parse(data, start, max_size, max_frames, compressed)
         assert got == reference_parse(data, start, max_size, max_frames, compressed)
@@ -85,7 +85,7 @@ class FrameTests:
         return got
 
     def check_text(self, payload, mask=b"mask"):
-        """Look at a text that is all there and one that is not; see that the reference says the same, and say what."""
+        """Check a complete and an incomplete text against the reference. Returns the result of the reference."""
         frame, whole = build_frame(1, payload, mask=mask), reference_whole_characters(payload)
         body = len(frame) - len(payload)
         for size, valid in ((len(payload), whole == len(payload)), (len(payload) + 1, whole >= 0)):
@@ -95,45 +95,44 @@ class FrameTests:
         return whole
 
     def partial(self, size, first=FIN_BINARY, mask=b"mask"):
-        """Begin a frame."""
+        """Make a partial frame from its header."""
         length = bytes([0x80 | size]) if size < 126 else b"\xff" + struct.pack("!Q", size)
         return self.Partial(bytes([first]) + length + mask, size)
 
     # RFC 6455 section 5.7.
 
-    def test_rfc_masked_text(self):
-        """The RFC's masked "Hello" is read."""
+    def test_parses_the_masked_text_frame_of_rfc_6455(self):
+        """This example and the next ones are from section 5.7."""
         assert self.take(bytes.fromhex("818537fa213d7f9f4d5158")) == ([(b"Hello", FIN_TEXT)], 11)
 
-    def test_rfc_unmasked_text(self):
-        """The RFC's unmasked "Hello" is what the server sends, and nothing it takes."""
+    def test_builds_but_does_not_parse_the_unmasked_text_frame_of_rfc_6455(self):
         frame = bytes.fromhex("810548656c6c6f")
         assert self.build(FIN_TEXT, b"Hello") == frame
         assert self.take(frame) == ([], 0)
 
-    def test_rfc_fragments(self):
-        """The RFC's fragments are left to the state machine, the last one too."""
+    def test_stops_before_each_fragment_of_rfc_6455(self):
+        """The state machine processes fragments, the last one too."""
         assert self.take(build_frame(1, b"Hel", fin=False)) == ([], 0)
         assert self.take(build_frame(0, b"lo")) == ([], 0)
 
-    def test_rfc_ping_and_pong(self):
-        """The RFC's ping and pong are left to the state machine."""
+    def test_stops_before_the_ping_and_the_pong_of_rfc_6455(self):
+        """The state machine processes control frames."""
         assert self.take(bytes.fromhex("898548656c6c6f7f9f4d51")) == ([], 0)
         assert self.take(bytes.fromhex("8a8537fa213d7f9f4d5158")) == ([], 0)
 
-    def test_rfc_256_bytes(self):
-        """The RFC's 256 bytes have a length of two bytes more."""
+    def test_builds_the_frame_of_256_bytes_of_rfc_6455(self):
+        """Its length takes two additional bytes."""
         assert self.build(FIN_BINARY, bytes(256)) == bytes.fromhex("827e0100") + bytes(256)
 
-    def test_rfc_64_kib(self):
-        """The RFC's 64 KiB have a length of eight bytes more."""
+    def test_builds_the_frame_of_64_kib_of_rfc_6455(self):
+        """Its length takes eight additional bytes."""
         assert self.build(FIN_BINARY, bytes(65536)) == bytes.fromhex("827f0000000000010000") + bytes(65536)
 
     # Sizes and masks.
 
     @pytest.mark.parametrize("size", EDGES)
-    def test_size(self, size):
-        """A message of any size is read whole, and a frame of any size is built; what follows it is not touched."""
+    def test_parses_and_builds_a_frame_of_any_payload_size(self, size):
+        """What follows the frame is not parsed."""
         payload = bytes(n * 7 & 0xFF for n in range(size))
         frame = build_frame(2, payload)
         assert self.take(frame + b"\x82") == ([(payload, FIN_BINARY)], len(frame))
@@ -142,20 +141,18 @@ class FrameTests:
     @pytest.mark.parametrize(
         "mask", [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x01\x02\x04\x80", b"\x00\xff\x00\xff", b"mask"]
     )
-    def test_mask(self, mask):
-        """Every mask is taken off, at every length within a word and around it, and wherever the frame starts."""
+    def test_unmasks_with_any_mask_at_any_alignment(self, mask):
         for size, start in product(range(40), range(9)):
             payload = bytes(255 - n for n in range(size))
             data = bytes(start) + build_frame(2, payload, mask=mask)
             assert self.take(data, start) == ([(payload, FIN_BINARY)], len(data))
 
     @pytest.mark.parametrize("first", [0, 1, 0x7F, 0x80, FIN_TEXT, FIN_BINARY, FIN_TEXT | RSV1, 0xFF])
-    def test_build_first_byte(self, first):
-        """A frame is built with the first byte that is asked for."""
+    def test_builds_a_frame_with_the_given_first_byte(self, first):
         assert self.build(first, b"x") == bytes([first, 1]) + b"x"
 
-    def test_limit(self):
-        """A message as large as the limit is taken, one byte more is not; without room only empty ones are."""
+    def test_parses_a_payload_of_exactly_the_limit_and_none_above(self):
+        """With a limit of 0 only empty messages are parsed."""
         for size in (1, 125, 126, 1000, 65535, 65536):
             frame = build_frame(2, bytes(size))
             assert self.take(frame, max_size=size)[1] == len(frame)
@@ -164,53 +161,48 @@ class FrameTests:
 
     # Many frames.
 
-    def test_many(self):
-        """All messages of one read are taken in order, with their types."""
+    def test_parses_all_messages_of_a_read_in_order_with_their_types(self):
         data = build_frame(1, "é".encode()) + build_frame(2, b"\xff") + build_frame(1) + build_frame(2, bytes(300))
         expected = [("é".encode(), FIN_TEXT), (b"\xff", FIN_BINARY), (b"", FIN_TEXT), (bytes(300), FIN_BINARY)]
         assert self.take(data) == (expected, len(data))
 
     @pytest.mark.parametrize("most", [0, 1, 2, 3, 4, 5, -1])
-    def test_turn(self, most):
-        """No more messages are taken than one turn allows; the next turn goes on where it ended."""
+    def test_parses_at_most_max_frames_and_continues_from_there(self, most):
         data = build_frame(2, b"12") * 4
         messages, start = self.take(data, max_frames=most)
         assert (len(messages), start) == (min(4, max(0, most)), 8 * min(4, max(0, most)))
         assert len(self.take(data, start)[0]) == 4 - len(messages)
 
-    def test_start(self):
-        """Reading starts where it is told to, up to the end and beyond it."""
+    def test_parses_from_the_given_start_index(self):
+        """At or after the end there is nothing to parse."""
         data = b"junk" + build_frame(2, b"12")
         assert self.take(data, 4) == ([(b"12", FIN_BINARY)], 12)
         for start in (*range(7, 14), 1000, 2**40):
             assert self.take(data, start) == ([], start)
 
-    # What it stops at.
+    # Frames that are not parsed.
 
     @pytest.mark.parametrize("first", range(256))
-    def test_other_frames(self, first):
-        """It stops before every frame that is no whole text or binary message."""
+    def test_stops_before_a_frame_that_is_not_a_whole_text_or_binary_message(self, first):
         good, data = build_frame(2, b"12"), bytes([first]) + build_frame(2, b"12")[1:]
         for compressed in (False, True):
             messages, start = self.take(good + data, compressed=compressed)
             taken = first in ((0x81, 0x82, 0xC1, 0xC2) if compressed else (0x81, 0x82))
             assert (len(messages), start) == ((2, 16) if taken else (1, 8))
 
-    def test_cut(self):
-        """It stops before a frame that has not come whole, wherever it is cut."""
+    def test_stops_before_an_incomplete_frame_wherever_it_is_cut(self):
         for size in (0, 1, 5, 125, 126, 200, 65535, 65536):
             good, frame = build_frame(2, b"12"), build_frame(2, bytes(size))
             for cut in {*range(min(16, len(frame))), len(frame) // 2, len(frame) - 1}:
                 assert self.take(good + frame[:cut]) == ([(b"12", FIN_BINARY)], 8)
 
-    def test_unmasked(self):
-        """It stops before a frame that is not masked."""
+    def test_stops_before_an_unmasked_frame(self):
         for size in (0, 4, 5, 125, 126, 65536):
             assert self.take(build_frame(2, bytes(size), mask=b"") + bytes(10)) == ([], 0)
 
     @pytest.mark.parametrize(("extra", "claim"), [(2, 0), (2, 1), (2, 125), (8, 0), (8, 125), (8, 126), (8, 65535)])
-    def test_not_minimal(self, extra, claim):
-        """It stops before a length that could be written in fewer bytes (RFC 6455 section 5.2)."""
+    def test_stops_before_a_length_that_fits_into_fewer_bytes(self, extra, claim):
+        """RFC 6455 section 5.2 requires the shortest encoding."""
         assert self.take(head(extra, claim=claim) + bytes(70_000)) == ([], 0)
 
     @pytest.mark.parametrize(
@@ -218,14 +210,13 @@ class FrameTests:
         [2**31 - 1, 2**31, 2**32 - 1, 2**32, 2**62, 2**63 - 15, 2**63 - 1, 2**63, 2**64 - 14, 2**64 - 2, 2**64 - 1],
     )
     @pytest.mark.parametrize("limit", [0, 1000, sys.maxsize])
-    def test_hostile_size(self, claim, limit):
-        """A frame that claims to be larger than all memory is not believed, at any limit and wherever it starts."""
+    def test_stops_before_a_frame_that_claims_more_than_all_memory(self, claim, limit):
+        """This holds at any limit, and wherever the frame starts."""
         for start, length in product((0, 1, 14, 100), (0, 1, 13, 1000)):
             data = bytes(start) + head(8, claim=claim) + bytes(length)
             assert self.parse(data, start, limit, 256, False) == ([], start)
 
-    def test_short_claims(self):
-        """A length field that has not come whole is not read beyond the end."""
+    def test_does_not_read_an_incomplete_length_beyond_the_end(self):
         for data in (
             b"\x82\xff" + bytes(4),
             b"\x82\xff" + b"\xff" * 11,
@@ -237,32 +228,31 @@ class FrameTests:
     # UTF-8.
 
     @pytest.mark.parametrize("point", POINTS)
-    def test_utf8_edge(self, point):
-        """The first and last character of each length is text, at every place within a word."""
+    def test_accepts_the_first_and_last_character_of_each_utf_8_length(self, point):
+        """This holds at every alignment."""
         for before, after in product(range(10), range(10)):
             text = b"a" * before + chr(point).encode() + b"b" * after
             assert self.take(build_frame(1, text))[0] == [(text, FIN_TEXT)]
             assert self.check_text(text) == len(text)
 
     @pytest.mark.parametrize("wrong", NO_UTF8)
-    def test_no_utf8(self, wrong):
-        """What is overlong, a surrogate or above U+10FFFF is no text, at every place; as binary it is fine."""
+    def test_rejects_overlong_surrogate_and_too_large_characters_in_text_only(self, wrong):
+        """Binary messages may contain these bytes."""
         for before, after in product(range(10), range(10)):
             payload = b"a" * before + wrong + b"b" * after
             assert self.take(build_frame(1, payload)) == ([], 0)
             assert self.take(build_frame(2, payload))[0] == [(payload, FIN_BINARY)]
             assert self.check_text(payload) == -1
 
-    def test_utf8_cut_off(self):
-        """A whole message that ends within a character is no text; one still to come may be."""
+    def test_rejects_complete_but_not_partial_text_that_ends_within_a_character(self):
         for point, before in product(POINTS, range(10)):
             text = b"a" * before + chr(point).encode()
             for cut in range(before + 1, len(text)):
                 assert self.take(build_frame(1, text[:cut])) == ([], 0)
                 assert self.check_text(text[:cut]) == before
 
-    def test_utf8_all_edges(self):
-        """Every string of up to four bytes at the edges of UTF-8's ranges gets the verdict of RFC 3629."""
+    def test_validates_all_short_strings_of_utf_8_edge_bytes_like_rfc_3629(self):
+        """Strings of four bytes are limited to those that begin a character of three or four bytes."""
         for size in (1, 2, 3):
             for payload in map(bytes, product(EDGE_BYTES, repeat=size)):
                 frame = b"\x81" + bytes([0x80 | size]) + bytes(4) + payload
@@ -273,14 +263,13 @@ class FrameTests:
         ):
             assert self.check_text(payload, bytes(4)) == self.check_text(payload)
 
-    def test_utf8_every_character(self):
-        """Every character there is is text."""
+    def test_accepts_every_unicode_character(self):
         for plane in range(17):
             text = "".join(map(chr, range(plane << 16, plane + 1 << 16))).encode("utf-8", "ignore")
             assert self.parse(build_frame(1, text), 0, ALL, 1, False) == ([(text, FIN_TEXT)], len(text) + 14)
 
-    def test_text_piece_by_piece(self):
-        """A text that comes byte by byte is checked from where the last check ended, and refused at the first byte."""
+    def test_rejects_partial_text_at_its_first_invalid_byte(self):
+        """Each check continues where the last one ended."""
         for text in (
             ("aé日😀\U0010ffffz" * 9).encode(),
             b"ab\xe2\x82\xacc\xed\xa0\x80d",
@@ -292,13 +281,13 @@ class FrameTests:
             for end in range(body, len(frame)):
                 assert partial.feed(frame[: end + 1], end) == end + 1
                 whole = reference_whole_characters(text[: end + 1 - body])
-                # Of the last character nothing may be missing at the end; and once it is wrong it stays wrong.
+                # Complete text must end with a complete character; invalid text stays invalid.
                 assert partial.valid is (whole == len(text) if end + 1 == len(frame) else whole >= 0)
 
     # permessage-deflate.
 
-    def test_compressed(self):
-        """With compression agreed to, RSV1 is taken; such a payload is not read as text yet (RFC 7692 section 6)."""
+    def test_accepts_rsv1_only_if_compression_was_negotiated(self):
+        """Such a payload is not yet checked for UTF-8 (RFC 7692 section 6)."""
         frame = build_frame(1, b"\xff\xff", rsv=4)
         assert self.take(frame, compressed=True) == ([(b"\xff\xff", FIN_TEXT | RSV1)], 8)
         assert self.take(frame) == ([], 0)
@@ -306,11 +295,11 @@ class FrameTests:
         for rsv in (1, 2, 3, 5, 6, 7):
             assert self.take(build_frame(1, b"12", rsv=rsv), compressed=True) == ([], 0)
 
-    # Frames that come in parts.
+    # Partial frames.
 
     @pytest.mark.parametrize("size", [size for size in EDGES if size < 128] + [65536])
-    def test_pieces(self, size):
-        """A frame is gathered whatever the pieces; it stops where the frame ends, and is given back as it came."""
+    def test_a_partial_frame_collects_pieces_of_any_size_up_to_its_end(self, size):
+        """`raw` returns the bytes as they were received."""
         payload = bytes(n * 7 & 0xFF for n in range(size))
         frame = build_frame(2, payload)
         header = len(frame) - size
@@ -325,8 +314,8 @@ class FrameTests:
             whole = partial.whole()
             assert (type(whole), whole) == (bytes, payload)
 
-    def test_pieces_of_text(self):
-        """Text is valid wherever it is cut, within a character too, and whatever the header's length."""
+    def test_partial_text_is_valid_wherever_it_is_split(self):
+        """This includes splits within a character, and headers of all lengths."""
         text = "aé日😀\U0010ffffz\x80".encode()
         for header, first, second in product((6, 8, 14), range(len(text) + 1), range(len(text) + 1)):
             partial = self.Partial(b"\x81" + bytes(header - 5) + bytes(4), len(text))
@@ -335,8 +324,7 @@ class FrameTests:
                 assert partial.valid
             assert partial.whole() == text
 
-    def test_text_that_ends_within_a_character(self):
-        """Text that is complete, but for the last bytes of a character, is not valid."""
+    def test_partial_text_is_invalid_if_it_is_completed_within_a_character(self):
         for character in ("é", "日", "😀"):
             for cut in range(1, len(character.encode())):
                 text = b"a" + character.encode()[:cut]
@@ -348,30 +336,28 @@ class FrameTests:
                 assert partial.raw()[6:] == text
 
     @pytest.mark.parametrize("first", [FIN_BINARY, FIN_TEXT | RSV1, FIN_BINARY | RSV1])
-    def test_no_text(self, first):
-        """What is not text, or not text yet, is not checked as text."""
+    def test_a_partial_binary_or_compressed_frame_is_not_checked_for_utf_8(self, first):
         partial = self.partial(3, first)
         partial.feed(b"\xff\xff\xff", 0)
         assert (partial.valid, partial.first) == (True, first)
 
-    def test_nothing_to_come(self):
-        """A frame without payload is complete at once, and takes nothing."""
+    def test_a_partial_frame_without_payload_is_complete_at_once(self):
         partial = self.partial(0, FIN_TEXT)
         assert (partial.complete, partial.valid, partial.raw()) == (True, True, b"\x81\x80mask")
         assert partial.feed(b"more", 1) == 1
         assert partial.whole() == b""
 
     @pytest.mark.parametrize("start", [-1, -(2**62), 4, 5, 2**62, 2**64])
-    def test_no_such_place(self, start):
-        """A place that is none is an error, and nothing is taken."""
+    def test_feed_raises_for_a_start_index_out_of_range(self, start):
+        """The frame is unchanged."""
         partial = self.partial(9)
         with pytest.raises((ValueError, OverflowError)):
             partial.feed(b"123", start)
         assert partial.raw() == b"\x82\x89mask"
         assert partial.feed(b"123", 3) == 3
 
-    def test_no_header(self):
-        """A header has 6 to 14 bytes, and no frame has a negative size."""
+    def test_partial_raises_value_error_for_an_invalid_header_length_or_size(self):
+        """A header has 6 to 14 bytes."""
         for size in (*range(6), 15, 16, 1000):
             with pytest.raises(ValueError, match="invalid frame header or size"):
                 self.Partial(bytes(size), 1)
@@ -381,16 +367,14 @@ class FrameTests:
         for header in range(6, 15):
             assert self.Partial(bytes(header), 1).raw() == bytes(header)
 
-    def test_no_bytes(self):
-        """None is no header and no data."""
+    def test_partial_and_feed_raise_type_error_for_none(self):
         partial = self.partial(3)
         for call in (lambda: self.Partial(None, 3), lambda: partial.feed(None, 0)):
             with pytest.raises(TypeError):
                 call()
         assert partial.feed(b"123", 0) == 3
 
-    def test_complete(self):
-        """A complete frame takes no more; what is behind it stays."""
+    def test_a_complete_partial_frame_consumes_no_more_bytes(self):
         partial = self.partial(3, mask=bytes(4))
         assert partial.feed(b"12345", 0) == 3
         assert partial.feed(b"12345", 3) == 3
@@ -398,8 +382,8 @@ class FrameTests:
         assert partial.raw() == b"\x82\x83\0\0\0\x00123"
         assert partial.whole() == b"123"
 
-    def test_taken(self):
-        """Once the payload is taken, or while it is not all there, it cannot be."""
+    def test_whole_raises_value_error_before_completion_and_after_the_first_call(self):
+        """After the first call `raw` and `feed` raise as well."""
         partial = self.partial(3, FIN_TEXT, bytes(4))
         for piece in (b"1", b"2"):
             partial.feed(piece, 0)
@@ -409,14 +393,13 @@ class FrameTests:
         assert partial.whole() == b"123"
         for _ in range(2):
             for call in (partial.whole, partial.raw, lambda: partial.feed(b"4", 0), lambda: partial.feed(b"", 0)):
-                with pytest.raises(ValueError):  # noqa: PT011 (which one of them is said depends on the twin)
+                with pytest.raises(ValueError):  # noqa: PT011 (the text depends on the implementation)
                     call()
             assert (partial.complete, partial.valid, partial.first) == (False, True, FIN_TEXT)
 
     @pytest.mark.parametrize("size", [2**31, 2**32, 2**62, sys.maxsize - 14, sys.maxsize])
     @pytest.mark.parametrize("first", [FIN_TEXT, FIN_BINARY])
-    def test_a_mere_claim(self, size, first):
-        """Memory is taken for what has come, not for what is claimed."""
+    def test_allocates_memory_for_received_bytes_and_not_for_the_claimed_size(self, size, first):
         tracemalloc.start()
         try:
             partial = self.partial(size, first, bytes(4))
@@ -430,8 +413,8 @@ class FrameTests:
         finally:
             tracemalloc.stop()
 
-    def test_growth(self):
-        """16 MiB that come in small pieces are copied a few times as a whole, not once for each piece."""
+    def test_copies_16_mib_received_in_small_pieces_less_than_12_times(self):
+        """Copying the buffer at every piece would copy its final size about 1000 times."""
         size, step, copied, least = 1 << 24, bytes(8192), 0, 1000
         partial = self.partial(size, mask=bytes(4))
         tracemalloc.start()
@@ -448,24 +431,22 @@ class FrameTests:
         assert copied < 12 * size
         assert partial.whole() == bytes(size)
 
-    def test_random(self):
-        """Random frames, right and wrong, are read as the reference reads them."""
+    def test_parses_10_000_random_inputs_like_the_reference(self):
         rng = random.Random(6455)
         for _ in range(10_000):
             self.take(*random_input(rng))
 
 
 class SpeedupsFrameTests(FrameTests):
-    """The same of the compiled codec."""
+    """Parse and build frames with the compiled implementation."""
 
     @pytest.fixture(autouse=True)
     def swap(self):
-        """Put the compiled functions in the place of the Python ones."""
+        """Replace the Python functions by the compiled ones."""
         speedups = compiled()
         self.parse, self.build, self.Partial = speedups.parse, speedups.build, speedups.Partial
 
-    def test_same_as_python(self):
-        """100 000 random inputs get the same answers as from the Python codec."""
+    def test_returns_the_same_as_python_for_100_000_random_inputs(self):
         rng = random.Random(3629)
         for _ in range(60_000):
             arguments = random_input(rng)
@@ -481,14 +462,13 @@ class SpeedupsFrameTests(FrameTests):
             assert outcome(two[0].whole) == outcome(two[1].whole)
             assert look_at(two[0]) == look_at(two[1])
 
-    def test_same_frames(self):
-        """Frames of every size up to 1 000 bytes, and around the larger steps, are the same bytes."""
+    def test_builds_the_same_frames_as_python_for_every_size_up_to_1000(self):
+        """The same holds around 64 KiB, and for 1 MB."""
         for size in (*range(1000), *range(65530, 65540), 10**6):
             payload, first = bytes([size & 0xFF]) * size, size & 0xFF
             assert self.build(first, payload) == frames.py_build(first, payload)
 
-    def test_wrong_use(self):
-        """Places that are none are errors, and read nothing."""
+    def test_raises_value_error_for_a_negative_start_and_type_error_for_none(self):
         with pytest.raises(ValueError, match="start is negative"):
             self.parse(b"\x82\x80mask", -1, ALL, 1, False)
         for call in (lambda: self.parse(None, 0, 0, 0, False), lambda: self.build(0x81, None)):
@@ -497,7 +477,7 @@ class SpeedupsFrameTests(FrameTests):
 
 
 def random_input(rng):
-    """Arguments of `parse`: some frames, most of them right, sometimes spoilt or cut; all from one generator."""
+    """Make arguments for `parse` from a generator: a few frames, most of them valid, some changed or cut off."""
     data = bytearray(start := rng.choice((0, 0, 0, 1, 3)))
     for _ in range(rng.randrange(4)):
         opcode, rsv = rng.choice((1, 1, 2, 2, 9)), rng.choice((0, 0, 0, 4, 1))
@@ -510,13 +490,13 @@ def random_input(rng):
 
 
 def random_payload(rng):
-    """Text, or almost text."""
+    """Make text, or almost text."""
     character = rng.choice((b"a", "é".encode(), "日".encode(), "😀".encode(), b"\xe2\x82", b"\xff"))
     return (character * 200)[: rng.choice((0, 1, 2, 3, 6, 9, 12, 24, 125, 126, 150))]
 
 
 def outcome(call, *arguments):
-    """What a call returns, or that it refuses."""
+    """Return what a call returns, or ValueError if it raises that."""
     try:
         return call(*arguments)
     except ValueError:
@@ -524,12 +504,12 @@ def outcome(call, *arguments):
 
 
 def look_at(partial):
-    """All that can be seen of a frame."""
+    """Return the visible state of a partial frame."""
     return partial.complete, partial.valid, partial.first, outcome(partial.raw)
 
 
 def compiled():
-    """The compiled codec; without it the tests fail, unless the environment says that none is wanted."""
+    """Return the compiled module. Without it the test fails, unless the environment disables it: then it is skipped."""
     try:
         return import_module("wsserver.wire._speedups")
     except ImportError as error:
@@ -547,25 +527,24 @@ class ExtentTests:
 
     @pytest.mark.parametrize("size", EDGES)
     @pytest.mark.parametrize("mask", [b"", b"mask"])
-    def test_extent(self, size, mask):
-        """A frame's ends are known as soon as its header is there, masked or not."""
+    def test_returns_the_ends_of_header_and_frame_once_the_header_is_complete(self, size, mask):
+        """Before that it returns zeros. Frames may be masked or not."""
         frame, start = build_frame(2, bytes(size), mask=mask), 3
         header = len(frame) - size
         for cut in {*range(header + 1), len(frame)}:
             expected = (0, 0) if cut < header else (start + header, start + len(frame))
             assert frames.extent(bytes(start) + frame[:cut], start) == expected
 
-    def test_hostile(self):
-        """A frame that claims to be larger than all memory ends where it says."""
+    def test_returns_the_claimed_end_of_a_frame_larger_than_all_memory(self):
         assert frames.extent(head(8, claim=2**64 - 1), 0) == (14, 2**64 + 13)
 
 
-class ChoiceTests:
-    """Which codec is in use."""
+class ImplementationChoiceTests:
+    """Which implementation is used."""
 
     @pytest.mark.parametrize(("value", "wanted"), [("1", False), ("yes", False), ("0", True), ("", True)])
-    def test_environment(self, value, wanted):
-        """WSSERVER_PUREPYTHON=1 leaves the compiled codec out; without it the compiled one is in use if it is there."""
+    def test_wsserver_purepython_disables_the_compiled_implementation(self, value, wanted):
+        """The values 0 and "" do not disable it."""
         if wanted:
             compiled()
         code = "from wsserver.wire import frames; print(frames.COMPILED, frames.parse is frames.py_parse)"
@@ -573,8 +552,7 @@ class ChoiceTests:
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert done.stdout.split() == [str(wanted), str(not wanted)]
 
-    def test_missing(self):
-        """Where the extension cannot be loaded, the Python codec is in use without a word."""
+    def test_uses_python_silently_if_the_extension_cannot_be_loaded(self):
         code = (
             "import sys; sys.modules['wsserver.wire._speedups'] = None\n"
             "from wsserver.wire import frames; print(frames.COMPILED, frames.parse is frames.py_parse)"
