@@ -11,15 +11,14 @@ from wsserver.wire.timers import Deadlines
 
 @pytest.fixture
 def deadlines(clock):
-    """Give deadlines on that clock."""
+    """Make deadlines on the test clock."""
     return Deadlines(clock)
 
 
 class CallTests:
-    """When a deadline is called."""
+    """The time at which a deadline is called."""
 
-    def test_on_time(self, clock, deadlines):
-        """It is called once, when its time has come and not before."""
+    def test_calls_a_deadline_once_when_it_is_due_and_not_before(self, clock, deadlines):
         calls = []
         deadlines.call_later(5, lambda: calls.append(clock.seconds()))
         clock.advance(4.999)
@@ -29,29 +28,25 @@ class CallTests:
         clock.pump([5] * 10)
         assert calls == [5]
 
-    def test_due(self, clock, deadlines):
-        """It tells when that will be."""
+    def test_due_is_the_current_time_plus_the_delay(self, clock, deadlines):
         clock.advance(3)
         assert deadlines.call_later(5, list).due == 8
 
-    def test_order(self, clock, deadlines):
-        """Deadlines are called in the order in which they are due, whatever their delay."""
+    def test_calls_deadlines_of_different_delays_in_the_order_in_which_they_are_due(self, clock, deadlines):
         calls = []
         for delay in (3, 1, 2):
             deadlines.call_later(delay, lambda delay=delay: calls.append(delay))
         clock.pump([0.5] * 6)
         assert calls == [1, 2, 3]
 
-    def test_order_of_one_delay(self, clock, deadlines):
-        """Those set at the same time for the same time are called in the order in which they were set."""
+    def test_calls_deadlines_due_at_the_same_time_in_the_order_they_were_set(self, clock, deadlines):
         calls = []
         for number in range(5):
             deadlines.call_later(1, lambda number=number: calls.append(number))
         clock.advance(1)
         assert calls == [0, 1, 2, 3, 4]
 
-    def test_one_after_another(self, clock, deadlines):
-        """Each of those set one after another keeps its own time."""
+    def test_deadlines_set_one_second_apart_are_called_one_second_apart(self, clock, deadlines):
         calls = []
         for _ in range(4):
             deadlines.call_later(10, lambda: calls.append(clock.seconds()))
@@ -59,8 +54,8 @@ class CallTests:
         clock.pump([1] * 20)
         assert calls == [10, 11, 12, 13]
 
-    def test_late_clock(self, clock, deadlines):
-        """After a long pause of the program all that is due is called at once, in order."""
+    def test_calls_all_overdue_deadlines_at_once_in_order(self, clock, deadlines):
+        """The reactor was blocked for a long time."""
         calls = []
         for number in range(3):
             deadlines.call_later(10, lambda number=number: calls.append(number))
@@ -68,8 +63,7 @@ class CallTests:
         clock.advance(1000)
         assert calls == [0, 1, 2]
 
-    def test_never_early_after_a_cancel(self, clock, deadlines):
-        """A timer that was set for a cancelled deadline does not call the next one before its time."""
+    def test_the_timer_of_a_cancelled_deadline_does_not_call_the_next_one_early(self, clock, deadlines):
         calls = []
         first = deadlines.call_later(10, lambda: calls.append("first"))
         clock.advance(6)
@@ -84,18 +78,16 @@ class CallTests:
 
 
 class CancelTests:
-    """Deadlines that are called off."""
+    """Cancelled deadlines."""
 
-    def test_cancel(self, clock, deadlines):
-        """A cancelled deadline is not called; the others are."""
+    def test_a_cancelled_deadline_is_not_called_and_the_others_are(self, clock, deadlines):
         calls = []
         handles = [deadlines.call_later(1, lambda number=number: calls.append(number)) for number in range(3)]
         handles[1].cancel()
         clock.advance(1)
         assert calls == [0, 2]
 
-    def test_cancel_again(self, clock, deadlines):
-        """Cancelling again, or after the call, does nothing."""
+    def test_cancelling_again_or_after_the_call_does_nothing(self, clock, deadlines):
         calls = []
         cancelled = deadlines.call_later(1, lambda: calls.append("cancelled"))
         called = deadlines.call_later(1, lambda: calls.append("called"))
@@ -105,8 +97,7 @@ class CancelTests:
         called.cancel()
         assert calls == ["called"]
 
-    def test_cancel_inside_a_call(self, clock, deadlines):
-        """A call may cancel those that are due at the same moment, and itself."""
+    def test_a_call_can_cancel_itself_and_others_due_at_the_same_time(self, clock, deadlines):
         calls = []
         handles = []
 
@@ -121,18 +112,18 @@ class CancelTests:
         clock.advance(1)
         assert calls == ["first", "third"]
 
-    def test_cancel_the_last(self, clock, deadlines):
-        """Once all are cancelled the timer runs out and none is left."""
+    def test_no_timer_is_left_when_all_deadlines_were_cancelled(self, clock, deadlines):
+        """The timer runs out first."""
         deadlines.call_later(1, list).cancel()
         clock.advance(1)
         assert clock.getDelayedCalls() == []
 
 
-class InsideTests:
-    """Deadlines that are set by a call."""
+class NestedTests:
+    """Deadlines that a deadline's call sets."""
 
-    def test_same_delay(self, clock, deadlines):
-        """A call may set the next one with the same delay, as pings do."""
+    def test_a_call_can_set_the_next_deadline_with_the_same_delay(self, clock, deadlines):
+        """Pings do so."""
         calls = []
 
         def again():
@@ -144,8 +135,7 @@ class InsideTests:
         assert calls == [10, 20, 30]
         assert len(clock.getDelayedCalls()) == 1
 
-    def test_same_delay_with_others_waiting(self, clock, deadlines):
-        """Neither the others that wait nor the new one are called early, late or twice."""
+    def test_other_deadlines_of_that_delay_are_called_on_time_and_once(self, clock, deadlines):
         calls = []
 
         def again(name):
@@ -160,8 +150,7 @@ class InsideTests:
         assert calls == [("a", 10), ("b", 14), ("a", 20), ("b", 24)]
         assert clock.getDelayedCalls() == []
 
-    def test_other_delay(self, clock, deadlines):
-        """A call may set one with another delay."""
+    def test_a_call_can_set_a_deadline_with_another_delay(self, clock, deadlines):
         calls = []
         deadlines.call_later(10, lambda: deadlines.call_later(3, lambda: calls.append(clock.seconds())))
         clock.pump([1] * 20)
@@ -169,10 +158,10 @@ class InsideTests:
 
 
 class RaisingTests:
-    """Calls that fail."""
+    """Calls that raise."""
 
-    def test_others_go_on(self, clock, deadlines, logged):
-        """A call that fails does not stop the others, neither those of the same moment nor later ones."""
+    def test_a_call_that_raises_does_not_stop_the_others(self, clock, deadlines, logged):
+        """This holds for those due at the same time and for later ones."""
         calls = []
         deadlines.call_later(1, lambda: calls.append("before"))
         deadlines.call_later(1, lambda: 1 / 0)
@@ -182,8 +171,7 @@ class RaisingTests:
         clock.pump([0.5] * 2)
         assert calls == ["before", "after", "later"]
 
-    def test_logged(self, clock, deadlines, logged):
-        """The failure is logged with its traceback."""
+    def test_logs_the_exception_with_its_traceback_as_critical(self, clock, deadlines, logged):
         deadlines.call_later(1, lambda: 1 / 0)
         clock.advance(1)
         event = logged[-1]
@@ -195,10 +183,9 @@ class RaisingTests:
 
 
 class StopTests:
-    """The end of the server."""
+    """The server stops."""
 
-    def test_stop(self, clock, deadlines):
-        """After the stop nothing is called and no timer is left."""
+    def test_after_stop_no_deadline_is_called_and_no_timer_is_left(self, clock, deadlines):
         calls = []
         for delay in (1, 2, 2, 3):
             deadlines.call_later(delay, lambda: calls.append("called"))
@@ -207,21 +194,18 @@ class StopTests:
         clock.advance(10)
         assert calls == []
 
-    def test_cancel_after_stop(self, clock, deadlines):
-        """A deadline may still be cancelled then."""
+    def test_a_deadline_can_be_cancelled_after_stop(self, clock, deadlines):
         handle = deadlines.call_later(1, list)
         deadlines.stop()
         handle.cancel()
         assert clock.getDelayedCalls() == []
 
-    def test_stop_twice(self, deadlines):
-        """Stopping twice does nothing more."""
+    def test_stopping_twice_raises_nothing(self, deadlines):
         deadlines.call_later(1, list)
         deadlines.stop()
         deadlines.stop()
 
-    def test_set_after_stop(self, clock, deadlines):
-        """What is set after the stop is called in its time."""
+    def test_a_deadline_set_after_stop_is_called_when_it_is_due(self, clock, deadlines):
         calls = []
         deadlines.call_later(1, lambda: calls.append("before"))
         deadlines.stop()
@@ -229,8 +213,7 @@ class StopTests:
         clock.advance(1)
         assert calls == ["after"]
 
-    def test_stop_inside_a_call(self, clock, deadlines):
-        """A call may stop all others, also those that are due at the same moment."""
+    def test_stop_in_a_call_cancels_deadlines_due_at_the_same_time(self, clock, deadlines):
         calls = []
         deadlines.call_later(1, deadlines.stop)
         deadlines.call_later(1, lambda: calls.append("same moment"))
@@ -238,8 +221,7 @@ class StopTests:
         assert calls == []
         assert clock.getDelayedCalls() == []
 
-    def test_stop_inside_a_call_with_others_waiting(self, clock, deadlines):
-        """And those that are due later: no timer is left behind, and none fails."""
+    def test_stop_in_a_call_cancels_later_deadlines_and_their_timer(self, clock, deadlines):
         calls = []
         deadlines.call_later(10, deadlines.stop)
         clock.advance(1)
@@ -251,17 +233,16 @@ class StopTests:
 
 
 class TimerTests:
-    """How many timers of the reactor are used."""
+    """The number of reactor timers."""
 
-    def test_one_a_delay(self, clock, deadlines):
-        """Any number of deadlines of the same delay need one timer."""
+    def test_1000_deadlines_with_two_delays_use_two_timers(self, clock, deadlines):
         for number in range(1000):
             deadlines.call_later(5 if number % 2 else 10, list)
             clock.advance(0.001)
         assert len(clock.getDelayedCalls()) == 2
 
-    def test_churn(self, clock, deadlines):
-        """Deadlines that are set and cancelled all the time pile up nowhere, as with a ping timeout."""
+    def test_setting_and_cancelling_repeatedly_uses_at_most_one_timer(self, clock, deadlines):
+        """A ping timeout does so."""
         for _ in range(1000):
             deadlines.call_later(5, list).cancel()
             clock.advance(0.1)
@@ -269,15 +250,14 @@ class TimerTests:
         clock.advance(5)
         assert clock.getDelayedCalls() == []
 
-    def test_none_at_rest(self, clock, deadlines):
-        """When all have been called no timer is left."""
+    def test_no_timer_is_left_when_all_deadlines_were_called(self, clock, deadlines):
         for delay in (1, 2, 3):
             deadlines.call_later(delay, list)
         clock.pump([1] * 3)
         assert clock.getDelayedCalls() == []
 
 
-# Fractions of a power of two, so that sums are exact and a difference is never rounding.
+# Multiples of 0.25, so that sums of floats are exact.
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["set", "set again", "set again", "cancel", "wait", "wait"]),
@@ -290,12 +270,12 @@ STEPS = st.lists(
 
 
 class ModelTests:
-    """Against a list of all deadlines, searched again at each step."""
+    """Comparison with a model: a list of all deadlines, searched at each step."""
 
     @settings(max_examples=200, deadline=None, database=None)
     @given(steps=STEPS)
-    def test_any_order(self, steps):
-        """Whatever is set, set again by its call, or cancelled: each is called at its time, the cancelled are not."""
+    def test_random_steps_call_each_deadline_on_time_except_cancelled_ones(self, steps):
+        """A step sets a deadline, whose call may set it again, or cancels one, or waits."""
         clock = Clock()
         deadlines = Deadlines(clock)
         calls, expected, handles = [], [], []

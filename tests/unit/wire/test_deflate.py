@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692): the negotiation, and the streams with every library that is installed."""
+"""permessage-deflate (RFC 7692): the negotiation, and the streams with each installed library."""
 
 import tracemalloc
 import zlib
@@ -16,7 +16,7 @@ from wsserver.wire.handshake import parse_extensions
 TAIL = b"\0\0\xff\xff"
 BIG = 1 << 20
 
-# What this server inflates with: isal is slower at it.
+# Libraries to inflate with. isal is slower at it.
 INFLATERS = [library for name, library in LIBRARIES.items() if name != "isal"]
 PAIRS = [(one, two) for one in LIBRARIES.values() for two in INFLATERS]
 each_pair = pytest.mark.parametrize("pair", PAIRS, ids=[f"{one.name}/{two.name}" for one, two in PAIRS])
@@ -30,7 +30,7 @@ def terms(takeover=True, bits=15):
 
 
 class Peer:
-    """The client's side, by the standard library's zlib: strict about the window, which it reads byte by byte."""
+    """The client's side, with the standard library's zlib. Reading byte by byte, it is strict about the window."""
 
     def __init__(self, takeover=True, bits=15):
         self.takeover, self.bits = takeover, bits
@@ -48,14 +48,14 @@ class Peer:
         while rest:
             message += self.unpacker.decompress(rest, step)
             rest = self.unpacker.unconsumed_tail
-        # With a step the end is read and nothing is left inside.
+        # With a step, read until zlib has no more output.
         while step and (more := self.unpacker.decompress(b"", step)):
             message += more
         return message
 
 
 def in_pieces(one, payload, size, limit=BIG):
-    """Inflate as the state machine does."""
+    """Inflate in pieces, like the state machine."""
     one.start_decompress_message()
     message = b""
     for at in range(0, len(payload), size):
@@ -65,14 +65,14 @@ def in_pieces(one, payload, size, limit=BIG):
 
 
 def out_pieces(one, message, size):
-    """Compress as the state machine does."""
+    """Compress in pieces, like the state machine."""
     one.start_compress_message()
     parts = [one.compress_message_data(message[at : at + size]) for at in range(0, len(message), size)]
     return b"".join(parts) + one.end_compress_message()
 
 
 class NegotiationTests:
-    """RFC 7692 section 7.1."""
+    """The negotiation of parameters (RFC 7692 section 7.1)."""
 
     @pytest.mark.parametrize(
         ("offer", "takeover", "bits", "answer"),
@@ -81,10 +81,10 @@ class NegotiationTests:
             ("client_max_window_bits", "off", 15, "server_no_context_takeover; client_no_context_takeover"),
             ("client_max_window_bits", "on", 15, ""),
             ("client_max_window_bits", "on", 12, "server_max_window_bits=12; client_max_window_bits=12"),
-            # The client's window is limited only where the client lets the server.
+            # The client's window is limited only if the client's offer allows it.
             ("", "on", 9, "server_max_window_bits=9"),
             ("", "on", 15, ""),
-            # Section 7.1.1: what is asked for is granted; the default may ask for more.
+            # Section 7.1.1: a requested parameter is granted; the settings may add more.
             ("server_no_context_takeover", "on", 15, "server_no_context_takeover"),
             ("client_no_context_takeover", "on", 15, "client_no_context_takeover"),
             ("server_no_context_takeover", "off", 15, "server_no_context_takeover; client_no_context_takeover"),
@@ -97,7 +97,7 @@ class NegotiationTests:
             ("client_max_window_bits=10", "on", 9, "server_max_window_bits=9; client_max_window_bits=9"),
             ("client_max_window_bits=8", "on", 15, "client_max_window_bits=8"),
             ("client_max_window_bits=15", "on", 15, ""),
-            # What the client library `websockets` offers.
+            # The offer of the client library `websockets`.
             (
                 "server_max_window_bits=12; client_max_window_bits=12",
                 "on",
@@ -106,20 +106,19 @@ class NegotiationTests:
             ),
         ],
     )
-    def test_answer(self, offer, takeover, bits, answer):
-        """The answer has what the settings want, and never what the client did not allow."""
+    def test_the_answer_meets_the_offer_and_the_settings(self, offer, takeover, bits, answer):
+        """The streams use exactly the parameters of the answer."""
         ((_, parameters),) = parse_extensions(f"permessage-deflate; {offer}" if offer else "permessage-deflate")
         got = agree(parameters, Settings(compression_context_takeover=takeover, compression_window_bits=bits))
         assert got.answer == "; ".join(["permessage-deflate", *([answer] if answer else [])])
-        # What holds is what was answered.
-        ((_, told),) = parse_extensions(got.answer)
-        assert got.server_takeover == ("server_no_context_takeover" not in told)
-        assert got.client_takeover == ("client_no_context_takeover" not in told)
-        assert got.server_bits == int(told.get("server_max_window_bits", [15])[0])
-        assert got.client_bits == int(told.get("client_max_window_bits", [15])[0])
+        # The streams use the parameters of the answer.
+        ((_, answered),) = parse_extensions(got.answer)
+        assert got.server_takeover == ("server_no_context_takeover" not in answered)
+        assert got.client_takeover == ("client_no_context_takeover" not in answered)
+        assert got.server_bits == int(answered.get("server_max_window_bits", [15])[0])
+        assert got.client_bits == int(answered.get("client_max_window_bits", [15])[0])
 
-    def test_described(self):
-        """The connection tells its parameters by their names in the RFC."""
+    def test_describe_returns_the_parameters_under_their_rfc_names(self):
         assert Deflate(Terms(False, True, 10, 15)).describe() == {
             "extension": "permessage-deflate",
             "server_no_context_takeover": True,
@@ -130,16 +129,14 @@ class NegotiationTests:
 
 
 class LibraryTests:
-    """Which library is taken."""
+    """The choice of the library."""
 
-    def test_the_fastest_that_is_there(self):
-        """The choice that docs/explanation/performance.md explains."""
+    def test_deflates_with_isal_and_inflates_with_zlib_ng_if_installed(self):
+        """docs/explanation/performance.md explains the choice."""
         assert deflate.DEFLATER.name == ("isal" if "isal" in LIBRARIES else "zlib")
         assert INFLATER.name == ("zlib-ng" if "zlib-ng" in LIBRARIES else "zlib")
 
-    def test_none_but_the_standard_one(self, monkeypatch):
-        """Without the extra packages zlib does all."""
-
+    def test_only_zlib_is_listed_without_the_optional_packages(self, monkeypatch):
         def import_module(name):
             if name != "zlib":
                 raise ImportError(name)
@@ -150,13 +147,13 @@ class LibraryTests:
 
 
 class RoundTripTests:
-    """Messages there and back."""
+    """Messages from the server to the client and back."""
 
     @each_pair
     @each_way
     @pytest.mark.parametrize("bits", [9, 12, 15])
-    def test_wholes_and_pieces(self, pair, takeover, bits):
-        """Whole messages and messages in pieces go through the same streams, in both directions."""
+    def test_whole_and_fragmented_messages_use_the_same_streams(self, pair, takeover, bits):
+        """This holds in both directions."""
         one = Deflate(terms(takeover, bits), deflater=pair[0], inflater=pair[1])
         peer, rng = Peer(takeover, bits), Random(bits)
         for n in range(60):
@@ -177,8 +174,9 @@ class RoundTripTests:
         bits=st.integers(9, 15),
         size=st.integers(1, 50),
     )
-    def test_against_zlib(self, pair, messages, takeover, bits, size):
-        """Whatever the messages, the standard library reads what we write, and we read what it writes."""
+    def test_zlib_reads_all_messages_of_the_server_and_the_server_those_of_zlib(
+        self, pair, messages, takeover, bits, size
+    ):
         one, peer = Deflate(terms(takeover, bits), deflater=pair[0], inflater=pair[1]), Peer(takeover, bits)
         for message in messages:
             payload = peer.pack(message)
@@ -188,29 +186,29 @@ class RoundTripTests:
             assert peer.unpack(out_pieces(one, message, size)) == message
 
     @each_deflater
-    def test_takeover_pays(self, deflater):
-        """With takeover the same message again is a few bytes; without, it is as long as before."""
+    def test_context_takeover_makes_a_repeated_message_10_times_smaller(self, deflater):
+        """Without it the second message is as long as the first."""
         message = b"".join(b"%x" % Random(n).getrandbits(60) for n in range(50))
         kept, fresh = Deflate(terms(True), deflater=deflater), Deflate(terms(False), deflater=deflater)
         first, second = kept.deflate(message), kept.deflate(message)
         assert len(second) * 10 < len(first)
         assert fresh.deflate(message) == fresh.deflate(message)
 
-    def test_the_example_of_the_rfc(self):
-        """Sections 7.2.3.1 and 7.2.3.2: Hello, and with takeover Hello again."""
+    def test_inflates_hello_and_with_takeover_hello_again(self):
+        """RFC 7692 sections 7.2.3.1 and 7.2.3.2."""
         one = Deflate(terms())
         assert one.inflate(bytes.fromhex("f248cdc9c90700"), 5) == b"Hello"
         assert one.inflate(bytes.fromhex("f200110000"), 5) == b"Hello"
 
-    def test_no_compression(self):
-        """Section 7.2.3.3: a stored block."""
+    def test_inflates_a_stored_block(self):
+        """RFC 7692 section 7.2.3.3."""
         assert Deflate(terms()).inflate(bytes.fromhex("000500faff48656c6c6f00"), 5) == b"Hello"
 
     @pytest.mark.parametrize("inner", ["f348cdc9c9070000", "f348cdc9c90700"], ids=["with the padding", "without"])
     @each_inflater
     @each_way
-    def test_final_blocks(self, inflater, takeover, inner):
-        """Section 7.2.3.4: a block with the final bit ends its stream; the next message starts another."""
+    def test_a_final_block_ends_its_stream_and_the_next_message_starts_a_new_one(self, inflater, takeover, inner):
+        """RFC 7692 section 7.2.3.4."""
         for take in (lambda one, payload: one.inflate(payload, 5), lambda one, payload: in_pieces(one, payload, 1, 5)):
             one = Deflate(terms(takeover), inflater=inflater)
             payload = bytes.fromhex(inner)
@@ -218,8 +216,8 @@ class RoundTripTests:
                 assert take(one, payload) == b"Hello"
             assert take(one, bytes.fromhex("f248cdc9c90700")) == b"Hello"
 
-    def test_two_blocks(self):
-        """Section 7.2.3.5: two blocks in one message; also where the first one is final."""
+    def test_inflates_two_blocks_in_one_message(self):
+        """RFC 7692 section 7.2.3.5. The first block may be final; the limit counts both."""
         one = Deflate(terms())
         assert one.inflate(bytes.fromhex("f248050000 00ffff cac9c90700"), 5) == b"Hello"
         two = zlib.compressobj(wbits=-15)
@@ -229,23 +227,22 @@ class RoundTripTests:
             one.inflate(first + bytes.fromhex("f248cdc9c90700"), 9)
         assert in_pieces(one, first + bytes.fromhex("f248cdc9c90700"), 3, 10) == b"HelloHello"
 
-    def test_a_final_block_that_ends_in_what_was_left_out(self):
-        """A final stored block whose head is completed by the bytes put back ends the message."""
+    def test_a_final_block_may_be_completed_by_the_four_restored_bytes(self):
+        """It is a stored block, whose length the bytes contain. It ends the message."""
         one = Deflate(terms())
         for _ in range(3):
             assert one.inflate(bytes.fromhex("01"), 5) == b""
             assert in_pieces(one, bytes.fromhex("f248cdc9c90700"), 2) == b"Hello"
 
-    def test_many_final_blocks(self):
-        """Each costs a copy of what follows, so there is a limit to them."""
+    def test_rejects_a_message_with_more_than_max_streams_final_blocks(self):
+        """Each final block costs a copy of what follows it."""
         one = Deflate(terms())
         assert one.inflate(b"\x03\x00" * MAX_STREAMS, 5) == b""
         for take in (one.inflate, lambda payload, limit: in_pieces(one, payload, 1, limit)):
             with pytest.raises(InflateCorrupt, match=f"{MAX_STREAMS} final blocks"):
                 take(b"\x03\x00" * 500_000 if take == one.inflate else b"\x03\x00" * (MAX_STREAMS + 1), 5)
 
-    def test_streams_are_made_when_needed(self):
-        """An idle connection has none; without takeover none stays."""
+    def test_streams_are_made_on_first_use_and_kept_only_with_takeover(self):
         kept, fresh = Deflate(terms(True)), Deflate(terms(False))
         for one in (kept, fresh):
             assert (one._deflating, one._inflating) == (None, None)
@@ -258,12 +255,16 @@ class RoundTripTests:
 
 
 class WindowTests:
-    """The window agreed to is never left: a client may keep no more of what was before."""
+    """Compressed messages refer no further back than the negotiated window."""
 
     @each_deflater
     @pytest.mark.parametrize("bits", [9, 10, 11])
-    def test_no_distance_is_longer(self, deflater, bits):
-        """Repetitions at all distances around the window; zlib, reading byte by byte, refuses longer distances."""
+    def test_no_distance_exceeds_the_negotiated_window(self, deflater, bits):
+        """
+        The message has repetitions at all distances around the window.
+
+        zlib refuses longer distances if it reads byte by byte.
+        """
         window, rng = 1 << bits, Random(bits)
         near = (*range(window - 5, window + 6), window - 262, window - 258, window + 258, window + 262, window // 2, 3)
         message = b"".join((block := rng.randbytes(distance)) + block[:300] for distance in near)
@@ -272,26 +273,26 @@ class WindowTests:
             one, peer = Deflate(terms(True, bits), deflater=deflater), Peer(True, bits)
             assert b"".join(peer.unpack(one.deflate(part), step=1) for part in parts) == message
 
-    def test_that_would_be_seen(self):
-        """The check above does see a distance that is too long."""
+    def test_zlib_refuses_a_distance_beyond_the_window(self):
+        """The test above relies on it."""
         message = Random(0).randbytes(600) * 2
         with pytest.raises(zlib.error, match="too far back"):
             Peer(True, 9).unpack(Peer(True, 10).pack(message), step=1)
 
-    def test_a_client_that_takes_9_for_8(self):
-        """Old zlib makes a window of 9 bits when asked for 8; it is read all the same."""
+    def test_inflates_9_bit_windows_of_a_client_that_negotiated_8(self):
+        """Old versions of zlib use 9 bits if 8 are requested."""
         message = Random(0).randbytes(400) * 3
         assert Deflate(Terms(client_bits=8)).inflate(Peer(True, 9).pack(message), BIG) == message
 
 
 class LimitTests:
-    """Inflating is bounded while it goes on."""
+    """Inflating is bounded while it is in progress."""
 
     @each_inflater
     @pytest.mark.parametrize("kind", ["zeros", "noise", "text"])
     @pytest.mark.parametrize("size", [1, 100, 16_384, 100_000])
-    def test_the_limit_itself(self, inflater, kind, size):
-        """A message of exactly the limit is taken, whole and in pieces; one byte more is too big."""
+    def test_inflates_a_message_of_exactly_the_limit_and_not_one_byte_more(self, inflater, kind, size):
+        """This holds for whole and for fragmented messages."""
         text = b" ".join(b"%d" % (n * n) for n in range(size))
         message = {"zeros": bytes(size), "noise": Random(size).randbytes(size), "text": text}[kind][:size]
         payload = Peer().pack(message)
@@ -304,8 +305,8 @@ class LimitTests:
             Deflate(terms(), inflater=inflater).inflate(payload, size - 1)
 
     @each_inflater
-    def test_memory(self, inflater):
-        """A bomb of 50 MB costs no more than the limit, also after a final block."""
+    def test_inflating_a_bomb_of_50_mb_takes_less_than_600_kb(self, inflater):
+        """The limit is 100 kB. The bomb may follow a final block."""
         packer = zlib.compressobj(9, wbits=-15)
         bomb = packer.compress(bytes(50_000_000)) + packer.flush(zlib.Z_SYNC_FLUSH)
         for payload in (bomb, b"\x03\x00" + bomb):
@@ -320,20 +321,19 @@ class LimitTests:
 
 
 class CorruptTests:
-    """What is no DEFLATE data."""
+    """Invalid DEFLATE data."""
 
     @each_inflater
     @pytest.mark.parametrize("payload", [b"\xff" * 4, b"\x07", b"\x04\x00\xfe", b"\x03\x00\xff\xff"])
-    def test_refused(self, inflater, payload):
-        """Blocks of no kind, bad codes, and garbage after a final block."""
+    def test_invalid_blocks_and_bytes_after_a_final_block_raise_inflate_corrupt(self, inflater, payload):
         with pytest.raises(InflateCorrupt):
             Deflate(terms(), inflater=inflater).inflate(payload, BIG)
         with pytest.raises(InflateCorrupt):
             in_pieces(Deflate(terms(), inflater=inflater), payload, 1)
 
     @each_inflater
-    def test_too_far_back(self, inflater):
-        """Without takeover a message cannot read what was before it, be it of this connection or another."""
+    def test_without_takeover_a_message_cannot_refer_to_an_earlier_one(self, inflater):
+        """That could be a message of another connection."""
         one = Deflate(terms(False), inflater=inflater)
         assert one.inflate(bytes.fromhex("f248cdc9c90700"), 5) == b"Hello"
         with pytest.raises(InflateCorrupt):
@@ -341,8 +341,8 @@ class CorruptTests:
 
     @each_inflater
     @each_way
-    def test_cut(self, inflater, takeover):
-        """A message that ends within a stored block is refused, and tells what had come."""
+    def test_a_message_that_ends_within_a_stored_block_raises_inflate_corrupt(self, inflater, takeover):
+        """The exception has the bytes that were inflated."""
         one = Deflate(terms(takeover), inflater=inflater)
         with pytest.raises(InflateCorrupt, match="within a block") as caught:
             one.inflate(bytes.fromhex("000500faff48656c"), 5)
@@ -355,8 +355,8 @@ class CorruptTests:
         takeover=st.booleans(),
         size=st.integers(1, 9),
     )
-    def test_anything(self, inflater, payload, takeover, size):
-        """Whatever comes: both ways say the same, and keep to the limit."""
+    def test_any_bytes_give_the_same_result_whole_and_in_pieces(self, inflater, payload, takeover, size):
+        """Neither way exceeds the limit."""
 
         def outcome(take):
             one = Deflate(terms(takeover), inflater=inflater)
@@ -371,5 +371,5 @@ class CorruptTests:
             outcome(lambda one, data: one.inflate(data, 500)),
             outcome(lambda one, d: in_pieces(one, d, size, 500)),
         )
-        # Data that is too much before it is wrong may be called either.
+        # If the data exceeds the limit before it is invalid, either error is correct.
         assert whole == pieces or {whole, pieces} == {InflateCorrupt, InflateTooBig}
