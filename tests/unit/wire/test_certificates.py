@@ -1,4 +1,4 @@
-"""Tests for wsserver/wire/certificates.py: which files are read, and what is said of those that cannot be used."""
+"""Tests for wsserver/wire/certificates.py: the files that are read, and the errors for unusable files."""
 
 import datetime
 import re
@@ -18,24 +18,24 @@ def issued(request, authority, tmp_path_factory):
 
 
 class FileTests:
-    """A certificate's file and its key's."""
+    """The files of a certificate and its key."""
 
-    def test_reads_the_files_of_certbot(self, issued, authority):
-        """The chain in the file's order, and the key."""
+    def test_reads_the_chain_and_the_key_that_certbot_writes(self, issued, authority):
+        """The chain keeps the order of the file."""
         read = read_server_certificate(str(issued.fullchain), str(issued.privkey))
         assert read.chain == (issued.certificate, authority.intermediate)
         assert read.key.private_numbers() == issued.key.private_numbers()
 
     @pytest.mark.parametrize("key_first", [False, True])
-    def test_reads_the_key_from_the_same_file(self, issued, tmp_path, key_first):
-        """Before or after the certificates, with text between them and lines that end with CRLF."""
+    def test_reads_the_key_before_or_after_the_certificates_of_one_file(self, issued, tmp_path, key_first):
+        """Other text between them and CRLF line ends are accepted."""
         parts = [issued.fullchain.read_text(), "a comment\n" + issued.privkey.read_text()]
         path = tmp_path / "all.pem"
         path.write_bytes("".join(reversed(parts) if key_first else parts).replace("\n", "\r\n").encode())
         assert len(read_server_certificate(str(path)).chain) == 2
 
-    def test_reads_a_key_in_the_older_form(self, authority, tmp_path):
-        """`BEGIN EC PRIVATE KEY`, with the parameters before it that `openssl ecparam` writes."""
+    def test_reads_an_ec_private_key_after_ec_parameters(self, authority, tmp_path):
+        """`openssl ecparam` writes this older form."""
         own = authority.issue(tmp_path / "own")
         old = own.key.private_bytes(PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption())
         parameters = b"-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
@@ -54,8 +54,8 @@ class FileTests:
         ],
         ids=["missing", "directory", "DER", "empty", "huge"],
     )
-    def test_names_a_file_that_is_not_usable(self, issued, tmp_path, of_key, make, problem):
-        """The one that is at fault."""
+    def test_the_error_for_an_unusable_file_names_it_and_the_problem(self, issued, tmp_path, of_key, make, problem):
+        """It says whether the certificate's file or the key's file is at fault."""
         path = tmp_path / "bad.pem"
         make(path)
         files = (str(issued.fullchain), str(path)) if of_key else (str(path), str(issued.privkey))
@@ -63,13 +63,12 @@ class FileTests:
             read_server_certificate(*files)
         assert raised.value.of_key is of_key
 
-    def test_a_null_in_a_path(self, issued):
-        """As an environment cannot have, but an application can."""
+    def test_a_null_byte_in_a_path_is_an_error_that_says_so(self, issued):
+        """Environment variables cannot contain one, but an application can pass it."""
         with pytest.raises(CertificateError, match=r"cannot read .*null byte"):
             read_server_certificate("a\0b", str(issued.privkey))
 
-    def test_damaged(self, issued, tmp_path):
-        """Of several certificates the damaged one is counted; of a key nothing is quoted."""
+    def test_the_error_counts_the_damaged_certificate_and_quotes_nothing_of_a_key(self, issued, tmp_path):
         path = tmp_path / "damaged.pem"
         path.write_bytes(issued.leaf.read_bytes() + issued.leaf.read_bytes().replace(b"MII", b"AAA"))
         with pytest.raises(CertificateError, match=f"^certificate 2 in '{path}' is damaged$"):
@@ -79,8 +78,7 @@ class FileTests:
             read_server_certificate(str(issued.fullchain), str(path))
 
     @pytest.mark.parametrize("old", [False, True], ids=["PKCS 8", "older form"])
-    def test_an_encrypted_key(self, authority, tmp_path, old):
-        """It is said how to decrypt it."""
+    def test_the_error_for_an_encrypted_key_names_openssl_pkey_to_decrypt_it(self, authority, tmp_path, old):
         own = authority.issue(tmp_path / "own")
         write_key(own.privkey, own.key, b"secret")
         if old:
@@ -89,8 +87,9 @@ class FileTests:
         with pytest.raises(CertificateError, match=f"^the private key in '{own.privkey}' is encrypted; .*openssl pkey"):
             read_server_certificate(str(own.fullchain), str(own.privkey))
 
-    def test_a_key_of_another_certificate(self, issued, authority, tmp_path):
-        """Also one of the same file; and no key at all."""
+    def test_rejects_a_key_that_is_missing_or_does_not_belong_to_the_first_certificate(
+        self, issued, authority, tmp_path
+    ):
         other = write_key(tmp_path / "other.pem", make_key())
         with pytest.raises(CertificateError, match=f"^the private key in '{other}' does not belong to the certificate"):
             read_server_certificate(str(issued.fullchain), str(other))
@@ -105,8 +104,7 @@ class FileTests:
         ):
             read_server_certificate(str(issued.fullchain))
 
-    def test_validity(self, issued):
-        """Before and after."""
+    def test_describes_a_certificate_only_if_it_has_expired_or_is_not_yet_valid(self, issued):
         now = datetime.datetime.now(datetime.UTC)
         month = datetime.timedelta(days=31)
         assert describe_validity(issued.certificate, now) is None
@@ -117,8 +115,8 @@ class FileTests:
 class DirectoryTests:
     """The directory of a `tls:` endpoint."""
 
-    def test_keys_and_chains_are_put_together(self, authority, tmp_path):
-        """From files of all kinds, in subdirectories too; others are not read."""
+    def test_reads_each_certificate_with_its_key_and_its_chain(self, authority, tmp_path):
+        """They may be in the same or different files, in subdirectories too. Files of other types are ignored."""
         authority.issue(tmp_path / "a", names=("a.example", "A2.example"))
         separate = authority.issue(tmp_path / "b", "RSA", names=("b.example",))
         separate.fullchain.unlink()
@@ -127,8 +125,8 @@ class DirectoryTests:
         assert (first, second) == ({"a.example", "a2.example"}, {"b.example"})
         assert one.chain[1:] == other.chain[1:] == (authority.intermediate,)
 
-    def test_refused(self, tmp_path, authority):
-        """No directory; nothing in it; no key; a damaged file is named."""
+    def test_rejects_a_missing_or_empty_directory_a_missing_key_and_damaged_files(self, tmp_path, authority):
+        """The error for a damaged file names the file."""
         with pytest.raises(CertificateError, match=r"is not a directory$"):
             read_directory(str(tmp_path / "missing"))
         with pytest.raises(CertificateError, match=r"contains no \.pem files with a certificate and its private key$"):

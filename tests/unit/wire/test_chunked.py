@@ -9,7 +9,7 @@ from wsserver.wire.http11 import MAX_BODY
 
 
 def decode(raw, cuts=()):
-    """Feed bytes cut at some places; return the status (0 while incomplete), the body and what is left over."""
+    """Feed bytes cut at some indexes. Returns the status (0 while incomplete), the body and the remaining bytes."""
     body, buffer = ChunkedBody(), bytearray()
     places = sorted({0, len(raw), *(cut % (len(raw) + 1) for cut in cuts)})
     for start, stop in zip(places, [*places[1:], len(raw)], strict=True):
@@ -89,27 +89,29 @@ class DecodingTests:
     """Whole bodies."""
 
     @pytest.mark.parametrize(("raw", "expected"), ACCEPTED.values(), ids=ACCEPTED)
-    def test_decodes_a_body_and_leaves_the_next_request(self, raw, expected):
-        """The bytes behind it stay where they are."""
+    def test_decodes_a_body_and_leaves_the_next_request_in_the_buffer(self, raw, expected):
         assert decode(raw) == (200, expected, b"")
         assert decode(raw + b"GET / HTTP/1.1\r\n\r\n") == (200, expected, b"GET / HTTP/1.1\r\n\r\n")
 
     @pytest.mark.parametrize(("raw", "expected"), ACCEPTED.values(), ids=ACCEPTED)
-    def test_waits_while_a_body_is_incomplete(self, raw, expected):
-        """Every beginning of it is only incomplete, never complete and never refused."""
+    def test_neither_completes_nor_refuses_a_body_that_is_cut_off(self, raw, expected):
+        """This holds for every prefix of a valid body."""
         step = max(1, len(raw) // 200)
         assert {decode(raw[:size])[0] for size in range(0, len(raw), step)} == {0}
         assert decode(raw[:-1])[0] == 0
         assert expected.startswith(decode(raw[:-1])[1])
 
     @pytest.mark.parametrize(("raw", "status"), REFUSED.values(), ids=REFUSED)
-    def test_refuses_what_two_programs_could_read_differently(self, raw, status):
-        """At once, and byte by byte."""
+    def test_refuses_an_invalid_body_with_400_and_a_too_long_one_with_413(self, raw, status):
+        """
+        A proxy and this server could read an ambiguous body differently.
+
+        The result is the same if it arrives byte by byte.
+        """
         assert decode(raw)[0] == status
         assert decode(raw, range(min(len(raw), 10_000))) == decode(raw)
 
-    def test_keeps_no_more_than_the_limit(self):
-        """A claim of size takes no memory."""
+    def test_takes_the_bytes_received_of_a_chunk_that_is_incomplete(self):
         body = ChunkedBody()
         buffer = bytearray(b"FFFF\r\nabc")
         assert body.feed(buffer) is None
@@ -139,13 +141,13 @@ PIECES = st.sampled_from(
 
 
 def write_chunks(chunks, trailers):
-    """Write a body."""
+    """Encode a chunked body."""
     parts = [b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks]
     return b"".join([*parts, b"0\r\n", *(b"X: %d\r\n" % number for number in range(trailers)), b"\r\n"])
 
 
-class AnyCutTests:
-    """The network cuts anywhere."""
+class SplitTests:
+    """The network splits the bytes anywhere."""
 
     @given(
         chunks=st.lists(st.binary(min_size=1, max_size=300), max_size=8),
@@ -153,11 +155,11 @@ class AnyCutTests:
         cuts=st.lists(st.integers(0, 5000), max_size=30),
         rest=st.binary(max_size=20),
     )
-    def test_a_body_is_the_same_however_it_is_cut(self, chunks, trailers, cuts, rest):
-        """Nothing is lost, nothing is added, and what follows is left."""
+    def test_a_body_is_the_same_however_it_is_split(self, chunks, trailers, cuts, rest):
+        """What follows it stays in the buffer."""
         assert decode(write_chunks(chunks, trailers) + rest, cuts) == (200, b"".join(chunks), rest)
 
     @given(raw=st.lists(PIECES, max_size=40).map(b"".join), cuts=st.lists(st.integers(0, 200), max_size=30))
-    def test_any_bytes_have_one_result_however_they_are_cut(self, raw, cuts):
-        """Also those that are refused, with the same reason."""
+    def test_any_bytes_have_the_same_result_however_they_are_split(self, raw, cuts):
+        """A refusal has the same reason as well."""
         assert decode(raw, cuts) == decode(raw)

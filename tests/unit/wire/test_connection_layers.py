@@ -77,21 +77,21 @@ def compiled_attributes(keyword):
 
 
 class FastPathTests:
-    """The fast path is an accelerator with a stated interface: it works with no more than it declares."""
+    """The fast path needs no attributes besides those that it declares."""
 
-    def test_the_python_version_touches_only_what_it_owns_or_declares(self):
-        """Neither Autobahn's names nor those of other layers, unless they are declared."""
+    def test_the_python_version_touches_only_attributes_it_owns_or_declares(self):
+        """Names of Autobahn and of other layers must be declared."""
         assert touched(body(PyFastPath)) <= owned(PyFastPath) | declared(PyFastPath)
 
-    def test_the_compiled_version_touches_only_what_the_python_version_owns_or_declares(self):
-        """Besides its own C functions, and the flag for its transport."""
+    def test_the_compiled_version_touches_only_attributes_of_the_python_version(self):
+        """Exceptions are its own C functions and `_direct`, the flag for its transport."""
         functions = {*re.findall(r"^    cdef [\w ]*?(\w+)\(self", compiled_class(), re.MULTILINE)}
         used = {*re.findall(r"\bself\.(\w+)", compiled_class())}
         assert {"_slow", "onMessage", "messages_in"} <= used
         assert used <= owned(PyFastPath) | declared(PyFastPath) | functions | {"_direct"}
 
     def test_both_versions_own_the_same_attributes(self):
-        """An attribute that only one of them has could not be used."""
+        """Other layers could not use an attribute that only one of them has."""
         assert compiled_attributes("public ") == set_by_constructor(PyFastPath) | {"transport"}
         assert compiled_attributes("(?!public)") == {"_direct"}
 
@@ -108,8 +108,8 @@ class FastPathTests:
 class LayerTests:
     """Each layer of a connection."""
 
-    def test_touches_only_what_it_declares_or_layers_below_it_own(self, layer, below):
-        """Public names of Autobahn need no declaration in classes that extend Autobahn's."""
+    def test_touches_only_attributes_it_declares_or_lower_layers_provide(self, layer, below):
+        """Classes that extend Autobahn's need not declare Autobahn's public names."""
         known = set()
         for one in (layer, *below):
             known |= owned(one) | declared(one)
@@ -118,7 +118,7 @@ class LayerTests:
         assert touched(body(layer)) <= known
 
     def test_every_declared_attribute_is_used_and_provided(self, layer, below):
-        """A declaration is not left over, and a whole connection has the attribute."""
+        """The layer uses the attribute, and a whole connection has it."""
         assert declared(layer) - touched(body(layer)) <= {"service"}
         of_layers = {*dir(ServerProtocol())}.union(*map(declared, (OpeningHandshake, ServerProtocol)))
         # Autobahn sets some attributes only while it processes a frame.

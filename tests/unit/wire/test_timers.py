@@ -11,7 +11,7 @@ from wsserver.wire.timers import use_monotonic_clock
 
 @pytest.fixture
 def wall(monkeypatch):
-    """Give the system clock as Twisted reads it: a list of one number that a test may change."""
+    """Return the system clock that Twisted reads: a list of one number, which a test may change."""
     now = [1_800_000_000.0]
     monkeypatch.setattr(base.ReactorBase, "seconds", staticmethod(lambda: now[0]))
     return now
@@ -19,7 +19,7 @@ def wall(monkeypatch):
 
 @pytest.fixture
 def reactor(wall):
-    """Make a reactor that nothing else uses; it is not installed."""
+    """Make a reactor for this test only; it is not installed."""
     reactor = EPollReactor()
     yield reactor
     for reader in reactor.removeAll():
@@ -28,10 +28,10 @@ def reactor(wall):
 
 
 def run_until_due(reactor, done):
-    """Run a reactor's timers until a list is filled; fail if that does not happen."""
+    """Run a reactor's timers until a list is filled; fail after 15 seconds."""
     end = time.monotonic() + 15
     while not done:
-        assert time.monotonic() < end, "the call did not come"
+        assert time.monotonic() < end, "the call was not made within 15 seconds"
         reactor.runUntilCurrent()
         reactor.doIteration(min(reactor.timeout() or 0, 0.01))
 
@@ -40,8 +40,8 @@ def run_until_due(reactor, done):
 class ClockJumpTests:
     """The system clock is set while calls are scheduled."""
 
-    def test_a_call_comes_when_its_delay_is_over(self, reactor, wall, jump):
-        """Neither at once nor never: what is waited for is a duration."""
+    def test_a_call_scheduled_afterwards_is_made_after_its_delay(self, reactor, wall, jump):
+        """A clock set forward does not make the later call early; a clock set back does not delay the first one."""
         use_monotonic_clock(reactor)
         soon, late = [], []
         reactor.callLater(0.02, soon.append, 1)
@@ -50,8 +50,8 @@ class ClockJumpTests:
         run_until_due(reactor, soon)
         assert late == []
 
-    def test_a_call_scheduled_before_keeps_its_delay(self, reactor, wall, jump):
-        """Calls of the application are converted, whether or not the reactor has taken note of them yet."""
+    def test_a_call_scheduled_before_is_made_after_its_delay(self, reactor, wall, jump):
+        """Calls of the application are converted, whether or not the reactor has queued them yet."""
         soon, reset, late = [], [], []
         reactor.callLater(0.02, soon.append, 1)
         moved = reactor.callLater(3000, reset.append, 1)
@@ -67,10 +67,10 @@ class ClockJumpTests:
 
 
 class UseMonotonicClockTests:
-    """The function itself."""
+    """`use_monotonic_clock`."""
 
     def test_a_second_call_changes_nothing(self, reactor):
-        """A service and an application may both ask for it."""
+        """A service and an application may both call the function."""
         use_monotonic_clock(reactor)
         before = time.monotonic()
         call = reactor.callLater(10, list)
