@@ -1,4 +1,4 @@
-"""Tests for wsserver/auth/jwt.py and wsserver/auth/keys.py: which tokens are taken, and which are not."""
+"""Tests for wsserver/auth/jwt.py and wsserver/auth/keys.py: which tokens are accepted, and which are refused."""
 
 import hashlib
 import hmac
@@ -36,12 +36,12 @@ EC_ONLY = ring(token_public_key=pem(EC256))
 
 
 def forged(header, key=b""):
-    """Sign with an empty secret, or one from a file that everybody has."""
+    """Sign with an empty secret, or with the contents of a file that exists on every machine."""
     return token(CLAIMS, {"alg": "HS256"} | header, key=key)
 
 
 def own_key(**parameter):
-    """Sign with a key that the token brings along."""
+    """Sign with a key that the token's header contains or refers to."""
     return signed(OTHER_RSA, "RS256", **parameter)
 
 
@@ -88,14 +88,17 @@ REFUSED = {
     "claims changed": (HMAC, f"{HEAD}.{b64(json.dumps(claims(sub='1')))}.{SIGNATURE}"),
     "header changed": (HMAC, f"{b64(json.dumps({'typ': 'JWT', 'alg': 'HS256'}))}.{BODY}.{SIGNATURE}"),
     "bits after the signature's end": (HMAC, token()[:-1] + chr(ord(token()[-1]) + 1)),
-    # What the header brings.
+    # The header's parameters.
     "jwk": (RSA_ONLY, own_key(jwk=PUBLIC_JWK)),
     "jku": (RSA_ONLY, own_key(jku="https://evil.example/jwks.json")),
     "x5u": (RSA_ONLY, own_key(x5u="https://evil.example/cert.pem")),
     "x5c": (RSA_ONLY, own_key(x5c=["MIIB"])),
     "jku beside a good signature": (HMAC, token(header={"alg": "HS256", "jku": "https://evil.example/"})),
     "kid of a file that is empty": (HMAC, forged({"kid": "../../../../dev/null"})),
-    "kid of a file that everybody has": (HMAC, forged({"kid": "/proc/sys/kernel/randomize_va_space"}, b"2\n")),
+    "kid of a file that exists on every machine": (
+        HMAC,
+        forged({"kid": "/proc/sys/kernel/randomize_va_space"}, b"2\n"),
+    ),
     "kid with a statement of SQL": (HMAC, forged({"kid": "x' UNION SELECT 'key"}, b"key")),
     "kid with a command": (HMAC, forged({"kid": "key; sleep 10"})),
     "kid is a number": (HMAC, token(header={"alg": "HS256", "kid": 1})),
@@ -114,7 +117,7 @@ REFUSED = {
     "exp negative with a fraction": (HMAC, token(claims(exp=-0.5))),
     "exp past by a fraction": (HMAC, token(claims(exp=NOW - 5.001))),
     "exp in milliseconds with a fraction": (HMAC, token(claims(exp=(NOW + 60) * 1000.5))),
-    "nbf to come by a fraction": (HMAC, token(claims(nbf=NOW + 5.001))),
+    "nbf in the future by a fraction": (HMAC, token(claims(nbf=NOW + 5.001))),
     "nbf infinite": (HMAC, token('{"exp": 19e8, "nbf": 1e999}')),
     "iat not a number": (HMAC, token('{"exp": 19e8, "iat": NaN}')),
     "expire_at negative with a fraction": (HMAC, token(claims(expire_at=-0.5))),
@@ -129,14 +132,14 @@ REFUSED = {
     "exp a list": (HMAC, token(claims(exp=[NOW + 60]))),
     "exp past": (HMAC, token(claims(exp=NOW - 5))),
     "exp zero": (HMAC, token(claims(exp=0))),
-    "nbf to come": (HMAC, token(claims(nbf=NOW + 6))),
+    "nbf in the future": (HMAC, token(claims(nbf=NOW + 6))),
     "nbf as a text": (HMAC, token(claims(nbf="0"))),
-    "iat to come": (HMAC, token(claims(iat=NOW + 6))),
+    "iat in the future": (HMAC, token(claims(iat=NOW + 6))),
     "iat null": (HMAC, token({**CLAIMS, "iat": None})),
     "expire_at as a text": (HMAC, token(claims(expire_at="never"))),
     # The form.
     "empty": (HMAC, ""),
-    "words": (HMAC, "let me in"),
+    "text that is not a token": (HMAC, "let me in"),
     "one part": (HMAC, HEAD),
     "two parts": (HMAC, f"{HEAD}.{BODY}"),
     "four parts": (HMAC, f"{token()}.{SIGNATURE}"),
@@ -147,23 +150,23 @@ REFUSED = {
     "a line end after": (HMAC, token() + "\n"),
     "padding": (HMAC, f"{HEAD}.{BODY}.{SIGNATURE}="),
     "base64, not base64url": (HMAC, f"{HEAD}.{BODY}.+/{SIGNATURE[2:]}"),
-    "other letters": (HMAC, f"{HEAD}.{BODY}.\u0430{SIGNATURE[1:]}"),
+    "a letter that is not ASCII": (HMAC, f"{HEAD}.{BODY}.\u0430{SIGNATURE[1:]}"),
     "a header of one letter": (HMAC, f"e.{BODY}.{SIGNATURE}"),
     "JSON serialization": (HMAC, json.dumps({"protected": HEAD, "payload": BODY, "signature": SIGNATURE})),
     "alg twice": (HMAC, token(header='{"alg": "none", "alg": "HS256"}')),
     "exp twice": (HMAC, token(f'{{"exp": {NOW - 60}, "exp": {NOW + 60}}}')),
     "sub twice": (HMAC, token(f'{{"sub": "1", "exp": {NOW + 60}, "s\\u0075b": "2"}}')),
     "a name twice deep inside": (HMAC, token(f'{{"exp": {NOW + 60}, "info": [{{"a": 1, "a": 2}}]}}')),
-    "a header that is no JSON": (HMAC, token(header="{alg: HS256}")),
+    "a header that is not JSON": (HMAC, token(header="{alg: HS256}")),
     "a header that is a list": (HMAC, token(header='["HS256"]')),
-    "a payload that is no JSON": (HMAC, token("exp")),
+    "a payload that is not JSON": (HMAC, token("exp")),
     "a payload that is a list": (HMAC, token("[]")),
-    "a payload that is no UTF-8": (HMAC, token(b'{"sub": "\xff"}')),
+    "a payload that is not UTF-8": (HMAC, token(b'{"sub": "\xff"}')),
     "half a surrogate pair": (HMAC, token(f'{{"exp": {NOW + 60}, "info": "\\ud800"}}')),
     "10,000 brackets": (HMAC, token(f'{{"exp": {NOW + 60}, "info": ' + "[" * 10_000 + "]" * 1000 + "}")),
     "257 brackets": (HMAC, token(f'{{"exp": {NOW + 60}, "info": ' + "[" * 256 + "]" * 256 + "}")),
     "brackets that are closed": (HMAC, token("[" * 5000 + "]" * 5000)),
-    # What it is for.
+    # The other claims.
     "sub is a number": (HMAC, token(claims(sub=42))),
     "sub is long": (HMAC, token(claims(sub="x" * 256))),
     "sub with a line end": (HMAC, token(claims(sub="a\nb"))),
@@ -198,19 +201,18 @@ REFUSED = {
 
 
 class RefusedTests:
-    """Tokens that are not taken."""
+    """Tokens that are refused."""
 
     @pytest.mark.parametrize(("keys", "text"), REFUSED.values(), ids=REFUSED)
-    def test_refused(self, keys, text):
-        """Each gets a reason in one line, and nothing of it repeats the token."""
+    def test_gives_a_reason_in_one_line_that_does_not_repeat_the_token(self, keys, text):
         refused = verify(text, keys, NOW, TERMS)
         assert isinstance(refused, Refused)
         assert refused.reason.isprintable()
         assert 10 < len(refused.reason) < 200
         assert all(len(part) < 10 or part not in refused.reason for part in text.split("."))
 
-    def test_only_expired_ones_are_said_to_be(self):
-        """A client is sent for a new token only where that helps."""
+    def test_only_expired_tokens_have_the_cause_expired(self):
+        """A client requests a new token only if the old one has expired."""
         expired = {
             name for name, (keys, text) in REFUSED.items() if verify(text, keys, NOW, TERMS).cause is Cause.EXPIRED
         }
@@ -229,18 +231,18 @@ class RefusedTests:
             ({"aud": "chat", "iss": "you"}, Terms(audience="chat", issuer="me")),
         ],
     )
-    def test_parties(self, more, terms):
-        """A token for somebody else, or of somebody else, is refused."""
+    def test_refuses_a_token_for_another_audience_or_from_another_issuer(self, more, terms):
+        """Or one without that claim."""
         assert isinstance(verify(token(claims(**more)), HMAC, NOW, terms), Refused)
 
-    def test_no_leeway(self):
-        """Without leeway a token ends with the second of its exp (RFC 7519 section 4.1.4: "on or after")."""
+    def test_without_leeway_a_token_expires_at_its_exp(self):
+        """RFC 7519 section 4.1.4: a token must not be accepted "on or after" its exp."""
         text = token(claims(exp=NOW))
         assert isinstance(verify(text, HMAC, NOW, Terms()), Refused)
         assert isinstance(verify(text, HMAC, NOW - 0.001, Terms()), Identity)
 
 
-TAKEN = {
+ACCEPTED = {
     "HS256": (HMAC, token()),
     "HS384": (HMAC, token(header={"alg": "HS384"}, digest="sha384")),
     "HS512": (HMAC, token(header={"alg": "HS512"}, digest="sha512")),
@@ -260,31 +262,27 @@ TAKEN = {
 }
 
 
-class TakenTests:
-    """Tokens that are taken."""
+class AcceptedTests:
+    """Tokens that are accepted."""
 
-    @pytest.mark.parametrize(("keys", "text"), TAKEN.values(), ids=TAKEN)
-    def test_taken(self, keys, text):
-        """A good token says who it is."""
+    @pytest.mark.parametrize(("keys", "text"), ACCEPTED.values(), ids=ACCEPTED)
+    def test_accepts_the_token_and_returns_its_user(self, keys, text):
         identity = verify(text, keys, NOW, TERMS)
         assert isinstance(identity, Identity)
         assert identity.user == "42"
 
-    def test_by_pyjwt(self):
-        """What we issue is what others issue, and they read it."""
+    def test_encode_and_verify_are_compatible_with_pyjwt(self):
         text = encode(CLAIMS, secret("x", SECRET))
         assert jwt.decode(text, SECRET, ["HS256"], options={"verify_exp": False}) == CLAIMS
         assert verify(text, HMAC, NOW, TERMS) == verify(jwt.encode(CLAIMS, SECRET, "HS256"), HMAC, NOW, TERMS)
 
-    def test_rotation(self):
-        """While two secrets are set, nobody is turned away; then the old one is no longer worth anything."""
+    def test_accepts_the_previous_secret_only_while_it_is_set(self):
         old, new = "o" * 64, "n" * 64
         rotating = ring(token_secret=new, token_secret_previous=old)
         assert all(isinstance(verify(token(key=key), rotating, NOW, TERMS), Identity) for key in (old, new))
         assert isinstance(verify(token(key=old), ring(token_secret=new), NOW, TERMS), Refused)
 
-    def test_claims(self):
-        """All claims that mean something here."""
+    def test_returns_the_expiry_info_meta_and_subscriptions_of_the_claims(self):
         identity = verify(
             token(
                 claims(
@@ -318,12 +316,11 @@ class TakenTests:
             ({"expire_at": 0.0}, 0),
         ],
     )
-    def test_end(self, more, end):
-        """A connection ends with its token, unless `expire_at` says otherwise."""
+    def test_a_connection_ends_with_its_token_unless_expire_at_is_set(self, more, end):
         assert verify(token(claims(**more)), HMAC, NOW, TERMS).expires_at == end
 
-    def test_once(self):
-        """A token for one use has a key of its own, by its issuer and name; any other has none."""
+    def test_a_one_time_token_has_a_key_of_its_issuer_and_jti(self):
+        """Other tokens have none."""
         one, two, three = (
             verify(token(claims(once=True, jti=jti, iss=iss)), HMAC, NOW, TERMS).one_time
             for jti, iss in (("1", "me"), ("2", "me"), ("1", "you"))
@@ -334,13 +331,13 @@ class TakenTests:
         assert verify(token(claims(once=False, jti="1")), HMAC, NOW, TERMS).one_time is None
         assert verify_subscription(token(claims(once=True, jti="1", channel="x")), HMAC, NOW, TERMS).one_time.until
 
-    def test_nobody(self):
-        """A token without a user is that of an anonymous one, as with Centrifugo."""
+    def test_a_token_without_sub_is_that_of_an_anonymous_user(self):
+        """As with Centrifugo."""
         assert verify(token(claims(sub=None)), HMAC, NOW, TERMS).user == ""
 
 
 class RightTests:
-    """What a token opens."""
+    """The rights that a token grants."""
 
     @pytest.mark.parametrize(
         ("channel", "right", "may"),
@@ -359,8 +356,8 @@ class RightTests:
             ("chat:secret", Right.LISTEN, False),
         ],
     )
-    def test_may(self, channel, right, may):
-        """The first entry of `caps` that is about a channel decides, as with Centrifugo; `channels` may be heard."""
+    def test_the_first_entry_of_caps_that_matches_the_channel_decides(self, channel, right, may):
+        """As with Centrifugo. The channels in `channels` may be subscribed to."""
         caps = [
             {"channels": ["news", "a*"], "allow": ["sub", "hst"]},
             {"channels": ["chat:*"], "match": "wildcard", "allow": ["pub"]},
@@ -374,16 +371,15 @@ class SubscriptionTests:
     """Subscription tokens."""
 
     @pytest.mark.parametrize("text", ["1.10", "-0", "1E5", "[ 1, 2]", r'"\u0041"', "9" * 4000])
-    def test_data_keeps_its_text(self, text):
-        """It is passed on to the client as the issuer wrote it."""
+    def test_data_keeps_the_text_that_the_issuer_wrote(self, text):
+        """It is passed on to the client unchanged."""
         grant = verify_subscription(token(f'{{"exp": 1e11, "channel": "a", "d\\u0061ta": {text} }}'), HMAC, NOW, TERMS)
         assert grant.data == text.encode()
         subs = f'{{"a": {{"data": {text} }}, "b": {{"data": null}}}}'
         identity = verify(token(f'{{"exp": 1e11, "subs": {subs}}}'), HMAC, NOW, TERMS)
         assert identity.subs == {"a": Opening(data=text.encode()), "b": Opening()}
 
-    def test_claims(self):
-        """All claims that mean something here."""
+    def test_returns_a_grant_with_all_the_claims(self):
         text = token(claims(channel="news", client="c1", info=1, data=2, allow=["pub", "prs"], expire_at=0))
         rights = frozenset({Right.LISTEN, Right.PUBLISH, Right.PRESENCE})
         assert verify_subscription(text, HMAC, NOW, TERMS) == Grant("42", "news", "c1", 0, 1, b"2", rights)
@@ -402,20 +398,18 @@ class SubscriptionTests:
             {"channel": "news", "sub": 1},
         ],
     )
-    def test_refused(self, more):
-        """A connection token is none, and neither is one for something that is no channel."""
+    def test_refuses_a_connection_token_and_invalid_claims(self, more):
         assert isinstance(verify_subscription(token(claims(**more)), HMAC, NOW, TERMS), Refused)
 
-    def test_any(self):
-        """Where both kinds do, the claim `channel` tells them apart."""
+    def test_verify_any_distinguishes_the_kinds_by_the_claim_channel(self):
         assert isinstance(verify_any(token(), HMAC, NOW, TERMS), Identity)
         assert isinstance(verify_any(token(claims(channel="news")), HMAC, NOW, TERMS), Grant)
         assert isinstance(verify_any(token(claims(channel="")), HMAC, NOW, TERMS), Refused)
         assert isinstance(verify_any("", HMAC, NOW, TERMS), Refused)
 
 
-def test_digest():
-    """The signatures made by hand here are those of the algorithm, so a refused row is refused for what it says."""
+def test_the_test_tokens_are_signed_with_hmac_sha256():
+    """So a token in `REFUSED` is refused for the reason that its row gives, not for its signature."""
     assert token() == ".".join(
         [HEAD, BODY, b64(hmac.new(SECRET.encode(), f"{HEAD}.{BODY}".encode(), hashlib.sha256).digest())]
     )

@@ -1,4 +1,4 @@
-"""Keys that check tokens: those of the options, and JSON Web Key Sets."""
+"""Keys that verify tokens: those of the options, and JSON Web Key Sets."""
 
 import json
 
@@ -30,20 +30,18 @@ from wsserver.errors import SettingError
 
 
 class ConfiguredTests:
-    """Keys in the options."""
+    """Keys from the options."""
 
-    def test_none(self):
-        """There may be none."""
+    def test_the_default_settings_have_no_keys(self):
         assert configured(Settings()) == []
 
-    def test_file(self, tmp_path):
-        """A public key may stand in a file."""
+    def test_reads_a_public_key_from_a_file(self, tmp_path):
         path = tmp_path / "key.pem"
         path.write_text(pem(RSA))
         assert isinstance(verify(signed(RSA, "RS256"), ring(token_public_key=str(path)), NOW, TERMS), Identity)
 
-    def test_length_of_a_secret(self):
-        """RFC 7518 section 3.2: the secret is at least as long as the hash."""
+    def test_a_longer_secret_allows_more_algorithms(self):
+        """RFC 7518 section 3.2: the secret must be at least as long as the hash."""
         found = [len(secret("x", "s" * length).algorithms) for length in (32, 47, 48, 63, 64)]
         assert found == [1, 1, 2, 2, 3]
 
@@ -68,26 +66,24 @@ class ConfiguredTests:
             ),
         ],
     )
-    def test_bad(self, text, problem):
-        """What is no public key is said to be none, before the server starts."""
+    def test_refuses_an_unusable_public_key_and_gives_the_reason(self, text, problem):
         with pytest.raises(SettingError) as caught:
             ring(token_public_key=text)
         assert caught.value.problem == problem
 
-    def test_binary_file(self, tmp_path):
-        """A file of another kind is none either."""
+    def test_refuses_a_public_key_file_that_is_not_pem(self, tmp_path):
         path = tmp_path / "key.der"
         path.write_bytes(b"\xff")
         with pytest.raises(SettingError, match="expected a public key in PEM"):
             ring(token_public_key=str(path))
 
-    def test_public_key_as_secret(self):
-        """Whoever mixes up the options is told."""
+    def test_refuses_a_public_key_as_a_secret_and_names_its_option(self):
+        """Otherwise every holder of the public key could sign tokens."""
         with pytest.raises(SettingError, match="--token-public-key"):
             secret("token_secret", pem(RSA))
 
 
-class SetTests:
+class KeySetTests:
     """JSON Web Key Sets."""
 
     def fetched(self, *entries):
@@ -96,8 +92,7 @@ class SetTests:
         return keys
 
     @pytest.mark.parametrize("kid", ["one", "two", None])
-    def test_taken(self, kid):
-        """The key is found by its name, or by trying where the token names none."""
+    def test_finds_the_key_by_its_kid_or_without_one_by_trying(self, kid):
         keys = self.fetched(jwk(EC256, kid="two"), jwk(RSA, kid="one", use="sig", alg="RS256"))
         private, algorithm = (EC256, "ES256") if kid == "two" else (RSA, "RS256")
         header = {"kid": kid} if kid else {}
@@ -115,26 +110,23 @@ class SetTests:
             (token(header={"alg": "HS256", "kid": "one"}, key=pem(RSA)), Cause.INVALID),
         ],
     )
-    def test_refused(self, text, cause):
-        """A key's name is known or not; under its name a key is good for what it is for."""
+    def test_distinguishes_an_unknown_kid_from_an_invalid_token(self, text, cause):
+        """A key verifies only tokens with its own type and algorithm."""
         keys = self.fetched(jwk(RSA, kid="one", alg="RS256"))
         refused = verify(text, keys, NOW, TERMS)
         assert isinstance(refused, Refused)
         assert refused.cause is cause
 
-    def test_nothing_fetched(self):
-        """Before the first set is here, any key of such kinds is an unknown one."""
+    def test_every_key_is_unknown_before_the_first_fetch(self):
         refused = verify(signed(RSA, "RS256"), KeyRing([], fetching=True), NOW, TERMS)
         assert refused.cause is Cause.UNKNOWN_KEY
 
-    def test_replaced(self):
-        """A key that is no longer in the set is no longer good."""
+    def test_a_key_that_is_no_longer_in_the_set_is_unknown(self):
         keys = self.fetched(jwk(RSA, kid="one"))
         keys.take(parse_set(key_set(jwk(OTHER_RSA, kid="two"))))
         assert verify(signed(RSA, "RS256", kid="one"), keys, NOW, TERMS).cause is Cause.UNKNOWN_KEY
 
-    def test_left_out(self):
-        """Secrets and keys for something else are left out, and private halves dropped."""
+    def test_skips_secrets_and_unusable_keys_and_drops_private_halves(self):
         private = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(RSA))
         found = parse_set(
             key_set(
@@ -168,11 +160,9 @@ class SetTests:
             key_set({"kty": "oct", "k": "x"}),
         ],
     )
-    def test_bad(self, text):
-        """What is no set of keys is an error."""
+    def test_raises_value_error_for_a_set_without_usable_keys(self, text):
         with pytest.raises(ValueError, match=r".+"):
             parse_set(text)
 
-    def test_many(self):
-        """A huge set is cut."""
+    def test_keeps_at_most_max_fetched_keys(self):
         assert len(parse_set(key_set(*[jwk(EC256, kid=str(n)) for n in range(MAX_FETCHED + 9)]))) == MAX_FETCHED

@@ -1,4 +1,4 @@
-"""Tests for wsserver/auth/verifier.py: tokens whose key is not known yet, and the end of those that are taken."""
+"""Tests for wsserver/auth/verifier.py: tokens with keys to fetch, one-time tokens, and the timer for the expiry."""
 
 import pytest
 from deferreds import result
@@ -17,7 +17,7 @@ from wsserver.hub.memory import MemoryBroker
 
 
 class Fetcher:
-    """Keys that are fetched; says when and how a fetch ends."""
+    """Tokens with fetched keys; the test completes each fetch."""
 
     def __init__(self):
         self.keys = KeyRing(configured(Settings(token_secret=SECRET)), fetching=True)
@@ -30,10 +30,9 @@ class Fetcher:
 
 
 class TokensTests:
-    """Which tokens are checked at once, and which wait."""
+    """Which tokens are decided at once, and which wait for a fetch."""
 
-    def test_at_once(self):
-        """Without keys to fetch every token is decided about at once."""
+    def test_decides_every_token_at_once_without_keys_to_fetch(self):
         tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW)
         assert isinstance(result(tokens.connection(token())), Identity)
         assert isinstance(result(tokens.subscription(token(claims(channel="news")))), Grant)
@@ -41,8 +40,7 @@ class TokensTests:
         assert isinstance(result(tokens.subscription(token())), Refused)
         assert result(tokens.connection(signed(RSA, "RS256", kid="one"))).cause is Cause.INVALID
 
-    def test_nothing_to_fetch(self):
-        """A good token and a bad one start no fetch; only an unknown key does."""
+    def test_only_a_token_with_an_unknown_key_starts_a_fetch(self):
         fetcher = Fetcher()
         for text in (
             token(),
@@ -56,8 +54,7 @@ class TokensTests:
         fetcher.tokens.connection(signed(RSA, "RS256", kid="one"))
         assert len(fetcher.fetches) == 1
 
-    def test_new_key(self):
-        """A token of a new key waits for the key."""
+    def test_a_token_with_a_new_key_is_accepted_after_the_fetch(self):
         fetcher = Fetcher()
         done = fetcher.tokens.connection(signed(RSA, "RS256", kid="one"))
         assert not done.called
@@ -66,8 +63,8 @@ class TokensTests:
         assert isinstance(result(done), Identity)
 
     @pytest.mark.parametrize(("complete", "cause"), [(True, Cause.UNKNOWN_KEY), (False, Cause.UNAVAILABLE)])
-    def test_no_such_key(self, complete, cause):
-        """Where there is no such key the token is refused; where that cannot be known, it may be taken later."""
+    def test_a_key_missing_after_the_fetch_is_unknown_or_unavailable(self, complete, cause):
+        """Unavailable if the fetch has failed: the client may retry later."""
         fetcher = Fetcher()
         done = fetcher.tokens.connection(signed(RSA, "RS256", kid="one"))
         fetcher.fetches[0].callback(complete)
@@ -78,10 +75,10 @@ ONCE = token(claims(once=True, jti="1"))
 
 
 class OnceTests:
-    """Tokens that can be used once."""
+    """One-time tokens."""
 
-    def test_used(self):
-        """The second time it is refused, whatever it is for; others are not concerned."""
+    def test_refuses_the_second_use_of_the_same_token(self):
+        """Other tokens are not affected."""
         clock = Clock()
         tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, consume=MemoryBroker(clock).consume)
         assert isinstance(result(tokens.connection(ONCE)), Identity)
@@ -91,8 +88,8 @@ class OnceTests:
         assert isinstance(result(tokens.connection(token(claims(once=True, jti="2")))), Identity)
         assert [type(result(tokens.connection(token()))) for _ in range(2)] == [Identity, Identity]
 
-    def test_not_used_up(self):
-        """A token that is refused for something else, or only looked at, is not used."""
+    def test_does_not_consume_a_refused_or_only_inspected_token(self):
+        """Without `consume`, one-time tokens are only inspected."""
         used = []
         tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, consume=lambda *args: used.append(args))
         tokens.connection(token(claims(once=True, jti="1", exp=NOW - 60)))
@@ -101,8 +98,7 @@ class OnceTests:
         looking = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW)
         assert [type(result(looking.connection(ONCE))) for _ in range(2)] == [Identity, Identity]
 
-    def test_new_key(self):
-        """So it is where its key had to be fetched."""
+    def test_refuses_the_second_use_after_its_key_was_fetched(self):
         fetcher = Fetcher()
         broker = MemoryBroker(Clock())
         tokens = Tokens(fetcher.keys, TERMS, lambda: NOW, fetcher.fetch, broker.consume)
@@ -112,13 +108,12 @@ class OnceTests:
             fetch.callback(True)
         assert [type(result(done)) for done in waiting] == [Identity, Refused]
 
-    def test_broker_down(self):
-        """Where that cannot be known, it may be taken later."""
+    def test_is_unavailable_while_the_broker_is_down(self):
+        """The server cannot check whether the token has been used."""
         tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, consume=lambda *_: fail(BrokerDown("away")))
         assert result(tokens.connection(ONCE)).cause is Cause.UNAVAILABLE
 
-    def test_forgotten(self):
-        """What was used is known for as long as the token would be taken, and a margin; then it is forgotten."""
+    def test_remembers_the_use_until_the_expiry_plus_leeway_and_margin(self):
         clock = Clock()
         broker = MemoryBroker(Clock(), clock.seconds)
         tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, consume=broker.consume)
@@ -129,21 +124,21 @@ class OnceTests:
         assert result(broker.consume("other", 1)) is True
         assert len(broker._consumed) == len(broker._expiries) == 1
 
-    def test_is_refused_twice_while_the_clock_is_set_back(self):
-        """A token lives longer when the system clock is set back, and so does the memory of its use."""
-        clock, wall = Clock(), Clock()
-        wall.advance(NOW)
+    def test_still_refuses_a_used_token_after_the_clock_was_set_back(self):
+        """The token is then valid for longer, so its use must be remembered for longer, too."""
+        clock, system = Clock(), Clock()
+        system.advance(NOW)
         tokens = Tokens(
-            ring(token_secret=SECRET), TERMS, wall.seconds, consume=MemoryBroker(clock, wall.seconds).consume
+            ring(token_secret=SECRET), TERMS, system.seconds, consume=MemoryBroker(clock, system.seconds).consume
         )
         assert isinstance(result(tokens.connection(ONCE)), Identity)
         for passed in (0, 600, 86_000):
-            wall.rightNow = NOW - 86_400 + passed
+            system.rightNow = NOW - 86_400 + passed
             clock.advance(passed)
             assert isinstance(result(tokens.connection(ONCE)), Refused)
 
-    def test_full(self, monkeypatch):
-        """With too many of them in use no more is taken, rather than one twice."""
+    def test_consume_fails_while_max_consumed_keys_are_remembered(self, monkeypatch):
+        """Otherwise a token could be used twice."""
         monkeypatch.setattr(memory, "MAX_CONSUMED", 3)
         clock = Clock()
         broker = MemoryBroker(Clock(), clock.seconds)
@@ -155,78 +150,76 @@ class OnceTests:
         assert [result(broker.consume(key, 10)) for key in "da"] == [True, True]
 
 
-class Wall:
-    """A reactor's clock, and one on the wall that can be set."""
+class SystemClock:
+    """A reactor's clock, and a system clock that can be set."""
 
     def __init__(self):
         self.clock = Clock()
         self.ahead = float(NOW)
-        self.rung = []
+        self.fired = []
 
     def now(self):
         return self.clock.seconds() + self.ahead
 
-    def alarm(self, after):
-        return WallClockTimer(self.clock, self.now, NOW + after, lambda: self.rung.append(self.now() - NOW))
+    def timer(self, after):
+        return WallClockTimer(self.clock, self.now, NOW + after, lambda: self.fired.append(self.now() - NOW))
 
 
-class AlarmTests:
-    """A call at a time of the wall's clock."""
+class WallClockTimerTests:
+    """A call at a time of the system clock."""
 
     @pytest.mark.parametrize("after", [0, 0.5, 60, LONGEST_WAIT, 3 * LONGEST_WAIT + 1, 30 * 86400])
-    def test_rings(self, after):
-        """It comes once, at its time."""
-        wall = Wall()
-        wall.alarm(after)
+    def test_calls_the_function_once_at_its_time(self, after):
+        system = SystemClock()
+        system.timer(after)
         if after:
-            wall.clock.pump([LONGEST_WAIT] * int((after - 0.001) // LONGEST_WAIT))
-            wall.clock.advance(max(0.0, after - wall.clock.seconds() - 0.001))
-            assert wall.rung == []
-        wall.clock.advance(0.001)
-        assert wall.rung == [pytest.approx(after, abs=0.002)]
-        assert wall.clock.getDelayedCalls() == []
+            system.clock.pump([LONGEST_WAIT] * int((after - 0.001) // LONGEST_WAIT))
+            system.clock.advance(max(0.0, after - system.clock.seconds() - 0.001))
+            assert system.fired == []
+        system.clock.advance(0.001)
+        assert system.fired == [pytest.approx(after, abs=0.002)]
+        assert system.clock.getDelayedCalls() == []
 
-    def test_past(self):
-        """What is past comes in the next turn, not at once: whoever sets it is still busy."""
-        wall = Wall()
-        wall.alarm(-100)
-        assert wall.rung == []
-        wall.clock.advance(0)
-        assert wall.rung == [0]
+    def test_calls_in_the_next_turn_if_the_time_has_passed(self):
+        """Not at once, because the caller has not finished yet."""
+        system = SystemClock()
+        system.timer(-100)
+        assert system.fired == []
+        system.clock.advance(0)
+        assert system.fired == [0]
 
-    def test_far(self):
-        """The end of the year 9999 is no time that a poll can wait."""
-        wall = Wall()
-        wall.alarm(253_402_300_799 - NOW)
-        assert wall.clock.getDelayedCalls()[0].getTime() == LONGEST_WAIT
+    def test_waits_at_most_longest_wait_between_readings_of_the_clock(self):
+        """A poll of the reactor cannot wait until the end of the year 9999."""
+        system = SystemClock()
+        system.timer(253_402_300_799 - NOW)
+        assert system.clock.getDelayedCalls()[0].getTime() == LONGEST_WAIT
 
-    def test_clock_set_forward(self):
-        """A token that has ended because the system clock was set forward is noticed within a minute."""
-        wall = Wall()
-        wall.alarm(7200)
-        wall.clock.advance(10)
-        wall.ahead += 86_400
-        wall.clock.pump([1] * 60)
-        assert len(wall.rung) == 1
+    def test_notices_within_a_minute_that_the_clock_was_set_forward(self):
+        """A token may have expired by that."""
+        system = SystemClock()
+        system.timer(7200)
+        system.clock.advance(10)
+        system.ahead += 86_400
+        system.clock.pump([1] * 60)
+        assert len(system.fired) == 1
 
-    def test_clock_set_back(self):
-        """Where the wall's clock was set back, the call waits for it."""
-        wall = Wall()
-        wall.alarm(10)
-        wall.clock.advance(5)
-        wall.ahead -= 100
-        wall.clock.advance(5)
-        assert wall.rung == []
-        wall.clock.advance(100)
-        assert wall.rung == [10]
+    def test_waits_longer_after_the_clock_was_set_back(self):
+        system = SystemClock()
+        system.timer(10)
+        system.clock.advance(5)
+        system.ahead -= 100
+        system.clock.advance(5)
+        assert system.fired == []
+        system.clock.advance(100)
+        assert system.fired == [10]
 
-    def test_cancel(self):
-        """Cancelled, it does not come; cancelling twice, or afterwards, does nothing."""
-        wall = Wall()
-        alarm, rung = wall.alarm(10), wall.alarm(1)
-        alarm.cancel()
-        alarm.cancel()
-        wall.clock.advance(20)
-        assert len(wall.rung) == 1
-        rung.cancel()
-        assert wall.clock.getDelayedCalls() == []
+    def test_is_not_called_once_cancelled_and_cancel_may_be_repeated(self):
+        """Cancelling after the call has no effect."""
+        system = SystemClock()
+        timer, fired = system.timer(10), system.timer(1)
+        timer.cancel()
+        timer.cancel()
+        system.clock.advance(20)
+        assert len(system.fired) == 1
+        fired.cancel()
+        assert system.clock.getDelayedCalls() == []

@@ -1,4 +1,4 @@
-"""What a backend is asked, and how its answers are read."""
+"""Requests of hooks to a backend, and the parsing of its responses."""
 
 import json
 
@@ -28,11 +28,10 @@ def result(**fields):
     return json.dumps({"result": fields}).encode()
 
 
-class QuestionTests:
-    """What is sent."""
+class RequestTests:
+    """`write_request` and `forwarded`."""
 
-    def test_fields(self):
-        """Whom it is about, and what the event is; nothing of the headers."""
+    def test_has_the_caller_and_the_event_but_no_headers(self):
         assert json.loads(write_request(CALLER, user=CALLER.user, channel="news", data=b'{"a":null}')) == {
             "client": "c1",
             "transport": "websocket",
@@ -43,17 +42,16 @@ class QuestionTests:
             "data": {"a": None},
         }
 
-    def test_left_out(self):
-        """What is not there is not written."""
-        question = json.loads(write_request(Caller(client="c1", transport="sse", protocol="raw"), data=None, user=""))
-        assert question == {"client": "c1", "transport": "sse", "protocol": "raw", "encoding": "binary", "user": ""}
+    def test_omits_the_fields_that_are_none(self):
+        request = json.loads(write_request(Caller(client="c1", transport="sse", protocol="raw"), data=None, user=""))
+        assert request == {"client": "c1", "transport": "sse", "protocol": "raw", "encoding": "binary", "user": ""}
 
-    def test_half_a_character(self):
-        """A client's data may have in it what UTF-8 cannot write."""
+    def test_data_may_contain_half_a_surrogate_pair(self):
+        """UTF-8 cannot encode it."""
         assert json.loads(write_request(CALLER, data=b'"\\ud800"'))["data"] == "\ud800"
 
-    def test_headers(self):
-        """Those by which a backend knows its users go on, each time they come; no others."""
+    def test_forwards_only_cookie_and_authorization_headers_including_repeated_ones(self):
+        """A backend recognizes its users by them."""
         headers = [
             ("host", "h"),
             ("cookie", "a=1"),
@@ -64,11 +62,10 @@ class QuestionTests:
         assert forwarded(headers) == (("cookie", "a=1"), ("cookie", "b=2"), ("authorization", "x"))
 
 
-class AnswerTests:
-    """What a backend may say."""
+class ResponseTests:
+    """`read_connected`, `read_subscribed` and `read_published`."""
 
-    def test_connected(self):
-        """Who it is, and what it listens to."""
+    def test_reads_the_user_and_subscriptions_of_a_connect_result(self):
         body = result(
             user="42", expire_at=1700000000, info={"name": "x"}, data=[1], channels=["a"], subs={"b": {"info": 1}}
         )
@@ -81,19 +78,17 @@ class AnswerTests:
             subs={"a": Subscribed(), "b": Subscribed(info=1)},
         )
 
-    def test_subscribed(self):
-        """With what others see, and what the client gets."""
+    def test_reads_the_info_data_and_expiry_of_a_subscribe_result(self):
         body = result(info={"a": 1}, data="x", expire_at=5)
         assert read_subscribed(body) == Subscribed(info={"a": 1}, data=b'"x"', expire_at=5)
 
-    @pytest.mark.parametrize(("given", "until"), [(5.0, 5), (5.25, 6), (0.4, 1), (0.0, 0), (1.7e9, 1700000000)])
-    def test_a_time_may_have_a_fraction(self, given, until):
-        """It is rounded up: less than one second is not never."""
-        assert read_subscribed(result(expire_at=given)).expire_at == until
-        assert read_connected(result(expire_at=given)).expire_at == until
+    @pytest.mark.parametrize(("given", "expected"), [(5.0, 5), (5.25, 6), (0.4, 1), (0.0, 0), (1.7e9, 1700000000)])
+    def test_rounds_expire_at_up_to_whole_seconds(self, given, expected):
+        """A fraction of a second must not become 0, which means never."""
+        assert read_subscribed(result(expire_at=given)).expire_at == expected
+        assert read_connected(result(expire_at=given)).expire_at == expected
 
-    def test_published(self):
-        """Something else, perhaps."""
+    def test_reads_the_data_tags_and_options_of_a_publish_result(self):
         body = result(data={"a": 1}, skip_history=True, tags={"a": "b"}, idempotency_key="k")
         expected = Published(data=b'{"a": 1}', skip_history=True, tags={"a": "b"}, idempotency_key="k")
         assert read_published(body) == expected
@@ -102,22 +97,20 @@ class AnswerTests:
         ("read", "plain"),
         [(read_connected, Connected()), (read_subscribed, Subscribed()), (read_published, Published())],
     )
-    def test_plain_yes(self, read, plain):
-        """An empty result is a yes; null is as if it were not there, and unknown fields may be there."""
+    def test_an_empty_result_accepts_and_null_and_unknown_fields_are_ignored(self, read, plain):
         assert read(b'{"result":{}}') == plain
         assert read(b'{"result":{"data":null,"tags":null,"new":1},"error":null}') == plain
 
     @pytest.mark.parametrize("text", [b"1.10", b"-0", b"1E5", b"9" * 5001, b"0.1e400", rb'"\ud83d"', b'{ "a" :1}'])
-    def test_data_keeps_its_text(self, text):
-        """Numbers, escapes and white space are as the backend wrote them."""
+    def test_data_keeps_the_text_that_the_backend_wrote(self, text):
+        """Numbers, escapes and white space are not changed."""
         assert read_connected(b'{"result":{"data": %b }}' % text).data == text
         assert read_subscribed(b'{"result":{"data": %b }}' % text).data == text
         assert read_published(b'{"result":{"data": %b }}' % text).data == text
         assert b'"data":%b' % text in write_request(CALLER, data=text)
 
     @pytest.mark.parametrize("read", READERS)
-    def test_no(self, read):
-        """With an error, or with the end of the connection."""
+    def test_reads_an_error_or_a_disconnect(self, read):
         error = {"code": 1000, "message": "no", "temporary": True}
         assert read(json.dumps({"error": error}).encode()) == HookError(1000, "no", temporary=True)
         assert read(b'{"error":{"code":403}}') == HookError(403, "")
@@ -150,8 +143,7 @@ class AnswerTests:
             b'{"disconnect":{"code":4000,"reason":"\\ud800"}}',
         ],
     )
-    def test_nonsense(self, read, body):
-        """Anything else is not guessed at."""
+    def test_raises_value_error_for_a_malformed_response(self, read, body):
         with pytest.raises(ValueError, match=r".+"):
             read(body)
 
@@ -182,14 +174,12 @@ class AnswerTests:
             (read_published, {"idempotency_key": 1}),
         ],
     )
-    def test_bad_result(self, read, fields):
-        """A result with a wrong field is no yes."""
+    def test_raises_value_error_for_a_result_with_an_invalid_field(self, read, fields):
         with pytest.raises(ValueError, match=r".+"):
             read(result(**fields))
 
     @given(st.binary(max_size=200))
-    def test_anything(self, body):
-        """Whatever comes is read, or is a ValueError."""
+    def test_any_bytes_are_parsed_or_raise_value_error(self, body):
         for read in READERS:
             try:
                 answer = read(body)

@@ -1,4 +1,4 @@
-"""Tests for wsserver/listening/endpoint_strings.py: it takes endpoint strings apart as Twisted does."""
+"""Tests for wsserver/listening/endpoint_strings.py: it parses endpoint strings as Twisted does."""
 
 import pytest
 from hypothesis import given
@@ -25,13 +25,13 @@ from wsserver.listening.endpoint_strings import parse_endpoint
         "haproxy:tcp:80:backlog=10",
     ],
 )
-def test_is_parsed_as_twisted_parses_it(text):
-    """The parts are those that Twisted's own, private, parser finds."""
+def test_parses_a_string_into_the_same_parts_as_twisted(text):
+    """Twisted's own parser is private."""
     found = parse_endpoint(text)
     assert ([found.kind, *found.arguments], found.options) == _parse(text)
 
 
-def test_a_value_is_found_by_name_or_by_position():
+def test_finds_a_value_by_its_name_or_its_position():
     """As with the arguments of a Python function."""
     assert parse_endpoint("unix:/a").get("address", 0) == "/a"
     assert parse_endpoint("unix:address=/a").get("address", 0) == "/a"
@@ -39,8 +39,7 @@ def test_a_value_is_found_by_name_or_by_position():
 
 
 @given(st.lists(st.tuples(st.text(":=\\ab\n"), st.none() | st.text(":=\\ab\n")), max_size=4))
-def test_what_twisted_has_quoted_is_split_as_twisted_splits_it(parts):
-    """Whatever was quoted by Twisted comes back, and what Twisted makes of it."""
+def test_parses_arguments_quoted_by_twisted_into_the_same_parts(parts):
     words = ["ssl"]
     for name, value in parts:
         quoted = quoteStringArgument(name)

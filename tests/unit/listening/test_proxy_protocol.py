@@ -1,4 +1,4 @@
-"""Tests for wsserver/listening/proxy_protocol.py: headers of the PROXY protocol, whole, in pieces and wrong."""
+"""Tests for wsserver/listening/proxy_protocol.py: complete, incomplete and invalid headers of the PROXY protocol."""
 
 import socket
 import struct
@@ -22,7 +22,7 @@ PATHS = struct.pack("108s108s", b"/client", b"/server")
 
 
 def v2(command, family, body=b""):
-    """Write a header of version 2."""
+    """Return a header of version 2."""
     return SIGNATURE + struct.pack("!BBH", command, family, len(body)) + body
 
 
@@ -66,22 +66,22 @@ INVALID = {
 
 
 @pytest.mark.parametrize(("data", "expected"), VALID.values(), ids=VALID)
-def test_a_valid_header_is_taken_in_any_pieces(data, expected):
-    """What follows belongs to the protocol behind it."""
+def test_parses_a_valid_header_and_waits_for_an_incomplete_one(data, expected):
+    """Data after the header belongs to the next protocol."""
     assert parse_proxy_header(data + b"rest") == (expected, len(data))
     assert [parse_proxy_header(data[:end]) for end in range(len(data))] == [None] * len(data)
 
 
 @pytest.mark.parametrize("data", INVALID.values(), ids=INVALID)
-def test_an_invalid_header_is_refused(data):
-    """Addresses are checked: they go into logs, and to the backend."""
+def test_raises_value_error_for_an_invalid_header(data):
+    """Addresses are checked, because they are logged and passed to the backend."""
     with pytest.raises(ValueError, match="PROXY"):
         parse_proxy_header(data)
 
 
 @pytest.fixture
 def connection():
-    """Give a connection: the transport, the protocol that reads the header, and what is received behind it."""
+    """Return a transport, the protocol that reads the header, and the data that it passes on."""
     received = []
     factory = ProxyFactory(Factory.forProtocol(Protocol))
     protocol = factory.buildProtocol(IPv4Address("TCP", "10.0.0.1", 1))
@@ -95,8 +95,8 @@ def connection():
 class ConnectionTests:
     """A connection that starts with a header."""
 
-    def test_the_addresses_are_those_of_the_header(self, connection):
-        """Until it has come, they are those of the proxy."""
+    def test_the_addresses_are_those_of_the_header_once_it_is_complete(self, connection):
+        """Until then, they are those of the proxy. A second header is data."""
         _, protocol, received = connection
         assert protocol.wrappedProtocol.transport.getPeer().host == "10.0.0.1"
         for byte in VALID["v1 TCP4"][0] + b"GET":
@@ -107,16 +107,16 @@ class ConnectionTests:
         protocol.dataReceived(b"PROXY UNKNOWN\r\n")
         assert received[-1] == b"PROXY UNKNOWN\r\n"
 
-    def test_without_addresses_they_stay_those_of_the_proxy(self, connection):
-        """Health checks of a proxy come from itself."""
+    def test_a_header_without_addresses_keeps_those_of_the_proxy(self, connection):
+        """Proxies send such headers with their own health checks."""
         transport, protocol, received = connection
         protocol.dataReceived(b"PROXY UNKNOWN\r\n")
         assert received == []
         assert protocol.getPeer() == transport.getPeer()
         assert protocol.getHost() == transport.getHost()
 
-    def test_an_invalid_header_ends_the_connection(self, connection):
-        """Nothing of it, or after it, is passed on."""
+    def test_an_invalid_header_closes_the_connection(self, connection):
+        """Neither the header nor later data is passed on."""
         transport, protocol, received = connection
         protocol.dataReceived(b"GET / HTTP/1.1\r\n\r\n")
         protocol.dataReceived(b"PROXY UNKNOWN\r\n\r\n")

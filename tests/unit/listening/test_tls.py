@@ -1,4 +1,4 @@
-"""Tests for wsserver/listening/tls.py: endpoint strings, and what is said of options and strings that are wrong."""
+"""Tests for wsserver/listening/tls.py: endpoint strings and options, and the errors for those that are invalid."""
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -17,7 +17,7 @@ def issued(authority, tmp_path_factory):
 
 
 class EndpointTests:
-    """What is said of a string that cannot be used."""
+    """Endpoint strings."""
 
     def test_strings_of_other_kinds_are_left_to_twisted(self):
         for text in ("tcp:80", "unix:/run/ws.sock", "haproxy:tcp:80", "systemd:domain=INET:index=0"):
@@ -43,7 +43,7 @@ class EndpointTests:
             ("haproxy:ssl:0", "privateKey: cannot read 'server.pem': No such file or directory"),
         ],
     )
-    def test_says_what_is_wrong_and_where(self, issued, text, problem):
+    def test_the_error_names_the_endpoint_the_argument_and_the_problem(self, issued, text, problem):
         folder = str(issued.leaf.parent)
         text = text.replace("{0}", folder)
         with pytest.raises(ListenError) as raised:
@@ -54,11 +54,10 @@ class EndpointTests:
 class OptionTests:
     """`--tls-cert` and `--tls-key`."""
 
-    def test_absent(self):
+    def test_there_is_no_tls_without_the_options(self):
         assert tls_of_settings(Settings()) is None
 
-    def test_given(self, issued):
-        """The key may be in the file of the certificate."""
+    def test_the_key_may_be_in_the_file_of_the_certificate(self, issued):
         assert tls_of_settings(Settings(tls_cert=str(issued.fullchain), tls_key=str(issued.privkey))) is not None
         both = issued.fullchain.with_name("both.txt")
         both.write_bytes(issued.fullchain.read_bytes() + issued.privkey.read_bytes())
@@ -74,15 +73,15 @@ class OptionTests:
             ({"tls_cert": "CERT", "tls_key": "KEY", "listen": ("tcp:0",)}, "--tls-cert: applies only to --"),
         ],
     )
-    def test_says_what_is_wrong_and_which_option(self, issued, options, problem):
+    def test_the_error_names_the_option_and_the_problem(self, issued, options, problem):
         files = {"CERT": str(issued.fullchain), "KEY": str(issued.privkey)}
         given_options = {name: files.get(value, value) for name, value in options.items()}
         with pytest.raises(SettingError) as raised:
             make_listeners(Settings(**given_options), Clock())
         assert str(raised.value).startswith(problem.replace("CERT", files["CERT"]))
 
-    def test_a_key_that_openssl_rejects(self, authority, tmp_path, monkeypatch):
-        """An RSA key of 1024 bits: the reason is OpenSSL's."""
+    def test_the_error_for_a_rejected_key_has_the_reason_of_openssl(self, authority, tmp_path, monkeypatch):
+        """The key is an RSA key of 1024 bits."""
         monkeypatch.setattr("pki.make_key", lambda kind: rsa.generate_private_key(65537, 1024))
         weak = authority.issue(tmp_path / "weak")
         with pytest.raises(
@@ -91,7 +90,7 @@ class OptionTests:
             tls_of_settings(Settings(tls_cert=str(weak.fullchain), tls_key=str(weak.privkey)))
 
     def test_an_expired_certificate_is_used_with_a_warning(self, authority, tmp_path):
-        """So that a server that is restarted at night does not stay down for it."""
+        """A server that is restarted at night must not stay down because of it."""
         own = authority.issue(tmp_path / "own", days=-1)
         lines = []
         globalLogPublisher.addObserver(lines.append)

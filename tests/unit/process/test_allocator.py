@@ -1,4 +1,4 @@
-"""What the C library is told about memory."""
+"""The settings of the C library's memory allocator."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-# The end of the heap moves back when memory is given back to the system.
+# The end of the heap moves back when memory is returned to the system.
 PROGRAM = """
 import ctypes
 from wsserver.process.allocator import keep_freed
@@ -21,23 +21,21 @@ print(kept, top - brk(0))
 
 
 def run(**environment):
-    """Run the program in a process of its own."""
+    """Run the program; return the result of `keep_freed`, and how many bytes went back to the system."""
     found = subprocess.run(
         [sys.executable, "-c", PROGRAM], env=os.environ | environment, capture_output=True, text=True, check=True
     )
-    kept, given_back = found.stdout.split()
-    return kept == "True", int(given_back)
+    kept, returned = found.stdout.split()
+    return kept == "True", int(returned)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt is glibc's")
 class KeepFreedTests:
-    """Freed memory stays for the next message."""
+    """`keep_freed`."""
 
-    def test_kept(self):
-        """What large blocks have left is not given back."""
+    def test_freed_blocks_are_not_returned_to_the_system(self):
         assert run() == (True, 0)
 
     @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"])
-    def test_the_environment_is_obeyed(self, name):
-        """Whoever has set one of them for the process is not overruled."""
+    def test_changes_nothing_if_the_environment_configures_the_allocator(self, name):
         assert run(**{name: "1000000"})[0] is False

@@ -13,14 +13,14 @@ def test_an_error_is_one_line_without_control_characters(capsys):
     assert capsys.readouterr() == ("", "wsserver: a\\nb\\x1b[31m\n")
 
 
-def test_die_exits_with_1(capsys):
+def test_die_prints_the_error_and_exits_with_1(capsys):
     with pytest.raises(SystemExit) as caught:
         die("wrong")
     assert caught.value.code == 1
     assert capsys.readouterr() == ("", "wsserver: wrong\n")
 
 
-def test_an_error_goes_to_the_terminal_once_standard_error_is_a_log(capsys, monkeypatch):
+def test_an_error_goes_to_the_terminal_if_standard_error_is_a_log(capsys, monkeypatch):
     terminal = io.StringIO()
     monkeypatch.setattr(sys, "stderr", object())
     monkeypatch.setattr(sys, "__stderr__", terminal)

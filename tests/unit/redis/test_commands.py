@@ -1,4 +1,4 @@
-"""Commands that wait for Redis."""
+"""Commands that wait for Redis: limits, errors and scripts."""
 
 import hashlib
 
@@ -11,13 +11,13 @@ from wsserver.redis.connection import RedisError, ResponseError
 
 
 class Connection:
-    """A connection that writes down what it is to send."""
+    """A connection that notes commands; the test answers them."""
 
     def __init__(self):
         self.sent, self.answers = [], []
 
     def execute_command(self, *arguments):
-        """Take a command."""
+        """Note a command."""
         self.sent.append(arguments)
         self.answers.append(Deferred())
         return self.answers[-1]
@@ -31,37 +31,37 @@ def connection():
 
 @pytest.fixture
 def demoted():
-    """Count how often Redis has said that it is a replica."""
+    """Return a list with one item for each time that Redis was found to be a replica."""
     return []
 
 
 @pytest.fixture
 def commands(connection, demoted):
-    """Make commands by it."""
+    """Make commands on the connection."""
     commands = Commands(lambda: demoted.append(True))
     commands.begin(connection)
     return commands
 
 
 def outcome(done):
-    """Collect what comes of a Deferred."""
+    """Return a list that receives the result or the failure."""
     found = []
     done.addBoth(found.append)
     return found
 
 
 def problem(done, kind=BrokerDown):
-    """Tell what a Deferred has failed with."""
+    """Return the message of the error that a Deferred has failed with."""
     [failure] = outcome(done)
     assert failure.type is kind
     return failure.getErrorMessage()
 
 
 class LimitTests:
-    """Never too many."""
+    """The limits of what waits for a reply."""
 
-    def test_number(self, commands, connection):
-        """One more than may wait is refused and not sent; when one is answered there is room again."""
+    def test_refuses_a_command_beyond_max_in_flight_until_a_reply(self, commands, connection):
+        """An unlimited command is sent anyway."""
         for _ in range(MAX_IN_FLIGHT):
             commands.send("PING")
         assert "too many" in problem(commands.send("PING"))
@@ -73,8 +73,7 @@ class LimitTests:
         connection.answers[0].callback(b"PONG")
         assert outcome(commands.send("PING")) == []
 
-    def test_bytes(self, commands, connection):
-        """The same holds for their bytes; one that is as large by itself goes only if it is alone."""
+    def test_refuses_a_command_beyond_max_bytes_in_flight_unless_it_is_alone(self, commands, connection):
         large = b"x" * MAX_BYTES_IN_FLIGHT
         alone = outcome(commands.send("PUBLISH", b"a", large))
         assert alone == []
@@ -84,15 +83,14 @@ class LimitTests:
         assert outcome(commands.send("PUBLISH", b"a", b"x")) == []
         assert "too many" in problem(commands.send("PUBLISH", b"a", large))
 
-    def test_no_connection(self, commands, connection):
-        """Without a connection nothing waits."""
+    def test_fails_with_broker_down_without_a_connection(self, commands, connection):
         commands.end()
         assert "Redis is unavailable" in problem(commands.send("PING"))
         assert connection.sent == []
 
 
 class ExplainTests:
-    """What an error of Redis means to whoever has asked."""
+    """The errors that callers receive."""
 
     @pytest.mark.parametrize(
         ("error", "kind", "words"),
@@ -107,22 +105,22 @@ class ExplainTests:
             (BrokerDown("away"), BrokerDown, "away"),
         ],
     )
-    def test_words(self, commands, connection, demoted, error, kind, words):
-        """Each is a `BrokerDown` with a reason; a missing right is one of its kind."""
+    def test_an_error_of_redis_is_a_broker_down_with_an_explanation(
+        self, commands, connection, demoted, error, kind, words
+    ):
+        """A missing permission is a subclass of it, `ServerNotPermitted`."""
         done = commands.send("PING").addErrback(commands.explain)
         connection.answers[0].errback(error)
         assert words in problem(done, kind)
         assert demoted == []
 
-    def test_replica(self, commands, connection, demoted):
-        """A Redis that takes no writes is a replica now."""
+    def test_a_readonly_error_reports_that_redis_is_a_replica(self, commands, connection, demoted):
         done = commands.send("SET").addErrback(commands.explain)
         connection.answers[0].errback(ResponseError("READONLY You can't write against a read only replica."))
         assert "READONLY" in problem(done)
         assert demoted == [True]
 
-    def test_mistakes_of_ours(self, commands, connection):
-        """An error of another kind is not hidden."""
+    def test_an_unexpected_exception_is_passed_on_unchanged(self, commands, connection):
         done = commands.send("PING").addErrback(commands.explain)
         connection.answers[0].errback(KeyError("x"))
         problem(done, KeyError)
@@ -134,23 +132,20 @@ class ScriptTests:
     TEXT = "return 1"
     HASH = hashlib.sha1(TEXT.encode()).hexdigest()
 
-    def test_by_its_hash(self, commands, connection):
-        """A script is sent by its hash alone."""
+    def test_sends_only_the_hash_with_keys_and_arguments(self, commands, connection):
         done = outcome(Script(self.TEXT, commands.send, commands.explain).call([b"k"], (1, b"x")))
         assert connection.sent == [("EVALSHA", self.HASH, 1, b"k", 1, b"x")]
         connection.answers[0].callback(1)
         assert done == [1]
 
-    def test_forgotten(self, commands, connection):
-        """Where Redis does not know it, it is sent whole."""
+    def test_sends_the_whole_script_if_redis_does_not_know_it(self, commands, connection):
         done = outcome(Script(self.TEXT, commands.send, commands.explain).call([], ("a",)))
         connection.answers[0].errback(ResponseError("NOSCRIPT No matching script."))
         assert connection.sent[1] == ("EVAL", self.TEXT, 0, "a")
         connection.answers[1].callback(1)
         assert done == [1]
 
-    def test_fails(self, commands, connection):
-        """Any other error is that of a command."""
+    def test_another_error_is_explained_and_the_script_is_not_sent_again(self, commands, connection):
         done = Script(self.TEXT, commands.send, commands.explain).call([])
         connection.answers[0].errback(ResponseError("NOPERM not you"))
         problem(done, ServerNotPermitted)

@@ -1,4 +1,4 @@
-"""A connection that listens: which answer belongs to which question."""
+"""Connections to Redis: which answer belongs to which command, and why a connection was lost."""
 
 import pytest
 from twisted.internet.error import ConnectionDone
@@ -8,8 +8,8 @@ from twisted.python.failure import Failure
 from wsserver.redis.connection import BATCH, Connection, ResponseError, SubscriberConnection
 
 
-class Listener:
-    """A connection in memory, and what it tells."""
+class Subscriber:
+    """A subscriber connection in memory, and the calls of its callbacks."""
 
     def __init__(self):
         self.messages, self.confirmed, self.refused = [], [], []
@@ -24,12 +24,12 @@ class Listener:
         self.connection.makeConnection(self.transport)
 
     def answer(self, *replies):
-        """Let Redis answer."""
+        """Receive replies of Redis."""
         for reply in replies:
             self.connection.replyReceived(list(reply) if isinstance(reply, tuple) else reply)
 
-    def asked(self):
-        """Tell the commands that were sent, and forget them."""
+    def take_commands(self):
+        """Return the commands that were sent, and forget them."""
         sent, commands = self.transport.value().split(b"\r\n"), []
         self.transport.clear()
         while len(sent) > 1:
@@ -40,96 +40,92 @@ class Listener:
 
 
 @pytest.fixture
-def listener():
-    """Make one."""
-    return Listener()
+def subscriber():
+    """Make a subscriber connection."""
+    return Subscriber()
 
 
-def yes(channel, command=b"subscribe"):
-    """Make a confirmation."""
+def confirmation(channel, command=b"subscribe"):
+    """Return the confirmation of a command."""
     return (command, channel, 1)
 
 
-NO = ResponseError("NOPERM not you")
+REFUSAL = ResponseError("NOPERM not you")
 
 
 class SubscribeTests:
     """SUBSCRIBE and UNSUBSCRIBE."""
 
-    def test_batches(self, listener):
-        """Ten thousand channels are asked for by a few commands, each channel once."""
+    def test_subscribes_to_10000_channels_with_one_command_per_batch(self, subscriber):
+        """Each channel is named once."""
         channels = [b"%d" % number for number in range(10_000)]
-        listener.connection.subscribe(channels)
-        commands = listener.asked()
+        subscriber.connection.subscribe(channels)
+        commands = subscriber.take_commands()
         assert [command[0] for command in commands] == [b"SUBSCRIBE"] * (10_000 // BATCH)
         assert [channel for command in commands for channel in command[1:]] == channels
-        assert listener.connection.unanswered == 10_000
-        listener.answer(*map(yes, channels))
-        assert listener.confirmed == channels
-        assert listener.connection.unanswered == 0
+        assert subscriber.connection.unanswered == 10_000
+        subscriber.answer(*map(confirmation, channels))
+        assert subscriber.confirmed == channels
+        assert subscriber.connection.unanswered == 0
 
-    def test_none(self, listener):
-        """For no channel nothing is asked."""
-        listener.connection.subscribe([])
-        assert listener.asked() == []
+    def test_sends_no_command_for_an_empty_list_of_channels(self, subscriber):
+        subscriber.connection.subscribe([])
+        assert subscriber.take_commands() == []
 
-    def test_messages_between(self, listener):
-        """Messages may come between the confirmations."""
-        listener.connection.subscribe([b"a", b"b"])
-        listener.answer(yes(b"a"), (b"message", b"a", b"subscribe"), yes(b"b"))
-        assert listener.confirmed == [b"a", b"b"]
-        assert listener.messages == [(b"a", b"subscribe")]
+    def test_passes_on_messages_that_arrive_between_confirmations(self, subscriber):
+        subscriber.connection.subscribe([b"a", b"b"])
+        subscriber.answer(confirmation(b"a"), (b"message", b"a", b"subscribe"), confirmation(b"b"))
+        assert subscriber.confirmed == [b"a", b"b"]
+        assert subscriber.messages == [(b"a", b"subscribe")]
 
-    def test_left_and_wanted_again(self, listener):
-        """Only the last confirmation counts: before it there is a time in which nothing comes."""
-        listener.connection.subscribe([b"a"])
-        listener.connection.unsubscribe(b"a")
-        listener.connection.subscribe([b"a"])
-        assert listener.asked() == [[b"SUBSCRIBE", b"a"], [b"UNSUBSCRIBE", b"a"], [b"SUBSCRIBE", b"a"]]
-        listener.answer(yes(b"a"), yes(b"a", b"unsubscribe"))
-        assert listener.confirmed == []
-        listener.answer(yes(b"a"))
-        assert listener.confirmed == [b"a"]
+    def test_only_the_last_confirmation_of_a_channel_counts(self, subscriber):
+        """Between UNSUBSCRIBE and the second SUBSCRIBE, Redis sends no messages."""
+        subscriber.connection.subscribe([b"a"])
+        subscriber.connection.unsubscribe(b"a")
+        subscriber.connection.subscribe([b"a"])
+        assert subscriber.take_commands() == [[b"SUBSCRIBE", b"a"], [b"UNSUBSCRIBE", b"a"], [b"SUBSCRIBE", b"a"]]
+        subscriber.answer(confirmation(b"a"), confirmation(b"a", b"unsubscribe"))
+        assert subscriber.confirmed == []
+        subscriber.answer(confirmation(b"a"))
+        assert subscriber.confirmed == [b"a"]
 
-    def test_refused(self, listener):
-        """A refusal concerns the first question that is not answered, and no other."""
-        listener.connection.subscribe([b"a"])
-        listener.connection.unsubscribe(b"a")
-        listener.connection.subscribe([b"b", b"c"])
-        listener.connection.subscribe([b"d"])
-        listener.answer(yes(b"a"), yes(b"a", b"unsubscribe"), NO, NO)
-        assert listener.confirmed == [b"a"]
-        assert listener.refused == [([b"b", b"c"], "NOPERM not you", False), ([b"d"], "NOPERM not you", True)]
-        assert listener.connection.unanswered == 0
+    def test_a_refusal_belongs_to_the_oldest_unanswered_command(self, subscriber):
+        subscriber.connection.subscribe([b"a"])
+        subscriber.connection.unsubscribe(b"a")
+        subscriber.connection.subscribe([b"b", b"c"])
+        subscriber.connection.subscribe([b"d"])
+        subscriber.answer(confirmation(b"a"), confirmation(b"a", b"unsubscribe"), REFUSAL, REFUSAL)
+        assert subscriber.confirmed == [b"a"]
+        assert subscriber.refused == [([b"b", b"c"], "NOPERM not you", False), ([b"d"], "NOPERM not you", True)]
+        assert subscriber.connection.unanswered == 0
 
-    def test_refused_and_asked_again(self, listener):
-        """One that was asked for again meanwhile is not among the refused: its last answer is still to come."""
-        listener.connection.subscribe([b"a", b"b"])
-        listener.connection.unsubscribe(b"a")
-        listener.connection.subscribe([b"a"])
-        listener.answer(NO)
-        assert listener.refused == [([b"b"], "NOPERM not you", False)]
-        listener.answer(yes(b"a", b"unsubscribe"), yes(b"a"))
-        assert listener.confirmed == [b"a"]
+    def test_a_channel_subscribed_again_meanwhile_is_not_reported_as_refused(self, subscriber):
+        """Its last answer has not arrived yet."""
+        subscriber.connection.subscribe([b"a", b"b"])
+        subscriber.connection.unsubscribe(b"a")
+        subscriber.connection.subscribe([b"a"])
+        subscriber.answer(REFUSAL)
+        assert subscriber.refused == [([b"b"], "NOPERM not you", False)]
+        subscriber.answer(confirmation(b"a", b"unsubscribe"), confirmation(b"a"))
+        assert subscriber.confirmed == [b"a"]
 
-    def test_unsubscribe_refused(self, listener):
-        """An UNSUBSCRIBE that is refused is nobody's loss."""
-        listener.connection.unsubscribe(b"a")
-        listener.connection.subscribe([b"b"])
-        listener.answer(NO, yes(b"b"))
-        assert (listener.confirmed, listener.refused) == ([b"b"], [])
+    def test_ignores_the_refusal_of_an_unsubscribe(self, subscriber):
+        subscriber.connection.unsubscribe(b"a")
+        subscriber.connection.subscribe([b"b"])
+        subscriber.answer(REFUSAL, confirmation(b"b"))
+        assert (subscriber.confirmed, subscriber.refused) == ([b"b"], [])
 
-    def test_hung_up(self, listener):
-        """Who has hung up is told nothing more, whatever has been read already."""
-        listener.connection.subscribe([b"a"])
-        listener.connection.subscribe([b"b"])
-        listener.connection.hang_up()
-        listener.answer(yes(b"a"), (b"message", b"a", b"x"), NO)
-        assert (listener.messages, listener.confirmed, listener.refused) == ([], [], [])
-        assert listener.transport.disconnected
+    def test_calls_no_callback_after_hang_up(self, subscriber):
+        """Data that was read before may still contain replies."""
+        subscriber.connection.subscribe([b"a"])
+        subscriber.connection.subscribe([b"b"])
+        subscriber.connection.hang_up()
+        subscriber.answer(confirmation(b"a"), (b"message", b"a", b"x"), REFUSAL)
+        assert (subscriber.messages, subscriber.confirmed, subscriber.refused) == ([], [], [])
+        assert subscriber.transport.disconnected
 
 
-MEANS = "Redis is in protected mode and refuses connections from other machines: "
+EXPLANATION = "Redis is in protected mode and refuses connections from other machines: "
 
 
 class LostTests:
@@ -143,11 +139,11 @@ class LostTests:
                 b"-ERR max number of clients reached\r\n",
                 "Redis has too many clients (maxclients): ERR max number of clients reached",
             ),
-            (b"-DENIED " + b"x" * 1000 + b"\r\n", MEANS + "DENIED " + "x" * (193 - len(MEANS))),
+            (b"-DENIED " + b"x" * 1000 + b"\r\n", EXPLANATION + "DENIED " + "x" * (193 - len(EXPLANATION))),
         ],
     )
-    def test_said(self, data, why):
-        """What Redis said before it closed is the reason."""
+    def test_the_reason_is_the_error_that_redis_sent_before_closing(self, data, why):
+        """Cut to 200 characters. Without an error, the reason is only that the connection was lost."""
         connection = Connection(charset=None, convertNumbers=False)
         connection.makeConnection(StringTransport())
         connection.dataReceived(data)
@@ -162,8 +158,7 @@ class LostTests:
             (b"\x15\x03\x03\x00\x02\x02\x46", "Redis uses TLS; write rediss:// in --redis"),
         ],
     )
-    def test_no_redis(self, data, why):
-        """Whatever is no reply of a Redis ends the connection."""
+    def test_closes_on_data_that_is_not_the_redis_protocol_with_a_hint(self, data, why):
         connection, transport = Connection(charset=None, convertNumbers=False), StringTransport()
         connection.makeConnection(transport)
         connection.dataReceived(data)

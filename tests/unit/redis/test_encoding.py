@@ -20,7 +20,7 @@ from wsserver.redis.encoding import (
 
 
 @pytest.mark.parametrize("channel", ["foo", "chat:a b", "{foo}", "ü"])
-def test_both_redis_channels_of_a_channel_lead_back_to_it(channel):
+def test_channel_of_returns_the_channel_for_both_of_its_redis_channels(channel):
     plain, private = redis_channels(channel)
     assert plain == channel.encode()
     assert private == b"wsserver:pub:{%s}" % channel.encode()
@@ -60,7 +60,7 @@ def test_raises_one_of_the_listed_exceptions_for_a_malformed_message(data):
         (Position(2**70, "e"), False, f"{2**63 + 1}-0"),
     ],
 )
-def test_a_read_begins_next_to_the_position(since, reverse, entry):
+def test_a_read_begins_at_the_entry_next_to_the_position(since, reverse, entry):
     assert first_entry(since, reverse=reverse) == entry
 
 
@@ -71,6 +71,6 @@ def test_parses_a_page_of_the_stream():
     assert page == Page(page.publications, Position(4, "e"))
 
 
-def test_an_entry_of_another_program_is_an_error_of_the_broker():
+def test_an_entry_of_another_program_raises_broker_down():
     with pytest.raises(BrokerDown, match="an entry in an unknown format"):
         parse_page([4, b"e", [[b"3-0", [b"d", b"[1]\nx"]]]])

@@ -6,7 +6,7 @@ from wsserver.redis.errors import describe_reply, is_refused_command
 
 
 class DescribeTests:
-    """`describe_reply`."""
+    """`describe_reply` and `is_refused_command`."""
 
     @pytest.mark.parametrize(
         ("reply", "words"),
@@ -44,12 +44,12 @@ class DescribeTests:
         ],
     )
     def test_a_reply_is_explained_and_quoted_without_the_place_in_a_script(self, reply, words):
-        """An unknown one is quoted alone."""
+        """A reply without an explanation is only quoted."""
         assert describe_reply(reply) == words
 
     @pytest.mark.parametrize("quote", ["'", "`"])
-    def test_the_password_that_redis_repeats_is_left_out(self, quote):
-        """Redis repeats the arguments of a command that it does not know, of AUTH too."""
+    def test_omits_the_password_of_an_unknown_auth_command(self, quote):
+        """Redis repeats the arguments of a command that it does not know."""
         reply = (
             f"ERR unknown command {quote}AUTH{quote}, with args beginning with: {quote}me{quote} {quote}hush{quote} "
         )
@@ -67,5 +67,5 @@ class DescribeTests:
         ],
     )
     def test_a_command_is_refused_if_it_is_denied_or_renamed(self, reply, refused):
-        """Anything else may pass."""
+        """Other errors may be temporary."""
         assert is_refused_command(reply) is refused

@@ -1,4 +1,4 @@
-"""Whether Redis accepts publications: the check of writes, on a clock."""
+"""The periodic check whether Redis accepts publications, on a test clock."""
 
 import pytest
 from twisted.internet.defer import Deferred
@@ -10,7 +10,7 @@ from wsserver.redis.health import CHECK_INTERVAL, UNCHECKED, WriteCheck
 
 
 class Checked:
-    """A check whose writes are answered by the test."""
+    """A check whose writes the test answers."""
 
     def __init__(self):
         self.clock = Clock()
@@ -31,7 +31,7 @@ class Checked:
 
 @pytest.fixture
 def checked():
-    """Make one whose link is up."""
+    """Make a check whose link is up."""
     made = Checked()
     made.check.begin()
     return made
@@ -39,7 +39,7 @@ def checked():
 
 @pytest.fixture
 def lines():
-    """Collect levels and texts of the log."""
+    """Collect the levels and texts of log lines."""
     found = []
 
     def observe(event):
@@ -54,14 +54,14 @@ def lines():
 class WriteCheckTests:
     """`WriteCheck`."""
 
-    def test_a_link_that_has_just_come_up_counts_once_a_write_has_succeeded(self, checked):
+    def test_a_new_link_is_unchecked_until_a_write_has_succeeded(self, checked):
         """The first write is sent at once."""
         assert checked.check.problem == UNCHECKED
         assert len(checked.writes) == 1
         assert checked.answer() is None
 
-    def test_there_is_one_write_at_a_time_and_at_most_one_in_an_interval(self, checked):
-        """A slow Redis gets no second one."""
+    def test_writes_once_at_a_time_and_at_most_once_per_interval(self, checked):
+        """A slow Redis is not sent a second write."""
         checked.clock.pump([CHECK_INTERVAL] * 10)
         assert len(checked.writes) == 1
         checked.answer()
@@ -69,13 +69,13 @@ class WriteCheckTests:
         assert len(checked.writes) == 3
 
     def test_a_change_is_noticed_an_interval_later(self, checked):
-        """In both directions: each interval has its write, if Redis answers."""
+        """In both directions. Each interval has one write, if Redis answers."""
         assert [checked.answer(problem) for problem in (None, "READONLY", None)] == [None, "READONLY", None]
         assert checked.clock.seconds() == 3 * CHECK_INTERVAL
         assert len(checked.writes) == 4
 
-    def test_a_failing_write_and_its_end_are_logged_once_each(self, checked, lines):
-        """However often it fails; another reason is another line."""
+    def test_logs_each_failure_and_each_recovery_once(self, checked, lines):
+        """However often the write fails. A different reason is logged again."""
         for problem in ("disk full", "disk full", "disk full", "memory full", None, None, "disk full"):
             assert checked.answer(problem) == problem
         assert lines == [
@@ -85,8 +85,8 @@ class WriteCheckTests:
             (LogLevel.warn, "Redis accepts no publications: disk full"),
         ]
 
-    def test_a_write_that_was_pending_when_the_link_fell_does_not_count(self, checked, lines):
-        """The link says why it fell."""
+    def test_ignores_a_write_that_was_pending_when_the_link_went_down(self, checked, lines):
+        """The link itself reports why it went down."""
         checked.check.end()
         checked.writes[0].errback(BrokerDown("away"))
         checked.clock.advance(10 * CHECK_INTERVAL)

@@ -1,4 +1,4 @@
-"""Which channels of Redis the server listens to."""
+"""The Redis channels that the server subscribes to."""
 
 import pytest
 
@@ -9,39 +9,39 @@ ALWAYS = b"always"
 
 
 class Subscriber:
-    """A connection that writes down what it is asked."""
+    """A connection that notes subscribe and unsubscribe requests."""
 
     def __init__(self):
         self.unanswered = 0
-        self.asked = []
+        self.requests = []
 
     def subscribe(self, channels):
-        """Take channels."""
-        self.asked.append(channels)
+        """Note a list of channels."""
+        self.requests.append(channels)
 
     def unsubscribe(self, channel):
-        """Take one that is left."""
-        self.asked.append(channel)
+        """Note a channel."""
+        self.requests.append(channel)
 
 
 @pytest.fixture
-def asking():
+def connection():
     """Make a connection."""
     return Subscriber()
 
 
 @pytest.fixture
-def subscriptions(asking):
-    """Make them, with a connection where the one channel is confirmed."""
+def subscriptions(connection):
+    """Make subscriptions with a connection that has confirmed the permanent channel."""
     subscriptions = Subscriptions(always=ALWAYS)
-    subscriptions.begin(asking)
+    subscriptions.begin(connection)
     subscriptions.confirm(ALWAYS)
-    asking.asked.clear()
+    connection.requests.clear()
     return subscriptions
 
 
 def outcome(done):
-    """Collect what comes of a Deferred: nothing yet, None, or the kind of its error."""
+    """Return a list that receives the result, or the type of the error."""
     found = []
     done.addCallbacks(found.append, lambda failure: found.append(failure.type))
     return found
@@ -50,47 +50,45 @@ def outcome(done):
 class SubscribeTests:
     """While there is a connection."""
 
-    def test_once(self, subscriptions, asking):
-        """A channel is asked for once, however many want it; all are answered."""
+    def test_sends_one_request_for_a_channel_and_confirms_each_subscription(self, subscriptions, connection):
         first, second = outcome(subscriptions.subscribe(b"a")), outcome(subscriptions.subscribe(b"a"))
-        assert asking.asked == [[b"a"]]
+        assert connection.requests == [[b"a"]]
         assert (first, second, subscriptions.complete) == ([], [], False)
         subscriptions.confirm(b"a")
         assert (first, second, subscriptions.complete) == ([None], [None], True)
         assert outcome(subscriptions.subscribe(b"a")) == [None]
-        assert asking.asked == [[b"a"]]
+        assert connection.requests == [[b"a"]]
 
-    def test_left(self, subscriptions, asking):
-        """A channel that is left is left once; a late confirmation is nothing."""
+    def test_unsubscribes_once_and_ignores_a_late_confirmation(self, subscriptions, connection):
         subscriptions.subscribe(b"a")
         subscriptions.unsubscribe(b"a")
         subscriptions.unsubscribe(b"a")
         subscriptions.confirm(b"a")
-        assert asking.asked == [[b"a"], b"a"]
+        assert connection.requests == [[b"a"], b"a"]
         assert subscriptions.complete
 
-    def test_too_many(self, subscriptions, asking):
-        """Beyond a limit one more is refused, and is not wanted."""
-        asking.unanswered = MAX_UNANSWERED
+    def test_refuses_a_subscription_beyond_max_unanswered(self, subscriptions, connection):
+        """The channel is not wanted then."""
+        connection.unanswered = MAX_UNANSWERED
         assert outcome(subscriptions.subscribe(b"a")) == [BrokerDown]
-        assert (asking.asked, subscriptions.complete) == ([], True)
+        assert (connection.requests, subscriptions.complete) == ([], True)
 
 
 class OutageTests:
-    """Connections come and go."""
+    """The connection is lost, and there is a new one."""
 
-    def test_wanted_again(self, subscriptions):
-        """What was confirmed is asked for by the next connection, all at once."""
+    def test_the_next_connection_subscribes_to_the_confirmed_channels(self, subscriptions):
+        """In one request. A subscription during the outage fails."""
         done = outcome(subscriptions.subscribe(b"a"))
         subscriptions.confirm(b"a")
         subscriptions.end()
         assert outcome(subscriptions.subscribe(b"b")) == [BrokerDown]
         after = Subscriber()
         subscriptions.begin(after)
-        assert (after.asked, done, subscriptions.complete) == ([[ALWAYS, b"a"]], [None], False)
+        assert (after.requests, done, subscriptions.complete) == ([[ALWAYS, b"a"]], [None], False)
 
-    def test_whoever_waits(self, subscriptions):
-        """Whoever waits is refused, leaves its other channels meanwhile, and is wanted no more."""
+    def test_pending_subscriptions_fail_and_are_no_longer_wanted(self, subscriptions):
+        """An errback may unsubscribe from other channels."""
         done = subscriptions.subscribe(b"a")
         done.addErrback(lambda failure: subscriptions.unsubscribe(b"b") or failure)
         found, other = outcome(done), outcome(subscriptions.subscribe(b"b"))
@@ -98,30 +96,28 @@ class OutageTests:
         assert (found, other) == ([BrokerDown], [BrokerDown])
         after = Subscriber()
         subscriptions.begin(after)
-        assert after.asked == [[ALWAYS]]
+        assert after.requests == [[ALWAYS]]
 
-    def test_left_meanwhile(self, subscriptions):
-        """What is left while there is no connection is not asked for by the next."""
+    def test_a_channel_unsubscribed_during_the_outage_is_not_requested_again(self, subscriptions):
         subscriptions.subscribe(b"a")
         subscriptions.confirm(b"a")
         subscriptions.end()
         subscriptions.unsubscribe(b"a")
         after = Subscriber()
         subscriptions.begin(after)
-        assert after.asked == [[ALWAYS]]
+        assert after.requests == [[ALWAYS]]
 
 
 class RefusedTests:
-    """Redis refuses."""
+    """Redis refuses a subscription."""
 
-    def test_who_waits(self, subscriptions):
-        """Whoever waits is told, and nothing else is lost."""
+    def test_a_pending_subscription_fails_with_not_permitted(self, subscriptions):
         done = outcome(subscriptions.subscribe(b"a"))
         assert subscriptions.refuse([b"a"], "NOPERM", alone=True) == []
         assert (done, subscriptions.complete) == ([NotPermitted], True)
 
-    def test_who_was_there(self, subscriptions):
-        """A channel that was confirmed once is lost: who listens to it must be told."""
+    def test_a_channel_that_was_confirmed_before_is_returned_as_lost(self, subscriptions):
+        """Its subscribers must be notified."""
         outcome(subscriptions.subscribe(b"a"))
         subscriptions.confirm(b"a")
         subscriptions.end()
@@ -130,18 +126,18 @@ class RefusedTests:
         assert subscriptions.refuse([b"a"], "NOPERM", alone=True) == [b"a"]
         assert subscriptions.complete
 
-    def test_one_of_many(self, subscriptions, asking):
-        """Of many, those that are still wanted are asked for again by halves."""
+    def test_a_refused_request_for_many_channels_is_repeated_in_halves(self, subscriptions, connection):
+        """Without the channels that are no longer wanted."""
         for channel in (b"a", b"b", b"c", b"d"):
             subscriptions.subscribe(channel)
         subscriptions.unsubscribe(b"b")
-        asking.asked.clear()
+        connection.requests.clear()
         assert subscriptions.refuse([b"a", b"b", b"c", b"d"], "NOPERM", alone=False) == []
-        assert asking.asked == [[b"a", b"c"], [b"d"]]
+        assert connection.requests == [[b"a", b"c"], [b"d"]]
 
-    def test_perhaps_another(self, subscriptions, asking):
-        """One that was refused together with others is asked for by itself before it counts as refused."""
+    def test_a_channel_refused_together_with_others_is_requested_alone(self, subscriptions, connection):
+        """Until then it is pending."""
         done = outcome(subscriptions.subscribe(b"a"))
         assert subscriptions.refuse([b"a"], "NOPERM", alone=False) == []
-        assert asking.asked == [[b"a"], [b"a"], []]
+        assert connection.requests == [[b"a"], [b"a"], []]
         assert done == []

@@ -1,4 +1,4 @@
-"""The link to Redis: what comes when."""
+"""The link to Redis: the order of its callbacks, and its probe."""
 
 import pytest
 from twisted.internet.defer import Deferred, succeed
@@ -9,13 +9,12 @@ from wsserver.redis.supervisor import MAX_BUFFERED, PROBE_INTERVAL, RedisLink
 
 
 class Pipe:
-    """A connection in memory, as far as the link goes."""
+    """A connection in memory, with what the link uses of it."""
 
     connected, why, unanswered = True, "", 0
 
     def __init__(self):
-        self.gone = Deferred()
-        self.asked = []
+        self.subscribed = []
 
     def whenDisconnected(self):
         return Deferred()
@@ -27,14 +26,14 @@ class Pipe:
         return succeed(1)
 
     def subscribe(self, channels):
-        self.asked += channels
+        self.subscribed += channels
 
     def unsubscribe(self, channel):
-        """Leave."""
+        """Do nothing."""
 
 
 class Link:
-    """A link, and what it tells, in its order."""
+    """A link, and the calls of its callbacks in order."""
 
     def __init__(self):
         self.events = []
@@ -44,33 +43,33 @@ class Link:
             on_message=lambda channel, data: self.events.append(data.decode()),
             on_up=lambda again: self.events.append("again" if again else "up"),
             on_down=lambda: self.events.append("down"),
-            on_permission_revoked=lambda channel: self.events.append("barred"),
+            on_permission_revoked=lambda channel: self.events.append("revoked"),
         )
         self.connect()
 
     def connect(self):
-        """Make new connections; they are not known to work yet."""
+        """Open new connections; no probe has come back on them."""
         self.commands, self.subscriber = Pipe(), Pipe()
         self.link._on_connected((self.commands, self.subscriber, ("127.0.0.1", 6379), ""))
-        for channel in list(self.subscriber.asked):
+        for channel in list(self.subscriber.subscribed):
             self.link._on_confirmed(channel)
 
     def prove(self):
-        """Let the probe come back."""
+        """Receive the probe."""
         self.link._on_message(self.link._probe_channel, b"")
 
-    def tell(self, data):
-        """Let a message come."""
+    def receive(self, data):
+        """Receive a message."""
         self.link._on_message(b"foo", data.encode())
 
     def lose(self):
         """Lose the connections."""
-        self.link._drop("gone")
+        self.link._drop("lost")
 
 
 @pytest.fixture
 def link():
-    """Make one that is up."""
+    """Make a link that is up."""
     made = Link()
     made.prove()
     made.link.subscribe(b"foo")
@@ -79,60 +78,59 @@ def link():
 
 
 class EarlyTests:
-    """Messages that come after an outage before the link is up."""
+    """Messages that arrive after an outage before the link is up."""
 
-    def test_after_the_outage_is_told(self, link):
-        """They come after it: whoever listens is told first that something is missing."""
-        link.tell("1")
+    def test_are_delivered_after_on_up_has_reported_the_outage(self, link):
+        """Subscribers must learn of the gap first."""
+        link.receive("1")
         link.lose()
         link.connect()
-        link.tell("2")
-        link.tell("3")
+        link.receive("2")
+        link.receive("3")
         assert link.events == ["up", "1", "down"]
         link.prove()
-        link.tell("4")
+        link.receive("4")
         assert link.events == ["up", "1", "down", "again", "2", "3", "4"]
 
-    def test_lost_again(self, link):
-        """They are lost with the connection: more are missing than before, which is told once it is up."""
+    def test_are_dropped_if_the_connection_is_lost_again(self, link):
+        """They then belong to the gap that `on_up` reports."""
         link.lose()
         link.connect()
-        link.tell("1")
+        link.receive("1")
         link.lose()
         link.connect()
-        link.tell("2")
+        link.receive("2")
         link.prove()
         assert link.events == ["up", "down", "again", "2"]
 
-    def test_too_many(self, link):
-        """The oldest are dropped: they count as missing, too."""
+    def test_the_oldest_beyond_max_buffered_are_dropped(self, link):
+        """They then belong to the gap that `on_up` reports."""
         link.lose()
         link.connect()
         for number in range(MAX_BUFFERED + 2):
-            link.tell(str(number))
+            link.receive(str(number))
         link.prove()
         assert link.events[2:4] == ["again", "2"]
         assert len(link.events) == 3 + MAX_BUFFERED
 
 
 class ProbeTests:
-    """The probe of a Redis whose connections are open."""
+    """The probe on open connections."""
 
     @pytest.fixture
     def clock(self, link):
-        """Start to probe; give the clock."""
+        """Start probing; return the clock."""
         link.link._probing.start(PROBE_INTERVAL, now=False)
         return link.link._reactor
 
     def test_stays_up_as_long_as_every_probe_comes_back(self, link, clock):
-        """For any number of intervals."""
         for _ in range(10):
             clock.advance(PROBE_INTERVAL)
             link.prove()
         assert link.events == ["up"]
 
     def test_goes_down_an_interval_after_a_probe_that_does_not_come_back(self, link, clock):
-        """So a Redis that hangs is noticed within two intervals."""
+        """A Redis that hangs is therefore noticed within two intervals."""
         clock.advance(PROBE_INTERVAL)
         assert link.events == ["up"]
         clock.advance(PROBE_INTERVAL)
