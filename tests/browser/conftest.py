@@ -94,7 +94,7 @@ def server_page(open_server_page: Callable[..., ServerPage]) -> ServerPage:
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Return a function that starts servers for one test, which may stop them itself; others stop after the test."""
+    """Return a function that starts servers for one test. The test may stop them; the others stop after it."""
     with ExitStack() as stack:
 
         def start(port: int, *flags: str) -> Any:

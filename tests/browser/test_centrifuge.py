@@ -1,4 +1,4 @@
-"""The official JavaScript SDK of Centrifugo in a page of a browser, obeying the same orders as in Node."""
+"""Centrifugo's official JavaScript SDK in a browser page, driven with the same orders as in Node."""
 
 import json
 import signal
@@ -11,7 +11,7 @@ from queue import Empty
 import pytest
 from node import install_node_packages
 from peers import TIMEOUT, wait_until
-from playwright.sync_api import TimeoutError as NothingCame
+from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from ports import free_port
 from processes import is_ready, running_server, running_site, wait_until_ready
 from redis_server import RedisServer
@@ -19,14 +19,14 @@ from sdk import DRIVER, SDK, SECRET, token
 
 KEY = "a key for tests only"
 START = """([url, options]) => {
-    window.told = [];
-    window.obey = drive(Centrifuge, url, options, (line) => told.push(JSON.stringify(line)));
+    window.lines = [];
+    window.execute = drive(Centrifuge, url, options, (line) => lines.push(JSON.stringify(line)));
 }"""
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    """Serve a page of another origin that loads the SDK; gives its origin."""
+    """Serve a page that loads the SDK from another origin than the server's; yields the site's origin."""
     folder = tmp_path_factory.mktemp("site")
     bundle = install_node_packages() / "node_modules" / "centrifuge" / "dist" / "centrifuge.js"
     for script in (bundle, DRIVER):
@@ -41,35 +41,37 @@ def site(tmp_path_factory):
 
 @pytest.fixture
 def open_sdk(site, open_browser_page):
-    """Open pages with a client each; `on_reconnect` where its connection will be."""
+    """Return a function that opens a page with one client; `on_reconnect` allows failed connections."""
 
     def open_sdk(port, *, on_reconnect=False, **options):
+        """Return a function that opens a page with one client; `on_reconnect` allows failed connections."""
         page, complaints = open_browser_page()
         if on_reconnect:
             complaints.allow("WebSocket connection to .* failed")
         page.goto(f"{site}/index.html")
         page.evaluate(START, [f"ws://127.0.0.1:{port}/connection/websocket", options])
-        told = deque()
+        lines = deque()
 
         def receive():
-            if not told:
+            if not lines:
                 try:
-                    come = page.wait_for_function("told.length ? told.splice(0) : null", timeout=1000 * TIMEOUT)
-                except NothingCame:
+                    arrived = page.wait_for_function("lines.length ? lines.splice(0) : null", timeout=1000 * TIMEOUT)
+                except PlaywrightTimeoutError:
                     raise Empty from None
-                told.extend(come.json_value())
-            return json.loads(told.popleft())
+                lines.extend(arrived.json_value())
+            return json.loads(lines.popleft())
 
-        return SDK(lambda order: page.evaluate("(order) => { obey(order); }", order), receive)
+        return SDK(lambda order: page.evaluate("(order) => { execute(order); }", order), receive)
 
     return open_sdk
 
 
 @pytest.fixture
 def connect(open_sdk):
-    """Open pages with connected clients."""
+    """Return a function that opens a page with a connected client."""
 
     def connect(port, **options):
+        """Return a function that opens a page with a connected client."""
         sdk = open_sdk(port, **options)
         sdk.order("connect")
         sdk.client = sdk.expect("connected")["client"]
@@ -80,7 +82,7 @@ def connect(open_sdk):
 
 @contextmanager
 def running(site, folder, *flags, port=0):
-    """Run a server that lets the page's origin in, and a backend; gives its port and its process."""
+    """Run a server that allows the page's origin and has an API key; yields its port and its process."""
     port = port or free_port()
     folder.mkdir()
     with running_server(folder, port, "--origin", site, "--api-key", KEY, *flags) as process:
@@ -90,7 +92,7 @@ def running(site, folder, *flags, port=0):
 
 @pytest.fixture(scope="module")
 def server(site, tmp_path_factory):
-    """Start a server on whose channels clients may do everything; gives its port."""
+    """Start a server whose channels allow clients everything; yields its port."""
     folder = tmp_path_factory.mktemp("server") / "open"
     with running(site, folder, "--channel-publish", "*", "--channel-presence", "*") as (port, _):
         yield port
@@ -98,14 +100,14 @@ def server(site, tmp_path_factory):
 
 @pytest.fixture
 def start(site, tmp_path):
-    """Start servers until a block ends."""
+    """Return a function that starts a server for a block."""
     folders = (tmp_path / f"server-{number}" for number in count())
     return lambda *flags, **options: running(site, next(folders), *flags, **options)
 
 
 @pytest.fixture
 def durable_redis(tmp_path):
-    """Start a Redis that writes down what it has before it answers."""
+    """Start a Redis that writes each change to disk before it replies."""
     folder = tmp_path / "redis"
     folder.mkdir()
     redis = RedisServer(folder, appendonly="yes", appendfsync="always")
@@ -114,8 +116,8 @@ def durable_redis(tmp_path):
     redis.kill()
 
 
-def ask(port, method, **parameters):
-    """Ask a server's API, as a backend does."""
+def call_api(port, method, **parameters):
+    """Call a server's HTTP API, as a backend does."""
     with closing(HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)) as connection:
         connection.request("POST", f"/api/{method}", json.dumps(parameters), {"X-API-Key": KEY})
         response = connection.getresponse()
@@ -127,21 +129,20 @@ def ask(port, method, **parameters):
 def publish(port, channel, *messages):
     """Publish as a backend does."""
     commands = [{"publish": {"channel": channel, "data": data}} for data in messages]
-    replies = ask(port, "batch", commands=commands)["replies"]
+    replies = call_api(port, "batch", commands=commands)["replies"]
     assert all("publish" in reply for reply in replies), replies
 
 
 def none_left(sdk, port, channel):
-    """Tell whether nothing more comes before what is published now."""
+    """Publish one more message and return whether it is the next that the client receives."""
     publish(port, channel, "the last")
     return sdk.publications(1) == ["the last"]
 
 
 class CommandTests:
-    """What a page can say."""
+    """The commands of a page."""
 
-    def test_conversation(self, server, connect):
-        """What either page publishes comes to both; the history, and who is there."""
+    def test_two_pages_exchange_values_history_and_presence(self, server, connect):
         one, two = connect(server), connect(server)
         for sdk in (one, two):
             sdk.subscribe("room", joinLeave=True)
@@ -158,8 +159,8 @@ class CommandTests:
         two.order("unsubscribe", channel="room")
         assert one.expect("leave")["info"]["client"] == two.client
 
-    def test_order(self, server, connect):
-        """A thousand messages, published by a page and by the backend, come once and in order to every page."""
+    def test_a_thousand_messages_arrive_once_and_in_order_on_two_pages(self, server, connect):
+        """One page publishes half of them and the backend the other half."""
         one, two = connect(server), connect(server)
         for sdk in (one, two):
             sdk.subscribe("order")
@@ -169,29 +170,28 @@ class CommandTests:
             assert sdk.publications(1000) == list(range(1000))
         assert none_left(one, server, "order")
 
-    def test_unsubscribed_by_the_server(self, server, connect):
-        """The page is told; nothing comes until it subscribes again, and then what it missed."""
+    def test_a_page_unsubscribed_by_the_server_recovers_when_it_subscribes_again(self, server, connect):
+        """Nothing is delivered in between."""
         sdk = connect(server)
         sdk.subscribe("left")
-        assert ask(server, "unsubscribe", channel="left", client=sdk.client)["result"]["clients"] == 1
+        assert call_api(server, "unsubscribe", channel="left", client=sdk.client)["result"]["clients"] == 1
         assert sdk.expect("unsubscribed", of="subscription")["code"] == 2000
-        assert ask(server, "publish", channel="left", data="missed")["result"]["delivered"] == 0
+        assert call_api(server, "publish", channel="left", data="missed")["result"]["delivered"] == 0
         assert sdk.subscribe("left")["recovered"] is True
         assert sdk.publications(1) == ["missed"]
         assert none_left(sdk, server, "left")
 
 
 class TokenTests:
-    """Pages that say who they are."""
+    """Pages that connect with tokens."""
 
-    def test_refresh(self, start, open_sdk):
-        """New tokens, for the connection and for a channel, come in time; neither has to begin again."""
+    def test_connection_and_subscription_tokens_are_refreshed_without_reconnecting(self, start, open_sdk):
         with start("--token-secret", SECRET) as (port, _):
             sdk = open_sdk(port, asksForTokens=True)
             sdk.order("connect")
             sdk.order("subscribe", channel="c", options={"asksForTokens": True})
             asked = {"connection": 0, "subscription": 0}
-            # Who is asked for the next one has been told that the one before is good, and for how long.
+            # The SDK asks for the next token only after the server has accepted the one before.
             while min(asked.values()) < 3:
                 of = sdk.expect("token wanted")["of"]
                 asked[of] += 1
@@ -206,8 +206,8 @@ class TokenTests:
 class AgainTests:
     """Connections that are lost."""
 
-    def test_restart_with_memory(self, start, connect):
-        """A server that has forgotten everything says so, and what follows comes."""
+    def test_a_page_learns_that_a_restart_without_redis_lost_its_stream(self, start, connect):
+        """Publications after the restart arrive."""
         with start() as (port, _):
             sdk = connect(port, on_reconnect=True)
             sdk.subscribe("c")
@@ -219,8 +219,8 @@ class AgainTests:
             assert (again["wasRecovering"], again["recovered"]) == (True, False)
             assert none_left(sdk, port, "c")
 
-    def test_restart_with_redis(self, start, connect, durable_redis):
-        """What another server published meanwhile comes, in order, once."""
+    def test_a_page_recovers_what_another_server_published_during_a_restart(self, start, connect, durable_redis):
+        """In order and exactly once."""
         flags = ("--redis", durable_redis.url)
         with start(*flags) as (other, _):
             with start(*flags) as (port, _):
@@ -236,8 +236,8 @@ class AgainTests:
                 assert none_left(sdk, other, "c")
 
     @pytest.mark.parametrize("late", [False, True])
-    def test_restart_of_redis(self, start, connect, durable_redis, late):
-        """What another server publishes as soon as it can comes, in order, once, though the page's own may be late."""
+    def test_a_page_recovers_what_was_published_after_a_restart_of_redis(self, start, connect, durable_redis, late):
+        """In order and exactly once, even if the page's own server is suspended and reconnects later."""
         flags = ("--redis", durable_redis.url)
         with start(*flags) as (other, _), start(*flags) as (port, process):
             sdk = connect(port)
@@ -258,7 +258,7 @@ class AgainTests:
 
 @contextmanager
 def frozen(process):
-    """Let a process do nothing meanwhile, its sockets open."""
+    """Suspend a process for a block; its sockets stay open."""
     process.send_signal(signal.SIGSTOP)
     try:
         yield

@@ -1,9 +1,9 @@
-"""Pages of other origins in Chromium: what they may do with and without the options that allow them."""
+"""Pages of other origins in Chromium: what the options allow them."""
 
 import pytest
 from ports import free_port
 
-# Each returns what the page saw: "open", a status, or why not.
+# Each returns what the page saw: "open", a status, or "blocked".
 WEBSOCKET = """(url) => new Promise((resolve) => {
     const socket = new WebSocket(url.replace("http", "ws") + "/ws?channel=a");
     socket.onopen = () => { resolve("open"); socket.close(); };
@@ -34,7 +34,7 @@ RECEIVE = """() => new Promise((resolve, reject) => {
 
 @pytest.fixture
 def open_site_page(open_browser_page, demo_site):
-    """Open a page of another origin than the server's; the browser may complain about what is blocked."""
+    """Return a function that opens a page of another origin than the server's; blocked requests are no test failure."""
 
     def open_one(site=demo_site):
         page, complaints = open_browser_page()
@@ -46,7 +46,7 @@ def open_site_page(open_browser_page, demo_site):
 
 
 def probe(page, url):
-    """Return what a page may do on a server, by name."""
+    """Return the result of everything that a page may try on a server, by name."""
     ready, publish = f"{url}/ready", f"{url}/api/publish"
     return {
         "websocket": page.evaluate(WEBSOCKET, url),
@@ -86,12 +86,12 @@ MAY_CALL = {"publish": 200, "publish with a wrong key": 401}
 
 
 class CrossOriginTests:
-    """One rule for everything that a page may do."""
+    """WebSocket, `/sse`, `/ready` and `/api` apply the same origin options."""
 
     @pytest.mark.parametrize(
         ("flags", "expected"),
         [
-            # Others can reach a server that listens on every address, so a loopback page is a stranger to it.
+            # Other machines can reach a server that listens on every address, so it does not trust a loopback page.
             (("--interface", "0.0.0.0"), BLOCKED),
             (("--interface", "0.0.0.0", "--origin", "SITE"), MAY_CONNECT),
             (("--interface", "0.0.0.0", "--api-origin", "SITE"), BLOCKED | MAY_CALL),
@@ -108,15 +108,16 @@ class CrossOriginTests:
             "loopback and API",
         ],
     )
-    def test_a_page_may_do_what_the_options_say(self, open_site_page, demo_site, own_server, flags, expected):
-        """Chromium gives the page exactly that, and keeps the rest from it."""
+    def test_chromium_gives_a_page_exactly_what_the_options_allow(
+        self, open_site_page, demo_site, own_server, flags, expected
+    ):
         port = free_port()
         named = [demo_site if word == "SITE" else word for word in flags]
         own_server(port, "--api-key", "key", "--channel-allow", "a", *named)
         assert probe(open_site_page(), f"http://127.0.0.1:{port}") == expected
 
-    def test_a_page_of_a_named_host_may_connect(self, chromium, demo_site, own_server):
-        """Also a page whose host is not loopback, as every web site's."""
+    def test_a_page_of_a_host_named_in_the_options_may_connect_and_publish(self, chromium, demo_site, own_server):
+        """The page's host is not loopback, like that of any web site."""
         port = free_port()
         named = f"http://app.example:{demo_site.rpartition(':')[2]}"
         own_server(port, "--api-key", "key", "--channel-allow", "a", "--origin", named, "--api-origin", named)
@@ -134,10 +135,10 @@ class CrossOriginTests:
 
 
 class CookieTests:
-    """Cookies that other programs have set on the same host."""
+    """Cookies that other programs on the same host have set."""
 
-    def test_a_cookie_with_an_umlaut_locks_nothing(self, open_browser_page, own_server):
-        """The page, a WebSocket and an event stream work with a cookie in UTF-8 that has the byte 0x85 in it."""
+    def test_a_cookie_in_utf8_does_not_block_page_websocket_or_events(self, open_browser_page, own_server):
+        """The cookie contains the byte 0x85, which ends a line in Latin-1 text."""
         port = free_port()
         own_server(port)
         page, _ = open_browser_page()

@@ -1,4 +1,4 @@
-"""The demo pages that people already have work as they are, from a web site and from a file."""
+"""Existing demo pages work unchanged, from a web site and from a file."""
 
 import re
 
@@ -8,10 +8,9 @@ from processes import DEMOS
 
 
 class DemoTests:
-    """One test for each kind of demo page; each has its URL written in it."""
+    """One test for each kind of demo page; the URL is fixed in the page."""
 
-    def test_echo(self, open_demo):
-        """A page on ws://localhost:12345 shows what it sends back."""
+    def test_a_page_on_port_12345_shows_the_echo_of_its_message(self, open_demo):
         page = open_demo("1-echo.html", 12345)
         lines = page.get_by_role("listitem")
         expect(lines.filter(has_text="connected")).to_be_visible()
@@ -19,8 +18,8 @@ class DemoTests:
         page.get_by_role("button", name="Send").click()
         expect(lines.last).to_have_text("server: is anybody there?")
 
-    def test_commands(self, open_demo):
-        """A page on /websocket/server.php gets an answer to each of its commands, and Quit leaves."""
+    def test_a_page_on_server_php_gets_an_answer_to_each_command(self, open_demo):
+        """The page connects to /websocket/server.php; its button Quit disconnects."""
         page = open_demo("2-commands.html", 12345)
         expect(page.get_by_text("Welcome - status 1")).to_be_visible()
         answers = page.get_by_text("Received: ")
@@ -33,31 +32,29 @@ class DemoTests:
         page.get_by_role("button", name="Quit").click()
         expect(page.get_by_text("Disconnected - status 3")).to_be_visible()
 
-    def test_bye(self, open_demo):
-        """The last command of that page, bye, makes the server close."""
+    def test_the_command_bye_makes_the_server_close(self, open_demo):
         page = open_demo("2-commands.html", 12345)
         expect(page.get_by_text("Welcome - status 1")).to_be_visible()
         page.get_by_title("Message").fill("bye")
         page.get_by_role("button", name="Send").click()
         expect(page.get_by_text("Disconnected - status 3")).to_be_visible()
 
-    def test_once(self, open_demo):
-        """A page that connects, sends once, shows the answer and closes gets through all of it."""
+    def test_a_page_that_sends_one_message_shows_the_answer_and_closes(self, open_demo):
         page = open_demo("3-once.html", 12345)
         expect(page.locator("p")).to_have_text(
             ["CONNECTED", "SENT: WebSocket rocks", "RESPONSE: WebSocket rocks", re.compile("DISCONNECTED 100[05]")]
         )
 
-    def test_prefix(self, open_demo):
-        """A page on ws://127.0.0.1:1234 that expects "Received: " before its own text gets it."""
+    def test_a_page_gets_the_reply_prefix_that_it_expects(self, open_demo):
+        """The page connects to ws://127.0.0.1:1234 and expects "Received: " before the echo."""
         page = open_demo("4-prefix.html", 1234, "--reply-prefix", "Received: ")
         page.get_by_label("Text").fill("my own words")
         page.get_by_role("button", name="Send").click()
         expect(page.get_by_text("Received: my own words")).to_be_visible()
         expect(page.get_by_text("as expected")).to_be_visible()
 
-    def test_subprotocols(self, open_demo):
-        """A page that asks for the subprotocols chat and superchat on /chat gets the first."""
+    def test_a_page_that_offers_chat_and_superchat_gets_chat(self, open_demo):
+        """The page connects to /chat."""
         page = open_demo("5-subprotocols.html", 12345, "--subprotocol", "chat", "--subprotocol", "superchat")
         expect(page.get_by_text("Connected, speaking chat")).to_be_visible()
         page.get_by_label("Say").fill("anyone in here?")
@@ -66,11 +63,10 @@ class DemoTests:
 
 
 class OriginTests:
-    """Demo pages that nobody allowed."""
+    """Demo pages whose origin no option allows."""
 
     @pytest.mark.parametrize("flags", [(), ("--origin", "https://example.com")], ids=["default", "another origin"])
-    def test_file_is_refused_unless_allowed(self, own_server, open_browser_page, flags):
-        """A page opened from a file gets no connection before --origin null says so."""
+    def test_a_page_from_a_file_is_refused_without_origin_null(self, own_server, open_browser_page, flags):
         own_server(12345, *flags)
         page, complaints = open_browser_page()
         complaints.allow("WebSocket connection to .* failed: .*403")

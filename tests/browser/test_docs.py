@@ -1,4 +1,4 @@
-"""The tutorials are right: every command is run, and what it prints is what the page shows."""
+"""Tests for the tutorials: every command runs and prints what the page shows."""
 
 import pytest
 from paths import DOCS
@@ -8,7 +8,7 @@ TUTORIALS = DOCS / "tutorials"
 
 
 class WalkthroughTests:
-    """From the first block to the last."""
+    """Each tutorial is followed from its first block to its last."""
 
     @pytest.mark.parametrize(
         ("page", "checks"),
@@ -19,7 +19,7 @@ class WalkthroughTests:
             ("embed-in-twisted.md", 2),
         ],
     )
-    def test_a_reader_who_does_everything_sees_what_the_tutorial_shows(self, tmp_path, open_browser_page, page, checks):
+    def test_following_a_tutorial_prints_what_it_shows(self, tmp_path, open_browser_page, page, checks):
         blocks = read_blocks(TUTORIALS / page)
         assert {block.kind for block in blocks} <= {"sh", "js", "text", "json", "python"}
         shown = [block for block in blocks if block.kind in ("text", "json") and block.name != "send"]

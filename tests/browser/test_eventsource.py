@@ -1,8 +1,8 @@
 """
-EventSource survives: Chromium's own, a polyfill in Chromium, and a package in Node come back by themselves.
+EventSource clients reconnect by themselves: Chromium's own, a polyfill in Chromium, and a package in Node.
 
-One stream each, made once, goes through everything that ends or refuses streams for a while; nothing in the clients
-helps. What they miss meanwhile they recover by the id of the last event, or they are told of the gap.
+One stream of each client passes through every event that ends or temporarily refuses streams. The clients recover
+missed events by the ID of the last event, or they receive a notice of the gap.
 """
 
 import json
@@ -21,7 +21,7 @@ from redis_server import RedisServer
 
 KEY = "a key for tests only"
 LIMIT = 8
-"""Connections that the server accepts."""
+"""Maximum number of connections of the server."""
 
 LISTEN = """
 const listen = (kind, url) => {
@@ -45,7 +45,7 @@ process.stdin.on("end", () => process.exit()).resume();
 
 
 class PageClients:
-    """Two streams in one page: the browser's own EventSource, and the polyfill's."""
+    """Two streams in one page: one of the browser's own EventSource, one of the polyfill."""
 
     def __init__(self, page, url):
         polyfill = install_node_packages() / "node_modules" / "event-source-polyfill" / "src" / "eventsource.js"
@@ -55,13 +55,13 @@ class PageClients:
         self._page = page
 
     def __call__(self):
-        """Tell what the clients have seen."""
+        """Return what the clients have seen."""
         names = "Object.entries(seen).map(([name, one]) => [name, { ...one, source: undefined }])"
         return self._page.evaluate(f"() => Object.fromEntries({names})")
 
 
 class NodeClient:
-    """A stream in a process of Node."""
+    """A stream in a Node process."""
 
     def __init__(self, url, stack):
         folder = install_node_packages()
@@ -83,12 +83,12 @@ class NodeClient:
         self._process.stdout.close()
 
     def __call__(self):
-        """Tell what the client has seen."""
+        """Return what the client has seen."""
         return {"node": self._seen}
 
 
 class Stage:
-    """A server with everything that can fail, and the three clients."""
+    """A server, the Redis and the backend that it depends on, and the three clients."""
 
     def __init__(self, tmp_path, page, stack):
         self._path, self._stack = tmp_path, stack
@@ -109,10 +109,10 @@ class Stage:
 
     def _open_page(self, page):
         """
-        Open an empty page of the server's origin, without a request to the server.
+        Open an empty page of the server's origin without a request to the server.
 
-        A page of the server's would leave Chromium with up to six connections that it keeps open, all of them accepted
-        before the server has too many: streams that come back over those are not refused, which is right.
+        A page from the server would leave Chromium with up to six idle connections, accepted before the server reaches
+        its limit. Streams that reconnect over those would, correctly, not be refused.
         """
         url, body = f"http://127.0.0.1:{self.port}/", '<!doctype html><link rel="icon" href="data:,">'
         page.route(url, lambda route: route.fulfill(body=body, content_type="text/html"))
@@ -150,26 +150,26 @@ class Stage:
             self.call("disconnect", user="", client=client)
 
     def seen(self):
-        """Tell what each client has seen: how often its stream opened, its errors, its events."""
+        """Return what each client has seen: how often its stream opened, its errors, its events."""
         return {name: seen for clients in self._clients for name, seen in clients().items()}
 
     def wait(self, condition, what):
-        """Wait until something is so for every client."""
+        """Wait until a condition is true for every client."""
         wait_until(lambda: all(condition(name, seen) for name, seen in self.seen().items()), what)
 
     def wait_for_events(self, *events):
-        """Wait until every client has had these events and no other."""
+        """Wait until every client has received these events and no others."""
         self.wait(lambda _, seen: len(seen["events"]) >= len(events), f"each client has had {events}")
         assert all(seen["events"] == list(events) for seen in self.seen().values()), self.seen()
 
     def wait_for_refusals(self, before):
-        """Wait until every client has lost its stream and was refused at least once since then."""
+        """Wait until every client has lost its stream and was then refused at least once."""
         self.wait(lambda name, seen: seen["errors"] >= before[name]["errors"] + 2, "each client was refused")
 
 
 @pytest.fixture
 def stage(tmp_path, chromium):
-    """Give the stage, all clients connected."""
+    """Start the server and its surroundings, with all clients connected."""
     with ExitStack() as stack:
         context = chromium.new_context()
         stack.callback(context.close)
@@ -179,14 +179,14 @@ def stage(tmp_path, chromium):
 
 
 class SurvivalTests:
-    """The streams are made once; the clients come back by themselves."""
+    """Each stream is created once; the clients reconnect by themselves."""
 
-    def test_clients_come_back_after_every_temporary_failure_and_recover(self, stage):
-        """Too many connections, a restart, an outage of Redis, a backend that does not answer; at last a gap."""
+    def test_clients_recover_after_each_temporary_failure_and_learn_of_a_gap(self, stage):
+        """Too many connections, a restart, a Redis outage, and a backend that does not answer."""
         stage.call("publish", channel="news", data="one")
         stage.wait_for_events("one")
 
-        # The server has too many connections. This comes first: after other refusals clients keep their connections.
+        # The server has too many connections. This case is first: clients keep their connections after other refusals.
         before = stage.seen()
         stage.end_streams()
         stage.call("publish", channel="news", data="two")
@@ -197,7 +197,7 @@ class SurvivalTests:
             assert all(seen["events"] == ["one"] for seen in stage.seen().values()), stage.seen()
         stage.wait_for_events("one", "two")
 
-        # The server restarts, and finds no Redis.
+        # The server restarts while Redis is unavailable.
         before = stage.seen()
         stage.stop()
         stage.redis.kill()
@@ -217,7 +217,7 @@ class SurvivalTests:
         stage.backend.answer = lambda path, body: {"result": {}}
         stage.wait_for_events("one", "two", "three", "four")
 
-        # What they missed is lost: they are told.
+        # The missed publication is lost, so the clients receive a notice of the gap.
         stage.end_streams()
         stage.redis.run("FLUSHALL")
         stage.call("publish", channel="news", data="lost")

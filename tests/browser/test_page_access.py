@@ -1,4 +1,4 @@
-"""The page for everybody: keyboard, screen reader, phone, light and dark."""
+"""Accessibility of the page: keyboard, screen reader, phone, light and dark."""
 
 import pytest
 from person import CONTRASTS, overflow
@@ -7,7 +7,7 @@ from ports import free_port
 
 
 def fill_the_log(server_page) -> None:
-    """Make lines of every kind: both directions, text, binary, events good and bad, something too wide for a phone."""
+    """Add log entries of every kind: sent, received, text, binary, successes, failures, text too wide for a phone."""
     server_page.complaints.allow("WebSocket connection to .* failed")
     server_page.connect_to("/echo")
     server_page.say("https://example.com/" + "unbroken" * 60)
@@ -23,10 +23,9 @@ def fill_the_log(server_page) -> None:
 
 
 class KeyboardTests:
-    """Without a mouse."""
+    """Use without a mouse."""
 
-    def test_walk(self, server_page):
-        """Connect, send, use a command and disconnect with the keyboard alone."""
+    def test_connects_sends_and_disconnects_with_the_keyboard_alone(self, server_page):
         page = server_page.page
         page.keyboard.press("Tab")
         expect(server_page.url).to_be_focused()
@@ -55,29 +54,26 @@ class KeyboardTests:
         server_page.expect_state("CLOSED")
         expect(server_page.connect).to_be_focused()
 
-    def test_log_can_be_reached(self, server_page):
-        """The log is a stop of the Tab key, so that it can be scrolled by keys."""
+    def test_tab_reaches_the_log(self, server_page):
+        """The focused log can be scrolled with keys."""
         server_page.page.get_by_role("button", name="Clear").focus()
         server_page.page.keyboard.press("Tab")
         expect(server_page.log).to_be_focused()
 
-    def test_focus_is_never_lost(self, server_page):
-        """A button that is disabled under the finger hands the focus on."""
+    def test_focus_moves_to_connect_when_the_focused_button_is_disabled(self, server_page):
         server_page.connect_to("/")
         server_page.command("bye").focus()
         server_page.page.keyboard.press("Enter")
         server_page.expect_state("CLOSED")
         expect(server_page.connect).to_be_focused()
 
-    def test_typing_is_not_interrupted(self, server_page):
-        """Whoever is typing keeps the focus when the connection ends."""
+    def test_the_message_field_keeps_the_focus_when_the_connection_closes(self, server_page):
         server_page.connect_to("/")
         server_page.say("bye")
         server_page.expect_state("CLOSED")
         expect(server_page.message).to_be_focused()
 
-    def test_focus_is_visible(self, server_page):
-        """Every stop of the Tab key has an outline."""
+    def test_every_focused_control_has_an_outline_of_2_pixels(self, server_page):
         server_page.connect_to("/")
         server_page.url.focus()
         stops = set()
@@ -98,10 +94,9 @@ class KeyboardTests:
 
 
 class ScreenReaderTests:
-    """Without a screen."""
+    """Use without a screen."""
 
-    def test_every_control_has_a_name(self, server_page):
-        """Everything that can be used or read as a region has an accessible name."""
+    def test_every_control_and_region_has_an_accessible_name(self, server_page):
         session = server_page.page.context.new_cdp_session(server_page.page)
         roles = {"button", "textbox", "combobox", "log", "region", "group", "form"}
         names = [
@@ -112,21 +107,20 @@ class ScreenReaderTests:
         assert "" not in names
         assert {"URL", "Message", "Send as", "Connect", "Disconnect", "Send", "Commands", "Log", "Clear"} <= set(names)
 
-    def test_headings_are_in_order(self, server_page):
-        """The headings make a table of contents."""
+    def test_heading_levels_skip_none(self, server_page):
+        """Screen readers list the headings as a table of contents."""
         levels = server_page.page.get_by_role("heading").evaluate_all("all => all.map((one) => one.tagName)")
         assert levels == ["H1", "H2", "H2", "H3", "H2", "H2"]
 
-    def test_messages_are_announced(self, server_page):
-        """A message that arrives is read out."""
+    def test_announces_the_connection_and_each_received_message(self, server_page):
         server_page.connect_to("/echo")
         announced = server_page.page.locator("[aria-live=polite]")
         expect(announced).to_contain_text("Connected to")
         server_page.say("for your ears")
         expect(announced).to_have_text("received text: for your ears")
 
-    def test_a_flood_is_summed_up(self, server_page):
-        """Hundreds of messages are announced in a sentence or two, and the log itself is never read out."""
+    def test_announces_300_messages_in_at_most_four_sentences(self, server_page):
+        """The log itself is not a live region."""
         server_page.connect_to("/echo")
         server_page.page.evaluate(
             """async () => {
@@ -150,10 +144,10 @@ class ScreenReaderTests:
 
 
 class AppearanceTests:
-    """On the screen."""
+    """Layout and colours."""
 
-    def test_fits_a_phone(self, open_server_page):
-        """At 360 pixels nothing sticks out sideways, whatever is in the log, and the state stays in view."""
+    def test_fits_a_screen_of_360_pixels_with_the_state_in_view(self, open_server_page):
+        """However long the log entries are."""
         server_page = open_server_page(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
         assert overflow(server_page.page) == 0
         fill_the_log(server_page)
@@ -162,8 +156,7 @@ class AppearanceTests:
         server_page.page.evaluate("scrollTo(0, document.body.scrollHeight)")
         expect(server_page.state).to_be_in_viewport(ratio=1)
 
-    def test_controls_can_be_touched(self, open_server_page):
-        """On a phone every control is at least 32 pixels high."""
+    def test_every_control_on_a_phone_is_at_least_32_pixels_high(self, open_server_page):
         server_page = open_server_page(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
         heights = server_page.page.locator("button:visible, input, textarea, select").evaluate_all(
             "all => all.map((control) => control.getBoundingClientRect().height)"
@@ -171,16 +164,14 @@ class AppearanceTests:
         assert len(heights) > 10
         assert min(heights) >= 32
 
-    def test_fits_a_desktop(self, open_server_page):
-        """On a wide screen the page fills the window and only the log scrolls."""
+    def test_fills_a_desktop_window_where_only_the_log_scrolls(self, open_server_page):
         server_page = open_server_page(viewport={"width": 1200, "height": 780})
         fill_the_log(server_page)
         assert overflow(server_page.page) == 0
         assert server_page.page.evaluate("document.documentElement.scrollHeight - innerHeight") == 0
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
-    def test_is_light_or_dark(self, open_server_page, scheme):
-        """The page follows the system's choice of light or dark."""
+    def test_follows_the_systems_light_or_dark_scheme(self, open_server_page, scheme):
         server_page = open_server_page(color_scheme=scheme)
         brightness = server_page.page.evaluate(
             "Math.max(...getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number))"
@@ -188,8 +179,8 @@ class AppearanceTests:
         assert (brightness > 200) if scheme == "light" else (brightness < 60)
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
-    def test_contrast(self, open_server_page, scheme):
-        """All text has the contrast of 4.5 to 1 that WCAG AA asks for, connected or not."""
+    def test_all_text_has_a_contrast_of_at_least_4_5_to_1(self, open_server_page, scheme):
+        """WCAG AA, while connected and while disconnected."""
         server_page = open_server_page(color_scheme=scheme)
         found = server_page.page.evaluate(CONTRASTS)
         server_page.connect_to("/echo")

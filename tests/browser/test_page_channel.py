@@ -1,4 +1,4 @@
-"""The panel of a channel: subscribe, publish, and see what comes."""
+"""The channel panel of the page: subscribe, publish, and the log of messages."""
 
 import subprocess
 
@@ -13,7 +13,7 @@ KEY = "secret"
 
 @pytest.fixture
 def panel(own_server, open_server_page):
-    """Open the panel of a server's page, with options of the server."""
+    """Return a function that starts a server with options and opens the channel panel of its page."""
 
     def open_one(*flags, **options):
         port = free_port()
@@ -27,10 +27,10 @@ def panel(own_server, open_server_page):
 
 
 class SubscribeTests:
-    """What is published is listed."""
+    """The panel lists what is published to the channel."""
 
-    def test_from_redis(self, panel, redis):
-        """`redis-cli publish foo hello` is listed, text and bytes, in order; after Unsubscribe nothing more is."""
+    def test_lists_what_redis_cli_publishes_until_unsubscribed(self, panel, redis):
+        """In order, with text beyond ASCII."""
         channel, _ = panel("--redis", f"redis://127.0.0.1:{redis.port}")
         channel.subscribe_to("foo")
         for text in ("hello", "grüße, 世界", "third"):
@@ -48,8 +48,8 @@ class SubscribeTests:
         assert done.stdout == b"0\n"
         expect(channel.subscribe).to_be_enabled()
 
-    def test_beside_the_connection(self, panel):
-        """The channel and the connection of the page do not disturb each other."""
+    def test_works_beside_the_connection_of_the_page(self, panel):
+        """Neither log shows the messages of the other."""
         channel, server_page = panel("--api-key", KEY)
         channel.subscribe_to("foo")
         server_page.connect_to("/echo")
@@ -63,8 +63,8 @@ class SubscribeTests:
         expect(channel.messages).to_have_count(1)
         expect(server_page.received).to_have_count(1)
 
-    def test_refused(self, panel):
-        """A channel that is not open is refused with the server's own sentence."""
+    def test_lists_the_servers_reason_for_a_refused_channel(self, panel):
+        """Another channel can be subscribed to afterwards."""
         channel, server_page = panel("--channel-allow", "news")
         server_page.complaints.allow("WebSocket connection to .* failed|Failed to load resource: .* 403")
         channel.name.fill("secret")
@@ -74,8 +74,7 @@ class SubscribeTests:
         expect(channel.lines).to_contain_text("channel 'secret' is not allowed")
         channel.subscribe_to("news")
 
-    def test_odd_names(self, panel):
-        """Whatever a channel is called, it is that one."""
+    def test_subscribes_and_publishes_to_names_with_special_characters(self, panel):
         channel, _ = panel("--api-key", KEY)
         channel.key.fill(KEY)
         for name in ("a&channel=b", "#x", "世界 %41", "<img src=x>"):
@@ -87,16 +86,16 @@ class SubscribeTests:
             channel.unsubscribe.click()
             expect(channel.subscribe).to_be_visible()
 
-    def test_no_name(self, panel):
-        """Without a name nothing is asked for."""
+    def test_requests_nothing_without_a_channel_name(self, panel):
+        """The name field gets the focus."""
         channel, _ = panel()
         channel.subscribe.click()
         channel.publish.click()
         expect(channel.name).to_be_focused()
         expect(channel.lines).to_have_count(0)
 
-    def test_server_stops(self, own_server, open_server_page):
-        """When the server goes, its reason is listed, and one may subscribe again."""
+    def test_lists_the_reason_when_the_server_stops(self, own_server, open_server_page):
+        """The button Subscribe is enabled again."""
         port = free_port()
         process = own_server(port)
         server_page = open_server_page(f"http://127.0.0.1:{port}")
@@ -108,10 +107,9 @@ class SubscribeTests:
 
 
 class PublishTests:
-    """What is typed reaches who listens, if the server lets it."""
+    """The text that a user publishes reaches the subscribers, if the server allows it."""
 
-    def test_published(self, panel):
-        """It is listed like everything else, and how many got it is told."""
+    def test_lists_the_published_text_and_the_number_of_receivers(self, panel):
         channel, _ = panel("--api-key", KEY)
         channel.subscribe_to("foo")
         channel.key.fill(KEY)
@@ -125,8 +123,8 @@ class PublishTests:
         expect(channel.data).to_have_value("")
         expect(channel.data).to_be_focused()
 
-    def test_as_a_client(self, panel):
-        """Without a key one publishes as a client, where clients may."""
+    def test_publishes_as_a_client_without_a_key(self, panel):
+        """The option --channel-publish allows it."""
         channel, _ = panel("--channel-publish", "foo")
         channel.subscribe_to("foo")
         channel.data.fill("<b>hello</b>, 世界")
@@ -137,14 +135,14 @@ class PublishTests:
         expect(channel.data).to_have_value("")
 
     @pytest.mark.parametrize(
-        ("flags", "key", "status", "told"),
+        ("flags", "key", "status", "message"),
         [
             ((), "x", 403, "the API is disabled; see --api-key"),
             (
                 ("--channel-publish", "bar"),
                 "",
                 0,
-                "permission denied: clients do not publish to this channel",
+                "permission denied: clients may not publish to channel 'foo'; see --channel-publish",
             ),
             (("--token-secret", "0123456789abcdef" * 2), "", 0, ""),
             (("--api-key", KEY), "wrong", 401, "expected the API key"),
@@ -152,8 +150,9 @@ class PublishTests:
             (("--api-key", KEY), "schlüssel\u4e16", 0, ""),
         ],
     )
-    def test_refused(self, own_server, open_server_page, flags, key, status, told):
-        """A refusal is listed with the server's reason, and what was typed is not lost."""
+    def test_lists_the_reason_of_a_refusal_and_keeps_the_text(
+        self, own_server, open_server_page, flags, key, status, message
+    ):
         port = free_port()
         own_server(port, *flags)
         server_page = open_server_page(f"http://127.0.0.1:{port}")
@@ -165,11 +164,11 @@ class PublishTests:
         channel.data.fill("typed")
         channel.publish.click()
         expect(channel.lines).to_contain_text("Not published to foo")
-        expect(channel.lines).to_contain_text(told)
+        expect(channel.lines).to_contain_text(message)
         expect(channel.data).to_have_value("typed")
 
-    def test_key_is_not_stored(self, panel):
-        """The key is in no address and in no storage of the browser, and gone when the page is loaded again."""
+    def test_the_key_is_in_no_url_cookie_or_storage(self, panel):
+        """A reload empties the field."""
         channel, server_page = panel("--api-key", KEY)
         page = server_page.page
         urls = []
@@ -187,10 +186,10 @@ class PublishTests:
 
 
 class AccessTests:
-    """For everybody."""
+    """Accessibility of the panel."""
 
-    def test_keyboard(self, panel):
-        """Subscribe, publish and unsubscribe with the keyboard alone; the focus is never lost."""
+    def test_subscribes_publishes_and_unsubscribes_with_the_keyboard_alone(self, panel):
+        """The focus is never lost."""
         channel, server_page = panel("--api-key", KEY)
         keyboard = server_page.page.keyboard
         channel.name.focus()
@@ -215,8 +214,8 @@ class AccessTests:
         keyboard.press("Enter")
         expect(channel.subscribe).to_be_focused()
 
-    def test_announced(self, panel):
-        """What arrives is read out, and the list itself is not."""
+    def test_announces_the_subscription_and_received_messages(self, panel):
+        """The list itself is not a live region."""
         channel, server_page = panel("--api-key", KEY)
         announced = server_page.page.locator("[aria-live=polite]")
         channel.subscribe_to("foo")
@@ -229,8 +228,7 @@ class AccessTests:
         expect(announced).to_have_text("received text: for your ears")
         expect(channel.panel.get_by_role("log")).to_have_attribute("aria-live", "off")
 
-    def test_bounded(self, panel):
-        """The list keeps the last 200 lines and says what it dropped."""
+    def test_keeps_the_last_200_lines_and_shows_how_many_it_dropped(self, panel):
         channel, server_page = panel("--api-key", KEY)
         channel.subscribe_to("foo")
         server_page.page.evaluate(
@@ -248,8 +246,8 @@ class AccessTests:
         expect(channel.panel).to_contain_text("51 older lines dropped; the log keeps the last 200.")
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
-    def test_contrast(self, panel, scheme):
-        """All text has the contrast of 4.5 to 1 that WCAG AA asks for."""
+    def test_all_text_has_a_contrast_of_at_least_4_5_to_1(self, panel, scheme):
+        """The limit of WCAG AA."""
         channel, server_page = panel("--api-key", KEY, color_scheme=scheme)
         channel.subscribe_to("foo")
         channel.key.fill(KEY)
@@ -259,8 +257,8 @@ class AccessTests:
         assert len(found) > 40
         assert [(text, round(ratio, 2)) for text, ratio in found if ratio < 4.5] == []
 
-    def test_fits_a_phone(self, panel):
-        """At 360 pixels nothing sticks out sideways, whatever is listed."""
+    def test_fits_a_screen_of_360_pixels(self, panel):
+        """However long the names and messages are."""
         channel, server_page = panel("--api-key", KEY, viewport={"width": 360, "height": 740}, is_mobile=True)
         channel.subscribe_to("foo" * 30)
         channel.key.fill(KEY)

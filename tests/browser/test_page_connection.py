@@ -1,4 +1,4 @@
-"""Connecting, disconnecting, and what the page says about it."""
+"""Tests for the page's connection: how it opens, how it closes, and what the page shows."""
 
 import signal
 
@@ -9,18 +9,16 @@ from ports import free_port
 
 
 class ConnectTests:
-    """Getting a connection."""
+    """The connection opens."""
 
-    def test_offers_its_own_server(self, server_page):
-        """The URL of the server that sent the page is already filled in, and others can be picked."""
+    def test_fills_in_the_url_of_its_own_server_and_suggests_paths(self, server_page):
         expect(server_page.url).to_have_value(server_page.websocket_url("/"))
         offered = server_page.page.locator("datalist option").evaluate_all("all => all.map((option) => option.value)")
         expected = [server_page.websocket_url(path) for path in ("/", "/echo", "/ticker?every=1s&count=5")]
         assert offered[:3] == expected
         assert len(offered) == len(set(offered))
 
-    def test_says_the_state_in_words(self, server_page):
-        """The page says CLOSED, CONNECTING, OPEN, CLOSING and CLOSED again, each in turn."""
+    def test_shows_connecting_open_closing_and_closed_in_turn(self, server_page):
         server_page.page.evaluate(
             """() => {
                 window.words = [];
@@ -36,8 +34,7 @@ class ConnectTests:
         server_page.expect_state("CLOSED")
         assert server_page.page.evaluate("words") == ["CONNECTING", "OPEN", "CLOSING", "CLOSED"]
 
-    def test_offers_only_what_makes_sense(self, server_page):
-        """Connect can be pressed while closed, everything else while open."""
+    def test_enables_only_the_controls_that_apply_to_the_state(self, server_page):
         page = server_page
         expect(page.connect).to_be_enabled()
         for control in (page.disconnect, page.send, page.command("hello")):
@@ -47,14 +44,12 @@ class ConnectTests:
         for control in (page.disconnect, page.send, page.command("hello")):
             expect(control).to_be_enabled()
 
-    def test_takes_a_path_for_a_url(self, server_page):
-        """A path alone means that path of the page's own server."""
+    def test_resolves_a_path_against_its_own_server(self, server_page):
         server_page.url.fill("/echo")
         server_page.url.press("Enter")
         expect(server_page.events.last).to_contain_text(f"Connected to {server_page.websocket_url('/echo')} in")
 
-    def test_asks_for_subprotocols(self, server_page):
-        """The subprotocols typed in are asked for, and the one agreed to is shown."""
+    def test_requests_the_subprotocols_and_shows_the_selected_one(self, server_page):
         server_page.subprotocols.fill("superchat, chat")
         server_page.connect_to("/")
         expect(server_page.events.first).to_contain_text("Requested subprotocols: superchat, chat")
@@ -62,18 +57,16 @@ class ConnectTests:
 
 
 class CloseTests:
-    """Losing a connection, on purpose or not."""
+    """The connection closes."""
 
-    def test_disconnects(self, server_page):
-        """Disconnect closes the connection cleanly, and the log says so."""
+    def test_disconnect_closes_with_1000_and_logs_a_clean_close(self, server_page):
         server_page.connect_to("/echo")
         server_page.disconnect.click()
         server_page.expect_state("CLOSED")
         expect(server_page.events.last).to_contain_text("Disconnected, code 1000")
         expect(server_page.events.last).to_contain_text("Clean")
 
-    def test_bye_is_explained(self, server_page):
-        """The command `bye` makes the server close with 1000, which the log puts into words."""
+    def test_explains_the_code_1000_of_the_command_bye(self, server_page):
         server_page.connect_to("/")
         server_page.command("bye").click()
         server_page.expect_state("CLOSED")
@@ -81,8 +74,7 @@ class CloseTests:
         expect(server_page.events.last).to_contain_text("1000 means normal closure")
         expect(server_page.events.last).to_contain_text("Clean: both sides completed the closing handshake")
 
-    def test_connects_again(self, server_page):
-        """After a close the same page can connect again."""
+    def test_can_connect_again_after_a_close(self, server_page):
         for _ in range(2):
             server_page.connect_to("/")
             server_page.command("bye").click()
@@ -97,8 +89,9 @@ class CloseTests:
         ],
         ids=["stopped", "killed"],
     )
-    def test_server_goes_away(self, open_server_page, own_server, how, title, meaning):
-        """A server that stops says 1001; one that is killed says nothing, and the page tells the difference."""
+    def test_shows_1001_for_a_stopped_server_and_1006_for_a_killed_one(
+        self, open_server_page, own_server, how, title, meaning
+    ):
         port = free_port()
         server = own_server(port)
         server_page = open_server_page(f"http://127.0.0.1:{port}")
@@ -110,10 +103,10 @@ class CloseTests:
 
 
 class FailureTests:
-    """Not getting a connection."""
+    """The connection does not open."""
 
-    def test_refused_connection_is_explained(self, server_page):
-        """Where nobody listens, the page says that a browser cannot know why, and what to try."""
+    def test_explains_a_refused_connection_and_lists_what_to_check(self, server_page):
+        """A browser does not tell a page why a connection failed."""
         server_page.complaints.allow(r"WebSocket connection to .* failed: .*ERR_CONNECTION_REFUSED")
         url = f"ws://127.0.0.1:{free_port()}/"
         server_page.url.fill(url)
@@ -125,8 +118,8 @@ class FailureTests:
         expect(failure).to_contain_text(f"Does the server allow pages from {server_page.origin}?")
         server_page.expect_state("CLOSED")
 
-    def test_unknown_subprotocol_is_explained(self, server_page):
-        """A browser fails the connection when the server agrees to none; the page names what was asked for."""
+    def test_names_the_requested_subprotocols_when_the_server_selects_none(self, server_page):
+        """A browser then fails the connection."""
         server_page.complaints.allow("WebSocket connection to .* failed")
         server_page.subprotocols.fill("mqtt")
         server_page.connect.click()
@@ -135,8 +128,7 @@ class FailureTests:
     @pytest.mark.parametrize(
         ("url", "subprotocols"), [("ws://", ""), ("ftp://localhost/", ""), ("/", "cha(t"), ("/", "chat, chat")]
     )
-    def test_nonsense_is_explained(self, server_page, url, subprotocols):
-        """A URL or subprotocol that no browser would try gets the browser's own words, and the page stays usable."""
+    def test_reports_an_invalid_url_or_subprotocol_and_can_connect_again(self, server_page, url, subprotocols):
         server_page.url.fill(url)
         server_page.subprotocols.fill(subprotocols)
         server_page.connect.click()
@@ -144,8 +136,8 @@ class FailureTests:
         server_page.expect_state("CLOSED")
         expect(server_page.connect).to_be_enabled()
 
-    def test_works_without_the_lists(self, open_browser_page, server_origin):
-        """When /server.json cannot be had, the page says so, connects all the same, and explains close codes less."""
+    def test_connects_and_says_so_if_server_json_cannot_be_loaded(self, open_browser_page, server_origin):
+        """Close codes are then not explained."""
         page, complaints = open_browser_page()
         complaints.allow("Failed to load resource")
         page.route("**/server.json", lambda route: route.fulfill(status=503))

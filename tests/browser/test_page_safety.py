@@ -1,4 +1,4 @@
-"""Nothing that a peer sends ever runs."""
+"""The page never runs anything that a peer sends."""
 
 from person import ServerPage
 from playwright.sync_api import expect
@@ -38,10 +38,9 @@ PAYLOADS = (
 
 
 class InjectionTests:
-    """Text stays text."""
+    """Text is never parsed as markup."""
 
-    def test_messages_are_text(self, server_page):
-        """Thirty pieces of hostile markup are shown letter by letter, and none of them runs."""
+    def test_shows_thirty_pieces_of_hostile_markup_as_text(self, server_page):
         assert len(set(PAYLOADS)) == 30
         server_page.connect_to("/echo")
         for number, payload in enumerate(PAYLOADS):
@@ -52,8 +51,8 @@ class InjectionTests:
         assert server_page.log.locator(".payload *").count() == 0
         self.expect_unharmed(server_page.page)
 
-    def test_the_answer_of_the_server_is_text(self, open_browser_page, server_origin):
-        """Command names, help and close codes that hold markup are shown as they are, too."""
+    def test_shows_markup_in_server_json_as_text(self, open_browser_page, server_origin):
+        """In names of commands, help, and the meanings of close codes."""
         page, complaints = open_browser_page()
         markup = "<img src=x onerror=hacked=1>"
         lists = {
@@ -70,8 +69,7 @@ class InjectionTests:
         expect(server_page.events.last).to_contain_text(f"1000 means {markup}")
         self.expect_unharmed(page)
 
-    def test_urls_and_subprotocols_are_text(self, server_page):
-        """What is typed as a URL or subprotocol is text in the log as well."""
+    def test_shows_markup_in_a_url_or_subprotocol_as_text(self, server_page):
         server_page.url.fill("ws://<img src=x onerror=hacked=1>/")
         server_page.subprotocols.fill("<img/src=x/onerror=hacked=1>")
         server_page.connect.click()
@@ -87,10 +85,9 @@ class InjectionTests:
 
 
 class PolicyTests:
-    """The page under its Content-Security-Policy."""
+    """The page's Content-Security-Policy."""
 
-    def test_the_policy_is_in_force(self, server_page):
-        """A script written into the page is refused by the browser."""
+    def test_blocks_an_inline_script(self, server_page):
         server_page.complaints.allow(
             "CSP violation: script-src-elem inline|violates the following Content Security Policy"
         )
@@ -103,8 +100,7 @@ class PolicyTests:
         )
         assert server_page.page.evaluate("typeof hacked") == "undefined"
 
-    def test_every_file_comes_from_the_server(self, server_page):
-        """The page loads no script, style or picture from anywhere else."""
+    def test_loads_every_file_from_the_server(self, server_page):
         loaded = server_page.page.evaluate("performance.getEntriesByType('resource').map((entry) => entry.name)")
         assert len(loaded) > 5
         assert [url for url in loaded if not url.startswith(server_page.origin + "/")] == []

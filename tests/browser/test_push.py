@@ -1,4 +1,4 @@
-"""What `redis-cli publish` says reaches a page."""
+"""Publications from `redis-cli publish` reach a page."""
 
 import subprocess
 
@@ -28,15 +28,14 @@ WAIT_FOR_FOUR = """() => new Promise((resolve, reject) => {
 
 
 def cli(port, *words):
-    """Run redis-cli as a person would."""
+    """Run redis-cli; return its output."""
     return subprocess.run(["redis-cli", "-p", str(port), *words], capture_output=True, text=True, check=False).stdout
 
 
 class PushTests:
-    """A page that listens to a channel."""
+    """A page that subscribes to a channel."""
 
-    def test_redis_publish(self, redis, tmp_path, open_browser_page):
-        """`redis-cli publish foo hello` arrives in the page, by WebSocket and as an event."""
+    def test_a_page_receives_what_redis_cli_publishes_by_websocket_and_events(self, redis, tmp_path, open_browser_page):
         port = free_port()
         with running_server(tmp_path, port, "--redis", f"redis://127.0.0.1:{redis.port}"):
             wait_until_ready(port)

@@ -1,4 +1,4 @@
-"""The page, `wss://`, `/sse` and `/api` in a browser that checks the certificate's chain."""
+"""The page, `wss://`, `/sse` and `/api` over TLS in a browser that validates the certificate chain."""
 
 import subprocess
 
@@ -29,7 +29,7 @@ EVERYTHING = """async (key) => {
 
 @pytest.fixture(scope="module")
 def trusting(launch_chromium, authority, tmp_path_factory):
-    """Start a Chromium that trusts the test's root authority, as an administrator makes it do."""
+    """Start a Chromium that trusts the test's root authority, installed as an administrator would."""
     home = tmp_path_factory.mktemp("home")
     store = home / ".pki" / "nssdb"
     store.mkdir(parents=True)
@@ -40,8 +40,8 @@ def trusting(launch_chromium, authority, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("way", "kind"), [("options", "ECDSA"), ("ssl", "RSA")])
-def test_everything_works_over_tls(trusting, authority, tmp_path, kind, way):
-    """With the files that certbot writes; nothing is overridden in the browser, so the intermediate's must be sent."""
+def test_page_websocket_events_and_api_work_over_tls(trusting, authority, tmp_path, kind, way):
+    """The browser ignores no certificate error, so the server must send the intermediate certificate."""
     own, port = authority.issue(tmp_path / "issued", kind), free_port()
     listen = {
         "options": ("--tls-cert", str(own.fullchain), "--tls-key", str(own.privkey)),
@@ -65,8 +65,7 @@ def test_everything_works_over_tls(trusting, authority, tmp_path, kind, way):
     assert "tls handshake failed" not in log
 
 
-def test_a_browser_that_does_not_trust_the_authority_is_logged_with_its_reason(chromium, authority, tmp_path):
-    """The log names the alert that the browser sends."""
+def test_logs_the_alert_of_a_browser_that_does_not_trust_the_authority(chromium, authority, tmp_path):
     own, port = authority.issue(tmp_path / "issued"), free_port()
     directory = tmp_path / "server"
     directory.mkdir()

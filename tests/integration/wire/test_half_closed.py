@@ -1,9 +1,7 @@
 """
-
 Clients that send a request and at once close their sending side, as `nc -N` does, still get the response.
 
 A request ends by its length, not by the end of the connection (RFC 9112 section 6.3).
-
 """
 
 import contextlib

@@ -1,23 +1,23 @@
-// The official JavaScript SDK, driven by orders, in Node (node.js) and in a page of a browser.
+// The official JavaScript SDK, driven by orders from a test, in Node (node.js) and in a page of a browser.
 "use strict";
 
-// Gives what obeys an order; `tell` is called with answers and events.
-function drive(Centrifuge, url, options, tell) {
+// Return a function that executes an order; `report` is called with each answer and event.
+function drive(Centrifuge, url, options, report) {
     const wanted = [];
 
     // The test answers with a token, or with null: unauthorized.
-    const ask = (what, channel) => new Promise((resolve, reject) => {
+    const requestToken = (what, channel) => new Promise((resolve, reject) => {
         wanted.push((token) => token === null ? reject(new Centrifuge.UnauthorizedError("no")) : resolve(token));
-        tell({ event: "token wanted", of: what, channel });
+        report({ event: "token wanted", of: what, channel });
     });
 
-    if (options.asksForTokens) options.getToken = () => ask("connection");
+    if (options.asksForTokens) options.getToken = () => requestToken("connection");
     delete options.asksForTokens;
     const client = new Centrifuge(url, { minReconnectDelay: 50, maxReconnectDelay: 500, ...options });
     const subscriptions = {};
 
     const listen = (emitter, names, more) => {
-        for (const name of names) emitter.on(name, (context) => tell({ event: name, ...more, ...context }));
+        for (const name of names) emitter.on(name, (context) => report({ event: name, ...more, ...context }));
     };
     listen(client, ["connecting", "connected", "disconnected", "message", "error"], { of: "client" });
     listen(client, ["publication", "join", "leave", "subscribed", "unsubscribed"], { of: "server" });
@@ -27,7 +27,7 @@ function drive(Centrifuge, url, options, tell) {
         disconnect: () => { client.disconnect(); },
         subscribe: ({ channel, options = {} }) => {
             if (!subscriptions[channel]) {
-                if (options.asksForTokens) options.getToken = () => ask("subscription", channel);
+                if (options.asksForTokens) options.getToken = () => requestToken("subscription", channel);
                 delete options.asksForTokens;
                 const made = { minResubscribeDelay: 50, maxResubscribeDelay: 500, ...options };
                 const subscription = subscriptions[channel] = client.newSubscription(channel, made);
@@ -53,9 +53,9 @@ function drive(Centrifuge, url, options, tell) {
 
     return async ({ number, order, ...rest }) => {
         try {
-            tell({ answer: number, result: await orders[order](rest) ?? null });
+            report({ answer: number, result: await orders[order](rest) ?? null });
         } catch (error) {
-            tell({ answer: number, error: { code: error.code, message: error.message } });
+            report({ answer: number, error: { code: error.code, message: error.message } });
         }
     };
 }
