@@ -1,4 +1,4 @@
-"""What is built from this project, and clean environments that it is installed in."""
+"""The distributions built from this project, and clean environments with them installed."""
 
 import shutil
 import sys
@@ -12,13 +12,13 @@ from paths import ROOT
 
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a directory to build and to install in."""
+    """Return a directory for builds and installations."""
     return tmp_path_factory.mktemp("workshop")
 
 
 @pytest.fixture(scope="session")
 def built(workshop: Path) -> Built:
-    """Build a wheel and an sdist, each straight from a copy of the project."""
+    """Build a wheel and an sdist, each from its own copy of the project."""
     trees = [workshop / "tree-wheel", workshop / "tree-sdist", workshop / "tree"]
     for tree in trees:
         shutil.copytree(ROOT, tree, ignore=LEFT_OUT)
@@ -36,24 +36,24 @@ def built(workshop: Path) -> Built:
 
 @pytest.fixture(scope="session")
 def from_wheel(workshop: Path, built: Built) -> Environment:
-    """Give an environment that the wheel was installed in, with the dependencies that pip found for it."""
+    """Return an environment with the wheel installed, and the dependencies that pip resolved for it."""
     return make_environment(workshop / "from-wheel", built.wheel)
 
 
 @pytest.fixture(scope="session")
 def from_sdist(workshop: Path, built: Built, from_wheel: Environment) -> Environment:
-    """Give an environment that the sdist was installed in."""
+    """Return an environment with the sdist installed."""
     return copy_environment(from_wheel, workshop / "from-sdist", built.sdist)
 
 
 @pytest.fixture(scope="session")
 def editable(workshop: Path, built: Built, from_wheel: Environment) -> Environment:
-    """Give an environment with an editable install."""
+    """Return an environment with an editable installation."""
     return copy_environment(from_wheel, workshop / "editable", "--editable", built.tree)
 
 
 @pytest.fixture(params=["from_wheel", "from_sdist", "editable"])
 def installed(request: pytest.FixtureRequest) -> Environment:
-    """Give each kind of installation in turn."""
+    """Return each kind of installation in turn."""
     environment: Environment = request.getfixturevalue(request.param)
     return environment

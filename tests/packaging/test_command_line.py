@@ -1,4 +1,4 @@
-"""The command line: what it explains, what it refuses, and how."""
+"""The command line of an installed wsserver: help, errors and configuration files."""
 
 import socket
 import tomllib
@@ -11,7 +11,7 @@ from programs import Finished, run
 
 @pytest.fixture
 def twistd(from_wheel: Environment, tmp_path: Path):
-    """Run `twistd -n wsserver` with more words, to its end."""
+    """Return a function that runs `twistd -n wsserver` with arguments, to its end."""
 
     def call(*words: str, environ: dict[str, str] | None = None) -> Finished:
         command = (from_wheel.bin("twistd"), "-n", "--pidfile=", "wsserver", *words)
@@ -22,7 +22,7 @@ def twistd(from_wheel: Environment, tmp_path: Path):
 
 @pytest.fixture
 def wsserver(from_wheel: Environment, tmp_path: Path):
-    """Run `wsserver` with more words, to its end."""
+    """Return a function that runs `wsserver` with arguments, to its end."""
 
     def call(*words: str | Path, environ: dict[str, str] | None = None) -> Finished:
         return run(from_wheel.bin("wsserver"), *words, directory=tmp_path, environ=environ)
@@ -32,13 +32,13 @@ def wsserver(from_wheel: Environment, tmp_path: Path):
 
 @pytest.fixture
 def taken_port():
-    """Give a port that somebody else listens on."""
+    """Return a port that another program listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield listener.getsockname()[1]
 
 
 def assert_one_line(done: Finished, *words: str) -> None:
-    """The program has ended with 1 and one line on standard error that has these words."""
+    """Check that the program exited with 1 and one line on standard error that contains these words."""
     assert done.status == 1
     [line] = done.errors.splitlines()
     assert line.startswith("wsserver: ")
@@ -48,10 +48,9 @@ def assert_one_line(done: Finished, *words: str) -> None:
 
 
 class HelpTests:
-    """--help."""
+    """`--help`."""
 
-    def test_every_option_is_explained_with_its_default(self, twistd):
-        """The help has all groups, defaults and the three sources of options, in lines of at most 80 characters."""
+    def test_twistd_wsserver_help_has_groups_defaults_and_sources_in_80_columns(self, twistd):
         done = twistd("--help")
         assert (done.status, done.errors) == (0, "")
         for words in (
@@ -65,29 +64,26 @@ class HelpTests:
             assert words in done.output
         assert [line for line in done.output.splitlines() if len(line) > 80] == []
 
-    def test_serve_has_the_same(self, twistd, wsserver):
-        """`wsserver serve --help` explains the same options."""
+    def test_serve_help_is_the_same_but_for_the_usage_line(self, twistd, wsserver):
         assert twistd("--help").output.partition("\n")[2] == wsserver("serve", "--help").output.partition("\n")[2]
 
-    def test_wsserver_explains_its_commands(self, wsserver):
-        """`wsserver --help` names the commands."""
+    def test_wsserver_help_names_four_commands(self, wsserver):
         done = wsserver("--help")
         assert done.status == 0
         for command in ("serve", "genconfig", "checkconfig", "version"):
             assert command in done.output
 
-    def test_wsserver_without_a_command(self, wsserver):
-        """Without a command it says how it is used, on standard error."""
+    def test_wsserver_without_a_command_prints_its_usage_to_standard_error(self, wsserver):
         done = wsserver()
         assert done.status != 0
         assert "usage: wsserver" in done.errors
 
 
 class MistakeTests:
-    """Mistakes end the program with one line on standard error and exit status 1."""
+    """Invalid options end the program with one line on standard error and exit status 1."""
 
     @pytest.mark.parametrize(
-        ("words", "told"),
+        ("words", "expected"),
         [
             (["--prot", "8080"], ["--prot", "did you mean --port?"]),
             (["--max-mesage-size", "1MiB"], ["did you mean --max-message-size?"]),
@@ -116,12 +112,11 @@ class MistakeTests:
         ],
         ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else None,
     )
-    def test_on_the_command_line(self, twistd, words, told):
-        """The line names the option, quotes the value and says what was expected."""
-        assert_one_line(twistd(*words), *told)
+    def test_a_bad_argument_is_named_with_what_was_expected(self, twistd, words, expected):
+        assert_one_line(twistd(*words), *expected)
 
     @pytest.mark.parametrize(
-        ("variable", "value", "told"),
+        ("variable", "value", "expected"),
         [
             ("WSSERVER_PORT", "http", ["WSSERVER_PORT", "'http'"]),
             ("WSSERVER_PROT", "1", ["WSSERVER_PROT", "did you mean WSSERVER_PORT?"]),
@@ -129,12 +124,11 @@ class MistakeTests:
             ("WSSERVER_ANONYMOUS", "perhaps", ["true or false"]),
         ],
     )
-    def test_in_the_environment(self, twistd, variable, value, told):
-        """The line names the variable."""
-        assert_one_line(twistd(environ={variable: value}), *told)
+    def test_a_bad_variable_is_named_with_what_was_expected(self, twistd, variable, value, expected):
+        assert_one_line(twistd(environ={variable: value}), *expected)
 
     @pytest.mark.parametrize(
-        ("text", "told"),
+        ("text", "expected"),
         [
             ("prot = 1\n", ["line 1", "prot", "did you mean port?"]),
             ("# a comment\n\nport = 'http'\n", ["line 3", "'http'"]),
@@ -145,47 +139,45 @@ class MistakeTests:
         ],
         ids=["an unknown key", "a bad value", "no TOML", "no list", "no boolean", "a table"],
     )
-    def test_in_the_file(self, twistd, wsserver, tmp_path, text, told):
-        """The line names the file, the line and the key; `checkconfig` says the same."""
+    def test_a_bad_file_is_named_with_line_and_key_also_by_checkconfig(
+        self, twistd, wsserver, tmp_path, text, expected
+    ):
         file = tmp_path / "wsserver.toml"
         file.write_text(text)
         done = twistd("--config", str(file))
-        assert_one_line(done, str(file), *told)
+        assert_one_line(done, str(file), *expected)
         checked = wsserver("checkconfig", file)
-        assert_one_line(checked, str(file), *told)
+        assert_one_line(checked, str(file), *expected)
         assert checked.errors == done.errors
 
 
 class TakenPortTests:
-    """A port that is in use."""
+    """A port on which another program listens."""
 
-    def test_in_the_foreground(self, twistd, taken_port):
-        """One clear line and exit status 1."""
+    def test_twistd_in_the_foreground_exits_with_1_and_one_line(self, twistd, taken_port):
         assert_one_line(twistd("--port", str(taken_port)), str(taken_port), "in use")
 
-    def test_serve(self, wsserver, taken_port):
-        """`wsserver serve` the same."""
+    def test_wsserver_serve_exits_with_1_and_one_line(self, wsserver, taken_port):
         assert_one_line(wsserver("serve", "--port", str(taken_port)), str(taken_port), "in use")
 
-    def test_as_a_daemon(self, from_wheel, tmp_path, taken_port):
-        """The daemon's parent says so on standard error, and no process and no pid file is left."""
+    def test_twistd_as_a_daemon_exits_with_1_and_leaves_no_pid_file(self, from_wheel, tmp_path, taken_port):
+        """The line is on the standard error of the command that was started."""
         pidfile, logfile = tmp_path / "wsserver.pid", tmp_path / "wsserver.log"
         options = (f"--pidfile={pidfile}", f"--logfile={logfile}", "wsserver", "--port", str(taken_port))
         done = run(from_wheel.bin("twistd"), *options, directory=tmp_path)
         assert_one_line(done, str(taken_port), "in use")
         assert not pidfile.exists()
 
-    def test_the_second_of_two_listeners(self, twistd, taken_port):
-        """Where one of two addresses is in use the server does not start."""
+    def test_the_server_does_not_start_if_one_of_two_ports_is_taken(self, twistd, taken_port):
         done = twistd("--listen", "tcp:0:interface=127.0.0.1", "--listen", f"tcp:{taken_port}:interface=127.0.0.1")
         assert_one_line(done, str(taken_port), "in use")
 
 
 class ConfigTests:
-    """genconfig and checkconfig."""
+    """The commands genconfig and checkconfig, and configuration files."""
 
-    def test_what_genconfig_writes_is_right(self, wsserver, tmp_path):
-        """The file is TOML, has every option commented out, and is fine as it is and with every # removed."""
+    def test_genconfig_writes_a_valid_file_also_with_all_options_uncommented(self, wsserver, tmp_path):
+        """As written, it sets nothing."""
         written = wsserver("genconfig")
         assert (written.status, written.errors) == (0, "")
         file = tmp_path / "wsserver.toml"
@@ -200,21 +192,19 @@ class ConfigTests:
         assert len(tomllib.loads(file.read_text())) >= 15
         assert wsserver("checkconfig", file).status == 0
 
-    def test_checkconfig_reads_the_environment_too(self, wsserver, tmp_path):
-        """A bad variable is found beside a good file."""
+    def test_checkconfig_refuses_a_bad_variable_beside_a_valid_file(self, wsserver, tmp_path):
         file = tmp_path / "wsserver.toml"
         file.write_text("port = 8081\n")
         assert_one_line(wsserver("checkconfig", file, environ={"WSSERVER_PORT": "x"}), "WSSERVER_PORT")
 
-    def test_flags_go_before_the_environment_and_that_before_the_file(self, twistd, taken_port, tmp_path):
-        """Of three ports the one of the flag is listened on."""
+    def test_a_port_flag_overrides_the_environment_and_the_file(self, twistd, taken_port, tmp_path):
         file = tmp_path / "wsserver.toml"
         file.write_text("port = 1\nmax_connections = 5\n")
         done = twistd("--config", str(file), "--port", str(taken_port), environ={"WSSERVER_PORT": "2"})
         assert_one_line(done, f"tcp:{taken_port}:")
 
-    def test_an_empty_variable_counts_as_unset(self, wsserver, tmp_path):
-        """Variables that a shell script sets to nothing do not disturb."""
+    def test_checkconfig_ignores_empty_variables(self, wsserver, tmp_path):
+        """Shell scripts may set a variable to an empty string."""
         file = tmp_path / "wsserver.toml"
         file.write_text("port = 8081\n")
         assert wsserver("checkconfig", file, environ={"WSSERVER_PORT": "", "WSSERVER_ORIGIN": ""}).status == 0

@@ -1,4 +1,4 @@
-"""What is in the wheel and in the sdist, and what is not."""
+"""The files of the wheel and of the sdist."""
 
 import tarfile
 import zipfile
@@ -30,8 +30,8 @@ def sdist_names(built: Built) -> list[str]:
 class WheelTests:
     """The wheel."""
 
-    def test_has_the_package_the_page_and_the_plugin_and_nothing_else(self, wheel_names):
-        """Every file of the wheel is one of ours, and none of ours is missing."""
+    def test_contains_exactly_the_package_the_page_and_the_plugin(self, wheel_names):
+        """Plus one compiled module."""
         expected = {*MODULES, "wsserver/py.typed", PLUGIN, *(f"wsserver/static/{name}" for name in PAGE)}
         found = {name for name in wheel_names if ".dist-info/" not in name}
         compiled = {name for name in found if name.startswith("wsserver/wire/_speedups.")}
@@ -42,23 +42,19 @@ class WheelTests:
         "name",
         ["twisted/__init__.py", "twisted/plugins/__init__.py", "twisted/plugins/dropin.cache", "static/index.html"],
     )
-    def test_has_nothing_that_would_harm_twisted(self, wheel_names, name):
-        """A file of this name would hide or break a part of Twisted, or lie around in site-packages."""
+    def test_contains_no_file_that_would_break_twisted_or_litter_site_packages(self, wheel_names, name):
         assert name not in wheel_names
 
-    def test_has_no_remains(self, wheel_names):
-        """Neither bytecode nor sources of the extension nor tests nor documentation are in it."""
+    def test_contains_no_bytecode_extension_sources_tests_or_docs(self, wheel_names):
         remains = (".pyc", ".pyx", ".c")
         assert not [name for name in wheel_names if name.endswith(remains) or name.startswith(("tests/", "docs/"))]
 
-    def test_has_the_page_as_it_is(self, built: Built):
-        """The page's files are copied byte for byte."""
+    def test_contains_the_pages_files_byte_for_byte(self, built: Built):
         with zipfile.ZipFile(built.wheel) as wheel:
             for name in PAGE:
                 assert wheel.read(f"wsserver/static/{name}") == (ROOT / "static" / name).read_bytes()
 
-    def test_says_what_it_needs(self, built: Built):
-        """The metadata has the licence, the Python version, both dependencies and the script."""
+    def test_metadata_names_licence_python_version_dependencies_and_script(self, built: Built):
         with zipfile.ZipFile(built.wheel) as wheel:
             [metadata] = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
             [scripts] = [name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt")]
@@ -73,14 +69,12 @@ class WheelTests:
 class SdistTests:
     """The sdist."""
 
-    def test_has_all_that_the_wheel_is_made_of(self, sdist_names):
-        """Package, page, plugin and what builds them are there."""
+    def test_contains_every_source_of_the_wheel(self, sdist_names):
         expected = {*MODULES, "wsserver/py.typed", PLUGIN, *(f"static/{name}" for name in PAGE)}
         expected |= {"pyproject.toml", "setup.py", "README.md", "LICENSE", "PKG-INFO"}
         assert expected - set(sdist_names) == set()
 
-    def test_has_no_remains(self, sdist_names):
-        """No compiled module, no cache, no twisted package of its own."""
+    def test_contains_no_bytecode_cache_env_file_or_twisted_package(self, sdist_names):
         wrong = [name for name in sdist_names if name.endswith((".pyc", "dropin.cache")) or Path(name).name == ".env"]
         assert wrong == []
         assert "twisted/__init__.py" not in sdist_names

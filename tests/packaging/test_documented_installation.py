@@ -1,4 +1,4 @@
-"""What the documentation says about installing works in a copy of the project that nothing was installed in."""
+"""The documented installation commands work in a fresh copy of the project."""
 
 import re
 import shutil
@@ -18,12 +18,12 @@ BLOCKS = sorted(
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Copy the project, without an environment."""
+    """Copy the project without a virtual environment."""
     return Path(shutil.copytree(ROOT, tmp_path / "checkout", ignore=LEFT_OUT))
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[-1])
-def test_the_commands_of_the_tutorials_install_both_programs(checkout: Path, block: str):
+def test_each_installation_block_of_the_tutorials_installs_both_programs(checkout: Path, block: str):
     command = ["bash", "-ec", block + "wsserver version; twistd wsserver --version"]
     done = subprocess.run(
         command, cwd=checkout, env=environment(), capture_output=True, text=True, timeout=300, check=False
@@ -33,11 +33,11 @@ def test_the_commands_of_the_tutorials_install_both_programs(checkout: Path, blo
     assert first == second
 
 
-def test_the_tutorials_say_how_to_install_with_and_without_redis():
+def test_the_tutorials_install_with_and_without_redis():
     assert sorted(block.splitlines()[-1] for block in BLOCKS) == ["pip install '.[redis]'", "pip install ."]
 
 
-def test_make_serve_installs_what_serving_needs_and_nothing_else(checkout: Path, tmp_path: Path):
+def test_make_serve_serves_without_installing_development_tools(checkout: Path, tmp_path: Path):
     directory = tmp_path / "output"
     directory.mkdir()
     environ = {"MAKEFLAGS": "", "VENV": str(tmp_path / "venv")}

@@ -1,4 +1,4 @@
-"""A server that runs: in the foreground, as a daemon, and how it stops."""
+"""A running server: in the foreground, as a daemon, and how it stops."""
 
 import json
 import os
@@ -16,7 +16,7 @@ FOREGROUND = {"twistd": ("twistd", "-n", "--pidfile=", "wsserver"), "wsserver se
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
+    """Return whether a process exists and is not a zombie."""
     try:
         return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
     except FileNotFoundError:
@@ -28,8 +28,9 @@ class StoppingTests:
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
     @pytest.mark.parametrize("command", FOREGROUND.values(), ids=FOREGROUND)
-    def test_clients_are_told(self, from_wheel: Environment, tmp_path: Path, command, number):
-        """On either signal clients see 1001 and the server ends without a traceback."""
+    def test_a_signal_closes_connections_with_1001_and_without_a_traceback(
+        self, from_wheel: Environment, tmp_path: Path, command, number
+    ):
         words = (from_wheel.bin(command[0]), *command[1:], "--port", "0", "--close-timeout", "2s")
         with running(*words, directory=tmp_path) as server:
             with connect(f"ws://127.0.0.1:{server.port()}/echo", proxy=None) as peer:
@@ -42,14 +43,15 @@ class StoppingTests:
             assert server.errors == ""
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-    def test_the_exit_status(self, from_wheel: Environment, tmp_path: Path, number):
-        """A server that was asked to stop does so, and ends by that signal, as twistd does and supervisors expect."""
+    def test_the_server_ends_by_the_signal_it_received(self, from_wheel: Environment, tmp_path: Path, number):
+        """As twistd does, and supervisors expect."""
         with running(from_wheel.bin("wsserver"), "serve", "--port", "0", directory=tmp_path) as server:
             server.port()
             assert server.stop(number) == -number
 
-    def test_a_client_that_does_not_answer_does_not_hold_it_up(self, from_wheel: Environment, tmp_path: Path):
-        """The server ends after --close-timeout at the latest."""
+    def test_the_server_stops_although_a_client_does_not_answer_the_close(
+        self, from_wheel: Environment, tmp_path: Path
+    ):
         words = ("serve", "--port", "0", "--close-timeout", "500ms")
         with running(from_wheel.bin("wsserver"), *words, directory=tmp_path) as server:
             with socket.create_connection(("127.0.0.1", server.port())) as silent:
@@ -65,8 +67,8 @@ class StoppingTests:
 class DaemonTests:
     """`twistd --pidfile=... --logfile=... wsserver`."""
 
-    def test_from_start_to_stop(self, from_wheel: Environment, tmp_path: Path):
-        """The command returns once the server serves; SIGTERM stops it, tells clients, and removes the pid file."""
+    def test_sigterm_closes_with_1001_and_removes_the_pid_file(self, from_wheel: Environment, tmp_path: Path):
+        """The command that starts the daemon returns, silently, once the server is listening."""
         pidfile, logfile = tmp_path / "wsserver.pid", tmp_path / "wsserver.log"
         options = (f"--pidfile={pidfile}", f"--logfile={logfile}", "wsserver", "--port", "0")
         started = run(from_wheel.bin("twistd"), *options, directory=tmp_path)
@@ -86,8 +88,7 @@ class DaemonTests:
         assert not pidfile.exists()
         assert "Traceback" not in logfile.read_text()
 
-    def test_its_log_is_json_where_asked_for(self, from_wheel: Environment, tmp_path: Path):
-        """--log-format json holds for a log file too."""
+    def test_log_format_json_applies_to_the_log_file(self, from_wheel: Environment, tmp_path: Path):
         pidfile, logfile = tmp_path / "wsserver.pid", tmp_path / "wsserver.log"
         options = (f"--pidfile={pidfile}", f"--logfile={logfile}", "wsserver", "--port", "0", "--log-format", "json")
         assert run(from_wheel.bin("twistd"), *options, directory=tmp_path).status == 0
@@ -99,10 +100,9 @@ class DaemonTests:
 
 
 class LogTests:
-    """What is written to standard output."""
+    """The log on standard output."""
 
-    def test_json(self, from_wheel: Environment, tmp_path: Path):
-        """With --log-format json every line is an object with time, level, namespace and message."""
+    def test_json_lines_have_time_level_namespace_message_and_fields(self, from_wheel: Environment, tmp_path: Path):
         words = ("serve", "--port", "0", "--log-format", "json")
         with running(from_wheel.bin("wsserver"), *words, directory=tmp_path) as server:
             port = int(server.wait_for(r"ws://127\.0\.0\.1:([0-9]+)/")[1])
@@ -121,8 +121,7 @@ class LogTests:
         assert (close["code"], close["by"]) == (1000, "server")
         assert any(line["message"].startswith("connection refused ") for line in lines)
 
-    def test_text(self, from_wheel: Environment, tmp_path: Path):
-        """Without it every line is for people, and none has a control character that a peer has sent."""
+    def test_text_lines_contain_neither_control_characters_nor_tokens(self, from_wheel: Environment, tmp_path: Path):
         with running(from_wheel.bin("wsserver"), "serve", "--port", "0", directory=tmp_path) as server:
             port = server.port()
             with connect(f"ws://127.0.0.1:{port}/a%0Ab%1B?token=secret", proxy=None) as peer:
@@ -134,10 +133,9 @@ class LogTests:
 
 
 class ListenTests:
-    """--listen."""
+    """`--listen` and `--interface`."""
 
-    def test_a_unix_socket(self, from_wheel: Environment, tmp_path: Path):
-        """A server may listen on a UNIX socket; the socket is gone when it has stopped."""
+    def test_serves_on_a_unix_socket_and_removes_it(self, from_wheel: Environment, tmp_path: Path):
         path = tmp_path / "ws.sock"
         with running(from_wheel.bin("wsserver"), "serve", "--listen", f"unix:{path}", directory=tmp_path) as server:
             server.wait_for("listening on")
@@ -150,8 +148,7 @@ class ListenTests:
         assert not path.exists()
         assert "Traceback" not in server.output + server.errors
 
-    def test_two_at_once(self, from_wheel: Environment, tmp_path: Path):
-        """A server may listen on several addresses at once."""
+    def test_serves_on_two_addresses_at_once(self, from_wheel: Environment, tmp_path: Path):
         path = tmp_path / "ws.sock"
         words = ("serve", "--listen", f"unix:{path}", "--listen", "tcp:0:interface=127.0.0.1")
         with running(from_wheel.bin("wsserver"), *words, directory=tmp_path) as server:
@@ -165,8 +162,7 @@ class ListenTests:
                     assert peer.recv(timeout=30) == "hello"
             server.stop()
 
-    def test_ipv6(self, from_wheel: Environment, tmp_path: Path):
-        """--interface ::1 listens on IPv6."""
+    def test_interface_colon_colon_1_serves_on_ipv6(self, from_wheel: Environment, tmp_path: Path):
         try:
             socket.create_server(("::1", 0), family=socket.AF_INET6).close()
         except OSError:

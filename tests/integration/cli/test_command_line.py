@@ -1,4 +1,4 @@
-"""`wsserver publish` and `wsserver subscribe`: real processes beside a real server, or beside one that is not ours."""
+"""`wsserver publish` and `wsserver subscribe`: real processes against a real server or a scripted one."""
 
 import contextlib
 import fcntl
@@ -28,7 +28,7 @@ KEY = "secret"
 
 
 def run(*words, data=None, **more):
-    """Run the program to its end; give its status, its output and what it says on standard error."""
+    """Run the program to its end; return its status, standard output and standard error."""
     done = subprocess.run(
         [PROGRAM, *words], input=data, env=environment(**more), capture_output=True, timeout=60, check=False
     )
@@ -36,19 +36,19 @@ def run(*words, data=None, **more):
 
 
 def one_line(errors):
-    """Take the one line that says what is wrong."""
+    """Return the one line of standard error, without the program's name."""
     [line] = errors.splitlines()
     assert line.startswith("wsserver: ")
     return line.removeprefix("wsserver: ")
 
 
 def waiting_in(pipe):
-    """Tell how many bytes nobody has read yet."""
+    """Return how many bytes of a pipe are unread."""
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4), sys.byteorder)
 
 
 class Subscriber:
-    """`wsserver subscribe` that runs."""
+    """A running `wsserver subscribe`."""
 
     def __init__(self, directory, *words, output=None, **more):
         self._errors = directory / f"errors-{len(list(directory.iterdir()))}.txt"
@@ -63,28 +63,28 @@ class Subscriber:
 
     @property
     def errors(self):
-        """What it has said."""
+        """The text on standard error."""
         return self._errors.read_text()
 
     def subscribed(self):
-        """Wait until it is subscribed."""
+        """Wait until the program is subscribed."""
         wait_until(lambda: "subscribed to" in self.errors or self.process.poll() is not None, "subscribed")
         assert "subscribed to" in self.errors
         return self
 
     def lines(self, count):
-        """Read some lines."""
+        """Read lines of standard output."""
         return [self.process.stdout.readline() for _ in range(count)]
 
     def end(self):
-        """Wait for the end; give the status and the rest of the output."""
+        """Wait for the end; return the status and the rest of the output."""
         rest = self.process.communicate(timeout=30)[0]
         return self.process.returncode, rest
 
 
 @pytest.fixture
 def subscriber(tmp_path):
-    """Start subscribers; end those that are left."""
+    """Return a function that starts subscribers; kill the remaining ones afterwards."""
     with contextlib.ExitStack() as stack:
 
         def start(*words, **more):
@@ -100,15 +100,14 @@ def subscriber(tmp_path):
 
 @pytest.fixture
 def url(start_server):
-    """Start a server that takes publications; give its URL."""
+    """Start a server that accepts publications; return its URL."""
     return f"http://127.0.0.1:{blockon(deferToThread(start_server, api_key=KEY)).port}"
 
 
 class PublishTests:
     """`wsserver publish CHANNEL DATA`."""
 
-    def test_receipt(self, server, start_server):
-        """It prints what the server answers, as JSON on one line, and ends with 0."""
+    def test_prints_the_servers_result_as_one_line_and_exits_with_0(self, server, start_server):
         server = start_server(api_key=KEY)
         with server.open("/ws?channel=foo") as peer:
             status, output, errors = run("publish", "foo", "hello", "--url", server.url, WSSERVER_API_KEY=KEY)
@@ -120,16 +119,15 @@ class PublishTests:
     @pytest.mark.parametrize(
         "data", [b"", b"hello\n", b"\xff\x00\r\n", "\u4e16\u754c".encode() * 1000, bytes(range(256)) * 170]
     )
-    def test_standard_input(self, start_server, data):
-        """With - standard input is published, byte for byte."""
+    def test_a_dash_publishes_standard_input_byte_for_byte(self, start_server, data):
         server = start_server(api_key=KEY)
         with server.open("/ws?channel=foo") as peer:
             status, _, errors = run("publish", "--api-key", KEY, "--url", server.url, "foo", "-", data=data)
             assert (status, errors) == (0, "")
             assert peer.read_frame().payload == data
 
-    def test_arguments(self, start_server):
-        """A text from the command line is published as it is, with bytes that are no UTF-8 in it, or with --json."""
+    def test_publishes_its_argument_byte_for_byte(self, start_server):
+        """Also bytes that are not UTF-8, JSON with --json, and arguments that look like options."""
         server = start_server(api_key=KEY)
         with server.open("/ws?channel=foo") as peer:
             for words, expected in [
@@ -143,8 +141,8 @@ class PublishTests:
                 assert run("publish", "--api-key", KEY, "--url", server.url, *words)[0] == 0
                 assert peer.read_frame().payload == expected
 
-    def test_key_in_a_file(self, url, tmp_path):
-        """The key may stand in the server's own file; flags go before the environment, and that before the file."""
+    def test_the_key_comes_from_flag_environment_or_file_in_that_order(self, url, tmp_path):
+        """The file is the server's own."""
         file = tmp_path / "wsserver.toml"
         file.write_text(f'api_key = "{KEY}"\nport = 1\n')
         words = ("publish", "foo", "x", "--url", url, "--config", str(file))
@@ -153,7 +151,7 @@ class PublishTests:
         assert run(*words, "--api-key", KEY, WSSERVER_API_KEY="wrong")[0] == 0
 
     @pytest.mark.parametrize(
-        ("words", "status", "told"),
+        ("words", "status", "message"),
         [
             (["foo", "x", "--api-key", "wrong"], 1, "refused with 401: "),
             (["", "x"], 1, "refused with 400: channel: channel name is empty"),
@@ -179,20 +177,18 @@ class PublishTests:
         ],
         ids=lambda value: None,
     )
-    def test_refused(self, url, words, status, told):
-        """Whatever is wrong is said in one line, without a control character in it, and the status is not 0."""
+    def test_an_error_is_one_printable_line_and_a_nonzero_status(self, url, words, status, message):
+        """The status is 75 if the server is unreachable, and 1 otherwise."""
         found, output, errors = run("publish", "--api-key", KEY, "--url", url, *words)
         assert (found, output) == (status, b"")
-        assert told in one_line(errors)
+        assert message in one_line(errors)
         assert one_line(errors).isprintable()
 
-    def test_too_much_input(self, url):
-        """What is read of standard input has a limit."""
+    def test_refuses_over_16_mib_of_standard_input(self, url):
         status, _, errors = run("publish", "--api-key", KEY, "--url", url, "foo", "-", data=b"x" * (16 * 1024**2 + 1))
         assert (status, one_line(errors)) == (1, "-: standard input is longer than 16777216 bytes")
 
-    def test_closed(self, start_server):
-        """A server without a key says so; while its Redis is away, the status tells that it may pass."""
+    def test_exits_with_1_without_a_server_key_and_75_without_redis(self, start_server):
         server = start_server()
         status, _, errors = run("publish", "foo", "x", "--api-key", KEY, "--url", server.url)
         assert status == 1
@@ -203,7 +199,7 @@ class PublishTests:
         assert one_line(errors).startswith("refused with 503: ")
 
     @pytest.mark.parametrize(
-        ("answer", "status", "told"),
+        ("answer", "status", "message"),
         [
             (b"", EX_TEMPFAIL, "Remote end closed connection without response"),
             (b"SSH-2.0-x\r\n", EX_TEMPFAIL, "the response is not valid HTTP"),
@@ -216,17 +212,17 @@ class PublishTests:
         ],
         ids=lambda value: None,
     )
-    def test_other_servers(self, scripted, answer, status, told):
-        """What no server of ours would answer is an error too."""
+    def test_a_response_of_another_server_is_an_error(self, scripted, answer, status, message):
+        """The status is 75 if a later attempt may succeed."""
         found, output, errors = run("publish", "--api-key", KEY, "--url", scripted(lambda _: [answer]), "foo", "x")
         assert (found, output) == (status, b"")
-        assert told in one_line(errors)
+        assert message in one_line(errors)
         assert one_line(errors).isprintable()
 
 
 @pytest.fixture
 def scripted():
-    """Start servers that answer their first request with some bytes, piece by piece, and close."""
+    """Return a function that starts a server that answers its first request with given chunks, and closes."""
     with contextlib.ExitStack() as stack:
 
         def start(script):
@@ -234,7 +230,7 @@ def scripted():
             thread = threading.Thread(target=answer, args=(listener, script))
             thread.start()
             stack.callback(thread.join)
-            # It may still wait for somebody.
+            # The thread may still be waiting for a client.
             stack.callback(wake, listener)
             return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
@@ -268,8 +264,8 @@ def accept(request):
 class SubscribeTests:
     """`wsserver subscribe CHANNEL...`."""
 
-    def test_lines(self, start_server, subscriber):
-        """Each message is a line; after --count of them it ends with 0, and the server sees a clean end."""
+    def test_prints_one_line_per_message_and_exits_with_0_after_count(self, start_server, subscriber):
+        """The server sees a clean close."""
         server = start_server(api_key=KEY)
         one = subscriber("foo", "bar", "--url", server.url, "--count", "3").subscribed()
         for channel, data in (("foo", "one"), ("bar", "two"), ("other", "x"), ("foo", "three"), ("foo", "four")):
@@ -278,15 +274,13 @@ class SubscribeTests:
         assert one.errors == "wsserver: subscribed to foo bar\n"
         wait_until(lambda: server.count_connections() == 0, "gone")
 
-    def test_at_once(self, url, subscriber):
-        """A line is there as soon as its message is, also in a pipe."""
+    def test_prints_each_message_immediately_into_a_pipe(self, url, subscriber):
         one = subscriber("foo", "--url", url).subscribed()
         for data in ("one", "two"):
             run("publish", "foo", data, "--api-key", KEY, "--url", url)
             assert one.lines(1) == [data.encode() + b"\n"]
 
-    def test_bytes(self, url, subscriber):
-        """Into a pipe bytes go as they came; --format json has each message on one line, whatever is in it."""
+    def test_raw_output_is_unchanged_and_json_output_encodes_bytes_in_base64(self, url, subscriber):
         raw = subscriber("foo", "--url", url, "--count", "1").subscribed()
         envelope = subscriber("foo", "--url", url, "--count", "1", "--format", "json").subscribed()
         listed = subscriber("foo", "--url", url, "--count", "1", "--format", "redis").subscribed()
@@ -295,21 +289,19 @@ class SubscribeTests:
         assert json.loads(envelope.end()[1]).items() >= {"channel": "foo", "b64data": "/woA"}.items()
         assert json.loads(listed.end()[1]) == ["message", "foo", "/woA", "base64"]
 
-    def test_json_with_line_ends_is_one_line(self, url, subscriber):
-        """--format json writes the white space of a value without them."""
+    def test_a_line_end_within_json_data_becomes_a_space(self, url, subscriber):
+        """So that --format json prints one line per message."""
         envelope = subscriber("foo", "--url", url, "--count", "1", "--format", "json").subscribed()
         run("publish", "--json", "foo", "-", "--api-key", KEY, "--url", url, data=b'{"a":\n 1.10}')
         assert b'"data":{"a":  1.10}' in envelope.end()[1]
 
-    def test_format_is_ours(self, start_server, subscriber):
-        """Without --format messages come raw, whatever the server's default is."""
+    def test_the_default_format_is_raw_even_if_the_servers_is_json(self, start_server, subscriber):
         server = start_server(api_key=KEY, channel_format="json")
         one = subscriber("foo", "--url", server.url, "--count", "1").subscribed()
         run("publish", "foo", "x", "--api-key", KEY, "--url", server.url)
         assert one.end() == (0, b"x\n")
 
-    def test_since(self, url, subscriber):
-        """With --since what was published after a place comes first; where that cannot be had, a line says so."""
+    def test_since_prints_missed_messages_or_a_gap_event(self, url, subscriber):
         receipts = [
             json.loads(run("publish", "foo", f"{number}", "--api-key", KEY, "--url", url)[1]) for number in range(3)
         ]
@@ -321,8 +313,8 @@ class SubscribeTests:
         assert status == 0
         assert json.loads(output).items() >= {"event": "gap", "channel": "foo"}.items()
 
-    def test_from_redis(self, start_server, subscriber, tmp_path):
-        """What `redis-cli publish` says is printed."""
+    def test_prints_messages_published_to_redis_directly(self, start_server, subscriber, tmp_path):
+        """The server exits with 75 until it has connected to its Redis."""
         redis = RedisServer(tmp_path)
         redis.start()
         try:
@@ -330,7 +322,7 @@ class SubscribeTests:
             one = None
             while one is None:
                 one = subscriber("foo", "--url", server.url, "--count", "100")
-                # Until the server has found its Redis, the status says: later.
+                # Until the server has connected to its Redis, it refuses with a temporary error.
                 wait_until(lambda one=one: "wsserver: " in one.errors, "an answer")
                 if "subscribed" not in one.errors:
                     assert one.end()[0] == EX_TEMPFAIL
@@ -341,8 +333,8 @@ class SubscribeTests:
         finally:
             redis.kill()
 
-    def test_terminal(self, url, subscriber):
-        """On a terminal control characters are written out: a message cannot colour it, nor be two lines."""
+    def test_escapes_control_characters_on_a_terminal(self, url, subscriber):
+        """A message can neither colour the terminal nor occupy two lines."""
         ours, theirs = pty.openpty()
         with os.fdopen(ours, "rb", buffering=0) as terminal:
             one = subscriber("foo", "--url", url, "--count", "1", output=theirs).subscribed()
@@ -351,8 +343,7 @@ class SubscribeTests:
             assert one.end()[0] == 0
             assert terminal.read(1000) == b"\\x1b[31mred\\n\\xff \\u202e\r\n"
 
-    def test_large(self, url, subscriber):
-        """A message is not cut, and a reader that takes its time gets all of it."""
+    def test_prints_messages_of_48000_bytes_whole(self, url, subscriber):
         one = subscriber("foo", "--url", url, "--count", "2").subscribed()
         data = b"x" * 48_000
         for _ in range(2):
@@ -360,8 +351,7 @@ class SubscribeTests:
         assert one.end() == (0, (data + b"\n") * 2)
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-    def test_signals(self, start_server, subscriber, log, number):
-        """A signal closes the connection as it should be, and ends the process by itself, without a word."""
+    def test_a_signal_closes_with_1000_and_ends_the_process_silently(self, start_server, subscriber, log, number):
         server = start_server()
         one = subscriber("foo", "--url", server.url).subscribed()
         one.process.send_signal(number)
@@ -369,8 +359,7 @@ class SubscribeTests:
         assert one.errors == "wsserver: subscribed to foo\n"
         wait_until(lambda: any("code=1000 by=peer" in line for line in log.lines("wsserver.connection")), "closed")
 
-    def test_signal_while_nobody_reads(self, start_server, subscriber):
-        """A reader that does not read cannot hold it."""
+    def test_sigint_ends_it_while_its_output_pipe_is_full(self, start_server, subscriber):
         server = start_server(api_key=KEY)
         one = subscriber("foo", "--url", server.url).subscribed()
         for _ in range(3):
@@ -381,8 +370,8 @@ class SubscribeTests:
         assert one.process.wait(30) == -signal.SIGINT
         assert one.errors == "wsserver: subscribed to foo\n"
 
-    def test_reader_that_leaves(self, url, subscriber):
-        """As `yes | head -1`: it ends by SIGPIPE, without a word."""
+    def test_ends_by_sigpipe_silently_if_its_reader_has_closed(self, url, subscriber):
+        """As in `wsserver subscribe foo | head -1`."""
         reading, writing = os.pipe()
         one = subscriber("foo", "--url", url, output=writing).subscribed()
         os.close(reading)
@@ -391,8 +380,7 @@ class SubscribeTests:
         assert one.end()[0] == -signal.SIGPIPE
         assert one.errors == "wsserver: subscribed to foo\n"
 
-    def test_full_disk(self, url, subscriber):
-        """Output that cannot be written is an error."""
+    def test_exits_with_1_if_its_output_cannot_be_written(self, url, subscriber):
         with open("/dev/full", "wb") as full:
             one = subscriber("foo", "--url", url, output=full).subscribed()
             run("publish", "foo", "x", "--api-key", KEY, "--url", url)
@@ -400,7 +388,7 @@ class SubscribeTests:
         assert one.errors.splitlines()[1:] == ["wsserver: standard output: No space left on device"]
 
     @pytest.mark.parametrize(
-        ("words", "status", "told"),
+        ("words", "status", "message"),
         [
             ([""], 1, "refused with 400: channel name is empty"),
             (["wsserver:x"], 1, "refused with 403: channel name 'wsserver:x' is reserved"),
@@ -424,24 +412,22 @@ class SubscribeTests:
         ],
         ids=lambda value: None,
     )
-    def test_refused(self, url, words, status, told):
-        """Whatever is wrong is said in one line, with the server's own reason, and the status is not 0."""
+    def test_a_refusal_is_one_printable_line_and_a_nonzero_status(self, url, words, status, message):
+        """The status is 75 if the server is unreachable, and 1 otherwise."""
         found, output, errors = run("subscribe", "--url", url, *words)
         assert (found, output) == (status, b"")
-        assert told in one_line(errors)
+        assert message in one_line(errors)
         assert one_line(errors).isprintable()
 
     @pytest.mark.parametrize(
         "words", [[], ["foo", "--count", "0"], ["foo", "--count", "x"], ["foo", "--format", "xml"], ["foo", "--sinec"]]
     )
-    def test_usage(self, words):
-        """A command line that is none ends with 2 and says how to use it."""
+    def test_an_invalid_command_line_exits_with_2_and_its_usage(self, words):
         status, _, errors = run("subscribe", *words)
         assert status == 2
         assert errors.startswith("usage: wsserver subscribe ")
 
-    def test_server_stops(self, start_server, subscriber):
-        """When the server closes, its code and reason are told, and the status says that it may pass."""
+    def test_exits_with_75_and_the_close_code_if_the_server_stops(self, start_server, subscriber):
         server = start_server()
         one = subscriber("foo", "--url", server.url).subscribed()
         server.stop()
@@ -451,7 +437,7 @@ class SubscribeTests:
         ]
 
     @pytest.mark.parametrize(
-        ("frames", "status", "told"),
+        ("frames", "status", "message"),
         [
             (b"\x88\x02\x03\xf4", EX_TEMPFAIL, "closed by the server with 1012 (service restart): no reason given"),
             (b"\x88\x07\x03\xf0nope\x1b", 1, "closed by the server with 1008 (policy violation): nope\\x1b"),
@@ -464,16 +450,16 @@ class SubscribeTests:
         ],
         ids=lambda value: None,
     )
-    def test_ends(self, scripted, frames, status, told):
-        """However the connection ends, it is told."""
+    def test_reports_how_the_server_ended_the_connection(self, scripted, frames, status, message):
+        """The status is 75 if a later attempt may succeed."""
         found, output, errors = run("subscribe", "foo", "--url", scripted(lambda request: [accept(request), frames]))
         assert (found, output) == (status, b"")
         first, second = errors.splitlines()
         assert first == "wsserver: subscribed to foo"
-        assert told in second
+        assert message in second
 
     @pytest.mark.parametrize(
-        ("pieces", "status", "told"),
+        ("pieces", "status", "message"),
         [
             ([b""], EX_TEMPFAIL, "the server closed the connection before it answered the handshake"),
             ([b"SSH-2.0-x\r\n\r\n"], EX_TEMPFAIL, "Bad HTTP"),
@@ -504,14 +490,14 @@ class SubscribeTests:
         ],
         ids=lambda value: None,
     )
-    def test_other_answers(self, scripted, pieces, status, told):
-        """A refusal's reason is read to its end, in however many pieces it comes; what is no answer is told as such."""
+    def test_reports_the_whole_reason_of_a_refused_handshake(self, scripted, pieces, status, message):
+        """In however many segments it arrives; an invalid response is reported as such."""
         found, output, errors = run("subscribe", "foo", "--url", scripted(lambda _: pieces))
         assert (found, output) == (status, b"")
-        assert told in one_line(errors)
+        assert message in one_line(errors)
 
-    def test_token(self, scripted):
-        """A token goes in a header, where no log has it; the variable does the same as the flag."""
+    def test_sends_a_token_in_the_authorization_header(self, scripted):
+        """Servers log the URL, but not this header. The variable has the same effect as the flag."""
         requests = []
 
         def refuse(request):
@@ -526,10 +512,9 @@ class SubscribeTests:
 
 
 class TokenTests:
-    """A server that wants to know who listens."""
+    """A server that requires a token."""
 
-    def test_token(self, start_server, subscriber):
-        """With a token it lets us listen, without one it says why not."""
+    def test_subscribes_with_a_token_and_is_refused_with_401_without(self, start_server, subscriber):
         secret = "0123456789abcdef" * 2
         server = start_server(api_key=KEY, token_secret=secret)
         token = jwt.encode({"sub": "42", "exp": int(time.time()) + 600, "channels": ["foo"]}, secret, "HS256")
@@ -542,10 +527,9 @@ class TokenTests:
 
 
 class StandardErrorTests:
-    """Words for a person, where nobody reads them."""
+    """A process without standard error."""
 
-    def test_closed(self, url):
-        """Without a standard error messages still come, and nothing else among them."""
+    def test_subscribe_prints_only_messages_if_standard_error_is_closed(self, url):
         command = f"exec {PROGRAM} subscribe foo --count 1 --url {url} 2>&-"
         with subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, env=environment()) as process:
             while json.loads(run("publish", "foo", "x", "--api-key", KEY, "--url", url)[1])["delivered"] == 0:
@@ -557,8 +541,9 @@ class StandardErrorTests:
 class TLSTests:
     """`--url https://`."""
 
-    def test_trusted(self, start_server, tls_listen, certificate, subscriber):
-        """Both speak TLS with a server whose certificate is trusted."""
+    def test_both_commands_connect_if_the_certificate_is_trusted(
+        self, start_server, tls_listen, certificate, subscriber
+    ):
         server = start_server(listen=tls_listen, api_key=KEY)
         trust = {"SSL_CERT_FILE": str(certificate[1])}
         url = f"https://localhost:{server.port}"
@@ -566,8 +551,7 @@ class TLSTests:
         assert run("publish", "foo", "x", "--api-key", KEY, "--url", url, **trust)[0] == 0
         assert one.end() == (0, b"x\n")
 
-    def test_not_trusted(self, start_server, tls_listen):
-        """Neither talks to one whose certificate is not."""
+    def test_both_commands_exit_with_75_if_the_certificate_is_not_trusted(self, start_server, tls_listen):
         url = f"https://localhost:{start_server(listen=tls_listen, api_key=KEY).port}"
         for words in (("subscribe", "foo"), ("publish", "foo", "x", "--api-key", KEY)):
             status, _, errors = run(*words, "--url", url)

@@ -13,14 +13,14 @@ from peers import wait_until
 
 
 def listens(port):
-    """Tell whether somebody listens."""
+    """Return whether a program listens on a port."""
     with socket.socket() as peer:
         return peer.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture
 def shell():
-    """Run commands of the page, at a port of our own."""
+    """Return a function that runs commands of a page, with the page's port replaced by a free one."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What docs/how-to/authentication.md tells to type does what it says."""
+"""The commands of docs/how-to/authentication.md print what the page shows."""
 
 import os
 import re
@@ -16,7 +16,7 @@ BLOCKS = re.findall(r"```(sh|text|python)\n(.*?)```", PAGE.read_text("utf-8"), r
 
 
 class Shell:
-    """A shell in which the commands of the page are typed, in order."""
+    """A shell that runs the commands of the page in order."""
 
     def __init__(self, directory, port):
         program = directory / "wsserver"
@@ -41,8 +41,8 @@ class Shell:
         self.type("exec 3>&1")
 
     def type(self, commands):
-        """Run commands; give what they print."""
-        # What a server in the background says is not theirs.
+        """Run commands; return what they print."""
+        # The output of a server in the background goes elsewhere.
         commands = commands.replace("8080", str(self._port)).replace(" &\n", " >server.log 2>&1 &\n")
         self._process.stdin.write(f"{commands}\necho; echo '---done---'\n")
         self._process.stdin.flush()
@@ -58,13 +58,13 @@ class Shell:
 
 
 def answers(port):
-    """Tell whether somebody listens."""
+    """Return whether a program listens on a port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def test_page(tmp_path):
-    """Each command prints what stands below it."""
+def test_each_command_prints_the_output_below_it(tmp_path):
+    """The server's log contains no token."""
     port = free_port()
     shell = Shell(tmp_path, port)
     try:
@@ -84,8 +84,7 @@ def test_page(tmp_path):
     assert "eyJ" not in (tmp_path / "server.log").read_text()
 
 
-def test_python(tmp_path):
-    """So does the snippet for the backend."""
+def test_the_python_snippet_makes_a_valid_token_for_ada(tmp_path):
     (snippet,) = (block for kind, block in BLOCKS if kind == "python")
     secret = "a secret that is long enough to sign tokens with, for tests only"
     program = f"secret = {secret!r}\n{snippet}\nprint(token)"

@@ -1,4 +1,4 @@
-"""The commands and the program of docs/tutorials/centrifuge-sdk.md do what the page says."""
+"""The commands and the program of docs/tutorials/centrifuge-sdk.md work as the page says."""
 
 import re
 
@@ -8,8 +8,7 @@ from paths import DOCS
 PAGE = DOCS / "tutorials" / "centrifuge-sdk.md"
 
 
-def test_page(shell, tmp_path, monkeypatch):
-    """Each in its order, each with the output that the page shows."""
+def test_the_program_prints_the_output_that_the_page_shows(shell, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "node_modules").symlink_to(install_node_packages() / "node_modules")
     output, shown = "", 0

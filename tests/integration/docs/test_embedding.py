@@ -23,7 +23,7 @@ from wsserver.wire.protocol import ServerProtocol
 
 @pytest.fixture(scope="module")
 def application(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, int]]:
-    """Run the example application; give its two ports by name."""
+    """Run the example application; return its two ports by name."""
     directory = tmp_path_factory.mktemp("application")
     words = ("-ny", EXAMPLES / "application.py")
     with twistd(directory, *words, SERVICE_PORT="0", SITE_PORT="0") as output:
@@ -40,8 +40,8 @@ class ApplicationTests:
     """docs/examples/application.py, run with `twistd -ny`."""
 
     @BOTH
-    def test_the_endpoint_answers_on_both_ports(self, application, where):
-        """/shout is served by the service and by the site."""
+    def test_shout_replies_and_closes_on_both_ports(self, application, where):
+        """The service serves one of the ports, a site of twisted.web the other."""
         with RawPeer(application[where]) as peer:
             peer.handshake("/shout")
             peer.send_frame(TEXT, "grüße".encode())
@@ -52,8 +52,7 @@ class ApplicationTests:
             assert peer.read_to_end() == b""
 
     @BOTH
-    def test_after_requests_on_the_same_connection(self, application, where):
-        """A kept-alive connection may become a WebSocket connection."""
+    def test_a_kept_alive_connection_may_become_a_websocket_connection(self, application, where):
         with RawPeer(application[where]) as peer:
             for _ in range(3):
                 assert peer.request("/missing").status == 404
@@ -63,8 +62,8 @@ class ApplicationTests:
             assert peer.read_message() == "HELLO"
 
     @BOTH
-    def test_a_cookie_in_utf8_is_accepted(self, application, where):
-        """Also where twisted.web has parsed the head: 0x85, half of "Å", ends no line."""
+    def test_a_handshake_with_a_cookie_in_utf8_is_accepted(self, application, where):
+        """twisted.web parses the head on one port: it must not take 0x85, the second byte of "Å", for a line end."""
         with RawPeer(application[where]) as peer:
             peer.handshake("/shout", "Cookie: name=" + "Å".encode().decode("latin-1"))
             peer.send_frame(TEXT, b"hello")
@@ -72,8 +71,7 @@ class ApplicationTests:
 
     @BOTH
     @pytest.mark.parametrize("size", [10, 100_000])
-    def test_frames_together_with_the_handshake(self, application, where, size):
-        """Frames that come in the same segments as the handshake reach the endpoint, also long ones."""
+    def test_frames_sent_along_with_the_handshake_are_answered(self, application, where, size):
         with RawPeer(application[where]) as peer:
             peer.send(handshake_request("/shout") + frame(TEXT, b"x" * size) + frame(TEXT, b"second"))
             assert peer.read_response().status == 101
@@ -82,8 +80,7 @@ class ApplicationTests:
             assert peer.read_message() == "THIRD"
 
     @BOTH
-    def test_a_large_message(self, application, where):
-        """1 MiB goes there and back."""
+    def test_a_message_of_1_mib_is_answered(self, application, where):
         with RawPeer(application[where]) as peer:
             peer.handshake("/shout")
             peer.send_frame(TEXT, b"x" * 1024**2)
@@ -105,15 +102,13 @@ class ApplicationTests:
         ],
         ids=["no key", "version 8", "origin", "POST", "HTTP/1.0", "two keys", "two Hosts", "no upgrade", "a body"],
     )
-    def test_bad_handshakes_are_refused_in_the_same_way(self, application, where, request_bytes, status):
-        """The rules of the handshake hold on both ports."""
+    def test_both_ports_refuse_a_bad_handshake_with_the_same_status(self, application, where, request_bytes, status):
         with RawPeer(application[where]) as peer:
             peer.send(request_bytes)
             assert peer.read_response().status == status
 
     @BOTH
-    def test_protocol_errors_are_closed_in_the_same_way(self, application, where):
-        """The rules of the protocol hold on both ports."""
+    def test_both_ports_close_with_1007_on_text_that_is_not_utf8(self, application, where):
         with RawPeer(application[where]) as peer:
             peer.handshake("/shout")
             peer.send_frame(TEXT, b"\xff")
@@ -123,8 +118,7 @@ class ApplicationTests:
             assert peer.read_to_end() == b""
 
     @BOTH
-    def test_an_own_page_may_connect(self, application, where):
-        """A page of the same host and port may connect on both ports."""
+    def test_both_ports_admit_a_page_of_their_own_origin(self, application, where):
         port = application[where]
         with RawPeer(port) as peer:
             host, origin = f"Host: 127.0.0.1:{port}", f"Origin: http://127.0.0.1:{port}"
@@ -132,8 +126,8 @@ class ApplicationTests:
             assert peer.read_response().status == 101
 
     @BOTH
-    def test_a_client_that_does_not_read_is_not_read_from(self, application, where):
-        """Back-pressure holds on both ports: the server stops taking what it cannot give back."""
+    def test_both_ports_stop_reading_from_a_client_that_does_not_read(self, application, where):
+        """The server keeps serving other clients."""
         with RawPeer(application[where], receive_buffer=4096) as peer:
             peer.handshake("/shout")
             peer.socket.settimeout(1)
@@ -145,8 +139,7 @@ class ApplicationTests:
         with RawPeer(application[where]) as peer:
             peer.handshake("/shout")
 
-    def test_the_rest_of_the_server_is_there(self, application):
-        """The service has its page, its commands and its echo."""
+    def test_the_service_also_serves_the_page_and_echo(self, application):
         with RawPeer(application["service"]) as peer:
             assert peer.request("/").status == 200
             peer.handshake("/echo")
@@ -155,9 +148,9 @@ class ApplicationTests:
 
 @pytest.fixture(scope="module")
 def dice_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Install the example with pip, start a server beside it and give its port."""
+    """Install the example with pip, start a server with it and return its port."""
     directory = tmp_path_factory.mktemp("dice")
-    # A build leaves files beside what it builds.
+    # A build leaves files in its source directory.
     shutil.copytree(EXAMPLES / "dice", directory / "source", ignore=shutil.ignore_patterns("build", "*.egg-info"))
     target = directory / "installed"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--target", target]
@@ -177,33 +170,30 @@ def dice_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 class DiceTests:
     """docs/examples/dice: a command in a project of its own."""
 
-    def test_it_answers(self, dice_port):
-        """`roll` rolls, with and without a number of sides."""
+    def test_roll_replies_with_a_number_up_to_the_sides(self, dice_port):
         with RawPeer(dice_port) as peer:
             peer.handshake("/")
             for text, pattern in (("roll", r"[1-6] of 6"), ("ROLL 20", r"(1?\d|20) of 20"), ("roll x", r"[1-6] of 6")):
                 peer.send_frame(TEXT, text.encode())
                 assert re.fullmatch(pattern, peer.read_message())
 
-    def test_it_is_in_help(self, dice_port):
-        """`help` lists it."""
+    def test_help_lists_roll(self, dice_port):
         with RawPeer(dice_port) as peer:
             peer.handshake("/")
             peer.send_frame(TEXT, b"help")
             assert "\nroll: rolls a die" in peer.read_message()
 
-    def test_the_page_is_told(self, dice_port):
-        """/server.json lists it."""
+    def test_server_json_lists_roll(self, dice_port):
         with RawPeer(dice_port) as peer:
             about = json.loads(peer.request("/server.json").body)
         assert "roll" in [command["name"] for command in about["commands"]]
 
 
 class ChannelTests:
-    """What an application does with the channels of its service."""
+    """How an application uses the channels of its service."""
 
-    def test_publish(self, start_server):
-        """As docs/how-to/embedding.md writes it."""
+    def test_the_snippet_publishes_text_bytes_and_json(self, start_server):
+        """The snippet is from docs/how-to/embedding.md."""
         server = start_server()
         page = (EXAMPLES.parent / "how-to" / "embedding.md").read_text()
         (snippet,) = re.findall(r"```python\n(# A text\.\n.*?)```", page, re.DOTALL)
@@ -215,14 +205,13 @@ class ChannelTests:
 
 
 class RoomProtocol(ServerProtocol):
-    """Answer with the name of the room that it was made for."""
+    """Reply with the room's name."""
 
     def __init__(self, room: str) -> None:
         super().__init__()
         self.room = room
 
     def onMessage(self, payload, isBinary):
-        """Answer."""
         self.sendMessage(self.room.encode())
 
 
@@ -232,7 +221,7 @@ class CallableEndpointTests:
     ENDPOINT = staticmethod(functools.partial(RoomProtocol, room="attic"))
 
     def check(self, port):
-        """Talk to the endpoint, up to its limit on messages."""
+        """Check the endpoint's reply and its message size limit."""
         with RawPeer(port) as peer:
             peer.handshake("/room")
             peer.send_frame(TEXT, b"?" * 10)
@@ -240,12 +229,10 @@ class CallableEndpointTests:
             peer.send_frame(TEXT, b"?" * 11)
             assert peer.read_close().close_code == 1009
 
-    def test_a_service_serves_it(self, start_server):
-        """By a path of a service."""
+    def test_a_service_serves_the_partial(self, start_server):
         self.check(start_server({"/room": self.ENDPOINT}, max_message_size=10).port)
 
-    def test_a_resource_serves_it(self, server):
-        """In a site of twisted.web."""
+    def test_a_twisted_web_resource_serves_the_partial(self, server):
 
         def listen():
             root = Resource()

@@ -16,7 +16,7 @@ PAGE = DOCS / "how-to" / "hooks.md"
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[tuple[int, Path]]:
-    """Run docs/examples/backend.py; give its port and its output."""
+    """Run docs/examples/backend.py; return its port and its output file."""
     output = tmp_path / "backend.txt"
     with output.open("wb") as file:
         command = [sys.executable, EXAMPLES / "backend.py", "0"]
@@ -28,8 +28,8 @@ def backend(tmp_path: Path) -> Iterator[tuple[int, Path]]:
         process.wait(TIMEOUT)
 
 
-def test_the_commands_of_the_page_print_what_it_says(backend, tmp_path):
-    """The server is started as the page says, but for the ports; `curl` is refused twice, then listens."""
+def test_the_curl_commands_print_what_the_page_shows(backend, tmp_path):
+    """Two are refused, and the third subscribes. The server is started with the page's command, at other ports."""
     port, _ = backend
     page = PAGE.read_text("utf-8").replace("3000", str(port))
     server_command, *curls = re.findall(r"```sh\n(twistd .*?|curl .*?)(?: &)?\n```", page)
@@ -47,8 +47,8 @@ def test_the_commands_of_the_page_print_what_it_says(backend, tmp_path):
         assert run(curls[2].replace("curl", "curl --max-time 0.5")).startswith(": listening")
 
 
-def test_every_hook_of_the_backend_answers(backend, start_server):
-    """Connect, subscribe, publish, disconnect: allowed, refused, and told."""
+def test_the_backend_answers_every_hook(backend, start_server):
+    """It allows and refuses subscribing and publishing, and logs disconnecting."""
     port, output = backend
     hooks = {
         f"hook_{name}": f"http://127.0.0.1:{port}/{name}" for name in ("connect", "subscribe", "publish", "disconnect")

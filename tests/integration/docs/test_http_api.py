@@ -1,4 +1,4 @@
-"""The commands of docs/reference/http-api.md do what the page says."""
+"""The commands of docs/reference/http-api.md print what the page shows."""
 
 import json
 import re
@@ -8,11 +8,11 @@ from paths import DOCS
 PAGE = DOCS / "reference" / "http-api.md"
 
 FREE = {"epoch", "uid", "name", "version", "uptime"}
-"""Fields whose values are different each time."""
+"""Fields whose values differ in each run."""
 
 
 def blocks():
-    """Give the page's commands, each with the output shown below it."""
+    """Yield the page's commands, each with the output shown below it."""
     found = re.findall(r"```(sh|json|python)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     rest = iter([*found, ("", "")])
     kind, text = next(rest)
@@ -25,7 +25,7 @@ def blocks():
 
 
 def values(text):
-    """Read JSON values, one after the other."""
+    """Parse consecutive JSON values."""
     decoder, found = json.JSONDecoder(), []
     while text := text.strip():
         value, end = decoder.raw_decode(text)
@@ -35,14 +35,13 @@ def values(text):
 
 
 def alike(value):
-    """Take out what is different each time."""
+    """Replace values that differ in each run by their type."""
     if isinstance(value, dict):
         return {name: type(one) if name in FREE else alike(one) for name, one in value.items()}
     return [alike(one) for one in value] if isinstance(value, list) else value
 
 
-def test_page(shell, tmp_path, monkeypatch):
-    """Each command in order, each with the output that the page shows."""
+def test_each_command_prints_the_output_below_it(shell, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tried = 0
     for kind, text, shown in blocks():

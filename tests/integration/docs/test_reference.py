@@ -1,4 +1,4 @@
-"""Output that reference pages show is what the server prints."""
+"""The output that reference pages show is what the server prints."""
 
 import os
 import re
@@ -37,14 +37,14 @@ def run(command: str, port: int = 0, **environ: str) -> str:
 
 
 @pytest.mark.parametrize(("number", "options"), [(0, ()), (1, NO_REDIS)], ids=["no options", "--redis"])
-def test_the_log_says_what_happens_to_unknown_paths_as_the_page_about_paths_shows(tmp_path, number, options):
+def test_the_log_line_about_unknown_paths_is_that_of_the_page(tmp_path, number, options):
     line = re.findall(r"^    (unknown WebSocket paths .*)$", PATHS, re.MULTILINE)[number]
     with twistd(tmp_path, "-n", "wsserver", "--port", "0", *options) as log:
         find_port(log, r"ws://127\.0\.0\.1:([0-9]+)/")
         assert line in log.read_text()
 
 
-def test_the_refusal_of_an_unknown_path_names_the_nearest_one_as_the_page_shows(tmp_path):
+def test_the_refusal_of_an_unknown_path_is_that_of_the_page(tmp_path):
     command, shown = re.search(r"^    \$ (curl .*?\n.*?)\n((?:    .*\n)+)", PATHS, re.MULTILINE).groups()
     first, _, last = (line.strip() for line in shown.splitlines())
     with twistd(tmp_path, "-n", "wsserver", "--port", "0", *NO_REDIS) as log:
@@ -53,24 +53,24 @@ def test_the_refusal_of_an_unknown_path_names_the_nearest_one_as_the_page_shows(
     assert answer.endswith(last + "\n")
 
 
-def test_a_temporarily_refused_event_stream_is_what_the_page_about_channels_shows(tmp_path):
+def test_a_temporarily_refused_event_stream_is_that_of_the_page(tmp_path):
     command, shown = re.search(r"^\$ (curl .*)\n(: 503 .*)\nretry: ", CHANNELS, re.MULTILINE).groups()
     with twistd(tmp_path, "-n", "wsserver", "--port", "0", *NO_REDIS) as log:
         answer = run(f"{command} -s", find_port(log, r"ws://127\.0\.0\.1:([0-9]+)/"))
     assert re.fullmatch(re.escape(shown) + r"\nretry: [123]\d{3}\n+", answer)
 
 
-def test_a_misspelled_variable_is_reported_as_the_page_about_configuration_shows():
+def test_the_error_for_a_misspelled_variable_is_that_of_the_page():
     command, shown = re.search(r"```sh\n(.*?)```\n```text\n(.*?)```", CONFIGURATION, re.DOTALL).groups()
     assert run(command) == shown
 
 
 def without_numbers(line: str) -> str:
-    """Replace what differs each time: the connection's number, ports, sizes and durations."""
+    """Replace values that differ in each run: the connection's number, ports, sizes and durations."""
     return re.sub(r"(?<=number=)\d+|\d+\.\d+(?!\.)|(?<=:)\d+|(?<=bytes=)\d+", "N", line)
 
 
-def test_the_log_lines_of_connections_requests_and_refusals_are_those_of_the_page_about_the_wire(tmp_path):
+def test_the_log_lines_of_connections_requests_and_refusals_are_those_of_the_page(tmp_path):
     section = WIRE.partition("## Log lines")[2]
     shown = {without_numbers(line) for line in re.findall(r"^    (.*)$", section, re.MULTILINE)}
     assert len(shown) == 4

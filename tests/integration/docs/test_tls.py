@@ -1,4 +1,4 @@
-"""The commands of docs/how-to/tls.md make certificates that clients accept; its table has the reasons logged."""
+"""The commands of docs/how-to/tls.md make certificates that clients accept; its table lists the logged reasons."""
 
 import re
 import ssl
@@ -19,10 +19,10 @@ def shell_blocks() -> list[str]:
 
 
 class CommandTests:
-    """What a reader copies."""
+    """The commands that a reader copies."""
 
     def test_the_openssl_commands_make_a_certificate_that_strict_clients_accept(self, start_server, tmp_path):
-        """Also those that check the use of keys, as Python does from 3.13 on."""
+        """Strict clients check the key usage, as Python does since 3.13."""
         (commands,) = [block for block in shell_blocks() if block.startswith("openssl")]
         subprocess.run(["sh", "-eu", "-c", commands], cwd=tmp_path, check=True, capture_output=True)
         server = start_server(tls_cert=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "key.pem"))
@@ -31,8 +31,7 @@ class CommandTests:
         with RawPeer(server.port, tls=context) as peer:
             assert peer.request("/ready").status == 200
 
-    def test_the_options_in_the_commands_exist(self):
-        """Of the server, that is."""
+    def test_the_server_options_in_the_commands_exist(self):
         known = {option.flag for option in TABLE.values()}
         words = " ".join(re.findall(r"(?:wsserver serve|wsserver) ([^`]*)", "\n".join(shell_blocks())))
         assert set(re.findall(r"(?<!\S)--[a-z-]+", words)) >= {"--tls-cert", "--tls-key", "--listen"}
@@ -40,9 +39,9 @@ class CommandTests:
 
 
 class ReasonTests:
-    """The table of reasons."""
+    """The table of reasons for failed TLS handshakes."""
 
-    def test_every_reason_of_the_server_stands_there(self):
+    def test_the_table_lists_every_reason_of_the_server(self):
         reasons = [*tls_server._REASONS.values(), tls_server._PLAIN.reason]
         shown = [row.partition("...")[0].strip() for row in re.findall(r"^\| `(.*?)` \|", PAGE, re.MULTILINE)]
         for reason in reasons:
