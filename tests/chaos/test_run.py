@@ -1,4 +1,4 @@
-"""A short run: real processes, some faults, everyone who listens and publishes; `make chaos` is the long one."""
+"""A short run: real processes and a few faults. `make chaos` runs for longer."""
 
 import pytest
 from nemesis import FAULTS, Nemesis
@@ -16,8 +16,8 @@ CHOSEN = (
 )
 
 
-def test_run(tmp_path):
-    """Nothing is lost in silence, comes twice or out of order, and the servers have nothing to complain about."""
+def test_six_faults_cause_no_silent_loss_duplicate_or_disorder(tmp_path):
+    """The servers log no errors either."""
     words = ["--faults", "6", "--calm", "0.5", "--deliveries", "1", "--seconds", "120", "--seed", "4"]
     words += [
         "--rate",
@@ -35,8 +35,7 @@ def test_run(tmp_path):
         assert outcome.verdict.counts[count], count
 
 
-def test_too_short(tmp_path):
-    """A run that has not done what it was to do has not passed."""
+def test_a_run_with_too_few_faults_and_deliveries_does_not_pass(tmp_path):
     words = ["--faults", "1", "--deliveries", "1000000000", "--seconds", "0", "--subscribers", "4", "--channels", "1"]
     outcome = run(parse(words), tmp_path)
     assert not outcome.passed
@@ -54,7 +53,7 @@ def test_writes_its_report_to_a_relative_directory(tmp_path, monkeypatch):
 
 
 def test_shows_the_last_log_lines_of_servers_that_do_not_start(tmp_path, monkeypatch):
-    """A server that cannot read its configuration file says so in its log, and the run repeats that."""
+    """The error of a server that cannot read its configuration file is in its log."""
     monkeypatch.setattr("stage.SETTINGS", 'no_such_option = "{redis}{key}"\n')
     with pytest.raises(NotReadyError, match=r"ended with exit code 1.*\n.*no_such_option"):
         run(parse(SHORT), tmp_path)
@@ -62,23 +61,22 @@ def test_shows_the_last_log_lines_of_servers_that_do_not_start(tmp_path, monkeyp
 
 @pytest.fixture
 def nemesis():
-    """Make one that harms nobody."""
+    """Return a nemesis without targets."""
     from random import Random
 
     return Nemesis(None, None, (), None, Random(1))
 
 
 class PlanTests:
-    """Which faults come."""
+    """The order of the faults."""
 
-    def test_each(self, nemesis):
-        """Each kind comes before any comes again, and half way the Redis is another one."""
+    def test_each_fault_comes_once_before_any_is_repeated(self, nemesis):
+        """Halfway, between the rounds, Redis is replaced."""
         plan = nemesis.plan(2 * len(FAULTS))
         assert plan[len(FAULTS)] not in FAULTS
         assert set(plan[: len(FAULTS)]) == set(FAULTS)
 
-    def test_chosen(self, nemesis):
-        """Those that are named come in their order."""
+    def test_chosen_faults_come_in_their_order_repeatedly(self, nemesis):
         assert nemesis.plan(3, ["slow readers", "scripts flushed"]) == [
             "slow readers",
             "scripts flushed",

@@ -14,42 +14,38 @@ def portion_cases(cases):
 class ExpectedCasesTests:
     """The list of cases is that of the testsuite."""
 
-    def test_full(self):
-        """A full run has the 517 cases of the testsuite 0.8.2."""
+    def test_a_full_run_has_517_cases(self):
+        """Those of the testsuite 0.8.2."""
         assert len(ALL) == len(set(ALL)) == 517
 
-    def test_quick(self):
-        """A quick run has 247 cases: all but those of the groups 9, 12 and 13."""
+    def test_a_quick_run_has_247_cases_without_groups_9_12_and_13(self):
         assert len(QUICK) == 247
         assert set(QUICK) == {case for case in ALL if group_of(case) not in {"9", "12", "13"}}
 
-    def test_order(self):
-        """Cases are listed by number: 2.10 comes after 2.9."""
+    def test_cases_are_sorted_by_number(self):
+        """2.10 comes after 2.9."""
         assert list(ALL) == sorted(ALL, key=case_key)
 
-    def test_groups(self):
-        """Each group that has cases has a name in the table."""
+    def test_each_group_with_cases_has_a_name_in_the_table(self):
         assert {group_of(case) for case in ALL} == set(GROUPS)
 
 
 class WavesTests:
-    """Splitting the cases loses none and changes no outcome."""
+    """Waves and portions of cases."""
 
-    def test_complete(self):
-        """Each case is in exactly one portion, so that none runs twice or never."""
+    def test_each_case_is_in_exactly_one_portion(self):
         assert sorted(portion_cases(ALL)) == sorted(ALL)
         assert sorted(portion_cases(QUICK)) == sorted(QUICK)
 
-    def test_names(self):
-        """No two portions write to the same folder."""
+    def test_no_two_portions_have_the_same_name(self):
+        """Each portion writes to the folder of its name."""
         names = [portion.name for wave in waves(ALL) for portion in wave]
         assert len(names) == len(set(names))
 
-    def test_apart(self):
-        """Cases that measure time never run beside cases that load the processor."""
+    def test_no_wave_has_both_heavy_and_timed_cases(self):
+        """Cases that load the processor would disturb those that measure time."""
         for wave in waves(ALL):
             assert len({group_of(case) in HEAVY for portion in wave for case in portion.cases}) == 1
 
-    def test_quick(self):
-        """A quick run has a single wave."""
+    def test_a_quick_run_has_a_single_wave(self):
         assert len(waves(QUICK)) == 1

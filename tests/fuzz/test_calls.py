@@ -1,4 +1,4 @@
-"""The calls that `asan.py` makes, without the sanitizers: both twins, or the one there is, and what the calls cover."""
+"""The calls that `asan.py` makes, without sanitizers: both twins answer alike, and the calls cover everything."""
 
 import random
 
@@ -12,24 +12,24 @@ CALLS = 20_000
 
 
 def python():
-    """Make the Python twin."""
+    """Return the Python twin."""
     return Twin(frames.py_parse, frames.py_build, frames.PyPartial, PyFastPath)
 
 
 @pytest.fixture(autouse=True)
 def python_frames(monkeypatch):
-    """Let the Python twin use nothing that is compiled; the compiled one does not look there."""
+    """Make the Python twin use no compiled functions; the compiled twin does not look them up there."""
     monkeypatch.setattr(frames, "parse", frames.py_parse)
     monkeypatch.setattr(frames, "build", frames.py_build)
     monkeypatch.setattr("wsserver.wire.fastpath.Partial", frames.PyPartial)
 
 
 class CallTests:
-    """Calls of any bytes whatever."""
+    """Calls with arbitrary bytes."""
 
     @pytest.mark.skipif(not frames.COMPILED, reason="there is only one twin")
-    def test_same(self):
-        """Both twins answer 20 000 calls, a half of them spoiled, in the same way."""
+    def test_both_twins_give_the_same_answers_to_20000_calls(self):
+        """Half of the calls are corrupted."""
         module = frames.SPEEDUPS
         twins = python(), Twin(module.parse, module.build, module.Partial, module.FastPath)
         rng = random.Random(6455)
@@ -38,8 +38,7 @@ class CallTests:
             for call in (decode(data), decode(spoiled(rng, data))):
                 assert twins[0].answer(call) == twins[1].answer(call), call
 
-    def test_cover(self):
-        """Every kind of call is made, and those of connections do all that there is to do."""
+    def test_the_calls_are_of_every_kind_and_reach_every_event(self):
         rng, twin, names, done = random.Random(7692), python(), set(), set()
         for _ in range(CALLS // 10):
             call = decode(encoded(rng))
@@ -52,6 +51,5 @@ class CallTests:
         assert done == {"message", "write", "slow", "partial", "give up", "inflate", "failed", "alive"}
 
     @pytest.mark.parametrize("data", [b"", b"\x00", b"\xff" * 9, b"\x02" * 30, b"\x03" * 30])
-    def test_any_bytes(self, data):
-        """Any bytes are a call, which the Python twin answers."""
+    def test_any_bytes_decode_to_a_call_that_the_python_twin_answers(self, data):
         python().answer(decode(data))

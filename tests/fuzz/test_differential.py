@@ -1,4 +1,4 @@
-"""The fast path has the effects of Autobahn's own path, for what clients send and for what no client should."""
+"""The fast path has the same effects as Autobahn's own path, for valid and for invalid streams."""
 
 import os
 import struct
@@ -17,17 +17,17 @@ from twisted.logger import globalLogBeginner
 from wsserver.testing import build_frame
 
 SEED = int(os.environ.get("WSSERVER_FUZZ_SEED", "20"))
-"""Of the random cases; a failure says it."""
+"""The seed of the random cases; a failure names it."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quiet():
-    """What endpoints raise on purpose is compared, not shown."""
+    """Discard the errors that endpoints raise on purpose; their effects are compared."""
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)
 
 
 def case(*pieces, plan="echo", limit=1000, **options):
-    """A case whose cuts are given by its pieces."""
+    """Make a case whose cuts are between the given pieces."""
     cuts, at = [], 0
     for piece in pieces[:-1]:
         at += len(piece)
@@ -36,7 +36,7 @@ def case(*pieces, plan="echo", limit=1000, **options):
 
 
 def compare_everywhere(stream, **options):
-    """Compare a stream whole, byte by byte, and cut in two at every place."""
+    """Compare a stream whole, byte by byte, and cut in two at every position."""
     compare(case(stream, **options))
     compare(case(*(bytes([byte]) for byte in stream), **options))
     for cut in range(1, len(stream)):
@@ -44,14 +44,14 @@ def compare_everywhere(stream, **options):
 
 
 def deflated(*payloads, wbits=-15):
-    """Frames of text messages, compressed one after the other in one context."""
+    """Make frames of text messages that are compressed one after the other in one context."""
     deflater = zlib.compressobj(wbits=wbits)
     parts = (deflater.compress(payload) + deflater.flush(zlib.Z_SYNC_FLUSH)[:-4] for payload in payloads)
     return b"".join(build_frame(1, part, rsv=4) for part in parts)
 
 
 def split(stream):
-    """Cut client's frames of less than 126 bytes apart."""
+    """Split a stream into client frames, all with less than 126 bytes of payload."""
     parts = []
     while stream:
         size = 6 + (stream[1] & 127)
@@ -61,22 +61,22 @@ def split(stream):
 
 
 def up_to_close(frames):
-    """The frames up to the first Close frame."""
+    """Return the frames up to and including the first Close frame."""
     ends = [number for number, frame in enumerate(frames) if frame[0] == 8]
     return frames[: ends[0] + 1] if ends else frames
 
 
 def act(plan, payload):
-    """What an endpoint does with a message."""
+    """Return what an endpoint does with a message."""
     return PLANS[plan][zlib.crc32(payload) % len(PLANS[plan])]
 
 
 class SameEffectsTests:
-    """The fast path beside Autobahn's, whatever comes."""
+    """The fast path compared to Autobahn's for random streams."""
 
     @pytest.mark.parametrize("part", range(10))
-    def test_random(self, part):
-        """10 000 random conversations, right and wrong, cut anywhere, have the same effects on every path."""
+    def test_1000_random_conversations_have_the_same_effects_on_every_path(self, part):
+        """Valid and invalid ones, cut anywhere."""
         for number in range(part * 1000, part * 1000 + 1000):
             example = make_case(Random(f"{SEED}/{number}"))
             try:
@@ -94,12 +94,12 @@ class SameEffectsTests:
         suppress_health_check=list(HealthCheck),
     )
     @given(cases())
-    def test_smallest(self, example):
-        """A conversation that differs is shown as small as it can be made."""
+    def test_500_generated_conversations_have_the_same_effects(self, example):
+        """Hypothesis shrinks a conversation that differs."""
         compare(example)
 
-    def test_stock(self):
-        """Up to the first Close frame, messages and frames are those of Autobahn without anything of ours in it."""
+    def test_messages_and_frames_are_those_of_stock_autobahn_up_to_a_close(self):
+        """Stock Autobahn has none of this project's code in it."""
         for number in range(2000):
             example = replace(make_case(Random(f"stock {SEED}/{number}")), plan="echo")
             ours, stock = run(example, FastPath), run(example, StockPath)
@@ -108,8 +108,7 @@ class SameEffectsTests:
             sent, expected = up_to_close(ours.frames), up_to_close(stock.frames)
             assert sent == expected, f"case {number} of seed {SEED}: {example}"
 
-    def test_variety(self):
-        """The random conversations reach what they are meant to: every close code, compression, every way to end."""
+    def test_random_conversations_reach_every_plan_close_code_and_event(self):
         seen = Counter()
         for number in range(1500):
             example = make_case(Random(f"{SEED}/{number}"))
@@ -124,8 +123,7 @@ class SameEffectsTests:
         assert {1000, 1001, 1002, 1007, 1009, 1011, 4000, "message", "ping", "pong", "close", *PLANS} <= set(seen)
         assert min(seen[f"{what} {value}"] for what, value in product(("compressed", "deaf"), (False, True))) > 100
 
-    def test_seen(self):
-        """A difference would be seen: an endpoint that is told something else does not pass."""
+    def test_a_path_that_answers_pings_differently_is_detected(self):
 
         class Wrong(FastPath):
             def onPing(self, payload):
@@ -137,15 +135,14 @@ class SameEffectsTests:
 
 
 class EveryCutTests:
-    """Conversations that have gone wrong somewhere once, cut at every place."""
+    """Conversations that once revealed a bug, cut at every position."""
 
-    def test_echo(self):
-        """Messages of every kind with what may stand between them."""
+    def test_text_binary_ping_empty_and_close_have_the_same_effects(self):
         text, binary = build_frame(1, "aé日😀".encode()), build_frame(2, bytes(130))
         compare_everywhere(text + build_frame(9, b"hi") + binary + build_frame(1) + build_frame(8, b"\x03\xe8bye"))
 
-    def test_fragments(self):
-        """A fragmented text with characters cut in two, and a ping between its fragments."""
+    def test_characters_split_across_fragments_have_the_same_effects(self):
+        """A ping is between the fragments."""
         euro = "€".encode()
         stream = build_frame(1, b"a" + euro[:1], fin=False) + build_frame(9) + build_frame(0, euro[1:2], fin=False)
         compare_everywhere(stream + build_frame(0, euro[2:] + b"b") + build_frame(1, b"after"))
@@ -153,13 +150,12 @@ class EveryCutTests:
     @pytest.mark.parametrize(
         "wrong", [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"\xf0\x9f"]
     )
-    def test_no_utf8(self, wrong):
-        """Text that is none is refused at the same byte, in the middle and at the end."""
+    def test_invalid_utf8_has_the_same_effects_within_and_at_the_end(self, wrong):
+        """It is refused at the same byte."""
         for payload in (b"good" + wrong + b"more text", "日".encode() + wrong):
             compare_everywhere(build_frame(2, b"first") + build_frame(1, payload) + build_frame(2, b"late"))
 
-    def test_frames_in_a_frame(self):
-        """A payload or a mask that looks like frames is not taken for frames, wherever the network cuts it."""
+    def test_payloads_and_masks_that_look_like_frames_have_the_same_effects(self):
         inner = build_frame(2, b"in", mask=bytes(4)) * 2
         masked = build_frame(1, b"in", mask=b"\x81\x82\x81\x82") + inner
         compare_everywhere(build_frame(9) + masked + build_frame(1, b"after"))
@@ -168,8 +164,8 @@ class EveryCutTests:
         compare_everywhere(build_frame(9, inner, mask=bytes(4)), offer="permessage-deflate")
         compare_everywhere(build_frame(2, inner, mask=bytes(4)), offer="permessage-deflate")
 
-    def test_too_big(self):
-        """A message over the limit, in one frame and in two, is refused as soon as it is known."""
+    def test_messages_over_the_limit_have_the_same_effects(self):
+        """In one frame and in two, and for frames whose header alone exceeds the limit."""
         compare(case(build_frame(2, bytes(1001))))
         compare_everywhere(
             build_frame(2, bytes(120), fin=False) + build_frame(0, bytes(7)) + build_frame(1, b"x"), limit=126
@@ -177,15 +173,15 @@ class EveryCutTests:
         for claim in (1001, 65536, 2**31, 2**63 - 1, 2**63, 2**64 - 1):
             compare_everywhere(b"\x82\xff" + struct.pack("!Q", claim) + b"mask" + bytes(5))
 
-    def test_compressed(self):
-        """Compressed messages that refer to each other, beside one that is not compressed."""
+    def test_compressed_messages_in_one_context_have_the_same_effects(self):
+        """With and without the extension."""
         stream = deflated(b"hello hello hello", b"hello hello hello", "日本".encode())
         for offer in ("permessage-deflate", "permessage-deflate; client_max_window_bits"):
             compare_everywhere(stream + build_frame(1, b"plain"), offer=offer)
         compare_everywhere(stream)
 
-    def test_compressed_wrong(self):
-        """Compressed messages that are none, are no text, or unfold to too much."""
+    def test_invalid_compressed_messages_have_the_same_effects(self):
+        """Not deflate data, not UTF-8, or over the limit once inflated."""
         offer = "permessage-deflate"
         for wrong in (
             build_frame(1, b"\xff\xff\xff", rsv=4),
@@ -196,21 +192,20 @@ class EveryCutTests:
         ):
             compare_everywhere(build_frame(1, b"first") + wrong + build_frame(2, b"late"), offer=offer)
 
-    def test_compressed_twice_wrong(self):
-        """A compressed text that ends within a character and within a block is refused for the same reason."""
+    def test_a_text_cut_within_a_character_and_a_block_has_the_same_effects(self):
+        """There are two reasons to refuse it; both paths give the same one."""
         stored = b"\x00\x04\x00\xfb\xff" + b"ab" + "日".encode()[:2] + b"\x00\x07"
         compare_everywhere(build_frame(1, stored, rsv=4), offer="permessage-deflate")
 
     @pytest.mark.parametrize("plan", list(PLANS))
-    def test_plans(self, plan):
-        """Whatever an endpoint does with a message, those before and after it in the same read are treated alike."""
+    def test_every_plan_of_an_endpoint_has_the_same_effects(self, plan):
+        """Also on messages before and after in the same read."""
         stream = b"".join(build_frame(2, bytes([65 + n])) for n in range(24))
         compare(case(stream, plan=plan))
         compare(case(stream[:50], stream[50:], plan=plan, deaf=True))
         compare(case(stream[:52], stream[52:100], stream[100:], plan=plan, offer="permessage-deflate"))
 
-    def test_compressed_after_our_close(self):
-        """Compressed messages that come after the server's Close frame do not end the closing handshake."""
+    def test_compressed_messages_after_the_servers_close_do_not_end_the_handshake(self):
         stream, offer = (
             deflated(b"z", b"what follows refers to this", b"what follows refers to this"),
             "permessage-deflate",
@@ -222,21 +217,19 @@ class EveryCutTests:
             compare(example)
             assert run(example, FastPath).events[-1] == ("close", True, 4000, "enough")
 
-    def test_abort(self):
-        """An endpoint that aborts is told nothing after onClose."""
+    def test_an_endpoint_that_aborts_gets_no_call_after_on_close(self):
         assert act("aborts", b"e") == "abort"
         example = case(build_frame(2, b"e") + build_frame(2, b"late"), plan="aborts")
         compare(example)
         assert [event[0] for event in run(example, FastPath).events] == ["message", "close"]
 
     @pytest.mark.parametrize("count", [31, 32, 33, 255, 256, 257, 700])
-    def test_turns(self, count):
-        """More frames than one turn of the reactor serves are all served, in order."""
+    def test_more_frames_than_one_reactor_turn_serves_have_the_same_effects(self, count):
         for frame, impatient in product((build_frame(1, b"x"), build_frame(9, b"y")), (False, True)):
             compare(case(frame * count, frame[:3], frame[3:], impatient=impatient))
 
-    def test_failing_ping(self):
-        """After an endpoint has failed in onPing, the peer's Close frame is still answered properly."""
+    def test_the_peers_close_is_answered_after_an_error_in_on_ping(self):
+        """The server has closed with 1011."""
         stream = build_frame(9, b"ppppp") + build_frame(2, b"late") + build_frame(8, b"\x03\xf3")
         compare_everywhere(stream)
         assert run(case(stream), FastPath).events[-1] == ("close", True, 1011, None)
