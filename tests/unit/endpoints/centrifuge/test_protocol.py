@@ -28,7 +28,7 @@ OPEN = {"channel_allow": ("*",), "channel_publish": ("*",), "channel_presence": 
 
 
 class Client:
-    """The other end."""
+    """A Centrifuge client in memory."""
 
     def __init__(self, server, target=PATH, headers=None):
         self.clock, self._id = server.clock, 0
@@ -36,47 +36,47 @@ class Client:
         self.head = self.peer.open(target, headers or {})
 
     def turn(self):
-        """Let the reactor's turn end."""
+        """Run three turns of the reactor."""
         for _ in range(3):
             self.clock.advance(0)
 
-    def take(self):
-        """Take what has come, one object a line."""
+    def receive(self):
+        """Return the messages since the last call, one object per line."""
         self.turn()
         return [json.loads(line) for text in self.peer.messages() for line in text.split("\n")]
 
     def send(self, *commands):
-        """Send commands in one frame, without waiting."""
+        """Send commands in one frame, without waiting for the replies."""
         self.peer.send_text("\n".join(map(json.dumps, commands)))
 
-    def say(self, method, **fields):
-        """Send a command; give its reply, what came before it is lost."""
+    def request(self, method, **fields):
+        """Send a command and return its reply; drop all other messages."""
         self._id += 1
         self.send({"id": self._id, method: fields})
-        replies = [one for one in self.take() if one.get("id") == self._id]
+        replies = [one for one in self.receive() if one.get("id") == self._id]
         assert len(replies) == 1
         return replies[0].get(method, replies[0].get("error"))
 
     def connected(self, **fields):
-        """Connect."""
-        assert self.say("connect", **fields)["client"]
+        """Connect, and return the client itself."""
+        assert self.request("connect", **fields)["client"]
         return self
 
     def closed(self):
-        """Tell with what the server has closed."""
+        """Return the code and reason of the server's close frame; None if the connection is open."""
         self.turn()
         return self.peer.close_frame()
 
 
 @pytest.fixture
 def server():
-    """Start a server on whose channels clients may do everything."""
+    """Start a server that permits every client everything in every channel."""
     return MemoryServer(Settings(**OPEN))
 
 
 @pytest.fixture
 def log():
-    """Collect the events of the log."""
+    """Collect log events."""
     events = []
     globalLogPublisher.addObserver(events.append)
     yield events
@@ -84,12 +84,12 @@ def log():
 
 
 def make_server(**settings):
-    """Start a server."""
+    """Start such a server with further settings."""
     return MemoryServer(Settings(**OPEN | settings))
 
 
 def token(**claims):
-    """Sign a token that is good for an hour."""
+    """Sign a token that expires in one hour."""
     return jwt.encode({"sub": "ann", "exp": int(time.time()) + 3600, **claims}, SECRET, "HS256")
 
 
@@ -110,39 +110,38 @@ class HandshakeTests:
             (PATH + "?token=a", {"Authorization": "Bearer b"}, "more than one token"),
         ],
     )
-    def test_refused(self, server, target, headers, words):
-        """What asks for another form of the protocol is told which one is spoken."""
+    def test_refuses_protobuf_version_1_and_two_tokens_with_400(self, server, target, headers, words):
+        """The body of the response names what is wrong."""
         peer = server.connect()
         head = peer.open(target, headers)
         assert head.startswith(b"HTTP/1.1 400 ")
         assert words in peer.transport.written.decode()
 
     @pytest.mark.parametrize("offer", ["centrifuge-json", "centrifuge-json, centrifuge-protobuf"])
-    def test_subprotocol(self, server, offer):
-        """JSON is agreed to by its name."""
+    def test_selects_the_subprotocol_centrifuge_json(self, server, offer):
         client = Client(server, headers={"Sec-WebSocket-Protocol": offer})
         assert b"Sec-WebSocket-Protocol: centrifuge-json" in client.head
         client.connected()
 
-    def test_harmless_query(self, server):
-        """What an application puts into the URL is its own affair."""
+    def test_accepts_unknown_query_parameters(self, server):
+        """Applications may add their own parameters to the URL."""
         Client(server, PATH + "?format=json&cf_protocol_version=v2&my=own").connected()
 
 
 class DepthTests:
-    """What is nested too deeply."""
+    """Commands with deeply nested data."""
 
-    @pytest.mark.parametrize(("levels", "taken"), [(254, True), (255, False), (500, False)])
-    def test_the_connection_outlives_a_command_that_is_nested_too_deeply(self, server, levels, taken):
+    @pytest.mark.parametrize(("levels", "accepted"), [(254, True), (255, False), (500, False)])
+    def test_over_256_levels_are_refused_with_107_and_the_connection_stays_open(self, server, levels, accepted):
         """The command itself counts for two of 256 levels."""
         client = Client(server).connected()
         data = [1]
         for _ in range(levels - 1):
             data = [data]
         client.send({"id": 2, "publish": {"channel": "c", "data": data}}, {"id": 3, "unsubscribe": {"channel": "c"}})
-        first, second = client.take()
+        first, second = client.receive()
         assert second == {"id": 3, "unsubscribe": {}}
-        if taken:
+        if accepted:
             assert first == {"id": 2, "publish": {}}
         else:
             assert (first["id"], first["error"]["code"]) == (2, 107)
@@ -150,30 +149,27 @@ class DepthTests:
 
 
 class OrderTests:
-    """Which command may come when."""
+    """The order of commands and replies."""
 
-    def test_before_connect(self, server):
-        """Only connect may be the first."""
+    def test_closes_with_3501_if_the_first_command_is_not_connect(self, server):
         client = Client(server)
         client.send({"id": 1, "subscribe": {"channel": "c"}})
         assert client.closed() == (3501, "bad request: connect must be the first command")
 
-    def test_twice(self, server):
-        """Connect comes once."""
+    def test_closes_with_3501_on_a_second_connect(self, server):
         client = Client(server).connected()
         client.send({"id": 2, "connect": {}})
         assert client.closed() == (3501, "bad request: already connected")
 
-    def test_never(self, server):
-        """Who does not connect in time is closed."""
+    def test_closes_with_3502_without_a_connect_within_10_s(self, server):
         client = Client(server)
         server.clock.advance(CONNECT_TIMEOUT - 0.1)
         assert client.closed() is None
         server.clock.advance(0.2)
         assert client.closed() == (3502, "stale: no connect within 10 s")
 
-    def test_malformed(self, server):
-        """What cannot be read ends the connection, and nothing after it is taken."""
+    def test_closes_at_invalid_json_and_ignores_later_commands(self, server):
+        """The command before it is answered."""
         client = Client(server).connected()
         client.send({"id": 2, "subscribe": {"channel": "c"}})
         client.peer.send_text("{")
@@ -183,30 +179,28 @@ class OrderTests:
         assert [frame.opcode for frame in frames] == [1, 8]
         assert frames[1].payload[2:].startswith(b"bad request: a command is not JSON")
 
-    def test_replies_are_joined(self, server):
-        """The replies to one frame leave in one."""
+    def test_sends_all_replies_to_one_frame_in_one_frame(self, server):
         client = Client(server).connected()
         client.send(*({"id": number, "subscribe": {"channel": f"c{number}"}} for number in range(2, 50)))
         client.turn()
         (frame,) = client.peer.frames()
         assert [json.loads(line)["id"] for line in frame.payload.split(b"\n")] == list(range(2, 50))
 
-    def test_one_after_the_other(self, server, monkeypatch):
-        """While a command is being carried out, what follows it waits; beyond a limit it is refused."""
+    def test_queues_commands_behind_a_pending_one_and_refuses_more_with_111(self, server, monkeypatch):
+        """The queue has room for `MAX_QUEUED_COMMANDS` commands."""
         client = Client(server).connected()
         waits = Deferred()
         monkeypatch.setattr(server.service.hub, "send", lambda *_, **__: waits)
         client.send({"id": 2, "publish": {"channel": "c", "data": 1}})
         client.send(*({"id": number, "unsubscribe": {"channel": "c"}} for number in range(3, 3 + MAX_QUEUED_COMMANDS)))
-        assert client.take() == []
+        assert client.receive() == []
         client.send({"id": 5000, "unsubscribe": {"channel": "c"}})
-        (refused,) = client.take()
+        (refused,) = client.receive()
         assert (refused["id"], refused["error"]["code"], refused["error"]["temporary"]) == (5000, 111, True)
         waits.callback(None)
-        assert [one["id"] for one in client.take()] == list(range(2, 3 + MAX_QUEUED_COMMANDS))
+        assert [one["id"] for one in client.receive()] == list(range(2, 3 + MAX_QUEUED_COMMANDS))
 
-    def test_gone_meanwhile(self, server, monkeypatch):
-        """A client that goes while its command is being carried out is subscribed to nothing."""
+    def test_subscribes_no_client_that_disconnects_during_its_command(self, server, monkeypatch):
         client, waits = Client(server).connected(), Deferred()
         monkeypatch.setattr(server.service.hub.broker, "subscribe", lambda _: waits)
         client.send({"id": 2, "subscribe": {"channel": "c"}}, {"id": 3, "subscribe": {"channel": "d"}})
@@ -218,12 +212,12 @@ class OrderTests:
 
 
 class BudgetTests:
-    """What one turn of the reactor does for clients that ask for much at once."""
+    """Limits of the work per turn of the reactor for clients that send many commands at once."""
 
     HISTORY = {"history_size": 100, "history_ttl": 300, "channel_allow": ("*",)}
 
     def turns(self, client, received):
-        """Call `received` for what each turn of the reactor brings; returns its results."""
+        """Call `received` after each turn of the reactor; return its results that are not 0."""
         counts = [received(client)]
         while end_turn(client.clock):
             counts.append(received(client))
@@ -231,31 +225,31 @@ class BudgetTests:
 
     @staticmethod
     def replies(client):
-        """Count the replies that have come."""
+        """Return the number of replies since the last call."""
         return sum(len(text.split("\n")) for text in client.peer.messages())
 
-    def test_a_frame_of_cheap_commands_is_carried_out_over_many_turns(self, server):
-        """However many commands a frame has, a turn carries out a bounded number; all are answered, in their order."""
+    def test_serves_at_most_64_commands_of_a_frame_per_turn(self, server):
+        """All are answered in later turns."""
         client = Client(server).connected()
         client.send(*({"id": number, "rpc": {"method": "no"}} for number in range(2, 1002)))
         counts = self.turns(client, self.replies)
         assert max(counts) <= PIECES_PER_TURN
         assert sum(counts) == 1000
 
-    def test_large_answers_end_a_turn_by_their_bytes(self):
-        """A turn writes two pages of history of 800 KB each, though a client that reads asks for more."""
+    def test_ends_a_turn_after_1_mib_of_replies(self):
+        """Each page of history has 800 KB, so a turn writes at most two."""
         server = make_server(**self.HISTORY)
         client = Client(server).connected()
         for _ in range(100):
             server.service.hub.publish("c", b"x" * 8000)
-        client.say("subscribe", channel="c")
+        client.request("subscribe", channel="c")
         client.send(*({"id": number, "history": {"channel": "c", "limit": 100}} for number in range(10, 16)))
         sizes = self.turns(client, lambda it: sum(len(text) for text in it.peer.messages()))
         assert max(sizes) < BYTES_PER_TURN + 900_000
         assert sum(sizes) > 6 * 800_000
 
-    def test_many_clients_share_one_budget(self, server):
-        """Clients that flood together get no longer turn than one alone, and others are served meanwhile."""
+    def test_shares_one_budget_among_all_clients(self, server):
+        """Another client is served in the next turn, although 20 clients have many commands queued."""
         clients = [Client(server).connected() for _ in range(20)]
         other = Client(server).connected()
         for client in clients:
@@ -267,78 +261,78 @@ class BudgetTests:
         assert self.replies(other) == 1
         assert sum(map(self.replies, clients)) <= PIECES_PER_TURN
 
-    def test_a_client_whose_commands_wait_is_not_read(self, server):
-        """While commands wait for their turn no more are read; then they are, and none of them is refused."""
+    def test_pauses_reading_while_commands_are_queued(self, server):
+        """Every command is carried out later; none is refused with 111."""
         client = Client(server).connected()
         numbers = iter(range(2, 100_000))
         for _ in range(4):
             client.send(*({"id": next(numbers), "rpc": {"method": "no"}} for _ in range(1000)))
         assert client.peer.transport.paused
-        replies = client.take()
+        replies = client.receive()
         assert not client.peer.transport.paused
         assert [one["id"] for one in replies] == list(range(2, 4002))
         assert {one["error"]["code"] for one in replies} == {104}
 
-    def test_one_read_of_many_small_frames_is_kept_as_bytes(self, server):
-        """Frames behind those that wait are not even parsed: they stay the bytes that were read."""
+    def test_parses_a_limited_number_of_frames_of_one_read(self, server):
+        """The others stay unparsed bytes until the frames before them are served."""
         client = Client(server).connected()
         protocol = client.peer.transport.protocol
         client.peer.send(b"".join(build_frame(1, b'{"id":%d,"rpc":{}}' % number) for number in range(2, 8002)))
         assert len(protocol._frames) <= FRAMES_PER_TURN
-        assert [one["id"] for one in client.take()] == list(range(2, 8002))
+        assert [one["id"] for one in client.receive()] == list(range(2, 8002))
 
-    def test_an_unread_answer_stops_the_commands_behind_it(self):
-        """Nothing more is done for a client that does not read, whatever the budget would allow."""
+    def test_serves_no_further_command_while_a_reply_is_unread(self):
+        """The budget of the turn does not matter then."""
         server = make_server(**self.HISTORY)
         client = Client(server).connected()
         for _ in range(100):
             server.service.hub.publish("c", b"x" * 8000)
-        client.say("subscribe", channel="c")
+        client.request("subscribe", channel="c")
         client.peer.transport.reading = False
         client.send(*({"id": number, "history": {"channel": "c", "limit": 100}} for number in range(10, 16)))
         client.turn()
         assert len(client.peer.transport.unread) < 1_000_000
         client.peer.transport.read_again()
         client.peer.transport.reading = True
-        assert [one["id"] for one in client.take()] == list(range(10, 16))
+        assert [one["id"] for one in client.receive()] == list(range(10, 16))
 
-    def test_a_page_of_history_has_a_limited_number_of_publications(self):
-        """Many small publications do not come in one answer; the client asks for the rest from there on."""
+    def test_limits_a_page_of_history_to_max_publications(self):
+        """The client requests the next page with `since`."""
         server = make_server(history_size=5000, history_ttl=300)
         client = Client(server).connected()
         for number in range(MAX_PUBLICATIONS + 500):
             server.service.hub.publish("c", b"%d" % number)
-        epoch = client.say("subscribe", channel="c")["epoch"]
-        first = client.say("history", channel="c", limit=-1)["publications"]
+        epoch = client.request("subscribe", channel="c")["epoch"]
+        first = client.request("history", channel="c", limit=-1)["publications"]
         assert [one["offset"] for one in first] == list(range(1, MAX_PUBLICATIONS + 1))
         since = {"offset": MAX_PUBLICATIONS, "epoch": epoch}
-        rest = client.say("history", channel="c", limit=10_000, since=since)["publications"]
+        rest = client.request("history", channel="c", limit=10_000, since=since)["publications"]
         assert [one["offset"] for one in rest] == list(range(MAX_PUBLICATIONS + 1, MAX_PUBLICATIONS + 501))
 
     @pytest.mark.parametrize(("missed", "recovered"), [(MAX_PUBLICATIONS, True), (MAX_PUBLICATIONS + 1, False)])
-    def test_a_recovery_has_a_limited_number_of_publications(self, missed, recovered):
-        """A client that has missed more than an answer may contain is told that it is not recovered."""
+    def test_recovers_at_most_max_publications(self, missed, recovered):
+        """A client that missed more is not recovered, and gets none of them."""
         server = make_server(history_size=5000, history_ttl=300)
         for number in range(missed):
             server.service.hub.publish("c", b"%d" % number)
-        answer = Client(server).connected().say("subscribe", channel="c", recover=True, offset=0)
+        answer = Client(server).connected().request("subscribe", channel="c", recover=True, offset=0)
         assert answer.get("recovered", False) is recovered
         assert len(answer.get("publications", ())) == (missed if recovered else 0)
         assert answer.get("offset", 0) == (0 if recovered else missed)
 
     @pytest.mark.parametrize(("size", "recovered"), [(24_000, True), (26_000, False)])
-    def test_a_recovery_stays_within_what_may_be_queued(self, size, recovered):
-        """Recovered publications are bounded by --max-queued-bytes like live ones; else the client is not recovered."""
+    def test_recovers_at_most_max_queued_bytes(self, size, recovered):
+        """The limit is the same as for live publications. A client that missed more is not recovered."""
         server = make_server(max_queued_bytes=100_000)
         for _ in range(4):
             server.service.hub.publish("c", b"x" * size)
         client = Client(server).connected()
-        answer = client.say("subscribe", channel="c", recover=True, offset=0)
+        answer = client.request("subscribe", channel="c", recover=True, offset=0)
         assert answer.get("recovered", False) is recovered
         assert answer["was_recovering"] is True
 
-    def test_the_channels_of_a_connect_share_one_limit(self):
-        """A reply to connect contains what was missed in all channels, up to what one answer may contain."""
+    def test_recovers_all_channels_of_a_connect_within_one_limit(self):
+        """The other channels are subscribed but not recovered."""
         server = make_server(max_queued_bytes=100_000, token_secret=SECRET)
         names = [f"c{number}" for number in range(10)]
         for name in names:
@@ -346,73 +340,75 @@ class BudgetTests:
         epochs = dict.fromkeys(names, server.service.hub.broker._epoch)
         client = Client(server)
         subs = {name: {"recover": True, "offset": 0, "epoch": epochs[name]} for name in names}
-        answer = client.say("connect", token=token(channels=names), subs=subs)
+        answer = client.request("connect", token=token(channels=names), subs=subs)
         recovered = [name for name, one in answer["subs"].items() if one.get("recovered")]
-        # The fifth begins within the limit, and a publication is not cut.
+        # The fifth channel begins within the limit, and no publication is split.
         assert recovered == names[:5]
         assert set(answer["subs"]) == set(names)
 
-    def test_presence_of_very_many_is_refused_with_106(self, server, monkeypatch):
-        """A channel with more clients than an answer may contain is only counted."""
+    def test_refuses_presence_of_more_than_max_clients_with_106(self, server, monkeypatch):
+        """`presence_stats` still counts them."""
         monkeypatch.setattr(centrifuge_pages, "MAX_CLIENTS", 3)
         clients = [Client(server).connected() for _ in range(4)]
         for client in clients[:3]:
-            client.say("subscribe", channel="room")
-        assert len(clients[0].say("presence", channel="room")["presence"]) == 3
-        clients[3].say("subscribe", channel="room")
-        assert clients[0].say("presence", channel="room")["code"] == 106
-        assert clients[0].say("presence_stats", channel="room")["num_clients"] == 4
+            client.request("subscribe", channel="room")
+        assert len(clients[0].request("presence", channel="room")["presence"]) == 3
+        clients[3].request("subscribe", channel="room")
+        assert clients[0].request("presence", channel="room")["code"] == 106
+        assert clients[0].request("presence_stats", channel="room")["num_clients"] == 4
 
-    def test_presence_of_many_bytes_is_refused_with_106(self):
-        """What the clients' tokens say counts, too."""
+    def test_refuses_presence_beyond_max_queued_bytes_with_106(self):
+        """The info claims of the clients' tokens count."""
         server = make_server(max_queued_bytes=10_000, token_secret=SECRET)
         clients = [Client(server) for _ in range(3)]
         for client in clients:
-            client.say("connect", token=token(info={"about": "x" * 4000}))
-            client.say("subscribe", channel="room")
-        assert clients[0].say("presence", channel="room")["code"] == 106
+            client.request("connect", token=token(info={"about": "x" * 4000}))
+            client.request("subscribe", channel="room")
+        assert clients[0].request("presence", channel="room")["code"] == 106
 
-    def test_equal_answers_are_written_once(self, server, monkeypatch):
-        """A page that was asked for before is sent again as it was written; one that has changed is written anew."""
+    def test_encodes_an_unchanged_page_of_history_once(self, server, monkeypatch):
+        """A new publication or another limit gives another page."""
         written = []
         real = centrifuge_pages.publication
         monkeypatch.setattr(centrifuge_pages, "publication", lambda one: written.append(one) or real(one))
         client = Client(server).connected()
-        client.say("subscribe", channel="c")
+        client.request("subscribe", channel="c")
         server.service.hub.publish("c", b"one")
-        pages = [client.say("history", channel="c", limit=10) for _ in range(3)]
+        pages = [client.request("history", channel="c", limit=10) for _ in range(3)]
         assert pages[0] == pages[1] == pages[2]
         assert len(written) == 1
         server.service.hub.publish("c", b"two")
-        assert [one["data"] for one in client.say("history", channel="c", limit=10)["publications"]] == ["one", "two"]
-        assert [one["data"] for one in client.say("history", channel="c", limit=1)["publications"]] == ["one"]
+        assert [one["data"] for one in client.request("history", channel="c", limit=10)["publications"]] == [
+            "one",
+            "two",
+        ]
+        assert [one["data"] for one in client.request("history", channel="c", limit=1)["publications"]] == ["one"]
 
-    def test_presence_that_has_changed_is_written_anew(self, server):
-        """Who has come or left is in the next answer."""
+    def test_sends_current_presence_after_a_join_or_a_leave(self, server):
+        """Encoded replies are cached only until the presence changes."""
         one, two = (Client(server).connected() for _ in range(2))
-        one.say("subscribe", channel="room")
-        assert len(one.say("presence", channel="room")["presence"]) == 1
-        two.say("subscribe", channel="room")
-        assert len(one.say("presence", channel="room")["presence"]) == 2
-        two.say("unsubscribe", channel="room")
-        assert len(one.say("presence", channel="room")["presence"]) == 1
+        one.request("subscribe", channel="room")
+        assert len(one.request("presence", channel="room")["presence"]) == 1
+        two.request("subscribe", channel="room")
+        assert len(one.request("presence", channel="room")["presence"]) == 2
+        two.request("unsubscribe", channel="room")
+        assert len(one.request("presence", channel="room")["presence"]) == 1
 
-    def test_a_pong_is_taken_while_a_command_waits_for_the_broker(self, monkeypatch):
-        """A client whose command takes long is not taken for dead: its pong is read meanwhile."""
+    def test_accepts_a_pong_while_a_command_waits_for_the_broker(self, monkeypatch):
+        """Otherwise the server would close the connection with 3012."""
         server = make_server(ping_interval=10, ping_timeout=5)
         client, waits = Client(server).connected(), Deferred()
         monkeypatch.setattr(server.service.hub, "send", lambda *_, **__: waits)
         client.send({"id": 2, "publish": {"channel": "c", "data": 1}}, {"id": 3, "rpc": {}})
         server.clock.advance(10)
-        assert client.take() == [{}]
+        assert client.receive() == [{}]
         client.send({})
         server.clock.advance(6)
         assert client.closed() is None
         waits.callback(None)
-        assert [one["id"] for one in client.take() if one] == [2, 3]
+        assert [one["id"] for one in client.receive() if one] == [2, 3]
 
-    def test_a_close_behind_waiting_commands_is_answered(self, server):
-        """A client that asks for much and closes is closed, once its commands are done."""
+    def test_closes_the_connection_at_a_close_frame_behind_queued_commands(self, server):
         client = Client(server).connected()
         client.send(*({"id": number, "rpc": {"method": "no"}} for number in range(2, 1002)))
         client.peer.send_close(1000)
@@ -424,10 +420,10 @@ class BudgetTests:
 class SubscribeTests:
     """Subscriptions."""
 
-    def test_refusals(self, server):
-        """Each with Centrifuge's code."""
+    def test_refuses_an_invalid_subscribe_with_the_code_of_centrifuge(self, server):
+        """A refused channel can be subscribed to afterwards."""
         client = Client(server).connected()
-        assert client.say("subscribe", channel="c")["recoverable"] is True
+        assert client.request("subscribe", channel="c")["recoverable"] is True
         for fields, code in (
             ({"channel": "c"}, 105),
             ({"channel": "x" * 256}, 107),
@@ -437,133 +433,129 @@ class SubscribeTests:
             ({"channel": "d", "token": "a.b.c"}, 103),
             ({"channel": "d", "recover": True, "offset": 5, "epoch": "other", "flag": 2}, 112),
         ):
-            assert client.say("subscribe", **fields)["code"] == code
-        assert client.say("subscribe", channel="d")["recoverable"] is True
+            assert client.request("subscribe", **fields)["code"] == code
+        assert client.request("subscribe", channel="d")["recoverable"] is True
 
-    def test_limit(self, server):
-        """128 channels; one that was left makes room."""
+    def test_refuses_a_129th_channel_with_106(self, server):
+        """Another channel is accepted after an unsubscribe."""
         client = Client(server).connected()
         for number in range(128):
-            client.say("subscribe", channel=f"c{number}")
-        assert client.say("subscribe", channel="more")["code"] == 106
-        client.say("unsubscribe", channel="c0")
-        assert "code" not in client.say("subscribe", channel="more")
+            client.request("subscribe", channel=f"c{number}")
+        assert client.request("subscribe", channel="more")["code"] == 106
+        client.request("unsubscribe", channel="c0")
+        assert "code" not in client.request("subscribe", channel="more")
 
     @pytest.mark.parametrize(
         "method", ["subscribe", "unsubscribe", "publish", "presence", "presence_stats", "history", "sub_refresh"]
     )
-    def test_no_channel(self, server, method):
-        """A command without its channel is no command."""
+    def test_closes_with_3501_on_a_command_without_a_channel(self, server, method):
         client = Client(server).connected()
         client.send({"id": 2, method: {}})
         code, reason = client.closed()
         assert code == 3501
         assert "without a channel" in reason
 
-    def test_private(self, server):
-        """The server's own keys are nobody else's."""
+    def test_refuses_reserved_and_too_long_channel_names_with_107(self, server):
         client = Client(server).connected()
-        assert client.say("subscribe", channel="wsserver:control")["code"] == 107
-        assert client.say("publish", channel="wsserver:control", data=1)["code"] == 107
-        assert client.say("history", channel="wsserver:control")["code"] == 107
-        assert client.say("presence", channel="x" * 256)["code"] == 107
+        assert client.request("subscribe", channel="wsserver:control")["code"] == 107
+        assert client.request("publish", channel="wsserver:control", data=1)["code"] == 107
+        assert client.request("history", channel="wsserver:control")["code"] == 107
+        assert client.request("presence", channel="x" * 256)["code"] == 107
 
-    def test_recovery(self, server):
-        """After a recovery the offset is the client's own, and what it missed stands in the reply."""
+    def test_sends_missed_publications_in_the_reply_to_a_recovery(self, server):
+        """The reply has the client's offset then. With another epoch it recovers nothing, and has the stream's."""
         hub = server.service.hub
         for number in range(3):
             hub.publish("c", b"%d" % number, json=True)
         client = Client(server).connected()
-        first = client.say("subscribe", channel="c")
+        first = client.request("subscribe", channel="c")
         assert first["offset"] == 3
-        client.say("unsubscribe", channel="c")
-        again = client.say("subscribe", channel="c", recover=True, offset=1, epoch=first["epoch"])
+        client.request("unsubscribe", channel="c")
+        again = client.request("subscribe", channel="c", recover=True, offset=1, epoch=first["epoch"])
         assert again["recovered"] is again["was_recovering"] is True
         assert again["offset"] == 1
         assert [(one["data"], one["offset"]) for one in again["publications"]] == [(1, 2), (2, 3)]
-        client.say("unsubscribe", channel="c")
-        other = client.say("subscribe", channel="c", recover=True, offset=1, epoch="other")
+        client.request("unsubscribe", channel="c")
+        other = client.request("subscribe", channel="c", recover=True, offset=1, epoch="other")
         assert other["was_recovering"] is True
         assert "recovered" not in other
         assert "publications" not in other
         assert other["offset"] == 3
 
-    def test_any_epoch(self, server):
-        """A position without an epoch is of any, as in Centrifugo."""
+    def test_accepts_a_position_without_an_epoch(self, server):
+        """Centrifugo does the same."""
         for number in range(3):
             server.service.hub.publish("c", b"%d" % number)
         client = Client(server).connected()
-        result = client.say("subscribe", channel="c", recover=True, offset=2)
+        result = client.request("subscribe", channel="c", recover=True, offset=2)
         assert [one["data"] for one in result["publications"]] == [2]
-        page = client.say("history", channel="c", limit=-1, since={"offset": 1})
+        page = client.request("history", channel="c", limit=-1, since={"offset": 1})
         assert [one["data"] for one in page["publications"]] == [1, 2]
 
-    def test_large_histories(self, server):
-        """A page has a limit, from where the client goes on; so has a recovery, and then there is none."""
+    def test_limits_the_bytes_of_a_history_page_and_of_a_recovery(self, server):
+        """The client can read further pages. A client that missed more than the limit is not recovered."""
         client = Client(server).connected()
-        epoch = client.say("subscribe", channel="c")["epoch"]
+        epoch = client.request("subscribe", channel="c")["epoch"]
         for _ in range(20):
             server.service.hub.publish("c", b"x" * 100_000)
-        client.take()
+        client.receive()
         seen = []
-        while page := client.say("history", channel="c", limit=-1, since={"offset": len(seen), "epoch": epoch}).get(
+        while page := client.request("history", channel="c", limit=-1, since={"offset": len(seen), "epoch": epoch}).get(
             "publications"
         ):
             seen += [one["offset"] for one in page]
             assert len(page) <= 10
         assert seen == list(range(1, 21))
         other = Client(server).connected()
-        assert "recovered" not in other.say("subscribe", channel="c", recover=True, offset=0, epoch=epoch)
-        other.say("unsubscribe", channel="c")
-        assert other.say("subscribe", channel="c", recover=True, offset=10, epoch=epoch)["recovered"] is True
+        assert "recovered" not in other.request("subscribe", channel="c", recover=True, offset=0, epoch=epoch)
+        other.request("unsubscribe", channel="c")
+        assert other.request("subscribe", channel="c", recover=True, offset=10, epoch=epoch)["recovered"] is True
 
-    def test_reads_nothing(self, server):
-        """For a client that does not read nothing more is done than it has asked for before that was noticed."""
+    def test_serves_no_further_history_while_the_client_does_not_read(self, server):
+        """All commands are answered, in order, once it reads again."""
         client = Client(server).connected()
-        client.say("subscribe", channel="c")
+        client.request("subscribe", channel="c")
         server.service.hub.publish("c", b"x" * 500_000)
-        client.take()
+        client.receive()
         client.peer.transport.reading = False
         client.send(*({"id": number, "history": {"channel": "c", "limit": -1}} for number in range(10, 110)))
         client.turn()
         assert len(client.peer.transport.unread) < 1_000_000
         client.peer.transport.reading = True
         client.peer.transport.read_again()
-        assert [one["id"] for one in client.take()] == list(range(10, 110))
+        assert [one["id"] for one in client.receive()] == list(range(10, 110))
 
-    def test_without_history(self):
-        """No offsets, no recovery."""
+    def test_subscribes_without_offsets_if_the_channel_has_no_history(self):
         server = make_server(history_size=0)
         client = Client(server).connected()
-        assert client.say("subscribe", channel="c", recover=True, offset=1, epoch="e") == {"was_recovering": True}
+        assert client.request("subscribe", channel="c", recover=True, offset=1, epoch="e") == {"was_recovering": True}
         server.service.hub.publish("c", b"x")
-        assert client.take() == [{"push": {"channel": "c", "pub": {"data": "x"}}}]
+        assert client.receive() == [{"push": {"channel": "c", "pub": {"data": "x"}}}]
 
-    def test_broker_down(self, server, monkeypatch):
-        """The client may try again."""
+    def test_refuses_a_subscribe_with_temporary_100_while_the_broker_is_down(self, server, monkeypatch):
+        """A later attempt succeeds."""
         client = Client(server).connected()
 
         monkeypatch.setattr(server.service.hub.broker, "subscribe", lambda _: fail(BrokerDown("Redis is away")))
-        refused = client.say("subscribe", channel="c")
+        refused = client.request("subscribe", channel="c")
         assert refused == {"code": 100, "message": "internal server error: Redis is away", "temporary": True}
         monkeypatch.undo()
-        assert "code" not in client.say("subscribe", channel="c")
+        assert "code" not in client.request("subscribe", channel="c")
 
-    def test_gaps(self, server):
-        """With an offset the client is to subscribe again; without one it is told."""
+    def test_unsubscribes_with_2500_at_a_gap_of_a_channel_with_offsets(self, server):
+        """The client then subscribes again and recovers. Without offsets it gets a gap message instead."""
         client = Client(server).connected()
-        client.say("subscribe", channel="c")
+        client.request("subscribe", channel="c")
         (known,) = server.service.hub.clients.find()
         subscription = known.subscription("c")
         subscription.missed("c", stream=False)
-        assert client.take() == [{"push": {"message": {"data": {"event": "gap", "channel": "c"}}}}]
+        assert client.receive() == [{"push": {"message": {"data": {"event": "gap", "channel": "c"}}}}]
         subscription.missed("c", stream=True)
         unsubscribe = {"code": 2500, "reason": "insufficient state"}
-        assert client.take() == [{"push": {"channel": "c", "unsubscribe": unsubscribe}}]
+        assert client.receive() == [{"push": {"channel": "c", "unsubscribe": unsubscribe}}]
         assert server.service.hub.counts() == {}
 
-    def test_ended_before_the_reply(self, server, monkeypatch):
-        """So is a subscription that the backend ends while it is made."""
+    def test_refuses_with_temporary_100_if_the_backend_unsubscribes_it_meanwhile(self, server, monkeypatch):
         client = Client(server).connected()
         waits = Deferred()
         monkeypatch.setattr(server.service.hub.broker, "subscribe", lambda _: waits)
@@ -571,12 +563,12 @@ class SubscribeTests:
         (known,) = server.service.hub.clients.find()
         known.unsubscribe("c")
         waits.callback(None)
-        (reply,) = client.take()
+        (reply,) = client.receive()
         assert (reply["error"]["code"], reply["error"]["temporary"]) == (100, True)
         assert server.service.hub.counts() == {}
 
-    def test_gap_before_the_reply(self, server, monkeypatch):
-        """What was lost while a subscription was made is told by letting the client try again."""
+    def test_refuses_with_temporary_100_if_a_gap_occurs_before_the_reply(self, server, monkeypatch):
+        """The client retries, and so learns that it missed publications."""
         client = Client(server).connected()
         waits = Deferred()
         monkeypatch.setattr(server.service.hub.broker, "subscribe", lambda _: waits)
@@ -584,92 +576,88 @@ class SubscribeTests:
         (known,) = server.service.hub.clients.find()
         known.subscription("c").missed("c", stream=True)
         waits.callback(None)
-        (reply,) = client.take()
+        (reply,) = client.receive()
         assert (reply["error"]["code"], reply["error"]["temporary"]) == (100, True)
         assert server.service.hub.counts() == {}
 
-    def test_failure(self, server, monkeypatch, capsys):
-        """What nobody has thought of ends this connection, and the client comes again."""
+    def test_closes_with_3004_on_an_unexpected_error(self, server, monkeypatch, capsys):
+        """SDKs reconnect after this code."""
         client = Client(server).connected()
         monkeypatch.setattr(server.service.hub, "subscribe", lambda *_, **__: 1 / 0)
         client.send({"id": 2, "subscribe": {"channel": "c"}})
         assert client.closed() == (3004, "internal server error: the server failed")
 
 
-class LifeSignTests:
-    """Pings and pongs."""
+class PingTests:
+    """Pings and pongs of the Centrifuge protocol."""
 
-    def test_pings(self, server):
-        """They come at an interval, and are answered."""
+    def test_pings_every_25_s_and_stays_open_while_pongs_arrive(self, server):
         client = Client(server)
-        about = client.say("connect")
+        about = client.request("connect")
         assert (about["ping"], about["pong"]) == (25, True)
         for _ in range(3):
             server.clock.advance(25)
-            assert client.take() == [{}]
+            assert client.receive() == [{}]
             client.send({})
         assert client.closed() is None
 
-    def test_no_pong(self, server):
-        """Who does not answer is gone."""
+    def test_closes_with_3012_if_no_pong_arrives(self, server):
         client = Client(server).connected()
         server.clock.advance(25)
-        assert client.take() == [{}]
+        assert client.receive() == [{}]
         server.clock.advance(10.1)
         assert client.closed() == (3012, "no pong")
 
-    def test_pong_without_a_ping(self, server):
-        """An empty command that nobody has asked for."""
+    def test_closes_with_3501_on_a_pong_without_a_ping(self, server):
         client = Client(server).connected()
         client.send({})
         assert client.closed()[0] == 3501
 
-    def test_spread(self, monkeypatch):
-        """The first ping comes between half an interval and a whole one."""
+    def test_sends_the_first_ping_after_half_to_one_interval(self, monkeypatch):
+        """The random delay spreads the pings of clients that connect together."""
         for pick, due in ((8, 12.5), (16, 25)):
             monkeypatch.setattr(protocol.random, "randrange", lambda *_, pick=pick: pick)
             server = make_server()
             client = Client(server).connected()
             server.clock.advance(due - 0.1)
-            assert client.take() == []
+            assert client.receive() == []
             server.clock.advance(0.2)
-            assert client.take() == [{}]
+            assert client.receive() == [{}]
 
-    def test_none(self):
-        """Without an interval there are none, and the client is told so."""
+    def test_sends_no_pings_if_the_interval_is_0(self):
+        """The reply to connect then announces none."""
         server = make_server(ping_interval=0.0)
         client = Client(server)
-        assert not {"ping", "pong"} & client.say("connect").keys()
+        assert not {"ping", "pong"} & client.request("connect").keys()
         server.clock.advance(3600)
-        assert client.take() == []
+        assert client.receive() == []
 
-    def test_no_pings_of_websocket(self, server):
-        """The protocol has its own."""
+    def test_sends_no_websocket_pings(self, server):
+        """The Centrifuge protocol has its own."""
         client = Client(server).connected()
         server.clock.advance(60)
         assert [frame for frame in client.peer.frames() if frame.opcode == 9] == []
 
 
-class EndTests:
-    """How a connection ends."""
+class CloseTests:
+    """Why the server closes a connection."""
 
-    def test_stop(self, server):
-        """The server stops: the client comes again."""
+    def test_closes_with_3001_when_the_server_stops(self, server):
+        """SDKs reconnect after this code."""
         client = Client(server).connected()
         server.service.stopService()
         assert client.closed() == (3001, "shutdown: the server is stopping")
 
-    def test_messages_that_want_no_reply(self, server):
-        """They are not taken."""
+    def test_closes_with_3508_on_a_send_command(self, server):
+        """The server has no handler for messages without a reply."""
         client = Client(server).connected()
         client.send({"send": {"data": 1}})
         assert client.closed()[0] == 3508
 
-    def test_slow(self):
-        """Who does not read is closed as slow once too much waits."""
+    def test_closes_with_3008_when_the_queue_exceeds_max_queued_bytes(self):
         server = make_server(max_queued_bytes=100_000)
         client = Client(server).connected()
-        client.say("subscribe", channel="c")
+        client.request("subscribe", channel="c")
         client.peer.transport.reading = False
         for _ in range(20):
             server.service.hub.publish("c", b"x" * 20_000)
@@ -677,37 +665,37 @@ class EndTests:
         client.peer.transport.read_again()
         assert client.closed() == (3008, "slow: the client reads too slowly (server option --max-queued-bytes)")
 
-    def test_slow_with_policy(self):
-        """Where its channel gives publications up, it subscribes again, and has them from the history."""
+    def test_unsubscribes_with_2500_when_drop_oldest_drops_publications(self):
+        """The client subscribes again and recovers them from the history."""
         server = make_server(max_queued_bytes=100_000, slow="drop-oldest")
         client = Client(server).connected()
-        first = client.say("subscribe", channel="c")
+        first = client.request("subscribe", channel="c")
         client.peer.transport.reading = False
         for number in range(9):
             server.service.hub.publish("c", b"%d," % number + b"x" * 19_950)
             client.turn()
         client.peer.transport.read_again()
-        came = client.take()
-        assert came[-1] == {"push": {"channel": "c", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}}
-        seen = [one["push"]["pub"]["offset"] for one in came[:-1]]
+        received = client.receive()
+        assert received[-1] == {"push": {"channel": "c", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}}
+        seen = [one["push"]["pub"]["offset"] for one in received[:-1]]
         assert seen == list(range(1, len(seen) + 1))
-        again = client.say("subscribe", channel="c", recover=True, offset=len(seen), epoch=first["epoch"])
+        again = client.request("subscribe", channel="c", recover=True, offset=len(seen), epoch=first["epoch"])
         assert [one["offset"] for one in again["publications"]] == list(range(len(seen) + 1, 10))
 
     @pytest.mark.parametrize(("code", "stays"), [(1000, False), (None, False), (1001, True)])
-    def test_presence_stays_for_a_moment(self, code, stays):
-        """A user whose connection was lost stays on the channel for a while; who says goodbye does not."""
+    def test_keeps_presence_briefly_after_1001_but_not_after_1000(self, code, stays):
+        """The user may reconnect after 1001; 1000, or a close frame without a code, is a deliberate end."""
         server = make_server(token_secret=SECRET)
         client = Client(server).connected(token=token())
-        client.say("subscribe", channel="c")
+        client.request("subscribe", channel="c")
         client.peer.send_close(code) if code else client.peer.send_frame(8)
         client.peer.transport.lose()
         server.clock.advance(0.1)
 
         def present():
-            told = []
-            server.service.hub.presence.clients("c").addCallback(told.append)
-            return len(told[0])
+            found = []
+            server.service.hub.presence.clients("c").addCallback(found.append)
+            return len(found[0])
 
         assert present() == (1 if stays else 0)
         server.clock.advance(10)
@@ -715,36 +703,34 @@ class EndTests:
 
 
 class TokenTests:
-    """Who a client is, and what it may."""
+    """Tokens: the user's identity and permissions."""
 
     @pytest.fixture
     def server(self):
-        """Start a server that wants tokens and opens nothing to everyone."""
+        """Start a server that requires tokens and has no open channels."""
         return MemoryServer(Settings(token_secret=SECRET, channel_presence=("*",)))
 
-    def test_none(self, server):
-        """Without a token nobody connects."""
+    def test_closes_with_3501_on_a_connect_without_a_token(self, server):
         client = Client(server)
         client.send({"id": 1, "connect": {}})
         assert client.closed()[0] == 3501
 
-    def test_anonymous(self):
-        """Unless the server lets them."""
+    def test_admits_a_client_without_a_token_with_anonymous(self):
         server = MemoryServer(Settings(token_secret=SECRET, anonymous=True, channel_allow=("c",)))
         client = Client(server).connected()
-        assert "code" not in client.say("subscribe", channel="c")
+        assert "code" not in client.request("subscribe", channel="c")
 
     @pytest.mark.parametrize("bad", ["x", "a.b.c", jwt.encode({"sub": "ann", "exp": 2**31}, "another" * 5, "HS256")])
-    def test_invalid(self, server, bad):
-        """A token that is not good ends the connection for good."""
+    def test_closes_with_3500_on_an_invalid_token(self, server, bad):
+        """SDKs do not reconnect after this code."""
         client = Client(server)
         client.send({"id": 1, "connect": {"token": bad}})
         assert client.closed()[0] == 3500
 
-    def test_expired(self, server):
-        """An expired one is an error: the client gets a new one, and connects again. This connection is of no use."""
+    def test_refuses_an_expired_token_with_109(self, server):
+        """The client reconnects with a new token; it cannot send a second connect on this connection."""
         client = Client(server)
-        assert client.say("connect", token=token(exp=int(time.time()) - 5))["code"] == 109
+        assert client.request("connect", token=token(exp=int(time.time()) - 5))["code"] == 109
         client.send({"id": 2, "connect": {"token": token()}})
         assert client.closed() == (3501, "bad request: connect was refused")
 
@@ -756,53 +742,51 @@ class TokenTests:
             (PATH, {"Sec-WebSocket-Protocol": "wsserver.v1, bearer.{}"}),
         ],
     )
-    def test_carriers(self, server, target, headers):
-        """The request may bring the token; two different ones are a mistake."""
+    def test_accepts_a_token_of_the_request_and_refuses_a_second_one_with_3501(self, server, target, headers):
         good = token(subs={"c": {}})
         headers = {name: value.format(good) for name, value in headers.items()}
         client = Client(server, target.format(good), headers)
-        assert client.say("connect")["subs"].keys() == {"c"}
+        assert client.request("connect")["subs"].keys() == {"c"}
         client = Client(server, target.format(good), headers)
         client.send({"id": 1, "connect": {"token": token()}})
         assert client.closed() == (3501, "bad request: more than one token")
 
-    def test_what_it_opens(self, server):
-        """Channels and rights that the token names, and no others."""
+    def test_grants_only_the_permissions_of_the_token(self, server):
         caps = [
             {"channels": ["news"], "allow": ["sub"]},
             {"channels": ["chat:*"], "match": "wildcard", "allow": ["sub", "pub"]},
             {"channels": ["looked at"], "allow": ["prs", "hst"]},
         ]
         client = Client(server).connected(token=token(caps=caps))
-        assert "code" not in client.say("subscribe", channel="news")
-        assert client.say("publish", channel="news", data=1)["code"] == 103
-        assert client.say("publish", channel="chat:1", data=1) == {}
-        assert client.say("subscribe", channel="other")["code"] == 103
-        assert client.say("presence", channel="looked at") == {"presence": {}}
-        assert "epoch" in client.say("history", channel="looked at")
-        assert client.say("presence", channel="other")["code"] == 103
+        assert "code" not in client.request("subscribe", channel="news")
+        assert client.request("publish", channel="news", data=1)["code"] == 103
+        assert client.request("publish", channel="chat:1", data=1) == {}
+        assert client.request("subscribe", channel="other")["code"] == 103
+        assert client.request("presence", channel="looked at") == {"presence": {}}
+        assert "epoch" in client.request("history", channel="looked at")
+        assert client.request("presence", channel="other")["code"] == 103
 
-    def test_channels_of_the_token(self, server):
-        """The client is subscribed to them without asking; what it knows of them is recovered."""
-        told = []
-        server.service.hub.history("c").addCallback(told.append)
+    def test_subscribes_to_the_channels_of_the_token_and_recovers_them(self, server):
+        """The client sends its positions with connect; a position of any other channel is ignored."""
+        pages = []
+        server.service.hub.history("c").addCallback(pages.append)
         server.service.hub.publish("c", b"1")
         server.service.hub.publish("c", b"2")
         good = token(subs={"c": {"info": {"role": "x"}, "data": [1]}}, channels=["d"], info={"name": "Ann"})
-        since = {"recover": True, "offset": 1, "epoch": told[0].position.epoch}
-        about = Client(server).say("connect", token=good, subs={"c": since, "closed": since})
+        since = {"recover": True, "offset": 1, "epoch": pages[0].position.epoch}
+        about = Client(server).request("connect", token=good, subs={"c": since, "closed": since})
         assert about["subs"].keys() == {"c", "d"}
         assert about["subs"]["c"]["data"] == [1]
         assert [one["data"] for one in about["subs"]["c"]["publications"]] == [2]
         assert about["expires"] is True
         assert 3590 < about["ttl"] <= 3600
         client = Client(server).connected(token=good)
-        clients = client.say("presence", channel="c")["presence"].values()
+        clients = client.request("presence", channel="c")["presence"].values()
         shown = {"user": "ann", "conn_info": {"name": "Ann"}, "chan_info": {"role": "x"}}
         assert all(shown.items() <= one.items() for one in clients)
 
-    def test_published_before_the_reply(self, monkeypatch):
-        """An SDK drops what comes for channels that it does not know of: connect is answered first."""
+    def test_replies_to_connect_before_it_sends_publications(self, monkeypatch):
+        """SDKs drop publications of channels that they do not know yet."""
         server = make_server(token_secret=SECRET)
         hub, waits = server.service.hub, Deferred()
         real = hub.broker.subscribe
@@ -813,15 +797,14 @@ class TokenTests:
         hub.publish("news", b"one")
         client.peer.transport.protocol.pauseProducing()
         client.peer.transport.protocol.resumeProducing()
-        assert client.take() == []
+        assert client.receive() == []
         waits.callback(None)
         hub.publish("news", b"two")
-        reply, *rest = client.take()
+        reply, *rest = client.receive()
         assert set(reply["connect"]["subs"]) == {"news", "slow"}
         assert [one["push"]["pub"]["data"] for one in rest] == ["one", "two"]
 
-    def test_connected_while_nothing_is_read(self, monkeypatch):
-        """What waits for the reply to connect waits on where the client does not read."""
+    def test_keeps_publications_queued_after_connect_until_the_client_reads(self, monkeypatch):
         server = make_server(token_secret=SECRET)
         hub, waits = server.service.hub, Deferred()
         real = hub.broker.subscribe
@@ -833,12 +816,12 @@ class TokenTests:
         client.turn()
         client.peer.transport.protocol.pauseProducing()
         waits.callback(None)
-        assert [set(one) for one in client.take()] == [{"id", "connect"}]
+        assert [set(one) for one in client.receive()] == [{"id", "connect"}]
         client.peer.transport.protocol.resumeProducing()
-        assert [one["push"]["pub"]["data"] for one in client.take()] == ["one"]
+        assert [one["push"]["pub"]["data"] for one in client.receive()] == ["one"]
 
-    def test_channels_of_the_token_and_no_broker(self, server, monkeypatch):
-        """Where one cannot be had, the client is to connect again, and is on none."""
+    def test_refuses_connect_with_temporary_100_if_one_channel_fails(self, server, monkeypatch):
+        """The client stays subscribed to no channel, and must reconnect."""
         real = server.service.hub.broker.subscribe
 
         def down(channel):
@@ -846,38 +829,37 @@ class TokenTests:
 
         monkeypatch.setattr(server.service.hub.broker, "subscribe", down)
         client = Client(server)
-        refused = client.say("connect", token=token(channels=["c", "d"]))
+        refused = client.request("connect", token=token(channels=["c", "d"]))
         assert (refused["code"], refused["temporary"]) == (100, True)
         assert server.service.hub.counts() == {}
         assert len(server.service.hub.clients) == 0
         client.send({"id": 2, "connect": {"token": token()}})
         assert client.closed() == (3501, "bad request: connect was refused")
 
-    def test_subscription_tokens(self, server):
-        """One opens its channel to its user, in this connection if it says so."""
+    def test_accepts_a_subscription_token_only_for_its_channel_user_and_client(self, server):
+        """A token without an expiry gets 103; one for another channel, user or client closes with 3500."""
         client = Client(server)
-        number = client.say("connect", token=token())["client"]
+        number = client.request("connect", token=token())["client"]
         expired = token(channel="c", exp=int(time.time()) - 5)
         eternal = jwt.encode({"sub": "ann", "channel": "c"}, SECRET, "HS256")
         for bad, code in ((expired, 109), (eternal, 103), (token(), 103)):
-            assert client.say("subscribe", channel="c", token=bad)["code"] == code
+            assert client.request("subscribe", channel="c", token=bad)["code"] == code
         good = token(channel="c", client=number, info={"n": 1}, data="d", allow=["pub"])
-        result = client.say("subscribe", channel="c", token=good)
+        result = client.request("subscribe", channel="c", token=good)
         assert (result["expires"], result["data"]) == (True, "d")
-        assert client.say("publish", channel="c", data=1) == {}
+        assert client.request("publish", channel="c", data=1) == {}
         for claims in ({"channel": "other"}, {"channel": "d", "sub": "bob"}, {"channel": "d", "client": "another"}):
             other = Client(server).connected(token=token())
             other.send({"id": 2, "subscribe": {"channel": "d", "token": token(**claims)}})
             assert other.closed()[0] == 3500
 
-    def test_refresh(self, monkeypatch):
-        """A new token makes the connection live longer; without one it ends 25 s after its token."""
+    def test_closes_with_3005_25_s_after_the_token_expired_unless_refreshed(self, monkeypatch):
         server = MemoryServer(Settings(token_secret=SECRET, ping_interval=0.0))
         now = time.time()
         monkeypatch.setattr(server.service.authorizer, "_now", lambda: now + server.clock.seconds())
         client = Client(server).connected(token=token(exp=int(now) + 100))
         other = Client(server).connected(token=token(exp=int(now) + 100))
-        refreshed = client.say("refresh", token=token(exp=int(now) + 200))
+        refreshed = client.request("refresh", token=token(exp=int(now) + 200))
         assert refreshed["expires"] is True
         assert 190 < refreshed["ttl"] <= 200
         server.clock.advance(124)
@@ -886,40 +868,42 @@ class TokenTests:
         assert other.closed() == (3005, "connection expired")
         assert client.closed() is None
 
-    def test_end_of_a_subscription(self, monkeypatch):
-        """A subscription ends 25 s after its token, and the client subscribes again."""
+    def test_unsubscribes_with_2501_25_s_after_the_subscription_token_expired(self, monkeypatch):
+        """A sub_refresh with a later token extends the subscription."""
         server, now = MemoryServer(Settings(token_secret=SECRET, ping_interval=0.0)), time.time()
         monkeypatch.setattr(server.service.authorizer, "_now", lambda: now + server.clock.seconds())
         client = Client(server).connected(token=token())
         for channel in ("c", "d"):
-            client.say("subscribe", channel=channel, token=token(channel=channel, exp=int(now) + 100))
-        client.say("sub_refresh", channel="d", token=token(channel="d", exp=int(now) + 200))
+            client.request("subscribe", channel=channel, token=token(channel=channel, exp=int(now) + 100))
+        client.request("sub_refresh", channel="d", token=token(channel="d", exp=int(now) + 200))
         server.clock.advance(124)
-        assert client.take() == []
+        assert client.receive() == []
         server.clock.advance(3)
         unsubscribe = {"code": 2501, "reason": "subscription expired"}
-        assert client.take() == [{"push": {"channel": "c", "unsubscribe": unsubscribe}}]
+        assert client.receive() == [{"push": {"channel": "c", "unsubscribe": unsubscribe}}]
 
-    def test_refused_refresh(self, server):
-        """A token that is expired, not good, or another user's ends the connection."""
+    def test_closes_on_a_refresh_with_an_expired_invalid_foreign_or_missing_token(self, server):
+        """3005 if it expired, 3500 if it is invalid or of another user, 3501 if it is missing."""
         for bad, code in ((token(exp=int(time.time()) - 5), 3005), ("x", 3500), (token(sub="bob"), 3500), ("", 3501)):
             client = Client(server).connected(token=token())
             client.send({"id": 2, "refresh": {"token": bad}})
             assert client.closed()[0] == code
 
-    def test_sub_refresh(self, server):
-        """The same for a subscription."""
+    def test_refuses_a_sub_refresh_without_a_subscription_or_a_valid_token(self, server):
+        """A token of another channel closes the connection with 3500."""
         client = Client(server).connected(token=token())
-        assert client.say("sub_refresh", channel="c", token=token(channel="c"))["code"] == 103
-        client.say("subscribe", channel="c", token=token(channel="c"))
-        assert client.say("sub_refresh", channel="c", token=token(channel="c"))["expires"] is True
-        assert client.say("sub_refresh", channel="c")["code"] == 107
-        assert client.say("sub_refresh", channel="c", token=token(channel="c", exp=int(time.time()) - 5))["code"] == 109
+        assert client.request("sub_refresh", channel="c", token=token(channel="c"))["code"] == 103
+        client.request("subscribe", channel="c", token=token(channel="c"))
+        assert client.request("sub_refresh", channel="c", token=token(channel="c"))["expires"] is True
+        assert client.request("sub_refresh", channel="c")["code"] == 107
+        assert (
+            client.request("sub_refresh", channel="c", token=token(channel="c", exp=int(time.time()) - 5))["code"]
+            == 109
+        )
         client.send({"id": 9, "sub_refresh": {"channel": "c", "token": token(channel="d")}})
         assert client.closed()[0] == 3500
 
-    def test_gone_while_it_is_checked(self, server, monkeypatch):
-        """A client that goes while keys are fetched is not known afterwards."""
+    def test_registers_no_client_that_disconnects_while_its_token_is_checked(self, server, monkeypatch):
         waits = Deferred()
         monkeypatch.setattr(server.service.authorizer.tokens, "connection", lambda _: waits)
         client = Client(server)
@@ -930,80 +914,74 @@ class TokenTests:
         assert len(server.service.hub.clients) == 0
         assert server.service.hub.counts() == {}
 
-    def test_refresh_without_keys(self):
-        """There is nothing to refresh."""
+    def test_refuses_a_refresh_with_108_if_no_key_is_configured(self):
         client = Client(make_server()).connected()
-        assert client.say("refresh", token="a.b.c")["code"] == 108
+        assert client.request("refresh", token="a.b.c")["code"] == 108
 
 
 class ManagementTests:
-    """What a backend can do with a client."""
+    """Operations of the backend on a client."""
 
     @pytest.fixture
     def clients(self, server):
-        """Find the clients of the server."""
+        """Return the function that finds clients of the server."""
         return server.service.hub.clients.find
 
-    def test_about(self, server, clients):
-        """It is known from connect on until it goes."""
+    def test_finds_a_client_from_connect_until_it_disconnects(self, server, clients):
         client = Client(server)
         assert clients() == []
-        number = client.say("connect")["client"]
-        client.say("subscribe", channel="c")
+        number = client.request("connect")["client"]
+        client.request("subscribe", channel="c")
         (known,) = clients()
         assert (known.client, known.user, list(known.channels)) == (number, "", ["c"])
         assert known.describe()["transport"] == "websocket"
         client.peer.transport.lose()
         assert clients() == []
 
-    def test_disconnect(self, server, clients):
-        """With the backend's own code."""
+    def test_disconnects_with_the_code_and_reason_of_the_backend(self, server, clients):
         client = Client(server).connected()
         clients()[0].disconnect(4501, "go away")
         assert client.closed() == (4501, "go away")
 
-    def test_unsubscribe(self, server, clients):
-        """It is told."""
+    def test_unsubscribe_sends_the_client_a_push_with_2000(self, server, clients):
         client = Client(server).connected()
-        client.say("subscribe", channel="c")
+        client.request("subscribe", channel="c")
         clients()[0].unsubscribe("c")
-        assert client.take() == [
+        assert client.receive() == [
             {"push": {"channel": "c", "unsubscribe": {"code": 2000, "reason": "server unsubscribe"}}}
         ]
         assert server.service.hub.counts() == {}
 
-    def test_subscribe(self, server, clients):
-        """It is told of its new subscription, and gets what is published."""
+    def test_subscribe_sends_the_client_a_push_and_then_publications(self, server, clients):
         client = Client(server).connected()
         assert clients()[0].subscribe("c", {"info": {"a": 1}, "data": '{"b": 2}'}) is True
-        (told,) = client.take()
-        assert told["push"]["channel"] == "c"
-        assert told["push"]["subscribe"]["data"] == {"b": 2}
-        assert told["push"]["subscribe"]["recoverable"] is True
+        (message,) = client.receive()
+        assert message["push"]["channel"] == "c"
+        assert message["push"]["subscribe"]["data"] == {"b": 2}
+        assert message["push"]["subscribe"]["recoverable"] is True
         server.service.hub.publish("c", b"x")
-        assert client.take()[0]["push"]["pub"]["data"] == "x"
+        assert client.receive()[0]["push"]["pub"]["data"] == "x"
 
-    def test_left_while_it_was_made(self, server, clients, monkeypatch):
-        """Whoever leaves before it is told of its new subscription is told of none."""
+    def test_subscribe_sends_no_push_if_the_client_unsubscribes_meanwhile(self, server, clients, monkeypatch):
         client, waits = Client(server).connected(), Deferred()
         monkeypatch.setattr(server.service.hub.broker, "history", lambda *_, **__: waits)
         assert clients()[0].subscribe("c", {}) is True
-        assert client.say("unsubscribe", channel="c") == {}
+        assert client.request("unsubscribe", channel="c") == {}
         waits.callback(Page((), Position(0, "e")))
-        assert client.take() == []
+        assert client.receive() == []
         assert list(clients()[0].channels) == []
 
     def test_logs_an_unexpected_failure_to_subscribe(self, server, clients, monkeypatch, log):
-        """The backend has its answer already, so nobody else is told."""
+        """The call of the backend has already succeeded by then."""
         client = Client(server).connected()
         monkeypatch.setattr(server.service.hub.broker, "history", lambda *_, **__: fail(ZeroDivisionError()))
         assert clients()[0].subscribe("c", {}) is True
-        assert client.take() == []
+        assert client.receive() == []
         (event,) = [event for event in log if event["log_level"] is LogLevel.critical]
         assert (event["log_format"], event["channel"]) == ("subscribing a client failed channel={channel}", "c")
 
-    def test_subscribe_since(self, server, clients):
-        """What was published since the position that the backend names comes as well, before what follows."""
+    def test_subscribe_recovers_publications_since_the_position_of_the_backend(self, server, clients):
+        """They precede later publications."""
         hub, receipts = server.service.hub, []
         for text in (b"1", b"2", b"3"):
             hub.publish("c", text).addCallback(receipts.append)
@@ -1011,31 +989,30 @@ class ManagementTests:
         since = {"offset": 1, "epoch": receipts[0].position.epoch}
         assert clients()[0].subscribe("c", {"recover_since": since}) is True
         hub.publish("c", b"4")
-        told, *rest = client.take()
-        assert told["push"]["subscribe"]["offset"] == 1
+        message, *rest = client.receive()
+        assert message["push"]["subscribe"]["offset"] == 1
         assert [one["push"]["pub"]["offset"] for one in rest] == [2, 3, 4]
 
-    def test_refresh(self, clients):
-        """Where there is an end, it can be moved."""
+    def test_refresh_sends_the_client_a_push_with_the_new_expiry(self, clients):
         server = make_server(token_secret=SECRET)
         client = Client(server).connected(token=token())
         (known,) = server.service.hub.clients.find()
         assert known.refresh(int(time.time()) + 60) is True
-        (told,) = client.take()
-        assert told["push"]["refresh"]["expires"] is True
+        (message,) = client.receive()
+        assert message["push"]["refresh"]["expires"] is True
 
-    def test_refresh_tells_no_ttl_to_a_client_without_a_token(self, monkeypatch):
-        """A client that the backend has let in has nothing to refresh; it is disconnected when it expires."""
+    def test_refresh_sends_no_ttl_to_a_client_without_a_token(self, monkeypatch):
+        """A client that the connect hook admitted has no token to refresh; it is disconnected when it expires."""
         server = make_server(hook_connect="http://backend.invalid/")
         answer = Connected(user="ann", expire_at=int(time.time()) + 600)
         monkeypatch.setattr(server.service.hooks, "connect", lambda *_, **__: succeed(answer))
         client = Client(server).connected()
         (known,) = server.service.hub.clients.find()
         assert known.refresh(int(time.time()) + 60) is True
-        assert client.take() == [{"push": {"refresh": {}}}]
+        assert client.receive() == [{"push": {"refresh": {}}}]
 
     def test_refresh_changes_nothing_without_an_expiry(self):
-        """The connection never ends by itself."""
-        anybody = make_server()
-        Client(anybody).connected()
-        assert anybody.service.hub.clients.find()[0].refresh(1) is False
+        """Such a connection never expires."""
+        server = make_server()
+        Client(server).connected()
+        assert server.service.hub.clients.find()[0].refresh(1) is False
