@@ -1,4 +1,4 @@
-"""Endpoints that an application gives to its service: classes, callables, exact paths and prefixes."""
+"""Endpoints of an application: classes, callables, exact paths and prefixes."""
 
 import functools
 
@@ -14,7 +14,7 @@ from wsserver.wire.protocol import ServerProtocol
 
 
 class RoomProtocol(ServerProtocol):
-    """Answer with what it was made with."""
+    """Answers each message with its arguments, its prefix and the path below it."""
 
     def __init__(self, room="-", *, size=0):
         super().__init__()
@@ -25,14 +25,14 @@ class RoomProtocol(ServerProtocol):
 
 
 class NeedyProtocol(ServerProtocol):
-    """It cannot be made without an argument."""
+    """An endpoint whose constructor requires an argument."""
 
     def __init__(self, room):
         super().__init__()
 
 
 class OtherProtocol(RoomProtocol):
-    """Another one."""
+    """An endpoint of another class."""
 
 
 def ask(server, path):
@@ -44,7 +44,7 @@ def ask(server, path):
 
 
 class PrefixTests:
-    """A path with a slash at its end covers everything below it."""
+    """A path with a trailing slash covers all paths below it."""
 
     @pytest.mark.parametrize(
         ("path", "answer"),
@@ -63,7 +63,7 @@ class PrefixTests:
             ("/chat/longer", "prefix 0 /chat/:longer"),
         ],
     )
-    def test_exact_wins_over_prefix_and_the_longest_prefix_over_the_others(self, path, answer):
+    def test_an_exact_path_takes_precedence_and_then_the_longest_prefix(self, path, answer):
         endpoints = {
             "/chat/": functools.partial(RoomProtocol, "prefix"),
             "/chat/vip": functools.partial(RoomProtocol, "exact"),
@@ -72,18 +72,18 @@ class PrefixTests:
         assert ask(MemoryServer(Settings(catch_all="off"), endpoints=endpoints), path) == answer
 
     @pytest.mark.parametrize("path", ["/chat/lobby", "/chatter", "/", "/cha"])
-    def test_exact_paths_and_names_that_only_begin_alike_are_not_covered(self, path):
+    def test_covers_neither_paths_below_an_exact_path_nor_longer_names(self, path):
         server = MemoryServer(Settings(catch_all="on"), endpoints={"/chat": RoomProtocol, "/chatt/": RoomProtocol})
         client = server.connect()
         client.open(path)
         client.send_text("?")
         assert client.messages() == ["?"]
 
-    def test_a_class_at_two_prefixes_knows_each(self):
+    def test_a_class_at_two_prefixes_gets_the_prefix_of_each_connection(self):
         server = MemoryServer(endpoints={"/a/": RoomProtocol, "/b/": RoomProtocol})
         assert [ask(server, path) for path in ("/a/x", "/b/y")] == ["- 0 /a/:x", "- 0 /b/:y"]
 
-    def test_an_exact_path_and_the_prefix_of_the_same_name(self):
+    def test_an_exact_path_and_the_prefix_of_the_same_name_coexist(self):
         endpoints = {"/a": functools.partial(RoomProtocol, "exact"), "/a/": functools.partial(RoomProtocol, "below")}
         server = MemoryServer(endpoints=endpoints)
         assert [ask(server, path) for path in ("/a", "/a/", "/a/b")] == ["exact 0 :", "exact 0 :", "below 0 /a/:b"]
@@ -100,7 +100,7 @@ class PrefixTests:
         client.send(b"GET /chatter HTTP/1.1\r\nHost: a\r\n\r\n")
         assert client.response().startswith(b"HTTP/1.1 404 ")
 
-    def test_the_page_lists_it(self):
+    def test_is_listed_among_the_paths_of_the_endpoints(self):
         assert "/chat/" in MemoryServer(endpoints={"/chat/": RoomProtocol}).service.endpoints.paths
 
 
@@ -114,7 +114,7 @@ class CallableTests:
             lambda: RoomProtocol("x", size=3),
         ],
     )
-    def test_arguments_and_options_reach_the_connection(self, endpoint):
+    def test_passes_its_arguments_and_the_server_options_to_the_connection(self, endpoint):
         server = MemoryServer(Settings(max_message_size=10, ping_interval=7), endpoints={"/room": endpoint})
         client = server.connect()
         client.open("/room")
@@ -125,19 +125,19 @@ class CallableTests:
         client.send_text("12345678901")
         assert client.close_frame()[0] == 1009
 
-    def test_the_limit_holds_for_fragments_too(self):
+    def test_closes_with_1009_when_fragments_exceed_max_message_size(self):
         server = MemoryServer(Settings(max_message_size=10), endpoints={"/room": lambda: RoomProtocol("x")})
         client = server.connect()
         client.open("/room")
         client.send(build_frame(1, b"123456", fin=False) + build_frame(0, b"78901"))
         assert client.close_frame()[0] == 1009
 
-    def test_connections_are_independent_and_may_be_of_several_classes(self):
+    def test_may_return_an_instance_of_another_class_for_each_connection(self):
         made = iter([RoomProtocol("1"), OtherProtocol("2"), RoomProtocol("3")])
         server = MemoryServer(endpoints={"/room": lambda: next(made)})
         assert [ask(server, "/room") for _ in range(3)] == ["1 0 :", "2 0 :", "3 0 :"]
 
-    def test_the_same_endpoint_serves_two_servers(self):
+    def test_serves_two_servers_with_the_settings_of_each(self):
         endpoints = {"/room": functools.partial(RoomProtocol, "x")}
         small, large = (MemoryServer(Settings(max_message_size=size), endpoints=endpoints) for size in (1, 1000))
         assert ask(large, "/room") == ask(small, "/room") == "x 0 :"
@@ -148,7 +148,7 @@ class CallableTests:
 
 
 class FailingCallableTests(TestCase):
-    """What a callable does wrong at a connection is answered with 500 and logged with its traceback."""
+    """A callable that fails for a connection: the client gets 500, and the error is logged with its traceback."""
 
     def refused(self, make, kind, text):
         server = MemoryServer(endpoints={"/room": make})
@@ -160,22 +160,22 @@ class FailingCallableTests(TestCase):
         assert text in str(failures[-1].value)
         return len(failures)
 
-    def test_it_raises(self):
+    def test_answers_500_and_logs_the_error_that_it_raises(self):
         assert self.refused(lambda: {}["x"], KeyError, "x") == 2
 
-    def test_it_returns_something_else(self):
+    def test_answers_500_if_it_does_not_return_a_protocol(self):
         assert self.refused(lambda: None, TypeError, "endpoint '/room': expected an instance of ServerProtocol") == 2
 
-    def test_it_returns_the_same_instance_again(self):
+    def test_answers_500_if_it_returns_the_same_instance_again(self):
         one = RoomProtocol()
         assert self.refused(lambda: one, TypeError, "expected a new instance for each connection") == 1
 
 
 class ServiceTests:
-    """An endpoint reaches its service."""
+    """The `service` attribute of an endpoint."""
 
     @pytest.mark.parametrize("how", [lambda kind: kind, functools.partial, lambda kind: lambda: kind(*())])
-    def test_the_service_and_its_channels_are_an_attribute(self, how):
+    def test_publishes_to_the_channels_of_the_server_of_each_connection(self, how):
         seen = []
 
         class Publisher(ServerProtocol):
@@ -184,16 +184,16 @@ class ServiceTests:
                 self.service.hub.publish("news", payload)
 
         server = MemoryServer(Settings(channel_allow=("news",)), endpoints={"/publish": how(Publisher)})
-        listener, client = server.connect(), server.connect()
-        listener.open("/ws?channel=news")
+        subscriber, client = server.connect(), server.connect()
+        subscriber.open("/ws?channel=news")
         client.open("/publish")
         client.send_text("hello")
         server.clock.advance(0)
-        assert listener.messages() == ["hello"]
+        assert subscriber.messages() == ["hello"]
         assert seen == [server.service]
         assert not hasattr(Publisher, "service")
 
-    def test_it_is_there_before_the_handshake_is_answered(self):
+    def test_is_set_before_the_handshake_is_answered(self):
         class Greeter(ServerProtocol):
             def onConnect(self, request):
                 return None, {"X-Channels": str(len(self.service.hub.counts()))}
@@ -201,8 +201,8 @@ class ServiceTests:
         assert b"X-Channels: 0" in MemoryServer(endpoints={"/g": Greeter}).connect().open("/g")
 
 
-class WrongEndpointTests:
-    """Mistakes are told when the service is made."""
+class InvalidEndpointTests:
+    """Invalid endpoints are refused when the service is made."""
 
     @pytest.mark.parametrize(
         ("endpoints", "error", "problem"),
@@ -226,17 +226,16 @@ class WrongEndpointTests:
             ({"/a": RoomProtocol, "a": RoomProtocol}, ValueError, "endpoint 'a': the path is given twice"),
         ],
     )
-    def test_it_is_an_error_that_names_the_path(self, endpoints, error, problem):
+    def test_raises_an_error_that_names_the_problem(self, endpoints, error, problem):
         with pytest.raises(error, match=problem):
             WebSocketService(Settings(), Clock(), endpoints=endpoints)
 
 
 class OwnEndpointTests:
-    """Endpoints of an application."""
+    """The path of an endpoint."""
 
     @pytest.mark.parametrize("path", ["/mine", "mine", "/mine/", "/"])
-    def test_path(self, path):
-        """A path is found however its slashes were written, and is told at /server.json."""
+    def test_is_served_with_any_slashes_at_its_ends_and_listed_in_server_json(self, path):
         from wsserver.endpoints.echo import EchoProtocol
 
         server = MemoryServer(endpoints={path: EchoProtocol})

@@ -1,4 +1,4 @@
-"""The endpoints: echo, commands, ticker. All in memory, on a clock of our own."""
+"""The command endpoint in memory: answers, echoes and budgets, on a simulated clock."""
 
 import json
 from zoneinfo import ZoneInfo
@@ -25,17 +25,14 @@ class CommandTests:
         return client.messages()
 
     @pytest.mark.parametrize("text", ["hello", " HELLO ", "Hello\n", "\thello"])
-    def test_case_and_space(self, text):
-        """Case and surrounding space do not matter."""
+    def test_ignores_case_and_surrounding_white_space(self, text):
         assert self.ask(text) == ["Hello, 127.0.0.1:50000!"]
 
     @pytest.mark.parametrize("text", ["hello world", "hellos", "", " ", "time flies", "x" * 5000])
-    def test_echo_of_everything_else(self, text):
-        """What is no command comes back as it was."""
+    def test_echoes_text_that_is_not_a_command_unchanged(self, text):
         assert self.ask(text) == [text]
 
-    def test_prefix(self):
-        """A prefix goes before text that is echoed, not before answers."""
+    def test_prepends_the_reply_prefix_to_echoes_but_not_to_answers(self):
         settings = Settings(reply_prefix="Received: ")
         assert self.ask("you there?", settings) == ["Received: you there?"]
         assert self.ask("hi", settings) == ["Hi, 127.0.0.1:50000!"]
@@ -43,8 +40,8 @@ class CommandTests:
     @pytest.mark.parametrize("prefix", ["", "Received: "])
     @pytest.mark.parametrize("peer", [IPv4Address("TCP", "127.0.0.1", 50000), UNIXAddress(None)], ids=["tcp", "unix"])
     @pytest.mark.parametrize("command", BUILT_IN, ids=lambda command: command.name)
-    def test_the_answer_to_a_command_differs_from_its_echo_in_every_spelling(self, command, peer, prefix):
-        """A person who tries a command can tell that the server has understood it."""
+    def test_answers_every_spelling_of_a_command_with_something_other_than_its_echo(self, command, peer, prefix):
+        """A user who tries a command can see that the server has understood it."""
         server = MemoryServer(Settings(reply_prefix=prefix))
         name = command.name
         for spelled in (name, name.upper(), name.capitalize(), name.swapcase()):
@@ -65,15 +62,15 @@ class CommandTests:
         ],
         ids=["IPv4", "IPv6", "unix"],
     )
-    def test_hello_greets_the_client_by_its_address(self, peer, greeting):
-        """A client on a UNIX socket has none."""
+    def test_answers_hello_with_the_address_of_the_client(self, peer, greeting):
+        """A client on a UNIX socket has no address."""
         client = MemoryServer().connect(peer)
         client.open("/")
         client.send_text("hello")
         assert client.messages() == [greeting]
 
-    def test_binary(self):
-        """Binary messages come back untouched, even when they spell a command."""
+    def test_echoes_binary_messages_even_if_they_spell_a_command(self):
+        """--reply-prefix does not apply to binary messages."""
         client = MemoryServer(Settings(reply_prefix="no: ")).connect()
         client.open("/")
         client.send_frame(2, b"hello")
@@ -84,13 +81,13 @@ class CommandTests:
         [
             ("UTC", 0.0, ["00:00:00+00:00", "00:00:01+00:00"]),
             ("UTC", 86399.0, ["23:59:59+00:00", "00:00:00+00:00"]),
-            # Summer time ends, and begins, at 01:00 UTC.
+            # Daylight saving time ends and begins at 01:00 UTC.
             ("Europe/Berlin", 1792889999.0, ["02:59:59+02:00", "02:00:00+01:00"]),
             ("Europe/Berlin", 1774745999.0, ["01:59:59+01:00", "03:00:00+02:00"]),
         ],
     )
-    def test_seconds(self, zone, start, texts):
-        """The time is made anew for every second, and is the same on all connections and in all spellings in it."""
+    def test_answers_time_with_the_current_second_on_every_connection(self, zone, start, texts):
+        """The answer is cached for a second. All connections and spellings give the same one."""
         server = MemoryServer(Settings(timezone=ZoneInfo(zone)))
         server.clock.advance(start)
         clients = [server.connect() for _ in range(2)]
@@ -104,20 +101,18 @@ class CommandTests:
                     assert client.messages() == [text] * 3
                 server.clock.advance(0.5)
 
-    def test_a_clock_set_back(self):
-        """A second that comes again is told again."""
+    def test_answers_time_correctly_after_the_clock_is_set_back(self):
         server = MemoryServer(Settings(timezone=ZoneInfo("UTC")))
         client = server.connect()
         client.open("/")
-        told = []
+        answers = []
         for second in (10.0, 11.0, 10.0, 10.9999997):
             server.clock.rightNow = second
             client.send_text("time")
-            told += client.messages()
-        assert told == [f"00:00:{second}+00:00" for second in (10, 11, 10, 11)]
+            answers += client.messages()
+        assert answers == [f"00:00:{second}+00:00" for second in (10, 11, 10, 11)]
 
-    def test_midnight(self):
-        """The date changes at midnight in the server's zone."""
+    def test_answers_date_with_the_next_day_after_midnight_in_the_timezone(self):
         server = MemoryServer(Settings(timezone=ZoneInfo("Asia/Tokyo")))
         server.clock.advance(1_000_047_599)
         client = server.connect()
@@ -127,26 +122,22 @@ class CommandTests:
             assert client.messages() == [date]
             server.clock.advance(1)
 
-    def test_date_and_time_in_a_zone(self):
-        """Date and time are those of the zone."""
+    def test_answers_date_and_time_in_the_configured_timezone(self):
         settings = Settings(timezone=ZoneInfo("Asia/Tokyo"))
         assert self.ask("date", settings) == ["2001-09-09"]
         assert self.ask("time", settings) == ["10:46:40+09:00"]
         assert len(self.ask("time")[0]) == len("10:46:40+09:00")
 
-    def test_age(self):
-        """Age is the server's uptime."""
+    def test_answers_age_with_the_uptime_of_the_server(self):
         assert self.ask("age") == ["11574 days, 1:46:40"]
 
-    def test_bye(self):
-        """Bye is answered, then the connection is closed with 1000; what comes after it is not answered."""
+    def test_answers_bye_closes_with_1000_and_ignores_later_messages(self):
         client = MemoryServer().connect()
         client.open("/")
         client.send(build_frame(1, b"bye") + build_frame(1, b"hello"))
         assert client.frames() == [Frame(1, b"Goodbye!"), Frame(8, b"\x03\xe8bye")]
 
-    def test_whoami(self):
-        """Whoami tells what the server knows."""
+    def test_answers_whoami_with_the_request_and_what_was_negotiated(self):
         server = MemoryServer(Settings(subprotocol=("chat",), compression="on", catch_all="on"))
         client = server.connect()
         headers = {
@@ -169,15 +160,12 @@ class CommandTests:
         assert answer["extensions"][0]["server_max_window_bits"] == 10
         assert answer["tls"] is None
 
-    def test_help(self):
-        """Help lists every command."""
+    def test_answers_help_with_every_command(self):
         (text,) = self.ask("help")
         names = [line.split(":")[0] for line in text.splitlines()]
         assert names == ["hello", "hi", "name", "age", "date", "time", "thanks", "bye", "help", "whoami"]
 
-    def test_own_command(self):
-        """A command of an application is asked with its argument, and what it raises is 1011."""
-
+    def test_calls_a_command_of_the_application_and_closes_with_1011_if_it_raises(self):
         class Divide:
             name = "divide"
             help = "divides 100"
@@ -195,15 +183,15 @@ class CommandTests:
 
 
 class CommandBudgetTests:
-    """Commands whose answers are made anew for each, sent by clients that ask for many at once."""
+    """Limits for clients that send many commands whose answers are not cached."""
 
     def open(self, server):
         client = server.connect()
         client.open("/ws")
         return client
 
-    def test_many_clients_share_one_budget(self):
-        """Clients that flood together get a bounded number of answers in each turn, and all of them in the end."""
+    def test_gives_at_most_64_answers_per_turn_to_all_clients_together(self):
+        """All commands are answered in later turns."""
         server = MemoryServer()
         clients = [self.open(server) for _ in range(20)]
         server.clock.advance(0)
@@ -215,8 +203,8 @@ class CommandBudgetTests:
         assert max(counts) <= PIECES_PER_TURN
         assert sum(counts) == 2000
 
-    def test_messages_behind_a_waiting_command_keep_their_order(self):
-        """Echoes and cheap commands are answered at once, unless a command before them has yet to be answered."""
+    def test_keeps_the_order_of_messages_behind_a_queued_command(self):
+        """Echoes and cached answers are sent at once only if no command is queued before them."""
         client = self.open(MemoryServer())
         messages = [build_frame(1, b"whoami"), build_frame(1, b"an echo"), build_frame(2, b"bytes")] * 100
         client.send(b"".join(messages))
@@ -227,7 +215,7 @@ class CommandBudgetTests:
         assert set(answers[1::3]) == {"an echo"}
         assert set(answers[2::3]) == {b"bytes"}
 
-    def test_a_client_whose_commands_wait_is_not_read(self):
+    def test_pauses_reading_while_commands_are_queued(self):
         """Further messages stay in the kernel until the commands are answered."""
         server = MemoryServer()
         client = self.open(server)
@@ -237,8 +225,8 @@ class CommandBudgetTests:
         assert not client.transport.paused
         assert len(client.messages()) == 1000
 
-    def test_a_client_that_does_not_read_gets_no_more_answers(self):
-        """Nothing more is made for it until it reads again."""
+    def test_sends_no_more_answers_while_the_client_does_not_read(self):
+        """The other commands are answered when it reads again."""
         server = MemoryServer()
         client = self.open(server)
         client.transport.reading = False
@@ -250,8 +238,7 @@ class CommandBudgetTests:
         server.clock.advance(0)
         assert len(client.messages()) == 2000
 
-    def test_bye_behind_waiting_commands_ends_the_connection(self):
-        """What comes behind it is not answered."""
+    def test_closes_with_1000_at_bye_behind_queued_commands_and_ignores_later_ones(self):
         server = MemoryServer()
         client = self.open(server)
         client.send(build_frame(1, b"whoami") * 200 + build_frame(1, b"bye") + build_frame(1, b"whoami") * 10)

@@ -1,4 +1,4 @@
-"""Tests for wsserver/endpoints/commands.py: the words that are answered instead of echoed."""
+"""Tests for wsserver/endpoints/commands.py: the commands that are answered instead of echoed."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -19,7 +19,7 @@ NOON = datetime(2026, 11, 21, 12, 3, 22, 999_999, tzinfo=UTC)
 
 
 class FakeSession:
-    """A connection that notes how it is closed. Unlike a real one it stays open."""
+    """A session that records how it is closed. Unlike a real one, it stays open."""
 
     def __init__(self, *, uptime=0.0, now=NOON, about=None, commands=None):
         self.uptime = uptime
@@ -41,7 +41,7 @@ class FakeSession:
 
 @implementer(ICommand)
 class Say:
-    """A command of an application: says its argument."""
+    """A command of an application that returns its argument."""
 
     takes_argument = True
     help = "says it"
@@ -63,7 +63,7 @@ def answer(text, session=None):
 
 
 class AnswerTests:
-    """What the built-in commands answer."""
+    """The answers of the built-in commands."""
 
     @pytest.mark.parametrize(
         ("name", "reply"),
@@ -74,8 +74,7 @@ class AnswerTests:
             ("thanks", "you're welcome"),
         ],
     )
-    def test_fixed(self, name, reply):
-        """Some always answer the same to the same client."""
+    def test_answers_hello_hi_name_and_thanks_with_fixed_texts(self, name, reply):
         assert answer(name) == reply
 
     @pytest.mark.parametrize(
@@ -90,8 +89,7 @@ class AnswerTests:
             (10 * 86400 + 60, "10 days, 0:01:00"),
         ],
     )
-    def test_age(self, uptime, reply):
-        """`age` tells whole seconds since the start."""
+    def test_answers_age_with_the_uptime_in_whole_seconds(self, uptime, reply):
         assert answer("age", FakeSession(uptime=uptime)) == reply
 
     @pytest.mark.parametrize(
@@ -103,8 +101,7 @@ class AnswerTests:
             (ZoneInfo("Pacific/Auckland"), "2026-11-22"),
         ],
     )
-    def test_date(self, zone, date):
-        """`date` tells the date where the server is."""
+    def test_answers_date_in_the_timezone_of_the_server(self, zone, date):
         assert answer("date", FakeSession(now=NOON.astimezone(zone))) == date
 
     @pytest.mark.parametrize(
@@ -118,32 +115,28 @@ class AnswerTests:
             (ZoneInfo("Asia/Kathmandu"), "17:48:22+05:45"),
         ],
     )
-    def test_time(self, zone, time):
-        """`time` tells whole seconds and the distance from UTC, as its help says, whatever kind of zone it is."""
+    def test_answers_time_in_whole_seconds_with_the_utc_offset(self, zone, time):
+        """The format does not depend on the kind of timezone."""
         assert answer("time", FakeSession(now=NOON.astimezone(zone))) == time
 
-    def test_bye(self):
-        """`bye` says goodbye and closes the connection."""
+    def test_answers_bye_and_closes_with_1000(self):
         session = FakeSession()
         assert answer("bye", session) == "Goodbye!"
         assert session.closed == [(1000, "bye")]
 
     @pytest.mark.parametrize("name", [name for name in NAMES if name != "bye"])
-    def test_others_leave_it_open(self, name):
-        """No other command closes the connection."""
+    def test_leaves_the_connection_open_after_every_other_command(self, name):
         session = FakeSession()
         answer(name, session)
         assert session.closed == []
 
-    def test_help(self):
-        """`help` lists every command with its help, those of the application at the end."""
+    def test_answers_help_with_one_line_per_command_built_in_ones_first(self):
         lines = answer("help", FakeSession(commands=collect([Say()]))).split("\n")
         assert [line.partition(": ")[0] for line in lines] == [*NAMES, "say"]
         assert lines[0] == "hello: greet the client by its address"
         assert lines[-1] == "say: says it"
 
-    def test_whoami(self):
-        """`whoami` answers with one line of JSON, in which text in any language stays readable."""
+    def test_answers_whoami_with_one_line_of_unescaped_json(self):
         about = {"path": "/bücher", "query": {"a": ["1\n2"]}, "tls": False, "subprotocol": None}
         reply = answer("whoami", FakeSession(about=about))
         assert json.loads(reply) == about
@@ -154,13 +147,11 @@ class AnswerTests:
 class BuiltInTests:
     """The commands of every server."""
 
-    def test_names(self):
-        """There are ten, in the order of `help`."""
+    def test_are_ten_in_the_order_of_help(self):
         assert [command.name for command in BUILT_IN] == NAMES
 
     @pytest.mark.parametrize("command", BUILT_IN, ids=NAMES)
-    def test_shape(self, command):
-        """Each is what an application's own command has to be."""
+    def test_implement_the_interface_of_commands_and_take_no_argument(self, command):
         assert verifyObject(ICommand, command)
         assert isinstance(command, Command)
         assert command.takes_argument is False
@@ -173,8 +164,7 @@ class ParseTests:
     """Which messages are commands."""
 
     @pytest.mark.parametrize("text", ["hello", "HELLO", "Hello", " hello", "hello ", "\t hello \r\n", "hello\n"])
-    def test_command(self, text):
-        """Case and surrounding white space do not matter."""
+    def test_ignores_case_and_surrounding_white_space(self, text):
         command, argument = parse(text, collect([]))
         assert (command.name, argument) == ("hello", "")
 
@@ -205,8 +195,8 @@ class ParseTests:
         ],
         ids=lambda text: repr(text[:12]),
     )
-    def test_no_command(self, text):
-        """A message that is more or less than a command is none, so it will be echoed."""
+    def test_returns_none_for_text_that_is_not_exactly_a_command(self, text):
+        """The endpoint echoes such a message."""
         assert parse(text, collect([])) is None
 
     @pytest.mark.parametrize(
@@ -223,15 +213,13 @@ class ParseTests:
         ],
         ids=lambda text: repr(text[:12]),
     )
-    def test_argument(self, text, argument):
-        """What takes an argument gets the rest of the message, its case kept."""
+    def test_passes_the_rest_of_the_message_as_the_argument(self, text, argument):
+        """Its case is kept."""
         command, found = parse(text, collect([Say()]))
         assert (command.name, found) == ("say", argument)
         assert command.reply(FakeSession(), found) == argument
 
-    def test_takes_argument_missing(self):
-        """A command that does not say whether it takes an argument takes none."""
-
+    def test_accepts_no_argument_if_the_command_does_not_declare_one(self):
         class Bare:
             name = "bare"
             help = "does little"
@@ -244,17 +232,16 @@ class ParseTests:
         assert parse("bare x", commands) is None
 
 
-class SpellTests:
-    """The usual spellings, found without parsing."""
+class SpellingTests:
+    """The common spellings, which are looked up before a message is parsed."""
 
-    def test_spellings(self):
-        """A command is usually written in lower case, in capitals, or with one capital."""
+    def test_are_lower_case_upper_case_and_capitalized(self):
         commands = collect([])
         assert set(common_spellings({"time": commands["time"]})) == {b"time", b"TIME", b"Time"}
 
     @pytest.mark.parametrize("name", ["größe", "straße", "ﬁn", "ǆ", "\u0131", "\ud800", "42", "?"])
-    def test_odd_names(self, name):
-        """Where a spelling does not lead back to the name it is left out; the name itself is always there."""
+    def test_omit_spellings_that_do_not_parse_to_the_name(self, name):
+        """The name itself is always among them."""
         commands = {name: Say(name)}
         words = common_spellings(commands)
         assert words[name.encode("utf-8", "surrogatepass")] == (commands[name], "")
@@ -273,14 +260,13 @@ class SpellTests:
             ),
         )
     )
-    def test_same_as_parse(self, text):
-        """What is looked up first is what would have been parsed, for every message."""
+    def test_give_the_same_result_as_parsing_for_every_message(self, text):
         commands = collect([Say(), Say("größe")])
         found = parse(text, commands)
         assert (common_spellings(commands).get(text.encode("utf-8")) or found) == found
 
-    def test_steady(self):
-        """What is the same for a second are built-in commands, which nobody can replace."""
+    def test_cacheable_commands_are_all_built_in(self):
+        """Cached answers are valid for one second, and an application cannot replace these commands."""
         assert {command.name for command in BUILT_IN} >= CACHEABLE
 
 
@@ -288,43 +274,37 @@ class CollectTests:
     """The table of a server's commands."""
 
     @pytest.mark.parametrize("lacking", ["help", "reply"])
-    def test_half_a_command(self, lacking):
-        """A plugin without a help line or an answer is refused with a sentence."""
+    def test_refuses_a_command_without_help_or_reply(self, lacking):
         parts = {"name": "half", "help": "halves", "reply": lambda session, argument: argument}
         del parts[lacking]
         with pytest.raises(CommandError, match="has no help line or no reply method"):
             collect([type("Half", (), parts)()])
 
-    def test_order(self):
-        """The built-in commands come first, then those of the application in their order."""
+    def test_puts_built_in_commands_before_those_of_the_application(self):
         assert list(collect([Say("zzz"), Say("aaa")])) == [*NAMES, "zzz", "aaa"]
 
     @pytest.mark.parametrize("name", ["say", "say-it", "s", "größe", "42", "/say", "?"])
-    def test_name(self, name):
-        """Every lower-case word will do as a name."""
+    def test_accepts_a_name_of_one_lower_case_word(self, name):
         assert name in collect([Say(name)])
 
     @pytest.mark.parametrize(
         "name", ["", " ", "Say", "SAY", "say it", " say", "say ", "say\n", "s\tay", None, 42, b"say"]
     )
-    def test_bad_name(self, name):
-        """Anything else will not: no message could call it."""
+    def test_refuses_a_name_that_is_not_one_lower_case_word(self, name):
+        """No message could call such a command."""
         with pytest.raises(CommandError) as caught:
             collect([Say(name)])
         assert str(caught.value) == f"command <{name}>: invalid name {name!r}: expected one lower-case word"
 
-    def test_no_name(self):
-        """A command has to have a name."""
+    def test_refuses_a_command_without_a_name(self):
         with pytest.raises(CommandError, match="invalid name None: expected one lower-case word"):
             collect([object()])
 
-    def test_built_in_name(self):
-        """A built-in command cannot be replaced."""
+    def test_refuses_the_name_of_a_built_in_command(self):
         with pytest.raises(CommandError, match="command <hello>: the name 'hello' is already used by "):
             collect([Say("hello")])
 
-    def test_name_twice(self):
-        """Two commands cannot have one name."""
+    def test_refuses_two_commands_with_the_same_name(self):
         with pytest.raises(CommandError) as caught:
             collect([Say(), Say()])
         assert str(caught.value) == "command <say>: the name 'say' is already used by <say>"

@@ -15,7 +15,7 @@ MODES = ["on", "off"]
 
 
 def handshake(target, **settings):
-    """Open a WebSocket; return status and sentence of the answer, which has none if it is accepted."""
+    """Open a WebSocket; return the status and the reason of the response, which is empty if the request is accepted."""
     client = MemoryServer(Settings(channel_allow=("*",), **settings)).connect()
     status = int(client.open(target).split()[1])
     return status, client.transport.written.decode().rstrip("\n").partition("\n")[2] if status != 101 else ""
@@ -27,8 +27,7 @@ class DecisionTests:
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("loopback_only", [True, False])
     @pytest.mark.parametrize("redis", ["", "redis://127.0.0.1"])
-    def test_on_and_off_hold_whatever_else_is_set(self, mode, loopback_only, redis):
-        """Neither listeners nor channels matter."""
+    def test_on_and_off_apply_whatever_the_listeners_and_redis_are(self, mode, loopback_only, redis):
         found = decide_catch_all(Settings(catch_all=mode, redis=redis), loopback_only=loopback_only)
         assert (found.enabled, found.reason) == (mode == "on", f"--catch-all {mode}")
 
@@ -36,8 +35,7 @@ class DecisionTests:
         """A server started with no options serves the tutorials."""
         assert decide_catch_all(Settings(), loopback_only=True).enabled
 
-    def test_auto_is_off_beyond_loopback(self):
-        """And the reason says so."""
+    def test_auto_is_off_beyond_loopback_and_the_reason_says_so(self):
         found = decide_catch_all(Settings(), loopback_only=False)
         assert not found.enabled
         assert "beyond loopback" in found.reason
@@ -57,8 +55,8 @@ class DecisionTests:
         ],
         ids=lambda option: next(iter(option)),
     )
-    def test_auto_is_off_where_channels_are_in_use_and_names_the_option_without_its_value(self, option):
-        """No secret is in the reason."""
+    def test_auto_is_off_with_a_channel_option_that_the_reason_names(self, option):
+        """The reason does not contain the value, which may be a secret."""
         found = decide_catch_all(Settings(**option), loopback_only=True)
         assert not found.enabled
         assert f"--{next(iter(option)).replace('_', '-')} is set" in found.reason
@@ -66,7 +64,7 @@ class DecisionTests:
 
 
 class NearestTests:
-    """Which path a client meant."""
+    """The nearest path to an unknown one."""
 
     @pytest.mark.parametrize(
         ("path", "nearest"),
@@ -92,12 +90,12 @@ class NearestTests:
             ("//", None),
         ],
     )
-    def test_case_slashes_segments_and_spelling(self, path, nearest):
-        """A path that resembles none has no nearest one."""
+    def test_is_found_despite_case_slashes_segments_and_misspellings(self, path, nearest):
+        """A path that resembles no known path has no nearest one."""
         assert find_nearest_path(path, KNOWN) == nearest
 
-    def test_a_path_longer_than_the_limit_is_compared_with_none(self, monkeypatch):
-        """Comparing is quadratic, and a path may have many kilobytes."""
+    def test_is_not_searched_for_a_path_longer_than_the_limit(self, monkeypatch):
+        """The time of a comparison is quadratic in the length, and a path may have many kilobytes."""
         compared = []
         monkeypatch.setattr(unknown_paths, "get_close_matches", lambda path, *_, **__: compared.append(path) or [])
         for path in ("/" + "s" * (MAX_COMPARED - 1), "/" + "s" * MAX_COMPARED, "/ws" * 5000):
@@ -106,10 +104,10 @@ class NearestTests:
 
 
 class RefusalTests:
-    """What a client at a wrong path gets."""
+    """Responses to a request for a wrong path."""
 
     @pytest.mark.parametrize(
-        ("path", "sentence"),
+        ("path", "reason"),
         [
             ("/WS", "no WebSocket endpoint at '/WS'; did you mean /ws?"),
             ("//ws", "no WebSocket endpoint at '//ws'; did you mean /ws?"),
@@ -118,16 +116,16 @@ class RefusalTests:
             ("/%C3%A9%0A", "no WebSocket endpoint at '/%C3%A9%0A'"),
         ],
     )
-    def test_without_the_catch_all_a_404_names_the_nearest_path(self, path, sentence):
-        """The path is shown as in a URL."""
-        assert handshake(path, catch_all="off") == (404, sentence)
+    def test_names_the_nearest_path_with_404_without_the_catch_all(self, path, reason):
+        """The path is quoted as it is in the URL."""
+        assert handshake(path, catch_all="off") == (404, reason)
 
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize("path", ["/connection/websockett", "/Connection/websocket", "/app/connection/websocket"])
-    def test_a_misspelled_path_of_the_sdks_is_refused_in_every_mode(self, mode, path):
-        """An SDK would take echoes of its commands for replies."""
-        sentence = f"no WebSocket endpoint at '{path}'; did you mean /connection/websocket?"
-        assert handshake(path, catch_all=mode) == (404, sentence)
+    def test_refuses_a_misspelled_path_of_the_sdks_with_404_in_every_mode(self, mode, path):
+        """An SDK would parse echoes of its commands as replies."""
+        reason = f"no WebSocket endpoint at '{path}'; did you mean /connection/websocket?"
+        assert handshake(path, catch_all=mode) == (404, reason)
 
     @pytest.mark.parametrize("mode", MODES)
     @pytest.mark.parametrize(
@@ -151,18 +149,18 @@ class RefusalTests:
             "/sse?channel=a",
         ],
     )
-    def test_a_channel_at_a_path_that_serves_none_is_400_in_every_mode(self, mode, target):
-        """The sentence names the path that serves channels."""
+    def test_refuses_a_channel_at_other_paths_with_400_in_every_mode(self, mode, target):
+        """The reason names the path that serves channels."""
         path = target.partition("?")[0].rstrip("/") or "/"
         assert handshake(target, catch_all=mode) == (
             400,
             f"'{path}' does not serve channels; connect to /ws?channel=NAME",
         )
 
-    def test_the_endpoint_of_the_sdks_says_how_to_subscribe(self):
-        """It serves channels, but not by its URL."""
-        status, sentence = handshake("/connection/websocket?channel=a")
-        assert (status, sentence.partition(" takes ")[2]) == (
+    def test_refuses_a_channel_in_the_url_of_the_sdks_with_400(self):
+        """The reason says how to subscribe."""
+        status, reason = handshake("/connection/websocket?channel=a")
+        assert (status, reason.partition(" takes ")[2]) == (
             400,
             "no channel= in its URL; subscribe with an SDK, or connect to /ws?channel=NAME",
         )
@@ -179,12 +177,12 @@ class RefusalTests:
             "/connection/websocket?format=json&channel_id=7&chan=1",
         ],
     )
-    def test_other_queries_are_accepted(self, mode, target):
-        """Parameters of an SDK's URL are left alone, whatever they resemble."""
+    def test_accepts_other_query_parameters_in_every_mode(self, mode, target):
+        """At the path of the SDKs, even parameters that resemble `channel` are accepted."""
         assert handshake(target, catch_all=mode)[0] == 101
 
-    def test_an_endpoint_of_the_application_reads_its_own_query(self):
-        """Also if it takes the place of a built-in one."""
+    def test_accepts_a_channel_at_an_endpoint_of_the_application(self):
+        """Its path may be that of a built-in endpoint."""
         for path in ("/rooms", "/ws", "/echo"):
             server = MemoryServer(endpoints={path: ServerProtocol})
             assert server.connect().open(f"{path}?channel=a").startswith(b"HTTP/1.1 101 ")
@@ -192,8 +190,8 @@ class RefusalTests:
         client.open("/?channel=a")
         assert client.transport.written.endswith(b"\n'/' does not serve channels\n")
 
-    def test_only_names_about_as_long_as_channel_are_compared_in_full(self, monkeypatch):
-        """A head of 16 KiB has thousands of names, or one very long one; neither costs more than its length."""
+    def test_compares_only_parameter_names_about_as_long_as_channel(self, monkeypatch):
+        """A request head of 16 KiB may contain thousands of names, or one very long name; both must be cheap."""
         compared = []
         ratio = SequenceMatcher.ratio
         monkeypatch.setattr(SequenceMatcher, "ratio", lambda self: compared.append(self.a) or ratio(self))
@@ -205,7 +203,7 @@ class RefusalTests:
     @pytest.mark.parametrize(
         ("path", "hint"), [("/SSE", "/sse"), ("/app/sse", "/sse"), ("/redy", "/ready"), ("/Echo", "/echo")]
     )
-    def test_a_page_that_is_not_there_names_the_nearest_path(self, path, hint):
+    def test_names_the_nearest_page_with_404_for_an_http_request(self, path, hint):
         """EventSource and curl get the same help."""
         client = MemoryServer().connect()
         client.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())

@@ -1,4 +1,4 @@
-"""What a client may say in the Centrifuge protocol, and what ends its connection."""
+"""Tests for wsserver/endpoints/centrifuge/commands.py: valid commands, and those that close the connection."""
 
 import json
 
@@ -28,7 +28,7 @@ from wsserver.jsonfields import MAX_DEPTH
 
 
 def requests(frame):
-    """Read a frame; give the requests in it."""
+    """Parse a frame, and return the requests of its commands."""
     commands = parse_commands(frame)
     assert isinstance(commands, list), commands
     return [command.request for command in commands]
@@ -132,17 +132,17 @@ BAD = [
 
 
 class ParseTests:
-    """One frame."""
+    """The commands of one frame."""
 
     @pytest.mark.parametrize(("frame", "request_"), GOOD)
-    def test_good(self, frame, request_):
-        """It is what it says, in text frames with or without a line end."""
+    def test_returns_the_request_of_a_valid_command(self, frame, request_):
+        """The frame may end with a newline."""
         assert requests(frame) == [request_]
         assert requests(frame + b"\n") == [request_]
 
     @pytest.mark.parametrize(("frame", "words"), BAD, ids=range(len(BAD)))
-    def test_bad(self, frame, words):
-        """It ends the connection as in Centrifuge, and says why; one bad command spoils its frame."""
+    def test_returns_a_disconnect_with_3501_that_names_the_problem(self, frame, words):
+        """One invalid command makes the whole frame invalid, as in Centrifuge."""
         good = b'{"id":1,"connect":{}}'
         for one in (frame, frame + b"\n" + good):
             ended = parse_commands(one)
@@ -154,7 +154,7 @@ class ParseTests:
     @pytest.mark.parametrize("depth", [MAX_DEPTH - 1, MAX_DEPTH, 600])
     @pytest.mark.parametrize("command", ["publish", "subscribe"])
     def test_refuses_a_command_that_is_nested_too_deeply_with_107(self, command, depth):
-        """The connection lives, and the error says what the limit is."""
+        """The connection stays open, and the message names the limit."""
         data = b"[" * (depth - 2) + b"]" * (depth - 2)
         line = b'{"id":7,"%b":{"channel":"c","data":%b}}' % (command.encode(), data)
         commands = parse_commands(line)
@@ -165,8 +165,8 @@ class ParseTests:
             assert commands[0].request.code == 107
             assert f"over {MAX_DEPTH} levels" in commands[0].request.message
 
-    def test_batch(self):
-        """Several commands, one a line; ids are the client's affair."""
+    def test_returns_one_command_per_line_in_order(self):
+        """Several commands may have the same id."""
         lines = [
             b'{"id":%d,"unsubscribe":{"channel":"c%d"}}' % (number % 3 + 1, number) for number in range(MAX_COMMANDS)
         ]
@@ -188,25 +188,22 @@ NAMES = st.sampled_from(
 COMMANDS = st.dictionaries(NAMES, st.dictionaries(NAMES, VALUES) | VALUES)
 
 
-class AnyInputTests:
-    """Whatever a client sends."""
+class ArbitraryInputTests:
+    """Arbitrary input of clients."""
 
     @given(st.binary())
-    def test_bytes(self, frame):
-        """Bytes are commands or a bad request; nothing is raised."""
+    def test_raises_nothing_for_arbitrary_bytes(self, frame):
         parse_commands(frame)
 
-    # The first text drawn in a run reads Unicode's tables.
+    # Hypothesis reads its Unicode tables when it draws the first text.
     @settings(suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(COMMANDS, max_size=3))
-    def test_json(self, commands):
-        """So is JSON of nearly the right form."""
+    def test_raises_nothing_for_json_that_resembles_commands(self, commands):
         parse_commands(b"\n".join(json.dumps(command).encode() for command in commands))
 
     @settings(suppress_health_check=[HealthCheck.too_slow])
     @given(VALUES)
-    def test_data(self, value):
-        """What is published is the text that was sent."""
+    def test_keeps_published_data_exactly_as_the_client_wrote_it(self, value):
         text = json.dumps(value, allow_nan=False) if value is not None else " [ ]"
         frame = b'{"id": 1, "publish": {"channel": "c", "data": %b}}' % text.encode()
         (request,) = requests(frame)

@@ -1,4 +1,4 @@
-"""What the server says in the Centrifuge protocol."""
+"""Tests for wsserver/endpoints/centrifuge/replies.py: the JSON of replies, pushes and publications."""
 
 import json
 
@@ -13,8 +13,8 @@ from wsserver.hub.clients import ClientInfo
 from wsserver.hub.publication import Publication
 
 
-class WritingTests:
-    """Byte for byte."""
+class EncodingTests:
+    """The JSON of replies and pushes, byte for byte."""
 
     @pytest.mark.parametrize(
         ("written", "expected"),
@@ -46,14 +46,13 @@ class WritingTests:
             ),
         ],
     )
-    def test_replies(self, written, expected):
-        """What is at its zero value is left out."""
+    def test_omits_fields_with_a_zero_value_from_replies_and_pushes(self, written, expected):
         assert written.decode() == expected
 
     @pytest.mark.parametrize(
         ("one", "expected"),
         [
-            # From a client or the API: a text stays a text, with history or without.
+            # Data that a client or the API published as JSON: a string stays a string, with or without history.
             (Publication(b'"42"', 1, "e", json=True), '{"data":"42","offset":1}'),
             (Publication(rb'"\u0034\ud83d"', json=True), r'{"data":"\u0034\ud83d"}'),
             (Publication(b'{"a":\r\n 1.10}', json=True), '{"data":{"a":\r  1.10}}'),
@@ -61,7 +60,7 @@ class WritingTests:
             (Publication(b"null", 1, "e", json=True), '{"data":null,"offset":1}'),
             (Publication(b"0", 0, "", json=True), '{"data":0}'),
             (Publication(b"", 1, "e"), '{"data":"","offset":1}'),
-            # Bytes that nobody has described: what is JSON is taken for it.
+            # Data without a declared type: valid JSON is sent as JSON, other text as a string.
             (Publication(b"42", 1, "e"), '{"data":42,"offset":1}'),
             (Publication(b"hello"), '{"data":"hello"}'),
             (Publication(b'{"a": 1}'), '{"data":{"a": 1}}'),
@@ -75,13 +74,13 @@ class WritingTests:
             (Publication(b"{} {}"), '{"data":"{} {}"}'),
             (Publication("ü".encode()), '{"data":"ü"}'),
             (Publication(b"[" * 100_000), '{"data":"' + "[" * 100_000 + '"}'),
-            # Bytes.
+            # Data that is not UTF-8.
             (Publication(b"\xff\x00"), '{"data":"/wA=","tags":{"encoding":"base64"}}'),
             (
                 Publication(b"\xff", 2, "e", tags={"a": "b"}),
                 '{"data":"/w==","offset":2,"tags":{"a":"b","encoding":"base64"}}',
             ),
-            # All there is.
+            # All fields.
             (
                 Publication(b"1", 3, "e", True, ClientInfo("c", "u", {"n": 1}, 0), {"t": "v"}),
                 '{"data":1,"info":{"client":"c","user":"u","conn_info":{"n":1},"chan_info":0},"offset":3,"tags":{"t":"v"}}',
@@ -89,13 +88,12 @@ class WritingTests:
         ],
         ids=range(23),
     )
-    def test_publications(self, one, expected):
-        """JSON of a value, a text, or bytes in base64."""
+    def test_encodes_data_as_json_as_a_string_or_in_base64(self, one, expected):
         assert publication(one).decode() == expected
 
     @given(st.binary(), st.integers(0, 3))
-    def test_any_data(self, data, offset):
-        """Whatever is published leaves as JSON on one line."""
+    def test_encodes_arbitrary_data_as_json_on_one_line(self, data, offset):
+        """A newline separates messages."""
         written = publication(Publication(data, offset, "e"))
         assert b"\n" not in written
         json.loads(written)
