@@ -1,4 +1,4 @@
-"""Tokens over real sockets: who is let in, for how long, and what of it the log shows."""
+"""Tokens over real sockets: which clients are admitted, for how long, and what the log shows of tokens."""
 
 import base64
 import hmac
@@ -38,14 +38,14 @@ def token(key=SECRET, algorithm="HS256", ttl=600, kid=None, **claims):
 
 @pytest.fixture
 def server(start_server):
-    """Start a server that asks for tokens; the channel `open` is open to all who have one."""
+    """Start a server that requires tokens; any valid token opens the channel `open`."""
     options = {"token_secret": SECRET, "channel_allow": ("open",), "api_key": KEY}
     return blockon(deferToThread(lambda: start_server(**options)))
 
 
 @pytest.fixture
-def written():
-    """Give all that is logged during the test, in both formats, as it would be written."""
+def logged():
+    """Return a function that returns the log of this test so far, in both formats."""
     text, json_lines = io.StringIO(), io.StringIO()
 
     def observe(event):
@@ -57,8 +57,8 @@ def written():
     globalLogPublisher.removeObserver(observe)
 
 
-def ways(text):
-    """Tell the ways to bring a token: name -> what is added to the query, and header lines."""
+def carriers(text):
+    """Return the ways to send a token: name -> addition to the query, and header lines."""
     return {
         "header": ("", [f"Authorization: Bearer {text}"]),
         "protocol": ("", [f"Sec-WebSocket-Protocol: wsserver.v1, bearer.{text}"]),
@@ -67,16 +67,16 @@ def ways(text):
 
 
 def websocket(server, text, way="header", channel="news"):
-    """Ask for a channel over WebSocket; give the response."""
-    query, lines = ways(text)[way] if text is not None else ("", [])
+    """Request a channel over WebSocket; return the response."""
+    query, lines = carriers(text)[way] if text is not None else ("", [])
     with server.connect() as peer:
         peer.send(handshake_request(f"/ws?channel={channel}{query}", *lines))
         return peer.read_response()
 
 
 def events(server, text, way="header", channel="news"):
-    """Ask for a channel as Server-Sent Events; give the status, and the response where it is a refusal."""
-    query, lines = ways(text)[way] if text is not None else ("", [])
+    """Request a channel as Server-Sent Events; return the status, and the response if it is a refusal."""
+    query, lines = carriers(text)[way] if text is not None else ("", [])
     with server.connect() as peer:
         head = [f"GET /sse?channel={channel}{query} HTTP/1.1", "Host: 127.0.0.1", *lines, "", ""]
         peer.send("\r\n".join(head).encode())
@@ -88,12 +88,12 @@ def events(server, text, way="header", channel="news"):
 
 
 class CarrierTests:
-    """The three ways to bring a token."""
+    """The ways to send a token."""
 
     @pytest.mark.parametrize("way", ["header", "protocol", "query"])
-    def test_websocket(self, server, way):
-        """Each opens what the token names, and publications arrive."""
-        query, lines = ways(token(channels=["news"]))[way]
+    def test_a_token_in_header_subprotocol_or_query_opens_its_channel(self, server, way):
+        """The bearer subprotocol is never the one that the server selects."""
+        query, lines = carriers(token(channels=["news"]))[way]
         with server.connect() as peer:
             response = peer.handshake(f"/ws?channel=news{query}", *lines)
             assert response.header("sec-websocket-protocol") == ("wsserver.v1" if way == "protocol" else None)
@@ -101,23 +101,21 @@ class CarrierTests:
             assert peer.read_frame().payload == b"hello"
 
     @pytest.mark.parametrize("way", ["header", "query"])
-    def test_events(self, server, way):
-        """So they do with Server-Sent Events."""
-        query, lines = ways(token(channels=["news"]))[way]
+    def test_a_token_in_header_or_query_opens_an_event_stream(self, server, way):
+        query, lines = carriers(token(channels=["news"]))[way]
         with server.connect() as peer:
             stream = Events(peer, f"/sse?channel=news{query}", *lines)
             api(server, "publish", {"channel": "news", "data": "hello"})
             assert stream.read() == ("message", b"hello")
 
-    def test_client(self, server):
-        """A client that insists on a subprotocol it offered is content."""
+    def test_a_client_that_requires_an_offered_subprotocol_connects(self, server):
+        """The server selects `wsserver.v1`, which the client offers beside its token."""
         peer = connect_autobahn(f"{server.url}/ws?channel=open", ["wsserver.v1", f"bearer.{token()}"])
         api(server, "publish", {"channel": "open", "data": "hello"})
         assert peer.receive() == "hello"
         peer.close()
 
-    def test_several(self, server):
-        """Two different tokens are one too many; the same one twice is not."""
+    def test_two_different_tokens_are_400_and_the_same_token_twice_is_accepted(self, server):
         one, two = token(), token(sub="1")
         with server.connect() as peer:
             peer.send(handshake_request(f"/ws?channel=open&token={one}", f"Authorization: Bearer {two}"))
@@ -125,8 +123,8 @@ class CarrierTests:
         with server.open(f"/ws?channel=open&token={one}", f"Authorization: Bearer {one}"):
             pass
 
-    def test_cookie(self, server):
-        """A cookie is no carrier: a browser sends it for whoever asks."""
+    def test_a_token_in_a_cookie_is_ignored_and_gets_401(self, server):
+        """A browser sends cookies with the requests of foreign pages too."""
         with server.connect() as peer:
             peer.send(handshake_request("/ws?channel=open", f"Cookie: token={token()}"))
             assert peer.read_response().status == 401
@@ -150,12 +148,12 @@ ROWS = [
 
 
 class RefusalTests:
-    """Who is turned away, and how."""
+    """The clients that are refused, and their statuses."""
 
     @pytest.mark.parametrize(("claims", "channel", "status"), ROWS)
     @pytest.mark.parametrize("ask", [websocket, events])
-    def test_status(self, server, ask, claims, channel, status):
-        """401 for a token that is not taken, 403 for a channel it does not open; both say why."""
+    def test_an_invalid_token_is_401_and_a_channel_it_does_not_open_403(self, server, ask, claims, channel, status):
+        """Both name the token in the body; 401 has a WWW-Authenticate header."""
         found = ask(server, None if claims is None else token(**claims), channel=channel)
         response = found if ask is websocket else found[1]
         if status == 200:
@@ -165,47 +163,43 @@ class RefusalTests:
         assert (response.header("www-authenticate") or "").startswith("Bearer") is (status == 401)
         assert "token" in response.text
 
-    def test_anonymous(self, start_server):
-        """With --anonymous a token is not needed, but a wrong one is still wrong."""
+    def test_with_anonymous_no_token_is_needed_but_an_expired_one_is_401(self, start_server):
         server = start_server(token_secret=SECRET, channel_allow=("open",), anonymous=True)
         assert websocket(server, None, channel="open").status == 101
         assert websocket(server, None, channel="news").status == 403
         assert websocket(server, token(channels=["news"])).status == 101
         assert websocket(server, token(ttl=-60), channel="open").status == 401
 
-    def test_no_keys(self, start_server):
-        """Without keys the list alone counts, as before."""
+    def test_without_token_keys_channel_allow_alone_decides_and_headers_are_ignored(self, start_server):
+        """A token in the query is an unknown parameter: 400."""
         server = start_server(channel_allow=("open",))
         assert websocket(server, None, channel="open").status == 101
         assert websocket(server, token(), channel="open").status == 101
         assert websocket(server, token(channels=["news"])).status == 403
         assert websocket(server, token(), "query", channel="open").status == 400
 
-    def test_other_endpoints(self, server):
-        """What is no channel asks for no token."""
+    def test_echo_and_commands_need_no_token(self, server):
         assert server.serves_the_next()
         with server.open("/ws") as peer:
             assert peer.echoes()
 
-    def test_rotation(self, start_server):
-        """While the previous secret is set, tokens of either are taken."""
+    def test_tokens_of_the_current_and_the_previous_secret_are_accepted(self, start_server):
         server = start_server(token_secret="n" * 64, token_secret_previous=SECRET, channel_allow=("*",))
         assert [websocket(server, token(key)).status for key in ("n" * 64, SECRET, "o" * 64)] == [101, 101, 401]
 
 
-class OnceTests:
-    """Tokens for one use."""
+class OneTimeTokenTests:
+    """Tokens with the claim `once`."""
 
-    def test_replayed(self, server):
-        """The second time it is refused, by whichever way it comes."""
+    def test_the_second_use_is_401_over_websocket_and_for_an_event_stream(self, server):
         text = token(once=True, jti="1", channels=["news"])
         assert websocket(server, text, "query").status == 101
         response = websocket(server, text)
         assert (response.status, "already been used" in response.text) == (401, True)
         assert events(server, text)[0] == 401
 
-    def test_two_servers(self, start_server, redis):
-        """Two servers on one Redis are as one; while Redis is away nobody is let in by such a token."""
+    def test_the_second_use_at_another_server_is_401_and_503_without_redis(self, start_server, redis):
+        """Redis keeps the token's id a little longer than the token is valid."""
         options = {"redis": redis.url, "token_secret": SECRET, "channel_allow": ("*",)}
         one, two = (up(start_server(**options)) for _ in range(2))
         text = token(once=True, jti="1")
@@ -214,52 +208,49 @@ class OnceTests:
         key = next(part for part in redis.run("KEYS", "wsserver:used:*").split() if part.startswith(b"wsserver:"))
         assert 600_000 < int(redis.run("PTTL", key.decode())[1:]) < 700_000
         redis.kill()
-        wait_until(lambda: ready(one) == 503, "deaf")
+        wait_until(lambda: ready(one) == 503, "not ready")
         assert websocket(one, token(once=True, jti="3")).status == 503
 
 
 class ExpiryTests:
-    """A connection does not outlive its token by more than the grace."""
+    """A connection outlives its token by no more than the grace period."""
 
     @pytest.fixture(autouse=True)
     def grace(self, monkeypatch):
-        """Make the grace short."""
+        """Shorten the grace period."""
         monkeypatch.setattr(authorization, "GRACE", 0.5)
 
-    def test_websocket(self, server):
-        """It is closed with 4001."""
+    def test_a_websocket_is_closed_with_4001_when_its_token_expires(self, server):
         with server.open(f"/ws?channel=open&token={token(ttl=1)}") as peer:
             closing = peer.read_close()
             assert (closing.close_code, closing.close_reason) == (4001, "token expired")
 
-    def test_events(self, server):
-        """A stream of events just ends, and the client's next request is refused."""
+    def test_an_event_stream_ends_and_is_unsubscribed_when_its_token_expires(self, server):
+        """The server refuses the client's next request."""
         with server.connect() as peer:
             Events(peer, f"/sse?channel=open&token={token(ttl=1)}")
             peer.read_to_end()
         assert server.ask(lambda: server.service.hub.count("open")) == 0
 
-    def test_expire_at(self, server):
-        """`expire_at` decides where it is there: 0 is for ever."""
+    def test_expire_at_0_keeps_the_connection_open_after_exp(self, server):
         with server.open(f"/ws?channel=open&token={token(ttl=0, expire_at=0)}") as peer:
             time.sleep(1.0)
             api(server, "publish", {"channel": "open", "data": "hello"})
             assert peer.read_frame().payload == b"hello"
 
-    def test_gone_before(self, server):
-        """Nothing is left of a connection that has ended before its token."""
+    def test_a_connection_that_ends_before_its_token_leaves_no_timer(self, server):
         with server.open(f"/ws?channel=open&token={token()}") as peer:
             assert peer.handshake is not None
         with server.connect() as peer:
             Events(peer, f"/sse?channel=open&token={token()}")
-        # The fixture sees to it that no timer is left.
+        # The fixture of the server checks that no timer is left.
 
 
 class LogTests:
-    """What the log shows of tokens and secrets: nothing."""
+    """The log contains no token and no secret."""
 
-    def test_nothing(self, server, written):
-        """No part of a token is in any line, however it came and whatever became of it."""
+    def test_no_log_line_has_a_part_of_a_token_or_a_secret(self, server, logged):
+        """The tokens are valid, forged or malformed, in every carrier and in malformed requests."""
         good, wrong = token(channels=["news"]), token(key="x" * 64)
         for text in (good, wrong, "hushhushhush"):
             for way in ("header", "protocol", "query"):
@@ -288,40 +279,39 @@ class LogTests:
                 with server.connect() as peer:
                     peer.send(handshake_request("/ws?channel=news", *lines))
                     peer.read_response()
-        wait_until(lambda: server.count_sockets() == 0, "every connection gone")
-        log = written()
+        wait_until(lambda: server.count_sockets() == 0, "every connection closed")
+        log = logged()
         assert "/ws" in log
         assert "401" in log
         secrets = {part for text in (good, wrong) for part in text.split(".") if part != good.split(".")[0]}
         for secret in (*secrets, "hushhushhush", SECRET, KEY + "@"):
             assert secret not in log, log[max(0, log.index(secret) - 200) :][:400]
 
-    def test_traceback(self, server, written, log, monkeypatch):
-        """An error that quotes the request leaves no token in its traceback."""
+    def test_a_traceback_that_quotes_the_request_has_no_part_of_its_token(self, server, logged, log, monkeypatch):
         text = token()
 
-        def fail(visit, default):
-            return defer.fail(RuntimeError(f"cannot read {visit.query} {visit.authorizations}"))
+        def fail(credentials, default):
+            return defer.fail(RuntimeError(f"cannot read {credentials.query} {credentials.authorizations}"))
 
         server.ask(lambda: monkeypatch.setattr(server.service.authorizer, "admit", fail))
         assert websocket(server, text, "query").status == 500
         assert websocket(server, text, "header").status == 500
         assert events(server, text, "query")[0] == 500
         assert len(log.take_failures(RuntimeError)) == 3
-        assert "cannot read" in written()
-        assert all(part not in written() for part in text.split("."))
+        assert "cannot read" in logged()
+        assert all(part not in logged() for part in text.split("."))
 
 
 CURRENT, OTHER = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
 
 
 def entry(private, kid):
-    """Write a key as it stands in a set."""
+    """Return a public key as an entry of a JSON Web Key Set."""
     return json.loads(jwt.algorithms.ECAlgorithm.to_jwk(private.public_key())) | {"kid": kid, "use": "sig"}
 
 
 class Provider(Resource):
-    """An identity provider: it answers as the test says, and counts."""
+    """An identity provider that gives the test's response and counts requests."""
 
     isLeaf = True
 
@@ -329,14 +319,14 @@ class Provider(Resource):
         super().__init__()
         self.body = b""
         self.status = 200
-        self.asked = 0
+        self.requests = 0
         self.hanging = False
 
     def publish(self, **keys):
         self.body = json.dumps({"keys": [entry(key, kid) for kid, key in keys.items()]}).encode()
 
     def render_GET(self, request):
-        self.asked += 1
+        self.requests += 1
         request.setResponseCode(self.status)
         if self.status == 302:
             request.setHeader(b"location", b"/elsewhere")
@@ -359,11 +349,11 @@ def provider():
 
 
 class FetchedKeyTests:
-    """Keys that are fetched from an identity provider."""
+    """Keys that the server fetches from an identity provider."""
 
     @pytest.fixture(autouse=True)
-    def quick(self, monkeypatch):
-        """Make the times short."""
+    def short_times(self, monkeypatch):
+        """Shorten the times."""
         monkeypatch.setattr(jwks, "COOLDOWN", 0.3)
         monkeypatch.setattr(jwks, "RETRY", 0.2)
         monkeypatch.setattr(jwks, "TIMEOUT", 1.0)
@@ -374,18 +364,17 @@ class FetchedKeyTests:
     def signed(self, private=CURRENT, kid="one", **claims):
         return token(private, "ES256", kid=kid, **claims)
 
-    def test_fetched(self, start_server, provider):
-        """A token signed with a key of the set is taken, even the first one; the set is fetched once."""
+    def test_tokens_of_a_fetched_key_are_accepted_after_a_single_fetch(self, start_server, provider):
+        """The first token waits for the fetch."""
         provider.publish(one=CURRENT)
         server = self.start(start_server, provider)
         for _ in range(3):
             assert websocket(server, self.signed()).status == 101
             assert events(server, self.signed())[0] == 200
         assert websocket(server, self.signed(OTHER)).status == 401
-        assert provider.asked == 1
+        assert provider.requests == 1
 
-    def test_rotated(self, start_server, provider):
-        """A new key is fetched when a token names it; the old one is gone with the set that had it."""
+    def test_a_new_key_is_fetched_when_a_token_names_it_and_the_old_one_is_dropped(self, start_server, provider):
         provider.publish(one=CURRENT)
         server = self.start(start_server, provider)
         assert websocket(server, self.signed()).status == 101
@@ -394,19 +383,17 @@ class FetchedKeyTests:
         assert websocket(server, self.signed(OTHER, "two")).status == 101
         assert websocket(server, self.signed()).status == 401
 
-    def test_made_up_names(self, start_server, provider):
-        """Made-up names of keys do not have the set fetched again and again, and hold up nobody."""
+    def test_thirty_unknown_key_ids_are_401_and_cause_at_most_four_fetches(self, start_server, provider):
         provider.publish(one=CURRENT)
         server = self.start(start_server, provider)
         assert websocket(server, self.signed()).status == 101
-        before = provider.asked
+        before = provider.requests
         found = [websocket(server, self.signed(OTHER, f"made-up-{n}")).status for n in range(30)]
         assert set(found) == {401}
-        assert provider.asked - before <= 4
+        assert provider.requests - before <= 4
         assert websocket(server, self.signed()).status == 101
 
-    def test_at_once(self, start_server, provider):
-        """Several that wait share one fetch."""
+    def test_five_waiting_clients_share_one_fetch_and_get_503_on_timeout(self, start_server, provider):
         provider.publish(one=CURRENT)
         provider.hanging = True
         server = self.start(start_server, provider)
@@ -414,12 +401,11 @@ class FetchedKeyTests:
         for peer in peers:
             peer.send(handshake_request("/ws?channel=a", f"Authorization: Bearer {self.signed()}"))
         assert [peer.read_response().status for peer in peers] == [503] * 5
-        assert provider.asked == 1
+        assert provider.requests == 1
         for peer in peers:
             peer.socket.close()
 
-    def test_peer_gone_meanwhile(self, start_server, provider):
-        """Who leaves while the keys are fetched is subscribed to nothing."""
+    def test_a_client_that_disconnects_during_the_fetch_is_not_subscribed(self, start_server, provider):
         provider.publish(one=CURRENT)
         provider.hanging = True
         server = self.start(start_server, provider)
@@ -431,11 +417,13 @@ class FetchedKeyTests:
                 time.sleep(0.1)
         provider.hanging = False
         wait_until(lambda: websocket(server, self.signed()).status == 101, "keys")
-        wait_until(lambda: server.ask(server.service.hub.counts) == {}, "nobody subscribed")
+        wait_until(lambda: server.ask(server.service.hub.counts) == {}, "no subscription")
 
     @pytest.mark.parametrize("trouble", ["500", "302", "huge", "endless", "no JSON", "secrets", "hanging", "refused"])
-    def test_trouble(self, start_server, provider, trouble, written):
-        """While the set cannot be fetched, a client is asked to come again; when it can be, all is well."""
+    def test_clients_get_503_with_retry_after_while_the_fetch_fails_and_recover(
+        self, start_server, provider, trouble, logged
+    ):
+        """A token with another algorithm than the key set's is 401 meanwhile."""
         provider.publish(one=CURRENT)
         good = provider.body
         url = provider.url
@@ -456,14 +444,14 @@ class FetchedKeyTests:
         assert (response.status, response.header("retry-after")) == (503, "1")
         assert events(server, self.signed())[0] == 503
         assert websocket(server, token()).status == 401
-        assert "fetching the token keys failed url=" in written()
+        assert "fetching the token keys failed url=" in logged()
         if trouble != "refused":
             provider.status, provider.body, provider.hanging = 200, good, False
             wait_until(lambda: websocket(server, self.signed()).status == 101, "the keys")
         assert url
 
-    def test_certificate(self, start_server, provider, tls_listen, written):
-        """A provider that cannot show who it is brings no keys."""
+    def test_a_provider_with_an_untrusted_certificate_gets_no_request(self, start_server, provider, tls_listen, logged):
+        """Clients get 503, and the log names the failed verification."""
         provider.publish(one=CURRENT)
         site = Site(provider)
 
@@ -475,13 +463,15 @@ class FetchedKeyTests:
             url = f"https://localhost:{port.getHost().port}/jwks.json"
             server = start_server(token_jwks_url=url, channel_allow=("*",))
             assert websocket(server, self.signed()).status == 503
-            assert "certificate verify failed" in written()
-            assert provider.asked == 0
+            assert "certificate verify failed" in logged()
+            assert provider.requests == 0
         finally:
             blockingCallFromThread(reactor, port.stopListening)
 
-    def test_ready_waits_for_the_first_set_of_keys_only(self, start_server, provider, monkeypatch):
-        """Without keys no token can be checked; those that were fetched stay in use while the provider is away."""
+    def test_ready_is_503_until_the_first_fetch_succeeds_and_stays_200_afterwards(
+        self, start_server, provider, monkeypatch
+    ):
+        """Without keys the server cannot verify any token; fetched keys stay valid while the provider is down."""
         monkeypatch.setattr(jwks, "REFRESH", 0.1)
         provider.publish(one=CURRENT)
         provider.status = 500
@@ -492,43 +482,40 @@ class FetchedKeyTests:
             provider.status = 200
             wait_until(lambda: prober.request("/ready").status == 200, "ready")
             provider.status = 500
-            before = provider.asked
-            wait_until(lambda: provider.asked >= before + 2, "refreshes that fail")
+            before = provider.requests
+            wait_until(lambda: provider.requests >= before + 2, "refreshes that fail")
             assert prober.request("/ready").status == 200
 
-    def test_kept(self, start_server, provider, monkeypatch):
-        """What was fetched stays in use while the provider is away."""
+    def test_fetched_keys_stay_valid_while_the_provider_is_down(self, start_server, provider, monkeypatch):
+        """A token that names an unknown key is 503 then."""
         monkeypatch.setattr(jwks, "REFRESH", 0.1)
         provider.publish(one=CURRENT)
         server = self.start(start_server, provider)
         assert websocket(server, self.signed()).status == 101
         provider.status = 500
-        before = provider.asked
-        wait_until(lambda: provider.asked >= before + 2, "refreshes that fail")
+        before = provider.requests
+        wait_until(lambda: provider.requests >= before + 2, "refreshes that fail")
         assert websocket(server, self.signed()).status == 101
         assert websocket(server, self.signed(OTHER, "two")).status == 503
 
-    def test_public_key_as_secret(self, start_server, provider):
-        """What is public is no secret: a token signed with the text of the set is refused."""
+    def test_a_token_signed_with_the_public_key_as_hmac_secret_is_401(self, start_server, provider):
         provider.publish(one=CURRENT)
         server = self.start(start_server, provider)
         assert websocket(server, self.signed()).status == 101
-        # By hand: PyJWT would not sign with such a secret.
+        # Signed here, because PyJWT refuses such a secret.
         signed = token(kid="one").rpartition(".")[0]
         for secret in (provider.body, json.loads(provider.body)["keys"][0]["x"].encode()):
             mac = hmac.digest(secret, signed.encode(), "sha256")
             text = f"{signed}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
             assert websocket(server, text).status == 401
 
-    def test_beside_a_secret(self, start_server, provider):
-        """Both kinds of keys can be in use."""
+    def test_a_secret_and_fetched_keys_are_accepted_side_by_side(self, start_server, provider):
         provider.publish(one=CURRENT)
         server = self.start(start_server, provider, token_secret=SECRET)
         assert [websocket(server, text).status for text in (token(), self.signed())] == [101, 101]
 
     @pytest.mark.parametrize(("kid", "status", "words"), [("one", 0, "connection token"), ("two", 1, "unknown key")])
-    def test_command_line(self, provider, kid, status, words):
-        """`wsserver checktoken` fetches the keys, too."""
+    def test_checktoken_fetches_the_keys_and_exits_0_or_1(self, provider, kid, status, words):
         provider.publish(one=CURRENT)
         program = [sys.executable, "-c", "from wsserver.cli.main import main; main()", "checktoken"]
         program.append(self.signed(kid=kid))

@@ -1,4 +1,4 @@
-"""The official SDKs of Centrifugo, as they are, against this server."""
+"""The official SDKs of Centrifugo, unchanged, against this server."""
 
 import time
 from contextlib import ExitStack
@@ -17,13 +17,13 @@ OPEN = {"channel_publish": ("*",), "channel_presence": ("*",)}
 
 @pytest.fixture(params=KINDS)
 def kind(request):
-    """Give the name of an SDK."""
+    """Return the name of an SDK."""
     return request.param
 
 
 @pytest.fixture
 def start_sdk(kind):
-    """Start clients of an SDK; stop them after the test."""
+    """Return a function that starts clients of an SDK; stop them after the test."""
     with ExitStack() as stack:
 
         def start(server, **options):
@@ -34,7 +34,7 @@ def start_sdk(kind):
 
 @pytest.fixture
 def connect(start_sdk):
-    """Start connected clients."""
+    """Return a function that starts connected clients."""
 
     def connect(server, **options):
         sdk = start_sdk(server, **options)
@@ -47,26 +47,25 @@ def connect(start_sdk):
 
 @pytest.fixture
 def server(start_server):
-    """Start a server on whose channels clients may do everything."""
+    """Start a server that permits clients everything on every channel."""
     return blockon(deferToThread(start_server, **OPEN))
 
 
 @pytest.fixture
 def server_without_history(start_server):
-    """Start a server that keeps nothing."""
+    """Start such a server without history."""
     return blockon(deferToThread(lambda: start_server(history_size=0, **OPEN)))
 
 
 def publish(server, channel, data, **options):
-    """Publish as the application would."""
+    """Publish as the backend would."""
     return server.ask(lambda: server.service.hub.publish(channel, data, **options))
 
 
 class CommandTests:
-    """What a client can say."""
+    """The commands of a client."""
 
-    def test_connect(self, server, start_sdk):
-        """It is given an id of its own; it says goodbye."""
+    def test_each_client_gets_its_own_id_and_disconnects_with_code_0(self, server, start_sdk):
         one, two = (start_sdk(server) for _ in range(2))
         ids = set()
         for sdk in (one, two):
@@ -76,10 +75,10 @@ class CommandTests:
         assert "" not in ids
         one.order("disconnect")
         assert one.expect("disconnected")["code"] == 0
-        wait_until(lambda: server.count_connections() == 1, "one connection gone")
+        wait_until(lambda: server.count_connections() == 1, "one connection closed")
 
     def test_texts_stay_texts_without_history(self, server_without_history, connect):
-        """A text that spells JSON does, and half a surrogate pair or a deep value ends no connection."""
+        """A text that is valid JSON stays a text; a lone surrogate or deep nesting does not end the connection."""
         sdk = connect(server_without_history)
         sdk.subscribe("foo")
         deep = [1]
@@ -90,8 +89,7 @@ class CommandTests:
             assert sdk.call("publish", channel="foo", data=value) is not None
         assert sdk.publications(len(values)) == values
 
-    def test_publish(self, server, connect):
-        """What a client publishes, and what the backend does, reaches all subscribers, as the value that it was."""
+    def test_values_of_a_client_and_of_the_backend_reach_all_subscribers_unchanged(self, server, connect):
         one, two = connect(server), connect(server)
         for sdk in (one, two):
             assert sdk.subscribe("foo")["recoverable"] is True
@@ -120,15 +118,13 @@ class CommandTests:
             assert (last["data"], last["offset"]) == ({"of": "the backend"}, len(values) + 2)
             assert last["tags"] == {"a": "b"}
 
-    def test_who_published(self, server, connect):
-        """A client's publication carries who it is."""
+    def test_a_clients_publication_has_its_client_id(self, server, connect):
         sdk = connect(server)
         sdk.subscribe("foo")
         sdk.call("publish", channel="foo", data=1)
         assert sdk.expect("publication")["info"]["client"]
 
-    def test_unsubscribe(self, server, connect):
-        """After that nothing comes; subscribed again, it does."""
+    def test_an_unsubscribed_client_gets_nothing_until_it_subscribes_again(self, server, connect):
         sdk = connect(server)
         sdk.subscribe("foo")
         sdk.order("unsubscribe", channel="foo")
@@ -136,11 +132,11 @@ class CommandTests:
         wait_until(lambda: publish(server, "foo", b"nobody").delivered == 0, "unsubscribed")
         sdk.subscribe("foo")
         publish(server, "foo", b"somebody")
-        # Both SDKs go on from where they were, so what came meanwhile is there too.
+        # Both SDKs recover from their last position, so the publication in between arrives too.
         assert sdk.publications(2) == ["nobody", "somebody"]
 
-    def test_history(self, server, connect):
-        """In pieces, from a position on, backwards, and the position alone."""
+    def test_history_reads_a_page_since_a_position_backwards_or_the_position_only(self, server, connect):
+        """A position of another epoch is error 112."""
         sdk = connect(server)
         sdk.subscribe("foo")
         for number in range(1, 6):
@@ -158,8 +154,7 @@ class CommandTests:
         assert [one["data"] for one in history(limit=2, reverse=True)["publications"]] == [5, 4]
         assert history(limit=2, since={"offset": 2, "epoch": "other"})["error"]["code"] == 112
 
-    def test_presence(self, server, connect):
-        """Who is there; join and leave are told to those who ask for it."""
+    def test_presence_lists_both_clients_and_join_leave_is_sent_on_request(self, server, connect):
         one = connect(server)
         one.subscribe("foo", joinLeave=True)
         assert one.expect("join")["info"]["client"]
@@ -174,8 +169,7 @@ class CommandTests:
         assert one.expect("leave")["info"]["client"] == joined
         assert not [event for event in two.events if event["event"] in ("join", "leave")]
 
-    def test_order(self, server, connect):
-        """A thousand messages, published by one and by the backend, come once and in order to everyone."""
+    def test_a_thousand_messages_of_a_client_and_the_backend_arrive_once_in_order(self, server, connect):
         one, two = connect(server), connect(server)
         for sdk in (one, two):
             sdk.subscribe("foo")
@@ -185,8 +179,7 @@ class CommandTests:
         for sdk in (one, two):
             assert sdk.publications(1000) == list(range(1000))
 
-    def test_many_channels(self, server, connect):
-        """128 channels of one connection; one more is refused."""
+    def test_128_channels_are_accepted_and_one_more_is_code_106(self, server, connect):
         sdk = connect(server)
         for number in range(128):
             sdk.order("subscribe", channel=f"c{number}")
@@ -199,15 +192,15 @@ class CommandTests:
 
 
 class RefusedTests:
-    """What a client may not."""
+    """What the server denies a client."""
 
     @pytest.fixture
     def server(self, start_server):
-        """Start a server with the least that is allowed."""
+        """Start a server that permits clients as little as possible."""
         return blockon(deferToThread(start_server, channel_allow=("open", "bare"), history_size=0))
 
-    def test_codes(self, server, connect):
-        """Each refusal has Centrifugo's code and says why."""
+    def test_each_refusal_has_centrifugos_code_and_names_the_option(self, server, connect):
+        """It names the missing subscription or the unknown method if no option would help."""
         sdk = connect(server)
         sdk.subscribe("open")
         for order, code, words in (
@@ -223,32 +216,31 @@ class RefusedTests:
             assert error["code"] == code
             assert words in error["message"]
 
-    def test_subscribe(self, server, connect):
-        """A channel that is not open to it."""
+    def test_subscribing_to_a_channel_outside_channel_allow_is_code_103(self, server, connect):
         sdk = connect(server)
         sdk.order("subscribe", channel="closed")
         ended = sdk.expect("unsubscribed")
         assert ended["code"] == 103
         assert "--channel-allow" in ended["reason"]
 
-    def test_token_without_a_key(self, server, start_sdk):
-        """A token that nobody can check is not taken for a good one."""
+    def test_a_token_without_token_keys_disconnects_with_3500(self, server, start_sdk):
+        """The server cannot verify the token, so it does not treat it as valid."""
         sdk = start_sdk(server, token="abc.def.ghi")
         sdk.order("connect")
         assert sdk.expect("disconnected")["code"] == 3500
 
 
 class TokenTests:
-    """Clients that say who they are."""
+    """Clients with tokens."""
 
     @pytest.fixture
     def server(self, start_server):
-        """Start a server that wants tokens."""
+        """Start a server that requires tokens."""
         options = {"token_secret": SECRET, "channel_presence": ("*",), "channel_allow": ("open",)}
         return blockon(deferToThread(lambda: start_server(**options)))
 
-    def test_token(self, server, connect):
-        """The token opens its channels, and says what others see."""
+    def test_a_token_opens_its_channels_and_sets_the_info_of_publications(self, server, connect):
+        """Any other channel is code 103."""
         sdk = connect(
             server, token=token(channels=["given"], caps=[{"channels": ["c"], "allow": ["sub", "pub"]}], info=[1])
         )
@@ -261,8 +253,7 @@ class TokenTests:
         sdk.order("subscribe", channel="closed")
         assert sdk.expect("unsubscribed")["code"] == 103
 
-    def test_server_side_recovery(self, server, connect):
-        """A channel that the token names is recovered too."""
+    def test_a_channel_of_the_token_is_recovered_after_a_lost_connection(self, server, connect):
         sdk = connect(server, token=token(channels=["given"]))
         sdk.expect("subscribed", of="server")
         publish(server, "given", "1")
@@ -278,8 +269,7 @@ class TokenTests:
         publish(server, "given", "3")
         assert sdk.publications(2) == ["2", "3"]
 
-    def test_refresh(self, server, start_sdk):
-        """The client asks for a new token in time, without connecting again."""
+    def test_expiring_tokens_are_refreshed_without_reconnecting(self, server, start_sdk):
         sdk = start_sdk(server, asksForTokens=True)
         sdk.order("connect")
         for ttl in (2, 2, 600):
@@ -290,8 +280,7 @@ class TokenTests:
         assert not [event for event in sdk.events if event["event"] == "disconnected"]
         assert len([event for event in sdk.events if event["event"] == "connecting"]) == 1
 
-    def test_expired(self, server, start_sdk):
-        """An expired token is replaced by a new one."""
+    def test_an_expired_token_is_replaced_by_a_new_one_and_the_client_connects(self, server, start_sdk):
         sdk = start_sdk(server, asksForTokens=True)
         sdk.order("connect")
         for ttl in (-100, 600):
@@ -299,14 +288,13 @@ class TokenTests:
             sdk.order("token", token=token(ttl))
         sdk.expect("connected")
 
-    def test_no_token(self, server, start_sdk):
-        """Without one the client is sent away for good."""
+    def test_a_client_without_a_token_is_disconnected_with_3501(self, server, start_sdk):
+        """The SDK does not reconnect after this code."""
         sdk = start_sdk(server)
         sdk.order("connect")
         assert sdk.expect("disconnected")["code"] == 3501
 
-    def test_subscription_token(self, server, connect):
-        """A token opens one channel; a new one comes in time."""
+    def test_a_subscription_token_opens_its_channel_and_is_refreshed(self, server, connect):
         sdk = connect(server, token=token())
         sdk.order("subscribe", channel="c", options={"asksForTokens": True})
         for ttl in (2, 600):
@@ -318,26 +306,27 @@ class TokenTests:
 
 
 def expiries(server):
-    """Tell when the tokens of the server's clients end."""
+    """Return when the tokens of the connected clients expire."""
     return server.ask(lambda: [one.context.identity.expires_at for one in server.service.hub.clients.find()])
 
 
 class HookTests:
-    """A backend that is asked."""
+    """A server that calls a backend."""
 
     @pytest.fixture
     def backend(self):
-        """Start one."""
+        """Start a backend."""
         backend = Backend()
         yield backend
         backend.close()
 
     def hooked(self, start_server, backend, *events, **settings):
-        """Start a server that asks it."""
+        """Start a server that calls the backend for these events."""
         return start_server(**{f"hook_{event}": backend.url(f"/{event}") for event in events} | settings)
 
-    def test_connect(self, start_server, start_sdk, backend):
-        """It says who the client is, and where it is subscribed."""
+    def test_connect_sets_data_and_subscriptions_and_disconnect_reports_the_user(
+        self, start_server, start_sdk, backend
+    ):
         server = self.hooked(start_server, backend, "connect", "disconnect")
         backend.answer = lambda path, body: {"result": {"user": "ann", "subs": {"c": {"data": [1]}}, "data": {"a": 1}}}
         sdk = start_sdk(server)
@@ -349,9 +338,9 @@ class HookTests:
         assert question.items() >= {"client": connected["client"], "transport": "websocket", "protocol": "json"}.items()
         assert question["name"] in ("js", "python")
         sdk.order("disconnect")
-        wait_until(lambda: len(backend.questions) == 2, "the backend is told that it has gone")
-        path, _, told = backend.questions[1]
-        assert (path, told["user"], told["client"]) == ("/disconnect", "ann", connected["client"])
+        wait_until(lambda: len(backend.questions) == 2, "the disconnect hook")
+        path, _, report = backend.questions[1]
+        assert (path, report["user"], report["client"]) == ("/disconnect", "ann", connected["client"])
 
     @pytest.mark.parametrize(
         ("answer", "event", "code"),
@@ -361,21 +350,24 @@ class HookTests:
             ({"oops": 1}, "error", None),
         ],
     )
-    def test_refused_connect(self, start_server, start_sdk, backend, answer, event, code):
-        """The client is told; where the backend does not answer as it should, it tries again."""
+    def test_a_refusal_disconnects_with_its_code_and_an_invalid_answer_is_retried(
+        self, start_server, start_sdk, backend, answer, event, code
+    ):
         server = self.hooked(start_server, backend, "connect")
         backend.answer = lambda path, body: answer
         sdk = start_sdk(server)
         sdk.order("connect")
-        told = sdk.expect(event)
+        outcome = sdk.expect(event)
         if code:
-            assert told["code"] == code
+            assert outcome["code"] == code
         else:
             backend.answer = lambda path, body: {"result": {}}
             sdk.expect("connected")
 
-    def test_subscribe(self, start_server, connect, backend):
-        """It opens channels, and says what others see there."""
+    def test_subscribe_opens_a_channel_with_info_and_data_or_refuses_with_its_code(
+        self, start_server, connect, backend
+    ):
+        """A channel in --channel-allow does not need the hook."""
         server = self.hooked(start_server, backend, "subscribe", channel_allow=("open",), channel_presence=("*",))
         backend.answer = lambda path, body: (
             {"result": {"info": {"role": "x"}, "data": 7}}
@@ -391,8 +383,7 @@ class HookTests:
         sdk.order("subscribe", channel="d")
         assert sdk.expect("unsubscribed")["code"] == 403
 
-    def test_publish(self, start_server, connect, backend):
-        """It lets clients publish, and may change what."""
+    def test_publish_may_replace_the_data_and_add_tags_or_refuse_with_its_message(self, start_server, connect, backend):
         server = self.hooked(start_server, backend, "publish", channel_allow=("c",))
         backend.answer = lambda path, body: (
             {"result": {"data": {"by the backend": body["data"]}, "tags": {"a": "b"}}}
@@ -409,14 +400,13 @@ class HookTests:
 
 
 class ManagementTests:
-    """What a backend does with clients."""
+    """What a backend can do with clients."""
 
     def call(self, server, method, *arguments, **options):
-        """Call one of the operations that reach all processes."""
+        """Call a method that reaches every process."""
         return server.ask(lambda: getattr(server.service.management, method)(*arguments, **options))
 
-    def test_all(self, server, connect):
-        """Subscribe, unsubscribe and disconnect, by the client's id."""
+    def test_subscribe_unsubscribe_and_disconnect_reach_the_client_by_its_id(self, server, connect):
         sdk = connect(server)
         (number,) = self.call(server, "connections")
         assert self.call(server, "subscribe", "c", client=number, options={"data": {"a": 1}}) == 1
@@ -431,19 +421,17 @@ class ManagementTests:
         assert self.call(server, "disconnect", client=number) == 1
         assert sdk.expect("disconnected")["code"] == 3503
 
-    def test_come_again(self, server, connect):
-        """A code below 3500 lets the client come again by itself."""
+    def test_a_client_disconnected_with_a_code_below_3500_reconnects(self, server, connect):
         sdk = connect(server)
         (number,) = self.call(server, "connections")
         self.call(server, "disconnect", client=number, code=3011, reason="force reconnect")
         assert sdk.expect("connected")["client"] != number
 
 
-class AgainTests:
+class ReconnectTests:
     """Connections that are lost."""
 
-    def test_lost_connection(self, server, connect):
-        """What was published meanwhile is recovered, in order, once."""
+    def test_missed_publications_are_recovered_once_and_in_order(self, server, connect):
         sdk = connect(server)
         sdk.subscribe("foo")
         publish(server, "foo", "1")
@@ -461,8 +449,7 @@ class AgainTests:
         publish(server, "foo", "4")
         assert sdk.publications(3) == ["2", "3", "4"]
 
-    def test_restart_with_memory(self, start_server, connect):
-        """A server that has forgotten everything says so, and what follows comes."""
+    def test_a_restart_without_redis_is_not_recovered_and_new_publications_arrive(self, start_server, connect):
         server = start_server(**OPEN)
         port, sdk = server.port, connect(server)
         sdk.subscribe("foo")
@@ -476,8 +463,7 @@ class AgainTests:
         publish(server, "foo", "2")
         assert sdk.publications(1) == ["2"]
 
-    def test_restart_with_redis(self, start_server, connect, redis):
-        """With Redis nothing is missing after a restart of the server."""
+    def test_a_restart_of_the_server_with_redis_is_recovered(self, start_server, connect, redis):
         server, other = (start_server(redis=redis.url, **OPEN) for _ in range(2))
         for one in (server, other):
             up(one)
@@ -493,15 +479,14 @@ class AgainTests:
         publish(other, "foo", "3")
         assert sdk.publications(2) == ["2", "3"]
 
-    def test_restart_of_redis(self, start_server, connect, redis):
-        """A Redis that has forgotten everything: the client is told, and what follows comes."""
+    def test_a_restart_of_an_empty_redis_is_not_recovered_and_starts_a_new_epoch(self, start_server, connect, redis):
         server = up(start_server(redis=redis.url, **OPEN))
         sdk = connect(server)
         first = sdk.subscribe("foo")
         publish(server, "foo", "1")
         assert sdk.publications(1) == ["1"]
         redis.kill()
-        wait_until(lambda: not server.service.hub.broker.up, "deaf")
+        wait_until(lambda: not server.service.hub.broker.up, "the outage noticed")
         redis.start()
         up(server)
         again = sdk.expect("subscribed")
@@ -514,8 +499,7 @@ class AgainTests:
 class TwoServersTests:
     """Two servers on one Redis."""
 
-    def test_as_one(self, start_server, connect, redis):
-        """Clients of both see each other, and a backend reaches both from either."""
+    def test_clients_of_both_share_channels_and_one_manages_clients_of_the_other(self, start_server, connect, redis):
         servers = [up(start_server(redis=redis.url, **OPEN)) for _ in range(2)]
         one, two = (connect(server) for server in servers)
         one.subscribe("foo", joinLeave=True)
@@ -543,8 +527,8 @@ class TwoServersTests:
 class PlainRedisTests:
     """`redis-cli publish foo hello`."""
 
-    def test_values(self, start_server, connect, redis):
-        """JSON as its value, anything else as text, bytes as base64; none has an offset."""
+    def test_json_arrives_as_its_value_other_text_as_text_and_bytes_as_base64(self, start_server, connect, redis):
+        """Plain publications have no offset."""
         server = up(start_server(redis=redis.url))
         sdk = connect(server)
         sdk.subscribe("foo")
@@ -556,8 +540,8 @@ class PlainRedisTests:
         assert [one.get("offset", 0) for one in got] == [0, 0, 0]
 
     @pytest.mark.parametrize("kind", ["javascript"])
-    def test_gap(self, start_server, connect, redis, kind):
-        """Redis was away for a moment: a message says that plain publications may be missing."""
+    def test_a_lost_redis_subscription_sends_a_gap_message(self, start_server, connect, redis, kind):
+        """Plain publications may be missing, and recovery does not cover them."""
         server = up(start_server(redis=redis.url))
         sdk = connect(server)
         sdk.subscribe("foo")

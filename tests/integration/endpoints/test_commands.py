@@ -22,23 +22,20 @@ def ask(peer, text: str) -> str:
 
 
 class PathTests:
-    """Where commands are spoken."""
+    """The paths whose endpoint answers commands."""
 
     @pytest.mark.parametrize("path", PATHS)
-    def test_every_path_without_an_endpoint_of_its_own_speaks_commands(self, server, path):
-        """A client may connect to any path and talk to the command endpoint."""
+    def test_every_path_without_its_own_endpoint_answers_commands(self, server, path):
         with server.open(path) as peer:
             assert ask(peer, "name") == "my name is wsserver"
 
     @pytest.mark.parametrize("path", ["/", "/ws", "/echo", "/ticker", "/ws/"])
-    def test_without_the_catch_all_the_known_paths_go_on_working(self, start_server, path):
-        """With --catch-all off the paths that have an endpoint go on working."""
+    def test_without_the_catch_all_the_known_paths_accept_connections(self, start_server, path):
         with start_server(catch_all="off").connect() as peer:
             peer.handshake(path)
 
     @pytest.mark.parametrize("path", ["/anything", "/echo/more", "/ws2", "/%C3%A9", "/ECHO", "/server.json"])
-    def test_without_the_catch_all_other_paths_are_refused_with_404(self, start_server, path):
-        """With --catch-all off an unknown path is refused with 404, and the body names it."""
+    def test_without_the_catch_all_an_unknown_path_is_404_and_named(self, start_server, path):
         server = start_server(catch_all="off")
         with server.connect() as peer:
             peer.send(handshake_request(path))
@@ -67,10 +64,10 @@ class PathTests:
         ],
         ids=["loopback", "loopbacks", "unix", "everywhere", "on", "channels"],
     )
-    def test_the_catch_all_follows_the_listeners_and_the_log_says_why(
+    def test_the_catch_all_follows_the_listeners_and_the_log_gives_the_reason(
         self, start_server, log, tmp_path, settings, answer, reason
     ):
-        """A tutorial's page works with a server started without options; pages and /server.json tell the same."""
+        """A server without options accepts any path, so the pages of tutorials work. Pages and /server.json agree."""
         listen = tuple(text.replace("SOCKET", str(tmp_path / "s")) for text in settings.get("listen", ()))
         server = start_server(**settings | {"listen": listen})
         what = "answer commands" if answer == 101 else "are refused with 404"
@@ -84,13 +81,13 @@ class PathTests:
 
 
 class AnswerTests:
-    """What the commands answer."""
+    """The answers of the commands."""
 
     @pytest.mark.parametrize(
         ("text", "word"), [("hello", "Hello"), ("hi", "Hi"), ("HELLO", "Hello"), ("  Hi \r\n", "Hi")]
     )
-    def test_a_greeting_has_the_address_of_the_client(self, server, text, word):
-        """An echo could not give such an answer."""
+    def test_a_greeting_is_answered_with_the_clients_address(self, server, text, word):
+        """A server that only echoes could not give this answer."""
         with server.open("/") as peer:
             host, port = peer.socket.getsockname()
             assert ask(peer, text) == f"{word}, {host}:{port}!"
@@ -104,64 +101,56 @@ class AnswerTests:
             ("  Thanks \r\n", "you're welcome"),
         ],
     )
-    def test_a_fixed_answer(self, server, text, answer):
-        """A command is answered whatever its case and the white space around it."""
+    def test_name_and_thanks_are_answered_whatever_their_case_and_white_space(self, server, text, answer):
         with server.open("/") as peer:
             assert ask(peer, text) == answer
 
     @pytest.mark.parametrize(
         "text", ["", "hello world", "hello,", "unknown", "κόσμε", "hellohello", "{}", " ", "x" * 5000]
     )
-    def test_what_is_no_command_is_echoed(self, server, text):
-        """Every other text comes back unchanged."""
+    def test_any_other_text_is_echoed(self, server, text):
         with server.open("/") as peer:
             assert ask(peer, text) == text
 
-    def test_a_binary_message_is_never_a_command(self, server):
-        """Bytes that spell a command come back as bytes."""
+    def test_a_binary_message_with_the_name_of_a_command_is_echoed(self, server):
         with server.open("/") as peer:
             peer.send_frame(BINARY, b"hello")
             assert peer.read_message() == b"hello"
 
-    def test_age(self, server):
-        """`age` tells how long the server has been running."""
+    def test_age_returns_the_uptime(self, server):
         with server.open("/") as peer:
             assert re.fullmatch(r"0:00:\d\d", ask(peer, "age"))
 
-    def test_date_and_time_in_the_zone_of_the_option(self, start_server):
-        """`date` and `time` follow --timezone."""
+    def test_date_and_time_are_in_the_zone_of_timezone(self, start_server):
         zone = ZoneInfo("Asia/Kathmandu")
         with start_server(timezone=zone).open("/") as peer:
             before = datetime.now(zone).replace(microsecond=0)
-            told = datetime.fromisoformat(f"{ask(peer, 'date')}T{ask(peer, 'time')}")
+            answer = datetime.fromisoformat(f"{ask(peer, 'date')}T{ask(peer, 'time')}")
             assert ask(peer, "time").endswith("+05:45")
             # The date may change between the two answers, once a day.
-            assert abs((told - before).total_seconds()) < 60 or before.hour == 23
+            assert abs((answer - before).total_seconds()) < 60 or before.hour == 23
 
-    def test_help_lists_every_command(self, server):
-        """`help` has a line for each command."""
+    def test_help_has_one_line_for_each_command(self, server):
         with server.open("/") as peer:
             lines = ask(peer, "help").split("\n")
         assert [line.split(":")[0] for line in lines] == [command.name for command in BUILT_IN]
         assert all(len(line.split(": ", 1)[1]) > 5 for line in lines)
 
-    def test_bye_with_autobahn(self, server):
-        """`bye` is answered, then the server closes with 1000."""
+    def test_bye_is_answered_and_closes_autobahn_cleanly_with_1000(self, server):
         peer = connect_autobahn(f"{server.url}/")
         peer.send("bye")
         assert peer.receive() == "Goodbye!"
         closed = peer.wait_closed()
         assert (closed.clean, closed.code, closed.reason) == (True, 1000, "bye")
 
-    def test_bye_with_websockets(self, server):
-        """`bye` is answered, then the server closes with 1000."""
+    def test_bye_is_answered_and_closes_websockets_with_1000(self, server):
         with connect(f"{server.url}/", proxy=None) as peer:
             peer.send("bye")
             assert list(peer) == ["Goodbye!"]
             assert (peer.close_code, peer.close_reason) == (1000, "bye")
 
-    def test_nothing_is_answered_after_bye(self, server):
-        """What a client sends behind `bye` is not answered any more; the connection still closes with 1000."""
+    def test_messages_after_bye_are_ignored(self, server):
+        """The connection still closes with 1000."""
         with server.open("/") as peer:
             peer.send_frame(TEXT, b"bye")
             peer.send_frame(TEXT, b"hello")
@@ -175,28 +164,25 @@ class AnswerTests:
 class PrefixTests:
     """The option --reply-prefix."""
 
-    def test_before_texts_that_are_echoed(self, start_server):
-        """The prefix stands before an echoed text, the empty one too."""
+    def test_precedes_echoed_texts_including_an_empty_one(self, start_server):
         with start_server(reply_prefix="sürver: ").open("/ws") as peer:
             assert ask(peer, "good day") == "sürver: good day"
             assert ask(peer, "") == "sürver: "
 
-    def test_not_before_answers_and_binary_messages(self, start_server):
-        """Answers of commands and binary messages have no prefix."""
+    def test_does_not_precede_answers_of_commands_or_binary_messages(self, start_server):
         with start_server(reply_prefix="server: ").open("/ws") as peer:
             assert ask(peer, "thanks") == "you're welcome"
             peer.send_frame(BINARY, b"bytes")
             assert peer.read_message() == b"bytes"
 
-    def test_a_message_of_the_limit_comes_back_with_its_prefix(self, start_server):
-        """The limit on messages taken does not stop a longer answer."""
+    def test_precedes_a_message_of_the_maximum_size(self, start_server):
+        """The limit applies to received messages, not to longer answers."""
         text = "x" * 1024**2
         with connect(f"{start_server(reply_prefix='> ').url}/", proxy=None, max_size=None) as peer:
             peer.send(text)
             assert peer.recv(timeout=15) == "> " + text
 
-    def test_compressed_too(self, start_server):
-        """The prefix works with compression."""
+    def test_precedes_a_compressed_message(self, start_server):
         server = start_server(reply_prefix="> ", compression="on")
         with connect(f"{server.url}/", proxy=None, max_size=None) as peer:
             peer.send("x" * 1024**2)
@@ -204,16 +190,15 @@ class PrefixTests:
 
 
 class WhoAmITests:
-    """What `whoami` tells."""
+    """The answer of `whoami`."""
 
-    def test_everything_about_a_plain_connection(self, server):
-        """The answer is JSON: path, query, headers in order, nothing about TLS."""
+    def test_has_path_query_and_headers_in_order_of_a_plain_connection(self, server):
         with server.connect() as peer:
             peer.handshake("/me%20too?a=1&a=2&b=&c=%E2%82%AC", "X-One: 1", "X-Two: caf\xe9", "X-One: 3")
             local = peer.socket.getsockname()
-            told = json.loads(ask(peer, "whoami"))
-        assert isinstance(told.pop("connection"), int)
-        assert told == {
+            about = json.loads(ask(peer, "whoami"))
+        assert isinstance(about.pop("connection"), int)
+        assert about == {
             "address": f"127.0.0.1:{local[1]}",
             "path": "/me too",
             "query": {"a": ["1", "2"], "b": [""], "c": ["€"]},
@@ -233,24 +218,21 @@ class WhoAmITests:
             "tls": None,
         }
 
-    def test_the_extension_in_use(self, start_server):
-        """With compression agreed to, the answer tells its parameters."""
+    def test_names_the_negotiated_extension(self, start_server):
         server = start_server(compression="on")
         with connect(f"{server.url}/", proxy=None) as peer:
             peer.send("whoami")
-            told = json.loads(peer.recv(timeout=15))
-        assert [extension["extension"] for extension in told["extensions"]] == ["permessage-deflate"]
+            about = json.loads(peer.recv(timeout=15))
+        assert [extension["extension"] for extension in about["extensions"]] == ["permessage-deflate"]
 
-    def test_tls(self, start_server, tls_listen, tls_client):
-        """Over TLS the answer tells version, cipher and the name the client asked for."""
+    def test_has_version_cipher_and_server_name_over_tls(self, start_server, tls_listen, tls_client):
         server = start_server(listen=tls_listen)
         with server.connect(tls=tls_client) as peer:
             peer.handshake("/")
-            told = json.loads(ask(peer, "whoami"))["tls"]
-            assert told == {"version": "TLSv1.3", "cipher": peer.socket.cipher()[0], "server_name": "localhost"}
+            tls = json.loads(ask(peer, "whoami"))["tls"]
+            assert tls == {"version": "TLSv1.3", "cipher": peer.socket.cipher()[0], "server_name": "localhost"}
 
-    def test_connections_are_numbered(self, server):
-        """Each connection has a number of its own, the later the greater."""
+    def test_each_connection_has_a_greater_number(self, server):
         numbers = []
         for _ in range(3):
             with server.open("/") as peer:
@@ -273,25 +255,22 @@ class SubprotocolTests:
             ([], None),
         ],
     )
-    def test_the_first_of_the_clients_that_the_server_knows(self, start_server, offered, chosen):
-        """The client's order decides; names that the server does not know are passed over."""
+    def test_the_first_offered_name_that_the_server_supports_is_selected(self, start_server, offered, chosen):
         server = start_server(subprotocol=("chat", "superchat"))
         peer = connect_autobahn(f"{server.url}/", offered)
         assert peer.protocol.websocket_protocol_in_use == chosen
         peer.send("whoami")
-        told = json.loads(peer.receive())
-        assert (told["subprotocol"], told["subprotocols_offered"]) == (chosen, offered)
+        about = json.loads(peer.receive())
+        assert (about["subprotocol"], about["subprotocols_offered"]) == (chosen, offered)
         assert peer.close().clean
 
     def test_two_header_lines_are_one_list(self, start_server):
-        """An offer may be spread over several headers."""
         server = start_server(subprotocol=("superchat",))
         with server.connect() as peer:
             answer = peer.handshake("/", "Sec-WebSocket-Protocol: chat", "Sec-WebSocket-Protocol: superchat")
             assert answer.header("sec-websocket-protocol") == "superchat"
 
-    def test_a_server_without_any_agrees_to_none(self, server):
-        """Without the option no subprotocol is agreed to, and the connection opens."""
+    def test_without_the_option_none_is_selected_and_the_connection_opens(self, server):
         with server.connect() as peer:
             assert peer.handshake("/", "Sec-WebSocket-Protocol: chat").header("sec-websocket-protocol") is None
 
@@ -325,21 +304,19 @@ class Whisper:
 class OwnCommandTests:
     """Commands of an application."""
 
-    def test_one_with_an_argument(self, start_server):
-        """What follows the name is the argument."""
+    def test_the_text_after_the_name_is_the_argument(self, start_server):
         with start_server(commands=[Whisper()]).open("/") as peer:
             assert ask(peer, "Whisper  QUIET Please ") == "quiet please"
             assert ask(peer, "whisper") == ""
             assert "whisper: says it again, quietly" in ask(peer, "help").split("\n")
 
-    def test_it_is_in_what_the_page_is_told(self, start_server):
-        """The list of commands that the page gets has it."""
+    def test_server_json_lists_the_command(self, start_server):
         with start_server(commands=[Whisper()]).connect() as peer:
             about = json.loads(peer.request("/server.json").body)
         assert about["commands"][-1] == {"name": "whisper", "help": "says it again, quietly"}
 
-    def test_one_that_fails_closes_its_connection_only(self, start_server, log):
-        """A failing command closes the connection with 1011; the failure is logged once, and others are not touched."""
+    def test_a_failing_command_closes_its_own_connection_with_1011(self, start_server, log):
+        """The failure is logged once."""
         server = start_server(commands=[Fail()])
         with server.open("/") as other, server.open("/") as peer:
             peer.send_frame(TEXT, b"fail badly")

@@ -1,4 +1,4 @@
-"""What goes to /echo comes back unchanged, by two clients that have nothing in common."""
+"""/echo returns every message unchanged, to two independent clients."""
 
 import zlib
 from collections.abc import Callable
@@ -26,7 +26,7 @@ MESSAGES = {
 
 @pytest.fixture(params=["autobahn", "websockets"])
 def exchange(request: pytest.FixtureRequest) -> Callable[..., list[str | bytes]]:
-    """Send messages over one connection and return the answers, with the client the test runs with."""
+    """Return a function that sends messages over one connection with the client of this run and returns the answers."""
 
     def with_autobahn(url: str, *messages: str | bytes) -> list[str | bytes]:
         peer = connect_autobahn(url)
@@ -59,35 +59,31 @@ class EchoTests:
     """The endpoint /echo."""
 
     @pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES)
-    def test_a_message_comes_back_unchanged(self, server, exchange, message):
-        """Whatever is sent to /echo comes back: same bytes, same type."""
+    def test_a_message_comes_back_with_the_same_bytes_and_type(self, server, exchange, message):
         assert exchange(f"{server.url}/echo", message) == [message]
 
-    def test_many_messages_come_back_in_order(self, server, exchange):
-        """Messages sent one after another over one connection come back in the same order."""
+    def test_200_messages_come_back_in_order(self, server, exchange):
         messages = [f"message {number}" for number in range(200)]
         assert exchange(f"{server.url}/echo", *messages) == messages
 
-    def test_a_command_word_is_not_a_command_here(self, server, exchange):
-        """The commands of other paths mean nothing on /echo."""
+    def test_the_name_of_a_command_is_echoed(self, server, exchange):
+        """Commands are answered on other paths only."""
         words = ["hello", "bye", "help", "whoami", " time "]
         assert exchange(f"{server.url}/echo", *words) == words
 
-    def test_the_prefix_is_not_put_before_an_echo(self, start_server, exchange):
-        """The option --reply-prefix leaves /echo alone."""
+    def test_reply_prefix_does_not_change_an_echo(self, start_server, exchange):
         server = start_server(reply_prefix="server: ")
         assert exchange(f"{server.url}/echo", "text", b"bytes") == ["text", b"bytes"]
 
-    def test_a_slash_at_the_end_of_the_path_does_not_matter(self, server, exchange):
-        """/echo/ is /echo."""
+    def test_a_trailing_slash_leads_to_the_same_endpoint(self, server, exchange):
         assert exchange(f"{server.url}/echo/", "hello") == ["hello"]
 
 
 class FragmentTests:
-    """RFC 6455 section 5.4: messages in parts."""
+    """Fragmented messages (RFC 6455 section 5.4)."""
 
-    def test_the_parts_of_a_message_come_back_as_one(self, server):
-        """A text in four parts, one of them empty, is one message."""
+    def test_a_text_in_four_fragments_comes_back_as_one_message(self, server):
+        """One of the fragments is empty."""
         with server.open() as peer:
             peer.send_frame(TEXT, b"one ", fin=False)
             peer.send_frame(CONTINUATION, b"", fin=False)
@@ -95,8 +91,8 @@ class FragmentTests:
             peer.send_frame(CONTINUATION, b"three")
             assert peer.read_message() == "one two three"
 
-    def test_a_character_may_be_cut_anywhere(self, server):
-        """A text whose every byte is a part of its own, in the middle of characters too, comes back whole."""
+    def test_a_text_in_one_byte_fragments_comes_back_whole(self, server):
+        """Some fragments end within a character."""
         data = "κόσμε🎉".encode()
         with server.open() as peer:
             peer.send_frame(TEXT, data[:1], fin=False)
@@ -104,8 +100,7 @@ class FragmentTests:
                 peer.send_frame(CONTINUATION, data[at : at + 1], fin=at == len(data) - 1)
             assert peer.read_message() == "κόσμε🎉"
 
-    def test_a_ping_between_parts_is_answered_at_once(self, server):
-        """A ping in the middle of a message gets its pong before the message is whole."""
+    def test_a_ping_between_fragments_is_answered_before_the_message_is_complete(self, server):
         with server.open() as peer:
             peer.send_frame(BINARY, b"be", fin=False)
             peer.send_frame(PING, b"in between")
@@ -114,22 +109,19 @@ class FragmentTests:
             peer.send_frame(CONTINUATION, b"gin")
             assert peer.read_message() == b"begin"
 
-    def test_a_frame_may_come_byte_by_byte(self, server):
-        """However TCP cuts a frame, the message is the same."""
+    def test_a_frame_that_arrives_byte_by_byte_is_one_message(self, server):
         with server.open() as peer:
             for byte in frame(TEXT, b"byte by byte"):
                 peer.send(bytes([byte]))
             assert peer.read_message() == "byte by byte"
 
-    def test_a_message_in_ten_thousand_parts_comes_back(self, server):
-        """Many tiny parts make one message and cost no more than their weight."""
+    def test_a_message_in_ten_thousand_fragments_comes_back_whole(self, server):
         with server.open() as peer:
             parts = [frame(BINARY if n == 0 else CONTINUATION, b"x", fin=n == 9999) for n in range(10_000)]
             peer.send(b"".join(parts))
             assert peer.read_message() == b"x" * 10_000
 
-    def test_an_unasked_pong_is_ignored(self, server):
-        """A pong that answers no ping changes nothing."""
+    def test_an_unsolicited_pong_is_ignored(self, server):
         with server.open() as peer:
             peer.send_frame(PONG, b"heartbeat")
             assert peer.echoes()
@@ -141,16 +133,14 @@ class CompressionTests:
     def _connect(self, url: str, **options: Any) -> Any:
         return connect(url, proxy=None, **options)
 
-    def test_off_unless_asked_for(self, server):
-        """By default the server does not agree to compression, and the connection works without."""
+    def test_is_not_negotiated_by_default(self, server):
         with self._connect(f"{server.url}/echo") as peer:
             assert "Sec-WebSocket-Extensions" not in peer.response.headers
             peer.send("hello " * 100)
             assert peer.recv(timeout=15) == "hello " * 100
 
     @pytest.mark.parametrize("message", ["hello " * 1000, "", "x", b"\0" * 100_000, "κόσμε" * 50], ids=range(5))
-    def test_on(self, start_server, message):
-        """With --compression on, compressed messages come back unchanged."""
+    def test_compressed_messages_come_back_unchanged_with_compression_on(self, start_server, message):
         server = start_server(compression="on")
         with self._connect(f"{server.url}/echo") as peer:
             assert peer.response.headers["Sec-WebSocket-Extensions"].startswith("permessage-deflate")
@@ -160,8 +150,7 @@ class CompressionTests:
 
     @pytest.mark.parametrize("takeover", ["off", "on"])
     @pytest.mark.parametrize("bits", [9, 12, 15])
-    def test_settings(self, start_server, takeover, bits):
-        """Whatever takeover and window are set, a real client inflates every answer, and the server what it sends."""
+    def test_messages_come_back_unchanged_with_every_takeover_and_window_size(self, start_server, takeover, bits):
         server = start_server(
             compression="on",
             compression_context_takeover=takeover,
@@ -181,15 +170,13 @@ class CompressionTests:
                         peer.send(message)
                         assert peer.recv(timeout=15) == message
 
-    def test_small(self, start_server):
-        """By default a message of 127 bytes leaves as it is, and one of 128 is compressed."""
+    def test_a_message_of_127_bytes_is_not_compressed_and_one_of_128_is(self, start_server):
         with start_server(compression="on").open("/echo", "Sec-WebSocket-Extensions: permessage-deflate") as peer:
             for size in (127, 128):
                 peer.send_frame(TEXT, b"x" * size)
                 assert peer.read_frame().rsv == (4 if size == 128 else 0)
 
-    def test_on_but_not_offered(self, start_server):
-        """A client that does not offer compression gets none."""
+    def test_a_client_that_does_not_offer_compression_gets_none(self, start_server):
         server = start_server(compression="on")
         with self._connect(f"{server.url}/echo", compression=None) as peer:
             assert "Sec-WebSocket-Extensions" not in peer.response.headers
@@ -208,8 +195,8 @@ class CompressionTests:
             "permessage-deflate; mistake=1, permessage-deflate",
         ],
     )
-    def test_an_offer_that_is_agreed_to(self, start_server, offer):
-        """Every legal offer of permessage-deflate is taken, whatever stands beside it."""
+    def test_every_valid_offer_is_accepted_and_the_answer_compressed(self, start_server, offer):
+        """An unknown or invalid offer beside it does not matter."""
         server = start_server(compression="on", compression_min_size=0)
         with server.connect() as peer:
             answer = peer.handshake("/echo", f"Sec-WebSocket-Extensions: {offer}")
@@ -229,8 +216,7 @@ class CompressionTests:
             "x-webkit-deflate-frame",
         ],
     )
-    def test_an_offer_that_is_declined(self, start_server, offer):
-        """An offer that cannot be agreed to is declined, and the connection opens without it."""
+    def test_an_unsupported_offer_is_declined_and_the_connection_works_without(self, start_server, offer):
         server = start_server(compression="on")
         with server.connect() as peer:
             answer = peer.handshake("/echo", f"Sec-WebSocket-Extensions: {offer}")

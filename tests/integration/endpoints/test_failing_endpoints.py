@@ -10,7 +10,7 @@ from wsserver.wire.protocol import ConnectionDeny, ServerProtocol
 
 
 class MistakeError(Exception):
-    """What the endpoints of these tests raise."""
+    """The exception that the endpoints of these tests raise."""
 
 
 class FailsInOnConnect(ServerProtocol):
@@ -54,7 +54,7 @@ class Denies(ServerProtocol):
 
 
 class Decides(ServerProtocol):
-    """Accepts when it is told to."""
+    """Accept the connection when the test fires the Deferred."""
 
     waiting = []
 
@@ -98,7 +98,7 @@ ENDPOINTS = {
 
 @pytest.fixture
 def failing_server(start_server):
-    """Start a server with all the endpoints of this module."""
+    """Return a function that starts a server with all endpoints of this module."""
     Decides.waiting.clear()
 
     def start(**settings):
@@ -115,11 +115,10 @@ def the_one_traceback(log) -> str:
 
 
 class FailingTests:
-    """What an endpoint raises costs its own connection and nothing else."""
+    """An exception in an endpoint ends its own connection only."""
 
     @pytest.mark.parametrize("path", ["/onconnect", "/onconnect-later"])
-    def test_in_on_connect(self, failing_server, log, path):
-        """A failure before the connection is open is answered with 500, without details."""
+    def test_a_failure_in_on_connect_is_500_without_details(self, failing_server, log, path):
         server = failing_server()
         with server.connect() as peer:
             peer.send(handshake_request(path))
@@ -131,8 +130,7 @@ class FailingTests:
         assert "in onConnect with a secret" in the_one_traceback(log)
         assert server.serves_the_next()
 
-    def test_in_on_open(self, failing_server, log):
-        """A failure in onOpen closes with 1011, without details."""
+    def test_a_failure_in_on_open_closes_with_1011_without_details(self, failing_server, log):
         server = failing_server()
         with server.open("/onopen") as peer:
             close = peer.read_close()
@@ -143,8 +141,8 @@ class FailingTests:
         assert "in onOpen with a secret" in the_one_traceback(log)
         assert server.serves_the_next()
 
-    def test_in_on_message(self, failing_server, log):
-        """A failure in onMessage closes with 1011 and no later message is taken; others are not touched."""
+    def test_a_failure_in_on_message_closes_with_1011_and_skips_later_messages(self, failing_server, log):
+        """Other connections are not affected."""
         server = failing_server()
         with server.open() as other, server.open("/onmessage") as peer:
             peer.send(frame(TEXT, b"first") + frame(TEXT, b"second") + frame(BINARY, b"third"))
@@ -157,27 +155,25 @@ class FailingTests:
         assert "in onMessage with a secret" in the_one_traceback(log)
         assert server.serves_the_next()
 
-    def test_in_on_close(self, failing_server, log):
-        """A failure in onClose is logged; the client sees its own code, for the closing handshake is over."""
+    def test_a_failure_in_on_close_is_logged_and_the_client_gets_its_own_code(self, failing_server, log):
+        """The closing handshake is complete before onClose is called."""
         server = failing_server()
         with server.open("/onclose") as peer:
             peer.send_frame(CLOSE, close_payload(3001))
             assert peer.read_close().close_code == 3001
             assert peer.read_to_end() == b""
         assert "in onClose with a secret" in the_one_traceback(log)
-        wait_until(lambda: not server.count_sockets(), "the connection gone")
+        wait_until(lambda: not server.count_sockets(), "the connection closed")
         assert server.serves_the_next()
 
-    def test_in_on_close_after_a_broken_connection(self, failing_server, log):
-        """A failure in onClose leaves nothing behind where the connection broke off."""
+    def test_a_failure_in_on_close_after_a_reset_leaves_no_connection(self, failing_server, log):
         server = failing_server()
         with server.open("/onclose") as peer:
             peer.reset()
         assert "in onClose with a secret" in the_one_traceback(log)
-        wait_until(lambda: not server.count_sockets() and not server.count_connections(), "the connection gone")
+        wait_until(lambda: not server.count_sockets() and not server.count_connections(), "the connection closed")
 
-    def test_what_was_sent_before_the_failure_arrives(self, failing_server, log):
-        """Messages sent before the failure reach the client, then 1011."""
+    def test_messages_sent_before_the_failure_arrive_and_then_1011(self, failing_server, log):
         server = failing_server()
         with server.open("/twice") as peer:
             peer.send_frame(TEXT, b"hello")
@@ -187,23 +183,22 @@ class FailingTests:
             assert peer.read_to_end() == b""
         the_one_traceback(log)
 
-    def test_the_end_is_logged_with_1011(self, failing_server, log):
-        """The line of the connection's end names the code and the side."""
+    def test_the_access_log_has_code_1011_by_the_server(self, failing_server, log):
         server = failing_server()
         with server.open("/onmessage") as peer:
             peer.send_frame(TEXT, b"first")
             peer.send_frame(CLOSE, peer.read_close().payload)
             assert peer.read_to_end() == b""
-        wait_until(lambda: not server.count_connections(), "the connection gone")
+        wait_until(lambda: not server.count_connections(), "the connection closed")
         assert any("code=1011 by=server clean=True" in line for line in log.lines("wsserver.connection"))
         the_one_traceback(log)
 
 
 class DecidingTests:
-    """onConnect decides whether and how to accept."""
+    """onConnect decides whether and how to accept a connection."""
 
-    def test_a_denial(self, failing_server):
-        """ConnectionDeny becomes a response with its code; its words stand in the body, never in the head."""
+    def test_a_connection_deny_is_a_response_with_its_code_and_reason_in_the_body(self, failing_server):
+        """A line feed in the reason cannot add a header."""
         server = failing_server()
         with server.connect() as peer:
             peer.send(handshake_request("/denies"))
@@ -212,8 +207,7 @@ class DecidingTests:
             assert "not you," in response.text
             assert peer.read_to_end() == b""
 
-    def test_a_subprotocol_and_headers_of_its_own(self, failing_server):
-        """onConnect may choose a subprotocol and add headers; onOpen may send at once."""
+    def test_on_connect_may_choose_a_subprotocol_and_headers_and_on_open_may_send(self, failing_server):
         server = failing_server()
         with server.connect() as peer:
             answer = peer.handshake("/chooses", "Sec-WebSocket-Protocol: other, chosen")
@@ -221,8 +215,7 @@ class DecidingTests:
             assert answer.header("x-answer") == "42"
             assert peer.read_message() == "welcome"
 
-    def test_later(self, failing_server):
-        """The decision may take its time; frames that came meanwhile are not lost, and nothing is answered twice."""
+    def test_frames_that_arrive_before_a_late_decision_are_delivered_once(self, failing_server):
         server = failing_server()
         with server.connect() as peer:
             peer.send(handshake_request("/decides") + frame(TEXT, b"one"))
@@ -234,39 +227,36 @@ class DecidingTests:
             assert [peer.read_message() for _ in range(3)] == ["one", "two", "three"]
         assert len(Decides.waiting) == 1
 
-    def test_too_late(self, failing_server):
-        """Where onConnect never decides the client gets 503 after --open-timeout, and a late decision harms nothing."""
+    def test_no_decision_within_open_timeout_is_503_and_a_late_one_has_no_effect(self, failing_server):
         server = failing_server(open_timeout=0.2)
         with server.connect() as peer:
             peer.send(handshake_request("/decides"))
             assert peer.read_response().status == 503
             assert peer.read_to_end() == b""
-        wait_until(lambda: not server.count_sockets(), "the connection gone")
+        wait_until(lambda: not server.count_sockets(), "the connection closed")
         server.ask(lambda: Decides.waiting[0].callback(None))
         assert server.serves_the_next()
 
-    def test_after_the_client_has_left(self, failing_server):
-        """A client that leaves before the decision leaves nothing behind."""
+    def test_a_decision_after_the_client_disconnected_leaves_no_connection(self, failing_server):
         server = failing_server()
         with server.connect() as peer:
             peer.send(handshake_request("/decides"))
             wait_until(lambda: Decides.waiting, "onConnect called")
             peer.reset()
         server.ask(lambda: Decides.waiting[0].callback(None))
-        wait_until(lambda: not server.count_sockets() and not server.count_connections(), "the connection gone")
+        wait_until(lambda: not server.count_sockets() and not server.count_connections(), "the connection closed")
         assert server.serves_the_next()
 
-    def test_while_the_server_stops(self, failing_server):
-        """A decision that is still to come does not hold up the end of the server."""
+    def test_a_pending_decision_does_not_delay_the_stop_of_the_server(self, failing_server):
         server = failing_server()
         with server.connect() as peer:
             peer.send(handshake_request("/decides"))
             wait_until(lambda: Decides.waiting, "onConnect called")
             server.stop()
-            wait_until(lambda: not server.count_sockets(), "the connection gone")
+            wait_until(lambda: not server.count_sockets(), "the connection closed")
 
-    def test_a_second_handshake_meanwhile_is_not_one(self, failing_server):
-        """A pipelined second handshake is never answered: after the first only frames are read."""
+    def test_a_pipelined_second_handshake_closes_with_1002(self, failing_server):
+        """After the first handshake the server reads frames only."""
         server = failing_server()
         with server.connect() as peer:
             peer.send(handshake_request("/decides"))
@@ -282,8 +272,7 @@ class ClosingTests:
     """`close` of an endpoint."""
 
     @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 3000, 4999])
-    def test_any_code(self, failing_server, code):
-        """An endpoint may close with any code; closing once more has no effect."""
+    def test_closes_with_any_valid_code_and_ignores_a_second_close(self, failing_server, code):
         server = failing_server()
         with server.open("/closes") as peer:
             peer.send_frame(TEXT, f"{code} because".encode())
@@ -292,8 +281,7 @@ class ClosingTests:
             peer.send_frame(CLOSE, close.payload)
             assert peer.read_to_end() == b""
 
-    def test_a_long_reason_is_cut_between_characters(self, failing_server):
-        """A reason over 123 bytes is cut to whole characters."""
+    def test_a_reason_over_123_bytes_is_cut_between_characters(self, failing_server):
         server = failing_server()
         with server.open("/closes") as peer:
             peer.send_frame(TEXT, f"4000 {'é' * 100}".encode())

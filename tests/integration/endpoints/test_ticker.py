@@ -1,14 +1,14 @@
-"""/ticker: the server speaks by itself."""
+"""/ticker: the server sends messages on its own."""
 
 import pytest
 from peers import BINARY, CLOSE, TEXT, close_payload, connect_autobahn, frame, handshake_request, wait_until
 
 
 class TickerTests:
-    """What /ticker?every=...&count=...&text=... sends."""
+    """The messages of /ticker?every=...&count=...&text=..., and the queries that it refuses."""
 
-    def test_as_many_as_asked_for(self, server):
-        """`count` ticks come, then the server closes with 1000 and says so; the client need not send anything."""
+    def test_sends_count_ticks_and_closes_with_1000(self, server):
+        """The client does not send anything."""
         with server.open("/ticker?every=10ms&count=3&text=tock") as peer:
             assert [peer.read_message() for _ in range(3)] == ["tock 1", "tock 2", "tock 3"]
             close = peer.read_close()
@@ -16,28 +16,24 @@ class TickerTests:
             peer.send_frame(CLOSE, close.payload)
             assert peer.read_to_end() == b""
 
-    def test_with_autobahn(self, server):
-        """Autobahn's client sees a clean close after the last tick."""
+    def test_autobahn_gets_a_clean_close_with_1000_after_the_last_tick(self, server):
         peer = connect_autobahn(f"{server.url}/ticker?every=10ms&count=2")
         assert [peer.receive(), peer.receive()] == ["tick 1", "tick 2"]
         closed = peer.wait_closed()
         assert (closed.clean, closed.code) == (True, 1000)
 
     @pytest.mark.parametrize("every", ["10ms", "0.02", "0.02s", "20ms"])
-    def test_the_spellings_of_every(self, server, every):
-        """`every` takes a time with its unit; a bare number is in seconds."""
+    def test_accepts_every_with_a_unit_or_in_seconds(self, server, every):
         with server.open(f"/ticker?every={every}&count=1") as peer:
             assert peer.read_message() == "tick 1"
 
-    def test_the_text_may_be_any(self, server):
-        """`text` is percent-decoded; empty is a text too."""
+    def test_text_is_percent_decoded_and_may_be_empty(self, server):
         with server.open("/ticker?every=10ms&text=%C3%BC%20%F0%9F%8E%89+x") as peer:
             assert peer.read_message() == "ü 🎉 x 1"
         with server.open("/ticker?every=10ms&text=") as peer:
             assert peer.read_message() == " 1"
 
-    def test_until_the_client_closes(self, server):
-        """Without `count` the ticks go on until the client closes, and then stop."""
+    def test_without_count_it_sends_until_the_client_closes(self, server):
         with server.open("/ticker?every=10ms") as peer:
             assert [peer.read_message() for _ in range(20)] == [f"tick {n}" for n in range(1, 21)]
             peer.send_frame(CLOSE, close_payload(1000))
@@ -45,31 +41,28 @@ class TickerTests:
                 pass
             assert got.close_code == 1000
             assert peer.read_to_end() == b""
-        wait_until(lambda: not server.count_connections(), "the connection gone")
+        wait_until(lambda: not server.count_connections(), "the connection closed")
 
-    def test_until_the_client_is_gone(self, server):
-        """When the client's connection breaks, the ticks stop."""
+    def test_a_reset_connection_is_closed(self, server):
         with server.open("/ticker?every=10ms") as peer:
             peer.read_message()
             peer.reset()
-        wait_until(lambda: not server.count_sockets(), "the connection gone")
+        wait_until(lambda: not server.count_sockets(), "the connection closed")
 
-    def test_what_the_client_says_changes_nothing(self, server):
-        """Messages to the ticker are neither answered nor do they stop it."""
+    def test_ignores_messages_of_the_client(self, server):
         with server.open("/ticker?every=10ms&count=5") as peer:
             peer.send_frame(TEXT, b"bye")
             assert [peer.read_message() for _ in range(5)] == [f"tick {n}" for n in range(1, 6)]
 
-    def test_a_client_that_does_not_read(self, start_server):
-        """While the client does not read no tick is made, and after it not one is missing."""
+    def test_pauses_while_the_client_does_not_read_and_skips_no_tick(self, start_server):
         server = start_server()
         server.shrink_send_buffers()
         with server.open(f"/ticker?every=10ms&text={'x' * 12_000}", receive_buffer=4096) as peer:
             [ticker] = server.ask(lambda: list(server.service.connections.connections))
-            wait_until(lambda: ticker._write_blocked and ticker._call is None, "the ticker held")
-            made = ticker._number
-            assert made * 12_000 < 4 * 1024**2
-            assert [int(peer.read_message().split()[1]) for _ in range(made + 5)] == list(range(1, made + 6))
+            wait_until(lambda: ticker._write_blocked and ticker._call is None, "the ticker paused")
+            sent = ticker._number
+            assert sent * 12_000 < 4 * 1024**2
+            assert [int(peer.read_message().split()[1]) for _ in range(sent + 5)] == list(range(1, sent + 6))
 
     @pytest.mark.parametrize(
         ("query", "words"),
@@ -94,8 +87,7 @@ class TickerTests:
             ("%0D%0AX-Evil:%201=1", "unknown parameter"),
         ],
     )
-    def test_a_bad_parameter_is_refused(self, server, query, words):
-        """A mistake in the query is refused with 400 and a sentence that names it; the server lives on."""
+    def test_refuses_an_invalid_query_with_400_and_names_the_parameter(self, server, query, words):
         with server.connect() as peer:
             peer.send(handshake_request(f"/ticker?{query}"))
             response = peer.read_response()
@@ -105,8 +97,8 @@ class TickerTests:
             assert peer.read_to_end() == b""
         assert server.serves_the_next()
 
-    def test_a_refused_client_that_has_sent_more_still_reads_why(self, server):
-        """A client that sends right on behind its handshake reads the refusal, and meets no TCP reset."""
+    def test_a_refused_client_that_sent_more_reads_400_without_a_tcp_reset(self, server):
+        """The client sends 500 kB right behind its handshake."""
         with server.connect() as peer:
             peer.send(handshake_request("/ticker?count=0") + frame(BINARY, b"x" * 500_000))
             assert peer.read_response().status == 400

@@ -1,4 +1,4 @@
-"""The backend is asked over HTTP: one that answers, and every kind that does not."""
+"""The backend is called over HTTP: one that answers, and every kind of failure."""
 
 import threading
 
@@ -21,45 +21,45 @@ CALLER = Caller(client="c1", transport="websocket", protocol="json", user="42", 
 
 @pytest.fixture
 def ask(backend):
-    """Ask it, from a thread; check that nothing is left behind."""
+    """Return a function that calls the backend and blocks; afterwards check that no timer is left."""
     before = set(reactor.getDelayedCalls())
     asker = Asker(backend)
     yield asker
     blockon(deferToThread(asker.close))
-    wait_until_clean = [call for call in reactor.getDelayedCalls() if call not in before]
-    assert not wait_until_clean
+    left = [call for call in reactor.getDelayedCalls() if call not in before]
+    assert not left
 
 
 class Asker:
-    """What the endpoints do."""
+    """Call the hooks as the endpoints do."""
 
     def __init__(self, backend, timeout=5.0):
         urls = {event: backend.url(f"/{event}?key=secret") for event in EVENTS}
         self.hooks = HTTPHooks(urls, timeout=timeout, reactor=reactor)
 
     def __call__(self, event, *arguments, **options):
-        """Ask, and wait for the answer."""
+        """Call the hook of an event and wait for the answer."""
         return blockingCallFromThread(reactor, lambda: getattr(self.hooks, event)(CALLER, *arguments, **options))
 
-    def line(self, event="subscribe"):
-        """Give the line of an event."""
+    def queue(self, event="subscribe"):
+        """Return the queue of an event."""
         return self.hooks.queues[event]
 
-    def timeout(self, seconds):
-        """Allow another time."""
-        for line in self.hooks.queues.values():
-            line._timeout = seconds
+    def set_timeout(self, seconds):
+        """Set the timeout of every queue."""
+        for queue in self.hooks.queues.values():
+            queue._timeout = seconds
 
     def close(self):
-        """Stop asking."""
+        """Stop the hooks."""
         blockingCallFromThread(reactor, self.hooks.stop)
 
 
 class AnswerTests:
-    """A backend that does its work."""
+    """A backend that answers."""
 
-    def test_connect(self, backend, ask):
-        """It says who a client is; it gets the client's cookie and what the client gave."""
+    def test_connect_sends_cookie_and_data_and_returns_the_user(self, backend, ask):
+        """The client's headers are passed on as headers."""
         backend.answer = lambda path, body: {"result": {"user": body["data"]["name"], "info": {"a": 1}}}
         assert ask("connect", data={"name": "Ann"}, name="js") == Connected(user="Ann", info={"a": 1})
         ((path, headers, body),) = backend.questions
@@ -73,8 +73,7 @@ class AnswerTests:
         common = {"client": "c1", "transport": "websocket", "protocol": "json", "encoding": "json"}
         assert body == {**common, "name": "js", "data": {"name": "Ann"}}
 
-    def test_subscribe_and_publish(self, backend, ask):
-        """It lets some do some things."""
+    def test_subscribe_and_publish_return_a_result_an_error_or_a_disconnect(self, backend, ask):
         allowed = {"news": {"result": {"data": 1}}, "chat": {"error": {"code": 403, "message": "members only"}}}
         backend.answer = lambda path, body: allowed.get(body["channel"], {"disconnect": {"code": 4500, "reason": "go"}})
         assert ask("subscribe", "news") == Subscribed(data=b"1")
@@ -88,29 +87,27 @@ class AnswerTests:
             ("/publish", "42", "else"),
         ]
 
-    def test_disconnect(self, backend, ask):
-        """It is told who has gone; its answer does not matter."""
+    def test_disconnect_sends_code_and_reason_and_ignores_the_answer(self, backend, ask):
         backend.answer = lambda path, body: b"HTTP/1.1 204 No Content\r\n\r\n"
         blockingCallFromThread(reactor, lambda: ask.hooks.disconnected(CALLER, code=3000, reason="left"))
-        wait_until(lambda: backend.questions, "told")
+        wait_until(lambda: backend.questions, "the request")
         assert backend.questions[0][2]["disconnect"] == {"code": 3000, "reason": "left"}
 
-    def test_kept_alive(self, backend, ask):
-        """One connection serves many questions."""
+    def test_twenty_requests_use_one_connection(self, backend, ask):
         for _ in range(20):
             assert ask("subscribe", "news") == Subscribed()
         assert len(backend.peers) == 1
 
-    def test_closed_as_idle(self, backend, ask):
-        """A backend that closes its connection as the question comes is asked once more, on a new one."""
+    def test_a_request_whose_idle_connection_was_closed_is_sent_again_on_a_new_one(self, backend, ask):
+        """The backend closes its idle connection just as the request arrives."""
         answers = iter([{"result": {}}, None, {"result": {}}])
         backend.answer = lambda path, body: next(answers)
         assert [ask("subscribe", "news") for _ in range(2)] == [Subscribed()] * 2
         assert len(backend.questions) == 3
 
 
-class WrongTests:
-    """A backend that does not: every client is told to try again later, at once or when the time is over."""
+class FailureTests:
+    """A backend that fails: the answer is `TEMPORARY`, at once or after the timeout."""
 
     @pytest.mark.parametrize(
         "response",
@@ -131,33 +128,30 @@ class WrongTests:
             None,
         ],
     )
-    def test_garbage(self, backend, ask, response):
-        """Statuses, redirects, no JSON, half of it, too much of it, no HTTP, nothing."""
+    def test_an_invalid_response_is_a_temporary_failure_and_the_next_call_succeeds(self, backend, ask, response):
+        """Invalid responses: error statuses, redirects, no JSON, truncated, too large, not HTTP, none at all."""
         backend.answer = lambda path, body: response
-        ask.timeout(2.0)
+        ask.set_timeout(2.0)
         assert ask("subscribe", "news") is TEMPORARY
         assert ask("connect") is TEMPORARY
         assert ask("publish", "news", data=1) is TEMPORARY
         backend.answer = lambda path, body: {"result": {}}
         assert ask("subscribe", "news") == Subscribed()
-        assert (ask.line().requests, ask.line().failed) == (2, 1)
+        assert (ask.queue().requests, ask.queue().failed) == (2, 1)
 
-    def test_without_length(self, backend, ask):
-        """HTTP/1.0 ends a body with the connection."""
+    def test_accepts_an_http_1_0_body_that_ends_with_the_connection(self, backend, ask):
         backend.answer = lambda path, body: b'HTTP/1.0 200 OK\r\n\r\n{"result":{}}'
         assert ask("subscribe", "news") == Subscribed()
 
     @pytest.mark.parametrize("part", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n", b"HTTP/1.1 200"])
-    def test_slow(self, backend, ask, part):
-        """One that takes too long, at whatever place."""
+    def test_a_response_that_stops_anywhere_is_a_temporary_failure_after_the_timeout(self, backend, ask, part):
         go_on = threading.Event()
         backend.before = (part, go_on)
-        ask.timeout(0.3)
+        ask.set_timeout(0.3)
         assert ask("subscribe", "news") is TEMPORARY
         go_on.set()
 
-    def test_down(self, backend, ask):
-        """None at all; when it is there again it is asked again."""
+    def test_a_backend_that_is_down_is_a_temporary_failure_until_it_is_up_again(self, backend, ask):
         port = backend.port
         backend.close()
         assert ask("subscribe", "news") is TEMPORARY
@@ -165,8 +159,8 @@ class WrongTests:
         assert ask("subscribe", "news") == Subscribed()
         again.close()
 
-    def test_told_once(self, backend, ask, log):
-        """The log says when it begins and when it ends, without the secrets of the URL."""
+    def test_the_log_has_one_line_for_the_failure_and_one_for_the_recovery(self, backend, ask, log):
+        """The lines leave out the query of the URL, which may have a secret."""
         backend.answer = lambda path, body: b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"
         for _ in range(5):
             ask("subscribe", "news")
@@ -178,8 +172,8 @@ class WrongTests:
             "hook recovered event=subscribe",
         ]
 
-    def test_nobody_waits(self, backend, ask, log):
-        """A question whose client has gone is given up."""
+    def test_a_cancelled_call_is_temporary_and_does_not_count_as_a_failure(self, backend, ask, log):
+        """The endpoint cancels the call when its client disconnects. Nothing is logged."""
         go_on = threading.Event()
         backend.answer = lambda path, body: go_on.wait(10) and {"result": {}}
 
@@ -190,18 +184,18 @@ class WrongTests:
 
         assert blockingCallFromThread(reactor, leave) is TEMPORARY
         go_on.set()
-        assert ask.line().failed == 0
+        assert ask.queue().failed == 0
         assert log.lines("wsserver.hooks") == []
 
 
-class CrowdTests:
-    """More clients than a backend can bear."""
+class OverloadTests:
+    """More calls than a backend can serve."""
 
-    def test_bounded(self, backend, ask):
-        """So many at once, so many wait, the rest is told at once to come again."""
+    def test_calls_beyond_the_running_and_the_queued_ones_are_rejected_at_once(self, backend, ask):
+        """The others are answered, and no more than `MAX_AT_ONCE` run at the same time."""
         go_on = threading.Event()
         backend.answer = lambda path, body: go_on.wait(20) and {"result": {}}
-        ask.timeout(20.0)
+        ask.set_timeout(20.0)
         over = 50
         asked = []
 
@@ -210,30 +204,28 @@ class CrowdTests:
             return sum(1 for one in asked if one.called and one.result is TEMPORARY)
 
         assert blockingCallFromThread(reactor, crowd) == over
-        assert ask.line().rejected == over
-        # Another kind has its own room.
-        wait_until(lambda: backend.most == MAX_AT_ONCE, "as many as may be under way")
+        assert ask.queue().rejected == over
+        wait_until(lambda: backend.most == MAX_AT_ONCE, "the maximum number of running calls")
         go_on.set()
         answers = blockingCallFromThread(reactor, lambda: gatherResults(asked))
         assert answers.count(Subscribed()) == MAX_AT_ONCE + MAX_WAITING
         assert backend.most == MAX_AT_ONCE
 
-    def test_waiting_counts(self, backend, ask):
-        """Who waits for the whole time without being asked is told so, and takes nobody's place."""
+    def test_the_timeout_includes_the_time_in_the_queue(self, backend, ask):
+        """Timed out calls leave the queue, so later ones succeed."""
         go_on = threading.Event()
         backend.answer = lambda path, body: go_on.wait(20) and {"result": {}}
-        ask.timeout(0.5)
+        ask.set_timeout(0.5)
         number = MAX_AT_ONCE + 10
         crowd = blockingCallFromThread(
             reactor, lambda: gatherResults([ask.hooks.subscribe(CALLER, "news") for _ in range(number)])
         )
         assert crowd == [TEMPORARY] * number
         go_on.set()
-        ask.timeout(5.0)
+        ask.set_timeout(5.0)
         assert ask("subscribe", "news") == Subscribed()
 
-    def test_stop(self, backend, ask):
-        """Stopping waits for what is under way, and asks nothing more."""
+    def test_stop_waits_for_running_calls_and_later_calls_fail_without_a_request(self, backend, ask):
         blockingCallFromThread(reactor, lambda: ask.hooks.disconnected(CALLER, code=1001, reason="stopping"))
         ask.close()
         assert len(backend.questions) == 1

@@ -1,4 +1,4 @@
-"""What raw listeners may do where the backend is asked, and what can be done with them."""
+"""Raw subscribers on a server with hooks: what the backend decides, and what the API can do with them."""
 
 import pytest
 from events import Events
@@ -9,28 +9,30 @@ COOKIE = "Cookie: session=1"
 
 
 def hooked(start_server, backend, *events, **settings):
-    """Start a server that asks the backend."""
+    """Start a server that calls the backend for these events."""
     urls = {f"hook_{event}": backend.url(f"/{event}") for event in events}
     return start_server(**{"api_key": KEY, "hook_timeout": 2.0} | urls | settings)
 
 
 def status(server, path, *headers):
-    """Tell how a handshake is answered."""
+    """Send a handshake; return the response."""
     with server.connect() as peer:
         peer.send(handshake_request(path, *headers))
         return peer.read_response()
 
 
 class ConnectTests:
-    """The backend says who a client is."""
+    """The connect hook: the backend identifies the client."""
 
-    def test_user(self, start_server, backend):
-        """By its cookie; and what it listens to without asking is open to it."""
+    def test_the_cookie_identifies_the_user_and_opens_the_channels_of_the_answer(self, start_server, backend):
+        """A channel that neither the backend nor --channel-allow names is 403."""
         server = hooked(start_server, backend, "connect", channel_allow=("news",))
         backend.answer = lambda path, body: {"result": {"user": "42", "channels": ["chat:42"]}}
         with server.open("/ws?channel=news,chat:42", COOKIE), server.connect() as other:
             Events(other, "/sse?channel=chat:42", COOKIE)
-            wait_until(lambda: len(ok(server, "connections", {"user": "42"})["connections"]) == 2, "both are known")
+            wait_until(
+                lambda: len(ok(server, "connections", {"user": "42"})["connections"]) == 2, "both connections listed"
+            )
             known = ok(server, "connections", {"user": "42"})["connections"]
             assert {one["transport"] for one in known.values()} == {"websocket", "sse"}
             assert {one["protocol"] for one in known.values()} == {"raw"}
@@ -49,8 +51,10 @@ class ConnectTests:
             ({"oops": 1}, 503, b"the backend is unavailable"),
         ],
     )
-    def test_refused(self, start_server, backend, answer, expected, reason):
-        """The client is told, in the handshake and for a stream of events."""
+    def test_an_error_of_the_backend_becomes_401_403_or_503_with_its_reason(
+        self, start_server, backend, answer, expected, reason
+    ):
+        """The status is the same for a handshake and an event stream; 503 has Retry-After."""
         server = hooked(start_server, backend, "connect")
         backend.answer = lambda path, body: answer
         response = status(server, "/ws?channel=foo")
@@ -60,22 +64,19 @@ class ConnectTests:
             response = peer.request("/sse?channel=foo")
             assert (response.status, reason in response.body) == (expected, True)
 
-    def test_down(self, start_server, backend):
-        """Nobody is let in because the backend is away; other endpoints do not mind."""
+    def test_clients_get_503_while_the_backend_is_down_and_echo_still_works(self, start_server, backend):
         server = hooked(start_server, backend, "connect")
         backend.close()
         assert status(server, "/ws?channel=foo").status == 503
         assert server.serves_the_next()
 
-    def test_expiry(self, start_server, backend):
-        """A connection that is over ends as one whose token is over."""
+    def test_closes_with_4001_when_expire_at_of_the_answer_has_passed(self, start_server, backend):
         server = hooked(start_server, backend, "connect")
         backend.answer = lambda path, body: {"result": {"user": "42", "expire_at": 1}}
         with server.open("/ws?channel=foo") as peer:
             assert peer.read_frame().close_code == 4001
 
-    def test_token_goes_before(self, start_server, backend):
-        """Who brings a token is not asked about."""
+    def test_a_client_with_a_token_is_authenticated_without_the_hook(self, start_server, backend):
         server = hooked(start_server, backend, "connect", token_secret="s" * 32)
         assert status(server, "/ws?channel=foo&token=x").status == 401
         assert status(server, "/ws?channel=foo").status == 101
@@ -83,10 +84,9 @@ class ConnectTests:
 
 
 class SubscribeTests:
-    """The backend says what a client may listen to."""
+    """The subscribe hook: the backend authorizes channels."""
 
-    def test_decides(self, start_server, backend):
-        """About every channel that is not open by name; not about one that is."""
+    def test_the_backend_decides_on_every_channel_outside_channel_allow(self, start_server, backend):
         server = hooked(start_server, backend, "connect", "subscribe", channel_allow=("news",))
         allowed = {"chat": {"result": {}}, "secret": {"error": {"code": 403, "message": "members only"}}}
         backend.answer = lambda path, body: allowed.get(body.get("channel"), {"result": {"user": "42"}})
@@ -96,14 +96,13 @@ class SubscribeTests:
         response = status(server, "/ws?channel=secret")
         assert (response.status, b"members only" in response.body) == (403, True)
 
-    def test_loopback(self, start_server, backend):
-        """What is open on loopback alone is the backend's to decide, too."""
+    def test_the_backend_decides_on_loopback_too(self, start_server, backend):
+        """Without the hook, a server on loopback opens every channel."""
         server = hooked(start_server, backend, "subscribe")
         backend.answer = lambda path, body: {"error": {"code": 403, "message": "no"}}
         assert status(server, "/ws?channel=foo").status == 403
 
-    def test_one_after_the_other(self, start_server, backend):
-        """A client that names many channels is no crowd; after the first no the others are not asked about."""
+    def test_channels_are_checked_one_at_a_time_until_the_first_refusal(self, start_server, backend):
         server = hooked(start_server, backend, "subscribe")
         names = [f"c{number}" for number in range(100)]
         no = {"error": {"code": 403, "message": "no"}}
@@ -112,62 +111,59 @@ class SubscribeTests:
         assert [body["channel"] for _, _, body in backend.questions] == names[:51]
         assert backend.most == 1
 
-    def test_expiry(self, start_server, backend):
-        """The connection ends no later than a subscription."""
+    def test_closes_with_4001_when_expire_at_of_a_subscription_has_passed(self, start_server, backend):
         server = hooked(start_server, backend, "subscribe")
         backend.answer = lambda path, body: {"result": {"expire_at": 1}}
         with server.open("/ws?channel=foo") as peer:
             assert peer.read_frame().close_code == 4001
 
-    def test_client_leaves_meanwhile(self, start_server, backend):
-        """Nobody is subscribed for a client that has gone."""
+    def test_a_client_that_disconnects_after_its_handshake_is_not_subscribed(self, start_server, backend):
         server = hooked(start_server, backend, "subscribe")
         with server.connect() as peer:
             peer.send(handshake_request("/ws?channel=foo"))
-        wait_until(lambda: not server.count_sockets(), "it has gone")
+        wait_until(lambda: not server.count_sockets(), "the connection closed")
         assert ok(server, "channels", {}) == {"channels": {}}
         assert ok(server, "connections", {}) == {"connections": {}}
 
 
 class DisconnectTests:
-    """What can be done with raw listeners, and what the backend hears of it."""
+    """The disconnect hook, and the API methods on raw subscribers."""
 
-    def test_told(self, start_server, backend):
-        """That a client has gone: who, and how."""
+    def test_the_hook_gets_user_client_and_the_close_code(self, start_server, backend):
+        """An event stream that ends has code 3000."""
         server = hooked(start_server, backend, "connect", "disconnect")
         backend.answer = lambda path, body: {"result": {"user": "42"}}
         with server.open("/ws?channel=foo") as peer:
             peer.send_frame(8, close_payload(4002, "bye"))
             assert peer.read_frame().close_code == 4002
-        wait_until(lambda: len(backend.questions) == 2, "told")
+        wait_until(lambda: len(backend.questions) == 2, "the disconnect hook")
         path, _, body = backend.questions[1]
         assert (path, body["user"], body["client"]) == ("/disconnect", "42", backend.questions[0][2]["client"])
         assert body["disconnect"] == {"code": 4002, "reason": "bye"}
         with server.connect() as peer:
             Events(peer, "/sse?channel=foo")
-        wait_until(lambda: len(backend.questions) == 4, "told of the stream")
+        wait_until(lambda: len(backend.questions) == 4, "the disconnect hook of the stream")
         assert backend.questions[3][2]["disconnect"] == {"code": 3000, "reason": "connection closed"}
 
-    def test_disconnected(self, start_server, backend):
-        """A user is sent away, with the backend's code."""
+    def test_disconnect_closes_a_websocket_and_a_stream_and_the_hook_gets_its_code(self, start_server, backend):
         server = hooked(start_server, backend, "connect", "disconnect")
         backend.answer = lambda path, body: {"result": {"user": "42"}}
         with server.open("/ws?channel=foo") as peer, server.connect() as other:
             stream = Events(other, "/sse?channel=foo")
-            wait_until(lambda: len(ok(server, "connections", {})["connections"]) == 2, "both are known")
+            wait_until(lambda: len(ok(server, "connections", {})["connections"]) == 2, "both connections listed")
             body = {"user": "42", "disconnect": {"code": 4501, "reason": "banned"}}
             assert ok(server, "disconnect", body) == {"clients": 2}
             frame = peer.read_frame()
             assert (frame.close_code, frame.close_reason) == (4501, "banned")
             with pytest.raises(AssertionError):
                 stream.read()
-        wait_until(lambda: len(backend.questions) == 4, "told")
+        wait_until(lambda: len(backend.questions) == 4, "the disconnect hook")
         ends = [body["disconnect"] for path, _, body in backend.questions if path == "/disconnect"]
         assert ends == [{"code": 4501, "reason": "banned"}] * 2
         assert ok(server, "connections", {}) == {"connections": {}}
 
-    def test_taken_off_a_channel(self, start_server, backend):
-        """That ends the connection: its address says that it listens to it."""
+    def test_unsubscribe_closes_the_connection_with_1008_and_subscribe_has_no_effect(self, start_server, backend):
+        """A raw subscriber's channels are those of its URL."""
         server = start_server(api_key=KEY)
         with server.open("/ws?channel=foo,bar") as peer:
             (client,) = ok(server, "connections", {"pattern": "foo"})["connections"]
@@ -178,8 +174,7 @@ class DisconnectTests:
             frame = peer.read_frame()
             assert (frame.close_code, frame.close_reason) == (1008, "server unsubscribe")
 
-    def test_refreshed(self, start_server, backend):
-        """A connection whose time is limited gets more of it, or none."""
+    def test_refresh_sets_the_expiry_and_a_past_one_closes_with_4001(self, start_server, backend):
         server = hooked(start_server, backend, "connect")
         backend.answer = lambda path, body: {"result": {"user": "42", "expire_at": 4_000_000_000}}
         with server.open("/ws?channel=foo") as peer:
@@ -187,8 +182,7 @@ class DisconnectTests:
             assert ok(server, "refresh", {"user": "42", "expire_at": 1}) == {"clients": 1}
             assert peer.read_frame().close_code == 4001
 
-    def test_told_at_the_end(self, start_server, backend):
-        """A server that stops tells of everyone before it has stopped."""
+    def test_a_stopping_server_calls_the_hook_for_every_client_before_it_has_stopped(self, start_server, backend):
         server = hooked(start_server, backend, "disconnect")
         peers = [server.open("/ws?channel=foo") for _ in range(20)]
         server.begin_to_stop()
