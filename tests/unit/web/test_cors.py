@@ -14,19 +14,19 @@ APP = "https://app.example"
 
 
 def read_rows():
-    """Read the table of the documentation, one tuple a row."""
+    """Return the table of the documentation, one tuple per row."""
     table = PAGE.read_text("utf-8").partition("| request | Origin |")[2].partition("\n\n")[0]
     return [tuple(cell.strip() for cell in line.strip("|").split("|")) for line in table.split("\n")[2:]]
 
 
 def code(cell):
-    """Return what stands in back quotes, None where nothing does."""
+    """Return the text in back quotes; None if there is none."""
     found = re.search("`([^`]+)`", cell)
     return found[1] if found else None
 
 
 def start(options=""):
-    """Start a server that others can reach, or with `--interface 127.0.0.1` one on loopback only."""
+    """Start a server that other hosts can reach, or with `--interface 127.0.0.1` one on loopback only."""
     words = options.split()
     flags = {"api_key": ["KEY"], "channel_allow": ["a"], "history_size": ["0"]}
     for word, value in zip(words, [*words, "--"][1:], strict=True):
@@ -65,13 +65,13 @@ UPGRADE = (
 class TableTests:
     """The table of docs/how-to/cross-origin.md."""
 
-    def test_the_table_is_found(self):
-        """All rows of the page are sent."""
+    def test_has_37_rows(self):
+        """The number shows that the test still finds the whole table."""
         assert len(read_rows()) == 37
 
     @pytest.mark.parametrize(("request_", "origin", "options", "status", "allowed", "credentials"), read_rows())
-    def test_the_row_is_answered_as_documented(self, request_, origin, options, status, allowed, credentials):
-        """The status, and whether a browser gives the response to the page."""
+    def test_answers_each_row_as_documented(self, request_, origin, options, status, allowed, credentials):
+        """The status, and whether a browser lets the page read the response."""
         lines, body = [], b""
         if request_.startswith("WebSocket"):
             method, target, lines = "GET", code(request_), list(UPGRADE)
@@ -94,8 +94,7 @@ class TableTests:
 class PreflightTests:
     """`OPTIONS` with `Access-Control-Request-Method`."""
 
-    def test_the_api_allows_its_headers(self):
-        """204 without a body, with everything that a browser needs to know."""
+    def test_answers_204_with_the_method_and_headers_of_the_api(self):
         status, headers, rest = send(start(f"--api-origin {APP}"), "OPTIONS", "/api/publish", APP, *PREFLIGHT)
         assert (status, rest) == (204, b"")
         assert headers["access-control-allow-methods"] == "POST"
@@ -106,8 +105,8 @@ class PreflightTests:
         assert "content-length" not in headers
         assert "access-control-allow-private-network" not in headers
 
-    def test_the_event_stream_allows_what_its_clients_send(self):
-        """The headers of docs/how-to/authentication.md, and those of EventSource polyfills."""
+    def test_allows_the_headers_that_clients_of_event_streams_send(self):
+        """These are the headers of docs/how-to/authentication.md and of EventSource polyfills."""
         lines = ("Access-Control-Request-Method: GET", "Access-Control-Request-Headers: authorization,last-event-id")
         status, headers, _ = send(start(f"--origin {APP}"), "OPTIONS", "/sse?channel=a", APP, *lines)
         assert (status, headers["access-control-allow-methods"]) == (204, "GET, HEAD")
@@ -115,16 +114,15 @@ class PreflightTests:
             headers["access-control-allow-headers"].split(", ")
         )
 
-    def test_a_private_network_is_allowed_where_it_is_asked_for(self):
-        """Chromium asks before a public page reaches a loopback server."""
+    def test_allows_a_private_network_to_a_permitted_origin_only(self):
+        """Chromium asks for this before a public page may reach a loopback server."""
         ask = "Access-Control-Request-Private-Network: true"
         _, headers, _ = send(start(f"--origin {APP}"), "OPTIONS", "/ready", APP, *PREFLIGHT, ask)
         assert headers["access-control-allow-private-network"] == "true"
         _, headers, _ = send(start(), "OPTIONS", "/ready", APP, *PREFLIGHT, ask)
         assert "access-control-allow-private-network" not in headers
 
-    def test_the_connection_goes_on_after_it(self):
-        """The request that was asked about follows on the same connection."""
+    def test_keeps_the_connection_open_for_the_request_that_follows(self):
         client = start(f"--origin {APP}").connect()
         head = f"/ready HTTP/1.1\r\nHost: a\r\nOrigin: {APP}\r\n"
         client.send(f"OPTIONS {head}{PREFLIGHT[0]}\r\n\r\nGET {head}\r\n".encode())
@@ -132,20 +130,19 @@ class PreflightTests:
         assert client.response().startswith(b"HTTP/1.1 200 ")
 
     @pytest.mark.parametrize("lines", [(), (f"Origin: {APP}",), PREFLIGHT])
-    def test_an_options_request_that_is_no_preflight_is_405(self, lines):
-        """It needs an Origin and the method that is asked about."""
+    def test_refuses_options_without_an_origin_or_a_requested_method_with_405(self, lines):
         assert send(start(f"--origin {APP}"), "OPTIONS", "/ready", None, *lines)[0] == 405
 
 
-class SentenceTests:
-    """What a refused page's author reads."""
+class RefusedOriginTests:
+    """Help for the author of a page whose origin is refused."""
 
     @pytest.mark.parametrize(
         ("method", "target", "option"),
         [("GET", "/sse?channel=a", "--origin"), ("OPTIONS", "/api/info", "--api-origin")],
     )
-    def test_a_refusal_names_the_option_with_its_value(self, method, target, option):
-        """The option of this path."""
+    def test_gets_a_403_that_names_the_option_with_its_value(self, method, target, option):
+        """--origin or --api-origin, depending on the path."""
         status, _, rest = send(start(), method, target, APP, *PREFLIGHT)
         assert status == 403
         assert rest.decode().endswith(f"start the server with {option} {APP}\n")
@@ -154,8 +151,8 @@ class SentenceTests:
         ("method", "target", "option"),
         [("GET", "/sse?channel=a", "--origin"), ("OPTIONS", "/api/info", "--api-origin")],
     )
-    def test_the_log_names_the_option_with_its_value(self, method, target, option):
-        """A browser tells a page, and its author, only that the request failed."""
+    def test_is_logged_with_the_option_and_its_value(self, method, target, option):
+        """A browser tells the page, and its author, only that the request failed."""
         from twisted.logger import formatEvent, globalLogPublisher
 
         events = []
@@ -168,33 +165,30 @@ class SentenceTests:
         assert target.partition("?")[0] in line
         assert f'start the server with {option} {APP}" peer=' in line
 
-    def test_two_origins_are_no_origin(self):
-        """On every path, with `--api-origin`, too."""
+    def test_is_403_if_the_request_has_two_origin_headers(self):
         server = start(f"--api-origin {APP}")
         for target in ("/sse?channel=a", "/api/info"):
             assert send(server, "OPTIONS", target, APP, f"Origin: {APP}", *PREFLIGHT)[0] == 403
 
 
 class ErrorTests:
-    """Responses of the front of the server, which no resource has seen."""
+    """Error responses have the CORS headers, so that a page can read them."""
 
-    def test_a_page_can_read_that_the_server_is_stopping(self):
-        """The 503 carries the headers, and says when to come again."""
+    def test_adds_the_headers_to_503_while_the_server_stops(self):
+        """The page may read Retry-After, too."""
         server = start(f"--origin {APP}")
         server.service.frontend.stop()
         status, headers, _ = send(server, "GET", "/ready", APP)
         assert (status, headers["access-control-allow-origin"], headers["vary"]) == (503, APP, "Origin")
         assert headers["access-control-expose-headers"] == "Retry-After, WWW-Authenticate"
 
-    def test_a_page_can_read_that_its_body_is_too_large(self):
-        """The API's limit is no network error for the page."""
+    def test_adds_the_headers_to_413_for_a_body_over_64_kib(self):
         server = start(f"--api-origin {APP}")
         status, headers, rest = send(server, "POST", "/api/publish", APP, body=b"x" * 65_537)
         assert (status, headers["access-control-allow-origin"]) == (413, APP)
         assert b"at most 65536" in rest
 
-    def test_a_page_can_read_that_its_body_came_too_late(self):
-        """408 after --open-timeout."""
+    def test_adds_the_headers_to_408_after_open_timeout(self):
         server = start(f"--api-origin {APP}")
         client = server.connect()
         client.send(f"POST /api/publish HTTP/1.1\r\nHost: a\r\nOrigin: {APP}\r\nContent-Length: 9\r\n\r\n".encode())
@@ -203,8 +197,8 @@ class ErrorTests:
         assert head.startswith(b"HTTP/1.1 408 ")
         assert f"\r\nAccess-Control-Allow-Origin: {APP}".encode() in head
 
-    def test_an_event_source_survives_that_the_server_is_stopping(self):
-        """Its 200 without these headers would be final for a page of another origin."""
+    def test_adds_the_headers_to_an_event_stream_while_the_server_stops(self):
+        """Without them, EventSource would not reconnect from a page of another origin."""
         server = start(f"--origin {APP}")
         server.service.frontend.stop()
         status, headers, rest = send(server, "GET", "/sse?channel=a", APP, "Accept: text/event-stream")
@@ -212,8 +206,7 @@ class ErrorTests:
         assert headers["access-control-allow-credentials"] == "true"
         assert b"retry: " in rest
 
-    def test_a_failed_resource_carries_the_headers(self, monkeypatch):
-        """500 of twisted.web."""
+    def test_adds_the_headers_to_500_of_a_failed_resource(self, monkeypatch):
         server = start(f"--origin {APP}")
         monkeypatch.setattr(type(server.service), "_problem", None)
         server = start(f"--origin {APP}")

@@ -1,4 +1,4 @@
-"""The methods of the API, called with anything."""
+"""Tests for wsserver/web/methods.py: the methods of the HTTP API, called with arbitrary parameters."""
 
 import json
 
@@ -35,14 +35,14 @@ PARAMETERS = st.dictionaries(
 
 
 class Called:
-    """A server in memory, whose methods are called at once."""
+    """A server in memory whose API methods can be called."""
 
     def __init__(self):
         self.server = MemoryServer(Settings(channel_presence=("room",)))
         self._methods = Methods(self.server.service.hub, self.server.service.management)
 
     def __call__(self, name, parameters):
-        """Give the result, or the problem."""
+        """Call a method; return its result or problem."""
         found = []
         self._methods.call(name, json.dumps(parameters).encode()).addBoth(found.append)
         while not found:
@@ -50,13 +50,13 @@ class Called:
         return found[0] if not hasattr(found[0], "value") else found[0].value
 
 
-class AnythingTests:
-    """Whatever a backend writes."""
+class ArbitraryParametersTests:
+    """Calls with arbitrary parameters."""
 
     @given(name=st.sampled_from(NAMES), parameters=PARAMETERS)
     @settings(max_examples=500, deadline=None)
-    def test_answered(self, name, parameters):
-        """A result that is JSON, or a problem with a sentence that is the caller's mistake."""
+    def test_return_a_json_object_or_a_problem_with_400_404_or_416(self, name, parameters):
+        """Arbitrary parameters can cause errors of the caller only, never of the server."""
         found = CALL(name, parameters)
         if isinstance(found, Problem):
             assert found.status in (400, 404, 416)
@@ -66,8 +66,7 @@ class AnythingTests:
             assert isinstance(json.loads(found.body), dict)
 
     @pytest.mark.parametrize("name", [*NAMES, "__init__", ""])
-    def test_nothing_given(self, name):
-        """Without parameters each has a result, or says what it needs."""
+    def test_empty_ones_are_a_problem_except_for_channels_connections_and_info(self, name):
         found = CALL(name, {})
         assert isinstance(found, Problem) is (name not in ("channels", "connections", "info"))
 

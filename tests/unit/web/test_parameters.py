@@ -40,7 +40,7 @@ class ValidParametersTests:
 
     @pytest.mark.parametrize("nothing", [False, True])
     def test_uses_the_default_for_a_missing_or_null_parameter(self, nothing):
-        """Both mean the same, except in the data of a publication."""
+        """Missing and null mean the same, except in the data of a publication."""
 
         def plain(kind, **more):
             names = [name for name in kind.__struct_fields__ if name not in more]
@@ -58,8 +58,7 @@ class ValidParametersTests:
         connections = plain(p.Connections)
         assert (connections.user, connections.client, connections.pattern) == ("", "", "")
 
-    def test_reads_the_parameters_that_are_given(self):
-        """Each in its type."""
+    def test_reads_each_given_parameter_in_its_type(self):
         assert read(p.Content, {"data": 1, "tags": {"a": "b"}}).publication().tags == {"a": "b"}
         assert read(p.History, {"channel": "c", "limit": -7}).limit == -7
         assert read(p.Since, {"offset": 7, "epoch": "x"}).position() == Position(7, "x")
@@ -71,13 +70,13 @@ class ValidParametersTests:
         call = read(p.Subscribe, {"channel": "c", "client": "c", **options, "override": {}})
         assert call.options() == {**options, "data": b"0"}
 
-    def test_rounds_a_time_with_a_fraction_up(self):
-        """Less than a second must not become 0, never."""
+    def test_rounds_a_fractional_expiry_up_to_whole_seconds(self):
+        """0 means no expiry, so a fraction of a second must not become 0."""
         assert read(p.Refresh, {"user": "u", "expire_at": 5.25}).expire_at == 6
         assert read(p.Refresh, {"user": "u", "expire_at": 0.25}).expire_at == 1
 
     def test_ignores_unknown_parameters_and_empty_unsupported_ones(self):
-        """As Centrifugo does."""
+        """Centrifugo does the same."""
         read(p.Parameters, {"new": 1, "version": 0, "session": "", "expression": "", "delta": True})
 
 
@@ -120,7 +119,7 @@ class InvalidParametersTests:
         ],
     )
     def test_names_the_invalid_parameter(self, kind, parameters):
-        """The last one of the parameters above; data or a user where one of two is missing."""
+        """It is the last one of the parameters above, or the one of two alternatives that is missing."""
         name = list(parameters)[-1] if parameters else {p.Content: "data", p.Refresh: "user"}[kind]
         with pytest.raises(ValueError, match=rf"^{name}[.:\[]"):
             read(kind, parameters).publication()
@@ -135,8 +134,7 @@ class InvalidParametersTests:
 class PageTests:
     """The result of `history`."""
 
-    def test_publications(self):
-        """JSON as it is, bytes as the JSON or the text that they are, or in base64; with what goes along."""
+    def test_writes_data_as_json_as_a_string_or_in_base64(self):
         publications = (
             Publication(b'{"a":1}', 1, "e", True),
             Publication(b"hello", 2, "e", tags={"t": "x"}),
@@ -156,12 +154,11 @@ class PageTests:
             "epoch": "e",
         }
 
-    def test_empty(self):
-        """The position alone."""
+    def test_writes_the_position_of_an_empty_stream(self):
         assert p.write_page(Page((), Position(0, "e"))) == b'{"publications":[],"offset":0,"epoch":"e"}'
 
-    def test_bounded(self):
-        """Those that are too much are left out; the position tells that there is more."""
+    def test_contains_at_most_8_mib_and_the_position_of_the_whole_stream(self):
+        """The caller sees from the position that there are more publications."""
         publications = tuple(Publication(b"x" * 1024**2, offset, "e") for offset in range(1, 21))
         page = json.loads(p.write_page(Page(publications, Position(20, "e"))))
         assert [one["offset"] for one in page["publications"]] == list(range(1, 9))

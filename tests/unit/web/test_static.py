@@ -14,7 +14,7 @@ from wsserver.web.static import MAX_FILE, StaticFile, read_directory, static_dir
 
 
 def fetch(resource, method="GET", **headers):
-    """Fetch a resource as a browser would, from a real site, through memory; give status, headers and body."""
+    """Request a resource of a real site in memory, as a browser would; return status, headers and body."""
     root = Resource()
     root.putChild(b"file", resource)
     channel = Site(root, reactor=Clock()).buildProtocol(None)
@@ -29,15 +29,14 @@ def fetch(resource, method="GET", **headers):
 
 
 def content_type(file):
-    """Tell the Content-Type that a file is sent with."""
+    """Return the Content-Type that a file is sent with."""
     return fetch(file)[1]["content-type"]
 
 
 class StaticFileTests:
     """A file as a browser gets it."""
 
-    def test_get(self):
-        """It is sent whole, with its type, its size and what the browser needs to keep it."""
+    def test_sends_the_content_with_its_type_length_etag_and_no_cache(self):
         status, headers, body = fetch(StaticFile(b"hello\n", "text/plain; charset=utf-8"))
         assert (status, body) == (200, b"hello\n")
         assert headers["content-type"] == "text/plain; charset=utf-8"
@@ -46,8 +45,7 @@ class StaticFileTests:
         assert headers["etag"].startswith('"')
         assert headers["etag"].endswith('"')
 
-    def test_head(self):
-        """HEAD tells the same without the content."""
+    def test_answers_head_with_the_same_headers_without_the_content(self):
         file = StaticFile(b"hello\n", "text/plain")
         _, expected, _ = fetch(file)
         status, headers, body = fetch(file, "HEAD")
@@ -56,29 +54,27 @@ class StaticFileTests:
             assert headers[name] == expected[name]
 
     @pytest.mark.parametrize("method", ["GET", "HEAD"])
-    def test_silent(self, method):
-        """Nothing is logged of the request here: with its query, where tokens are, it must not be in any log."""
+    def test_logs_nothing_about_the_request(self, method):
+        """The query may contain a token, which must not be logged."""
         events = []
         globalLogPublisher.addObserver(events.append)
         fetch(StaticFile(b"hello\n", "text/plain"), method)
         globalLogPublisher.removeObserver(events.append)
         assert [formatEvent(event) for event in events] == []
 
-    def test_empty(self):
-        """An empty file is a file too."""
+    def test_serves_an_empty_file_with_200(self):
         status, headers, body = fetch(StaticFile(b"", "text/plain"))
         assert (status, headers["content-length"], body) == (200, "0", b"")
 
-    def test_etag(self):
-        """The same content has the same ETag, any other content another."""
+    def test_has_the_same_etag_only_for_the_same_content(self):
         tags = [fetch(StaticFile(data, "text/plain"))[1]["etag"] for data in (b"a", b"a", b"b", b"")]
         assert tags[0] == tags[1]
         assert len(set(tags)) == 3
 
     @pytest.mark.parametrize("form", ["{}", '"x", {}', "*", '{}, "x"', "W/{}"])
     @pytest.mark.parametrize("method", ["GET", "HEAD"])
-    def test_not_modified(self, form, method):
-        """A browser that has the content is told so, in every form of the question (RFC 9110 section 13.1.2)."""
+    def test_answers_304_if_if_none_match_contains_the_etag(self, form, method):
+        """RFC 9110 section 13.1.2."""
         file = StaticFile(b"hello\n", "text/plain")
         tag = fetch(file)[1]["etag"]
         status, headers, body = fetch(file, method, If_None_Match=form.format(tag))
@@ -86,15 +82,14 @@ class StaticFileTests:
         assert headers["etag"] == tag
         assert headers["cache-control"] == "no-cache"
 
-    def test_length_of_not_modified(self):
-        """The answer does not claim that the content is empty (RFC 9110 section 8.6)."""
+    def test_sends_no_content_length_of_0_with_304(self):
+        """RFC 9110 section 8.6: it would be the length of the content."""
         file = StaticFile(b"hello\n", "text/plain")
         headers = fetch(file, If_None_Match=fetch(file)[1]["etag"])[1]
         assert headers.get("content-length", "6") == "6"
 
     @pytest.mark.parametrize("tags", ['"x"', '"x", "y"', "x", 'W/"x"', ""])
-    def test_modified(self, tags):
-        """A browser that has something else gets the content."""
+    def test_sends_the_content_if_if_none_match_has_another_etag(self, tags):
         status, _, body = fetch(StaticFile(b"hello\n", "text/plain"), If_None_Match=tags)
         assert (status, body) == (200, b"hello\n")
 
@@ -102,8 +97,7 @@ class StaticFileTests:
 class ReadDirectoryTests:
     """Which files are served, and as what."""
 
-    def test_files(self, tmp_path):
-        """Each file has its name; its content is as on the disk."""
+    def test_maps_each_file_name_to_the_content_of_the_file(self, tmp_path):
         (tmp_path / "main.js").write_bytes(b"run()\n")
         (tmp_path / "b\u00fccher.txt").write_bytes(b"\x00\xff\r\n")
         table = read_directory(tmp_path)
@@ -111,25 +105,21 @@ class ReadDirectoryTests:
         assert fetch(table[b"main.js"])[2] == b"run()\n"
         assert fetch(table["b\u00fccher.txt".encode()])[2] == b"\x00\xff\r\n"
 
-    def test_index(self, tmp_path):
-        """The page itself has the name of the directory as well."""
+    def test_serves_index_html_at_the_path_of_the_directory_too(self, tmp_path):
         (tmp_path / "index.html").write_bytes(b"<!doctype html>")
         table = read_directory(tmp_path)
         assert sorted(table) == [b"", b"index.html"]
         assert table[b""] is table[b"index.html"]
 
-    def test_empty_directory(self, tmp_path):
-        """In an empty directory there is nothing to serve."""
+    def test_returns_no_files_for_an_empty_directory(self, tmp_path):
         assert read_directory(tmp_path) == {}
 
-    def test_dotfiles(self, tmp_path):
-        """Files whose name starts with a dot are left out."""
+    def test_omits_files_whose_names_start_with_a_dot(self, tmp_path):
         for name in (".htpasswd", ".git", "..x", ".index.html"):
             (tmp_path / name).write_text("secret")
         assert read_directory(tmp_path) == {}
 
-    def test_links(self, tmp_path):
-        """Links are left out, wherever they lead."""
+    def test_omits_symbolic_links_whatever_their_target(self, tmp_path):
         inside, outside = tmp_path / "static", tmp_path / "outside"
         inside.mkdir()
         outside.mkdir()
@@ -145,21 +135,19 @@ class ReadDirectoryTests:
         (inside / "device.txt").symlink_to("/dev/zero")
         assert list(read_directory(inside)) == [b"real.txt"]
 
-    def test_subdirectories(self, tmp_path):
-        """Directories and what is in them are left out."""
+    def test_omits_subdirectories_and_their_files(self, tmp_path):
         (tmp_path / "index.html").mkdir()
         (tmp_path / "js").mkdir()
         (tmp_path / "js" / "main.js").write_text("run()")
         assert read_directory(tmp_path) == {}
 
-    def test_fifo(self, tmp_path):
-        """A FIFO is left out; the server does not wait for someone to write to it."""
+    def test_omits_a_fifo_without_opening_it(self, tmp_path):
+        """Opening a FIFO would block until another process opens it for writing."""
         os.mkfifo(tmp_path / "fifo.txt")
         (tmp_path / "real.txt").write_text("real")
         assert list(read_directory(tmp_path)) == [b"real.txt"]
 
-    def test_size(self, tmp_path):
-        """A file of 4 MiB is served; a larger one is a mistake that is named."""
+    def test_serves_a_file_of_4_mib_and_refuses_a_larger_one(self, tmp_path):
         with (tmp_path / "large.bin").open("wb") as file:
             file.truncate(MAX_FILE)
         assert fetch(read_directory(tmp_path)[b"large.bin"])[1]["content-length"] == "4194304"
@@ -167,14 +155,12 @@ class ReadDirectoryTests:
         with pytest.raises(ValueError, match=r"large\.bin has 4194305 bytes: expected at most 4194304"):
             read_directory(tmp_path)
 
-    def test_large_file_that_is_left_out(self, tmp_path):
-        """What is left out may be as large as it likes."""
+    def test_does_not_limit_the_size_of_omitted_files(self, tmp_path):
         with (tmp_path / ".large.bin").open("wb") as file:
             file.truncate(MAX_FILE + 1)
         assert read_directory(tmp_path) == {}
 
-    def test_no_directory(self, tmp_path):
-        """A directory that is not there is an error."""
+    def test_raises_file_not_found_error_for_a_missing_directory(self, tmp_path):
         with pytest.raises(FileNotFoundError):
             read_directory(tmp_path / "nowhere")
 
@@ -191,36 +177,33 @@ class ReadDirectoryTests:
             ("image.png", "image/png"),
             ("unknown.zzzzz", "application/octet-stream"),
             ("LICENSE", "application/octet-stream"),
-            # The bytes are those of gzip, whatever is in them.
+            # The content is in gzip format, whatever it contains.
             ("data.json.gz", "application/gzip"),
             ("index.html.gz", "application/gzip"),
         ],
     )
-    def test_content_type(self, tmp_path, name, kind):
-        """The name's ending tells the type; texts are UTF-8; what is unknown is never taken for a page."""
+    def test_derives_the_content_type_from_the_file_name(self, tmp_path, name, kind):
+        """Text is UTF-8. An unknown type is never sent as HTML."""
         (tmp_path / name).write_bytes(b"x")
         assert content_type(read_directory(tmp_path)[name.encode()]) == kind
 
 
 class StaticDirectoryTests:
-    """Where the page's files are."""
+    """The directory of the page's files."""
 
-    def test_installed(self, tmp_path, monkeypatch):
-        """In an installed package they are inside it."""
+    def test_is_inside_the_package_if_it_is_installed(self, tmp_path, monkeypatch):
         (tmp_path / "wsserver" / "static").mkdir(parents=True)
         (tmp_path / "static").mkdir()
         monkeypatch.setattr(static, "files", lambda name: tmp_path / name)
         assert static_directory() == tmp_path / "wsserver" / "static"
 
-    def test_checkout(self, tmp_path, monkeypatch):
-        """In a checkout they are beside it."""
+    def test_is_beside_the_package_in_a_checkout(self, tmp_path, monkeypatch):
         (tmp_path / "wsserver").mkdir()
         (tmp_path / "static").mkdir()
         monkeypatch.setattr(static, "files", lambda name: tmp_path / name)
         assert static_directory() == tmp_path / "static"
 
-    def test_page(self):
-        """The real page is there and whole."""
+    def test_contains_the_files_of_the_real_page(self):
         table = read_directory(static_directory())
         assert {b"", b"index.html", b"main.js", b"style.css", b"favicon.svg"} <= set(table)
         assert content_type(table[b""]) == "text/html; charset=utf-8"
