@@ -93,12 +93,12 @@ class FileTests:
         other = write_key(tmp_path / "other.pem", make_key())
         with pytest.raises(CertificateError, match=f"^the private key in '{other}' does not belong to the certificate"):
             read_server_certificate(str(issued.fullchain), str(other))
-        turned = tmp_path / "turned.pem"
-        turned.write_bytes(authority.intermediate.public_bytes(PEM) + issued.leaf.read_bytes())
+        swapped = tmp_path / "turned.pem"
+        swapped.write_bytes(authority.intermediate.public_bytes(PEM) + issued.leaf.read_bytes())
         with pytest.raises(
             CertificateError, match=r"belongs to a later certificate of .*; expected it to be the first$"
         ):
-            read_server_certificate(str(turned), str(issued.privkey))
+            read_server_certificate(str(swapped), str(issued.privkey))
         with pytest.raises(
             CertificateError, match=r"^expected the file of the private key, as .* does not contain it$"
         ):

@@ -54,7 +54,7 @@ class Peer:
         return message
 
 
-def in_pieces(one, payload, size, limit=BIG):
+def inflate_in_pieces(one, payload, size, limit=BIG):
     """Inflate in pieces, like the state machine."""
     one.start_decompress_message()
     message = b""
@@ -64,7 +64,7 @@ def in_pieces(one, payload, size, limit=BIG):
     return message
 
 
-def out_pieces(one, message, size):
+def compress_in_pieces(one, message, size):
     """Compress in pieces, like the state machine."""
     one.start_compress_message()
     parts = [one.compress_message_data(message[at : at + size]) for at in range(0, len(message), size)]
@@ -161,8 +161,8 @@ class RoundTripTests:
                 rng.choice((0, 9))
             )
             payload, size = peer.pack(message), rng.choice((1, 7, 1000))
-            assert (one.inflate(payload, BIG) if n % 2 else in_pieces(one, payload, size)) == message
-            packed = one.deflate(message) if n % 3 else out_pieces(one, message, size)
+            assert (one.inflate(payload, BIG) if n % 2 else inflate_in_pieces(one, payload, size)) == message
+            packed = one.deflate(message) if n % 3 else compress_in_pieces(one, message, size)
             assert packed, "a compressed message has at least one byte"
             assert peer.unpack(packed) == message
 
@@ -180,10 +180,10 @@ class RoundTripTests:
         one, peer = Deflate(terms(takeover, bits), deflater=pair[0], inflater=pair[1]), Peer(takeover, bits)
         for message in messages:
             payload = peer.pack(message)
-            assert in_pieces(one, payload, size, len(message)) == message
+            assert inflate_in_pieces(one, payload, size, len(message)) == message
             assert peer.unpack(one.deflate(message)) == message
             assert one.inflate(peer.pack(message), len(message)) == message
-            assert peer.unpack(out_pieces(one, message, size)) == message
+            assert peer.unpack(compress_in_pieces(one, message, size)) == message
 
     @each_deflater
     def test_context_takeover_makes_a_repeated_message_10_times_smaller(self, deflater):
@@ -209,7 +209,10 @@ class RoundTripTests:
     @each_way
     def test_a_final_block_ends_its_stream_and_the_next_message_starts_a_new_one(self, inflater, takeover, inner):
         """RFC 7692 section 7.2.3.4."""
-        for take in (lambda one, payload: one.inflate(payload, 5), lambda one, payload: in_pieces(one, payload, 1, 5)):
+        for take in (
+            lambda one, payload: one.inflate(payload, 5),
+            lambda one, payload: inflate_in_pieces(one, payload, 1, 5),
+        ):
             one = Deflate(terms(takeover), inflater=inflater)
             payload = bytes.fromhex(inner)
             for _ in range(3):
@@ -225,20 +228,20 @@ class RoundTripTests:
         assert one.inflate(first + bytes.fromhex("f248cdc9c90700"), 10) == b"HelloHello"
         with pytest.raises(InflateTooBig):
             one.inflate(first + bytes.fromhex("f248cdc9c90700"), 9)
-        assert in_pieces(one, first + bytes.fromhex("f248cdc9c90700"), 3, 10) == b"HelloHello"
+        assert inflate_in_pieces(one, first + bytes.fromhex("f248cdc9c90700"), 3, 10) == b"HelloHello"
 
     def test_a_final_block_may_be_completed_by_the_four_restored_bytes(self):
         """It is a stored block, whose length the bytes contain. It ends the message."""
         one = Deflate(terms())
         for _ in range(3):
             assert one.inflate(bytes.fromhex("01"), 5) == b""
-            assert in_pieces(one, bytes.fromhex("f248cdc9c90700"), 2) == b"Hello"
+            assert inflate_in_pieces(one, bytes.fromhex("f248cdc9c90700"), 2) == b"Hello"
 
     def test_rejects_a_message_with_more_than_max_streams_final_blocks(self):
         """Each final block costs a copy of what follows it."""
         one = Deflate(terms())
         assert one.inflate(b"\x03\x00" * MAX_STREAMS, 5) == b""
-        for take in (one.inflate, lambda payload, limit: in_pieces(one, payload, 1, limit)):
+        for take in (one.inflate, lambda payload, limit: inflate_in_pieces(one, payload, 1, limit)):
             with pytest.raises(InflateCorrupt, match=f"{MAX_STREAMS} final blocks"):
                 take(b"\x03\x00" * 500_000 if take == one.inflate else b"\x03\x00" * (MAX_STREAMS + 1), 5)
 
@@ -248,8 +251,8 @@ class RoundTripTests:
             assert (one._deflating, one._inflating) == (None, None)
             payload = one.deflate(b"Hello")
             assert one.inflate(payload, 5) == b"Hello"
-            out_pieces(one, b"Hello", 2)
-            in_pieces(one, payload, 2)
+            compress_in_pieces(one, b"Hello", 2)
+            inflate_in_pieces(one, payload, 2)
         assert None not in (kept._deflating, kept._inflating)
         assert (fresh._deflating, fresh._inflating) == (None, None)
 
@@ -297,9 +300,9 @@ class LimitTests:
         message = {"zeros": bytes(size), "noise": Random(size).randbytes(size), "text": text}[kind][:size]
         payload = Peer().pack(message)
         for piece in (1 if size < 1000 else 1009, len(payload)):
-            assert in_pieces(Deflate(terms(), inflater=inflater), payload, piece, size) == message
+            assert inflate_in_pieces(Deflate(terms(), inflater=inflater), payload, piece, size) == message
             with pytest.raises(InflateTooBig):
-                in_pieces(Deflate(terms(), inflater=inflater), payload, piece, size - 1)
+                inflate_in_pieces(Deflate(terms(), inflater=inflater), payload, piece, size - 1)
         assert Deflate(terms(), inflater=inflater).inflate(payload, size) == message
         with pytest.raises(InflateTooBig, match=f"more than {size - 1} bytes"):
             Deflate(terms(), inflater=inflater).inflate(payload, size - 1)
@@ -329,7 +332,7 @@ class CorruptTests:
         with pytest.raises(InflateCorrupt):
             Deflate(terms(), inflater=inflater).inflate(payload, BIG)
         with pytest.raises(InflateCorrupt):
-            in_pieces(Deflate(terms(), inflater=inflater), payload, 1)
+            inflate_in_pieces(Deflate(terms(), inflater=inflater), payload, 1)
 
     @each_inflater
     def test_without_takeover_a_message_cannot_refer_to_an_earlier_one(self, inflater):
@@ -369,7 +372,7 @@ class CorruptTests:
 
         whole, pieces = (
             outcome(lambda one, data: one.inflate(data, 500)),
-            outcome(lambda one, d: in_pieces(one, d, size, 500)),
+            outcome(lambda one, d: inflate_in_pieces(one, d, size, 500)),
         )
         # If the data exceeds the limit before it is invalid, either error is correct.
         assert whole == pieces or {whole, pieces} == {InflateCorrupt, InflateTooBig}

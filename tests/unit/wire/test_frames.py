@@ -20,10 +20,39 @@ LIMITS = (0, 125, 1000, ALL)
 EDGES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 124, 125, 126, 127, 128, 1000, 65534, 65535, 65536, 65537)
 POINTS = (0, 0x7F, 0x80, 0x7FF, 0x800, 0xFFF, 0x1000, 0xCFFF, 0xD000, 0xD7FF, 0xE000, 0xFFFD, 0xFFFF, 0x10000, 0x3FFFF)
 POINTS += (0x40000, 0xFFFFF, 0x100000, 0x10FFFF)
-NO_UTF8 = (b"\x80", b"\xbf", b"\xc0\x80", b"\xc0\xaf", b"\xc1\xbf", b"\xe0\x80\xaf", b"\xe0\x9f\xbf", b"\xed\xa0\x80")
-NO_UTF8 += (b"\xed\xad\xbf", b"\xed\xbf\xbf", b"\xed\xa0\xb4\xed\xb4\x9e", b"\xf0\x80\x80\xaf", b"\xf0\x8f\xbf\xbf")
-NO_UTF8 += (b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"\xf7\xbf\xbf\xbf", b"\xf8\x88\x80\x80\x80", b"\xfc\x84\x80\x80")
-NO_UTF8 += (b"\xfe", b"\xff", b"\xc3\x28", b"\xe2\x28\xa1", b"\xe2\x82\x28", b"\xf0\x28\x8c\xbc", b"\xf0\x90\x28\xbc")
+INVALID_UTF8 = (
+    b"\x80",
+    b"\xbf",
+    b"\xc0\x80",
+    b"\xc0\xaf",
+    b"\xc1\xbf",
+    b"\xe0\x80\xaf",
+    b"\xe0\x9f\xbf",
+    b"\xed\xa0\x80",
+)
+INVALID_UTF8 += (
+    b"\xed\xad\xbf",
+    b"\xed\xbf\xbf",
+    b"\xed\xa0\xb4\xed\xb4\x9e",
+    b"\xf0\x80\x80\xaf",
+    b"\xf0\x8f\xbf\xbf",
+)
+INVALID_UTF8 += (
+    b"\xf4\x90\x80\x80",
+    b"\xf5\x80\x80\x80",
+    b"\xf7\xbf\xbf\xbf",
+    b"\xf8\x88\x80\x80\x80",
+    b"\xfc\x84\x80\x80",
+)
+INVALID_UTF8 += (
+    b"\xfe",
+    b"\xff",
+    b"\xc3\x28",
+    b"\xe2\x28\xa1",
+    b"\xe2\x82\x28",
+    b"\xf0\x28\x8c\xbc",
+    b"\xf0\x90\x28\xbc",
+)
 EDGE_BYTES = b"\x00\x7f\x80\x8f\x90\x9f\xa0\xbf\xc1\xc2\xdf\xe0\xe1\xec\xed\xee\xef\xf0\xf1\xf3\xf4\xf5\xff"
 
 # Valid ends of an incomplete text: the characters of RFC 3629 without their last bytes.
@@ -75,7 +104,7 @@ class FrameTests:
     parse, build = map(staticmethod, (frames.py_parse, frames.py_build))
     Partial = frames.PyPartial
 
-    def take(self, data, start=0, max_size=ALL, max_frames=256, compressed=False):
+    def parse_checked(self, data, start=0, max_size=ALL, max_frames=256, compressed=False):
         """Parse; check that the reference returns the same, and that the input is unchanged."""
         before = bytes(bytearray(data))
         got = self.parse(data, start, max_size, max_frames, compressed)
@@ -103,22 +132,22 @@ class FrameTests:
 
     def test_parses_the_masked_text_frame_of_rfc_6455(self):
         """This example and the next ones are from section 5.7."""
-        assert self.take(bytes.fromhex("818537fa213d7f9f4d5158")) == ([(b"Hello", FIN_TEXT)], 11)
+        assert self.parse_checked(bytes.fromhex("818537fa213d7f9f4d5158")) == ([(b"Hello", FIN_TEXT)], 11)
 
     def test_builds_but_does_not_parse_the_unmasked_text_frame_of_rfc_6455(self):
         frame = bytes.fromhex("810548656c6c6f")
         assert self.build(FIN_TEXT, b"Hello") == frame
-        assert self.take(frame) == ([], 0)
+        assert self.parse_checked(frame) == ([], 0)
 
     def test_stops_before_each_fragment_of_rfc_6455(self):
         """The state machine processes fragments, the last one too."""
-        assert self.take(build_frame(1, b"Hel", fin=False)) == ([], 0)
-        assert self.take(build_frame(0, b"lo")) == ([], 0)
+        assert self.parse_checked(build_frame(1, b"Hel", fin=False)) == ([], 0)
+        assert self.parse_checked(build_frame(0, b"lo")) == ([], 0)
 
     def test_stops_before_the_ping_and_the_pong_of_rfc_6455(self):
         """The state machine processes control frames."""
-        assert self.take(bytes.fromhex("898548656c6c6f7f9f4d51")) == ([], 0)
-        assert self.take(bytes.fromhex("8a8537fa213d7f9f4d5158")) == ([], 0)
+        assert self.parse_checked(bytes.fromhex("898548656c6c6f7f9f4d51")) == ([], 0)
+        assert self.parse_checked(bytes.fromhex("8a8537fa213d7f9f4d5158")) == ([], 0)
 
     def test_builds_the_frame_of_256_bytes_of_rfc_6455(self):
         """Its length takes two additional bytes."""
@@ -135,7 +164,7 @@ class FrameTests:
         """What follows the frame is not parsed."""
         payload = bytes(n * 7 & 0xFF for n in range(size))
         frame = build_frame(2, payload)
-        assert self.take(frame + b"\x82") == ([(payload, FIN_BINARY)], len(frame))
+        assert self.parse_checked(frame + b"\x82") == ([(payload, FIN_BINARY)], len(frame))
         assert self.build(FIN_BINARY, payload) == build_frame(2, payload, mask=b"")
 
     @pytest.mark.parametrize(
@@ -145,7 +174,7 @@ class FrameTests:
         for size, start in product(range(40), range(9)):
             payload = bytes(255 - n for n in range(size))
             data = bytes(start) + build_frame(2, payload, mask=mask)
-            assert self.take(data, start) == ([(payload, FIN_BINARY)], len(data))
+            assert self.parse_checked(data, start) == ([(payload, FIN_BINARY)], len(data))
 
     @pytest.mark.parametrize("first", [0, 1, 0x7F, 0x80, FIN_TEXT, FIN_BINARY, FIN_TEXT | RSV1, 0xFF])
     def test_builds_a_frame_with_the_given_first_byte(self, first):
@@ -155,30 +184,30 @@ class FrameTests:
         """With a limit of 0 only empty messages are parsed."""
         for size in (1, 125, 126, 1000, 65535, 65536):
             frame = build_frame(2, bytes(size))
-            assert self.take(frame, max_size=size)[1] == len(frame)
-            assert self.take(frame, max_size=size - 1) == ([], 0)
-        assert self.take(build_frame(2), max_size=0) == ([(b"", FIN_BINARY)], 6)
+            assert self.parse_checked(frame, max_size=size)[1] == len(frame)
+            assert self.parse_checked(frame, max_size=size - 1) == ([], 0)
+        assert self.parse_checked(build_frame(2), max_size=0) == ([(b"", FIN_BINARY)], 6)
 
     # Many frames.
 
     def test_parses_all_messages_of_a_read_in_order_with_their_types(self):
         data = build_frame(1, "é".encode()) + build_frame(2, b"\xff") + build_frame(1) + build_frame(2, bytes(300))
         expected = [("é".encode(), FIN_TEXT), (b"\xff", FIN_BINARY), (b"", FIN_TEXT), (bytes(300), FIN_BINARY)]
-        assert self.take(data) == (expected, len(data))
+        assert self.parse_checked(data) == (expected, len(data))
 
     @pytest.mark.parametrize("most", [0, 1, 2, 3, 4, 5, -1])
     def test_parses_at_most_max_frames_and_continues_from_there(self, most):
         data = build_frame(2, b"12") * 4
-        messages, start = self.take(data, max_frames=most)
+        messages, start = self.parse_checked(data, max_frames=most)
         assert (len(messages), start) == (min(4, max(0, most)), 8 * min(4, max(0, most)))
-        assert len(self.take(data, start)[0]) == 4 - len(messages)
+        assert len(self.parse_checked(data, start)[0]) == 4 - len(messages)
 
     def test_parses_from_the_given_start_index(self):
         """At or after the end there is nothing to parse."""
         data = b"junk" + build_frame(2, b"12")
-        assert self.take(data, 4) == ([(b"12", FIN_BINARY)], 12)
+        assert self.parse_checked(data, 4) == ([(b"12", FIN_BINARY)], 12)
         for start in (*range(7, 14), 1000, 2**40):
-            assert self.take(data, start) == ([], start)
+            assert self.parse_checked(data, start) == ([], start)
 
     # Frames that are not parsed.
 
@@ -186,7 +215,7 @@ class FrameTests:
     def test_stops_before_a_frame_that_is_not_a_whole_text_or_binary_message(self, first):
         good, data = build_frame(2, b"12"), bytes([first]) + build_frame(2, b"12")[1:]
         for compressed in (False, True):
-            messages, start = self.take(good + data, compressed=compressed)
+            messages, start = self.parse_checked(good + data, compressed=compressed)
             taken = first in ((0x81, 0x82, 0xC1, 0xC2) if compressed else (0x81, 0x82))
             assert (len(messages), start) == ((2, 16) if taken else (1, 8))
 
@@ -194,16 +223,16 @@ class FrameTests:
         for size in (0, 1, 5, 125, 126, 200, 65535, 65536):
             good, frame = build_frame(2, b"12"), build_frame(2, bytes(size))
             for cut in {*range(min(16, len(frame))), len(frame) // 2, len(frame) - 1}:
-                assert self.take(good + frame[:cut]) == ([(b"12", FIN_BINARY)], 8)
+                assert self.parse_checked(good + frame[:cut]) == ([(b"12", FIN_BINARY)], 8)
 
     def test_stops_before_an_unmasked_frame(self):
         for size in (0, 4, 5, 125, 126, 65536):
-            assert self.take(build_frame(2, bytes(size), mask=b"") + bytes(10)) == ([], 0)
+            assert self.parse_checked(build_frame(2, bytes(size), mask=b"") + bytes(10)) == ([], 0)
 
     @pytest.mark.parametrize(("extra", "claim"), [(2, 0), (2, 1), (2, 125), (8, 0), (8, 125), (8, 126), (8, 65535)])
     def test_stops_before_a_length_that_fits_into_fewer_bytes(self, extra, claim):
         """RFC 6455 section 5.2 requires the shortest encoding."""
-        assert self.take(head(extra, claim=claim) + bytes(70_000)) == ([], 0)
+        assert self.parse_checked(head(extra, claim=claim) + bytes(70_000)) == ([], 0)
 
     @pytest.mark.parametrize(
         "claim",
@@ -223,7 +252,7 @@ class FrameTests:
             b"\x82\xfe" + b"\xff" * 4,
             b"\x82\xfe\x00\x7emas",
         ):
-            assert self.take(data) == ([], 0)
+            assert self.parse_checked(data) == ([], 0)
 
     # UTF-8.
 
@@ -232,27 +261,27 @@ class FrameTests:
         """This holds at every alignment."""
         for before, after in product(range(10), range(10)):
             text = b"a" * before + chr(point).encode() + b"b" * after
-            assert self.take(build_frame(1, text))[0] == [(text, FIN_TEXT)]
+            assert self.parse_checked(build_frame(1, text))[0] == [(text, FIN_TEXT)]
             assert self.check_text(text) == len(text)
 
-    @pytest.mark.parametrize("wrong", NO_UTF8)
+    @pytest.mark.parametrize("wrong", INVALID_UTF8)
     def test_rejects_overlong_surrogate_and_too_large_characters_in_text_only(self, wrong):
         """Binary messages may contain these bytes."""
         for before, after in product(range(10), range(10)):
             payload = b"a" * before + wrong + b"b" * after
-            assert self.take(build_frame(1, payload)) == ([], 0)
-            assert self.take(build_frame(2, payload))[0] == [(payload, FIN_BINARY)]
+            assert self.parse_checked(build_frame(1, payload)) == ([], 0)
+            assert self.parse_checked(build_frame(2, payload))[0] == [(payload, FIN_BINARY)]
             assert self.check_text(payload) == -1
 
     def test_rejects_complete_but_not_partial_text_that_ends_within_a_character(self):
         for point, before in product(POINTS, range(10)):
             text = b"a" * before + chr(point).encode()
             for cut in range(before + 1, len(text)):
-                assert self.take(build_frame(1, text[:cut])) == ([], 0)
+                assert self.parse_checked(build_frame(1, text[:cut])) == ([], 0)
                 assert self.check_text(text[:cut]) == before
 
     def test_validates_all_short_strings_of_utf_8_edge_bytes_like_rfc_3629(self):
-        """Strings of four bytes are limited to those that begin a character of three or four bytes."""
+        """Strings of four bytes start with one of six bytes that are edges of lead bytes."""
         for size in (1, 2, 3):
             for payload in map(bytes, product(EDGE_BYTES, repeat=size)):
                 frame = b"\x81" + bytes([0x80 | size]) + bytes(4) + payload
@@ -289,11 +318,11 @@ class FrameTests:
     def test_accepts_rsv1_only_if_compression_was_negotiated(self):
         """Such a payload is not yet checked for UTF-8 (RFC 7692 section 6)."""
         frame = build_frame(1, b"\xff\xff", rsv=4)
-        assert self.take(frame, compressed=True) == ([(b"\xff\xff", FIN_TEXT | RSV1)], 8)
-        assert self.take(frame) == ([], 0)
-        assert self.take(build_frame(1, b"\xff\xff"), compressed=True) == ([], 0)
+        assert self.parse_checked(frame, compressed=True) == ([(b"\xff\xff", FIN_TEXT | RSV1)], 8)
+        assert self.parse_checked(frame) == ([], 0)
+        assert self.parse_checked(build_frame(1, b"\xff\xff"), compressed=True) == ([], 0)
         for rsv in (1, 2, 3, 5, 6, 7):
-            assert self.take(build_frame(1, b"12", rsv=rsv), compressed=True) == ([], 0)
+            assert self.parse_checked(build_frame(1, b"12", rsv=rsv), compressed=True) == ([], 0)
 
     # Partial frames.
 
@@ -434,7 +463,7 @@ class FrameTests:
     def test_parses_10_000_random_inputs_like_the_reference(self):
         rng = random.Random(6455)
         for _ in range(10_000):
-            self.take(*random_input(rng))
+            self.parse_checked(*random_input(rng))
 
 
 class SpeedupsFrameTests(FrameTests):
@@ -458,9 +487,9 @@ class SpeedupsFrameTests(FrameTests):
             two = self.Partial(header, size), frames.PyPartial(header, size)
             for piece, start in product(pieces, (0, 1)):
                 assert outcome(two[0].feed, piece, start) == outcome(two[1].feed, piece, start)
-                assert look_at(two[0]) == look_at(two[1]), (header, size, pieces)
+                assert visible_state(two[0]) == visible_state(two[1]), (header, size, pieces)
             assert outcome(two[0].whole) == outcome(two[1].whole)
-            assert look_at(two[0]) == look_at(two[1])
+            assert visible_state(two[0]) == visible_state(two[1])
 
     def test_builds_the_same_frames_as_python_for_every_size_up_to_1000(self):
         """The same holds around 64 KiB, and for 1 MB."""
@@ -503,7 +532,7 @@ def outcome(call, *arguments):
         return ValueError
 
 
-def look_at(partial):
+def visible_state(partial):
     """Return the visible state of a partial frame."""
     return partial.complete, partial.valid, partial.first, outcome(partial.raw)
 

@@ -21,33 +21,33 @@ class FragmentingEcho(ServerProtocol):
         self.sendMessage(payload, isBinary, fragmentSize=10 if self.messages_in % 3 == 1 else None)
 
 
-class Diary(ServerProtocol):
-    """Record every callback; raise in the callbacks that the query names."""
+class Recorder(ServerProtocol):
+    """Record every callback, in a list that the test makes; raise in the callbacks that the query names."""
 
     def onConnect(self, request):
-        self.events = self.diary
-        self.note("connect", request.path)
+        self.events = self.recorded
+        self.record("connect", request.path)
         return super().onConnect(request)
 
     def onOpen(self):
-        self.note("open")
+        self.record("open")
 
     def onMessage(self, payload, isBinary):
-        self.note("message", payload, isBinary)
+        self.record("message", payload, isBinary)
 
     def onClose(self, wasClean, code, reason):
-        self.note("close", wasClean, code, reason)
+        self.record("close", wasClean, code, reason)
 
-    def note(self, *event):
+    def record(self, *event):
         self.events.append(event)
         if event[0] in (self.request.query or {}):
             raise RuntimeError(f"asked to fail in {event[0]}")
 
 
 @pytest.fixture
-def diary():
-    Diary.diary = []
-    return Diary.diary
+def recorded():
+    Recorder.recorded = []
+    return Recorder.recorded
 
 
 @pytest.fixture
@@ -59,29 +59,29 @@ def log():
     globalLogPublisher.removeObserver(events.append)
 
 
-def serve(settings=None, endpoint=Diary):
-    return MemoryServer(settings or Settings(), endpoints={"/diary": endpoint})
+def serve(settings=None, endpoint=Recorder):
+    return MemoryServer(settings or Settings(), endpoints={"/endpoint": endpoint})
 
 
 def failures(log):
     return [event for event in log if "log_failure" in event]
 
 
-def ends(log):
+def close_events(log):
     return [event for event in log if "messages_in" in event]
 
 
 class CallbackTests:
     """Callbacks that an endpoint gets."""
 
-    def test_calls_on_connect_on_open_on_message_and_on_close_in_order(self, diary):
+    def test_calls_on_connect_on_open_on_message_and_on_close_in_order(self, recorded):
         client = serve().connect()
-        assert client.open("/diary").startswith(b"HTTP/1.1 101 ")
+        assert client.open("/endpoint").startswith(b"HTTP/1.1 101 ")
         client.send_text("é")
         client.send_frame(2, b"\x00")
         client.send_close(1000, "done")
-        assert diary == [
-            ("connect", "/diary"),
+        assert recorded == [
+            ("connect", "/endpoint"),
             ("open",),
             ("message", "é".encode(), False),
             ("message", b"\x00", True),
@@ -89,59 +89,59 @@ class CallbackTests:
         ]
 
     @pytest.mark.parametrize("size", [1, 2, 3, 7])
-    def test_delivers_the_same_messages_however_the_network_splits_the_bytes(self, diary, size):
+    def test_delivers_the_same_messages_however_the_network_splits_the_bytes(self, recorded, size):
         client = serve().connect()
-        client.send(client.head("/diary") + build_frame(1, b"one") + build_frame(2, b"2" * 200), size)
-        assert diary[2:] == [("message", b"one", False), ("message", b"2" * 200, True)]
+        client.send(client.head("/endpoint") + build_frame(1, b"one") + build_frame(2, b"2" * 200), size)
+        assert recorded[2:] == [("message", b"one", False), ("message", b"2" * 200, True)]
 
-    def test_delivers_a_fragmented_message_whole_and_answers_a_ping_within_it(self, diary):
+    def test_delivers_a_fragmented_message_whole_and_answers_a_ping_within_it(self, recorded):
         """RFC 6455 section 5.4: control frames may come between the fragments of a message."""
         client = serve().connect()
-        client.open("/diary")
+        client.open("/endpoint")
         client.send_frame(1, b"one ", fin=False)
         client.send_frame(9, b"now")
         assert client.frames() == [Frame(10, b"now")]
         client.send_frame(0, b"", fin=False)
         client.send_frame(0, b"two")
-        assert diary[-1] == ("message", b"one two", False)
+        assert recorded[-1] == ("message", b"one two", False)
 
-    def test_drops_a_message_that_arrives_after_the_servers_close_frame(self, diary):
+    def test_drops_a_message_that_arrives_after_the_servers_close_frame(self, recorded):
         server = serve()
         client = server.connect()
-        client.open("/diary")
+        client.open("/endpoint")
         (connection,) = server.service.connections.connections
         connection.close(4000, "enough")
         client.send_text("late")
         client.send_close(4000, "enough")
-        assert diary[2:] == [("close", True, 4000, "enough")]
+        assert recorded[2:] == [("close", True, 4000, "enough")]
 
-    def test_reports_a_connection_lost_without_a_close_frame_as_1006(self, diary, log):
+    def test_reports_a_connection_lost_without_a_close_frame_as_1006(self, recorded, log):
         """The log names neither side as the one that closed it."""
         client = serve().connect()
-        client.open("/diary")
+        client.open("/endpoint")
         client.transport.lose()
-        assert diary[-1][:3] == ("close", False, 1006)
-        assert [(event["code"], event["by"]) for event in ends(log)] == [(1006, "nobody")]
+        assert recorded[-1][:3] == ("close", False, 1006)
+        assert [(event["code"], event["by"]) for event in close_events(log)] == [(1006, "nobody")]
 
 
 class FailingEndpointTests:
     """An exception of an endpoint ends its own connection only, and is logged once."""
 
-    def test_answers_500_without_details_if_on_connect_raises(self, diary, log):
+    def test_answers_500_without_details_if_on_connect_raises(self, recorded, log):
         server = serve()
         client = server.connect()
-        assert client.open("/diary?connect").startswith(b"HTTP/1.1 500 ")
+        assert client.open("/endpoint?connect").startswith(b"HTTP/1.1 500 ")
         assert b"asked to fail" not in client.transport.written
         assert client.transport.write_closed
         assert len(failures(log)) == 1
-        assert diary == [("connect", "/diary")]
+        assert recorded == [("connect", "/endpoint")]
 
     @pytest.mark.parametrize("callback", ["open", "message"])
-    def test_closes_with_1011_if_on_open_or_on_message_raises(self, diary, log, callback):
+    def test_closes_with_1011_if_on_open_or_on_message_raises(self, recorded, log, callback):
         """The server still accepts other clients."""
         server = serve()
         client = server.connect()
-        client.open(f"/diary?{callback}")
+        client.open(f"/endpoint?{callback}")
         client.send_text("hello")
         client.send_text("again")
         assert client.close_frame() == (1011, "the server failed")
@@ -151,10 +151,10 @@ class FailingEndpointTests:
         other = server.connect()
         assert other.open("/echo").startswith(b"HTTP/1.1 101 ")
 
-    def test_logs_an_exception_of_on_close_and_unregisters_the_connection(self, diary, log):
+    def test_logs_an_exception_of_on_close_and_unregisters_the_connection(self, recorded, log):
         server = serve()
         client = server.connect()
-        client.open("/diary?close")
+        client.open("/endpoint?close")
         client.send_close(1000)
         assert len(failures(log)) == 1
         assert not server.service.connections.connections
@@ -168,7 +168,7 @@ class FailingEndpointTests:
                 raise RuntimeError("no pings")
 
         client = serve(endpoint=FailingPing).connect()
-        client.open("/diary")
+        client.open("/endpoint")
         client.send_frame(9)
         assert client.close_frame() == (1011, "the server failed")
         assert len(failures(log)) == 1
@@ -185,7 +185,7 @@ class HandshakeAnswerTests:
                 raise ConnectionDeny(403, "closed on Sundays")
 
         client = serve(endpoint=Closed).connect()
-        assert client.open("/diary").startswith(b"HTTP/1.1 403 Forbidden")
+        assert client.open("/endpoint").startswith(b"HTTP/1.1 403 Forbidden")
         assert client.transport.written == b"403 Forbidden\nclosed on Sundays\n"
         lines = [event for event in log if "refused " in event.get("line", "")]
         assert [(event["status"], event["reason"]) for event in lines] == [(403, "closed on Sundays")]
@@ -196,7 +196,7 @@ class HandshakeAnswerTests:
                 return "chat", {"X-Room": "7"}
 
         client = serve(endpoint=WithHeader).connect()
-        head = client.open("/diary", {"Sec-WebSocket-Protocol": "superchat, chat"})
+        head = client.open("/endpoint", {"Sec-WebSocket-Protocol": "superchat, chat"})
         assert b"\r\nX-Room: 7" in head
         assert b"\r\nSec-WebSocket-Protocol: chat" in head
 
@@ -206,7 +206,7 @@ class HandshakeAnswerTests:
                 return "chat"
 
         client = serve(endpoint=Wrong).connect()
-        assert client.open("/diary").startswith(b"HTTP/1.1 500 ")
+        assert client.open("/endpoint").startswith(b"HTTP/1.1 500 ")
         assert len(failures(log)) == 1
 
     def test_none_selects_the_first_configured_subprotocol_of_the_clients_list(self):
@@ -233,7 +233,7 @@ class DeferredHandshakeTests:
     def test_frames_sent_with_the_handshake_are_processed_after_the_answer(self):
         """Reading is paused until the Deferred fires."""
         client = serve(endpoint=DeferredAnswer).connect()
-        client.send(client.head("/diary") + build_frame(1, b"early"))
+        client.send(client.head("/endpoint") + build_frame(1, b"early"))
         assert client.transport.written == b""
         assert client.transport.paused
         DeferredAnswer.answer.callback(None)
@@ -245,7 +245,7 @@ class DeferredHandshakeTests:
         """A result that comes later is ignored."""
         server = serve(endpoint=DeferredAnswer)
         client = server.connect()
-        client.open("/diary")
+        client.open("/endpoint")
         server.clock.advance(9.9)
         assert not client.transport.lost
         server.clock.advance(0.2)
@@ -258,7 +258,7 @@ class DeferredHandshakeTests:
     def test_a_second_request_is_parsed_as_a_frame_and_closed_with_1002(self):
         """The client sends it while the first request is pending."""
         client = serve(endpoint=DeferredAnswer).connect()
-        client.send(client.head("/diary"))
+        client.send(client.head("/endpoint"))
         client.send(client.head("/echo"))
         DeferredAnswer.answer.callback(None)
         assert client.response().startswith(b"HTTP/1.1 101 ")
@@ -268,7 +268,7 @@ class DeferredHandshakeTests:
     def test_unregisters_a_client_that_disconnects_before_the_deferred_fires(self):
         server = serve(endpoint=DeferredAnswer)
         client = server.connect()
-        client.open("/diary")
+        client.open("/endpoint")
         client.transport.lose()
         DeferredAnswer.answer.callback(None)
         assert not server.service.connections.connections
@@ -276,7 +276,7 @@ class DeferredHandshakeTests:
 
     def test_answers_500_and_logs_the_failure_if_the_deferred_fails(self, log):
         client = serve(endpoint=DeferredAnswer).connect()
-        client.open("/diary")
+        client.open("/endpoint")
         DeferredAnswer.answer.errback(RuntimeError("no database"))
         assert client.response().startswith(b"HTTP/1.1 500 ")
         assert len(failures(log)) == 1
@@ -310,14 +310,14 @@ class CloseCodeTests:
             (1009, build_frame(2, b"x" * 600, fin=False) + build_frame(0, b"x" * 401)),
         ],
     )
-    def test_an_invalid_message_closes_with_1002_1007_or_1009(self, diary, code, data):
+    def test_an_invalid_message_closes_with_1002_1007_or_1009(self, recorded, code, data):
         """Neither it nor a later message is delivered."""
         client = serve(Settings(max_message_size=1000)).connect()
-        client.open("/diary")
+        client.open("/endpoint")
         client.send(data)
         client.send_text("after")
         assert client.close_frame()[0] == code
-        assert [event for event in diary if event[0] == "message"] == []
+        assert [event for event in recorded if event[0] == "message"] == []
 
     @pytest.mark.parametrize(
         "data",
@@ -329,24 +329,24 @@ class CloseCodeTests:
             build_frame(2, b"x" * 1025, fin=False),
         ],
     )
-    def test_the_reason_of_1009_names_the_limit_and_its_option(self, diary, data):
+    def test_the_reason_of_1009_names_the_limit_and_its_option(self, recorded, data):
         """It does not name the bytes received so far, which are neither the message's size nor the limit."""
         for size in (0, 1):
             client = serve(Settings(max_message_size=1024)).connect()
-            client.open("/diary")
+            client.open("/endpoint")
             client.send(data, size)
             assert client.close_frame() == (
                 1009,
                 "the message is over the limit of 1KiB (server option --max-message-size)",
             )
 
-    def test_accepts_a_message_as_large_as_the_limit_whole_or_fragmented(self, diary):
+    def test_accepts_a_message_as_large_as_the_limit_whole_or_fragmented(self, recorded):
         client = serve(Settings(max_message_size=1000)).connect()
-        client.open("/diary")
+        client.open("/endpoint")
         client.send_frame(2, b"x" * 1000)
         for n in range(1000):
             client.send_frame(0 if n else 2, b"y", fin=n == 999)
-        assert [event[1] for event in diary[2:]] == [b"x" * 1000, b"y" * 1000]
+        assert [event[1] for event in recorded[2:]] == [b"x" * 1000, b"y" * 1000]
 
     def test_the_limit_does_not_apply_to_replies(self):
         """The prefix makes the reply longer than the limit."""
@@ -356,28 +356,28 @@ class CloseCodeTests:
         assert client.messages() == ["Received: " + "x" * 1000]
 
     @pytest.mark.parametrize("code", [1000, 1001, 1003, 1008, 1011, 1012, 1013, 3000, 3999, 4000, 4999])
-    def test_answers_a_close_frame_with_the_same_code_and_reason(self, diary, code):
+    def test_answers_a_close_frame_with_the_same_code_and_reason(self, recorded, code):
         client = serve().connect()
-        client.open("/diary")
+        client.open("/endpoint")
         client.send_close(code, "bye")
         assert client.close_frame() == (code, "bye")
         assert client.transport.lost
         assert not client.transport.aborted
-        assert diary[-1] == ("close", True, code, "bye")
+        assert recorded[-1] == ("close", True, code, "bye")
 
-    def test_answers_an_empty_close_frame_with_an_empty_one_and_logs_1005(self, diary, log):
+    def test_answers_an_empty_close_frame_with_an_empty_one_and_logs_1005(self, recorded, log):
         client = serve().connect()
-        client.open("/diary")
+        client.open("/endpoint")
         client.send_frame(8)
         assert client.close_frame() == (None, "")
-        assert [(event["code"], event["by"]) for event in ends(log)] == [(1005, "peer")]
+        assert [(event["code"], event["by"]) for event in close_events(log)] == [(1005, "peer")]
 
     @pytest.mark.parametrize("code", [1000, 1001, 1008, 1011, 1012, 1013, 3000, 4999])
     def test_closes_with_the_given_code_and_at_most_123_bytes_of_the_reason(self, log, code):
         """The reason is cut between characters, a second `close` does nothing, and the connection is not aborted."""
         server = serve(endpoint=DeferredAnswer)
         client = server.connect()
-        client.open("/diary")
+        client.open("/endpoint")
         DeferredAnswer.answer.callback(None)
         client.response()
         (connection,) = server.service.connections.connections
@@ -388,7 +388,7 @@ class CloseCodeTests:
         client.send_close(code)
         assert client.transport.lost
         assert not client.transport.aborted
-        assert [(event["code"], event["by"], event["clean"]) for event in ends(log)] == [(code, "server", True)]
+        assert [(event["code"], event["by"], event["clean"]) for event in close_events(log)] == [(code, "server", True)]
 
 
 class ClosedConnectionTests:
@@ -404,7 +404,7 @@ class ClosedConnectionTests:
                 opened.append(self)
 
         client = serve(endpoint=Known).connect()
-        client.open("/diary")
+        client.open("/endpoint")
         return client, opened.pop()
 
     def end(self, client, endpoint, how):
@@ -456,23 +456,23 @@ class DeadlineTests:
     def test_close_raises_value_error_for_a_code_that_must_not_be_sent(self, code):
         """RFC 6455 section 7.4 reserves these codes, or does not define them."""
         server = serve(endpoint=ServerProtocol)
-        server.connect().open("/diary")
+        server.connect().open("/endpoint")
         (connection,) = server.service.connections.connections
         with pytest.raises(ValueError, match=f"close code {code} must not be sent"):
             connection.close(code)
 
-    def test_aborts_a_client_that_does_not_answer_close_within_close_timeout(self, diary):
+    def test_aborts_a_client_that_does_not_answer_close_within_close_timeout(self, recorded):
         """The endpoint gets 1006."""
         server = serve(Settings(close_timeout=5))
         client = server.connect()
-        client.open("/diary")
+        client.open("/endpoint")
         (connection,) = server.service.connections.connections
         connection.close()
         server.clock.advance(4.9)
         assert not client.transport.lost
         server.clock.advance(0.2)
         assert client.transport.aborted
-        assert diary[-1][:3] == ("close", False, 1006)
+        assert recorded[-1][:3] == ("close", False, 1006)
 
     def test_aborts_a_client_that_closes_but_does_not_read_within_close_timeout(self):
         server = serve(Settings(close_timeout=5), endpoint=ServerProtocol)
@@ -489,7 +489,7 @@ class DeadlineTests:
     def test_a_client_that_answers_pings_stays_connected(self):
         server = serve(Settings(ping_interval=25, ping_timeout=10), endpoint=ServerProtocol)
         client = server.connect()
-        client.open("/diary")
+        client.open("/endpoint")
         for _ in range(5):
             server.clock.advance(25)
             (ping,) = client.frames()
@@ -500,17 +500,17 @@ class DeadlineTests:
     def test_sends_the_first_ping_after_ping_interval_and_not_before(self):
         server = serve(Settings(ping_interval=25), endpoint=ServerProtocol)
         client = server.connect()
-        client.open("/diary")
+        client.open("/endpoint")
         server.clock.advance(24.9)
         assert client.frames() == []
         server.clock.advance(0.1)
         assert [frame.opcode for frame in client.frames()] == [9]
 
-    def test_closes_with_1011_if_no_pong_arrives_within_ping_timeout(self, diary, log):
+    def test_closes_with_1011_if_no_pong_arrives_within_ping_timeout(self, recorded, log):
         """The server does not wait for a Close frame of the client, so the endpoint gets 1006."""
         server = serve(Settings(ping_interval=25, ping_timeout=10))
         client = server.connect()
-        client.open("/diary")
+        client.open("/endpoint")
         server.clock.advance(25)
         client.frames()
         server.clock.advance(9.9)
@@ -518,14 +518,14 @@ class DeadlineTests:
         server.clock.advance(0.2)
         assert client.close_frame() == (1011, "no pong within 10s")
         assert client.transport.lost
-        assert diary[-1][:3] == ("close", False, 1006)
-        assert [(event["code"], event["by"]) for event in ends(log)] == [(1011, "server")]
+        assert recorded[-1][:3] == ("close", False, 1006)
+        assert [(event["code"], event["by"]) for event in close_events(log)] == [(1011, "server")]
 
     def test_aborts_a_client_that_neither_answers_pings_nor_reads(self):
         """The server waits for `close_timeout`, because unsent bytes are left."""
         server = serve(Settings(ping_interval=25, ping_timeout=10, close_timeout=5), endpoint=ServerProtocol)
         client = server.connect()
-        client.open("/diary")
+        client.open("/endpoint")
         client.transport.reading = False
         server.clock.advance(25)
         server.clock.advance(10)
@@ -535,9 +535,9 @@ class DeadlineTests:
 
     def test_a_message_counts_as_a_pong(self):
         server = serve(Settings(ping_interval=25, ping_timeout=10))
-        Diary.diary = []
+        Recorder.recorded = []
         client = server.connect()
-        client.open("/diary")
+        client.open("/endpoint")
         server.clock.advance(25)
         client.send_text("busy")
         server.clock.advance(24)
@@ -546,14 +546,14 @@ class DeadlineTests:
     def test_sends_no_pings_if_ping_interval_is_0(self):
         server = serve(Settings(ping_interval=0), endpoint=ServerProtocol)
         client = server.connect()
-        client.open("/diary")
+        client.open("/endpoint")
         server.clock.advance(3600)
         assert client.frames() == []
 
-    def test_a_closed_connection_leaves_no_timer(self):
+    def test_no_timer_is_left_60_seconds_after_a_connection_closed(self):
         server = serve(endpoint=ServerProtocol)
         client = server.connect()
-        client.open("/diary")
+        client.open("/endpoint")
         client.send_close(1000)
         server.clock.advance(60)
         assert server.clock.getDelayedCalls() == []
@@ -582,15 +582,15 @@ class FlowControlTests:
                 self.registerProducer(self, True)
 
         client = serve(endpoint=Pushing).connect()
-        client.open("/diary")
+        client.open("/endpoint")
         client.send_close(1000)
         assert client.transport.lost
 
     def test_2000_empty_fragments_leave_the_message_buffer_empty(self):
         server = serve()
-        Diary.diary = []
+        Recorder.recorded = []
         client = server.connect()
-        client.open("/diary")
+        client.open("/endpoint")
         client.send_frame(2, b"", fin=False)
         for _ in range(2000):
             client.send_frame(0, b"", fin=False)
@@ -618,11 +618,11 @@ class FlowControlTests:
 class StoppingTests:
     """The service stops."""
 
-    def test_closes_every_client_with_1001_and_waits_for_the_answers(self, diary):
+    def test_closes_every_client_with_1001_and_waits_for_the_answers(self, recorded):
         server = serve()
         clients = [server.connect() for _ in range(3)]
         for client in clients:
-            client.open("/diary")
+            client.open("/endpoint")
         stopped = []
         server.service.stopService().addCallback(lambda _: stopped.append(True))
         for client in clients:
@@ -639,7 +639,7 @@ class StoppingTests:
         first.open("/echo")
         kept.send(b"GET /server.json HTTP/1.1\r\nHost: a\r\n\r\n")
         kept.transport.written.clear()
-        deciding.open("/diary")
+        deciding.open("/endpoint")
         stopped = []
         server.service.stopService().addCallback(lambda _: stopped.append(True))
         assert idle.open("/echo").startswith(b"HTTP/1.1 503 ")
@@ -652,7 +652,7 @@ class StoppingTests:
 
     def test_waits_at_most_5_seconds_for_a_client_that_does_not_answer(self):
         server = serve(endpoint=ServerProtocol)
-        server.connect().open("/diary")
+        server.connect().open("/endpoint")
         stopped = []
         server.service.stopService().addCallback(lambda _: stopped.append(True))
         server.clock.advance(5)
@@ -708,10 +708,10 @@ class CompressionTests:
         )
         client = server.connect()
         client.open("/", self.OFFER)
-        theirs, ours = zlib.compressobj(wbits=-15), zlib.decompressobj(-15)
+        client_deflater, client_inflater = zlib.compressobj(wbits=-15), zlib.decompressobj(-15)
         for n in range(6):
             text = b"A sentence that is said again and again, with a number: %d. " % n * 3
-            packed = (theirs.compress(text) + theirs.flush(zlib.Z_SYNC_FLUSH))[:-4]
+            packed = (client_deflater.compress(text) + client_deflater.flush(zlib.Z_SYNC_FLUSH))[:-4]
             if n % 2:
                 client.send_frame(1, packed, rsv=4)
             else:
@@ -720,7 +720,7 @@ class CompressionTests:
             frames = client.frames()
             assert [frame.rsv for frame in frames] == [4] + [0] * (len(frames) - 1)
             assert frames[-1].fin
-            assert ours.decompress(b"".join(frame.payload for frame in frames) + b"\0\0\xff\xff") == text
+            assert client_inflater.decompress(b"".join(frame.payload for frame in frames) + b"\0\0\xff\xff") == text
 
     @pytest.mark.parametrize("parameter", ["unknown=1", "client_max_window_bits=99", "server_no_context_takeover=1"])
     def test_declines_an_invalid_offer_and_accepts_the_next_one(self, parameter):
@@ -789,7 +789,7 @@ class RefusalStatusTests:
                 raise ConnectionDeny(status, "because")
 
         client = serve(endpoint=Denying).connect()
-        assert client.open("/diary").startswith(b"HTTP/1.1 500 ")
+        assert client.open("/endpoint").startswith(b"HTTP/1.1 500 ")
         assert len(failures(log)) == 1
 
     def test_refusing_a_client_that_has_disconnected_logs_no_failure(self, log):
@@ -800,7 +800,7 @@ class RefusalStatusTests:
                 return waits
 
         client = serve(endpoint=Denying).connect()
-        client.send(client.head("/diary"))
+        client.send(client.head("/endpoint"))
         client.transport.lose()
         waits.errback(ConnectionDeny(403, "because"))
         assert failures(log) == []
@@ -811,7 +811,7 @@ class RefusalStatusTests:
                 raise ConnectionDeny(403)
 
         client = serve(endpoint=Denying).connect()
-        client.open("/diary")
+        client.open("/endpoint")
         assert client.transport.written == b"403 Forbidden\nrefused by the endpoint\n"
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 503])
@@ -823,7 +823,7 @@ class RefusalStatusTests:
                 raise ConnectionDeny(status, "because\r\nSet-Cookie: x")
 
         client = serve(endpoint=Denying).connect()
-        head = client.open("/diary")
+        head = client.open("/endpoint")
         assert head.startswith(f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode())
         assert b"Set-Cookie" not in head
 
