@@ -1,7 +1,7 @@
 """
-The server as a process of its own, under each reactor that twistd offers, with epoll and where the system has none.
+The server as a process of its own, under each reactor of twistd, with and without epoll.
 
-The clients are as everywhere in this directory; the server is run by `twistd`, from the source this file lies beside.
+`twistd` runs the server from this source tree.
 """
 
 import contextlib
@@ -38,11 +38,11 @@ REACTORS = {
     "asyncio": ("asyncio", True),
     "select without epoll": ("select", False),
 }
-"""Name -> twistd's name of it, and whether the system has epoll."""
+"""Name -> twistd's name of the reactor, and whether the system has epoll."""
 
 
 def environment() -> dict[str, str]:
-    """Return this process's environment, with our source first and without settings of a server."""
+    """Return this process's environment, with our source first and without the server's settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WSSERVER_")}
     paths = [str(ROOT), *filter(None, [kept.get("PYTHONPATH")])]
     return kept | {"PYTHONPATH": os.pathsep.join(paths)}
@@ -50,7 +50,7 @@ def environment() -> dict[str, str]:
 
 @dataclass
 class Process:
-    """A server that runs."""
+    """A running server."""
 
     process: "subprocess.Popen[bytes]"
     log: Path
@@ -59,7 +59,7 @@ class Process:
     tls_port: int = 0
 
     def find_port(self, scheme: str) -> int:
-        """Wait until it tells the port on which it speaks http or https."""
+        """Wait until the log names the port for http or https, and return it."""
 
         def look() -> "re.Match[str] | None":
             assert self.process.poll() is None, f"it has ended:\n{self.log.read_text()}"
@@ -71,7 +71,7 @@ class Process:
         return int(found[1])
 
     def count_epolls(self) -> int:
-        """Count the epoll instances it has."""
+        """Return the number of its epoll instances."""
         count = 0
         for entry in Path(f"/proc/{self.process.pid}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
@@ -79,7 +79,7 @@ class Process:
         return count
 
     def stop(self) -> int:
-        """Ask it to stop; return its exit status."""
+        """Send SIGTERM; return the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(TIMEOUT)
 
@@ -122,20 +122,20 @@ def run_server(
 
 @pytest.fixture(scope="module", params=REACTORS)
 def name(request: pytest.FixtureRequest) -> str:
-    """Name the reactor, and whether there is epoll."""
+    """Return the name of the reactor in REACTORS."""
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
 def running(name: str, tmp_path_factory: pytest.TempPathFactory, certificate: tuple[Path, Path]) -> Iterator[Process]:
-    """Give a server that runs for all tests of a reactor."""
+    """Return a server that runs for all tests of a reactor."""
     with run_server(name, tmp_path_factory.mktemp("s"), certificate) as server:
         yield server
 
 
 @pytest.fixture(params=["tcp", "tls", "unix"])
 def connect(request: pytest.FixtureRequest, running: Process, tls_client: ssl.SSLContext):
-    """Give what opens WebSocket connections, by each kind of listener."""
+    """Return a function that opens WebSocket connections, for each kind of listener."""
 
     def connect(**options) -> RawPeer:
         peers = {
@@ -152,14 +152,14 @@ def connect(request: pytest.FixtureRequest, running: Process, tls_client: ssl.SS
 
 def send(peer: RawPeer, data: bytes, unread: float = 0) -> None:
     """
-    Send, and read meanwhile what comes, as a client must whose answers fill every buffer.
+    Send data and read meanwhile, as a client must if the answers fill every buffer.
 
-    In one thread, for Python's TLS sockets bear no two.
+    In one thread: Python's TLS sockets do not support two.
 
     Args:
-        peer: sends.
-        data: what to send.
-        unread: seconds for which it sends but does not read.
+        peer: the sending client.
+        data: the bytes to send.
+        unread: seconds to send without reading.
     """
     wants = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
     parts, rest, first_read = [], memoryview(data), time.monotonic() + unread
@@ -180,66 +180,59 @@ def send(peer: RawPeer, data: bytes, unread: float = 0) -> None:
 
 
 class EchoTests:
-    """What is sent comes back."""
+    """Messages and their echoes."""
 
-    def test_it_is_this_source_that_runs(self):
-        """The server under test is the one beside these tests, whatever else is installed."""
+    def test_runs_the_server_of_this_source_tree(self):
+        """Even if another version is installed."""
         words = [sys.executable, "-c", "import wsserver; print(wsserver.__file__)"]
-        told = subprocess.run(words, env=environment(), cwd="/", capture_output=True, text=True, check=True)
-        assert Path(told.stdout.strip()).is_relative_to(ROOT)
+        result = subprocess.run(words, env=environment(), cwd="/", capture_output=True, text=True, check=True)
+        assert Path(result.stdout.strip()).is_relative_to(ROOT)
 
-    def test_small(self, connect):
-        """Small messages, one after another."""
+    def test_echoes_fifty_small_messages(self, connect):
         with connect() as peer:
             for number in range(50):
                 assert peer.echoes(f"message {number}")
 
-    def test_empty(self, connect):
-        """A message of nothing."""
+    def test_echoes_an_empty_message(self, connect):
         with connect() as peer:
             assert peer.echoes("")
 
-    def test_large(self, connect):
-        """A message of 1 MiB, several times."""
+    def test_echoes_one_mebibyte_three_times(self, connect):
         data = os.urandom(1 << 20)
         with connect() as peer:
             for _ in range(3):
                 send(peer, frame(BINARY, data))
                 assert peer.read_message() == data
 
-    def test_byte_by_byte(self, connect):
-        """A frame that comes in many parts."""
+    def test_echoes_a_frame_that_arrives_byte_by_byte(self, connect):
         with connect() as peer:
             for byte in frame(TEXT, b"slowly"):
                 peer.send(bytes([byte]))
             assert peer.read_message() == "slowly"
 
-    def test_pipelined(self, connect):
-        """Many messages at once are all answered, in order."""
+    def test_echoes_five_thousand_pipelined_messages_in_order(self, connect):
         count = 5000
         with connect() as peer:
             send(peer, b"".join(frame(TEXT, b"%d" % number) for number in range(count)))
             for number in range(count):
                 assert peer.read_message() == str(number)
 
-    def test_pipelined_before_reading(self, connect):
-        """A client that reads nothing for a while gets everything afterwards, though it filled every buffer."""
+    def test_sends_every_echo_to_a_client_that_reads_late(self, connect):
+        """The echoes fill every buffer."""
         data, count = os.urandom(100_000), 100
         with connect(receive_buffer=16384) as peer:
             send(peer, frame(BINARY, data) * count, unread=0.1)
             for _ in range(count):
                 assert peer.read_message() == data
 
-    def test_ping(self, connect):
-        """A ping between messages is answered."""
+    def test_answers_a_ping_before_the_next_message(self, connect):
         with connect() as peer:
             peer.send(frame(PING, b"here?") + frame(TEXT, b"text"))
             got = peer.read_frame()
             assert (got.opcode, got.payload) == (PONG, b"here?")
             assert peer.read_message() == "text"
 
-    def test_many_connections(self, connect):
-        """Many connections at once, each with its own answers."""
+    def test_twenty_connections_each_receive_their_own_echoes(self, connect):
         with contextlib.ExitStack() as stack:
             peers = [stack.enter_context(connect()) for _ in range(20)]
             for round_ in range(3):
@@ -257,29 +250,27 @@ BAD = {
 
 
 class CloseTests:
-    """How connections end."""
+    """The end of a connection."""
 
-    def test_by_the_client(self, connect):
-        """The client's close code comes back, and then the end."""
+    def test_echoes_the_clients_close_code_and_ends_the_stream(self, connect):
         for code in (1000, 1001, 3000, 4999):
             with connect() as peer:
                 peer.send_frame(CLOSE, close_payload(code))
                 assert peer.read_close().close_code == code
                 assert peer.read_to_end() == b""
 
-    def test_by_the_server(self, connect):
-        """A client that breaks a rule is told which by the close code, and the stream ends in good order."""
+    def test_closes_with_1002_1007_or_1009_and_ends_the_stream(self, connect):
         for case, (data, code) in BAD.items():
             with connect() as peer:
                 peer.send(data)
                 assert peer.read_close().close_code == code, case
-                # What follows the head of a message that is too long is its content, so no answer can end that one.
+                # Bytes after the head of a message that is too long are its payload, so the client cannot answer.
                 if code != 1009:
                     peer.send_frame(CLOSE, close_payload(code))
                     assert peer.read_to_end() == b"", case
 
-    def test_behind_much_that_is_unread(self, connect):
-        """A client that closes before it has read its answers gets them all, then the close code, then the end."""
+    def test_sends_unread_echoes_before_the_close_frame(self, connect):
+        """The client closes before it has read its echoes."""
         data, count = os.urandom(1 << 20), 8
         with connect(receive_buffer=16384) as peer:
             send(peer, frame(BINARY, data) * count + frame(CLOSE, close_payload(1000)), unread=0.1)
@@ -290,8 +281,8 @@ class CloseTests:
             assert peer.read_to_end() == b""
 
     @pytest.mark.parametrize("kind", ["end", "reset"])
-    def test_a_client_that_vanishes(self, running, kind):
-        """A client that is gone without a word leaves no open file behind, and others are served."""
+    def test_closes_the_descriptors_of_vanished_clients(self, running, kind):
+        """Other clients are served."""
 
         def files() -> int:
             return len(os.listdir(f"/proc/{running.process.pid}/fd"))
@@ -310,8 +301,10 @@ class CloseTests:
             wait_until(lambda: files() <= before, "its sockets closed")
             assert witness.echoes()
 
-    def test_stop(self, name, tmp_path, certificate, tls_client):
-        """A server that is stopped tells every client 1001 and ends by the signal, within its deadlines."""
+    def test_sigterm_closes_every_connection_with_1001_and_ends_the_process(
+        self, name, tmp_path, certificate, tls_client
+    ):
+        """Within --close-timeout, although one client never answers."""
         with run_server(name, tmp_path, certificate, close_timeout="500ms") as server, contextlib.ExitStack() as stack:
             peers = [
                 stack.enter_context(peer)
@@ -329,7 +322,7 @@ class CloseTests:
                 assert (close.close_code, close.close_reason) == (1001, "the server is stopping")
                 peer.send_frame(CLOSE, close.payload)
                 assert peer.read_to_end() == b""
-            # One that never answers, and one that never asked, do not hold it up.
+            # A client that never answers, and one without a request, do not delay the end.
             assert server.process.wait(TIMEOUT) == -signal.SIGTERM
             assert idle.has_ended()
 
@@ -338,8 +331,7 @@ class PageTests:
     """HTTP on the same ports."""
 
     @pytest.mark.parametrize("listener", ["tcp", "tls", "unix"])
-    def test_page(self, running, tls_client, listener):
-        """The page is served whole, twice on one connection."""
+    def test_serves_the_page_twice_on_one_connection(self, running, tls_client, listener):
         peers = {
             "tcp": lambda: RawPeer(running.port),
             "tls": lambda: RawPeer(running.tls_port, tls=tls_client),
@@ -353,10 +345,10 @@ class PageTests:
 
 
 class EpollTests:
-    """Where epoll is used."""
+    """The epoll instances of the process."""
 
-    def test_epoll_instances(self, running, name):
-        """With epoll the connections have an instance of their own; without, none is made and the reactor serves."""
+    def test_uses_one_epoll_instance_for_connections_if_the_system_has_epoll(self, running, name):
+        """Without epoll, the reactor watches the connections."""
         reactor, has_epoll = REACTORS[name]
         with RawPeer(running.port) as peer:
             peer.handshake()
@@ -368,10 +360,10 @@ class EpollTests:
 
 
 class StarvationTests:
-    """One client that sends without pause, and another."""
+    """One client that sends without a pause, and another."""
 
-    def test_the_other_is_served(self, running):
-        """While one sends the smallest frames as fast as it can, it and another client are both answered."""
+    def test_answers_both_a_flooding_client_and_another(self, running):
+        """The flood consists of the smallest frames."""
         stop = threading.Event()
         flood = frame(TEXT, b"") * 10_000
         answered = 0

@@ -1,7 +1,7 @@
 """
-What wsserver relies on in Autobahn beyond its documentation.
+Tests of the internals of Autobahn that wsserver uses beyond its documentation.
 
-When one of these tests fails after an upgrade of Autobahn, `wsserver/wire/autobahn.py` is the module to look at.
+If one of these tests fails after an upgrade of Autobahn, change `wsserver/wire/autobahn.py`.
 """
 
 import ast
@@ -31,15 +31,14 @@ KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
 
 def source(function) -> str:
-    """Return a function's source."""
+    """Return the source of a function."""
     return textwrap.dedent(inspect.getsource(function))
 
 
 class NameTests:
-    """The names exist and mean what we take them to mean."""
+    """The names that the module uses."""
 
-    def test_the_docstring_names_what_is_tested_here(self):
-        """The list of private names in the module is the list of this file."""
+    def test_the_docstring_of_the_module_lists_every_private_name(self):
         words = our_autobahn.__doc__
         for name in (
             "_batched_timer",
@@ -75,8 +74,7 @@ class NameTests:
             "onOpenHandshakeTimeout",
         ],
     )
-    def test_a_method_that_is_called_or_overridden_exists(self, name):
-        """The method is there."""
+    def test_every_method_that_we_call_or_override_exists(self, name):
         assert callable(getattr(WebSocketServerProtocol, name, None)), f"{CHANGED}no method {name}"
 
     @pytest.mark.parametrize(
@@ -99,13 +97,11 @@ class NameTests:
             ("_max_message_size_exceeded", ["self", "msg_size", "max_msg_size", "reason"]),
         ],
     )
-    def test_its_parameters_are_the_same(self, method, parameters):
-        """The method takes what it took."""
+    def test_every_method_has_the_expected_parameters(self, method, parameters):
         found = list(inspect.signature(getattr(WebSocketServerProtocol, method)).parameters)
         assert found == parameters, f"{CHANGED}{method} takes {found}"
 
-    def test_the_states(self):
-        """The states have their names and their numbers."""
+    def test_the_connection_states_have_the_expected_numbers(self):
         for name, number in (("CONNECTING", CONNECTING), ("OPEN", OPEN), ("CLOSED", CLOSED), ("CLOSING", 2)):
             assert getattr(WebSocketServerProtocol, f"STATE_{name}") == number, f"{CHANGED}{name}"
 
@@ -129,8 +125,7 @@ class NameTests:
             "peer",
         ],
     )
-    def test_an_attribute_of_a_connection_exists_from_its_start(self, name):
-        """A new connection has the attribute."""
+    def test_a_new_connection_has_every_attribute_that_we_read(self, name):
         protocol = WebSocketServerProtocol()
         protocol.factory = WebSocketServerFactory(reactor=Clock())
         protocol.makeConnection(StringTransport())
@@ -148,27 +143,25 @@ class NameTests:
             "outgoingOctetsAppLevel",
         ],
     )
-    def test_a_counter_of_a_connection_exists(self, name):
-        """The counter is there."""
+    def test_traffic_stats_has_every_counter_that_we_read(self, name):
         assert hasattr(autobahn_protocol.TrafficStats(), name), f"{CHANGED}no counter {name}"
 
-    def test_what_bind_copies_are_options_of_the_factory(self):
-        """Every option that Autobahn would copy to a connection is an attribute of our factory."""
+    def test_our_factory_has_every_option_that_autobahn_copies(self):
+        """Autobahn copies them to each connection; we set them on the class."""
         factory = our_protocol.ServerFactory(Settings(), Clock())
         missing = [name for name in WebSocketServerProtocol.CONFIG_ATTRS if not hasattr(factory, name)]
         assert not missing, f"{CHANGED}options without a value: {missing}"
 
 
 class TimerTests:
-    """`factory._batched_timer`: what Autobahn's timers run on, and what we put in its place."""
+    """`factory._batched_timer`, which starts Autobahn's timers, and our replacement."""
 
-    def test_the_factory_has_it(self):
-        """Autobahn's own factory has a `_batched_timer` with `call_later`."""
+    def test_the_factory_of_autobahn_has_a_timer_with_call_later(self):
         timer = WebSocketServerFactory(reactor=Clock())._batched_timer
         assert list(inspect.signature(timer.call_later).parameters)[:2] == ["delay", "func"], CHANGED + "call_later"
 
-    def test_it_is_used_as_ours_can_be(self):
-        """Autobahn uses nothing of the timer but `call_later(delay, function)` without more arguments."""
+    def test_autobahn_calls_only_call_later_with_a_delay_and_a_function(self):
+        """Our replacement supports nothing else."""
         calls = 0
         for node in ast.walk(ast.parse(inspect.getsource(autobahn_protocol))):
             if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("._batched_timer"):
@@ -179,8 +172,7 @@ class TimerTests:
                 assert not node.keywords, f"{CHANGED}line {node.lineno}: call_later with keywords"
         assert calls >= 3, f"{CHANGED}only {calls} uses of _batched_timer.call_later"
 
-    def test_only_cancel_is_asked_of_what_it_returns(self):
-        """The calls it returns are only ever cancelled."""
+    def test_autobahn_only_cancels_the_calls_that_call_later_returns(self):
         for name in (
             "autoPingTimeoutCall",
             "autoPingPendingCall",
@@ -191,8 +183,8 @@ class TimerTests:
                 if isinstance(node, ast.Attribute) and ast.unparse(node.value) == f"self.{name}":
                     assert node.attr == "cancel", f"{CHANGED}{name}.{node.attr} is used"
 
-    def test_the_deadlines_of_an_open_connection_are_all_on_it(self):
-        """No timer of a connection goes past our deadlines to the reactor."""
+    def test_every_timer_of_an_open_connection_is_one_of_our_deadlines(self):
+        """None is started on the reactor directly."""
         clock = Clock()
         factory = our_protocol.ServerFactory(Settings(ping_interval=7.0, open_timeout=3.0), clock)
         protocol = our_protocol.bind(our_protocol.ServerProtocol, factory)()
@@ -209,7 +201,7 @@ class TimerTests:
 
 
 class HandshakeTests:
-    """We answer the handshake ourselves; what Autobahn would have set up meanwhile is set up on the class."""
+    """We answer the handshake ourselves; our class sets the attributes that Autobahn would set."""
 
     def _connection(self):
         clock = Clock()
@@ -228,15 +220,15 @@ class HandshakeTests:
         ],
         ids=["__init__", "_connectionMade", "succeedHandshake"],
     )
-    def test_all_that_it_sets_is_on_the_class(self, method):
-        """What Autobahn sets in these methods, which we do not call, our class has from the start."""
+    def test_our_class_has_every_attribute_that_skipped_methods_set(self, method):
+        """We do not call these methods of Autobahn."""
         protocol, _ = self._connection()
         stored = {
             node.attr
             for node in ast.walk(ast.parse(source(method)))
             if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self"
         }
-        # The client's alone, and what is only there for Autobahn's own tests.
+        # Attributes of clients, and of Autobahn's own tests.
         stored -= {
             "serverConnectionDropTimeoutCall",
             "wasServerConnectionDropTimeout",
@@ -246,24 +238,23 @@ class HandshakeTests:
         missing = {name for name in stored if not hasattr(protocol, name)}
         assert not missing, CHANGED + str(missing)
 
-    def test_on_close_is_called_when_the_connection_is_lost(self):
-        """`_onClose` is how we learn of the end."""
+    def test_connection_lost_calls_on_close(self):
+        """`_onClose` reports the end to us."""
         assert "self._onClose(" in source(autobahn_protocol.WebSocketProtocol._connectionLost), CHANGED + "_onClose"
 
-    def test_the_timer_of_pings(self):
-        """`_sendAutoPing` sends a ping and waits for its pong; `_cancelAutoPingTimeoutCall` stops the waiting."""
+    def test_send_auto_ping_starts_the_timeout_and_cancel_restarts_the_interval(self):
         assert "self.onAutoPingTimeout" in source(autobahn_protocol.WebSocketProtocol._sendAutoPing), CHANGED
         cancel = source(autobahn_protocol.WebSocketProtocol._cancelAutoPingTimeoutCall)
         assert "self._sendAutoPing" in cancel, CHANGED + "_cancelAutoPingTimeoutCall"
 
-    def test_compression_is_read_from_the_same_place(self):
-        """`_perMessageCompress` is what Autobahn inflates with, and `None` means that there is none."""
+    def test_per_message_compress_is_none_without_compression(self):
+        """`processData` reads it."""
         assert "self._perMessageCompress is not None" in source(autobahn_protocol.WebSocketProtocol.processData), (
             CHANGED
         )
 
-    def test_the_answer(self):
-        """The accept value of RFC 6455 section 1.3, and no Server header where the name is empty."""
+    def test_answers_with_the_accept_value_of_the_rfc_and_no_server_header(self):
+        """The example of RFC 6455 section 1.3."""
         protocol, transport = self._connection()
         request = parse(b"GET / HTTP/1.1\r\nHost: a\r\n")
         accept = Accept(key=KEY, offered=(), subprotocol=None, extensions=())
@@ -275,19 +266,18 @@ class HandshakeTests:
 
 
 class MessageTests:
-    """How frames become messages."""
+    """From frames to messages."""
 
-    def test_the_limit_is_judged_by_the_frame_head(self):
-        """`onMessageFrameBegin` counts what is declared, before any byte of it is kept."""
+    def test_on_message_frame_begin_adds_the_declared_length(self):
+        """So a message over the limit is refused before any of its bytes is stored."""
         text = source(autobahn_protocol.WebSocketProtocol.onMessageFrameBegin)
         assert "message_data_total_length += length" in text, CHANGED + "message_data_total_length"
 
-    def test_inflating_is_bounded_by_the_limit(self):
-        """`onFrameData` hands what is left of the limit to the inflater."""
+    def test_on_frame_data_limits_the_inflated_size(self):
         assert "max_output_len" in source(autobahn_protocol.WebSocketProtocol.onFrameData), CHANGED + "max_output_len"
 
-    def test_callbacks_are_called_through_the_private_names(self):
-        """`_onMessageBegin` and the others of Twisted's side call the methods we override, and nothing between."""
+    def test_private_callbacks_call_the_methods_that_we_override(self):
+        """With the same arguments, and nothing else."""
         protocol = object.__new__(WebSocketServerProtocol)
         seen = []
         for name, arguments in (
@@ -305,17 +295,14 @@ class MessageTests:
             ("onMessageEnd", ()),
         ], CHANGED + "callbacks"
 
-    def test_a_reason_is_cut_to_bytes(self):
-        """`encode_truncate` cuts to bytes and leaves whole characters."""
+    def test_encode_truncate_cuts_to_bytes_at_a_character_boundary(self):
         assert encode_truncate("é" * 100, 123) == "é".encode() * 61
 
-    def test_a_denial_carries_code_and_reason(self):
-        """`ConnectionDeny(code, reason)` keeps both."""
+    def test_connection_deny_keeps_code_and_reason(self):
         denial = ConnectionDeny(403, "no")
         assert (denial.code, denial.reason) == (403, "no")
 
-    def test_a_log_needs_no_more_than_our_silence_has(self):
-        """Every method that Autobahn calls on its log is there."""
+    def test_our_silent_log_has_every_method_that_autobahn_calls(self):
         called = {
             node.func.attr
             for node in ast.walk(ast.parse(inspect.getsource(autobahn_protocol)))

@@ -1,9 +1,9 @@
 """
-Tests for wsserver/wire/transport.py: a real kernel with tiny buffers, at random, for both twins.
+Tests for wsserver/wire/transport.py: random operations on a real kernel with small buffers, for both twins.
 
-The compiled twin calls the kernel by the descriptor's number alone. So these tests look at what a fake socket cannot
-show: that all bytes arrive in order however little the kernel takes, and that a number that is not ours any more is
-left alone. Each life of a pair of connections has a seed of its own, which a failure tells.
+The compiled twin calls the kernel with the descriptor's number alone. These tests check what a fake socket cannot show:
+that all bytes arrive in order however few the kernel accepts, and that the number of a closed descriptor is not used.
+Each simulation of a pair of connections has a seed of its own; a failure names the seed.
 """
 
 import contextlib
@@ -30,37 +30,37 @@ from wsserver.wire.poller import IN, Poller
 pytestmark = pytest.mark.kernel
 
 OPERATIONS = 50_000
-"""Of all lives of a twin together; what happens within callbacks is not counted."""
+"""Of all simulations of a twin together, without operations within callbacks."""
 
-LONGEST = 400
-"""Operations of a life."""
+MAX_OPERATIONS = 400
+"""Operations of a simulation."""
 
 WINDOWS = (10_000, 50_000, 1 << 20)
-"""Sizes of receiving buffers; with smaller ones the kernel waits for its timers."""
+"""Sizes of receive buffers in bytes; with smaller ones the kernel waits for its timers."""
 
 PAYLOAD = random.Random(0).randbytes(2 << 20)
 TRAFFIC = {"python": PyFastPath, "compiled": frames.COMPILED and frames.SPEEDUPS.FastPath}
 
 
 class Stream(Protocol):
-    """Takes bytes as they come."""
+    """A protocol that receives bytes."""
 
     def __init__(self, end):
         self.end = end
 
     def dataReceived(self, data):
         assert type(data) is bytes
-        self.end.on_publication(data)
+        self.end.on_data(data)
 
     def connectionLost(self, reason):
-        self.end.gone(reason)
+        self.end.on_connection_lost(reason)
 
 
 class Messages:
     """
-    Takes messages: the other half of a `FastPath`, which a transport gives its bytes past `dataReceived`.
+    Receives messages: the other half of a `FastPath`, to which a transport passes bytes without `dataReceived`.
 
-    In the place of the state machine it puts together what was cut within a header. It cannot show any control frame.
+    It replaces the state machine, and joins headers that were split. It cannot simulate control frames.
     """
 
     maxMessagePayloadSize = 2 << 20
@@ -74,12 +74,12 @@ class Messages:
         self.transport = transport
 
     def connectionLost(self, reason):
-        self.end.gone(reason)
+        self.end.on_connection_lost(reason)
 
     def onMessage(self, payload, isBinary):
         assert type(payload) is bytes
-        # The frame, but for its mask: what the peer has sent.
-        self.end.on_publication(build_frame(2 if isBinary else 1, payload, mask=bytes(4)))
+        # The frame as the peer has sent it, without its mask.
+        self.end.on_data(build_frame(2 if isBinary else 1, payload, mask=bytes(4)))
 
     def _slow(self, data, budget):
         if self.end.aborted:
@@ -90,37 +90,37 @@ class Messages:
         self._plain = not self.rest
 
     def _endpoint_failed(self):
-        self.end.life.wrong.append(Failure())
+        self.end.simulation.wrong.append(Failure())
 
 
 def messages(twin, end):
-    """Make such a protocol of a twin."""
+    """Return such a protocol of a twin."""
     return type("Messages", (Messages, TRAFFIC[twin]), {})(end)
 
 
-class End:
+class Connection:
     """
-    A connection of ours with its peer, and what must arrive at either.
+    A connection of ours with its peer, and the bytes that must arrive at each side.
 
     Args:
-        life: it is part of.
-        tcp: whether it is a TCP connection; else a UNIX socket's.
-        talks: whether it speaks in messages; else in bytes.
-        room: bytes that the kernel is to keep for each direction, at either side; None for any.
+        simulation: the simulation that it is part of.
+        tcp: True for a TCP connection, False for a UNIX socket.
+        talks: True to send messages, False to send bytes.
+        room: size of each kernel buffer in bytes; None for random sizes.
     """
 
-    def __init__(self, life, tcp, talks, room=None):
-        self.life, self.dice, self.talks = life, life.dice, talks
+    def __init__(self, simulation, tcp, talks, room=None):
+        self.simulation, self.dice, self.talks = simulation, simulation.dice, talks
         self.written, self.read = bytearray(), 0
-        """What must arrive at the peer, and how much has."""
+        """The bytes that must arrive at the peer, and how many have."""
         self.sent, self.came = bytearray(), 0
-        """What the peer has sent, and how much has come."""
+        """The bytes that the peer has sent, and how many have arrived."""
         self.waiting = b""
-        """What the peer is about to send: it cannot take back the rest of a frame."""
+        """The bytes that the peer has still to send: the rest of a frame."""
         self.lost = []
         self.broken = self.aborted = self.losing = False
-        protocol = messages(life.twin, self) if talks else Stream(self)
-        module, reactor = TRANSPORTS[life.twin], life.poller
+        protocol = messages(simulation.twin, self) if talks else Stream(self)
+        module, reactor = TRANSPORTS[simulation.twin], simulation.poller
         if tcp:
             with socket.create_server(("127.0.0.1", 0)) as listener:
                 listener.setsockopt(
@@ -142,24 +142,24 @@ class End:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room or self.dice.choice((1, 20_000, 1 << 20)))
         self.peer.setblocking(False)
         self.tcp, self.protocol, self.number = tcp, protocol, sock.fileno()
-        self.transport.repstr = f"<{life.seed}>"
+        self.transport.repstr = f"<{simulation.seed}>"
         protocol.makeConnection(self.transport)
         self.transport.startReading()
 
-    # What our side is told.
+    # Callbacks of our side.
 
-    def on_publication(self, data):
+    def on_data(self, data):
         assert not self.lost, "data after connectionLost"
         assert not self.aborted, "data after abortConnection"
         end = self.came + len(data)
-        assert self.sent[self.came : end] == data, "other bytes came than were sent"
+        assert self.sent[self.came : end] == data, "received bytes differ from the sent ones"
         self.came = end
-        self.life.within(self)
+        self.simulation.within(self)
 
-    def gone(self, reason):
+    def on_connection_lost(self, reason):
         self.lost.append(reason.type)
 
-    # What happens.
+    # Operations.
 
     def size(self):
         dice = self.dice
@@ -186,7 +186,9 @@ class End:
             self.note(data)
             self.transport.write(data)
         queued = self.transport.queued
-        self.life.seen.add("all is queued" if queued == len(data) else "some is queued" if queued else "nothing queued")
+        self.simulation.seen.add(
+            "all is queued" if queued == len(data) else "some is queued" if queued else "nothing queued"
+        )
 
     def peer_reads(self, most=None):
         most = most or self.dice.choice((1, 100, 10_000, 1 << 20))
@@ -195,7 +197,7 @@ class End:
         except BlockingIOError:
             return False
         except ConnectionResetError:
-            assert self.aborted or self.losing, "a reset out of the blue"
+            assert self.aborted or self.losing, "a reset without an abort or a close"
             data = b""
         end = self.read + len(data)
         assert self.written[self.read : end] == data, "other bytes arrived than were written"
@@ -217,7 +219,7 @@ class End:
         self.transport.resumeProducing()
 
     def reset(self):
-        """Let the peer break off."""
+        """Close the peer's socket, with a reset if it is TCP; then write a few times."""
         self.broken = True
         if self.tcp:
             self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -227,7 +229,7 @@ class End:
 
     def abort(self):
         self.aborted = True
-        # As of a connection that is dropped: what is left of the read is nobody's.
+        # As when a connection is dropped: the rest of the read is ignored.
         self.protocol._plain = False
         self.transport.abortConnection()
 
@@ -238,17 +240,17 @@ class End:
     # The end.
 
     def finish(self):
-        """End, if it has not; see that all has arrived that must, and that the number is let go."""
+        """End the connection if it is open; check that all data has arrived, and that the number is free."""
         if not (self.broken or self.aborted or self.losing):
             self.dice.choice((self.reset, self.abort, self.lose, self.lose))()
-        # Who closes with something unread breaks off; the peer may lose what was on its way then.
+        # Closing a socket with unread data resets the connection; the peer may lose data that was in flight.
         for _ in range(3000):
-            self.life.turn()
+            self.simulation.turn()
             if self.broken:
                 self.transport.resumeProducing()
             elif not self.peer_reads(1 << 20) and not self.lost:
-                # The kernel takes its time where a window has been closed.
-                select.select([self.peer, self.life.poller], [], [], 0.5)
+                # The kernel may wait before it opens a closed window again.
+                select.select([self.peer, self.simulation.poller], [], [], 0.5)
             if self.lost and (self.broken or not self.peer_reads(1 << 20)):
                 break
         assert len(self.lost) == 1, f"connectionLost was called {len(self.lost)} times"
@@ -257,15 +259,15 @@ class End:
             assert self.lost == [ConnectionDone]
             if self.came == len(self.sent):
                 assert self.read == len(self.written), "not all has arrived"
-        self.life.ends |= set(self.lost)
+        self.simulation.ends |= set(self.lost)
         self.peer.close()
-        self.use_number_again()
+        self.reuse_number()
 
-    def use_number_again(self):
-        """Give the number to another socket, and see that nothing is read from it or written to it."""
+    def reuse_number(self):
+        """Give the number to another socket; check that the transport does not read or write it."""
         sock, other = socket.socketpair()
         if self.number not in {sock.fileno(), other.fileno()}:
-            assert not os.path.exists(f"/proc/self/fd/{self.number}"), "the number was not let go"
+            assert not os.path.exists(f"/proc/self/fd/{self.number}"), "the number is still in use"
             os.dup2(sock.fileno(), self.number)
             sock.close()
             sock = socket.socket(fileno=self.number)
@@ -285,18 +287,18 @@ class End:
             self.transport.resumeProducing()
             self.transport.loseConnection()
             self.transport.abortConnection()
-            self.life.turn()
+            self.simulation.turn()
             with pytest.raises(BlockingIOError):
                 other.recv(1)
             assert sock.recv(100) == b"for the new one"
 
 
-class Life:
+class Simulation:
     """
-    Two connections, so that one may have the other read from within its own read.
+    Two connections, so that a read of one can happen within a read of the other.
 
     Args:
-        seed: of its dice.
+        seed: seed of the random operations.
         twin: "python" or "compiled".
     """
 
@@ -306,19 +308,19 @@ class Life:
         self.reactor = FakeReactor()
         self.poller = Poller(self.reactor)
         kinds = [(self.dice.random() < 0.5, self.dice.random() < 0.6) for _ in range(2)]
-        self.pair = [End(self, *kind) for kind in kinds]
+        self.pair = [Connection(self, *kind) for kind in kinds]
 
     def turn(self):
         self.poller.doRead()
         self.reactor.advance(0)
 
     def within(self, end):
-        """Do something within a read."""
+        """Do something at random within a read."""
         dice, other = self.dice, self.pair[end is self.pair[0]]
         self.reading.append(end)
         if dice.random() < 0.3:
             end.write()
-        # Nothing reads from a connection again before its read is done.
+        # The poller never reads a connection within its own read.
         if dice.random() < 0.3 and other not in self.reading and other.transport.watched & IN:
             self.seen.add("nested")
             other.transport.doRead()
@@ -326,15 +328,21 @@ class Life:
             dice.choice((end, other)).abort()
         self.reading.remove(end)
 
-    CALLS = [(End.write, 30), (End.peer_reads, 30), (End.peer_sends, 30), (End.pause, 2), (End.resume, 4)]
-    ENDS = [(End.reset, 0.05), (End.abort, 0.05), (End.lose, 0.05)]
+    CALLS = [
+        (Connection.write, 30),
+        (Connection.peer_reads, 30),
+        (Connection.peer_sends, 30),
+        (Connection.pause, 2),
+        (Connection.resume, 4),
+    ]
+    ENDS = [(Connection.reset, 0.05), (Connection.abort, 0.05), (Connection.lose, 0.05)]
 
-    def live(self):
-        """Live, and come to an end; return the number of operations."""
+    def run(self):
+        """Run random operations and end both connections; return the number of operations."""
         done = 0
         try:
             calls, often = zip(*self.CALLS, *self.ENDS, strict=True)
-            while done < LONGEST:
+            while done < MAX_OPERATIONS:
                 end = self.dice.choice(self.pair)
                 if end.lost or end.broken or end.aborted or end.losing:
                     break
@@ -352,7 +360,7 @@ class Life:
             self.close()
 
     def close(self):
-        """Let go of everything, however far it has come."""
+        """Release everything, in any state."""
         for end in self.pair:
             end.peer.close()
             end.transport.connectionLost(Failure(CONNECTION_LOST))
@@ -361,7 +369,7 @@ class Life:
 
 @pytest.fixture(params=TRANSPORTS)
 def twin(request, monkeypatch):
-    """Give the name of each twin; the loop that serves is that of the same."""
+    """Return the name of each twin, served by its own loop."""
     monkeypatch.setattr(poller, "serve", SERVE[request.param])
     if request.param == "python":
         monkeypatch.setattr(frames, "parse", frames.py_parse)
@@ -372,7 +380,7 @@ def twin(request, monkeypatch):
 
 @pytest.fixture
 def failures():
-    """Give the list of failures that are logged: an assertion in a callback ends up there."""
+    """Return the list of logged failures: an assertion in a callback is logged."""
     logged = []
 
     def observe(event):
@@ -386,25 +394,25 @@ def failures():
 
 
 class KernelTests:
-    """Whole lives of connections."""
+    """Random simulations of connections."""
 
-    def test_lives(self, twin, failures):
-        """All arrives in order, in hundreds of lives with 5 * 10^4 operations of each twin."""
+    def test_all_bytes_arrive_in_order_in_fifty_thousand_random_operations(self, twin, failures):
+        """For each twin; no descriptor remains open."""
         done, seed, seen, ends, before = 0, 0, set(), set(), len(os.listdir("/proc/self/fd"))
         while done < OPERATIONS:
-            life = Life(seed, twin)
-            done += life.live()
-            for failure in life.wrong + failures:
+            simulation = Simulation(seed, twin)
+            done += simulation.run()
+            for failure in simulation.wrong + failures:
                 failure.value.add_note(f"seed {seed}, {twin}")
                 failure.raiseException()
-            seed, seen, ends = seed + 1, seen | life.seen, ends | life.ends
-        # The dice have rolled everything.
+            seed, seen, ends = seed + 1, seen | simulation.seen, ends | simulation.ends
+        # Every case has occurred.
         assert seen == {"all is queued", "some is queued", "nothing queued", "nested"}
         assert ends == {ConnectionDone, ConnectionLost, ConnectionAborted}
         assert len(os.listdir("/proc/self/fd")) == before
 
-    def test_it_would_notice(self, twin, failures, monkeypatch):
-        """The model is no rubber stamp: transports that lose a byte or keep a number do not pass."""
+    def test_the_simulation_fails_if_a_transport_loses_a_byte(self, twin, failures, monkeypatch):
+        """And if the compiled twin keeps the queue, with its descriptor, after the end."""
         both = [getattr(TRANSPORTS[twin], f"{kind}Transport") for kind in ("TCP", "UNIX")]
         for transport in both:
             right = transport._queue_rest
@@ -412,39 +420,38 @@ class KernelTests:
                 patch.setattr(transport, "_queue_rest", lambda me, data, start, right=right: right(me, data, start + 1))
                 with pytest.raises(AssertionError, match=r"other bytes arrived|not all has arrived"):
                     for seed in range(100):
-                        Life(seed, twin).live()
+                        Simulation(seed, twin).run()
         if twin == "compiled":
             for transport in both:
                 monkeypatch.setattr(transport, "_drop_queue", lambda me: None)
             with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
                 for seed in range(100):
-                    Life(seed, twin).live()
+                    Simulation(seed, twin).run()
 
 
 @pytest.fixture
-def life(twin):
-    """Give a life of each twin, to be played by hand."""
-    life = Life(0, twin)
-    life.within = lambda end: None
-    yield life
-    life.close()
+def simulation(twin):
+    """Return a simulation of each twin, driven by the test."""
+    simulation = Simulation(0, twin)
+    simulation.within = lambda end: None
+    yield simulation
+    simulation.close()
 
 
 @pytest.fixture(params=["tcp", "unix"])
-def end(request, life):
-    """Give a connection of each kind; it speaks in messages."""
-    life.pair.append(End(life, request.param == "tcp", talks=True, room=10_000))
-    return life.pair[-1]
+def end(request, simulation):
+    """Return a connection of each kind that sends messages."""
+    simulation.pair.append(Connection(simulation, request.param == "tcp", talks=True, room=10_000))
+    return simulation.pair[-1]
 
 
 class ReadTests:
     """Reading."""
 
     @pytest.mark.parametrize("talks", [True, False])
-    def test_within_a_read(self, life, end, talks):
-        """Another connection may be read in the midst of a read; either gets what is its own."""
-        other = End(life, tcp=False, talks=talks, room=10_000)
-        life.pair.append(other)
+    def test_a_read_within_a_read_keeps_the_data_of_both_connections(self, simulation, end, talks):
+        other = Connection(simulation, tcp=False, talks=talks, room=10_000)
+        simulation.pair.append(other)
         first, second = (build_frame(2, bytes([number]) * 100, mask=bytes(4)) for number in (1, 2))
         end.sent += first * 3
         other.sent += second * 5
@@ -458,42 +465,39 @@ class ReadTests:
                 assert other.transport.doRead() is None
                 came.append(other.came)
 
-        life.within = within
+        simulation.within = within
         assert end.transport.doRead() is None
         assert came == [len(first), len(second) * 5]
         assert end.came == len(first) * 3
-        # And the other way round, and again: the buffer has been let go.
+        # The shared buffer is free again: another read works.
         other.sent += second
         other.peer.sendall(second)
         other.transport.doRead()
         assert other.came == len(other.sent)
 
-    def test_a_read_that_fails(self, life, end):
-        """After a read that raised the next one is as any other."""
+    def test_reads_normally_after_a_read_that_raised(self, simulation, end):
         frame = build_frame(2, b"x", mask=bytes(4))
         end.sent += frame * 2
 
-        def leave(one):
+        def fail(one):
             raise SystemExit
 
-        life.within = leave
+        simulation.within = fail
         end.peer.sendall(frame)
         with pytest.raises(SystemExit):
             end.transport.doRead()
-        life.within = lambda one: None
+        simulation.within = lambda one: None
         end.peer.sendall(frame)
         assert end.transport.doRead() is None
         assert end.protocol.messages_in == 2
 
-    def test_own_method(self, life, twin):
-        """A protocol's own `dataReceived` is called."""
-
+    def test_calls_the_data_received_of_a_subclass(self, simulation, twin):
         class Own(Messages, TRAFFIC[twin]):
             def dataReceived(self, data):
                 super().dataReceived(data[1:])
 
-        end = End(life, tcp=False, talks=True)
-        life.pair.append(end)
+        end = Connection(simulation, tcp=False, talks=True)
+        simulation.pair.append(end)
         end.transport.protocol = Own(end)
         frame = build_frame(2, b"x", mask=bytes(4))
         end.sent += frame
@@ -503,11 +507,11 @@ class ReadTests:
 
 
 class LargeTests:
-    """Messages that are sent in two pieces."""
+    """Messages that are sent as header and payload."""
 
     @pytest.mark.parametrize("size", [LARGE, 65_535, 65_536, 1 << 20])
-    def test_whole(self, end, size):
-        """All arrives, though the kernel takes it in many parts; what follows comes behind it."""
+    def test_a_large_message_arrives_whole_before_the_next_one(self, end, size):
+        """The kernel accepts it in many parts."""
         expected = b""
         for _ in range(3):
             for payload in (PAYLOAD[:size], b"small"):
@@ -518,8 +522,8 @@ class LargeTests:
         end.finish()
         assert end.read == len(expected)
 
-    def test_to_a_peer_that_broke_off(self, end):
-        """Sending to a peer that is gone raises nothing; the loss is told by the reactor."""
+    def test_sending_to_a_closed_peer_raises_nothing_and_is_lost_later(self, end):
+        """The reactor reports the loss."""
         end.reset()
         for _ in range(3):
             end.protocol.sendMessage(bytes(LARGE))
@@ -527,10 +531,10 @@ class LargeTests:
         end.finish()
         assert len(end.lost) == 1
 
-    def test_whoever_writes_when_the_queue_is_full(self, end):
-        """Nothing gets between the header and the payload of a message, also if the header fills the queue."""
+    def test_a_write_during_the_pause_does_not_split_header_and_payload(self, end):
+        """The header fills the queue, and the paused producer writes."""
 
-        class Late:
+        class LateProducer:
             stopProducing = resumeProducing = lambda self: None
 
             def pauseProducing(self):
@@ -539,7 +543,7 @@ class LargeTests:
         first, second = PAYLOAD[: 1 << 20], PAYLOAD[:LARGE]
         end.protocol.sendMessage(first, True)
         end.transport.bufferSize = end.transport.queued + 2
-        end.transport.registerProducer(Late(), True)
+        end.transport.registerProducer(LateProducer(), True)
         end.protocol.sendMessage(second, True)
         end.transport.unregisterProducer()
         end.written += build_frame(2, first, mask=b"") + build_frame(2, second, mask=b"") + b"\x81\x04late"
@@ -549,12 +553,12 @@ class LargeTests:
 
 
 class NumberTests:
-    """Descriptors that were let go."""
+    """Numbers of closed descriptors."""
 
     @pytest.mark.parametrize("how", ["lose", "abort", "reset"])
     @pytest.mark.parametrize("full", [False, True])
-    def test_used_again(self, end, how, full):
-        """Once a connection is gone, its number may be another one's: that is neither read nor written."""
+    def test_does_not_use_a_number_that_belongs_to_another_socket(self, end, how, full):
+        """After each way to end a connection, with an empty and a full queue."""
         if full:
             end.note(build_frame(2, PAYLOAD[: 1 << 20], mask=b""))
             end.protocol.sendMessage(PAYLOAD[: 1 << 20], True)
@@ -562,8 +566,8 @@ class NumberTests:
         getattr(end, how)()
         end.finish()
 
-    def test_after_an_abort(self, end):
-        """After an abort nothing leaves, though the socket is still there."""
+    def test_sends_nothing_after_abort_connection(self, end):
+        """The socket is still open."""
         end.abort()
         for size in (1, LARGE):
             end.protocol.sendMessage(bytes(size))

@@ -1,8 +1,8 @@
 """
-Tests for wsserver/wire/transport.py: everything a protocol, a producer, a peer and a kernel may do, at random.
+Tests for wsserver/wire/transport.py: random operations of a protocol, a producer, a peer and a kernel.
 
-A transport and its poller are real; the socket and the epoll instance are not. A model beside them knows what must have
-happened. Each life of a connection has a seed of its own, which a failure tells: `Life(seed).live()` repeats it.
+The transport and its poller are real; the socket and the epoll instance are fakes. A model knows the right result.
+Each simulation of a connection has a seed of its own; a failure names it, and `Simulation(seed).run()` repeats it.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ from wsserver.wire.transport import TCPTransport
 pytestmark = pytest.mark.kernel
 
 OPERATIONS = 100_000
-"""Of all lives together; what happens within callbacks, and after a connection's end, is not counted."""
+"""Of all simulations together, without operations within callbacks and after the end of a connection."""
 
-LONGEST = 300
-"""Operations of a life, at most."""
+MAX_OPERATIONS = 300
+"""Of one simulation."""
 
 IN, OUT, ERR, HUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR, select.EPOLLHUP
 FD = 1000
@@ -38,9 +38,9 @@ PAYLOAD = random.Random(0).randbytes(1 << 20)
 
 class FakeEpoll:
     """
-    An epoll instance of one descriptor, ready for whatever the life rolls.
+    An epoll instance with one descriptor, ready for whatever the simulation chooses.
 
-    It refuses what the real one refuses. It cannot show the order in which a kernel serves several.
+    It refuses the calls that the real one refuses. It cannot simulate the order in which a kernel serves several.
     """
 
     def __init__(self):
@@ -80,18 +80,18 @@ class FakeEpoll:
 
 class FakeSocket:
     """
-    A socket whose kernel takes and gives what the life's dice say.
+    A socket whose kernel accepts and returns random amounts.
 
-    Once broken it stays so, and like a kernel it tells of a reset once: then sending fails with EPIPE and reading gives
-    an end. It cannot show how much a kernel takes in truth.
+    A broken socket stays broken, and reports a reset once, as a kernel does: then sending fails with EPIPE and reading
+    returns an end. It cannot simulate how much a real kernel accepts.
     """
 
-    def __init__(self, life):
-        self.life = life
-        self.dice = life.dice
+    def __init__(self, simulation):
+        self.simulation = simulation
+        self.dice = simulation.dice
         self.broken = self.ended = self.shut = self.closed = False
         self.pending = None
-        """The error that the kernel will tell, once."""
+        """The error that the kernel will report, once."""
 
     def setblocking(self, flag):
         assert not flag
@@ -100,19 +100,19 @@ class FakeSocket:
         return -1 if self.closed else FD
 
     def break_off(self):
-        """Let the peer reset the connection."""
+        """Reset the connection, as the peer."""
         if not self.broken:
             self.broken, self.pending = True, ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
 
     def send(self, data):
-        life, dice = self.life, self.dice
+        simulation, dice = self.simulation, self.dice
         assert not self.closed
         if self.pending:
             error, self.pending = self.pending, None
             raise error
         if self.broken or self.shut:
             raise BrokenPipeError(errno.EPIPE, "Broken pipe")
-        if not life.kind and dice.random() < 0.3:
+        if not simulation.kind and dice.random() < 0.3:
             if dice.random() < 0.01:
                 self.broken = True
                 raise BrokenPipeError(errno.EPIPE, "Broken pipe")
@@ -124,9 +124,9 @@ class FakeSocket:
                 raise OSError(errno.ENOBUFS, "No buffer space available")
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
         count = len(data)
-        if not life.kind and count and dice.random() < 0.5:
+        if not simulation.kind and count and dice.random() < 0.5:
             count = dice.randrange(count + 1)
-        life.leaves(bytes(data[:count]))
+        simulation.on_send(bytes(data[:count]))
         return count
 
     def recv_into(self, buffer):
@@ -135,7 +135,7 @@ class FakeSocket:
             error, self.pending = self.pending, None
             raise error
         if self.broken or self.ended:
-            self.life.peer_gone = True
+            self.simulation.peer_gone = True
             return 0
         if self.dice.random() < 0.3:
             raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
@@ -157,54 +157,56 @@ class FakeSocket:
         self.closed = True
 
     def events(self):
-        """What the kernel would say is ready."""
+        """Return the events that the kernel would report."""
         if self.broken:
             return IN | OUT | ERR | HUP
-        ready = OUT if self.life.kind or self.dice.random() < 0.7 else 0
+        ready = OUT if self.simulation.kind or self.dice.random() < 0.7 else 0
         if self.ended:
             return ready | IN | (HUP if self.shut else 0)
         return ready | (IN if self.dice.random() < 0.5 else 0)
 
 
-class LifeProtocol(Protocol):
-    """Lets the life go on within each of its callbacks."""
+class SimulatedProtocol(Protocol):
+    """Runs further operations within each of its callbacks."""
 
-    def __init__(self, life):
-        self.life = life
+    def __init__(self, simulation):
+        self.simulation = simulation
 
     def dataReceived(self, data):
-        life = self.life
-        assert not life.lost, "data after connectionLost"
-        assert not life.aborted, "data after abortConnection"
-        assert not life.losing, "data after loseConnection"
-        life.within(0.3)
+        simulation = self.simulation
+        assert not simulation.lost, "data after connectionLost"
+        assert not simulation.aborted, "data after abortConnection"
+        assert not simulation.losing, "data after loseConnection"
+        simulation.within(0.3)
 
     def connectionLost(self, reason):
-        life = self.life
-        assert not life.lost, "connectionLost twice"
-        # loseConnection tells at once when there is nothing left to send; that is Twisted's way.
-        assert not life.callback or (life.losing and life.transport._writeDisconnected), "told from within a callback"
-        life.lost.append(reason.type)
-        life.within(0.5)
+        simulation = self.simulation
+        assert not simulation.lost, "connectionLost twice"
+        # loseConnection calls connectionLost at once if nothing is left to send, as Twisted's transports do.
+        assert not simulation.callback or (simulation.losing and simulation.transport._writeDisconnected), (
+            "connectionLost within a callback"
+        )
+        simulation.lost.append(reason.type)
+        simulation.within(0.5)
 
     def readConnectionLost(self):
-        assert not self.life.lost
-        assert self.life.peer_gone, "told of a half close that was none"
-        self.life.halves.append("read")
-        self.life.within(0.3)
+        assert not self.simulation.lost
+        assert self.simulation.peer_gone, "a half close that did not happen"
+        self.simulation.halves.append("read")
+        self.simulation.within(0.3)
 
     def writeConnectionLost(self):
-        assert not self.life.lost
-        assert self.life.halving, "told of a half close that was none"
-        self.life.halves.append("write")
-        self.life.within(0.3)
+        assert not self.simulation.lost
+        assert self.simulation.halving, "a half close that did not happen"
+        self.simulation.halves.append("write")
+        self.simulation.within(0.3)
 
 
-class LifeProducer:
-    """Checks what it is asked, and writes when it may."""
+class SimulatedProducer:
+    """Checks the order of its calls, and writes when it is resumed."""
 
-    def __init__(self, life, streaming):
-        self.life, self.streaming = life, streaming
+    def __init__(self, simulation, streaming):
+        self.simulation, self.streaming = simulation, streaming
         self.paused = self.stopped = False
         self.resumed = 0
 
@@ -212,31 +214,31 @@ class LifeProducer:
         assert self.streaming, "a pull producer was paused"
         assert not self.stopped
         if self.paused:
-            self.life.unpaired.append("paused twice")
+            self.simulation.unpaired.append("paused twice")
         self.paused = True
 
     def resumeProducing(self):
         assert not self.stopped
-        assert self.life.producer is self, "asked after it was unregistered"
+        assert self.simulation.producer is self, "resumed after it was unregistered"
         if self.streaming and not self.paused:
-            self.life.unpaired.append("resumed, but not paused")
+            self.simulation.unpaired.append("resumed, but not paused")
         self.paused = False
         self.resumed += 1
-        self.life.within(0.7)
+        self.simulation.within(0.7)
 
     def stopProducing(self):
         assert not self.stopped, "stopped twice"
         self.stopped = True
-        self.life.within(0.3)
+        self.simulation.within(0.3)
 
 
-class Life:
+class Simulation:
     """
-    One connection from its beginning to its end, with a model of what must be.
+    One connection from its beginning to its end, with a model of the right result.
 
     Args:
-        seed: of its dice.
-        producers: the kinds of producers there may be: "push", "pull".
+        seed: seed of the random operations.
+        producers: the possible kinds of producers: "push", "pull".
     """
 
     def __init__(self, seed, producers=("push",)):
@@ -244,9 +246,9 @@ class Life:
         self.dice = random.Random(seed)
         self.kinds_of_producers = producers
         self.written = bytearray()
-        """What must leave unless something breaks."""
+        """The bytes that must be sent unless the connection breaks."""
         self.left = 0
-        """How much of it has."""
+        """The number of bytes that have been sent."""
         self.lost, self.halves, self.unpaired, self.callback = [], [], [], 0
         self.aborted = self.losing = self.halving = self.peer_gone = self.kind = False
         self.producer = None
@@ -258,17 +260,17 @@ class Life:
             self.epoll = FakeEpoll()
             patch.setattr(select, "epoll", lambda: self.epoll)
             self.poller = Poller(self.reactor)
-        protocol = LifeProtocol(self)
+        protocol = SimulatedProtocol(self)
         self.knows_halves = self.dice.random() < 0.5
         if self.knows_halves:
             directlyProvides(protocol, IHalfCloseableProtocol)
         self.transport = TCPTransport(self.socket, protocol, ("192.0.2.1", 1), None, 1, self.poller)
-        self.transport.repstr = f"<life {seed}>"
-        # So that producers are paused often.
+        self.transport.repstr = f"<simulation {seed}>"
+        # A small limit, so that producers are paused often.
         self.transport.bufferSize = 1000
         protocol.makeConnection(self.transport)
 
-    # What happens.
+    # Operations.
 
     def write(self):
         data = self.data()
@@ -299,7 +301,7 @@ class Life:
         self.transport.pauseProducing()
 
     def resume(self):
-        # Who resumes after the peer's end is told of it again; that is Twisted's way.
+        # Resuming after the peer's end reports the end again, as Twisted's transports do.
         self.transport.resumeProducing()
 
     def register(self):
@@ -307,7 +309,7 @@ class Life:
             return
         kind = self.dice.choice(self.kinds_of_producers)
         self.had_producer = True
-        self.producer = LifeProducer(self, kind == "push")
+        self.producer = SimulatedProducer(self, kind == "push")
         self.transport.registerProducer(self.producer, kind == "push")
 
     def unregister(self):
@@ -319,7 +321,7 @@ class Life:
         self.transport.loseConnection()
 
     def lose_write(self):
-        # A second one, or one of a connection that is gone, is not Twisted's to bear.
+        # Twisted's transports do not support a second call, or one after the end.
         if not (self.halving or self.losing or self.lost or self.aborted):
             self.halving = True
             self.transport.loseWriteConnection()
@@ -350,7 +352,7 @@ class Life:
         return self.dice.choices([what for what, _ in table], [often for _, often in table])[0]
 
     def within(self, probability):
-        """Do something within a callback of the transport's."""
+        """Run random operations within a callback of the transport."""
         if self.callback < 2:
             self.callback += 1
             while self.dice.random() < probability:
@@ -359,18 +361,18 @@ class Life:
                 operation(self)
             self.callback -= 1
 
-    # What must be.
+    # The model.
 
     def note_written(self, data):
         if not (self.lost or self.aborted or self.transport._writeDisconnected or self.transport.disconnected):
             self.written += data
 
-    def leaves(self, data):
-        """Take note of bytes that the kernel takes; they are the next of those that were written, and no others."""
-        assert not self.aborted or not data, "bytes left after abortConnection"
-        assert not self.lost, "bytes left after connectionLost"
+    def on_send(self, data):
+        """Check that the bytes accepted by the kernel are the next written ones."""
+        assert not self.aborted or not data, "bytes sent after abortConnection"
+        assert not self.lost, "bytes sent after connectionLost"
         end = self.left + len(data)
-        assert self.written[self.left : end] == data, "other bytes left than were written, or not in order"
+        assert self.written[self.left : end] == data, "sent bytes differ from the written ones"
         self.left = end
 
     def check(self):
@@ -380,7 +382,7 @@ class Life:
             assert self.epoll.interest is None, "watched after its loss"
             assert self.socket.closed
             return
-        # A broken connection is not watched any more, and lost in the next turn.
+        # A broken connection is no longer watched, and is lost in the next turn.
         if self.aborted or transport._broken:
             return
         waiting = len(self.written) - self.left
@@ -388,17 +390,17 @@ class Life:
         writing = bool((self.epoll.interest or 0) & OUT)
         assert transport.watched == (self.epoll.interest or 0)
         if waiting:
-            assert writing, "something waits and nobody asks when it can be sent"
+            assert writing, "data is queued, but the poller does not watch for writing"
             return
         pending = (self.losing or self.halving) and not transport._writeDisconnected
         if self.losing and pending and self.producer is None:
-            assert writing, "an end is pending and nobody asks"
-        # A pull producer is asked for more through the interest in writing, and an end waits for any producer.
+            assert writing, "an end is pending, but the poller does not watch for writing"
+        # The interest in writing resumes a pull producer, and an end waits for any producer.
         if not self.had_producer or (self.producer is None and not pending and "pull" not in self.kinds_of_producers):
-            assert writing == pending, "the interest in writing is on exactly while there is something to do"
+            assert writing == pending, "the poller must watch for writing only while an end is pending"
 
     def check_end(self):
-        """Compare the whole life with the model."""
+        """Compare the final state with the model."""
         assert len(self.lost) == 1, f"connectionLost was called {len(self.lost)} times"
         assert self.epoll.interest is None
         assert self.socket.closed
@@ -406,19 +408,19 @@ class Life:
         reason = self.lost[0]
         if reason is ConnectionDone and not self.peer_gone and not self.socket.broken:
             assert self.losing
-            assert self.left == len(self.written), "it ended in good order, but not all has left"
+            assert self.left == len(self.written), "it ended in good order before all data was sent"
         if reason is ConnectionAborted:
             assert self.aborted
         if reason is ConnectionLost:
             assert self.socket.broken or self.socket.ended
         if self.socket.broken and not (self.losing or self.aborted or self.socket.ended):
-            assert reason is ConnectionLost, "a reset was taken for an end in good order"
+            assert reason is ConnectionLost, "a reset was reported as an end in good order"
 
-    def live(self):
-        """Live, and come to an end one way or another; return the number of operations before it."""
+    def run(self):
+        """Run random operations and end the connection; return the number of operations before the end."""
         done = after = 0
         try:
-            while done < LONGEST and after < 10:
+            while done < MAX_OPERATIONS and after < 10:
                 operation = self.choose(self.ALL)
                 self.history.append(operation.__name__)
                 operation(self)
@@ -435,12 +437,12 @@ class Life:
             self.poller.stop()
 
     def finish(self):
-        """Let the connection end: the kernel gets kind, and someone ends it if nobody has."""
+        """End the connection, with a kernel that accepts everything."""
         self.kind = True
         if self.producer is not None:
             self.unregister()
         if not (self.losing or self.aborted or self.lost):
-            self.choose([(Life.lose, 2), (Life.abort, 1), (Life.peer_resets, 1)])(self)
+            self.choose([(Simulation.lose, 2), (Simulation.abort, 1), (Simulation.peer_resets, 1)])(self)
         if not (self.losing or self.aborted or self.lost):
             self.transport.resumeProducing()
         for _ in range(300):
@@ -449,14 +451,14 @@ class Life:
             self.check()
             self.serve()
             self.tick()
-            # A callback may have registered one again.
+            # A callback may have registered another producer.
             if self.producer is not None and not self.lost:
                 self.unregister()
 
 
 @pytest.fixture
 def no_failures():
-    """Fail on what is logged with a traceback: an assertion in a callback ends up there."""
+    """Return the list of logged failures: an assertion in a callback is logged."""
     failures = []
 
     def observe(event):
@@ -469,58 +471,66 @@ def no_failures():
     globalLogPublisher.removeObserver(observe)
 
 
-def live_all(operations, failures, first=0, **options):
-    """Live many lives; stop at the first in which something was wrong."""
-    lives = []
+def run_all(operations, failures, first=0, **options):
+    """Run simulations with this many operations; raise the first failure."""
+    simulations = []
     while operations > 0:
-        life = Life(first + len(lives), **options)
-        operations -= life.live()
+        simulation = Simulation(first + len(simulations), **options)
+        operations -= simulation.run()
         if failures:
-            failures[0].value.add_note(f"{life.seed=}, the last of {len(life.history)} steps: {life.history[-40:]}")
+            failures[0].value.add_note(
+                f"{simulation.seed=}, the last of {len(simulation.history)} steps: {simulation.history[-40:]}"
+            )
             failures[0].raiseException()
-        lives.append(life)
-    return lives
+        simulations.append(simulation)
+    return simulations
 
 
-class LifeTests:
-    """Whole lives of connections."""
+class SimulationTests:
+    """Random simulations of connections."""
 
-    def test_push_producers(self, no_failures):
-        """Order, ends, numbers and interests are right, in thousands of lives with 10^5 operations."""
-        lives = live_all(OPERATIONS, no_failures)
-        # The dice have rolled everything.
-        assert {kind for life in lives for kind in life.lost} >= {ConnectionDone, ConnectionLost, ConnectionAborted}
-        assert {half for life in lives for half in life.halves} == {"read", "write"}
-        assert any(life.left < len(life.written) for life in lives)
-        assert sum(life.left for life in lives) > 1_000_000
+    def test_the_transport_agrees_with_the_model_in_100_000_operations(self, no_failures):
+        """The order of bytes, the ends, the counts and the interests."""
+        simulations = run_all(OPERATIONS, no_failures)
+        # Every case has occurred.
+        assert {kind for simulation in simulations for kind in simulation.lost} >= {
+            ConnectionDone,
+            ConnectionLost,
+            ConnectionAborted,
+        }
+        assert {half for simulation in simulations for half in simulation.halves} == {"read", "write"}
+        assert any(simulation.left < len(simulation.written) for simulation in simulations)
+        assert sum(simulation.left for simulation in simulations) > 1_000_000
 
-    def test_pull_producers(self, no_failures):
-        """The same with producers that are asked for each write."""
-        live_all(OPERATIONS // 5, no_failures, first=10**6, producers=("pull",))
+    def test_the_transport_agrees_with_the_model_with_pull_producers(self, no_failures):
+        run_all(OPERATIONS // 5, no_failures, first=10**6, producers=("pull",))
 
-    def test_pauses_in_pairs(self, no_failures):
-        """A producer is paused and resumed in turns, whatever else is written while it is paused."""
-        for life in live_all(OPERATIONS // 5, no_failures, first=2 * 10**6):
-            assert life.unpaired == [], f"{life.seed=}"
+    def test_pauses_and_resumes_of_a_producer_alternate(self, no_failures):
+        """Whatever else is written while it is paused."""
+        for simulation in run_all(OPERATIONS // 5, no_failures, first=2 * 10**6):
+            assert simulation.unpaired == [], f"{simulation.seed=}"
 
-    def test_a_pull_producer_goes_on(self, no_failures):
-        """A pull producer that writes each time is asked again and again, however much leaves at once."""
+    def test_a_pull_producer_that_writes_is_resumed_every_turn(self, no_failures):
+        """Even though each write is sent at once."""
         for seed in range(100):
-            life = Life(seed)
-            life.kind = True
-            life.within = lambda probability, life=life: (life.note_written(b"x"), life.transport.write(b"x"))
-            life.producer = LifeProducer(life, streaming=False)
-            life.transport.registerProducer(life.producer, streaming=False)
+            simulation = Simulation(seed)
+            simulation.kind = True
+            simulation.within = lambda probability, simulation=simulation: (
+                simulation.note_written(b"x"),
+                simulation.transport.write(b"x"),
+            )
+            simulation.producer = SimulatedProducer(simulation, streaming=False)
+            simulation.transport.registerProducer(simulation.producer, streaming=False)
             for _ in range(20):
-                life.serve_write()
-            assert life.producer.resumed > 20, f"seed {seed}"
-            life.within = lambda probability: None
-            life.unregister()
-            life.transport.connectionLost(Failure(CONNECTION_LOST))
-            life.poller.stop()
+                simulation.serve_write()
+            assert simulation.producer.resumed > 20, f"seed {seed}"
+            simulation.within = lambda probability: None
+            simulation.unregister()
+            simulation.transport.connectionLost(Failure(CONNECTION_LOST))
+            simulation.poller.stop()
 
-    def test_it_would_notice(self, no_failures, monkeypatch):
-        """The model is no rubber stamp: a transport that lets a write overtake the queue does not pass."""
+    def test_the_model_fails_if_a_write_overtakes_the_queue(self, no_failures, monkeypatch):
+        """This checks the simulation itself."""
 
         def overtake(self, data):
             if self.connected and self._direct:
@@ -531,4 +541,4 @@ class LifeTests:
 
         monkeypatch.setattr(TCPTransport, "write", overtake)
         with pytest.raises(AssertionError):
-            live_all(OPERATIONS // 50, no_failures)
+            run_all(OPERATIONS // 50, no_failures)
