@@ -247,8 +247,7 @@ class HandshakeTests:
         cancel = source(autobahn_protocol.WebSocketProtocol._cancelAutoPingTimeoutCall)
         assert "self._sendAutoPing" in cancel, CHANGED + "_cancelAutoPingTimeoutCall"
 
-    def test_per_message_compress_is_none_without_compression(self):
-        """`processData` reads it."""
+    def test_process_data_inflates_only_if_per_message_compress_is_set(self):
         assert "self._perMessageCompress is not None" in source(autobahn_protocol.WebSocketProtocol.processData), (
             CHANGED
         )

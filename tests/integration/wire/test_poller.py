@@ -903,7 +903,7 @@ class LoopTests:
         yield one
         one.watched = 0
 
-    def test_reads_without_a_callback_if_the_event_is_read_only(self, one):
+    def test_reads_without_a_callback_for_a_plain_read_event(self, one):
         assert RecordedBatch([(5, IN), (5, IN)], {5: one}).calls == []
         assert one.calls == ["read", "read"]
 

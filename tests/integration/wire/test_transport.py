@@ -610,7 +610,7 @@ class WriteTests:
         assert wire.take() == b"now"
 
     def test_queued_counts_the_bytes_that_the_kernel_has_not_accepted(self, wire):
-        """To the byte."""
+        """Exactly, also while the kernel accepts more of them."""
         assert wire.transport.queued == 0
         wire.transport.write(bytes(MUCH))
         before = wire.transport.queued
@@ -916,7 +916,6 @@ class EndTests:
 
     @pytest.mark.parametrize("first", ["loseConnection", "loseWriteConnection"])
     def test_abort_connection_overrides_an_unfinished_orderly_end(self, wire, first):
-        """The queued data is dropped."""
         wire.transport.write(bytes(MUCH))
         getattr(wire.transport, first)()
         wire.transport.abortConnection()
@@ -1005,7 +1004,7 @@ class EndTests:
         return wire.protocol.lost[0]
 
     def test_a_producer_can_write_when_it_is_stopped(self, wire):
-        """The write has no effect."""
+        """The connection is lost already, so the write is harmless."""
         producer = Producer()
         producer.stopProducing = lambda: wire.transport.write(b"last words")
         wire.transport.registerProducer(producer, True)
@@ -1137,7 +1136,7 @@ class ProducerTests:
     """Backpressure."""
 
     def test_pauses_a_producer_over_the_limit_and_resumes_it_when_empty(self, wire):
-        """Every time."""
+        """Also the second and the third time."""
         producer = Producer()
         wire.transport.registerProducer(producer, True)
         for _ in range(3):

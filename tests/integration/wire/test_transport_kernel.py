@@ -123,13 +123,9 @@ class Connection:
         module, reactor = TRANSPORTS[simulation.twin], simulation.poller
         if tcp:
             with socket.create_server(("127.0.0.1", 0)) as listener:
-                listener.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_RCVBUF, room or self.dice.choice((10_000, 50_000, 1 << 20))
-                )
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room or self.dice.choice(WINDOWS))
                 self.peer = socket.socket()
-                self.peer.setsockopt(
-                    socket.SOL_SOCKET, socket.SO_RCVBUF, room or self.dice.choice((10_000, 50_000, 1 << 20))
-                )
+                self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room or self.dice.choice(WINDOWS))
                 self.peer.connect(listener.getsockname())
                 sock, address = listener.accept()
             for one in (sock, self.peer):
