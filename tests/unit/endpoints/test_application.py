@@ -175,7 +175,7 @@ class ServiceTests:
     """The `service` attribute of an endpoint."""
 
     @pytest.mark.parametrize("how", [lambda kind: kind, functools.partial, lambda kind: lambda: kind(*())])
-    def test_publishes_to_the_channels_of_the_server_of_each_connection(self, how):
+    def test_is_the_service_of_the_server_and_not_a_class_attribute(self, how):
         seen = []
 
         class Publisher(ServerProtocol):

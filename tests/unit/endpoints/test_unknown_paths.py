@@ -177,7 +177,7 @@ class RefusalTests:
             "/connection/websocket?format=json&channel_id=7&chan=1",
         ],
     )
-    def test_accepts_other_query_parameters_in_every_mode(self, mode, target):
+    def test_accepts_channels_at_ws_and_other_parameters_elsewhere(self, mode, target):
         """At the path of the SDKs, even parameters that resemble `channel` are accepted."""
         assert handshake(target, catch_all=mode)[0] == 101
 

@@ -165,7 +165,7 @@ class RefusedOriginTests:
         assert target.partition("?")[0] in line
         assert f'start the server with {option} {APP}" peer=' in line
 
-    def test_is_403_if_the_request_has_two_origin_headers(self):
+    def test_is_refused_with_403_if_the_request_has_two_origins(self):
         server = start(f"--api-origin {APP}")
         for target in ("/sse?channel=a", "/api/info"):
             assert send(server, "OPTIONS", target, APP, f"Origin: {APP}", *PREFLIGHT)[0] == 403

@@ -66,7 +66,7 @@ class ArbitraryParametersTests:
             assert isinstance(json.loads(found.body), dict)
 
     @pytest.mark.parametrize("name", [*NAMES, "__init__", ""])
-    def test_empty_ones_are_a_problem_except_for_channels_connections_and_info(self, name):
+    def test_missing_ones_are_a_problem_except_for_channels_connections_and_info(self, name):
         found = CALL(name, {})
         assert isinstance(found, Problem) is (name not in ("channels", "connections", "info"))
 

@@ -715,7 +715,7 @@ class TokenTests:
         client.send({"id": 1, "connect": {}})
         assert client.closed()[0] == 3501
 
-    def test_admits_a_client_without_a_token_with_anonymous(self):
+    def test_anonymous_admits_a_client_without_a_token(self):
         server = MemoryServer(Settings(token_secret=SECRET, anonymous=True, channel_allow=("c",)))
         client = Client(server).connected()
         assert "code" not in client.request("subscribe", channel="c")
