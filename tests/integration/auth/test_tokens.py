@@ -374,7 +374,7 @@ class FetchedKeyTests:
         assert websocket(server, self.signed(OTHER)).status == 401
         assert provider.requests == 1
 
-    def test_a_new_key_is_fetched_when_a_token_names_it_and_the_old_one_is_dropped(self, start_server, provider):
+    def test_an_unknown_key_id_fetches_the_keys_again_and_drops_the_old_ones(self, start_server, provider):
         provider.publish(one=CURRENT)
         server = self.start(start_server, provider)
         assert websocket(server, self.signed()).status == 101

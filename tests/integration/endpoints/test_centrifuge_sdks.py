@@ -479,7 +479,7 @@ class ReconnectTests:
         publish(other, "foo", "3")
         assert sdk.publications(2) == ["2", "3"]
 
-    def test_a_restart_of_an_empty_redis_is_not_recovered_and_starts_a_new_epoch(self, start_server, connect, redis):
+    def test_a_redis_that_restarts_empty_starts_a_new_epoch_without_recovery(self, start_server, connect, redis):
         server = up(start_server(redis=redis.url, **OPEN))
         sdk = connect(server)
         first = sdk.subscribe("foo")

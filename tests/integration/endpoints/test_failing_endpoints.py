@@ -155,7 +155,7 @@ class FailingTests:
         assert "in onMessage with a secret" in the_one_traceback(log)
         assert server.serves_the_next()
 
-    def test_a_failure_in_on_close_is_logged_and_the_client_gets_its_own_code(self, failing_server, log):
+    def test_a_failure_in_on_close_is_logged_and_leaves_the_close_code(self, failing_server, log):
         """The closing handshake is complete before onClose is called."""
         server = failing_server()
         with server.open("/onclose") as peer:
@@ -197,7 +197,7 @@ class FailingTests:
 class DecidingTests:
     """onConnect decides whether and how to accept a connection."""
 
-    def test_a_connection_deny_is_a_response_with_its_code_and_reason_in_the_body(self, failing_server):
+    def test_a_connection_deny_becomes_a_response_with_its_code_and_reason(self, failing_server):
         """A line feed in the reason cannot add a header."""
         server = failing_server()
         with server.connect() as peer:
@@ -227,7 +227,7 @@ class DecidingTests:
             assert [peer.read_message() for _ in range(3)] == ["one", "two", "three"]
         assert len(Decides.waiting) == 1
 
-    def test_no_decision_within_open_timeout_is_503_and_a_late_one_has_no_effect(self, failing_server):
+    def test_no_decision_within_open_timeout_is_503_and_a_late_one_is_ignored(self, failing_server):
         server = failing_server(open_timeout=0.2)
         with server.connect() as peer:
             peer.send(handshake_request("/decides"))

@@ -98,7 +98,7 @@ class AnswerTests:
             assert ask("subscribe", "news") == Subscribed()
         assert len(backend.peers) == 1
 
-    def test_a_request_whose_idle_connection_was_closed_is_sent_again_on_a_new_one(self, backend, ask):
+    def test_a_request_on_a_closed_idle_connection_is_sent_again(self, backend, ask):
         """The backend closes its idle connection just as the request arrives."""
         answers = iter([{"result": {}}, None, {"result": {}}])
         backend.answer = lambda path, body: next(answers)
@@ -151,7 +151,7 @@ class FailureTests:
         assert ask("subscribe", "news") is TEMPORARY
         go_on.set()
 
-    def test_a_backend_that_is_down_is_a_temporary_failure_until_it_is_up_again(self, backend, ask):
+    def test_a_backend_that_is_down_is_a_temporary_failure_until_it_returns(self, backend, ask):
         port = backend.port
         backend.close()
         assert ask("subscribe", "news") is TEMPORARY

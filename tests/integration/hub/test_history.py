@@ -137,7 +137,7 @@ class EventStreamRecoveryTests:
 
     @pytest.mark.parametrize("ahead", [10**14, 10**18 - 1])
     def test_a_position_beyond_the_end_of_the_stream_gets_a_gap_event(self, start, ahead):
-        """Redis's Lua cannot represent such offsets exactly; the history method of the API accepts up to 2**53 - 1."""
+        """Redis's Lua cannot represent the larger offset exactly; the API is called with at most 2**53 - 1."""
         server = start()
         epoch = publish(server, "foo", "1").partition(":")[0]
         with server.connect() as peer:

@@ -104,9 +104,7 @@ class ChatTests:
 class OutageTests:
     """`hub.listen` on a server whose Redis is down at first, and later again."""
 
-    def test_listening_starts_once_redis_is_up_and_resumes_with_a_gap_after_an_outage(
-        self, start_server, redis
-    ) -> None:
+    def test_starts_once_redis_is_up_and_resumes_with_a_gap(self, start_server, redis) -> None:
         redis.kill()
         server = start_server(redis=redis.url)
         hub, seen = server.service.hub, []

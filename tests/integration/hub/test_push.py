@@ -262,6 +262,10 @@ class SlowReaderTests:
             assert got + dropped == 60
             assert server.service.hub.dropped == dropped
 
+
+class TLSTests:
+    """Subscribers that connect over TLS."""
+
     def test_a_hundred_publications_in_one_turn_arrive_in_order_over_tls(self, start_server, tls_listen, tls_client):
         server = start_server(listen=tls_listen, channel_allow=("*",))
         with (

@@ -421,7 +421,7 @@ class ScriptTests:
     """The Lua scripts in Redis."""
 
     def test_scripts_are_called_by_hash_only_even_after_a_restart_of_redis(self, start_server, make_redis):
-        """EVAL would send the script as a retry, and the next publication would overtake this one."""
+        """If a script had to be sent whole at its first use, the next publication would overtake this one."""
         redis = make_redis()
         server = up(start_server(redis=redis.url, api_key=KEY))
         for _ in range(2):

@@ -176,7 +176,7 @@ class BatchTests:
     """`batch`: many commands in one request."""
 
     @pytest.mark.parametrize("parallel", [False, True])
-    def test_each_command_has_its_reply_in_order_and_an_unknown_one_makes_it_404(self, server, parallel):
+    def test_each_command_has_its_reply_and_an_unknown_one_makes_it_404(self, server, parallel):
         commands = [
             {"publish": {"channel": "foo", "data": 1}},
             {"publish": {"channel": "", "data": 1}},

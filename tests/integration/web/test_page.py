@@ -180,7 +180,7 @@ class PageTests:
             peer.handshake("/echo")
             assert peer.echoes("x" * 100_000)
 
-    def test_plain_http_to_a_tls_port_is_disconnected_and_tls_still_works(self, start_server, tls_listen, tls_client):
+    def test_plain_http_to_a_tls_port_does_not_affect_tls_clients(self, start_server, tls_listen, tls_client):
         server = start_server(listen=tls_listen)
         with server.connect() as plain:
             plain.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")

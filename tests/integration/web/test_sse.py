@@ -56,7 +56,7 @@ class EventTests:
 
 
 class RefusedTests:
-    """Requests that the server refuses, gaps, and slow readers."""
+    """Requests that the server refuses, for good or for now."""
 
     @pytest.mark.parametrize(
         ("query", "status"),
@@ -79,7 +79,7 @@ class RefusedTests:
         with server.connect() as peer:
             assert peer.request("/sse?channel=foo", method=method).status == 405
 
-    def test_is_503_while_redis_is_unavailable_but_an_event_source_gets_200_and_retry(self, start_server, redis, log):
+    def test_is_503_without_redis_but_200_with_retry_for_an_event_source(self, start_server, redis, log):
         """An EventSource stops for good after any other status. The access log says 503 for both."""
         redis.kill()
         server = start_server(redis=redis.url)
@@ -108,6 +108,10 @@ class RefusedTests:
         with server.connect() as peer:
             for target, status in (("/sse?channel=", 400), ("/sse?channel=bar", 403)):
                 assert peer.request(target, "Accept: text/event-stream").status == status
+
+
+class MissingPublicationTests:
+    """Outages of Redis, and clients that do not read."""
 
     def test_an_outage_of_redis_sends_a_gap_event(self, start_server, redis):
         server = up(start_server(redis=redis.url))
