@@ -110,7 +110,7 @@ class ResponseTests:
         assert b'"data":%b' % text in write_request(CALLER, data=text)
 
     @pytest.mark.parametrize("read", READERS)
-    def test_reads_an_error_or_a_disconnect(self, read):
+    def test_reads_an_error_or_a_disconnect_instead_of_a_result(self, read):
         error = {"code": 1000, "message": "no", "temporary": True}
         assert read(json.dumps({"error": error}).encode()) == HookError(1000, "no", temporary=True)
         assert read(b'{"error":{"code":403}}') == HookError(403, "")

@@ -43,7 +43,7 @@ def unread_bytes(listener):
 class PacedTests:
     """Missed publications are sent as fast as the client reads."""
 
-    def test_a_client_that_does_not_read_is_sent_one_page_and_later_everything(self, way):
+    def test_limits_unread_bytes_and_sends_everything_once_the_client_reads(self, way):
         """It has missed 1.6 MB, and as much is published in the meantime."""
         server = serve()
         publish(server, 200)

@@ -35,7 +35,7 @@ class Subscriber:
 
 
 class BudgetTests:
-    """Several buffers of a connection share a budget."""
+    """The byte budget that several buffers of a connection share."""
 
     def test_counts_the_data_and_an_overhead_of_each_item(self):
         budget = BufferBudget(1000)
@@ -117,7 +117,7 @@ class StreamReaderTests:
 
 
 class RecoveringSubscriberTests:
-    """One subscriber reads the stream."""
+    """A subscriber that recovers on its own."""
 
     def test_a_paused_subscriber_buffers_only_what_the_stream_does_not_contain(self):
         one = RecoveringSubscriber(Subscriber(), BufferBudget(10_000))
@@ -128,7 +128,7 @@ class RecoveringSubscriberTests:
             one.receive(item)
         assert (one.behind, one.position, one.buffer.items) == (True, Position(0, "e"), [PLAIN, JOIN])
 
-    def test_while_a_page_is_read_publications_are_buffered(self):
+    def test_buffers_publications_while_a_page_is_read(self):
         """The page may be the last one, and may have been read before they were published."""
         one = RecoveringSubscriber(Subscriber(), BufferBudget(10_000))
         one.pause(Position(0, "e"))
@@ -167,7 +167,7 @@ class RecoveringSubscriberTests:
             (None, Position(1, "e"), False),
         ],
     )
-    def test_pages_are_read_only_with_a_budget_and_from_a_position_of_the_stream(self, budget, since, expected):
+    def test_reads_pages_only_with_a_budget_and_a_position_of_the_stream(self, budget, since, expected):
         one = RecoveringSubscriber(Subscriber(), budget)
         assert one.must_read_pages(since, Position(2, "e")) is expected
 
@@ -192,13 +192,13 @@ class ChannelStateTests:
         assert state.remove(b)
         assert (state.kinds, len(state)) == ({}, 0)
 
-    def test_a_confirmation_fires_all_that_wait_once(self):
+    def test_a_confirmation_fires_each_waiting_deferred_once(self):
         state, fired = ChannelState("foo"), []
         state.waiting = [Deferred().addCallback(fired.append) for _ in range(2)]
         state.confirm()
         assert (state.confirmed, fired, state.waiting) == (True, [None, None], [])
 
-    def test_a_rejection_fails_all_that_wait(self):
+    def test_a_rejection_fails_each_waiting_deferred(self):
         state, failed = ChannelState("foo"), []
         state.waiting = [Deferred().addErrback(lambda failure: failed.append(failure.type)) for _ in range(2)]
         state.reject(Failure(BrokerDown("away")))

@@ -259,7 +259,7 @@ class StreamTests:
         assert one.received == [(b"<plain><2>", 2, 6)]
         assert (one.gaps, len(broker.reads)) == ([], 2)
 
-    def test_a_publication_that_the_stream_does_not_contain_is_reported_as_a_gap(self, clock):
+    def test_a_publication_missing_from_the_stream_is_reported_as_a_gap(self, clock):
         """Reading the stream again would not explain its offset."""
         broker = LateReader()
         hub, one = make_hub(clock, broker), Listener()

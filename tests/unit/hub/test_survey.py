@@ -92,7 +92,7 @@ class AskTests:
         assert failure.check(BrokerDown)
         assert clock.getDelayedCalls() == []
 
-    def test_fails_beyond_the_maximum_of_pending_requests(self, survey, monkeypatch):
+    def test_fails_with_broker_down_beyond_max_requests(self, survey, monkeypatch):
         monkeypatch.setattr(module, "MAX_REQUESTS", 1)
         ask(survey, "add", {"a": 1})
         (failure,) = ask(survey, "add", {"a": 1})
@@ -118,6 +118,6 @@ class AnswerTests:
         assert bus.sent == [("other", {"answer": "7", "from": "me", "result": result})]
 
     @pytest.mark.parametrize("message", [b"", b"\xff", b"[]", b"{}", b'{"answer": []}', b"[" * 100_000, b"null"])
-    def test_ignores_a_malformed_message(self, survey, bus, message):
+    def test_sends_no_answer_to_a_malformed_message(self, survey, bus, message):
         survey.on_message(message)
         assert bus.sent == []

@@ -19,7 +19,8 @@ def issued(authority, tmp_path_factory):
 class EndpointTests:
     """Endpoint strings."""
 
-    def test_strings_of_other_kinds_are_left_to_twisted(self):
+    def test_returns_none_for_strings_of_other_kinds(self):
+        """Twisted parses those."""
         for text in ("tcp:80", "unix:/run/ws.sock", "haproxy:tcp:80", "systemd:domain=INET:index=0"):
             assert parse_tls_endpoint(text, Clock()) is None
 

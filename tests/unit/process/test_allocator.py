@@ -37,5 +37,5 @@ class KeepFreedTests:
         assert run() == (True, 0)
 
     @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"])
-    def test_changes_nothing_if_the_environment_configures_the_allocator(self, name):
+    def test_returns_false_if_the_environment_configures_the_allocator(self, name):
         assert run(**{name: "1000000"})[0] is False

@@ -27,7 +27,7 @@ def test_channel_of_returns_the_channel_for_both_of_its_redis_channels(channel):
     assert (channel_of(plain), channel_of(private)) == (channel, channel)
 
 
-def test_keys_of_a_channel_share_its_hash_tag():
+def test_the_key_of_a_channel_contains_it_as_the_hash_tag():
     assert key_of("history", tag_of("foo")) == b"wsserver:history:{foo}"
 
 
