@@ -1,4 +1,4 @@
-"""A backend that is asked about clients: a real HTTP server in threads, right or wrong."""
+"""A backend for hooks: a real HTTP server in threads, with valid or invalid responses."""
 
 import json
 import threading
@@ -12,23 +12,23 @@ __all__ = ["Backend"]
 
 class Backend:
     """
-    Answer POSTs.
+    A server that answers POST requests.
 
     Args:
-        port: where; 0 for a free one.
+        port: the port to listen on; 0 for a free one.
     """
 
     def __init__(self, port: int = 0) -> None:
         self.questions: list[tuple[str, dict[str, str], Any]] = []
-        """Path, headers (names in lower case) and body of each question."""
+        """Path, headers (names in lower case) and body of each request."""
         self.peers: set[tuple[str, int]] = set()
-        """Where questions came from: one for each connection."""
+        """Addresses that requests came from: one for each connection."""
         self.most = 0
-        """Most questions at a time."""
+        """Maximum number of requests handled at the same time."""
         self.answer: Callable[[str, Any], Any] = lambda path, body: {"result": {}}
-        """Makes an answer: a value for JSON, bytes for the whole response, None to close the connection."""
+        """Returns a value to send as JSON, the bytes of a whole response, or None to close the connection."""
         self.before: tuple[bytes, threading.Event] | None = None
-        """What is sent before the answer, and when to go on from there."""
+        """Bytes to send before the response, and the event to wait for after them."""
         self._running = 0
         self._lock = threading.Lock()
         backend = self
@@ -46,18 +46,18 @@ class Backend:
             request_queue_size = 256
 
             def handle_error(self, *arguments: object) -> None:
-                pass  # The other end has gone.
+                pass  # The client has closed the connection.
 
         self._server = Server(("127.0.0.1", port), Handler)
         self.port: int = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def url(self, path: str = "/") -> str:
-        """Tell where it is."""
+        """Return the URL of a path."""
         return f"http://127.0.0.1:{self.port}{path}"
 
     def close(self) -> None:
-        """Go away."""
+        """Stop the server."""
         self._server.shutdown()
         self._server.server_close()
 

@@ -1,4 +1,4 @@
-"""Raw subscribers that return from a position, and the numbers published to them."""
+"""Raw subscribers that recover from a position, and numbers to publish to them."""
 
 import re
 
@@ -8,7 +8,7 @@ SIZE = 8000
 
 
 class Listener:
-    """A raw listener over WebSocket or SSE that returns from a position."""
+    """A raw subscriber, over WebSocket or SSE, that recovers from a position."""
 
     def __init__(self, server, way, query, last_event_id, *, reading=False):
         self.client = server.connect()
@@ -22,7 +22,7 @@ class Listener:
             self.client.send(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
     def texts(self):
-        """Take what has come: of each publication what is before its filler; the notice of a gap as `gap`."""
+        """Return what has been received: the number of each publication, and `gap` for the notice of a gap."""
         if self._way == "ws":
             found = self.client.messages()
         else:
@@ -31,7 +31,7 @@ class Listener:
         return ["gap" if text.startswith('{"event":"gap"') else text.partition(" ")[0] for text in found]
 
     def read_all(self, turns=500):
-        """Read as a client does that never stops; return what came."""
+        """Read continuously, for up to `turns` reactor turns; return everything received."""
         found = []
         for _ in range(turns):
             self.transport.read_again()
@@ -41,7 +41,7 @@ class Listener:
 
 
 def publish(server, count, *, channel="h", start=0, plain=False):
-    """Publish numbers with a filler."""
+    """Publish numbers, each followed by padding."""
     for number in range(start, start + count):
         data = f"{number} {'x' * SIZE}"
         server.service.hub.publish(channel, data, skip_history=plain)
@@ -49,5 +49,5 @@ def publish(server, count, *, channel="h", start=0, plain=False):
 
 
 def numbers(*ranges):
-    """Write numbers as they are published."""
+    """Return the numbers as published."""
     return [str(number) for numbers in ranges for number in numbers]

@@ -1,4 +1,4 @@
-"""The program `wsserver`, and an environment to run it in."""
+"""The program `wsserver` and an environment to run it in."""
 
 import os
 import sys
@@ -10,6 +10,6 @@ PROGRAM = str(Path(sys.executable).parent / "wsserver")
 
 
 def environment(**more):
-    """Give an environment in which no setting is left."""
+    """Return this process's environment without any setting of wsserver."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WSSERVER_")}
     return kept | {"PYTHONUNBUFFERED": "1"} | more

@@ -1,10 +1,10 @@
-"""Deferreds in tests without a reactor."""
+"""Results of Deferreds in tests without a reactor."""
 
 __all__ = ["result"]
 
 
 def result(done):
-    """Give what a Deferred has fired with."""
+    """Return the result of a Deferred that has fired."""
     found = []
     done.addCallback(found.append)
     return found[0]

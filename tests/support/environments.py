@@ -1,4 +1,4 @@
-"""Virtual environments that wsserver is installed in."""
+"""Virtual environments in which wsserver is installed."""
 
 import shutil
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 
 __all__ = ["LEFT_OUT", "Built", "Environment", "call", "copy_environment", "make_environment"]
 
-# What a checkout has and what other runs have left lying in it.
+# Files that a build does not need, including those left by earlier runs.
 LEFT_OUT = shutil.ignore_patterns(
     ".*", "build", "dist", "reports", "*.egg-info", "__pycache__", "*.pyc", "dropin.cache", "tests"
 )
@@ -18,7 +18,7 @@ LEFT_OUT = shutil.ignore_patterns(
 
 @dataclass(frozen=True)
 class Built:
-    """What was built."""
+    """The results of a build."""
 
     wheel: Path
     sdist: Path
@@ -33,18 +33,18 @@ class Environment:
     path: Path
 
     def bin(self, name: str) -> Path:
-        """Return the path of a program."""
+        """Return the path of an installed program."""
         return self.path / "bin" / name
 
     @property
     def site_packages(self) -> Path:
-        """Where its packages are."""
+        """The directory of its packages."""
         [found] = self.path.glob("lib/python3*/site-packages")
         return found
 
 
 def call(*command: str | Path, directory: Path) -> None:
-    """Run a program that must do well."""
+    """Run a program; fail the test if its exit status is not 0."""
     done = subprocess.run(
         [str(word) for word in command], cwd=directory, capture_output=True, text=True, timeout=300, check=False
     )
@@ -53,7 +53,7 @@ def call(*command: str | Path, directory: Path) -> None:
 
 
 def make_environment(path: Path, *what: str | Path) -> Environment:
-    """Make a virtual environment and install into it with pip, dependencies and all."""
+    """Create a virtual environment and install packages with all their dependencies."""
     call(sys.executable, "-m", "venv", "--without-pip", path, directory=path.parent)
     pip = (sys.executable, "-m", "pip", "--python", path / "bin" / "python", "--disable-pip-version-check")
     call(*pip, "install", "--quiet", *what, directory=path.parent)
@@ -61,7 +61,7 @@ def make_environment(path: Path, *what: str | Path) -> Environment:
 
 
 def copy_environment(original: Environment, path: Path, *what: str | Path) -> Environment:
-    """Make an environment with the dependencies of another one, and install wsserver anew in it."""
+    """Create an environment with another one's dependencies, and install wsserver into it."""
     call(sys.executable, "-m", "venv", "--without-pip", path, directory=path.parent)
     made = Environment(path)
     ours = ("wsserver", "wsserver-*", "wsserver_plugin*", "dropin.cache")
@@ -69,7 +69,7 @@ def copy_environment(original: Environment, path: Path, *what: str | Path) -> En
         original.site_packages, made.site_packages, ignore=shutil.ignore_patterns(*ours), dirs_exist_ok=True
     )
     pip = (sys.executable, "-m", "pip", "--python", made.bin("python"), "--disable-pip-version-check")
-    # Twisted's own programs are reinstalled with their new path by asking for them by name.
+    # Twisted's scripts contain the path of their environment, so they are copied with the new one.
     call(*pip, "install", "--quiet", *what, directory=path.parent)
     for name in ("twistd", "twist"):
         text = original.bin(name).read_text("utf-8").replace(str(original.path), str(path))

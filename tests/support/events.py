@@ -1,10 +1,10 @@
-"""An EventSource on a connection to a test server."""
+"""A client of an event stream on a connection to a test server."""
 
 __all__ = ["Events", "assert_ends_with_retry"]
 
 
 class Events:
-    """A stream of events, read as a browser does."""
+    """An event stream, parsed as a browser does."""
 
     def __init__(self, peer, target, *headers):
         self._peer = peer
@@ -30,7 +30,7 @@ class Events:
         return event.split(b"\n")
 
     def read(self):
-        """Read an event: its name and its data. Like a browser, go past what only sets an id."""
+        """Return the name and the data of the next event; events that only set an ID are skipped, as in a browser."""
         name, data = "message", []
         for line in self._lines():
             field, _, value = line.partition(b": ")
@@ -44,7 +44,7 @@ class Events:
 
 
 def assert_ends_with_retry(peer, target="/sse?channel=foo"):
-    """Connect as an EventSource does: the stream says when to retry, and ends."""
+    """Connect as an EventSource does; the stream must set a retry time and end."""
     response = peer.request(target, "Accept: text/event-stream")
     assert response.status == 200
     assert response.header("content-type").startswith("text/event-stream")

@@ -6,7 +6,7 @@ __all__ = ["FakeClient", "join"]
 
 
 class FakeClient:
-    """A connection of a Centrifuge SDK, that only keeps what is done with it."""
+    """A connection of a Centrifuge SDK that only records what is done with it."""
 
     def __init__(self, client, user="", channels=()):
         self.client = client
@@ -36,6 +36,6 @@ class FakeClient:
 
 
 def join(server, client):
-    """Let a client be known."""
+    """Register a client with the server's hub."""
     server.ask(lambda: server.service.hub.clients.add(client))
     return client

@@ -6,9 +6,9 @@ __all__ = ["FakeReactor"]
 
 
 class FakeReactor(Clock):
-    """A clock that takes a reader and watches nothing: the tests call the poller themselves."""
+    """A clock that accepts a reader but never watches it."""
 
     def addReader(self, reader):
-        """Take note of nothing."""
+        """Ignore the reader."""
 
     removeReader = addReader

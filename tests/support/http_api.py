@@ -10,19 +10,19 @@ KEY = "secret"
 
 
 def ready(server):
-    """Tell what `/ready` says."""
+    """Return the status of `/ready`."""
     with server.connect() as peer:
         return peer.request("/ready").status
 
 
 def up(server):
-    """Wait until publications arrive."""
+    """Wait until the server is ready; return it."""
     wait_until(lambda: ready(server) == 200, "ready")
     return server
 
 
 def api(server, method, body, *headers, key=KEY):
-    """Call the API; returns the status and the answer."""
+    """Call the API; return the status and the response's JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     with server.connect() as peer:
         lines = (*((f"X-API-Key: {key}",) if key else ()), *headers)
@@ -31,7 +31,7 @@ def api(server, method, body, *headers, key=KEY):
 
 
 def ok(server, method, body):
-    """Call the API, and give the result."""
+    """Call the API, which must succeed; return the result."""
     status, answer = api(server, method, body)
     assert status == 200, answer
     return answer["result"]

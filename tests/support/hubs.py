@@ -1,4 +1,4 @@
-"""Parts of the server around a hub, connected as the service connects them."""
+"""A hub and what surrounds it, connected as the service does."""
 
 from wsserver.hub.hub import Hub
 from wsserver.hub.management import Management
@@ -7,21 +7,21 @@ from wsserver.hub.survey import Survey
 
 
 def make_hub(broker, clock, rules=None):
-    """Make a hub to which the broker delivers."""
+    """Return a hub that receives the broker's publications."""
     hub = Hub(broker, clock, rules)
     broker.deliver_to(hub)
     return hub
 
 
 def make_management(hub, clock):
-    """Make the operations on all processes, which share the hub's broker."""
+    """Return the operations on all processes; they share the hub's broker."""
     survey = Survey(hub.broker, clock, Operations(hub, "1").handlers)
     hub.broker.deliver_to(hub, survey.on_message)
     return Management(survey)
 
 
 class DropsEverything:
-    """A listener of a broker that loses each publication."""
+    """A receiver of a broker's publications that drops each one."""
 
     def on_publication(self, channel, publication):
-        """Lose it."""
+        """Drop the publication."""

@@ -1,8 +1,8 @@
 """
-The messages of wsserver: every text in its source code that a user may read, and what becomes of it.
+The messages of wsserver: every text in its source code that a user may read, and its kind.
 
 A text is classified by the call that it is an argument of, or by its statement. A sentence in a call that
-`Collector` does not know is of kind `unknown`, so that a test notices new ways to send messages.
+`Collector` does not know has the kind `unknown`, so that a test notices new ways to send messages.
 """
 
 import ast
@@ -23,10 +23,10 @@ NO_MESSAGES = {
     "config/genconfig.py": "comments of a TOML file",
     "testing.py": "errors in tests",
 }
-"""Modules whose texts have a form of their own -> what they are."""
+"""Modules whose texts are not messages -> what the texts are."""
 
 HELP_MODULES = re.compile(r"config/\w*settings\.py|tap\.py|cli/main\.py")
-"""Modules whose texts outside of calls are help: sentences, and headings of groups of options."""
+"""Modules in which texts outside of calls are help: sentences, and headings of option groups."""
 
 LOGGING = frozenset({"debug", "info", "warn", "error", "critical", "failure", "failuresHandled"})
 """Methods of a Twisted logger."""
@@ -62,7 +62,7 @@ KINDS = {
     "_FixedReply": "text",
     "_Greet": "text",
     "Attribute": "docstring",
-    # Patterns, and parts of texts.
+    # Patterns and parts of texts.
     "compile": "pattern",
     "fullmatch": "pattern",
     "search": "pattern",
@@ -76,7 +76,7 @@ KINDS = {
     "_rights": "part",
     "Origin": "part",
 }
-"""Name of a function or class -> kind of the texts it is called with; those of errors and refusals are derived."""
+"""Function or class -> the kind of its text arguments; names of errors and refusals are found in the source code."""
 
 STATEMENTS: dict[type[ast.AST], str] = {
     ast.Assign: "text",
@@ -89,14 +89,14 @@ STATEMENTS: dict[type[ast.AST], str] = {
     ast.arguments: "text",
     ast.Assert: "pattern",
 }
-"""Kind of the texts that are in no call."""
+"""Statement -> the kind of texts that are in no call."""
 
 _SENTENCE = re.compile(r"[A-Za-z'{}-]+[,:;]? [A-Za-z'{}-]+[,:;]? [A-Za-z'{}-]")
 
 
 @dataclass(frozen=True)
 class Message:
-    """A text, or several parts joined by values: `{name}` stands for the value of an expression."""
+    """A text, possibly with values: `{name}` stands for the value of an expression."""
 
     place: str
     kind: str
@@ -105,7 +105,7 @@ class Message:
     values: tuple[ast.expr, ...] = ()
 
     def __str__(self) -> str:
-        """Show it, with its place, for an assertion."""
+        """Return the text with its place, for an assertion."""
         return f"{self.place}: {self.context}: {self.text!r}"
 
 
@@ -169,7 +169,7 @@ class Collector:
         self._parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
 
     def collect(self) -> Iterator[Message]:
-        """Give every text but docstrings and the parts of an f-string's values."""
+        """Yield every text except docstrings and texts within the values of an f-string."""
         for node in ast.walk(self._tree):
             found = _text(node)
             if found is None or isinstance(self._parents[node], ast.Expr) or self._is_in_f_string(node):
@@ -216,19 +216,19 @@ class Collector:
 
 
 def collect_strings() -> list[Message]:
-    """Return every text in the source code, of a sentence or a word, but docstrings."""
+    """Return every text in the source code except docstrings, including single words."""
     trees = dict(_parse())
     errors = _find_error_names(list(trees.values()))
     return [message for name, tree in trees.items() for message in Collector(name, tree, errors).collect()]
 
 
 def collect_messages() -> list[Message]:
-    """Return the texts with at least three words."""
+    """Return the texts of at least three words."""
     return [message for message in collect_strings() if _SENTENCE.search(message.text)]
 
 
 def collect_docstrings() -> list[Message]:
-    """Return the docstrings, also those of attributes."""
+    """Return the docstrings, including those of attributes."""
     return [
         Message(f"wsserver/{name}:{node.lineno}", "docstring", "", node.value.value)
         for name, tree in _parse()

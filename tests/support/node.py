@@ -1,4 +1,4 @@
-"""What the tests take from npm, installed once beside what is built: Centrifugo's SDK, `ws`, EventSource polyfills."""
+"""The npm packages that tests use, installed once below build/: Centrifugo's SDK, `ws`, and EventSource polyfills."""
 
 import fcntl
 import shutil
@@ -15,7 +15,7 @@ PACKAGES = ("centrifuge@5.8.0", "ws@8.23.0", "event-source-polyfill@1.0.31", "ev
 
 
 def install_node_packages() -> Path:
-    """Install the packages once; give the directory that has `node_modules` in it."""
+    """Install the packages once; return the directory that contains `node_modules`."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.exit("the tests of the SDKs need node and npm: tests/install_system_packages.sh", returncode=1)
     NODE.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The options from given sources, with defaults and errors for tests to compare."""
+"""The defaults of all options, and helpers to load options from given sources."""
 
 import re
 
@@ -64,22 +64,22 @@ DEFAULTS = {
     "timezone": None,
     "log_format": "text",
 }
-"""What the documentation promises."""
+"""The defaults, as documented."""
 
 
 def one(name, text):
-    """Load one option, given as a flag."""
+    """Return one option's value, given as a flag."""
     return getattr(load({name: [text]}), name)
 
 
 def uncommented():
-    """Take the # away before every option."""
+    """Return the generated configuration file with every option uncommented."""
     options, _, _ = genconfig().partition("# Options for the channels")
     return re.sub(r"(?m)^#(?=[a-z_]+ = )", "", options)
 
 
 def refused(**sources):
-    """Load sources that have to be refused; tell where the mistake is and what."""
+    """Load sources that must be refused; return where the error is and its message."""
     with pytest.raises(SettingError) as caught:
         load(**sources)
     assert str(caught.value) == f"{caught.value.where}: {caught.value.problem}"

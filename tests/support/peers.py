@@ -1,7 +1,7 @@
 """
 Clients for tests: `RawPeer`, which can send any bytes, and Autobahn's own client.
 
-Both block, so they must be used outside of the reactor's thread. The tests in this directory run in other threads.
+Both block, so they must be used outside of the reactor's thread. The integration tests run in other threads.
 """
 
 import base64
@@ -440,6 +440,6 @@ def connect_autobahn(url: str, protocols: Iterable[str] = (), **options: Any) ->
 
 
 def answer_to(peer, path, **options):
-    """Send a handshake, right or wrong, and read the answer."""
+    """Send a handshake, valid or invalid; return the response."""
     peer.send(handshake_request(path, **options))
     return peer.read_response()

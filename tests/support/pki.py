@@ -1,4 +1,4 @@
-"""Certificates for the tests of TLS: a root authority, an intermediate one, and servers' certificates."""
+"""Certificates for TLS tests: a root authority, an intermediate one, and server certificates."""
 
 import datetime
 import ipaddress
@@ -17,7 +17,7 @@ NAMES = ("localhost", "127.0.0.1")
 
 
 def make_key(kind: str = "ECDSA") -> Any:
-    """Make a private key: `ECDSA` or `RSA`."""
+    """Return a new private key of kind `ECDSA` or `RSA`."""
     return ec.generate_private_key(ec.SECP256R1()) if kind == "ECDSA" else rsa.generate_private_key(65537, 2048)
 
 
@@ -56,10 +56,10 @@ class Authority:
         Issue a certificate for a server.
 
         Args:
-            folder: for its files; made if it is missing.
-            kind: of its key: `ECDSA` or `RSA`.
-            names: host names and IP addresses it is valid for.
-            days: from now until it expires; negative for an expired one.
+            folder: the directory for its files; created if it is missing.
+            kind: the kind of key, `ECDSA` or `RSA`.
+            names: host names and IP addresses that it is valid for.
+            days: the days until it expires; negative for an expired one.
         """
         folder.mkdir(exist_ok=True)
         key = make_key(kind)
@@ -72,7 +72,7 @@ class Authority:
 
 
 def make_authority(folder: Path) -> Authority:
-    """Make a root and an intermediate authority; the root's certificate is written to a folder."""
+    """Create a root and an intermediate authority; write the root's certificate to a folder."""
     root_key, key = make_key(), make_key()
     root_name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "wsserver test root")])
     root = _sign("wsserver test root", root_key.public_key(), root_key, root_name, 20, None)
@@ -95,7 +95,7 @@ def _alternatives(names: tuple[str, ...]) -> x509.SubjectAlternativeName:
 def _sign(
     name: str, key: Any, signer: Any, issuer: x509.Name, days: int, alternatives: x509.SubjectAlternativeName | None
 ) -> x509.Certificate:
-    """Sign a certificate: of a server if it has alternative names, else of an authority."""
+    """Sign a certificate: a server's if there are alternative names, otherwise an authority's."""
     now = datetime.datetime.now(datetime.UTC)
     usage = dict.fromkeys(("content_commitment", "data_encipherment", "key_agreement", "encipher_only"), False)
     usage |= {"decipher_only": False, "digital_signature": True, "key_encipherment": alternatives is not None}
@@ -114,7 +114,7 @@ def _sign(
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
     if alternatives is not None:
-        # Chromium and Python's strict check ask for them.
+        # Chromium and Python's strict verification require both extensions.
         server = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH])
         builder = builder.add_extension(alternatives, critical=False).add_extension(server, critical=False)
     return builder.sign(signer, hashes.SHA256())

@@ -1,4 +1,4 @@
-"""TCP ports for servers in processes of their own."""
+"""TCP ports for server processes."""
 
 import socket
 
@@ -6,6 +6,6 @@ __all__ = ["free_port"]
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 on which nobody listened a moment ago."""
+    """Return a TCP port of 127.0.0.1 that was free a moment ago."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])

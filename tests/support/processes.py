@@ -1,4 +1,4 @@
-"""The processes the browser tests talk to: the real server, started as a user starts it, and a site for demo pages."""
+"""Processes for browser tests: the real server, started as a user starts it, and a site for demo pages."""
 
 import http.client
 import os
@@ -31,7 +31,7 @@ def running_server(directory: Path, port: int, *flags: str) -> Iterator[subproce
 
     Args:
         directory: an empty directory; the server's output goes to `server.log` in it.
-        port: where it listens.
+        port: the port to listen on.
         flags: more options of the server.
 
     Yields:
@@ -72,7 +72,7 @@ def running_site(directory: Path) -> Iterator[str]:
 
 
 def wait_until_ready(port: int) -> None:
-    """Wait until a server does all that it is there for: it may have to find its Redis."""
+    """Wait until `/ready` returns 200; the server may first have to connect to Redis."""
     deadline = time.monotonic() + SECONDS_TO_START
     while not is_ready(port):
         assert time.monotonic() < deadline, "the server is not ready"
@@ -80,7 +80,7 @@ def wait_until_ready(port: int) -> None:
 
 
 def is_ready(port: int) -> bool:
-    """Tell whether a server does all that it is there for."""
+    """Return whether `/ready` returns 200."""
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
         connection.request("GET", "/ready")
         return connection.getresponse().status == 200

@@ -1,4 +1,4 @@
-"""Programs that are run as a user runs them: what they print, how they end, and what their server answers."""
+"""Programs that run as a user runs them: their output, their exit status, and their server's port."""
 
 import os
 import re
@@ -14,13 +14,13 @@ from typing import Any
 __all__ = ["TIMEOUT", "Finished", "Program", "run", "running", "wait_until"]
 
 TIMEOUT = 30.0
-"""Seconds after which what is waited for is taken to be missing. Never what a test measures."""
+"""Maximum seconds to wait for an expected event. Tests do not measure it."""
 
 ADDRESS = re.compile(r"the page is at https?://127\.0\.0\.1:([0-9]+)/")
 
 
 def wait_until(condition: Callable[[], object], what: Callable[[], str]) -> None:
-    """Wait for a condition; fail, saying what was waited for, when it does not come."""
+    """Wait until a condition is true; fail after `TIMEOUT` with a message that contains `what()`."""
     end = time.monotonic() + TIMEOUT
     while not condition():
         assert time.monotonic() < end, f"after {TIMEOUT:g} s still not: {what()}"
@@ -28,7 +28,7 @@ def wait_until(condition: Callable[[], object], what: Callable[[], str]) -> None
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of a program: this one's, without what would change where Python finds its modules."""
+    """Return this process's environment without variables that change where Python finds modules."""
     mine = ("PYTHON", "WSSERVER_", "VIRTUAL_ENV", "COVERAGE_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
     return kept | {"COLUMNS": "80"} | dict(more or {})
@@ -59,7 +59,7 @@ def run(*command: str | Path, directory: Path, environ: Mapping[str, str] | None
 
 
 class Program:
-    """A program that is running; its output goes to files in its directory."""
+    """A running program; its output goes to files in its directory."""
 
     def __init__(self, command: Sequence[str], directory: Path, environ: Mapping[str, str] | None):
         self.command = command
@@ -76,20 +76,20 @@ class Program:
 
     @property
     def output(self) -> str:
-        """What it has written to standard output."""
+        """What the program has written to standard output."""
         return self._output.read_text("utf-8", "replace")
 
     @property
     def errors(self) -> str:
-        """What it has written to standard error."""
+        """What the program has written to standard error."""
         return self._errors.read_text("utf-8", "replace")
 
     def said(self) -> str:
-        """Tell what it was and has written, for a person."""
+        """Return the command and its output so far, for a failure message."""
         return f"{' '.join(self.command)}\n{self.output}\n{self.errors}"
 
     def wait_for(self, pattern: str | re.Pattern[str]) -> re.Match[str]:
-        """Wait until it writes something to standard output."""
+        """Wait until the standard output matches a pattern."""
         found: list[Any] = []
 
         def look() -> bool:
@@ -102,7 +102,7 @@ class Program:
         return match
 
     def port(self) -> int:
-        """Wait until it tells the port it listens on."""
+        """Wait until the program logs the port that it listens on."""
         return int(self.wait_for(ADDRESS)[1])
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:

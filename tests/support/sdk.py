@@ -1,4 +1,4 @@
-"""The official SDKs of Centrifugo, unchanged: clients that obey a test, each in a process of its own or in a page."""
+"""Centrifugo's official SDKs, unchanged: clients that execute a test's orders, in a process or in a browser page."""
 
 import json
 import os
@@ -20,13 +20,13 @@ __all__ = ["DRIVER", "SDK", "SECRET", "running_sdk", "token"]
 
 SDKS = Path(__file__).parent / "sdks"
 DRIVER = SDKS / "sdk.js"
-"""What obeys orders with the JavaScript SDK, in Node and in a page."""
+"""The script that executes orders with the JavaScript SDK, in Node and in a page."""
 
 SECRET = "a secret that is long enough to sign tokens with, for tests only"
 
 
 def token(ttl: int = 600, **claims: Any) -> str:
-    """Issue a token as a backend would."""
+    """Return a token as a backend would issue it."""
     return jwt.encode({"sub": "ann", "exp": int(time.time()) + ttl} | claims, SECRET, "HS256")
 
 
@@ -35,15 +35,15 @@ class SDK:
     A client.
 
     Args:
-        send: gives it an order.
-        receive: waits for what it tells next; raises Empty where nothing comes.
+        send: sends an order to it.
+        receive: waits for its next answer or event; raises Empty if none arrives.
     """
 
     def __init__(self, send: Callable[[dict[str, Any]], object], receive: Callable[[], dict[str, Any]]) -> None:
         self._send, self._receive = send, receive
         self._number = 0
         self.events: list[dict[str, Any]] = []
-        """What has happened and was not expected yet, in its order."""
+        """Events that no test has expected yet, in the order received."""
 
     def _next(self, waits_for: str) -> dict[str, Any]:
         try:
@@ -52,17 +52,17 @@ class SDK:
             raise AssertionError(f"{waits_for} has not come, but {self.events}") from None
 
     def order(self, order: str, **parts: Any) -> int:
-        """Give an order, without waiting for what becomes of it; gives its number."""
+        """Send an order without waiting for its result; return its number."""
         self._number += 1
         self._send({"number": self._number, "order": order, **parts})
         return self._number
 
     def call(self, order: str, **parts: Any) -> Any:
-        """Give an order and wait for its result; an error comes as `{"error": {"code", "message"}}`."""
+        """Send an order and return its result; an error is returned as `{"error": {"code", "message"}}`."""
         return self.answer(self.order(order, **parts))
 
     def answer(self, number: int) -> Any:
-        """Wait for what has become of an order."""
+        """Wait for the result of an order."""
         while True:
             line = self._next(f"the answer to order {number}")
             if line.get("answer") == number:
@@ -71,7 +71,7 @@ class SDK:
                 self.events.append(line)
 
     def expect(self, event: str, **parts: Any) -> dict[str, Any]:
-        """Wait for an event, whatever comes before or after it; it is taken off the list."""
+        """Wait for an event, whatever events come before it; remove it from the list and return it."""
         seen = 0
         while True:
             for one in self.events[seen:]:
@@ -84,11 +84,11 @@ class SDK:
                 self.events.append(line)
 
     def publications(self, count: int) -> list[Any]:
-        """Wait for some publications; give their data in the order in which they came."""
+        """Wait for `count` publications; return their data in the order received."""
         return [self.expect("publication")["data"] for _ in range(count)]
 
     def subscribe(self, channel: str, **options: Any) -> dict[str, Any]:
-        """Subscribe, and wait for it."""
+        """Subscribe to a channel and wait for the event `subscribed`."""
         self.order("subscribe", channel=channel, options=options)
         return self.expect("subscribed", of="subscription", channel=channel)
 
@@ -100,7 +100,7 @@ def running_sdk(kind: str, url: str, options: dict[str, Any]) -> Iterator[SDK]:
 
     Args:
         kind: `javascript` or `python`.
-        url: of the server, ws://.
+        url: the server's ws:// URL.
         options: `token`, `asksForTokens`.
     """
     environment = dict(os.environ)
@@ -117,19 +117,19 @@ def running_sdk(kind: str, url: str, options: dict[str, Any]) -> Iterator[SDK]:
         env=environment,
     )
     assert process.stdin is not None
-    orders, told = process.stdin, Queue[dict[str, Any]]()
+    orders, lines = process.stdin, Queue[dict[str, Any]]()
 
     def read() -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            told.put(json.loads(line))
+            lines.put(json.loads(line))
 
     def send(order: dict[str, Any]) -> None:
         orders.write(json.dumps(order) + "\n")
         orders.flush()
 
     threading.Thread(target=read, daemon=True).start()
-    sdk = SDK(send, lambda: told.get(timeout=TIMEOUT))
+    sdk = SDK(send, lambda: lines.get(timeout=TIMEOUT))
     try:
         sdk.expect("ready")
         yield sdk

@@ -1,4 +1,4 @@
-"""Servers in processes of their own, connected to a Redis."""
+"""Server processes that are connected to Redis."""
 
 import os
 import re
@@ -15,10 +15,10 @@ SERVE = "import sys; from wsserver.cli.main import main; main(sys.argv[1:])"
 
 
 class Process:
-    """A server in a process of its own."""
+    """A server process."""
 
     def __init__(self, redis, *options, serve=SERVE, environ=None):
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (closed when it is stopped)
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115 (closed by stop)
         command = [
             sys.executable,
             "-c",
@@ -44,32 +44,32 @@ class Process:
         return found
 
     def said(self):
-        """Return what it has written so far."""
-        # The process writes at the file's position, so reading must not move that.
+        """Return its output so far."""
+        # The process writes at the file's position, so reading must not move it.
         return os.pread(self.log.fileno(), 2**20, 0).decode()
 
     def is_ready(self):
-        """Whether `/ready` says so."""
+        """Return whether `/ready` returns 200."""
         with self.connect() as peer:
             return peer.request("/ready").status == 200
 
     def connect(self):
-        """Connect."""
+        """Open a connection."""
         return RawPeer(self.port)
 
     def open(self, path):
-        """Open a WebSocket."""
+        """Open a WebSocket connection."""
         peer = self.connect()
         peer.handshake(path)
         return peer
 
     def kill(self):
-        """End it without a word."""
+        """Kill the process with SIGKILL."""
         self.process.kill()
         self.process.wait()
 
     def stop(self):
-        """End it."""
+        """Stop the process with SIGTERM."""
         if self.process.poll() is None:
             self.process.terminate()
             self.process.wait(20)

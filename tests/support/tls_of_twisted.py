@@ -1,8 +1,7 @@
 """
-Twisted's own tests of TLS, with our class in the place of Twisted's: a module for trial, run by test_tls.py.
+Twisted's own TLS tests with our class in place of Twisted's: a module for trial, run by test_tls.py.
 
-They are taken from Twisted as it is installed; what fails here after an upgrade is to be looked at in
-`wsserver/wire/tls.py`.
+The tests are those of the installed Twisted; if one fails after an upgrade, check `wsserver/wire/tls.py`.
 """
 
 from twisted.protocols.test import test_tls as theirs
@@ -12,7 +11,7 @@ from wsserver.wire import tls
 
 
 class Ours:
-    """Puts our class in the place of Twisted's."""
+    """Replaces Twisted's class with ours."""
 
     def setUp(self):
         self.patch(theirs, "TLSMemoryBIOProtocol", tls.TLSProtocol)
@@ -21,10 +20,10 @@ class Ours:
 
 
 class DeterministicTests(Ours, theirs.DeterministicTLSMemoryBIOTests):
-    """Without a reactor."""
+    """Tests without a reactor."""
 
     def test_smallWriteBuffering(self):
-        """Small writes leave at once here; that is what the class is for."""
+        """Our class sends small writes immediately; that is its purpose."""
 
     test_smallWriteBuffering.skip = "meant otherwise"
 
@@ -33,7 +32,7 @@ class MemoryBIOTests(Ours, theirs.TLSMemoryBIOTests):
     """Data, shutdown, errors."""
 
     def test_errorWriting(self):
-        """It puts another connection under the protocol by a private name; test_tls.py has its like."""
+        """It replaces the connection below the protocol by a private name; test_tls.py has a similar test."""
 
     test_errorWriting.skip = "for Twisted's class alone"
 
@@ -43,4 +42,4 @@ class ProducerTests(Ours, theirs.TLSProducerTests):
 
 
 class PullProducerTests(Ours, theirs.NonStreamingProducerTests):
-    """Producers that are asked for each piece."""
+    """Pull producers."""

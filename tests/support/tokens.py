@@ -1,4 +1,4 @@
-"""Keys, claims, and tokens signed with them."""
+"""Keys, claims, and signed tokens."""
 
 import base64
 import hmac
@@ -43,7 +43,7 @@ EC256, EC384, EC521 = (ec.generate_private_key(curve()) for curve in (ec.SECP256
 
 
 def pem(private):
-    """Write the public half of a key."""
+    """Return the public half of a key as PEM."""
     return (
         private.public_key()
         .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -52,13 +52,13 @@ def pem(private):
 
 
 def b64(data):
-    """Write base64url as in a token."""
+    """Return data as base64url, as in a token."""
     data = data if isinstance(data, bytes) else data.encode()
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def token(payload=CLAIMS, header=None, *, key=SECRET, digest="sha256"):
-    """Sign a token by hand: header and payload may be any text whatever."""
+    """Return a token signed by hand; header and payload may be any text."""
     head = {"alg": "HS256", "typ": "JWT"} if header is None else header
     parts = [part if isinstance(part, str | bytes) else json.dumps(part) for part in (head, payload)]
     signed = ".".join(map(b64, parts))
@@ -67,26 +67,26 @@ def token(payload=CLAIMS, header=None, *, key=SECRET, digest="sha256"):
 
 
 def signed(key, algorithm, claims=CLAIMS, **header):
-    """Sign a token with a private key."""
+    """Return a token signed with a private key."""
     return jwt.encode(claims, key, algorithm, headers=header)
 
 
 def ring(**settings):
-    """Make the keys that some options name."""
+    """Return the keys that some options configure."""
     return KeyRing(configured(Settings(**settings)))
 
 
 def claims(**more):
-    """Make claims that would do, but for what is given; None leaves one out."""
+    """Return valid claims, changed by the given ones; None omits a claim."""
     return {name: value for name, value in (CLAIMS | more).items() if value is not None}
 
 
 def jwk(private, **more):
-    """Write a key as in a set."""
+    """Return a key as an entry of a JWK set."""
     algorithm = jwt.algorithms.RSAAlgorithm if isinstance(private, rsa.RSAPrivateKey) else jwt.algorithms.ECAlgorithm
     return json.loads(algorithm.to_jwk(private.public_key())) | more
 
 
 def key_set(*entries):
-    """Write a set."""
+    """Return a JWK set as JSON."""
     return json.dumps({"keys": entries}).encode()

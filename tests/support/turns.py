@@ -1,16 +1,16 @@
-"""The turns of a reactor, one by one, on Twisted's test clock."""
+"""Single turns of a reactor on Twisted's test clock."""
 
 from twisted.internet.task import Clock
 
 
 def end_turn(clock: Clock) -> bool:
     """
-    Go on to the reactor's next turn.
+    Run the reactor's next turn.
 
-    `Clock.advance(0)` also makes the calls that are scheduled meanwhile, as many turns as there are.
+    `Clock.advance(0)` would also run calls that are scheduled meanwhile, over any number of turns.
 
     Returns:
-        Whether anything was to be called in that turn.
+        Whether any call was due in that turn.
     """
     due = [call for call in clock.calls if call.getTime() <= clock.seconds()]
     for call in due:

@@ -1,4 +1,4 @@
-"""Both twins of the transports, for the tests that run on either: the module itself, and one without the extension."""
+"""Both implementations of the transports, for tests that run on either: compiled, and in Python."""
 
 import importlib.util
 
@@ -17,10 +17,10 @@ def _without_extension():
 
 
 TRANSPORTS = {"python": _without_extension()}
-"""Twin -> its transports' module."""
+"""Implementation -> its module of transports."""
 
 SERVE = {"python": poller.py_serve}
-"""Twin -> what serves a batch of events."""
+"""Implementation -> its function that serves a batch of events."""
 
 if frames.COMPILED:
     TRANSPORTS["compiled"] = transport

@@ -1,4 +1,4 @@
-"""`twistd` in the foreground, and the port that it logs."""
+"""`twistd` in the foreground and the port that it logs."""
 
 import os
 import re
@@ -18,7 +18,7 @@ TWISTD = Path(sys.executable).with_name("twistd")
 
 @contextmanager
 def twistd(directory: Path, *words: str | Path, **environ: str) -> Iterator[Path]:
-    """Run twistd in the foreground until the block ends; give the path of its output."""
+    """Run twistd in the foreground until the block ends; yield the path of its output."""
     output = directory / "output.txt"
     with output.open("wb") as file:
         process = subprocess.Popen(
@@ -43,6 +43,6 @@ def twistd(directory: Path, *words: str | Path, **environ: str) -> Iterator[Path
 
 
 def find_port(output: Path, pattern: str) -> int:
-    """Wait until the program tells a port."""
+    """Wait until the output matches a pattern; return the port in its first group."""
     wait_until(lambda: re.search(pattern, output.read_text()), f"{pattern} in {output.read_text()}")
     return int(re.search(pattern, output.read_text())[1])

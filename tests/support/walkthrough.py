@@ -32,7 +32,7 @@ from processes import wait_until_ready
 __all__ = ["Block", "Walk", "read_blocks"]
 
 TIMEOUT = 20
-"""Seconds after which what is waited for is taken to be missing. Never what a test measures."""
+"""Maximum seconds to wait for an expected event. Tests do not measure it."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ def read_blocks(page: Path) -> list[Block]:
 
 class Walk:
     """
-    A reader on the way through a page.
+    A reader who follows a page.
 
     Args:
-        directory: where commands are run.
+        directory: the directory in which commands run.
         open_page: opens a page in the browser.
     """
 
@@ -83,14 +83,14 @@ class Walk:
         self._stack.close()
 
     def follow(self, block: Block) -> None:
-        """Do what a block says, or check that it is what has happened."""
+        """Do what a block says, or compare it with what has been printed."""
         text = self._at_our_ports(block.text)
         if block.name == "install":
             return
         if block.kind == "python":
             (self._directory / block.name).write_text(text, "utf-8")
         elif block.kind == "js":
-            # In a browser's console, variables stay for the commands that follow.
+            # In a browser's console, variables stay defined for later commands.
             text = re.sub(r"^const (\w+) =", r"globalThis.\1 =", text, flags=re.MULTILINE)
             self._browser().evaluate(f"async () => {{ {text} }}")
         elif block.kind == "sh" and text.endswith(("&\n", "serve\n")):
@@ -163,11 +163,11 @@ class Walk:
             self._wait_until(lambda: _answers(self._server), lambda: output.read_text() + errors.read_text())
             wait_until_ready(self._server)
 
-    def _wait_until(self, condition: Callable[[], bool], said: Callable[[], str]) -> None:
+    def _wait_until(self, condition: Callable[[], bool], get_output: Callable[[], str]) -> None:
         deadline = time.monotonic() + TIMEOUT
         while not condition():
-            assert time.monotonic() < deadline, f"not what the page says:\n{said()}"
-            # A browser's events come only while it is asked for something.
+            assert time.monotonic() < deadline, f"not what the page shows:\n{get_output()}"
+            # Playwright delivers a browser's events only during calls to it.
             if self._page is not None:
                 self._page.wait_for_timeout(20)
             else:

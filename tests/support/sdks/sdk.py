@@ -1,4 +1,4 @@
-"""The official Python SDK, driven as `sdk.js` is, with the same orders and the same events."""
+"""Centrifugo's official Python SDK, driven like `sdk.js`, with the same orders and events."""
 
 import asyncio
 import dataclasses
@@ -21,7 +21,7 @@ WANTED: list[asyncio.Future[str]] = []
 
 
 def plain(value: Any) -> Any:
-    """Make JSON of the SDK's values, with the names of the JavaScript SDK."""
+    """Convert the SDK's values to JSON with the names of the JavaScript SDK."""
     if dataclasses.is_dataclass(value):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         shown = {NAMES.get(name, name): plain(one) for name, one in fields.items() if one is not None}
@@ -33,20 +33,20 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def tell(line: dict[str, Any]) -> None:
-    """Write a line."""
+def report(line: dict[str, Any]) -> None:
+    """Write a line of JSON to standard output."""
     print(json.dumps(line), flush=True)
 
 
-async def ask(of: str, channel: str = "") -> str:
-    """Ask the test for a token."""
+async def request_token(of: str, channel: str = "") -> str:
+    """Request a token from the test."""
     WANTED.append(asyncio.get_running_loop().create_future())
-    tell({"event": "token wanted", "of": of, "channel": channel})
+    report({"event": "token wanted", "of": of, "channel": channel})
     return await WANTED[-1]
 
 
-class Teller:
-    """Every event handler there is: each tells its event."""
+class Reporter:
+    """Event handlers of every name; each reports its event."""
 
     def __init__(self, of: str, **more: str) -> None:
         self._of, self._more = of, more
@@ -60,20 +60,20 @@ class Teller:
             of = self._of
             if of == "client" and event in ("publication", "join", "leave", "subscribed", "unsubscribed"):
                 of = "server"
-            tell({"event": event, "of": of, **self._more, **plain(context)})
+            report({"event": event, "of": of, **self._more, **plain(context)})
 
         return handler
 
 
 class Orders:
-    """What a test may order, each by its name."""
+    """The orders that a test can send, by name."""
 
     def __init__(self) -> None:
         options = {"token": OPTIONS.get("token", "")}
         if OPTIONS.get("asksForTokens"):
-            options["get_token"] = lambda: ask("connection")
+            options["get_token"] = lambda: request_token("connection")
         delays = {"min_reconnect_delay": 0.05, "max_reconnect_delay": 0.5}
-        self.client = centrifuge.Client(URL, Teller("client"), proxy=None, **delays, **options)
+        self.client = centrifuge.Client(URL, Reporter("client"), proxy=None, **delays, **options)
 
     async def connect(self) -> None:
         await self.client.connect()
@@ -87,10 +87,10 @@ class Orders:
         if subscription is None:
             made = {"token": options.get("token", ""), "join_leave": options.get("joinLeave", False)}
             if options.get("asksForTokens"):
-                made["get_token"] = lambda name: ask("subscription", name)
+                made["get_token"] = lambda name: request_token("subscription", name)
             delays = {"min_resubscribe_delay": 0.05, "max_resubscribe_delay": 0.5}
-            teller = Teller("subscription", channel=channel)
-            subscription = self.client.new_subscription(channel, teller, **delays, **made)
+            reporter = Reporter("subscription", channel=channel)
+            subscription = self.client.new_subscription(channel, reporter, **delays, **made)
         await subscription.subscribe()
 
     async def unsubscribe(self, channel: str) -> None:
@@ -120,19 +120,19 @@ class Orders:
 
 
 async def main() -> None:
-    """Obey."""
+    """Execute orders from standard input."""
     orders = Orders()
 
-    async def obey(number: int, order: str, **parts: Any) -> None:
+    async def execute(number: int, order: str, **parts: Any) -> None:
         try:
-            tell({"answer": number, "result": plain(await getattr(orders, order)(**parts))})
+            report({"answer": number, "result": plain(await getattr(orders, order)(**parts))})
         except centrifuge.ReplyError as error:
-            tell({"answer": number, "error": {"code": error.code, "message": error.message}})
+            report({"answer": number, "error": {"code": error.code, "message": error.message}})
 
-    tell({"event": "ready"})
+    report({"event": "ready"})
     tasks = set()
     while line := await asyncio.to_thread(sys.stdin.readline):
-        tasks.add(asyncio.create_task(obey(**json.loads(line))))
+        tasks.add(asyncio.create_task(execute(**json.loads(line))))
 
 
 asyncio.run(main())
