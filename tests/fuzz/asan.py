@@ -154,8 +154,8 @@ def _address(data: bytes) -> int:
 
 def python_twin() -> Twin:
     """Make the Python twin."""
-    frames, traffic = (importlib.import_module(f"wsserver.wire.{name}") for name in ("frames", "traffic"))
-    return Twin(frames.py_parse, frames.py_build, frames.PyPartial, traffic.PyFastPath)
+    frames, fastpath = (importlib.import_module(f"wsserver.wire.{name}") for name in ("frames", "fastpath"))
+    return Twin(frames.py_parse, frames.py_build, frames.PyPartial, fastpath.PyFastPath)
 
 
 def canary(seconds: float, seed: int) -> int:
@@ -187,11 +187,11 @@ def explore(seconds: float, seed: int) -> int:
     """Find inputs that cover the Python twin; atheris leaves the process by itself."""
     import atheris
 
-    frames, traffic = (importlib.import_module(f"wsserver.wire.{name}") for name in ("frames", "traffic"))
+    frames, fastpath = (importlib.import_module(f"wsserver.wire.{name}") for name in ("frames", "fastpath"))
     rng, twin = random.Random(seed), python_twin()
     functions = [frames.py_head, frames.py_parse, frames.py_build, frames.is_utf8, frames._unmask, decode]
     functions += [frames._whole_characters, frames.PyPartial.feed, frames.PyPartial.valid.fget, frames.PyPartial.raw]
-    functions += [getattr(traffic.PyFastPath, name) for name in ("dataReceived", "_fast", "_dispatch", "sendMessage")]
+    functions += [getattr(fastpath.PyFastPath, name) for name in ("dataReceived", "_fast", "_dispatch", "sendMessage")]
     for function in functions:
         atheris.instrument_func(function)
     CORPUS.mkdir(parents=True)
