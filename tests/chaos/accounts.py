@@ -1,84 +1,95 @@
 """
-What is written down of a run: every publication, and everything that each subscriber was given or told.
+The records of a run: every publication, and everything that each subscriber received.
 
-One process writes all of it down, by one clock, so that two times can be compared whoever has written them.
+One process records all of it by one clock, so that any two times can be compared.
 """
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-__all__ = ["Accounts", "Away", "Began", "Event", "Got", "Log", "Place", "Resumed", "Sent", "Told"]
+__all__ = [
+    "Accounts",
+    "Disconnected",
+    "Event",
+    "GapNotice",
+    "Log",
+    "Position",
+    "Publication",
+    "Received",
+    "Recovered",
+    "Subscribed",
+]
 
 
-class Place(NamedTuple):
-    """Where a publication stands."""
+class Position(NamedTuple):
+    """The position of a publication in its stream."""
 
     epoch: str
     offset: int
 
 
 @dataclass(slots=True)
-class Sent:
-    """A publication, as its publisher knows it. Times are in seconds."""
+class Publication:
+    """A publication as its publisher knows it. Times are in seconds."""
 
     number: int
     channel: str
     plain: bool
     """
-    It has no place, and whoever is away does not get it later: a `PUBLISH` to Redis, past the servers, or what was
-    published to a channel that keeps no history.
+    Whether it has no position, so that a disconnected subscriber does not get it later: a `PUBLISH` directly to Redis,
+    or a publication to a channel without history.
     """
     sent: float
-    """When it was first tried."""
+    """The time of the first attempt."""
     acked: float | None = None
-    """When it was answered that it is published; None where that never came: it may be, or not."""
-    places: set[Place] = field(default_factory=set)
-    """What it was answered; more than one where a store that was lost in between took it again."""
+    """The time of the acknowledgement; None without one, in which case it may or may not have been published."""
+    positions: set[Position] = field(default_factory=set)
+    """The acknowledged positions; several if a retry was stored again after Redis had lost its data."""
 
 
-class Began(NamedTuple):
-    """It listens from now on; of what was before, nothing is promised."""
-
-    at: float
-    place: Place | None = None
-    """Where it was told that it stands."""
-
-
-class Resumed(NamedTuple):
-    """It came back, said where it had been, and was not told that anything is missing."""
+class Subscribed(NamedTuple):
+    """A subscription without recovery; earlier publications are not guaranteed."""
 
     at: float
+    position: Position | None = None
+    """The position that the server reported."""
 
 
-class Got(NamedTuple):
-    """A publication came."""
+class Recovered(NamedTuple):
+    """A subscription that continues at the last position, without a gap notice from the server."""
+
+    at: float
+
+
+class Received(NamedTuple):
+    """A received publication."""
 
     at: float
     number: int
-    place: Place | None = None
-    """Where it stands, by what the subscriber was told."""
+    position: Position | None = None
+    """The position that the subscriber received with it."""
 
 
-class Told(NamedTuple):
-    """It was told that something is missing here."""
+class GapNotice(NamedTuple):
+    """A notice that publications are missing here."""
 
     at: float
     stream: bool = True
-    """Whether it may be any publication; else only plain ones."""
+    """Whether any publication may be missing; otherwise only plain ones."""
 
 
-class Away(NamedTuple):
-    """It has lost its connection, or its subscription."""
+class Disconnected(NamedTuple):
+    """The loss of the connection or of the subscription."""
 
     at: float
 
 
-Event = Began | Resumed | Got | Told | Away
+Event = Subscribed | Recovered | Received | GapNotice | Disconnected
 
 
 @dataclass(slots=True)
 class Log:
-    """What came to a subscriber of a channel, in its order."""
+    """The events of one subscriber of a channel, in order."""
 
     subscriber: str
     kind: str
@@ -88,11 +99,11 @@ class Log:
 
 @dataclass(slots=True)
 class Accounts:
-    """A run."""
+    """The records of a run."""
 
-    sent: dict[int, Sent] = field(default_factory=dict)
+    sent: dict[int, Publication] = field(default_factory=dict)
     logs: list[Log] = field(default_factory=list)
     markers: dict[str, list[int]] = field(default_factory=dict)
-    """Channel -> what was published last, after all faults: a plain publication, and one that is not."""
+    """Channel -> the last publications, made after all faults: one with a position and a plain one."""
     healed: list[tuple[str, float]] = field(default_factory=list)
-    """Each fault, and when it was over."""
+    """Each fault, and the time at which it was over."""

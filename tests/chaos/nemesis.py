@@ -1,4 +1,4 @@
-"""What goes wrong in a run."""
+"""The faults of a run."""
 
 import asyncio
 import random
@@ -15,19 +15,19 @@ from subscribers import Subscriber
 __all__ = ["Nemesis"]
 
 TIMEOUT = 30.0
-"""Seconds for all servers to be ready."""
+"""Seconds to wait until all servers are ready."""
 
 
 class Nemesis:
     """
-    Does harm, one fault after another, each to be got over.
+    Injects faults, one after another; the servers must recover from each.
 
     Args:
         stage: the processes.
-        accounts: where it is written down.
-        subscribers: whose connections it harms.
-        publishers: whom it makes publish more than a slow reader takes.
-        rng: chooses; the same seed gives the same faults.
+        accounts: the records to add to.
+        subscribers: the subscribers whose connections it disturbs.
+        publishers: the publishers that it makes publish more than a slow reader can read.
+        rng: the random number generator; the same seed gives the same faults.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class Nemesis:
         Choose faults.
 
         Args:
-            count: how many.
-            only: these, in their order, again and again. Else each kind comes once before any comes again, in any
-                order, and half way there is an empty Redis that keeps nothing on disk.
+            count: the number of faults.
+            only: the faults to inject, in this order, repeatedly. Without them, each fault comes once before any is
+                repeated, in random order, and half way Redis is replaced by an empty one that keeps nothing on disk.
         """
         if only:
             return [only[number % len(only)] for number in range(count)]
@@ -62,7 +62,7 @@ class Nemesis:
         return names
 
     async def strike(self, name: str) -> None:
-        """Do harm, and wait until all servers say that they are ready again."""
+        """Inject a fault, and wait until all servers are ready again."""
         await (FAULTS | REPLACED)[name](self)
         self._accounts.healed.append((name, time.monotonic()))
         await self.all_ready()
@@ -88,59 +88,59 @@ class Nemesis:
         await asyncio.sleep(self._rng.uniform(low, high))
 
     async def kill_redis(self) -> None:
-        """Kill Redis, and start it again from what it has written to the disk."""
+        """Kill Redis, and restart it with the data on disk."""
         await asyncio.to_thread(self._stage.redis.kill)
         await self._pause(0.5, 3)
         await asyncio.to_thread(self._stage.redis.start)
 
     async def stop_redis(self) -> None:
-        """Stop Redis as an administrator does, and start it again."""
+        """Stop Redis as an administrator does, and restart it."""
         await asyncio.to_thread(self._stage.redis.stop)
         await self._pause(0.2, 1)
         await asyncio.to_thread(self._stage.redis.start)
 
     async def replace_redis(self) -> None:
-        """Have an empty Redis in its place; it keeps nothing on disk."""
+        """Replace Redis by an empty one, which keeps nothing on disk."""
         await asyncio.to_thread(self._stage.replace_redis)
 
     async def set_back_redis(self) -> None:
-        """Let Redis make a snapshot, and kill it some seconds later: without `appendonly` it comes back with that."""
+        """Make Redis write a snapshot, and kill it seconds later; without `appendonly` it loads the snapshot."""
         await self._redis("SAVE")
         await self._pause(1, 4)
         await asyncio.to_thread(self._stage.redis.kill)
         await asyncio.to_thread(self._stage.redis.start)
 
     async def freeze_redis(self, low: float, high: float) -> None:
-        """Let Redis do nothing for a while, its sockets open."""
+        """Freeze Redis for a while, with its sockets open."""
         self._stage.redis.freeze()
         await self._pause(low, high)
         self._stage.redis.thaw()
 
     async def freeze_redis_shortly(self) -> None:
-        """Not long enough to be noticed."""
+        """Freeze Redis for too short a time to be noticed."""
         await self.freeze_redis(0.2, 1.2)
 
     async def freeze_redis_for_long(self) -> None:
-        """Long enough for the servers to leave it."""
+        """Freeze Redis until the servers disconnect from it."""
         await self.freeze_redis(5, 7)
 
     async def _redis(self, *words: str) -> None:
         await asyncio.to_thread(self._stage.redis.run, *words)
 
     async def flush(self) -> None:
-        """Empty Redis."""
+        """Delete all data in Redis."""
         await self._redis("FLUSHALL")
 
     async def flush_scripts(self) -> None:
-        """Have Redis forget the scripts."""
+        """Delete the scripts in Redis."""
         await self._redis("SCRIPT", "FLUSH")
 
     async def cut_listening(self) -> None:
-        """Cut the connections by which servers listen to Redis."""
+        """Close the connections on which servers subscribe to Redis."""
         await self._redis("CLIENT", "KILL", "TYPE", "pubsub")
 
     async def cut_commands(self) -> None:
-        """Cut the connections by which servers publish."""
+        """Close the connections on which servers publish to Redis."""
         await self._redis("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 
     def _any_server(self) -> Server:
@@ -153,43 +153,43 @@ class Nemesis:
         server.start()
 
     async def kill_server(self) -> None:
-        """Kill a server, and start it again."""
+        """Kill a server, and restart it."""
         await self._end_server(signal.SIGKILL)
 
     async def stop_server(self) -> None:
-        """Stop a server as it should be, and start it again."""
+        """Stop a server gracefully, and restart it."""
         await self._end_server(signal.SIGTERM)
 
     async def freeze_server(self) -> None:
-        """Let a server do nothing for a while: Redis may cut it off, subscribers wait."""
+        """Freeze a server for a while: Redis may disconnect it, and subscribers wait."""
         server = self._any_server()
         server.freeze()
         await self._pause(1, 6)
         server.thaw()
 
     async def pull_cable(self, *, lose: bool) -> None:
-        """Part a server from Redis for a while, the others not."""
+        """Disconnect one server from Redis for a while."""
         cable = self._any_server().cable
         cable.pull()
         await self._pause(1, 7)
         cable.plug_in(lose=lose)
 
     async def pull_cable_losing(self) -> None:
-        """What was under way is lost."""
+        """Disconnect one server from Redis; data in transit is lost."""
         await self.pull_cable(lose=True)
 
     async def pull_cable_delaying(self) -> None:
-        """What was under way comes late."""
+        """Disconnect one server from Redis; data in transit arrives late."""
         await self.pull_cable(lose=False)
 
     async def drop_sockets(self) -> None:
-        """Cut the connections of a third of the subscribers, who stay away for up to some seconds."""
+        """Close the connections of a third of the subscribers, which reconnect after up to some seconds."""
         for subscriber in self._rng.sample(self._subscribers, len(self._subscribers) // 3):
             subscriber.drop(self._rng.uniform(0, 4))
         await asyncio.sleep(4)
 
     async def slow_readers(self) -> None:
-        """Let a fifth of the subscribers read nothing, while much is published to their channels."""
+        """Make a fifth of the subscribers read nothing, while much is published to their channels."""
         slow = self._rng.sample(self._subscribers, max(1, len(self._subscribers) // 5))
         channels = sorted({channel for subscriber in slow for channel in subscriber.logs})
         for channel in self._rng.sample(channels, max(1, len(channels) // 3)):
@@ -198,7 +198,7 @@ class Nemesis:
         self._publishers.padding.clear()
 
     async def two_at_once(self) -> None:
-        """Do harm to Redis, and to something else before it is over."""
+        """Inject a fault of Redis, and another fault before it is over."""
         first, second = self._rng.choice(sorted(OF_REDIS)), self._rng.choice(sorted(OF_OTHERS))
 
         async def later() -> None:

@@ -1,4 +1,4 @@
-"""The wires of the clients: HTTP/1.1 and RESP on plain sockets, as little of each as is needed."""
+"""The clients' connections: HTTP/1.1 and RESP on plain sockets, only as much of each as is needed."""
 
 import asyncio
 import contextlib
@@ -6,22 +6,22 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["HTTP", "Lost", "Redis", "get"]
+__all__ = ["HTTP", "NoAnswerError", "Redis", "get"]
 
 TIMEOUT = 8.0
-"""Seconds after which an answer counts as one that does not come."""
+"""Seconds to wait for a response."""
 
 
-class Lost(Exception):
-    """The other end is away."""
+class NoAnswerError(Exception):
+    """The connection failed, or no response came in time."""
 
 
 class HTTP:
     """
-    A connection to a server that is kept open, and made again when it is lost.
+    A persistent connection to a server, reopened after it is lost.
 
     Args:
-        key: of the API.
+        key: the API key.
     """
 
     def __init__(self, key: str) -> None:
@@ -30,18 +30,18 @@ class HTTP:
 
     async def post(self, port: int, path: str, body: Mapping[str, Any]) -> tuple[int, Any]:
         """
-        Post an object.
+        Post a JSON object.
 
         Args:
-            port: where, for a new connection.
-            path: where.
-            body: what.
+            port: the server's port, for a new connection.
+            path: the path of the request.
+            body: the object.
 
         Returns:
-            Status and answer.
+            The status, and the decoded body if it is a JSON object.
 
         Raises:
-            Lost: whether it was taken is not known.
+            NoAnswerError: no response came; the server may or may not have processed the request.
         """
         encoded = json.dumps(body).encode()
         head = (
@@ -57,27 +57,27 @@ class HTTP:
                 content = await reader.readexactly(int(headers.get("content-length", 0)))
         except (OSError, EOFError, TimeoutError, ValueError) as error:
             self.close()
-            raise Lost(str(error)) from error
+            raise NoAnswerError(str(error)) from error
         if headers.get("connection", "").lower() == "close":
             self.close()
         return status, json.loads(content) if content.startswith(b"{") else None
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         if self._streams is not None:
             self._streams[1].transport.abort()
             self._streams = None
 
 
 async def read_head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:
-    """Read the head of a response: status, and headers by their names in lower case."""
+    """Read the head of a response; return the status, and the headers by lower-case name."""
     lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     pairs = (line.partition(":") for line in lines[1:] if line)
     return int(lines[0].split(" ")[1]), {name.lower(): value.strip() for name, _, value in pairs}
 
 
 async def get(port: int, path: str) -> int:
-    """Get a page; returns the status, 0 where nobody answers."""
+    """Get a page; return the status, or 0 without a response."""
     writer = None
     try:
         async with asyncio.timeout(2):
@@ -92,7 +92,7 @@ async def get(port: int, path: str) -> int:
 
 
 class Redis:
-    """A connection to Redis for `PUBLISH`, made again when it is lost."""
+    """A connection to Redis for `PUBLISH`, reopened after it is lost."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -100,10 +100,10 @@ class Redis:
 
     async def publish(self, channel: str, data: bytes) -> None:
         """
-        Publish.
+        Publish data to a channel.
 
         Raises:
-            Lost: whether it was taken is not known.
+            NoAnswerError: no acknowledgement came; Redis may or may not have published the data.
         """
         try:
             async with asyncio.timeout(TIMEOUT):
@@ -115,13 +115,13 @@ class Redis:
                 writer.write(b"*3\r\n" + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
                 answer = await reader.readuntil(b"\r\n")
                 if not answer.startswith(b":"):
-                    raise Lost(answer.decode())
-        except (OSError, EOFError, TimeoutError, Lost) as error:
+                    raise NoAnswerError(answer.decode())
+        except (OSError, EOFError, TimeoutError, NoAnswerError) as error:
             self.close()
-            raise Lost(str(error)) from error
+            raise NoAnswerError(str(error)) from error
 
     def close(self) -> None:
-        """Let the connection go."""
+        """Close the connection."""
         if self._streams is not None:
             with contextlib.suppress(RuntimeError):
                 self._streams[1].transport.abort()

@@ -1,4 +1,4 @@
-"""The cable between a server and its Redis, which can be pulled."""
+"""The network cable between a server and its Redis, which can be pulled: a TCP proxy."""
 
 import asyncio
 
@@ -7,10 +7,10 @@ __all__ = ["Cable"]
 
 class Cable:
     """
-    Pass on everything between a port of its own and another one.
+    A proxy from a port of its own to another port.
 
     Args:
-        port: where it leads.
+        port: the port that it connects to.
     """
 
     def __init__(self, port: int) -> None:
@@ -22,11 +22,11 @@ class Cable:
         self._tasks: set[asyncio.Task[None] | None] = set()
 
     async def lay(self, port: int) -> None:
-        """Begin to pass on what comes to a port."""
+        """Start to listen on a port."""
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", port)
 
     async def take_up(self) -> None:
-        """End it."""
+        """Stop, and close all connections."""
         if self._server is not None:
             self._server.close()
         self._abort()
@@ -38,15 +38,15 @@ class Cable:
             writer.transport.abort()
 
     def pull(self) -> None:
-        """Let nothing through: what is sent from now on waits, without a sign to either end."""
+        """Stop forwarding: data that is sent from now on waits, unnoticed by either end."""
         self._whole.clear()
 
     def plug_in(self, *, lose: bool) -> None:
         """
-        Let everything through again.
+        Resume forwarding.
 
         Args:
-            lose: what waits, with the connections; else it comes late.
+            lose: whether to close the connections, which loses the waiting data; otherwise it is forwarded late.
         """
         if lose:
             self._abort()
@@ -76,7 +76,7 @@ class Cable:
             pass
         finally:
             self._writers -= {writer, other_writer}
-            # One end is gone: the other one learns it.
+            # One end has closed, so the other one is closed too.
             writer.transport.abort()
             other_writer.transport.abort()
 

@@ -1,4 +1,4 @@
-"""Publishers of every kind, which write down what was acknowledged."""
+"""Publishers of every kind, which record what was acknowledged."""
 
 import asyncio
 import itertools
@@ -7,30 +7,30 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from accounts import Accounts, Place, Sent
-from net import HTTP, Lost, Redis
+from accounts import Accounts, Position, Publication
+from net import HTTP, NoAnswerError, Redis
 from subscribers import Centrifuge
 
 __all__ = ["Publishers"]
 
 OFF = "off:"
-"""How channels begin that keep no history: what is published there is as good as plain."""
+"""Prefix of channels without history; their publications count as plain."""
 
 RETRIES = 12
-"""Times that a publication with an idempotency key is tried again; one without is never."""
+"""Maximum number of attempts with an idempotency key; a publication without one is attempted once."""
 
 
 class Publishers:
     """
-    All that publish.
+    All publishers.
 
     Args:
-        accounts: where it is written down.
-        ports: of the servers.
-        redis_port: of Redis.
-        key: of the API.
-        clients: through which publications go that are not made over HTTP.
-        rng: chooses.
+        accounts: the records to add to.
+        ports: the ports of the servers.
+        redis_port: the port of Redis.
+        key: the API key.
+        clients: the clients that publish over the Centrifuge protocol.
+        rng: the random number generator for all choices.
     """
 
     def __init__(
@@ -47,15 +47,15 @@ class Publishers:
         self._clients, self._rng = clients, rng
         self._numbers = itertools.count(1)
         self.padding: dict[str, int] = {}
-        """Channel -> bytes by which its publications are longer just now."""
+        """Channel -> bytes by which its publications are currently padded."""
 
     async def run(self, channels: Sequence[str], rate: float) -> None:
         """
-        Publish, until it is cancelled.
+        Publish until cancelled.
 
         Args:
-            channels: where.
-            rate: publications a second in each channel; three in four are made over HTTP.
+            channels: the channels to publish to.
+            rate: publications per second in each channel; three in four are made over HTTP.
         """
         async with asyncio.TaskGroup() as group:
             for channel in channels:
@@ -67,41 +67,41 @@ class Publishers:
         due = time.monotonic() + self._rng.uniform(0, pause)
         try:
             while True:
-                # After an outage it does not make up for what it could not do.
+                # After an outage, missed publications are not made up for.
                 due = max(due + pause * self._rng.uniform(0.5, 1.5), time.monotonic() - pause)
                 await asyncio.sleep(due - time.monotonic())
                 await way(channel, wire)
         finally:
             wire.close()
 
-    def _new(self, channel: str, *, plain: bool) -> tuple[Sent, dict[str, Any]]:
+    def _new(self, channel: str, *, plain: bool) -> tuple[Publication, dict[str, Any]]:
         plain = plain or channel.startswith(OFF)
-        sent = Sent(next(self._numbers), channel, plain, time.monotonic())
+        sent = Publication(next(self._numbers), channel, plain, time.monotonic())
         self._accounts.sent[sent.number] = sent
         data: dict[str, Any] = {"n": sent.number}
         if padding := self.padding.get(channel):
             data["pad"] = "x" * padding
         return sent, data
 
-    async def over_http(self, channel: str, wire: HTTP) -> Sent:
-        """Publish over HTTP: every second one with an idempotency key, and then again until it is answered."""
+    async def over_http(self, channel: str, wire: HTTP) -> Publication:
+        """Publish over HTTP; every second publication has an idempotency key, and is retried until acknowledged."""
         sent, data = self._new(channel, plain=False)
         body: dict[str, Any] = {"channel": channel, "data": data}
-        # Without a stream nothing tells a second time from a duplicate.
+        # Without a stream, a retry cannot be distinguished from a duplicate.
         idempotent = sent.number % 2 == 0 and not sent.plain
         if idempotent:
             body["idempotency_key"] = f"n{sent.number}"
         for _ in range(RETRIES if idempotent else 1):
             try:
                 status, answer = await wire.post(self._rng.choice(self._ports), "/api/publish", body)
-            except Lost:
+            except NoAnswerError:
                 status, answer = 0, None
             if status == 200:
                 if not sent.plain:
-                    sent.places.add(Place(answer["result"]["epoch"], answer["result"]["offset"]))
+                    sent.positions.add(Position(answer["result"]["epoch"], answer["result"]["offset"]))
                 sent.acked = time.monotonic()
                 break
-            # Another server may do better.
+            # Another server may succeed.
             wire.close()
             await asyncio.sleep(0.3)
         return sent
@@ -111,19 +111,19 @@ class Publishers:
         if await self._rng.choice(self._clients).publish(channel, data):
             sent.acked = time.monotonic()
 
-    async def plainly(self, channel: str, wire: Redis) -> Sent:
-        """Publish past the servers."""
+    async def plainly(self, channel: str, wire: Redis) -> Publication:
+        """Publish directly to Redis."""
         sent, data = self._new(channel, plain=True)
         try:
             await wire.publish(channel, b'{"n":%d}' % data["n"])
-        except Lost:
+        except NoAnswerError:
             await asyncio.sleep(0.2)
         else:
             sent.acked = time.monotonic()
         return sent
 
     async def mark(self, channels: Sequence[str]) -> None:
-        """Publish once more everywhere, a plain one and another, until each is acknowledged."""
+        """Publish a last publication and a last plain one in every channel, until each is acknowledged."""
         for channel in channels:
             http, redis = HTTP(self._key), Redis(self._redis_port)
             marker = await self.over_http(channel, http)

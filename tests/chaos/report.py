@@ -12,13 +12,13 @@ ROWS = (
     ("maybe", "publications without an answer, which may or may not be delivered"),
     ("delivered", "delivered"),
     ("recovered", "of these, recovered by a subscriber that returned"),
-    ("told_as_lost", "not delivered, and reported as missing"),
-    ("told_kept", "of these, in a channel with history, for a subscriber that can recover"),
+    ("reported_missing", "not delivered, and reported as missing"),
+    ("reported_recoverable", "of these, in a channel with history, for a subscriber that can recover"),
     ("silently lost", "**silently lost**"),
     ("out of order", "**out of order**"),
     ("duplicates", "**duplicates**"),
     ("misplaced", "**two positions for one publication, or one for two**"),
-    ("deaf", "**subscribers that did not receive the last publication**"),
+    ("last missing", "**subscribers that did not receive the last publication**"),
 )
 
 

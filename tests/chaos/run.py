@@ -1,10 +1,11 @@
 """
-Look for messages that are lost in silence: servers, subscribers and publishers, while one thing after another fails.
+Look for messages that are lost silently: servers, subscribers and publishers, during one fault after another.
 
     python tests/chaos/run.py [--faults N] [--deliveries N] [--seconds N] [--seed N] [--out DIR]
 
-The run ends when all faults are over and as much was delivered as is asked for, or after `--seconds`, and then with
-exit code 1. So it is where anything was lost without a word, came twice or out of order, or a server complained.
+The run ends when all faults are over and enough publications have been delivered. The exit code is 1 if that takes
+longer than `--seconds`, if a publication was lost silently, came twice or out of order, or if a server logged an
+error.
 """
 
 import argparse
@@ -20,10 +21,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# pytest has it from pyproject.toml.
+# Under pytest, pyproject.toml adds this path.
 sys.path.append(str(Path(__file__).resolve().parents[1] / "support"))
 
-from accounts import Accounts, Away, Log
+from accounts import Accounts, Disconnected, Log
 from checker import Verdict, check
 from nemesis import Nemesis
 from publishers import Publishers
@@ -32,28 +33,28 @@ from stage import KEY, NotReadyError, Stage, running
 from subscribers import KINDS, Centrifuge, RawFormat, Subscriber
 
 TIMEOUT = 30.0
-"""Seconds for what was published last to reach everyone."""
+"""Seconds to wait until the last publications have reached every subscriber."""
 
 
 @dataclass
 class Outcome:
-    """What a run has shown."""
+    """The outcome of a run."""
 
     verdict: Verdict
     struck: list[str]
     seconds: float
     shape: dict[str, int]
     complaints: list[str] = field(default_factory=list)
-    """What was wrong besides: of the log of a server, or of the run."""
+    """Errors in the log of a server, and problems with the run itself."""
 
     @property
     def passed(self) -> bool:
-        """Whether all was as it should be."""
+        """Whether the checker found no fault and there were no other problems."""
         return self.verdict.passed and not self.complaints
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="Look for messages that are lost in silence.")
     parser.add_argument("--faults", type=int, default=20, metavar="N", help="how many (default: %(default)s)")
     parser.add_argument("--only", action="append", metavar="FAULT", help="these, in their order, again and again")
@@ -72,23 +73,23 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def say(line: str) -> None:
-    """Tell the person who waits."""
+    """Print a line of progress."""
     print(line, flush=True)
 
 
 def name_channels(count: int) -> list[str]:
     """
-    Name channels, by the rules that hold for them.
+    Name channels by the rules that apply to them.
 
-    Two in six keep 300 publications and close for a slow reader, one keeps 5, one none; one gives up the oldest for a
-    slow reader, one all but the latest.
+    Two in six keep 300 publications and close slow subscribers, one keeps 5, one keeps none; one drops the oldest
+    publications of slow subscribers, and one all but the latest.
     """
     rules = ("close", "short", "drop", "close", "latest", "off")
     return [f"{rules[number % len(rules)]}:{number}" for number in range(count)]
 
 
 def make_subscribers(count: int, channels: Sequence[str], ports: Sequence[int], rng: random.Random) -> list[Subscriber]:
-    """Make subscribers of all kinds, each to one or two channels, so that every channel has about as many."""
+    """Make subscribers of all kinds, each to one or two channels, spread evenly over the channels."""
     made: list[Subscriber] = []
     for number in range(count):
         kind = KINDS[number % len(KINDS)]
@@ -101,7 +102,7 @@ def make_subscribers(count: int, channels: Sequence[str], ports: Sequence[int], 
 
 
 async def drill(options: argparse.Namespace, stage: Stage, rng: random.Random) -> tuple[Accounts, list[str], list[str]]:
-    """Let everything run; returns the accounts, the faults there were, and what was wrong with the run itself."""
+    """Run everything; return the records, the injected faults, and the problems with the run itself."""
     accounts, problems, struck = Accounts(), list[str](), list[str]()
     channels = name_channels(options.channels)
     subscribers = make_subscribers(options.subscribers, channels, stage.ports, rng)
@@ -124,7 +125,7 @@ async def drill(options: argparse.Namespace, stage: Stage, rng: random.Random) -
             say(f"{time.strftime('%H:%M:%S')} {name}; {delivered(accounts):,} delivered")
             await nemesis.strike(name)
             struck.append(name)
-        # Nobody knows when.
+        # There is no event for the number of deliveries, so it is polled.
         while delivered(accounts) < options.deliveries and time.monotonic() < end and not publishing.done():  # noqa: ASYNC110
             await asyncio.sleep(1)
         await asyncio.sleep(options.calm)
@@ -132,7 +133,7 @@ async def drill(options: argparse.Namespace, stage: Stage, rng: random.Random) -
             publishing.result()
         publishing.cancel()
         await asyncio.gather(publishing, return_exceptions=True)
-        # Who is away just now may be told that it has missed the last one.
+        # A subscriber that is disconnected now might be notified that the last publication is missing.
         await wait_until(lambda: not any(map(is_away, accounts.logs)))
         async with asyncio.timeout(TIMEOUT):
             await publishers.mark(channels)
@@ -150,30 +151,30 @@ async def drill(options: argparse.Namespace, stage: Stage, rng: random.Random) -
 
 
 def delivered(accounts: Accounts) -> int:
-    """Say about how many publications subscribers were given: not everything that came is one."""
+    """Return about how many publications were delivered; some of the counted events are not publications."""
     return sum(len(log.events) for log in accounts.logs)
 
 
 def is_away(log: Log) -> bool:
-    """Tell whether a subscriber does not listen just now."""
-    return not log.events or isinstance(log.events[-1], Away)
+    """Return whether a subscriber is disconnected."""
+    return not log.events or isinstance(log.events[-1], Disconnected)
 
 
 def lacks(log: Log, markers: Sequence[int]) -> bool:
-    """Tell whether a subscriber does not have what was published last."""
+    """Return whether a subscriber has not received the last publications."""
     return not {getattr(event, "number", 0) for event in log.events[-50:]}.issuperset(markers)
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition, with patience; the checker tells what it means where it does not come."""
+    """Wait for a condition; if it does not become true in time, the checker finds the consequences."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(TIMEOUT):
-            while not condition():  # noqa: ASYNC110 (nobody knows when)
+            while not condition():  # noqa: ASYNC110 (there is no event to wait for)
                 await asyncio.sleep(0.1)
 
 
 def run(options: argparse.Namespace, directory: Path) -> Outcome:
-    """Run, and judge."""
+    """Run everything, and check it."""
     rng = random.Random(options.seed)
     started = time.monotonic()
     with running(directory, options.servers, persistent=True) as stage:
@@ -187,7 +188,7 @@ def run(options: argparse.Namespace, directory: Path) -> Outcome:
 
 def main(arguments: Sequence[str]) -> int:
     """Run and return the exit code."""
-    # By way of every finally, which is where the processes are ended.
+    # SystemExit runs every `finally`, which ends the processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     options = parse(arguments)
     if options.seed is None:

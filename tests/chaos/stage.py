@@ -1,4 +1,4 @@
-"""The processes of a run: a Redis, and servers, started as a user starts them."""
+"""The processes of a run: Redis, and servers started as a user starts them."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ __all__ = ["KEY", "NotReadyError", "Server", "Stage", "running"]
 
 KEY = "chaos-api-key"
 TIMEOUT = 20.0
-"""Seconds for a process to start, or to stop."""
+"""Seconds to wait until a process has started or stopped."""
 
 LAST_LINES = 5
 """Lines of a server's log that are shown when it does not start."""
@@ -51,7 +51,7 @@ history_size = 0
 
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 LIMITS = {"client-output-buffer-limit": "pubsub 1mb 256kb 2"}
-"""Redis cuts off a server that does not listen, far sooner than by default."""
+"""Makes Redis disconnect a server that does not read, far sooner than by default."""
 
 
 class NotReadyError(Exception):
@@ -72,7 +72,7 @@ class Server:
         # The server runs in this directory: a relative path would lead it elsewhere.
         self.directory = directory.resolve()
         self.cable = Cable(redis_port)
-        """Between it and Redis."""
+        """The connection between the server and Redis."""
         self.cable_port = free_port()
         self._config = self.directory / "wsserver.toml"
         self._config.write_text(SETTINGS.format(redis=self.cable_port, key=KEY))
@@ -80,7 +80,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; it may take a moment to be ready."""
+        """Start the process; it may take a moment to become ready."""
         command = [str(Path(sys.executable).parent / "wsserver"), "serve", "--config", str(self._config)]
         with (self.directory / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -93,17 +93,17 @@ class Server:
             )
 
     def freeze(self) -> None:
-        """Let it do nothing, its sockets open."""
+        """Stop the process with SIGSTOP; its sockets stay open."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Continue the stopped process."""
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
 
     def end(self, number: signal.Signals) -> None:
-        """End it, if it runs."""
+        """End the process by a signal, if it is running."""
         process, self.process = self.process, None
         if process is None:
             return
@@ -117,7 +117,7 @@ class Server:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the process has ended although nobody ended it."""
+        """Whether the process has ended by itself."""
         return self.process is not None and self.process.poll() is not None
 
     def describe(self) -> str:
@@ -128,13 +128,13 @@ class Server:
         return "\n".join([f"the server on port {self.port} {state}; its last log lines:", *(lines or ["(none)"])])
 
     def complaints(self) -> list[str]:
-        """Give the lines of its log that no server should write."""
+        """Return the lines of its log that show an error of the server."""
         lines = (self.directory / "server.log").read_text("utf-8", "replace").splitlines()
         return [line for line in lines if "Traceback" in line or "Unhandled" in line or "[critical" in line.lower()]
 
 
 class Stage:
-    """All processes of a run."""
+    """The processes of a run."""
 
     def __init__(self, redis: RedisServer, servers: list[Server], another_redis: Callable[[], RedisServer]) -> None:
         self.redis = redis
@@ -143,7 +143,7 @@ class Stage:
 
     @property
     def ports(self) -> list[int]:
-        """Where the servers are."""
+        """The ports of the servers."""
         return [server.port for server in self.servers]
 
     def describe_servers(self) -> str:
@@ -151,7 +151,7 @@ class Stage:
         return "\n".join(server.describe() for server in self.servers)
 
     def replace_redis(self) -> None:
-        """End the Redis; have an empty one in its place, which keeps nothing on disk."""
+        """Kill Redis, and replace it by an empty one that keeps nothing on disk."""
         self.redis.kill()
         self.redis = self._another_redis()
         self.redis.start()
@@ -163,9 +163,9 @@ def running(directory: Path, servers: int, *, persistent: bool) -> Iterator[Stag
     Run the processes until the block ends.
 
     Args:
-        directory: an empty one.
-        servers: how many.
-        persistent: the first Redis writes every command to the disk before it answers.
+        directory: an empty directory for all files.
+        servers: the number of servers.
+        persistent: whether the first Redis writes every command to the disk before it answers.
     """
     (directory / "redis").mkdir()
     redis = RedisServer(directory / "redis", **LIMITS, **(DURABLE if persistent else {}))
@@ -178,7 +178,7 @@ def running(directory: Path, servers: int, *, persistent: bool) -> Iterator[Stag
     made = [Server(directory / f"server-{number}", redis.port) for number in range(servers)]
     stage = Stage(redis, made, another_redis)
     with ExitStack() as stack:
-        stack.callback(lambda: stage.redis.kill())  # noqa: PLW0108 (by then it may be another one)
+        stack.callback(lambda: stage.redis.kill())  # noqa: PLW0108 (Redis may have been replaced by then)
         redis.start()
         for server in made:
             stack.callback(server.end, signal.SIGTERM)

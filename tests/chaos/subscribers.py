@@ -1,8 +1,8 @@
 """
-Subscribers of every kind, which write down what they are given and come back when they are thrown out.
+Subscribers of every kind, which record what they receive and reconnect after they are disconnected.
 
-Each behaves as a client of its kind does: a raw one remembers epoch and offset of its last publication, an
-`EventSource` the id of its last event, a Centrifuge client counts from where its subscription began.
+Each behaves like a client of its kind: one with the JSON format remembers epoch and offset of its last publication, an
+`EventSource` the id of its last event, and a Centrifuge client counts from the position of its subscription.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 import websockets
-from accounts import Away, Began, Event, Got, Log, Place, Resumed, Told
+from accounts import Disconnected, Event, GapNotice, Log, Position, Received, Recovered, Subscribed
 from net import read_head
 from websockets.asyncio.client import ClientConnection
 
@@ -25,10 +25,10 @@ BACKOFF = (0.1, 1.0)
 """Seconds between two attempts to connect, at least and at most."""
 
 TIMEOUT = 8.0
-"""Seconds for an answer to a request to connect or to subscribe."""
+"""Seconds to wait for a response to a request to connect or to subscribe."""
 
 RECEIVE_BUFFER = 64 * 1024
-"""Bytes that the kernel keeps for a subscriber that does not read: else one that is slow for seconds is not noticed."""
+"""Bytes of the kernel's receive buffer; with a larger one, a subscriber slow for seconds would not be noticed."""
 
 
 class Subscriber:
@@ -36,10 +36,10 @@ class Subscriber:
     A subscriber.
 
     Args:
-        name: of it.
-        channels: which.
-        ports: of the servers; it takes any of them each time, as behind a balancer.
-        rng: chooses.
+        name: its name in the report.
+        channels: the channels to subscribe to.
+        ports: the ports of the servers; each connection goes to any of them, as behind a load balancer.
+        rng: the random number generator for all choices.
     """
 
     kind = ""
@@ -53,10 +53,10 @@ class Subscriber:
         self._reads.set()
         self._abort: Callable[[], None] | None = None
         self._away = 0.0
-        """Seconds for which it stays away the next time that it loses its connection."""
+        """Seconds to wait before reconnecting after the next loss of the connection."""
 
     async def run(self) -> None:
-        """Listen, and come back, until it is cancelled."""
+        """Subscribe, and reconnect, until cancelled."""
         attempt = 0
         while True:
             self.port = self._rng.choice(self._ports)
@@ -77,13 +77,13 @@ class Subscriber:
         return sum(len(log.events) for log in self.logs.values())
 
     def drop(self, away: float) -> None:
-        """Lose the connection, as by a reset, and stay away for some seconds."""
+        """Reset the connection, and reconnect after some seconds."""
         if self._abort is not None:
             self._away = away
             self._abort()
 
     async def stall(self, seconds: float) -> None:
-        """Read nothing for a while."""
+        """Read nothing for some seconds."""
         self._reads.clear()
         await asyncio.sleep(seconds)
         self._reads.set()
@@ -123,17 +123,17 @@ class Subscriber:
 
     def _left(self, channel: str) -> None:
         events = self.logs[channel].events
-        if events and not isinstance(events[-1], Away):
-            events.append(Away(time.monotonic()))
+        if events and not isinstance(events[-1], Disconnected):
+            events.append(Disconnected(time.monotonic()))
 
-    def _got(self, channel: str, data: Any, place: Place | None) -> None:
+    def _received(self, channel: str, data: Any, position: Position | None) -> None:
         # A text that was published is one here, a value a value.
         value = json.loads(data) if isinstance(data, str) else data
-        self._note(channel, Got(time.monotonic(), value["n"], place))
+        self._note(channel, Received(time.monotonic(), value["n"], position))
 
 
 class RawFormat(Subscriber):
-    """`/ws?channel=foo`: sees no offsets, and cannot come back to where it was."""
+    """`/ws?channel=foo`: receives no offsets, so it cannot recover."""
 
     kind = "raw"
 
@@ -141,33 +141,33 @@ class RawFormat(Subscriber):
         (channel,) = self.logs
         connection = await self._websocket(f"/ws?channel={quote(channel)}")
         async with connection:
-            self._note(channel, Began(time.monotonic()))
+            self._note(channel, Subscribed(time.monotonic()))
             async for message in connection:
                 value = json.loads(message)
                 if value.get("event") == "gap":
-                    self._note(channel, Told(time.monotonic()))
+                    self._note(channel, GapNotice(time.monotonic()))
                 else:
-                    self._got(channel, value, None)
+                    self._received(channel, value, None)
                 await self._reads.wait()
 
 
 class Envelopes(Subscriber):
-    """What those have in common that are given each publication with its channel and its place."""
+    """Common code of subscribers that receive each publication with its channel and position."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._places: dict[str, Place] = {}
+        self._positions: dict[str, Position] = {}
 
     def _take(self, message: Any) -> None:
         value = json.loads(message)
         channel = value["channel"]
         if value.get("event") == "gap":
-            self._note(channel, Told(time.monotonic()))
+            self._note(channel, GapNotice(time.monotonic()))
             return
-        place = Place(value["epoch"], value["offset"]) if "offset" in value else None
-        if place is not None:
-            self._places[channel] = place
-        self._got(channel, value["data"], place)
+        position = Position(value["epoch"], value["offset"]) if "offset" in value else None
+        if position is not None:
+            self._positions[channel] = position
+        self._received(channel, value["data"], position)
 
 
 class JSONFormat(Envelopes):
@@ -177,7 +177,7 @@ class JSONFormat(Envelopes):
 
     async def _listen(self) -> None:
         path = f"/ws?format=json&channel={quote(','.join(self.logs))}"
-        known = dict(self._places)
+        known = dict(self._positions)
         if known:
             where = (f"{known[name].epoch}:{known[name].offset}" if name in known else "-" for name in self.logs)
             path += f"&last_event_id={quote(','.join(where))}"
@@ -185,14 +185,14 @@ class JSONFormat(Envelopes):
         async with connection:
             for channel in self.logs:
                 at = time.monotonic()
-                self._note(channel, Resumed(at) if channel in known else Began(at))
+                self._note(channel, Recovered(at) if channel in known else Subscribed(at))
             async for message in connection:
                 self._take(message)
                 await self._reads.wait()
 
 
 class Events(Envelopes):
-    """`/sse?channel=foo,bar&format=json` with `Last-Event-ID`, as an `EventSource` has it."""
+    """`/sse?channel=foo,bar&format=json` with `Last-Event-ID`, as `EventSource` sends it."""
 
     kind = "sse"
 
@@ -232,29 +232,29 @@ class Events(Envelopes):
         if text == ": listening":
             for channel in self.logs:
                 at = time.monotonic()
-                self._note(channel, Resumed(at) if self._last_id else Began(at))
+                self._note(channel, Recovered(at) if self._last_id else Subscribed(at))
         if "data" in fields:
             self._take(fields["data"])
         self._last_id = fields.get("id", self._last_id)
 
 
 class Centrifuge(Subscriber):
-    """The Centrifuge protocol, version 2, as JSON, with recovery; it also publishes."""
+    """The Centrifuge protocol, version 2, in JSON, with recovery; it also publishes."""
 
     kind = "centrifuge"
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self._places: dict[str, Place] = {}
+        self._positions: dict[str, Position] = {}
         self._connection: ClientConnection | None = None
         self._number = 0
         self._asked: dict[int, str] = {}
-        """Number of a command to subscribe -> channel."""
+        """Number of a subscribe command -> channel."""
         self._published: dict[int, asyncio.Future[bool | None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def publish(self, channel: str, data: Any) -> bool | None:
-        """Publish; returns whether it was taken, None where that is not known."""
+        """Publish; return whether the server acknowledged it, or None if that is unknown."""
         connection = self._connection
         if connection is None:
             return False
@@ -312,7 +312,7 @@ class Centrifuge(Subscriber):
         elif number in self._published:
             done = self._published[number]
             if not done.done():
-                # Error 100 says that it failed inside: it may have been stored.
+                # Error 100 is an internal error: the publication may have been stored.
                 if reply.get("error", {}).get("code") == 100:
                     done.set_result(None)
                 else:
@@ -324,9 +324,9 @@ class Centrifuge(Subscriber):
         number = self._next()
         self._asked[number] = channel
         command: dict[str, Any] = {"channel": channel}
-        if channel in self._places:
-            place = self._places[channel]
-            command |= {"recover": True, "epoch": place.epoch, "offset": place.offset}
+        if channel in self._positions:
+            position = self._positions[channel]
+            command |= {"recover": True, "epoch": position.epoch, "offset": position.offset}
         await self._send(connection, {"id": number, "subscribe": command})
 
     def _subscribe_later(self, connection: ClientConnection, channel: str) -> None:
@@ -340,7 +340,7 @@ class Centrifuge(Subscriber):
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
-        # A connection that is gone while it waits is noticed by whoever reads.
+        # The reader notices a connection that was closed while this task waited.
         if not task.cancelled() and isinstance(task.exception(), websockets.WebSocketException):
             return
 
@@ -349,19 +349,19 @@ class Centrifuge(Subscriber):
             self._subscribe_later(connection, channel)
             return
         result, at = reply["subscribe"], time.monotonic()
-        place = None
-        # A channel that keeps no history has no places.
+        position = None
+        # A channel without history has no positions.
         if result.get("positioned"):
-            place = self._places[channel] = Place(result["epoch"], result.get("offset", 0))
-        self._note(channel, Resumed(at) if result.get("recovered") else Began(at, place))
+            position = self._positions[channel] = Position(result["epoch"], result.get("offset", 0))
+        self._note(channel, Recovered(at) if result.get("recovered") else Subscribed(at, position))
         for one in result.get("publications", ()):
             self._publication(channel, one)
 
     def _publication(self, channel: str, one: Any) -> None:
-        place = None
+        position = None
         if one.get("offset"):
-            place = self._places[channel] = Place(self._places[channel].epoch, one["offset"])
-        self._got(channel, one["data"], place)
+            position = self._positions[channel] = Position(self._positions[channel].epoch, one["offset"])
+        self._received(channel, one["data"], position)
 
     def _pushed(self, connection: ClientConnection, push: Any) -> None:
         if "pub" in push:
@@ -370,8 +370,8 @@ class Centrifuge(Subscriber):
             self._left(push["channel"])
             self._subscribe_later(connection, push["channel"])
         elif push.get("message", {}).get("data", {}).get("event") == "gap":
-            self._note(push["message"]["data"]["channel"], Told(time.monotonic(), stream=False))
+            self._note(push["message"]["data"]["channel"], GapNotice(time.monotonic(), stream=False))
 
 
 KINDS: tuple[type[Subscriber], ...] = (JSONFormat, RawFormat, Events, Centrifuge)
-"""All kinds."""
+"""All kinds of subscribers."""
