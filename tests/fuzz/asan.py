@@ -1,14 +1,14 @@
 """
-Fuzz what is compiled, built with AddressSanitizer and UndefinedBehaviorSanitizer, against its Python twin.
+Fuzz the compiled module, built with AddressSanitizer and UndefinedBehaviorSanitizer, against its Python twin.
 
     python tests/fuzz/asan.py [--minutes N] [--seed N]
 
-Any difference between the two, and any report of a sanitizer, is exit code 1. Every input stands in memory of its own,
-of its exact size: the byte that CPython puts after it is forbidden too, so that reading one byte too far is seen.
+The exit code is 1 if the twins differ or a sanitizer reports an error. Every input is in its own allocation of exactly
+its size; the byte that CPython appends is poisoned too, so that a read of one byte too many is detected.
 
-It needs GCC with libasan, and Cython. With atheris, a fifth of the time goes to finding inputs that cover new branches
-of the Python twin, for GCC cannot tell libFuzzer what the C code covers; these, changed at random, and those of
-`calls.py` then go to both twins. Without atheris there are only the latter.
+This needs GCC with libasan, and Cython. With atheris, a fifth of the time is spent on finding inputs that cover new
+branches of the Python twin, because GCC cannot report the coverage of C code to libFuzzer. Both twins then get these
+inputs, changed at random, and those of `calls.py`. Without atheris they get only the latter.
 
 """
 
@@ -38,7 +38,7 @@ CANARY_DIED = b"ERROR: AddressSanitizer"
 
 
 def main() -> int:
-    """Build, see that the sanitizer sees, and fuzz; returns the exit code."""
+    """Build the module, check that the sanitizer detects an error, and fuzz; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0, help="for the generator and atheris; 0: a new one each time")
@@ -49,7 +49,7 @@ def main() -> int:
         return CHILDREN[options.child](options.minutes * 60, seed)
     build()
     if CANARY_DIED not in run("canary", 0, seed, quiet=True)[1]:
-        print("the sanitizer does not see a read beyond the end; nothing would be proved", file=sys.stderr)
+        print("the sanitizer does not detect a read beyond the end, so fuzzing would prove nothing", file=sys.stderr)
         return 1
     minutes = options.minutes
     shutil.rmtree(CORPUS, ignore_errors=True)
@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def build() -> None:
-    """Build the extension with the sanitizers, where no import finds it."""
+    """Build the extension with the sanitizers, in a directory that no import searches."""
     OUT.mkdir(parents=True, exist_ok=True)
     c_file = OUT / "_speedups.c"
     subprocess.run([sys.executable, "-m", "cython", "-3", str(SOURCE), "-o", str(c_file)], check=True)
@@ -78,7 +78,7 @@ def build() -> None:
 
 
 def run(child: str, minutes: float, seed: int, *, sanitized: bool = True, quiet: bool = False) -> tuple[int, bytes]:
-    """Run this file again as another process; returns its exit code, and what it said if it is quiet."""
+    """Run this file again as another process; return its exit code, and its standard error if it is quiet."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
         "WSSERVER_PUREPYTHON": "1",
@@ -88,7 +88,7 @@ def run(child: str, minutes: float, seed: int, *, sanitized: bool = True, quiet:
             "LD_PRELOAD": " ".join(_library(name) for name in ("libasan.so", "libubsan.so")),
             "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1:quarantine_size_mb=16",
             "UBSAN_OPTIONS": "print_stacktrace=1",
-            # Each object in memory of its own, with the sanitizer's red zones around it.
+            # Each object gets its own allocation, between the sanitizer's red zones.
             "PYTHONMALLOC": "malloc",
         }
     command = [sys.executable, __file__, "--child", child, "--minutes", str(minutes), "--seed", str(seed)]
@@ -102,11 +102,11 @@ def _library(name: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-# What runs in the other processes.
+# Code that runs in the other processes.
 
 
 class Checker:
-    """The two twins side by side."""
+    """Calls both twins and compares their answers."""
 
     def __init__(self) -> None:
         spec = importlib.util.spec_from_file_location("wsserver.wire._speedups", EXTENSION)
@@ -122,28 +122,28 @@ class Checker:
 
     def check(self, call: Call) -> None:
         """
-        Make a call of both.
+        Make a call of both twins.
 
         Args:
-            call: what is called and the arguments.
+            call: the function and its arguments.
 
         Raises:
-            AssertionError: they differ.
+            AssertionError: the twins differ.
         """
         expected = self._python.answer(call)
-        # CPython shares what is shorter than two bytes.
+        # CPython shares bytes objects that are shorter than two bytes.
         after = {_address(data) + len(data) for data in inputs(call) if len(data) > 1}
         for address in after:
             self._forbid(address, 1)
-        got = self._compiled.answer(call)
+        found = self._compiled.answer(call)
         for address in after:
             self._allow(address, 1)
-        assert got == expected, f"{call!r}: Python says {expected!r}, compiled {got!r}"
+        assert found == expected, f"{call!r}: Python returned {expected!r}, compiled {found!r}"
 
     def over_read(self) -> None:
-        """Make the compiled code read a byte that it may not."""
+        """Make the compiled code read a byte beyond the end."""
         data = bytes(bytearray(32))
-        # To the end of what was allocated: the sanitizer cannot forbid a byte between two that are allowed.
+        # Up to the end of the allocation: the sanitizer cannot poison a byte between two addressable ones.
         self._forbid(_address(data) + len(data) - 1, 2)
         self._module.Partial(b"\x81\xa0mask", 32).feed(data, 0)
 
@@ -153,19 +153,19 @@ def _address(data: bytes) -> int:
 
 
 def python_twin() -> Twin:
-    """Make the Python twin."""
+    """Return the Python twin."""
     frames, fastpath = (importlib.import_module(f"wsserver.wire.{name}") for name in ("frames", "fastpath"))
     return Twin(frames.py_parse, frames.py_build, frames.PyPartial, fastpath.PyFastPath)
 
 
 def canary(seconds: float, seed: int) -> int:
-    """Do what must not be done: the process must die of it."""
+    """Read beyond the end: the sanitizer must end the process."""
     Checker().over_read()
     return 0
 
 
 def compare(seconds: float, seed: int) -> int:
-    """Call both twins; an input is used several times, changed a little each time."""
+    """Call both twins; each input is used several times, changed a little each time."""
     rng, checker, count, end = random.Random(seed), Checker(), 0, time.monotonic() + seconds
     corpus = [path.read_bytes() for path in sorted(CORPUS.glob("*"))]
     while time.monotonic() < end:
@@ -184,7 +184,7 @@ def compare(seconds: float, seed: int) -> int:
 
 
 def explore(seconds: float, seed: int) -> int:
-    """Find inputs that cover the Python twin; atheris leaves the process by itself."""
+    """Find inputs that cover the Python twin; atheris ends the process itself."""
     import atheris
 
     frames, fastpath = (importlib.import_module(f"wsserver.wire.{name}") for name in ("frames", "fastpath"))

@@ -1,8 +1,8 @@
 """
-Calls of what is compiled, as bytes that a fuzzer can change: `decode` makes a call of any bytes whatever.
+Calls of the compiled functions, encoded as bytes that a fuzzer can change: `decode` makes a call of any bytes.
 
-Rule 1: every input stays within the contract of `wsserver.wire.frames` and `wsserver.wire.fastpath`; what the peer
-sends has none.
+Rule 1: every input stays within the contract of `wsserver.wire.frames` and `wsserver.wire.fastpath`; data from the peer
+may be anything.
 Rule 2: seeded; the same random number generator gives the same calls.
 """
 
@@ -17,11 +17,11 @@ from wsserver.testing import build_frame
 __all__ = ["Call", "Twin", "decode", "encoded", "inputs", "spoiled"]
 
 Call = tuple[str, tuple[Any, ...]]
-"""What is called and its arguments."""
+"""The name of a function, and its arguments."""
 
 _HEAD = struct.Struct("<BHIB")
 _WHOLE = sys.maxsize
-_PARSE, _BUILD, _PARTIAL, _TRAFFIC, _COMPRESSED = 0, 1, 2, 3, 128
+_PARSE, _BUILD, _PARTIAL, _FAST_PATH, _COMPRESSED = 0, 1, 2, 3, 128
 
 UTF8 = [chr(point).encode() for point in (0x61, 0x80, 0x7FF, 0x800, 0xD7FF, 0xE000, 0xFFFF, 0x10000, 0x10FFFF)]
 UTF8 += [b"\xc0\x80", b"\xe0\x80\x80", b"\xed\xa0\x80", b"\xf0\x80\x80\x80", b"\xf4\x90\x80\x80"]
@@ -33,7 +33,7 @@ CLAIMS = (0, 1, 2**31 - 1, 2**32, 2**62, 2**63 - 15, 2**63 - 1, -1)
 
 
 def decode(data: bytes) -> Call:
-    """Make a call of some bytes."""
+    """Decode bytes to a call."""
     kind, place, limit, count = _HEAD.unpack(data[: _HEAD.size].ljust(_HEAD.size, b"\0"))
     rest = data[_HEAD.size :]
     if kind % 4 == _BUILD:
@@ -44,20 +44,20 @@ def decode(data: bytes) -> Call:
         size = CLAIMS[-limit % len(CLAIMS)] if limit >= 2**31 else limit % 70000
         return "partial", (header, size, _pieces(rest[len(header) :], place), kind // 4)
     maximum = _WHOLE if limit == 2**32 - 1 else limit
-    if kind % 4 == _TRAFFIC:
-        return "traffic", (_pieces(rest, place), maximum, count, kind >= _COMPRESSED)
+    if kind % 4 == _FAST_PATH:
+        return "fast_path", (_pieces(rest, place), maximum, count, kind >= _COMPRESSED)
     return "parse", (rest, place % (len(rest) + 2), maximum, count, kind >= _COMPRESSED)
 
 
 def _pieces(data: bytes, seed: int) -> tuple[bytes, ...]:
-    """Cut, in a way that a few bits can choose."""
+    """Cut data into pieces, chosen by a seed."""
     rng = random.Random(seed)
     marks = sorted(rng.randrange(len(data) + 1) for _ in range(rng.choice((0, 1, 2, 3, 9))))
     return tuple(data[start:end] for start, end in zip([0, *marks], [*marks, len(data)], strict=True))
 
 
 def inputs(call: Call) -> list[bytes]:
-    """Tell what of a call's arguments are bytes to be read."""
+    """Return the arguments of a call that are bytes to be parsed."""
     found: list[bytes] = []
     for argument in call[1]:
         found += argument if isinstance(argument, tuple) else [argument] if isinstance(argument, bytes) else []
@@ -66,22 +66,22 @@ def inputs(call: Call) -> list[bytes]:
 
 class Twin:
     """
-    One of the two twins, to be called.
+    One of the two twins.
 
     Args:
         parse: as in `wsserver.wire.frames`.
         build: likewise.
         partial: likewise.
-        traffic: as in `wsserver.wire.fastpath`.
+        fast_path: as in `wsserver.wire.fastpath`.
     """
 
-    def __init__(self, parse: Callable[..., Any], build: Callable[..., Any], partial: Any, traffic: Any) -> None:
-        self._functions = {"parse": parse, "build": build, "partial": self._gather, "traffic": self._serve}
+    def __init__(self, parse: Callable[..., Any], build: Callable[..., Any], partial: Any, fast_path: Any) -> None:
+        self._functions = {"parse": parse, "build": build, "partial": self._gather, "fast_path": self._serve}
         self._partial = partial
-        self._connection: Any = type("Connection", (_Echo, traffic), {})
+        self._connection: Any = type("Connection", (_Echo, fast_path), {})
 
     def answer(self, call: Call) -> Any:
-        """Make a call; tell all that can be seen of what it did."""
+        """Make a call; return everything observable about its effects."""
         name, arguments = call
         return self._functions[name](*arguments)
 
@@ -124,7 +124,7 @@ class Twin:
 
 
 class _Echo:
-    """The other half of a connection: an echo that writes down what happens, and its own transport."""
+    """The other half of a connection: an echo that records what happens, and its own transport."""
 
     _partial: Any
     sendMessage: Callable[..., None]
@@ -138,7 +138,7 @@ class _Echo:
         self.autoPingTimeoutCall = "soon"
 
     def write(self, data: bytes) -> None:
-        # A large payload may leave apart from what was written before it.
+        # A large payload may be written separately from earlier data.
         if self.seen and self.seen[-1][0] == "write":
             self.seen[-1] = ("write", self.seen[-1][1] + data)
         else:
@@ -176,9 +176,9 @@ class _Echo:
 
 
 def encoded(rng: random.Random) -> bytes:
-    """Make the bytes of a call that is close to what a client sends."""
+    """Return the bytes of a call that resembles what a client sends."""
     kind = rng.choices(
-        (_PARSE, _PARSE | _COMPRESSED, _BUILD, _PARTIAL, _TRAFFIC, _TRAFFIC | _COMPRESSED), (6, 3, 1, 4, 6, 3)
+        (_PARSE, _PARSE | _COMPRESSED, _BUILD, _PARTIAL, _FAST_PATH, _FAST_PATH | _COMPRESSED), (6, 3, 1, 4, 6, 3)
     )[0]
     if kind == _BUILD:
         size = rng.choice((*SIZES, *LARGE))
@@ -186,7 +186,7 @@ def encoded(rng: random.Random) -> bytes:
     if kind == _PARTIAL:
         return _partial(rng)
     place = rng.choice((0, 0, 0, rng.randrange(40))) if kind & 3 == _PARSE else rng.randrange(2**16)
-    frame = _plain_frame if kind & 3 == _TRAFFIC and rng.random() < 0.7 else _frame
+    frame = _plain_frame if kind & 3 == _FAST_PATH and rng.random() < 0.7 else _frame
     data = b"".join(frame(rng) for _ in range(rng.randrange(1, 5)))
     if kind & 3 == _PARSE:
         data = rng.randbytes(place) + data
@@ -196,7 +196,7 @@ def encoded(rng: random.Random) -> bytes:
 
 
 def _partial(rng: random.Random) -> bytes:
-    # The bytes of a frame's payload, as many as it claims, fewer or more; or a mere claim.
+    # The payload of a frame, with the claimed length, shorter or longer; or only a claimed length.
     size = rng.choice(LARGE if rng.random() < 0.01 else SIZES)
     payload = (_text(rng, size) if rng.random() < 0.7 else rng.randbytes(size)) + bytes(8)
     mask, choice = rng.randbytes(4), rng.randrange(8)
@@ -239,7 +239,7 @@ def _frame(rng: random.Random) -> bytes:
 
 
 def spoiled(rng: random.Random, data: bytes) -> bytes:
-    """Cut off the end, change a bit or put something in between; or nothing, every other time."""
+    """Truncate data, flip a bit, or insert bytes; or return it unchanged, every other time."""
     chance, spoilt = rng.random(), bytearray(data)
     if chance < 0.2:
         del spoilt[rng.randrange(len(spoilt) + 1) :]

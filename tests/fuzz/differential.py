@@ -1,14 +1,14 @@
 """
-The fast path beside Autobahn's own: the same bytes, cut at the same places, must have the same effects.
+Compare the fast path with Autobahn's: the same bytes, cut at the same positions, must have the same effects.
 
     python tests/fuzz/differential.py [--examples N] [--seed N]
 
 Each case of `streams.py` is run three times in memory: with every byte through Autobahn's state machine, and on the
-fast path with the compiled twins and with the Python ones. Compared are what the endpoint is told, the frames that the
-client gets, the state after each piece, how the connection ends, and what the log says of it. The first difference is
-exit code 1. A seed gives the same cases each time.
+fast path with the compiled twins and with the Python ones. The calls of the endpoint, the frames to the client, the
+state after each piece, the end of the connection and its log lines are compared. The exit code is 1 at the first
+difference. A seed gives the same cases each time.
 
-What this cannot show: that Autobahn is right. The compliance tests are for that.
+This does not show that Autobahn is right; the compliance tests do.
 
 """
 
@@ -38,15 +38,15 @@ from wsserver.wire.protocol import ServerProtocol
 __all__ = ["CODECS", "AutobahnPath", "FastPath", "Record", "StockPath", "compare", "run"]
 
 OWN_PING = b"are you there?"
-# The endpoint, on either path.
+# The endpoint, on every path.
 
 
 class FastPath(ServerProtocol):
-    """The connection as it is."""
+    """The connection as the server makes it."""
 
 
 CODECS: dict[str, type] = {"python": FastPath}
-"""The fast paths there are, by name."""
+"""The available fast paths by name."""
 
 if frames.COMPILED:
     CODECS = {"compiled": FastPath, "python": type("PythonPath", (PyFastPath, ServerProtocol), {})}
@@ -54,10 +54,10 @@ if frames.COMPILED:
 
 class AutobahnPath(ServerProtocol):
     """
-    The connection with every byte given to Autobahn's state machine, and every frame built by it.
+    A connection on which Autobahn's state machine parses every byte and builds every frame.
 
-    It keeps what is on purpose another than stock Autobahn: nothing is delivered after a Close frame was sent, after a
-    failure the rest is skipped, and what an endpoint raises closes with 1011.
+    It keeps the intended differences from stock Autobahn: nothing is delivered after a Close frame was sent, input
+    after a failure is skipped, and an exception of an endpoint closes with 1011.
     """
 
     def dataReceived(self, data):
@@ -86,13 +86,13 @@ class AutobahnPath(ServerProtocol):
         if deflate is not None:
             rsv = 4
             deflate.start_compress_message()
-            # An empty message may be compressed in two ways; the state machine's own is as good, but not the same.
+            # An empty message may be compressed in two ways; the state machine's own is valid, but different.
             payload = deflate.compress_message_data(payload) + deflate.end_compress_message() if payload else b"\0"
         self.sendFrame(opcode=2 if isBinary else 1, payload=payload, rsv=rsv)
 
 
 class StockPath(AutobahnPath):
-    """Autobahn as it comes. It does as we do up to the first Close frame that is sent."""
+    """Stock Autobahn. It behaves like the server up to the first Close frame that is sent."""
 
     onMessageBegin = WebSocketServerProtocol.onMessageBegin
     onMessageFrameData = WebSocketServerProtocol.onMessageFrameData
@@ -103,7 +103,7 @@ class StockPath(AutobahnPath):
 
 
 class Endpoint:
-    """Write down what is told, and do with a message what the plan says."""
+    """Record all calls, and react to each message as the plan says."""
 
     latest: "Endpoint"
     plan: tuple[str, ...]
@@ -158,7 +158,7 @@ class Endpoint:
 
     def finish(self, payload, is_binary):
         self.close(4000, "enough")
-        self.sendMessage(b"nobody gets this")
+        self.sendMessage(b"never delivered")
 
     def answer_and_finish(self, payload, is_binary):
         self.sendMessage(payload, is_binary)
@@ -170,7 +170,7 @@ class Endpoint:
 
     def abort(self, payload, is_binary):
         self.sendMessage(payload, is_binary)
-        # An abort takes along what has not left, which is more where answers leave in one write.
+        # An abort discards unwritten data, which is more if replies are collected for one write.
         self._uncork()
         self.transport.abortConnection()
 
@@ -200,18 +200,18 @@ ACTS: dict[str, Callable[[Any, bytes, bool], None]] = {
 
 @dataclass(slots=True)
 class Record:
-    """What a connection did."""
+    """The observed effects of a connection."""
 
     events: list[Any] = field(default_factory=list)
-    """What the endpoint was told, in order."""
+    """The calls of the endpoint, in order."""
     frames: list[Any] = field(default_factory=list)
-    """What the client got, in order."""
+    """The frames to the client, in order."""
     steps: list[tuple[int, int, int]] = field(default_factory=list)
-    """After each piece: how many events and bytes there were, and the state."""
+    """After each piece: the number of events, the number of bytes, and the state."""
     log: list[Any] = field(default_factory=list)
-    """What the log says."""
+    """The logged events."""
     end: tuple[Any, ...] = ()
-    """How it ended."""
+    """The end of the connection."""
 
 
 @cache
@@ -231,17 +231,17 @@ def _server(path: type[ServerProtocol], plan: str, limit: int) -> MemoryServer:
 
 def run(case: Case, path: type[ServerProtocol]) -> Record:
     """
-    Run a case.
+    Run a case on one path.
 
     Args:
-        case: what the client does.
-        path: `FastPath` or `AutobahnPath`.
+        case: the client's actions.
+        path: `FastPath`, `AutobahnPath` or another subclass.
 
     Returns:
-        What came of it.
+        The effects.
 
     Raises:
-        AssertionError: the connection hangs, or leaves something behind.
+        AssertionError: the connection hangs, or leaves timers or connections behind.
     """
     server, record = _server(path, case.plan, case.limit), Record()
     twins = _python_twins() if path is CODECS["python"] else nullcontext()
@@ -255,7 +255,7 @@ def run(case: Case, path: type[ServerProtocol]) -> Record:
 def _converse(case: Case, server: MemoryServer, client: MemoryClient, record: Record) -> None:
     headers = {"Sec-WebSocket-Extensions": case.offer} if case.offer else {}
     transport, pieces, head = client.transport, list(case.pieces()), client.head("/", headers)
-    transport.reading = not (case.deaf and not case.early)
+    transport.reading = not (case.stalled and not case.early)
     if case.early:
         head += pieces.pop(0)[0]
     client.send(head)
@@ -278,7 +278,7 @@ def _converse(case: Case, server: MemoryServer, client: MemoryClient, record: Re
 
 
 def _wait(server: MemoryServer, client: MemoryClient) -> None:
-    """Wait until the server takes more; a deaf client reads when nothing else helps."""
+    """Wait until the server reads again; a client that does not read starts to if nothing else helps."""
     transport, connection = client.transport, Endpoint.latest
     for _ in range(200):
         server.clock.advance(0)
@@ -301,12 +301,12 @@ def _finish(case: Case, server: MemoryServer, client: MemoryClient, record: Reco
         if transport.lost:
             break
         server.clock.advance(1)
-    # What a paused endpoint has still to do, and deadlines that were called off.
+    # Let a paused endpoint finish, and cancelled deadlines pass.
     server.clock.pump([30, 30])
     sent, rest = parse_frames(bytes(transport.written + transport.unread))
     record.events = connection.events
     record.frames = [
-        # The time and a random number stand in the server's own pings.
+        # The server's own pings contain the time and a random number.
         (frame.opcode, frame.payload if frame.opcode != 9 or frame.payload == OWN_PING else b"", frame.fin, frame.rsv)
         for frame in sent
     ]
@@ -318,7 +318,7 @@ def _finish(case: Case, server: MemoryServer, client: MemoryClient, record: Reco
 
 @contextmanager
 def _zlib_alone() -> Iterator[None]:
-    # isal may write the same message in more than one way, all of them right.
+    # isal may compress the same message in several valid ways.
     before = deflate.DEFLATER
     deflate.DEFLATER = deflate.LIBRARIES["zlib"]  # type: ignore[misc]
     try:
@@ -363,16 +363,16 @@ def compare(case: Case) -> None:
     Run a case on all paths.
 
     Args:
-        case: what the client does.
+        case: the client's actions.
 
     Raises:
-        AssertionError: they differ; the message says where.
+        AssertionError: the paths differ; the message says in what.
     """
     expected = run(case, AutobahnPath)
     for codec, path in CODECS.items():
-        got = run(case, path)
+        found = run(case, path)
         for name in Record.__slots__:
-            ours, theirs = getattr(got, name), getattr(expected, name)
+            ours, theirs = getattr(found, name), getattr(expected, name)
             assert ours == theirs, f"{name} ({codec}):\nfast path {_short(ours)}\nAutobahn  {_short(theirs)}"
 
 
@@ -382,7 +382,7 @@ def _short(value: Any) -> str:
 
 
 def main() -> int:
-    """Compare random cases; returns the exit code."""
+    """Compare random cases; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--examples", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0, help="0: a new one each time")

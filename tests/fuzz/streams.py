@@ -1,5 +1,5 @@
 """
-What a client may send: right, nearly right and wrong, cut anywhere.
+What a client may send: valid, nearly valid and invalid streams, cut anywhere.
 
 Rule 1: every choice is made by the random number generator that is passed in. It may be `random.Random`, which is fast,
 or one of Hypothesis, which finds the smallest example.
@@ -40,7 +40,7 @@ PLANS = {
         "answer and close",
     ),
 }
-"""What an endpoint does with a message, by the payload."""
+"""Plan -> the endpoint's reactions; the payload of a message selects one."""
 
 OFFERS = (
     "permessage-deflate",
@@ -72,40 +72,40 @@ class Case:
     """A connection from its handshake to its end."""
 
     stream: bytes
-    """All that the client sends after the handshake."""
+    """Everything that the client sends after the handshake."""
     cuts: tuple[int, ...]
-    """Where the network cuts it, in order."""
+    """The offsets at which the network cuts the stream, in order."""
     waits: tuple[float, ...]
-    """Seconds to let pass after some of the pieces."""
+    """Seconds to wait after some of the pieces."""
     plan: str
-    """What the endpoint does: one of `PLANS`."""
+    """The plan of the endpoint, from `PLANS`."""
     limit: int
-    """The largest message that is taken."""
+    """The maximum message size in bytes."""
     offer: str | None = None
-    """The client's offer to compress."""
+    """The client's Sec-WebSocket-Extensions header."""
     early: bool = False
-    """The first piece comes with the handshake."""
+    """Whether the first piece arrives together with the handshake."""
     impatient: bool = False
-    """Pieces come even while the server does not want any, as from TLS."""
-    deaf: bool = False
-    """The client does not read before the server stops reading too."""
+    """Whether pieces arrive even while the server has paused reading, as with TLS."""
+    stalled: bool = False
+    """Whether the client does not read until the server has stopped reading too."""
     lost: bool = False
-    """The network breaks at the end, instead of falling silent."""
+    """Whether the connection is lost at the end, instead of falling silent."""
 
     def pieces(self) -> Iterator[tuple[bytes, float]]:
-        """Cut the stream: each piece, and the seconds to wait after it."""
+        """Cut the stream; yield each piece, and the seconds to wait after it."""
         ends = (*self.cuts, len(self.stream))
         for number, (start, end) in enumerate(zip((0, *self.cuts), ends, strict=True)):
             yield self.stream[start:end], self.waits[number] if number < len(self.waits) else 0.0
 
 
 def cases() -> st.SearchStrategy[Case]:
-    """Make cases that Hypothesis can shrink."""
+    """Return a strategy for cases, which Hypothesis can shrink."""
     return st.randoms(use_true_random=False).map(make_case)
 
 
 def make_case(rng: Random) -> Case:
-    """Make a case."""
+    """Make a random case."""
     limit = rng.choice((1000, 1000, 1000, 126, 100_000))
     offer = rng.choice(OFFERS) if rng.random() < 0.4 else None
     stream = _spoil(rng, _stream(rng, limit, offer)) if rng.random() < 0.95 else _noise(rng)
@@ -121,7 +121,7 @@ def make_case(rng: Random) -> Case:
         offer,
         early=rng.random() < 0.1,
         impatient=impatient,
-        deaf=rng.random() < 0.15,
+        stalled=rng.random() < 0.15,
         lost=rng.random() < 0.2,
     )
 
@@ -239,7 +239,7 @@ def _text(rng: Random, size: int) -> bytes:
 
 
 def _binary(rng: Random, size: int) -> bytes:
-    # A payload may look like frames, which it must never be taken for.
+    # A payload may look like frames, but must not be parsed as frames.
     word = bytes(rng.randrange(256) for _ in range(rng.choice((1, 3, 8)))) if rng.random() < 0.8 else FRAME_LIKE
     return (word * (size // len(word) + 1))[:size]
 
@@ -248,7 +248,7 @@ def _frame(rng: Random, opcode: int, payload: bytes, **options: Any) -> bytes:
     return build_frame(opcode, payload, mask=rng.choice(MASKS), **options)
 
 
-# Control frames, and what no client may send.
+# Control frames, and frames that no client may send.
 
 
 def _control(rng: Random) -> bytes:

@@ -45,9 +45,9 @@ class CallTests:
             assert all(type(data) is bytes for data in inputs(call))
             names.add(call[0])
             answer = twin.answer(call)
-            if call[0] == "traffic":
+            if call[0] == "fast_path":
                 done |= {event[0] for event in answer if type(event[0]) is str}
-        assert names == {"parse", "build", "partial", "traffic"}
+        assert names == {"parse", "build", "partial", "fast_path"}
         assert done == {"message", "write", "slow", "partial", "give up", "inflate", "failed", "alive"}
 
     @pytest.mark.parametrize("data", [b"", b"\x00", b"\xff" * 9, b"\x02" * 30, b"\x03" * 30])

@@ -113,7 +113,7 @@ class SameEffectsTests:
         for number in range(1500):
             example = make_case(Random(f"{SEED}/{number}"))
             record = run(example, FastPath)
-            seen.update({example.plan, f"compressed {example.offer is not None}", f"deaf {example.deaf}"})
+            seen.update({example.plan, f"compressed {example.offer is not None}", f"stalled {example.stalled}"})
             seen.update(event[0] for event in record.events)
             seen.update(
                 struct.unpack("!H", payload[:2])[0]
@@ -121,7 +121,7 @@ class SameEffectsTests:
                 if payload[1:] and opcode == 8
             )
         assert {1000, 1001, 1002, 1007, 1009, 1011, 4000, "message", "ping", "pong", "close", *PLANS} <= set(seen)
-        assert min(seen[f"{what} {value}"] for what, value in product(("compressed", "deaf"), (False, True))) > 100
+        assert min(seen[f"{what} {value}"] for what, value in product(("compressed", "stalled"), (False, True))) > 100
 
     def test_a_path_that_answers_pings_differently_is_detected(self):
 
@@ -202,7 +202,7 @@ class EveryCutTests:
         """Also on messages before and after in the same read."""
         stream = b"".join(build_frame(2, bytes([65 + n])) for n in range(24))
         compare(case(stream, plan=plan))
-        compare(case(stream[:50], stream[50:], plan=plan, deaf=True))
+        compare(case(stream[:50], stream[50:], plan=plan, stalled=True))
         compare(case(stream[:52], stream[52:100], stream[100:], plan=plan, offer="permessage-deflate"))
 
     def test_compressed_messages_after_the_servers_close_do_not_end_the_handshake(self):
