@@ -1,8 +1,8 @@
 """
-Running wstest: some processes side by side, each with cases of its own, and what they report.
+Run wstest: several processes side by side, each with its own cases, and read their reports.
 
 Rule 1: every process started here has ended when its wave ends, whatever happens.
-Rule 2: nothing is judged here; a process that ends badly is reported, its missing cases are for the judge.
+Rule 2: nothing is judged here; a process that fails is reported, and its missing cases are left to the judge.
 
 """
 
@@ -30,7 +30,7 @@ DESCRIPTION = re.compile(r"<h2>Case (\S+)</h2>.*?<b>Case Description</b><br/><br
 
 @dataclass
 class Running:
-    """A wstest process and the cases it was given."""
+    """A wstest process and its cases."""
 
     portion: Portion
     process: subprocess.Popen[bytes]
@@ -38,29 +38,29 @@ class Running:
     started: float = field(default_factory=time.monotonic)
 
     def cases_started(self) -> list[str]:
-        """List the cases it has begun, the last of which may be under way."""
+        """List the cases that it has started; the last one may still be running."""
         return STARTED_CASE.findall(self.log.read_text(errors="replace"))
 
     def progress(self) -> str:
-        """Say how far it is."""
+        """Describe the progress in a few words."""
         return f"{self.portion.name}: {len(self.cases_started())} of {len(self.portion.cases)} cases"
 
 
 @dataclass(frozen=True)
 class Run:
-    """What all the processes of a run have in common."""
+    """The common settings of all processes of a run."""
 
     wstest: Wstest
     url: str
     folder: Path
     slots: int
     deadline: float
-    """By time.monotonic()."""
+    """On the clock of time.monotonic()."""
     say: Callable[[str], None]
 
 
 def specification(url: str, portion: Portion) -> str:
-    """Write what wstest wants to know. It has all its own timeouts: easing them would be another test."""
+    """Return the specification for wstest. It keeps wstest's timeouts: longer ones would make it another test."""
     spec = {
         "outdir": portion.name,
         "servers": [{"agent": AGENT, "url": url}],
@@ -89,7 +89,7 @@ def start(run: Run, portion: Portion) -> Running:
 
 
 def stop(processes: Iterable[subprocess.Popen[bytes]]) -> None:
-    """End processes, by force if they don't end in time."""
+    """Stop processes, by force if they do not end in time."""
     alive = [process for process in processes if process.poll() is None]
     for process in alive:
         process.terminate()
@@ -105,8 +105,8 @@ def run_wave(run: Run, wave: Sequence[Portion]) -> list[str]:
     """
     Run the portions of a wave, no more than run.slots at a time.
 
-    Returns what went wrong with the processes themselves, one line each.
-
+    Returns:
+        Problems with the processes themselves, one line each.
     """
     waiting, running, problems = deque(wave), list[Running](), list[str]()
     heartbeat = time.monotonic() + HEARTBEAT_SECONDS
@@ -130,7 +130,7 @@ def run_wave(run: Run, wave: Sequence[Portion]) -> list[str]:
 
 
 def ended(run: Run, one: Running) -> list[str]:
-    """Announce that a process has ended; return what was wrong with it."""
+    """Report that a process has ended; return its problems."""
     seconds = time.monotonic() - one.started
     run.say(f"{one.progress()} in {seconds:.0f} s")
     if one.process.returncode == 0:
@@ -139,7 +139,7 @@ def ended(run: Run, one: Running) -> list[str]:
 
 
 def out_of_time(running: Iterable[Running]) -> str:
-    """Say what was under way when the time was over."""
+    """Describe what was running at the time limit."""
     last = [f"{one.portion.name} in case {''.join(one.cases_started()[-1:]) or 'none'}" for one in running]
     return f"the time limit is over; wstest was stopped ({', '.join(last) or 'between portions'})"
 
@@ -160,7 +160,7 @@ def read_index(index: Path) -> list[Result]:
 
 
 def read_descriptions(folder: Path) -> dict[str, str]:
-    """Read what each case does. Every report of wstest describes all cases, those too that didn't run."""
+    """Read the description of each case; any report of wstest has those of all cases, even of cases not run."""
     page = next(iter(sorted(folder.glob("*/index.html"))), None)
     if page is None:
         return {}
@@ -169,12 +169,12 @@ def read_descriptions(folder: Path) -> dict[str, str]:
 
 
 def plain(description: str) -> str:
-    """Turn a description into one line of text."""
+    """Convert a description to one line of text."""
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", description)).split())
 
 
 def read_versions(folder: Path) -> dict[str, str]:
-    """Read which versions wstest says it's made of."""
+    """Read the versions of the testsuite from its log."""
     for log in sorted(folder.glob("*.log")):
         found = VERSIONS.search(log.read_text(errors="replace"))
         if found is not None:

@@ -1,8 +1,8 @@
 """
-Judging: what a run of the Autobahn testsuite must show to pass.
+Judge a run of the Autobahn testsuite: what it must show to pass.
 
 Rule 1: no files, no processes, no clock; everything needed is an argument.
-Rule 2: silence is an offence: a case that didn't run counts like one that failed.
+Rule 2: a case that did not run counts like one that failed.
 
 """
 
@@ -23,7 +23,7 @@ above 4999. The testsuite marks them INFORMATIONAL whatever the server does.
 
 @dataclass(frozen=True)
 class Result:
-    """What wstest reports of one case."""
+    """The result of one case, as wstest reports it."""
 
     case: str
     behavior: str
@@ -34,35 +34,34 @@ class Result:
 
 @dataclass(frozen=True)
 class Offence:
-    """One reason why a run doesn't pass."""
+    """A reason why a run does not pass."""
 
     case: str
     reason: str
 
 
 def is_accepted(case: str, behavior: str) -> bool:
-    """Tell if a case may show a behavior. NON-STRICT isn't good enough, although it conforms to the RFC."""
+    """Return whether a case may show a behavior. NON-STRICT is not accepted, although it conforms to the RFC."""
     return behavior == "OK" or (behavior == "INFORMATIONAL" and case in INFORMATIONAL_CASES)
 
 
 def is_clean(result: Result) -> bool:
-    """Tell if both what the server answered and how it closed are as they must be."""
+    """Return whether both the server's answer and its close are accepted."""
     return is_accepted(result.case, result.behavior) and is_accepted(result.case, result.behavior_close)
 
 
 def judge(results: Iterable[Result], expected: Sequence[str]) -> list[Offence]:
     """
-    Compare a run with what it must show.
+    Compare a run with the expected cases.
 
-    An empty list means that the run passes. It can be empty only if exactly
-    the expected cases ran, each once, and each was clean.
-
+    Returns:
+        The offences; empty if exactly the expected cases ran, each once, and each was clean.
     """
     results = list(results)
     times = Counter(result.case for result in results)
     offences = [Offence(case, "did not run") for case in expected if case not in times]
     offences += [Offence(case, f"ran {count} times") for case, count in times.items() if count > 1]
-    offences += [Offence(case, "isn't a case of this run") for case in times.keys() - set(expected)]
+    offences += [Offence(case, "is not a case of this run") for case in times.keys() - set(expected)]
     offences += [
         Offence(result.case, f"behavior {result.behavior}, behaviorClose {result.behavior_close}")
         for result in results
@@ -73,14 +72,14 @@ def judge(results: Iterable[Result], expected: Sequence[str]) -> list[Offence]:
 
 @dataclass(frozen=True)
 class GroupTally:
-    """What the cases of one group showed."""
+    """The counts of one group of cases."""
 
     expected: int
     ran: int
     behavior: Counter[str]
     behavior_close: Counter[str]
     unclean_close: int
-    """Cases whose close alone would be an offence."""
+    """The number of cases whose close alone would be an offence."""
     duration: int
 
 
@@ -97,7 +96,7 @@ def tally_group(results: Sequence[Result], expected: int) -> GroupTally:
 
 
 def tally(results: Iterable[Result], expected: Sequence[str]) -> dict[str, GroupTally]:
-    """Count results by group, in the order of the groups; a group that should have run and didn't is there too."""
+    """Count results by group, in the order of the groups; includes groups that should have run and did not."""
     members: dict[str, list[Result]] = {group_of(case): [] for case in expected}
     for result in results:
         members.setdefault(group_of(result.case), []).append(result)

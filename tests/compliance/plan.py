@@ -1,9 +1,8 @@
 """
-The cases of the Autobahn testsuite 0.8.2, and in which portions they run.
+The cases of the Autobahn testsuite 0.8.2, and the portions in which they run.
 
 Rule 1: no files, no processes, no clock; everything needed is an argument.
-Rule 2: the list is written out here and not asked of wstest, so that a case
-        that wstest loses is noticed.
+Rule 2: the list is written out here instead of read from wstest, so that a case that wstest omits is noticed.
 
 """
 
@@ -35,18 +34,18 @@ CASES_IN = (
     | {"12.1": 18, "12.2": 18, "12.3": 18, "12.4": 18, "12.5": 18}
     | {"13.1": 18, "13.2": 18, "13.3": 18, "13.4": 18, "13.5": 18, "13.6": 18, "13.7": 18}
 )
-"""How many cases each subgroup has. They are numbered from 1 without a gap; 8 and 11 don't exist."""
+"""Number of cases in each subgroup. They are numbered from 1 without a gap; 8 and 11 do not exist."""
 
 HEAVY = frozenset({"9", "12", "13"})
 """Groups that load the processor for minutes; a quick run leaves them out."""
 
 LIGHT_PORTIONS = {"6": "6", "7": "7-10", "10": "7-10"}
-"""Group 6 spends its seconds in timers, so it has a process of its own and the other light groups pass it by."""
+"""Group 6 mostly waits for timers, so it has its own process, beside the other light groups."""
 
 
 @dataclass(frozen=True)
 class Portion:
-    """Cases that one wstest process runs."""
+    """The cases that one wstest process runs."""
 
     name: str
     """Also the name of the folder that holds its report."""
@@ -54,23 +53,23 @@ class Portion:
 
 
 def group_of(case: str) -> str:
-    """Tell the group of a case: 12 for 12.1.7."""
+    """Return the group of a case: 12 for 12.1.7."""
     return case.partition(".")[0]
 
 
 def case_key(case: str) -> tuple[int, ...]:
-    """Sort cases by number: 2.10 comes after 2.9."""
+    """Return a sort key that orders cases by number: 2.10 comes after 2.9."""
     return tuple(int(part) for part in case.split("."))
 
 
 def expected_cases(quick: bool) -> tuple[str, ...]:
-    """List the cases that a run must show: 517, or 247 when it's quick."""
+    """List the cases that a run must show: 517, or 247 if it is quick."""
     chosen = {sub: count for sub, count in CASES_IN.items() if not (quick and group_of(sub) in HEAVY)}
     return tuple(f"{sub}.{number}" for sub, count in chosen.items() for number in range(1, count + 1))
 
 
 def portion_name(case: str) -> str:
-    """Tell which portion a case belongs to."""
+    """Return the name of the portion that contains a case."""
     group = group_of(case)
     if group in HEAVY:
         return case.rpartition(".")[0]
@@ -88,13 +87,11 @@ def portions(cases: Iterable[str]) -> list[Portion]:
 
 def waves(cases: Iterable[str]) -> list[list[Portion]]:
     """
-    Split cases into waves; a wave starts when the one before it has ended.
+    Split cases into waves; a wave starts when the previous one has ended.
 
-    The light groups measure time: 6.4 expects a close within a second, 5.19
-    and 7.* wait for one. Beside messages of 16 MiB they would measure the
-    scheduler. The heavy groups allow from 10 seconds to 8 minutes, so among
-    themselves they may share the processor.
-
+    The light groups measure time: 6.4 expects a close within a second, 5.19 and 7.* wait for one. Beside messages of
+    16 MiB they would measure the scheduler. The heavy groups allow from 10 seconds to 8 minutes, so they may share the
+    processor among themselves.
     """
     cases = list(cases)
     light = [case for case in cases if group_of(case) not in HEAVY]

@@ -3,8 +3,8 @@ Run the Autobahn testsuite against the server: every case must be OK.
 
     python tests/compliance/run.py [--quick] [--out DIR] [--url URL] [server options ...]
 
-The three cases whose outcome the RFC leaves open may be INFORMATIONAL. Anything
-else, NON-STRICT included, is exit code 1, and so is a case that didn't run.
+The three cases whose outcome the RFC leaves open may be INFORMATIONAL. The exit code is 1 after any other behavior,
+including NON-STRICT, and if a case did not run.
 
 """
 
@@ -31,18 +31,18 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
 SLOTS = min(2, os.cpu_count() or 1)
 """
-A wstest and the server take turns, so that together they fill one processor, and two of them two.
+A wstest and the server take turns, so one pair uses one processor, and two pairs use two.
 
-More would fit a larger machine, but every case against a server that's kept waiting measures the machine.
+A larger machine could run more, but cases against a server that waits for a processor would measure the machine.
 """
 
 
 def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """Read the command line; what isn't ours is the server's."""
-    # Without abbreviations, so that no option of the server is taken for one of ours.
+    """Parse the command line; unknown options are passed on to the server."""
+    # Abbreviations are off, so that no option of the server is taken for one of this program.
     parser = argparse.ArgumentParser(
         description="Run the Autobahn testsuite against the server.",
-        epilog="Options that aren't listed here are passed on to the server.",
+        epilog="Options that are not listed here are passed on to the server.",
         allow_abbrev=False,
     )
     parser.add_argument("--quick", action="store_true", help="leave out the groups that take minutes: 9, 12 and 13")
@@ -70,12 +70,12 @@ def complain_about(parser: argparse.ArgumentParser, ours: argparse.Namespace, se
 
 
 def say(line: str) -> None:
-    """Tell the person who waits."""
+    """Print a line of progress."""
     print(line, flush=True)
 
 
 def clear(out: Path) -> Path:
-    """Remove what an earlier run left, so that none of it is taken for this one's."""
+    """Remove the output of an earlier run; return the directory for reports."""
     for name in ("summary.md", "summary.json", "server.log"):
         (out / name).unlink(missing_ok=True)
     reports = out / "wstest"
@@ -92,7 +92,7 @@ def server(ours: argparse.Namespace, servers: Sequence[str]) -> AbstractContextM
 
 
 def seen_by(wstest: Wstest, url: str) -> str:
-    """Write the address as wstest must use it."""
+    """Return the address under which wstest reaches the server."""
     parts = urlsplit(url)
     if parts.hostname not in {"127.0.0.1", "localhost"}:
         return url
@@ -100,7 +100,7 @@ def seen_by(wstest: Wstest, url: str) -> str:
 
 
 def run(ours: argparse.Namespace, servers: Sequence[str]) -> Summary:
-    """Run the cases and gather what they showed."""
+    """Run the cases and collect the results."""
     reports = clear(ours.out)
     wstest = find_wstest(BUILD / "wstest", say)
     expected = expected_cases(ours.quick)
@@ -127,7 +127,7 @@ def run(ours: argparse.Namespace, servers: Sequence[str]) -> Summary:
 
 
 def report(summary: Summary, out: Path) -> None:
-    """Write the summary beside the reports, and show it."""
+    """Write the summary to files, and print it."""
     text = markdown(summary)
     (out / "summary.md").write_text(text)
     (out / "summary.json").write_text(json.dumps(document(summary), indent=1) + "\n")
@@ -135,7 +135,7 @@ def report(summary: Summary, out: Path) -> None:
 
 
 def end(_signal: int, _frame: object) -> NoReturn:
-    """Leave by way of every finally, which is where the processes we started are stopped."""
+    """Exit on SIGTERM; SystemExit runs every `finally`, which stops the started processes."""
     sys.exit(143)
 
 

@@ -1,5 +1,5 @@
 """
-What a run leaves behind for people (Markdown) and for programs (JSON).
+The summary of a run, for people (Markdown) and for programs (JSON).
 
 Rule 1: no files, no processes, no clock; everything needed is an argument.
 
@@ -13,14 +13,14 @@ from judge import GroupTally, Offence, Result, judge, tally
 from plan import GROUPS, case_key
 
 COLUMNS = ("OK", "INFORMATIONAL", "NON-STRICT", "FAILED")
-"""The behaviors that have a column of their own in the table; the others share one."""
+"""The behaviors with their own column in the table; the others share one."""
 
 HEADINGS = ("group", "", "expected", "ran", *COLUMNS, "other", "close not OK", "seconds")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """All that is known of a run."""
+    """Everything known about a run."""
 
     url: str
     options: Sequence[str]
@@ -31,28 +31,28 @@ class Summary:
     results: Sequence[Result]
     descriptions: Mapping[str, str]
     problems: Sequence[str]
-    """What went wrong outside of the cases: a process that died, the time limit."""
+    """Problems outside of the cases: a process that ended, the time limit."""
 
     def offences(self) -> list[Offence]:
-        """List the cases that keep the run from passing."""
+        """List the offences, each of which prevents the run from passing."""
         return judge(self.results, self.expected)
 
     def passed(self) -> bool:
-        """Tell if the run passes."""
+        """Return whether the run passes."""
         return not self.offences() and not self.problems
 
     def verdict(self) -> str:
-        """Say in one line how the run went."""
+        """Return the outcome of the run in one line."""
         word = "PASSED" if self.passed() else "FAILED"
         wrong = len({offence.case for offence in self.offences()})
         return f"{word}: {len(self.results)} of {len(self.expected)} cases ran, {wrong} offending"
 
     def complaints(self) -> list[str]:
-        """List everything that keeps the run from passing, one line each."""
+        """List everything that prevents the run from passing, one line each."""
         return [*self.problems, *(self.complaint(offence) for offence in self.offences())]
 
     def complaint(self, offence: Offence) -> str:
-        """Name an offending case."""
+        """Describe an offence in one line."""
         described = self.descriptions.get(offence.case, "no description, since wstest wrote no report")
         return f"{offence.case}: {offence.reason} ({described})"
 
@@ -77,7 +77,7 @@ def total(tallies: Sequence[GroupTally]) -> GroupTally:
 
 
 def table(tallies: Mapping[str, GroupTally]) -> str:
-    """Make a Markdown table that is readable as plain text too."""
+    """Return a Markdown table that is readable as plain text too."""
     rows = [list(HEADINGS)]
     rows += [row(group, GROUPS.get(group, ""), count) for group, count in tallies.items()]
     rows.append(row("all", "", total(list(tallies.values()))))
@@ -98,7 +98,7 @@ def align(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def markdown(summary: Summary) -> str:
-    """Write a run for people."""
+    """Return the summary for people."""
     parts = [f"# Autobahn testsuite: {summary.verdict()}", table(tally(summary.results, summary.expected))]
     if summary.complaints():
         parts.append("\n".join(f"- {complaint}" for complaint in summary.complaints()))
@@ -110,7 +110,7 @@ def markdown(summary: Summary) -> str:
 
 
 def document(summary: Summary) -> dict[str, Any]:
-    """Write a run for programs."""
+    """Return the summary for programs."""
     return {
         "passed": summary.passed(),
         "url": summary.url,
@@ -137,7 +137,7 @@ def document(summary: Summary) -> dict[str, Any]:
 
 
 def group_entry(count: GroupTally) -> dict[str, Any]:
-    """Describe a group."""
+    """Return the entry of a group."""
     return {
         "expected": count.expected,
         "ran": count.ran,
@@ -148,5 +148,5 @@ def group_entry(count: GroupTally) -> dict[str, Any]:
 
 
 def case_entry(result: Result) -> dict[str, Any]:
-    """Describe a case; its duration is in milliseconds."""
+    """Return the entry of a case; its duration is in milliseconds."""
     return {"behavior": result.behavior, "behaviorClose": result.behavior_close, "duration": result.duration}

@@ -1,8 +1,8 @@
 """
-The server under test: a real twistd process, or one that somebody else runs.
+The server under test: a real twistd process, or a server that is already running.
 
 Rule 1: the server starts as a user starts it, in an empty folder, from the installed package.
-Rule 2: it's stopped by its pid and nothing else is.
+Rule 2: it is stopped by its pid, and nothing else is stopped.
 
 """
 
@@ -29,8 +29,7 @@ FOREIGN_SECONDS = 5.0
 STOP_SECONDS = 15.0
 PATH = "/echo"
 
-# Case 9.1.6 sends 16 MiB in one message. Pings of the server's own would be
-# frames that no case expects.
+# Case 9.1.6 sends 16 MiB in one message. No case expects pings from the server.
 OPTIONS = ("--compression", "on", "--max-message-size", "32MiB", "--ping-interval", "0")
 
 
@@ -40,7 +39,7 @@ class TargetError(Exception):
 
 @dataclass
 class Target:
-    """A server that answers."""
+    """A server that accepts WebSocket connections."""
 
     url: str
     versions: dict[str, str]
@@ -48,22 +47,22 @@ class Target:
     log: Path | None = None
 
     def problems(self) -> list[str]:
-        """Tell if the server ended although nobody stopped it."""
+        """Return an error if the server ended by itself."""
         code = None if self.process is None else self.process.poll()
         return [] if code is None else [f"the server ended on its own, exit code {code}: {self.last_words()}"]
 
     def last_words(self) -> str:
-        """Find the last line of the server's log."""
+        """Return the last line of the server's log."""
         text = "" if self.log is None else self.log.read_text(errors="replace").strip()
         return text.rpartition("\n")[2] or "its log is empty"
 
 
 def answer(url: str) -> str:
     """
-    Ask for a WebSocket connection and return the first line of the answer.
+    Send an opening handshake and return the status line of the response.
 
-    Raises OSError while nothing listens there.
-
+    Raises:
+        OSError: no server is listening there.
     """
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "wss" else 80)
@@ -79,7 +78,7 @@ def answer(url: str) -> str:
 
 
 def trusting_context() -> ssl.SSLContext:
-    """Make a TLS context that accepts any certificate: ours is self-signed, and wstest doesn't look either."""
+    """Return a TLS context that accepts any certificate: the server's is self-signed, and wstest does not check it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(["h2", "http/1.1"])
     context.check_hostname = False
@@ -88,7 +87,12 @@ def trusting_context() -> ssl.SSLContext:
 
 
 def wait_for(target: Target, seconds: float) -> None:
-    """Wait until a server accepts connections; raise TargetError if it doesn't."""
+    """
+    Wait until a server accepts connections.
+
+    Raises:
+        TargetError: the server does not accept connections in time, or has ended.
+    """
     limit = time.monotonic() + seconds
     while True:
         if target.problems():
@@ -106,7 +110,7 @@ def wait_for(target: Target, seconds: float) -> None:
 
 @contextmanager
 def foreign(url: str) -> Iterator[Target]:
-    """Test a server that somebody else runs."""
+    """Test a server that is already running."""
     target = Target(url, {})
     wait_for(target, FOREIGN_SECONDS)
     yield target
@@ -114,7 +118,7 @@ def foreign(url: str) -> Iterator[Target]:
 
 @contextmanager
 def twistd(options: Sequence[str], tls: bool, log: Path) -> Iterator[Target]:
-    """Start our server, and stop it in the end."""
+    """Start the server, and stop it in the end."""
     port = free_port()
     with TemporaryDirectory(prefix="wsserver-compliance-") as folder, log.open("wb") as output:
         process = subprocess.Popen(
@@ -133,12 +137,12 @@ def twistd(options: Sequence[str], tls: bool, log: Path) -> Iterator[Target]:
 
 
 def command() -> list[str]:
-    """Make the start of the command line. The twistd beside this interpreter is the one that has our package."""
+    """Return the start of the command line. The twistd beside this interpreter has the package installed."""
     return [str(Path(sys.executable).parent / "twistd"), "-n", "--pidfile=", "wsserver"]
 
 
 def listener(port: int, tls: bool, folder: Path) -> list[str]:
-    """Say where the server should listen."""
+    """Return the options for where the server listens."""
     if not tls:
         return ["--port", str(port)]
     make_certificate(folder)
@@ -146,7 +150,7 @@ def listener(port: int, tls: bool, folder: Path) -> list[str]:
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
+    """Find a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -163,7 +167,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def server_versions() -> dict[str, str]:
-    """Tell what the server under test is made of."""
+    """Return the versions of the server under test and its dependencies."""
     found = {"Python": platform.python_version()}
     for package in ("wsserver", "autobahn", "Twisted", "pyOpenSSL"):
         try:

@@ -60,12 +60,12 @@ class JudgeTests:
         assert Offence("1.1.1", "behavior FAILED, behaviorClose OK") in judge(results, ALL)
 
     def test_a_case_that_is_not_part_of_the_run_is_an_offence(self):
-        assert judge(perfect([*QUICK, "9.1.1"]), QUICK) == [Offence("9.1.1", "isn't a case of this run")]
+        assert judge(perfect([*QUICK, "9.1.1"]), QUICK) == [Offence("9.1.1", "is not a case of this run")]
 
     def test_a_wrong_case_instead_of_an_expected_one_is_two_offences(self):
         """The right number of cases is not enough."""
         results = perfect([case for case in ALL if case != "2.10"] + ["2.12"])
-        assert judge(results, ALL) == [Offence("2.10", "did not run"), Offence("2.12", "isn't a case of this run")]
+        assert judge(results, ALL) == [Offence("2.10", "did not run"), Offence("2.12", "is not a case of this run")]
 
     def test_offences_are_listed_in_the_order_of_the_cases(self):
         results = [replace(result, behavior="FAILED") for result in perfect(ALL) if result.case != "2.9"]

@@ -1,8 +1,8 @@
 """
-The way to wstest 0.8.2: a virtualenv under Python 2.7, or else a container.
+Find wstest 0.8.2: in a virtualenv under Python 2.7, or else in a container.
 
 Rule 1: the virtualenv is made once and reused while it works.
-Rule 2: where neither way is open, that is a failure that says what to install; a run is never skipped.
+Rule 2: if neither is possible, the run fails and says what to install; it is never skipped.
 
 """
 
@@ -25,11 +25,11 @@ PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input")
 PIP_SECONDS = 900
 
 SELF_TEST = "import autobahntestsuite, autobahntestsuite.wstest, wsaccel.xormask; print(autobahntestsuite.version)"
-"""Imports everything that wstest needs, and wsaccel too, without which it works but takes far longer."""
+"""Imports everything that wstest needs, and wsaccel, without which it is far slower."""
 
 
 class ToolchainError(Exception):
-    """There is no wstest; the text says in one line what to do about it."""
+    """There is no wstest; the text says in one line how to get one."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class Wstest:
 
     kind: str
     command: Callable[[Path, str], list[str]]
-    """Makes the command line from the folder to work in and the name of the specification there."""
+    """Returns the command line for a working folder and the name of the specification in it."""
     host: str = "127.0.0.1"
     """The name under which wstest reaches a server on this machine's loopback interface."""
 
 
 def find_wstest(cache: Path, say: Callable[[str], None]) -> Wstest:
     """
-    Find or make a wstest.
+    Find wstest, or install it.
 
-    Raises ToolchainError if there's no way to get one.
-
+    Raises:
+        ToolchainError: there is no way to get one.
     """
     venv = cache / "venv"
     with lock(cache):
@@ -68,7 +68,7 @@ def find_wstest(cache: Path, say: Callable[[str], None]) -> Wstest:
 
 
 def advice(pythons: Sequence[Path]) -> str:
-    """Say what is missing."""
+    """Say what to install."""
     if pythons:
         return f"{pythons[0]} has no pip: run '{pythons[0]} -m ensurepip', or start Docker"
     return "wstest needs Python 2.7: install it (for example with 'pyenv install 2.7.18'), or start Docker"
@@ -93,13 +93,13 @@ def find_pythons() -> Iterator[Path]:
         found = root.glob("versions/2.7.*/bin/python2.7")
         yield from sorted((path for path in found if runs_27(path)), key=patch_level, reverse=True)
     on_path = shutil.which("python2.7")
-    # A shim of pyenv is on PATH even where pyenv would refuse to run it.
+    # A shim of pyenv is on PATH even if pyenv refuses to run it.
     if on_path is not None and runs_27(Path(on_path)):
         yield Path(on_path)
 
 
 def patch_level(python: Path) -> int:
-    """Tell 18 for .../versions/2.7.18/bin/python2.7."""
+    """Return 18 for .../versions/2.7.18/bin/python2.7."""
     patch = python.parts[-3].split(".")[-1]
     return int(patch) if patch.isdigit() else -1
 
@@ -123,18 +123,18 @@ def quiet_run(command: Sequence[str | Path], seconds: float = 60) -> str | None:
 
 
 def clean_environment() -> dict[str, str]:
-    """Copy the environment without what would leak modules of one Python into another."""
+    """Copy the environment without variables that would make one Python load the modules of another."""
     leaks = {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONWARNINGS", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"}
     return {name: value for name, value in os.environ.items() if name not in leaks}
 
 
 def runs_27(python: Path) -> bool:
-    """Tell if an interpreter starts and is 2.7."""
+    """Return whether an interpreter starts and is 2.7."""
     return quiet_run([python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]) == "2.7"
 
 
 def has_pip(python: Path) -> bool:
-    """Tell if an interpreter has pip."""
+    """Return whether an interpreter has pip."""
     return quiet_run([python, *PIP, "--version"]) is not None
 
 
@@ -142,18 +142,18 @@ def has_pip(python: Path) -> bool:
 
 
 def native(venv: Path) -> Wstest:
-    """Describe the wstest of the virtualenv."""
+    """Return the wstest of the virtualenv."""
     start = [str(venv / "bin" / "python"), "-u", str(WITH_ALPN)]
     return Wstest("virtualenv", lambda _folder, spec: [*start, "-m", "fuzzingclient", "-s", spec])
 
 
 def stamp() -> str:
-    """Identify what a virtualenv was made from."""
+    """Return a digest of what the virtualenv is made from."""
     return hashlib.sha256(SUITE.encode() + CONSTRAINTS.read_bytes()).hexdigest()
 
 
 def is_healthy(venv: Path) -> bool:
-    """Tell if the virtualenv is complete, made from the present constraints, and works."""
+    """Return whether the virtualenv is complete, made from the present constraints, and works."""
     written = venv / "stamp"
     if not written.is_file() or written.read_text() != stamp():
         return False
@@ -162,13 +162,13 @@ def is_healthy(venv: Path) -> bool:
 
 
 def make_venv(python: Path, cache: Path) -> None:
-    """Make the virtualenv anew."""
+    """Make a new virtualenv."""
     venv, boot, log = cache / "venv", cache / "boot", cache / "build.log"
     for folder in (venv, boot):
         shutil.rmtree(folder, ignore_errors=True)
     log.write_bytes(b"")
-    # Python 2.7 has no venv module, and its own site-packages aren't ours to
-    # change: virtualenv goes into a folder that only the next line looks into.
+    # Python 2.7 has no venv module, and its site-packages must not change:
+    # virtualenv is installed into a folder that only the next line uses.
     logged_run([python, *PIP, "install", "--target", boot, "-c", CONSTRAINTS, "virtualenv"], log)
     logged_run([python, "-m", "virtualenv", venv], log, PYTHONPATH=str(boot))
     logged_run([venv / "bin" / "python", *PIP, "install", "-c", CONSTRAINTS, SUITE], log)
@@ -178,7 +178,12 @@ def make_venv(python: Path, cache: Path) -> None:
 
 
 def logged_run(command: Sequence[str | Path], log: Path, **environment: str) -> None:
-    """Run one step of the making; raise ToolchainError with its last line if it fails."""
+    """
+    Run one step of the installation.
+
+    Raises:
+        ToolchainError: the step failed; the text has the last line of its log.
+    """
     with log.open("ab") as output:
         try:
             subprocess.run(
@@ -195,7 +200,7 @@ def logged_run(command: Sequence[str | Path], log: Path, **environment: str) -> 
 
 
 def complaint(log: Path) -> str:
-    """Find the line of a log that says what went wrong."""
+    """Return the line of a log that shows the error."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR")]
     return (errors or lines or ["it's empty"])[-1]
@@ -205,34 +210,34 @@ def complaint(log: Path) -> str:
 
 
 def docker_answers() -> bool:
-    """Tell if there's a Docker daemon that we may use."""
+    """Return whether a Docker daemon is running and may be used."""
     return quiet_run(["docker", "info"]) is not None
 
 
 def pull_image() -> None:
-    """Fetch the image unless it's there."""
+    """Pull the image if it is missing."""
     if quiet_run(["docker", "image", "inspect", IMAGE]) is None and quiet_run(["docker", "pull", IMAGE], 900) is None:
         raise ToolchainError(f"'docker pull {IMAGE}' failed")
 
 
 def container() -> Wstest:
-    """Describe the wstest of the image."""
-    # Docker's host network reaches our loopback interface on Linux only; elsewhere
-    # the containers live in a virtual machine that has a name for this one.
+    """Return the wstest of the image."""
+    # Docker's host network reaches this machine's loopback interface on Linux only;
+    # elsewhere containers run in a virtual machine that has a name for this one.
     host = "127.0.0.1" if on_linux() else "host.docker.internal"
     return Wstest("container", container_command, host)
 
 
 def on_linux() -> bool:
-    """Tell if containers share this machine's kernel, and so can share its network."""
+    """Return whether containers share this machine's kernel, and so can share its network."""
     return platform.system() == "Linux"
 
 
 def container_command(folder: Path, spec: str) -> list[str]:
-    """Make the command line that runs wstest in a container."""
-    # Without --init wstest would be process 1, which a signal doesn't end.
+    """Return the command line that runs wstest in a container."""
+    # Without --init wstest would be process 1, which a signal does not end.
     options = ["--rm", "--init", "-e", "PYTHONUNBUFFERED=1", "-v", f"{folder.resolve()}:/reports", "-w", "/reports"]
-    # The reports would belong to root otherwise.
+    # Otherwise the reports would belong to root.
     options += ["--user", f"{os.getuid()}:{os.getgid()}"]
     if on_linux():
         options += ["--network", "host"]

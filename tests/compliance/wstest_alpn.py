@@ -1,5 +1,5 @@
 """
-Start wstest so that its client offers `http/1.1` by ALPN, as browsers do (RFC 7301).
+Start wstest with a client that offers `http/1.1` by ALPN, as browsers do (RFC 7301).
 
 It runs under the Python 2.7 of wstest.
 """
@@ -11,7 +11,7 @@ make_context = ClientContextFactory.getContext
 
 
 def make_context_with_offer(factory):  # type: ignore[no-untyped-def]
-    """Make the context that wstest makes, and add the offer."""
+    """Make wstest's context, and add the offer."""
     context = make_context(factory)
     context.set_alpn_protos([b"http/1.1"])
     return context
