@@ -190,20 +190,20 @@ class TokenTests:
             sdk = open_sdk(port, asksForTokens=True)
             sdk.order("connect")
             sdk.order("subscribe", channel="c", options={"asksForTokens": True})
-            asked = {"connection": 0, "subscription": 0}
+            requests = {"connection": 0, "subscription": 0}
             # The SDK asks for the next token only after the server has accepted the one before.
-            while min(asked.values()) < 3:
+            while min(requests.values()) < 3:
                 of = sdk.expect("token wanted")["of"]
-                asked[of] += 1
+                requests[of] += 1
                 claims = {"channel": "c"} if of == "subscription" else {}
-                sdk.order("token", token=token(2 if asked[of] < 3 else 600, **claims))
+                sdk.order("token", token=token(2 if requests[of] < 3 else 600, **claims))
             publish(port, "c", "hello")
             assert sdk.publications(1) == ["hello"]
             happened = [event["event"] for event in sdk.events]
             assert sorted(happened) == ["connected", "connecting", "subscribed", "subscribing"]
 
 
-class AgainTests:
+class ReconnectionTests:
     """Connections that are lost."""
 
     def test_a_page_learns_that_a_restart_without_redis_lost_its_stream(self, start, connect):
@@ -246,7 +246,7 @@ class AgainTests:
             assert sdk.publications(1) == [0]
             with frozen(process) if late else ExitStack():
                 durable_redis.kill()
-                wait_until(lambda: not is_ready(other), "noticed that Redis is gone")
+                wait_until(lambda: not is_ready(other), "the outage of Redis is noticed")
                 durable_redis.start()
                 wait_until_ready(other)
                 publish(other, "c", *range(1, 50))

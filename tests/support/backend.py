@@ -19,11 +19,11 @@ class Backend:
     """
 
     def __init__(self, port: int = 0) -> None:
-        self.questions: list[tuple[str, dict[str, str], Any]] = []
+        self.requests: list[tuple[str, dict[str, str], Any]] = []
         """Path, headers (names in lower case) and body of each request."""
         self.peers: set[tuple[str, int]] = set()
         """Addresses that requests came from: one for each connection."""
-        self.most = 0
+        self.max_concurrent = 0
         """Maximum number of requests handled at the same time."""
         self.answer: Callable[[str, Any], Any] = lambda path, body: {"result": {}}
         """Returns a value to send as JSON, the bytes of a whole response, or None to close the connection."""
@@ -65,7 +65,7 @@ class Backend:
     def _count(self) -> Iterator[None]:
         with self._lock:
             self._running += 1
-            self.most = max(self.most, self._running)
+            self.max_concurrent = max(self.max_concurrent, self._running)
         try:
             yield
         finally:
@@ -77,7 +77,7 @@ class Backend:
             body = json.loads(handler.rfile.read(int(handler.headers["content-length"])))
             self.peers.add(handler.client_address)
             headers = {name.lower(): value for name, value in handler.headers.items()}
-            self.questions.append((handler.path, headers, body))
+            self.requests.append((handler.path, headers, body))
             if self.before is not None:
                 handler.wfile.write(self.before[0])
                 self.before[1].wait(10)

@@ -2,12 +2,12 @@
 
 import re
 
-__all__ = ["SIZE", "Listener", "numbers", "publish"]
+__all__ = ["SIZE", "RawSubscriber", "numbers", "publish"]
 
 SIZE = 8000
 
 
-class Listener:
+class RawSubscriber:
     """A raw subscriber, over WebSocket or SSE, that recovers from a position."""
 
     def __init__(self, server, way, query, last_event_id, *, reading=False):

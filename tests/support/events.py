@@ -10,7 +10,7 @@ class Events:
         self._peer = peer
         peer.send("\r\n".join([f"GET {target} HTTP/1.1", "Host: 127.0.0.1", *headers, "", ""]).encode())
         while b"\r\n\r\n" not in peer.buffer:
-            assert peer._more()
+            assert peer._receive()
         head, _, peer.buffer = peer.buffer.partition(b"\r\n\r\n")
         self.head = head.decode()
         self._rest = b""
@@ -23,9 +23,9 @@ class Events:
     def _lines(self):
         while b"\n\n" not in self._rest:
             while b"\r\n" not in self._peer.buffer:
-                assert self._peer._more(), "the stream ended"
+                assert self._peer._receive(), "the stream ended"
             size, _, self._peer.buffer = self._peer.buffer.partition(b"\r\n")
-            self._rest += self._peer._take(int(size, 16) + 2)[:-2]
+            self._rest += self._peer._read_bytes(int(size, 16) + 2)[:-2]
         event, _, self._rest = self._rest.partition(b"\n\n")
         return event.split(b"\n")
 

@@ -59,11 +59,11 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 KEY = base64.b64encode(bytes(range(16))).decode("ascii")
 
 
-def wait_until(condition: Callable[[], object], what: str, patience: float = TIMEOUT) -> None:
-    """Wait until a condition is true; fail after `patience` seconds, with a message that contains `what`."""
-    end = time.monotonic() + patience
+def wait_until(condition: Callable[[], object], what: str, timeout: float = TIMEOUT) -> None:
+    """Wait until a condition is true; fail after `timeout` seconds, with a message that contains `what`."""
+    end = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < end, f"after {patience:g} s still not: {what}"
+        assert time.monotonic() < end, f"after {timeout:g} s still not: {what}"
         time.sleep(0.01)
 
 
@@ -241,20 +241,20 @@ class RawPeer:
         """Send bytes."""
         self.socket.sendall(data)
 
-    def _more(self) -> bool:
+    def _receive(self) -> bool:
         data = self.socket.recv(65536)
         self.buffer += data
         return bool(data)
 
-    def _take(self, count: int) -> bytes:
+    def _read_bytes(self, count: int) -> bytes:
         while len(self.buffer) < count:
-            assert self._more(), f"the connection ended; {count} bytes were expected and {self.buffer!r} came"
+            assert self._receive(), f"the connection ended; {count} bytes were expected and {self.buffer!r} came"
         taken, self.buffer = self.buffer[:count], self.buffer[count:]
         return taken
 
     def read_to_end(self) -> bytes:
         """Read until the server closes the connection; a reset raises ConnectionResetError."""
-        while self._more():
+        while self._receive():
             pass
         taken, self.buffer = self.buffer, b""
         return taken
@@ -283,7 +283,7 @@ class RawPeer:
     def read_response(self, method: str = "GET") -> Response:
         """Read one response; a body must have a Content-Length."""
         while b"\r\n\r\n" not in self.buffer:
-            assert self._more(), f"the connection ended before a response was whole: {self.buffer!r}"
+            assert self._receive(), f"the connection ended before a response was whole: {self.buffer!r}"
         head, _, self.buffer = self.buffer.partition(b"\r\n\r\n")
         line, *lines = head.decode("latin-1").split("\r\n")
         version, status, phrase = line.split(" ", 2)
@@ -294,7 +294,7 @@ class RawPeer:
             return response
         length = response.header("content-length")
         assert length is not None, f"no Content-Length in {head!r}"
-        return Response(response.status, phrase, headers, self._take(int(length)))
+        return Response(response.status, phrase, headers, self._read_bytes(int(length)))
 
     def request(self, target: str, *more: str, method: str = "GET", body: bytes = b"") -> Response:
         """Send an HTTP request and read its response."""
@@ -320,14 +320,14 @@ class RawPeer:
 
     def read_frame(self) -> Frame:
         """Read one frame."""
-        first, second = self._take(2)
+        first, second = self._read_bytes(2)
         assert not second & 0x80, "a server must not mask (RFC 6455 section 5.1)"
         length = second & 0x7F
         if length == 126:
-            length = struct.unpack("!H", self._take(2))[0]
+            length = struct.unpack("!H", self._read_bytes(2))[0]
         elif length == 127:
-            length = struct.unpack("!Q", self._take(8))[0]
-        return Frame(first & 0x0F, self._take(length), bool(first & 0x80), first >> 4 & 0x07)
+            length = struct.unpack("!Q", self._read_bytes(8))[0]
+        return Frame(first & 0x0F, self._read_bytes(length), bool(first & 0x80), first >> 4 & 0x07)
 
     def read_message(self) -> str | bytes:
         """Read one unfragmented message."""
@@ -366,12 +366,12 @@ class AutobahnPeer:
     """A connection of Autobahn's client, for use outside of the reactor's thread."""
 
     protocol: Any = None
-    happenings: "Queue[Any]" = field(default_factory=Queue)
+    events: "Queue[Any]" = field(default_factory=Queue)
     """The events of its callbacks, in order: the open protocol, messages, `Closed`, or the failure to connect."""
 
     def _next(self, what: str) -> Any:
         try:
-            return self.happenings.get(timeout=TIMEOUT)
+            return self.events.get(timeout=TIMEOUT)
         except Empty:
             raise AssertionError(f"after {TIMEOUT:g} s still no {what}") from None
 
@@ -413,19 +413,19 @@ def connect_autobahn(url: str, protocols: Iterable[str] = (), **options: Any) ->
 
     class Protocol(WebSocketClientProtocol):
         def onOpen(self) -> None:
-            peer.happenings.put(self)
+            peer.events.put(self)
 
         def onMessage(self, payload: bytes, isBinary: bool) -> None:
-            peer.happenings.put(payload if isBinary else payload.decode("utf-8"))
+            peer.events.put(payload if isBinary else payload.decode("utf-8"))
 
         def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
-            peer.happenings.put(Closed(wasClean, code, reason))
+            peer.events.put(Closed(wasClean, code, reason))
 
     class Factory(WebSocketClientFactory):
         noisy = False
 
         def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
-            peer.happenings.put(reason)
+            peer.events.put(reason)
 
     def connect() -> None:
         factory = Factory(url, protocols=list(protocols), reactor=reactor)

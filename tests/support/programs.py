@@ -84,7 +84,7 @@ class Program:
         """What the program has written to standard error."""
         return self._errors.read_text("utf-8", "replace")
 
-    def said(self) -> str:
+    def describe(self) -> str:
         """Return the command and its output so far, for a failure message."""
         return f"{' '.join(self.command)}\n{self.output}\n{self.errors}"
 
@@ -94,10 +94,10 @@ class Program:
 
         def look() -> bool:
             found[:] = [re.search(pattern, self.output)]
-            assert found[0] or self.process.poll() is None, f"it has ended:\n{self.said()}"
+            assert found[0] or self.process.poll() is None, f"it has ended:\n{self.describe()}"
             return found[0] is not None
 
-        wait_until(look, lambda: f"{pattern!r} in what it writes:\n{self.said()}")
+        wait_until(look, lambda: f"{pattern!r} in what it writes:\n{self.describe()}")
         match: re.Match[str] = found[0]
         return match
 

@@ -37,13 +37,13 @@ class Process:
         wait_until(self.is_ready, "the server is ready")
 
     def _listens(self):
-        assert self.process.poll() is None, self.said()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/", self.said())
+        assert self.process.poll() is None, self.read_log()
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/", self.read_log())
         if found:
             self.port = int(found[1])
         return found
 
-    def said(self):
+    def read_log(self):
         """Return its output so far."""
         # The process writes at the file's position, so reading must not move it.
         return os.pread(self.log.fileno(), 2**20, 0).decode()

@@ -80,7 +80,7 @@ def events(server, text, way="header", channel="news"):
     with server.connect() as peer:
         head = [f"GET /sse?channel={channel}{query} HTTP/1.1", "Host: 127.0.0.1", *lines, "", ""]
         peer.send("\r\n".join(head).encode())
-        wait_until(lambda: b"\r\n\r\n" in peer.buffer or not peer._more(), "a response")
+        wait_until(lambda: b"\r\n\r\n" in peer.buffer or not peer._receive(), "a response")
         if peer.buffer.startswith(b"HTTP/1.1 200"):
             return 200, None
         response = peer.read_response()

@@ -334,12 +334,12 @@ class HookTests:
         connected = sdk.expect("connected")
         assert connected["data"] == {"a": 1}
         assert sdk.expect("subscribed", of="server")["data"] == [1]
-        _, _, question = backend.questions[0]
-        assert question.items() >= {"client": connected["client"], "transport": "websocket", "protocol": "json"}.items()
-        assert question["name"] in ("js", "python")
+        _, _, body = backend.requests[0]
+        assert body.items() >= {"client": connected["client"], "transport": "websocket", "protocol": "json"}.items()
+        assert body["name"] in ("js", "python")
         sdk.order("disconnect")
-        wait_until(lambda: len(backend.questions) == 2, "the disconnect hook")
-        path, _, report = backend.questions[1]
+        wait_until(lambda: len(backend.requests) == 2, "the disconnect hook")
+        path, _, report = backend.requests[1]
         assert (path, report["user"], report["client"]) == ("/disconnect", "ann", connected["client"])
 
     @pytest.mark.parametrize(
@@ -376,7 +376,7 @@ class HookTests:
         )
         sdk = connect(server)
         sdk.subscribe("open")
-        assert backend.questions == []
+        assert backend.requests == []
         assert sdk.subscribe("c")["data"] == 7
         (info,) = sdk.call("presence", channel="c")["clients"].values()
         assert info["chanInfo"] == {"role": "x"}

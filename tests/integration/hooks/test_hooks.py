@@ -62,7 +62,7 @@ class AnswerTests:
         """The client's headers are passed on as headers."""
         backend.answer = lambda path, body: {"result": {"user": body["data"]["name"], "info": {"a": 1}}}
         assert ask("connect", data={"name": "Ann"}, name="js") == Connected(user="Ann", info={"a": 1})
-        ((path, headers, body),) = backend.questions
+        ((path, headers, body),) = backend.requests
         assert path == "/connect?key=secret"
         assert (headers["cookie"], headers["user-agent"], headers["x-real-ip"]) == (
             "session=1",
@@ -80,7 +80,7 @@ class AnswerTests:
         assert ask("subscribe", "chat") == HookError(403, "members only")
         assert ask("publish", "news", data={"a": 1}) == Published(data=b"1")
         assert ask("publish", "else", data=None) == HookDisconnect(4500, "go")
-        assert [(path.partition("?")[0], body["user"], body["channel"]) for path, _, body in backend.questions] == [
+        assert [(path.partition("?")[0], body["user"], body["channel"]) for path, _, body in backend.requests] == [
             ("/subscribe", "42", "news"),
             ("/subscribe", "42", "chat"),
             ("/publish", "42", "news"),
@@ -90,8 +90,8 @@ class AnswerTests:
     def test_disconnect_sends_code_and_reason_and_ignores_the_answer(self, backend, ask):
         backend.answer = lambda path, body: b"HTTP/1.1 204 No Content\r\n\r\n"
         blockingCallFromThread(reactor, lambda: ask.hooks.disconnected(CALLER, code=3000, reason="left"))
-        wait_until(lambda: backend.questions, "the request")
-        assert backend.questions[0][2]["disconnect"] == {"code": 3000, "reason": "left"}
+        wait_until(lambda: backend.requests, "the request")
+        assert backend.requests[0][2]["disconnect"] == {"code": 3000, "reason": "left"}
 
     def test_twenty_requests_use_one_connection(self, backend, ask):
         for _ in range(20):
@@ -103,7 +103,7 @@ class AnswerTests:
         answers = iter([{"result": {}}, None, {"result": {}}])
         backend.answer = lambda path, body: next(answers)
         assert [ask("subscribe", "news") for _ in range(2)] == [Subscribed()] * 2
-        assert len(backend.questions) == 3
+        assert len(backend.requests) == 3
 
 
 class FailureTests:
@@ -205,11 +205,11 @@ class OverloadTests:
 
         assert blockingCallFromThread(reactor, crowd) == over
         assert ask.queue().rejected == over
-        wait_until(lambda: backend.most == MAX_AT_ONCE, "the maximum number of running calls")
+        wait_until(lambda: backend.max_concurrent == MAX_AT_ONCE, "the maximum number of running calls")
         go_on.set()
         answers = blockingCallFromThread(reactor, lambda: gatherResults(asked))
         assert answers.count(Subscribed()) == MAX_AT_ONCE + MAX_WAITING
-        assert backend.most == MAX_AT_ONCE
+        assert backend.max_concurrent == MAX_AT_ONCE
 
     def test_the_timeout_includes_the_time_in_the_queue(self, backend, ask):
         """Timed out calls leave the queue, so later ones succeed."""
@@ -228,6 +228,6 @@ class OverloadTests:
     def test_stop_waits_for_running_calls_and_later_calls_fail_without_a_request(self, backend, ask):
         blockingCallFromThread(reactor, lambda: ask.hooks.disconnected(CALLER, code=1001, reason="stopping"))
         ask.close()
-        assert len(backend.questions) == 1
+        assert len(backend.requests) == 1
         assert ask("subscribe", "news") is TEMPORARY
-        assert len(backend.questions) == 1
+        assert len(backend.requests) == 1

@@ -36,7 +36,7 @@ class ConnectTests:
             known = ok(server, "connections", {"user": "42"})["connections"]
             assert {one["transport"] for one in known.values()} == {"websocket", "sse"}
             assert {one["protocol"] for one in known.values()} == {"raw"}
-            for _, headers, body in backend.questions:
+            for _, headers, body in backend.requests:
                 assert headers["cookie"] == "session=1"
                 assert body["client"] in known
             assert status(server, "/ws?channel=else", COOKIE).status == 403
@@ -80,7 +80,7 @@ class ConnectTests:
         server = hooked(start_server, backend, "connect", token_secret="s" * 32)
         assert status(server, "/ws?channel=foo&token=x").status == 401
         assert status(server, "/ws?channel=foo").status == 101
-        assert len(backend.questions) == 1
+        assert len(backend.requests) == 1
 
 
 class SubscribeTests:
@@ -91,8 +91,8 @@ class SubscribeTests:
         allowed = {"chat": {"result": {}}, "secret": {"error": {"code": 403, "message": "members only"}}}
         backend.answer = lambda path, body: allowed.get(body.get("channel"), {"result": {"user": "42"}})
         assert status(server, "/ws?channel=news,chat").status == 101
-        assert [body.get("channel") for _, _, body in backend.questions] == [None, "chat"]
-        assert backend.questions[1][2]["user"] == "42"
+        assert [body.get("channel") for _, _, body in backend.requests] == [None, "chat"]
+        assert backend.requests[1][2]["user"] == "42"
         response = status(server, "/ws?channel=secret")
         assert (response.status, b"members only" in response.body) == (403, True)
 
@@ -108,8 +108,8 @@ class SubscribeTests:
         no = {"error": {"code": 403, "message": "no"}}
         backend.answer = lambda path, body: no if body["channel"] == "c50" else {"result": {}}
         assert status(server, f"/ws?channel={','.join(names)}").status == 403
-        assert [body["channel"] for _, _, body in backend.questions] == names[:51]
-        assert backend.most == 1
+        assert [body["channel"] for _, _, body in backend.requests] == names[:51]
+        assert backend.max_concurrent == 1
 
     def test_closes_with_4001_when_expire_at_of_a_subscription_has_passed(self, start_server, backend):
         server = hooked(start_server, backend, "subscribe")
@@ -136,14 +136,14 @@ class DisconnectTests:
         with server.open("/ws?channel=foo") as peer:
             peer.send_frame(8, close_payload(4002, "bye"))
             assert peer.read_frame().close_code == 4002
-        wait_until(lambda: len(backend.questions) == 2, "the disconnect hook")
-        path, _, body = backend.questions[1]
-        assert (path, body["user"], body["client"]) == ("/disconnect", "42", backend.questions[0][2]["client"])
+        wait_until(lambda: len(backend.requests) == 2, "the disconnect hook")
+        path, _, body = backend.requests[1]
+        assert (path, body["user"], body["client"]) == ("/disconnect", "42", backend.requests[0][2]["client"])
         assert body["disconnect"] == {"code": 4002, "reason": "bye"}
         with server.connect() as peer:
             Events(peer, "/sse?channel=foo")
-        wait_until(lambda: len(backend.questions) == 4, "the disconnect hook of the stream")
-        assert backend.questions[3][2]["disconnect"] == {"code": 3000, "reason": "connection closed"}
+        wait_until(lambda: len(backend.requests) == 4, "the disconnect hook of the stream")
+        assert backend.requests[3][2]["disconnect"] == {"code": 3000, "reason": "connection closed"}
 
     def test_disconnect_closes_a_websocket_and_a_stream_and_the_hook_gets_its_code(self, start_server, backend):
         server = hooked(start_server, backend, "connect", "disconnect")
@@ -157,8 +157,8 @@ class DisconnectTests:
             assert (frame.close_code, frame.close_reason) == (4501, "banned")
             with pytest.raises(AssertionError):
                 stream.read()
-        wait_until(lambda: len(backend.questions) == 4, "the disconnect hook")
-        ends = [body["disconnect"] for path, _, body in backend.questions if path == "/disconnect"]
+        wait_until(lambda: len(backend.requests) == 4, "the disconnect hook")
+        ends = [body["disconnect"] for path, _, body in backend.requests if path == "/disconnect"]
         assert ends == [{"code": 4501, "reason": "banned"}] * 2
         assert ok(server, "connections", {}) == {"connections": {}}
 
@@ -190,5 +190,5 @@ class DisconnectTests:
             assert peer.read_frame().close_code == 1001
             peer.send_frame(8, close_payload(1001))
         server.stop()
-        assert len(backend.questions) == 20
-        assert {body["disconnect"]["code"] for _, _, body in backend.questions} == {1001}
+        assert len(backend.requests) == 20
+        assert {body["disconnect"]["code"] for _, _, body in backend.requests} == {1001}

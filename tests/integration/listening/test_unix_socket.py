@@ -75,7 +75,7 @@ class KilledServerTests:
         assert is_served(path)
 
 
-class LivingServerTests:
+class RunningServerTests:
     """Sockets and files of other programs are left alone."""
 
     def test_refuses_a_socket_in_use_and_leaves_it(self, path, listen):

@@ -150,7 +150,7 @@ class ClockJumpTests:
     def _assert_a_frozen_redis_is_noticed(process, redis, outages):
         redis.freeze()
         try:
-            wait_until(lambda: process.said().count("no probe came back") >= outages, "the probe is missed")
+            wait_until(lambda: process.read_log().count("no probe came back") >= outages, "the probe is missed")
         finally:
             redis.thaw()
         wait_until(process.is_ready, "Redis is back")

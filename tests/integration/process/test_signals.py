@@ -20,16 +20,16 @@ class Process:
         command = [*command, "--port", "0", *options]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_until(lambda: re.search(r"http://127\.0\.0\.1:\d+/", self.said()), "the server listens")
-        self.port = int(re.search(r"http://127\.0\.0\.1:(\d+)/", self.said())[1])
+        wait_until(lambda: re.search(r"http://127\.0\.0\.1:\d+/", self.read_log()), "the server listens")
+        self.port = int(re.search(r"http://127\.0\.0\.1:(\d+)/", self.read_log())[1])
 
-    def said(self):
+    def read_log(self):
         """Return the log so far."""
         return self._log.read_text()
 
     def messages(self):
         """Return the log lines without time and namespace."""
-        return [line.partition("] ")[2] for line in self.said().splitlines()]
+        return [line.partition("] ")[2] for line in self.read_log().splitlines()]
 
     def send(self, number):
         """Send a signal."""
@@ -63,7 +63,7 @@ class SignalTests:
             peer.handshake("/echo")
             for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
                 server.send(number)
-                wait_until(lambda number=number: f"{number.name} ignored: " in server.said(), "a line")
+                wait_until(lambda number=number: f"{number.name} ignored: " in server.read_log(), "a line")
                 assert peer.echoes()
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
@@ -76,11 +76,11 @@ class SignalTests:
             assert peer.read_close().close_code == 1001
             server.send(number)
             server.send(signal.SIGTERM)
-            wait_until(lambda: "SIGTERM ignored: the server is already stopping" in server.said(), "a line")
+            wait_until(lambda: "SIGTERM ignored: the server is already stopping" in server.read_log(), "a line")
             peer.send_frame(CLOSE, close_payload(1001))
             peer.read_to_end()
         assert server.process.wait(20) == -number
-        assert "Traceback" not in server.said()
+        assert "Traceback" not in server.read_log()
 
     def test_three_signals_at_once_stop_the_server_without_a_traceback(self, start):
         """They arrive before the reactor has handled the first."""
@@ -88,7 +88,7 @@ class SignalTests:
         for _ in range(3):
             server.send(signal.SIGTERM)
         assert server.process.wait(20) == -signal.SIGTERM
-        assert "Traceback" not in server.said()
+        assert "Traceback" not in server.read_log()
 
 
 class PidFileTests:
@@ -137,7 +137,7 @@ class LogTests:
                 assert b"client" in peer.read_frame().payload
                 peer.send_frame(CLOSE, close_payload(1000))
                 peer.read_close()
-            wait_until(lambda: "connection closed" in server.said(), "the connection has ended")
+            wait_until(lambda: "connection closed" in server.read_log(), "the connection has ended")
             server.send(signal.SIGTERM)
             server.process.wait(20)
         finally:
@@ -154,5 +154,5 @@ class LogTests:
             "Main loop terminated.",
             "Server Shut Down.",
         ]
-        assert len(server.messages()) == len(expected), server.said()
-        assert all(map(re.fullmatch, expected, server.messages())), server.said()
+        assert len(server.messages()) == len(expected), server.read_log()
+        assert all(map(re.fullmatch, expected, server.messages())), server.read_log()

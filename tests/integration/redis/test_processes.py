@@ -118,7 +118,7 @@ class KilledProcessTests:
 
         wait_until(lambda: present() == {first.client, second.client}, "both present")
         other.kill()
-        wait_until(lambda: present() == {first.client}, "the expiry", patience=10)
+        wait_until(lambda: present() == {first.client}, "the expiry", timeout=10)
         assert len(api(one, "info", {})[1]["result"]["nodes"]) == 1
 
     def test_presence_is_registered_again_after_redis_lost_its_data(self, redis, started):

@@ -287,7 +287,7 @@ class MessageTests:
     def check(self, server, log, words):
         """Check that after some attempts one log line and `/ready` have these words, without the password."""
         link = server.service.hub.broker._link
-        wait_until(lambda: link._attempts > 2, "some attempts", patience=30)
+        wait_until(lambda: link._attempts > 2, "some attempts", timeout=30)
         [line] = redis_lines(log, f"Redis at {link._url.shown} is unavailable, retrying: ")
         assert words in line
         assert words in probe(server)[1]

@@ -332,7 +332,7 @@ class SentinelTests:
             kept = json.loads(peer.read_frame().payload)
             getattr(master, how)()
             wait_until(lambda: ready(server) == 503, "not ready")
-            wait_until(lambda: ready(server) == 200, "at the new master", patience=20)
+            wait_until(lambda: ready(server) == 200, "at the new master", timeout=20)
             assert json.loads(peer.read_frame().payload) == {"event": "gap", "channel": "foo"}
             assert replica.publish("foo", b"after") == 1
             assert json.loads(peer.read_frame().payload)["data"] == "after"
@@ -559,7 +559,7 @@ class SlowConnectionTests:
         proxy.rate = usual
         proxy.cut()
         wait_until(lambda: ready(server) == 503, "not ready")
-        wait_until(lambda: ready(server) == 200, "up again", patience=30)
+        wait_until(lambda: ready(server) == 200, "up again", timeout=30)
         assert [line for line in redis_lines(log) if "is unavailable" in line] == []
         assert redis.publish(channels[-1].decode(), b"x") == 1
 

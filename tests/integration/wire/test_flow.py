@@ -134,7 +134,7 @@ class NotReadingTests:
             wait_until(lambda: server.count_sockets() == 0, "the client dropped")
 
 
-class SendingOnTests:
+class SendingAfterCloseTests:
     """Clients that continue to send after the server has closed their connection: the data is discarded."""
 
     def _send_on(self, server, peer, start: bytes, data: bytes, code: int) -> None:
@@ -243,7 +243,7 @@ def break_the_protocol(server) -> None:
         assert peer.read_to_end() == b""
 
 
-class LeftOverTests:
+class CleanupTests:
     """A connection leaves nothing behind once it has ended."""
 
     def _held(self, server) -> tuple[int, int, int]:

@@ -186,7 +186,7 @@ def test_ends_a_tls_connection_when_the_client_sends_close_notify(start_server, 
     with server.connect(tls=ssl.create_default_context(cafile=str(cert))) as peer:
         peer.send(b"GET /sse?channel=news HTTP/1.1\r\nHost: a\r\n\r\n")
         while b": listening" not in peer.buffer:
-            assert peer._more()
+            assert peer._receive()
         # Python's ssl raises an error for data that was in flight when it sent its close_notify.
         with contextlib.suppress(ssl.SSLError):
             peer.socket.unwrap()

@@ -1,7 +1,7 @@
 """A recovering client that does not read uses little memory, and receives everything once it reads. All in memory."""
 
 import pytest
-from catchup import SIZE, Listener, numbers, publish
+from catchup import SIZE, RawSubscriber, numbers, publish
 from twisted.internet.defer import Deferred, fail, succeed
 
 from wsserver.config.settings import Settings
@@ -33,10 +33,10 @@ def turns(server, count=300):
         server.clock.advance(0)
 
 
-def unread_bytes(listener):
+def unread_bytes(subscriber):
     """Return the number of bytes that the server has written and the client has not read."""
-    assert listener.transport.unread
-    return len(listener.transport.unread)
+    assert subscriber.transport.unread
+    return len(subscriber.transport.unread)
 
 
 @pytest.mark.parametrize("way", ["ws", "sse"])
@@ -47,81 +47,83 @@ class PacedTests:
         """It has missed 1.6 MB, and as much is published in the meantime."""
         server = serve()
         publish(server, 200)
-        listener = Listener(server, way, "channel=h", f"{epoch(server)}:0")
+        subscriber = RawSubscriber(server, way, "channel=h", f"{epoch(server)}:0")
         turns(server)
         publish(server, 200, start=200)
         turns(server)
-        assert unread_bytes(listener) <= MAX_UNREAD
-        assert listener.read_all() == numbers(range(400))
+        assert unread_bytes(subscriber) <= MAX_UNREAD
+        assert subscriber.read_all() == numbers(range(400))
         publish(server, 1, start=400)
         turns(server, 2)
-        assert listener.texts() == ["400"]
+        assert subscriber.texts() == ["400"]
 
     def test_twenty_channels_of_a_connection_share_the_limit_of_one(self, way):
         server = serve()
         channels = [f"h{number}" for number in range(20)]
         for channel in channels:
             publish(server, 20, channel=channel)
-        listener = Listener(server, way, f"channel={','.join(channels)}", ",".join([f"{epoch(server, 'h0')}:0"] * 20))
+        subscriber = RawSubscriber(
+            server, way, f"channel={','.join(channels)}", ",".join([f"{epoch(server, 'h0')}:0"] * 20)
+        )
         turns(server)
-        assert unread_bytes(listener) <= MAX_UNREAD
-        assert listener.read_all() == numbers(*[range(20)] * 20)
+        assert unread_bytes(subscriber) <= MAX_UNREAD
+        assert subscriber.read_all() == numbers(*[range(20)] * 20)
 
     def test_publications_trimmed_before_the_client_reads_are_reported_as_a_gap(self, way):
         """The stream keeps 100 publications; 150 more are published while the client does not read."""
         server = serve(history_size=100)
         publish(server, 50)
-        listener = Listener(server, way, "channel=h", f"{epoch(server)}:0")
+        subscriber = RawSubscriber(server, way, "channel=h", f"{epoch(server)}:0")
         turns(server)
         publish(server, 150, start=50)
         turns(server)
-        found = listener.read_all()
+        found = subscriber.read_all()
         assert found.count("gap") == 1
         assert found[-1] == "gap"
         assert found[:-1] == numbers(range(len(found) - 1))
         publish(server, 1, start=200)
-        assert listener.read_all(3) == ["200"]
+        assert subscriber.read_all(3) == ["200"]
 
     def test_publications_without_an_offset_follow_the_missed_ones(self, way):
         """They fit into the buffer."""
         server = serve()
         publish(server, 100)
-        listener = Listener(server, way, "channel=h", f"{epoch(server)}:0")
+        subscriber = RawSubscriber(server, way, "channel=h", f"{epoch(server)}:0")
         turns(server)
         publish(server, 5, start=900, plain=True)
-        assert listener.read_all() == numbers(range(100), range(900, 905))
+        assert subscriber.read_all() == numbers(range(100), range(900, 905))
 
     def test_too_many_publications_without_an_offset_are_reported_as_a_gap(self, way):
         """No stream contains them."""
         server = serve()
         publish(server, 100)
-        listener = Listener(server, way, "channel=h", f"{epoch(server)}:0")
+        subscriber = RawSubscriber(server, way, "channel=h", f"{epoch(server)}:0")
         turns(server)
         publish(server, MAX_BUFFERED // SIZE + 1, start=900, plain=True)
-        assert unread_bytes(listener) <= MAX_UNREAD
-        assert listener.read_all() == [*numbers(range(100)), "gap"]
+        assert unread_bytes(subscriber) <= MAX_UNREAD
+        assert subscriber.read_all() == [*numbers(range(100)), "gap"]
 
     def test_twenty_clients_that_reconnect_together_all_receive_everything(self, way):
         server = serve()
         publish(server, 50)
-        listeners = [Listener(server, way, "channel=h", f"{epoch(server)}:0") for _ in range(20)]
-        assert [listener.read_all(20) for listener in listeners] == [numbers(range(50))] * 20
+        subscribers = [RawSubscriber(server, way, "channel=h", f"{epoch(server)}:0") for _ in range(20)]
+        assert [subscriber.read_all(20) for subscriber in subscribers] == [numbers(range(50))] * 20
 
     @pytest.mark.parametrize("failure", [BrokerDown("away"), RuntimeError("a fault")])
     def test_a_page_that_cannot_be_read_closes_the_connection(self, way, failure):
         """The client reconnects, and recovers from its position."""
         server = serve()
         publish(server, 50)
-        listener = Listener(server, way, "channel=h", f"{epoch(server)}:0", reading=True)
+        subscriber = RawSubscriber(server, way, "channel=h", f"{epoch(server)}:0", reading=True)
         server.service.hub.broker.history = lambda *arguments, **options: fail(failure)
         turns(server, 3)
         if way == "ws":
-            assert listener.client.close_frame() == (
+            assert subscriber.client.close_frame() == (
                 1013,
                 "missed publications cannot be read; reconnect to recover them",
             )
         else:
-            assert listener.transport.lost
+            assert subscriber.transport.lost
         assert server.service.hub.count("h") == 0
 
     def test_a_client_that_has_disconnected_is_sent_no_further_page(self, way):
@@ -129,7 +131,7 @@ class PacedTests:
         server = serve()
         publish(server, 50)
         stream_epoch, broker = epoch(server), server.service.hub.broker
-        listener = Listener(server, way, "channel=h", f"{stream_epoch}:0", reading=True)
+        subscriber = RawSubscriber(server, way, "channel=h", f"{stream_epoch}:0", reading=True)
         read, pages = broker.history, []
 
         def late(*arguments, **options):
@@ -140,11 +142,11 @@ class PacedTests:
         broker.history = late
         turns(server, 3)
         ((done, page),) = pages
-        listener.transport.lose()
-        listener.transport.written.clear()
+        subscriber.transport.lose()
+        subscriber.transport.written.clear()
         page.chainDeferred(done)
         turns(server, 3)
-        assert listener.transport.written == b""
+        assert subscriber.transport.written == b""
         assert len(pages) == 1
         assert server.service.hub.count("h") == 0
 
@@ -191,7 +193,7 @@ class BusyTests:
             answers.append((done, read(*arguments, **options)))
             return done
 
-        listener = Listener(server, "ws", "channel=h", f"{stream_epoch}:0", reading=True)
+        subscriber = RawSubscriber(server, "ws", "channel=h", f"{stream_epoch}:0", reading=True)
         broker.history = late
         found = []
         for number in range(200):
@@ -201,7 +203,7 @@ class BusyTests:
                 done, page = answers.pop(0)
                 page.chainDeferred(done)
             turns(server, 2)
-            found += listener.texts()
+            found += subscriber.texts()
         assert found == numbers(range(60))
 
 

@@ -2,7 +2,7 @@
 
 import hubs
 import pytest
-from catchup import Listener, numbers, publish
+from catchup import RawSubscriber, numbers, publish
 from hubs import DropsEverything
 from twisted.internet.defer import Deferred
 
@@ -183,26 +183,28 @@ class QueuedBytesTests:
         """Start a server with a subscribed client, and simulate an outage."""
         server = MemoryServer(Settings(channel_allow=("*",), history_size=10_000))
         publish(server, 1)
-        listener = Listener(server, way, "channel=h", "", reading=True)
+        subscriber = RawSubscriber(server, way, "channel=h", "", reading=True)
         publish(server, 1, start=1)
-        assert listener.texts() == ["1"]
-        listener.transport.reading = reading
+        assert subscriber.texts() == ["1"]
+        subscriber.transport.reading = reading
         lose(server.service.hub.broker, lambda: publish(server, 1000, start=2))
         server.service.hub.on_reconnect()
-        return server, listener
+        return server, subscriber
 
     def test_a_client_that_reads_receives_everything(self, way):
         """The notice comes first, because publications without an offset may be missing."""
-        _, listener = self.serve(way, reading=True)
-        assert listener.read_all() == ["gap", *numbers(range(2, 1002))]
+        _, subscriber = self.serve(way, reading=True)
+        assert subscriber.read_all() == ["gap", *numbers(range(2, 1002))]
 
     def test_a_client_that_does_not_read_is_closed_before_much_is_queued(self, way):
         """It is closed because of --max-queued-bytes and --slow."""
-        server, listener = self.serve(way, reading=False)
+        server, subscriber = self.serve(way, reading=False)
         server.clock.advance(0)
-        assert len(listener.transport.unread) <= HIGH_WATER + 2 * PAGE_BYTES
+        assert len(subscriber.transport.unread) <= HIGH_WATER + 2 * PAGE_BYTES
         if way == "ws":
-            assert listener.transport.unread.endswith(b"the client reads too slowly (server option --max-queued-bytes)")
+            assert subscriber.transport.unread.endswith(
+                b"the client reads too slowly (server option --max-queued-bytes)"
+            )
         else:
             assert server.service.hub.count("h") == 0
 
