@@ -113,7 +113,7 @@ class ServerNotPermitted(NotPermitted):
     """
     Redis does not permit a command that the server needs for every channel.
 
-    For subscribers the failure is temporary: an operator has to fix it, and until then /ready answers 503.
+    Subscribers are told to retry later. Only an operator can fix the cause; until then, /ready answers 503.
     """
 
 

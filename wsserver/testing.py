@@ -307,7 +307,11 @@ class MemoryClient:
         return frames
 
     def messages(self) -> list[str | bytes]:
-        """Remove all complete frames and return the unfragmented messages: str for text, bytes for binary."""
+        """
+        Remove all complete frames and return the payloads of the data frames: str for text, bytes for binary.
+
+        Fragmented messages are not reassembled: only their first fragment is returned.
+        """
         data = [frame for frame in self.frames() if frame.opcode in (1, 2)]
         return [frame.payload.decode("utf-8") if frame.opcode == 1 else frame.payload for frame in data]
 

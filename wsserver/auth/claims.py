@@ -1,8 +1,8 @@
 """
 Read the claims of Centrifugo's tokens: who a client is, and what it may do.
 
-Rule 1: no Twisted, no clock, no socket.
-Rule 2: an invalid claim makes the whole token invalid; unknown claims are ignored.
+This module does not use Twisted, a clock or a socket.
+An invalid claim makes the whole token invalid; unknown claims are ignored.
 
 Claims: https://centrifugal.dev/docs/server/authentication and /channel_token_auth; `caps` from /docs/pro/capabilities.
 """

@@ -92,7 +92,7 @@ class JWKS:
         Fetch the set because a token names an unknown key, unless a fetch ended within the last `COOLDOWN` seconds.
 
         Returns:
-            Fires with whether the last fetch succeeded; never fails.
+            A Deferred that fires with whether the last fetch succeeded. It never fails.
         """
         just_done = self._ended is not None and self._reactor.seconds() - self._ended < COOLDOWN
         if not self._running or (self._fetching is None and just_done):

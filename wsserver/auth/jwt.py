@@ -1,9 +1,9 @@
 """
 Verify signed JSON Web Tokens (RFC 7519, RFC 7515). The module `wsserver.auth.claims` interprets their claims.
 
-Rule 1: no Twisted, no socket, no clock: the time is an argument.
-Rule 2: a refusal is a return value, not an exception.
-Rule 3: stricter than RFC 7515 and RFC 7519 where attacks have exploited their leniency. Of the header, only the
+This module does not use Twisted, a socket or a clock: the time is an argument.
+A refused token is a return value, not an exception.
+It is stricter than RFC 7515 and RFC 7519 where attacks have exploited their leniency. Of the header, only the
 algorithm and the key's name select a key, and only among the keys that the server has.
 """
 

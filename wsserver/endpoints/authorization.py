@@ -152,8 +152,8 @@ class Authorizer:
             default: the format to use if the request names none.
 
         Returns:
-            Fires with the client's channels and identity, or with a refusal: 400, 401, 403, 503, or the backend's own
-            (see `identify` and `open`). Never fails.
+            A Deferred that fires with the client's channels and identity, or with a refusal: 400, 401, 403, 503, or the
+            backend's own (see `identify` and `open`). It never fails.
         """
         if self.tokens is None and any(name in credentials.query for name in _TOKEN_PARAMETERS):
             return succeed(bad_request(f"{NO_KEY}; connect without a token"))
@@ -168,7 +168,8 @@ class Authorizer:
         Identify the client that sent a request: by its token, or else by the backend.
 
         Returns:
-            Fires with the client's identity, or with a refusal: 400, 401, 503, or the backend's own. Never fails.
+            A Deferred that fires with the client's identity, or with a refusal: 400, 401, 503, or the backend's own. It
+            never fails.
         """
         token = find_token(credentials) if self.tokens is not None else None
         if isinstance(token, Refusal):
@@ -210,8 +211,8 @@ class Authorizer:
             data: the client's JSON data for the backend.
 
         Returns:
-            Fires with the permission (`Subscribed`), or with a refusal by the server (`NotAllowed`) or by the backend.
-            Never fails.
+            A Deferred that fires with the permission (`Subscribed`), or with a refusal by the server (`NotAllowed`) or
+            by the backend. It never fails.
         """
         refusal = self.refuse(channel, identity, host)
         if refusal is None:

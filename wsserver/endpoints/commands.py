@@ -1,8 +1,8 @@
 """
 The commands: a client sends a command's name as a text message, and the server answers with the command's reply.
 
-Rule 1: no Twisted, no clock, no socket. A command learns about its connection through its `Session` only.
-Rule 2: a message that is not exactly a command is echoed, so that clients of an echo server can rely on it.
+This module does not use Twisted, a clock or a socket. A command learns about its connection through its `Session` only.
+A message that is not exactly a command is echoed, so that clients of an echo server can rely on it.
 """
 
 import json

@@ -1,7 +1,7 @@
 """
 Output of a subscriber's connection: send messages at once, or queue them while the client does not read.
 
-Rule 1: no clock, no socket.
+This module does not use a clock or a socket.
 """
 
 from wsserver.closecodes import CloseCode
@@ -45,7 +45,11 @@ class QueuedOutput:
         raise NotImplementedError
 
     def gap_frame(self, channel: ChannelName) -> tuple[bytes, int]:  # noqa: ARG002
-        """Return the frame of a gap notice and the bytes of its payload; an empty frame for no notice, the default."""
+        """
+        Return the frame of a gap notice and the size of its payload in bytes.
+
+        The default is an empty frame, which stands for no notice.
+        """
         return b"", 0
 
     def dropped(self, channel: ChannelName) -> None:

@@ -87,7 +87,7 @@ class SubscriberProtocol(ServerProtocol, QueuedOutput):
     # Flow control.
 
     def hold(self) -> None:
-        """Queue outgoing messages."""
+        """Queue all further outgoing messages until `release` is called."""
         self._writable = False
         super().hold()
 

@@ -70,7 +70,7 @@ class HTTPHooks:
             version: the version of the library or application.
 
         Returns:
-            Fires with the answer; never fails.
+            A Deferred that fires with the answer. It never fails.
         """
         request = write_request(caller, name=name or None, version=version or None, data=data)
         return self.queues["connect"].request(request, caller.headers, read_connected)
@@ -87,7 +87,7 @@ class HTTPHooks:
             data: the client's data for the backend.
 
         Returns:
-            Fires with the answer; never fails.
+            A Deferred that fires with the answer. It never fails.
         """
         request = write_request(caller, user=caller.user, channel=channel, data=data)
         return self.queues["subscribe"].request(request, caller.headers, read_subscribed)
@@ -96,7 +96,7 @@ class HTTPHooks:
         self, caller: Caller, channel: ChannelName, *, data: JSONText
     ) -> "Deferred[Published | HookError | HookDisconnect]":
         """
-        Ask the backend whether a client may publish to a channel, and what.
+        Ask the backend whether a client may publish this data to a channel; the answer may replace the data.
 
         Args:
             caller: the client.
@@ -104,7 +104,7 @@ class HTTPHooks:
             data: the data to publish.
 
         Returns:
-            Fires with the answer; never fails.
+            A Deferred that fires with the answer. It never fails.
         """
         request = write_request(caller, user=caller.user, channel=channel, data=data)
         return self.queues["publish"].request(request, caller.headers, read_published)
@@ -130,7 +130,7 @@ class HTTPHooks:
         Reject further requests.
 
         Returns:
-            Fires when every open request has ended and the connections are closed.
+            A Deferred that fires when every open request has ended and the connections are closed.
         """
         stopped = gatherResults([queue.stop() for queue in self.queues.values()])
         return stopped.addCallback(lambda _: self._pool.closeCachedConnections())

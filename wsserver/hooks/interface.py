@@ -39,7 +39,7 @@ class Hooks(Protocol):
     def publish(
         self, caller: Caller, channel: ChannelName, *, data: JSONText
     ) -> "Deferred[Published | HookError | HookDisconnect]":
-        """Ask whether a client may publish to a channel, and what."""
+        """Ask whether a client may publish this data to a channel; the answer may replace the data."""
 
     def disconnected(self, caller: Caller, *, code: int, reason: str) -> None:
         """Report that a client has disconnected; do nothing if there is no hook for it."""

@@ -6,8 +6,8 @@ The format is that of Centrifugo's proxy.
 Source: https://centrifugal.dev/docs/server/proxy. The event `disconnect`, which Centrifugo does not have, uses the same
 format.
 
-Rule 1: no Twisted, no clock, no socket.
-Rule 2: a refusal by the backend is a return value; a malformed answer raises a `ValueError` that names the field.
+This module does not use Twisted, a clock or a socket.
+A refusal by the backend is a return value; a malformed answer raises a `ValueError` that names the field.
 """
 
 from collections.abc import Iterable

@@ -88,7 +88,8 @@ class HookQueue:
             read: parses the body of the response; raises ValueError if it is malformed.
 
         Returns:
-            Fires with the answer, or with `TEMPORARY` if there is no valid answer in time; never fails.
+            A Deferred that fires with the answer, or with `TEMPORARY` if there is no valid answer in time, and never
+            fails.
         """
         self.requests += 1
         if self._stopped or len(self._waiting) >= MAX_WAITING:

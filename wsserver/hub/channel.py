@@ -4,7 +4,7 @@ The state of a channel with subscribers in this process: the subscribers, and th
 Two readers have a position in the stream: the channel, for all subscribers that are served in bulk, and each subscriber
 that recovers. Both buffer what arrives while they read the stream (`StreamReader`).
 
-Rule 1: no clock, no socket; the hub decides when to deliver.
+This module does not use a clock or a socket: the hub decides when to deliver.
 """
 
 from collections.abc import Hashable

@@ -1,7 +1,7 @@
 """
 The client connections of this process, of all protocols: a registry by client id and by user.
 
-Rule 1: no Twisted, no clock, no socket.
+This module does not use Twisted, a clock or a socket.
 """
 
 import json

@@ -47,10 +47,10 @@ class Channels(Protocol):
         """Return the state of a channel; None if it has no subscribers."""
 
     def on_publication(self, channel: ChannelName, publication: Publication) -> None:
-        """Process a publication as if it arrived now; if it leaves a gap, start closing that one."""
+        """Process a buffered publication like a new one; if an offset is missing before it, start to close that gap."""
 
     def on_presence(self, channel: ChannelName, event: PresenceEvent) -> None:
-        """Process a presence event as if it arrived now."""
+        """Process a buffered presence event like a new one."""
 
 
 class GapCloser:

@@ -1,8 +1,8 @@
 """
 Channel names and patterns, and the channels that clients may subscribe to without a token.
 
-Rule 1: no Twisted, no clock, no socket.
-Rule 2: nothing of HTTP or of a client protocol; the endpoints and the API convert the errors.
+This module does not use Twisted, a clock or a socket.
+It knows neither HTTP nor a client protocol: the endpoints and the API convert its errors.
 """
 
 import re

@@ -4,7 +4,7 @@ Presence: the clients that are subscribed to a channel, and the events of joinin
 The broker stores presence, and publishes joins and leaves to all processes.
 
 If a user's connection is lost, the leave is delayed for `LEAVE_DELAY` seconds. If the user reconnects within the delay,
-the join of the new connection precedes the leave of the old one, so that the user is present all the time.
+the join of the new connection precedes the leave of the old one, so that the user stays listed without interruption.
 """
 
 from collections.abc import Mapping
@@ -79,8 +79,8 @@ class PresenceManager:
             channel: the channel's name.
             info: the client.
             may_reconnect: the connection was lost, and the user may reconnect: delay the leave by `LEAVE_DELAY`
-                seconds, so that a user who reconnects is present all the time. The leave of an anonymous client is
-                never delayed, because the server cannot recognize it when it reconnects.
+                seconds, so that a user who reconnects stays listed without interruption. The leave of an anonymous
+                client is never delayed, because the server cannot recognize it when it reconnects.
         """
         if not self._rules.for_channel(channel).presence:
             return

@@ -1,7 +1,7 @@
 """
 Channel rules: history size, presence, publish permission and slow consumer policy of each channel.
 
-Rule 1: no Twisted, no clock, no socket.
+This module does not use Twisted, a clock or a socket.
 """
 
 from collections.abc import Iterable, Mapping

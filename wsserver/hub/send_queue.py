@@ -1,8 +1,8 @@
 """
 Send queues: the publications that wait for a slow subscriber, and the policy that drops some if there are too many.
 
-Rule 1: no Twisted, no clock, no socket.
-Rule 2: the subscriber is notified of dropped publications before it receives later ones of the same channel.
+This module does not use Twisted, a clock or a socket.
+The subscriber is notified of dropped publications before it receives later ones of the same channel.
 """
 
 from collections import OrderedDict

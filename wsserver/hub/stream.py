@@ -4,7 +4,7 @@ Streams: the numbered publications of a channel, of which the newest are kept fo
 A position is an offset and an epoch, as in Centrifugo. Offsets count from 1 within an epoch; a stream that was lost
 starts again at 1 with a new epoch.
 
-Rule 1: no Twisted, no clock (the time is an argument), no socket.
+This module does not use Twisted, a socket or a clock: the time is an argument.
 """
 
 import re

@@ -18,10 +18,12 @@ class SocketInUse(Exception):
 @contextmanager
 def stale_socket_removed(path: str) -> Iterator[None]:
     """
-    Remove a stale socket and its lock file, and lock the directory against other servers while the block runs.
+    Remove a stale socket and its lock file; a context manager.
 
-    Twisted's lock file `path.lock` contains a process number. After a crash in a container, that number often belongs
-    to another process, or to the new server itself. So this function tests by connecting whether the socket is in use.
+    The directory is locked against other servers while the body of the `with` statement runs.
+
+    Twisted's lock file `path.lock` contains a process ID. After a crash in a container, that number often belongs
+    to another process, or to the new server itself. So this function connects to the socket to find out whether it is in use.
 
     Args:
         path: the path of the socket.

@@ -10,7 +10,7 @@ _SERVER_COMMANDS = ("twistd", "twist", "wsserver")
 
 
 class PidFileError(Exception):
-    """The pid file names a running server, or does not contain a process number; the message names the file."""
+    """The pid file names a running server, or does not contain a process ID; the message names the file."""
 
 
 def remove_stale_pid_file(path: str) -> None:
@@ -23,7 +23,7 @@ def remove_stale_pid_file(path: str) -> None:
         path: the path of the pid file. If the file does not exist, this function does nothing.
 
     Raises:
-        PidFileError: the file names a running server, or does not contain a process number.
+        PidFileError: the file names a running server, or does not contain a process ID.
     """
     file = Path(path)
     try:
@@ -32,7 +32,7 @@ def remove_stale_pid_file(path: str) -> None:
         return
     if text and not (text.isascii() and text.isdecimal()):
         raise PidFileError(
-            f"the pid file {path} does not contain a process number; remove it, or choose another with --pidfile"
+            f"the pid file {path} does not contain a process ID; remove it, or choose another with --pidfile"
         )
     if text and _is_server(int(text)):
         raise PidFileError(

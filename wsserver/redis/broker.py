@@ -168,7 +168,7 @@ class RedisBroker:
         Subscribe to a channel's publications.
 
         Returns:
-            Fires once Redis has confirmed both Redis channels; fails as `RedisLink.subscribe` does.
+            A Deferred that fires once Redis has confirmed both Redis channels. It fails as `RedisLink.subscribe` does.
         """
         keys = redis_channels(channel)
 
@@ -214,9 +214,9 @@ class RedisBroker:
 
     def _write(self) -> "Deferred[Any]":
         """
-        Run the publish script on a channel that no client can subscribe to; see `wsserver.redis.health`.
+        Check that Redis accepts writes, by publishing to a channel that no client can subscribe to.
 
-        Its stream and metadata expire after `CHECK_TTL`.
+        See `wsserver.redis.health`. The channel's stream and metadata expire after `CHECK_TTL`.
         """
         tag = tag_of(ChannelName(f"{PRIVATE}check:{self.node}"))
         ttl = milliseconds(CHECK_TTL)

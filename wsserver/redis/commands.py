@@ -60,8 +60,8 @@ class Commands:
             limited: whether to refuse the command if too many are waiting.
 
         Returns:
-            Fires with the reply; fails with a `RedisError` of txredisapi, or with `BrokerDown` if there is no
-            connection or too many commands are waiting.
+            A Deferred that fires with the reply. It fails with a `RedisError` of txredisapi, or with `BrokerDown` if
+            there is no connection or too many commands are waiting.
         """
         if self._connection is None:
             return fail(BrokerDown(UNAVAILABLE))
@@ -128,7 +128,7 @@ class Script:
             arguments: the script's `ARGV`: bytes, strings and numbers.
 
         Returns:
-            Fires with the script's result; fails as `RedisLink.command` does.
+            A Deferred that fires with the script's result. It fails as `RedisLink.command` does.
         """
         rest = (len(keys), *keys, *arguments)
 

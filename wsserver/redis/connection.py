@@ -266,7 +266,8 @@ def connect(
         database: the database number.
 
     Returns:
-        Fires with the connection once Redis has accepted the password and the database; fails with `NotConnected`.
+        A Deferred that fires with the connection once Redis has accepted the password and the database. It fails with
+        `NotConnected`.
     """
     factory = _Factory(
         lambda: make(charset=None, convertNumbers=False, username=username, password=password, dbid=database or None)

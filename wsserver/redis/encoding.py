@@ -56,7 +56,7 @@ def tag_of(channel: ChannelName) -> bytes:
 
 
 def key_of(kind: str, tag: bytes) -> bytes:
-    """Return the key of a kind, such as `history`, for the channel with this hash tag."""
+    """Return the Redis key of one kind of a channel's data, such as `history`; `tag` is the channel's hash tag."""
     return f"{PRIVATE}{kind}:".encode() + tag
 
 

@@ -34,7 +34,8 @@ def find_master(url: RedisURL, trust: Any, reactor: Any) -> Generator[Any, Any, 
         reactor: makes connections and timers.
 
     Returns:
-        Fires with the master's host and port; fails with `NotConnected` if no sentinel names a master.
+        A Deferred that fires with the master's host and port. It fails with `NotConnected` if no sentinel names a
+        master.
     """
     requests = [_ask(url, where, trust, reactor).addTimeout(CONNECT_TIMEOUT, reactor) for where in url.hosts]
     answers = yield DeferredList(requests, consumeErrors=True)
@@ -83,7 +84,8 @@ def prove_master(connection: Any) -> Generator[Any, Any, None]:
         connection: a connection for commands.
 
     Returns:
-        Fires if Redis is a master; fails with `NotConnected` if it is not, or refuses the command ROLE.
+        A Deferred that fires if Redis is a master. It fails with `NotConnected` if it is not, or refuses the command
+        ROLE.
     """
     try:
         role = yield connection.execute_command("ROLE")
@@ -109,8 +111,9 @@ def read_dataset_id(connection: Any, *, alone: bool, warn: Callable[[str], None]
         warn: called with a message if a Redis that is alone refuses INFO; then data loss cannot be detected.
 
     Returns:
-        Fires with the `run_id` of Redis, which is different for every Redis process. Fires with an empty string if
-        Redis is alone and has an append-only file or refuses INFO. Fails with `NotConnected` on any other error.
+        A Deferred that fires with the `run_id` of Redis, which is different for every Redis process. It fires with an
+        empty string if Redis is alone and has an append-only file or refuses INFO. It fails with `NotConnected` on any
+        other error.
     """
     try:
         persistence = yield connection.execute_command("INFO", "persistence")

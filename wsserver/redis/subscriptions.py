@@ -75,8 +75,9 @@ class Subscriptions:
         Add a channel to the wanted ones.
 
         Returns:
-            Fires once Redis has confirmed the subscription. Fails with `NotPermitted` if Redis refuses it, and with
-            `BrokerDown` if there is no connection, the connection is lost, or `MAX_UNANSWERED` is reached.
+            A Deferred that fires once Redis has confirmed the subscription. It fails with `NotPermitted` if Redis
+            refuses it, and with `BrokerDown` if there is no connection, the connection is lost, or `MAX_UNANSWERED` is
+            reached.
         """
         if self._connection is None:
             return fail(BrokerDown(UNAVAILABLE))

@@ -357,9 +357,9 @@ class RedisLink:
         Subscribe to a Redis channel; the link restores the subscription after an outage.
 
         Returns:
-            Fires once Redis has confirmed the subscription. Fails with `NotPermitted` if the server's Redis user may
-            not subscribe to the channel, and with `BrokerDown` if Redis is unavailable or too many subscriptions are
-            unconfirmed.
+            A Deferred that fires once Redis has confirmed the subscription. It fails with `NotPermitted` if the
+            server's Redis user may not subscribe to the channel, and with `BrokerDown` if Redis is unavailable or too
+            many subscriptions are unconfirmed.
         """
         return self._subscriptions.subscribe(channel) if self.up else fail(BrokerDown(UNAVAILABLE))
 
@@ -375,9 +375,9 @@ class RedisLink:
             arguments: the command and its arguments: bytes, strings (sent as UTF-8) and numbers.
 
         Returns:
-            Fires with the reply: bytes, a number, a list or None. Fails with `ServerNotPermitted` if the server's Redis
-            user may not run the command, and with `BrokerDown` if Redis returned another error or no reply, the link
-            is down, or too many commands are waiting.
+            A Deferred that fires with the reply: bytes, a number, a list or None. It fails with `ServerNotPermitted` if
+            the server's Redis user may not run the command, and with `BrokerDown` if Redis returned another error or no
+            reply, the link is down, or too many commands are waiting.
         """
         return self._send(*arguments).addErrback(self._commands.explain)
 

@@ -4,8 +4,8 @@ The parameters of the API's methods, and the result of `history`, in Centrifugo'
 Source: https://centrifugal.dev/docs/server/server_api. Unknown parameters are ignored, as Centrifugo does. Parameters
 of Centrifugo that would change the effect of a call, but that this server does not support, are rejected.
 
-Rule 1: no Twisted, no clock, no socket.
-Rule 2: each method's parameters are a struct; `wsserver.jsonfields.decode` raises a `ValueError` for an invalid one.
+This module does not use Twisted, a clock or a socket.
+Each method's parameters are a struct; `wsserver.jsonfields.decode` raises a `ValueError` for an invalid one.
 """
 
 import base64
@@ -155,7 +155,7 @@ class Broadcast(Content, frozen=True, kw_only=True):
 
 
 class Since(JSONStruct, frozen=True):
-    """A position in a stream."""
+    """The parameter `since` of `history`: the position in the stream from which to read."""
 
     offset: Nullable[Annotated[int, msgspec.Meta(ge=0, lt=2**53)]] = 0
     epoch: Nullable[str] = ""

@@ -233,7 +233,7 @@ class _Stream(RawSubscription):
         return _event(envelope, b"bytes", event_id)
 
     def gap_frame(self, channel: ChannelName, event_id: str = "") -> tuple[bytes, int]:
-        """Return a gap notice as an event, and the bytes of its payload."""
+        """Return a gap notice as an event, and the size of its payload in bytes."""
         notice = gap_notice(channel)
         return _event(notice, b"gap", event_id), len(notice)
 

@@ -93,7 +93,7 @@ def read_directory(directory: Path) -> dict[bytes, StaticFile]:
         directory: the directory. Symbolic links, dotfiles, subdirectories and other non-regular files are skipped.
 
     Returns:
-        Name in the URL -> file. `index.html` is also listed under the empty name, the directory's.
+        Name in the URL -> file. `index.html` is also listed under the empty name, which is the directory's own URL.
 
     Raises:
         OSError: the directory or a file cannot be read.

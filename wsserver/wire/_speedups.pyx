@@ -4,8 +4,8 @@ Compiled versions of `frames.py` and `fastpath.py`, and of the inner loops of `t
 
 The module contains no policy. The Python versions behave the same, and are used if this module is not compiled.
 
-Rule 1: check every size and index that is received from a peer; the compiler directives above turn its checks off.
-Rule 2: keep the GIL during system calls. None of them blocks, and releasing it costs as much as all other work.
+Check every size and index that is received from a peer; the compiler directives above turn its checks off.
+Keep the GIL during system calls. None of them blocks, and releasing it costs as much as all other work.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE

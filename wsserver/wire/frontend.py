@@ -144,7 +144,7 @@ class FrontendFactory(Factory):
         Connections that are still open after `LINGER` seconds are dropped.
 
         Returns:
-            Fires when no connection is left.
+            A Deferred that fires when no connection is left.
         """
         for socket in self.sockets:
             socket.transport.loseConnection()

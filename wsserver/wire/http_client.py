@@ -45,8 +45,8 @@ class BodyCollector(Protocol):
     def __init__(self, max_size: int) -> None:
         self.done: Deferred[bytes] = Deferred(lambda _: self._close())
         """
-        Fires with the body. Fails with a `ValueError` if the body is too large or after `fail`, and with Twisted's
-        reason if the body is incomplete. Cancelling it closes the connection.
+        A Deferred that fires with the body. It fails with a `ValueError` if the body is too large or after `fail`, and
+        with Twisted's reason if the body is incomplete. Cancelling it closes the connection.
         """
         self._max_size = max_size
         self._body = bytearray()

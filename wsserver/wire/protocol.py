@@ -84,7 +84,7 @@ class ServerFactory(AutobahnFactory):
             reason: the close reason to send.
 
         Returns:
-            Fires when the last connection is closed, at the latest after the closing deadline.
+            A Deferred that fires when the last connection is closed, at the latest after the closing deadline.
         """
         self.stopping = True
         for connection in self.connections:

@@ -149,7 +149,7 @@ class ConnectionCreator:
         self._context = context
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:  # noqa: ARG002
-        """Return a new connection; called by Twisted."""
+        """Return a new OpenSSL connection object for an accepted connection; called by Twisted."""
         return SSL.Connection(self._context)
 
 

@@ -66,6 +66,6 @@ def test_refuses_and_keeps_the_file_of_a_running_server(path, sleeper):
 def test_refuses_and_keeps_a_file_that_has_no_process_id(path):
     """A mistyped path must not delete a file."""
     path.write_text("root:x:0:0")
-    with pytest.raises(PidFileError, match=f"the pid file {path} does not contain a process number; remove it"):
+    with pytest.raises(PidFileError, match=f"the pid file {path} does not contain a process ID; remove it"):
         remove_stale_pid_file(str(path))
     assert path.read_text() == "root:x:0:0"

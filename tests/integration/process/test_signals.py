@@ -117,7 +117,7 @@ class PidFileTests:
         done = subprocess.run([*command, "--port", "0"], capture_output=True, text=True, timeout=20, check=False)
         assert done.returncode == 1
         assert done.stderr == (
-            f"wsserver: the pid file {tmp_path / 'a.pid'} does not contain a process number; "
+            f"wsserver: the pid file {tmp_path / 'a.pid'} does not contain a process ID; "
             "remove it, or choose another with --pidfile\n"
         )
 

@@ -235,7 +235,11 @@ class Session:
         return self._channels.subscriptions.keys()
 
     def describe(self) -> Mapping[str, Any]:
-        """Describe the connection to the backend: `transport`, `protocol`, `address`, seconds `connected`."""
+        """
+        Return what the backend is told of this connection.
+
+        The fields are `transport`, `protocol`, `address` and `connected` (in seconds).
+        """
         caller, seconds = self.context.caller, self._permissions.authorizer.time() - self._opened_at
         return {
             "transport": caller.transport,

@@ -3,8 +3,8 @@ Parse the commands of the Centrifuge client protocol, version 2, in its JSON for
 
 Sources: `definitions/client.proto` of centrifugal/protocol, `client.go` of centrifugal/centrifuge.
 
-Rule 1: no Twisted, no clock, no socket.
-Rule 2: the structs declare what is valid; for an invalid frame, `parse_commands` returns a `Disconnect`, never raises.
+This module does not use Twisted, a clock or a socket.
+The structs declare what is valid. For an invalid frame, `parse_commands` returns a `Disconnect`; it never raises.
 """
 
 from typing import Annotated, Any, ClassVar, Final

@@ -132,8 +132,8 @@ class Permissions:
             request: its `connect` command.
 
         Returns:
-            Fires with the permission or the refusal. Without a token and without a connect hook, the client is
-            anonymous or refused.
+            A Deferred that fires with the permission or the refusal. Without a token and without a connect hook, the
+            client is anonymous or refused.
         """
         tokens, hooks = self.authorizer.tokens, self._hooks_for("connect")
         if token and tokens is None:

@@ -356,6 +356,6 @@ class CentrifugeProtocol(SubscriberProtocol):
             super().dropped(channel)
 
     def gap_frame(self, channel: ChannelName) -> tuple[bytes, int]:
-        """Return the frame of a gap notice, and the bytes of its payload."""
+        """Return the frame of a gap notice, and the size of its payload in bytes."""
         notice = gap_message(channel)
         return build(FIN_TEXT, notice), len(notice)

@@ -5,7 +5,7 @@ Fields with their zero value are omitted, and no reply contains a line feed, as 
 
 Source: `definitions/client.proto` of centrifugal/protocol.
 
-Rule 1: no Twisted, no clock, no socket.
+This module does not use Twisted, a clock or a socket.
 """
 
 import json

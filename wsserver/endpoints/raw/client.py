@@ -83,7 +83,11 @@ class RawClient:
         self._authorizer.report_disconnect(self._caller, self.user, code, reason)
 
     def describe(self) -> Mapping[str, Any]:
-        """Describe the connection to the backend: `transport`, `protocol`, `address`, seconds `connected`."""
+        """
+        Return what the backend is told of this connection.
+
+        The fields are `transport`, `protocol`, `address` and `connected` (in seconds).
+        """
         return {
             "transport": self._caller.transport,
             "protocol": self._caller.protocol,

@@ -1,7 +1,7 @@
 """
 Formats of the messages to raw subscribers: publications and gap notices.
 
-Rule 1: no Twisted, no clock, no socket.
+This module does not use Twisted, a clock or a socket.
 """
 
 from wsserver.endpoints.raw.request import Format

@@ -75,7 +75,7 @@ class StreamPositions:
             positioned: whether the subscriber tracks its positions even if it does not resume.
 
         Returns:
-            Fires when all channels are subscribed; fails with `BrokerDown`, and then none is.
+            A Deferred that fires when all channels are subscribed. It fails with `BrokerDown`, and then none is.
         """
 
         def joined(found: list[Joined]) -> None:
@@ -144,7 +144,8 @@ class StreamPositions:
         Advance the position of a channel by a publication that is sent to the subscriber.
 
         Returns:
-            The new event ID; empty if the position has not changed, or if it is not known before `begin`.
+            The new event ID. It is empty if the position has not changed; and before `begin` if the subscriber has
+            several channels, because the positions of the others are not known yet.
         """
         if not publication.offset:
             return ""

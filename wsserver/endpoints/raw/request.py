@@ -1,8 +1,8 @@
 """
 The query of a raw subscriber: `/ws?channel=foo` and `/sse?channel=foo`.
 
-Rule 1: no Twisted, no clock, no socket.
-Rule 2: a refusal of a client's request is a return value, not an exception.
+This module does not use Twisted, a clock or a socket.
+A refusal of a client's request is a return value, not an exception.
 """
 
 import re

@@ -4,7 +4,7 @@ Raw subscriptions: the part that `/ws?channel=` and `/sse?channel=` have in comm
 A raw client names its channels in its URL, and only receives. If it brings its last event ID, it first receives the
 publications that it missed: one page at a time, each after it has read the one before.
 
-Rule 1: no clock, no socket.
+This module does not use a clock or a socket.
 """
 
 from collections.abc import Hashable
@@ -93,7 +93,7 @@ class RawSubscription(QueuedOutput):
         Subscribe to the client's channels. Their publications are queued until `start`.
 
         Returns:
-            Fires when all channels are subscribed; fails with `BrokerDown`, and then none is.
+            A Deferred that fires when all channels are subscribed. It fails with `BrokerDown`, and then none is.
         """
         assert self._positions is not None
         self.hold()

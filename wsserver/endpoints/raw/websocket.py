@@ -34,7 +34,8 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
         Authorize the client and subscribe it. The opening handshake completes once the channels are subscribed.
 
         Returns:
-            Fires with the subprotocol; fails with `Denied` if the client is refused or the broker is unavailable.
+            A Deferred that fires with the subprotocol. It fails with `Denied` if the client is refused or the broker
+            is unavailable.
         """
         handshake = self.request
         subprotocol = select_subprotocol(super().onConnect(request), request.protocols)
@@ -88,7 +89,7 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
         return self.write_frame(first, payload)
 
     def gap_frame(self, channel: ChannelName, event_id: str = "") -> tuple[bytes, int]:  # noqa: ARG002
-        """Return the frame of a gap notice, and the bytes of its payload."""
+        """Return the frame of a gap notice, and the size of its payload in bytes."""
         notice = gap_notice(channel)
         first = FIN_BINARY if self.subscribe_request is not None and self.subscribe_request.binary else FIN_TEXT
         return build(first, notice), len(notice)
