@@ -53,7 +53,8 @@ class Settings(ChannelSettings):
         Load the settings from all sources: flags override environment variables, which override the file.
 
         Args:
-            flags: option name -> the texts given on the command line, in order; `["true"]` for an option without a value.
+            flags: option name -> the texts given on the command line, in order; `["true"]` for an option that takes no
+                value.
             environ: the environment; only names that begin with `WSSERVER_` are read, and an empty value counts as
                 unset.
             config: the path of the TOML file; None for the file that `WSSERVER_CONFIG` names, if it is set.

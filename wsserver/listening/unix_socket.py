@@ -22,8 +22,9 @@ def stale_socket_removed(path: str) -> Iterator[None]:
 
     The directory is locked against other servers while the body of the `with` statement runs.
 
-    Twisted's lock file `path.lock` contains a process ID. After a crash in a container, that number often belongs
-    to another process, or to the new server itself. So this function connects to the socket to find out whether it is in use.
+    Twisted's lock file `path.lock` contains a process ID. After a crash in a container, that number often belongs to
+    another process, or to the new server itself. So this function connects to the socket to find out whether it is in
+    use.
 
     Args:
         path: the path of the socket.

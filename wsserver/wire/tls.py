@@ -1,10 +1,11 @@
 """
 Twisted's TLS protocol with a fast path for application data.
 
-Twisted's own protocol reads by calling pyOpenSSL repeatedly, with a new buffer each time, until an exception signals that
-there is no more plaintext; and it collects writes until the next turn of the event loop. `TLSProtocol` calls OpenSSL's
-functions directly, with buffers that are allocated once, and asks OpenSSL how much data is left. It sends each write at
-once, as on a plain transport. Twisted's own code does everything else: handshakes, closing, errors, and writes that must wait for the peer.
+Twisted's own protocol reads by calling pyOpenSSL repeatedly, with a new buffer each time, until an exception signals
+that there is no more plaintext; and it collects writes until the next turn of the event loop. `TLSProtocol` calls
+OpenSSL's functions directly, with buffers that are allocated once, and asks OpenSSL how much data is left. It sends
+each write at once, as on a plain transport. Twisted's own code does everything else: handshakes, closing, errors, and
+writes that must wait for the peer.
 
 Private names used here: `_appSendBuffer`, `_flushReceiveBIO`, `_handshakeDone`, `_tlsShutdownFinished` of Twisted's
 `TLSMemoryBIOProtocol`; `SSL._ffi` and `SSL._lib` of pyOpenSSL; `_from_ssl`, `_into_ssl`, `_ssl` of its `Connection`. A
