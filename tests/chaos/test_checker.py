@@ -58,7 +58,7 @@ KINDS = pytest.mark.parametrize("kind", ["json", "raw", "centrifuge"])
 PLAIN = pytest.mark.parametrize("plain", [False, True])
 
 
-class CleanTests:
+class CorrectHistoryTests:
     """Histories that pass."""
 
     @KINDS
@@ -143,7 +143,7 @@ class CleanTests:
         assert history.passed
 
 
-class LostTests:
+class MissingPublicationTests:
     """Publications are missing without a notice."""
 
     @KINDS
@@ -243,7 +243,7 @@ class LostTests:
         assert history.counts("silently lost") == (3,)
 
 
-class OrderTests:
+class OrderAndDuplicateTests:
     """Publications came out of order or twice."""
 
     @KINDS
@@ -290,7 +290,7 @@ class OrderTests:
         assert history.passed
 
 
-class RecoveryTests:
+class RecoveryTimeTests:
     """The time until deliveries resume after a fault."""
 
     def test_a_recovery_lasts_from_the_fault_to_the_first_later_publication(self):

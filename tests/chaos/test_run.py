@@ -67,7 +67,7 @@ def nemesis():
     return Nemesis(None, None, (), None, Random(1))
 
 
-class PlanTests:
+class FaultPlanTests:
     """The order of the faults."""
 
     def test_each_fault_comes_once_before_any_is_repeated(self, nemesis):

@@ -106,7 +106,7 @@ class BehaviorTests:
                 assert len(self.reasons(case, **changes)) == 1
 
 
-class TallyTests:
+class GroupTallyTests:
     """The table counts cases by group."""
 
     def test_a_perfect_run_has_the_known_number_of_cases_per_group(self):

@@ -79,7 +79,7 @@ class HelpTests:
         assert "usage: wsserver" in done.errors
 
 
-class MistakeTests:
+class InvalidOptionTests:
     """Invalid options end the program with one line on standard error and exit status 1."""
 
     @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ class TakenPortTests:
         assert_one_line(done, str(taken_port), "in use")
 
 
-class ConfigTests:
+class ConfigurationTests:
     """The commands genconfig and checkconfig, and configuration files."""
 
     def test_genconfig_writes_a_valid_file_also_with_all_options_uncommented(self, wsserver, tmp_path):

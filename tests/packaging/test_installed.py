@@ -80,7 +80,7 @@ def sealed(from_wheel: Environment) -> Iterator[Environment]:
         directory.chmod(0o755)
 
 
-class ReadOnlyTests:
+class ReadOnlyInstallationTests:
     """Installed in a read-only directory, as in a container."""
 
     @pytest.mark.parametrize("log_format", ["text", "json"])

@@ -84,7 +84,7 @@ class DaemonTests:
                     peer.recv(timeout=30)
                 assert caught.value.rcvd.code == 1001
         finally:
-            wait_until(lambda: not is_alive(pid), lambda: "the daemon gone")
+            wait_until(lambda: not is_alive(pid), lambda: "the daemon has ended")
         assert not pidfile.exists()
         assert "Traceback" not in logfile.read_text()
 
@@ -94,7 +94,7 @@ class DaemonTests:
         assert run(from_wheel.bin("twistd"), *options, directory=tmp_path).status == 0
         pid = int(pidfile.read_text())
         os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: not is_alive(pid), lambda: "the daemon gone")
+        wait_until(lambda: not is_alive(pid), lambda: "the daemon has ended")
         lines = [json.loads(line) for line in logfile.read_text().splitlines()]
         assert any("the page is at" in line["message"] for line in lines)
 

@@ -21,7 +21,7 @@ class MeaningsTests:
             MEANINGS[CloseCode.NORMAL_CLOSURE] = "x"
 
 
-class SendableTests:
+class SendableCodeTests:
     """RFC 6455 section 7.4.1: three codes must not be sent in a Close frame."""
 
     def test_every_code_but_1005_1006_and_1015_may_be_sent(self):

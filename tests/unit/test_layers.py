@@ -57,7 +57,7 @@ def loaded_by(*modules):
     )
 
 
-class RulesTests:
+class PureModuleTests:
     """Modules with rules and data only can be used without any networking."""
 
     @pytest.mark.parametrize("module", RULES)

@@ -78,7 +78,7 @@ class OriginOfTests:
         assert origin_of(text) is None
 
 
-class OwnTests:
+class OwnOriginTests:
     """The origins of the server itself, and of its machine."""
 
     @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ class FlagTests:
         assert (parse("--origin=http://a").origin, parse("--origin=http://b").origin) == (("http://a",), ("http://b",))
 
 
-class MistakeTests:
+class InvalidOptionTests:
     """An invalid option ends the program with status 1 and one line that says what to do."""
 
     @pytest.mark.parametrize(

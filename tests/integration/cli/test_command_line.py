@@ -68,7 +68,10 @@ class Subscriber:
 
     def subscribed(self):
         """Wait until the program is subscribed."""
-        wait_until(lambda: "subscribed to" in self.errors or self.process.poll() is not None, "subscribed")
+        wait_until(
+            lambda: "subscribed to" in self.errors or self.process.poll() is not None,
+            "the subscriber is subscribed or has ended",
+        )
         assert "subscribed to" in self.errors
         return self
 
@@ -272,7 +275,7 @@ class SubscribeTests:
             run("publish", channel, data, "--api-key", KEY, "--url", server.url)
         assert one.end() == (0, b"one\ntwo\nthree\n")
         assert one.errors == "wsserver: subscribed to foo bar\n"
-        wait_until(lambda: server.count_connections() == 0, "gone")
+        wait_until(lambda: server.count_connections() == 0, "the connection is closed")
 
     def test_prints_each_message_immediately_into_a_pipe(self, url, subscriber):
         one = subscriber("foo", "--url", url).subscribed()
@@ -323,7 +326,7 @@ class SubscribeTests:
             while one is None:
                 one = subscriber("foo", "--url", server.url, "--count", "100")
                 # Until the server has connected to its Redis, it refuses with a temporary error.
-                wait_until(lambda one=one: "wsserver: " in one.errors, "an answer")
+                wait_until(lambda one=one: "wsserver: " in one.errors, "the subscriber is subscribed or refused")
                 if "subscribed" not in one.errors:
                     assert one.end()[0] == EX_TEMPFAIL
                     one = None
@@ -357,7 +360,9 @@ class SubscribeTests:
         one.process.send_signal(number)
         assert one.end() == (-number, b"")
         assert one.errors == "wsserver: subscribed to foo\n"
-        wait_until(lambda: any("code=1000 by=peer" in line for line in log.lines("wsserver.connection")), "closed")
+        wait_until(
+            lambda: any("code=1000 by=peer" in line for line in log.lines("wsserver.connection")), "the close is logged"
+        )
 
     def test_sigint_ends_it_while_its_output_pipe_is_full(self, start_server, subscriber):
         server = start_server(api_key=KEY)
@@ -365,7 +370,7 @@ class SubscribeTests:
         for _ in range(3):
             run("publish", "foo", "x" * 60_000, "--api-key", KEY, "--url", server.url)
         # A pipe holds 64 KiB: there is no room for the end of the second message.
-        wait_until(lambda: waiting_in(one.process.stdout) > 61_440, "full")
+        wait_until(lambda: waiting_in(one.process.stdout) > 61_440, "the pipe is full")
         one.process.send_signal(signal.SIGINT)
         assert one.process.wait(30) == -signal.SIGINT
         assert one.errors == "wsserver: subscribed to foo\n"
@@ -511,7 +516,7 @@ class SubscribeTests:
             assert b"\r\nAuthorization: Bearer " + token + b"\r\n" in request
 
 
-class TokenTests:
+class TokenServerTests:
     """A server that requires a token."""
 
     def test_subscribes_with_a_token_and_is_refused_with_401_without(self, start_server, subscriber):

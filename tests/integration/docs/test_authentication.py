@@ -73,7 +73,7 @@ def test_each_command_prints_the_output_below_it(tmp_path):
             if kind == "sh":
                 printed = shell.type(block)
                 if "serve" in block:
-                    wait_until(lambda: answers(port), "the server")
+                    wait_until(lambda: answers(port), "the server listens")
             elif kind == "text":
                 assert printed.rstrip("\n") == block.rstrip("\n")
                 checked += 1

@@ -68,4 +68,4 @@ def test_the_backend_answers_every_hook(backend, start_server):
         ):
             peer.send_frame(1, b'{"id":%d,%s}' % (number, command.encode()))
             assert re.search(answer, message := peer.read_message()), message
-    wait_until(lambda: "ada has gone: " in output.read_text(), "the disconnect hook")
+    wait_until(lambda: "ada has gone: " in output.read_text(), "the disconnect hook is logged")

@@ -83,6 +83,6 @@ def test_the_log_lines_of_connections_requests_and_refusals_are_those_of_the_pag
         run(f"curl -s http://{origin}/server.json")
         with pytest.raises(InvalidStatus):
             connect(f"ws://{origin}/echo", proxy=None, origin="http://evil.example")
-        wait_until(lambda: "refused" in log.read_text(), "the refusal")
+        wait_until(lambda: "refused" in log.read_text(), "the refusal is logged")
         lines = {without_numbers(line.partition("] ")[2]) for line in log.read_text().splitlines()}
     assert shown <= lines

@@ -418,7 +418,7 @@ class ListTests:
         assert problem == 'expected a list of strings such as ["a", "b"], not \'a,b\''
 
 
-class NearestTests:
+class SuggestionTests:
     """Suggestions for unknown names."""
 
     @pytest.mark.parametrize(

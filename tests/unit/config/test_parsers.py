@@ -75,7 +75,7 @@ class SizeTests:
         assert TABLE["max_message_size"].show(0) == "0B"
 
 
-class ZoneTests:
+class TimeZoneTests:
     """Time zones."""
 
     def test_a_zone_is_shown_by_its_name(self):
@@ -83,7 +83,7 @@ class ZoneTests:
         assert TABLE["timezone"].show(None) == "local"
 
 
-class MissingZonesTests:
+class MissingTimeZoneDatabaseTests:
     """A machine without a time zone database."""
 
     @pytest.fixture

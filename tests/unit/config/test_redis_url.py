@@ -12,7 +12,7 @@ def problem_of(text):
     return str(caught.value)
 
 
-class PlainTests:
+class RedisURLTests:
     """The URL of one Redis server."""
 
     @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ class PlainTests:
         assert parse_redis_url("rediss://h/1").ca_file == ""
 
 
-class SentinelTests:
+class SentinelURLTests:
     """The URL of Sentinels, which know the current Redis."""
 
     def test_parses_several_hosts_the_master_name_and_both_passwords(self):
@@ -72,7 +72,7 @@ class SentinelTests:
         assert (url.username, url.password, url.sentinel_password) == (None, None, None)
 
 
-class ShownTests:
+class LoggedURLTests:
     """The form of a URL that may be logged."""
 
     @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ class ShownTests:
         assert "hush" not in repr(url)
 
 
-class WrongTests:
+class InvalidURLTests:
     """Invalid URLs."""
 
     @pytest.mark.parametrize(

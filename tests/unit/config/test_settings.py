@@ -410,7 +410,7 @@ class ConstructorTests:
             dataclasses.replace(Settings(), port=99999)
 
 
-class PublicSourcesTests:
+class FromSourcesTests:
     """`Settings.from_environment` and `Settings.from_file`, for applications."""
 
     def test_from_environment_reads_a_mapping_or_os_environ_and_its_file(self, config, monkeypatch):
@@ -433,7 +433,7 @@ class PublicSourcesTests:
             Settings.from_file(path)
 
 
-class ByChannelTests:
+class ChannelTableTests:
     """The tables `[[channel]]` of the file."""
 
     def test_several_tables_keep_their_order(self, config):
