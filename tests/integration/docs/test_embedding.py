@@ -181,7 +181,7 @@ class DiceTests:
         with RawPeer(dice_port) as peer:
             peer.handshake("/")
             peer.send_frame(TEXT, b"help")
-            assert "\nroll: rolls a die" in peer.read_message()
+            assert "\nroll: roll a die" in peer.read_message()
 
     def test_server_json_lists_roll(self, dice_port):
         with RawPeer(dice_port) as peer:

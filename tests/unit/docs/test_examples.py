@@ -49,3 +49,14 @@ def test_the_settings_on_the_page_about_embedding_are_accepted():
     (source,) = [block for block in python_blocks("docs/how-to/embedding.md") if block.startswith("Settings(")]
     settings = eval(source, {"Settings": Settings})
     assert (settings.port, settings.ping_interval, settings.max_message_size) == (0, 5.0, 65536)
+
+
+def test_the_command_and_project_file_on_the_page_about_commands_are_those_of_the_example():
+    page = ROOT / "docs/how-to/add-a-command.md"
+    (project,) = re.findall(r"```toml\n(.*?)```", page.read_text("utf-8"), re.DOTALL)
+    dice = ROOT / "docs/examples/dice"
+    assert project == (dice / "pyproject.toml").read_text("utf-8")
+    (shown,) = python_blocks(page)
+    example = (dice / "twisted/plugins/wsserver_dice.py").read_text("utf-8")
+    without_docstrings = re.sub(r'^ *"""[^"]*"""\n\n?', "", example, flags=re.MULTILINE)
+    assert shown == without_docstrings

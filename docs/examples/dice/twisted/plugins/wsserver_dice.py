@@ -13,7 +13,7 @@ class Roll:
     """`roll` rolls a die of six sides, `roll 20` one of twenty."""
 
     name = "roll"
-    help = "rolls a die, of six sides or as many as you say: roll 20"
+    help = "roll a die with six sides; roll 20: with 20 sides"
     takes_argument = True
 
     def reply(self, session, argument):
