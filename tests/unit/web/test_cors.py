@@ -166,8 +166,9 @@ class RefusedOriginTests:
         assert f'start the server with {option} {APP}" peer=' in line
 
     def test_is_refused_with_403_if_the_request_has_two_origins(self):
-        server = start(f"--api-origin {APP}")
+        server = start(f"--origin {APP} --api-origin {APP}")
         for target in ("/sse?channel=a", "/api/info"):
+            assert send(server, "OPTIONS", target, APP, *PREFLIGHT)[0] == 204
             assert send(server, "OPTIONS", target, APP, f"Origin: {APP}", *PREFLIGHT)[0] == 403
 
 

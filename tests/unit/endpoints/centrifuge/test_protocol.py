@@ -412,7 +412,8 @@ class BudgetTests:
         client = Client(server).connected()
         client.send(*({"id": number, "rpc": {"method": "no"}} for number in range(2, 1002)))
         client.peer.send_close(1000)
-        assert self.turns(client, self.replies)[0] <= PIECES_PER_TURN
+        counts = self.turns(client, self.replies)
+        assert counts[0] <= PIECES_PER_TURN
         client.turn()
         assert client.peer.transport.lost
 
@@ -783,6 +784,7 @@ class TokenTests:
         client = Client(server).connected(token=good)
         clients = client.request("presence", channel="c")["presence"].values()
         shown = {"user": "ann", "conn_info": {"name": "Ann"}, "chan_info": {"role": "x"}}
+        assert len(clients) == 2
         assert all(shown.items() <= one.items() for one in clients)
 
     def test_replies_to_connect_before_it_sends_publications(self, monkeypatch):
