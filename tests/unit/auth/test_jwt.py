@@ -409,7 +409,7 @@ class SubscriptionTests:
 
 
 def test_the_test_tokens_are_signed_with_hmac_sha256():
-    """So a token in `REFUSED` is refused for the reason that its row gives, not for its signature."""
+    """Otherwise every token in `REFUSED` would be refused because of its signature."""
     assert token() == ".".join(
         [HEAD, BODY, b64(hmac.new(SECRET.encode(), f"{HEAD}.{BODY}".encode(), hashlib.sha256).digest())]
     )

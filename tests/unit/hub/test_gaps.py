@@ -24,11 +24,11 @@ class Subscriber:
         self.batches, self.events = [], []
 
     def frame(self, channel, publication):
-        """Write the publication's data."""
+        """Return the publication's data as its frame."""
         return publication.data + b" "
 
     def event_frame(self, channel, event):
-        """Write nothing."""
+        """Return no frame."""
         return b""
 
     def deliver(self, batch):

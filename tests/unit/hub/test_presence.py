@@ -18,7 +18,7 @@ class Watcher:
         self.events = []
 
     def frame(self, channel, publication):
-        """Write nothing."""
+        """Return no frame."""
         return b""
 
     def event_frame(self, channel, event):

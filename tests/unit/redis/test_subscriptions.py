@@ -68,7 +68,7 @@ class SubscribeTests:
         assert subscriptions.complete
 
     def test_refuses_a_subscription_beyond_max_unanswered(self, subscriptions, connection):
-        """The channel is not wanted then."""
+        """The refused channel is not wanted."""
         connection.unanswered = MAX_UNANSWERED
         assert outcome(subscriptions.subscribe(b"a")) == [BrokerDown]
         assert (connection.requests, subscriptions.complete) == ([], True)
