@@ -86,8 +86,7 @@ class SubscribeTests:
             channel.unsubscribe.click()
             expect(channel.subscribe).to_be_visible()
 
-    def test_requests_nothing_without_a_channel_name(self, panel):
-        """The name field gets the focus."""
+    def test_focuses_the_name_field_and_lists_nothing_without_a_channel_name(self, panel):
         channel, _ = panel()
         channel.subscribe.click()
         channel.publish.click()

@@ -42,12 +42,12 @@ REFUSED = {
     "a method of a thousand letters": (b"G" * 1000 + b" / HTTP/1.1\r\nHost: a\r\n\r\n", 400, ""),
     "no version": (b"GET /\r\nHost: a\r\n\r\n", 400, "invalid request line"),
     "an unknown version": (get(version="HTTP/3.0"), 505, "HTTP/1.1"),
-    "a version that is none": (get(version="HTTP/1.x"), 400, "invalid request line"),
+    "an invalid version": (get(version="HTTP/1.x"), 400, "invalid request line"),
     "two spaces in the request line": (b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400, "invalid request line"),
     "a space in the target": (b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", 400, "invalid request line"),
     "a byte beyond ASCII in the target": (get("/caf\xe9"), 400, "request target"),
     "a NUL in the target": (get("/a\0b"), 400, "request target"),
-    "a target that is no path": (get("echo"), 400, "request target"),
+    "a target that is not a path": (get("echo"), 400, "request target"),
     "a fragment": (get("/echo#part"), 400, "fragment"),
     "the asterisk form": (get("*", method="OPTIONS"), 400, "request target"),
     "CONNECT": (get("example.com:443", method="CONNECT"), 400, "request target"),
@@ -66,7 +66,7 @@ REFUSED = {
     "0x85 in extensions": (handshake_request("/", "Sec-WebSocket-Extensions: a\x85b"), 400, "Sec-WebSocket-Extensions"),
     "0x85 in the key": (handshake_request(replace={"Sec-WebSocket-Key": KEY + "\x85"}), 400, "16 bytes"),
     "0x85 in Connection": (handshake_request(replace={"Connection": "Upgrade\x85"}), 400, "Connection"),
-    "0x85 in the protocol's version": (handshake_request(replace={"Sec-WebSocket-Version": "13\x85"}), 426, "13"),
+    "0x85 in the WebSocket version": (handshake_request(replace={"Sec-WebSocket-Version": "13\x85"}), 426, "13"),
     "0x85 in the length": (get("/", "Content-Length: 5\x85", method="POST"), 400, "Content-Length"),
     "0x0b in Cookie": (handshake_request("/echo", "Cookie: a\x0bX: 1"), 400, "control character"),
     "0x0c in Cookie": (handshake_request("/echo", "Cookie: a\x0cX: 1"), 400, "control character"),
@@ -94,9 +94,13 @@ REFUSED = {
     "two equal lengths": (get("/", "Content-Length: 1", "Content-Length: 1", method="POST"), 400, "Content-Length"),
     "a list of lengths": (get("/", "Content-Length: 1, 1", method="POST"), 400, "Content-Length"),
     "an unknown coding": (get("/", "Transfer-Encoding: xchunked", method="POST"), 400, "expected chunked"),
-    "another coding besides": (get("/", "Transfer-Encoding: gzip, chunked", method="POST"), 501, "expected chunked"),
+    "another coding before chunked": (
+        get("/", "Transfer-Encoding: gzip, chunked", method="POST"),
+        501,
+        "expected chunked",
+    ),
     "a coding in HTTP/1.0": (get("/", "Transfer-Encoding: chunked", version="HTTP/1.0"), 400, "HTTP/1.0"),
-    "a chunk size that is none": (CHUNKED + b"x\r\n", 400, "invalid chunk size"),
+    "an invalid chunk size": (CHUNKED + b"x\r\n", 400, "invalid chunk size"),
     "a chunk size with 0x": (CHUNKED + b"0x1\r\n", 400, "invalid chunk size"),
     "a chunk size with a space": (CHUNKED + b"1 \r\nx\r\n", 400, "invalid chunk size"),
     "a chunk size over 64 bits": (CHUNKED + b"1" + b"0" * 16 + b"\r\n", 400, "invalid chunk size"),
@@ -109,15 +113,19 @@ REFUSED = {
     "a length and a coding": (get("/", "Content-Length: 5", "Transfer-Encoding: chunked"), 400, "both"),
     # Handshakes.
     "a body on a handshake": (handshake_request("/echo", "Content-Length: 5") + b"hello", 400, "no body"),
-    "a body on a handshake that does not come": (handshake_request("/echo", "Content-Length: 5"), 400, "no body"),
+    "a handshake that declares a body but sends none": (
+        handshake_request("/echo", "Content-Length: 5"),
+        400,
+        "no body",
+    ),
     "a chunked handshake": (handshake_request("/echo", "Transfer-Encoding: chunked"), 400, "no body"),
     "no key": (handshake_request(without=["Sec-WebSocket-Key"]), 400, "missing Sec-WebSocket-Key"),
     "an empty key": (handshake_request(replace={"Sec-WebSocket-Key": ""}), 400, "Sec-WebSocket-Key"),
     "a short key": (handshake_request(replace={"Sec-WebSocket-Key": "c2hvcnQ="}), 400, "16 bytes"),
     "a long key": (handshake_request(replace={"Sec-WebSocket-Key": "A" * 32}), 400, "16 bytes"),
-    "a key that is no base64": (handshake_request(replace={"Sec-WebSocket-Key": "!" * 24}), 400, "16 bytes"),
+    "a key that is not base64": (handshake_request(replace={"Sec-WebSocket-Key": "!" * 24}), 400, "16 bytes"),
     "two keys": (handshake_request("/echo", "Sec-WebSocket-Key: AAECAwQFBgcICQoLDA0ODw=="), 400, "more than one"),
-    "no version of the protocol": (handshake_request(without=["Sec-WebSocket-Version"]), 400, "Version"),
+    "no WebSocket version": (handshake_request(without=["Sec-WebSocket-Version"]), 400, "Version"),
     "version 8": (handshake_request(replace={"Sec-WebSocket-Version": "8"}), 426, "13"),
     "version 0": (handshake_request(replace={"Sec-WebSocket-Version": "0"}), 426, "13"),
     "version 14": (handshake_request(replace={"Sec-WebSocket-Version": "14"}), 426, "13"),
@@ -141,7 +149,7 @@ REFUSED = {
         400,
         "Sec-WebSocket-Extensions",
     ),
-    "control characters in what is quoted": (handshake_request("/\x1b[31m"), 400, "x1b"),
+    "control characters in a quoted path": (handshake_request("/\x1b[31m"), 400, "x1b"),
 }
 
 HEAD_METHODS = ("an upgrade by HEAD",)
@@ -342,7 +350,7 @@ class OpaqueValueTests:
     COOKIE = "Cookie: name=" + "Ågot Grüße 世界".encode().decode("latin-1")
 
     @pytest.mark.parametrize("target", ["/", "/server.json", "/favicon.svg", "/ready"])
-    def test_serves_files_to_a_client_with_a_cookie_in_utf8(self, server, target):
+    def test_serves_get_requests_with_a_cookie_in_utf8(self, server, target):
         """Another program on the same host may have set the cookie."""
         with server.connect() as peer:
             peer.send(get(target, self.COOKIE))

@@ -34,13 +34,13 @@ BAD_FRAMES = {
     "RSV3": frame(BINARY, b"hello", rsv=1),
     "RSV1 on a ping": frame(PING, b"hello", rsv=4),
     **{f"the reserved opcode {n:#x}": frame(n, b"hello") for n in (3, 4, 5, 6, 7, 0xB, 0xC, 0xD, 0xE, 0xF)},
-    "a ping in parts": frame(PING, b"he", fin=False),
-    "a pong in parts": frame(PONG, b"he", fin=False),
-    "a Close in parts": frame(CLOSE, close_payload(1000), fin=False),
+    "a fragmented ping": frame(PING, b"he", fin=False),
+    "a fragmented pong": frame(PONG, b"he", fin=False),
+    "a fragmented Close": frame(CLOSE, close_payload(1000), fin=False),
     "a ping of 126 bytes": frame(PING, b"x" * 126),
     "a Close of 126 bytes": frame(CLOSE, close_payload(1000, "x" * 124)),
-    "a continuation of nothing": frame(CONTINUATION, b"hello"),
-    "a last continuation after a whole message": frame(TEXT, b"one") + frame(CONTINUATION, b"two"),
+    "a continuation without a message": frame(CONTINUATION, b"hello"),
+    "a final continuation after a complete message": frame(TEXT, b"one") + frame(CONTINUATION, b"two"),
     "a text inside a text": frame(TEXT, b"one", fin=False) + frame(TEXT, b"two"),
     "a binary message inside a text": frame(TEXT, b"one", fin=False) + frame(BINARY, b"two"),
     "5 bytes with a two-byte length": frame(TEXT, b"hello", length_bytes=2),
@@ -52,7 +52,7 @@ BAD_FRAMES = {
         f"a Close with {code}": frame(CLOSE, close_payload(code))
         for code in (0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535)
     },
-    "a second request behind the handshake": b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    "a second request after the handshake": b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
 }
 
 UNFINISHED_BAD_FRAMES = {
@@ -68,27 +68,29 @@ BAD_TEXTS = {
     "a surrogate": frame(TEXT, b"\xed\xa0\x80"),
     "beyond U+10FFFF": frame(TEXT, b"\xf4\x90\x80\x80"),
     "a character cut off at the end": frame(TEXT, "🎉".encode()[:3]),
-    "a character cut off at the end of the last part": frame(TEXT, b"a", fin=False)
+    "a character cut off at the end of the last fragment": frame(TEXT, b"a", fin=False)
     + frame(CONTINUATION, "🎉".encode()[:3]),
-    "a wrong byte in a character split over parts": frame(TEXT, b"\xf0\x9f", fin=False) + frame(CONTINUATION, b"ab"),
-    "a wrong byte in the first of parts to come": frame(TEXT, b"\xff", fin=False),
-    "a wrong byte in a frame that is not whole": frame(TEXT, b"\xff" + b"x" * 99)[:20],
-    "in the reason of a Close": frame(CLOSE, close_payload(1000, b"\xff")),
-    "a cut off character in the reason of a Close": frame(CLOSE, close_payload(1000, "é".encode()[:1])),
+    "an invalid byte in a character split over fragments": frame(TEXT, b"\xf0\x9f", fin=False)
+    + frame(CONTINUATION, b"ab"),
+    "an invalid byte in the first fragment": frame(TEXT, b"\xff", fin=False),
+    "an invalid byte in an incomplete frame": frame(TEXT, b"\xff" + b"x" * 99)[:20],
+    "an invalid byte in the reason of a Close": frame(CLOSE, close_payload(1000, b"\xff")),
+    "a character cut off in the reason of a Close": frame(CLOSE, close_payload(1000, "é".encode()[:1])),
 }
 
 TOO_BIG = {
     "one byte over the limit": frame(BINARY, b"x" * (LIMIT + 1)),
     "a text over the limit": frame(TEXT, b"x" * (LIMIT + 1)),
-    "two parts": frame(BINARY, b"x" * LIMIT, fin=False) + frame(CONTINUATION, b"x"),
-    "a thousand parts": frame(BINARY, b"x", fin=False) + frame(CONTINUATION, b"x" * 100, fin=False) * 1000,
+    "two fragments": frame(BINARY, b"x" * LIMIT, fin=False) + frame(CONTINUATION, b"x"),
+    "a thousand fragments": frame(BINARY, b"x", fin=False) + frame(CONTINUATION, b"x" * 100, fin=False) * 1000,
 }
 
 UNFINISHED_TOO_BIG = {
-    "the head of a frame of one byte over the limit": frame(BINARY, b"x" * (LIMIT + 1))[:8],
-    "the head of a frame of 2**63-1 bytes": frame(BINARY, declared=2**63 - 1),
-    "the head of a frame of 4 GiB": frame(BINARY, declared=2**32),
-    "the head of a last part of 2**62 bytes": frame(BINARY, b"x", fin=False) + frame(CONTINUATION, declared=2**62),
+    "the header of a frame one byte over the limit": frame(BINARY, b"x" * (LIMIT + 1))[:8],
+    "the header of a frame of 2**63-1 bytes": frame(BINARY, declared=2**63 - 1),
+    "the header of a frame of 4 GiB": frame(BINARY, declared=2**32),
+    "the header of a final fragment of 2**62 bytes": frame(BINARY, b"x", fin=False)
+    + frame(CONTINUATION, declared=2**62),
 }
 
 
@@ -102,7 +104,7 @@ class ProtocolErrorTests:
             peer.send(data)
             first = peer.read_frame()
             if first.opcode == TEXT:
-                assert first.payload == b"one", "a whole message before the mistake is echoed"
+                assert first.payload == b"one", "a complete message before the invalid frame is echoed"
                 first = peer.read_frame()
             assert first.opcode == CLOSE, first
             assert first.close_code == 1002
@@ -389,8 +391,8 @@ class StoppingTests:
             peer.send_frame(CLOSE, close_payload(1001))
             assert peer.read_to_end() == b""
 
-    def test_drops_a_peer_that_does_not_answer_the_close(self, start_server):
-        """The service stops after --close-timeout."""
+    def test_stops_although_a_peer_does_not_answer_the_close(self, start_server):
+        """The peer gets 1001; the service stops after --close-timeout."""
         server = start_server(close_timeout=0.3)
         with server.open() as peer:
             server.stop()

@@ -74,7 +74,7 @@ class HalfClosedTests:
         wait_until(lambda: server.count_sockets() == 0, "no connection left")
 
     @pytest.mark.parametrize("path", ["/", "/main.js", "/ready", "/server.json", "/nothing"])
-    def test_serves_files_and_refuses_an_unknown_path_with_404(self, start_server, path):
+    def test_answers_pages_with_200_and_an_unknown_path_with_404(self, start_server, path):
         server = start_server()
         with server.connect() as peer:
             peer.send(b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path.encode())
@@ -82,7 +82,7 @@ class HalfClosedTests:
             assert peer.read_response().status == (404 if path == "/nothing" else 200)
             assert peer.read_to_end() == b""
 
-    def test_answers_301_pipelined_requests_in_order(self, start_server):
+    def test_answers_all_of_301_pipelined_requests(self, start_server):
         """So many requests take the server several reactor turns."""
         server = up(start_server(**OPTIONS))
         with server.connect() as peer:
