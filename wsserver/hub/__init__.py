@@ -1,1 +1,1 @@
-"""Channels: subscriptions, delivery of publications, history, recovery and presence."""
+"""Channels: subscriptions, delivery of publications, history, recovery of missed publications, and presence."""

@@ -1,7 +1,9 @@
 """
-The interfaces on both sides of the hub: the broker, which delivers publications to it, and the subscribers.
+The interfaces on both sides of the hub: the broker, which delivers publications to the hub, and the subscribers.
 
-A broker is `wsserver.hub.memory.MemoryBroker` or the Redis broker. It reports to a `Listener`, the hub.
+A broker carries publications between server processes: `wsserver.hub.memory.MemoryBroker` serves a single process,
+`wsserver.redis.broker.RedisBroker` several. The hub (`wsserver.hub.hub.Hub`) passes each publication to the channel's
+subscribers in its process.
 """
 
 import random
@@ -31,26 +33,26 @@ __all__ = [
 
 
 class Listener(Protocol):
-    """Receives what the broker delivers: the hub."""
+    """What the broker delivers publications and events to; implemented by the hub."""
 
     def on_publication(self, channel: ChannelName, publication: Publication) -> None:
-        """Receive a publication."""
+        """Receive a publication to a channel."""
 
     def on_presence(self, channel: ChannelName, event: PresenceEvent) -> None:
         """Receive a presence event: a client has joined or left a channel."""
 
     def on_reconnect(self) -> None:
-        """Handle the end of an outage: publications of every subscribed channel may have been missed."""
+        """Handle the end of a broker outage: the process may have missed publications of every channel."""
 
     def on_permission_revoked(self, channel: ChannelName) -> None:
-        """Handle the end of a subscription: the broker no longer permits the server to read the channel."""
+        """Handle the end of the process's subscription to a channel: Redis no longer permits the server to read it."""
 
     def on_up(self) -> None:
-        """Handle that the broker is up, for the first time or again; called after `on_reconnect`."""
+        """Handle that the broker is up, for the first time or after an outage; called after `on_reconnect`."""
 
 
 def ignore_control(message: bytes) -> None:
-    """Ignore a message from a server process."""
+    """Ignore a control message: a message from one server process to another."""
 
 
 class Broker(Protocol):
@@ -61,15 +63,15 @@ class Broker(Protocol):
     """
 
     node: str
-    """The id of this process: letters and digits."""
+    """The id of this server process: letters and digits."""
 
     def deliver_to(self, listener: Listener, on_control: Callable[[bytes], None] = ignore_control) -> None:
         """
-        Set who receives what the broker delivers; must be called before anything is published, and before `start`.
+        Set the objects that receive the broker's deliveries; must be called before `publish` and `start`.
 
         Args:
-            listener: the hub.
-            on_control: called with each message that a process has sent with `send`.
+            listener: receives the publications and presence events: the hub.
+            on_control: called with each message that a server process sends to this one with `send`.
         """
 
     @property
@@ -81,16 +83,16 @@ class Broker(Protocol):
         """Why the broker cannot deliver or accept publications, as a sentence; None if it can."""
 
     def metrics(self) -> Mapping[str, float]:
-        """Return the broker's metrics for `/api/info`: name -> value."""
+        """Return the broker's metrics for `/api/info`: metric name -> value."""
 
     def start(self) -> None:
-        """Connect."""
+        """Start to connect to Redis, if this broker uses Redis."""
 
     def stop(self) -> "Deferred[None]":
-        """Disconnect."""
+        """Disconnect from Redis, if connected; return a Deferred that fires once this is done."""
 
     def subscribe(self, channel: ChannelName) -> "Deferred[None]":
-        """Subscribe this process to a channel; the Deferred fires once the channel's publications are delivered."""
+        """Subscribe this process to a channel; return a Deferred that fires once its publications are delivered."""
 
     def unsubscribe(self, channel: ChannelName) -> None:
         """Unsubscribe this process from a channel."""
@@ -99,20 +101,19 @@ class Broker(Protocol):
         self, channel: ChannelName, publication: Publication, keep: Keep | None, idempotency_key: str
     ) -> "Deferred[Position | None]":
         """
-        Publish to a channel.
+        Publish to a channel, after appending the publication to the channel's stream.
 
         Args:
             channel: the channel's name.
             publication: the publication, without an offset.
-            keep: how much of the channel's stream to keep; None to keep no stream, and then the publication gets no
-                offset.
-            idempotency_key: if a publication with the same key was published to the channel within the last
-                `IDEMPOTENT_FOR` seconds, this one is not published, and the first one's position is returned; empty
-                for no key.
+            keep: how much of the stream to keep. None to store nothing; the publication then has no offset.
+            idempotency_key: any text that identifies the publication; empty for none. If the channel received a
+                publication with the same key within the last `IDEMPOTENT_FOR` seconds, nothing is published, and the
+                Deferred fires with the position of that earlier publication.
 
         Returns:
-            A Deferred that fires with the publication's position in the stream (None without a stream) once it is
-            stored and published.
+            A Deferred that fires with the publication's position in the stream, once the publication is stored and
+            published. It fires with None if the publication is not stored.
         """
 
     def history(
@@ -128,11 +129,11 @@ class Broker(Protocol):
         """
         Read a page of a channel's stream; for the arguments see `wsserver.hub.stream.Stream.page`.
 
-        The epoch of `since` is not compared with the stream's: the caller does that.
+        The caller has to compare the epoch of `since` with the epoch of the returned page.
         """
 
     def remove_history(self, channel: ChannelName) -> "Deferred[None]":
-        """Delete the publications of a channel's stream; its offset continues to count."""
+        """Delete the publications of a channel's stream; the next publication continues the numbering."""
 
     def join(self, channel: ChannelName, info: ClientInfo) -> "Deferred[None]":
         """Add a client of this process to a channel's presence, and publish a join event."""
@@ -141,69 +142,72 @@ class Broker(Protocol):
         """Remove a client of this process from a channel's presence, and publish a leave event."""
 
     def members(self, channel: ChannelName) -> "Deferred[Mapping[str, ClientInfo]]":
-        """Return a channel's presence in all processes: client id -> info."""
+        """Return the clients that are present on a channel, in all processes: client id -> info."""
 
     def nodes(self) -> "Deferred[Collection[str]]":
-        """Return the ids of the running processes, including this one."""
+        """Return the ids of the running server processes, including this one."""
 
     def send(self, node: str, message: bytes) -> "Deferred[None]":
-        """Send a message to one process; if `node` is empty, to all processes, including this one."""
+        """Send a message to the process with the id `node`; if empty, to all processes, including this one."""
 
     def consume(self, key: str, seconds: float) -> "Deferred[bool]":
         """
-        Consume something that all processes together may use only once, such as a one-time token.
+        Mark a key as used, and report whether this is its first use in any process; for one-time tokens.
 
         Args:
-            key: identifies it.
-            seconds: how long to remember that it was used.
+            key: identifies the token.
+            seconds: time in seconds for which the use is remembered.
 
         Returns:
-            A Deferred that fires with True on the first use of the key, and with False on every later one.
+            A Deferred that fires with True on the first use of the key, and with False on every later use.
         """
 
 
 IDEMPOTENT_FOR = 300.0
-"""Seconds for which a publication's idempotency key is remembered; the same as in Centrifugo."""
+"""Seconds for which the broker remembers a publication's idempotency key; the same as in Centrifugo."""
 
 
 def new_epoch() -> str:
-    """Return a random epoch: 48 bits, as 12 hexadecimal digits."""
+    """Return a random epoch, the identifier of a new stream: 48 bits, as 12 hexadecimal digits."""
     return f"{random.getrandbits(48):012x}"
 
 
 def first_cause(failure: Failure) -> Failure:
-    """Return the failure inside the FirstError of `gatherResults`; return any other failure unchanged."""
+    """Return the failure inside Twisted's `FirstError`, which `gatherResults` raises; return others unchanged."""
     cause: Failure = getattr(failure.value, "subFailure", failure)
     return cause
 
 
 UNFRAMED: Final = "unframed"
-"""The `kind` of subscribers inside the process: their method `receive` is called with `Publication` objects."""
+"""
+The `kind` of subscribers that get `Publication` objects instead of encoded frames, such as the application's callbacks.
+The fan-out calls their method `receive`.
+"""
 
 
 class Subscriber(Protocol):
-    """Receives a channel's publications: a connection, or an object that represents it on one channel."""
+    """A receiver of a channel's publications: a client connection, or its subscription to one channel."""
 
     kind: Hashable
-    """Subscribers of the same kind receive identical frames."""
+    """Subscribers with an equal `kind` receive identical frames, so the frames are encoded once for all of them."""
 
     def frame(self, channel: ChannelName, publication: Publication) -> bytes:
-        """Return a publication's frame for subscribers of this kind."""
+        """Encode a publication as it is sent to subscribers of this kind: a WebSocket frame or an SSE event."""
 
     def event_frame(self, channel: ChannelName, event: PresenceEvent) -> bytes:
-        """Return a presence event's frame for subscribers of this kind; empty if they receive no such events."""
+        """Encode a presence event for subscribers of this kind; return b"" if they receive no presence events."""
 
     def deliver(self, batch: Batch) -> None:
-        """Send a channel's publications and presence events to the client, or queue them while it does not read."""
+        """Send a batch of encoded publications and events to the client, or queue it while the client does not read."""
 
     def missed(self, channel: ChannelName, stream: bool) -> None:
         """
-        Handle a gap: publications may be missing before the next ones.
+        Handle a gap: publications may be missing between the last delivered one and the next one.
 
         Args:
             channel: the channel's name.
-            stream: whether publications with an offset may be missing; if False, only ones without an offset may be.
+            stream: True if publications with an offset may be missing; False if only those without an offset may be.
         """
 
     def on_permission_revoked(self, channel: ChannelName) -> None:
-        """Handle the end of the subscription: the broker no longer permits the server to read the channel."""
+        """Handle the end of the subscription: Redis no longer permits the server to read the channel."""

@@ -1,4 +1,4 @@
-"""Subscriptions of the application: a callback that is called with each publication of a channel."""
+"""Subscriptions of the embedding application: it passes a callback, which receives each publication of a channel."""
 
 import inspect
 from collections.abc import Callable, Hashable, Iterable
@@ -22,26 +22,34 @@ __all__ = ["CallbackSubscription", "OnGap", "OnPublication"]
 _log = Logger(namespace="wsserver.hub")
 
 OnPublication = Callable[[str, Publication], object]
-"""Called with the channel and a publication."""
+"""A callback that receives a channel's publications; called with the channel's name and a publication."""
 
 OnGap = Callable[[str], object]
-"""Called with the channel whose publications may be missing."""
+"""A callback for gaps; called with the name of a channel if publications of the channel may be missing."""
 
 RETRY_DELAY = 1.0
-"""Seconds until the next attempt if the broker is up but rejects a subscription, for example because too many wait."""
+"""
+Seconds until the next attempt to subscribe if the broker is up but refuses the subscription, for example because too
+many requests to Redis are unanswered.
+"""
 
 
 class Channels(Protocol):
-    """The methods of the hub that a subscription needs."""
+    """The methods of the hub that a `CallbackSubscription` needs."""
 
     def subscribe(self, channel: ChannelName, subscriber: Any, *, since: Position | None) -> "Deferred[Any]":
-        """Subscribe to a channel; the Deferred fires with a `Joined`, or fails with `BrokerDown`."""
+        """Subscribe to a channel; return a Deferred that fires with a `Joined`, or fails with `BrokerDown`."""
 
     def unsubscribe(self, channel: ChannelName, subscriber: Any) -> None:
-        """Unsubscribe from a channel; do nothing if the subscriber is not subscribed."""
+        """Unsubscribe a subscriber from a channel; do nothing if it is not subscribed."""
 
     def call_when_up(self, function: Callable[[], None]) -> bool:
-        """Call a function once, as soon as the broker is up; return False, without a call, if it is already up."""
+        """
+        Register a function to call once, when the broker comes up.
+
+        Returns:
+            False if the broker is already up; the function is then not registered.
+        """
 
 
 class CallbackSubscription:
@@ -53,8 +61,8 @@ class CallbackSubscription:
         channel: the channel's name.
         callback: called with each publication.
         on_gap: called if publications may be missing; None to log a warning instead.
-        since: recover the publications after this position; None to receive only new ones.
-        reactor: schedules the next attempt to subscribe.
+        since: first call the callback with the publications after this position; None for only new publications.
+        reactor: schedules further attempts to subscribe.
     """
 
     kind: Hashable = UNFRAMED
@@ -84,13 +92,13 @@ class CallbackSubscription:
         if since is None:
             self._subscribe()
         else:
-            # In the next turn: the memory broker answers at once, so that the callback would be called before the
-            # caller has this object, which it may need to stop the subscription.
+            # In the next event-loop iteration. The memory broker answers immediately, so the callback would be called
+            # before this constructor returns. The callback may need this object, to stop the subscription.
             reactor.callLater(0, self._subscribe)
 
     @property
     def is_listening(self) -> bool:
-        """Whether the subscription is established. It stays True during a Redis outage; `on_gap` reports losses."""
+        """Whether the subscription is established. True even in a Redis outage; `on_gap` reports what was lost."""
         return self._is_listening
 
     def when_ready(self) -> "Deferred[None]":
@@ -98,8 +106,9 @@ class CallbackSubscription:
         Wait until the subscription is established.
 
         Returns:
-            A Deferred that fires once every later publication reaches the callback. It fails with `NotPermitted` if
-            Redis does not permit the subscription, and with `CancelledError` if `stop` was called.
+            A Deferred that fires with None once the subscription is established: the callback receives every
+            publication from then on. It fails with `NotPermitted` if Redis does not permit the subscription, and with
+            `CancelledError` if `stop` is called.
         """
         if self._stopped is not None:
             return fail(self._stopped)
@@ -109,7 +118,7 @@ class CallbackSubscription:
         return self._waiting[-1]
 
     def stop(self) -> None:
-        """End the subscription; the callbacks are no longer called. May be called at any time, and more than once."""
+        """End the subscription: neither callback is called any more. May be called at any time, and more than once."""
         self._end(Failure(CancelledError()))
 
     def _subscribe(self) -> None:
@@ -154,13 +163,17 @@ class CallbackSubscription:
     # Called by the fan-out; see `wsserver.hub.broker.Subscriber`.
 
     def receive(self, channel: ChannelName, items: "Iterable[Publication | PresenceEvent]") -> None:
-        """Call the callback with each publication. If a call raises an exception, log it and continue with the next."""
+        """
+        Call the callback with each publication, and skip presence events.
+
+        If the callback raises an exception, the exception is logged, and the next publication follows.
+        """
         for item in items:
             if self._stopped is None and isinstance(item, Publication):
                 self._call(self._callback, channel, item)
 
     def missed(self, channel: ChannelName, stream: bool) -> None:  # noqa: ARG002
-        """Call `on_gap`, or log a warning if there is none."""
+        """Call `on_gap`, or log a warning if the application passed no `on_gap`."""
         if self._stopped is not None:
             return
         if self._on_gap is None:

@@ -1,8 +1,10 @@
 """
-The state of a channel with subscribers in this process: the subscribers, and their positions in its stream.
+The state of a channel with subscribers in this process: the subscribers, and their positions in the channel's stream.
 
-Two readers have a position in the stream: the channel, for all subscribers that are served in bulk, and each subscriber
-that recovers. Both buffer what arrives while they read the stream (`StreamReader`).
+Most subscribers are served in bulk: they share the channel's position, and new publications are written to all of them
+in one loop. A subscriber that recovers (it first receives the publications that it missed) is served individually, and
+has its own position. Both the channel and each recovering subscriber are a `StreamReader`: while the stream is read
+from the broker for them, they buffer the publications that arrive.
 
 This module does not use a clock or a socket: the hub decides when to deliver.
 """
@@ -32,15 +34,15 @@ __all__ = [
 
 
 MAX_BUFFER_ITEMS = 10_000
-"""Maximum number of publications and presence events in a `PublicationBuffer`."""
+"""Maximum number of publications and presence events in one `PublicationBuffer`."""
 
 MAX_BUFFER_BYTES = 16 * 1024**2
-"""Maximum size of their data in bytes."""
+"""Maximum total size in bytes of the publications' data in one `PublicationBuffer`."""
 
 
 class BufferBudget:
     """
-    The number of bytes that may still be buffered while the channels of one connection are recovered.
+    The bytes that one connection may still buffer while its channels are recovered; shared by the channels' buffers.
 
     Args:
         size: limit in bytes for all buffers of the connection together.
@@ -54,12 +56,13 @@ class BufferBudget:
 
 class PublicationBuffer:
     """
-    Publications and presence events that arrive while a stream is read.
+    A buffer for the items (publications and presence events) that arrive while a stream is read from the broker.
 
-    When a limit is exceeded, the buffer drops its items, keeps no more of them, and sets `overflowed`.
+    Its limits are `MAX_BUFFER_ITEMS`, `MAX_BUFFER_BYTES` and the budget. When an item exceeds one of them, the buffer
+    drops all its items, sets `overflowed`, and drops every further item.
 
     Args:
-        budget: limit for several buffers together; None for only `MAX_BUFFER_ITEMS` and `MAX_BUFFER_BYTES`.
+        budget: a limit for several buffers together; None for no such limit.
     """
 
     __slots__ = ("_budget", "_left", "_size", "has_plain", "items", "overflowed")
@@ -68,11 +71,11 @@ class PublicationBuffer:
         self.items: list[Publication | PresenceEvent] = []
         self.overflowed = False
         self.has_plain = False
-        """Whether a publication without an offset was added, which cannot be read again from a stream."""
+        """Whether a publication without an offset was added. If it is dropped, it cannot be read from the stream."""
         self._budget = budget
         self._size = 0
         self._left: int | None = None
-        """Number of items that `take_page` left in the buffer; None before the first page."""
+        """Number of items that the last call of `take_page` left in the buffer; None before the first call."""
 
     def add(self, item: Publication | PresenceEvent) -> None:
         """Append a publication or a presence event."""
@@ -90,17 +93,19 @@ class PublicationBuffer:
             self.overflowed = True
 
     def first_offset(self, epoch: str) -> int | None:
-        """Return the offset of the first publication of an epoch; None if there is none."""
+        """Return the offset of the first buffered publication with this epoch; None if there is none."""
         found = (item.offset for item in self.items if isinstance(item, Publication) and item.epoch == epoch)
         return next(found, None)
 
     def drop_epoch(self, epoch: str) -> None:
-        """Drop the publications of a lost stream; keep those without an offset, which belong to no stream."""
+        """Drop the publications with this epoch; keep presence events and publications without an offset."""
         self._replace([item for item in self.items if not (isinstance(item, Publication) and item.epoch == epoch)])
 
     def drop_stream(self) -> tuple[int, int]:
         """
-        Drop the publications with an offset, to read them from the stream. An overflowed buffer keeps items again.
+        Drop the publications with an offset: the caller reads them from the stream.
+
+        If the buffer has overflowed, reset `overflowed`, so that the buffer keeps new items again.
 
         Returns:
             The number of dropped publications, and the size of their data in bytes.
@@ -115,12 +120,12 @@ class PublicationBuffer:
         """
         Remove and return a page from the front of the buffer.
 
-        The page is enlarged by the items that were added since the last page, so that the buffer empties even if
-        publications arrive faster than `count` for each page.
+        Both limits are raised by the items added since the last call. The buffer therefore becomes empty even if more
+        than `count` publications arrive between two calls.
 
         Args:
             count: maximum number of items in the page.
-            size: maximum size of its data in bytes; a larger publication is a page by itself.
+            size: maximum size of the page's data in bytes. A publication that is larger is returned alone.
         """
         added = self.items[self._left :] if self._left is not None else []
         count, size = count + len(added), size + sum(map(_size, added))
@@ -136,7 +141,7 @@ class PublicationBuffer:
         return page
 
     def release(self) -> None:
-        """Return the bytes of the items to the budget, and stop counting against it."""
+        """Give the bytes of the buffered items back to the budget, and no longer count new items against the budget."""
         if self._budget is not None:
             self._budget.left += self._size + OVERHEAD * len(self.items)
             self._budget = None
@@ -155,47 +160,49 @@ def _size(item: Publication | PresenceEvent) -> int:
 
 
 class StreamReader:
-    """A position in a channel's stream, and a buffer for what arrives while the stream is read from there."""
+    """A position in a channel's stream, and a buffer for what arrives while the stream is read from that position."""
 
     __slots__ = ("buffer", "position")
 
     def __init__(self) -> None:
         self.position: Position | None = None
-        """Position of the last publication received; None before the first."""
+        """Position of the last publication received; None if unknown."""
         self.buffer: PublicationBuffer | None = None
-        """What has arrived since the reading began; None while the stream is not read."""
+        """The items that have arrived since the read of the stream began; None while no read is in progress."""
 
     def is_new(self, publication: Publication) -> bool:
-        """Return whether a publication with an offset is new to this reader."""
+        """Return whether a publication with an offset comes after the reader's position, or has another epoch."""
         position = self.position
         return position is None or publication.epoch != position.epoch or publication.offset > position.offset
 
     def leaves_gap(self, publication: Publication) -> bool:
-        """Return whether publications are missing between the position and a new publication with an offset."""
+        """Return whether publications are missing between the reader's position and a publication with an offset."""
         position = self.position
         if position is None:
             return False
         if publication.epoch == position.epoch:
             return publication.offset != position.offset + 1
-        # Another epoch. If the old stream was still empty, no publication of it can be missing.
+        # Another epoch: a new stream. Nothing is missing if the old one was empty and this is the first of the new.
         return position.offset != 0 or publication.offset != 1
 
     def take_buffer(self) -> PublicationBuffer:
-        """Return the buffer, and stop buffering."""
+        """Return the buffer (an empty one if there is none), and stop buffering."""
         buffer, self.buffer = self.buffer or PublicationBuffer(), None
         return buffer
 
 
 class RecoveringSubscriber(StreamReader):
     """
-    A subscriber with a position of its own: it is served individually until it reaches the channel's position.
+    A subscriber that recovers: it has its own position, and is served individually until it reaches the channel's.
 
-    Its position is None before the first read of the stream. Publications up to its position are not sent to it again.
+    The position is None until the stream has been read for the first time. The subscriber is not sent publications up
+    to its position again.
 
     Args:
         subscriber: the subscriber.
-        budget: limit for its buffer; None for a subscriber that receives all missed publications at once, not in pages.
-        limit: without a budget, the most to read from the stream; None for no limit.
+        budget: the limit for its buffer, if the subscriber requests the missed publications page by page; None if it
+            receives all of them at once.
+        limit: the most to read from the stream if there is no budget; None for no limit.
     """
 
     __slots__ = ("behind", "budget", "limit", "lost_plain", "reading", "subscriber")
@@ -209,24 +216,28 @@ class RecoveringSubscriber(StreamReader):
         self.limit = limit
         self.buffer = PublicationBuffer(budget)
         self.behind = False
-        """Whether the subscriber has more pages of the stream to request."""
+        """Whether the stream has publications that the subscriber has yet to request as further pages."""
         self.reading = False
-        """Whether a page is being read, which may be the last one."""
+        """Whether a page is being read from the broker. It may be the last page, so new publications are buffered."""
         self.lost_plain = False
-        """Whether publications without an offset were dropped while it recovered."""
+        """Whether publications without an offset were dropped while the subscriber recovered."""
 
     def receive(self, item: Publication | PresenceEvent) -> None:
-        """Buffer an item until the stream has been read, unless a later page contains it."""
+        """Buffer a publication or presence event until the recovery ends, unless a later page will contain it."""
         in_later_page = self.behind and not self.reading and isinstance(item, Publication) and item.offset
         if self.buffer is not None and not in_later_page:
             self.buffer.add(item)
 
     def must_read_pages(self, since: Position | None, top: Position) -> bool:
-        """Return whether the subscriber reads in pages and the stream has publications after `since`."""
+        """Return whether the subscriber reads page by page, and the stream (up to `top`) goes on after `since`."""
         return self.budget is not None and since is not None and since.epoch == top.epoch and since.offset < top.offset
 
     def pause(self, position: Position) -> None:
-        """Wait at a position until the subscriber requests another page; keep only what the stream does not contain."""
+        """
+        Stop at a position until the subscriber requests another page.
+
+        The buffer keeps only what is not in the stream: presence events and publications without an offset.
+        """
         assert self.buffer is not None
         self.position = position
         self.behind, self.reading = True, False
@@ -235,10 +246,11 @@ class RecoveringSubscriber(StreamReader):
 
     def finish(self, position: Position) -> bool:
         """
-        End the recovery at a position; the caller delivers the buffered items in the next turn.
+        End the recovery at a position; the caller then delivers the buffered items, in the next event-loop iteration.
 
         Returns:
-            False if the buffer has overflowed and the subscriber reads in pages: it has to read another page.
+            False if the recovery cannot end, because the buffer of a subscriber that reads page by page has overflowed.
+            The subscriber then has to request another page.
         """
         assert self.buffer is not None
         if self.budget is not None and self.buffer.overflowed:
@@ -254,7 +266,8 @@ class ChannelState(StreamReader):
     """
     The state of a channel with subscribers in this process.
 
-    Its `buffer` has what has arrived since a gap was detected; it is None while there is no gap.
+    While a gap is being closed, `buffer` holds the items that have arrived since the gap was detected. Otherwise it is
+    None.
     """
 
     __slots__ = ("channel", "confirmed", "kinds", "outage", "pending", "read_again", "recovering", "waiting")
@@ -263,29 +276,29 @@ class ChannelState(StreamReader):
         super().__init__()
         self.channel = channel
         self.kinds: dict[Hashable, dict[Any, None]] = {}
-        """Kind -> its subscribers, in the order of subscription. They are served in bulk, with joined writes."""
+        """`Subscriber.kind` -> the subscribers of that kind, in the order of subscription. They are served in bulk."""
         self.recovering: dict[Any, RecoveringSubscriber] = {}
-        """Subscriber -> its recovery. These subscribers are served individually."""
+        """Subscriber -> the state of its recovery. These subscribers are served individually."""
         self.pending: list[Publication | PresenceEvent] = []
-        """Items to deliver at the end of this turn."""
+        """Publications and presence events to deliver at the end of this event-loop iteration."""
         self.confirmed = False
-        """Whether the broker has confirmed the subscription, and sends the channel's publications."""
+        """Whether the broker has confirmed this process's subscription, and so delivers the channel's publications."""
         self.waiting: list[Deferred[None]] = []
-        """Fire once the broker has confirmed the subscription, or fail with it."""
+        """Deferreds that fire once the broker has confirmed the subscription, and fail if the broker refuses it."""
         self.outage = False
-        """Whether a broker outage caused the gap, so that publications without an offset may be missing, too."""
+        """Whether a broker outage caused the gap; publications without an offset may then be missing, too."""
         self.read_again = False
-        """Whether another outage has happened before the gap was closed, so that the stream must be read again."""
+        """Whether a further outage happened before the gap was closed, so that the stream must be read again."""
 
     def confirm(self, _: object = None) -> None:
-        """Note that the broker has confirmed the subscription, and fire `waiting`."""
+        """Record that the broker has confirmed the subscription, and fire the Deferreds in `waiting`."""
         self.confirmed = True
         waiting, self.waiting = self.waiting, []
         for done in waiting:
             done.callback(None)
 
     def reject(self, failure: Failure) -> None:
-        """Fail `waiting`, because the broker has not confirmed the subscription."""
+        """Fail the Deferreds in `waiting`, because the broker has refused the subscription or is down."""
         waiting, self.waiting = self.waiting, []
         for done in waiting:
             done.errback(failure)
@@ -294,11 +307,11 @@ class ChannelState(StreamReader):
         return sum(map(len, self.kinds.values())) + len(self.recovering)
 
     def add(self, subscriber: Subscriber) -> None:
-        """Add a subscriber to those that are served in bulk."""
+        """Add a subscriber to the subscribers that are served in bulk."""
         self.kinds.setdefault(subscriber.kind, {})[subscriber] = None
 
     def remove(self, subscriber: Subscriber) -> bool:
-        """Remove a subscriber; return False if it is not subscribed."""
+        """Remove a subscriber from the channel; return False if it is not subscribed."""
         if self.recovering.pop(subscriber, None) is not None:
             return True
         same_kind = self.kinds.get(subscriber.kind, {})
@@ -310,7 +323,7 @@ class ChannelState(StreamReader):
         return True
 
     def in_bulk(self) -> list[Any]:
-        """Return the subscribers that are served in bulk."""
+        """Return the subscribers that are served in bulk, which excludes those that are still recovering."""
         return [one for subscribers in self.kinds.values() for one in subscribers]
 
     def subscribers(self) -> list[Any]:

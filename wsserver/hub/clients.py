@@ -1,5 +1,5 @@
 """
-The client connections of this process, of all protocols: a registry by client id and by user.
+The client connections of this process, of all protocols, and a registry that finds them by client id and by user.
 
 This module does not use Twisted, a clock or a socket.
 """
@@ -22,19 +22,19 @@ def new_client_id() -> str:
 
 @dataclass(frozen=True, slots=True)
 class ClientInfo:
-    """A client on a channel; the `ClientInfo` of the Centrifuge protocol."""
+    """A client that is subscribed to a channel or publishes to it; the `ClientInfo` of the Centrifuge protocol."""
 
     client: str
-    """The client id, new for each connection."""
+    """The client id, which is different for each connection."""
     user: str = ""
-    """The user id from the token; empty if anonymous."""
+    """The user id from the client's token; empty if the client is anonymous."""
     conn_info: Any = None
-    """Information about the connection, from the token or the backend: any JSON value; None for none."""
+    """Information about the connection, from the token or the application's backend: a JSON value; None for none."""
     chan_info: Any = None
-    """Information about the subscription, from the token or the backend: any JSON value; None for none."""
+    """Information about the subscription, from the token or the application's backend: a JSON value; None for none."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return a JSON object with the Centrifuge protocol's field names, without empty fields."""
+        """Return the info as a JSON object with the Centrifuge protocol's field names; empty fields are omitted."""
         fields: dict[str, Any] = {"client": self.client}
         if self.user:
             fields["user"] = self.user
@@ -46,7 +46,7 @@ class ClientInfo:
 
 
 def write_info(info: ClientInfo) -> bytes:
-    """Serialize a client's info as JSON."""
+    """Serialize a client's info as JSON in UTF-8."""
     return json.dumps(info.as_json(), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
 
 
@@ -55,7 +55,7 @@ def read_info(text: bytes | str) -> ClientInfo:
     Parse the result of `write_info`.
 
     Raises:
-        ValueError: the text is not a client's info.
+        ValueError: the text is not JSON, or not a client's info.
     """
     fields = json.loads(text)
     if not isinstance(fields, dict) or not isinstance(fields.get("client"), str):
@@ -64,31 +64,31 @@ def read_info(text: bytes | str) -> ClientInfo:
 
 
 class Client(Protocol):
-    """A client connection, as the management operations use it."""
+    """A client connection, with the methods that the management operations (`wsserver.hub.operations`) use."""
 
     client: str
     """The client id."""
     user: str
-    """The user id from the token; empty if anonymous."""
+    """The user id from the client's token; empty if the client is anonymous."""
 
     @property
     def channels(self) -> Collection[ChannelName]:
         """The channels that the client is subscribed to."""
 
     def describe(self) -> Mapping[str, Any]:
-        """Return what a backend may see, a JSON object: `transport`, `protocol`, `address`, `connected` (seconds)."""
+        """Return details for a backend: `transport`, `protocol`, `address`, `connected` (age in seconds)."""
 
     def disconnect(self, code: int, reason: str) -> None:
         """
         Close the connection.
 
         Args:
-            code: a disconnect code of Centrifugo (3000-4999). The client's protocol determines how it is sent.
-            reason: the reason.
+            code: a disconnect code of Centrifugo (3000 to 4999). The client's protocol determines how it is sent.
+            reason: the reason that is sent to the client.
         """
 
     def expire(self) -> None:
-        """Close the connection as expired."""
+        """Close the connection, with the code that tells the client that its token has expired."""
 
     def unsubscribe(self, channel: ChannelName) -> None:
         """Unsubscribe the client from a channel that it is subscribed to."""
@@ -99,11 +99,11 @@ class Client(Protocol):
 
         Args:
             channel: the channel's name.
-            options: see `wsserver.hub.management.Management.subscribe`.
+            options: the options that `wsserver.hub.management.Management.subscribe` describes.
 
         Returns:
-            False if the client's protocol does not support server-side subscriptions, or if the client already has the
-            maximum number of channels.
+            True if the client is now subscribed. False if its protocol does not support subscriptions made by the
+            server, or if the client already has the maximum number of channels.
         """
 
     def refresh(self, expire_at: int) -> bool:
@@ -114,12 +114,12 @@ class Client(Protocol):
             expire_at: seconds since 1970; 0 for no expiry.
 
         Returns:
-            False if the connection does not expire.
+            True if the time was changed; False if the connection has no expiry time.
         """
 
 
 class Clients:
-    """The client connections of this process, by client id and by user."""
+    """The registry of the client connections of this process."""
 
     def __init__(self) -> None:
         self._by_id: dict[str, Client] = {}
@@ -145,14 +145,14 @@ class Clients:
 
     def find(self, user: str = "", client: str = "") -> list[Client]:
         """
-        Find clients.
+        Find clients by user id, client id or both.
 
         Args:
-            user: the user id; empty for all users.
-            client: the client id; empty for all clients.
+            user: the user id; empty for any user.
+            client: the client id; empty for any client.
 
         Returns:
-            The clients that match both; all clients if both are empty.
+            The clients that match both arguments; all clients if both arguments are empty.
         """
         if client:
             found = self._by_id.get(client)

@@ -1,8 +1,9 @@
 """
-Fan-out: deliver the publications that a channel has received in one turn of the reactor to all its subscribers.
+Fan-out: deliver the publications that a channel received in one event-loop iteration to all its subscribers.
 
-The publications are framed once for each kind of subscriber, joined, and written by one compiled loop. If there are
-very many subscribers, the loop is spread over several turns; the order within each channel is kept.
+The publications are encoded as frames once for each kind of subscriber. The frames are joined, and one compiled loop
+writes them to every subscriber. If there are very many subscribers, the loop is spread over several iterations of the
+event loop; each subscriber still receives a channel's publications in order.
 """
 
 from collections import deque
@@ -24,25 +25,25 @@ __all__ = ["BYTES_PER_WRITE", "MAX_JOBS", "MAX_WRITES", "FanOut"]
 # At module level, because Twisted replaces the namespace of a class's logger by the class's name.
 _log = Logger(namespace="wsserver.hub")
 
-# A write takes the kernel some microseconds, so this is about ten milliseconds.
+# A write takes the kernel a few microseconds, so 2000 writes take about ten milliseconds.
 MAX_WRITES: Final = 2000
-"""Maximum number of writes in one turn of the reactor; the remaining subscribers are served in the next turns."""
+"""Maximum number of writes in one event-loop iteration; the remaining subscribers follow in the next iterations."""
 
 BYTES_PER_WRITE: Final = 16 * 1024
-"""Number of bytes that count as one write; larger frames count as several."""
+"""Number of bytes that count as one write to a subscriber; more bytes count as several writes."""
 
 MAX_JOBS: Final = 64
 """
-Maximum number of jobs in the queue. Beyond it, the oldest jobs are finished at once, regardless of the number of
-writes, so that publishers have to wait.
+Maximum number of queued jobs: deliveries that have not reached all their subscribers. Beyond it, the oldest jobs are
+finished immediately, regardless of `MAX_WRITES`. This blocks the event loop, so that publishers have to wait.
 """
 
 Kinds = Mapping[Hashable, Mapping[Any, None]]
-"""Kind -> the subscribers of that kind, in the order of subscription."""
+"""`Subscriber.kind` -> the subscribers of that kind, in the order of subscription."""
 
 
 class _Job:
-    """A function to call with subscribers of a channel, and the subscribers that it has not been called with yet."""
+    """A delivery to the subscribers of a channel: the function `act` serves them, some at a time."""
 
     __slots__ = ("act", "channel", "cost", "done", "gone", "subscribers")
 
@@ -53,14 +54,14 @@ class _Job:
         self.subscribers = subscribers
         self.act = act
         self.cost = cost
-        """Number of writes that one subscriber counts as."""
+        """Number of writes that serving one subscriber counts as."""
         self.done = 0
         """Number of subscribers that have been served."""
         self.gone: set[Any] = set()
         """Subscribers that have left the channel since the job was queued."""
 
     def step(self, most: int) -> int:
-        """Serve the next subscribers, at least one, with at most `most` writes; return the number of writes."""
+        """Serve the next subscribers, with at most `most` writes but at least one subscriber; return the writes."""
         some, most = self.subscribers, max(most // self.cost, 1)
         if self.done or len(some) > most:
             some = some[self.done : self.done + most]
@@ -74,8 +75,8 @@ class FanOut:
     Delivers publications, presence events and notices to subscribers.
 
     Args:
-        reactor: continues the delivery in the next turn.
-        budget: maximum number of writes in one turn.
+        reactor: schedules the continuation of a delivery in the next event-loop iteration.
+        budget: maximum number of writes in one event-loop iteration.
     """
 
     def __init__(self, reactor: IReactorTime, budget: int = MAX_WRITES) -> None:
@@ -86,11 +87,11 @@ class FanOut:
 
     def publish(self, channel: ChannelName, kinds: Kinds, publications: Sequence[Any]) -> None:
         """
-        Deliver publications and presence events.
+        Deliver publications and presence events to a channel's subscribers.
 
         Args:
             channel: the channel's name.
-            kinds: the channel's subscribers at this moment.
+            kinds: the subscribers to deliver to.
             publications: the publications and presence events, in order.
         """
         for kind in list(kinds):
@@ -109,27 +110,27 @@ class FanOut:
 
     def missed(self, channel: ChannelName, subscribers: Iterable[Any], *, stream: bool) -> None:
         """
-        Notify subscribers of a gap, after everything that was queued for them before.
+        Notify subscribers of a gap: publications may be missing. Earlier deliveries to them are completed first.
 
         Args:
             channel: the channel's name.
             subscribers: the subscribers to notify.
-            stream: whether publications with an offset may be missing; if False, only ones without an offset may be.
+            stream: True if publications with an offset may be missing; False if only those without an offset may be.
         """
         self._start(channel, subscribers, partial(_notify_missed, channel, stream))
 
     def on_permission_revoked(self, channel: ChannelName, subscribers: Iterable[Any]) -> None:
-        """Notify former subscribers that the broker no longer permits the server to read the channel."""
+        """Notify former subscribers of a channel that Redis no longer permits the server to read the channel."""
         self._start(channel, subscribers, partial(_notify_revoked, channel))
 
     def left(self, channel: ChannelName, subscriber: Any) -> None:
-        """Stop the queued deliveries of a channel to a subscriber that has left it."""
+        """Cancel the queued deliveries of a channel's publications to a subscriber that has unsubscribed from it."""
         for job in self._jobs:
             if job.channel == channel:
                 job.gone.add(subscriber)
 
     def refill(self) -> None:
-        """Begin a turn of the reactor: reset the budget of writes, and continue with the queued jobs."""
+        """Reset the number of writes left, and continue with the queued jobs; called once per event-loop iteration."""
         self._left = self._budget
         if self._jobs:
             self._run()
@@ -138,7 +139,7 @@ class FanOut:
         self, channel: ChannelName, subscribers: Iterable[Any], act: Callable[[list[Any]], None], cost: int = 1
     ) -> None:
         self._jobs.append(_Job(channel, list(subscribers), act, cost))
-        # A subscriber may cause another delivery while it is served. That one starts after the current one.
+        # A subscriber may cause another delivery while it is served. The new delivery starts after the current one.
         if not self._busy:
             self._run()
 
@@ -163,15 +164,15 @@ class FanOut:
 
 def _frame(channel: ChannelName, first: Any, publications: Sequence[Any]) -> tuple[Batch, bool]:
     """
-    Frame publications and presence events for one kind of subscriber.
+    Encode publications and presence events as frames for one kind of subscriber.
 
     Args:
         channel: the channel's name.
-        first: any subscriber of that kind; its methods make the frames.
+        first: any subscriber of that kind; its methods encode the frames.
         publications: the publications and presence events, in order.
 
     Returns:
-        The frames, and whether all items could be framed.
+        The frames, and whether all publications and events could be encoded.
     """
     frames: list[bytes] = []
     size, newest, whole = 0, None, True
@@ -225,5 +226,5 @@ def _notify_revoked(channel: ChannelName, subscribers: list[Any]) -> None:
 
 
 def _log_failure(_: Any) -> None:
-    """Log the current exception of one subscriber; the delivery to the others continues."""
+    """Log the exception that a subscriber has raised; the delivery to the other subscribers continues."""
     _log.failure("delivering to a subscriber failed")

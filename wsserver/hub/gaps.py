@@ -1,10 +1,11 @@
 """
-Closing gaps: read the publications that did not arrive from the channel's history, page by page.
+Closing gaps: read publications that this process missed from the channel's history, page by page.
 
-A gap is detected when an offset does not follow the last one, or after a broker outage. Until it is closed, everything
-that arrives is buffered, so that subscribers receive it in order and once. Each page, and each part of the buffer, is
-delivered in a turn of its own. So neither a long gap nor gaps in many channels block the reactor, and
-`--max-queued-bytes` and `--slow` apply to each page.
+The hub detects a gap if a publication's offset is not the last one plus 1, or after a broker outage. Until the gap is
+closed, new publications are buffered, so that subscribers receive every publication in order and once.
+
+Each page and each part of the buffer is delivered in a separate iteration of the event loop. Therefore neither a long
+gap nor gaps in many channels block the event loop, and `--max-queued-bytes` and `--slow` apply to each page.
 """
 
 from collections.abc import Iterable
@@ -33,15 +34,15 @@ _log = Logger(namespace="wsserver.hub")
 
 MAX_READS_AT_ONCE: Final = 200
 """
-Maximum number of pages that are requested from the broker or wait to be delivered. After an outage, every channel needs
-one.
+Maximum number of pages that are requested from the broker or wait to be delivered, for all channels together. After an
+outage, every channel with a history needs at least one page.
 """
 
 _ONE_PAGE: Final = ReadLimit(PAGE_SIZE, PAGE_BYTES)
 
 
 class Channels(Protocol):
-    """The methods of the hub that closing gaps needs."""
+    """The methods of the hub that `GapCloser` needs."""
 
     def find(self, channel: ChannelName) -> ChannelState | None:
         """Return the state of a channel; None if it has no subscribers."""
@@ -55,14 +56,14 @@ class Channels(Protocol):
 
 class GapCloser:
     """
-    Closes the gaps of all channels.
+    Closes gaps: delivers the publications that this process missed, after reading them from the history.
 
     Args:
         channels: the hub.
-        recovery: notifies the subscribers of gaps that cannot be closed.
+        recovery: notifies the subscribers if a gap cannot be closed.
         broker: reads the histories.
         rules: define which channels have a history.
-        pages: limits the number of pages delivered in a turn of the reactor; shared with recovery.
+        pages: limits the number of pages delivered in one event-loop iteration; shared with `Recovery`.
         reactor: schedules the next page.
     """
 
@@ -86,11 +87,12 @@ class GapCloser:
 
     def close(self, state: ChannelState, arrived: Publication | None = None) -> None:
         """
-        Start to read the missing publications, and buffer what arrives until the gap is closed.
+        Start to read the missing publications; until the gap is closed, buffer new publications and presence events.
 
         Args:
-            state: the channel.
-            arrived: the publication that does not follow the last one; None after an outage.
+            state: the channel with the gap.
+            arrived: the publication that revealed the gap: its offset does not follow the last one. None after an
+                outage.
         """
         state.buffer = PublicationBuffer()
         if arrived is not None:
@@ -99,9 +101,10 @@ class GapCloser:
 
     def on_reconnect(self, state: ChannelState) -> None:
         """
-        Start to read what a channel has missed in an outage; its subscribers are notified of losses after that.
+        Start to read the publications that a channel missed during a broker outage.
 
-        They are notified at once if the channel has no history, or if its position is unknown.
+        If the channel has no history, or if its position in the stream is unknown, there is nothing to read: its
+        subscribers are notified of the gap immediately.
         """
         has_history = self._rules.for_channel(state.channel).keep is not None
         if not has_history or state.position is None:
@@ -111,11 +114,11 @@ class GapCloser:
         if state.buffer is None:
             self.close(state)
         else:
-            # A page that was read before the outage, and the buffer, do not show what the outage lost.
+            # A gap is already being closed. Its page, read before the outage, and the buffer lack what the outage lost.
             state.read_again = True
 
     def _read(self, state: ChannelState, limit: ReadLimit, arrived: Publication | None = None) -> None:
-        """Request the next page from the broker, after the pages that were requested before."""
+        """Request the channel's next page from the broker; wait while `MAX_READS_AT_ONCE` others are in progress."""
         position, keep = state.position, self._rules.for_channel(state.channel).keep
         if position is None or keep is None:
             self._give_up(state, None)
@@ -133,11 +136,11 @@ class GapCloser:
         )
 
     def _wait_for_turn(self, page: Page) -> "Deferred[Page]":
-        """Return the page in the turn in which it may be delivered; at once if it has no publications."""
+        """Wait until a page may be delivered: `PageReader` limits their number. Do not wait if the page is empty."""
         return self._pages.read(lambda: succeed(page)) if page.publications else succeed(page)
 
     def _page_read(self, page: Page, state: ChannelState, since: Position, arrived: Publication | None) -> None:
-        """Deliver a page, and request the next one; after the last page, deliver the buffer."""
+        """Deliver a page, then request the next page; after the last page, deliver the buffer."""
         buffer = state.buffer
         if not self._is_current(state) or buffer is None:
             return
@@ -149,12 +152,13 @@ class GapCloser:
             self._recovery.notify_gap(state, stream=False)
         if end != page.position:
             if self._replay(state, page.publications):
-                # The next page also replaces what arrived during this one, or a busy channel would never catch up.
+                # The next page is enlarged by the publications that arrived during this one, which the stream contains.
+                # Otherwise, a busy channel would never catch up.
                 count, size = buffer.drop_stream()
                 self._reactor.callLater(0, self._read, state, ReadLimit(PAGE_SIZE + count, PAGE_BYTES + size))
             return
-        # Buffered publications are delivered from the buffer, not from the page: there they are in the right order
-        # relative to those without an offset.
+        # A publication that is both in the page and in the buffer is delivered from the buffer, because only the buffer
+        # keeps the order between publications with and without an offset.
         first = buffer.first_offset(since.epoch)
         if not self._replay(state, (one for one in page.publications if first is None or one.offset < first)):
             return
@@ -163,7 +167,7 @@ class GapCloser:
         self._deliver_buffer(state, buffer)
 
     def _deliver_buffer(self, state: ChannelState, buffer: PublicationBuffer) -> None:
-        """Deliver what arrived while the gap was being closed, one part in each turn."""
+        """Deliver the items that arrived while the gap was being closed, one part in each event-loop iteration."""
         if not self._is_current(state) or state.buffer is not buffer:
             return
         if buffer.overflowed:
@@ -180,10 +184,10 @@ class GapCloser:
 
     def _replay(self, state: ChannelState, items: Iterable[Publication | PresenceEvent]) -> bool:
         """
-        Deliver items ahead of the buffered ones.
+        Deliver items before the buffered items.
 
         Returns:
-            False if the items have opened another gap, or if no subscriber is left.
+            True if the delivery can continue. False if the items revealed another gap, or if no subscriber is left.
         """
         buffer = state.take_buffer()
         self._process(state, items)
@@ -196,7 +200,7 @@ class GapCloser:
         return True
 
     def _process(self, state: ChannelState, items: Iterable[Publication | PresenceEvent]) -> None:
-        """Process items as if they arrived now; stop once the last subscriber has left."""
+        """Process items like new ones; stop once the last subscriber has left."""
         for item in items:
             if not self._is_current(state):
                 return
@@ -206,18 +210,18 @@ class GapCloser:
                 self._channels.on_presence(state.channel, item)
 
     def _is_current(self, state: ChannelState) -> bool:
-        """Return whether this is still the channel's subscription at the broker."""
+        """Return whether this is still the channel's state: False if all its subscribers have left in the meantime."""
         return self._channels.find(state.channel) is state
 
     def _give_up(self, state: ChannelState, top: Position | None, failure: Failure | None = None) -> None:
-        """Notify the subscribers that the gap cannot be closed, and continue with what has arrived since."""
+        """Notify the subscribers that publications may be missing, then deliver the items that have arrived since."""
         if failure is not None and not failure.check(BrokerDown):
             _log.failure("reading a stream failed channel={channel}", failure, channel=state.channel)
         if not self._is_current(state):
-            # The channel has been left, or subscribed to again: no subscriber has a gap to be notified of.
+            # All subscribers with the gap have left. Those that have subscribed since have no gap.
             return
         buffer = state.take_buffer()
-        # With None, the first buffered publication sets the position, so that it leaves no gap.
+        # If the position is None, the first buffered publication sets it, so that no second gap is detected.
         has_offsets = buffer.overflowed or any(isinstance(item, Publication) and item.offset for item in buffer.items)
         state.position = None if has_offsets else top
         state.read_again = False
@@ -227,10 +231,15 @@ class GapCloser:
 
 def _is_consistent(page: Page, arrived: Publication | None) -> bool:
     """
-    Return whether a page of the stream is consistent with the publication that did not follow the last one.
+    Return whether a page of the stream is consistent with the publication that revealed the gap.
 
-    It is in two cases. Either the stream contains the publication. Or the publication belongs to another stream, one
-    that was lost (FLUSHALL) before the page was read, because the page was requested after the publication had arrived,
-    and an epoch is never used again. The publication then precedes the position that the subscribers have reached.
+    There are two consistent cases. Either the stream contains the publication. Or the publication has another epoch, so
+    it belongs to another stream. That stream must be an earlier one, lost for example by FLUSHALL, because the page was
+    requested after the publication had arrived, and an epoch is never used again. The subscribers have already received
+    publications of the later stream, so the earlier publication is not missing.
+
+    Args:
+        page: the page.
+        arrived: the publication that revealed the gap; None after an outage, when any page is consistent.
     """
     return arrived is None or arrived.epoch != page.position.epoch or arrived.offset <= page.position.offset

@@ -1,12 +1,13 @@
 """
-The hub: the channels of this process, their subscribers, and the delivery of publications to them.
+The hub: the channels of this process, their subscribers, and the delivery of publications to the subscribers.
 
-A publication is framed once for each kind of subscriber. The publications of one turn of the reactor are joined, and
-each subscriber receives them in one write at the end of the turn.
+A publication is encoded as a frame once for each kind of subscriber. The frames of one event-loop iteration are joined,
+and each subscriber receives them in one write at the end of the iteration.
 
-Publications with an offset are delivered in the order of their offsets, each once. If one is missing, the following
-ones wait until it has been read from the history (`wsserver.hub.gaps`); if the history does not have it either, every
-subscriber is notified of the gap. A returning subscriber receives what it missed (`wsserver.hub.recovery`).
+Publications of a channel with a history are numbered: each has an offset. They are delivered in the order of their
+offsets, each once. If a publication is missing, the following ones wait until it has been read from the history
+(`wsserver.hub.gaps`). If the history does not have it either, every subscriber is notified of the gap. A subscriber
+that returns after a lost connection receives the publications that it missed (`wsserver.hub.recovery`).
 """
 
 from collections.abc import Callable, Mapping
@@ -36,35 +37,37 @@ __all__ = ["Hub", "Joined", "Receipt"]
 
 
 class Receipt(NamedTuple):
-    """The result of publishing."""
+    """The result of publishing: the publication's position, and the number of subscribers."""
 
     position: Position | None
-    """The publication's position in the stream; None if it is not kept in a history."""
+    """The publication's position in the channel's stream; None if the publication is not stored in a history."""
     delivered: int
-    """Number of subscribers to the channel in this process."""
+    """Number of the channel's subscribers in this process."""
 
 
 class Hub:
     """
-    The channels of this process.
+    Delivers the publications of channels to the subscribers in this process.
 
     Args:
-        broker: delivers publications, and stores histories and presence; must deliver to the hub (`Broker.deliver_to`).
-        reactor: schedules the deliveries at the end of a turn.
-        rules: the options of each channel (history, presence, publish permission, slow consumers).
+        broker: carries publications between processes, and stores histories and presence. The caller must pass the new
+            hub to `broker.deliver_to`.
+        reactor: schedules the deliveries at the end of an event-loop iteration.
+        rules: the options of each channel (history, presence, publish permission, slow consumers); None for the
+            defaults.
     """
 
     def __init__(self, broker: Broker, reactor: IReactorTime, rules: Rules | None = None) -> None:
         self.rules = rules if rules is not None else Rules()
         self.broker = broker
         self.presence = PresenceManager(broker, self.rules, reactor)
-        """Joins and leaves of this process's clients, for presence."""
+        """Reports the joins and leaves of this process's clients to the broker."""
         self.clients = Clients()
         """The client connections of this process, of all protocols."""
         self.plain = 0
-        """Number of publications received without an offset."""
+        """Number of publications without an offset that this process has received."""
         self.dropped = 0
-        """Number of messages dropped because their subscriber did not read fast enough."""
+        """Number of messages that were dropped because a subscriber did not read fast enough; see `--slow`."""
         self._reactor = reactor
         self._fan_out = FanOut(reactor)
         self._channels: dict[ChannelName, ChannelState] = {}
@@ -76,7 +79,7 @@ class Hub:
 
     @property
     def gaps(self) -> int:
-        """Number of gaps that could not be closed; see `wsserver.hub.recovery.Recovery`."""
+        """Number of gaps that could not be closed, so that subscribers were notified of missing publications."""
         return self._recovery.gaps
 
     # Subscribers.
@@ -97,15 +100,16 @@ class Hub:
         Args:
             channel: the channel's name.
             subscriber: receives the publications; it must not be subscribed to the channel yet.
-            since: recover the publications after this position; None to receive only new ones.
-            positioned: return the subscriber's position in the stream, even without `since`.
-            budget: limits what is buffered during recovery. The missed publications are then read in pages, with
-                `recover`; without a budget, the result contains all of them.
-            limit: without a budget, the most to recover: a subscriber that missed more is not recovered.
+            since: also deliver the missed publications: those after this position. None for only new publications.
+            positioned: whether to return the subscriber's position in the stream even if `since` is None.
+            budget: limits the buffer that is used while the subscriber recovers. With a budget, the caller reads the
+                missed publications page by page, with `recover`. None to return all of them at once.
+            limit: the most to return at once, if there is no budget. If the subscriber missed more, nothing is returned
+                and `Joined.recovered` is False. None for no limit.
 
         Returns:
-            A Deferred that fires with a `Joined` once the broker sends the channel's publications, and before the
-            first of them is delivered. It fails with `BrokerDown`, and then there is no subscription.
+            A Deferred that fires with a `Joined` once the broker has confirmed the subscription, before the first new
+            publication is delivered. It fails with `BrokerDown`; the subscriber is then not subscribed.
         """
         if self.rules.for_channel(channel).keep is None:
             since, positioned = None, False
@@ -114,7 +118,7 @@ class Hub:
             return fail(BrokerDown("the broker is unavailable; retry later"))
         if state is None:
             state = self._channels[channel] = ChannelState(channel)
-        # The pending publications precede the subscription, so only the earlier subscribers receive them.
+        # The pending publications arrived before this subscription, so they are delivered without the new subscriber.
         self.flush(state)
         if since is None and not positioned:
             state.add(subscriber)
@@ -126,13 +130,13 @@ class Hub:
         return confirmed.addCallback(lambda _: self._recovery.begin(state, subscriber, since))
 
     def _when_confirmed(self, state: ChannelState) -> "Deferred[None]":
-        """Wait until the broker has confirmed a channel's subscription; the first call requests it."""
+        """Wait until the broker has confirmed the subscription to a channel; the first call requests it."""
         if state.confirmed:
             return succeed(None)
         is_first, confirmed = not state.waiting, Deferred[None]()
         state.waiting.append(confirmed)
         if is_first:
-            # Last, because the broker may fire the Deferred at once.
+            # After the append, because the broker may fire its Deferred immediately.
             confirming = self.broker.subscribe(state.channel)
             confirming.addCallbacks(state.confirm, self._not_confirmed, errbackArgs=(state,))
         return confirmed
@@ -147,14 +151,14 @@ class Hub:
         Read the next page of the publications that a subscriber missed.
 
         Args:
-            channel: a channel for which the subscriber's last `Joined` has `behind` set.
-            subscriber: the subscriber.
+            channel: the channel's name. The previous `Joined` of this subscriber must have `behind` set.
+            subscriber: the subscriber, which was subscribed with a budget.
 
         Returns:
-            A Deferred that fires in a later turn with a `Joined`, the page. `recovered` is False if the stream no
-            longer has the next publication; the subscriber then continues from `position` and misses those before it.
-            `position` is None if the subscriber has unsubscribed. The Deferred fails with `BrokerDown`, and then the
-            subscription has been removed.
+            A Deferred that fires with the page, as a `Joined`, in a later event-loop iteration. If the stream no longer
+            has the next missed publication, `recovered` is False, and the subscriber continues from `position`. If the
+            subscriber has unsubscribed, `position` is None. The Deferred fails with `BrokerDown`; the subscriber is
+            then no longer subscribed.
         """
         return self._recovery.read_page(channel, subscriber)
 
@@ -162,18 +166,18 @@ class Hub:
         self, channel: str, callback: OnPublication, *, on_gap: OnGap | None = None, since: Position | None = None
     ) -> CallbackSubscription:
         """
-        Call a function with each publication of a channel, in order, each once.
+        Subscribe a function to a channel: it is called once with each publication, in order.
 
-        While the broker is down, the subscription is pending; it is established as soon as the broker is up.
+        If the broker is down, the subscription is established as soon as the broker is up.
 
         Args:
             channel: the channel's name.
-            callback: called with the channel and a `Publication`. Exceptions that it raises are logged.
-            on_gap: called with the channel if publications may be missing, for example after a Redis outage that the
-                history does not cover; the call comes before the publications that follow the gap. None to log a
-                warning instead.
-            since: the callback also receives the publications after this position; if they cannot be recovered,
-                `on_gap` is called.
+            callback: called with the channel's name and a `Publication`. Exceptions that it raises are logged.
+            on_gap: called with the channel's name if publications may be missing, for example after a Redis outage that
+                the history does not cover. It is called before `callback` receives the publications that follow the
+                gap. None to log a warning instead.
+            since: call `callback` also with the publications after this position. If the history no longer has all of
+                them, `on_gap` is called. None for only new publications.
 
         Returns:
             The subscription, with `stop()`, `is_listening` and `when_ready()`.
@@ -188,14 +192,19 @@ class Hub:
         return CallbackSubscription(self, name, callback, on_gap=on_gap, since=since, reactor=self._reactor)
 
     def call_when_up(self, function: Callable[[], None]) -> bool:
-        """Call a function once, as soon as the broker is up; return False, without a call, if it is already up."""
+        """
+        Register a function to call once, when the broker comes up.
+
+        Returns:
+            False if the broker is already up; the function is then not registered.
+        """
         if self.broker.up:
             return False
         self._when_up.append(function)
         return True
 
     def on_up(self) -> None:
-        """Call the functions that were passed to `call_when_up`."""
+        """Call the functions that were registered with `call_when_up`; called by the broker when it is up."""
         waiting, self._when_up = self._when_up, []
         for function in waiting:
             function()
@@ -220,12 +229,12 @@ class Hub:
         return len(state) if state is not None else 0
 
     def position(self, channel: ChannelName) -> Position | None:
-        """Return the position up to which this process has received a channel's stream; None if it is unknown."""
+        """Return the position of the last publication that this process has received on a channel; None if unknown."""
         state = self.find(channel)
         return state.position if state is not None else None
 
     def counts(self) -> dict[ChannelName, int]:
-        """Return the channels with subscribers in this process: channel name -> number of subscribers."""
+        """Return the channels that have subscribers in this process: channel name -> number of subscribers."""
         return {channel: len(state) for channel, state in self._channels.items()}
 
     # Publications.
@@ -242,22 +251,22 @@ class Hub:
         skip_history: bool = False,
     ) -> "Deferred[Receipt]":
         """
-        Publish to a channel.
+        Publish to a channel, for the subscribers in all processes.
 
         Args:
             channel: the channel's name.
-            data: text, or any bytes.
-            json: `data` is a JSON text, which is delivered byte for byte.
-            info: the client that publishes.
-            tags: names and values that are sent along with the publication.
-            idempotency_key: if a publication with the same key was published to the channel within the last
-                `IDEMPOTENT_FOR` seconds, this one is not published, and the first one's position is returned; empty
-                for no key.
-            skip_history: do not store the publication in the history; it then has no offset.
+            data: the text or the bytes to publish.
+            json: whether `data` is a JSON text. It is delivered as it is written, without parsing its numbers.
+            info: the client that publishes; None if the publisher is not a client.
+            tags: names and values that are sent together with the data.
+            idempotency_key: any text that identifies the publication; empty for none. If the channel received a
+                publication with the same key within the last 300 seconds, nothing is published, and the receipt has the
+                position of that earlier publication.
+            skip_history: whether to leave the publication out of the history; it then has no offset.
 
         Returns:
-            A Deferred that fires with a `Receipt`. It fails with `BrokerDown` if the broker did not accept the
-            publication.
+            A Deferred that fires with a `Receipt` once the publication is published. It fails with `BrokerDown` if the
+            broker did not accept the publication.
 
         Raises:
             TypeError: an argument has the wrong type.
@@ -271,7 +280,7 @@ class Hub:
     def send(
         self, channel: ChannelName, publication: Publication, *, idempotency_key: str = "", skip_history: bool = False
     ) -> "Deferred[Receipt]":
-        """Publish a publication whose channel name and contents have been checked; see `publish`."""
+        """Publish a publication whose channel name and contents the caller has checked; otherwise like `publish`."""
         keep = None if skip_history else self.rules.for_channel(channel).keep
         done = self.broker.publish(channel, publication, keep, idempotency_key)
         return done.addCallback(lambda position: Receipt(position, self.count(channel)))
@@ -286,19 +295,20 @@ class Hub:
         max_bytes: int | None = None,
     ) -> "Deferred[Page]":
         """
-        Read a channel's stream.
+        Read the publications in a channel's history.
 
         Args:
             channel: the channel's name.
-            since: return only publications after this position (in reverse: before it).
-            limit: maximum number of publications; 0 to return only the stream's position, negative for no limit.
-            reverse: return the newest publication first.
-            max_bytes: maximum size of all data in bytes; one publication is returned even if it is larger. None for no
-                limit.
+            since: return only publications after this position, or before it if `reverse` is True; None for no
+                restriction.
+            limit: maximum number of publications; 0 to return only the stream's position; negative for no limit.
+            reverse: whether to return the newest publication first.
+            max_bytes: maximum total size of the publications' data in bytes; None for no limit. If there are any
+                publications, at least one is returned, even if it is larger.
 
         Returns:
-            A Deferred that fires with a `Page`. It fails with `BrokerDown`, or with `Unrecoverable` if the stream does
-            not have the epoch of `since`.
+            A Deferred that fires with a `Page`, which is empty if the channel has no history. It fails with
+            `BrokerDown`, or with `Unrecoverable` if the epoch of `since` is not the stream's current epoch.
 
         Raises:
             TypeError: an argument has the wrong type.
@@ -321,10 +331,11 @@ class Hub:
         return self.broker.history(name, keep, since, limit, reverse=reverse, max_bytes=max_bytes).addCallback(check)
 
     def on_publication(self, channel: ChannelName, publication: Publication) -> None:
-        """Receive a publication from the broker, and deliver it at the end of this turn."""
+        """Receive a publication from the broker, and deliver it at the end of this event-loop iteration."""
         state = self._channels.get(channel)
         if state is None or not state.confirmed:
-            # It belongs to a subscription that has ended. The next one is not confirmed yet, and begins later.
+            # The publication belongs to a subscription of this process that has ended. A new subscription may exist,
+            # but it is not confirmed yet, so its subscribers do not receive this publication.
             return
         if state.buffer is not None:
             state.buffer.add(publication)
@@ -348,13 +359,13 @@ class Hub:
                 self._queue(state, event)
 
     def on_reconnect(self) -> None:
-        """After a broker outage, recover each channel's missed publications, or notify its subscribers of a gap."""
+        """After a broker outage, read what each channel missed, or notify its subscribers if this is impossible."""
         for state in list(self._channels.values()):
             if state.confirmed:
                 self._gaps.on_reconnect(state)
 
     def on_permission_revoked(self, channel: ChannelName) -> None:
-        """Unsubscribe all subscribers from a channel that the broker no longer permits the server to read."""
+        """Unsubscribe and notify all subscribers of a channel that Redis no longer permits the server to read."""
         state = self.find(channel)
         if state is not None:
             self.flush(state)
@@ -363,10 +374,14 @@ class Hub:
                 self.unsubscribe(channel, subscriber)
             self._fan_out.on_permission_revoked(channel, former)
 
-    # The end of a turn.
+    # The end of an event-loop iteration.
 
     def _queue(self, state: ChannelState, item: Publication | PresenceEvent) -> None:
-        """Queue an item for the end of this turn; recovering subscribers receive or buffer it at once."""
+        """
+        Queue an item for delivery at the end of this event-loop iteration.
+
+        Recovering subscribers receive or buffer the item immediately.
+        """
         if not state.pending:
             if not self._dirty:
                 self._reactor.callLater(0, self._flush_all)
@@ -382,7 +397,7 @@ class Hub:
             self.flush(state)
 
     def flush(self, state: ChannelState) -> None:
-        """Deliver a channel's pending items to the subscribers that are served in bulk."""
+        """Deliver the pending items of a channel to all its subscribers, except those that are still recovering."""
         items, state.pending = state.pending, []
         if items:
             self._fan_out.publish(state.channel, state.kinds, items)

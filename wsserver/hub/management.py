@@ -1,7 +1,8 @@
 """
-Management: a backend's operations on connections and channels, in all processes that share a broker.
+Management: the operations with which an application's backend controls connections and channels.
 
-Each operation is a request to every process (`wsserver.hub.survey`); the result combines their answers.
+The operations act on all server processes that share a broker. Each operation sends a request to every process
+(`wsserver.hub.survey`), and combines the answers into one result.
 """
 
 from collections.abc import Collection, Mapping
@@ -22,10 +23,12 @@ __all__ = ["Management"]
 
 class Management:
     """
-    A backend's operations on connections and channels.
+    The operations of an application's backend on connections and channels, in all server processes.
+
+    The Deferreds that the methods return fail with `BrokerDown` if the broker is down.
 
     Args:
-        survey: sends the requests of `wsserver.hub.operations.Operations` to every process.
+        survey: sends the requests to every process; `wsserver.hub.operations.Operations` answers them there.
     """
 
     def __init__(self, survey: Survey) -> None:
@@ -35,31 +38,38 @@ class Management:
 
     def connections(self, user: str = "", client: str = "", pattern: str = "*") -> "Deferred[dict[str, Any]]":
         """
-        Return the connections.
+        Return the client connections of all processes.
 
         Args:
-            user: only connections of this user; empty for all users.
-            client: only the connection with this client id; empty for all.
-            pattern: only connections that are subscribed to a channel matching this pattern; `*` for all.
+            user: return only connections of the user with this id; empty for all users.
+            client: return only the connection with this client id; empty for all connections.
+            pattern: return only connections that are subscribed to a channel matching this pattern; `*` for all
+                connections.
 
         Returns:
-            A Deferred that fires with client id -> `user`, `channels`, `transport` and so on (see `Client.about`);
-            from each process at most
-            `wsserver.hub.operations.MAX_CONNECTIONS`.
+            A Deferred that fires with client id -> a JSON object with `user`, `channels` and the fields of
+            `wsserver.hub.clients.Client.describe`. Each process returns at most
+            `wsserver.hub.operations.MAX_CONNECTIONS` connections.
+
+        Raises:
+            TypeError: an argument is not a str.
         """
         arguments = {**_check_who(user, client), "pattern": check_text("pattern", pattern)}
         return self._survey.ask("connections", arguments).addCallback(_merge)
 
     def channels(self, pattern: str = "*") -> "Deferred[dict[str, int]]":
         """
-        Return the channels that have subscribers.
+        Return the channels that have subscribers in any process.
 
         Args:
-            pattern: only channels matching this pattern.
+            pattern: return only channels matching this pattern; `*` for all channels.
 
         Returns:
-            A Deferred that fires with channel name -> number of subscribers in all processes; from each process at most
-            `wsserver.hub.operations.MAX_CHANNELS`.
+            A Deferred that fires with channel name -> number of subscribers in all processes. Each process returns at
+            most `wsserver.hub.operations.MAX_CHANNELS` channels.
+
+        Raises:
+            TypeError: the pattern is not a str.
         """
 
         def add(answers: list[Any]) -> dict[str, int]:
@@ -84,11 +94,12 @@ class Management:
         Disconnect clients.
 
         Args:
-            user: the user whose clients to disconnect.
-            client: the client id. If both are given, both must match; if neither is given, no client is disconnected.
-            code: the disconnect code, as in Centrifugo: 3000 to 4999.
-            reason: the reason, at most `MAX_REASON_BYTES` bytes.
-            except_clients: client ids that are not disconnected.
+            user: the id of the user whose clients to disconnect; empty for any user.
+            client: the id of the client to disconnect; empty for any client. If `user` and `client` are both given,
+                both must match. If both are empty, no client is disconnected.
+            code: the disconnect code that is sent to the clients: 3000 to 4999, as in Centrifugo.
+            reason: the reason that is sent to the clients: at most `MAX_REASON_BYTES` bytes.
+            except_clients: the ids of clients to leave connected.
 
         Returns:
             A Deferred that fires with the number of disconnected clients.
@@ -113,8 +124,8 @@ class Management:
 
         Args:
             channel: the channel's name.
-            user: the user whose clients to unsubscribe.
-            client: the client id; for the combination with `user` see `disconnect`.
+            user: the id of the user whose clients to unsubscribe.
+            client: the id of the client to unsubscribe. `user` and `client` are combined as in `disconnect`.
 
         Returns:
             A Deferred that fires with the number of clients that were unsubscribed.
@@ -134,10 +145,10 @@ class Management:
 
         Args:
             channel: the channel's name.
-            user: the user whose clients to subscribe.
-            client: the client id; for the combination with `user` see `disconnect`.
-            options: `info`, `data`, `expire_at` and `recover_since`, as in Centrifugo's API; `data` may be a JSON text
-                in bytes.
+            user: the id of the user whose clients to subscribe.
+            client: the id of the client to subscribe. `user` and `client` are combined as in `disconnect`.
+            options: the options `info`, `data`, `expire_at` and `recover_since` of the method `subscribe` of
+                Centrifugo's HTTP API. `data` may also be the bytes of a JSON text.
 
         Returns:
             A Deferred that fires with the number of clients that were subscribed.
@@ -148,7 +159,7 @@ class Management:
         """
         encoded = dict(options)
         if (data := encoded.pop("data", None)) is not None:
-            # As JSON text in a string, because parsing it would change how its numbers are written.
+            # Sent as a string that contains the JSON text, because parsing would change how its numbers are written.
             encoded["data"] = (read_json(data) if isinstance(data, bytes) else write(data)).decode("utf-8")
         write(encoded)
         arguments = {"channel": check_name(channel), **_check_who(user, client), "options": encoded}
@@ -158,13 +169,13 @@ class Management:
         self, user: str = "", client: str = "", *, expired: bool = False, expire_at: int = 0
     ) -> "Deferred[int]":
         """
-        Change the expiry of connections, or disconnect them as expired.
+        Change the time at which connections expire, or disconnect them as expired.
 
         Args:
-            user: the user whose connections to refresh.
-            client: the client id; for the combination with `user` see `disconnect`.
-            expired: disconnect the clients with 3005 "connection expired".
-            expire_at: the new expiry in seconds since 1970; 0 for none.
+            user: the id of the user whose connections to refresh.
+            client: the id of the client to refresh. `user` and `client` are combined as in `disconnect`.
+            expired: whether to disconnect the clients, with 3005 "connection expired".
+            expire_at: the new expiry time, in seconds since 1970; 0 for no expiry. Ignored if `expired` is True.
 
         Returns:
             A Deferred that fires with the number of connections that were changed or disconnected.
@@ -180,7 +191,7 @@ class Management:
         return self._survey.ask("refresh", arguments).addCallback(sum)
 
     def info(self) -> "Deferred[list[dict[str, Any]]]":
-        """Return the id, name, version, uptime, counts and metrics of each process."""
+        """Return a Deferred that fires with the id, name, version, uptime, counts and metrics of each process."""
         return self._survey.ask("info", {})
 
 

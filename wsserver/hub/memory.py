@@ -1,4 +1,4 @@
-"""The memory broker, for a single server process: channels, histories and presence exist in this process only."""
+"""The broker for a single server process: it keeps channels, histories and presence in the process's memory."""
 
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -18,38 +18,38 @@ from wsserver.typing import ChannelName
 __all__ = ["MemoryBroker"]
 
 MAX_STREAMS = 100_000
-"""Maximum number of streams; beyond it, the stream with the oldest last publication is deleted."""
+"""Maximum number of streams. Beyond it, the stream that has been without a new publication the longest is deleted."""
 
 MAX_BYTES = 256 * 1024**2
 """
-Maximum size of all streams in bytes; beyond it, the streams with the oldest last publication are deleted. The stream of
-the newest publication is never deleted.
+Maximum total size of all streams in bytes. Beyond it, the streams that have been without a new publication the longest
+are deleted. The stream of the newest publication is never deleted.
 """
 
 MAX_KEYS = 100_000
-"""Maximum number of idempotency keys that are remembered; beyond it, the oldest is forgotten."""
+"""Maximum number of remembered idempotency keys. Beyond it, the oldest key is forgotten."""
 
 MAX_CONSUMED = 100_000
-"""Maximum number of consumed keys that are remembered; beyond it, `consume` fails until one of them expires."""
+"""Maximum number of remembered keys of one-time tokens. Beyond it, `consume` fails until one of them expires."""
 
 
 class MemoryBroker:
     """
-    Delivers publications to the hub of the same process.
+    A broker in memory: it delivers every publication to the hub of the same process.
 
     Args:
         clock: measures the age of publications and idempotency keys.
-        now: returns UNIX time in seconds, for the expiry of one-time tokens.
+        now: returns the UNIX time in seconds. It determines when one-time tokens expire.
     """
 
     up = True
-    """Always True: a memory broker has no outages."""
+    """Always True, because a memory broker has no outages."""
     problem = None
-    """Always None: a memory broker has no outages."""
+    """Always None, because a memory broker has no outages."""
 
     def __init__(self, clock: IReactorTime, now: Callable[[], float] = time.time) -> None:
         self.node = new_epoch()
-        """The id of this process."""
+        """The id of this server process."""
         self._clock = clock
         self._now = now
         self._epoch = new_epoch()
@@ -61,29 +61,29 @@ class MemoryBroker:
         self._members: dict[ChannelName, dict[str, ClientInfo]] = {}
         self._consumed: set[str] = set()
         self._expiries: list[tuple[float, str]] = []
-        """A heap of the consumed keys, ordered by the UNIX time from which they may be forgotten."""
+        """A heap of the consumed keys. Each is preceded by its order: the UNIX time from which it may be forgotten."""
 
     def deliver_to(self, listener: Listener, on_control: Callable[[bytes], None] = ignore_control) -> None:
-        """Set who receives what is published; see `wsserver.hub.broker.Broker.deliver_to`."""
+        """Set the objects that receive publications and messages; see `wsserver.hub.broker.Broker.deliver_to`."""
         self.listener, self._on_control = listener, on_control
 
     def metrics(self) -> Mapping[str, float]:
-        """Return no metrics: they describe a broker's connection, and there is none."""
+        """Return no metrics: a broker's metrics describe its connection, and a memory broker has no connection."""
         return {}
 
     def start(self) -> None:
         """Do nothing: there is nothing to connect to."""
 
     def stop(self) -> "Deferred[None]":
-        """Do nothing."""
+        """Do nothing: there is nothing to disconnect from."""
         return succeed(None)
 
     def subscribe(self, channel: ChannelName) -> "Deferred[None]":  # noqa: ARG002
-        """Do nothing: `publish` calls the listener for every channel."""
+        """Do nothing: `publish` passes the publications of every channel to the hub."""
         return succeed(None)
 
     def unsubscribe(self, channel: ChannelName) -> None:
-        """Do nothing."""
+        """Do nothing: the hub ignores the publications of channels without subscribers."""
 
     def publish(
         self, channel: ChannelName, publication: Publication, keep: Keep | None, idempotency_key: str
@@ -105,7 +105,7 @@ class MemoryBroker:
             position = Position(stream.offset, stream.epoch)
             self._shrink()
         if idempotency_key:
-            # Removed first, so that the key moves to the end: the table is ordered by age.
+            # Removed first, so that the key moves to the end of the dict, which is ordered by age.
             self._idempotency_keys.pop((channel, idempotency_key), None)
             self._idempotency_keys[channel, idempotency_key] = (now + IDEMPOTENT_FOR, position)
         self.listener.on_publication(channel, publication)
@@ -119,7 +119,7 @@ class MemoryBroker:
     def _shrink(self) -> None:
         while len(self._streams) > 1 and (len(self._streams) > MAX_STREAMS or self._bytes > MAX_BYTES):
             self._bytes -= self._streams.pop(next(iter(self._streams))).size
-            # If the deleted stream starts again, it must have another epoch.
+            # If the channel of the deleted stream gets a stream again, that stream must have another epoch.
             self._epoch = new_epoch()
 
     def history(
@@ -142,7 +142,7 @@ class MemoryBroker:
         return succeed(page)
 
     def remove_history(self, channel: ChannelName) -> "Deferred[None]":
-        """Delete the publications of a channel's stream; its offset continues to count."""
+        """Delete the publications of a channel's stream; the next publication continues the numbering."""
         stream = self._streams.get(channel)
         if stream is not None:
             self._bytes -= stream.size
@@ -165,31 +165,33 @@ class MemoryBroker:
         return succeed(None)
 
     def members(self, channel: ChannelName) -> "Deferred[Mapping[str, ClientInfo]]":
-        """Return a channel's presence: client id -> info."""
+        """Return the clients that are present on a channel: client id -> info."""
         return succeed(dict(self._members.get(channel, {})))
 
     def nodes(self) -> "Deferred[Collection[str]]":
-        """Return the id of this process, the only one."""
+        """Return the id of this process: there are no others."""
         return succeed([self.node])
 
     def send(self, node: str, message: bytes) -> "Deferred[None]":  # noqa: ARG002
-        """Deliver a message to this process, the only one."""
+        """Deliver a control message to this process: there are no others."""
         self._on_control(message)
         return succeed(None)
 
     def consume(self, key: str, seconds: float) -> "Deferred[bool]":
         """
-        Consume a key; see `wsserver.hub.broker.Broker.consume`.
+        Mark a key as used; see `wsserver.hub.broker.Broker.consume`.
 
-        Fails with `BrokerDown` if `MAX_CONSUMED` keys are remembered.
+        Returns:
+            A Deferred that fires with True on the first use of the key, and with False on every later use. It fails
+            with `BrokerDown` if `MAX_CONSUMED` keys are remembered.
         """
-        # By UNIX time, because the keys are those of tokens, which expire by date: see `wsserver.auth.verifier`.
+        # In UNIX time, like the expiry of the tokens that the keys identify; see `wsserver.auth.verifier`.
         now = self._now()
         while self._expiries and self._expiries[0][0] <= now:
             self._consumed.discard(heappop(self._expiries)[1])
         if key in self._consumed:
             return succeed(False)
-        # Forgetting another key before its time would allow a second use of it.
+        # Forgetting a key before it expires would allow its token to be used a second time.
         if len(self._consumed) >= MAX_CONSUMED:
             reason = f"{MAX_CONSUMED} used one-time tokens are remembered, the maximum; retry once some have expired"
             return fail(BrokerDown(reason))

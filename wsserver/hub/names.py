@@ -1,8 +1,8 @@
 """
-Channel names and patterns, and the channels that clients may subscribe to without a token.
+Channel names and patterns, and the check which channels clients may subscribe to without a token.
 
-This module does not use Twisted, a clock or a socket.
-It knows neither HTTP nor a client protocol: the endpoints and the API convert its errors.
+This module does not use Twisted, a clock or a socket. It does not depend on HTTP or on a client protocol, either: the
+endpoints and the API convert the exceptions of this module into their own errors.
 """
 
 import re
@@ -17,15 +17,15 @@ from wsserver.typing import ChannelName
 
 __all__ = ["MAX_CHANNELS", "MAX_NAME", "PRIVATE", "Access", "NotAllowed", "Patterns", "check_name", "parse_name"]
 
-# Precedents: Centrifugo 255, nchan 512, soketi 200.
+# Other servers: Centrifugo 255, nchan 512, soketi 200.
 MAX_NAME: Final = 255
-"""Maximum length of a channel name, in bytes of UTF-8."""
+"""Maximum length of a channel name, in bytes of its UTF-8 encoding."""
 
 MAX_CHANNELS: Final = 128
-"""Maximum number of channels of a connection."""
+"""Maximum number of channels that one connection may subscribe to."""
 
 PRIVATE: Final = "wsserver:"
-"""Prefix of the server's own keys and channels in Redis. Channel names with this prefix are refused."""
+"""Prefix of the keys and channels that the server itself uses in Redis. Channel names with this prefix are refused."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -41,8 +41,8 @@ def parse_name(text: str) -> ChannelName:
         The name.
 
     Raises:
-        ReservedChannel: the name has the prefix of the server's own names.
-        InvalidChannel: the name is invalid.
+        ReservedChannel: the name begins with `PRIVATE`.
+        InvalidChannel: the name is empty, too long, not encodable as UTF-8, or contains a control character.
     """
     if not text:
         raise InvalidChannel("channel name is empty")
@@ -61,7 +61,7 @@ def parse_name(text: str) -> ChannelName:
 
 def check_name(channel: str) -> ChannelName:
     """
-    Check a channel name from an application.
+    Check a channel name that an embedding application has passed.
 
     Args:
         channel: the name.
@@ -71,7 +71,7 @@ def check_name(channel: str) -> ChannelName:
 
     Raises:
         TypeError: the name is not a str.
-        InvalidChannel: the name is invalid or reserved. It is a ValueError.
+        InvalidChannel: the name is invalid or reserved. The exception is also a ValueError.
     """
     if not isinstance(channel, str):
         raise TypeError(f"channel must be str, not {type(channel).__name__}")
@@ -96,8 +96,8 @@ class Patterns:
 
 
 def _matches(name: str, start: str, pieces: list[str], end: str) -> bool:
-    # Each piece is matched at its first occurrence, which leaves the longest rest for the following pieces, so there is
-    # no backtracking. A regular expression would backtrack, and callers of the API choose the pattern.
+    # Each piece is matched at its first occurrence, which leaves the longest rest for the following pieces. So there is
+    # no backtracking. A regular expression would backtrack, and a caller of the API could choose a slow pattern.
     if len(name) < len(start) + len(end) or not name.startswith(start) or not name.endswith(end):
         return False
     at, last = len(start), len(name) - len(end)
@@ -111,39 +111,39 @@ def _matches(name: str, start: str, pieces: list[str], end: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class NotAllowed:
-    """The result for a channel that a client may not subscribe to."""
+    """The result of `Access.refuse` for a channel that the client may not subscribe to."""
 
     reason: str
-    """The reason, for the developer of the client."""
+    """The reason, written for the developer of the client."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The channels that clients may subscribe to without a token, by the option --channel-allow."""
+    """Decides which channels clients may subscribe to without a token, according to the option --channel-allow."""
 
     patterns: Patterns | None
-    """The allowed channels; None if the option is not set."""
+    """The channels that --channel-allow permits; None if the option is not set."""
     loopback_only: bool
-    """Whether the server can only be reached from this machine."""
+    """Whether the server listens on loopback addresses only, so that only clients on this machine reach it."""
 
     @property
     def closed(self) -> bool:
-        """Whether no channel at all may be subscribed to without a token."""
+        """Whether every subscription needs a token."""
         return self.patterns is None and not self.loopback_only
 
     def refuse(self, channel: ChannelName, host: str) -> NotAllowed | None:
         """
-        Check whether a client may subscribe to a channel.
+        Check whether a client without a token may subscribe to a channel.
 
-        If --channel-allow is not set, every channel is allowed while the server listens on loopback only and the client
-        has connected to a loopback host name; otherwise none is.
+        If --channel-allow is not set, there are two cases. If the server listens on loopback addresses only and the
+        client used a loopback host name, such as localhost, every channel is allowed. Otherwise, no channel is allowed.
 
         Args:
             channel: the channel's name.
             host: the Host header of the client's request.
 
         Returns:
-            Why the client may not subscribe; None if it may.
+            The reason why the client may not subscribe; None if it may.
         """
         if self.patterns is not None:
             if channel in self.patterns:
@@ -155,7 +155,8 @@ class Access:
                 f"not set"
             )
         origin = origin_of(f"http://{host}")
-        # DNS rebinding: an attacker's host name resolves to this machine. The browser then sends that name as Host.
+        # Against DNS rebinding: a website whose host name resolves to 127.0.0.1 could connect to this server from a
+        # browser on this machine. The browser would then send the website's host name in the Host header.
         if origin is None or not is_loopback(origin):
             return NotAllowed(
                 f"channel {quote(channel)} is not allowed for host {quote(host)}; connect to localhost, or set "

@@ -1,4 +1,4 @@
-"""The operations of `wsserver.hub.management` in this process: the answers to the requests of all processes."""
+"""The management operations as each process carries them out, on request of `wsserver.hub.management`."""
 
 import json
 import os
@@ -14,25 +14,25 @@ from wsserver.typing import ChannelName
 __all__ = ["MAX_BYTES", "MAX_CHANNELS", "MAX_CONNECTIONS", "Operations"]
 
 MAX_CONNECTIONS = 1000
-"""Maximum number of connections in the answer of one process."""
+"""Maximum number of connections in one process's answer to the request `connections`."""
 
 MAX_CHANNELS = 10_000
-"""Maximum number of channels in the answer of one process."""
+"""Maximum number of channels in one process's answer to the request `channels`."""
 
-# Answers can be large: a connection may subscribe to 128 channels with long names. Redis disconnects a process if more
-# than 8 MB are queued for it, and then all clients of that process would be notified of a gap.
+# Answers can be large: a connection may subscribe to 128 channels with long names. If more than 8 MB are queued for a
+# process, Redis disconnects it, and then all its clients would be notified of a gap.
 MAX_BYTES = 1024**2
-"""Maximum size in bytes of the connections or channels in the answer of one process. The limit is per process."""
+"""Maximum size in bytes of one process's answer to `connections` or `channels`. Further entries are left out."""
 
 
 class Operations:
     """
-    The operations on the connections and channels of this process.
+    Carries out management operations on the connections and channels of this process.
 
     Args:
-        hub: the clients and channels of this process.
-        version: the server's version, for `info`.
-        now: returns monotonic time in seconds, for the uptime.
+        hub: the hub of this process, with its clients and channels.
+        version: the server's version, which the operation `info` returns.
+        now: returns monotonic time in seconds, to compute the uptime.
     """
 
     def __init__(self, hub: Hub, version: str, now: Callable[[], float] = time.monotonic) -> None:
@@ -47,7 +47,7 @@ class Operations:
             "refresh": self._refresh,
             "info": self._info,
         }
-        """Name of the request -> the operation, for `wsserver.hub.survey.Survey`."""
+        """Name of a request -> the operation that answers it; passed to `wsserver.hub.survey.Survey`."""
 
     def _connections(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         wanted = Patterns([arguments["pattern"]])
@@ -105,7 +105,7 @@ class Operations:
 
     def _find(self, arguments: Mapping[str, Any]) -> list[Any]:
         user, client = arguments["user"], arguments["client"]
-        # Without a user and a client id, `find` would return all clients.
+        # If both are empty, `Clients.find` would return all clients.
         return self._hub.clients.find(user, client) if user or client else []
 
     def _info(self, _: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class Operations:
         }
 
     def _metrics(self) -> dict[str, float]:
-        """Return the counters since the start of the server, and the broker's metrics: metric name -> value."""
+        """Return the process's counters since its start, and the broker's metrics: metric name -> value."""
         hub = self._hub
         return {
             **hub.broker.metrics(),

@@ -1,8 +1,8 @@
 """
-Reading streams in pages.
+Reading streams in pages, and only a few pages at the same time.
 
-Pages have a maximum size, and only a few are read at the same time. So neither one subscriber that has missed much nor
-many that return together delay other subscribers or use up the memory.
+Pages have a maximum size. So other subscribers are not delayed, and the memory is not exhausted, if a subscriber missed
+many publications or many subscribers return at the same time.
 """
 
 from collections import deque
@@ -18,18 +18,18 @@ PAGE_SIZE: Final = 128
 """Maximum number of publications in a page."""
 
 PAGE_BYTES: Final = 64 * 1024
-"""Maximum size of a page's data in bytes; a larger publication is a page by itself."""
+"""Maximum size of a page's data in bytes; a publication that is larger is a page of its own."""
 
 MAX_READS: Final = 4
-"""Maximum number of pages that are being read, or were passed to their subscriber in this turn of the reactor."""
+"""Maximum number of pages that are being read, or were delivered in this event-loop iteration."""
 
 
 class PageReader:
     """
-    Reads pages, at most `MAX_READS` at the same time and in each turn of the reactor.
+    Reads pages, at most `MAX_READS` at the same time and at most `MAX_READS` in each event-loop iteration.
 
     Args:
-        reactor: starts reads in the next turn.
+        reactor: schedules reads in the next event-loop iteration.
     """
 
     def __init__(self, reactor: IReactorTime) -> None:
@@ -42,11 +42,12 @@ class PageReader:
         Queue the read of a page.
 
         Args:
-            start: starts the read, and returns a Deferred. The callbacks of the Deferred returned here run in the turn
-                in which that one fires.
+            start: a function that starts the read and returns a Deferred with the page. It is called when the read's
+                turn has come, never during this call.
 
         Returns:
-            A Deferred that fires with the result of `start`, never before this method has returned.
+            A Deferred that fires with the result of the Deferred of `start`, in the same event-loop iteration as that
+            Deferred.
         """
         done: Deferred[Any] = Deferred()
         self._waiting.append((start, done))
