@@ -45,7 +45,7 @@ __all__ = [
     "wait_until",
 ]
 
-TIMEOUT = 15.0
+TIMEOUT = 30.0
 """Maximum seconds to wait for an expected event. Tests do not measure it."""
 
 AUTOBAHN_TIMEOUTS = {

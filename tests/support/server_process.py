@@ -33,8 +33,12 @@ class Process:
             *options,
         ]
         self.process = subprocess.Popen(command, stdout=self.log, stderr=self.log, env=environ)
-        wait_until(self._listens, "the server listens")
-        wait_until(self.is_ready, "the server is ready")
+        try:
+            wait_until(self._listens, "the server listens")
+            wait_until(self.is_ready, "the server is ready")
+        except BaseException:
+            self.kill()
+            raise
 
     def _listens(self):
         assert self.process.poll() is None, self.read_log()
