@@ -1,1 +1,1 @@
-"""Tokens: read, check and verify JSON Web Tokens, and fetch the keys for it."""
+"""JSON Web Tokens: verify them, read what they permit, and fetch the keys that verify them."""

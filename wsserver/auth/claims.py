@@ -4,7 +4,9 @@ Read the claims of Centrifugo's tokens: who a client is, and what it may do.
 This module does not use Twisted, a clock or a socket.
 An invalid claim makes the whole token invalid; unknown claims are ignored.
 
-Claims: https://centrifugal.dev/docs/server/authentication and /channel_token_auth; `caps` from /docs/pro/capabilities.
+Sources: https://centrifugal.dev/docs/server/authentication (connection tokens),
+https://centrifugal.dev/docs/server/channel_token_auth (subscription tokens) and
+https://centrifugal.dev/docs/pro/capabilities (the claim `caps`).
 """
 
 import hashlib
@@ -46,18 +48,18 @@ __all__ = [
 Claims = dict[str, Any]
 
 _Texts = dict[str, msgspec.Raw]
-"""The claims' JSON texts by name."""
+"""Name of a claim -> its value as JSON text."""
 
 _MAX_USER: Final = 255
 _MAX_CAPABILITIES: Final = 100
 _LATEST: Final = 253_402_300_799
-"""The last second of the year 9999: a later time is an error, most often milliseconds instead of seconds."""
+"""The last second of the year 9999. A later time is refused: most often, it is in milliseconds instead of seconds."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class InvalidClaim(Exception):
-    """A token's header or claims are invalid; the message says why, for the developer who issues the tokens."""
+    """A token's header or claims are invalid. The message explains the error to the developer who issues the tokens."""
 
 
 class Right(StrEnum):
@@ -69,13 +71,13 @@ class Right(StrEnum):
     HISTORY = "hst"
 
 
-# Cached, because every message that a client publishes is checked.
+# Cached, because the rights are checked for every message that a client publishes.
 _patterns = lru_cache(maxsize=1000)(Patterns)
 
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """An entry of the claim `caps`: rights on some channels."""
+    """An entry of the claim `caps`: some channels, and the rights that the client has on them."""
 
     channels: tuple[str, ...]
     rights: frozenset[Right]
@@ -110,13 +112,20 @@ class Identity:
     meta: object = None
     """A JSON value for the backend only."""
     subs: Mapping[ChannelName, Opening] = field(default_factory=lambda: MappingProxyType({}))
-    """Channels that the server subscribes the client to; a raw client may subscribe to them itself."""
+    """
+    The channels to which the server subscribes a Centrifuge client. A raw subscriber (a client of `/ws?channel=` or
+    `/sse`) is not subscribed automatically, but may name these channels in its URL.
+    """
     caps: tuple[Capability, ...] = ()
     one_time: "OneTimeID | None" = None
     """Set if the token is a one-time token."""
 
     def may(self, channel: str, right: Right) -> bool:
-        """Return whether the token gives a right on a channel; the first entry of `caps` that covers it decides."""
+        """
+        Return whether the token grants a right on a channel.
+
+        An entry of `subs` grants `LISTEN`. Otherwise, the first entry of `caps` that covers the channel decides.
+        """
         if right is Right.LISTEN and channel in self.subs:
             return True
         capability = next((one for one in self.caps if one.covers(channel)), None)
@@ -132,10 +141,10 @@ class Grant:
     """The contents of a subscription token: who may subscribe to which channel, with which rights."""
 
     user: str
-    """The user id; the caller must compare it with the connection's."""
+    """The user ID. The caller must compare it with the user ID of the connection."""
     channel: ChannelName
     client: str = ""
-    """The client id of the only connection that may use the token; empty for any connection."""
+    """The client ID of the only connection that may use the token; empty if any connection may use it."""
     expires_at: int = 0
     """UNIX time in seconds at which the subscription needs a new token; 0 for never."""
     info: object = None
@@ -166,7 +175,7 @@ def read_identity(claims: Claims) -> Identity:
         InvalidClaim: a claim is invalid.
     """
     # A subscription token must not open a connection: it would give the client everything its user may do. Centrifugo
-    # refuses it, too.
+    # refuses such a token, too.
     if "channel" in claims:
         raise InvalidClaim("the token is for a subscription (channel), not for a connection")
     return Identity(
@@ -295,7 +304,7 @@ def _capability(value: object) -> Capability:
     if len(channels) > MAX_CHANNELS or not all(isinstance(one, str) and 1 <= len(one) <= _MAX_USER for one in channels):
         raise InvalidClaim(f"the token's caps: expected at most {MAX_CHANNELS} channel names")
     match = value.get("match", "")
-    # Centrifugo PRO also has regular expressions. They are not supported: one in a token could block the server.
+    # Centrifugo PRO also supports regular expressions. This server does not: a slow expression could block the server.
     if match not in ("", "exact", "wildcard"):
         raise InvalidClaim(f"the token's caps: match is {show(match)}, expected wildcard, exact or an empty string")
     return Capability(tuple(channels), _rights(value.get("allow", []), "allow in caps"), match == "wildcard")

@@ -1,8 +1,8 @@
 """
 Fetch the JSON Web Key Set (RFC 7517) of an identity provider, without blocking.
 
-The set is fetched at the start, every ten minutes, and when a token names an unknown key. If a fetch fails, the last
-set stays in use, so tokens signed with known keys are accepted while the provider is unavailable.
+The set is fetched when the server starts, every ten minutes, and when a token names an unknown key. If a fetch fails,
+the last set remains in use, so that tokens signed with its keys are still accepted while the provider is unavailable.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ from wsserver.wire.http_client import BodyCollector, QuietConnectionPool
 
 __all__ = ["JWKS", "make_tokens"]
 
-# At module level: as a class attribute, Twisted would replace the namespace with the class name.
+# At module level, because a Twisted Logger in a class body uses the name of the class as its namespace.
 _log = Logger(namespace="wsserver.tokens")
 
 REFRESH = 600.0
@@ -36,15 +36,15 @@ REFRESH = 600.0
 RETRY = 15.0
 """Seconds after which a failed fetch is retried."""
 
-# Without it, a client that invents key IDs could trigger a fetch with every connection.
+# Without this limit, a client could trigger a fetch with every connection by inventing a key ID.
 COOLDOWN = 10.0
-"""Minimum seconds from the end of a fetch to the next one that a token triggers."""
+"""Minimum seconds between the end of a fetch and the start of a fetch that a token triggers."""
 
 TIMEOUT = 5.0
 """Maximum seconds for a fetch."""
 
 MAX_DOCUMENT = 256 * 1024
-"""Maximum bytes of a key set."""
+"""Maximum size of a key set, in bytes."""
 
 
 class JWKS:
@@ -53,7 +53,7 @@ class JWKS:
 
     Args:
         url: the address of the key set.
-        take: called with the keys of each fetched set.
+        take: called with the keys of each set that is fetched.
         reactor: makes connections and timers.
     """
 
@@ -79,7 +79,7 @@ class JWKS:
         self._fetch()
 
     def stop(self) -> None:
-        """Stop fetching; Deferreds returned by `refetch` fire."""
+        """Stop fetching, and cancel a fetch in progress. Deferreds that wait for this fetch fire with False."""
         self._running = False
         if self._timer is not None:
             self._timer.cancel()
@@ -90,6 +90,8 @@ class JWKS:
     def refetch(self) -> "Deferred[bool]":
         """
         Fetch the set because a token names an unknown key, unless a fetch ended within the last `COOLDOWN` seconds.
+
+        If a fetch is in progress, the result is that of this fetch.
 
         Returns:
             A Deferred that fires with whether the last fetch succeeded. It never fails.
@@ -143,15 +145,16 @@ def make_tokens(
     settings: Settings, reactor: Any, consume: "Callable[[str, float], Deferred[bool]] | None"
 ) -> tuple[Tokens, JWKS | None]:
     """
-    Create the token verifier and, if the options name a key set, its fetcher.
+    Create the object that verifies tokens and, if the options name a key set, the object that fetches it.
 
     Args:
         settings: the server's options; they must configure a key or a key set.
         reactor: makes connections and timers.
-        consume: consumes a one-time token; None to accept such tokens without consuming them.
+        consume: records the use of a one-time token, see `wsserver.hub.broker.Broker.consume`; None to accept one-time
+            tokens any number of times.
 
     Returns:
-        The verifier, and the fetcher, which the caller must start and stop; None if no key set is configured.
+        The verifier and the fetcher. The caller must start and stop the fetcher, which is None without a key set.
 
     Raises:
         SettingError: a key is invalid.
@@ -166,7 +169,7 @@ def make_tokens(
 
 def _describe_error(failure: Failure) -> str:
     cause: Any = failure.value
-    # The agent wraps the errors of waiting for and reading a response.
+    # The agent wraps errors that occur while it waits for a response or reads it.
     for inner in getattr(cause, "reasons", ()):
         cause = inner.value
     return str(cause) or type(cause).__name__

@@ -3,8 +3,8 @@ Verify signed JSON Web Tokens (RFC 7519, RFC 7515). The module `wsserver.auth.cl
 
 This module does not use Twisted, a socket or a clock: the time is an argument.
 A refused token is a return value, not an exception.
-It is stricter than RFC 7515 and RFC 7519 where attacks have exploited their leniency. Of the header, only the
-algorithm and the key's name select a key, and only among the keys that the server has.
+The checks are stricter than RFC 7515 and RFC 7519 where attacks have exploited the leniency of these RFCs. Of a token's
+header, only the algorithm and the key ID select a key, and only among the keys that the server has.
 """
 
 import base64
@@ -32,9 +32,9 @@ from wsserver.text import quote
 
 __all__ = ["GRACE", "MAX_TOKEN", "Cause", "Keys", "Refused", "Terms", "verify", "verify_any", "verify_subscription"]
 
-# Half of the maximum size of a request head; checking longer tokens would only cost time.
+# Half of the maximum size of a request head. Verifying longer tokens would only waste CPU time.
 MAX_TOKEN: Final = 8 * 1024
-"""Maximum characters of a token."""
+"""Maximum length of a token, in characters."""
 
 # Precedent: Centrifugo's client.expired_close_delay, 25 s.
 GRACE: Final = 25.0
@@ -43,8 +43,8 @@ GRACE: Final = 25.0
 _SHAPE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
-# RFC 7515 section 4.1: header parameters that contain a key, or the URL of one. A key sent with the token proves
-# nothing.
+# RFC 7515 section 4.1: header parameters that contain a key, or the URL of a key. A key that is sent with the token
+# proves nothing, because an attacker can send one, too.
 _KEY_PARAMETERS: Final = ("jku", "jwk", "x5u", "x5c")
 
 _TYPES: Final = ("jwt", "at+jwt")
@@ -52,21 +52,21 @@ _TYPES: Final = ("jwt", "at+jwt")
 
 
 class Cause(StrEnum):
-    """Why a token is refused, for the calling code."""
+    """The kind of reason for which a token is refused. The calling code chooses its response by it."""
 
     INVALID = "invalid"
     """The token will never be accepted."""
     EXPIRED = "expired"
     """The token is valid but expired: the client should get a new one."""
     UNKNOWN_KEY = "unknown key"
-    """The token is signed with an unknown key, which the next fetch of the key set may bring."""
+    """The token is signed with a key that the server does not have. Fetching the key set again may add this key."""
     UNAVAILABLE = "unavailable"
     """The keys or the record of used tokens are unavailable: the same token may be accepted later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The result for a token that is not accepted."""
+    """The result of verifying a token that is not accepted."""
 
     reason: str
     """One sentence for the developer of the client; it contains no secrets."""
@@ -94,7 +94,7 @@ class Keys(Protocol):
 
         Args:
             token: three parts of base64url joined by dots.
-            algorithm: the algorithm in the token's header; refused if no key is for it.
+            algorithm: the algorithm in the token's header. The token is refused if no key may be used with it.
             kid: the key ID in the token's header, or None.
 
         Returns:
@@ -120,7 +120,7 @@ def verify(token: str, keys: Keys, now: float, terms: Terms) -> Identity | Refus
 
 def verify_subscription(token: str, keys: Keys, now: float, terms: Terms) -> Grant | Refused:
     """
-    Verify a subscription token; the caller must compare its user, client and channel.
+    Verify a subscription token. The caller must compare its user, client and channel with those of the subscription.
 
     Args:
         token: the token as the client sent it.

@@ -1,7 +1,7 @@
 """
 The keys that verify tokens: secrets, public keys, and JSON Web Key Sets (RFC 7517).
 
-The only module that imports PyJWT, which is an optional dependency (`wsserver[auth]`); a server without keys does not
+Only this module imports PyJWT, which is an optional dependency (`wsserver[auth]`). A server without keys does not
 import this module. Each key is used only with the algorithms for its type (RFC 8725 section 3.1), so a public key
 cannot be used as an HMAC secret.
 """
@@ -31,7 +31,7 @@ __all__ = ["ALGORITHMS", "MAX_FETCHED", "Key", "KeyRing", "configured", "encode"
 MAX_FETCHED: Final = 64
 """Maximum number of entries read from a key set."""
 
-# RFC 7518 section 3.2: a secret must be at least as long as the hash. Algorithm, minimum bytes.
+# RFC 7518 section 3.2: a secret must be at least as long as the hash. (Algorithm, minimum length in bytes.)
 _SECRETS: Final = (("HS256", 32), ("HS384", 48), ("HS512", 64))
 _RSA: Final = frozenset({"RS256", "RS384", "RS512"})
 # RFC 7518 section 3.4: each algorithm uses one curve.
@@ -208,7 +208,7 @@ def _parse_entry(entry: Mapping[str, Any]) -> Key | None:
     members = {"RSA": ("kty", "n", "e"), "EC": ("kty", "crv", "x", "y")}.get(str(entry.get("kty")))
     if members is None:
         return None
-    # Only the public members: with the others, a private key would be loaded as such.
+    # Only the public members are passed: with the private members, the entry would be loaded as a private key.
     public = {name: entry.get(name) for name in members}
     algorithm = RSAAlgorithm if entry["kty"] == "RSA" else ECAlgorithm
     try:
@@ -220,5 +220,5 @@ def _parse_entry(entry: Mapping[str, Any]) -> Key | None:
 
 
 def encode(claims: Mapping[str, Any], key: Key) -> str:
-    """Return a token with these claims, signed with a secret by the first of its algorithms, such as HS256."""
+    """Return a token with these claims, signed with a secret: with HS256, which every valid secret may be used with."""
     return _jws.encode(json.dumps(claims, separators=(",", ":")).encode("utf-8"), key.value, min(key.algorithms))

@@ -1,4 +1,4 @@
-"""Verify clients' tokens with configured and fetched keys, consume one-time tokens, and time their expiry."""
+"""Verify clients' tokens, record which one-time tokens have been used, and call a function when a token expires."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,24 +14,24 @@ from wsserver.errors import BrokerDown
 __all__ = ["Tokens", "WallClockTimer"]
 
 MARGIN = 60.0
-"""Seconds that a token's use is remembered after its expiry, since the clocks of server processes may differ."""
+"""Seconds for which a used token is remembered after its expiry, because the clocks of server processes may differ."""
 
 LONGEST_WAIT = 60.0
-"""Maximum seconds until a timer reads the system clock again, which may have been set in the meantime."""
+"""Maximum seconds after which a timer reads the system clock again, because the clock may have been set."""
 
 
 class Tokens:
     """
-    Verify tokens. The returned Deferreds never fail; a token that is not accepted is a `Refused`.
+    Verify tokens. The Deferreds that the methods return never fail; a token that is not accepted results in `Refused`.
 
     Args:
         keys: the server's keys.
         terms: the requirements on tokens besides a valid signature.
         now: returns UNIX time in seconds.
-        refetch: fetches the key set again, unless that was just done; its Deferred fires with whether the last fetch
-            succeeded. None if no keys are fetched.
-        consume: consumes a one-time token, see `wsserver.hub.broker.Broker.consume`; None to accept such tokens without
-            consuming them.
+        refetch: fetches the key set again, unless it has just been fetched, and returns a Deferred that fires with
+            whether the last fetch succeeded. None if no keys are fetched.
+        consume: records the use of a one-time token, see `wsserver.hub.broker.Broker.consume`; None to accept one-time
+            tokens any number of times.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Tokens:
         return self._check(verify, token)
 
     def subscription(self, token: str) -> "Deferred[Grant | Refused]":
-        """Verify a subscription token; the caller must compare its user, client and channel."""
+        """Verify a subscription token, see `wsserver.auth.jwt.verify_subscription`."""
         return self._check(verify_subscription, token)
 
     def either(self, token: str) -> "Deferred[Identity | Grant | Refused]":
@@ -93,12 +93,12 @@ class WallClockTimer:
     """
     Call a function at a given time of the system clock, such as the expiry of a token.
 
-    The timer follows the system clock if that is set: the call is never early, and at most `LONGEST_WAIT` seconds late.
+    The timer notices if the system clock is set: the call is never early, and at most `LONGEST_WAIT` seconds late.
 
     Args:
         reactor: schedules the calls; its clock may be monotonic.
         now: returns UNIX time in seconds.
-        when: UNIX time in seconds; if that is in the past, the call is made in the reactor's next turn.
+        when: UNIX time in seconds. If it is in the past, the function is called in the reactor's next iteration.
         function: called once, without arguments.
     """
 

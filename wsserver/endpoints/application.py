@@ -1,4 +1,8 @@
-"""Endpoints of the application: validate the `endpoints=` argument, and bind the endpoints to the server."""
+"""
+An application's own endpoints: validate the argument `endpoints=` of `WebSocketService`, and bind them to the server.
+
+To bind an endpoint is to give its connections the server's options, see `wsserver.wire.protocol.bind`.
+"""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -14,7 +18,7 @@ Endpoint = type[ServerProtocol] | Callable[[], ServerProtocol]
 
 
 class Routes(NamedTuple):
-    """Bound endpoints. Each is a callable without arguments that creates the protocol of a connection."""
+    """Bound endpoints. Each is a callable without arguments that returns the protocol object for a new connection."""
 
     exact: dict[str, Callable[[], ServerProtocol]]
     """Path without a trailing slash -> endpoint."""
@@ -30,10 +34,10 @@ def bind_endpoint(path: str, endpoint: Endpoint, factory: ServerFactory, **attri
         path: the endpoint's path, for error messages.
         endpoint: a subclass of `ServerProtocol`, or a callable; see `Endpoint`.
         factory: the server's factory.
-        attributes: class attributes of the connections' protocol, by name.
+        attributes: class attributes to set on the protocol of the connections, by name.
 
     Returns:
-        A callable that returns a new protocol for each connection; if `endpoint` is a class, a subclass of it.
+        A callable that returns a new protocol object for each connection; if `endpoint` is a class, a subclass of it.
 
     Raises:
         TypeError: `endpoint` is neither a subclass of `ServerProtocol` nor a callable, or it needs arguments.

@@ -1,8 +1,10 @@
 """
-Authorization: whether a client may subscribe to a channel. All endpoints ask here before they subscribe a client.
+Authorization: whether a client may subscribe to a channel. All endpoints call this before they subscribe a client.
 
 A client may subscribe if the server's options open the channel to everyone (`Access`), if its token allows it, or if
-the backend allows it in the answer to a hook (`Hooks`).
+the backend allows it in its answer to a hook (`Hooks`).
+
+A raw subscriber is a client of `/ws?channel=` or `/sse?channel=`.
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -39,8 +41,9 @@ __all__ = [
 
 SUBPROTOCOL: Final = "wsserver.v1"
 """
-The subprotocol that the server selects for clients that send their token as the subprotocol `bearer.TOKEN`. Browsers do
-that because they cannot set headers; they offer this subprotocol too.
+The subprotocol that the server selects for clients that send their token as the subprotocol `bearer.TOKEN`.
+
+Pages in browsers do so because they cannot set headers of a WebSocket request. They offer both subprotocols.
 """
 
 NO_KEY: Final = "the server has no key to check tokens; see --token-secret"
@@ -67,7 +70,7 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A raw client that may subscribe to all channels of its request."""
+    """A raw subscriber that may subscribe to all channels of its request."""
 
     request: RawSubscribeRequest
     identity: Identity
@@ -92,8 +95,8 @@ def find_token(credentials: Credentials) -> str | Refusal | None:
     """
     Find the token of a request.
 
-    Clients send it as `Authorization: Bearer TOKEN` (RFC 6750 section 2.1) or as the subprotocol `bearer.TOKEN`. Those
-    that can send neither use `?token=TOKEN` or `?access_token=TOKEN` (RFC 6750 section 2.3).
+    Clients send it as `Authorization: Bearer TOKEN` (RFC 6750 section 2.1) or as the subprotocol `bearer.TOKEN`.
+    Clients that can send neither use `?token=TOKEN` or `?access_token=TOKEN` (RFC 6750 section 2.3).
 
     Returns:
         The token; None if there is none; a 400 refusal if the request has different tokens (RFC 6750 section 2).
@@ -139,13 +142,13 @@ class Authorizer:
         self.anonymous = anonymous or tokens is None
         """Whether a client without a token is admitted as anonymous; else it is refused."""
         self.access = access
-        """The channels that clients may subscribe to without a token; the service replaces it when it listens."""
+        """The channels open to clients without a token. The service sets it again once its addresses are known."""
         self._reactor = reactor
         self._now = now
 
     def admit(self, credentials: Credentials, default: Format) -> "Deferred[Admitted | Refusal]":
         """
-        Parse the request of a raw client, and check whether it may subscribe to the channels it names.
+        Parse the request of a raw subscriber, and check whether it may subscribe to the channels that it names.
 
         Args:
             credentials: the client's request.
@@ -190,7 +193,7 @@ class Authorizer:
             return found
         identity = found
         for channel in request.channels:
-            # Ask one at a time, so that a client with many channels does not occupy the backend more than others.
+            # Ask for one channel at a time, so that a client with many channels does not occupy the backend.
             answer = yield self.open(channel, identity, credentials.host, credentials.caller)
             if not isinstance(answer, Subscribed):
                 return refusal_for(answer)
@@ -201,7 +204,8 @@ class Authorizer:
         self, channel: ChannelName, identity: Identity, host: str, caller: Caller | None, data: JSONText | None = None
     ) -> "Deferred[Subscribed | HookError | HookDisconnect | NotAllowed]":
         """
-        Check whether a client may subscribe to a channel; if the server does not allow it, ask the backend.
+        Check whether a client may subscribe to a channel. If neither its token nor the server's options allow it, ask
+        the backend.
 
         Args:
             channel: the channel.
@@ -265,7 +269,7 @@ class Authorizer:
         Args:
             transport: `websocket` or `sse`.
             protocol: `raw` or `json`.
-            headers: the headers of its request. If any hook is in use, those that hooks forward are kept.
+            headers: the headers of the client's request. If any hook is in use, those that hooks forward are kept.
             address: the client's network address.
         """
         kept = forwarded(headers) if self._hook_events else ()
@@ -317,7 +321,7 @@ def identity_of(answer: Connected) -> Identity:
 
 
 def _expire_by(identity: Identity, expire_at: int) -> Identity:
-    """Return the identity with its expiry moved to `expire_at` if that is earlier: it expires with its subscription."""
+    """Return the identity with `expire_at` as its expiry if that is earlier: a raw subscriber has a single expiry."""
     ends = [end for end in (identity.expires_at, expire_at) if end]
     return replace(identity, expires_at=min(ends)) if ends and min(ends) != identity.expires_at else identity
 
@@ -329,7 +333,7 @@ def _as_identity(found: Identity | Grant | Refused) -> Identity | Refusal:
         return found
     if found.client:
         return refusal_for(Refused("the token is only valid for a client of the Centrifuge protocol (claim client)"))
-    # A raw client sends a single token. If it is a subscription token, it also identifies the connection.
+    # A raw subscriber sends a single token. If this is a subscription token, it also identifies the connection.
     opening = Opening(found.info, found.data)
     caps = (Capability((found.channel,), found.rights),)
     return Identity(user=found.user, expires_at=found.expires_at, subs={found.channel: opening}, caps=caps)

@@ -1,4 +1,8 @@
-"""`/`, `/ws` and, with the catch-all, unknown paths: answer commands, and echo every other message."""
+"""
+The endpoint at `/` and `/ws`, and with `--catch-all` at unknown paths: answer commands, and echo every other message.
+
+A turn is one iteration of Twisted's event loop.
+"""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -16,15 +20,15 @@ from wsserver.wire.protocol import ServerProtocol
 __all__ = ["CommandProtocol", "ReplyCache"]
 
 MAX_COMMAND_BYTES = 4096
-"""Maximum bytes of a message that is parsed as a command; a longer one is echoed. Commands are far shorter."""
+"""Maximum size of a command, in bytes. A longer message is echoed without being parsed."""
 
 
 class ReplyCache:
     """
     A cache of the replies to the `CACHEABLE` commands, which are the same for all connections within a second.
 
-    Its key is the UNIX time in whole seconds. That determines date and time in any zone, so a change to or from
-    daylight saving time takes effect at once.
+    The replies are dropped when the UNIX time reaches the next whole second. Therefore a change to or from daylight
+    saving time takes effect immediately.
 
     Args:
         now: returns UNIX time in seconds.
@@ -67,9 +71,9 @@ class CommandProtocol(ServerProtocol):
     reply_cache: ClassVar[ReplyCache]
     clock: ClassVar[IReactorTime]
     now: "ClassVar[staticmethod[[], float]]"
-    """Returns UNIX time in seconds, which may jump. `clock` may be monotonic instead."""
+    """Returns UNIX time in seconds, which jumps if the system clock is set. `clock` may be a monotonic clock."""
     server_started: ClassVar[float]
-    """Seconds of `clock` when the server started."""
+    """The time in seconds that `clock` showed when the server started."""
     zone: ClassVar[tzinfo | None]
     """The time zone of `date` and `time`; None for the system's."""
     reply_prefix: ClassVar[bytes]
@@ -79,18 +83,19 @@ class CommandProtocol(ServerProtocol):
     """Code and reason to close the connection with after the current reply; None to keep it open."""
 
     _waiting_messages: deque[tuple[bytes, bool]] | None = None
-    """Messages to be answered in later turns: (payload, whether it is binary). The first is a command; None if none."""
+    """Messages to be answered in later turns: (payload, whether it is binary), the first a command; None if none."""
     _is_arriving = False
-    """Whether a message has just been read; it may be answered now even if the peer does not read."""
+    """Whether a message has just been read: it may be answered in this turn even if the peer does not read."""
     _is_corked = False
-    """Whether `serve_one` collects the answers of this turn, to send them in one write at its end."""
+    """Whether `serve_one` collects the answers of this turn, to send them in one write at the end of the turn."""
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """
         Answer or echo a message.
 
-        Echoes and cached replies are sent at once. Any other command waits until the server's `WorkQueue` serves this
-        connection, and the messages after it wait as well, so that answers keep the order of the messages.
+        Echoes and replies to `CACHEABLE` commands are sent immediately. Any other command waits until the server's
+        `WorkQueue` serves this connection. Messages after this command wait, too, so that answers keep the order of the
+        messages.
         """
         if self._waiting_messages is None and self._answer_at_once(payload, isBinary):
             return
@@ -111,7 +116,7 @@ class CommandProtocol(ServerProtocol):
         return self.common_messages.get(payload) or parse(payload.decode("utf-8"), self.commands)
 
     def _answer_at_once(self, payload: bytes, isBinary: bool) -> bool:
-        """Answer the message unless it is a command whose reply is not cached. Return whether it was answered."""
+        """Answer the message unless it is a command that is not in `CACHEABLE`. Return whether it was answered."""
         found = None if isBinary else self._parse(payload)
         if isBinary:
             self.sendMessage(payload, isBinary)

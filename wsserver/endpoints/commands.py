@@ -35,7 +35,7 @@ class ICommand(Interface):
 
 @runtime_checkable
 class Command(Protocol):
-    """A command. The same interface as `ICommand`, for type checkers."""
+    """A command: the interface `ICommand` in a form that type checkers understand."""
 
     @property
     def name(self) -> str:

@@ -16,24 +16,25 @@ class QueuedOutput:
     """
     A base class of connections that receive publications: WebSocket connections and event streams.
 
-    `hold` starts to queue messages, and `release` sends them. The subclass calls `hold` when the client stops reading,
-    and `release` when it reads again. If it subscribes before it can send, it also calls `hold` first and `release`
-    once it can. It implements `close`, `_send` and `_has_ended`, and may override `dropped` and `gap_frame`.
+    After `hold`, messages are queued; `release` sends them. The subclass calls `hold` when the client stops reading,
+    and `release` when the client reads again. A subclass that subscribes before it can send must call `hold` before it
+    subscribes, and `release` once it can send. The subclass implements `close`, `_send` and `_has_ended`, and may
+    override `dropped` and `gap_frame`.
     """
 
     hub: Hub
     max_queued: int
-    """Maximum bytes of the send queue."""
+    """Maximum size of the send queue, in bytes."""
 
     _send_queue: SendQueue | None = None
-    """The queued messages; None while messages are sent at once."""
+    """The queued messages; None while messages are sent immediately."""
     _overflowed = False
-    """Whether the send queue has exceeded `max_queued`: its content was dropped, and the connection is to be closed."""
+    """Whether the send queue has exceeded `max_queued`: its content was dropped, and the connection must be closed."""
 
     # Implemented by the subclass.
 
     def close(self, code: int, reason: str) -> None:
-        """Close the connection; do nothing if it is closing already, or not open yet."""
+        """Close the connection. Do nothing if the connection is closing already, or is not open yet."""
         raise NotImplementedError
 
     def _send(self, frames: bytes, count: int, size: int) -> None:
@@ -54,10 +55,11 @@ class QueuedOutput:
 
     def dropped(self, channel: ChannelName) -> None:
         """
-        Handle that publications of a channel were dropped from the send queue.
+        React to a gap: publications of a channel were dropped from the send queue.
 
-        Called once per gap; a gap ends when the client reads again. This implementation then sends the notice that
-        `gap_frame` returns, before the publications that are still queued.
+        Called once per gap, at the first dropped publication; a gap ends when the client reads again. This
+        implementation sends the notice that `gap_frame` returns as soon as the client reads, before the queued
+        publications.
         """
         frame, size = self.gap_frame(channel)
         if frame and self._send_queue is not None:
@@ -66,7 +68,7 @@ class QueuedOutput:
     # Sending.
 
     def deliver(self, batch: Batch) -> None:
-        """Send a channel's batch, or queue it; the channel's slow-consumer policy decides what may be dropped."""
+        """Send or queue publications of one channel. The channel's slow-consumer policy applies to the queue."""
         if self._send_queue is None:
             self._send(batch.frames, batch.count, batch.size)
         else:
@@ -87,7 +89,7 @@ class QueuedOutput:
             self._enqueue(self._send_queue, Batch(ChannelName(""), frames, count, size), SlowConsumerPolicy.CLOSE)
 
     def forget(self, channel: ChannelName) -> None:
-        """Drop the queued publications of a channel after an unsubscribe: a new subscription must not receive them."""
+        """Drop the queued publications of an unsubscribed channel: a new subscription to it must not receive them."""
         if self._send_queue is not None:
             self._send_queue.drop_channel(channel)
 
@@ -110,12 +112,12 @@ class QueuedOutput:
     # Flow control.
 
     def hold(self) -> None:
-        """Queue outgoing messages."""
+        """Queue all further outgoing messages until `release` is called."""
         if self._send_queue is None:
             self._send_queue = SendQueue(self.max_queued)
 
     def release(self) -> None:
-        """Send the queued messages, and further ones at once; if the queue has overflowed, close with 1013."""
+        """Send the queued messages, and stop queueing. If the queue has overflowed, close the connection with 1013."""
         queue, self._send_queue = self._send_queue, None
         if self._overflowed:
             self._close_slow()

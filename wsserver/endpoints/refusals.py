@@ -1,7 +1,7 @@
 """
-HTTP refusals: the response to what the channel rules, a token, the backend or the broker refuse.
+HTTP refusals: the response to a request that the channel rules, a token, the backend or the broker do not permit.
 
-This is the only place that chooses the HTTP status of such an error. Pure: no Twisted, no clock, no socket.
+Only this module chooses the HTTP status of such a refusal. It does not use Twisted, a clock or a socket.
 """
 
 from http import HTTPStatus
@@ -49,7 +49,7 @@ def refusal_for(error: InvalidChannel | NotAllowed | Refused | HookError | HookD
 
 
 def is_permanent(error: BrokerDown) -> bool:
-    """Return whether a broker's error concerns the channel and stays: Redis does not permit it."""
+    """Return whether a broker's error is permanent: Redis does not permit the channel, so retrying cannot succeed."""
     return isinstance(error, NotPermitted) and not isinstance(error, ServerNotPermitted)
 
 

@@ -47,7 +47,7 @@ HELP = {
 
 class Router:
     """
-    Finds the endpoint of a path: the endpoints of one server, each bound to its options.
+    The endpoints of one server by path, each bound to the server's options (see `wsserver.wire.protocol.bind`).
 
     Args:
         settings: the server's options.
@@ -57,8 +57,8 @@ class Router:
         clock: measures uptime, and times the ticker.
         now: returns UNIX time in seconds, for the commands `date` and `time`.
         commands: name -> command.
-        application_endpoints: path or prefix -> endpoint (see `bind_routes`). They replace built-in ones.
-        service: the `WebSocketService`: the attribute `service` of the connections to the application's endpoints.
+        application_endpoints: path or prefix -> endpoint (see `bind_routes`). They replace built-in endpoints.
+        service: the `WebSocketService`, which becomes the attribute `service` of connections to these endpoints.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Router:
         )
         self._serves_channels = _CHANNELS if _CHANNELS in self._built_in else None
         self.catch_all: CatchAll = decide_catch_all(settings, loopback_only=False)
-        """Whether unknown paths answer commands. The service replaces it once it knows its listening addresses."""
+        """Whether unknown paths answer commands. The service decides again once it knows its listening addresses."""
 
     @property
     def paths(self) -> list[str]:
@@ -129,7 +129,7 @@ class Router:
         """
         Find the endpoint of a path. Trailing slashes do not matter.
 
-        An exact path wins over a prefix, and a longer prefix over a shorter one. A prefix also matches its own path.
+        An exact path wins over a prefix, and a longer prefix over a shorter one. The prefix `/a/` also matches `/a`.
 
         Args:
             path: the path, percent-decoded.

@@ -1,8 +1,9 @@
 """
 The base of all WebSocket endpoints with channels: send publications, and queue them while the peer does not read.
 
-To a subscriber that reads, the fan-out writes publications directly (`wsserver.wire.fastpath.write_all`). It calls the
-methods here if the subscriber does not read, is not open yet, or is in the middle of a turn.
+If a subscriber reads, the fan-out writes publications directly to it (`wsserver.wire.fastpath.write_all`). It calls the
+methods of this module if the subscriber does not read, is not open yet, or is collecting output: the server collects
+the answers to a connection's messages and sends them at the end of the turn (one iteration of Twisted's event loop).
 """
 
 from typing import Any
@@ -25,8 +26,9 @@ class SubscriberProtocol(ServerProtocol, QueuedOutput):
     """
     A WebSocket connection that receives publications.
 
-    It is either the hub's subscriber itself, or has one `Subscription` per channel. An endpoint that subscribes before
-    the connection is open must call `hold` first, and `release` once it is open.
+    The hub's subscriber is either the connection itself, or a `Subscription`, of which it has one per channel. An
+    endpoint that subscribes before the connection is open must call `hold` before it subscribes, and `release` once the
+    connection is open.
     """
 
     window_bits = 0
@@ -92,7 +94,7 @@ class SubscriberProtocol(ServerProtocol, QueuedOutput):
         super().hold()
 
     def release(self) -> None:
-        """Send the queued messages, and further ones at once; if the queue has overflowed, close with 1013."""
+        """Send the queued messages, and stop queueing. If the queue has overflowed, close the connection with 1013."""
         if self._send_queue is not None and not self._overflowed:
             # Set first: sending the queue may fill the transport, which then calls `pauseProducing`.
             self._writable = True
@@ -104,7 +106,7 @@ class SubscriberProtocol(ServerProtocol, QueuedOutput):
         self.hold()
 
     def resumeProducing(self) -> None:
-        """Send the queued publications; resume reading if the transport has taken them all."""
+        """Send the queued publications. Resume reading if the transport has accepted all of them."""
         self.release()
         if self._send_queue is None:
             super().resumeProducing()
@@ -120,7 +122,7 @@ class Subscription(Feed):
     The hub's subscriber for one channel of a connection, for endpoints that keep state per channel.
 
     Args:
-        connection: the connection. It must drop its reference to the subscription when it is closed.
+        connection: the connection. It must drop its reference to this object when the connection is closed.
         channel: the channel.
     """
 

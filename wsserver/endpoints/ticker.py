@@ -10,10 +10,10 @@ from wsserver.wire.protocol import ConnectionDeny, ConnectionRequest, ServerProt
 __all__ = ["TickerProtocol"]
 
 MIN_INTERVAL, MAX_INTERVAL = 0.01, 3600.0
-"""Bounds of `every`, in seconds."""
+"""Bounds of the query parameter `every`, in seconds."""
 
 MAX_COUNT = 1_000_000
-"""Maximum of `count`."""
+"""Maximum of the query parameter `count`."""
 
 
 class TickerProtocol(ServerProtocol):
@@ -53,8 +53,8 @@ class TickerProtocol(ServerProtocol):
         self._schedule()
 
     def _schedule(self) -> None:
-        # Count the interval from the time the last tick was due, so that delays do not add up. If that is already past,
-        # as after a stall or a pause, count it from now.
+        # Count the interval from the time when the last tick was due, so that delays do not add up. If the next tick
+        # would be due in the past, as after a pause, count from now.
         now = self.clock.seconds()
         self._next += self._every
         if self._next <= now:

@@ -1,7 +1,7 @@
 """
-WebSocket paths without an endpoint: decide whether they answer commands, and word the refusals.
+WebSocket paths without an endpoint: decide whether they answer commands, and create the refusals.
 
-Pure: no Twisted, no clock, no socket.
+This module does not use Twisted, a clock or a socket.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 MAX_COMPARED = 64
-"""Maximum characters of a path that is compared with the known ones; longer ones are not, as difflib is quadratic."""
+"""Maximum length of a path that is compared with known paths, in characters: difflib takes quadratic time."""
 
 _CHANNEL_OPTIONS = (
     "redis",

@@ -1,1 +1,1 @@
-"""Hooks: ask a backend over HTTP what a client may do."""
+"""Hooks: HTTP requests that ask the application's backend what a client may do."""

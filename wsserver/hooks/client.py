@@ -1,5 +1,7 @@
 """
-Send hooks to a backend over HTTP, as Centrifugo's proxy does: ask what a client may do, report that it disconnected.
+Hooks over HTTP: ask the application's backend what a client may do, and report to it that a client disconnected.
+
+The requests have the format of Centrifugo's proxy.
 
 Source: https://centrifugal.dev/docs/server/proxy
 """
@@ -29,7 +31,8 @@ from wsserver.wire.http_client import QuietConnectionPool
 
 __all__ = ["HTTPHooks"]
 
-# Node.js and uvicorn close an idle connection after 5 s; the server closes it first.
+# Node.js and uvicorn close an idle connection after 5 s. This server closes it earlier, so that it never sends a
+# request on a connection that the backend is closing.
 KEEP_ALIVE = 4
 """Seconds that an idle connection to the backend is kept open."""
 
@@ -40,7 +43,7 @@ class HTTPHooks:
 
     Args:
         urls: event -> URL of its hook, http:// or https://; an event without a URL is not sent.
-        timeout: maximum seconds per request, including the time it waits for a free slot.
+        timeout: maximum seconds per request, including the time that it is queued because of `MAX_AT_ONCE`.
         reactor: makes connections and timers.
     """
 
@@ -50,7 +53,7 @@ class HTTPHooks:
         self._pool.cachedConnectionTimeout = KEEP_ALIVE
         agent = Agent(reactor, connectTimeout=timeout, pool=self._pool)
         self.queues = {event: HookQueue(event, url, agent, timeout, reactor) for event, url in urls.items()}
-        """Event -> its requests, with their counters."""
+        """Event -> the queue that sends its requests, and counts them."""
 
     @property
     def events(self) -> frozenset[str]:

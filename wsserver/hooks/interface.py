@@ -14,8 +14,8 @@ class Hooks(Protocol):
     """
     Ask the backend what clients may do, and report disconnected clients to it.
 
-    The Deferreds never fail. Each fires within `--hook-timeout`: with the backend's answer, or with `TEMPORARY` if
-    there is no valid answer.
+    `connect`, `subscribe` and `publish` return Deferreds that never fail. Each fires within `--hook-timeout`: with the
+    backend's answer, or with `TEMPORARY` if there is no valid answer.
     """
 
     @property
@@ -42,7 +42,7 @@ class Hooks(Protocol):
         """Ask whether a client may publish this data to a channel; the answer may replace the data."""
 
     def disconnected(self, caller: Caller, *, code: int, reason: str) -> None:
-        """Report that a client has disconnected; do nothing if there is no hook for it."""
+        """Report that a client has disconnected. Do nothing if there is no disconnect hook."""
 
     def stop(self) -> "Deferred[None]":
-        """Reject further requests; fires when every open request has ended."""
+        """Reject further requests. Return a Deferred that fires when every open request has ended."""

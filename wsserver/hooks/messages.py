@@ -1,10 +1,9 @@
 """
 Hook requests and answers: what the server sends to the backend about a client, and what the backend answers.
 
-The format is that of Centrifugo's proxy.
+The format is that of Centrifugo's proxy. The event `disconnect`, which Centrifugo does not have, uses the same format.
 
-Source: https://centrifugal.dev/docs/server/proxy. The event `disconnect`, which Centrifugo does not have, uses the same
-format.
+Source: https://centrifugal.dev/docs/server/proxy.
 
 This module does not use Twisted, a clock or a socket.
 A refusal by the backend is a return value; a malformed answer raises a `ValueError` that names the field.
@@ -59,20 +58,21 @@ class Caller:
     transport: str
     """`websocket` or `sse`."""
     protocol: str
-    """`json` for a client of the Centrifuge protocol, `raw` for a raw subscriber."""
+    """`json` for a client of the Centrifuge protocol, `raw` for a raw subscriber (`/ws?channel=` or `/sse`)."""
     user: str = ""
     """The user id, once it is known."""
     headers: tuple[Header, ...] = field(default=(), repr=False)
     """The headers of the client's request that are forwarded, see `forwarded`."""
     address: str = ""
-    """The client's address, for log lines. Hook requests do not contain it: behind a proxy it is the proxy's."""
+    """The client's address, for log lines. Hook requests do not contain it: behind a proxy, it is that of the proxy."""
 
 
-# The ranges of the codes: sections "Return custom error" and "Return custom disconnect" of the page above.
+# Source of the ranges of the codes below: the sections "Return custom error" and "Return custom disconnect" of the page
+# that the module docstring names.
 
 
 class HookError(JSONStruct, frozen=True):
-    """The backend refuses the request. Sent as the error of a reply in the Centrifuge protocol."""
+    """The backend refuses what the client asked for. A Centrifuge client receives this as the error of a reply."""
 
     code: Annotated[int, Meta(ge=400, le=1999)]
     message: Nullable[str] = ""
@@ -82,11 +82,11 @@ class HookError(JSONStruct, frozen=True):
 
 # Centrifugo sends the same if its backend does not answer: the temporary error ErrorInternal of centrifuge.
 TEMPORARY: Final = HookError(INTERNAL.code, "the backend is unavailable", temporary=True)
-"""The answer if the backend's answer is missing, late or malformed."""
+"""The answer that the server uses if the backend's answer is missing, late or malformed."""
 
 
 class HookDisconnect(JSONStruct, frozen=True):
-    """The backend refuses the request, and the server closes the client's connection."""
+    """The backend refuses what the client asked for, and tells the server to close the client's connection."""
 
     code: Annotated[int, Meta(ge=4000, le=4999)]
     """The close code. 4000-4499: the client may reconnect; 4500-4999: it should not."""
@@ -122,9 +122,9 @@ class Connected(JSONStruct, frozen=True, kw_only=True):
     data: JSONField = None
     """The JSON text sent to the client."""
     channels: Nullable[list[ChannelName]] = []
-    """More channels that the server subscribes the client to; all are in `subs`, too."""
+    """The channels that the answer lists without options. `subs` contains them, too."""
     subs: Nullable[dict[ChannelName, Subscribed]] = {}
-    """The channels that the server subscribes the client to."""
+    """All channels to which the server subscribes the client, with the options of each subscription."""
 
     def __post_init__(self) -> None:
         """Check the names, and add `channels` to `subs`."""
@@ -147,7 +147,7 @@ class Published(JSONStruct, frozen=True, kw_only=True):
 
 
 class _Answer(JSONStruct, frozen=True):
-    """The part common to all answers, of which the first one counts, as in Centrifugo."""
+    """The fields that every answer may have. If it has several, the first in this order counts, as in Centrifugo."""
 
     disconnect: JSONField = None
     error: JSONField = None

@@ -29,17 +29,17 @@ from wsserver.wire.http_client import BodyCollector
 
 __all__ = ["MAX_AT_ONCE", "MAX_BYTES", "MAX_WAITING", "HookQueue"]
 
-# At module level: as a class attribute, Twisted would replace the namespace with the class name.
+# At module level, because a Twisted Logger in a class body uses the name of the class as its namespace.
 _log = Logger(namespace="wsserver.hooks")
 
 MAX_AT_ONCE = 64
 """Maximum number of requests in progress per event."""
 
 MAX_WAITING = 1024
-"""Maximum number of requests per event that wait for a free slot; further ones are answered with `TEMPORARY`."""
+"""Maximum number of requests per event that wait to be sent. Further requests are answered with `TEMPORARY`."""
 
 MAX_BYTES = 64 * 1024
-"""Maximum bytes of an answer; the same as for an API request."""
+"""Maximum size of an answer, in bytes; the same as for a request to the HTTP API."""
 
 _Answer = TypeVar("_Answer")
 
@@ -52,7 +52,7 @@ class HookQueue:
         event: the event, one of `wsserver.hooks.messages.EVENTS`.
         url: the address of the hook.
         agent: sends the requests.
-        timeout: maximum seconds per request, including the time it waits for a free slot.
+        timeout: maximum seconds per request, including the time that it is queued because of `MAX_AT_ONCE`.
         reactor: schedules the timeouts.
     """
 
@@ -88,7 +88,7 @@ class HookQueue:
             read: parses the body of the response; raises ValueError if it is malformed.
 
         Returns:
-            A Deferred that fires with the answer, or with `TEMPORARY` if there is no valid answer in time, and never
+            A Deferred that fires with the answer, or with `TEMPORARY` if there is no valid answer in time. It never
             fails.
         """
         self.requests += 1
@@ -108,7 +108,7 @@ class HookQueue:
         return done.addCallback(forget)
 
     def stop(self) -> "Deferred[None]":
-        """Reject further requests; fires when every open request has ended."""
+        """Reject further requests. Return a Deferred that fires when every open request has ended."""
         self._stopped = True
         return self._open.emptied()
 
@@ -140,7 +140,7 @@ class HookQueue:
         response: IResponse = await self._agent.request(b"POST", self._url, headers, _Body(request))
         body = await _read(response)
         if response.code != OK:
-            # Redirects are not followed either: hook requests must not go to another server.
+            # A redirect is an error, too: hook requests must not go to another server.
             raise ValueError(f"expected status 200, got {response.code}")
         return body
 
