@@ -68,7 +68,7 @@ class JWKS:
         self._timer: IDelayedCall | None = None
         self._last_succeeded = False
         """Whether the last fetch succeeded."""
-        self.problem: str | None = "the keys for tokens have not been fetched yet"
+        self.problem: str | None = "the token keys have not been fetched yet"
         """Why no set has been fetched yet; None after the first successful fetch, because that set stays in use."""
         self._ended: float | None = None
         """The reactor's time at the end of the last fetch."""

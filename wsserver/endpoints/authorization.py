@@ -204,8 +204,9 @@ class Authorizer:
         self, channel: ChannelName, identity: Identity, host: str, caller: Caller | None, data: JSONText | None = None
     ) -> "Deferred[Subscribed | HookError | HookDisconnect | NotAllowed]":
         """
-        Check whether a client may subscribe to a channel. If neither its token nor the server's options allow it, ask
-        the backend.
+        Check whether a client may subscribe to a channel.
+
+        The backend is asked if neither the client's token nor the server's options allow it.
 
         Args:
             channel: the channel.

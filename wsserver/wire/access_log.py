@@ -92,7 +92,7 @@ def closed(
         peer: the peer's address.
         path: the request path.
         code: the code of the first Close frame; without one, 1005 or 1006 (RFC 6455 section 7.1.5).
-        by: which side sent the first Close frame: `peer`, `server` or `nobody`.
+        by: which side sent the first Close frame: `peer` or `server`; `none` if the connection ended without one.
         clean: whether both sides sent a Close frame.
         reason: the reason of that Close frame, or why there was none.
         subprotocol: the negotiated subprotocol.

@@ -277,7 +277,7 @@ class ServerProtocol(SlowPath, OpeningHandshake):
             peer=self._shown_peer,
             path=self._shown_path,
             code=self._end_code(),
-            by="server" if self.closedByMe else "peer" if self.remoteCloseCode or self.wasClean else "nobody",
+            by="server" if self.closedByMe else "peer" if self.remoteCloseCode or self.wasClean else "none",
             clean=self.wasClean,
             reason=reason or self.wasNotCleanReason or "",
             subprotocol=self.websocket_protocol_in_use,

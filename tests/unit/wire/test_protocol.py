@@ -121,7 +121,7 @@ class CallbackTests:
         client.open("/endpoint")
         client.transport.lose()
         assert recorded[-1][:3] == ("close", False, 1006)
-        assert [(event["code"], event["by"]) for event in close_events(log)] == [(1006, "nobody")]
+        assert [(event["code"], event["by"]) for event in close_events(log)] == [(1006, "none")]
 
 
 class FailingEndpointTests:
