@@ -146,13 +146,12 @@ class PageTests:
         with server.connect() as peer:
             assert peer.request("/?x=1&y=%ff").body == peer.request("/").body
 
-    def test_a_thousand_ranges_return_no_more_bytes_than_the_file(self, server):
+    def test_a_thousand_ranges_return_the_file_once(self, server):
         """Multipart answers to overlapping ranges would make the server an amplifier."""
         with server.connect() as peer:
             whole = peer.request("/main.js")
             ranges = peer.request("/main.js", "Range: bytes=" + ",".join(["0-"] * 1000))
-            assert ranges.status in (200, 416)
-            assert len(ranges.body) <= len(whole.body)
+            assert (ranges.status, ranges.body) == (200, whole.body)
 
     def test_server_json_lists_the_paths_the_commands_and_the_close_codes(self, server):
         with server.connect() as peer:
@@ -184,7 +183,7 @@ class PageTests:
         server = start_server(listen=tls_listen)
         with server.connect() as plain:
             plain.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-            plain.has_ended()
+            assert b"plain HTTP request on a TLS port" in plain.read_to_end()
         with server.connect(tls=tls_client) as peer:
             assert peer.request("/").status == 200
 
