@@ -182,6 +182,7 @@ class ErrorTests:
         status, headers, _ = send(server, "GET", "/ready", APP)
         assert (status, headers["access-control-allow-origin"], headers["vary"]) == (503, APP, "Origin")
         assert headers["access-control-expose-headers"] == "Retry-After, WWW-Authenticate"
+        assert headers["retry-after"] == "1"
 
     def test_adds_the_headers_to_413_for_a_body_over_64_kib(self):
         server = start(f"--api-origin {APP}")

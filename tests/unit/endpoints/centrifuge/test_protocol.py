@@ -18,7 +18,7 @@ from wsserver.endpoints.centrifuge.protocol import CONNECT_TIMEOUT, MAX_QUEUED_C
 from wsserver.errors import BrokerDown
 from wsserver.hooks.messages import Connected
 from wsserver.hub.stream import Page, Position
-from wsserver.testing import MemoryServer, build_frame
+from wsserver.testing import Frame, MemoryServer, build_frame
 from wsserver.wire.fastpath import FRAMES_PER_TURN
 from wsserver.wire.limits import BYTES_PER_TURN, PIECES_PER_TURN
 
@@ -168,7 +168,7 @@ class OrderTests:
         server.clock.advance(0.2)
         assert client.closed() == (3502, "stale: no connect within 10 s")
 
-    def test_closes_at_invalid_json_and_ignores_later_commands(self, server):
+    def test_closes_with_3501_at_invalid_json_and_ignores_later_commands(self, server):
         """The command before it is answered."""
         client = Client(server).connected()
         client.send({"id": 2, "subscribe": {"channel": "c"}})
@@ -177,7 +177,9 @@ class OrderTests:
         client.turn()
         frames = client.peer.frames()
         assert [frame.opcode for frame in frames] == [1, 8]
+        assert int.from_bytes(frames[1].payload[:2], "big") == 3501
         assert frames[1].payload[2:].startswith(b"bad request: a command is not JSON")
+        assert server.service.hub.history("c").result.publications == ()
 
     def test_sends_all_replies_to_one_frame_in_one_frame(self, server):
         client = Client(server).connected()
@@ -217,24 +219,24 @@ class BudgetTests:
     HISTORY = {"history_size": 100, "history_ttl": 300, "channel_allow": ("*",)}
 
     def turns(self, client, received):
-        """Call `received` after each turn of the reactor; return its results that are not 0."""
-        counts = [received(client)]
+        """Call `received` after each turn of the reactor; return its results that are neither 0 nor empty."""
+        results = [received(client)]
         while end_turn(client.clock):
-            counts.append(received(client))
-        return [count for count in counts if count]
+            results.append(received(client))
+        return [result for result in results if result]
 
     @staticmethod
     def replies(client):
-        """Return the number of replies since the last call."""
-        return sum(len(text.split("\n")) for text in client.peer.messages())
+        """Return the ids of the replies since the last call."""
+        return [json.loads(line)["id"] for text in client.peer.messages() for line in text.split("\n")]
 
     def test_serves_at_most_64_commands_of_a_frame_per_turn(self, server):
-        """All are answered in later turns."""
+        """All are answered in later turns, in order."""
         client = Client(server).connected()
         client.send(*({"id": number, "rpc": {"method": "no"}} for number in range(2, 1002)))
-        counts = self.turns(client, self.replies)
-        assert max(counts) <= PIECES_PER_TURN
-        assert sum(counts) == 1000
+        turns = self.turns(client, self.replies)
+        assert max(map(len, turns)) <= PIECES_PER_TURN
+        assert [number for ids in turns for number in ids] == list(range(2, 1002))
 
     def test_ends_a_turn_after_1_mib_of_replies(self):
         """Each page of history has 800 KB, so a turn writes at most two."""
@@ -258,8 +260,8 @@ class BudgetTests:
         for client in clients:
             client.peer.messages()
         end_turn(server.clock)
-        assert self.replies(other) == 1
-        assert sum(map(self.replies, clients)) <= PIECES_PER_TURN
+        assert self.replies(other) == [2]
+        assert sum(len(self.replies(client)) for client in clients) <= PIECES_PER_TURN
 
     def test_pauses_reading_while_commands_are_queued(self, server):
         """Every command is carried out later; none is refused with 111."""
@@ -282,19 +284,18 @@ class BudgetTests:
         assert [one["id"] for one in client.receive()] == list(range(2, 8002))
 
     def test_serves_no_further_command_while_a_reply_is_unread(self):
-        """The budget of the turn does not matter then."""
+        """All commands are answered, in order, once the client reads again."""
         server = make_server(**self.HISTORY)
         client = Client(server).connected()
         for _ in range(100):
             server.service.hub.publish("c", b"x" * 8000)
         client.request("subscribe", channel="c")
         client.peer.transport.reading = False
-        client.send(*({"id": number, "history": {"channel": "c", "limit": 100}} for number in range(10, 16)))
+        client.send(*({"id": number, "history": {"channel": "c", "limit": 100}} for number in range(10, 26)))
         client.turn()
-        assert len(client.peer.transport.unread) < 1_000_000
+        assert 800_000 < len(client.peer.transport.unread) < 1_000_000
         client.peer.transport.read_again()
-        client.peer.transport.reading = True
-        assert [one["id"] for one in client.receive()] == list(range(10, 16))
+        assert [one["id"] for one in client.receive()] == list(range(10, 26))
 
     def test_limits_a_page_of_history_to_max_publications(self):
         """The client requests the next page with `since`."""
@@ -408,13 +409,17 @@ class BudgetTests:
         waits.callback(None)
         assert [one["id"] for one in client.receive() if one] == [2, 3]
 
-    def test_closes_the_connection_at_a_close_frame_behind_queued_commands(self, server):
+    def test_a_close_frame_drops_the_commands_that_are_queued_before_it(self, server):
+        """Those served in the turn in which they arrived are answered before the Close frame."""
         client = Client(server).connected()
         client.send(*({"id": number, "rpc": {"method": "no"}} for number in range(2, 1002)))
         client.peer.send_close(1000)
-        counts = self.turns(client, self.replies)
-        assert counts[0] <= PIECES_PER_TURN
-        client.turn()
+        turns = self.turns(client, lambda it: it.peer.frames())
+        ((replies, close),) = turns
+        ids = [json.loads(line)["id"] for line in replies.payload.split(b"\n")]
+        assert 1 < len(ids) <= PIECES_PER_TURN
+        assert ids == list(range(2, 2 + len(ids)))
+        assert close == Frame(8, b"\x03\xe8")
         assert client.peer.transport.lost
 
 
@@ -512,20 +517,6 @@ class SubscribeTests:
         other.request("unsubscribe", channel="c")
         assert other.request("subscribe", channel="c", recover=True, offset=10, epoch=epoch)["recovered"] is True
 
-    def test_serves_no_further_history_while_the_client_does_not_read(self, server):
-        """All commands are answered, in order, once it reads again."""
-        client = Client(server).connected()
-        client.request("subscribe", channel="c")
-        server.service.hub.publish("c", b"x" * 500_000)
-        client.receive()
-        client.peer.transport.reading = False
-        client.send(*({"id": number, "history": {"channel": "c", "limit": -1}} for number in range(10, 110)))
-        client.turn()
-        assert len(client.peer.transport.unread) < 1_000_000
-        client.peer.transport.reading = True
-        client.peer.transport.read_again()
-        assert [one["id"] for one in client.receive()] == list(range(10, 110))
-
     def test_subscribes_without_offsets_if_the_channel_has_no_history(self):
         server = make_server(history_size=0)
         client = Client(server).connected()
@@ -581,12 +572,14 @@ class SubscribeTests:
         assert (reply["error"]["code"], reply["error"]["temporary"]) == (100, True)
         assert server.service.hub.counts() == {}
 
-    def test_closes_with_3004_on_an_unexpected_error(self, server, monkeypatch, capsys):
+    def test_closes_with_3004_on_an_unexpected_error_and_logs_it(self, server, monkeypatch, log):
         """SDKs reconnect after this code."""
         client = Client(server).connected()
         monkeypatch.setattr(server.service.hub, "subscribe", lambda *_, **__: 1 / 0)
         client.send({"id": 2, "subscribe": {"channel": "c"}})
         assert client.closed() == (3004, "internal server error: the server failed")
+        (failure,) = [event["log_failure"] for event in log if "log_failure" in event]
+        assert failure.check(ZeroDivisionError)
 
 
 class PingTests:
