@@ -1,10 +1,10 @@
 """
-Presence: the clients that are subscribed to a channel, and the events of joining and leaving it.
+Presence: the list of the clients that are subscribed to a channel, and the events of clients joining and leaving it.
 
-The broker stores presence, and publishes joins and leaves to all processes.
+The broker stores the presence of all channels, and publishes join and leave events to all processes.
 
-If a user's connection is lost, the leave is delayed for `LEAVE_DELAY` seconds. If the user reconnects within the delay,
-the join of the new connection precedes the leave of the old one, so that the user stays listed without interruption.
+If a user's connection is lost, its leave is delayed for `LEAVE_DELAY` seconds. If the user reconnects within this time,
+the new connection joins before the old one leaves, so that the user stays listed without interruption.
 """
 
 from collections.abc import Mapping
@@ -24,23 +24,24 @@ from wsserver.typing import ChannelName
 __all__ = ["LEAVE_DELAY", "PresenceEvent", "PresenceManager", "PresenceStore"]
 
 LEAVE_DELAY = 3.0
-"""Seconds that the leave of a user is delayed after its connection was lost, in case the user reconnects."""
+"""Seconds by which a client's leave is delayed after its connection was lost, because its user may reconnect."""
 
 MAX_DELAYED = 10_000
-"""Maximum number of delayed leaves; beyond it, leaves are not delayed."""
+"""Maximum number of leaves that are delayed at the same time; beyond it, further leaves are not delayed."""
 
 
 @dataclass(frozen=True, slots=True)
 class PresenceEvent:
-    """A client has joined or left a channel."""
+    """The event that a client has joined or left a channel."""
 
     join: bool
     """True for a join, False for a leave."""
     info: ClientInfo
+    """The client."""
 
 
 class PresenceStore(Protocol):
-    """The methods of the broker that presence needs; see `wsserver.hub.broker.Broker`."""
+    """The methods of the broker that `PresenceManager` needs; see `wsserver.hub.broker.Broker`."""
 
     def join(self, channel: ChannelName, info: ClientInfo) -> "Deferred[None]":
         """Add a client of this process to a channel's presence, and publish a join event."""
@@ -49,7 +50,7 @@ class PresenceStore(Protocol):
         """Remove a client of this process from a channel's presence, and publish a leave event."""
 
     def members(self, channel: ChannelName) -> "Deferred[Mapping[str, ClientInfo]]":
-        """Return a channel's presence in all processes: client id -> info."""
+        """Return the clients that are present on a channel, in all processes: client id -> info."""
 
 
 class PresenceManager:
@@ -59,7 +60,7 @@ class PresenceManager:
     Args:
         store: the broker, which stores presence and publishes joins and leaves to all processes.
         rules: define for which channels presence is tracked.
-        clock: delays leaves by `LEAVE_DELAY`.
+        clock: schedules the delayed leaves.
     """
 
     def __init__(self, store: PresenceStore, rules: Rules, clock: IReactorTime) -> None:
@@ -78,9 +79,10 @@ class PresenceManager:
         Args:
             channel: the channel's name.
             info: the client.
-            may_reconnect: the connection was lost, and the user may reconnect: delay the leave by `LEAVE_DELAY`
-                seconds, so that a user who reconnects stays listed without interruption. The leave of an anonymous
-                client is never delayed, because the server cannot recognize it when it reconnects.
+            may_reconnect: whether the connection was lost, so that the user may reconnect. The client is then removed
+                after `LEAVE_DELAY` seconds, so that a user who reconnects stays listed without interruption. An
+                anonymous client is always removed immediately, because the server cannot recognize it when it
+                reconnects.
         """
         if not self._rules.for_channel(channel).presence:
             return
@@ -96,14 +98,14 @@ class PresenceManager:
 
     def clients(self, channel: str) -> "Deferred[Mapping[str, ClientInfo]]":
         """
-        Return a channel's presence in all processes.
+        Return the clients that are present on a channel, in all processes.
 
         Args:
             channel: the channel's name.
 
         Returns:
-            A Deferred that fires with client id -> info, empty if the channel's presence is not tracked. It fails with
-            `BrokerDown`.
+            A Deferred that fires with a mapping: client id -> info. The mapping is empty if the channel's presence is
+            not tracked. The Deferred fails with `BrokerDown` if the broker is down.
 
         Raises:
             TypeError: the channel is not a str.
@@ -113,12 +115,12 @@ class PresenceManager:
         return self._store.members(name) if self._rules.for_channel(name).presence else succeed({})
 
     def stop(self) -> None:
-        """Send all delayed leaves now."""
+        """Remove all clients whose leave is delayed now; called when the server stops."""
         for (channel, _), (info, call) in list(self._delayed.items()):
             call.cancel()
             self._leave_now(channel, info)
 
 
 def _ignore_outage(failure: Failure) -> None:
-    # Ignore the outage: the broker sends the current presence again when it is back.
+    # Ignore the outage: when it has ended, the broker stores the clients of this process that are present again.
     failure.trap(BrokerDown)

@@ -1,7 +1,7 @@
 """
-Publications: the data that is published to a channel, with its offset, sender and tags.
+Publications: the data that is published to a channel, with its offset, publisher and tags.
 
-Pure: no Twisted, no clock, no socket.
+This module does not use Twisted, a clock or a socket.
 """
 
 import base64
@@ -23,22 +23,24 @@ class Publication:
     """A message published to a channel."""
 
     data: bytes
+    """The data, as it was published."""
     offset: int = 0
-    """Its number in the channel's stream, from 1; 0 for none, as after a plain `PUBLISH` to Redis."""
+    """The publication's number in the channel's stream, from 1; 0 for none, as after a plain `PUBLISH` to Redis."""
     epoch: str = ""
-    """The stream that the offset belongs to; when a stream is lost, the next one has another epoch."""
+    """The identifier of the stream that the offset belongs to; if a stream is lost, the next one has another epoch."""
     json: bool = False
-    """Whether `data` is a JSON text; otherwise it is bytes of unknown type, as after a plain `PUBLISH` to Redis."""
+    """Whether `data` is a JSON text. If False, its type is unknown, as after a plain `PUBLISH` to Redis."""
     info: ClientInfo | None = None
-    """The client that published it; None if it was not published by a client."""
+    """The client that published the data; None if the publisher is not a client."""
     tags: Mapping[str, str] | None = None
-    """Names and values that are sent along with the data."""
+    """Names and values that are sent together with the data."""
 
     def as_bytes(self) -> bytes:
         """
-        Return what a raw subscriber receives: the content of a JSON string, and any other data as it was published.
+        Return the data for a raw subscriber: a client of `/ws?channel=` or `/sse`.
 
-        A JSON string that contains half a surrogate pair cannot be encoded as UTF-8, and is returned as JSON.
+        If the data is a JSON string, return the string's content in UTF-8. If the content cannot be encoded as UTF-8,
+        because it contains half a surrogate pair, or if the data is not a JSON string, return the data unchanged.
         """
         if self.json and self.data[:1] == b'"':
             content = decode_string(JSONText(self.data))
@@ -47,12 +49,12 @@ class Publication:
 
     def as_json(self) -> JSONText | None:
         """
-        Return the JSON text for subscribers that use the Centrifuge protocol, and for the HTTP API.
+        Return the data as a JSON text, for subscribers that use the Centrifuge protocol and for the HTTP API.
 
-        Bytes of unknown type are returned as they are if they are valid JSON, and as a JSON string otherwise.
+        Data of unknown type is returned unchanged if it is valid JSON. Otherwise, it is converted to a JSON string.
 
         Returns:
-            The JSON text; None for bytes that are not UTF-8.
+            The JSON text; None if the data is not UTF-8.
         """
         if self.json:
             return JSONText(self.data)
@@ -62,16 +64,16 @@ class Publication:
             return JSONText(write(self.data.decode("utf-8"))) if is_utf8(self.data) else None
 
     def as_base64(self) -> JSONText:
-        """Return the data as a JSON string in base64: JSON cannot hold bytes that are not UTF-8."""
+        """Return the data in base64, as a JSON string; for data that is not UTF-8, which JSON cannot contain."""
         return JSONText(b'"%b"' % base64.b64encode(self.data))
 
     def json_fields(self) -> dict[str, JSONText]:
         """
-        Return the publication's fields under the names of the Centrifuge protocol and the HTTP API.
+        Return the publication's fields, with the names that the Centrifuge protocol and the HTTP API use.
 
         Returns:
-            Field name -> JSON text: `data`, or `b64data` for bytes that are not UTF-8; then `info`, `offset` and `tags`
-            if the publication has them.
+            Field name -> JSON text. The first field is `data`, or `b64data` if the data is not UTF-8. `info`, `offset`
+            and `tags` follow if the publication has them.
         """
         data = self.as_json()
         fields = {"data": data} if data is not None else {"b64data": self.as_base64()}
@@ -92,20 +94,20 @@ def make_publication(
     tags: Mapping[str, str] | None = None,
 ) -> Publication:
     """
-    Make a publication from the arguments of an application, and check them.
+    Create a publication from the arguments that an embedding application has passed, after checking them.
 
     Args:
-        data: text, or any bytes.
+        data: the text or the bytes to publish. If `json` is False, a text (`str`) is converted to a JSON string.
         json: whether `data` is a JSON text.
-        info: the client that publishes.
-        tags: names and values that are sent along with the data.
+        info: the client that publishes; None if the publisher is not a client.
+        tags: names and values that are sent together with the data.
 
     Returns:
-        The publication, without an offset. If `json` is False, text is stored as a JSON string.
+        The publication, without an offset.
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: a text cannot be encoded as UTF-8, or `data` is not JSON.
+        ValueError: a text cannot be encoded as UTF-8, or `json` is True and `data` is not a JSON text.
     """
     if not isinstance(data, str | bytes | bytearray | memoryview):
         hint = "for a JSON value pass json.dumps(value) and json=True"
@@ -124,14 +126,14 @@ def make_publication(
         except ValueError as error:
             raise ValueError(f"data: {error}") from None
     elif isinstance(data, str):
-        # As a JSON string: subscribers must receive text even if it is valid JSON, such as "42".
+        # As a JSON string, because a text such as "42" is also valid JSON, and subscribers would receive a number.
         content, json = write(data), True
     return Publication(content, json=json, info=info, tags=dict(tags) if tags else None)
 
 
 def check_text(name: str, value: str) -> str:
     """
-    Check a text argument of an application.
+    Check a text argument that an embedding application has passed.
 
     Args:
         name: the argument's name, for the error message.
@@ -155,7 +157,7 @@ def check_text(name: str, value: str) -> str:
 
 def check_int(name: str, value: int) -> int:
     """
-    Check an integer argument of an application; a bool is refused.
+    Check an integer argument that an embedding application has passed; a bool is refused.
 
     Args:
         name: the argument's name, for the error message.
@@ -172,8 +174,8 @@ def check_int(name: str, value: int) -> int:
     return value
 
 
-# The format of a publication in Redis: a JSON object with its type, sender and tags (empty if it has none), a line
-# feed, and the data.
+# The format of a publication in Redis: a header, a line feed, and the data. The header is a JSON object with `json`,
+# `info` and `tags`, as far as the publication has them. If it has none of them, the header is empty.
 
 
 def pack(publication: Publication) -> bytes:
@@ -194,9 +196,9 @@ def unpack(packed: bytes, offset: int, epoch: str) -> Publication:
     Parse the result of `pack`.
 
     Args:
-        packed: the bytes.
+        packed: the bytes that `pack` has returned.
         offset: the publication's offset; 0 for none.
-        epoch: the epoch of the offset.
+        epoch: the epoch that the offset belongs to.
 
     Raises:
         ValueError: the bytes are not a packed publication.

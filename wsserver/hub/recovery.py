@@ -1,14 +1,14 @@
 """
-Recovery: a returning subscriber receives the publications that it missed, then those that arrived meanwhile.
+Recovery: a subscriber that returns after a lost connection first receives the publications that it missed.
 
-A recovering subscriber has a position of its own in the channel's stream, and is served individually. What arrives
-while the stream is read is buffered. Once the subscriber has reached the channel's position, it joins the subscribers
-that are served in bulk.
+A recovering subscriber has its own position in the channel's stream, and is served individually. Publications that
+arrive while the stream is read are buffered, and delivered after the missed ones. Once the subscriber has reached the
+channel's position, it is served in bulk: together with the other subscribers, which all have the channel's position.
 
-A subscriber with a `BufferBudget` reads the stream in pages, one at a time, as it sends them to its client. Any other
-receives all missed publications at once.
+A subscriber with a `BufferBudget` receives the missed publications page by page: it requests the next page when it has
+sent the previous one to its client. A subscriber without a budget receives all missed publications at once.
 
-Gaps of a channel, which concern all its subscribers, are closed by `wsserver.hub.gaps`.
+A gap that concerns all subscribers of a channel is closed by `wsserver.hub.gaps` instead.
 """
 
 from collections.abc import Hashable, Iterable
@@ -32,44 +32,47 @@ __all__ = ["MAX_BUFFERED", "Joined", "Recovery"]
 
 MAX_BUFFERED: Final = 128 * 1024
 """
-Maximum number of bytes buffered for one connection while its channels are recovered: publications without an offset,
-and publications that arrive while a page is read. Beyond it the buffer is dropped: publications with an offset are then
-read from the stream, and the subscriber is notified that others may be missing.
+Maximum number of bytes buffered for one connection while its channels are recovered. Buffered are the publications
+without an offset, and those that arrive while a page is read. Beyond the maximum, the buffer is dropped. The dropped
+publications with an offset are then read from the stream; the subscriber is notified that those without may be missing.
 """
 
 
 class Joined(NamedTuple):
-    """A subscription's initial state."""
+    """The state of a new subscription, or the next page of its recovery."""
 
     position: Position | None
-    """The subscriber's position in the stream; None if it did not ask for one, or the channel keeps no history."""
+    """
+    The subscriber's position in the stream. None if the subscriber did not request it, if the channel has no history,
+    or if the subscriber has unsubscribed.
+    """
     publications: tuple[Publication, ...] = ()
-    """The publications after the position that the subscriber asked to recover from."""
+    """The missed publications, from the position after which the subscriber asked to recover up to `position`."""
     recovered: bool = False
-    """Whether `publications` has everything that the subscriber missed, up to `position`."""
+    """Whether `publications` is complete: it has every publication that the subscriber missed up to `position`."""
     behind: bool = False
     """
-    Whether the stream has more publications after `position`, to be read with `Hub.recover`. Only set for subscribers
-    that read in pages.
+    Whether the stream has further missed publications after `position`, which the caller reads with `Hub.recover`.
+    Always False for subscribers without a `BufferBudget`.
     """
 
 
 class Channels(Protocol):
-    """The methods of the hub that recovery needs."""
+    """The methods of the hub that `Recovery` needs."""
 
     def find(self, channel: ChannelName) -> ChannelState | None:
         """Return the state of a channel; None if it has no subscribers."""
 
     def flush(self, state: ChannelState) -> None:
-        """Deliver a channel's pending items to the subscribers that are served in bulk."""
+        """Deliver the pending items of a channel to all its subscribers, except those that are still recovering."""
 
     def unsubscribe(self, channel: ChannelName, subscriber: Subscriber) -> None:
-        """Unsubscribe a subscriber; do nothing if it is not subscribed."""
+        """Unsubscribe a subscriber from a channel; do nothing if it is not subscribed."""
 
 
 class Recovery:
     """
-    Recovers subscribers, and notifies subscribers of gaps.
+    Delivers missed publications to subscribers that return, and notifies subscribers of publications that are lost.
 
     Args:
         channels: the hub.
@@ -77,7 +80,7 @@ class Recovery:
         rules: define which channels have a history.
         fan_out: delivers to the subscribers.
         pages: limits the number of pages that are read at the same time.
-        reactor: schedules the delivery of what was buffered.
+        reactor: schedules the delivery of the buffered publications.
     """
 
     def __init__(
@@ -92,8 +95,8 @@ class Recovery:
     ) -> None:
         self.gaps = 0
         """
-        Number of gaps that could not be closed, and of which subscribers were notified. Failed recoveries do not count:
-        the client was away for longer than the history reaches back, and the server has lost nothing.
+        Number of gaps that could not be closed, so that subscribers were notified. A client that cannot recover because
+        it was away for too long does not count, because the server has lost nothing.
         """
         self._channels = channels
         self._broker = broker
@@ -106,16 +109,17 @@ class Recovery:
 
     def begin(self, state: ChannelState, subscriber: Subscriber, since: Position | None) -> Any:
         """
-        Find out a new subscriber's position; called once the broker has confirmed the channel's subscription.
+        Start the recovery of a new subscriber; called once the broker has confirmed the subscription to the channel.
 
         Args:
             state: the channel.
-            subscriber: one of its `recovering` subscribers, unless it has unsubscribed again.
-            since: recover the publications after this position; None to receive only new ones.
+            subscriber: a subscriber in `state.recovering`. If it has unsubscribed in the meantime, the `Joined` is
+                empty.
+            since: deliver the publications after this position; None for only new publications.
 
         Returns:
-            A `Joined`, or a Deferred with it if the stream must be read first. The Deferred fails with `BrokerDown`,
-            and then the subscription has been removed.
+            A `Joined`. If the stream must be read first, a Deferred that fires with the `Joined`. The Deferred fails
+            with `BrokerDown`; the subscriber is then no longer subscribed.
         """
         recovering = state.recovering.get(subscriber)
         if recovering is None:
@@ -126,7 +130,7 @@ class Recovery:
             and state.buffer is None
             and (since in (None, top) or recovering.must_read_pages(since, top))
         ):
-            # The channel's position is up to date, so the stream need not be read to learn it.
+            # The channel's position is the top of the stream, so the stream need not be read to find out the top.
             return self._begun(Page((), top), state, recovering, since)
         limit, max_bytes = -1, None
         if since is None or recovering.budget is not None:
@@ -143,7 +147,7 @@ class Recovery:
         return self._pages.read(lambda: self._read_next(channel, subscriber))
 
     def _read_next(self, channel: ChannelName, subscriber: Subscriber) -> "Deferred[Joined]":
-        """Request a subscriber's next page from the broker, unless the subscriber no longer recovers."""
+        """Read a subscriber's next page from the broker; do nothing if the subscriber no longer recovers."""
         state = self._channels.find(channel)
         recovering = state.recovering.get(subscriber) if state is not None else None
         if state is None or recovering is None or not recovering.behind:
@@ -163,7 +167,7 @@ class Recovery:
     def _begun(
         self, page: Page, state: ChannelState, recovering: RecoveringSubscriber, since: Position | None
     ) -> Joined:
-        """Set a new subscriber's position from a page of the stream, and return its `Joined`."""
+        """Set a new subscriber's position, as found by the first read of the stream, and return its `Joined`."""
         if not _is_current(state, recovering):
             return Joined(None)
         if since is not None and recovering.must_read_pages(since, page.position):
@@ -186,15 +190,16 @@ class Recovery:
         return Joined(end, page.publications, recovered=True, behind=not self._finish(state, recovering, end))
 
     def _finish(self, state: ChannelState, recovering: RecoveringSubscriber, position: Position) -> bool:
-        """End a recovery; return False if the subscriber has to read another page."""
+        """End a subscriber's recovery; return False if the subscriber must first read another page."""
         if not recovering.finish(position):
             return False
-        # In the next turn: the caller first has to send the subscriber the result, with the position where it begins.
+        # In the next event-loop iteration, because the caller must first send the `Joined` to the client: it has the
+        # position that precedes the buffered publications.
         self._reactor.callLater(0, self._deliver_buffer, state, recovering)
         return True
 
     def _remove(self, failure: Failure, state: ChannelState, recovering: RecoveringSubscriber) -> Failure:
-        """Remove the subscription of a subscriber for which the stream could not be read."""
+        """Unsubscribe a subscriber because the stream could not be read; return the failure."""
         if _is_current(state, recovering):
             self._channels.unsubscribe(state.channel, recovering.subscriber)
         return failure
@@ -202,7 +207,7 @@ class Recovery:
     # Delivering.
 
     def receive(self, state: ChannelState, item: Publication | PresenceEvent) -> None:
-        """Deliver an item that has arrived to the recovering subscribers of a channel, or buffer it for them."""
+        """Deliver a new publication or presence event to a channel's recovering subscribers, or buffer it for them."""
         kinds: dict[Hashable, dict[Any, None]] = {}
         for recovering in list(state.recovering.values()):
             if recovering.buffer is not None:
@@ -211,8 +216,9 @@ class Recovery:
                 self._deliver_new(state, recovering, [item])
             else:
                 kinds.setdefault(recovering.subscriber.kind, {})[recovering.subscriber] = None
-        # An item without an offset is new to every subscriber, so it is sent in bulk. There may be many recovered
-        # subscribers: until a publication with an offset arrives, none may be able to join the others.
+        # An item without an offset is new to every subscriber, so it is delivered to many of them in one loop. There
+        # may be many: a subscriber with a higher position than the channel's stays here until the channel, too, has
+        # received the publications up to that position.
         self._fan_out.publish(state.channel, kinds, [item])
         self._merge_recovered(state)
 
@@ -222,7 +228,7 @@ class Recovery:
 
         Args:
             state: the channel.
-            stream: whether publications with an offset may be missing; if False, only ones without an offset may be.
+            stream: True if publications with an offset may be missing; False if only those without an offset may be.
         """
         self._channels.flush(state)
         for one in list(state.recovering.values()):
@@ -230,16 +236,18 @@ class Recovery:
                 self._deliver_buffer(state, one)
         self.gaps += stream
         state.outage = False
-        # Without a position, a subscriber still waits for the first read of the stream, which returns its position.
+        # A subscriber without a position waits for the first read of the stream. It begins at the position that this
+        # read returns, so it has no gap.
         known = [one for one in state.recovering.values() if one.position is not None]
         up_to_date = [one.subscriber for one in known if not one.behind]
         self._fan_out.missed(state.channel, [*state.in_bulk(), *up_to_date], stream=stream)
-        # Subscribers that read pages find the stream's gaps there, but may lack publications without an offset, too.
+        # Subscribers that still read pages detect missing publications with an offset there. They are only notified of
+        # publications without an offset.
         behind = [one.subscriber for one in known if one.behind]
         self._fan_out.missed(state.channel, behind, stream=False)
 
     def _deliver_buffer(self, state: ChannelState, recovering: RecoveringSubscriber) -> None:
-        """Deliver what was buffered during a subscriber's recovery; notify it of a gap if the buffer overflowed."""
+        """Deliver the items that were buffered during a subscriber's recovery; if the buffer overflowed, notify it."""
         if not _is_current(state, recovering) or recovering.buffer is None:
             return
         buffer = recovering.take_buffer()
@@ -257,7 +265,7 @@ class Recovery:
     def _deliver_new(
         self, state: ChannelState, recovering: RecoveringSubscriber, items: Iterable[Publication | PresenceEvent]
     ) -> None:
-        """Deliver to one recovered subscriber the items that it does not have yet, and notify it of gaps in them."""
+        """Deliver items after the position of one subscriber to it, and notify it where publications are missing."""
         subscriber, new = recovering.subscriber, list[Publication | PresenceEvent]()
 
         def flush() -> None:
@@ -273,7 +281,7 @@ class Recovery:
                     flush()
                     self._notify_one(state, recovering)
                     if not _is_current(state, recovering):
-                        # The notice made the subscriber unsubscribe, as a Centrifuge client does to subscribe again.
+                        # The notice made the subscriber unsubscribe. A Centrifuge client does so, to subscribe again.
                         return
                 recovering.position = Position(item.offset, item.epoch)
             new.append(item)
@@ -284,7 +292,7 @@ class Recovery:
         self._fan_out.missed(state.channel, [recovering.subscriber], stream=True)
 
     def _merge_recovered(self, state: ChannelState) -> None:
-        """Move recovered subscribers that have reached the channel's position to the subscribers served in bulk."""
+        """Move the subscribers whose position the channel has reached to the subscribers that are served in bulk."""
         for one in list(state.recovering.values()):
             top, at = state.position, one.position
             if one.buffer is None and top and at and top.epoch == at.epoch and top.offset >= at.offset:
@@ -294,7 +302,7 @@ class Recovery:
 
 
 def _is_current(state: ChannelState, recovering: RecoveringSubscriber) -> bool:
-    """Return whether this is still the subscriber's subscription: it may have ended, or have been replaced."""
+    """Return False if the subscriber has unsubscribed since, even if it has subscribed again."""
     return state.recovering.get(recovering.subscriber) is recovering
 
 
@@ -302,15 +310,15 @@ def _lowest(positions: Iterable[Position | None]) -> Position | None:
     """
     Return the lowest position of a channel's recovered subscribers.
 
-    Subscribers that read the stream at different times have different positions. Publications after the lowest one are
-    new to at least one of them.
+    Subscribers that read the stream at different times have different positions. Publications after the lowest position
+    are new to at least one of the subscribers.
 
     Args:
-        positions: the subscribers' positions.
+        positions: the subscribers' positions; None for a subscriber whose position is unknown.
 
     Returns:
-        The lowest position; None if there is none, or if the epochs differ. The next publication then sets the
-        channel's position.
+        The lowest position. None if no position is known, or if the positions have different epochs. With None, the
+        next publication sets the channel's position.
     """
     known = {position for position in positions if position is not None}
     return min(known) if len({position.epoch for position in known}) == 1 else None

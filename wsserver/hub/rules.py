@@ -1,5 +1,5 @@
 """
-Channel rules: history size, presence, publish permission and slow consumer policy of each channel.
+Channel rules: the history size, presence, publish permission and slow consumer policy of each channel.
 
 This module does not use Twisted, a clock or a socket.
 """
@@ -21,14 +21,14 @@ __all__ = ["Rule", "Rules"]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The options of a channel."""
+    """The options of one channel."""
 
     history_size: int = 100
-    """Maximum number of publications in the history; 0 for no history, and then publications have no offset."""
+    """Maximum number of publications in the history. 0 for no history; publications then have no offset."""
     history_ttl: float = 60.0
-    """Seconds that the history is kept after the last publication; 0 for no history."""
+    """Seconds for which the history is kept after the last publication; 0 for no history."""
     presence: bool = False
-    """Whether presence is tracked, and join and leave events are sent."""
+    """Whether presence (the list of subscribed clients) is tracked, and clients are sent join and leave events."""
     publish: bool = False
     """Whether clients may publish to the channel."""
     slow: str = "close"
@@ -36,7 +36,7 @@ class Rule:
 
     @property
     def keep(self) -> Keep | None:
-        """How much of the stream to keep; None if the channel has no history."""
+        """How much of the channel's stream the broker keeps; None if the channel has no history."""
         return Keep(self.history_size, self.history_ttl) if self.history_size and self.history_ttl else None
 
 
@@ -45,10 +45,11 @@ class Rules:
     The rules of all channels.
 
     Args:
-        default: the rule of channels that no pattern matches; its `publish` and `presence` are ignored.
+        default: the rule of all channels, except for its `publish` and `presence`, which the next arguments replace.
         publish: patterns of the channels that clients may publish to.
         presence: patterns of the channels whose presence is tracked.
-        overrides: pairs of a pattern and the fields of the rule that differ; only the first matching pattern applies.
+        overrides: pairs of a channel pattern and the fields of the rule to change for channels that match it. If
+            several patterns match, only the first pair applies.
     """
 
     def __init__(
@@ -62,11 +63,11 @@ class Rules:
         self._publish, self._presence = Patterns(publish), Patterns(presence)
         self._overrides = [(Patterns([pattern]), fields) for pattern, fields in overrides]
         self.for_channel = lru_cache(maxsize=65_536)(self._find)
-        """Return a channel's rule; the results are cached."""
+        """A function that returns a channel's rule; its results are cached."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Rules":
-        """Build the rules from the server's options."""
+        """Return the rules that the server's options define."""
         default = Rule(settings.history_size, settings.history_ttl, slow=settings.slow)
         return cls(default, settings.channel_publish, settings.channel_presence, settings.channel)
 

@@ -1,8 +1,9 @@
 """
-Send queues: the publications that wait for a slow subscriber, and the policy that drops some if there are too many.
+Send queues: the publications that wait until a slow subscriber reads, and the policy if there are too many of them.
+
+If publications are dropped, the subscriber is notified before it receives later publications of the same channel.
 
 This module does not use Twisted, a clock or a socket.
-The subscriber is notified of dropped publications before it receives later ones of the same channel.
 """
 
 from collections import OrderedDict
@@ -16,44 +17,44 @@ from wsserver.typing import ChannelName
 
 __all__ = ["OVERHEAD", "Batch", "Loss", "SendQueue", "SlowConsumerPolicy"]
 
-# Measured: the tuple, its numbers and its entry in the table.
+# Measured in memory: the tuple, its numbers and its entry in the dict.
 OVERHEAD: Final = 200
-"""Bytes that every batch counts in addition to its frames. Small batches take more memory than their frames."""
+"""Bytes added to the size of each batch, because a small batch takes more memory than its frames alone."""
 
 
 class SlowConsumerPolicy(StrEnum):
-    """What to do with a channel's publications if a subscriber does not read fast enough and its queue is full."""
+    """What to do with a channel's publications if a subscriber does not read fast enough; the values of `--slow`."""
 
     CLOSE = "close"
-    """Drop nothing; close the connection with 1013."""
+    """When the queue is full, close the connection with 1013."""
     DROP_OLDEST = "drop-oldest"
-    """Drop the oldest publications in the queue."""
+    """When the queue is full, drop the oldest publications in it."""
     LATEST = "latest"
-    """Keep only the channel's newest publication whenever the subscriber does not read, even if the queue has room."""
+    """While the subscriber does not read, queue only the channel's newest publication, even if the queue has room."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The publications and presence events of a channel in one turn, framed for one kind of subscriber."""
+    """A channel's publications and presence events of one event-loop iteration, encoded for one kind of subscriber."""
 
     channel: ChannelName
     frames: bytes
-    """The frames, joined."""
+    """The encoded publications and presence events, joined."""
     count: int
-    """Number of messages in the frames."""
+    """Number of publications and presence events in `frames`."""
     size: int
-    """Total size of the messages' data in bytes."""
+    """Total size in bytes of their data, without the framing."""
     newest: tuple[bytes, int] | None = None
-    """The frame of the last publication alone, and the size of its data in bytes; None if there is no publication."""
+    """The frame of the last publication, and the size of its data in bytes; None if there are only presence events."""
 
 
 class Loss(NamedTuple):
-    """The messages that a call of `SendQueue.add` has dropped."""
+    """What a call of `SendQueue.add` has dropped."""
 
     messages: int
-    """Number of dropped messages."""
+    """Number of dropped publications and presence events."""
     channels: list[ChannelName]
-    """Channels with a new gap, for which the caller can set a notice with `SendQueue.set_notice`."""
+    """The channels that now have a gap and no notice of it yet; the caller can set one with `set_notice`."""
 
 
 class _Entry(NamedTuple):
@@ -62,7 +63,7 @@ class _Entry(NamedTuple):
     messages: int
     size: int
     droppable: bool
-    """Whether the entry may be dropped."""
+    """Whether the channel's policy permits to drop the entry."""
 
 
 class SendQueue:
@@ -70,7 +71,7 @@ class SendQueue:
     The send queue of one subscriber.
 
     Args:
-        limit: maximum size in bytes: the frames, and `OVERHEAD` for each batch.
+        limit: maximum size in bytes of the queue: its frames, and `OVERHEAD` for each batch.
     """
 
     __slots__ = ("_dropped", "_entries", "_limit", "_notices", "_numbers", "_weight")
@@ -80,28 +81,30 @@ class SendQueue:
         self._weight = self._dropped = 0
         self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         """
-        The queued entries, in the order of sending. The key is a running number; for a channel with the policy
-        `LATEST`, which has at most one entry, it is the channel's name.
+        Key -> a queued entry, in the order of sending. The key is a running number, except for a channel with the
+        policy `LATEST`: it has at most one entry, and the key is the channel's name.
         """
         self._notices: dict[ChannelName, tuple[bytes, int]] = {}
-        """Channels with a gap before their queued entries -> the notice of the gap: a frame, and its payload's size."""
+        """Channel with a gap before its queued entries -> the notice: its frame (b"" until set) and payload size."""
         self._numbers = count()
 
     @property
     def full(self) -> bool:
-        """Whether the queue exceeds its limit although everything that may be dropped was dropped."""
+        """Whether the queue exceeds its limit, even after `add` has dropped everything that may be dropped."""
         return self._weight > self._limit
 
     def add(self, batch: Batch, policy: SlowConsumerPolicy) -> Loss:
         """
-        Append a batch, and drop messages as the policies require. Check `full` afterwards.
+        Append a batch to the queue, and drop entries as the channels' policies require.
+
+        If `full` is True afterwards, the caller has to close the connection.
 
         Args:
-            batch: the messages to queue.
-            policy: the policy of the batch's channel.
+            batch: the batch to queue.
+            policy: the slow consumer policy of the batch's channel.
 
         Returns:
-            The messages that were dropped.
+            What was dropped.
         """
         before, channel = self._dropped, batch.channel
         new_gaps: list[ChannelName] = []
@@ -133,21 +136,22 @@ class SendQueue:
 
     def set_notice(self, channel: ChannelName, notice: bytes, size: int) -> None:
         """
-        Set the notice of a channel's gap, which is sent before all queued entries.
+        Set the notice which tells the client that publications of a channel were dropped.
 
-        A channel has one notice at a time: the call does nothing if the channel has no gap, or already has a notice.
+        The notice is sent before all queued entries. Nothing is done if no publication of the channel was dropped, or
+        if the channel already has a notice in the queue.
 
         Args:
             channel: the channel with the gap.
-            notice: the frame to send.
-            size: size of its payload in bytes.
+            notice: the notice, encoded as a frame.
+            size: the size of the frame's payload in bytes.
         """
         if self._notices.get(channel) == (b"", 0):
             self._notices[channel] = notice, size
             self._weight += len(notice)
 
     def drop_channel(self, channel: ChannelName) -> None:
-        """Drop all entries and the notice of a channel that the subscriber has left."""
+        """Drop all entries and the notice of a channel that the subscriber has unsubscribed from."""
         for key in [key for key, entry in self._entries.items() if entry.channel == channel]:
             self._pop(key)
         if channel in self._notices:
@@ -155,10 +159,10 @@ class SendQueue:
 
     def take(self) -> tuple[bytes, int, int]:
         """
-        Remove everything from the queue.
+        Remove and return everything in the queue.
 
         Returns:
-            The frames in the order of sending, joined; the number of messages; the total size of their data in bytes.
+            The frames to send, joined; the number of messages in them; the total size of the messages' data in bytes.
         """
         notices = [notice for notice in self._notices.values() if notice[0]]
         entries = list(self._entries.values())

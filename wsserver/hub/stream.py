@@ -1,8 +1,9 @@
 """
-Streams: the numbered publications of a channel, of which the newest are kept for a limited time.
+Streams: the numbered publications of a channel. The newest ones are kept for a limited time.
 
-A position is an offset and an epoch, as in Centrifugo. Offsets count from 1 within an epoch; a stream that was lost
-starts again at 1 with a new epoch.
+The number of a publication is its offset, counted from 1. The identifier of a stream is its epoch. If a stream is lost,
+the channel's next stream has another epoch, and its offsets start at 1 again. An offset and an epoch together are a
+position. Centrifugo uses the same terms.
 
 This module does not use Twisted, a socket or a clock: the time is an argument.
 """
@@ -29,29 +30,29 @@ __all__ = [
 
 
 class Position(NamedTuple):
-    """A position in a stream: after the publication with this offset."""
+    """A position in a channel's stream: directly after the publication with this offset. Clients recover from it."""
 
     offset: int
     epoch: str
 
     def __str__(self) -> str:
-        """Return `epoch:offset`, as used in event ids."""
+        """Return the position as `epoch:offset`, the format of the event ids of `/sse`."""
         return f"{self.epoch}:{self.offset}"
 
 
 def parse_position(text: str) -> Position | None:
-    """Parse `epoch:offset`; return None if the text is not a position."""
+    """Parse a position in the format `epoch:offset`; return None if the text is not in this format."""
     found = re.fullmatch(r"([A-Za-z0-9_-]{1,64}):([0-9]{1,18})", text)
     return Position(int(found[2]), found[1]) if found else None
 
 
 def write_positions(positions: Iterable[Position | None]) -> str:
-    """Return the positions as text: `epoch:offset` each, or a dash for None, separated by commas."""
+    """Return the positions as a comma-separated text; each is written as `epoch:offset`, and None as a dash."""
     return ",".join("-" if position is None else str(position) for position in positions)
 
 
 def parse_positions(text: str, count: int) -> list[Position | None] | None:
-    """Parse the result of `write_positions` for `count` channels; return None if the text is invalid."""
+    """Parse a result of `write_positions` that has `count` positions; return None if the text is invalid."""
     parts = text.split(",", count)
     positions = [parse_position(part) for part in parts]
     unparsed = {part for part, position in zip(parts, positions, strict=True) if position is None}
@@ -59,46 +60,46 @@ def parse_positions(text: str, count: int) -> list[Position | None] | None:
 
 
 class Keep(NamedTuple):
-    """How much of a stream to keep."""
+    """How much of a channel's stream to keep."""
 
     size: int
-    """Maximum number of publications."""
+    """Maximum number of publications; the newest are kept."""
     ttl: float
-    """Seconds to keep them after the last publication."""
+    """Seconds after the last publication until all publications are deleted."""
 
 
 class ReadLimit(NamedTuple):
-    """The most to read from a stream at once."""
+    """How much to read from a stream at most, in one read."""
 
     publications: int
     """Maximum number of publications."""
     size: int
-    """Maximum size of their data in bytes; a larger publication is read by itself."""
+    """Maximum total size of the publications' data in bytes; a publication that is larger is read alone."""
 
     def less(self, publications: int, size: int) -> "ReadLimit":
-        """Return the rest of the limit after a read of this size; both parts are 0 if one of them is used up."""
+        """Return what is left of the limit after a read of this size; both parts are 0 if one of them is used up."""
         left = ReadLimit(self.publications - publications, self.size - size)
         return left if min(left) > 0 else ReadLimit(0, 0)
 
 
 class Page(NamedTuple):
-    """The result of reading a stream."""
+    """The result of reading a stream: publications, and the position of the stream's end."""
 
     publications: tuple[Publication, ...]
     position: Position
-    """The top of the stream: the position after its newest publication."""
+    """The top of the stream: the position of its newest publication, whether or not the page contains it."""
 
     def end_after(self, since: Position) -> Position | None:
         """
-        Return the position that a reader of this page has reached.
+        Return the position that a reader has reached after this page.
 
         Args:
             since: the position after which the page was read.
 
         Returns:
-            The position after the page's last publication; `position` if it is the newest one of the stream. None if
-            publications after `since` are lost: the epoch differs, or the stream no longer has the publication that
-            follows `since`.
+            The position of the page's last publication, or `since` if the page is empty. It equals `self.position` if
+            there are no further pages. None if publications after `since` are lost: the stream has another epoch, or no
+            longer has the publication that follows `since`.
         """
         if self.position.epoch != since.epoch:
             return None
@@ -109,7 +110,7 @@ class Page(NamedTuple):
         return Position(self.publications[-1].offset, since.epoch)
 
 
-# Bytes in memory besides the data, measured: the object, its numbers and its entry in the stream.
+# Memory that a publication takes in addition to its data, in bytes, measured: the object, its numbers, its entry.
 _OVERHEAD = 150
 
 
@@ -120,10 +121,10 @@ def _weight(publication: Publication) -> int:
 
 class Stream:
     """
-    A stream in memory.
+    The stream of one channel, in memory.
 
     Args:
-        epoch: the stream's epoch.
+        epoch: the identifier of the stream.
     """
 
     __slots__ = ("_expires", "_kept", "epoch", "offset", "size")
@@ -132,18 +133,18 @@ class Stream:
         self.epoch = epoch
         self.offset = 0
         self.size = 0
-        """Approximate memory use in bytes. Small publications take more memory than their data."""
+        """The approximate memory that the publications take, in bytes: their data and an overhead for each."""
         self._kept: deque[Publication] = deque()
         self._expires = 0.0
 
     def append(self, publication: Publication, keep: Keep, now: float) -> Publication:
         """
-        Assign the next offset to a publication, and store it.
+        Assign the next offset to a publication, store it, and delete the oldest publications beyond `keep.size`.
 
         Args:
             publication: the publication, without an offset.
             keep: how much of the stream to keep from now on.
-            now: the time in seconds.
+            now: the current time in seconds, by any clock that does not go backwards.
 
         Returns:
             The publication with its offset and epoch.
@@ -159,12 +160,12 @@ class Stream:
         return publication
 
     def expire(self, now: float) -> None:
-        """Delete the publications if their time to live has passed; the offset continues to count."""
+        """Delete all publications if their time to live has passed; the next publication continues the numbering."""
         if self._kept and now >= self._expires:
             self.clear()
 
     def clear(self) -> None:
-        """Delete all publications; the offset continues to count."""
+        """Delete all publications; the next publication continues the numbering."""
         self._kept.clear()
         self.size = 0
 
@@ -172,23 +173,23 @@ class Stream:
         self, since: Position | None, limit: int, *, reverse: bool, now: float, max_bytes: int | None = None
     ) -> Page:
         """
-        Read a page.
+        Read a page of the stream.
 
         Args:
-            since: return only publications after this position (in reverse: before it). The epoch is not compared; the
-                caller does that.
-            limit: maximum number of publications; negative for no limit.
-            reverse: return the newest publication first.
-            now: the time in seconds.
-            max_bytes: maximum size of all data in bytes; one publication is returned even if it is larger. None for no
-                limit.
+            since: return only publications after this position, or before it if `reverse` is True; None for no
+                restriction. Only the offset is used: the caller has to compare the epoch with the page's.
+            limit: maximum number of publications; 0 for only the top of the stream; negative for no limit.
+            reverse: whether to return the newest publication first.
+            now: the current time in seconds, by the same clock as for `append`.
+            max_bytes: maximum total size of the publications' data in bytes; None for no limit. If there are any
+                publications, at least one is returned, even if it is larger.
 
         Returns:
             The publications, and the top of the stream.
         """
         self.expire(now)
         kept, end = self._kept, len(self._kept)
-        # Offsets are consecutive, so a publication's index is computed; a search would start again for each page.
+        # Offsets are consecutive, so the index of the first publication is computed, which is faster than a search.
         first = kept[0].offset if kept else 0
         if reverse:
             start = 0 if since is None else end - min(max(since.offset - first, 0), end)
@@ -203,7 +204,7 @@ class Stream:
 
 
 def _up_to(publications: Iterable[Publication], max_bytes: int) -> Iterator[Publication]:
-    """Yield publications until their data exceeds `max_bytes`; always yield the first."""
+    """Yield publications as long as their total data is at most `max_bytes`; always yield the first."""
     size = 0
     for publication in publications:
         size += len(publication.data)

@@ -1,7 +1,8 @@
 """
-Surveys: a process sends a request to all processes that share the broker, itself included, and collects the answers.
+Surveys: a server process sends a request to all processes that share a broker, including itself.
 
-Requests and answers are JSON objects, sent as messages of the broker.
+It collects their answers into one result. Requests and answers are JSON objects, which the broker carries as control
+messages.
 """
 
 import json
@@ -22,20 +23,20 @@ __all__ = ["ANSWER_TIMEOUT", "Handlers", "Survey"]
 _log = Logger(namespace="wsserver.hub")
 
 ANSWER_TIMEOUT = 2.0
-"""Seconds to wait for the answers of the other processes."""
+"""Seconds that a survey waits for the answers of all processes."""
 
 MAX_REQUESTS = 1000
-"""Maximum number of requests that wait for answers; beyond it, `Survey.ask` fails."""
+"""Maximum number of this process's requests that wait for answers; beyond it, `Survey.ask` fails."""
 
 Handlers = Mapping[str, Callable[[Mapping[str, Any]], Any]]
 """
-Name of a request -> the function that answers it. It is called with the arguments, a JSON object, and returns any JSON
-value; None is left out of the result.
+Name of a request -> the function that answers it. The function is called with the request's arguments, a JSON object,
+and returns any JSON value. None means that the process has no answer; the survey's result leaves it out.
 """
 
 
 class _Request:
-    """A request of this process, its answers so far, and the processes that have not answered yet."""
+    """A request of this process, the answers received so far, and the ids of the processes that have not answered."""
 
     __slots__ = ("answers", "done", "missing", "timeout")
 
@@ -51,9 +52,9 @@ class Survey:
     Sends requests to all processes that share a broker, and answers theirs.
 
     Args:
-        broker: carries the messages between processes. It must deliver them to `on_message`.
-        clock: measures the time to answer.
-        handlers: answer the requests.
+        broker: carries the messages between processes. The caller must pass `on_message` to `broker.deliver_to`.
+        clock: schedules the timeout `ANSWER_TIMEOUT`.
+        handlers: the functions that answer requests in this process.
     """
 
     def __init__(self, broker: Broker, clock: IReactorTime, handlers: Handlers) -> None:
@@ -62,15 +63,16 @@ class Survey:
 
     def ask(self, name: str, arguments: Mapping[str, Any]) -> "Deferred[list[Any]]":
         """
-        Send a request to all processes, including this one.
+        Send a request to all processes, including this one, and collect the answers.
 
         Args:
-            name: the request's name, one of the handlers'.
+            name: the request's name: one of the keys of `handlers`.
             arguments: the request's arguments; they must be serializable as JSON.
 
         Returns:
-            A Deferred that fires with the list of answers other than None, once all running processes have answered or
-            `ANSWER_TIMEOUT` has passed. It fails with `BrokerDown`.
+            A Deferred that fires with the list of the answers, without those that are None, once all running processes
+            have answered or `ANSWER_TIMEOUT` has passed. It fails with `BrokerDown` if the broker is down or
+            `MAX_REQUESTS` requests are waiting.
         """
         if len(self._requests) >= MAX_REQUESTS:
             return fail(BrokerDown(f"{MAX_REQUESTS} requests to the other processes are pending; retry later"))
@@ -99,7 +101,7 @@ class Survey:
         request.done.callback(request.answers)
 
     def on_message(self, message: bytes) -> None:
-        """Process a message of the broker: a request, or an answer to a request of this process."""
+        """Process a control message: a request from a process, or an answer to a request of this process."""
         try:
             parts = json.loads(message)
             if "answer" in parts:
@@ -118,7 +120,7 @@ class Survey:
             result = None
         answer = {"answer": number, "from": self._broker.node, "result": result}
         sent = self._broker.send(sender, json.dumps(answer).encode("utf-8"))
-        # Ignore the outage: the process that sent the request has a timeout.
+        # If the broker is down, the answer is lost. The process that sent the request stops waiting after its timeout.
         sent.addErrback(lambda failure: failure.trap(BrokerDown))
 
     def _on_answer(self, number: str, node: str, result: Any) -> None:
@@ -132,6 +134,6 @@ class Survey:
             self._close(number)
 
     def stop(self) -> None:
-        """Stop waiting: complete all requests with the answers received so far."""
+        """Complete all waiting requests with the answers received so far; called when the server stops."""
         for number in list(self._requests):
             self._close(number)
