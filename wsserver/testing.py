@@ -242,6 +242,8 @@ class MemoryClient:
 
     def __init__(self, transport: MemoryTransport) -> None:
         self.transport = transport
+        self._fragments: list[Frame] = []
+        """The fragments of a message whose last one has not been received."""
 
     def send(self, data: bytes, size: int = 0) -> None:
         """
@@ -301,19 +303,38 @@ class MemoryClient:
         self.send_frame(8, struct.pack("!H", code) + reason.encode("utf-8"))
 
     def frames(self) -> list[Frame]:
-        """Remove the complete frames from the received bytes and return them."""
+        """Remove the complete frames from the received bytes and return them; fragments are not joined."""
         frames, rest = parse_frames(bytes(self.transport.written))
         self.transport.written[:] = rest
         return frames
 
     def messages(self) -> list[str | bytes]:
         """
-        Remove all complete frames and return the payloads of the data frames: str for text, bytes for binary.
+        Remove all complete frames and return the complete messages: str for text, bytes for binary.
 
-        Fragmented messages are not reassembled: only their first fragment is returned.
+        Fragments are joined (RFC 6455 section 5.4). If the last fragment of a message has not been received yet, a
+        later call returns that message. Control frames are dropped.
+
+        Raises:
+            ValueError: a continuation frame has no message to continue, or a message begins within another.
         """
-        data = [frame for frame in self.frames() if frame.opcode in (1, 2)]
-        return [frame.payload.decode("utf-8") if frame.opcode == 1 else frame.payload for frame in data]
+        messages: list[str | bytes] = []
+        for frame in self.frames():
+            if frame.opcode not in (0, 1, 2):
+                continue
+            if (frame.opcode == 0) != bool(self._fragments):
+                expected = "a continuation frame" if self._fragments else "a text or binary frame"
+                raise ValueError(f"the server sent a frame with opcode {frame.opcode}; expected {expected}")
+            self._fragments.append(frame)
+            if frame.fin:
+                messages.append(self._join_fragments())
+        return messages
+
+    def _join_fragments(self) -> str | bytes:
+        opcode = self._fragments[0].opcode
+        payload = b"".join(frame.payload for frame in self._fragments)
+        self._fragments.clear()
+        return payload.decode("utf-8") if opcode == 1 else payload
 
     def close_frame(self) -> tuple[int | None, str] | None:
         """Remove all complete frames and return the code and reason of the first Close frame; None without one."""
