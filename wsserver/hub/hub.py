@@ -50,11 +50,9 @@ class Hub:
     Delivers the publications of channels to the subscribers in this process.
 
     Args:
-        broker: carries publications between processes, and stores histories and presence. The caller must pass the new
-            hub to `broker.deliver_to`.
+        broker: carries publications and stores histories; the caller must pass the new hub to `broker.deliver_to`.
         reactor: schedules the deliveries at the end of an event-loop iteration.
-        rules: the options of each channel (history, presence, publish permission, slow consumers); None for the
-            defaults.
+        rules: the options of each channel (history, presence and others); None for the defaults.
     """
 
     def __init__(self, broker: Broker, reactor: IReactorTime, rules: Rules | None = None) -> None:
@@ -377,11 +375,7 @@ class Hub:
     # The end of an event-loop iteration.
 
     def _queue(self, state: ChannelState, item: Publication | PresenceEvent) -> None:
-        """
-        Queue an item for delivery at the end of this event-loop iteration.
-
-        Recovering subscribers receive or buffer the item immediately.
-        """
+        """Queue an item for the end of this event-loop iteration; recovering subscribers get it immediately."""
         if not state.pending:
             if not self._dirty:
                 self._reactor.callLater(0, self._flush_all)

@@ -1,14 +1,14 @@
 """
-The broker for server processes that share a Redis.
+The broker for several server processes that share one Redis.
 
-A message that another program sends with `PUBLISH foo hello` is delivered to the subscribers of channel `foo`
-unchanged and without an offset. A publication made through a server is appended to a Redis stream and sent, with its
-offset, over a private Redis channel of its own.
+If another program sends the command `PUBLISH foo hello`, the message is delivered to the subscribers of channel `foo`,
+unchanged and without an offset. A publication that is made through a server is appended to the Redis stream of the
+channel. It is then sent to all servers, together with its offset, over a Redis channel that only servers use.
 
-While the link to Redis is down, publications and new subscriptions fail with `BrokerDown`. When the link is up again,
-the hub reads the publications it missed from the streams.
+While the connection to Redis (`RedisLink`) is down, publications and new subscriptions fail with `BrokerDown`. When it
+is up again, the hub reads the publications that it missed from the streams.
 
-`wsserver.redis.encoding` lists the keys and the Redis channels.
+`wsserver.redis.encoding` lists the keys and the Redis channels that the server uses.
 """
 
 import random
@@ -52,43 +52,43 @@ __all__ = ["RedisBroker"]
 _log = Logger(namespace="wsserver.redis")
 
 META_TTL = 30 * 86_400.0
-"""Seconds that a channel's epoch and offset are kept after its last publication; the same as in Centrifugo."""
+"""Seconds for which Redis keeps a channel's epoch and offset after its last publication; the same as in Centrifugo."""
 
 NEW_META_TTL = 300.0
-"""The same for a channel without publications: short, because any subscriber can create such channels at will."""
+"""The same as `META_TTL`, but for a channel without publications. Clients can create many of them by subscribing."""
 
 HEARTBEAT_INTERVAL = 2.5
-"""Seconds between two heartbeats of a process."""
+"""Seconds between two heartbeats, with which a process reports to Redis that it is running."""
 
 DEAD_AFTER = 8.0
-"""Seconds without a heartbeat after which a process counts as dead and its clients are removed from presence."""
+"""Seconds without a heartbeat after which a process counts as dead, and its clients as no longer present."""
 
 LEAVE_TIMEOUT = 1.0
-"""Seconds that a stopping process waits for Redis to remove it from the list of processes."""
+"""Maximum seconds that a stopping process waits until Redis has removed it from the list of processes."""
 
 PRESENCE_TTL = 100.0
-"""Seconds that Redis keeps a channel's presence if no process refreshes it."""
+"""Seconds after which Redis deletes a channel's presence if no process refreshes it."""
 
 PRESENCE_REFRESH = 30.0
-"""Seconds between two refreshes of the presence of this process's clients."""
+"""Seconds between two refreshes: a process stores the presence of its clients again, so that it does not expire."""
 
 CHECK_TTL = 10.0
-"""Seconds that Redis keeps the stream and the metadata which the write check creates."""
+"""Seconds for which Redis keeps the keys that the write check (`wsserver.redis.health`) creates."""
 
 BATCH = 500
-"""Maximum number of clients in one presence command."""
+"""Maximum number of clients that one command to Redis adds to or removes from a channel's presence."""
 
 MAX_ENTRIES = 2**31
-"""Maximum number of publications in one read; Redis rejects numbers over 2**63."""
+"""Maximum number of publications in one read. Larger limits are reduced to it: Redis rejects numbers over 2**63."""
 
 
 class RedisBroker:
     """
-    Publish to and receive from Redis; implements `wsserver.hub.broker.Broker`.
+    A broker that uses Redis; implements `wsserver.hub.broker.Broker`.
 
     Args:
-        url: the address of Redis, or of its sentinels.
-        reactor: makes connections and timers.
+        url: the address of Redis, or of the sentinels that know the address.
+        reactor: opens connections and schedules calls.
     """
 
     def __init__(self, url: RedisURL, reactor: Any) -> None:
@@ -112,13 +112,13 @@ class RedisBroker:
             )
         )
         self.node = f"{random.getrandbits(64):016x}"
-        """The random name of this process: 16 hexadecimal digits."""
+        """The id of this server process: 16 random hexadecimal digits."""
         self._node = self.node.encode("ascii")
         self._control_channels = [CONTROL, CONTROL + b":" + self._node]
-        """The Redis channels for control messages: one for all processes, one for this process."""
+        """The Redis channels on which this process receives control messages: the one of all processes, and its own."""
         self._control_subscribed = False
         self._local_clients: dict[ChannelName, dict[str, bytes]] = {}
-        """The clients of this process that are present, by channel: client id -> value in Redis."""
+        """Channel -> the clients of this process that are present: client id -> value in the presence hash of Redis."""
         self._heartbeats, self._presence_refreshes = (
             LoopingCall(self._send_heartbeat),
             LoopingCall(self._refresh_presence),
@@ -128,47 +128,54 @@ class RedisBroker:
 
     @property
     def up(self) -> bool:
-        """Whether the link to Redis is up, so that publications arrive."""
+        """Whether the connection to Redis is up, so that the process receives publications."""
         return self._link.up
 
     @property
     def problem(self) -> str | None:
-        """Why the broker cannot deliver or accept publications; None if it can."""
+        """Why the broker cannot deliver or accept publications, as a sentence; None if it can."""
         return self._write_check.problem if self.up else f"Redis is unavailable: {self._link.problem}"
 
     def metrics(self) -> "Mapping[str, float]":
-        """Return the broker's metrics for `/api/info`: name -> value."""
+        """Return the broker's metrics for `/api/info`: metric name -> value."""
         return {"redis_subscriber_up": float(self.up)}
 
     def deliver_to(self, listener: Listener, on_control: Callable[[bytes], None] = ignore_control) -> None:
-        """Set who receives what Redis delivers; see `wsserver.hub.broker.Broker.deliver_to`."""
+        """Set the objects that receive the broker's deliveries; see `wsserver.hub.broker.Broker.deliver_to`."""
         self._listener, self._on_control = listener, on_control
 
     def start(self) -> None:
-        """Start connecting, sending heartbeats and refreshing presence; retry while Redis is unavailable."""
+        """Start to connect, to send heartbeats and to refresh presence; retry while Redis is unavailable."""
         self._link.start()
         self._heartbeats.start(HEARTBEAT_INTERVAL, now=False)
         self._presence_refreshes.start(PRESENCE_REFRESH, now=False)
 
     def stop(self) -> "Deferred[Any]":
-        """Remove this process from the list of processes, so that no survey waits for it, and disconnect."""
+        """
+        Remove this process from the list of running processes, so that surveys no longer wait for it, and disconnect.
+
+        Returns:
+            A Deferred that fires once the connections to Redis are closed.
+        """
         self._write_check.end()
         for call in (self._heartbeats, self._presence_refreshes):
             if call.running:
                 call.stop()
-        # A heartbeat with time 0. Not ZREM: the server's Redis user would need permission for one more command.
+        # With 0 as the time of this process's last heartbeat, other processes delete its entry. ZREM would require that
+        # the server's Redis user has another permission.
         left = self._link.command("ZADD", f"{PRIVATE}nodes", 0, self._node).addTimeout(LEAVE_TIMEOUT, self._reactor)
-        # Without it, the other processes would wait for this one until `DEAD_AFTER` seconds have passed.
+        # Disconnect even if this has failed: `DEAD_AFTER` seconds later, the process counts as dead.
         return left.addBoth(lambda _: self._link.stop())
 
     # Publications.
 
     def subscribe(self, channel: ChannelName) -> "Deferred[Any]":
         """
-        Subscribe to a channel's publications.
+        Subscribe to a channel's two Redis channels (`wsserver.redis.encoding.redis_channels`).
 
         Returns:
-            A Deferred that fires once Redis has confirmed both Redis channels. It fails as `RedisLink.subscribe` does.
+            A Deferred that fires with None once Redis has confirmed both subscriptions. It fails with `NotPermitted` or
+            `BrokerDown`, for the reasons that `RedisLink.subscribe` lists.
         """
         keys = redis_channels(channel)
 
@@ -181,7 +188,7 @@ class RedisBroker:
         return done.addCallbacks(lambda _: None, undo)
 
     def unsubscribe(self, channel: ChannelName) -> None:
-        """Unsubscribe from a channel's publications."""
+        """Unsubscribe from a channel's two Redis channels."""
         for key in redis_channels(channel):
             self._link.unsubscribe(key)
 
@@ -192,7 +199,7 @@ class RedisBroker:
         tag = tag_of(channel)
         keys = [key_of("meta", tag), key_of("history", tag)]
         if idempotency_key:
-            # Hashed, so that no combination of channel name and idempotency key yields the key of another one.
+            # Hashed, so that two different pairs of channel and idempotency key never have the same Redis key.
             keys.append(
                 key_of("once", tag) + b":" + sha256(idempotency_key.encode("utf-8")).hexdigest().encode("ascii")
             )
@@ -244,7 +251,7 @@ class RedisBroker:
         return self._read.call([key_of("meta", tag), key_of("history", tag)], arguments).addCallback(parse_page)
 
     def remove_history(self, channel: ChannelName) -> "Deferred[None]":
-        """Delete the channel's stream; offsets continue from the last one."""
+        """Delete the publications of a channel's stream; the next publication continues the numbering."""
         return self._link.command("DEL", key_of("history", tag_of(channel))).addCallback(lambda _: None)
 
     def _on_message(self, key: bytes, data: bytes) -> None:
@@ -268,7 +275,7 @@ class RedisBroker:
     # Presence.
 
     def join(self, channel: ChannelName, info: ClientInfo) -> "Deferred[Any]":
-        """Add a client of this process to the channel's presence, and publish a join event."""
+        """Add a client of this process to a channel's presence, and publish a join event."""
         packed = self._node + b" " + write_info(info)
         self._local_clients.setdefault(channel, {})[info.client] = packed
         return gatherResults(
@@ -282,7 +289,7 @@ class RedisBroker:
         ).addErrback(first_cause)
 
     def leave(self, channel: ChannelName, info: ClientInfo) -> "Deferred[Any]":
-        """Remove a client of this process from the channel's presence, and publish a leave event."""
+        """Remove a client of this process from a channel's presence, and publish a leave event."""
         members = self._local_clients.get(channel, {})
         if members.pop(info.client, None) is None:
             return succeed(None)
@@ -301,9 +308,10 @@ class RedisBroker:
 
     def members(self, channel: ChannelName) -> "Deferred[Mapping[str, ClientInfo]]":
         """
-        Return the clients present on a channel, of all live processes: client id -> info.
+        Return the clients that are present on a channel, in all running processes: client id -> info.
 
-        Clients of dead processes are deleted from Redis, at most `BATCH` per call.
+        If the presence in Redis contains clients of dead processes, they are left out, and at most `BATCH` of them are
+        deleted from Redis.
         """
         key = key_of("presence", tag_of(channel))
 
@@ -331,7 +339,7 @@ class RedisBroker:
             self._exchange_heartbeat(self._node).addErrback(_ignore)
 
     def _refresh_presence(self) -> None:
-        """Write the presence of this process's clients again: it expires, and Redis may have lost it."""
+        """Store the presence of this process's clients again, because it expires and Redis may have lost it."""
         for channel, members in list(self._local_clients.items() if self.up else ()):
             rest: list[Any] = [part for member in members.items() for part in member]
             while rest:
@@ -342,20 +350,20 @@ class RedisBroker:
     # Processes.
 
     def nodes(self) -> "Deferred[Collection[str]]":
-        """Return the names of the live processes, including this one."""
+        """Return the ids of the running server processes, including this one."""
         return self._exchange_heartbeat(self._node).addCallback(lambda found: [node.decode("ascii") for node in found])
 
     def send(self, node: str, message: bytes) -> "Deferred[Any]":
-        """Send a control message to a process, or to all processes if `node` is empty."""
+        """Send a control message to the process with the id `node`; if empty, to all processes, including this one."""
         key = CONTROL + b":" + node.encode("ascii") if node else CONTROL
         return self._link.command("PUBLISH", key, message)
 
     def consume(self, key: str, seconds: float) -> "Deferred[bool]":
-        """Consume a one-time item; see `wsserver.hub.broker.Broker.consume`."""
+        """Mark a key as used; see `wsserver.hub.broker.Broker.consume`."""
         done = self._link.command("SET", f"{PRIVATE}used:{key}".encode(), b"1", "PX", milliseconds(seconds), "NX")
         return done.addCallback(lambda found: found is not None)
 
-    # The link.
+    # Callbacks of the `RedisLink`.
 
     def _on_up(self, again: bool) -> None:
         self._write_check.begin()
@@ -367,7 +375,7 @@ class RedisBroker:
         self._listener.on_up()
 
     def _subscribe_control(self) -> None:
-        """Subscribe to control messages, once: the link restores the subscriptions after an outage."""
+        """Subscribe to control messages when the link is first up; after an outage, the link subscribes again."""
         if self._control_subscribed:
             return
         self._control_subscribed = True
@@ -380,7 +388,7 @@ class RedisBroker:
             self._link.subscribe(key).addErrback(failed)
 
     def _on_down(self) -> None:
-        """Stop the write check. Subscribers are notified later, when the link is up and the gaps are known."""
+        """Stop the write check. The hub notifies subscribers later: when the link is up again, and gaps are known."""
         self._write_check.end()
 
     def _on_permission_revoked(self, key: bytes) -> None:

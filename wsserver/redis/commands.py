@@ -1,7 +1,7 @@
 """
-Send commands to Redis, with a limit on how many wait for their reply. Every command gets a reply or an error.
+Sending commands to Redis, with a limit on the number of commands that wait for their reply.
 
-Pure: no clock, no socket; it uses only the connection it is given.
+This module does not use a clock or a socket: the caller passes a connection.
 """
 
 import hashlib
@@ -18,50 +18,54 @@ from wsserver.redis.errors import describe_reply
 __all__ = ["MAX_BYTES_IN_FLIGHT", "MAX_IN_FLIGHT", "UNAVAILABLE", "Commands", "Script"]
 
 UNAVAILABLE = "Redis is unavailable"
-"""The error message for requests made while the link to Redis is down."""
+"""The error message of commands and subscriptions that are requested while Redis is unavailable."""
 
 MAX_IN_FLIGHT = 10_000
-"""Maximum number of commands that wait for their reply; further ones are refused."""
+"""Maximum number of commands that wait for their reply; further commands are refused."""
 
 MAX_BYTES_IN_FLIGHT = 8 * 1024**2
-"""Maximum total size of these commands; one that would exceed it is refused, unless no other is waiting."""
+"""
+Maximum total size in bytes of the commands that wait for their reply. A command that would exceed it is refused, unless
+no other command is waiting.
+"""
 
 
 class Commands:
     """
-    Send commands on the current connection, and turn their errors into `BrokerDown` or `ServerNotPermitted`.
+    Sends commands on the current connection, and converts errors into `BrokerDown` or `ServerNotPermitted`.
 
     Args:
-        demoted: called when Redis refuses a write because it is a replica.
+        demoted: called if Redis refuses a write because it is a replica, as after it has lost the role of the master.
     """
 
     def __init__(self, demoted: Callable[[], None]) -> None:
         self._demoted = demoted
         self._connection: Any = None
         self.replies = 0
-        """How many commands have ended, with a reply or an error."""
+        """Number of commands that have been completed, with a reply or an error."""
         self._waiting = 0
         self._bytes_waiting = 0
 
     def begin(self, connection: Any) -> None:
-        """Send commands on this connection from now on."""
+        """Set the connection to send commands on; called when a new connection to Redis is open."""
         self._connection = connection
 
     def end(self) -> None:
-        """Drop the connection; txredisapi fails the commands that wait for their reply."""
+        """Forget the closed connection; the library txredisapi fails the commands that still wait for a reply on it."""
         self._connection = None
 
     def send(self, *arguments: Any, limited: bool = True) -> "Deferred[Any]":
         """
-        Send a command.
+        Send a command to Redis.
 
         Args:
-            arguments: the command and its arguments: bytes, strings (sent as UTF-8) and numbers.
-            limited: whether to refuse the command if too many are waiting.
+            arguments: the command's name and its arguments: bytes, strings (sent as UTF-8) and numbers.
+            limited: whether to refuse the command if the maximum number or size of waiting commands is reached.
 
         Returns:
-            A Deferred that fires with the reply. It fails with a `RedisError` of txredisapi, or with `BrokerDown` if
-            there is no connection or too many commands are waiting.
+            A Deferred that fires with the reply. It fails with a `RedisError` of the library txredisapi if Redis
+            replies with an error or the connection is lost, and with `BrokerDown` if there is no connection or the
+            command is refused.
         """
         if self._connection is None:
             return fail(BrokerDown(UNAVAILABLE))
@@ -83,11 +87,14 @@ class Commands:
 
     def explain(self, failure: Failure) -> Failure:
         """
-        Errback: turn a command's failure into one with a message for operators.
+        Convert a command's failure into one with a message for operators; used as an errback of `send`.
+
+        Args:
+            failure: the failure. It is returned unchanged if it is a `BrokerDown`.
 
         Raises:
             ServerNotPermitted: the server's Redis user may not run the command.
-            BrokerDown: any other error of Redis or of the connection.
+            BrokerDown: Redis has replied with another error, or the connection was lost.
         """
         if failure.check(BrokerDown):
             return failure
@@ -102,14 +109,15 @@ class Commands:
 
 class Script:
     """
-    A Lua script, called by its hash.
+    A Lua script that runs inside Redis.
 
-    If Redis does not know the hash, as after a restart or a SCRIPT FLUSH, the whole script is sent instead.
+    The script is called by its hash, with EVALSHA. If Redis does not know the script, as after a restart or the command
+    SCRIPT FLUSH, the whole script is sent, with EVAL.
 
     Args:
-        text: the script.
-        send: sends a command and returns a Deferred with the reply.
-        explain: the errback for its failures.
+        text: the source text of the script.
+        send: sends a command to Redis, and returns a Deferred that fires with the reply.
+        explain: an errback that converts the failures of the call.
     """
 
     def __init__(self, text: str, send: Callable[..., "Deferred[Any]"], explain: Callable[[Failure], Any]) -> None:
@@ -128,7 +136,8 @@ class Script:
             arguments: the script's `ARGV`: bytes, strings and numbers.
 
         Returns:
-            A Deferred that fires with the script's result. It fails as `RedisLink.command` does.
+            A Deferred that fires with the script's result. It fails with `ServerNotPermitted` or `BrokerDown`, for the
+            reasons that `RedisLink.command` lists.
         """
         rest = (len(keys), *keys, *arguments)
 

@@ -1,7 +1,7 @@
 """
-A connection to Redis or to a sentinel. The only module that imports txredisapi.
+Connections to Redis or to a sentinel. This is the only module that imports txredisapi, a Redis client library.
 
-A connection does not reconnect by itself; `wsserver.redis.supervisor` opens a new one.
+If a connection is lost, it does not reconnect: `wsserver.redis.supervisor` opens a new one.
 """
 
 import os
@@ -43,15 +43,17 @@ BATCH = 1000
 LOST = "the connection was lost"
 
 MAX_ERROR_LENGTH = 200
-"""Maximum characters kept of an unsolicited error: the one of protected mode fills a page."""
+"""
+Maximum number of characters kept of an error that Redis sends without a command. The error of protected mode is long.
+"""
 
 
 class NotConnected(Exception):
-    """Redis or a sentinel cannot be reached or used; the message is the reason, in a few words."""
+    """Redis or a sentinel cannot be reached or used; the exception's message is the reason, in a few words."""
 
 
 class _Factory(Factory):
-    """A factory for one connection, with the attributes and methods that txredisapi uses of its own factory."""
+    """A factory for one connection, with the attributes and methods that txredisapi expects of a factory."""
 
     noisy = False
     isLazy = False
@@ -61,7 +63,7 @@ class _Factory(Factory):
         self._make = make
 
     def buildProtocol(self, addr: Any) -> Any:  # noqa: ARG002
-        """Return the connection."""
+        """Return a new connection."""
         connection = self._make()
         connection.factory = self
         return connection
@@ -70,18 +72,23 @@ class _Factory(Factory):
         """Do nothing: this factory does not reconnect."""
 
     def connectionError(self, why: object) -> None:
-        """Store why txredisapi considers the connection unusable."""
+        """Store the reason why the connection is unusable; called by txredisapi."""
         self.problem = str(why)
 
 
 class Connection(RedisProtocol):  # type: ignore[misc]
-    """A connection for commands; its callers use `execute_command` and `whenDisconnected` of txredisapi."""
+    """
+    A connection for commands.
+
+    Callers send commands with `execute_command`, and wait for the end of the connection with `whenDisconnected`. Both
+    are methods of txredisapi.
+    """
 
     why = ""
     """Why the connection was lost; empty while it is open."""
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
-        """Parse replies; close the connection if the data is not the Redis protocol."""
+        """Parse the replies in the received data; close the connection if the data is not in the Redis protocol."""
         try:
             super().dataReceived(data, unpause)
         except (InvalidData, UnicodeDecodeError):
@@ -90,9 +97,9 @@ class Connection(RedisProtocol):  # type: ignore[misc]
 
     def replyReceived(self, reply: Any) -> None:
         """
-        Handle a reply to a command, or an unsolicited error.
+        Handle a reply to a command, or an error that Redis sends without a command.
 
-        Redis sends such an error before it closes a connection in protected mode, or if it has too many clients.
+        Redis sends such an error before it closes a connection, if it is in protected mode or has too many clients.
         """
         if isinstance(reply, ResponseError) and not self.replyQueue.waiting:
             self.why = describe_reply(str(reply))[:MAX_ERROR_LENGTH]
@@ -100,32 +107,33 @@ class Connection(RedisProtocol):  # type: ignore[misc]
             super().replyReceived(reply)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Store the reason for the callers that wait for the connection."""
+        """Store in `why` the reason for which the connection was lost, unless a better reason is already known."""
         self.why = self.why or _describe_error(reason.value)
         super().connectionLost(reason)
 
     def hang_up(self) -> None:
-        """Abort the connection; do nothing if it is already lost."""
-        # Twisted's TLS raises if a lost connection is aborted.
+        """Close the connection immediately; do nothing if it is already lost."""
+        # Twisted's TLS transport raises an exception if a lost connection is aborted.
         if self.connected:
             self.transport.abortConnection()
 
 
 class SubscriberConnection(Connection):
     """
-    A subscriber connection: a connection for pub/sub messages.
+    A connection that subscribes to Redis channels and receives their messages.
 
-    Redis answers a SUBSCRIBE for several channels with one confirmation per channel, or with a single error for all of
-    them. Answers arrive in the order of the commands, so each belongs to the oldest command that is still unanswered.
+    Redis answers a SUBSCRIBE command for several channels with one confirmation for each channel, or with a single
+    error for all of them. Answers arrive in the order of the commands: each belongs to the oldest unanswered command.
 
     Args:
-        args: the arguments of `Connection`.
+        args: positional arguments for `Connection`.
         on_message: called with the Redis channel and the data of every message.
-        on_confirmed: called with every channel whose subscription is confirmed, unless a later SUBSCRIBE for it is
-            unanswered.
-        on_refused: called when a SUBSCRIBE is refused: with its channels, the error reply, and whether it named only
-            one channel.
-        options: the options of `Connection`.
+        on_confirmed: called with a Redis channel when its subscription is confirmed. It is not called if a later
+            SUBSCRIBE for the channel is still unanswered.
+        on_refused: called when Redis refuses a SUBSCRIBE command, with three arguments: the channels of the command
+            (without those for which a later SUBSCRIBE is unanswered), the error reply, and whether the command named
+            only one channel.
+        options: keyword arguments for `Connection`.
     """
 
     def __init__(
@@ -140,19 +148,19 @@ class SubscriberConnection(Connection):
         self._on_message, self._on_confirmed, self._on_refused = on_message, on_confirmed, on_refused
         self._unanswered_commands: deque[tuple[bytes, list[bytes]]] = deque()
         self._answer_count = 0
-        """How many answers to the oldest unanswered command have arrived."""
+        """Number of answers to the oldest unanswered command that have arrived."""
         self._pending_subscribes: Counter[bytes] = Counter()
-        """Unanswered SUBSCRIBEs per channel: two if a channel was unsubscribed and subscribed again meanwhile."""
+        """Channel -> number of unanswered SUBSCRIBE commands, which is 2 after subscribe, unsubscribe, subscribe."""
         self.unanswered = 0
-        """How many answers are outstanding: one per channel of each unanswered command."""
+        """Number of answers that are outstanding: one for each channel of each unanswered command."""
 
     def hang_up(self) -> None:
-        """Abort the connection, and stop the callbacks: data already read may still hold messages."""
+        """Close the connection immediately; call no callback any more, even for messages that were already received."""
         self._on_message = self._on_confirmed = self._on_refused = _ignore
         super().hang_up()
 
     def subscribe(self, channels: Iterable[bytes]) -> None:
-        """Send SUBSCRIBE for these channels, in batches of `BATCH`."""
+        """Subscribe to Redis channels, with one SUBSCRIBE command for every `BATCH` channels."""
         rest = list(channels)
         for start in range(0, len(rest), BATCH):
             batch = rest[start : start + BATCH]
@@ -160,7 +168,7 @@ class SubscriberConnection(Connection):
             self._send_command(b"SUBSCRIBE", batch)
 
     def unsubscribe(self, channel: bytes) -> None:
-        """Send UNSUBSCRIBE for a channel."""
+        """Send UNSUBSCRIBE for a Redis channel."""
         self._send_command(b"UNSUBSCRIBE", [channel])
 
     def _send_command(self, command: bytes, channels: list[bytes]) -> None:
@@ -171,7 +179,7 @@ class SubscriberConnection(Connection):
         self.transport.write(b"*%d\r\n%s" % (len(words), b"".join(parts)))
 
     def replyReceived(self, reply: Any) -> None:
-        """Handle a message, or the answer to a SUBSCRIBE or UNSUBSCRIBE."""
+        """Handle a message, or the answer to a SUBSCRIBE or UNSUBSCRIBE command."""
         kind = reply[0] if isinstance(reply, list) and len(reply) == 3 else None
         if kind == b"message":
             self._on_message(reply[1], reply[2])
@@ -210,15 +218,15 @@ class SubscriberConnection(Connection):
 
 def endpoint(reactor: Any, host: str, port: int, *, tls: bool, trust: Any) -> Any:
     """
-    Return the endpoint to connect to.
+    Return the Twisted endpoint that connects to Redis or to a sentinel.
 
     Args:
-        reactor: makes the connection.
-        host: a host name or an IP address; with TLS, the certificate must be valid for it.
+        reactor: opens the connection.
+        host: a host name or an IP address. With TLS, the certificate of Redis must be valid for this host.
         port: the TCP port.
         tls: whether to use TLS.
-        trust: the result of `read_certificates`; None for the system's certificates, or those in the file that the
-            environment variable `SSL_CERT_FILE` names.
+        trust: the CA certificates to trust, as returned by `read_certificates`. None for the certificates of the
+            system, or those in the file that the environment variable `SSL_CERT_FILE` names.
     """
     plain = HostnameEndpoint(reactor, host, port, timeout=2)
     return wrapClientTLS(optionsForClientTLS(host, trustRoot=trust), plain) if tls else plain
@@ -226,16 +234,16 @@ def endpoint(reactor: Any, host: str, port: int, *, tls: bool, trust: Any) -> An
 
 def read_certificates(path: str) -> Any:
     """
-    Read the CA certificates to trust.
+    Read the CA certificates to trust from a file.
 
     Args:
-        path: a PEM file.
+        path: the path of a file with one or more certificates in PEM format.
 
     Returns:
-        A trust root for `endpoint`.
+        The certificates, for the argument `trust` of `endpoint`.
 
     Raises:
-        SettingError: the file cannot be read, or has no valid certificate.
+        SettingError: the file cannot be read, contains no certificate, or contains an invalid certificate.
     """
     try:
         found = re.findall(
@@ -256,14 +264,15 @@ def connect(
     make: Callable[..., Any], where: Any, *, username: str | None, password: str | None, database: int = 0
 ) -> Generator[Any, Any, Any]:
     """
-    Open a connection, log in and select the database.
+    Open a connection to Redis or to a sentinel, log in, and select the database.
 
     Args:
-        make: makes the connection: `Connection`, or `SubscriberConnection` with its callbacks.
-        where: the endpoint.
-        username: the ACL user; None for the default user.
-        password: None to send no password.
-        database: the database number.
+        make: a function that returns a `Connection` or a `SubscriberConnection`, when called with the keyword arguments
+            of `Connection`.
+        where: the endpoint to connect to.
+        username: the user in the access control list of Redis; None for the default user.
+        password: the user's password; None to send no password.
+        database: the number of the database.
 
     Returns:
         A Deferred that fires with the connection once Redis has accepted the password and the database. It fails with
@@ -298,7 +307,7 @@ def _ignore(*_: Any) -> None:
 
 
 def _describe_foreign_server(data: bytes) -> str:
-    """Describe a server that does not speak the Redis protocol, by the first bytes it sent."""
+    """Describe a server that does not use the Redis protocol, as recognized by the first bytes that it sent."""
     if data.startswith(_TLS_ALERT):
         return "Redis uses TLS; write rediss:// in --redis"
     what = (
@@ -308,9 +317,9 @@ def _describe_foreign_server(data: bytes) -> str:
 
 
 def _describe_login(problem: str) -> str:
-    """Describe why Redis refused the password or the database; `problem` is the message of txredisapi."""
+    """Describe why Redis refused the password or the database; `problem` is the error message of txredisapi."""
     reply = re.sub(r"^Redis error: could not (auth: |set dbid=\d+: )", "", problem)
-    # The message holds no error reply if the connection was lost before Redis answered.
+    # If the connection was lost before Redis answered, the message contains no error reply.
     return describe_reply(reply) if re.match(r"[A-Z]+\b", reply) else ""
 
 
@@ -324,7 +333,7 @@ def _describe_error(error: object) -> str:
     if isinstance(error, SSL.Error):
         reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
         problem = "TLS: " + ("; ".join(str(reason[-1]) for reason in reasons) or "the handshake failed")
-        # OpenSSL reads the answer of a server without TLS as a TLS record of the wrong version.
+        # OpenSSL parses the answer of a server without TLS as a TLS record, and reports a wrong version.
         return (
             f"{problem}; if Redis does not use TLS, write redis:// in --redis"
             if "wrong version" in problem

@@ -1,18 +1,20 @@
 """
 How channels, messages and streams are represented in Redis.
 
-Keys and Redis channels, for channel `foo`:
+The keys and Redis channels for the channel `foo`:
 
-| key | type and content |
+| key or Redis channel | type and content |
 |---|---|
-| `wsserver:pub:{foo}` | pub/sub: publications with their offset, join and leave events |
+| `foo` | pub/sub: messages that other programs publish |
+| `wsserver:pub:{foo}` | pub/sub: the servers' publications with their offset, join and leave events |
 | `wsserver:history:{foo}` | stream: the newest publications; the entry ID is the offset |
-| `wsserver:meta:{foo}` | hash: epoch, offset of the newest publication, dataset ID (`dataset_id`) |
+| `wsserver:meta:{foo}` | hash: epoch, offset of the newest publication, `dataset_id` (see `read_dataset_id`) |
 | `wsserver:once:{foo}:HASH` | string: offset and epoch of the publication whose idempotency key has this SHA-256 |
-| `wsserver:presence:{foo}` | hash: client id -> process and client info |
-| `wsserver:used:KEY` | string: exists if the one-time item KEY, such as a token, has been used |
-| `wsserver:nodes` | sorted set: process names, scored by the time of the last heartbeat |
-| `wsserver:control`, `wsserver:control:NODE` | pub/sub: control messages between processes |
+| `wsserver:presence:{foo}` | hash: client id -> id of the client's server process, and client info |
+| `wsserver:used:KEY` | string: exists if the one-time token that KEY identifies has been used |
+| `wsserver:nodes` | sorted set: ids of the server processes, scored by the time of their last heartbeat |
+| `wsserver:control` | pub/sub: control messages to all server processes |
+| `wsserver:control:NODE` | pub/sub: control messages to the server process with the id NODE |
 """
 
 from collections.abc import Sequence
@@ -41,17 +43,17 @@ __all__ = [
 ]
 
 PUB: Final = f"{PRIVATE}pub:".encode()
-"""What the names of the Redis channels with publications with an offset begin with."""
+"""The beginning of the names of the Redis channels on which servers send publications and presence events."""
 
 CONTROL: Final = f"{PRIVATE}control".encode()
 """The Redis channel for control messages to all processes."""
 
 MALFORMED: Final = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
-"""Exceptions raised by parsing data from another program, or from a server of another version."""
+"""The exceptions that parsing can raise if the data is from another program, or a server of another version."""
 
 
 def tag_of(channel: ChannelName) -> bytes:
-    """Return the hash tag of a channel, which puts its keys on the same node of a Redis Cluster."""
+    """Return the hash tag of a channel: in a Redis Cluster, all keys with the same hash tag are on the same node."""
     return b"{%s}" % channel.encode("utf-8")
 
 
@@ -61,27 +63,27 @@ def key_of(kind: str, tag: bytes) -> bytes:
 
 
 def redis_channels(channel: ChannelName) -> tuple[bytes, bytes]:
-    """Return the two Redis channels of a channel: for other programs, and for publications of servers."""
+    """Return the two Redis channels of a channel: that of other programs, and that of the servers' publications."""
     return channel.encode("utf-8"), PUB + tag_of(channel)
 
 
 def channel_of(key: bytes) -> ChannelName:
-    """Return the channel that a Redis channel belongs to; accepts both kinds that `redis_channels` returns."""
+    """Return the channel that a Redis channel belongs to; `key` is either of those that `redis_channels` returns."""
     name = key[len(PUB) :].removeprefix(b"{").removesuffix(b"}") if key.startswith(PUB) else key
     return ChannelName(name.decode("utf-8"))
 
 
 def milliseconds(seconds: float) -> int:
-    """Convert seconds to milliseconds, as Redis expects them."""
+    """Convert seconds to whole milliseconds, the unit of the times in commands to Redis."""
     return round(seconds * 1000)
 
 
 def parse_message(data: bytes) -> Publication | PresenceEvent:
     """
-    Parse a message from a Redis channel that begins with `PUB`.
+    Parse a message from a Redis channel whose name begins with `PUB`.
 
     Raises:
-        Exception: one of `MALFORMED`.
+        Exception: one of the exceptions in `MALFORMED`, if the message is not in the format of the servers.
     """
     kind, _, rest = data.partition(b":")
     if kind != b"p":
@@ -92,23 +94,26 @@ def parse_message(data: bytes) -> Publication | PresenceEvent:
 
 def first_entry(since: Position | None, *, reverse: bool) -> str:
     """
-    Return the stream entry ID at which a read begins.
+    Return the ID of the stream entry at which a read begins, for XRANGE or XREVRANGE.
 
-    A forward read begins after `since`, a reverse read before it; without `since`, at the first or the last entry.
+    Args:
+        since: the read begins after this position, or before it if `reverse` is True; None to begin at the first entry,
+            or at the last entry if `reverse` is True.
+        reverse: whether the read goes from newer to older entries.
     """
     if since is None:
         return "+" if reverse else "-"
-    # An entry ID is a 64-bit number.
+    # The first part of an entry ID is an unsigned 64-bit number; a larger number would be an error.
     offset = min(since.offset, 2**63)
     return f"{max(offset - 1, 0)}-0" if reverse else f"{offset + 1}-0"
 
 
 def parse_page(found: Sequence[Any]) -> Page:
     """
-    Parse the result of the script `READ`.
+    Parse the result of the script `wsserver.redis.scripts.READ`.
 
     Raises:
-        BrokerDown: an entry of the stream has an unknown format.
+        BrokerDown: an entry of the stream is not in the format of the servers.
     """
     try:
         top, epoch, entries = found[0], found[1].decode("ascii"), found[2]

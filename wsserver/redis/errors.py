@@ -1,7 +1,7 @@
 """
-Explain Redis error replies to an operator.
+Explanations of the error replies of Redis, for operators.
 
-Pure: no Twisted, no clock, no socket.
+This module does not use Twisted, a clock or a socket.
 """
 
 import re
@@ -31,24 +31,24 @@ _MEANINGS = {
     "ERR ACL failure in script": "the user in --redis lacks a permission that publishing needs",
     "ERR max number of clients": "Redis has too many clients (maxclients)",
 }
-"""Start of an error reply -> its meaning, and what to check."""
+"""Beginning of an error reply -> what the reply means, and what the operator has to check."""
 
 _UNKNOWN_COMMAND = re.compile(r"ERR unknown command ['`]?([^'`,]{1,40})")
 _UNKNOWN_IN_SCRIPT = re.compile(r"Unknown Redis command called from (?:Lua )?script")
-# For an unknown command, Redis repeats the arguments in the error; those of AUTH include the password.
+# If a command is unknown, the error reply repeats its arguments. Those of AUTH include the password.
 _ARGUMENTS = re.compile(r",? with args beginning with:.*", re.DOTALL)
 _SCRIPT = re.compile(r"\.? script: [0-9a-f]+, (?:on )?@user_script:\d+\.?$")
 
 
 def describe_reply(reply: str) -> str:
     """
-    Describe an error reply.
+    Describe an error reply of Redis in words that an operator understands.
 
     Args:
         reply: the error reply, for example `READONLY You can't write against a read only replica.`
 
     Returns:
-        The meaning of the reply and what to check, followed by the reply without the arguments of the command.
+        What the reply means and what to check, followed by the reply itself, without the arguments of the command.
     """
     shown = _SCRIPT.sub("", _ARGUMENTS.sub("", reply)).rstrip()
     if unknown := _UNKNOWN_COMMAND.match(reply):
@@ -60,5 +60,5 @@ def describe_reply(reply: str) -> str:
 
 
 def is_refused_command(reply: str) -> bool:
-    """Return whether Redis refuses the command itself: the user may not run it, or the command has been renamed."""
+    """Return whether an error reply means that the user may not run the command, or that Redis does not know it."""
     return reply.startswith("NOPERM") or _UNKNOWN_COMMAND.match(reply) is not None

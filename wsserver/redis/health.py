@@ -1,8 +1,8 @@
 """
-Check that Redis accepts the writes that publishing needs.
+A check that Redis accepts the writes that publishing needs.
 
-The link's probe shows only that messages arrive. A Redis that is a read-only replica, out of memory or unable to save
-its data passes the probe, but refuses every publication.
+The probe that `wsserver.redis.supervisor` sends shows only that messages arrive. A Redis that is a read-only replica,
+out of memory or unable to save its data delivers the probe, but refuses every publication.
 """
 
 from collections.abc import Callable
@@ -19,20 +19,21 @@ __all__ = ["CHECK_INTERVAL", "WriteCheck"]
 _log = Logger(namespace="wsserver.redis")
 
 CHECK_INTERVAL = 2.0
-"""Seconds between two writes."""
+"""Seconds between two writes of the check."""
 
 UNCHECKED = "Redis has not confirmed a write yet"
 
 
 class WriteCheck:
     """
-    Write to Redis at an interval, one write at a time, and record whether Redis accepts it.
+    Writes to Redis every `CHECK_INTERVAL` seconds, and records whether Redis accepts the write.
 
-    A write needs no timeout: if Redis does not answer, the link's probe does not come back either, and the link goes
-    down.
+    A write needs no timeout. If Redis does not answer, the probe of the `RedisLink` does not come back either. The link
+    then closes its connections, which ends the check.
 
     Args:
-        write: publishes to a channel without subscribers; its Deferred fails with `BrokerDown`.
+        write: publishes to a channel without subscribers, and returns a Deferred. It fails with `BrokerDown` if Redis
+            refuses the publication.
         reactor: schedules the writes.
     """
 
@@ -43,15 +44,15 @@ class WriteCheck:
         self._calls.clock = reactor
         self._reported: str | None = None
         self.problem: str | None = UNCHECKED
-        """Why Redis accepts no publications; None if the last write succeeded."""
+        """Why Redis accepts no publications, or that no write has ended yet; None if the last write succeeded."""
 
     def begin(self) -> None:
-        """Start checking, with the first write at once; called when the link is up."""
+        """Start the check with a first write; called when the `RedisLink` is up."""
         self.problem = UNCHECKED
         self._calls.start(CHECK_INTERVAL)
 
     def end(self) -> None:
-        """Stop checking, and ignore the result of a pending write; called when the link is down."""
+        """Stop the check, and ignore the result of a write in progress; called when the `RedisLink` is down."""
         self._pending = None
         if self._calls.running:
             self._calls.stop()

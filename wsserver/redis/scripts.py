@@ -1,14 +1,15 @@
 """
-The Lua scripts that run inside Redis; Redis runs each of them atomically.
+The Lua scripts that run inside Redis. Redis runs each script atomically.
 
-All keys of one script carry the same hash tag, so that a Redis Cluster keeps them on the same node
-(https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags).
+All keys of one call have the same hash tag: the part in braces of `wsserver:meta:{foo}`. It puts them on the same node
+of a Redis Cluster (https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#hash-tags).
 """
 
 __all__ = ["HEARTBEAT", "JOIN", "LEAVE", "PUBLISH", "READ"]
 
-# A stream with another dataset_id (from another master, or from a Redis that lost data) may lack publications that were
-# acknowledged, so the stream begins again under a new epoch.
+# The beginning of PUBLISH and READ: it reads the stream's metadata, and defines the function `begin`. If the stream has
+# another dataset_id than Redis has now, Redis may have lost data, or another Redis has become the master. The stream
+# may then lack publications that were acknowledged, so `begin` deletes it and starts a new one, with a new epoch.
 _STREAM = """
 local found = redis.call('HMGET', KEYS[1], 'epoch', 'offset', 'dataset_id')
 local epoch, top, dataset_id = found[1], tonumber(found[2] or 0), found[3] or ''
@@ -52,13 +53,14 @@ return {top, epoch}
 """
 )
 """
-Append a publication to the stream and publish it, atomically; skip both if the idempotency key is known.
+Append a publication to a stream and publish it; do neither if the idempotency key is known.
 
-KEYS: metadata; stream; optionally the idempotency key.
+KEYS: the stream's metadata; the stream; optionally the idempotency key.
 ARGV: the Redis channel to publish to; the packed publication; the epoch for a new stream; the dataset ID (empty if
-unknown); the maximum length of the stream (0 for no stream, and then no offset); TTL of the stream, of the metadata and
-of the idempotency key (ms each).
-Returns offset and epoch: 0 and empty without a stream, those of the first publication if the idempotency key is known.
+unknown); the maximum length of the stream (0 to publish without appending); the TTL of the stream, of the metadata and
+of the idempotency key, each in milliseconds.
+Returns the offset and epoch of the publication; 0 and an empty string if it was not appended. If the idempotency key is
+known, returns what was returned when the key was first used.
 """
 
 READ = (
@@ -86,7 +88,7 @@ end
 local left, entries = tonumber(ARGV[7]), {}
 command[5] = 'COUNT'
 while limit ~= 0 do
-  -- Few at a time, so that little is read that does not fit in any more.
+  -- Only a few entries in each command, so that few entries are read that exceed the limit.
   command[6] = limit > 0 and math.min(limit, 16) or 16
   local found = redis.call(unpack(command))
   for _, entry in ipairs(found) do
@@ -105,26 +107,37 @@ return {top, epoch, entries}
 """
 )
 """
-Read a stream; if it does not exist yet, give it an epoch, so that clients can recover from its position later.
+Read a stream. If it does not exist yet, store an epoch for it, so that clients can later recover from its start.
 
-KEYS: metadata; stream.
-ARGV: the epoch for a new stream; the dataset ID (empty if unknown); TTL of a new stream's metadata (ms); the entry ID
-to begin at (computed by the caller: Lua numbers are exact only up to 2**53); the maximum number of entries (0 for none,
-negative for all); 1 for reverse order; the maximum bytes of packed data (empty for no limit; the first entry is
-returned even if it is larger).
-Returns the stream's top offset, its epoch and the entries.
+KEYS: the stream's metadata; the stream.
+ARGV: the epoch for a new stream; the dataset ID (empty if unknown); the TTL of a new stream's metadata in milliseconds;
+the ID of the entry to begin at (the caller computes it, because Lua numbers are exact only up to 2**53); the maximum
+number of entries (0 for none, negative for all); 1 to read from newer to older entries, otherwise empty; the maximum
+total size of the packed publications in bytes (empty for no limit; the first entry is returned even if it is larger).
+Returns the offset of the stream's newest publication, the epoch, and the entries.
 """
 
 JOIN = """
 redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
 """
-"""Add clients to a channel's presence. KEYS: presence. ARGV: its TTL (ms); then client id and info alternately."""
+"""
+Add clients to a channel's presence.
+
+KEYS: the presence hash.
+ARGV: the TTL of the hash in milliseconds; then, for each client, its id and its value.
+"""
 
 LEAVE = """
 return redis.call('HDEL', KEYS[1], unpack(ARGV))
 """
-"""Remove clients from a channel's presence. KEYS: presence. ARGV: client ids. Returns how many were removed."""
+"""
+Remove clients from a channel's presence.
+
+KEYS: the presence hash.
+ARGV: the client ids.
+Returns the number of clients that were removed.
+"""
 
 HEARTBEAT = """
 local now = redis.call('TIME')
@@ -137,8 +150,12 @@ redis.call('PEXPIRE', KEYS[1], 10 * ARGV[2])
 return redis.call('ZRANGE', KEYS[1], 0, -1)
 """
 """
-Record a process's heartbeat, remove dead processes and return the live ones; all times are by the clock of Redis.
+Record the heartbeat of a server process, remove dead processes from the list, and return the running ones.
 
-KEYS: nodes. ARGV: the process's name (empty to record no heartbeat); time without a heartbeat after which a process is
-dead (ms). Returns the names of the live processes.
+All times are those of the clock of Redis.
+
+KEYS: the list of processes, a sorted set.
+ARGV: the process's id (empty to record no heartbeat); the milliseconds without a heartbeat after which a process counts
+as dead.
+Returns the ids of the running processes.
 """

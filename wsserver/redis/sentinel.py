@@ -1,9 +1,11 @@
 """
-Find the Redis master through its sentinels, and identify the data that it has.
+Finding the Redis master with the help of sentinels, and identifying the data in Redis.
 
-Follows https://redis.io/docs/latest/develop/reference/sentinel-clients/: before every connection, the client asks the
-sentinels, and then verifies with ROLE that the Redis they named is the master. All sentinels are asked at once, and
-the address that most of them name is used, so that a single sentinel that is cut off from the others does not decide.
+A sentinel is a process that monitors a Redis master and its replicas, and knows which of them is the master. This
+module follows https://redis.io/docs/latest/develop/reference/sentinel-clients/: the server asks the sentinels for the
+address of the master, and then verifies with the command ROLE that the Redis at this address is the master. It asks all
+sentinels at the same time, and uses the address that most of them name. So a single sentinel that is cut off from the
+others does not decide.
 """
 
 from collections import Counter
@@ -20,7 +22,7 @@ from wsserver.redis.errors import describe_reply, is_refused_command
 __all__ = ["find_master", "prove_master", "read_dataset_id"]
 
 CONNECT_TIMEOUT = 1.0
-"""Maximum seconds to connect to a sentinel and get its answer."""
+"""Maximum seconds to connect to a sentinel and to receive its answer."""
 
 
 @inlineCallbacks
@@ -29,9 +31,9 @@ def find_master(url: RedisURL, trust: Any, reactor: Any) -> Generator[Any, Any, 
     Ask all sentinels for the address of the master.
 
     Args:
-        url: the addresses of the sentinels and the name of the master.
-        trust: the certificates to trust, as for `endpoint`.
-        reactor: makes connections and timers.
+        url: the addresses of the sentinels, and the name under which they know the master.
+        trust: the CA certificates to trust, as for `wsserver.redis.connection.endpoint`.
+        reactor: opens connections and schedules timeouts.
 
     Returns:
         A Deferred that fires with the master's host and port. It fails with `NotConnected` if no sentinel names a
@@ -78,14 +80,14 @@ def _describe_refusal(reply: str) -> str:
 @inlineCallbacks
 def prove_master(connection: Any) -> Generator[Any, Any, None]:
     """
-    Verify that Redis is a master.
+    Verify with the command ROLE that a Redis is the master.
 
     Args:
-        connection: a connection for commands.
+        connection: a connection for commands to this Redis.
 
     Returns:
-        A Deferred that fires if Redis is a master. It fails with `NotConnected` if it is not, or refuses the command
-        ROLE.
+        A Deferred that fires with None if this Redis is a master. It fails with `NotConnected` if this Redis is a
+        replica or refuses the command ROLE.
     """
     try:
         role = yield connection.execute_command("ROLE")
@@ -98,22 +100,24 @@ def prove_master(connection: Any) -> Generator[Any, Any, None]:
 @inlineCallbacks
 def read_dataset_id(connection: Any, *, alone: bool, warn: Callable[[str], None]) -> Generator[Any, Any, str]:
     """
-    Return an identifier of the data in Redis, which changes when acknowledged data may have been lost.
+    Read the dataset ID: an identifier of the data in Redis. It changes if Redis may have lost acknowledged data.
 
-    After a crash, Redis starts with its last snapshot, or empty. Offsets would then be assigned a second time, and
-    clients could not distinguish new publications from old ones, so the streams must begin again. A Redis that appends
-    every command to a file (`appendonly yes`) starts with the data it had
+    After a crash, Redis starts with its last snapshot, or without data. Offsets would then be assigned a second time,
+    and clients could not distinguish new publications from old ones. Therefore every stream must start again, with a
+    new epoch. A Redis that appends every command to a file (`appendonly yes`) restarts with the data that it had
     (https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/).
 
     Args:
         connection: a connection for commands.
-        alone: whether this is the only Redis: no sentinels, so no other master can take over.
-        warn: called with a message if a Redis that is alone refuses INFO; then data loss cannot be detected.
+        alone: whether this is the only Redis. It is if there are no sentinels, which could make another Redis the
+            master.
+        warn: called with a message if a Redis that is alone refuses the command INFO, because the server then cannot
+            detect data loss.
 
     Returns:
-        A Deferred that fires with the `run_id` of Redis, which is different for every Redis process. It fires with an
-        empty string if Redis is alone and has an append-only file or refuses INFO. It fails with `NotConnected` on any
-        other error.
+        A Deferred that fires with the `run_id` of Redis, which is different after each start of Redis. It fires with an
+        empty string if Redis is alone, and appends every command to a file or refuses INFO. It fails with
+        `NotConnected` on any other error.
     """
     try:
         persistence = yield connection.execute_command("INFO", "persistence")

@@ -1,7 +1,7 @@
 """
-The Redis channels that the server subscribes to, kept over outages.
+The Redis channels that the server subscribes to. They are subscribed to again after an outage.
 
-Pure: no clock, no socket; it uses only the connection it is given.
+This module does not use a clock or a socket: the caller passes a connection.
 """
 
 from typing import Protocol
@@ -14,42 +14,46 @@ from wsserver.redis.commands import UNAVAILABLE
 __all__ = ["MAX_UNANSWERED", "Subscriber", "Subscriptions"]
 
 MAX_UNANSWERED = 10_000
-"""Maximum number of subscribe and unsubscribe requests unanswered by Redis; further subscriptions are refused."""
+"""
+Maximum number of channels whose SUBSCRIBE or UNSUBSCRIBE Redis has not answered yet. Beyond it, further subscriptions
+are refused.
+"""
 
 
 class Subscriber(Protocol):
-    """The connection that sends subscribe requests; implemented by `wsserver.redis.connection.SubscriberConnection`."""
+    """The methods of `wsserver.redis.connection.SubscriberConnection` that `Subscriptions` needs."""
 
     unanswered: int
+    """Number of channels whose SUBSCRIBE or UNSUBSCRIBE Redis has not answered yet."""
 
     def subscribe(self, channels: list[bytes]) -> None:
-        """Send a subscribe request for these channels."""
+        """Send SUBSCRIBE for Redis channels."""
 
     def unsubscribe(self, channel: bytes) -> None:
-        """Send an unsubscribe request for a channel."""
+        """Send UNSUBSCRIBE for a Redis channel."""
 
 
 class Subscriptions:
     """
-    The set of wanted Redis channels, and which of them Redis has confirmed.
+    The wanted Redis channels: those that the server wants to be subscribed to, and which of them Redis has confirmed.
 
     Args:
-        always: a channel that every connection subscribes to.
+        always: a Redis channel that is always wanted.
     """
 
     def __init__(self, always: bytes) -> None:
         self._wanted: dict[bytes, list[Deferred[None]]] = {always: []}
-        """Wanted channel -> the Deferreds that wait for its confirmation."""
+        """Wanted Redis channel -> the Deferreds that fire when Redis confirms it."""
         self._confirmed: set[bytes] = set()
         self._connection: Subscriber | None = None
 
     @property
     def complete(self) -> bool:
-        """Whether Redis has confirmed every wanted channel."""
+        """Whether Redis has confirmed every wanted Redis channel."""
         return len(self._confirmed) == len(self._wanted)
 
     def begin(self, connection: Subscriber) -> None:
-        """Subscribe to every wanted channel on a new connection."""
+        """Subscribe to every wanted Redis channel on a new connection."""
         self._connection = connection
         connection.subscribe(list(self._wanted))
 
@@ -57,22 +61,22 @@ class Subscriptions:
         """
         Handle the loss of the connection.
 
-        Subscriptions that wait for their confirmation fail with `BrokerDown` and are dropped; the confirmed ones stay
-        wanted, and the next connection subscribes to them.
+        Channels that Redis has not confirmed yet are no longer wanted, and their Deferreds fail with `BrokerDown`. The
+        other channels stay wanted: the next connection subscribes to them again.
         """
         self._connection = None
         self._confirmed.clear()
         refused = {channel: waiting for channel, waiting in self._wanted.items() if waiting}
         for channel in refused:
             del self._wanted[channel]
-        # Only now: a caller whose subscription fails may unsubscribe from other channels in its errback.
+        # After the loop, because the errback of a caller may call `unsubscribe`, which changes `_wanted`.
         for waiting in refused.values():
             for done in waiting:
                 done.errback(BrokerDown(UNAVAILABLE))
 
     def subscribe(self, channel: bytes) -> "Deferred[None]":
         """
-        Add a channel to the wanted ones.
+        Add a Redis channel to the wanted ones, and subscribe to it.
 
         Returns:
             A Deferred that fires once Redis has confirmed the subscription. It fails with `NotPermitted` if Redis
@@ -94,7 +98,7 @@ class Subscriptions:
         return done
 
     def unsubscribe(self, channel: bytes) -> None:
-        """Remove a channel from the wanted ones; do nothing if it is not wanted."""
+        """Remove a Redis channel from the wanted ones, and unsubscribe from it; do nothing if it is not wanted."""
         if self._wanted.pop(channel, None) is None:
             return
         self._confirmed.discard(channel)
@@ -102,7 +106,7 @@ class Subscriptions:
             self._connection.unsubscribe(channel)
 
     def confirm(self, channel: bytes) -> None:
-        """Mark a channel as confirmed, and fire the Deferreds that wait for it; ignore an unwanted channel."""
+        """Record that Redis has confirmed a channel, and fire its Deferreds; do nothing if it is no longer wanted."""
         waiting = self._wanted.get(channel)
         if waiting is None:
             return
@@ -113,21 +117,22 @@ class Subscriptions:
 
     def refuse(self, channels: list[bytes], why: str, *, alone: bool) -> list[bytes]:
         """
-        Handle a subscribe request that Redis has refused.
+        Handle a SUBSCRIBE command that Redis has refused, because the server's user may not subscribe to a channel.
+
+        If the command had several channels, Redis may refuse only some of them. The command is then sent again in two
+        halves. If it had one channel, the channel is no longer wanted, and its Deferreds fail with `NotPermitted`.
 
         Args:
-            channels: the channels of the request.
-            why: the error reply.
-            alone: whether the request named only one channel; if it named several, the permission may be missing for
-                only some of them, so the request is repeated in two halves.
+            channels: the channels of the command.
+            why: the error reply of Redis.
+            alone: whether the command had only one channel.
 
         Returns:
-            Channels without a waiting subscription that were dropped: they were confirmed earlier, and Redis no longer
-            permits them.
+            The channels that are no longer wanted and that Redis had confirmed earlier: Redis no longer permits them.
         """
         wanted = [channel for channel in channels if channel in self._wanted]
         if not alone and self._connection is not None:
-            # Redis does not name the forbidden channel; halving the request finds it.
+            # Redis does not name the channels that it refuses; halving the command repeatedly finds them.
             middle = (len(wanted) + 1) // 2
             self._connection.subscribe(wanted[:middle])
             self._connection.subscribe(wanted[middle:])

@@ -1,9 +1,10 @@
 """
 The link to Redis: a pair of connections to the same Redis, one for commands and one for pub/sub messages.
 
-The two are opened and closed together. An open socket does not prove that messages arrive, so the link sends a probe
-the way every publication goes: published on the command connection, received on the subscriber connection. While no
-probe comes back, the link is down: commands and subscriptions fail with `BrokerDown`, and the link reconnects.
+Both connections are opened and closed together. An open socket does not prove that messages arrive. Therefore the link
+sends probes, which take the same path as publications: a probe is published on the command connection, and received on
+the subscriber connection. If a probe does not come back, the link reconnects. While it is down, commands and
+subscriptions fail with `BrokerDown`.
 """
 
 import os
@@ -43,32 +44,33 @@ __all__ = ["RedisLink"]
 _log = Logger(namespace="wsserver.redis")
 
 PROBE_INTERVAL = 2.0
-"""Seconds between two probes; if a probe has not come back when the next is due, the link is down."""
+"""Seconds between two probes. If a probe has not come back when the next one is due, the link reconnects."""
 
 CONNECT_TIMEOUT = 5.0
-"""Maximum seconds to open the pair of connections."""
+"""Maximum seconds to open both connections; then the attempt is repeated."""
 
 MAX_BUFFERED = 1000
-"""Maximum messages buffered until the link is up; beyond this the oldest are dropped, like those missed before."""
+"""Maximum number of messages that are buffered until the link is up; beyond it, the oldest message is dropped."""
 
 MAX_REPORTED = 10
-"""Maximum number of different reasons logged during one outage."""
+"""Maximum number of different reasons that are logged during one outage."""
 
 
 class RedisLink:
     """
-    Keep a pair of connections to Redis open, and restore every subscription after an outage.
+    Keeps a pair of connections to Redis open, and restores every subscription after an outage.
 
     Args:
-        url: the address of Redis, or of its sentinels.
-        reactor: makes connections and timers.
+        url: the address of Redis, or of the sentinels that know the address.
+        reactor: opens connections and schedules calls.
         on_message: called with the Redis channel and the data of every message.
-        on_up: called when the link is up; with True after an outage, when messages may have been missed.
-        on_down: called when the link is down.
-        on_permission_revoked: called with a Redis channel whose subscription ended because Redis no longer permits it.
+        on_up: called when the link is up: with True after an outage, when messages may be missing; otherwise False.
+        on_down: called when the link is down after it was up.
+        on_permission_revoked: called with a Redis channel that the server was subscribed to, if Redis no longer permits
+            the subscription.
 
     Raises:
-        SettingError: the certificate file cannot be used.
+        SettingError: the file of CA certificates in `url` cannot be used.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class RedisLink:
         self._pair: tuple[Any, Any] | None = None
         """The connection for commands and the subscriber connection; None while disconnected."""
 
-        # Supervision.
+        # Supervision of the connections.
         self._opening: Deferred[Any] = succeed(None)
         self._retry: Any = None
         self._attempts = 0
@@ -106,35 +108,35 @@ class RedisLink:
         self._probing = LoopingCall(self._check_probe)
         self._probing.clock = reactor
 
-        # Activity since the last probe, or since the connections were opened.
+        # What has arrived since the last check: since the last probe was sent, or the connections were opened.
         self._checked_since = 0.0
-        """When that was, by the reactor's clock."""
+        """The time of the last check, in seconds of the reactor's clock."""
         self._received = False
-        """Whether the subscriber connection has received anything since."""
+        """Whether the subscriber connection has received anything since the last check."""
         self._replies = 0
-        """How many commands had been answered at that time; more must have been answered by the next probe."""
+        """Number of commands answered before the last check; by the next check, it must have grown."""
         self._probed = False
-        """Whether a probe has come back on this pair of connections."""
+        """Whether a probe has come back on the current pair of connections."""
         self._buffered: deque[tuple[bytes, bytes]] = deque(maxlen=MAX_BUFFERED)
-        """Messages received before the link is up; delivered after `on_up` is called, which reports the gap."""
+        """Messages received before the link is up. They are delivered after calling `on_up`, which reports the gap."""
 
         self.up = False
-        """Whether messages arrive; set once a probe has come back and Redis has confirmed every subscription."""
+        """Whether the link is up: a probe has come back, and Redis has confirmed every subscription."""
         self.problem = "not connected yet"
-        """Why the link is not up."""
+        """Why the link is down; only meaningful while `up` is False."""
         self.dataset_id = ""
-        """The identity of the data in Redis; empty if Redis keeps it over restarts. See `read_dataset_id`."""
+        """The dataset ID of the connected Redis, or an empty string; see `wsserver.redis.sentinel.read_dataset_id`."""
 
     # Connecting.
 
     def start(self) -> None:
-        """Start connecting; retry until Redis is available."""
+        """Start to connect to Redis, and keep trying until Redis is available."""
         self._probing.start(PROBE_INTERVAL, now=False)
         self._open()
 
     @inlineCallbacks
     def stop(self) -> Generator[Any, Any, None]:
-        """Disconnect; the Deferred fires when both connections are closed."""
+        """Disconnect from Redis; return a Deferred that fires once both connections are closed."""
         if self._probing.running:
             self._probing.stop()
         if self._retry is not None:
@@ -191,13 +193,13 @@ class RedisLink:
         self._try_again()
 
     def _try_again(self) -> None:
-        # At most a second between attempts, with random jitter, so that servers do not reconnect all at once.
+        # At most a second until the next attempt, with random jitter, so that servers do not reconnect all at once.
         delay = min(0.1 * 2 ** min(self._attempts, 3), 0.7) * random.uniform(0.7, 1.3)  # noqa: S311 (no secret)
         self._attempts += 1
         self._retry = self._reactor.callLater(delay, self._open)
 
     def _report_problem(self, problem: str) -> None:
-        """Record why the link is not up, and log each reason once per outage, at most `MAX_REPORTED` reasons."""
+        """Record why the link is down. Log each reason once per outage, up to `MAX_REPORTED` different reasons."""
         self.problem = problem
         if problem not in self._reported_problems and len(self._reported_problems) < MAX_REPORTED:
             self._reported_problems.add(problem)
@@ -218,8 +220,8 @@ class RedisLink:
                 return
             connection.whenDisconnected().addCallback(self._on_lost)
         self._commands.begin(commands)
-        # Loaded in advance: if the first call learned only from Redis's NOSCRIPT that the script is missing, and sent
-        # it again as EVAL, a later call could overtake it.
+        # Scripts are loaded in advance, to keep the order of calls: if Redis did not know a script, the first call
+        # would fail with NOSCRIPT and be sent again, and a later call could overtake it.
         for script in self._scripts:
             self._commands.send("SCRIPT", "LOAD", script.text, limited=False).addErrback(lambda _: None)
         self._subscriptions.begin(subscriber)
@@ -229,12 +231,12 @@ class RedisLink:
             self._drop(connection.why)
 
     def _on_demoted(self) -> None:
-        # Without sentinels there is no other Redis to connect to.
+        # Without sentinels, there is no other Redis to connect to.
         if self._url.master and self._pair is not None:
             self._drop("Redis is no longer the master")
 
     def _drop(self, why: str) -> None:
-        """Close both connections and reconnect: the other one may be dead too, or lead to another Redis."""
+        """Close both connections and reconnect: if one is lost, the other may be dead or lead to another Redis."""
         if self.up:
             self.problem = why
             _log.warn("lost Redis at {url}, reconnecting: {why}", url=self._url.shown, why=why)
@@ -257,8 +259,8 @@ class RedisLink:
     # Probing.
 
     def _check_probe(self) -> None:
-        """Check that the last probe came back, and send the next one; called every `PROBE_INTERVAL`."""
-        # A pair or probe younger than half the interval is checked next time.
+        """Check that the last probe has come back, and send the next; called every `PROBE_INTERVAL` seconds."""
+        # If the connections were opened, or the probe was sent, less than half an interval ago, check next time.
         if self._pair is None or self._reactor.seconds() - self._checked_since < PROBE_INTERVAL / 2:
             return
         if not (self._received and self._commands.replies > self._replies):
@@ -266,16 +268,17 @@ class RedisLink:
         elif self.up or self._subscriptions.complete:
             self._probe()
         else:
-            # Many channels over a slow connection: as long as confirmations arrive, the connection is alive.
+            # Redis has not confirmed all subscriptions yet. As long as confirmations arrive, the connection is alive.
             self._checked_since, self._received = self._reactor.seconds(), False
         if self.up and self._url.master:
             self._look_for_another_master()
 
     def _with_hint(self, why: str) -> str:
-        """Add to a reason what to check in --redis, unless this address has worked before."""
+        """Append to a reason what to check in the option --redis, unless the link has been up before."""
         if self._was_up:
             return why
-        # Redis without TLS waits for more input after a TLS greeting. Redis with TLS closes a connection without one.
+        # A Redis without TLS takes a TLS greeting for the beginning of a command, and waits for the rest. A Redis with
+        # TLS closes a connection that does not begin with a TLS greeting.
         if self._url.tls and why.startswith("no answer"):
             return f"{why}; if Redis does not use TLS, write redis:// in --redis"
         if not self._url.tls and why == LOST:
@@ -284,7 +287,7 @@ class RedisLink:
 
     def _probe(self) -> None:
         self._checked_since, self._received, self._replies = self._reactor.seconds(), False, self._commands.replies
-        # Exempt from the limit: the probe matters most when too many commands are waiting.
+        # Not limited: when too many commands wait, it is most important to know whether Redis still answers.
         self._commands.send("PUBLISH", self._probe_channel, b"", limited=False).addErrback(self._on_probe_failed)
 
     def _on_probe_failed(self, failure: Failure) -> None:
@@ -301,12 +304,12 @@ class RedisLink:
         pair = self._pair
 
         def found(address: tuple[str, int]) -> None:
-            # A master that is cut off from the sentinels may keep serving, while other clients use the new master.
+            # A master that is cut off from the sentinels may still answer, although other clients use a new master.
             if address != self._address and self._pair is pair:
                 self._drop("the sentinels name another master")
 
         self._opening = find_master(self._url, self._trust, self._reactor)
-        # If no sentinel answers, the current master stays in use.
+        # If no sentinel answers, the link keeps using the current master.
         self._opening.addCallbacks(found, lambda failure: failure.trap(NotConnected))
 
     def _on_message(self, channel: bytes, data: bytes) -> None:
@@ -354,7 +357,7 @@ class RedisLink:
 
     def subscribe(self, channel: bytes) -> "Deferred[None]":
         """
-        Subscribe to a Redis channel; the link restores the subscription after an outage.
+        Subscribe to a Redis channel. After an outage, the link restores the subscription.
 
         Returns:
             A Deferred that fires once Redis has confirmed the subscription. It fails with `NotPermitted` if the
@@ -364,25 +367,30 @@ class RedisLink:
         return self._subscriptions.subscribe(channel) if self.up else fail(BrokerDown(UNAVAILABLE))
 
     def unsubscribe(self, channel: bytes) -> None:
-        """Unsubscribe from a Redis channel; do nothing if it is not subscribed to."""
+        """Unsubscribe from a Redis channel; do nothing if the link is not subscribed to it."""
         self._subscriptions.unsubscribe(channel)
 
     def command(self, *arguments: Any) -> "Deferred[Any]":
         """
-        Send a command.
+        Send a command to Redis.
 
         Args:
-            arguments: the command and its arguments: bytes, strings (sent as UTF-8) and numbers.
+            arguments: the command's name and its arguments: bytes, strings (sent as UTF-8) and numbers.
 
         Returns:
             A Deferred that fires with the reply: bytes, a number, a list or None. It fails with `ServerNotPermitted` if
-            the server's Redis user may not run the command, and with `BrokerDown` if Redis returned another error or no
-            reply, the link is down, or too many commands are waiting.
+            the server's Redis user may not run the command. It fails with `BrokerDown` if Redis replied with another
+            error, the connection was lost, the link is down, or too many commands are waiting for their reply.
         """
         return self._send(*arguments).addErrback(self._commands.explain)
 
     def script(self, text: str) -> Script:
-        """Register a Lua script; must be called before `start`. Its calls fail as `command` does."""
+        """
+        Register the source text of a Lua script, which the link loads into Redis; must be called before `start`.
+
+        Returns:
+            The script. Its calls fail for the same reasons as `command`.
+        """
         script = Script(text, self._send, self._commands.explain)
         self._scripts.append(script)
         return script
