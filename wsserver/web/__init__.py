@@ -1,1 +1,1 @@
-"""The HTTP server: browser page, HTTP API, Server-Sent Events and probes, on top of `twisted.web`."""
+"""The HTTP server, based on `twisted.web`: browser page, HTTP API, Server-Sent Events and health probes."""

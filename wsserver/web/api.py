@@ -28,17 +28,17 @@ __all__ = ["API"]
 MAX_AT_ONCE = 64
 """Maximum number of commands that run concurrently in a batch with `parallel`."""
 
-# 404 for an unknown method is not one of them: Centrifugo answers with 404 too, except inside a batch.
+# 404 for an unknown method is not in this list: Centrifugo answers with 404, too, except inside a batch.
 _CALLER_ERRORS = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
-"""Statuses that `lenient` replaces with 200. Server failures keep theirs, e.g. 503 for a publication not stored."""
+"""Statuses that `lenient` replaces with 200. Failures of the server keep their status, such as 503."""
 
 
 class API(Resource):
     """
-    The resource that serves the API.
+    The resource that serves the HTTP API.
 
     Args:
-        methods: the methods that callers can call.
+        methods: the methods of the API.
         key: the API key that callers must send; empty to refuse all calls.
         lenient: whether to answer invalid calls with status 200, as Centrifugo does.
     """
@@ -52,7 +52,7 @@ class API(Resource):
         self._lenient = lenient
 
     def render(self, request: Request) -> Any:
-        """Check and run the call, and answer it."""
+        """Check a request to the API, run its method, and send the result."""
         disconnected: list[bool] = []
         request.notifyFinish().addErrback(lambda _: disconnected.append(True))
 
@@ -66,7 +66,7 @@ class API(Resource):
         return NOT_DONE_YET
 
     def _answer(self, request: Request) -> "Deferred[tuple[HTTPStatus, bytes]]":
-        """Run the call; the Deferred fires with the status and the body of the response."""
+        """Check and run the call. Return a Deferred that fires with the status and the body of the response."""
         name, parameters = self._check(request), _read_body(request)
         if name == "batch":
             return self._batch(parameters)
@@ -109,7 +109,7 @@ class API(Resource):
 
     @inlineCallbacks
     def _run(self, commands: Iterator[tuple[int, msgspec.Raw]], replies: list[Result]) -> Generator[Any, Any, None]:
-        """Run commands one after another, until the iterator, which all concurrent runs share, is exhausted."""
+        """Run commands one after another until the iterator is exhausted. All concurrent runs share the iterator."""
         for number, command in commands:
             replies[number] = yield self._command(command)
 
@@ -149,7 +149,7 @@ def _write_problem(failure: Failure, request: Request, *, lenient: bool) -> tupl
 
 
 def _start_response(request: Request, status: HTTPStatus, body: bytes) -> bytes:
-    # A trailing newline, for callers in a terminal.
+    # A trailing newline, so that the prompt of a terminal follows on its own line.
     body += b"\n"
     request.setResponseCode(int(status), status.phrase.encode("ascii"))
     request.setHeader(b"content-type", b"application/json")

@@ -4,7 +4,7 @@ Cross-origin requests: which pages of other origins may read a response (Fetch S
 The rule that decides who may open a WebSocket (`wsserver.wire.handshake.check_origin`) also decides who may read event
 streams and documents. The HTTP API is open to the origins of `--api-origin` only.
 
-Pure: no Twisted, no clock, no socket.
+This module does not use Twisted, a clock or a socket.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,9 +25,10 @@ READABLE: Final = frozenset({"/sse", "/ready", "/health", "/server.json"})
 _VARY: Final = ("Vary", "Origin")
 _EXPOSED: Final = ("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
 _MAX_AGE: Final = ("Access-Control-Max-Age", "7200")
-"""Seconds for which a browser caches the answer to a preflight: Chromium's upper limit."""
+"""Seconds for which a browser caches the answer to a preflight. Chromium does not cache it for longer."""
 
-# The documented headers (authentication.md, http-api.md in docs/), and those that EventSource polyfills send.
+# The request headers that docs/how-to/authentication.md and docs/reference/http-api.md name, and those that EventSource
+# polyfills send.
 _READ: Final = (
     ("Access-Control-Allow-Methods", "GET, HEAD"),
     ("Access-Control-Allow-Headers", "Authorization, Cache-Control, Content-Type, Last-Event-ID, X-Requested-With"),
@@ -46,7 +47,7 @@ class CrossOriginRequest:
 
     method: str
     path: str
-    """Percent-decoded, without the query."""
+    """The path, percent-decoded, without the query."""
     host: str
     """The Host header."""
     origins: Sequence[str]
@@ -63,7 +64,7 @@ class CrossOriginRequest:
 
 
 def describe_request(request: Request) -> CrossOriginRequest:
-    """Return the cross-origin part of a request head."""
+    """Return the parts of a request head that matter for cross-origin requests."""
     return CrossOriginRequest(
         method=request.method,
         path=request.path or "",
@@ -76,10 +77,10 @@ def describe_request(request: Request) -> CrossOriginRequest:
 
 class CrossOrigin:
     """
-    Decides on cross-origin requests.
+    Decides which pages of other origins may send a request and read the response.
 
     Args:
-        policy: returns the policy that says which origins may connect; it changes when the server starts to listen.
+        policy: returns which origins may connect. This changes when the server starts to listen.
         api_origins: the origins whose pages may call the HTTP API, as written in `--api-origin`.
     """
 
@@ -92,7 +93,8 @@ class CrossOrigin:
         Return the headers that every response to a request carries, errors included.
 
         Returns:
-            `Vary: Origin` if other origins can read the path, plus the Access-Control headers if this origin may.
+            `Vary: Origin` if pages of other origins can be allowed to read the path, and the Access-Control headers if
+            the origin of this request is allowed.
         """
         if not _is_shared(request.path):
             return ()
@@ -102,16 +104,17 @@ class CrossOrigin:
 
     def answer(self, request: CrossOriginRequest) -> Headers | Refusal | None:
         """
-        Answer a request that does not reach a resource: a preflight, or an event stream for a forbidden origin.
+        Return the answer to a preflight, or to a request for an event stream from a forbidden origin.
 
         Returns:
-            The headers of a 204 response to a preflight, besides those of `headers`; a 403 refusal; or None.
+            The headers of a 204 response to a preflight, in addition to those of `headers`; or a 403 refusal; or None
+            if the resource must answer the request.
         """
         if not _is_shared(request.path):
             return None
         if not request.is_preflight:
-            # Without the headers, the browser already keeps the page from reading the response. An event stream is
-            # refused as well, as it would only keep a connection open.
+            # Without the Access-Control headers, the browser does not let the page read the response. An event stream
+            # is refused as well, because it would only keep a connection open.
             return self._refuse(request) if request.path == "/sse" else None
         refusal = self._refuse(request)
         if refusal is not None:

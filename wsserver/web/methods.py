@@ -32,17 +32,17 @@ from wsserver.web import parameters as p
 
 __all__ = ["Methods", "Problem", "Result", "bad_parameters", "bad_request", "explain", "failed_part"]
 
-# A module variable, because on a class Twisted replaces the namespace with the class's name.
+# At module level, because a Twisted Logger in a class body uses the name of the class as its namespace.
 _log = Logger(namespace="wsserver.api")
 
 
 class Problem(Exception):
     """
-    The error with which an API call fails.
+    The error of an API call that fails.
 
     Args:
         status: the HTTP status.
-        error: the Centrifuge error, for its code.
+        error: the Centrifuge error whose code is sent.
         message: the reason, in one sentence.
     """
 
@@ -71,12 +71,12 @@ class Result(NamedTuple):
     body: bytes
     """The result as JSON text."""
     status: HTTPStatus = HTTPStatus.OK
-    """Not 200 if a part of the call has failed; the body then contains the outcome of each part."""
+    """The HTTP status. Not 200 if a part of the call has failed: the body contains the result or error of each part."""
 
 
 class Methods:
     """
-    The methods by name.
+    The methods of the HTTP API, by name.
 
     Args:
         hub: publishes, and reads history and presence.
@@ -111,7 +111,7 @@ class Methods:
             parameters: the method's parameters, a JSON object.
 
         Returns:
-            A Deferred that fires with the result, and fails only with `Problem`.
+            A Deferred that fires with the result. It fails only with `Problem`.
         """
         return maybeDeferred(self._call, name, parameters).addErrback(explain)
 
@@ -247,7 +247,7 @@ def _receipt(receipt: Receipt) -> Result:
 
 
 def _connection(about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a connection in the format of Centrifugo PRO, plus the other fields that are known."""
+    """Return a connection in the format of Centrifugo PRO, with further fields such as `address`."""
     more = {name: value for name, value in about.items() if name != "channels"}
     return {**more, "state": {"channels": {name: {} for name in about["channels"]}}}
 

@@ -69,7 +69,7 @@ _EMPTY: Final = (None, b"null", b"0", b'""', b"false", b"[]", b"{}")
 
 
 class Parameters(JSONStruct, frozen=True, kw_only=True):
-    """The parameters that this server does not support in any method."""
+    """The base of all parameters. It rejects parameters of Centrifugo that no method of this server supports."""
 
     version: JSONField = None
     session: JSONField = None
@@ -85,7 +85,7 @@ class Parameters(JSONStruct, frozen=True, kw_only=True):
 
 
 class Channel(Parameters, frozen=True, kw_only=True):
-    """The parameters of `presence`, `presence_stats` and `history_remove`, and part of others: a channel."""
+    """The parameters of `presence`, `presence_stats` and `history_remove`, and the base of those of `history`."""
 
     channel: Nullable[ChannelName] = ChannelName("")
 
@@ -96,7 +96,7 @@ class Channel(Parameters, frozen=True, kw_only=True):
 
 
 class Content(Parameters, frozen=True, kw_only=True):
-    """What `publish` and `broadcast` publish."""
+    """The parameters that `publish` and `broadcast` have in common: the data to publish, and options."""
 
     null_is_value: ClassVar[bool] = True
 
@@ -107,7 +107,7 @@ class Content(Parameters, frozen=True, kw_only=True):
     skip_history: Nullable[bool] = False
 
     def __post_init__(self) -> None:
-        """Check the length of the key."""
+        """Check the length of the idempotency key."""
         Parameters.__post_init__(self)
         if len(self.idempotency_key.encode("utf-8")) > _MAX_KEY:
             raise ValueError(f"idempotency_key: expected at most {_MAX_KEY} bytes")
@@ -175,13 +175,13 @@ class History(Channel, frozen=True, kw_only=True):
 
 
 class Target(Parameters, frozen=True, kw_only=True):
-    """The user and the client that select the connections to act on; an empty one matches all."""
+    """The user and the client whose connections a method changes. If one is empty, only the other counts."""
 
     user: Nullable[str] = ""
     client: Nullable[str] = ""
 
     def __post_init__(self) -> None:
-        """Check that one of them is given."""
+        """Check that a user or a client is given."""
         Parameters.__post_init__(self)
         if not self.user and not self.client:
             raise ValueError("user: expected a user, or a client")
@@ -207,7 +207,7 @@ class Subscribe(Unsubscribe, frozen=True, kw_only=True):
     recover_since: Since | None = None
 
     def options(self) -> dict[str, Any]:
-        """Return the options of the subscription that are given: `info`, `data`, `expire_at` and `recover_since`."""
+        """Return those of the options `info`, `data`, `expire_at` and `recover_since` that the call contains."""
         since = self.recover_since and {"offset": self.recover_since.offset, "epoch": self.recover_since.epoch}
         options = {
             "info": self.info,
@@ -219,14 +219,14 @@ class Subscribe(Unsubscribe, frozen=True, kw_only=True):
 
 
 class Code(JSONStruct, frozen=True):
-    """A close code and reason."""
+    """The parameter `disconnect` of `disconnect`: a close code and reason."""
 
     code: Nullable[int] = 0
-    """The code; 0 for the default."""
+    """The close code; 0 for the default code and reason."""
     reason: Nullable[str] = ""
 
     def __post_init__(self) -> None:
-        """Check that a close frame can contain them."""
+        """Check that a Close frame can contain the code and the reason."""
         JSONStruct.__post_init__(self)
         if self.code and not 3000 <= self.code <= 4999:
             raise ValueError(f"code: expected 3000 to 4999, got {self.code}")
@@ -239,7 +239,7 @@ class Disconnect(Target, frozen=True, kw_only=True):
 
     disconnect: Code | None = None
     whitelist: Nullable[list[str]] = []
-    """Clients that stay connected."""
+    """The IDs of clients that remain connected."""
 
 
 class Refresh(Target, frozen=True, kw_only=True):
@@ -253,7 +253,7 @@ class Channels(Parameters, frozen=True, kw_only=True):
     """The parameters of `channels`."""
 
     pattern: Nullable[str] = ""
-    """A pattern of channel names; an empty one matches all."""
+    """A pattern that channel names must match; empty for all channels."""
 
     def __post_init__(self) -> None:
         """Check the length of the pattern."""
@@ -306,5 +306,5 @@ def _write_publications(publications: Iterable[Publication]) -> Iterable[bytes]:
 
 
 def _write_publication(publication: Publication) -> bytes:
-    # Client libraries treat a publication without `data` as missing, so it is present even for binary data.
+    # Client libraries ignore a publication without the field `data`, so this field is present even for binary data.
     return write_object({"data": b"null", "offset": 0, **publication.json_fields()})

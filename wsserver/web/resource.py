@@ -2,7 +2,7 @@
 A WebSocket endpoint as a resource of your own `twisted.web` site.
 
 The site's HTTP parser reads the request head, so the limits and deadlines of `wsserver.wire.frontend` do not apply to
-it. The rules of `wsserver.wire.http11` and `wsserver.wire.handshake` do.
+the head. The rules of `wsserver.wire.http11` and `wsserver.wire.handshake` apply to it.
 """
 
 import ipaddress
@@ -60,7 +60,7 @@ class WebSocketResource(Resource):
 
     def _take_over(self, request: Request, head: Head, accept: Accept) -> None:
         channel: Any = request.channel
-        # From here on the HTTP parser passes its bytes to the endpoint, as in twisted.web's own WebSocket resource.
+        # From now on, the endpoint receives the connection's bytes, as in twisted.web's own WebSocket resource.
         rest = channel.clearLineBuffer()
         channel.setTimeout(None)
         channel.transport.unregisterProducer()
@@ -78,7 +78,7 @@ def _is_loopback(request: Request) -> bool:
 
 
 def _head(request: Request) -> Head | Refusal:
-    """Check the head that twisted.web has parsed against the rules of `wsserver.wire.http11`."""
+    """Check the request head, which twisted.web has parsed, against the rules of `wsserver.wire.http11`."""
     match = re.fullmatch(rb"HTTP/([0-9])\.([0-9])", request.clientproto)
     version = (int(match[1]), int(match[2])) if match else (0, 9)
     fields = [(name, value) for name, values in request.requestHeaders.getAllRawHeaders() for value in values]

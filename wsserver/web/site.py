@@ -1,9 +1,9 @@
 """
-The HTTP side of a connection: `twisted.web` behind the frontend (`wsserver.wire.frontend`).
+HTTP requests: `twisted.web` behind the frontend (`wsserver.wire.frontend`), which reads every connection first.
 
 The frontend passes complete requests to `Channel.serve`, one at a time, after it has parsed and checked them by the
-rules of `wsserver.wire.http11`. The parser of `twisted.web` does not run: it would take a third of a request's CPU
-time, and could understand a request differently.
+rules of `wsserver.wire.http11`. The parser of `twisted.web` is not used: parsing again would take a third of the CPU
+time of a request, and the two parsers could interpret a request differently.
 """
 
 import json
@@ -32,7 +32,7 @@ from wsserver.wire.http11 import Request as Head
 
 __all__ = ["Answer", "Channel", "PageRequest", "PageSite", "Probe", "Root", "describe", "needs_websocket", "refuse"]
 
-# A module variable, because on a class Twisted replaces the namespace with the class's name.
+# At module level, because a Twisted Logger in a class body uses the name of the class as its namespace.
 _log = Logger(namespace="wsserver.http")
 
 IDLE_TIMEOUT = 60
@@ -65,8 +65,8 @@ class Channel(HTTPChannel):
     """
     HTTP on a connection that the frontend may pass to a WebSocket endpoint between two requests.
 
-    `serve` does what `HTTPChannel` does when its parser has reached the end of a request, with the request methods that
-    Twisted documents as "methods for channel"; its HTTP/2 streams use them in the same way.
+    `serve` does what `HTTPChannel` does when its parser has reached the end of a request. It calls the methods of the
+    request that Twisted documents as "methods for channel", as the HTTP/2 streams of Twisted do.
     """
 
     transport: Any
@@ -75,7 +75,7 @@ class Channel(HTTPChannel):
         super().__init__()
         self.frontend: Frontend
         self.is_half_closed = False
-        """Whether the client has closed its sending side; it may still read."""
+        """Whether the client has closed its sending side of the TCP connection. It may still read."""
 
     def serve(self, request: Head, body: bytes) -> None:
         """
@@ -120,7 +120,7 @@ class Channel(HTTPChannel):
             self.frontend.response_written(request.sentLength)
 
     def release(self) -> None:
-        """Detach from the transport, which a WebSocket endpoint uses from now on."""
+        """Detach from the transport, because a WebSocket endpoint uses it from now on."""
         self.setTimeout(None)
         self.transport.unregisterProducer()
 
@@ -139,11 +139,10 @@ class PageRequest(Request):
         """
         Set the function that ends an endless response when the client closes its sending side.
 
-        The server cannot distinguish a client that has left from one that only sends nothing more, so such a response
-        must end.
+        The server cannot tell whether such a client has disconnected or still reads, so the response must end.
 
         Args:
-            function: called once; at once if the client has already closed its sending side.
+            function: called once; immediately if the client has already closed its sending side.
         """
         self._on_half_close = function
         if self.channel is not None and cast(Channel, self.channel).is_half_closed:
@@ -164,7 +163,7 @@ class PageRequest(Request):
         self._add_headers(self.site.cross_origin.headers(cross_origin))
         answer = self.site.cross_origin.answer(cross_origin)
         if isinstance(answer, Refusal):
-            # The page only sees a network error. The log tells the operator which option to set.
+            # The page only sees a network error. The log line tells the operator which option to set.
             peer = show_peer(self.getClientAddress())
             access_log.refused(answer, number=None, peer=peer, path=show_path(cross_origin.path))
             super().render(Answer(answer))
@@ -219,7 +218,8 @@ class PageSite(Site):
 
         Args:
             address: the peer's address.
-            frontend: passes requests on; it is notified of each response after which another request may follow.
+            frontend: passes requests to `Channel.serve`. It is notified of each response that another request may
+                follow.
         """
         channel = cast(Channel, self.buildProtocol(address))
         channel.frontend = frontend
@@ -241,14 +241,14 @@ class PageSite(Site):
 
 def refuse(request: Request, refusal: Refusal) -> bytes:
     """
-    Answer a request with a refusal.
+    Set the response of a request to a refusal.
 
     Args:
-        request: the request to answer.
+        request: the request that is refused.
         refusal: the status, the headers and the text of the body.
 
     Returns:
-        The body, which `render` returns.
+        The body of the response, for `render` to return.
     """
     request.setResponseCode(refusal.status.value, refusal.status.phrase.encode("ascii"))
     request.setHeader(b"content-type", b"text/plain; charset=utf-8")
@@ -274,7 +274,7 @@ class Answer(Resource):
 
 class JSONDocument(Resource):
     """
-    A JSON document, built anew for each request.
+    A resource that serves a JSON document, which is built anew for each request.
 
     Args:
         build: returns the document as JSON-serializable data.
@@ -295,7 +295,7 @@ class JSONDocument(Resource):
 
 class Probe(Resource):
     """
-    Answer an orchestrator's probe with 200, or with 503 and the reason.
+    A resource for the probes of an orchestrator, such as Kubernetes: answers 200, or 503 with the reason.
 
     Args:
         word: the body of the 200 response.
@@ -326,7 +326,9 @@ class Probe(Resource):
 
 class Root(Resource):
     """
-    The tree of HTTP resources: page files, JSON documents, API, event streams, probes, and 426 for endpoint paths.
+    The resource of every HTTP path: page files, JSON documents, API, event streams and probes.
+
+    Paths of WebSocket endpoints answer plain HTTP requests with 426.
 
     Args:
         pages: name in the URL -> resource; the empty name is the page at `/`.
@@ -356,7 +358,7 @@ class Root(Resource):
         self._speaks_websocket = speaks_websocket
 
     def getChildWithDefault(self, path: bytes, request: Request) -> IResource:
-        """Return the resource for the whole remaining path: the tree has no directories."""
+        """Return the resource for the whole remaining path, not only for its first segment `path`."""
         rest: list[bytes] = request.postpath or []
         whole = b"/" + b"/".join([path, *rest])
         request.prepath, request.postpath = [*(request.prepath or []), *rest], []

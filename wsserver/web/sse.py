@@ -1,4 +1,4 @@
-"""`/sse?channel=foo`: stream the channel's publications as Server-Sent Events (HTML Standard, section 9.2)."""
+"""`/sse?channel=foo`: stream the publications of channel `foo` as Server-Sent Events (HTML Standard, section 9.2)."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,11 +34,11 @@ from wsserver.wire.linger import LINGER
 
 __all__ = ["SSE"]
 
-# A module variable, because on a class Twisted replaces the namespace with the class's name.
+# At module level, because a Twisted Logger in a class body uses the name of the class as its namespace.
 _log = Logger(namespace="wsserver.sse")
 
 PING_INTERVAL = 15.0
-"""Seconds between comments that keep proxies from closing an idle stream (HTML Standard, section 9.2.7)."""
+"""Seconds between comments in a stream, which keep proxies from closing it as idle (HTML Standard, section 9.2.7)."""
 
 
 CLOSED = (CONNECTION_CLOSED.code, CONNECTION_CLOSED.reason)
@@ -53,7 +53,7 @@ class SSE(Resource):
     The resource that serves event streams.
 
     Args:
-        hub: the channels.
+        hub: the hub of the channels.
         authorizer: decides which channels a client may subscribe to.
         reactor: the reactor, for timers.
         default: the format of streams whose client requests none.
@@ -115,13 +115,13 @@ class SSE(Resource):
             if not gone:
                 _refuse(request, found)
             return
-        # A browser sends this header when it reconnects. Its query is that of the first request, so the header wins.
+        # A browser sends this header when it reconnects, with the query of the first request. So the header is newer.
         if last := (request.getHeader(b"last-event-id") or b"").decode("latin-1"):
             known = parse_positions(last, len(found.request.channels)) is not None
             found = replace(found, request=replace(found.request, last_event_id=last if known else UNKNOWN_POSITION))
         stream = _Stream(self, request, found, caller)
         if gone:
-            # The client has left while keys were fetched or the backend was asked.
+            # The client disconnected while keys were fetched or the backend was asked.
             stream.unsubscribe(*CLOSED)
         else:
             stream.begin()
@@ -129,7 +129,7 @@ class SSE(Resource):
 
 @implementer(IPushProducer)
 class _Stream(RawSubscription):
-    """The stream of one client."""
+    """The event stream of one client."""
 
     sends_event_ids = True
 
@@ -145,7 +145,7 @@ class _Stream(RawSubscription):
         self.kind = ("sse", admitted.request.format, "" if len(admitted.request.channels) == 1 else caller.client)
         self._format = admitted.request.format
         self._is_over = self._ends_after_recovery = False
-        """Whether the stream has ended, and whether it ends after recovery."""
+        """`_is_over`: the stream has ended. `_ends_after_recovery`: it ends once the missed publications are sent."""
         self._ping: Any = None
         self._abort_timer: Any = None
         self.set_client(admitted, caller)
@@ -161,7 +161,7 @@ class _Stream(RawSubscription):
         request = self._request
         _set_headers(request)
         request.registerProducer(self, True)
-        # The random delay keeps clients from reconnecting all at once after their streams have ended.
+        # `retry:` sets a random delay, so that clients do not reconnect all at once after their streams have ended.
         request.write(b": listening\n%s\n" % write_retry())
         self._schedule_ping()
         self.start()
@@ -171,7 +171,7 @@ class _Stream(RawSubscription):
         cast(PageRequest, request).on_half_close(self._half_closed)
 
     def _half_closed(self) -> None:
-        """End the stream after recovery: the client has closed its sending side, and may have left."""
+        """End the stream after recovery: the client has closed its sending side, and may have disconnected."""
         self._ends_after_recovery = True
         self._end_if_recovered()
 
@@ -246,10 +246,10 @@ class _Stream(RawSubscription):
 
     def close(self, code: int, reason: str) -> None:
         """
-        End the stream; the client reconnects by itself.
+        End the stream. An EventSource then reconnects automatically.
 
         Args:
-            code: the close code that the backend receives. A stream has none itself.
+            code: the close code that the backend receives. The client receives no code.
             reason: the close reason that the backend receives.
         """
         if self._is_over:
@@ -266,7 +266,7 @@ class _Stream(RawSubscription):
     # IPushProducer.
 
     def pauseProducing(self) -> None:
-        """Queue events from now on: the client does not read."""
+        """Queue further events: the client does not read."""
         self.hold()
 
     def resumeProducing(self) -> None:
@@ -275,7 +275,7 @@ class _Stream(RawSubscription):
         self.read_page()
 
     def stopProducing(self) -> None:
-        """Do nothing: `notifyFinish` reports the end of the connection too."""
+        """Do nothing: the Deferred of `notifyFinish` reports the end of the connection, too."""
 
 
 def _event(payload: bytes, name: bytes = b"", event_id: str = "") -> bytes:

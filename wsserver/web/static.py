@@ -24,7 +24,7 @@ _TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".svg": "image/sv
 
 
 def static_directory() -> Path:
-    """Return the path of `static/`: inside the installed package, or beside the package in a source checkout."""
+    """Return the path of `static/`: inside the installed package, or next to the package in a source checkout."""
     package = Path(str(files("wsserver")))
     inside = package / "static"
     return inside if inside.is_dir() else package.parent / "static"
@@ -52,7 +52,7 @@ def send(request: Request, body: bytes) -> bytes:
 
 class StaticFile(Resource):
     """
-    A file's bytes, with a strong validator (RFC 9110 section 8.8.3).
+    A resource that serves a file from memory, with an ETag that is a strong validator (RFC 9110 section 8.8.3).
 
     Args:
         data: the file's content.
@@ -74,7 +74,8 @@ class StaticFile(Resource):
         request.setHeader(b"etag", self._etag)
         if self._is_known(request):
             request.setResponseCode(http.NOT_MODIFIED)
-            # Returning an empty body would send `Content-Length: 0`, which is not the length of the file.
+            # If this method returned an empty body, Twisted would send `Content-Length: 0`, which is not the file's
+            # size.
             request.finish()
             return NOT_DONE_YET
         return send(request, self._data)

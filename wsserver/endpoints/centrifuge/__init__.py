@@ -1,1 +1,1 @@
-"""The Centrifuge client protocol."""
+"""The Centrifuge client protocol, which the SDKs of Centrifugo speak."""

@@ -47,8 +47,8 @@ __all__ = ["Session"]
 
 FOR_GOOD: Final = frozenset({1000, 1005, *range(3500, 4000), *range(4500, 5000)})
 """
-Close codes after which a client does not reconnect by itself. 1005 (no code) is one of them because `disconnect()` of
-the SDKs closes without a code.
+Close codes after which a client does not reconnect automatically. They include 1005 (no code), because the method
+`disconnect()` of the SDKs closes the connection without a code.
 """
 
 
@@ -80,16 +80,16 @@ class Session:
         self._opened_at = connection.permissions.authorizer.time()
         self.context = connection.context
         self.client = self.context.caller.client
-        """The client's ID."""
+        """The ID of the client, which is unique to this connection."""
         self.user = ""
-        """The user's ID; empty for an anonymous user."""
+        """The ID of the user; empty for an anonymous user."""
         self._channels = Channels(connection, self.context)
         self.connected = self._ended = False
         """`connected`: `connect` has succeeded. `_ended`: `connect` was refused, or the connection is closed."""
         self._by_token = False
-        """Whether the client connected with a token, which it is to refresh before it expires."""
+        """Whether the client connected with a token, and must send a new one before it expires."""
         self._expiry: WallClockTimer | None = None
-        """Ends the connection when it expires; None if it does not expire."""
+        """The timer that closes the connection when it expires; None if it does not expire."""
 
     def handle(self, request: Any) -> Any:
         """
@@ -122,7 +122,7 @@ class Session:
         was_connected, self.connected, self._ended = self.connected, False, True
         self._connection.hub.clients.remove(self)
         self._set_expiry(0)
-        # After these codes the client does not reconnect, so its leave events are not delayed.
+        # After a code in `FOR_GOOD`, the client does not reconnect, so its leave events are not delayed.
         self._channels.close(may_reconnect=code not in FOR_GOOD)
         if was_connected:
             self._permissions.authorizer.report_disconnect(self.context.caller, self.user, code, reason)
@@ -172,17 +172,17 @@ class Session:
     @inlineCallbacks
     def _subscribe_server_side(self, request: Connect) -> Generator[Any, Any, bytes | Error | Disconnect]:
         """
-        Make the client's server-side subscriptions.
+        Subscribe the client to the channels that the server chooses for it: its server-side subscriptions.
 
-        These are the channels of its token or of the backend's answer, and those it had before a reconnect
-        (`Connect.subs`) if they are still allowed.
+        These are the channels of its token or of the backend's answer to the connect hook. After a reconnect, they are
+        also the channels of its earlier server-side subscriptions (`Connect.subs`) that are still allowed.
 
         Returns:
-            The JSON object channel -> subscribe result, empty if there is none; or the refusal.
+            A JSON object, channel -> subscribe result; empty bytes if there are no channels; or the refusal.
         """
         wanted: dict[ChannelName, Subscribe] = {channel: Subscribe() for channel in self.context.identity.subs}
         for name, asked in request.subs.items():
-            # An invalid name is ignored: a client cannot have had a subscription to it.
+            # An invalid name is ignored: the client cannot have been subscribed to it.
             with suppress(InvalidChannel):
                 if self._permissions.find_grant(self.context, channel := parse_name(name)) is not None:
                     wanted[channel] = asked
@@ -236,9 +236,9 @@ class Session:
 
     def describe(self) -> Mapping[str, Any]:
         """
-        Return what the backend is told of this connection.
+        Return what the HTTP API's method `connections` shows of this connection.
 
-        The fields are `transport`, `protocol`, `address` and `connected` (in seconds).
+        The fields are `transport`, `protocol`, `address` and `connected`: how long it has been open, in seconds.
         """
         caller, seconds = self.context.caller, self._permissions.authorizer.time() - self._opened_at
         return {
@@ -278,7 +278,9 @@ class Session:
 
     def refresh(self, expire_at: int) -> bool:
         """
-        Set when the connection expires, and notify the client. Only a client with a token is told when to refresh it.
+        Set when the connection expires, and notify the client.
+
+        The notification contains the time of the expiry only if the client has a token, which it can refresh.
 
         Args:
             expire_at: UNIX time in seconds; 0 for never.

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 MAX_COMMANDS: Final = 1000
-"""Maximum number of commands in a frame. Centrifugo has no such limit, but limits its frames to 64 KiB."""
+"""Maximum number of commands in a frame. Centrifugo does not limit this number, but the size of a frame to 64 KiB."""
 
 REJECT_UNRECOVERED: Final = 2
 """Bit of `Subscribe.flag`: the client wants an error if its position cannot be recovered."""
@@ -50,13 +50,13 @@ def _check_uint64(name: str, value: int) -> None:
 
 
 class Connect(JSONStruct, frozen=True):
-    """Connect; must be the first command."""
+    """Connect to the server. This must be the first command."""
 
     token: Nullable[str] = ""
     name: Nullable[str] = ""
     version: Nullable[str] = ""
     subs: Nullable[dict[str, "Subscribe"]] = {}
-    """Channels of the client's server-side subscriptions before a reconnect -> position to recover from."""
+    """After a reconnect: channel of an earlier server-side subscription -> the position from which to recover it."""
     data: JSONField = None
 
 
@@ -75,7 +75,7 @@ class Subscribe(JSONStruct, frozen=True):
     type: Nullable[_Unsigned] = 0
     """Kind of the subscription; 0 for a stream, the only supported kind."""
     tf: JSONField = None
-    """Filter by tags; not supported."""
+    """A filter by tags, which is not supported."""
     data: JSONField = None
 
     def __post_init__(self) -> None:
@@ -115,7 +115,7 @@ class PresenceStats(JSONStruct, frozen=True):
 
 
 class Since(JSONStruct, frozen=True):
-    """The position after which a history begins."""
+    """The position in a stream after which the requested history begins."""
 
     offset: Nullable[_Unsigned] = 0
     epoch: Nullable[str] = ""
@@ -164,7 +164,7 @@ class Send(JSONStruct, frozen=True):
 
 
 class _Line(msgspec.Struct, frozen=True):
-    """A line: an ID and a method. If a line names several methods, the first one below counts, as in Centrifuge."""
+    """A command as written: an ID and a method. Of several methods, the first one below counts, as in Centrifuge."""
 
     id: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None = None
     connect: Connect | None = None

@@ -1,8 +1,8 @@
 """
 Large replies: pages of history, recovered publications and presence.
 
-The server writes a reply in one piece of work, so the size of a reply is limited. Clients often request the same data,
-so the last replies are cached, and reused while their content is unchanged.
+The server does not serve other clients while it writes a reply, so the size of a reply is limited. Clients often
+request the same data, so the last replies are cached, and reused while their content is unchanged.
 """
 
 from collections import OrderedDict
@@ -23,7 +23,7 @@ Maximum number of publications in a page of history or in a recovery; Centrifugo
 """
 
 MAX_PAGE_BYTES: Final = 1024 * 1024
-"""Maximum bytes of the publications' data, or of the clients in a presence reply; `--max-queued-bytes` may be less."""
+"""Maximum size of a reply's publications or clients, in bytes. `--max-queued-bytes` applies too, if it is less."""
 
 MAX_CLIENTS: Final = 5000
 """Maximum number of clients in a presence reply; `presence_stats` counts any number."""
@@ -37,12 +37,12 @@ class Pages:
     Write large replies, and cache the last ones.
 
     Args:
-        max_bytes: maximum bytes of a client's send queue (`--max-queued-bytes`).
+        max_bytes: maximum size of a client's send queue in bytes (`--max-queued-bytes`), which a reply must fit into.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.limit = ReadLimit(MAX_PUBLICATIONS, min(MAX_PAGE_BYTES, max_bytes))
-        """The limit of one reply."""
+        """The maximum number and size of the publications in one reply."""
         self._cache: OrderedDict[tuple[str, str], tuple[object, bytes]] = OrderedDict()
 
     def write_history(self, channel: str, publications: tuple[Publication, ...]) -> bytes:
@@ -58,7 +58,8 @@ class Pages:
 
     def _cached(self, kind: str, channel: str, content: object, write: Callable[[], bytes]) -> bytes:
         known = self._cache.get((kind, channel))
-        # Comparing takes no time if the content is the same object. Content read from Redis is an equal object.
+        # The comparison is fast if both are the same object, as with the memory broker. From Redis, they are equal
+        # objects.
         if known is not None and known[0] == content:
             return known[1]
         written = write()

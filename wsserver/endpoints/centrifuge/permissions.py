@@ -1,8 +1,8 @@
 """
 Permissions of Centrifuge clients: whether a client may connect, subscribe, publish, or read presence and history.
 
-A refusal is returned, not raised: an `Error` is the reply to the command, a `Disconnect` closes the connection. Which
-refusal is which follows the client handler of centrifugal/centrifugo.
+A refusal is returned, not raised: an `Error` is the reply to the command, a `Disconnect` closes the connection. The
+choice between the two follows the client handler of https://github.com/centrifugal/centrifugo.
 """
 
 from collections.abc import Generator, Mapping
@@ -57,7 +57,7 @@ class ConnectGrant:
     data: JSONText | None = None
     """Data for the client, in the reply to `connect`."""
     by_token: bool = False
-    """Whether the client connected with a token, and is to refresh it before it expires."""
+    """Whether the client connected with a token, and must send a new one before it expires."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class SubscribeGrant:
     expires_at: int = 0
     """UNIX time in seconds at which the permission expires; 0 for never."""
     by_token: bool = False
-    """Whether the client subscribed with a token, and is to refresh it before it expires."""
+    """Whether the client subscribed with a token, and must send a new one before it expires."""
     may_publish: bool = False
     """Whether the subscription token grants the right to publish."""
 
@@ -92,8 +92,8 @@ class Permissions:
     Check what Centrifuge clients may do.
 
     Args:
-        hub: has the rules of the channels and the allow-list.
-        authorizer: checks tokens and asks the backend.
+        hub: provides the rules of the channels, such as whether clients may publish.
+        authorizer: knows which channels are allowed, checks tokens, and asks the backend.
         pages: limits and writes large replies.
     """
 
@@ -108,7 +108,7 @@ class Permissions:
 
         Args:
             expires_at: UNIX time in seconds; 0 for never.
-            by_token: whether the client can refresh, because it brought a token.
+            by_token: whether the client used a token, which it can refresh.
 
         Returns:
             `expires` and `ttl` (whole seconds), or no fields if there is nothing to refresh.
@@ -154,7 +154,7 @@ class Permissions:
 
     @inlineCallbacks
     def refresh(self, context: ClientContext, token: str) -> Generator[Any, Any, Identity | Error | Disconnect]:
-        """Check a new connection token, and return its identity. It must be of the same user."""
+        """Check a new connection token, and return its identity. The token must be for the same user as before."""
         if not token:
             return BAD_REQUEST.because("refresh without a token")
         if self.authorizer.tokens is None:
@@ -174,8 +174,8 @@ class Permissions:
         """
         Check whether a client may subscribe to a channel.
 
-        If the command has a subscription token, the token decides. Otherwise the connection token and the server's
-        options do, and if they do not allow it, the backend.
+        If the command has a subscription token, this token decides. Otherwise, the connection token and the server's
+        options decide. If they do not allow the subscription, the backend is asked.
 
         Raises:
             InvalidChannel: the channel's name is invalid.
@@ -243,7 +243,7 @@ class Permissions:
         self, context: ClientContext, channel: ChannelName, data: JSONText, grant: SubscribeGrant | None
     ) -> Generator[Any, Any, PublishGrant | Error | Disconnect]:
         """
-        Check whether a client may publish to a channel. If there is a publish hook, the backend decides last.
+        Check whether a client may publish to a channel. If it may and there is a publish hook, the backend decides.
 
         Args:
             context: the client.

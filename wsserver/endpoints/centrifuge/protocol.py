@@ -4,6 +4,8 @@
 The server executes a client's commands one at a time, in the order received. Commands that arrive while one is being
 executed are queued, up to `MAX_QUEUED_COMMANDS` commands.
 
+A turn is one iteration of Twisted's event loop.
+
 Sources: https://centrifugal.dev/docs/transports/client_protocol, `client.go` of centrifugal/centrifuge.
 """
 
@@ -45,13 +47,13 @@ from wsserver.wire.timers import Deadline
 __all__ = ["CONNECT_TIMEOUT", "CentrifugeProtocol"]
 
 CONNECT_TIMEOUT = 10.0
-"""Seconds within which a client must be connected by its `connect` command; Centrifugo's `client.stale_close_delay`."""
+"""Seconds within which a client must have connected; the default of Centrifugo's `client.stale_close_delay`."""
 
 MAX_QUEUED_COMMANDS = 1000
 """Maximum number of queued commands per client. Further commands are refused with error 111, which is temporary."""
 
 MAX_JOINED_BYTES = 65_536
-"""Replies are joined into one message until they have this many bytes. Centrifugo joins replies as well."""
+"""Replies are joined into one message until the message has this size in bytes. Centrifugo joins replies as well."""
 
 PROTOBUF = "centrifuge-protobuf"
 JSON = "centrifuge-json"
@@ -71,28 +73,28 @@ class CentrifugeProtocol(SubscriberProtocol):
     _connect_deadline: Deadline | None = None
     _next_ping: Deadline | None = None
     _pong_deadline: Deadline | None = None
-    """Deadline of the pong; None if the server does not expect one."""
+    """Deadline of the pong that the server expects; None if the server does not expect a pong."""
     _frames: deque[bytes] | None = None
     """Received messages that are not parsed yet; None if there are none."""
     _commands: deque[Command] | None = None
     """Parsed commands that are not executed yet; None if there are none."""
     _commands_size = 0
-    """Bytes of the commands in `_commands`."""
+    """Size of the commands in `_commands`, in bytes."""
     _busy = False
     """Whether a command is still being executed: its result is a Deferred that has not fired."""
     _connect_replied = False
     """Whether the reply to `connect` has been sent. Until then, publications to the client's channels are queued."""
     _replies: list[bytes] | None = None
-    """Replies and pushes of this turn, sent as one message with one per line; None outside of a turn."""
+    """Replies and pushes of this turn, which are sent as one message of several lines; None if none are collected."""
     _replies_size = 0
-    """Bytes of the messages in `_replies`."""
+    """Size of the replies and pushes in `_replies`, in bytes."""
 
     def onConnect(self, request: ConnectionRequest) -> Any:
         """
-        Decide about the opening handshake, and find the client's token.
+        Accept or refuse the opening handshake, and find the client's token.
 
         Raises:
-            ConnectionDeny: 400, the client asks for Protobuf or for another version of the protocol than 2.
+            ConnectionDeny: 400, the client requests Protobuf, or a protocol version other than 2.
             Denied: 400, the request carries more than one token.
         """
         handshake = self.request
@@ -133,7 +135,7 @@ class CentrifugeProtocol(SubscriberProtocol):
     # Commands. The server's `WorkQueue` decides when the next one is executed.
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: ARG002
-        """Queue a message of commands. It is parsed after the commands before it have been executed."""
+        """Queue a message, which contains commands. It is parsed once all earlier commands have been executed."""
         if self._frames is None:
             self._frames = deque()
         self._frames.append(payload)
@@ -148,7 +150,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         return bool(self._frames) or (bool(self._commands) and not self._busy)
 
     def serve_one(self) -> bool:
-        """Execute the next command, if the one before it has been answered; see `wsserver.wire.limits.Worker`."""
+        """Execute the next command, if the previous command has been answered; see `wsserver.wire.limits.Worker`."""
         if self._has_work():
             if self._replies is None:
                 self._replies = []
@@ -270,7 +272,7 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     def send_payload(self, payload: bytes) -> None:
         """
-        Send a reply or a push, in order with the publications.
+        Send a reply or a push after all messages that are already queued for the client.
 
         Args:
             payload: the JSON text of one reply or push, without a line feed.
@@ -338,7 +340,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         self.factory.work.submit(self)
 
     def release(self) -> None:
-        """Send the queued publications, and further ones at once. Does nothing before the reply to `connect`."""
+        """Send the queued publications, and stop queueing. Do nothing before the reply to `connect`."""
         if self._connect_replied:
             super().release()
 
@@ -346,8 +348,8 @@ class CentrifugeProtocol(SubscriberProtocol):
         """
         Tell the client that publications of a channel were dropped from its send queue.
 
-        A client that tracks offsets is unsubscribed so that it subscribes again and recovers; any other receives a gap
-        notice.
+        A client that tracks offsets is unsubscribed, so that it subscribes again and recovers. Any other client
+        receives a gap notice.
         """
         subscription = self.session.subscription(channel) if self.session is not None else None
         if subscription is not None and subscription.positioned:

@@ -1,8 +1,8 @@
 """
-Centrifuge refusals: the error or disconnect for what the channel rules, a token, the backend or the broker refuse.
+Centrifuge refusals: the error or disconnect if the channel rules, a token, the backend or the broker refuse a command.
 
-This is the only place that chooses the Centrifuge code of such an error. The choice follows the client handler of
-centrifugal/centrifugo.
+Only this module chooses the Centrifuge code of such a refusal. The choice follows the client handler of
+https://github.com/centrifugal/centrifugo.
 """
 
 from twisted.python.failure import Failure
@@ -61,12 +61,12 @@ def refuse_token(refused: Refused, *, expired: Error | Disconnect, invalid: Erro
     Return the refusal of a token that is not accepted.
 
     Args:
-        refused: why.
+        refused: the reason and the kind of the refusal.
         expired: the refusal of an expired token.
         invalid: the refusal of any other token.
 
     Returns:
-        One of these, or the temporary error 100 if the token cannot be checked now.
+        `expired` or `invalid` with the reason, or the temporary error 100 if the token cannot be checked now.
     """
     if refused.cause is Cause.UNAVAILABLE:
         return INTERNAL.because(refused.reason)
@@ -74,7 +74,7 @@ def refuse_token(refused: Refused, *, expired: Error | Disconnect, invalid: Erro
 
 
 def refuse_by_hook(refusal: HookError | HookDisconnect) -> Error | Disconnect:
-    """Return the error or the disconnect with the backend's own code."""
+    """Return the error or the disconnect for a refusal by the backend, with the code that the backend chose."""
     if isinstance(refusal, HookDisconnect):
         return Disconnect(refusal.code, refusal.reason)
     return Error(refusal.code, refusal.message, refusal.temporary)

@@ -23,7 +23,7 @@ __all__ = ["ChannelSubscription", "gap_message"]
 
 def gap_message(channel: ChannelName) -> bytes:
     """
-    Write a gap notice: publications without an offset may be missing.
+    Write a gap notice, which tells the client that publications may be missing.
 
     The Centrifuge protocol has no push for this, so the notice is a `message` push without a channel whose data is
     `{"event": "gap", "channel": ...}`.
@@ -67,7 +67,7 @@ class ChannelSubscription(Subscription):
         self.kind: Hashable = ("centrifuge", events, self.connection.window_bits)
         self.server_side = server_side
         self.expiry_timer: WallClockTimer | None = None
-        """Ends the subscription when it expires; None if it does not expire."""
+        """The timer that ends the subscription when it expires; None if it does not expire."""
         self.positioned = False
         """Whether the client tracks offsets."""
         self.answered = self.lost = False
@@ -91,8 +91,9 @@ class ChannelSubscription(Subscription):
         """
         Tell the client that publications may be missing.
 
-        A client that tracks offsets is unsubscribed with 2500, or disconnected with 3010 if the subscription is
-        server-side: it then subscribes again and recovers. Any other client receives a gap notice.
+        A client that tracks offsets is unsubscribed with 2500, so that it subscribes again and recovers. If its
+        subscription is server-side, it is disconnected with 3010 instead, so that it reconnects and recovers. Any other
+        client receives a gap notice.
 
         Args:
             channel: the channel.

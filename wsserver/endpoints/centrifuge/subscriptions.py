@@ -51,7 +51,7 @@ from wsserver.typing import ChannelName, JSONText
 
 __all__ = ["Answer", "Channels", "Connection"]
 
-# A module variable, because on a class Twisted replaces the namespace with the class's name.
+# At module level, because a Twisted Logger in a class body uses the name of the class as its namespace.
 _log = Logger(namespace="wsserver.centrifuge")
 
 Answer = Mapping[str, Any] | Error | Disconnect
@@ -59,14 +59,14 @@ Answer = Mapping[str, Any] | Error | Disconnect
 
 
 class Connection(Protocol):
-    """The connection as its session sees it: a `SubscriberProtocol` that also has these members."""
+    """The interface of the connection that its session uses: `SubscriberProtocol` and the following members."""
 
     permissions: ClassVar[Permissions]
     hub: ClassVar[Hub]
     context: ClientContext
     """The client, as known from its opening handshake."""
     token: str
-    """The token of the opening handshake; empty if it had none."""
+    """The token in the opening handshake; empty if there was none."""
     ping_interval: ClassVar[int]
     """Seconds between pings; 0 for none."""
 
@@ -86,7 +86,7 @@ class Channels:
 
     Args:
         connection: the client's connection.
-        context: the client's identity.
+        context: describes the client, including its identity.
     """
 
     __slots__ = ("_closed", "_hub", "_permissions", "connection", "context", "subscriptions")
@@ -149,7 +149,7 @@ class Channels:
         Unsubscribe the client from a channel on behalf of the server, and notify it with an `unsubscribe` push.
 
         Args:
-            channel: the channel's name; the client may have no subscription to it.
+            channel: the channel's name. Nothing is done if the client is not subscribed to it.
             how: the code and the reason of the push.
         """
         subscription = self.subscriptions.get(channel)
@@ -190,7 +190,7 @@ class Channels:
             grant: the permission for the channel.
             request: the client's options, such as the position to recover from.
             server_side: whether the server makes the subscription, not the client.
-            limit: maximum to recover; None for the maximum of one reply.
+            limit: maximum number and size of the recovered publications; None for the maximum of one reply.
 
         Returns:
             The fields of the subscribe result, or an error reply.
@@ -234,7 +234,7 @@ class Channels:
 
     @inlineCallbacks
     def _fill_in_epoch(self, channel: ChannelName, since: Position) -> Generator[Any, Any, Position]:
-        """Fill in the current epoch if a position has none: as in Centrifugo, it is then valid in any epoch."""
+        """Fill in the current epoch if a position has none: as in Centrifugo, such a position is valid in any epoch."""
         if since.epoch or self._hub.rules.for_channel(channel).keep is None:
             return since
         page = yield self._hub.history(channel)
@@ -247,7 +247,7 @@ class Channels:
             result["data"] = on_one_line(grant.data)
         if joined.position is not None:
             result |= {"recoverable": True, "positioned": True, "epoch": joined.position.epoch}
-            # After a recovery the client starts at the offset it asked for, and advances with each publication.
+            # After a recovery, the client starts at the offset that it sent, and advances with each publication.
             result["offset"] = request.offset if joined.recovered else joined.position.offset
         result["publications"] = tuple(map(publication, joined.publications))
         return result

@@ -1,1 +1,1 @@
-"""Raw subscribers: `/ws?channel=` and `/sse?channel=`."""
+"""Raw subscribers: clients of `/ws?channel=` and `/sse?channel=`, which receive publications and send nothing."""

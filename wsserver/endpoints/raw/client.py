@@ -1,7 +1,7 @@
 """
 The client object of a raw subscriber (`/ws?channel=foo` and `/sse?channel=foo`).
 
-The registry of clients, the expiry of its token and the backend act on the connection through this object.
+The HTTP API and the timer for the expiry of the client's token act on the connection through this object.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -20,10 +20,10 @@ __all__ = ["RawClient"]
 
 class RawClient:
     """
-    A raw subscriber's `wsserver.hub.clients.Client`.
+    A raw subscriber as the registry of clients knows it: implements `wsserver.hub.clients.Client`.
 
     Args:
-        clients: the registry that has the client while its connection is open.
+        clients: the registry that contains the client while its connection is open.
         authorizer: provides the clock and the expiry timer, and notifies the backend of disconnects.
         admitted: the client's identity and channels.
         caller: the description of the client that the backend receives.
@@ -60,13 +60,13 @@ class RawClient:
         return self._channels
 
     def register(self) -> None:
-        """Add the client to the registry and start its expiry timer: the connection is open."""
+        """Add the client to the registry and start its expiry timer. To be called when the connection is open."""
         self._clients.add(self)
         self._start_expiry_timer()
 
     def unregister(self, code: int, reason: str) -> None:
         """
-        Remove the client from the registry and notify the backend: the connection is closed. Further calls do nothing.
+        Remove the client from the registry, and notify the backend that it disconnected. Further calls do nothing.
 
         Args:
             code: the close code.
@@ -84,9 +84,9 @@ class RawClient:
 
     def describe(self) -> Mapping[str, Any]:
         """
-        Return what the backend is told of this connection.
+        Return what the HTTP API's method `connections` shows of this connection.
 
-        The fields are `transport`, `protocol`, `address` and `connected` (in seconds).
+        The fields are `transport`, `protocol`, `address` and `connected`: how long it has been open, in seconds.
         """
         return {
             "transport": self._caller.transport,
@@ -107,7 +107,7 @@ class RawClient:
         """
         Close the connection with 1008.
 
-        The URL determines the channels of a raw subscriber, and its protocol has no message that ends one of them.
+        The URL determines the channels of a raw subscriber, and no message could tell the client that one has ended.
         """
         # Centrifugo's unsubscribe codes are below 3000, which a Close frame must not contain.
         self._end(CloseCode.POLICY_VIOLATION, SERVER_UNSUBSCRIBE.reason)

@@ -26,15 +26,15 @@ def write_publication(
         binary: whether the message must be binary.
 
     Returns:
-        The message's payload and the first byte of its frame: text if the payload is valid UTF-8, unless `binary` is
-        set.
+        The message's payload, and the first byte of its WebSocket frame. This byte is that of a binary frame if
+        `binary` is set or the payload is not valid UTF-8, else that of a text frame.
     """
     data = publication.as_bytes()
     if form is Format.RAW:
         return data, FIN_BINARY if binary or not is_utf8(data) else FIN_TEXT
     first = FIN_BINARY if binary else FIN_TEXT
     if form is Format.REDIS:
-        # The data is written as base64 if it is not valid UTF-8, and a fourth item says so.
+        # Data that is not valid UTF-8 is written in base64, and the array has a fourth item, "base64".
         content = write(data.decode("utf-8")) if is_utf8(data) else publication.as_base64() + b',"base64"'
         return b'["message",%b,%b]' % (write(channel), content), first
     name, value = b"data", publication.data
@@ -47,5 +47,5 @@ def write_publication(
 
 
 def gap_notice(channel: ChannelName) -> bytes:
-    """Write a gap notice as JSON: publications of the channel may be missing before this message."""
+    """Write a gap notice as JSON. It tells the client that publications of the channel may be missing before it."""
     return write({"event": "gap", "channel": channel})

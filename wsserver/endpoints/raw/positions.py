@@ -1,7 +1,8 @@
 """
-Stream positions of a raw subscriber: the positions it recovers from, and the event IDs that contain its current ones.
+Stream positions of a raw subscriber: in each channel, the epoch and offset of the last publication that it received.
 
-A subscriber that reconnects sends the last event ID it received, and the server recovers its channels from there.
+An event ID contains the positions in all channels. A subscriber that reconnects sends the last event ID that it
+received, and the server sends the publications after these positions: the missed ones.
 """
 
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ __all__ = ["Missed", "StreamPositions", "refuse_subscription"]
 
 
 def refuse_subscription(failure: Failure) -> Refusal:
-    """Return why `StreamPositions.subscribe` failed as an HTTP refusal: 403, or 503 if the failure is temporary."""
+    """Return the HTTP refusal for a failure of `StreamPositions.subscribe`: 403, or 503 if the failure is temporary."""
     failure.trap(BrokerDown)
     error = failure.value
     assert isinstance(error, BrokerDown)
@@ -33,11 +34,11 @@ def refuse_subscription(failure: Failure) -> Refusal:
 
 
 class Missed(NamedTuple):
-    """A publication that a resuming subscriber has missed, or a gap."""
+    """A publication that a subscriber missed before it reconnected, or a gap."""
 
     channel: ChannelName
     publication: Publication | None
-    """None for a gap: publications that the stream no longer has."""
+    """None for a gap: the stream no longer contains publications that the subscriber missed."""
     event_id: str
     """The subscriber's positions after this publication."""
 
@@ -58,11 +59,11 @@ class StreamPositions:
         self._at: dict[ChannelName, Position | None] = dict(zip(request.channels, since, strict=True))
         self._joined: list[Joined] = []
         self._behind: list[ChannelName] = []
-        """Channels with unread pages; the next one to read is the last."""
+        """Channels with pages of missed publications that have not been read. The last channel is read next."""
         self._early: dict[ChannelName, Position] | None = {}
         """
-        Positions of publications that arrived before `begin`, which the subscriber receives after the missed ones; None
-        after `begin`.
+        Positions of publications that arrived before `begin`. The subscriber receives these publications after the
+        missed ones. None after `begin`.
         """
 
     def subscribe(self, hub: Hub, subscriber: Subscriber, *, positioned: bool) -> "Deferred[Any]":
@@ -72,10 +73,10 @@ class StreamPositions:
         Args:
             hub: the hub of the channels.
             subscriber: receives the publications from now on.
-            positioned: whether the subscriber tracks its positions even if it does not resume.
+            positioned: whether the subscriber tracks its positions even if it sent no event ID.
 
         Returns:
-            A Deferred that fires when all channels are subscribed. It fails with `BrokerDown`, and then none is.
+            A Deferred that fires when all channels are subscribed. If it fails with `BrokerDown`, no channel is.
         """
 
         def joined(found: list[Joined]) -> None:
@@ -96,7 +97,7 @@ class StreamPositions:
 
     @property
     def behind(self) -> ChannelName | None:
-        """The channel whose next page is to be read; None if all channels are recovered."""
+        """The channel whose next page of missed publications is to be read; None if all channels are recovered."""
         return self._behind[-1] if self._behind else None
 
     def begin(self) -> list[Missed]:
@@ -119,7 +120,7 @@ class StreamPositions:
 
     def add_page(self, page: Joined) -> list[Missed]:
         """
-        Advance the position of the channel `behind` by a page.
+        Advance the position of the channel `behind` by a page of missed publications.
 
         Args:
             page: the result of `Hub.recover`.

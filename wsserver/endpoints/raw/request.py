@@ -44,11 +44,11 @@ class RawSubscribeRequest:
     binary: bool
     """Whether every message is sent as binary."""
     last_event_id: str = ""
-    """The positions from which to recover, or `UNKNOWN_POSITION`; empty to begin with new publications."""
+    """The positions from which to recover, or `UNKNOWN_POSITION`; empty to receive new publications only."""
 
 
 UNKNOWN_POSITION: Final = ":"
-"""The `last_event_id` of a client that sent an event id of another server: it is notified of a gap in every channel."""
+"""The `last_event_id` of a client that sent an ID in another form: the client is notified of a gap in each channel."""
 
 _POSITION = re.compile(r"-|[A-Za-z0-9_-]{1,64}:[0-9]{1,18}")
 _PARAMETERS: Final = {"channel", "format", "binary", "last_event_id", "token", "access_token"}
@@ -92,7 +92,7 @@ def parse_query(query: Mapping[str, list[str]], default: Format) -> RawSubscribe
         default: the format to use if the query has none.
 
     Returns:
-        The request, or a refusal: 400, or 403 for one of the server's own names.
+        The request, or a refusal: 400, or 403 for a channel name that is reserved for the server.
     """
     if misspelled := _find_misspelled(query):
         return bad_request(f"unknown parameter {quote(misspelled[0])}: expected {misspelled[1]}")
@@ -121,18 +121,18 @@ def parse_query(query: Mapping[str, list[str]], default: Format) -> RawSubscribe
 
 def _last_event_id(query: Mapping[str, list[str]], channels: int) -> str | Refusal:
     """
-    Return the last event id of a returning client.
+    Return the last event ID that a reconnecting client received.
 
-    A library that reconnects appends the id of the last event to the URL that the page has passed, under the library's
-    own parameter name. That parameter therefore takes precedence over `last_event_id`. If it is not an id of this
-    server, the client is notified of a gap; after a 400, the library would not connect again.
+    A library that reconnects appends this ID to the URL that the page has passed to it, under the library's own
+    parameter name. That parameter therefore takes precedence over `last_event_id`. If its value is not an ID in the
+    form of this server, the result is `UNKNOWN_POSITION`: after a 400, the library would not connect again.
 
     Args:
         query: the decoded parameters.
-        channels: the number of channels, and thus of positions in the id.
+        channels: the number of channels, and thus of positions in the ID.
 
     Returns:
-        The id, empty if there is none, or `UNKNOWN_POSITION`; a 400 refusal if `last_event_id` is invalid.
+        The ID, empty if there is none, or `UNKNOWN_POSITION`; a 400 refusal if `last_event_id` is invalid.
     """
     libraries = (name for name in query if name != "last_event_id" and _fold(name) == _LAST_EVENT_ID)
     if values := {value for name in libraries for value in query[name] if value}:

@@ -1,8 +1,9 @@
 """
 Raw subscriptions: the part that `/ws?channel=` and `/sse?channel=` have in common.
 
-A raw client names its channels in its URL, and only receives. If it brings its last event ID, it first receives the
-publications that it missed: one page at a time, each after it has read the one before.
+A raw subscriber names its channels in its URL, and only receives. If its URL or its headers contain the last event ID
+that it received, the server first sends the publications that it missed. The server reads these from the broker in
+pages, and reads no further page while the client does not read.
 
 This module does not use a clock or a socket.
 """
@@ -30,16 +31,16 @@ from wsserver.typing import ChannelName
 
 __all__ = ["RawSubscription"]
 
-# A module variable, because on a class Twisted replaces the namespace with the class's name.
+# At module level, because a Twisted Logger in a class body uses the name of the class as its namespace.
 _log = Logger(namespace="wsserver.raw")
 
 
 class RawSubscription(QueuedOutput):
     """
-    A base class of the connections of raw clients; the hub's `Subscriber`.
+    A base class of the connections of raw subscribers; implements `wsserver.hub.broker.Subscriber`.
 
-    The subclass implements `encode` and `gap_frame` (how a message becomes bytes), and the methods that `QueuedOutput`
-    names. It calls, in this order: `set_client`, `subscribe`, `start`, and `unsubscribe` when the connection is closed.
+    The subclass implements `encode` and `gap_frame`, which write messages, and the methods that `QueuedOutput` names.
+    It calls, in this order: `set_client`, `subscribe`, `start`, and `unsubscribe` when the connection is closed.
     """
 
     authorizer: Authorizer
@@ -53,9 +54,9 @@ class RawSubscription(QueuedOutput):
     """The client's channels and format; None before `set_client`."""
 
     _positions: StreamPositions | None = None
-    """None before `set_client`, and once nothing reads the positions."""
+    """None before `set_client`, after `unsubscribe`, and when the positions are not needed any longer."""
     _client: RawClient | None = None
-    """The connection as the registry of clients, its token's expiry and the backend see it."""
+    """The object through which the HTTP API and the expiry of the client's token act on the connection."""
     _is_reading_page = False
 
     # Implemented by the subclass.
@@ -67,19 +68,19 @@ class RawSubscription(QueuedOutput):
         Args:
             channel: the channel it was published to.
             publication: the publication.
-            event_id: the client's positions after it; empty if they have not changed, or are not tracked.
+            event_id: the client's positions after this publication; empty if they have not changed, or are not tracked.
         """
         raise NotImplementedError
 
     def gap_frame(self, channel: ChannelName, event_id: str = "") -> tuple[bytes, int]:
-        """Return the bytes of a gap notice, and how many of them are its payload; `event_id` as in `encode`."""
+        """Return the bytes of a gap notice, and the size of its payload in bytes. `event_id` is as in `encode`."""
         raise NotImplementedError
 
     # From the opening to the end.
 
     def set_client(self, admitted: Admitted, caller: Caller) -> None:
         """
-        Set the client. From now on `unsubscribe` notifies the backend, even if the client is never subscribed.
+        Set the client. After this, `unsubscribe` notifies the backend, even if the client is never subscribed.
 
         Args:
             admitted: the client's identity and channels.
@@ -93,7 +94,7 @@ class RawSubscription(QueuedOutput):
         Subscribe to the client's channels. Their publications are queued until `start`.
 
         Returns:
-            A Deferred that fires when all channels are subscribed. It fails with `BrokerDown`, and then none is.
+            A Deferred that fires when all channels are subscribed. If it fails with `BrokerDown`, no channel is.
         """
         assert self._positions is not None
         self.hold()
@@ -101,7 +102,7 @@ class RawSubscription(QueuedOutput):
 
     def start(self) -> None:
         """
-        Send a gap notice for each channel that cannot be recovered, then the queued publications; start to recover.
+        Send a gap notice for each channel that cannot be recovered, then the queued publications. Start the recovery.
 
         To be called once the channels are subscribed and the connection is open.
         """
@@ -135,7 +136,7 @@ class RawSubscription(QueuedOutput):
         return self._positions is not None and self._positions.behind is not None
 
     def read_page(self) -> None:
-        """Read the next page of missed publications, if there is one and the client reads."""
+        """Read the next page of missed publications from the broker, if there is one and the client reads."""
         channel = self._positions.behind if self._positions is not None else None
         if channel is None or self._is_reading_page or self._send_queue is not None or self._has_ended():
             return
@@ -171,7 +172,7 @@ class RawSubscription(QueuedOutput):
         if frames:
             self._send(b"".join(frames), len(frames), size)
         if not self.sends_event_ids and not self.is_recovering:
-            # Nothing reads the positions from now on. Free them: a server may have very many idle connections.
+            # The positions are not needed any longer. Free their memory: a server may have very many idle connections.
             self._positions = None
 
     def _close_after_gap(self, channel: ChannelName) -> None:

@@ -1,4 +1,4 @@
-"""`/ws?channel=foo`: a raw subscription over WebSocket. The client receives the channel's publications."""
+"""`/ws?channel=foo`: a raw subscription over WebSocket. The client receives the publications of channel `foo`."""
 
 from typing import Any, ClassVar
 
@@ -24,7 +24,7 @@ __all__ = ["RawProtocol"]
 
 
 class RawProtocol(SubscriberProtocol, RawSubscription):
-    """A raw client: a receive-only connection, subscribed to the channels that its URL names."""
+    """The connection of a raw subscriber: receive-only, and subscribed to the channels that its URL names."""
 
     default_format: ClassVar[Format]
     sends_event_ids = False
@@ -49,7 +49,8 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
             raise Denied(found)
         self.set_client(found, caller)
         if self.state == CLOSED:
-            # The client has left while keys were fetched or the backend was asked; `connectionLost` has already run.
+            # The client disconnected while keys were fetched or the backend was asked. `connectionLost` has already
+            # run.
             self.unsubscribe(*self.ended)
         if self.state != CONNECTING:
             return subprotocol
@@ -64,7 +65,7 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
         self.start()
 
     def resumeProducing(self) -> None:
-        """Send the queued publications, then continue with the missed ones: the peer reads again."""
+        """Send the queued publications, then continue the recovery: the peer reads again."""
         super().resumeProducing()
         self.read_page()
 
@@ -74,7 +75,7 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
 
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
         """Unsubscribe from the channels, even if the opening handshake was not completed, and notify the backend."""
-        # Before the server removes the connection: after the last one, a stopping server calls the backend no more.
+        # This comes first: a stopping server sends no more hooks once the last connection is removed.
         self.unsubscribe(*self.ended)
         super().connectionLost(reason)
 
