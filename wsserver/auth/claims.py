@@ -104,7 +104,7 @@ class Identity:
     """The contents of a connection token: who the client is, and what it may do."""
 
     user: str = ""
-    """The user id; empty if the client is anonymous."""
+    """The user ID; empty if the client is anonymous."""
     expires_at: int = 0
     """UNIX time in seconds at which the connection needs a new token; 0 for never."""
     info: object = None

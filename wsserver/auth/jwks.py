@@ -69,7 +69,7 @@ class JWKS:
         self._last_succeeded = False
         """Whether the last fetch succeeded."""
         self.problem: str | None = "the token keys have not been fetched yet"
-        """Why no set has been fetched yet; None after the first successful fetch, because that set stays in use."""
+        """Why no set has been fetched yet; None after the first successful fetch, because that set remains in use."""
         self._ended: float | None = None
         """The reactor's time at the end of the last fetch."""
 

@@ -52,7 +52,7 @@ _TYPES: Final = ("jwt", "at+jwt")
 
 
 class Cause(StrEnum):
-    """The kind of reason for which a token is refused. The calling code chooses its response by it."""
+    """Why a token is refused. This determines the error code or status that the client receives."""
 
     INVALID = "invalid"
     """The token will never be accepted."""

@@ -1,5 +1,5 @@
 """
-Authorization: whether a client may subscribe to a channel. All endpoints call this before they subscribe a client.
+Authorization: whether a client may subscribe to a channel. Every endpoint with channels uses this module.
 
 A client may subscribe if the server's options open the channel to everyone (`Access`), if its token allows it, or if
 the backend allows it in its answer to a hook (`Hooks`).
@@ -95,7 +95,7 @@ def find_token(credentials: Credentials) -> str | Refusal | None:
     """
     Find the token of a request.
 
-    Clients send it as `Authorization: Bearer TOKEN` (RFC 6750 section 2.1) or as the subprotocol `bearer.TOKEN`.
+    Clients send a token as `Authorization: Bearer TOKEN` (RFC 6750 section 2.1) or as the subprotocol `bearer.TOKEN`.
     Clients that can send neither use `?token=TOKEN` or `?access_token=TOKEN` (RFC 6750 section 2.3).
 
     Returns:
@@ -237,7 +237,7 @@ class Authorizer:
             host: the Host header of the client's request.
 
         Returns:
-            Why the client may not subscribe; None if it may.
+            The reason why the client may not subscribe; None if it may.
         """
         if identity.may(channel, Right.LISTEN):
             return None

@@ -2,7 +2,7 @@
 The commands: a client sends a command's name as a text message, and the server answers with the command's reply.
 
 This module does not use Twisted, a clock or a socket. A command learns about its connection through its `Session` only.
-A message that is not exactly a command is echoed, so that clients of an echo server can rely on it.
+A message that is not exactly a command is echoed, so that the server can also be used as an echo server.
 """
 
 import json

@@ -1,5 +1,5 @@
 """
-Output of a subscriber's connection: send messages at once, or queue them while the client does not read.
+Output of a subscriber's connection: send messages immediately, or queue them while the client does not read.
 
 This module does not use a clock or a socket.
 """
@@ -76,12 +76,12 @@ class QueuedOutput:
 
     def send_in_order(self, frames: bytes, count: int, size: int) -> None:
         """
-        Send messages in order with the publications. They may be queued, but are never dropped.
+        Send messages after all publications that are already queued. The messages may be queued, but are never dropped.
 
         Args:
             frames: complete frames.
             count: number of messages.
-            size: bytes of their payloads.
+            size: total size of their payloads, in bytes.
         """
         if self._send_queue is None:
             self._send(frames, count, size)

@@ -129,16 +129,17 @@ class Router:
         """
         Find the endpoint of a path. Trailing slashes do not matter.
 
-        An exact path wins over a prefix, and a longer prefix over a shorter one. The prefix `/a/` also matches `/a`.
+        An exact path takes precedence over a prefix, and a longer prefix over a shorter one. The prefix `/a/` also
+        matches `/a`.
 
         Args:
             path: the path, percent-decoded.
             query: the query parameters. `/ws?channel=foo` and `/ws` are different endpoints.
 
         Returns:
-            A callable that creates the protocol of a connection; or a 404 refusal if the path has no endpoint; or a 400
-            refusal if the query names a channel at a path that does not serve channels, because the client would wait
-            for publications forever.
+            A callable that returns the protocol object for a new connection. Or a 404 refusal if the path has no
+            endpoint, and unknown paths do not answer commands. Or a 400 refusal if the query names a channel at a path
+            that does not serve channels, because the client would wait for publications forever.
         """
         path = Path(path.rstrip("/") or "/")
         endpoint = self._paths.get(path)

@@ -1,9 +1,9 @@
 """
 The base of all WebSocket endpoints with channels: send publications, and queue them while the peer does not read.
 
-If a subscriber reads, the fan-out writes publications directly to it (`wsserver.wire.fastpath.write_all`). It calls the
-methods of this module if the subscriber does not read, is not open yet, or is collecting output: the server collects
-the answers to a connection's messages and sends them at the end of the turn (one iteration of Twisted's event loop).
+The fan-out sends a publication to all subscribers of a channel. If a subscriber reads, the fan-out writes directly to
+its transport (`wsserver.wire.fastpath.write_all`). It calls the methods of this module if the subscriber does not read,
+is not open yet, or collects its output until the end of the turn (one iteration of Twisted's event loop).
 """
 
 from typing import Any

@@ -51,9 +51,9 @@ def decide_catch_all(settings: Settings, *, loopback_only: bool) -> CatchAll:
     """
     Decide whether unknown WebSocket paths answer commands.
 
-    With `--catch-all auto` they do on a developer's machine: if the server listens on loopback only, and no option
-    shows that it is meant to serve channels. On a server with channels, a client with a misspelled path would wait for
-    publications forever, so it is refused instead.
+    With `--catch-all auto`, they answer commands on a developer's machine: if the server listens on loopback only, and
+    no option shows that the server is meant to serve channels. On a server with channels, a client with a misspelled
+    path is refused, because it would wait for publications forever.
 
     Args:
         settings: the server's options.
@@ -97,7 +97,8 @@ def find_nearest_path(path: str, known: Iterable[str]) -> str | None:
 
     Returns:
         The known path that differs only in case or slashes; else the longest known path whose segments are part of the
-        path, such as `/ws` for `/app/ws`; else the known path with the most similar spelling; None if none is similar.
+        path, such as `/ws` for `/app/ws`; else the known path with the most similar spelling. None if none is similar,
+        or if the path is longer than `MAX_COMPARED`.
     """
     if len(path) > MAX_COMPARED:
         return None

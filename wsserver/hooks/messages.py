@@ -54,13 +54,13 @@ class Caller:
     """The client that a hook request is about."""
 
     client: str
-    """The random client id of the connection."""
+    """The random client ID of the connection."""
     transport: str
     """`websocket` or `sse`."""
     protocol: str
     """`json` for a client of the Centrifuge protocol, `raw` for a raw subscriber (`/ws?channel=` or `/sse`)."""
     user: str = ""
-    """The user id, once it is known."""
+    """The user ID, once it is known."""
     headers: tuple[Header, ...] = field(default=(), repr=False)
     """The headers of the client's request that are forwarded, see `forwarded`."""
     address: str = ""
@@ -114,7 +114,7 @@ class Connected(JSONStruct, frozen=True, kw_only=True):
     """The backend allows the client to connect."""
 
     user: Nullable[str] = ""
-    """The user id; empty if the client is anonymous."""
+    """The user ID; empty if the client is anonymous."""
     expire_at: Seconds = 0
     """UNIX time in seconds at which the connection expires; 0 for never."""
     info: Any = None

@@ -186,7 +186,7 @@ def _headers(given: Iterable[Header]) -> Headers:
 
 @implementer(IBodyProducer)
 class _Body:
-    """A request body that is written at once. Twisted's own producer schedules its writes on the global reactor."""
+    """A request body that is written in one call. Twisted's own producer schedules its writes on the global reactor."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body

@@ -56,12 +56,12 @@ class Problem(Exception):
 
 
 def bad_request(message: str) -> Problem:
-    """Return the problem of an invalid request: status 400, code 107."""
+    """Return the `Problem` for an invalid request: status 400, code 107."""
     return Problem(HTTPStatus.BAD_REQUEST, BAD_REQUEST_ERROR, message)
 
 
 def bad_parameters(error: ValueError) -> Problem:
-    """Return the problem of a call whose parameters cannot be decoded; see `wsserver.jsonfields.decode`."""
+    """Return the `Problem` for a call whose parameters `wsserver.jsonfields.decode` rejects with this error."""
     return bad_request(str(error).replace("it is", "the parameters are"))
 
 

@@ -145,7 +145,7 @@ class Broadcast(Content, frozen=True, kw_only=True):
     """The parameters of `broadcast`."""
 
     channels: Nullable[list[msgspec.Raw]] = []
-    """The JSON texts of the channels, which are checked one by one, because each has its own result."""
+    """The names of the channels as JSON texts. They are checked one by one, because each has its own result."""
 
     def __post_init__(self) -> None:
         """Check the number of channels."""
@@ -219,7 +219,7 @@ class Subscribe(Unsubscribe, frozen=True, kw_only=True):
 
 
 class Code(JSONStruct, frozen=True):
-    """The parameter `disconnect` of `disconnect`: a close code and reason."""
+    """The parameter `disconnect` of the method `disconnect`: a close code and reason."""
 
     code: Nullable[int] = 0
     """The close code; 0 for the default code and reason."""

@@ -196,10 +196,10 @@ def _describe_cross_origin(request: Request) -> CrossOriginRequest:
 
 class PageSite(Site):
     """
-    The site of a server: creates the HTTP side of each connection.
+    The `twisted.web` site of a server: creates the `Channel` of each connection.
 
     Args:
-        resource: the root resource.
+        resource: the root resource; see `Root`.
         reactor: the reactor, for timeouts.
         cross_origin: decides on requests from pages of other origins.
     """
@@ -214,7 +214,7 @@ class PageSite(Site):
 
     def channel(self, address: IAddress, frontend: Frontend) -> Channel:
         """
-        Create the HTTP side of a connection.
+        Return a new `Channel`, which serves HTTP on a connection.
 
         Args:
             address: the peer's address.

@@ -140,7 +140,7 @@ class _Stream(RawSubscription):
         self.close_on_gap = resource.close_on_gap
         self._reactor = resource.reactor
         self._request = request
-        # The id of an event contains the client's positions in all its channels, so clients share encoded events only
+        # The ID of an event contains the client's positions in all its channels, so clients share encoded events only
         # if they have the same single channel.
         self.kind = ("sse", admitted.request.format, "" if len(admitted.request.channels) == 1 else caller.client)
         self._format = admitted.request.format
@@ -165,7 +165,7 @@ class _Stream(RawSubscription):
         request.write(b": listening\n%s\n" % write_retry())
         self._schedule_ping()
         self.start()
-        # An event without data only sets the last event id (HTML Standard, section 9.2.6).
+        # An event without data only sets the last event ID (HTML Standard, section 9.2.6).
         if self._positions is not None and (event_id := self._positions.write()):
             request.write(b"id: %s\n\n" % event_id.encode("ascii"))
         cast(PageRequest, request).on_half_close(self._half_closed)
@@ -292,7 +292,7 @@ def _headers(request: Request) -> Iterator[Header]:
 
 
 def _refuse(request: Request, refusal: Refusal) -> None:
-    """Refuse a stream. An EventSource gets a temporary refusal as a stream that ends at once, so that it reconnects."""
+    """Refuse a stream. An EventSource gets a temporary refusal as an empty stream, so that it reconnects."""
     path = show_path(request.uri.partition(b"?")[0].decode("latin-1"))
     access_log.refused(refusal, number=None, peer=show_peer(request.getClientAddress()), path=path)
     accept = [value.decode("latin-1") for value in request.requestHeaders.getRawHeaders(b"accept") or []]

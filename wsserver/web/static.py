@@ -1,8 +1,8 @@
 """
 The browser page: the files of `static/`, which the server reads once when it starts.
 
-Requests are answered from a table of these files and never access the file system. There are no directory listings, and
-dotfiles, symbolic links and paths outside the directory are not in the table.
+Requests are answered from a table of these files, without access to the file system. There are no directory listings.
+Dotfiles and symbolic links are not in the table.
 """
 
 import hashlib
