@@ -228,7 +228,7 @@ def _parse_command(line: bytes) -> Command:
         request = getattr(parsed, method)
         if request is not None:
             if not number and method != "send":
-                raise ValueError(f"{method}: expected an id beside it")
+                raise ValueError(f"{method}: expected an id above 0 in the command")
             return Command(number, method, refused or request, len(line))
     if number:
         raise ValueError(f"command {number}: expected one of the methods {', '.join(_METHODS)}")
