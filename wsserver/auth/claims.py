@@ -110,7 +110,7 @@ class Identity:
     info: object = None
     """A JSON value that other clients see in presence."""
     meta: object = None
-    """A JSON value for the backend only."""
+    """A JSON value from the token. This server does not use it."""
     subs: Mapping[ChannelName, Opening] = field(default_factory=lambda: MappingProxyType({}))
     """
     The channels to which the server subscribes a Centrifuge client. A raw subscriber (a client of `/ws?channel=` or

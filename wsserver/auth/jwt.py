@@ -36,7 +36,7 @@ __all__ = ["GRACE", "MAX_TOKEN", "Cause", "Keys", "Refused", "Terms", "verify", 
 MAX_TOKEN: Final = 8 * 1024
 """Maximum length of a token, in characters."""
 
-# Precedent: Centrifugo's client.expired_close_delay, 25 s.
+# The same as the default of Centrifugo's option client.expired_close_delay.
 GRACE: Final = 25.0
 """Seconds that a connection or subscription stays open after its token expires, until the client sends a new one."""
 

@@ -47,7 +47,7 @@ class ReplyCache:
             command: a command whose name is in `CACHEABLE`.
             session: creates the session that the command is called with if its reply is not cached.
         """
-        # Round to microseconds, as `datetime.fromtimestamp` does, so that both agree on the second.
+        # Round to microseconds, as `datetime.fromtimestamp` does, so that the cache and a reply have the same second.
         second = int(self._now() + 5e-7)
         if second != self._second:
             self._second = second

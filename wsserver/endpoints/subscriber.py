@@ -96,7 +96,7 @@ class SubscriberProtocol(ServerProtocol, QueuedOutput):
     def release(self) -> None:
         """Send the queued messages, and stop queueing. If the queue has overflowed, close the connection with 1013."""
         if self._send_queue is not None and not self._overflowed:
-            # Set first: sending the queue may fill the transport, which then calls `pauseProducing`.
+            # Set this before the queue is sent: that may fill the transport, which then calls `pauseProducing`.
             self._writable = True
         super().release()
 

@@ -80,7 +80,8 @@ class HookError(JSONStruct, frozen=True):
     """Whether the failure is temporary, so that the client should retry."""
 
 
-# Centrifugo sends the same if its backend does not answer: the temporary error ErrorInternal of centrifuge.
+# Centrifugo sends the same if its backend does not answer: the temporary error `ErrorInternal` of its library
+# centrifuge.
 TEMPORARY: Final = HookError(INTERNAL.code, "the backend is unavailable", temporary=True)
 """The answer that the server uses if the backend's answer is missing, late or malformed."""
 

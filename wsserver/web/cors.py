@@ -138,10 +138,11 @@ class CrossOrigin:
     def _allow(self, request: CrossOriginRequest) -> Headers:
         api, policy = _is_api(request.path), self._policy()
         if policy.any_origin and not api:
-            # Never allow cookies for every origin: any page could then act on behalf of the user.
+            # Cookies are not allowed for `*`: otherwise, any page could act on behalf of the user.
             return (("Access-Control-Allow-Origin", "*"),)
         allow = (("Access-Control-Allow-Origin", request.origins[0]),)
-        # The origin `null` is shared by sandboxed frames of all sites. The API authenticates by key, never by cookie.
+        # No cookies for `null`, the origin of sandboxed frames of all sites, nor for the API, which authenticates by
+        # key.
         if api or _only(request.origins) in (Origin("null"), Origin("")):
             return allow
         return (*allow, ("Access-Control-Allow-Credentials", "true"))

@@ -149,7 +149,7 @@ class Session:
             self._abort_connect()
             return subs
         if self._ended:
-            # The connection was closed while the client was being identified.
+            # The connection was closed while the client was identified or subscribed.
             return INTERNAL
         self.connected = True
         self._set_expiry(identity.expires_at)
@@ -227,7 +227,7 @@ class Session:
         """Return the client's subscription to a channel, or None."""
         return self._channels.subscriptions.get(channel)
 
-    # Called on behalf of the backend: the interface `wsserver.hub.clients.Client`.
+    # Called for methods of the HTTP API: the interface `wsserver.hub.clients.Client`.
 
     @property
     def channels(self) -> Collection[ChannelName]:

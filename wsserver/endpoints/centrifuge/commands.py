@@ -40,7 +40,7 @@ MAX_COMMANDS: Final = 1000
 REJECT_UNRECOVERED: Final = 2
 """Bit of `Subscribe.flag`: the client wants an error if its position cannot be recovered."""
 
-# msgspec does not check bounds beyond 2**63 - 1; `_check_uint64` checks the upper one.
+# Unsigned 64-bit numbers. msgspec cannot check bounds above 2**63 - 1, so `_check_uint64` checks the upper bound.
 _Unsigned = Annotated[int, msgspec.Meta(ge=0)]
 
 

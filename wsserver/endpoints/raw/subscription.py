@@ -76,7 +76,7 @@ class RawSubscription(QueuedOutput):
         """Return the bytes of a gap notice, and the size of its payload in bytes. `event_id` is as in `encode`."""
         raise NotImplementedError
 
-    # From the opening to the end.
+    # Opening and closing.
 
     def set_client(self, admitted: Admitted, caller: Caller) -> None:
         """

@@ -75,7 +75,8 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
 
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
         """Unsubscribe from the channels, even if the opening handshake was not completed, and notify the backend."""
-        # This comes first: a stopping server sends no more hooks once the last connection is removed.
+        # Unsubscribe before the server removes the connection: once a stopping server has removed the last one, it
+        # sends no more hooks.
         self.unsubscribe(*self.ended)
         super().connectionLost(reason)
 
