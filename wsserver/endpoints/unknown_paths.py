@@ -144,7 +144,7 @@ def refuse_channel(path: str, serving: str | None, *, subscribes: bool = False) 
     Returns:
         A 400 refusal.
     """
-    what = "takes no channel= in its URL; subscribe with an SDK" if subscribes else "does not serve channels"
+    what = "accepts no channel= in its URL; subscribe with an SDK" if subscribes else "does not serve channels"
     hint = "" if serving is None else f"{', or' if subscribes else ';'} connect to {serving}?channel=NAME"
     return Refusal(HTTPStatus.BAD_REQUEST, f"{_show(path)} {what}{hint}")
 

@@ -160,7 +160,7 @@ class RefusalTests:
     def test_refuses_a_channel_in_the_url_of_the_sdks_with_400(self):
         """The reason says how to subscribe."""
         status, reason = handshake("/connection/websocket?channel=a")
-        assert (status, reason.partition(" takes ")[2]) == (
+        assert (status, reason.partition(" accepts ")[2]) == (
             400,
             "no channel= in its URL; subscribe with an SDK, or connect to /ws?channel=NAME",
         )
