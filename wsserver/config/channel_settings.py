@@ -41,8 +41,9 @@ class ChannelSettings(ConnectionSettings):
         CHANNELS,
         a_redis_url,
         "",
-        "URL of the Redis server that carries publications: redis://127.0.0.1:6379, rediss:// for TLS, or "
-        "redis+sentinel:// for sentinels. Without it, channels exist in this process only.",
+        "URL of the Redis server through which several servers share their channels, such as redis://127.0.0.1:6379; "
+        "rediss:// for TLS, redis+sentinel:// for Redis Sentinel. Without this option, channels exist in this process "
+        "only.",
         metavar="URL",
         secret=True,
     )
@@ -50,8 +51,8 @@ class ChannelSettings(ConnectionSettings):
         CHANNELS,
         a_pattern,
         (),
-        "Channel or pattern, such as chat:*, that clients may subscribe to. Without this option: all channels while "
-        "the server listens on loopback only, otherwise none.",
+        "Channel or pattern, such as chat:*, that clients may subscribe to. Without this option, clients may subscribe "
+        "to all channels if the server listens on loopback only, and otherwise to none.",
         metavar="PATTERN",
         many=True,
     )
@@ -59,8 +60,9 @@ class ChannelSettings(ConnectionSettings):
         CHANNELS,
         a_choice("raw", "json", "redis"),
         "raw",
-        "Format of publications on /ws and /sse unless the client chooses one with format=: raw is the data as "
-        "published, json an object with the channel and the position, redis an array as Redis delivers it.",
+        "Format of publications on /ws and /sse, if the client does not select one with format= in its URL. raw: the "
+        "data as published. json: an object with the channel, the data and the position. redis: an array with the "
+        "channel and the data.",
         metavar="raw|json|redis",
     )
     # Precedents: Centrifugo 1 MB, uWebSockets 64 KiB.
@@ -76,17 +78,18 @@ class ChannelSettings(ConnectionSettings):
         CHANNELS,
         a_choice("close", "drop-oldest", "latest"),
         "close",
-        "What to do when more than --max-queued-bytes are queued for a client: close the connection with 1013, or drop "
-        "the oldest publications. With latest, only the newest publication of each channel is ever queued. The client "
-        "is notified of dropped publications as of a gap.",
+        "What to do if more than --max-queued-bytes are queued for a client: close the connection with 1013 (close), "
+        "or drop the oldest publications (drop-oldest). With latest, the server queues only the newest publication of "
+        "each channel, even below this limit. A client receives a gap notice before the publications after the "
+        "dropped ones.",
         metavar="close|drop-oldest|latest",
     )
     gap: str = option(
         CHANNELS,
         a_choice("notice", "close"),
         "notice",
-        "What to do when a client may have missed publications, as after an outage of Redis: send the message "
-        '{"event":"gap","channel":...}, or close the connection with 1012.',
+        "What to do if a client may have missed publications, for example after an outage of Redis: send the message "
+        '{"event":"gap","channel":...} (notice), or close the connection with 1012 (close).',
         metavar="notice|close",
     )
     # Precedents: Centrifugo's examples 100 and 300s, nchan 10 messages and an hour.
@@ -94,15 +97,15 @@ class ChannelSettings(ConnectionSettings):
         CHANNELS,
         an_integer(0, 10_000),
         100,
-        "Maximum number of publications kept per channel, so that a returning client receives those that it missed; 0 "
-        "disables history.",
+        "Maximum number of publications that the server keeps for each channel. A client that reconnects receives "
+        "those that it missed. 0 disables history.",
         metavar="N",
     )
     history_ttl: float = option(
         CHANNELS,
         a_duration(1, 30 * 86_400),
         60.0,
-        "Time for which the history of a channel is kept after its last publication.",
+        "How long the server keeps the history of a channel after its last publication.",
         metavar="TIME",
         show=show_duration,
     )
@@ -110,7 +113,8 @@ class ChannelSettings(ConnectionSettings):
         CHANNELS,
         a_pattern,
         (),
-        "Channel or pattern that clients may publish to. Without this option, only the backend publishes.",
+        "Channel or pattern that Centrifuge clients may publish to. Without this option, only your backend can "
+        "publish, and clients that a token or a hook allows to.",
         metavar="PATTERN",
         many=True,
     )
@@ -118,7 +122,7 @@ class ChannelSettings(ConnectionSettings):
         CHANNELS,
         a_pattern,
         (),
-        "Channel or pattern for which presence is tracked.",
+        "Channel or pattern for which the server keeps presence: the list of the subscribed Centrifuge clients.",
         metavar="PATTERN",
         many=True,
     )
@@ -135,8 +139,8 @@ class ChannelSettings(ConnectionSettings):
         _API,
         an_origin,
         (),
-        "Origin of pages that may call the HTTP API from a browser. Such a page needs --api-key, which permits every "
-        "operation.",
+        "Origin of pages that may call the HTTP API from a browser. Such a page must send the --api-key, which permits "
+        "every operation.",
         metavar="ORIGIN",
         many=True,
     )
@@ -144,16 +148,16 @@ class ChannelSettings(ConnectionSettings):
         _API,
         a_choice("status", "body"),
         "status",
-        "How the HTTP API reports errors: with an HTTP status (400, 416 ...) and in the body, or with 200 and in the "
-        "body alone, as Centrifugo's client libraries expect.",
+        "How the HTTP API reports errors: with an error in the body and an HTTP status such as 400 (status), or with "
+        "an error in the body and the status 200, as Centrifugo's client libraries expect (body).",
         metavar="status|body",
     )
     hook_connect: str = option(
         _HOOKS,
         a_web_url("http://127.0.0.1:3000/connect"),
         "",
-        "URL of the connect hook: the server asks your backend (POST with JSON) whether a client without a token may "
-        "connect, and who the user is.",
+        "URL of the connect hook: if a client has no token, the server asks your backend whether it may connect, and "
+        "who the user is. The request is a POST with JSON.",
         metavar="URL",
     )
     hook_subscribe: str = option(
@@ -183,7 +187,7 @@ class ChannelSettings(ConnectionSettings):
         _HOOKS,
         a_duration(0.1, 30),
         2.0,
-        "Maximum time for the backend to answer a hook; later, the client gets a temporary error.",
+        "Maximum time for your backend to answer a hook; then the client gets a temporary error.",
         metavar="TIME",
         show=show_duration,
     )
@@ -191,9 +195,9 @@ class ChannelSettings(ConnectionSettings):
         _TOKENS,
         a_secret,
         "",
-        "Secret that client tokens (JWT) are signed with: HS256, from 48 bytes also HS384, from 64 bytes also HS512. "
-        "With this or another token key, subscribing requires a token. Set it in the environment or in the file: "
-        "other users can read a command line.",
+        "Secret that your backend signs client tokens (JWT) with, using HS256; also HS384 if the secret has at least "
+        "48 bytes, and HS512 if it has at least 64. If this or another key for tokens is set, clients need a token. "
+        "Set the secret in the environment or in the file, because other users of the machine can read a command line.",
         metavar="SECRET",
         secret=True,
     )
@@ -201,7 +205,7 @@ class ChannelSettings(ConnectionSettings):
         _TOKENS,
         a_secret,
         "",
-        "Previous --token-secret; tokens signed with it are still accepted.",
+        "Previous --token-secret. The server still accepts tokens that were signed with it.",
         metavar="SECRET",
         secret=True,
     )
@@ -217,22 +221,22 @@ class ChannelSettings(ConnectionSettings):
         _TOKENS,
         a_web_url("https://example.com/.well-known/jwks.json"),
         "",
-        "URL of a JSON Web Key Set with public keys to verify client tokens with. It is fetched at the start, every "
-        "ten minutes, and when a token names an unknown key.",
+        "URL of a JSON Web Key Set with public keys to verify client tokens with. The server requests it at startup, "
+        "every ten minutes, and when a token names an unknown key.",
         metavar="URL",
     )
     token_audience: str = option(
         _TOKENS,
         a_text,
         "",
-        "Audience (aud) that a token must name. Without this option, a token must name none.",
+        "Audience that the claim aud of a token must contain. Without this option, the server refuses tokens with aud.",
         metavar="TEXT",
     )
     token_issuer: str = option(
         _TOKENS,
         a_text,
         "",
-        "Issuer (iss) that a token must name. Without this option, any issuer is accepted.",
+        "Issuer that the claim iss of a token must equal. Without this option, the server accepts any issuer.",
         metavar="TEXT",
     )
     # The maximum is less than the 25 s (`GRACE` in wsserver.auth.jwt) after which a connection with an expired token is
@@ -241,7 +245,7 @@ class ChannelSettings(ConnectionSettings):
         _TOKENS,
         a_duration(0, 20),
         5.0,
-        "Maximum difference between the clocks of the token issuer and of the server.",
+        "Maximum difference between the clock of the token's issuer and the server's clock.",
         metavar="TIME",
         show=show_duration,
     )
@@ -249,5 +253,6 @@ class ChannelSettings(ConnectionSettings):
         _TOKENS,
         a_flag,
         False,
-        "Admit clients without a token; they may subscribe to the channels of --channel-allow.",
+        "Allow clients to connect without a token even if a key for tokens is set. They may subscribe to the channels "
+        "of --channel-allow.",
     )

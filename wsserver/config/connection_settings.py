@@ -56,7 +56,7 @@ class ConnectionSettings:
         an_endpoint,
         (),
         "Twisted endpoint string to listen on, such as tcp:8080:interface=127.0.0.1, unix:/run/ws.sock or "
-        "systemd:domain=INET:index=0. Replaces --port and --interface.",
+        "systemd:domain=INET:index=0. If it is set, --port and --interface are not used.",
         metavar="ENDPOINT",
         many=True,
     )
@@ -64,16 +64,16 @@ class ConnectionSettings:
         _LISTEN,
         a_text,
         "",
-        "PEM file with the server's TLS certificate and its chain, such as certbot's fullchain.pem. With it, --port "
-        "serves https:// and wss:// instead of http:// and ws://.",
+        "PEM file with the server's TLS certificate and its chain, such as certbot's fullchain.pem. If it is set, the "
+        "server serves https:// and wss:// on --port, instead of http:// and ws://.",
         metavar="FILE",
     )
     tls_key: str = option(
         _LISTEN,
         a_text,
         "",
-        "PEM file with the certificate's private key, not encrypted, such as certbot's privkey.pem. Without this "
-        "option, the key is read from the file of --tls-cert.",
+        "PEM file with the certificate's private key, such as certbot's privkey.pem. The key must not be encrypted. "
+        "Without this option, the server reads the key from the file of --tls-cert.",
         metavar="FILE",
     )
     origin: tuple[str, ...] = option(
@@ -81,9 +81,10 @@ class ConnectionSettings:
         an_origin,
         (),
         "Origin of pages that may connect, such as https://app.example. Pages of the server's own host and port may "
-        "always connect, and pages of loopback origins may while the server listens on loopback only. null allows "
-        "pages opened from a file, file:// allows WebViews and microcontrollers that send it, and empty allows an "
-        "Origin header without a value. Clients that send no Origin header are not checked.",
+        "always connect. Pages of loopback origins may also connect if the server listens on loopback only. Special "
+        "values: null allows pages that the browser opened from a file; file:// allows WebViews and microcontrollers "
+        "that send this origin; empty allows an Origin header without a value. Clients that send no Origin header "
+        "may always connect.",
         metavar="ORIGIN",
         many=True,
     )
@@ -91,8 +92,8 @@ class ConnectionSettings:
         _ORIGINS,
         a_flag,
         False,
-        "Allow pages of every origin to connect. For public servers only: if clients authenticate with cookies, any "
-        "page could act for its visitors.",
+        "Allow pages of every origin to connect. Use it only for servers without private data: any web page can then "
+        "connect from the browsers of its visitors.",
     )
     # Precedents: websockets, Daphne and websocketd 1 MiB, Centrifugo 64 KiB, uWebSockets 16 KiB, ws 100 MiB.
     max_message_size: int = option(
@@ -107,15 +108,16 @@ class ConnectionSettings:
         _LIMITS,
         an_integer(1, 1_000_000),
         10_000,
-        "Maximum number of open connections, HTTP and WebSocket together; further ones are refused with 503. The "
-        "operating system's limit of open files may be lower.",
+        "Maximum number of open connections, HTTP and WebSocket together. The server refuses further connections with "
+        "503. The operating system's limit of open files may be lower.",
         metavar="N",
     )
     open_timeout: float = option(
         _LIMITS,
         a_duration(0.1, 300),
         10.0,
-        "Maximum time from accepting a connection until its whole request has arrived; later, it is refused with 408.",
+        "Maximum time from the start of a connection until its whole first request has arrived. The server refuses a "
+        "later request with 408.",
         metavar="TIME",
         show=show_duration,
     )
@@ -123,7 +125,8 @@ class ConnectionSettings:
         _LIMITS,
         a_duration(0.1, 300),
         5.0,
-        "Maximum time for a client to complete the closing handshake; later, the connection is dropped.",
+        "Maximum time to wait for a client's Close frame after the server has sent its own; then the server closes the "
+        "TCP connection.",
         metavar="TIME",
         show=show_duration,
     )
@@ -132,7 +135,8 @@ class ConnectionSettings:
         _LIMITS,
         a_duration(0, 3600),
         25.0,
-        "Time between two pings to a client; 0 disables pings.",
+        "Time from the opening handshake, or from a client's answer to a ping, until the server sends the next ping; 0 "
+        "disables pings.",
         metavar="TIME",
         show=show_duration,
     )
@@ -140,7 +144,8 @@ class ConnectionSettings:
         _LIMITS,
         a_duration(0.1, 3600),
         10.0,
-        "Maximum time for the pong to arrive after a ping; later, the connection is closed with 1011.",
+        "Maximum time for a client to answer a ping, with a pong or any message; then the server closes the connection "
+        "with 1011.",
         metavar="TIME",
         show=show_duration,
     )
@@ -148,7 +153,8 @@ class ConnectionSettings:
         _WEBSOCKET,
         a_token,
         (),
-        "Subprotocol to accept. If a client offers several, the first in the client's order that is accepted is used.",
+        "Subprotocol that the server supports. If a client offers several supported ones, the server selects the first "
+        "in the client's order.",
         metavar="NAME",
         many=True,
     )
@@ -164,16 +170,16 @@ class ConnectionSettings:
         _WEBSOCKET,
         a_choice("off", "on"),
         "off",
-        "Whether a compressed message may refer to earlier ones: similar small messages become much smaller, but each "
-        "connection needs 100 to 250 KiB more memory.",
+        "Whether a compressed message may refer to earlier messages of the connection. Similar small messages then "
+        "become much smaller, but each connection needs 100 to 250 KiB more memory.",
         metavar="off|on",
     )
     compression_window_bits: int = option(
         _WEBSOCKET,
         an_integer(9, 15),
         15,
-        "Size of the compression window: 2 to the power of N bytes, so 9 is 512 bytes and 15 is 32 KiB. Clients that "
-        "let the server choose their window are asked for the same.",
+        "Size of the compression window, as a power of 2 in bytes: 9 is 512 bytes, 15 is 32 KiB. The server also asks "
+        "clients to use this window, if they support that.",
         metavar="N",
     )
     # Compressed by itself, a text of 64 bytes has 63 bytes, one of 128 has 108. Precedent: ws 1 KiB.
@@ -181,7 +187,7 @@ class ConnectionSettings:
         _WEBSOCKET,
         a_size(0, 1024**3),
         128,
-        "Minimum size of a message to be compressed; smaller ones are sent uncompressed.",
+        "Minimum size of a message that the server compresses; it sends smaller messages uncompressed.",
         metavar="SIZE",
         show=show_size,
     )
@@ -189,18 +195,19 @@ class ConnectionSettings:
         _ENDPOINTS,
         a_choice("auto", "on", "off"),
         "auto",
-        "Whether unknown WebSocket paths answer commands (on) or are refused with 404 (off). auto is on while the "
-        "server listens on loopback only and has no --redis, --api-key, token key or hook, and off otherwise.",
+        "What to do with a WebSocket handshake for an unknown path: accept it and answer commands (on), or refuse it "
+        "with 404 (off). auto means on if the server listens on loopback only and has no --redis, --api-key, token "
+        "key or hook, and otherwise off.",
         metavar="auto|on|off",
     )
     reply_prefix: str = option(
-        _ENDPOINTS, a_text, "", "Text that the command endpoint puts before each text that it echoes.", metavar="TEXT"
+        _ENDPOINTS, a_text, "", "Text that the server puts before each text message that it echoes.", metavar="TEXT"
     )
     timezone: tzinfo | None = option(  # noqa: RUF009 (a tzinfo is immutable)
         _ENDPOINTS,
         a_zone,
         None,
-        "Time zone of the commands date and time; local is the time zone of the machine.",
+        "Time zone of the replies to the commands date and time; local is the time zone of the machine.",
         metavar="ZONE",
     )
     log_format: str = option(

@@ -16,12 +16,12 @@ _HEAD = """\
 
 <!-- Generated from wsserver/config by `make docs`; edit the option table instead. -->
 
-Each option is a flag, an environment variable and a key of the configuration file. Flags override environment
-variables, which override the file. [Configuration](configuration.md) explains how to write values and lists in each of
-them, and `wsserver genconfig` prints a file with every option at its default.
+You can set each option with a flag, an environment variable or a key of the configuration file. A flag overrides the
+environment variable, which overrides the file. [Configuration](configuration.md) explains how to write values and lists
+in each of the three. `wsserver genconfig` prints a configuration file that contains every option with its default.
 
-A size is a number of bytes or has a unit: `500B`, `64KiB`, `1MiB`, `1GiB`. A time is a number of seconds or has a unit:
-`500ms`, `25s`, `2m`, `1h`.
+A size is a number of bytes, or a number with a unit: `500B`, `64KiB`, `1MiB`, `1GiB`. A time is a number of seconds,
+or a number with a unit: `500ms`, `25s`, `2m`, `1h`.
 
 | Option | Default |
 |---|---|
@@ -30,8 +30,9 @@ A size is a number of bytes or has a unit: `500B`, `64KiB`, `1MiB`, `1GiB`. A ti
 _CHANNEL_TABLES = """\
 ## Options by channel
 
-A `[[channel]]` table of the configuration file sets these keys for the channels that match its `pattern`. If several
-patterns match, the first table applies. [Channels](channels.md) has an example.
+A `[[channel]]` table of the configuration file sets these keys for the channels that match its `pattern`. If the
+patterns of several tables match a channel, the first table applies.
+[Channels](channels.md#options-for-some-channels) shows an example.
 
 | Key | Description |
 |---|---|

@@ -108,8 +108,8 @@ BY_CHANNEL: Mapping[str, Option] = {
     **{
         name: Option(name, a_flag, show, False, text, CHANNELS, "", False)
         for name, text in (
-            ("presence", "Whether presence is tracked, as with --channel-presence."),
-            ("publish", "Whether clients may publish, as with --channel-publish."),
+            ("presence", "Whether the server keeps presence, as with --channel-presence."),
+            ("publish", "Whether Centrifuge clients may publish, as with --channel-publish."),
         )
     },
 }
