@@ -78,9 +78,9 @@ class ChannelSettings(ConnectionSettings):
         CHANNELS,
         a_choice("close", "drop-oldest", "latest"),
         "close",
-        "What to do if more than --max-queued-bytes are queued for a client: close the connection with 1013 (close), "
-        "or drop the oldest publications (drop-oldest). With latest, the server queues only the newest publication of "
-        "each channel, even below this limit. A client receives a gap notice before the publications after the "
+        "What to do if more than --max-queued-bytes are queued for a client: close the connection with 1013, or drop "
+        "the oldest publications. With latest, the server queues only the newest publication of each channel, even "
+        "below this limit. A client receives a gap notice before the publications after the "
         "dropped ones.",
         metavar="close|drop-oldest|latest",
     )
