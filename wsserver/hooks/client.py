@@ -64,7 +64,7 @@ class HTTPHooks:
         self, caller: Caller, *, data: JSONText | None = None, name: str = "", version: str = ""
     ) -> "Deferred[Connected | HookError | HookDisconnect]":
         """
-        Ask the backend whether a client may connect, and which user it is.
+        Ask the backend whether a client may connect, and which user the client is.
 
         Args:
             caller: the client.

@@ -29,7 +29,7 @@ class Hooks(Protocol):
     def connect(
         self, caller: Caller, *, data: JSONText | None = None, name: str = "", version: str = ""
     ) -> "Deferred[Connected | HookError | HookDisconnect]":
-        """Ask whether a client without a token may connect, and which user it is."""
+        """Ask whether a client without a token may connect, and which user the client is."""
 
     def subscribe(
         self, caller: Caller, channel: ChannelName, *, data: JSONText | None = None

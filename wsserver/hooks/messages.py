@@ -46,7 +46,7 @@ EVENTS: Final = ("connect", "subscribe", "publish", "disconnect")
 FORWARDED: Final = frozenset(
     {"authorization", "cookie", "origin", "user-agent", "x-forwarded-for", "x-real-ip", "x-request-id"}
 )
-"""Headers of the client's request that are forwarded with every hook request, so that the backend can identify it."""
+"""Headers of the client's request that hook requests forward, so that the backend can identify the client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class Caller:
     user: str = ""
     """The user ID, once it is known."""
     headers: tuple[Header, ...] = field(default=(), repr=False)
-    """The headers of the client's request that are forwarded, see `forwarded`."""
+    """The headers of the client's request that are forwarded to the backend, see `forwarded`."""
     address: str = ""
     """The client's address, for log lines. Hook requests do not contain it: behind a proxy, it is that of the proxy."""
 
@@ -94,7 +94,7 @@ class HookDisconnect(JSONStruct, frozen=True):
     reason: Nullable[str] = ""
 
     def __post_init__(self) -> None:
-        """Check that a close frame can contain the reason."""
+        """Check that a Close frame can contain the reason."""
         JSONStruct.__post_init__(self)
         if len(self.reason.encode("utf-8")) > MAX_REASON_BYTES:
             raise ValueError(f"reason: expected at most {MAX_REASON_BYTES} bytes")

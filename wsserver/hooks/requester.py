@@ -1,8 +1,8 @@
 """
 Send hook requests to a backend over HTTP, one POST each, with limits on time, concurrency and size.
 
-The limits protect the server from a slow or broken backend: a request ends after its timeout, at most `MAX_AT_ONCE`
-requests per event are in progress and `MAX_WAITING` wait, and no answer may exceed `MAX_BYTES`.
+The limits protect the server from a slow or broken backend. A request ends after its timeout. For each event, at most
+`MAX_AT_ONCE` requests are in progress, and at most `MAX_WAITING` wait. No answer may be larger than `MAX_BYTES`.
 """
 
 from collections import deque

@@ -135,7 +135,7 @@ class History(JSONStruct, frozen=True):
 
     channel: Nullable[str] = ""
     limit: Nullable[Annotated[int, msgspec.Meta(ge=-(2**31), le=2**63 - 1)]] = 0
-    """Maximum number of publications; 0 for the position only, negative for no limit."""
+    """Maximum number of publications; 0 for the position only, negative for the maximum of a reply (`pages.py`)."""
     since: Since | None = None
     reverse: Nullable[bool] = False
 
@@ -154,13 +154,13 @@ class SubRefresh(JSONStruct, frozen=True):
 
 
 class RPC(JSONStruct, frozen=True):
-    """Call a procedure of the application."""
+    """Call a procedure of the application. The server refuses this command, because it has no procedures."""
 
     method: Nullable[str] = ""
 
 
 class Send(JSONStruct, frozen=True):
-    """Send a message without a reply."""
+    """Send a message that has no reply. The server does not support this command."""
 
 
 class _Line(msgspec.Struct, frozen=True):

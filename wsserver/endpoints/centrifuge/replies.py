@@ -41,7 +41,7 @@ def _value(value: Any) -> bytes:
 
 
 def array(values: Iterable[bytes]) -> bytes:
-    """Join JSON texts to a JSON array. Without any, return empty bytes, so that `obj` omits the field."""
+    """Join JSON texts to a JSON array. If there are none, return empty bytes, so that `obj` omits the field."""
     joined = b",".join(values)
     return b"[" + joined + b"]" if joined else b""
 
@@ -67,7 +67,7 @@ def error_reply(number: int, error: Error) -> bytes:
 
 def push(channel: str, kind: str, content: Mapping[str, Any] | bytes) -> bytes:
     """
-    Write a push: a message that the server sends without a command.
+    Write a push: a message that is not the reply to a command.
 
     Args:
         channel: the channel's name; empty if the push concerns no channel.

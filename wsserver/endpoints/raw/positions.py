@@ -40,7 +40,7 @@ class Missed(NamedTuple):
     publication: Publication | None
     """None for a gap: the stream no longer contains publications that the subscriber missed."""
     event_id: str
-    """The subscriber's positions after this publication."""
+    """The subscriber's positions after this publication or gap."""
 
 
 class StreamPositions:

@@ -47,7 +47,7 @@ class RawSubscription(QueuedOutput):
     close_on_gap: bool
     """Whether to close the connection, instead of sending a gap notice, if publications may be missing."""
     sends_event_ids: ClassVar[bool]
-    """Whether every message carries an event ID, so that the client's positions are tracked."""
+    """Whether messages contain event IDs, so that the server tracks the client's positions."""
 
     kind: Hashable = None
     subscribe_request: RawSubscribeRequest | None = None
