@@ -2,8 +2,8 @@
 The interfaces on both sides of the hub: the broker, which delivers publications to the hub, and the subscribers.
 
 A broker carries publications between server processes: `wsserver.hub.memory.MemoryBroker` serves a single process,
-`wsserver.redis.broker.RedisBroker` several. The hub (`wsserver.hub.hub.Hub`) passes each publication to the channel's
-subscribers in its process.
+`wsserver.redis.broker.RedisBroker` several. Each process has one hub (`wsserver.hub.hub.Hub`), which passes each
+publication to the channel's subscribers in the same process.
 """
 
 import random
@@ -33,7 +33,7 @@ __all__ = [
 
 
 class Listener(Protocol):
-    """What the broker delivers publications and events to; implemented by the hub."""
+    """The object to which the broker delivers publications and presence events: the hub."""
 
     def on_publication(self, channel: ChannelName, publication: Publication) -> None:
         """Receive a publication to a channel."""
@@ -152,14 +152,14 @@ class Broker(Protocol):
 
     def consume(self, key: str, seconds: float) -> "Deferred[bool]":
         """
-        Mark a key as used, and report whether this is its first use in any process; for one-time tokens.
+        Mark a one-time token as used, and check whether any process has marked it before.
 
         Args:
             key: identifies the token.
-            seconds: time in seconds for which the use is remembered.
+            seconds: time in seconds for which the broker remembers that the token was used.
 
         Returns:
-            A Deferred that fires with True on the first use of the key, and with False on every later use.
+            A Deferred that fires with True on the first use of the token, and with False on every later use.
         """
 
 
@@ -173,7 +173,7 @@ def new_epoch() -> str:
 
 
 def first_cause(failure: Failure) -> Failure:
-    """Return the failure inside Twisted's `FirstError`, which `gatherResults` raises; return others unchanged."""
+    """Return the failure that the `FirstError` of Twisted's `gatherResults` contains; return others unchanged."""
     cause: Failure = getattr(failure.value, "subFailure", failure)
     return cause
 
@@ -192,10 +192,10 @@ class Subscriber(Protocol):
     """Subscribers with an equal `kind` receive identical frames, so the frames are encoded once for all of them."""
 
     def frame(self, channel: ChannelName, publication: Publication) -> bytes:
-        """Encode a publication as it is sent to subscribers of this kind: a WebSocket frame or an SSE event."""
+        """Return a publication encoded for subscribers of this kind: as a WebSocket frame or as an SSE event."""
 
     def event_frame(self, channel: ChannelName, event: PresenceEvent) -> bytes:
-        """Encode a presence event for subscribers of this kind; return b"" if they receive no presence events."""
+        """Return a presence event encoded for subscribers of this kind; b"" if they receive no presence events."""
 
     def deliver(self, batch: Batch) -> None:
         """Send a batch of encoded publications and events to the client, or queue it while the client does not read."""

@@ -1,4 +1,4 @@
-"""Subscriptions of the embedding application: it passes a callback, which receives each publication of a channel."""
+"""Subscriptions that the embedding application makes: a callback receives each publication of a channel."""
 
 import inspect
 from collections.abc import Callable, Hashable, Iterable

@@ -78,7 +78,7 @@ class PublicationBuffer:
         """Number of items that the last call of `take_page` left in the buffer; None before the first call."""
 
     def add(self, item: Publication | PresenceEvent) -> None:
-        """Append a publication or a presence event."""
+        """Append a publication or a presence event, unless the buffer has overflowed."""
         self.has_plain |= isinstance(item, Publication) and not item.offset
         if self.overflowed:
             return
@@ -141,7 +141,7 @@ class PublicationBuffer:
         return page
 
     def release(self) -> None:
-        """Give the bytes of the buffered items back to the budget, and no longer count new items against the budget."""
+        """Detach the buffer from the budget: its items no longer count against the limit of the connection."""
         if self._budget is not None:
             self._budget.left += self._size + OVERHEAD * len(self.items)
             self._budget = None
@@ -171,7 +171,7 @@ class StreamReader:
         """The items that have arrived since the read of the stream began; None while no read is in progress."""
 
     def is_new(self, publication: Publication) -> bool:
-        """Return whether a publication with an offset comes after the reader's position, or has another epoch."""
+        """Return whether a publication is new to the reader: after the reader's position, or with another epoch."""
         position = self.position
         return position is None or publication.epoch != position.epoch or publication.offset > position.offset
 

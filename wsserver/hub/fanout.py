@@ -43,7 +43,7 @@ Kinds = Mapping[Hashable, Mapping[Any, None]]
 
 
 class _Job:
-    """A delivery to the subscribers of a channel: the function `act` serves them, some at a time."""
+    """A delivery to the subscribers of a channel. The function `act` delivers to several subscribers at a time."""
 
     __slots__ = ("act", "channel", "cost", "done", "gone", "subscribers")
 
@@ -58,7 +58,7 @@ class _Job:
         self.done = 0
         """Number of subscribers that have been served."""
         self.gone: set[Any] = set()
-        """Subscribers that have left the channel since the job was queued."""
+        """Subscribers that have unsubscribed from the channel since the job was queued."""
 
     def step(self, most: int) -> int:
         """Serve the next subscribers, with at most `most` writes but at least one subscriber; return the writes."""

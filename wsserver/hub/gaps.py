@@ -136,7 +136,7 @@ class GapCloser:
         )
 
     def _wait_for_turn(self, page: Page) -> "Deferred[Page]":
-        """Wait until a page may be delivered: `PageReader` limits their number. Do not wait if the page is empty."""
+        """Return a Deferred that fires with the page once `PageReader` permits its delivery; at once if it is empty."""
         return self._pages.read(lambda: succeed(page)) if page.publications else succeed(page)
 
     def _page_read(self, page: Page, state: ChannelState, since: Position, arrived: Publication | None) -> None:

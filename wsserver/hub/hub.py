@@ -128,7 +128,7 @@ class Hub:
         return confirmed.addCallback(lambda _: self._recovery.begin(state, subscriber, since))
 
     def _when_confirmed(self, state: ChannelState) -> "Deferred[None]":
-        """Wait until the broker has confirmed the subscription to a channel; the first call requests it."""
+        """Request a channel's subscription from the broker once; return a Deferred that fires when it is confirmed."""
         if state.confirmed:
             return succeed(None)
         is_first, confirmed = not state.waiting, Deferred[None]()
@@ -254,7 +254,7 @@ class Hub:
         Args:
             channel: the channel's name.
             data: the text or the bytes to publish.
-            json: whether `data` is a JSON text. It is delivered as it is written, without parsing its numbers.
+            json: whether `data` is a JSON text. It is delivered as it is written, without reformatting numbers.
             info: the client that publishes; None if the publisher is not a client.
             tags: names and values that are sent together with the data.
             idempotency_key: any text that identifies the publication; empty for none. If the channel received a
@@ -301,12 +301,12 @@ class Hub:
                 restriction.
             limit: maximum number of publications; 0 to return only the stream's position; negative for no limit.
             reverse: whether to return the newest publication first.
-            max_bytes: maximum total size of the publications' data in bytes; None for no limit. If there are any
-                publications, at least one is returned, even if it is larger.
+            max_bytes: maximum total size of the publications' data in bytes; None for no limit. The first publication
+                is returned even if it is larger.
 
         Returns:
             A Deferred that fires with a `Page`, which is empty if the channel has no history. It fails with
-            `BrokerDown`, or with `Unrecoverable` if the epoch of `since` is not the stream's current epoch.
+            `BrokerDown`, or with `Unrecoverable` if `since` has an epoch that is not the stream's current epoch.
 
         Raises:
             TypeError: an argument has the wrong type.

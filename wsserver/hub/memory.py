@@ -61,7 +61,7 @@ class MemoryBroker:
         self._members: dict[ChannelName, dict[str, ClientInfo]] = {}
         self._consumed: set[str] = set()
         self._expiries: list[tuple[float, str]] = []
-        """A heap of the consumed keys. Each is preceded by its order: the UNIX time from which it may be forgotten."""
+        """A heap of pairs: the UNIX time from which a consumed key may be forgotten, and the key."""
 
     def deliver_to(self, listener: Listener, on_control: Callable[[bytes], None] = ignore_control) -> None:
         """Set the objects that receive publications and messages; see `wsserver.hub.broker.Broker.deliver_to`."""
@@ -179,11 +179,11 @@ class MemoryBroker:
 
     def consume(self, key: str, seconds: float) -> "Deferred[bool]":
         """
-        Mark a key as used; see `wsserver.hub.broker.Broker.consume`.
+        Mark a one-time token as used; see `wsserver.hub.broker.Broker.consume`.
 
         Returns:
-            A Deferred that fires with True on the first use of the key, and with False on every later use. It fails
-            with `BrokerDown` if `MAX_CONSUMED` keys are remembered.
+            A Deferred that fires with True on the first use of the token, and with False on every later use. It fails
+            with `BrokerDown` if `MAX_CONSUMED` tokens are remembered.
         """
         # In UNIX time, like the expiry of the tokens that the keys identify; see `wsserver.auth.verifier`.
         now = self._now()

@@ -42,12 +42,11 @@ class PageReader:
         Queue the read of a page.
 
         Args:
-            start: a function that starts the read and returns a Deferred with the page. It is called when the read's
-                turn has come, never during this call.
+            start: a function that starts the read, and returns a Deferred that fires with the page. It is called as
+                soon as `MAX_READS` permits, but never before `read` has returned.
 
         Returns:
-            A Deferred that fires with the result of the Deferred of `start`, in the same event-loop iteration as that
-            Deferred.
+            A Deferred that fires with the page, at the same time as the Deferred that `start` returned.
         """
         done: Deferred[Any] = Deferred()
         self._waiting.append((start, done))

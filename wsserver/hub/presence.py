@@ -3,8 +3,8 @@ Presence: the list of the clients that are subscribed to a channel, and the even
 
 The broker stores the presence of all channels, and publishes join and leave events to all processes.
 
-If a user's connection is lost, its leave is delayed for `LEAVE_DELAY` seconds. If the user reconnects within this time,
-the new connection joins before the old one leaves, so that the user stays listed without interruption.
+If a user's connection is lost, the leave of this client is delayed for `LEAVE_DELAY` seconds. If the user reconnects
+within this time, the new client joins before the old one leaves, so that the user stays listed without interruption.
 """
 
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ class PresenceEvent:
     join: bool
     """True for a join, False for a leave."""
     info: ClientInfo
-    """The client."""
+    """The client that has joined or left."""
 
 
 class PresenceStore(Protocol):
@@ -115,7 +115,7 @@ class PresenceManager:
         return self._store.members(name) if self._rules.for_channel(name).presence else succeed({})
 
     def stop(self) -> None:
-        """Remove all clients whose leave is delayed now; called when the server stops."""
+        """Immediately remove all clients whose leave is delayed; called when the server stops."""
         for (channel, _), (info, call) in list(self._delayed.items()):
             call.cancel()
             self._leave_now(channel, info)

@@ -23,13 +23,13 @@ class Publication:
     """A message published to a channel."""
 
     data: bytes
-    """The data, as it was published."""
+    """The published data: a JSON text if `json` is True, otherwise any bytes."""
     offset: int = 0
     """The publication's number in the channel's stream, from 1; 0 for none, as after a plain `PUBLISH` to Redis."""
     epoch: str = ""
     """The identifier of the stream that the offset belongs to; if a stream is lost, the next one has another epoch."""
     json: bool = False
-    """Whether `data` is a JSON text. If False, its type is unknown, as after a plain `PUBLISH` to Redis."""
+    """Whether `data` is a JSON text. If False, the type of the data is unknown, as after a plain `PUBLISH` to Redis."""
     info: ClientInfo | None = None
     """The client that published the data; None if the publisher is not a client."""
     tags: Mapping[str, str] | None = None

@@ -118,7 +118,7 @@ class Recovery:
             since: deliver the publications after this position; None for only new publications.
 
         Returns:
-            A `Joined`. If the stream must be read first, a Deferred that fires with the `Joined`. The Deferred fails
+            A `Joined`, or, if the stream must be read first, a Deferred that fires with a `Joined`. The Deferred fails
             with `BrokerDown`; the subscriber is then no longer subscribed.
         """
         recovering = state.recovering.get(subscriber)
@@ -265,7 +265,7 @@ class Recovery:
     def _deliver_new(
         self, state: ChannelState, recovering: RecoveringSubscriber, items: Iterable[Publication | PresenceEvent]
     ) -> None:
-        """Deliver items after the position of one subscriber to it, and notify it where publications are missing."""
+        """Deliver to one subscriber the items after its position, and notify it where publications are missing."""
         subscriber, new = recovering.subscriber, list[Publication | PresenceEvent]()
 
         def flush() -> None:
@@ -302,7 +302,7 @@ class Recovery:
 
 
 def _is_current(state: ChannelState, recovering: RecoveringSubscriber) -> bool:
-    """Return False if the subscriber has unsubscribed since, even if it has subscribed again."""
+    """Return whether the recovery is still current: False if the subscriber has left, or is served in bulk by now."""
     return state.recovering.get(recovering.subscriber) is recovering
 
 

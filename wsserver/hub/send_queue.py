@@ -63,7 +63,7 @@ class _Entry(NamedTuple):
     messages: int
     size: int
     droppable: bool
-    """Whether the channel's policy permits to drop the entry."""
+    """Whether the channel's policy permits dropping the entry."""
 
 
 class SendQueue:

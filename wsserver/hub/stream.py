@@ -30,7 +30,7 @@ __all__ = [
 
 
 class Position(NamedTuple):
-    """A position in a channel's stream: directly after the publication with this offset. Clients recover from it."""
+    """A position in a channel's stream: directly after the publication with this offset."""
 
     offset: int
     epoch: str
@@ -97,9 +97,9 @@ class Page(NamedTuple):
             since: the position after which the page was read.
 
         Returns:
-            The position of the page's last publication, or `since` if the page is empty. It equals `self.position` if
-            there are no further pages. None if publications after `since` are lost: the stream has another epoch, or no
-            longer has the publication that follows `since`.
+            The position of the page's last publication, or `since` if the page is empty. If there are no further pages,
+            this position equals `self.position`. None if publications after `since` are lost: the stream has another
+            epoch, or no longer has the publication that follows `since`.
         """
         if self.position.epoch != since.epoch:
             return None
@@ -181,8 +181,8 @@ class Stream:
             limit: maximum number of publications; 0 for only the top of the stream; negative for no limit.
             reverse: whether to return the newest publication first.
             now: the current time in seconds, by the same clock as for `append`.
-            max_bytes: maximum total size of the publications' data in bytes; None for no limit. If there are any
-                publications, at least one is returned, even if it is larger.
+            max_bytes: maximum total size of the publications' data in bytes; None for no limit. The first publication
+                is returned even if it is larger.
 
         Returns:
             The publications, and the top of the stream.

@@ -359,7 +359,7 @@ class RedisBroker:
         return self._link.command("PUBLISH", key, message)
 
     def consume(self, key: str, seconds: float) -> "Deferred[bool]":
-        """Mark a key as used; see `wsserver.hub.broker.Broker.consume`."""
+        """Mark a one-time token as used; see `wsserver.hub.broker.Broker.consume`."""
         done = self._link.command("SET", f"{PRIVATE}used:{key}".encode(), b"1", "PX", milliseconds(seconds), "NX")
         return done.addCallback(lambda found: found is not None)
 

@@ -43,7 +43,7 @@ class Subscriptions:
 
     def __init__(self, always: bytes) -> None:
         self._wanted: dict[bytes, list[Deferred[None]]] = {always: []}
-        """Wanted Redis channel -> the Deferreds that fire when Redis confirms it."""
+        """Wanted Redis channel -> the Deferreds that wait until Redis confirms the channel."""
         self._confirmed: set[bytes] = set()
         self._connection: Subscriber | None = None
 
@@ -61,8 +61,8 @@ class Subscriptions:
         """
         Handle the loss of the connection.
 
-        Channels that Redis has not confirmed yet are no longer wanted, and their Deferreds fail with `BrokerDown`. The
-        other channels stay wanted: the next connection subscribes to them again.
+        Channels with waiting Deferreds are no longer wanted, and the Deferreds fail with `BrokerDown`. The other
+        channels stay wanted: the next connection subscribes to them again.
         """
         self._connection = None
         self._confirmed.clear()

@@ -114,7 +114,7 @@ class RedisLink:
         self._received = False
         """Whether the subscriber connection has received anything since the last check."""
         self._replies = 0
-        """Number of commands answered before the last check; by the next check, it must have grown."""
+        """Number of commands answered before the last check; by the next check, the number must have grown."""
         self._probed = False
         """Whether a probe has come back on the current pair of connections."""
         self._buffered: deque[tuple[bytes, bytes]] = deque(maxlen=MAX_BUFFERED)
