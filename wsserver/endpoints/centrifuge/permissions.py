@@ -288,7 +288,7 @@ class Permissions:
             right: `Right.PRESENCE` or `Right.HISTORY`; a token can grant it without a subscription.
 
         Returns:
-            The refusal, or None if the client may.
+            The refusal, or None if the client may read it.
         """
         if grant is not None or context.identity.may(channel, right):
             return None

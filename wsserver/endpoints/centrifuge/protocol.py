@@ -163,7 +163,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         return self._has_work()
 
     def finish_turn(self) -> None:
-        """Send the replies of this turn in one message. Resume reading if nothing can be processed now."""
+        """Send the replies that were collected in this turn. Resume reading if nothing can be processed now."""
         self._send_replies()
         if not self._frames:
             self._frames = None
@@ -272,7 +272,9 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     def send_payload(self, payload: bytes) -> None:
         """
-        Send a reply or a push after all messages that are already queued for the client.
+        Send a reply or a push.
+
+        It is sent after all messages that are queued for the client; but before the reply to `connect`, immediately.
 
         Args:
             payload: the JSON text of one reply or push, without a line feed.
@@ -346,7 +348,7 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     def dropped(self, channel: ChannelName) -> None:
         """
-        Tell the client that publications of a channel were dropped from its send queue.
+        Notify the client that publications of a channel were dropped from its send queue.
 
         A client that tracks offsets is unsubscribed, so that it subscribes again and recovers. Any other client
         receives a gap notice.

@@ -89,7 +89,7 @@ class ChannelSubscription(Subscription):
 
     def missed(self, channel: ChannelName, stream: bool) -> None:
         """
-        Tell the client that publications may be missing.
+        Notify the client that publications may be missing.
 
         A client that tracks offsets is unsubscribed with 2500, so that it subscribes again and recovers. If its
         subscription is server-side, it is disconnected with 3010 instead, so that it reconnects and recovers. Any other
