@@ -1,8 +1,8 @@
 """
-An application of your own with wsserver in it: run `twistd -ny application.py`.
+A Twisted application that embeds wsserver. Run it with `twistd -ny application.py`.
 
-It serves wsserver as a service (page, echo, commands and an endpoint of its own at /shout) on port 8080, and the same
-endpoint as a resource of a twisted.web site on port 8081, at /shout too.
+On port 8080 it runs wsserver as a service, with the browser page, the built-in endpoints and its own endpoint /shout.
+On port 8081 it runs a twisted.web site with the same endpoint as a resource, also at /shout.
 """
 
 import os
@@ -21,10 +21,10 @@ from wsserver.wire.protocol import ServerProtocol
 
 
 class ShoutProtocol(ServerProtocol):
-    """Send every text back in capitals."""
+    """Return every text in capitals, and binary messages unchanged."""
 
     def onMessage(self, payload, isBinary):
-        """Answer."""
+        """Return the message."""
         self.sendMessage(payload if isBinary else payload.decode().upper().encode(), isBinary)
 
 

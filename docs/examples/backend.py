@@ -1,7 +1,8 @@
 """
-A backend for the hooks: run `python backend.py`, it answers on http://127.0.0.1:3000.
+A backend for the hooks of wsserver. `python backend.py` starts it on http://127.0.0.1:3000.
 
-It knows users by a cookie `user=NAME`, lets them into channels that begin with `chat:`, and refuses swearing.
+It identifies users by the cookie `user=NAME`, allows channels whose names begin with `chat:`, and refuses publications
+that contain a swear word.
 """
 
 import json
@@ -37,7 +38,7 @@ HOOKS = {"/connect": connect, "/subscribe": subscribe, "/publish": publish, "/di
 
 
 class Hooks(BaseHTTPRequestHandler):
-    # Connections are kept open: the next question is answered without a new one.
+    # HTTP/1.1 keeps connections open, so that wsserver can send several requests on one connection.
     protocol_version = "HTTP/1.1"
 
     def do_POST(self):

@@ -1,4 +1,8 @@
-"""A chat with rooms: run `twistd -ny chat.py`, connect two clients to ws://127.0.0.1:8080/chat/lobby, and talk."""
+"""
+A chat with rooms. Run it with `twistd -ny chat.py`, and connect two clients to ws://127.0.0.1:8080/chat/lobby.
+
+Each client receives what the other sends.
+"""
 
 import re
 

@@ -1,4 +1,4 @@
-"""A command for wsserver, found as a Twisted plugin once this project is installed."""
+"""A command for wsserver. wsserver finds it as a Twisted plugin when this project is installed."""
 
 import random
 
@@ -10,14 +10,14 @@ from wsserver.endpoints.commands import ICommand
 
 @implementer(IPlugin, ICommand)
 class Roll:
-    """`roll` rolls a die of six sides, `roll 20` one of twenty."""
+    """`roll` rolls a die with 6 sides, and `roll 20` a die with 20 sides."""
 
     name = "roll"
     help = "roll a die with six sides; roll 20: with 20 sides"
     takes_argument = True
 
     def reply(self, session, argument):
-        """Roll."""
+        """Return the result, such as `17 of 20`."""
         sides = int(argument) if argument.isdigit() and 1 <= int(argument) <= 1000 else 6
         return f"{random.randint(1, sides)} of {sides}"
 
