@@ -114,7 +114,7 @@ class GapCloser:
         if state.buffer is None:
             self.close(state)
         else:
-            # A gap is already being closed. Its page, read before the outage, and the buffer lack what the outage lost.
+            # A gap is already being closed, but maybe with a page read before the outage. So the stream is read again.
             state.read_again = True
 
     def _read(self, state: ChannelState, limit: ReadLimit, arrived: Publication | None = None) -> None:

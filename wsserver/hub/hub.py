@@ -116,7 +116,7 @@ class Hub:
             return fail(BrokerDown("the broker is unavailable; retry later"))
         if state is None:
             state = self._channels[channel] = ChannelState(channel)
-        # The pending publications arrived before this subscription, so they are delivered without the new subscriber.
+        # The pending publications arrived before this subscription, so the new subscriber does not receive them.
         self.flush(state)
         if since is None and not positioned:
             state.add(subscriber)

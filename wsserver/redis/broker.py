@@ -48,7 +48,7 @@ from wsserver.typing import ChannelName
 
 __all__ = ["RedisBroker"]
 
-# At module level: as a class attribute, Twisted would replace the namespace with the class name.
+# At module level, because Twisted replaces the namespace of a class's logger by the class's name.
 _log = Logger(namespace="wsserver.redis")
 
 META_TTL = 30 * 86_400.0

@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 __all__ = ["CHECK_INTERVAL", "WriteCheck"]
 
-# At module level: as a class attribute, Twisted would replace the namespace with the class name.
+# At module level, because Twisted replaces the namespace of a class's logger by the class's name.
 _log = Logger(namespace="wsserver.redis")
 
 CHECK_INTERVAL = 2.0

@@ -40,7 +40,7 @@ from wsserver.redis.subscriptions import Subscriptions
 
 __all__ = ["RedisLink"]
 
-# At module level: as a class attribute, Twisted would replace the namespace with the class name.
+# At module level, because Twisted replaces the namespace of a class's logger by the class's name.
 _log = Logger(namespace="wsserver.redis")
 
 PROBE_INTERVAL = 2.0
@@ -277,7 +277,7 @@ class RedisLink:
         """Append to a reason what to check in the option --redis, unless the link has been up before."""
         if self._was_up:
             return why
-        # A Redis without TLS takes a TLS greeting for the beginning of a command, and waits for the rest. A Redis with
+        # A Redis without TLS parses a TLS greeting as the beginning of a command, and waits for the rest. A Redis with
         # TLS closes a connection that does not begin with a TLS greeting.
         if self._url.tls and why.startswith("no answer"):
             return f"{why}; if Redis does not use TLS, write redis:// in --redis"
