@@ -104,8 +104,14 @@ class JSONStruct(msgspec.Struct, frozen=True):
                 force_setattr(self, name, None if text == b"null" and not self.null_is_value else text)
             elif value is None and (default := self.__struct_defaults__[number]) is not None:
                 force_setattr(self, name, default.factory() if hasattr(default, "factory") else default)
-            elif kind is float:
+            elif kind is float and name in _find_times(type(self)):
                 force_setattr(self, name, math.ceil(value))
+
+
+@lru_cache
+def _find_times(kind: type[JSONStruct]) -> frozenset[str]:
+    """Return the names of the fields of type `Seconds`."""
+    return frozenset(field.name for field in msgspec.structs.fields(kind) if field.type == Seconds)
 
 
 def decode(kind: type[_T], text: bytes, where: str = "") -> _T:

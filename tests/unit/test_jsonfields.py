@@ -186,6 +186,10 @@ class FieldTests:
             with pytest.raises(ValueError, match=r"^until: (expected seconds since 1970|number out of range)"):
                 decode(Outer, b'{"until":%b}' % text)
 
+    def test_a_number_in_a_field_of_any_type_is_not_rounded(self):
+        found = decode(Outer, b'{"value":1.5,"until":1.5}')
+        assert (found.value, found.until) == (1.5, 2)
+
     def test_refuses_strings_with_half_a_surrogate_pair(self):
         """UTF-8 cannot encode half a pair; other escapes are decoded."""
         assert decode_string(rb'"\u0041b\ud83d\ude00"') == "Ab\U0001f600".encode()

@@ -1,6 +1,8 @@
 """Requests of hooks to a backend, and the parsing of its responses."""
 
+import contextlib
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -22,6 +24,27 @@ from wsserver.hooks.messages import (
 
 READERS = [read_connected, read_subscribed, read_published]
 CALLER = Caller(client="c1", transport="websocket", protocol="json", user="42", headers=(("cookie", "secret"),))
+
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-10, 10**20) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+NAMES = st.text("abc:", min_size=1, max_size=8)
+VALID = {
+    "user": st.text(),
+    "expire_at": st.integers(0, 2**40) | st.floats(0, 2**40),
+    "info": ANY_JSON,
+    "data": ANY_JSON,
+    "channels": st.lists(NAMES, max_size=3),
+    "subs": st.dictionaries(NAMES, st.fixed_dictionaries({}, optional={"info": ANY_JSON}), max_size=3),
+    "skip_history": st.booleans(),
+    "tags": st.dictionaries(st.text(), st.text(), max_size=3),
+    "idempotency_key": st.text(),
+}
+"""Field of a result -> valid values."""
+FIELDS = sorted(VALID)
+RESULTS = st.fixed_dictionaries({}, optional=VALID)
 
 
 def result(**fields):
@@ -118,71 +141,107 @@ class ResponseTests:
 
     @pytest.mark.parametrize("read", READERS)
     @pytest.mark.parametrize(
-        "body",
+        ("body", "problem"),
         [
-            b"",
-            b"<html>",
-            b"[]",
-            b"null",
-            b"{}",
-            b'{"result":null}',
-            b'{"result":[]}',
-            b'{"result":NaN}',
-            b"\xff",
-            b"[" * 100_000,
-            b'{"error":{}}',
-            b'{"result":{"user":1e999,"expire_at":1e999,"tags":1e999}}',
-            b'{"error":{"code":"403"}}',
-            b'{"error":{"code":true}}',
-            b'{"error":{"code":100}}',
-            b'{"error":{"code":2000}}',
-            b'{"error":{"code":403,"message":1}}',
-            b'{"disconnect":{"code":3000}}',
-            b'{"disconnect":{"code":5000}}',
-            b'{"disconnect":{"code":4000,"reason":"' + b"x" * 124 + b'"}}',
-            b'{"disconnect":{"code":4000,"reason":"\\ud800"}}',
+            (b"", "it is not JSON"),
+            (b"<html>", "it is not JSON"),
+            (b"[]", "it is not a JSON object"),
+            (b"null", "it is not a JSON object"),
+            (b"{}", "no result, no error and no disconnect"),
+            (b'{"result":null}', "no result, no error and no disconnect"),
+            (b'{"result":[]}', "result: expected an object, got an array"),
+            (b'{"result":NaN}', "it is not JSON"),
+            (b"\xff", "it is not JSON"),
+            (b"[" * 100_000, "nested too deeply: over 256 levels"),
+            (b'{"error":{}}', "error.code: missing"),
+            (b'{"result":{"user":1e999,"expire_at":1e999,"tags":1e999}}', "result.*: number out of range"),
+            (b'{"error":{"code":"403"}}', "error.code: expected an integer, got a string"),
+            (b'{"error":{"code":true}}', "error.code: expected an integer, got true or false"),
+            (b'{"error":{"code":399}}', "error.code: expected an integer >= 400"),
+            (b'{"error":{"code":2000}}', "error.code: expected an integer <= 1999"),
+            (b'{"error":{"code":403,"message":1}}', "error.message: expected a string, got an integer"),
+            (b'{"disconnect":{"code":3999}}', "disconnect.code: expected an integer >= 4000"),
+            (b'{"disconnect":{"code":5000}}', "disconnect.code: expected an integer <= 4999"),
+            (
+                b'{"disconnect":{"code":4000,"reason":"' + b"x" * 124 + b'"}}',
+                "disconnect.reason: expected at most 123 bytes",
+            ),
+            (b'{"disconnect":{"code":4000,"reason":"\\ud800"}}', "disconnect.reason: .* half a surrogate pair"),
         ],
     )
-    def test_raises_value_error_for_a_malformed_response(self, read, body):
-        with pytest.raises(ValueError, match=r".+"):
+    def test_raises_value_error_for_a_malformed_response(self, read, body, problem):
+        with pytest.raises(ValueError, match=problem):
             read(body)
 
+    @pytest.mark.parametrize("read", READERS)
+    def test_accepts_the_whole_range_of_codes_and_the_longest_reason(self, read):
+        for code in (400, 1999):
+            assert read(b'{"error":{"code":%d}}' % code) == HookError(code)
+        for code in (4000, 4999):
+            body = json.dumps({"disconnect": {"code": code, "reason": "x" * 123}}).encode()
+            assert read(body) == HookDisconnect(code, "x" * 123)
+
     @pytest.mark.parametrize(
-        ("read", "fields"),
+        ("read", "fields", "problem"),
         [
-            (read_connected, {"user": 42}),
-            (read_connected, {"user": "\ud800"}),
-            (read_connected, {"expire_at": -1}),
-            (read_connected, {"expire_at": -0.5}),
-            (read_connected, {"expire_at": "1700000000"}),
-            (read_connected, {"expire_at": True}),
-            (read_connected, {"expire_at": 10**20}),
-            (read_connected, {"channels": "news"}),
-            (read_connected, {"channels": [1]}),
-            (read_connected, {"channels": [""]}),
-            (read_connected, {"channels": ["\ud800"]}),
-            (read_connected, {"channels": ["wsserver:x"]}),
-            (read_connected, {"info": ["\ud800"]}),
-            (read_subscribed, {"info": "\ud800"}),
-            (read_published, {"tags": {"\ud800": "a"}}),
-            (read_connected, {"subs": ["news"]}),
-            (read_connected, {"subs": {"news": 1}}),
-            (read_subscribed, {"expire_at": -1}),
-            (read_published, {"tags": {"a": 1}}),
-            (read_published, {"tags": "a"}),
-            (read_published, {"skip_history": 1}),
-            (read_published, {"idempotency_key": 1}),
+            (read_connected, {"user": 42}, "user: expected a string, got an integer"),
+            (read_connected, {"user": "\ud800"}, "user: .* half a surrogate pair"),
+            (read_connected, {"expire_at": -1}, "expire_at: .* a number >= 0"),
+            (read_connected, {"expire_at": -0.5}, "expire_at: .* a number >= 0"),
+            (read_connected, {"expire_at": "1700000000"}, "expire_at: .* a number, got a string"),
+            (read_connected, {"expire_at": True}, "expire_at: .* a number, got true or false"),
+            (read_connected, {"expire_at": 10**20}, "expire_at: .* a number < 9007199254740992"),
+            (read_connected, {"channels": "news"}, "channels: expected an array, got a string"),
+            (read_connected, {"channels": [1]}, r"channels\[0\]: expected a string, got an integer"),
+            (read_connected, {"channels": [""]}, "channels: channel name is empty"),
+            (read_connected, {"channels": ["\ud800"]}, "channels: .* half a surrogate pair"),
+            (read_connected, {"channels": ["wsserver:x"]}, "channels: channel name 'wsserver:x' is reserved"),
+            (read_connected, {"info": ["\ud800"]}, "info: .* half a surrogate pair"),
+            (read_subscribed, {"info": "\ud800"}, "info: .* half a surrogate pair"),
+            (read_published, {"tags": {"\ud800": "a"}}, "tags: .* half a surrogate pair"),
+            (read_connected, {"subs": ["news"]}, "subs: expected an object, got an array"),
+            (read_connected, {"subs": {"news": 1}}, r"subs\[...\]: expected an object, got an integer"),
+            (read_connected, {"subs": {"": {}}}, "subs: channel name is empty"),
+            (read_connected, {"subs": {"news": {}, "wsserver:x": {}}}, "subs: channel name 'wsserver:x' is reserved"),
+            (read_subscribed, {"expire_at": -1}, "expire_at: .* a number >= 0"),
+            (read_published, {"tags": {"a": 1}}, r"tags\[...\]: expected a string, got an integer"),
+            (read_published, {"tags": "a"}, "tags: expected an object, got a string"),
+            (read_published, {"skip_history": 1}, "skip_history: expected true or false, got an integer"),
+            (read_published, {"idempotency_key": 1}, "idempotency_key: expected a string, got an integer"),
         ],
     )
-    def test_raises_value_error_for_a_result_with_an_invalid_field(self, read, fields):
-        with pytest.raises(ValueError, match=r".+"):
+    def test_raises_value_error_that_names_the_invalid_field_of_a_result(self, read, fields, problem):
+        with pytest.raises(ValueError, match=f"^result.{problem}"):
             read(result(**fields))
 
     @given(st.binary(max_size=200))
-    def test_any_bytes_are_parsed_or_raise_value_error(self, body):
+    def test_raises_only_value_error_for_random_bytes(self, body):
+        """They are hardly ever JSON."""
+        for read in READERS:
+            with contextlib.suppress(ValueError):
+                assert read(body) is not None
+
+    @given(RESULTS)
+    def test_reads_every_field_of_a_random_valid_result(self, fields):
+        body = result(**fields)
+        connected, subscribed, published = (read(body) for read in READERS)
+        for answer in (connected, subscribed):
+            assert answer.expire_at == math.ceil(fields.get("expire_at", 0))
+            assert answer.info == fields.get("info")
+        for answer in (connected, subscribed, published):
+            assert json.loads(answer.data or "null") == fields.get("data")
+        assert connected.user == fields.get("user", "")
+        assert set(connected.subs) == {*fields.get("channels", ()), *fields.get("subs", ())}
+        assert published.skip_history is fields.get("skip_history", False)
+        assert published.tags == fields.get("tags")
+        assert published.idempotency_key == fields.get("idempotency_key", "")
+
+    @given(RESULTS, st.sampled_from(FIELDS), ANY_JSON)
+    def test_a_result_with_one_random_field_is_read_or_the_error_names_the_field(self, fields, name, value):
         for read in READERS:
             try:
-                answer = read(body)
-            except ValueError:
-                continue
-            assert answer is not None
+                answer = read(result(**fields | {name: value}))
+            except ValueError as error:
+                assert str(error).startswith(f"result.{name}")  # noqa: PT017 (most values are valid)
+            else:
+                assert isinstance(answer, Connected | Subscribed | Published)
