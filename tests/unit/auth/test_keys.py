@@ -29,6 +29,12 @@ from wsserver.config.settings import Settings
 from wsserver.errors import SettingError
 
 
+def rsa_pem(bits):
+    """Return an RSA public key of a size as PEM. Its modulus is not a product of two primes, which nothing checks."""
+    key = rsa.RSAPublicNumbers(65537, 2 ** (bits - 1) + 1).public_key()
+    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+
+
 class ConfiguredTests:
     """Keys from the options."""
 
@@ -59,7 +65,8 @@ class ConfiguredTests:
                 ).decode(),
                 "expected a public key, not a private key",
             ),
-            (pem(rsa.generate_private_key(65537, 1024)), "an RSA key of 1024 bits: expected 2048 to 8192"),
+            (rsa_pem(2047), "an RSA key of 2047 bits: expected 2048 to 8192"),
+            (rsa_pem(8193), "an RSA key of 8193 bits: expected 2048 to 8192"),
             (
                 pem(ec.generate_private_key(ec.SECP256K1())),
                 "expected an RSA key, or one on the curve P-256, P-384 or P-521",
@@ -70,6 +77,11 @@ class ConfiguredTests:
         with pytest.raises(SettingError) as caught:
             ring(token_public_key=text)
         assert caught.value.problem == problem
+
+    @pytest.mark.parametrize("bits", [2048, 8192])
+    def test_accepts_rsa_keys_of_2048_to_8192_bits(self, bits):
+        [key] = configured(Settings(token_public_key=rsa_pem(bits)))
+        assert key.value.key_size == bits
 
     def test_refuses_a_public_key_file_that_is_not_pem(self, tmp_path):
         path = tmp_path / "key.der"
@@ -148,20 +160,20 @@ class KeySetTests:
         assert isinstance(found[0].value, rsa.RSAPublicKey)
 
     @pytest.mark.parametrize(
-        "text",
+        ("text", "problem"),
         [
-            b"",
-            b"[]",
-            b"{}",
-            b'{"keys": {}}',
-            b'{"keys": []}',
-            b"\xff",
-            b"[" * 100_000,
-            key_set({"kty": "oct", "k": "x"}),
+            (b"", "Expecting value"),
+            (b"[]", "not a key set"),
+            (b"{}", "not a key set"),
+            (b'{"keys": {}}', "not a key set"),
+            (b'{"keys": []}', "no RSA or EC key"),
+            (b"\xff", "can't decode byte 0xff"),
+            (b"[" * 100_000, "nested too deeply"),
+            (key_set({"kty": "oct", "k": "x"}), "no RSA or EC key"),
         ],
     )
-    def test_raises_value_error_for_a_set_without_usable_keys(self, text):
-        with pytest.raises(ValueError, match=r".+"):
+    def test_raises_value_error_for_a_set_without_usable_keys(self, text, problem):
+        with pytest.raises(ValueError, match=problem):
             parse_set(text)
 
     def test_keeps_at_most_max_fetched_keys(self):

@@ -113,6 +113,13 @@ class OnceTests:
         tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, consume=lambda *_: fail(BrokerDown("away")))
         assert result(tokens.connection(ONCE)).cause is Cause.UNAVAILABLE
 
+    def test_an_unexpected_error_of_the_broker_is_passed_on(self):
+        """It is not an outage: a client that retries would only repeat it."""
+        tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, consume=lambda *_: fail(KeyError("x")))
+        caught = []
+        tokens.connection(ONCE).addErrback(lambda failure: caught.append(failure.type))
+        assert caught == [KeyError]
+
     def test_remembers_the_use_until_the_expiry_plus_leeway_and_margin(self):
         clock = Clock()
         broker = MemoryBroker(Clock(), clock.seconds)
