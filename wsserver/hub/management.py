@@ -114,8 +114,8 @@ class Management:
             raise ValueError(f"reason {quote(reason)} is too long: expected at most {MAX_REASON_BYTES} bytes")
         if isinstance(except_clients, str):
             raise TypeError("except_clients must be a collection of str, not str")
-        stay = [check_text("except_clients", one) for one in except_clients]
-        arguments = {**_check_who(user, client), "code": code, "reason": reason, "except": stay}
+        excepted = [check_text("except_clients", one) for one in except_clients]
+        arguments = {**_check_who(user, client), "code": code, "reason": reason, "except": excepted}
         return self._survey.ask("disconnect", arguments).addCallback(sum)
 
     def unsubscribe(self, channel: str, user: str = "", client: str = "") -> "Deferred[int]":

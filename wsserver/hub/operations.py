@@ -77,23 +77,23 @@ class Operations:
         return found
 
     def _disconnect(self, arguments: Mapping[str, Any]) -> int:
-        stay = set(arguments["except"])
-        gone = [one for one in self._find(arguments) if one.client not in stay]
-        for one in gone:
+        excepted = set(arguments["except"])
+        clients = [one for one in self._find(arguments) if one.client not in excepted]
+        for one in clients:
             one.disconnect(arguments["code"], arguments["reason"])
-        return len(gone)
+        return len(clients)
 
     def _unsubscribe(self, arguments: Mapping[str, Any]) -> int:
         channel = ChannelName(arguments["channel"])
-        off = [one for one in self._find(arguments) if channel in one.channels]
-        for one in off:
+        clients = [one for one in self._find(arguments) if channel in one.channels]
+        for one in clients:
             one.unsubscribe(channel)
-        return len(off)
+        return len(clients)
 
     def _subscribe(self, arguments: Mapping[str, Any]) -> int:
         channel = ChannelName(arguments["channel"])
-        on = [one for one in self._find(arguments) if channel not in one.channels]
-        return sum(one.subscribe(channel, arguments["options"]) for one in on)
+        clients = [one for one in self._find(arguments) if channel not in one.channels]
+        return sum(one.subscribe(channel, arguments["options"]) for one in clients)
 
     def _refresh(self, arguments: Mapping[str, Any]) -> int:
         found = self._find(arguments)

@@ -143,9 +143,9 @@ class RedisLink:
             self._retry.cancel()
             self._retry = None
         self._opening.cancel()
-        gone = [connection.whenDisconnected() for connection in self._pair or ()]
+        disconnected = [connection.whenDisconnected() for connection in self._pair or ()]
         self._close_pair()
-        yield gatherResults(gone)
+        yield gatherResults(disconnected)
 
     def _open(self) -> None:
         self._retry = None
@@ -350,7 +350,8 @@ class RedisLink:
         _log.info("connected to Redis at {url}", url=self._url.shown)
         again, self._was_up = self._was_up, True
         self._call_on_up(again)
-        while self._buffered and self.up:
+        # A callback may lose the connections, which clears the buffer.
+        while self._buffered:
             self._call_on_message(*self._buffered.popleft())
 
     # Commands and subscriptions.

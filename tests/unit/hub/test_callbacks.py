@@ -4,6 +4,7 @@ import pytest
 from hubs import make_hub
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
 from wsserver.config.settings import Settings
@@ -313,21 +314,33 @@ class FailureTests(TestCase):
 
     def test_a_refused_subscription_fails_with_not_permitted_and_no_retry(self):
         self.broker.answers = [fail(NotPermitted("no permission"))]
-        handle = self.hub.listen("news", lambda *_: None)
+        with capturedLogs() as logged:
+            handle = self.hub.listen("news", lambda *_: None)
+        lines = [(event["log_level"], formatEvent(event)) for event in logged]
+        assert lines == [(LogLevel.error, "subscription refused channel=news reason='no permission'")]
         self.failureResultOf(handle.when_ready(), NotPermitted)
         assert not handle.is_listening
         assert self.clock.getDelayedCalls() == []
 
     def test_a_revoked_permission_stops_it_and_calls_on_gap(self):
         handle = self.hub.listen("news", lambda *_: None, on_gap=self.seen.append)
-        self.hub.on_permission_revoked("news")
+        with capturedLogs() as logged:
+            self.hub.on_permission_revoked("news")
         assert (self.seen, handle.is_listening) == (["news"], False)
+        [line] = [formatEvent(event) for event in logged]
+        assert line.startswith("subscription refused channel=news reason=")
         self.failureResultOf(handle.when_ready(), NotPermitted)
 
-    def test_an_unexpected_error_of_the_broker_is_logged(self):
-        self.broker.answers = [fail(ZeroDivisionError())]
+    def test_an_unexpected_error_of_the_broker_is_logged_and_ends_the_subscription(self):
+        answer = Deferred()
+        self.broker.answers = [answer]
         handle = self.hub.listen("news", lambda *_: None)
+        waiting = handle.when_ready()
+        answer.errback(ZeroDivisionError())
         assert not handle.is_listening
+        for ready in (waiting, handle.when_ready()):
+            self.failureResultOf(ready, ZeroDivisionError)
+        assert self.clock.getDelayedCalls() == []
         assert len(self.flushLoggedErrors(ZeroDivisionError)) == 1
 
 

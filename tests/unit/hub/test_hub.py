@@ -127,6 +127,18 @@ class FanOutTests:
         clock.advance(0)
         assert hub.counts() == {}
 
+    def test_a_subscriber_removed_during_delivery_before_its_turn_receives_nothing(self, clock):
+        """With a budget of one write, each subscriber is served in an event-loop iteration of its own."""
+        hub, one, other, third = make_hub(clock), Listener(), Listener(), Listener()
+        hub._fan_out._budget = 1
+        for listener in (one, other, third):
+            hub.subscribe("foo", listener)
+        one.deliver = lambda *_: hub.unsubscribe("foo", other)
+        hub.publish("foo", b"x")
+        clock.advance(0)
+        assert other.received == []
+        assert third.received == [(b"<x>", 1, 1)]
+
     def test_a_kind_that_leaves_during_delivery_receives_nothing(self, clock):
         hub, one, other, third = make_hub(clock), Listener("a"), Listener("b"), Listener("c")
         for listener in (one, other, third):

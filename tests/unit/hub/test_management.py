@@ -5,6 +5,7 @@ from deferreds import result
 from hubs import make_hub, make_management
 from twisted.internet.task import Clock
 
+from wsserver.hub import operations
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.names import MAX_CHANNELS, MAX_NAME
 from wsserver.hub.operations import MAX_BYTES, MAX_CONNECTIONS
@@ -53,6 +54,11 @@ class SizeTests:
         listed = result(make_management(hub, Clock()).channels())
         assert 0.9 * MAX_BYTES < len(str(listed)) < 1.1 * MAX_BYTES
 
+    @pytest.mark.parametrize(("count", "listed"), [(9000, 9000), (10_001, operations.MAX_CHANNELS)])
+    def test_channels_lists_at_most_max_channels(self, hub, monkeypatch, count, listed):
+        monkeypatch.setattr(hub, "counts", lambda: {str(number): 1 for number in range(count)})
+        assert len(result(make_management(hub, Clock()).channels())) == listed
+
 
 class OperationTests:
     """Operations on the clients of a process."""
@@ -75,3 +81,13 @@ class OperationTests:
             hub.clients.add(one)
         assert result(make_management(hub, Clock()).unsubscribe("news", "ann")) == 1
         assert unsubscribed == [("c0", "news")]
+
+    def test_subscribe_skips_clients_that_are_already_subscribed(self, hub):
+        subscribed = []
+        for number, channels in enumerate((["news"], ["other"])):
+            one = Connection(number, channels)
+            one.user = "ann"
+            one.subscribe = lambda channel, options, one=one: subscribed.append((one.client, channel)) or True
+            hub.clients.add(one)
+        assert result(make_management(hub, Clock()).subscribe("news", "ann")) == 1
+        assert subscribed == [("c1", "news")]

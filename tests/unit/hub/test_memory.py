@@ -1,6 +1,7 @@
 """The memory broker: idempotency keys, and the size of its streams."""
 
 import pytest
+from deferreds import result
 
 from wsserver.hub import memory
 from wsserver.hub.broker import IDEMPOTENT_FOR
@@ -46,6 +47,26 @@ class IdempotencyTests:
         broker.publish("c", Publication(b"4"), None, "key 7")
         assert broker.listener.received[10:] == [("c", b"3")]
 
+    def test_forgets_the_oldest_key_beyond_max_keys(self, broker, monkeypatch):
+        monkeypatch.setattr(memory, "MAX_KEYS", 3)
+        for key in ("a", "b", "c", "d"):
+            broker.publish("c", Publication(key.encode()), None, key)
+        assert [key for _, key in broker._idempotency_keys] == ["b", "c", "d"]
+        broker.publish("c", Publication(b"again"), None, "d")
+        broker.publish("c", Publication(b"again"), None, "a")
+        assert [data for _, data in broker.listener.received] == [b"a", b"b", b"c", b"d", b"again"]
+
+    def test_a_key_that_is_used_again_after_its_expiry_is_the_youngest(self, broker, clock, monkeypatch):
+        """Older keys are forgotten before it."""
+        for key in "abcdef":
+            broker.publish("c", Publication(b"1"), None, key)
+        clock.advance(IDEMPOTENT_FOR)
+        broker.publish("c", Publication(b"2"), None, "c")
+        monkeypatch.setattr(memory, "MAX_KEYS", 4)
+        broker.publish("c", Publication(b"3"), None, "g")
+        broker.publish("c", Publication(b"4"), None, "c")
+        assert broker.listener.received[6:] == [("c", b"2"), ("c", b"3")]
+
 
 class MemoryTests:
     """The size of all streams."""
@@ -63,6 +84,13 @@ class MemoryTests:
         assert 100 < sum(len(page.publications) for page in pages) < 1000
         assert pages[0].position.epoch != positions[0].epoch
         assert (pages[-1].position, len(pages[-1].publications)) == (positions[-1], 1)
+
+    def test_deletes_the_stream_with_the_oldest_publication_beyond_max_streams(self, broker, monkeypatch):
+        monkeypatch.setattr(memory, "MAX_STREAMS", 2)
+        for channel in ("a", "b", "a", "c"):
+            broker.publish(channel, Publication(channel.encode()), KEEP, "")
+        pages = [result(broker.history(channel, KEEP, None, -1, reverse=False)) for channel in ("a", "b", "c")]
+        assert [[one.data for one in page.publications] for page in pages] == [[b"a", b"a"], [], [b"c"]]
 
     def test_trimmed_removed_and_expired_publications_no_longer_count(self, broker, clock):
         for number in range(300):

@@ -1,6 +1,7 @@
 """Presence: the clients of a channel, and their join and leave events."""
 
 import pytest
+from deferreds import result
 from hubs import make_hub
 
 from wsserver.hub.clients import ClientInfo
@@ -113,6 +114,12 @@ class PresenceManagerTests:
         assert (present(hub), clock.getDelayedCalls()) == (set(), [])
 
     def test_does_nothing_for_a_channel_without_presence(self, hub, clock):
+        """Neither the join nor the leave reaches the broker."""
         hub.presence.join("quiet", OLD)
-        hub.presence.leave("quiet", OLD, may_reconnect=True)
-        assert (present(hub, "quiet"), clock.getDelayedCalls()) == (set(), [])
+        assert result(hub.broker.members("quiet")) == {}
+        hub.broker.join("quiet", NEW)
+        for may_reconnect in (False, True):
+            hub.presence.leave("quiet", NEW, may_reconnect=may_reconnect)
+        clock.advance(LEAVE_DELAY)
+        assert result(hub.broker.members("quiet")) == {"new": NEW}
+        assert present(hub, "quiet") == set()

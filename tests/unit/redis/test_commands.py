@@ -81,6 +81,7 @@ class LimitTests:
         connection.answers[0].errback(RedisError("lost"))
         assert alone[0].type is RedisError
         assert outcome(commands.send("PUBLISH", b"a", b"x")) == []
+        assert outcome(commands.send("PUBLISH", b"a", b"x")) == []
         assert "too many" in problem(commands.send("PUBLISH", b"a", large))
 
     def test_fails_with_broker_down_without_a_connection(self, commands, connection):

@@ -40,7 +40,7 @@ class Link:
         self.link = RedisLink(
             parse_redis_url("redis://127.0.0.1"),
             Clock(),
-            on_message=lambda channel, data: self.events.append(data.decode()),
+            on_message=self.on_message,
             on_up=lambda again: self.events.append("again" if again else "up"),
             on_down=lambda: self.events.append("down"),
             on_permission_revoked=lambda channel: self.events.append("revoked"),
@@ -53,6 +53,12 @@ class Link:
         self.link._on_connected((self.commands, self.subscriber, ("127.0.0.1", 6379), ""))
         for channel in list(self.subscriber.subscribed):
             self.link._on_confirmed(channel)
+
+    def on_message(self, channel, data):
+        """Note a message; lose the connections at the message `lose`."""
+        self.events.append(data.decode())
+        if data == b"lose":
+            self.lose()
 
     def prove(self):
         """Receive the probe."""
@@ -102,6 +108,18 @@ class EarlyTests:
         link.receive("2")
         link.prove()
         assert link.events == ["up", "down", "again", "2"]
+
+    def test_the_rest_is_dropped_if_the_connection_is_lost_during_their_delivery(self, link):
+        """The next `on_up` reports a gap, which must not be followed by messages from before it."""
+        link.lose()
+        link.connect()
+        link.receive("lose")
+        link.receive("2")
+        link.prove()
+        assert link.events == ["up", "down", "again", "lose", "down"]
+        link.connect()
+        link.prove()
+        assert link.events[5:] == ["again"]
 
     def test_the_oldest_beyond_max_buffered_are_dropped(self, link):
         """They then belong to the gap that `on_up` reports."""
