@@ -592,14 +592,20 @@ class BatchTests:
         assert one.calls == ["read", "write", "read", "read", "half"]
         poller.removeReader(one)
 
-    def test_serves_a_new_event_although_five_others_are_always_ready(self, poller, connect):
-        # epoll moves the descriptors that it has reported to the end of its list.
-        greedy = [connect(read=lambda me: None)[0] for _ in range(5)]
+    def test_serves_a_new_event_although_more_others_are_always_ready_than_fit_in_a_turn(
+        self, poller, connect, monkeypatch
+    ):
+        monkeypatch.setattr(poller_module, "MAX_EVENTS", 2)
+        greedy = [connect()[0] for _ in range(5)]
         modest, peer = connect()
         for one in greedy:
             poller.addWriter(one)
+        poller.doRead()
         peer.send(b"x")
         poller.doRead()
+        assert sum(len(one.calls) for one in (*greedy, modest)) == 4
+        # epoll moves the descriptors that it has reported to the end of its list.
+        serve(poller, 2)
         assert modest.calls == ["read"]
 
 
@@ -999,11 +1005,19 @@ class StopTests:
         assert one.socket.fileno() == -1
 
     @pytest.mark.parametrize("change", ["addWriter", "removeReader", "addReader", "removeWriter"])
-    def test_changes_of_interest_after_the_stop_have_no_effect(self, poller, connect, change):
-        """A transport's loseConnection must not raise."""
-        one, _ = connect()
+    def test_a_change_of_interest_after_the_stop_watches_nothing(self, poller, reactor, connect, change):
+        """Nor does it raise: a transport's loseConnection makes such changes."""
+        one, peer = connect()
+        opposite = {"addReader": "removeReader", "removeWriter": "addWriter"}.get(change)
+        if opposite:
+            getattr(poller, opposite)(one)
+        before = one.watched
         poller.stop()
         getattr(poller, change)(one)
+        assert one.watched != before
+        assert (poller.fileno(), poller._watched, reactor.readers) == (-1, {}, [])
+        peer.send(b"x")
+        assert one.calls == []
         one.socket.close()
 
     def test_a_handler_can_stop_it_without_a_logged_failure(self, poller, connect, logged):
