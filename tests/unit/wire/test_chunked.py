@@ -1,5 +1,7 @@
 """Tests for wsserver/wire/chunked.py: chunked request bodies (RFC 9112 section 7.1)."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,6 +118,16 @@ class DecodingTests:
         buffer = bytearray(b"FFFF\r\nabc")
         assert body.feed(buffer) is None
         assert (bytes(body.data), bytes(buffer)) == (b"abc", b"")
+
+    @pytest.mark.parametrize("size", [b"FFFF", b"FFFFFFFF", b"7FFFFFFFFFFFFFFF"])
+    def test_a_declared_size_takes_no_memory_before_the_data_arrives(self, size):
+        """Otherwise six bytes from each of many clients could take all memory."""
+        body, buffer = ChunkedBody(), bytearray(size + b"\r\n")
+        tracemalloc.start()
+        body.feed(buffer)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 8192
 
 
 PIECES = st.sampled_from(

@@ -576,14 +576,30 @@ class FlowControlTests:
 
     def test_a_connection_whose_endpoint_registers_a_producer_still_closes(self):
         """The endpoint's producer replaces the connection as the transport's producer."""
+        calls = []
+
+        class Producer:
+            def pauseProducing(self):
+                calls.append("pause")
+
+            def resumeProducing(self):
+                calls.append("resume")
 
         class Pushing(ServerProtocol):
             def onOpen(self):
-                self.registerProducer(self, True)
+                self.registerProducer(Producer(), True)
 
         client = serve(endpoint=Pushing).connect()
         client.open("/endpoint")
+        (connection,) = client.transport.protocol.factory.connections
+        client.transport.reading = False
+        connection.sendMessage(b"x" * 70_000, True)
+        assert calls == ["pause"]
+        client.transport.read_again()
+        assert calls == ["pause", "resume"]
+        assert len(client.messages()[0]) == 70_000
         client.send_close(1000)
+        assert client.close_frame() == (1000, "")
         assert client.transport.lost
 
     def test_2000_empty_fragments_leave_the_message_buffer_empty(self):
@@ -655,7 +671,9 @@ class StoppingTests:
         server.connect().open("/endpoint")
         stopped = []
         server.service.stopService().addCallback(lambda _: stopped.append(True))
-        server.clock.advance(5)
+        server.clock.advance(4.9)
+        assert not stopped
+        server.clock.advance(0.1)
         assert stopped
 
 
