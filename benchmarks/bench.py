@@ -223,7 +223,7 @@ def bars(result: dict[str, Any], row: Row) -> list[Bar]:
 
 def draw(result: dict[str, Any], row: Row) -> str:
     """Return the plot of one row as SVG."""
-    title = row.work if row.name != "echo-1000" else "echo 64 B, 1 000 connections, 1 in flight"
+    title = row.work
     note = f"one core for the server; {'less' if row.less_is_better else 'more'} is better"
     return chart(title[0].upper() + title[1:], note, bars(result, row))
 
@@ -277,7 +277,7 @@ def main() -> None:
     failed = sorted(
         {name for row in result["rows"].values() for name in row if any("error" in each for each in row[name])}
     )
-    say(f"must not reached: {', '.join(missed(result)) or 'none'}")
+    say(f"required goals not reached: {', '.join(missed(result)) or 'none'}")
     if failed:
         sys.exit(f"bench: failed: {', '.join(failed)}")
 

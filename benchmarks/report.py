@@ -11,11 +11,12 @@ __all__ = ["document", "middle", "missed", "number", "tables"]
 Result = dict[str, Any]
 
 SUMMARY = (
-    "| work | wsserver | CPU a message | limit in C | best peer | ratio | must | aim |\n"
+    "| work | wsserver | CPU per message | limit in C | best other server | ratio | required | aimed for |\n"
     "|---|--:|--:|--:|---|--:|---|---|"
 )
 DETAIL = (
-    "| server | {figure} | from - to | CPU a message | RTT p50 | RTT p99 | load busy |\n|---|--:|--:|--:|--:|--:|--:|"
+    "| server | {figure} | range | CPU per message | RTT p50 | RTT p99 | load generator busy |\n"
+    "|---|--:|--:|--:|--:|--:|--:|"
 )
 
 
@@ -62,7 +63,7 @@ def judged(result: Result, row: Row, goal: Goal | None) -> tuple[str, bool | Non
     sign = "≤" if row.less_is_better else "≥"
     text = {
         "fixed": f"{sign} {number(goal.factor)}{row.unit}".replace(".00", ""),
-        "best": f"{goal.factor:g} x best peer",
+        "best": f"{goal.factor:g} x best other",
         "limit": f"{goal.factor:g} x limit",
     }.get(goal.of, f"{goal.factor:g} x {goal.of}")
     ours, other = middle(result, row.name, SUBJECT, row.figure), reference(result, row, goal)
@@ -112,7 +113,7 @@ def detail(result: Result, row: Row) -> str:
         key=lambda name: known[name],
         reverse=not row.less_is_better,
     )
-    lines = [f"### {row.work}", "", DETAIL.format(figure="figure" if row.unit != "/s" else "each second")]
+    lines = [f"### {row.work}", "", DETAIL.format(figure="value" if row.unit != "/s" else "messages per second")]
     for name in order:
         found = figures(result, row.name, name, row.figure)
         per_message = [number(middle(result, row.name, name, key), " µs") for key in ("cpu_us", "p50_us", "p99_us")]
@@ -141,7 +142,7 @@ def document(result: Result, plots: dict[str, str]) -> str:
         tables=tables(result),
         versions=versions,
         pictures=pictures,
-        absent=f"\n\nNot measured, because they couldn't be had:\n{absent}" if absent else "",
+        absent=f"\n\nThese servers were not measured, because they could not be installed:\n{absent}" if absent else "",
         **{key: machine[key] for key in ("cpu", "cores", "kernel", "python")},
         **{key: result[key] for key in ("date", "rounds", "seconds", "warmup")},
     )
@@ -150,44 +151,63 @@ def document(result: Result, plots: dict[str, str]) -> str:
 DOCUMENT = """\
 # Benchmarks
 
-The server and its peers, measured in one run on one machine. Absolute figures differ on other machines; ratios should
-be similar. To measure yours:
+This page compares wsserver with other WebSocket servers on the same machine. On other machines the absolute values
+differ, but the ratios should be similar. To repeat the measurement on your machine, run one of these commands in a
+checkout of the source code:
 
 ```sh
-make bench                                      # everything, about an hour; the table is then in reports/bench
-.venv/bin/python benchmarks/bench.py --quick    # under two minutes: fewer peers, one round
+make bench                                      # everything; about an hour; writes the tables to reports/bench
+.venv/bin/python benchmarks/bench.py --quick    # fewer servers, one round; under two minutes
 ```
 
 {pictures}
 
 ## Machine and method
 
-{cpu}, {cores} cores, Linux {kernel}, Python {python}, {date}.
+The machine: {cpu}, {cores} cores, Linux {kernel}, Python {python}. The date: {date}.
 
-The server has one core and the load generator another; they communicate over loopback. The load generator
-(`benchmarks/load.c`) is one process in C that keeps all connections busy. It checks the type and size of every reply,
-and the content of every reply up to 1 KiB, of every 16th larger one, and of compressed replies on every tenth
-connection. A minimal echo in C, measured with the same load, shows the limit of what can be measured on this machine.
+The server uses one core, and the load generator the other. They communicate over loopback. The load generator
+(`benchmarks/load.c`) is a C program that acts as all clients. It checks the type and the size of every reply. It also
+checks the content of every reply up to 1 KiB, of every 16th larger one, and of compressed replies on every tenth
+connection.
 
-{rounds} rounds; in each, every server runs once, freshly started: {warmup:g} s to warm up, {seconds:g} s measured.
-The figures are medians.
+A minimal echo server in C shows the maximum that the load generator can measure on this machine: the column "limit in
+C".
 
-- "From - to" is the range over the rounds.
-- "CPU a message" is user and system time of the server process and its children, divided by the number of messages.
-- "RTT" is the time that a client waits for a reply.
-- "Load busy" is the share of time in which the load generator was busy; near 100 %, it was the limit itself.
-- "Ratio" is wsserver's figure divided by the best peer's. If less is better, good ratios are below 1.
+There were {rounds} rounds. In each round, every server is started and measured once: for {seconds:g} s, after
+{warmup:g} s of warm-up. The values are the medians of the rounds.
 
-In the fan-out rows, one connection publishes and all others subscribe. The next message is sent when all subscribers
-have received the one before ("in flight": this many at a time). A "message" is a delivery to one subscriber, and RTT is
-the time from the publisher to the subscriber. wsserver and the peers run as applications of a few lines whose endpoint
-publishes what it receives (`servers/fanout_wsserver.py`). Each peer uses what it offers for this: topics (uWebSockets),
-prepared messages (gorilla/websocket, Autobahn), `broadcast()` (websockets), channels (nchan), otherwise a loop.
+The names of the rows and columns:
 
-wsserver runs with its defaults: logging, limits, pings and origin check are on. The peers run as their documentation
-shows, in one process each, without compression except in the row about it. The row of mixed UTF-8 does not compare with
-peers that do not check the UTF-8 of text messages (picows, gorilla/websocket), and the row of TLS not with those that
-are not used from Python (ws, gorilla/websocket).
+- "1 in flight": each client sends its next message when it has received the reply to the one before. "16 in flight":
+  each client has 16 messages without a reply at any time.
+- "Ratio": wsserver's value divided by that of the best other server. For memory, CPU and slowdown, less is better, so a
+  ratio below 1 is good.
+- "Required" and "aimed for": goals of this project, and whether wsserver reaches them (with the ratio in parentheses).
+- "Range": the lowest and the highest value of all rounds.
+- "CPU per message": user and system time of the server process and its children, divided by the number of messages.
+- "RTT": the time that a client waits for a reply; p50 and p99 are the values that 50 % and 99 % of the replies stay
+  below.
+- "Load generator busy": the share of time in which the load generator was busy. Near 100 %, the load generator and not
+  the server limits the result.
+- "Pss": the memory of the server's processes, with shared pages divided among them.
+
+In the fan-out rows, one client publishes, and all others subscribe. With "1 in flight", the publisher sends its next
+publication when all subscribers have received the one before. With "8 in flight", up to 8 publications are on their way
+at a time. Here a "message" is the delivery of a publication to one subscriber, and "RTT" is the time from the publisher
+to the subscriber.
+
+For these rows, each server runs a short program whose endpoint publishes the messages that it receives; wsserver's is
+`benchmarks/servers/fanout_wsserver.py`. Each program uses the fastest function that its library has for this: topics
+(uWebSockets), prepared messages (gorilla/websocket, Autobahn), `broadcast()` (websockets), channels (nchan), otherwise
+a loop.
+
+wsserver runs with its default options: its log, limits, pings and check of origins are on. The other servers run as
+their documentation shows, each in one process. Compression is off except in the row about it.
+
+Two rows leave out some servers from "best other server". The row about UTF-8 leaves out servers that do not check the
+UTF-8 of text messages (picows, gorilla/websocket). The row about TLS leaves out servers that are not programmed in
+Python (ws, gorilla/websocket).
 
 {tables}
 

@@ -65,8 +65,14 @@ CENTRIFUGE = ("--centrifuge", "--path", "/connection/websocket")
 
 ROWS = (
     Row("echo", "echo 64 B, 100 connections, 1 in flight", ("echo",), Goal(1.05), Goal(0.80, "limit")),
-    Row("echo-1000", "same, 1 000 connections", ("echo", "--connections", "1000"), Goal(1.1)),
-    Row("echo-16", "echo 64 B, 16 in flight", ("echo", "--in-flight", "16"), Goal(5), Goal(0.70, "limit")),
+    Row("echo-1000", "echo 64 B, 1 000 connections, 1 in flight", ("echo", "--connections", "1000"), Goal(1.1)),
+    Row(
+        "echo-16",
+        "echo 64 B, 100 connections, 16 in flight",
+        ("echo", "--in-flight", "16"),
+        Goal(5),
+        Goal(0.70, "limit"),
+    ),
     Row(
         "echo-16k",
         "echo 16 KiB, 50 connections",
@@ -140,7 +146,7 @@ ROWS = (
     ),
     Row(
         "hostile",
-        "one hostile connection sending 6-byte frames: p99 of 100 others, as a multiple",
+        "slowdown of 100 connections (p99) by another one that floods the server with 6-byte frames",
         ("hostile",),
         Goal(3, "fixed"),
         figure="slowdown",
@@ -149,7 +155,7 @@ ROWS = (
     ),
     Row(
         "fanout",
-        "64 B from one publisher to 1 000 subscribers, one at a time: deliveries",
+        "fan-out of 64 B to 1 000 subscribers, 1 in flight",
         (*FANOUT, "--in-flight", "1"),
         Goal(1.0),
         Goal(1.2),
@@ -157,7 +163,7 @@ ROWS = (
     ),
     Row(
         "fanout-8",
-        "same, 8 in flight",
+        "fan-out of 64 B to 1 000 subscribers, 8 in flight",
         (*FANOUT, "--in-flight", "8"),
         Goal(0.9),
         Goal(1.1),
@@ -165,7 +171,7 @@ ROWS = (
     ),
     Row(
         "fanout-32",
-        "same, 32 in flight",
+        "fan-out of 64 B to 1 000 subscribers, 32 in flight",
         (*FANOUT, "--in-flight", "32"),
         Goal(0.9),
         Goal(1.1),
@@ -173,7 +179,7 @@ ROWS = (
     ),
     Row(
         "fanout-redis",
-        "same, 8 in flight, published by Redis `PUBLISH`",
+        "fan-out, 8 in flight, published with Redis's `PUBLISH`",
         (*FANOUT, "--in-flight", "8", "--redis", "{redis}"),
         Goal(0.9, "fanout-8"),
         needs="redis",
@@ -181,7 +187,7 @@ ROWS = (
     ),
     Row(
         "fanout-centrifuge",
-        "same, 8 in flight, subscribers speak the Centrifuge protocol (JSON)",
+        "fan-out, 8 in flight, to clients of the Centrifuge protocol (JSON)",
         ("fanout", "--connections", "1000", "--in-flight", "8", *CENTRIFUGE),
         Goal(0.9, "fanout-8"),
         needs="fanout",
@@ -190,7 +196,7 @@ ROWS = (
     ),
     Row(
         "fanout-channels",
-        "10 000 channels with one subscriber each, in turn, 32 in flight",
+        "fan-out to 10 000 channels in turn, one subscriber each, 32 in flight",
         (
             *("fanout", "--channels", "--connections", "10000", "--in-flight", "32"),
             *("--path", "/ws?channel=c", "--publish", "/publish-in-turn"),
@@ -202,7 +208,7 @@ ROWS = (
     ),
     Row(
         "fanout-memory",
-        "memory for each idle subscriber (Pss)",
+        "memory for each idle raw subscriber (Pss)",
         ("idle", "--path", "/ws?channel=foo"),
         Goal(9, "fixed"),
         figure="kilobytes",
@@ -214,7 +220,7 @@ ROWS = (
     ),
     Row(
         "fanout-memory-centrifuge",
-        "same, a subscriber that speaks the Centrifuge protocol",
+        "memory for each idle client of the Centrifuge protocol (Pss)",
         ("idle", *CENTRIFUGE),
         Goal(12, "fixed"),
         figure="kilobytes",

@@ -9,15 +9,15 @@ __all__ = ["markdown"]
 
 ROWS = (
     ("acked", "acknowledged publications"),
-    ("maybe", "publications without an answer, which may or may not be delivered"),
-    ("delivered", "delivered"),
-    ("recovered", "of these, recovered by a subscriber that returned"),
-    ("reported_missing", "not delivered, and reported as missing"),
-    ("reported_recoverable", "of these, in a channel with history, for a subscriber that can recover"),
-    ("silently lost", "**silently lost**"),
-    ("out of order", "**out of order**"),
-    ("duplicates", "**duplicates**"),
-    ("misplaced", "**two positions for one publication, or one for two**"),
+    ("maybe", "publications without an answer, which may be delivered or not"),
+    ("delivered", "deliveries"),
+    ("recovered", "of these, recovered after the subscriber had reconnected"),
+    ("reported_missing", "not delivered, with a gap notice"),
+    ("reported_recoverable", "of these, in a channel with history and for a subscriber that can recover"),
+    ("silently lost", "**not delivered, without a gap notice**"),
+    ("out of order", "**delivered in the wrong order**"),
+    ("duplicates", "**delivered twice**"),
+    ("misplaced", "**publications with two positions, or positions with two publications**"),
     ("last missing", "**subscribers that did not receive the last publication**"),
 )
 
@@ -37,8 +37,8 @@ def markdown(outcome: Any) -> str:
         "| | |",
         "|---|--:|",
         *(f"| {words} | {verdict.counts[name]:,} |" for name, words in ROWS),
-        f"| seconds from the end of a fault to a later delivery, p50 | {percentile(waits, 0.5):.2f} |",
-        f"| the same, p99 | {percentile(waits, 0.99):.2f} |",
+        f"| seconds from the end of a fault until a subscriber receives a new publication, median | {percentile(waits, 0.5):.2f} |",
+        f"| the same, 99th percentile | {percentile(waits, 0.99):.2f} |",
         "",
         "Faults: " + ", ".join(f"{name} ({times})" for name, times in sorted(Counter(outcome.struck).items())) + ".",
     ]
