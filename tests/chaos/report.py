@@ -37,7 +37,8 @@ def markdown(outcome: Any) -> str:
         "| | |",
         "|---|--:|",
         *(f"| {words} | {verdict.counts[name]:,} |" for name, words in ROWS),
-        f"| seconds from the end of a fault until a subscriber receives a new publication, median | {percentile(waits, 0.5):.2f} |",
+        "| seconds from the end of a fault until a subscriber receives a new publication, median "
+        f"| {percentile(waits, 0.5):.2f} |",
         f"| the same, 99th percentile | {percentile(waits, 0.99):.2f} |",
         "",
         "Faults: " + ", ".join(f"{name} ({times})" for name, times in sorted(Counter(outcome.struck).items())) + ".",
