@@ -20,6 +20,7 @@ ROWS = (
     ("misplaced", "**publications with two positions, or positions with two publications**"),
     ("last missing", "**subscribers that did not receive the last publication**"),
 )
+WAIT = "seconds from the end of a fault until a subscriber receives a new publication"
 
 
 def markdown(outcome: Any) -> str:
@@ -37,8 +38,7 @@ def markdown(outcome: Any) -> str:
         "| | |",
         "|---|--:|",
         *(f"| {words} | {verdict.counts[name]:,} |" for name, words in ROWS),
-        "| seconds from the end of a fault until a subscriber receives a new publication, median "
-        f"| {percentile(waits, 0.5):.2f} |",
+        f"| {WAIT}, median | {percentile(waits, 0.5):.2f} |",
         f"| the same, 99th percentile | {percentile(waits, 0.99):.2f} |",
         "",
         "Faults: " + ", ".join(f"{name} ({times})" for name, times in sorted(Counter(outcome.struck).items())) + ".",
