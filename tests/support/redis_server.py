@@ -25,7 +25,7 @@ class RedisServer:
     def __init__(
         self, directory: Path, *, port: int = 0, tls: tuple[Path, Path] | None = None, **options: str | int
     ) -> None:
-        self._directory = directory
+        self.directory = directory
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = port or probe.getsockname()[1]

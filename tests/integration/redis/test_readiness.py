@@ -10,27 +10,8 @@ from unittest.mock import patch
 import pytest
 from http_api import KEY, api, ready, up
 from peers import wait_until
-from redis_server import RedisServer
 
 from wsserver.redis import health
-
-
-@pytest.fixture
-def make_redis(tmp_path):
-    """Return a function that starts a Redis server in `tmp_path`; stop every one after the test."""
-    made = []
-
-    def make(lines="", **options):
-        if lines:
-            (tmp_path / "more.conf").write_text(lines)
-            options["include"] = tmp_path / "more.conf"
-        made.append(RedisServer(tmp_path, **options))
-        made[-1].start()
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.kill()
 
 
 @pytest.fixture
@@ -155,7 +136,7 @@ class FaultTests:
             # The default is the port plus 10,000, which may be out of range.
             with socket.create_server(("127.0.0.1", 0)) as listener:
                 options = options | {"cluster-port": listener.getsockname()[1]}
-        redis = make_redis(lines, **options)
+        redis = make_redis(lines=lines, **options)
         if options:
             run(redis, "CLUSTER ADDSLOTS 0", *repairs)
             wait_until(lambda: b"cluster_state:ok" in redis.run("CLUSTER", "INFO"), "the cluster")
@@ -173,20 +154,18 @@ class FaultTests:
         assert api(server, "publish", {"channel": "foo", "data": "x"})[0] == 200
         assert redis_lines(log, "Redis accepts publications again") == ["Redis accepts publications again"]
 
-    def test_ready_is_503_after_a_failed_snapshot_until_one_succeeds(
-        self, start_server, make_redis, tmp_path, check_often
-    ):
+    def test_ready_is_503_after_a_failed_snapshot_until_one_succeeds(self, start_server, make_redis, check_often):
         """Redis refuses writes once a snapshot has failed (`stop-writes-on-bgsave-error`), as on a full disk."""
         redis = make_redis(save="3600 1")
         server = up(start_server(redis=redis.url, api_key=KEY))
         # A directory in place of the snapshot makes it fail, for root too.
-        (tmp_path / "dump.rdb").mkdir()
+        (redis.directory / "dump.rdb").mkdir()
         run(redis, "BGSAVE")
         wait_until(lambda: ready(server) == 503, "not ready")
         assert "Redis cannot save its data to disk and refuses writes: MISCONF" in probe(server)[1]
         status, answer = api(server, "publish", {"channel": "foo", "data": "x"})
         assert (status, "cannot save its data" in json.dumps(answer)) == (503, True)
-        (tmp_path / "dump.rdb").rmdir()
+        (redis.directory / "dump.rdb").rmdir()
         run(redis, "BGSAVE")
         up(server)
 
@@ -235,7 +214,7 @@ class RefusedCommandTests:
         self, start_server, make_redis, log, lines, words
     ):
         """The warning is not repeated when the server reconnects."""
-        redis = make_redis(lines)
+        redis = make_redis(lines=lines)
         server = up(start_server(redis=redis.url, api_key=KEY))
         assert api(server, "publish", {"channel": "foo", "data": "x"})[0] == 200
         redis.kill()
@@ -258,7 +237,7 @@ class RefusedCommandTests:
     )
     def test_ready_and_the_log_name_a_missing_required_command(self, start_server, make_redis, log, command, words):
         """Redis repeats the arguments of AUTH in its error, but the password is not shown."""
-        redis = make_redis(f'rename-command {command} ""\n')
+        redis = make_redis(lines=f'rename-command {command} ""\n')
         url = redis.url.replace("//", "//:hush@") if command == "AUTH" else redis.url
         server = start_server(redis=f"{url}/1" if command == "SELECT" else url)
         wait_until(lambda: words in probe(server)[1], words)

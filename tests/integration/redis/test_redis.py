@@ -18,28 +18,11 @@ from http_api import KEY, api, ready, up
 from paths import DOCS
 from peers import answer_to, wait_until
 from pytest_twisted import blockon
-from redis_server import RedisServer, Sentinel
+from redis_server import Sentinel
 from twisted.internet.defer import gatherResults
 from twisted.internet.threads import deferToThread
 
 from wsserver.errors import SettingError
-
-
-@pytest.fixture
-def make_redis(tmp_path):
-    """Return a function that starts Redis servers; stop every one after the test."""
-    made = []
-
-    def make(kind=RedisServer, *arguments, **options):
-        directory = tmp_path / f"redis-{len(made)}"
-        directory.mkdir()
-        made.append(kind(directory, *arguments, **options))
-        made[-1].start()
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.kill()
 
 
 def redis_lines(log):

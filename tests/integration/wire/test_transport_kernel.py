@@ -19,7 +19,6 @@ from twins import SERVE, TRANSPORTS
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.main import CONNECTION_LOST
 from twisted.internet.protocol import Protocol
-from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 
 from wsserver.testing import build_frame
@@ -372,21 +371,6 @@ def twin(request, monkeypatch):
         monkeypatch.setattr(frames, "build", frames.py_build)
         monkeypatch.setattr("wsserver.wire.fastpath.Partial", frames.PyPartial)
     return request.param
-
-
-@pytest.fixture
-def failures():
-    """Return the list of logged failures: an assertion in a callback is logged."""
-    logged = []
-
-    def observe(event):
-        failure = event.get("log_failure") or event.get("failure")
-        if failure is not None:
-            logged.append(failure)
-
-    globalLogPublisher.addObserver(observe)
-    yield logged
-    globalLogPublisher.removeObserver(observe)
 
 
 class KernelTests:
