@@ -80,8 +80,7 @@ class ChannelSettings(ConnectionSettings):
         "close",
         "What to do if more than --max-queued-bytes are queued for a client: close the connection with 1013, or drop "
         "the oldest publications. With latest, the server queues only the newest publication of each channel, even "
-        "below this limit. A client receives a gap notice before the publications after the "
-        "dropped ones.",
+        "below this limit. The client gets a gap notice in place of the dropped publications.",
         metavar="close|drop-oldest|latest",
     )
     gap: str = option(
@@ -113,8 +112,8 @@ class ChannelSettings(ConnectionSettings):
         CHANNELS,
         a_pattern,
         (),
-        "Channel or pattern that Centrifuge clients may publish to. Without this option, only your backend can "
-        "publish, and clients that a token or a hook allows to.",
+        "Channel or pattern that Centrifuge clients may publish to. Without this option, the server accepts "
+        "publications only from your backend, and from clients that a token or a hook permits to publish.",
         metavar="PATTERN",
         many=True,
     )

@@ -116,8 +116,8 @@ class ConnectionSettings:
         _LIMITS,
         a_duration(0.1, 300),
         10.0,
-        "Maximum time from the start of a connection until its whole first request has arrived. The server refuses a "
-        "later request with 408.",
+        "Maximum time for a whole request to arrive, from the start of the connection or, for each further request, "
+        "from its first byte. If it takes longer, the server answers 408.",
         metavar="TIME",
         show=show_duration,
     )
