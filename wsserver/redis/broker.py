@@ -43,6 +43,7 @@ from wsserver.redis.encoding import (
     tag_of,
 )
 from wsserver.redis.health import WriteCheck
+from wsserver.redis.presence import BATCH, PRESENCE_REFRESH, PresenceStore
 from wsserver.redis.supervisor import RedisLink
 from wsserver.typing import ChannelName
 
@@ -66,17 +67,8 @@ DEAD_AFTER = 8.0
 LEAVE_TIMEOUT = 1.0
 """Maximum seconds that a stopping process waits until Redis has removed it from the list of processes."""
 
-PRESENCE_TTL = 100.0
-"""Seconds after which Redis deletes a channel's presence if no process refreshes it."""
-
-PRESENCE_REFRESH = 30.0
-"""Seconds between two refreshes: a process stores the presence of its clients again, so that it does not expire."""
-
 CHECK_TTL = 10.0
 """Seconds for which Redis keeps the keys that the write check (`wsserver.redis.health`) creates."""
-
-BATCH = 500
-"""Maximum number of clients that one command to Redis adds to or removes from a channel's presence."""
 
 MAX_ENTRIES = 2**31
 """Maximum number of publications in one read. Larger limits are reduced to it: Redis rejects numbers over 2**63."""
@@ -101,13 +93,11 @@ class RedisBroker:
             on_down=self._on_down,
             on_permission_revoked=self._on_permission_revoked,
         )
-        self._publish, self._read, self._join, self._leave, self._heartbeat = (
+        self._publish, self._read, self._heartbeat = (
             self._link.script(text)
             for text in (
                 scripts.PUBLISH,
                 scripts.READ,
-                scripts.JOIN,
-                scripts.LEAVE,
                 scripts.HEARTBEAT,
             )
         )
@@ -117,11 +107,10 @@ class RedisBroker:
         self._control_channels = [CONTROL, CONTROL + b":" + self._node]
         """The Redis channels on which this process receives control messages: the one of all processes, and its own."""
         self._control_subscribed = False
-        self._local_clients: dict[ChannelName, dict[str, bytes]] = {}
-        """Channel -> the clients of this process that are present: client id -> value in the presence hash of Redis."""
+        self._presence = PresenceStore(self._link)
         self._heartbeats, self._presence_refreshes = (
             LoopingCall(self._send_heartbeat),
-            LoopingCall(self._refresh_presence),
+            LoopingCall(self._presence.refresh),
         )
         self._heartbeats.clock = self._presence_refreshes.clock = reactor
         self._write_check = WriteCheck(self._write, reactor)
@@ -276,13 +265,9 @@ class RedisBroker:
 
     def join(self, channel: ChannelName, info: ClientInfo) -> "Deferred[Any]":
         """Add a client of this process to a channel's presence, and publish a join event."""
-        packed = self._node + b" " + write_info(info)
-        self._local_clients.setdefault(channel, {})[info.client] = packed
         return gatherResults(
             [
-                self._join.call(
-                    [key_of("presence", tag_of(channel))], (milliseconds(PRESENCE_TTL), info.client, packed)
-                ),
+                self._presence.add(channel, info.client, self._node + b" " + write_info(info)),
                 self._publish_event(channel, b"j", info),
             ],
             consumeErrors=True,
@@ -290,18 +275,12 @@ class RedisBroker:
 
     def leave(self, channel: ChannelName, info: ClientInfo) -> "Deferred[Any]":
         """Remove a client of this process from a channel's presence, and publish a leave event."""
-        members = self._local_clients.get(channel, {})
-        if members.pop(info.client, None) is None:
+        removed = self._presence.remove(channel, info.client)
+        if removed is None:
             return succeed(None)
-        if not members:
-            del self._local_clients[channel]
-        return gatherResults(
-            [
-                self._leave.call([key_of("presence", tag_of(channel))], (info.client,)),
-                self._publish_event(channel, b"l", info),
-            ],
-            consumeErrors=True,
-        ).addErrback(first_cause)
+        return gatherResults([removed, self._publish_event(channel, b"l", info)], consumeErrors=True).addErrback(
+            first_cause
+        )
 
     def _publish_event(self, channel: ChannelName, kind: bytes, info: ClientInfo) -> "Deferred[Any]":
         return self._link.command("PUBLISH", PUB + tag_of(channel), kind + b":" + write_info(info))
@@ -325,7 +304,7 @@ class RedisBroker:
                 else:
                     dead.append(client)
             if dead:
-                self._leave.call([key], dead[:BATCH]).addErrback(_ignore)
+                self._presence.delete(channel, dead[:BATCH]).addErrback(_ignore)
             return members
 
         both = [self._exchange_heartbeat(b""), self._link.command("HGETALL", key)]
@@ -337,15 +316,6 @@ class RedisBroker:
     def _send_heartbeat(self) -> None:
         if self.up:
             self._exchange_heartbeat(self._node).addErrback(_ignore)
-
-    def _refresh_presence(self) -> None:
-        """Store the presence of this process's clients again, because it expires and Redis may have lost it."""
-        for channel, members in list(self._local_clients.items() if self.up else ()):
-            rest: list[Any] = [part for member in members.items() for part in member]
-            while rest:
-                batch, rest = rest[: 2 * BATCH], rest[2 * BATCH :]
-                done = self._join.call([key_of("presence", tag_of(channel))], (milliseconds(PRESENCE_TTL), *batch))
-                done.addErrback(_ignore)
 
     # Processes.
 
@@ -370,7 +340,7 @@ class RedisBroker:
         self._send_heartbeat()
         self._subscribe_control()
         if again:
-            self._refresh_presence()
+            self._presence.refresh()
             self._listener.on_reconnect()
         self._listener.on_up()
 
