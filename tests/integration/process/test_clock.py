@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from peers import PING, PONG, TEXT, TIMEOUT, wait_until
-from server_process import Process
+from server_process import RedisProcess
 
 # Probe Redis ten times as often as usual; otherwise the test would mostly wait for the probe.
 SERVE = (
@@ -99,7 +99,7 @@ class ClockJumpTests:
     def process(self, redis, clock):
         """Start a server with Redis and short intervals."""
         options = ("--ping-interval", PING_INTERVAL, "--ping-timeout", "10s")
-        process = Process(redis, *options, serve=SERVE, environ=clock.environ)
+        process = RedisProcess(redis, *options, serve=SERVE, environ=clock.environ)
         yield process
         process.stop()
 

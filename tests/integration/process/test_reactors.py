@@ -6,7 +6,6 @@ The server as a process of its own, under each reactor of twistd, with and witho
 
 import contextlib
 import os
-import re
 import select
 import signal
 import socket
@@ -16,12 +15,12 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from paths import ROOT
 from peers import BINARY, CLOSE, PING, PONG, TEXT, TIMEOUT, RawPeer, close_payload, frame, wait_until
+from server_process import Process
 
 WITHOUT_EPOLL = """
 import select, sys
@@ -48,27 +47,23 @@ def environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
-@dataclass
-class Process:
-    """A running server."""
+class ReactorProcess(Process):
+    """The server under a reactor, on TCP, TLS and a UNIX socket."""
 
-    process: "subprocess.Popen[bytes]"
-    log: Path
-    unix: str
-    port: int = 0
-    tls_port: int = 0
-
-    def find_port(self, scheme: str) -> int:
-        """Wait until the log names the port for http or https, and return it."""
-
-        def look() -> "re.Match[str] | None":
-            assert self.process.poll() is None, f"it has ended:\n{self.log.read_text()}"
-            return re.search(rf"the page is at {scheme}://127\.0\.0\.1:([0-9]+)/", self.log.read_text())
-
-        wait_until(look, f"its {scheme} port")
-        found = look()
-        assert found is not None
-        return int(found[1])
+    def __init__(self, name: str, directory: Path, certificate: tuple[Path, Path], close_timeout: str) -> None:
+        reactor, has_epoll = REACTORS[name]
+        twistd = [str(Path(sys.executable).parent / "twistd")] if has_epoll else ["-c", WITHOUT_EPOLL]
+        self.unix = str(directory / "s")
+        listeners = (
+            "tcp:0:interface=127.0.0.1",
+            f"ssl:0:privateKey={certificate[0]}:certKey={certificate[1]}:interface=127.0.0.1",
+            f"unix:{self.unix}",
+        )
+        options = [word for listener in listeners for word in ("--listen", listener)]
+        options += ["--max-message-size", "4MiB", "--close-timeout", close_timeout]
+        command = [sys.executable, *twistd, "-n", "--pidfile=", "-r", reactor, "wsserver"]
+        super().__init__(*options, command=command, directory=directory, environ=environment())
+        self.tls_port = self.find_port("https")
 
     def count_epolls(self) -> int:
         """Return the number of its epoll instances."""
@@ -78,46 +73,20 @@ class Process:
                 count += "eventpoll" in str(entry.readlink())
         return count
 
-    def stop(self) -> int:
-        """Send SIGTERM; return the exit status."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(TIMEOUT)
-
 
 @contextlib.contextmanager
 def run_server(
     name: str, directory: Path, certificate: tuple[Path, Path], close_timeout: str = "60s"
-) -> Iterator[Process]:
-    """Run a server under a reactor, on TCP, TLS and a UNIX socket."""
-    reactor, has_epoll = REACTORS[name]
-    twistd = [str(Path(sys.executable).parent / "twistd")] if has_epoll else ["-c", WITHOUT_EPOLL]
-    unix = str(directory / "s")
-    listeners = (
-        "tcp:0:interface=127.0.0.1",
-        f"ssl:0:privateKey={certificate[0]}:certKey={certificate[1]}:interface=127.0.0.1",
-        f"unix:{unix}",
-    )
-    options = [word for listener in listeners for word in ("--listen", listener)]
-    options += ["--max-message-size", "4MiB", "--close-timeout", close_timeout]
-    log = directory / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, *twistd, "-n", "--pidfile=", "-r", reactor, "wsserver", *options],
-            cwd=directory,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    server = Process(process, log, unix)
+) -> Iterator[ReactorProcess]:
+    """Run a server under a reactor until the block ends; its log must have no traceback."""
+    server = ReactorProcess(name, directory, certificate, close_timeout)
     try:
-        server.port, server.tls_port = server.find_port("http"), server.find_port("https")
         yield server
     finally:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-    assert "Traceback" not in log.read_text(), log.read_text()
+        server.kill()
+        log = server.read_log()
+        server.close()
+    assert "Traceback" not in log, log
 
 
 @pytest.fixture(scope="module", params=REACTORS)
@@ -127,14 +96,16 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def running(name: str, tmp_path_factory: pytest.TempPathFactory, certificate: tuple[Path, Path]) -> Iterator[Process]:
+def running(
+    name: str, tmp_path_factory: pytest.TempPathFactory, certificate: tuple[Path, Path]
+) -> Iterator[ReactorProcess]:
     """Return a server that runs for all tests of a reactor."""
     with run_server(name, tmp_path_factory.mktemp("s"), certificate) as server:
         yield server
 
 
 @pytest.fixture(params=["tcp", "tls", "unix"])
-def connect(request: pytest.FixtureRequest, running: Process, tls_client: ssl.SSLContext):
+def connect(request: pytest.FixtureRequest, running: ReactorProcess, tls_client: ssl.SSLContext):
     """Return a function that opens WebSocket connections, for each kind of listener."""
 
     def connect(**options) -> RawPeer:

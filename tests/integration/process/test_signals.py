@@ -9,48 +9,26 @@ import sys
 import pytest
 from backend import Backend
 from peers import CLOSE, TEXT, RawPeer, close_payload, wait_until
-from server_process import SERVE
+from server_process import Process
 
 
-class Process:
-    """A server process without Redis."""
-
-    def __init__(self, directory, *options, command=(sys.executable, "-c", SERVE, "serve")):
-        self._log = directory / "log.txt"
-        command = [*command, "--port", "0", *options]
-        with self._log.open("wb") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        wait_until(lambda: re.search(r"http://127\.0\.0\.1:\d+/", self.read_log()), "the server listens")
-        self.port = int(re.search(r"http://127\.0\.0\.1:(\d+)/", self.read_log())[1])
-
-    def read_log(self):
-        """Return the log so far."""
-        return self._log.read_text()
-
-    def messages(self):
-        """Return the log lines without time and namespace."""
-        return [line.partition("] ")[2] for line in self.read_log().splitlines()]
-
-    def send(self, number):
-        """Send a signal."""
-        self.process.send_signal(number)
+def messages(server):
+    """Return the log lines without time and namespace."""
+    return [line.partition("] ")[2] for line in server.read_log().splitlines()]
 
 
 @pytest.fixture
-def start(tmp_path):
+def start():
     """Return a function that starts a server; servers are killed after the test."""
     started = []
 
-    def start(*options):
-        """Return a function that starts a server; servers are killed after the test."""
-        started.append(Process(tmp_path, *options))
+    def start(*options, **arguments):
+        started.append(Process(*options, **arguments))
         return started[-1]
 
     yield start
     for server in started:
-        if server.process.poll() is None:
-            server.process.kill()
-        server.process.wait(20)
+        server.close()
 
 
 class SignalTests:
@@ -62,7 +40,7 @@ class SignalTests:
         with RawPeer(server.port) as peer:
             peer.handshake("/echo")
             for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-                server.send(number)
+                server.process.send_signal(number)
                 wait_until(lambda number=number: f"{number.name} ignored: " in server.read_log(), "a line")
                 assert peer.echoes()
 
@@ -72,10 +50,10 @@ class SignalTests:
         server = start("--close-timeout", "10s")
         with RawPeer(server.port) as peer:
             peer.handshake("/echo")
-            server.send(number)
+            server.process.send_signal(number)
             assert peer.read_close().close_code == 1001
-            server.send(number)
-            server.send(signal.SIGTERM)
+            server.process.send_signal(number)
+            server.process.send_signal(signal.SIGTERM)
             wait_until(lambda: "SIGTERM ignored: the server is already stopping" in server.read_log(), "a line")
             peer.send_frame(CLOSE, close_payload(1001))
             peer.read_to_end()
@@ -86,7 +64,7 @@ class SignalTests:
         """They arrive before the reactor has handled the first."""
         server = start()
         for _ in range(3):
-            server.send(signal.SIGTERM)
+            server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(20) == -signal.SIGTERM
         assert "Traceback" not in server.read_log()
 
@@ -98,23 +76,23 @@ class PidFileTests:
     def command(self, tmp_path):
         """Return the command that runs the server."""
         twistd = "import sys; from twisted.scripts.twistd import run; run()"
-        return [sys.executable, "-c", twistd, "-n", f"--pidfile={tmp_path / 'a.pid'}", "wsserver"]
+        return [sys.executable, "-c", twistd, "-n", f"--pidfile={tmp_path / 'a.pid'}", "wsserver", "--port", "0"]
 
-    def test_starts_if_the_process_id_belongs_to_another_program(self, tmp_path, command):
+    def test_starts_if_the_process_id_belongs_to_another_program(self, start, tmp_path, command):
         """Twisted alone takes any process for a running server."""
         (tmp_path / "a.pid").write_text(str(os.getppid()))
-        server = Process(tmp_path, command=command)
+        server = start(command=command)
         assert (tmp_path / "a.pid").read_text() == str(server.process.pid)
         # Twisted handles signals once its reactor runs, which the log does not show.
         with RawPeer(server.port) as peer:
             assert peer.handshake("/echo").status == 101
-        server.send(signal.SIGTERM)
+        server.process.send_signal(signal.SIGTERM)
         server.process.wait(20)
         assert not (tmp_path / "a.pid").exists()
 
     def test_refuses_a_file_without_a_process_id_in_one_line(self, tmp_path, command):
         (tmp_path / "a.pid").write_text("precious")
-        done = subprocess.run([*command, "--port", "0"], capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
         assert done.returncode == 1
         assert done.stderr == (
             f"wsserver: the pid file {tmp_path / 'a.pid'} does not contain a process ID; "
@@ -138,7 +116,7 @@ class LogTests:
                 peer.send_frame(CLOSE, close_payload(1000))
                 peer.read_close()
             wait_until(lambda: "connection closed" in server.read_log(), "the connection has ended")
-            server.send(signal.SIGTERM)
+            server.process.send_signal(signal.SIGTERM)
             server.process.wait(20)
         finally:
             backend.close()
@@ -154,5 +132,5 @@ class LogTests:
             "Main loop terminated.",
             "Server Shut Down.",
         ]
-        assert len(server.messages()) == len(expected), server.read_log()
-        assert all(map(re.fullmatch, expected, server.messages())), server.read_log()
+        assert len(messages(server)) == len(expected), server.read_log()
+        assert all(map(re.fullmatch, expected, messages(server))), server.read_log()

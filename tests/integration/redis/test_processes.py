@@ -6,7 +6,7 @@ import pytest
 from events import Events
 from http_api import api
 from peers import TEXT, wait_until
-from server_process import Process
+from server_process import RedisProcess
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def started(redis):
     processes = []
 
     def start(*options):
-        processes.append(Process(redis, "--channel-presence", "*", "--channel-publish", "*", *options))
+        processes.append(RedisProcess(redis, "--channel-presence", "*", "--channel-publish", "*", *options))
         return processes[-1]
 
     yield start
