@@ -10,12 +10,12 @@ from queue import Empty
 
 import pytest
 from node import install_node_packages
-from peers import TIMEOUT, wait_until
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from ports import free_port
 from processes import is_ready, running_server, running_site, wait_until_ready
 from redis_server import RedisServer
 from sdk import DRIVER, SDK, SECRET, token
+from waiting import TIMEOUT, wait_until
 
 KEY = "a key for tests only"
 START = """([url, options]) => {

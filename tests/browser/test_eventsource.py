@@ -14,10 +14,11 @@ from http.client import HTTPConnection
 import pytest
 from backend import Backend
 from node import install_node_packages
-from peers import RawPeer, wait_until
+from peers import RawPeer
 from ports import free_port
 from processes import running_server, wait_until_ready
 from redis_server import RedisServer
+from waiting import wait_until
 
 KEY = "a key for tests only"
 LIMIT = 8

@@ -23,7 +23,7 @@ from backend import Backend
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from peers import RawPeer, wait_until
+from peers import RawPeer
 from pki import Authority, Issued
 from pytest_twisted import blockon
 from twisted.internet import reactor
@@ -31,6 +31,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
+from waiting import wait_until
 
 from wsserver.config.settings import Settings
 from wsserver.service import WebSocketService

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from environments import Environment
-from programs import run, running, wait_until
+from programs import run, running
+from waiting import wait_until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect, unix_connect
 

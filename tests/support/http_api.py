@@ -2,7 +2,7 @@
 
 import json
 
-from peers import wait_until
+from waiting import wait_until
 
 __all__ = ["KEY", "api", "ok", "ready", "up"]
 

@@ -10,9 +10,8 @@ import os
 import socket
 import ssl
 import struct
-import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from queue import Empty, Queue
 from typing import Any, Self
@@ -21,6 +20,7 @@ from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientPr
 from twisted.internet import reactor
 from twisted.internet.threads import blockingCallFromThread
 from twisted.python.failure import Failure
+from waiting import TIMEOUT
 
 __all__ = [
     "BINARY",
@@ -30,7 +30,6 @@ __all__ = [
     "PING",
     "PONG",
     "TEXT",
-    "TIMEOUT",
     "AutobahnPeer",
     "Frame",
     "RawPeer",
@@ -42,11 +41,7 @@ __all__ = [
     "deflated",
     "frame",
     "handshake_request",
-    "wait_until",
 ]
-
-TIMEOUT = 30.0
-"""Maximum seconds to wait for an expected event. Tests do not measure it."""
 
 AUTOBAHN_TIMEOUTS = {
     "openHandshakeTimeout": TIMEOUT,
@@ -57,14 +52,6 @@ AUTOBAHN_TIMEOUTS = {
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 KEY = base64.b64encode(bytes(range(16))).decode("ascii")
-
-
-def wait_until(condition: Callable[[], object], what: str, timeout: float = TIMEOUT) -> None:
-    """Wait until a condition is true; fail after `timeout` seconds, with a message that contains `what`."""
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, f"after {timeout:g} s still not: {what}"
-        time.sleep(0.01)
 
 
 # The opening handshake.

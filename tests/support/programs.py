@@ -4,27 +4,17 @@ import os
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["TIMEOUT", "Finished", "Program", "run", "running", "wait_until"]
+from waiting import TIMEOUT, wait_until
 
-TIMEOUT = 30.0
-"""Maximum seconds to wait for an expected event. Tests do not measure it."""
+__all__ = ["Finished", "Program", "run", "running"]
 
 ADDRESS = re.compile(r"the page is at https?://127\.0\.0\.1:([0-9]+)/")
-
-
-def wait_until(condition: Callable[[], object], what: Callable[[], str]) -> None:
-    """Wait until a condition is true; fail after `TIMEOUT` with a message that contains `what()`."""
-    end = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < end, f"after {TIMEOUT:g} s still not: {what()}"
-        time.sleep(0.02)
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import jwt
 from node import install_node_packages
-from peers import TIMEOUT
+from waiting import TIMEOUT
 
 __all__ = ["DRIVER", "SDK", "SECRET", "running_sdk", "token"]
 

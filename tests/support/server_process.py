@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from http_api import KEY
-from peers import RawPeer, wait_until
+from peers import RawPeer
+from waiting import wait_until
 
 __all__ = ["SERVE", "Process", "RedisProcess"]
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from peers import TIMEOUT, wait_until
+from waiting import TIMEOUT, wait_until
 
 __all__ = ["find_port", "twistd"]
 
@@ -44,5 +44,5 @@ def twistd(directory: Path, *words: str | Path, **environ: str) -> Iterator[Path
 
 def find_port(output: Path, pattern: str) -> int:
     """Wait until the output matches a pattern; return the port in its first group."""
-    wait_until(lambda: re.search(pattern, output.read_text()), f"{pattern} in {output.read_text()}")
+    wait_until(lambda: re.search(pattern, output.read_text()), lambda: f"{pattern} in {output.read_text()}")
     return int(re.search(pattern, output.read_text())[1])

@@ -14,7 +14,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from events import Events
 from http_api import KEY, api, ready, up
-from peers import connect_autobahn, handshake_request, wait_until
+from peers import connect_autobahn, handshake_request
 from pytest_twisted import blockon
 from twisted.internet import defer, reactor
 from twisted.internet.endpoints import serverFromString
@@ -22,6 +22,7 @@ from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.logger import globalLogPublisher
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
+from waiting import wait_until
 
 from wsserver import logging
 from wsserver.auth import jwks

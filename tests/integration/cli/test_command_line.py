@@ -16,10 +16,10 @@ import time
 import jwt
 import pytest
 from command_line import PROGRAM, environment
-from peers import wait_until
 from pytest_twisted import blockon
 from redis_server import RedisServer
 from twisted.internet.threads import deferToThread
+from waiting import wait_until
 
 from wsserver.cli.main import EX_TEMPFAIL
 from wsserver.wire.handshake import response

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from paths import ROOT
-from peers import wait_until
+from waiting import wait_until
 
 
 def listens(port):

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 from paths import DOCS
-from peers import wait_until
 from ports import free_port
+from waiting import wait_until
 
 PAGE = DOCS / "how-to" / "authentication.md"
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 from paths import DOCS, EXAMPLES
-from peers import TIMEOUT, RawPeer, wait_until
+from peers import RawPeer
 from twistd_process import find_port, twistd
+from waiting import TIMEOUT, wait_until
 
 PAGE = DOCS / "how-to" / "hooks.md"
 

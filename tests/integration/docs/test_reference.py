@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from paths import DOCS
-from peers import TIMEOUT, wait_until
 from twistd_process import find_port, twistd
+from waiting import TIMEOUT, wait_until
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 

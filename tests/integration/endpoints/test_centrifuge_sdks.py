@@ -6,10 +6,10 @@ from contextlib import ExitStack
 import pytest
 from backend import Backend
 from http_api import up
-from peers import wait_until
 from pytest_twisted import blockon
 from sdk import SECRET, running_sdk, token
 from twisted.internet.threads import deferToThread
+from waiting import wait_until
 
 KINDS = ("javascript", "python")
 OPEN = {"channel_publish": ("*",), "channel_presence": ("*",)}

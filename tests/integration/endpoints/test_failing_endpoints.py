@@ -1,10 +1,11 @@
 """Endpoints of an application: what they may do, and what happens when they fail."""
 
 import pytest
-from peers import BINARY, CLOSE, TEXT, close_payload, frame, handshake_request, wait_until
+from peers import BINARY, CLOSE, TEXT, close_payload, frame, handshake_request
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
+from waiting import wait_until
 
 from wsserver.wire.protocol import ConnectionDeny, ServerProtocol
 

@@ -1,7 +1,8 @@
 """/ticker: the server sends messages on its own."""
 
 import pytest
-from peers import BINARY, CLOSE, TEXT, close_payload, connect_autobahn, frame, handshake_request, wait_until
+from peers import BINARY, CLOSE, TEXT, close_payload, connect_autobahn, frame, handshake_request
+from waiting import wait_until
 
 
 class TickerTests:

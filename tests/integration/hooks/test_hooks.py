@@ -4,11 +4,11 @@ import threading
 
 import pytest
 from backend import Backend
-from peers import wait_until
 from pytest_twisted import blockon
 from twisted.internet import reactor
 from twisted.internet.defer import gatherResults
 from twisted.internet.threads import blockingCallFromThread, deferToThread
+from waiting import wait_until
 
 from wsserver.hooks.client import HTTPHooks
 from wsserver.hooks.messages import TEMPORARY, Caller, Connected, HookDisconnect, HookError, Published, Subscribed

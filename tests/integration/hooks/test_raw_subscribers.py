@@ -3,7 +3,8 @@
 import pytest
 from events import Events
 from http_api import KEY, ok
-from peers import close_payload, handshake_request, wait_until
+from peers import close_payload, handshake_request
+from waiting import wait_until
 
 COOKIE = "Cookie: session=1"
 

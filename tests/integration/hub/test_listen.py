@@ -10,8 +10,9 @@ import pytest
 import websockets.sync.client
 from node import install_node_packages
 from paths import EXAMPLES
-from peers import BINARY, TEXT, TIMEOUT, RawPeer, handshake_request, wait_until
+from peers import BINARY, TEXT, RawPeer, handshake_request
 from twistd_process import find_port, twistd
+from waiting import TIMEOUT, wait_until
 
 NODE_CLIENT = """
 const WebSocket = require("ws");

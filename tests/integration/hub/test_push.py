@@ -5,9 +5,10 @@ import json
 import pytest
 from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateResponseAccept
 from http_api import KEY, api, ready, up
-from peers import BINARY, CLOSE, TEXT, answer_to, connect_autobahn, handshake_request, wait_until
+from peers import BINARY, CLOSE, TEXT, answer_to, connect_autobahn, handshake_request
 from pytest_twisted import blockon
 from twisted.internet.threads import deferToThread
+from waiting import wait_until
 
 
 class RedisPublishTests:

@@ -6,13 +6,14 @@ import subprocess
 
 import pytest
 from backend import Backend
-from peers import TEXT, RawPeer, close_payload, handshake_request, wait_until
+from peers import TEXT, RawPeer, close_payload, handshake_request
 from pytest_twisted import blockon
 from twisted.internet import reactor
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 from twisted.web.resource import Resource
 from twisted.web.server import Site
+from waiting import wait_until
 
 from wsserver.config.settings import Settings
 from wsserver.endpoints.echo import EchoProtocol

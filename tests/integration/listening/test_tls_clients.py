@@ -15,13 +15,14 @@ import requests
 import websockets
 from node import install_node_packages
 from OpenSSL import crypto
-from peers import RawPeer, handshake_request, wait_until
+from peers import RawPeer, handshake_request
 from pytest_twisted import blockon
 from twisted.internet import reactor
 from twisted.internet.ssl import CertificateOptions
 from twisted.internet.threads import deferToThread
 from twisted.web.resource import Resource
 from twisted.web.server import Site
+from waiting import wait_until
 
 from wsserver.config.settings import Settings
 from wsserver.endpoints.echo import EchoProtocol

@@ -8,8 +8,9 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
-from peers import PING, PONG, TEXT, TIMEOUT, wait_until
+from peers import PING, PONG, TEXT
 from server_process import RedisProcess
+from waiting import TIMEOUT, wait_until
 
 # Probe Redis ten times as often as usual; otherwise the test would mostly wait for the probe.
 SERVE = (

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import pytest
 from paths import ROOT
-from peers import BINARY, CLOSE, PING, PONG, TEXT, TIMEOUT, RawPeer, close_payload, frame, wait_until
+from peers import BINARY, CLOSE, PING, PONG, TEXT, RawPeer, close_payload, frame
 from server_process import Process
+from waiting import TIMEOUT, wait_until
 
 WITHOUT_EPOLL = """
 import select, sys

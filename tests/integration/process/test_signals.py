@@ -8,8 +8,9 @@ import sys
 
 import pytest
 from backend import Backend
-from peers import CLOSE, TEXT, RawPeer, close_payload, wait_until
+from peers import CLOSE, TEXT, RawPeer, close_payload
 from server_process import Process
+from waiting import wait_until
 
 
 def messages(server):

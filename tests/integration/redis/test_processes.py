@@ -5,8 +5,9 @@ import json
 import pytest
 from events import Events
 from http_api import api
-from peers import TEXT, wait_until
+from peers import TEXT
 from server_process import RedisProcess
+from waiting import wait_until
 
 
 @pytest.fixture

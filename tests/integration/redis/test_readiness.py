@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 from http_api import KEY, api, ready, up
-from peers import wait_until
+from waiting import wait_until
 
 from wsserver.redis import health
 

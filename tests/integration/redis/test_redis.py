@@ -16,11 +16,12 @@ import pytest
 from events import assert_ends_with_retry
 from http_api import KEY, api, ready, up
 from paths import DOCS
-from peers import answer_to, wait_until
+from peers import answer_to
 from pytest_twisted import blockon
 from redis_server import Sentinel
 from twisted.internet.defer import gatherResults
 from twisted.internet.threads import deferToThread
+from waiting import wait_until
 
 from wsserver.errors import SettingError
 

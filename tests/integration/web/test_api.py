@@ -5,10 +5,10 @@ import json
 import pytest
 from fake_client import FakeClient, join
 from http_api import KEY, api, ok, up
-from peers import wait_until
 from pytest_twisted import blockon
 from twisted.internet.defer import fail
 from twisted.internet.threads import deferToThread
+from waiting import wait_until
 
 from wsserver.errors import NotPermitted
 from wsserver.hub.clients import ClientInfo

@@ -29,9 +29,9 @@ from cent import (
 )
 from fake_client import FakeClient, join
 from http_api import KEY, api, up
-from peers import wait_until
 from pytest_twisted import blockon
 from twisted.internet.threads import deferToThread
+from waiting import wait_until
 
 from wsserver.hub.clients import ClientInfo
 from wsserver.typing import ChannelName

@@ -4,7 +4,8 @@ import json
 import re
 
 import pytest
-from peers import handshake_request, wait_until
+from peers import handshake_request
+from waiting import wait_until
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 

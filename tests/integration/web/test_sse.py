@@ -7,9 +7,9 @@ import pytest
 from backend import Backend
 from events import Events, assert_ends_with_retry
 from http_api import KEY, api, up
-from peers import wait_until
 from pytest_twisted import blockon
 from twisted.internet.threads import deferToThread
+from waiting import wait_until
 
 
 class EventTests:

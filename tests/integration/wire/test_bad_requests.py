@@ -3,7 +3,8 @@
 import contextlib
 
 import pytest
-from peers import CLOSE, KEY, TEXT, TIMEOUT, close_payload, frame, handshake_request, wait_until
+from peers import CLOSE, KEY, TEXT, close_payload, frame, handshake_request
+from waiting import TIMEOUT, wait_until
 
 from wsserver.wire.protocol import ServerProtocol
 

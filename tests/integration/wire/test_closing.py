@@ -1,19 +1,8 @@
 """How WebSocket connections end: the close code that each client receives."""
 
 import pytest
-from peers import (
-    BINARY,
-    CLOSE,
-    CONTINUATION,
-    PING,
-    PONG,
-    TEXT,
-    close_payload,
-    connect_autobahn,
-    deflated,
-    frame,
-    wait_until,
-)
+from peers import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close_payload, connect_autobahn, deflated, frame
+from waiting import wait_until
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 

@@ -6,8 +6,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from peers import BINARY, CLOSE, CONTINUATION, PING, TEXT, close_payload, deflated, frame, handshake_request, wait_until
+from peers import BINARY, CLOSE, CONTINUATION, PING, TEXT, close_payload, deflated, frame, handshake_request
 from twisted.internet import reactor
+from waiting import wait_until
 
 MIB = 1024**2
 MOST = 64 * MIB

@@ -12,7 +12,7 @@ import ssl
 import pytest
 from backend import Backend
 from http_api import KEY, up
-from peers import wait_until
+from waiting import wait_until
 
 from wsserver.wire.poller import Poller
 

@@ -6,9 +6,10 @@ import ssl
 import subprocess
 
 import pytest
-from peers import BINARY, TEXT, RawPeer, close_payload, frame, handshake_request, wait_until
+from peers import BINARY, TEXT, RawPeer, close_payload, frame, handshake_request
 from pytest_twisted import blockon
 from twisted.internet.threads import deferToThread
+from waiting import wait_until
 
 from wsserver.wire.tls import TLSProtocol
 
