@@ -110,7 +110,7 @@ class WriteAllTests:
         assert order == [0, 2]
 
 
-class Listener:
+class Subscriber:
     """A subscriber that notes what is delivered."""
 
     def __init__(self, kind="raw", log=None):
@@ -136,7 +136,7 @@ class Listener:
         self.received.append(("missed", channel, stream))
 
 
-class BatchListener(Listener):
+class BatchSubscriber(Subscriber):
     """A subscriber that notes whole batches."""
 
     def deliver(self, batch):
@@ -163,10 +163,10 @@ class Turns:
         return bool(calls)
 
 
-def kinds(*listeners):
+def kinds(*subscribers):
     """Return the subscribers by kind."""
     found = {}
-    for one in listeners:
+    for one in subscribers:
         found.setdefault(one.kind, {})[one] = None
     return found
 
@@ -180,7 +180,7 @@ class FanOutTests:
     """`FanOut`."""
 
     def test_a_batch_has_its_newest_publication_separately_too(self):
-        one = BatchListener()
+        one = BatchSubscriber()
         FanOut(Clock()).publish("foo", kinds(one), publications(b"1", b"22"))
         batch = one.received[0]
         assert (batch.channel, batch.frames, batch.count, batch.size) == ("foo", b"<1><22>", 2, 3)
@@ -188,7 +188,7 @@ class FanOutTests:
 
     def test_a_kind_without_event_frames_receives_only_publications(self):
         """Events keep their place among the publications, and are never the newest one."""
-        watcher, other = BatchListener("watcher"), BatchListener()
+        watcher, other = BatchSubscriber("watcher"), BatchSubscriber()
         event = PresenceEvent(True, ClientInfo("c"))
         fan_out = FanOut(Clock())
         fan_out.publish("foo", kinds(watcher, other), [event, *publications(b"1"), event])
@@ -201,7 +201,7 @@ class FanOutTests:
 
     def test_a_publication_that_cannot_be_framed_is_reported_as_missing(self):
         """The other publications, and subscribers of other kinds, are not affected."""
-        bad, good = Listener("bad"), Listener("good")
+        bad, good = Subscriber("bad"), Subscriber("good")
         bad.bad = b"2"
         FanOut(Clock()).publish("foo", kinds(bad, good), publications(b"1", b"2", b"3"))
         assert bad.received == [(b"<1><3>", 2, 2), ("missed", "foo", True)]
@@ -210,7 +210,7 @@ class FanOutTests:
     def test_many_subscribers_are_served_over_several_turns_in_order(self):
         """No subscriber is served twice."""
         reactor, log = Turns(), []
-        ones = [Listener(log=log) for _ in range(25)]
+        ones = [Subscriber(log=log) for _ in range(25)]
         for number, one in enumerate(ones):
             one.deliver = lambda batch, number=number: log.append((batch.frames, number))
         fan_out = FanOut(reactor, budget=10)
@@ -226,7 +226,7 @@ class FanOutTests:
 
     def test_large_publications_use_up_the_budget_of_a_turn_sooner(self):
         """Otherwise they would delay all other connections of the process."""
-        reactor, ones = Turns(), [Listener() for _ in range(10)]
+        reactor, ones = Turns(), [Subscriber() for _ in range(10)]
         fan_out = FanOut(reactor, budget=8)
         fan_out.publish("foo", kinds(*ones), publications(b"x" * 3 * BYTES_PER_WRITE))
         assert [len(one.received) for one in ones] == [1, 1] + [0] * 8
@@ -242,7 +242,7 @@ class FanOutTests:
     def test_a_subscriber_that_leaves_before_its_turn_receives_nothing(self):
         """It receives only what is published after it has subscribed again. Leaving another channel has no effect."""
         reactor = Turns()
-        ones = [Listener() for _ in range(4)]
+        ones = [Subscriber() for _ in range(4)]
         fan_out = FanOut(reactor, budget=2)
         fan_out.publish("foo", kinds(*ones), publications(b"1"))
         fan_out.left("foo", ones[2])
@@ -256,7 +256,7 @@ class FanOutTests:
 
     def test_a_gap_notice_keeps_its_place_between_publications(self):
         reactor = Turns()
-        ones = [Listener() for _ in range(3)]
+        ones = [Subscriber() for _ in range(3)]
         fan_out = FanOut(reactor, budget=2)
         fan_out.publish("foo", kinds(*ones), publications(b"1"))
         fan_out.missed("foo", ones, stream=True)
@@ -269,7 +269,7 @@ class FanOutTests:
     def test_beyond_max_jobs_the_oldest_job_is_finished_at_once(self):
         """The number of queued jobs is therefore limited."""
         reactor = Turns()
-        ones = [Listener() for _ in range(100)]
+        ones = [Subscriber() for _ in range(100)]
         fan_out = FanOut(reactor, budget=1)
         for number in range(MAX_JOBS + 10):
             fan_out.publish("foo", kinds(*ones), publications(b"%d" % number))
@@ -277,7 +277,7 @@ class FanOutTests:
         assert len(ones[-1].received) == 10
 
     def test_a_publication_by_a_subscriber_reaches_all_after_the_current_one(self):
-        one, two = Listener(), Listener()
+        one, two = Subscriber(), Subscriber()
         fan_out = FanOut(Clock())
         taken = one.deliver
 
@@ -291,14 +291,14 @@ class FanOutTests:
         assert one.received == two.received == [(b"<1>", 1, 1), (b"<2>", 1, 1)]
 
     def test_a_revoked_permission_reaches_the_others_if_one_subscriber_raises(self):
-        bad, good = Listener(), Listener()
+        bad, good = Subscriber(), Subscriber()
         bad.on_permission_revoked, good.on_permission_revoked = broken, good.received.append
         FanOut(Clock()).on_permission_revoked("foo", [bad, good])
         assert good.received == ["foo"]
 
     def test_a_kind_whose_last_subscriber_has_left_is_skipped(self):
         """The subscriber leaves during the delivery to another kind."""
-        one, two = Listener("a"), Listener("b")
+        one, two = Subscriber("a"), Subscriber("b")
         by_kind = kinds(one, two)
         one.deliver = lambda *_: by_kind["b"].clear()
         FanOut(Clock()).publish("foo", by_kind, publications(b"1"))
@@ -306,7 +306,7 @@ class FanOutTests:
 
     def test_a_raising_subscriber_does_not_stop_the_others(self):
         """Neither for publications nor for gap notices."""
-        bad, good = Listener(), Listener()
+        bad, good = Subscriber(), Subscriber()
         bad.deliver = bad.missed = broken
         fan_out = FanOut(Clock())
         fan_out.publish("foo", kinds(bad, good), publications(b"1"))

@@ -13,7 +13,7 @@ from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Page, Position
 
 
-class Listener:
+class Subscriber:
     """A subscriber that notes what is delivered."""
 
     def __init__(self, kind="raw"):
@@ -65,7 +65,7 @@ class FanOutTests:
 
     def test_publications_of_one_turn_are_joined_into_one_batch(self, clock):
         """The batch is delivered at the end of the turn."""
-        hub, one = make_hub(clock), Listener()
+        hub, one = make_hub(clock), Subscriber()
         hub.subscribe("foo", one)
         for data in (b"1", b"22", b"333"):
             hub.publish("foo", data)
@@ -79,17 +79,17 @@ class FanOutTests:
     def test_a_publication_is_framed_once_for_each_kind(self, clock):
         """A hundred subscribers of two kinds need two frames."""
         hub = make_hub(clock)
-        listeners = [Listener(kind) for kind in ("raw", "json") * 50]
-        for one in listeners:
+        subscribers = [Subscriber(kind) for kind in ("raw", "json") * 50]
+        for one in subscribers:
             hub.subscribe("foo", one)
         hub.publish("foo", b"x")
         clock.advance(0)
-        assert sum(len(one.framed) for one in listeners) == 2
-        assert {len(one.received) for one in listeners} == {1}
+        assert sum(len(one.framed) for one in subscribers) == 2
+        assert {len(one.received) for one in subscribers} == {1}
 
     def test_a_subscriber_receives_only_publications_after_it_subscribed(self, clock):
         """Also within one turn."""
-        hub, early, late = make_hub(clock), Listener(), Listener()
+        hub, early, late = make_hub(clock), Subscriber(), Subscriber()
         hub.subscribe("foo", early)
         hub.publish("foo", b"before")
         hub.subscribe("foo", late)
@@ -102,15 +102,15 @@ class FanOutTests:
         hub = make_hub(clock)
         delivered = []
         hub.publish("foo", b"x").addCallback(lambda receipt: delivered.append(receipt.delivered))
-        hub.subscribe("foo", Listener())
-        hub.subscribe("foo", Listener("json"))
+        hub.subscribe("foo", Subscriber())
+        hub.subscribe("foo", Subscriber("json"))
         hub.publish("foo", b"x").addCallback(lambda receipt: delivered.append(receipt.delivered))
         assert delivered == [0, 2]
         assert hub.counts() == {"foo": 2}
         clock.advance(0)
 
     def test_a_raising_subscriber_does_not_stop_the_others(self, clock, capsys):
-        hub, bad, good = make_hub(clock), Listener(), Listener()
+        hub, bad, good = make_hub(clock), Subscriber(), Subscriber()
         bad.deliver = None
         hub.subscribe("foo", bad)
         hub.subscribe("foo", good)
@@ -119,8 +119,8 @@ class FanOutTests:
         assert good.received == [(b"<x>", 1, 1)]
 
     def test_a_subscriber_may_unsubscribe_itself_and_another_during_delivery(self, clock):
-        hub, one, other = make_hub(clock), Listener(), Listener()
-        one.deliver = lambda *_: [hub.unsubscribe("foo", listener) for listener in (one, other)]
+        hub, one, other = make_hub(clock), Subscriber(), Subscriber()
+        one.deliver = lambda *_: [hub.unsubscribe("foo", subscriber) for subscriber in (one, other)]
         hub.subscribe("foo", one)
         hub.subscribe("foo", other)
         hub.publish("foo", b"x")
@@ -129,10 +129,10 @@ class FanOutTests:
 
     def test_a_subscriber_removed_during_delivery_before_its_turn_receives_nothing(self, clock):
         """With a budget of one write, each subscriber is served in an event-loop iteration of its own."""
-        hub, one, other, third = make_hub(clock), Listener(), Listener(), Listener()
+        hub, one, other, third = make_hub(clock), Subscriber(), Subscriber(), Subscriber()
         hub._fan_out._budget = 1
-        for listener in (one, other, third):
-            hub.subscribe("foo", listener)
+        for subscriber in (one, other, third):
+            hub.subscribe("foo", subscriber)
         one.deliver = lambda *_: hub.unsubscribe("foo", other)
         hub.publish("foo", b"x")
         clock.advance(0)
@@ -140,9 +140,9 @@ class FanOutTests:
         assert third.received == [(b"<x>", 1, 1)]
 
     def test_a_kind_that_leaves_during_delivery_receives_nothing(self, clock):
-        hub, one, other, third = make_hub(clock), Listener("a"), Listener("b"), Listener("c")
-        for listener in (one, other, third):
-            hub.subscribe("foo", listener)
+        hub, one, other, third = make_hub(clock), Subscriber("a"), Subscriber("b"), Subscriber("c")
+        for subscriber in (one, other, third):
+            hub.subscribe("foo", subscriber)
         one.deliver = lambda *_: hub.unsubscribe("foo", other)
         hub.publish("foo", b"x")
         clock.advance(0)
@@ -158,7 +158,7 @@ class SubscribingTests:
         broker = SlowBroker()
         hub, confirmed = make_hub(clock, broker), []
         for number in range(3):
-            hub.subscribe("foo", Listener()).addCallback(lambda _, number=number: confirmed.append(number))
+            hub.subscribe("foo", Subscriber()).addCallback(lambda _, number=number: confirmed.append(number))
         assert confirmed == []
         broker.requests["foo"].callback(None)
         assert confirmed == [0, 1, 2]
@@ -166,7 +166,7 @@ class SubscribingTests:
     def test_the_last_subscriber_to_leave_unsubscribes_from_the_broker(self, clock):
         """Leaving twice has no effect."""
         broker = SlowBroker()
-        hub, one, other = make_hub(clock, broker), Listener(), Listener("json")
+        hub, one, other = make_hub(clock, broker), Subscriber(), Subscriber("json")
         hub.subscribe("foo", one)
         hub.subscribe("foo", other)
         hub.unsubscribe("foo", one)
@@ -180,13 +180,13 @@ class SubscribingTests:
         broker, failures = SlowBroker(), []
         hub = make_hub(clock, broker)
         for _ in range(2):
-            hub.subscribe("foo", Listener()).addErrback(failures.append)
+            hub.subscribe("foo", Subscriber()).addErrback(failures.append)
         broker.requests["foo"].errback(BrokerDown("away"))
         assert [failure.check(BrokerDown) for failure in failures] == [BrokerDown, BrokerDown]
         assert hub.counts() == {}
 
     def test_an_outage_notice_follows_the_publications_before_it(self, clock):
-        hub, one = make_hub(clock), Listener()
+        hub, one = make_hub(clock), Subscriber()
         hub.subscribe("foo", one)
         hub.on_publication("foo", Publication(b"before"))
         one.missed = lambda channel, stream: one.received.append((channel, stream))
@@ -214,8 +214,8 @@ class StreamTests:
     def test_individually_served_subscribers_of_a_kind_share_a_frame(self, clock):
         """They cannot be served in bulk, because the channel has no position that they could reach."""
         broker = LateReader()
-        hub, plain = make_hub(clock, broker), Listener()
-        others = [Listener("json") for _ in range(5)]
+        hub, plain = make_hub(clock, broker), Subscriber()
+        others = [Subscriber("json") for _ in range(5)]
         hub.subscribe("foo", plain)
         broker.requests["foo"].callback(None)
         for one in others:
@@ -231,7 +231,7 @@ class StreamTests:
     def test_a_subscriber_that_leaves_at_a_gap_receives_nothing_after_it(self, clock):
         """Otherwise the client would recover from a position after the gap."""
         broker = LateReader()
-        hub, one = make_hub(clock, broker), Listener()
+        hub, one = make_hub(clock, broker), Subscriber()
         one.missed = lambda channel, stream: hub.unsubscribe(channel, one)
         hub.subscribe("foo", one, positioned=True)
         broker.requests["foo"].callback(None)
@@ -243,7 +243,7 @@ class StreamTests:
 
     def test_what_was_buffered_for_former_subscribers_does_not_reach_a_new_one(self, clock):
         broker = LateReader()
-        hub, old, new = make_hub(clock, broker), Listener(), Listener()
+        hub, old, new = make_hub(clock, broker), Subscriber(), Subscriber()
         hub.subscribe("foo", old)
         broker.requests["foo"].callback(None)
         hub.on_publication("foo", Publication(b"1", offset=1, epoch="e"))
@@ -258,7 +258,7 @@ class StreamTests:
     def test_a_late_publication_of_a_flushed_stream_is_dropped_after_one_read(self, clock):
         """It was published before the position at which the subscriber began."""
         broker = LateReader()
-        hub, one = make_hub(clock, broker), Listener()
+        hub, one = make_hub(clock, broker), Subscriber()
         hub.subscribe("foo", one, positioned=True)
         broker.requests["foo"].callback(None)
         broker.reads[0].callback(Page((), Position(1, "new")))
@@ -274,7 +274,7 @@ class StreamTests:
     def test_a_publication_missing_from_the_stream_is_reported_as_a_gap(self, clock):
         """Reading the stream again would not explain its offset."""
         broker = LateReader()
-        hub, one = make_hub(clock, broker), Listener()
+        hub, one = make_hub(clock, broker), Subscriber()
         hub.subscribe("foo", one, positioned=True)
         broker.requests["foo"].callback(None)
         broker.reads[0].callback(Page((), Position(1, "e")))
@@ -288,7 +288,7 @@ class StreamTests:
     def test_a_later_reader_does_not_move_the_position_of_an_earlier_one(self, clock):
         """The last subscriber without a position leaves between the two reads, before their publications arrive."""
         broker = LateReader()
-        hub, plain, early, late = make_hub(clock, broker), Listener(), Listener(), Listener()
+        hub, plain, early, late = make_hub(clock, broker), Subscriber(), Subscriber(), Subscriber()
         hub.subscribe("foo", plain)
         broker.requests["foo"].callback(None)
         hub.subscribe("foo", early, positioned=True)
@@ -306,7 +306,7 @@ class StreamTests:
     def test_a_publication_before_the_confirmation_does_not_set_the_position(self, clock):
         """It was still on its way from a former subscription."""
         broker = LateReader()
-        hub, old, new, joined = make_hub(clock, broker), Listener(), Listener(), []
+        hub, old, new, joined = make_hub(clock, broker), Subscriber(), Subscriber(), []
         hub.subscribe("foo", old)
         broker.requests["foo"].callback(None)
         hub.unsubscribe("foo", old)
@@ -324,7 +324,7 @@ class StreamTests:
     def test_a_refused_subscriber_receives_nothing(self, clock):
         """A publication arrives before the refusal."""
         broker = LateReader()
-        hub, one, failures = make_hub(clock, broker), Listener(), []
+        hub, one, failures = make_hub(clock, broker), Subscriber(), []
         hub.subscribe("foo", one).addErrback(failures.append)
         hub.on_publication("foo", Publication(b"x"))
         broker.requests["foo"].errback(BrokerDown("away"))
@@ -338,7 +338,7 @@ class OutageTests:
 
     def test_sends_one_notice_and_then_the_recovered_publications(self, clock):
         broker = MemoryBroker(clock)
-        hub, one = make_hub(clock, broker), Listener()
+        hub, one = make_hub(clock, broker), Subscriber()
         hub.subscribe("foo", one)
         hub.publish("foo", b"1")
         clock.advance(0)
@@ -353,7 +353,7 @@ class OutageTests:
 
     def test_sends_one_notice_if_publications_cannot_be_recovered(self, clock):
         broker = MemoryBroker(clock)
-        hub, one = make_hub(clock, broker), Listener()
+        hub, one = make_hub(clock, broker), Subscriber()
         hub.subscribe("foo", one)
         hub.publish("foo", b"1")
         clock.advance(0)
@@ -383,7 +383,7 @@ class BufferTests:
         """Later publications are delivered."""
         monkeypatch.setattr("wsserver.hub.channel.MAX_BUFFER_ITEMS", 3)
         broker = LateReads(clock)
-        hub, one = make_hub(clock, broker), Listener()
+        hub, one = make_hub(clock, broker), Subscriber()
         hub.subscribe("foo", one)
         hub.on_publication("foo", Publication(b"1", 1, "e"))
         for offset in range(3, 8):
