@@ -95,11 +95,11 @@ compliance: $(VENV)/installed
 chaos: $(VENV)/installed system
 	$(BIN)/python tests/chaos/run.py --out $(REPORTS)/chaos
 
-# The server beside its peers, into docs/explanation/benchmarks.md; QUICK=1 for daily use, in under two minutes.
+# Compare the server with others, and rewrite docs/explanation/benchmarks.md. QUICK=1: under two minutes, rewrites nothing.
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick,--write-docs)
 
-# The fast path beside Autobahn's own, a million random streams and more.
+# Compare the fast path with the Autobahn library on a million random streams; takes more than an hour.
 fuzz: $(VENV)/installed
 	$(BIN)/python tests/fuzz/differential.py --examples $(or $(EXAMPLES),1000000)
 

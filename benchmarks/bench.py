@@ -51,16 +51,24 @@ IDLE_SECONDS = 50.0
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description="Measure the server beside its peers.")
-    parser.add_argument("--quick", action="store_true", help="few peers, one short round: under two minutes")
-    parser.add_argument("--rows", type=names_of(row.name for row in ROWS), help="only these, separated by commas")
-    parser.add_argument("--servers", type=names_of(BY_NAME), help="only these, separated by commas")
-    parser.add_argument("--rounds", type=int, help="default: 5, quick 1")
-    parser.add_argument("--seconds", type=float, help="measured in each round; default: 2, quick 0.7")
-    parser.add_argument("--warmup", type=float, help="seconds before; default: 1, quick 0.3")
+    parser = argparse.ArgumentParser(description="Measure the server and other servers in the same run.")
+    parser.add_argument("--quick", action="store_true", help="a few servers, one short round: under two minutes")
+    parser.add_argument(
+        "--rows", type=names_of(row.name for row in ROWS), help="names of the rows to measure, separated by commas"
+    )
+    parser.add_argument(
+        "--servers", type=names_of(BY_NAME), help="names of the servers to measure, separated by commas"
+    )
+    parser.add_argument("--rounds", type=int, help="number of rounds (default: 5; with --quick 1)")
+    parser.add_argument("--seconds", type=float, help="duration of each round (default: 2; with --quick 0.7)")
+    parser.add_argument(
+        "--warmup",
+        type=float,
+        help="seconds of load before each round that are not measured (default: 1; with --quick 0.3)",
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "reports" / "bench", metavar="DIR")
     parser.add_argument("--write-docs", action="store_true", help="write docs/explanation/benchmarks.md and its plots")
-    parser.add_argument("--reuse", action="store_true", help="measure nothing, take the last result")
+    parser.add_argument("--reuse", action="store_true", help="do not measure: use the last result")
     parser.add_argument("--profile", choices=[row.name for row in ROWS if row.measure == "load"], metavar="ROW")
     chosen = parser.parse_args(arguments)
     chosen.rows = chosen.rows or [row.name for row in ROWS if not (chosen.quick and row.name in QUICK_WITHOUT)]

@@ -173,8 +173,10 @@ def report(name: str, connections: int, taken: list[float], growth: int) -> bool
 def main() -> None:
     """Run the chosen attacks and print the table."""
     parser = argparse.ArgumentParser(description="Measure how long echoes take while other clients ask for too much.")
-    parser.add_argument("--quick", action="store_true", help="3 seconds for each row, not 10")
-    parser.add_argument("--rows", default="", help="only rows whose name contains one of these, separated by commas")
+    parser.add_argument("--quick", action="store_true", help="measure each row for 3 seconds instead of 10")
+    parser.add_argument(
+        "--rows", default="", help="measure only rows whose name contains one of these words, separated by commas"
+    )
     options = parser.parse_args()
     # SIGTERM raises KeyboardInterrupt, so that the running server is stopped.
     signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))

@@ -55,7 +55,7 @@ def prepare(names: list[str]) -> dict[str, str]:
     """
     BENCH.mkdir(parents=True, exist_ok=True)
     if not (HERE / SUBJECT).exists():
-        raise ToolchainError(f"wsserver isn't installed beside {Path(sys.executable).name}: pip install --editable .")
+        raise ToolchainError(f"wsserver is not installed for {Path(sys.executable).name}: pip install --editable .")
     compile_c("load", "-lssl", "-lcrypto", "-lz")
     make_certificate()
     missing = {}

@@ -55,20 +55,43 @@ class Outcome:
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
-    parser = argparse.ArgumentParser(description="Look for messages that are lost in silence.")
-    parser.add_argument("--faults", type=int, default=20, metavar="N", help="how many (default: %(default)s)")
-    parser.add_argument("--only", action="append", metavar="FAULT", help="these, in their order, again and again")
-    parser.add_argument(
-        "--deliveries", type=int, default=1_000_000, metavar="N", help="at least (default: %(default)s)"
+    parser = argparse.ArgumentParser(
+        description="Cause faults, and look for publications that are lost without a gap notice."
     )
-    parser.add_argument("--seconds", type=float, default=900, metavar="N", help="at most (default: %(default)s)")
-    parser.add_argument("--seed", type=int, metavar="N", help="of the faults (default: another each time)")
+    parser.add_argument("--faults", type=int, default=20, metavar="N", help="number of faults (default: %(default)s)")
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="FAULT",
+        help="cause this fault; may be repeated: the faults are then caused in this order, in a loop",
+    )
+    parser.add_argument(
+        "--deliveries",
+        type=int,
+        default=1_000_000,
+        metavar="N",
+        help="minimum number of deliveries (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=900, metavar="N", help="maximum duration (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="seed of the random choice of faults (default: a new one for each run)"
+    )
     parser.add_argument("--calm", type=float, default=3, metavar="N", help="seconds between faults (default: 3)")
-    parser.add_argument("--servers", type=int, default=2, metavar="N", help="default: %(default)s")
-    parser.add_argument("--channels", type=int, default=20, metavar="N", help="default: %(default)s")
-    parser.add_argument("--subscribers", type=int, default=200, metavar="N", help="default: %(default)s")
-    parser.add_argument("--rate", type=float, default=25, metavar="N", help="publications a second in each channel")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the report and the logs of the servers go")
+    parser.add_argument(
+        "--servers", type=int, default=2, metavar="N", help="number of server processes (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--channels", type=int, default=20, metavar="N", help="number of channels (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--subscribers", type=int, default=200, metavar="N", help="number of subscribers (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--rate", type=float, default=25, metavar="N", help="publications per second and channel (default: %(default)s)"
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="directory for the report and the servers' logs")
     return parser.parse_args(arguments)
 
 

@@ -46,11 +46,20 @@ def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
         allow_abbrev=False,
     )
     parser.add_argument("--quick", action="store_true", help="leave out the groups that take minutes: 9, 12 and 13")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where reports and logs go (default: below build/)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="directory for reports and logs (default: below build/)"
+    )
     parser.add_argument("--url", help="test the server at this ws:// or wss:// address instead of starting one")
     parser.add_argument("--tls", action="store_true", help="start the server with a self-signed certificate")
-    parser.add_argument("--jobs", type=int, default=SLOTS, help="wstest processes side by side (default: %(default)s)")
-    parser.add_argument("--time-limit", type=float, metavar="SECONDS", help="default: 300 if quick, 2700 if not")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=SLOTS,
+        help="number of wstest processes that run at the same time (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--time-limit", type=float, metavar="SECONDS", help="maximum duration (default: 2700; with --quick 300)"
+    )
     ours, servers = parser.parse_known_args(arguments)
     servers = [option for option in servers if option != "--"]
     complain_about(parser, ours, servers)

@@ -41,7 +41,9 @@ def main() -> int:
     """Build the module, check that the sanitizer detects an error, and fuzz; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--seed", type=int, default=0, help="for the generator and atheris; 0: a new one each time")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the generator and of atheris (default: a new one for each run)"
+    )
     parser.add_argument("--child", choices=list(CHILDREN), help=argparse.SUPPRESS)
     options = parser.parse_args()
     seed = options.seed or random.SystemRandom().randrange(1, 2**31)

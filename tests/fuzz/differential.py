@@ -385,7 +385,7 @@ def main() -> int:
     """Compare random cases; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--examples", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0, help="0: a new one each time")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the generator (default: a new one for each run)")
     options = parser.parse_args()
     seed = options.seed or SystemRandom().randrange(1, 2**31)
     globalLogBeginner.beginLoggingTo([], redirectStandardIO=False, discardBuffer=True)

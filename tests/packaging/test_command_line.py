@@ -71,7 +71,7 @@ class HelpTests:
         done = wsserver("--help")
         assert done.status == 0
         for command in ("serve", "genconfig", "checkconfig", "version"):
-            assert command in done.output
+            assert f"\n    {command} " in done.output
 
     def test_wsserver_without_a_command_prints_its_usage_to_standard_error(self, wsserver):
         done = wsserver()

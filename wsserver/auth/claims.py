@@ -109,8 +109,6 @@ class Identity:
     """UNIX time in seconds at which the connection needs a new token; 0 for never."""
     info: object = None
     """A JSON value that other clients see in presence."""
-    meta: object = None
-    """A JSON value from the token. This server does not use it."""
     subs: Mapping[ChannelName, Opening] = field(default_factory=lambda: MappingProxyType({}))
     """
     The channels to which the server subscribes a Centrifuge client. A raw subscriber (a client of `/ws?channel=` or
@@ -182,7 +180,6 @@ def read_identity(claims: Claims) -> Identity:
         user=_user(claims),
         expires_at=_expiry(claims),
         info=claims.get("info"),
-        meta=claims.get("meta"),
         subs=MappingProxyType(_subs(claims)),
         caps=_caps(claims),
         one_time=_one_time_id(claims),

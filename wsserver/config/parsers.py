@@ -164,7 +164,7 @@ def a_secret(text: str) -> str:
     """Check a secret for signing tokens; an empty text means no secret."""
     # RFC 7518 section 3.2: at least as long as the hash. A shorter secret can be found from one token by guessing.
     if text and (len(text.encode("utf-8")) < 32 or a_text(text) != text):
-        raise ValueError("expected a secret of at least 32 characters, such as `openssl rand -hex 32` makes")
+        raise ValueError("expected a secret of at least 32 bytes, such as `openssl rand -hex 32` makes")
     return text
 
 

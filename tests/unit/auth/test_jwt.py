@@ -369,7 +369,7 @@ class AcceptedTests:
         assert all(isinstance(verify(token(key=key), rotating, NOW, TERMS), Identity) for key in (old, new))
         assert isinstance(verify(token(key=old), ring(token_secret=new), NOW, TERMS), Refused)
 
-    def test_returns_the_expiry_info_meta_and_subscriptions_of_the_claims(self):
+    def test_returns_the_expiry_info_and_subscriptions_of_the_claims(self):
         identity = verify(
             token(
                 claims(
@@ -386,7 +386,7 @@ class AcceptedTests:
             NOW,
             Terms(audience="chat", issuer="me"),
         )
-        assert (identity.expires_at, identity.info, identity.meta) == (NOW + 1, {"name": "Ada"}, [1])
+        assert (identity.expires_at, identity.info) == (NOW + 1, {"name": "Ada"})
         assert identity.subs == {"news": Opening(), "chat": Opening(1, b'{"x": 2}')}
 
     @pytest.mark.parametrize(

@@ -1,0 +1,8 @@
+"""Tests for tests/fuzz/asan.py, without the build under AddressSanitizer."""
+
+import asan
+
+
+def test_the_python_twin_builds_a_frame():
+    """It imports modules by name: otherwise only `make fuzz-asan` would notice that one has moved."""
+    assert asan.python_twin().answer(("build", (0x81, b"hi"))) == b"\x81\x02hi"
