@@ -49,7 +49,7 @@ class Nemesis:
         Args:
             count: the number of faults.
             only: the faults to inject, in this order, repeatedly. Without them, each fault comes once before any is
-                repeated, in random order, and half way Redis is replaced by an empty one that keeps nothing on disk.
+                repeated, in random order. If all faults fit in, the middle one is `replace_redis`.
         """
         if only:
             return [only[number % len(only)] for number in range(count)]
@@ -100,7 +100,7 @@ class Nemesis:
         await asyncio.to_thread(self._stage.redis.start)
 
     async def replace_redis(self) -> None:
-        """Replace Redis by an empty one, which keeps nothing on disk."""
+        """Replace Redis by an empty one, which writes to the disk only in `set_back_redis`."""
         await asyncio.to_thread(self._stage.replace_redis)
 
     async def set_back_redis(self) -> None:

@@ -9,7 +9,7 @@ __all__ = ["markdown"]
 
 ROWS = (
     ("acked", "acknowledged publications"),
-    ("maybe", "publications without an answer, which may be delivered or not"),
+    ("maybe", "publications with an error or no answer, which may be delivered or not"),
     ("delivered", "deliveries"),
     ("recovered", "of these, recovered after the subscriber had reconnected"),
     ("reported_missing", "not delivered, with a gap notice"),

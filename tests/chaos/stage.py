@@ -151,7 +151,7 @@ class Stage:
         return "\n".join(server.describe() for server in self.servers)
 
     def replace_redis(self) -> None:
-        """Kill Redis, and replace it by an empty one that keeps nothing on disk."""
+        """Kill Redis, and start an empty one on the same port, which writes to the disk only if it gets `SAVE`."""
         self.redis.kill()
         self.redis = self._another_redis()
         self.redis.start()

@@ -26,7 +26,7 @@ EX_TEMPFAIL = 75
 _COMMANDS = {
     "serve": "run the server in the foreground, as `twistd -n wsserver` does; takes the same options",
     "publish": "publish to a channel through the HTTP API of a running server, and print its answer",
-    "subscribe": "print the publications of channels, one per line, until the connection ends",
+    "subscribe": "print the publications of channels as they arrive, until the connection ends",
     "gentoken": "print a client token, signed with the server's --token-secret",
     "checktoken": "check a client token as the server does, and print its claims",
     "genconfig": "print a configuration file (TOML) with every option at its default, explained",
@@ -35,7 +35,7 @@ _COMMANDS = {
 }
 
 _EXIT_STATUS = (
-    "Exit status: 0 for success, 1 for an error, 2 for a wrong command line, 75 for a temporary failure after which "
+    "Exit status: 0 for success, 1 for an error, 2 for an invalid command line, 75 for a temporary failure after which "
     "the same command can be retried. Errors are one line on standard error."
 )
 

@@ -1,4 +1,4 @@
-"""`wsserver subscribe CHANNEL...`: print the publications of channels, one message per line."""
+"""`wsserver subscribe CHANNEL...`: print the publications of channels as they arrive."""
 
 import argparse
 import os
@@ -32,8 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         choices=[str(each) for each in Format],
         default=str(Format.RAW),
-        help="raw: the data as published; json: an object with channel, data, offset and epoch on one line; redis: an "
-        "array as a Redis subscriber receives it, as JSON on one line [default: %(default)s]",
+        help="raw: the data as published, followed by a line feed; json: an object with channel, data, offset and "
+        "epoch on one line; redis: an array as a Redis subscriber receives it, as JSON on one line "
+        "[default: %(default)s]",
     )
     parser.add_argument(
         "--since",

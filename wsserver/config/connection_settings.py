@@ -178,7 +178,7 @@ class ConnectionSettings:
         _WEBSOCKET,
         an_integer(9, 15),
         15,
-        "Size of the compression window, as a power of 2 in bytes: 9 is 512 bytes, 15 is 32 KiB. The server also asks "
+        "Size of the compression window, as an exponent of 2: 9 is 512 bytes, 15 is 32 KiB. The server also asks "
         "clients to use this window, if they support that.",
         metavar="N",
     )
