@@ -55,7 +55,7 @@ def server_origin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def open_browser_page(chromium: Browser) -> Iterator[Callable[..., tuple[Page, Complaints]]]:
-    """Return a function that opens empty browser pages. Unexpected complaints about any of them fail the test."""
+    """Return a function that opens empty browser pages. A browser error that the test did not allow fails the test."""
     with ExitStack() as stack:
         watched: list[Complaints] = []
 
@@ -94,7 +94,7 @@ def server_page(open_server_page: Callable[..., ServerPage]) -> ServerPage:
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Return a function that starts servers for one test. The test may stop them; the others stop after it."""
+    """Return a function that starts servers. Servers that the test has not stopped are stopped after it."""
     with ExitStack() as stack:
 
         def start(port: int, *flags: str) -> Any:

@@ -92,7 +92,7 @@ def running(site, folder, *flags, port=0):
 
 @pytest.fixture(scope="module")
 def server(site, tmp_path_factory):
-    """Start a server whose channels allow clients everything; yields its port."""
+    """Start a server that permits clients everything on every channel; yield its port."""
     folder = tmp_path_factory.mktemp("server") / "open"
     with running(site, folder, "--channel-publish", "*", "--channel-presence", "*") as (port, _):
         yield port
@@ -134,7 +134,7 @@ def publish(port, channel, *messages):
 
 
 def none_left(sdk, port, channel):
-    """Publish one more message and return whether it is the next that the client receives."""
+    """Publish one more message; return whether the next message that the client receives is this one."""
     publish(port, channel, "the last")
     return sdk.publications(1) == ["the last"]
 
@@ -160,7 +160,7 @@ class CommandTests:
         assert one.expect("leave")["info"]["client"] == two.client
 
     def test_a_thousand_messages_arrive_once_and_in_order_on_two_pages(self, server, connect):
-        """One page publishes half of them and the backend the other half."""
+        """One page publishes half of the messages, and the backend publishes the other half."""
         one, two = connect(server), connect(server)
         for sdk in (one, two):
             sdk.subscribe("order")
@@ -171,7 +171,7 @@ class CommandTests:
         assert none_left(one, server, "order")
 
     def test_a_page_unsubscribed_by_the_server_recovers_when_it_subscribes_again(self, server, connect):
-        """Nothing is delivered in between."""
+        """The page receives no publication while it is unsubscribed."""
         sdk = connect(server)
         sdk.subscribe("left")
         assert call_api(server, "unsubscribe", channel="left", client=sdk.client)["result"]["clients"] == 1
@@ -207,7 +207,7 @@ class ReconnectionTests:
     """Connections that are lost."""
 
     def test_a_page_learns_that_a_restart_without_redis_lost_its_stream(self, start, connect):
-        """Publications after the restart arrive."""
+        """The page receives the publications made after the restart."""
         with start() as (port, _):
             sdk = connect(port, on_reconnect=True)
             sdk.subscribe("c")
@@ -220,7 +220,7 @@ class ReconnectionTests:
             assert none_left(sdk, port, "c")
 
     def test_a_page_recovers_what_another_server_published_during_a_restart(self, start, connect, durable_redis):
-        """In order and exactly once."""
+        """Each publication arrives exactly once, and in order."""
         flags = ("--redis", durable_redis.url)
         with start(*flags) as (other, _):
             with start(*flags) as (port, _):
@@ -237,7 +237,7 @@ class ReconnectionTests:
 
     @pytest.mark.parametrize("late", [False, True])
     def test_a_page_recovers_what_was_published_after_a_restart_of_redis(self, start, connect, durable_redis, late):
-        """In order and exactly once, even if the page's own server is suspended and reconnects later."""
+        """Publications arrive once and in order, even if the page's server was suspended and reconnects later."""
         flags = ("--redis", durable_redis.url)
         with start(*flags) as (other, _), start(*flags) as (port, process):
             sdk = connect(port)

@@ -8,7 +8,7 @@ from processes import DEMOS
 
 
 class DemoTests:
-    """One test for each kind of demo page; the URL is fixed in the page."""
+    """One test for each kind of demo page. Each page connects to a URL that is written in it."""
 
     def test_a_page_on_port_12345_shows_the_echo_of_its_message(self, open_demo):
         page = open_demo("1-echo.html", 12345)

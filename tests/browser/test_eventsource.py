@@ -1,8 +1,8 @@
 """
-EventSource clients reconnect by themselves: Chromium's own, a polyfill in Chromium, and a package in Node.
+EventSource clients reconnect automatically: Chromium's own, a polyfill in Chromium, and a package in Node.
 
-One stream of each client passes through every event that ends or temporarily refuses streams. The clients recover
-missed events by the ID of the last event, or they receive a notice of the gap.
+Each client creates one EventSource, which must survive every case in which the server ends a stream or refuses it
+temporarily. It recovers the missed events by the ID of the last event, or receives a gap notice.
 """
 
 import json
@@ -46,7 +46,7 @@ process.stdin.on("end", () => process.exit()).resume();
 
 
 class PageClients:
-    """Two streams in one page: one of the browser's own EventSource, one of the polyfill."""
+    """Two streams in one page: the browser's own EventSource opens one, and the polyfill opens the other."""
 
     def __init__(self, page, url):
         polyfill = install_node_packages() / "node_modules" / "event-source-polyfill" / "src" / "eventsource.js"
@@ -180,10 +180,10 @@ def stage(tmp_path, chromium):
 
 
 class SurvivalTests:
-    """Each stream is created once; the clients reconnect by themselves."""
+    """Each client creates its EventSource once; every later connection is an automatic reconnect."""
 
     def test_clients_recover_after_each_temporary_failure_and_learn_of_a_gap(self, stage):
-        """Too many connections, a restart, a Redis outage, and a backend that does not answer."""
+        """The failures are too many connections, a restart while Redis is down, and a backend that does not answer."""
         stage.call("publish", channel="news", data="one")
         stage.wait_for_events("one")
 

@@ -147,7 +147,7 @@ class AppearanceTests:
     """Layout and colours."""
 
     def test_fits_a_screen_of_360_pixels_with_the_state_in_view(self, open_server_page):
-        """However long the log entries are."""
+        """Long log entries neither widen the page nor hide the state."""
         server_page = open_server_page(viewport={"width": 360, "height": 740}, is_mobile=True, has_touch=True)
         assert overflow(server_page.page) == 0
         fill_the_log(server_page)
@@ -180,7 +180,7 @@ class AppearanceTests:
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     def test_all_text_has_a_contrast_of_at_least_4_5_to_1(self, open_server_page, scheme):
-        """WCAG AA, while connected and while disconnected."""
+        """This is the limit of WCAG AA. The page is checked while connected and while disconnected."""
         server_page = open_server_page(color_scheme=scheme)
         found = server_page.page.evaluate(CONTRASTS)
         server_page.connect_to("/echo")

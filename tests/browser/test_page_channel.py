@@ -30,7 +30,7 @@ class SubscribeTests:
     """The panel lists what is published to the channel."""
 
     def test_lists_what_redis_cli_publishes_until_unsubscribed(self, panel, redis):
-        """In order, with text beyond ASCII."""
+        """The messages are listed in order, including text beyond ASCII."""
         channel, _ = panel("--redis", f"redis://127.0.0.1:{redis.port}")
         channel.subscribe_to("foo")
         for text in ("hello", "grüße, 世界", "third"):
@@ -49,7 +49,7 @@ class SubscribeTests:
         expect(channel.subscribe).to_be_enabled()
 
     def test_works_beside_the_connection_of_the_page(self, panel):
-        """Neither log shows the messages of the other."""
+        """The panel's log and the page's own log each show only their own messages."""
         channel, server_page = panel("--api-key", KEY)
         channel.subscribe_to("foo")
         server_page.connect_to("/echo")
@@ -64,7 +64,7 @@ class SubscribeTests:
         expect(server_page.received).to_have_count(1)
 
     def test_lists_the_servers_reason_for_a_refused_channel(self, panel):
-        """Another channel can be subscribed to afterwards."""
+        """After the refusal, the user can subscribe to another channel."""
         channel, server_page = panel("--channel-allow", "news")
         server_page.complaints.allow("WebSocket connection to .* failed|Failed to load resource: .* 403")
         channel.name.fill("secret")
@@ -167,7 +167,7 @@ class PublishTests:
         expect(channel.data).to_have_value("typed")
 
     def test_the_key_is_in_no_url_cookie_or_storage(self, panel):
-        """A reload empties the field."""
+        """A reload empties the field that contains the key."""
         channel, server_page = panel("--api-key", KEY)
         page = server_page.page
         urls = []
@@ -246,7 +246,7 @@ class AccessTests:
 
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     def test_all_text_has_a_contrast_of_at_least_4_5_to_1(self, panel, scheme):
-        """The limit of WCAG AA."""
+        """This is the limit of WCAG AA."""
         channel, server_page = panel("--api-key", KEY, color_scheme=scheme)
         channel.subscribe_to("foo")
         channel.key.fill(KEY)
@@ -257,7 +257,7 @@ class AccessTests:
         assert [(text, round(ratio, 2)) for text, ratio in found if ratio < 4.5] == []
 
     def test_fits_a_screen_of_360_pixels(self, panel):
-        """However long the names and messages are."""
+        """Long channel names and messages do not widen the page."""
         channel, server_page = panel("--api-key", KEY, viewport={"width": 360, "height": 740}, is_mobile=True)
         channel.subscribe_to("foo" * 30)
         channel.key.fill(KEY)

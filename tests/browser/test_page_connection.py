@@ -137,7 +137,7 @@ class FailureTests:
         expect(server_page.connect).to_be_enabled()
 
     def test_connects_and_says_so_if_server_json_cannot_be_loaded(self, open_browser_page, server_origin):
-        """Close codes are then not explained."""
+        """Without server.json, the page does not explain close codes."""
         page, complaints = open_browser_page()
         complaints.allow("Failed to load resource")
         page.route("**/server.json", lambda route: route.fulfill(status=503))

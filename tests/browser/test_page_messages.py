@@ -152,7 +152,7 @@ class LogTests:
         expect(server_page.received.last).to_contain_text("number 600")
 
     def test_clear_removes_every_line(self, server_page):
-        """Later messages are shown."""
+        """Messages that arrive later are shown."""
         server_page.connect_to("/echo")
         server_page.page.get_by_role("button", name="Clear").click()
         expect(server_page.lines).to_have_count(0)

@@ -52,7 +52,7 @@ class InjectionTests:
         self.expect_unharmed(server_page.page)
 
     def test_shows_markup_in_server_json_as_text(self, open_browser_page, server_origin):
-        """In names of commands, help, and the meanings of close codes."""
+        """The markup is in the names and help of commands, and in the meanings of close codes."""
         page, complaints = open_browser_page()
         markup = "<img src=x onerror=hacked=1>"
         lists = {

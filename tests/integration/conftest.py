@@ -67,7 +67,7 @@ class Log:
 
 @pytest.fixture(autouse=True)
 def log(request: pytest.FixtureRequest) -> Iterator[Log]:
-    """Collect log events; fail the test if a traceback was logged that it has not taken."""
+    """Collect log events; fail the test if it has not removed a logged traceback with `take_failures`."""
     log = Log()
     globalLogPublisher.addObserver(log)
     yield log
@@ -111,7 +111,7 @@ class Server:
         return peer
 
     def ask(self, function: Callable[[], Any]) -> Any:
-        """Call a function in the reactor's thread, in which the server's state does not change meanwhile."""
+        """Call a function in the reactor's thread, so that the server's state does not change during the call."""
         return blockingCallFromThread(reactor, function)
 
     def serves_the_next(self) -> bool:
@@ -183,7 +183,7 @@ def left_over(before: set[Any]) -> list[Any]:
 
 @pytest.fixture(params=["memory", "redis"])
 def broker(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Give the settings of a server with each broker in turn: its own memory, and a Redis."""
+    """Return the settings that select a broker; each test runs with the memory broker, then with Redis."""
     return {"redis": request.getfixturevalue("redis").url} if request.param == "redis" else {}
 
 
@@ -236,12 +236,12 @@ def tls_listen(certificate: tuple[Path, Path]) -> tuple[str]:
 
 @pytest.fixture
 def tls_client(certificate: tuple[Path, Path]) -> ssl.SSLContext:
-    """Return a TLS context for clients that trusts the certificate of `tls_listen`."""
+    """Return a client's TLS context, which trusts the certificate of `tls_listen`."""
     return ssl.create_default_context(cafile=str(certificate[1]))
 
 
 @pytest.fixture(scope="session")
 def issued(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Issued]:
-    """Issue a certificate for localhost and 127.0.0.1 with each type of key."""
+    """Issue one certificate for each type of key, valid for localhost and 127.0.0.1."""
     folder = tmp_path_factory.mktemp("issued")
     return {kind: authority.issue(folder / kind, kind) for kind in ("ECDSA", "RSA")}

@@ -161,7 +161,7 @@ class TakenPortTests:
         assert_one_line(wsserver("serve", "--port", str(taken_port)), str(taken_port), "in use")
 
     def test_twistd_as_a_daemon_exits_with_1_and_leaves_no_pid_file(self, from_wheel, tmp_path, taken_port):
-        """The line is on the standard error of the command that was started."""
+        """The error line is on the standard error of the command that starts the daemon."""
         pidfile, logfile = tmp_path / "wsserver.pid", tmp_path / "wsserver.log"
         options = (f"--pidfile={pidfile}", f"--logfile={logfile}", "wsserver", "--port", str(taken_port))
         done = run(from_wheel.bin("twistd"), *options, directory=tmp_path)
@@ -177,7 +177,7 @@ class ConfigurationTests:
     """The commands genconfig and checkconfig, and configuration files."""
 
     def test_genconfig_writes_a_valid_file_also_with_all_options_uncommented(self, wsserver, tmp_path):
-        """As written, it sets nothing."""
+        """As generated, the file sets no option."""
         written = wsserver("genconfig")
         assert (written.status, written.errors) == (0, "")
         file = tmp_path / "wsserver.toml"

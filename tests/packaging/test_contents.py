@@ -28,10 +28,8 @@ def sdist_names(built: Built) -> list[str]:
 
 
 class WheelTests:
-    """The wheel."""
-
     def test_contains_exactly_the_package_the_page_and_the_plugin(self, wheel_names):
-        """Plus one compiled module."""
+        """The wheel also contains one compiled module."""
         expected = {*MODULES, "wsserver/py.typed", PLUGIN, *(f"wsserver/static/{name}" for name in PAGE)}
         found = {name for name in wheel_names if ".dist-info/" not in name}
         compiled = {name for name in found if name.startswith("wsserver/wire/_speedups.")}
@@ -67,8 +65,6 @@ class WheelTests:
 
 
 class SdistTests:
-    """The sdist."""
-
     def test_contains_every_source_of_the_wheel(self, sdist_names):
         expected = {*MODULES, "wsserver/py.typed", PLUGIN, *(f"static/{name}" for name in PAGE)}
         expected |= {"pyproject.toml", "setup.py", "README.md", "LICENSE", "PKG-INFO"}

@@ -45,7 +45,7 @@ class StoppingTests:
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
     def test_the_server_ends_by_the_signal_it_received(self, from_wheel: Environment, tmp_path: Path, number):
-        """As twistd does, and supervisors expect."""
+        """twistd does the same, and supervisors expect it."""
         with running(from_wheel.bin("wsserver"), "serve", "--port", "0", directory=tmp_path) as server:
             server.port()
             assert server.stop(number) == -number

@@ -38,7 +38,7 @@ class Environment:
 
     @property
     def site_packages(self) -> Path:
-        """The directory of its packages."""
+        """The directory of the environment's packages."""
         [found] = self.path.glob("lib/python3*/site-packages")
         return found
 
@@ -61,7 +61,7 @@ def make_environment(path: Path, *what: str | Path) -> Environment:
 
 
 def copy_environment(original: Environment, path: Path, *what: str | Path) -> Environment:
-    """Create an environment with another one's dependencies, and install wsserver into it."""
+    """Create an environment with the dependencies of another environment, and install wsserver into it."""
     call(sys.executable, "-m", "venv", "--without-pip", path, directory=path.parent)
     made = Environment(path)
     ours = ("wsserver", "wsserver-*", "wsserver_plugin*", "dropin.cache")

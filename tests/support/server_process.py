@@ -71,7 +71,7 @@ class Process:
             raise
 
     def read_log(self) -> str:
-        """Return its output so far."""
+        """Return the output of the process so far."""
         # The process writes at the file's position, so reading must not move it.
         return os.pread(self.log.fileno(), 2**20, 0).decode()
 

@@ -32,7 +32,7 @@ class MemoryBIOTests(Ours, theirs.TLSMemoryBIOTests):
     """Data, shutdown, errors."""
 
     def test_errorWriting(self):
-        """It replaces the connection below the protocol by a private name; test_tls.py has a similar test."""
+        """Twisted's test sets a private attribute of the protocol; test_tls.py has a similar test."""
 
     test_errorWriting.skip = "for Twisted's class alone"
 

@@ -60,7 +60,7 @@ def logged():
 
 
 def carriers(text):
-    """Return the ways to send a token: name -> addition to the query, and header lines."""
+    """Return the ways to send a token: name -> (text to append to the query, header lines)."""
     return {
         "header": ("", [f"Authorization: Bearer {text}"]),
         "protocol": ("", [f"Sec-WebSocket-Protocol: wsserver.v1, bearer.{text}"]),
@@ -155,7 +155,7 @@ class RefusalTests:
     @pytest.mark.parametrize(("claims", "channel", "status"), ROWS)
     @pytest.mark.parametrize("ask", [websocket, events])
     def test_an_invalid_token_is_401_and_a_channel_it_does_not_open_403(self, server, ask, claims, channel, status):
-        """Both name the token in the body; 401 has a WWW-Authenticate header."""
+        """The body of either response mentions the token; a 401 also has a WWW-Authenticate header."""
         found = ask(server, None if claims is None else token(**claims), channel=channel)
         response = found if ask is websocket else found[1]
         if status == 200:
@@ -173,7 +173,7 @@ class RefusalTests:
         assert websocket(server, token(ttl=-60), channel="open").status == 401
 
     def test_without_token_keys_channel_allow_alone_decides_and_headers_are_ignored(self, start_server):
-        """A token in the query is an unknown parameter: 400."""
+        """A token in the query gets 400, as an unknown parameter does."""
         server = start_server(channel_allow=("open",))
         assert websocket(server, None, channel="open").status == 101
         assert websocket(server, token(), channel="open").status == 101
@@ -257,7 +257,7 @@ class LogTests:
     API_KEY = "the-key-of-the-api"
 
     def test_no_log_line_has_a_part_of_a_token_or_a_secret(self, start_server, logged):
-        """The tokens are valid, forged or malformed, in every carrier and in malformed requests; so is the API key."""
+        """Valid and forged tokens, a secret and the API key are sent in every carrier, and in malformed requests."""
         server = start_server(token_secret=SECRET, channel_allow=("open",), api_key=self.API_KEY)
         assert api(server, "info", {}, key=self.API_KEY)[0] == 200
         good, wrong = token(channels=["news"]), token(key="x" * 64)
@@ -323,7 +323,7 @@ def entry(private, kid):
 
 
 class Provider(Resource):
-    """An identity provider that gives the test's response and counts requests."""
+    """An identity provider that returns the response set by the test and counts requests."""
 
     isLeaf = True
 
@@ -497,7 +497,7 @@ class FetchedKeyTests:
             assert prober.request("/ready").status == 200
 
     def test_fetched_keys_stay_valid_while_the_provider_is_down(self, start_server, provider, monkeypatch):
-        """A token that names an unknown key is 503 then."""
+        """While the provider is down, a token that names an unknown key gets 503."""
         monkeypatch.setattr(jwks, "REFRESH", 0.1)
         provider.publish(one=CURRENT)
         server = self.start(start_server, provider)

@@ -36,7 +36,7 @@ def run(*words, data=None, **more):
 
 
 def one_line(errors):
-    """Return the one line of standard error, without the program's name."""
+    """Return the only line of standard error, without the program's name."""
     [line] = errors.splitlines()
     assert line.startswith("wsserver: ")
     return line.removeprefix("wsserver: ")
@@ -87,7 +87,7 @@ class Subscriber:
 
 @pytest.fixture
 def subscriber(tmp_path):
-    """Return a function that starts subscribers; kill the remaining ones afterwards."""
+    """Return a function that starts subscribers. Those still running after the test are killed."""
     with contextlib.ExitStack() as stack:
 
         def start(*words, **more):
@@ -130,7 +130,7 @@ class PublishTests:
             assert peer.read_frame().payload == data
 
     def test_publishes_its_argument_byte_for_byte(self, start_server):
-        """Also bytes that are not UTF-8, JSON with --json, and arguments that look like options."""
+        """This includes bytes that are not UTF-8, JSON with --json, and arguments that look like options."""
         server = start_server(api_key=KEY)
         with server.open("/ws?channel=foo") as peer:
             for words, expected in [
@@ -145,7 +145,7 @@ class PublishTests:
                 assert peer.read_frame().payload == expected
 
     def test_the_key_comes_from_flag_environment_or_file_in_that_order(self, url, tmp_path):
-        """The file is the server's own."""
+        """The file is the server's configuration file, which also has options that this command does not use."""
         file = tmp_path / "wsserver.toml"
         file.write_text(f'api_key = "{KEY}"\nport = 1\n')
         words = ("publish", "foo", "x", "--url", url, "--config", str(file))
@@ -225,7 +225,7 @@ class PublishTests:
 
 @pytest.fixture
 def scripted():
-    """Return a function that starts a server that answers its first request with given chunks, and closes."""
+    """Return a function that starts a server. The server sends given chunks after the first request, then closes."""
     with contextlib.ExitStack() as stack:
 
         def start(script):
@@ -293,7 +293,7 @@ class SubscribeTests:
         assert json.loads(listed.end()[1]) == ["message", "foo", "/woA", "base64"]
 
     def test_a_line_end_within_json_data_becomes_a_space(self, url, subscriber):
-        """So that --format json prints one line per message."""
+        """Therefore --format json prints one line per message."""
         envelope = subscriber("foo", "--url", url, "--count", "1", "--format", "json").subscribed()
         run("publish", "--json", "foo", "-", "--api-key", KEY, "--url", url, data=b'{"a":\n 1.10}')
         assert b'"data":{"a":  1.10}' in envelope.end()[1]
@@ -376,7 +376,7 @@ class SubscribeTests:
         assert one.errors == "wsserver: subscribed to foo\n"
 
     def test_ends_by_sigpipe_silently_if_its_reader_has_closed(self, url, subscriber):
-        """As in `wsserver subscribe foo | head -1`."""
+        """This happens in `wsserver subscribe foo | head -1`."""
         reading, writing = os.pipe()
         one = subscriber("foo", "--url", url, output=writing).subscribed()
         os.close(reading)
@@ -496,7 +496,7 @@ class SubscribeTests:
         ids=lambda value: None,
     )
     def test_reports_the_whole_reason_of_a_refused_handshake(self, scripted, pieces, status, message):
-        """In however many segments it arrives; an invalid response is reported as such."""
+        """The response may arrive in any number of segments. An invalid response is reported as invalid."""
         found, output, errors = run("subscribe", "foo", "--url", scripted(lambda _: pieces))
         assert (found, output) == (status, b"")
         assert message in one_line(errors)

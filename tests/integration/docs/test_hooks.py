@@ -30,7 +30,11 @@ def backend(tmp_path: Path) -> Iterator[tuple[int, Path]]:
 
 
 def test_the_curl_commands_print_what_the_page_shows(backend, tmp_path):
-    """Two are refused, and the third subscribes. The server is started with the page's command, at other ports."""
+    """
+    The server refuses the first two curl commands, and the third one subscribes.
+
+    The server is started with the page's command, on other ports.
+    """
     port, _ = backend
     page = PAGE.read_text("utf-8").replace("3000", str(port))
     server_command, *curls = re.findall(r"```sh\n(twistd .*?|curl .*?)(?: &)?\n```", page)

@@ -35,7 +35,7 @@ def values(text):
 
 
 def alike(value):
-    """Replace values that differ in each run by their type."""
+    """Replace each value that differs in each run with its type."""
     if isinstance(value, dict):
         return {name: type(one) if name in FREE else alike(one) for name, one in value.items()}
     return [alike(one) for one in value] if isinstance(value, list) else value

@@ -23,7 +23,7 @@ def kind(request):
 
 @pytest.fixture
 def start_sdk(kind):
-    """Return a function that starts clients of an SDK; stop them after the test."""
+    """Return a function that starts clients of an SDK. The clients are stopped after the test."""
     with ExitStack() as stack:
 
         def start(server, **options):
@@ -53,7 +53,7 @@ def server(start_server):
 
 @pytest.fixture
 def server_without_history(start_server):
-    """Start such a server without history."""
+    """Start a server that permits clients everything on every channel, but keeps no history."""
     return blockon(deferToThread(lambda: start_server(history_size=0, **OPEN)))
 
 
@@ -136,7 +136,7 @@ class CommandTests:
         assert sdk.publications(2) == ["nobody", "somebody"]
 
     def test_history_reads_a_page_since_a_position_backwards_or_the_position_only(self, server, connect):
-        """A position of another epoch is error 112."""
+        """A position of another epoch gets error 112."""
         sdk = connect(server)
         sdk.subscribe("foo")
         for number in range(1, 6):
@@ -200,7 +200,7 @@ class RefusedTests:
         return blockon(deferToThread(start_server, channel_allow=("open", "bare"), history_size=0))
 
     def test_each_refusal_has_centrifugos_code_and_names_the_option(self, server, connect):
-        """It names the missing subscription or the unknown method if no option would help."""
+        """If no option would help, the refusal names the missing subscription or the unknown method."""
         sdk = connect(server)
         sdk.subscribe("open")
         for order, code, words in (
@@ -240,7 +240,7 @@ class TokenTests:
         return blockon(deferToThread(lambda: start_server(**options)))
 
     def test_a_token_opens_its_channels_and_sets_the_info_of_publications(self, server, connect):
-        """Any other channel is code 103."""
+        """Subscribing to any other channel gets error 103."""
         sdk = connect(
             server, token=token(channels=["given"], caps=[{"channels": ["c"], "allow": ["sub", "pub"]}], info=[1])
         )
@@ -528,7 +528,7 @@ class PlainRedisTests:
     """`redis-cli publish foo hello`."""
 
     def test_json_arrives_as_its_value_other_text_as_text_and_bytes_as_base64(self, start_server, connect, redis):
-        """Plain publications have no offset."""
+        """Messages published to Redis directly have no offset."""
         server = up(start_server(redis=redis.url))
         sdk = connect(server)
         sdk.subscribe("foo")
@@ -541,7 +541,7 @@ class PlainRedisTests:
 
     @pytest.mark.parametrize("kind", ["javascript"])
     def test_a_lost_redis_subscription_sends_a_gap_message(self, start_server, connect, redis, kind):
-        """Plain publications may be missing, and recovery does not cover them."""
+        """Messages published to Redis directly may be missing, and recovery does not cover them."""
         server = up(start_server(redis=redis.url))
         sdk = connect(server)
         sdk.subscribe("foo")

@@ -284,7 +284,6 @@ class Fail:
     takes_argument = True
 
     def reply(self, session, argument):
-        """Fail."""
         raise LookupError(argument)
 
 
@@ -297,7 +296,6 @@ class Whisper:
     takes_argument = True
 
     def reply(self, session, argument):
-        """Say it again."""
         return argument.lower()
 
 

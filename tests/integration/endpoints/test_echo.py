@@ -196,7 +196,7 @@ class CompressionTests:
         ],
     )
     def test_every_valid_offer_is_accepted_and_the_answer_compressed(self, start_server, offer):
-        """An unknown or invalid offer beside it does not matter."""
+        """An unknown or invalid offer in the same request does not matter."""
         server = start_server(compression="on", compression_min_size=0)
         with server.connect() as peer:
             answer = peer.handshake("/echo", f"Sec-WebSocket-Extensions: {offer}")

@@ -55,7 +55,7 @@ class Denies(ServerProtocol):
 
 
 class Decides(ServerProtocol):
-    """Accept the connection when the test fires the Deferred."""
+    """An endpoint that accepts the connection once the test fires the Deferred in `waiting`."""
 
     waiting = []
 

@@ -31,7 +31,7 @@ def ask(backend):
 
 
 class Asker:
-    """Call the hooks as the endpoints do."""
+    """Calls hooks as the endpoints do, and blocks until the answer arrives."""
 
     def __init__(self, backend, timeout=5.0):
         urls = {event: backend.url(f"/{event}?key=secret") for event in EVENTS}
@@ -59,7 +59,7 @@ class AnswerTests:
     """A backend that answers."""
 
     def test_connect_sends_cookie_and_data_and_returns_the_user(self, backend, ask):
-        """The client's headers are passed on as headers."""
+        """The server sends the client's headers to the backend as HTTP headers."""
         backend.answer = lambda path, body: {"result": {"user": body["data"]["name"], "info": {"a": 1}}}
         assert ask("connect", data={"name": "Ann"}, name="js") == Connected(user="Ann", info={"a": 1})
         ((path, headers, body),) = backend.requests
@@ -192,7 +192,7 @@ class OverloadTests:
     """More calls than a backend can serve."""
 
     def test_calls_beyond_the_running_and_the_queued_ones_are_rejected_at_once(self, backend, ask):
-        """The others are answered, and no more than `MAX_AT_ONCE` run at the same time."""
+        """The other calls are answered, and no more than `MAX_AT_ONCE` calls run at the same time."""
         go_on = threading.Event()
         backend.answer = lambda path, body: go_on.wait(20) and {"result": {}}
         ask.set_timeout(20.0)

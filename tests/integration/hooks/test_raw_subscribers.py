@@ -26,7 +26,7 @@ class ConnectTests:
     """The connect hook: the backend identifies the client."""
 
     def test_the_cookie_identifies_the_user_and_opens_the_channels_of_the_answer(self, start_server, backend):
-        """A channel that neither the backend nor --channel-allow names is 403."""
+        """A channel that neither the backend nor --channel-allow names gets 403."""
         server = hooked(start_server, backend, "connect", channel_allow=("news",))
         backend.answer = lambda path, body: {"result": {"user": "42", "channels": ["chat:42"]}}
         with server.open("/ws?channel=news,chat:42", COOKIE), server.connect() as other:
@@ -55,7 +55,7 @@ class ConnectTests:
     def test_an_error_of_the_backend_becomes_401_403_or_503_with_its_reason(
         self, start_server, backend, answer, expected, reason
     ):
-        """The status is the same for a handshake and an event stream; 503 has Retry-After."""
+        """A handshake and an event stream get the same status; a 503 has a Retry-After header."""
         server = hooked(start_server, backend, "connect")
         backend.answer = lambda path, body: answer
         response = status(server, "/ws?channel=foo")

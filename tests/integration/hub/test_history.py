@@ -151,7 +151,7 @@ class EventStreamRecoveryTests:
             assert (status, [one["data"] for one in answer["result"]["publications"]]) == (200, found)
 
     def test_a_client_that_missed_more_than_is_kept_gets_a_gap_event_only(self, start):
-        """The publications that are still kept are not sent, since they would look like all of them."""
+        """The server does not send the publications that it still has: the client would consider them complete."""
         server = start(history_size=3)
         position = publish(server, "foo", "1")
         publish(server, "foo", "2", "3", "4", "5")

@@ -89,7 +89,11 @@ class ChatTests:
 
     @pytest.mark.parametrize("chat", ["memory"], indirect=True)
     def test_refuses_invalid_rooms_with_404_and_binary_messages_with_1003(self, chat: list[int]) -> None:
-        """Invalid rooms: none, a nested one, a control character, 51 characters. Plain HTTP gets 426."""
+        """
+        A room's name is invalid if it is empty, nested, longer than 50 characters, or has a control character.
+
+        Plain HTTP gets 426.
+        """
         for path in ("/chat", "/chat/a/b", "/chat/%01", "/chat/" + "x" * 51):
             with RawPeer(chat[0]) as peer:
                 assert peer.request(path).status == 426

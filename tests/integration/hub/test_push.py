@@ -241,7 +241,7 @@ class SlowReaderTests:
     def test_one_gap_message_precedes_the_dropped_publications_and_the_last_one_arrives(
         self, start_server, policy, wire, tls_listen, tls_client
     ):
-        """The other subscriber gets every publication."""
+        """Another subscriber, which reads, gets every publication."""
         options = {"listen": tls_listen} if wire == "tls" else {}
         server = start_server(api_key=KEY, max_queued_bytes=100_000, slow=policy, channel_allow=("*",), **options)
         server.shrink_send_buffers()

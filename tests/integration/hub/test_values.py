@@ -95,7 +95,11 @@ class Texts:
 
 
 def as_raw(text):
-    """Return the characters of a string that UTF-8 can encode, and the text of any other value."""
+    """
+    Return the data as the format `raw` delivers it.
+
+    A JSON string that UTF-8 can encode is delivered as its characters; any other value is delivered as its JSON text.
+    """
     if text[:1] == b'"':
         try:
             return json.loads(text).encode()

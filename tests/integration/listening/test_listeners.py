@@ -62,7 +62,7 @@ class BacklogTests:
 
     @pytest.mark.parametrize("endpoint", [f"{TCP}:backlog=50", "tcp:0:127.0.0.1:77", f"haproxy:{TCP}:backlog=9"])
     def test_a_backlog_in_the_endpoint_string_overrides_ours(self, start_server, endpoint):
-        """Even if its value equals Twisted's default."""
+        """This holds even if its value equals Twisted's default."""
         server = start_server(listen=(endpoint,))
         expected = {"5": 50, "9": 9, "7": 77}[endpoint[-1].replace("0", "5")]
         assert [read_backlog(port) for port in server.service.ports] == [expected]
@@ -131,7 +131,7 @@ class ProxyTests:
         ids=["TCP4", "TCP6", "UNKNOWN", "UNKNOWN with addresses", "LOCAL", "AF_UNSPEC", "v2"],
     )
     def test_reports_the_address_of_the_header_in_whoami_and_the_log(self, server, log, header, address):
-        """A header without an address leaves the address of the connection."""
+        """If the header has no address, the address of the connection is reported."""
         with server.connect() as peer:
             host, port = peer.socket.getsockname()
             expected = address or f"{host}:{port}"

@@ -298,7 +298,11 @@ class ProxyTests:
     def test_reads_the_proxy_header_before_the_handshake_and_logs_its_address(
         self, start_server, issued, trusting, log
     ):
-        """HAProxy sends the header so when it forwards TLS; failed handshakes are logged with the address too."""
+        """
+        The log line of a failed handshake has the address of the header too.
+
+        HAProxy sends the header before the handshake when it forwards TLS.
+        """
         (text,) = listen_strings(issued["ECDSA"])["ssl"]["listen"]
         server = start_server(listen=(f"haproxy:{text}",))
         line = b"PROXY TCP4 192.0.2.7 192.0.2.1 51234 443\r\n"
@@ -381,7 +385,7 @@ class FailureTests:
         self.expect(failing, "not finished within 500ms")
 
     def test_does_not_log_a_connection_that_sends_no_bytes(self, failing, trusting):
-        """Load balancers probe a port so."""
+        """Load balancers open such connections to probe a port."""
         RawPeer(failing.port).socket.close()
         with RawPeer(failing.port, tls=trusting) as peer:
             assert peer.request("/ready").status == 200
@@ -393,7 +397,7 @@ class MixUpTests:
 
     @pytest.mark.parametrize("pieces", [[5], [1, 1, 1, 1], [400]])
     def test_answers_plain_http_with_400_that_names_the_schemes(self, failing, pieces):
-        """However the request is divided into segments."""
+        """The answer does not depend on how the request is divided into segments."""
         data = handshake_request("/echo", "X: " + "x" * 300)
         with RawPeer(failing.port) as peer:
             for size in [*pieces, len(data)]:

@@ -67,7 +67,7 @@ class ReactorProcess(Process):
         self.tls_port = self.find_port("https")
 
     def count_epolls(self) -> int:
-        """Return the number of its epoll instances."""
+        """Return the number of epoll instances of the process."""
         count = 0
         for entry in Path(f"/proc/{self.process.pid}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
@@ -155,7 +155,7 @@ class EchoTests:
     """Messages and their echoes."""
 
     def test_runs_the_server_of_this_source_tree(self):
-        """Even if another version is installed."""
+        """This holds even if another version is installed."""
         words = [sys.executable, "-c", "import wsserver; print(wsserver.__file__)"]
         result = subprocess.run(words, env=environment(), cwd="/", capture_output=True, text=True, check=True)
         assert Path(result.stdout.strip()).is_relative_to(ROOT)
@@ -276,7 +276,7 @@ class CloseTests:
     def test_sigterm_closes_every_connection_with_1001_and_ends_the_process(
         self, name, tmp_path, certificate, tls_client
     ):
-        """Within --close-timeout, although one client never answers."""
+        """The process ends within --close-timeout, although one client never answers."""
         with run_server(name, tmp_path, certificate, close_timeout="500ms") as server, contextlib.ExitStack() as stack:
             peers = [
                 stack.enter_context(peer)

@@ -47,7 +47,7 @@ class SignalTests:
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
     def test_logs_and_ignores_a_second_signal_while_the_server_stops(self, start, number):
-        """A terminal and a wrapper may both send one; clients still get their Close frame."""
+        """A terminal and a wrapper may each send a signal; clients still get their Close frame."""
         server = start("--close-timeout", "10s")
         with RawPeer(server.port) as peer:
             peer.handshake("/echo")
@@ -80,7 +80,7 @@ class PidFileTests:
         return [sys.executable, "-c", twistd, "-n", f"--pidfile={tmp_path / 'a.pid'}", "wsserver", "--port", "0"]
 
     def test_starts_if_the_process_id_belongs_to_another_program(self, start, tmp_path, command):
-        """Twisted alone takes any process for a running server."""
+        """Twisted itself treats any process with that ID as a running server."""
         (tmp_path / "a.pid").write_text(str(os.getppid()))
         server = start(command=command)
         assert (tmp_path / "a.pid").read_text() == str(server.process.pid)
@@ -105,7 +105,7 @@ class LogTests:
     """The lines that a server logs."""
 
     def test_logs_exactly_ten_lines_from_start_to_stop(self, start):
-        """The log has no lines of Twisted's own factories, also not for a hook call."""
+        """The log has no lines of Twisted's own factories, not even for a hook call."""
         backend = Backend()
         backend.answer = lambda path, body: {"result": {"user": "42"}}
         try:

@@ -11,9 +11,10 @@ from redis_server import RedisServer
 @pytest.fixture
 def make_redis(tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
     """
-    Return a function that starts Redis servers or sentinels, each in a directory of its own; kill them after the test.
+    Return a function that starts Redis servers or sentinels, each in a directory of its own.
 
-    Its arguments are the class and the class's arguments; `lines` is more text for the configuration file.
+    The function's arguments are the class to start and the arguments of that class; `lines` is more text for the
+    configuration file. The fixture kills every process after the test.
     """
     servers: list[RedisServer] = []
 

@@ -34,7 +34,7 @@ def redis_lines(log, start):
 
 
 def run(redis, *commands):
-    """Run commands, each written as one text; fail if one fails."""
+    """Run Redis commands, each given as one string; fail the test if Redis refuses one."""
     for command in commands:
         answer = redis.run(*command.split())
         assert not answer.startswith(b"-"), answer
@@ -131,7 +131,7 @@ class FaultTests:
     def test_ready_is_503_with_the_reason_until_redis_accepts_publications_again(
         self, start_server, make_redis, log, check_often, options, lines, breaks, repairs, words
     ):
-        """A call of the API has the same reason; the log has one warning and one line for the recovery."""
+        """The API's error has the same reason; the log has one warning and one line for the recovery."""
         if options:
             # The default is the port plus 10,000, which may be out of range.
             with socket.create_server(("127.0.0.1", 0)) as listener:

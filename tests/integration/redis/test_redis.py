@@ -35,7 +35,7 @@ class AbsentTests:
     """A Redis that is unavailable when the server starts."""
 
     def test_the_outage_is_one_log_line_and_the_connection_another(self, start_server, make_redis, log):
-        """The first line does not repeat with every attempt, and has no password."""
+        """The line about the outage is not repeated with every attempt, and has no password."""
         redis = make_redis()
         redis.kill()
         server = start_server(redis=redis.url.replace("//", "//me:hush@"))
@@ -262,7 +262,7 @@ class DataLossTests:
             assert json.loads(peer.read_frame().payload) == {"event": "gap", "channel": "foo"}
 
     def test_a_redis_that_lost_nothing_continues_the_stream(self, start_server, make_redis):
-        """It writes every command to its append-only file."""
+        """This Redis writes every command to its append-only file."""
         redis = make_redis(appendonly="yes", appendfsync="always")
         server = up(start_server(redis=redis.url, api_key=KEY))
         position = self.publish_and_restart(redis, server)
@@ -340,7 +340,7 @@ class SentinelTests:
             assert peer.read_frame().payload == b"after"
 
     def test_one_of_three_sentinels_suffices_with_its_own_password(self, start_server, make_redis, pair):
-        """One of the others is down, one does not answer."""
+        """Of the other two sentinels, one is down and one does not answer."""
         master, _ = pair
         dead, frozen = make_redis(Sentinel, master), make_redis(Sentinel, master)
         sentinel = make_redis(Sentinel, master, password="s&s")
@@ -427,7 +427,7 @@ class ScriptTests:
 
 
 class MalformedMessageTests:
-    """Content of the server's own channels and keys that this version did not write, such as a later one's."""
+    """Content of the server's channels and keys that this version did not write; a later version may have."""
 
     @pytest.mark.parametrize(
         ("channel", "message"),

@@ -138,7 +138,7 @@ class ConnectionTests:
 
     @pytest.mark.parametrize("method", ["disconnect", "subscribe", "unsubscribe", "refresh"])
     def test_a_call_without_user_and_client_is_400_and_reaches_no_client(self, server, method):
-        """It would otherwise apply to every connection."""
+        """Such a call would otherwise apply to every connection."""
         everyone = join(server, FakeClient("c1", "", ["news"]))
         for body in ({}, {"user": ""}, {"user": "", "client": None}):
             status, answer = api(server, method, {"channel": "news", **body})
@@ -213,7 +213,7 @@ class BatchTests:
         "body", [{}, {"commands": []}, {"commands": {}}, {"commands": [{}] * 1001}, {"commands": [], "parallel": 1}]
     )
     def test_no_commands_or_more_than_1000_are_400(self, server, body):
-        """So are commands and options of the wrong type."""
+        """Commands and options of the wrong type get 400 too."""
         assert api(server, "batch", body)[0] == 400
 
 

@@ -58,14 +58,14 @@ class BlockingAsyncClient:
 
 @pytest.fixture
 def server(broker, start_server):
-    """Start a server on either broker that reports errors in the body, as Centrifugo does."""
+    """Start a server, on either broker, that reports errors in the body as Centrifugo does."""
     options = broker | {"api_key": KEY, "api_errors": "body", "channel_presence": ("room",)}
     return blockon(deferToThread(lambda: up(start_server(**options))))
 
 
 @pytest.fixture(params=[Client, BlockingAsyncClient])
 def client(request, server):
-    """Make one of the two clients."""
+    """Return each of the two clients in turn."""
     return request.param(f"http://127.0.0.1:{server.port}/api", KEY)
 
 

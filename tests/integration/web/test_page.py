@@ -99,7 +99,7 @@ class PageTests:
         assert response.body
 
     def test_every_script_and_style_that_the_page_loads_is_served(self, server):
-        """So are the modules that the scripts import."""
+        """The modules that the scripts import are served too."""
         with server.connect() as peer:
             page = peer.request("/").text
             named = set(re.findall(r"(?:src|href)=\"([^\"#]+)\"", page))
@@ -254,7 +254,7 @@ class HostilePathTests:
 
     @pytest.mark.parametrize("path", HOSTILE_PATHS, ids=lambda path: path[:40])
     def test_a_handshake_without_the_catch_all_is_400_or_404(self, start_server, path):
-        """Paths of slashes alone are the root, and accepted."""
+        """A path that consists only of slashes is the root path, and is accepted."""
         server = start_server(catch_all="off")
         with server.connect() as peer:
             peer.send(handshake_request(path))

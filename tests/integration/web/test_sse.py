@@ -80,7 +80,7 @@ class RefusedTests:
             assert peer.request("/sse?channel=foo", method=method).status == 405
 
     def test_is_503_without_redis_but_200_with_retry_for_an_event_source(self, start_server, redis, log):
-        """An EventSource stops for good after any other status. The access log says 503 for both."""
+        """An EventSource never reconnects after a status other than 200. The access log says 503 in both cases."""
         redis.kill()
         server = start_server(redis=redis.url)
         with server.connect() as peer:
@@ -93,7 +93,7 @@ class RefusedTests:
         assert [line.rpartition(" ")[2] for line in refusals] == ["path=/sse"] * 2
 
     def test_an_event_source_gets_200_and_retry_while_the_backend_does_not_answer(self, start_server):
-        """A refusal by the backend is permanent: 403."""
+        """A refusal by the backend is permanent and gets 403."""
         backend = Backend()
         server = start_server(hook_subscribe=backend.url("/subscribe"))
         backend.answer = lambda path, body: {"error": {"code": 403, "message": "no"}}
@@ -103,7 +103,7 @@ class RefusedTests:
             assert_ends_with_retry(peer)
 
     def test_an_event_source_gets_400_or_403_for_a_permanent_refusal(self, start_server):
-        """It does not reconnect after these statuses."""
+        """An EventSource does not reconnect after these statuses."""
         server = start_server(channel_allow=["foo"])
         with server.connect() as peer:
             for target, status in (("/sse?channel=", 400), ("/sse?channel=bar", 403)):

@@ -147,7 +147,7 @@ class NameTests:
         assert hasattr(autobahn_protocol.TrafficStats(), name), f"{CHANGED}no counter {name}"
 
     def test_our_factory_has_every_option_that_autobahn_copies(self):
-        """Autobahn copies them to each connection; we set them on the class."""
+        """Autobahn copies these options to each connection; wsserver sets them on the class."""
         factory = our_protocol.ServerFactory(Settings(), Clock())
         missing = [name for name in WebSocketServerProtocol.CONFIG_ATTRS if not hasattr(factory, name)]
         assert not missing, f"{CHANGED}options without a value: {missing}"
@@ -184,7 +184,7 @@ class TimerTests:
                     assert node.attr == "cancel", f"{CHANGED}{name}.{node.attr} is used"
 
     def test_every_timer_of_an_open_connection_is_one_of_our_deadlines(self):
-        """None is started on the reactor directly."""
+        """No timer is started on the reactor directly."""
         clock = Clock()
         factory = our_protocol.ServerFactory(Settings(ping_interval=7.0, open_timeout=3.0), clock)
         protocol = our_protocol.bind(our_protocol.ServerProtocol, factory)()
@@ -268,7 +268,7 @@ class MessageTests:
     """From frames to messages."""
 
     def test_on_message_frame_begin_adds_the_declared_length(self):
-        """So a message over the limit is refused before any of its bytes is stored."""
+        """Therefore a message over the limit is refused before any of its bytes is stored."""
         text = source(autobahn_protocol.WebSocketProtocol.onMessageFrameBegin)
         assert "message_data_total_length += length" in text, CHANGED + "message_data_total_length"
 
@@ -276,7 +276,7 @@ class MessageTests:
         assert "max_output_len" in source(autobahn_protocol.WebSocketProtocol.onFrameData), CHANGED + "max_output_len"
 
     def test_private_callbacks_call_the_methods_that_we_override(self):
-        """With the same arguments, and nothing else."""
+        """The private callbacks pass the same arguments, and do nothing else."""
         protocol = object.__new__(WebSocketServerProtocol)
         seen = []
         for name, arguments in (

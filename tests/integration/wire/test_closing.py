@@ -183,7 +183,7 @@ class TooBigTests:
             assert other.echoes()
 
     def test_echoes_a_message_of_exactly_the_limit(self, start_server):
-        """In one frame, or fragmented."""
+        """The message may be sent in one frame or in fragments."""
         with start_server(max_message_size=LIMIT).open() as peer:
             peer.send_frame(BINARY, b"x" * LIMIT)
             assert peer.read_message() == b"x" * LIMIT
@@ -286,7 +286,7 @@ class ClosingByPeerTests:
             assert peer.read_to_end() == b""
 
     def test_logs_a_reset_connection_as_not_clean_with_1006(self, server, log):
-        """Without a traceback."""
+        """The log has no traceback."""
         with server.open() as peer:
             assert peer.echoes()
             peer.reset()

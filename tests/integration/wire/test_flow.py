@@ -183,7 +183,7 @@ class SendingAfterCloseTests:
             self._send_on(server, peer, start, frame(CONTINUATION, b"x" * 65536, fin=False), 1002)
 
     def test_discards_endless_messages_after_a_decompression_bomb(self, start_server):
-        """The bomb is closed with 1009."""
+        """The server closes with 1009 after the bomb."""
         server = start_server(close_timeout=3.0, compression="on", max_message_size=100_000)
         with server.open("/echo", "Sec-WebSocket-Extensions: permessage-deflate") as peer:
             bomb = frame(BINARY, deflated(b"\0" * MIB), rsv=4)
@@ -258,7 +258,7 @@ class CleanupTests:
         )
 
     def test_no_connection_deadline_timer_or_file_is_left_after_200_connections(self, start_server):
-        """However the connections ended."""
+        """This holds for every way in which a connection can end."""
         server = start_server(open_timeout=1, close_timeout=1, ping_interval=1, ping_timeout=1)
         calls = server.ask(lambda: set(reactor.getDelayedCalls()))
         files = len(os.listdir("/proc/self/fd"))

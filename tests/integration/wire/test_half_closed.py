@@ -46,7 +46,7 @@ def end(peer) -> None:
 
 @pytest.fixture(params=["poller", "reactor"])
 def watched_by(request, monkeypatch):
-    """Have connections watched by the poller, or by the reactor, as on systems without epoll."""
+    """Run each test with the poller, and with the reactor alone as on systems without epoll."""
     if request.param == "reactor":
         monkeypatch.setattr(Poller, "available", False)
     return request.param
@@ -146,7 +146,7 @@ class HalfClosedTests:
         wait_until(lambda: server.ask(server.service.hub.counts) == {}, "no subscriber left")
 
     def test_ends_an_open_event_stream_at_once(self, start_server):
-        """The server cannot distinguish a client that has left from one that only sends no more."""
+        """The server cannot distinguish a client that has left from one that has only finished sending."""
         server = start_server(**OPTIONS)
         with server.connect() as peer:
             peer.send(b"GET /sse?channel=news HTTP/1.1\r\nHost: a\r\n\r\n")

@@ -288,7 +288,7 @@ class ReaderTests:
         assert wait() == [fd]
 
     def test_delegates_other_attributes_to_the_reactor(self, poller, reactor):
-        """Timers, for example; a name that the reactor lacks raises AttributeError."""
+        """Timers are an example. A name that the reactor lacks raises AttributeError."""
         calls = []
         poller.callLater(1, calls.append, "called")
         reactor.advance(1)
@@ -460,7 +460,7 @@ class BatchTests:
         assert sorted(len(one.calls) for one, _ in connections) == [0, 0, 1]
 
     def test_does_not_read_a_writer_paused_by_another_in_the_batch(self, poller, connect):
-        """It is still watched for writing."""
+        """The paused connection is still watched for writing."""
         connections = []
         for _ in range(2):
             connections.append(connect(read=do_to_others(connections, poller.removeReader)))
@@ -550,7 +550,7 @@ class BatchTests:
         assert made[0].calls == ["read"]
 
     def test_serves_more_than_1024_ready_connections_in_two_turns(self, poller, opened):
-        """Each is served once."""
+        """Each connection is served once."""
         count = MAX_EVENTS + 100
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         need = 2 * count + 200
@@ -816,7 +816,7 @@ class FailureTests:
 
     @pytest.mark.parametrize("kind", [SystemExit, GeneratorExit, asyncio.CancelledError])
     def test_a_base_exception_ends_only_its_own_connection(self, poller, connect, logged, kind):
-        """Such as a `sys.exit()` or a cancelled task in a handler; a reactor does the same."""
+        """A handler may call `sys.exit()` or raise CancelledError. A reactor also ends only that connection."""
 
         def fail(me):
             raise kind
@@ -920,7 +920,7 @@ class LoopTests:
 
     @pytest.mark.parametrize("watched", [0, OUT])
     def test_passes_a_read_event_of_a_paused_connection_to_the_callback(self, one, watched):
-        """It has paused in this batch."""
+        """The connection was paused in this batch."""
         one.watched = watched
         assert RecordedBatch([(5, IN)], {5: one}).calls == [("other", one, IN)]
 
@@ -1006,7 +1006,7 @@ class StopTests:
 
     @pytest.mark.parametrize("change", ["addWriter", "removeReader", "addReader", "removeWriter"])
     def test_a_change_of_interest_after_the_stop_watches_nothing(self, poller, reactor, connect, change):
-        """Nor does it raise: a transport's loseConnection makes such changes."""
+        """The change does not raise either, because a transport's loseConnection makes such changes."""
         one, peer = connect()
         opposite = {"addReader": "removeReader", "removeWriter": "addWriter"}.get(change)
         if opposite:
@@ -1036,7 +1036,7 @@ class StopTests:
         assert reactor.readers == []
 
     def test_a_stopping_reactor_ends_every_connection(self, poller, connect):
-        """Each gets connectionLost, as without a poller."""
+        """Each connection gets connectionLost, as it does without a poller."""
         connections = [connect()[0] for _ in range(3)]
         poller.connectionLost(Failure(CONNECTION_LOST))
         assert [one.calls for one in connections] == [["lost"]] * 3

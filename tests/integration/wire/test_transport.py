@@ -312,7 +312,7 @@ class TCPTransportBuilder(Adopting, test_tcp.TCPTransportTestsBuilder):
 
 
 class TCPTransportMirrorBuilder(Adopting, test_tcp.WriteSequenceTestsMixin):
-    """The same without the addresses: the client's side."""
+    """Log prefix and writeSequence: the client's side."""
 
     # It expects a write of 1,000 bytes to wait for the reactor's next turn; ours send it at once.
     test_streamingProducer = None
@@ -327,7 +327,7 @@ class TCPPortBuilder(Adopting, test_tcp.ListenTCPMixin, test_tcp.TCPPortTestsMix
 
 
 class TCPFDPortBuilder(Adopting, test_tcp.SocketTCPMixin, test_tcp.TCPPortTestsMixin):
-    """The same for listening sockets opened by another process, as by systemd."""
+    """Addresses of connections accepted by a listening socket that another process, such as systemd, opened."""
 
 
 def _in_directory_of_its_own(case):
@@ -576,7 +576,7 @@ class WriteTests:
         assert wire.transport.queued == 0
 
     def test_later_writes_do_not_overtake_queued_data(self, wire):
-        """Even if the kernel has room again before the poller runs."""
+        """This holds even if the kernel has room again before the poller runs."""
         data = pattern(MUCH)
         wire.transport.write(data)
         wire.transport.write(b"second")
@@ -594,7 +594,7 @@ class WriteTests:
         assert wire.take() == b"now"
 
     def test_queued_counts_the_bytes_that_the_kernel_has_not_accepted(self, wire):
-        """Exactly, also while the kernel accepts more of them."""
+        """The count stays exact while the kernel accepts more bytes."""
         assert wire.transport.queued == 0
         wire.transport.write(bytes(MUCH))
         before = wire.transport.queued
@@ -748,7 +748,7 @@ class ReadTests:
         assert wire.protocol.received == [b"x"]
 
     def test_reads_nothing_after_lose_connection(self, wire):
-        """Not even after resumeProducing."""
+        """This holds even after resumeProducing."""
         wire.transport.write(bytes(MUCH))
         wire.transport.loseConnection()
         wire.peer.send(b"too late")
@@ -1124,7 +1124,7 @@ class ProducerTests:
     """Backpressure."""
 
     def test_pauses_a_producer_over_the_limit_and_resumes_it_when_empty(self, wire):
-        """Also the second and the third time."""
+        """The same happens the second and the third time."""
         producer = Producer()
         wire.transport.registerProducer(producer, True)
         for _ in range(3):
@@ -1212,7 +1212,7 @@ class ProducerTests:
         assert wire.take() == b"at once"
 
     def test_resumes_a_pull_producer_after_each_of_its_writes(self, wire):
-        """Even though its writes are sent at once."""
+        """The producer is resumed even though its writes are sent immediately."""
         parts = [b"one ", b"two ", b"three"]
 
         def produce():
@@ -1291,7 +1291,7 @@ class TLSTests(test_tls.ContextGeneratingMixin):
         return client, exchange
 
     def test_encrypts_both_directions_after_start_tls(self, wire):
-        """Also writes before the handshake."""
+        """Data that is written before the handshake is encrypted too."""
         wire.transport.write(b"go ahead")
         assert wire.take() == b"go ahead"
         wire.transport.startTLS(self.getServerContext())
@@ -1369,7 +1369,7 @@ class TLSTests(test_tls.ContextGeneratingMixin):
         assert len(wire.protocol.lost) == 1
 
     def test_sends_nothing_after_abort_connection_over_tls(self, wire):
-        """Neither plaintext nor ciphertext."""
+        """The peer receives neither plaintext nor ciphertext."""
         wire.transport.startTLS(self.getServerContext())
         self.shake_hands(wire)
         wire.transport.abortConnection()
@@ -1395,7 +1395,7 @@ class AddressTests:
         assert wire.transport.getPeer() == UNIXAddress(None)
 
     def test_the_peer_is_known_after_the_connection_is_lost(self, connect):
-        """The log needs it."""
+        """The log needs the peer's address."""
         wire = connect("tcp")
         peer = wire.transport.getPeer()
         wire.peer.close()

@@ -29,10 +29,10 @@ from wsserver.wire.poller import IN, Poller
 pytestmark = pytest.mark.kernel
 
 OPERATIONS = 50_000
-"""Of all simulations of a twin together, without operations within callbacks."""
+"""Number of operations of all simulations of a twin together; operations within callbacks are not counted."""
 
 MAX_OPERATIONS = 400
-"""Operations of a simulation."""
+"""Maximum number of operations of one simulation."""
 
 WINDOWS = (10_000, 50_000, 1 << 20)
 """Sizes of receive buffers in bytes; with smaller ones the kernel waits for its timers."""
@@ -377,7 +377,7 @@ class KernelTests:
     """Random simulations of connections."""
 
     def test_all_bytes_arrive_in_order_in_fifty_thousand_random_operations(self, twin, failures):
-        """For each twin; no descriptor remains open."""
+        """Each twin performs this many operations; no descriptor remains open."""
         done, seed, seen, ends, before = 0, 0, set(), set(), len(os.listdir("/proc/self/fd"))
         while done < OPERATIONS:
             simulation = Simulation(seed, twin)
@@ -392,7 +392,7 @@ class KernelTests:
         assert len(os.listdir("/proc/self/fd")) == before
 
     def test_the_simulation_fails_if_a_transport_loses_a_byte(self, twin, failures, monkeypatch):
-        """And if the compiled twin keeps the queue, with its descriptor, after the end."""
+        """It also fails if the compiled twin keeps the queue, with its descriptor, after the end."""
         both = [getattr(TRANSPORTS[twin], f"{kind}Transport") for kind in ("TCP", "UNIX")]
         for transport in both:
             right = transport._queue_rest
@@ -538,7 +538,7 @@ class NumberTests:
     @pytest.mark.parametrize("how", ["lose", "abort", "reset"])
     @pytest.mark.parametrize("full", [False, True])
     def test_does_not_use_a_number_that_belongs_to_another_socket(self, end, how, full):
-        """After each way to end a connection, with an empty and a full queue."""
+        """The test covers each way to end a connection, with an empty and with a full queue."""
         if full:
             end.note(build_frame(2, PAYLOAD[: 1 << 20], mask=b""))
             end.protocol.sendMessage(PAYLOAD[: 1 << 20], True)

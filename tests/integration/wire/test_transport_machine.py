@@ -29,7 +29,7 @@ OPERATIONS = 100_000
 """Of all simulations together, without operations within callbacks and after the end of a connection."""
 
 MAX_OPERATIONS = 300
-"""Of one simulation."""
+"""Maximum number of operations of one simulation."""
 
 IN, OUT, ERR, HUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR, select.EPOLLHUP
 FD = 1000
@@ -490,7 +490,7 @@ class SimulationTests:
     """Random simulations of connections."""
 
     def test_the_transport_agrees_with_the_model_in_100_000_operations(self, no_failures):
-        """The order of bytes, the ends, the counts and the interests."""
+        """They agree on the order of bytes, the ends, the counts and the interests."""
         simulations = run_all(OPERATIONS, no_failures)
         # Every case has occurred.
         assert {kind for simulation in simulations for kind in simulation.lost} >= {
@@ -506,12 +506,12 @@ class SimulationTests:
         run_all(OPERATIONS // 5, no_failures, first=10**6, producers=("pull",))
 
     def test_pauses_and_resumes_of_a_producer_alternate(self, no_failures):
-        """Whatever else is written while it is paused."""
+        """This holds whatever else is written while the producer is paused."""
         for simulation in run_all(OPERATIONS // 5, no_failures, first=2 * 10**6):
             assert simulation.unpaired == [], f"{simulation.seed=}"
 
     def test_a_pull_producer_that_writes_is_resumed_every_turn(self, no_failures):
-        """Even though each write is sent at once."""
+        """The producer is resumed even though each write is sent immediately."""
         for seed in range(100):
             simulation = Simulation(seed)
             simulation.kind = True
