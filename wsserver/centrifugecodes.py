@@ -76,7 +76,7 @@ UNRECOVERABLE_POSITION: Final = Error(112, "unrecoverable position")
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """The code and reason with which the server closes a connection. Below 3500, clients reconnect by themselves."""
+    """The code and reason with which the server closes a connection. Below 3500, clients reconnect automatically."""
 
     code: int
     reason: str
@@ -111,7 +111,7 @@ CLOSE_CODES: Final[Mapping[int, Disconnect]] = {
 
 @dataclass(frozen=True, slots=True)
 class Unsubscription:
-    """Code and reason of an `unsubscribe` push. From 2500 on, clients subscribe again by themselves."""
+    """Code and reason of an `unsubscribe` push. From 2500 on, clients subscribe again automatically."""
 
     code: int
     reason: str

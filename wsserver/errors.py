@@ -6,15 +6,15 @@ The exceptions of this package.
     ├── ListenError          the server cannot listen on an address
     ├── CommandError         a command plugin is invalid
     ├── InvalidChannel       a channel name is invalid
-    │   └── ReservedChannel      a channel name has the prefix of the server's own names
+    │   └── ReservedChannel      a channel name begins with a prefix that the server reserves
     ├── NotEnabled           presence or history is not enabled for a channel
-    ├── BrokerDown           publishing or subscribing is not possible at the moment
+    ├── BrokerDown           publishing or subscribing is temporarily not possible
     │   └── NotPermitted     Redis does not permit the server's user to access the channel
     │       └── ServerNotPermitted  Redis does not permit a command that the server needs
     ├── Unrecoverable        a stream position belongs to a stream that no longer exists
-    ├── Refused              a server refused a request of the command line
-    ├── Unreachable          the connection to a server failed or was lost
-    └── Ended                a server closed a subscription of the command line
+    ├── Refused              the server refused the request of a `wsserver` command
+    ├── Unreachable          a `wsserver` command could not connect, or lost its connection
+    └── Ended                the server closed the connection of `wsserver subscribe`
 
 The server's errors have no HTTP status, close code or Centrifuge code. These are chosen where a request is answered: in
 `wsserver.endpoints.refusals`, `wsserver.endpoints.centrifuge.codes` and `wsserver.web.methods`.
@@ -43,10 +43,10 @@ __all__ = [
 
 
 class WsserverError(Exception):
-    """Base class of this package's exceptions; `str()` returns a one-line message for the user of the command line."""
+    """Base class of this package's exceptions. `str()` of an exception is a one-line error message for people."""
 
     is_temporary = False
-    """Whether the failure is temporary, so that the same command can be retried; it then exits with status 75."""
+    """Whether the failure is temporary. The command then exits with status 75, and can be retried."""
 
 
 class SettingError(WsserverError):
@@ -94,7 +94,7 @@ class InvalidChannel(WsserverError, ValueError):
 
 
 class ReservedChannel(InvalidChannel):
-    """A channel name has the prefix of the server's own names in Redis."""
+    """A channel name begins with the prefix that the server reserves for internal names in Redis."""
 
 
 class NotEnabled(WsserverError):
@@ -102,7 +102,7 @@ class NotEnabled(WsserverError):
 
 
 class BrokerDown(WsserverError):
-    """Publishing or subscribing is not possible at the moment, as during an outage of Redis."""
+    """Publishing or subscribing is temporarily not possible, for example because Redis is unavailable."""
 
 
 class NotPermitted(BrokerDown):
@@ -113,7 +113,7 @@ class ServerNotPermitted(NotPermitted):
     """
     Redis does not permit a command that the server needs for every channel.
 
-    Subscribers are told to retry later. Only an operator can fix the cause; until then, /ready answers 503.
+    Until an operator fixes the access control list, `/ready` answers 503. Subscribers get a temporary error.
     """
 
 
@@ -123,7 +123,7 @@ class Unrecoverable(WsserverError):
 
 class Refused(WsserverError):
     """
-    A server refused a request of the command line.
+    The server refused the request of a `wsserver` command, such as `wsserver publish`.
 
     Args:
         status: the status of the HTTP response.
@@ -148,11 +148,11 @@ class Refused(WsserverError):
 
 class Unreachable(WsserverError):
     """
-    The connection to a server failed or was lost.
+    A `wsserver` command could not connect to the server, or lost its connection.
 
     Args:
         url: URL of the server.
-        reason: why, in a few words.
+        reason: why connecting failed or the connection was lost, in a few words.
     """
 
     is_temporary = True
@@ -168,7 +168,7 @@ class Unreachable(WsserverError):
 
 class Ended(WsserverError):
     """
-    A server closed a subscription of the command line.
+    The server closed the connection of `wsserver subscribe`.
 
     Args:
         code: the close code.

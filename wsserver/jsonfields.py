@@ -299,7 +299,7 @@ def _mask_half_pairs(text: bytes) -> tuple[bytes, bytes]:
 
 
 def _unmask(value: Any, marker: bytes, where: str) -> Any:
-    """Put the escapes back into the texts of raw values; raise ValueError for a decoded string that had one."""
+    """Put the escapes back into the texts of raw values; raise ValueError if a decoded string contained one."""
     if isinstance(value, bytes | msgspec.Raw):
         return bytes(value).replace(marker, b"\\u")
     if isinstance(value, str) and marker.decode("ascii") in value:

@@ -226,7 +226,15 @@ class WebSocketService(Service):
 
     @inlineCallbacks
     def stopService(self) -> Generator[Any, Any, None]:
-        """Stop listening, close WebSocket connections with 1001, then all others, each within its deadline."""
+        """
+        Stop listening, close the WebSocket connections with 1001, then close all other connections.
+
+        The option `close_timeout` limits how long WebSocket clients may take to close. Other connections are dropped
+        after `wsserver.wire.linger.LINGER` seconds.
+
+        Returns:
+            A Deferred that fires when all parts of the server have stopped.
+        """
         super().stopService()
         ports, self.ports = self.ports, []
         self.frontend.stop()

@@ -189,7 +189,7 @@ class MemoryTransport:
         self._finish()
 
     def lose(self, error: Exception | None = None) -> None:
-        """Report the connection as lost to the protocol; by default, as closed cleanly."""
+        """Notify the protocol that the connection is lost: because of an error, or closed cleanly if there is none."""
         if not self.lost:
             self.lost = True
             self._producer = None

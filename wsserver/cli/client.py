@@ -45,7 +45,7 @@ class Connection(Protocol):
 
 
 class ClientListener(Protocol):
-    """Receives the events of a connection. The last one is always `refused`, `lost` or `closed`, exactly once."""
+    """Receives the events of a connection. The last event is exactly one of `refused`, `lost` and `closed`."""
 
     def opened(self, connection: "Connection") -> None:
         """Called when the opening handshake is complete."""
@@ -73,7 +73,7 @@ class _Listener(WebSocketClientProtocol):  # type: ignore[misc]
     """Why the connection failed, if Autobahn does not report the reason."""
 
     def onConnecting(self, _: object) -> ConnectingRequest:
-        """Return the request to send. Autobahn's default would write an IPv6 address without its brackets."""
+        """Return the opening handshake to send. Autobahn's default would write an IPv6 address without its brackets."""
         factory = self.factory
         return ConnectingRequest(
             host=factory.target.host_header,
@@ -126,7 +126,7 @@ class _Listener(WebSocketClientProtocol):  # type: ignore[misc]
             listener.lost(self._why or reason or "the connection was lost")
 
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
-        """Keep the reason, which Autobahn does not report: an untrusted certificate, a response that is not HTTP."""
+        """Record why the connection ended if Autobahn does not report it, as for an untrusted certificate."""
         if self.state == self.STATE_CONNECTING:
             done = reason.check(ConnectionDone)
             self._why = (

@@ -41,7 +41,7 @@ _EXIT_STATUS = (
 
 
 class _ShowVersion(argparse.Action):
-    """Print the version; unlike the action of argparse, it finds out the version only when it is asked for."""
+    """Action of `--version`. Unlike the action of argparse, it determines the version only if the option is given."""
 
     def __call__(self, *_: Any) -> None:
         import_module("wsserver.cli.version").run()
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Run a command.
 
     Args:
-        arguments: command and arguments, without the program name; None for those of the process.
+        arguments: command and arguments, without the program name; None for the arguments of this process.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     chosen, unknown = _parser(arguments[0] if arguments else "").parse_known_args(arguments)

@@ -17,7 +17,7 @@ def add_url_option(parser: argparse.ArgumentParser) -> None:
 
 def server_of(chosen: argparse.Namespace) -> ServerURL:
     """
-    Parse `--url`.
+    Return the parts of the URL that `--url` names.
 
     Raises:
         SettingError: the URL is invalid.

@@ -151,7 +151,7 @@ class _MessagePrinter:
     # The methods of `ClientListener`.
 
     def opened(self, connection: Connection) -> None:
-        """Report on the error stream that the subscription has started."""
+        """Print a line on standard error: the subscription has started."""
         self._connection = connection
         # An unwritable error stream must not end the subscription; and with file=None, print would use standard output.
         if self._errors is not None:
@@ -180,15 +180,15 @@ class _MessagePrinter:
                 self.end(None)
 
     def refused(self, status: int, reason: str) -> None:
-        """End with an error: the server refused the subscription."""
+        """End the command with an error: the server refused the subscription."""
         self._finish(Refused(status, reason))
 
     def lost(self, reason: str) -> None:
-        """End with an error: the connection failed or was lost."""
+        """End the command with an error: the connection failed or was lost."""
         self._finish(Unreachable(self._target.at("ws", ""), reason))
 
     def closed(self, code: int, reason: str) -> None:
-        """End: with an error if the server closed the connection, without if it answered our Close frame."""
+        """End the command; with an error if the server, and not this command, started the closing handshake."""
         self._finish(Ended(code, reason))
 
     def _finish(self, why: WsserverError) -> None:
@@ -206,7 +206,7 @@ def _write(output: int, data: bytes) -> None:
 @contextmanager
 def _signals(printer: _MessagePrinter, reactor: Any) -> Iterator[None]:
     """
-    End the subscription on SIGINT and SIGTERM.
+    Return a context manager that ends the subscription on SIGINT and SIGTERM.
 
     The first signal closes the connection. A second one, or one that arrives while a write blocks, kills the process.
     """

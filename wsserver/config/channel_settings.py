@@ -1,7 +1,7 @@
 """
 Options of channels: Redis, subscribing, queues, history, the HTTP API, hooks and client tokens.
 
-Rule: an option is one field, which alone defines its default, its parser and its help text.
+Each option is one field. The field is the only place that defines its default, its parser and its help text.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """
 Options of connections: where to listen, which pages may connect, limits, WebSocket extensions, log and endpoints.
 
-Rule: an option is one field, which alone defines its default, its parser and its help text.
+Each option is one field. The field is the only place that defines its default, its parser and its help text.
 """
 
 from dataclasses import dataclass

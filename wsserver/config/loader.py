@@ -28,7 +28,7 @@ _REPLACED = {"strict_paths": "--catch-all off"}
 
 
 IGNORED = frozenset({PREFIX + "VERSION"})
-"""Environment variables with our prefix that are not options: container images often set a version variable."""
+"""Environment variables with our prefix that are not options. Container images often set a version variable."""
 
 _SERVICE_LINKS = re.compile(
     r"""
@@ -41,7 +41,7 @@ _SERVICE_LINKS = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 """
-Variables that are not options, in a deployment whose service or container is called `wsserver`.
+Matches environment variables with our prefix that are not options: those of a service or container named `wsserver`.
 
 Kubernetes sets them for every service in the namespace, Docker for linked containers, in the form `NAME=VALUE` here:
 https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables,
@@ -69,7 +69,7 @@ def read_flags(flags: Mapping[str, Sequence[str]], table: Table) -> dict[str, An
     Read options from the command line.
 
     Args:
-        flags: option name -> the texts given, in order; `["true"]` for a flag.
+        flags: option name -> the texts given, in order; `["true"]` for an option without a value.
         table: the option table.
 
     Returns:

@@ -15,7 +15,7 @@ from wsserver.config.parsers import a_flag, a_zone, show
 __all__ = ["ENVIRONMENT_ONLY", "MAX_SHOWN_BITS", "PREFIX", "Option", "Table", "option", "quote_values"]
 
 PREFIX = "WSSERVER_"
-"""What the names of all our environment variables begin with."""
+"""Prefix of the names of all environment variables of this package."""
 
 ENVIRONMENT_ONLY = frozenset(PREFIX + name for name in ("CONFIG", "TOKEN", "PUREPYTHON", "BUILD_EXTENSION"))
 """
@@ -96,7 +96,7 @@ class Option:
 
     @property
     def expected(self) -> str:
-        """Which values the option accepts, such as `a whole number from 0 to 65535`."""
+        """A description of the values that the option accepts, such as `a whole number from 0 to 65535`."""
         try:
             self.parse(_INVALID)
         except ValueError as error:
@@ -117,7 +117,7 @@ class Option:
         Raises:
             ValueError: the value is invalid; the message says what was expected, and quotes the value unless the
                 option is secret.
-            LookupError: the value cannot be checked on this machine: it has no time zone database.
+            LookupError: the value cannot be checked on this machine: the machine has no time zone database.
         """
         if not self.many:
             return self._check_one(value)

@@ -86,7 +86,7 @@ class Broker(Protocol):
         """Return the broker's metrics for `/api/info`: metric name -> value."""
 
     def start(self) -> None:
-        """Start to connect to Redis, if this broker uses Redis."""
+        """Connect to Redis in the background, if this broker uses Redis."""
 
     def stop(self) -> "Deferred[None]":
         """Disconnect from Redis, if connected; return a Deferred that fires once this is done."""

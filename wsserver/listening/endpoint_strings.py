@@ -16,7 +16,7 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 
 @dataclass(frozen=True)
 class EndpointString:
-    """An endpoint string: `kind:argument:argument:name=value`."""
+    """The parts of an endpoint string `kind:argument:argument:name=value`."""
 
     kind: str
     arguments: tuple[str, ...]
@@ -31,7 +31,7 @@ class EndpointString:
             position: the parameter's index among the positional arguments, from 0.
 
         Returns:
-            The value; None if it is not given.
+            The value; None if the endpoint string does not contain the parameter.
         """
         return self.options.get(name, self.arguments[position] if position < len(self.arguments) else None)
 

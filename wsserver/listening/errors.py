@@ -14,7 +14,7 @@ _KINDS = "tcp:, unix:, ssl:, tls:, systemd: or haproxy:"
 
 
 def describe_error(error: object) -> str:
-    """Return an exception's message without its number or type, if it has a message."""
+    """Return an exception's message without the error number; the name of its type if it has no message."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
@@ -24,7 +24,7 @@ def describe_listen_error(endpoint: str, error: object) -> str:
 
     Args:
         endpoint: the Twisted endpoint string.
-        error: the exception that Twisted raised when it parsed the string or opened the port, or Twisted's message.
+        error: the exception that Twisted raised when it parsed the string or opened the port; or its message.
     """
     where = parse_endpoint(endpoint)
     if isinstance(error, OSError):

@@ -27,7 +27,7 @@ BACKLOG = 4096
 """Maximum number of connections that wait to be accepted; Linux limits it to net.core.somaxconn."""
 
 _TWISTED_BACKLOG = 50
-"""Twisted's default. A burst of clients overflows it, and TCP retries only after a second or more."""
+"""Twisted's default backlog. A burst of clients overflows it, and TCP then retries only after a second or more."""
 
 
 def endpoint_strings(settings: Settings) -> tuple[str, ...]:
@@ -47,7 +47,7 @@ class Listener:
     Args:
         endpoint: a Twisted endpoint string.
         reactor: the reactor to listen with.
-        creator: creates the TLS connections of an endpoint that is not `ssl:` or `tls:`; None to serve it without TLS.
+        creator: creates the TLS connections if the endpoint is neither `ssl:` nor `tls:`; None to serve it without TLS.
 
     Raises:
         ListenError: the endpoint is `ssl:` or `tls:`, and its parameters or files are invalid.
@@ -101,7 +101,7 @@ class Listener:
 
 def make_listeners(settings: Settings, reactor: Any) -> list[Listener]:
     """
-    Create the listeners that the settings configure, and read the certificate files of those with TLS.
+    Create the listeners that the settings configure, and read the certificate files of the TLS listeners.
 
     Args:
         settings: the server's options.

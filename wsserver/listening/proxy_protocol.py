@@ -40,7 +40,11 @@ _V2_FORMATS = {_V2_INET: "!4s4sHH", _V2_INET6: "!16s16sHH", _V2_UNIX: "!108s108s
 
 @dataclass(frozen=True)
 class ProxyHeader:
-    """The addresses of the client's connection; None if the header has none: use those of the proxy's connection."""
+    """
+    The addresses of the client's connection to the proxy.
+
+    Both fields are None if the header names no addresses. The addresses of the proxy's own connection then apply.
+    """
 
     source: IAddress | None = None
     destination: IAddress | None = None
@@ -127,7 +131,11 @@ def _header_v2(family: int, fields: tuple[bytes | int, ...]) -> ProxyHeader:
 
 @implementer(IHalfCloseableProtocol)
 class ProxyProtocol(ProtocolWrapper):
-    """Reads a connection's header and passes on the bytes after it; acts as the wrapped protocol's transport."""
+    """
+    Read the PROXY header of a connection, and pass the bytes after it to the wrapped protocol.
+
+    The wrapped protocol uses this object as its transport.
+    """
 
     _header: ProxyHeader | None = None
     _buffer = b""
@@ -161,7 +169,11 @@ class ProxyProtocol(ProtocolWrapper):
         self.loseConnection()
 
     def readConnectionLost(self) -> None:
-        """Pass on a half close by the client; close if the header is incomplete or the protocol cannot handle it."""
+        """
+        Notify the wrapped protocol that the client has closed its sending side.
+
+        If the header is incomplete, or the wrapped protocol does not support half close, close the connection instead.
+        """
         wrapped: IHalfCloseableProtocol | None = IHalfCloseableProtocol(self.wrappedProtocol, None)
         if self._header is not None and wrapped is not None:
             wrapped.readConnectionLost()
@@ -171,18 +183,18 @@ class ProxyProtocol(ProtocolWrapper):
         self.loseConnection()
 
     def writeConnectionLost(self) -> None:
-        """Pass on that the server's sending side is closed."""
+        """Notify the wrapped protocol that the server has closed its sending side."""
         wrapped: IHalfCloseableProtocol | None = IHalfCloseableProtocol(self.wrappedProtocol, None)
         if wrapped is not None:
             wrapped.writeConnectionLost()
 
     def getPeer(self) -> IAddress:
-        """Return the client's address from the header, else the address of the peer, the proxy."""
+        """Return the client's address, if the header contains it, else the proxy's address."""
         source = self._header.source if self._header is not None else None
         return source or self.transport.getPeer()  # type: ignore[union-attr]
 
     def getHost(self) -> IAddress:
-        """Return the address that the client connected to from the header, else the server's own address."""
+        """Return the address that the client connected to, if the header contains it, else the server's own address."""
         destination = self._header.destination if self._header is not None else None
         return destination or self.transport.getHost()  # type: ignore[union-attr]
 

@@ -18,7 +18,7 @@ class SocketInUse(Exception):
 @contextmanager
 def stale_socket_removed(path: str) -> Iterator[None]:
     """
-    Remove a stale socket and its lock file; a context manager.
+    Remove a stale socket and its lock file, and return a context manager.
 
     The directory is locked against other servers while the body of the `with` statement runs.
 

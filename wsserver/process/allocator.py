@@ -17,9 +17,10 @@ def keep_freed() -> bool:
     """
     Keep freed memory in the process for the next large message.
 
-    By default glibc returns it to the system at once, and the next message needs it again, page by page: echoing 1 MiB
-    takes twice the CPU time. If an environment variable configures the allocator (`MALLOC_TRIM_THRESHOLD_`,
-    `MALLOC_MMAP_THRESHOLD_`, see mallopt(3), or `GLIBC_TUNABLES`), this function changes nothing.
+    By default glibc returns it to the system at once, and has to request it again, page by page, for the next message:
+    echoing 1 MiB takes twice the CPU time. If an environment variable configures the allocator
+    (`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_THRESHOLD_`, see mallopt(3), or `GLIBC_TUNABLES`), this function changes
+    nothing.
 
     Returns:
         Whether the allocator accepted both settings.

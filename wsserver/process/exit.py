@@ -12,7 +12,7 @@ __all__ = ["complain", "die", "die_by"]
 
 
 def complain(error: object) -> None:
-    """Print an error in one line on standard error."""
+    """Print an error message on standard error, as one line."""
     # After twistd has started logging, `sys.stderr` is an object of Twisted that writes to the log.
     terminal = sys.stderr if isinstance(sys.stderr, io.TextIOBase) else sys.__stderr__
     # With file=None, print would use standard output.
@@ -21,7 +21,7 @@ def complain(error: object) -> None:
 
 
 def die(error: object) -> NoReturn:
-    """Print an error in one line on standard error, and exit with status 1."""
+    """Print an error message on standard error, as one line, and exit with status 1."""
     complain(error)
     raise SystemExit(1)
 

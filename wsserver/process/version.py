@@ -7,7 +7,7 @@ __all__ = ["show_version"]
 
 
 def show_version() -> str:
-    """Return the version, whether the frame codec is compiled, and which libraries deflate and inflate."""
+    """Return the version, whether the frame codec is compiled, and which libraries compress and inflate."""
     codec = "compiled" if frames.COMPILED else "Python"
     libraries = "/".join(dict.fromkeys([deflate.DEFLATER.name, deflate.INFLATER.name]))
     return f"wsserver {__version__} (frames: {codec}, deflate: {libraries})"

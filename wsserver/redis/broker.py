@@ -134,7 +134,7 @@ class RedisBroker:
         self._listener, self._on_control = listener, on_control
 
     def start(self) -> None:
-        """Start to connect, to send heartbeats and to refresh presence; retry while Redis is unavailable."""
+        """Connect to Redis in the background, retrying until it is available; send heartbeats and refresh presence."""
         self._link.start()
         self._heartbeats.start(HEARTBEAT_INTERVAL, now=False)
         self._presence_refreshes.start(PRESENCE_REFRESH, now=False)

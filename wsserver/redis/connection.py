@@ -155,7 +155,7 @@ class SubscriberConnection(Connection):
         """Number of answers that are outstanding: one for each channel of each unanswered command."""
 
     def hang_up(self) -> None:
-        """Close the connection immediately; call no callback any more, even for messages that were already received."""
+        """Close the connection immediately. No callback is called after this, even for messages received before."""
         self._on_message = self._on_confirmed = self._on_refused = _ignore
         super().hang_up()
 

@@ -130,7 +130,7 @@ class RedisLink:
     # Connecting.
 
     def start(self) -> None:
-        """Start to connect to Redis, and keep trying until Redis is available."""
+        """Connect to Redis in the background, retrying until Redis is available."""
         self._probing.start(PROBE_INTERVAL, now=False)
         self._open()
 

@@ -2,7 +2,8 @@
 Cross-origin requests: which pages of other origins may read a response (Fetch Standard, section 3.3).
 
 The rule that decides who may open a WebSocket (`wsserver.wire.handshake.check_origin`) also decides who may read event
-streams and documents. The HTTP API is open to the origins of `--api-origin` only.
+streams (`/sse`), the probes `/ready` and `/health`, and `/server.json`. The HTTP API is open to the origins of
+`--api-origin` only.
 
 This module does not use Twisted, a clock or a socket.
 """

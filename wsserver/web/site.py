@@ -113,7 +113,7 @@ class Channel(HTTPChannel):
         self.frontend.resume_serving()
 
     def requestDone(self, request: Request) -> None:
-        """Notify the frontend that the response is written, if another request may follow."""
+        """Notify the frontend that the response is written, unless the connection then closes."""
         super().requestDone(request)
         if self.persistent:
             self.setTimeout(IDLE_TIMEOUT)
@@ -218,8 +218,8 @@ class PageSite(Site):
 
         Args:
             address: the peer's address.
-            frontend: passes requests to `Channel.serve`. It is notified of each response that another request may
-                follow.
+            frontend: passes requests to `Channel.serve`. The channel notifies it when a response is written, unless the
+                connection then closes.
         """
         channel = cast(Channel, self.buildProtocol(address))
         channel.frontend = frontend
@@ -392,7 +392,7 @@ class Root(Resource):
 
 def needs_websocket(path: bytes) -> Refusal:
     """
-    Return the refusal (426) of a plain HTTP request for a path that only accepts WebSocket.
+    Return a 426 refusal for a plain HTTP request to a path that only accepts WebSocket.
 
     Args:
         path: the path from the request.

@@ -98,9 +98,9 @@ def closed(
         subprotocol: the negotiated subprotocol.
         seconds: how long the connection was open.
         messages_in: number of messages received.
-        bytes_in: bytes of their payloads.
+        bytes_in: total size of the received payloads, in bytes.
         messages_out: number of messages sent.
-        bytes_out: bytes of their payloads.
+        bytes_out: total size of the sent payloads, in bytes.
     """
     _publish(
         line=(
@@ -130,7 +130,7 @@ def refused(refusal: Refusal | None, *, number: int | None, peer: str, path: str
 
     Args:
         refusal: status and reason; None if the peer disconnected before the server decided.
-        number: the connection's number; None if it has none.
+        number: the connection's number; None if the connection has no number.
         peer: the peer's address.
         path: the request path; None if it could not be read.
     """

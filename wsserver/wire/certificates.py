@@ -35,7 +35,7 @@ _KEY = re.compile(rb"-----BEGIN ((?:[A-Z]+ )?PRIVATE KEY)-----.*?-----END \1----
 
 class CertificateError(Exception):
     """
-    A certificate or key file that cannot be used.
+    A certificate or key file cannot be used.
 
     Args:
         problem: what is wrong, with the file's name.

@@ -119,7 +119,12 @@ class ChunkedBody:
 
 
 def _take_line(buffer: bytearray) -> bytes | Refusal | None:
-    """Remove a line from a buffer and return it without its CRLF; None while it is incomplete, or a refusal."""
+    """
+    Remove a line from a buffer.
+
+    Returns:
+        The line without its CRLF; None while the line is incomplete; a refusal if the line is invalid or too long.
+    """
     end = buffer.find(b"\n")
     before = buffer if end < 0 else buffer[:end]
     length = len(before) - before.endswith(b"\r")

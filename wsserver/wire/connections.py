@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class ConnectionSet(Generic[T]):
-    """A set of connections that can notify callers when it is empty."""
+    """A set of connections that can notify callers when it becomes empty."""
 
     def __init__(self) -> None:
         self._all: set[T] = set()

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 FRAMES_PER_TURN = 256
-"""Maximum number of frames of one connection that are processed in one turn of the reactor; the rest waits."""
+"""Maximum number of frames of one connection that are processed in one turn of the reactor; others wait."""
 
 LARGE = 32768
 """
@@ -63,7 +63,7 @@ class PyFastPath:
     _deflate: Callable[[bytes], bytes]
     """Compresses the payload of a message."""
     _slow: Callable[[bytes, int], None]
-    """Processes the bytes that the fast path did not, given them and the number of frames left in the turn's budget."""
+    """Processes the bytes that the fast path has not processed. Takes them, and the rest of the turn's frame budget."""
     _give_up_partial: Callable[[], None]
     """Passes the incomplete, invalid frame to the state machine, which fails the connection with the right reason."""
     _endpoint_failed: Callable[[], None]
@@ -71,7 +71,7 @@ class PyFastPath:
     _cancel_ping_timeout: Callable[[], None]
     """Stops waiting for a pong; called after a read with a data frame, if `autoPingTimeoutCall` is set."""
     _send_in_parts: Callable[..., None]
-    """Sends a message in several frames, or on its own; takes the arguments of `sendMessage`."""
+    """Sends a message in several frames, or in a write of its own; takes the arguments of `sendMessage`."""
     onMessage: Callable[[bytes, bool], Any]
     """The endpoint's callback: the message, and whether it is binary."""
 
@@ -91,7 +91,7 @@ class PyFastPath:
         """A data frame that has not arrived completely and is valid so far."""
         self.autoPingTimeoutCall: Any = None
         self.messages_in = self.bytes_in = self.messages_out = self.bytes_out = 0
-        """Number of messages received, and bytes of their payloads; the same for messages sent."""
+        """Number of messages received, and the size of their payloads in bytes; the same for messages sent."""
 
     def dataReceived(self, data: bytes) -> None:
         """Process bytes from the transport, then send the frames that this has produced in one write."""
@@ -254,7 +254,7 @@ def py_write_all(  # noqa: PLR0917 (positional: fastest for the compiled version
         subscribers: connections, `Feed` objects, and subscribers of any other type.
         frames: the frames to write.
         count: number of messages in `frames`.
-        size: bytes of their payloads.
+        size: total size of the payloads of these messages, in bytes.
         other: called with each subscriber that the frames were not written to.
         failed: called, within the `except` clause, with each subscriber whose transport raised an exception.
     """

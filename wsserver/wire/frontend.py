@@ -75,7 +75,7 @@ class HTTPSide(Shape):
         """Handle the loss of the connection."""
 
     def half_closed(self) -> None:
-        """End a response that has no end of its own: the client sends nothing more, but may still read."""
+        """End an endless response: the client has closed its sending side, but may still read."""
 
     def loseConnection(self) -> None:
         """Close the connection after everything written so far has been sent."""
@@ -186,7 +186,7 @@ class Frontend(Protocol):
         self._write_blocked = False
         self._turned_away = False
         self._half_closed = False
-        """The client sends nothing more, but may still read."""
+        """Whether the client has closed its sending side. It may still read."""
 
     # Called by Twisted.
 
@@ -378,7 +378,7 @@ class Frontend(Protocol):
         Continue with the next request: the response is written, and the connection stays open.
 
         Args:
-            size: bytes of the response.
+            size: size of the response, in bytes.
         """
         self._answering = False
         self._factory.work.charge(size)

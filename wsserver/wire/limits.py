@@ -84,7 +84,7 @@ class WorkQueue:
         Count an answered request or command against the budget of this turn.
 
         Args:
-            size: bytes of the response.
+            size: size of the response, in bytes.
         """
         self._pieces -= 1
         self._bytes -= size

@@ -67,11 +67,11 @@ class OpeningHandshake(AutobahnConnection):
     _refused: Refusal | None = None
     _opening: "Deferred[None] | None" = None
     _drop_deadline: Deadline | None = None
-    """When the transport is aborted, after the server has closed the connection."""
+    """The deadline that aborts the transport after the server has closed the connection."""
 
     @property
     def is_open(self) -> "Deferred[None]":
-        """Fires when the connection is open."""
+        """A Deferred that fires when the connection opens. Never fires if first read after that."""
         if self._opening is None:
             self._opening = Deferred()
         return self._opening

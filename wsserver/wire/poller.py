@@ -35,7 +35,7 @@ IN, OUT, ENDED = 1, 4, 0x18
 
 
 class Watched(Protocol):
-    """What the poller watches: Twisted's IReadWriteDescriptor with half close, and an attribute for the poller."""
+    """An object that the poller watches: an IReadWriteDescriptor of Twisted that supports half close."""
 
     watched: int
     """The events that the descriptor is registered for; 0 if it is not registered. Set by the poller."""
@@ -63,7 +63,7 @@ def py_serve(  # noqa: PLR0917 (positional: fastest for the compiled version)
         events: pairs of a file descriptor and its epoll events.
         watched: file descriptor -> watched object; changes while this function runs.
         fresh: descriptors registered since the events were read; grows while this function runs.
-        other: called with the watched object and its events if they are more than that it is readable, or if it is not
+        other: called with a watched object and its events if there are events other than `IN`, or if the object is not
             watched for reading.
         failed: called within the `except` clause, with a watched object whose `doRead` raised an exception.
         disconnect: called with a watched object and the reason that its `doRead` returned.

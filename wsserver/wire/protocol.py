@@ -45,7 +45,11 @@ P = TypeVar("P", bound="ServerProtocol")
 
 
 class Service(Protocol):
-    """What endpoints use of their service, a `wsserver.service.WebSocketService`. Its parts are in higher layers."""
+    """
+    The part of a `wsserver.service.WebSocketService` that its endpoints use.
+
+    The attributes of type Any are objects of higher layers, which this module must not import.
+    """
 
     settings: Settings
     hub: Any
@@ -121,7 +125,7 @@ class ServerProtocol(SlowPath, OpeningHandshake):
 
     @cached_property
     def is_closed(self) -> "Deferred[ServerProtocol]":
-        """Fires with the connection when it is closed."""
+        """A Deferred that fires with this connection when it is closed."""
         closed: Deferred[ServerProtocol] = Deferred()
         if self._gone:
             closed.callback(self)
@@ -139,7 +143,14 @@ class ServerProtocol(SlowPath, OpeningHandshake):
         self.fail(CloseCode.INTERNAL_ERROR, "the server failed")
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
-        """Write frames that Autobahn has built, in order with those built here."""
+        """
+        Send a frame that Autobahn has built, such as a ping, after the frames that the fast path has collected.
+
+        Args:
+            data: the bytes of the frame.
+            sync: as in Autobahn: write the frame separately, not joined with others.
+            chopsize: as in Autobahn: write at most this many bytes at a time; None for all.
+        """
         if sync or chopsize:
             self._uncork()
             super().sendData(data, sync, chopsize)

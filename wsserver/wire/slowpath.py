@@ -50,7 +50,11 @@ class SlowPath(FastPath):
 
     def _slow(self, data: bytes, budget: int) -> None:
         """
-        Process bytes that the fast path did not: other frames than whole data frames, and those beyond the budget.
+        Process the bytes that the fast path has not processed, within the turn's budget.
+
+        The state machine processes every frame that is not a whole data frame; the fast path processes the data frames
+        between them. Once the budget is used up, the remaining bytes wait for a later turn, and the server stops
+        reading until then. If earlier bytes wait, or the opening handshake is not complete, all of `data` waits.
 
         Args:
             data: received bytes.
@@ -124,7 +128,7 @@ class SlowPath(FastPath):
                 self._resume()
 
     def _resume(self) -> None:
-        """Process the bytes that wait, in the next turn; without any, read from the transport."""
+        """Process the waiting bytes in the next turn; if none wait, read from the transport."""
         if self._waiting:
             self._process_waiting_later()
         else:
@@ -139,7 +143,7 @@ class SlowPath(FastPath):
         """
         Pass one frame, or the part of it that has arrived, to the state machine.
 
-        Not everything at once: the state machine copies the remaining bytes at every step.
+        Frames are passed one at a time, because the state machine copies the remaining bytes after every step.
 
         Args:
             data: received bytes.
@@ -275,7 +279,7 @@ class SlowPath(FastPath):
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Process the bytes that wait, then read again. Called by the transport when its send buffer is empty."""
+        """Process the waiting bytes, then read again. Called by the transport when its send buffer is empty."""
         self._write_blocked = False
         if not self._reading_paused:
             self._resume()

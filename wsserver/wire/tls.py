@@ -133,7 +133,7 @@ class TLSProtocol(TLSMemoryBIOProtocol):
         End TLS if OpenSSL has failed, with the exception that pyOpenSSL raises for the failure.
 
         This happens before data that was decrypted earlier is delivered. The alert has been sent, so no response is
-        possible any more, and OpenSSL stores errors per thread, where other connections would take it for their own.
+        possible any more. OpenSSL stores errors per thread: other connections would mistake this error for their own.
         """
         try:
             self.getHandle().recv(1, MSG_PEEK)

@@ -242,7 +242,15 @@ class HandshakeGuard(TLSMemoryBIOProtocol):
             super().dataReceived(data)
 
     def _check_first_bytes(self, data: bytes) -> bytes:
-        """Return the bytes for TLS, none while they may be plain HTTP; refuse the connection if they are plain HTTP."""
+        """
+        Refuse the connection if its first bytes are plain HTTP.
+
+        Args:
+            data: the received bytes.
+
+        Returns:
+            The bytes to pass to TLS unless the connection is refused; empty while they may still be plain HTTP.
+        """
         self._has_begun = True
         first = cast(bytes, self._first) + data
         # A TLS handshake begins with 0x16, which no method contains.

@@ -215,7 +215,7 @@ class _WriteThrough(_FastBase):
         super().connectionLost(reason)  # type: ignore[misc]
 
     def startTLS(self: Any, *arguments: Any, **options: Any) -> None:
-        """Start TLS; from now on, writes go through it."""
+        """Start TLS; from now on, TLS encrypts everything that is written."""
         self._direct = False
         super().startTLS(*arguments, **options)  # type: ignore[misc]
 

@@ -102,7 +102,7 @@ class StreamPositions:
 
     def begin(self) -> list[Missed]:
         """
-        Return the channels that cannot be recovered, each as a gap.
+        Set the initial positions, and return a gap for each channel whose missed publications cannot be recovered.
 
         Must be called once, before anything is sent to the subscriber. After that, `behind` is valid.
         """
