@@ -93,12 +93,12 @@ def names_of(known: Iterator[str]) -> Any:
 
 
 def say(line: str) -> None:
-    """Print a line of progress at once."""
+    """Print a line of progress, and flush the output."""
     print(line, flush=True)
 
 
 def measure(row: Row, server: Server, options: argparse.Namespace) -> dict[str, float]:
-    """Measure one server once; returns figure -> value."""
+    """Measure one server once; return a dictionary from the names of figures to values."""
     if row.measure == "memory":
         return measure_memory(server, row, options.quick)
     if row.measure == "idle":
@@ -110,7 +110,7 @@ def measure(row: Row, server: Server, options: argparse.Namespace) -> dict[str, 
 
 
 def measure_memory(server: Server, row: Row, quick: bool) -> dict[str, float]:
-    """Measure memory per connection: the growth from few to many connections, without the process's own memory."""
+    """Measure memory per connection: its growth from few to many connections, without the process's own memory."""
     few = 500 if quick else 1_000
     many = min(8_000, open_files() - 1_000 - few)
     many = min(many, 1_500) if quick else many
@@ -146,7 +146,11 @@ def attempt(row: Row, peer: Peer, options: argparse.Namespace) -> dict[str, Any]
 
 
 def measure_row(row: Row, peers: list[Peer], options: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
-    """Measure all servers in interleaved rounds. The idle row, a minute per server, has two rounds at most."""
+    """
+    Measure all servers in interleaved rounds.
+
+    The idle row has at most two rounds, because it takes a minute per server.
+    """
     rounds = min(2, options.rounds) if row.measure == "idle" else options.rounds
     results: dict[str, list[dict[str, Any]]] = {peer.name: [] for peer in peers}
     for each in range(rounds):
@@ -208,7 +212,7 @@ def save(result: dict[str, Any], out: Path) -> None:
 
 
 def plots(result: dict[str, Any]) -> dict[str, str]:
-    """Draw the plots; returns file name -> SVG."""
+    """Draw the plots; return a dictionary from file names to SVG texts."""
     return {f"benchmarks-{row.name}.svg": draw(result, row) for row in plotted(result)}
 
 

@@ -23,10 +23,13 @@ class Peer:
     """
 
     can: frozenset[str] = frozenset()
-    """compression, tls, ping: has the option. validates: checks UTF-8. python: is an application in Python."""
+    """
+    Capabilities. compression, tls, ping: the server has that option. validates: it checks UTF-8. python: its
+    application is written in Python.
+    """
 
     packages: tuple[str, ...] = ()
-    """Packages to install with pip or npm; the version of the first is reported as the peer's."""
+    """Packages to install with pip or npm. The version of the first package is reported as the peer's version."""
 
     kind: str = "python"
     """How it is installed: python, node, go, c, nginx, or here (the server under test, which is already installed)."""

@@ -47,7 +47,7 @@ def best_peer(result: Result, row: Row) -> tuple[str, float] | None:
 
 
 def reference(result: Result, row: Row, goal: Goal) -> float | None:
-    """Return the figure that a goal is a multiple of; None if it was not measured."""
+    """Return the figure whose multiple the goal is; None if that figure was not measured."""
     if goal.of == "best":
         best = best_peer(result, row)
         return best and best[1]
@@ -57,7 +57,7 @@ def reference(result: Result, row: Row, goal: Goal) -> float | None:
 
 
 def judged(result: Result, row: Row, goal: Goal | None) -> tuple[str, bool | None]:
-    """Return the text of a goal, and whether it is reached; None if a figure for it is missing."""
+    """Return the text of a goal, and whether it is reached. The second value is None if a figure is missing."""
     if goal is None:
         return "", None
     sign = "≤" if row.less_is_better else "≥"

@@ -43,7 +43,7 @@ def redis_server() -> Iterator[int]:
 
 @inlineCallbacks
 def measure(_: Any, port: int, channels: int) -> Generator[Any, Any, None]:
-    """Close the connection five times; print how long it took each time until all subscriptions were back."""
+    """Close the connection five times; each time, print how long it took until all subscriptions were restored."""
     rising: list[Deferred[float]] = []
 
     def rise() -> "Deferred[float]":

@@ -30,7 +30,10 @@ class Row:
     unit: str = "/s"
     less_is_better: bool = False
     measure: str = "load"
-    """load; or memory or idle, which measure the server while the load holds connections."""
+    """
+    What is measured. load: the figures of the load generator. memory, idle: the server while the load generator holds
+    connections.
+    """
 
     needs: str = ""
     """Capability that a server needs and is started with; see `Peer.can`. Also `fanout` or `redis`."""
@@ -59,7 +62,10 @@ class Row:
 
 
 FANOUT = ("fanout", "--connections", "1000", "--path", "/ws?channel=foo")
-"""The programs of the peers treat any path but /publish as that of a subscriber."""
+"""
+Arguments of the load generator. The peers' programs treat every client as a subscriber unless its path
+is `/publish`.
+"""
 
 CENTRIFUGE = ("--centrifuge", "--path", "/connection/websocket")
 

@@ -32,7 +32,10 @@ GOAL_P99, GOAL_MAX = 0.050, 0.100
 GOAL_MEMORY = 1024 * 1024 + 512 * 1024
 """Maximum memory per attacking client in bytes: the default of `--max-queued-bytes` plus 512 KiB."""
 JUDGED_FROM = 10
-"""Minimum number of connections to check the memory goal: the process always keeps some freed memory."""
+"""
+Minimum number of connections for which the memory goal is checked. With fewer, the memory that the process keeps after
+freeing it would distort the figure.
+"""
 
 
 def echo(port: int, seconds: float, results: Connection) -> None:
@@ -111,7 +114,7 @@ def serving(options: list[str]):
 
 
 def attack(row: Attack, port: int, seconds: float, orders: Connection) -> None:
-    """Prepare the server, report that, wait for the order to start, and attack."""
+    """Prepare the server, report that it is prepared, wait for the order to start, and attack."""
     row.prepare(port)
     orders.send("prepared")
     orders.recv()
@@ -119,7 +122,11 @@ def attack(row: Attack, port: int, seconds: float, orders: Connection) -> None:
 
 
 def attack_by_number(number: int, port: int, seconds: float, orders: Connection) -> None:
-    """Run the attack with this index in `ATTACKS`. Attacks contain functions, which cannot be sent to a process."""
+    """
+    Run the attack with this index in `ATTACKS`.
+
+    An `Attack` itself contains functions, so it cannot be sent to another process.
+    """
     attack(ATTACKS[number], port, seconds, orders)
 
 

@@ -30,7 +30,11 @@ class ToolchainError(Exception):
 
 
 def run(*command: str | Path, **more: object) -> str:
-    """Run a command and return its output; raises ToolchainError with the last line of its errors if it fails."""
+    """
+    Run a command and return its output.
+
+    If the command fails, raise ToolchainError with the last line of its standard error.
+    """
     try:
         done = subprocess.run(
             [str(part) for part in command], capture_output=True, text=True, timeout=SECONDS, check=False, **more

@@ -1,4 +1,4 @@
-"""What every server of this folder is told on its command line."""
+"""The command line that all servers in this folder have in common."""
 
 import argparse
 import logging
@@ -7,11 +7,15 @@ import ssl
 __all__ = ["MAX_SIZE", "read", "tls"]
 
 MAX_SIZE = 2 * 1024 * 1024
-"""Largest message, where a server wants to be told one: room for the row with 1 MiB."""
+"""Maximum message size in bytes, for libraries that limit it. The largest messages of the benchmark have 1 MiB."""
 
 
 def read() -> argparse.Namespace:
-    """Read the command line. What isn't asked for stays off, whatever the library's default."""
+    """
+    Parse the command line.
+
+    A server enables only the features that are requested, even if its library's defaults differ.
+    """
     parser = argparse.ArgumentParser()
     parser.add_argument("port", type=int)
     parser.add_argument("--compression", action="store_true", help="agree to permessage-deflate")
@@ -24,7 +28,7 @@ def read() -> argparse.Namespace:
 
 
 def tls(arguments: argparse.Namespace) -> ssl.SSLContext | None:
-    """Make the TLS context, if the server is to have one."""
+    """Return the TLS context, or None without `--cert`."""
     if arguments.cert is None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -1,4 +1,4 @@
-"""aiohttp on uvloop."""
+"""Echo server: aiohttp on uvloop."""
 
 import arguments
 import uvloop
@@ -6,7 +6,7 @@ from aiohttp import WSMsgType, web
 
 
 async def echo(request):
-    """Echo one connection's messages."""
+    """Echo the messages of one connection."""
     connection = web.WebSocketResponse(
         compress=options.compression, max_msg_size=arguments.MAX_SIZE, heartbeat=options.ping
     )

@@ -1,4 +1,4 @@
-"""Autobahn|Python on Twisted's epoll reactor, as its documentation shows it."""
+"""Echo server: Autobahn|Python on Twisted's epoll reactor, as in Autobahn's documentation."""
 
 import arguments
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
@@ -7,10 +7,10 @@ from twisted.internet import reactor, ssl
 
 
 class Echo(WebSocketServerProtocol):
-    """Sends every message back."""
+    """One connection."""
 
     def onMessage(self, payload, isBinary):
-        """Echo one message."""
+        """Send the message back."""
         self.sendMessage(payload, isBinary)
 
 

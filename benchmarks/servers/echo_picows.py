@@ -1,4 +1,4 @@
-"""picows on uvloop, with the transports of aiofastnet that it takes where they are installed."""
+"""Echo server: picows on uvloop. picows uses the transports of aiofastnet if that is installed."""
 
 import arguments
 import uvloop
@@ -6,10 +6,10 @@ from picows import WSListener, WSMsgType, ws_create_server
 
 
 class Echo(WSListener):
-    """Sends every message back."""
+    """One connection."""
 
     def on_ws_frame(self, transport, frame):
-        """Echo one message; a fragment is none, and the load sends none."""
+        """Send a message back. Fragments are ignored, because the load generator sends none."""
         if frame.msg_type in {WSMsgType.TEXT, WSMsgType.BINARY}:
             transport.send(frame.msg_type, frame.get_payload_as_memoryview())
         elif frame.msg_type == WSMsgType.CLOSE:
@@ -18,7 +18,7 @@ class Echo(WSListener):
 
 
 async def main():
-    """Serve."""
+    """Serve until the process is stopped."""
     options = arguments.read()
     more = {"enable_auto_ping": True, "auto_ping_idle_timeout": options.ping} if options.ping else {}
     server = await ws_create_server(

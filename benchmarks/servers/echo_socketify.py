@@ -1,4 +1,4 @@
-"""uWebSockets through socketify."""
+"""Echo server: uWebSockets, called from Python through socketify."""
 
 import arguments
 from socketify import App, AppListenOptions, AppOptions, CompressOptions

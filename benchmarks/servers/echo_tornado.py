@@ -1,4 +1,4 @@
-"""Tornado on asyncio, its own loop."""
+"""Echo server: Tornado on asyncio's own event loop."""
 
 import asyncio
 
@@ -8,23 +8,23 @@ import tornado.websocket
 
 
 class Echo(tornado.websocket.WebSocketHandler):
-    """Sends every message back."""
+    """One connection."""
 
     def get_compression_options(self):
-        """Agree to compression, or don't."""
+        """Enable permessage-deflate if `--compression` is set."""
         return {} if options.compression else None
 
     def open(self, *_):
-        """Leave Nagle's algorithm out of it, as the documentation advises for small messages."""
+        """Disable Nagle's algorithm, as Tornado's documentation recommends for small messages."""
         self.set_nodelay(True)
 
     def on_message(self, message):
-        """Echo one message."""
+        """Send the message back."""
         self.write_message(message, binary=isinstance(message, bytes))
 
 
 async def main():
-    """Serve."""
+    """Serve until the process is stopped."""
     app = tornado.web.Application(
         [(r"/.*", Echo)],
         websocket_max_message_size=arguments.MAX_SIZE,

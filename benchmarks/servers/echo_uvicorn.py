@@ -1,4 +1,4 @@
-"""uvicorn on uvloop, with the WebSocket implementation it prefers; with --wsproto on wsproto."""
+"""Echo server: uvicorn on uvloop, with uvicorn's default WebSocket library, or with wsproto if `--wsproto` is set."""
 
 import sys
 
@@ -7,7 +7,7 @@ import uvicorn
 
 
 async def echo(scope, receive, send):
-    """Echo one connection's messages, as plain ASGI."""
+    """Echo the messages of one connection, as an ASGI application without a framework."""
     if scope["type"] != "websocket":
         return
     await receive()

@@ -1,4 +1,4 @@
-"""websockets on asyncio; with --uvloop on uvloop."""
+"""Echo server: websockets on asyncio, or on uvloop if `--uvloop` is set."""
 
 import asyncio
 import sys
@@ -8,13 +8,13 @@ from websockets.asyncio.server import serve
 
 
 async def echo(connection):
-    """Echo one connection's messages."""
+    """Echo the messages of one connection."""
     async for message in connection:
         await connection.send(message)
 
 
 async def main():
-    """Serve."""
+    """Serve until the process is stopped."""
     async with serve(
         echo,
         "127.0.0.1",

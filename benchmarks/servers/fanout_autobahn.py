@@ -1,4 +1,4 @@
-"""Autobahn|Python on Twisted's epoll reactor: a message prepared once, sent to each, as in its broadcast example."""
+"""Fan-out server: Autobahn|Python on Twisted's epoll reactor; prepares each message once for all subscribers."""
 
 import arguments
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
@@ -6,21 +6,21 @@ from twisted.internet import reactor
 
 
 class Client(WebSocketServerProtocol):
-    """A subscriber, or on /publish the publisher."""
+    """The connection of a subscriber, or of the publisher if its path is `/publish`."""
 
     def onOpen(self):
-        """Subscribe."""
+        """Add a subscriber."""
         if self.http_request_path != "/publish":
             subscribers.add(self)
 
     def onMessage(self, payload, isBinary):
-        """Publish one message."""
+        """Send a message of the publisher to all subscribers."""
         prepared = factory.prepareMessage(payload, isBinary)
         for one in subscribers:
             one.sendPreparedMessage(prepared)
 
     def onClose(self, *_):
-        """Leave."""
+        """Remove a subscriber."""
         subscribers.discard(self)
 
 

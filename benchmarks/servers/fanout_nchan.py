@@ -1,4 +1,8 @@
-"""nginx with nchan, of Debian or its kin: writes its configuration, and becomes it."""
+"""
+Fan-out server: nginx with the nchan module, as packaged by Debian or a derivative.
+
+Writes the configuration and executes nginx.
+"""
 
 import os
 import sys

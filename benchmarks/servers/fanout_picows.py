@@ -1,4 +1,4 @@
-"""picows on uvloop, with the transports of aiofastnet that it takes where they are installed."""
+"""Fan-out server: picows on uvloop. picows uses the transports of aiofastnet if that is installed."""
 
 import arguments
 import uvloop
@@ -6,23 +6,23 @@ from picows import WSListener, WSMsgType, ws_create_server
 
 
 class Client(WSListener):
-    """A subscriber, or on /publish the publisher."""
+    """The connection of a subscriber, or of the publisher if its path is `/publish`."""
 
     def __init__(self, subscribes):
         super().__init__()
         self.subscribes = subscribes
 
     def on_ws_connected(self, transport):
-        """Subscribe."""
+        """Add a subscriber."""
         if self.subscribes:
             subscribers.add(transport)
 
     def on_ws_disconnected(self, transport):
-        """Leave."""
+        """Remove a subscriber."""
         subscribers.discard(transport)
 
     def on_ws_frame(self, transport, frame):
-        """Publish one message."""
+        """Send a message of the publisher to all subscribers."""
         if frame.msg_type in {WSMsgType.TEXT, WSMsgType.BINARY}:
             payload, kind = frame.get_payload_as_bytes(), frame.msg_type
             for one in subscribers:
@@ -33,7 +33,7 @@ class Client(WSListener):
 
 
 async def main():
-    """Serve."""
+    """Serve until the process is stopped."""
     server = await ws_create_server(
         lambda request: Client(request.path != b"/publish"), "127.0.0.1", arguments.read().port, backlog=1024
     )

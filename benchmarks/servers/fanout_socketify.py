@@ -1,4 +1,4 @@
-"""uWebSockets through socketify, with its own topics."""
+"""Fan-out server: uWebSockets, called from Python through socketify, with the topics of uWebSockets."""
 
 import arguments
 from socketify import App, AppListenOptions, CompressOptions

@@ -1,4 +1,4 @@
-"""websockets on uvloop, with its own broadcast()."""
+"""Fan-out server: websockets on uvloop, with the function `broadcast` of websockets."""
 
 import arguments
 import uvloop
@@ -8,7 +8,7 @@ subscribers = set()
 
 
 async def client(connection):
-    """Serve a subscriber, or on /publish the publisher."""
+    """Serve a subscriber, or the publisher if the path is `/publish`."""
     if connection.request.path != "/publish":
         subscribers.add(connection)
         try:
@@ -21,7 +21,7 @@ async def client(connection):
 
 
 async def main():
-    """Serve."""
+    """Serve until the process is stopped."""
     async with serve(client, "127.0.0.1", arguments.read().port, compression=None, ping_interval=None) as server:
         await server.serve_forever()
 

@@ -1,4 +1,8 @@
-"""wsserver in an application: subscribers on /ws?channel=foo, and an endpoint that publishes what it is sent."""
+"""
+Fan-out server: wsserver embedded in an application.
+
+Subscribers connect to `/ws?channel=foo`; an endpoint of the application publishes each message that it receives.
+"""
 
 import sys
 
@@ -11,7 +15,7 @@ from wsserver.wire.protocol import ServerProtocol
 
 
 class Publish(ServerProtocol):
-    """Publishes every message to one channel."""
+    """The endpoint `/publish`: publishes every message to the channel `foo`."""
 
     def onMessage(self, payload, _is_binary):
         """Publish one message."""

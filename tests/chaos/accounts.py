@@ -42,7 +42,7 @@ class Publication:
     sent: float
     """The time of the first attempt."""
     acked: float | None = None
-    """The time of the acknowledgement; None without one, in which case it may or may not have been published."""
+    """The time of the acknowledgement. None without one: the publication may or may not have been published."""
     positions: set[Position] = field(default_factory=set)
     """The acknowledged positions; several if a retry was stored again after Redis had lost its data."""
 
@@ -71,7 +71,7 @@ class Received(NamedTuple):
 
 
 class GapNotice(NamedTuple):
-    """A notice that publications are missing here."""
+    """A gap notice: publications are missing at this place of the log."""
 
     at: float
     stream: bool = True
@@ -104,6 +104,9 @@ class Accounts:
     sent: dict[int, Publication] = field(default_factory=dict)
     logs: list[Log] = field(default_factory=list)
     markers: dict[str, list[int]] = field(default_factory=dict)
-    """Channel -> the last publications, made after all faults: one with a position and a plain one."""
+    """
+    Channel -> the numbers of its last two publications, made after all faults: one with a position, and
+    a plain one.
+    """
     healed: list[tuple[str, float]] = field(default_factory=list)
     """Each fault, and the time at which it was over."""

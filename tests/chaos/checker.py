@@ -33,7 +33,10 @@ class Verdict:
     faults: list[str] = field(default_factory=list)
     """Descriptions of the first faults."""
     recoveries: list[float] = field(default_factory=list)
-    """Seconds from the end of a fault until a subscriber received a publication that was sent since."""
+    """
+    For each fault and subscriber, the seconds from the end of the fault until the subscriber received a publication
+    sent after it.
+    """
 
     BAD = ("silently lost", "out of order", "duplicates", "misplaced", "last missing")
 
@@ -126,7 +129,7 @@ class _LogCheck:
         self._seen: set[Position | int] = set()
         """The received positions, and the numbers of received plain publications."""
         self._highest: dict[str, int] = {}
-        """Epoch -> the highest received offset, in the order in which the epochs first came."""
+        """Epoch -> the highest received offset. The epochs are in the order in which they first occurred."""
 
     def run(self) -> None:
         """Check everything."""
@@ -218,7 +221,11 @@ class _LogCheck:
     # By time.
 
     def _segments(self, plain: bool) -> Iterator[tuple[float, list[Received]]]:
-        """Yield the segments within which nothing may be missing: the time of the start, and what was received."""
+        """
+        Yield the segments within which nothing may be missing.
+
+        A segment has the time of its start, and the received events.
+        """
         begin: float | None = None
         received: list[Received] = []
         for event in self._log.events:

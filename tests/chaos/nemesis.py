@@ -104,7 +104,11 @@ class Nemesis:
         await asyncio.to_thread(self._stage.replace_redis)
 
     async def set_back_redis(self) -> None:
-        """Make Redis write a snapshot, and kill it seconds later; without `appendonly` it loads the snapshot."""
+        """
+        Make Redis write a snapshot, and kill Redis seconds later.
+
+        Restarted without `appendonly`, Redis loads the old snapshot.
+        """
         await self._redis("SAVE")
         await self._pause(1, 4)
         await asyncio.to_thread(self._stage.redis.kill)
@@ -117,7 +121,7 @@ class Nemesis:
         self._stage.redis.thaw()
 
     async def freeze_redis_shortly(self) -> None:
-        """Freeze Redis for too short a time to be noticed."""
+        """Freeze Redis for so short a time that the servers do not notice."""
         await self.freeze_redis(0.2, 1.2)
 
     async def freeze_redis_for_long(self) -> None:
@@ -161,7 +165,7 @@ class Nemesis:
         await self._end_server(signal.SIGTERM)
 
     async def freeze_server(self) -> None:
-        """Freeze a server for a while: Redis may disconnect it, and subscribers wait."""
+        """Freeze a server for a while. Redis may disconnect the server, and its subscribers wait."""
         server = self._any_server()
         server.freeze()
         await self._pause(1, 6)
@@ -183,13 +187,13 @@ class Nemesis:
         await self.pull_cable(lose=False)
 
     async def drop_sockets(self) -> None:
-        """Close the connections of a third of the subscribers, which reconnect after up to some seconds."""
+        """Close the connections of a third of the subscribers. They reconnect within a few seconds."""
         for subscriber in self._rng.sample(self._subscribers, len(self._subscribers) // 3):
             subscriber.drop(self._rng.uniform(0, 4))
         await asyncio.sleep(4)
 
     async def slow_readers(self) -> None:
-        """Make a fifth of the subscribers read nothing, while much is published to their channels."""
+        """Stop a fifth of the subscribers from reading, while large publications are sent to some of their channels."""
         slow = self._rng.sample(self._subscribers, max(1, len(self._subscribers) // 5))
         channels = sorted({channel for subscriber in slow for channel in subscriber.logs})
         for channel in self._rng.sample(channels, max(1, len(channels) // 3)):
@@ -198,7 +202,7 @@ class Nemesis:
         self._publishers.padding.clear()
 
     async def two_at_once(self) -> None:
-        """Inject a fault of Redis, and another fault before it is over."""
+        """Inject a fault of Redis, and another fault before the first one is over."""
         first, second = self._rng.choice(sorted(OF_REDIS)), self._rng.choice(sorted(OF_OTHERS))
 
         async def later() -> None:

@@ -1,4 +1,4 @@
-"""Publishers of every kind, which record what was acknowledged."""
+"""Publishers of all kinds. They record which publications were acknowledged."""
 
 import asyncio
 import itertools
@@ -47,7 +47,7 @@ class Publishers:
         self._clients, self._rng = clients, rng
         self._numbers = itertools.count(1)
         self.padding: dict[str, int] = {}
-        """Channel -> bytes by which its publications are currently padded."""
+        """Channel -> number of bytes by which its publications are currently padded."""
 
     async def run(self, channels: Sequence[str], rate: float) -> None:
         """

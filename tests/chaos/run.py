@@ -112,7 +112,11 @@ def name_channels(count: int) -> list[str]:
 
 
 def make_subscribers(count: int, channels: Sequence[str], ports: Sequence[int], rng: random.Random) -> list[Subscriber]:
-    """Make subscribers of all kinds, each to one or two channels, spread evenly over the channels."""
+    """
+    Make subscribers of all kinds.
+
+    Each subscribes to one or two channels, so that all channels have about as many.
+    """
     made: list[Subscriber] = []
     for number in range(count):
         kind = KINDS[number % len(KINDS)]
@@ -174,7 +178,7 @@ async def drill(options: argparse.Namespace, stage: Stage, rng: random.Random) -
 
 
 def delivered(accounts: Accounts) -> int:
-    """Return about how many publications were delivered; some of the counted events are not publications."""
+    """Return the approximate number of deliveries: a few of the counted events are not publications."""
     return sum(len(log.events) for log in accounts.logs)
 
 
@@ -189,7 +193,11 @@ def lacks(log: Log, markers: Sequence[int]) -> bool:
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition; if it does not become true in time, the checker finds the consequences."""
+    """
+    Wait for a condition, at most `TIMEOUT` seconds.
+
+    If it is still false then, the checker finds the consequences.
+    """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(TIMEOUT):
             while not condition():  # noqa: ASYNC110 (there is no event to wait for)

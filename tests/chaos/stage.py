@@ -20,7 +20,7 @@ TIMEOUT = 20.0
 """Seconds to wait until a process has started or stopped."""
 
 LAST_LINES = 5
-"""Lines of a server's log that are shown when it does not start."""
+"""Number of last log lines that are shown of a server that does not start."""
 
 SETTINGS = """
 redis = "redis://127.0.0.1:{redis}"
@@ -80,7 +80,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start the process; it may take a moment to become ready."""
+        """Start the process, without waiting until it is ready."""
         command = [str(Path(sys.executable).parent / "wsserver"), "serve", "--config", str(self._config)]
         with (self.directory / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -117,7 +117,7 @@ class Server:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the process has ended by itself."""
+        """Whether the process has ended without being stopped."""
         return self.process is not None and self.process.poll() is not None
 
     def describe(self) -> str:

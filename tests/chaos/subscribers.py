@@ -22,7 +22,7 @@ from websockets.asyncio.client import ClientConnection
 __all__ = ["KINDS", "Centrifuge", "Events", "JSONFormat", "RawFormat", "Subscriber"]
 
 BACKOFF = (0.1, 1.0)
-"""Seconds between two attempts to connect, at least and at most."""
+"""Minimum and maximum seconds between two attempts to connect."""
 
 TIMEOUT = 8.0
 """Seconds to wait for a response to a request to connect or to subscribe."""
@@ -249,7 +249,7 @@ class Centrifuge(Subscriber):
         self._connection: ClientConnection | None = None
         self._number = 0
         self._asked: dict[int, str] = {}
-        """Number of a subscribe command -> channel."""
+        """Id of a subscribe command -> channel."""
         self._published: dict[int, asyncio.Future[bool | None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 

@@ -100,7 +100,7 @@ class CorrectHistoryTests:
         assert history.counts("recovered", "reported_missing") == (3, 0)
 
     def test_passes_if_plain_publications_are_not_recovered(self):
-        """The documentation says that they are not kept."""
+        """As documented, plain publications are not kept."""
         history = History(plain=True).log(Subscribed(0.5), 1, 2, Disconnected(2.5), Recovered(5.5), 6, 7, 8, 9)
         assert history.passed
 
@@ -158,7 +158,7 @@ class MissingPublicationTests:
         assert not History(plain=plain).log(Subscribed(3.5), 5, 6, 7, 8, 9, kind=kind).passed
 
     def test_finds_the_publication_after_the_initial_position_missing(self):
-        """Although it was sent before the subscription."""
+        """The publication was sent before the subscription, so only its position shows that it is missing."""
         assert not History().log(Subscribed(4.05, Position("e", 3)), 5, 6, 7, 8, 9, kind="centrifuge").passed
 
     @KINDS
@@ -169,7 +169,7 @@ class MissingPublicationTests:
     @KINDS
     @PLAIN
     def test_finds_a_publication_missing_that_was_sent_after_the_gap_notice(self, kind, plain):
-        """It would have been the first one after the notice."""
+        """The missing publication would have been the first one after the notice."""
         assert not History(plain=plain).log(Subscribed(0.5), 1, GapNotice(2.5), 5, 6, 7, 8, 9, kind=kind).passed
 
     def test_a_gap_notice_for_plain_publications_does_not_excuse_others(self):
@@ -203,7 +203,11 @@ class MissingPublicationTests:
         assert not history.log(Subscribed(0.5), *range(1, 10)).passed
 
     def test_finds_publications_lost_to_a_store_that_reused_their_positions(self):
-        """A Redis restored from a snapshot does so; a subscriber skips them as already received."""
+        """
+        A Redis restored from a snapshot assigns positions again.
+
+        A subscriber drops these publications as already received.
+        """
         history = History()
         for number in (5, 6, 7):
             history.sent(number).positions = {Position("e", number - 3)}
@@ -214,7 +218,7 @@ class MissingPublicationTests:
         assert history.counts("silently lost", "misplaced") == (3, 3)
 
     def test_finds_an_acknowledged_publication_that_was_never_stored(self):
-        """The offsets are complete without it."""
+        """No offset is missing, so only the acknowledgement shows the loss."""
         history = History()
         history.sent(4).positions = set()
         for number in range(5, 10):
@@ -223,7 +227,7 @@ class MissingPublicationTests:
         assert history.counts("silently lost") == (1,)
 
     def test_finds_a_missing_offset_even_if_no_publication_has_it(self):
-        """It may be that of the unacknowledged publication."""
+        """The missing offset may be that of the unacknowledged publication."""
         history = History()
         history.sent(4).acked, history.sent(4).positions = None, set()
         assert not history.log(Subscribed(0.5), 1, 2, 3, 5, 6, 7, 8, 9).passed
@@ -278,7 +282,7 @@ class OrderAndDuplicateTests:
         assert history.counts("misplaced") == (1,)
 
     def test_finds_a_later_publication_with_an_earlier_position(self):
-        """It was sent after the other one was acknowledged."""
+        """The later publication was sent after the earlier one was acknowledged."""
         history = History()
         history.sent(3).positions, history.sent(7).positions = {Position("e", 7)}, {Position("e", 3)}
         assert history.counts("out of order")[0] > 0

@@ -55,12 +55,16 @@ class Run:
     folder: Path
     slots: int
     deadline: float
-    """On the clock of time.monotonic()."""
+    """When the run must end, in the seconds of `time.monotonic()`."""
     say: Callable[[str], None]
 
 
 def specification(url: str, portion: Portion) -> str:
-    """Return the specification for wstest. It keeps wstest's timeouts: longer ones would make it another test."""
+    """
+    Return the specification for wstest.
+
+    It does not change wstest's timeouts, because longer ones would make the cases easier to pass.
+    """
     spec = {
         "outdir": portion.name,
         "servers": [{"agent": AGENT, "url": url}],
@@ -139,7 +143,7 @@ def ended(run: Run, one: Running) -> list[str]:
 
 
 def out_of_time(running: Iterable[Running]) -> str:
-    """Describe what was running at the time limit."""
+    """Describe the cases that were running at the time limit."""
     last = [f"{one.portion.name} in case {''.join(one.cases_started()[-1:]) or 'none'}" for one in running]
     return f"the time limit is over; wstest was stopped ({', '.join(last) or 'between portions'})"
 
@@ -160,7 +164,7 @@ def read_index(index: Path) -> list[Result]:
 
 
 def read_descriptions(folder: Path) -> dict[str, str]:
-    """Read the description of each case; any report of wstest has those of all cases, even of cases not run."""
+    """Read the description of each case. Every report of wstest describes all cases, even those that did not run."""
     page = next(iter(sorted(folder.glob("*/index.html"))), None)
     if page is None:
         return {}

@@ -40,7 +40,10 @@ HEAVY = frozenset({"9", "12", "13"})
 """Groups that load the processor for minutes; a quick run leaves them out."""
 
 LIGHT_PORTIONS = {"6": "6", "7": "7-10", "10": "7-10"}
-"""Group 6 mostly waits for timers, so it has its own process, beside the other light groups."""
+"""
+Group -> its portion; all other light groups are in the portion 1-5. Group 6 mostly waits for timers, so it runs in
+parallel with the other light groups.
+"""
 
 
 @dataclass(frozen=True)

@@ -94,14 +94,14 @@ def clear(out: Path) -> Path:
 
 
 def server(ours: argparse.Namespace, servers: Sequence[str]) -> AbstractContextManager[Target]:
-    """Choose the server under test."""
+    """Return a context manager that provides the server under test."""
     if ours.url is not None:
         return foreign(ours.url)
     return twistd(servers, ours.tls, ours.out / "server.log")
 
 
 def seen_by(wstest: Wstest, url: str) -> str:
-    """Return the address under which wstest reaches the server."""
+    """Return the URL at which wstest reaches the server."""
     parts = urlsplit(url)
     if parts.hostname not in {"127.0.0.1", "localhost"}:
         return url

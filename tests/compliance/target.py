@@ -47,7 +47,7 @@ class Target:
     log: Path | None = None
 
     def problems(self) -> list[str]:
-        """Return an error if the server ended by itself."""
+        """Return an error if the server has ended without being stopped."""
         code = None if self.process is None else self.process.poll()
         return [] if code is None else [f"the server ended on its own, exit code {code}: {self.last_words()}"]
 
@@ -137,7 +137,7 @@ def twistd(options: Sequence[str], tls: bool, log: Path) -> Iterator[Target]:
 
 
 def command() -> list[str]:
-    """Return the start of the command line. The twistd beside this interpreter has the package installed."""
+    """Return the first part of the command line: the twistd next to this interpreter, which can import wsserver."""
     return [str(Path(sys.executable).parent / "twistd"), "-n", "--pidfile=", "wsserver"]
 
 

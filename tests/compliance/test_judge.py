@@ -33,7 +33,7 @@ class JudgeTests:
         assert judge(perfect(ALL), ALL) == []
 
     def test_a_perfect_quick_run_passes(self):
-        """It leaves out the groups 9, 12 and 13."""
+        """A quick run leaves out the groups 9, 12 and 13."""
         assert judge(perfect(QUICK), QUICK) == []
 
     def test_the_order_of_the_cases_does_not_matter(self):
@@ -63,7 +63,7 @@ class JudgeTests:
         assert judge(perfect([*QUICK, "9.1.1"]), QUICK) == [Offence("9.1.1", "is not a case of this run")]
 
     def test_a_wrong_case_instead_of_an_expected_one_is_two_offences(self):
-        """The right number of cases is not enough."""
+        """The missing case is one offence, and the unexpected case the other."""
         results = perfect([case for case in ALL if case != "2.10"] + ["2.12"])
         assert judge(results, ALL) == [Offence("2.10", "did not run"), Offence("2.12", "is not a case of this run")]
 
@@ -83,11 +83,11 @@ class BehaviorTests:
         assert self.reasons("1.1.1", behavior="FAILED") == ["behavior FAILED, behaviorClose OK"]
 
     def test_a_non_strict_case_does_not_pass(self):
-        """Although the RFC allows it."""
+        """The RFC allows the behavior NON-STRICT, but this project does not accept it."""
         assert self.reasons("6.4.1", behavior="NON-STRICT") == ["behavior NON-STRICT, behaviorClose OK"]
 
     def test_an_unimplemented_case_does_not_pass(self):
-        """The testsuite reports it if the server refuses an extension."""
+        """The testsuite reports UNIMPLEMENTED if the server refuses an extension."""
         assert self.reasons("12.1.1", behavior="UNIMPLEMENTED") == ["behavior UNIMPLEMENTED, behaviorClose OK"]
 
     def test_an_informational_case_other_than_the_three_does_not_pass(self):

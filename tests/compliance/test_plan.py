@@ -15,7 +15,7 @@ class ExpectedCasesTests:
     """The list of cases is that of the testsuite."""
 
     def test_a_full_run_has_517_cases(self):
-        """Those of the testsuite 0.8.2."""
+        """The testsuite 0.8.2 has 517 cases for servers."""
         assert len(ALL) == len(set(ALL)) == 517
 
     def test_a_quick_run_has_247_cases_without_groups_9_12_and_13(self):
@@ -31,7 +31,7 @@ class ExpectedCasesTests:
 
 
 class WavesTests:
-    """Waves and portions of cases."""
+    """How cases are split into waves and portions."""
 
     def test_each_case_is_in_exactly_one_portion(self):
         assert sorted(portion_cases(ALL)) == sorted(ALL)

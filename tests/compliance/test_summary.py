@@ -34,7 +34,7 @@ class SummaryTests:
         assert not UNCLEAN.passed()
 
     def test_a_run_in_which_the_server_ended_does_not_pass(self):
-        """Even if every case was OK."""
+        """The run does not pass even if every case was OK."""
         assert not replace(PERFECT, problems=["the server ended during the run"]).passed()
 
     def test_a_run_without_results_is_summarized_as_failed(self):

@@ -68,7 +68,7 @@ def find_wstest(cache: Path, say: Callable[[str], None]) -> Wstest:
 
 
 def advice(pythons: Sequence[Path]) -> str:
-    """Say what to install."""
+    """Return a text that says what to install."""
     if pythons:
         return f"{pythons[0]} has no pip: run '{pythons[0]} -m ensurepip', or start Docker"
     return "wstest needs Python 2.7: install it (for example with 'pyenv install 2.7.18'), or start Docker"
@@ -76,7 +76,7 @@ def advice(pythons: Sequence[Path]) -> str:
 
 @contextmanager
 def lock(cache: Path) -> Iterator[None]:
-    """Let one run at a time make the virtualenv."""
+    """Lock the cache, so that only one run at a time makes the virtualenv."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

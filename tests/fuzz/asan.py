@@ -161,13 +161,13 @@ def python_twin() -> Twin:
 
 
 def canary(seconds: float, seed: int) -> int:
-    """Read beyond the end: the sanitizer must end the process."""
+    """Read beyond the end of a buffer. The sanitizer must then end the process."""
     Checker().over_read()
     return 0
 
 
 def compare(seconds: float, seed: int) -> int:
-    """Call both twins; each input is used several times, changed a little each time."""
+    """Call both twins. Each input is used several times, with a small change each time."""
     rng, checker, count, end = random.Random(seed), Checker(), 0, time.monotonic() + seconds
     corpus = [path.read_bytes() for path in sorted(CORPUS.glob("*"))]
     while time.monotonic() < end:

@@ -124,7 +124,7 @@ class Twin:
 
 
 class _Echo:
-    """The other half of a connection: an echo that records what happens, and its own transport."""
+    """The other layers of a connection: an endpoint that echoes, and a transport. Records all calls."""
 
     _partial: Any
     sendMessage: Callable[..., None]
@@ -239,7 +239,7 @@ def _frame(rng: random.Random) -> bytes:
 
 
 def spoiled(rng: random.Random, data: bytes) -> bytes:
-    """Truncate data, flip a bit, or insert bytes; or return it unchanged, every other time."""
+    """About half of the time, return the data unchanged. Otherwise truncate it, flip a bit, or insert bytes."""
     chance, spoilt = rng.random(), bytearray(data)
     if chance < 0.2:
         del spoilt[rng.randrange(len(spoilt) + 1) :]

@@ -92,7 +92,11 @@ class AutobahnPath(ServerProtocol):
 
 
 class StockPath(AutobahnPath):
-    """Stock Autobahn. It behaves like the server up to the first Close frame that is sent."""
+    """
+    A connection of Autobahn without this project's changes.
+
+    It behaves like the server until the first Close frame is sent.
+    """
 
     onMessageBegin = WebSocketServerProtocol.onMessageBegin
     onMessageFrameData = WebSocketServerProtocol.onMessageFrameData
@@ -278,7 +282,7 @@ def _converse(case: Case, server: MemoryServer, client: MemoryClient, record: Re
 
 
 def _wait(server: MemoryServer, client: MemoryClient) -> None:
-    """Wait until the server reads again; a client that does not read starts to if nothing else helps."""
+    """Wait until the server reads again. If the server has paused reading, a client that does not read starts to."""
     transport, connection = client.transport, Endpoint.latest
     for _ in range(200):
         server.clock.advance(0)

@@ -76,7 +76,7 @@ class SameEffectsTests:
 
     @pytest.mark.parametrize("part", range(10))
     def test_1000_random_conversations_have_the_same_effects_on_every_path(self, part):
-        """Valid and invalid ones, cut anywhere."""
+        """The conversations are valid and invalid, and cut anywhere."""
         for number in range(part * 1000, part * 1000 + 1000):
             example = make_case(Random(f"{SEED}/{number}"))
             try:
@@ -99,7 +99,7 @@ class SameEffectsTests:
         compare(example)
 
     def test_messages_and_frames_are_those_of_stock_autobahn_up_to_a_close(self):
-        """Stock Autobahn has none of this project's code in it."""
+        """Stock Autobahn contains no code of this project, so a bug here cannot affect both sides."""
         for number in range(2000):
             example = replace(make_case(Random(f"stock {SEED}/{number}")), plan="echo")
             ours, stock = run(example, FastPath), run(example, StockPath)
@@ -142,7 +142,7 @@ class EveryCutTests:
         compare_everywhere(text + build_frame(9, b"hi") + binary + build_frame(1) + build_frame(8, b"\x03\xe8bye"))
 
     def test_characters_split_across_fragments_have_the_same_effects(self):
-        """A ping is between the fragments."""
+        """The client sends a ping between the fragments."""
         euro = "€".encode()
         stream = build_frame(1, b"a" + euro[:1], fin=False) + build_frame(9) + build_frame(0, euro[1:2], fin=False)
         compare_everywhere(stream + build_frame(0, euro[2:] + b"b") + build_frame(1, b"after"))
@@ -151,7 +151,7 @@ class EveryCutTests:
         "wrong", [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"\xf0\x9f"]
     )
     def test_invalid_utf8_has_the_same_effects_within_and_at_the_end(self, wrong):
-        """It is refused at the same byte."""
+        """Both paths refuse the text at the same byte."""
         for payload in (b"good" + wrong + b"more text", "日".encode() + wrong):
             compare_everywhere(build_frame(2, b"first") + build_frame(1, payload) + build_frame(2, b"late"))
 
@@ -165,7 +165,7 @@ class EveryCutTests:
         compare_everywhere(build_frame(2, inner, mask=bytes(4)), offer="permessage-deflate")
 
     def test_messages_over_the_limit_have_the_same_effects(self):
-        """In one frame and in two, and for frames whose header alone exceeds the limit."""
+        """The message has one frame, two frames, or a header that announces more than the limit."""
         compare(case(build_frame(2, bytes(1001))))
         compare_everywhere(
             build_frame(2, bytes(120), fin=False) + build_frame(0, bytes(7)) + build_frame(1, b"x"), limit=126
@@ -174,14 +174,14 @@ class EveryCutTests:
             compare_everywhere(b"\x82\xff" + struct.pack("!Q", claim) + b"mask" + bytes(5))
 
     def test_compressed_messages_in_one_context_have_the_same_effects(self):
-        """With and without the extension."""
+        """The stream is compared with the extension negotiated, and without it."""
         stream = deflated(b"hello hello hello", b"hello hello hello", "日本".encode())
         for offer in ("permessage-deflate", "permessage-deflate; client_max_window_bits"):
             compare_everywhere(stream + build_frame(1, b"plain"), offer=offer)
         compare_everywhere(stream)
 
     def test_invalid_compressed_messages_have_the_same_effects(self):
-        """Not deflate data, not UTF-8, or over the limit once inflated."""
+        """The payload is not deflate data, not UTF-8, or longer than the limit once inflated."""
         offer = "permessage-deflate"
         for wrong in (
             build_frame(1, b"\xff\xff\xff", rsv=4),
@@ -193,13 +193,13 @@ class EveryCutTests:
             compare_everywhere(build_frame(1, b"first") + wrong + build_frame(2, b"late"), offer=offer)
 
     def test_a_text_cut_within_a_character_and_a_block_has_the_same_effects(self):
-        """There are two reasons to refuse it; both paths give the same one."""
+        """The server could refuse such a text for either of two reasons. Both paths must choose the same one."""
         stored = b"\x00\x04\x00\xfb\xff" + b"ab" + "日".encode()[:2] + b"\x00\x07"
         compare_everywhere(build_frame(1, stored, rsv=4), offer="permessage-deflate")
 
     @pytest.mark.parametrize("plan", list(PLANS))
     def test_every_plan_of_an_endpoint_has_the_same_effects(self, plan):
-        """Also on messages before and after in the same read."""
+        """The effects on the other messages of the same read are compared, too."""
         stream = b"".join(build_frame(2, bytes([65 + n])) for n in range(24))
         compare(case(stream, plan=plan))
         compare(case(stream[:50], stream[50:], plan=plan, stalled=True))
@@ -229,7 +229,7 @@ class EveryCutTests:
             compare(case(frame * count, frame[:3], frame[3:], impatient=impatient))
 
     def test_the_peers_close_is_answered_after_an_error_in_on_ping(self):
-        """The server has closed with 1011."""
+        """The error closes the connection with 1011. The peer's Close frame arrives after that."""
         stream = build_frame(9, b"ppppp") + build_frame(2, b"late") + build_frame(8, b"\x03\xf3")
         compare_everywhere(stream)
         assert run(case(stream), FastPath).events[-1] == ("close", True, 1011, None)

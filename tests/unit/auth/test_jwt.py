@@ -319,7 +319,7 @@ class RefusedTests:
         ],
     )
     def test_refuses_a_token_for_another_audience_or_from_another_issuer(self, more, terms):
-        """Or one without that claim."""
+        """A token without the required claim is refused, too."""
         assert isinstance(verify(token(claims(**more)), HMAC, NOW, terms), Refused)
 
     def test_without_leeway_a_token_expires_at_its_exp(self):
@@ -407,7 +407,7 @@ class AcceptedTests:
         assert verify(token(claims(**more)), HMAC, NOW, TERMS).expires_at == end
 
     def test_a_one_time_token_has_a_key_of_its_issuer_and_jti(self):
-        """Other tokens have none."""
+        """Tokens that may be used more than once have no such key."""
         one, two, three = (
             verify(token(claims(once=True, jti=jti, iss=iss)), HMAC, NOW, TERMS).one_time
             for jti, iss in (("1", "me"), ("2", "me"), ("1", "you"))
@@ -419,7 +419,7 @@ class AcceptedTests:
         assert verify_subscription(token(claims(once=True, jti="1", channel="x")), HMAC, NOW, TERMS).one_time.until
 
     def test_a_token_without_sub_is_that_of_an_anonymous_user(self):
-        """As with Centrifugo."""
+        """Centrifugo does the same."""
         assert verify(token(claims(sub=None)), HMAC, NOW, TERMS).user == ""
 
 
@@ -444,7 +444,7 @@ class RightTests:
         ],
     )
     def test_the_first_entry_of_caps_that_matches_the_channel_decides(self, channel, right, may):
-        """As with Centrifugo. The channels in `channels` may be subscribed to."""
+        """Centrifugo does the same. In addition, the client may subscribe to the channels in `channels`."""
         caps = [
             {"channels": ["news", "a*"], "allow": ["sub", "hst"]},
             {"channels": ["chat:*"], "match": "wildcard", "allow": ["pub"]},
@@ -459,7 +459,7 @@ class SubscriptionTests:
 
     @pytest.mark.parametrize("text", ["1.10", "-0", "1E5", "[ 1, 2]", r'"\u0041"', "9" * 4000])
     def test_data_keeps_the_text_that_the_issuer_wrote(self, text):
-        """It is passed on to the client unchanged."""
+        """The server passes the data on to the client unchanged."""
         grant = verify_subscription(token(f'{{"exp": 1e11, "channel": "a", "d\\u0061ta": {text} }}'), HMAC, NOW, TERMS)
         assert grant.data == text.encode()
         subs = f'{{"a": {{"data": {text} }}, "b": {{"data": null}}}}'

@@ -64,7 +64,11 @@ class TokensTests:
 
     @pytest.mark.parametrize(("complete", "cause"), [(True, Cause.UNKNOWN_KEY), (False, Cause.UNAVAILABLE)])
     def test_a_key_missing_after_the_fetch_is_unknown_or_unavailable(self, complete, cause):
-        """Unavailable if the fetch has failed: the client may retry later."""
+        """
+        If the fetch has failed, the keys are unavailable, and the client may retry later.
+
+        Otherwise, the key is unknown.
+        """
         fetcher = Fetcher()
         done = fetcher.tokens.connection(signed(RSA, "RS256", kid="one"))
         fetcher.fetches[0].callback(complete)
@@ -114,7 +118,7 @@ class OnceTests:
         assert result(tokens.connection(ONCE)).cause is Cause.UNAVAILABLE
 
     def test_an_unexpected_error_of_the_broker_is_passed_on(self):
-        """It is not an outage: a client that retries would only repeat it."""
+        """Such an error is not an outage: a client that retried would only repeat the error."""
         tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW, consume=lambda *_: fail(KeyError("x")))
         caught = []
         tokens.connection(ONCE).addErrback(lambda failure: caught.append(failure.type))
@@ -132,7 +136,7 @@ class OnceTests:
         assert len(broker._consumed) == len(broker._expiries) == 1
 
     def test_still_refuses_a_used_token_after_the_clock_was_set_back(self):
-        """The token is then valid for longer, so its use must be remembered for longer, too."""
+        """With the clock set back, the token is valid for longer, so the server must remember its use for longer."""
         clock, system = Clock(), Clock()
         system.advance(NOW)
         tokens = Tokens(
@@ -188,7 +192,7 @@ class WallClockTimerTests:
         assert system.clock.getDelayedCalls() == []
 
     def test_calls_in_the_next_turn_if_the_time_has_passed(self):
-        """Not at once, because the caller has not finished yet."""
+        """The timer does not call immediately, because its caller has not finished yet."""
         system = SystemClock()
         system.timer(-100)
         assert system.fired == []
@@ -196,13 +200,13 @@ class WallClockTimerTests:
         assert system.fired == [0]
 
     def test_waits_at_most_longest_wait_between_readings_of_the_clock(self):
-        """A poll of the reactor cannot wait until the end of the year 9999."""
+        """A token may expire in the year 9999, and a reactor cannot wait that long in one poll."""
         system = SystemClock()
         system.timer(253_402_300_799 - NOW)
         assert system.clock.getDelayedCalls()[0].getTime() == LONGEST_WAIT
 
     def test_notices_within_a_minute_that_the_clock_was_set_forward(self):
-        """A token may have expired by that."""
+        """A token may have expired because of the change."""
         system = SystemClock()
         system.timer(7200)
         system.clock.advance(10)

@@ -109,7 +109,7 @@ class CheckconfigTests:
 
     @pytest.mark.parametrize("name", ["a\x1b[2J.toml", "a\nb.toml", "\udcff.toml"], ids=ascii)
     def test_escapes_control_characters_of_the_file_name(self, capsys, tmp_path, name):
-        """The output is one line."""
+        """The control characters of the name do not split the output into several lines."""
         (tmp_path / name).write_text("")
         main(["checkconfig", str(tmp_path / name)])
         output = capsys.readouterr().out

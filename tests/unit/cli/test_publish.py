@@ -25,12 +25,12 @@ class BodyTests:
         ],
     )
     def test_utf8_data_is_sent_as_a_string(self, data):
-        """Also if it looks like JSON or a number."""
+        """This includes text that looks like JSON or a number."""
         assert json.loads(make_body("foo", data, as_json=False)) == {"channel": "foo", "data": data.decode()}
 
     @pytest.mark.parametrize("data", [b"\xff", b"a\x00\xfe", b"\x00" * 100])
     def test_data_that_is_not_utf8_is_sent_in_base64(self, data):
-        """Also NUL bytes, which escaping would make six times as long."""
+        """NUL bytes are sent in base64, too, because JSON escapes would make them six times as long."""
         body = json.loads(make_body("foo", data, as_json=False))
         assert body == {"channel": "foo", "b64data": base64.b64encode(data).decode()}
 
@@ -46,7 +46,7 @@ class BodyTests:
         "data", [b"", b"{", b"hello", b"NaN", b"-Infinity", b"1 2", b'1, "more": 2', b"\xff", b"[" * 100_000]
     )
     def test_data_that_is_not_one_json_value_is_refused(self, data):
-        """Two values, or a value and a field, could otherwise inject fields into the request."""
+        """Without the check, data with a second value or a field could inject fields into the request."""
         with pytest.raises(SettingError, match=r"^--json: invalid DATA '.*': "):
             make_body("foo", data, as_json=True)
 

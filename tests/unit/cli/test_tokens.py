@@ -118,7 +118,7 @@ class GenerateTests:
         assert fail("gentoken").startswith("token_secret: missing; set WSSERVER_TOKEN_SECRET")
 
     def test_says_how_to_install_pyjwt_if_it_is_missing(self, fail, monkeypatch):
-        """PyJWT is an extra."""
+        """PyJWT is an optional dependency."""
         for name in ("wsserver.auth.jwks", "wsserver.auth.keys"):
             monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.setitem(sys.modules, "jwt", None)
@@ -144,7 +144,7 @@ class CheckTests:
         assert re.fullmatch(r"connection token, anonymous client, valid for another 59\d seconds", first)
 
     def test_a_dash_reads_the_token_from_standard_input(self, run, monkeypatch):
-        """Other users cannot see it there."""
+        """Other users of the machine can see a command's arguments, but not its standard input."""
         monkeypatch.setattr(sys, "stdin", io.StringIO(run("gentoken") + "\n"))
         assert run("checktoken", "-").startswith("connection token")
 

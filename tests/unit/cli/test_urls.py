@@ -21,7 +21,7 @@ class ParseTests:
         ],
     )
     def test_accepts_http_and_websocket_urls_with_a_path(self, text, expected):
-        """TLS follows from the scheme; the path is that of a proxy."""
+        """The scheme decides whether TLS is used. A path is needed if a proxy serves wsserver below that path."""
         assert parse_server_url(text) == expected
 
     @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ class ParseTests:
         ],
     )
     def test_refuses_any_other_url_with_an_example(self, text):
-        """Also credentials, a query or a fragment, which would not be used."""
+        """A URL with credentials, a query or a fragment is refused, too, because they would not be used."""
         with pytest.raises(ValueError, match=r"http://127\.0\.0\.1:8080"):
             parse_server_url(text)
 

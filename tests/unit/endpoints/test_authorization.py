@@ -80,7 +80,11 @@ class CarrierTests:
         ],
     )
     def test_finds_one_token_and_refuses_different_ones_with_400(self, query, authorizations, offered, found):
-        """In the query, the Authorization header or a subprotocol; the same token may be in several of them."""
+        """
+        A token may be in the query, the Authorization header or a subprotocol.
+
+        The same token may be in several of them.
+        """
         token = find_token(Credentials(query, "h", authorizations, offered))
         assert token == found if found != 400 else (isinstance(token, Refusal) and token.status == 400)
 
@@ -168,7 +172,7 @@ class AdmitTests:
         ],
     )
     def test_adds_a_bearer_challenge_to_401(self, text, challenge):
-        """RFC 6750 section 3: it contains an error code only if the request had a token."""
+        """The challenge contains an error code only if the request had a token (RFC 6750 section 3)."""
         found = result(make_authorizer().admit(make_credentials(text=text), Format.RAW))
         assert dict(found.headers)["WWW-Authenticate"] == challenge
 
@@ -184,7 +188,7 @@ class AdmitTests:
         assert reasons[3].endswith("the token does not allow it either")
 
     def test_ignores_tokens_in_headers_if_no_key_is_configured(self):
-        """A token in the query is an unknown parameter then, and is refused with 400."""
+        """Without a key, `token` in the query is an unknown parameter, which is refused with 400."""
         authorizer = make_authorizer("news", keys=False)
         assert status(result(authorizer.admit(make_credentials(), Format.RAW))) == 200
         assert status(result(authorizer.admit(make_credentials(text=GOOD), Format.RAW))) == 200

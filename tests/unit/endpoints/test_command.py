@@ -63,7 +63,7 @@ class CommandTests:
         ids=["IPv4", "IPv6", "unix"],
     )
     def test_answers_hello_with_the_address_of_the_client(self, peer, greeting):
-        """A client on a UNIX socket has no address."""
+        """A client on a UNIX socket has no address, so its greeting names none."""
         client = MemoryServer().connect(peer)
         client.open("/")
         client.send_text("hello")
@@ -87,7 +87,7 @@ class CommandTests:
         ],
     )
     def test_answers_time_with_the_current_second_on_every_connection(self, zone, start, texts):
-        """The answer is cached for a second. All connections and spellings give the same one."""
+        """The answer is cached for a second. All connections get the same answer to every spelling of the command."""
         server = MemoryServer(Settings(timezone=ZoneInfo(zone)))
         server.clock.advance(start)
         clients = [server.connect() for _ in range(2)]
@@ -226,7 +226,7 @@ class CommandBudgetTests:
         assert len(client.messages()) == 1000
 
     def test_sends_no_more_answers_while_the_client_does_not_read(self):
-        """The other commands are answered when it reads again."""
+        """The server answers the other commands when the client reads again."""
         server = MemoryServer()
         client = self.open(server)
         client.transport.reading = False

@@ -214,7 +214,7 @@ class ParseTests:
         ids=lambda text: repr(text[:12]),
     )
     def test_passes_the_rest_of_the_message_as_the_argument(self, text, argument):
-        """Its case is kept."""
+        """The case of the argument is kept."""
         command, found = parse(text, collect([Say()]))
         assert (command.name, found) == ("say", argument)
         assert command.reply(FakeSession(), found) == argument

@@ -64,7 +64,7 @@ class SlowClientTests:
         assert client.messages() == ["4"]
 
     def test_is_closed_with_1013_when_its_queue_exceeds_the_limit(self):
-        """It gets nothing more, and its publications do not count as dropped."""
+        """The subscriber gets no further publications. Those in its queue do not count as dropped."""
         server = serve(max_queued_bytes=2000)
         client = subscribe_raw(server, "channel=foo,filler")
         fill(server, client)
@@ -79,7 +79,7 @@ class SlowClientTests:
         assert server.service.hub.dropped == 0
 
     def test_is_closed_with_1013_for_too_many_tiny_publications(self):
-        """A queued publication costs more bytes of the limit than its payload."""
+        """Each queued publication counts as more bytes than its payload."""
         server = serve(max_queued_bytes=20_000)
         client = subscribe_raw(server, "channel=foo,filler")
         fill(server, client)
@@ -198,7 +198,7 @@ class ChatSubscription(Subscription):
 
 
 def chat(limit=1000, **options):
-    """Start a server with this endpoint, and connect to it."""
+    """Start a server with the endpoint `Chat`, and connect to it."""
     server = MemoryServer(Settings(**options), endpoints={"/chat": Chat})
     bound = server.service.endpoints.find("/chat", {})
     bound.hub, bound.max_queued = server.service.hub, limit
@@ -233,7 +233,7 @@ class SubscriptionTests:
         assert client.messages() == ["answer", "x"]
 
     def test_send_in_order_keeps_the_order_among_publications(self):
-        """It does so whether or not the publications are queued."""
+        """The order is kept whether or not publications are queued."""
         server, client = chat(limit=10_000)
         connection = fill(server, client)
         text = connection.write_frame(0x81, b"between")
@@ -323,7 +323,7 @@ class CompressedTests:
         assert "server_no_context_takeover" not in head
 
     def test_get_messages_that_fit_into_a_smaller_window(self, server):
-        """They are compressed separately."""
+        """A message is compressed separately for each window size."""
         small = {"Sec-WebSocket-Extensions": "permessage-deflate; server_max_window_bits=9"}
         one, two = subscribe_raw(server, headers=small), subscribe_raw(server, headers=OFFER)
         text = ("".join(chr(97 + number % 26) * 3 for number in range(700))) * 3

@@ -16,7 +16,7 @@ class TickerTests:
         return server, client, head
 
     def test_sends_numbered_ticks_at_the_interval_and_closes_after_the_last(self):
-        """The client has to send nothing."""
+        """The client sends no message to start the ticks."""
         server, client, _ = self.tick("?every=2s&count=3&text=a%20b")
         assert client.messages() == []
         server.clock.advance(1.9)
@@ -39,7 +39,7 @@ class TickerTests:
         assert server.clock.getDelayedCalls() == []
 
     def test_keeps_its_schedule_after_a_late_tick(self):
-        """After a long stall it sends one tick, not a burst."""
+        """After a long stall, the server sends one tick, not all that were due."""
         server, client, _ = self.tick()
         server.clock.advance(1.5)
         assert client.messages() == ["tick 1"]

@@ -56,7 +56,7 @@ class DecisionTests:
         ids=lambda option: next(iter(option)),
     )
     def test_auto_is_off_with_a_channel_option_that_the_reason_names(self, option):
-        """The reason does not contain the value, which may be a secret."""
+        """The refusal does not contain the option's value, which may be a secret."""
         found = decide_catch_all(Settings(**option), loopback_only=True)
         assert not found.enabled
         assert f"--{next(iter(option)).replace('_', '-')} is set" in found.reason
@@ -191,7 +191,11 @@ class RefusalTests:
         assert client.transport.written.endswith(b"\n'/' does not serve channels\n")
 
     def test_compares_only_parameter_names_about_as_long_as_channel(self, monkeypatch):
-        """A request head of 16 KiB may contain thousands of names, or one very long name; both must be cheap."""
+        """
+        A request head of 16 KiB may contain thousands of names, or one very long name.
+
+        Comparing either must be cheap.
+        """
         compared = []
         ratio = SequenceMatcher.ratio
         monkeypatch.setattr(SequenceMatcher, "ratio", lambda self: compared.append(self.a) or ratio(self))

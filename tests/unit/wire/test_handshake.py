@@ -86,7 +86,7 @@ class HandshakeTests:
         assert refusal.reason == f"WebSocket handshake with the method {method}; expected GET"
 
     def test_refuses_http_1_0_with_400_and_names_proxy_http_version(self):
-        """HTTP/1.0 has no upgrade."""
+        """RFC 6455 requires HTTP/1.1. `proxy_http_version` is the nginx option that selects it."""
         refusal = refused(handshake(version=(1, 0)))
         reason = (
             "WebSocket handshake in HTTP/1.0; expected HTTP/1.1; if a proxy sent this request, nginx needs "
@@ -152,7 +152,7 @@ class VersionTests:
         }
 
     def test_refuses_two_version_headers_with_426(self):
-        """This holds even if one of them is 13."""
+        """The server refuses two headers even if one of them names the supported version 13."""
         assert refused(handshake(("sec-websocket-version", "8"))).status == 426
 
     def test_the_reason_quotes_the_requested_versions(self):
@@ -205,7 +205,7 @@ class ResponseTests:
     """RFC 6455 section 4.2.2, point 5: the response that completes the handshake."""
 
     def test_answers_the_key_of_the_rfc_with_the_value_of_the_rfc(self):
-        """The example of section 1.3."""
+        """The key and the value are those of RFC 6455 section 1.3."""
         assert response(KEY) == (
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
@@ -222,7 +222,7 @@ class ResponseTests:
 
     @pytest.mark.parametrize("headers", [{"X": "a\nb"}, {"X": "a\rb"}, {"X\n": "a"}, {"X": ["a", "\r\n"]}, {"X": "漢"}])
     def test_raises_value_error_for_a_header_with_a_line_end_or_outside_latin_1(self, headers):
-        """An endpoint's header cannot start another line."""
+        """A line end in a header of an endpoint would start another header."""
         with pytest.raises(ValueError, match=r"control character in the response header|latin-1"):
             response(KEY, headers=headers)
 
@@ -354,7 +354,7 @@ class ExtensionGrammarTests:
         assert parse_extensions(text) is None
 
     def test_refuses_a_header_that_breaks_the_grammar_with_400(self):
-        """This holds even if the server agrees to no extension."""
+        """The server checks the grammar even if it agrees to no extension."""
         for compression in ("on", "off"):
             refusal = refused(handshake(sec_websocket_extensions="foo;"), policy(compression=compression))
             assert (refusal.status, refusal.reason) == (400, "invalid Sec-WebSocket-Extensions 'foo;'")
@@ -624,7 +624,7 @@ class OriginTests:
 
     @pytest.mark.parametrize("second", ["http://example.com", "http://evil.net", ""])
     def test_refuses_two_origin_headers_with_403(self, second):
-        """This holds even if both are allowed."""
+        """The server refuses two headers even if both origins are allowed."""
         assert check_origin(["http://example.com", second], "example.com", OWN).status == 403
 
     def test_ignores_sec_websocket_origin(self):
@@ -665,7 +665,7 @@ class OriginTests:
         ],
     )
     def test_refusal_suggests_no_value_for_an_unusable_origin(self, origins, reason):
-        """An invalid origin, or one that cannot be typed, is only quoted."""
+        """If an origin is invalid, is not ASCII, or comes with others, the refusal suggests no value for `--origin`."""
         assert check_origin(origins, "example.com", OWN).reason == reason
 
     def test_refuses_the_handshake_of_a_foreign_origin_with_403(self):

@@ -84,7 +84,7 @@ def log():
 
 
 def make_server(**settings):
-    """Start such a server with further settings."""
+    """Start a server that permits every client everything in every channel, with further settings."""
     return MemoryServer(Settings(**OPEN | settings))
 
 
@@ -129,7 +129,7 @@ class HandshakeTests:
 
 
 class DepthTests:
-    """Commands with deeply nested data."""
+    """Commands whose data is deeply nested."""
 
     @pytest.mark.parametrize(("levels", "accepted"), [(254, True), (255, False), (500, False)])
     def test_over_256_levels_are_refused_with_107_and_the_connection_stays_open(self, server, levels, accepted):
@@ -169,7 +169,7 @@ class OrderTests:
         assert client.closed() == (3502, "stale: no connect within 10 s")
 
     def test_closes_with_3501_at_invalid_json_and_ignores_later_commands(self, server):
-        """The command before it is answered."""
+        """The command before the invalid JSON is answered."""
         client = Client(server).connected()
         client.send({"id": 2, "subscribe": {"channel": "c"}})
         client.peer.send_text("{")
@@ -276,7 +276,7 @@ class BudgetTests:
         assert {one["error"]["code"] for one in replies} == {104}
 
     def test_parses_a_limited_number_of_frames_of_one_read(self, server):
-        """The others stay unparsed bytes until the frames before them are served."""
+        """The other frames stay unparsed bytes until the frames before them are served."""
         client = Client(server).connected()
         protocol = client.peer.transport.protocol
         client.peer.send(b"".join(build_frame(1, b'{"id":%d,"rpc":{}}' % number) for number in range(2, 8002)))
@@ -410,7 +410,7 @@ class BudgetTests:
         assert [one["id"] for one in client.receive() if one] == [2, 3]
 
     def test_a_close_frame_drops_the_commands_that_are_queued_before_it(self, server):
-        """Those served in the turn in which they arrived are answered before the Close frame."""
+        """Only commands that were served in the turn in which they arrived are answered before the Close frame."""
         client = Client(server).connected()
         client.send(*({"id": number, "rpc": {"method": "no"}} for number in range(2, 1002)))
         client.peer.send_close(1000)
@@ -469,7 +469,11 @@ class SubscribeTests:
         assert client.request("presence", channel="x" * 256)["code"] == 107
 
     def test_sends_missed_publications_in_the_reply_to_a_recovery(self, server):
-        """The reply has the client's offset then. With another epoch it recovers nothing, and has the stream's."""
+        """
+        The reply to a recovery has the offset that the client sent.
+
+        If the client sends another epoch, the reply contains no publications, and has the offset of the stream.
+        """
         hub = server.service.hub
         for number in range(3):
             hub.publish("c", b"%d" % number, json=True)
@@ -535,7 +539,11 @@ class SubscribeTests:
         assert "code" not in client.request("subscribe", channel="c")
 
     def test_unsubscribes_with_2500_at_a_gap_of_a_channel_with_offsets(self, server):
-        """The client then subscribes again and recovers. Without offsets it gets a gap message instead."""
+        """
+        The client then subscribes again and recovers.
+
+        In a channel without offsets, the client gets a gap message instead.
+        """
         client = Client(server).connected()
         client.request("subscribe", channel="c")
         (known,) = server.service.hub.clients.find()
@@ -560,7 +568,7 @@ class SubscribeTests:
         assert server.service.hub.counts() == {}
 
     def test_refuses_with_temporary_100_if_a_gap_occurs_before_the_reply(self, server, monkeypatch):
-        """The client retries, and so learns that it missed publications."""
+        """The client subscribes again, and that reply says whether it missed publications."""
         client = Client(server).connected()
         waits = Deferred()
         monkeypatch.setattr(server.service.hub.broker, "subscribe", lambda _: waits)
@@ -619,7 +627,7 @@ class PingTests:
             assert client.receive() == [{}]
 
     def test_sends_no_pings_if_the_interval_is_0(self):
-        """The reply to connect then announces none."""
+        """The reply to `connect` then announces no pings."""
         server = make_server(ping_interval=0.0)
         client = Client(server)
         assert not {"ping", "pong"} & client.request("connect").keys()
@@ -627,7 +635,7 @@ class PingTests:
         assert client.receive() == []
 
     def test_sends_no_websocket_pings(self, server):
-        """The Centrifuge protocol has its own."""
+        """The Centrifuge protocol has pings of its own."""
         client = Client(server).connected()
         server.clock.advance(60)
         assert [frame for frame in client.peer.frames() if frame.opcode == 9] == []
@@ -701,7 +709,7 @@ class TokenTests:
 
     @pytest.fixture
     def server(self):
-        """Start a server that requires tokens and has no open channels."""
+        """Start a server that requires a token, and has no channel that is open to clients without one."""
         return MemoryServer(Settings(token_secret=SECRET, channel_presence=("*",)))
 
     def test_closes_with_3501_on_a_connect_without_a_token(self, server):
@@ -722,7 +730,7 @@ class TokenTests:
         assert client.closed()[0] == 3500
 
     def test_refuses_an_expired_token_with_109(self, server):
-        """The client reconnects with a new token; it cannot send a second connect on this connection."""
+        """The client must reconnect with a new token, because a second `connect` on the same connection is an error."""
         client = Client(server)
         assert client.request("connect", token=token(exp=int(time.time()) - 5))["code"] == 109
         client.send({"id": 2, "connect": {"token": token()}})
@@ -832,7 +840,7 @@ class TokenTests:
         assert client.closed() == (3501, "bad request: connect was refused")
 
     def test_accepts_a_subscription_token_only_for_its_channel_user_and_client(self, server):
-        """A token without an expiry gets 103; one for another channel, user or client closes with 3500."""
+        """A token without an expiry is answered with 103. One for another channel, user or client closes with 3500."""
         client = Client(server)
         number = client.request("connect", token=token())["client"]
         expired = token(channel="c", exp=int(time.time()) - 5)
@@ -878,7 +886,7 @@ class TokenTests:
         assert client.receive() == [{"push": {"channel": "c", "unsubscribe": unsubscribe}}]
 
     def test_closes_on_a_refresh_with_an_expired_invalid_foreign_or_missing_token(self, server):
-        """3005 if it expired, 3500 if it is invalid or of another user, 3501 if it is missing."""
+        """An expired token closes with 3005, an invalid or another user's token with 3500, no token with 3501."""
         for bad, code in ((token(exp=int(time.time()) - 5), 3005), ("x", 3500), (token(sub="bob"), 3500), ("", 3501)):
             client = Client(server).connected(token=token())
             client.send({"id": 2, "refresh": {"token": bad}})
@@ -967,7 +975,7 @@ class ManagementTests:
         assert list(clients()[0].channels) == []
 
     def test_logs_an_unexpected_failure_to_subscribe(self, server, clients, monkeypatch, log):
-        """The call of the backend has already succeeded by then."""
+        """The failure occurs after the backend's call has succeeded, so the log is the only place to report it."""
         client = Client(server).connected()
         monkeypatch.setattr(server.service.hub.broker, "history", lambda *_, **__: fail(ZeroDivisionError()))
         assert clients()[0].subscribe("c", {}) is True
@@ -976,7 +984,7 @@ class ManagementTests:
         assert (event["log_format"], event["channel"]) == ("subscribing a client failed channel={channel}", "c")
 
     def test_subscribe_recovers_publications_since_the_position_of_the_backend(self, server, clients):
-        """They precede later publications."""
+        """The recovered publications precede later ones."""
         hub, receipts = server.service.hub, []
         for text in (b"1", b"2", b"3"):
             hub.publish("c", text).addCallback(receipts.append)

@@ -135,7 +135,7 @@ class StartTests:
         assert connection.sent == ["1", "2", "3"]
 
     def test_registers_the_client_at_the_start_and_removes_it_at_the_end(self, server):
-        """The registry contains open connections only."""
+        """`hub.clients` contains open connections only."""
         hub = server.service.hub
         connection = connect(server, "h")
         assert len(hub.clients) == 0
@@ -161,7 +161,7 @@ class StartTests:
         assert server.service.authorizer.hooks.disconnects == [("", 1006, "")]
 
     def test_fails_to_subscribe_while_the_broker_is_down(self, server):
-        """The connection is subscribed to no channel then."""
+        """After the failure, the connection is subscribed to no channel."""
         server.service.hub.broker.subscribe = lambda channel: fail(BrokerDown("away"))
         connection = connect(server, "h", "i")
         assert connection.failures[0].check(BrokerDown)
@@ -182,7 +182,7 @@ class RecoveryTests:
         assert not connection.is_recovering
 
     def test_reads_no_page_while_the_client_does_not_read(self, server):
-        """It continues when the client reads again."""
+        """The server reads the next page when the client reads again."""
         publish(server, "1", "2")
         epoch = position(server).partition(":")[0]
         connection = start(server, "h", last_event_id=f"{epoch}:0")
@@ -240,14 +240,18 @@ class EventIDTests:
     """Connections that track the client's positions, and those that do not."""
 
     def test_gives_each_publication_the_position_after_it(self, server):
-        """With one channel, the position of the publication."""
+        """
+        The event ID is the client's position after this publication.
+
+        With one channel, that is the position of the publication itself.
+        """
         connection = start(server, "h", event_ids=True)
         publish(server, "1", "2")
         epoch = position(server).partition(":")[0]
         assert connection.sent == [f"1@{epoch}:1", f"2@{epoch}:2"]
 
     def test_moves_past_a_gap_with_its_notice(self, server):
-        """After a reconnect, the client gets no second notice."""
+        """The event ID of the notice is the position after the gap, so a reconnect causes no second notice."""
         connection = start(server, "h", event_ids=True)
         publish(server, "1")
         connection.missed("h", True)
@@ -260,7 +264,7 @@ class EventIDTests:
         assert connection.sent == ["gap:plain:1"]
 
     def test_sends_no_event_ids_if_they_are_not_tracked(self, server):
-        """WebSocket clients do not need them: each publication can have its offset."""
+        """WebSocket clients need no event IDs, because each publication can contain its offset."""
         connection = start(server, "h")
         publish(server, "1")
         connection.missed("h", True)
@@ -279,7 +283,11 @@ class OverflowTests:
         assert server.service.hub.dropped == 0
 
     def test_counts_the_messages_that_were_dropped_before_it_had_to_close(self, server):
-        """One droppable message is dropped, and what must not be dropped still exceeds the limit."""
+        """
+        The queued publication of `oldest` is dropped.
+
+        That of `h` must not be dropped, and still exceeds the limit.
+        """
         connection = start(server, "h", "oldest", max_queued=1000)
         connection.hold()
         publish(server, "old", channel="oldest")
@@ -315,7 +323,7 @@ class OverflowTests:
         assert connection.sent == ["gap:latest", "2"]
 
     def test_never_drops_messages_of_send_in_order(self, server):
-        """They belong to no channel."""
+        """Messages of `send_in_order` belong to no channel."""
         connection = start(server, "latest")
         connection.hold()
         connection.send_in_order(b"one ", 1, 3)
