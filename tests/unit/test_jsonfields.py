@@ -80,7 +80,7 @@ class DecodeTests:
     @pytest.mark.parametrize("kind", [Outer, RAW])
     @pytest.mark.parametrize("text", NONE)
     def test_refuses_invalid_json_and_values_other_than_objects(self, kind, text):
-        """Also refuses what Python's own json module would accept, such as NaN."""
+        """Values that only Python's json module accepts, such as NaN, are refused, too."""
         with pytest.raises(ValueError, match=r"it is (not (JSON|a JSON object)|nested too deeply)"):
             decode(kind, text)
 
@@ -156,7 +156,7 @@ class FieldTests:
             decode(Code, b"[]", "error")
 
     def test_a_raw_field_keeps_its_exact_json_text(self):
-        """Also escapes of half a surrogate pair, in keys and values, next to whole pairs and escaped backslashes."""
+        """This includes escapes of half a surrogate pair, even next to whole pairs and to escaped backslashes."""
         value = rb'{"\ud83d":["\uDE00","\ud83d\ude00","\\ud83d","\ud83d\ud83d\ude00",1.10,-0,1E5,0.1e400]}'
         found = decode(Outer, b'{"raw": %b , "text":"\\ud83d\\ude00"}' % value)
         assert (found.raw, found.text) == (value, "\U0001f600")
@@ -164,7 +164,7 @@ class FieldTests:
         assert read_json(b" \t%b\r\n" % value) == value
 
     def test_a_raw_field_keeps_null_only_if_null_is_a_value(self):
-        """A missing field is None."""
+        """If a field is missing, or null is not one of its values, the result is None."""
         assert decode(Null, b'{"raw":null}').raw == b"null"
         assert decode(Null, b"{}").raw is None
         assert decode(Outer, b'{"raw":null}').raw is None

@@ -217,7 +217,7 @@ class JSONTests:
 
     @pytest.mark.parametrize("payload", PAYLOADS.values(), ids=PAYLOADS)
     def test_a_payload_in_any_other_field_parses_back(self, payload):
-        """Also as the name of a field."""
+        """This includes a payload that is the name of a field."""
         line = format_json(
             event(
                 log_format=payload,
@@ -356,13 +356,13 @@ class OpenLogTests:
 
     @pytest.mark.parametrize("name", [None, ""])
     def test_a_daemon_without_a_file_writes_to_twistd_log(self, tmp_path, monkeypatch, name):
-        """The file is in the working directory, as with every twistd."""
+        """twistd.log is in the working directory, as for every twistd program."""
         monkeypatch.chdir(tmp_path)
         open_log({"logfile": name, "nodaemon": False}).close()
         assert [path.name for path in tmp_path.iterdir()] == ["twistd.log"]
 
     def test_sigusr1_renames_the_file_and_opens_a_new_one(self, tmp_path, monkeypatch):
-        """As with every twistd."""
+        """Every twistd program rotates its log at this signal."""
         monkeypatch.setattr("twisted.internet.reactor", FakeReactor(), raising=False)
         log = open_log({"logfile": str(tmp_path / "ws.log")})
         log.write("old\n")
@@ -391,7 +391,7 @@ class ObserverTests:
 
     @pytest.mark.parametrize("name", ["text", "json"])
     def test_writes_each_event_as_one_utf8_line_of_the_file(self, tmp_path, name):
-        """An event that is not to be written adds nothing, not even an empty line."""
+        """An event that the formatter omits adds nothing to the file, not even an empty line."""
         observer = file_observer({"logfile": str(tmp_path / "ws.log")}, name)
         for payload in PAYLOADS.values():
             observer(event(payload))

@@ -160,7 +160,7 @@ class OptionTests:
     """Options that messages name."""
 
     def test_every_option_named_in_a_string_exists(self):
-        """It is in the option table, or an argument of a command."""
+        """The option is in the table of the server's options, or an argument of a command."""
         known = {option.flag for option in TABLE.values()} | PROGRAMS | {"--config", "--version", "--help"}
         parsers = list(make_parsers())
         assert len(parsers) >= 5

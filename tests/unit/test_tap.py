@@ -159,7 +159,7 @@ class InvalidOptionTests:
         assert refused(capsys, f"--config={path}") == f"{path} line 2: prot: unknown key; did you mean port?"
 
     def test_an_empty_config_flag_is_refused(self, capsys):
-        """The server must not start as if no file had been asked for."""
+        """The server must not treat an empty --config as if the flag were missing."""
         refused(capsys, "--config=")
 
     def test_die_exits_with_1_and_one_escaped_line(self, capsys):
@@ -386,7 +386,7 @@ class DaemonTests:
 
     @pytest.mark.parametrize("arguments", [["--port=2"], ["--port=0"], ["--interface=::1"], ["--listen=tcp:1"]])
     def test_makes_the_service_if_the_port_is_free_or_not_checked(self, clock, arguments):
-        """Endpoints of --listen are not checked."""
+        """The server does not check the endpoints of --listen in advance."""
         assert makeService(options(DAEMON, *arguments)).name == "wsserver"
 
     @pytest.mark.parametrize(
@@ -412,5 +412,5 @@ class DaemonTests:
 
     @pytest.mark.parametrize("twistd", [None, FakeTwistd(), FakeTwistd(nodaemon=True)])
     def test_does_not_check_the_port_in_the_foreground(self, clock, twistd):
-        """Listening itself reports the error there."""
+        """In the foreground, the error occurs when the server listens, and is printed then."""
         assert makeService(options(twistd, "--port=1")).settings.port == 1

@@ -37,7 +37,7 @@ class GenconfigTests:
         assert groups == list(dict.fromkeys(option.group for option in TABLE.values()))
 
     def test_numbers_booleans_and_lists_have_their_toml_type(self):
-        """Sizes and times are strings with a unit."""
+        """Sizes and times are TOML strings, because they contain a unit."""
         table = tomllib.loads(uncommented())
         assert table["port"] == 8080
         assert table["anonymous"] is False

@@ -29,7 +29,7 @@ class PrecedenceTests:
 
     @pytest.mark.parametrize(("name", "toml", "text", "flag", "values"), SOURCES, ids=[row[0] for row in SOURCES])
     def test_the_source_with_the_highest_precedence_decides_alone(self, config, name, toml, text, flag, values):
-        """Lists from several sources are not merged."""
+        """Even lists from several sources are not merged."""
         path = config(f"{name} = {toml}\n")
         variable = {PREFIX + name.upper(): text}
         from_file, from_environment, from_flag = values
@@ -105,7 +105,7 @@ class EnvironmentTests:
         assert load(environ={"WSSERVER_ORIGIN": text}).origin == values
 
     def test_every_source_accepts_the_empty_and_the_file_origin(self, tmp_path):
-        """The spellings are those of docs/how-to/cross-origin.md."""
+        """docs/how-to/cross-origin.md documents these spellings."""
         config = tmp_path / "ws.toml"
         config.write_text('origin = ["file://", "empty"]\napi_origin = [""]\n')
         environ = {"WSSERVER_ORIGIN": "file:// https://app.example", "WSSERVER_API_ORIGIN": "empty"}
@@ -192,7 +192,7 @@ class FileTests:
         assert load(config=config("")) == Settings()
 
     def test_an_empty_string_is_a_value(self, config):
-        """In the environment it counts as unset."""
+        """An empty environment variable, in contrast, counts as unset."""
         path = config('reply_prefix = ""\n')
         assert load(config=path).reply_prefix == ""
 

@@ -242,7 +242,7 @@ class ValueTests:
 
     @pytest.mark.parametrize(("name", "text"), BAD)
     def test_a_refused_text_is_quoted_with_what_was_expected(self, name, text):
-        """The value of a secret is not quoted."""
+        """The error for an option that holds a secret does not quote the text."""
         where, problem = refused(flags={name: [text]})
         assert where == TABLE[name].flag
         shown = "what was given" if TABLE[name].secret else repr(text if len(text) <= 60 else text[:57] + "...")

@@ -70,7 +70,7 @@ class RequestTests:
         assert request == {"client": "c1", "transport": "sse", "protocol": "raw", "encoding": "binary", "user": ""}
 
     def test_data_may_contain_half_a_surrogate_pair(self):
-        """UTF-8 cannot encode it."""
+        """UTF-8 cannot encode half a pair, so it stays a JSON escape."""
         assert json.loads(write_request(CALLER, data=b'"\\ud800"'))["data"] == "\ud800"
 
     def test_forwards_only_cookie_and_authorization_headers_including_repeated_ones(self):
@@ -216,7 +216,7 @@ class ResponseTests:
 
     @given(st.binary(max_size=200))
     def test_raises_only_value_error_for_random_bytes(self, body):
-        """They are hardly ever JSON."""
+        """Random bytes are almost never valid JSON."""
         for read in READERS:
             with contextlib.suppress(ValueError):
                 assert read(body) is not None

@@ -52,7 +52,7 @@ def events():
 
 @pytest.fixture
 def listen(hub, events):
-    """Listen to `news`, and note what the callbacks are called with."""
+    """Listen to `news`, and append the arguments of each callback to `events`."""
 
     def start(**options):
         options.setdefault("on_gap", lambda channel: events.append(("gap", channel)))

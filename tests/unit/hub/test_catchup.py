@@ -44,7 +44,7 @@ class PacedTests:
     """Missed publications are sent as fast as the client reads."""
 
     def test_limits_unread_bytes_and_sends_everything_once_the_client_reads(self, way):
-        """It has missed 1.6 MB, and as much is published in the meantime."""
+        """The client has missed 1.6 MB. Another 1.6 MB are published during its recovery."""
         server = serve()
         publish(server, 200)
         subscriber = RawSubscriber(server, way, "channel=h", f"{epoch(server)}:0")
@@ -85,7 +85,7 @@ class PacedTests:
         assert subscriber.read_all(3) == ["200"]
 
     def test_publications_without_an_offset_follow_the_missed_ones(self, way):
-        """They fit into the buffer."""
+        """The publications without an offset fit into the buffer."""
         server = serve()
         publish(server, 100)
         subscriber = RawSubscriber(server, way, "channel=h", f"{epoch(server)}:0")
@@ -94,7 +94,7 @@ class PacedTests:
         assert subscriber.read_all() == numbers(range(100), range(900, 905))
 
     def test_too_many_publications_without_an_offset_are_reported_as_a_gap(self, way):
-        """No stream contains them."""
+        """No stream contains the publications without an offset, so they cannot be read again."""
         server = serve()
         publish(server, 100)
         subscriber = RawSubscriber(server, way, "channel=h", f"{epoch(server)}:0")
@@ -127,7 +127,7 @@ class PacedTests:
         assert server.service.hub.count("h") == 0
 
     def test_a_client_that_has_disconnected_is_sent_no_further_page(self, way):
-        """A page was being read when it disconnected."""
+        """The client disconnects while the server reads a page for it."""
         server = serve()
         publish(server, 50)
         stream_epoch, broker = epoch(server), server.service.hub.broker
@@ -165,7 +165,7 @@ class FaultTests:
         assert server.service.hub.count("h") == 0
 
     def test_an_error_before_the_response_is_a_500_and_unsubscribes(self, monkeypatch):
-        """Otherwise the hub would write to it until the connection is closed."""
+        """Otherwise, the hub would write publications to the connection until it is closed."""
         server = serve()
 
         def fail_to_write():
@@ -229,7 +229,7 @@ class PageReaderTests:
     """How many pages are read at once."""
 
     def test_reads_at_most_max_reads_pages_in_each_turn(self):
-        """Even if each page is available at once, as in memory, and each client then requests another."""
+        """The limit applies even if each page is available immediately and each client then requests another."""
         reactor, read = NextTurn(), []
         reader = PageReader(reactor)
 

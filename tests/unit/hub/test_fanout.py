@@ -78,7 +78,7 @@ class WriteAllTests:
         assert one.messages_out == 0
 
     def test_passes_a_connection_that_is_not_writable_to_other(self, write_all):
-        """For a `Feed`, the feed is passed, not its connection."""
+        """If the subscriber is a `Feed`, `other` gets the feed, not its connection."""
         one = Connection()
         one._writable = False
         subscription = Subscription(one)
@@ -145,7 +145,11 @@ class BatchSubscriber(Subscriber):
 
 
 class Turns:
-    """A reactor that runs calls in the turn after the one that scheduled them; Clock runs them in the same one."""
+    """
+    A reactor that runs calls in the turn after the one that scheduled them.
+
+    Twisted's `Clock` would run them in the same turn.
+    """
 
     def __init__(self):
         self.calls = []
@@ -187,7 +191,7 @@ class FanOutTests:
         assert batch.newest == (b"<22>", 2)
 
     def test_a_kind_without_event_frames_receives_only_publications(self):
-        """Events keep their place among the publications, and are never the newest one."""
+        """For the kind `watcher`, events keep their place among the publications. `newest` is never an event."""
         watcher, other = BatchSubscriber("watcher"), BatchSubscriber()
         event = PresenceEvent(True, ClientInfo("c"))
         fan_out = FanOut(Clock())
@@ -225,7 +229,7 @@ class FanOutTests:
         assert log == [(b"<1>", n) for n in range(25)] + [(b"<2>", n) for n in range(25)]
 
     def test_large_publications_use_up_the_budget_of_a_turn_sooner(self):
-        """Otherwise they would delay all other connections of the process."""
+        """Without this, large publications would delay all other connections of the process."""
         reactor, ones = Turns(), [Subscriber() for _ in range(10)]
         fan_out = FanOut(reactor, budget=8)
         fan_out.publish("foo", kinds(*ones), publications(b"x" * 3 * BYTES_PER_WRITE))
@@ -240,7 +244,7 @@ class FanOutTests:
         assert {len(one.received) for one in ones} == {2}
 
     def test_a_subscriber_that_leaves_before_its_turn_receives_nothing(self):
-        """It receives only what is published after it has subscribed again. Leaving another channel has no effect."""
+        """It receives only later publications, after it has subscribed again. Leaving another channel has no effect."""
         reactor = Turns()
         ones = [Subscriber() for _ in range(4)]
         fan_out = FanOut(reactor, budget=2)
@@ -305,7 +309,7 @@ class FanOutTests:
         assert two.received == []
 
     def test_a_raising_subscriber_does_not_stop_the_others(self):
-        """Neither for publications nor for gap notices."""
+        """The other subscribers receive their publications and gap notices."""
         bad, good = Subscriber(), Subscriber()
         bad.deliver = bad.missed = broken
         fan_out = FanOut(Clock())

@@ -85,7 +85,7 @@ class PagedTests:
         assert max(size for _, size in one.batches) <= PAGE_BYTES + 8
 
     def test_publications_that_arrive_while_the_last_page_is_read_keep_their_order(self, clock):
-        """Those without an offset stay between the others, which the page contains."""
+        """The page contains those with an offset. Those without one are inserted between them."""
         hub, broker = make_hub(clock)
         one, waiting, read = Subscriber(), [], broker.history
         hub.subscribe("foo", one)
@@ -197,7 +197,7 @@ class QueuedBytesTests:
         assert subscriber.read_all() == ["gap", *numbers(range(2, 1002))]
 
     def test_a_client_that_does_not_read_is_closed_before_much_is_queued(self, way):
-        """It is closed because of --max-queued-bytes and --slow."""
+        """--max-queued-bytes limits the queue, and --slow closes the connection at that limit."""
         server, subscriber = self.serve(way, reading=False)
         server.clock.advance(0)
         assert len(subscriber.transport.unread) <= HIGH_WATER + 2 * PAGE_BYTES
@@ -223,7 +223,7 @@ class BufferPageTests:
         assert pages == [[1, 1], [1], [10], [1]]
 
     def test_a_page_grows_by_what_was_added_since_the_last(self):
-        """Otherwise the buffer of a busy channel would never become empty."""
+        """With pages of a fixed size, the buffer of a busy channel would never become empty."""
         buffer = PublicationBuffer()
         for _ in range(4):
             buffer.add(Publication(b"x"))

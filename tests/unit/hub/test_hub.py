@@ -88,7 +88,7 @@ class FanOutTests:
         assert {len(one.received) for one in subscribers} == {1}
 
     def test_a_subscriber_receives_only_publications_after_it_subscribed(self, clock):
-        """Also within one turn."""
+        """The subscriber joins between two publications of the same turn."""
         hub, early, late = make_hub(clock), Subscriber(), Subscriber()
         hub.subscribe("foo", early)
         hub.publish("foo", b"before")
@@ -154,7 +154,7 @@ class SubscribingTests:
     """Subscribing and unsubscribing."""
 
     def test_subscribers_of_a_channel_share_one_subscription_of_the_broker(self, clock):
-        """They all wait for its confirmation."""
+        """All subscribers wait for the confirmation of that subscription."""
         broker = SlowBroker()
         hub, confirmed = make_hub(clock, broker), []
         for number in range(3):
@@ -176,7 +176,7 @@ class SubscribingTests:
         assert broker.unsubscribed == ["foo"]
 
     def test_a_failed_subscription_of_the_broker_fails_for_each_subscriber(self, clock):
-        """No subscriber remains."""
+        """After the failure, the channel has no subscribers."""
         broker, failures = SlowBroker(), []
         hub = make_hub(clock, broker)
         for _ in range(2):
@@ -212,7 +212,7 @@ class StreamTests:
     """The positions of subscribers in a stream."""
 
     def test_individually_served_subscribers_of_a_kind_share_a_frame(self, clock):
-        """They cannot be served in bulk, because the channel has no position that they could reach."""
+        """The hub serves them individually, because the channel has no position that they could reach."""
         broker = LateReader()
         hub, plain = make_hub(clock, broker), Subscriber()
         others = [Subscriber("json") for _ in range(5)]
@@ -256,7 +256,7 @@ class StreamTests:
         assert (new.received, new.gaps) == ([], [])
 
     def test_a_late_publication_of_a_flushed_stream_is_dropped_after_one_read(self, clock):
-        """It was published before the position at which the subscriber began."""
+        """The publication is older than the position at which the subscriber began."""
         broker = LateReader()
         hub, one = make_hub(clock, broker), Subscriber()
         hub.subscribe("foo", one, positioned=True)
@@ -304,7 +304,7 @@ class StreamTests:
         assert [early.received, late.received] == [[(b"<1>", 1, 1), (b"<2>", 1, 1)], [(b"<2>", 1, 1)]]
 
     def test_a_publication_before_the_confirmation_does_not_set_the_position(self, clock):
-        """It was still on its way from a former subscription."""
+        """Such a publication belongs to an earlier subscription of the broker."""
         broker = LateReader()
         hub, old, new, joined = make_hub(clock, broker), Subscriber(), Subscriber(), []
         hub.subscribe("foo", old)
@@ -380,7 +380,7 @@ class BufferTests:
         assert (buffer.items, buffer.overflowed) == ([], True)
 
     def test_an_overflow_while_a_gap_is_closed_is_reported_as_a_gap(self, clock, monkeypatch):
-        """Later publications are delivered."""
+        """Publications after the gap are delivered."""
         monkeypatch.setattr("wsserver.hub.channel.MAX_BUFFER_ITEMS", 3)
         broker = LateReads(clock)
         hub, one = make_hub(clock, broker), Subscriber()

@@ -40,7 +40,7 @@ class NameTests:
         assert isinstance(caught.value, ValueError)
 
     def test_raises_reserved_channel_for_the_servers_own_names(self):
-        """The server's own keys and channels in Redis have this prefix."""
+        """The server's own keys and channels in Redis have the prefix `wsserver:`."""
         with pytest.raises(ReservedChannel, match="channel name 'wsserver:x' is reserved"):
             parse_name("wsserver:x")
 
@@ -155,7 +155,7 @@ class QueryTests:
 
     @pytest.mark.parametrize("name", ["last_event_id", "lastEventId", "Last-Event-ID", "last-event-id", "lastEventID"])
     def test_reads_the_last_event_id_in_every_spelling(self, name):
-        """The server's own, that of the EventSource polyfills, and Mercure's."""
+        """The spellings are the server's own, that of EventSource polyfills, and that of Mercure."""
         assert parse_query({"channel": ["a"], name: ["e:7"]}, Format.RAW).last_event_id == "e:7"
 
     @pytest.mark.parametrize(
@@ -170,7 +170,11 @@ class QueryTests:
         ],
     )
     def test_prefers_the_id_that_a_library_appends_to_that_of_the_url(self, values, expected):
-        """It is newer. An unknown id leads to a gap notice, because a refusal would stop an EventSource for good."""
+        """
+        The id that the library appends is newer.
+
+        An unknown id causes a gap notice, because a refusal would stop an EventSource permanently.
+        """
         assert parse_query({"channel": ["a"], **values}, Format.RAW).last_event_id == expected
 
 

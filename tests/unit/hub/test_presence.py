@@ -103,7 +103,7 @@ class PresenceManagerTests:
         assert present(hub) == set()
 
     def test_leaves_beyond_max_delayed_are_not_delayed(self, hub, clock, monkeypatch):
-        """`stop` sends the delayed ones."""
+        """`stop` sends the leaves that are still delayed."""
         monkeypatch.setattr("wsserver.hub.presence.MAX_DELAYED", 3)
         for number in range(4):
             info = ClientInfo(str(number), "ada")

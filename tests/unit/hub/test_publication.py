@@ -1,4 +1,4 @@
-"""Publishing from an application: wrong arguments raise at the call, and leave the channel unchanged."""
+"""Publishing from an application: a call with wrong arguments raises immediately, and leaves the channel unchanged."""
 
 import pytest
 from deferreds import result
@@ -66,13 +66,13 @@ class HubTests:
 
     @pytest.mark.parametrize(("arguments", "options", "message"), WRONG_TYPES)
     def test_raises_type_error_for_a_wrong_type_at_the_call(self, hub, arguments, options, message):
-        """Otherwise a subscriber or a reader of the history would fail later."""
+        """Without the check, a subscriber or a reader of the history would fail later."""
         with pytest.raises(TypeError, match=f"^{message}"):
             hub.publish(*arguments, **options)
 
     @pytest.mark.parametrize(("arguments", "options", "message"), WRONG_VALUES)
     def test_raises_value_error_for_an_invalid_value_at_the_call(self, hub, arguments, options, message):
-        """Such as an invalid channel name, or text that UTF-8 cannot encode."""
+        """Invalid values are, for example, an invalid channel name, and text that UTF-8 cannot encode."""
         with pytest.raises(ValueError, match=message):
             hub.publish(*arguments, **options)
 
@@ -130,7 +130,7 @@ class ManagementTests:
         ],
     )
     def test_raises_value_error_for_an_invalid_value_at_the_call(self, hub, call, message):
-        """Such as a value that a Close frame or JSON cannot contain."""
+        """Invalid values are, for example, a close code below 3000, and data that JSON cannot contain."""
         with pytest.raises(ValueError, match=message):
             call(make_management(hub, Clock()))
 

@@ -218,7 +218,7 @@ class Machine(RuleBasedStateMachine):
                 assert peer.notified or peer.position == Position(last.offset, last.epoch), (peer.position, last)
 
     def settle(self):
-        """Let everything under way arrive."""
+        """Let all pending deliveries and answers arrive."""
         for _ in range(1000):
             for peer in list(self.peers):
                 if peer.behind:
@@ -395,7 +395,7 @@ def walk(seed):
 
 
 def test_a_subscriber_that_joins_while_a_gap_is_closed_begins_at_the_top_of_the_stream():
-    """It does not receive the publications that only the earlier subscribers have missed."""
+    """The new subscriber does not receive the publications that earlier subscribers have missed."""
     machine = Machine()
     with ExitStack() as stack:
         stack.callback(machine.patch.stop)

@@ -30,7 +30,7 @@ class OrderTests:
         assert queue.take() == (b"", 0, 0)
 
     def test_latest_keeps_the_newest_publication_of_each_channel(self):
-        """It is queued where the newest was added."""
+        """Its place in the queue is that at which it was added, not that of the publication it replaces."""
         queue = SendQueue(10_000)
         queue.add(batch("a", "1"), SlowConsumerPolicy.LATEST)
         queue.add(batch("b", "2"), SlowConsumerPolicy.LATEST)
@@ -93,7 +93,7 @@ class FullTests:
         assert queue.take()[0] == b"<c1><d1><e1>"
 
     def test_a_gap_without_a_notice_ends_when_the_queue_is_taken(self):
-        """Messages that are dropped after that are a new gap."""
+        """Messages that are dropped after the queue was taken belong to a new gap."""
         queue = SendQueue(100)
         assert queue.add(batch("a", "1"), SlowConsumerPolicy.DROP_OLDEST).channels == ["a"]
         assert queue.take() == (b"", 0, 0)

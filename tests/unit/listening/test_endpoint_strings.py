@@ -26,13 +26,13 @@ from wsserver.listening.endpoint_strings import parse_endpoint
     ],
 )
 def test_parses_a_string_into_the_same_parts_as_twisted(text):
-    """Twisted's own parser is private."""
+    """The test compares with Twisted's own parser, which is private."""
     found = parse_endpoint(text)
     assert ([found.kind, *found.arguments], found.options) == _parse(text)
 
 
 def test_finds_a_value_by_its_name_or_its_position():
-    """As with the arguments of a Python function."""
+    """Endpoint strings have positional and named arguments, like a Python function."""
     assert parse_endpoint("unix:/a").get("address", 0) == "/a"
     assert parse_endpoint("unix:address=/a").get("address", 0) == "/a"
     assert parse_endpoint("unix").get("address", 0) is None

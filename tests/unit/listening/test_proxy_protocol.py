@@ -96,7 +96,7 @@ class ConnectionTests:
     """A connection that starts with a header."""
 
     def test_the_addresses_are_those_of_the_header_once_it_is_complete(self, connection):
-        """Until then, they are those of the proxy. A second header is data."""
+        """Until then, the addresses are those of the proxy. A second header is passed on as data."""
         _, protocol, received = connection
         assert protocol.wrappedProtocol.transport.getPeer().host == "10.0.0.1"
         for byte in VALID["v1 TCP4"][0] + b"GET":

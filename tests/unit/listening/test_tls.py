@@ -20,7 +20,7 @@ class EndpointTests:
     """Endpoint strings."""
 
     def test_returns_none_for_strings_of_other_kinds(self):
-        """Twisted parses those."""
+        """Twisted itself parses strings of other kinds."""
         for text in ("tcp:80", "unix:/run/ws.sock", "haproxy:tcp:80", "systemd:domain=INET:index=0"):
             assert parse_tls_endpoint(text, Clock()) is None
 
@@ -82,7 +82,7 @@ class OptionTests:
         assert str(raised.value).startswith(problem.replace("CERT", files["CERT"]))
 
     def test_the_error_for_a_rejected_key_has_the_reason_of_openssl(self, authority, tmp_path, monkeypatch):
-        """The key is an RSA key of 1024 bits."""
+        """OpenSSL rejects an RSA key of 1024 bits as too small."""
         monkeypatch.setattr("pki.make_key", lambda kind: rsa.generate_private_key(65537, 1024))
         weak = authority.issue(tmp_path / "weak")
         with pytest.raises(

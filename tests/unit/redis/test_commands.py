@@ -61,7 +61,7 @@ class LimitTests:
     """The limits of what waits for a reply."""
 
     def test_refuses_a_command_beyond_max_in_flight_until_a_reply(self, commands, connection):
-        """An unlimited command is sent anyway."""
+        """A command with `limited=False` is sent even then."""
         for _ in range(MAX_IN_FLIGHT):
             commands.send("PING")
         assert "too many" in problem(commands.send("PING"))
@@ -109,7 +109,7 @@ class ExplainTests:
     def test_an_error_of_redis_is_a_broker_down_with_an_explanation(
         self, commands, connection, demoted, error, kind, words
     ):
-        """A missing permission is a subclass of it, `ServerNotPermitted`."""
+        """If Redis denies a permission, the error is `ServerNotPermitted`, a subclass of `BrokerDown`."""
         done = commands.send("PING").addErrback(commands.explain)
         connection.answers[0].errback(error)
         assert words in problem(done, kind)

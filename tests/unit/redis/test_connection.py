@@ -79,7 +79,7 @@ class SubscribeTests:
         assert subscriber.messages == [(b"a", b"subscribe")]
 
     def test_only_the_last_confirmation_of_a_channel_counts(self, subscriber):
-        """Between UNSUBSCRIBE and the second SUBSCRIBE, Redis sends no messages."""
+        """The first one does not count: Redis sends no messages between UNSUBSCRIBE and the second SUBSCRIBE."""
         subscriber.connection.subscribe([b"a"])
         subscriber.connection.unsubscribe(b"a")
         subscriber.connection.subscribe([b"a"])
@@ -100,7 +100,7 @@ class SubscribeTests:
         assert subscriber.connection.unanswered == 0
 
     def test_a_channel_subscribed_again_meanwhile_is_not_reported_as_refused(self, subscriber):
-        """Its last answer has not arrived yet."""
+        """The channel is still pending: the answer to its last subscription has not arrived."""
         subscriber.connection.subscribe([b"a", b"b"])
         subscriber.connection.unsubscribe(b"a")
         subscriber.connection.subscribe([b"a"])
@@ -116,7 +116,7 @@ class SubscribeTests:
         assert (subscriber.confirmed, subscriber.refused) == ([b"b"], [])
 
     def test_calls_no_callback_after_hang_up(self, subscriber):
-        """Data that was read before may still contain replies."""
+        """Data that was read before `hang_up` may still contain replies."""
         subscriber.connection.subscribe([b"a"])
         subscriber.connection.subscribe([b"b"])
         subscriber.connection.hang_up()
@@ -143,7 +143,7 @@ class LostTests:
         ],
     )
     def test_the_reason_is_the_error_that_redis_sent_before_closing(self, data, why):
-        """Cut to 200 characters. Without an error, the reason is only that the connection was lost."""
+        """The error is cut to 200 characters. Without an error, the reason says only that the connection was lost."""
         connection = Connection(charset=None, convertNumbers=False)
         connection.makeConnection(StringTransport())
         connection.dataReceived(data)

@@ -69,13 +69,13 @@ class WriteCheckTests:
         assert len(checked.writes) == 3
 
     def test_a_change_is_noticed_an_interval_later(self, checked):
-        """In both directions. Each interval has one write, if Redis answers."""
+        """This is true for failures and for recoveries. Each interval has one write if Redis answers."""
         assert [checked.answer(problem) for problem in (None, "READONLY", None)] == [None, "READONLY", None]
         assert checked.clock.seconds() == 3 * CHECK_INTERVAL
         assert len(checked.writes) == 4
 
     def test_logs_each_failure_and_each_recovery_once(self, checked, lines):
-        """However often the write fails. A different reason is logged again."""
+        """Repeated failures with the same reason are logged once. A different reason is logged again."""
         for problem in ("disk full", "disk full", "disk full", "memory full", None, None, "disk full"):
             assert checked.answer(problem) == problem
         assert lines == [

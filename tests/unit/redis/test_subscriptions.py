@@ -68,17 +68,17 @@ class SubscribeTests:
         assert subscriptions.complete
 
     def test_refuses_a_subscription_beyond_max_unanswered(self, subscriptions, connection):
-        """The refused channel is not wanted."""
+        """The server forgets the refused channel, and does not request it later."""
         connection.unanswered = MAX_UNANSWERED
         assert outcome(subscriptions.subscribe(b"a")) == [BrokerDown]
         assert (connection.requests, subscriptions.complete) == ([], True)
 
 
 class OutageTests:
-    """The connection is lost, and there is a new one."""
+    """The connection is lost and replaced."""
 
     def test_the_next_connection_subscribes_to_the_confirmed_channels(self, subscriptions):
-        """In one request. A subscription during the outage fails."""
+        """One request contains all of these channels. A subscription during the outage fails."""
         done = outcome(subscriptions.subscribe(b"a"))
         subscriptions.confirm(b"a")
         subscriptions.end()
@@ -127,7 +127,7 @@ class RefusedTests:
         assert subscriptions.complete
 
     def test_a_refused_request_for_many_channels_is_repeated_in_halves(self, subscriptions, connection):
-        """Without the channels that are no longer wanted."""
+        """The repeated requests omit channels that have lost their subscribers meanwhile."""
         for channel in (b"a", b"b", b"c", b"d"):
             subscriptions.subscribe(channel)
         subscriptions.unsubscribe(b"b")
@@ -136,7 +136,7 @@ class RefusedTests:
         assert connection.requests == [[b"a", b"c"], [b"d"]]
 
     def test_a_channel_refused_together_with_others_is_requested_alone(self, subscriptions, connection):
-        """Until then it is pending."""
+        """The subscription is pending until Redis has answered the second request."""
         done = outcome(subscriptions.subscribe(b"a"))
         assert subscriptions.refuse([b"a"], "NOPERM", alone=False) == []
         assert connection.requests == [[b"a"], [b"a"], []]

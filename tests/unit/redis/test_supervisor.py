@@ -9,7 +9,7 @@ from wsserver.redis.supervisor import MAX_BUFFERED, PROBE_INTERVAL, RedisLink
 
 
 class Pipe:
-    """A connection in memory, with what the link uses of it."""
+    """A connection in memory, with only the methods that the link uses."""
 
     connected, why, unanswered = True, "", 0
 
@@ -87,7 +87,7 @@ class EarlyTests:
     """Messages that arrive after an outage before the link is up."""
 
     def test_are_delivered_after_on_up_has_reported_the_outage(self, link):
-        """Subscribers must learn of the gap first."""
+        """Subscribers must be notified of the gap first."""
         link.receive("1")
         link.lose()
         link.connect()

@@ -66,12 +66,12 @@ class TableTests:
     """The table of docs/how-to/cross-origin.md."""
 
     def test_has_37_rows(self):
-        """The number shows that the test still finds the whole table."""
+        """A fixed number of rows shows that the test parses the whole table."""
         assert len(read_rows()) == 37
 
     @pytest.mark.parametrize(("request_", "origin", "options", "status", "allowed", "credentials"), read_rows())
     def test_answers_each_row_as_documented(self, request_, origin, options, status, allowed, credentials):
-        """The status, and whether a browser lets the page read the response."""
+        """The test compares the status, and whether a browser lets the page read the response."""
         lines, body = [], b""
         if request_.startswith("WebSocket"):
             method, target, lines = "GET", code(request_), list(UPGRADE)
@@ -115,7 +115,7 @@ class PreflightTests:
         )
 
     def test_allows_a_private_network_to_a_permitted_origin_only(self):
-        """Chromium asks for this before a public page may reach a loopback server."""
+        """Chromium sends such a preflight request before a public page may reach a loopback server."""
         ask = "Access-Control-Request-Private-Network: true"
         _, headers, _ = send(start(f"--origin {APP}"), "OPTIONS", "/ready", APP, *PREFLIGHT, ask)
         assert headers["access-control-allow-private-network"] == "true"
@@ -142,7 +142,7 @@ class RefusedOriginTests:
         [("GET", "/sse?channel=a", "--origin"), ("OPTIONS", "/api/info", "--api-origin")],
     )
     def test_gets_a_403_that_names_the_option_with_its_value(self, method, target, option):
-        """--origin or --api-origin, depending on the path."""
+        """The option is --origin or --api-origin, depending on the path."""
         status, _, rest = send(start(), method, target, APP, *PREFLIGHT)
         assert status == 403
         assert rest.decode().endswith(f"start the server with {option} {APP}\n")
@@ -200,7 +200,7 @@ class ErrorTests:
         assert f"\r\nAccess-Control-Allow-Origin: {APP}".encode() in head
 
     def test_adds_the_headers_to_an_event_stream_while_the_server_stops(self):
-        """Without them, EventSource would not reconnect from a page of another origin."""
+        """Without the headers, an EventSource of a page of another origin would not reconnect."""
         server = start(f"--origin {APP}")
         server.service.frontend.stop()
         status, headers, rest = send(server, "GET", "/sse?channel=a", APP, "Accept: text/event-stream")

@@ -119,7 +119,11 @@ class InvalidParametersTests:
         ],
     )
     def test_names_the_invalid_parameter(self, kind, parameters):
-        """It is the last one of the parameters above, or the one of two alternatives that is missing."""
+        """
+        The invalid parameter is the last one of each list above.
+
+        If the list is empty, it is the missing `data` or `user`.
+        """
         name = list(parameters)[-1] if parameters else {p.Content: "data", p.Refresh: "user"}[kind]
         with pytest.raises(ValueError, match=rf"^{name}[.:\[]"):
             read(kind, parameters).publication()

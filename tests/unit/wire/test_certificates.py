@@ -55,7 +55,7 @@ class FileTests:
         ids=["missing", "directory", "DER", "empty", "huge"],
     )
     def test_the_error_for_an_unusable_file_names_it_and_the_problem(self, issued, tmp_path, of_key, make, problem):
-        """It says whether the certificate's file or the key's file is at fault."""
+        """The error says whether the certificate's file or the key's file has the problem."""
         path = tmp_path / "bad.pem"
         make(path)
         files = (str(issued.fullchain), str(path)) if of_key else (str(path), str(issued.privkey))
@@ -116,7 +116,11 @@ class DirectoryTests:
     """The directory of a `tls:` endpoint."""
 
     def test_reads_each_certificate_with_its_key_and_its_chain(self, authority, tmp_path):
-        """They may be in the same or different files, in subdirectories too. Files of other types are ignored."""
+        """
+        A certificate and its key may be in the same file or in different files, and in subdirectories.
+
+        Files of other types are ignored.
+        """
         authority.issue(tmp_path / "a", names=("a.example", "A2.example"))
         separate = authority.issue(tmp_path / "b", "RSA", names=("b.example",))
         separate.fullchain.unlink()

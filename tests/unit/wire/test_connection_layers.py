@@ -96,7 +96,7 @@ class FastPathTests:
         assert touched(body(PyFastPath)) <= owned(PyFastPath) | declared(PyFastPath)
 
     def test_the_compiled_version_touches_only_attributes_of_the_python_version(self):
-        """Exceptions are its own C functions and `_direct`, the flag for its transport."""
+        """It also uses its own C functions, and `_direct`, a flag that the Python version does not need."""
         functions = {*re.findall(r"^    cdef [\w ]*?(\w+)\(self", compiled_class(), re.MULTILINE)}
         used = {*re.findall(r"\bself\.(\w+)", compiled_class())}
         assert {"_slow", "onMessage", "messages_in"} <= used
@@ -130,7 +130,11 @@ class LayerTests:
         assert touched(body(layer)) <= known
 
     def test_every_declared_attribute_is_used_and_provided(self, layer, below):
-        """The layer uses the attribute, and a whole connection has it. `bind` sets `service` for endpoints."""
+        """
+        The layer uses each declared attribute, and a complete connection has it.
+
+        For endpoints, `bind` sets `service`.
+        """
         assert declared(layer) - touched(body(layer)) <= {"service"}
         # Some attributes are set only in the handshake, or by Autobahn while it processes a frame.
         later = set().union(*map(stored, (OpeningHandshake, ServerProtocol, WebSocketProtocol)))

@@ -113,7 +113,7 @@ class CancelTests:
         assert calls == ["first", "third"]
 
     def test_no_timer_is_left_when_all_deadlines_were_cancelled(self, clock, deadlines):
-        """The timer runs out first."""
+        """The reactor timer itself is not cancelled; it expires once, and is not set again."""
         deadlines.call_later(1, list).cancel()
         clock.advance(1)
         assert clock.getDelayedCalls() == []
@@ -123,7 +123,7 @@ class NestedTests:
     """Deadlines that a deadline's call sets."""
 
     def test_a_call_can_set_the_next_deadline_with_the_same_delay(self, clock, deadlines):
-        """Pings do so."""
+        """Pings are scheduled in this way."""
         calls = []
 
         def again():
@@ -161,7 +161,7 @@ class RaisingTests:
     """Calls that raise."""
 
     def test_a_call_that_raises_does_not_stop_the_others(self, clock, deadlines, logged):
-        """This holds for those due at the same time and for later ones."""
+        """The other deadlines are called, whether they are due at the same time or later."""
         calls = []
         deadlines.call_later(1, lambda: calls.append("before"))
         deadlines.call_later(1, lambda: 1 / 0)
@@ -242,7 +242,7 @@ class TimerTests:
         assert len(clock.getDelayedCalls()) == 2
 
     def test_setting_and_cancelling_repeatedly_uses_at_most_one_timer(self, clock, deadlines):
-        """A ping timeout does so."""
+        """Ping timeouts are set and cancelled in this way."""
         for _ in range(1000):
             deadlines.call_later(5, list).cancel()
             clock.advance(0.1)

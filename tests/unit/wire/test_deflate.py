@@ -153,7 +153,7 @@ class RoundTripTests:
     @each_way
     @pytest.mark.parametrize("bits", [9, 12, 15])
     def test_whole_and_fragmented_messages_use_the_same_streams(self, pair, takeover, bits):
-        """This holds in both directions."""
+        """This is true in both directions."""
         one = Deflate(terms(takeover, bits), deflater=pair[0], inflater=pair[1])
         peer, rng = Peer(takeover, bits), Random(bits)
         for n in range(60):
@@ -220,7 +220,7 @@ class RoundTripTests:
             assert take(one, bytes.fromhex("f248cdc9c90700")) == b"Hello"
 
     def test_inflates_two_blocks_in_one_message(self):
-        """RFC 7692 section 7.2.3.5. The first block may be final; the limit counts both."""
+        """RFC 7692 section 7.2.3.5. The first block may be final. The size limit applies to both blocks together."""
         one = Deflate(terms())
         assert one.inflate(bytes.fromhex("f248050000 00ffff cac9c90700"), 5) == b"Hello"
         two = zlib.compressobj(wbits=-15)
@@ -231,7 +231,7 @@ class RoundTripTests:
         assert inflate_in_pieces(one, first + bytes.fromhex("f248cdc9c90700"), 3, 10) == b"HelloHello"
 
     def test_a_final_block_may_be_completed_by_the_four_restored_bytes(self):
-        """It is a stored block, whose length the bytes contain. It ends the message."""
+        """The final block is a stored block. The restored bytes contain its length, and it ends the message."""
         one = Deflate(terms())
         for _ in range(3):
             assert one.inflate(bytes.fromhex("01"), 5) == b""

@@ -50,7 +50,7 @@ class AnswerTests:
         ("status", "expected"), [(400, False), (401, False), (403, False), (405, False), (500, True), (503, True)]
     )
     def test_only_refusals_with_500_and_503_are_temporary(self, status, expected):
-        """A request that the client got wrong would fail again."""
+        """After an error of the client, such as 400, the same request would fail again."""
         assert is_temporary(Refusal(HTTPStatus(status), "why")) is expected
 
     def test_retry_delays_are_spread_between_1_and_3_seconds(self):

@@ -146,7 +146,7 @@ class ReceivingTests:
     """From the bytes of a read to the endpoint. Other frames are passed on to the state machine."""
 
     def test_a_new_connection_has_zero_counters_no_partial_frame_and_no_deadline(self, connection):
-        """Its limit is that of the class."""
+        """The size limit of a new connection is that of its class."""
         new = type(connection).__mro__[2].__new__(type(connection))
         type(connection).__mro__[2].__init__(new)
         assert (new.state, new._plain, new._compressed, new._limit) == (1, False, False, LIMIT)
@@ -284,7 +284,7 @@ class ReceivingTests:
 
     @pytest.mark.parametrize(("start", "budget"), [(0, 1), (7, 1), (7, 256), (14, 5), (0, 0), (0, -1)])
     def test_dispatches_from_an_index_within_the_remaining_budget(self, connection, start, budget):
-        """The state machine calls this when it has processed its frame."""
+        """The state machine calls `_fast` when it has processed the frame that was passed on to it."""
         data = build_frame(1, b"1") + build_frame(1, b"2")
         taken = max(0, min(budget, 2 - start // 7))
         assert connection._fast(data, start, budget) == (start + 7 * taken, budget - taken)
@@ -467,7 +467,7 @@ class SendingTests:
 
     @pytest.mark.parametrize("state", [0, 1, 2, 4])
     def test_sends_nothing_and_raises_nothing_while_the_connection_is_not_open(self, connection, state):
-        """This includes payloads of the wrong type."""
+        """Even a payload of the wrong type raises nothing then."""
         connection.state = state
         for payload in (b"x", bytes(LARGE), None, "text"):
             connection.sendMessage(payload)

@@ -140,7 +140,7 @@ class FrameTests:
         assert self.parse_checked(frame) == ([], 0)
 
     def test_stops_before_each_fragment_of_rfc_6455(self):
-        """The state machine processes fragments, the last one too."""
+        """The state machine processes all fragments, including the last one."""
         assert self.parse_checked(build_frame(1, b"Hel", fin=False)) == ([], 0)
         assert self.parse_checked(build_frame(0, b"lo")) == ([], 0)
 
@@ -412,7 +412,7 @@ class FrameTests:
         assert partial.whole() == b"123"
 
     def test_whole_raises_value_error_before_completion_and_after_the_first_call(self):
-        """After the first call `raw` and `feed` raise as well."""
+        """After the first call of `whole`, `raw` and `feed` raise ValueError, too."""
         partial = self.partial(3, FIN_TEXT, bytes(4))
         for piece in (b"1", b"2"):
             partial.feed(piece, 0)
@@ -557,7 +557,7 @@ class ExtentTests:
     @pytest.mark.parametrize("size", EDGES)
     @pytest.mark.parametrize("mask", [b"", b"mask"])
     def test_returns_the_ends_of_header_and_frame_once_the_header_is_complete(self, size, mask):
-        """Before that it returns zeros. Frames may be masked or not."""
+        """While the header is incomplete, it returns zeros. Frames may be masked or unmasked."""
         frame, start = build_frame(2, bytes(size), mask=mask), 3
         header = len(frame) - size
         for cut in {*range(header + 1), len(frame)}:

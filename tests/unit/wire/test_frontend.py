@@ -254,7 +254,7 @@ class BudgetTests:
         assert sum(counts) == 200
 
     def test_twenty_connections_share_one_budget_and_a_new_one_is_first(self):
-        """Flooding connections get no longer turn together than one gets alone."""
+        """Twenty connections that flood the server together get no more work per turn than one connection alone."""
         server = MemoryServer()
         attackers = [server.connect() for _ in range(20)]
         for attacker in attackers:
@@ -277,7 +277,7 @@ class BudgetTests:
         assert all(client.transport.written for client in clients)
 
     def test_pauses_reading_a_connection_that_waits_for_its_turn(self):
-        """Pipelined requests stay in the kernel, up to one read beyond the limit."""
+        """Further pipelined requests stay in the kernel. The server buffers at most one read beyond the limit."""
         server = MemoryServer()
         client = server.connect()
         client.send(b"GET /ready HTTP/1.1\r\nHost: a\r\n\r\n" * 3000)
@@ -520,7 +520,7 @@ class RefusalTests:
         assert client.transport.lost
 
     def test_drops_connections_over_the_limit_beyond_a_bounded_number(self):
-        """Otherwise refused connections would be a way around the limit."""
+        """Connections that wait for their refusal use memory, too, so their number must be limited."""
         server = MemoryServer(Settings(max_connections=1))
         clients = [server.connect() for _ in range(1 + MAX_TURNED_AWAY + 1)]
         assert [client.transport.lost for client in clients] == [False] * (1 + MAX_TURNED_AWAY) + [True]
@@ -584,7 +584,7 @@ class SecretTests:
     @pytest.mark.parametrize("bad", ["\0", "\x01", "\x0b", "\r", "\n", "\x1c", "\x7f", "\r\n ", "\r\n:"], ids=ascii)
     @pytest.mark.parametrize(("name", "value"), SECRETS.items(), ids=SECRETS)
     def test_the_refusal_of_a_header_does_not_contain_its_value(self, name, value, bad, log):
-        """At every place of the invalid byte, for a page and for a handshake."""
+        """The invalid byte is at each place of the value, in a request for a page and in a handshake."""
         for field in (f"{name}: {value}{bad}", f"{name}: {bad}{value}", f"{name}{bad}: {value}"):
             for upgrade in ("", "Upgrade: websocket\r\n"):
                 head = f"GET / HTTP/1.1\r\nHost: a\r\n{upgrade}{field}\r\n\r\n"
@@ -610,7 +610,7 @@ class SecretTests:
     )
     @pytest.mark.parametrize("target", ["/ws?channel=a&key=s3cr3t", "/echo?s3cr3t=%ff", "http://me:s3cr3t@a/"])
     def test_the_refusal_of_a_handshake_contains_no_secret_header_or_query(self, line, target, log):
-        """For each kind of refusal."""
+        """The test causes each kind of refusal."""
         name = line.partition(":")[0]
         fields = SECRETS | {
             "Host": "a",
@@ -625,7 +625,7 @@ class SecretTests:
 
     @pytest.mark.parametrize("target", ["/nothing?key=s3cr3t", "/echo?key=s3cr3t", "/api/publish?key=s3cr3t", "/sse"])
     def test_errors_of_the_http_side_contain_no_header_and_no_query(self, target, log):
-        """Statuses 404, 426, 401 and 400."""
+        """The errors have the statuses 404, 426, 401 and 400."""
         head = "\r\n".join(
             [f"GET {target} HTTP/1.1", "Host: a", *map(": ".join, SECRETS.items()), "Last-Event-ID: s3cr3t", "", ""]
         )

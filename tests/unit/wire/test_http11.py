@@ -191,7 +191,7 @@ class SecretTests:
     @pytest.mark.parametrize("name", SECRET_HEADERS)
     @pytest.mark.parametrize("byte", CONTROLS, ids="{:02x}".format)
     def test_refusal_of_a_control_character_names_the_header_without_its_value(self, name, byte):
-        """At every place of the byte in the value."""
+        """The control character is at each place of the value."""
         bad = bytes([byte])
         for value in (b"Basic s3cr3t" + bad, bad + b"s3cr3t", b"bearer.s3cr3t" + bad + b"s3cr3t"):
             refusal = refused(get(name + b": " + value))
@@ -254,7 +254,7 @@ class KeptLineTests:
         return kept
 
     def test_a_cached_line_has_the_same_meaning_again(self, kept):
-        """Also in a request whose other lines are invalid."""
+        """The line has the same meaning even in a request whose other lines are invalid."""
         first = accepted(get(b"Pragma: \xfc "))
         assert set(kept) == {HOST, b"Pragma: \xfc "}
         assert accepted(get(b"Pragma: \xfc ")) == first
@@ -295,7 +295,7 @@ class ByteFilterTests:
         ],
     )
     def test_refuses_a_header_that_splitlines_would_split_with_400(self, byte, name, value):
-        """At every place of the byte in the header; the response does not contain the byte."""
+        """The byte is at each place of the header. The response does not contain it."""
         other = [HOST] if name != b"Host" else []
         bad = bytes([byte])
         for smuggled in (bad + value, value + bad, value + bad + b"X-Admin: yes", value + b" " + bad + b" x"):
@@ -314,7 +314,7 @@ class ByteFilterTests:
 
     @pytest.mark.parametrize("byte", range(0x80, 0x100), ids="{:02x}".format)
     def test_does_not_strip_bytes_from_0x80_on(self, byte):
-        """RFC 9110 section 5.5: obs-text is opaque data, at the ends of a value, too."""
+        """RFC 9110 section 5.5: obs-text (bytes from 0x80 on) is opaque data, even at the ends of a value."""
         char = bytes([byte])
         for value in (char, b"a" + char + b"b", char + b"b", b"a" + char):
             request = accepted(get(b"Cookie: " + value))
@@ -322,7 +322,7 @@ class ByteFilterTests:
             assert parse(request.encode()) == request
 
     def test_an_accepted_value_never_becomes_two_lines(self):
-        """Even if the head is encoded again and split with splitlines()."""
+        """This is true even if the head is encoded again and split with splitlines()."""
         for byte in range(0x100):
             result = parse(get(b"X: a" + bytes([byte]) + b"b"))
             if isinstance(result, Request):
@@ -597,7 +597,7 @@ class SmugglingTests:
         ],
     )
     def test_an_absolute_target_with_the_same_host_becomes_origin_form(self, target, origin_form):
-        """RFC 9112 section 3.2.2."""
+        """RFC 9112 section 3.2.2 defines the absolute form, which clients send to proxies."""
         assert accepted(head(b"GET " + target + b" HTTP/1.1", HOST)).target == origin_form
 
     @pytest.mark.parametrize(
@@ -639,7 +639,7 @@ class EncodeTests:
     """Encoding a parsed head for a program behind this server."""
 
     def test_encodes_origin_form_lower_case_names_and_no_spaces(self):
-        """So an encoded head is never longer than the received one."""
+        """An encoded head is therefore never longer than the received one."""
         request = accepted(head(b"GET http://example.com/x?y HTTP/1.1", HOST, b"X-One:\t\xfc ", b"x-one:2"))
         written = b"GET /x?y HTTP/1.1\r\nhost:example.com\r\nx-one:\xfc\r\nx-one:2\r\n"
         assert request.encode() == written
@@ -799,7 +799,7 @@ class RefusalTests:
 
     @pytest.mark.parametrize("hostile", [text for text in HOSTILE if "\ud800" not in text])
     def test_the_refusal_of_a_hostile_request_has_no_additional_header_or_line(self, hostile):
-        """Hostile text in the target, the Host, a header name, or the Content-Length."""
+        """The hostile text is in the target, the Host, a header name, or the Content-Length."""
         results = [
             parse(raw)
             for raw in (

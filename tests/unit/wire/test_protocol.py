@@ -311,7 +311,7 @@ class CloseCodeTests:
         ],
     )
     def test_an_invalid_message_closes_with_1002_1007_or_1009(self, recorded, code, data):
-        """Neither it nor a later message is delivered."""
+        """Neither the invalid message nor a later one is delivered."""
         client = serve(Settings(max_message_size=1000)).connect()
         client.open("/endpoint")
         client.send(data)
@@ -330,7 +330,7 @@ class CloseCodeTests:
         ],
     )
     def test_the_reason_of_1009_names_the_limit_and_its_option(self, recorded, data):
-        """It does not name the bytes received so far, which are neither the message's size nor the limit."""
+        """The reason omits the number of bytes received so far, which is neither the message's size nor the limit."""
         for size in (0, 1):
             client = serve(Settings(max_message_size=1024)).connect()
             client.open("/endpoint")
@@ -620,7 +620,7 @@ class FlowControlTests:
         ids=["no DEFLATE data", "a message", "cut off at its end"],
     )
     def test_a_compressed_frame_counts_as_a_pong_if_it_is_valid_to_its_end(self, payload, alive):
-        """As in Autobahn, this includes a message that then turns out to be incomplete."""
+        """As in Autobahn, a frame also counts if its inflated message then turns out to be incomplete."""
         server = MemoryServer(Settings(compression="on"))
         client = server.connect()
         client.open("/echo", {"Sec-WebSocket-Extensions": "permessage-deflate"})
@@ -649,7 +649,7 @@ class StoppingTests:
         assert server.clock.getDelayedCalls() == []
 
     def test_answers_handshakes_with_503_while_stopping(self):
-        """This includes idle and kept-alive connections, and a handshake whose Deferred fires meanwhile."""
+        """The handshakes are on idle and kept-alive connections. One has a Deferred that fires during the shutdown."""
         server = serve(endpoint=DeferredAnswer)
         first, idle, kept, deciding = (server.connect() for _ in range(4))
         first.open("/echo")
@@ -695,7 +695,7 @@ class CompressionTests:
         assert frame.payload == b"\xf2\x48\xcd\xc9\xc9\x07\x00"
 
     def test_a_reply_below_compression_min_size_is_not_compressed(self):
-        """RSV1 is not set."""
+        """The frame of an uncompressed reply does not have RSV1 set."""
         client = MemoryServer(Settings(compression="on", compression_min_size=6)).connect()
         client.open("/echo", self.OFFER)
         client.send_frame(1, b"\xf2\x48\xcd\xc9\xc9\x07\x00", rsv=4)

@@ -193,7 +193,7 @@ class ReceivingTests:
         assert established.application.received == b"a" + b"b" * 100 + b"c" * tls.RECORD
 
     def test_delivers_the_records_of_one_read_in_one_call(self, ours):
-        """So the answers can be sent in one write."""
+        """With one call, the protocol can send its answers in one write."""
         ours.server.dataReceived(ours.seal(*(b"%d," % number for number in range(50))))
         assert ours.application.deliveries == [b"".join(b"%d," % number for number in range(50))]
 
@@ -204,7 +204,7 @@ class ReceivingTests:
 
     @pytest.mark.parametrize("seed", range(10))
     def test_delivers_records_that_arrive_in_pieces_of_any_size(self, established, seed):
-        """Partial records, whole ones, and many at once."""
+        """Each piece contains a part of a record, a whole record, or several records."""
         chance = random.Random(seed)
         messages = [chance.randbytes(chance.choice([1, 64, 1000, tls.RECORD])) for _ in range(60)]
         data = established.seal(*messages)
@@ -230,7 +230,7 @@ class ReceivingTests:
         assert pair.take() == b"answer"
 
     def test_writes_the_answer_to_a_record_in_the_same_turn(self, ours):
-        """In one write to the transport."""
+        """The transport gets one write."""
         ours.application.answer = ours.server.write
         ours.server.dataReceived(ours.seal(b"echo"))
         assert len(ours.wire.writes) == 1
@@ -276,7 +276,7 @@ class ReceivingTests:
 
     @pytest.mark.parametrize("garbage", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01", b"\0" * 100])
     def test_bytes_other_than_a_handshake_end_the_connection(self, pair, garbage):
-        """Nothing is delivered."""
+        """The protocol receives no data."""
         pair.server.dataReceived(garbage)
         pair.lose()
         assert pair.application.deliveries == []
@@ -333,7 +333,7 @@ class SendingTests:
     @pytest.mark.parametrize("data", ["text", 7, None])
     @pytest.mark.parametrize("done", [False, True])
     def test_raises_type_error_for_anything_but_bytes(self, options, data, done):
-        """Before and after the handshake."""
+        """This is true before and after the handshake."""
         pair = Pair(tls.TLSProtocol, options, SSL.TLS1_3_VERSION)
         if done:
             pair.establish()
@@ -348,7 +348,7 @@ class SendingTests:
         assert ours.take() == b"small" + b"x" * 100_000
 
     def test_sends_the_rest_if_openssl_writes_only_a_part(self, ours, monkeypatch):
-        """As with a smaller maximum fragment (RFC 6066 section 4, RFC 8449)."""
+        """OpenSSL does so if the client has negotiated smaller records (RFC 6066 section 4, RFC 8449)."""
         write = tls._ssl_write
         monkeypatch.setattr(tls, "_ssl_write", lambda ssl, data, size: write(ssl, data, min(size, 512)))
         message = random.Random(2).randbytes(100_000)
@@ -469,7 +469,7 @@ class ClosingTests:
         assert reason.check(ConnectionLost)
 
     def test_delivers_nothing_after_an_abort_during_a_delivery(self, established):
-        """Neither from the same read nor from a later one."""
+        """Data of the same read is not delivered, nor data of a later read."""
         established.application.answer = lambda data: established.server.abortConnection()
         records = [established.seal(bytes([65 + number]) * tls.RECORD) for number in range(12)]
         established.server.dataReceived(b"".join(records))

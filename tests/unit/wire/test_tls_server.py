@@ -72,7 +72,7 @@ class FailureLogTests:
         assert clock.getDelayedCalls() == []
 
     def test_flush_logs_the_count_of_suppressed_failures(self, lines):
-        """A listener that stops calls it."""
+        """A listener calls `flush` when it stops."""
         log = FailureLog(Deadlines(Clock()))
         for _ in range(MAX_FAILURES_LOGGED + 2):
             log.add("x", "a")
@@ -168,7 +168,7 @@ class GuardTests:
 
     @pytest.mark.parametrize("data", [b"\x16\x03\x01\x00\x05hello", b"\x00\x00\x00\x00\x00", b"\x80\x2e\x01\x03\x01"])
     def test_passes_other_bytes_to_openssl(self, connection, lines, data):
-        """A damaged hello, zeros, and a hello of SSL 2."""
+        """The other bytes are a damaged hello, zeros, and a hello of SSL 2."""
         _, protocol, transport = connection
         protocol.dataReceived(data)
         assert not transport.value().startswith(b"HTTP")
