@@ -41,10 +41,9 @@ def site(tmp_path_factory):
 
 @pytest.fixture
 def open_sdk(site, open_browser_page):
-    """Return a function that opens a page with one client; `on_reconnect` allows failed connections."""
+    """Return a function that opens a page with one client; with `on_reconnect`, connections may fail."""
 
     def open_sdk(port, *, on_reconnect=False, **options):
-        """Return a function that opens a page with one client; `on_reconnect` allows failed connections."""
         page, complaints = open_browser_page()
         if on_reconnect:
             complaints.allow("WebSocket connection to .* failed")
@@ -71,7 +70,6 @@ def connect(open_sdk):
     """Return a function that opens a page with a connected client."""
 
     def connect(port, **options):
-        """Return a function that opens a page with a connected client."""
         sdk = open_sdk(port, **options)
         sdk.order("connect")
         sdk.client = sdk.expect("connected")["client"]
@@ -92,7 +90,7 @@ def running(site, folder, *flags, port=0):
 
 @pytest.fixture(scope="module")
 def server(site, tmp_path_factory):
-    """Start a server that permits clients everything on every channel; yield its port."""
+    """Start a server that permits clients everything on every channel; yields its port."""
     folder = tmp_path_factory.mktemp("server") / "open"
     with running(site, folder, "--channel-publish", "*", "--channel-presence", "*") as (port, _):
         yield port
@@ -100,7 +98,7 @@ def server(site, tmp_path_factory):
 
 @pytest.fixture
 def start(site, tmp_path):
-    """Return a function that starts a server for a block."""
+    """Return a function whose result is a context manager: it runs a server until the block ends."""
     folders = (tmp_path / f"server-{number}" for number in count())
     return lambda *flags, **options: running(site, next(folders), *flags, **options)
 
@@ -127,7 +125,7 @@ def call_api(port, method, **parameters):
 
 
 def publish(port, channel, *messages):
-    """Publish as a backend does."""
+    """Publish messages through the HTTP API, as a backend does."""
     commands = [{"publish": {"channel": channel, "data": data}} for data in messages]
     replies = call_api(port, "batch", commands=commands)["replies"]
     assert all("publish" in reply for reply in replies), replies
@@ -204,7 +202,7 @@ class TokenTests:
 
 
 class ReconnectionTests:
-    """Connections that are lost."""
+    """The page's connection is lost, and the SDK reconnects."""
 
     def test_a_page_learns_that_a_restart_without_redis_lost_its_stream(self, start, connect):
         """The page receives the publications made after the restart."""

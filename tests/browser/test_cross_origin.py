@@ -46,7 +46,7 @@ def open_site_page(open_browser_page, demo_site):
 
 
 def probe(page, url):
-    """Return the result of everything that a page may try on a server, by name."""
+    """Return the result of each kind of request that a page can send to a server, by name."""
     ready, publish = f"{url}/ready", f"{url}/api/publish"
     return {
         "websocket": page.evaluate(WEBSOCKET, url),

@@ -29,7 +29,7 @@ EVERYTHING = """async (key) => {
 
 @pytest.fixture(scope="module")
 def trusting(launch_chromium, authority, tmp_path_factory):
-    """Start a Chromium that trusts the test's root authority, installed as an administrator would."""
+    """Start a Chromium that trusts the test's root authority; it is installed as an administrator installs one."""
     home = tmp_path_factory.mktemp("home")
     store = home / ".pki" / "nssdb"
     store.mkdir(parents=True)

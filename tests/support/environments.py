@@ -33,7 +33,7 @@ class Environment:
     path: Path
 
     def bin(self, name: str) -> Path:
-        """Return the path of an installed program."""
+        """Return the path of a program installed in the environment."""
         return self.path / "bin" / name
 
     @property

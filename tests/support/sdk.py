@@ -1,4 +1,4 @@
-"""Centrifugo's official SDKs, unchanged: clients that execute a test's orders, in a process or in a browser page."""
+"""Run Centrifugo's official SDKs, unchanged, in a process or a browser page; a test controls them with orders."""
 
 import json
 import os
@@ -32,11 +32,11 @@ def token(ttl: int = 600, **claims: Any) -> str:
 
 class SDK:
     """
-    A client.
+    A client that uses one of Centrifugo's SDKs and executes the orders of a test.
 
     Args:
-        send: sends an order to it.
-        receive: waits for its next answer or event; raises Empty if none arrives.
+        send: sends an order to the client.
+        receive: waits for the client's next answer or event; raises Empty if none arrives.
     """
 
     def __init__(self, send: Callable[[dict[str, Any]], object], receive: Callable[[], dict[str, Any]]) -> None:

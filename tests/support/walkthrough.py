@@ -1,8 +1,8 @@
 """
 Follow a page of the documentation block by block, as a reader would.
 
-    ```sh           a command; with & at its end it runs on, as in a terminal of its own, and so does `make serve`
-    ```sh install   how to install; skipped here, tests/packaging/test_documented_installation.py runs it
+    ```sh           a command; if it ends with & or is `make serve`, it keeps running, as in a terminal of its own
+    ```sh install   how to install; skipped here, because tests/packaging/test_documented_installation.py runs it
     ```python FILE  a file to save under this name
     ```js           for the console of a browser on the server's page
     ```text         what the command just above prints; ```json the same, except for spaces and the name of the epoch

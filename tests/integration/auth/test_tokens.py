@@ -47,7 +47,7 @@ def server(start_server):
 
 @pytest.fixture
 def logged():
-    """Return a function that returns the log of this test so far, in both formats."""
+    """Return a function that returns the log of this test so far, once as text and once as JSON."""
     text, json_lines = io.StringIO(), io.StringIO()
 
     def observe(event):
@@ -365,7 +365,7 @@ class FetchedKeyTests:
 
     @pytest.fixture(autouse=True)
     def short_times(self, monkeypatch):
-        """Shorten the times."""
+        """Shorten the timeout of a fetch and the intervals between fetches."""
         monkeypatch.setattr(jwks, "COOLDOWN", 0.3)
         monkeypatch.setattr(jwks, "RETRY", 0.2)
         monkeypatch.setattr(jwks, "TIMEOUT", 1.0)
@@ -435,7 +435,7 @@ class FetchedKeyTests:
     def test_clients_get_503_with_retry_after_while_the_fetch_fails_and_recover(
         self, start_server, provider, trouble, logged
     ):
-        """A token with another algorithm than the key set's is 401 meanwhile."""
+        """Meanwhile, a token signed with HS256 gets 401: no fetched key could verify it."""
         provider.publish(one=CURRENT)
         good = provider.body
         if trouble in ("500", "302"):

@@ -259,7 +259,7 @@ def scripted():
 
 
 def accept(request):
-    """Complete a handshake."""
+    """Return the response that accepts an opening handshake."""
     key = next(line[19:] for line in request.decode().split("\r\n") if line.startswith("Sec-WebSocket-Key: "))
     return response(key)
 
@@ -317,7 +317,7 @@ class SubscribeTests:
         assert json.loads(output).items() >= {"event": "gap", "channel": "foo"}.items()
 
     def test_prints_messages_published_to_redis_directly(self, start_server, subscriber, tmp_path):
-        """The server exits with 75 until it has connected to its Redis."""
+        """The program exits with 75 as long as the server has not connected to Redis."""
         redis = RedisServer(tmp_path)
         redis.start()
         try:

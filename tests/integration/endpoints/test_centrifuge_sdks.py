@@ -58,7 +58,7 @@ def server_without_history(start_server):
 
 
 def publish(server, channel, data, **options):
-    """Publish as the backend would."""
+    """Publish from the process of the server, without the HTTP API."""
     return server.ask(lambda: server.service.hub.publish(channel, data, **options))
 
 
@@ -192,7 +192,7 @@ class CommandTests:
 
 
 class RefusedTests:
-    """What the server denies a client."""
+    """Requests that a server with minimal permissions refuses."""
 
     @pytest.fixture
     def server(self, start_server):
@@ -429,7 +429,7 @@ class ManagementTests:
 
 
 class ReconnectTests:
-    """Connections that are lost."""
+    """The client's connection is lost, and the SDK reconnects."""
 
     def test_missed_publications_are_recovered_once_and_in_order(self, server, connect):
         sdk = connect(server)

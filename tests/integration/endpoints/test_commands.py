@@ -67,7 +67,11 @@ class PathTests:
     def test_the_catch_all_follows_the_listeners_and_the_log_gives_the_reason(
         self, start_server, log, tmp_path, settings, answer, reason
     ):
-        """A server without options accepts any path, so the pages of tutorials work. Pages and /server.json agree."""
+        """
+        Without options, the server accepts any path, so the pages of tutorials work.
+
+        The field `catchAll` of /server.json and the response to plain HTTP agree with this.
+        """
         listen = tuple(text.replace("SOCKET", str(tmp_path / "s")) for text in settings.get("listen", ()))
         server = start_server(**settings | {"listen": listen})
         what = "answer commands" if answer == 101 else "are refused with 404"

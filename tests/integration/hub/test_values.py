@@ -200,12 +200,12 @@ class Publishers:
         assert response.status == 200, answer
 
     def publish(self, texts):
-        """Call the API for each text."""
+        """Call the method `publish` of the API once for each text."""
         for text in texts:
             self._post("publish", b'{"channel":"values","data":%b}' % text)
 
     def broadcast(self, texts):
-        """Call the API for each text, with two channels."""
+        """Call the method `broadcast` of the API once for each text, with two channels."""
         for text in texts:
             self._post("broadcast", b'{"channels":["values","other"],"data": %b }' % text)
 

@@ -26,7 +26,6 @@ def listen(path):
     ports = []
 
     def listen(options="", prefix=""):
-        """Return a function that listens on the socket; its listeners are closed after the test."""
         ports.append(Listener(f"{prefix}unix:{path}{options}", reactor).open(Factory()))
         return ports[-1]
 

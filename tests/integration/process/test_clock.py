@@ -93,7 +93,7 @@ class ClockJumpTests:
 
     @pytest.fixture
     def clock(self, tmp_path):
-        """Return the server's clock."""
+        """Return the fake system clock of the server."""
         return FakeClock(tmp_path)
 
     @pytest.fixture

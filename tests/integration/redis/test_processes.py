@@ -56,10 +56,10 @@ class Centrifuge:
 
 
 class TwoProcessesTests:
-    """What happens at one process reaches the other."""
+    """Each change at one process reaches the other process."""
 
     def test_a_publication_at_one_reaches_every_kind_of_subscriber_at_the_other(self, two):
-        """It is published through the API, then by a client of the Centrifuge protocol."""
+        """One publication is made through the API, the next by a client of the Centrifuge protocol."""
         one, other = two()
         with other.open("/ws?channel=foo") as raw, other.connect() as peer:
             events = Events(peer, "/sse?channel=foo")

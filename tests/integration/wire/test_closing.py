@@ -183,7 +183,7 @@ class TooBigTests:
             assert other.echoes()
 
     def test_echoes_a_message_of_exactly_the_limit(self, start_server):
-        """The message may be sent in one frame or in fragments."""
+        """The message is sent in one frame, then in two fragments."""
         with start_server(max_message_size=LIMIT).open() as peer:
             peer.send_frame(BINARY, b"x" * LIMIT)
             assert peer.read_message() == b"x" * LIMIT

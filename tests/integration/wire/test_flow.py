@@ -34,7 +34,11 @@ def flood(peer, data: bytes, most: int = MOST) -> int:
 
 
 def held_for(server) -> tuple[int, int]:
-    """Return the largest number of bytes of one connection that wait to be sent, and that wait to be processed."""
+    """
+    Return two maximums over all connections, in bytes.
+
+    The first is of the data that waits to be sent, the second of the received data that waits to be processed.
+    """
 
     def measure():
         transports = [frontend.transport for frontend in server.service.frontend.sockets]

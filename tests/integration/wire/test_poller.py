@@ -50,7 +50,7 @@ class Connection(WriteThrough):
     """
     A connection as the poller sees it: a socket, and a list of the calls.
 
-    It is a transport by its base alone: the compiled loop reads from such without calling their `doRead`.
+    Only its base class makes it a transport: the compiled loop reads from transports without calling `doRead`.
 
     Args:
         poller: watches the connection.
@@ -113,12 +113,12 @@ class Connection(WriteThrough):
 
 class OtherDescriptor:
     """
-    A descriptor that is not a transport of ours: it has the methods, but another base.
+    A descriptor that is not one of our transports: it has their methods, but another base class.
 
     Args:
-        poller: as of a connection.
-        sock: likewise.
-        options: likewise.
+        poller: as for `Connection`.
+        sock: as for `Connection`.
+        options: further arguments of `Connection`.
     """
 
     def __init__(self, poller, sock, **options):
@@ -440,7 +440,7 @@ class BatchTests:
         assert one.calls == ["read"]
 
     def test_does_not_call_a_connection_closed_by_another_in_the_batch(self, poller, connect):
-        """Its event is in the same batch."""
+        """The closed connection has an event in the same batch."""
         connections = []
         for _ in range(3):
             connections.append(connect(read=do_to_others(connections, Connection.close)))
@@ -450,7 +450,7 @@ class BatchTests:
         assert sorted(len(one.calls) for one, _ in connections) == [0, 0, 1]
 
     def test_does_not_call_a_connection_paused_by_another_in_the_batch(self, poller, connect):
-        """Its event is in the same batch."""
+        """The paused connection has an event in the same batch."""
         connections = []
         for _ in range(3):
             connections.append(connect(read=do_to_others(connections, poller.removeReader)))

@@ -136,7 +136,7 @@ class Mirror(connectionmixins.EndpointCreator):
     """
     Endpoints with swapped sides: the "server" connects, and the "client" is the accepted connection.
 
-    So tests of a client's transport test ours. It cannot simulate a failed connection attempt.
+    Tests of a client's transport therefore test ours. A mirror cannot simulate a failed connection attempt.
 
     Args:
         creator: makes endpoints with the usual sides.
@@ -1010,7 +1010,7 @@ class EndTests:
 
 
 class HalfCloseTests:
-    """Closing one direction."""
+    """The protocol or the peer closes one direction of the connection."""
 
     def test_lose_write_connection_ends_writing_and_keeps_reading(self, half):
         half.transport.write(b"last")

@@ -93,7 +93,7 @@ class Messages:
 
 
 def messages(twin, end):
-    """Return such a protocol of a twin."""
+    """Return a `Messages` protocol that uses the fast path of the given twin."""
     return type("Messages", (Messages, TRAFFIC[twin]), {})(end)
 
 

@@ -46,7 +46,7 @@ async def request_token(of: str, channel: str = "") -> str:
 
 
 class Reporter:
-    """Event handlers of every name; each reports its event."""
+    """Has a handler for every event of the SDK; each handler reports its event to the test."""
 
     def __init__(self, of: str, **more: str) -> None:
         self._of, self._more = of, more
