@@ -156,7 +156,7 @@ differ, but the ratios should be similar. To repeat the measurement on your mach
 checkout of the source code:
 
 ```sh
-make bench                                      # everything; about an hour; writes the tables to reports/bench
+make bench                                      # everything; about an hour; overwrites this page
 .venv/bin/python benchmarks/bench.py --quick    # fewer servers, one round; under two minutes
 ```
 
@@ -179,8 +179,8 @@ There were {rounds} rounds. In each round, every server is started and measured 
 
 The names of the rows and columns:
 
-- "1 in flight": each client sends its next message when it has received the reply to the one before. "16 in flight":
-  each client has 16 messages without a reply at any time.
+- "1 in flight": each client sends its next message when it has received the reply to the previous message. "16 in
+  flight": each client has 16 messages without a reply at any time.
 - "Ratio": wsserver's value divided by that of the best other server. For memory, CPU and slowdown, less is better, so a
   ratio below 1 is good.
 - "Required" and "aimed for": goals of this project, and whether wsserver reaches them (with the ratio in parentheses).
@@ -193,9 +193,9 @@ The names of the rows and columns:
 - "Pss": the memory of the server's processes, with shared pages divided among them.
 
 In the fan-out rows, one client publishes, and all others subscribe. With "1 in flight", the publisher sends its next
-publication when all subscribers have received the one before. With "8 in flight", up to 8 publications are on their way
-at a time. Here a "message" is the delivery of a publication to one subscriber, and "RTT" is the time from the publisher
-to the subscriber.
+publication when all subscribers have received the previous publication. With "8 in flight", up to 8 publications are
+on their way at a time. Here a "message" is the delivery of a publication to one subscriber, and "RTT" is the time from
+the publisher to the subscriber.
 
 For these rows, each server runs a short program whose endpoint publishes the messages that it receives; wsserver's is
 `benchmarks/servers/fanout_wsserver.py`. Each program uses the fastest function that its library has for this: topics

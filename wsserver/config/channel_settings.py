@@ -78,9 +78,10 @@ class ChannelSettings(ConnectionSettings):
         CHANNELS,
         a_choice("close", "drop-oldest", "latest"),
         "close",
-        "What to do if more than --max-queued-bytes are queued for a client: close the connection with 1013, or drop "
-        "the oldest publications. With latest, the server queues only the newest publication of each channel, even "
-        "below this limit. The client gets a gap notice in place of the dropped publications.",
+        "What to do if more than --max-queued-bytes are queued for a client: close the connection with 1013 (3008 for "
+        "Centrifuge clients), or drop the oldest publications. With latest, the server queues only the newest "
+        "publication of each channel, even below this limit. The client gets a gap notice in place of the dropped "
+        "publications.",
         metavar="close|drop-oldest|latest",
     )
     gap: str = option(
@@ -171,7 +172,8 @@ class ChannelSettings(ConnectionSettings):
         _HOOKS,
         a_web_url("http://127.0.0.1:3000/publish"),
         "",
-        "URL of the publish hook: the server asks whether a client may publish to a channel, and with which data.",
+        "URL of the publish hook: the server asks whether a client may publish to a channel that neither its token nor "
+        "--channel-publish permits, and with which data.",
         metavar="URL",
     )
     hook_disconnect: str = option(

@@ -145,7 +145,7 @@ class ConnectionSettings:
         a_duration(0.1, 3600),
         10.0,
         "Maximum time for a client to answer a ping, with a pong or any message; then the server closes the connection "
-        "with 1011.",
+        "with 1011 (3012 for Centrifuge clients).",
         metavar="TIME",
         show=show_duration,
     )

@@ -243,7 +243,7 @@ class Permissions:
         self, context: ClientContext, channel: ChannelName, data: JSONText, grant: SubscribeGrant | None
     ) -> Generator[Any, Any, PublishGrant | Error | Disconnect]:
         """
-        Check whether a client may publish to a channel. If it may and there is a publish hook, the backend decides.
+        Check whether a client may publish to a channel. If no token or option permits it, the publish hook decides.
 
         Args:
             context: the client.
