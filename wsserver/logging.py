@@ -34,7 +34,7 @@ __all__ = ["FORMATS", "LINE", "file_observer", "format_json", "format_text", "op
 _LISTENER_STARTS = re.compile(r"(?:FrontendFactory|TLSServerFactory|ProxyFactory)[^ ]*(?: \(\w+\))* starting on ")
 
 LINE = "{line}"
-"""The `log_format` of connection events. Their text is already formatted: Twisted's takes as long as a handshake."""
+"""The `log_format` of connection events. Their text is already formatted: Twisted's formatting is slow."""
 
 
 def _is_noise(event: LogEvent) -> bool:
@@ -83,7 +83,7 @@ def format_json(event: LogEvent) -> str | None:
     """
     Format an event as a line of JSON: `time`, `level`, `namespace`, `message`, and the event's own fields.
 
-    A traceback is the field `traceback`. Of the event's own fields, those are included that JSON can represent.
+    A traceback is the field `traceback`. The event's own fields are included only if JSON can represent them.
 
     Args:
         event: a Twisted log event.

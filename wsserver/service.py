@@ -1,17 +1,17 @@
 """
 The server as a Twisted service: build its parts, and start and stop them in order.
 
-No part connects itself to another. The constructor of `WebSocketService` says which part knows which:
+The constructor of `WebSocketService` connects the parts:
 
-    broker           delivers to the hub and the survey
-    hub              channels and subscribers; publishes through the broker
-    survey           sends the requests of the management to all processes; the operations answer them in this one
-    authorizer       asks the tokens, then the hooks
+    broker           delivers publications to the hub, and control messages to the survey
+    hub              manages channels and subscribers, and publishes through the broker
+    survey           sends the management's requests to all processes, and answers those that it receives
+    authorizer       checks the client's token, then asks the hooks
     endpoints, site  serve WebSocket and HTTP from the hub, the management and the authorizer
     frontend         accepts connections and chooses the endpoint, or the site
 
-Start: the listening ports, then the broker, then the fetch of the JWKS. Stop: no new connections; the connections are
-closed; then what serves them ends: presence, the survey, the hooks, the broker, the timers.
+Start: open the listening ports, then start the broker, then fetch the JWKS. Stop: accept no new connections, close the
+connections, then stop presence, the survey, the hooks, the broker and the timers.
 
 To run the server inside your own Twisted application:
 
@@ -215,7 +215,15 @@ class WebSocketService(Service):
         self._listen()
 
     def startService(self) -> None:
-        """Start the service; open the ports if `privilegedStartService` has not, as when your application starts it."""
+        """
+        Start the service.
+
+        Open the listening ports if `privilegedStartService` was not called, as in an application that is already
+        running.
+
+        Raises:
+            ListenError: the server cannot listen on an address.
+        """
         super().startService()
         if not self.ports:
             self._listen()

@@ -195,12 +195,12 @@ class TwistdService(WebSocketService):
     twistd: usage.Options | None = None
 
     def startService(self) -> None:
-        """Start the service, and handle the signals for which the log has not set a handler."""
+        """Start the service and the handling of signals, as described in `wsserver.process.signals`."""
         super().startService()
         handle_signals(self._reactor, lambda: self.frontend.stopping)
 
     def setServiceParent(self, parent: Any) -> None:
-        """Set the application's log observer, which twistd reads after this call."""
+        """Attach the service to the application, and set its log observer, which twistd reads after this call."""
         super().setServiceParent(parent)
         twistd = self.twistd
         if twistd is not None and "nodaemon" in twistd and not twistd.get("syslog"):

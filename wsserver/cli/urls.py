@@ -22,7 +22,7 @@ class ServerURL:
 
     @property
     def host_header(self) -> str:
-        """The host as in a URL or a Host header, without its port: IPv6 in brackets (RFC 3986 section 3.2.2)."""
+        """The host, as URLs and Host headers write it before the port: IPv6 in brackets (RFC 3986 section 3.2.2)."""
         return f"[{self.host}]" if ":" in self.host else self.host
 
     def at(self, scheme: str, path: str) -> str:

@@ -17,7 +17,7 @@ def remove_stale_pid_file(path: str) -> None:
     """
     Remove a pid file whose process is not a server.
 
-    After a crash, and especially after a restart of a container, the number may belong to any other process.
+    After a crash, and especially after a restart of a container, the process ID may belong to any other process.
 
     Args:
         path: the path of the pid file. If the file does not exist, this function does nothing.

@@ -66,7 +66,7 @@ def bad_parameters(error: ValueError) -> Problem:
 
 
 class Result(NamedTuple):
-    """The result of a method."""
+    """The result of a method: the body and the HTTP status of the response."""
 
     body: bytes
     """The result as JSON text."""
@@ -247,7 +247,7 @@ def _receipt(receipt: Receipt) -> Result:
 
 
 def _connection(about: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a connection in the format of Centrifugo PRO, with further fields such as `address`."""
+    """Return the description of a connection in the format of Centrifugo PRO, with further fields such as `address`."""
     more = {name: value for name, value in about.items() if name != "channels"}
     return {**more, "state": {"channels": {name: {} for name in about["channels"]}}}
 

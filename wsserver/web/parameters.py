@@ -77,7 +77,7 @@ class Parameters(JSONStruct, frozen=True, kw_only=True):
     b64info: JSONField = None
 
     def __post_init__(self) -> None:
-        """Reject the unsupported parameters."""
+        """Raise a ValueError if the call contains an unsupported parameter."""
         JSONStruct.__post_init__(self)
         for name, why in _UNSUPPORTED.items():
             if getattr(self, name) not in _EMPTY:
@@ -90,7 +90,7 @@ class Channel(Parameters, frozen=True, kw_only=True):
     channel: Nullable[ChannelName] = ChannelName("")
 
     def __post_init__(self) -> None:
-        """Check the channel's name."""
+        """Raise a ValueError if the channel's name is invalid."""
         Parameters.__post_init__(self)
         check_channel(self.channel)
 
@@ -107,7 +107,7 @@ class Content(Parameters, frozen=True, kw_only=True):
     skip_history: Nullable[bool] = False
 
     def __post_init__(self) -> None:
-        """Check the length of the idempotency key."""
+        """Raise a ValueError if the idempotency key is too long."""
         Parameters.__post_init__(self)
         if len(self.idempotency_key.encode("utf-8")) > _MAX_KEY:
             raise ValueError(f"idempotency_key: expected at most {_MAX_KEY} bytes")
@@ -136,7 +136,7 @@ class Publish(Content, frozen=True, kw_only=True):
     channel: Nullable[ChannelName] = ChannelName("")
 
     def __post_init__(self) -> None:
-        """Check the channel's name."""
+        """Raise a ValueError if the channel's name is invalid."""
         Content.__post_init__(self)
         check_channel(self.channel)
 
@@ -148,7 +148,7 @@ class Broadcast(Content, frozen=True, kw_only=True):
     """The names of the channels as JSON texts. They are checked one by one, because each has its own result."""
 
     def __post_init__(self) -> None:
-        """Check the number of channels."""
+        """Raise a ValueError if there are no channels, or too many."""
         Content.__post_init__(self)
         if not 1 <= len(self.channels) <= MAX_CHANNELS:
             raise ValueError(f"channels: expected an array of 1 to {MAX_CHANNELS} names")
@@ -181,7 +181,7 @@ class Target(Parameters, frozen=True, kw_only=True):
     client: Nullable[str] = ""
 
     def __post_init__(self) -> None:
-        """Check that a user or a client is given."""
+        """Raise a ValueError if neither a user nor a client is given."""
         Parameters.__post_init__(self)
         if not self.user and not self.client:
             raise ValueError("user: expected a user, or a client")
@@ -193,7 +193,7 @@ class Unsubscribe(Target, frozen=True, kw_only=True):
     channel: Nullable[ChannelName] = ChannelName("")
 
     def __post_init__(self) -> None:
-        """Check the channel's name."""
+        """Raise a ValueError if the channel's name is invalid."""
         Target.__post_init__(self)
         check_channel(self.channel)
 
@@ -226,7 +226,7 @@ class Code(JSONStruct, frozen=True):
     reason: Nullable[str] = ""
 
     def __post_init__(self) -> None:
-        """Check that a Close frame can contain the code and the reason."""
+        """Raise a ValueError if the code is not in the range 3000 to 4999, or the reason is too long."""
         JSONStruct.__post_init__(self)
         if self.code and not 3000 <= self.code <= 4999:
             raise ValueError(f"code: expected 3000 to 4999, got {self.code}")
@@ -256,7 +256,7 @@ class Channels(Parameters, frozen=True, kw_only=True):
     """A pattern that channel names must match; empty for all channels."""
 
     def __post_init__(self) -> None:
-        """Check the length of the pattern."""
+        """Raise a ValueError if the pattern is too long."""
         Parameters.__post_init__(self)
         if len(self.pattern) > MAX_NAME:
             raise ValueError(f"pattern: expected at most {MAX_NAME} characters")
@@ -276,7 +276,7 @@ class Batch(JSONStruct, frozen=True):
     parallel: Nullable[bool] = False
 
     def __post_init__(self) -> None:
-        """Check the number of commands."""
+        """Raise a ValueError if there are too many commands."""
         JSONStruct.__post_init__(self)
         if not 1 <= len(self.commands) <= MAX_COMMANDS:
             raise ValueError(f"commands: expected an array of 1 to {MAX_COMMANDS}")

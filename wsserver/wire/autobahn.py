@@ -1,5 +1,5 @@
 """
-Autobahn: the base classes of connections and of their factory, and every name of Autobahn that is not public.
+The Autobahn library: base classes of connections and of their factory, and all uses of Autobahn's private names.
 
 This is the only module of the server that imports Autobahn. Autobahn's HTTP parser is never used, and of its WebSocket
 parser only the state machine for frames that `wsserver.wire.frames` does not parse. Autobahn decides how a connection
@@ -64,7 +64,7 @@ class Deflate(deflate.Deflate):
 
 class AutobahnFactory(WebSocketServerFactory):  # type: ignore[misc]
     """
-    Hold Autobahn's options, and the deadlines of all connections.
+    A factory that holds the Autobahn library's options, and the deadlines of all connections.
 
     Args:
         settings: the server's options.

@@ -177,7 +177,7 @@ class Deflate:
         """Number of DEFLATE streams that have ended within the current message."""
 
     def describe(self) -> dict[str, str | bool | int]:
-        """Return the extension's name and its four parameters."""
+        """Return a mapping with the extension's name, under `extension`, and its four negotiated parameters."""
         terms = self.terms
         return {
             "extension": self.EXTENSION_NAME,

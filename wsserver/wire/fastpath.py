@@ -47,8 +47,8 @@ class PyFastPath:
     """
     The fast path of a connection.
 
-    It owns the attributes that `__init__` sets, and `transport`. From the other layers of the connection it needs those
-    that are declared below, and no others; a test checks this for the compiled version, too. Other layers set `_plain`,
+    It owns the attributes that `__init__` sets, and `transport`. From the other layers of the connection it uses only
+    the attributes that are declared below; a test checks this for the compiled version, too. Other layers set `_plain`,
     `_compressed`, `_writable`, `_compress_from` and `state`, and take the `_partial` frame that the fast path gives up.
     """
 
@@ -248,7 +248,7 @@ def py_write_all(  # noqa: PLR0917 (positional: fastest for the compiled version
     """
     Write the same frames to many connections: the inner loop of the fan-out.
 
-    The frames are written directly to a connection that is open, allows it (`_writable`) and is not processing a read.
+    The frames are written directly to a connection that is open and `_writable`, and is not processing a read.
 
     Args:
         subscribers: connections, `Feed` objects, and subscribers of any other type.

@@ -247,7 +247,7 @@ def _whole_characters(data: bytes) -> int:
 
 def extent(data: bytes, start: int) -> tuple[int, int]:
     """
-    Return where a frame ends. The frame may be incomplete or invalid.
+    Return where the payload of a frame starts and ends. The frame may be incomplete or invalid.
 
     Args:
         data: received bytes.

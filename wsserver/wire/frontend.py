@@ -87,7 +87,7 @@ class HTTPSide(Shape):
 @implementer(IProtocolNegotiationFactory)
 class FrontendFactory(Factory):
     """
-    Build the frontend of each accepted connection, and hold what they share.
+    A protocol factory that builds the frontend of each accepted connection, with the state that all frontends share.
 
     Args:
         find: returns, for a path and its query parameters, a callable that makes the endpoint, or a refusal.
@@ -163,10 +163,10 @@ class FrontendFactory(Factory):
 @implementer(IHalfCloseableProtocol)
 class Frontend(Protocol):
     """
-    Read the requests of one connection and dispatch them: see the module.
+    A protocol that reads the requests of one connection and dispatches them, as the module's docstring describes.
 
     Args:
-        factory: the factory, which holds what all frontends share.
+        factory: the factory, with the state that all frontends share.
     """
 
     transport: Any

@@ -95,7 +95,7 @@ def _quote_name(name: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The HTTP response to a request that is refused."""
+    """An HTTP response with which the server refuses a request."""
 
     status: HTTPStatus
     reason: str

@@ -47,7 +47,7 @@ class Worker(Protocol):
 
 class WorkQueue:
     """
-    Serve connections round-robin, within a budget for each turn of the reactor.
+    A queue of connections that are served round-robin, within a budget for each turn of the reactor.
 
     Args:
         reactor: schedules the next turn. Its clock measures the time that the work takes.

@@ -241,7 +241,7 @@ class OpeningHandshake(AutobahnConnection):
         self._drop_deadline = linger(self.transport, self.factory.deadlines)
 
     def onOpenHandshakeTimeout(self) -> None:
-        """Refuse the handshake with 503: `onConnect` did not answer within the deadline."""
+        """Refuse the handshake with 503: the result of `onConnect` did not arrive within the deadline."""
         self.openHandshakeTimeoutCall = None
         self.failHandshake(
             f"the server did not decide within {show_duration(self.openHandshakeTimeout)}",

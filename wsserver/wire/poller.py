@@ -187,7 +187,7 @@ class Poller:
         self._fresh = None
 
     def _serve(self, watched: Watched, events: int) -> None:
-        """Process the events of a connection that `serve` does not process itself."""
+        """Process those events of a connection that `serve` does not process."""
         read = False
         why: Exception | None = None
         try:

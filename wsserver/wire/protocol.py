@@ -60,7 +60,7 @@ class Service(Protocol):
 
 class ServerFactory(AutobahnFactory):
     """
-    Hold what all WebSocket connections of a server share.
+    The objects that all WebSocket connections of a server share.
 
     Args:
         settings: the server's options.

@@ -190,7 +190,7 @@ class SlowPath(FastPath):
             super().onFrameData(payload)  # type: ignore[misc]
 
     def onFrameEnd(self) -> None:
-        """End a frame."""
+        """Process the end of a frame."""
         frame: Any = self.current_frame
         if not self.failedByMe or frame.opcode > 7:
             try:

@@ -155,7 +155,7 @@ class ConnectionCreator:
 
 class FailureLog:
     """
-    Log failed handshakes: at most `MAX_FAILURES_LOGGED` per second, then the number of the others.
+    A log of failed handshakes: at most `MAX_FAILURES_LOGGED` lines per second, then the number of further failures.
 
     Args:
         deadlines: schedules the end of each second.
@@ -183,7 +183,7 @@ class FailureLog:
 
 class TLSServerFactory(TLSMemoryBIOFactory):
     """
-    Put TLS between a listener and a protocol factory.
+    A protocol factory that puts TLS between a listener and another protocol factory.
 
     Args:
         creator: creates the OpenSSL connections.
