@@ -118,7 +118,7 @@ def foreign(url: str) -> Iterator[Target]:
 
 @contextmanager
 def twistd(options: Sequence[str], tls: bool, log: Path) -> Iterator[Target]:
-    """Start the server, and stop it in the end."""
+    """Start the server, and stop it when the block ends."""
     port = free_port()
     with TemporaryDirectory(prefix="wsserver-compliance-") as folder, log.open("wb") as output:
         process = subprocess.Popen(

@@ -9,7 +9,7 @@ TCHAR = "!#$%&'*+-.^_`|~" + string.digits + string.ascii_letters
 
 
 class TokenTests:
-    """RFC 9110 section 5.6.2."""
+    """RFC 9110 section 5.6.2 defines the characters of a token."""
 
     def test_a_token_may_contain_exactly_the_77_characters_of_the_rfc(self):
         assert [chr(code) for code in range(256) if re.fullmatch(TOKEN, chr(code))] == sorted(TCHAR)

@@ -315,7 +315,7 @@ class TwistedTests:
 
 
 class FakeReactor:
-    """Calls at once the functions that a real reactor would call a moment later in its own thread."""
+    """Calls functions immediately, where a real reactor would call them later in its own thread."""
 
     def callFromThread(self, function):
         function()

@@ -323,7 +323,7 @@ class RefusedTests:
         assert isinstance(verify(token(claims(**more)), HMAC, NOW, terms), Refused)
 
     def test_without_leeway_a_token_expires_at_its_exp(self):
-        """RFC 7519 section 4.1.4: a token must not be accepted "on or after" its exp."""
+        """RFC 7519 section 4.1.4 says that a token must not be accepted "on or after" its exp."""
         text = token(claims(exp=NOW))
         assert isinstance(verify(text, HMAC, NOW, Terms()), Refused)
         assert isinstance(verify(text, HMAC, NOW - 0.001, Terms()), Identity)
@@ -496,7 +496,7 @@ class SubscriptionTests:
 
 
 def test_the_test_tokens_are_signed_with_hmac_sha256():
-    """Otherwise every token in `REFUSED` would be refused because of its signature."""
+    """If they were not, every token in `REFUSED` would be refused because of its signature."""
     assert token() == ".".join(
         [HEAD, BODY, b64(hmac.new(SECRET.encode(), f"{HEAD}.{BODY}".encode(), hashlib.sha256).digest())]
     )

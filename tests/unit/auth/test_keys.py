@@ -47,7 +47,7 @@ class ConfiguredTests:
         assert isinstance(verify(signed(RSA, "RS256"), ring(token_public_key=str(path)), NOW, TERMS), Identity)
 
     def test_a_longer_secret_allows_more_algorithms(self):
-        """RFC 7518 section 3.2: the secret must be at least as long as the hash."""
+        """RFC 7518 section 3.2 requires a secret that is at least as long as the hash."""
         found = [len(secret("x", "s" * length).algorithms) for length in (32, 47, 48, 63, 64)]
         assert found == [1, 1, 2, 2, 3]
 
@@ -90,7 +90,7 @@ class ConfiguredTests:
             ring(token_public_key=str(path))
 
     def test_refuses_a_public_key_as_a_secret_and_names_its_option(self):
-        """Otherwise every holder of the public key could sign tokens."""
+        """If the server used a public key as a secret, everyone who has that key could sign tokens."""
         with pytest.raises(SettingError, match="--token-public-key"):
             secret("token_secret", pem(RSA))
 

@@ -149,7 +149,7 @@ class OnceTests:
             assert isinstance(result(tokens.connection(ONCE)), Refused)
 
     def test_consume_fails_while_max_consumed_keys_are_remembered(self, monkeypatch):
-        """Otherwise a token could be used twice."""
+        """If a key were forgotten instead, its token could be used twice."""
         monkeypatch.setattr(memory, "MAX_CONSUMED", 3)
         clock = Clock()
         broker = MemoryBroker(Clock(), clock.seconds)

@@ -127,6 +127,6 @@ class InvalidURLTests:
 
     @pytest.mark.parametrize("mark", ["/", "#", "?"])
     def test_no_part_of_an_unencoded_password_is_in_the_error(self, mark):
-        """Its delimiters cut the password into several parts of the URL."""
+        """The password contains delimiters of URLs, so its text is in several parts of the parsed URL."""
         problem = problem_of(f"redis://:hush{mark}hush@h")
         assert "hush" not in problem

@@ -191,7 +191,7 @@ class CommandBudgetTests:
         return client
 
     def test_gives_at_most_64_answers_per_turn_to_all_clients_together(self):
-        """All commands are answered in later turns."""
+        """The remaining commands are answered in later turns."""
         server = MemoryServer()
         clients = [self.open(server) for _ in range(20)]
         server.clock.advance(0)

@@ -53,7 +53,7 @@ class TickerTests:
         assert client.messages() == ["tick 4"]
 
     def test_makes_no_ticks_while_the_client_does_not_read(self):
-        """Afterwards the numbers continue without a gap."""
+        """When the client reads again, the numbers continue without a gap."""
         server, client, _ = self.tick("?every=10ms&text=" + "x" * 10000)
         client.transport.reading = False
         for _ in range(1000):

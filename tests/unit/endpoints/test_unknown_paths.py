@@ -182,7 +182,7 @@ class RefusalTests:
         assert handshake(target, catch_all=mode)[0] == 101
 
     def test_accepts_a_channel_at_an_endpoint_of_the_application(self):
-        """Its path may be that of a built-in endpoint."""
+        """The application's endpoint may replace a built-in endpoint at its path."""
         for path in ("/rooms", "/ws", "/echo"):
             server = MemoryServer(endpoints={path: ServerProtocol})
             assert server.connect().open(f"{path}?channel=a").startswith(b"HTTP/1.1 101 ")
@@ -208,7 +208,7 @@ class RefusalTests:
         ("path", "hint"), [("/SSE", "/sse"), ("/app/sse", "/sse"), ("/redy", "/ready"), ("/Echo", "/echo")]
     )
     def test_names_the_nearest_page_with_404_for_an_http_request(self, path, hint):
-        """EventSource and curl get the same help."""
+        """Clients such as EventSource and curl get the same help as WebSocket clients."""
         client = MemoryServer().connect()
         client.send(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         assert client.response().startswith(b"HTTP/1.1 404 ")

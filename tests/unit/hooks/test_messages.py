@@ -107,7 +107,7 @@ class ResponseTests:
 
     @pytest.mark.parametrize(("given", "expected"), [(5.0, 5), (5.25, 6), (0.4, 1), (0.0, 0), (1.7e9, 1700000000)])
     def test_rounds_expire_at_up_to_whole_seconds(self, given, expected):
-        """A fraction of a second must not become 0, which means never."""
+        """A fraction of a second must not become 0, because 0 means that the connection never expires."""
         assert read_subscribed(result(expire_at=given)).expire_at == expected
         assert read_connected(result(expire_at=given)).expire_at == expected
 

@@ -250,7 +250,7 @@ class PageReaderTests:
         assert sorted(read[:10]) == list(range(10))
 
     def test_starts_no_more_reads_until_a_pending_one_completes(self):
-        """With Redis, a page arrives in a later turn."""
+        """The broker behaves like Redis here: each page arrives in a later turn."""
         reactor, started = NextTurn(), []
         reader = PageReader(reactor)
 

@@ -85,7 +85,7 @@ class WriteAllTests:
         assert write_all(one, subscription) == ([one, subscription], [])
 
     def test_passes_a_connection_with_corked_answers_to_other(self, write_all):
-        """Otherwise the publication would overtake the answers."""
+        """If the publication were written directly, it would overtake the answers."""
         one = Connection()
         one._cork = []
         assert write_all(one) == ([one], [])
@@ -229,7 +229,7 @@ class FanOutTests:
         assert log == [(b"<1>", n) for n in range(25)] + [(b"<2>", n) for n in range(25)]
 
     def test_large_publications_use_up_the_budget_of_a_turn_sooner(self):
-        """Without this, large publications would delay all other connections of the process."""
+        """If large publications counted like small ones, they would delay all other connections of the process."""
         reactor, ones = Turns(), [Subscriber() for _ in range(10)]
         fan_out = FanOut(reactor, budget=8)
         fan_out.publish("foo", kinds(*ones), publications(b"x" * 3 * BYTES_PER_WRITE))

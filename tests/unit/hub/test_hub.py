@@ -128,7 +128,7 @@ class FanOutTests:
         assert hub.counts() == {}
 
     def test_a_subscriber_removed_during_delivery_before_its_turn_receives_nothing(self, clock):
-        """With a budget of one write, each subscriber is served in an event-loop iteration of its own."""
+        """The budget of one write per turn makes the hub serve each subscriber in a turn of its own."""
         hub, one, other, third = make_hub(clock), Subscriber(), Subscriber(), Subscriber()
         hub._fan_out._budget = 1
         for subscriber in (one, other, third):
@@ -229,7 +229,7 @@ class StreamTests:
         assert sum(len(one.framed) for one in others) == 1
 
     def test_a_subscriber_that_leaves_at_a_gap_receives_nothing_after_it(self, clock):
-        """Otherwise the client would recover from a position after the gap."""
+        """If it received more, the client would later recover from a position after the gap."""
         broker = LateReader()
         hub, one = make_hub(clock, broker), Subscriber()
         one.missed = lambda channel, stream: hub.unsubscribe(channel, one)

@@ -41,7 +41,7 @@ class SizeTests:
         assert len(result(make_management(hub, Clock()).connections())) == listed
 
     def test_connections_stops_at_max_bytes_for_long_channel_names(self, hub):
-        """Each connection has as many channels as allowed, with names as long as allowed."""
+        """Each connection has the maximum number of channels, with names of the maximum length."""
         channels = [f"{number:0{MAX_NAME}}" for number in range(MAX_CHANNELS)]
         for number in range(MAX_CONNECTIONS):
             hub.clients.add(Connection(number, channels))

@@ -229,6 +229,6 @@ class FormatTests:
         ],
     )
     def test_writes_the_payload_and_the_opcode_of_each_format(self, form, publication, payload, first):
-        """With `binary`, every frame is binary."""
+        """If the client requests `binary`, every frame is binary."""
         assert write_publication("foo", publication, form) == (payload, first)
         assert write_publication("foo", publication, form, binary=True) == (payload, 0x82)

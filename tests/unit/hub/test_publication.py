@@ -66,7 +66,7 @@ class HubTests:
 
     @pytest.mark.parametrize(("arguments", "options", "message"), WRONG_TYPES)
     def test_raises_type_error_for_a_wrong_type_at_the_call(self, hub, arguments, options, message):
-        """Without the check, a subscriber or a reader of the history would fail later."""
+        """Without this check, the error would occur later, in a subscriber or a reader of the history."""
         with pytest.raises(TypeError, match=f"^{message}"):
             hub.publish(*arguments, **options)
 

@@ -57,7 +57,7 @@ class SubscribeTests:
     """SUBSCRIBE and UNSUBSCRIBE."""
 
     def test_subscribes_to_10000_channels_with_one_command_per_batch(self, subscriber):
-        """Each channel is named once."""
+        """Each channel is in exactly one of the commands."""
         channels = [b"%d" % number for number in range(10_000)]
         subscriber.connection.subscribe(channels)
         commands = subscriber.take_commands()

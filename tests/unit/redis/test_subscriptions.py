@@ -117,7 +117,7 @@ class RefusedTests:
         assert (done, subscriptions.complete) == ([NotPermitted], True)
 
     def test_a_channel_that_was_confirmed_before_is_returned_as_lost(self, subscriptions):
-        """Its subscribers must be notified."""
+        """The caller must notify the subscribers of the lost channel."""
         outcome(subscriptions.subscribe(b"a"))
         subscriptions.confirm(b"a")
         subscriptions.end()

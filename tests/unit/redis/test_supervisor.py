@@ -99,7 +99,7 @@ class EarlyTests:
         assert link.events == ["up", "1", "down", "again", "2", "3", "4"]
 
     def test_are_dropped_if_the_connection_is_lost_again(self, link):
-        """They then belong to the gap that `on_up` reports."""
+        """The dropped messages belong to the gap that `on_up` reports."""
         link.lose()
         link.connect()
         link.receive("1")
@@ -122,7 +122,7 @@ class EarlyTests:
         assert link.events[5:] == ["again"]
 
     def test_the_oldest_beyond_max_buffered_are_dropped(self, link):
-        """They then belong to the gap that `on_up` reports."""
+        """The dropped messages belong to the gap that `on_up` reports."""
         link.lose()
         link.connect()
         for number in range(MAX_BUFFERED + 2):

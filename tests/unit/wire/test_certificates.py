@@ -28,7 +28,7 @@ class FileTests:
 
     @pytest.mark.parametrize("key_first", [False, True])
     def test_reads_the_key_before_or_after_the_certificates_of_one_file(self, issued, tmp_path, key_first):
-        """Other text between them and CRLF line ends are accepted."""
+        """The file may contain other text between the key and the certificates, and CRLF line ends."""
         parts = [issued.fullchain.read_text(), "a comment\n" + issued.privkey.read_text()]
         path = tmp_path / "all.pem"
         path.write_bytes("".join(reversed(parts) if key_first else parts).replace("\n", "\r\n").encode())

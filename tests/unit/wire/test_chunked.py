@@ -97,7 +97,7 @@ class DecodingTests:
 
     @pytest.mark.parametrize(("raw", "expected"), ACCEPTED.values(), ids=ACCEPTED)
     def test_neither_completes_nor_refuses_a_body_that_is_cut_off(self, raw, expected):
-        """This holds for every prefix of a valid body."""
+        """The decoder waits for more data after every proper prefix of a valid body."""
         step = max(1, len(raw) // 200)
         assert {decode(raw[:size])[0] for size in range(0, len(raw), step)} == {0}
         assert decode(raw[:-1])[0] == 0
@@ -121,7 +121,7 @@ class DecodingTests:
 
     @pytest.mark.parametrize("size", [b"FFFF", b"FFFFFFFF", b"7FFFFFFFFFFFFFFF"])
     def test_a_declared_size_takes_no_memory_before_the_data_arrives(self, size):
-        """Otherwise six bytes from each of many clients could take all memory."""
+        """If the decoder reserved the declared size, six bytes from each of many clients could use up all memory."""
         body, buffer = ChunkedBody(), bytearray(size + b"\r\n")
         tracemalloc.start()
         body.feed(buffer)

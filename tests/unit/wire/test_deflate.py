@@ -153,7 +153,7 @@ class RoundTripTests:
     @each_way
     @pytest.mark.parametrize("bits", [9, 12, 15])
     def test_whole_and_fragmented_messages_use_the_same_streams(self, pair, takeover, bits):
-        """This is true in both directions."""
+        """Both the server's and the client's messages are tested."""
         one = Deflate(terms(takeover, bits), deflater=pair[0], inflater=pair[1])
         peer, rng = Peer(takeover, bits), Random(bits)
         for n in range(60):
@@ -187,7 +187,7 @@ class RoundTripTests:
 
     @each_deflater
     def test_context_takeover_makes_a_repeated_message_10_times_smaller(self, deflater):
-        """Without it the second message is as long as the first."""
+        """Without context takeover, the second message is as long as the first."""
         message = b"".join(b"%x" % Random(n).getrandbits(60) for n in range(50))
         kept, fresh = Deflate(terms(True), deflater=deflater), Deflate(terms(False), deflater=deflater)
         first, second = kept.deflate(message), kept.deflate(message)
@@ -195,20 +195,20 @@ class RoundTripTests:
         assert fresh.deflate(message) == fresh.deflate(message)
 
     def test_inflates_hello_and_with_takeover_hello_again(self):
-        """RFC 7692 sections 7.2.3.1 and 7.2.3.2."""
+        """The messages are the examples of RFC 7692 sections 7.2.3.1 and 7.2.3.2."""
         one = Deflate(terms())
         assert one.inflate(bytes.fromhex("f248cdc9c90700"), 5) == b"Hello"
         assert one.inflate(bytes.fromhex("f200110000"), 5) == b"Hello"
 
     def test_inflates_a_stored_block(self):
-        """RFC 7692 section 7.2.3.3."""
+        """The message is the example of RFC 7692 section 7.2.3.3."""
         assert Deflate(terms()).inflate(bytes.fromhex("000500faff48656c6c6f00"), 5) == b"Hello"
 
     @pytest.mark.parametrize("inner", ["f348cdc9c9070000", "f348cdc9c90700"], ids=["with the padding", "without"])
     @each_inflater
     @each_way
     def test_a_final_block_ends_its_stream_and_the_next_message_starts_a_new_one(self, inflater, takeover, inner):
-        """RFC 7692 section 7.2.3.4."""
+        """RFC 7692 section 7.2.3.4 has an example of a final block."""
         for take in (
             lambda one, payload: one.inflate(payload, 5),
             lambda one, payload: inflate_in_pieces(one, payload, 1, 5),
@@ -220,7 +220,7 @@ class RoundTripTests:
             assert take(one, bytes.fromhex("f248cdc9c90700")) == b"Hello"
 
     def test_inflates_two_blocks_in_one_message(self):
-        """RFC 7692 section 7.2.3.5. The first block may be final. The size limit applies to both blocks together."""
+        """RFC 7692 section 7.2.3.5 has an example. The first block may be final; the limit applies to both together."""
         one = Deflate(terms())
         assert one.inflate(bytes.fromhex("f248050000 00ffff cac9c90700"), 5) == b"Hello"
         two = zlib.compressobj(wbits=-15)
@@ -238,7 +238,7 @@ class RoundTripTests:
             assert inflate_in_pieces(one, bytes.fromhex("f248cdc9c90700"), 2) == b"Hello"
 
     def test_rejects_a_message_with_more_than_max_streams_final_blocks(self):
-        """Each final block costs a copy of what follows it."""
+        """The server copies the rest of the message after each final block."""
         one = Deflate(terms())
         assert one.inflate(b"\x03\x00" * MAX_STREAMS, 5) == b""
         for take in (one.inflate, lambda payload, limit: inflate_in_pieces(one, payload, 1, limit)):
@@ -295,7 +295,7 @@ class LimitTests:
     @pytest.mark.parametrize("kind", ["zeros", "noise", "text"])
     @pytest.mark.parametrize("size", [1, 100, 16_384, 100_000])
     def test_inflates_a_message_of_exactly_the_limit_and_not_one_byte_more(self, inflater, kind, size):
-        """This holds for whole and for fragmented messages."""
+        """The limit is the same for whole and for fragmented messages."""
         text = b" ".join(b"%d" % (n * n) for n in range(size))
         message = {"zeros": bytes(size), "noise": Random(size).randbytes(size), "text": text}[kind][:size]
         payload = Peer().pack(message)
@@ -359,7 +359,7 @@ class CorruptTests:
         size=st.integers(1, 9),
     )
     def test_any_bytes_give_the_same_result_whole_and_in_pieces(self, inflater, payload, takeover, size):
-        """Neither way exceeds the limit."""
+        """Neither result is longer than the limit."""
 
         def outcome(take):
             one = Deflate(terms(takeover), inflater=inflater)

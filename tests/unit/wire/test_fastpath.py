@@ -181,7 +181,7 @@ class ReceivingTests:
         assert connection.named("slow") == ([("slow", rest, 0)] if more else [])
 
     def test_a_partial_frame_counts_against_the_budget_of_the_read_that_completes_it(self, connection):
-        """It begins as frame 256 of the first read; after it, 255 more frames fit into the second read."""
+        """The partial frame is frame 256 of the first read. After it, the second read dispatches 255 more frames."""
         data = build_frame(1, b"x") * (FRAMES_PER_TURN - 1) + build_frame(1, b"long")
         connection.dataReceived(data[:-1])
         assert connection.calls[-1] == ("message", b"x", False)
@@ -209,7 +209,7 @@ class ReceivingTests:
         ],
     )
     def test_passes_on_an_invalid_frame_from_its_first_byte(self, connection, wrong):
-        """The same holds for fragments and for frames over the limit."""
+        """Fragments and frames over the size limit are passed on from their first byte, too."""
         connection.dataReceived(build_frame(1, b"before") + wrong)
         assert connection.calls == [("message", b"before", False), ("slow", wrong, FRAMES_PER_TURN - 1)]
         assert connection._partial is None
@@ -592,7 +592,7 @@ class BothVersionsTests:
     """The Python and the compiled version."""
 
     def test_4000_random_connections_behave_the_same_in_both_versions(self):
-        """This compares calls, writes, counters and the state between reads."""
+        """The test compares calls, writes, counters and the state between reads."""
         names = set()
         for seed in range(4000):
             python, compiled = (RandomPeer(seed, kind(compressed=seed % 4 == 0)).play() for kind in (Python, Compiled))

@@ -131,7 +131,7 @@ class FrameTests:
     # RFC 6455 section 5.7.
 
     def test_parses_the_masked_text_frame_of_rfc_6455(self):
-        """This example and the next ones are from section 5.7."""
+        """RFC 6455 section 5.7 contains the frames of this test and of the next ones."""
         assert self.parse_checked(bytes.fromhex("818537fa213d7f9f4d5158")) == ([(b"Hello", FIN_TEXT)], 11)
 
     def test_builds_but_does_not_parse_the_unmasked_text_frame_of_rfc_6455(self):
@@ -150,11 +150,11 @@ class FrameTests:
         assert self.parse_checked(bytes.fromhex("8a8537fa213d7f9f4d5158")) == ([], 0)
 
     def test_builds_the_frame_of_256_bytes_of_rfc_6455(self):
-        """Its length takes two additional bytes."""
+        """The header has two additional bytes for the length."""
         assert self.build(FIN_BINARY, bytes(256)) == bytes.fromhex("827e0100") + bytes(256)
 
     def test_builds_the_frame_of_64_kib_of_rfc_6455(self):
-        """Its length takes eight additional bytes."""
+        """The header has eight additional bytes for the length."""
         assert self.build(FIN_BINARY, bytes(65536)) == bytes.fromhex("827f0000000000010000") + bytes(65536)
 
     # Sizes and masks.
@@ -181,7 +181,7 @@ class FrameTests:
         assert self.build(first, b"x") == bytes([first, 1]) + b"x"
 
     def test_parses_a_payload_of_exactly_the_limit_and_none_above(self):
-        """With a limit of 0 only empty messages are parsed."""
+        """If the limit is 0, only empty messages are parsed."""
         for size in (1, 125, 126, 1000, 65535, 65536):
             frame = build_frame(2, bytes(size))
             assert self.parse_checked(frame, max_size=size)[1] == len(frame)
@@ -203,7 +203,7 @@ class FrameTests:
         assert len(self.parse_checked(data, start)[0]) == 4 - len(messages)
 
     def test_parses_from_the_given_start_index(self):
-        """At or after the end there is nothing to parse."""
+        """A start index at or after the end of the data returns no frames."""
         data = b"junk" + build_frame(2, b"12")
         assert self.parse_checked(data, 4) == ([(b"12", FIN_BINARY)], 12)
         for start in (*range(7, 14), 1000, 2**40):
@@ -240,7 +240,7 @@ class FrameTests:
     )
     @pytest.mark.parametrize("limit", [0, 1000, sys.maxsize])
     def test_stops_before_a_frame_that_claims_more_than_all_memory(self, claim, limit):
-        """This holds at any limit, and wherever the frame starts."""
+        """The test tries several size limits, and frames at several start indexes."""
         for start, length in product((0, 1, 14, 100), (0, 1, 13, 1000)):
             data = bytes(start) + head(8, claim=claim) + bytes(length)
             assert self.parse(data, start, limit, 256, False) == ([], start)
@@ -258,7 +258,7 @@ class FrameTests:
 
     @pytest.mark.parametrize("point", POINTS)
     def test_accepts_the_first_and_last_character_of_each_utf_8_length(self, point):
-        """This holds at every alignment."""
+        """Each character is tested at the offsets 0 to 9 of a text."""
         for before, after in product(range(10), range(10)):
             text = b"a" * before + chr(point).encode() + b"b" * after
             assert self.parse_checked(build_frame(1, text))[0] == [(text, FIN_TEXT)]
@@ -298,7 +298,7 @@ class FrameTests:
             assert self.parse(build_frame(1, text), 0, ALL, 1, False) == ([(text, FIN_TEXT)], len(text) + 14)
 
     def test_rejects_partial_text_at_its_first_invalid_byte(self):
-        """Each check continues where the last one ended."""
+        """Each check continues at the byte where the last check ended."""
         for text in (
             ("aé日😀\U0010ffffz" * 9).encode(),
             b"ab\xe2\x82\xacc\xed\xa0\x80d",
@@ -316,7 +316,7 @@ class FrameTests:
     # permessage-deflate.
 
     def test_accepts_rsv1_only_if_compression_was_negotiated(self):
-        """Such a payload is not yet checked for UTF-8 (RFC 7692 section 6)."""
+        """A compressed payload is checked for UTF-8 only after it is inflated (RFC 7692 section 6)."""
         frame = build_frame(1, b"\xff\xff", rsv=4)
         assert self.parse_checked(frame, compressed=True) == ([(b"\xff\xff", FIN_TEXT | RSV1)], 8)
         assert self.parse_checked(frame) == ([], 0)
@@ -344,7 +344,7 @@ class FrameTests:
             assert (type(whole), whole) == (bytes, payload)
 
     def test_partial_text_is_valid_wherever_it_is_split(self):
-        """This includes splits within a character, and headers of all lengths."""
+        """The text is split at every byte, even within a character, and follows headers of all lengths."""
         text = "aé日😀\U0010ffffz\x80".encode()
         for header, first, second in product((6, 8, 14), range(len(text) + 1), range(len(text) + 1)):
             partial = self.Partial(b"\x81" + bytes(header - 5) + bytes(4), len(text))
@@ -492,7 +492,7 @@ class SpeedupsFrameTests(FrameTests):
             assert visible_state(two[0]) == visible_state(two[1])
 
     def test_builds_the_same_frames_as_python_for_every_size_up_to_1000(self):
-        """The same holds around 64 KiB, and for 1 MB."""
+        """Sizes around 64 KiB and of 1 MB are tested, too."""
         for size in (*range(1000), *range(65530, 65540), 10**6):
             payload, first = bytes([size & 0xFF]) * size, size & 0xFF
             assert self.build(first, payload) == frames.py_build(first, payload)

@@ -235,7 +235,7 @@ class BudgetTests:
         ids=["ready", "document", "not found", "wrong key", "right key"],
     )
     def test_serves_at_most_a_budget_of_pipelined_requests_per_turn(self, request_):
-        """All requests of the read are answered in the end."""
+        """The remaining requests are answered in later turns."""
         server = MemoryServer(Settings(api_key="right"))
         client = server.connect()
         client.send(request_ * 500)
@@ -287,7 +287,7 @@ class BudgetTests:
         assert client.transport.written.count(b"HTTP/1.1 200 OK") == 3000
 
     def test_serves_no_further_request_while_the_client_does_not_read(self):
-        """This holds even if the budget of the turn would allow more."""
+        """The server waits for the client even if the budget of the turn would allow another request."""
         server = MemoryServer()
         client = server.connect()
         client.transport.reading = False

@@ -261,7 +261,7 @@ class SubprotocolTests:
         ],
     )
     def test_agrees_to_the_first_offer_that_the_server_knows(self, offer, known, chosen):
-        """It agrees to none if the server knows none of the offers."""
+        """If the server knows none of the offered subprotocols, the handshake is accepted without one."""
         accept = accepted(handshake(sec_websocket_protocol=offer), policy(subprotocol=known))
         assert accept.subprotocol == chosen
 

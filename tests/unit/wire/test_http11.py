@@ -112,7 +112,7 @@ class HeaderTests:
 
     @pytest.mark.parametrize("name", [b"X", b"X-Y_Z.0", b"!#$%&'*+-.^_`|~", b"9"])
     def test_accepts_every_character_of_a_token_in_a_name(self, name):
-        """RFC 9110 section 5.6.2."""
+        """RFC 9110 section 5.6.2 defines the characters of a token."""
         assert accepted(get(name + b": v")).all(name.decode().lower()) == ["v"]
 
     @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ class HeaderTests:
         ],
     )
     def test_accepts_every_valid_host_unchanged(self, host):
-        """RFC 9110 section 7.2."""
+        """RFC 9110 section 7.2 defines the values of Host."""
         assert accepted(head(GET, b"Host: " + host.encode())).host == host
 
     def test_accepts_http_1_0_without_a_host(self):
@@ -573,7 +573,7 @@ class SmugglingTests:
         ],
     )
     def test_make_applies_the_same_rules_to_parsed_parts(self, target, version, fields, expected):
-        """Another HTTP parser may have split the request."""
+        """`make` gets the parts of a request that another HTTP parser has split."""
         result = make(b"GET", target, version, fields)
         assert (200 if isinstance(result, Request) else result.status) == expected
 

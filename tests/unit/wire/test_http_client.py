@@ -30,7 +30,7 @@ class BodyCollectorTests:
 
     @pytest.mark.parametrize("reason", [ResponseDone(), PotentialDataLoss()])
     def test_returns_the_body_when_the_response_is_complete(self, collector, reason):
-        """Without a declared length, the end of the connection ends the body."""
+        """If the response does not declare a length, the end of the connection is the end of the body."""
         collector.dataReceived(b"01234")
         collector.dataReceived(b"56789")
         assert not collector.done.called

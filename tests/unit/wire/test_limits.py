@@ -49,7 +49,7 @@ class WorkQueueTests:
         assert client.turns == 3
 
     def test_shares_the_budget_of_a_turn_between_20_clients(self, clock):
-        """All of them together are served no more pieces than one client alone."""
+        """In one turn, the 20 clients together are served no more pieces than one client alone."""
         work, log = WorkQueue(clock), []
         clients = [Client(work, 1000, log=log) for _ in range(20)]
         for client in clients:
@@ -90,7 +90,7 @@ class WorkQueueTests:
         assert sum(client.served for client in clients) == PIECES_PER_TURN + 5
 
     def test_a_client_submitted_again_while_it_is_served_is_served_once(self, clock):
-        """It is neither served recursively nor left in the queue."""
+        """The client is neither served recursively nor left in the queue."""
         work = WorkQueue(clock)
         client = Client(work, 5)
         client.cost = lambda: work.submit(client)

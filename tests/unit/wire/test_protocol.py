@@ -392,7 +392,7 @@ class CloseCodeTests:
 
 
 class ClosedConnectionTests:
-    """What is left of a connection that has ended, however it ended."""
+    """References and notifications after a connection has ended."""
 
     HOW = ["the peer drops it", "the peer closes it", "we close it", "the peer is gone"]
 
@@ -454,7 +454,7 @@ class DeadlineTests:
 
     @pytest.mark.parametrize("code", [0, 99, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 70000])
     def test_close_raises_value_error_for_a_code_that_must_not_be_sent(self, code):
-        """RFC 6455 section 7.4 reserves these codes, or does not define them."""
+        """RFC 6455 section 7.4 either reserves these codes or does not define them."""
         server = serve(endpoint=ServerProtocol)
         server.connect().open("/endpoint")
         (connection,) = server.service.connections.connections
@@ -800,7 +800,7 @@ class RefusalStatusTests:
 
     @pytest.mark.parametrize("status", [99, 101, 200, 302, 499, 600])
     def test_a_status_that_is_not_a_known_error_is_answered_with_500(self, status, log):
-        """It is logged as a failure of the endpoint."""
+        """The log has an error of the endpoint."""
 
         class Denying(ServerProtocol):
             def onConnect(self, request):

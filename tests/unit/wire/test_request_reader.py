@@ -76,7 +76,7 @@ class WaitingTests:
         ],
     )
     def test_waits_for_continue_only_before_the_first_byte_of_the_body(self, head, body, waits):
-        """RFC 9110 section 10.1.1: 100 may be omitted once a part of the body has arrived."""
+        """RFC 9110 section 10.1.1 allows the server to omit 100 once a part of the body has arrived."""
         reader = RequestReader()
         reader.feed(b"POST / HTTP/1.1\r\nHost: a\r\n" + head + b"\r\n\r\n" + body)
         assert reader.waits_for_continue(reader.read_head()) is waits

@@ -333,7 +333,7 @@ class SendingTests:
     @pytest.mark.parametrize("data", ["text", 7, None])
     @pytest.mark.parametrize("done", [False, True])
     def test_raises_type_error_for_anything_but_bytes(self, options, data, done):
-        """This is true before and after the handshake."""
+        """The test writes both before and after the handshake."""
         pair = Pair(tls.TLSProtocol, options, SSL.TLS1_3_VERSION)
         if done:
             pair.establish()

@@ -45,7 +45,7 @@ def lines():
 
 
 class FailureLogTests:
-    """At most ten lines a second, then a count."""
+    """At most ten failures a second are logged; the others are counted."""
 
     def test_logs_ten_failures_a_second_and_counts_the_rest(self, lines):
         clock = Clock()
@@ -80,7 +80,7 @@ class FailureLogTests:
         assert lines[-1] == "tls handshakes failed suppressed=2"
 
     def test_a_reason_sent_by_the_client_cannot_forge_a_log_line(self, lines):
-        """Its quotes and line ends are escaped."""
+        """Quotes and line ends in the reason are escaped."""
         FailureLog(Deadlines(Clock())).add(NoSharedProtocol([b'h2" peer=x\r\ntls']).reason, "a")
         (line,) = lines
         assert "\n" not in line

@@ -231,7 +231,7 @@ class BudgetTests:
         return [json.loads(line)["id"] for text in client.peer.messages() for line in text.split("\n")]
 
     def test_serves_at_most_64_commands_of_a_frame_per_turn(self, server):
-        """All are answered in later turns, in order."""
+        """The remaining commands are answered in later turns, in order."""
         client = Client(server).connected()
         client.send(*({"id": number, "rpc": {"method": "no"}} for number in range(2, 1002)))
         turns = self.turns(client, self.replies)
@@ -396,7 +396,7 @@ class BudgetTests:
         assert len(one.request("presence", channel="room")["presence"]) == 1
 
     def test_accepts_a_pong_while_a_command_waits_for_the_broker(self, monkeypatch):
-        """Otherwise the server would close the connection with 3012."""
+        """If the pong had to wait as well, the server would close the connection with 3012."""
         server = make_server(ping_interval=10, ping_timeout=5)
         client, waits = Client(server).connected(), Deferred()
         monkeypatch.setattr(server.service.hub, "send", lambda *_, **__: waits)
@@ -443,7 +443,7 @@ class SubscribeTests:
         assert client.request("subscribe", channel="d")["recoverable"] is True
 
     def test_refuses_a_129th_channel_with_106(self, server):
-        """Another channel is accepted after an unsubscribe."""
+        """After the client has unsubscribed from a channel, it can subscribe to another."""
         client = Client(server).connected()
         for number in range(128):
             client.request("subscribe", channel=f"c{number}")

@@ -57,7 +57,7 @@ class OpcodeTests:
         assert write_publication("c", Publication(b"x"), form, binary=True)[1] == BINARY
 
     def test_is_binary_for_raw_data_that_is_not_utf8(self):
-        """RFC 6455 section 5.6: a text frame contains UTF-8."""
+        """RFC 6455 section 5.6 requires that a text frame contains UTF-8."""
         assert write_publication("c", Publication(b"\xff"), Format.RAW) == (b"\xff", BINARY)
 
 
