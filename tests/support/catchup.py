@@ -49,5 +49,5 @@ def publish(server, count, *, channel="h", start=0, plain=False):
 
 
 def numbers(*ranges):
-    """Return the numbers as published."""
+    """Return the numbers of all ranges, as strings."""
     return [str(number) for numbers in ranges for number in numbers]

@@ -4,7 +4,7 @@ __all__ = ["Events", "assert_ends_with_retry"]
 
 
 class Events:
-    """An event stream, parsed as a browser does."""
+    """An event stream, parsed as a browser parses it."""
 
     def __init__(self, peer, target, *headers):
         self._peer = peer

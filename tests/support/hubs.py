@@ -1,4 +1,4 @@
-"""A hub and what surrounds it, connected as the service does."""
+"""Create a hub and the objects that it works with, connected as in the service."""
 
 from wsserver.hub.hub import Hub
 from wsserver.hub.management import Management
@@ -14,7 +14,7 @@ def make_hub(broker, clock, rules=None):
 
 
 def make_management(hub, clock):
-    """Return the operations on all processes; they share the hub's broker."""
+    """Return a `Management`, which reaches all processes through the hub's broker."""
     survey = Survey(hub.broker, clock, Operations(hub, "1").handlers)
     hub.broker.deliver_to(hub, survey.on_message)
     return Management(survey)

@@ -1,4 +1,4 @@
-"""Both implementations of the transports, for tests that run on either: compiled, and in Python."""
+"""Both implementations of the transports, compiled and in Python, for tests that run with each of them."""
 
 import importlib.util
 

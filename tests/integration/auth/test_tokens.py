@@ -111,7 +111,7 @@ class CarrierTests:
             assert stream.read() == ("message", b"hello")
 
     def test_a_client_that_requires_an_offered_subprotocol_connects(self, server):
-        """The server selects `wsserver.v1`, which the client offers beside its token."""
+        """The server selects `wsserver.v1`, which the client offers in addition to its token."""
         peer = connect_autobahn(f"{server.url}/ws?channel=open", ["wsserver.v1", f"bearer.{token()}"])
         api(server, "publish", {"channel": "open", "data": "hello"})
         assert peer.receive() == "hello"

@@ -502,7 +502,7 @@ class SubscribeTests:
         assert message in one_line(errors)
 
     def test_sends_a_token_in_the_authorization_header(self, scripted):
-        """Servers log the URL, but not this header. The variable has the same effect as the flag."""
+        """Servers log the URL, but not this header. The token is set by the flag or by the environment variable."""
         requests = []
 
         def refuse(request):

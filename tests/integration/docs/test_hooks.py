@@ -53,7 +53,7 @@ def test_the_curl_commands_print_what_the_page_shows(backend, tmp_path):
 
 
 def test_the_backend_answers_every_hook(backend, start_server):
-    """It allows and refuses subscribing and publishing, and logs disconnecting."""
+    """The backend allows and refuses subscriptions and publications, and logs disconnects."""
     port, output = backend
     hooks = {
         f"hook_{name}": f"http://127.0.0.1:{port}/{name}" for name in ("connect", "subscribe", "publish", "disconnect")

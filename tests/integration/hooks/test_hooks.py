@@ -21,7 +21,7 @@ CALLER = Caller(client="c1", transport="websocket", protocol="json", user="42", 
 
 @pytest.fixture
 def ask(backend):
-    """Return a function that calls the backend and blocks; afterwards check that no timer is left."""
+    """Return an `Asker` for the backend; check afterwards that it has left no timer."""
     before = set(reactor.getDelayedCalls())
     asker = Asker(backend)
     yield asker
@@ -107,7 +107,7 @@ class AnswerTests:
 
 
 class FailureTests:
-    """A backend that fails: the answer is `TEMPORARY`, at once or after the timeout."""
+    """The backend fails, so the hook returns `TEMPORARY`, immediately or after the timeout."""
 
     @pytest.mark.parametrize(
         "response",

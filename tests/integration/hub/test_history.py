@@ -27,7 +27,7 @@ def publish_many(server, channel, texts):
 
 
 def read(events, count):
-    """Read some events."""
+    """Read `count` events."""
     return [events.read() for _ in range(count)]
 
 

@@ -97,7 +97,7 @@ class OutageTests:
             assert b"after" in peer.read_frame().payload
 
     def test_a_redis_that_stops_answering_makes_ready_503_until_it_answers_again(self, start_server, redis):
-        """Its sockets stay open, so only a probe can detect it. `/health` stays 200."""
+        """The sockets of Redis stay open, so only a probe can detect the failure. `/health` stays 200."""
         server = up(start_server(redis=redis.url, api_key=KEY))
         with server.open("/ws?channel=foo") as peer:
             redis.freeze()

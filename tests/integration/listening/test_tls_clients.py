@@ -83,7 +83,7 @@ def trusting(authority):
 
 
 class ALPNTests:
-    """RFC 7301 section 3.2."""
+    """The application protocol that the server selects (ALPN, RFC 7301 section 3.2)."""
 
     @pytest.mark.parametrize("offers", ["none", "http/1.1", "h2 and http/1.1"])
     def test_serves_clients_with_any_offer_that_includes_http_1_1(self, secure_port, trusting, offers):
@@ -209,7 +209,7 @@ class ClientTests:
         assert asyncio.run(talk()) == (200, 200, "hello")
 
     def test_node_fetches_the_page_gets_an_echo_and_reads_its_publication(self, public, authority, tmp_path):
-        """With `fetch` for HTTP and the package `ws` for the echo."""
+        """The client uses `fetch` for HTTP and the package `ws` for the echo."""
         modules = install_node_packages()
         script = tmp_path / "client.mjs"
         script.write_text(NODE)

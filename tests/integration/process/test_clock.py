@@ -19,7 +19,7 @@ SERVE = (
 )
 
 PING_INTERVAL = "200ms"
-"""The time of four ticks of the ticker in this test."""
+"""The interval between pings, in which the ticker of this test ticks four times."""
 
 
 class FakeClock:

@@ -126,7 +126,7 @@ def send(peer: RawPeer, data: bytes, unread: float = 0) -> None:
     """
     Send data and read meanwhile, as a client must if the answers fill every buffer.
 
-    In one thread: Python's TLS sockets do not support two.
+    Both happen in one thread, because Python's TLS sockets do not support two threads.
 
     Args:
         peer: the sending client.
@@ -300,7 +300,7 @@ class CloseTests:
 
 
 class PageTests:
-    """HTTP on the same ports."""
+    """HTTP requests to the ports that also accept WebSocket connections."""
 
     @pytest.mark.parametrize("listener", ["tcp", "tls", "unix"])
     def test_serves_the_page_twice_on_one_connection(self, running, tls_client, listener):
@@ -332,7 +332,7 @@ class EpollTests:
 
 
 class StarvationTests:
-    """One client that sends without a pause, and another."""
+    """One client sends without a pause; the server must still answer another one."""
 
     def test_answers_both_a_flooding_client_and_another(self, running):
         """The flood consists of the smallest frames."""

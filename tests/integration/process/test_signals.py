@@ -62,7 +62,7 @@ class SignalTests:
         assert "Traceback" not in server.read_log()
 
     def test_three_signals_at_once_stop_the_server_without_a_traceback(self, start):
-        """They arrive before the reactor has handled the first."""
+        """The signals arrive before the reactor has handled the first one."""
         server = start()
         for _ in range(3):
             server.process.send_signal(signal.SIGTERM)

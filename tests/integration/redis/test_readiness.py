@@ -41,7 +41,7 @@ def run(redis, *commands):
 
 
 class ProbeTests:
-    """The answers to probes, and the log lines of probes."""
+    """The server's answers to probes, and the lines that it logs about them."""
 
     @pytest.mark.parametrize(("path", "word"), [("/ready", "ready\n"), ("/health", "alive\n")])
     def test_without_redis_both_are_200_for_get_and_head(self, server, path, word):

@@ -148,7 +148,7 @@ class TLSTests:
         "content", [None, "no certificate", "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----"]
     )
     def test_a_file_without_certificates_is_a_setting_error_at_start(self, start_server, tmp_path, content):
-        """So is a file that cannot be read."""
+        """A file that cannot be read is a setting error too."""
         path = tmp_path / "ca.pem"
         if content is not None:
             path.write_text(content)

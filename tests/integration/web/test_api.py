@@ -25,7 +25,7 @@ class PublishTests:
     """`publish`, `broadcast` and `history`."""
 
     def test_publish_returns_the_offset_the_epoch_and_the_local_deliveries(self, server):
-        """With `skip_history` there is no position."""
+        """With `skip_history`, the result has no position."""
         with server.open("/ws?channel=foo"):
             first, second = (ok(server, "publish", {"channel": "foo", "data": {}}) for _ in range(2))
         assert (first["offset"], second["offset"], first["delivered"]) == (1, 2, 1)

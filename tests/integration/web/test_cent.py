@@ -170,7 +170,7 @@ class ErrorTests:
                 make(f"http://127.0.0.1:{server.port}/api", "wrong").info(InfoRequest())
 
     def test_with_api_errors_status_the_library_raises_a_transport_error_with_400(self, start_server):
-        """This is the server's default."""
+        """`status` is the default of --api-errors."""
         server = start_server(api_key=KEY)
         client = Client(f"http://127.0.0.1:{server.port}/api", KEY)
         assert client.publish(PublishRequest(channel="foo", data=1)).offset == 1

@@ -368,7 +368,7 @@ class OriginTests:
             peer.handshake("/echo", "Origin: https://evil.example")
 
     def test_a_server_on_every_address_refuses_loopback_origins_and_accepts_its_own(self, start_server):
-        """Its own origin has the host and the port of the Host header."""
+        """The server's own origin has the host and the port of the Host header."""
         server = start_server(interface="0.0.0.0")
         own = f"Host: chat.example:{server.port}"
         with server.connect() as peer:

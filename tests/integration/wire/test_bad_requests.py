@@ -395,7 +395,7 @@ class OpaqueValueTests:
         assert "x-admin" not in seen[0]
 
     def test_answers_500_if_an_endpoint_repeats_such_a_value(self, start_server, log):
-        """A client that uses Autobahn would take the rest of the value for a header of the server."""
+        """A client that uses Autobahn would parse what follows the byte 0x85 as another header of the server."""
 
         class Repeating(ServerProtocol):
             def onConnect(self, request):

@@ -404,7 +404,7 @@ class StoppingTests:
             assert [peer.read_to_end() for peer in (idle, half, silent)] == [b"", b"", b""]
 
     def test_drops_a_peer_that_does_not_read_a_pending_response(self, start_server):
-        """It is dropped after --close-timeout, although 1 MiB remains to be sent to it."""
+        """The server drops the peer after --close-timeout, although it still has 1 MiB to send."""
         server = start_server(close_timeout=0.3)
         server.shrink_send_buffers()
         with server.open("/", receive_buffer=4096) as peer:

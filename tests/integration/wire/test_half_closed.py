@@ -83,7 +83,7 @@ class HalfClosedTests:
             assert peer.read_to_end() == b""
 
     def test_answers_all_of_301_pipelined_requests(self, start_server):
-        """So many requests take the server several reactor turns."""
+        """The server needs several reactor turns for so many requests."""
         server = up(start_server(**OPTIONS))
         with server.connect() as peer:
             peer.send(b"GET /ready HTTP/1.1\r\nHost: a\r\n\r\n" * 300 + post("publish", CALLS["publish"]))

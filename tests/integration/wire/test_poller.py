@@ -713,7 +713,7 @@ class EndTests:
 
     @pytest.mark.parametrize("interest", ["Reader", "Writer"])
     def test_ends_a_socket_that_was_never_connected_once(self, poller, opened, interest):
-        """Such a socket hangs up at once; it must not be served for ever."""
+        """A socket that was never connected reports a hang-up; the poller must not serve it for ever."""
         sock = socket.socket()
         opened.append(sock)
         one = Connection(poller, sock)

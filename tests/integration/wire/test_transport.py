@@ -512,7 +512,7 @@ class Wire:
 
 @pytest.fixture(params=TRANSPORTS)
 def twin(request, monkeypatch):
-    """Return the transports of each twin, served by its own poller's loop."""
+    """Return the module with the transports of a twin; each test runs with both twins and their loops."""
     monkeypatch.setattr(poller_module, "serve", SERVE[request.param])
     return TRANSPORTS[request.param]
 
@@ -533,13 +533,13 @@ def connect(twin):
 
 @pytest.fixture(params=["tcp", "unix"])
 def wire(request, connect):
-    """Return a connection of each kind."""
+    """Return a connection; each test runs with TCP and with a UNIX socket."""
     return connect(request.param)
 
 
 @pytest.fixture(params=["tcp", "unix"])
 def half(request, connect):
-    """Return a connection whose protocol supports half closes."""
+    """Return a connection whose protocol supports half closes, over TCP and over a UNIX socket in turn."""
     return connect(request.param, HalfRecorder())
 
 
@@ -549,8 +549,6 @@ def pattern(size):
 
 
 class WriteTests:
-    """Sending."""
-
     def test_sends_a_write_before_the_next_turn_of_the_reactor(self, wire):
         wire.transport.write(b"hello")
         assert wire.take() == b"hello"
@@ -702,8 +700,6 @@ class WriteTests:
 
 
 class ReadTests:
-    """Receiving."""
-
     def test_reads_at_most_read_size_bytes_per_turn(self, wire):
         wire.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * READ_SIZE)
         wire.peer.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * READ_SIZE)
@@ -1114,7 +1110,7 @@ class HalfCloseTests:
         assert [failure.type for failure in failures] == [ZeroDivisionError]
 
     def test_the_peers_half_close_ends_other_protocols_with_done(self, wire):
-        """They do not implement IHalfCloseableProtocol."""
+        """The other protocols are those that do not implement IHalfCloseableProtocol."""
         wire.peer.shutdown(socket.SHUT_WR)
         wire.turn(2)
         assert wire.protocol.lost == [ConnectionDone]

@@ -411,7 +411,7 @@ class KernelTests:
 
 @pytest.fixture
 def simulation(twin):
-    """Return a simulation of each twin, driven by the test."""
+    """Return a simulation whose operations the test chooses; each test runs with both twins."""
     simulation = Simulation(0, twin)
     simulation.within = lambda end: None
     yield simulation
@@ -420,14 +420,12 @@ def simulation(twin):
 
 @pytest.fixture(params=["tcp", "unix"])
 def end(request, simulation):
-    """Return a connection of each kind that sends messages."""
+    """Return a connection that sends messages; each test runs with every kind of connection."""
     simulation.pair.append(Connection(simulation, request.param == "tcp", talks=True, room=10_000))
     return simulation.pair[-1]
 
 
 class ReadTests:
-    """Reading."""
-
     @pytest.mark.parametrize("talks", [True, False])
     def test_a_read_within_a_read_keeps_the_data_of_both_connections(self, simulation, end, talks):
         other = Connection(simulation, tcp=False, talks=talks, room=10_000)
@@ -547,7 +545,7 @@ class NumberTests:
         end.finish()
 
     def test_sends_nothing_after_abort_connection(self, end):
-        """The socket is still open."""
+        """The socket is still open when the protocol sends."""
         end.abort()
         for size in (1, LARGE):
             end.protocol.sendMessage(bytes(size))

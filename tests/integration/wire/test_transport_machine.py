@@ -530,7 +530,7 @@ class SimulationTests:
             simulation.poller.stop()
 
     def test_the_model_fails_if_a_write_overtakes_the_queue(self, no_failures, monkeypatch):
-        """This checks the simulation itself."""
+        """This test checks the simulation, not the transport."""
 
         def overtake(self, data):
             if self.connected and self._direct:
