@@ -87,8 +87,8 @@ class JSONStruct(msgspec.Struct, frozen=True):
     """
     A JSON object with declared fields, each with a default; unknown fields are ignored.
 
-    A subclass may check more in `__post_init__`: it calls this class's first, and raises a ValueError that starts with
-    the name of the field.
+    A subclass may override `__post_init__` to check more. The override calls this class's `__post_init__` first. If a
+    field is invalid, it raises a ValueError whose message starts with the name of the field.
     """
 
     null_is_value: ClassVar[bool] = False
@@ -289,7 +289,12 @@ _HALF_PAIR: Final = re.compile(rb"\\u(?=%b(?!\\u%b))|(?<!\\u%b)\\u(?=%b)" % (_HI
 
 
 def _mask_half_pairs(text: bytes) -> tuple[bytes, bytes]:
-    """Return the text with a marker in place of the first two characters of each half pair's escape, and the marker."""
+    """
+    Replace the first two characters of each escaped half of a surrogate pair by a marker.
+
+    Returns:
+        The text with the markers, and the marker: 16 characters that the text did not contain.
+    """
     marker, backslash = (b"%016x" % random.getrandbits(64) for _ in range(2))
     while marker in text or backslash in text:
         marker, backslash = (b"%016x" % random.getrandbits(64) for _ in range(2))
@@ -299,7 +304,15 @@ def _mask_half_pairs(text: bytes) -> tuple[bytes, bytes]:
 
 
 def _unmask(value: Any, marker: bytes, where: str) -> Any:
-    """Put the escapes back into the texts of raw values; raise ValueError if a decoded string contained one."""
+    """
+    Undo `_mask_half_pairs` in the JSON texts that a decoded value contains.
+
+    Returns:
+        The value.
+
+    Raises:
+        ValueError: a decoded string contains half a surrogate pair.
+    """
     if isinstance(value, bytes | msgspec.Raw):
         return bytes(value).replace(marker, b"\\u")
     if isinstance(value, str) and marker.decode("ascii") in value:

@@ -283,7 +283,12 @@ class MemoryClient:
         return self.response()
 
     def response(self) -> bytes:
-        """Remove a response's head from the received bytes; return it without the empty line, `b""` if incomplete."""
+        """
+        Remove a response head from the received bytes.
+
+        Returns:
+            The head without the empty line after it; `b""` if the head is incomplete.
+        """
         head, end, rest = bytes(self.transport.written).partition(b"\r\n\r\n")
         if not end:
             return b""

@@ -52,7 +52,7 @@ def publish(chosen: argparse.Namespace, environ: Mapping[str, str], stdin: Binar
     Args:
         chosen: the parsed command line.
         environ: the environment; options such as WSSERVER_API_KEY are read from it.
-        stdin: the data if DATA is `-`; None if the process has no standard input.
+        stdin: standard input, from which the data is read if DATA is `-`; None if the process has none.
 
     Returns:
         The `result` of the server's response, as a line of JSON.

@@ -109,7 +109,7 @@ def subscribe(
 
 class _MessagePrinter:
     """
-    Print the messages of one subscription; a `ClientListener`.
+    A `ClientListener` that prints the messages of one subscription.
 
     Args:
         target: the server.

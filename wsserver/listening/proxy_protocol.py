@@ -132,7 +132,7 @@ def _header_v2(family: int, fields: tuple[bytes | int, ...]) -> ProxyHeader:
 @implementer(IHalfCloseableProtocol)
 class ProxyProtocol(ProtocolWrapper):
     """
-    Read the PROXY header of a connection, and pass the bytes after it to the wrapped protocol.
+    A protocol that reads the PROXY header of a connection, and passes the bytes after it to the wrapped protocol.
 
     The wrapped protocol uses this object as its transport.
     """

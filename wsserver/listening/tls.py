@@ -2,7 +2,7 @@
 TLS listeners: from `--tls-cert`, and from the endpoint strings `ssl:` and `tls:`.
 
 Both kinds of endpoint strings take the same parameters as in Twisted, but Twisted's parsers are not used: `ssl:` sends
-only the first certificate of `certKey`, both answer an ALPN offer without a common protocol with the wrong alert, and
+only the first certificate of `certKey`, both send the wrong alert if client and server share no ALPN protocol, and
 neither names a missing file.
 """
 

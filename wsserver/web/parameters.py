@@ -276,7 +276,7 @@ class Batch(JSONStruct, frozen=True):
     parallel: Nullable[bool] = False
 
     def __post_init__(self) -> None:
-        """Raise a ValueError if there are too many commands."""
+        """Raise a ValueError if there are no commands, or too many."""
         JSONStruct.__post_init__(self)
         if not 1 <= len(self.commands) <= MAX_COMMANDS:
             raise ValueError(f"commands: expected an array of 1 to {MAX_COMMANDS}")

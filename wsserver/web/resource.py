@@ -26,7 +26,9 @@ __all__ = ["WebSocketResource"]
 
 class WebSocketResource(Resource):
     """
-    Serve an endpoint at one path of a site: `root.putChild(b"ws", WebSocketResource(MyProtocol, settings, reactor))`.
+    A resource that serves an endpoint at one path of a site.
+
+    Example: `root.putChild(b"ws", WebSocketResource(MyProtocol, settings, reactor))`.
 
     Args:
         protocol: the endpoint: a subclass of `ServerProtocol`, or a callable that returns a new instance of one.

@@ -36,7 +36,7 @@ _TRAILER: Final = re.compile(TOKEN_BYTES + rb":[\t\x20-\x7e\x80-\xff]*")
 
 class ChunkedBody:
     """
-    Decode a chunked body that arrives in pieces of any size.
+    A decoder of one chunked body, which may arrive in pieces of any size.
 
     `feed` removes bytes from a buffer until the body is complete. Bytes after the body stay in the buffer.
     """

@@ -223,9 +223,9 @@ class PyFastPath:
 
 class PyFeed:
     """
-    Base class of subscribers that are not themselves a connection but write to one.
+    Base class of subscribers that are not connections themselves, but write to a connection.
 
-    Needed where a connection has several subscriptions. `write_all` writes to `connection` directly.
+    Needed if a connection has several subscriptions. `write_all` writes to `connection` directly.
 
     Args:
         connection: the connection that the subscriber writes to.

@@ -36,7 +36,7 @@ class QuietConnectionPool(HTTPConnectionPool):
 
 class BodyCollector(Protocol):
     """
-    Collect a response body: pass it to the response's `deliverBody`, and wait for `done`.
+    A protocol that collects a response body: pass it to the response's `deliverBody`, and wait for `done`.
 
     Args:
         max_size: maximum size of the body, in bytes.
@@ -53,7 +53,7 @@ class BodyCollector(Protocol):
 
     def fail(self, reason: str) -> None:
         """
-        Close the connection, and fail unless `done` has fired.
+        Close the connection, and make `done` fail unless it has fired.
 
         Args:
             reason: the text of the `ValueError`.
@@ -63,7 +63,7 @@ class BodyCollector(Protocol):
             self.done.errback(ValueError(reason))
 
     def dataReceived(self, data: bytes) -> None:
-        """Append a part of the body; fail if the body is too large."""
+        """Append a part of the body; make `done` fail if the body is too large."""
         self._body += data
         if len(self._body) > self._max_size and not self.done.called:
             self.fail(f"the response body is over {self._max_size} bytes")

@@ -42,7 +42,7 @@ class Worker(Protocol):
         """Send the responses of this turn. Called once after the last `serve_one` of a turn."""
 
     def work_failed(self) -> None:
-        """Close the connection: `serve_one` or `finish_turn` raised. Called within the `except` clause."""
+        """Close the connection: `serve_one` or `finish_turn` raised an exception. Called within the `except` clause."""
 
 
 class WorkQueue:

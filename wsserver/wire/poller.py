@@ -91,7 +91,7 @@ serve = frames.SPEEDUPS.serve if frames.COMPILED else py_serve
 @implementer(IReadDescriptor)
 class Poller:
     """
-    Watch connections with one epoll instance.
+    An epoll instance that watches connections.
 
     Args:
         reactor: watches the poller until `stop` is called.

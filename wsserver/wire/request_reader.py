@@ -1,5 +1,5 @@
 """
-Request reader: take HTTP/1.1 requests, head and body, from the bytes of a connection (RFC 9112).
+Request reader: extract HTTP/1.1 requests, head and body, from the bytes of a connection (RFC 9112).
 
 Pure: no Twisted, no clock, no socket. A refusal is a return value; after one, nothing more is read.
 """
@@ -17,7 +17,7 @@ _TLS_ON_PLAIN = "TLS hello on a plain HTTP port; use http:// or ws://, or start 
 
 class RequestReader:
     """
-    Read the requests of one connection.
+    A buffer of received bytes, from which the requests of one connection are read.
 
     Call `read_head` until it returns a request, then `read_body` until it returns the body, and so on.
     """
@@ -81,7 +81,7 @@ class RequestReader:
         return incomplete and "100-continue" in request.tokens("expect")
 
     def read_body(self, request: Request) -> bytes | Refusal | None:
-        """Return the body of a request and remove its bytes; decoded if it is chunked; None while it is incomplete."""
+        """Remove the body of a request and return it, decoded if it is chunked; return None while it is incomplete."""
         if self._chunked is not None:
             refusal = self._chunked.feed(self._buffer)
             return refusal or (bytes(self._chunked.data) if self._chunked.complete else None)

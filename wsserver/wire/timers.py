@@ -51,7 +51,7 @@ class Deadline:
 
 class Deadlines:
     """
-    Schedule deadlines.
+    A scheduler of deadlines, with one reactor timer for each duration.
 
     Args:
         reactor: provides the clock and the timers.
@@ -120,7 +120,7 @@ def use_monotonic_clock(reactor: Any) -> None:
     their remaining delay. Calling the function again does nothing.
 
     Args:
-        reactor: any reactor of Twisted's, running or not. Call this in the reactor's thread.
+        reactor: any Twisted reactor, running or not. Call this in the reactor's thread.
     """
     if reactor.seconds is time.monotonic:
         return
