@@ -4,7 +4,8 @@ Decode JSON from outside (RFC 8259) into declared structs, and keep the text of 
 A body, a command or an answer is declared as a `JSONStruct`, and `decode` checks and decodes it in one step. A field of
 type `JSONField` keeps its numbers, escapes and white space byte for byte.
 
-Pure: no Twisted, no clock, no socket. Invalid input raises a ValueError that names the field and says what is expected.
+This module does not use Twisted, a clock or a socket. Invalid input raises a ValueError that names the field and says
+what is expected.
 """
 
 import json

@@ -250,7 +250,7 @@ class MemoryClient:
         Send bytes.
 
         Args:
-            data: the bytes; those that remain after the server has closed the connection are discarded.
+            data: the bytes. If the server closes the connection, the remaining bytes are discarded.
             size: maximum length of a segment in bytes; 0 sends all bytes in one segment.
         """
         step = size or len(data) or 1

@@ -1,7 +1,7 @@
 """
 WebSocket client for `wsserver subscribe`: connects to a raw subscription of a running server.
 
-Only this module and `wsserver.wire.autobahn` import Autobahn: this one its client, that one its server.
+This module imports Autobahn's client, `wsserver.wire.autobahn` imports its server; no other module imports Autobahn.
 """
 
 import os

@@ -1,7 +1,7 @@
 """
 Option: a row of the option table. It holds the option's names and how its values are parsed, checked and shown.
 
-Pure: no Twisted, no clock, no file access.
+This module does not use Twisted, a clock or files.
 """
 
 import os
@@ -109,7 +109,7 @@ class Option:
 
         Args:
             value: a Python value of the option's type (int, float in seconds, bool, str, path, tzinfo), or a text as on
-                the command line, such as `"64KiB"`; for a repeatable option a tuple or list of these.
+                the command line, such as `"64KiB"`; for a repeatable option a tuple or list of such values.
 
         Returns:
             The value as `Settings` holds it.

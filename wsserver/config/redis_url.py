@@ -34,7 +34,7 @@ class RedisURL:
     password: str | None = field(repr=False)
     database: int
     ca_file: str
-    """Path of a PEM file with the certificates to trust; empty for those that the system trusts."""
+    """Path of a PEM file with the certificates to trust; empty for the certificates that the system trusts."""
     sentinel_username: str | None = field(repr=False)
     sentinel_password: str | None = field(repr=False)
 

@@ -85,7 +85,7 @@ class Parameters(JSONStruct, frozen=True, kw_only=True):
 
 
 class Channel(Parameters, frozen=True, kw_only=True):
-    """The parameters of `presence`, `presence_stats` and `history_remove`, and the base of those of `history`."""
+    """The parameters of `presence`, `presence_stats` and `history_remove`; also the base class of `History`."""
 
     channel: Nullable[ChannelName] = ChannelName("")
 
@@ -207,7 +207,7 @@ class Subscribe(Unsubscribe, frozen=True, kw_only=True):
     recover_since: Since | None = None
 
     def options(self) -> dict[str, Any]:
-        """Return those of the options `info`, `data`, `expire_at` and `recover_since` that the call contains."""
+        """Return the options that the call contains: `info`, `data`, `expire_at` and `recover_since`."""
         since = self.recover_since and {"offset": self.recover_since.offset, "epoch": self.recover_since.epoch}
         options = {
             "info": self.info,

@@ -2,7 +2,7 @@
 A WebSocket endpoint as a resource of your own `twisted.web` site.
 
 The site's HTTP parser reads the request head, so the limits and deadlines of `wsserver.wire.frontend` do not apply to
-the head. The rules of `wsserver.wire.http11` and `wsserver.wire.handshake` apply to it.
+the head. The rules of `wsserver.wire.http11` and `wsserver.wire.handshake` apply as usual.
 """
 
 import ipaddress
@@ -32,7 +32,7 @@ class WebSocketResource(Resource):
 
     Args:
         protocol: the endpoint: a subclass of `ServerProtocol`, or a callable that returns a new instance of one.
-        settings: the server's options; those about listening have no effect.
+        settings: the server's options. The options about listening have no effect.
         reactor: the reactor, for the timers of connections.
     """
 

@@ -218,8 +218,8 @@ class PageSite(Site):
 
         Args:
             address: the peer's address.
-            frontend: passes requests to `Channel.serve`. The channel notifies it when a response is written, unless the
-                connection then closes.
+            frontend: passes requests to `Channel.serve`. The channel notifies the frontend when a response is written,
+                unless the connection then closes.
         """
         channel = cast(Channel, self.buildProtocol(address))
         channel.frontend = frontend

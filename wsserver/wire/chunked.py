@@ -5,7 +5,7 @@ The decoder is stricter than the RFC where lenient decoding has been used for re
 CRLF, and a size must have at most 16 digits and no white space around it. Chunk extensions and trailers are limited in
 size, and dropped.
 
-Pure: no Twisted, no clock, no socket.
+This module does not use Twisted, a clock or a socket.
 """
 
 import re

@@ -1,8 +1,8 @@
 """
 permessage-deflate (RFC 7692): negotiate parameters, compress and inflate messages.
 
-Pure: no Twisted, no Autobahn, no clock. Inflating produces at most one byte more than the limit, whatever the peer
-sends. Section numbers in this module are those of RFC 7692.
+This module does not use Twisted, Autobahn or a clock. Inflating produces at most one byte more than the limit, whatever
+the peer sends. Section numbers in this module are those of RFC 7692.
 """
 
 from collections.abc import Mapping

@@ -5,7 +5,7 @@ An EventSource does not reconnect after any status but 200. So if a request that
 temporarily, the server responds with 200, a `retry:` field and the end of the stream. The EventSource then reconnects
 automatically and sends its `Last-Event-ID`. Other clients get the 503 with `Retry-After`.
 
-Pure: no Twisted, no clock, no socket.
+This module does not use Twisted, a clock or a socket.
 """
 
 import random

@@ -34,7 +34,7 @@ FRAMES_PER_TURN = 256
 
 LARGE = 32768
 """
-Payload size in bytes from which a message is written at once.
+Size in bytes from which a payload is written immediately, instead of being collected with later frames.
 
 The compiled implementation does not copy such a payload to join it with its header.
 """

@@ -1,8 +1,8 @@
 """
 WebSocket frames (RFC 6455 section 5.2): parse data frames of clients, build frames of the server, as fast as possible.
 
-Pure: no Twisted, no clock. The functions parse only unfragmented text and binary frames, and leave all other frames to
-Autobahn's state machine.
+This module does not use Twisted or a clock. The functions parse only unfragmented text and binary frames, and leave all
+other frames to Autobahn's state machine.
 
 `_speedups` contains compiled versions of the same functions, which return the same results. They are used if they are
 built; the environment variable `WSSERVER_PUREPYTHON=1` disables them.

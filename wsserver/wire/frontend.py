@@ -134,7 +134,7 @@ class FrontendFactory(Factory):
         """Number of connections over the limit. They stay open only to receive the 503."""
 
     def stop(self) -> None:
-        """Answer every new request with 503 from now on, on existing connections, too. `always_served` is exempt."""
+        """Answer further requests with 503, even on existing connections, except for the paths in `always_served`."""
         self.stopping = True
 
     def close_all(self) -> "Deferred[None]":
@@ -271,7 +271,7 @@ class Frontend(Protocol):
             self.transport.resumeProducing()
 
     def finish_turn(self) -> None:
-        """Do nothing: each response is written on its own."""
+        """Do nothing: each response is written when it is complete."""
 
     def work_failed(self) -> None:
         """Drop the connection: its handler raised an exception, which is logged."""

@@ -1,8 +1,8 @@
 """
 Opening handshake: decide whether to accept a WebSocket request (RFC 6455 section 4.2).
 
-Pure: no Twisted, no clock. A refusal is a return value, not an exception, because clients send bad requests all the
-time.
+This module does not use Twisted or a clock. A refusal is a return value, not an exception, because clients send bad
+requests all the time.
 """
 
 import binascii

@@ -1,8 +1,8 @@
 """
 HTTP/1.1 request heads: parse and check them (RFC 9112).
 
-Pure: no Twisted, no clock, no socket. A refusal is a return value, not an exception, because clients send bad requests
-all the time.
+This module does not use Twisted, a clock or a socket. A refusal is a return value, not an exception, because clients
+send bad requests all the time.
 
 The parser is stricter than RFC 9112 where lenient parsing has been used in attacks: it accepts only one way to write a
 request, and refuses all others with 400.

@@ -141,7 +141,8 @@ class OpeningHandshake(AutobahnConnection):
             request: the opening handshake as Autobahn's type.
 
         Returns:
-            The subprotocol or None, a pair of that and a mapping of response headers, or an awaitable of one of these.
+            The subprotocol or None; a pair of the subprotocol and a mapping of response headers; or an awaitable of
+            one of these.
 
         Raises:
             ConnectionDeny: refuses the handshake, with an HTTP status and a reason for the response body.

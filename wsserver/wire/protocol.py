@@ -1,14 +1,14 @@
 """
 WebSocket connections: `ServerProtocol`, the base class of all endpoints, and the factory that connections share.
 
-A connection is one object in five layers, each a class with the attributes that it owns and, declared without a value,
-those that other layers provide:
+A connection is one object in five layers. Each layer is a class. It defines the attributes that it owns, and declares,
+without a value, the attributes that other layers provide:
 
 - `autobahn.AutobahnConnection`: Autobahn's state machine, for frames that the fast path does not parse.
 - `opening.OpeningHandshake`: from the request to the 101 response or the refusal.
 - `fastpath.FastPath`: parses and dispatches whole, plain data frames, and sends messages. Compiled if possible.
 - `slowpath.SlowPath`: passes all other bytes to the state machine, and controls the flow of received bytes.
-- `ServerProtocol`: closing, the access log, and what endpoints read.
+- `ServerProtocol`: closing, the access log, and the properties for endpoints.
 
 A test compares these declarations with the code.
 """

@@ -1,7 +1,7 @@
 """
 Request reader: extract HTTP/1.1 requests, head and body, from the bytes of a connection (RFC 9112).
 
-Pure: no Twisted, no clock, no socket. A refusal is a return value; after one, nothing more is read.
+This module does not use Twisted, a clock or a socket. A refusal is a return value; nothing is read after a refusal.
 """
 
 from http import HTTPStatus
