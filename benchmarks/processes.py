@@ -1,7 +1,7 @@
 """
 Processes: start servers and loads, pin each to a core, measure them through /proc, and always stop them.
 
-Rule 1: stop only processes that were started here, each by its pid.
+This module must stop only processes that it has started, each by its PID.
 """
 
 # ruff: noqa: S603 (the commands are those in `peers.py`)

@@ -3,12 +3,11 @@ The checker of a run: was any publication lost silently, delivered twice, or del
 
 It finds missing publications in two independent ways.
 
-By position: between two publications that a subscriber received one after the other, no offset is missing, and the
-epoch is the same.
+By position: consecutive publications of a subscriber must have consecutive offsets and the same epoch.
 
-By time: if a subscriber received a publication, it also received those that were acknowledged before that one was sent,
-unless it got a gap notice since, or had not subscribed when they were sent. This needs no offsets, so it applies to
-plain publications and to subscribers that see none.
+By time: assume that a subscriber received publication B, and that publication A was acknowledged before B was sent. The
+subscriber must then have received A as well, unless it subscribed after A was sent, or got a gap notice since. This
+check needs no offsets, so it applies to plain publications, and to subscribers that receive no offsets.
 """
 
 from bisect import bisect_left

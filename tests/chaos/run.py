@@ -102,10 +102,11 @@ def say(line: str) -> None:
 
 def name_channels(count: int) -> list[str]:
     """
-    Name channels by the rules that apply to them.
+    Name channels by the rules of their prefix; see the settings in `stage.py`.
 
-    Two in six keep 300 publications and close slow subscribers, one keeps 5, one keeps none; one drops the oldest
-    publications of slow subscribers, and one all but the latest.
+    `close:` channels keep 300 publications, and disconnect slow subscribers. `short:` channels keep only 5
+    publications, and `off:` channels none. `drop:` and `latest:` channels do not disconnect slow subscribers: they drop
+    the oldest publications, or all but the latest.
     """
     rules = ("close", "short", "drop", "close", "latest", "off")
     return [f"{rules[number % len(rules)]}:{number}" for number in range(count)]

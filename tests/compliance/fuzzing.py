@@ -1,8 +1,8 @@
 """
-Run wstest: several processes side by side, each with its own cases, and read their reports.
+Run several wstest processes in parallel, each with its own cases, and read their reports.
 
-Rule 1: every process started here has ended when its wave ends, whatever happens.
-Rule 2: nothing is judged here; a process that fails is reported, and its missing cases are left to the judge.
+When a wave ends, even by an exception, all of its processes must have ended. This module must not judge the results: it
+reports a process that fails, and `judge.py` finds the missing cases.
 
 """
 

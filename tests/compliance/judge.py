@@ -1,8 +1,8 @@
 """
-Judge a run of the Autobahn testsuite: what it must show to pass.
+Judge a run of the Autobahn testsuite: does it pass?
 
-Rule 1: no files, no processes, no clock; everything needed is an argument.
-Rule 2: a case that did not run counts like one that failed.
+This module must not use files, processes or a clock. Everything that it needs is an argument.
+A case that did not run must count as a failure.
 
 """
 

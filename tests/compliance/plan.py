@@ -1,8 +1,9 @@
 """
 The cases of the Autobahn testsuite 0.8.2, and the portions in which they run.
 
-Rule 1: no files, no processes, no clock; everything needed is an argument.
-Rule 2: the list is written out here instead of read from wstest, so that a case that wstest omits is noticed.
+This module must not use files, processes or a clock. Everything that it needs is an argument.
+
+The list of cases is written in this module, not read from wstest, so that the run fails if wstest omits a case.
 
 """
 
@@ -92,9 +93,9 @@ def waves(cases: Iterable[str]) -> list[list[Portion]]:
     """
     Split cases into waves; a wave starts when the previous one has ended.
 
-    The light groups measure time: 6.4 expects a close within a second, 5.19 and 7.* wait for one. Beside messages of
-    16 MiB they would measure the scheduler. The heavy groups allow from 10 seconds to 8 minutes, so they may share the
-    processor among themselves.
+    The light groups measure time: 6.4 expects a close within a second, and 5.19 and 7.* wait for a second. If they ran
+    in parallel with messages of 16 MiB, they would measure the scheduler. The heavy groups have timeouts from
+    10 seconds to 8 minutes, so they can run in parallel with each other.
     """
     cases = list(cases)
     light = [case for case in cases if group_of(case) not in HEAVY]

@@ -1,7 +1,7 @@
 """
 The summary of a run, for people (Markdown) and for programs (JSON).
 
-Rule 1: no files, no processes, no clock; everything needed is an argument.
+This module must not use files, processes or a clock. Everything that it needs is an argument.
 
 """
 

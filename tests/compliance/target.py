@@ -1,8 +1,8 @@
 """
 The server under test: a real twistd process, or a server that is already running.
 
-Rule 1: the server starts as a user starts it, in an empty folder, from the installed package.
-Rule 2: it is stopped by its pid, and nothing else is stopped.
+The server must be started as a user starts it: in an empty folder, from the installed package. This module must stop
+only the server that it has started, by its PID.
 
 """
 

@@ -1,8 +1,8 @@
 """
-Find wstest 0.8.2: in a virtualenv under Python 2.7, or else in a container.
+Find wstest 0.8.2: in a virtualenv of Python 2.7, or in a container if there is no Python 2.7.
 
-Rule 1: the virtualenv is made once and reused while it works.
-Rule 2: if neither is possible, the run fails and says what to install; it is never skipped.
+The virtualenv is made once, and reused while it works. If neither a virtualenv nor a container is possible, the run
+must fail with a text that says what to install. It must not be skipped.
 
 """
 

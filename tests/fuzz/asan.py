@@ -8,7 +8,7 @@ its size; the byte that CPython appends is poisoned too, so that a read of one b
 
 This needs GCC with libasan, and Cython. With atheris, a fifth of the time is spent on finding inputs that cover new
 branches of the Python twin, because GCC cannot report the coverage of C code to libFuzzer. Both twins then get these
-inputs, changed at random, and those of `calls.py`. Without atheris they get only the latter.
+inputs, changed at random, and those of `calls.py`. Without atheris, they get only those of `calls.py`.
 
 """
 

@@ -1,9 +1,8 @@
 """
-Calls of the compiled functions, encoded as bytes that a fuzzer can change: `decode` makes a call of any bytes.
+Calls of the compiled functions, encoded as bytes that a fuzzer can change: `decode` converts any bytes to a call.
 
-Rule 1: every input stays within the contract of `wsserver.wire.frames` and `wsserver.wire.fastpath`; data from the peer
-may be anything.
-Rule 2: seeded; the same random number generator gives the same calls.
+Every call must keep the contract of `wsserver.wire.frames` and `wsserver.wire.fastpath`, which allows any data from the
+peer. Random number generators with the same seed must produce the same calls.
 """
 
 import random
@@ -70,8 +69,8 @@ class Twin:
 
     Args:
         parse: as in `wsserver.wire.frames`.
-        build: likewise.
-        partial: likewise.
+        build: as in `wsserver.wire.frames`.
+        partial: as in `wsserver.wire.frames`.
         fast_path: as in `wsserver.wire.fastpath`.
     """
 

@@ -1,8 +1,8 @@
 """
 What a client may send: valid, nearly valid and invalid streams, cut anywhere.
 
-Rule 1: every choice is made by the random number generator that is passed in. It may be `random.Random`, which is fast,
-or one of Hypothesis, which finds the smallest example.
+Every random choice must be made by the generator that the caller passes. That is either `random.Random`, which is fast,
+or a generator of Hypothesis, which finds the smallest example.
 """
 
 import struct

@@ -26,10 +26,10 @@ NAMES = frozenset(
     {"Accept", "Authorization", "Autobahn", "Centrifuge", "Connection", "Content", "Host", "OpenSSL", "Origin"}
     | {"Protobuf", "Python", "Redis", "Sec", "Transfer", "Twisted", "WebSocket"}
 )
-"""First words with a capital letter, besides those in capitals: programs, protocols and headers."""
+"""Capitalized words that a message may begin with: programs, protocols and headers."""
 
 OF_OTHERS = frozenset({"Data must be bytes"})
-"""Messages in the words of Twisted, for programmers who know them from there."""
+"""Messages with the wording of Twisted's own errors, which programmers may recognize."""
 
 SENT = frozenset({"Bearer {token}", "{PRIVATE}used:{key}"})
 """Texts with a secret that are sent only to their intended recipient."""
@@ -128,7 +128,7 @@ class FormTests:
         assert [reason for reason in reasons if len(str(reason).encode()) > MAX_REASON_BYTES] == []
 
     def test_log_lines_begin_with_the_event(self):
-        """The values follow it: as fields `name=value` at the end, or within its sentence."""
+        """The values follow the event: either as fields `name=value` at the end of the line, or within a sentence."""
         lines = [message for message in MESSAGES if message.kind == "log"]
         event = re.compile(r"(\{(number|name)\} |\{value\})?[A-Za-z]|\{method\} \{path\} ")
         wrong = [message for message in lines if not event.match(message.text)]

@@ -33,7 +33,7 @@ class MessagesTests:
         assert client.messages() == []
 
     def test_joins_the_fragments_of_a_message(self, client):
-        """A character may be split between two of them."""
+        """A character may be split between two fragments."""
         first, second = "é".encode()[:1], "é".encode()[1:]
         text = frame(1, first, fin=False) + frame(0, second, fin=False) + frame(0, b"!")
         client.transport.write(text + frame(2, b"a", fin=False) + frame(0) + frame(1, b"whole"))

@@ -70,7 +70,7 @@ class StaticFileTests:
     @pytest.mark.parametrize("form", ["{}", '"x", {}', "*", '{}, "x"', "W/{}"])
     @pytest.mark.parametrize("method", ["GET", "HEAD"])
     def test_answers_304_if_if_none_match_contains_the_etag(self, form, method):
-        """RFC 9110 section 13.1.2."""
+        """RFC 9110 section 13.1.2 defines If-None-Match."""
         file = StaticFile(b"hello\n", "text/plain")
         tag = fetch(file)[1]["etag"]
         status, headers, body = fetch(file, method, If_None_Match=form.format(tag))
@@ -79,7 +79,7 @@ class StaticFileTests:
         assert headers["cache-control"] == "no-cache"
 
     def test_sends_no_content_length_of_0_with_304(self):
-        """RFC 9110 section 8.6: it would be the length of the content."""
+        """In a 304, Content-Length would be the length of the content of a 200 (RFC 9110 section 8.6)."""
         file = StaticFile(b"hello\n", "text/plain")
         headers = fetch(file, If_None_Match=fetch(file)[1]["etag"])[1]
         assert headers.get("content-length", "6") == "6"
