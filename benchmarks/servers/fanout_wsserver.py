@@ -23,7 +23,7 @@ class Publish(ServerProtocol):
 
 
 class PublishInTurn(ServerProtocol):
-    """Publishes every message to another channel: c0, c1 and so on."""
+    """The endpoint `/publish-in-turn`: publishes one message to each of the channels c0, c1 and so on, in turn."""
 
     turn = 0
 

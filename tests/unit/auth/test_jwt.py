@@ -496,7 +496,7 @@ class SubscriptionTests:
 
 
 def test_the_test_tokens_are_signed_with_hmac_sha256():
-    """If they were not, every token in `REFUSED` would be refused because of its signature."""
+    """If the key or the algorithm were wrong, the tokens in `REFUSED` would be refused for their signature."""
     assert token() == ".".join(
         [HEAD, BODY, b64(hmac.new(SECRET.encode(), f"{HEAD}.{BODY}".encode(), hashlib.sha256).digest())]
     )

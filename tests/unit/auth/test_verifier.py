@@ -30,7 +30,7 @@ class Fetcher:
 
 
 class TokensTests:
-    """Which tokens are decided at once, and which wait for a fetch."""
+    """Which tokens are accepted or refused immediately, and which wait until keys are fetched."""
 
     def test_decides_every_token_at_once_without_keys_to_fetch(self):
         tokens = Tokens(ring(token_secret=SECRET), TERMS, lambda: NOW)

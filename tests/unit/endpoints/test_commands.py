@@ -116,7 +116,7 @@ class AnswerTests:
         ],
     )
     def test_answers_time_in_whole_seconds_with_the_utc_offset(self, zone, time):
-        """The format does not depend on the kind of timezone."""
+        """The format is the same for every type of time zone."""
         assert answer("time", FakeSession(now=NOON.astimezone(zone))) == time
 
     def test_answers_bye_and_closes_with_1000(self):

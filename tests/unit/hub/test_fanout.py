@@ -21,7 +21,7 @@ if frames.COMPILED:
 
 
 class Connection(fastpath.FastPath):
-    """A connection that is its own transport, and notes what is written."""
+    """A connection that is its own transport, and records what is written."""
 
     maxMessagePayloadSize = 1000
 
@@ -32,7 +32,7 @@ class Connection(fastpath.FastPath):
         self.written = []
 
     def write(self, data):
-        """Note bytes."""
+        """Record bytes."""
         self.written.append(data)
 
 
@@ -111,7 +111,7 @@ class WriteAllTests:
 
 
 class Subscriber:
-    """A subscriber that notes what is delivered."""
+    """A subscriber that records what is delivered."""
 
     def __init__(self, kind="raw", log=None):
         self.kind, self.received = kind, [] if log is None else log
@@ -128,19 +128,19 @@ class Subscriber:
         return b"(+)" if self.kind == "watcher" else b""
 
     def deliver(self, batch):
-        """Note the contents of a batch."""
+        """Record the contents of a batch."""
         self.received.append((batch.frames, batch.count, batch.size))
 
     def missed(self, channel, stream):
-        """Note a gap."""
+        """Record a gap."""
         self.received.append(("missed", channel, stream))
 
 
 class BatchSubscriber(Subscriber):
-    """A subscriber that notes whole batches."""
+    """A subscriber that records whole batches."""
 
     def deliver(self, batch):
-        """Note a batch."""
+        """Record a batch."""
         self.received.append(batch)
 
 
@@ -155,7 +155,7 @@ class Turns:
         self.calls = []
 
     def callLater(self, delay, function, *arguments):
-        """Note a call."""
+        """Record a call."""
         assert delay == 0
         self.calls.append((function, arguments))
 
@@ -244,7 +244,7 @@ class FanOutTests:
         assert {len(one.received) for one in ones} == {2}
 
     def test_a_subscriber_that_leaves_before_its_turn_receives_nothing(self):
-        """It receives only later publications, after it has subscribed again. Leaving another channel has no effect."""
+        """The subscriber receives publications only after subscribing again. Leaving another channel has no effect."""
         reactor = Turns()
         ones = [Subscriber() for _ in range(4)]
         fan_out = FanOut(reactor, budget=2)
@@ -319,7 +319,7 @@ class FanOutTests:
 
 
 class Reader:
-    """A subscriber that notes what it has received since it last subscribed."""
+    """A subscriber that records what it has received since it last subscribed."""
 
     kind = "raw"
 
@@ -331,7 +331,7 @@ class Reader:
         return publication.data + b";"
 
     def deliver(self, batch):
-        """Note the publications of a batch."""
+        """Record the publications of a batch."""
         self.received += batch.frames.split(b";")[:-1]
 
 

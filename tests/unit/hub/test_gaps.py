@@ -16,7 +16,7 @@ from wsserver.testing import HIGH_WATER, MemoryServer
 
 
 class Subscriber:
-    """Notes each batch: how many publications, and the bytes of their data."""
+    """Records each batch: how many publications, and the bytes of their data."""
 
     kind = "raw"
 
@@ -32,12 +32,12 @@ class Subscriber:
         return b""
 
     def deliver(self, batch):
-        """Note a batch."""
+        """Record a batch."""
         self.batches.append((batch.count, batch.size))
         self.events += [int(number.lstrip(b"x")) for number in batch.frames.split()]
 
     def missed(self, channel, stream):
-        """Note a gap."""
+        """Record a gap."""
         self.events.append("gap" if stream else "plain gap")
 
 

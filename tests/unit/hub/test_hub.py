@@ -14,19 +14,19 @@ from wsserver.hub.stream import Page, Position
 
 
 class Subscriber:
-    """A subscriber that notes what is delivered."""
+    """A subscriber that records what is delivered."""
 
     def __init__(self, kind="raw"):
         self.kind = kind
         self.framed, self.received, self.gaps = [], [], []
 
     def frame(self, channel, publication):
-        """Note and frame a publication."""
+        """Record and frame a publication."""
         self.framed.append(publication.data)
         return b"<%s>" % publication.data
 
     def deliver(self, batch):
-        """Note the contents of a batch."""
+        """Record the contents of a batch."""
         self.received.append((batch.frames, batch.count, batch.size))
 
     def event_frame(self, channel, event):
@@ -34,7 +34,7 @@ class Subscriber:
         return b"(%s%s)" % (b"+" if event.join else b"-", event.info.client.encode())
 
     def missed(self, channel, stream):
-        """Note a gap."""
+        """Record a gap."""
         self.gaps.append(channel)
 
 
@@ -51,7 +51,7 @@ class SlowBroker(MemoryBroker):
         return self.requests[channel]
 
     def unsubscribe(self, channel):
-        """Note a channel."""
+        """Record a channel."""
         self.unsubscribed.append(channel)
 
 

@@ -13,13 +13,13 @@ KEEP = Keep(100, 60.0)
 
 
 class Listener:
-    """Notes what is published."""
+    """Records what is published."""
 
     def __init__(self):
         self.received = []
 
     def on_publication(self, channel, publication):
-        """Note a publication."""
+        """Record a publication."""
         self.received.append((channel, publication.data))
 
 

@@ -11,7 +11,7 @@ from wsserver.hub.rules import Rules
 
 
 class Watcher:
-    """A subscriber that notes join and leave events."""
+    """A subscriber that records join and leave events."""
 
     kind = "watcher"
 
@@ -27,7 +27,7 @@ class Watcher:
         return b"%s%s " % (b"+" if event.join else b"-", event.info.client.encode())
 
     def deliver(self, batch):
-        """Note the events."""
+        """Record the events."""
         self.events += batch.frames.decode().split()
 
 

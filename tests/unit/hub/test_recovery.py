@@ -231,7 +231,7 @@ class Machine(RuleBasedStateMachine):
         self.clock.advance(0)
 
     def owe(self, data):
-        """Note a publication without an offset that arrives at the hub."""
+        """Record a publication without an offset that arrives at the hub."""
         for peer in self.peers:
             if peer.open:
                 peer.owed.append(data.decode())
@@ -413,7 +413,7 @@ def test_a_subscriber_that_joins_while_a_gap_is_closed_begins_at_the_top_of_the_
 
 
 def test_a_subscriber_whose_buffer_overflows_is_notified_of_a_gap():
-    """Without a budget it does not read pages, so it cannot recover what the buffer has dropped."""
+    """A subscriber without a budget does not read pages, so it cannot recover what its buffer has dropped."""
     machine = Machine()
     machine.may_lose = True
     with ExitStack() as stack:
@@ -430,7 +430,7 @@ def test_a_subscriber_whose_buffer_overflows_is_notified_of_a_gap():
 
 
 def test_a_subscriber_that_reads_pages_is_notified_that_an_outage_may_have_lost_plain_publications():
-    """It reads the publications with an offset from the stream, so they are not reported as missing."""
+    """The subscriber reads the publications with an offset from the stream, so those are not reported as missing."""
     machine = Machine()
     with ExitStack() as stack:
         stack.callback(machine.patch.stop)

@@ -30,7 +30,7 @@ class OrderTests:
         assert queue.take() == (b"", 0, 0)
 
     def test_latest_keeps_the_newest_publication_of_each_channel(self):
-        """Its place in the queue is that at which it was added, not that of the publication it replaces."""
+        """The newest publication is queued where it was added, not in the place of the one that it replaces."""
         queue = SendQueue(10_000)
         queue.add(batch("a", "1"), SlowConsumerPolicy.LATEST)
         queue.add(batch("b", "2"), SlowConsumerPolicy.LATEST)

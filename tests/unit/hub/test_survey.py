@@ -11,7 +11,7 @@ from wsserver.hub.survey import ANSWER_TIMEOUT, Survey
 
 
 class Bus:
-    """A broker that notes what is sent; the test delivers it."""
+    """A broker that records what is sent; the test delivers it."""
 
     node = "me"
 
@@ -25,7 +25,7 @@ class Bus:
         return succeed([self.node, *self.others])
 
     def send(self, node, message):
-        """Note a message."""
+        """Record a message."""
         if self.down:
             return fail(BrokerDown("away"))
         self.sent.append((node, json.loads(message)))

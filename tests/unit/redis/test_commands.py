@@ -11,13 +11,13 @@ from wsserver.redis.connection import RedisError, ResponseError
 
 
 class Connection:
-    """A connection that notes commands; the test answers them."""
+    """A connection that records commands; the test answers them."""
 
     def __init__(self):
         self.sent, self.answers = [], []
 
     def execute_command(self, *arguments):
-        """Note a command."""
+        """Record a command."""
         self.sent.append(arguments)
         self.answers.append(Deferred())
         return self.answers[-1]

@@ -87,7 +87,7 @@ class PresenceStoreTests:
         assert len(link.calls) == 3
 
     def test_refresh_removes_a_client_that_left_while_redis_was_unavailable(self, link, store):
-        """If it were not removed, it would stay listed as long as another client keeps the hash from expiring."""
+        """A client that is not removed stays listed as long as another client keeps the hash from expiring."""
         store.add("foo", "a", b"node a")
         store.add("foo", "b", b"node b")
         link.up = False

@@ -9,18 +9,18 @@ ALWAYS = b"always"
 
 
 class Subscriber:
-    """A connection that notes subscribe and unsubscribe requests."""
+    """A connection that records subscribe and unsubscribe requests."""
 
     def __init__(self):
         self.unanswered = 0
         self.requests = []
 
     def subscribe(self, channels):
-        """Note a list of channels."""
+        """Record a list of channels."""
         self.requests.append(channels)
 
     def unsubscribe(self, channel):
-        """Note a channel."""
+        """Record a channel."""
         self.requests.append(channel)
 
 
@@ -48,7 +48,7 @@ def outcome(done):
 
 
 class SubscribeTests:
-    """While there is a connection."""
+    """Subscriptions while the server is connected to Redis."""
 
     def test_sends_one_request_for_a_channel_and_confirms_each_subscription(self, subscriptions, connection):
         first, second = outcome(subscriptions.subscribe(b"a")), outcome(subscriptions.subscribe(b"a"))

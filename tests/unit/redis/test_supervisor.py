@@ -55,7 +55,7 @@ class Link:
             self.link._on_confirmed(channel)
 
     def on_message(self, channel, data):
-        """Note a message; lose the connections at the message `lose`."""
+        """Record a message; lose the connections at the message `lose`."""
         self.events.append(data.decode())
         if data == b"lose":
             self.lose()

@@ -96,7 +96,7 @@ class FastPathTests:
         assert touched(body(PyFastPath)) <= owned(PyFastPath) | declared(PyFastPath)
 
     def test_the_compiled_version_touches_only_attributes_of_the_python_version(self):
-        """It also uses its own C functions, and `_direct`, a flag that the Python version does not need."""
+        """The compiled version also uses its own C functions, and the flag `_direct`, which Python does not need."""
         functions = {*re.findall(r"^    cdef [\w ]*?(\w+)\(self", compiled_class(), re.MULTILINE)}
         used = {*re.findall(r"\bself\.(\w+)", compiled_class())}
         assert {"_slow", "onMessage", "messages_in"} <= used

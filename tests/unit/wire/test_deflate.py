@@ -129,7 +129,7 @@ class NegotiationTests:
 
 
 class LibraryTests:
-    """The choice of the library."""
+    """Which library compresses, and which one decompresses."""
 
     def test_deflates_with_isal_and_inflates_with_zlib_ng_if_installed(self):
         """docs/explanation/performance.md explains the choice."""

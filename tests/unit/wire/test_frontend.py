@@ -95,7 +95,7 @@ class RequestTests:
 
     @pytest.mark.parametrize("size", [0, 1, 7])
     def test_a_chunked_body_reaches_the_resource_decoded(self, size):
-        """The next request starts where the chunked body ends, in pieces of any size."""
+        """The data arrives in pieces of any size. The next request starts where the chunked body ends."""
         client = MemoryServer(Settings(api_key="k", channel_allow=("a",), history_size=0)).connect()
         head = (
             b"POST /api/publish HTTP/1.1\r\nHost: a\r\nX-API-Key: k\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n"
@@ -183,7 +183,7 @@ class SlowResponseTests:
         self.slow.request.finish()
 
     def test_answers_a_handshake_after_the_pending_response(self):
-        """Frames behind the handshake are answered, too."""
+        """Frames that follow the handshake are answered, too."""
         self.client.send(GET + self.client.head("/echo") + build_frame(1, b"hello"))
         assert self.client.transport.written == b""
         self.finish()
@@ -214,7 +214,7 @@ class SlowResponseTests:
 
 
 class BudgetTests:
-    """The work of one reactor turn is bounded, however much the clients request."""
+    """The work of one reactor turn is limited, regardless of how much the clients request."""
 
     def turns(self, server, client):
         """Return the number of responses of each reactor turn."""
@@ -244,7 +244,7 @@ class BudgetTests:
         assert sum(counts) == 500
 
     def test_starts_no_response_after_the_byte_budget_of_a_turn(self):
-        """Large files use up the bytes before the number of responses."""
+        """Large files use up the byte budget of a turn before its budget of responses."""
         server = MemoryServer()
         size = len(server.service._root({})._fetched[b"main.js"]._data)
         client = server.connect()

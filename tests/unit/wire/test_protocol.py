@@ -161,7 +161,7 @@ class FailingEndpointTests:
         assert not server.service.frontend.sockets
 
     def test_closes_with_1011_if_another_callback_of_autobahn_raises(self, log):
-        """`onPing` is one that `ServerProtocol` does not define."""
+        """`onPing` is a callback of Autobahn that `ServerProtocol` does not define."""
 
         class FailingPing(ServerProtocol):
             def onPing(self, payload):
