@@ -25,7 +25,7 @@ CHROMIUM_FLAGS = (
 
 @pytest.fixture(scope="session")
 def launch_chromium() -> Iterator[Callable[..., Browser]]:
-    """Return a function that launches browsers with Playwright's options. They are closed after the last test."""
+    """Return a function that launches browsers with Playwright's options; closes them after the last test."""
     if not Path(CHROMIUM).exists():
         pytest.exit(f"the browser tests need {CHROMIUM}: apt-get install chromium", returncode=1)
     with sync_playwright() as playwright, ExitStack() as stack:

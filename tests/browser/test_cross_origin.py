@@ -117,7 +117,7 @@ class CrossOriginTests:
         assert probe(open_site_page(), f"http://127.0.0.1:{port}") == expected
 
     def test_a_page_of_a_host_named_in_the_options_may_connect_and_publish(self, chromium, demo_site, own_server):
-        """The page's host is not loopback, like that of any web site."""
+        """The page's host, like that of any web site, is not loopback."""
         port = free_port()
         named = f"http://app.example:{demo_site.rpartition(':')[2]}"
         own_server(port, "--api-key", "key", "--channel-allow", "a", "--origin", named, "--api-origin", named)

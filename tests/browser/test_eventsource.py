@@ -89,7 +89,7 @@ class NodeClient:
 
 
 class Stage:
-    """A server, the Redis and the backend that it depends on, and the three clients."""
+    """The three clients, their server, and the Redis and the backend that the server depends on."""
 
     def __init__(self, tmp_path, page, stack):
         self._path, self._stack = tmp_path, stack
@@ -170,7 +170,7 @@ class Stage:
 
 @pytest.fixture
 def stage(tmp_path, chromium):
-    """Start the server and its surroundings, with all clients connected."""
+    """Return a `Stage` whose clients are all connected."""
     with ExitStack() as stack:
         context = chromium.new_context()
         stack.callback(context.close)

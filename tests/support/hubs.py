@@ -21,7 +21,7 @@ def make_management(hub, clock):
 
 
 class DropsEverything:
-    """A receiver of a broker's publications that drops each one."""
+    """Receives a broker's publications and drops every one of them."""
 
     def on_publication(self, channel, publication):
         """Drop the publication."""

@@ -88,7 +88,7 @@ def is_ready(port: int) -> bool:
 
 class _QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *args: object) -> None:
-        """Keep the test output for the tests."""
+        """Do not log requests, so that the test output stays readable."""
 
 
 def _answers(port: int) -> bool:

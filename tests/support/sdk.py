@@ -62,7 +62,7 @@ class SDK:
         return self.answer(self.order(order, **parts))
 
     def answer(self, number: int) -> Any:
-        """Wait for the result of an order."""
+        """Wait for the result of an order, and return it."""
         while True:
             line = self._next(f"the answer to order {number}")
             if line.get("answer") == number:

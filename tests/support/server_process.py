@@ -58,7 +58,7 @@ class Process:
         return int(pattern.findall(self.read_log())[0])
 
     def wait_or_close(self, condition: Callable[[], object], what: str) -> None:
-        """Wait until a condition is true; if the process ends or the wait fails, close it."""
+        """Wait until a condition is true; close the process if it ends or the wait fails."""
 
         def look() -> object:
             assert self.process.poll() is None, f"it has ended:\n{self.read_log()}"

@@ -1,4 +1,4 @@
-"""`twistd` in the foreground and the port that it logs."""
+"""Run `twistd` in the foreground, and find the port that it logs."""
 
 import os
 import re

@@ -76,7 +76,7 @@ class Subscriber:
         return self
 
     def lines(self, count):
-        """Read lines of standard output."""
+        """Read `count` lines of standard output."""
         return [self.process.stdout.readline() for _ in range(count)]
 
     def end(self):

@@ -1,4 +1,4 @@
-"""The commands of docs/how-to/tls.md make certificates that clients accept; its table lists the logged reasons."""
+"""Clients accept the certificates that docs/how-to/tls.md makes, and the page's table lists the logged reasons."""
 
 import re
 import ssl

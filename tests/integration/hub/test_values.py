@@ -254,7 +254,7 @@ PLAN += [("command", 297, 50), ("program", 3, 3)]
 
 @pytest.fixture
 def servers(broker, start_server):
-    """Start one server for publishers and subscribers, or two on one Redis: one for each."""
+    """Start one server for publishers and one for subscribers, on one Redis; without Redis, one for both."""
     # Without pings, subscribers receive only publications however long the test takes.
     options = {"api_key": KEY, "channel_publish": ("values",), "history_size": 200, "ping_interval": 0.0} | broker
 
@@ -269,7 +269,7 @@ class EveryRouteTests:
     """Every publisher, every subscriber, the history and recovery."""
 
     def test_random_texts_arrive_byte_for_byte(self, servers):
-        """10,000 texts (2,500 over Redis), then a hundred more through the history and recovery."""
+        """Subscribers receive 10,000 texts (2,500 over Redis); history and recovery return a hundred more."""
         seed = int(os.environ.get("VALUES_SEED") or random.randrange(2**32))
         texts = Texts(seed)
         publishing, subscribing = servers

@@ -19,7 +19,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def sleeper():
-    """Return a function that runs a process with a program name and returns its ID."""
+    """Return a function that starts a process with a given program name and returns the process ID."""
     processes = []
 
     def run(name):

@@ -105,7 +105,7 @@ class TwoProcessesTests:
 
 
 class KilledProcessTests:
-    """A process that is killed announces nothing, and a Redis that restarts empty knows nothing."""
+    """A killed process does not announce its end, and a Redis that restarts empty has lost all data."""
 
     def test_the_presence_and_the_node_of_a_killed_process_expire(self, two):
         """The clients of the other process stay present."""

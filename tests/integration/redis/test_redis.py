@@ -165,7 +165,7 @@ class UserTests:
 
     @pytest.fixture
     def redis(self, make_redis):
-        """Start a Redis with the user of the documentation."""
+        """Start a Redis that has the user described in the documentation."""
         redis = blockon(deferToThread(make_redis))
         redis.run("ACL", "SETUSER", "web", *shlex.split(self.RIGHTS))
         return redis
@@ -405,7 +405,7 @@ class ScriptTests:
     """The Lua scripts in Redis."""
 
     def test_scripts_are_called_by_hash_only_even_after_a_restart_of_redis(self, start_server, make_redis):
-        """If a script had to be sent whole at its first use, the next publication would overtake this one."""
+        """If the first publication had to send the script whole, the next publication would overtake it."""
         redis = make_redis()
         server = up(start_server(redis=redis.url, api_key=KEY))
         for _ in range(2):
@@ -511,7 +511,7 @@ class SlowProxy:
 
 
 class SlowConnectionTests:
-    """A connection that is slow but not dead."""
+    """Connections to Redis that are slow but not dead."""
 
     @pytest.fixture
     def redis(self, make_redis):

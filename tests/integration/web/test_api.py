@@ -41,7 +41,7 @@ class PublishTests:
             assert offsets == [1, 1, 1]
 
     def test_history_reads_forwards_backwards_since_a_position_and_can_be_removed(self, server):
-        """Without a limit it returns the stream's position only."""
+        """Without a limit, `history` returns only the position of the stream."""
         for number in range(5):
             last = ok(server, "publish", {"channel": "foo", "data": number, "tags": {"n": str(number)}})
         top = {"offset": 5, "epoch": last["epoch"]}

@@ -265,7 +265,7 @@ class HandshakeTests:
 
 
 class MessageTests:
-    """From frames to messages."""
+    """How Autobahn builds messages from frames."""
 
     def test_on_message_frame_begin_adds_the_declared_length(self):
         """Therefore a message over the limit is refused before any of its bytes is stored."""

@@ -223,7 +223,7 @@ def close_normally(server) -> None:
 
 
 def let_the_server_close(server) -> None:
-    """Connect and have the server close."""
+    """Connect, and make the server close the connection."""
     with server.open("/") as peer:
         assert peer.echoes()
         peer.send_frame(TEXT, b"bye")

@@ -610,7 +610,7 @@ class BatchTests:
 
 
 class EndTests:
-    """Connections that end: by the peer, wholly or half, and by error."""
+    """Connections that the peer closes, half-closes or resets, and connections that end by an error."""
 
     def test_reports_the_end_of_the_stream_once_after_the_data(self, poller, tcp_pair, connect):
         """The reason is ConnectionDone; nothing is watched afterwards."""
@@ -794,7 +794,7 @@ class FailureTests:
 
     @pytest.mark.parametrize("half", [True, False])
     def test_stops_watching_a_connection_that_raises_in_connection_lost(self, poller, connect, logged, half):
-        """The failure is logged once, and the others are served."""
+        """The failure is logged once, and the other connections are served."""
 
         class Raising(Connection):
             def readConnectionLost(self, reason):

@@ -283,7 +283,7 @@ class StartTLSMirrorBuilder(ConnectionsBuilder):
 
 
 class StreamMirrorBuilder(Adopting, connectionmixins.StreamClientTestsMixin):
-    """Producers on a client connection that is ours."""
+    """Producers on a client connection that uses our transport."""
 
     test_interface = None
     test_clientConnectionFailedStopsReactor = None
@@ -297,7 +297,7 @@ class StreamMirrorBuilder(Adopting, connectionmixins.StreamClientTestsMixin):
 
 
 class _ClientSide(test_tcp.ClientFactory):
-    """A server's factory in place of a client's."""
+    """A client's factory that builds the protocols of a server's factory."""
 
     def __init__(self, factory):
         self.buildProtocol = factory.buildProtocol
@@ -922,7 +922,7 @@ class EndTests:
         self.finish(wire, ConnectionLost if wire.kind == "tcp" else ConnectionDone)
 
     def test_reports_the_peers_end_after_a_paused_connection_resumes(self, wire):
-        """Data before the end is delivered."""
+        """The data that arrived before the end is delivered."""
         wire.transport.pauseProducing()
         wire.peer.send(b"bye")
         wire.peer.close()
@@ -1120,7 +1120,7 @@ class ProducerTests:
     """Backpressure."""
 
     def test_pauses_a_producer_over_the_limit_and_resumes_it_when_empty(self, wire):
-        """The same happens the second and the third time."""
+        """The producer is also paused and resumed a second and a third time."""
         producer = Producer()
         wire.transport.registerProducer(producer, True)
         for _ in range(3):

@@ -40,7 +40,7 @@ class FakeEpoll:
     """
     An epoll instance with one descriptor, ready for whatever the simulation chooses.
 
-    It refuses the calls that the real one refuses. It cannot simulate the order in which a kernel serves several.
+    It refuses the calls that a real one refuses. It cannot simulate the order in which a kernel serves descriptors.
     """
 
     def __init__(self):
@@ -490,7 +490,7 @@ class SimulationTests:
     """Random simulations of connections."""
 
     def test_the_transport_agrees_with_the_model_in_100_000_operations(self, no_failures):
-        """They agree on the order of bytes, the ends, the counts and the interests."""
+        """Transport and model agree on the order of bytes, the ends, the counts and the interests."""
         simulations = run_all(OPERATIONS, no_failures)
         # Every case has occurred.
         assert {kind for simulation in simulations for kind in simulation.lost} >= {

@@ -86,7 +86,7 @@ class MessageTests:
 
     @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl command")
     def test_echoes_messages_after_each_of_20_key_updates(self, server):
-        """The client updates its keys and requests an update of the server's (RFC 8446 section 4.6.3)."""
+        """The client updates its keys, and asks the server to update the server's keys (RFC 8446 section 4.6.3)."""
         line = ["openssl", "s_client", "-connect", f"127.0.0.1:{server.port}", "-tls1_3"]
         client = subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         with client:

@@ -1,4 +1,4 @@
-"""Centrifugo's official Python SDK, driven like `sdk.js`, with the same orders and events."""
+"""Run Centrifugo's official Python SDK, with the same orders and the same events as `sdk.js`."""
 
 import asyncio
 import dataclasses
