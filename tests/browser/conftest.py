@@ -94,7 +94,7 @@ def server_page(open_server_page: Callable[..., ServerPage]) -> ServerPage:
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Return a function that starts servers. Servers that the test has not stopped are stopped after it."""
+    """Return a function that starts servers. Servers still running after the test are stopped."""
     with ExitStack() as stack:
 
         def start(port: int, *flags: str) -> Any:

@@ -34,7 +34,7 @@ RECEIVE = """() => new Promise((resolve, reject) => {
 
 @pytest.fixture
 def open_site_page(open_browser_page, demo_site):
-    """Return a function that opens a page of another origin than the server's; blocked requests are no test failure."""
+    """Return a function that opens a page of another origin. Requests that the browser blocks do not fail the test."""
 
     def open_one(site=demo_site):
         page, complaints = open_browser_page()

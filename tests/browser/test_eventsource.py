@@ -113,7 +113,7 @@ class Stage:
         Open an empty page of the server's origin without a request to the server.
 
         A page from the server would leave Chromium with up to six idle connections, accepted before the server reaches
-        its limit. Streams that reconnect over those would, correctly, not be refused.
+        its limit. A stream that reconnects over one of them would, correctly, not be refused.
         """
         url, body = f"http://127.0.0.1:{self.port}/", '<!doctype html><link rel="icon" href="data:,">'
         page.route(url, lambda route: route.fulfill(body=body, content_type="text/html"))

@@ -2,7 +2,7 @@
 Fixtures for integration tests: a server in this process's reactor, with its peers in other threads.
 
 Each test function in this directory runs in a thread of the reactor's pool, so that it can block on its sockets while
-the server runs. A test fails if a traceback was logged that it did not take with `take_failures`, or if the stopped
+the server runs. A test fails if a traceback was logged that it did not remove with `take_failures`, or if the stopped
 server left a connection or a timer.
 
 Tests with the marker `kernel` are the exception: they have no server, and run in the main thread. They need no

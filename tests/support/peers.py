@@ -1,5 +1,5 @@
 """
-Clients for tests: `RawPeer`, which can send any bytes, and Autobahn's own client.
+Clients for tests: `RawPeer`, which can send any bytes, and the client of the Autobahn library.
 
 Both block, so they must be used outside of the reactor's thread. The integration tests run in other threads.
 """

@@ -63,7 +63,7 @@ class ApplicationTests:
 
     @BOTH
     def test_a_handshake_with_a_cookie_in_utf8_is_accepted(self, application, where):
-        """twisted.web parses the head on one port: it must not take 0x85, the second byte of "Å", for a line end."""
+        """twisted.web parses the request on one port; it must not treat 0x85, the last byte of "Å", as a line end."""
         with RawPeer(application[where]) as peer:
             peer.handshake("/shout", "Cookie: name=" + "Å".encode().decode("latin-1"))
             peer.send_frame(TEXT, b"hello")

@@ -1,4 +1,4 @@
-"""/echo returns every message unchanged, to two independent clients."""
+"""/echo returns every message unchanged; the tests use two independent clients."""
 
 import zlib
 from collections.abc import Callable
@@ -26,7 +26,7 @@ MESSAGES = {
 
 @pytest.fixture(params=["autobahn", "websockets"])
 def exchange(request: pytest.FixtureRequest) -> Callable[..., list[str | bytes]]:
-    """Return a function that sends messages over one connection with the client of this run and returns the answers."""
+    """Return a function that sends messages over one connection and returns the answers, for each client in turn."""
 
     def with_autobahn(url: str, *messages: str | bytes) -> list[str | bytes]:
         peer = connect_autobahn(url)

@@ -1,4 +1,4 @@
-"""The backend is called over HTTP: one that answers, and every kind of failure."""
+"""Hooks call a backend over HTTP: a backend that answers, and one that fails in each possible way."""
 
 import threading
 

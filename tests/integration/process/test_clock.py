@@ -38,7 +38,7 @@ class FakeClock:
         }
 
     def jump(self, seconds: int) -> None:
-        """Set the clock to this many seconds after the true time."""
+        """Set the clock to the real time plus this many seconds."""
         written = self._file.with_suffix(".new")
         written.write_text(f"{seconds:+d}\n")
         written.replace(self._file)

@@ -1,4 +1,4 @@
-"""`/ready` and `/health`: the answers while Redis fails in each of its ways, and the log lines."""
+"""`/ready` and `/health`: their answers for each way in which Redis can fail, and the log lines."""
 
 import contextlib
 import http.server

@@ -248,7 +248,7 @@ class DataLossTests:
         return position
 
     def test_lost_publications_start_a_new_epoch_with_a_gap(self, start_server, make_redis):
-        """Otherwise the lost offsets would be assigned twice, and a client could not detect the new publications."""
+        """In the old epoch, lost offsets would be assigned twice and clients could not detect new publications."""
         redis = make_redis()
         server = up(start_server(redis=redis.url, api_key=KEY))
         with server.open("/ws?channel=foo&format=json") as peer:
@@ -368,7 +368,7 @@ class SentinelTests:
 
 
 class RefusedPublishTests:
-    """Users that lack a right that publishing or every subscription needs."""
+    """Redis users without a right that publishing, or every subscription, needs."""
 
     def test_a_publication_without_permission_is_403_with_code_103(self, start_server, make_redis):
         """`/ready` is 503."""
@@ -600,7 +600,7 @@ print(json.dumps([txredisapi.hiredis is not None, got]))
 
 
 class ReplyParserTests:
-    """txredisapi parses replies with hiredis if it is installed, else with its own parser."""
+    """txredisapi parses replies with hiredis if hiredis is installed, otherwise with a parser of its own."""
 
     @pytest.mark.parametrize("reader", ["with", "without"])
     def test_either_parser_returns_any_bytes_in_order(self, make_redis, reader):

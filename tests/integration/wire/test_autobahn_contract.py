@@ -154,7 +154,7 @@ class NameTests:
 
 
 class TimerTests:
-    """`factory._batched_timer`, which starts Autobahn's timers, and our replacement."""
+    """`factory._batched_timer`, which starts Autobahn's timers, and the replacement that wsserver sets."""
 
     def test_the_factory_of_autobahn_has_a_timer_with_call_later(self):
         timer = WebSocketServerFactory(reactor=Clock())._batched_timer

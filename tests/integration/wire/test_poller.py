@@ -134,7 +134,7 @@ class OtherDescriptor:
 
 @pytest.fixture(params=SERVE, autouse=True)
 def twin(request, monkeypatch):
-    """Run the test with each implementation of the loop."""
+    """Run each test with both implementations of the loop."""
     monkeypatch.setattr(poller_module, "serve", SERVE[request.param])
 
 

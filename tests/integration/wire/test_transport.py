@@ -624,7 +624,7 @@ class WriteTests:
         assert left == (0 if refused else MUCH)
 
     def test_sends_subclasses_of_bytes(self, wire):
-        """Twisted's transports do, too."""
+        """Twisted's transports do the same."""
 
         class Kind(bytes):
             pass
@@ -768,7 +768,7 @@ class EndTests:
     """The end of a connection. In every case, connectionLost is called exactly once."""
 
     def finish(self, wire, kind):
-        """Run turns past the end; check that it is reported once, and that nothing is left."""
+        """Run turns past the end; check that the end is reported once, and that nothing is left."""
         wire.turn(3)
         assert wire.protocol.lost == [kind]
         wire.transport.loseConnection()
@@ -830,7 +830,7 @@ class EndTests:
         self.finish(wire, ConnectionDone)
 
     def test_sends_a_write_after_lose_connection_before_the_end(self, wire):
-        """Twisted's transports do, too."""
+        """Twisted's transports do the same."""
         wire.transport.write(b"before")
         wire.transport.loseConnection()
         wire.transport.write(b", after")

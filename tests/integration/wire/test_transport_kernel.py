@@ -259,7 +259,7 @@ class Connection:
         self.reuse_number()
 
     def reuse_number(self):
-        """Give the number to another socket; check that the transport does not read or write it."""
+        """Give the descriptor's number to another socket; check that the transport does not use that socket."""
         sock, other = socket.socketpair()
         if self.number not in {sock.fileno(), other.fileno()}:
             assert not os.path.exists(f"/proc/self/fd/{self.number}"), "the number is still in use"
