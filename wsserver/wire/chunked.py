@@ -3,7 +3,7 @@ Chunked request bodies: decode them (RFC 9112 section 7.1).
 
 The decoder is stricter than the RFC where lenient decoding has been used for request smuggling: lines must end with
 CRLF, and a size must have at most 16 digits and no white space around it. Chunk extensions and trailers are limited in
-size, and dropped.
+size, and are not kept.
 
 This module does not use Twisted, a clock or a socket.
 """

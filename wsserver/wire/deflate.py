@@ -148,8 +148,8 @@ class Deflate:
     """
     The compressor and the decompressor of one connection.
 
-    Each is created when it is first needed. With context takeover it is kept from then on; without, it is dropped after
-    each message. Creating one takes a fraction of a microsecond, so a pool of them is not needed.
+    Each of the two is created when it is first needed, and dropped after each message unless context takeover was
+    negotiated for it. Creating one takes a fraction of a microsecond, so a pool is not needed.
 
     `deflate` and `inflate` process whole messages. Autobahn's state machine calls the methods with 'message' in their
     names, for messages in pieces. Both use the same compressor and decompressor.

@@ -3,7 +3,7 @@ Temporary refusals of event streams (HTML Standard, section 9.2).
 
 An EventSource does not reconnect after any status but 200. So if a request that accepts `text/event-stream` fails
 temporarily, the server responds with 200, a `retry:` field and the end of the stream. The EventSource then reconnects
-automatically and sends its `Last-Event-ID`. Other clients get the 503 with `Retry-After`.
+automatically and sends its `Last-Event-ID`. Other clients get a 503 response with `Retry-After`.
 
 This module does not use Twisted, a clock or a socket.
 """

@@ -37,13 +37,13 @@ MAX_SHOWN_ORIGIN: Final = 200
 """Maximum length of an origin, in characters, that a refusal shows as the value of an option."""
 
 Extension = tuple[str, dict[str, list[str | bool]]]
-"""The extension's name and its parameters: name -> every value given for it, True for a parameter without value."""
+"""An extension's name, and its parameters: name -> list of values, with True for a parameter without a value."""
 
 NGINX: Final = (
     "nginx needs `proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
     'proxy_set_header Connection "upgrade";`'
 )
-"""The configuration that nginx needs: by default it removes both headers."""
+"""The configuration that nginx needs: by default, nginx removes the headers Upgrade and Connection."""
 
 _KEY: Final = re.compile(r"[A-Za-z0-9+/]{22}==")
 _EXTENSION_PARAMETER: Final = re.compile(rf"""({TOKEN})(?:[ \t]*=[ \t]*(?:({TOKEN})|"((?:[^"\\]|\\.)*)"))?""")
@@ -100,7 +100,7 @@ class Accept(NamedTuple):
     key: str
     """The value of Sec-WebSocket-Key."""
     offered: tuple[Subprotocol, ...]
-    """The subprotocols that the client offers, in its order."""
+    """The subprotocols that the client offers, in the client's order."""
     subprotocol: Subprotocol | None
     """The selected subprotocol, if any."""
     extensions: tuple[Extension, ...]
@@ -233,7 +233,7 @@ def check_origin(origins: Sequence[str], host: str, policy: Policy) -> Refusal |
 
     Args:
         origins: the value of every Origin header of the request.
-        host: the value of its Host header.
+        host: the value of the request's Host header.
         policy: which origins may connect.
 
     Returns:

@@ -243,7 +243,7 @@ class Request:
 
     @property
     def query(self) -> dict[str, list[str]] | None:
-        """The query parameters; None if they are not UTF-8 or more than a thousand."""
+        """The query parameters; None if the query is not UTF-8, or has more than 1000 parameters."""
         return parse_parameters(self.target.partition("?")[2])
 
 
@@ -255,7 +255,7 @@ def parse_parameters(query: str) -> dict[str, list[str]] | None:
         query: the part of the URL after the question mark, percent-encoded.
 
     Returns:
-        Name -> values in order; None if they are not UTF-8 or more than a thousand.
+        Name -> values in order; None if the query is not UTF-8, or has more than 1000 parameters.
     """
     if not query:
         return {}
@@ -415,8 +415,8 @@ def check_length(request: Request) -> Refusal | None:
     """
     Check the declared length of a body.
 
-    Separate from `parse`, because this refusal needs response headers that depend on the request: without them, pages
-    of other origins cannot read it.
+    Separate from `parse`, because this refusal needs response headers that depend on the request: without these
+    headers, pages of other origins cannot read the refusal.
 
     Returns:
         A 413 refusal if the body is over `MAX_BODY`, else None.

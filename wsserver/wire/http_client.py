@@ -15,7 +15,7 @@ __all__ = ["BodyCollector", "QuietConnectionPool"]
 
 @implementer(IStreamClientEndpoint)
 class _QuietEndpoint:
-    """Wrap a client endpoint so that its factories do not log when they start and stop."""
+    """A wrapper of a client endpoint: its factories do not log when they start and stop."""
 
     def __init__(self, endpoint: IStreamClientEndpoint) -> None:
         self._endpoint = endpoint

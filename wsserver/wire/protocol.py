@@ -101,8 +101,8 @@ class ServerProtocol(SlowPath, OpeningHandshake):
     """
     A WebSocket connection. An endpoint is a small subclass that overrides Autobahn's callbacks.
 
-    `onConnect(request)` may choose the subprotocol, or raise `ConnectionDeny` to refuse the handshake. After it,
-    Autobahn calls `onOpen()`, `onMessage(payload, isBinary)` for each message, and
+    `onConnect(request)` may choose the subprotocol, or raise `ConnectionDeny` to refuse the handshake. After the
+    handshake, Autobahn calls `onOpen()`, `onMessage(payload, isBinary)` for each message, and
     `onClose(wasClean, code, reason)`. If a callback raises an exception, the exception is logged with its traceback
     and this one connection is closed with 1011.
 

@@ -89,8 +89,8 @@ class SlowPath(FastPath):
         """
         Return whether data frames may bypass the state machine.
 
-        They may while the state machine would only pass them on: the connection is open and has not failed, the state
-        machine is not within a frame or a fragmented message, and no earlier bytes wait.
+        Data frames may bypass the state machine if it would only pass them on: the connection is open and has not
+        failed, the state machine is not within a frame or a fragmented message, and no earlier bytes wait.
         """
         return (
             self.state == OPEN
