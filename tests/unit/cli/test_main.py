@@ -142,7 +142,7 @@ class ServeTests:
 
 
 class UsageTests:
-    """Command lines without a valid command, and help."""
+    """Command lines without a valid command, and requests for help."""
 
     @pytest.mark.parametrize(
         ("arguments", "problem"),

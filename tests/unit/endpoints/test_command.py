@@ -204,7 +204,7 @@ class CommandBudgetTests:
         assert sum(counts) == 2000
 
     def test_keeps_the_order_of_messages_behind_a_queued_command(self):
-        """Echoes and cached answers are sent at once only if no command is queued before them."""
+        """Echoes and cached answers are sent immediately only if no command is queued before them."""
         client = self.open(MemoryServer())
         messages = [build_frame(1, b"whoami"), build_frame(1, b"an echo"), build_frame(2, b"bytes")] * 100
         client.send(b"".join(messages))

@@ -212,7 +212,7 @@ class StreamTests:
     """The positions of subscribers in a stream."""
 
     def test_individually_served_subscribers_of_a_kind_share_a_frame(self, clock):
-        """The hub serves them individually, because the channel has no position that they could reach."""
+        """These subscribers are served individually, because the channel has no position that they could reach."""
         broker = LateReader()
         hub, plain = make_hub(clock, broker), Subscriber()
         others = [Subscriber("json") for _ in range(5)]

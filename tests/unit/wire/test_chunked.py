@@ -88,7 +88,7 @@ REFUSED = {
 
 
 class DecodingTests:
-    """Whole bodies."""
+    """Complete request bodies."""
 
     @pytest.mark.parametrize(("raw", "expected"), ACCEPTED.values(), ids=ACCEPTED)
     def test_decodes_a_body_and_leaves_the_next_request_in_the_buffer(self, raw, expected):

@@ -92,7 +92,7 @@ def reference_whole_characters(payload):
 
 
 def head(size, *, claim=None, first=FIN_BINARY):
-    """Build the header of a masked frame whose length, in 0, 2 or 8 additional bytes, claims any size."""
+    """Build the header of a masked frame; its `size` (0, 2 or 8) additional length bytes state `claim`."""
     claim = size if claim is None else claim
     length = {0: bytes([0x80 | claim & 127]), 2: b"\xfe" + struct.pack("!H", claim & 0xFFFF)}
     return bytes([first]) + length.get(size, b"\xff" + struct.pack("!Q", claim)) + b"mask"

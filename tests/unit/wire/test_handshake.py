@@ -23,7 +23,7 @@ FIELDS = {
 
 
 def handshake(*more, method="GET", target="/", version=(1, 1), **fields):
-    """Return a handshake; `fields` replace its headers, None leaves one out, `more` adds headers."""
+    """Return a handshake. `fields` replaces headers, and omits those that are None. `more` adds headers."""
     replaced = {name.replace("_", "-"): value for name, value in fields.items()}
     headers = [(name, value) for name, value in {**FIELDS, **replaced}.items() if value is not None]
     return Request(method, target, version, (*headers, *more), 0)

@@ -469,7 +469,7 @@ class ClosingTests:
         assert reason.check(ConnectionLost)
 
     def test_delivers_nothing_after_an_abort_during_a_delivery(self, established):
-        """Data of the same read is not delivered, nor data of a later read."""
+        """The protocol receives neither the remaining data of this read nor that of later reads."""
         established.application.answer = lambda data: established.server.abortConnection()
         records = [established.seal(bytes([65 + number]) * tls.RECORD) for number in range(12)]
         established.server.dataReceived(b"".join(records))

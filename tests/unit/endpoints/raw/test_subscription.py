@@ -67,7 +67,7 @@ class Connection(RawSubscription):
 
 @pytest.fixture
 def server():
-    """Start a server that keeps three publications of each channel but `plain:*`."""
+    """Start a server that keeps three publications of each channel, and none of the channels `plain:*`."""
     settings = Settings(
         channel_allow=("*",),
         history_size=3,
