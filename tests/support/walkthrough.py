@@ -121,7 +121,8 @@ class Walk:
             "": lambda: self._printed,
             "console": lambda: "".join(self._console),
             "subscriber": lambda: self._subscriber.read_text("utf-8"),
-            "received": lambda: self._browser().locator("#log .received .payload").all_inner_texts()[-1],
+            # Empty until the first message has arrived.
+            "received": lambda: ["", *self._browser().locator("#log .received .payload").all_inner_texts()][-1],
         }[block.name]
         self._wait_until(
             lambda: _normal(Block(block.kind, "", found())) == expected, lambda: f"{block.text}\n{found()}"
