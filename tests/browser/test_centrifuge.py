@@ -138,7 +138,7 @@ def none_left(sdk, port, channel):
 
 
 class CommandTests:
-    """The commands of a page."""
+    """Commands that the SDK in a page sends to the server."""
 
     def test_two_pages_exchange_values_history_and_presence(self, server, connect):
         one, two = connect(server), connect(server)

@@ -135,7 +135,7 @@ class CrossOriginTests:
 
 
 class CookieTests:
-    """Cookies that other programs on the same host have set."""
+    """The browser sends cookies that other programs on the same host have set."""
 
     def test_a_cookie_in_utf8_does_not_block_page_websocket_or_events(self, open_browser_page, own_server):
         """The cookie contains the byte 0x85, which ends a line in Latin-1 text."""

@@ -23,7 +23,7 @@ def fill_the_log(server_page) -> None:
 
 
 class KeyboardTests:
-    """Use without a mouse."""
+    """A user without a mouse can use the page."""
 
     def test_connects_sends_and_disconnects_with_the_keyboard_alone(self, server_page):
         page = server_page.page
@@ -94,7 +94,7 @@ class KeyboardTests:
 
 
 class ScreenReaderTests:
-    """Use without a screen."""
+    """A user without a screen can use the page."""
 
     def test_every_control_and_region_has_an_accessible_name(self, server_page):
         session = server_page.page.context.new_cdp_session(server_page.page)
@@ -144,7 +144,7 @@ class ScreenReaderTests:
 
 
 class AppearanceTests:
-    """Layout and colours."""
+    """The layout and the colours of the page."""
 
     def test_fits_a_screen_of_360_pixels_with_the_state_in_view(self, open_server_page):
         """Long log entries neither widen the page nor hide the state."""

@@ -33,8 +33,6 @@ def cli(port, *words):
 
 
 class PushTests:
-    """A page that subscribes to a channel."""
-
     def test_a_page_receives_what_redis_cli_publishes_by_websocket_and_events(self, redis, tmp_path, open_browser_page):
         port = free_port()
         with running_server(tmp_path, port, "--redis", f"redis://127.0.0.1:{redis.port}"):

@@ -25,7 +25,7 @@ def is_alive(pid: int) -> bool:
 
 
 class StoppingTests:
-    """SIGINT and SIGTERM."""
+    """SIGINT and SIGTERM stop the server."""
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
     @pytest.mark.parametrize("command", FOREGROUND.values(), ids=FOREGROUND)

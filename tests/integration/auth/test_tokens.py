@@ -90,7 +90,7 @@ def events(server, text, way="header", channel="news"):
 
 
 class CarrierTests:
-    """The ways to send a token."""
+    """The ways in which a client can send a token."""
 
     @pytest.mark.parametrize("way", ["header", "protocol", "query"])
     def test_a_token_in_header_subprotocol_or_query_opens_its_channel(self, server, way):

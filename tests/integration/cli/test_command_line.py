@@ -544,7 +544,7 @@ class StandardErrorTests:
 
 
 class TLSTests:
-    """`--url https://`."""
+    """The option --url with an https:// URL."""
 
     def test_both_commands_connect_if_the_certificate_is_trusted(
         self, start_server, tls_listen, certificate, subscriber

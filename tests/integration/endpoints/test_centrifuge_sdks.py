@@ -63,7 +63,7 @@ def publish(server, channel, data, **options):
 
 
 class CommandTests:
-    """The commands of a client."""
+    """Commands that an SDK sends to the server."""
 
     def test_each_client_gets_its_own_id_and_disconnects_with_code_0(self, server, start_sdk):
         one, two = (start_sdk(server) for _ in range(2))
@@ -231,7 +231,7 @@ class RefusedTests:
 
 
 class TokenTests:
-    """Clients with tokens."""
+    """Clients of a server that requires tokens."""
 
     @pytest.fixture
     def server(self, start_server):
@@ -400,7 +400,7 @@ class HookTests:
 
 
 class ManagementTests:
-    """What a backend can do with clients."""
+    """Methods of `Management` that list, subscribe, unsubscribe and disconnect clients."""
 
     def call(self, server, method, *arguments, **options):
         """Call a method that reaches every process."""
@@ -525,7 +525,7 @@ class TwoServersTests:
 
 
 class PlainRedisTests:
-    """`redis-cli publish foo hello`."""
+    """Messages that are published to Redis directly, as by `redis-cli publish foo hello`."""
 
     def test_json_arrives_as_its_value_other_text_as_text_and_bytes_as_base64(self, start_server, connect, redis):
         """Messages published to Redis directly have no offset."""

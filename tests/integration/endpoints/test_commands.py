@@ -85,8 +85,6 @@ class PathTests:
 
 
 class AnswerTests:
-    """The answers of the commands."""
-
     @pytest.mark.parametrize(
         ("text", "word"), [("hello", "Hello"), ("hi", "Hi"), ("HELLO", "Hello"), ("  Hi \r\n", "Hi")]
     )

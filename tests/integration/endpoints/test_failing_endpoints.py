@@ -270,7 +270,7 @@ class DecidingTests:
 
 
 class ClosingTests:
-    """`close` of an endpoint."""
+    """Endpoints that call `close`."""
 
     @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1008, 1009, 1011, 1012, 1013, 3000, 4999])
     def test_closes_with_any_valid_code_and_ignores_a_second_close(self, failing_server, code):

@@ -12,7 +12,7 @@ from waiting import wait_until
 
 
 class RedisPublishTests:
-    """`redis-cli publish foo hello`."""
+    """Messages that are published to Redis directly, as by `redis-cli publish foo hello`."""
 
     def test_utf8_arrives_as_text_and_other_bytes_as_binary_unchanged(self, start_server, redis):
         server = up(start_server(redis=redis.url))

@@ -152,8 +152,6 @@ def send(peer: RawPeer, data: bytes, unread: float = 0) -> None:
 
 
 class EchoTests:
-    """Messages and their echoes."""
-
     def test_runs_the_server_of_this_source_tree(self):
         """This holds even if another version is installed."""
         words = [sys.executable, "-c", "import wsserver; print(wsserver.__file__)"]
@@ -222,8 +220,6 @@ BAD = {
 
 
 class CloseTests:
-    """The end of a connection."""
-
     def test_echoes_the_clients_close_code_and_ends_the_stream(self, connect):
         for code in (1000, 1001, 3000, 4999):
             with connect() as peer:
@@ -317,7 +313,7 @@ class PageTests:
 
 
 class EpollTests:
-    """The epoll instances of the process."""
+    """The number of epoll instances that the process uses."""
 
     def test_uses_one_epoll_instance_for_connections_if_the_system_has_epoll(self, running, name):
         """Without epoll, the reactor watches the connections."""

@@ -402,7 +402,7 @@ class RefusedPublishTests:
 
 
 class ScriptTests:
-    """The Lua scripts in Redis."""
+    """The Lua scripts that the server runs in Redis."""
 
     def test_scripts_are_called_by_hash_only_even_after_a_restart_of_redis(self, start_server, make_redis):
         """If the first publication had to send the script whole, the next publication would overtake it."""

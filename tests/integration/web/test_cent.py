@@ -144,7 +144,7 @@ class MethodTests:
 
 
 class ErrorTests:
-    """Errors reach the library as Centrifugo's own do."""
+    """The library raises the same exceptions for the server's errors as for Centrifugo's."""
 
     def test_raises_the_librarys_error_with_centrifugos_code(self, client):
         for request, code in ((HistoryRequest(channel=""), 107), (PresenceRequest(channel="foo"), 108)):

@@ -56,7 +56,7 @@ class EventTests:
 
 
 class RefusedTests:
-    """Requests that the server refuses, for good or for now."""
+    """Requests that the server refuses permanently or temporarily."""
 
     @pytest.mark.parametrize(
         ("query", "status"),
@@ -111,7 +111,7 @@ class RefusedTests:
 
 
 class MissingPublicationTests:
-    """Outages of Redis, and clients that do not read."""
+    """Publications are missing after an outage of Redis, or because the client does not read."""
 
     def test_an_outage_of_redis_sends_a_gap_event(self, start_server, redis):
         server = up(start_server(redis=redis.url))

@@ -36,7 +36,7 @@ def source(function) -> str:
 
 
 class NameTests:
-    """The names that the module uses."""
+    """The names in Autobahn that `wsserver/wire/autobahn.py` uses."""
 
     def test_the_docstring_of_the_module_lists_every_private_name(self):
         words = our_autobahn.__doc__

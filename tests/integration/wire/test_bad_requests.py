@@ -484,7 +484,7 @@ class ReusedConnectionTests:
 
 
 class ConnectionLimitTests:
-    """--max-connections."""
+    """The option --max-connections."""
 
     def test_refuses_a_third_client_with_503_until_another_leaves(self, start_server):
         """The response has a Retry-After header."""

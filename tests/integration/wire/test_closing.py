@@ -84,7 +84,7 @@ UNFINISHED_TOO_BIG = {
 
 
 class ProtocolErrorTests:
-    """1002: frames that violate RFC 6455."""
+    """The server closes with 1002 after frames that violate RFC 6455."""
 
     @pytest.mark.parametrize("data", BAD_FRAMES.values(), ids=BAD_FRAMES)
     def test_closes_with_1002_and_a_reason_after_an_invalid_frame(self, server, data):
@@ -127,7 +127,7 @@ class ProtocolErrorTests:
 
 
 class InvalidTextTests:
-    """1007: text messages that are not UTF-8."""
+    """The server closes with 1007 after text messages that are not UTF-8."""
 
     @pytest.mark.parametrize("data", BAD_TEXTS.values(), ids=BAD_TEXTS)
     def test_closes_with_1007_after_bytes_that_are_not_utf8(self, server, data):
@@ -160,7 +160,7 @@ class InvalidTextTests:
 
 
 class TooBigTests:
-    """1009: messages over --max-message-size."""
+    """The server closes with 1009 after messages over --max-message-size."""
 
     @pytest.mark.parametrize("data", TOO_BIG.values(), ids=TOO_BIG)
     def test_closes_with_1009_after_a_message_over_the_limit(self, start_server, data):
@@ -319,7 +319,7 @@ class ClosingByPeerTests:
 
 
 class PingTests:
-    """--ping-interval and --ping-timeout."""
+    """The options --ping-interval and --ping-timeout."""
 
     def test_keeps_a_peer_that_answers_each_ping(self, start_server):
         """The payloads of all pings differ."""

@@ -761,7 +761,7 @@ class EndTests:
 
 
 class FailureTests:
-    """Handlers that raise."""
+    """Handlers that raise an exception."""
 
     @pytest.mark.parametrize("handler", ["read", "write"])
     def test_disconnects_a_connection_that_raises_and_logs_one_traceback(self, poller, pair, logged, handler):
@@ -899,7 +899,7 @@ class RecordedBatch:
 
 
 class LoopTests:
-    """The loop over a batch of events, alone."""
+    """The loop over a batch of events, tested without a poller."""
 
     @pytest.fixture
     def one(self, poller, pair):
@@ -971,8 +971,6 @@ class LoopTests:
 
 
 class StopTests:
-    """Stopping the poller."""
-
     def test_stop_removes_the_reader_and_the_descriptor(self, poller, reactor):
         poller.stop()
         assert reactor.readers == []

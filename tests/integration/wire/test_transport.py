@@ -1117,7 +1117,7 @@ class HalfCloseTests:
 
 
 class ProducerTests:
-    """Backpressure."""
+    """Backpressure: a producer is paused while too much data waits to be sent."""
 
     def test_pauses_a_producer_over_the_limit_and_resumes_it_when_empty(self, wire):
         """The producer is also paused and resumed a second and a third time."""
@@ -1412,7 +1412,7 @@ class AddressTests:
 
 
 class AdoptTests:
-    """Which ports accept connections of ours."""
+    """The ports whose accepted connections use our transports."""
 
     def test_tcp_and_unix_ports_of_twisted_make_our_transports(self):
         reactor = FakeReactor()

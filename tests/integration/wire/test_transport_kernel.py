@@ -531,7 +531,7 @@ class LargeTests:
 
 
 class NumberTests:
-    """Numbers of closed descriptors."""
+    """Descriptor numbers that the kernel gives to another socket after a connection has closed."""
 
     @pytest.mark.parametrize("how", ["lose", "abort", "reset"])
     @pytest.mark.parametrize("full", [False, True])
