@@ -35,6 +35,7 @@ __all__ = [
     "decode_string",
     "is_too_deep",
     "read_json",
+    "replace_nulls",
     "write",
     "write_object",
 ]
@@ -44,6 +45,7 @@ MAX_DEPTH: Final = 256
 """Maximum depth of nested objects and arrays in a request, the outermost one included."""
 
 _T = TypeVar("_T")
+_Name = TypeVar("_Name", bound=str)
 
 if TYPE_CHECKING:
     # The types of the attributes, after `JSONStruct` has replaced what the decoder returns.
@@ -86,7 +88,7 @@ class TooDeepError(ValueError):
 
 class JSONStruct(msgspec.Struct, frozen=True):
     """
-    A JSON object with declared fields, each with a default; unknown fields are ignored.
+    A JSON object with declared fields; unknown fields are ignored.
 
     A subclass may override `__post_init__` to check more. The override calls this class's `__post_init__` first. If a
     field is invalid, it raises a ValueError whose message starts with the name of the field.
@@ -97,16 +99,23 @@ class JSONStruct(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Replace null by the default, a raw value by its text, and a time by whole seconds."""
+        # The defaults are those of the last fields: a required field has none.
+        fields = len(self.__struct_fields__)
         for number, name in enumerate(self.__struct_fields__):
             value = getattr(self, name)
             kind = type(value)
             if kind is msgspec.Raw:
                 text = bytes(value)
                 force_setattr(self, name, None if text == b"null" and not self.null_is_value else text)
-            elif value is None and (default := self.__struct_defaults__[number]) is not None:
+            elif value is None and (default := self.__struct_defaults__[number - fields]) is not None:
                 force_setattr(self, name, default.factory() if hasattr(default, "factory") else default)
             elif kind is float and name in _find_times(type(self)):
                 force_setattr(self, name, math.ceil(value))
+
+
+def replace_nulls(values: Mapping[_Name, _T], default: _T) -> dict[_Name, _T]:
+    """Return a map in which a default replaces each value that is None, which a JSON null is decoded to."""
+    return {name: default if value is None else value for name, value in values.items()}
 
 
 @lru_cache

@@ -56,6 +56,8 @@ class Null(JSONStruct, frozen=True):
 
 class Code(JSONStruct, frozen=True):
     code: int
+    reason: Nullable[str] = ""
+    flag: Nullable[bool] = True
 
 
 NONE = [
@@ -116,6 +118,9 @@ class FieldTests:
         assert getattr(decode(Outer, text), name) == value
         assert decode(Outer, b'{"%b":null}' % name.encode()) == decode(Outer, b"{}") == Outer()
         assert decode(Outer, b'{"map":null}').map is not decode(Outer, b'{"map":null}').map
+
+    def test_a_null_field_after_a_required_one_has_its_own_default(self):
+        assert decode(Code, b'{"code":1,"reason":null,"flag":null}') == Code(1, "", True)
 
     @pytest.mark.parametrize(
         ("fields", "problem"),

@@ -20,7 +20,7 @@ from wsserver.centrifugecodes import INTERNAL
 from wsserver.closecodes import MAX_REASON_BYTES
 from wsserver.errors import InvalidChannel
 from wsserver.hub.names import parse_name
-from wsserver.jsonfields import JSONField, JSONStruct, Nullable, Seconds, decode, write_object
+from wsserver.jsonfields import JSONField, JSONStruct, Nullable, Seconds, decode, replace_nulls, write_object
 from wsserver.typing import ChannelName, Header
 
 __all__ = [
@@ -124,14 +124,14 @@ class Connected(JSONStruct, frozen=True, kw_only=True):
     """The JSON text sent to the client."""
     channels: Nullable[list[ChannelName]] = []
     """The channels that the answer lists without options. `subs` contains them, too."""
-    subs: Nullable[dict[ChannelName, Subscribed]] = {}
+    subs: Nullable[dict[ChannelName, Nullable[Subscribed]]] = {}
     """All channels to which the server subscribes the client, with the options of each subscription."""
 
     def __post_init__(self) -> None:
         """Check the names, and add `channels` to `subs`."""
         JSONStruct.__post_init__(self)
         subs = {_check_channel("channels", name): Subscribed() for name in self.channels}
-        for name, options in self.subs.items():
+        for name, options in replace_nulls(self.subs, Subscribed()).items():
             subs[_check_channel("subs", name)] = options
         force_setattr(self, "subs", subs)
 
@@ -143,8 +143,14 @@ class Published(JSONStruct, frozen=True, kw_only=True):
     """The data to publish instead of the client's; None to publish the client's."""
     skip_history: Nullable[bool] = False
     """Whether to leave the publication out of the channel's stream."""
-    tags: dict[str, str] | None = None
+    tags: dict[str, Nullable[str]] | None = None
     idempotency_key: Nullable[str] = ""
+
+    def __post_init__(self) -> None:
+        """Replace null tags by empty ones, as Go's decoder does."""
+        JSONStruct.__post_init__(self)
+        if self.tags:
+            force_setattr(self, "tags", replace_nulls(self.tags, ""))
 
 
 class _Answer(JSONStruct, frozen=True):

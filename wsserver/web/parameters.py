@@ -14,13 +14,14 @@ from collections.abc import Iterable
 from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from wsserver.closecodes import MAX_REASON_BYTES
 from wsserver.errors import InvalidChannel
 from wsserver.hub.names import MAX_NAME, parse_name
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Page, Position
-from wsserver.jsonfields import JSONField, JSONStruct, Nullable, Seconds, write, write_object
+from wsserver.jsonfields import JSONField, JSONStruct, Nullable, Seconds, replace_nulls, write, write_object
 from wsserver.typing import ChannelName
 
 __all__ = [
@@ -102,13 +103,14 @@ class Content(Parameters, frozen=True, kw_only=True):
 
     data: JSONField = None
     b64data: Nullable[str] = ""
-    tags: Nullable[dict[str, str]] = {}
+    tags: Nullable[dict[str, Nullable[str]]] = {}
     idempotency_key: Nullable[str] = ""
     skip_history: Nullable[bool] = False
 
     def __post_init__(self) -> None:
-        """Raise a ValueError if the idempotency key is too long."""
+        """Replace null tags by empty ones, as Go's decoder does; raise a ValueError for a too long idempotency key."""
         Parameters.__post_init__(self)
+        force_setattr(self, "tags", replace_nulls(self.tags, ""))
         if len(self.idempotency_key.encode("utf-8")) > _MAX_KEY:
             raise ValueError(f"idempotency_key: expected at most {_MAX_KEY} bytes")
 

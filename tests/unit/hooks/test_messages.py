@@ -124,6 +124,11 @@ class ResponseTests:
         assert read(b'{"result":{}}') == plain
         assert read(b'{"result":{"data":null,"tags":null,"new":1},"error":null}') == plain
 
+    def test_a_null_in_a_map_is_an_empty_value(self):
+        """A backend in Go writes a nil pointer as null, and Centrifugo decodes it to the empty value."""
+        assert read_connected(b'{"result":{"subs":{"a":null}}}').subs == {"a": Subscribed()}
+        assert read_published(b'{"result":{"tags":{"a":null}}}').tags == {"a": ""}
+
     @pytest.mark.parametrize("text", [b"1.10", b"-0", b"1E5", b"9" * 5001, b"0.1e400", rb'"\ud83d"', b'{ "a" :1}'])
     def test_data_keeps_the_text_that_the_backend_wrote(self, text):
         """Numbers, escapes and white space are not changed."""
@@ -137,6 +142,8 @@ class ResponseTests:
         error = {"code": 1000, "message": "no", "temporary": True}
         assert read(json.dumps({"error": error}).encode()) == HookError(1000, "no", temporary=True)
         assert read(b'{"error":{"code":403}}') == HookError(403, "")
+        assert read(b'{"error":{"code":403,"message":null,"temporary":null}}') == HookError(403, "")
+        assert read(b'{"disconnect":{"code":4500,"reason":null}}') == HookDisconnect(4500, "")
         assert read(b'{"disconnect":{"code":4500,"reason":"go"},"result":{}}') == HookDisconnect(4500, "go")
 
     @pytest.mark.parametrize("read", READERS)

@@ -60,6 +60,7 @@ class ValidParametersTests:
 
     def test_reads_each_given_parameter_in_its_type(self):
         assert read(p.Content, {"data": 1, "tags": {"a": "b"}}).publication().tags == {"a": "b"}
+        assert read(p.Content, {"data": 1, "tags": {"a": None}}).publication().tags == {"a": ""}
         assert read(p.History, {"channel": "c", "limit": -7}).limit == -7
         assert read(p.Since, {"offset": 7, "epoch": "x"}).position() == Position(7, "x")
         assert read(p.History, {"channel": "c", "since": {}}).since.position() == Position(0, "")

@@ -10,10 +10,11 @@ The structs declare what is valid. For an invalid frame, `parse_commands` return
 from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
+from msgspec.structs import force_setattr
 
 from wsserver.centrifugecodes import BAD_REQUEST, BAD_REQUEST_ERROR, Disconnect, Error
 from wsserver.hub.stream import Position
-from wsserver.jsonfields import JSONField, JSONStruct, Nullable, TooDeepError, decode, decode_shallow
+from wsserver.jsonfields import JSONField, JSONStruct, Nullable, TooDeepError, decode, decode_shallow, replace_nulls
 
 __all__ = [
     "MAX_COMMANDS",
@@ -55,9 +56,15 @@ class Connect(JSONStruct, frozen=True):
     token: Nullable[str] = ""
     name: Nullable[str] = ""
     version: Nullable[str] = ""
-    subs: Nullable[dict[str, "Subscribe"]] = {}
+    subs: Nullable[dict[str, Nullable["Subscribe"]]] = {}
     """After a reconnect: channel of an earlier server-side subscription -> the position from which to recover it."""
     data: JSONField = None
+
+    def __post_init__(self) -> None:
+        """Replace null subscriptions by empty ones, as Go's decoder does."""
+        JSONStruct.__post_init__(self)
+        if self.subs:
+            force_setattr(self, "subs", replace_nulls(self.subs, Subscribe()))
 
 
 class Subscribe(JSONStruct, frozen=True):

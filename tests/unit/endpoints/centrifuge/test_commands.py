@@ -44,6 +44,10 @@ GOOD = [
         b'{"id":1,"connect":{"subs":{"a":{"recover":true,"offset":3,"epoch":"x"}}}}',
         Connect(subs={"a": Subscribe(recover=True, offset=3, epoch="x")}),
     ),
+    (
+        b'{"id":1,"connect":{"subs":{"a":null}}}',
+        Connect(subs={"a": Subscribe()}),
+    ),
     (b'{"id":1,"connect":{"token":null,"headers":{"x":"y"}}}', Connect()),
     (
         (
