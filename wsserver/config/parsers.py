@@ -6,8 +6,9 @@ Each parser `a_...` takes a text and returns the value, or raises ValueError wit
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import tzinfo
+from typing import Final
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -85,6 +86,10 @@ def show_size(size: int) -> str:
     return f"{size}B"
 
 
+_DURATIONS: Final = {"500ms": 0.5, "25s": 25, "2m": 120}
+"""Examples for messages: the text, and its value in seconds."""
+
+
 def parse_duration(text: str, low: float, high: float) -> float:
     """
     Parse a duration such as `500ms`, `1.5s`, `2m` or `1h`; a number without a unit is in seconds.
@@ -103,10 +108,15 @@ def parse_duration(text: str, low: float, high: float) -> float:
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?) ?(ms|s|m|h)?", text)
     seconds = float(match[1]) * {"ms": 0.001, "s": 1, "m": 60, "h": 3600}[match[2] or "s"] if match else -1.0
     if not low <= seconds <= high:
-        raise ValueError(
-            f"expected a time from {show_duration(low)} to {show_duration(high)}, such as 500ms, 25s or 2m"
-        )
+        examples = [example for example, value in _DURATIONS.items() if low <= value <= high]
+        such = f", such as {join_choices(examples)}" if examples else ""
+        raise ValueError(f"expected a time from {show_duration(low)} to {show_duration(high)}{such}")
     return seconds
+
+
+def join_choices(choices: Sequence[str]) -> str:
+    """Join words for a message: `raw, json or redis`."""
+    return " or ".join([*filter(None, [", ".join(choices[:-1])]), choices[-1]])
 
 
 def show_duration(seconds: float) -> str:
@@ -133,7 +143,7 @@ def a_choice(*choices: str) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         if text.lower() not in choices:
-            raise ValueError("expected " + " or ".join(choices))
+            raise ValueError("expected " + join_choices(choices))
         return text.lower()
 
     return parse

@@ -120,12 +120,13 @@ class PublicationBuffer:
         """
         Remove and return a page from the front of the buffer.
 
-        Both limits are raised by the items added since the last call. The buffer therefore becomes empty even if more
-        than `count` publications arrive between two calls.
+        A page may also contain as many items and bytes as were added since the last call. So the buffer becomes empty
+        in the end, even if more than `count` publications arrive between two calls.
 
         Args:
-            count: maximum number of items in the page.
-            size: maximum size of the page's data in bytes. A publication that is larger is returned alone.
+            count: maximum number of items in the page, without this addition.
+            size: maximum size of the page's data in bytes, without this addition. A publication that is larger is
+                returned alone.
         """
         added = self.items[self._left :] if self._left is not None else []
         count, size = count + len(added), size + sum(map(_size, added))

@@ -235,7 +235,7 @@ class PyPartial:
 
 
 def _whole_characters(data: bytes) -> int:
-    """Return how many bytes are complete UTF-8 characters; the last may be cut off. -1 if the data is not UTF-8."""
+    """Return how many bytes at the start are complete UTF-8 characters, without a cut-off last one; -1 if not UTF-8."""
     try:
         whole = codecs.utf_8_decode(data, "strict", False)[1]
     except UnicodeDecodeError:

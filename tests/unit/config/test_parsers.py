@@ -48,7 +48,7 @@ class DurationTests:
     def test_both_bounds_are_accepted_and_more_is_refused(self):
         assert parse_duration("1", 1, 2) == 1
         assert parse_duration("2", 1, 2) == 2
-        with pytest.raises(ValueError, match="expected a time from 1s to 2s, such as 500ms, 25s or 2m"):
+        with pytest.raises(ValueError, match=r"^expected a time from 1s to 2s$"):
             parse_duration("2.000001", 1, 2)
 
 

@@ -269,7 +269,7 @@ class ValueTests:
             ("compression_min_size", "expected a size from 0B to 1GiB, such as 64KiB or 1MiB, not '?'"),
             ("log_format", "expected text or json, not '?'"),
             ("anonymous", "expected true or false, not '?'"),
-            ("catch_all", "expected auto or on or off, not '?'"),
+            ("catch_all", "expected auto, on or off, not '?'"),
             ("timezone", "expected a time zone such as Europe/Berlin or UTC, or local, not '?'"),
             (
                 "listen",
@@ -384,7 +384,7 @@ class ConstructorTests:
             (
                 {"channel": (("a", {"slow": "no"}),)},
                 "channel: slow",
-                "expected close or drop-oldest or latest, not 'no'",
+                "expected close, drop-oldest or latest, not 'no'",
             ),
         ],
     )

@@ -62,7 +62,7 @@ class FailureLogTests:
         assert lines[MAX_FAILURES_LOGGED:] == ["tls handshakes failed suppressed=15"]
 
     def test_logs_again_after_a_second_without_a_count(self, lines):
-        """A second with few failures ends without a count, and no timer remains."""
+        """If at most ten handshakes fail in a second, no count is logged at its end, and no timer remains."""
         clock = Clock()
         log = FailureLog(Deadlines(clock))
         for _ in range(3):

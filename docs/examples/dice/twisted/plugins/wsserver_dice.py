@@ -1,6 +1,7 @@
 """A command for wsserver. wsserver finds it as a Twisted plugin when this project is installed."""
 
 import random
+import re
 
 from twisted.plugin import IPlugin
 from zope.interface import implementer
@@ -18,7 +19,7 @@ class Roll:
 
     def reply(self, session, argument):
         """Return the result, such as `17 of 20`."""
-        sides = int(argument) if argument.isdigit() and 1 <= int(argument) <= 1000 else 6
+        sides = int(argument) if re.fullmatch("[1-9][0-9]{0,2}|1000", argument) else 6
         return f"{random.randint(1, sides)} of {sides}"
 
 
