@@ -17,20 +17,21 @@ serve: $(VENV)/$(if $(wildcard $(VENV)/installed),installed,serving)
 
 SOURCES = pyproject.toml setup.py wsserver/wire/_speedups.pyx
 
-# What serving needs, and nothing for development.
+# What serving needs, and nothing for development. An environment that exists is completed.
 $(VENV)/serving: $(SOURCES)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wsserver needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	@echo 'Installing the server into $(VENV); this happens once and takes about half a minute.'
 	@echo '1/2 Creating a virtual environment (about 5 seconds)'
-	@$(PYTHON) -m venv --clear $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 	@echo '2/2 Installing Twisted and Autobahn, compiling the fast path (about 20 seconds)'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
 	@touch $@
 
-# Everything for development. An environment that only serves is completed; an outdated one is created again.
+# Everything for development. Only an outdated environment that this target has created is created again; any other one,
+# such as that of a tutorial, is completed.
 $(VENV)/installed: $(SOURCES)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wsserver needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
-	$(PYTHON) -m venv $(if $(wildcard $(VENV)/serving),,--clear) $(VENV)
+	$(PYTHON) -m venv $(if $(wildcard $(VENV)/installed),--clear) $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@rm -f $(VENV)/serving

@@ -5,7 +5,7 @@ Follow a page of the documentation block by block, as a reader would.
     ```sh install   how to install; skipped here, because tests/packaging/test_documented_installation.py runs it
     ```python FILE  a file to save under this name
     ```js           for the console of a browser on the server's page
-    ```text         what the command just above prints; ```json the same, except for spaces and the name of the epoch
+    ```text         what the command just above prints; ```json the same, except for the name of the epoch
     ```text send    a message to send from the server's page
     ```text NAME    what is printed next by the browser (`console`), by the last `wsserver subscribe` (`subscriber`), or
                     what the server's page shows as the last message (`received`)
@@ -183,7 +183,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 def _normal(block: Block) -> str:
     if block.kind == "json":
-        return re.sub(r'"epoch":"\w+"', '"epoch"', re.sub(r"\s", "", block.text))
+        return re.sub(r'("epoch": ?)"\w+"', r"\1", block.text).strip()
     # `(integer)` is what redis-cli prints before a number on a terminal. The client's port differs each time.
     return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", block.text.replace("(integer) ", "")).strip()
 

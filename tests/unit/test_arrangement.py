@@ -1,6 +1,7 @@
 """The arrangement of the tests: they mirror the packages, and share code through conftest.py and tests/support."""
 
 import ast
+import subprocess
 
 import pytest
 from paths import ROOT, TESTS
@@ -24,3 +25,11 @@ def test_no_test_file_imports_another_one_or_a_conftest():
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             wrong += [f"{path.relative_to(ROOT)}: {name}" for name in names if name.startswith(("test_", "conftest"))]
     assert wrong == []
+
+
+def test_no_symbolic_link_is_committed():
+    """A test that listens on a relative UNIX path leaves Twisted's lock, a broken link, in the working directory."""
+    listed = subprocess.run(["git", "ls-files", "--stage"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    paths = {line.partition("\t")[2]: line[:6] for line in listed.splitlines()}
+    assert "pyproject.toml" in paths
+    assert [path for path, mode in paths.items() if mode == "120000"] == []

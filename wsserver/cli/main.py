@@ -35,8 +35,8 @@ _COMMANDS = {
 }
 
 _EXIT_STATUS = (
-    "Exit status: 0 for success, 1 for an error, 2 for an invalid command line, 75 for a temporary failure after which "
-    "the same command can be retried. Errors are one line on standard error."
+    "Exit status: 0 for success, 1 for an error, 2 for an invalid command line (1 for serve), 75 for a temporary "
+    "failure after which the same command can be retried. Errors are one line on standard error."
 )
 
 

@@ -15,5 +15,8 @@ def run(chosen: argparse.Namespace) -> None:
     """Run `twistd -n wsserver`, without a pid file."""
     from twisted.scripts import twistd  # noqa: PLC0415 (it reads sys.argv)
 
+    from wsserver.tap import Options  # noqa: PLC0415 (slow to import)
+
+    Options.synopsis = "Usage: wsserver serve [options]"
     sys.argv = ["twistd", "--nodaemon", "--pidfile=", "wsserver", *chosen.options]
     twistd.run()

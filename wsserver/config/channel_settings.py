@@ -197,7 +197,8 @@ class ChannelSettings(ConnectionSettings):
         a_secret,
         "",
         "Secret that your backend signs client tokens (JWT) with, using HS256; also HS384 if the secret has at least "
-        "48 bytes, and HS512 if it has at least 64. If this or another key for tokens is set, clients need a token. "
+        "48 bytes, and HS512 if it has at least 64. If this or another key for tokens is set, clients need a token to "
+        "subscribe and to use the Centrifuge protocol. "
         "Set the secret in the environment or in the file, because other users of the machine can read a command line.",
         metavar="SECRET",
         secret=True,

@@ -201,7 +201,11 @@ class ConnectionSettings:
         metavar="auto|on|off",
     )
     reply_prefix: str = option(
-        _ENDPOINTS, a_text, "", "Text that the server puts before each text message that it echoes.", metavar="TEXT"
+        _ENDPOINTS,
+        a_text,
+        "",
+        "Text that the server puts before each text message that it echoes, except at the path /echo.",
+        metavar="TEXT",
     )
     timezone: tzinfo | None = option(  # noqa: RUF009 (a tzinfo is immutable)
         _ENDPOINTS,

@@ -117,8 +117,13 @@ def make_listeners(settings: Settings, reactor: Any) -> list[Listener]:
 
 def _ready_for(endpoint: str) -> AbstractContextManager[None]:
     where = parse_endpoint(endpoint)
-    path = where.get("address", 0) if where.kind == "unix" else None
-    return stale_socket_removed(path) if path else nullcontext()
+    if where.kind != "unix":
+        return nullcontext()
+    path = where.get("address", 0)
+    if not path:
+        # Twisted would create the lock file `.lock` in the working directory, and leave it there.
+        raise ValueError("unix: needs a value for 'address', as in unix:/run/ws.sock")
+    return stale_socket_removed(path)
 
 
 def _tune(port: Any, endpoint: str) -> None:

@@ -45,6 +45,7 @@ def refusal(endpoint):
         ("tcp:0:port=1", "tcp: has two values for 'port'"),
         ("tcp:0:127.0.0.1:5:6", "tcp: has too many values"),
         ("unix", "unix: needs a value for 'address'"),
+        ("unix:", "unix: needs a value for 'address'"),
         ("nonsense:0", f"'nonsense' is not an endpoint type; expected {KINDS}, as in tcp:8080:interface=127.0.0.1"),
         ("localhost:8080", f"'localhost' is not an endpoint type; expected {KINDS}, as in tcp:8080:interface="),
         ("haproxy:tpc:0", f"'tpc' is not an endpoint type; expected {KINDS}, as in tcp:8080:interface=127.0.0.1"),
@@ -60,6 +61,12 @@ def refusal(endpoint):
 )
 def test_names_the_parameter_and_quotes_its_value(endpoint, message):
     assert message in refusal(endpoint)
+
+
+def test_an_empty_socket_path_leaves_no_lock_file_in_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refusal("unix:")
+    assert not os.listdir(tmp_path)
 
 
 def test_a_port_in_use_names_the_command_that_finds_its_user():

@@ -22,9 +22,7 @@ class GenconfigTests:
         assert load(config=config(text)) == Settings()
 
     def test_the_uncommented_channel_table_sets_five_options(self, config):
-        text = re.sub(
-            r"(?m)^#(?=[a-z_\[]+)", "", genconfig().partition("# Options for the channels")[2].partition("\n")[2]
-        )
+        text = re.sub(r"(?m)^#(?=[a-z_\[]+)", "", "#" + genconfig().partition("# Options for the channels")[2])
         parts = {"history_size": 1000, "history_ttl": 600.0, "presence": True, "publish": True, "slow": "drop-oldest"}
         assert load(config=config(text)).channel == (("chat:*", parts),)
 
@@ -32,9 +30,20 @@ class GenconfigTests:
         lines = genconfig().splitlines()
         for option in TABLE.values():
             at = lines.index(f"#{option.name} = {option.toml_default()}")
-            assert lines[at - 1] == f"# {option.help}"
+            above = "\n".join(lines[:at]).rpartition("\n\n")[2]
+            assert above.startswith("# ")
+            assert above.removeprefix("# ").replace("\n# ", " ") == option.help
         groups = [line.split("---")[1].strip() for line in lines if line.startswith("# ---")]
         assert groups == list(dict.fromkeys(option.group for option in TABLE.values()))
+
+    def test_comment_lines_have_at_most_100_characters(self):
+        comments = [line for line in genconfig().splitlines() if line.startswith("# ")]
+        assert len(comments) > len(TABLE)
+        assert [line for line in comments if len(line) > 100] == []
+
+    def test_the_head_names_the_spelling_of_a_flag_in_the_file(self):
+        head = genconfig().partition("\n\n")[0]
+        assert "--tls-cert is tls_cert in this file" in head
 
     def test_numbers_booleans_and_lists_have_their_toml_type(self):
         """Sizes and times are TOML strings, because they contain a unit."""

@@ -77,9 +77,21 @@ def code_spans(page):
 
 def test_every_flag_in_a_code_span_exists():
     known = {option.flag for option in TABLE.values()}
-    # Flags of the other commands, of `twistd`, and of this project's own tools.
+    # Flags of the other commands, of `twistd` and `redis-server`, and of this project's own tools.
     known |= {"--config", "--json", "--url", "--count", "--since", "--format", "--token", "--claims", "--channel"}
-    known |= {"--uid", "--logfile", "--pidfile", "--only", "--seed", "--help", "--quick", "--tls", "--hook-", "--"}
+    known |= {
+        "--uid",
+        "--logfile",
+        "--pidfile",
+        "--only",
+        "--seed",
+        "--help",
+        "--quick",
+        "--tls",
+        "--hook-",
+        "--",
+        "--save",
+    }
     flags = {flag for page in PAGES for span in code_spans(page) for flag in re.findall(r"(?<!\S)--[a-z-]*", span)}
     assert sorted(flags - known) == []
 
