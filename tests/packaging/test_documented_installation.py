@@ -1,5 +1,6 @@
 """The documented installation commands work in a fresh copy of the project."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -35,6 +36,30 @@ def test_each_installation_block_of_the_tutorials_installs_both_programs(checkou
 
 def test_the_tutorials_install_with_and_without_redis():
     assert sorted(block.splitlines()[-1] for block in BLOCKS) == ["pip install '.[redis]'", "pip install ."]
+
+
+@pytest.mark.parametrize(
+    ("target", "marker", "clears"),
+    [
+        ("serving", None, False),
+        ("serving", "serving", False),
+        ("installed", None, False),
+        ("installed", "serving", False),
+        ("installed", "installed", True),
+    ],
+)
+def test_make_clears_only_an_outdated_environment_that_it_created_itself(checkout, tmp_path, target, marker, clears):
+    """An environment without a marker may be that of a tutorial."""
+    venv = tmp_path / "venv"
+    venv.mkdir()
+    if marker is not None:
+        (venv / marker).touch()
+        os.utime(venv / marker, (0, 0))
+    command = ("make", "--dry-run", "--directory", checkout, venv / target)
+    made = run(*command, directory=tmp_path, environ={"MAKEFLAGS": "", "VENV": str(venv)})
+    assert f"{venv}\n" in made.output
+    assert "-m venv" in made.output
+    assert ("--clear" in made.output) == clears
 
 
 def test_make_serve_serves_without_installing_development_tools(checkout: Path, tmp_path: Path):
