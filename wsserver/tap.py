@@ -15,7 +15,7 @@ from twisted.logger import ILogObserver
 from twisted.python import usage
 
 from wsserver import logging
-from wsserver.config.loader import unknown_flag
+from wsserver.config.loader import missing_value, unknown_flag
 from wsserver.config.options import Option
 from wsserver.config.settings import TABLE, Settings
 from wsserver.errors import ListenError, WsserverError
@@ -62,7 +62,10 @@ class Options(usage.Options):
             super().parseOptions(options)
         except usage.UsageError as error:
             unknown = re.fullmatch(r"option (\S+) not recognized", str(error))
-            die(unknown_flag(unknown[1], TABLE) if unknown else error)
+            incomplete = re.fullmatch(r"option --(\S+) requires argument", str(error))
+            if unknown:
+                die(unknown_flag(unknown[1], TABLE))
+            die(missing_value(incomplete[1].replace("-", "_"), TABLE) if incomplete else error)
 
     def parseArgs(self, *arguments: str) -> None:
         """Reject positional arguments."""

@@ -1,8 +1,9 @@
 """Text for logs and error messages: quote data from peers, remove secrets, escape control characters."""
 
 import re
+from collections.abc import Sequence
 
-__all__ = ["escape", "quote", "redact"]
+__all__ = ["escape", "join_choices", "quote", "redact"]
 
 # C0, DEL and C1 controls; Unicode's line separators and bidirectional controls; halves of surrogate pairs.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -33,3 +34,9 @@ def escape(text: str) -> str:
     if text.isprintable():
         return text
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
+
+
+def join_choices(choices: Sequence[str]) -> str:
+    """List alternatives, at least one, as in a sentence: `a`, `a or b`, or `a, b or c`."""
+    *others, last = choices
+    return f"{', '.join(others)} or {last}" if others else last

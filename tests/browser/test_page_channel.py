@@ -144,7 +144,7 @@ class PublishTests:
                 "permission denied: clients may not publish to channel 'foo'; see --channel-publish",
             ),
             (("--token-secret", "0123456789abcdef" * 2), "", 0, ""),
-            (("--api-key", KEY), "wrong", 401, "expected the API key"),
+            (("--api-key", KEY), "wrong", 401, "the API key is wrong: expected the server's --api-key"),
             (("--api-key", KEY, "--redis", "redis://127.0.0.1:1"), KEY, 503, ""),
             (("--api-key", KEY), "schlüssel\u4e16", 0, ""),
         ],

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wsserver.text import quote, redact
+from wsserver.text import join_choices, quote, redact
 
 
 class QuoteTests:
@@ -56,3 +56,8 @@ class RedactTests:
     @pytest.mark.parametrize("limit", [20, 40, 80])
     def test_quote_leaves_out_a_token_that_the_limit_cuts(self, limit):
         assert "eyJ" not in quote(f"/ws?x={'y' * 10}&token={self.JWT}", limit)
+
+
+@pytest.mark.parametrize(("choices", "listed"), [(["a"], "a"), (["a", "b"], "a or b"), (("a", "b", "c"), "a, b or c")])
+def test_lists_alternatives_as_in_a_sentence(choices, listed):
+    assert join_choices(choices) == listed

@@ -41,6 +41,8 @@ GRACE: Final = 25.0
 """Seconds that a connection or subscription stays open after its token expires, until the client sends a new one."""
 
 _SHAPE: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_UNSIGNED: Final = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.")
+"""An unsecured JWT (RFC 7519 section 6): its signature is empty."""
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 
 # RFC 7515 section 4.1: header parameters that contain a key, or the URL of a key. A key that is sent with the token
@@ -151,6 +153,8 @@ def _check(token: str, keys: Keys, now: float, terms: Terms, read: Callable[[Cla
         return Refused(f"the token is over {MAX_TOKEN} characters")
     # RFC 7515 section 7.1: the compact serialization has no padding and no white space.
     if not _SHAPE.fullmatch(token):
+        if _UNSIGNED.fullmatch(token):
+            return Refused("the token is not signed")
         return Refused("not a token: expected three parts of base64url joined by dots")
     try:
         header = _parse_object(_decode(token.partition(".")[0]), "header")

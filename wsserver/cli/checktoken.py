@@ -45,7 +45,10 @@ def _check(token: str, settings: Settings) -> Identity | Grant:
 
     tokens, jwks = tokens_of(settings, reactor)
     if tokens is None:
-        raise SettingError("checktoken", "no key to check the token with; name the server's file with --config")
+        raise SettingError(
+            "checktoken",
+            "no key to check the token with: set WSSERVER_TOKEN_SECRET, or name the server's file with --config",
+        )
     found: list[Identity | Grant | Refused] = []
     if jwks is None:
         tokens.either(token).addCallback(found.append)

@@ -21,7 +21,7 @@ from wsserver.errors import SettingError
 if TYPE_CHECKING:
     from wsserver.config.settings import Settings
 
-__all__ = ["read_environment", "read_file", "read_flags", "require_libraries", "unknown_flag"]
+__all__ = ["missing_value", "read_environment", "read_file", "read_flags", "require_libraries", "unknown_flag"]
 
 _REPLACED = {"strict_paths": "--catch-all off"}
 """Name of a removed option -> what to write instead."""
@@ -64,6 +64,18 @@ def unknown_flag(name: str, table: Table) -> SettingError:
     return SettingError(name, "unknown option" + _nearest(name, [*flags, "--config", "--help", "--version"]))
 
 
+def missing_value(name: str, table: Table) -> SettingError:
+    """
+    Return the error for a flag without its value; its message says what the option accepts.
+
+    Args:
+        name: the option's name, such as `max_message_size`, or `config`.
+        table: the option table.
+    """
+    expected = table[name].expected if name in table else "the path of a TOML file"
+    return SettingError("--" + name.replace("_", "-"), f"expected a value: {expected}")
+
+
 def read_flags(flags: Mapping[str, Sequence[str]], table: Table) -> dict[str, Any]:
     """
     Read options from the command line.
@@ -84,7 +96,7 @@ def read_flags(flags: Mapping[str, Sequence[str]], table: Table) -> dict[str, An
         if option.many and any(_looks_like_list(option, text) for text in texts):
             raise SettingError(
                 option.flag,
-                f"expected one value, not {option.quote(texts[0]) if len(texts) == 1 else quote_values(texts)}; repeat "
+                f"expected one value{option.contrast(*texts)}; repeat "
                 f"{option.flag} for each, and write a value with a comma in the configuration file",
             )
         values[name] = _read(option, option.flag, texts)
@@ -118,7 +130,7 @@ def read_environment(environ: Mapping[str, str], table: Table) -> dict[str, Any]
         if option.many and _looks_like_list(option, text):
             raise SettingError(
                 name,
-                f"expected values separated by spaces, without commas, quotes or brackets, not {option.quote(text)}; "
+                f"expected values separated by spaces, without commas, quotes or brackets{option.contrast(text)}; "
                 f'write a value with a space or a comma in the configuration file: {option.name} = ["..."]',
             )
         values[option.name] = _read(option, name, text.split() if option.many else [text])
@@ -173,18 +185,19 @@ def require_libraries(settings: "Settings") -> None:
         SettingError: a library is missing; the message says how to install it.
     """
     if settings.redis and find_spec("txredisapi") is None:
-        raise SettingError("redis", "needs txredisapi (the extra [redis]): pip install txredisapi hiredis")
+        raise SettingError("--redis", "needs txredisapi (the extra [redis]): pip install txredisapi hiredis")
     for name in ("token_secret", "token_public_key", "token_jwks_url"):
         if getattr(settings, name) and find_spec("jwt") is None:
-            raise SettingError(name, "needs PyJWT (the extra [auth]): pip install 'PyJWT[crypto]'")
+            raise SettingError(
+                "--" + name.replace("_", "-"), "needs PyJWT (the extra [auth]): pip install 'PyJWT[crypto]'"
+            )
 
 
 def _read(option: Option, where: str, texts: Sequence[str]) -> Any:
     try:
         values = tuple(option.parse(text) for text in texts)
     except ValueError as error:
-        shown = option.quote("") if option.secret else quote_values(texts)
-        raise SettingError(where, f"{error}, not {shown}") from None
+        raise SettingError(where, f"{error}{option.contrast(*texts)}") from None
     except LookupError as error:
         raise SettingError(where, str(error)) from None
     return values if option.many else values[-1]
@@ -288,7 +301,7 @@ def _texts(option: Option, where: str, value: object) -> list[str]:
     """Convert a TOML value to the texts that the option's parser reads."""
     if option.many:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise SettingError(where, f'expected a list of strings such as ["a", "b"], not {option.quote(value)}')
+            raise SettingError(where, f'expected a list of strings such as ["a", "b"]{option.contrast(value)}')
         return value
     if isinstance(value, bool) and option.is_flag:
         return [str(value).lower()]
@@ -298,4 +311,4 @@ def _texts(option: Option, where: str, value: object) -> list[str]:
         # Python cannot print integers of thousands of digits.
         return [str(value) if isinstance(value, float) or value.bit_length() < MAX_SHOWN_BITS else "a huge number"]
     expected = "true or false" if option.is_flag else "a string or a number"
-    raise SettingError(where, f"expected {expected}, not {option.quote(value)}")
+    raise SettingError(where, f"expected {expected}{option.contrast(value)}")

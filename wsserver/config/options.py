@@ -122,12 +122,14 @@ class Option:
         if not self.many:
             return self._check_one(value)
         if not isinstance(value, tuple | list):
-            raise ValueError(f"expected a tuple of strings such as ('...',), not {self.quote(value)}")
+            raise ValueError(f"expected a tuple of strings such as ('...',){self.contrast(value)}")
         return tuple(self._check_one(item) for item in value)
 
-    def quote(self, value: object) -> str:
-        """Quote a value for an error message; the value of a secret option is not shown."""
-        return "what was given" if self.secret else quote_values([value])
+    def contrast(self, *values: object) -> str:
+        """Return the end of an error message: `, not` and the values, quoted; a secret option's value is not shown."""
+        if self.secret:
+            return " (the value is not shown: it may contain a password)"
+        return f", not {quote_values(values)}"
 
     def _check_one(self, value: object) -> Any:
         if self.parse is a_zone and isinstance(value, tzinfo | None):
@@ -135,14 +137,14 @@ class Option:
         if self.is_flag:
             if isinstance(value, bool):
                 return value
-            raise ValueError(f"expected True or False, not {self.quote(value)}")
+            raise ValueError(f"expected True or False{self.contrast(value)}")
         text = _write(value)
         try:
             parsed = self.parse("" if text is None else text)
         except ValueError as error:
-            raise ValueError(f"{error}, not {self.quote(value)}") from None
+            raise ValueError(f"{error}{self.contrast(value)}") from None
         if text is None or (isinstance(parsed, str) and not isinstance(value, str | os.PathLike)):
-            raise ValueError(f"expected a string, not {self.quote(value)}")
+            raise ValueError(f"expected a string{self.contrast(value)}")
         return parsed
 
     def show_default(self) -> str:

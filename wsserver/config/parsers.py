@@ -6,7 +6,7 @@ Each parser `a_...` takes a text and returns the value, or raises ValueError wit
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import tzinfo
 from typing import Final
 from urllib.parse import urlsplit
@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 from wsserver.config.redis_url import parse_redis_url
 from wsserver.grammar import TOKEN_CHARACTER
 from wsserver.origins import EMPTY, origin_of
+from wsserver.text import join_choices
 
 __all__ = [
     "FALSE",
@@ -112,11 +113,6 @@ def parse_duration(text: str, low: float, high: float) -> float:
         such = f", such as {join_choices(examples)}" if examples else ""
         raise ValueError(f"expected a time from {show_duration(low)} to {show_duration(high)}{such}")
     return seconds
-
-
-def join_choices(choices: Sequence[str]) -> str:
-    """Join words for a message: `raw, json or redis`."""
-    return " or ".join([*filter(None, [", ".join(choices[:-1])]), choices[-1]])
 
 
 def show_duration(seconds: float) -> str:

@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote
 
+from wsserver.text import join_choices
+
 __all__ = ["RedisURL", "parse_redis_url"]
 
 _EXPECTED = (
@@ -155,5 +157,5 @@ def _query(text: str | None, *, tls: bool, sentinel: bool) -> dict[str, str]:
     if len(dict(found)) < len(found) or not all(name in known and value for name, value in found):
         if not known:
             raise ValueError("expected no query in a URL of this kind")
-        raise ValueError(f"expected {' or '.join(known)}, once and with a value, in the query")
+        raise ValueError(f"expected {join_choices(known)}, once and with a value, in the query")
     return dict(found)

@@ -27,6 +27,9 @@ __all__ = [
 MAX_COMPARED = 64
 """Maximum length of a path that is compared with known paths, in characters: difflib takes quadratic time."""
 
+_EVENT_SOURCE = "/sse"
+"""The path of the Server-Sent Events, which does not accept WebSocket."""
+
 _CHANNEL_OPTIONS = (
     "redis",
     "api_key",
@@ -123,12 +126,13 @@ def refuse_unknown_path(path: str, nearest: str | None) -> Refusal:
 
     Args:
         path: the path, percent-decoded.
-        nearest: the result of `find_nearest_path`, which the refusal suggests; None to suggest nothing.
+        nearest: the result of `find_nearest_path`, which the refusal suggests; None to name the option that serves
+            unknown paths.
 
     Returns:
         A 404 refusal.
     """
-    hint = "" if nearest is None else f"; did you mean {nearest}?"
+    hint = "; see --catch-all" if nearest is None else f"; did you mean {nearest}?"
     return Refusal(HTTPStatus.NOT_FOUND, f"no WebSocket endpoint at {_show(path)}{hint}")
 
 
@@ -144,7 +148,11 @@ def refuse_channel(path: str, serving: str | None, *, subscribes: bool = False) 
     Returns:
         A 400 refusal.
     """
-    what = "accepts no channel= in its URL; subscribe with an SDK" if subscribes else "does not serve channels"
+    what = "does not serve channels"
+    if subscribes:
+        what = "accepts no channel= in its URL; subscribe with an SDK"
+    elif path == _EVENT_SOURCE:
+        what = "sends Server-Sent Events over HTTP and accepts no WebSocket"
     hint = "" if serving is None else f"{', or' if subscribes else ';'} connect to {serving}?channel=NAME"
     return Refusal(HTTPStatus.BAD_REQUEST, f"{_show(path)} {what}{hint}")
 

@@ -108,8 +108,11 @@ def _wrong_parameter(where: EndpointString, error: object) -> str | None:
 
 def _in_use(where: EndpointString) -> str:
     if where.kind == "unix":
-        return "another program listens on this socket; stop it or choose another path"
-    return "another program listens on this port; stop it (`ss -ltnp` names it) or choose another port"
+        return "another program listens on this socket; stop it or choose another path with --listen"
+    return (
+        "another program listens on this port; stop it (`ss -ltnp` names it) or choose another port with --port or "
+        "--listen"
+    )
 
 
 def _not_permitted(where: EndpointString) -> str:

@@ -35,7 +35,7 @@ def stale_socket_removed(path: str) -> Iterator[None]:
     with _directory_locked(os.path.dirname(path) or "."):
         if _exists(path):
             if _answers(path):
-                raise SocketInUse(f"another process listens on {path}; stop it or choose another path")
+                raise SocketInUse(f"another process listens on {path}; stop it or choose another path with --listen")
             os.unlink(path)
             _remove_lock(path)
         elif _lock_owner(path) == os.getpid():
@@ -48,7 +48,7 @@ def _exists(path: str) -> bool:
     with suppress(FileNotFoundError):
         if stat.S_ISSOCK(os.lstat(path).st_mode):
             return True
-        raise SocketInUse(f"{path} is not a socket; remove it or choose another path")
+        raise SocketInUse(f"{path} is not a socket; remove it or choose another path with --listen")
     return False
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 
 __all__ = ["PidFileError", "remove_stale_pid_file"]
 
+_OTHER_FILE = "start with twistd --pidfile FILE -n wsserver, or use wsserver serve"
+"""How to start a server with another pid file or none: `--pidfile` is an option of twistd, before `wsserver`."""
+
 _SERVER_COMMANDS = ("twistd", "twist", "wsserver")
 
 
@@ -31,13 +34,9 @@ def remove_stale_pid_file(path: str) -> None:
     except FileNotFoundError:
         return
     if text and not (text.isascii() and text.isdecimal()):
-        raise PidFileError(
-            f"the pid file {path} does not contain a process ID; remove it, or choose another with --pidfile"
-        )
+        raise PidFileError(f"the pid file {path} does not contain a process ID; remove it, or {_OTHER_FILE}")
     if text and _is_server(int(text)):
-        raise PidFileError(
-            f"a server is running as process {text} (pid file {path}); stop it, or choose another file with --pidfile"
-        )
+        raise PidFileError(f"a server is running as process {text} (pid file {path}); stop it, or {_OTHER_FILE}")
     # A full disk or a power failure can leave an empty pid file.
     file.unlink()
 

@@ -203,7 +203,9 @@ class RedisLink:
         self.problem = problem
         if problem not in self._reported_problems and len(self._reported_problems) < MAX_REPORTED:
             self._reported_problems.add(problem)
-            _log.warn("Redis at {url} is unavailable, retrying: {problem}", url=self._url.shown, problem=problem)
+            _log.warn(
+                "Redis at {url} (--redis) is unavailable, retrying: {problem}", url=self._url.shown, problem=problem
+            )
 
     def _warn_once(self, text: str) -> None:
         if text not in self._logged_warnings:

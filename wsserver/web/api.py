@@ -29,6 +29,8 @@ MAX_AT_ONCE = 64
 """Maximum number of commands that run concurrently in a batch with `parallel`."""
 
 # 404 for an unknown method is not in this list: Centrifugo answers with 404, too, except inside a batch.
+_NO_KEY = "no API key: send the server's --api-key in X-API-Key, or as a bearer token in Authorization"
+_WRONG_KEY = "the API key is wrong: expected the server's --api-key"
 _CALLER_ERRORS = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 """Statuses that `lenient` replaces with 200. Failures of the server keep their status, such as 503."""
 
@@ -85,10 +87,10 @@ class API(Resource):
     def _check_key(self, request: Request) -> None:
         if not self._key:
             raise Problem(HTTPStatus.FORBIDDEN, NOT_AVAILABLE_ERROR, "the API is disabled; see --api-key")
-        if not hmac.compare_digest(_read_key(request), self._key):
+        sent = _read_key(request)
+        if not hmac.compare_digest(sent, self._key):
             request.setHeader(b"www-authenticate", b"Bearer")
-            reason = "expected the API key in X-API-Key, or as a bearer token in Authorization"
-            raise Problem(HTTPStatus.UNAUTHORIZED, UNAUTHORIZED, reason)
+            raise Problem(HTTPStatus.UNAUTHORIZED, UNAUTHORIZED, _WRONG_KEY if sent else _NO_KEY)
 
     def _status(self, status: HTTPStatus) -> HTTPStatus:
         return HTTPStatus.OK if self._lenient and status in (*_CALLER_ERRORS, HTTPStatus.NOT_FOUND) else status

@@ -447,4 +447,4 @@ class Frontend(Protocol):
 
 
 def _too_many_connections() -> Refusal:
-    return unavailable("the server has too many connections", 5)
+    return unavailable("the server has too many connections; see --max-connections", 5)

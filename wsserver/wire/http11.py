@@ -423,7 +423,7 @@ def check_length(request: Request) -> Refusal | None:
     """
     if request.content_length <= MAX_BODY:
         return None
-    reason = f"the request body has {request.content_length} bytes; expected at most {MAX_BODY}"
+    reason = f"the request body has {request.content_length} bytes: expected at most {MAX_BODY}"
     return Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason)
 
 

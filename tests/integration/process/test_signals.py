@@ -97,7 +97,7 @@ class PidFileTests:
         assert done.returncode == 1
         assert done.stderr == (
             f"wsserver: the pid file {tmp_path / 'a.pid'} does not contain a process ID; "
-            "remove it, or choose another with --pidfile\n"
+            "remove it, or start with twistd --pidfile FILE -n wsserver, or use wsserver serve\n"
         )
 
 

@@ -267,7 +267,7 @@ class MessageTests:
         """Check that after some attempts one log line and `/ready` have these words, without the password."""
         link = server.service.hub.broker._link
         wait_until(lambda: link._attempts > 2, "some attempts", timeout=30)
-        [line] = redis_lines(log, f"Redis at {link._url.shown} is unavailable, retrying: ")
+        [line] = redis_lines(log, f"Redis at {link._url.shown} (--redis) is unavailable, retrying: ")
         assert words in line
         assert words in probe(server)[1]
         assert "hush" not in line + probe(server)[1]

@@ -43,7 +43,9 @@ class AbsentTests:
         wait_until(lambda: link._attempts > 4, "some attempts")
         where = f"redis://127.0.0.1:{redis.port}/0"
         [line] = redis_lines(log)
-        assert line.startswith(f"Redis at {where} is unavailable, retrying: Connection refused; check that Redis runs")
+        assert line.startswith(
+            f"Redis at {where} (--redis) is unavailable, retrying: Connection refused; check that Redis runs"
+        )
         assert not [event for event in log.events if "ClientService" in str(event.get("log_namespace"))]
         redis.start()
         redis.run("ACL", "SETUSER", "me", "on", ">hush", "+@all", "&*", "~*")

@@ -232,14 +232,22 @@ class RefusalTests:
         assert api(server, "info", {}, header, key="")[0] == 200
 
     @pytest.mark.parametrize(
-        "header",
-        ["X-A: b", "X-API-Key:", f"X-API-Key: {KEY}x", f"Authorization: Basic {KEY}", "Authorization: Bearer"],
+        ("header", "problem"),
+        [
+            ("X-A: b", "no API key: send"),
+            ("X-API-Key:", "no API key: send"),
+            (f"X-API-Key: {KEY}x", "the API key is wrong: expected the server's --api-key"),
+            (f"Authorization: Bearer {KEY}x", "the API key is wrong: expected the server's --api-key"),
+            (f"Authorization: Basic {KEY}", "no API key: send"),
+            ("Authorization: Bearer", "no API key: send"),
+        ],
     )
-    def test_a_missing_or_wrong_key_is_401_whatever_the_method_and_the_body(self, server, header):
+    def test_a_missing_or_wrong_key_is_401_whatever_the_method_and_the_body(self, server, header, problem):
         """An unauthenticated caller cannot find out which methods exist."""
         for method in ("info", "nothing"):
             status, answer = api(server, method, b"no JSON", header, key="")
             assert (status, answer["error"]["code"]) == (401, 101)
+            assert answer["error"]["message"].startswith(problem)
 
     def test_a_key_in_the_query_is_401(self, server):
         """Queries end up in logs."""

@@ -50,7 +50,7 @@ HEAD, BODY, SIGNATURE = token().split(".")
 
 REFUSED = {
     # The algorithm.
-    "none": (HMAC, f"{b64(json.dumps({'alg': 'none'}))}.{BODY}.", "expected three parts"),
+    "none": (HMAC, f"{b64(json.dumps({'alg': 'none'}))}.{BODY}.", "the token is not signed"),
     "none with a signature": (HMAC, token(header={"alg": "none"}), "algorithm is 'none'"),
     "None": (HMAC, token(header={"alg": "None"}), "algorithm is 'None'"),
     "nOnE": (HMAC, token(header={"alg": "nOnE"}), "algorithm is 'nOnE'"),
@@ -91,7 +91,7 @@ REFUSED = {
         "signature does not match any key",
     ),
     "an empty secret": (HMAC, forged({}), "signature does not match any key"),
-    "no signature": (HMAC, f"{HEAD}.{BODY}.", "expected three parts"),
+    "no signature": (HMAC, f"{HEAD}.{BODY}.", "the token is not signed"),
     "half a signature": (HMAC, f"{HEAD}.{BODY}.{SIGNATURE[:20]}", "signature does not match any key"),
     "psychic signature": (
         EC_ONLY,

@@ -165,4 +165,7 @@ class CheckTests:
 
     def test_a_server_without_a_key_is_reported(self, fail, monkeypatch):
         monkeypatch.delenv("WSSERVER_TOKEN_SECRET")
-        assert fail("checktoken", "x").startswith("checktoken: no key to check the token with")
+        assert fail("checktoken", "x") == (
+            "checktoken: no key to check the token with: set WSSERVER_TOKEN_SECRET, or name the server's file with "
+            "--config"
+        )

@@ -112,8 +112,8 @@ class RefusalTests:
             ("/WS", "no WebSocket endpoint at '/WS'; did you mean /ws?"),
             ("//ws", "no WebSocket endpoint at '//ws'; did you mean /ws?"),
             ("/app/ws", "no WebSocket endpoint at '/app/ws'; did you mean /ws?"),
-            ("/chat", "no WebSocket endpoint at '/chat'"),
-            ("/%C3%A9%0A", "no WebSocket endpoint at '/%C3%A9%0A'"),
+            ("/chat", "no WebSocket endpoint at '/chat'; see --catch-all"),
+            ("/%C3%A9%0A", "no WebSocket endpoint at '/%C3%A9%0A'; see --catch-all"),
         ],
     )
     def test_names_the_nearest_path_with_404_without_the_catch_all(self, path, reason):
@@ -146,7 +146,6 @@ class RefusalTests:
             "/app/ws?channel=a",
             "/ws/chat?channel=a",
             "/anything?chanel=a",
-            "/sse?channel=a",
         ],
     )
     def test_refuses_a_channel_at_other_paths_with_400_in_every_mode(self, mode, target):
@@ -155,6 +154,15 @@ class RefusalTests:
         assert handshake(target, catch_all=mode) == (
             400,
             f"'{path}' does not serve channels; connect to /ws?channel=NAME",
+        )
+
+    @pytest.mark.parametrize("mode", MODES)
+    @pytest.mark.parametrize("target", ["/sse?channel=a", "/sse/?chanel=a"])
+    def test_refuses_a_websocket_at_the_path_of_server_sent_events_with_400(self, mode, target):
+        """The path does serve channels, but over HTTP."""
+        assert handshake(target, catch_all=mode) == (
+            400,
+            "'/sse' sends Server-Sent Events over HTTP and accepts no WebSocket; connect to /ws?channel=NAME",
         )
 
     def test_refuses_a_channel_in_the_url_of_the_sdks_with_400(self):

@@ -354,7 +354,7 @@ class HandshakeTests:
     def test_refuses_an_unknown_path_with_404_without_the_catch_all(self):
         client = MemoryServer(Settings(catch_all="off")).connect()
         assert client.open("/chat").startswith(b"HTTP/1.1 404 ")
-        assert client.transport.written == b"404 Not Found\nno WebSocket endpoint at '/chat'\n"
+        assert client.transport.written == b"404 Not Found\nno WebSocket endpoint at '/chat'; see --catch-all\n"
 
 
 class RefusalTests:
@@ -492,7 +492,7 @@ class RefusalTests:
         assert head.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n")
         comment, retry, _, _ = bytes(client.transport.written).split(b"\n")
         assert 1000 <= int(retry.removeprefix(b"retry: ")) <= 3000
-        assert comment == b": 503 the server has too many connections"
+        assert comment == b": 503 the server has too many connections; see --max-connections"
         assert client.transport.write_closed
 
     @pytest.mark.parametrize(

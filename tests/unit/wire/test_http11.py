@@ -607,7 +607,7 @@ class SmugglingTests:
             (get(HOST), "more than one Host header; expected one"),
             (head(GET, b"Host: a/b"), "invalid Host header 'a/b'"),
             (get(b"Content-Length: 1", b"Content-Length: 2"), "invalid Content-Length '1, 2'; expected one number"),
-            (get(b"Content-Length: 70000"), "the request body has 70000 bytes; expected at most 65536"),
+            (get(b"Content-Length: 70000"), "the request body has 70000 bytes: expected at most 65536"),
             (
                 get(b"Content-Length: 1", b"Transfer-Encoding: x"),
                 "both Content-Length and Transfer-Encoding; expected one of them",
