@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from http import HTTPStatus
 from typing import Any, TextIO
 
 from wsserver.cli.client import Connection, connect
@@ -181,7 +182,10 @@ class _MessagePrinter:
 
     def refused(self, status: int, reason: str) -> None:
         """End the command with an error: the server refused the subscription."""
-        self._finish(Refused(status, reason))
+        why = Refused(status, reason)
+        if status == HTTPStatus.UNAUTHORIZED:
+            why = Refused(status, f"{why.reason}; use --token or {TOKEN_VARIABLE}")
+        self._finish(why)
 
     def lost(self, reason: str) -> None:
         """End the command with an error: the connection failed or was lost."""

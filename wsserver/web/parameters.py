@@ -11,7 +11,7 @@ Each method's parameters are a struct; `wsserver.jsonfields.decode` raises a `Va
 import base64
 import binascii
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, cast
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -65,6 +65,9 @@ _UNSUPPORTED: Final = {
 }
 """Parameters of Centrifugo that this server does not support -> what the error message says about them."""
 
+_MISSING: Final = cast("ChannelName", None)
+"""The default of a channel's name, until `check_channel` raises an error for it."""
+
 _EMPTY: Final = (None, b"null", b"0", b'""', b"false", b"[]", b"{}")
 """JSON values that mean the same as a missing parameter."""
 
@@ -88,7 +91,7 @@ class Parameters(JSONStruct, frozen=True, kw_only=True):
 class Channel(Parameters, frozen=True, kw_only=True):
     """The parameters of `presence`, `presence_stats` and `history_remove`; also the base class of `History`."""
 
-    channel: Nullable[ChannelName] = ChannelName("")
+    channel: Nullable[ChannelName] = _MISSING
 
     def __post_init__(self) -> None:
         """Raise a ValueError if the channel's name is invalid."""
@@ -135,7 +138,7 @@ class Content(Parameters, frozen=True, kw_only=True):
 class Publish(Content, frozen=True, kw_only=True):
     """The parameters of `publish`."""
 
-    channel: Nullable[ChannelName] = ChannelName("")
+    channel: Nullable[ChannelName] = _MISSING
 
     def __post_init__(self) -> None:
         """Raise a ValueError if the channel's name is invalid."""
@@ -192,7 +195,7 @@ class Target(Parameters, frozen=True, kw_only=True):
 class Unsubscribe(Target, frozen=True, kw_only=True):
     """The parameters of `unsubscribe`: a channel, and a user or a client."""
 
-    channel: Nullable[ChannelName] = ChannelName("")
+    channel: Nullable[ChannelName] = _MISSING
 
     def __post_init__(self) -> None:
         """Raise a ValueError if the channel's name is invalid."""
@@ -285,7 +288,9 @@ class Batch(JSONStruct, frozen=True):
 
 
 def check_channel(name: str) -> ChannelName:
-    """Return a channel's name; raise a ValueError that names the parameter if it is invalid."""
+    """Return a channel's name; raise a ValueError that names the parameter if it is missing or invalid."""
+    if name is _MISSING:
+        raise ValueError("channel: missing: expected a channel name")
     try:
         return parse_name(name)
     except InvalidChannel as error:

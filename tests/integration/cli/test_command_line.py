@@ -526,6 +526,7 @@ class TokenServerTests:
         status, _, errors = run("subscribe", "foo", "--url", server.url)
         assert status == 1
         assert one_line(errors).startswith("refused with 401: ")
+        assert one_line(errors).endswith("; use --token or WSSERVER_TOKEN")
         one = subscriber("foo", "--url", server.url, "--count", "1", WSSERVER_TOKEN=token).subscribed()
         run("publish", "foo", "x", "--api-key", KEY, "--url", server.url)
         assert one.end() == (0, b"x\n")

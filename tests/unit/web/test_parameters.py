@@ -135,6 +135,16 @@ class InvalidParametersTests:
         with pytest.raises(ValueError, match=r"^channel: "):
             read(p.Channel, {"channel": name})
 
+    @pytest.mark.parametrize("kind", [p.Channel, p.History, p.Publish, p.Subscribe, p.Unsubscribe])
+    @pytest.mark.parametrize("parameters", [{}, {"channel": None}, {"chanel": "foo"}])
+    def test_says_that_a_channel_is_missing(self, kind, parameters):
+        """An empty name is not missing, and has another message."""
+        rest = {"user": "u", "data": 1}
+        with pytest.raises(ValueError, match=r"^channel: missing: expected a channel name$"):
+            read(kind, parameters | rest)
+        with pytest.raises(ValueError, match=r"^channel: channel name is empty$"):
+            read(kind, {"channel": ""} | rest)
+
 
 class PageTests:
     """The result of `history`."""
