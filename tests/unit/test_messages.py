@@ -28,8 +28,8 @@ NAMES = frozenset(
 )
 """Capitalized words that a message may begin with: programs, protocols and headers."""
 
-OF_OTHERS = frozenset({"Data must be bytes"})
-"""Messages with the wording of Twisted's own errors, which programmers may recognize."""
+OF_OTHERS = frozenset({"Data must be bytes", "Usage: wsserver serve [options]"})
+"""Messages in the form of Twisted's own, which programmers may recognize."""
 
 SENT = frozenset({"Bearer {token}", "{PRIVATE}used:{key}"})
 """Texts with a secret that are sent only to their intended recipient."""
