@@ -1,9 +1,23 @@
-"""Text for logs and error messages: quote data from peers, remove secrets, escape control characters."""
+"""
+Text: quote data from peers, remove secrets and escape control characters in logs and messages; the token rule of HTTP.
+
+The token rule is written as regular expressions without anchors.
+"""
 
 import re
 from collections.abc import Sequence
+from typing import Final
 
-__all__ = ["escape", "join_choices", "quote", "redact"]
+__all__ = ["TOKEN", "TOKEN_BYTES", "TOKEN_CHARACTER", "escape", "join_choices", "quote", "redact"]
+
+TOKEN_CHARACTER: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+"""A character of a token: `tchar` of RFC 9110 section 5.6.2."""
+
+TOKEN: Final = f"{TOKEN_CHARACTER}+"
+"""A token: a method, a header name, a subprotocol or an extension (RFC 9110 section 5.6.2)."""
+
+TOKEN_BYTES: Final = TOKEN.encode("ascii")
+"""`TOKEN` for matching bytes."""
 
 # C0, DEL and C1 controls; Unicode's line separators and bidirectional controls; halves of surrogate pairs.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

@@ -33,3 +33,8 @@ def test_no_symbolic_link_is_committed():
     paths = {line.partition("\t")[2]: line[:6] for line in listed.splitlines()}
     assert "pyproject.toml" in paths
     assert [path for path, mode in paths.items() if mode == "120000"] == []
+
+
+def test_the_package_has_at_most_11_modules_outside_of_its_subpackages():
+    """A package is a layer. A new module belongs into one, if it is not used by all of them."""
+    assert len([*(ROOT / "wsserver").glob("*.py")]) - len(["__init__.py"]) <= 11

@@ -1,8 +1,13 @@
-"""Tests for wsserver/text.py: texts from peers in messages, quoted and without secrets."""
+"""Tests for wsserver/text.py: texts from peers in messages, quoted and without secrets; and the token rule of HTTP."""
+
+import re
+import string
 
 import pytest
 
-from wsserver.text import join_choices, quote, redact
+from wsserver.text import TOKEN, TOKEN_BYTES, join_choices, quote, redact
+
+TCHAR = "!#$%&'*+-.^_`|~" + string.digits + string.ascii_letters
 
 
 class QuoteTests:
@@ -61,3 +66,15 @@ class RedactTests:
 @pytest.mark.parametrize(("choices", "listed"), [(["a"], "a"), (["a", "b"], "a or b"), (("a", "b", "c"), "a, b or c")])
 def test_lists_alternatives_as_in_a_sentence(choices, listed):
     assert join_choices(choices) == listed
+
+
+class TokenTests:
+    """RFC 9110 section 5.6.2 defines the characters of a token."""
+
+    def test_a_token_may_contain_exactly_the_77_characters_of_the_rfc(self):
+        assert [chr(code) for code in range(256) if re.fullmatch(TOKEN, chr(code))] == sorted(TCHAR)
+        assert [code for code in range(256) if re.fullmatch(TOKEN_BYTES, bytes([code]))] == sorted(TCHAR.encode())
+
+    def test_an_empty_string_is_not_a_token(self):
+        assert not re.fullmatch(TOKEN, "")
+        assert re.fullmatch(TOKEN, "permessage-deflate")

@@ -13,9 +13,8 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from wsserver.config.redis_url import parse_redis_url
-from wsserver.grammar import TOKEN_CHARACTER
 from wsserver.origins import EMPTY, origin_of
-from wsserver.text import join_choices
+from wsserver.text import TOKEN_CHARACTER, join_choices
 
 __all__ = [
     "FALSE",

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
-from wsserver.grammar import TOKEN_BYTES
+from wsserver.text import TOKEN_BYTES
 from wsserver.wire.http11 import MAX_BODY, Refusal, bad_request
 
 __all__ = ["MAX_EXTENSIONS", "MAX_LINE", "MAX_TRAILERS", "ChunkedBody"]

@@ -16,9 +16,8 @@ from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from wsserver.config.settings import Settings
-from wsserver.grammar import TOKEN
 from wsserver.origins import EMPTY, allowed_origin, is_loopback, is_own, origin_of
-from wsserver.text import quote
+from wsserver.text import TOKEN, quote
 from wsserver.typing import Origin, Subprotocol
 from wsserver.wire.http11 import Refusal, Request, bad_request, forbidden
 

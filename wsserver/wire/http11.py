@@ -16,8 +16,7 @@ from http import HTTPStatus
 from typing import cast
 from urllib.parse import parse_qs, unquote_to_bytes
 
-from wsserver.grammar import TOKEN_BYTES, TOKEN_CHARACTER
-from wsserver.text import quote
+from wsserver.text import TOKEN_BYTES, TOKEN_CHARACTER, quote
 from wsserver.typing import Header, Path
 
 __all__ = [
