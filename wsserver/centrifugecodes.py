@@ -7,7 +7,7 @@ https://centrifugal.dev/docs/server/codes. The HTTP API and the hooks use the sa
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from wsserver.closecodes import CloseCode
 
@@ -75,15 +75,21 @@ UNRECOVERABLE_POSITION: Final = Error(112, "unrecoverable position")
 
 
 @dataclass(frozen=True, slots=True)
-class Disconnect:
-    """The code and reason with which the server closes a connection. Below 3500, clients reconnect automatically."""
+class _End:
+    """A code and a reason with which the server ends something."""
 
     code: int
     reason: str
 
-    def because(self, reason: str) -> "Disconnect":
+    def because(self, reason: str) -> Self:
         """Return a copy with a detail after the reason."""
-        return Disconnect(self.code, f"{self.reason}: {reason}")
+        return type(self)(self.code, f"{self.reason}: {reason}")
+
+
+class Disconnect(_End):
+    """The code and reason with which the server closes a connection. Below 3500, clients reconnect automatically."""
+
+    __slots__ = ()
 
 
 CONNECTION_CLOSED: Final = Disconnect(3000, "connection closed")
@@ -109,16 +115,10 @@ CLOSE_CODES: Final[Mapping[int, Disconnect]] = {
 """Close code of the server -> the code and reason that Centrifuge uses for it. Other codes are sent unchanged."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unsubscription:
+class Unsubscription(_End):
     """Code and reason of an `unsubscribe` push. From 2500 on, clients subscribe again automatically."""
 
-    code: int
-    reason: str
-
-    def because(self, reason: str) -> "Unsubscription":
-        """Return a copy with a detail after the reason."""
-        return Unsubscription(self.code, f"{self.reason}: {reason}")
+    __slots__ = ()
 
 
 SERVER_UNSUBSCRIBE: Final = Unsubscription(2000, "server unsubscribe")

@@ -43,7 +43,7 @@ from wsserver.redis.encoding import (
     tag_of,
 )
 from wsserver.redis.health import WriteCheck
-from wsserver.redis.presence import BATCH, PRESENCE_REFRESH, PresenceStore
+from wsserver.redis.presence import BATCH, PRESENCE_REFRESH, RedisPresence
 from wsserver.redis.supervisor import RedisLink
 from wsserver.typing import ChannelName
 
@@ -107,7 +107,7 @@ class RedisBroker:
         self._control_channels = [CONTROL, CONTROL + b":" + self._node]
         """The Redis channels on which this process receives control messages: the one of all processes, and its own."""
         self._control_subscribed = False
-        self._presence = PresenceStore(self._link)
+        self._presence = RedisPresence(self._link)
         self._heartbeats, self._presence_refreshes = (
             LoopingCall(self._send_heartbeat),
             LoopingCall(self._presence.refresh),

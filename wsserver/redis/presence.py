@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from wsserver.redis.supervisor import RedisLink
 
-__all__ = ["BATCH", "MAX_DEPARTED", "PRESENCE_REFRESH", "PRESENCE_TTL", "PresenceStore"]
+__all__ = ["BATCH", "MAX_DEPARTED", "PRESENCE_REFRESH", "PRESENCE_TTL", "RedisPresence"]
 
 PRESENCE_TTL = 100.0
 """Seconds after which Redis deletes a channel's presence if no process refreshes it."""
@@ -33,7 +33,7 @@ MAX_DEPARTED = 100_000
 """Maximum number of clients to remove later, because Redis was unavailable when they left."""
 
 
-class PresenceStore:
+class RedisPresence:
     """
     Stores in Redis which clients of this process are present on each channel.
 

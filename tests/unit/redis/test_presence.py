@@ -5,7 +5,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 
 from wsserver.errors import BrokerDown
 from wsserver.redis import presence, scripts
-from wsserver.redis.presence import BATCH, PresenceStore
+from wsserver.redis.presence import BATCH, RedisPresence
 
 
 class FakeLink:
@@ -50,7 +50,7 @@ def link():
 
 @pytest.fixture
 def store(link):
-    return PresenceStore(link)
+    return RedisPresence(link)
 
 
 def listed(link, channel="foo"):
@@ -64,7 +64,7 @@ def failed(deferred):
     return bool(errors)
 
 
-class PresenceStoreTests:
+class RedisPresenceTests:
     def test_a_client_is_listed_from_add_to_remove(self, link, store):
         store.add("foo", "a", b"node a")
         assert listed(link) == ["a"]

@@ -8,12 +8,12 @@ Source: `definitions/client.proto` of centrifugal/protocol.
 This module does not use Twisted, a clock or a socket.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from wsserver.centrifugecodes import Error
 from wsserver.hub.publication import Publication
+from wsserver.jsonfields import write
 from wsserver.typing import JSONText
 
 __all__ = ["PING", "array", "error_reply", "obj", "on_one_line", "publication", "push", "reply"]
@@ -30,14 +30,14 @@ def obj(fields: Mapping[str, Any]) -> bytes:
         fields: name -> value. Bytes are JSON text and are inserted unchanged; a tuple of bytes is written as an array;
             any other value is encoded. Fields whose value is false, such as 0, "" or None, are omitted.
     """
-    written = [_json(name) + b":" + _value(value) for name, value in fields.items() if value]
+    written = [write(name) + b":" + _value(value) for name, value in fields.items() if value]
     return b"{" + b",".join(written) + b"}"
 
 
 def _value(value: Any) -> bytes:
     if isinstance(value, bytes):
         return value
-    return array(value) if isinstance(value, tuple) else _json(value)
+    return array(value) if isinstance(value, tuple) else write(value)
 
 
 def array(values: Iterable[bytes]) -> bytes:
@@ -96,7 +96,3 @@ def on_one_line(text: JSONText) -> JSONText:
     This does not change the value: in JSON, a line feed is only allowed as white space between tokens.
     """
     return JSONText(text.replace(b"\n", b" "))
-
-
-def _json(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
