@@ -20,8 +20,12 @@ TRANSPORTS = {"python": _without_extension()}
 """Implementation -> its module of transports."""
 
 SERVE = {"python": poller.py_serve}
-"""Implementation -> its function that serves a batch of events."""
+"""Implementation -> its function that reads events and processes them."""
+
+SERVE_EVENT = {"python": poller.py_serve_event}
+"""Implementation -> its function that processes the events of one descriptor."""
 
 if frames.COMPILED:
     TRANSPORTS["compiled"] = transport
     SERVE["compiled"] = frames.SPEEDUPS.serve
+    SERVE_EVENT["compiled"] = frames.SPEEDUPS.serve_event

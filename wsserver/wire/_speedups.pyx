@@ -13,7 +13,7 @@ from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 from libc.errno cimport EAGAIN, EINTR, ENOBUFS, errno
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 cdef extern from "Python.h":
@@ -29,6 +29,14 @@ cdef extern from "sys/socket.h":
     ssize_t recv(int fd, void *data, size_t size, int flags)
     ssize_t send(int fd, const void *data, size_t size, int flags)
     ssize_t sendmsg(int fd, const msghdr *message, int flags)
+
+cdef extern from "sys/epoll.h":
+    ctypedef union epoll_data:
+        int fd
+    struct epoll_event:
+        uint32_t events
+        epoll_data data
+    int epoll_wait(int epoll, epoll_event *events, int most, int timeout)
 
 cdef extern from "sys/uio.h":
     struct iovec:
@@ -106,6 +114,7 @@ cdef enum:
     FRAMES_PER_TURN = 256
     LARGE = 32768
     READ_SIZE = 262144
+    MAX_EVENTS = 1024
     IN = 1
     OUT = 4
 
@@ -577,23 +586,29 @@ def write_all(list subscribers not None, bytes frames not None, uint64_t count, 
             failed(one)
 
 
-def serve(list events not None, dict watched not None, set fresh not None, other, failed, disconnect):
+cpdef serve_event(int fd, uint32_t what, dict watched, set fresh, other, failed, disconnect):
+    """See `poller.py_serve_event`."""
+    cdef PyObject *entry = PyDict_GetItem(watched, fd)
+    if entry is NULL or (fresh and fd in fresh):
+        return
+    one = <object>entry
+    if not isinstance(one, WriteThrough) or what != IN or not (<WriteThrough>one).watched & IN:
+        other(one, what)
+        return
+    try:
+        why = (<WriteThrough>one).read()
+    except BaseException:
+        failed(one)
+    else:
+        if why is not None:
+            disconnect(one, why, read=True)
+
+
+def serve(epoll, int most, dict watched not None, set fresh not None, other, failed, disconnect):
     """See `poller.py_serve`."""
-    cdef PyObject *entry
-    cdef tuple event
-    for event in events:
-        fd, what = event
-        entry = PyDict_GetItem(watched, fd)
-        if entry is NULL or (fresh and fd in fresh):
-            continue
-        one = <object>entry
-        if isinstance(one, WriteThrough) and what == IN and (<WriteThrough>one).watched & IN:
-            try:
-                why = (<WriteThrough>one).read()
-            except BaseException:
-                failed(one)
-            else:
-                if why is not None:
-                    disconnect(one, why, read=True)
-        else:
-            other(one, what)
+    cdef epoll_event events[MAX_EVENTS]
+    cdef int number, count = epoll_wait(epoll.fileno(), events, min(most, <int>MAX_EVENTS), 0)
+    if count < 0 and errno != EINTR:
+        raise OSError(errno, "reading events from epoll failed")
+    for number in range(count):
+        serve_event(events[number].data.fd, events[number].events, watched, fresh, other, failed, disconnect)

@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from wsserver.wire import frames
 
-__all__ = ["IN", "MAX_EVENTS", "OUT", "Poller", "Watched", "py_serve"]
+__all__ = ["IN", "MAX_EVENTS", "OUT", "Poller", "Watched", "py_serve", "py_serve_event"]
 
 _log = Logger(namespace="wsserver.poller")
 
@@ -48,8 +48,9 @@ class Watched(Protocol):
     connectionLost: Callable[[Failure], None]
 
 
-def py_serve(  # noqa: PLR0917 (positional: fastest for the compiled version)
-    events: list[tuple[int, int]],
+def py_serve_event(  # noqa: PLR0917 (positional: fastest for the compiled version)
+    fd: int,
+    what: int,
     watched: dict[int, Watched],
     fresh: set[int],
     other: Callable[[Watched, int], None],
@@ -57,32 +58,60 @@ def py_serve(  # noqa: PLR0917 (positional: fastest for the compiled version)
     disconnect: Callable[..., None],
 ) -> None:
     """
-    Process a batch of events.
+    Process the events of one descriptor.
 
     Args:
-        events: pairs of a file descriptor and its epoll events.
+        fd: the file descriptor.
+        what: its epoll events.
+        watched: as for `py_serve`.
+        fresh: as for `py_serve`.
+        other: as for `py_serve`.
+        failed: as for `py_serve`.
+        disconnect: as for `py_serve`.
+    """
+    one = watched.get(fd)
+    # A handler in this batch has closed this connection; a new connection may already use its descriptor.
+    if one is None or fd in fresh:
+        return
+    if what != IN or not one.watched & IN:
+        other(one, what)
+        return
+    try:
+        why = one.doRead()
+    except BaseException:
+        failed(one)
+    else:
+        if why is not None:
+            disconnect(one, why, read=True)
+
+
+def py_serve(  # noqa: PLR0917 (positional: fastest for the compiled version)
+    epoll: select.epoll,
+    most: int,
+    watched: dict[int, Watched],
+    fresh: set[int],
+    other: Callable[[Watched, int], None],
+    failed: Callable[[Watched], None],
+    disconnect: Callable[..., None],
+) -> None:
+    """
+    Read events from the kernel, without waiting, and process them.
+
+    Args:
+        epoll: the epoll instance.
+        most: maximum number of events to read; at most `MAX_EVENTS`.
         watched: file descriptor -> watched object; changes while this function runs.
         fresh: descriptors registered since the events were read; grows while this function runs.
         other: called with a watched object and its events if there are events other than `IN`, or if the object is not
             watched for reading.
         failed: called within the `except` clause, with a watched object whose `doRead` raised an exception.
         disconnect: called with a watched object and the reason that its `doRead` returned.
+
+    Raises:
+        OSError: the events cannot be read.
     """
-    for fd, what in events:
-        one = watched.get(fd)
-        # A handler in this batch has closed this connection; a new connection may already use its descriptor.
-        if one is None or fd in fresh:
-            continue
-        if what == IN and one.watched & IN:
-            try:
-                why = one.doRead()
-            except BaseException:
-                failed(one)
-            else:
-                if why is not None:
-                    disconnect(one, why, read=True)
-        else:
-            other(one, what)
+    for fd, what in epoll.poll(0, most):
+        py_serve_event(fd, what, watched, fresh, other, failed, disconnect)
 
 
 serve = frames.SPEEDUPS.serve if frames.COMPILED else py_serve
@@ -182,8 +211,7 @@ class Poller:
     def doRead(self) -> None:
         """Process the events of the connections that are ready."""
         fresh = self._fresh = set()
-        events = self._epoll.poll(0, MAX_EVENTS)
-        serve(events, self._watched, fresh, self._serve, self._failed, self._disconnect)
+        serve(self._epoll, MAX_EVENTS, self._watched, fresh, self._serve, self._failed, self._disconnect)
         self._fresh = None
 
     def _serve(self, watched: Watched, events: int) -> None:

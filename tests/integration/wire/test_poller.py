@@ -11,7 +11,7 @@ import struct
 import sys
 
 import pytest
-from twins import SERVE
+from twins import SERVE, SERVE_EVENT
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
@@ -134,8 +134,15 @@ class OtherDescriptor:
 
 @pytest.fixture(params=SERVE, autouse=True)
 def twin(request, monkeypatch):
-    """Run each test with both implementations of the loop."""
+    """Run each test with both implementations of the loop; return the name of the implementation."""
     monkeypatch.setattr(poller_module, "serve", SERVE[request.param])
+    return request.param
+
+
+@pytest.fixture
+def serve_event(twin):
+    """Return the function of this implementation that processes the events of one descriptor."""
+    return SERVE_EVENT[twin]
 
 
 @pytest.fixture
@@ -680,29 +687,15 @@ class EndTests:
     @pytest.mark.parametrize("events", [select.EPOLLHUP, select.EPOLLERR, select.EPOLLHUP | select.EPOLLERR])
     @pytest.mark.parametrize(("interest", "kind"), [("Reader", ConnectionDone), ("Writer", ConnectionLost)])
     def test_a_lone_hang_up_or_error_is_done_for_a_reader_and_lost_for_a_writer(
-        self, reactor, pair, monkeypatch, events, interest, kind
+        self, poller, serve_event, pair, monkeypatch, events, interest, kind
     ):
-        """The event has no flag for reading."""
+        """The event has no flag for reading. The test makes the event; it does not show when a kernel would."""
 
-        class Events:
-            """An epoll that returns events on demand; it cannot show when a kernel would return them."""
+        def serve(epoll, most, *arguments):
+            if one.watched:
+                serve_event(one.fileno(), events, *arguments)
 
-            closed = False
-
-            def poll(self, timeout, most):
-                return [(one.fileno(), events)] if one.watched else []
-
-            def register(self, fd, interest=0):
-                """Do nothing: the connection knows what is watched."""
-
-            modify = unregister = register
-
-            def close(self):
-                self.closed = True
-
-        with monkeypatch.context() as patch:
-            patch.setattr(select, "epoll", Events)
-            poller = Poller(reactor)
+        monkeypatch.setattr(poller_module, "serve", serve)
         one = Connection(poller, pair()[0])
         getattr(poller, f"add{interest}")(one)
         poller.doRead()
@@ -884,9 +877,10 @@ class RecordedBatch:
         fresh: descriptors that were registered during the batch.
     """
 
-    def __init__(self, events, watched, fresh=()):
+    def __init__(self, serve_event, events, watched, fresh=()):
         self.calls = []
-        poller_module.serve(events, watched, set(fresh), self.other, self.failed, self.disconnect)
+        for fd, what in events:
+            serve_event(fd, what, watched, set(fresh), self.other, self.failed, self.disconnect)
 
     def other(self, one, what):
         self.calls.append(("other", one, what))
@@ -899,7 +893,7 @@ class RecordedBatch:
 
 
 class LoopTests:
-    """The loop over a batch of events, tested without a poller."""
+    """The processing of events, tested without a poller."""
 
     @pytest.fixture
     def one(self, poller, pair):
@@ -909,34 +903,34 @@ class LoopTests:
         yield one
         one.watched = 0
 
-    def test_reads_without_a_callback_for_a_plain_read_event(self, one):
-        assert RecordedBatch([(5, IN), (5, IN)], {5: one}).calls == []
+    def test_reads_without_a_callback_for_a_plain_read_event(self, serve_event, one):
+        assert RecordedBatch(serve_event, [(5, IN), (5, IN)], {5: one}).calls == []
         assert one.calls == ["read", "read"]
 
     @pytest.mark.parametrize("what", [0, OUT, IN | OUT, 8, 16, IN | 16, IN | 8 | 16, 2**31])
-    def test_passes_every_other_event_to_the_callback(self, one, what):
-        assert RecordedBatch([(5, what)], {5: one}).calls == [("other", one, what)]
+    def test_passes_every_other_event_to_the_callback(self, serve_event, one, what):
+        assert RecordedBatch(serve_event, [(5, what)], {5: one}).calls == [("other", one, what)]
         assert one.calls == []
 
     @pytest.mark.parametrize("watched", [0, OUT])
-    def test_passes_a_read_event_of_a_paused_connection_to_the_callback(self, one, watched):
+    def test_passes_a_read_event_of_a_paused_connection_to_the_callback(self, serve_event, one, watched):
         """The connection was paused in this batch."""
         one.watched = watched
-        assert RecordedBatch([(5, IN)], {5: one}).calls == [("other", one, IN)]
+        assert RecordedBatch(serve_event, [(5, IN)], {5: one}).calls == [("other", one, IN)]
 
-    def test_drops_events_of_unknown_or_reused_descriptors(self, one):
-        assert RecordedBatch([], {}).calls == []
-        assert RecordedBatch([(6, IN), (5, IN), (7, OUT)], {5: one}, fresh=[5]).calls == []
-        assert RecordedBatch([(-1, IN), (2**40, IN)], {5: one}).calls == []
+    def test_drops_events_of_unknown_or_reused_descriptors(self, serve_event, one):
+        assert RecordedBatch(serve_event, [], {}).calls == []
+        assert RecordedBatch(serve_event, [(6, IN), (5, IN), (7, OUT)], {5: one}, fresh=[5]).calls == []
+        assert RecordedBatch(serve_event, [(-1, IN), (2**31 - 1, IN)], {5: one}).calls == []
         assert one.calls == []
 
     @pytest.mark.parametrize("why", [CONNECTION_DONE, CONNECTION_LOST])
-    def test_disconnects_with_the_reason_that_a_read_returns(self, one, why):
+    def test_disconnects_with_the_reason_that_a_read_returns(self, serve_event, one, why):
         one.answer = why
-        assert RecordedBatch([(5, IN)], {5: one}).calls == [("disconnect", one, why, True)]
+        assert RecordedBatch(serve_event, [(5, IN)], {5: one}).calls == [("disconnect", one, why, True)]
 
     @pytest.mark.parametrize("kind", [ZeroDivisionError, SystemExit, KeyboardInterrupt, GeneratorExit])
-    def test_reports_an_exception_of_a_read_while_it_is_handled(self, one, poller, pair, kind):
+    def test_reports_an_exception_of_a_read_while_it_is_handled(self, serve_event, one, poller, pair, kind):
         """The next connection is served."""
 
         def fail(me):
@@ -944,11 +938,11 @@ class LoopTests:
 
         bad = Connection(poller, pair()[0], read=fail)
         bad.watched = IN
-        assert RecordedBatch([(4, IN), (5, IN)], {4: bad, 5: one}).calls == [("failed", bad, kind)]
+        assert RecordedBatch(serve_event, [(4, IN), (5, IN)], {4: bad, 5: one}).calls == [("failed", bad, kind)]
         assert one.calls == ["read"]
         bad.watched = 0
 
-    def test_changes_by_a_handler_apply_from_the_next_event_on(self, one, poller, pair):
+    def test_changes_by_a_handler_apply_from_the_next_event_on(self, serve_event, one, poller, pair):
         watched, fresh = {5: one}, set()
 
         def change(me):
@@ -959,15 +953,20 @@ class LoopTests:
 
         other = Connection(poller, pair()[0], read=lambda me: (me.calls.count("read") == 1 and change(me)) or None)
         other.watched, watched[4] = IN, other
-        poller_module.serve([(4, IN), (5, IN), (6, IN), (7, IN)], watched, fresh, None, None, None)
+        for fd in (4, 5, 6, 7):
+            serve_event(fd, IN, watched, fresh, None, None, None)
         assert (other.calls, one.calls) == (["read", "read"], [])
         other.watched = 0
 
-    def test_raises_type_or_value_error_for_an_invalid_batch(self, one):
-        with pytest.raises(TypeError):
-            poller_module.serve(None, {}, set(), None, None, None)
-        with pytest.raises((TypeError, ValueError)):
-            poller_module.serve([(5,)], {5: one}, set(), None, None, None)
+    def test_raises_type_or_attribute_error_for_an_invalid_epoll(self):
+        with pytest.raises((TypeError, AttributeError)):
+            poller_module.serve(None, 1, {}, set(), None, None, None)
+
+    def test_raises_an_error_for_a_closed_epoll(self):
+        epoll = select.epoll()
+        epoll.close()
+        with pytest.raises(ValueError, match="closed"):
+            poller_module.serve(epoll, 1, {}, set(), None, None, None)
 
 
 class StopTests:
