@@ -48,24 +48,35 @@ cdef extern from *:
     #include <stdint.h>
     #include <string.h>
 
-    /* XOR with the masking key (RFC 6455 section 5.3). The compiler turns the 8-byte loop into vector instructions. */
-    static void ws_unmask(uint8_t *out, const uint8_t *in, uint64_t size, const uint8_t *mask) {
+    /* The compiler also makes a version with AVX2, and the dynamic linker chooses by the processor. */
+    #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__GLIBC__) && \
+        !defined(__SANITIZE_ADDRESS__)
+    #define WITH_AVX2 __attribute__((target_clones("avx2", "default")))
+    #else
+    #define WITH_AVX2
+    #endif
+
+    /* XOR with the masking key (RFC 6455 section 5.3). Return whether all bytes of the result are ASCII. The compiler
+       turns the 8-byte loop into vector instructions. */
+    WITH_AVX2 static int ws_unmask(uint8_t *out, const uint8_t *in, uint64_t size, const uint8_t *mask) {
         uint8_t twice[8];
         memcpy(twice, mask, 4);
         memcpy(twice + 4, mask, 4);
-        uint64_t wide, word, i = 0;
+        uint64_t wide, word, any = 0, i = 0;
         memcpy(&wide, twice, 8);
         for (; i + 8 <= size; i += 8) {
             memcpy(&word, in + i, 8);
             word ^= wide;
+            any |= word;
             memcpy(out + i, &word, 8);
         }
-        for (; i < size; i++) out[i] = in[i] ^ twice[i & 7];
+        for (; i < size; i++) any |= out[i] = in[i] ^ twice[i & 7];
+        return !(any & 0x8080808080808080ULL);
     }
 
     /* Return the number of bytes that form complete UTF-8 characters; a character may be cut off at the end. Return -1
        if the bytes are not UTF-8 as in RFC 3629: no surrogates, nothing overlong, nothing above U+10FFFF. */
-    static int64_t ws_utf8(const uint8_t *s, uint64_t n) {
+    WITH_AVX2 static int64_t ws_utf8(const uint8_t *s, uint64_t n) {
         uint64_t i = 0;
         while (i < n) {
             uint64_t word, some = 0, eight[8];
@@ -102,7 +113,7 @@ cdef extern from *:
         return (int64_t)n;
     }
     """
-    void ws_unmask(uint8_t *out, const uint8_t *data, uint64_t size, const uint8_t *mask)
+    bint ws_unmask(uint8_t *out, const uint8_t *data, uint64_t size, const uint8_t *mask)
     int64_t ws_utf8(const uint8_t *data, uint64_t size)
 
 cdef enum:
@@ -147,9 +158,10 @@ cdef int head(const uint8_t *p, uint64_t left, uint64_t limit, bint compressed, 
 cdef bytes unmasked(const uint8_t *p, int header, uint64_t size):
     """Return the unmasked payload of a complete frame; None if it is a text frame and not UTF-8."""
     cdef bytes payload = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>size)
-    ws_unmask(<uint8_t *>PyBytes_AS_STRING(payload), p + header, size, p + header - 4)
-    if p[0] == FIN_TEXT and ws_utf8(<const uint8_t *>PyBytes_AS_STRING(payload), size) != <int64_t>size:
-        return None
+    cdef uint8_t *out = <uint8_t *>PyBytes_AS_STRING(payload)
+    if not ws_unmask(out, p + header, size, p + header - 4) and p[0] == FIN_TEXT:
+        if ws_utf8(out, size) != <int64_t>size:
+            return None
     return payload
 
 
@@ -232,6 +244,7 @@ cdef class Partial:
         cdef uint8_t mask[4]
         cdef uint8_t *out
         cdef int64_t whole
+        cdef bint is_ascii
         cdef int i
         if self.payload is NULL or more < 0:
             raise ValueError("the payload has been taken")
@@ -243,9 +256,11 @@ cdef class Partial:
         for i in range(4):
             mask[i] = self.start[self.header - 4 + ((self.have + i) & 3)]
         out = <uint8_t *>bytes_at(self.payload)
-        ws_unmask(out + self.have, p, <uint64_t>more, mask)
+        is_ascii = ws_unmask(out + self.have, p, <uint64_t>more, mask)
+        if is_ascii and self.checked == self.have:
+            self.checked += more
         self.have += more
-        if self.start[0] == FIN_TEXT and self.checked >= 0:
+        if self.start[0] == FIN_TEXT and 0 <= self.checked < self.have:
             whole = ws_utf8(out + self.checked, <uint64_t>(self.have - self.checked))
             self.checked = -1 if whole < 0 else self.checked + <Py_ssize_t>whole
         return more
