@@ -123,7 +123,7 @@ cdef enum:
     OPEN = 3
     # The same values as in `fastpath.py`, `transport.py` and `poller.py`.
     FRAMES_PER_TURN = 256
-    LARGE = 32768
+    LARGE = 8192
     READ_SIZE = 262144
     MAX_EVENTS = 1024
     IN = 1

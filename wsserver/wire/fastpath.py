@@ -32,7 +32,7 @@ __all__ = [
 FRAMES_PER_TURN = 256
 """Maximum number of frames of one connection that are processed in one turn of the reactor; others wait."""
 
-LARGE = 32768
+LARGE = 8192
 """
 Size in bytes from which a payload is written immediately, instead of being collected with later frames.
 
