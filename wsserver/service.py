@@ -56,6 +56,7 @@ from wsserver.hub.survey import Survey
 from wsserver.listening.ports import authority, is_loopback, is_secure, make_listeners
 from wsserver.typing import Path
 from wsserver.web.api import API
+from wsserver.web.connection import HTTPServer
 from wsserver.web.cors import CrossOrigin, describe_request
 from wsserver.web.methods import Methods
 from wsserver.web.site import PageSite, Probe, Root, describe
@@ -146,11 +147,11 @@ class WebSocketService(Service):
             service=self,
         )
         cross_origin = CrossOrigin(lambda: self.frontend.policy, settings.api_origin)
-        site = PageSite(self._root(table), reactor, cross_origin)
+        pages = PageSite(self._root(table), reactor, cross_origin)
         self.frontend = FrontendFactory(
             find=self.endpoints.find,
             policy=Policy.of(settings, loopback_only=False),
-            http=site.channel,
+            http=HTTPServer(self._api(), pages, cross_origin, reactor).connection,
             response_headers=lambda request: cross_origin.headers(describe_request(request)),
             sockets=self.connections.sockets,
             deadlines=self.connections.deadlines,
@@ -176,7 +177,6 @@ class WebSocketService(Service):
         return Root(
             pages,
             self.endpoints.paths,
-            api=self._api(),
             sse=self._events(),
             probes={b"ready": Probe("ready", self._problem), b"health": Probe("alive", lambda: None)},
             speaks_websocket=lambda path: not isinstance(self.endpoints.find(Path(path), {}), Refusal),

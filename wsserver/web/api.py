@@ -13,15 +13,15 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred, fail, gatherResults, inlineCallbacks, maybeDeferred
 from twisted.python.failure import Failure
-from twisted.web.resource import Resource
-from twisted.web.server import NOT_DONE_YET, Request
 
 from wsserver.centrifugecodes import BAD_REQUEST_ERROR, NOT_AVAILABLE_ERROR, UNAUTHORIZED
 from wsserver.jsonfields import decode, write
 from wsserver.text import quote
+from wsserver.typing import Header
 from wsserver.web.methods import Methods, Problem, Result, bad_parameters, bad_request, explain, failed_part
 from wsserver.web.parameters import Batch
-from wsserver.web.static import send
+from wsserver.web.responses import Response
+from wsserver.wire.http11 import Request
 
 __all__ = ["API"]
 
@@ -35,9 +35,12 @@ _CALLER_ERRORS = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUESTED_RANGE_NOT_SATISFI
 """Statuses that `lenient` replaces with 200. Failures of the server keep their status, such as 503."""
 
 
-class API(Resource):
+_HEADERS = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
+
+
+class API:
     """
-    The resource that serves the HTTP API.
+    Answers the requests to the HTTP API.
 
     Args:
         methods: the methods of the API.
@@ -45,52 +48,52 @@ class API(Resource):
         lenient: whether to answer invalid calls with status 200, as Centrifugo does.
     """
 
-    isLeaf = True
-
     def __init__(self, methods: Methods, key: str, *, lenient: bool = False) -> None:
-        super().__init__()
         self._methods = methods
         self._key = key.encode("utf-8")
         self._lenient = lenient
 
-    def render(self, request: Request) -> Any:
-        """Check a request to the API, run its method, and send the result."""
-        disconnected: list[bool] = []
-        request.notifyFinish().addErrback(lambda _: disconnected.append(True))
+    def answer(self, request: Request, body: bytes) -> "Deferred[Response]":
+        """
+        Check a request to the API, and run its method.
 
-        def finish(answer: tuple[HTTPStatus, bytes]) -> None:
-            if not disconnected:
-                request.write(_start_response(request, *answer))
-                request.finish()
+        Args:
+            request: the request head.
+            body: the request body; empty for a call without parameters.
 
-        done = maybeDeferred(self._answer, request).addErrback(explain)
-        done.addErrback(_write_problem, request, lenient=self._lenient).addCallback(finish)
-        return NOT_DONE_YET
+        Returns:
+            A Deferred that fires with the response. It does not fail.
+        """
+        done = maybeDeferred(self._answer, request, body or b"{}").addErrback(explain)
+        return done.addErrback(self._write_problem, request)
 
-    def _answer(self, request: Request) -> "Deferred[tuple[HTTPStatus, bytes]]":
-        """Check and run the call. Return a Deferred that fires with the status and the body of the response."""
-        name, parameters = self._check(request), _read_body(request)
+    def _answer(self, request: Request, body: bytes) -> "Deferred[Response]":
+        self._check(request)
+        name = request.raw_path.removeprefix("/api/").rstrip("/")
         if name == "batch":
-            return self._batch(parameters)
-        return self._methods.call(name, parameters).addCallback(
-            lambda result: (self._status(result.status), b'{"result":%s}' % result.body)
+            return self._batch(body)
+        return self._methods.call(name, body).addCallback(
+            lambda result: _write(self._status(result.status), b'{"result":%b}' % result.body)
         )
 
-    def _check(self, request: Request) -> str:
-        if request.method != b"POST":
-            request.setHeader(b"allow", b"POST")
-            reason = f"the API accepts POST requests, not {quote(request.method.decode('ascii'))}"
-            raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, BAD_REQUEST_ERROR, reason)
-        self._check_key(request)
-        return request.uri.partition(b"?")[0].decode("ascii").removeprefix("/api/").rstrip("/")
-
-    def _check_key(self, request: Request) -> None:
+    def _check(self, request: Request) -> None:
+        if request.method != "POST":
+            reason = f"the API accepts POST requests, not {quote(request.method)}"
+            raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, BAD_REQUEST_ERROR, reason, (("Allow", "POST"),))
         if not self._key:
             raise Problem(HTTPStatus.FORBIDDEN, NOT_AVAILABLE_ERROR, "the API is disabled; see --api-key")
         sent = _read_key(request)
         if not hmac.compare_digest(sent, self._key):
-            request.setHeader(b"www-authenticate", b"Bearer")
-            raise Problem(HTTPStatus.UNAUTHORIZED, UNAUTHORIZED, _WRONG_KEY if sent else _NO_KEY)
+            reason = _WRONG_KEY if sent else _NO_KEY
+            raise Problem(HTTPStatus.UNAUTHORIZED, UNAUTHORIZED, reason, (("WWW-Authenticate", "Bearer"),))
+
+    def _write_problem(self, failure: Failure, request: Request) -> Response:
+        problem = failure.value
+        assert isinstance(problem, Problem)
+        if request.last("x-centrifugo-error-mode") == "transport":
+            return _write(problem.status, write(problem.as_json()), problem.headers)
+        status = HTTPStatus.OK if self._lenient and problem.status in _CALLER_ERRORS else problem.status
+        return _write(status, write({"error": problem.as_json()}), problem.headers)
 
     def _status(self, status: HTTPStatus) -> HTTPStatus:
         return HTTPStatus.OK if self._lenient and status in (*_CALLER_ERRORS, HTTPStatus.NOT_FOUND) else status
@@ -98,7 +101,7 @@ class API(Resource):
     # Batches: several commands in one request.
 
     @inlineCallbacks
-    def _batch(self, parameters: bytes) -> Generator[Any, Any, tuple[HTTPStatus, bytes]]:
+    def _batch(self, parameters: bytes) -> Generator[Any, Any, Response]:
         try:
             batch = decode(Batch, parameters)
         except ValueError as error:
@@ -107,7 +110,7 @@ class API(Resource):
         rest = enumerate(batch.commands)
         yield gatherResults([self._run(rest, replies) for _ in range(MAX_AT_ONCE if batch.parallel else 1)])
         status = max(reply.status for reply in replies)
-        return self._status(status), b'{"replies":[%s]}' % b",".join(reply.body for reply in replies)
+        return _write(self._status(status), b'{"replies":[%b]}' % b",".join(reply.body for reply in replies))
 
     @inlineCallbacks
     def _run(self, commands: Iterator[tuple[int, msgspec.Raw]], replies: list[Result]) -> Generator[Any, Any, None]:
@@ -128,35 +131,15 @@ class API(Resource):
 
 
 def _read_key(request: Request) -> bytes:
-    key: bytes = request.getHeader(b"x-api-key") or b""
-    scheme, _, credentials = (request.getHeader(b"authorization") or b"").partition(b" ")
-    # Older Centrifugo client libraries send `Authorization: apikey KEY`.
-    return key or (credentials.strip() if scheme.lower() in (b"bearer", b"apikey") else b"")
+    key = request.last("x-api-key")
+    if not key:
+        scheme, _, credentials = (request.last("authorization") or "").partition(" ")
+        # Older Centrifugo client libraries send `Authorization: apikey KEY`.
+        key = credentials.strip() if scheme.lower() in ("bearer", "apikey") else ""
+    return key.encode("latin-1")
 
 
-def _read_body(request: Request) -> bytes:
-    # The frontend has already limited the size of the body.
-    assert request.content is not None
-    body: bytes = request.content.read() or b"{}"
-    return body
-
-
-def _write_problem(failure: Failure, request: Request, *, lenient: bool) -> tuple[HTTPStatus, bytes]:
-    problem = failure.value
-    assert isinstance(problem, Problem)
-    if request.getHeader(b"x-centrifugo-error-mode") == b"transport":
-        return problem.status, write(problem.as_json())
-    status = HTTPStatus.OK if lenient and problem.status in _CALLER_ERRORS else problem.status
-    return status, write({"error": problem.as_json()})
-
-
-def _start_response(request: Request, status: HTTPStatus, body: bytes) -> bytes:
+def _write(status: HTTPStatus, body: bytes, headers: tuple[Header, ...] = ()) -> Response:
+    retry = (("Retry-After", "1"),) if status == HTTPStatus.SERVICE_UNAVAILABLE else ()
     # A trailing newline, so that the prompt of a terminal follows on its own line.
-    body += b"\n"
-    request.setResponseCode(int(status), status.phrase.encode("ascii"))
-    request.setHeader(b"content-type", b"application/json")
-    request.setHeader(b"cache-control", b"no-store")
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        request.setHeader(b"retry-after", b"1")
-    request.setHeader(b"content-length", b"%d" % len(body))
-    return send(request, body)
+    return Response(status, (*headers, *_HEADERS, *retry), body + b"\n")

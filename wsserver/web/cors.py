@@ -10,7 +10,9 @@ This module does not use Twisted, a clock or a socket.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
+from urllib.parse import unquote, unquote_to_bytes
 
 from wsserver.origins import allowed_origin, is_own, origin_of
 from wsserver.text import quote
@@ -18,7 +20,7 @@ from wsserver.typing import Header, Origin
 from wsserver.wire.handshake import Policy, check_origin, show_origin_option
 from wsserver.wire.http11 import Refusal, Request, forbidden
 
-__all__ = ["CrossOrigin", "CrossOriginRequest", "describe_request"]
+__all__ = ["NO_ORIGIN", "CrossOrigin", "CrossOriginRequest", "describe_request", "is_api"]
 
 READABLE: Final = frozenset({"/sse", "/ready", "/health", "/server.json"})
 """Paths that pages of allowed origins may read."""
@@ -27,6 +29,9 @@ _VARY: Final = ("Vary", "Origin")
 _EXPOSED: Final = ("Access-Control-Expose-Headers", "Retry-After, WWW-Authenticate")
 _MAX_AGE: Final = ("Access-Control-Max-Age", "7200")
 """Seconds for which a browser caches the answer to a preflight. Chromium does not cache it for longer."""
+
+NO_ORIGIN: Final = (_VARY,)
+"""What `CrossOrigin.headers` returns for a request to the HTTP API without an Origin header."""
 
 # The request headers that docs/how-to/authentication.md and docs/reference/http-api.md name, and those that EventSource
 # polyfills send.
@@ -68,7 +73,8 @@ def describe_request(request: Request) -> CrossOriginRequest:
     """Return the parts of a request head that matter for cross-origin requests."""
     return CrossOriginRequest(
         method=request.method,
-        path=request.path or "",
+        # Replaced, as for the pages of `twisted.web`, if it is not UTF-8.
+        path=unquote(request.raw_path),
         host=request.host,
         origins=request.all("origin"),
         wants_method=bool(request.all("access-control-request-method")),
@@ -100,7 +106,7 @@ class CrossOrigin:
         if not _is_shared(request.path):
             return ()
         if not request.origins or self._refuse(request) is not None:
-            return (_VARY,)
+            return NO_ORIGIN
         return (_VARY, *self._allow(request), _EXPOSED)
 
     def answer(self, request: CrossOriginRequest) -> Headers | Refusal | None:
@@ -147,6 +153,16 @@ class CrossOrigin:
         if api or _only(request.origins) in (Origin("null"), Origin("")):
             return allow
         return (*allow, ("Access-Control-Allow-Credentials", "true"))
+
+
+def is_api(request: Request) -> bool:
+    """Return whether a request is for the HTTP API, or a preflight for it."""
+    return request.target.startswith("/api/") or _is_encoded_api(request.raw_path)
+
+
+@lru_cache(maxsize=128)
+def _is_encoded_api(raw_path: str) -> bool:
+    return unquote_to_bytes(raw_path).startswith(b"/api/")
 
 
 def _is_api(path: str) -> bool:

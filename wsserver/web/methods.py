@@ -27,7 +27,7 @@ from wsserver.hub.hub import Hub, Receipt
 from wsserver.hub.management import Management
 from wsserver.jsonfields import decode, write
 from wsserver.text import quote
-from wsserver.typing import ChannelName
+from wsserver.typing import ChannelName, Header
 from wsserver.web import parameters as p
 
 __all__ = ["Methods", "Problem", "Result", "bad_parameters", "bad_request", "explain", "failed_part"]
@@ -44,11 +44,12 @@ class Problem(Exception):
         status: the HTTP status.
         error: the Centrifuge error whose code is sent.
         message: the reason, in one sentence.
+        headers: headers that the status requires, e.g. `Allow`.
     """
 
-    def __init__(self, status: HTTPStatus, error: Error, message: str) -> None:
+    def __init__(self, status: HTTPStatus, error: Error, message: str, headers: tuple[Header, ...] = ()) -> None:
         super().__init__(message)
-        self.status, self.code, self.message = status, error.code, message
+        self.status, self.code, self.message, self.headers = status, error.code, message, headers
 
     def as_json(self) -> dict[str, object]:
         """Return the error object that Centrifugo sends: code and message."""

@@ -1,18 +1,17 @@
 """
-HTTP requests: `twisted.web` behind the frontend (`wsserver.wire.frontend`), which reads every connection first.
+Pages, probes and event streams: `twisted.web` behind `wsserver.web.connection`, which passes on whole requests.
 
-The frontend passes complete requests to `Channel.serve`, one at a time, after it has parsed and checked them by the
-rules of `wsserver.wire.http11`. The parser of `twisted.web` is not used: parsing again would take a third of the CPU
-time of a request, and the two parsers could interpret a request differently.
+The frontend (`wsserver.wire.frontend`) has parsed and checked a request by the rules of `wsserver.wire.http11` before
+`Channel.serve` is called. The parser of `twisted.web` is not used: parsing again would take a third of the CPU time of
+a request, and the two parsers could interpret a request differently.
 """
 
 import json
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from twisted.internet.interfaces import IAddress, IReactorTime
-from twisted.logger import Logger
 from twisted.web.http import HTTPChannel
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
@@ -22,48 +21,33 @@ from wsserver.endpoints.unknown_paths import find_nearest_path
 from wsserver.text import quote
 from wsserver.typing import Header
 from wsserver.web.cors import CrossOrigin, CrossOriginRequest
+from wsserver.web.responses import SECURITY_HEADERS
 from wsserver.web.static import send
 from wsserver.wire import access_log
 from wsserver.wire.access_log import show_path, show_peer
-from wsserver.wire.frontend import Frontend
 from wsserver.wire.handshake import refuse_removed_upgrade
 from wsserver.wire.http11 import Refusal, unavailable
 from wsserver.wire.http11 import Request as Head
 
 __all__ = ["Answer", "Channel", "PageRequest", "PageSite", "Probe", "Root", "describe", "needs_websocket", "refuse"]
 
-# At module level, because a Twisted Logger in a class body uses the name of the class as its namespace.
-_log = Logger(namespace="wsserver.http")
 
-IDLE_TIMEOUT = 60
-"""Seconds for which an idle kept-alive connection stays open."""
+class Connection(Protocol):
+    """The connection that a `Channel` answers requests on; see `wsserver.wire.frontend.Frontend`."""
 
-_SECURITY_HEADERS = (
-    (
-        b"content-security-policy",
-        b"; ".join(
-            (
-                b"default-src 'none'",
-                b"script-src 'self'",
-                b"style-src 'self'",
-                b"img-src 'self'",
-                # The page connects to any server whose URL its user enters.
-                b"connect-src 'self' ws: wss:",
-                b"base-uri 'none'",
-                b"form-action 'none'",
-                b"frame-ancestors 'none'",
-            )
-        ),
-    ),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-opener-policy", b"same-origin"),
-)
+    def response_written(self, size: int) -> None:
+        """Continue with the next request: a response of `size` bytes is written, and the connection stays open."""
+
+    def pause_serving(self) -> None:
+        """Stop serving requests: the client does not read the responses."""
+
+    def resume_serving(self) -> None:
+        """Serve requests again after `pause_serving`."""
 
 
 class Channel(HTTPChannel):
     """
-    HTTP on a connection that the frontend may pass to a WebSocket endpoint between two requests.
+    HTTP on a connection that may answer other requests in between, or be passed to a WebSocket endpoint.
 
     `serve` does what `HTTPChannel` does when its parser has reached the end of a request. It calls the methods of the
     request that Twisted documents as "methods for channel", as the HTTP/2 streams of Twisted do.
@@ -73,7 +57,7 @@ class Channel(HTTPChannel):
 
     def __init__(self) -> None:
         super().__init__()
-        self.frontend: Frontend
+        self.connection: Connection
         self.is_half_closed = False
         """Whether the client has closed its sending side of the TCP connection. It may still read."""
 
@@ -85,8 +69,6 @@ class Channel(HTTPChannel):
             request: the request head.
             body: the request body, decoded if it was chunked.
         """
-        # No idle timeout while the request is answered.
-        self.setTimeout(None)
         page = cast(Request, self.requestFactory(self))
         self.requests.append(page)
         for name, value in request.headers:
@@ -106,23 +88,17 @@ class Channel(HTTPChannel):
 
     def pauseProducing(self) -> None:  # noqa: D102 (IPushProducer)
         super().pauseProducing()
-        self.frontend.pause_serving()
+        self.connection.pause_serving()
 
     def resumeProducing(self) -> None:  # noqa: D102
         super().resumeProducing()
-        self.frontend.resume_serving()
+        self.connection.resume_serving()
 
     def requestDone(self, request: Request) -> None:
-        """Notify the frontend that the response is written, unless the connection then closes."""
+        """Notify the connection that the response is written, unless the connection then closes."""
         super().requestDone(request)
         if self.persistent:
-            self.setTimeout(IDLE_TIMEOUT)
-            self.frontend.response_written(request.sentLength)
-
-    def release(self) -> None:
-        """Detach from the transport, because a WebSocket endpoint uses it from now on."""
-        self.setTimeout(None)
-        self.transport.unregisterProducer()
+            self.connection.response_written(request.sentLength)
 
 
 class PageRequest(Request):
@@ -157,8 +133,7 @@ class PageRequest(Request):
     def render(self, resrc: IResource) -> None:
         """Add the common headers, then answer a preflight, refuse a forbidden origin, or render the resource."""
         self.responseHeaders.removeHeader(b"server")
-        for name, value in _SECURITY_HEADERS:
-            self.setHeader(name, value)
+        self._add_headers(SECURITY_HEADERS)
         cross_origin = _describe_cross_origin(self)
         self._add_headers(self.site.cross_origin.headers(cross_origin))
         answer = self.site.cross_origin.answer(cross_origin)
@@ -209,32 +184,32 @@ class PageSite(Site):
     displayTracebacks = False
 
     def __init__(self, resource: IResource, reactor: IReactorTime, cross_origin: CrossOrigin) -> None:
-        super().__init__(resource, reactor=reactor, timeout=IDLE_TIMEOUT, parsePOSTFormSubmission=False)
+        # `wsserver.web.connection` has the idle timeout.
+        super().__init__(resource, reactor=reactor, timeout=None, parsePOSTFormSubmission=False)
         self.cross_origin = cross_origin
 
-    def channel(self, address: IAddress, frontend: Frontend) -> Channel:
+    def channel(self, address: IAddress, connection: Connection) -> Channel:
         """
         Return a new `Channel`, which serves HTTP on a connection.
 
         Args:
             address: the peer's address.
-            frontend: passes requests to `Channel.serve`. The channel notifies the frontend when a response is written,
-                unless the connection then closes.
+            connection: passes requests to `Channel.serve`. It is notified when a response is written, unless the
+                channel then closes the connection.
         """
         channel = cast(Channel, self.buildProtocol(address))
-        channel.frontend = frontend
+        channel.connection = connection
         return channel
 
     def log(self, request: Any) -> None:
         """Log a request in one line, without its query, which may contain a token."""
         if not request.logged:
             return
-        _log.info(
-            "{method} {path} {status} bytes={bytes} peer={peer}",
+        access_log.answered(
             method=request.method.decode("ascii", "replace"),
             path=show_path(request.uri.partition(b"?")[0].decode("latin-1")),
             status=request.code,
-            bytes=request.sentLength,
+            size=request.sentLength,
             peer=show_peer(request.getClientAddress()),
         )
 
@@ -326,14 +301,13 @@ class Probe(Resource):
 
 class Root(Resource):
     """
-    The resource of every HTTP path: page files, JSON documents, API, event streams and probes.
+    The resource of every HTTP path outside the API: page files, JSON documents, event streams and probes.
 
     Paths of WebSocket endpoints answer plain HTTP requests with 426.
 
     Args:
         pages: name in the URL -> resource; the empty name is the page at `/`.
         websocket_paths: paths that only accept WebSocket; a path that ends in a slash covers all paths below it.
-        api: the resource for `/api/`.
         sse: the resource for `/sse`.
         probes: name in the URL -> probe.
         speaks_websocket: returns whether the server accepts a WebSocket handshake at a path.
@@ -344,13 +318,11 @@ class Root(Resource):
         pages: Mapping[bytes, IResource],
         websocket_paths: Iterable[str],
         *,
-        api: IResource,
         sse: IResource,
         probes: Mapping[bytes, IResource],
         speaks_websocket: Callable[[str], bool],
     ) -> None:
         super().__init__()
-        self._api = api
         self._fetched = {**pages, b"sse": sse, **probes}
         # A plain HTTP request for / gets the page.
         self._websocket_paths = {path.encode("utf-8") for path in websocket_paths} - {b"/"}
@@ -364,8 +336,6 @@ class Root(Resource):
         request.prepath, request.postpath = [*(request.prepath or []), *rest], []
         if request.requestHeaders.hasHeader(b"sec-websocket-key"):
             return Answer(refuse_removed_upgrade())
-        if whole.startswith(b"/api/"):
-            return self._api
         plain = whole.rstrip(b"/")
         if plain in self._websocket_paths or (plain + b"/").startswith(self._websocket_prefixes):
             return Answer(needs_websocket(whole))

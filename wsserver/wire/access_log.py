@@ -1,4 +1,4 @@
-"""Access log: one line when a WebSocket connection opens, one when it closes, one for each refused request."""
+"""Access log: a line when a WebSocket connection opens and when it closes, for each refused and each HTTP request."""
 
 import json
 from functools import lru_cache
@@ -13,9 +13,19 @@ from wsserver.logging import LINE
 from wsserver.text import quote
 from wsserver.wire.http11 import Refusal
 
-__all__ = ["closed", "handshake_failed", "handshakes_suppressed", "opened", "refused", "show_path", "show_peer"]
+__all__ = [
+    "answered",
+    "closed",
+    "handshake_failed",
+    "handshakes_suppressed",
+    "opened",
+    "refused",
+    "show_path",
+    "show_peer",
+]
 
 _log = Logger(namespace="wsserver.connection")
+_http_log = Logger(namespace="wsserver.http")
 
 
 def show_peer(address: IAddress) -> str:
@@ -33,15 +43,37 @@ def show_path(raw_path: str) -> str:
     return quote(raw_path, 256)[1:-1]
 
 
-def _publish(**event: Any) -> None:
+def _publish(log: Logger = _log, **event: Any) -> None:
     """Publish an event as `Logger.info` does, but without checking the log level: the check takes half of the time."""
-    event["log_logger"] = _log
+    event["log_logger"] = log
     event["log_level"] = LogLevel.info
-    event["log_namespace"] = _log.namespace
+    event["log_namespace"] = log.namespace
     event["log_source"] = None
     event["log_format"] = LINE
     event["log_time"] = time()
-    _log.observer(event)
+    log.observer(event)
+
+
+def answered(*, method: str, path: str, status: int, size: int, peer: str) -> None:
+    """
+    Log that an HTTP request was answered.
+
+    Args:
+        method: the request method.
+        path: the request path, formatted by `show_path`.
+        status: the status of the response.
+        size: size of the response's body as it was sent, in bytes.
+        peer: the peer's address.
+    """
+    _publish(
+        _http_log,
+        line=f"{method} {path} {status} bytes={size} peer={peer}",
+        method=method,
+        path=path,
+        status=status,
+        bytes=size,
+        peer=peer,
+    )
 
 
 def opened(*, number: int, peer: str, path: str, subprotocol: str | None, extensions: str | None) -> None:

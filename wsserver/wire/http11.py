@@ -197,6 +197,11 @@ class Request:
         line = f"{self.method} {self.target} HTTP/{major}.{minor}"
         return ("\r\n".join([line, *map(":".join, self.headers)]) + "\r\n").encode("latin-1")
 
+    def last(self, name: str) -> str | None:
+        """Return the value of the last header with a name (in lower case); None if there is none."""
+        assert self._last is not None
+        return self._last.get(name)
+
     def all(self, name: str) -> list[str]:
         """Return the values of all headers with a name (in lower case), in order."""
         assert self._last is not None

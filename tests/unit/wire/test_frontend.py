@@ -172,11 +172,13 @@ class SlowResponseTests:
         self.client = self.server.connect()
 
     def channel(self, address, frontend):
+        from wsserver.web.connection import HTTPServer
         from wsserver.web.cors import CrossOrigin
         from wsserver.web.site import PageSite
 
-        cross_origin = CrossOrigin(lambda: frontend._factory.policy, ())
-        return PageSite(self.slow, self.server.clock, cross_origin).channel(address, frontend)
+        clock, cross_origin = self.server.clock, CrossOrigin(lambda: frontend._factory.policy, ())
+        pages = PageSite(self.slow, clock, cross_origin)
+        return HTTPServer(None, pages, cross_origin, clock).connection(address, frontend)
 
     def finish(self):
         self.slow.request.write(b"done")

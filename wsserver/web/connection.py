@@ -1,0 +1,242 @@
+"""
+The HTTP side of a connection: answers the calls of the HTTP API, and passes all other requests to `twisted.web`.
+
+The HTTP API does not use `twisted.web`, which needs much more CPU time for a call than the call itself: it copies the
+request into objects of its own, sorts and checks the response headers, and writes head and body separately.
+"""
+
+from http import HTTPStatus
+from typing import Any
+
+from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, IReactorTime, ITCPTransport, ITransport
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from wsserver.typing import Header
+from wsserver.web.api import API
+from wsserver.web.cors import NO_ORIGIN, CrossOrigin, describe_request, is_api
+from wsserver.web.responses import Response, refusal_response, write_response
+from wsserver.web.site import Channel, PageSite
+from wsserver.wire import access_log
+from wsserver.wire.access_log import show_path, show_peer
+from wsserver.wire.frontend import Frontend
+from wsserver.wire.http11 import Refusal, Request
+
+__all__ = ["HTTPConnection", "HTTPServer"]
+
+# At module level, because a Twisted Logger in a class body uses the name of the class as its namespace.
+_log = Logger(namespace="wsserver.http")
+
+IDLE_TIMEOUT = 60
+"""Seconds for which an idle kept-alive connection stays open."""
+
+ABORT_TIMEOUT = 15
+"""Seconds that an idle connection may take to close, because the client does not read its last response."""
+
+
+class HTTPServer:
+    """
+    What the HTTP sides of all connections share.
+
+    Args:
+        api: answers the calls of the HTTP API.
+        pages: the `twisted.web` site that answers all other requests.
+        cross_origin: decides on calls from pages of other origins.
+        reactor: the reactor, for timeouts.
+    """
+
+    def __init__(self, api: API, pages: PageSite, cross_origin: CrossOrigin, reactor: IReactorTime) -> None:
+        self.api = api
+        self.pages = pages
+        self.cross_origin = cross_origin
+        self.reactor: Any = reactor
+
+    def connection(self, address: IAddress, frontend: Frontend) -> "HTTPConnection":
+        """
+        Return the HTTP side of a new connection.
+
+        Args:
+            address: the peer's address.
+            frontend: passes requests to the HTTP side, which notifies it when a response is written.
+        """
+        return HTTPConnection(self, address, frontend)
+
+
+@implementer(IPushProducer)
+class HTTPConnection:
+    """
+    The HTTP side of one connection; implements `wsserver.wire.frontend.HTTPSide`.
+
+    It is the producer of its transport until a request for a page arrives. From then on, the `Channel` that answers
+    such requests is the producer.
+
+    Args:
+        server: what the connection shares with the others.
+        address: the peer's address.
+        frontend: passes requests one at a time: the next one after `Frontend.response_written`.
+    """
+
+    def __init__(self, server: HTTPServer, address: IAddress, frontend: Frontend) -> None:
+        self._server = server
+        self._address = address
+        self._frontend = frontend
+        self._transport: Any = None
+        self._pages: Channel | None = None
+        self._is_half_closed = False
+        self._idle_since: float | None = None
+        """When the last response was written, by the reactor's clock; None while a request is answered."""
+        self._timer: IDelayedCall | None = None
+        """The timer of the idle timeout. It is not stopped while requests are answered, which would take longer."""
+
+    # Called by the frontend.
+
+    def makeConnection(self, transport: ITransport) -> None:
+        """Set the transport that responses are written to."""
+        self._transport = transport
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
+        self._transport.registerProducer(self, True)
+
+    def serve(self, request: Request, body: bytes) -> None:
+        """
+        Answer a request.
+
+        Args:
+            request: the request head.
+            body: the request body, decoded if it was chunked.
+        """
+        self._idle_since = None
+        # A handshake without an Upgrade header is explained at every path.
+        if not is_api(request) or request.last("sec-websocket-key") is not None:
+            self._open_pages().serve(request, body)
+        elif request.last("origin") is None:
+            self._call(request, body, NO_ORIGIN)
+        else:
+            self._call_from_page(request, body)
+
+    def half_closed(self) -> None:
+        """End an endless response: the client has closed its sending side, but may still read."""
+        self._is_half_closed = True
+        if self._pages is not None:
+            self._pages.half_closed()
+
+    def loseConnection(self) -> None:
+        """Close the connection after everything written so far has been sent."""
+        self._transport.unregisterProducer()
+        self._transport.loseConnection()
+
+    def release(self) -> None:
+        """Stop using the transport: an endpoint takes the connection over."""
+        self._stop_timer()
+        self._transport.unregisterProducer()
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Stop the timer, and drop the response if one is pending."""
+        self._stop_timer()
+        self._transport = None
+        if self._pages is not None:
+            self._pages.connectionLost(reason)
+
+    # Calls of the HTTP API.
+
+    def _call_from_page(self, request: Request, body: bytes) -> None:
+        """Answer a preflight or refuse it; run any other call. Without the headers, the page cannot read the answer."""
+        cross_origin = self._server.cross_origin
+        description = describe_request(request)
+        headers = cross_origin.headers(description)
+        answer = cross_origin.answer(description)
+        if answer is None:
+            self._call(request, body, headers)
+        elif isinstance(answer, Refusal):
+            # The page only sees a network error. The log line tells the operator which option to set.
+            peer = show_peer(self._address)
+            access_log.refused(answer, number=None, peer=peer, path=show_path(request.raw_path))
+            self._respond(refusal_response(answer), request, headers)
+        else:
+            self._respond(Response(HTTPStatus.NO_CONTENT, answer), request, headers)
+
+    def _call(self, request: Request, body: bytes, headers: tuple[Header, ...]) -> None:
+        self._server.api.answer(request, body).addCallback(self._respond, request, headers)
+
+    def _respond(self, response: Response, request: Request, headers: tuple[Header, ...]) -> None:
+        if self._transport is None:
+            # The client disconnected while the call was running.
+            return
+        closes = request.version == (1, 0) or request.names("connection", "close")
+        self._transport.write(write_response(request, response, headers, closes=closes))
+        size = len(response.body) if request.method != "HEAD" else 0
+        access_log.answered(
+            method=request.method,
+            path=show_path(request.raw_path),
+            status=response.status.value,
+            size=size,
+            peer=show_peer(self._address),
+        )
+        if closes:
+            self.loseConnection()
+        else:
+            self.response_written(size)
+
+    # Pages, probes and event streams, which `twisted.web` answers.
+
+    def _open_pages(self) -> Channel:
+        if self._pages is None:
+            self._pages = self._server.pages.channel(self._address, self)
+            self._pages.is_half_closed = self._is_half_closed
+            # The channel registers itself.
+            self._transport.unregisterProducer()
+            self._pages.makeConnection(self._transport)
+        return self._pages
+
+    def response_written(self, size: int) -> None:
+        """
+        Notify the frontend that a response is written and the connection stays open; start the idle timeout.
+
+        Args:
+            size: size of the response's body, in bytes.
+        """
+        self._idle_since = self._server.reactor.seconds()
+        if self._timer is None:
+            self._timer = self._server.reactor.callLater(IDLE_TIMEOUT, self._check_idle)
+        self._frontend.response_written(size)
+
+    def pause_serving(self) -> None:
+        """Serve no further request: the client does not read the responses."""
+        self._frontend.pause_serving()
+
+    def resume_serving(self) -> None:
+        """Serve requests again after `pause_serving`."""
+        self._frontend.resume_serving()
+
+    # IPushProducer.
+
+    pauseProducing = pause_serving
+    resumeProducing = resume_serving
+
+    def stopProducing(self) -> None:
+        """Do nothing: the transport calls `connectionLost` too."""
+
+    # The idle timeout.
+
+    def _check_idle(self) -> None:
+        self._timer = None
+        if self._idle_since is None:
+            # The end of the response starts the timer again.
+            return
+        left = self._idle_since + IDLE_TIMEOUT - self._server.reactor.seconds()
+        if left > 0:
+            self._timer = self._server.reactor.callLater(left, self._check_idle)
+            return
+        _log.info("idle connection closed peer={peer}", peer=show_peer(self._address))
+        self._timer = self._server.reactor.callLater(ABORT_TIMEOUT, self._abort)
+        self.loseConnection()
+
+    def _abort(self) -> None:
+        self._timer = None
+        self._transport.abortConnection()
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
