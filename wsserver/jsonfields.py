@@ -16,6 +16,7 @@ from array import array
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import accumulate
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, TypeVar
 
 import msgspec
@@ -99,29 +100,54 @@ class JSONStruct(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         """Replace null by the default, a raw value by its text, and a time by whole seconds."""
-        # The defaults are those of the last fields: a required field has none.
-        fields = len(self.__struct_fields__)
-        for number, name in enumerate(self.__struct_fields__):
-            value = getattr(self, name)
-            kind = type(value)
-            if kind is msgspec.Raw:
+        texts, nullable, times = _find_fields(type(self))
+        for name in texts:
+            if (value := getattr(self, name)) is not None:
                 text = bytes(value)
                 force_setattr(self, name, None if text == b"null" and not self.null_is_value else text)
-            elif value is None and (default := self.__struct_defaults__[number - fields]) is not None:
-                force_setattr(self, name, default.factory() if hasattr(default, "factory") else default)
-            elif kind is float and name in _find_times(type(self)):
+        if None in nullable(self):
+            self._set_defaults()
+        for name in times:
+            if (value := getattr(self, name)) is not None:
                 force_setattr(self, name, math.ceil(value))
+
+    def _set_defaults(self) -> None:
+        for name, default in _find_defaults(type(self)).items():
+            if getattr(self, name) is None:
+                force_setattr(self, name, default.factory() if hasattr(default, "factory") else default)
+
+
+@lru_cache
+def _find_fields(kind: type[JSONStruct]) -> tuple[list[str], Callable[[JSONStruct], tuple[Any, ...]], list[str]]:
+    """
+    Find the fields that `JSONStruct.__post_init__` converts.
+
+    Returns:
+        The names of the fields that keep the text of their value; a function that returns the values of the fields with
+        a default other than None; and the names of the fields that are times.
+    """
+    fields = msgspec.structs.fields(kind)
+    nullable = list(_find_defaults(kind))
+    return (
+        [field.name for field in fields if field.type in (msgspec.Raw, msgspec.Raw | None)],
+        # Of one name, `attrgetter` would return the value itself instead of a tuple.
+        attrgetter(*nullable, *nullable) if nullable else lambda _: (),
+        [field.name for field in fields if field.type == Seconds],
+    )
+
+
+@lru_cache
+def _find_defaults(kind: type[JSONStruct]) -> dict[str, Any]:
+    """Return the defaults other than None: field name -> value, or a factory of a value as msgspec has it."""
+    # The defaults are those of the last fields: a required field has none.
+    names = kind.__struct_fields__[len(kind.__struct_fields__) - len(kind.__struct_defaults__) :]
+    pairs = zip(names, kind.__struct_defaults__, strict=True)
+    return {name: default for name, default in pairs if default not in (None, msgspec.NODEFAULT)}
 
 
 def replace_nulls(values: Mapping[_Name, _T], default: _T) -> dict[_Name, _T]:
     """Return a map in which a default replaces each value that is None, which a JSON null is decoded to."""
     return {name: default if value is None else value for name, value in values.items()}
-
-
-@lru_cache
-def _find_times(kind: type[JSONStruct]) -> frozenset[str]:
-    """Return the names of the fields of type `Seconds`."""
-    return frozenset(field.name for field in msgspec.structs.fields(kind) if field.type == Seconds)
 
 
 def decode(kind: type[_T], text: bytes, where: str = "") -> _T:

@@ -7,8 +7,9 @@ This module does not use Twisted, a clock or a socket.
 import base64
 import json as jsonlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from wsserver.hub.clients import ClientInfo, read_info, write_info
 from wsserver.jsonfields import decode_string, read_json, write
@@ -18,8 +19,8 @@ from wsserver.wire.frames import is_utf8
 __all__ = ["Publication", "check_int", "check_text", "make_publication", "pack", "unpack"]
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+# A struct, because creating one takes a fifth of the time that a frozen dataclass takes.
+class Publication(msgspec.Struct, frozen=True):
     """A message published to a channel."""
 
     data: bytes
@@ -34,6 +35,10 @@ class Publication:
     """The client that published the data; None if the publisher is not a client."""
     tags: Mapping[str, str] | None = None
     """Names and values that are sent together with the data."""
+
+    def numbered(self, offset: int, epoch: str) -> "Publication":
+        """Return a copy with an offset, and the epoch that the offset belongs to."""
+        return Publication(self.data, offset, epoch, self.json, self.info, self.tags)
 
     def as_bytes(self) -> bytes:
         """

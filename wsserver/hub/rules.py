@@ -5,7 +5,7 @@ This module does not use Twisted, a clock or a socket.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -34,10 +34,13 @@ class Rule:
     slow: str = "close"
     """The slow consumer policy: `close`, `drop-oldest` or `latest`; see `wsserver.hub.send_queue`."""
 
-    @property
-    def keep(self) -> Keep | None:
-        """How much of the channel's stream the broker keeps; None if the channel has no history."""
-        return Keep(self.history_size, self.history_ttl) if self.history_size and self.history_ttl else None
+    keep: Keep | None = field(init=False)
+    """How much of the channel's stream the broker keeps; None if the channel has no history."""
+
+    def __post_init__(self) -> None:
+        """Set `keep`, which is read for each publication."""
+        has_history = self.history_size and self.history_ttl
+        object.__setattr__(self, "keep", Keep(self.history_size, self.history_ttl) if has_history else None)
 
 
 class Rules:

@@ -11,7 +11,6 @@ This module does not use Twisted, a socket or a clock: the time is an argument.
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
@@ -115,8 +114,10 @@ _OVERHEAD = 150
 
 
 def _weight(publication: Publication) -> int:
-    tags = publication.tags or {}
-    return len(publication.data) + _OVERHEAD + sum(len(name) + len(text) + _OVERHEAD for name, text in tags.items())
+    weight = len(publication.data) + _OVERHEAD
+    if publication.tags:
+        weight += sum(len(name) + len(text) + _OVERHEAD for name, text in publication.tags.items())
+    return weight
 
 
 class Stream:
@@ -151,7 +152,7 @@ class Stream:
         """
         self.expire(now)
         self.offset += 1
-        publication = replace(publication, offset=self.offset, epoch=self.epoch)
+        publication = publication.numbered(self.offset, self.epoch)
         self._kept.append(publication)
         self.size += _weight(publication)
         self._expires = now + keep.ttl

@@ -68,24 +68,22 @@ _UNSUPPORTED: Final = {
 _MISSING: Final = cast("ChannelName", None)
 """The default of a channel's name, until `check_channel` raises an error for it."""
 
-_EMPTY: Final = (None, b"null", b"0", b'""', b"false", b"[]", b"{}")
-"""JSON values that mean the same as a missing parameter."""
-
 
 class Parameters(JSONStruct, frozen=True, kw_only=True):
     """The base of all parameters. It rejects parameters of Centrifugo that no method of this server supports."""
 
-    version: JSONField = None
-    session: JSONField = None
-    expression: JSONField = None
-    b64info: JSONField = None
+    version: Any = None
+    session: Any = None
+    expression: Any = None
+    b64info: Any = None
 
     def __post_init__(self) -> None:
         """Raise a ValueError if the call contains an unsupported parameter."""
         JSONStruct.__post_init__(self)
-        for name, why in _UNSUPPORTED.items():
-            if getattr(self, name) not in _EMPTY:
-                raise ValueError(f"{name}: {why}")
+        # Null, 0, "", false, [] and {} mean the same as a missing parameter.
+        if self.version or self.session or self.expression or self.b64info:
+            name = next(name for name in _UNSUPPORTED if getattr(self, name))
+            raise ValueError(f"{name}: {_UNSUPPORTED[name]}")
 
 
 class Channel(Parameters, frozen=True, kw_only=True):
@@ -113,8 +111,9 @@ class Content(Parameters, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Replace null tags by empty ones, as Go's decoder does; raise a ValueError for a too long idempotency key."""
         Parameters.__post_init__(self)
-        force_setattr(self, "tags", replace_nulls(self.tags, ""))
-        if len(self.idempotency_key.encode("utf-8")) > _MAX_KEY:
+        if self.tags:
+            force_setattr(self, "tags", replace_nulls(self.tags, ""))
+        if self.idempotency_key and len(self.idempotency_key.encode("utf-8")) > _MAX_KEY:
             raise ValueError(f"idempotency_key: expected at most {_MAX_KEY} bytes")
 
     def publication(self) -> Publication:
