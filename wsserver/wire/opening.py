@@ -84,8 +84,10 @@ class OpeningHandshake(AutobahnConnection):
         return request
 
     def connectionMade(self) -> None:
-        """Count the connection; everything else happens in `begin`, with the handshake that the frontend has read."""
+        """Count the connection; `begin` does the rest, with the handshake that the frontend has read."""
         self.factory.countConnections += 1
+        self._accept = self.autoPingPendingCall = self.websocket_protocol_in_use = None
+        self._waiting = b""
 
     def begin(self, request: Request, accept: Accept, rest: bytes) -> None:
         """

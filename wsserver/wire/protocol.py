@@ -110,6 +110,19 @@ class ServerProtocol(SlowPath, OpeningHandshake):
     sends, the server does not read what the peer sends. So the send buffer of an echo cannot grow without bound.
     """
 
+    # What every connection has. Without a slot for each of them, an idle connection would need a dictionary.
+    __slots__ = (
+        "_accept",
+        "_request",
+        "_shown_peer",
+        "_waiting",
+        "autoPingPendingCall",
+        "connected",
+        "number",
+        "started",
+        "websocket_protocol_in_use",
+    )
+
     factory: ServerFactory
 
     service: ClassVar[Service]

@@ -10,9 +10,12 @@ Twisted.
 import socket
 from collections.abc import Callable
 from errno import EAGAIN, ENOBUFS
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet import tcp, unix
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
@@ -206,8 +209,9 @@ class _WriteThrough(_FastBase):
 
     def _drop_queue(self: Any) -> None:
         self._direct, self._fd = False, -1
-        self._tempDataBuffer.clear()
-        self._tempDataLen, self.dataBuffer, self.offset = 0, b"", 0
+        if self.queued:
+            self._tempDataBuffer.clear()
+            self._tempDataLen, self.dataBuffer, self.offset = 0, b"", 0
 
     def connectionLost(self: Any, reason: Failure) -> None:
         """Drop the queued data, and notify the protocol."""
@@ -228,7 +232,74 @@ class _WriteThrough(_FastBase):
 
 
 class TCPTransport(_WriteThrough, tcp.Server):  # type: ignore[misc]
-    """An accepted TCP connection."""
+    """
+    An accepted TCP connection.
+
+    An idle connection takes little memory: what every connection has is in slots, and what few connections need, such
+    as Twisted's list of queued data, is made when it is used. Only then does the instance get a dictionary.
+    """
+
+    __slots__ = (
+        "client",
+        "connected",
+        "producer",
+        "producerPaused",
+        "reactor",
+        "server",
+        "sessionno",
+        "socket",
+        "streamingProducer",
+    )
+
+    _tempDataLen = 0
+
+    def __init__(  # noqa: PLR0917 (as in Twisted)
+        self, sock: socket.socket, protocol: Any, client: tuple[Any, ...], server: Any, number: int, reactor: Any
+    ) -> None:
+        # Instead of Twisted's constructors, which make a list, two names for log lines and a bound method.
+        self.watched, self._direct, self._broken = 0, True, False
+        self._fd = sock.fileno() if type(sock) is socket.socket else -1
+        sock.setblocking(False)
+        self.socket, self.protocol, self.reactor = sock, protocol, reactor
+        self.client, self.server, self.sessionno = client, server, number
+        self.producer, self.producerPaused, self.streamingProducer = None, False, False
+        self.startReading()
+        self.connected = 1
+
+    @cached_property
+    def _tempDataBuffer(self) -> list[bytes]:  # type: ignore[override]
+        return []
+
+    @property
+    def _addressType(self) -> type[IPv4Address | IPv6Address]:  # type: ignore[override]
+        return IPv4Address if len(self.client) == 2 else IPv6Address
+
+    @property
+    def fileno(self) -> Callable[[], int]:
+        """The method that returns the file descriptor; once the connection is closed, it returns -1."""
+        return self.socket.fileno if hasattr(self, "socket") else partial(FileDescriptor.fileno, self)
+
+    @fileno.deleter
+    def fileno(self) -> None:
+        """Do nothing: Twisted deletes the attribute together with `socket`."""
+
+    # Names in Twisted's log lines.
+
+    @property
+    def hostname(self) -> Any:  # type: ignore[override]
+        """The peer's IP address."""
+        return self.client[0]
+
+    @cached_property
+    def logstr(self) -> str:  # type: ignore[override]
+        """The prefix of log lines about the connection."""
+        return f"{self._getLogPrefix(self.protocol)},{self.sessionno},{self.hostname}"
+
+    @cached_property
+    def repstr(self) -> str:  # type: ignore[override]
+        """The result of `repr`."""
+        port = getattr(self.server, "_realPortNumber", None)
+        return f"<{type(self.protocol).__name__} #{self.sessionno} on {port}>"
 
 
 class UNIXTransport(_WriteThrough, unix.Server):  # type: ignore[misc]

@@ -20,7 +20,7 @@ from twisted.logger import globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides
 
-from wsserver.wire.poller import Poller
+from wsserver.wire.poller import Poller, py_serve
 from wsserver.wire.transport import TCPTransport
 
 pytestmark = pytest.mark.kernel
@@ -34,6 +34,12 @@ MAX_OPERATIONS = 300
 IN, OUT, ERR, HUP = select.EPOLLIN, select.EPOLLOUT, select.EPOLLERR, select.EPOLLHUP
 FD = 1000
 PAYLOAD = random.Random(0).randbytes(1 << 20)
+
+
+@pytest.fixture(autouse=True)
+def _read_events_from_the_fake(monkeypatch):
+    """Use the Python twin of `serve`: the compiled one reads events from the kernel."""
+    monkeypatch.setattr("wsserver.wire.poller.serve", py_serve)
 
 
 class FakeEpoll:
