@@ -1,5 +1,6 @@
 """The `wsserver` command of twistd: `Options`, built from the option table, and `makeService`."""
 
+import gc
 import os
 import re
 import shutil
@@ -157,7 +158,8 @@ def makeService(options: Options) -> WebSocketService:
     """
     from twisted.internet import reactor  # noqa: PLC0415 (importing the reactor installs it)
 
-    # These two change the whole process, so they are not part of `WebSocketService`, which other applications embed.
+    # These change the whole process, so they are not part of `WebSocketService`, which other applications embed.
+    gc.enable()
     keep_freed()
     use_monotonic_clock(reactor)
     # twistd prints a traceback if a service fails to start; print a `WsserverError` in one line instead.
