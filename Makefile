@@ -60,7 +60,7 @@ unit-python:
 	WSSERVER_PUREPYTHON=1 $(COVERED) tests/integration -m kernel
 
 integration:
-	$(COVERED) --reactor=default tests/integration
+	$(COVERED) --reactor=default tests/integration tests/benchmarks
 
 packaging:
 	$(COVERED) tests/packaging

@@ -54,7 +54,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the server and other servers in the same run.")
     parser.add_argument("--quick", action="store_true", help="a few servers, one short round: under two minutes")
     parser.add_argument(
-        "--rows", type=names_of(row.name for row in ROWS), help="names of the rows to measure, separated by commas"
+        "--rows",
+        type=names_of(row.name for row in ROWS if not row.shares),
+        help="names of the rows to measure, separated by commas",
     )
     parser.add_argument(
         "--servers", type=names_of(BY_NAME), help="names of the servers to measure, separated by commas"
@@ -69,9 +71,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=ROOT / "reports" / "bench", metavar="DIR")
     parser.add_argument("--write-docs", action="store_true", help="write docs/explanation/benchmarks.md and its plots")
     parser.add_argument("--reuse", action="store_true", help="do not measure: use the last result")
-    parser.add_argument("--profile", choices=[row.name for row in ROWS if row.measure == "load"], metavar="ROW")
+    parser.add_argument(
+        "--profile", choices=[row.name for row in ROWS if row.measure == "load" and not row.shares], metavar="ROW"
+    )
     chosen = parser.parse_args(arguments)
-    chosen.rows = chosen.rows or [row.name for row in ROWS if not (chosen.quick and row.name in QUICK_WITHOUT)]
+    chosen.rows = chosen.rows or [
+        row.name for row in ROWS if not (row.shares or (chosen.quick and row.name in QUICK_WITHOUT))
+    ]
     chosen.servers = chosen.servers or list(QUICK if chosen.quick else BY_NAME)
     chosen.rounds = chosen.rounds or (1 if chosen.quick else 5)
     chosen.seconds = chosen.seconds or (0.7 if chosen.quick else 2.0)
@@ -196,7 +202,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if result["machine"]["load_average"] > 0.5:
         say(f"this machine isn't idle (load average {result['machine']['load_average']:.1f}): figures will be low")
     for row in ROWS:
-        if row.name in options.rows:
+        if row.shares in result["rows"]:
+            result["rows"][row.name] = result["rows"][row.shares]
+        elif row.name in options.rows and not row.shares:
             result["rows"][row.name] = measure_row(row, [peer for peer in peers if row.takes(peer)], options)
             save(result, options.out)
     return result

@@ -18,7 +18,11 @@
 
 #include "load/connection.h"
 #include "load/fanout.h"
+#include "load/publications.h"
+#include "load/schedule.h"
+#include "load/text.h"
 
+#include "load/api.h"
 #include "load/centrifuge.h"
 #include "load/frames.h"
 #include "load/handshake.h"
@@ -29,7 +33,7 @@ static uint64_t hostile_base;
 
 static void serve(struct connection *c, unsigned events)
 {
-    if (c->state != OPEN) {
+    if (c->state < OPEN) {
         go_on_opening(c);
         return;
     }
@@ -37,19 +41,16 @@ static void serve(struct connection *c, unsigned events)
         ssize_t n;
         now = clock_now();
         while ((n = read_some(c, buffer, sizeof buffer)) > 0) {
-            if (c == publisher) {
-                /* What servers answer to a publisher differs; that it was published is seen elsewhere. */
-                if (options.redis && memchr(buffer, '-', (size_t)n))
-                    die("Redis: %.*s", (int)n, buffer);
-                break;
-            }
-            take(c, buffer, (size_t)n);
+            c->take(c, buffer, (size_t)n);
             if (!c->tls || !SSL_has_pending(c->tls))
                 break; /* epoll tells of the rest; what OpenSSL has already read it wouldn't tell of */
         }
         if (n == 0 && c->hostile)
             hostile_closed = 1;
-        else if (n == 0)
+        else if (n == 0 && c->received_close) {
+            hang_up(c);
+            return;
+        } else if (n == 0)
             die("connection ended without a close frame");
     }
     if (!c->hostile)
@@ -67,7 +68,10 @@ static void turn(int timeout)
     if (n < 0 && errno != EINTR)
         die("epoll_wait: %s", strerror(errno));
     for (int i = 0; i < n; i++)
-        serve(events[i].data.ptr, events[i].events);
+        if (events[i].data.ptr == &timer)
+            on_timer();
+        else
+            serve(events[i].data.ptr, events[i].events);
     if (publisher && publisher->owed && publisher->state == OPEN)
         push(publisher);
 }
@@ -99,35 +103,115 @@ static void run_for(double seconds)
     }
 }
 
-/* Measure one phase and print its figures as members of a JSON object. */
-static void measure(const char *prefix)
+static struct {
+    uint64_t at;
+    double cpu, own;
+} began;
+
+static void begin(void)
 {
-    run_for(options.warmup);
     memset(histogram, 0, sizeof histogram);
     messages = reply_bytes = 0;
     hostile_base = hostile_messages;
     measuring = 1;
-    double cpu = server_cpu(), own = own_cpu();
-    uint64_t began = clock_now();
-    run_for(options.duration);
-    double seconds = (double)(clock_now() - began) / 1e9;
-    cpu = server_cpu() - cpu;
-    own = own_cpu() - own;
+    began.cpu = server_cpu();
+    began.own = own_cpu();
+    began.at = clock_now();
+}
+
+static double end(void)
+{
+    double seconds = (double)(clock_now() - began.at) / 1e9;
+    began.cpu = server_cpu() - began.cpu;
+    began.own = own_cpu() - began.own;
     measuring = 0;
-    /* Who is still waiting counts too, or the longest waits would be left out. */
+    return seconds;
+}
+
+/* Print the figures of a phase as members of a JSON object. */
+static void print_figures(const char *prefix, double seconds)
+{
+    printf("\"%srate\": %.1f, \"%smessages\": %llu, \"%sload_busy\": %.3f", prefix, (double)messages / seconds, prefix,
+           (unsigned long long)messages, prefix, began.own / seconds);
+    if (percentile(.5) > 0)
+        printf(", \"%sp50_us\": %.1f, \"%sp99_us\": %.1f, \"%sp999_us\": %.1f", prefix, percentile(.5), prefix,
+               percentile(.99), prefix, percentile(.999));
+    if (options.mode == COMPRESSED)
+        printf(", \"reply_bytes\": %.1f", (double)reply_bytes / (double)messages);
+    if (options.pids)
+        printf(", \"%scpu_us\": %.3f, \"%sserver_busy\": %.3f", prefix, began.cpu * 1e6 / (double)messages, prefix,
+               began.cpu / seconds);
+}
+
+/* Measure for a certain time, and print the figures. */
+static void measure(const char *prefix)
+{
+    run_for(options.warmup);
+    begin();
+    run_for(options.duration);
+    double seconds = end();
+    /* Connections that are still waiting count too, or the longest waits would be left out. */
     for (int i = 0; i < options.connections && options.mode == HOSTILE; i++)
         if (!connections[i].hostile && connections[i].sent != connections[i].received)
             record(clock_now() - connections[i].sent_at[0]);
     if (!messages)
         die("no replies within %g s", options.duration);
-    printf("\"%srate\": %.1f, \"%sp50_us\": %.1f, \"%sp99_us\": %.1f, \"%smessages\": %llu, \"%sload_busy\": %.3f",
-           prefix, (double)messages / seconds, prefix, percentile(.5), prefix, percentile(.99), prefix,
-           (unsigned long long)messages, prefix, own / seconds);
-    if (options.mode == COMPRESSED)
-        printf(", \"reply_bytes\": %.1f", (double)reply_bytes / (double)messages);
+    print_figures(prefix, seconds);
+}
+
+/* Wait until the publisher has all replies, and the subscriber all publications. */
+static void drain(void)
+{
+    uint64_t limit = clock_now() + 10 * SECOND;
+    for (draining = 1; !all_seen(); turn(10))
+        if (clock_now() > limit)
+            die("%u publications, but %u replies and %u received publications", publisher->sent, publisher->replied,
+                connections[0].received);
+}
+
+static void send_close(struct connection *c)
+{
+    unsigned char frame[16];
+    size_t n = put_frame(frame, 0x80 | CLOSE, (const unsigned char *)"\x03\xe8", 2, c->mask);
+    c->state = CLOSING;
+    if (write_some(c, frame, n) != (ssize_t)n)
+        die("the close frame was not sent");
+}
+
+/* Close all connections, with the closing handshake `--parallel` at a time, or with resets, as if clients were lost. */
+static void close_all(void)
+{
+    for (int i = 0; i < options.connections && options.reset; i++)
+        hang_up(&connections[i]);
+    if (options.reset)
+        return;
+    uint64_t limit = clock_now() + 60 * SECOND;
+    for (unsigned next = 0, gone = 0, count = (unsigned)options.connections; gone < count;) {
+        while (next < count && next - closed < (unsigned)options.parallel)
+            send_close(&connections[next++]);
+        turn(100);
+        while (gone < count && connections[gone].fd < 0)
+            gone++;
+        if (clock_now() > limit)
+            die("only %u of %u connections closed within 60 s", gone, count);
+    }
+}
+
+/* Open connections that stay open, then close them. */
+static void run_connect(void)
+{
+    begin();
+    open_all(options.connections);
+    print_figures("", end());
+    run_for(0.5); /* let the server finish the work that the last connections caused */
+    begin();
+    close_all();
+    double seconds = (double)(clock_now() - began.at) / 1e9;
+    run_for(1); /* let the server finish */
+    end();
+    printf(", \"closing_rate\": %.1f", options.connections / seconds);
     if (options.pids)
-        printf(", \"%scpu_us\": %.3f, \"%sserver_busy\": %.3f", prefix, cpu * 1e6 / (double)messages, prefix,
-               cpu / seconds);
+        printf(", \"closing_cpu_us\": %.3f", began.cpu * 1e6 / options.connections);
 }
 
 static void run_hostile(void)
@@ -169,10 +253,14 @@ static void hold(void)
 
 static void usage(void)
 {
-    fputs("usage: load echo|command|compressed|handshakes|idle|hostile|fanout --port N\n"
-          "    [--path /echo] [--connections 100] [--in-flight 1] [--parallel 32] [--size 64]\n"
+    fputs("usage: load MODE --port N [options]\n"
+          "    modes: echo command compressed handshakes idle hostile fanout\n"
+          "           api-publish api-batch centrifuge-publish publish-back connect\n"
+          "    [--path PATH] [--connections 100] [--in-flight 1] [--parallel 32] [--size 64]\n"
           "    [--payload text|binary|utf8] [--duration 3] [--warmup 1] [--pid SERVER]... [--tls]\n"
-          "    fanout: [--publish /publish | --redis PORT] [--channels]; also idle: [--centrifuge]\n", stderr);
+          "    fanout: [--publish /publish | --redis PORT] [--channels N]\n"
+          "    fanout, idle, connect: [--centrifuge]; connect: [--reset]\n"
+          "    api-publish, api-batch: [--api-key bench] [--channels N]\n", stderr);
     exit(2);
 }
 
@@ -181,8 +269,9 @@ static void read_options(int argc, char **argv)
     static const struct option names[] = {
         {"port", 1, 0, 'p'}, {"path", 1, 0, 'u'}, {"connections", 1, 0, 'c'}, {"in-flight", 1, 0, 'i'},
         {"parallel", 1, 0, 'a'}, {"size", 1, 0, 's'}, {"payload", 1, 0, 'l'}, {"duration", 1, 0, 'd'},
-        {"warmup", 1, 0, 'w'}, {"pid", 1, 0, 'P'}, {"tls", 0, 0, 't'},
-        {"publish", 1, 0, 'b'}, {"redis", 1, 0, 'r'}, {"channels", 0, 0, 'n'}, {"centrifuge", 0, 0, 'f'}, {0}};
+        {"warmup", 1, 0, 'w'}, {"pid", 1, 0, 'P'}, {"tls", 0, 0, 't'}, {"api-key", 1, 0, 'k'},
+        {"publish", 1, 0, 'b'}, {"redis", 1, 0, 'r'}, {"channels", 1, 0, 'n'}, {"centrifuge", 0, 0, 'f'},
+        {"reset", 0, 0, 'R'}, {0}};
     if (argc < 2)
         usage();
     while (MODES[options.mode] && strcmp(MODES[options.mode], argv[1]))
@@ -205,7 +294,9 @@ static void read_options(int argc, char **argv)
         case 'b': options.publish = optarg; break;
         case 'r': options.redis = atoi(optarg); break;
         case 'f': options.centrifuge = 1; break;
-        case 'n': options.channels = 1; break;
+        case 'n': options.channels = atoi(optarg); break;
+        case 'R': options.reset = 1; break;
+        case 'k': options.api_key = optarg; break;
         case 'P':
             if (options.pids == MAX_PIDS)
                 die("at most %d processes", MAX_PIDS);
@@ -214,16 +305,120 @@ static void read_options(int argc, char **argv)
         default: usage();
         }
     if (optind != argc || options.port < 1 || options.connections < 1 || options.in_flight < 1 ||
-        options.parallel < 1 || options.duration <= 0)
+        options.parallel < 1 || options.duration <= 0 || options.channels < 0)
         usage();
-    if (options.mode == HOSTILE && options.in_flight != 1)
-        die("hostile knows 1 in flight only");
-    if (options.centrifuge && (options.size > 2000 || (options.mode != FANOUT && options.mode != IDLE)))
-        die("only fanout and idle know the Centrifuge protocol, and 2000 bytes");
-    if (options.mode == FANOUT && (options.in_flight > SLOTS / 2 || options.size < 4))
-        die("fanout knows %d in flight and 4 bytes at least", SLOTS / 2);
+}
+
+/* Reject options that a mode cannot work with. */
+static void check_options(void)
+{
+    int one_in_flight = options.mode == HOSTILE || options.mode == PUBLISH_BACK || is_api();
+    int publishes = options.mode == FANOUT || options.mode == CENTRIFUGE_PUBLISH || options.mode == PUBLISH_BACK;
+    if (one_in_flight && options.in_flight != 1)
+        die("%s has 1 message in flight only", MODES[options.mode]);
+    if (options.centrifuge && !publishes && options.mode != IDLE && options.mode != CONNECT)
+        die("%s does not use the Centrifuge protocol", MODES[options.mode]);
+    if ((options.centrifuge || is_api()) && (options.size < 4 || options.size > 2000 || opcode != TEXT))
+        die("publications have 4 to 2000 bytes of text");
+    if (publishes && (options.in_flight > SLOTS / 2 || options.size < 4))
+        die("%s has at most %d messages in flight, of 4 bytes or more", MODES[options.mode], SLOTS / 2);
+    if (options.channels > 100000 || (options.channels && !is_api() && options.mode != FANOUT))
+        die("--channels is for fanout, api-publish and api-batch, and at most 100000");
+    if (options.channels && options.mode == FANOUT && (options.centrifuge || options.channels != options.connections))
+        die("fanout needs one connection for each channel, and no Centrifuge protocol");
     if (options.mode == COMPRESSED && (options.size < 200 || options.size > 1900))
         die("compressed messages have 200 to 1900 bytes");
+}
+
+/* Set what follows from the mode. */
+static void complete_options(void)
+{
+    if (options.mode == CENTRIFUGE_PUBLISH || options.mode == PUBLISH_BACK)
+        options.centrifuge = 1;
+    if (!options.path)
+        options.path = options.mode == API_PUBLISH ? "/api/publish"
+                       : options.mode == API_BATCH ? "/api/batch"
+                       : options.centrifuge        ? "/connection/websocket"
+                                                   : "/echo";
+    if (options.mode == HANDSHAKES)
+        options.connections = options.parallel;
+    if (options.mode == PUBLISH_BACK || options.mode == CENTRIFUGE_PUBLISH)
+        options.connections = 1;
+    if (options.mode == HOSTILE || options.mode == FANOUT || options.mode == CENTRIFUGE_PUBLISH)
+        options.connections++; /* the last one is the hostile one, or the publisher */
+}
+
+static void make_connections(void)
+{
+    struct connection *last;
+    connections = need(calloc((unsigned)options.connections, sizeof *connections));
+    last = &connections[options.connections - 1];
+    last->hostile = options.mode == HOSTILE;
+    slots = (unsigned)options.in_flight;
+    if (options.mode == FANOUT || options.mode == CENTRIFUGE_PUBLISH || options.mode == PUBLISH_BACK) {
+        publisher = last;
+        slots = SLOTS;
+    }
+}
+
+static void make_tls(void)
+{
+    tls_context = need(SSL_CTX_new(TLS_client_method()));
+    SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_read_ahead(tls_context, 1);
+    /* The first that browsers offer, and the only one: all servers shall do the same work. */
+    SSL_CTX_set_ciphersuites(tls_context, "TLS_AES_128_GCM_SHA256");
+    /* As browsers offer it for WebSocket (RFC 7301). Zero is success. */
+    static const unsigned char alpn[] = "\x08http/1.1";
+    if (SSL_CTX_set_alpn_protos(tls_context, alpn, sizeof alpn - 1))
+        die("OpenSSL does not take the ALPN offer");
+}
+
+/* Send the first messages: the publisher's, or those of each connection if there is no publisher. */
+static void start_sending(void)
+{
+    for (int i = 0; i < options.connections; i++)
+        if (!connections[i].hostile && (!publisher || publisher == &connections[i])) {
+            now = clock_now();
+            connections[i].owed = (unsigned)options.in_flight;
+            push(&connections[i]);
+        }
+}
+
+static void run(void)
+{
+    if (options.mode == IDLE) {
+        open_all(options.connections);
+        hold();
+        return;
+    }
+    alarm((unsigned)(60 + 2 * (options.warmup + options.duration) + 30));
+    if (options.mode == CONNECT) {
+        printf("{");
+        run_connect();
+        printf("}\n");
+        return;
+    }
+    if (options.mode == HANDSHAKES)
+        for (int i = 0; i < options.connections; i++)
+            dial(&connections[i]);
+    else {
+        open_all(options.connections - (options.redis != 0));
+        if (options.redis)
+            dial_redis();
+        if (publisher)
+            run_for(0.3); /* a server may register a subscriber after its answer */
+        start_sending();
+    }
+    if (options.mode == HOSTILE) {
+        run_hostile();
+        return;
+    }
+    printf("{");
+    measure("");
+    if (options.mode == CENTRIFUGE_PUBLISH || options.mode == PUBLISH_BACK)
+        drain();
+    printf("}\n");
 }
 
 int main(int argc, char **argv)
@@ -234,64 +429,19 @@ int main(int argc, char **argv)
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
+    complete_options();
     make_payload();
+    check_options();
     if (options.mode == COMPRESSED)
         make_variants();
     make_request(options.path);
-    if (options.tls) {
-        tls_context = need(SSL_CTX_new(TLS_client_method()));
-        SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-        SSL_CTX_set_read_ahead(tls_context, 1);
-        /* The first that browsers offer, and the only one: all servers shall do the same work. */
-        SSL_CTX_set_ciphersuites(tls_context, "TLS_AES_128_GCM_SHA256");
-        /* As browsers offer it for WebSocket (RFC 7301). Zero is success. */
-        static const unsigned char alpn[] = "\x08http/1.1";
-        if (SSL_CTX_set_alpn_protos(tls_context, alpn, sizeof alpn - 1))
-            die("OpenSSL does not take the ALPN offer");
-    }
+    if (options.tls)
+        make_tls();
     epoll = epoll_create1(0);
-
-    if (options.mode == HANDSHAKES)
-        options.connections = options.parallel;
-    if (options.channels)
-        options.channels = options.connections;
-    if (options.mode == HOSTILE || options.mode == FANOUT)
-        options.connections++; /* the last one is the hostile one, or the publisher */
-    connections = need(calloc((unsigned)options.connections, sizeof *connections));
-    if (options.mode == HOSTILE)
-        connections[options.connections - 1].hostile = 1;
-    slots = (unsigned)options.in_flight;
-    if (options.mode == FANOUT) {
-        publisher = &connections[options.connections - 1];
-        slots = SLOTS;
-    }
-    if (options.mode != IDLE)
-        alarm((unsigned)(60 + 2 * (options.warmup + options.duration) + 30));
-    if (options.mode == HANDSHAKES) {
-        for (int i = 0; i < options.connections; i++)
-            dial(&connections[i]);
-    } else
-        open_all(options.connections - (options.redis != 0));
-    if (options.redis)
-        dial_redis();
-    if (options.mode == FANOUT)
-        run_for(0.3); /* a server may take note of a subscriber after its answer */
-
-    for (int i = 0; i < options.connections && options.mode != HANDSHAKES && options.mode != IDLE; i++)
-        if (!connections[i].hostile && (!publisher || publisher == &connections[i])) {
-            now = clock_now();
-            connections[i].owed = (unsigned)options.in_flight;
-            push(&connections[i]);
-        }
-    if (options.mode == IDLE)
-        hold();
-    else if (options.mode == HOSTILE)
-        run_hostile();
-    else {
-        printf("{");
-        measure("");
-        printf("}\n");
-    }
+    if (options.mode == PUBLISH_BACK)
+        make_timer();
+    make_connections();
+    run();
     fflush(stdout);
     for (int i = 0; i < options.connections; i++)
         if (connections[i].fd > 0)

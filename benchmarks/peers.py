@@ -25,7 +25,7 @@ class Peer:
     can: frozenset[str] = frozenset()
     """
     Capabilities. compression, tls, ping: the server has that option. validates: it checks UTF-8. python: its
-    application is written in Python.
+    application is written in Python. commands: it answers the text `time` with the time.
     """
 
     packages: tuple[str, ...] = ()
@@ -36,6 +36,13 @@ class Peer:
 
     fanout: tuple[str, ...] = ()
     """Command line in the fan-out rows; empty for a peer that is not measured in them."""
+
+    channels: tuple[str, ...] = ()
+    """
+    Command line in the rows that use Centrifugo's HTTP API, with the key `bench`, and the Centrifuge protocol, at
+    `/connection/websocket`. Clients without a token may subscribe and publish to every channel. Each channel has a
+    history of 100 publications and one minute. Empty for a peer that is not measured in these rows.
+    """
 
 
 def _python(name: str, title: str, script: str, packages: str, can: str, *, fanout: str = "") -> Peer:
@@ -54,8 +61,9 @@ PEERS = (
         SUBJECT,
         "**wsserver**",
         ("{here}/wsserver", "serve"),
-        frozenset([*ALL.split(), "python"]),
+        frozenset([*ALL.split(), "python", "commands"]),
         kind="here",
+        channels=("{here}/wsserver", "serve"),
         fanout=("{here}/python", "{servers}/fanout_wsserver.py", "{port}"),
     ),
     _python(

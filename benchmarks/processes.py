@@ -163,7 +163,10 @@ def _serving(peer: Peer, needs: str, options: Sequence[str]) -> Iterator[Server]
 def command(peer: Peer, port: int, needs: str, options: Sequence[str]) -> list[str]:
     """Return the command line of a server."""
     places = {"bench": BENCH, "servers": FOLDER / "servers", "port": port, "here": HERE}
-    line = [part.format(**places) for part in (peer.fanout if needs == "fanout" else peer.command)]
+    chosen = {"fanout": peer.fanout, "channels": peer.channels}.get(needs, peer.command)
+    line = [part.format(**places) for part in chosen]
+    if needs == "channels" and peer.kind != "here":
+        return line
     if needs == "fanout":
         return [*line, str(port)] if peer.kind == "go" else [*line, *options]
     if peer.kind == "here":

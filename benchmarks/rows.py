@@ -9,11 +9,28 @@ __all__ = ["ROWS", "Goal", "Row"]
 
 @dataclass(frozen=True)
 class Goal:
-    """A goal: a multiple of another figure."""
+    """
+    A goal: a multiple of another figure.
+
+    A goal for a rate applies to the CPU time per message as well: both must be reached. If the load generator was the
+    bottleneck, only the CPU time counts.
+    """
 
     factor: float
     of: str = "best"
-    """The other figure: that of the best peer (`best`), of the C echo (`limit`), 1 (`fixed`), or our rate in a row."""
+    """
+    The other figure: that of the best peer (`best`), of the C echo (`limit`) or of another peer (its name), 1
+    (`fixed`), or our rate in another row (its name).
+    """
+
+    figure: str = ""
+    """The figure of this goal; empty for that of the row."""
+
+    unit: str = ""
+    """The unit of `figure`."""
+
+    plus: float = 0
+    """Is added to the multiple."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +40,9 @@ class Row:
     name: str
     work: str
     load: tuple[str, ...]
-    must: Goal | None
-    """The goal that must be reached; None if the figure is only reported."""
-    aim: Goal | None = None
+    must: tuple[Goal, ...] = ()
+    """The goals that must be reached; none if the figure is only reported."""
+    aim: tuple[Goal, ...] = ()
     figure: str = "rate"
     unit: str = "/s"
     less_is_better: bool = False
@@ -35,8 +52,11 @@ class Row:
     connections.
     """
 
+    shares: str = ""
+    """Name of an earlier row: this row shows another figure of the same measurement."""
+
     needs: str = ""
-    """Capability that a server needs and is started with; see `Peer.can`. Also `fanout` or `redis`."""
+    """Capability that a server needs and is started with; see `Peer.can`. Also `fanout`, `channels` or `redis`."""
 
     rivals: str = ""
     """Capability that a peer needs to be compared with in the goals; see `Peer.can`."""
@@ -51,8 +71,8 @@ class Row:
         """Return whether a server is measured in this row."""
         if (self.only and peer.name not in self.only) or peer.name in self.without:
             return False
-        if self.needs == "fanout":
-            return bool(peer.fanout)
+        if self.needs in {"fanout", "channels"}:
+            return bool(getattr(peer, self.needs))
         return bool(peer.command) and (not self.needs or self.needs == "redis" or self.needs in peer.can)
 
     def rival_names(self) -> list[str]:
@@ -67,173 +87,319 @@ Arguments of the load generator. The peers' programs treat every client as a sub
 is `/publish`.
 """
 
-CENTRIFUGE = ("--centrifuge", "--path", "/connection/websocket")
+CENTRIFUGE_FANOUT = ("fanout", "--connections", "1000", "--centrifuge")
+
+IN_FLIGHT = (("", "1"), ("-8", "8"), ("-32", "32"))
+
+API = ("--connections", "50")
+
+CONNECT = ("connect", "--connections", "10000", "--parallel", "64")
+
+OPEN = ("--api-key", "bench", "--anonymous", "--channel-publish", "*")
+"""Options for wsserver that do the same as the configuration of the peers with `Peer.channels`."""
+
+MANY = ("--max-connections", "12000")
 
 ROWS = (
-    Row("echo", "echo 64 B, 100 connections, 1 in flight", ("echo",), Goal(1.05), Goal(0.80, "limit")),
-    Row("echo-1000", "echo 64 B, 1 000 connections, 1 in flight", ("echo", "--connections", "1000"), Goal(1.1)),
+    Row(
+        "api-publish",
+        "`POST /api/publish`, 50 keep-alive connections, one channel",
+        ("api-publish", *API),
+        (Goal(1.0, "centrifugo"),),
+        (Goal(1.4, "centrifugo"),),
+        needs="channels",
+        options=OPEN,
+    ),
+    Row(
+        "api-publish-channels",
+        "`POST /api/publish`, 50 keep-alive connections, 10 000 channels in turn",
+        ("api-publish", *API, "--channels", "10000"),
+        (Goal(1.0, "centrifugo"),),
+        (Goal(1.4, "centrifugo"),),
+        needs="channels",
+        options=OPEN,
+    ),
+    Row(
+        "api-batch",
+        "publications with `POST /api/batch`, 100 in a request, 50 keep-alive connections",
+        ("api-batch", *API),
+        (Goal(1.0, "centrifugo"),),
+        (Goal(1.4, "centrifugo"),),
+        needs="channels",
+        options=OPEN,
+    ),
+    Row(
+        "centrifuge-publish",
+        "publishing over a Centrifuge connection to one subscriber, 1 in flight",
+        ("centrifuge-publish",),
+        (Goal(1.0, "centrifugo"),),
+        (Goal(1.35, "centrifugo"),),
+        needs="channels",
+        options=OPEN,
+    ),
+    Row(
+        "centrifuge-publish-64",
+        "publishing over a Centrifuge connection to one subscriber, 64 in flight",
+        ("centrifuge-publish", "--in-flight", "64"),
+        (Goal(1.0, "centrifugo"),),
+        (Goal(1.35, "centrifugo"),),
+        needs="channels",
+        options=OPEN,
+    ),
+    Row(
+        "api-publish-redis",
+        "`POST /api/publish` with `--redis`",
+        ("api-publish", *API),
+        (Goal(0.5, "api-publish"),),
+        needs="redis",
+        options=OPEN,
+        only=(SUBJECT,),
+    ),
+    Row(
+        "centrifuge-publish-redis",
+        "publishing over a Centrifuge connection with `--redis`, 64 in flight",
+        ("centrifuge-publish", "--in-flight", "64"),
+        (Goal(0.5, "centrifuge-publish-64"),),
+        needs="redis",
+        options=OPEN,
+        only=(SUBJECT,),
+    ),
+    Row(
+        "publish-back",
+        "own publication back to its publisher, pauses of 0 - 10 ms (p99)",
+        ("publish-back",),
+        (Goal(2000, "fixed"),),
+        (Goal(1.0, "centrifugo", plus=100),),
+        figure="p99_us",
+        unit=" µs",
+        less_is_better=True,
+        needs="channels",
+        options=OPEN,
+    ),
+    Row(
+        "connect",
+        "connecting and subscribing, 10 000 Centrifuge clients in a row",
+        (*CONNECT, "--centrifuge"),
+        (Goal(0.9, "centrifugo"),),
+        (Goal(1.2, "centrifugo"),),
+        needs="channels",
+        options=(*OPEN, *MANY),
+    ),
+    Row(
+        "closing",
+        "CPU of closing a Centrifuge connection, with the closing handshake",
+        (),
+        (Goal(1.0, "centrifugo"),),
+        figure="closing_cpu_us",
+        unit=" µs",
+        less_is_better=True,
+        shares="connect",
+        needs="channels",
+    ),
+    Row(
+        "closing-lost",
+        "CPU of closing a Centrifuge connection, with a reset by the client",
+        (*CONNECT, "--centrifuge", "--reset"),
+        (Goal(1.0, "centrifugo"),),
+        figure="closing_cpu_us",
+        unit=" µs",
+        less_is_better=True,
+        needs="channels",
+        options=(*OPEN, *MANY),
+    ),
+    Row("connect-echo", "opening 10 000 echo connections in a row", CONNECT, options=MANY),
+    Row(
+        "closing-echo",
+        "CPU of closing an echo connection, with the closing handshake",
+        (),
+        figure="closing_cpu_us",
+        unit=" µs",
+        less_is_better=True,
+        shares="connect-echo",
+    ),
+    Row(
+        "handshakes",
+        "opening handshakes per second (browser-sized request)",
+        ("handshakes",),
+        (Goal(26_000, "fixed"), Goal(1.3, "gorilla"), Goal(34, "fixed", figure="cpu_us", unit=" µs")),
+        (Goal(0.9, "bun"),),
+    ),
+    Row(
+        "echo",
+        "echo 64 B, 100 connections, 1 in flight",
+        ("echo",),
+        (Goal(1.0), Goal(0.9, "limit")),
+        (Goal(1.05),),
+    ),
+    Row(
+        "echo-1000",
+        "echo 64 B, 1 000 connections, 1 in flight",
+        ("echo", "--connections", "1000"),
+        (Goal(1.0), Goal(0.9, "limit")),
+        (Goal(1.05),),
+    ),
+    Row(
+        "echo-10000",
+        "echo 64 B, 10 000 connections, 1 in flight",
+        ("echo", "--connections", "10000"),
+        (Goal(1.0), Goal(0.9, "limit")),
+        (Goal(1.05),),
+        options=MANY,
+    ),
     Row(
         "echo-16",
         "echo 64 B, 100 connections, 16 in flight",
         ("echo", "--in-flight", "16"),
-        Goal(5),
-        Goal(0.70, "limit"),
+        (Goal(1.0), Goal(0.9, "limit")),
+        (Goal(1.05),),
     ),
     Row(
         "echo-16k",
         "echo 16 KiB, 50 connections",
         ("echo", "--size", "16384", "--connections", "50"),
-        Goal(1.25),
-        Goal(0.75, "limit"),
+        (Goal(0.95, "fastwebsockets"),),
+        (Goal(1.0, "fastwebsockets"),),
     ),
     Row(
         "echo-1m",
         "echo 1 MiB binary, 8 connections",
         ("echo", "--size", "1048576", "--connections", "8", "--payload", "binary"),
-        Goal(1.0),
+        (Goal(0.95, "fastwebsockets"),),
+        (Goal(1.0, "fastwebsockets"),),
         options=("--max-message-size", "2MiB"),
     ),
     Row(
         "utf8",
         "echo 64 B of mixed UTF-8 (Chinese text)",
         ("echo", "--payload", "utf8"),
-        Goal(1.0),
+        (Goal(1.0, "bun"),),
+        (Goal(1.2, "bun"),),
         rivals="validates",
     ),
     Row(
         "command",
         "command reply (`time`) instead of echo",
         ("command", "--path", "/ws"),
-        Goal(0.85, "echo"),
-        only=(SUBJECT,),
+        (Goal(1.0, "bun"),),
+        (Goal(1.2, "bun"),),
+        needs="commands",
     ),
     Row(
         "deflate",
         "permessage-deflate echo, 1 KiB JSON",
         ("compressed", "--size", "1024"),
-        Goal(1.0),
-        Goal(1.5),
+        (Goal(1.0, "bun"),),
+        (Goal(1.2, "bun"),),
         needs="compression",
         options=("--compression", "on"),
     ),
-    Row("tls", "echo 64 B over TLS", ("echo", "--tls"), Goal(1.0), needs="tls", rivals="python"),
     Row(
-        "handshakes",
-        "opening handshakes per second (browser-sized request)",
-        ("handshakes",),
-        Goal(7_000, "fixed"),
-        Goal(12_000, "fixed"),
+        "tls",
+        "echo 64 B over TLS",
+        ("echo", "--tls"),
+        (Goal(0.8, "bun"),),
+        (Goal(1.2, "bun"),),
+        needs="tls",
     ),
     Row(
         "memory",
         "memory for each idle connection (Pss)",
         ("idle",),
-        Goal(7, "fixed"),
-        Goal(5, "fixed"),
+        (Goal(2.4, "fixed"),),
+        (Goal(1.9, "fixed"),),
         figure="kilobytes",
         unit=" kB",
         less_is_better=True,
         measure="memory",
         without=(LIMIT,),
-        options=("--max-connections", "12000"),
+        options=MANY,
+    ),
+    Row(
+        "memory-raw",
+        "memory for each idle raw subscriber (Pss)",
+        ("idle", "--path", "/ws?channel=foo"),
+        (Goal(3.2, "fixed"),),
+        (Goal(2.8, "fixed"),),
+        figure="kilobytes",
+        unit=" kB",
+        less_is_better=True,
+        measure="memory",
+        options=MANY,
+        only=(SUBJECT,),
+    ),
+    Row(
+        "memory-centrifuge",
+        "memory for each idle Centrifuge subscriber (Pss)",
+        ("idle", "--centrifuge"),
+        (Goal(3.2, "fixed"),),
+        (Goal(2.8, "fixed"),),
+        figure="kilobytes",
+        unit=" kB",
+        less_is_better=True,
+        measure="memory",
+        needs="channels",
+        options=(*OPEN, *MANY),
     ),
     Row(
         "idle",
         "CPU of 10 000 idle connections with pings every 25 s",
         ("idle",),
-        Goal(10, "fixed"),
+        (Goal(10, "fixed"),),
         figure="percent",
         unit=" %",
         less_is_better=True,
         measure="idle",
         needs="ping",
-        options=("--max-connections", "12000"),
+        options=MANY,
         only=(SUBJECT, "autobahn"),
     ),
     Row(
         "hostile",
         "slowdown of 100 connections (p99) by another one that floods the server with 6-byte frames",
         ("hostile",),
-        Goal(3, "fixed"),
+        (Goal(3, "fixed"),),
         figure="slowdown",
         unit=" x",
         less_is_better=True,
     ),
-    Row(
-        "fanout",
-        "fan-out of 64 B to 1 000 subscribers, 1 in flight",
-        (*FANOUT, "--in-flight", "1"),
-        Goal(1.0),
-        Goal(1.2),
-        needs="fanout",
+    *(
+        Row(
+            "fanout" + suffix,
+            f"fan-out of 64 B to 1 000 subscribers, {in_flight} in flight",
+            (*FANOUT, "--in-flight", in_flight),
+            (Goal(1.0, "bun"),),
+            needs="fanout",
+        )
+        for suffix, in_flight in IN_FLIGHT
     ),
-    Row(
-        "fanout-8",
-        "fan-out of 64 B to 1 000 subscribers, 8 in flight",
-        (*FANOUT, "--in-flight", "8"),
-        Goal(0.9),
-        Goal(1.1),
-        needs="fanout",
-    ),
-    Row(
-        "fanout-32",
-        "fan-out of 64 B to 1 000 subscribers, 32 in flight",
-        (*FANOUT, "--in-flight", "32"),
-        Goal(0.9),
-        Goal(1.1),
-        needs="fanout",
+    *(
+        Row(
+            "fanout-centrifuge" + suffix,
+            f"fan-out to 1 000 Centrifuge subscribers (JSON), {in_flight} in flight",
+            (*CENTRIFUGE_FANOUT, "--in-flight", in_flight),
+            (Goal(1.5, "centrifugo"),),
+            needs="channels",
+            options=OPEN,
+        )
+        for suffix, in_flight in IN_FLIGHT
     ),
     Row(
         "fanout-redis",
         "fan-out, 8 in flight, published with Redis's `PUBLISH`",
         (*FANOUT, "--in-flight", "8", "--redis", "{redis}"),
-        Goal(0.9, "fanout-8"),
+        (Goal(0.9, "fanout-8"),),
         needs="redis",
-        only=(SUBJECT,),
-    ),
-    Row(
-        "fanout-centrifuge",
-        "fan-out, 8 in flight, to clients of the Centrifuge protocol (JSON)",
-        ("fanout", "--connections", "1000", "--in-flight", "8", *CENTRIFUGE),
-        Goal(0.9, "fanout-8"),
-        needs="fanout",
-        options=("--anonymous",),
         only=(SUBJECT,),
     ),
     Row(
         "fanout-channels",
         "fan-out to 10 000 channels in turn, one subscriber each, 32 in flight",
         (
-            *("fanout", "--channels", "--connections", "10000", "--in-flight", "32"),
+            *("fanout", "--channels", "10000", "--connections", "10000", "--in-flight", "32"),
             *("--path", "/ws?channel=c", "--publish", "/publish-in-turn"),
         ),
-        None,
         needs="fanout",
-        options=("--max-connections", "12000"),
-        only=(SUBJECT,),
-    ),
-    Row(
-        "fanout-memory",
-        "memory for each idle raw subscriber (Pss)",
-        ("idle", "--path", "/ws?channel=foo"),
-        Goal(9, "fixed"),
-        figure="kilobytes",
-        unit=" kB",
-        less_is_better=True,
-        measure="memory",
-        options=("--max-connections", "12000"),
-        only=(SUBJECT,),
-    ),
-    Row(
-        "fanout-memory-centrifuge",
-        "memory for each idle client of the Centrifuge protocol (Pss)",
-        ("idle", *CENTRIFUGE),
-        Goal(12, "fixed"),
-        figure="kilobytes",
-        unit=" kB",
-        less_is_better=True,
-        measure="memory",
-        options=("--max-connections", "12000", "--anonymous"),
+        options=MANY,
         only=(SUBJECT,),
     ),
 )

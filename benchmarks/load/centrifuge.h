@@ -1,49 +1,109 @@
-/* Part of load.c: subscribers that speak the Centrifuge protocol (JSON, version 2). */
+/* Part of load.c: subscribers and a publisher that use the Centrifuge protocol (JSON, version 2). */
 
-#define TEXT_SIZE 65536
+#define FIRST_ID 1000000000u /* of publish commands: all have the same number of digits */
+
+static struct {
+    unsigned char text[4096]; /* a publish command */
+    size_t length, id, publication;
+} command;
+
+static int subscribes(const struct connection *c)
+{
+    return c != publisher || options.mode == PUBLISH_BACK;
+}
 
 static void say_hello(struct connection *c)
 {
     static const char hello[] = "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"foo\"}}";
     unsigned char frame[sizeof hello + 14];
-    size_t n = put_frame(frame, 0x80 | TEXT, (const unsigned char *)hello, sizeof hello - 1, c->mask);
+    size_t size = subscribes(c) ? sizeof hello - 1 : strcspn(hello, "\n");
+    size_t n = put_frame(frame, 0x80 | TEXT, (const unsigned char *)hello, size, c->mask);
     c->text = need(malloc(1));
     if (write_some(c, frame, n) != (ssize_t)n)
         die("the first commands weren't taken");
 }
 
-static void keep_text(struct connection *c, const unsigned char *from, size_t size)
+/* Prepare the frames of a publisher: as many as it has in flight. */
+static void make_commands(struct connection *c)
 {
-    if (c->text_length + size > TEXT_SIZE)
-        die("more than %d bytes in a message", TEXT_SIZE);
-    c->text = need(realloc(c->text, c->text_length + size + 1));
-    memcpy(c->text + c->text_length, from, size);
-    c->text_length += size;
-    c->text[c->text_length] = 0;
+    char *text = (char *)command.text;
+    unsigned char header[14];
+    command.id = (size_t)sprintf(text, "{\"id\":");
+    command.publication = command.id + (size_t)sprintf(text + command.id, "%u,\"publish\":", FIRST_ID);
+    command.length = command.publication + put_publication(text + command.publication);
+    command.length += (size_t)sprintf(text + command.length, "}");
+    stamp_at = put_header(header, 0, command.length, 0);
+    frame_length = stamp_at + command.length;
+    c->sent_at = need(calloc(slots, sizeof *c->sent_at));
+    c->out = need(malloc((unsigned)options.in_flight * frame_length));
+    for (int i = 0; i < options.in_flight; i++)
+        put_frame(c->out + (unsigned)i * frame_length, 0x80 | TEXT, command.text, command.length, c->mask);
 }
 
-static int begins(const char *line, const char *with)
+static void apply_mask(unsigned char *payload, size_t at, size_t size, uint32_t mask)
 {
-    return !strncmp(line, with, strlen(with));
+    for (size_t end = at + size; at < end; at++)
+        payload[at] ^= ((unsigned char *)&mask)[at % 4];
 }
 
-/* A publication: what was published must stand in it as it is. */
+/* Number a masked publish command. */
+static void number_command(struct connection *c, unsigned char *payload)
+{
+    put_digits(payload + command.id, FIRST_ID + c->sent, 10);
+    number_publication(payload + command.publication);
+    apply_mask(payload, command.id, 10, c->mask);
+    apply_mask(payload, command.publication + within.stamp, 4, c->mask);
+}
+
+static void subscribed_or_connected(struct connection *c)
+{
+    open_count++;
+    opening--;
+    if (c == publisher)
+        make_commands(c);
+    if (options.mode == CONNECT) {
+        messages++;
+        record(now - c->began);
+    }
+}
+
+/* Check a publication: it contains what was published, in the order of publishing. */
 static void take_publication(struct connection *c, const char *line)
 {
     static char wanted[2048];
     uint32_t number = number_of(c), mark = stamp(number);
-    if (options.mode != FANOUT || number >= publisher->sent)
+    if (!publisher || number >= publisher->sent)
         die("a message that nobody asked for: %.200s", line);
     memcpy(wanted, &mark, 4);
     memcpy(wanted + 4, expected + 4, options.size - 4);
     if (!strstr(line, wanted))
         die("not message %u: %.200s", number, line);
-    if (measuring) {
+    if (measuring && options.mode != CENTRIFUGE_PUBLISH) {
         messages++;
         record(now - publisher->sent_at[number % slots]);
     }
-    reached(number);
+    if (options.mode == FANOUT)
+        reached(number);
     c->received++;
+    if (options.mode == PUBLISH_BACK)
+        publish_later();
+}
+
+/* Check the reply to a publish command: replies come in the order of the commands. */
+static void take_reply(struct connection *c, const char *line)
+{
+    char wanted[64];
+    sprintf(wanted, "{\"id\":%u,\"publish\":{", FIRST_ID + c->replied);
+    if (c != publisher || c->replied == c->sent || !begins(line, wanted))
+        die("unexpected: %.200s", line);
+    if (options.mode == CENTRIFUGE_PUBLISH) {
+        if (measuring) {
+            messages++;
+            record(now - c->sent_at[c->replied % slots]);
+        }
+        c->owed++;
+    }
+    c->replied++;
 }
 
 static void take_lines(struct connection *c)
@@ -56,10 +116,18 @@ static void take_lines(struct connection *c)
             take_publication(c, line);
         else if (!strcmp(line, "{}"))
             c->pong_length = put_frame(c->pong, 0x80 | TEXT, (const unsigned char *)"{}", 2, c->mask);
-        else if (begins(line, "{\"id\":2,\"subscribe\":")) {
-            open_count++;
-            opening--;
-        } else if (!begins(line, "{\"id\":1,\"connect\":"))
-            die("unexpected: %.200s", line);
+        else if (begins(line, "{\"id\":1,\"connect\":{")) {
+            if (!subscribes(c))
+                subscribed_or_connected(c);
+        } else if (begins(line, "{\"id\":2,\"subscribe\":{"))
+            subscribed_or_connected(c);
+        else
+            take_reply(c, line);
     }
+}
+
+/* Both have seen everything that was published: the publisher all replies, the subscriber all publications. */
+static int all_seen(void)
+{
+    return publisher->replied == publisher->sent && connections[0].received == publisher->sent;
 }

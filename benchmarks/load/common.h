@@ -17,6 +17,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -27,20 +28,25 @@
 #define MAX_PIDS 16
 #define SECOND 1000000000ull
 
-enum mode { ECHO, COMMAND, COMPRESSED, HANDSHAKES, IDLE, HOSTILE, FANOUT };
-static const char *const MODES[] = {"echo", "command", "compressed", "handshakes", "idle", "hostile", "fanout", NULL};
+enum mode {
+    ECHO, COMMAND, COMPRESSED, HANDSHAKES, IDLE, HOSTILE, FANOUT,
+    API_PUBLISH, API_BATCH, CENTRIFUGE_PUBLISH, PUBLISH_BACK, CONNECT
+};
+static const char *const MODES[] = {
+    "echo", "command", "compressed", "handshakes", "idle", "hostile", "fanout",
+    "api-publish", "api-batch", "centrifuge-publish", "publish-back", "connect", NULL};
 
 enum opcode { CONTINUATION = 0, TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 };
 
 static struct {
     enum mode mode;
-    int port, connections, in_flight, parallel, tls, pids, channels, redis, centrifuge;
+    int port, connections, in_flight, parallel, tls, pids, channels, redis, centrifuge, reset;
     size_t size;
-    const char *payload, *path, *publish;
+    const char *payload, *path, *publish, *api_key;
     double duration, warmup;
     int pid[MAX_PIDS];
-} options = {.connections = 100, .in_flight = 1, .parallel = 32, .size = 64, .payload = "text", .path = "/echo",
-             .publish = "/publish", .duration = 3, .warmup = 1};
+} options = {.connections = 100, .in_flight = 1, .parallel = 32, .size = 64, .payload = "text",
+             .publish = "/publish", .api_key = "bench", .duration = 3, .warmup = 1};
 
 static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...)
 {
@@ -58,6 +64,11 @@ static void *need(void *memory)
     if (!memory)
         die("out of memory");
     return memory;
+}
+
+static int is_api(void)
+{
+    return options.mode == API_PUBLISH || options.mode == API_BATCH;
 }
 
 static uint64_t clock_now(void)

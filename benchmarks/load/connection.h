@@ -1,11 +1,12 @@
 /* Part of load.c: one connection and its socket. */
 
-enum state { CONNECTING, SECURING, OPENING, OPEN };
+enum state { CONNECTING, SECURING, OPENING, OPEN, CLOSING };
 
 struct connection {
-    int fd, waits_for_out, hostile;
+    int fd, waits_for_out, hostile, received_close;
     enum state state;
     SSL *tls;
+    void (*take)(struct connection *, const unsigned char *, size_t); /* what is done with received bytes */
 
     /* Sending. */
     unsigned char *out;     /* room for in_flight frames */
@@ -23,9 +24,10 @@ struct connection {
     z_stream *inflater;
     int fresh_window; /* server_no_context_takeover */
 
-    /* The Centrifuge protocol. */
-    char *text; /* what came of a message; NULL where another protocol is spoken */
+    /* The Centrifuge protocol, and HTTP. */
+    char *text; /* the message received so far; NULL in other protocols */
     size_t text_length;
+    uint32_t replied; /* replies to publish commands */
 
     /* Control frames. */
     unsigned char control[125], pong[131];

@@ -2,7 +2,7 @@
 
 #define SLOTS 4096
 
-static struct connection *publisher; /* the last connection; NULL in the other modes */
+static struct connection *publisher; /* the last connection; NULL in modes without one */
 static unsigned left_to_reach[SLOTS];
 
 /* The number of the message that a connection waits for: with channels, each has one of its own, in turn. */
@@ -24,10 +24,23 @@ static void reached(uint32_t number)
 static const char *path_of(const struct connection *c)
 {
     static char path[256];
-    if (c == publisher)
+    if (c == publisher && !options.centrifuge)
         return options.publish;
     snprintf(path, sizeof path, options.channels ? "%s%d" : "%s", options.path, (int)(c - connections));
     return path;
+}
+
+/* What servers answer to a publisher differs, and is not checked. The subscribers show that it has published. */
+static void take_anything(struct connection *c, const unsigned char *from, size_t size)
+{
+    (void)c, (void)from, (void)size;
+}
+
+static void take_redis_replies(struct connection *c, const unsigned char *from, size_t size)
+{
+    (void)c;
+    if (memchr(from, '-', size))
+        die("Redis: %.*s", (int)size, from);
 }
 
 /* Publish by a connection to Redis instead: what is sent are commands, and the answers are numbers. */
@@ -53,5 +66,6 @@ static void dial_redis(void)
     for (int i = 0; i < options.in_flight; i++)
         memcpy(c->out + (unsigned)i * frame_length, command, frame_length);
     c->state = OPEN;
+    c->take = take_redis_replies;
     watch(c, EPOLL_CTL_ADD, 0);
 }

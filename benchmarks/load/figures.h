@@ -23,24 +23,18 @@ static double percentile(double part)
     return 0;
 }
 
+/* The CPU time of all threads of the server's processes, in seconds; the kernel counts it in nanoseconds. */
 static double server_cpu(void)
 {
-    double ticks = 0;
+    double seconds = 0;
     for (int i = 0; i < options.pids; i++) {
-        char path[64], text[1024];
-        unsigned long user, system;
-        snprintf(path, sizeof path, "/proc/%d/stat", options.pid[i]);
-        FILE *file = fopen(path, "r");
-        size_t n = file ? fread(text, 1, sizeof text - 1, file) : 0;
-        text[n] = 0;
-        /* The name, in parentheses, may hold anything; user and system time are fields 14 and 15. */
-        char *rest = strrchr(text, ')');
-        if (!rest || sscanf(rest + 2, "%*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) != 2)
-            die("server process %d is gone", options.pid[i]);
-        fclose(file);
-        ticks += (double)(user + system);
+        struct timespec used;
+        clockid_t clock;
+        if (clock_getcpuclockid(options.pid[i], &clock) || clock_gettime(clock, &used))
+            die("server process %d has ended", options.pid[i]);
+        seconds += (double)used.tv_sec + (double)used.tv_nsec / 1e9;
     }
-    return ticks / (double)sysconf(_SC_CLK_TCK);
+    return seconds;
 }
 
 static double own_cpu(void)

@@ -3,11 +3,17 @@
 static unsigned char inflated[8192];
 static uint64_t hostile_messages, pings;
 static int hostile_closed;
+static int draining; /* no further messages are sent */
+static unsigned closed; /* connections whose close frame the server has answered */
 
 /* ---- sending ---- */
 
 static size_t fill(struct connection *c, unsigned count)
 {
+    if (is_api()) {
+        c->sent_at[c->sent++ % slots] = now;
+        return fill_request(c);
+    }
     unsigned char *to = c->out;
     for (unsigned i = 0; i < count; i++, c->sent++) {
         c->sent_at[c->sent % slots] = now;
@@ -17,7 +23,9 @@ static size_t fill(struct connection *c, unsigned count)
             to += variants[v].length;
             continue;
         }
-        if (stamped) {
+        if (c->text)
+            number_command(c, to + stamp_at);
+        else if (stamped) {
             uint32_t masked = stamp(c->sent) ^ c->mask;
             memcpy(to + stamp_at, &masked, 4);
         }
@@ -38,7 +46,7 @@ static void push(struct connection *c)
                 break;
             c->pong_length = 0;
         }
-        if (c->out_at == c->out_end && c->owed) {
+        if (c->out_at == c->out_end && c->owed && !draining) {
             c->out_at = 0;
             c->out_end = fill(c, c->owed);
             c->owed = 0;
@@ -96,9 +104,10 @@ static void frame_begins(struct connection *c)
     if (!c->hostile && (c->header[0] & 0x7f) != wanted)
         die("reply begins with %02x, expected %02x: %s", c->header[0] & 0x7f, wanted,
             (c->header[0] ^ wanted) & 0x40 ? "compressed or not" : "another opcode");
-    if (c->text)
-        c->text_length = 0;
-    else if (options.mode == IDLE || (!c->hostile && number_of(c) >= (publisher ? publisher : c)->sent))
+    if (c->text) {
+        if (first)
+            c->text_length = 0;
+    } else if (options.mode == IDLE || (!c->hostile && number_of(c) >= (publisher ? publisher : c)->sent))
         die("a message that nobody asked for");
     if (first) {
         c->at = 0;
@@ -159,6 +168,11 @@ static void control_frame(struct connection *c)
             hostile_closed = 1;
             return;
         }
+        if (c->state == CLOSING) {
+            closed++;
+            c->received_close = 1;
+            return;
+        }
         die("closed by the server: %d %.*s", size < 2 ? 1005 : c->control[0] << 8 | c->control[1],
             size < 2 ? 0 : (int)size - 2, c->control + 2);
     case PING:
@@ -208,7 +222,7 @@ static void message_ends(struct connection *c)
     c->received++;
 }
 
-static void take(struct connection *c, const unsigned char *from, size_t size)
+static void take_frames(struct connection *c, const unsigned char *from, size_t size)
 {
     while (size) {
         if (!c->in_payload) {

@@ -3,14 +3,19 @@
 static void opened(struct connection *c)
 {
     c->state = OPEN;
+    c->take = c == publisher && !options.centrifuge ? take_anything : take_frames;
     c->mask = (uint32_t)rand() | 0x01010101u;
-    if (options.centrifuge && c != publisher) {
-        say_hello(c); /* open is who is subscribed */
+    if (options.centrifuge) {
+        say_hello(c); /* it counts as open when it is connected and, as a subscriber, subscribed */
         return;
     }
     open_count++;
     opening--;
-    if (options.mode == HANDSHAKES || options.mode == IDLE || c->hostile)
+    if (options.mode == CONNECT) {
+        messages++;
+        record(now - c->began);
+    }
+    if (options.mode == HANDSHAKES || options.mode == IDLE || options.mode == CONNECT || c->hostile)
         return;
     if (options.mode == FANOUT && c != publisher)
         return;
@@ -71,7 +76,7 @@ static void read_head(struct connection *c)
         record(now - c->began);
     }
     opened(c);
-    take(c, (unsigned char *)end + 4, c->head_length - (size_t)(end + 4 - c->head));
+    take_frames(c, (unsigned char *)end + 4, c->head_length - (size_t)(end + 4 - c->head));
     free(c->head);
     c->head = NULL;
     if (options.mode == HANDSHAKES) {
@@ -105,6 +110,10 @@ static void go_on_opening(struct connection *c)
             return;
         }
         c->state = OPENING;
+    }
+    if (is_api()) {
+        open_api(c);
+        return;
     }
     if (!c->head) {
         c->head = need(malloc(HEAD_SIZE));
