@@ -31,6 +31,7 @@ __all__ = [
     "Nullable",
     "Seconds",
     "TooDeepError",
+    "check_text",
     "decode",
     "decode_shallow",
     "decode_string",
@@ -166,15 +167,30 @@ def decode(kind: type[_T], text: bytes, where: str = "") -> _T:
         TooDeepError: the text is nested too deeply.
         ValueError: the text is not JSON, or not of this type.
     """
-    _check_text(text)
+    check_text(text)
+    return decode_shallow(kind, text, where)
+
+
+def check_text(text: bytes) -> None:
+    """
+    Check what the decoder does not check: that a JSON text is UTF-8, and is not nested deeper than `MAX_DEPTH`.
+
+    Raises:
+        TooDeepError: the text is nested too deeply.
+        ValueError: the text is not UTF-8.
+    """
+    try:
+        # The decoder does not check the strings in a raw value.
+        text.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("it is not JSON") from None
     if is_too_deep(text):
         raise TooDeepError
-    return decode_shallow(kind, text, where)
 
 
 def decode_shallow(kind: type[_T], text: bytes, where: str = "") -> _T:
     """
-    Decode a JSON text whose encoding and depth are already checked; otherwise like `decode`.
+    Decode a JSON text that `check_text` has checked, or a part of one; otherwise like `decode`.
 
     Raises:
         TooDeepError: the text is nested too deeply for the decoder.
@@ -241,9 +257,7 @@ def read_json(text: bytes) -> JSONText:
         TooDeepError: the text is nested too deeply.
         ValueError: the text is not JSON.
     """
-    _check_text(text)
-    if is_too_deep(text):
-        raise TooDeepError
+    check_text(text)
     try:
         return JSONText(bytes(_RAW.decode(text)))
     except (msgspec.DecodeError, RecursionError):
@@ -306,14 +320,6 @@ def write_object(fields: Mapping[str, object]) -> bytes:
     """
     parts = [(write(name), value if isinstance(value, bytes) else write(value)) for name, value in fields.items()]
     return b"{%b}" % b",".join(b"%b:%b" % part for part in parts)
-
-
-def _check_text(text: bytes) -> None:
-    # The decoder does not check that the strings in a raw value are UTF-8.
-    try:
-        text.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError("it is not JSON") from None
 
 
 # RFC 8259 section 8.2 allows a string to contain the escape of half a surrogate pair; JSON.stringify writes one for a

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from wsserver.hub.clients import ClientInfo
+from wsserver.hub.deferreds import MaybeDeferred
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.send_queue import Batch
@@ -99,7 +100,7 @@ class Broker(Protocol):
 
     def publish(
         self, channel: ChannelName, publication: Publication, keep: Keep | None, idempotency_key: str
-    ) -> "Deferred[Position | None]":
+    ) -> "MaybeDeferred[Position | None]":
         """
         Publish to a channel, after appending the publication to the channel's stream.
 
@@ -109,11 +110,11 @@ class Broker(Protocol):
             keep: how much of the stream to keep. None to store nothing; the publication then has no offset.
             idempotency_key: any text that identifies the publication; empty for none. If the channel received a
                 publication with the same key within the last `IDEMPOTENT_FOR` seconds, nothing is published, and the
-                Deferred fires with the position of that earlier publication.
+                result is the position of that earlier publication.
 
         Returns:
-            A Deferred that fires with the publication's position in the stream, once the publication is stored and
-            published. It fires with None if the publication is not stored.
+            The publication's position in the stream, or None if the publication is not stored. A Deferred of it if
+            storing and publishing take a while.
         """
 
     def history(

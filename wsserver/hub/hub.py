@@ -22,6 +22,7 @@ from wsserver.hub.broker import Broker, Subscriber
 from wsserver.hub.callbacks import CallbackSubscription, OnGap, OnPublication
 from wsserver.hub.channel import BufferBudget, ChannelState, RecoveringSubscriber
 from wsserver.hub.clients import ClientInfo, Clients
+from wsserver.hub.deferreds import MaybeDeferred, as_deferred
 from wsserver.hub.fanout import FanOut
 from wsserver.hub.gaps import GapCloser
 from wsserver.hub.names import check_name
@@ -273,15 +274,28 @@ class Hub:
         name = check_name(channel)
         publication = make_publication(data, json=json, info=info, tags=tags)
         check_text("idempotency_key", idempotency_key)
-        return self.send(name, publication, idempotency_key=idempotency_key, skip_history=skip_history)
+        try:
+            return as_deferred(self.send(name, publication, idempotency_key, skip_history=skip_history))
+        except BrokerDown:
+            return fail()
 
     def send(
-        self, channel: ChannelName, publication: Publication, *, idempotency_key: str = "", skip_history: bool = False
-    ) -> "Deferred[Receipt]":
-        """Publish a publication whose channel name and contents the caller has checked; otherwise like `publish`."""
+        self, channel: ChannelName, publication: Publication, idempotency_key: str = "", *, skip_history: bool = False
+    ) -> MaybeDeferred[Receipt]:
+        """
+        Publish a publication whose channel name and contents the caller has checked; otherwise like `publish`.
+
+        Returns:
+            The receipt; a Deferred of it if the broker does not publish immediately.
+        """
         keep = None if skip_history else self.rules.for_channel(channel).keep
-        done = self.broker.publish(channel, publication, keep, idempotency_key)
-        return done.addCallback(lambda position: Receipt(position, self.count(channel)))
+        position = self.broker.publish(channel, publication, keep, idempotency_key)
+        if isinstance(position, Deferred):
+            return position.addCallback(self._receipt, channel)
+        return self._receipt(position, channel)
+
+    def _receipt(self, position: Position | None, channel: ChannelName) -> Receipt:
+        return Receipt(position, self.count(channel))
 
     def history(
         self,

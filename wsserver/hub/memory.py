@@ -87,14 +87,14 @@ class MemoryBroker:
 
     def publish(
         self, channel: ChannelName, publication: Publication, keep: Keep | None, idempotency_key: str
-    ) -> "Deferred[Position | None]":
+    ) -> Position | None:
         """Publish to a channel; see `wsserver.hub.broker.Broker.publish`."""
         now = self._clock.seconds()
         if idempotency_key:
             self._drop_old_keys(now)
             known = self._idempotency_keys.get((channel, idempotency_key))
             if known is not None and known[0] > now:
-                return succeed(known[1])
+                return known[1]
         position = None
         if keep is not None:
             stream = self._streams.pop(channel, None) or Stream(self._epoch)
@@ -109,7 +109,7 @@ class MemoryBroker:
             self._idempotency_keys.pop((channel, idempotency_key), None)
             self._idempotency_keys[channel, idempotency_key] = (now + IDEMPOTENT_FOR, position)
         self.listener.on_publication(channel, publication)
-        return succeed(position)
+        return position
 
     def _drop_old_keys(self, now: float) -> None:
         for key, (expires, _) in list(self._idempotency_keys.items())[:2]:

@@ -11,14 +11,14 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred, fail, gatherResults, inlineCallbacks, maybeDeferred
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
 
 from wsserver.centrifugecodes import BAD_REQUEST_ERROR, NOT_AVAILABLE_ERROR, UNAUTHORIZED
-from wsserver.jsonfields import decode, write
+from wsserver.hub.deferreds import MaybeDeferred, gather, may_wait, then
+from wsserver.jsonfields import decode, decode_shallow, write
 from wsserver.text import quote
 from wsserver.typing import Header
-from wsserver.web.methods import Methods, Problem, Result, bad_parameters, bad_request, explain, failed_part
+from wsserver.web.methods import Methods, Outcome, Problem, Result, bad_parameters, bad_request, write_error
 from wsserver.web.parameters import Batch
 from wsserver.web.responses import Response
 from wsserver.wire.http11 import Request
@@ -33,7 +33,6 @@ _NO_KEY = "no API key: send the server's --api-key in X-API-Key, or as a bearer 
 _WRONG_KEY = "the API key is wrong: expected the server's --api-key"
 _CALLER_ERRORS = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 """Statuses that `lenient` replaces with 200. Failures of the server keep their status, such as 503."""
-
 
 _HEADERS = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
 
@@ -53,7 +52,7 @@ class API:
         self._key = key.encode("utf-8")
         self._lenient = lenient
 
-    def answer(self, request: Request, body: bytes) -> "Deferred[Response]":
+    def answer(self, request: Request, body: bytes) -> "MaybeDeferred[Response]":
         """
         Check a request to the API, and run its method.
 
@@ -62,72 +61,88 @@ class API:
             body: the request body; empty for a call without parameters.
 
         Returns:
-            A Deferred that fires with the response. It does not fail.
+            The response; a Deferred of it, which does not fail, if the call has to wait.
         """
-        done = maybeDeferred(self._answer, request, body or b"{}").addErrback(explain)
-        return done.addErrback(self._write_problem, request)
+        outcome = self._refuse(request) or self._run(request.raw_path.removeprefix("/api/").rstrip("/"), body or b"{}")
+        if isinstance(outcome, Deferred):
+            return outcome.addCallback(self._respond, request)
+        return self._respond(outcome, request)
 
-    def _answer(self, request: Request, body: bytes) -> "Deferred[Response]":
-        self._check(request)
-        name = request.raw_path.removeprefix("/api/").rstrip("/")
+    def _run(self, name: str, body: bytes) -> "MaybeDeferred[Outcome]":
         if name == "batch":
             return self._batch(body)
-        return self._methods.call(name, body).addCallback(
-            lambda result: _write(self._status(result.status), b'{"result":%b}' % result.body)
-        )
+        outcome = self._methods.call(name, body)
+        return outcome.addCallback(_wrap) if isinstance(outcome, Deferred) else _wrap(outcome)
 
-    def _check(self, request: Request) -> None:
-        if request.method != "POST":
-            reason = f"the API accepts POST requests, not {quote(request.method)}"
-            raise Problem(HTTPStatus.METHOD_NOT_ALLOWED, BAD_REQUEST_ERROR, reason, (("Allow", "POST"),))
-        if not self._key:
-            raise Problem(HTTPStatus.FORBIDDEN, NOT_AVAILABLE_ERROR, "the API is disabled; see --api-key")
-        sent = _read_key(request)
-        if not hmac.compare_digest(sent, self._key):
-            reason = _WRONG_KEY if sent else _NO_KEY
-            raise Problem(HTTPStatus.UNAUTHORIZED, UNAUTHORIZED, reason, (("WWW-Authenticate", "Bearer"),))
+    def _respond(self, outcome: Outcome, request: Request) -> Response:
+        if isinstance(outcome, Problem):
+            return self._respond_to_problem(outcome, request)
+        status = outcome.status
+        if self._lenient and status in (*_CALLER_ERRORS, HTTPStatus.NOT_FOUND):
+            status = HTTPStatus.OK
+        return _write(status, outcome.body)
 
-    def _write_problem(self, failure: Failure, request: Request) -> Response:
-        problem = failure.value
-        assert isinstance(problem, Problem)
+    def _respond_to_problem(self, problem: Problem, request: Request) -> Response:
         if request.last("x-centrifugo-error-mode") == "transport":
             return _write(problem.status, write(problem.as_json()), problem.headers)
         status = HTTPStatus.OK if self._lenient and problem.status in _CALLER_ERRORS else problem.status
-        return _write(status, write({"error": problem.as_json()}), problem.headers)
+        return _write(status, write_error(problem), problem.headers)
 
-    def _status(self, status: HTTPStatus) -> HTTPStatus:
-        return HTTPStatus.OK if self._lenient and status in (*_CALLER_ERRORS, HTTPStatus.NOT_FOUND) else status
+    def _refuse(self, request: Request) -> Problem | None:
+        """Return the problem of a request that is no POST request or has no valid key; None if it may be answered."""
+        if request.method != "POST":
+            reason = f"the API accepts POST requests, not {quote(request.method)}"
+            return Problem(HTTPStatus.METHOD_NOT_ALLOWED, BAD_REQUEST_ERROR, reason, (("Allow", "POST"),))
+        if not self._key:
+            return Problem(HTTPStatus.FORBIDDEN, NOT_AVAILABLE_ERROR, "the API is disabled; see --api-key")
+        sent = _read_key(request)
+        if hmac.compare_digest(sent, self._key):
+            return None
+        reason = _WRONG_KEY if sent else _NO_KEY
+        return Problem(HTTPStatus.UNAUTHORIZED, UNAUTHORIZED, reason, (("WWW-Authenticate", "Bearer"),))
 
     # Batches: several commands in one request.
 
-    @inlineCallbacks
-    def _batch(self, parameters: bytes) -> Generator[Any, Any, Response]:
+    def _batch(self, parameters: bytes) -> "MaybeDeferred[Outcome]":
         try:
             batch = decode(Batch, parameters)
         except ValueError as error:
-            raise bad_parameters(error) from None
+            return bad_parameters(error)
         replies: list[Result] = [Result(b"")] * len(batch.commands)
         rest = enumerate(batch.commands)
-        yield gatherResults([self._run(rest, replies) for _ in range(MAX_AT_ONCE if batch.parallel else 1)])
-        status = max(reply.status for reply in replies)
-        return _write(self._status(status), b'{"replies":[%b]}' % b",".join(reply.body for reply in replies))
+        done = gather(self._run_commands(rest, replies) for _ in range(MAX_AT_ONCE if batch.parallel else 1))
+        return then(done, lambda _: _join(replies))
 
-    @inlineCallbacks
-    def _run(self, commands: Iterator[tuple[int, msgspec.Raw]], replies: list[Result]) -> Generator[Any, Any, None]:
+    @may_wait
+    def _run_commands(
+        self, commands: Iterator[tuple[int, msgspec.Raw]], replies: list[Result]
+    ) -> "Generator[MaybeDeferred[Outcome], Any, None]":
         """Run commands one after another until the iterator is exhausted. All concurrent runs share the iterator."""
         for number, command in commands:
-            replies[number] = yield self._command(command)
+            try:
+                ((name, parameters),) = decode_shallow(dict[str, msgspec.Raw], command).items()
+            except ValueError:
+                replies[number] = _reply("", bad_request("command: expected an object with the name of one method"))
+                continue
+            given = bytes(parameters)
+            outcome = self._methods.call(name, b"{}" if given == b"null" else given, is_checked=True)
+            replies[number] = _reply(name, (yield outcome) if isinstance(outcome, Deferred) else outcome)
 
-    def _command(self, text: msgspec.Raw) -> "Deferred[Result]":
-        try:
-            ((name, parameters),) = decode(dict[str, msgspec.Raw], bytes(text)).items()
-        except ValueError:
-            return fail(bad_request("command: expected an object with the name of one method")).addErrback(failed_part)
-        given = bytes(parameters)
-        done = self._methods.call(name, b"{}" if given == b"null" else given)
-        return done.addCallback(
-            lambda result: Result(b"{%b:%b}" % (write(name), result.body), result.status)
-        ).addErrback(failed_part)
+
+def _wrap(outcome: Outcome) -> Outcome:
+    return outcome if isinstance(outcome, Problem) else Result(b'{"result":%b}' % outcome.body, outcome.status)
+
+
+def _reply(name: str, outcome: Outcome) -> Result:
+    """Return the reply to a command of a batch; a command that has a result has the name of a method."""
+    if isinstance(outcome, Problem):
+        return Result(write_error(outcome), outcome.status)
+    return Result(b'{"%b":%b}' % (name.encode("ascii"), outcome.body), outcome.status)
+
+
+def _join(replies: list[Result]) -> Result:
+    status = max(reply.status for reply in replies)
+    return Result(b'{"replies":[%b]}' % b",".join([reply.body for reply in replies]), status)
 
 
 def _read_key(request: Request) -> bytes:

@@ -8,6 +8,7 @@ request into objects of its own, sorts and checks the response headers, and writ
 from http import HTTPStatus
 from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, IReactorTime, ITCPTransport, ITransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -157,7 +158,11 @@ class HTTPConnection:
             self._respond(Response(HTTPStatus.NO_CONTENT, answer), request, headers)
 
     def _call(self, request: Request, body: bytes, headers: tuple[Header, ...]) -> None:
-        self._server.api.answer(request, body).addCallback(self._respond, request, headers)
+        response = self._server.api.answer(request, body)
+        if isinstance(response, Deferred):
+            response.addCallback(self._respond, request, headers)
+        else:
+            self._respond(response, request, headers)
 
     def _respond(self, response: Response, request: Request, headers: tuple[Header, ...]) -> None:
         if self._transport is None:

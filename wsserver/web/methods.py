@@ -5,10 +5,11 @@ Source: https://centrifugal.dev/docs/server/server_api and https://centrifugal.d
 """
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred, fail, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -23,14 +24,16 @@ from wsserver.centrifugecodes import (
     Error,
 )
 from wsserver.errors import BrokerDown, NotEnabled, NotPermitted, Unrecoverable
+from wsserver.hub.deferreds import MaybeDeferred, gather, then
 from wsserver.hub.hub import Hub, Receipt
 from wsserver.hub.management import Management
-from wsserver.jsonfields import decode, write
+from wsserver.hub.publication import Publication
+from wsserver.jsonfields import decode, decode_shallow, write
 from wsserver.text import quote
 from wsserver.typing import ChannelName, Header
 from wsserver.web import parameters as p
 
-__all__ = ["Methods", "Problem", "Result", "bad_parameters", "bad_request", "explain", "failed_part"]
+__all__ = ["Methods", "Outcome", "Problem", "Result", "bad_parameters", "bad_request", "write_error"]
 
 # At module level, because a Twisted Logger in a class body uses the name of the class as its namespace.
 _log = Logger(namespace="wsserver.api")
@@ -75,6 +78,10 @@ class Result(NamedTuple):
     """The HTTP status. Not 200 if a part of the call has failed: the body contains the result or error of each part."""
 
 
+Outcome = Result | Problem
+"""The outcome of a call: its result, or why it failed."""
+
+
 class Methods:
     """
     The methods of the HTTP API, by name.
@@ -87,7 +94,7 @@ class Methods:
     def __init__(self, hub: Hub, management: Management) -> None:
         self._hub = hub
         self._management = management
-        self._table: Mapping[str, tuple[type[p.Parameters], Callable[[Any], Deferred[Result]]]] = {
+        self._table: Mapping[str, tuple[type[p.Parameters], Callable[[Any], MaybeDeferred[Result]]]] = {
             "publish": (p.Publish, self._publish),
             "broadcast": (p.Broadcast, self._broadcast),
             "subscribe": (p.Subscribe, self._subscribe),
@@ -103,20 +110,22 @@ class Methods:
             "info": (p.Parameters, self._info),
         }
 
-    def call(self, name: str, parameters: bytes) -> "Deferred[Result]":
+    def call(self, name: str, parameters: bytes, *, is_checked: bool = False) -> "MaybeDeferred[Outcome]":
         """
         Call a method.
 
         Args:
             name: the method's name.
             parameters: the method's parameters, a JSON object.
+            is_checked: whether the parameters are part of a JSON text that has been decoded already.
 
         Returns:
-            A Deferred that fires with the result. It fails only with `Problem`.
+            The result, or the problem if the call fails; a Deferred of it, which does not fail, if the call has to
+            wait.
         """
-        return maybeDeferred(self._call, name, parameters).addErrback(explain)
+        return _attempt(self._call, name, parameters, decode_shallow if is_checked else decode)
 
-    def _call(self, name: str, parameters: bytes) -> "Deferred[Result]":
+    def _call(self, name: str, parameters: bytes, decode: Callable[..., Any]) -> "MaybeDeferred[Result]":
         if name not in self._table:
             known = ", ".join([*self._table, "batch"])
             raise Problem(HTTPStatus.NOT_FOUND, METHOD_NOT_FOUND, f"no method {quote(name)}: expected {known}")
@@ -128,46 +137,48 @@ class Methods:
 
     # Publications.
 
-    def _publish(self, call: p.Publish) -> "Deferred[Result]":
-        return self._publisher(call)(call.channel).addCallback(_receipt)
+    def _publish(self, call: p.Publish) -> "MaybeDeferred[Result]":
+        return self._send(call, call.channel, call.publication())
 
-    def _broadcast(self, call: p.Broadcast) -> "Deferred[Result]":
-        publish = self._publisher(call)
+    def _broadcast(self, call: p.Broadcast) -> "MaybeDeferred[Result]":
+        publication = call.publication()
+        parts: MaybeDeferred[list[Outcome]] = gather(
+            _attempt(self._broadcast_to, bytes(name), call, publication) for name in call.channels
+        )
+        return then(parts, _responses)
 
-        def to(name: bytes) -> "Deferred[Result]":
-            try:
-                done = publish(p.check_channel(decode(str, bytes(name), "channel")))
-            except ValueError as error:
-                done = fail(bad_request(str(error)))
-            return done.addCallback(_receipt).addCallbacks(_wrapped, failed_part)
+    def _broadcast_to(self, name: bytes, call: p.Broadcast, publication: Publication) -> "MaybeDeferred[Result]":
+        try:
+            channel = p.check_channel(decode_shallow(str, name, "channel"))
+        except ValueError as error:
+            raise bad_request(str(error)) from None
+        return self._send(call, channel, publication)
 
-        return gatherResults([to(bytes(name)) for name in call.channels]).addCallback(_responses)
-
-    def _publisher(self, call: p.Content) -> "Callable[[ChannelName], Deferred[Receipt]]":
-        publication, key, skip = call.publication(), call.idempotency_key, call.skip_history
-        return lambda channel: self._hub.send(channel, publication, idempotency_key=key, skip_history=skip)
+    def _send(self, call: p.Content, channel: ChannelName, publication: Publication) -> "MaybeDeferred[Result]":
+        receipt = self._hub.send(channel, publication, call.idempotency_key, skip_history=call.skip_history)
+        return then(receipt, _receipt)
 
     # History and presence.
 
-    def _history(self, call: p.History) -> "Deferred[Result]":
+    def _history(self, call: p.History) -> "MaybeDeferred[Result]":
         since, limit = call.since.position() if call.since else None, max(-1, min(call.limit, 2**31))
         found = self._hub.history(self._with_history(call), since=since, limit=limit, reverse=call.reverse)
         return found.addCallback(lambda page: Result(p.write_page(page)))
 
-    def _history_remove(self, call: p.Channel) -> "Deferred[Result]":
+    def _history_remove(self, call: p.Channel) -> "MaybeDeferred[Result]":
         return self._hub.broker.remove_history(self._with_history(call)).addCallback(_nothing)
 
     def _with_history(self, call: p.Channel) -> ChannelName:
         self._hub.rules.require_history(call.channel)
         return call.channel
 
-    def _presence(self, call: p.Channel) -> "Deferred[Result]":
+    def _presence(self, call: p.Channel) -> "MaybeDeferred[Result]":
         found = self._hub.presence.clients(self._with_presence(call))
         return found.addCallback(
             lambda members: _result(presence={client: info.as_json() for client, info in members.items()})
         )
 
-    def _presence_stats(self, call: p.Channel) -> "Deferred[Result]":
+    def _presence_stats(self, call: p.Channel) -> "MaybeDeferred[Result]":
         found = self._hub.presence.clients(self._with_presence(call))
         return found.addCallback(
             lambda members: _result(num_clients=len(members), num_users=len({info.user for info in members.values()}))
@@ -179,54 +190,63 @@ class Methods:
 
     # Connections, in all server processes.
 
-    def _subscribe(self, call: p.Subscribe) -> "Deferred[Result]":
+    def _subscribe(self, call: p.Subscribe) -> "MaybeDeferred[Result]":
         done = self._management.subscribe(call.channel, call.user, call.client, call.options())
         return done.addCallback(_clients)
 
-    def _unsubscribe(self, call: p.Unsubscribe) -> "Deferred[Result]":
+    def _unsubscribe(self, call: p.Unsubscribe) -> "MaybeDeferred[Result]":
         return self._management.unsubscribe(call.channel, call.user, call.client).addCallback(_clients)
 
-    def _disconnect(self, call: p.Disconnect) -> "Deferred[Result]":
+    def _disconnect(self, call: p.Disconnect) -> "MaybeDeferred[Result]":
         given = call.disconnect if call.disconnect and call.disconnect.code else FORCE_DISCONNECT
         return self._management.disconnect(
             call.user, call.client, code=given.code, reason=given.reason, except_clients=call.whitelist
         ).addCallback(_clients)
 
-    def _refresh(self, call: p.Refresh) -> "Deferred[Result]":
+    def _refresh(self, call: p.Refresh) -> "MaybeDeferred[Result]":
         done = self._management.refresh(call.user, call.client, expired=call.expired, expire_at=call.expire_at)
         return done.addCallback(_clients)
 
-    def _channels(self, call: p.Channels) -> "Deferred[Result]":
+    def _channels(self, call: p.Channels) -> "MaybeDeferred[Result]":
         found = self._management.channels(call.pattern or "*")
         return found.addCallback(
             lambda counts: _result(channels={name: {"num_clients": count} for name, count in counts.items()})
         )
 
-    def _connections(self, call: p.Connections) -> "Deferred[Result]":
+    def _connections(self, call: p.Connections) -> "MaybeDeferred[Result]":
         found = self._management.connections(call.user, call.client, call.pattern or "*")
         return found.addCallback(
             lambda known: _result(connections={client: _connection(about) for client, about in known.items()})
         )
 
-    def _info(self, _: p.Parameters) -> "Deferred[Result]":
+    def _info(self, _: p.Parameters) -> "MaybeDeferred[Result]":
         return self._management.info().addCallback(lambda nodes: _result(nodes=nodes))
 
 
-def explain(failure: Failure) -> Failure:
+def _attempt(function: "Callable[..., MaybeDeferred[Result]]", *arguments: object) -> "MaybeDeferred[Outcome]":
+    """Call a function that returns a result, or raises or fails with an error, which becomes a `Problem`."""
+    try:
+        done = function(*arguments)
+    except Exception:
+        return _explain(Failure())
+    return done.addErrback(_explain) if isinstance(done, Deferred) else done
+
+
+def _explain(failure: Failure) -> Problem:
     """Convert a failure to a `Problem`; an unexpected error is logged and becomes status 500."""
     error: BaseException | None = failure.value
     if isinstance(error, Problem):
-        return failure
+        return error
     if isinstance(error, NotEnabled):
-        return Failure(Problem(HTTPStatus.BAD_REQUEST, NOT_AVAILABLE_ERROR, str(error)))
+        return Problem(HTTPStatus.BAD_REQUEST, NOT_AVAILABLE_ERROR, str(error))
     if isinstance(error, NotPermitted):
-        return Failure(Problem(HTTPStatus.FORBIDDEN, PERMISSION_DENIED, str(error)))
+        return Problem(HTTPStatus.FORBIDDEN, PERMISSION_DENIED, str(error))
     if isinstance(error, BrokerDown):
-        return Failure(Problem(HTTPStatus.SERVICE_UNAVAILABLE, INTERNAL, str(error)))
+        return Problem(HTTPStatus.SERVICE_UNAVAILABLE, INTERNAL, str(error))
     if isinstance(error, Unrecoverable):
-        return Failure(Problem(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, UNRECOVERABLE_POSITION, str(error)))
+        return Problem(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, UNRECOVERABLE_POSITION, str(error))
     _log.failure("an API method failed", failure)
-    return Failure(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL, INTERNAL.message))
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, INTERNAL, INTERNAL.message)
 
 
 def _result(**fields: object) -> Result:
@@ -242,9 +262,16 @@ def _clients(count: int) -> Result:
 
 
 def _receipt(receipt: Receipt) -> Result:
-    if receipt.position is None:
-        return _result(delivered=receipt.delivered)
-    return _result(offset=receipt.position.offset, epoch=receipt.position.epoch, delivered=receipt.delivered)
+    position, delivered = receipt
+    if position is None:
+        return Result(b'{"delivered":%d}' % delivered)
+    return Result(
+        b'{"offset":%d,"epoch":%b,"delivered":%d}' % (position.offset, _write_epoch(position.epoch), delivered)
+    )
+
+
+_write_epoch = lru_cache(maxsize=1024)(write)
+"""Writes the epoch of a stream as JSON. Streams in memory usually have the same epoch."""
 
 
 def _connection(about: Mapping[str, Any]) -> dict[str, Any]:
@@ -253,17 +280,11 @@ def _connection(about: Mapping[str, Any]) -> dict[str, Any]:
     return {**more, "state": {"channels": {name: {} for name in about["channels"]}}}
 
 
-def _wrapped(result: Result) -> Result:
-    return Result(b'{"result":%s}' % result.body, result.status)
+def write_error(problem: Problem) -> bytes:
+    """Write the error of a call, or of a part of a broadcast or batch, as a JSON object."""
+    return write({"error": problem.as_json()})
 
 
-def failed_part(failure: Failure) -> Result:
-    """Convert a failure to the result of one part of a broadcast or batch."""
-    problem = explain(failure).value
-    assert isinstance(problem, Problem)
-    return Result(write({"error": problem.as_json()}), problem.status)
-
-
-def _responses(results: list[Result]) -> Result:
-    body = b'{"responses":[%s]}' % b",".join(result.body for result in results)
-    return Result(body, max(result.status for result in results))
+def _responses(outcomes: list[Outcome]) -> Result:
+    parts = [write_error(one) if isinstance(one, Problem) else b'{"result":%b}' % one.body for one in outcomes]
+    return Result(b'{"responses":[%b]}' % b",".join(parts), max(one.status for one in outcomes))

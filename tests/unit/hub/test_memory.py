@@ -74,10 +74,8 @@ class MemoryTests:
     def test_streams_of_empty_publications_are_deleted_beyond_the_limit(self, broker, monkeypatch):
         """A publication without data uses memory, too."""
         monkeypatch.setattr(memory, "MAX_BYTES", 100_000)
-        positions = []
-        for number in range(2000):
-            done = broker.publish(f"c{number}", Publication(b"", tags={"a": "b"}), KEEP, "")
-            done.addCallback(positions.append)
+        publication = Publication(b"", tags={"a": "b"})
+        positions = [broker.publish(f"c{number}", publication, KEEP, "") for number in range(2000)]
         pages = []
         for number in range(2000):
             broker.history(f"c{number}", KEEP, None, -1, reverse=False).addCallback(pages.append)

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsserver.config.settings import Settings
+from wsserver.hub.deferreds import as_deferred
 from wsserver.testing import MemoryServer
 from wsserver.web.methods import Methods, Problem
 
@@ -44,10 +45,10 @@ class Called:
     def __call__(self, name, parameters):
         """Call a method; return its result or problem."""
         found = []
-        self._methods.call(name, json.dumps(parameters).encode()).addBoth(found.append)
+        as_deferred(self._methods.call(name, json.dumps(parameters).encode())).addCallback(found.append)
         while not found:
             self.server.clock.advance(0.1)
-        return found[0] if not hasattr(found[0], "value") else found[0].value
+        return found[0]
 
 
 class ArbitraryParametersTests:
