@@ -196,9 +196,15 @@ def decode_shallow(kind: type[_T], text: bytes, where: str = "") -> _T:
         TooDeepError: the text is nested too deeply for the decoder.
         ValueError: the text is not JSON, or not of this type.
     """
-    found: _T
+    decoder = _decoder(kind)
     try:
-        found = _decode(_decoder(kind), text, where)
+        try:
+            found: _T = decoder.decode(text)
+        except msgspec.ValidationError:
+            raise
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            masked, marker = _mask_half_pairs(text)
+            found = _unmask(decoder.decode(masked), marker, where)
     except msgspec.ValidationError as error:
         raise ValueError(_describe_error(str(error), where)) from None
     except RecursionError:
@@ -206,16 +212,6 @@ def decode_shallow(kind: type[_T], text: bytes, where: str = "") -> _T:
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise ValueError(f"{where}: expected JSON" if where else "it is not JSON") from None
     return found
-
-
-def _decode(decoder: Any, text: bytes, where: str) -> Any:
-    try:
-        return decoder.decode(text)
-    except msgspec.ValidationError:
-        raise
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        masked, marker = _mask_half_pairs(text)
-    return _unmask(decoder.decode(masked), marker, where)
 
 
 _decoder: Callable[[Any], Any] = lru_cache(msgspec.json.Decoder)

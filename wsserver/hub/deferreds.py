@@ -9,12 +9,15 @@ cases with the same code.
 
 from collections.abc import Callable, Generator, Iterable
 from functools import wraps
-from typing import Any, ParamSpec, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar, cast
 
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks, succeed
 from twisted.python.failure import Failure
 
-__all__ = ["MaybeDeferred", "as_deferred", "gather", "may_wait", "then"]
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+__all__ = ["MaybeDeferred", "as_deferred", "gather", "may_wait", "then", "waits"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -24,6 +27,11 @@ MaybeDeferred: TypeAlias = _T | Deferred[_T]
 """A value, or a Deferred that fires with it."""
 
 
+def waits(value: object) -> "TypeIs[Deferred[Any]]":
+    """Return whether a value is a Deferred. `isinstance` would take three times as long: `Deferred` is an ABC."""
+    return hasattr(value, "addCallbacks")
+
+
 def then(value: MaybeDeferred[_T], function: Callable[[_T], MaybeDeferred[_R]]) -> MaybeDeferred[_R]:
     """
     Call a function with a value: at once if the value is known, or else when its Deferred fires.
@@ -31,22 +39,20 @@ def then(value: MaybeDeferred[_T], function: Callable[[_T], MaybeDeferred[_R]]) 
     Returns:
         The function's result. If the value is a Deferred, a Deferred of the result.
     """
-    if isinstance(value, Deferred):
-        return value.addCallback(function)
-    return function(value)
+    return value.addCallback(function) if waits(value) else function(value)
 
 
 def gather(values: Iterable[MaybeDeferred[_T]]) -> MaybeDeferred[list[_T]]:
     """Return the values in order; a Deferred of them if one of them is a Deferred. It fails with `FirstError`."""
     found = list(values)
-    if any(isinstance(one, Deferred) for one in found):
+    if any(map(waits, found)):
         return gatherResults([as_deferred(one) for one in found])
     return cast(list[_T], found)
 
 
 def as_deferred(value: MaybeDeferred[_T]) -> Deferred[_T]:
     """Return a Deferred for a caller that expects one; it has fired already if the value is known."""
-    return value if isinstance(value, Deferred) else succeed(value)
+    return value if waits(value) else succeed(value)
 
 
 def may_wait(
@@ -68,7 +74,7 @@ def may_wait(
         try:
             found = next(generator)
             while True:
-                if not isinstance(found, Deferred):
+                if not waits(found):
                     found = generator.send(found)
                     continue
                 results: list[Any] = []
@@ -94,8 +100,7 @@ def _wait(generator: Generator[Any, Any, _T], found: Any, results: list[Any]) ->
         while True:
             yield found
             found = _send(generator, results.pop())
-            if not isinstance(found, Deferred):
-                found = succeed(found)
+            found = as_deferred(found)
             found.addBoth(results.append)
     except StopIteration as stop:
         return cast(_T, stop.value)

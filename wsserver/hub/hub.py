@@ -22,7 +22,7 @@ from wsserver.hub.broker import Broker, Subscriber
 from wsserver.hub.callbacks import CallbackSubscription, OnGap, OnPublication
 from wsserver.hub.channel import BufferBudget, ChannelState, RecoveringSubscriber
 from wsserver.hub.clients import ClientInfo, Clients
-from wsserver.hub.deferreds import MaybeDeferred, as_deferred
+from wsserver.hub.deferreds import MaybeDeferred, as_deferred, waits
 from wsserver.hub.fanout import FanOut
 from wsserver.hub.gaps import GapCloser
 from wsserver.hub.names import check_name
@@ -290,12 +290,13 @@ class Hub:
         """
         keep = None if skip_history else self.rules.for_channel(channel).keep
         position = self.broker.publish(channel, publication, keep, idempotency_key)
-        if isinstance(position, Deferred):
+        if waits(position):
             return position.addCallback(self._receipt, channel)
         return self._receipt(position, channel)
 
     def _receipt(self, position: Position | None, channel: ChannelName) -> Receipt:
-        return Receipt(position, self.count(channel))
+        state = self._channels.get(channel)
+        return Receipt(position, len(state) if state is not None else 0)
 
     def history(
         self,

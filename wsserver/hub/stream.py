@@ -150,14 +150,16 @@ class Stream:
         Returns:
             The publication with its offset and epoch.
         """
-        self.expire(now)
+        kept = self._kept
+        if kept and now >= self._expires:
+            self.clear()
+        self._expires = now + keep.ttl
         self.offset += 1
         publication = publication.numbered(self.offset, self.epoch)
-        self._kept.append(publication)
+        kept.append(publication)
         self.size += _weight(publication)
-        self._expires = now + keep.ttl
-        while len(self._kept) > keep.size:
-            self.size -= _weight(self._kept.popleft())
+        while len(kept) > keep.size:
+            self.size -= _weight(kept.popleft())
         return publication
 
     def expire(self, now: float) -> None:

@@ -11,16 +11,14 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred
 
 from wsserver.centrifugecodes import BAD_REQUEST_ERROR, NOT_AVAILABLE_ERROR, UNAUTHORIZED
-from wsserver.hub.deferreds import MaybeDeferred, gather, may_wait, then
+from wsserver.hub.deferreds import MaybeDeferred, gather, may_wait, then, waits
 from wsserver.jsonfields import decode, decode_shallow, write
 from wsserver.text import quote
-from wsserver.typing import Header
 from wsserver.web.methods import Methods, Outcome, Problem, Result, bad_parameters, bad_request, write_error
 from wsserver.web.parameters import Batch
-from wsserver.web.responses import Response
+from wsserver.web.responses import Response, write_lines
 from wsserver.wire.http11 import Request
 
 __all__ = ["API"]
@@ -34,7 +32,9 @@ _WRONG_KEY = "the API key is wrong: expected the server's --api-key"
 _CALLER_ERRORS = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 """Statuses that `lenient` replaces with 200. Failures of the server keep their status, such as 503."""
 
-_HEADERS = (("Content-Type", "application/json"), ("Cache-Control", "no-store"))
+_LINES = write_lines((("Content-Type", "application/json"), ("Cache-Control", "no-store")))
+_RETRY_LINES = _LINES + write_lines((("Retry-After", "1"),))
+_TEMPORARY = (HTTPStatus.SERVICE_UNAVAILABLE,)
 
 
 class API:
@@ -63,30 +63,36 @@ class API:
         Returns:
             The response; a Deferred of it, which does not fail, if the call has to wait.
         """
-        outcome = self._refuse(request) or self._run(request.raw_path.removeprefix("/api/").rstrip("/"), body or b"{}")
-        if isinstance(outcome, Deferred):
-            return outcome.addCallback(self._respond, request)
-        return self._respond(outcome, request)
-
-    def _run(self, name: str, body: bytes) -> "MaybeDeferred[Outcome]":
+        problem = self._refuse(request)
+        if problem is not None:
+            return self._respond_to_problem(problem, request)
+        outcome: MaybeDeferred[Outcome]
+        name = request.raw_path.removeprefix("/api/").rstrip("/")
         if name == "batch":
-            return self._batch(body)
-        outcome = self._methods.call(name, body)
-        return outcome.addCallback(_wrap) if isinstance(outcome, Deferred) else _wrap(outcome)
+            outcome, form = self._batch(body or b"{}"), b"%b\n"
+        else:
+            outcome, form = self._methods.call(name, body or b"{}"), b'{"result":%b}\n'
+        if waits(outcome):
+            return outcome.addCallback(self._respond, request, form)
+        return self._respond(outcome, request, form)
 
-    def _respond(self, outcome: Outcome, request: Request) -> Response:
+    def _respond(self, outcome: Outcome, request: Request, form: bytes) -> Response:
         if isinstance(outcome, Problem):
             return self._respond_to_problem(outcome, request)
         status = outcome.status
-        if self._lenient and status in (*_CALLER_ERRORS, HTTPStatus.NOT_FOUND):
+        if self._lenient and (status in _CALLER_ERRORS or status == HTTPStatus.NOT_FOUND):
             status = HTTPStatus.OK
-        return _write(status, outcome.body)
+        return Response(status, _RETRY_LINES if status in _TEMPORARY else _LINES, form % outcome.body)
 
     def _respond_to_problem(self, problem: Problem, request: Request) -> Response:
-        if request.last("x-centrifugo-error-mode") == "transport":
-            return _write(problem.status, write(problem.as_json()), problem.headers)
-        status = HTTPStatus.OK if self._lenient and problem.status in _CALLER_ERRORS else problem.status
-        return _write(status, write_error(problem), problem.headers)
+        status = problem.status
+        if request.fields.get("x-centrifugo-error-mode") == "transport":
+            body = write(problem.as_json())
+        else:
+            status = HTTPStatus.OK if self._lenient and status in _CALLER_ERRORS else status
+            body = write_error(problem)
+        lines = _RETRY_LINES if status in _TEMPORARY else _LINES
+        return Response(status, write_lines(problem.headers) + lines, body + b"\n")
 
     def _refuse(self, request: Request) -> Problem | None:
         """Return the problem of a request that is no POST request or has no valid key; None if it may be answered."""
@@ -126,11 +132,7 @@ class API:
                 continue
             given = bytes(parameters)
             outcome = self._methods.call(name, b"{}" if given == b"null" else given, is_checked=True)
-            replies[number] = _reply(name, (yield outcome) if isinstance(outcome, Deferred) else outcome)
-
-
-def _wrap(outcome: Outcome) -> Outcome:
-    return outcome if isinstance(outcome, Problem) else Result(b'{"result":%b}' % outcome.body, outcome.status)
+            replies[number] = _reply(name, (yield outcome) if waits(outcome) else outcome)
 
 
 def _reply(name: str, outcome: Outcome) -> Result:
@@ -146,15 +148,10 @@ def _join(replies: list[Result]) -> Result:
 
 
 def _read_key(request: Request) -> bytes:
-    key = request.last("x-api-key")
+    fields = request.fields
+    key = fields.get("x-api-key")
     if not key:
-        scheme, _, credentials = (request.last("authorization") or "").partition(" ")
+        scheme, _, credentials = fields.get("authorization", "").partition(" ")
         # Older Centrifugo client libraries send `Authorization: apikey KEY`.
-        key = credentials.strip() if scheme.lower() in ("bearer", "apikey") else ""
+        key = credentials.strip(" \t") if scheme.lower() in ("bearer", "apikey") else ""
     return key.encode("latin-1")
-
-
-def _write(status: HTTPStatus, body: bytes, headers: tuple[Header, ...] = ()) -> Response:
-    retry = (("Retry-After", "1"),) if status == HTTPStatus.SERVICE_UNAVAILABLE else ()
-    # A trailing newline, so that the prompt of a terminal follows on its own line.
-    return Response(status, (*headers, *_HEADERS, *retry), body + b"\n")

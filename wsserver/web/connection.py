@@ -8,16 +8,15 @@ request into objects of its own, sorts and checks the response headers, and writ
 from http import HTTPStatus
 from typing import Any
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, IReactorTime, ITCPTransport, ITransport
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from wsserver.typing import Header
+from wsserver.hub.deferreds import waits
 from wsserver.web.api import API
 from wsserver.web.cors import NO_ORIGIN, CrossOrigin, describe_request, is_api
-from wsserver.web.responses import Response, refusal_response, write_response
+from wsserver.web.responses import Response, refusal_response, write_lines, write_response
 from wsserver.web.site import Channel, PageSite
 from wsserver.wire import access_log
 from wsserver.wire.access_log import show_path, show_peer
@@ -31,6 +30,8 @@ _log = Logger(namespace="wsserver.http")
 
 IDLE_TIMEOUT = 60
 """Seconds for which an idle kept-alive connection stays open."""
+
+_NO_ORIGIN = write_lines(NO_ORIGIN)
 
 ABORT_TIMEOUT = 15
 """Seconds that an idle connection may take to close, because the client does not read its last response."""
@@ -81,6 +82,7 @@ class HTTPConnection:
     def __init__(self, server: HTTPServer, address: IAddress, frontend: Frontend) -> None:
         self._server = server
         self._address = address
+        self._peer = show_peer(address)
         self._frontend = frontend
         self._transport: Any = None
         self._pages: Channel | None = None
@@ -108,13 +110,14 @@ class HTTPConnection:
             body: the request body, decoded if it was chunked.
         """
         self._idle_since = None
+        fields = request.fields
         # A handshake without an Upgrade header is explained at every path.
-        if not is_api(request) or request.last("sec-websocket-key") is not None:
+        if not is_api(request) or "sec-websocket-key" in fields:
             self._open_pages().serve(request, body)
-        elif request.last("origin") is None:
-            self._call(request, body, NO_ORIGIN)
-        else:
+        elif "origin" in fields:
             self._call_from_page(request, body)
+        else:
+            self._call(request, body, _NO_ORIGIN)
 
     def half_closed(self) -> None:
         """End an endless response: the client has closed its sending side, but may still read."""
@@ -145,39 +148,33 @@ class HTTPConnection:
         """Answer a preflight or refuse it; run any other call. Without the headers, the page cannot read the answer."""
         cross_origin = self._server.cross_origin
         description = describe_request(request)
-        headers = cross_origin.headers(description)
+        lines = write_lines(cross_origin.headers(description))
         answer = cross_origin.answer(description)
         if answer is None:
-            self._call(request, body, headers)
+            self._call(request, body, lines)
         elif isinstance(answer, Refusal):
             # The page only sees a network error. The log line tells the operator which option to set.
-            peer = show_peer(self._address)
-            access_log.refused(answer, number=None, peer=peer, path=show_path(request.raw_path))
-            self._respond(refusal_response(answer), request, headers)
+            access_log.refused(answer, number=None, peer=self._peer, path=show_path(request.raw_path))
+            self._respond(refusal_response(answer), request, lines)
         else:
-            self._respond(Response(HTTPStatus.NO_CONTENT, answer), request, headers)
+            self._respond(Response(HTTPStatus.NO_CONTENT, write_lines(answer)), request, lines)
 
-    def _call(self, request: Request, body: bytes, headers: tuple[Header, ...]) -> None:
+    def _call(self, request: Request, body: bytes, lines: bytes) -> None:
         response = self._server.api.answer(request, body)
-        if isinstance(response, Deferred):
-            response.addCallback(self._respond, request, headers)
+        if waits(response):
+            response.addCallback(self._respond, request, lines)
         else:
-            self._respond(response, request, headers)
+            self._respond(response, request, lines)
 
-    def _respond(self, response: Response, request: Request, headers: tuple[Header, ...]) -> None:
+    def _respond(self, response: Response, request: Request, lines: bytes) -> None:
         if self._transport is None:
             # The client disconnected while the call was running.
             return
-        closes = request.version == (1, 0) or request.names("connection", "close")
-        self._transport.write(write_response(request, response, headers, closes=closes))
+        closes = request.version != (1, 1) or request.names("connection", "close")
+        self._transport.write(write_response(request, response, lines, closes=closes))
         size = len(response.body) if request.method != "HEAD" else 0
-        access_log.answered(
-            method=request.method,
-            path=show_path(request.raw_path),
-            status=response.status.value,
-            size=size,
-            peer=show_peer(self._address),
-        )
+        path = show_path(request.raw_path)
+        access_log.answered(method=request.method, path=path, status=int(response.status), size=size, peer=self._peer)
         if closes:
             self.loseConnection()
         else:
@@ -233,7 +230,7 @@ class HTTPConnection:
         if left > 0:
             self._timer = self._server.reactor.callLater(left, self._check_idle)
             return
-        _log.info("idle connection closed peer={peer}", peer=show_peer(self._address))
+        _log.info("idle connection closed peer={peer}", peer=self._peer)
         self._timer = self._server.reactor.callLater(ABORT_TIMEOUT, self._abort)
         self.loseConnection()
 

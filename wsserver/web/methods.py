@@ -7,9 +7,9 @@ Source: https://centrifugal.dev/docs/server/server_api and https://centrifugal.d
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
-from twisted.internet.defer import Deferred
+import msgspec
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -24,7 +24,7 @@ from wsserver.centrifugecodes import (
     Error,
 )
 from wsserver.errors import BrokerDown, NotEnabled, NotPermitted, Unrecoverable
-from wsserver.hub.deferreds import MaybeDeferred, gather, then
+from wsserver.hub.deferreds import MaybeDeferred, gather, then, waits
 from wsserver.hub.hub import Hub, Receipt
 from wsserver.hub.management import Management
 from wsserver.hub.publication import Publication
@@ -69,7 +69,7 @@ def bad_parameters(error: ValueError) -> Problem:
     return bad_request(str(error).replace("it is", "the parameters are"))
 
 
-class Result(NamedTuple):
+class Result(msgspec.Struct, frozen=True):
     """The result of a method: the body and the HTTP status of the response."""
 
     body: bytes
@@ -123,17 +123,18 @@ class Methods:
             The result, or the problem if the call fails; a Deferred of it, which does not fail, if the call has to
             wait.
         """
-        return _attempt(self._call, name, parameters, decode_shallow if is_checked else decode)
-
-    def _call(self, name: str, parameters: bytes, decode: Callable[..., Any]) -> "MaybeDeferred[Result]":
-        if name not in self._table:
+        entry = self._table.get(name)
+        if entry is None:
             known = ", ".join([*self._table, "batch"])
-            raise Problem(HTTPStatus.NOT_FOUND, METHOD_NOT_FOUND, f"no method {quote(name)}: expected {known}")
-        kind, method = self._table[name]
+            return Problem(HTTPStatus.NOT_FOUND, METHOD_NOT_FOUND, f"no method {quote(name)}: expected {known}")
+        kind, method = entry
         try:
-            return method(decode(kind, parameters))
+            done = method((decode_shallow if is_checked else decode)(kind, parameters))
         except ValueError as error:
-            raise bad_parameters(error) from None
+            return bad_parameters(error)
+        except Exception:
+            return _explain(Failure())
+        return done.addErrback(_explain) if waits(done) else done
 
     # Publications.
 
@@ -143,16 +144,18 @@ class Methods:
     def _broadcast(self, call: p.Broadcast) -> "MaybeDeferred[Result]":
         publication = call.publication()
         parts: MaybeDeferred[list[Outcome]] = gather(
-            _attempt(self._broadcast_to, bytes(name), call, publication) for name in call.channels
+            self._broadcast_to(bytes(name), call, publication) for name in call.channels
         )
         return then(parts, _responses)
 
-    def _broadcast_to(self, name: bytes, call: p.Broadcast, publication: Publication) -> "MaybeDeferred[Result]":
+    def _broadcast_to(self, name: bytes, call: p.Broadcast, publication: Publication) -> "MaybeDeferred[Outcome]":
         try:
-            channel = p.check_channel(decode_shallow(str, name, "channel"))
+            done = self._send(call, p.check_channel(decode_shallow(str, name, "channel")), publication)
         except ValueError as error:
-            raise bad_request(str(error)) from None
-        return self._send(call, channel, publication)
+            return bad_request(str(error))
+        except Exception:
+            return _explain(Failure())
+        return done.addErrback(_explain) if waits(done) else done
 
     def _send(self, call: p.Content, channel: ChannelName, publication: Publication) -> "MaybeDeferred[Result]":
         receipt = self._hub.send(channel, publication, call.idempotency_key, skip_history=call.skip_history)
@@ -221,15 +224,6 @@ class Methods:
 
     def _info(self, _: p.Parameters) -> "MaybeDeferred[Result]":
         return self._management.info().addCallback(lambda nodes: _result(nodes=nodes))
-
-
-def _attempt(function: "Callable[..., MaybeDeferred[Result]]", *arguments: object) -> "MaybeDeferred[Outcome]":
-    """Call a function that returns a result, or raises or fails with an error, which becomes a `Problem`."""
-    try:
-        done = function(*arguments)
-    except Exception:
-        return _explain(Failure())
-    return done.addErrback(_explain) if isinstance(done, Deferred) else done
 
 
 def _explain(failure: Failure) -> Problem:

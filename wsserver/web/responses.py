@@ -4,17 +4,19 @@ Responses that the server writes itself, without `twisted.web`: a whole response
 The lines of a response head that do not change from one response to the next are prepared once.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
 from time import time
-from typing import Final, NamedTuple
+from typing import Final
 
+import msgspec
 from twisted.web.http import datetimeToString
 
 from wsserver.typing import Header
 from wsserver.wire.http11 import Refusal, Request
 
-__all__ = ["SECURITY_HEADERS", "Response", "refusal_response", "write_response"]
+__all__ = ["SECURITY_HEADERS", "Response", "refusal_response", "write_lines", "write_response"]
 
 SECURITY_HEADERS: Final = (
     (
@@ -40,52 +42,51 @@ SECURITY_HEADERS: Final = (
 """Headers of every response to an HTTP request."""
 
 
-class Response(NamedTuple):
+class Response(msgspec.Struct, frozen=True):
     """A response, without the headers that every response has."""
 
     status: HTTPStatus
-    headers: tuple[Header, ...] = ()
+    lines: bytes
+    """The lines of its headers, see `write_lines`."""
     body: bytes = b""
+
+
+def write_lines(headers: Iterable[Header]) -> bytes:
+    """Return headers as the lines of a response head, each with its CRLF."""
+    return "".join([f"{name}: {value}\r\n" for name, value in headers]).encode("latin-1")
 
 
 def refusal_response(refusal: Refusal) -> Response:
     """Return the response with which the server refuses a request."""
     headers = (("Content-Type", "text/plain; charset=utf-8"), ("Cache-Control", "no-store"), *refusal.headers)
-    return Response(refusal.status, headers, refusal.body)
+    return Response(refusal.status, write_lines(headers), refusal.body)
 
 
-def write_response(request: Request, response: Response, more: tuple[Header, ...], *, closes: bool) -> bytes:
+_STATUS_LINES: Final = {status: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in HTTPStatus}
+_SECURITY_LINES: Final = write_lines(SECURITY_HEADERS)
+
+
+def write_response(request: Request, response: Response, lines: bytes, *, closes: bool) -> bytes:
     """
     Return the bytes of a response: the head, and the body unless it is the response to a HEAD request.
 
     Args:
         request: the request.
         response: the response.
-        more: headers in addition to those of the response and of every response.
+        lines: the lines of more headers, which depend on the origin of the request.
         closes: whether the server closes the connection afterwards (RFC 9112 section 9.6).
     """
-    status, headers, body = response
-    before, after = _fixed_lines(request.version, status, (*more, *headers), closes)
-    if status == HTTPStatus.NO_CONTENT:
+    first = _STATUS_LINES[response.status]
+    if request.version != (1, 1):
+        first = b"HTTP/%d.%d%b" % (*request.version, first[8:])
+    elif closes:
+        first += b"Connection: close\r\n"
+    start = b"%bDate: %b\r\n%b%b%b" % (first, _date(int(time())), _SECURITY_LINES, lines, response.lines)
+    if response.status is HTTPStatus.NO_CONTENT:
         # RFC 9110 section 8.6: no Content-Length.
-        return b"%bDate: %b\r\n%b\r\n" % (before, _date(int(time())), after)
-    shown = body if request.method != "HEAD" else b""
-    return b"%bDate: %b\r\n%bContent-Length: %d\r\n\r\n%b" % (before, _date(int(time())), after, len(body), shown)
-
-
-# Few entries, because the headers can contain an Origin header of up to 16 KiB.
-@lru_cache(maxsize=64)
-def _fixed_lines(
-    version: tuple[int, int], status: HTTPStatus, headers: tuple[Header, ...], closes: bool
-) -> tuple[bytes, bytes]:
-    """Return the lines of a response head before and after the Date header."""
-    major, minor = version
-    first = [f"HTTP/{major}.{minor} {status.value} {status.phrase}"]
-    # A client that speaks HTTP/1.0 expects the connection to be closed.
-    if closes and version != (1, 0):
-        first.append("Connection: close")
-    rest = [f"{name}: {value}" for name, value in (*SECURITY_HEADERS, *headers)]
-    return "\r\n".join([*first, ""]).encode("ascii"), "\r\n".join([*rest, ""]).encode("latin-1")
+        return start + b"\r\n"
+    body = response.body
+    return b"%bContent-Length: %d\r\n\r\n%b" % (start, len(body), body if request.method != "HEAD" else b"")
 
 
 @lru_cache(maxsize=1)

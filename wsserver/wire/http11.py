@@ -9,7 +9,7 @@ request, and refuses all others with 400.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
@@ -197,10 +197,11 @@ class Request:
         line = f"{self.method} {self.target} HTTP/{major}.{minor}"
         return ("\r\n".join([line, *map(":".join, self.headers)]) + "\r\n").encode("latin-1")
 
-    def last(self, name: str) -> str | None:
-        """Return the value of the last header with a name (in lower case); None if there is none."""
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """The headers: name in lower case -> value, the last value if a header is repeated."""
         assert self._last is not None
-        return self._last.get(name)
+        return self._last
 
     def all(self, name: str) -> list[str]:
         """Return the values of all headers with a name (in lower case), in order."""
