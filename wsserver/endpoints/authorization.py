@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, inlineCallbacks, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from wsserver.auth.claims import ANONYMOUS, Capability, Grant, Identity, Opening, Right
@@ -23,6 +23,7 @@ from wsserver.endpoints.refusals import refusal_for
 from wsserver.hooks.interface import Hooks
 from wsserver.hooks.messages import Caller, Connected, HookDisconnect, HookError, Subscribed, forwarded
 from wsserver.hub.clients import new_client_id
+from wsserver.hub.deferreds import MaybeDeferred, may_wait
 from wsserver.hub.names import Access, NotAllowed
 from wsserver.text import quote
 from wsserver.typing import ChannelName, Header, JSONText
@@ -185,7 +186,7 @@ class Authorizer:
             return succeed(ANONYMOUS if self.anonymous else _missing_token())
         return self.tokens.either(token).addCallback(_as_identity)
 
-    @inlineCallbacks
+    @may_wait
     def _decide(
         self, found: Identity | Refusal, request: RawSubscribeRequest, credentials: Credentials
     ) -> Generator[Any, Any, Admitted | Refusal]:
@@ -202,7 +203,7 @@ class Authorizer:
 
     def open(
         self, channel: ChannelName, identity: Identity, host: str, caller: Caller | None, data: JSONText | None = None
-    ) -> "Deferred[Subscribed | HookError | HookDisconnect | NotAllowed]":
+    ) -> MaybeDeferred[Subscribed | HookError | HookDisconnect | NotAllowed]:
         """
         Check whether a client may subscribe to a channel.
 
@@ -216,14 +217,14 @@ class Authorizer:
             data: the client's JSON data for the backend.
 
         Returns:
-            A Deferred that fires with the permission (`Subscribed`), or with a refusal by the server (`NotAllowed`) or
-            by the backend. It never fails.
+            The permission (`Subscribed`), or a refusal by the server (`NotAllowed`). If the backend is asked, a
+            Deferred that fires with the permission or with a refusal; it never fails.
         """
         refusal = self.refuse(channel, identity, host)
         if refusal is None:
-            return succeed(Subscribed())
+            return Subscribed()
         if self.hooks is None or caller is None or "subscribe" not in self.hooks.events:
-            return succeed(refusal)
+            return refusal
         asked: Deferred[Any] = self.hooks.subscribe(replace(caller, user=identity.user), channel, data=data)
         return asked
 

@@ -92,8 +92,13 @@ class Broker(Protocol):
     def stop(self) -> "Deferred[None]":
         """Disconnect from Redis, if connected; return a Deferred that fires once this is done."""
 
-    def subscribe(self, channel: ChannelName) -> "Deferred[None]":
-        """Subscribe this process to a channel; return a Deferred that fires once its publications are delivered."""
+    def subscribe(self, channel: ChannelName) -> "MaybeDeferred[None]":
+        """
+        Subscribe this process to a channel.
+
+        Returns:
+            None if the channel's publications are delivered from now on; else a Deferred that fires once they are.
+        """
 
     def unsubscribe(self, channel: ChannelName) -> None:
         """Unsubscribe this process from a channel."""
@@ -126,7 +131,7 @@ class Broker(Protocol):
         *,
         reverse: bool,
         max_bytes: int | None = None,
-    ) -> "Deferred[Page]":
+    ) -> "MaybeDeferred[Page]":
         """
         Read a page of a channel's stream; for the arguments see `wsserver.hub.stream.Stream.page`.
 

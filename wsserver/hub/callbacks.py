@@ -4,13 +4,14 @@ import inspect
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Protocol
 
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wsserver.errors import BrokerDown, NotPermitted, ServerNotPermitted
 from wsserver.hub.broker import UNFRAMED
+from wsserver.hub.deferreds import MaybeDeferred
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Position
@@ -37,8 +38,8 @@ many requests to Redis are unanswered.
 class Channels(Protocol):
     """The methods of the hub that a `CallbackSubscription` needs."""
 
-    def subscribe(self, channel: ChannelName, subscriber: Any, *, since: Position | None) -> "Deferred[Any]":
-        """Subscribe to a channel; return a Deferred that fires with a `Joined`, or fails with `BrokerDown`."""
+    def subscribe(self, channel: ChannelName, subscriber: Any, *, since: Position | None) -> MaybeDeferred[Any]:
+        """Subscribe to a channel; return a `Joined` or a Deferred of it. Both may fail with `BrokerDown`."""
 
     def unsubscribe(self, channel: ChannelName, subscriber: Any) -> None:
         """Unsubscribe a subscriber from a channel; do nothing if it is not subscribed."""
@@ -123,7 +124,7 @@ class CallbackSubscription:
 
     def _subscribe(self) -> None:
         if self._stopped is None:
-            done = self._hub.subscribe(self.channel, self, since=self._since)
+            done = maybeDeferred(self._hub.subscribe, self.channel, self, since=self._since)
             done.addCallbacks(self._subscribed, self._not_subscribed)
             done.addErrback(
                 lambda failure: _log.failure("subscribing failed channel={channel}", failure, channel=self.channel)

@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from wsserver.errors import BrokerDown
 from wsserver.hub.broker import Broker
 from wsserver.hub.channel import ChannelState, PublicationBuffer
+from wsserver.hub.deferreds import as_deferred
 from wsserver.hub.pages import PAGE_BYTES, PAGE_SIZE, PageReader
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
@@ -127,7 +128,7 @@ class GapCloser:
         def read() -> "Deferred[Page]":
             size, max_bytes = limit
             page = self._broker.history(state.channel, keep, position, size, reverse=False, max_bytes=max_bytes)
-            return page.addCallback(self._wait_for_turn)
+            return as_deferred(page).addCallback(self._wait_for_turn)
 
         self._reads.run(read).addCallbacks(
             self._page_read,

@@ -22,7 +22,7 @@ from wsserver.hub.broker import Broker, Subscriber
 from wsserver.hub.callbacks import CallbackSubscription, OnGap, OnPublication
 from wsserver.hub.channel import BufferBudget, ChannelState, RecoveringSubscriber
 from wsserver.hub.clients import ClientInfo, Clients
-from wsserver.hub.deferreds import MaybeDeferred, as_deferred, waits
+from wsserver.hub.deferreds import MaybeDeferred, as_deferred, then, waits
 from wsserver.hub.fanout import FanOut
 from wsserver.hub.gaps import GapCloser
 from wsserver.hub.names import check_name
@@ -92,7 +92,7 @@ class Hub:
         positioned: bool = False,
         budget: BufferBudget | None = None,
         limit: ReadLimit | None = None,
-    ) -> "Deferred[Joined]":
+    ) -> MaybeDeferred[Joined]:
         """
         Subscribe to a channel.
 
@@ -107,14 +107,17 @@ class Hub:
                 and `Joined.recovered` is False. None for no limit.
 
         Returns:
-            A Deferred that fires with a `Joined` once the broker has confirmed the subscription, before the first new
-            publication is delivered. It fails with `BrokerDown`; the subscriber is then not subscribed.
+            A `Joined`; if the broker must confirm the subscription or read the stream, a Deferred that fires with it
+            before the first new publication is delivered.
+
+        Raises:
+            BrokerDown: the broker is unavailable; the subscriber is not subscribed. The Deferred may also fail with it.
         """
         if self.rules.for_channel(channel).keep is None:
             since, positioned = None, False
         state = self.find(channel)
         if state is not None and state.confirmed and not self.broker.up:
-            return fail(BrokerDown("the broker is unavailable; retry later"))
+            raise BrokerDown("the broker is unavailable; retry later")
         if state is None:
             state = self._channels[channel] = ChannelState(channel)
         # The pending publications arrived before this subscription, so the new subscriber does not receive them.
@@ -125,18 +128,21 @@ class Hub:
             state.recovering[subscriber] = RecoveringSubscriber(subscriber, budget, limit)
         confirmed = self._when_confirmed(state)
         if subscriber not in state.recovering:
-            return confirmed.addCallback(lambda _: Joined(None))
-        return confirmed.addCallback(lambda _: self._recovery.begin(state, subscriber, since))
+            return then(confirmed, lambda _: Joined(None))
+        return then(confirmed, lambda _: self._recovery.begin(state, subscriber, since))
 
-    def _when_confirmed(self, state: ChannelState) -> "Deferred[None]":
-        """Request a channel's subscription from the broker once; return a Deferred that fires when it is confirmed."""
+    def _when_confirmed(self, state: ChannelState) -> MaybeDeferred[None]:
+        """Request a channel's subscription from the broker once; return a Deferred if it is not confirmed at once."""
         if state.confirmed:
-            return succeed(None)
-        is_first, confirmed = not state.waiting, Deferred[None]()
+            return None
+        confirmed: Deferred[None] = Deferred()
         state.waiting.append(confirmed)
-        if is_first:
+        if len(state.waiting) == 1:
             # After the append, because the broker may fire its Deferred immediately.
             confirming = self.broker.subscribe(state.channel)
+            if not isinstance(confirming, Deferred):
+                state.confirm()
+                return None
             confirming.addCallbacks(state.confirm, self._not_confirmed, errbackArgs=(state,))
         return confirmed
 
@@ -341,7 +347,8 @@ class Hub:
                 raise Unrecoverable(f"epoch {since.epoch!r} no longer exists: the stream's epoch is {epoch!r}")
             return page
 
-        return self.broker.history(name, keep, since, limit, reverse=reverse, max_bytes=max_bytes).addCallback(check)
+        page = self.broker.history(name, keep, since, limit, reverse=reverse, max_bytes=max_bytes)
+        return as_deferred(page).addCallback(check)
 
     def on_publication(self, channel: ChannelName, publication: Publication) -> None:
         """Receive a publication from the broker, and deliver it at the end of this event-loop iteration."""

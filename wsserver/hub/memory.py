@@ -78,9 +78,8 @@ class MemoryBroker:
         """Do nothing: there is nothing to disconnect from."""
         return succeed(None)
 
-    def subscribe(self, channel: ChannelName) -> "Deferred[None]":  # noqa: ARG002
+    def subscribe(self, channel: ChannelName) -> None:
         """Do nothing: `publish` passes the publications of every channel to the hub."""
-        return succeed(None)
 
     def unsubscribe(self, channel: ChannelName) -> None:
         """Do nothing: the hub ignores the publications of channels without subscribers."""
@@ -131,15 +130,15 @@ class MemoryBroker:
         *,
         reverse: bool,
         max_bytes: int | None = None,
-    ) -> "Deferred[Page]":
+    ) -> Page:
         """Read a page of a channel's stream; see `wsserver.hub.broker.Broker.history`."""
         stream = self._streams.get(channel)
         if stream is None:
-            return succeed(Page((), Position(0, self._epoch)))
+            return Page((), Position(0, self._epoch))
         before = stream.size
         page = stream.page(since, limit, reverse=reverse, now=self._clock.seconds(), max_bytes=max_bytes)
         self._bytes += stream.size - before
-        return succeed(page)
+        return page
 
     def remove_history(self, channel: ChannelName) -> "Deferred[None]":
         """Delete the publications of a channel's stream; the next publication continues the numbering."""

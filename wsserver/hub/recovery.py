@@ -16,10 +16,12 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wsserver.hub.broker import Broker, Subscriber
 from wsserver.hub.channel import ChannelState, RecoveringSubscriber
+from wsserver.hub.deferreds import MaybeDeferred, as_deferred
 from wsserver.hub.fanout import FanOut
 from wsserver.hub.pages import PAGE_BYTES, PAGE_SIZE, PageReader
 from wsserver.hub.presence import PresenceEvent
@@ -29,6 +31,9 @@ from wsserver.hub.stream import Page, Position
 from wsserver.typing import ChannelName
 
 __all__ = ["MAX_BUFFERED", "Joined", "Recovery"]
+
+# At module level, because Twisted replaces the namespace of a class's logger by the class's name.
+_log = Logger(namespace="wsserver.hub")
 
 MAX_BUFFERED: Final = 128 * 1024
 """
@@ -104,10 +109,12 @@ class Recovery:
         self._pages = pages
         self._fan_out = fan_out
         self._reactor = reactor
+        self._finished: list[tuple[ChannelState, RecoveringSubscriber]] = []
+        """The subscribers whose recovery has ended in this event-loop iteration, with their channels."""
 
     # Reading the stream.
 
-    def begin(self, state: ChannelState, subscriber: Subscriber, since: Position | None) -> Any:
+    def begin(self, state: ChannelState, subscriber: Subscriber, since: Position | None) -> MaybeDeferred[Joined]:
         """
         Start the recovery of a new subscriber; called once the broker has confirmed the subscription to the channel.
 
@@ -138,6 +145,8 @@ class Recovery:
         elif recovering.limit is not None:
             limit, max_bytes = recovering.limit
         reading = self._read(state, since, limit, max_bytes)
+        if not isinstance(reading, Deferred):
+            return self._begun(reading, state, recovering, since)
         return reading.addCallbacks(
             self._begun, self._remove, callbackArgs=(state, recovering, since), errbackArgs=(state, recovering)
         )
@@ -154,12 +163,14 @@ class Recovery:
             return succeed(Joined(None))
         recovering.reading = True
         since = recovering.position
-        reading = self._read(state, since, PAGE_SIZE, PAGE_BYTES)
+        reading = as_deferred(self._read(state, since, PAGE_SIZE, PAGE_BYTES))
         return reading.addCallbacks(
             self._page_read, self._remove, callbackArgs=(state, recovering, since), errbackArgs=(state, recovering)
         )
 
-    def _read(self, state: ChannelState, since: Position | None, limit: int, max_bytes: int | None) -> "Deferred[Any]":
+    def _read(
+        self, state: ChannelState, since: Position | None, limit: int, max_bytes: int | None
+    ) -> MaybeDeferred[Any]:
         keep = self._rules.for_channel(state.channel).keep
         assert keep is not None, "subscribers to channels without a history have no position"
         return self._broker.history(state.channel, keep, since, limit, reverse=False, max_bytes=max_bytes)
@@ -195,7 +206,9 @@ class Recovery:
             return False
         # In the next event-loop iteration, because the caller must first send the `Joined` to the client: it has the
         # position that precedes the buffered publications.
-        self._reactor.callLater(0, self._deliver_buffer, state, recovering)
+        if not self._finished:
+            self._reactor.callLater(0, self._deliver_buffers)
+        self._finished.append((state, recovering))
         return True
 
     def _remove(self, failure: Failure, state: ChannelState, recovering: RecoveringSubscriber) -> Failure:
@@ -245,6 +258,15 @@ class Recovery:
         # publications without an offset.
         behind = [one.subscriber for one in known if one.behind]
         self._fan_out.missed(state.channel, behind, stream=False)
+
+    def _deliver_buffers(self) -> None:
+        """Deliver the buffers of the subscribers whose recovery ended in the last event-loop iteration."""
+        finished, self._finished = self._finished, []
+        for state, recovering in finished:
+            try:
+                self._deliver_buffer(state, recovering)
+            except Exception:
+                _log.failure("delivering the buffered publications failed channel={channel}", channel=state.channel)
 
     def _deliver_buffer(self, state: ChannelState, recovering: RecoveringSubscriber) -> None:
         """Deliver the items that were buffered during a subscriber's recovery; if the buffer overflowed, notify it."""

@@ -95,7 +95,7 @@ class API:
         return Response(status, write_lines(problem.headers) + lines, body + b"\n")
 
     def _refuse(self, request: Request) -> Problem | None:
-        """Return the problem of a request that is no POST request or has no valid key; None if it may be answered."""
+        """Return the problem of a request other than POST, or without a valid key; None if it may be answered."""
         if request.method != "POST":
             reason = f"the API accepts POST requests, not {quote(request.method)}"
             return Problem(HTTPStatus.METHOD_NOT_ALLOWED, BAD_REQUEST_ERROR, reason, (("Allow", "POST"),))

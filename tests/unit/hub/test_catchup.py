@@ -144,7 +144,7 @@ class PacedTests:
         ((done, page),) = pages
         subscriber.transport.lose()
         subscriber.transport.written.clear()
-        page.chainDeferred(done)
+        done.callback(page)
         turns(server, 3)
         assert subscriber.transport.written == b""
         assert len(pages) == 1
@@ -201,7 +201,7 @@ class BusyTests:
                 publish(server, 1, start=10 + number)
             if answers and number % 25 == 24:
                 done, page = answers.pop(0)
-                page.chainDeferred(done)
+                done.callback(page)
             turns(server, 2)
             found += subscriber.texts()
         assert found == numbers(range(60))

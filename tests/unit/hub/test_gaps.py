@@ -95,7 +95,7 @@ class PagedTests:
 
         def late(*arguments, **options):
             done = Deferred()
-            waiting.append(lambda: read(*arguments, **options).chainDeferred(done))
+            waiting.append(lambda: done.callback(read(*arguments, **options)))
             return done
 
         broker.history = late

@@ -1,7 +1,6 @@
 """The memory broker: idempotency keys, and the size of its streams."""
 
 import pytest
-from deferreds import result
 
 from wsserver.hub import memory
 from wsserver.hub.broker import IDEMPOTENT_FOR
@@ -76,9 +75,7 @@ class MemoryTests:
         monkeypatch.setattr(memory, "MAX_BYTES", 100_000)
         publication = Publication(b"", tags={"a": "b"})
         positions = [broker.publish(f"c{number}", publication, KEEP, "") for number in range(2000)]
-        pages = []
-        for number in range(2000):
-            broker.history(f"c{number}", KEEP, None, -1, reverse=False).addCallback(pages.append)
+        pages = [broker.history(f"c{number}", KEEP, None, -1, reverse=False) for number in range(2000)]
         assert 100 < sum(len(page.publications) for page in pages) < 1000
         assert pages[0].position.epoch != positions[0].epoch
         assert (pages[-1].position, len(pages[-1].publications)) == (positions[-1], 1)
@@ -87,7 +84,7 @@ class MemoryTests:
         monkeypatch.setattr(memory, "MAX_STREAMS", 2)
         for channel in ("a", "b", "a", "c"):
             broker.publish(channel, Publication(channel.encode()), KEEP, "")
-        pages = [result(broker.history(channel, KEEP, None, -1, reverse=False)) for channel in ("a", "b", "c")]
+        pages = [broker.history(channel, KEEP, None, -1, reverse=False) for channel in ("a", "b", "c")]
         assert [[one.data for one in page.publications] for page in pages] == [[b"a", b"a"], [], [b"c"]]
 
     def test_trimmed_removed_and_expired_publications_no_longer_count(self, broker, clock):

@@ -15,7 +15,7 @@ from hubs import make_hub
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.task import Clock
 
 from wsserver.errors import BrokerDown
@@ -294,7 +294,7 @@ class Machine(RuleBasedStateMachine):
 
         # The budget fits two publications.
         budget = BufferBudget(2 * (OVERHEAD + 5)) if in_pages else None
-        done = self.hub.subscribe("foo", peer, since=since, positioned=positioned, budget=budget)
+        done = maybeDeferred(self.hub.subscribe, "foo", peer, since=since, positioned=positioned, budget=budget)
         done.addCallback(peer.answered).addErrback(refused)
 
     @precondition(lambda self: any(peer.behind for peer in self.peers))

@@ -8,8 +8,6 @@ from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
-from twisted.internet.defer import inlineCallbacks
-
 from wsserver import __version__
 from wsserver.auth.verifier import WallClockTimer
 from wsserver.centrifugecodes import (
@@ -39,6 +37,7 @@ from wsserver.endpoints.centrifuge.replies import obj, on_one_line, push
 from wsserver.endpoints.centrifuge.subscriber import ChannelSubscription
 from wsserver.endpoints.centrifuge.subscriptions import Answer, Channels, Connection
 from wsserver.errors import InvalidChannel
+from wsserver.hub.deferreds import may_wait
 from wsserver.hub.names import MAX_CHANNELS, parse_name
 from wsserver.text import quote
 from wsserver.typing import ChannelName
@@ -99,8 +98,11 @@ class Session:
             request: an instance of one of the request classes in `wsserver.endpoints.centrifuge.commands`.
 
         Returns:
-            An `Answer`, or a Deferred that fires with one. The Deferred fails with an error that
-            `wsserver.endpoints.centrifuge.refusals.error_for` converts.
+            An `Answer`, or a Deferred that fires with one if the command must wait.
+
+        Raises:
+            Exception: the command failed; also what the Deferred fails with. Converted to an error reply by
+                `wsserver.endpoints.centrifuge.refusals.error_for`.
         """
         kind = type(request)
         if self._ended:
@@ -129,7 +131,7 @@ class Session:
 
     # The connection.
 
-    @inlineCallbacks
+    @may_wait
     def _connect(self, request: Connect) -> Generator[Any, Any, Answer]:
         tokens = {request.token, self._connection.token} - {""}
         if len(tokens) > 1:
@@ -169,7 +171,7 @@ class Session:
         self._ended = True
         self._channels.close(may_reconnect=False)
 
-    @inlineCallbacks
+    @may_wait
     def _subscribe_server_side(self, request: Connect) -> Generator[Any, Any, bytes | Error | Disconnect]:
         """
         Subscribe the client to the channels that the server chooses for it: its server-side subscriptions.
@@ -202,7 +204,7 @@ class Session:
             results[channel] = obj(answer)
         return obj(results) if results else b""
 
-    @inlineCallbacks
+    @may_wait
     def _refresh(self, request: Refresh) -> Generator[Any, Any, Answer]:
         found = yield self._permissions.refresh(self.context, request.token)
         if isinstance(found, Error | Disconnect):

@@ -10,7 +10,7 @@ The structs declare what is valid. For an invalid frame, `parse_commands` return
 from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
-from msgspec.structs import force_setattr
+from msgspec.structs import astuple, force_setattr
 
 from wsserver.centrifugecodes import BAD_REQUEST, BAD_REQUEST_ERROR, Disconnect, Error
 from wsserver.hub.stream import Position
@@ -230,9 +230,9 @@ def _parse_command(line: bytes) -> Command:
     except TooDeepError as error:
         # The error reply needs the command's ID.
         parsed, refused = decode_shallow(_Line, line), BAD_REQUEST_ERROR.because(str(error))
-    number = parsed.id or 0
-    for method in _METHODS:
-        request = getattr(parsed, method)
+    found, *requests = astuple(parsed)
+    number = found or 0
+    for method, request in zip(_METHODS, requests, strict=True):
         if request is not None:
             if not number and method != "send":
                 raise ValueError(f"{method}: expected an id above 0 in the command")

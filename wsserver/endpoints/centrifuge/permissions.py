@@ -9,8 +9,6 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from twisted.internet.defer import inlineCallbacks
-
 from wsserver.auth.claims import ANONYMOUS, Grant, Identity, Right
 from wsserver.auth.jwt import Refused
 from wsserver.centrifugecodes import (
@@ -30,6 +28,7 @@ from wsserver.endpoints.centrifuge.pages import Pages
 from wsserver.endpoints.centrifuge.refusals import refuse_by_hook, refuse_channel, refuse_token
 from wsserver.hooks.interface import Hooks
 from wsserver.hooks.messages import Caller, Connected, Published, Subscribed
+from wsserver.hub.deferreds import may_wait
 from wsserver.hub.hub import Hub
 from wsserver.hub.names import NotAllowed, parse_name
 from wsserver.text import quote
@@ -119,7 +118,7 @@ class Permissions:
         hooks = self.authorizer.hooks
         return hooks if hooks is not None and event in hooks.events else None
 
-    @inlineCallbacks
+    @may_wait
     def identify(
         self, context: ClientContext, token: str, request: Connect
     ) -> Generator[Any, Any, ConnectGrant | Error | Disconnect]:
@@ -152,7 +151,7 @@ class Permissions:
             return refuse_by_hook(answer)
         return ConnectGrant(identity_of(answer), answer.data)
 
-    @inlineCallbacks
+    @may_wait
     def refresh(self, context: ClientContext, token: str) -> Generator[Any, Any, Identity | Error | Disconnect]:
         """Check a new connection token, and return its identity. The token must be for the same user as before."""
         if not token:
@@ -167,7 +166,7 @@ class Permissions:
             return INVALID_TOKEN.because("the token is for another user")
         return identity
 
-    @inlineCallbacks
+    @may_wait
     def subscribe(
         self, context: ClientContext, request: Subscribe
     ) -> Generator[Any, Any, SubscribeGrant | Error | Disconnect]:
@@ -207,7 +206,7 @@ class Permissions:
         refusal = self.authorizer.refuse(channel, context.identity, context.host)
         return SubscribeGrant(channel) if refusal is None else None
 
-    @inlineCallbacks
+    @may_wait
     def sub_refresh(
         self, context: ClientContext, grant: SubscribeGrant, token: str
     ) -> Generator[Any, Any, SubscribeGrant | Error | Disconnect]:
@@ -221,7 +220,7 @@ class Permissions:
         )
         return found
 
-    @inlineCallbacks
+    @may_wait
     def _with_token(
         self, context: ClientContext, channel: ChannelName, token: str, invalid: Error | Disconnect
     ) -> Generator[Any, Any, SubscribeGrant | Error | Disconnect]:
@@ -238,7 +237,7 @@ class Permissions:
             return INVALID_TOKEN.because("the token is for another client")
         return SubscribeGrant(channel, found.info, found.data, found.expires_at, True, Right.PUBLISH in found.rights)
 
-    @inlineCallbacks
+    @may_wait
     def publish(
         self, context: ClientContext, channel: ChannelName, data: JSONText, grant: SubscribeGrant | None
     ) -> Generator[Any, Any, PublishGrant | Error | Disconnect]:

@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from wsserver.centrifugecodes import (
     BAD_REQUEST,
@@ -203,8 +204,11 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     def _execute(self, command: Command) -> None:
         assert self.session is not None
-        refused = isinstance(command.request, Error)
-        answer = command.request if refused else self.session.handle(command.request)
+        request = command.request
+        try:
+            answer = request if isinstance(request, Error) else self.session.handle(request)
+        except Exception:
+            answer = error_for(Failure())
         if isinstance(answer, Deferred):
             self._busy = True
             answer.addErrback(error_for).addCallback(self._answer_late, command).addErrback(self._crash)

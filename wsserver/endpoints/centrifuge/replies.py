@@ -9,6 +9,7 @@ This module does not use Twisted, a clock or a socket.
 """
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from wsserver.centrifugecodes import Error
@@ -22,6 +23,10 @@ PING: Final = b"{}"
 """A ping is an empty reply. The client's pong is an empty command."""
 
 
+_quote: Final = lru_cache(maxsize=4096)(write)
+"""Write the name of a channel or field as a JSON string. The names of most replies are the same."""
+
+
 def obj(fields: Mapping[str, Any]) -> bytes:
     """
     Write a JSON object.
@@ -30,8 +35,7 @@ def obj(fields: Mapping[str, Any]) -> bytes:
         fields: name -> value. Bytes are JSON text and are inserted unchanged; a tuple of bytes is written as an array;
             any other value is encoded. Fields whose value is false, such as 0, "" or None, are omitted.
     """
-    written = [write(name) + b":" + _value(value) for name, value in fields.items() if value]
-    return b"{" + b",".join(written) + b"}"
+    return b"{%b}" % b",".join([b"%b:%b" % (_quote(name), _value(value)) for name, value in fields.items() if value])
 
 
 def _value(value: Any) -> bytes:
@@ -55,7 +59,7 @@ def reply(number: int, method: str, result: Mapping[str, Any]) -> bytes:
         method: the command's method, which names the result field.
         result: the fields of the result; see `obj`.
     """
-    return obj({"id": number, method: obj(result)})
+    return b'{"id":%d,%b:%b}' % (number, _quote(method), obj(result) if result else b"{}")
 
 
 def error_reply(number: int, error: Error) -> bytes:
@@ -74,7 +78,10 @@ def push(channel: str, kind: str, content: Mapping[str, Any] | bytes) -> bytes:
         kind: `pub`, `join`, `leave`, `unsubscribe`, `subscribe`, `message` or `refresh`.
         content: the push's fields (see `obj`), or its JSON text.
     """
-    return obj({"push": obj({"channel": channel, kind: content if isinstance(content, bytes) else obj(content)})})
+    written = content if isinstance(content, bytes) else obj(content)
+    if not channel:
+        return b'{"push":{%b:%b}}' % (_quote(kind), written)
+    return b'{"push":{"channel":%b,%b:%b}}' % (_quote(channel), _quote(kind), written)
 
 
 def publication(publication: Publication) -> bytes:

@@ -7,7 +7,7 @@ Source: `client.go` of centrifugal/centrifuge, which defines the reply to each c
 from collections.abc import Generator, Mapping
 from typing import Any, ClassVar, Protocol
 
-from twisted.internet.defer import inlineCallbacks
+from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -42,6 +42,7 @@ from wsserver.endpoints.centrifuge.replies import on_one_line, publication, push
 from wsserver.endpoints.centrifuge.subscriber import ChannelSubscription
 from wsserver.errors import BrokerDown
 from wsserver.hub.clients import ClientInfo
+from wsserver.hub.deferreds import may_wait
 from wsserver.hub.hub import Hub, Joined
 from wsserver.hub.names import MAX_CHANNELS, parse_name
 from wsserver.hub.publication import Publication
@@ -124,9 +125,9 @@ class Channels:
         def log_failure(failure: Failure) -> None:
             _log.failure("subscribing a client failed channel={channel}", failure, channel=channel)
 
-        self._push_subscription(channel, options).addErrback(log_failure)
+        maybeDeferred(self._push_subscription, channel, options).addErrback(log_failure)
 
-    @inlineCallbacks
+    @may_wait
     def _push_subscription(self, channel: ChannelName, options: Mapping[str, Any]) -> Generator[Any, Any, None]:
         since = options.get("recover_since")
         request = Subscribe(recover=since is not None, **(since or {}))
@@ -162,7 +163,7 @@ class Channels:
 
     # Subscriptions.
 
-    @inlineCallbacks
+    @may_wait
     def subscribe(self, request: Subscribe) -> Generator[Any, Any, Answer]:
         """Execute `subscribe`."""
         if not request.channel:
@@ -179,7 +180,7 @@ class Channels:
         answer: Answer = yield self.join(grant, request)
         return answer
 
-    @inlineCallbacks
+    @may_wait
     def join(
         self, grant: SubscribeGrant, request: Subscribe, *, server_side: bool = False, limit: ReadLimit | None = None
     ) -> Generator[Any, Any, Answer]:
@@ -232,7 +233,7 @@ class Channels:
         self._hub.presence.join(channel, info)
         return self._result(grant, request, joined)
 
-    @inlineCallbacks
+    @may_wait
     def _fill_in_epoch(self, channel: ChannelName, since: Position) -> Generator[Any, Any, Position]:
         """Fill in the current epoch if a position has none: as in Centrifugo, such a position is valid in any epoch."""
         if since.epoch or self._hub.rules.for_channel(channel).keep is None:
@@ -270,7 +271,7 @@ class Channels:
             subscription.grant.expires_at, expired
         )
 
-    @inlineCallbacks
+    @may_wait
     def sub_refresh(self, request: SubRefresh) -> Generator[Any, Any, Answer]:
         """Execute `sub_refresh`: check the new subscription token and extend the subscription."""
         if not request.channel:
@@ -310,7 +311,7 @@ class Channels:
 
     # Other commands.
 
-    @inlineCallbacks
+    @may_wait
     def publish(self, request: Publish) -> Generator[Any, Any, Answer]:
         """Execute `publish`."""
         if not request.channel or request.data is None:
@@ -329,7 +330,7 @@ class Channels:
         )
         return {}
 
-    @inlineCallbacks
+    @may_wait
     def presence(self, request: Presence | PresenceStats) -> Generator[Any, Any, Answer]:
         """Execute `presence` (the clients of a channel) or `presence_stats` (the numbers of clients and of users)."""
         if not request.channel:
@@ -347,7 +348,7 @@ class Channels:
             return LIMIT_EXCEEDED.because("too many clients for one reply; use presence_stats")
         return {"presence": written}
 
-    @inlineCallbacks
+    @may_wait
     def history(self, request: History) -> Generator[Any, Any, Answer]:
         """Execute `history`: read a page of the channel's stream."""
         if not request.channel:

@@ -7,7 +7,7 @@ received, and the server sends the publications after these positions: the misse
 
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.python.failure import Failure
 
 from wsserver.endpoints.raw.request import RawSubscribeRequest
@@ -90,7 +90,7 @@ class StreamPositions:
         positioned = positioned or self._resumes
         budget = BufferBudget(MAX_BUFFERED)
         each = [
-            hub.subscribe(channel, subscriber, since=since, positioned=positioned, budget=budget)
+            maybeDeferred(hub.subscribe, channel, subscriber, since=since, positioned=positioned, budget=budget)
             for channel, since in list(self._at.items())
         ]
         return gatherResults(each, consumeErrors=True).addCallbacks(joined, failed)
