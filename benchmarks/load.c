@@ -248,7 +248,8 @@ static void hold(void)
             else if (read(STDIN_FILENO, buffer, sizeof buffer) <= 0)
                 held = 0;
     }
-    printf("{\"pings\": %llu}\n", (unsigned long long)pings);
+    printf("{\"pings\": %llu, \"publications\": %llu}\n", (unsigned long long)(pings + json_pings),
+           (unsigned long long)publications);
 }
 
 static void usage(void)

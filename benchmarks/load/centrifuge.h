@@ -12,6 +12,8 @@ static int subscribes(const struct connection *c)
     return c != publisher || options.mode == PUBLISH_BACK;
 }
 
+static uint64_t publications, json_pings; /* of idle subscribers */
+
 static void say_hello(struct connection *c)
 {
     static const char hello[] = "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"foo\"}}";
@@ -72,6 +74,10 @@ static void take_publication(struct connection *c, const char *line)
 {
     static char wanted[2048];
     uint32_t number = number_of(c), mark = stamp(number);
+    if (options.mode == IDLE) {
+        publications++;
+        return;
+    }
     if (!publisher || number >= publisher->sent)
         die("a message that nobody asked for: %.200s", line);
     memcpy(wanted, &mark, 4);
@@ -114,9 +120,10 @@ static void take_lines(struct connection *c)
             *end = 0;
         if (begins(line, "{\"push\":{\"channel\":\"foo\",\"pub\":"))
             take_publication(c, line);
-        else if (!strcmp(line, "{}"))
+        else if (!strcmp(line, "{}")) {
+            json_pings++;
             c->pong_length = put_frame(c->pong, 0x80 | TEXT, (const unsigned char *)"{}", 2, c->mask);
-        else if (begins(line, "{\"id\":1,\"connect\":{")) {
+        } else if (begins(line, "{\"id\":1,\"connect\":{")) {
             if (!subscribes(c))
                 subscribed_or_connected(c);
         } else if (begins(line, "{\"id\":2,\"subscribe\":{"))
