@@ -20,6 +20,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from rows import ROWS, Row
 from toolchain import BENCH, ROOT, ToolchainError, prepare, versions
 
 QUICK = (LIMIT, SUBJECT, "picows", "gorilla", "socketify")
-QUICK_WITHOUT = {"idle", "fanout-channels"}
+QUICK_WITHOUT = {"idle", "fanout-channels", "redis-channels", "echo-10000"}
 PLOTTED = (
     "echo",
     "echo-1000",
@@ -109,10 +110,25 @@ def measure(row: Row, server: Server, options: argparse.Namespace) -> dict[str, 
         return measure_memory(server, row, options.quick)
     if row.measure == "idle":
         return measure_idle(server)
+    if row.measure == "start":
+        return {"seconds": server.started}
     found = load(server, row.load, options.seconds, options.warmup)
     if "without_p99_us" in found:
         found["slowdown"] = found["p99_us"] / found["without_p99_us"]
     return found
+
+
+def at_half_rate(row: Row, peers: Sequence[Peer], options: argparse.Namespace) -> Row:
+    """
+    Return the row as a load with a fixed rate: half of the highest rate of the slowest server.
+
+    At a fixed rate, the load generator does not wait for replies: each message has a time at which it is due, and its
+    latency counts from then. So a server that stops for a moment does not delay, and thus hide, the next messages.
+    """
+    rates = [attempt(replace(row, measure="load"), peer, options).get("rate", 0.0) for peer in peers]
+    rate = min(filter(None, rates), default=0.0) / 2
+    say(f"{row.name:<10} {rate:.0f} messages per second")
+    return replace(row, measure="load", load=("latency", *row.load[1:], "--rate", str(max(rate, 1.0))))
 
 
 def measure_memory(server: Server, row: Row, quick: bool) -> dict[str, float]:
@@ -158,6 +174,8 @@ def measure_row(row: Row, peers: list[Peer], options: argparse.Namespace) -> dic
     The idle row has at most two rounds, because it takes a minute per server.
     """
     rounds = min(2, options.rounds) if row.measure == "idle" else options.rounds
+    if row.measure == "latency":
+        row = at_half_rate(row, peers, options)
     results: dict[str, list[dict[str, Any]]] = {peer.name: [] for peer in peers}
     for each in range(rounds):
         for peer in peers:

@@ -24,6 +24,7 @@
 
 #include "load/api.h"
 #include "load/centrifuge.h"
+#include "load/events.h"
 #include "load/frames.h"
 #include "load/handshake.h"
 
@@ -256,12 +257,13 @@ static void usage(void)
 {
     fputs("usage: load MODE --port N [options]\n"
           "    modes: echo command compressed handshakes idle hostile fanout\n"
-          "           api-publish api-batch centrifuge-publish publish-back connect\n"
+          "           api-publish api-batch centrifuge-publish publish-back connect latency\n"
           "    [--path PATH] [--connections 100] [--in-flight 1] [--parallel 32] [--size 64]\n"
           "    [--payload text|binary|utf8] [--duration 3] [--warmup 1] [--pid SERVER]... [--tls]\n"
-          "    fanout: [--publish /publish | --redis PORT] [--channels N]\n"
+          "    fanout: [--publish /publish | --redis PORT] [--channels N] [--sse]\n"
           "    fanout, idle, connect: [--centrifuge]; connect: [--reset]\n"
-          "    api-publish, api-batch: [--api-key bench] [--channels N]\n", stderr);
+          "    api-publish, api-batch: [--api-key bench] [--channels N]\n"
+          "    latency: --rate MESSAGES_PER_SECOND\n", stderr);
     exit(2);
 }
 
@@ -272,7 +274,7 @@ static void read_options(int argc, char **argv)
         {"parallel", 1, 0, 'a'}, {"size", 1, 0, 's'}, {"payload", 1, 0, 'l'}, {"duration", 1, 0, 'd'},
         {"warmup", 1, 0, 'w'}, {"pid", 1, 0, 'P'}, {"tls", 0, 0, 't'}, {"api-key", 1, 0, 'k'},
         {"publish", 1, 0, 'b'}, {"redis", 1, 0, 'r'}, {"channels", 1, 0, 'n'}, {"centrifuge", 0, 0, 'f'},
-        {"reset", 0, 0, 'R'}, {0}};
+        {"reset", 0, 0, 'R'}, {"sse", 0, 0, 'e'}, {"rate", 1, 0, 'x'}, {0}};
     if (argc < 2)
         usage();
     while (MODES[options.mode] && strcmp(MODES[options.mode], argv[1]))
@@ -297,6 +299,8 @@ static void read_options(int argc, char **argv)
         case 'f': options.centrifuge = 1; break;
         case 'n': options.channels = atoi(optarg); break;
         case 'R': options.reset = 1; break;
+        case 'e': options.sse = 1; break;
+        case 'x': options.rate = atof(optarg); break;
         case 'k': options.api_key = optarg; break;
         case 'P':
             if (options.pids == MAX_PIDS)
@@ -325,8 +329,12 @@ static void check_options(void)
         die("%s has at most %d messages in flight, of 4 bytes or more", MODES[options.mode], SLOTS / 2);
     if (options.channels > 100000 || (options.channels && !is_api() && options.mode != FANOUT))
         die("--channels is for fanout, api-publish and api-batch, and at most 100000");
-    if (options.channels && options.mode == FANOUT && (options.centrifuge || options.channels != options.connections))
+    if (options.channels && options.mode == FANOUT && (options.centrifuge || options.channels != options.connections - 1))
         die("fanout needs one connection for each channel, and no Centrifuge protocol");
+    if (options.sse && (options.mode != FANOUT || options.centrifuge || options.tls))
+        die("--sse is for fanout without TLS and the Centrifuge protocol");
+    if (options.mode == LATENCY && options.rate <= 0)
+        die("latency needs --rate");
     if (options.mode == COMPRESSED && (options.size < 200 || options.size > 1900))
         die("compressed messages have 200 to 1900 bytes");
 }
@@ -343,6 +351,8 @@ static void complete_options(void)
                                                    : "/echo";
     if (options.mode == HANDSHAKES)
         options.connections = options.parallel;
+    if (options.mode == LATENCY)
+        options.in_flight = 16; /* the messages of one write; more may be in flight */
     if (options.mode == PUBLISH_BACK || options.mode == CENTRIFUGE_PUBLISH)
         options.connections = 1;
     if (options.mode == HOSTILE || options.mode == FANOUT || options.mode == CENTRIFUGE_PUBLISH)
@@ -378,6 +388,11 @@ static void make_tls(void)
 /* Send the first messages: the publisher's, or those of each connection if there is no publisher. */
 static void start_sending(void)
 {
+    if (options.mode == LATENCY) {
+        due.first = clock_now();
+        send_due();
+        return;
+    }
     for (int i = 0; i < options.connections; i++)
         if (!connections[i].hostile && (!publisher || publisher == &connections[i])) {
             now = clock_now();
@@ -439,7 +454,7 @@ int main(int argc, char **argv)
     if (options.tls)
         make_tls();
     epoll = epoll_create1(0);
-    if (options.mode == PUBLISH_BACK)
+    if (options.mode == PUBLISH_BACK || options.mode == LATENCY)
         make_timer();
     make_connections();
     run();

@@ -77,6 +77,9 @@ class Server:
     redis: int = 0
     """Port of its Redis; 0 for none."""
 
+    started: float = 0
+    """Seconds from the start of the process until it accepted connections."""
+
     def pids(self) -> list[int]:
         """Return the pids of the process and all its descendants."""
         found = [self.process.pid]
@@ -152,8 +155,7 @@ def _serving(peer: Peer, needs: str, options: Sequence[str]) -> Iterator[Server]
             stderr=subprocess.STDOUT,
         )
         try:
-            wait_for(process, port, log)
-            yield Server(process, port)
+            yield Server(process, port, started=wait_for(process, port, log))
             if process.poll() is not None:
                 raise MeasureError(f"the server ended on its own: {last_words(log)}")
         finally:
@@ -188,18 +190,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    """Wait until a server accepts connections."""
-    limit = time.monotonic() + START_SECONDS
+def wait_for(process: subprocess.Popen[bytes], port: int, log: Path) -> float:
+    """Wait until a server that was just started accepts connections; return how many seconds that took."""
+    began = time.monotonic()
+    limit = began + START_SECONDS
     while True:
         with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+            seconds = time.monotonic() - began
             time.sleep(0.2)
-            return
+            return seconds
         if process.poll() is not None:
             raise MeasureError(f"the server didn't start: {last_words(log)}")
         if time.monotonic() > limit:
             raise MeasureError(f"nothing listens after {START_SECONDS:.0f} s: {last_words(log)}")
-        time.sleep(0.05)
+        time.sleep(0.005)
 
 
 def last_words(log: Path) -> str:

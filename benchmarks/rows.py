@@ -48,8 +48,9 @@ class Row:
     less_is_better: bool = False
     measure: str = "load"
     """
-    What is measured. load: the figures of the load generator. memory, idle: the server while the load generator holds
-    connections.
+    What is measured. load: the figures of the load generator. latency: the same, for messages that are sent at half of
+    the rate that the slowest of the row's servers reaches in `load`. memory, idle: the server while the load generator
+    holds connections. start: how long the server needs to start.
     """
 
     shares: str = ""
@@ -383,6 +384,17 @@ ROWS = (
         )
         for suffix, in_flight in IN_FLIGHT
     ),
+    *(
+        Row(
+            "fanout-sse" + suffix,
+            f"fan-out of 64 B to 1 000 event streams, {in_flight} in flight",
+            ("fanout", "--connections", "1000", "--path", "/sse?channel=foo", "--sse", "--in-flight", in_flight),
+            (Goal(0.8, "fanout" + suffix),),
+            needs="fanout",
+            only=(SUBJECT,),
+        )
+        for suffix, in_flight in IN_FLIGHT
+    ),
     Row(
         "fanout-redis",
         "fan-out, 8 in flight, published with Redis's `PUBLISH`",
@@ -401,5 +413,48 @@ ROWS = (
         needs="fanout",
         options=MANY,
         only=(SUBJECT,),
+    ),
+    Row(
+        "redis-channels",
+        "Redis's `PUBLISH` to 10 000 channels in turn, one subscriber each",
+        (
+            *("fanout", "--channels", "10000", "--connections", "10000", "--in-flight", "256"),
+            *("--path", "/ws?channel=c", "--redis", "{redis}"),
+        ),
+        (Goal(100_000, "fixed"),),
+        needs="redis",
+        options=MANY,
+        only=(SUBJECT,),
+    ),
+    *(
+        Row(
+            name,
+            f"latency of an echo, 1 000 connections, half the rate that the slower server reaches ({title})",
+            ("echo", "--connections", "1000"),
+            (Goal(1.0, "bun"),),
+            figure=figure,
+            unit=" µs",
+            less_is_better=True,
+            measure="latency",
+            shares="" if name == "latency" else "latency",
+            only=(SUBJECT, "bun"),
+        )
+        for name, title, figure in (
+            ("latency", "p50", "p50_us"),
+            ("latency-p99", "p99", "p99_us"),
+            ("latency-p999", "p99.9", "p999_us"),
+        )
+    ),
+    Row(
+        "start",
+        "time from the start of the process until it listens",
+        (),
+        (Goal(0.5, "fixed"),),
+        (Goal(0.3, "fixed"),),
+        figure="seconds",
+        unit=" s",
+        less_is_better=True,
+        measure="start",
+        without=(LIMIT,),
     ),
 )

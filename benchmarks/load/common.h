@@ -30,20 +30,20 @@
 
 enum mode {
     ECHO, COMMAND, COMPRESSED, HANDSHAKES, IDLE, HOSTILE, FANOUT,
-    API_PUBLISH, API_BATCH, CENTRIFUGE_PUBLISH, PUBLISH_BACK, CONNECT
+    API_PUBLISH, API_BATCH, CENTRIFUGE_PUBLISH, PUBLISH_BACK, CONNECT, LATENCY
 };
 static const char *const MODES[] = {
     "echo", "command", "compressed", "handshakes", "idle", "hostile", "fanout",
-    "api-publish", "api-batch", "centrifuge-publish", "publish-back", "connect", NULL};
+    "api-publish", "api-batch", "centrifuge-publish", "publish-back", "connect", "latency", NULL};
 
 enum opcode { CONTINUATION = 0, TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 };
 
 static struct {
     enum mode mode;
-    int port, connections, in_flight, parallel, tls, pids, channels, redis, centrifuge, reset;
+    int port, connections, in_flight, parallel, tls, pids, channels, redis, centrifuge, reset, sse;
     size_t size;
     const char *payload, *path, *publish, *api_key;
-    double duration, warmup;
+    double duration, warmup, rate;
     int pid[MAX_PIDS];
 } options = {.connections = 100, .in_flight = 1, .parallel = 32, .size = 64, .payload = "text",
              .publish = "/publish", .api_key = "bench", .duration = 3, .warmup = 1};

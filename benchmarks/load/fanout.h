@@ -26,7 +26,7 @@ static const char *path_of(const struct connection *c)
     static char path[256];
     if (c == publisher && !options.centrifuge)
         return options.publish;
-    snprintf(path, sizeof path, options.channels ? "%s%d" : "%s", options.path, (int)(c - connections));
+    snprintf(path, sizeof path, options.channels ? "%s%05d" : "%s", options.path, (int)(c - connections));
     return path;
 }
 
@@ -43,6 +43,8 @@ static void take_redis_replies(struct connection *c, const unsigned char *from, 
         die("Redis: %.*s", (int)size, from);
 }
 
+static size_t redis_channel_at; /* where the channel begins in a command */
+
 /* Publish by a connection to Redis instead: what is sent are commands, and the answers are numbers. */
 static void dial_redis(void)
 {
@@ -55,7 +57,10 @@ static void dial_redis(void)
     if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&to, sizeof to))
         die("Redis: %s", strerror(errno));
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    stamp_at = (size_t)sprintf(command, "*3\r\n$7\r\nPUBLISH\r\n$3\r\nfoo\r\n$%zu\r\n", options.size);
+    const char *channel = options.channels ? "c00000" : "foo";
+    size_t length = strlen(channel);
+    redis_channel_at = (size_t)sprintf(command, "*3\r\n$7\r\nPUBLISH\r\n$%zu\r\n", length);
+    stamp_at = redis_channel_at + (size_t)sprintf(command + redis_channel_at, "%s\r\n$%zu\r\n", channel, options.size);
     if (stamp_at + options.size + 2 > sizeof command)
         die("too large for Redis here");
     memcpy(command + stamp_at, expected, options.size);

@@ -23,6 +23,8 @@ static size_t fill(struct connection *c, unsigned count)
             to += variants[v].length;
             continue;
         }
+        if (c == publisher && options.redis && options.channels)
+            put_digits(to + redis_channel_at + 1, c->sent % (unsigned)options.channels, 5);
         if (c->text)
             number_command(c, to + stamp_at);
         else if (stamped) {
@@ -34,7 +36,7 @@ static size_t fill(struct connection *c, unsigned count)
     return (size_t)(to - c->out);
 }
 
-/* Send what's due, until the kernel takes no more. */
+/* Send what is owed, until the kernel takes no more. */
 static void push(struct connection *c)
 {
     for (;;) {
@@ -47,9 +49,10 @@ static void push(struct connection *c)
             c->pong_length = 0;
         }
         if (c->out_at == c->out_end && c->owed && !draining) {
+            unsigned count = c->owed < (unsigned)options.in_flight ? c->owed : (unsigned)options.in_flight;
             c->out_at = 0;
-            c->out_end = fill(c, c->owed);
-            c->owed = 0;
+            c->out_end = fill(c, count);
+            c->owed -= count;
         }
         if (c->out_at == c->out_end) {
             want_out(c, 0);
@@ -213,11 +216,11 @@ static void message_ends(struct connection *c)
     if (measuring) {
         messages++;
         reply_bytes += c->at;
-        record(now - (publisher ? publisher : c)->sent_at[number_of(c) % slots]);
+        record(now - (options.mode == LATENCY ? due_at(c) : (publisher ? publisher : c)->sent_at[number_of(c) % slots]));
     }
     if (options.mode == FANOUT)
         reached(number_of(c));
-    else
+    else if (options.mode != LATENCY)
         c->owed++;
     c->received++;
 }

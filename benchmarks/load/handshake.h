@@ -65,6 +65,13 @@ static void read_head(struct connection *c)
             die("the response head is too long");
         return;
     }
+    if (reads_events(c)) {
+        events_opened(c);
+        take_chunks(c, (unsigned char *)end + 4, c->head_length - (size_t)(end + 4 - c->head));
+        free(c->head);
+        c->head = NULL;
+        return;
+    }
     if (strncmp(c->head, "HTTP/1.1 101 ", 13))
         die("refused: %.*s", (int)strcspn(c->head, "\r\n"), c->head);
     if (!strstr(c->head, accept_value))
@@ -118,7 +125,9 @@ static void go_on_opening(struct connection *c)
     if (!c->head) {
         c->head = need(malloc(HEAD_SIZE));
         c->head_length = 0;
-        if (options.mode == FANOUT)
+        if (reads_events(c))
+            make_event_request(path_of(c));
+        else if (options.mode == FANOUT)
             make_request(path_of(c));
         if (write_some(c, request, strlen(request)) != (ssize_t)strlen(request))
             die("the request wasn't taken");

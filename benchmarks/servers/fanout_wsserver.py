@@ -23,13 +23,13 @@ class Publish(ServerProtocol):
 
 
 class PublishInTurn(ServerProtocol):
-    """The endpoint `/publish-in-turn`: publishes one message to each of the channels c0, c1 and so on, in turn."""
+    """The endpoint `/publish-in-turn`: publishes to the channels c00000, c00001 and so on, in turn."""
 
     turn = 0
 
     def onMessage(self, payload, _is_binary):
         """Publish one message."""
-        service.hub.publish(f"c{self.turn}", payload)
+        service.hub.publish(f"c{self.turn:05}", payload)
         self.turn = (self.turn + 1) % 10_000
 
 

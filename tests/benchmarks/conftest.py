@@ -2,14 +2,18 @@
 
 import json
 import shutil
+import socket
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from paths import ROOT
+from ports import free_port
 from server_process import Process
+from waiting import wait_until
 
 LIBRARIES = ("-lssl", "-lcrypto", "-lz")
 
@@ -31,7 +35,7 @@ def run(load_generator: Path) -> Callable[..., subprocess.CompletedProcess[str]]
 
     def run_load(mode: str, port: int, *options: str) -> subprocess.CompletedProcess[str]:
         times = ("--warmup", "0.1", "--duration", "0.3")
-        command = [load_generator, mode, "--port", str(port), *times, *options]
+        command = [load_generator, mode, "--port", str(port), *times, *options]  # the last of equal options counts
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     return run_load
@@ -68,3 +72,25 @@ def server() -> Iterator[Process]:
     process = Process(*options)
     yield process
     process.close()
+
+
+def accepts_connections(port: int) -> bool:
+    """Return whether a server listens on a port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def fanout_port() -> Iterator[int]:
+    """Start the application that publishes what it receives at `/publish` and `/publish-in-turn`."""
+    port = free_port()
+    program = ROOT / "benchmarks" / "servers" / "fanout_wsserver.py"
+    with subprocess.Popen([sys.executable, program, str(port), "--max-connections", "12000"]) as process:
+        try:
+            wait_until(lambda: accepts_connections(port), "the application listens")
+            yield port
+        finally:
+            process.kill()

@@ -3,13 +3,17 @@
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from signal import SIGCONT, SIGSTOP
 
 import pytest
 from peers import RawPeer
+from server_process import RedisProcess
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
+
+EVENT_STREAM = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked"
 
 
 def call_api(port, method, body):
@@ -65,6 +69,65 @@ class PublishTests:
         assert figures["messages"] > 20
 
 
+class FanOutTests:
+    def test_fans_out_to_event_streams(self, measure, fanout_port):
+        options = ("--sse", "--path", "/sse?channel=foo", "--connections", "20", "--in-flight", "4")
+        assert measure("fanout", fanout_port, *options)["messages"] > 20
+
+    def test_fans_out_to_raw_subscribers(self, measure, fanout_port):
+        options = ("--path", "/ws?channel=foo", "--connections", "20", "--in-flight", "4")
+        assert measure("fanout", fanout_port, *options)["messages"] > 20
+
+    def test_publishes_to_10000_channels_in_turn(self, measure, fanout_port):
+        options = ("--path", "/ws?channel=c", "--publish", "/publish-in-turn", "--in-flight", "32")
+        figures = measure("fanout", fanout_port, *options, "--connections", "10000", "--channels", "10000")
+        assert figures["messages"] > 0
+
+    def test_publishes_through_redis_to_one_channel(self, measure, redis):
+        with closing(RedisProcess(redis)) as process:
+            options = ("--path", "/ws?channel=foo", "--connections", "20", "--redis", str(redis.port))
+            assert measure("fanout", process.port, *options)["messages"] > 20
+
+    def test_publishes_through_redis_to_channels_in_turn(self, measure, redis):
+        with closing(RedisProcess(redis)) as process:
+            options = ("--path", "/ws?channel=c", "--connections", "30", "--channels", "30", "--in-flight", "64")
+            assert measure("fanout", process.port, *options, "--redis", str(redis.port))["messages"] > 30
+
+    @pytest.mark.parametrize(
+        ("head", "body", "message"),
+        [
+            ("HTTP/1.1 200 OK\r\nContent-Type: text/html", "", "the response is no event stream"),
+            ("HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/event-stream", "", "refused: HTTP/1.1 503"),
+            (EVENT_STREAM, "0\r\n\r\n", "the server ended the event stream"),
+            (EVENT_STREAM, "a\r\ndata: x\r\n\n\r\n", "data that nobody published: x"),
+            (EVENT_STREAM, "c\r\nevent: gap\n\n\r\n", "unexpected line in the event stream: event: gap"),
+        ],
+    )
+    def test_fails_at_a_wrong_event_stream(self, fail, head, body, message):
+        with answering(f"{head}\r\n\r\n{body}".encode()) as port:
+            assert message in fail("fanout", port, "--sse", "--path", "/", "--connections", "1", "--redis", "1")
+
+
+class LatencyTests:
+    def test_sends_at_the_given_rate(self, measure, server):
+        figures = measure("latency", server.port, "--connections", "10", "--rate", "1000", "--duration", "1")
+        assert 0 < figures["messages"] < 1500
+        assert 0 < figures["p50_us"] <= figures["p999_us"]
+
+    def test_counts_the_wait_for_a_server_that_stops_for_a_moment(self, measure, server):
+        """10 messages a second are sent while the server is suspended, and each of them has waited."""
+        process = server.process
+        timers = [
+            threading.Timer(0.3, process.send_signal, [SIGSTOP]),
+            threading.Timer(0.8, process.send_signal, [SIGCONT]),
+        ]
+        for timer in timers:
+            timer.start()
+        figures = measure("latency", server.port, "--connections", "2", "--rate", "200", "--duration", "1.2")
+        assert figures["p50_us"] < 300_000
+        assert figures["p99_us"] > 300_000
+
+
 class ConnectTests:
     @pytest.mark.parametrize("protocol", [(), ("--centrifuge",)])
     @pytest.mark.parametrize("end", [(), ("--reset",)])
@@ -95,7 +158,7 @@ class EchoTests:
 
 @contextmanager
 def answering(response: bytes) -> Iterator[int]:
-    """Run an HTTP server that gives the same answer to each POST request; yields its port."""
+    """Run an HTTP server that gives the same answer to each request; yields its port."""
 
     class Handler(BaseHTTPRequestHandler):
         def handle(self):
@@ -104,6 +167,9 @@ def answering(response: bytes) -> Iterator[int]:
 
         def do_POST(self):
             self.rfile.read(int(self.headers["Content-Length"]))
+            self.wfile.write(response)
+
+        def do_GET(self):
             self.wfile.write(response)
 
         def log_message(self, *_):
@@ -248,6 +314,9 @@ class WrongOptionTests:
             (("api-publish", "--in-flight", "2"), "api-publish has 1 message in flight only"),
             (("echo", "--centrifuge"), "echo does not use the Centrifuge protocol"),
             (("api-publish", "--size", "3"), "publications have 4 to 2000 bytes of text"),
+            (("latency",), "latency needs --rate"),
+            (("echo", "--sse"), "--sse is for fanout"),
+            (("fanout", "--channels", "5"), "fanout needs one connection for each channel"),
             (("echo", "--channels", "5"), "--channels is for fanout, api-publish and api-batch"),
         ],
     )
