@@ -181,11 +181,12 @@ def check_text(text: bytes) -> None:
         TooDeepError: the text is nested too deeply.
         ValueError: the text is not UTF-8.
     """
-    try:
-        # The decoder does not check the strings in a raw value.
-        text.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError("it is not JSON") from None
+    if not text.isascii():
+        try:
+            # The decoder does not check the strings in a raw value.
+            text.decode("utf-8")
+        except UnicodeDecodeError:
+            raise ValueError("it is not JSON") from None
     if is_too_deep(text):
         raise TooDeepError
 
@@ -269,7 +270,7 @@ def is_too_deep(text: bytes) -> bool:
     Args:
         text: the text; it need not be valid.
     """
-    if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
+    if len(text) <= MAX_DEPTH or text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
         return False
     if b"\\" in text:
         text = _ESCAPE.sub(b"", text)

@@ -126,8 +126,10 @@ class Identity:
         """
         if right is Right.LISTEN and channel in self.subs:
             return True
-        capability = next((one for one in self.caps if one.covers(channel)), None)
-        return capability is not None and right in capability.rights
+        for capability in self.caps:
+            if capability.covers(channel):
+                return right in capability.rights
+        return False
 
 
 ANONYMOUS: Final = Identity()

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from wsserver.jsonfields import write
 from wsserver.typing import ChannelName
 
 __all__ = ["Client", "ClientInfo", "Clients", "new_client_id", "read_info", "write_info"]
@@ -47,6 +48,9 @@ class ClientInfo:
 
 def write_info(info: ClientInfo) -> bytes:
     """Serialize a client's info as JSON in UTF-8."""
+    if info.conn_info is None and info.chan_info is None:
+        user = b',"user":%b' % write(info.user) if info.user else b""
+        return b'{"client":%b%b}' % (write(info.client), user)
     return json.dumps(info.as_json(), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
 
 

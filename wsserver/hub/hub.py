@@ -294,11 +294,17 @@ class Hub:
         Returns:
             The receipt; a Deferred of it if the broker does not publish immediately.
         """
-        keep = None if skip_history else self.rules.for_channel(channel).keep
-        position = self.broker.publish(channel, publication, keep, idempotency_key)
+        position = self.forward(channel, publication, idempotency_key, skip_history=skip_history)
         if waits(position):
             return position.addCallback(self._receipt, channel)
         return self._receipt(position, channel)
+
+    def forward(
+        self, channel: ChannelName, publication: Publication, idempotency_key: str = "", *, skip_history: bool = False
+    ) -> MaybeDeferred[Position | None]:
+        """Publish a publication like `send`, but return only its position, without the number of subscribers."""
+        keep = None if skip_history else self.rules.for_channel(channel).keep
+        return self.broker.publish(channel, publication, keep, idempotency_key)
 
     def _receipt(self, position: Position | None, channel: ChannelName) -> Receipt:
         state = self._channels.get(channel)

@@ -89,11 +89,12 @@ class Patterns:
 
     def __init__(self, patterns: Iterable[str]) -> None:
         parts = [pattern.split("*") for pattern in patterns]
+        self._everything = ["", ""] in parts
         self._names = frozenset(part[0] for part in parts if len(part) == 1)
         self._patterns = [(part[0], [piece for piece in part[1:-1] if piece], part[-1]) for part in parts if part[1:]]
 
     def __contains__(self, name: str) -> bool:
-        return name in self._names or any(_matches(name, *pattern) for pattern in self._patterns)
+        return self._everything or name in self._names or any(_matches(name, *pattern) for pattern in self._patterns)
 
 
 def _matches(name: str, start: str, pieces: list[str], end: str) -> bool:

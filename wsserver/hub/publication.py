@@ -72,23 +72,21 @@ class Publication(msgspec.Struct, frozen=True):
         """Return the data in base64, as a JSON string; for data that is not UTF-8, which JSON cannot contain."""
         return JSONText(b'"%b"' % base64.b64encode(self.data))
 
-    def json_fields(self) -> dict[str, JSONText]:
+    def as_object(self, data: JSONText, more: bytes = b"") -> JSONText:
         """
-        Return the publication's fields, with the names that the Centrifuge protocol and the HTTP API use.
+        Return the publication as a JSON object, with the names that the Centrifuge protocol and the HTTP API use.
 
-        Returns:
-            Field name -> JSON text. The first field is `data`, or `b64data` if the data is not UTF-8. `info`, `offset`
-            and `tags` follow if the publication has them.
+        Args:
+            data: the field `data`. The fields `info`, `offset` and `tags` follow if the publication has them.
+            more: further fields, as they are written after a field: each with a comma in front of it.
         """
-        data = self.as_json()
-        fields = {"data": data} if data is not None else {"b64data": self.as_base64()}
         if self.info is not None:
-            fields["info"] = JSONText(write_info(self.info))
+            more += b',"info":%b' % write_info(self.info)
         if self.offset:
-            fields["offset"] = JSONText(b"%d" % self.offset)
+            more += b',"offset":%d' % self.offset
         if self.tags:
-            fields["tags"] = JSONText(write(dict(self.tags)))
-        return fields
+            more += b',"tags":%b' % write(dict(self.tags))
+        return JSONText(b'{"data":%b%b}' % (data, more))
 
 
 def make_publication(

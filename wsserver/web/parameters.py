@@ -21,8 +21,8 @@ from wsserver.errors import InvalidChannel
 from wsserver.hub.names import MAX_NAME, parse_name
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Page, Position
-from wsserver.jsonfields import JSONField, JSONStruct, Nullable, Seconds, replace_nulls, write, write_object
-from wsserver.typing import ChannelName
+from wsserver.jsonfields import JSONField, JSONStruct, Nullable, Seconds, replace_nulls, write
+from wsserver.typing import ChannelName, JSONText
 
 __all__ = [
     "MAX_BYTES",
@@ -313,4 +313,8 @@ def _write_publications(publications: Iterable[Publication]) -> Iterable[bytes]:
 
 def _write_publication(publication: Publication) -> bytes:
     # Client libraries ignore a publication without the field `data`, so this field is present even for binary data.
-    return write_object({"data": b"null", "offset": 0, **publication.json_fields()})
+    more = b"" if publication.offset else b',"offset":0'
+    data = publication.as_json()
+    if data is not None:
+        return publication.as_object(data, more)
+    return publication.as_object(JSONText(b"null"), more + b',"b64data":%b' % publication.as_base64())

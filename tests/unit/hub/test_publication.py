@@ -135,21 +135,26 @@ class ManagementTests:
             call(make_management(hub, Clock()))
 
 
-class JSONFieldsTests:
-    """A publication's fields as JSON texts."""
+class ObjectTests:
+    """A publication as a JSON object."""
 
     @pytest.mark.parametrize(
-        ("publication", "fields"),
+        ("publication", "written"),
         [
-            (Publication(b'{"a": 1}', json=True), {"data": b'{"a": 1}'}),
-            (Publication(b"hello"), {"data": b'"hello"'}),
-            (Publication(b"\xff"), {"b64data": b'"/w=="'}),
+            (Publication(b'{"a": 1}', json=True), b'{"data":D}'),
             (
                 Publication(b"1", 7, "e", info=ClientInfo("c1"), tags={"a": "b"}),
-                {"data": b"1", "info": b'{"client":"c1"}', "offset": b"7", "tags": b'{"a":"b"}'},
+                b'{"data":D,"info":{"client":"c1"},"offset":7,"tags":{"a":"b"}}',
             ),
+            (
+                Publication(b"1", info=ClientInfo("c1", 'u"', {"n": 1.5}, [1]), tags={}),
+                b'{"data":D,"info":{"client":"c1","user":"u\\"","conn_info":{"n":1.5},"chan_info":[1]}}',
+            ),
+            (Publication(b"1", info=ClientInfo("c1", 'u"')), b'{"data":D,"info":{"client":"c1","user":"u\\""}}'),
         ],
     )
-    def test_omits_the_fields_that_the_publication_does_not_have(self, publication, fields):
-        """Bytes that are not UTF-8 are in `b64data` instead of `data`."""
-        assert publication.json_fields() == fields
+    def test_omits_the_fields_that_the_publication_does_not_have(self, publication, written):
+        assert publication.as_object(b"D") == written
+
+    def test_further_fields_follow_the_data(self):
+        assert Publication(b"1", 7).as_object(b"D", b',"n":0') == b'{"data":D,"n":0,"offset":7}'

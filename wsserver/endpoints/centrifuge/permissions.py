@@ -7,7 +7,7 @@ choice between the two follows the client handler of https://github.com/centrifu
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from wsserver.auth.claims import ANONYMOUS, Grant, Identity, Right
 from wsserver.auth.jwt import Refused
@@ -27,8 +27,8 @@ from wsserver.endpoints.centrifuge.commands import Connect, Subscribe
 from wsserver.endpoints.centrifuge.pages import Pages
 from wsserver.endpoints.centrifuge.refusals import refuse_by_hook, refuse_channel, refuse_token
 from wsserver.hooks.interface import Hooks
-from wsserver.hooks.messages import Caller, Connected, Published, Subscribed
-from wsserver.hub.deferreds import may_wait
+from wsserver.hooks.messages import Caller, Connected, HookDisconnect, HookError, Published, Subscribed
+from wsserver.hub.deferreds import MaybeDeferred, may_wait
 from wsserver.hub.hub import Hub
 from wsserver.hub.names import NotAllowed, parse_name
 from wsserver.text import quote
@@ -48,8 +48,7 @@ class ClientContext:
     identity: Identity = ANONYMOUS
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectGrant:
+class ConnectGrant(NamedTuple):
     """Permission to connect."""
 
     identity: Identity
@@ -59,8 +58,7 @@ class ConnectGrant:
     """Whether the client connected with a token, and must send a new one before it expires."""
 
 
-@dataclass(frozen=True, slots=True)
-class SubscribeGrant:
+class SubscribeGrant(NamedTuple):
     """Permission to subscribe to a channel."""
 
     channel: ChannelName
@@ -76,8 +74,7 @@ class SubscribeGrant:
     """Whether the subscription token grants the right to publish."""
 
 
-@dataclass(frozen=True, slots=True)
-class PublishGrant:
+class PublishGrant(NamedTuple):
     """Permission to publish: the publication as it is to be sent, which the backend may have changed."""
 
     data: JSONText
@@ -237,10 +234,9 @@ class Permissions:
             return INVALID_TOKEN.because("the token is for another client")
         return SubscribeGrant(channel, found.info, found.data, found.expires_at, True, Right.PUBLISH in found.rights)
 
-    @may_wait
     def publish(
         self, context: ClientContext, channel: ChannelName, data: JSONText, grant: SubscribeGrant | None
-    ) -> Generator[Any, Any, PublishGrant | Error | Disconnect]:
+    ) -> MaybeDeferred[PublishGrant | Error | Disconnect]:
         """
         Check whether a client may publish to a channel. If no token or option permits it, the publish hook decides.
 
@@ -254,20 +250,17 @@ class Permissions:
         if refused is None or hooks is None:
             return refused or PublishGrant(data)
         caller = replace(context.caller, user=context.identity.user)
-        answer = yield hooks.publish(caller, channel, data=data)
-        if not isinstance(answer, Published):
-            return refuse_by_hook(answer)
-        published = data if answer.data is None else answer.data
-        return PublishGrant(published, answer.tags or None, answer.idempotency_key, answer.skip_history)
+        return hooks.publish(caller, channel, data=data).addCallback(_read_answer, data)
 
     def _refuse_publish(
         self, context: ClientContext, channel: ChannelName, grant: SubscribeGrant | None
     ) -> Error | None:
         if context.identity.may(channel, Right.PUBLISH) or (grant is not None and grant.may_publish):
             return None
-        refusal = self.authorizer.refuse(channel, context.identity, context.host)
-        if grant is None and refusal is not None:
-            return refuse_channel(refusal)
+        if grant is None:
+            refusal = self.authorizer.refuse(channel, context.identity, context.host)
+            if refusal is not None:
+                return refuse_channel(refusal)
         if not self._hub.rules.for_channel(channel).publish:
             return PERMISSION_DENIED.because(
                 f"clients may not publish to channel {quote(channel)}; see --channel-publish"
@@ -292,3 +285,10 @@ class Permissions:
         if grant is not None or context.identity.may(channel, right):
             return None
         return PERMISSION_DENIED.because(f"not subscribed to channel {quote(channel)}")
+
+
+def _read_answer(answer: Published | HookError | HookDisconnect, data: JSONText) -> PublishGrant | Error | Disconnect:
+    if not isinstance(answer, Published):
+        return refuse_by_hook(answer)
+    published = data if answer.data is None else answer.data
+    return PublishGrant(published, answer.tags or None, answer.idempotency_key, answer.skip_history)

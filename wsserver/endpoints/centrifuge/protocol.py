@@ -14,7 +14,6 @@ from collections import deque
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from wsserver.centrifugecodes import (
@@ -36,6 +35,7 @@ from wsserver.endpoints.centrifuge.replies import PING, error_reply, reply
 from wsserver.endpoints.centrifuge.subscriber import gap_message
 from wsserver.endpoints.centrifuge.subscriptions import Answer
 from wsserver.endpoints.subscriber import SubscriberProtocol
+from wsserver.hub.deferreds import waits
 from wsserver.text import quote
 from wsserver.typing import ChannelName
 from wsserver.wire.access_log import show_peer
@@ -81,6 +81,8 @@ class CentrifugeProtocol(SubscriberProtocol):
     """Parsed commands that are not executed yet; None if there are none."""
     _commands_size = 0
     """Size of the commands in `_commands`, in bytes."""
+    _is_receiving = False
+    """Whether received bytes are being processed. The commands in them are executed afterwards, together."""
     _busy = False
     """Whether a command is still being executed: its result is a Deferred that has not fired."""
     _connect_replied = False
@@ -135,11 +137,25 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     # Commands. The server's `WorkQueue` decides when the next one is executed.
 
+    def dataReceived(self, data: bytes) -> None:
+        """Process bytes from the transport, then execute the commands of all messages that were complete."""
+        self._is_receiving = True
+        try:
+            super().dataReceived(data)
+        finally:
+            self._is_receiving = False
+        if self._frames:
+            self._submit()
+
     def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: ARG002
         """Queue a message, which contains commands. It is parsed once all earlier commands have been executed."""
         if self._frames is None:
             self._frames = deque()
         self._frames.append(payload)
+        if not self._is_receiving:
+            self._submit()
+
+    def _submit(self) -> None:
         self.factory.work.submit(self)
         if self._has_work():
             self.pause_reading()
@@ -209,7 +225,7 @@ class CentrifugeProtocol(SubscriberProtocol):
             answer = request if isinstance(request, Error) else self.session.handle(request)
         except Exception:
             answer = error_for(Failure())
-        if isinstance(answer, Deferred):
+        if waits(answer):
             self._busy = True
             answer.addErrback(error_for).addCallback(self._answer_late, command).addErrback(self._crash)
         else:

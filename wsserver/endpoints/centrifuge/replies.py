@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
+
 from wsserver.centrifugecodes import Error
 from wsserver.hub.publication import Publication
 from wsserver.jsonfields import write
@@ -90,10 +92,11 @@ def publication(publication: Publication) -> bytes:
 
     JSON cannot hold bytes, so data that is not valid UTF-8 is written as base64, with the tag `encoding`.
     """
-    fields: dict[str, Any] = publication.json_fields()
-    if encoded := fields.pop("b64data", None):
-        return obj({"data": encoded, **fields, "tags": {**(publication.tags or {}), "encoding": "base64"}})
-    return obj({**fields, "data": on_one_line(fields["data"])})
+    data = publication.as_json()
+    if data is not None:
+        return publication.as_object(on_one_line(data))
+    tags = {**(publication.tags or {}), "encoding": "base64"}
+    return msgspec.structs.replace(publication, tags=tags).as_object(publication.as_base64())
 
 
 def on_one_line(text: JSONText) -> JSONText:

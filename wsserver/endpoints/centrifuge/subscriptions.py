@@ -5,13 +5,14 @@ Source: `client.go` of centrifugal/centrifuge, which defines the reply to each c
 """
 
 from collections.abc import Generator, Mapping
-from typing import Any, ClassVar, Protocol
+from types import MappingProxyType
+from typing import Any, ClassVar, Final, Protocol
 
 from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from wsserver.auth.claims import Right
+from wsserver.auth.claims import Identity, Right
 from wsserver.centrifugecodes import (
     ALREADY_SUBSCRIBED,
     BAD_REQUEST,
@@ -37,12 +38,12 @@ from wsserver.endpoints.centrifuge.commands import (
     Subscribe,
     Unsubscribe,
 )
-from wsserver.endpoints.centrifuge.permissions import ClientContext, Permissions, SubscribeGrant
+from wsserver.endpoints.centrifuge.permissions import ClientContext, Permissions, PublishGrant, SubscribeGrant
 from wsserver.endpoints.centrifuge.replies import on_one_line, publication, push
 from wsserver.endpoints.centrifuge.subscriber import ChannelSubscription
 from wsserver.errors import BrokerDown
 from wsserver.hub.clients import ClientInfo
-from wsserver.hub.deferreds import may_wait
+from wsserver.hub.deferreds import MaybeDeferred, may_wait, waits
 from wsserver.hub.hub import Hub, Joined
 from wsserver.hub.names import MAX_CHANNELS, parse_name
 from wsserver.hub.publication import Publication
@@ -54,6 +55,9 @@ __all__ = ["Answer", "Channels", "Connection"]
 
 # At module level, because a Twisted Logger in a class body uses the name of the class as its namespace.
 _log = Logger(namespace="wsserver.centrifuge")
+
+NO_FIELDS: Final[Mapping[str, Any]] = MappingProxyType({})
+"""The result of a command without fields."""
 
 Answer = Mapping[str, Any] | Error | Disconnect
 """The outcome of a command: the fields of its result, an error reply, or a disconnect."""
@@ -90,7 +94,7 @@ class Channels:
         context: describes the client, including its identity.
     """
 
-    __slots__ = ("_closed", "_hub", "_permissions", "connection", "context", "subscriptions")
+    __slots__ = ("_closed", "_hub", "_last_publisher", "_permissions", "connection", "context", "subscriptions")
 
     def __init__(self, connection: Connection, context: ClientContext) -> None:
         self.connection = connection
@@ -99,6 +103,8 @@ class Channels:
         self._permissions = connection.permissions
         self._hub = connection.hub
         self._closed = False
+        self._last_publisher: tuple[Identity, SubscribeGrant | None, ClientInfo] | None = None
+        """The identity, the permission for the channel and the info of the client's last publication."""
 
     def close(self, *, may_reconnect: bool) -> None:
         """
@@ -311,24 +317,31 @@ class Channels:
 
     # Other commands.
 
-    @may_wait
-    def publish(self, request: Publish) -> Generator[Any, Any, Answer]:
+    def publish(self, request: Publish) -> MaybeDeferred[Answer]:
         """Execute `publish`."""
         if not request.channel or request.data is None:
             return BAD_REQUEST.because("publish without a channel or data")
         channel = parse_name(request.channel)
         grant = self._grant(channel)
-        allowed = yield self._permissions.publish(self.context, channel, request.data, grant)
-        if isinstance(allowed, Error | Disconnect):
+        allowed = self._permissions.publish(self.context, channel, request.data, grant)
+        if waits(allowed):
+            return allowed.addCallback(self._send, channel, grant)
+        return self._send(allowed, channel, grant)
+
+    def _send(
+        self, allowed: PublishGrant | Error | Disconnect, channel: ChannelName, grant: SubscribeGrant | None
+    ) -> MaybeDeferred[Answer]:
+        if not isinstance(allowed, PublishGrant):
             return allowed
-        publication = Publication(allowed.data, json=True, info=self._info(grant), tags=allowed.tags)
-        yield self._hub.send(
-            channel,
-            publication,
-            idempotency_key=allowed.idempotency_key,
-            skip_history=allowed.skip_history,
-        )
-        return {}
+        publication = Publication(allowed.data, json=True, info=self._publisher(grant), tags=allowed.tags)
+        sent = self._hub.forward(channel, publication, allowed.idempotency_key, skip_history=allowed.skip_history)
+        return sent.addCallback(lambda _: NO_FIELDS) if waits(sent) else NO_FIELDS
+
+    def _publisher(self, grant: SubscribeGrant | None) -> ClientInfo:
+        """Return the info of this client as a publisher, which rarely changes between two publications."""
+        if self._last_publisher is None or self._last_publisher[:2] != (self.context.identity, grant):
+            self._last_publisher = self.context.identity, grant, self._info(grant)
+        return self._last_publisher[2]
 
     @may_wait
     def presence(self, request: Presence | PresenceStats) -> Generator[Any, Any, Answer]:

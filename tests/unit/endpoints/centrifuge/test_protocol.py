@@ -192,7 +192,7 @@ class OrderTests:
         """The queue has room for `MAX_QUEUED_COMMANDS` commands."""
         client = Client(server).connected()
         waits = Deferred()
-        monkeypatch.setattr(server.service.hub, "send", lambda *_, **__: waits)
+        monkeypatch.setattr(server.service.hub, "forward", lambda *_, **__: waits)
         client.send({"id": 2, "publish": {"channel": "c", "data": 1}})
         client.send(*({"id": number, "unsubscribe": {"channel": "c"}} for number in range(3, 3 + MAX_QUEUED_COMMANDS)))
         assert client.receive() == []
@@ -399,7 +399,7 @@ class BudgetTests:
         """If the pong had to wait as well, the server would close the connection with 3012."""
         server = make_server(ping_interval=10, ping_timeout=5)
         client, waits = Client(server).connected(), Deferred()
-        monkeypatch.setattr(server.service.hub, "send", lambda *_, **__: waits)
+        monkeypatch.setattr(server.service.hub, "forward", lambda *_, **__: waits)
         client.send({"id": 2, "publish": {"channel": "c", "data": 1}}, {"id": 3, "rpc": {}})
         server.clock.advance(10)
         assert client.receive() == [{}]
