@@ -314,7 +314,7 @@ def _broker(settings: Settings, reactor: Any, now: Callable[[], float]) -> Broke
     if not settings.redis:
         return MemoryBroker(reactor, now)
     require_libraries(settings)
-    # txredisapi is an optional dependency, and importing it installs a reactor.
+    # hiredis is an optional dependency.
     from wsserver.redis.broker import RedisBroker  # noqa: PLC0415
 
     return RedisBroker(parse_redis_url(settings.redis), reactor)

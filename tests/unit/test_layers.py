@@ -35,17 +35,9 @@ RULES = [
     "wsserver.web.parameters",
 ]
 
-# txredisapi installs a reactor when it is imported, so what uses it is imported when a server with a Redis is made.
-USING_TXREDISAPI = {
-    f"wsserver.redis.{name}" for name in ("broker", "supervisor", "subscriptions", "commands", "sentinel", "connection")
-}
 ALL = [
     "wsserver",
-    *(
-        module.name
-        for module in pkgutil.walk_packages(wsserver.__path__, "wsserver.")
-        if module.name not in USING_TXREDISAPI
-    ),
+    *(module.name for module in pkgutil.walk_packages(wsserver.__path__, "wsserver.")),
 ]
 
 
@@ -80,7 +72,6 @@ class ReactorTests:
     """The program that starts the server chooses the reactor."""
 
     def test_importing_the_modules_installs_no_reactor(self):
-        """The exception is the package for Redis: txredisapi installs a reactor, so it is imported late."""
         loaded = loaded_by(*ALL)
         assert {*RULES, "wsserver.cli.main", "wsserver.service", "wsserver.wire.protocol"} <= loaded
         assert "twisted.internet.reactor" not in loaded

@@ -184,8 +184,8 @@ def require_libraries(settings: "Settings") -> None:
     Raises:
         SettingError: a library is missing; the message says how to install it.
     """
-    if settings.redis and find_spec("txredisapi") is None:
-        raise SettingError("--redis", "needs txredisapi (the extra [redis]): pip install txredisapi hiredis")
+    if settings.redis and find_spec("hiredis") is None:
+        raise SettingError("--redis", "needs hiredis (the extra [redis]): pip install hiredis")
     for name in ("token_secret", "token_public_key", "token_jwks_url"):
         if getattr(settings, name) and find_spec("jwt") is None:
             raise SettingError(

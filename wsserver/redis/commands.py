@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from wsserver.errors import BrokerDown, ServerNotPermitted
-from wsserver.redis.connection import RedisError, ResponseError
+from wsserver.redis.connection import RedisError, ResponseError, pack_command
 from wsserver.redis.errors import describe_reply
 
 __all__ = ["MAX_BYTES_IN_FLIGHT", "MAX_IN_FLIGHT", "UNAVAILABLE", "Commands", "Script"]
@@ -41,17 +41,18 @@ class Commands:
     def __init__(self, demoted: Callable[[], None]) -> None:
         self._demoted = demoted
         self._connection: Any = None
-        self.replies = 0
-        """Number of commands that have been completed, with a reply or an error."""
-        self._waiting = 0
-        self._bytes_waiting = 0
+
+    @property
+    def replies(self) -> int:
+        """Number of commands that have been completed on the current connection, with a reply or an error."""
+        return self._connection.replies if self._connection is not None else 0
 
     def begin(self, connection: Any) -> None:
         """Set the connection to send commands on; called when a new connection to Redis is open."""
         self._connection = connection
 
     def end(self) -> None:
-        """Forget the closed connection; the library txredisapi fails the commands that still wait for a reply on it."""
+        """Forget the closed connection, which fails the commands that still wait for a reply."""
         self._connection = None
 
     def send(self, *arguments: Any, limited: bool = True) -> "Deferred[Any]":
@@ -63,27 +64,18 @@ class Commands:
             limited: whether to refuse the command if the maximum number or size of waiting commands is reached.
 
         Returns:
-            A Deferred that fires with the reply. It fails with a `RedisError` of the library txredisapi if Redis
-            replies with an error or the connection is lost, and with `BrokerDown` if there is no connection or the
-            command is refused.
+            A Deferred that fires with the reply. It fails with a `RedisError` if Redis replies with an error or the
+            connection is lost, and with `BrokerDown` if there is no connection or the command is refused.
         """
-        if self._connection is None:
+        connection = self._connection
+        if connection is None:
             return fail(BrokerDown(UNAVAILABLE))
-        size = sum(len(one) if isinstance(one, bytes | str) else 8 for one in arguments)
-        too_long = self._waiting and self._bytes_waiting + size > MAX_BYTES_IN_FLIGHT
-        if limited and (too_long or self._waiting >= MAX_IN_FLIGHT):
+        command, waiting = pack_command(arguments), connection.waiting
+        too_long = waiting and connection.bytes_waiting + len(command) > MAX_BYTES_IN_FLIGHT
+        if limited and (too_long or waiting >= MAX_IN_FLIGHT):
             return fail(BrokerDown("too many commands are waiting for Redis"))
-        self._waiting += 1
-        self._bytes_waiting += size
-
-        def answered(result: Any) -> Any:
-            self.replies += 1
-            self._waiting -= 1
-            self._bytes_waiting -= size
-            return result
-
-        done: Deferred[Any] = self._connection.execute_command(*arguments)
-        return done.addBoth(answered)
+        done: Deferred[Any] = connection.send(command)
+        return done
 
     def explain(self, failure: Failure) -> Failure:
         """
@@ -140,10 +132,9 @@ class Script:
             reasons that `RedisLink.command` lists.
         """
         rest = (len(keys), *keys, *arguments)
+        return self._send("EVALSHA", self._hash, *rest).addErrback(self._failed, rest)
 
-        def whole(failure: Failure) -> Any:
-            if failure.getErrorMessage().startswith("NOSCRIPT"):
-                return self._send("EVAL", self.text, *rest)
-            return failure
-
-        return self._send("EVALSHA", self._hash, *rest).addErrback(whole).addErrback(self._explain)
+    def _failed(self, failure: Failure, rest: Sequence[Any]) -> Any:
+        if failure.getErrorMessage().startswith("NOSCRIPT"):
+            return self._send("EVAL", self.text, *rest).addErrback(self._explain)
+        return self._explain(failure)

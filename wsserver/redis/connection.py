@@ -1,5 +1,5 @@
 """
-Connections to Redis or to a sentinel. This is the only module that imports txredisapi, a Redis client library.
+Connections to Redis or to a sentinel. This is the only module that imports hiredis, a parser of the Redis protocol.
 
 If a connection is lost, it does not reconnect: `wsserver.redis.supervisor` opens a new one.
 """
@@ -11,15 +11,15 @@ from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any
 
+import hiredis
 from OpenSSL import SSL, crypto
 from service_identity import VerificationError
-from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
+from twisted.internet.defer import CancelledError, Deferred, fail, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectingCancelledError, ConnectionClosed, DNSLookupError, UserError
-from twisted.internet.protocol import Factory
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import Certificate, optionsForClientTLS, trustRootFromCertificates
 from twisted.python.failure import Failure
-from txredisapi import InvalidData, RedisError, RedisProtocol, ResponseError
 
 from wsserver.errors import SettingError
 from wsserver.redis.errors import describe_reply
@@ -32,6 +32,7 @@ __all__ = [
     "SubscriberConnection",
     "connect",
     "endpoint",
+    "pack_command",
     "read_certificates",
 ]
 
@@ -39,6 +40,9 @@ _TLS_ALERT = b"\x15\x03"
 
 BATCH = 1000
 """Maximum number of channels in one SUBSCRIBE command."""
+
+pack_command: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
+"""Encode a command: its name and its arguments, which are bytes, strings (as UTF-8) and numbers."""
 
 LOST = "the connection was lost"
 
@@ -48,68 +52,117 @@ Maximum number of characters kept of an error that Redis sends without a command
 """
 
 
+class RedisError(Exception):
+    """A command has failed: Redis has replied with an error (`ResponseError`), or the connection was lost."""
+
+
+class ResponseError(RedisError):
+    """An error reply of Redis; the exception's message is the reply."""
+
+
+class _InvalidReply(Exception):
+    """Received data is not in the Redis protocol."""
+
+
 class NotConnected(Exception):
     """Redis or a sentinel cannot be reached or used; the exception's message is the reason, in a few words."""
 
 
-class _Factory(Factory):
-    """A factory for one connection, with the attributes and methods that txredisapi expects of a factory."""
+class Connection(Protocol):
+    """A connection for commands. Redis answers them in the order in which they were sent."""
 
-    noisy = False
-    isLazy = False
-    problem = ""
+    transport: Any
 
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self._make = make
+    def __init__(self) -> None:
+        self.why = ""
+        """Why the connection was lost; empty while it is open."""
+        self.bytes_waiting = 0
+        """Total size in bytes of the commands that wait for their reply."""
+        self.replies = 0
+        """Number of commands that have been completed, with a reply or an error."""
+        self._waiting: deque[tuple[Deferred[Any], int]] = deque()
+        """For each command that waits for its reply: the Deferred to fire, and the command's size in bytes."""
+        self._on_lost: list[Deferred[Any]] = []
+        self._reader = hiredis.Reader(protocolError=_InvalidReply, replyError=ResponseError)
 
-    def buildProtocol(self, addr: Any) -> Any:  # noqa: ARG002
-        """Return a new connection."""
-        connection = self._make()
-        connection.factory = self
-        return connection
+    @property
+    def waiting(self) -> int:
+        """Number of commands that wait for their reply."""
+        return len(self._waiting)
 
-    def stopTrying(self) -> None:
-        """Do nothing: this factory does not reconnect."""
+    def execute(self, *arguments: Any) -> "Deferred[Any]":
+        """
+        Send a command.
 
-    def connectionError(self, why: object) -> None:
-        """Store the reason why the connection is unusable; called by txredisapi."""
-        self.problem = str(why)
+        Args:
+            arguments: the command's name and its arguments: bytes, strings (sent as UTF-8) and numbers.
 
+        Returns:
+            A Deferred that fires with the reply: bytes, a number, a list or None. It fails with `ResponseError` if
+            Redis replied with an error, and with another `RedisError` if the connection is lost.
+        """
+        return self.send(pack_command(arguments))
 
-class Connection(RedisProtocol):  # type: ignore[misc]
-    """
-    A connection for commands.
+    def send(self, command: bytes) -> "Deferred[Any]":
+        """Send a command that `pack_command` has encoded; otherwise like `execute`."""
+        if not self.connected:
+            return fail(RedisError("Not connected"))
+        done: Deferred[Any] = Deferred()
+        self._waiting.append((done, len(command)))
+        self.bytes_waiting += len(command)
+        # Twisted joins everything that is written in one iteration of the event loop.
+        self.transport.write(command)
+        return done
 
-    Callers send commands with `execute_command`, and wait for the end of the connection with `whenDisconnected`. Both
-    are methods of txredisapi.
-    """
+    def when_lost(self) -> "Deferred[Any]":
+        """Return a Deferred that fires with the connection when it is lost."""
+        self._on_lost.append(Deferred())
+        return self._on_lost[-1]
 
-    why = ""
-    """Why the connection was lost; empty while it is open."""
-
-    def dataReceived(self, data: bytes, unpause: bool = False) -> None:
+    def dataReceived(self, data: bytes) -> None:
         """Parse the replies in the received data; close the connection if the data is not in the Redis protocol."""
+        reader, receive = self._reader, self.receive
         try:
-            super().dataReceived(data, unpause)
-        except (InvalidData, UnicodeDecodeError):
+            reader.feed(data)
+            while (reply := reader.gets()) is not False:
+                receive(reply)
+        except _InvalidReply:
             self.why = _describe_foreign_server(data)
             self.hang_up()
 
-    def replyReceived(self, reply: Any) -> None:
+    def receive(self, reply: Any) -> None:
         """
         Handle a reply to a command, or an error that Redis sends without a command.
 
         Redis sends such an error before it closes a connection, if it is in protected mode or has too many clients.
         """
-        if isinstance(reply, ResponseError) and not self.replyQueue.waiting:
+        if self._waiting:
+            self._complete(reply)
+        elif isinstance(reply, ResponseError):
             self.why = describe_reply(str(reply))[:MAX_ERROR_LENGTH]
-        else:
-            super().replyReceived(reply)
 
-    def connectionLost(self, reason: Failure) -> None:
-        """Store in `why` the reason for which the connection was lost, unless a better reason is already known."""
+    def _complete(self, reply: Any) -> None:
+        done, size = self._waiting.popleft()
+        self.bytes_waiting -= size
+        self.replies += 1
+        if isinstance(reply, RedisError):
+            done.errback(reply)
+        else:
+            done.callback(reply)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """
+        Store in `why` the reason for which the connection was lost, unless a better reason is already known.
+
+        Then fire the Deferreds of `when_lost`, and fail all waiting commands.
+        """
+        self.connected = 0
         self.why = self.why or _describe_error(reason.value)
-        super().connectionLost(reason)
+        waiting, self._on_lost = self._on_lost, []
+        for done in waiting:
+            done.callback(self)
+        while self._waiting:
+            self._complete(RedisError("Lost connection"))
 
     def hang_up(self) -> None:
         """Close the connection immediately; do nothing if it is already lost."""
@@ -126,25 +179,22 @@ class SubscriberConnection(Connection):
     error for all of them. Answers arrive in the order of the commands: each belongs to the oldest unanswered command.
 
     Args:
-        args: positional arguments for `Connection`.
         on_message: called with the Redis channel and the data of every message.
         on_confirmed: called with a Redis channel when its subscription is confirmed. It is not called if a later
             SUBSCRIBE for the channel is still unanswered.
         on_refused: called when Redis refuses a SUBSCRIBE command, with three arguments: the channels of the command
             (without those for which a later SUBSCRIBE is unanswered), the error reply, and whether the command named
             only one channel.
-        options: keyword arguments for `Connection`.
     """
 
     def __init__(
         self,
-        *args: Any,
+        *,
         on_message: Callable[[bytes, bytes], None],
         on_confirmed: Callable[[bytes], None],
         on_refused: Callable[[list[bytes], str, bool], None],
-        **options: Any,
     ) -> None:
-        super().__init__(*args, **options)
+        super().__init__()
         self._on_message, self._on_confirmed, self._on_refused = on_message, on_confirmed, on_refused
         self._unanswered_commands: deque[tuple[bytes, list[bytes]]] = deque()
         self._answer_count = 0
@@ -174,11 +224,9 @@ class SubscriberConnection(Connection):
     def _send_command(self, command: bytes, channels: list[bytes]) -> None:
         self._unanswered_commands.append((command, channels))
         self.unanswered += len(channels)
-        words = [command, *channels]
-        parts = [b"$%d\r\n%s\r\n" % (len(word), word) for word in words]
-        self.transport.write(b"*%d\r\n%s" % (len(words), b"".join(parts)))
+        self.transport.write(pack_command((command, *channels)))
 
-    def replyReceived(self, reply: Any) -> None:
+    def receive(self, reply: Any) -> None:
         """Handle a message, or the answer to a SUBSCRIBE or UNSUBSCRIBE command."""
         kind = reply[0] if isinstance(reply, list) and len(reply) == 3 else None
         if kind == b"message":
@@ -188,7 +236,7 @@ class SubscriberConnection(Connection):
         elif isinstance(reply, ResponseError) and self._unanswered_commands:
             self._on_refusal(str(reply))
         else:
-            super().replyReceived(reply)
+            super().receive(reply)
 
     def _on_answer(self, channel: bytes) -> None:
         command, channels = self._unanswered_commands[0]
@@ -267,8 +315,7 @@ def connect(
     Open a connection to Redis or to a sentinel, log in, and select the database.
 
     Args:
-        make: a function that returns a `Connection` or a `SubscriberConnection`, when called with the keyword arguments
-            of `Connection`.
+        make: a function that returns a `Connection` or a `SubscriberConnection`.
         where: the endpoint to connect to.
         username: the user in the access control list of Redis; None for the default user.
         password: the user's password; None to send no password.
@@ -278,27 +325,27 @@ def connect(
         A Deferred that fires with the connection once Redis has accepted the password and the database. It fails with
         `NotConnected`.
     """
-    factory = _Factory(
-        lambda: make(charset=None, convertNumbers=False, username=username, password=password, dbid=database or None)
-    )
+    factory = Factory.forProtocol(make)
+    factory.noisy = False
     try:
         connection = yield where.connect(factory)
     except Exception as error:
         # An endpoint can fail with any exception, from name resolution to TLS.
         raise NotConnected(_describe_error(error)) from error
-    usable: Deferred[None] = Deferred(lambda _: connection.hang_up())
-
-    def lost(_: Any) -> None:
-        if not usable.called:
-            usable.errback(NotConnected(_describe_login(factory.problem) or connection.why))
-
-    def ready(_: Any) -> None:
-        if not usable.called:
-            usable.callback(None)
-
-    connection.whenDisconnected().addCallback(lost)
-    connection.whenConnected().addCallback(ready)
-    yield usable
+    try:
+        if password is not None:
+            yield connection.execute("AUTH", *([username] if username is not None else []), password)
+        if database:
+            yield connection.execute("SELECT", database)
+    except ResponseError as error:
+        connection.hang_up()
+        raise NotConnected(describe_reply(str(error))) from error
+    except RedisError as error:
+        raise NotConnected(connection.why) from error
+    except BaseException:
+        # Such as the cancellation of this function's Deferred.
+        connection.hang_up()
+        raise
     return connection
 
 
@@ -314,13 +361,6 @@ def _describe_foreign_server(data: bytes) -> str:
         "an HTTP server answers there" if data.startswith(b"HTTP/") else "the server does not speak the Redis protocol"
     )
     return f"{what}; check host and port in --redis"
-
-
-def _describe_login(problem: str) -> str:
-    """Describe why Redis refused the password or the database; `problem` is the error message of txredisapi."""
-    reply = re.sub(r"^Redis error: could not (auth: |set dbid=\d+: )", "", problem)
-    # If the connection was lost before Redis answered, the message contains no error reply.
-    return describe_reply(reply) if re.match(r"[A-Z]+\b", reply) else ""
 
 
 def _describe_error(error: object) -> str:

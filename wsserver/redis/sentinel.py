@@ -61,7 +61,7 @@ def _ask(url: RedisURL, where: tuple[str, int], trust: Any, reactor: Any) -> Gen
         password=url.sentinel_password,
     )
     try:
-        answer = yield connection.execute_command("SENTINEL", "get-master-addr-by-name", url.master)
+        answer = yield connection.execute("SENTINEL", "get-master-addr-by-name", url.master)
     except RedisError as error:
         raise NotConnected(_describe_refusal(str(error))) from error
     finally:
@@ -90,7 +90,7 @@ def prove_master(connection: Any) -> Generator[Any, Any, None]:
         replica or refuses the command ROLE.
     """
     try:
-        role = yield connection.execute_command("ROLE")
+        role = yield connection.execute("ROLE")
     except RedisError as error:
         raise NotConnected(f"cannot determine whether Redis is the master: {describe_reply(str(error))}") from error
     if role[0] != b"master":
@@ -120,10 +120,10 @@ def read_dataset_id(connection: Any, *, alone: bool, warn: Callable[[str], None]
         `NotConnected` on any other error.
     """
     try:
-        persistence = yield connection.execute_command("INFO", "persistence")
+        persistence = yield connection.execute("INFO", "persistence")
         if alone and _fields(persistence).get(b"aof_enabled") == b"1":
             return ""
-        server = yield connection.execute_command("INFO", "server")
+        server = yield connection.execute("INFO", "server")
     except RedisError as error:
         if alone and is_refused_command(str(error)):
             reply = describe_reply(str(error))

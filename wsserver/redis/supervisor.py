@@ -143,7 +143,7 @@ class RedisLink:
             self._retry.cancel()
             self._retry = None
         self._opening.cancel()
-        disconnected = [connection.whenDisconnected() for connection in self._pair or ()]
+        disconnected = [connection.when_lost() for connection in self._pair or ()]
         self._close_pair()
         yield gatherResults(disconnected)
 
@@ -220,7 +220,7 @@ class RedisLink:
             if not connection.connected:
                 self._drop(connection.why)
                 return
-            connection.whenDisconnected().addCallback(self._on_lost)
+            connection.when_lost().addCallback(self._on_lost)
         self._commands.begin(commands)
         # Scripts are loaded in advance, to keep the order of calls: if Redis did not know a script, the first call
         # would fail with NOSCRIPT and be sent again, and a later call could overtake it.

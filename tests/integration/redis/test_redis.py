@@ -556,9 +556,6 @@ class SlowConnectionTests:
 
 PROGRAM = """
 import json, sys
-if sys.argv[2] == "without":
-    sys.modules["hiredis"] = None
-import txredisapi
 from twisted.internet import reactor
 from twisted.internet.defer import inlineCallbacks
 from wsserver.errors import NotPermitted
@@ -601,21 +598,19 @@ link = RedisLink(
 )
 link.start()
 reactor.run()
-print(json.dumps([txredisapi.hiredis is not None, got]))
+print(json.dumps(got))
 """
 
 
-class ReplyParserTests:
-    """txredisapi parses replies with hiredis if hiredis is installed, otherwise with a parser of its own."""
+class ReplyTests:
+    """Replies and messages of a real Redis."""
 
-    @pytest.mark.parametrize("reader", ["with", "without"])
-    def test_either_parser_returns_any_bytes_in_order(self, make_redis, reader):
+    def test_any_bytes_are_returned_in_order(self, make_redis):
         redis = make_redis()
         redis.run("ACL", "SETUSER", "me", "on", ">x", "+@all", "~*", "resetchannels", "&a", "&wsserver:*", "&ü")
-        command = [sys.executable, "-c", PROGRAM, redis.url.replace("//", "//me:x@"), reader]
+        command = [sys.executable, "-c", PROGRAM, redis.url.replace("//", "//me:x@")]
         done = subprocess.run(command, capture_output=True, timeout=60, check=True)
-        hiredis, got = json.loads(done.stdout)
-        assert hiredis == (reader == "with")
+        got = json.loads(done.stdout)
         assert got[:2] == ["refused", repr([b"\r\n", 7, [b"\xff"], None])]
         data = ["", "x" * 300_000, "\r\n", bytes(range(256)).decode("latin-1"), *map(str, range(1000)), "end"]
         assert got[2:] == [["Ã¼", one] for one in data]

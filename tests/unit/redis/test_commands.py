@@ -15,12 +15,22 @@ class Connection:
 
     def __init__(self):
         self.sent, self.answers = [], []
+        self.waiting = self.bytes_waiting = self.replies = 0
 
-    def execute_command(self, *arguments):
+    def send(self, command):
         """Record a command."""
-        self.sent.append(arguments)
+        self.sent.append(tuple(command.split(b"\r\n")[2::2]))
         self.answers.append(Deferred())
-        return self.answers[-1]
+        self.waiting += 1
+        self.bytes_waiting += len(command)
+
+        def answered(result):
+            self.waiting -= 1
+            self.bytes_waiting -= len(command)
+            self.replies += 1
+            return result
+
+        return self.answers[-1].addBoth(answered)
 
 
 @pytest.fixture
@@ -67,7 +77,7 @@ class LimitTests:
         assert "too many" in problem(commands.send("PING"))
         assert len(connection.sent) == MAX_IN_FLIGHT
         assert outcome(commands.send("PROBE", limited=False)) == []
-        assert connection.sent[-1] == ("PROBE",)
+        assert connection.sent[-1] == (b"PROBE",)
         connection.answers[-1].callback(b"OK")
         assert commands.replies == 1
         connection.answers[0].callback(b"PONG")
@@ -135,14 +145,14 @@ class ScriptTests:
 
     def test_sends_only_the_hash_with_keys_and_arguments(self, commands, connection):
         done = outcome(Script(self.TEXT, commands.send, commands.explain).call([b"k"], (1, b"x")))
-        assert connection.sent == [("EVALSHA", self.HASH, 1, b"k", 1, b"x")]
+        assert connection.sent == [(b"EVALSHA", self.HASH.encode(), b"1", b"k", b"1", b"x")]
         connection.answers[0].callback(1)
         assert done == [1]
 
     def test_sends_the_whole_script_if_redis_does_not_know_it(self, commands, connection):
         done = outcome(Script(self.TEXT, commands.send, commands.explain).call([], ("a",)))
         connection.answers[0].errback(ResponseError("NOSCRIPT No matching script."))
-        assert connection.sent[1] == ("EVAL", self.TEXT, 0, "a")
+        assert connection.sent[1] == (b"EVAL", self.TEXT.encode(), b"0", b"a")
         connection.answers[1].callback(1)
         assert done == [1]
 

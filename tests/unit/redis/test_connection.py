@@ -15,8 +15,6 @@ class Subscriber:
         self.messages, self.confirmed, self.refused = [], [], []
         self.transport = StringTransport()
         self.connection = SubscriberConnection(
-            charset=None,
-            convertNumbers=False,
             on_message=lambda *message: self.messages.append(message),
             on_confirmed=self.confirmed.append,
             on_refused=lambda *refusal: self.refused.append(refusal),
@@ -26,7 +24,7 @@ class Subscriber:
     def answer(self, *replies):
         """Receive replies of Redis."""
         for reply in replies:
-            self.connection.replyReceived(list(reply) if isinstance(reply, tuple) else reply)
+            self.connection.receive(list(reply) if isinstance(reply, tuple) else reply)
 
     def take_commands(self):
         """Return the commands that were sent, and forget them."""
@@ -144,7 +142,7 @@ class LostTests:
     )
     def test_the_reason_is_the_error_that_redis_sent_before_closing(self, data, why):
         """The error is cut to 200 characters. Without an error, the reason says only that the connection was lost."""
-        connection = Connection(charset=None, convertNumbers=False)
+        connection = Connection()
         connection.makeConnection(StringTransport())
         connection.dataReceived(data)
         connection.connectionLost(Failure(ConnectionDone()))
@@ -159,7 +157,7 @@ class LostTests:
         ],
     )
     def test_closes_on_data_that_is_not_the_redis_protocol_with_a_hint(self, data, why):
-        connection, transport = Connection(charset=None, convertNumbers=False), StringTransport()
+        connection, transport = Connection(), StringTransport()
         connection.makeConnection(transport)
         connection.dataReceived(data)
         assert transport.disconnected

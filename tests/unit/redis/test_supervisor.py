@@ -12,17 +12,20 @@ class Pipe:
     """A connection in memory, with only the methods that the link uses."""
 
     connected, why, unanswered = True, "", 0
+    waiting = bytes_waiting = 0
 
     def __init__(self):
         self.subscribed = []
+        self.replies = 0
 
-    def whenDisconnected(self):
+    def when_lost(self):
         return Deferred()
 
     def hang_up(self):
         self.connected = False
 
-    def execute_command(self, *words):
+    def send(self, command):
+        self.replies += 1
         return succeed(1)
 
     def subscribe(self, channels):
