@@ -24,11 +24,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from goals import Row
 from peers import BY_NAME, LIMIT, PEERS, SUBJECT, Peer
 from plot import Bar, chart
 from processes import MeasureError, Server, cores, holding, load, open_files, serving
 from report import document, middle, missed, number, tables
-from rows import ROWS, Row
+from rows import ROWS
 from toolchain import BENCH, ROOT, ToolchainError, prepare, versions
 
 QUICK = (LIMIT, SUBJECT, "picows", "gorilla", "socketify")

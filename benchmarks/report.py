@@ -3,8 +3,9 @@
 from statistics import median
 from typing import Any
 
+from goals import Goal, Row
 from peers import BY_NAME, LIMIT, SUBJECT
-from rows import ROWS, Goal, Row
+from rows import ROWS
 
 __all__ = ["document", "middle", "missed", "number", "tables"]
 

@@ -26,6 +26,7 @@
 #define HEAD_SIZE 4096
 #define VARIANTS 64 /* messages of the compressed mode: together more than deflate's window of 32 KiB */
 #define MAX_PIDS 16
+#define SLOTS 4096 /* publications whose times are kept */
 #define SECOND 1000000000ull
 
 enum mode {

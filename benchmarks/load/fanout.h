@@ -1,7 +1,5 @@
 /* Part of load.c: one publisher, and everybody else listens. */
 
-#define SLOTS 4096
-
 static struct connection *publisher; /* the last connection; NULL in modes without one */
 static unsigned left_to_reach[SLOTS];
 
