@@ -117,7 +117,8 @@ class Checker:
         self._module: ModuleType = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self._module)
         self._python = python_twin()
-        self._compiled = Twin(self._module.parse, self._module.build, self._module.Partial, self._module.FastPath)
+        module = self._module
+        self._compiled = Twin(module.parse, module.build, module.Partial, module.FastPath, module.split_head)
         sanitizer = ctypes.CDLL(None)
         self._forbid, self._allow = (sanitizer[f"__asan_{what}_memory_region"] for what in ("poison", "unpoison"))
         self._forbid.argtypes = self._allow.argtypes = ctypes.c_void_p, ctypes.c_size_t
@@ -156,8 +157,9 @@ def _address(data: bytes) -> int:
 
 def python_twin() -> Twin:
     """Return the Python twin."""
-    frames, fastpath = (importlib.import_module(f"wsserver.wire.{name}") for name in ("frames", "fastpath"))
-    return Twin(frames.py_parse, frames.py_build, frames.PyPartial, fastpath.PyFastPath)
+    names = ("frames", "fastpath", "http11")
+    frames, fastpath, http11 = (importlib.import_module(f"wsserver.wire.{name}") for name in names)
+    return Twin(frames.py_parse, frames.py_build, frames.PyPartial, fastpath.PyFastPath, http11.py_split_head)
 
 
 def canary(seconds: float, seed: int) -> int:

@@ -21,6 +21,7 @@ Call = tuple[str, tuple[Any, ...]]
 _HEAD = struct.Struct("<BHIB")
 _WHOLE = sys.maxsize
 _PARSE, _BUILD, _PARTIAL, _FAST_PATH, _COMPRESSED = 0, 1, 2, 3, 128
+_SPLIT_HEAD = _BUILD | _COMPRESSED
 
 UTF8 = [chr(point).encode() for point in (0x61, 0x80, 0x7FF, 0x800, 0xD7FF, 0xE000, 0xFFFF, 0x10000, 0x10FFFF)]
 UTF8 += [b"\xc0\x80", b"\xe0\x80\x80", b"\xed\xa0\x80", b"\xf0\x80\x80\x80", b"\xf4\x90\x80\x80"]
@@ -35,6 +36,8 @@ def decode(data: bytes) -> Call:
     """Decode bytes to a call."""
     kind, place, limit, count = _HEAD.unpack(data[: _HEAD.size].ljust(_HEAD.size, b"\0"))
     rest = data[_HEAD.size :]
+    if kind % 4 == _BUILD and kind >= _COMPRESSED:
+        return "split_head", (rest,)
     if kind % 4 == _BUILD:
         size = limit % 70000 if limit else len(rest)
         return "build", (count, (rest * (size // max(1, len(rest)) + 1))[:size])
@@ -72,10 +75,24 @@ class Twin:
         build: as in `wsserver.wire.frames`.
         partial: as in `wsserver.wire.frames`.
         fast_path: as in `wsserver.wire.fastpath`.
+        split_head: as in `wsserver.wire.http11`.
     """
 
-    def __init__(self, parse: Callable[..., Any], build: Callable[..., Any], partial: Any, fast_path: Any) -> None:
-        self._functions = {"parse": parse, "build": build, "partial": self._gather, "fast_path": self._serve}
+    def __init__(
+        self,
+        parse: Callable[..., Any],
+        build: Callable[..., Any],
+        partial: Any,
+        fast_path: Any,
+        split_head: Callable[..., Any],
+    ) -> None:
+        self._functions = {
+            "parse": parse,
+            "build": build,
+            "partial": self._gather,
+            "fast_path": self._serve,
+            "split_head": split_head,
+        }
         self._partial = partial
         self._connection: Any = type("Connection", (_Echo, fast_path), {})
 
@@ -177,8 +194,11 @@ class _Echo:
 def encoded(rng: random.Random) -> bytes:
     """Return the bytes of a call that resembles what a client sends."""
     kind = rng.choices(
-        (_PARSE, _PARSE | _COMPRESSED, _BUILD, _PARTIAL, _FAST_PATH, _FAST_PATH | _COMPRESSED), (6, 3, 1, 4, 6, 3)
+        (_PARSE, _PARSE | _COMPRESSED, _BUILD, _PARTIAL, _FAST_PATH, _FAST_PATH | _COMPRESSED, _SPLIT_HEAD),
+        (6, 3, 1, 4, 6, 3, 3),
     )[0]
+    if kind == _SPLIT_HEAD:
+        return _HEAD.pack(kind, 0, 0, 0) + spoiled(rng, _head(rng))
     if kind == _BUILD:
         size = rng.choice((*SIZES, *LARGE))
         return _HEAD.pack(kind, 0, size, rng.choice((0x81, 0x82, 0xC1, rng.randrange(256)))) + rng.randbytes(9)
@@ -192,6 +212,23 @@ def encoded(rng: random.Random) -> bytes:
     limit = rng.choice((2**32 - 1, 2**32 - 1, 1000, 125, 126, 0, rng.randrange(2**32)))
     count = rng.choice((255, 255, 0, 1, 2) if kind & 3 == _PARSE else (0, 0, 0, 255, 1, 2, 3))
     return _HEAD.pack(kind, place, limit, count) + spoiled(rng, data)
+
+
+def _head(rng: random.Random) -> bytes:
+    """Return a request head whose lines have parts of all sizes, and a few wrong characters."""
+    method = rng.choice((b"GET", b"POST", b"g" * rng.choice((1, 31, 32, 33)), b"", b"G(T"))
+    target = rng.choice((b"/", b"/api/publish?a=b", b"*", b"/\xc3\xa9", b"", b"/" + b"x" * rng.choice(SIZES)))
+    version = rng.choice((b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.9", b"HTTP/1.", b"http/1.1", b"HTTP/11.1"))
+    names = (b"Host", b"X-API-Key", b"!#$%&'*+-.^_`|~09azAZ", b"n" * rng.choice((1, 255, 256, 257)), b"", b"a b")
+    values = (b"a:1", b"", b" \t", b"\x80\xff", b"a\tb", b"\x00", b"\x1f", b"\x7f", b"\r", b"v" * rng.choice(SIZES))
+    spaces = (b"", b" ", b"\t ", b"  ")
+    lines = [b" ".join((method, target, version))]
+    for _ in range(rng.randrange(5)):
+        # Mostly valid names and values.
+        name = names[min(rng.randrange(len(names) * 3), rng.randrange(len(names)))]
+        value = values[min(rng.randrange(len(values) * 3), rng.randrange(len(values)))]
+        lines.append(name + b":" + rng.choice(spaces) + value + rng.choice(spaces))
+    return b"\r\n".join(lines) + rng.choice((b"", b"", b"", b"\r\n", b"\r", b"\n", b"\r\n\r\n"))
 
 
 def _partial(rng: random.Random) -> bytes:

@@ -7,13 +7,14 @@ from calls import Twin, decode, encoded, inputs, spoiled
 
 from wsserver.wire import frames
 from wsserver.wire.fastpath import PyFastPath
+from wsserver.wire.http11 import py_split_head
 
 CALLS = 20_000
 
 
 def python():
     """Return the Python twin."""
-    return Twin(frames.py_parse, frames.py_build, frames.PyPartial, PyFastPath)
+    return Twin(frames.py_parse, frames.py_build, frames.PyPartial, PyFastPath, py_split_head)
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +32,7 @@ class CallTests:
     def test_both_twins_give_the_same_answers_to_20000_calls(self):
         """Half of the calls are corrupted."""
         module = frames.SPEEDUPS
-        twins = python(), Twin(module.parse, module.build, module.Partial, module.FastPath)
+        twins = python(), Twin(module.parse, module.build, module.Partial, module.FastPath, module.split_head)
         rng = random.Random(6455)
         for _ in range(CALLS // 2):
             data = encoded(rng)
@@ -47,7 +48,7 @@ class CallTests:
             answer = twin.answer(call)
             if call[0] == "fast_path":
                 done |= {event[0] for event in answer if type(event[0]) is str}
-        assert names == {"parse", "build", "partial", "fast_path"}
+        assert names == {"parse", "build", "partial", "fast_path", "split_head"}
         assert done == {"message", "write", "slow", "partial", "give up", "inflate", "failed", "alive"}
 
     @pytest.mark.parametrize("data", [b"", b"\x00", b"\xff" * 9, b"\x02" * 30, b"\x03" * 30])

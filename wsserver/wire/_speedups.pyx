@@ -1,6 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """
-Compiled versions of `frames.py` and `fastpath.py`, and of the inner loops of `transport.py` and `poller.py`.
+Compiled versions of `frames.py` and `fastpath.py`, and of the inner loops of `transport.py`, `poller.py` and
+`http11.py`.
 
 The module contains no policy. The Python versions behave the same, and are used if this module is not compiled.
 
@@ -12,9 +13,10 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
+from cpython.unicode cimport PyUnicode_DecodeLatin1
 from libc.errno cimport EAGAIN, EINTR, ENOBUFS, errno
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 
 cdef extern from "Python.h":
     PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size) except NULL
@@ -126,6 +128,7 @@ cdef enum:
     LARGE = 8192
     READ_SIZE = 262144
     MAX_EVENTS = 1024
+    MAX_NAME = 256
     IN = 1
     OUT = 4
 
@@ -627,3 +630,75 @@ def serve(epoll, int most, dict watched not None, set fresh not None, other, fai
         raise OSError(errno, "reading events from epoll failed")
     for number in range(count):
         serve_event(events[number].data.fd, events[number].events, watched, fresh, other, failed, disconnect)
+
+
+cdef uint8_t token[256]
+token[:] = [0] * 256
+for c in bytearray(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"):
+    # The byte in lower case; 0 if it does not belong to a token.
+    token[c] = c + 32 if 65 <= c <= 90 else c
+
+
+cdef inline bint ends_line(const char *p, Py_ssize_t at, Py_ssize_t size) noexcept:
+    """Return whether a line ends at an index: with CRLF, or with the end of the head."""
+    return at == size or (at + 1 < size and p[at] == 13 and p[at + 1] == 10)
+
+
+cdef Py_ssize_t read_field(const char *p, Py_ssize_t at, Py_ssize_t size, list headers, dict last) except -2:
+    """Read a header line; return the index after it. Return -1 if it is invalid."""
+    cdef char name[MAX_NAME]
+    cdef Py_ssize_t length = 0, start, end
+    cdef uint8_t c
+    while at < size and length < MAX_NAME and token[<uint8_t>p[at]]:
+        name[length] = token[<uint8_t>p[at]]
+        length += 1
+        at += 1
+    if not length or at >= size or p[at] != 58:
+        return -1
+    at += 1
+    while at < size and (p[at] == 32 or p[at] == 9):
+        at += 1
+    start = at
+    while at < size:
+        c = p[at]
+        if (c < 32 and c != 9) or c == 127:
+            break
+        at += 1
+    if not ends_line(p, at, size):
+        return -1
+    end = at
+    while end > start and (p[end - 1] == 32 or p[end - 1] == 9):
+        end -= 1
+    field = PyUnicode_DecodeLatin1(name, length, NULL), PyUnicode_DecodeLatin1(p + start, end - start, NULL)
+    headers.append(field)
+    last[field[0]] = field[1]
+    return at + 2
+
+
+def split_head(bytes head not None):
+    """See `http11.py_split_head`."""
+    cdef const char *p = PyBytes_AS_STRING(head)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(head), at = 0, start, end
+    while at < size and token[<uint8_t>p[at]]:
+        at += 1
+    if not 1 <= at <= 32 or at >= size or p[at] != 32:
+        return None
+    method = PyUnicode_DecodeLatin1(p, at, NULL)
+    at += 1
+    start = at
+    while at < size and 33 <= <uint8_t>p[at] <= 126:
+        at += 1
+    end = at
+    if end == start or size - at < 9 or memcmp(p + at, b" HTTP/", 6) or p[at + 7] != 46:
+        return None
+    if not (48 <= p[at + 6] <= 57 and 48 <= p[at + 8] <= 57 and ends_line(p, at + 9, size)):
+        return None
+    version = p[at + 6] - 48, p[at + 8] - 48
+    at += 11
+    headers = []
+    last = {}
+    while at < size:
+        at = read_field(p, at, size, headers, last)
+        if at < 0:
+            return None
+    return method, PyUnicode_DecodeLatin1(p + start, end - start, NULL), version, tuple(headers), last

@@ -9,15 +9,18 @@ request, and refuses all others with 400.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from http import HTTPStatus
 from typing import cast
 from urllib.parse import parse_qs, unquote_to_bytes
 
+import msgspec
+
 from wsserver.text import TOKEN_BYTES, TOKEN_CHARACTER, quote
 from wsserver.typing import Header, Path
+from wsserver.wire.frames import COMPILED, SPEEDUPS
 
 __all__ = [
     "MAX_BODY",
@@ -48,6 +51,9 @@ MAX_BODY = 64 * 1024
 
 MAX_KEPT = 1024
 """Maximum number of header lines in the cache of parsed lines. Browsers send the same lines with every request."""
+
+_MAX_NAME = 256
+"""Maximum size of a header name that `split_head` reads, in bytes; longer names are read in another way."""
 
 LONGEST_KEPT = 256
 """Maximum size of a cached header line, in bytes."""
@@ -166,30 +172,28 @@ def bad_request(reason: str) -> Refusal:
     return Refusal(HTTPStatus.BAD_REQUEST, reason)
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """A valid HTTP/1.1 request head."""
 
     method: str
     target: str
     """The request target in origin form, still percent-encoded: `/ticker?every=1s`."""
     version: tuple[int, int]
-    headers: tuple[Header, ...] = field(repr=False)
+    headers: tuple[Header, ...]
     """Names in lower case, in their original order; values decoded as Latin-1 (RFC 9110 section 5.5)."""
     content_length: int
     """Size of the body that follows the head, in bytes; 0 for a chunked body."""
-    _last: dict[str, str] | None = field(default=None, repr=False, compare=False)
-    """Name -> value, the last value if a header is repeated. Computed from the headers if omitted."""
+    fields: dict[str, str]
+    """Name in lower case -> value; the last value if a header is repeated."""
 
-    def __post_init__(self) -> None:
-        if self._last is None:
-            object.__setattr__(self, "_last", dict(self.headers))
+    def __repr__(self) -> str:
+        """Return a text without the headers, which may be secrets."""
+        return f"Request({self.method!r}, {self.target!r}, {self.version})"
 
     @property
     def chunked(self) -> bool:
         """Whether the body is chunked (RFC 9112 section 7.1), the only transfer coding that is accepted."""
-        assert self._last is not None
-        return "transfer-encoding" in self._last
+        return "transfer-encoding" in self.fields
 
     def encode(self) -> bytes:
         """Return the head in the form that `parse` accepts."""
@@ -197,16 +201,9 @@ class Request:
         line = f"{self.method} {self.target} HTTP/{major}.{minor}"
         return ("\r\n".join([line, *map(":".join, self.headers)]) + "\r\n").encode("latin-1")
 
-    @property
-    def fields(self) -> Mapping[str, str]:
-        """The headers: name in lower case -> value, the last value if a header is repeated."""
-        assert self._last is not None
-        return self._last
-
     def all(self, name: str) -> list[str]:
         """Return the values of all headers with a name (in lower case), in order."""
-        assert self._last is not None
-        return _all(self.headers, self._last, name)
+        return _all(self.headers, self.fields, name)
 
     def tokens(self, name: str) -> list[str]:
         """Return the non-empty elements of a comma-separated header (RFC 9110 section 5.6.1)."""
@@ -220,8 +217,7 @@ class Request:
             name: the header's name, in lower case.
             token: the element, in lower case. The comparison ignores case.
         """
-        assert self._last is not None
-        value = self._last.get(name)
+        value = self.fields.get(name)
         if value is None:
             return False
         return value.lower() == token or any(item.lower() == token for item in self.tokens(name))
@@ -299,14 +295,16 @@ def parse(head: bytes) -> Request | Refusal:
     """
     if len(head) > MAX_HEAD:
         return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request head is over {MAX_HEAD} bytes")
+    parts = split_head(head)
+    return _assemble(*parts) if parts is not None else _explain(head)
+
+
+def _explain(head: bytes) -> Request | Refusal:
+    """Return the refusal of a head that `split_head` rejects; parse it if only the name of a header is too long."""
     line, *lines = head.removesuffix(b"\r\n").split(b"\r\n")
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         return bad_request(f"invalid request line {_quote_target(line)}; expected METHOD TARGET HTTP/1.1")
-    version = int(match[3]), int(match[4])
-    headers = [_kept.get(line) or _read_line(line) for line in lines]
-    if None not in headers:
-        return _assemble(match[1], match[2], version, cast(tuple[Header, ...], tuple(headers)))
     fields = []
     for number, line in enumerate(lines, 1):
         name, colon, value = line.partition(b":")
@@ -314,7 +312,36 @@ def parse(head: bytes) -> Request | Refusal:
             # The line is not quoted: it may be the second half of a folded Authorization or Cookie header.
             return bad_request(f"header line {number} has no colon")
         fields.append((name, value))
-    return make(match[1], match[2], version, fields)
+    return make(match[1], match[2], (int(match[3]), int(match[4])), fields)
+
+
+Parts = tuple[str, str, tuple[int, int], tuple[Header, ...], dict[str, str]]
+"""Method, target, version, headers with names in lower case, and `Request.fields`."""
+
+
+def py_split_head(head: bytes) -> Parts | None:
+    """
+    Split a request head into its parts, and check their characters.
+
+    Args:
+        head: as for `parse`.
+
+    Returns:
+        The parts; None if a character, or the form of a line, is invalid, or if a name has more than 256 bytes.
+    """
+    line, *lines = head.removesuffix(b"\r\n").split(b"\r\n")
+    match = _REQUEST_LINE.fullmatch(line)
+    if match is None or not _TARGET.fullmatch(match[2]):
+        return None
+    headers = [_kept.get(line) or _read_line(line) for line in lines]
+    if None in headers:
+        return None
+    known = cast(tuple[Header, ...], tuple(headers))
+    version = int(match[3]), int(match[4])
+    return match[1].decode("ascii"), match[2].decode("ascii"), version, known, dict(known)
+
+
+split_head: Callable[[bytes], Parts | None] = SPEEDUPS.split_head if COMPILED else py_split_head
 
 
 _kept: dict[bytes, Header] = {}
@@ -323,7 +350,7 @@ _kept: dict[bytes, Header] = {}
 def _read_line(line: bytes) -> Header | None:
     """Parse a header line; return None if it is invalid. `_headers` then finds out what is wrong."""
     name, colon, value = line.partition(b":")
-    if not colon or not _FIELD_NAME.fullmatch(name) or _BAD_VALUE_BYTE.search(value):
+    if not colon or len(name) > _MAX_NAME or not _FIELD_NAME.fullmatch(name) or _BAD_VALUE_BYTE.search(value):
         return None
     header = name.decode("ascii").lower(), value.decode("latin-1").strip(" \t")
     if len(line) <= LONGEST_KEPT and _KEPT_NAMES.fullmatch(header[0]):
@@ -349,34 +376,36 @@ def make(
     Returns:
         The request, or a refusal.
     """
-    return _assemble(method, target, version, _headers(fields))
+    headers = _headers(fields)
+    # The version is checked first.
+    if isinstance(headers, Refusal) and version[0] == 1:
+        return headers
+    known = () if isinstance(headers, Refusal) else headers
+    return _assemble(method.decode("ascii"), target.decode("latin-1"), version, known, dict(known))
 
 
 def _assemble(
-    method: bytes, target: bytes, version: tuple[int, int], headers: tuple[Header, ...] | Refusal
+    method: str, target: str, version: tuple[int, int], headers: tuple[Header, ...], last: dict[str, str]
 ) -> Request | Refusal:
     if version[0] != 1:
         return Refusal(
             HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, f"HTTP/{version[0]}.{version[1]} is not supported; expected HTTP/1.1"
         )
-    if isinstance(headers, Refusal):
-        return headers
     if len(headers) > MAX_HEADERS:
         reason = f"{len(headers)} header lines; expected at most {MAX_HEADERS}"
         return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
-    last = dict(headers)
     host = _host(_all(headers, last, "host"), version)
     if isinstance(host, Refusal):
         return host
     length = _content_length(_all(headers, last, "content-length"), _all(headers, last, "transfer-encoding"), version)
     if isinstance(length, Refusal):
         return length
-    if not _TARGET.fullmatch(target):
+    if not (target.isascii() and target.isprintable() and " " not in target):
         return bad_request(f"invalid request target {_quote_target(target)}")
-    origin_form = _origin_form(target.decode("ascii"), host)
+    origin_form = _origin_form(target, host)
     if isinstance(origin_form, Refusal):
         return origin_form
-    return Request(method.decode("ascii"), origin_form, version, headers, length, last)
+    return Request(method, origin_form, version, headers, length, last)
 
 
 def _headers(fields: Iterable[tuple[bytes, bytes]]) -> tuple[Header, ...] | Refusal:
@@ -398,9 +427,14 @@ def _host(hosts: list[str], version: tuple[int, int]) -> str | Refusal:
         return bad_request("more than one Host header; expected one")
     if not hosts:
         return "" if version == (1, 0) else bad_request("missing Host header")
-    if not _HOST.fullmatch(hosts[0]):
+    if not _is_host(hosts[0]):
         return bad_request(f"invalid Host header {_quote_host(hosts[0])}")
     return hosts[0]
+
+
+@lru_cache(maxsize=128)
+def _is_host(text: str) -> bool:
+    return _HOST.fullmatch(text) is not None
 
 
 def _content_length(lengths: list[str], codings: list[str], version: tuple[int, int]) -> int | Refusal:
@@ -411,9 +445,10 @@ def _content_length(lengths: list[str], codings: list[str], version: tuple[int, 
         return _check_codings(codings, version) or 0
     if not lengths:
         return 0
-    if len(lengths) > 1 or not re.fullmatch(r"[0-9]{1,18}", lengths[0]):
+    text = lengths[0]
+    if len(lengths) > 1 or not (text.isascii() and text.isdigit() and len(text) <= 18):
         return bad_request(f"invalid Content-Length {quote(', '.join(lengths))}; expected one number")
-    return int(lengths[0])
+    return int(text)
 
 
 def check_length(request: Request) -> Refusal | None:

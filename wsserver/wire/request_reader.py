@@ -48,17 +48,22 @@ class RequestReader:
         # RFC 9112 section 2.2: a server should ignore an empty line before a request.
         while self._buffer.startswith(b"\r\n"):
             del self._buffer[:2]
-        end = self._find_end() if self._buffer else None
-        if end is None or isinstance(end, Refusal):
-            return end
-        head = bytes(self._buffer[:end])
-        del self._buffer[: end + 4]
-        request = parse(head)
-        self._chunked = ChunkedBody() if isinstance(request, Request) and request.chunked else None
+        buffer = self._buffer
+        end = buffer.find(b"\r\n\r\n", max(0, self._searched - 3), MAX_HEAD + 4)
+        request = parse(bytes(buffer[:end])) if end >= 0 else None
+        if not isinstance(request, Request):
+            # Incomplete or invalid: find out whether the bytes are the beginning of a request at all.
+            refusal = self._check_start() if buffer else None
+            if refusal is not None or request is None:
+                return refusal
+            return request
+        del buffer[: end + 4]
+        self._searched = 0
+        self._chunked = ChunkedBody() if request.chunked else None
         return request
 
-    def _find_end(self) -> int | Refusal | None:
-        """Return the size of the head without its last CRLF CRLF; None while it is incomplete."""
+    def _check_start(self) -> Refusal | None:
+        """Return the refusal of bytes that are not the beginning of a request head; None while it is incomplete."""
         buffer, start = self._buffer, max(0, self._searched - 3)
         end = buffer.find(b"\r\n\r\n", start)
         self._searched = 0 if end >= 0 else len(buffer)
@@ -73,7 +78,7 @@ class RequestReader:
             return bad_request("a line of the request head ends with LF; expected CRLF")
         if head_end > MAX_HEAD:
             return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request head is over {MAX_HEAD} bytes")
-        return end if end >= 0 else None
+        return None
 
     def waits_for_continue(self, request: Request) -> bool:
         """Return whether the client waits for `100 Continue` before it sends the body (RFC 9110 section 10.1.1)."""

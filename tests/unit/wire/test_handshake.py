@@ -26,7 +26,8 @@ def handshake(*more, method="GET", target="/", version=(1, 1), **fields):
     """Return a handshake. `fields` replaces headers, and omits those that are None. `more` adds headers."""
     replaced = {name.replace("_", "-"): value for name, value in fields.items()}
     headers = [(name, value) for name, value in {**FIELDS, **replaced}.items() if value is not None]
-    return Request(method, target, version, (*headers, *more), 0)
+    fields = (*headers, *more)
+    return Request(method, target, version, fields, 0, dict(fields))
 
 
 def policy(*origins, loopback_only=False, **options):

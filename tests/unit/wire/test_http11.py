@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsserver.text import quote
-from wsserver.wire import http11
+from wsserver.wire import frames, http11
 from wsserver.wire.http11 import (
     LONGEST_KEPT,
     MAX_BODY,
@@ -243,13 +243,45 @@ class SecretTests:
         assert refused(head(b"GET chat/room?a=b HTTP/1.1", HOST)).reason == "invalid request target 'chat/room?...'"
 
 
+LINES = st.binary(max_size=8) | st.sampled_from(
+    [HOST, b"A:\tb ", b"a:", b"A" * 256 + b":", b"A" * 257 + b":", b":", b""]
+)
+
+
+@pytest.mark.skipif(not frames.COMPILED, reason="there is only one version")
+class SplitTests:
+    """The compiled version of `split_head`, and the one in Python."""
+
+    @given(
+        st.sampled_from([GET, b"POST /a?b=c HTTP/1.0", b"g" * 33 + b" / HTTP/1.1", b"GET /\xe9 HTTP/1.1"]) | LINES,
+        st.lists(LINES),
+    )
+    @settings(max_examples=500)
+    def test_both_return_the_same_parts_of_arbitrary_lines(self, first, lines):
+        raw = head(first, *lines)
+        assert frames.SPEEDUPS.split_head(raw) == http11.py_split_head(raw)
+
+    @pytest.mark.parametrize("byte", range(256))
+    def test_both_accept_the_same_characters_at_each_place(self, byte):
+        valid = get(b"X-Abc: value", b"Y:z")
+        for at in range(len(valid)):
+            raw = valid[:at] + bytes([byte]) + valid[at + 1 :]
+            assert frames.SPEEDUPS.split_head(raw) == http11.py_split_head(raw), raw
+
+    def test_both_accept_the_same_beginnings_of_a_head(self):
+        valid = get(b"X-Abc: value", b"Y:z")
+        for at in range(len(valid) + 1):
+            assert frames.SPEEDUPS.split_head(valid[:at]) == http11.py_split_head(valid[:at])
+
+
 class KeptLineTests:
     """The cache of parsed header lines."""
 
     @pytest.fixture(autouse=True)
     def kept(self, monkeypatch):
-        """Start with an empty cache."""
+        """Start with an empty cache. Only the Python version of `split_head` has one."""
         kept = {}
+        monkeypatch.setattr(http11, "split_head", http11.py_split_head)
         monkeypatch.setattr(http11, "_kept", kept)
         return kept
 
