@@ -10,7 +10,7 @@ import math
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import IO, Any, cast
@@ -25,13 +25,18 @@ from twisted.logger import (
     formatEvent,
     formatTime,
 )
+from twisted.python.compat import ioType
 from twisted.python.logfile import LogFile
+from zope.interface import implementer
 
 from wsserver.text import escape, redact
 
-__all__ = ["FORMATS", "LINE", "file_observer", "format_json", "format_text", "open_log"]
+__all__ = ["FORMATS", "LINE", "MAX_LINES", "TurnObserver", "file_observer", "format_json", "format_text", "open_log"]
 
 _LISTENER_STARTS = re.compile(r"(?:FrontendFactory|TLSServerFactory|ProxyFactory)[^ ]*(?: \(\w+\))* starting on ")
+
+MAX_LINES = 1000
+"""Maximum number of lines that are kept until the end of a turn."""
 
 LINE = "{line}"
 """The `log_format` of connection events. Their text is already formatted: Twisted's formatting is slow."""
@@ -147,6 +152,58 @@ def open_log(options: Mapping[str, Any]) -> IO[str]:
     return cast(IO[str], log)
 
 
+@implementer(ILogObserver)
+class TurnObserver(FileLogObserver):
+    """
+    An observer that writes connection events once per turn of the reactor, and every other event immediately.
+
+    A busy server logs many connections and requests in a turn; writing each line to the file would take more time than
+    formatting it. All lines are in the order of the events.
+
+    Args:
+        file: the log.
+        format_event: a formatter, such as `format_text`.
+        reactor: the reactor; None for the global one, which is then imported at the first event.
+    """
+
+    def __init__(self, file: IO[str], format_event: Callable[[LogEvent], str | None], reactor: Any = None) -> None:
+        super().__init__(file, format_event)
+        self._file = file
+        self._is_binary = ioType(file) is not str
+        self._lines: list[str] = []
+        self._reactor = reactor
+        self._is_registered = False
+
+    def __call__(self, event: LogEvent) -> None:
+        """Write an event, now or at the end of the turn."""
+        text = self.formatEvent(event)
+        if not text:
+            return
+        self._lines.append(text)
+        if event.get("log_format") != LINE or len(self._lines) >= MAX_LINES or not self._is_running():
+            self.flush()
+        elif len(self._lines) == 1:
+            self._reactor.callLater(0, self.flush)
+
+    def _is_running(self) -> bool:
+        if self._reactor is None:
+            from twisted.internet import reactor  # noqa: PLC0415 (importing it installs it)
+
+            self._reactor = reactor
+        if not self._is_registered:
+            self._is_registered = True
+            self._reactor.addSystemEventTrigger("after", "shutdown", self.flush)
+        return bool(self._reactor.running)
+
+    def flush(self) -> None:
+        """Write the lines of this turn."""
+        lines, self._lines = self._lines, []
+        if lines:
+            text = "".join(lines)
+            self._file.write(cast(str, text.encode("utf-8")) if self._is_binary else text)
+            self._file.flush()
+
+
 def file_observer(options: Mapping[str, Any], log_format: str) -> ILogObserver:
     """
     Return the observer that writes the server's log.
@@ -155,4 +212,4 @@ def file_observer(options: Mapping[str, Any], log_format: str) -> ILogObserver:
         options: the options of twistd; see `open_log`.
         log_format: `text` or `json`.
     """
-    return FileLogObserver(open_log(options), FORMATS[log_format])
+    return TurnObserver(open_log(options), FORMATS[log_format])

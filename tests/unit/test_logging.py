@@ -8,11 +8,12 @@ import sys
 import unicodedata
 
 import pytest
+from twisted.internet.task import Clock
 from twisted.logger import Logger, LogLevel, globalLogPublisher
 from twisted.python import log as legacy
 from twisted.python.failure import Failure
 
-from wsserver.logging import FORMATS, file_observer, format_json, format_text, open_log
+from wsserver.logging import FORMATS, LINE, MAX_LINES, TurnObserver, file_observer, format_json, format_text, open_log
 from wsserver.text import escape
 
 TIME = 1795262602.3456
@@ -321,6 +322,21 @@ class FakeReactor:
         function()
 
 
+class RunningReactor(Clock):
+    """A reactor that runs until `shut_down` is called."""
+
+    running = True
+
+    def addSystemEventTrigger(self, phase, event, function):
+        assert (phase, event) == ("after", "shutdown")
+        self.trigger = function
+
+    def shut_down(self):
+        """Stop, then call the function that was registered for the end of the shutdown."""
+        self.running = False
+        self.trigger()
+
+
 @pytest.fixture
 def usr1():
     """Restore the handler of SIGUSR1 afterwards."""
@@ -402,6 +418,28 @@ class ObserverTests:
             assert [json.loads(line)["message"] for line in lines] == list(PAYLOADS.values())
         else:
             assert all(re.match(r"2026-11-2[12]T\S+ \[wsserver#info\] ", line) for line in lines)
+
+    def test_writes_the_connection_events_of_a_turn_together_and_in_order(self, tmp_path):
+        file, reactor = (tmp_path / "log").open("w", encoding="utf-8"), RunningReactor()
+        observer = TurnObserver(file, lambda event: event["line"] + "\n", reactor)
+
+        def log(*lines, log_format=LINE):
+            for line in lines:
+                observer({"log_format": log_format, "line": line})
+            return (tmp_path / "log").read_text(encoding="utf-8").split()
+
+        assert log("1", "2") == []
+        reactor.advance(0)
+        assert log() == ["1", "2"]
+        assert log("3") == ["1", "2"]
+        assert log("4", log_format="other") == ["1", "2", "3", "4"]
+        assert len(log(*map(str, range(5, 5 + MAX_LINES + 1)))) == 4 + MAX_LINES
+        reactor.shut_down()
+        assert log()[-1] == str(5 + MAX_LINES)
+        assert log("last")[-1] == "last"
+        reactor.advance(0)
+        assert len(log()) == 6 + MAX_LINES
+        file.close()
 
     def test_writes_each_event_as_one_line_of_standard_output(self, monkeypatch):
         output = io.StringIO()
