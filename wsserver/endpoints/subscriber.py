@@ -31,6 +31,9 @@ class SubscriberProtocol(ServerProtocol, QueuedOutput):
     connection is open.
     """
 
+    # What every connection uses, so that an idle connection needs no dictionary.
+    __slots__ = ("_reading_paused", "_send_queue", "_write_blocked")
+
     window_bits = 0
     """
     Size of the compression window for publications (base-2 logarithm of its bytes); 0 if they are not compressed. A
@@ -39,7 +42,8 @@ class SubscriberProtocol(ServerProtocol, QueuedOutput):
 
     def __init__(self) -> None:
         super().__init__()
-        self._writable = True
+        self._writable, self._send_queue = True, None
+        self._reading_paused = self._write_blocked = False
 
     # Compression, shared by all subscribers of a kind.
 

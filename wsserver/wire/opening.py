@@ -60,6 +60,8 @@ class OpeningHandshake(AutobahnConnection):
     """The number of the connection in the log."""
     started: float
     """When the handshake began, on the reactor's clock."""
+    _shown_peer: str
+    """The peer's address in the log."""
     _request: Request | bytes
     """The opening handshake; after it is completed, only its head, which the property `request` parses again."""
     _numbers = count(1)
@@ -100,6 +102,7 @@ class OpeningHandshake(AutobahnConnection):
         """
         self.number = next(self._numbers)
         self.started = self.factory.reactor.seconds()
+        self._shown_peer = show_peer(self.transport.getPeer())
         self._request = request
         self._accept = accept
         self._waiting = rest
@@ -124,7 +127,7 @@ class OpeningHandshake(AutobahnConnection):
         request, accept = self.request, self._accept
         assert accept is not None
         return ConnectionRequest(
-            show_peer(self.transport.getPeer()),
+            self._shown_peer,
             {name: ", ".join(request.all(name)) for name, _ in request.headers},
             request.host,
             request.path,

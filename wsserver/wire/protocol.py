@@ -27,7 +27,7 @@ from wsserver.closecodes import SENDABLE, CloseCode
 from wsserver.config.parsers import show_duration
 from wsserver.config.settings import Settings
 from wsserver.wire import access_log
-from wsserver.wire.access_log import show_path, show_peer
+from wsserver.wire.access_log import show_path
 from wsserver.wire.autobahn import OPTIONS, AutobahnFactory, ConnectionDeny, ConnectionRequest
 from wsserver.wire.connections import ConnectionSet
 from wsserver.wire.fastpath import CLOSED, CONNECTING, OPEN
@@ -130,7 +130,6 @@ class ServerProtocol(SlowPath, OpeningHandshake):
     mounted_at: ClassVar[str] = ""
     """The path prefix that the endpoint was registered for, e.g. `/chat/`; empty if registered for an exact path."""
 
-    _shown_peer: str
     _bad_gateway = False
     """Whether the peer's Close frame has the code 1014."""
     _gone = False
@@ -281,11 +280,9 @@ class ServerProtocol(SlowPath, OpeningHandshake):
         return show_path(raw)
 
     def _log_refusal(self) -> None:
-        peer, path = show_peer(self.transport.getPeer()), self._shown_path
-        access_log.refused(self._refused, number=self.number, peer=peer, path=path)
+        access_log.refused(self._refused, number=self.number, peer=self._shown_peer, path=self._shown_path)
 
     def _log_opened(self) -> None:
-        self._shown_peer = show_peer(self.transport.getPeer())
         access_log.opened(
             number=self.number,
             peer=self._shown_peer,

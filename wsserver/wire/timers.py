@@ -9,8 +9,8 @@ Durations use the reactor's clock, `reactor.seconds()`. Dates, log times and tok
 """
 
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import MethodType
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -22,31 +22,73 @@ __all__ = ["Deadline", "Deadlines", "use_monotonic_clock"]
 _log = Logger(namespace="wsserver.timers")
 
 
-def _do_nothing() -> None:
-    pass
+class _Entry:
+    """An entry of a circular list, linked in both directions."""
+
+    __slots__ = ("next", "previous")
 
 
-class Deadline:
-    """A scheduled call that can be cancelled. Made by `Deadlines.call_later`."""
+class Deadline(_Entry):
+    """
+    A scheduled call that can be cancelled. Made by `Deadlines.call_later`.
 
-    __slots__ = ("_function", "_queue", "due")
+    Every idle connection has one, so its size counts: it is its own entry in the queue, and it keeps the function and
+    the object of a bound method instead of the method.
+    """
 
-    def __init__(self, queue: "OrderedDict[Deadline, None]", due: float, function: Callable[[], object]) -> None:
-        self._queue = queue
-        self._function = function
+    __slots__ = ("_function", "_object", "due")
+
+    def __init__(self, queue: "_Queue", due: float, function: Callable[..., object]) -> None:
+        last: Any = queue.previous
+        self.previous: Any = last
+        self.next: Any = queue
+        """The neighbours in the queue; None once the deadline is in no queue."""
+        last.next = queue.previous = self
         self.due = due
         """The earliest time of the call: seconds on the reactor's clock."""
+        self._object: object = None
+        self._function: Callable[..., object] | None = function
+        if type(function) is MethodType:
+            self._object, self._function = function.__self__, function.__func__
 
     def cancel(self) -> None:
         """Cancel the call. Does nothing if the function was called or cancelled already."""
-        self._queue.pop(self, None)
-        # The object that keeps a deadline is often the one whose method it calls. This breaks that reference cycle.
-        self._function = _do_nothing
+        previous = self.previous
+        if previous is not None:
+            following = self.next
+            previous.next, following.previous = following, previous
+            self.previous = self.next = None
+            # The object that keeps a deadline is often the one whose method it calls. This breaks that reference cycle.
+            self._function = self._object = None
 
     def call(self) -> None:
-        """Call the function."""
-        function, self._function = self._function, _do_nothing
-        function()
+        """Remove the deadline from its queue, and call the function. The deadline must not be cancelled."""
+        function, one = self._function, self._object
+        self.cancel()
+        assert function is not None
+        function() if one is None else function(one)
+
+
+class _Queue(_Entry):
+    """The deadlines with the same duration, as they expire: the circular list that begins and ends with this entry."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self.next: Any = self
+        self.previous: Any = self
+
+    def __iter__(self) -> Iterator[Deadline]:
+        entry = self.next
+        while entry is not self:
+            yield entry
+            entry = entry.next
+
+    def __bool__(self) -> bool:
+        return self.next is not self
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class Deadlines:
@@ -59,7 +101,7 @@ class Deadlines:
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
-        self._queues: dict[float, OrderedDict[Deadline, None]] = {}
+        self._queues: dict[float, _Queue] = {}
         self._timers: dict[float, IDelayedCall] = {}
 
     def call_later(self, delay: float, function: Callable[[], object]) -> Deadline:
@@ -75,9 +117,8 @@ class Deadlines:
         """
         queue = self._queues.get(delay)
         if queue is None:
-            queue = self._queues[delay] = OrderedDict()
+            queue = self._queues[delay] = _Queue()
         deadline = Deadline(queue, self._reactor.seconds() + delay, function)
-        queue[deadline] = None
         # A timer that was started for a deadline cancelled since can be reused: it fires no later than this one is due.
         if delay not in self._timers:
             self._timers[delay] = self._reactor.callLater(delay, self._serve, delay)
@@ -89,19 +130,19 @@ class Deadlines:
             if timer.active():
                 timer.cancel()
         for queue in self._queues.values():
-            queue.clear()
+            for deadline in list(queue):
+                deadline.cancel()
         self._timers.clear()
 
     def _serve(self, delay: float) -> None:
         queue = self._queues[delay]
         now = self._reactor.seconds()
         # The timer that has just fired stays in `_timers`, so that a deadline set by one of the calls starts no second.
-        while queue and (deadline := next(iter(queue))).due <= now:
-            del queue[deadline]
+        while queue and queue.next.due <= now:
             with _log.failuresHandled("a deadline's call failed"):
-                deadline.call()
+                queue.next.call()
         if queue:
-            wait = max(0.0, next(iter(queue)).due - self._reactor.seconds())
+            wait = max(0.0, queue.next.due - self._reactor.seconds())
             self._timers[delay] = self._reactor.callLater(wait, self._serve, delay)
         else:
             self._timers.pop(delay, None)

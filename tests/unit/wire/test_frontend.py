@@ -9,9 +9,9 @@ from twisted.web.server import NOT_DONE_YET
 
 from wsserver.config.settings import Settings
 from wsserver.testing import MemoryServer, build_frame
+from wsserver.wire.access_log import show_peer
 from wsserver.wire.frontend import MAX_TURNED_AWAY
 from wsserver.wire.limits import BYTES_PER_TURN, MAX_UNSERVED, PIECES_PER_TURN
-from wsserver.wire.protocol import show_peer
 
 GET = b"GET /server.json HTTP/1.1\r\nHost: localhost:8080\r\n\r\n"
 

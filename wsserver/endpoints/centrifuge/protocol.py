@@ -38,7 +38,6 @@ from wsserver.endpoints.subscriber import SubscriberProtocol
 from wsserver.hub.deferreds import waits
 from wsserver.text import quote
 from wsserver.typing import ChannelName
-from wsserver.wire.access_log import show_peer
 from wsserver.wire.fastpath import OPEN
 from wsserver.wire.frames import FIN_TEXT, build
 from wsserver.wire.http11 import Refusal
@@ -63,34 +62,54 @@ JSON = "centrifuge-json"
 class CentrifugeProtocol(SubscriberProtocol):
     """The connection of a client that speaks the Centrifuge protocol."""
 
+    # What every connection has, so that an idle connection needs no dictionary.
+    __slots__ = (
+        "_busy",
+        "_commands",
+        "_commands_size",
+        "_connect_deadline",
+        "_connect_replied",
+        "_frames",
+        "_is_receiving",
+        "_next_ping",
+        "_pong_deadline",
+        "_replies",
+        "_replies_size",
+        "context",
+        "session",
+        "token",
+    )
+
     permissions: ClassVar[Permissions]
     ping_interval: ClassVar[int]
     """Seconds between pings; 0 for none. An integer, because the reply to `connect` announces whole seconds."""
 
-    session: Session | None = None
     context: ClientContext
-    token = ""
 
-    _connect_deadline: Deadline | None = None
-    _next_ping: Deadline | None = None
-    _pong_deadline: Deadline | None = None
-    """Deadline of the pong that the server expects; None if the server does not expect a pong."""
-    _frames: deque[bytes] | None = None
-    """Received messages that are not parsed yet; None if there are none."""
-    _commands: deque[Command] | None = None
-    """Parsed commands that are not executed yet; None if there are none."""
-    _commands_size = 0
-    """Size of the commands in `_commands`, in bytes."""
-    _is_receiving = False
-    """Whether received bytes are being processed. The commands in them are executed afterwards, together."""
-    _busy = False
-    """Whether a command is still being executed: its result is a Deferred that has not fired."""
-    _connect_replied = False
-    """Whether the reply to `connect` has been sent. Until then, publications to the client's channels are queued."""
-    _replies: list[bytes] | None = None
-    """Replies and pushes of this turn, which are sent as one message of several lines; None if none are collected."""
-    _replies_size = 0
-    """Size of the replies and pushes in `_replies`, in bytes."""
+    def __init__(self) -> None:
+        super().__init__()
+        self.session: Session | None = None
+        self.token = ""
+        self._connect_deadline: Deadline | None = None
+        self._next_ping: Deadline | None = None
+        self._pong_deadline: Deadline | None = None
+        """Deadline of the pong that the server expects; None if the server does not expect a pong."""
+        self._frames: deque[bytes] | None = None
+        """Received messages that are not parsed yet; None if there are none."""
+        self._commands: deque[Command] | None = None
+        """Parsed commands that are not executed yet; None if there are none."""
+        self._commands_size = 0
+        """Size of the commands in `_commands`, in bytes."""
+        self._is_receiving = False
+        """Whether received bytes are being processed. The commands in them are executed afterwards, together."""
+        self._busy = False
+        """Whether a command is still being executed: its result is a Deferred that has not fired."""
+        self._connect_replied = False
+        """Whether the reply to `connect` has been sent. Until then, publications to the client are queued."""
+        self._replies: list[bytes] | None = None
+        """Replies and pushes of this turn, which are sent as one message; None if none are collected."""
+        self._replies_size = 0
+        """Size of the replies and pushes in `_replies`, in bytes."""
 
     def onConnect(self, request: ConnectionRequest) -> Any:
         """
@@ -118,10 +137,8 @@ class CentrifugeProtocol(SubscriberProtocol):
         token = find_token(credentials)
         if isinstance(token, Refusal):
             raise Denied(token)
-        address = show_peer(self.transport.getPeer())
-        self.context = ClientContext(
-            self.permissions.authorizer.caller("websocket", "json", handshake.headers, address), handshake.host
-        )
+        caller = self.permissions.authorizer.caller("websocket", "json", handshake.headers, self._shown_peer)
+        self.context = ClientContext(caller, handshake.host)
         self.token = token or ""
         self.hold()
         chosen = super().onConnect(request)

@@ -14,7 +14,6 @@ from wsserver.endpoints.subscriber import SubscriberProtocol
 from wsserver.hooks.messages import Caller
 from wsserver.hub.publication import Publication
 from wsserver.typing import ChannelName
-from wsserver.wire.access_log import show_peer
 from wsserver.wire.fastpath import CLOSED, CONNECTING
 from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, build
 from wsserver.wire.http11 import Refusal
@@ -39,7 +38,7 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
         """
         handshake = self.request
         subprotocol = select_subprotocol(super().onConnect(request), request.protocols)
-        caller = self.authorizer.caller("websocket", "raw", handshake.headers, show_peer(self.transport.getPeer()))
+        caller = self.authorizer.caller("websocket", "raw", handshake.headers, self._shown_peer)
         tokens = handshake.all("authorization")
         credentials = Credentials(handshake.query or {}, handshake.host, tokens, request.protocols, caller)
         return self.authorizer.admit(credentials, self.default_format).addCallback(self._admitted, caller, subprotocol)
