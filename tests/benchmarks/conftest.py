@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from paths import ROOT
+from pki import Authority
 from ports import free_port
 from server_process import Process
 from waiting import wait_until
@@ -66,10 +67,12 @@ def fail(run: Callable[..., subprocess.CompletedProcess[str]]) -> Callable[..., 
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Process]:
-    """Start a server in which everything that the load generator does is allowed."""
-    options = ("--api-key", "bench", "--anonymous", "--channel-publish", "*", "--history-size", "1000")
-    process = Process(*options)
+def server(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """Start a server in which everything that the load generator does is allowed, with TLS on a second port."""
+    own = authority.issue(tmp_path_factory.mktemp("certificate"))
+    tls = f"ssl:0:privateKey={own.privkey}:certKey={own.fullchain}:interface=127.0.0.1"
+    channels = ("--api-key", "bench", "--anonymous", "--channel-publish", "*", "--history-size", "1000")
+    process = Process(*channels, "--listen", "tcp:0:interface=127.0.0.1", "--listen", tls)
     yield process
     process.close()
 

@@ -1,6 +1,7 @@
 """The load generator: its modes against the server, and the wrong replies at which it must fail."""
 
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -9,7 +10,7 @@ from signal import SIGCONT, SIGSTOP
 
 import pytest
 from peers import RawPeer
-from server_process import RedisProcess
+from server_process import Process, RedisProcess
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import serve
 
@@ -139,6 +140,39 @@ class ConnectTests:
         assert figures["closing_cpu_us"] > 0
 
 
+class IdleTests:
+    @pytest.mark.parametrize("protocol", [(), ("--centrifuge",)])
+    def test_holds_connections_until_its_input_ends(self, load_generator, server, protocol):
+        command = [load_generator, "idle", "--port", str(server.port), "--connections", "30", *protocol]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert json.loads(process.stdout.readline()) == {"open": 30}
+            output, _ = process.communicate(timeout=10)
+        assert "pings" in json.loads(output)
+
+
+class WrongEchoTests:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda message: message[:-1], "reply has 63 bytes, sent were 64"),
+            (lambda message: message + "x", "reply is longer than the 64 bytes sent"),
+            (lambda message: message[:-1] + "!", "reply differs from what was sent"),
+            (lambda message: "a" * 4 + message[4:], "reply 0 is another message's"),
+            (lambda message: message.encode(), "reply begins with 02, expected 01: another opcode"),
+        ],
+        ids=["shorter", "longer", "changed", "of another message", "binary"],
+    )
+    def test_fails(self, fail, change, message):
+        def handle(connection):
+            with suppress(ConnectionClosed):
+                for text in connection:
+                    connection.send(change(text))
+
+        with serve(handle, "127.0.0.1", 0, compression=None) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            assert message in fail("echo", server.socket.getsockname()[1], "--connections", "1")
+
+
 class EchoTests:
     @pytest.mark.parametrize(
         "options", [("--connections", "20"), ("--in-flight", "4"), ("--size", "20000"), ("--payload", "utf8")]
@@ -151,6 +185,22 @@ class EchoTests:
 
     def test_measures_opening_handshakes(self, measure, server):
         assert measure("handshakes", server.port)["messages"] > 0
+
+    def test_measures_echoes_over_tls(self, measure, server):
+        assert measure("echo", server.find_port("https"), "--tls", "--connections", "10")["messages"] > 0
+
+    def test_measures_compressed_echoes(self, measure):
+        with closing(Process("--compression", "on")) as process:
+            figures = measure("compressed", process.port, "--size", "1024", "--connections", "10")
+            assert 0 < figures["reply_bytes"] < 1024
+
+    def test_fails_if_the_server_does_not_compress(self, fail, server):
+        assert "doesn't agree to permessage-deflate" in fail("compressed", server.port, "--size", "1024")
+
+    def test_measures_the_latency_beside_a_hostile_connection(self, measure, server):
+        figures = measure("hostile", server.port, "--connections", "10")
+        assert figures["without_messages"] > 0
+        assert figures["p99_us"] > 0
 
     def test_measures_answers_to_the_command_time(self, measure, server):
         assert measure("command", server.port, "--path", "/ws")["messages"] > 0
