@@ -138,7 +138,7 @@ class Recovery:
             and (since in (None, top) or recovering.must_read_pages(since, top))
         ):
             # The channel's position is the top of the stream, so the stream need not be read to find out the top.
-            return self._begun(Page((), top), state, recovering, since)
+            return self._begun(Page((), top), state, recovering, since, waited=False)
         limit, max_bytes = -1, None
         if since is None or recovering.budget is not None:
             limit = 0
@@ -146,7 +146,7 @@ class Recovery:
             limit, max_bytes = recovering.limit
         reading = self._read(state, since, limit, max_bytes)
         if not isinstance(reading, Deferred):
-            return self._begun(reading, state, recovering, since)
+            return self._begun(reading, state, recovering, since, waited=False)
         return reading.addCallbacks(
             self._begun, self._remove, callbackArgs=(state, recovering, since), errbackArgs=(state, recovering)
         )
@@ -176,7 +176,13 @@ class Recovery:
         return self._broker.history(state.channel, keep, since, limit, reverse=False, max_bytes=max_bytes)
 
     def _begun(
-        self, page: Page, state: ChannelState, recovering: RecoveringSubscriber, since: Position | None
+        self,
+        page: Page,
+        state: ChannelState,
+        recovering: RecoveringSubscriber,
+        since: Position | None,
+        *,
+        waited: bool = True,
     ) -> Joined:
         """Set a new subscriber's position, as found by the first read of the stream, and return its `Joined`."""
         if not _is_current(state, recovering):
@@ -185,7 +191,7 @@ class Recovery:
             recovering.pause(since)
             return Joined(since, recovered=True, behind=True)
         recovered = since is not None and page.end_after(since) == page.position
-        behind = not self._finish(state, recovering, page.position)
+        behind = not self._finish(state, recovering, page.position, waited=waited)
         return Joined(page.position, page.publications if recovered else (), recovered, behind)
 
     def _page_read(self, page: Page, state: ChannelState, recovering: RecoveringSubscriber, since: Position) -> Joined:
@@ -200,10 +206,23 @@ class Recovery:
             return Joined(end, page.publications, recovered=True, behind=True)
         return Joined(end, page.publications, recovered=True, behind=not self._finish(state, recovering, end))
 
-    def _finish(self, state: ChannelState, recovering: RecoveringSubscriber, position: Position) -> bool:
-        """End a subscriber's recovery; return False if the subscriber must first read another page."""
+    def _finish(
+        self, state: ChannelState, recovering: RecoveringSubscriber, position: Position, *, waited: bool = True
+    ) -> bool:
+        """
+        End a subscriber's recovery; return False if the subscriber must first read another page.
+
+        Args:
+            state: the channel.
+            recovering: the subscriber.
+            position: the position at which the recovery ends.
+            waited: whether publications may have been buffered while the stream was read.
+        """
         if not recovering.finish(position):
             return False
+        if not waited:
+            self._deliver_buffer(state, recovering)
+            return True
         # In the next event-loop iteration, because the caller must first send the `Joined` to the client: it has the
         # position that precedes the buffered publications.
         if not self._finished:

@@ -36,6 +36,7 @@ from wsserver.endpoints.centrifuge.subscriber import gap_message
 from wsserver.endpoints.centrifuge.subscriptions import Answer
 from wsserver.endpoints.subscriber import SubscriberProtocol
 from wsserver.hub.deferreds import waits
+from wsserver.hub.send_queue import Batch
 from wsserver.text import quote
 from wsserver.typing import ChannelName
 from wsserver.wire.fastpath import OPEN
@@ -187,7 +188,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         """Execute the next command, if the previous command has been answered; see `wsserver.wire.limits.Worker`."""
         if self._has_work():
             if self._replies is None:
-                self._replies = []
+                self._collect_replies()
             if self._frames and (self._busy or not self._commands):
                 self._parse(self._frames.popleft())
             if self._commands and not self._busy and self.state == OPEN:
@@ -199,6 +200,7 @@ class CentrifugeProtocol(SubscriberProtocol):
     def finish_turn(self) -> None:
         """Send the replies that were collected in this turn. Resume reading if nothing can be processed now."""
         self._send_replies()
+        self._writable = self._send_queue is None and not self._overflowed and self.state == OPEN
         if not self._frames:
             self._frames = None
         if not self._commands:
@@ -274,10 +276,10 @@ class CentrifugeProtocol(SubscriberProtocol):
         serving = self._replies is not None
         self._send_replies()
         self._connect_replied = True
-        if serving:
-            self._replies = []
         if not self._write_blocked:
             self.release()
+        if serving:
+            self._collect_replies()
         if self._connect_deadline is not None:
             self._connect_deadline.cancel()
             self._connect_deadline = None
@@ -324,11 +326,23 @@ class CentrifugeProtocol(SubscriberProtocol):
         self._replies_size += len(payload)
         if self._replies_size >= MAX_JOINED_BYTES:
             self._send_replies()
-            self._replies = []
+            self._collect_replies()
             if self._cork is not None:
                 # Write now, so that the transport can report that the peer does not read, which ends this turn's work.
                 self._uncork()
                 self._cork = []
+
+    def _collect_replies(self) -> None:
+        """Collect the replies and pushes of this turn. Meanwhile, publications are passed to `deliver`."""
+        self._replies = []
+        self._writable = False
+
+    def deliver(self, batch: Batch) -> None:
+        """Send or queue publications of one channel, after the replies that have been collected in this turn."""
+        if self._replies:
+            self._send_replies()
+            self._collect_replies()
+        super().deliver(batch)
 
     def _send_replies(self) -> None:
         replies, self._replies, self._replies_size = self._replies, None, 0
@@ -341,7 +355,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         self._send_replies()
         self.fail(how.code, how.reason)
         if serving:
-            self._replies = []
+            self._collect_replies()
 
     # Closing.
 

@@ -263,6 +263,18 @@ class BudgetTests:
         assert self.replies(other) == [2]
         assert sum(len(self.replies(client)) for client in clients) <= PIECES_PER_TURN
 
+    @pytest.mark.parametrize("history_size", [0, 100])
+    def test_a_client_is_subscribed_before_it_receives_a_publication_of_the_same_turn(self, history_size):
+        """The third client subscribes while the publication is still to be delivered."""
+        server = make_server(history_size=history_size)
+        busy, subscriber, publisher, late = (Client(server).connected() for _ in range(4))
+        busy.send(*({"id": number, "rpc": {"method": "no"}} for number in range(2, 102)))
+        subscriber.send({"id": 2, "subscribe": {"channel": "c"}})
+        publisher.send({"id": 2, "publish": {"channel": "c", "data": 1}})
+        late.send({"id": 2, "subscribe": {"channel": "c"}})
+        assert ["subscribe" if "id" in one else "push" for one in subscriber.receive()] == ["subscribe", "push"]
+        assert [one["id"] for one in late.receive()] == [2]
+
     def test_pauses_reading_while_commands_are_queued(self, server):
         """Every command is carried out later; none is refused with 111."""
         client = Client(server).connected()
