@@ -7,7 +7,8 @@ This module does not use Twisted, a clock or a socket.
 import base64
 import json as jsonlib
 from collections.abc import Mapping
-from typing import Any
+from functools import lru_cache
+from typing import Final
 
 import msgspec
 
@@ -181,17 +182,18 @@ def check_int(name: str, value: int) -> int:
 # `info` and `tags`, as far as the publication has them. If it has none of them, the header is empty.
 
 
+MAX_CACHED_HEADER: Final = 512
+"""Maximum size in bytes of a header that is cached after it was parsed."""
+
+
 def pack(publication: Publication) -> bytes:
     """Serialize a publication for Redis, without its offset and epoch."""
-    header: dict[str, Any] = {}
-    if publication.json:
-        header["json"] = True
+    header = [b'"json":true'] if publication.json else []
     if publication.info is not None:
-        header["info"] = publication.info.as_json()
+        header.append(b'"info":' + write_info(publication.info))
     if publication.tags:
-        header["tags"] = dict(publication.tags)
-    line = jsonlib.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8") if header else b""
-    return line + b"\n" + publication.data
+        header.append(b'"tags":' + write(dict(publication.tags)))
+    return b"{%b}\n%b" % (b",".join(header), publication.data) if header else b"\n" + publication.data
 
 
 def unpack(packed: bytes, offset: int, epoch: str) -> Publication:
@@ -211,6 +213,15 @@ def unpack(packed: bytes, offset: int, epoch: str) -> Publication:
         raise ValueError(f"a packed publication must contain a line feed: {packed[:100]!r}")
     if not line:
         return Publication(data, offset, epoch)
+    json, info, tags = _read_header(line) if len(line) > MAX_CACHED_HEADER else _read_cached_header(line)
+    return Publication(data, offset, epoch, json, info, dict(tags) if tags else None)
+
+
+def _read_header(line: bytes) -> tuple[bool, ClientInfo | None, Mapping[str, str] | None]:
     header = jsonlib.loads(line)
     info = read_info(jsonlib.dumps(header["info"])) if "info" in header else None
-    return Publication(data, offset, epoch, bool(header.get("json")), info, header.get("tags"))
+    return bool(header.get("json")), info, header.get("tags")
+
+
+# A publisher's header rarely changes from one publication to the next.
+_read_cached_header = lru_cache(maxsize=1024)(_read_header)

@@ -37,6 +37,7 @@ from wsserver.redis.encoding import (
     first_entry,
     key_of,
     milliseconds,
+    names_of,
     parse_message,
     parse_page,
     redis_channels,
@@ -69,6 +70,8 @@ LEAVE_TIMEOUT = 1.0
 
 CHECK_TTL = 10.0
 """Seconds for which Redis keeps the keys that the write check (`wsserver.redis.health`) creates."""
+
+_IDEMPOTENT_FOR = milliseconds(IDEMPOTENT_FOR)
 
 MAX_ENTRIES = 2**31
 """Maximum number of publications in one read. Larger limits are reduced to it: Redis rejects numbers over 2**63."""
@@ -185,28 +188,16 @@ class RedisBroker:
         self, channel: ChannelName, publication: Publication, keep: Keep | None, idempotency_key: str
     ) -> "Deferred[Position | None]":
         """Publish to a channel; see `wsserver.hub.broker.Broker.publish`."""
-        tag = tag_of(channel)
-        keys = [key_of("meta", tag), key_of("history", tag)]
+        names = names_of(channel)
+        keys: tuple[bytes, ...] = (names.meta, names.history)
         if idempotency_key:
             # Hashed, so that two different pairs of channel and idempotency key never have the same Redis key.
-            keys.append(
-                key_of("once", tag) + b":" + sha256(idempotency_key.encode("utf-8")).hexdigest().encode("ascii")
-            )
+            digest = sha256(idempotency_key.encode("utf-8")).hexdigest().encode("ascii")
+            keys = (*keys, b"%s:%s" % (key_of("once", tag_of(channel)), digest))
         size, ttl = keep or (0, 0.0)
-        done = self._publish.call(
-            keys,
-            (
-                PUB + tag,
-                pack(publication),
-                new_epoch(),
-                self._link.dataset_id,
-                size,
-                milliseconds(ttl),
-                milliseconds(max(META_TTL, ttl)),
-                milliseconds(IDEMPOTENT_FOR),
-            ),
-        )
-        return done.addCallback(lambda found: Position(found[0], found[1].decode("ascii")) if found[0] else None)
+        times = milliseconds(ttl), milliseconds(max(META_TTL, ttl)), _IDEMPOTENT_FOR
+        arguments = (names.pub, pack(publication), new_epoch(), self._link.dataset_id, size, *times)
+        return self._publish.call(keys, arguments, _read_position)
 
     def _write(self) -> "Deferred[Any]":
         """
@@ -363,6 +354,12 @@ class RedisBroker:
 
     def _on_permission_revoked(self, key: bytes) -> None:
         self._listener.on_permission_revoked(channel_of(key))
+
+
+def _read_position(found: Sequence[Any]) -> Position | None:
+    """Parse the result of the script `wsserver.redis.scripts.PUBLISH`."""
+    offset, epoch = found
+    return Position(offset, epoch.decode("ascii")) if offset else None
 
 
 def _ignore(failure: Failure) -> None:

@@ -99,6 +99,10 @@ class Commands:
         raise BrokerDown(describe_reply(why) if failure.check(ResponseError) else f"no answer from Redis: {why}")
 
 
+def _unchanged(result: Any) -> Any:
+    return result
+
+
 class Script:
     """
     A Lua script that runs inside Redis.
@@ -119,22 +123,25 @@ class Script:
         self._send = send
         self._explain = explain
 
-    def call(self, keys: Sequence[bytes], arguments: Sequence[Any] = ()) -> "Deferred[Any]":
+    def call(
+        self, keys: Sequence[bytes], arguments: Sequence[Any] = (), parse: Callable[[Any], Any] = _unchanged
+    ) -> "Deferred[Any]":
         """
         Run the script.
 
         Args:
             keys: the script's `KEYS`.
             arguments: the script's `ARGV`: bytes, strings and numbers.
+            parse: converts the script's result.
 
         Returns:
-            A Deferred that fires with the script's result. It fails with `ServerNotPermitted` or `BrokerDown`, for the
+            A Deferred that fires with the converted result. It fails with `ServerNotPermitted` or `BrokerDown`, for the
             reasons that `RedisLink.command` lists.
         """
         rest = (len(keys), *keys, *arguments)
-        return self._send("EVALSHA", self._hash, *rest).addErrback(self._failed, rest)
+        return self._send("EVALSHA", self._hash, *rest).addCallbacks(parse, self._failed, errbackArgs=(parse, rest))
 
-    def _failed(self, failure: Failure, rest: Sequence[Any]) -> Any:
+    def _failed(self, failure: Failure, parse: Callable[[Any], Any], rest: Sequence[Any]) -> Any:
         if failure.getErrorMessage().startswith("NOSCRIPT"):
-            return self._send("EVAL", self.text, *rest).addErrback(self._explain)
+            return self._send("EVAL", self.text, *rest).addCallbacks(parse, self._explain)
         return self._explain(failure)

@@ -18,7 +18,8 @@ The keys and Redis channels for the channel `foo`:
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 from wsserver.errors import BrokerDown
 from wsserver.hub.clients import read_info
@@ -36,6 +37,7 @@ __all__ = [
     "first_entry",
     "key_of",
     "milliseconds",
+    "names_of",
     "parse_message",
     "parse_page",
     "redis_channels",
@@ -60,6 +62,24 @@ def tag_of(channel: ChannelName) -> bytes:
 def key_of(kind: str, tag: bytes) -> bytes:
     """Return the Redis key of one kind of a channel's data, such as `history`; `tag` is the channel's hash tag."""
     return f"{PRIVATE}{kind}:".encode() + tag
+
+
+class ChannelNames(NamedTuple):
+    """The names that publishing to a channel uses in Redis."""
+
+    meta: bytes
+    """Key of the stream's metadata."""
+    history: bytes
+    """Key of the stream."""
+    pub: bytes
+    """Redis channel of the servers' publications."""
+
+
+@lru_cache(maxsize=16_384)
+def names_of(channel: ChannelName) -> ChannelNames:
+    """Return the names that publishing to a channel uses; those of the channels published to last are kept."""
+    tag = tag_of(channel)
+    return ChannelNames(key_of("meta", tag), key_of("history", tag), PUB + tag)
 
 
 def redis_channels(channel: ChannelName) -> tuple[bytes, bytes]:
