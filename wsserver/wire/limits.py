@@ -75,6 +75,12 @@ class WorkQueue:
         if not self._serving and self._next_turn is None:
             self._serve()
 
+    def submit_later(self, worker: Worker) -> None:
+        """Serve a connection like `submit`, but in the next turn of the reactor."""
+        self._waiting[worker] = None
+        if not self._serving and self._next_turn is None:
+            self._next_turn = self._reactor.callLater(0, self._start_turn)
+
     def discard(self, worker: Worker) -> None:
         """Remove a connection from the queue, because it is closed or another worker continues its work."""
         self._waiting.pop(worker, None)

@@ -2,7 +2,8 @@
 `/connection/websocket`: the Centrifuge client protocol, version 2, in its JSON form, for Centrifugo SDKs that use JSON.
 
 The server executes a client's commands one at a time, in the order received. Commands that arrive while one is being
-executed are queued, up to `MAX_QUEUED_COMMANDS` commands.
+executed are queued, up to `MAX_QUEUED_COMMANDS` commands. Only publications do not wait for the one before
+(`wsserver.endpoints.centrifuge.unconfirmed`).
 
 A turn is one iteration of Twisted's event loop.
 
@@ -11,7 +12,6 @@ Sources: https://centrifugal.dev/docs/transports/client_protocol, `client.go` of
 
 import random
 from collections import deque
-from http import HTTPStatus
 from typing import Any, ClassVar
 
 from twisted.python.failure import Failure
@@ -29,20 +29,21 @@ from wsserver.closecodes import CloseCode
 from wsserver.endpoints.authorization import Credentials, find_token, select_subprotocol
 from wsserver.endpoints.centrifuge.client import Session
 from wsserver.endpoints.centrifuge.commands import Command, Connect, parse_commands
+from wsserver.endpoints.centrifuge.form import JSON, check_form
 from wsserver.endpoints.centrifuge.permissions import ClientContext, Permissions
 from wsserver.endpoints.centrifuge.refusals import error_for
 from wsserver.endpoints.centrifuge.replies import PING, error_reply, reply
 from wsserver.endpoints.centrifuge.subscriber import gap_message
 from wsserver.endpoints.centrifuge.subscriptions import Answer
+from wsserver.endpoints.centrifuge.unconfirmed import Sent, UnconfirmedPublishes
 from wsserver.endpoints.subscriber import SubscriberProtocol
 from wsserver.hub.deferreds import waits
 from wsserver.hub.send_queue import Batch
-from wsserver.text import quote
 from wsserver.typing import ChannelName
 from wsserver.wire.fastpath import OPEN
 from wsserver.wire.frames import FIN_TEXT, build
 from wsserver.wire.http11 import Refusal
-from wsserver.wire.protocol import ConnectionDeny, ConnectionRequest, Denied
+from wsserver.wire.protocol import ConnectionRequest, Denied
 from wsserver.wire.timers import Deadline
 
 __all__ = ["CONNECT_TIMEOUT", "CentrifugeProtocol"]
@@ -55,9 +56,6 @@ MAX_QUEUED_COMMANDS = 1000
 
 MAX_JOINED_BYTES = 65_536
 """Replies are joined into one message until the message has this size in bytes. Centrifugo joins replies as well."""
-
-PROTOBUF = "centrifuge-protobuf"
-JSON = "centrifuge-json"
 
 
 class CentrifugeProtocol(SubscriberProtocol):
@@ -76,6 +74,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         "_pong_deadline",
         "_replies",
         "_replies_size",
+        "_unconfirmed",
         "context",
         "session",
         "token",
@@ -105,6 +104,8 @@ class CentrifugeProtocol(SubscriberProtocol):
         """Whether received bytes are being processed. The commands in them are executed afterwards, together."""
         self._busy = False
         """Whether a command is still being executed: its result is a Deferred that has not fired."""
+        self._unconfirmed: UnconfirmedPublishes | None = None
+        """Publish commands that the broker has yet to confirm."""
         self._connect_replied = False
         """Whether the reply to `connect` has been sent. Until then, publications to the client are queued."""
         self._replies: list[bytes] | None = None
@@ -123,17 +124,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         handshake = self.request
         query = handshake.query or {}
         offered = self._accept.offered if self._accept is not None else ()
-        asked = {*query.get("format", ()), *query.get("cf_protocol", ())} - {"json"}
-        if asked or (PROTOBUF in offered and JSON not in offered):
-            raise ConnectionDeny(
-                int(HTTPStatus.BAD_REQUEST),
-                "Protobuf is not supported: expected the JSON form of the Centrifuge protocol",
-            )
-        if versions := set(query.get("cf_protocol_version", ())) - {"v2"}:
-            raise ConnectionDeny(
-                int(HTTPStatus.BAD_REQUEST),
-                f"cf_protocol_version={quote(', '.join(sorted(versions)))} is not supported: expected v2",
-            )
+        check_form(query, offered)
         credentials = Credentials(query, handshake.host, handshake.all("authorization"), offered)
         token = find_token(credentials)
         if isinstance(token, Refusal):
@@ -182,16 +173,22 @@ class CentrifugeProtocol(SubscriberProtocol):
         """Return whether a message or command can be processed without waiting for a broker, a hook or the peer."""
         if self._write_blocked or self.state != OPEN:
             return False
-        return bool(self._frames) or (bool(self._commands) and not self._busy)
+        return bool(self._frames) or self._may_execute()
+
+    def _may_execute(self) -> bool:
+        """Return whether there is a command that can be executed now."""
+        if self._busy or not self._commands:
+            return False
+        return not self._unconfirmed or self._unconfirmed.admits(self._commands[0])
 
     def serve_one(self) -> bool:
         """Execute the next command, if the previous command has been answered; see `wsserver.wire.limits.Worker`."""
         if self._has_work():
             if self._replies is None:
                 self._collect_replies()
-            if self._frames and (self._busy or not self._commands):
+            if self._frames and not self._may_execute():
                 self._parse(self._frames.popleft())
-            if self._commands and not self._busy and self.state == OPEN:
+            if self._commands and self._may_execute() and self.state == OPEN:
                 command = self._commands.popleft()
                 self._commands_size -= command.size
                 self._execute(command)
@@ -244,7 +241,11 @@ class CentrifugeProtocol(SubscriberProtocol):
             answer = request if isinstance(request, Error) else self.session.handle(request)
         except Exception:
             answer = error_for(Failure())
-        if waits(answer):
+        if isinstance(answer, Sent):
+            self._unconfirmed = self._unconfirmed or UnconfirmedPublishes()
+            entry = self._unconfirmed.add(command)
+            answer.done.addErrback(error_for).addCallback(self._confirmed, entry).addErrback(self._crash)
+        elif waits(answer):
             self._busy = True
             answer.addErrback(error_for).addCallback(self._answer_late, command).addErrback(self._crash)
         else:
@@ -256,7 +257,22 @@ class CentrifugeProtocol(SubscriberProtocol):
         if self._has_work():
             self.factory.work.submit(self)
 
+    def _confirmed(self, answer: Answer, entry: Any) -> None:
+        assert self._unconfirmed is not None
+        if self._replies is None and self.state == OPEN:
+            # The replies to all confirmations that arrive in this turn are sent as one message.
+            self._collect_replies()
+            self.factory.work.submit_later(self)
+        for found, command in self._unconfirmed.confirm(entry, answer):
+            self._reply(found, command)
+
     def _answer(self, answer: Answer, command: Command) -> None:
+        if self._unconfirmed:
+            self._unconfirmed.add(command, answer)
+        else:
+            self._reply(answer, command)
+
+    def _reply(self, answer: Answer, command: Command) -> None:
         if isinstance(answer, Disconnect):
             self.disconnect(answer)
             return

@@ -41,6 +41,7 @@ from wsserver.endpoints.centrifuge.commands import (
 from wsserver.endpoints.centrifuge.permissions import ClientContext, Permissions, PublishGrant, SubscribeGrant
 from wsserver.endpoints.centrifuge.replies import on_one_line, publication, push
 from wsserver.endpoints.centrifuge.subscriber import ChannelSubscription
+from wsserver.endpoints.centrifuge.unconfirmed import Sent
 from wsserver.errors import BrokerDown
 from wsserver.hub.clients import ClientInfo
 from wsserver.hub.deferreds import MaybeDeferred, may_wait, waits
@@ -317,8 +318,8 @@ class Channels:
 
     # Other commands.
 
-    def publish(self, request: Publish) -> MaybeDeferred[Answer]:
-        """Execute `publish`."""
+    def publish(self, request: Publish) -> MaybeDeferred[Answer] | Sent:
+        """Execute `publish`. Return a `Sent` if the broker has the publication and has yet to confirm it."""
         if not request.channel or request.data is None:
             return BAD_REQUEST.because("publish without a channel or data")
         channel = parse_name(request.channel)
@@ -326,7 +327,8 @@ class Channels:
         allowed = self._permissions.publish(self.context, channel, request.data, grant)
         if waits(allowed):
             return allowed.addCallback(self._send, channel, grant)
-        return self._send(allowed, channel, grant)
+        answer = self._send(allowed, channel, grant)
+        return Sent(answer) if waits(answer) else answer
 
     def _send(
         self, allowed: PublishGrant | Error | Disconnect, channel: ChannelName, grant: SubscribeGrant | None
