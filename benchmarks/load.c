@@ -1,13 +1,13 @@
 /*
- * The load: many WebSocket connections in one process, none of them waiting for another.
+ * The load generator: many clients in one process, with one epoll loop. No client waits for another one.
  *
  *     load MODE --port N [options]
  *
- * Rule 1: it's never the limit. Frames are masked beforehand, replies are looked at where they were received,
- *         and "load_busy" says which part of a core it took.
- * Rule 2: it believes nothing. Every reply is checked for type and size; content up to 1 KiB always, larger ones
- *         in every 16th message. Anything unexpected ends the run with exit code 1 and one line that says why.
- * Rule 3: what is counted lies between two instants of this process, and so does the server's CPU time.
+ * Rule 1: the load generator must not be the bottleneck. It masks frames in advance, and checks replies in the
+ *         buffer that they were received in. "load_busy" is the share of a core that it used.
+ * Rule 2: it checks the type and the size of every reply. It checks the content of every reply up to 1 KiB, and of
+ *         every 16th larger one. An unexpected reply ends the run with exit code 1 and one line that says why.
+ * Rule 3: it counts messages and the server's CPU time between the same two points in time.
  *
  * The result is one line of JSON on standard output.
  */
@@ -45,7 +45,7 @@ static void serve(struct connection *c, unsigned events)
         while ((n = read_some(c, buffer, sizeof buffer)) > 0) {
             c->take(c, buffer, (size_t)n);
             if (!c->tls || !SSL_has_pending(c->tls))
-                break; /* epoll tells of the rest; what OpenSSL has already read it wouldn't tell of */
+                break; /* epoll reports further data, but not data that OpenSSL has already read */
         }
         if (n == 0 && c->hostile)
             hostile_closed = 1;
@@ -233,7 +233,7 @@ static void run_hostile(void)
            (double)(hostile_messages - hostile_base) / options.duration, hostile_closed ? "true" : "false");
 }
 
-/* Hold the connections until standard input ends, so that whoever started us takes us along when it ends. */
+/* Hold the connections until standard input ends, so that this process ends with the one that started it. */
 static void hold(void)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
@@ -272,7 +272,7 @@ static void make_tls(void)
     tls_context = need(SSL_CTX_new(TLS_client_method()));
     SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(tls_context, 1);
-    /* The first that browsers offer, and the only one: all servers shall do the same work. */
+    /* The first one that browsers offer, and the only one, so that all servers do the same work. */
     SSL_CTX_set_ciphersuites(tls_context, "TLS_AES_128_GCM_SHA256");
     /* As browsers offer it for WebSocket (RFC 7301). Zero is success. */
     static const unsigned char alpn[] = "\x08http/1.1";

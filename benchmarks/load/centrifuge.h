@@ -22,7 +22,7 @@ static void say_hello(struct connection *c)
     size_t n = put_frame(frame, 0x80 | TEXT, (const unsigned char *)hello, size, c->mask);
     c->text = need(malloc(1));
     if (write_some(c, frame, n) != (ssize_t)n)
-        die("the first commands weren't taken");
+        die("the first commands were not sent");
 }
 
 /* Prepare the frames of a publisher: as many as it has in flight. */
@@ -79,7 +79,7 @@ static void take_publication(struct connection *c, const char *line)
         return;
     }
     if (!publisher || number >= publisher->sent)
-        die("a message that nobody asked for: %.200s", line);
+        die("unexpected message: %.200s", line);
     memcpy(wanted, &mark, 4);
     memcpy(wanted + 4, expected + 4, options.size - 4);
     if (!strstr(line, wanted))
@@ -133,7 +133,7 @@ static void take_lines(struct connection *c)
     }
 }
 
-/* Both have seen everything that was published: the publisher all replies, the subscriber all publications. */
+/* Return whether the publisher has received all replies, and the subscriber all publications. */
 static int all_seen(void)
 {
     return publisher->replied == publisher->sent && connections[0].received == publisher->sent;

@@ -1,4 +1,4 @@
-/* Part of load.c: what all parts share. */
+/* Part of load.c: options and functions that all parts use. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>

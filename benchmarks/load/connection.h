@@ -6,11 +6,11 @@ struct connection {
     int fd, waits_for_out, hostile, received_close;
     enum state state;
     SSL *tls;
-    void (*take)(struct connection *, const unsigned char *, size_t); /* what is done with received bytes */
+    void (*take)(struct connection *, const unsigned char *, size_t); /* processes received bytes */
 
     /* Sending. */
     unsigned char *out;     /* room for in_flight frames */
-    size_t out_at, out_end; /* what the kernel hasn't taken yet */
+    size_t out_at, out_end; /* the bytes that the kernel has not accepted yet */
     unsigned owed;          /* messages to send when out is empty */
     uint32_t mask, sent;
     uint64_t *sent_at; /* by message number modulo slots */
@@ -19,7 +19,7 @@ struct connection {
     unsigned char header[10];
     unsigned header_have;
     int in_payload, in_message, look;
-    uint64_t left, at; /* bytes missing in this frame; bytes seen of this message */
+    uint64_t left, at; /* missing bytes of this frame; received bytes of this message */
     uint32_t received;
     z_stream *inflater;
     int fresh_window; /* server_no_context_takeover */
@@ -39,11 +39,11 @@ struct connection {
     size_t head_length;
 };
 
-static unsigned slots; /* how many messages' times are kept */
+static unsigned slots; /* number of messages whose times are kept */
 static int epoll, open_count, opening;
 static SSL_CTX *tls_context;
 static struct connection *connections;
-static uint64_t now; /* when the event that is being served was noticed */
+static uint64_t now; /* when the current event was noticed */
 
 static void watch(struct connection *c, int operation, int out)
 {
@@ -59,7 +59,7 @@ static void want_out(struct connection *c, int out)
         watch(c, EPOLL_CTL_MOD, out);
 }
 
-/* Both return the bytes moved, -1 where the socket isn't ready, 0 at the end of the stream. */
+/* This function and the next two return the number of bytes, -1 if the socket is not ready, 0 at the end. */
 static ssize_t moved(struct connection *c, ssize_t n)
 {
     if (c->tls && n <= 0) {
@@ -92,7 +92,7 @@ static void dial(struct connection *c)
         die("socket: %s", strerror(errno));
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
-    /* Several source addresses, so that ports don't run out. */
+    /* Several source addresses, so that there are enough ports. */
     from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + dialled++ % 8);
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     to.sin_port = htons((uint16_t)options.port);

@@ -17,7 +17,7 @@ static void take_data(struct connection *c, const char *data, size_t size)
 {
     uint32_t number = number_of(c), mark = stamp(number);
     if (c->in_message || number >= publisher->sent)
-        die("data that nobody published: %.*s", (int)size, data);
+        die("unexpected data: %.*s", (int)size, data);
     if (size != options.size || memcmp(data, &mark, 4) || memcmp(data + 4, expected + 4, size - 4))
         die("not message %u: %.*s", number, (int)size, data);
     c->in_message = 1;

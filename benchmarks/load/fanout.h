@@ -1,15 +1,16 @@
-/* Part of load.c: one publisher, and everybody else listens. */
+/* Part of load.c: one publisher, and many subscribers. */
 
 static struct connection *publisher; /* the last connection; NULL in modes without one */
 static unsigned left_to_reach[SLOTS];
 
-/* The number of the message that a connection waits for: with channels, each has one of its own, in turn. */
+/* The number of the message that a connection waits for. With `--channels`, each connection has its own channel, and
+   the messages go to the channels in turn. */
 static uint32_t number_of(const struct connection *c)
 {
     return options.channels ? c->received * (unsigned)options.channels + (unsigned)(c - connections) : c->received;
 }
 
-/* A message has reached one more subscriber; when it has reached all, the next is due. */
+/* A message has reached one more subscriber. When it has reached all, the publisher sends the next one. */
 static void reached(uint32_t number)
 {
     unsigned *left = &left_to_reach[number % SLOTS];
@@ -28,7 +29,7 @@ static const char *path_of(const struct connection *c)
     return path;
 }
 
-/* What servers answer to a publisher differs, and is not checked. The subscribers show that it has published. */
+/* The servers' replies to a publisher differ, and are not checked: the subscribers check what was published. */
 static void take_anything(struct connection *c, const unsigned char *from, size_t size)
 {
     (void)c, (void)from, (void)size;
@@ -43,7 +44,7 @@ static void take_redis_replies(struct connection *c, const unsigned char *from, 
 
 static size_t redis_channel_at; /* where the channel begins in a command */
 
-/* Publish by a connection to Redis instead: what is sent are commands, and the answers are numbers. */
+/* Connect the publisher to Redis: it sends PUBLISH commands, and the replies are numbers. */
 static void dial_redis(void)
 {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.redis)};
@@ -60,7 +61,7 @@ static void dial_redis(void)
     redis_channel_at = (size_t)sprintf(command, "*3\r\n$7\r\nPUBLISH\r\n$%zu\r\n", length);
     stamp_at = redis_channel_at + (size_t)sprintf(command + redis_channel_at, "%s\r\n$%zu\r\n", channel, options.size);
     if (stamp_at + options.size + 2 > sizeof command)
-        die("too large for Redis here");
+        die("messages for Redis have at most %zu bytes", sizeof command - 100);
     memcpy(command + stamp_at, expected, options.size);
     memcpy(command + stamp_at + options.size, "\r\n", 2);
     frame_length = stamp_at + options.size + 2;

@@ -2,7 +2,7 @@
 
 static int measuring;
 static uint64_t messages, reply_bytes;
-static uint64_t histogram[64 * 60]; /* 64 steps for each power of two, so 1.6 % exact */
+static uint64_t histogram[64 * 60]; /* 64 steps for each power of two: the error is at most 1.6 % */
 
 static void record(uint64_t nanoseconds)
 {

@@ -36,14 +36,14 @@ static size_t fill(struct connection *c, unsigned count)
     return (size_t)(to - c->out);
 }
 
-/* Send what is owed, until the kernel takes no more. */
+/* Send the messages that are owed, until the kernel accepts no more. */
 static void push(struct connection *c)
 {
     for (;;) {
         if (c->out_at == c->out_end && c->pong_length) {
             ssize_t n = write_some(c, c->pong, c->pong_length);
             if (n >= 0 && (size_t)n != c->pong_length)
-                die("a pong of %zu bytes didn't fit", c->pong_length);
+                die("a pong of %zu bytes was not sent completely", c->pong_length);
             if (n < 0)
                 break;
             c->pong_length = 0;
@@ -68,7 +68,7 @@ static void push(struct connection *c)
     want_out(c, 1);
 }
 
-/* The hostile one sends empty frames as long as it may, one large write a turn so that the others get theirs. */
+/* The hostile connection sends empty frames, one large write per turn, so that the other connections are served. */
 static void push_hostile(struct connection *c)
 {
     ssize_t n = write_some(c, c->out + c->out_at, c->out_end - c->out_at);
@@ -111,7 +111,7 @@ static void frame_begins(struct connection *c)
         if (first)
             c->text_length = 0;
     } else if (options.mode == IDLE || (!c->hostile && number_of(c) >= (publisher ? publisher : c)->sent))
-        die("a message that nobody asked for");
+        die("unexpected message");
     if (first) {
         c->at = 0;
         c->look = options.size <= 1024 || c->received % 16 == 0;
@@ -129,7 +129,7 @@ static void inflate_some(struct connection *c, const unsigned char *from, size_t
     c->inflater->avail_in = (unsigned)size;
     int outcome = inflate(c->inflater, Z_SYNC_FLUSH);
     if ((outcome != Z_OK && outcome != Z_BUF_ERROR && outcome != Z_STREAM_END) || c->inflater->avail_in)
-        die("reply doesn't inflate: %s", c->inflater->msg ? c->inflater->msg : "too long");
+        die("the reply cannot be decompressed: %s", c->inflater->msg ? c->inflater->msg : "too long");
 }
 
 static void payload(struct connection *c, const unsigned char *from, size_t size)
@@ -142,22 +142,22 @@ static void payload(struct connection *c, const unsigned char *from, size_t size
         keep_text(c, from, size);
     } else if (options.mode == COMMAND) {
         if (c->at == 0 && (from[0] < '0' || from[0] > '9'))
-            die("`time` is answered with %.*s", (int)size, from);
+            die("the reply to `time` is %.*s", (int)size, from);
     } else if (options.mode == COMPRESSED) {
         if (c->inflater)
             inflate_some(c, from, size);
     } else if (c->at + size > options.size)
-        die("reply is longer than the %zu bytes sent", options.size);
+        die("the reply is longer than the message of %zu bytes", options.size);
     else if (c->look) {
         size_t skip = 0;
         if (stamped && c->at < 4) {
             uint32_t mark = stamp(number_of(c));
             skip = size < 4 - c->at ? size : 4 - c->at;
             if (memcmp(from, (unsigned char *)&mark + c->at, skip))
-                die("reply %u is another message's", c->received);
+                die("reply %u is that to another message", c->received);
         }
         if (memcmp(from + skip, expected + c->at + skip, size - skip))
-            die("reply differs from what was sent");
+            die("the reply differs from the message");
     }
     c->at += size;
 }
@@ -205,18 +205,19 @@ static void message_ends(struct connection *c)
         inflate_some(c, (const unsigned char *)"\0\0\xff\xff", 4);
         if (sizeof inflated - c->inflater->avail_out != variants[v].size ||
             memcmp(inflated, variants[v].text, variants[v].size))
-            die("inflated reply differs from what was sent");
+            die("the decompressed reply differs from the message");
         if (c->fresh_window)
             inflateReset(c->inflater);
     } else if (options.mode == COMMAND || options.mode == COMPRESSED) {
         if (c->at == 0)
             die("empty reply");
     } else if (c->at != options.size)
-        die("reply has %zu bytes, sent were %zu", (size_t)c->at, options.size);
+        die("the reply has %zu bytes, the message has %zu", (size_t)c->at, options.size);
     if (measuring) {
         messages++;
         reply_bytes += c->at;
-        record(now - (options.mode == LATENCY ? due_at(c) : (publisher ? publisher : c)->sent_at[number_of(c) % slots]));
+        const struct connection *sender = publisher ? publisher : c;
+        record(now - (options.mode == LATENCY ? due_at(c) : sender->sent_at[number_of(c) % slots]));
     }
     if (options.mode == FANOUT)
         reached(number_of(c));

@@ -22,7 +22,7 @@ static void opened(struct connection *c)
     c->sent_at = need(calloc(slots, sizeof *c->sent_at));
     if (options.mode == COMPRESSED) {
         c->out = need(malloc((unsigned)options.in_flight * sizeof variants[0].frame));
-        /* All replies of every tenth connection are inflated, so that inflating doesn't become the limit. */
+        /* Only every tenth connection decompresses its replies, or the load generator would be the bottleneck. */
         if ((c - connections) % 10 == 0) {
             c->inflater = need(calloc(1, sizeof *c->inflater));
             inflateInit2(c->inflater, -15);
@@ -43,7 +43,7 @@ static void read_extensions(struct connection *c)
         return;
     }
     if (!line || !strcasestr(line, "permessage-deflate"))
-        die("the server doesn't agree to permessage-deflate");
+        die("the server does not agree to permessage-deflate");
     const char *bits = strcasestr(line, "client_max_window_bits=");
     if (bits && atoi(bits + 23) < 11)
         die("the server asks for a window smaller than a message");
@@ -130,7 +130,7 @@ static void go_on_opening(struct connection *c)
         else if (options.mode == FANOUT)
             make_request(path_of(c));
         if (write_some(c, request, strlen(request)) != (ssize_t)strlen(request))
-            die("the request wasn't taken");
+            die("the request was not sent");
         want_out(c, 0);
         if (!c->tls)
             return;

@@ -1,4 +1,4 @@
-/* Part of load.c: what is sent, made before it's needed. */
+/* Part of load.c: messages and requests, created in advance. */
 
 static unsigned char *expected;
 static size_t frame_length, stamp_at; /* of echo frames: their length, and where the payload begins */
@@ -42,7 +42,7 @@ static uint32_t letter(uint32_t number)
     return number % 64 == '\\' - '0' ? '~' : '0' + number % 64;
 }
 
-/* Four letters that tell a message from the 16 million before it, valid as text too. */
+/* Four letters that distinguish a message from the 16 million messages before it. They are valid UTF-8. */
 static uint32_t stamp(uint32_t number)
 {
     return letter(number) | letter(number >> 6) << 8 | letter(number >> 12) << 16 | letter(number >> 18) << 24;
@@ -83,7 +83,7 @@ static void make_payload(void)
     frame_length = stamp_at + options.size;
 }
 
-/* JSON as servers send it: names that repeat, values that don't. */
+/* JSON as servers send it: the names repeat, the values do not. */
 static void make_variants(void)
 {
     srand(1);
@@ -104,7 +104,7 @@ static void make_variants(void)
                       .avail_out = sizeof packed};
         if (deflateInit2(&z, 6, Z_DEFLATED, -15, 8, Z_DEFAULT_STRATEGY) || deflate(&z, Z_SYNC_FLUSH) || z.avail_in)
             die("deflate failed");
-        /* RFC 7692 §7.2.1: the 4 bytes 00 00 ff ff at the end aren't sent. */
+        /* RFC 7692 section 7.2.1: the 4 bytes 00 00 ff ff at the end are not sent. */
         variants[v].length = put_frame(variants[v].frame, 0xc0 | TEXT, packed, z.total_out - 4, (uint32_t)rand());
         deflateEnd(&z);
     }
@@ -119,8 +119,8 @@ static void make_request(const char *path)
     int n = snprintf((char *)joined, sizeof joined, "%s258EAFA5-E914-47DA-95CA-C5AB0DC85B11", key64);
     SHA1(joined, (size_t)n, digest);
     EVP_EncodeBlock((unsigned char *)accept_value, digest, 20);
-    /* In the order and of the size of a browser's. Only the modes that are about it offer compression, for in the
-       others a server that has it on would do different work. */
+    /* The headers that Chromium sends, in its order. Only the modes that measure compression or handshakes offer
+       compression: in the others, a server with compression would do more work than one without. */
     snprintf(request, sizeof request,
              "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: Upgrade\r\nPragma: no-cache\r\n"
              "Cache-Control: no-cache\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like "

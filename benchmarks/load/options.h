@@ -76,7 +76,8 @@ static void check_options(void)
         die("%s has at most %d messages in flight, of 4 bytes or more", MODES[options.mode], SLOTS / 2);
     if (options.channels > 100000 || (options.channels && !is_api() && options.mode != FANOUT))
         die("--channels is for fanout, api-publish and api-batch, and at most 100000");
-    if (options.channels && options.mode == FANOUT && (options.centrifuge || options.channels != options.connections - 1))
+    int channels = options.mode == FANOUT ? options.channels : 0;
+    if (channels && (options.centrifuge || channels != options.connections - 1))
         die("fanout needs one connection for each channel, and no Centrifuge protocol");
     if (options.sse && (options.mode != FANOUT || options.centrifuge || options.tls))
         die("--sse is for fanout without TLS and the Centrifuge protocol");

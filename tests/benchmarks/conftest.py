@@ -88,10 +88,10 @@ def accepts_connections(port: int) -> bool:
 
 @pytest.fixture(scope="session")
 def fanout_port() -> Iterator[int]:
-    """Start the application that publishes what it receives at `/publish` and `/publish-in-turn`."""
+    """Start the application that publishes what it receives at `/publish`."""
     port = free_port()
     program = ROOT / "benchmarks" / "servers" / "fanout_wsserver.py"
-    with subprocess.Popen([sys.executable, program, str(port), "--max-connections", "12000"]) as process:
+    with subprocess.Popen([sys.executable, program, str(port)]) as process:
         try:
             wait_until(lambda: accepts_connections(port), "the application listens")
             yield port

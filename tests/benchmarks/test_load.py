@@ -79,11 +79,6 @@ class FanOutTests:
         options = ("--path", "/ws?channel=foo", "--connections", "20", "--in-flight", "4")
         assert measure("fanout", fanout_port, *options)["messages"] > 20
 
-    def test_publishes_to_10000_channels_in_turn(self, measure, fanout_port):
-        options = ("--path", "/ws?channel=c", "--publish", "/publish-in-turn", "--in-flight", "32")
-        figures = measure("fanout", fanout_port, *options, "--connections", "10000", "--channels", "10000")
-        assert figures["messages"] > 0
-
     def test_publishes_through_redis_to_one_channel(self, measure, redis):
         with closing(RedisProcess(redis)) as process:
             options = ("--path", "/ws?channel=foo", "--connections", "20", "--redis", str(redis.port))
@@ -100,7 +95,7 @@ class FanOutTests:
             ("HTTP/1.1 200 OK\r\nContent-Type: text/html", "", "the response is no event stream"),
             ("HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/event-stream", "", "refused: HTTP/1.1 503"),
             (EVENT_STREAM, "0\r\n\r\n", "the server ended the event stream"),
-            (EVENT_STREAM, "a\r\ndata: x\r\n\n\r\n", "data that nobody published: x"),
+            (EVENT_STREAM, "a\r\ndata: x\r\n\n\r\n", "unexpected data: x"),
             (EVENT_STREAM, "c\r\nevent: gap\n\n\r\n", "unexpected line in the event stream: event: gap"),
         ],
     )
@@ -154,10 +149,10 @@ class WrongEchoTests:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            (lambda message: message[:-1], "reply has 63 bytes, sent were 64"),
-            (lambda message: message + "x", "reply is longer than the 64 bytes sent"),
-            (lambda message: message[:-1] + "!", "reply differs from what was sent"),
-            (lambda message: "a" * 4 + message[4:], "reply 0 is another message's"),
+            (lambda message: message[:-1], "the reply has 63 bytes, the message has 64"),
+            (lambda message: message + "x", "the reply is longer than the message of 64 bytes"),
+            (lambda message: message[:-1] + "!", "the reply differs from the message"),
+            (lambda message: "a" * 4 + message[4:], "reply 0 is that to another message"),
             (lambda message: message.encode(), "reply begins with 02, expected 01: another opcode"),
         ],
         ids=["shorter", "longer", "changed", "of another message", "binary"],
@@ -195,7 +190,7 @@ class EchoTests:
             assert 0 < figures["reply_bytes"] < 1024
 
     def test_fails_if_the_server_does_not_compress(self, fail, server):
-        assert "doesn't agree to permessage-deflate" in fail("compressed", server.port, "--size", "1024")
+        assert "does not agree to permessage-deflate" in fail("compressed", server.port, "--size", "1024")
 
     def test_measures_the_latency_beside_a_hostile_connection(self, measure, server):
         figures = measure("hostile", server.port, "--connections", "10")
