@@ -109,12 +109,13 @@ class JSONStruct(msgspec.Struct, frozen=True):
                 text = bytes(value)
                 force_setattr(self, name, None if text == b"null" and not self.null_is_value else text)
         if None in nullable(self):
-            self._set_defaults()
+            self.set_defaults()
         for name in times:
             if (value := getattr(self, name)) is not None:
                 force_setattr(self, name, math.ceil(value))
 
-    def _set_defaults(self) -> None:
+    def set_defaults(self) -> None:
+        """Replace each null by the default of its field."""
         for name, default in _find_defaults(type(self)).items():
             if getattr(self, name) is None:
                 force_setattr(self, name, default.factory() if hasattr(default, "factory") else default)

@@ -157,9 +157,10 @@ class Stream:
         self.offset += 1
         publication = publication.numbered(self.offset, self.epoch)
         kept.append(publication)
-        self.size += _weight(publication)
+        size = self.size + _weight(publication)
         while len(kept) > keep.size:
-            self.size -= _weight(kept.popleft())
+            size -= _weight(kept.popleft())
+        self.size = size
         return publication
 
     def expire(self, now: float) -> None:

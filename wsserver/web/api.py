@@ -32,6 +32,9 @@ _WRONG_KEY = "the API key is wrong: expected the server's --api-key"
 _CALLER_ERRORS = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
 """Statuses that `lenient` replaces with 200. Failures of the server keep their status, such as 503."""
 
+_COMMAND = dict[str, msgspec.Raw]
+"""The type of a command of a batch: the name of one method, and its parameters."""
+
 _LINES = write_lines((("Content-Type", "application/json"), ("Cache-Control", "no-store")))
 _RETRY_LINES = _LINES + write_lines((("Retry-After", "1"),))
 _TEMPORARY = (HTTPStatus.SERVICE_UNAVAILABLE,)
@@ -126,7 +129,7 @@ class API:
         """Run commands one after another until the iterator is exhausted. All concurrent runs share the iterator."""
         for number, command in commands:
             try:
-                ((name, parameters),) = decode_shallow(dict[str, msgspec.Raw], command).items()
+                ((name, parameters),) = decode_shallow(_COMMAND, command).items()
             except ValueError:
                 replies[number] = _reply("", bad_request("command: expected an object with the name of one method"))
                 continue

@@ -159,7 +159,7 @@ class Methods:
 
     def _send(self, call: p.Content, channel: ChannelName, publication: Publication) -> "MaybeDeferred[Result]":
         receipt = self._hub.send(channel, publication, call.idempotency_key, skip_history=call.skip_history)
-        return then(receipt, _receipt)
+        return receipt.addCallback(_receipt) if waits(receipt) else _receipt(receipt)
 
     # History and presence.
 

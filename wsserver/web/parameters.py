@@ -11,10 +11,9 @@ Each method's parameters are a struct; `wsserver.jsonfields.decode` raises a `Va
 import base64
 import binascii
 from collections.abc import Iterable
-from typing import Annotated, Any, ClassVar, Final, cast
+from typing import Annotated, Any, Final, cast
 
 import msgspec
-from msgspec.structs import force_setattr
 
 from wsserver.closecodes import MAX_REASON_BYTES
 from wsserver.errors import InvalidChannel
@@ -80,6 +79,10 @@ class Parameters(JSONStruct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Raise a ValueError if the call contains an unsupported parameter."""
         JSONStruct.__post_init__(self)
+        self.check_supported()
+
+    def check_supported(self) -> None:
+        """Raise a ValueError if the call contains an unsupported parameter."""
         # Null, 0, "", false, [] and {} mean the same as a missing parameter.
         if self.version or self.session or self.expression or self.b64info:
             name = next(name for name in _UNSUPPORTED if getattr(self, name))
@@ -100,19 +103,19 @@ class Channel(Parameters, frozen=True, kw_only=True):
 class Content(Parameters, frozen=True, kw_only=True):
     """The parameters that `publish` and `broadcast` have in common: the data to publish, and options."""
 
-    null_is_value: ClassVar[bool] = True
-
-    data: JSONField = None
+    data: msgspec.Raw = None  # type: ignore[assignment]
+    """The data as a raw value, which may be `null`; None if it is missing."""
     b64data: Nullable[str] = ""
     tags: Nullable[dict[str, Nullable[str]]] = {}
     idempotency_key: Nullable[str] = ""
     skip_history: Nullable[bool] = False
 
     def __post_init__(self) -> None:
-        """Replace null tags by empty ones, as Go's decoder does; raise a ValueError for a too long idempotency key."""
-        Parameters.__post_init__(self)
-        if self.tags:
-            force_setattr(self, "tags", replace_nulls(self.tags, ""))
+        """Raise a ValueError if a parameter is not supported, or if the idempotency key is too long."""
+        # Not the method of `JSONStruct`, which would look at all parameters: publications must be fast.
+        if None in (self.b64data, self.tags, self.idempotency_key, self.skip_history):
+            self.set_defaults()
+        self.check_supported()
         if self.idempotency_key and len(self.idempotency_key.encode("utf-8")) > _MAX_KEY:
             raise ValueError(f"idempotency_key: expected at most {_MAX_KEY} bytes")
 
@@ -120,18 +123,20 @@ class Content(Parameters, frozen=True, kw_only=True):
         """
         Return the publication: the decoded bytes of `b64data`, or the JSON text of `data` if `b64data` is missing.
 
+        Tags that are null are replaced by empty ones, as Go's decoder does.
+
         Raises:
             ValueError: there is no data, or `b64data` is not base64.
         """
+        tags = replace_nulls(self.tags, "") if self.tags else None
         if self.b64data:
             try:
-                data = base64.b64decode(self.b64data, validate=True)
+                return Publication(base64.b64decode(self.b64data, validate=True), tags=tags)
             except (binascii.Error, ValueError):
                 raise ValueError("b64data: expected base64") from None
-            return Publication(data, tags=self.tags or None)
         if self.data is None:
             raise ValueError("data: expected data, or b64data")
-        return Publication(self.data, json=True, tags=self.tags or None)
+        return Publication(bytes(self.data), json=True, tags=tags)
 
 
 class Publish(Content, frozen=True, kw_only=True):
@@ -154,7 +159,7 @@ class Broadcast(Content, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Raise a ValueError if there are no channels, or too many."""
         Content.__post_init__(self)
-        if not 1 <= len(self.channels) <= MAX_CHANNELS:
+        if not 1 <= len(self.channels or ()) <= MAX_CHANNELS:
             raise ValueError(f"channels: expected an array of 1 to {MAX_CHANNELS} names")
 
 
