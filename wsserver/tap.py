@@ -1,6 +1,5 @@
 """The `wsserver` command of twistd: `Options`, built from the option table, and `makeService`."""
 
-import gc
 import os
 import re
 import shutil
@@ -22,7 +21,7 @@ from wsserver.config.settings import TABLE, Settings
 from wsserver.errors import ListenError, WsserverError
 from wsserver.listening.errors import describe_listen_error
 from wsserver.listening.ports import endpoint_strings
-from wsserver.process.allocator import keep_freed
+from wsserver.process.allocator import collect_rarely, keep_freed
 from wsserver.process.exit import complain, die, die_by
 from wsserver.process.pidfile import PidFileError, remove_stale_pid_file
 from wsserver.process.signals import handle_signals
@@ -159,7 +158,7 @@ def makeService(options: Options) -> WebSocketService:
     from twisted.internet import reactor  # noqa: PLC0415 (importing the reactor installs it)
 
     # These change the whole process, so they are not part of `WebSocketService`, which other applications embed.
-    gc.enable()
+    collect_rarely()
     keep_freed()
     use_monotonic_clock(reactor)
     # twistd prints a traceback if a service fails to start; print a `WsserverError` in one line instead.

@@ -1,9 +1,10 @@
-"""Configure the memory allocator of the C library, for processes that only run the server."""
+"""Configure the allocator of the C library and the garbage collector, for processes that only run the server."""
 
 import ctypes
+import gc
 import os
 
-__all__ = ["keep_freed"]
+__all__ = ["collect_rarely", "keep_freed"]
 
 # Constants of glibc's <malloc.h>; musl, macOS and others have no mallopt.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -32,3 +33,16 @@ def keep_freed() -> bool:
     except (AttributeError, OSError, TypeError):
         return False
     return bool(mallopt(_M_TRIM_THRESHOLD, KEPT)) and bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK))
+
+
+def collect_rarely() -> None:
+    """
+    Search for garbage less often, and not among the objects that exist already.
+
+    A connection consists of many objects that live as long as it does, and its garbage is almost never cyclic:
+    reference counts free it. With Python's default, a search after 700 new objects, a tenth of the time to accept
+    connections is spent on searching their objects again and again.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
+    gc.enable()

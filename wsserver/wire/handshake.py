@@ -58,6 +58,7 @@ _SWITCHING: Final = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
 )
 _VERSION: Final = (("Sec-WebSocket-Version", "13"),)
+_USUAL_CONNECTION: Final = ("Upgrade", "keep-alive, Upgrade")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +118,8 @@ def check(request: Request, policy: Policy) -> Accept | Refusal:
     Returns:
         The values to complete the handshake with, or a refusal.
     """
-    refusal = (
-        _check_http(request) or _check_version(request) or check_origin(request.all("origin"), request.host, policy)
-    )
+    refusal = None if _is_usual(request) else _check_http(request) or _check_version(request)
+    refusal = refusal or check_origin(request.all("origin"), request.host, policy)
     if refusal is not None:
         return refusal
     key = _key(request)
@@ -193,6 +193,22 @@ def _lines(
             if _LINE_END.search(f"{name}{value}"):
                 raise ValueError(f"a control character in the response header {name!r}")
             yield f"{name}: {value}\r\n"
+
+
+def _is_usual(request: Request) -> bool:
+    """Return whether a request is written as browsers do, so that `_check_http` and `_check_version` accept it."""
+    fields = request.fields
+    return (
+        request.method == "GET"
+        and request.version == (1, 1)
+        and len(fields) == len(request.headers)
+        and fields.get("connection") in _USUAL_CONNECTION
+        and fields.get("sec-websocket-version") == "13"
+        and "content-length" not in fields
+        and "transfer-encoding" not in fields
+        and "%" not in request.target
+        and "&" not in request.target
+    )
 
 
 def _check_http(request: Request) -> Refusal | None:

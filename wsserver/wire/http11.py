@@ -188,7 +188,7 @@ class Request(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         """Return a text without the headers, which may be secrets."""
-        return f"Request({self.method!r}, {self.target!r}, {self.version})"
+        return f"<request {self.method} {self.target} {self.version}>"
 
     @property
     def chunked(self) -> bool:
@@ -230,7 +230,7 @@ class Request(msgspec.Struct, frozen=True):
     @property
     def wants_websocket(self) -> bool:
         """Whether the request asks for an upgrade to WebSocket; the handshake may still be invalid."""
-        return self.names("upgrade", "websocket")
+        return self.fields.get("upgrade") == "websocket" or self.names("upgrade", "websocket")
 
     @property
     def raw_path(self) -> str:
@@ -385,7 +385,11 @@ def make(
 
 
 def _assemble(
-    method: str, target: str, version: tuple[int, int], headers: tuple[Header, ...], last: dict[str, str]
+    method: str,
+    target: str,
+    version: tuple[int, int],
+    headers: tuple[Header, ...],
+    last: dict[str, str],
 ) -> Request | Refusal:
     if version[0] != 1:
         return Refusal(

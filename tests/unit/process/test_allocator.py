@@ -1,4 +1,4 @@
-"""The settings of the C library's memory allocator."""
+"""The settings of the C library's memory allocator, and of the garbage collector."""
 
 import os
 import subprocess
@@ -50,3 +50,25 @@ class KeepFreedTests:
     )
     def test_returns_false_if_the_environment_configures_the_allocator(self, name, value):
         assert run(**{name: value})[0] is False
+
+
+COLLECTOR = """
+import gc
+from wsserver.process.allocator import collect_rarely
+gc.disable()
+collect_rarely()
+print(gc.isenabled(), gc.get_freeze_count() > 1000, gc.get_threshold()[0])
+cycles = [[] for _ in range(30_000)]
+for one in cycles:
+    one.append(one)
+del one
+cycles.clear()
+others = [[] for _ in range(11_000)]
+print(gc.collect() < 30_000)
+"""
+
+
+def test_collect_rarely_keeps_the_collector_on_and_leaves_out_existing_objects():
+    """Cyclic garbage is still found."""
+    done = subprocess.run([sys.executable, "-c", COLLECTOR], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["True True 10000", "True"]
