@@ -5,7 +5,7 @@ This module does not use Twisted, a clock or a socket.
 """
 
 import json
-import uuid
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,8 +17,11 @@ __all__ = ["Client", "ClientInfo", "Clients", "new_client_id", "read_info", "wri
 
 
 def new_client_id() -> str:
-    """Return a random client id: a UUID, as in Centrifugo."""
-    return str(uuid.uuid4())
+    """Return a random client id: a UUID of version 4 (RFC 9562 section 5.4), as in Centrifugo."""
+    # `uuid.uuid4` takes five times as long.
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 @dataclass(frozen=True, slots=True)

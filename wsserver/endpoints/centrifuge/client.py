@@ -143,7 +143,7 @@ class Session:
         identity = self.context.identity = found.identity
         self.user, self._by_token = identity.user, found.by_token
         try:
-            subs = yield self._subscribe_server_side(request)
+            subs = (yield self._subscribe_server_side(request)) if identity.subs or request.subs else b""
         except BaseException:
             self._abort_connect()
             raise
@@ -190,6 +190,7 @@ class Session:
                     wanted[channel] = asked
         if len(wanted) > MAX_CHANNELS:
             return LIMIT_EXCEEDED.because(f"expected at most {MAX_CHANNELS} channels per client")
+        self._connection.hold()
         results: dict[str, bytes] = {}
         limit = self._permissions.pages.limit
         for channel, asked in wanted.items():

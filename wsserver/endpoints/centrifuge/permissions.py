@@ -7,7 +7,8 @@ choice between the two follows the client handler of https://github.com/centrifu
 
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from wsserver.auth.claims import ANONYMOUS, Grant, Identity, Right
 from wsserver.auth.jwt import Refused
@@ -28,7 +29,7 @@ from wsserver.endpoints.centrifuge.pages import Pages
 from wsserver.endpoints.centrifuge.refusals import refuse_by_hook, refuse_channel, refuse_token
 from wsserver.hooks.interface import Hooks
 from wsserver.hooks.messages import Caller, Connected, HookDisconnect, HookError, Published, Subscribed
-from wsserver.hub.deferreds import MaybeDeferred, may_wait
+from wsserver.hub.deferreds import MaybeDeferred, may_wait, then
 from wsserver.hub.hub import Hub
 from wsserver.hub.names import NotAllowed, parse_name
 from wsserver.text import quote
@@ -115,10 +116,9 @@ class Permissions:
         hooks = self.authorizer.hooks
         return hooks if hooks is not None and event in hooks.events else None
 
-    @may_wait
     def identify(
         self, context: ClientContext, token: str, request: Connect
-    ) -> Generator[Any, Any, ConnectGrant | Error | Disconnect]:
+    ) -> MaybeDeferred[ConnectGrant | Error | Disconnect]:
         """
         Identify a client that connects: by its token, or else by the backend.
 
@@ -128,25 +128,20 @@ class Permissions:
             request: its `connect` command.
 
         Returns:
-            A Deferred that fires with the permission or the refusal. Without a token and without a connect hook, the
-            client is anonymous or refused.
+            The permission or the refusal; a Deferred of it if a key or the backend's answer must be awaited. Without a
+            token and without a connect hook, the client is anonymous or refused.
         """
         tokens, hooks = self.authorizer.tokens, self._hooks_for("connect")
-        if token and tokens is None:
-            return INVALID_TOKEN.because(NO_KEY)
-        if token and tokens is not None:
-            found: Identity | Refused = yield tokens.connection(token)
-            if isinstance(found, Refused):
-                return refuse_token(found, expired=TOKEN_EXPIRED, invalid=INVALID_TOKEN)
-            return ConnectGrant(found, by_token=True)
-        if hooks is None:
-            if self.authorizer.anonymous:
-                return ConnectGrant(ANONYMOUS)
-            return BAD_REQUEST.because("a token is required; see --anonymous")
-        answer = yield hooks.connect(context.caller, data=request.data, name=request.name, version=request.version)
-        if not isinstance(answer, Connected):
-            return refuse_by_hook(answer)
-        return ConnectGrant(identity_of(answer), answer.data)
+        if token:
+            if tokens is None:
+                return INVALID_TOKEN.because(NO_KEY)
+            return then(tokens.connection(token), _identified_by_token)
+        if hooks is not None:
+            answer = hooks.connect(context.caller, data=request.data, name=request.name, version=request.version)
+            return then(answer, _identified_by_hook)
+        if self.authorizer.anonymous:
+            return _ANONYMOUS
+        return BAD_REQUEST.because("a token is required; see --anonymous")
 
     @may_wait
     def refresh(self, context: ClientContext, token: str) -> Generator[Any, Any, Identity | Error | Disconnect]:
@@ -163,10 +158,9 @@ class Permissions:
             return INVALID_TOKEN.because("the token is for another user")
         return identity
 
-    @may_wait
     def subscribe(
         self, context: ClientContext, request: Subscribe
-    ) -> Generator[Any, Any, SubscribeGrant | Error | Disconnect]:
+    ) -> MaybeDeferred[SubscribeGrant | Error | Disconnect]:
         """
         Check whether a client may subscribe to a channel.
 
@@ -178,17 +172,12 @@ class Permissions:
         """
         channel = parse_name(request.channel)
         if request.token:
-            found: SubscribeGrant | Error | Disconnect = yield self._with_token(
-                context, channel, request.token, PERMISSION_DENIED
-            )
-            return found
+            return self._with_token(context, channel, request.token, PERMISSION_DENIED)
         grant = self.find_grant(context, channel)
         if grant is not None:
             return grant
-        answer = yield self.authorizer.open(channel, context.identity, context.host, context.caller, request.data)
-        if isinstance(answer, Subscribed):
-            return SubscribeGrant(channel, answer.info, answer.data, answer.expire_at)
-        return refuse_channel(answer) if isinstance(answer, NotAllowed) else refuse_by_hook(answer)
+        answer = self.authorizer.open(channel, context.identity, context.host, context.caller, request.data)
+        return then(answer, partial(_opened, channel))
 
     def find_grant(self, context: ClientContext, channel: ChannelName) -> SubscribeGrant | None:
         """
@@ -203,19 +192,15 @@ class Permissions:
         refusal = self.authorizer.refuse(channel, context.identity, context.host)
         return SubscribeGrant(channel) if refusal is None else None
 
-    @may_wait
     def sub_refresh(
         self, context: ClientContext, grant: SubscribeGrant, token: str
-    ) -> Generator[Any, Any, SubscribeGrant | Error | Disconnect]:
+    ) -> MaybeDeferred[SubscribeGrant | Error | Disconnect]:
         """Check a new subscription token, and return the permission that replaces `grant`."""
         if not grant.by_token:
             return BAD_REQUEST.because("sub_refresh of a subscription that was made without a token")
         if not token:
             return BAD_REQUEST_ERROR.because("sub_refresh without a token")
-        found: SubscribeGrant | Error | Disconnect = yield self._with_token(
-            context, grant.channel, token, INVALID_TOKEN
-        )
-        return found
+        return self._with_token(context, grant.channel, token, INVALID_TOKEN)
 
     @may_wait
     def _with_token(
@@ -285,6 +270,29 @@ class Permissions:
         if grant is not None or context.identity.may(channel, right):
             return None
         return PERMISSION_DENIED.because(f"not subscribed to channel {quote(channel)}")
+
+
+_ANONYMOUS: Final = ConnectGrant(ANONYMOUS)
+
+
+def _identified_by_token(found: Identity | Refused) -> ConnectGrant | Error | Disconnect:
+    if isinstance(found, Refused):
+        return refuse_token(found, expired=TOKEN_EXPIRED, invalid=INVALID_TOKEN)
+    return ConnectGrant(found, by_token=True)
+
+
+def _identified_by_hook(answer: Connected | HookError | HookDisconnect) -> ConnectGrant | Error | Disconnect:
+    if isinstance(answer, Connected):
+        return ConnectGrant(identity_of(answer), answer.data)
+    return refuse_by_hook(answer)
+
+
+def _opened(
+    channel: ChannelName, answer: Subscribed | HookError | HookDisconnect | NotAllowed
+) -> SubscribeGrant | Error | Disconnect:
+    if isinstance(answer, Subscribed):
+        return SubscribeGrant(channel, answer.info, answer.data, answer.expire_at)
+    return refuse_channel(answer) if isinstance(answer, NotAllowed) else refuse_by_hook(answer)
 
 
 def _read_answer(answer: Published | HookError | HookDisconnect, data: JSONText) -> PublishGrant | Error | Disconnect:

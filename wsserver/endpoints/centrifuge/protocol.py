@@ -113,6 +113,9 @@ class CentrifugeProtocol(SubscriberProtocol):
         self._replies_size = 0
         """Size of the replies and pushes in `_replies`, in bytes."""
 
+    def _connection_request(self) -> None:
+        """Make no `ConnectionRequest`: `onConnect` reads the handshake itself."""
+
     def onConnect(self, request: ConnectionRequest) -> Any:
         """
         Accept or refuse the opening handshake, and find the client's token.
@@ -132,12 +135,11 @@ class CentrifugeProtocol(SubscriberProtocol):
         caller = self.permissions.authorizer.caller("websocket", "json", handshake.headers, self._shown_peer)
         self.context = ClientContext(caller, handshake.host)
         self.token = token or ""
-        self.hold()
         chosen = super().onConnect(request)
         return JSON if JSON in offered else select_subprotocol(chosen, offered)
 
     def onOpen(self) -> None:
-        """Wait for the `connect` command. Publications remain queued until the server has replied to it."""
+        """Wait for the `connect` command."""
         self.session = Session(self)
         self._connect_deadline = self.factory.deadlines.call_later(CONNECT_TIMEOUT, self._connect_timed_out)
 

@@ -43,6 +43,8 @@ def obj(fields: Mapping[str, Any]) -> bytes:
 def _value(value: Any) -> bytes:
     if isinstance(value, bytes):
         return value
+    if value is True:
+        return b"true"
     return array(value) if isinstance(value, tuple) else write(value)
 
 

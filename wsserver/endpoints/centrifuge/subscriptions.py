@@ -79,6 +79,9 @@ class Connection(Protocol):
     def send_payload(self, payload: bytes) -> None:
         """Send a reply or a push."""
 
+    def hold(self) -> None:
+        """Queue the publications to the client until the reply to `connect` has been sent."""
+
     def forget(self, channel: ChannelName) -> None:
         """Drop a channel's publications from the send queue."""
 
@@ -170,8 +173,7 @@ class Channels:
 
     # Subscriptions.
 
-    @may_wait
-    def subscribe(self, request: Subscribe) -> Generator[Any, Any, Answer]:
+    def subscribe(self, request: Subscribe) -> MaybeDeferred[Answer]:
         """Execute `subscribe`."""
         if not request.channel:
             return BAD_REQUEST.because("subscribe without a channel")
@@ -181,11 +183,13 @@ class Channels:
             return ALREADY_SUBSCRIBED
         if len(self.subscriptions) >= MAX_CHANNELS:
             return LIMIT_EXCEEDED.because(f"expected at most {MAX_CHANNELS} channels per client")
-        grant = yield self._permissions.subscribe(self.context, request)
-        if isinstance(grant, Error | Disconnect):
-            return grant
-        answer: Answer = yield self.join(grant, request)
-        return answer
+        grant = self._permissions.subscribe(self.context, request)
+        if waits(grant):
+            return grant.addCallback(self._join_if_granted, request)
+        return self._join_if_granted(grant, request)
+
+    def _join_if_granted(self, grant: SubscribeGrant | Error | Disconnect, request: Subscribe) -> MaybeDeferred[Answer]:
+        return self.join(grant, request) if isinstance(grant, SubscribeGrant) else grant
 
     @may_wait
     def join(
@@ -236,7 +240,8 @@ class Channels:
             self._leave(subscription)
             return UNRECOVERABLE_POSITION
         subscription.answered, subscription.positioned = True, joined.position is not None
-        self._watch_expiry(subscription)
+        if grant.expires_at:
+            self._watch_expiry(subscription)
         self._hub.presence.join(channel, info)
         return self._result(grant, request, joined)
 
@@ -249,15 +254,18 @@ class Channels:
         return Position(since.offset, page.position.epoch)
 
     def _result(self, grant: SubscribeGrant, request: Subscribe, joined: Joined) -> Answer:
-        result: dict[str, Any] = {"was_recovering": request.recover, "recovered": joined.recovered}
-        result |= self._permissions.expiry(grant.expires_at, by_token=grant.by_token)
+        position, publications, recovered, _ = joined
+        result: dict[str, Any] = {"was_recovering": request.recover, "recovered": recovered}
+        if grant.expires_at:
+            result |= self._permissions.expiry(grant.expires_at, by_token=grant.by_token)
         if grant.data is not None:
             result["data"] = on_one_line(grant.data)
-        if joined.position is not None:
-            result |= {"recoverable": True, "positioned": True, "epoch": joined.position.epoch}
+        if position is not None:
+            result["recoverable"] = result["positioned"] = True
+            result["epoch"] = position.epoch
             # After a recovery, the client starts at the offset that it sent, and advances with each publication.
-            result["offset"] = request.offset if joined.recovered else joined.position.offset
-        result["publications"] = tuple(map(publication, joined.publications))
+            result["offset"] = request.offset if recovered else position.offset
+        result["publications"] = tuple(map(publication, publications))
         return result
 
     def _info(self, grant: SubscribeGrant | None) -> ClientInfo:
