@@ -138,9 +138,25 @@ class FanOut:
     def _start(
         self, channel: ChannelName, subscribers: Iterable[Any], act: Callable[[list[Any]], None], cost: int = 1
     ) -> None:
-        self._jobs.append(_Job(channel, list(subscribers), act, cost))
+        served = list(subscribers)
         # A subscriber may cause another delivery while it is served. The new delivery starts after the current one.
-        if not self._busy:
+        if self._busy:
+            self._jobs.append(_Job(channel, served, act, cost))
+        elif self._jobs or len(served) * cost > self._left:
+            self._jobs.append(_Job(channel, served, act, cost))
+            self._run()
+        else:
+            self._left -= len(served) * cost
+            self._serve(act, served)
+
+    def _serve(self, act: Callable[[list[Any]], None], subscribers: list[Any]) -> None:
+        """Serve all subscribers of a delivery for which there are enough writes left, without queueing a job."""
+        self._busy = True
+        try:
+            act(subscribers)
+        finally:
+            self._busy = False
+        if self._jobs:
             self._run()
 
     def _run(self) -> None:

@@ -8,10 +8,11 @@ This module does not use Twisted, a clock or a socket.
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count
 from typing import Final, NamedTuple
+
+import msgspec
 
 from wsserver.typing import ChannelName
 
@@ -33,8 +34,8 @@ class SlowConsumerPolicy(StrEnum):
     """While the subscriber does not read, queue only the channel's newest publication, even if the queue has room."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+# A struct, because creating one takes a fifth of the time that a frozen dataclass takes.
+class Batch(msgspec.Struct, frozen=True, gc=False):
     """A channel's publications and presence events of one event-loop iteration, encoded for one kind of subscriber."""
 
     channel: ChannelName
