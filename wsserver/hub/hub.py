@@ -294,7 +294,8 @@ class Hub:
         Returns:
             The receipt; a Deferred of it if the broker does not publish immediately.
         """
-        position = self.forward(channel, publication, idempotency_key, skip_history=skip_history)
+        keep = None if skip_history else self.rules.for_channel(channel).keep
+        position = self.broker.publish(channel, publication, keep, idempotency_key)
         if waits(position):
             return position.addCallback(self._receipt, channel)
         return self._receipt(position, channel)

@@ -97,12 +97,13 @@ class MemoryBroker:
         position = None
         if keep is not None:
             stream = self._streams.pop(channel, None) or Stream(self._epoch)
-            self._bytes -= stream.size
+            size = stream.size
             publication = stream.append(publication, keep, now)
             self._streams[channel] = stream
-            self._bytes += stream.size
-            position = Position(stream.offset, stream.epoch)
-            self._shrink()
+            self._bytes += stream.size - size
+            position = stream.position
+            if self._bytes > MAX_BYTES or len(self._streams) > MAX_STREAMS:
+                self._shrink()
         if idempotency_key:
             # Removed first, so that the key moves to the end of the dict, which is ordered by age.
             self._idempotency_keys.pop((channel, idempotency_key), None)

@@ -138,6 +138,12 @@ class Stream:
         self._kept: deque[Publication] = deque()
         self._expires = 0.0
 
+    @property
+    def position(self) -> Position:
+        """The position of the newest publication."""
+        # As `Position` itself does, but in half of the time: this is called for each publication.
+        return tuple.__new__(Position, (self.offset, self.epoch))
+
     def append(self, publication: Publication, keep: Keep, now: float) -> Publication:
         """
         Assign the next offset to a publication, store it, and delete the oldest publications beyond `keep.size`.
@@ -204,7 +210,7 @@ class Stream:
         if limit >= 0:
             found = islice(found, limit)
         publications = tuple(found if max_bytes is None else _up_to(found, max_bytes))
-        return Page(publications, Position(self.offset, self.epoch))
+        return Page(publications, self.position)
 
 
 def _up_to(publications: Iterable[Publication], max_bytes: int) -> Iterator[Publication]:

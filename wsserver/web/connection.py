@@ -170,7 +170,7 @@ class HTTPConnection:
         if self._transport is None:
             # The client disconnected while the call was running.
             return
-        closes = request.version != (1, 1) or request.names("connection", "close")
+        closes = request.version != (1, 1) or ("connection" in request.fields and request.names("connection", "close"))
         self._transport.write(write_response(request, response, lines, closes=closes))
         size = len(response.body) if request.method != "HEAD" else 0
         path = show_path(request.raw_path)

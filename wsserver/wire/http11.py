@@ -230,7 +230,8 @@ class Request(msgspec.Struct, frozen=True):
     @property
     def wants_websocket(self) -> bool:
         """Whether the request asks for an upgrade to WebSocket; the handshake may still be invalid."""
-        return self.fields.get("upgrade") == "websocket" or self.names("upgrade", "websocket")
+        value = self.fields.get("upgrade")
+        return value is not None and (value == "websocket" or self.names("upgrade", "websocket"))
 
     @property
     def raw_path(self) -> str:
@@ -398,12 +399,18 @@ def _assemble(
     if len(headers) > MAX_HEADERS:
         reason = f"{len(headers)} header lines; expected at most {MAX_HEADERS}"
         return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
-    host = _host(_all(headers, last, "host"), version)
-    if isinstance(host, Refusal):
-        return host
-    length = _content_length(_all(headers, last, "content-length"), _all(headers, last, "transfer-encoding"), version)
-    if isinstance(length, Refusal):
-        return length
+    host = last.get("host", "")
+    if len(last) != len(headers) or not _is_host(host):
+        refusal = _check_host(_all(headers, last, "host"), version)
+        if refusal is not None:
+            return refusal
+    length = 0
+    if "content-length" in last or "transfer-encoding" in last:
+        codings = _all(headers, last, "transfer-encoding")
+        found = _content_length(_all(headers, last, "content-length"), codings, version)
+        if isinstance(found, Refusal):
+            return found
+        length = found
     if not (target.isascii() and target.isprintable() and " " not in target):
         return bad_request(f"invalid request target {_quote_target(target)}")
     origin_form = _origin_form(target, host)
@@ -425,15 +432,13 @@ def _headers(fields: Iterable[tuple[bytes, bytes]]) -> tuple[Header, ...] | Refu
     return tuple(headers)
 
 
-def _host(hosts: list[str], version: tuple[int, int]) -> str | Refusal:
+def _check_host(hosts: list[str], version: tuple[int, int]) -> Refusal | None:
     # RFC 9112 section 3.2: 400 to any HTTP/1.1 request without Host, with more than one, or with an invalid one.
     if len(hosts) > 1:
         return bad_request("more than one Host header; expected one")
     if not hosts:
-        return "" if version == (1, 0) else bad_request("missing Host header")
-    if not _is_host(hosts[0]):
-        return bad_request(f"invalid Host header {_quote_host(hosts[0])}")
-    return hosts[0]
+        return None if version == (1, 0) else bad_request("missing Host header")
+    return None if _is_host(hosts[0]) else bad_request(f"invalid Host header {_quote_host(hosts[0])}")
 
 
 @lru_cache(maxsize=128)

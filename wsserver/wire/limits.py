@@ -7,7 +7,6 @@ which serves one request per connection, round-robin, until the budget of the re
 """
 
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IReactorTime
@@ -106,26 +105,25 @@ class WorkQueue:
         self._serve()
 
     def _serve(self) -> None:
+        waiting, seconds = self._waiting, self._reactor.seconds
         served: dict[Worker, None] = {}
-        self._serving, last = True, self._reactor.seconds()
-        while self._waiting and self._pieces > 0 and self._bytes > 0 and self._seconds > 0:
-            worker, _ = self._waiting.popitem(last=False)
+        self._serving, last = True, seconds()
+        while waiting and self._pieces > 0 and self._bytes > 0 and self._seconds > 0:
+            worker, _ = waiting.popitem(last=False)
             served[worker] = None
-            if self._guard(worker, worker.serve_one):
-                self._waiting[worker] = None
-            now = self._reactor.seconds()
+            try:
+                if worker.serve_one():
+                    waiting[worker] = None
+            except Exception:
+                worker.work_failed()
+            now = seconds()
             self._seconds -= now - last
             last = now
         for worker in served:
-            self._guard(worker, worker.finish_turn)
+            try:
+                worker.finish_turn()
+            except Exception:
+                worker.work_failed()
         self._serving = False
-        if self._waiting:
+        if waiting:
             self._next_turn = self._reactor.callLater(0, self._start_turn)
-
-    @staticmethod
-    def _guard(worker: Worker, function: Callable[[], bool | None]) -> bool:
-        try:
-            return bool(function())
-        except Exception:
-            worker.work_failed()
-            return False
