@@ -20,7 +20,7 @@ local function begin(fresh, mine)
     redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', 0)
     redis.call('DEL', KEYS[2])
   end
-  if mine ~= '' then
+  if mine ~= '' and mine ~= dataset_id then
     redis.call('HSET', KEYS[1], 'dataset_id', mine)
   end
 end
