@@ -34,7 +34,7 @@ from wsserver.endpoints.centrifuge.permissions import ClientContext, Permissions
 from wsserver.endpoints.centrifuge.refusals import error_for
 from wsserver.endpoints.centrifuge.replies import PING, error_reply, reply
 from wsserver.endpoints.centrifuge.subscriber import gap_message
-from wsserver.endpoints.centrifuge.subscriptions import Answer
+from wsserver.endpoints.centrifuge.subscriptions import NO_FIELDS, Answer
 from wsserver.endpoints.centrifuge.unconfirmed import Sent, UnconfirmedPublishes
 from wsserver.endpoints.subscriber import SubscriberProtocol
 from wsserver.hub.deferreds import waits
@@ -246,7 +246,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         if isinstance(answer, Sent):
             self._unconfirmed = self._unconfirmed or UnconfirmedPublishes()
             entry = self._unconfirmed.add(command)
-            answer.done.addErrback(error_for).addCallback(self._confirmed, entry).addErrback(self._crash)
+            answer.done.addBoth(self._confirmed, entry).addErrback(self._crash)
         elif waits(answer):
             self._busy = True
             answer.addErrback(error_for).addCallback(self._answer_late, command).addErrback(self._crash)
@@ -259,12 +259,13 @@ class CentrifugeProtocol(SubscriberProtocol):
         if self._has_work():
             self.factory.work.submit(self)
 
-    def _confirmed(self, answer: Answer, entry: Any) -> None:
+    def _confirmed(self, result: Any, entry: Any) -> None:
         assert self._unconfirmed is not None
         if self._replies is None and self.state == OPEN:
             # The replies to all confirmations that arrive in this turn are sent as one message.
             self._collect_replies()
             self.factory.work.submit_later(self)
+        answer = error_for(result) if isinstance(result, Failure) else NO_FIELDS
         for found, command in self._unconfirmed.confirm(entry, answer):
             self._reply(found, command)
 

@@ -52,7 +52,7 @@ from wsserver.hub.stream import Position, ReadLimit
 from wsserver.text import quote
 from wsserver.typing import ChannelName, JSONText
 
-__all__ = ["Answer", "Channels", "Connection"]
+__all__ = ["NO_FIELDS", "Answer", "Channels", "Connection"]
 
 # At module level, because a Twisted Logger in a class body uses the name of the class as its namespace.
 _log = Logger(namespace="wsserver.centrifuge")
@@ -334,18 +334,17 @@ class Channels:
         grant = self._grant(channel)
         allowed = self._permissions.publish(self.context, channel, request.data, grant)
         if waits(allowed):
-            return allowed.addCallback(self._send, channel, grant)
-        answer = self._send(allowed, channel, grant)
-        return Sent(answer) if waits(answer) else answer
+            return allowed.addCallback(lambda found: _when_confirmed(self._send(found, channel, grant)))
+        return self._send(allowed, channel, grant)
 
     def _send(
         self, allowed: PublishGrant | Error | Disconnect, channel: ChannelName, grant: SubscribeGrant | None
-    ) -> MaybeDeferred[Answer]:
+    ) -> Answer | Sent:
         if not isinstance(allowed, PublishGrant):
             return allowed
         publication = Publication(allowed.data, json=True, info=self._publisher(grant), tags=allowed.tags)
         sent = self._hub.forward(channel, publication, allowed.idempotency_key, skip_history=allowed.skip_history)
-        return sent.addCallback(lambda _: NO_FIELDS) if waits(sent) else NO_FIELDS
+        return Sent(sent) if waits(sent) else NO_FIELDS
 
     def _publisher(self, grant: SubscribeGrant | None) -> ClientInfo:
         """Return the info of this client as a publisher, which rarely changes between two publications."""
@@ -391,3 +390,10 @@ class Channels:
     def _grant(self, channel: ChannelName) -> SubscribeGrant | None:
         subscription = self.subscriptions.get(channel)
         return subscription.grant if subscription is not None and subscription.answered else None
+
+
+def _when_confirmed(answer: Answer | Sent) -> MaybeDeferred[Answer]:
+    if not isinstance(answer, Sent):
+        return answer
+    confirmed: MaybeDeferred[Answer] = answer.done.addCallback(lambda _: NO_FIELDS)
+    return confirmed

@@ -26,7 +26,7 @@ class Sent(msgspec.Struct, frozen=True):
     """The result of a publish command whose publication the broker has received."""
 
     done: Any
-    """A Deferred that fires with the answer when the broker has confirmed the publication."""
+    """A Deferred that fires when the broker has confirmed the publication, or fails."""
 
 
 class _Entry(msgspec.Struct):
