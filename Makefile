@@ -96,7 +96,7 @@ compliance: $(VENV)/installed
 chaos: $(VENV)/installed system
 	$(BIN)/python tests/chaos/run.py --out $(REPORTS)/chaos
 
-# Compare the server with others, and rewrite docs/explanation/benchmarks.md. QUICK=1: under two minutes, rewrites nothing.
+# Compare the server with others, and rewrite docs/explanation/benchmarks.md. QUICK=1: a few servers, one short round, rewrites nothing.
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/bench.py $(if $(QUICK),--quick,--write-docs)
 

@@ -4,6 +4,7 @@ Compare the server with other WebSocket servers, its peers: `make bench`.
     python benchmarks/bench.py [--quick] [--rows a,b] [--servers a,b] [--rounds N] [--write-docs]
     python benchmarks/bench.py --reuse --write-docs
     python benchmarks/bench.py --profile ROW
+    python benchmarks/bench.py --python /usr/bin/python3
 
 Run it with the Python that wsserver is installed in. Only figures of the same run are compared: for each row, the
 rounds of all servers are interleaved.
@@ -30,9 +31,9 @@ from plot import Bar, chart
 from processes import MeasureError, Server, cores, holding, load, open_files, serving
 from report import document, middle, missed, number, tables
 from rows import ROWS
-from toolchain import BENCH, ROOT, ToolchainError, prepare, versions
+from toolchain import BENCH, ROOT, ToolchainError, describe_python, prepare, subject_environment, versions
 
-QUICK = (LIMIT, SUBJECT, "picows", "gorilla", "socketify")
+QUICK = (LIMIT, SUBJECT, "centrifugo", "fastwebsockets", "bun", "gorilla")
 QUICK_WITHOUT = {"idle", "fanout-channels", "redis-channels", "echo-10000"}
 PLOTTED = (
     "echo",
@@ -75,6 +76,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--reuse", action="store_true", help="do not measure: use the last result")
     parser.add_argument(
         "--profile", choices=[row.name for row in ROWS if row.measure == "load" and not row.shares], metavar="ROW"
+    )
+    parser.add_argument(
+        "--python",
+        type=Path,
+        metavar="FILE",
+        help="install wsserver for this Python below build/bench, and run with it (such as /usr/bin/python3)",
     )
     chosen = parser.parse_args(arguments)
     chosen.rows = chosen.rows or [
@@ -195,7 +202,7 @@ def describe_machine() -> dict[str, Any]:
         "cpu": model[0].partition(":")[2].strip() if model else platform.machine(),
         "cores": os.cpu_count(),
         "kernel": platform.release(),
-        "python": platform.python_version(),
+        "python": describe_python(),
         "load_average": os.getloadavg()[0],
     }
 
@@ -296,6 +303,14 @@ def profile(row: Row, out: Path) -> None:
     say("\n".join([*lines[:30], f"{number(found['rate'])}/s, {found['cpu_us']:.2f} µs a message; all of it: {text}"]))
 
 
+def restart_with(python: Path) -> None:
+    """Execute this program again, with another Python that wsserver is installed for, unless that Python runs it."""
+    folder = subject_environment(python)
+    if Path(sys.prefix) != folder:
+        program = folder / "bin" / "python"
+        os.execv(program, [str(program), *sys.argv])  # noqa: S606
+
+
 def main() -> None:
     """Run the benchmark and print which goals are missed. Exits with an error if a measurement failed."""
     options = parse(sys.argv[1:])
@@ -303,6 +318,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         cores()
+        if options.python:
+            restart_with(options.python)
         if options.profile:
             profile(next(row for row in ROWS if row.name == options.profile), options.out)
             return

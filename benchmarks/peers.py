@@ -18,8 +18,9 @@ class Peer:
     title: str
     command: tuple[str, ...]
     """
-    Command line. {bench} is build/bench, {servers} the folder of the peers' programs, {port} the port, {here} the
-    folder of programs that wsserver is installed in. Empty for a peer that is measured in the fan-out rows only.
+    Command line. {bench} is build/bench, {servers} the folder of the peers' programs, {python} the Python of the peers,
+    {port} the port, {here} the folder of programs that wsserver is installed in. Options that a row needs are inserted
+    before the last word, the port. Empty for a peer that is not measured in the echo rows.
     """
 
     can: frozenset[str] = frozenset()
@@ -29,10 +30,16 @@ class Peer:
     """
 
     packages: tuple[str, ...] = ()
-    """Packages to install with pip or npm. The version of the first package is reported as the peer's version."""
+    """
+    Packages with the versions to install, as pip, npm or Go write them. For the peers of kind `go` and `cargo`,
+    servers/go/go.sum and servers/rust/Cargo.lock pin the versions, and this is the name of the package.
+    """
 
     kind: str = "python"
-    """How it is installed: python, node, go, c, nginx, or here (the server under test, which is already installed)."""
+    """
+    How it is installed: python, npm (runs in Node.js), node (a runtime from npm), go (a program of ours), gomodule (the
+    package is the program), cargo, c, nginx, or here (the server under test, which is already installed).
+    """
 
     fanout: tuple[str, ...] = ()
     """Command line in the fan-out rows; empty for a peer that is not measured in them."""
@@ -47,13 +54,25 @@ class Peer:
 
 def _python(name: str, title: str, script: str, packages: str, can: str, *, fanout: str = "") -> Peer:
     file, *options = script.split()
-    python = "{bench}/venv/bin/python"
-    command = (python, f"{{servers}}/{file}", "{port}", *options)
-    more = (python, f"{{servers}}/{fanout}", "{port}") if fanout else ()
+    command = ("{python}", f"{{servers}}/{file}", *options, "{port}")
+    more = ("{python}", f"{{servers}}/{fanout}", "{port}") if fanout else ()
     return Peer(name, title, command, frozenset(can.split()) | {"python"}, tuple(packages.split()), fanout=more)
 
 
+def _go(name: str, title: str, package: str, can: str, *, fanout: str = "") -> Peer:
+    more = (f"{{bench}}/{fanout}", "{port}") if fanout else ()
+    return Peer(name, title, (f"{{bench}}/echo_{name}", "{port}"), frozenset(can.split()), (package,), "go", more)
+
+
+def _rust(name: str, title: str, package: str, program: str) -> Peer:
+    command = (f"{{bench}}/cargo/release/{program}", "{port}")
+    return Peer(name, title, command, frozenset(["validates"]), (package,), "cargo")
+
+
 ALL = "compression tls ping validates"
+UVLOOP = "uvloop==0.23.0"
+BUN = "{bench}/node/node_modules/bun/bin/bun.exe"
+DENO = "{bench}/node/node_modules/deno/deno"
 
 PEERS = (
     Peer(LIMIT, "a minimal C epoll echo", ("{bench}/echo", "{port}"), kind="c", fanout=("{bench}/echo", "{port}")),
@@ -66,11 +85,56 @@ PEERS = (
         channels=("{here}/wsserver", "serve"),
         fanout=("{here}/python", "{servers}/fanout_wsserver.py", "{port}"),
     ),
+    Peer(
+        "centrifugo",
+        "Centrifugo (Go)",
+        (),
+        packages=("github.com/centrifugal/centrifugo/v6@v6.9.1",),
+        kind="gomodule",
+        channels=("{bench}/centrifugo", "--config", "{servers}/centrifugo.json", "--http_server.port", "{port}"),
+    ),
+    _rust("fastwebsockets", "Rust with fastwebsockets", "fastwebsockets", "echo_fastwebsockets"),
+    _rust("tungstenite", "Rust with tokio-tungstenite", "tokio-tungstenite", "echo_tungstenite"),
+    Peer(
+        "bun",
+        "Bun",
+        (BUN, "{servers}/echo_bun.js", "{port}"),
+        frozenset([*ALL.split(), "commands"]),
+        ("bun@1.4.5",),
+        "node",
+        (BUN, "{servers}/fanout_bun.js", "{port}"),
+    ),
+    Peer(
+        "deno",
+        "Deno",
+        (DENO, "run", "--allow-net", "--allow-read", "{servers}/echo_deno.js", "{port}"),
+        frozenset(["tls", "validates"]),
+        ("deno@2.9.6",),
+        "node",
+    ),
+    _go(
+        "gorilla",
+        "Go with gorilla/websocket",
+        "github.com/gorilla/websocket",
+        "compression tls",
+        fanout="fanout_gorilla",
+    ),
+    _go("coder", "Go with coder/websocket", "github.com/coder/websocket", "compression tls"),
+    _go("nbio", "Go with nbio", "github.com/lesismal/nbio", "compression validates"),
+    Peer(
+        "ws",
+        "Node.js with ws",
+        ("node", "{servers}/echo_ws.js", "{port}"),
+        frozenset(ALL.split()),
+        ("ws@8.23.0", "bufferutil@4.1.0"),
+        "npm",
+        ("node", "{servers}/fanout_ws.js", "{port}"),
+    ),
     _python(
         "autobahn",
         "plain Autobahn on Twisted",
         "echo_autobahn.py",
-        "autobahn[twisted] twisted[tls]",
+        "autobahn[twisted]==26.10.2 twisted[tls]==26.10.0",
         ALL,
         fanout="fanout_autobahn.py",
     ),
@@ -78,49 +142,43 @@ PEERS = (
         "picows",
         "picows on uvloop",
         "echo_picows.py",
-        "picows uvloop aiofastnet",
+        f"picows==2.3.1 {UVLOOP} aiofastnet==1.2.0",
         "tls ping",
         fanout="fanout_picows.py",
     ),
-    _python("websockets", "websockets on asyncio", "echo_websockets.py", "websockets", ALL),
+    _python("granian", "granian on uvloop", "echo_granian.py", f"granian==2.8.9 {UVLOOP}", "tls validates"),
+    _python("websockets", "websockets on asyncio", "echo_websockets.py", "websockets==17.4", ALL),
     _python(
         "websockets-uvloop",
         "websockets on uvloop",
         "echo_websockets.py --uvloop",
-        "websockets uvloop",
+        f"websockets==17.4 {UVLOOP}",
         ALL,
         fanout="fanout_websockets.py",
     ),
-    _python("aiohttp", "aiohttp on uvloop", "echo_aiohttp.py", "aiohttp uvloop", ALL),
-    _python("tornado", "Tornado", "echo_tornado.py", "tornado", ALL),
-    _python("uvicorn", "uvicorn on uvloop", "echo_uvicorn.py", "uvicorn websockets httptools uvloop", ALL),
+    _python("aiohttp", "aiohttp on uvloop", "echo_aiohttp.py", f"aiohttp==3.14.5 {UVLOOP}", ALL),
+    _python("tornado", "Tornado", "echo_tornado.py", "tornado==6.6.1", ALL),
     _python(
-        "uvicorn-wsproto", "uvicorn with wsproto", "echo_uvicorn.py --wsproto", "uvicorn wsproto httptools uvloop", ALL
+        "uvicorn",
+        "uvicorn on uvloop",
+        "echo_uvicorn.py",
+        f"uvicorn==0.54.0 websockets==17.4 httptools==0.9.0 {UVLOOP}",
+        ALL,
+    ),
+    _python(
+        "uvicorn-wsproto",
+        "uvicorn with wsproto",
+        "echo_uvicorn.py --wsproto",
+        f"uvicorn==0.54.0 wsproto==1.3.2 httptools==0.9.0 {UVLOOP}",
+        ALL,
     ),
     _python(
         "socketify",
         "uWebSockets through socketify",
         "echo_socketify.py",
-        "socketify",
+        "socketify==0.0.31",
         ALL,
         fanout="fanout_socketify.py",
-    ),
-    Peer(
-        "ws",
-        "Node.js with ws",
-        ("node", "{servers}/echo_ws.js", "{port}"),
-        frozenset(ALL.split()),
-        ("ws", "bufferutil"),
-        "node",
-        ("node", "{servers}/fanout_ws.js", "{port}"),
-    ),
-    Peer(
-        "gorilla",
-        "Go with gorilla/websocket",
-        ("{bench}/echo_gorilla",),
-        frozenset(["compression", "tls"]),
-        kind="go",
-        fanout=("{bench}/fanout_gorilla",),
     ),
     Peer(
         "nchan",

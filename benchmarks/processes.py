@@ -19,8 +19,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from installers import BENCH, PYTHON
 from peers import FOLDER, Peer
-from toolchain import BENCH, HERE, LOAD
+from toolchain import HERE, LOAD
 
 __all__ = ["MeasureError", "Server", "cores", "holding", "load", "open_files", "serving"]
 
@@ -164,23 +165,19 @@ def _serving(peer: Peer, needs: str, options: Sequence[str]) -> Iterator[Server]
 
 def command(peer: Peer, port: int, needs: str, options: Sequence[str]) -> list[str]:
     """Return the command line of a server."""
-    places = {"bench": BENCH, "servers": FOLDER / "servers", "port": port, "here": HERE}
+    places = {"bench": BENCH, "servers": FOLDER / "servers", "python": PYTHON, "port": port, "here": HERE}
     chosen = {"fanout": peer.fanout, "channels": peer.channels}.get(needs, peer.command)
     line = [part.format(**places) for part in chosen]
-    if needs == "channels" and peer.kind != "here":
-        return line
-    if needs == "fanout":
-        return [*line, str(port)] if peer.kind == "go" else [*line, *options]
     if peer.kind == "here":
         tls = ["--tls-cert", "cert.pem", "--tls-key", "key.pem"] if needs == "tls" else []
-        return [*line, "--port", str(port), *tls, *options]
+        return [*line, *options] if needs == "fanout" else [*line, "--port", str(port), *tls, *options]
     asked = {
         "compression": ["--compression"],
+        "commands": ["--commands"],
         "tls": ["--cert", "cert.pem", "--key", "key.pem"],
         "ping": ["--ping", "25"],
     }.get(needs, [])
-    # Go stops parsing flags at the first argument that is not a flag.
-    return [*line, *asked, str(port)] if peer.kind == "go" else [*line, *asked]
+    return [*line[:-1], *asked, line[-1]]
 
 
 def free_port() -> int:

@@ -1,50 +1,32 @@
 """
 Prepare a benchmark: compile the C programs, install the peers, create a certificate.
 
-The results are kept in build/bench; delete that folder to get newer peers.
+The results are kept in build/bench.
 """
 
-# ruff: noqa: S603 (fixed commands, found on the user's path)
-
-import json
-import os
+import platform
 import shutil
-import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
+from installers import BENCH, INSTALLERS, ROOT, VERSIONS, ToolchainError, run
 from peers import FOLDER, PEERS, SUBJECT, Peer
 
-__all__ = ["BENCH", "HERE", "LOAD", "ROOT", "ToolchainError", "prepare", "versions"]
+__all__ = [
+    "BENCH",
+    "HERE",
+    "LOAD",
+    "ROOT",
+    "ToolchainError",
+    "describe_python",
+    "prepare",
+    "subject_environment",
+    "versions",
+]
 
-ROOT = FOLDER.parent
-BENCH = ROOT / "build" / "bench"
 LOAD = BENCH / "load"
 HERE = Path(sys.executable).parent
-SECONDS = 600
-PYTHON = BENCH / "venv" / "bin" / "python"
-
-
-class ToolchainError(Exception):
-    """Something cannot be installed or compiled; the message says why."""
-
-
-def run(*command: str | Path, **more: object) -> str:
-    """
-    Run a command and return its output.
-
-    If the command fails, raise ToolchainError with the last line of its standard error.
-    """
-    try:
-        done = subprocess.run(
-            [str(part) for part in command], capture_output=True, text=True, timeout=SECONDS, check=False, **more
-        )
-    except (OSError, subprocess.TimeoutExpired) as failure:
-        raise ToolchainError(str(failure)) from failure
-    if done.returncode:
-        words = (done.stderr or done.stdout).strip().splitlines()
-        raise ToolchainError(f"{command[0]}: {words[-1] if words else 'failed'}")
-    return done.stdout.strip()
 
 
 def prepare(names: list[str]) -> dict[str, str]:
@@ -66,10 +48,18 @@ def prepare(names: list[str]) -> dict[str, str]:
     for peer in PEERS:
         if peer.name in names:
             try:
-                GET[peer.kind](peer)
+                install(peer)
             except ToolchainError as failure:
                 missing[peer.name] = str(failure)
     return missing
+
+
+def install(peer: Peer) -> None:
+    """Install a peer, unless it is installed."""
+    if peer.kind == "c":
+        compile_c("echo", "-lcrypto")
+    elif peer.kind != "here":
+        INSTALLERS[peer.kind](peer)
 
 
 def compile_c(name: str, *libraries: str) -> None:
@@ -93,113 +83,75 @@ def make_certificate() -> None:
     run("openssl", "req", "-x509", *curve, *names, "-days", "7", "-subj", "/CN=127.0.0.1")
 
 
-def get_python(peer: Peer) -> None:
-    """Install a Python peer into the virtual environment of the peers, unless that was done before."""
-    stamp = BENCH / "venv" / f"{peer.name}.installed"
-    if stamp.exists():
-        return
-    if not PYTHON.exists():
-        run(sys.executable, "-m", "venv", BENCH / "venv")
-    run(PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *peer.packages)
+def subject_environment(python: Path) -> Path:
+    """
+    Install wsserver into a virtual environment of another Python, unless its source is unchanged since the last time.
+
+    Returns:
+        The folder of the environment.
+    """
+    version = run(python, "-c", "import platform; print(platform.python_version())")
+    folder = BENCH / f"subject-{version}"
+    stamp = folder / "installed"
+    sources = [
+        ROOT / "pyproject.toml",
+        ROOT / "setup.py",
+        *(ROOT / "wsserver").rglob("*.py*"),
+        *(ROOT / "static").glob("*"),
+    ]
+    newest = max(source.stat().st_mtime for source in sources if "__pycache__" not in source.parts)
+    if stamp.exists() and stamp.stat().st_mtime > newest:
+        return folder
+    if not stamp.exists():
+        run(python, "-m", "venv", "--clear", folder)
+    pip = folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"
+    run(*pip, "install", f"{ROOT}[speed]")
+    run(*pip, "install", "--force-reinstall", "--no-deps", f"{ROOT}")
     stamp.touch()
+    return folder
 
 
-def get_node(peer: Peer) -> None:
-    """Install a Node.js peer, unless it is installed."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        raise ToolchainError("no node or no npm here")
-    folder = BENCH / "node"
-    if (folder / "node_modules" / peer.packages[0]).exists():
-        return
-    folder.mkdir(exist_ok=True)
-    run("npm", "install", "--prefix", folder, "--no-save", "--silent", *peer.packages)
+def describe_python() -> str:
+    """
+    Return the version of this Python, its path and how it was built.
+
+    Debian builds its `python3` with profile-guided and link-time optimisation (PGO, LTO), as its changelog says, but
+    `configure` does not get the arguments that turn these on elsewhere.
+    """
+    arguments = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    origin = Path(sys.executable).resolve()
+    built = [name for name, word in (("PGO", "--enable-optimizations"), ("LTO", "--with-lto")) if word in arguments]
+    if not built and origin.parent == Path("/usr/bin"):
+        return f"{platform.python_version()} ({describe_packaged(origin)})"
+    return f"{platform.python_version()} (built {'with ' + ' and '.join(built) if built else 'without PGO and LTO'})"
 
 
-def get_go(peer: Peer) -> None:
-    """Compile a Go peer against the packages of Debian or a derivative."""
-    if shutil.which("go") is None:
-        raise ToolchainError("no go here; benchmarks/install_system_packages.sh installs it where there is apt-get")
-    for command in (peer.command, peer.fanout):
-        name = Path(command[0]).name
-        source, program = FOLDER / "servers" / f"{name}.go", BENCH / name
-        if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-            environment = os.environ | {"GO111MODULE": "off", "GOPATH": "/usr/share/gocode"}
-            run("go", "build", "-o", program, source, env=environment)
-
-
-def get_nginx(_peer: Peer) -> None:
-    """Check that nginx and the nchan module are installed."""
-    if shutil.which("nginx") is None or not list(Path("/usr/lib/nginx/modules").glob("ngx_nchan_module.so")):
-        raise ToolchainError("no nginx with nchan here; benchmarks/install_system_packages.sh installs it on Debian")
-
-
-GET = {
-    "python": get_python,
-    "node": get_node,
-    "go": get_go,
-    "nginx": get_nginx,
-    "c": lambda _peer: compile_c("echo", "-lcrypto"),
-    "here": lambda _peer: None,
-}
+def describe_packaged(program: Path) -> str:
+    """Return how the Debian package that contains a Python was built, with its name and its version."""
+    try:
+        name = run("dpkg-query", "--search", program).partition(":")[0]
+        package = run("dpkg-query", "--show", "--showformat", "${Package} ${Version}", name)
+    except ToolchainError:
+        return f"the system's {program}"
+    return f"built with PGO and LTO: Debian package {package}"
 
 
 def versions(names: list[str]) -> dict[str, str]:
     """Return the version of each peer."""
-    installed = {}
-    if PYTHON.exists():
-        listed = json.loads(run(PYTHON, "-m", "pip", "--disable-pip-version-check", "list", "--format", "json"))
-        installed = {package["name"].lower(): package["version"] for package in listed}
-    found = {}
-    for peer in PEERS:
-        if peer.name not in names:
-            continue
-        if peer.kind == "python":
-            packages = [package.partition("[")[0] for package in peer.packages]
-            found[peer.name] = ", ".join(f"{package} {installed.get(package, '?')}" for package in packages)
-        else:
-            found[peer.name] = VERSION[peer.kind](peer)
-    return found
+    return {peer.name: version(peer) for peer in PEERS if peer.name in names}
 
 
-def node_version(peer: Peer) -> str:
-    """Return the versions of Node.js and of the peer's packages."""
-    packages = [json.loads((BENCH / "node/node_modules" / name / "package.json").read_text()) for name in peer.packages]
-    return ", ".join(
-        [f"node {run('node', '--version')}", *(f"{found['name']} {found['version']}" for found in packages)]
-    )
+def version(peer: Peer) -> str:
+    """Return the version of a peer."""
+    if peer.kind == "c":
+        return f"gcc {run('gcc', '-dumpfullversion')} -O2"
+    return own_version() if peer.kind == "here" else VERSIONS[peer.kind](peer)
 
 
-def go_version(_peer: Peer) -> str:
-    """Return the versions of Go and of Debian's package."""
-    try:
-        package = run("dpkg-query", "--show", "--showformat", "${Version}", "golang-github-gorilla-websocket-dev")
-    except ToolchainError:
-        package = "?"
-    return f"{run('go', 'version').split()[2]}, gorilla/websocket {package}"
-
-
-def nginx_version(_peer: Peer) -> str:
-    """Return the versions of Debian's packages."""
-    try:
-        listed = run("dpkg-query", "--show", "--showformat", "${Package} ${Version}, ", "nginx", "libnginx-mod-nchan")
-    except ToolchainError:
-        return "?"
-    return listed.strip(", ")
-
-
-def own_version(_peer: Peer) -> str:
-    """Return the version of the server under test, and its commit if it is in a Git repository."""
+def own_version() -> str:
+    """Return the version of the server under test, its commit if it is in a Git repository, and its Python."""
     try:
         commit = run("git", "-C", ROOT, "describe", "--always", "--dirty")
     except ToolchainError:
         commit = "no commit"
-    return f"{' '.join(run(HERE / SUBJECT, 'version').split())} ({commit})"
-
-
-VERSION = {
-    "node": node_version,
-    "go": go_version,
-    "nginx": nginx_version,
-    "c": lambda _peer: f"gcc {run('gcc', '-dumpfullversion')} -O2",
-    "here": own_version,
-}
+    return f"{' '.join(run(HERE / SUBJECT, 'version').split())} ({commit}), Python {describe_python()}"
