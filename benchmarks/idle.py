@@ -37,6 +37,9 @@ from toolchain import BENCH, HERE, LOAD, ToolchainError, prepare
 LIMIT = 600
 """Seconds after which the program stops everything and fails."""
 
+OPENING = 330
+"""Seconds after which no more subscribers are added; those that are there then are measured."""
+
 AT_ONCE = 2
 """Number of server processes that get their subscribers at the same time."""
 
@@ -112,10 +115,10 @@ class Crowd:
     name: str
     group: int
     """Number of subscribers of one load process."""
-    groups: int
-    """Maximum number of load processes for each server process."""
     budget: int = 0
     """Memory in kB from which no more subscribers are added; 0 for no such limit."""
+    until: float = 0.0
+    """When no more subscribers are added, on the monotonic clock."""
     servers: list[Server] = field(default_factory=list)
     loads: list[subprocess.Popen[bytes]] = field(default_factory=list)
     subscribers: int = 0
@@ -136,8 +139,8 @@ class Crowd:
             count -= some
 
     def is_full(self) -> bool:
-        """Return whether the servers have used their memory."""
-        return bool(self.budget) and self.kilobytes() >= self.budget
+        """Return whether the servers have used their memory, or the time for opening connections is over."""
+        return time.monotonic() > self.until or (bool(self.budget) and self.kilobytes() >= self.budget)
 
     def start_server(self) -> Server:
         """Start a server, and wait until it listens."""
@@ -173,7 +176,8 @@ class Crowd:
             raise MeasureError(load.stderr.read().decode().strip() or "the load has stopped")
         with self.lock:
             self.subscribers += count
-            say(f"{self.name}: {self.subscribers:,} subscribers in {len(self.servers)} processes")
+            at = time.strftime("%H:%M:%S")
+            say(f"{at} {self.name}: {self.subscribers:,} subscribers in {len(self.servers)} processes")
 
     def kilobytes(self) -> int:
         """Return the memory of the servers in kB."""
@@ -215,8 +219,6 @@ class Crowd:
                 process.kill()
         for process in [*self.loads, *(server.process for server in self.servers)]:
             stop(process)
-        for server in self.servers:
-            (BENCH / f"idle-{self.name}-{server.port}.log").unlink(missing_ok=True)
 
 
 @contextmanager
@@ -228,6 +230,8 @@ def crowded(crowd: Crowd, sizes: list[int]) -> Iterator[None]:
             yield
         finally:
             crowd.stop()
+        for log in BENCH.glob("idle-*.log"):
+            log.unlink()
 
 
 def measure(name: str, count: int, seconds: float, budget: int = 0) -> Figures:
@@ -242,7 +246,7 @@ def measure(name: str, count: int, seconds: float, budget: int = 0) -> Figures:
     """
     per_process = open_files() - SPARE_FILES - 50
     groups = 4 if budget else 1
-    crowd = Crowd(name, per_process // groups, groups, budget)
+    crowd = Crowd(name, per_process // groups, budget, time.monotonic() + OPENING)
     sizes = [min(per_process, count - start) for start in range(0, count, per_process)]
     figures, kernel, began = Figures(name), kernel_kilobytes(), time.monotonic()
     with crowded(crowd, sizes):
@@ -256,7 +260,7 @@ def measure(name: str, count: int, seconds: float, budget: int = 0) -> Figures:
         figures.percent = 100 * (crowd.cpu() - before) / (time.monotonic() - began)
         figures.memory, figures.kernel = crowd.kilobytes(), kernel_kilobytes() - kernel
         crowd.publish()
-        time.sleep(3)
+        time.sleep(10)
         totals = crowd.hang_up()
     figures.pings, figures.received = totals["pings"], totals["publications"]
     return figures
