@@ -123,6 +123,61 @@ class SubscribeTests:
         assert subscriber.transport.disconnected
 
 
+@pytest.fixture
+def commands():
+    """Make a connection for commands."""
+    connection = Connection()
+    connection.makeConnection(StringTransport())
+    return connection
+
+
+def outcome(done):
+    """Return a list that receives the result or the exception."""
+    found = []
+    done.addCallbacks(found.append, lambda failure: found.append(failure.value))
+    return found
+
+
+class CommandTests:
+    """Commands and their replies."""
+
+    def test_encodes_bytes_text_and_numbers_as_an_array_of_strings(self, commands):
+        commands.execute("SET", b"\xff", "ü", 7)
+        assert commands.transport.value() == b"*4\r\n$3\r\nSET\r\n$1\r\n\xff\r\n$2\r\n\xc3\xbc\r\n$1\r\n7\r\n"
+
+    def test_replies_complete_the_commands_in_order_even_if_they_arrive_in_parts(self, commands):
+        first, second, third = (outcome(commands.execute("GET", key)) for key in "abc")
+        commands.dataReceived(b"$1\r\nx\r\n*2\r\n:1\r\n$-")
+        assert (first, second, third) == ([b"x"], [], [])
+        commands.dataReceived(b"1\r\n-OOM full\r\n")
+        assert second == [[1, None]]
+        [error] = third
+        assert (type(error), str(error)) == (ResponseError, "OOM full")
+        assert (commands.waiting, commands.bytes_waiting, commands.replies) == (0, 0, 3)
+
+    def test_counts_the_bytes_of_the_commands_that_wait(self, commands):
+        commands.execute("PING")
+        assert (commands.waiting, commands.bytes_waiting) == (1, len(b"*1\r\n$4\r\nPING\r\n"))
+
+    def test_the_reply_to_a_cancelled_command_is_dropped(self, commands):
+        cancelled = commands.execute("PING")
+        second = outcome(commands.execute("ECHO", "x"))
+        assert isinstance(outcome(cancelled), list)
+        cancelled.cancel()
+        commands.dataReceived(b"+PONG\r\n$1\r\nx\r\n")
+        assert second == [b"x"]
+
+    def test_waiting_commands_fail_after_when_lost_has_fired(self, commands):
+        """So their callers find the link down already."""
+        events = []
+        commands.execute("PING").addErrback(lambda failure: events.append(str(failure.value)))
+        commands.when_lost().addCallback(events.append)
+        commands.connectionLost(Failure(ConnectionDone()))
+        assert events == [commands, "Lost connection"]
+        [error] = outcome(commands.execute("PING"))
+        assert str(error) == "Not connected"
+
+
 EXPLANATION = "Redis is in protected mode and refuses connections from other machines: "
 
 

@@ -37,6 +37,23 @@ def test_parses_a_publication_with_its_position():
     assert (parsed.data, parsed.offset, parsed.epoch) == (b"a:b", 7, "epoch")
 
 
+def test_parses_every_field_of_a_publication_and_shares_no_tags_between_two():
+    """The header of a publication is kept after it was parsed."""
+    info = ClientInfo("client", "user", {"a": [1]}, "x")
+    packed = pack(Publication(b"1", json=True, info=info, tags={"ü": '"'}))
+    one, other = parse_message(b"p:1:e:" + packed), parse_message(b"p:2:e:" + packed)
+    assert one == Publication(b"1", 1, "e", True, info, {"ü": '"'})
+    assert other.tags == one.tags
+    assert other.tags is not one.tags
+
+
+@pytest.mark.parametrize("header", [b"{", b"[]", b'{"info":{}}', b'{"info":1}', b"\xff"])
+def test_a_malformed_header_raises_each_time(header):
+    for _ in range(2):
+        with pytest.raises(MALFORMED):
+            parse_message(b"p:1:e:" + header + b"\nx")
+
+
 @pytest.mark.parametrize(("kind", "joined"), [(b"j", True), (b"l", False)])
 def test_parses_a_join_and_a_leave_event(kind, joined):
     info = ClientInfo("client", "user")

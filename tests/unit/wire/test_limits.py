@@ -39,6 +39,15 @@ class WorkQueueTests:
         assert (client.served, client.turns) == (3, 1)
         assert clock.calls == []
 
+    def test_serves_a_client_submitted_for_later_in_the_next_turn_and_ends_its_turn_once(self, clock):
+        client = Client(WorkQueue(clock), 3)
+        client.work.submit_later(client)
+        client.work.submit_later(client)
+        assert (client.served, client.turns) == (0, 0)
+        end_turn(clock)
+        assert (client.served, client.turns) == (3, 1)
+        assert clock.calls == []
+
     def test_serves_at_most_64_pieces_in_a_turn_and_the_rest_in_the_next_turns(self, clock):
         client = Client(WorkQueue(clock), 3 * PIECES_PER_TURN)
         client.work.submit(client)
