@@ -36,6 +36,10 @@ from toolchain import BENCH, ROOT, ToolchainError, describe_python, prepare, sub
 QUICK = (LIMIT, SUBJECT, "centrifugo", "fastwebsockets", "bun", "gorilla")
 QUICK_WITHOUT = {"idle", "fanout-channels", "redis-channels", "echo-10000"}
 PLOTTED = (
+    "api-publish",
+    "api-batch",
+    "centrifuge-publish-64",
+    "connect",
     "echo",
     "echo-1000",
     "echo-16",
@@ -47,6 +51,7 @@ PLOTTED = (
     "fanout",
     "fanout-8",
     "fanout-32",
+    "fanout-centrifuge-8",
 )
 IDLE_SECONDS = 50.0
 """Duration of the idle measurement: two ping intervals of 25 s."""

@@ -18,7 +18,6 @@ cores: use a machine on which nothing else runs.
 import argparse
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -304,14 +303,6 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def get_centrifugo(path: Path | None) -> bool:
-    """Return whether there is a Centrifugo, after copying a given one to where the benchmarks keep their programs."""
-    target = BENCH / "centrifugo"
-    if path is not None and not target.exists():
-        shutil.copy(path, target)
-    return target.exists()
-
-
 def give_up(*_: object) -> None:
     """Stop because of a signal."""
     raise MeasureError(f"stopped by a signal, or after {LIMIT} s")
@@ -323,18 +314,19 @@ def main() -> None:
     parser.add_argument("--subscribers", type=int, default=200_000)
     parser.add_argument("--seconds", type=float, default=30.0, help="how long the CPU time is measured")
     parser.add_argument("--without-centrifugo", action="store_true", help="measure wsserver only")
-    parser.add_argument("--centrifugo", type=Path, help="a Centrifugo program to use, if build/bench has none")
     options = parser.parse_args()
     for each in (signal.SIGALRM, signal.SIGTERM):
         signal.signal(each, give_up)
-    signal.alarm(LIMIT)
     try:
-        prepare([])
+        missing = prepare([] if options.without_centrifugo else ["centrifugo"])
+        signal.alarm(LIMIT)
         open_files()
         if found := problems(options.subscribers):
             raise MeasureError("; ".join(found))
         results = [measure("wsserver", options.subscribers, options.seconds)]
-        if not options.without_centrifugo and get_centrifugo(options.centrifugo):
+        if missing:
+            say(f"without centrifugo: {missing['centrifugo']}")
+        elif not options.without_centrifugo:
             results.append(measure("centrifugo", options.subscribers, options.seconds, results[0].memory))
     except (MeasureError, ToolchainError, OSError) as failure:
         sys.exit(f"idle: {failure}")

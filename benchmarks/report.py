@@ -15,8 +15,8 @@ LOAD_BOUND = 0.95
 """If the load generator was busy for at least this share of the time, it was the bottleneck."""
 
 SUMMARY = (
-    "| work | wsserver | CPU per message | limit in C | best other server | ratio | required | aimed for |\n"
-    "|---|--:|--:|--:|---|--:|---|---|"
+    "| work | wsserver | CPU per message | limit in C | best other server | its CPU per message | ratio | required "
+    "| aimed for |\n|---|--:|--:|--:|---|--:|--:|---|---|"
 )
 DETAIL = (
     "| server | {figure} | range | CPU per message | RTT p50 | RTT p99 | load generator busy |\n"
@@ -106,17 +106,50 @@ def tables(result: Result) -> str:
     )
 
 
+def is_ahead(result: Result, row: Row, name: str, figure: str) -> bool:
+    """Return whether a peer is better than wsserver; a rate that the load generator limited is not compared."""
+    ours, other = (middle(result, row.name, server, figure) for server in (SUBJECT, name))
+    if ours is None or other is None:
+        return False
+    if figure == "rate":
+        return other > ours and not is_load_bound(result, row.name, SUBJECT)
+    return other < ours if row.less_is_better or figure == "cpu_us" else other > ours
+
+
+def best_cells(result: Result, row: Row) -> list[str]:
+    """Return the cells about the best peer: its name and figure, its CPU time, the ratio. Bold: it is ahead."""
+    best = best_peer(result, row)
+    if best is None:
+        return ["", "", ""]
+    name, value = best
+    ours = middle(result, row.name, SUBJECT, row.figure)
+    ratio = f"{ours / value:.2f}" if value and ours is not None else ""
+    ahead = is_ahead(result, row, name, row.figure)
+    return [
+        bold(f"{BY_NAME[name].title} {number(value, row.unit)}", ahead),
+        bold(cpu_of(result, row, name), is_ahead(result, row, name, "cpu_us")),
+        bold(ratio, ahead),
+    ]
+
+
+def bold(text: str, wanted: bool) -> str:
+    """Return a text, in bold if wanted and not empty."""
+    return f"**{text}**" if wanted and text else text
+
+
+def cpu_of(result: Result, row: Row, name: str) -> str:
+    """Return a server's CPU time per message; empty if the row is not about a rate."""
+    return number(middle(result, row.name, name, "cpu_us"), " µs") if row.unit == "/s" else ""
+
+
 def summary_line(result: Result, row: Row) -> str:
     """Return a line of the table of goals."""
-    ours, best = middle(result, row.name, SUBJECT, row.figure), best_peer(result, row)
-    limit = middle(result, row.name, LIMIT, row.figure)
     cells = [
         row.work,
-        number(ours, row.unit),
-        number(middle(result, row.name, SUBJECT, "cpu_us"), " µs") if row.unit == "/s" else "",
-        number(limit, row.unit),
-        f"{best[0]} {number(best[1], row.unit)}" if best else "",
-        f"{ours / best[1]:.2f}" if best and best[1] and ours is not None else "",
+        number(middle(result, row.name, SUBJECT, row.figure), row.unit),
+        cpu_of(result, row, SUBJECT),
+        number(middle(result, row.name, LIMIT, row.figure), row.unit),
+        *best_cells(result, row),
         "<br>".join(judged(result, row, goal)[0] for goal in row.must),
         "<br>".join(judged(result, row, goal)[0] for goal in row.aim),
     ]
@@ -175,8 +208,8 @@ differ, but the ratios should be similar. To repeat the measurement on your mach
 checkout of the source code:
 
 ```sh
-make bench                                      # everything; about an hour; overwrites this page
-.venv/bin/python benchmarks/bench.py --quick    # fewer servers, one round; under two minutes
+make bench                                      # everything; some hours; overwrites this page
+.venv/bin/python benchmarks/bench.py --quick    # a few servers, one short round
 ```
 
 {pictures}
@@ -184,6 +217,8 @@ make bench                                      # everything; about an hour; ove
 ## Machine and method
 
 The machine: {cpu}, {cores} cores, Linux {kernel}, Python {python}. The date: {date}.
+
+All servers in Python run with this Python.
 
 The server uses one core, and the load generator the other. They communicate over loopback. The load generator
 (`benchmarks/load.c`) is a C program that acts as all clients. It checks the type and the size of every reply. It also
@@ -202,6 +237,7 @@ The names of the rows and columns:
   flight": each client has 16 messages without a reply at any time.
 - "Ratio": wsserver's value divided by that of the best other server. For memory, CPU and slowdown, less is better, so a
   ratio below 1 is good.
+- **Bold** in the columns about the best other server: it is ahead of wsserver, in the rate or in the CPU time.
 - "Required" and "aimed for": goals of this project, and whether wsserver reaches them. The ratios are in parentheses:
   that of the rates, and that of the CPU times per message. A goal for a rate applies to both.
 - "Range": the lowest and the highest value of all rounds.
@@ -219,14 +255,20 @@ the publisher to the subscriber.
 
 For these rows, each server runs a short program whose endpoint publishes the messages that it receives; wsserver's is
 `benchmarks/servers/fanout_wsserver.py`. Each program uses the fastest function that its library has for this: topics
-(uWebSockets), prepared messages (gorilla/websocket, Autobahn), `broadcast()` (websockets), channels (nchan), otherwise
-a loop.
+(Bun, uWebSockets), prepared messages (gorilla/websocket, Autobahn), `broadcast()` (websockets), channels (nchan),
+otherwise a loop.
 
-wsserver runs with its default options: its log, limits, pings and check of origins are on. The other servers run as
-their documentation shows, each in one process. Compression is off except in the row about it.
+wsserver runs with its default options: its log, limits, pings and check of origins are on, and each channel has a
+history of 100 publications and one minute. The other servers run as their documentation shows, each in one process,
+built with optimisation; `benchmarks/README.md` says what each does by default. Compression is off except in the row
+about it.
 
-The row about UTF-8 leaves out servers that do not check the UTF-8 of text messages (picows, gorilla/websocket) from
-"best other server".
+In the rows about publishing with the HTTP API or the Centrifuge protocol, and about Centrifuge clients, Centrifugo has
+the same history, with positioning and recovery, no presence, and its default log level, which writes no line for each
+request; wsserver writes its access log in these rows, too.
+
+The row about UTF-8 leaves out servers that do not check the UTF-8 of text messages (picows, gorilla/websocket,
+coder/websocket) from "best other server".
 
 {tables}
 

@@ -1,5 +1,7 @@
 """Echo server: granian on uvloop, with its own interface RSGI."""
 
+from pathlib import Path
+
 import arguments
 from granian import Granian
 from granian.constants import Interfaces, Loops
@@ -30,7 +32,7 @@ if __name__ == "__main__":
         interface=Interfaces.RSGI,
         loop=Loops.uvloop,
         workers=1,
-        ssl_cert=options.cert,
-        ssl_key=options.key,
+        ssl_cert=options.cert and Path(options.cert),
+        ssl_key=options.key and Path(options.key),
         log_enabled=False,
     ).serve()

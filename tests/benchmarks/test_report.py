@@ -1,4 +1,4 @@
-"""The report of the benchmark: whether the goals are reached."""
+"""The report of the benchmark: whether the goals are reached, and where another server is ahead."""
 
 import importlib
 import sys
@@ -98,12 +98,37 @@ def test_marks_a_row_in_which_the_load_generator_is_the_bottleneck(report):
     assert [line for line in lines if "97 % (bottleneck)" in line] == [line for line in lines if "wsserver" in line]
 
 
+@pytest.mark.parametrize(
+    ("ours", "cells"),
+    [
+        (rates(200, 5), ["Bun 100/s", "10.0 µs", "2.00"]),
+        (rates(50, 20), ["**Bun 100/s**", "**10.0 µs**", "**0.50**"]),
+        (rates(200, 20), ["Bun 100/s", "**10.0 µs**", "2.00"]),
+        (rates(50, 5, busy=0.97), ["Bun 100/s", "10.0 µs", "0.50"]),
+    ],
+    ids=["behind", "ahead", "ahead in CPU time", "load generator is the bottleneck"],
+)
+def test_prints_the_figures_in_bold_in_which_the_best_other_server_is_ahead(report, ours, cells):
+    result = {"rows": {"echo": {"wsserver": [ours], "bun": [rates(100, 10)], "gorilla": [rates(80, 5)]}}}
+    assert report.best_cells(result, report.Row("echo", "work", ())) == cells
+
+
+def test_less_memory_is_ahead(report):
+    result = {"rows": {"memory": {"wsserver": [{"kilobytes": 2.5}], "bun": [{"kilobytes": 2.4}]}}}
+    row = report.Row("memory", "work", (), figure="kilobytes", unit=" kB", less_is_better=True)
+    assert report.best_cells(result, row) == ["**Bun 2.40 kB**", "", "**1.04**"]
+
+
+def test_leaves_the_cells_empty_if_no_other_server_was_measured(report):
+    result = {"rows": {"echo": {"wsserver": [rates(100, 10)]}}}
+    assert report.best_cells(result, report.Row("echo", "work", ())) == ["", "", ""]
+
+
 def test_each_row_compares_with_known_rows_and_servers(report):
-    """`bun`, `centrifugo` and `fastwebsockets` are names of servers that may not be installed."""
     names = [row.name for row in report.ROWS]
     assert len(names) == len(set(names))
     goals = [goal for row in report.ROWS for goal in (*row.must, *row.aim)]
-    known = {*names, *report.BY_NAME, "best", "limit", "fixed", "bun", "centrifugo", "fastwebsockets"}
+    known = {*names, *report.BY_NAME, "best", "limit", "fixed"}
     assert {goal.of for goal in goals} <= known
     for index, row in enumerate(report.ROWS):
         assert not row.shares or row.shares in names[:index], row.name
