@@ -8,14 +8,15 @@ REPORTS = reports
 # Independent suites, the longest first: two run at a time.
 SUITES = integration unit packaging unit-python browser compliance-quick chaos-quick
 
-.PHONY: serve test lint format docs compliance chaos system bench fuzz fuzz-asan clean $(SUITES)
+.PHONY: headers serve test lint format docs compliance chaos system bench fuzz fuzz-asan clean $(SUITES)
 
 # An environment with the development packages serves, too.
 serve: $(VENV)/$(if $(wildcard $(VENV)/installed),installed,serving)
 	@echo 'Starting the server; Ctrl-C stops it.'
 	@$(BIN)/wsserver serve --port $(PORT)
 
-SOURCES = pyproject.toml setup.py wsserver/wire/_speedups.pyx
+SOURCES = pyproject.toml setup.py wsserver/wire/_speedups.pyx wsserver/cli/_load.c benchmarks/load.c \
+	$(wildcard benchmarks/load/*.h)
 
 # What serving needs, and nothing for development. An environment that exists is completed.
 $(VENV)/serving: $(SOURCES)
@@ -29,13 +30,18 @@ $(VENV)/serving: $(SOURCES)
 
 # Everything for development. Only an outdated environment that this target has created is created again; any other one,
 # such as that of a tutorial, is completed.
-$(VENV)/installed: $(SOURCES)
+$(VENV)/installed: $(SOURCES) | headers
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "wsserver needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(if $(wildcard $(VENV)/installed),--clear) $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@rm -f $(VENV)/serving
 	@touch $@
+
+# The load generator is compiled with these headers. Without them, `wsserver bench` is missing.
+headers:
+	@[ -e /usr/include/openssl/ssl.h ] && [ -e /usr/include/zlib.h ] || [ "$$(id -u)" != 0 ] || \
+		sh tests/install_system_packages.sh
 
 system:
 	@sh tests/install_system_packages.sh

@@ -1,8 +1,9 @@
 """
-The parts of the build that pyproject.toml cannot describe: the optional compiled extension and the page in `static/`.
+The parts of the build that pyproject.toml cannot describe: the optional compiled extensions and the page in `static/`.
 
-`WSSERVER_BUILD_EXTENSION=0` skips the extension; with `=1` the build fails if the extension cannot be compiled. If the
-variable is unset, a machine without a compiler installs the package without it: same behaviour, but slower.
+`WSSERVER_BUILD_EXTENSION=0` skips the extensions; with `=1` the build fails if the fast path cannot be compiled. If the
+variable is unset, a machine without a compiler installs the package without it: same behaviour, but slower. Without the
+load generator, only `wsserver bench` is missing.
 """
 
 import os
@@ -29,4 +30,13 @@ speedups = Extension(
     extra_compile_args=["-O3"],
     optional=wanted != "1",
 )
-setup(cmdclass={"build_py": BuildWithPage}, ext_modules=[] if wanted == "0" else [speedups])
+# The load generator of `wsserver bench`, which also needs the headers of OpenSSL and zlib.
+load = Extension(
+    "wsserver.cli._load",
+    ["wsserver/cli/_load.c"],
+    depends=["benchmarks/load.c", *map(str, Path("benchmarks/load").glob("*.h"))],
+    libraries=["ssl", "crypto", "z"],
+    extra_compile_args=["-O2"],
+    optional=True,
+)
+setup(cmdclass={"build_py": BuildWithPage}, ext_modules=[] if wanted == "0" else [speedups, load])

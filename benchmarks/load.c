@@ -80,20 +80,22 @@ static void turn(int timeout)
 
 static void open_all(int count)
 {
-    uint64_t limit = clock_now() + 60 * SECOND;
+    uint64_t limit = clock_now() + (uint64_t)(options.timeout * 1e9);
     for (int next = 0; open_count < count;) {
         while (next < count && opening < options.parallel)
             dial(&connections[next++]);
         turn(100);
+        if (interrupted)
+            die("interrupted while connections were opened");
         if (clock_now() > limit)
-            die("only %d of %d connections opened within 60 s", open_count, count);
+            die("only %d of %d connections opened within %g s", open_count, count, options.timeout);
     }
 }
 
 static void run_for(double seconds)
 {
     uint64_t end = clock_now() + (uint64_t)(seconds * 1e9), checked = 0, before = 0, moved_at = 0;
-    for (uint64_t at; (at = clock_now()) < end; turn(10)) {
+    for (uint64_t at; !interrupted && (at = clock_now()) < end; turn(10)) {
         if (!measuring || at < checked)
             continue;
         if (messages != before || !moved_at)
@@ -113,7 +115,7 @@ static struct {
 static void begin(void)
 {
     memset(histogram, 0, sizeof histogram);
-    messages = reply_bytes = 0;
+    messages = reply_bytes = longest = 0;
     hostile_base = hostile_messages;
     measuring = 1;
     began.cpu = server_cpu();
@@ -136,8 +138,9 @@ static void print_figures(const char *prefix, double seconds)
     printf("\"%srate\": %.1f, \"%smessages\": %llu, \"%sload_busy\": %.3f", prefix, (double)messages / seconds, prefix,
            (unsigned long long)messages, prefix, began.own / seconds);
     if (percentile(.5) > 0)
-        printf(", \"%sp50_us\": %.1f, \"%sp99_us\": %.1f, \"%sp999_us\": %.1f", prefix, percentile(.5), prefix,
-               percentile(.99), prefix, percentile(.999));
+        printf(", \"%sp50_us\": %.1f, \"%sp90_us\": %.1f, \"%sp99_us\": %.1f, \"%sp999_us\": %.1f, \"%smax_us\": %.1f",
+               prefix, percentile(.5), prefix, percentile(.9), prefix, percentile(.99), prefix, percentile(.999), prefix,
+               (double)longest / 1000);
     if (options.mode == COMPRESSED)
         printf(", \"reply_bytes\": %.1f", (double)reply_bytes / (double)messages);
     if (options.pids)
@@ -156,6 +159,8 @@ static void measure(const char *prefix)
     for (int i = 0; i < options.connections && options.mode == HOSTILE; i++)
         if (!connections[i].hostile && connections[i].sent != connections[i].received)
             record(clock_now() - connections[i].sent_at[0]);
+    if (!messages && interrupted)
+        die("interrupted before the first reply");
     if (!messages)
         die("no replies within %g s", options.duration);
     print_figures(prefix, seconds);
@@ -270,6 +275,8 @@ static void make_connections(void)
 static void make_tls(void)
 {
     tls_context = need(SSL_CTX_new(TLS_client_method()));
+    if (options.verify && !SSL_CTX_set_default_verify_paths(tls_context))
+        die("OpenSSL has no certificates of authorities");
     SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
     SSL_CTX_set_read_ahead(tls_context, 1);
     /* The first one that browsers offer, and the only one, so that all servers do the same work. */
@@ -332,15 +339,24 @@ static void run(void)
     printf("}\n");
 }
 
+/* Ctrl-C ends the measurement early; the figures are printed. */
+static void interrupt(int number)
+{
+    (void)number;
+    interrupted = 1;
+}
+
 int main(int argc, char **argv)
 {
     read_options(argc, argv);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGINT, interrupt);
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
     complete_options();
+    find_server();
     make_payload();
     check_options();
     if (options.mode == COMPRESSED)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Install what the tests need besides Python packages: Chromium, certutil for the authorities that it trusts, Redis, Node
-# for an SDK, curl for the documented examples, openssl, and libfaketime for a system clock that jumps.
+# for an SDK, curl for the documented examples, openssl, libfaketime for a system clock that jumps, and the headers that the
+# load generator is compiled with.
 set -eu
 missing=""
 command -v certutil >/dev/null || missing="$missing libnss3-tools"
@@ -11,6 +12,8 @@ command -v node >/dev/null || missing="$missing nodejs"
 command -v npm >/dev/null || missing="$missing npm"
 command -v openssl >/dev/null || missing="$missing openssl"
 command -v redis-server >/dev/null || missing="$missing redis-server"
+[ -e /usr/include/openssl/ssl.h ] || missing="$missing libssl-dev"
+[ -e /usr/include/zlib.h ] || missing="$missing zlib1g-dev"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     apt-get update -qq

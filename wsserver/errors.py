@@ -25,6 +25,7 @@ from http import HTTPStatus
 from wsserver.closecodes import MEANINGS, CloseCode
 
 __all__ = [
+    "BenchFailed",
     "BrokerDown",
     "CommandError",
     "Ended",
@@ -164,6 +165,24 @@ class Unreachable(WsserverError):
 
     def __str__(self) -> str:
         return f"no connection to {self.url}: {self.reason}"
+
+
+class BenchFailed(WsserverError):
+    """
+    `wsserver bench` could not measure a server: a connection or a reply was not as expected.
+
+    Args:
+        url: the URL of the server.
+        reason: what happened.
+    """
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(url, reason)
+        self.url = url
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"measuring {self.url} failed: {self.reason}"
 
 
 class Ended(WsserverError):

@@ -16,9 +16,14 @@ static uint64_t publications, json_pings; /* of idle subscribers */
 
 static void say_hello(struct connection *c)
 {
-    static const char hello[] = "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"foo\"}}";
-    unsigned char frame[sizeof hello + 14];
-    size_t size = subscribes(c) ? sizeof hello - 1 : strcspn(hello, "\n");
+    static char hello[8192];
+    static unsigned char frame[sizeof hello + 14];
+    int all = snprintf(hello, sizeof hello, "{\"id\":1,\"connect\":{%s%s%s}}\n{\"id\":2,\"subscribe\":{\"channel\":\"%s\"}}",
+                       options.token ? "\"token\":\"" : "", options.token ? options.token : "",
+                       options.token ? "\"" : "", options.channel);
+    if (all >= (int)sizeof hello)
+        die("the token is too long");
+    size_t size = subscribes(c) ? (size_t)all : strcspn(hello, "\n");
     size_t n = put_frame(frame, 0x80 | TEXT, (const unsigned char *)hello, size, c->mask);
     c->text = need(malloc(1));
     if (write_some(c, frame, n) != (ssize_t)n)
@@ -114,11 +119,14 @@ static void take_reply(struct connection *c, const char *line)
 
 static void take_lines(struct connection *c)
 {
+    static char push[600];
+    if (!*push)
+        snprintf(push, sizeof push, "{\"push\":{\"channel\":\"%s\",\"pub\":", options.channel);
     c->text[c->text_length] = 0;
     for (char *line = c->text, *end; line; line = end ? end + 1 : NULL) {
         if ((end = strchr(line, '\n')))
             *end = 0;
-        if (begins(line, "{\"push\":{\"channel\":\"foo\",\"pub\":"))
+        if (begins(line, push))
             take_publication(c, line);
         else if (!strcmp(line, "{}")) {
             json_pings++;

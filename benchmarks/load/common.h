@@ -1,19 +1,24 @@
 /* Part of load.c: options and functions that all parts use. */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <arpa/inet.h>
 #include <errno.h>
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/sha.h>
 #include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -23,7 +28,8 @@
 #include <zlib.h>
 
 #define READ_SIZE (256 * 1024)
-#define HEAD_SIZE 4096
+#define HEAD_SIZE 16384
+#define MAX_HEADERS 32
 #define VARIANTS 64 /* messages of the compressed mode: together more than deflate's window of 32 KiB */
 #define MAX_PIDS 16
 #define SLOTS 4096 /* publications whose times are kept */
@@ -43,11 +49,15 @@ static struct {
     enum mode mode;
     int port, connections, in_flight, parallel, tls, pids, channels, redis, centrifuge, reset, sse;
     size_t size;
-    const char *payload, *path, *publish, *api_key;
-    double duration, warmup, rate;
+    const char *payload, *path, *publish, *api_key, *address, *host, *verify, *channel, *token, *header[MAX_HEADERS];
+    int headers;
+    double duration, warmup, rate, timeout;
     int pid[MAX_PIDS];
 } options = {.connections = 100, .in_flight = 1, .parallel = 32, .size = 64, .payload = "text",
-             .publish = "/publish", .api_key = "bench", .duration = 3, .warmup = 1};
+             .publish = "/publish", .api_key = "bench", .address = "127.0.0.1", .channel = "foo", .duration = 3,
+             .warmup = 1, .timeout = 60};
+
+static volatile sig_atomic_t interrupted;
 
 static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *format, ...)
 {

@@ -81,26 +81,51 @@ static ssize_t write_some(struct connection *c, const void *from, size_t size)
     return moved(c, c->tls ? SSL_write(c->tls, from, (int)size) : send(c->fd, from, size, MSG_NOSIGNAL));
 }
 
-static void dial(struct connection *c)
+static union {
+    struct sockaddr any;
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+} server;
+
+/* Parse the address of the server. */
+static void find_server(void)
+{
+    if (inet_pton(AF_INET, options.address, &server.v4.sin_addr) == 1) {
+        server.v4.sin_family = AF_INET;
+        server.v4.sin_port = htons((uint16_t)options.port);
+    } else if (inet_pton(AF_INET6, options.address, &server.v6.sin6_addr) == 1) {
+        server.v6.sin6_family = AF_INET6;
+        server.v6.sin6_port = htons((uint16_t)options.port);
+    } else
+        die("--address is no IPv4 or IPv6 address: %s", options.address);
+}
+
+/* Connect to 127.0.0.1 from several addresses, so that there are enough ports. */
+static void choose_source(int fd)
 {
     static unsigned dialled;
-    struct sockaddr_in from = {.sin_family = AF_INET}, to = {.sin_family = AF_INET};
+    struct sockaddr_in from = {.sin_family = AF_INET};
+    int one = 1;
+    if (server.any.sa_family != AF_INET || server.v4.sin_addr.s_addr != htonl(INADDR_LOOPBACK))
+        return;
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+    from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + dialled++ % 8);
+    if (bind(fd, (struct sockaddr *)&from, sizeof from))
+        die("bind: %s", strerror(errno));
+}
+
+static void dial(struct connection *c)
+{
     int one = 1;
     c->state = CONNECTING;
-    c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    c->fd = socket(server.any.sa_family, SOCK_STREAM | SOCK_NONBLOCK, 0);
     if (c->fd < 0)
         die("socket: %s", strerror(errno));
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
-    /* Several source addresses, so that there are enough ports. */
-    from.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + dialled++ % 8);
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    to.sin_port = htons((uint16_t)options.port);
-    if (bind(c->fd, (struct sockaddr *)&from, sizeof from))
-        die("bind: %s", strerror(errno));
+    choose_source(c->fd);
     c->began = clock_now();
     opening++;
-    if (connect(c->fd, (struct sockaddr *)&to, sizeof to) && errno != EINPROGRESS)
+    if (connect(c->fd, &server.any, sizeof server) && errno != EINPROGRESS)
         die("connect: %s", strerror(errno));
     watch(c, EPOLL_CTL_ADD, 1);
 }

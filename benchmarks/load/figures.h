@@ -1,11 +1,13 @@
 /* Part of load.c: times and CPU time. */
 
 static int measuring;
-static uint64_t messages, reply_bytes;
+static uint64_t messages, reply_bytes, longest;
 static uint64_t histogram[64 * 60]; /* 64 steps for each power of two: the error is at most 1.6 % */
 
 static void record(uint64_t nanoseconds)
 {
+    if (nanoseconds > longest)
+        longest = nanoseconds;
     unsigned shift = nanoseconds < 64 ? 0 : 57 - (unsigned)__builtin_clzll(nanoseconds);
     histogram[nanoseconds < 64 ? nanoseconds : 64 * (shift + 1) + ((nanoseconds >> shift) - 64)]++;
 }

@@ -92,6 +92,26 @@ static void read_head(struct connection *c)
     }
 }
 
+/* Send the server's name, and check that its certificate is valid for it (RFC 6066 section 3, RFC 9525). */
+static void verify_server(SSL *tls)
+{
+    unsigned char number[sizeof(struct in6_addr)];
+    int is_address = inet_pton(AF_INET, options.verify, number) == 1 || inet_pton(AF_INET6, options.verify, number) == 1;
+    SSL_set_verify(tls, SSL_VERIFY_PEER, NULL);
+    if (is_address ? !X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(tls), options.verify)
+                   : !SSL_set_tlsext_host_name(tls, options.verify) || !SSL_set1_host(tls, options.verify))
+        die("OpenSSL does not take the name %s", options.verify);
+}
+
+static void __attribute__((noreturn)) die_of_tls(const SSL *tls)
+{
+    long problem = SSL_get_verify_result(tls);
+    if (problem != X509_V_OK)
+        die("TLS: %s", X509_verify_cert_error_string(problem));
+    unsigned long error = ERR_get_error();
+    die("TLS handshake failed: %s", error ? ERR_reason_error_string(error) : "the connection ended");
+}
+
 static void go_on_opening(struct connection *c)
 {
     int error = 0;
@@ -105,6 +125,8 @@ static void go_on_opening(struct connection *c)
             c->state = SECURING;
             c->tls = need(SSL_new(tls_context));
             SSL_set_fd(c->tls, c->fd);
+            if (options.verify)
+                verify_server(c->tls);
             SSL_set_connect_state(c->tls);
         }
     }
@@ -112,7 +134,7 @@ static void go_on_opening(struct connection *c)
         int outcome = SSL_do_handshake(c->tls);
         if (outcome != 1) {
             if (moved(c, outcome) == 0)
-                die("TLS handshake failed");
+                die_of_tls(c->tls);
             want_out(c, SSL_get_error(c->tls, outcome) == SSL_ERROR_WANT_WRITE);
             return;
         }

@@ -7,7 +7,7 @@ static struct {
     unsigned char text[2048], frame[2200];
     size_t size, length;
 } variants[VARIANTS];
-static char request[2048], accept_value[64];
+static char request[16384], accept_value[64];
 
 static size_t put_header(unsigned char *to, int first, size_t size, uint32_t mask)
 {
@@ -110,6 +110,23 @@ static void make_variants(void)
     }
 }
 
+/* The headers of `--header`, and the Origin of a page on the same server if there is none among them. */
+static const char *more_headers(const char *host)
+{
+    static char lines[8192];
+    size_t n = 0;
+    int has_origin = 0;
+    for (int i = 0; i < options.headers; i++)
+        has_origin |= !strncasecmp(options.header[i], "Origin:", 7);
+    if (!has_origin)
+        n = (size_t)snprintf(lines, sizeof lines, "Origin: http%s://%s\r\n", options.tls ? "s" : "", host);
+    for (int i = 0; i < options.headers && n < sizeof lines; i++)
+        n += (size_t)snprintf(lines + n, sizeof lines - n, "%s\r\n", options.header[i]);
+    if (n >= sizeof lines)
+        die("the headers have over %zu bytes", sizeof lines - 1);
+    return lines;
+}
+
 static void make_request(const char *path)
 {
     unsigned char key[16], digest[20], key64[32], joined[80];
@@ -119,15 +136,20 @@ static void make_request(const char *path)
     int n = snprintf((char *)joined, sizeof joined, "%s258EAFA5-E914-47DA-95CA-C5AB0DC85B11", key64);
     SHA1(joined, (size_t)n, digest);
     EVP_EncodeBlock((unsigned char *)accept_value, digest, 20);
+    char local[32];
+    snprintf(local, sizeof local, "127.0.0.1:%d", options.port);
+    const char *host = options.host ? options.host : local;
     /* The headers that Chromium sends, in its order. Only the modes that measure compression or handshakes offer
        compression: in the others, a server with compression would do more work than one without. */
-    snprintf(request, sizeof request,
-             "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: Upgrade\r\nPragma: no-cache\r\n"
-             "Cache-Control: no-cache\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like "
-             "Gecko) Chrome/126.0.0.0 Safari/537.36\r\nUpgrade: websocket\r\nOrigin: http%s://127.0.0.1:%d\r\n"
-             "Sec-WebSocket-Version: 13\r\nAccept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: "
-             "en-US,en;q=0.9\r\nSec-WebSocket-Key: %s\r\n%s\r\n",
-             path, options.port, options.tls ? "s" : "", options.port, key64,
-             options.mode == COMPRESSED || options.mode == HANDSHAKES
-                 ? "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n" : "");
+    n = snprintf(request, sizeof request,
+                 "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nPragma: no-cache\r\n"
+                 "Cache-Control: no-cache\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, "
+                 "like Gecko) Chrome/126.0.0.0 Safari/537.36\r\nUpgrade: websocket\r\n%s"
+                 "Sec-WebSocket-Version: 13\r\nAccept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: "
+                 "en-US,en;q=0.9\r\nSec-WebSocket-Key: %s\r\n%s\r\n",
+                 path, host, more_headers(host), key64,
+                 options.mode == COMPRESSED || options.mode == HANDSHAKES
+                     ? "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n" : "");
+    if (n >= (int)sizeof request)
+        die("the request has over %zu bytes", sizeof request - 1);
 }

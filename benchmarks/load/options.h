@@ -10,7 +10,9 @@ static void usage(void)
           "    fanout: [--publish /publish | --redis PORT] [--channels N] [--sse]\n"
           "    fanout, idle, connect: [--centrifuge]; connect: [--reset]\n"
           "    api-publish, api-batch: [--api-key bench] [--channels N]\n"
-          "    latency: --rate MESSAGES_PER_SECOND\n", stderr);
+          "    latency: --rate MESSAGES_PER_SECOND\n"
+          "    another server: [--timeout 60] --address IP --host HOST [--header 'NAME: VALUE']... [--verify NAME]\n"
+          "    Centrifuge: [--channel foo] [--token TOKEN]\n", stderr);
     exit(2);
 }
 
@@ -21,7 +23,9 @@ static void read_options(int argc, char **argv)
         {"parallel", 1, 0, 'a'}, {"size", 1, 0, 's'}, {"payload", 1, 0, 'l'}, {"duration", 1, 0, 'd'},
         {"warmup", 1, 0, 'w'}, {"pid", 1, 0, 'P'}, {"tls", 0, 0, 't'}, {"api-key", 1, 0, 'k'},
         {"publish", 1, 0, 'b'}, {"redis", 1, 0, 'r'}, {"channels", 1, 0, 'n'}, {"centrifuge", 0, 0, 'f'},
-        {"reset", 0, 0, 'R'}, {"sse", 0, 0, 'e'}, {"rate", 1, 0, 'x'}, {0}};
+        {"reset", 0, 0, 'R'}, {"sse", 0, 0, 'e'}, {"rate", 1, 0, 'x'}, {"address", 1, 0, 'A'}, {"host", 1, 0, 'H'},
+        {"header", 1, 0, 'h'}, {"verify", 1, 0, 'v'}, {"channel", 1, 0, 'C'}, {"token", 1, 0, 'T'},
+        {"timeout", 1, 0, 'o'}, {0}};
     if (argc < 2)
         usage();
     while (MODES[options.mode] && strcmp(MODES[options.mode], argv[1]))
@@ -49,6 +53,17 @@ static void read_options(int argc, char **argv)
         case 'e': options.sse = 1; break;
         case 'x': options.rate = atof(optarg); break;
         case 'k': options.api_key = optarg; break;
+        case 'o': options.timeout = atof(optarg); break;
+        case 'A': options.address = optarg; break;
+        case 'H': options.host = optarg; break;
+        case 'v': options.verify = optarg; break;
+        case 'C': options.channel = optarg; break;
+        case 'T': options.token = optarg; break;
+        case 'h':
+            if (options.headers == MAX_HEADERS)
+                die("at most %d headers", MAX_HEADERS);
+            options.header[options.headers++] = optarg;
+            break;
         case 'P':
             if (options.pids == MAX_PIDS)
                 die("at most %d processes", MAX_PIDS);

@@ -12,7 +12,7 @@ static size_t put_publication(char *to)
 {
     size_t n = (size_t)sprintf(to, "{\"channel\":\"");
     within.channel = n;
-    n += (size_t)sprintf(to + n, options.channels ? "c00000" : "foo");
+    n += (size_t)sprintf(to + n, "%s", options.channels ? "c00000" : options.channel);
     n += (size_t)sprintf(to + n, "\",\"data\":{\"text\":\"");
     within.stamp = n;
     return n + (size_t)sprintf(to + n, "%s\"}}", (char *)expected);

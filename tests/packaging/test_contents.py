@@ -29,11 +29,11 @@ def sdist_names(built: Built) -> list[str]:
 
 class WheelTests:
     def test_contains_exactly_the_package_the_page_and_the_plugin(self, wheel_names):
-        """The wheel also contains one compiled module."""
+        """The wheel also contains the two compiled modules."""
         expected = {*MODULES, "wsserver/py.typed", PLUGIN, *(f"wsserver/static/{name}" for name in PAGE)}
         found = {name for name in wheel_names if ".dist-info/" not in name}
-        compiled = {name for name in found if name.startswith("wsserver/wire/_speedups.")}
-        assert len(compiled) == 1
+        compiled = {name for name in found if name.startswith(("wsserver/wire/_speedups.", "wsserver/cli/_load."))}
+        assert len(compiled) == 2
         assert found - compiled == expected
 
     @pytest.mark.parametrize(
@@ -68,6 +68,8 @@ class SdistTests:
     def test_contains_every_source_of_the_wheel(self, sdist_names):
         expected = {*MODULES, "wsserver/py.typed", PLUGIN, *(f"static/{name}" for name in PAGE)}
         expected |= {"pyproject.toml", "setup.py", "README.md", "LICENSE", "PKG-INFO"}
+        expected |= {"wsserver/cli/_load.c", "benchmarks/load.c"}
+        expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "benchmarks" / "load").glob("*.h")}
         assert expected - set(sdist_names) == set()
 
     def test_contains_no_bytecode_cache_env_file_or_twisted_package(self, sdist_names):

@@ -40,7 +40,7 @@ SECRETS = re.compile(r"(?:^|_)(?:keys?|tokens?|secrets?|passwords?|authorization
 HIDES = frozenset({"redact", "quote", "len", "type"})
 """Functions whose result does not contain the secret."""
 
-PROGRAMS = frozenset({"--nodaemon", "--pidfile"})
+PROGRAMS = frozenset({"--nodaemon", "--pidfile", "--address", "--host", "--path", "--timeout", "--tls", "--verify"})
 """Options of twistd that messages name."""
 
 BANNED = {

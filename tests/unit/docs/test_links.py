@@ -1,5 +1,6 @@
 """Relative links of the documentation lead to files and headings that exist, and every option is documented."""
 
+import argparse
 import importlib.util
 import re
 import shlex
@@ -8,6 +9,7 @@ from collections import Counter
 import pytest
 from paths import ROOT
 
+from wsserver.cli import bench
 from wsserver.config.reference import options_page
 from wsserver.config.settings import TABLE, Settings
 from wsserver.tap import Options
@@ -92,6 +94,9 @@ def test_every_flag_in_a_code_span_exists():
         "--",
         "--save",
     }
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    known |= set(re.findall(r"--[a-z-]+", parser.format_help()))
     flags = {flag for page in PAGES for span in code_spans(page) for flag in re.findall(r"(?<!\S)--[a-z-]*", span)}
     assert sorted(flags - known) == []
 
