@@ -76,12 +76,7 @@ def write_response(request: Request, response: Response, lines: bytes, *, closes
         lines: the lines of more headers, which depend on the origin of the request.
         closes: whether the server closes the connection afterwards (RFC 9112 section 9.6).
     """
-    first = _STATUS_LINES[response.status]
-    if request.version != (1, 1):
-        first = b"HTTP/%d.%d%b" % (*request.version, first[8:])
-    elif closes:
-        first += b"Connection: close\r\n"
-    start = b"%bDate: %b\r\n%b%b%b" % (first, _date(int(time())), _SECURITY_LINES, lines, response.lines)
+    start = _write_start(request.version, response.status, lines, response.lines, closes, int(time()))
     if response.status is HTTPStatus.NO_CONTENT:
         # RFC 9110 section 8.6: no Content-Length.
         return start + b"\r\n"
@@ -89,7 +84,16 @@ def write_response(request: Request, response: Response, lines: bytes, *, closes
     return b"%bContent-Length: %d\r\n\r\n%b" % (start, len(body), body if request.method != "HEAD" else b"")
 
 
-@lru_cache(maxsize=1)
-def _date(second: int) -> bytes:
+# Few entries, because the lines can contain an Origin header of up to 16 KiB.
+@lru_cache(maxsize=32)
+def _write_start(  # noqa: PLR0917 (positional: the cache is faster then)
+    version: tuple[int, int], status: HTTPStatus, lines: bytes, more: bytes, closes: bool, second: int
+) -> bytes:
+    """Return the lines of a response head except for Content-Length."""
+    first = _STATUS_LINES[status]
+    if version != (1, 1):
+        first = b"HTTP/%d.%d%b" % (*version, first[8:])
+    elif closes:
+        first += b"Connection: close\r\n"
     date: bytes = datetimeToString(second)
-    return date
+    return b"%bDate: %b\r\n%b%b%b" % (first, date, _SECURITY_LINES, lines, more)
