@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 __all__ = [
     "COMPILED",
     "FIN_BINARY",
+    "FIN_CLOSE",
     "FIN_TEXT",
     "RSV1",
     "SPEEDUPS",
@@ -32,7 +33,7 @@ __all__ = [
     "py_parse",
 ]
 
-FIN_TEXT, FIN_BINARY, RSV1 = 0x81, 0x82, 0x40
+FIN_TEXT, FIN_BINARY, FIN_CLOSE, RSV1 = 0x81, 0x82, 0x88, 0x40
 
 # Matches the beginning of an incomplete multi-byte character (RFC 3629 section 4).
 _CUT_OFF = re.compile(

@@ -5,6 +5,8 @@ It overrides the state machine's callbacks for messages and frames.
 """
 
 from collections.abc import Callable
+from itertools import cycle
+from operator import xor
 from typing import Any, cast
 
 from wsserver.closecodes import CloseCode
@@ -12,7 +14,7 @@ from wsserver.config.parsers import show_size
 from wsserver.wire import frames
 from wsserver.wire.deflate import InflateCorrupt, InflateTooBig
 from wsserver.wire.fastpath import CLOSED, CONNECTING, OPEN, FastPath
-from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, RSV1
+from wsserver.wire.frames import FIN_BINARY, FIN_CLOSE, FIN_TEXT, RSV1
 
 __all__ = ["SlowPath"]
 
@@ -34,6 +36,7 @@ class SlowPath(FastPath):
     message_data: bytearray
     message_data_total_length: int
     frame_data: Any
+    onCloseFrame: Callable[[int | None, bytes | None], bool | None]
     _codec: Any
     _feed_state_machine: Callable[[bytes], None]
 
@@ -69,7 +72,7 @@ class SlowPath(FastPath):
             if self._partial is not None and budget > 0:
                 self._give_up_partial()
             while start < len(data) and budget > 0 and self.state != CLOSED:
-                start = self._feed_autobahn(data, start)
+                start = self._take_close(data, start) or self._feed_autobahn(data, start)
                 budget -= SLOW_FRAME
                 self._plain = self._is_plain()
                 start, budget = self._fast(data, start, budget)
@@ -138,6 +141,33 @@ class SlowPath(FastPath):
         partial, self._partial = self._partial, None
         assert partial is not None
         self._feed_autobahn(partial.raw(), 0)
+
+    def _take_close(self, data: bytes, start: int) -> int:
+        """
+        Process a Close frame as most peers send it: whole, valid, and before the server has sent one.
+
+        The state machine would take a quarter of the time of closing a connection to find out the same.
+
+        Args:
+            data: received bytes.
+            start: index in `data` to start at.
+
+        Returns:
+            The index after the frame; 0 if the state machine must process it.
+        """
+        if data[start] != FIN_CLOSE or self.state != OPEN or self.failedByMe or self.data or self.current_frame:
+            return 0
+        size = (data[start + 1] & 0x7F) if start + 1 < len(data) and data[start + 1] & 0x80 else 1
+        end = start + 6 + size
+        # The payload is empty, or begins with two bytes: the close code (RFC 6455 section 5.5.1).
+        if size == 1 or size > 125 or end > len(data):
+            return 0
+        payload = bytes(map(xor, data[start + 6 : end], cycle(data[start + 2 : start + 6])))
+        code, reason = int.from_bytes(payload[:2], "big"), payload[2:]
+        if size and not ((code in (1000, 1001) or 3000 <= code <= 4999) and frames.is_utf8(reason)):
+            return 0
+        self.onCloseFrame(code if size else None, reason or None)
+        return end
 
     def _feed_autobahn(self, data: bytes, start: int) -> int:
         """
