@@ -86,7 +86,7 @@ def py_serve_event(  # noqa: PLR0917 (positional: fastest for the compiled versi
 
 
 def py_serve(  # noqa: PLR0917 (positional: fastest for the compiled version)
-    epoll: select.epoll,
+    epoll: "select.epoll",
     most: int,
     watched: dict[int, Watched],
     fresh: set[int],
