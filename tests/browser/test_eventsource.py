@@ -140,15 +140,44 @@ class Stage:
     def call(self, method, **parameters):
         """Call the HTTP API."""
         with closing(HTTPConnection("127.0.0.1", self.port, timeout=5)) as connection:
-            connection.request("POST", f"/api/{method}", json.dumps(parameters), {"X-API-Key": KEY})
-            response = connection.getresponse()
-            assert response.status == 200, response.read()
-            return json.load(response)["result"]
+            return self.call_over(connection, method, **parameters)
+
+    def call_over(self, connection, method, **parameters):
+        """Call the HTTP API over a connection, which stays open."""
+        connection.request("POST", f"/api/{method}", json.dumps(parameters), {"X-API-Key": KEY})
+        response = connection.getresponse()
+        assert response.status == 200, response.read()
+        return json.load(response)["result"]
 
     def end_streams(self):
         """End every stream from the server's side."""
-        for client in self.call("connections")["connections"]:
-            self.call("disconnect", user="", client=client)
+        with closing(HTTPConnection("127.0.0.1", self.port, timeout=5)) as connection:
+            self.end_streams_over(connection)
+
+    def end_streams_over(self, connection):
+        """End every stream from the server's side, with calls over a connection."""
+        for client in self.call_over(connection, "connections")["connections"]:
+            self.call_over(connection, "disconnect", user="", client=client)
+
+    def fill(self, connection, stack):
+        """
+        End every stream, and use up the server's connections, until each client was refused.
+
+        A client that reconnects before the connections are used up is not refused, so its stream is ended again.
+        """
+        before, ends = self.seen(), 0
+
+        def try_again():
+            nonlocal ends
+            if self.call_over(connection, "connections")["connections"]:
+                ends += 1
+                self.end_streams_over(connection)
+                for _ in range(LIMIT + 4):
+                    stack.enter_context(RawPeer(self.port))
+            # Each end, and each refusal, is an error.
+            return all(seen["errors"] > before[name]["errors"] + ends for name, seen in self.seen().items())
+
+        wait_until(try_again, "each client was refused")
 
     def seen(self):
         """Return what each client has seen: how often its stream opened, its errors, its events."""
@@ -188,13 +217,10 @@ class SurvivalTests:
         stage.wait_for_events("one")
 
         # The server has too many connections. This case is first: clients keep their connections after other refusals.
-        before = stage.seen()
-        stage.end_streams()
-        stage.call("publish", channel="news", data="two")
         with ExitStack() as stack:
-            for _ in range(LIMIT + 4):
-                stack.enter_context(RawPeer(stage.port))
-            stage.wait_for_refusals(before)
+            connection = stack.enter_context(closing(HTTPConnection("127.0.0.1", stage.port, timeout=5)))
+            stage.fill(connection, stack)
+            stage.call_over(connection, "publish", channel="news", data="two")
             assert all(seen["events"] == ["one"] for seen in stage.seen().values()), stage.seen()
         stage.wait_for_events("one", "two")
 
