@@ -188,7 +188,7 @@ def check_text(text: bytes) -> None:
             text.decode("utf-8")
         except UnicodeDecodeError:
             raise ValueError("it is not JSON") from None
-    if is_too_deep(text):
+    if len(text) > MAX_DEPTH and is_too_deep(text):
         raise TooDeepError
 
 

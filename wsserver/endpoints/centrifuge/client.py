@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
+import msgspec
+
 from wsserver import __version__
 from wsserver.auth.verifier import WallClockTimer
 from wsserver.centrifugecodes import (
@@ -33,7 +35,14 @@ from wsserver.endpoints.centrifuge.commands import (
     Subscribe,
     Unsubscribe,
 )
-from wsserver.endpoints.centrifuge.replies import obj, on_one_line, push
+from wsserver.endpoints.centrifuge.replies import (
+    ConnectResult,
+    RefreshResult,
+    SubscribeResult,
+    encode,
+    on_one_line,
+    push,
+)
 from wsserver.endpoints.centrifuge.subscriber import ChannelSubscription
 from wsserver.endpoints.centrifuge.subscriptions import Answer, Channels, Connection
 from wsserver.errors import InvalidChannel
@@ -143,7 +152,7 @@ class Session:
         identity = self.context.identity = found.identity
         self.user, self._by_token = identity.user, found.by_token
         try:
-            subs = (yield self._subscribe_server_side(request)) if identity.subs or request.subs else b""
+            subs = (yield self._subscribe_server_side(request)) if identity.subs or request.subs else None
         except BaseException:
             self._abort_connect()
             raise
@@ -156,23 +165,19 @@ class Session:
         self.connected = True
         self._set_expiry(identity.expires_at)
         self._connection.hub.clients.add(self)
+        expires, ttl = self._permissions.expiry(identity.expires_at, by_token=self._by_token)
+        data = msgspec.Raw(on_one_line(found.data)) if found.data is not None else None
         ping = self._connection.ping_interval
-        return {
-            "client": self.client,
-            "version": __version__,
-            **self._permissions.expiry(identity.expires_at, by_token=self._by_token),
-            "data": on_one_line(found.data) if found.data is not None else None,
-            "subs": subs,
-            "ping": ping,
-            "pong": ping > 0,
-        }
+        return ConnectResult(self.client, __version__, expires, ttl, data, subs, ping, ping > 0)
 
     def _abort_connect(self) -> None:
         self._ended = True
         self._channels.close(may_reconnect=False)
 
     @may_wait
-    def _subscribe_server_side(self, request: Connect) -> Generator[Any, Any, bytes | Error | Disconnect]:
+    def _subscribe_server_side(
+        self, request: Connect
+    ) -> Generator[Any, Any, dict[str, SubscribeResult] | Error | Disconnect]:
         """
         Subscribe the client to the channels that the server chooses for it: its server-side subscriptions.
 
@@ -180,7 +185,7 @@ class Session:
         also the channels of its earlier server-side subscriptions (`Connect.subs`) that are still allowed.
 
         Returns:
-            A JSON object, channel -> subscribe result; empty bytes if there are no channels; or the refusal.
+            The results, by channel; or the refusal.
         """
         wanted: dict[ChannelName, Subscribe] = {channel: Subscribe() for channel in self.context.identity.subs}
         for name, asked in request.subs.items():
@@ -191,7 +196,7 @@ class Session:
         if len(wanted) > MAX_CHANNELS:
             return LIMIT_EXCEEDED.because(f"expected at most {MAX_CHANNELS} channels per client")
         self._connection.hold()
-        results: dict[str, bytes] = {}
+        results: dict[str, SubscribeResult] = {}
         limit = self._permissions.pages.limit
         for channel, asked in wanted.items():
             grant = self._permissions.find_grant(self.context, channel)
@@ -200,10 +205,10 @@ class Session:
             if isinstance(answer, Error | Disconnect):
                 return answer
             # One reply carries the recovered publications of all channels, so they share one limit.
-            recovered = answer["publications"]
-            limit = limit.less(len(recovered), sum(map(len, recovered)))
-            results[channel] = obj(answer)
-        return obj(results) if results else b""
+            recovered = answer.publications
+            limit = limit.less(len(recovered), sum(memoryview(one).nbytes for one in recovered))
+            results[channel] = answer
+        return results
 
     @may_wait
     def _refresh(self, request: Refresh) -> Generator[Any, Any, Answer]:
@@ -217,7 +222,7 @@ class Session:
             subscription = self._channels.subscriptions.get(channel)
             if subscription is not None and subscription.server_side:
                 self._channels.end(channel)
-        return self._permissions.expiry(found.expires_at)
+        return RefreshResult(*self._permissions.expiry(found.expires_at))
 
     def _set_expiry(self, expires_at: int) -> None:
         if self._expiry is not None:
@@ -294,7 +299,8 @@ class Session:
         if self._expiry is None:
             return False
         self._set_expiry(expire_at)
-        self._connection.send_payload(push("", "refresh", self._permissions.expiry(expire_at, by_token=self._by_token)))
+        fields = RefreshResult(*self._permissions.expiry(expire_at, by_token=self._by_token))
+        self._connection.send_payload(push("", "refresh", encode(fields)))
         return True
 
     # Unsupported commands.

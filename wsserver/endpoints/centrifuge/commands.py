@@ -10,7 +10,7 @@ The structs declare what is valid. For an invalid frame, `parse_commands` return
 from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
-from msgspec.structs import astuple, force_setattr
+from msgspec.structs import force_setattr
 
 from wsserver.centrifugecodes import BAD_REQUEST, BAD_REQUEST_ERROR, Disconnect, Error
 from wsserver.hub.stream import Position
@@ -195,8 +195,6 @@ class Command(msgspec.Struct, frozen=True):
 
     id: int
     """The command's ID, which the reply repeats; 0 if the command has no reply."""
-    method: str
-    """The method's name, which the reply repeats; empty for a pong."""
     request: Any
     """An instance of one of the classes above; None for a pong; an `Error` if the command is refused."""
     size: int
@@ -218,7 +216,7 @@ def parse_commands(frame: bytes) -> list[Command] | Disconnect:
     if len(lines) > MAX_COMMANDS:
         return BAD_REQUEST.because(f"over {MAX_COMMANDS} commands in a frame")
     try:
-        return [_parse_command(line) for line in lines]
+        return list(map(_parse_command, lines))
     except ValueError as error:
         return BAD_REQUEST.because(str(error).replace("it is", "a command is"))
 
@@ -230,13 +228,26 @@ def _parse_command(line: bytes) -> Command:
     except TooDeepError as error:
         # The error reply needs the command's ID.
         parsed, refused = decode_shallow(_Line, line), BAD_REQUEST_ERROR.because(str(error))
-    found, *requests = astuple(parsed)
-    number = found or 0
-    for method, request in zip(_METHODS, requests, strict=True):
-        if request is not None:
-            if not number and method != "send":
-                raise ValueError(f"{method}: expected an id above 0 in the command")
-            return Command(number, method, refused or request, len(line))
-    if number:
-        raise ValueError(f"command {number}: expected one of the methods {', '.join(_METHODS)}")
-    return Command(0, "", refused, len(line))
+    # A struct is never false, so this is the first method that the command has.
+    request = (
+        parsed.connect
+        or parsed.subscribe
+        or parsed.unsubscribe
+        or parsed.publish
+        or parsed.presence
+        or parsed.presence_stats
+        or parsed.history
+        or parsed.rpc
+        or parsed.send
+        or parsed.refresh
+        or parsed.sub_refresh
+    )
+    number = parsed.id or 0
+    if request is None:
+        if number:
+            raise ValueError(f"command {number}: expected one of the methods {', '.join(_METHODS)}")
+        return Command(0, refused, len(line))
+    if not number and type(request) is not Send:
+        method = next(method for method in _METHODS if getattr(parsed, method) is request)
+        raise ValueError(f"{method}: expected an id above 0 in the command")
+    return Command(number, refused or request, len(line))

@@ -99,18 +99,18 @@ class Permissions:
         self.pages = pages
         self.authorizer = authorizer
 
-    def expiry(self, expires_at: int, *, by_token: bool = True) -> dict[str, Any]:
+    def expiry(self, expires_at: int, *, by_token: bool = True) -> tuple[bool, int]:
         """
-        Return the result fields that tell the client when to refresh its token.
+        Return the fields `expires` and `ttl` of a result, which tell the client when to refresh its token.
 
         Args:
             expires_at: UNIX time in seconds; 0 for never.
             by_token: whether the client used a token, which it can refresh.
 
         Returns:
-            `expires` and `ttl` (whole seconds), or no fields if there is nothing to refresh.
+            Whether there is a token to refresh, and the whole seconds until it expires; 0 if there is none.
         """
-        return {"expires": True, "ttl": self.authorizer.seconds_left(expires_at)} if by_token and expires_at else {}
+        return (True, self.authorizer.seconds_left(expires_at)) if by_token and expires_at else (False, 0)
 
     def _hooks_for(self, event: str) -> Hooks | None:
         hooks = self.authorizer.hooks

@@ -32,9 +32,9 @@ from wsserver.endpoints.centrifuge.commands import Command, Connect, parse_comma
 from wsserver.endpoints.centrifuge.form import JSON, check_form
 from wsserver.endpoints.centrifuge.permissions import ClientContext, Permissions
 from wsserver.endpoints.centrifuge.refusals import error_for
-from wsserver.endpoints.centrifuge.replies import PING, error_reply, reply
+from wsserver.endpoints.centrifuge.replies import PING, PUBLISHED, error_reply, reply
 from wsserver.endpoints.centrifuge.subscriber import gap_message
-from wsserver.endpoints.centrifuge.subscriptions import NO_FIELDS, Answer
+from wsserver.endpoints.centrifuge.subscriptions import Answer
 from wsserver.endpoints.centrifuge.unconfirmed import Sent, UnconfirmedPublishes
 from wsserver.endpoints.subscriber import SubscriberProtocol
 from wsserver.hub.deferreds import waits
@@ -265,7 +265,7 @@ class CentrifugeProtocol(SubscriberProtocol):
             # The replies to all confirmations that arrive in this turn are sent as one message.
             self._collect_replies()
             self.factory.work.submit_later(self)
-        answer = error_for(result) if isinstance(result, Failure) else NO_FIELDS
+        answer = error_for(result) if isinstance(result, Failure) else PUBLISHED
         for found, command in self._unconfirmed.confirm(entry, answer):
             self._reply(found, command)
 
@@ -279,10 +279,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         if isinstance(answer, Disconnect):
             self.disconnect(answer)
             return
-        if isinstance(answer, Error):
-            payload = error_reply(command.id, answer)
-        else:
-            payload = reply(command.id, command.method, answer)
+        payload = error_reply(command.id, answer) if isinstance(answer, Error) else reply(command.id, answer)
         self.factory.work.charge(len(payload))
         self.send_payload(payload)
         if isinstance(command.request, Connect) and not isinstance(answer, Error):

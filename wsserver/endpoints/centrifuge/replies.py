@@ -10,7 +10,7 @@ This module does not use Twisted, a clock or a socket.
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -19,11 +19,139 @@ from wsserver.hub.publication import Publication
 from wsserver.jsonfields import write
 from wsserver.typing import JSONText
 
-__all__ = ["PING", "array", "error_reply", "obj", "on_one_line", "publication", "push", "reply"]
+__all__ = [
+    "PING",
+    "PUBLISHED",
+    "UNSUBSCRIBED",
+    "ConnectResult",
+    "HistoryResult",
+    "PresenceResult",
+    "PresenceStatsResult",
+    "PublishResult",
+    "RefreshResult",
+    "Result",
+    "SubRefreshResult",
+    "SubscribeResult",
+    "UnsubscribeResult",
+    "array",
+    "encode",
+    "error_reply",
+    "obj",
+    "on_one_line",
+    "publication",
+    "push",
+    "reply",
+]
 
 PING: Final = b"{}"
 """A ping is an empty reply. The client's pong is an empty command."""
 
+
+class Result(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The result of a command. A value of type `Raw` is JSON text, which is inserted unchanged."""
+
+    method: ClassVar[bytes]
+    """The command's method, which names the result in the reply."""
+
+
+class RefreshResult(Result, frozen=True):
+    """When the client must send its next connection token."""
+
+    method: ClassVar[bytes] = b"refresh"
+
+    expires: bool = False
+    ttl: int = 0
+    """Seconds until the token expires."""
+
+
+class SubRefreshResult(RefreshResult, frozen=True):
+    """When the client must send its next subscription token."""
+
+    method: ClassVar[bytes] = b"sub_refresh"
+
+
+class SubscribeResult(Result, frozen=True):
+    """A new subscription."""
+
+    method: ClassVar[bytes] = b"subscribe"
+
+    was_recovering: bool = False
+    recovered: bool = False
+    expires: bool = False
+    ttl: int = 0
+    data: msgspec.Raw | None = None
+    recoverable: bool = False
+    positioned: bool = False
+    epoch: str = ""
+    offset: int = 0
+    publications: tuple[msgspec.Raw, ...] = ()
+    """The recovered publications."""
+
+
+class ConnectResult(Result, frozen=True):
+    """A new session."""
+
+    method: ClassVar[bytes] = b"connect"
+
+    client: str = ""
+    version: str = ""
+    expires: bool = False
+    ttl: int = 0
+    data: msgspec.Raw | None = None
+    subs: Mapping[str, SubscribeResult] | None = None
+    """The server-side subscriptions: channel -> result."""
+    ping: int = 0
+    """Seconds between pings; 0 for none."""
+    pong: bool = False
+    """Whether the server expects pongs."""
+
+
+class UnsubscribeResult(Result, frozen=True):
+    """The end of a subscription."""
+
+    method: ClassVar[bytes] = b"unsubscribe"
+
+
+class PublishResult(Result, frozen=True):
+    """A publication that the broker has accepted."""
+
+    method: ClassVar[bytes] = b"publish"
+
+
+class PresenceResult(Result, frozen=True):
+    """The clients of a channel."""
+
+    method: ClassVar[bytes] = b"presence"
+
+    presence: msgspec.Raw
+    """Client id -> info."""
+
+
+class PresenceStatsResult(Result, frozen=True):
+    """The numbers of a channel's clients and users."""
+
+    method: ClassVar[bytes] = b"presence_stats"
+
+    num_clients: int = 0
+    num_users: int = 0
+
+
+class HistoryResult(Result, frozen=True):
+    """A page of a channel's history, and the position of the stream's end."""
+
+    method: ClassVar[bytes] = b"history"
+
+    publications: msgspec.Raw | None = None
+    """An array of publications; None if there are none."""
+    epoch: str = ""
+    offset: int = 0
+
+
+PUBLISHED: Final = PublishResult()
+UNSUBSCRIBED: Final = UnsubscribeResult()
+
+encode: Final = msgspec.json.Encoder().encode
+"""Write a result as a JSON object."""
 
 _quote: Final = lru_cache(maxsize=4096)(write)
 """Write the name of a channel or field as a JSON string. The names of most replies are the same."""
@@ -34,36 +162,31 @@ def obj(fields: Mapping[str, Any]) -> bytes:
     Write a JSON object.
 
     Args:
-        fields: name -> value. Bytes are JSON text and are inserted unchanged; a tuple of bytes is written as an array;
-            any other value is encoded. Fields whose value is false, such as 0, "" or None, are omitted.
+        fields: name -> value. Bytes are JSON text and are inserted unchanged; any other value is encoded. Fields whose
+            value is false, such as 0, "" or None, are omitted.
     """
     return b"{%b}" % b",".join([b"%b:%b" % (_quote(name), _value(value)) for name, value in fields.items() if value])
 
 
 def _value(value: Any) -> bytes:
-    if isinstance(value, bytes):
-        return value
-    if value is True:
-        return b"true"
-    return array(value) if isinstance(value, tuple) else write(value)
+    return value if isinstance(value, bytes) else write(value)
 
 
 def array(values: Iterable[bytes]) -> bytes:
-    """Join JSON texts to a JSON array. If there are none, return empty bytes, so that `obj` omits the field."""
+    """Join JSON texts to a JSON array. If there are none, return empty bytes."""
     joined = b",".join(values)
     return b"[" + joined + b"]" if joined else b""
 
 
-def reply(number: int, method: str, result: Mapping[str, Any]) -> bytes:
+def reply(number: int, result: Result) -> bytes:
     """
     Write the reply to a command.
 
     Args:
         number: the command's ID.
-        method: the command's method, which names the result field.
-        result: the fields of the result; see `obj`.
+        result: the command's result.
     """
-    return b'{"id":%d,%b:%b}' % (number, _quote(method), obj(result) if result else b"{}")
+    return b'{"id":%d,"%b":%b}' % (number, result.method, encode(result))
 
 
 def error_reply(number: int, error: Error) -> bytes:

@@ -5,9 +5,9 @@ Source: `client.go` of centrifugal/centrifuge, which defines the reply to each c
 """
 
 from collections.abc import Generator, Mapping
-from types import MappingProxyType
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Protocol
 
+import msgspec
 from twisted.internet.defer import maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -39,7 +39,20 @@ from wsserver.endpoints.centrifuge.commands import (
     Unsubscribe,
 )
 from wsserver.endpoints.centrifuge.permissions import ClientContext, Permissions, PublishGrant, SubscribeGrant
-from wsserver.endpoints.centrifuge.replies import on_one_line, publication, push
+from wsserver.endpoints.centrifuge.replies import (
+    PUBLISHED,
+    UNSUBSCRIBED,
+    HistoryResult,
+    PresenceResult,
+    PresenceStatsResult,
+    Result,
+    SubRefreshResult,
+    SubscribeResult,
+    encode,
+    on_one_line,
+    publication,
+    push,
+)
 from wsserver.endpoints.centrifuge.subscriber import ChannelSubscription
 from wsserver.endpoints.centrifuge.unconfirmed import Sent
 from wsserver.errors import BrokerDown
@@ -52,16 +65,13 @@ from wsserver.hub.stream import Position, ReadLimit
 from wsserver.text import quote
 from wsserver.typing import ChannelName, JSONText
 
-__all__ = ["NO_FIELDS", "Answer", "Channels", "Connection"]
+__all__ = ["Answer", "Channels", "Connection"]
 
 # At module level, because a Twisted Logger in a class body uses the name of the class as its namespace.
 _log = Logger(namespace="wsserver.centrifuge")
 
-NO_FIELDS: Final[Mapping[str, Any]] = MappingProxyType({})
-"""The result of a command without fields."""
-
-Answer = Mapping[str, Any] | Error | Disconnect
-"""The outcome of a command: the fields of its result, an error reply, or a disconnect."""
+Answer = Result | Error | Disconnect
+"""The outcome of a command: its result, an error reply, or a disconnect."""
 
 
 class Connection(Protocol):
@@ -144,16 +154,21 @@ class Channels:
         data = JSONText(options["data"].encode("utf-8")) if "data" in options else None
         grant = SubscribeGrant(channel, options.get("info"), data, options.get("expire_at", 0))
         try:
-            answer: Answer = yield self.join(grant, request, server_side=True)
+            answer: SubscribeResult | Error | Disconnect = yield self.join(grant, request, server_side=True)
         except BrokerDown:
             return
         if not isinstance(answer, Error | Disconnect):
-            names = ("recoverable", "epoch", "offset", "positioned", "data")
-            fields = {name: answer[name] for name in names if name in answer}
-            self.connection.send_payload(push(channel, "subscribe", fields))
+            fields = SubscribeResult(
+                data=answer.data,
+                recoverable=answer.recoverable,
+                positioned=answer.positioned,
+                epoch=answer.epoch,
+                offset=answer.offset,
+            )
+            self.connection.send_payload(push(channel, "subscribe", encode(fields)))
             # A subscribe push has no field for recovered publications.
-            for one in answer["publications"]:
-                self.connection.send_payload(push(channel, "pub", one))
+            for one in answer.publications:
+                self.connection.send_payload(push(channel, "pub", bytes(one)))
 
     def end(self, channel: ChannelName, how: Unsubscription = SERVER_UNSUBSCRIBE) -> None:
         """
@@ -188,13 +203,13 @@ class Channels:
             return grant.addCallback(self._join_if_granted, request)
         return self._join_if_granted(grant, request)
 
-    def _join_if_granted(self, grant: SubscribeGrant | Error | Disconnect, request: Subscribe) -> MaybeDeferred[Answer]:
+    def _join_if_granted(self, grant: SubscribeGrant | Error | Disconnect, request: Subscribe) -> MaybeDeferred[Any]:
         return self.join(grant, request) if isinstance(grant, SubscribeGrant) else grant
 
     @may_wait
     def join(
         self, grant: SubscribeGrant, request: Subscribe, *, server_side: bool = False, limit: ReadLimit | None = None
-    ) -> Generator[Any, Any, Answer]:
+    ) -> Generator[Any, Any, SubscribeResult | Error]:
         """
         Subscribe the client to a channel that it may subscribe to.
 
@@ -205,7 +220,7 @@ class Channels:
             limit: maximum number and size of the recovered publications; None for the maximum of one reply.
 
         Returns:
-            The fields of the subscribe result, or an error reply.
+            The result, or an error reply.
 
         Raises:
             BrokerDown: the broker is unavailable; the client is not subscribed.
@@ -253,20 +268,20 @@ class Channels:
         page = yield self._hub.history(channel)
         return Position(since.offset, page.position.epoch)
 
-    def _result(self, grant: SubscribeGrant, request: Subscribe, joined: Joined) -> Answer:
+    def _result(self, grant: SubscribeGrant, request: Subscribe, joined: Joined) -> SubscribeResult:
         position, publications, recovered, _ = joined
-        result: dict[str, Any] = {"was_recovering": request.recover, "recovered": recovered}
-        if grant.expires_at:
-            result |= self._permissions.expiry(grant.expires_at, by_token=grant.by_token)
-        if grant.data is not None:
-            result["data"] = on_one_line(grant.data)
+        expires, ttl = self._permissions.expiry(grant.expires_at, by_token=grant.by_token)
+        data = msgspec.Raw(on_one_line(grant.data)) if grant.data is not None else None
+        positioned, offset, epoch = False, 0, ""
         if position is not None:
-            result["recoverable"] = result["positioned"] = True
-            result["epoch"] = position.epoch
-            # After a recovery, the client starts at the offset that it sent, and advances with each publication.
-            result["offset"] = request.offset if recovered else position.offset
-        result["publications"] = tuple(map(publication, publications))
-        return result
+            positioned, (offset, epoch) = True, position
+            if recovered:
+                # After a recovery, the client starts at the offset that it sent, and advances with each publication.
+                offset = request.offset
+        written = tuple(msgspec.Raw(publication(one)) for one in publications) if publications else ()
+        return SubscribeResult(
+            request.recover, recovered, expires, ttl, data, positioned, positioned, epoch, offset, written
+        )
 
     def _info(self, grant: SubscribeGrant | None) -> ClientInfo:
         identity, chan_info = self.context.identity, grant.info if grant is not None else None
@@ -300,7 +315,7 @@ class Channels:
         subscription.grant = grant
         if self.subscriptions.get(grant.channel) is subscription:
             self._watch_expiry(subscription)
-        return self._permissions.expiry(grant.expires_at)
+        return SubRefreshResult(*self._permissions.expiry(grant.expires_at))
 
     def unsubscribe(self, request: Unsubscribe) -> Answer:
         """Execute `unsubscribe`. It also succeeds if the client is not subscribed."""
@@ -309,7 +324,7 @@ class Channels:
         subscription = self.subscriptions.get(ChannelName(request.channel))
         if subscription is not None:
             self._leave(subscription)
-        return {}
+        return UNSUBSCRIBED
 
     def _leave(self, subscription: ChannelSubscription, *, may_reconnect: bool = False) -> None:
         self._forget(subscription)
@@ -344,7 +359,7 @@ class Channels:
             return allowed
         publication = Publication(allowed.data, json=True, info=self._publisher(grant), tags=allowed.tags)
         sent = self._hub.forward(channel, publication, allowed.idempotency_key, skip_history=allowed.skip_history)
-        return Sent(sent) if waits(sent) else NO_FIELDS
+        return Sent(sent) if waits(sent) else PUBLISHED
 
     def _publisher(self, grant: SubscribeGrant | None) -> ClientInfo:
         """Return the info of this client as a publisher, which rarely changes between two publications."""
@@ -364,11 +379,11 @@ class Channels:
         self._hub.rules.require_presence(channel)
         clients: Mapping[str, ClientInfo] = yield self._hub.presence.clients(channel)
         if isinstance(request, PresenceStats):
-            return {"num_clients": len(clients), "num_users": len({info.user for info in clients.values()})}
+            return PresenceStatsResult(len(clients), len({info.user for info in clients.values()}))
         written = self._permissions.pages.write_presence(channel, clients)
         if written is None:
             return LIMIT_EXCEEDED.because("too many clients for one reply; use presence_stats")
-        return {"presence": written}
+        return PresenceResult(msgspec.Raw(written))
 
     @may_wait
     def history(self, request: History) -> Generator[Any, Any, Answer]:
@@ -385,7 +400,8 @@ class Channels:
         limit = request.limit if 0 <= request.limit <= most else most
         page = yield self._hub.history(channel, since=since, limit=limit, reverse=request.reverse, max_bytes=max_bytes)
         shown = self._permissions.pages.write_history(channel, page.publications)
-        return {"publications": shown, "epoch": page.position.epoch, "offset": page.position.offset}
+        position = page.position
+        return HistoryResult(msgspec.Raw(shown) if shown else None, position.epoch, position.offset)
 
     def _grant(self, channel: ChannelName) -> SubscribeGrant | None:
         subscription = self.subscriptions.get(channel)
@@ -395,5 +411,5 @@ class Channels:
 def _when_confirmed(answer: Answer | Sent) -> MaybeDeferred[Answer]:
     if not isinstance(answer, Sent):
         return answer
-    confirmed: MaybeDeferred[Answer] = answer.done.addCallback(lambda _: NO_FIELDS)
+    confirmed: MaybeDeferred[Answer] = answer.done.addCallback(lambda _: PUBLISHED)
     return confirmed

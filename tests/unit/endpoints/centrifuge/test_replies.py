@@ -5,10 +5,21 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from wsserver.centrifugecodes import Error
 from wsserver.endpoints.centrifuge import replies
-from wsserver.endpoints.centrifuge.replies import array, obj, publication, push
+from wsserver.endpoints.centrifuge.replies import (
+    PUBLISHED,
+    UNSUBSCRIBED,
+    ConnectResult,
+    HistoryResult,
+    PresenceResult,
+    SubRefreshResult,
+    SubscribeResult,
+    publication,
+    push,
+)
 from wsserver.hub.clients import ClientInfo
 from wsserver.hub.publication import Publication
 
@@ -19,20 +30,20 @@ class EncodingTests:
     @pytest.mark.parametrize(
         ("written", "expected"),
         [
-            (replies.reply(3, "unsubscribe", {}), '{"id":3,"unsubscribe":{}}'),
+            (replies.reply(3, UNSUBSCRIBED), '{"id":3,"unsubscribe":{}}'),
+            (replies.reply(3, PUBLISHED), '{"id":3,"publish":{}}'),
+            (replies.reply(3, SubRefreshResult(True, 9)), '{"id":3,"sub_refresh":{"expires":true,"ttl":9}}'),
             (
-                replies.reply(1, "connect", {"client": "a", "expires": False, "ttl": 0}),
-                '{"id":1,"connect":{"client":"a"}}',
-            ),
-            (replies.reply(1, "presence", {"presence": obj({})}), '{"id":1,"presence":{"presence":{}}}'),
-            (
-                replies.reply(1, "history", {"publications": array([]), "epoch": "e"}),
-                '{"id":1,"history":{"epoch":"e"}}',
+                replies.reply(1, ConnectResult("a", subs={"c": SubscribeResult(recovered=True)})),
+                '{"id":1,"connect":{"client":"a","subs":{"c":{"recovered":true}}}}',
             ),
             (
-                replies.reply(1, "history", {"publications": array([b"{}", b"{}"])}),
-                '{"id":1,"history":{"publications":[{},{}]}}',
+                replies.reply(2, SubscribeResult(positioned=True, offset=0, publications=(Raw(b"{}"), Raw(b"{}")))),
+                '{"id":2,"subscribe":{"positioned":true,"publications":[{},{}]}}',
             ),
+            (replies.reply(1, PresenceResult(Raw(b"{}"))), '{"id":1,"presence":{"presence":{}}}'),
+            (replies.reply(1, HistoryResult(None, "e", 0)), '{"id":1,"history":{"epoch":"e"}}'),
+            (replies.reply(1, HistoryResult(Raw(b"[{},{}]"))), '{"id":1,"history":{"publications":[{},{}]}}'),
             (replies.error_reply(2, Error(103, "no")), '{"id":2,"error":{"code":103,"message":"no"}}'),
             (
                 replies.error_reply(2, Error(100, "ü", temporary=True)),
