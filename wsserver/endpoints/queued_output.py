@@ -26,6 +26,8 @@ class QueuedOutput:
     max_queued: int
     """Maximum size of the send queue, in bytes."""
 
+    _writable: bool
+    """Whether publications may be written at once, without calling `deliver`; see `wsserver.wire.fastpath.Output`."""
     _send_queue: SendQueue | None = None
     """The queued messages; None while messages are sent immediately."""
     _overflowed = False
@@ -113,12 +115,15 @@ class QueuedOutput:
 
     def hold(self) -> None:
         """Queue all further outgoing messages until `release` is called."""
+        self._writable = False
         if self._send_queue is None:
             self._send_queue = SendQueue(self.max_queued)
 
     def release(self) -> None:
         """Send the queued messages, and stop queueing. If the queue has overflowed, close the connection with 1013."""
         queue, self._send_queue = self._send_queue, None
+        # Set this before the queue is sent: that may fill the transport, which then calls `hold`.
+        self._writable = not self._overflowed and not self._has_ended()
         if self._overflowed:
             self._close_slow()
         elif queue is not None:

@@ -92,18 +92,6 @@ class SubscriberProtocol(ServerProtocol, QueuedOutput):
 
     # Flow control.
 
-    def hold(self) -> None:
-        """Queue all further outgoing messages until `release` is called."""
-        self._writable = False
-        super().hold()
-
-    def release(self) -> None:
-        """Send the queued messages, and stop queueing. If the queue has overflowed, close the connection with 1013."""
-        if self._send_queue is not None and not self._overflowed:
-            # Set this before the queue is sent: that may fill the transport, which then calls `pauseProducing`.
-            self._writable = True
-        super().release()
-
     def pauseProducing(self) -> None:
         """Queue outgoing publications: the peer does not read."""
         super().pauseProducing()

@@ -28,6 +28,7 @@ from wsserver.web.site import PageRequest, refuse
 from wsserver.wire import access_log
 from wsserver.wire.access_log import show_path, show_peer
 from wsserver.wire.eventstream import HEADERS, accepts_event_stream, is_temporary, temporary_stream, write_retry
+from wsserver.wire.fastpath import Output
 from wsserver.wire.frames import FIN_TEXT
 from wsserver.wire.http11 import Refusal, bad_request, parse_parameters
 from wsserver.wire.linger import LINGER
@@ -128,21 +129,25 @@ class SSE(Resource):
 
 
 @implementer(IPushProducer)
-class _Stream(RawSubscription):
+class _Stream(RawSubscription, Output):
     """The event stream of one client."""
 
     sends_event_ids = True
 
     def __init__(self, resource: SSE, request: Request, admitted: Admitted, caller: Caller) -> None:
+        super().__init__()
         self.hub = resource.hub
         self.authorizer = resource.authorizer
         self.max_queued = resource.max_queued
         self.close_on_gap = resource.close_on_gap
         self._reactor = resource.reactor
         self._request = request
+        self._chunked = request.clientproto == b"HTTP/1.1"
+        """Whether the response is sent in chunks; `twisted.web` does so if the client's HTTP version has them."""
         # The ID of an event contains the client's positions in all its channels, so clients share encoded events only
         # if they have the same single channel.
-        self.kind = ("sse", admitted.request.format, "" if len(admitted.request.channels) == 1 else caller.client)
+        only = "" if len(admitted.request.channels) == 1 else caller.client
+        self.kind = ("sse", admitted.request.format, self._chunked, only)
         self._format = admitted.request.format
         self._is_over = self._ends_after_recovery = False
         """`_is_over`: the stream has ended. `_ends_after_recovery`: it ends once the missed publications are sent."""
@@ -163,11 +168,13 @@ class _Stream(RawSubscription):
         request.registerProducer(self, True)
         # `retry:` sets a random delay, so that clients do not reconnect all at once after their streams have ended.
         request.write(b": listening\n%s\n" % write_retry())
+        # Everything after the head is written to the transport directly, as the fan-out does.
+        self.transport = cast(PageRequest, request).channel.transport
         self._schedule_ping()
         self.start()
         # An event without data only sets the last event ID (HTML Standard, section 9.2.6).
         if self._positions is not None and (event_id := self._positions.write()):
-            request.write(b"id: %s\n\n" % event_id.encode("ascii"))
+            self._send(self._chunk(b"id: %s\n\n" % event_id.encode("ascii")), 0, 0)
         cast(PageRequest, request).on_half_close(self._half_closed)
 
     def _half_closed(self) -> None:
@@ -207,11 +214,11 @@ class _Stream(RawSubscription):
 
     def _send_ping(self) -> None:
         if self._send_queue is None:
-            self._request.write(b": ping\n\n")
+            self._send(self._chunk(b": ping\n\n"), 0, 0)
         self._schedule_ping()
 
     def _on_finish(self, _: object) -> None:
-        self._is_over = True
+        self._is_over, self._writable, self.transport = True, False, None
         if self._abort_timer is not None and self._abort_timer.active():
             self._abort_timer.cancel()
         self._leave(*CLOSED)
@@ -228,18 +235,22 @@ class _Stream(RawSubscription):
         """Return a publication as an event, with one `data:` line for each line of the payload."""
         payload, first = write_publication(channel, publication, self._format)
         if first == FIN_TEXT:
-            return _event(payload, event_id=event_id)
+            return self._chunk(_event(payload, event_id=event_id))
         envelope, _ = write_publication(channel, publication, Format.JSON)
-        return _event(envelope, b"bytes", event_id)
+        return self._chunk(_event(envelope, b"bytes", event_id))
 
     def gap_frame(self, channel: ChannelName, event_id: str = "") -> tuple[bytes, int]:
         """Return a gap notice as an event, and the size of its payload in bytes."""
         notice = gap_notice(channel)
-        return _event(notice, b"gap", event_id), len(notice)
+        return self._chunk(_event(notice, b"gap", event_id)), len(notice)
 
     def _send(self, frames: bytes, count: int, size: int) -> None:  # noqa: ARG002
-        if not self._is_over:
-            self._request.write(frames)
+        if not self._is_over and self.transport is not None:
+            self.transport.write(frames)
+
+    def _chunk(self, event: bytes) -> bytes:
+        """Return an event as it is sent: as a chunk (RFC 9112 section 7.1), if the response has chunks."""
+        return b"%x\r\n%b\r\n" % (len(event), event) if self._chunked else event
 
     def _has_ended(self) -> bool:
         return self._is_over
@@ -254,7 +265,7 @@ class _Stream(RawSubscription):
         """
         if self._is_over:
             return
-        self._is_over = True
+        self._is_over, self._writable = True, False
         self._send_queue = None
         self._leave(code, reason)
         self._request.unregisterProducer()

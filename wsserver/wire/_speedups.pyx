@@ -319,14 +319,28 @@ cdef class Partial:
         return data
 
 
-cdef class FastPath:
+cdef class Output:
+    """See `fastpath.PyOutput`."""
+
+    cdef public object transport
+    cdef public bint _writable
+
+    cdef write(self, bytes data):
+        transport = self.transport
+        if isinstance(transport, WriteThrough):
+            (<WriteThrough>transport).put(data)
+        else:
+            transport.write(data)
+
+
+cdef class FastPath(Output):
     """See `fastpath.PyFastPath`."""
 
     cdef public int state
-    cdef public bint _plain, _compressed, _writable
+    cdef public bint _plain, _compressed
     cdef public Py_ssize_t _limit, _compress_from
     cdef public list _cork
-    cdef public object _partial, transport, autoPingTimeoutCall
+    cdef public object _partial, autoPingTimeoutCall
     cdef public uint64_t messages_in, bytes_in, messages_out, bytes_out
     cdef bint _direct
     """Whether a transport may call `serve` instead of `dataReceived`: no subclass overrides `dataReceived`."""
@@ -464,13 +478,6 @@ cdef class FastPath:
         if cork is not None and len(cork):
             self.write(cork[0] if len(cork) == 1 else b"".join(cork))
 
-    cdef write(self, bytes data):
-        transport = self.transport
-        if isinstance(transport, WriteThrough):
-            (<WriteThrough>transport).put(data)
-        else:
-            transport.write(data)
-
     cdef write_large(self, int first, bytes payload):
         cdef uint8_t header[10]
         cdef int length = put_header(header, <uint8_t>first, <uint64_t>PyBytes_GET_SIZE(payload))
@@ -589,17 +596,18 @@ def write_all(list subscribers not None, bytes frames not None, uint64_t count, 
     cdef FastPath connection
     for one in subscribers:
         it = (<Feed>one).connection if isinstance(one, Feed) else one
-        if not isinstance(it, FastPath):
+        if not isinstance(it, Output) or not (<Output>it)._writable:
             other(one)
             continue
-        connection = <FastPath>it
-        if not connection._writable or connection.state != OPEN or connection._cork is not None:
-            other(one)
-            continue
-        connection.messages_out += count
-        connection.bytes_out += size
+        if isinstance(it, FastPath):
+            connection = <FastPath>it
+            if connection.state != OPEN or connection._cork is not None:
+                other(one)
+                continue
+            connection.messages_out += count
+            connection.bytes_out += size
         try:
-            connection.write(frames)
+            (<Output>it).write(frames)
         except Exception:
             failed(one)
 

@@ -23,8 +23,10 @@ __all__ = [
     "OPEN",
     "FastPath",
     "Feed",
+    "Output",
     "PyFastPath",
     "PyFeed",
+    "PyOutput",
     "py_write_all",
     "write_all",
 ]
@@ -43,7 +45,21 @@ CLOSED, CONNECTING, OPEN = 0, 1, 3
 """States of a connection, with Autobahn's values; a contract test checks them."""
 
 
-class PyFastPath:
+class PyOutput:
+    """
+    Base class of what publications are written to: WebSocket connections and endless HTTP responses.
+
+    The subclass sets both attributes.
+    """
+
+    transport: Any = None
+
+    def __init__(self) -> None:
+        self._writable = False
+        """Whether publications may be written to `transport` at once; read by `write_all`."""
+
+
+class PyFastPath(PyOutput):
     """
     The fast path of a connection.
 
@@ -52,7 +68,7 @@ class PyFastPath:
     `_compressed`, `_writable`, `_compress_from` and `state`, and take the `_partial` frame that the fast path gives up.
     """
 
-    transport: Any = None
+    transport: Any
 
     # Provided by the other layers.
     maxMessagePayloadSize: int
@@ -81,7 +97,6 @@ class PyFastPath:
         self._plain = self._compressed = False
         """Whether data frames may bypass the state machine; whether permessage-deflate was negotiated."""
         self._writable = False
-        """Whether publications may be written at once. Set by the endpoint; read by `write_all`."""
         self._compress_from = 0
         """Minimum size in bytes of a payload that is sent compressed."""
         self._limit = self.maxMessagePayloadSize
@@ -248,10 +263,11 @@ def py_write_all(  # noqa: PLR0917 (positional: fastest for the compiled version
     """
     Write the same frames to many connections: the inner loop of the fan-out.
 
-    The frames are written directly to a connection that is open and `_writable`, and is not processing a read.
+    The frames are written directly to a connection that is open and `_writable`, and is not processing a read, and to
+    any other `Output` that is `_writable`.
 
     Args:
-        subscribers: connections, `Feed` objects, and subscribers of any other type.
+        subscribers: connections and other `Output` objects, `Feed` objects, and subscribers of any other type.
         frames: the frames to write.
         count: number of messages in `frames`.
         size: total size of the payloads of these messages, in bytes.
@@ -260,25 +276,26 @@ def py_write_all(  # noqa: PLR0917 (positional: fastest for the compiled version
     """
     for one in subscribers:
         connection = one.connection if isinstance(one, Feed) else one
-        if not (
-            isinstance(connection, FastPath)
-            and connection._writable  # noqa: SLF001 (of this module)
-            and connection.state == OPEN
-            and connection._cork is None  # noqa: SLF001
-        ):
+        if not isinstance(connection, Output) or not connection._writable:  # noqa: SLF001 (of this module)
             other(one)
             continue
-        connection.messages_out += count
-        connection.bytes_out += size
+        if isinstance(connection, FastPath):
+            if connection.state != OPEN or connection._cork is not None:  # noqa: SLF001
+                other(one)
+                continue
+            connection.messages_out += count
+            connection.bytes_out += size
         try:
             connection.transport.write(frames)
         except Exception:
             failed(one)
 
 
+Output = PyOutput
 FastPath = PyFastPath
 Feed = PyFeed
 write_all = py_write_all
 
 if not TYPE_CHECKING and frames.COMPILED:
     FastPath, Feed, write_all = frames.SPEEDUPS.FastPath, frames.SPEEDUPS.Feed, frames.SPEEDUPS.write_all
+    Output = frames.SPEEDUPS.Output

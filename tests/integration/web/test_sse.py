@@ -32,6 +32,22 @@ class EventTests:
             name, data = events.read()
             assert (name, json.loads(data)["b64data"]) == ("bytes", "/w==")
 
+    def test_a_client_of_http_1_0_gets_the_same_events_without_chunks(self, server):
+        """One fan-out serves clients of both versions."""
+        with server.connect() as old, server.connect() as new:
+            events = Events(new, "/sse?channel=foo")
+            old.send(b"GET /sse?channel=foo HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
+            received = b""
+            while not received.endswith(b"\n\n"):
+                received += old.socket.recv(65_536)
+            assert b"transfer-encoding" not in received.lower()
+            api(server, "publish", {"channel": "foo", "data": "hello"})
+            assert events.read() == ("message", b"hello")
+            expected = f"id: {events.last_event_id}\ndata: hello\n\n".encode()
+            while b"data: hello" not in received:
+                received += old.socket.recv(65_536)
+            assert received.endswith(expected)
+
     def test_format_json_sends_envelopes_with_channel_offset_and_epoch(self, server):
         with server.connect() as peer:
             events = Events(peer, "/sse?channel=foo,bar&format=json")

@@ -36,6 +36,16 @@ class Connection(fastpath.FastPath):
         self.written.append(data)
 
 
+class Stream(fastpath.Output):
+    """An endless HTTP response that is its own transport."""
+
+    def __init__(self):
+        super().__init__()
+        self.transport, self.written = self, []
+
+    write = Connection.write
+
+
 class Subscription(Feed):
     """A subscriber whose frames are written to its connection."""
 
@@ -89,6 +99,12 @@ class WriteAllTests:
         one = Connection()
         one._cork = []
         assert write_all(one) == ([one], [])
+
+    def test_writes_to_an_http_response_only_if_it_is_writable(self, write_all):
+        one, two = Stream(), Stream()
+        one._writable = True
+        assert write_all(one, two) == ([two], [])
+        assert (one.written, two.written) == ([b"<x>"], [])
 
     def test_passes_a_subscriber_without_a_connection_to_other(self, write_all):
         one, two = object(), Subscription(None)

@@ -78,8 +78,11 @@ def declared(layer):
 
 
 def compiled_class():
-    """Return the source of the compiled `FastPath`."""
-    return re.search(r"^cdef class FastPath:\n(.*?)(?=^\S)", COMPILED_SOURCE, re.DOTALL | re.MULTILINE)[1]
+    """Return the source of the compiled `Output` and `FastPath`, its subclass."""
+    return "".join(
+        re.search(rf"^cdef class {name}:\n(.*?)(?=^\S)", COMPILED_SOURCE, re.DOTALL | re.MULTILINE)[1]
+        for name in ("Output", r"FastPath\(Output\)")
+    )
 
 
 def compiled_attributes(keyword):
