@@ -7,10 +7,9 @@ This module does not use Twisted, a clock or a socket.
 import json
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from wsserver.jsonfields import write
 from wsserver.typing import ChannelName
 
 __all__ = ["Client", "ClientInfo", "Clients", "new_client_id", "read_info", "write_info"]
@@ -36,6 +35,8 @@ class ClientInfo:
     """Information about the connection, from the token or the application's backend: a JSON value; None for none."""
     chan_info: Any = None
     """Information about the subscription, from the token or the application's backend: a JSON value; None for none."""
+    text: bytes = field(default=b"", init=False, repr=False, compare=False)
+    """The info as JSON text, once `write_info` has written it: it is part of each publication of the client."""
 
     def as_json(self) -> dict[str, Any]:
         """Return the info as a JSON object with the Centrifuge protocol's field names; empty fields are omitted."""
@@ -51,10 +52,10 @@ class ClientInfo:
 
 def write_info(info: ClientInfo) -> bytes:
     """Serialize a client's info as JSON in UTF-8."""
-    if info.conn_info is None and info.chan_info is None:
-        user = b',"user":%b' % write(info.user) if info.user else b""
-        return b'{"client":%b%b}' % (write(info.client), user)
-    return json.dumps(info.as_json(), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    if not info.text:
+        text = json.dumps(info.as_json(), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+        object.__setattr__(info, "text", text)
+    return info.text
 
 
 def read_info(text: bytes | str) -> ClientInfo:

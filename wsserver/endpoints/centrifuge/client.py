@@ -118,9 +118,8 @@ class Session:
             return BAD_REQUEST.because("connect was refused")
         if self.connected == (kind is Connect):
             return BAD_REQUEST.because("already connected" if self.connected else "connect must be the first command")
-        if kind in _CHANNEL_COMMANDS:
-            return _CHANNEL_COMMANDS[kind](self._channels, request)
-        return _SESSION_COMMANDS[kind](self, request)
+        execute = _CHANNEL_COMMANDS.get(kind)
+        return execute(self._channels, request) if execute is not None else _SESSION_COMMANDS[kind](self, request)
 
     def close(self, code: int, reason: str) -> None:
         """

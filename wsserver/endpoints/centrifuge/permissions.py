@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from twisted.internet.defer import Deferred
+
 from wsserver.auth.claims import ANONYMOUS, Grant, Identity, Right
 from wsserver.auth.jwt import Refused
 from wsserver.centrifugecodes import (
@@ -76,7 +78,7 @@ class SubscribeGrant(NamedTuple):
 
 
 class PublishGrant(NamedTuple):
-    """Permission to publish: the publication as it is to be sent, which the backend may have changed."""
+    """The backend's permission to publish: the publication as it is to be sent, which the backend may have changed."""
 
     data: JSONText
     tags: Mapping[str, str] | None = None
@@ -219,27 +221,31 @@ class Permissions:
             return INVALID_TOKEN.because("the token is for another client")
         return SubscribeGrant(channel, found.info, found.data, found.expires_at, True, Right.PUBLISH in found.rights)
 
-    def publish(
-        self, context: ClientContext, channel: ChannelName, data: JSONText, grant: SubscribeGrant | None
-    ) -> MaybeDeferred[PublishGrant | Error | Disconnect]:
+    def ask_to_publish(
+        self, context: ClientContext, channel: ChannelName, data: JSONText
+    ) -> "Deferred[PublishGrant | Error | Disconnect] | None":
+        """Ask the publish hook whether a client may publish data to a channel; return None if there is no such hook."""
+        hooks = self._hooks_for("publish")
+        if hooks is None:
+            return None
+        caller = replace(context.caller, user=context.identity.user)
+        answer: Deferred[Any] = hooks.publish(caller, channel, data=data)
+        return answer.addCallback(_read_answer, data)
+
+    def refuse_publish(
+        self, context: ClientContext, channel: ChannelName, grant: SubscribeGrant | None
+    ) -> Error | None:
         """
-        Check whether a client may publish to a channel. If no token or option permits it, the publish hook decides.
+        Check whether a client may publish to a channel without asking the backend.
 
         Args:
             context: the client.
             channel: the channel.
-            data: the publication's data.
             grant: the client's subscription to the channel; None if it is not subscribed.
-        """
-        refused, hooks = self._refuse_publish(context, channel, grant), self._hooks_for("publish")
-        if refused is None or hooks is None:
-            return refused or PublishGrant(data)
-        caller = replace(context.caller, user=context.identity.user)
-        return hooks.publish(caller, channel, data=data).addCallback(_read_answer, data)
 
-    def _refuse_publish(
-        self, context: ClientContext, channel: ChannelName, grant: SubscribeGrant | None
-    ) -> Error | None:
+        Returns:
+            The refusal; None if a token or an option permits it.
+        """
         if context.identity.may(channel, Right.PUBLISH) or (grant is not None and grant.may_publish):
             return None
         if grant is None:

@@ -28,11 +28,11 @@ from wsserver.centrifugecodes import (
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.authorization import Credentials, find_token, select_subprotocol
 from wsserver.endpoints.centrifuge.client import Session
-from wsserver.endpoints.centrifuge.commands import Command, Connect, parse_commands
+from wsserver.endpoints.centrifuge.commands import Command, parse_commands
 from wsserver.endpoints.centrifuge.form import JSON, check_form
 from wsserver.endpoints.centrifuge.permissions import ClientContext, Permissions
 from wsserver.endpoints.centrifuge.refusals import error_for
-from wsserver.endpoints.centrifuge.replies import PING, PUBLISHED, error_reply, reply
+from wsserver.endpoints.centrifuge.replies import PING, PUBLISHED, ConnectResult, error_reply, reply
 from wsserver.endpoints.centrifuge.subscriber import gap_message
 from wsserver.endpoints.centrifuge.subscriptions import Answer
 from wsserver.endpoints.centrifuge.unconfirmed import Sent, UnconfirmedPublishes
@@ -185,16 +185,29 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     def serve_one(self) -> bool:
         """Execute the next command, if the previous command has been answered; see `wsserver.wire.limits.Worker`."""
-        if self._has_work():
-            if self._replies is None:
-                self._collect_replies()
-            if self._frames and not self._may_execute():
-                self._parse(self._frames.popleft())
-            if self._commands and self._may_execute() and self.state == OPEN:
-                command = self._commands.popleft()
-                self._commands_size -= command.size
-                self._execute(command)
-        return self._has_work()
+        if self._write_blocked or self.state != OPEN:
+            return False
+        if self._replies is None:
+            self._collect_replies()
+        command = self._take_command()
+        if command is None and self._frames:
+            self._parse(self._frames.popleft())
+            command = self._take_command()
+        if command is not None:
+            self._execute(command)
+        else:
+            # A frame without a command that can be executed now takes a piece of the budget, too.
+            self.factory.work.charge(0)
+        return bool(self._frames or self._commands) and self._has_work()
+
+    def _take_command(self) -> Command | None:
+        """Remove and return the next command; None if there is none that can be executed now."""
+        commands, unconfirmed = self._commands, self._unconfirmed
+        if not commands or self._busy or self.state != OPEN or (unconfirmed and not unconfirmed.admits(commands[0])):
+            return None
+        command = commands.popleft()
+        self._commands_size -= command.size
+        return command
 
     def finish_turn(self) -> None:
         """Send the replies that were collected in this turn. Resume reading if nothing can be processed now."""
@@ -212,7 +225,6 @@ class CentrifugeProtocol(SubscriberProtocol):
         self._endpoint_failed()
 
     def _parse(self, payload: bytes) -> None:
-        self.factory.work.charge(0)
         commands = parse_commands(payload)
         if isinstance(commands, Disconnect):
             self.disconnect(commands)
@@ -244,10 +256,12 @@ class CentrifugeProtocol(SubscriberProtocol):
         except Exception:
             answer = error_for(Failure())
         if isinstance(answer, Sent):
+            self.factory.work.charge(0)
             self._unconfirmed = self._unconfirmed or UnconfirmedPublishes()
             entry = self._unconfirmed.add(command)
             answer.done.addBoth(self._confirmed, entry).addErrback(self._crash)
         elif waits(answer):
+            self.factory.work.charge(0)
             self._busy = True
             answer.addErrback(error_for).addCallback(self._answer_late, command).addErrback(self._crash)
         else:
@@ -282,7 +296,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         payload = error_reply(command.id, answer) if isinstance(answer, Error) else reply(command.id, answer)
         self.factory.work.charge(len(payload))
         self.send_payload(payload)
-        if isinstance(command.request, Connect) and not isinstance(answer, Error):
+        if isinstance(answer, ConnectResult):
             self._connected()
 
     # Pings and pongs. They are messages of the Centrifuge protocol, because browsers hide WebSocket pings from scripts.

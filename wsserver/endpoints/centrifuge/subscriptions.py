@@ -57,7 +57,7 @@ from wsserver.endpoints.centrifuge.subscriber import ChannelSubscription
 from wsserver.endpoints.centrifuge.unconfirmed import Sent
 from wsserver.errors import BrokerDown
 from wsserver.hub.clients import ClientInfo
-from wsserver.hub.deferreds import MaybeDeferred, may_wait, waits
+from wsserver.hub.deferreds import MaybeDeferred, may_wait, then, waits
 from wsserver.hub.hub import Hub, Joined
 from wsserver.hub.names import MAX_CHANNELS, parse_name
 from wsserver.hub.publication import Publication
@@ -99,6 +99,21 @@ class Connection(Protocol):
         """Close the connection."""
 
 
+class _Publisher(msgspec.Struct, frozen=True):
+    """
+    A client that may publish to a channel.
+
+    Kept from one publication to the next, because finding the permission takes as long as the publication. It depends
+    only on the fields of this struct, on the client's host, and on options that do not change while the server runs.
+    """
+
+    channel: ChannelName
+    identity: Identity
+    grant: SubscribeGrant | None
+    info: ClientInfo
+    """The client's info in its publications to the channel."""
+
+
 class Channels:
     """
     A client's subscriptions, and its other commands that concern channels.
@@ -108,7 +123,7 @@ class Channels:
         context: describes the client, including its identity.
     """
 
-    __slots__ = ("_closed", "_hub", "_last_publisher", "_permissions", "connection", "context", "subscriptions")
+    __slots__ = ("_closed", "_hub", "_permissions", "_publisher", "connection", "context", "subscriptions")
 
     def __init__(self, connection: Connection, context: ClientContext) -> None:
         self.connection = connection
@@ -117,8 +132,8 @@ class Channels:
         self._permissions = connection.permissions
         self._hub = connection.hub
         self._closed = False
-        self._last_publisher: tuple[Identity, SubscribeGrant | None, ClientInfo] | None = None
-        """The identity, the permission for the channel and the info of the client's last publication."""
+        self._publisher: _Publisher | None = None
+        """The client as the publisher of its last publication; None if the backend permitted it."""
 
     def close(self, *, may_reconnect: bool) -> None:
         """
@@ -345,27 +360,34 @@ class Channels:
         """Execute `publish`. Return a `Sent` if the broker has the publication and has yet to confirm it."""
         if not request.channel or request.data is None:
             return BAD_REQUEST.because("publish without a channel or data")
-        channel = parse_name(request.channel)
-        grant = self._grant(channel)
-        allowed = self._permissions.publish(self.context, channel, request.data, grant)
-        if waits(allowed):
-            return allowed.addCallback(lambda found: _when_confirmed(self._send(found, channel, grant)))
-        return self._send(allowed, channel, grant)
-
-    def _send(
-        self, allowed: PublishGrant | Error | Disconnect, channel: ChannelName, grant: SubscribeGrant | None
-    ) -> Answer | Sent:
-        if not isinstance(allowed, PublishGrant):
-            return allowed
-        publication = Publication(allowed.data, json=True, info=self._publisher(grant), tags=allowed.tags)
-        sent = self._hub.forward(channel, publication, allowed.idempotency_key, skip_history=allowed.skip_history)
+        publisher, grant, identity = self._publisher, self._grant(request.channel), self.context.identity
+        if (
+            publisher is None
+            or publisher.channel != request.channel
+            or publisher.identity is not identity
+            or publisher.grant is not grant
+        ):
+            channel = parse_name(request.channel)
+            publisher = _Publisher(channel, identity, grant, self._info(grant))
+            refused = self._permissions.refuse_publish(self.context, channel, grant)
+            if refused is not None:
+                asked = self._permissions.ask_to_publish(self.context, channel, request.data)
+                return refused if asked is None else asked.addCallback(self._publish_if_granted, publisher)
+            self._publisher = publisher
+        publication = Publication(request.data, json=True, info=publisher.info)
+        sent = self._hub.forward(publisher.channel, publication)
         return Sent(sent) if waits(sent) else PUBLISHED
 
-    def _publisher(self, grant: SubscribeGrant | None) -> ClientInfo:
-        """Return the info of this client as a publisher, which rarely changes between two publications."""
-        if self._last_publisher is None or self._last_publisher[:2] != (self.context.identity, grant):
-            self._last_publisher = self.context.identity, grant, self._info(grant)
-        return self._last_publisher[2]
+    def _publish_if_granted(
+        self, allowed: PublishGrant | Error | Disconnect, publisher: _Publisher
+    ) -> MaybeDeferred[Answer]:
+        if not isinstance(allowed, PublishGrant):
+            return allowed
+        publication = Publication(allowed.data, json=True, info=publisher.info, tags=allowed.tags)
+        sent = self._hub.forward(
+            publisher.channel, publication, allowed.idempotency_key, skip_history=allowed.skip_history
+        )
+        return then(sent, lambda _: PUBLISHED)
 
     @may_wait
     def presence(self, request: Presence | PresenceStats) -> Generator[Any, Any, Answer]:
@@ -403,13 +425,6 @@ class Channels:
         position = page.position
         return HistoryResult(msgspec.Raw(shown) if shown else None, position.epoch, position.offset)
 
-    def _grant(self, channel: ChannelName) -> SubscribeGrant | None:
-        subscription = self.subscriptions.get(channel)
+    def _grant(self, channel: str) -> SubscribeGrant | None:
+        subscription = self.subscriptions.get(ChannelName(channel))
         return subscription.grant if subscription is not None and subscription.answered else None
-
-
-def _when_confirmed(answer: Answer | Sent) -> MaybeDeferred[Answer]:
-    if not isinstance(answer, Sent):
-        return answer
-    confirmed: MaybeDeferred[Answer] = answer.done.addCallback(lambda _: PUBLISHED)
-    return confirmed

@@ -868,6 +868,24 @@ class TokenTests:
             other.send({"id": 2, "subscribe": {"channel": "d", "token": token(**claims)}})
             assert other.closed()[0] == 3500
 
+    def test_a_permission_to_publish_ends_with_the_token_or_the_subscription_that_gave_it(self, server):
+        caps = [{"channels": ["c"], "allow": ["pub"]}]
+        client = Client(server).connected(token=token(caps=caps))
+        assert client.request("publish", channel="c", data=1) == {}
+        assert client.request("publish", channel="d", data=1)["code"] == 103
+        assert client.request("publish", channel="c", data=1) == {}
+        client.request("refresh", token=token())
+        assert client.request("publish", channel="c", data=1)["code"] == 103
+        granted = client.request("subscribe", channel="c", token=token(channel="c", allow=["pub"]))
+        assert granted["expires"]
+        assert client.request("publish", channel="c", data=1) == {}
+        client.request("sub_refresh", channel="c", token=token(channel="c"))
+        assert client.request("publish", channel="c", data=1)["code"] == 103
+        client.request("sub_refresh", channel="c", token=token(channel="c", allow=["pub"]))
+        assert client.request("publish", channel="c", data=1) == {}
+        client.request("unsubscribe", channel="c")
+        assert client.request("publish", channel="c", data=1)["code"] == 103
+
     def test_closes_with_3005_25_s_after_the_token_expired_unless_refreshed(self, monkeypatch):
         server = MemoryServer(Settings(token_secret=SECRET, ping_interval=0.0))
         now = time.time()
