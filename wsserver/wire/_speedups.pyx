@@ -1,6 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """
-Compiled versions of `frames.py` and `fastpath.py`, and of the inner loops of `transport.py`, `poller.py` and
+Compiled versions of `frames.py` and `fastpath.py`, and of the inner loops of `transport.py`, `tls.py`, `poller.py` and
 `http11.py`.
 
 The module contains no policy. The Python versions behave the same, and are used if this module is not compiled.
@@ -123,9 +123,12 @@ cdef enum:
     FIN_BINARY = 0x82
     RSV1 = 0x40
     OPEN = 3
-    # The same values as in `fastpath.py`, `transport.py` and `poller.py`.
+    # The same values as in `fastpath.py`, `tls.py`, `transport.py` and `poller.py`.
     FRAMES_PER_TURN = 256
     LARGE = 8192
+    RECORD = 16384
+    PIECE = 65536
+    ROOM = 98304
     READ_SIZE = 262144
     MAX_EVENTS = 1024
     MAX_NAME = 256
@@ -329,6 +332,8 @@ cdef class Output:
         transport = self.transport
         if isinstance(transport, WriteThrough):
             (<WriteThrough>transport).put(data)
+        elif isinstance(transport, TLSFastPath):
+            (<TLSFastPath>transport).put(data)
         else:
             transport.write(data)
 
@@ -514,14 +519,16 @@ cdef class WriteThrough:
         error = errno
         if size > 0:
             protocol = self.protocol
-            if isinstance(protocol, FastPath) and (<FastPath>protocol)._direct:
-                receiving = True
-                try:
+            receiving = True
+            try:
+                if isinstance(protocol, FastPath) and (<FastPath>protocol)._direct:
                     (<FastPath>protocol).serve(received, size)
-                finally:
-                    receiving = False
-            else:
-                protocol.dataReceived(PyBytes_FromStringAndSize(<const char *>received, size))
+                elif isinstance(protocol, TLSFastPath) and (<TLSFastPath>protocol).direct:
+                    (<TLSFastPath>protocol).receive(received, size)
+                else:
+                    protocol.dataReceived(PyBytes_FromStringAndSize(<const char *>received, size))
+            finally:
+                receiving = False
             return None
         if size < 0 and (error == EAGAIN or error == EINTR):
             return None
@@ -580,6 +587,125 @@ cdef class WriteThrough:
             self._queue(payload)
         else:
             self._queue_rest(payload, sent - length)
+
+
+ctypedef int (*openssl_move)(void *bio_or_ssl, const void *data, int size) noexcept
+ctypedef long (*openssl_measure)(void *bio, char **data) noexcept
+
+cdef openssl_move call_bio_read, call_bio_write, call_ssl_read, call_ssl_write
+cdef openssl_measure call_bio_size
+cdef uint8_t *plaintext
+cdef object address_of
+
+
+def use_openssl(
+    address, size_t buffer, *, size_t bio_read, size_t bio_write, size_t bio_size, size_t ssl_read, size_t ssl_write
+):
+    """
+    Set the addresses of OpenSSL's functions; see `tls._find_addresses`.
+
+    Args:
+        address: returns the address of an object of OpenSSL.
+        buffer: address of a buffer with `ROOM` bytes, for plaintext; never freed.
+        bio_read: address of `BIO_read`. The other arguments are the addresses of the functions with their names.
+    """
+    global call_bio_read, call_bio_write, call_bio_size, call_ssl_read, call_ssl_write, plaintext, address_of
+    call_bio_read, call_bio_write, call_bio_size = (
+        <openssl_move>bio_read, <openssl_move>bio_write, <openssl_measure>bio_size
+    )
+    call_ssl_read, call_ssl_write = <openssl_move>ssl_read, <openssl_move>ssl_write
+    plaintext, address_of = <uint8_t *>buffer, address
+
+
+cdef class TLSFastPath:
+    """See `tls.PyTLSFastPath`."""
+
+    cdef readonly object _ssl, _into, _out
+    cdef public object transport, wrappedProtocol
+    cdef public list _appSendBuffer
+    cdef public bint disconnecting
+    cdef bint direct
+    """Whether a transport may call `receive` instead of `dataReceived`: no subclass overrides `dataReceived`."""
+    cdef void *ssl
+    """Valid while `_ssl` is not None; so are the BIOs, which belong to it."""
+    cdef void *into
+    cdef void *out
+
+    def _begin(self, ssl, into, out):
+        """See `tls.PyTLSFastPath._begin`."""
+        self.ssl, self.into, self.out = (
+            <void *><size_t>address_of(ssl), <void *><size_t>address_of(into), <void *><size_t>address_of(out)
+        )
+        self._ssl, self._into, self._out = ssl, into, out
+        self.direct = type(self).dataReceived is TLSFastPath.dataReceived
+
+    def _stop(self):
+        """See `tls.PyTLSFastPath._stop`."""
+        self._ssl = self._into = self._out = None
+
+    def dataReceived(self, bytes data not None):
+        """See `tls.PyTLSFastPath.dataReceived`."""
+        self.receive(<const uint8_t *>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+    cdef int receive(self, const uint8_t *p, Py_ssize_t size) except -1:
+        cdef int count
+        cdef bytes plain
+        if self._ssl is None or self._appSendBuffer or size > PIECE:
+            self._receive_slowly(PyBytes_FromStringAndSize(<const char *>p, size))
+            return 0
+        call_bio_write(self.into, p, <int>size)
+        count = call_ssl_read(self.ssl, plaintext, ROOM)
+        if count <= 0 or call_bio_size(self.into, NULL):
+            self._read_on(count)
+            return 0
+        # Copied: the protocol may cause a read from another connection, which overwrites the buffer.
+        plain = PyBytes_FromStringAndSize(<const char *>plaintext, count)
+        wrapped = self.wrappedProtocol
+        if isinstance(wrapped, FastPath) and (<FastPath>wrapped)._direct:
+            (<FastPath>wrapped).serve(<const uint8_t *>PyBytes_AS_STRING(plain), count)
+        else:
+            wrapped.dataReceived(plain)
+        if self._ssl is not None:
+            self.flush()
+        return 0
+
+    def write(self, data):
+        """See `tls.PyTLSFastPath.write`."""
+        if type(data) is not bytes:
+            if not isinstance(data, bytes):
+                raise TypeError("Data must be bytes")
+            data = bytes(data)
+        self.put(data)
+
+    cdef put(self, bytes data):
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        cdef int sent
+        if self._ssl is None or self.disconnecting or self._appSendBuffer or not 0 < size <= RECORD:
+            self._write_slowly(data)
+            return
+        sent = call_ssl_write(self.ssl, PyBytes_AS_STRING(data), <int>size)
+        if sent > 0:
+            self.flush()
+        if sent != size:
+            self._write_rest(data, max(sent, 0))
+
+    def _flush(self):
+        """See `tls.PyTLSFastPath._flush`."""
+        if self._out is not None:
+            self.flush()
+
+    cdef flush(self):
+        cdef int size = <int>min(call_bio_size(self.out, NULL), <long>ROOM)
+        cdef bytes data
+        if size <= 0:
+            return
+        data = PyBytes_FromStringAndSize(NULL, size)
+        call_bio_read(self.out, PyBytes_AS_STRING(data), size)
+        transport = self.transport
+        if isinstance(transport, WriteThrough):
+            (<WriteThrough>transport).put(data)
+        else:
+            transport.write(data)
 
 
 cdef class Feed:

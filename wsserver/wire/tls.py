@@ -7,23 +7,28 @@ OpenSSL's functions directly, with buffers that are allocated once, and asks Ope
 each write at once, as on a plain transport. Twisted's own code does everything else: handshakes, closing, errors, and
 writes that must wait for the peer.
 
+`_speedups` contains a compiled implementation of the fast path with the same behaviour. It is not linked to OpenSSL: it
+calls the functions of pyOpenSSL's own OpenSSL by their addresses, which cffi knows.
+
 Private names used here: `_appSendBuffer`, `_flushReceiveBIO`, `_handshakeDone`, `_tlsShutdownFinished` of Twisted's
 `TLSMemoryBIOProtocol`; `SSL._ffi` and `SSL._lib` of pyOpenSSL; `_from_ssl`, `_into_ssl`, `_ssl` of its `Connection`. A
 contract test fails when one of them changes. Importing this module raises ImportError if pyOpenSSL or one of OpenSSL's
 functions is missing; the server then uses Twisted's own class.
 """
 
+from collections.abc import Callable
 from socket import MSG_PEEK
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from OpenSSL.SSL import Connection, Error, WantReadError, ZeroReturnError, _ffi, _lib  # type: ignore[attr-defined]
 from twisted.internet.protocol import connectionDone
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
+from wsserver.wire import frames
 from wsserver.wire.tls_server import GuardedTLSTransport, HandshakeGuard
 
-__all__ = ["PIECE", "RECORD", "GuardedTLSProtocol", "TLSProtocol", "adopt_factory"]
+__all__ = ["PIECE", "RECORD", "GuardedTLSProtocol", "PyTLSFastPath", "TLSProtocol", "adopt_factory"]
 
 RECORD = 2**14
 """Maximum plaintext of a TLS record, in bytes (RFC 8446 section 5.1)."""
@@ -52,60 +57,153 @@ _ciphertext = memoryview(bytearray(_ROOM))
 _PLAINTEXT, _CIPHERTEXT, _NULL = _ffi.from_buffer(_plaintext), _ffi.from_buffer(_ciphertext), _ffi.NULL
 
 
-class TLSProtocol(TLSMemoryBIOProtocol):
-    """The TLS layer of a connection, between its transport and its protocol."""
+class PyTLSFastPath:
+    """
+    Fast path of TLS: a read that contains one record, and a write that fits into one.
 
-    transport: Any
+    Subclasses implement the methods that are only declared here. `_speedups` contains a compiled implementation with
+    the same behaviour.
+    """
 
     _ssl: Any = None
     """OpenSSL's SSL object; None while Twisted's own code is used: during the handshake, and after the end of TLS."""
+    # OpenSSL's memory BIOs for received ciphertext and for ciphertext to send. They live as long as the SSL object.
+    _into: Any = None
+    _out: Any = None
+
+    # Set by Twisted's class.
+    transport: Any
+    wrappedProtocol: Any
+    disconnecting: Any
+    _appSendBuffer: list[bytes]
+
+    _receive_slowly: Callable[[bytes], None]
+    _read_on: Callable[[int], None]
+    _write_slowly: Callable[[bytes], None]
+    _write_rest: Callable[[bytes, int], None]
+
+    def _begin(self, ssl: Any, into: Any, out: Any) -> None:
+        """Use the fast path from now on, with OpenSSL's SSL object and its memory BIOs."""
+        self._ssl, self._into, self._out = ssl, into, out
+
+    def _stop(self) -> None:
+        """Use only Twisted's own code from now on."""
+        self._ssl = self._into = self._out = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """Decrypt received ciphertext and pass the plaintext to the protocol."""
+        if self._ssl is None or self._appSendBuffer or len(data) > PIECE:
+            self._receive_slowly(data)
+            return
+        _bio_write(self._into, data, len(data))
+        size = _ssl_read(self._ssl, _PLAINTEXT, _ROOM)
+        # The buffer has room for any record, so if the BIO is empty, OpenSSL has no more plaintext.
+        if size <= 0 or _bio_size(self._into, _NULL):
+            self._read_on(size)
+            return
+        self.wrappedProtocol.dataReceived(_plaintext[:size].tobytes())
+        if self._ssl is not None:
+            self._flush()
+
+    def write(self, data: bytes) -> None:
+        """
+        Encrypt data and send it at once, unless OpenSSL has to wait for the peer.
+
+        Args:
+            data: plaintext.
+
+        Raises:
+            TypeError: the data is not bytes.
+        """
+        if not isinstance(data, bytes):
+            raise TypeError("Data must be bytes")
+        size = len(data)
+        if self._ssl is None or self.disconnecting or self._appSendBuffer or not 0 < size <= RECORD:
+            self._write_slowly(data)
+            return
+        sent = _ssl_write(self._ssl, data, size)
+        if sent > 0:
+            self._flush()
+        if sent != size:
+            self._write_rest(data, max(sent, 0))
+
+    def _flush(self) -> None:
+        """Send the ciphertext that OpenSSL has produced, if any."""
+        if _bio_size(self._out, _NULL):
+            size = _bio_read(self._out, _CIPHERTEXT, _ROOM)
+            self.transport.write(_ciphertext[:size].tobytes())
+
+
+_FastBase = PyTLSFastPath
+
+
+def _address(pointer: Any) -> int:
+    return int(_ffi.cast("uintptr_t", pointer))
+
+
+def _find_addresses() -> dict[str, int] | None:
+    """
+    Return the addresses of OpenSSL's functions, as the compiled `use_openssl` takes them.
+
+    Returns:
+        None if cffi has no address for a function, or if its type is not the one that the compiled code expects.
+    """
+    moves, measures = "int(*)(%s *, void *, int)", "long(*)(%s *, char * *)"
+    expected = {
+        "bio_read": (_bio_read, moves % "BIO"),
+        "bio_write": (_bio_write, moves % "BIO"),
+        "bio_size": (_bio_size, measures % "BIO"),
+        "ssl_read": (_ssl_read, moves % "SSL"),
+        "ssl_write": (_ssl_write, moves % "SSL"),
+    }
+    addresses = {}
+    for name, (function, type_name) in expected.items():
+        try:
+            # cffi's functions are bound to the library that they belong to.
+            pointer = _ffi.addressof(function.__self__, function.__name__)
+        except (AttributeError, TypeError):
+            return None
+        if _ffi.typeof(pointer).cname != type_name:
+            return None
+        addresses[name] = _address(pointer)
+    return addresses
+
+
+if not TYPE_CHECKING and frames.COMPILED and (_addresses := _find_addresses()):
+    frames.SPEEDUPS.use_openssl(_address, _address(_PLAINTEXT), **_addresses)
+    _FastBase = frames.SPEEDUPS.TLSFastPath
+
+
+class TLSProtocol(_FastBase, TLSMemoryBIOProtocol):
+    """The TLS layer of a connection, between its transport and its protocol."""
 
     _ended = False
     """Whether TLS has ended: nothing more is received or sent."""
 
-    # OpenSSL's memory BIOs for received ciphertext and for ciphertext to send. They live as long as the SSL object.
-    _into: Any
-    _out: Any
-
     def _take_over(self) -> None:
         """Use the fast path from now on; called after the handshake."""
         connection: Any = self.getHandle()
-        if type(connection) is not Connection:
-            # An application's subclass, whose methods may do more than OpenSSL's functions.
-            return
-        self._into, self._out = connection._into_ssl, connection._from_ssl  # noqa: SLF001
-        self._ssl = connection._ssl  # noqa: SLF001
+        # An application's subclass may have methods that do more than OpenSSL's functions.
+        if type(connection) is Connection:
+            self._begin(connection._ssl, connection._into_ssl, connection._from_ssl)  # noqa: SLF001
 
-    def dataReceived(self, data: bytes) -> None:
-        """Decrypt received ciphertext and pass the plaintext to the protocol."""
-        ssl = self._ssl
-        if ssl is None or self._appSendBuffer:
-            super().dataReceived(data)
-            if self._handshakeDone and not self._ended:
-                self._take_over()
-            return
-        if len(data) > PIECE:
+    def _receive_slowly(self, data: bytes) -> None:
+        """Decrypt ciphertext that the fast path does not process."""
+        if self._ssl is not None and not self._appSendBuffer:
             self._receive_pieces(data)
             return
-        _bio_write(self._into, data, len(data))
-        size = _ssl_read(ssl, _PLAINTEXT, _ROOM)
-        # The buffer has room for any record, so if the BIO is empty, OpenSSL has no more plaintext.
-        if size <= 0 or _bio_size(self._into, _NULL):
-            self._read_on(ssl, size)
-            return
-        self.wrappedProtocol.dataReceived(_plaintext[:size].tobytes())
-        if self._ssl is not None and _bio_size(self._out, _NULL):
-            self._flush()
+        super(_FastBase, self).dataReceived(data)
+        if self._handshakeDone and not self._ended:
+            self._take_over()
 
-    def _read_on(self, ssl: Any, size: int) -> None:
+    def _read_on(self, size: int) -> None:
         """
         Read the remaining records, or handle an error, after the first `SSL_read`.
 
         Args:
-            ssl: OpenSSL's SSL object.
             size: the result of the first `SSL_read`: bytes in the plaintext buffer, or an error if not positive.
         """
-        filled = max(size, 0)
+        ssl, filled = self._ssl, max(size, 0)
         while size > 0 and _bio_size(self._into, _NULL):
             if _ROOM - filled < RECORD:
                 self.wrappedProtocol.dataReceived(_plaintext[:filled].tobytes())
@@ -124,7 +222,7 @@ class TLSProtocol(TLSMemoryBIOProtocol):
         if ended:
             # The peer has closed TLS: Twisted reads again, gets the same result, and closes the connection.
             self._flushReceiveBIO()
-        elif _bio_size(self._out, _NULL):
+        else:
             # OpenSSL's own response, for example to a key update (RFC 8446 section 4.6.3).
             self._flush()
 
@@ -148,32 +246,24 @@ class TLSProtocol(TLSMemoryBIOProtocol):
             if self._ssl is None:
                 return
 
-    def write(self, data: bytes) -> None:
+    def _write_slowly(self, data: bytes) -> None:
+        """Encrypt data that the fast path does not process, and send it or queue it."""
+        if self._ssl is None or self.disconnecting or self._appSendBuffer:
+            super(_FastBase, self).write(data)
+        elif data:
+            self._write_records(self._ssl, data)
+
+    def _write_rest(self, data: bytes, start: int) -> None:
         """
-        Encrypt data and send it at once, unless OpenSSL has to wait for the peer.
+        Send the rest of data of which OpenSSL has encrypted a part, or queue it.
+
+        OpenSSL waits for the peer, has failed, or the peer accepts only smaller records.
 
         Args:
-            data: plaintext.
-
-        Raises:
-            TypeError: the data is not bytes.
+            data: the data written.
+            start: number of bytes of `data` that OpenSSL has encrypted.
         """
-        ssl = self._ssl
-        if ssl is None or self.disconnecting or self._appSendBuffer:
-            if not isinstance(data, bytes):
-                raise TypeError("Data must be bytes")
-            super().write(data)
-            return
-        size = len(data)
-        if size > RECORD:
-            self._write_records(ssl, data)
-        elif size:
-            sent = _ssl_write(ssl, data, size)
-            if sent > 0:
-                self._flush()
-            if sent != size:
-                # OpenSSL waits for the peer, has failed, or the peer accepts only smaller records.
-                super().write(data[max(sent, 0) :])
+        super(_FastBase, self).write(data[start:])
 
     def _write_records(self, ssl: Any, data: bytes) -> None:
         """Encrypt data that needs several records, and send them in one write."""
@@ -196,26 +286,24 @@ class TLSProtocol(TLSMemoryBIOProtocol):
         if pieces:
             self.transport.write(b"".join(pieces))
         if done < len(data):
-            super().write(data[done:])
+            self._write_rest(data, done)
 
-    def _flush(self) -> None:
-        """Send the ciphertext that OpenSSL has produced."""
-        size = _bio_read(self._out, _CIPHERTEXT, _ROOM)
-        if size > 0:
-            self.transport.write(_ciphertext[:size].tobytes())
+    def _end_fast_path(self) -> None:
+        self._ended = True
+        self._stop()
 
     def abortConnection(self) -> None:
         """Drop the connection; no more data is passed to the protocol."""
-        self._ssl, self._ended = None, True
+        self._end_fast_path()
         super().abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """End TLS, and notify the protocol: the connection is lost."""
-        self._ssl, self._ended = None, True
+        self._end_fast_path()
         super().connectionLost(reason)
 
     def _tlsShutdownFinished(self, reason: Failure | None) -> None:
-        self._ssl, self._ended = None, True
+        self._end_fast_path()
         super()._tlsShutdownFinished(reason)
 
 

@@ -1,18 +1,21 @@
 """
 Tests for wsserver/wire/tls.py: the fast path, and where it falls back to Twisted's own code.
 
-Tests with both classes, ours and Twisted's, check that a client and a protocol see the same behaviour.
+Tests with both classes, ours and Twisted's, check that a client and a protocol see the same behaviour. Ours has a
+compiled fast path and one in Python.
 """
 
 import datetime
 import inspect
 import random
+from contextlib import contextmanager
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from OpenSSL import SSL, crypto
+from twins import TLS
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.protocol import Factory, Protocol
@@ -23,7 +26,7 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TL
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from wsserver.wire import tls
+from wsserver.wire import frames, tls
 
 CHANGED = "Twisted or pyOpenSSL has changed: "
 VERSIONS = {"TLS 1.2": SSL.TLS1_2_VERSION, "TLS 1.3": SSL.TLS1_3_VERSION}
@@ -164,7 +167,9 @@ def version(request):
     return VERSIONS[request.param]
 
 
-@pytest.fixture(params=[tls.TLSProtocol, TLSMemoryBIOProtocol], ids=["ours", "Twisted's"])
+@pytest.fixture(
+    params=[*(module.TLSProtocol for module in TLS.values()), TLSMemoryBIOProtocol], ids=[*TLS, "Twisted's"]
+)
 def pair(request, options, version):
     """Return both sides, before the handshake."""
     return Pair(request.param, options, version)
@@ -176,12 +181,40 @@ def established(pair):
     return pair.establish()
 
 
+@pytest.fixture(params=TLS)
+def module(request):
+    """Return the module of TLS of a twin; each test runs with both twins."""
+    return TLS[request.param]
+
+
 @pytest.fixture
-def ours(options, version):
+def ours(module, options, version):
     """Return both sides with our class, after the handshake."""
-    pair = Pair(tls.TLSProtocol, options, version).establish()
+    pair = Pair(module.TLSProtocol, options, version).establish()
     assert pair.server._ssl is not None
     return pair
+
+
+@pytest.fixture
+def replace_write(module, monkeypatch):
+    """Return a context manager that replaces OpenSSL's function `SSL_write` for one of the twins."""
+
+    @contextmanager
+    def replace(function):
+        callback = SSL._ffi.callback("int(SSL *, void *, int)", function)
+        if module is TLS.get("compiled"):
+            share(ssl_write=tls._address(callback))
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_ssl_write", function)
+            yield
+        share()
+
+    def share(**replaced):
+        if frames.COMPILED:
+            addresses = tls._find_addresses() | replaced
+            frames.SPEEDUPS.use_openssl(tls._address, tls._address(tls._PLAINTEXT), **addresses)
+
+    return replace
 
 
 class ReceivingTests:
@@ -258,9 +291,9 @@ class ReceivingTests:
         assert reason.check(SSL.Error), reason
         assert "bad record mac" in str(reason.value)
 
-    def test_an_openssl_error_does_not_affect_another_connection(self, options):
+    def test_an_openssl_error_does_not_affect_another_connection(self, module, options):
         """OpenSSL keeps its error queue per thread, not per connection."""
-        pairs = [Pair(tls.TLSProtocol, options, SSL.TLS1_3_VERSION).establish() for _ in range(2)]
+        pairs = [Pair(module.TLSProtocol, options, SSL.TLS1_3_VERSION).establish() for _ in range(2)]
         half = pairs[1].seal(b"half")
 
         def answer(data):
@@ -289,9 +322,9 @@ class ReceivingTests:
         assert established.application.deliveries == []
         assert len(established.application.lost) == 1
 
-    def test_refuses_renegotiation_with_an_alert(self, options):
+    def test_refuses_renegotiation_with_an_alert(self, module, options):
         """The alert is sent although the server writes nothing else (RFC 5746 section 4.5)."""
-        pair = Pair(tls.TLSProtocol, options, SSL.TLS1_2_VERSION).establish()
+        pair = Pair(module.TLSProtocol, options, SSL.TLS1_2_VERSION).establish()
         pair.client.renegotiate()
         with pytest.raises(SSL.WantReadError):
             pair.client.do_handshake()
@@ -332,31 +365,31 @@ class SendingTests:
 
     @pytest.mark.parametrize("data", ["text", 7, None])
     @pytest.mark.parametrize("done", [False, True])
-    def test_raises_type_error_for_anything_but_bytes(self, options, data, done):
+    def test_raises_type_error_for_anything_but_bytes(self, module, options, data, done):
         """The test writes both before and after the handshake."""
-        pair = Pair(tls.TLSProtocol, options, SSL.TLS1_3_VERSION)
+        pair = Pair(module.TLSProtocol, options, SSL.TLS1_3_VERSION)
         if done:
             pair.establish()
         with pytest.raises(TypeError):
             pair.server.write(data)
 
-    def test_falls_back_to_twisted_if_openssl_refuses_a_write(self, ours, monkeypatch):
+    def test_falls_back_to_twisted_if_openssl_refuses_a_write(self, ours, replace_write):
         """Twisted's code writes again and handles the error."""
-        monkeypatch.setattr(tls, "_ssl_write", lambda *arguments: -1)
-        ours.server.write(b"small")
-        ours.server.write(b"x" * 100_000)
+        with replace_write(lambda *arguments: -1):
+            ours.server.write(b"small")
+            ours.server.write(b"x" * 100_000)
         assert ours.take() == b"small" + b"x" * 100_000
 
-    def test_sends_the_rest_if_openssl_writes_only_a_part(self, ours, monkeypatch):
+    def test_sends_the_rest_if_openssl_writes_only_a_part(self, ours, replace_write):
         """OpenSSL does so if the client has negotiated smaller records (RFC 6066 section 4, RFC 8449)."""
         write = tls._ssl_write
-        monkeypatch.setattr(tls, "_ssl_write", lambda ssl, data, size: write(ssl, data, min(size, 512)))
         message = random.Random(2).randbytes(100_000)
-        ours.server.write(message[:5000])
-        ours.server.write(message[5000:])
+        with replace_write(lambda ssl, data, size: write(ssl, data, min(size, 512))):
+            ours.server.write(message[:5000])
+            ours.server.write(message[5000:])
         assert ours.take() == message
 
-    def test_a_blocked_write_blocks_later_writes_and_pauses_the_producer(self, ours, monkeypatch):
+    def test_a_blocked_write_blocks_later_writes_and_pauses_the_producer(self, ours, replace_write):
         """Later writes keep their order."""
         server = ours.server
         connection = server.getHandle()
@@ -367,8 +400,7 @@ class SendingTests:
             raise SSL.WantReadError
 
         connection.send = refuse
-        with monkeypatch.context() as refusing:
-            refusing.setattr(tls, "_ssl_write", lambda *arguments: -1)
+        with replace_write(lambda *arguments: -1):
             server.write(b"first,")
         assert ours.application.paused == [True]
         server.write(b"second,")
@@ -518,7 +550,7 @@ class AdoptingTests:
         tls.adopt_factory(plain)
         assert plain.protocol is None
 
-    def test_uses_the_methods_of_a_subclass_of_connection(self, options):
+    def test_uses_the_methods_of_a_subclass_of_connection(self, module, options):
         """The fast path would skip an application's own `send`."""
         calls = []
 
@@ -531,7 +563,7 @@ class AdoptingTests:
             def getContext(self):
                 return options.getContext()
 
-        pair = Pair(tls.TLSProtocol, options, SSL.TLS1_3_VERSION)
+        pair = Pair(module.TLSProtocol, options, SSL.TLS1_3_VERSION)
         pair.server._tlsConnection = Counting(options.getContext(), None)
         pair.server._tlsConnection.set_accept_state()
         pair.establish()
@@ -595,6 +627,18 @@ class ContractTests:
         assert tls._bio_read(into, place, 2) == 2
         assert SSL._ffi.string(place) == b"ab"
         assert tls._bio_size(into, SSL._ffi.NULL) == 1
+
+    def test_cffi_has_addresses_of_the_functions_with_the_expected_types(self):
+        addresses = tls._find_addresses()
+        assert addresses is not None, CHANGED + "addresses"
+        assert all(addresses.values())
+        assert issubclass(tls.TLSProtocol, tls.PyTLSFastPath) != frames.COMPILED
+
+    @pytest.mark.parametrize("other", [tls._ssl_get_error, len, None])
+    def test_finds_no_addresses_if_a_function_is_of_another_kind(self, monkeypatch, other):
+        """The server then uses the fast path in Python."""
+        monkeypatch.setattr(tls, "_ssl_write", other)
+        assert tls._find_addresses() is None
 
     def test_pyopenssl_methods_call_the_functions_that_the_module_calls(self):
         """Calling OpenSSL directly skips nothing else."""
