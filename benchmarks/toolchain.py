@@ -105,7 +105,7 @@ def subject_environment(python: Path) -> Path:
     if not stamp.exists():
         run(python, "-m", "venv", "--clear", folder)
     pip = folder / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check"
-    run(*pip, "install", f"{ROOT}[speed]")
+    run(*pip, "install", f"{ROOT}[redis,speed]")
     run(*pip, "install", "--force-reinstall", "--no-deps", f"{ROOT}")
     stamp.touch()
     return folder
