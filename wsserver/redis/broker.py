@@ -42,6 +42,7 @@ from wsserver.redis.encoding import (
     parse_page,
     redis_channels,
     tag_of,
+    write_message,
 )
 from wsserver.redis.health import WriteCheck
 from wsserver.redis.presence import BATCH, PRESENCE_REFRESH, RedisPresence
@@ -189,6 +190,10 @@ class RedisBroker:
     ) -> "Deferred[Position | None]":
         """Publish to a channel; see `wsserver.hub.broker.Broker.publish`."""
         names = names_of(channel)
+        if keep is None and not idempotency_key:
+            # The script would store nothing, and takes Redis and the server several times as long.
+            message = write_message(publication)
+            return self._link.command("PUBLISH", names.pub, message).addCallback(_no_position)
         keys: tuple[bytes, ...] = (names.meta, names.history)
         if idempotency_key:
             # Hashed, so that two different pairs of channel and idempotency key never have the same Redis key.
@@ -360,6 +365,10 @@ def _read_position(found: Sequence[Any]) -> Position | None:
     """Parse the result of the script `wsserver.redis.scripts.PUBLISH`."""
     offset, epoch = found
     return Position(offset, epoch.decode("ascii")) if offset else None
+
+
+def _no_position(_: object) -> None:
+    """Return the position of a publication that is not stored in a history."""
 
 
 def _ignore(failure: Failure) -> None:

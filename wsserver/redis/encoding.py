@@ -25,7 +25,7 @@ from wsserver.errors import BrokerDown
 from wsserver.hub.clients import read_info
 from wsserver.hub.names import PRIVATE
 from wsserver.hub.presence import PresenceEvent
-from wsserver.hub.publication import Publication, unpack
+from wsserver.hub.publication import Publication, pack, unpack
 from wsserver.hub.stream import Page, Position
 from wsserver.typing import ChannelName
 
@@ -42,6 +42,7 @@ __all__ = [
     "parse_page",
     "redis_channels",
     "tag_of",
+    "write_message",
 ]
 
 PUB: Final = f"{PRIVATE}pub:".encode()
@@ -96,6 +97,11 @@ def channel_of(key: bytes) -> ChannelName:
 def milliseconds(seconds: float) -> int:
     """Convert seconds to whole milliseconds, the unit of the times in commands to Redis."""
     return round(seconds * 1000)
+
+
+def write_message(publication: Publication) -> bytes:
+    """Return the message of a publication without an offset, for the Redis channels whose names begin with `PUB`."""
+    return b"p:0::" + pack(publication)
 
 
 def parse_message(data: bytes) -> Publication | PresenceEvent:
