@@ -94,19 +94,19 @@ class FanOut:
             kinds: the subscribers to deliver to.
             publications: the publications and presence events, in order.
         """
-        for kind in list(kinds):
-            # Subscribers of this kind may have left as a result of the delivery to another kind.
-            first: Any = next(iter(kinds.get(kind, ())), None)
-            if first is None:
+        for kind, alike in list(kinds.items()):
+            subscribers = list(alike)
+            if not subscribers:
+                # They have left as a result of the delivery to another kind.
                 continue
             if kind == UNFRAMED:
-                self._start(channel, kinds[kind], partial(_receive, channel, tuple(publications)), len(publications))
+                self._start(channel, subscribers, partial(_receive, channel, tuple(publications)), len(publications))
                 continue
-            batch, whole = _frame(channel, first, publications)
+            batch, whole = _frame(channel, subscribers[0], publications)
             if batch.count:
-                self._start(channel, kinds[kind], partial(_deliver, batch), 1 + len(batch.frames) // BYTES_PER_WRITE)
+                self._start(channel, subscribers, partial(_deliver, batch), 1 + len(batch.frames) // BYTES_PER_WRITE)
             if not whole:
-                self._start(channel, kinds.get(kind, ()), partial(_notify_missed, channel, True))
+                self._start(channel, list(alike), partial(_notify_missed, channel, True))
 
     def missed(self, channel: ChannelName, subscribers: Iterable[Any], *, stream: bool) -> None:
         """
@@ -117,11 +117,11 @@ class FanOut:
             subscribers: the subscribers to notify.
             stream: True if publications with an offset may be missing; False if only those without an offset may be.
         """
-        self._start(channel, subscribers, partial(_notify_missed, channel, stream))
+        self._start(channel, list(subscribers), partial(_notify_missed, channel, stream))
 
     def on_permission_revoked(self, channel: ChannelName, subscribers: Iterable[Any]) -> None:
         """Notify former subscribers of a channel that Redis no longer permits the server to read the channel."""
-        self._start(channel, subscribers, partial(_notify_revoked, channel))
+        self._start(channel, list(subscribers), partial(_notify_revoked, channel))
 
     def left(self, channel: ChannelName, subscriber: Any) -> None:
         """Cancel the queued deliveries of a channel's publications to a subscriber that has unsubscribed from it."""
@@ -136,27 +136,21 @@ class FanOut:
             self._run()
 
     def _start(
-        self, channel: ChannelName, subscribers: Iterable[Any], act: Callable[[list[Any]], None], cost: int = 1
+        self, channel: ChannelName, subscribers: list[Any], act: Callable[[list[Any]], None], cost: int = 1
     ) -> None:
-        served = list(subscribers)
+        """Deliver at once if there are enough writes left, and no earlier delivery is still in progress."""
+        writes = len(subscribers) * cost
         # A subscriber may cause another delivery while it is served. The new delivery starts after the current one.
-        if self._busy:
-            self._jobs.append(_Job(channel, served, act, cost))
-        elif self._jobs or len(served) * cost > self._left:
-            self._jobs.append(_Job(channel, served, act, cost))
-            self._run()
+        if self._busy or self._jobs or writes > self._left:
+            self._jobs.append(_Job(channel, subscribers, act, cost))
         else:
-            self._left -= len(served) * cost
-            self._serve(act, served)
-
-    def _serve(self, act: Callable[[list[Any]], None], subscribers: list[Any]) -> None:
-        """Serve all subscribers of a delivery for which there are enough writes left, without queueing a job."""
-        self._busy = True
-        try:
-            act(subscribers)
-        finally:
-            self._busy = False
-        if self._jobs:
+            self._left -= writes
+            self._busy = True
+            try:
+                act(subscribers)
+            finally:
+                self._busy = False
+        if self._jobs and not self._busy:
             self._run()
 
     def _run(self) -> None:
@@ -211,13 +205,11 @@ def _frame(channel: ChannelName, first: Any, publications: Sequence[Any]) -> tup
 
 
 def _deliver(batch: Batch, subscribers: list[Any]) -> None:
-    def deliver_one(one: Any) -> None:
+    for one in write_all(subscribers, batch.frames, batch.count, batch.size, _log_failure):
         try:
             one.deliver(batch)
         except Exception:
             _log_failure(one)
-
-    write_all(subscribers, batch.frames, batch.count, batch.size, deliver_one, _log_failure)
 
 
 def _receive(channel: ChannelName, publications: Sequence[Any], subscribers: list[Any]) -> None:

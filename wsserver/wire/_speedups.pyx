@@ -717,18 +717,19 @@ cdef class Feed:
         self.connection = connection
 
 
-def write_all(list subscribers not None, bytes frames not None, uint64_t count, uint64_t size, other, failed):
+def write_all(list subscribers not None, bytes frames not None, uint64_t count, uint64_t size, failed):
     """See `fastpath.py_write_all`."""
     cdef FastPath connection
+    cdef list others = []
     for one in subscribers:
         it = (<Feed>one).connection if isinstance(one, Feed) else one
         if not isinstance(it, Output) or not (<Output>it)._writable:
-            other(one)
+            others.append(one)
             continue
         if isinstance(it, FastPath):
             connection = <FastPath>it
             if connection.state != OPEN or connection._cork is not None:
-                other(one)
+                others.append(one)
                 continue
             connection.messages_out += count
             connection.bytes_out += size
@@ -736,6 +737,7 @@ def write_all(list subscribers not None, bytes frames not None, uint64_t count, 
             (<Output>it).write(frames)
         except Exception:
             failed(one)
+    return others
 
 
 cpdef serve_event(int fd, uint32_t what, dict watched, set fresh, other, failed, disconnect):

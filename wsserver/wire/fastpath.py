@@ -252,14 +252,13 @@ class PyFeed:
         self.connection = connection
 
 
-def py_write_all(  # noqa: PLR0917 (positional: fastest for the compiled version)
+def py_write_all(
     subscribers: list[Any],
     frames: bytes,
     count: int,
     size: int,
-    other: Callable[[Any], None],
     failed: Callable[[Any], None],
-) -> None:
+) -> list[Any]:
     """
     Write the same frames to many connections: the inner loop of the fan-out.
 
@@ -271,17 +270,20 @@ def py_write_all(  # noqa: PLR0917 (positional: fastest for the compiled version
         frames: the frames to write.
         count: number of messages in `frames`.
         size: total size of the payloads of these messages, in bytes.
-        other: called with each subscriber that the frames were not written to.
         failed: called, within the `except` clause, with each subscriber whose transport raised an exception.
+
+    Returns:
+        The subscribers that the frames were not written to, because they are not such a connection.
     """
+    others = []
     for one in subscribers:
         connection = one.connection if isinstance(one, Feed) else one
         if not isinstance(connection, Output) or not connection._writable:  # noqa: SLF001 (of this module)
-            other(one)
+            others.append(one)
             continue
         if isinstance(connection, FastPath):
             if connection.state != OPEN or connection._cork is not None:  # noqa: SLF001
-                other(one)
+                others.append(one)
                 continue
             connection.messages_out += count
             connection.bytes_out += size
@@ -289,6 +291,7 @@ def py_write_all(  # noqa: PLR0917 (positional: fastest for the compiled version
             connection.transport.write(frames)
         except Exception:
             failed(one)
+    return others
 
 
 Output = PyOutput

@@ -59,12 +59,11 @@ def broken(*_):
 
 @pytest.fixture(params=WRITERS)
 def write_all(request):
-    """Return the loop, in Python or compiled: it returns the subscribers passed to `other` and to `failed`."""
+    """Return the loop, in Python or compiled: it returns the subscribers not written to, and those that failed."""
 
     def call(*subscribers, data=b"<x>", count=2, size=10):
-        others, failed = [], []
-        WRITERS[request.param](list(subscribers), data, count, size, others.append, failed.append)
-        return others, failed
+        failed = []
+        return WRITERS[request.param](list(subscribers), data, count, size, failed.append), failed
 
     return call
 
@@ -80,21 +79,21 @@ class WriteAllTests:
             assert (each.messages_out, each.bytes_out) == (2, 10)
 
     @pytest.mark.parametrize("state", [CLOSED, CONNECTING, 2])
-    def test_passes_a_connection_that_is_not_open_to_other(self, write_all, state):
+    def test_returns_a_connection_that_is_not_open(self, write_all, state):
         one = Connection()
         one.state = state
         assert write_all(one) == ([one], [])
         assert one.written == []
         assert one.messages_out == 0
 
-    def test_passes_a_connection_that_is_not_writable_to_other(self, write_all):
-        """If the subscriber is a `Feed`, `other` gets the feed, not its connection."""
+    def test_returns_a_connection_that_is_not_writable(self, write_all):
+        """If the subscriber is a `Feed`, the feed is returned, not its connection."""
         one = Connection()
         one._writable = False
         subscription = Subscription(one)
         assert write_all(one, subscription) == ([one, subscription], [])
 
-    def test_passes_a_connection_with_corked_answers_to_other(self, write_all):
+    def test_returns_a_connection_with_corked_answers(self, write_all):
         """If the publication were written directly, it would overtake the answers."""
         one = Connection()
         one._cork = []
@@ -106,7 +105,7 @@ class WriteAllTests:
         assert write_all(one, two) == ([two], [])
         assert (one.written, two.written) == ([b"<x>"], [])
 
-    def test_passes_a_subscriber_without_a_connection_to_other(self, write_all):
+    def test_returns_a_subscriber_without_a_connection(self, write_all):
         one, two = object(), Subscription(None)
         assert write_all(one, two) == ([one, two], [])
 
