@@ -1,6 +1,7 @@
 """`/ws?channel=foo`: a raw subscription over WebSocket. The client receives the publications of channel `foo`."""
 
-from typing import Any, ClassVar
+from functools import lru_cache
+from typing import Any, ClassVar, NamedTuple
 
 from twisted.python.failure import Failure
 
@@ -22,11 +23,24 @@ from wsserver.wire.protocol import ConnectionRequest, Denied
 __all__ = ["RawProtocol"]
 
 
+class _Kind(NamedTuple):
+    """What the frame of a publication depends on."""
+
+    form: Format
+    binary: bool
+    window_bits: int
+
+
+# All subscribers of a kind share the object: it takes memory only once, and stays in the processor's cache.
+_kind = lru_cache(maxsize=256)(_Kind)
+
+
 class RawProtocol(SubscriberProtocol, RawSubscription):
     """The connection of a raw subscriber: receive-only, and subscribed to the channels that its URL names."""
 
     default_format: ClassVar[Format]
     sends_event_ids = False
+    kind: _Kind
 
     def onConnect(self, request: ConnectionRequest) -> Any:
         """
@@ -53,7 +67,7 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
             self.unsubscribe(*self.ended)
         if self.state != CONNECTING:
             return subprotocol
-        self.kind = (found.request.format, found.request.binary, self.window_bits)
+        self.kind = _kind(found.request.format, found.request.binary, self.window_bits)
         return self.subscribe().addCallbacks(lambda _: subprotocol, self._not_subscribed)
 
     def _not_subscribed(self, failure: Failure) -> Any:
@@ -83,10 +97,8 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
 
     def encode(self, channel: ChannelName, publication: Publication, event_id: str) -> bytes:  # noqa: ARG002
         """Return the frame of a publication."""
-        assert self.subscribe_request is not None
-        payload, first = write_publication(
-            channel, publication, self.subscribe_request.format, binary=self.subscribe_request.binary
-        )
+        form, binary, _ = self.kind
+        payload, first = write_publication(channel, publication, form, binary=binary)
         return self.write_frame(first, payload)
 
     def gap_frame(self, channel: ChannelName, event_id: str = "") -> tuple[bytes, int]:  # noqa: ARG002
