@@ -27,8 +27,8 @@ class ReplyCache:
     """
     A cache of the replies to the `CACHEABLE` commands, which are the same for all connections within a second.
 
-    The replies are dropped when the UNIX time reaches the next whole second. Therefore a change to or from daylight
-    saving time takes effect immediately.
+    A reply is valid until UNIX time reaches the next whole second. Therefore a change to or from daylight saving time
+    takes effect immediately.
 
     Args:
         now: returns UNIX time in seconds.
@@ -37,24 +37,31 @@ class ReplyCache:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._second = -1
-        self._replies: dict[str, bytes] = {}
+        """The second of all replies in the cache."""
+        self._replies: dict[bytes, bytes] = {}
 
-    def reply(self, command: Command, session: Callable[[], Session]) -> bytes:
+    def find(self, message: bytes) -> bytes | None:
+        """Return the cached reply to a message; None if there is no valid one."""
+        reply = self._replies.get(message)
+        # Round to microseconds, as `datetime.fromtimestamp` does, so that the cache and a reply have the same second.
+        return reply if reply is None or int(self._now() + 5e-7) == self._second else None
+
+    def reply(self, message: bytes, command: Command, session: Callable[[], Session]) -> bytes:
         """
-        Return the reply in UTF-8.
+        Return the reply to a command in UTF-8, and cache it.
 
         Args:
+            message: the key of the reply in the cache. There may only be a limited number of them for each command.
             command: a command whose name is in `CACHEABLE`.
             session: creates the session that the command is called with if its reply is not cached.
         """
-        # Round to microseconds, as `datetime.fromtimestamp` does, so that the cache and a reply have the same second.
-        second = int(self._now() + 5e-7)
-        if second != self._second:
-            self._second = second
-            self._replies.clear()
-        reply = self._replies.get(command.name)
+        reply = self.find(message)
         if reply is None:
-            reply = self._replies[command.name] = command.reply(session(), "").encode("utf-8")
+            second = int(self._now() + 5e-7)
+            if second != self._second:
+                self._second = second
+                self._replies.clear()
+            reply = self._replies[message] = command.reply(session(), "").encode("utf-8")
         return reply
 
 
@@ -97,9 +104,14 @@ class CommandProtocol(ServerProtocol):
         `WorkQueue` serves this connection. Messages after this command wait, too, so that answers keep the order of the
         messages.
         """
-        if self._waiting_messages is None and self._answer_at_once(payload, isBinary):
-            return
         if self._waiting_messages is None:
+            # Only a shortcut: `_answer_at_once` would find the same reply.
+            reply = None if isBinary else self.reply_cache.find(payload)
+            if reply is not None:
+                self.sendMessage(reply)
+                return
+            if self._answer_at_once(payload, isBinary):
+                return
             self._waiting_messages = deque()
         self._waiting_messages.append((payload, isBinary))
         # Answer a message that has just been read even if the peer does not read, so that `bye` works then.
@@ -123,7 +135,8 @@ class CommandProtocol(ServerProtocol):
         elif found is None:
             self.sendMessage(self.reply_prefix + payload)
         elif found[0].name in CACHEABLE:
-            self.sendMessage(self.reply_cache.reply(found[0], self._session))
+            message = payload if payload in self.common_messages else found[0].name.encode("utf-8")
+            self.sendMessage(self.reply_cache.reply(message, found[0], self._session))
         else:
             return False
         return True
