@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from wsserver.wire import frames
 
-__all__ = ["IN", "MAX_EVENTS", "OUT", "Poller", "Watched", "py_serve", "py_serve_event"]
+__all__ = ["DONE", "IN", "LOST", "MAX_EVENTS", "OUT", "Poller", "Watched", "py_serve", "py_serve_event"]
 
 _log = Logger(namespace="wsserver.poller")
 
@@ -33,12 +33,18 @@ MAX_EVENTS = 1024
 IN, OUT, ENDED = 1, 4, 0x18
 """EPOLLIN, EPOLLOUT, EPOLLERR | EPOLLHUP."""
 
+# Shared, as Twisted shares those of its own: making a failure for each connection takes longer than closing its socket.
+DONE, LOST = Failure(CONNECTION_DONE), Failure(CONNECTION_LOST)
+"""The reasons why nearly all connections end."""
+
 
 class Watched(Protocol):
     """An object that the poller watches: an IReadWriteDescriptor of Twisted that supports half close."""
 
     watched: int
     """The events that the descriptor is registered for; 0 if it is not registered. Set by the poller."""
+    connected: int
+    """Whether `connectionLost` has not been called yet."""
 
     # As in Twisted's IReadDescriptor, IWriteDescriptor and IHalfCloseableDescriptor.
     fileno: Callable[[], int]
@@ -143,6 +149,8 @@ class Poller:
 
         An event in that batch for such a descriptor belongs to a closed connection that had the same number.
         """
+        self._closing: list[Watched] = []
+        """Connections to close at the end of the batch, or in the next turn of the reactor."""
         reactor.addReader(self)
 
     def stop(self) -> None:
@@ -171,6 +179,23 @@ class Poller:
     def removeWriter(self, watched: Watched) -> None:
         """Stop calling `doWrite`."""
         self._watch(watched, watched.watched & ~OUT)
+
+    def close_later(self, watched: Watched) -> None:
+        """
+        Stop watching a descriptor now, and call `connectionLost` at the end of the batch, or in the next turn.
+
+        In the meantime the descriptor may be added as a writer. Then `doWrite` closes it, once all data has been sent.
+        """
+        self._watch(watched, 0)
+        self._closing.append(watched)
+        if self._fresh is None and len(self._closing) == 1:
+            self._reactor.callLater(0, self._close)
+
+    def _close(self) -> None:
+        closing, self._closing = self._closing, []
+        for watched in closing:
+            if watched.connected and not watched.watched & OUT:
+                self._lose(watched, DONE)
 
     def _watch(self, watched: Watched, events: int) -> None:
         before = watched.watched
@@ -213,6 +238,8 @@ class Poller:
         fresh = self._fresh = set()
         serve(self._epoll, MAX_EVENTS, self._watched, fresh, self._serve, self._failed, self._disconnect)
         self._fresh = None
+        if self._closing:
+            self._close()
 
     def _serve(self, watched: Watched, events: int) -> None:
         """Process those events of a connection that `serve` does not process."""
@@ -240,18 +267,22 @@ class Poller:
         self._disconnect(watched, CONNECTION_LOST, read=False)
 
     def _disconnect(self, watched: Watched, why: Exception, *, read: bool) -> None:
-        self.removeReader(watched)
+        if read and isinstance(why, ConnectionDone):
+            self.removeReader(watched)
+            self._lose(watched, DONE, read=True)
+        else:
+            self._watch(watched, 0)
+            self._lose(watched, LOST if why is CONNECTION_LOST else Failure(why))
+
+    def _lose(self, watched: Watched, reason: Failure, *, read: bool = False) -> None:
         try:
-            if read and isinstance(why, ConnectionDone):
-                watched.readConnectionLost(Failure(why))
-            else:
-                self.removeWriter(watched)
-                watched.connectionLost(Failure(why))
+            (watched.readConnectionLost if read else watched.connectionLost)(reason)
         except BaseException:
             _log.failure("a connection's handler failed")
 
     def connectionLost(self, reason: Failure) -> None:
         """Notify all connections that they are lost. Called by the reactor when it stops and removes its readers."""
+        self._close()
         for watched in list(self._watched.values()):
             watched.watched = 0
             with _log.failuresHandled("a connection's handler failed"):

@@ -399,11 +399,12 @@ class Simulation:
             assert writing, "data is queued, but the poller does not watch for writing"
             return
         pending = (self.losing or self.halving) and not transport._writeDisconnected
+        ending = writing or transport in self.poller._closing
         if self.losing and pending and self.producer is None:
-            assert writing, "an end is pending, but the poller does not watch for writing"
+            assert ending, "an end is pending, but the poller neither watches for writing nor closes later"
         # The interest in writing resumes a pull producer, and an end waits for any producer.
         if not self.had_producer or (self.producer is None and not pending and "pull" not in self.kinds_of_producers):
-            assert writing == pending, "the poller must watch for writing only while an end is pending"
+            assert ending == pending, "the poller must watch for writing only while an end is pending"
 
     def check_end(self):
         """Compare the final state with the model."""
