@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import accumulate
 from operator import attrgetter
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -98,16 +98,13 @@ class JSONStruct(msgspec.Struct, frozen=True):
     field is invalid, it raises a ValueError whose message starts with the name of the field.
     """
 
-    null_is_value: ClassVar[bool] = False
-    """Whether a `JSONField` that is null has the value `null`, instead of being missing."""
-
     def __post_init__(self) -> None:
         """Replace null by the default, a raw value by its text, and a time by whole seconds."""
         texts, nullable, times = _find_fields(type(self))
         for name in texts:
             if (value := getattr(self, name)) is not None:
                 text = bytes(value)
-                force_setattr(self, name, None if text == b"null" and not self.null_is_value else text)
+                force_setattr(self, name, None if text == b"null" else text)
         if None in nullable(self):
             self.set_defaults()
         for name in times:

@@ -37,10 +37,6 @@ class Publication(msgspec.Struct, frozen=True):
     tags: Mapping[str, str] | None = None
     """Names and values that are sent together with the data."""
 
-    def numbered(self, offset: int, epoch: str) -> "Publication":
-        """Return a copy with an offset, and the epoch that the offset belongs to."""
-        return Publication(self.data, offset, epoch, self.json, self.info, self.tags)
-
     def as_bytes(self) -> bytes:
         """
         Return the data for a raw subscriber: a client of `/ws?channel=` or `/sse`.
@@ -82,7 +78,7 @@ class Publication(msgspec.Struct, frozen=True):
             more: further fields, as they are written after a field: each with a comma in front of it.
         """
         if self.info is not None:
-            more += b',"info":%b' % write_info(self.info)
+            more += b',"info":%b' % (self.info.text or write_info(self.info))
         if self.offset:
             more += b',"offset":%d' % self.offset
         if self.tags:

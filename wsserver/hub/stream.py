@@ -161,7 +161,9 @@ class Stream:
             self.clear()
         self._expires = now + keep.ttl
         self.offset += 1
-        publication = publication.numbered(self.offset, self.epoch)
+        publication = Publication(
+            publication.data, self.offset, self.epoch, publication.json, publication.info, publication.tags
+        )
         kept.append(publication)
         size = self.size + _weight(publication)
         while len(kept) > keep.size:

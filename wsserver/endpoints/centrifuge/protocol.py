@@ -189,7 +189,7 @@ class CentrifugeProtocol(SubscriberProtocol):
             return False
         if self._replies is None:
             self._collect_replies()
-        command = self._take_command()
+        command = self._take_command() if self._commands else None
         if command is None and self._frames:
             self._parse(self._frames.popleft())
             command = self._take_command()
@@ -229,24 +229,20 @@ class CentrifugeProtocol(SubscriberProtocol):
         if isinstance(commands, Disconnect):
             self.disconnect(commands)
             return
+        if self._commands is None:
+            self._commands = deque()
+        queue = self._commands
         for command in commands:
             if command.request is None:
                 self._pong()
-            else:
-                self._queue(command)
-
-    def _queue(self, command: Command) -> None:
-        if self._commands is None:
-            self._commands = deque()
-        waiting = len(self._commands)
-        if waiting >= MAX_QUEUED_COMMANDS or (
-            waiting and self._commands_size + command.size > self.maxMessagePayloadSize
-        ):
-            refusal = TOO_MANY_REQUESTS.because("too many commands are queued")
-            self.send_payload(error_reply(command.id, refusal))
-            return
-        self._commands.append(command)
-        self._commands_size += command.size
+                continue
+            size = self._commands_size + command.size
+            if queue and (size > self.maxMessagePayloadSize or len(queue) >= MAX_QUEUED_COMMANDS):
+                refusal = TOO_MANY_REQUESTS.because("too many commands are queued")
+                self.send_payload(error_reply(command.id, refusal))
+                continue
+            queue.append(command)
+            self._commands_size = size
 
     def _execute(self, command: Command) -> None:
         assert self.session is not None

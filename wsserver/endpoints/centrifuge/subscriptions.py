@@ -371,10 +371,10 @@ class Channels:
             publisher = _Publisher(channel, identity, grant, self._info(grant))
             refused = self._permissions.refuse_publish(self.context, channel, grant)
             if refused is not None:
-                asked = self._permissions.ask_to_publish(self.context, channel, request.data)
+                asked = self._permissions.ask_to_publish(self.context, channel, JSONText(bytes(request.data)))
                 return refused if asked is None else asked.addCallback(self._publish_if_granted, publisher)
             self._publisher = publisher
-        publication = Publication(request.data, json=True, info=publisher.info)
+        publication = Publication(bytes(request.data), json=True, info=publisher.info)
         sent = self._hub.forward(publisher.channel, publication)
         return Sent(sent) if waits(sent) else PUBLISHED
 
