@@ -186,6 +186,10 @@ class StreamReader:
         # Another epoch: a new stream. Nothing is missing if the old one was empty and this is the first of the new.
         return position.offset != 0 or publication.offset != 1
 
+    def is_at_top(self, since: Position | None) -> bool:
+        """Return whether a new subscriber has missed nothing: its position (None for any) is known to be the newest."""
+        return self.position is not None and self.buffer is None and since in (None, self.position)
+
     def take_buffer(self) -> PublicationBuffer:
         """Return the buffer (an empty one if there is none), and stop buffering."""
         buffer, self.buffer = self.buffer or PublicationBuffer(), None

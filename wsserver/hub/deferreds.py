@@ -74,7 +74,7 @@ def may_wait(
         try:
             found = next(generator)
             while True:
-                if not waits(found):
+                if not hasattr(found, "addCallbacks"):
                     found = generator.send(found)
                     continue
                 results: list[Any] = []

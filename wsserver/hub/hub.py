@@ -124,6 +124,9 @@ class Hub:
         self.flush(state)
         if since is None and not positioned:
             state.add(subscriber)
+        elif state.confirmed and state.is_at_top(since):
+            state.add(subscriber)
+            return Joined(state.position, recovered=since is not None)
         else:
             state.recovering[subscriber] = RecoveringSubscriber(subscriber, budget, limit)
         confirmed = self._when_confirmed(state)

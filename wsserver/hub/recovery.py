@@ -132,10 +132,8 @@ class Recovery:
         if recovering is None:
             return Joined(None)
         top = state.position
-        if (
-            top is not None
-            and state.buffer is None
-            and (since in (None, top) or recovering.must_read_pages(since, top))
+        if top is not None and (
+            state.is_at_top(since) or (state.buffer is None and recovering.must_read_pages(since, top))
         ):
             # The channel's position is the top of the stream, so the stream need not be read to find out the top.
             return self._begun(Page((), top), state, recovering, since, waited=False)

@@ -108,6 +108,16 @@ class StreamReaderTests:
         publication = numbered(offset, epoch)
         assert (reader.is_new(publication), reader.leaves_gap(publication)) == (is_new, leaves_gap)
 
+    def test_knows_whether_a_new_subscriber_has_missed_nothing(self):
+        """Only if the newest position is known, and the stream is not being read."""
+        reader = StreamReader()
+        assert not reader.is_at_top(None)
+        reader.position = Position(3, "e")
+        positions = (None, Position(3, "e"), Position(2, "e"), Position(3, "f"))
+        assert [reader.is_at_top(since) for since in positions] == [True, True, False, False]
+        reader.buffer = PublicationBuffer()
+        assert not reader.is_at_top(None)
+
     def test_take_buffer_returns_the_buffer_and_stops_buffering(self):
         reader = StreamReader()
         buffer = reader.buffer = PublicationBuffer()

@@ -299,19 +299,20 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     def _connected(self) -> None:
         # Queued publications are sent after the reply: an SDK drops publications to channels that it does not know yet.
-        serving = self._replies is not None
-        self._send_replies()
         self._connect_replied = True
-        if not self._write_blocked:
-            self.release()
-        if serving:
-            self._collect_replies()
+        if self._send_queue is not None:
+            serving = self._replies is not None
+            self._send_replies()
+            if not self._write_blocked:
+                self.release()
+            if serving:
+                self._collect_replies()
         if self._connect_deadline is not None:
             self._connect_deadline.cancel()
             self._connect_deadline = None
         if self.ping_interval:
             # After a restart many clients connect at once. The random first delay spreads their pings.
-            first = self.ping_interval * random.randrange(8, 17) / 16  # noqa: S311 (no secret)
+            first = self.ping_interval * (8 + int(random.random() * 9)) / 16  # noqa: S311 (no secret)
             self._next_ping = self.factory.deadlines.call_later(first, self._ping)
 
     def _ping(self) -> None:

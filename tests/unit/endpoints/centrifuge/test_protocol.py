@@ -181,6 +181,12 @@ class OrderTests:
         assert frames[1].payload[2:].startswith(b"bad request: a command is not JSON")
         assert server.service.hub.history("c").result.publications == ()
 
+    def test_sends_the_replies_to_connect_and_subscribe_in_one_frame(self, server):
+        client = Client(server)
+        client.send({"id": 1, "connect": {}}, {"id": 2, "subscribe": {"channel": "c"}})
+        (text,) = client.peer.messages()
+        assert [json.loads(line)["id"] for line in text.split("\n")] == [1, 2]
+
     def test_sends_all_replies_to_one_frame_in_one_frame(self, server):
         client = Client(server).connected()
         client.send(*({"id": number, "subscribe": {"channel": f"c{number}"}} for number in range(2, 50)))
@@ -629,8 +635,8 @@ class PingTests:
 
     def test_sends_the_first_ping_after_half_to_one_interval(self, monkeypatch):
         """The random delay spreads the pings of clients that connect together."""
-        for pick, due in ((8, 12.5), (16, 25)):
-            monkeypatch.setattr(protocol.random, "randrange", lambda *_, pick=pick: pick)
+        for pick, due in ((0.0, 12.5), (0.999, 25)):
+            monkeypatch.setattr(protocol.random, "random", lambda pick=pick: pick)
             server = make_server()
             client = Client(server).connected()
             server.clock.advance(due - 0.1)
