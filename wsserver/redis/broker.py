@@ -13,6 +13,7 @@ is up again, the hub reads the publications that it missed from the streams.
 
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -29,6 +30,7 @@ from wsserver.hub.names import PRIVATE
 from wsserver.hub.publication import Publication, pack
 from wsserver.hub.stream import Keep, Page, Position
 from wsserver.redis import scripts
+from wsserver.redis.connection import pack_arguments
 from wsserver.redis.encoding import (
     CONTROL,
     MALFORMED,
@@ -194,15 +196,19 @@ class RedisBroker:
             # The script would store nothing, and takes Redis and the server several times as long.
             message = write_message(publication)
             return self._link.command("PUBLISH", names.pub, message).addCallback(_no_position)
-        keys: tuple[bytes, ...] = (names.meta, names.history)
+        count, begin = 11, names.packed
         if idempotency_key:
             # Hashed, so that two different pairs of channel and idempotency key never have the same Redis key.
             digest = sha256(idempotency_key.encode("utf-8")).hexdigest().encode("ascii")
-            keys = (*keys, b"%s:%s" % (key_of("once", tag_of(channel)), digest))
-        size, ttl = keep or (0, 0.0)
-        times = milliseconds(ttl), milliseconds(max(META_TTL, ttl)), _IDEMPOTENT_FOR
-        arguments = (names.pub, pack(publication), new_epoch(), self._link.dataset_id, size, *times)
-        return self._publish.call(keys, arguments, _read_position)
+            once = b"%b:%b" % (key_of("once", tag_of(channel)), digest)
+            count, begin = 12, pack_arguments(3, names.meta, names.history, once, names.pub)
+        data, epoch = pack(publication), new_epoch().encode("ascii")
+        # Encoded here, because most of the arguments are those of the publication before.
+        packed = b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (
+            *(begin, len(data), data, len(epoch), epoch),
+            _pack_options(self._link.dataset_id, keep),
+        )
+        return self._publish.call_packed(count, packed, _read_position)
 
     def _write(self) -> "Deferred[Any]":
         """
@@ -359,6 +365,13 @@ class RedisBroker:
 
     def _on_permission_revoked(self, key: bytes) -> None:
         self._listener.on_permission_revoked(channel_of(key))
+
+
+@lru_cache(maxsize=256)
+def _pack_options(dataset_id: str, keep: Keep | None) -> bytes:
+    """Return the last five arguments of the script `wsserver.redis.scripts.PUBLISH`, encoded."""
+    size, ttl = keep or (0, 0.0)
+    return pack_arguments(dataset_id, size, milliseconds(ttl), milliseconds(max(META_TTL, ttl)), _IDEMPOTENT_FOR)
 
 
 def _read_position(found: Sequence[Any]) -> Position | None:

@@ -6,13 +6,14 @@ This module does not use a clock or a socket: the caller passes a connection.
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from wsserver.errors import BrokerDown, ServerNotPermitted
-from wsserver.redis.connection import RedisError, ResponseError, pack_command
+from wsserver.redis.connection import RedisError, ResponseError, fire, pack_arguments, pack_command
 from wsserver.redis.errors import describe_reply
 
 __all__ = ["MAX_BYTES_IN_FLIGHT", "MAX_IN_FLIGHT", "UNAVAILABLE", "Commands", "Script"]
@@ -67,15 +68,30 @@ class Commands:
             A Deferred that fires with the reply. It fails with a `RedisError` if Redis replies with an error or the
             connection is lost, and with `BrokerDown` if there is no connection or the command is refused.
         """
+        done: Deferred[Any] = Deferred()
+        self.submit(pack_command(arguments), partial(fire, done), limited=limited)
+        return done
+
+    def submit(self, command: bytes, on_reply: Callable[[Any], None], *, limited: bool = True) -> None:
+        """
+        Send an encoded command to Redis; otherwise like `send`.
+
+        Args:
+            command: the command, as `wsserver.redis.connection.pack_command` returns it.
+            on_reply: called with the reply, or with the exception that the Deferred of `send` would fail with.
+            limited: as for `send`.
+        """
         connection = self._connection
         if connection is None:
-            return fail(BrokerDown(UNAVAILABLE))
-        command, waiting = pack_command(arguments), connection.waiting
-        too_long = waiting and connection.bytes_waiting + len(command) > MAX_BYTES_IN_FLIGHT
-        if limited and (too_long or waiting >= MAX_IN_FLIGHT):
-            return fail(BrokerDown("too many commands are waiting for Redis"))
-        done: Deferred[Any] = connection.send(command)
-        return done
+            on_reply(BrokerDown(UNAVAILABLE))
+            return
+        if limited:
+            waiting = connection.waiting
+            too_long = waiting and connection.bytes_waiting + len(command) > MAX_BYTES_IN_FLIGHT
+            if too_long or waiting >= MAX_IN_FLIGHT:
+                on_reply(BrokerDown("too many commands are waiting for Redis"))
+                return
+        connection.send(command, on_reply)
 
     def explain(self, failure: Failure) -> Failure:
         """
@@ -112,15 +128,21 @@ class Script:
 
     Args:
         text: the source text of the script.
-        send: sends a command to Redis, and returns a Deferred that fires with the reply.
+        submit: sends an encoded command to Redis, and calls a function with the reply; see `Commands.submit`.
         explain: an errback that converts the failures of the call.
     """
 
-    def __init__(self, text: str, send: Callable[..., "Deferred[Any]"], explain: Callable[[Failure], Any]) -> None:
+    def __init__(
+        self,
+        text: str,
+        submit: Callable[[bytes, Callable[[Any], None]], None],
+        explain: Callable[[Failure], Any],
+    ) -> None:
         self.text = text
         # Redis identifies scripts by their SHA-1 (https://redis.io/docs/latest/commands/evalsha/); it is not a secret.
-        self._hash = hashlib.sha1(text.encode("utf-8"), usedforsecurity=False).hexdigest()
-        self._send = send
+        digest = hashlib.sha1(text.encode("utf-8"), usedforsecurity=False).hexdigest()
+        self._by_hash, self._whole = pack_arguments("EVALSHA", digest), pack_arguments("EVAL", text)
+        self._submit = submit
         self._explain = explain
 
     def call(
@@ -138,10 +160,39 @@ class Script:
             A Deferred that fires with the converted result. It fails with `ServerNotPermitted` or `BrokerDown`, for the
             reasons that `RedisLink.command` lists.
         """
-        rest = (len(keys), *keys, *arguments)
-        return self._send("EVALSHA", self._hash, *rest).addCallbacks(parse, self._failed, errbackArgs=(parse, rest))
+        return self.call_packed(1 + len(keys) + len(arguments), pack_arguments(len(keys), *keys, *arguments), parse)
 
-    def _failed(self, failure: Failure, parse: Callable[[Any], Any], rest: Sequence[Any]) -> Any:
-        if failure.getErrorMessage().startswith("NOSCRIPT"):
-            return self._send("EVAL", self.text, *rest).addCallbacks(parse, self._explain)
-        return self._explain(failure)
+    def call_packed(self, count: int, packed: bytes, parse: Callable[[Any], Any]) -> "Deferred[Any]":
+        """
+        Run the script with arguments that are encoded already; otherwise like `call`.
+
+        Args:
+            count: number of arguments in `packed`.
+            packed: the number of keys, `KEYS` and `ARGV`, as `pack_arguments` returns them.
+            parse: as for `call`.
+        """
+        # No Deferred for each step, and no callbacks before the caller's: most commands of a server are publications.
+        done: Deferred[Any] = Deferred()
+        command = b"*%d\r\n%b%b" % (2 + count, self._by_hash, packed)
+        self._submit(command, partial(self._on_reply, done, parse, count, packed))
+        return done
+
+    def _on_reply(
+        self, done: "Deferred[Any]", parse: Callable[[Any], Any], count: int, packed: bytes, reply: Any
+    ) -> None:
+        if not isinstance(reply, Exception):
+            try:
+                result = parse(reply)
+            except Exception:
+                done.errback()
+            else:
+                done.callback(result)
+        elif packed and str(reply).startswith("NOSCRIPT"):
+            command = b"*%d\r\n%b%b" % (2 + count, self._whole, packed)
+            self._submit(command, partial(self._on_reply, done, parse, 0, b""))
+        else:
+            try:
+                failure = self._explain(Failure(reply))
+            except Exception:
+                failure = Failure()
+            done.errback(failure)

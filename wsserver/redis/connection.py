@@ -8,13 +8,14 @@ import os
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hiredis
 from OpenSSL import SSL, crypto
 from service_identity import VerificationError
-from twisted.internet.defer import CancelledError, Deferred, fail, inlineCallbacks
+from twisted.internet.defer import CancelledError, Deferred, inlineCallbacks
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectingCancelledError, ConnectionClosed, DNSLookupError, UserError
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -32,6 +33,8 @@ __all__ = [
     "SubscriberConnection",
     "connect",
     "endpoint",
+    "fire",
+    "pack_arguments",
     "pack_command",
     "read_certificates",
 ]
@@ -43,6 +46,13 @@ BATCH = 1000
 
 pack_command: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 """Encode a command: its name and its arguments, which are bytes, strings (as UTF-8) and numbers."""
+
+
+def pack_arguments(*arguments: Any) -> bytes:
+    """Encode arguments like `pack_command`, but without the number of arguments that a command begins with."""
+    packed = pack_command(arguments)
+    return packed[packed.index(b"\n") + 1 :]
+
 
 LOST = "the connection was lost"
 
@@ -80,8 +90,8 @@ class Connection(Protocol):
         """Total size in bytes of the commands that wait for their reply."""
         self.replies = 0
         """Number of commands that have been completed, with a reply or an error."""
-        self._waiting: deque[tuple[Deferred[Any], int]] = deque()
-        """For each command that waits for its reply: the Deferred to fire, and the command's size in bytes."""
+        self._waiting: deque[tuple[Callable[[Any], None], int]] = deque()
+        """For each command that waits for its reply: the function to call, and the command's size in bytes."""
         self._on_lost: list[Deferred[Any]] = []
         self._reader = hiredis.Reader(protocolError=_InvalidReply, replyError=ResponseError)
 
@@ -101,18 +111,26 @@ class Connection(Protocol):
             A Deferred that fires with the reply: bytes, a number, a list or None. It fails with `ResponseError` if
             Redis replied with an error, and with another `RedisError` if the connection is lost.
         """
-        return self.send(pack_command(arguments))
-
-    def send(self, command: bytes) -> "Deferred[Any]":
-        """Send a command that `pack_command` has encoded; otherwise like `execute`."""
-        if not self.connected:
-            return fail(RedisError("Not connected"))
         done: Deferred[Any] = Deferred()
-        self._waiting.append((done, len(command)))
+        self.send(pack_command(arguments), partial(fire, done))
+        return done
+
+    def send(self, command: bytes, on_reply: Callable[[Any], None]) -> None:
+        """
+        Send a command.
+
+        Args:
+            command: the command, as `pack_command` returns it.
+            on_reply: called with the reply: bytes, a number, a list, None, or a `ResponseError` if Redis replied with
+                an error; or with another `RedisError` if the connection is lost.
+        """
+        if not self.connected:
+            on_reply(RedisError("Not connected"))
+            return
+        self._waiting.append((on_reply, len(command)))
         self.bytes_waiting += len(command)
         # Twisted joins everything that is written in one iteration of the event loop.
         self.transport.write(command)
-        return done
 
     def when_lost(self) -> "Deferred[Any]":
         """Return a Deferred that fires with the connection when it is lost."""
@@ -142,13 +160,10 @@ class Connection(Protocol):
             self.why = describe_reply(str(reply))[:MAX_ERROR_LENGTH]
 
     def _complete(self, reply: Any) -> None:
-        done, size = self._waiting.popleft()
+        on_reply, size = self._waiting.popleft()
         self.bytes_waiting -= size
         self.replies += 1
-        if isinstance(reply, RedisError):
-            done.errback(reply)
-        else:
-            done.callback(reply)
+        on_reply(reply)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """
@@ -347,6 +362,14 @@ def connect(
         connection.hang_up()
         raise
     return connection
+
+
+def fire(done: "Deferred[Any]", reply: Any) -> None:
+    """Fire a Deferred with a reply; fail it if the reply is an exception."""
+    if isinstance(reply, Exception):
+        done.errback(reply)
+    else:
+        done.callback(reply)
 
 
 def _ignore(*_: Any) -> None:

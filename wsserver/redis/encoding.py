@@ -27,6 +27,7 @@ from wsserver.hub.names import PRIVATE
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication, pack, unpack
 from wsserver.hub.stream import Page, Position
+from wsserver.redis.connection import pack_arguments
 from wsserver.typing import ChannelName
 
 __all__ = [
@@ -74,13 +75,16 @@ class ChannelNames(NamedTuple):
     """Key of the stream."""
     pub: bytes
     """Redis channel of the servers' publications."""
+    packed: bytes
+    """The number of keys, `meta`, `history` and `pub`: the first four arguments of the script `PUBLISH`, encoded."""
 
 
 @lru_cache(maxsize=16_384)
 def names_of(channel: ChannelName) -> ChannelNames:
     """Return the names that publishing to a channel uses; those of the channels published to last are kept."""
     tag = tag_of(channel)
-    return ChannelNames(key_of("meta", tag), key_of("history", tag), PUB + tag)
+    meta, history, pub = key_of("meta", tag), key_of("history", tag), PUB + tag
+    return ChannelNames(meta, history, pub, pack_arguments(2, meta, history, pub))
 
 
 def redis_channels(channel: ChannelName) -> tuple[bytes, bytes]:

@@ -385,7 +385,8 @@ class RedisLink:
             the server's Redis user may not run the command. It fails with `BrokerDown` if Redis replied with another
             error, the connection was lost, the link is down, or too many commands are waiting for their reply.
         """
-        return self._send(*arguments).addErrback(self._commands.explain)
+        done = self._commands.send(*arguments) if self.up else fail(BrokerDown(UNAVAILABLE))
+        return done.addErrback(self._commands.explain)
 
     def script(self, text: str) -> Script:
         """
@@ -394,9 +395,12 @@ class RedisLink:
         Returns:
             The script. Its calls fail for the same reasons as `command`.
         """
-        script = Script(text, self._send, self._commands.explain)
+        script = Script(text, self._submit, self._commands.explain)
         self._scripts.append(script)
         return script
 
-    def _send(self, *arguments: Any) -> "Deferred[Any]":
-        return self._commands.send(*arguments) if self.up else fail(BrokerDown(UNAVAILABLE))
+    def _submit(self, command: bytes, on_reply: Callable[[Any], None]) -> None:
+        if self.up:
+            self._commands.submit(command, on_reply)
+        else:
+            on_reply(BrokerDown(UNAVAILABLE))

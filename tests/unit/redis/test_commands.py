@@ -4,6 +4,7 @@ import hashlib
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from wsserver.errors import BrokerDown, ServerNotPermitted
 from wsserver.redis.commands import MAX_BYTES_IN_FLIGHT, MAX_IN_FLIGHT, Commands, Script
@@ -17,7 +18,7 @@ class Connection:
         self.sent, self.answers = [], []
         self.waiting = self.bytes_waiting = self.replies = 0
 
-    def send(self, command):
+    def send(self, command, on_reply):
         """Record a command."""
         self.sent.append(tuple(command.split(b"\r\n")[2::2]))
         self.answers.append(Deferred())
@@ -28,9 +29,9 @@ class Connection:
             self.waiting -= 1
             self.bytes_waiting -= len(command)
             self.replies += 1
-            return result
+            on_reply(result.value if isinstance(result, Failure) else result)
 
-        return self.answers[-1].addBoth(answered)
+        self.answers[-1].addBoth(answered)
 
 
 @pytest.fixture
@@ -144,20 +145,20 @@ class ScriptTests:
     HASH = hashlib.sha1(TEXT.encode()).hexdigest()
 
     def test_sends_only_the_hash_with_keys_and_arguments(self, commands, connection):
-        done = outcome(Script(self.TEXT, commands.send, commands.explain).call([b"k"], (1, b"x")))
+        done = outcome(Script(self.TEXT, commands.submit, commands.explain).call([b"k"], (1, b"x")))
         assert connection.sent == [(b"EVALSHA", self.HASH.encode(), b"1", b"k", b"1", b"x")]
         connection.answers[0].callback(1)
         assert done == [1]
 
     def test_sends_the_whole_script_if_redis_does_not_know_it(self, commands, connection):
-        done = outcome(Script(self.TEXT, commands.send, commands.explain).call([], ("a",)))
+        done = outcome(Script(self.TEXT, commands.submit, commands.explain).call([], ("a",)))
         connection.answers[0].errback(ResponseError("NOSCRIPT No matching script."))
         assert connection.sent[1] == (b"EVAL", self.TEXT.encode(), b"0", b"a")
         connection.answers[1].callback(1)
         assert done == [1]
 
     def test_another_error_is_explained_and_the_script_is_not_sent_again(self, commands, connection):
-        done = Script(self.TEXT, commands.send, commands.explain).call([])
+        done = Script(self.TEXT, commands.submit, commands.explain).call([])
         connection.answers[0].errback(ResponseError("NOPERM not you"))
         problem(done, ServerNotPermitted)
         assert len(connection.sent) == 1
