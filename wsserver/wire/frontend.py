@@ -327,8 +327,9 @@ class Frontend(Protocol):
         if isinstance(accept, Refusal):
             self._refuse(accept, request)
             return
-        assert request.path is not None
-        protocol = self._factory.find(request.path, request.query or {})
+        path = request.path
+        assert path is not None
+        protocol = self._factory.find(path, request.query or {})
         if isinstance(protocol, Refusal):
             self._refuse(protocol, request)
             return

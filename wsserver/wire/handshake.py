@@ -128,7 +128,7 @@ def check(request: Request, policy: Policy) -> Accept | Refusal:
     offered = _subprotocols(request)
     if isinstance(offered, Refusal):
         return offered
-    extensions = _extensions(", ".join(request.all("sec-websocket-extensions")), policy)
+    extensions = _extensions(request, policy)
     if isinstance(extensions, Refusal):
         return extensions
     return Accept(
@@ -290,9 +290,9 @@ def _key(request: Request) -> str | Refusal:
 
 
 def _subprotocols(request: Request) -> tuple[Subprotocol, ...] | Refusal:
-    offered = request.tokens("sec-websocket-protocol")
-    if not offered:
+    if "sec-websocket-protocol" not in request.fields:
         return ()
+    offered = request.tokens("sec-websocket-protocol")
     # RFC 6455 section 4.1, point 10: tokens that "MUST all be unique strings".
     if len(set(offered)) != len(offered) or not all(re.fullmatch(TOKEN, name) for name in offered):
         # The value is not quoted: a page can set no other header of a handshake, so some send their tokens here.
@@ -300,8 +300,11 @@ def _subprotocols(request: Request) -> tuple[Subprotocol, ...] | Refusal:
     return tuple(Subprotocol(name) for name in offered)
 
 
-def _extensions(text: str, policy: Policy) -> tuple[Extension, ...] | Refusal:
+def _extensions(request: Request, policy: Policy) -> tuple[Extension, ...] | Refusal:
     """Return the offers that the server can accept, or a refusal if the header violates the grammar."""
+    if "sec-websocket-extensions" not in request.fields:
+        return ()
+    text = ", ".join(request.all("sec-websocket-extensions"))
     if not policy.compression:
         return () if _are_extensions(text) else bad_request(f"invalid Sec-WebSocket-Extensions {quote(text)}")
     offers = parse_extensions(text)

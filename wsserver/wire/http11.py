@@ -203,7 +203,10 @@ class Request(msgspec.Struct, frozen=True):
 
     def all(self, name: str) -> list[str]:
         """Return the values of all headers with a name (in lower case), in order."""
-        return _all(self.headers, self.fields, name)
+        value = self.fields.get(name)
+        if value is None:
+            return []
+        return [value] if len(self.fields) == len(self.headers) else _all(self.headers, name)
 
     def tokens(self, name: str) -> list[str]:
         """Return the non-empty elements of a comma-separated header (RFC 9110 section 5.6.1)."""
@@ -225,7 +228,7 @@ class Request(msgspec.Struct, frozen=True):
     @property
     def host(self) -> str:
         """The Host header, e.g. `example.com:8080`; empty if an HTTP/1.0 request has none."""
-        return next(iter(self.all("host")), "")
+        return self.fields.get("host", "")
 
     @property
     def wants_websocket(self) -> bool:
@@ -267,12 +270,7 @@ def parse_parameters(query: str) -> dict[str, list[str]] | None:
         return None
 
 
-def _all(headers: tuple[Header, ...], last: dict[str, str], name: str) -> list[str]:
-    value = last.get(name)
-    if value is None:
-        return []
-    if len(last) == len(headers):
-        return [value]
+def _all(headers: tuple[Header, ...], name: str) -> list[str]:
     return [value for key, value in headers if key == name]
 
 
@@ -401,13 +399,13 @@ def _assemble(
         return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
     host = last.get("host", "")
     if len(last) != len(headers) or not _is_host(host):
-        refusal = _check_host(_all(headers, last, "host"), version)
+        refusal = _check_host(_all(headers, "host"), version)
         if refusal is not None:
             return refusal
     length = 0
     if "content-length" in last or "transfer-encoding" in last:
-        codings = _all(headers, last, "transfer-encoding")
-        found = _content_length(_all(headers, last, "content-length"), codings, version)
+        codings = _all(headers, "transfer-encoding")
+        found = _content_length(_all(headers, "content-length"), codings, version)
         if isinstance(found, Refusal):
             return found
         length = found

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from wsserver.config.parsers import show_duration
 from wsserver.wire import deflate
-from wsserver.wire.access_log import show_peer
+from wsserver.wire.access_log import show_path, show_peer
 from wsserver.wire.autobahn import AutobahnConnection, ConnectionDeny, ConnectionRequest, Deflate
 from wsserver.wire.fastpath import CLOSED, CONNECTING, OPEN
 from wsserver.wire.handshake import Accept, response
@@ -62,6 +62,8 @@ class OpeningHandshake(AutobahnConnection):
     """When the handshake began, on the reactor's clock."""
     _shown_peer: str
     """The peer's address in the log."""
+    _shown_path: str
+    """The request path in the log."""
     _request: Request | bytes
     """The opening handshake; after it is completed, only its head, which the property `request` parses again."""
     _numbers = count(1)
@@ -103,6 +105,7 @@ class OpeningHandshake(AutobahnConnection):
         self.number = next(self._numbers)
         self.started = self.factory.reactor.seconds()
         self._shown_peer = show_peer(self.transport.getPeer())
+        self._shown_path = show_path(request.raw_path)
         self._request = request
         self._accept = accept
         self._waiting = rest

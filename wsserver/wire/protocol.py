@@ -27,11 +27,9 @@ from wsserver.closecodes import SENDABLE, CloseCode
 from wsserver.config.parsers import show_duration
 from wsserver.config.settings import Settings
 from wsserver.wire import access_log
-from wsserver.wire.access_log import show_path
 from wsserver.wire.autobahn import OPTIONS, AutobahnFactory, ConnectionDeny, ConnectionRequest
 from wsserver.wire.connections import ConnectionSet
 from wsserver.wire.fastpath import CLOSED, CONNECTING, OPEN
-from wsserver.wire.http11 import Request
 from wsserver.wire.limits import WorkQueue
 from wsserver.wire.opening import Denied, OpeningHandshake
 from wsserver.wire.slowpath import SlowPath
@@ -114,6 +112,7 @@ class ServerProtocol(SlowPath, OpeningHandshake):
     __slots__ = (
         "_accept",
         "_request",
+        "_shown_path",
         "_shown_peer",
         "_waiting",
         "autoPingPendingCall",
@@ -272,12 +271,6 @@ class ServerProtocol(SlowPath, OpeningHandshake):
             self.onClose(wasClean, code, reason)
         except Exception:
             _log.failure("endpoint failed in onClose number={number}", number=self.number)
-
-    @property
-    def _shown_path(self) -> str:
-        kept = self._request
-        raw = kept.raw_path if isinstance(kept, Request) else kept.split(b" ", 2)[1].partition(b"?")[0].decode("ascii")
-        return show_path(raw)
 
     def _log_refusal(self) -> None:
         access_log.refused(self._refused, number=self.number, peer=self._shown_peer, path=self._shown_path)
