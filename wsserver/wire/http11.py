@@ -185,6 +185,8 @@ class Request(msgspec.Struct, frozen=True):
     """Size of the body that follows the head, in bytes; 0 for a chunked body."""
     fields: dict[str, str]
     """Name in lower case -> value; the last value if a header is repeated."""
+    head: bytes = b""
+    """The head as received, which `parse` accepts again; empty if the request was made from its parts."""
 
     def __repr__(self) -> str:
         """Return a text without the headers, which may be secrets."""
@@ -194,12 +196,6 @@ class Request(msgspec.Struct, frozen=True):
     def chunked(self) -> bool:
         """Whether the body is chunked (RFC 9112 section 7.1), the only transfer coding that is accepted."""
         return "transfer-encoding" in self.fields
-
-    def encode(self) -> bytes:
-        """Return the head in the form that `parse` accepts."""
-        major, minor = self.version
-        line = f"{self.method} {self.target} HTTP/{major}.{minor}"
-        return ("\r\n".join([line, *map(":".join, self.headers)]) + "\r\n").encode("latin-1")
 
     def all(self, name: str) -> list[str]:
         """Return the values of all headers with a name (in lower case), in order."""
@@ -295,7 +291,7 @@ def parse(head: bytes) -> Request | Refusal:
     if len(head) > MAX_HEAD:
         return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"the request head is over {MAX_HEAD} bytes")
     parts = split_head(head)
-    return _assemble(*parts) if parts is not None else _explain(head)
+    return _assemble(*parts, head) if parts is not None else _explain(head)
 
 
 def _explain(head: bytes) -> Request | Refusal:
@@ -311,7 +307,7 @@ def _explain(head: bytes) -> Request | Refusal:
             # The line is not quoted: it may be the second half of a folded Authorization or Cookie header.
             return bad_request(f"header line {number} has no colon")
         fields.append((name, value))
-    return make(match[1], match[2], (int(match[3]), int(match[4])), fields)
+    return make(match[1], match[2], (int(match[3]), int(match[4])), fields, head)
 
 
 Parts = tuple[str, str, tuple[int, int], tuple[Header, ...], dict[str, str]]
@@ -361,7 +357,7 @@ def _read_line(line: bytes) -> Header | None:
 
 
 def make(
-    method: bytes, target: bytes, version: tuple[int, int], fields: Iterable[tuple[bytes, bytes]]
+    method: bytes, target: bytes, version: tuple[int, int], fields: Iterable[tuple[bytes, bytes]], head: bytes = b""
 ) -> Request | Refusal:
     """
     Make a request from its parts, and check them.
@@ -371,6 +367,7 @@ def make(
         target: the request target, in origin or absolute form (RFC 9112 section 3.2).
         version: the HTTP version, e.g. `(1, 1)`.
         fields: header names and values as received.
+        head: the head as received, if known.
 
     Returns:
         The request, or a refusal.
@@ -380,7 +377,7 @@ def make(
     if isinstance(headers, Refusal) and version[0] == 1:
         return headers
     known = () if isinstance(headers, Refusal) else headers
-    return _assemble(method.decode("ascii"), target.decode("latin-1"), version, known, dict(known))
+    return _assemble(method.decode("ascii"), target.decode("latin-1"), version, known, dict(known), head)
 
 
 def _assemble(
@@ -389,6 +386,7 @@ def _assemble(
     version: tuple[int, int],
     headers: tuple[Header, ...],
     last: dict[str, str],
+    head: bytes,
 ) -> Request | Refusal:
     if version[0] != 1:
         return Refusal(
@@ -414,7 +412,7 @@ def _assemble(
     origin_form = _origin_form(target, host)
     if isinstance(origin_form, Refusal):
         return origin_form
-    return Request(method, origin_form, version, headers, length, last)
+    return Request(method, origin_form, version, headers, length, last, head)
 
 
 def _headers(fields: Iterable[tuple[bytes, bytes]]) -> tuple[Header, ...] | Refusal:

@@ -207,7 +207,7 @@ class OpeningHandshake(AutobahnConnection):
         self._log_opened()
         self._start_pings()
         # The handshake is rarely read from now on, so only its head is kept; see the property `request`.
-        self._request, self._accept = self.request.encode(), None
+        self._request, self._accept = self.request.head, None
         self._plain = True
         self.onOpen()
         if self._opening is not None:
