@@ -11,4 +11,4 @@ class FakeReactor(Clock):
     def addReader(self, reader):
         """Ignore the reader."""
 
-    removeReader = addReader
+    removeReader = removeWriter = addReader

@@ -380,7 +380,7 @@ def make(
     return _assemble(method.decode("ascii"), target.decode("latin-1"), version, known, dict(known), head)
 
 
-def _assemble(
+def _assemble(  # noqa: PLR0917 (the parts as `split_head` returns them)
     method: str,
     target: str,
     version: tuple[int, int],

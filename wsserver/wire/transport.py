@@ -22,6 +22,7 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.python.failure import Failure
 
 from wsserver.wire import frames
+from wsserver.wire.accepting import accept_connections
 from wsserver.wire.poller import IN, LOST, OUT, Poller
 
 try:
@@ -355,8 +356,9 @@ def adopt(port: IListeningPort, poller: Poller) -> None:
         return
     if tls is not None:
         tls.adopt_factory(port.factory)
-    kind, made_by_port = kinds[port.transport], cast(Any, port)
+    kind, changed = kinds[port.transport], cast(Any, port)
     # Setting `transport` is Twisted's documented way to change the transport class; the last argument is the reactor.
-    made_by_port.transport = lambda sock, protocol, client, server, number, _: kind(
+    changed.transport = lambda sock, protocol, client, server, number, _: kind(
         sock, protocol, client, server, number, poller
     )
+    changed.doRead = partial(accept_connections, port)

@@ -1,0 +1,152 @@
+"""Tests for wsserver/wire/accepting.py: accept the connections of a listening port; real sockets."""
+
+import errno
+import socket
+
+import pytest
+from fake_reactor import FakeReactor
+from twisted.internet import tcp
+from twisted.internet.protocol import Factory, Protocol
+
+from wsserver.wire.accepting import MORE
+from wsserver.wire.poller import Poller
+from wsserver.wire.transport import TCPTransport, adopt
+
+pytestmark = pytest.mark.kernel
+
+
+class Server(Factory):
+    """Builds a protocol for each connection; None if `refusing` is set, and an exception if `failing` is set."""
+
+    noisy = refusing = failing = False
+
+    def __init__(self):
+        self.connected = []
+
+    def buildProtocol(self, addr):
+        if self.failing:
+            raise OSError(errno.EBADF, "not an error of accept")
+        if self.refusing:
+            return None
+        protocol = Protocol()
+        self.connected.append((addr, protocol))
+        return protocol
+
+
+class Listening:
+    """
+    A port that the tests serve themselves.
+
+    Args:
+        interface: the IP address to listen on.
+    """
+
+    def __init__(self, interface):
+        self.server, self.reactor = Server(), FakeReactor()
+        self.poller = Poller(self.reactor)
+        self.port = tcp.Port(0, self.server, interface=interface, reactor=self.reactor)
+        self.port.startListening()
+        adopt(self.port, self.poller)
+        self.clients = []
+
+    def dial(self, count=1):
+        """Connect clients, and accept them."""
+        number = self.port.getHost().port
+        self.clients += [socket.create_connection((self.port.interface, number), 5) for _ in range(count)]
+        self.port.doRead()
+
+    def close(self):
+        for client in self.clients:
+            client.close()
+        for _, protocol in self.server.connected:
+            protocol.transport.abortConnection()
+        self.port.stopListening()
+        self.reactor.advance(0)
+        self.poller.stop()
+
+
+@pytest.fixture(params=["127.0.0.1", "::1"])
+def listening(request):
+    """A port on the loopback interface, for IPv4 and IPv6."""
+    found = Listening(request.param)
+    yield found
+    found.close()
+
+
+class AcceptingTests:
+    """Accepting connections."""
+
+    def test_connects_each_client_with_its_address(self, listening):
+        listening.dial(3)
+        for client, (address, protocol) in zip(listening.clients, listening.server.connected, strict=True):
+            assert (address.host, address.port) == client.getsockname()[:2]
+            assert protocol.transport.getPeer() == address
+            assert type(protocol.transport) is TCPTransport
+            assert protocol.transport.getHost() == listening.port.getHost()
+
+    def test_numbers_the_connections(self, listening):
+        listening.dial(2)
+        assert [protocol.transport.sessionno for _, protocol in listening.server.connected] == [0, 1]
+
+    def test_a_connection_does_not_block(self, listening):
+        listening.dial()
+        sock = listening.server.connected[0][1].transport.socket
+        assert sock.gettimeout() == 0
+        with pytest.raises(BlockingIOError):
+            sock.recv(1)
+
+    def test_adapts_the_number_of_accepts_to_the_clients_of_the_last_turn(self, listening):
+        listening.dial(3)
+        assert listening.port.numberAccepts == 3
+        listening.dial(3)
+        assert listening.port.numberAccepts == 3 + MORE
+        listening.dial(0)
+        assert listening.port.numberAccepts == 1
+
+    def test_accepts_clients_over_the_number_in_the_next_turn(self, listening):
+        listening.dial(1)
+        listening.dial(3)
+        assert len(listening.server.connected) == 2
+        listening.port.doRead()
+        assert len(listening.server.connected) == 4
+
+    def test_closes_the_connection_if_the_factory_builds_no_protocol(self, listening):
+        listening.server.refusing = True
+        listening.dial()
+        assert listening.clients[0].recv(1) == b""
+
+    def test_logs_an_exception_of_the_factory_and_serves_the_next_client(self, listening, failures):
+        listening.server.failing = True
+        listening.dial()
+        assert [failure.type for failure in failures] == [OSError]
+        failures.clear()
+        listening.server.failing = False
+        listening.dial()
+        assert len(listening.server.connected) == 1
+
+    @pytest.mark.parametrize("number", [errno.EPERM, errno.ECONNABORTED])
+    def test_twisted_handles_an_error_of_accept(self, listening, number, monkeypatch):
+        """The port accepts clients again afterwards."""
+
+        class Failing(socket.socket):
+            failures = 2
+
+            def _accept(self):
+                if Failing.failures:
+                    Failing.failures -= 1
+                    raise OSError(number, "accept failed")
+                return super()._accept()
+
+        failing = Failing(fileno=listening.port.socket.detach())
+        failing.setblocking(False)
+        listening.port.socket = failing
+        listening.dial()
+        assert not Failing.failures
+        listening.port.doRead()
+        assert len(listening.server.connected) == 1
+
+
+def test_the_private_names_still_exist():
+    """`socket._accept` returns a descriptor and an address; `_buildAddr` is replaced by UNIX ports."""
+    assert callable(socket.socket._accept)
+    assert callable(tcp.Port._buildAddr)
