@@ -52,7 +52,7 @@ def measure(_: Any, port: int, channels: int) -> Generator[Any, Any, None]:
     link = RedisLink(
         parse_redis_url(f"redis://127.0.0.1:{port}"),
         reactor,
-        on_message=lambda *_: None,
+        on_messages=lambda _: None,
         on_up=lambda _: rising.pop().callback(time.monotonic()),
         on_down=lambda: None,
         on_permission_revoked=lambda _: None,

@@ -74,6 +74,8 @@ LEAVE_TIMEOUT = 1.0
 CHECK_TTL = 10.0
 """Seconds for which Redis keeps the keys that the write check (`wsserver.redis.health`) creates."""
 
+_PRIVATE = PRIVATE.encode()
+
 _IDEMPOTENT_FOR = milliseconds(IDEMPOTENT_FOR)
 
 MAX_ENTRIES = 2**31
@@ -94,7 +96,7 @@ class RedisBroker:
         self._link = RedisLink(
             url,
             reactor,
-            on_message=self._on_message,
+            on_messages=self._on_messages,
             on_up=self._on_up,
             on_down=self._on_down,
             on_permission_revoked=self._on_permission_revoked,
@@ -245,14 +247,16 @@ class RedisBroker:
         """Delete the publications of a channel's stream; the next publication continues the numbering."""
         return self._link.command("DEL", key_of("history", tag_of(channel))).addCallback(lambda _: None)
 
-    def _on_message(self, key: bytes, data: bytes) -> None:
-        if key in self._control_channels:
-            self._on_control(data)
-            return
-        if not key.startswith(PUB):
-            self._listener.on_publication(ChannelName(key.decode("utf-8")), Publication(data))
-            return
-        channel = channel_of(key)
+    def _on_messages(self, messages: list[list[bytes]]) -> None:
+        for _, key, data in messages:
+            if not key.startswith(_PRIVATE):
+                self._listener.on_publication(ChannelName(key.decode("utf-8")), Publication(data))
+            elif key.startswith(PUB):
+                self._on_server_message(channel_of(key), data)
+            elif key in self._control_channels:
+                self._on_control(data)
+
+    def _on_server_message(self, channel: ChannelName, data: bytes) -> None:
         try:
             message = parse_message(data)
         except MALFORMED:

@@ -194,7 +194,9 @@ class SubscriberConnection(Connection):
     error for all of them. Answers arrive in the order of the commands: each belongs to the oldest unanswered command.
 
     Args:
-        on_message: called with the Redis channel and the data of every message.
+        on_messages: called with the messages of each read, in order: Redis sends a message as an array of the word
+            `message`, the Redis channel and the data. It is called before `on_confirmed` or `on_refused` if a message
+            was received before the answer.
         on_confirmed: called with a Redis channel when its subscription is confirmed. It is not called if a later
             SUBSCRIBE for the channel is still unanswered.
         on_refused: called when Redis refuses a SUBSCRIBE command, with three arguments: the channels of the command
@@ -205,12 +207,14 @@ class SubscriberConnection(Connection):
     def __init__(
         self,
         *,
-        on_message: Callable[[bytes, bytes], None],
+        on_messages: Callable[[list[list[bytes]]], None],
         on_confirmed: Callable[[bytes], None],
         on_refused: Callable[[list[bytes], str, bool], None],
     ) -> None:
         super().__init__()
-        self._on_message, self._on_confirmed, self._on_refused = on_message, on_confirmed, on_refused
+        self._on_messages, self._on_confirmed, self._on_refused = on_messages, on_confirmed, on_refused
+        self._messages: list[list[bytes]] = []
+        """The messages of the current read that have not been passed to `on_messages` yet."""
         self._unanswered_commands: deque[tuple[bytes, list[bytes]]] = deque()
         self._answer_count = 0
         """Number of answers to the oldest unanswered command that have arrived."""
@@ -221,7 +225,7 @@ class SubscriberConnection(Connection):
 
     def hang_up(self) -> None:
         """Close the connection immediately. No callback is called after this, even for messages received before."""
-        self._on_message = self._on_confirmed = self._on_refused = _ignore
+        self._on_messages = self._on_confirmed = self._on_refused = _ignore
         super().hang_up()
 
     def subscribe(self, channels: Iterable[bytes]) -> None:
@@ -241,17 +245,29 @@ class SubscriberConnection(Connection):
         self.unanswered += len(channels)
         self.transport.write(pack_command((command, *channels)))
 
+    def dataReceived(self, data: bytes) -> None:
+        """Parse the messages and answers in the received data, like `Connection.dataReceived`."""
+        super().dataReceived(data)
+        self._pass_messages()
+
     def receive(self, reply: Any) -> None:
         """Handle a message, or the answer to a SUBSCRIBE or UNSUBSCRIBE command."""
         kind = reply[0] if isinstance(reply, list) and len(reply) == 3 else None
         if kind == b"message":
-            self._on_message(reply[1], reply[2])
-        elif kind in (b"subscribe", b"unsubscribe"):
+            self._messages.append(reply)
+            return
+        self._pass_messages()
+        if kind in (b"subscribe", b"unsubscribe"):
             self._on_answer(reply[1])
         elif isinstance(reply, ResponseError) and self._unanswered_commands:
             self._on_refusal(str(reply))
         else:
             super().receive(reply)
+
+    def _pass_messages(self) -> None:
+        if self._messages:
+            messages, self._messages = self._messages, []
+            self._on_messages(messages)
 
     def _on_answer(self, channel: bytes) -> None:
         command, channels = self._unanswered_commands[0]

@@ -63,7 +63,7 @@ class RedisLink:
     Args:
         url: the address of Redis, or of the sentinels that know the address.
         reactor: opens connections and schedules calls.
-        on_message: called with the Redis channel and the data of every message.
+        on_messages: called with the messages of each read, as by `SubscriberConnection`. They may include probes.
         on_up: called when the link is up: with True after an outage, when messages may be missing; otherwise False.
         on_down: called when the link is down after it was up.
         on_permission_revoked: called with a Redis channel that the server was subscribed to, if Redis no longer permits
@@ -78,7 +78,7 @@ class RedisLink:
         url: RedisURL,
         reactor: Any,
         *,
-        on_message: Callable[[bytes, bytes], None],
+        on_messages: Callable[[list[list[bytes]]], None],
         on_up: Callable[[bool], None],
         on_down: Callable[[], None],
         on_permission_revoked: Callable[[bytes], None],
@@ -86,7 +86,7 @@ class RedisLink:
         self._url = url
         self._reactor = reactor
         self._trust = read_certificates(url.ca_file) if url.ca_file else None
-        self._call_on_message = on_message
+        self._call_on_messages = on_messages
         self._call_on_up = on_up
         self._call_on_down = on_down
         self._call_on_permission_revoked = on_permission_revoked
@@ -117,7 +117,7 @@ class RedisLink:
         """Number of commands answered before the last check; by the next check, the number must have grown."""
         self._probed = False
         """Whether a probe has come back on the current pair of connections."""
-        self._buffered: deque[tuple[bytes, bytes]] = deque(maxlen=MAX_BUFFERED)
+        self._buffered: deque[list[bytes]] = deque(maxlen=MAX_BUFFERED)
         """Messages received before the link is up. They are delivered after calling `on_up`, which reports the gap."""
 
         self.up = False
@@ -162,7 +162,7 @@ class RedisLink:
             where = endpoint(self._reactor, *address, tls=url.tls, trust=self._trust)
             subscriber = partial(
                 SubscriberConnection,
-                on_message=self._on_message,
+                on_messages=self._on_messages,
                 on_confirmed=self._on_confirmed,
                 on_refused=self._on_refused,
             )
@@ -314,13 +314,23 @@ class RedisLink:
         # If no sentinel answers, the link keeps using the current master.
         self._opening.addCallbacks(found, lambda failure: failure.trap(NotConnected))
 
-    def _on_message(self, channel: bytes, data: bytes) -> None:
+    def _on_messages(self, messages: list[list[bytes]]) -> None:
         self._received = True
-        if channel != self._probe_channel:
-            if self.up:
-                self._call_on_message(channel, data)
-            else:
-                self._buffered.append((channel, data))
+        if self.up:
+            self._call_on_messages(messages)
+            return
+        pair = self._pair
+        for message in messages:
+            # After the probe, the link is up; its callbacks may lose the connections.
+            if self._pair is pair:
+                self._on_early_message(message)
+
+    def _on_early_message(self, message: list[bytes]) -> None:
+        """Handle a message of a read that began while the link was down."""
+        if self.up:
+            self._call_on_messages([message])
+        elif message[1] != self._probe_channel:
+            self._buffered.append(message)
         elif not self._probed:
             self._probed = True
             self._go_up()
@@ -354,7 +364,7 @@ class RedisLink:
         self._call_on_up(again)
         # A callback may lose the connections, which clears the buffer.
         while self._buffered:
-            self._call_on_message(*self._buffered.popleft())
+            self._call_on_messages([self._buffered.popleft()])
 
     # Commands and subscriptions.
 

@@ -564,10 +564,12 @@ from wsserver.config.redis_url import parse_redis_url
 
 got = []
 
-def on_message(channel, data):
-    got.append((channel.decode("latin-1"), data.decode("latin-1")))
-    if data == b"end":
-        reactor.callLater(0, stop)
+def on_messages(messages):
+    for _, channel, data in messages:
+        if channel == "\\u00fc".encode():
+            got.append((channel.decode("latin-1"), data.decode("latin-1")))
+        if data == b"end":
+            reactor.callLater(0, stop)
 
 @inlineCallbacks
 def on_up(again):
@@ -591,7 +593,7 @@ def stop():
 link = RedisLink(
     parse_redis_url(sys.argv[1]),
     reactor,
-    on_message=on_message,
+    on_messages=on_messages,
     on_up=on_up,
     on_down=lambda: None,
     on_permission_revoked=lambda channel: None,

@@ -15,16 +15,21 @@ class Subscriber:
         self.messages, self.confirmed, self.refused = [], [], []
         self.transport = StringTransport()
         self.connection = SubscriberConnection(
-            on_message=lambda *message: self.messages.append(message),
+            on_messages=self.on_messages,
             on_confirmed=self.confirmed.append,
             on_refused=lambda *refusal: self.refused.append(refusal),
         )
         self.connection.makeConnection(self.transport)
 
+    def on_messages(self, messages):
+        """Record messages."""
+        self.messages += [(channel, data) for _, channel, data in messages]
+
     def answer(self, *replies):
-        """Receive replies of Redis."""
+        """Receive replies of Redis in one read."""
         for reply in replies:
             self.connection.receive(list(reply) if isinstance(reply, tuple) else reply)
+        self.connection.dataReceived(b"")
 
     def take_commands(self):
         """Return the commands that were sent, and forget them."""

@@ -43,7 +43,7 @@ class Link:
         self.link = RedisLink(
             parse_redis_url("redis://127.0.0.1"),
             Clock(),
-            on_message=self.on_message,
+            on_messages=self.on_messages,
             on_up=lambda again: self.events.append("again" if again else "up"),
             on_down=lambda: self.events.append("down"),
             on_permission_revoked=lambda channel: self.events.append("revoked"),
@@ -57,19 +57,31 @@ class Link:
         for channel in list(self.subscriber.subscribed):
             self.link._on_confirmed(channel)
 
-    def on_message(self, channel, data):
-        """Record a message; lose the connections at the message `lose`."""
-        self.events.append(data.decode())
-        if data == b"lose":
-            self.lose()
+    def on_messages(self, messages):
+        """Record messages; lose the connections at the message `lose`."""
+        for _, channel, data in messages:
+            if channel == self.link._probe_channel:
+                continue
+            self.events.append(data.decode())
+            if data == b"lose":
+                self.lose()
 
     def prove(self):
         """Receive the probe."""
-        self.link._on_message(self.link._probe_channel, b"")
+        self.link._on_messages([[b"message", self.link._probe_channel, b""]])
 
-    def receive(self, data):
-        """Receive a message."""
-        self.link._on_message(b"foo", data.encode())
+    def receive(self, *data):
+        """Receive messages; `probe` is the probe."""
+        self.link._on_messages(
+            [
+                [
+                    b"message",
+                    self.link._probe_channel if one == "probe" else b"foo",
+                    b"" if one == "probe" else one.encode(),
+                ]
+                for one in data
+            ]
+        )
 
     def lose(self):
         """Lose the connections."""
@@ -100,6 +112,20 @@ class EarlyTests:
         link.prove()
         link.receive("4")
         assert link.events == ["up", "1", "down", "again", "2", "3", "4"]
+
+    def test_are_delivered_in_order_if_the_probe_arrives_between_them(self, link):
+        link.lose()
+        link.connect()
+        link.receive("1", "probe", "2", "3")
+        assert link.events == ["up", "down", "again", "1", "2", "3"]
+
+    def test_are_dropped_with_those_behind_the_probe_if_a_callback_loses_the_connections(self, link):
+        link.lose()
+        link.connect()
+        link.receive("lose", "1", "probe", "2")
+        link.connect()
+        link.prove()
+        assert link.events == ["up", "down", "again", "lose", "down", "again"]
 
     def test_are_dropped_if_the_connection_is_lost_again(self, link):
         """The dropped messages belong to the gap that `on_up` reports."""
