@@ -94,7 +94,8 @@ def redis_channels(channel: ChannelName) -> tuple[bytes, bytes]:
 
 def channel_of(key: bytes) -> ChannelName:
     """Return the channel that a Redis channel belongs to; `key` is either of those that `redis_channels` returns."""
-    name = key[len(PUB) :].removeprefix(b"{").removesuffix(b"}") if key.startswith(PUB) else key
+    # Behind `PUB` is the hash tag, in braces.
+    name = key[len(PUB) + 1 : -1] if key.startswith(PUB) else key
     return ChannelName(name.decode("utf-8"))
 
 
@@ -115,10 +116,10 @@ def parse_message(data: bytes) -> Publication | PresenceEvent:
     Raises:
         Exception: one of the exceptions in `MALFORMED`, if the message is not in the format of the servers.
     """
-    kind, _, rest = data.partition(b":")
-    if kind != b"p":
-        return PresenceEvent(kind == b"j", read_info(rest))
-    offset, epoch, packed = rest.split(b":", 2)
+    if not data.startswith(b"p:"):
+        kind, _, info = data.partition(b":")
+        return PresenceEvent(kind == b"j", read_info(info))
+    _, offset, epoch, packed = data.split(b":", 3)
     return unpack(packed, int(offset), epoch.decode("ascii"))
 
 
