@@ -69,8 +69,7 @@ class SubscriberProtocol(ServerProtocol, QueuedOutput):
             first: the first byte of the frame, without RSV1.
             payload: the message.
         """
-        settings = self.factory.settings
-        if self.window_bits and len(payload) >= settings.compression_min_size:
+        if self.window_bits and len(payload) >= self.factory.settings.compression_min_size:
             terms = deflate.Terms(server_takeover=False, server_bits=self.window_bits)
             return build(first | RSV1, deflate.Deflate(terms).deflate(payload))
         return build(first, payload)

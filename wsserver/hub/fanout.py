@@ -99,7 +99,7 @@ class FanOut:
             if not subscribers:
                 # They have left as a result of the delivery to another kind.
                 continue
-            if kind == UNFRAMED:
+            if kind is UNFRAMED:
                 self._start(channel, subscribers, partial(_receive, channel, tuple(publications)), len(publications))
                 continue
             batch, whole = _frame(channel, subscribers[0], publications)

@@ -119,6 +119,8 @@ def _unmask(payload: bytes, mask: bytes) -> bytes:
 
 def is_utf8(payload: bytes) -> bool:
     """Return whether bytes are valid UTF-8 that ends with a complete character (RFC 3629)."""
+    if payload.isascii():
+        return True
     try:
         payload.decode("utf-8")
     except UnicodeDecodeError:

@@ -93,13 +93,17 @@ class RawProtocol(SubscriberProtocol, RawSubscription):
         self.unsubscribe(*self.ended)
         super().connectionLost(reason)
 
+    def frame(self, channel: ChannelName, publication: Publication) -> bytes:
+        """Return the frame of a publication for every subscriber with the same `kind`."""
+        form, binary, _ = self.kind
+        payload, first = write_publication(channel, publication, form, binary=binary)
+        return self.write_frame(first, payload)
+
     # The interface of `RawSubscription`.
 
     def encode(self, channel: ChannelName, publication: Publication, event_id: str) -> bytes:  # noqa: ARG002
         """Return the frame of a publication."""
-        form, binary, _ = self.kind
-        payload, first = write_publication(channel, publication, form, binary=binary)
-        return self.write_frame(first, payload)
+        return self.frame(channel, publication)
 
     def gap_frame(self, channel: ChannelName, event_id: str = "") -> tuple[bytes, int]:  # noqa: ARG002
         """Return the frame of a gap notice, and the size of its payload in bytes."""
