@@ -167,7 +167,8 @@ def decode(kind: type[_T], text: bytes, where: str = "") -> _T:
         TooDeepError: the text is nested too deeply.
         ValueError: the text is not JSON, or not of this type.
     """
-    check_text(text)
+    if len(text) > MAX_DEPTH or not text.isascii():
+        check_text(text)
     return decode_shallow(kind, text, where)
 
 
@@ -185,7 +186,7 @@ def check_text(text: bytes) -> None:
             text.decode("utf-8")
         except UnicodeDecodeError:
             raise ValueError("it is not JSON") from None
-    if len(text) > MAX_DEPTH and is_too_deep(text):
+    if is_too_deep(text):
         raise TooDeepError
 
 

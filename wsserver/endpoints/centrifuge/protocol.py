@@ -32,7 +32,7 @@ from wsserver.endpoints.centrifuge.commands import Command, parse_commands
 from wsserver.endpoints.centrifuge.form import JSON, check_form
 from wsserver.endpoints.centrifuge.permissions import ClientContext, Permissions
 from wsserver.endpoints.centrifuge.refusals import error_for
-from wsserver.endpoints.centrifuge.replies import PING, PUBLISHED, ConnectResult, error_reply, reply
+from wsserver.endpoints.centrifuge.replies import PING, PUBLISHED, ConnectResult, Result, error_reply, reply
 from wsserver.endpoints.centrifuge.subscriber import gap_message
 from wsserver.endpoints.centrifuge.subscriptions import Answer
 from wsserver.endpoints.centrifuge.unconfirmed import Sent, UnconfirmedPublishes
@@ -251,7 +251,9 @@ class CentrifugeProtocol(SubscriberProtocol):
             answer = request if isinstance(request, Error) else self.session.handle(request)
         except Exception:
             answer = error_for(Failure())
-        if isinstance(answer, Sent):
+        if isinstance(answer, Result):
+            self._answer(answer, command)
+        elif isinstance(answer, Sent):
             self.factory.work.charge(0)
             self._unconfirmed = self._unconfirmed or UnconfirmedPublishes()
             entry = self._unconfirmed.add(command)
@@ -289,10 +291,10 @@ class CentrifugeProtocol(SubscriberProtocol):
         if isinstance(answer, Disconnect):
             self.disconnect(answer)
             return
-        payload = error_reply(command.id, answer) if isinstance(answer, Error) else reply(command.id, answer)
+        payload = reply(command.id, answer) if isinstance(answer, Result) else error_reply(command.id, answer)
         self.factory.work.charge(len(payload))
         self.send_payload(payload)
-        if isinstance(answer, ConnectResult):
+        if type(answer) is ConnectResult:
             self._connected()
 
     # Pings and pongs. They are messages of the Centrifuge protocol, because browsers hide WebSocket pings from scripts.
