@@ -92,23 +92,32 @@ def select_subprotocol(chosen: str | None, offered: Sequence[str]) -> str | None
     return chosen or (SUBPROTOCOL if SUBPROTOCOL in offered else None)
 
 
-def find_token(credentials: Credentials) -> str | Refusal | None:
+def find_token(
+    query: Mapping[str, Sequence[str]], authorizations: Sequence[str], offered: Sequence[str]
+) -> str | Refusal | None:
     """
     Find the token of a request.
 
     Clients send a token as `Authorization: Bearer TOKEN` (RFC 6750 section 2.1) or as the subprotocol `bearer.TOKEN`.
     Clients that can send neither use `?token=TOKEN` or `?access_token=TOKEN` (RFC 6750 section 2.3).
 
+    Args:
+        query: the parameters in the URL.
+        authorizations: the values of all Authorization headers.
+        offered: the subprotocols that the client offers.
+
     Returns:
         The token; None if there is none; a 400 refusal if the request has different tokens (RFC 6750 section 2).
     """
-    found = {value for name in _TOKEN_PARAMETERS for value in credentials.query.get(name, ())}
-    for header in credentials.authorizations:
+    if not (query or authorizations or offered):
+        return None
+    found = {value for name in _TOKEN_PARAMETERS for value in query.get(name, ())}
+    for header in authorizations:
         scheme, _, rest = header.partition(" ")
         # Ignore other schemes: they may be meant for a proxy between the client and the server.
         if scheme.lower() == "bearer":
             found.add(rest.strip(" "))
-    found |= {name.removeprefix(_BEARER) for name in credentials.offered if name.startswith(_BEARER)}
+    found |= {name.removeprefix(_BEARER) for name in offered if name.startswith(_BEARER)}
     if len(found) > 1:
         return bad_request("the request has more than one token: expected at most one")
     return next(iter(found), None)
@@ -175,7 +184,9 @@ class Authorizer:
             A Deferred that fires with the client's identity, or with a refusal: 400, 401, 503, or the backend's own. It
             never fails.
         """
-        token = find_token(credentials) if self.tokens is not None else None
+        token: str | Refusal | None = None
+        if self.tokens is not None:
+            token = find_token(credentials.query, credentials.authorizations, credentials.offered)
         if isinstance(token, Refusal):
             return succeed(token)
         if token is None or self.tokens is None:

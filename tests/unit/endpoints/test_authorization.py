@@ -85,7 +85,7 @@ class CarrierTests:
 
         The same token may be in several of them.
         """
-        token = find_token(Credentials(query, "h", authorizations, offered))
+        token = find_token(query, authorizations, offered)
         assert token == found if found != 400 else (isinstance(token, Refusal) and token.status == 400)
 
     @pytest.mark.parametrize(

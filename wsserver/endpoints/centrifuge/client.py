@@ -35,6 +35,7 @@ from wsserver.endpoints.centrifuge.commands import (
     Subscribe,
     Unsubscribe,
 )
+from wsserver.endpoints.centrifuge.permissions import ConnectGrant
 from wsserver.endpoints.centrifuge.replies import (
     ConnectResult,
     RefreshResult,
@@ -46,7 +47,7 @@ from wsserver.endpoints.centrifuge.replies import (
 from wsserver.endpoints.centrifuge.subscriber import ChannelSubscription
 from wsserver.endpoints.centrifuge.subscriptions import Answer, Channels, Connection
 from wsserver.errors import InvalidChannel
-from wsserver.hub.deferreds import may_wait
+from wsserver.hub.deferreds import MaybeDeferred, may_wait, waits
 from wsserver.hub.names import MAX_CHANNELS, parse_name
 from wsserver.text import quote
 from wsserver.typing import ChannelName
@@ -139,25 +140,37 @@ class Session:
 
     # The connection.
 
-    @may_wait
-    def _connect(self, request: Connect) -> Generator[Any, Any, Answer]:
+    def _connect(self, request: Connect) -> MaybeDeferred[Answer]:
         tokens = {request.token, self._connection.token} - {""}
         if len(tokens) > 1:
             return BAD_REQUEST.because("more than one token")
-        found = yield self._permissions.identify(self.context, "".join(tokens), request)
-        if isinstance(found, Error | Disconnect):
+        found = self._permissions.identify(self.context, "".join(tokens), request)
+        return found.addCallback(self._identified, request) if waits(found) else self._identified(found, request)
+
+    def _identified(self, found: ConnectGrant | Error | Disconnect, request: Connect) -> MaybeDeferred[Answer]:
+        if not isinstance(found, ConnectGrant):
             self._ended = True
             return found
         identity = self.context.identity = found.identity
         self.user, self._by_token = identity.user, found.by_token
+        if identity.subs or request.subs:
+            return self._connect_subscribed(found, request)
+        return self._begin(found)
+
+    @may_wait
+    def _connect_subscribed(self, found: ConnectGrant, request: Connect) -> Generator[Any, Any, Answer]:
         try:
-            subs = (yield self._subscribe_server_side(request)) if identity.subs or request.subs else None
+            subs = yield self._subscribe_server_side(request)
         except BaseException:
             self._abort_connect()
             raise
         if isinstance(subs, Error | Disconnect):
             self._abort_connect()
             return subs
+        return self._begin(found, subs)
+
+    def _begin(self, found: ConnectGrant, subs: Mapping[str, SubscribeResult] | None = None) -> Answer:
+        identity = found.identity
         if self._ended:
             # The connection was closed while the client was identified or subscribed.
             return INTERNAL

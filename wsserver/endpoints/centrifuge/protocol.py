@@ -26,7 +26,7 @@ from wsserver.centrifugecodes import (
     Error,
 )
 from wsserver.closecodes import CloseCode
-from wsserver.endpoints.authorization import Credentials, find_token, select_subprotocol
+from wsserver.endpoints.authorization import find_token, select_subprotocol
 from wsserver.endpoints.centrifuge.client import Session
 from wsserver.endpoints.centrifuge.commands import Command, parse_commands
 from wsserver.endpoints.centrifuge.form import JSON, check_form
@@ -127,9 +127,9 @@ class CentrifugeProtocol(SubscriberProtocol):
         handshake = self.request
         query = handshake.query or {}
         offered = self._accept.offered if self._accept is not None else ()
-        check_form(query, offered)
-        credentials = Credentials(query, handshake.host, handshake.all("authorization"), offered)
-        token = find_token(credentials)
+        if query or offered:
+            check_form(query, offered)
+        token = find_token(query, handshake.all("authorization"), offered)
         if isinstance(token, Refusal):
             raise Denied(token)
         caller = self.permissions.authorizer.caller("websocket", "json", handshake.headers, self._shown_peer)

@@ -5,6 +5,7 @@ Source: `client.go` of centrifugal/centrifuge, which defines the reply to each c
 """
 
 from collections.abc import Generator, Mapping
+from functools import partial
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -221,10 +222,9 @@ class Channels:
     def _join_if_granted(self, grant: SubscribeGrant | Error | Disconnect, request: Subscribe) -> MaybeDeferred[Any]:
         return self.join(grant, request) if isinstance(grant, SubscribeGrant) else grant
 
-    @may_wait
     def join(
         self, grant: SubscribeGrant, request: Subscribe, *, server_side: bool = False, limit: ReadLimit | None = None
-    ) -> Generator[Any, Any, SubscribeResult | Error]:
+    ) -> MaybeDeferred[SubscribeResult | Error]:
         """
         Subscribe the client to a channel that it may subscribe to.
 
@@ -240,25 +240,41 @@ class Channels:
         Raises:
             BrokerDown: the broker is unavailable; the client is not subscribed.
         """
-        channel, since = grant.channel, None
-        if request.recover:
-            since = yield self._fill_in_epoch(channel, Position(request.offset, request.epoch))
+        subscribe = partial(self._subscribe, grant, request, server_side, limit or self._permissions.pages.limit)
+        if not request.recover:
+            return subscribe(None)
+        return then(self._fill_in_epoch(grant.channel, Position(request.offset, request.epoch)), subscribe)
+
+    def _subscribe(
+        self, grant: SubscribeGrant, request: Subscribe, server_side: bool, limit: ReadLimit, since: Position | None
+    ) -> MaybeDeferred[SubscribeResult | Error]:
+        channel = grant.channel
         if self._closed:
             # The connection was closed while the server waited for the backend or for the broker.
             return INTERNAL
         if channel in self.subscriptions:
             # The backend has subscribed the client in the meantime.
             return ALREADY_SUBSCRIBED
-        info = self._info(grant)
-        subscription = ChannelSubscription(self, grant, info, events=request.join_leave, server_side=server_side)
+        subscription = ChannelSubscription(
+            self, grant, self._info(grant), events=request.join_leave, server_side=server_side
+        )
         self.subscriptions[channel] = subscription
         try:
-            joined: Joined = yield self._hub.subscribe(
-                channel, subscription, since=since, positioned=True, limit=limit or self._permissions.pages.limit
-            )
+            joined = self._hub.subscribe(channel, subscription, since=since, positioned=True, limit=limit)
         except BaseException:
             self._forget(subscription)
             raise
+        if not waits(joined):
+            return self._joined(joined, subscription, request)
+
+        def failed(failure: Failure) -> Failure:
+            self._forget(subscription)
+            return failure
+
+        return joined.addCallbacks(self._joined, failed, callbackArgs=(subscription, request))
+
+    def _joined(self, joined: Joined, subscription: ChannelSubscription, request: Subscribe) -> SubscribeResult | Error:
+        channel, grant = subscription.channel, subscription.grant
         left = self.subscriptions.get(channel) is not subscription
         if subscription.lost and not left:
             self._leave(subscription)
@@ -272,7 +288,7 @@ class Channels:
         subscription.answered, subscription.positioned = True, joined.position is not None
         if grant.expires_at:
             self._watch_expiry(subscription)
-        self._hub.presence.join(channel, info)
+        self._hub.presence.join(channel, subscription.info)
         return self._result(grant, request, joined)
 
     @may_wait
