@@ -25,7 +25,7 @@ from wsserver.errors import BrokerDown
 from wsserver.hub.clients import read_info
 from wsserver.hub.names import PRIVATE
 from wsserver.hub.presence import PresenceEvent
-from wsserver.hub.publication import Publication, pack, unpack
+from wsserver.hub.publication import Publication, assemble, pack, unpack
 from wsserver.hub.stream import Page, Position
 from wsserver.redis.connection import pack_arguments
 from wsserver.typing import ChannelName
@@ -119,8 +119,12 @@ def parse_message(data: bytes) -> Publication | PresenceEvent:
     if not data.startswith(b"p:"):
         kind, _, info = data.partition(b":")
         return PresenceEvent(kind == b"j", read_info(info))
-    _, offset, epoch, packed = data.split(b":", 3)
-    return unpack(packed, int(offset), epoch.decode("ascii"))
+    # The first line feed is the one behind the header, so that no copy of the data is made to find the header.
+    head, separator, content = data.partition(b"\n")
+    _, offset, epoch, header = head.split(b":", 3)
+    if not separator:
+        raise ValueError("a packed publication must contain a line feed")
+    return assemble(header, content, int(offset), epoch.decode("ascii"))
 
 
 def first_entry(since: Position | None, *, reverse: bool) -> str:
