@@ -10,7 +10,7 @@ Keep the GIL during system calls. None of them blocks, and releasing it costs as
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.dict cimport PyDict_GetItem
+from cpython.dict cimport PyDict_GetItemWithError
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 from cpython.unicode cimport PyUnicode_DecodeLatin1
@@ -344,9 +344,12 @@ cdef class FastPath(Output):
     cdef public int state
     cdef public bint _plain, _compressed
     cdef public Py_ssize_t _limit, _compress_from
-    cdef public list _cork
     cdef public object _partial, autoPingTimeoutCall
     cdef public uint64_t messages_in, bytes_in, messages_out, bytes_out
+    cdef bint corked
+    """Whether frames are collected. The first one is kept in `first_frame`; a list, `corked_frames`, replaces it."""
+    cdef bytes first_frame
+    cdef list corked_frames
     cdef bint _direct
     """Whether a transport may call `serve` instead of `dataReceived`: no subclass overrides `dataReceived`."""
 
@@ -361,9 +364,8 @@ cdef class FastPath(Output):
 
     cdef int serve(self, const uint8_t *p, Py_ssize_t end) except -1:
         cdef Py_ssize_t budget = FRAMES_PER_TURN, start = 0
-        if self._cork:
-            self.uncork()
-        self._cork = []
+        self.uncork()
+        self.corked = True
         if self._plain:
             start = self.fast(p, 0, end, &budget)
         if start < end:
@@ -461,27 +463,43 @@ cdef class FastPath(Output):
             first |= RSV1
             body = self._deflate(body)
         if PyBytes_GET_SIZE(body) >= LARGE:
-            corked = self._cork is not None
+            corked = self.corked
             self.uncork()
             self.write_large(first, body)
-            if corked:
-                self._cork = []
+            self.corked = corked
             return
         frame = build(<uint8_t>first, body)
-        if self._cork is None:
+        if not self.corked:
             self.write(frame)
+        elif self.first_frame is None and self.corked_frames is None:
+            self.first_frame = frame
         else:
             self._cork.append(frame)
+
+    @property
+    def _cork(self):
+        """See `fastpath.PyFastPath.__init__`. There is a list only if it is used: most reads produce one frame."""
+        if self.corked and self.corked_frames is None:
+            self.corked_frames = [] if self.first_frame is None else [self.first_frame]
+            self.first_frame = None
+        return self.corked_frames
+
+    @_cork.setter
+    def _cork(self, list frames):
+        self.corked, self.corked_frames, self.first_frame = frames is not None, frames, None
 
     def _uncork(self):
         """See `fastpath.PyFastPath._uncork`."""
         self.uncork()
 
     cdef uncork(self):
-        cdef list cork = self._cork
-        self._cork = None
-        if cork is not None and len(cork):
-            self.write(cork[0] if len(cork) == 1 else b"".join(cork))
+        cdef list frames = self.corked_frames
+        cdef bytes frame = self.first_frame
+        self.corked, self.corked_frames, self.first_frame = False, None, None
+        if frame is not None:
+            self.write(frame)
+        elif frames is not None and len(frames):
+            self.write(frames[0] if len(frames) == 1 else b"".join(frames))
 
     cdef write_large(self, int first, bytes payload):
         cdef uint8_t header[10]
@@ -728,7 +746,7 @@ def write_all(list subscribers not None, bytes frames not None, uint64_t count, 
             continue
         if isinstance(it, FastPath):
             connection = <FastPath>it
-            if connection.state != OPEN or connection._cork is not None:
+            if connection.state != OPEN or connection.corked:
                 others.append(one)
                 continue
             connection.messages_out += count
@@ -742,7 +760,7 @@ def write_all(list subscribers not None, bytes frames not None, uint64_t count, 
 
 cpdef serve_event(int fd, uint32_t what, dict watched, set fresh, other, failed, disconnect):
     """See `poller.py_serve_event`."""
-    cdef PyObject *entry = PyDict_GetItem(watched, fd)
+    cdef PyObject *entry = PyDict_GetItemWithError(watched, fd)
     if entry is NULL or (fresh and fd in fresh):
         return
     one = <object>entry
