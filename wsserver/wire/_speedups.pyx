@@ -352,11 +352,14 @@ cdef class FastPath(Output):
     cdef list corked_frames
     cdef bint _direct
     """Whether a transport may call `serve` instead of `dataReceived`: no subclass overrides `dataReceived`."""
+    cdef bint _echoes
+    """Whether `onMessage` of the class is `sendMessage`, which can then be called without creating Python objects."""
 
     def __init__(self):
         self.state = 1
         self._limit = self.maxMessagePayloadSize
         self._direct = type(self).dataReceived is FastPath.dataReceived
+        self._echoes = getattr(type(self), "onMessage", None) is FastPath.sendMessage
 
     def dataReceived(self, bytes data not None):
         """See `fastpath.PyFastPath.dataReceived`."""
@@ -436,16 +439,16 @@ cdef class FastPath(Output):
                 first ^= RSV1
             self.messages_in += 1
             self.bytes_in += <uint64_t>PyBytes_GET_SIZE(payload)
-            self.onMessage(payload, first == FIN_BINARY)
+            if self._echoes:
+                self.send(payload, first, True)
+            else:
+                self.onMessage(payload, first == FIN_BINARY)
         except Exception:
             self._endpoint_failed()
         return 1
 
     def sendMessage(self, payload, isBinary=False, fragmentSize=None, sync=False, doNotCompress=False):
         """See `fastpath.PyFastPath.sendMessage`."""
-        cdef int first
-        cdef bytes body, frame
-        cdef bint corked
         if self.state != OPEN:
             return
         if type(payload) is not bytes:
@@ -455,11 +458,16 @@ cdef class FastPath(Output):
         if fragmentSize is not None or sync:
             self._send_in_parts(payload, isBinary, fragmentSize, sync, doNotCompress)
             return
-        first = FIN_BINARY if isBinary else FIN_TEXT
+        self.send(payload, FIN_BINARY if isBinary else FIN_TEXT, not doNotCompress)
+
+    cdef send(self, bytes body, int first, bint may_compress):
+        cdef bytes frame
+        cdef bint corked
+        if self.state != OPEN:
+            return
         self.messages_out += 1
-        body = payload
         self.bytes_out += <uint64_t>PyBytes_GET_SIZE(body)
-        if self._compressed and not doNotCompress and PyBytes_GET_SIZE(body) >= self._compress_from:
+        if self._compressed and may_compress and PyBytes_GET_SIZE(body) >= self._compress_from:
             first |= RSV1
             body = self._deflate(body)
         if PyBytes_GET_SIZE(body) >= LARGE:

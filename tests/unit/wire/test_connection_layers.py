@@ -96,7 +96,7 @@ def compiled_properties():
     return {*re.findall(r"^    @property\n    def (\w+)\(self\)", compiled_class(), re.MULTILINE)}
 
 
-PRIVATE_OF_COMPILED = {"_direct", "corked", "corked_frames", "first_frame"}
+PRIVATE_OF_COMPILED = {"_direct", "_echoes", "corked", "corked_frames", "first_frame"}
 """Attributes of the compiled class that are not visible in Python."""
 
 
