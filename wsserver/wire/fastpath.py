@@ -17,6 +17,7 @@ from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, RSV1, Partial
 
 __all__ = [
     "CLOSED",
+    "CLOSING",
     "CONNECTING",
     "FRAMES_PER_TURN",
     "LARGE",
@@ -41,7 +42,7 @@ Size in bytes from which a payload is written immediately, instead of being coll
 The compiled implementation does not copy such a payload to join it with its header.
 """
 
-CLOSED, CONNECTING, OPEN = 0, 1, 3
+CLOSED, CONNECTING, CLOSING, OPEN = 0, 1, 2, 3
 """States of a connection, with Autobahn's values; a contract test checks them."""
 
 

@@ -29,7 +29,8 @@ from wsserver.config.settings import Settings
 from wsserver.wire import access_log
 from wsserver.wire.autobahn import OPTIONS, AutobahnFactory, ConnectionDeny, ConnectionRequest
 from wsserver.wire.connections import ConnectionSet
-from wsserver.wire.fastpath import CLOSED, CONNECTING, OPEN
+from wsserver.wire.fastpath import CLOSED, CLOSING, CONNECTING, OPEN
+from wsserver.wire.frames import FIN_CLOSE, build
 from wsserver.wire.limits import WorkQueue
 from wsserver.wire.opening import Denied, OpeningHandshake
 from wsserver.wire.slowpath import SlowPath
@@ -199,8 +200,18 @@ class ServerProtocol(SlowPath, OpeningHandshake):
         """Send a Close frame, unless one has been sent."""
         if isReply and self._bad_gateway:
             self.remoteCloseCode = code = int(CloseCode.BAD_GATEWAY)
-        super().sendCloseFrame(code, reasonUtf8, isReply)
         self._plain = False
+        if self.state != OPEN:
+            super().sendCloseFrame(code, reasonUtf8, isReply)
+            return
+        payload = b"" if code is None else code.to_bytes(2, "big") + (reasonUtf8 or b"")
+        self.sendData(build(FIN_CLOSE, payload))
+        self.state, self.closedByMe = CLOSING, not isReply
+        self.localCloseCode, self.localCloseReason = code, reasonUtf8
+        if self.closedByMe and self.closeHandshakeTimeout > 0:
+            deadlines = self.factory.deadlines
+            wait = deadlines.call_later(self.closeHandshakeTimeout, self.onCloseHandshakeTimeout)
+            self.closeHandshakeTimeoutCall = wait
 
     def fail(self, code: int, reason: str) -> None:
         """
@@ -238,14 +249,21 @@ class ServerProtocol(SlowPath, OpeningHandshake):
         """
         self._uncork()
         self._plain = False
-        # Autobahn's own deadline cannot be used: it has no effect in the state CLOSED, which this one must outlast.
-        if self._drop_deadline is None:
+        transport: Any = self.transport
+        transport.unregisterProducer()
+        if self.state == CLOSED:
+            return
+        at_once = getattr(transport, "closes_at_once", False) and not ISSLTransport.providedBy(transport)
+        if self._drop_deadline is None and not at_once:
             deadlines = self.factory.deadlines
-            self._drop_deadline = deadlines.call_later(self.closeHandshakeTimeout, self.transport.abortConnection)
-        asked = "is_closed" in self.__dict__
-        super().dropConnection(abort and not self.wasClean and not self.failedByMe)
-        if not asked and self.__dict__.pop("is_closed", None):
+            self._drop_deadline = deadlines.call_later(self.closeHandshakeTimeout, transport.abortConnection)
+        self.state, self.droppedByMe = CLOSED, True
+        if "is_closed" in self.__dict__:
+            self.is_closed.callback(self)
+        else:
             self._gone = True
+        aborts = abort and not self.wasClean and not self.failedByMe
+        (transport.abortConnection if aborts else transport.loseConnection)()
 
     def connectionLost(self, reason: Failure = cast(Failure, None)) -> None:  # noqa: B008
         """Release the connection, cancel its deadlines, and call `onClose`."""

@@ -215,14 +215,18 @@ class _WriteThrough(_FastBase):
             self._tempDataBuffer.clear()
             self._tempDataLen, self.dataBuffer, self.offset = 0, b"", 0
 
+    @property
+    def closes_at_once(self: Any) -> bool:
+        """Whether `loseConnection` need not wait for the peer to read: no data is queued."""
+        return self._direct and not self.watched & OUT and not self.producerPaused
+
     def loseConnection(self: Any) -> None:
         """
         Close the connection after the queued data has been sent.
 
         Twisted would wait for the kernel to report that the socket is writable, even if no data is queued.
         """
-        is_idle = self._direct and not self.watched & OUT and not self.producerPaused
-        if not (is_idle and self.connected) or self.disconnecting:
+        if not self.closes_at_once or not self.connected or self.disconnecting:
             super().loseConnection()  # type: ignore[misc]
             return
         self.disconnecting = True

@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from wsserver.config.settings import Settings
 from wsserver.wire import autobahn as our_autobahn
 from wsserver.wire import protocol as our_protocol
-from wsserver.wire.fastpath import CLOSED, CONNECTING, OPEN
+from wsserver.wire.fastpath import CLOSED, CLOSING, CONNECTING, OPEN
 from wsserver.wire.handshake import Accept
 from wsserver.wire.http11 import parse
 
@@ -102,7 +102,7 @@ class NameTests:
         assert found == parameters, f"{CHANGED}{method} takes {found}"
 
     def test_the_connection_states_have_the_expected_numbers(self):
-        for name, number in (("CONNECTING", CONNECTING), ("OPEN", OPEN), ("CLOSED", CLOSED), ("CLOSING", 2)):
+        for name, number in (("CONNECTING", CONNECTING), ("OPEN", OPEN), ("CLOSED", CLOSED), ("CLOSING", CLOSING)):
             assert getattr(WebSocketServerProtocol, f"STATE_{name}") == number, f"{CHANGED}{name}"
 
     @pytest.mark.parametrize(
