@@ -119,7 +119,8 @@ def check(request: Request, policy: Policy) -> Accept | Refusal:
         The values to complete the handshake with, or a refusal.
     """
     refusal = None if _is_usual(request) else _check_http(request) or _check_version(request)
-    refusal = refusal or check_origin(request.all("origin"), request.host, policy)
+    if refusal is None and "origin" in request.fields:
+        refusal = check_origin(request.all("origin"), request.host, policy)
     if refusal is not None:
         return refusal
     key = _key(request)
@@ -131,13 +132,9 @@ def check(request: Request, policy: Policy) -> Accept | Refusal:
     extensions = _extensions(request, policy)
     if isinstance(extensions, Refusal):
         return extensions
-    return Accept(
-        key=key,
-        offered=offered,
-        # RFC 6455 section 4.1: the client's list is "ordered by preference".
-        subprotocol=next((name for name in offered if name in policy.subprotocols), None),
-        extensions=extensions,
-    )
+    # RFC 6455 section 4.1: the client's list is "ordered by preference".
+    subprotocol = next((name for name in offered if name in policy.subprotocols), None) if offered else None
+    return Accept(key, offered, subprotocol, extensions)
 
 
 def refuse_removed_upgrade() -> Refusal:
@@ -177,8 +174,10 @@ def response(
             character that Latin-1 cannot encode.
     """
     digest = hashlib.sha1((key + _GUID).encode("ascii"), usedforsecurity=False).digest()
-    more = "".join(_lines(subprotocol, extensions, headers))
-    return b"%b%b\r\n%b\r\n" % (_SWITCHING, binascii.b2a_base64(digest, newline=False), more.encode("latin-1"))
+    more = b""
+    if subprotocol is not None or extensions is not None or headers:
+        more = "".join(_lines(subprotocol, extensions, headers)).encode("latin-1")
+    return b"%b%b\r\n%b\r\n" % (_SWITCHING, binascii.b2a_base64(digest, newline=False), more)
 
 
 def _lines(
@@ -280,13 +279,13 @@ def show_origin_option(option: str, origin: str) -> str:
 
 
 def _key(request: Request) -> str | Refusal:
-    keys = request.all("sec-websocket-key")
-    if len(keys) != 1:
-        return bad_request("missing Sec-WebSocket-Key header" if not keys else "more than one Sec-WebSocket-Key header")
+    key = request.fields.get("sec-websocket-key")
+    if key is None:
+        return bad_request("missing Sec-WebSocket-Key header")
+    if len(request.fields) != len(request.headers) and len(request.all("sec-websocket-key")) > 1:
+        return bad_request("more than one Sec-WebSocket-Key header")
     # RFC 6455 section 4.2.1, point 5: "when decoded, is 16 bytes in length".
-    if not _KEY.fullmatch(keys[0]):
-        return bad_request("invalid Sec-WebSocket-Key; expected 16 bytes in base64")
-    return keys[0]
+    return key if _KEY.fullmatch(key) else bad_request("invalid Sec-WebSocket-Key; expected 16 bytes in base64")
 
 
 def _subprotocols(request: Request) -> tuple[Subprotocol, ...] | Refusal:
