@@ -10,7 +10,7 @@ This module does not use Twisted, a socket or a clock: the time is an argument.
 
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
@@ -109,15 +109,13 @@ class Page(NamedTuple):
         return Position(self.publications[-1].offset, since.epoch)
 
 
-# Memory that a publication takes in addition to its data, in bytes, measured: the object, its numbers, its entry.
+# Memory that a publication, or one of its tags, takes in addition to its data, in bytes, measured: the object, its
+# numbers, its entry.
 _OVERHEAD = 150
 
 
-def _weight(publication: Publication) -> int:
-    weight = len(publication.data) + _OVERHEAD
-    if publication.tags:
-        weight += sum(len(name) + len(text) + _OVERHEAD for name, text in publication.tags.items())
-    return weight
+def _weigh_tags(tags: Mapping[str, str]) -> int:
+    return sum(len(name) + len(text) + _OVERHEAD for name, text in tags.items())
 
 
 class Stream:
@@ -165,9 +163,14 @@ class Stream:
             publication.data, self.offset, self.epoch, publication.json, publication.info, publication.tags
         )
         kept.append(publication)
-        size = self.size + _weight(publication)
+        size = self.size + len(publication.data) + _OVERHEAD
+        if publication.tags:
+            size += _weigh_tags(publication.tags)
         while len(kept) > keep.size:
-            size -= _weight(kept.popleft())
+            oldest = kept.popleft()
+            size -= len(oldest.data) + _OVERHEAD
+            if oldest.tags:
+                size -= _weigh_tags(oldest.tags)
         self.size = size
         return publication
 
