@@ -35,6 +35,7 @@ from wsserver.endpoints.centrifuge.commands import (
     Subscribe,
     Unsubscribe,
 )
+from wsserver.endpoints.centrifuge.connection import Answer, Connection
 from wsserver.endpoints.centrifuge.permissions import ConnectGrant
 from wsserver.endpoints.centrifuge.replies import (
     ConnectResult,
@@ -45,7 +46,7 @@ from wsserver.endpoints.centrifuge.replies import (
     push,
 )
 from wsserver.endpoints.centrifuge.subscriber import ChannelSubscription
-from wsserver.endpoints.centrifuge.subscriptions import Answer, Channels, Connection
+from wsserver.endpoints.centrifuge.subscriptions import Channels
 from wsserver.errors import InvalidChannel
 from wsserver.hub.deferreds import MaybeDeferred, may_wait, waits
 from wsserver.hub.names import MAX_CHANNELS, parse_name

@@ -29,12 +29,12 @@ from wsserver.closecodes import CloseCode
 from wsserver.endpoints.authorization import find_token, select_subprotocol
 from wsserver.endpoints.centrifuge.client import Session
 from wsserver.endpoints.centrifuge.commands import Command, parse_commands
+from wsserver.endpoints.centrifuge.connection import Answer
 from wsserver.endpoints.centrifuge.form import JSON, check_form
 from wsserver.endpoints.centrifuge.permissions import ClientContext, Permissions
 from wsserver.endpoints.centrifuge.refusals import error_for
 from wsserver.endpoints.centrifuge.replies import PING, PUBLISHED, ConnectResult, Result, error_reply, reply
 from wsserver.endpoints.centrifuge.subscriber import gap_message
-from wsserver.endpoints.centrifuge.subscriptions import Answer
 from wsserver.endpoints.centrifuge.unconfirmed import Sent, UnconfirmedPublishes
 from wsserver.endpoints.subscriber import SubscriberProtocol
 from wsserver.hub.deferreds import waits

@@ -6,7 +6,7 @@ Source: `client.go` of centrifugal/centrifuge, which defines the reply to each c
 
 from collections.abc import Generator, Mapping
 from functools import partial
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
 import msgspec
 from twisted.internet.defer import maybeDeferred
@@ -39,14 +39,14 @@ from wsserver.endpoints.centrifuge.commands import (
     Subscribe,
     Unsubscribe,
 )
-from wsserver.endpoints.centrifuge.permissions import ClientContext, Permissions, PublishGrant, SubscribeGrant
+from wsserver.endpoints.centrifuge.connection import Answer, Connection
+from wsserver.endpoints.centrifuge.permissions import ClientContext, PublishGrant, SubscribeGrant
 from wsserver.endpoints.centrifuge.replies import (
     PUBLISHED,
     UNSUBSCRIBED,
     HistoryResult,
     PresenceResult,
     PresenceStatsResult,
-    Result,
     SubRefreshResult,
     SubscribeResult,
     encode,
@@ -59,45 +59,17 @@ from wsserver.endpoints.centrifuge.unconfirmed import Sent
 from wsserver.errors import BrokerDown
 from wsserver.hub.clients import ClientInfo
 from wsserver.hub.deferreds import MaybeDeferred, may_wait, then, waits
-from wsserver.hub.hub import Hub, Joined
+from wsserver.hub.hub import Joined
 from wsserver.hub.names import MAX_CHANNELS, parse_name
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Position, ReadLimit
 from wsserver.text import quote
 from wsserver.typing import ChannelName, JSONText
 
-__all__ = ["Answer", "Channels", "Connection"]
+__all__ = ["Channels"]
 
 # At module level, because a Twisted Logger in a class body uses the name of the class as its namespace.
 _log = Logger(namespace="wsserver.centrifuge")
-
-Answer = Result | Error | Disconnect
-"""The outcome of a command: its result, an error reply, or a disconnect."""
-
-
-class Connection(Protocol):
-    """The interface of the connection that its session uses: `SubscriberProtocol` and the following members."""
-
-    permissions: ClassVar[Permissions]
-    hub: ClassVar[Hub]
-    context: ClientContext
-    """The client, as known from its opening handshake."""
-    token: str
-    """The token in the opening handshake; empty if there was none."""
-    ping_interval: ClassVar[int]
-    """Seconds between pings; 0 for none."""
-
-    def send_payload(self, payload: bytes) -> None:
-        """Send a reply or a push."""
-
-    def hold(self) -> None:
-        """Queue the publications to the client until the reply to `connect` has been sent."""
-
-    def forget(self, channel: ChannelName) -> None:
-        """Drop a channel's publications from the send queue."""
-
-    def disconnect(self, how: Disconnect) -> None:
-        """Close the connection."""
 
 
 class _Publisher(msgspec.Struct, frozen=True):

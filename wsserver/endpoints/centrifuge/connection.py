@@ -1,0 +1,39 @@
+"""What a session knows of its connection, and the outcome of a command."""
+
+from typing import ClassVar, Protocol
+
+from wsserver.centrifugecodes import Disconnect, Error
+from wsserver.endpoints.centrifuge.permissions import ClientContext, Permissions
+from wsserver.endpoints.centrifuge.replies import Result
+from wsserver.hub.hub import Hub
+from wsserver.typing import ChannelName
+
+__all__ = ["Answer", "Connection"]
+
+Answer = Result | Error | Disconnect
+"""The outcome of a command: its result, an error reply, or a disconnect."""
+
+
+class Connection(Protocol):
+    """The interface of the connection that its session uses: `SubscriberProtocol` and the following members."""
+
+    permissions: ClassVar[Permissions]
+    hub: ClassVar[Hub]
+    context: ClientContext
+    """The client, as known from its opening handshake."""
+    token: str
+    """The token in the opening handshake; empty if there was none."""
+    ping_interval: ClassVar[int]
+    """Seconds between pings; 0 for none."""
+
+    def send_payload(self, payload: bytes) -> None:
+        """Send a reply or a push."""
+
+    def hold(self) -> None:
+        """Queue the publications to the client until the reply to `connect` has been sent."""
+
+    def forget(self, channel: ChannelName) -> None:
+        """Drop a channel's publications from the send queue."""
+
+    def disconnect(self, how: Disconnect) -> None:
+        """Close the connection."""
