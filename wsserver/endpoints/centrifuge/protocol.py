@@ -189,7 +189,7 @@ class CentrifugeProtocol(SubscriberProtocol):
             return False
         if self._replies is None:
             self._collect_replies()
-        command = self._take_command() if self._commands else None
+        command = self._take_command()
         if command is None and self._frames:
             self._parse(self._frames.popleft())
             command = self._take_command()
@@ -198,12 +198,12 @@ class CentrifugeProtocol(SubscriberProtocol):
         else:
             # A frame without a command that can be executed now takes a piece of the budget, too.
             self.factory.work.charge(0)
-        return bool(self._frames or self._commands) and self._has_work()
+        return self._has_work()
 
     def _take_command(self) -> Command | None:
         """Remove and return the next command; None if there is none that can be executed now."""
-        commands, unconfirmed = self._commands, self._unconfirmed
-        if not commands or self._busy or self.state != OPEN or (unconfirmed and not unconfirmed.admits(commands[0])):
+        commands = self._commands
+        if not commands or not self._may_execute() or self.state != OPEN:
             return None
         command = commands.popleft()
         self._commands_size -= command.size
