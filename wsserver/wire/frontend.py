@@ -171,22 +171,19 @@ class Frontend(Protocol):
 
     transport: Any
 
+    # Initial values on the class: most connections change few of them.
+    _deadline: Deadline | None = None
+    _http: HTTPSide | None = None
+    _endpoint: ServerProtocol | None = None
+    _request: Request | None = None
+    """The request whose head has been read and whose body has not arrived completely."""
+    _answering = _dispatching = _refused = _paused = _write_blocked = _turned_away = False
+    _half_closed = False
+    """Whether the client has closed its sending side. It may still read."""
+
     def __init__(self, factory: FrontendFactory) -> None:
         self._factory = factory
         self._reader = RequestReader()
-        self._deadline: Deadline | None = None
-        self._http: HTTPSide | None = None
-        self._endpoint: ServerProtocol | None = None
-        self._request: Request | None = None
-        """The request whose head has been read and whose body has not arrived completely."""
-        self._answering = False
-        self._dispatching = False
-        self._refused = False
-        self._paused = False
-        self._write_blocked = False
-        self._turned_away = False
-        self._half_closed = False
-        """Whether the client has closed its sending side. It may still read."""
 
     # Called by Twisted.
 

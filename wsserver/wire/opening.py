@@ -114,7 +114,7 @@ class OpeningHandshake(AutobahnConnection):
         except Exception:
             self._handshake_failed(Failure())
             return
-        if not isinstance(answer, Deferred) and not hasattr(answer, "__await__"):
+        if answer is None or (not isinstance(answer, Deferred) and not hasattr(answer, "__await__")):
             self._answered(answer)
             return
         # Until the answer is known nothing else may change the state. Further bytes stay in the kernel.

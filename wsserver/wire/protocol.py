@@ -257,11 +257,8 @@ class ServerProtocol(SlowPath, OpeningHandshake):
         if self._drop_deadline is None and not at_once:
             deadlines = self.factory.deadlines
             self._drop_deadline = deadlines.call_later(self.closeHandshakeTimeout, transport.abortConnection)
-        self.state, self.droppedByMe = CLOSED, True
-        if "is_closed" in self.__dict__:
-            self.is_closed.callback(self)
-        else:
-            self._gone = True
+        self.droppedByMe = True
+        self._set_closed()
         aborts = abort and not self.wasClean and not self.failedByMe
         (transport.abortConnection if aborts else transport.loseConnection)()
 
@@ -271,13 +268,20 @@ class ServerProtocol(SlowPath, OpeningHandshake):
         for deadline in (self._drop_deadline, self.closeHandshakeTimeoutCall):
             if deadline is not None:
                 deadline.cancel()
-        # Autobahn would fire `is_closed` with the connection: a reference cycle that only the garbage collector frees.
-        if self.state != CLOSED and "is_closed" not in self.__dict__:
-            self.state, self._gone = CLOSED, True
+        if self.state != CLOSED:
+            self._set_closed()
         self._end(reason)
         self.factory.countConnections -= 1
         self.factory.connections.discard(self)
         self.factory.sockets.discard(self)
+
+    def _set_closed(self) -> None:
+        self.state = CLOSED
+        # A Deferred that nobody asked for would be a reference cycle, which only the garbage collector frees.
+        if "is_closed" in self.__dict__:
+            self.is_closed.callback(self)
+        else:
+            self._gone = True
 
     def _closed(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         if self not in self.factory.connections:

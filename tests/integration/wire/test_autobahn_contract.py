@@ -6,13 +6,15 @@ If one of these tests fails after an upgrade of Autobahn, change `wsserver/wire/
 
 import ast
 import inspect
+import re
 import textwrap
 
 import pytest
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
-from autobahn.util import encode_truncate
+from autobahn.util import _maybe_tls_reason, encode_truncate
 from autobahn.websocket import protocol as autobahn_protocol
 from autobahn.websocket.types import ConnectionDeny
+from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
@@ -43,10 +45,9 @@ class NameTests:
         for name in (
             "_batched_timer",
             "_cancelAutoPingTimeoutCall",
-            "_connectionLost",
             "_dataReceived",
             "_max_message_size_exceeded",
-            "_onClose",
+            "_maybe_tls_reason",
             "_perMessageCompress",
             "_sendAutoPing",
         ):
@@ -56,10 +57,8 @@ class NameTests:
         "name",
         [
             "_onOpen",
-            "_onClose",
             "_dataReceived",
             "_connectionMade",
-            "_connectionLost",
             "succeedHandshake",
             "failHandshake",
             "sendCloseFrame",
@@ -85,7 +84,6 @@ class NameTests:
             ("onMessageFrameEnd", ["self"]),
             ("onMessageEnd", ["self"]),
             ("_onOpen", ["self"]),
-            ("_onClose", ["self", "wasClean", "code", "reason"]),
             ("sendMessage", ["self", "payload", "isBinary", "fragmentSize", "sync", "doNotCompress"]),
             ("sendCloseFrame", ["self", "code", "reasonUtf8", "isReply"]),
             ("failHandshake", ["self", "reason", "code", "responseHeaders"]),
@@ -238,9 +236,21 @@ class HandshakeTests:
         missing = {name for name in stored if not hasattr(protocol, name)}
         assert not missing, CHANGED + str(missing)
 
-    def test_connection_lost_calls_on_close(self):
-        """`_onClose` reports the end to us."""
-        assert "self._onClose(" in source(autobahn_protocol.WebSocketProtocol._connectionLost), CHANGED + "_onClose"
+    def test_maybe_tls_reason_describes_only_errors_of_tls(self):
+        error = SSL.Error([("SSL routines", "ssl_read", "bad record")])
+        assert _maybe_tls_reason(error) == "SSL error: bad record (in ssl_read)", CHANGED + "_maybe_tls_reason"
+        assert not _maybe_tls_reason(ConnectionDone()), CHANGED + "_maybe_tls_reason"
+        assert not _maybe_tls_reason(None), CHANGED + "_maybe_tls_reason"
+
+    def test_connection_lost_cancels_no_further_deadlines(self):
+        """We cancel the same deadlines as Autobahn's `_connectionLost`, which is never called."""
+        cancelled = re.findall(r"self\.(\w+)\.cancel\(\)", source(autobahn_protocol.WebSocketProtocol._connectionLost))
+        assert set(cancelled) == {
+            "autoPingPendingCall",
+            "autoPingTimeoutCall",
+            "openHandshakeTimeoutCall",
+            "serverConnectionDropTimeoutCall",
+        }, CHANGED + "_connectionLost"
 
     def test_send_auto_ping_starts_the_timeout_and_cancel_restarts_the_interval(self):
         assert "self.onAutoPingTimeout" in source(autobahn_protocol.WebSocketProtocol._sendAutoPing), CHANGED
