@@ -224,7 +224,12 @@ class SubscriberConnection(Connection):
         """Number of answers that are outstanding: one for each channel of each unanswered command."""
 
     def hang_up(self) -> None:
-        """Close the connection immediately. No callback is called after this, even for messages received before."""
+        """
+        Close the connection immediately.
+
+        No callback is called after this, even for messages received before. Messages that have already been passed to
+        `on_messages` are still processed.
+        """
         self._on_messages = self._on_confirmed = self._on_refused = _ignore
         super().hang_up()
 
