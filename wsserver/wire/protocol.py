@@ -298,12 +298,13 @@ class ServerProtocol(SlowPath, OpeningHandshake):
         access_log.refused(self._refused, number=self.number, peer=self._shown_peer, path=self._shown_path)
 
     def _log_opened(self) -> None:
+        extensions = self.websocket_extensions_in_use
         access_log.opened(
             number=self.number,
             peer=self._shown_peer,
             path=self._shown_path,
             subprotocol=self.websocket_protocol_in_use,
-            extensions=",".join(extension.EXTENSION_NAME for extension in self.websocket_extensions_in_use) or None,
+            extensions=",".join(extension.EXTENSION_NAME for extension in extensions) if extensions else None,
         )
 
     def _log_closed(self) -> None:

@@ -211,7 +211,7 @@ class _WriteThrough(_FastBase):
 
     def _drop_queue(self: Any) -> None:
         self._direct, self._fd = False, -1
-        if self.queued:
+        if self.dataBuffer or self._tempDataLen:
             self._tempDataBuffer.clear()
             self._tempDataLen, self.dataBuffer, self.offset = 0, b"", 0
 
@@ -304,7 +304,7 @@ class TCPTransport(_WriteThrough, tcp.Server):  # type: ignore[misc]
         self.socket, self.protocol, self.reactor = sock, protocol, reactor
         self.client, self.server, self.sessionno = client, server, number
         self.producer, self.producerPaused, self.streamingProducer = None, False, False
-        self.startReading()
+        reactor.addReader(self)
         self.connected = 1
 
     @cached_property
