@@ -22,7 +22,7 @@ from wsserver.hub.broker import Broker, Subscriber
 from wsserver.hub.callbacks import CallbackSubscription, OnGap, OnPublication
 from wsserver.hub.channel import BufferBudget, ChannelState, RecoveringSubscriber
 from wsserver.hub.clients import ClientInfo, Clients
-from wsserver.hub.deferreds import MaybeDeferred, as_deferred, then, waits
+from wsserver.hub.deferreds import MaybeDeferred, as_deferred, then
 from wsserver.hub.fanout import FanOut
 from wsserver.hub.gaps import GapCloser
 from wsserver.hub.names import check_name
@@ -299,9 +299,10 @@ class Hub:
         """
         keep = None if skip_history else self.rules.for_channel(channel).keep
         position = self.broker.publish(channel, publication, keep, idempotency_key)
-        if waits(position):
-            return position.addCallback(self._receipt, channel)
-        return self._receipt(position, channel)
+        # A result is looked for first: this is called for each publication of the HTTP API.
+        if isinstance(position, Position) or position is None:
+            return self._receipt(position, channel)
+        return position.addCallback(self._receipt, channel)
 
     def forward(
         self, channel: ChannelName, publication: Publication, idempotency_key: str = "", *, skip_history: bool = False

@@ -17,7 +17,7 @@ from wsserver.hub.deferreds import MaybeDeferred, gather, may_wait, then, waits
 from wsserver.jsonfields import decode, decode_shallow, write
 from wsserver.text import quote
 from wsserver.web.methods import Methods, Outcome, Problem, Result, bad_parameters, bad_request, write_error
-from wsserver.web.parameters import Batch
+from wsserver.web.parameters import AnyBatch, PublishBatch, PublishCommand
 from wsserver.web.responses import Response, write_lines
 from wsserver.wire.http11 import Request
 
@@ -113,29 +113,36 @@ class API:
     # Batches: several commands in one request.
 
     def _batch(self, parameters: bytes) -> "MaybeDeferred[Outcome]":
+        batch: AnyBatch | PublishBatch
         try:
-            batch = decode(Batch, parameters)
-        except ValueError as error:
-            return bad_parameters(error)
+            batch = decode(PublishBatch, parameters)
+        except ValueError:
+            try:
+                batch = decode(AnyBatch, parameters)
+            except ValueError as error:
+                return bad_parameters(error)
         replies: list[Result] = [Result(b"")] * len(batch.commands)
-        rest = enumerate(batch.commands)
+        rest: Iterator[tuple[int, PublishCommand | msgspec.Raw]] = enumerate(batch.commands)
         done = gather(self._run_commands(rest, replies) for _ in range(MAX_AT_ONCE if batch.parallel else 1))
         return then(done, lambda _: _join(replies))
 
     @may_wait
     def _run_commands(
-        self, commands: Iterator[tuple[int, msgspec.Raw]], replies: list[Result]
+        self, commands: Iterator[tuple[int, PublishCommand | msgspec.Raw]], replies: list[Result]
     ) -> "Generator[MaybeDeferred[Outcome], Any, None]":
         """Run commands one after another until the iterator is exhausted. All concurrent runs share the iterator."""
         for number, command in commands:
-            try:
-                ((name, parameters),) = decode_shallow(_COMMAND, command).items()
-            except ValueError:
-                replies[number] = _reply("", bad_request("command: expected an object with the name of one method"))
-                continue
-            given = bytes(parameters)
-            outcome = self._methods.call(name, b"{}" if given == b"null" else given, is_checked=True)
-            replies[number] = _reply(name, (yield outcome) if waits(outcome) else outcome)
+            if isinstance(command, PublishCommand):
+                name, outcome = "publish", self._methods.publish(command.publish)
+            else:
+                try:
+                    ((name, parameters),) = decode_shallow(_COMMAND, command).items()
+                except ValueError:
+                    replies[number] = _reply("", bad_request("command: expected an object with the name of one method"))
+                    continue
+                given = bytes(parameters)
+                outcome = self._methods.call(name, b"{}" if given == b"null" else given, is_checked=True)
+            replies[number] = _reply(name, outcome if isinstance(outcome, Result | Problem) else (yield outcome))
 
 
 def _reply(name: str, outcome: Outcome) -> Result:

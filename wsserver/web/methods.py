@@ -69,7 +69,7 @@ def bad_parameters(error: ValueError) -> Problem:
     return bad_request(str(error).replace("it is", "the parameters are"))
 
 
-class Result(msgspec.Struct, frozen=True):
+class Result(msgspec.Struct, frozen=True, gc=False):
     """The result of a method: the body and the HTTP status of the response."""
 
     body: bytes
@@ -129,12 +129,14 @@ class Methods:
             return Problem(HTTPStatus.NOT_FOUND, METHOD_NOT_FOUND, f"no method {quote(name)}: expected {known}")
         kind, method = entry
         try:
-            done = method((decode_shallow if is_checked else decode)(kind, parameters))
+            call = (decode_shallow if is_checked else decode)(kind, parameters)
         except ValueError as error:
             return bad_parameters(error)
-        except Exception:
-            return _explain(Failure())
-        return done.addErrback(_explain) if waits(done) else done
+        return _run(method, call)
+
+    def publish(self, call: p.Publish) -> "MaybeDeferred[Outcome]":
+        """Call `publish` with parameters that have been decoded; the rest is as for `call`."""
+        return _run(self._publish, call)
 
     # Publications.
 
@@ -159,7 +161,7 @@ class Methods:
 
     def _send(self, call: p.Content, channel: ChannelName, publication: Publication) -> "MaybeDeferred[Result]":
         receipt = self._hub.send(channel, publication, call.idempotency_key, skip_history=call.skip_history)
-        return receipt.addCallback(_receipt) if waits(receipt) else _receipt(receipt)
+        return _receipt(receipt) if isinstance(receipt, Receipt) else receipt.addCallback(_receipt)
 
     # History and presence.
 
@@ -224,6 +226,16 @@ class Methods:
 
     def _info(self, _: p.Parameters) -> "MaybeDeferred[Result]":
         return self._management.info().addCallback(lambda nodes: _result(nodes=nodes))
+
+
+def _run(method: Callable[[Any], MaybeDeferred[Result]], call: p.Parameters) -> "MaybeDeferred[Outcome]":
+    try:
+        done = method(call)
+    except ValueError as error:
+        return bad_parameters(error)
+    except Exception:
+        return _explain(Failure())
+    return done if isinstance(done, Result) else done.addErrback(_explain)
 
 
 def _explain(failure: Failure) -> Problem:

@@ -27,7 +27,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_CHANNELS",
     "MAX_COMMANDS",
-    "Batch",
+    "AnyBatch",
     "Broadcast",
     "Channel",
     "Channels",
@@ -37,6 +37,8 @@ __all__ = [
     "History",
     "Parameters",
     "Publish",
+    "PublishBatch",
+    "PublishCommand",
     "Refresh",
     "Subscribe",
     "Unsubscribe",
@@ -281,7 +283,7 @@ class Connections(Channels, frozen=True, kw_only=True):
 class Batch(JSONStruct, frozen=True):
     """The parameters of `batch`: several commands in one request."""
 
-    commands: Nullable[list[msgspec.Raw]] = []
+    commands: Nullable[list[Any]] = []
     parallel: Nullable[bool] = False
 
     def __post_init__(self) -> None:
@@ -289,6 +291,24 @@ class Batch(JSONStruct, frozen=True):
         JSONStruct.__post_init__(self)
         if not 1 <= len(self.commands) <= MAX_COMMANDS:
             raise ValueError(f"commands: expected an array of 1 to {MAX_COMMANDS}")
+
+
+class PublishCommand(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A command of a batch that calls `publish`."""
+
+    publish: Publish
+
+
+class PublishBatch(Batch, frozen=True):
+    """A batch whose commands are valid calls of `publish`, as almost all are; decoded in one step."""
+
+    commands: list[PublishCommand] = []
+
+
+class AnyBatch(Batch, frozen=True):
+    """A batch of any commands. They are decoded one by one, because each has its own result."""
+
+    commands: Nullable[list[msgspec.Raw]] = []
 
 
 def check_channel(name: str) -> ChannelName:

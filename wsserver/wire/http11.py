@@ -199,10 +199,7 @@ class Request(msgspec.Struct, frozen=True):
 
     def all(self, name: str) -> list[str]:
         """Return the values of all headers with a name (in lower case), in order."""
-        value = self.fields.get(name)
-        if value is None:
-            return []
-        return [value] if len(self.fields) == len(self.headers) else _all(self.headers, name)
+        return _all(self.headers, self.fields, name)
 
     def tokens(self, name: str) -> list[str]:
         """Return the non-empty elements of a comma-separated header (RFC 9110 section 5.6.1)."""
@@ -266,8 +263,11 @@ def parse_parameters(query: str) -> dict[str, list[str]] | None:
         return None
 
 
-def _all(headers: tuple[Header, ...], name: str) -> list[str]:
-    return [value for key, value in headers if key == name]
+def _all(headers: tuple[Header, ...], fields: dict[str, str], name: str) -> list[str]:
+    value = fields.get(name)
+    if value is None:
+        return []
+    return [value] if len(fields) == len(headers) else [value for key, value in headers if key == name]
 
 
 @lru_cache(maxsize=128)
@@ -397,13 +397,13 @@ def _assemble(  # noqa: PLR0917 (the parts as `split_head` returns them)
         return Refusal(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, reason)
     host = last.get("host", "")
     if len(last) != len(headers) or not _is_host(host):
-        refusal = _check_host(_all(headers, "host"), version)
+        refusal = _check_host(_all(headers, last, "host"), version)
         if refusal is not None:
             return refusal
     length = 0
     if "content-length" in last or "transfer-encoding" in last:
-        codings = _all(headers, "transfer-encoding")
-        found = _content_length(_all(headers, "content-length"), codings, version)
+        codings = _all(headers, last, "transfer-encoding")
+        found = _content_length(_all(headers, last, "content-length"), codings, version)
         if isinstance(found, Refusal):
             return found
         length = found

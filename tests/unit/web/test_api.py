@@ -154,3 +154,21 @@ class SameAnswersTests:
         assert answer[0].startswith(b"HTTP/1.")
         assert ask(with_a_fired_deferred, data, size) == answer
         assert ask(with_a_waiting_deferred, data, size) == answer
+
+    @given(
+        st.lists(PUBLISH, min_size=1, max_size=5), st.sampled_from([{}, {"info": {}}, None, {"publish": {}, "x": 1}])
+    )
+    @settings(max_examples=200, deadline=None)
+    @example([{"channel": "a", "data": 1}, {"channel": "down", "data": 1}], None)
+    def test_of_a_batch_do_not_depend_on_the_other_commands(self, calls, other):
+        """A batch of nothing but valid calls of `publish` is decoded in one step, any other command by command."""
+
+        def replies(*more):
+            commands = [{"publish": call} for call in calls]
+            request = write_request(
+                ("batch", {"commands": [*commands, *more]}), None, [], "POST /api/{} HTTP/1.1", is_chunked=False
+            )
+            answer, _ = ask(immediately, request, 0)
+            return json.loads(answer.partition(b"\r\n\r\n")[2])["replies"][: len(calls)]
+
+        assert replies() == replies(other)
