@@ -118,10 +118,13 @@ class Hub:
         state = self.find(channel)
         if state is not None and state.confirmed and not self.broker.up:
             raise BrokerDown("the broker is unavailable; retry later")
+        if state is not None:
+            # The pending publications arrived before this subscription, so the new subscriber does not receive them.
+            self.flush(state)
+            # One of them may have made the last subscriber leave.
+            state = self.find(channel)
         if state is None:
             state = self._channels[channel] = ChannelState(channel)
-        # The pending publications arrived before this subscription, so the new subscriber does not receive them.
-        self.flush(state)
         if since is None and not positioned:
             state.add(subscriber)
         elif state.confirmed and state.is_at_top(since):

@@ -63,6 +63,17 @@ def make_hub(clock, broker=None):
 class FanOutTests:
     """The delivery of a publication to its subscribers."""
 
+    def test_a_subscriber_is_subscribed_if_the_last_other_one_leaves_in_the_same_turn(self, clock):
+        """The other one leaves when it receives a publication that was pending; a listener may stop then."""
+        hub, new = make_hub(clock), Subscriber()
+        other = hub.listen("foo", lambda *_: other.stop())
+        hub.publish("foo", b"1")
+        hub.subscribe("foo", new)
+        assert hub.count("foo") == 1
+        hub.publish("foo", b"2")
+        clock.advance(0)
+        assert [frames for frames, _, _ in new.received] == [b"<2>"]
+
     def test_publications_of_one_turn_are_joined_into_one_batch(self, clock):
         """The batch is delivered at the end of the turn."""
         hub, one = make_hub(clock), Subscriber()
