@@ -190,7 +190,7 @@ class Session:
     @may_wait
     def _subscribe_server_side(
         self, request: Connect
-    ) -> Generator[Any, Any, dict[str, SubscribeResult] | Error | Disconnect]:
+    ) -> Generator[Any, Any, dict[str, SubscribeResult] | Error | Disconnect | None]:
         """
         Subscribe the client to the channels that the server chooses for it: its server-side subscriptions.
 
@@ -198,7 +198,7 @@ class Session:
         also the channels of its earlier server-side subscriptions (`Connect.subs`) that are still allowed.
 
         Returns:
-            The results, by channel; or the refusal.
+            The results, by channel; None if there are no channels; or the refusal.
         """
         wanted: dict[ChannelName, Subscribe] = {channel: Subscribe() for channel in self.context.identity.subs}
         for name, asked in request.subs.items():
@@ -221,7 +221,7 @@ class Session:
             recovered = answer.publications
             limit = limit.less(len(recovered), sum(memoryview(one).nbytes for one in recovered))
             results[channel] = answer
-        return results
+        return results or None
 
     @may_wait
     def _refresh(self, request: Refresh) -> Generator[Any, Any, Answer]:

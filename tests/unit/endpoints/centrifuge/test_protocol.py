@@ -786,6 +786,9 @@ class TokenTests:
         assert "epoch" in client.request("history", channel="looked at")
         assert client.request("presence", channel="other")["code"] == 103
 
+    def test_omits_the_subscriptions_if_no_earlier_one_is_still_allowed(self, server):
+        assert "subs" not in Client(server).request("connect", token=token(), subs={"closed": {}})
+
     def test_subscribes_to_the_channels_of_the_token_and_recovers_them(self, server):
         """The client sends its positions with connect; a position of any other channel is ignored."""
         pages = []
