@@ -283,6 +283,7 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     def _answer(self, answer: Answer, command: Command) -> None:
         if self._unconfirmed:
+            self.factory.work.charge(0)
             self._unconfirmed.add(command, answer)
         else:
             self._reply(answer, command)

@@ -10,6 +10,7 @@ from wsserver.config.settings import Settings
 from wsserver.endpoints.centrifuge.unconfirmed import MAX_BYTES, MAX_PUBLISHES
 from wsserver.errors import BrokerDown
 from wsserver.testing import MemoryServer
+from wsserver.wire.limits import WorkQueue
 
 
 class Client:
@@ -127,6 +128,14 @@ class LimitTests:
         client.confirm()
         assert [one["id"] for one in client.receive()] == [2]
         assert len(client.sent) == 2
+
+    def test_a_refused_publish_takes_a_piece_of_the_budget_although_its_reply_waits(self, client, monkeypatch):
+        charged = []
+        client.publish(2)
+        monkeypatch.setattr(WorkQueue, "charge", lambda _, size: charged.append(size))
+        client.send({"id": 3, "publish": {"channel": "closed", "data": 1}})
+        assert client.receive() == []
+        assert charged == [0]
 
 
 class ClosedTests:
