@@ -301,11 +301,14 @@ class CentrifugeProtocol(SubscriberProtocol):
     # Pings and pongs. They are messages of the Centrifuge protocol, because browsers hide WebSocket pings from scripts.
 
     def _connected(self) -> None:
-        # Queued publications are sent after the reply: an SDK drops publications to channels that it does not know yet.
-        self._connect_replied = True
-        if self._send_queue is not None:
+        if self._send_queue is None:
+            self._connect_replied = True
+        else:
+            # Queued publications are sent after the reply: an SDK drops publications to channels that it does not know
+            # yet. Before `_connect_replied` is set, the reply is not queued behind them.
             serving = self._replies is not None
             self._send_replies()
+            self._connect_replied = True
             if not self._write_blocked:
                 self.release()
             if serving:

@@ -786,6 +786,15 @@ class TokenTests:
         assert "epoch" in client.request("history", channel="looked at")
         assert client.request("presence", channel="other")["code"] == 103
 
+    def test_replies_to_connect_before_a_publication_that_was_queued_meanwhile(self, server):
+        """A listener publishes to the client's first channel, and subscribes to it, while the second one is joined."""
+        hub = server.service.hub
+        hub.listen("b", lambda *_: (hub.publish("a", b"1"), hub.listen("a", lambda *_: None)))
+        client = Client(server)
+        hub.publish("b", b"1")
+        client.send({"id": 1, "connect": {"token": token(channels=["a", "b"])}})
+        assert ["connect" if "id" in one else "push" for one in client.receive()] == ["connect", "push"]
+
     def test_omits_the_subscriptions_if_no_earlier_one_is_still_allowed(self, server):
         assert "subs" not in Client(server).request("connect", token=token(), subs={"closed": {}})
 
