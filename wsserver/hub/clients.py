@@ -39,10 +39,12 @@ class ClientInfo:
     """The info as JSON text, once `write_info` has written it: it is part of each publication of the client."""
 
     def as_json(self) -> dict[str, Any]:
-        """Return the info as a JSON object with the Centrifuge protocol's field names; empty fields are omitted."""
-        fields: dict[str, Any] = {"client": self.client}
-        if self.user:
-            fields["user"] = self.user
+        """
+        Return the info as a JSON object with the Centrifuge protocol's field names.
+
+        As in Centrifugo, `user` is always present, and the two fields with information are omitted if they are empty.
+        """
+        fields: dict[str, Any] = {"client": self.client, "user": self.user}
         if self.conn_info is not None:
             fields["conn_info"] = self.conn_info
         if self.chan_info is not None:

@@ -120,7 +120,7 @@ def as_one_line(text):
 
 ENVELOPE = re.compile(rb'\{"channel":"values","data":(.*?)(?:,"offset":\d+,"epoch":"\w+")?\}', re.DOTALL)
 PUSH = re.compile(
-    rb'\{"push":\{"channel":"values","pub":\{"data":(.*?)(?:,"info":\{"client":"[\w-]+"\})?(?:,"offset":\d+)?\}\}\}',
+    rb'\{"push":\{"channel":"values","pub":\{"data":(.*?)(?:,"info":\{"client":"[\w-]+","user":""\})?(?:,"offset":\d+)?\}\}\}',
     re.DOTALL,
 )
 

@@ -144,7 +144,7 @@ class ObjectTests:
             (Publication(b'{"a": 1}', json=True), b'{"data":D}'),
             (
                 Publication(b"1", 7, "e", info=ClientInfo("c1"), tags={"a": "b"}),
-                b'{"data":D,"info":{"client":"c1"},"offset":7,"tags":{"a":"b"}}',
+                b'{"data":D,"info":{"client":"c1","user":""},"offset":7,"tags":{"a":"b"}}',
             ),
             (
                 Publication(b"1", info=ClientInfo("c1", 'u"', {"n": 1.5}, [1]), tags={}),

@@ -46,7 +46,7 @@ class Pages:
         self._cache: OrderedDict[tuple[str, str], tuple[object, bytes]] = OrderedDict()
 
     def write_history(self, channel: str, publications: tuple[Publication, ...]) -> bytes:
-        """Write a page of history as a JSON array; empty if there is none."""
+        """Write a page of history as a JSON array."""
         return self._cached("history", channel, publications, lambda: array(map(publication, publications)))
 
     def write_presence(self, channel: str, clients: Mapping[str, ClientInfo]) -> bytes | None:

@@ -1,7 +1,8 @@
 """
 Write the replies and pushes of the Centrifuge client protocol, version 2, in its JSON form.
 
-Fields with their zero value are omitted, and no reply contains a line feed, as in Centrifuge.
+As in Centrifuge, fields with their zero value are omitted, and no reply contains a line feed. The fields that
+Centrifuge always writes have no default here, and are therefore never omitted.
 
 Source: `definitions/client.proto` of centrifugal/protocol.
 
@@ -132,8 +133,8 @@ class PresenceStatsResult(Result, frozen=True):
 
     method: ClassVar[bytes] = b"presence_stats"
 
-    num_clients: int = 0
-    num_users: int = 0
+    num_clients: int
+    num_users: int
 
 
 class HistoryResult(Result, frozen=True):
@@ -141,10 +142,10 @@ class HistoryResult(Result, frozen=True):
 
     method: ClassVar[bytes] = b"history"
 
-    publications: msgspec.Raw | None = None
-    """An array of publications; None if there are none."""
-    epoch: str = ""
-    offset: int = 0
+    publications: msgspec.Raw
+    """An array of publications."""
+    epoch: str
+    offset: int
 
 
 PUBLISHED: Final = PublishResult()
@@ -173,9 +174,8 @@ def _value(value: Any) -> bytes:
 
 
 def array(values: Iterable[bytes]) -> bytes:
-    """Join JSON texts to a JSON array. If there are none, return empty bytes."""
-    joined = b",".join(values)
-    return b"[" + joined + b"]" if joined else b""
+    """Join JSON texts to a JSON array."""
+    return b"[%b]" % b",".join(values)
 
 
 def reply(number: int, result: Result) -> bytes:

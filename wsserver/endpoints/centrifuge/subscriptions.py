@@ -411,7 +411,7 @@ class Channels:
         page = yield self._hub.history(channel, since=since, limit=limit, reverse=request.reverse, max_bytes=max_bytes)
         shown = self._permissions.pages.write_history(channel, page.publications)
         position = page.position
-        return HistoryResult(msgspec.Raw(shown) if shown else None, position.epoch, position.offset)
+        return HistoryResult(msgspec.Raw(shown), position.epoch, position.offset)
 
     def _grant(self, channel: str) -> SubscribeGrant | None:
         subscription = self.subscriptions.get(ChannelName(channel))

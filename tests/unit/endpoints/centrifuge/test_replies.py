@@ -15,6 +15,7 @@ from wsserver.endpoints.centrifuge.replies import (
     ConnectResult,
     HistoryResult,
     PresenceResult,
+    PresenceStatsResult,
     SubRefreshResult,
     SubscribeResult,
     publication,
@@ -42,8 +43,10 @@ class EncodingTests:
                 '{"id":2,"subscribe":{"positioned":true,"publications":[{},{}]}}',
             ),
             (replies.reply(1, PresenceResult(Raw(b"{}"))), '{"id":1,"presence":{"presence":{}}}'),
-            (replies.reply(1, HistoryResult(None, "e", 0)), '{"id":1,"history":{"epoch":"e"}}'),
-            (replies.reply(1, HistoryResult(Raw(b"[{},{}]"))), '{"id":1,"history":{"publications":[{},{}]}}'),
+            (
+                replies.reply(1, HistoryResult(Raw(b"[{},{}]"), "e", 2)),
+                '{"id":1,"history":{"publications":[{},{}],"epoch":"e","offset":2}}',
+            ),
             (replies.error_reply(2, Error(103, "no")), '{"id":2,"error":{"code":103,"message":"no"}}'),
             (
                 replies.error_reply(2, Error(100, "ü", temporary=True)),
@@ -59,6 +62,18 @@ class EncodingTests:
     )
     def test_omits_fields_with_a_zero_value_from_replies_and_pushes(self, written, expected):
         assert written.decode() == expected
+
+    @pytest.mark.parametrize(
+        ("result", "expected"),
+        [
+            (PresenceResult(Raw(b"{}")), '{"presence":{}}'),
+            (PresenceStatsResult(0, 0), '{"num_clients":0,"num_users":0}'),
+            (HistoryResult(Raw(replies.array([])), "", 0), '{"publications":[],"epoch":"","offset":0}'),
+        ],
+    )
+    def test_writes_the_fields_that_centrifuge_always_writes_even_if_they_are_zero(self, result, expected):
+        """Source: the fields without `omitempty` in `client.pb.go` of centrifugal/protocol."""
+        assert replies.encode(result).decode() == expected
 
     @pytest.mark.parametrize(
         ("one", "expected"),

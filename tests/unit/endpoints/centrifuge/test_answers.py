@@ -1,0 +1,49 @@
+"""The same answers as those of Centrifugo 6.9.1 to the same frames, except for the reason in a message."""
+
+import pytest
+from centrifuge_client import Client
+
+from wsserver.config.settings import Settings
+from wsserver.testing import MemoryServer
+
+OPEN = {
+    "channel_allow": ("*",),
+    "channel_publish": ("*",),
+    "channel_presence": ("*",),
+    "channel": (("plain", {"history_size": 0, "presence": False}),),
+}
+"""Clients may do everything. The channel `plain` has neither history nor presence."""
+
+
+@pytest.fixture
+def server():
+    """Start a server."""
+    return MemoryServer(Settings(**OPEN))
+
+
+@pytest.fixture
+def client(server):
+    """Connect an anonymous client."""
+    return Client(server).connected()
+
+
+class FieldTests:
+    """Fields that are present even if their value is zero."""
+
+    def test_history_of_an_empty_stream_has_all_fields(self, client):
+        epoch = client.request("subscribe", channel="c")["epoch"]
+        empty = {"publications": [], "epoch": epoch, "offset": 0}
+        assert client.request("history", channel="c") == empty
+        assert client.request("history", channel="c", limit=5) == empty
+
+    def test_the_info_of_an_anonymous_client_has_an_empty_user(self, client):
+        """In presence, join and leave events, publications and history."""
+        client.send({"id": 10, "subscribe": {"channel": "c", "join_leave": True}})
+        client.send({"id": 11, "publish": {"channel": "c", "data": 1}})
+        pushes = [one["push"] for one in client.receive() if "push" in one]
+        found = client.request("presence", channel="c")["presence"]
+        me = {"client": next(iter(found)), "user": ""}
+        assert found == {me["client"]: me}
+        assert [one["join"]["info"] for one in pushes if "join" in one] == [me]
+        assert [one["pub"]["info"] for one in pushes if "pub" in one] == [me]
+        assert client.request("history", channel="c", limit=1)["publications"][0]["info"] == me
