@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from wsserver.centrifugecodes import Disconnect
 from wsserver.endpoints.centrifuge.commands import Command, Publish
 
 __all__ = ["MAX_BYTES", "MAX_PUBLISHES", "Sent", "UnconfirmedPublishes"]
@@ -49,9 +50,10 @@ class UnconfirmedPublishes:
         return len(self._entries)
 
     def admits(self, command: Command) -> bool:
-        """Return whether a command may be executed before these publications are confirmed."""
+        """Return whether a command may be executed before these publications, at least one, are confirmed."""
         fits = len(self._entries) < MAX_PUBLISHES and self._size + command.size <= MAX_BYTES
-        return fits and isinstance(command.request, Publish)
+        # A command after one that is answered with a disconnect is ignored.
+        return fits and isinstance(command.request, Publish) and not isinstance(self._entries[-1].answer, Disconnect)
 
     def add(self, command: Command, answer: Any = None) -> _Entry:
         """
