@@ -65,7 +65,7 @@ class OpeningHandshake(AutobahnConnection):
     _shown_path: str
     """The request path in the log."""
     _request: Request | bytes
-    """The opening handshake; after it is completed, only its head, which the property `request` parses again."""
+    """The opening handshake; after it is completed, its head if known, which the property `request` parses again."""
     _numbers = count(1)
     _accept: Accept | None = None
     _refused: Refusal | None = None
@@ -206,8 +206,9 @@ class OpeningHandshake(AutobahnConnection):
         self.transport.registerProducer(self, True)
         self._log_opened()
         self._start_pings()
-        # The handshake is rarely read from now on, so only its head is kept; see the property `request`.
-        self._request, self._accept = self.request.head, None
+        # The handshake is rarely read from now on, so only its head is kept; see the property `request`. In a site of
+        # `twisted.web`, the head as received is unknown.
+        self._request, self._accept = self.request.head or self.request, None
         self._plain = True
         self.onOpen()
         if self._opening is not None:

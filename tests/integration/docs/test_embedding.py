@@ -1,5 +1,6 @@
 """The examples of the documentation: wsserver inside an application, and a command installed beside it."""
 
+import contextlib
 import functools
 import json
 import re
@@ -233,14 +234,48 @@ class CallableEndpointTests:
         self.check(start_server({"/room": self.ENDPOINT}, max_message_size=10).port)
 
     def test_a_twisted_web_resource_serves_the_partial(self, server):
+        with serve_in_site(server, self.ENDPOINT) as port:
+            self.check(port)
 
-        def listen():
-            root = Resource()
-            root.putChild(b"room", WebSocketResource(self.ENDPOINT, Settings(max_message_size=10), reactor))
-            return reactor.listenTCP(0, Site(root), interface="127.0.0.1"), root.children[b"room"]
 
-        port, resource = server.ask(listen)
-        self.check(port.getHost().port)
+@contextlib.contextmanager
+def serve_in_site(server, endpoint):
+    """Serve an endpoint at `/room` in a site of `twisted.web`; return the port."""
+
+    def listen():
+        root = Resource()
+        root.putChild(b"room", WebSocketResource(endpoint, Settings(max_message_size=10), reactor))
+        return reactor.listenTCP(0, Site(root), interface="127.0.0.1"), root.children[b"room"]
+
+    port, resource = server.ask(listen)
+    try:
+        yield port.getHost().port
+    finally:
         server.ask(lambda: resource.connections.close_all(1001, "the server is stopping"))
         server.ask(resource.connections.deadlines.stop)
         server.ask(port.stopListening)
+
+
+class HandshakeProtocol(ServerProtocol):
+    """Reply with a query parameter and a header of the opening handshake."""
+
+    def onMessage(self, payload, isBinary):
+        self.sendMessage(f"{self.request.query['key']} {self.request.host}".encode())
+
+
+class OpeningHandshakeTests:
+    """The property `request` of an open connection."""
+
+    def check(self, port):
+        """Check the values that the endpoint reads from its handshake."""
+        with RawPeer(port) as peer:
+            peer.handshake("/room?key=value")
+            peer.send_frame(TEXT, b"?")
+            assert peer.read_message().startswith("['value'] ")
+
+    def test_an_endpoint_of_a_service_reads_it(self, start_server):
+        self.check(start_server({"/room": HandshakeProtocol}).port)
+
+    def test_an_endpoint_in_a_site_of_twisted_web_reads_it(self, server):
+        with serve_in_site(server, HandshakeProtocol) as port:
+            self.check(port)
