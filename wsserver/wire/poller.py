@@ -45,6 +45,8 @@ class Watched(Protocol):
     """The events that the descriptor is registered for; 0 if it is not registered. Set by the poller."""
     connected: int
     """Whether `connectionLost` has not been called yet."""
+    aborting: bool
+    """Whether `abortConnection` has been called; it closes the connection with a reset."""
 
     # As in Twisted's IReadDescriptor, IWriteDescriptor and IHalfCloseableDescriptor.
     fileno: Callable[[], int]
@@ -185,6 +187,7 @@ class Poller:
         Stop watching a descriptor now, and call `connectionLost` at the end of the batch, or in the next turn.
 
         In the meantime the descriptor may be added as a writer. Then `doWrite` closes it, once all data has been sent.
+        A connection that is aborted in the meantime is not closed here.
         """
         self._watch(watched, 0)
         self._closing.append(watched)
@@ -194,7 +197,7 @@ class Poller:
     def _close(self) -> None:
         closing, self._closing = self._closing, []
         for watched in closing:
-            if watched.connected and not watched.watched & OUT:
+            if watched.connected and not watched.watched & OUT and not watched.aborting:
                 self._lose(watched, DONE)
 
     def _watch(self, watched: Watched, events: int) -> None:

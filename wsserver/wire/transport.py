@@ -209,6 +209,11 @@ class _WriteThrough(_FastBase):
         self._drop_queue()
         super().abortConnection()  # type: ignore[misc]
 
+    @property
+    def aborting(self: Any) -> bool:
+        """Whether `abortConnection` has been called, which closes the connection in the next turn of the reactor."""
+        return bool(self._aborting)
+
     def _drop_queue(self: Any) -> None:
         self._direct, self._fd = False, -1
         if self.dataBuffer or self._tempDataLen:

@@ -910,6 +910,19 @@ class EndTests:
                 got += len(data)
         assert 0 < got <= sent < MUCH
 
+    def test_abort_connection_overrides_lose_connection_in_the_same_read(self, wire):
+        """A UNIX socket has no reset."""
+
+        def end(me, data):
+            me.transport.loseConnection()
+            me.transport.abortConnection()
+
+        wire.protocol.on_data = end
+        wire.peer.send(b"x")
+        wire.turn()
+        assert wire.ended() == ("reset" if wire.kind == "tcp" else "end")
+        self.finish(wire, ConnectionAborted)
+
     def test_the_peers_end_is_connection_done(self, wire):
         wire.peer.send(b"bye")
         wire.peer.close()
