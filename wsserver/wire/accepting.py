@@ -41,11 +41,12 @@ def accept_connections(port: Any) -> None:
                 type(port).doRead(port)
                 return
             accepted += 1
+            sock = socket.socket(family, kind, number, descriptor)
             if family == socket.AF_INET6:
                 # With the name of the network interface, which the address of the kernel does not contain.
                 host, _ = socket.getnameinfo(client, socket.NI_NUMERICHOST | socket.NI_NUMERICSERV)
                 client = (host, *client[1:])
-            _connect(port, socket.socket(family, kind, number, descriptor), client)
+            _connect(port, sock, client)
     except Exception:
         _log.failure("accepting a connection failed")
     port.numberAccepts = most + MORE if accepted == most else max(1, accepted)

@@ -124,6 +124,29 @@ class AcceptingTests:
         listening.dial()
         assert len(listening.server.connected) == 1
 
+    def test_a_socket_object_owns_the_descriptor_if_the_clients_address_cannot_be_written(self, failures, monkeypatch):
+        """So the descriptor is closed with it. The name of an IPv6 address's network interface may be unknown."""
+        listening, made = Listening("::1"), []
+        listening.clients.append(socket.create_connection(("::1", listening.port.getHost().port), 5))
+
+        class Recorded(socket.socket):
+            def __init__(self, *arguments):
+                super().__init__(*arguments)
+                made.append(self)
+
+        def fail(*_):
+            raise socket.gaierror(socket.EAI_NONAME, "unknown interface")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(socket, "socket", Recorded)
+            patched.setattr(socket, "getnameinfo", fail)
+            listening.port.doRead()
+        assert [failure.type for failure in failures] == [socket.gaierror]
+        failures.clear()
+        assert [sock.getpeername()[:2] for sock in made] == [listening.clients[0].getsockname()[:2]]
+        made[0].close()
+        listening.close()
+
     @pytest.mark.parametrize("number", [errno.EPERM, errno.ECONNABORTED])
     def test_twisted_handles_an_error_of_accept(self, listening, number, monkeypatch):
         """The port accepts clients again afterwards."""
