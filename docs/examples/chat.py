@@ -27,7 +27,9 @@ class ChatProtocol(ServerProtocol):
         if isBinary:
             self.close(1003, "expected text")
         else:
-            self.service.hub.publish(self.room, payload).addErrback(lambda _: self.close(1013, "try again later"))
+            # As a `str`, so that a text stays a text: bytes that look like JSON are JSON for a Centrifuge client.
+            publishing = self.service.hub.publish(self.room, payload.decode())
+            publishing.addErrback(lambda _: self.close(1013, "try again later"))
 
     def on_publication(self, room, publication):
         self.sendMessage(publication.as_bytes(), isBinary=False)

@@ -197,7 +197,7 @@ class ChannelTests:
         """The snippet is from docs/how-to/embedding.md."""
         server = start_server()
         page = (EXAMPLES.parent / "how-to" / "embedding.md").read_text()
-        (snippet,) = re.findall(r"```python\n(# A text\.\n.*?)```", page, re.DOTALL)
+        (snippet,) = re.findall(r"```python\n(# A text\..*?)```", page, re.DOTALL)
         with server.open("/ws?channel=news") as peer:
             server.ask(lambda: exec(snippet, {"service": server.service}))
             assert [peer.read_frame().payload for _ in range(3)] == [b"hello", b"\x00\x01", b'{"n": 1.10}']

@@ -87,6 +87,19 @@ class ChatTests:
             other.send_frame(TEXT, b"still alone")
             assert other.read_message() == "still alone"
 
+    def test_a_text_that_looks_like_json_is_a_text_for_a_centrifuge_client(self, chat: list[int]) -> None:
+        """Otherwise a user of the chat could send the others an object."""
+        with RawPeer(chat[0]) as writer, RawPeer(chat[1]) as reader:
+            reader.handshake("/connection/websocket")
+            reader.send_frame(TEXT, b'{"id":1,"connect":{}}\n{"id":2,"subscribe":{"channel":"chat:lobby"}}')
+            while '"id":2' not in (reply := reader.read_message()):
+                pass
+            assert '"subscribe":' in reply
+            writer.handshake("/chat/lobby")
+            for text in ('{"admin":true}', "42"):
+                writer.send_frame(TEXT, text.encode())
+                assert json.loads(reader.read_message())["push"]["pub"]["data"] == text
+
     @pytest.mark.parametrize("chat", ["memory"], indirect=True)
     def test_refuses_invalid_rooms_with_404_and_binary_messages_with_1003(self, chat: list[int]) -> None:
         """
