@@ -29,7 +29,7 @@ class Client:
         """Send commands in one frame, without waiting for the replies."""
         self.peer.send_text("\n".join(map(json.dumps, commands)))
 
-    def request(self, method, **fields):
+    def request(self, method, /, **fields):
         """Send a command and return its reply; drop all other messages."""
         self._id += 1
         self.send({"id": self._id, method: fields})

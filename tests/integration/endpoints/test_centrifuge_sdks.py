@@ -197,7 +197,8 @@ class RefusedTests:
     @pytest.fixture
     def server(self, start_server):
         """Start a server that permits clients as little as possible."""
-        return blockon(deferToThread(start_server, channel_allow=("open", "bare"), history_size=0))
+        rules = {"channel_presence": ("bare",), "channel": (("open", {"history_size": 0}),)}
+        return blockon(deferToThread(lambda: start_server(channel_allow=("open", "bare"), **rules)))
 
     def test_each_refusal_has_centrifugos_code_and_names_the_option(self, server, connect):
         """If no option would help, the refusal names the missing subscription or the unknown method."""
@@ -210,7 +211,7 @@ class RefusedTests:
             ({"order": "history", "channel": "bare", "options": {}}, 103, "subscribed"),
             ({"order": "presence", "channel": "open"}, 108, "--channel-presence"),
             ({"order": "presenceStats", "channel": "bare"}, 103, "subscribed"),
-            ({"order": "rpc", "method": "m"}, 104, "RPC method 'm'"),
+            ({"order": "rpc", "method": "m"}, 108, "RPC method 'm'"),
         ):
             error = sdk.call(**order)["error"]
             assert error["code"] == code

@@ -17,8 +17,8 @@ from wsserver.centrifugecodes import (
     EXPIRED,
     INTERNAL,
     LIMIT_EXCEEDED,
-    METHOD_NOT_FOUND,
     NOT_AVAILABLE,
+    NOT_AVAILABLE_ERROR,
     Disconnect,
     Error,
 )
@@ -319,7 +319,7 @@ class Session:
     # Unsupported commands.
 
     def _rpc(self, request: RPC) -> Answer:
-        return METHOD_NOT_FOUND.because(f"unknown RPC method {quote(request.method)}")
+        return NOT_AVAILABLE_ERROR.because(f"no RPC method {quote(request.method)}; this server does not support RPC")
 
     def _send(self, _: Send) -> Answer:
         return NOT_AVAILABLE.because("send is not supported; use publish")

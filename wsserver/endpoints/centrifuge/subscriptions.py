@@ -383,10 +383,11 @@ class Channels:
         if not request.channel:
             return BAD_REQUEST.because("presence without a channel")
         channel = parse_name(request.channel)
+        # Before the permission, as in Centrifugo: to subscribe would not help the client.
+        self._hub.rules.require_presence(channel)
         refused = self._permissions.check_read(self.context, channel, self._grant(channel), Right.PRESENCE)
         if refused is not None:
             return refused
-        self._hub.rules.require_presence(channel)
         clients: Mapping[str, ClientInfo] = yield self._hub.presence.clients(channel)
         if isinstance(request, PresenceStats):
             return PresenceStatsResult(len(clients), len({info.user for info in clients.values()}))
@@ -401,10 +402,10 @@ class Channels:
         if not request.channel:
             return BAD_REQUEST.because("history without a channel")
         channel = parse_name(request.channel)
+        self._hub.rules.require_history(channel)
         refused = self._permissions.check_read(self.context, channel, self._grant(channel), Right.HISTORY)
         if refused is not None:
             return refused
-        self._hub.rules.require_history(channel)
         since = (yield self._fill_in_epoch(channel, request.since.position())) if request.since is not None else None
         most, max_bytes = self._permissions.pages.limit
         limit = request.limit if 0 <= request.limit <= most else most

@@ -47,3 +47,23 @@ class FieldTests:
         assert [one["join"]["info"] for one in pushes if "join" in one] == [me]
         assert [one["pub"]["info"] for one in pushes if "pub" in one] == [me]
         assert client.request("history", channel="c", limit=1)["publications"][0]["info"] == me
+
+
+class NotAvailableTests:
+    """Error 108 for what the server does not keep or support."""
+
+    @pytest.mark.parametrize("method", ["presence", "presence_stats", "history"])
+    def test_presence_and_history_that_are_not_kept_are_refused_with_108_before_the_permission_is_checked(
+        self, client, method
+    ):
+        assert client.request(method, channel="plain")["code"] == 108
+        assert client.request(method, channel="c")["code"] == 103
+        for channel in ("plain", "c"):
+            client.request("subscribe", channel=channel)
+        assert client.request(method, channel="plain")["code"] == 108
+        assert "code" not in client.request(method, channel="c")
+
+    def test_rpc_is_refused_with_108(self, client):
+        """Whether the command names a method or not."""
+        assert client.request("rpc", method="m", data={})["code"] == 108
+        assert client.request("rpc")["code"] == 108

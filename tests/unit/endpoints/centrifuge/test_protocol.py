@@ -250,7 +250,7 @@ class BudgetTests:
         replies = client.receive()
         assert not client.peer.transport.paused
         assert [one["id"] for one in replies] == list(range(2, 4002))
-        assert {one["error"]["code"] for one in replies} == {104}
+        assert {one["error"]["code"] for one in replies} == {108}
 
     def test_parses_a_limited_number_of_frames_of_one_read(self, server):
         """The other frames stay unparsed bytes until the frames before them are served."""
