@@ -86,8 +86,7 @@ def make_body(channel: str, data: bytes, *, as_json: bool) -> bytes:
 
     Args:
         channel: the channel to publish to.
-        data: the data to publish. It is sent in base64 (`b64data`) if it is not UTF-8, or if base64 is shorter than
-            a JSON string.
+        data: the data to publish. It is sent as a string if it is UTF-8, else in base64 (`b64data`).
         as_json: publish the data as the JSON value that it contains.
 
     Raises:
@@ -95,27 +94,17 @@ def make_body(channel: str, data: bytes, *, as_json: bool) -> bytes:
     """
     name = json.dumps(channel).encode("ascii")
     if not as_json:
-        forms = []
+        # A text always as a string: in base64, it would be bytes, which subscribers may receive in another form.
         if is_utf8(data):
-            forms.append(b'"data": %b' % json.dumps(data.decode("utf-8"), ensure_ascii=False).encode("utf-8"))
-        # The server takes JSON text in `b64data` for a JSON value; without --json it has to stay a text.
-        if not forms or not _is_json(data):
-            forms.append(b'"b64data": "%b"' % base64.b64encode(data))
-        return b'{"channel": %b, %b}' % (name, min(forms, key=len))
+            text = json.dumps(data.decode("utf-8"), ensure_ascii=False).encode("utf-8")
+            return b'{"channel": %b, "data": %b}' % (name, text)
+        return b'{"channel": %b, "b64data": "%b"}' % (name, base64.b64encode(data))
     try:
         read_json(data)
     except ValueError as error:
         shown = quote_values([data.decode("utf-8", "backslashreplace")])
         raise SettingError("--json", f"invalid DATA {shown}: {error}") from None
     return b'{"channel": %b, "data": %b}' % (name, data)
-
-
-def _is_json(data: bytes) -> bool:
-    try:
-        read_json(data)
-    except ValueError:
-        return False
-    return True
 
 
 def _post(target: ServerURL, key: str, body: bytes) -> tuple[int, bytes]:

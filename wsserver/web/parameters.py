@@ -125,7 +125,8 @@ class Content(Parameters, frozen=True, kw_only=True):
         """
         Return the publication: the decoded bytes of `b64data`, or the JSON text of `data` if `b64data` is missing.
 
-        Tags that are null are replaced by empty ones, as Go's decoder does.
+        Tags that are null are replaced by empty ones, and line ends in `b64data` are ignored, as Go's decoders do:
+        many encoders, such as the program `base64`, break their output into lines.
 
         Raises:
             ValueError: there is no data, or `b64data` is not base64.
@@ -133,7 +134,8 @@ class Content(Parameters, frozen=True, kw_only=True):
         tags = replace_nulls(self.tags, "") if self.tags else None
         if self.b64data:
             try:
-                return Publication(base64.b64decode(self.b64data, validate=True), tags=tags)
+                encoded = self.b64data.replace("\n", "").replace("\r", "")
+                return Publication(base64.b64decode(encoded, validate=True), tags=tags)
             except (binascii.Error, ValueError):
                 raise ValueError("b64data: expected base64") from None
         if self.data is None:

@@ -31,6 +31,7 @@ class ValidParametersTests:
             ({"data": 42}, b"42", True),
             ({"b64data": "/wA="}, b"\xff\x00", False),
             ({"b64data": "/wA=", "data": {}}, b"\xff\x00", False),
+            ({"b64data": "eyJh\r\nIjox\nfQ==\n"}, b'{"a":1}', False),
             ({"b64data": "", "data": 1}, b"1", True),
         ],
     )
@@ -89,6 +90,7 @@ class InvalidParametersTests:
         [
             (p.Content, {}),
             (p.Content, {"b64data": "%"}),
+            (p.Content, {"b64data": "/w A="}),
             (p.Content, {"b64data": 1}),
             (p.Content, {"tags": {"a": 1}}),
             (p.Content, {"tags": {"\ud800": "a"}}),
