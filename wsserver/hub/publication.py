@@ -1,5 +1,8 @@
 """
-Publications: the data that is published to a channel, with its offset, publisher and tags.
+Publications: the data that is published to a channel, with its type, offset, publisher and tags.
+
+There are two types: a JSON text, and bytes whose type the publisher has not declared. A text is published as a JSON
+string, so that no subscriber can take it for another JSON value.
 
 This module does not use Twisted, a clock or a socket.
 """
@@ -32,7 +35,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     epoch: str = ""
     """The identifier of the stream that the offset belongs to; if a stream is lost, the next one has another epoch."""
     json: bool = False
-    """Whether `data` is a JSON text. If False, the type of the data is unknown, as after a plain `PUBLISH` to Redis."""
+    """Whether `data` is a JSON text. If False, it is bytes of unknown type, as after a plain `PUBLISH` to Redis."""
     info: ClientInfo | None = None
     """The client that published the data; None if the publisher is not a client."""
     tags: Mapping[str, str] | None = None

@@ -53,6 +53,8 @@ JSON = {
     b"null": Arrives(b"null", b'"data":null', b'"null"', b'"data":null'),
     b'{"a": 1.10}': Arrives(b'{"a": 1.10}', b'"data":{"a": 1.10}', rb'"{\"a\": 1.10}"', b'"data":{"a": 1.10}'),
 }
+DEEP = b"[" * 257 + b"]" * 257
+"""A JSON text with one level more than the server parses."""
 BYTES = {
     b"42": Arrives(b"42", b'"data":"42"', b'"42"', b'"data":42'),
     b'"42"': Arrives(b'"42"', rb'"data":"\"42\""', rb'"\"42\""', b'"data":"42"'),
@@ -60,6 +62,7 @@ BYTES = {
     b'{"a": 1.10}': Arrives(b'{"a": 1.10}', rb'"data":"{\"a\": 1.10}"', rb'"{\"a\": 1.10}"', b'"data":{"a": 1.10}'),
     b"hello": Arrives(b"hello", b'"data":"hello"', b'"hello"', b'"data":"hello"'),
     b"{1}": Arrives(b"{1}", b'"data":"{1}"', b'"{1}"', b'"data":"{1}"'),
+    DEEP: Arrives(DEEP, b'"data":"%b"' % DEEP, b'"%b"' % DEEP, b'"data":"%b"' % DEEP),
     b"\xff\x00": Arrives(
         b"\xff\x00", b'"b64data":"/wA="', b'"/wA=","base64"', b'"data":"/wA=","tags":{"encoding":"base64"}'
     ),
