@@ -254,7 +254,9 @@ class Channels:
             # The subscription was ended before its reply: publications were lost, the client unsubscribed from a
             # subscription that the backend was making, or the connection was closed.
             return INTERNAL.because("the subscription ended before it was confirmed; retry")
-        if request.recover and not joined.recovered and request.flag & REJECT_UNRECOVERED:
+        # Without a history there is no position that could be lost, so an error would not help the client.
+        unrecovered = request.recover and not joined.recovered and joined.position is not None
+        if unrecovered and request.flag & REJECT_UNRECOVERED:
             self._leave(subscription)
             return UNRECOVERABLE_POSITION
         subscription.answered, subscription.positioned = True, joined.position is not None

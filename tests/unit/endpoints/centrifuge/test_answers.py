@@ -67,3 +67,21 @@ class NotAvailableTests:
         """Whether the command names a method or not."""
         assert client.request("rpc", method="m", data={})["code"] == 108
         assert client.request("rpc")["code"] == 108
+
+
+class RecoveryTests:
+    """Recovery where no position exists."""
+
+    @pytest.mark.parametrize("flag", [0, 2])
+    @pytest.mark.parametrize("position", [{}, {"offset": 5, "epoch": "other"}])
+    def test_a_recovery_without_a_history_subscribes_even_if_the_client_rejects_unrecovered_positions(
+        self, client, flag, position
+    ):
+        """Flag 2 of an SDK with `getState`: error 112 would make it load its state and subscribe again, in a loop."""
+        reply = client.request("subscribe", channel="plain", recover=True, flag=flag, **position)
+        assert reply == {"was_recovering": True}
+
+    def test_a_lost_position_is_refused_with_112_only_with_flag_2(self, client):
+        lost = {"recover": True, "offset": 5, "epoch": "other"}
+        assert client.request("subscribe", channel="c", flag=2, **lost)["code"] == 112
+        assert client.request("subscribe", channel="c", **lost)["was_recovering"] is True
