@@ -333,7 +333,7 @@ class Hub:
         Args:
             channel: the channel's name.
             since: return only publications after this position, or before it if `reverse` is True; None for no
-                restriction.
+                restriction. If `reverse` is True, an offset above the top's offset + 1 returns no publications.
             limit: maximum number of publications; 0 to return only the stream's position; negative for no limit.
             reverse: whether to return the newest publication first.
             max_bytes: maximum total size of the publications' data in bytes; None for no limit. The first publication
@@ -359,6 +359,9 @@ class Hub:
             if since is not None and since.epoch and since.epoch != page.position.epoch:
                 epoch = page.position.epoch
                 raise Unrecoverable(f"epoch {since.epoch!r} no longer exists: the stream's epoch is {epoch!r}")
+            if reverse and since is not None and since.offset > page.position.offset + 1:
+                # The stream has no such position, so there is nothing before it. Brokers return the newest ones.
+                return Page((), page.position)
             return page
 
         page = self.broker.history(name, keep, since, limit, reverse=reverse, max_bytes=max_bytes)

@@ -186,6 +186,12 @@ class History(Channel, frozen=True, kw_only=True):
     since: Since | None = None
     reverse: Nullable[bool] = False
 
+    def __post_init__(self) -> None:
+        """Raise a ValueError if nothing can be before `since`."""
+        Channel.__post_init__(self)
+        if self.reverse and self.since is not None and not self.since.offset:
+            raise ValueError("since: expected an offset above 0, because reverse is true")
+
 
 class Target(Parameters, frozen=True, kw_only=True):
     """The user and the client whose connections a method changes. If one is empty, only the other counts."""

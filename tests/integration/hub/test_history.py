@@ -144,8 +144,8 @@ class EventStreamRecoveryTests:
             events = Events(peer, "/sse?channel=foo", f"Last-Event-ID: {epoch}:{ahead}")
             name, data = events.read()
             assert (name, json.loads(data)) == ("gap", gap("foo"))
-        for reverse, found in ((False, []), (True, ["1"])):
-            since = {"offset": min(ahead, 2**53 - 1), "epoch": epoch}
+        for offset, reverse, found in ((ahead, False, []), (ahead, True, []), (3, True, []), (2, True, ["1"])):
+            since = {"offset": min(offset, 2**53 - 1), "epoch": epoch}
             parameters = {"channel": "foo", "since": since, "limit": 10, "reverse": reverse}
             status, answer = api(server, "history", parameters)
             assert (status, [one["data"] for one in answer["result"]["publications"]]) == (200, found)

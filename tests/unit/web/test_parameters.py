@@ -112,6 +112,7 @@ class InvalidParametersTests:
             (p.Refresh, {"user": "u", "expire_at": -1}),
             (p.Subscribe, {"channel": "c", "user": "u", "info": "\ud800"}),
             (p.Subscribe, {"channel": "c", "user": "u", "recover_since": {"offset": -1}}),
+            (p.History, {"channel": "c", "reverse": True, "since": {"epoch": "e"}}),
             (p.Parameters, {"version": 1}),
             (p.Parameters, {"session": "s"}),
             (p.Parameters, {"expression": "true"}),

@@ -408,7 +408,11 @@ class Channels:
         refused = self._permissions.check_read(self.context, channel, self._grant(channel), Right.HISTORY)
         if refused is not None:
             return refused
-        since = (yield self._fill_in_epoch(channel, request.since.position())) if request.since is not None else None
+        since = request.since.position() if request.since is not None else None
+        if since is not None:
+            if request.reverse and not since.offset:
+                return BAD_REQUEST_ERROR.because("since: expected an offset above 0, because reverse is true")
+            since = yield self._fill_in_epoch(channel, since)
         most, max_bytes = self._permissions.pages.limit
         limit = request.limit if 0 <= request.limit <= most else most
         page = yield self._hub.history(channel, since=since, limit=limit, reverse=request.reverse, max_bytes=max_bytes)

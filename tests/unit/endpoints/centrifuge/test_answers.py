@@ -85,3 +85,33 @@ class RecoveryTests:
         lost = {"recover": True, "offset": 5, "epoch": "other"}
         assert client.request("subscribe", channel="c", flag=2, **lost)["code"] == 112
         assert client.request("subscribe", channel="c", **lost)["was_recovering"] is True
+
+
+class HistoryTests:
+    """The history from the newest publication to the oldest."""
+
+    @pytest.fixture
+    def history(self, client):
+        """Publish three times; return a function that reads the history in reverse and returns the offsets."""
+        client.request("subscribe", channel="c")
+        for number in range(3):
+            client.request("publish", channel="c", data=number)
+
+        def read(**since):
+            reply = client.request("history", channel="c", limit=10, reverse=True, since=since)
+            assert reply.get("offset", 3) == 3
+            return [one["offset"] for one in reply["publications"]] if "publications" in reply else reply["code"]
+
+        return read
+
+    @pytest.mark.parametrize(
+        ("since", "offsets"), [(1, []), (2, [1]), (3, [2, 1]), (4, [3, 2, 1]), (5, []), (2**63, []), (0, 107)]
+    )
+    def test_begins_before_since_and_is_empty_beyond_the_top(self, history, since, offsets):
+        assert history(offset=since) == offsets
+
+    def test_since_without_an_offset_is_refused_with_107(self, history):
+        assert history() == 107
+
+    def test_since_in_another_stream_is_refused_with_112(self, history):
+        assert history(offset=9, epoch="other") == 112
