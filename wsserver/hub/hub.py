@@ -429,6 +429,17 @@ class Hub:
         for state in dirty:
             self.flush(state)
 
+    def deliver_pending(self, channel: ChannelName) -> None:
+        """
+        Deliver what a channel has received in this event-loop iteration without waiting for the iteration's end.
+
+        To be called before a subscriber is unsubscribed or disconnected on request: it receives the earlier
+        publications, such as its own.
+        """
+        state = self.find(channel)
+        if state is not None:
+            self.flush(state)
+
     def flush(self, state: ChannelState) -> None:
         """Deliver the pending items of a channel to all its subscribers, except those that are still recovering."""
         items, state.pending = state.pending, []

@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from wsserver.hub.hub import Hub
@@ -80,12 +80,14 @@ class Operations:
         excepted = set(arguments["except"])
         clients = [one for one in self._find(arguments) if one.client not in excepted]
         for one in clients:
+            self._deliver_pending(one.channels)
             one.disconnect(arguments["code"], arguments["reason"])
         return len(clients)
 
     def _unsubscribe(self, arguments: Mapping[str, Any]) -> int:
         channel = ChannelName(arguments["channel"])
         clients = [one for one in self._find(arguments) if channel in one.channels]
+        self._deliver_pending([channel])
         for one in clients:
             one.unsubscribe(channel)
         return len(clients)
@@ -100,8 +102,14 @@ class Operations:
         if not arguments["expired"]:
             return sum(one.refresh(arguments["expire_at"]) for one in found)
         for one in found:
+            self._deliver_pending(one.channels)
             one.expire()
         return len(found)
+
+    def _deliver_pending(self, channels: Iterable[ChannelName]) -> None:
+        # Clients receive what was published before the call, for example in the same batch of the HTTP API.
+        for channel in list(channels):
+            self._hub.deliver_pending(channel)
 
     def _find(self, arguments: Mapping[str, Any]) -> list[Any]:
         user, client = arguments["user"], arguments["client"]

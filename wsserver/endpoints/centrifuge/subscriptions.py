@@ -328,7 +328,10 @@ class Channels:
             return BAD_REQUEST.because("unsubscribe without a channel")
         subscription = self.subscriptions.get(ChannelName(request.channel))
         if subscription is not None:
-            self._leave(subscription)
+            # The client receives what it published before this command, even in the same frame.
+            self._hub.deliver_pending(subscription.channel)
+            if self.subscriptions.get(subscription.channel) is subscription:
+                self._leave(subscription)
         return UNSUBSCRIBED
 
     def _leave(self, subscription: ChannelSubscription, *, may_reconnect: bool = False) -> None:

@@ -115,3 +115,41 @@ class HistoryTests:
 
     def test_since_in_another_stream_is_refused_with_112(self, history):
         assert history(offset=9, epoch="other") == 112
+
+
+class LastPublicationTests:
+    """Publications before the client leaves the channel."""
+
+    @pytest.mark.parametrize("channel", ["c", "plain"])
+    @pytest.mark.parametrize("recover", [False, True])
+    def test_a_client_that_publishes_and_unsubscribes_in_one_frame_receives_its_publication(
+        self, client, channel, recover
+    ):
+        """It does not receive the publication after its unsubscribe command."""
+        client.send(
+            {"id": 10, "subscribe": {"channel": channel, "recover": recover}},
+            {"id": 11, "publish": {"channel": channel, "data": 1}},
+            {"id": 12, "unsubscribe": {"channel": channel}},
+            {"id": 13, "publish": {"channel": channel, "data": 2}},
+        )
+        received = [one.get("id") or one["push"]["pub"]["data"] for one in client.receive()]
+        assert received == [10, 11, 1, 12, 13]
+
+    def test_a_client_that_is_already_subscribed_receives_its_publication_too(self, client):
+        for turn in range(2):
+            client.request("subscribe", channel="c")
+            client.send(
+                {"id": 20, "publish": {"channel": "c", "data": turn}}, {"id": 21, "unsubscribe": {"channel": "c"}}
+            )
+            assert [one["push"]["pub"]["data"] for one in client.receive() if "push" in one] == [turn]
+
+    @pytest.mark.parametrize("call", ["unsubscribe", "disconnect", "refresh"])
+    def test_a_client_receives_what_the_backend_published_before_it_ended_the_subscription(self, server, call):
+        """As in one batch of the HTTP API."""
+        client = Client(server).connected()
+        client.request("subscribe", channel="c")
+        (me,) = server.service.hub.clients.find()
+        server.service.hub.publish("c", b"last")
+        arguments = {"unsubscribe": {"channel": "c"}, "refresh": {"expired": True}}.get(call, {})
+        getattr(server.service.management, call)(client=me.client, **arguments)
+        assert [one["push"]["pub"]["data"] for one in client.receive() if "pub" in one.get("push", {})] == ["last"]
