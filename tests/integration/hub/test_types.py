@@ -270,6 +270,11 @@ class Sources:
         """Call `broadcast` of the API with `b64data`."""
         self._call("broadcast", b'{"channels":["foo"],"b64data":%b}', b'"%b"' % base64.b64encode(data))
 
+    def b64data_batch(self, data):
+        """Call `batch` of the API with `b64data`."""
+        command = b'{"commands":[{"publish":{"channel":"foo","b64data":%b}}]}'
+        self._call("batch", command, b'"%b"' % base64.b64encode(data))
+
     def python_bytes(self, data):
         """Publish bytes with the Python API."""
         self._python(data)
@@ -281,7 +286,7 @@ class Sources:
 
 FOR_JSON = ("publish", "broadcast", "batch", "client", "python_json")
 FOR_TEXTS = ("python_str", "command_line")
-FOR_BYTES = ("b64data", "b64data_broadcast", "python_bytes", "redis_command")
+FOR_BYTES = ("b64data", "b64data_broadcast", "b64data_batch", "python_bytes", "redis_command")
 CASES = [
     *((name, data, expected(data, row, json=True)) for data, row in JSON.items() for name in FOR_JSON),
     *((name, data, expected(data, JSON[data], json=True)) for data in TEXTS for name in FOR_TEXTS),

@@ -16,6 +16,7 @@ from wsserver.redis.encoding import (
     parse_page,
     redis_channels,
     tag_of,
+    write_message,
 )
 
 
@@ -35,6 +36,25 @@ def test_parses_a_publication_with_its_position():
     packed = pack(Publication(b"a:b"))
     parsed = parse_message(b"p:7:epoch:" + packed)
     assert (parsed.data, parsed.offset, parsed.epoch) == (b"a:b", 7, "epoch")
+
+
+@pytest.mark.parametrize(
+    ("publication", "written"),
+    [
+        (Publication(b"hello"), b"\nhello"),
+        (Publication(b""), b"\n"),
+        (Publication(b"{}\n{}"), b"\n{}\n{}"),
+        (Publication(b'"42"', json=True), b'{"json":true}\n"42"'),
+        (Publication(b'{"a":\n1}', json=True, tags={"a": "b"}), b'{"json":true,"tags":{"a":"b"}}\n{"a":\n1}'),
+        (Publication(b"\xff", info=ClientInfo("c", "u")), b'{"info":{"client":"c","user":"u"}}\n\xff'),
+    ],
+)
+def test_the_format_is_the_one_that_running_servers_of_other_versions_read(publication, written):
+    """Servers of two versions share one Redis during an upgrade, so a change of the format needs a plan."""
+    assert pack(publication) == written
+    assert write_message(publication) == b"p:0::" + written
+    assert parse_message(b"p:0::" + written) == publication
+    assert parse_page([0, b"", [[b"0-0", [b"d", written]]]]).publications == (publication,)
 
 
 def test_parses_every_field_of_a_publication_and_shares_no_tags_between_two():
