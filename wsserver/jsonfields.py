@@ -26,6 +26,7 @@ from wsserver.typing import JSONText
 
 __all__ = [
     "MAX_DEPTH",
+    "HalfPairError",
     "JSONField",
     "JSONStruct",
     "Nullable",
@@ -33,6 +34,7 @@ __all__ = [
     "TooDeepError",
     "check_text",
     "decode",
+    "decode_replacing",
     "decode_shallow",
     "decode_string",
     "is_too_deep",
@@ -64,8 +66,6 @@ else:
     JSONField = msgspec.Raw
     """A value that is passed on: its JSON text, unchanged. A missing value is None."""
 
-_HALF: Final = "expected text in UTF-8, got half a surrogate pair"
-
 _TYPES: Final = {
     "str": "a string",
     "int": "an integer",
@@ -88,6 +88,19 @@ class TooDeepError(ValueError):
 
     def __init__(self) -> None:
         super().__init__(f"it is nested too deeply: over {MAX_DEPTH} levels")
+
+
+class HalfPairError(ValueError):
+    """
+    A decoded string contains half a surrogate pair, which UTF-8 cannot encode.
+
+    Args:
+        field: the name of the field.
+    """
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"{field}: expected text in UTF-8, got half a surrogate pair")
+        self.field = field
 
 
 class JSONStruct(msgspec.Struct, frozen=True):
@@ -165,6 +178,7 @@ def decode(kind: type[_T], text: bytes, where: str = "") -> _T:
 
     Raises:
         TooDeepError: the text is nested too deeply.
+        HalfPairError: a decoded string contains half a surrogate pair.
         ValueError: the text is not JSON, or not of this type.
     """
     if len(text) > MAX_DEPTH or not text.isascii():
@@ -196,6 +210,7 @@ def decode_shallow(kind: type[_T], text: bytes, where: str = "") -> _T:
 
     Raises:
         TooDeepError: the text is nested too deeply for the decoder.
+        HalfPairError: a decoded string contains half a surrogate pair.
         ValueError: the text is not JSON, or not of this type.
     """
     decoder = _decoder(kind)
@@ -213,6 +228,17 @@ def decode_shallow(kind: type[_T], text: bytes, where: str = "") -> _T:
         raise TooDeepError from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise ValueError(f"{where}: expected JSON" if where else "it is not JSON") from None
+    return found
+
+
+def decode_replacing(kind: type[_T], text: bytes) -> _T:
+    """
+    Decode a JSON text for which `decode` has raised `HalfPairError`.
+
+    Each half of a surrogate pair in a decoded string is replaced by U+FFFD. The values that are passed on keep theirs.
+    """
+    masked, marker = _mask_half_pairs(text)
+    found: _T = _unmask(_decoder(kind).decode(masked), marker, "", "\ufffd")
     return found
 
 
@@ -346,26 +372,37 @@ def _mask_half_pairs(text: bytes) -> tuple[bytes, bytes]:
     return _HALF_PAIR.sub(marker, hidden).replace(backslash, rb"\\"), marker
 
 
-def _unmask(value: Any, marker: bytes, where: str) -> Any:
+def _unmask(value: Any, marker: bytes, where: str, replacement: str | None = None) -> Any:
     """
     Undo `_mask_half_pairs` in the JSON texts that a decoded value contains.
+
+    Args:
+        value: the decoded value.
+        marker: the marker that `_mask_half_pairs` has returned.
+        where: the name of the value.
+        replacement: what replaces half a surrogate pair in a decoded string; None to refuse it.
 
     Returns:
         The value.
 
     Raises:
-        ValueError: a decoded string contains half a surrogate pair.
+        HalfPairError: a decoded string contains half a surrogate pair, and there is no replacement.
     """
     if isinstance(value, bytes | msgspec.Raw):
         return bytes(value).replace(marker, b"\\u")
-    if isinstance(value, str) and marker.decode("ascii") in value:
-        raise ValueError(f"{where}: {_HALF}")
+    if isinstance(value, str) and (half := marker.decode("ascii")) in value:
+        if replacement is None:
+            raise HalfPairError(where)
+        return re.sub(half + "....", replacement, value)
     if isinstance(value, list):
-        return [_unmask(one, marker, where) for one in value]
+        return [_unmask(one, marker, where, replacement) for one in value]
     if isinstance(value, dict):
-        return {_unmask(name, marker, where): _unmask(one, marker, where) for name, one in value.items()}
+        pairs = value.items()
+        return {
+            _unmask(name, marker, where, replacement): _unmask(one, marker, where, replacement) for name, one in pairs
+        }
     if isinstance(value, msgspec.Struct):
         for name in value.__struct_fields__:
             place = f"{where}.{name}" if where else name
-            force_setattr(value, name, _unmask(getattr(value, name), marker, place))
+            force_setattr(value, name, _unmask(getattr(value, name), marker, place, replacement))
     return value

@@ -4,17 +4,28 @@ Parse the commands of the Centrifuge client protocol, version 2, in its JSON for
 Sources: `definitions/client.proto` of centrifugal/protocol, `client.go` of centrifugal/centrifuge.
 
 This module does not use Twisted, a clock or a socket.
-The structs declare what is valid. For an invalid frame, `parse_commands` returns a `Disconnect`; it never raises.
+The structs declare what is valid. An invalid command becomes a `Disconnect` or an `Error`; `parse_commands` never
+raises.
 """
 
+import re
 from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec.structs import force_setattr
 
-from wsserver.centrifugecodes import BAD_REQUEST, BAD_REQUEST_ERROR, Disconnect, Error
+from wsserver.centrifugecodes import BAD_REQUEST, BAD_REQUEST_ERROR, Error
 from wsserver.hub.stream import Position
-from wsserver.jsonfields import JSONField, JSONStruct, Nullable, TooDeepError, decode, decode_shallow, replace_nulls
+from wsserver.jsonfields import (
+    HalfPairError,
+    JSONField,
+    JSONStruct,
+    Nullable,
+    TooDeepError,
+    decode,
+    decode_replacing,
+    replace_nulls,
+)
 
 __all__ = [
     "MAX_COMMANDS",
@@ -79,17 +90,17 @@ class Subscribe(JSONStruct, frozen=True):
     positioned: Nullable[bool] = False
     recoverable: Nullable[bool] = False
     join_leave: Nullable[bool] = False
-    flag: Nullable[_Unsigned] = 0
-    type: Nullable[_Unsigned] = 0
+    flag: Nullable[Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]] = 0
+    type: Nullable[Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]] = 0
     """Kind of the subscription; 0 for a stream, the only supported kind."""
     tf: JSONField = None
     """A filter by tags, which is not supported."""
     data: JSONField = None
 
     def __post_init__(self) -> None:
-        """Check the numbers that the decoder cannot check."""
+        """Check the number that the decoder cannot check."""
         JSONStruct.__post_init__(self)
-        _check_uint64(offset=self.offset, flag=self.flag, type=self.type)
+        _check_uint64(offset=self.offset)
 
 
 class Unsubscribe(JSONStruct, frozen=True):
@@ -194,12 +205,15 @@ class Command(msgspec.Struct, frozen=True):
     id: int
     """The command's ID, which the reply repeats; 0 if the command has no reply."""
     request: Any
-    """An instance of one of the classes above; None for a pong; an `Error` if the command is refused."""
+    """
+    An instance of one of the classes above; None for a pong; an `Error` if the command is refused; a `Disconnect` if it
+    is invalid.
+    """
     size: int
     """Length of the line in bytes."""
 
 
-def parse_commands(frame: bytes) -> list[Command] | Disconnect:
+def parse_commands(frame: bytes) -> list[Command]:
     """
     Parse a frame of commands.
 
@@ -207,16 +221,18 @@ def parse_commands(frame: bytes) -> list[Command] | Disconnect:
         frame: the payload of a message, text or binary.
 
     Returns:
-        The commands in order, or, if the frame is invalid, the disconnect: 3501, bad request.
+        The commands in order. The request of an invalid command is a `Disconnect`: 3501, bad request. The commands
+        before it are executed, as in Centrifuge, and those after it are not.
     """
     # The last command may end with a line feed.
     lines = frame.removesuffix(b"\n").split(b"\n")
     if len(lines) > MAX_COMMANDS:
-        return BAD_REQUEST.because(f"over {MAX_COMMANDS} commands in a frame")
-    try:
-        return [_parse_command(line) for line in lines]
-    except ValueError as error:
-        return BAD_REQUEST.because(str(error).replace("it is", "a command is"))
+        return [_invalid(f"over {MAX_COMMANDS} commands in a frame")]
+    return [_parse_command(line) for line in lines]
+
+
+def _invalid(reason: str) -> Command:
+    return Command(0, BAD_REQUEST.because(reason), 0)
 
 
 def _parse_command(line: bytes) -> Command:
@@ -224,8 +240,16 @@ def _parse_command(line: bytes) -> Command:
     try:
         parsed = decode(_Line, line)
     except TooDeepError as error:
-        # The error reply needs the command's ID.
-        parsed, refused = decode_shallow(_Line, line), BAD_REQUEST_ERROR.because(str(error))
+        if number := _find_id(line):
+            return Command(number, BAD_REQUEST_ERROR.because(_describe(error)), len(line))
+        return _invalid(_describe(error))
+    except HalfPairError as error:
+        # As in Centrifuge. But a channel is refused: an SDK drops publications to a channel with another name.
+        parsed = decode_replacing(_Line, line)
+        if error.field.endswith(".channel"):
+            refused = BAD_REQUEST_ERROR.because(_describe(error))
+    except ValueError as error:
+        return _invalid(_describe(error))
     # A struct is never false, so this is the first method that the command has.
     request = (
         parsed.connect
@@ -243,9 +267,30 @@ def _parse_command(line: bytes) -> Command:
     number = parsed.id or 0
     if request is None:
         if number:
-            raise ValueError(f"command {number}: expected one of the methods {', '.join(_METHODS)}")
-        return Command(0, refused, len(line))
+            return _invalid(f"command {number}: expected one of the methods {', '.join(_METHODS)}")
+        return Command(0, None, len(line))
     if not number and type(request) is not Send:
         method = next(method for method in _METHODS if getattr(parsed, method) is request)
-        raise ValueError(f"{method}: expected an id above 0 in the command")
+        return _invalid(f"{method}: expected an id above 0 in the command")
     return Command(number, refused or request, len(line))
+
+
+_OUTERMOST: Final = re.compile(rb"([^{]*\{[^{\[]*).*[}\]]([^}\]]*\}[^}\]]*)", re.DOTALL)
+"""The start of a command up to its first inner object or array, and its end after the last one."""
+
+
+def _find_id(line: bytes) -> int:
+    """
+    Find the ID of a command that is nested too deeply; 0 if there is none.
+
+    SDKs write the ID before or after everything else.
+    """
+    found = _OUTERMOST.fullmatch(line)
+    try:
+        return (decode(_Line, b"%bnull%b" % found.groups()).id or 0) if found is not None else 0
+    except ValueError:
+        return 0
+
+
+def _describe(error: ValueError) -> str:
+    return str(error).replace("it is", "a command is")

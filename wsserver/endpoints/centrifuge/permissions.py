@@ -198,8 +198,6 @@ class Permissions:
         self, context: ClientContext, grant: SubscribeGrant, token: str
     ) -> MaybeDeferred[SubscribeGrant | Error | Disconnect]:
         """Check a new subscription token, and return the permission that replaces `grant`."""
-        if not grant.by_token:
-            return BAD_REQUEST.because("sub_refresh of a subscription that was made without a token")
         if not token:
             return BAD_REQUEST_ERROR.because("sub_refresh without a token")
         return self._with_token(context, grant.channel, token, INVALID_TOKEN)

@@ -54,6 +54,11 @@ CONNECT_TIMEOUT = 10.0
 MAX_QUEUED_COMMANDS = 1000
 """Maximum number of queued commands per client. Further commands are refused with error 111, which is temporary."""
 
+REFUSALS = (Error, Disconnect)
+"""Types of a request that was refused before it could be executed. A tuple, because creating a union takes longer."""
+
+UNEXPECTED_PONG = Command(0, BAD_REQUEST.because("an empty command is a pong, but no ping was sent"), 0)
+
 MAX_JOINED_BYTES = 65_536
 """Replies are joined into one message until the message has this size in bytes. Centrifugo joins replies as well."""
 
@@ -225,17 +230,20 @@ class CentrifugeProtocol(SubscriberProtocol):
         self._endpoint_failed()
 
     def _parse(self, payload: bytes) -> None:
-        commands = parse_commands(payload)
-        if isinstance(commands, Disconnect):
-            self.disconnect(commands)
-            return
         if self._commands is None:
             self._commands = deque()
         queue = self._commands
-        for command in commands:
-            if command.request is None:
-                self._pong()
-                continue
+        if queue and isinstance(queue[-1].request, Disconnect):
+            # Only the commands before an invalid one are answered.
+            return
+        for command in parse_commands(payload):
+            if not command.id:
+                if command.request is None and self._pong():
+                    continue
+                if command.request is None or isinstance(command.request, Disconnect):
+                    # Queued even if the queue is full: later commands are ignored, so it is queued only once.
+                    queue.append(command if command.request is not None else UNEXPECTED_PONG)
+                    return
             size = self._commands_size + command.size
             if queue and (size > self.maxMessagePayloadSize or len(queue) >= MAX_QUEUED_COMMANDS):
                 refusal = TOO_MANY_REQUESTS.because("too many commands are queued")
@@ -248,7 +256,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         assert self.session is not None
         request = command.request
         try:
-            answer = request if isinstance(request, Error) else self.session.handle(request)
+            answer = request if isinstance(request, REFUSALS) else self.session.handle(request)
         except Exception:
             answer = error_for(Failure())
         if isinstance(answer, Result):
@@ -328,12 +336,13 @@ class CentrifugeProtocol(SubscriberProtocol):
             self._pong_deadline = deadlines.call_later(self.factory.settings.ping_timeout, self._pong_timed_out)
             self.send_payload(PING)
 
-    def _pong(self) -> None:
+    def _pong(self) -> bool:
+        """Accept a pong. Return False if the server does not expect one."""
         if self._pong_deadline is None:
-            self.disconnect(BAD_REQUEST.because("an empty command is a pong, but no ping was sent"))
-            return
+            return False
         self._pong_deadline.cancel()
         self._pong_deadline = None
+        return True
 
     def _pong_timed_out(self) -> None:
         self.disconnect(NO_PONG)

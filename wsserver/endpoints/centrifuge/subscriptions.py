@@ -314,6 +314,8 @@ class Channels:
         subscription = self.subscriptions.get(ChannelName(request.channel))
         if subscription is None:
             return PERMISSION_DENIED.because(f"not subscribed to channel {quote(request.channel)}")
+        if subscription.server_side:
+            return BAD_REQUEST.because("sub_refresh of a subscription that the server made")
         grant = yield self._permissions.sub_refresh(self.context, subscription.grant, request.token)
         if isinstance(grant, Error | Disconnect):
             return grant
@@ -352,7 +354,8 @@ class Channels:
     def publish(self, request: Publish) -> MaybeDeferred[Answer] | Sent:
         """Execute `publish`. Return a `Sent` if the broker has the publication and has yet to confirm it."""
         if not request.channel or request.data is None:
-            return BAD_REQUEST.because("publish without a channel or data")
+            missing_data = BAD_REQUEST_ERROR.because("publish without data")
+            return missing_data if request.channel else BAD_REQUEST.because("publish without a channel")
         publisher, grant, identity = self._publisher, self._grant(request.channel), self.context.identity
         if (
             publisher is None

@@ -31,7 +31,7 @@ from wsserver.jsonfields import MAX_DEPTH
 def requests(frame):
     """Parse a frame, and return the requests of its commands."""
     commands = parse_commands(frame)
-    assert isinstance(commands, list), commands
+    assert not any(isinstance(command.request, Disconnect) for command in commands), commands
     return [command.request for command in commands]
 
 
@@ -113,7 +113,6 @@ BAD = [
     (b'{"id":1,"connect":{"subs":[]}}', "connect.subs: expected an object, got an array"),
     (b'{"id":1,"connect":{"subs":{"a":1}}}', "connect.subs[...]: expected an object, got an integer"),
     (b'{"id":1,"subscribe":{"channel":["c"]}}', "subscribe.channel: expected a string, got an array"),
-    (b'{"id":1,"subscribe":{"channel":"\\ud800"}}', "surrogate"),
     (b'{"id":1,"subscribe":{"channel":"c","recover":1}}', "subscribe.recover: expected true or false, got an integer"),
     (b'{"id":1,"subscribe":{"channel":"c","offset":-1}}', "subscribe.offset: expected an integer"),
     (b'{"id":1,"subscribe":{"channel":"c","offset":18446744073709551616}}', "subscribe.offset: expected an integer"),
@@ -123,16 +122,23 @@ BAD = [
         b'{"id":1,"history":{"channel":"c","since":{"offset":"1"}}}',
         "history.since.offset: expected an integer, got a string",
     ),
-    (b'{"id":1,"subscribe":{"channel":"c","token":"\\udfff"}}', "surrogate"),
-    (b'{"id":1,"connect":{"subs":{"\\ud83d":{}}}}', "surrogate"),
     (b'{"id":1,"publish":{"channel":"c","data":"\\ud83d}}', "not JSON"),
     (b'{"id":1,"publish":{"channel":"c","data":01}}', "not JSON"),
     (b'{"id":1,"publish":{"channel":"c","data":[1,]}}', "not JSON"),
     (b'{"id":1,"publish":{"channel":"c","data":"a\tb"}}', "not JSON"),
     (b'\xef\xbb\xbf{"id":1,"publish":{"channel":"c","data":1}}', "not JSON"),
     (b'{"id":1,"publish":{"channel":"c","data":NaN}}', "not JSON"),
-    (b'{"id":1,"publish":{"channel":"c","data":' + b"[" * 100_000 + b"]" * 100_000 + b"}}", "nested too deeply"),
+    (b'{"id":1,"publish":{"channel":"c","data":' + b"[" * 100_000, "nested too deeply"),
+    (b'{"publish":{"channel":"c","data":' + b"[" * 300 + b"]" * 300 + b"}}", "nested too deeply"),
+    (b'{"id":1,"subscribe":{"channel":"c","flag":9223372036854775808}}', "subscribe.flag: expected an integer"),
+    (b'{"id":1,"subscribe":{"channel":"c","type":2147483648}}', "subscribe.type: expected an integer"),
     (b"{}\n" * (MAX_COMMANDS + 1), "over 1000 commands"),
+]
+
+TEMPLATES = [
+    b'{"id":7,"publish":{"channel":"c","data":%b}}',
+    b'{"publish":{"channel":"c","data":%b},"id":7}',
+    b' { "id" : 7 , "subscribe" : {"data":%b,"channel":"c","tf":null} } ',
 ]
 
 
@@ -146,29 +152,60 @@ class ParseTests:
         assert requests(frame + b"\n") == [request_]
 
     @pytest.mark.parametrize(("frame", "words"), BAD, ids=range(len(BAD)))
-    def test_returns_a_disconnect_with_3501_that_names_the_problem(self, frame, words):
-        """One invalid command makes the whole frame invalid, as in Centrifuge."""
-        good = b'{"id":1,"connect":{}}'
-        for one in (frame, frame + b"\n" + good):
-            ended = parse_commands(one)
-            assert isinstance(ended, Disconnect)
-            assert ended.code == 3501
-            assert ended.reason.startswith("bad request: ")
-            assert words in ended.reason
+    def test_an_invalid_command_becomes_a_disconnect_with_3501_that_names_the_problem(self, frame, words):
+        """The other commands of the frame are parsed as usual."""
+        good = b'{"id":1,"unsubscribe":{"channel":"c"}}'
+        for before in ([], [good], [good] * 3):
+            for after in ([], [good]):
+                commands = parse_commands(b"\n".join([*before, frame, *after, b""]))
+                ends = [command.request for command in commands if isinstance(command.request, Disconnect)]
+                assert ends[0].code == 3501
+                assert ends[0].reason.startswith("bad request: ")
+                assert words in ends[0].reason
+                if len(commands) > 1:
+                    assert [command.request for command in commands[: len(before)]] == [Unsubscribe("c")] * len(before)
 
-    @pytest.mark.parametrize("depth", [MAX_DEPTH - 1, MAX_DEPTH, 600])
-    @pytest.mark.parametrize("command", ["publish", "subscribe"])
-    def test_refuses_a_command_that_is_nested_too_deeply_with_107(self, command, depth):
-        """The connection stays open, and the message names the limit."""
+    @pytest.mark.parametrize("depth", [MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1, 600, 10_000])
+    @pytest.mark.parametrize("template", TEMPLATES)
+    def test_refuses_a_command_that_is_nested_too_deeply_with_107(self, template, depth):
+        """The connection stays open, and the message names the limit. SDKs write the ID first or last."""
         data = b"[" * (depth - 2) + b"]" * (depth - 2)
-        line = b'{"id":7,"%b":{"channel":"c","data":%b}}' % (command.encode(), data)
-        commands = parse_commands(line)
-        assert commands[0].id == 7
+        (command,) = parse_commands(template % data)
+        assert command.id == 7
         if depth <= MAX_DEPTH:
-            assert bytes(commands[0].request.data) == data
+            assert bytes(command.request.data) == data
         else:
-            assert commands[0].request.code == 107
-            assert f"over {MAX_DEPTH} levels" in commands[0].request.message
+            assert command.request.code == 107
+            assert f"over {MAX_DEPTH} levels" in command.request.message
+
+    @pytest.mark.parametrize("method", ["subscribe", "unsubscribe", "publish", "presence", "history", "sub_refresh"])
+    def test_refuses_a_channel_with_half_a_surrogate_pair_with_107(self, method):
+        """UTF-8 cannot encode it, so no client could receive its publications."""
+        (command,) = parse_commands(b'{"id":7,"%b":{"channel":"c\\ud83d","data":1}}' % method.encode())
+        assert (command.id, command.request.code) == (7, 107)
+        assert f"{method}.channel: expected text in UTF-8, got half a surrogate pair" in command.request.message
+
+    def test_replaces_half_a_surrogate_pair_in_other_texts(self):
+        """As Centrifuge does; the JSON values that are passed on keep it."""
+        line = rb"""{"id":1,"connect":{"token":"\ud83d","name":"a\ude00b","version":"\ud83d\ude00",
+            "subs":{"\ud83d":{"epoch":"\udfff"}},"data":{"\ud83d":"\ud83d"}}}""".replace(b"\n", b"")
+        assert requests(line) == [
+            Connect(
+                "\ufffd",
+                "a\ufffdb",
+                "\U0001f600",
+                {"\ufffd": Subscribe(epoch="\ufffd")},
+                rb'{"\ud83d":"\ud83d"}',
+            )
+        ]
+
+    @pytest.mark.parametrize(
+        "data", [rb'"\ud83d"', rb'{"\ude00":1}', b"0.1e400", b"-1e999", b"9" * 5000, b"[1.50, -0]"]
+    )
+    def test_keeps_the_text_of_data_that_python_cannot_decode(self, data):
+        for method in ("connect", "subscribe", "publish"):
+            (request,) = requests(b'{"id":1,"%b":{"data":%b}}' % (method.encode(), data))
+            assert bytes(request.data) == data
 
     def test_returns_one_command_per_line_in_order(self):
         """Several commands may have the same id."""

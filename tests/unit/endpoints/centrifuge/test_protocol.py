@@ -90,14 +90,13 @@ class HandshakeTests:
 class DepthTests:
     """Commands whose data is deeply nested."""
 
-    @pytest.mark.parametrize(("levels", "accepted"), [(254, True), (255, False), (500, False)])
+    @pytest.mark.parametrize(("levels", "accepted"), [(254, True), (255, False), (500, False), (10_000, False)])
     def test_over_256_levels_are_refused_with_107_and_the_connection_stays_open(self, server, levels, accepted):
         """The command itself counts for two of 256 levels."""
         client = Client(server).connected()
-        data = [1]
-        for _ in range(levels - 1):
-            data = [data]
-        client.send({"id": 2, "publish": {"channel": "c", "data": data}}, {"id": 3, "unsubscribe": {"channel": "c"}})
+        data = "[" * levels + "]" * levels
+        client.peer.send_text(f'{{"publish":{{"channel":"c","data":{data}}},"id":2}}')
+        client.send({"id": 3, "unsubscribe": {"channel": "c"}})
         first, second = client.receive()
         assert second == {"id": 3, "unsubscribe": {}}
         if accepted:
@@ -107,8 +106,80 @@ class DepthTests:
             assert "over 256 levels" in first["error"]["message"]
 
 
+class DataTests:
+    """Data that the client sends with its commands."""
+
+    @pytest.mark.parametrize(
+        "data", [r'"\ud83d"', r'{"\ude00":["\ud83d\ud83d\ude00"]}', "0.1e400", "9" * 5000, "[1.50, -0]", "null"]
+    )
+    @pytest.mark.parametrize("history_size", [0, 10])
+    def test_delivers_the_exact_text_of_published_data(self, data, history_size):
+        """This includes half a surrogate pair, and numbers that few decoders can represent."""
+        client = Client(make_server(history_size=history_size))
+        client.peer.send_text(f'{{"id":1,"connect":{{"data":{data}}}}}')
+        client.peer.send_text(f'{{"id":2,"subscribe":{{"channel":"c","data":{data}}}}}')
+        client.peer.send_text(f'{{"id":3,"publish":{{"channel":"c","data":{data}}}}}')
+        client.turn()
+        text = "\n".join(client.peer.messages())
+        assert f'"pub":{{"data":{data},' in text
+        assert '{"id":3,"publish":{}}' in text
+        assert client.closed() is None
+        if history_size:
+            client.peer.send_text('{"id":4,"history":{"channel":"c","limit":1}}')
+            client.turn()
+            assert f'{{"data":{data},' in client.peer.messages()[0]
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            {"publish": {"channel": "c"}},
+            {"sub_refresh": {"channel": "c"}},
+            {"sub_refresh": {"channel": "c", "token": ""}},
+            {"publish": {"channel": "\ud83d", "data": 1}},
+            {"subscribe": {"channel": "\ud83d"}},
+        ],
+    )
+    def test_refuses_a_command_with_a_missing_or_invalid_field_with_107(self, server, command):
+        client = Client(server).connected()
+        client.request("subscribe", channel="c")
+        client.send({"id": 9, **command})
+        (reply,) = client.receive()
+        assert (reply["id"], reply["error"]["code"]) == (9, 107)
+        assert client.closed() is None
+
+
 class OrderTests:
     """The order of commands and replies."""
+
+    @pytest.mark.parametrize(
+        "bad", ["{", "", "[]", "{}", '{"id":5}', '{"publish":{}}', '{"id":5,"publish":{"channel":1}}']
+    )
+    def test_answers_the_commands_in_front_of_an_invalid_one_and_then_closes_with_3501(self, server, bad):
+        """They may be in the same frame. Nothing after it is executed."""
+        client = Client(server)
+        after = json.dumps({"id": 3, "publish": {"channel": "c", "data": 1}})
+        client.peer.send_text("\n".join(['{"id":1,"connect":{}}', '{"id":2,"subscribe":{"channel":"c"}}', bad, after]))
+        client.peer.send_text(after)
+        client.turn()
+        replies, closed = client.peer.frames()
+        assert [json.loads(line)["id"] for line in replies.payload.split(b"\n")] == [1, 2]
+        assert (closed.opcode, int.from_bytes(closed.payload[:2], "big")) == (8, 3501)
+        assert server.service.hub.history("c").result.publications == ()
+
+    def test_waits_for_the_replies_in_front_of_an_invalid_command(self, server, monkeypatch):
+        """Frames that arrive meanwhile are dropped, so that they need no memory."""
+        client, waits = Client(server).connected(), Deferred()
+        monkeypatch.setattr(server.service.hub, "forward", lambda *_, **__: waits)
+        client.peer.send_text('{"id":2,"publish":{"channel":"c","data":1}}\n{')
+        for _ in range(5):
+            client.peer.send_text('{"id":3,"unsubscribe":{"channel":"c"}}\n{')
+        assert client.receive() == []
+        assert len(client.peer.transport.protocol._commands) == 1
+        waits.callback(None)
+        client.turn()
+        reply, closed = client.peer.frames()
+        assert json.loads(reply.payload) == {"id": 2, "publish": {}}
+        assert int.from_bytes(closed.payload[:2], "big") == 3501
 
     def test_closes_with_3501_if_the_first_command_is_not_connect(self, server):
         client = Client(server)
@@ -912,6 +983,15 @@ class TokenTests:
         )
         client.send({"id": 9, "sub_refresh": {"channel": "c", "token": token(channel="d")}})
         assert client.closed()[0] == 3500
+
+    def test_accepts_a_sub_refresh_of_a_subscription_that_was_made_without_a_token(self):
+        """As Centrifugo does. A subscription that the server made has no token to refresh."""
+        server = make_server(token_secret=SECRET)
+        client = Client(server).connected(token=token(channels=["own"]))
+        client.request("subscribe", channel="c")
+        assert client.request("sub_refresh", channel="c", token=token(channel="c"))["expires"] is True
+        client.send({"id": 9, "sub_refresh": {"channel": "own", "token": token(channel="own")}})
+        assert client.closed() == (3501, "bad request: sub_refresh of a subscription that the server made")
 
     def test_registers_no_client_that_disconnects_while_its_token_is_checked(self, server, monkeypatch):
         waits = Deferred()

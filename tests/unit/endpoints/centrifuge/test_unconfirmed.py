@@ -99,12 +99,12 @@ class OrderTests:
     def test_nothing_is_published_after_a_publish_that_ends_the_connection(self, client):
         """The connection is closed once the publications before it are confirmed."""
         client.publish(2)
-        client.send({"id": 3, "publish": {"channel": "c"}})
+        client.send({"id": 3, "publish": {"data": 3}})
         client.publish(4)
         client.receive()
         client.confirm()
         client.server.clock.advance(0)
-        assert client.peer.close_frame() == (3501, "bad request: publish without a channel or data")
+        assert client.peer.close_frame() == (3501, "bad request: publish without a channel")
         assert client.sent == [b"2"]
 
     def test_another_command_waits_for_all_confirmations(self, client):
