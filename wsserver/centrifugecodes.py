@@ -19,6 +19,7 @@ __all__ = [
     "CONNECTION_CLOSED",
     "EXPIRED",
     "EXPIRED_ELSEWHERE",
+    "EXPIRED_ERROR",
     "EXPIRED_SUBSCRIPTION",
     "FORCE_DISCONNECT",
     "INSUFFICIENT_STATE",
@@ -60,7 +61,7 @@ class Error:
         return Error(self.code, f"{self.message}: {reason}", self.temporary)
 
 
-# This server does not use 102 (unknown channel) and 110 (expired).
+# This server does not use 102 (unknown channel).
 INTERNAL: Final = Error(100, "internal server error", temporary=True)
 UNAUTHORIZED: Final = Error(101, "unauthorized")
 PERMISSION_DENIED: Final = Error(103, "permission denied")
@@ -70,6 +71,7 @@ LIMIT_EXCEEDED: Final = Error(106, "limit exceeded")
 BAD_REQUEST_ERROR: Final = Error(107, "bad request")
 NOT_AVAILABLE_ERROR: Final = Error(108, "not available")
 TOKEN_EXPIRED: Final = Error(109, "token expired")
+EXPIRED_ERROR: Final = Error(110, "expired")
 TOO_MANY_REQUESTS: Final = Error(111, "too many requests", temporary=True)
 UNRECOVERABLE_POSITION: Final = Error(112, "unrecoverable position")
 

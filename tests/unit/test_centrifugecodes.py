@@ -22,6 +22,7 @@ class CodesTests:
             107: ("bad request", False),
             108: ("not available", False),
             109: ("token expired", False),
+            110: ("expired", False),
             111: ("too many requests", True),
             112: ("unrecoverable position", False),
         }

@@ -59,7 +59,9 @@ class Cause(StrEnum):
     INVALID = "invalid"
     """The token will never be accepted."""
     EXPIRED = "expired"
-    """The token is valid but expired: the client should get a new one."""
+    """The token is genuine, but not valid now: expired, not valid yet or used up. The client should get a new one."""
+    ENDED = "ended"
+    """The token is valid, but its `expire_at` is past: the connection or subscription would end at once."""
     UNKNOWN_KEY = "unknown key"
     """The token is signed with a key that the server does not have. Fetching the key set again may add this key."""
     UNAVAILABLE = "unavailable"
@@ -145,7 +147,7 @@ def verify_any(token: str, keys: Keys, now: float, terms: Terms) -> Identity | G
     return _check(token, keys, now, terms, read)
 
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Identity | Grant)
 
 
 def _check(token: str, keys: Keys, now: float, terms: Terms, read: Callable[[Claims], T]) -> T | Refused:
@@ -168,7 +170,10 @@ def _check(token: str, keys: Keys, now: float, terms: Terms, read: Callable[[Cla
         if expired is not None:
             return expired
         _check_parties(claims, terms)
-        return read(claims)
+        found = read(claims)
+        if found.expires_at and now >= found.expires_at + terms.leeway:
+            return Refused(f"the token's expire_at was {_show_seconds(now - found.expires_at)} ago", Cause.ENDED)
+        return found
     except InvalidClaim as wrong:
         return Refused(str(wrong))
 
@@ -250,10 +255,10 @@ def _check_times(claims: Claims, now: float, leeway: float) -> Refused | None:
     Check `exp`, `nbf` and `iat` (RFC 7519 sections 4.1.4 to 4.1.6).
 
     Returns:
-        A `Refused` if the token has expired, None if its times are valid.
+        A `Refused` if the token has expired or is not valid yet, None if its times are valid.
 
     Raises:
-        InvalidClaim: a time is malformed, `exp` is missing, or `nbf` or `iat` is in the future.
+        InvalidClaim: a time is malformed, or `exp` is missing.
     """
     expires, begins, issued = (read_time(claims, name) for name in ("exp", "nbf", "iat"))
     if expires is None:
@@ -261,9 +266,10 @@ def _check_times(claims: Claims, now: float, leeway: float) -> Refused | None:
     if now >= expires + leeway:
         return Refused(f"the token expired {_show_seconds(now - expires)} ago", Cause.EXPIRED)
     if begins is not None and now < begins - leeway:
-        raise InvalidClaim(f"the token is not valid for another {_show_seconds(begins - now)} (nbf)")
+        return Refused(f"the token is not valid for another {_show_seconds(begins - now)} (nbf)", Cause.EXPIRED)
     if issued is not None and now < issued - leeway:
-        raise InvalidClaim(f"the token was issued {_show_seconds(issued - now)} in the future (iat); check the clocks")
+        ahead = _show_seconds(issued - now)
+        return Refused(f"the token was issued {ahead} in the future (iat); check the clocks", Cause.EXPIRED)
     return None
 
 

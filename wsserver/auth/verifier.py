@@ -79,7 +79,7 @@ class Tokens:
             return succeed(found)
 
         def decide(unused: bool) -> Any:
-            return found if unused else Refused("the one-time token has already been used")
+            return found if unused else Refused("the one-time token has already been used", Cause.EXPIRED)
 
         def unavailable(failure: Failure) -> Refused:
             failure.trap(BrokerDown)

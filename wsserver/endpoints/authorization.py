@@ -7,6 +7,7 @@ the backend allows it in its answer to a hook (`Hooks`).
 A raw subscriber is a client of `/ws?channel=` or `/sse?channel=`.
 """
 
+import math
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -300,9 +301,9 @@ class Authorizer:
             expires_at: UNIX time in seconds; 0 for never.
 
         Returns:
-            Whole seconds, at least 1; 0 if the token does not expire.
+            Seconds, rounded up, at least 1; 0 if the token does not expire.
         """
-        return max(1, int(expires_at - self._now())) if expires_at else 0
+        return max(1, math.ceil(expires_at - self._now())) if expires_at else 0
 
     def call_when_expired(self, expires_at: int, function: Callable[[], object]) -> WallClockTimer | None:
         """

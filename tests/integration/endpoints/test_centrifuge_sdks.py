@@ -281,13 +281,53 @@ class TokenTests:
         assert not [event for event in sdk.events if event["event"] == "disconnected"]
         assert len([event for event in sdk.events if event["event"] == "connecting"]) == 1
 
-    def test_an_expired_token_is_replaced_by_a_new_one_and_the_client_connects(self, server, start_sdk):
+    def test_a_token_that_is_not_valid_now_is_replaced_by_a_new_one_and_the_client_connects(self, server, start_sdk):
+        """Expired, not valid yet, or from a backend whose clock is ahead."""
         sdk = start_sdk(server, asksForTokens=True)
         sdk.order("connect")
-        for ttl in (-100, 600):
+        for claims in ({"ttl": -100}, {"nbf": time.time() + 60}, {"iat": time.time() + 60}, {}):
+            sdk.expect("token wanted")
+            sdk.order("token", token=token(**claims))
+        sdk.expect("connected")
+
+    def test_a_used_one_time_token_is_replaced_by_a_new_one(self, server, connect, start_sdk):
+        used = token(once=True, jti="1")
+        connect(server, token=used)
+        sdk = start_sdk(server, token=used, asksForTokens=True)
+        sdk.order("connect")
+        sdk.expect("token wanted")
+        sdk.order("token", token=token(once=True, jti="2"))
+        sdk.expect("connected")
+
+    def test_a_token_whose_expire_at_is_past_disconnects_once_with_110(self, server, start_sdk):
+        """The client does not try again and again."""
+        sdk = start_sdk(server, token=token(expire_at=time.time() - 60))
+        sdk.order("connect")
+        assert sdk.expect("disconnected")["code"] == 110
+        assert len([event for event in sdk.events if event["event"] == "connecting"]) == 1
+
+    def test_a_client_that_refreshes_with_an_expired_token_reconnects_and_requests_another(self, server, start_sdk):
+        sdk = start_sdk(server, asksForTokens=True)
+        sdk.order("connect")
+        for ttl in (1, -100, 600):
             sdk.expect("token wanted")
             sdk.order("token", token=token(ttl))
         sdk.expect("connected")
+        sdk.expect("connecting", code=3005)
+        sdk.expect("connected")
+
+    def test_a_subscription_that_is_refreshed_with_an_expired_token_requests_another(self, server, connect):
+        """The SDK does not give the subscription up."""
+        sdk = connect(server, token=token())
+        sdk.order("subscribe", channel="c", options={"asksForTokens": True})
+        for ttl in (1, -100, 600):
+            assert sdk.expect("token wanted")["channel"] == "c"
+            sdk.order("token", token=token(ttl, channel="c"))
+        sdk.expect("subscribed", channel="c")
+        sdk.expect("subscribing", channel="c", code=2501)
+        sdk.expect("subscribed", channel="c")
+        publish(server, "c", b"hello")
+        assert sdk.publications(1) == ["hello"]
 
     def test_a_client_without_a_token_is_disconnected_with_3501(self, server, start_sdk):
         """The SDK does not reconnect after this code."""

@@ -88,7 +88,7 @@ class OnceTests:
         assert isinstance(result(tokens.connection(ONCE)), Identity)
         for check in (tokens.connection, tokens.either):
             refused = result(check(ONCE))
-            assert (refused.cause, refused.reason) == (Cause.INVALID, "the one-time token has already been used")
+            assert (refused.cause, refused.reason) == (Cause.EXPIRED, "the one-time token has already been used")
         assert isinstance(result(tokens.connection(token(claims(once=True, jti="2")))), Identity)
         assert [type(result(tokens.connection(token()))) for _ in range(2)] == [Identity, Identity]
 

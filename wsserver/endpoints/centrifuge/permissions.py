@@ -18,12 +18,15 @@ from wsserver.centrifugecodes import (
     BAD_REQUEST,
     BAD_REQUEST_ERROR,
     EXPIRED,
+    EXPIRED_ERROR,
+    EXPIRED_SUBSCRIPTION,
     INVALID_TOKEN,
     NOT_AVAILABLE_ERROR,
     PERMISSION_DENIED,
     TOKEN_EXPIRED,
     Disconnect,
     Error,
+    Unsubscription,
 )
 from wsserver.endpoints.authorization import NO_KEY, Authorizer, identity_of
 from wsserver.endpoints.centrifuge.commands import Connect, Subscribe
@@ -140,7 +143,7 @@ class Permissions:
             return then(tokens.connection(token), _identified_by_token)
         if hooks is not None:
             answer = hooks.connect(context.caller, data=request.data, name=request.name, version=request.version)
-            return then(answer, _identified_by_hook)
+            return then(answer, self._identified_by_hook)
         if self.authorizer.anonymous:
             return _ANONYMOUS
         return BAD_REQUEST.because("a token is required; see --anonymous")
@@ -179,7 +182,7 @@ class Permissions:
         if grant is not None:
             return grant
         answer = self.authorizer.open(channel, context.identity, context.host, context.caller, request.data)
-        return then(answer, partial(_opened, channel))
+        return then(answer, partial(self._opened, channel))
 
     def find_grant(self, context: ClientContext, channel: ChannelName) -> SubscribeGrant | None:
         """
@@ -194,13 +197,22 @@ class Permissions:
         refusal = self.authorizer.refuse(channel, context.identity, context.host)
         return SubscribeGrant(channel) if refusal is None else None
 
+    @may_wait
     def sub_refresh(
-        self, context: ClientContext, grant: SubscribeGrant, token: str
-    ) -> MaybeDeferred[SubscribeGrant | Error | Disconnect]:
-        """Check a new subscription token, and return the permission that replaces `grant`."""
+        self, context: ClientContext, channel: ChannelName, token: str
+    ) -> Generator[Any, Any, SubscribeGrant | Error | Disconnect | Unsubscription]:
+        """
+        Check a new subscription token, and return the permission that replaces the subscription's.
+
+        An expired token is no reason for an error: SDKs would give up the subscription. After an unsubscription with
+        2501 they request another token, and subscribe again.
+        """
         if not token:
             return BAD_REQUEST_ERROR.because("sub_refresh without a token")
-        return self._with_token(context, grant.channel, token, INVALID_TOKEN)
+        answer: SubscribeGrant | Error | Disconnect = yield self._with_token(context, channel, token, INVALID_TOKEN)
+        if isinstance(answer, Error) and answer.code == TOKEN_EXPIRED.code:
+            return EXPIRED_SUBSCRIPTION
+        return answer
 
     @may_wait
     def _with_token(
@@ -218,6 +230,26 @@ class Permissions:
         if found.client not in ("", context.caller.client):
             return INVALID_TOKEN.because("the token is for another client")
         return SubscribeGrant(channel, found.info, found.data, found.expires_at, True, Right.PUBLISH in found.rights)
+
+    def _identified_by_hook(self, answer: Connected | HookError | HookDisconnect) -> ConnectGrant | Error | Disconnect:
+        if not isinstance(answer, Connected):
+            return refuse_by_hook(answer)
+        return self._check_end(answer.expire_at) or ConnectGrant(identity_of(answer), answer.data)
+
+    def _opened(
+        self, channel: ChannelName, answer: Subscribed | HookError | HookDisconnect | NotAllowed
+    ) -> SubscribeGrant | Error | Disconnect:
+        if isinstance(answer, NotAllowed):
+            return refuse_channel(answer)
+        if not isinstance(answer, Subscribed):
+            return refuse_by_hook(answer)
+        ended = self._check_end(answer.expire_at)
+        return ended or SubscribeGrant(channel, answer.info, answer.data, answer.expire_at)
+
+    def _check_end(self, expire_at: int) -> Error | None:
+        """Return the refusal if the backend's answer has an `expire_at` in the past."""
+        ended = 0 < expire_at <= self.authorizer.time()
+        return EXPIRED_ERROR.because("expire_at in the backend's answer is in the past") if ended else None
 
     def ask_to_publish(
         self, context: ClientContext, channel: ChannelName, data: JSONText
@@ -283,20 +315,6 @@ def _identified_by_token(found: Identity | Refused) -> ConnectGrant | Error | Di
     if isinstance(found, Refused):
         return refuse_token(found, expired=TOKEN_EXPIRED, invalid=INVALID_TOKEN)
     return ConnectGrant(found, by_token=True)
-
-
-def _identified_by_hook(answer: Connected | HookError | HookDisconnect) -> ConnectGrant | Error | Disconnect:
-    if isinstance(answer, Connected):
-        return ConnectGrant(identity_of(answer), answer.data)
-    return refuse_by_hook(answer)
-
-
-def _opened(
-    channel: ChannelName, answer: Subscribed | HookError | HookDisconnect | NotAllowed
-) -> SubscribeGrant | Error | Disconnect:
-    if isinstance(answer, Subscribed):
-        return SubscribeGrant(channel, answer.info, answer.data, answer.expire_at)
-    return refuse_channel(answer) if isinstance(answer, NotAllowed) else refuse_by_hook(answer)
 
 
 def _read_answer(answer: Published | HookError | HookDisconnect, data: JSONText) -> PublishGrant | Error | Disconnect:

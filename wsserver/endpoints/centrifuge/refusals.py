@@ -10,6 +10,7 @@ from twisted.python.failure import Failure
 from wsserver.auth.jwt import Cause, Refused
 from wsserver.centrifugecodes import (
     BAD_REQUEST_ERROR,
+    EXPIRED_ERROR,
     INTERNAL,
     NOT_AVAILABLE_ERROR,
     PERMISSION_DENIED,
@@ -62,14 +63,17 @@ def refuse_token(refused: Refused, *, expired: Error | Disconnect, invalid: Erro
 
     Args:
         refused: the reason and the kind of the refusal.
-        expired: the refusal of an expired token.
+        expired: the refusal of a token that the client should replace by a new one.
         invalid: the refusal of any other token.
 
     Returns:
-        `expired` or `invalid` with the reason, or the temporary error 100 if the token cannot be checked now.
+        `expired` or `invalid` with the reason; the temporary error 100 if the token cannot be checked now; 110 if its
+        `expire_at` is past.
     """
     if refused.cause is Cause.UNAVAILABLE:
         return INTERNAL.because(refused.reason)
+    if refused.cause is Cause.ENDED:
+        return EXPIRED_ERROR.because(refused.reason)
     return (expired if refused.cause is Cause.EXPIRED else invalid).because(refused.reason)
 
 

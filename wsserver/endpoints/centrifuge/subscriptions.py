@@ -316,9 +316,13 @@ class Channels:
             return PERMISSION_DENIED.because(f"not subscribed to channel {quote(request.channel)}")
         if subscription.server_side:
             return BAD_REQUEST.because("sub_refresh of a subscription that the server made")
-        grant = yield self._permissions.sub_refresh(self.context, subscription.grant, request.token)
+        grant = yield self._permissions.sub_refresh(self.context, subscription.channel, request.token)
         if isinstance(grant, Error | Disconnect):
             return grant
+        if isinstance(grant, Unsubscription):
+            if self.subscriptions.get(subscription.channel) is subscription:
+                self.end(subscription.channel, grant)
+            return SubRefreshResult()
         subscription.grant = grant
         if self.subscriptions.get(grant.channel) is subscription:
             self._watch_expiry(subscription)

@@ -1,9 +1,12 @@
 """The same answers as those of Centrifugo 6.9.1 to the same frames, except for the reason in a message."""
 
+import jwt
 import pytest
 from centrifuge_client import Client
+from twisted.internet.defer import succeed
 
 from wsserver.config.settings import Settings
+from wsserver.hooks.messages import Connected, Subscribed
 from wsserver.testing import MemoryServer
 
 OPEN = {
@@ -13,6 +16,15 @@ OPEN = {
     "channel": (("plain", {"history_size": 0, "presence": False}),),
 }
 """Clients may do everything. The channel `plain` has neither history nor presence."""
+
+
+SECRET = "secret " * 6
+NOW = 1_800_000_000
+
+
+def token(**claims):
+    """Sign a token that expires one hour after `NOW`."""
+    return jwt.encode({"sub": "ann", "exp": NOW + 3600, **claims}, SECRET, "HS256")
 
 
 @pytest.fixture
@@ -153,3 +165,103 @@ class LastPublicationTests:
         arguments = {"unsubscribe": {"channel": "c"}, "refresh": {"expired": True}}.get(call, {})
         getattr(server.service.management, call)(client=me.client, **arguments)
         assert [one["push"]["pub"]["data"] for one in client.receive() if "pub" in one.get("push", {})] == ["last"]
+
+
+class TokenTests:
+    """Tokens that are valid at another time, and times in results."""
+
+    @pytest.fixture
+    def server(self):
+        """Start a server that checks tokens, and whose clock stands half a second after `NOW`."""
+        server = MemoryServer(Settings(token_secret=SECRET, **OPEN))
+        authorizer = server.service.authorizer
+        authorizer._now = authorizer.tokens._now = lambda: NOW + 0.5
+        return server
+
+    @pytest.fixture
+    def client(self, server):
+        """Connect a client with a token, which is subscribed to `c` with another token."""
+        client = Client(server).connected(token=token())
+        assert client.request("subscribe", channel="c", token=token(channel="c"))["expires"]
+        return client
+
+    OTHER_TIMES = pytest.mark.parametrize(
+        ("claims", "code"),
+        [
+            ({"exp": NOW - 60}, 109),
+            ({"nbf": NOW + 60}, 109),
+            ({"iat": NOW + 60}, 109),
+            ({"expire_at": NOW - 60}, 110),
+        ],
+    )
+    """109: the SDK requests another token. 110: it stops, and does not connect again and again."""
+
+    @OTHER_TIMES
+    def test_connect_and_subscribe_are_refused_with_109_or_110(self, server, client, claims, code):
+        assert Client(server).request("connect", token=token(**claims))["code"] == code
+        assert client.request("subscribe", channel="d", token=token(channel="d", **claims))["code"] == code
+
+    @OTHER_TIMES
+    def test_a_refresh_closes_with_3005_or_is_refused_with_110(self, client, claims, code):
+        """After 3005 the SDK reconnects, and requests another token."""
+        if code == 110:
+            assert client.request("refresh", token=token(**claims))["code"] == 110
+            return
+        client.send({"id": 9, "refresh": {"token": token(**claims)}})
+        assert client.closed()[0] == 3005
+
+    @OTHER_TIMES
+    def test_a_sub_refresh_unsubscribes_with_2501_or_is_refused_with_110(self, client, claims, code):
+        """After 2501 the SDK subscribes again, and requests another token. Its reply is ignored."""
+        client.send({"id": 9, "sub_refresh": {"channel": "c", "token": token(channel="c", **claims)}})
+        received = client.receive()
+        if code == 110:
+            assert [one["error"]["code"] for one in received] == [110]
+            return
+        push = {"channel": "c", "unsubscribe": {"code": 2501, "reason": "subscription expired"}}
+        assert received == [{"push": push}, {"id": 9, "sub_refresh": {}}]
+        assert "code" not in client.request("subscribe", channel="c", token=token(channel="c"))
+
+    def test_a_used_one_time_token_is_refused_with_109(self, server):
+        """An SDK connects with the same token after a lost connection; it must request another one."""
+        once = token(once=True, jti="1")
+        Client(server).connected(token=once)
+        assert Client(server).request("connect", token=once)["code"] == 109
+
+    def test_a_token_can_extend_a_subscription_that_was_made_without_one(self, server, client):
+        client.request("subscribe", channel="d")
+        reply = client.request("sub_refresh", channel="d", token=token(channel="d"))
+        assert reply == {"expires": True, "ttl": 3600}
+        other = Client(server).connected(token=token(subs={"e": {}}))
+        other.send({"id": 9, "sub_refresh": {"channel": "e", "token": token(channel="e")}})
+        assert other.closed()[0] == 3501
+
+    def test_ttl_is_rounded_up(self, server):
+        """Until the whole second in which the token expires, as in Centrifugo."""
+        client = Client(server)
+        assert client.request("connect", token=token(exp=NOW + 3))["ttl"] == 3
+        assert client.request("subscribe", channel="d", token=token(channel="d", exp=NOW + 3))["ttl"] == 3
+        assert client.request("sub_refresh", channel="d", token=token(channel="d", exp=NOW + 4))["ttl"] == 4
+        assert client.request("refresh", token=token(exp=NOW + 4))["ttl"] == 4
+        # Within the leeway.
+        assert Client(server).request("connect", token=token(exp=NOW - 3))["ttl"] == 1
+
+
+class HookTests:
+    """Answers of the backend."""
+
+    @pytest.mark.parametrize(("expire_at", "refused"), [(NOW, True), (NOW + 1, False), (0, False)])
+    def test_an_expire_at_in_the_past_is_refused_with_110(self, monkeypatch, expire_at, refused):
+        """Of a connection and of a subscription; they would end at once, and the SDK would try again at once."""
+        server = MemoryServer(
+            Settings(hook_connect="http://backend.invalid/", hook_subscribe="http://backend.invalid/")
+        )
+        server.service.authorizer._now = lambda: NOW + 0.5
+        answer = Connected(expire_at=expire_at)
+        monkeypatch.setattr(server.service.hooks, "connect", lambda *_, **__: succeed(answer))
+        assert Client(server).request("connect").get("code") == (110 if refused else None)
+        answer = Connected()
+        client = Client(server).connected()
+        end = Subscribed(expire_at=expire_at)
+        monkeypatch.setattr(server.service.hooks, "subscribe", lambda *_, **__: succeed(end))
+        assert client.request("subscribe", channel="c").get("code") == (110 if refused else None)
