@@ -330,12 +330,20 @@ def write(value: object) -> bytes:
     Encode a value as JSON in UTF-8, without white space.
 
     Raises:
-        ValueError: the value cannot be encoded: NaN, an infinite number, half a surrogate pair.
+        ValueError: the value cannot be encoded: NaN, an infinite number.
     """
     # msgspec writes these types as `json` does, much faster, but NaN as null.
     if type(value) in _SIMPLE_TYPES:
-        return _ENCODER.encode(value)
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
+        try:
+            return _ENCODER.encode(value)
+        except UnicodeEncodeError:
+            return _encode_text(json.dumps(value, ensure_ascii=False))
+    return _encode_text(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
+
+
+def _encode_text(text: str) -> bytes:
+    # Half a surrogate pair, which UTF-8 cannot encode, is written as its escape in JSON.
+    return text.encode("utf-8", "backslashreplace")
 
 
 def write_object(fields: Mapping[str, object]) -> bytes:
@@ -372,15 +380,23 @@ def _mask_half_pairs(text: bytes) -> tuple[bytes, bytes]:
     return _HALF_PAIR.sub(marker, hidden).replace(backslash, rb"\\"), marker
 
 
-def _unmask(value: Any, marker: bytes, where: str, replacement: str | None = None) -> Any:
+_Replacement = str | Callable[[re.Match[str]], str] | None
+"""What replaces half a surrogate pair in a decoded string; None to refuse it."""
+
+
+def _restore_half(found: re.Match[str]) -> str:
+    return chr(int(found[1], 16))
+
+
+def _unmask(value: Any, marker: bytes, where: str, replacement: _Replacement = None) -> Any:
     """
-    Undo `_mask_half_pairs` in the JSON texts that a decoded value contains.
+    Undo `_mask_half_pairs` in the JSON texts that a decoded value contains, and in its fields of type `Any`.
 
     Args:
         value: the decoded value.
         marker: the marker that `_mask_half_pairs` has returned.
         where: the name of the value.
-        replacement: what replaces half a surrogate pair in a decoded string; None to refuse it.
+        replacement: for the strings in other fields.
 
     Returns:
         The value.
@@ -393,7 +409,7 @@ def _unmask(value: Any, marker: bytes, where: str, replacement: str | None = Non
     if isinstance(value, str) and (half := marker.decode("ascii")) in value:
         if replacement is None:
             raise HalfPairError(where)
-        return re.sub(half + "....", replacement, value)
+        return re.sub(half + "(....)", replacement, value)
     if isinstance(value, list):
         return [_unmask(one, marker, where, replacement) for one in value]
     if isinstance(value, dict):
@@ -402,7 +418,8 @@ def _unmask(value: Any, marker: bytes, where: str, replacement: str | None = Non
             _unmask(name, marker, where, replacement): _unmask(one, marker, where, replacement) for name, one in pairs
         }
     if isinstance(value, msgspec.Struct):
-        for name in value.__struct_fields__:
-            place = f"{where}.{name}" if where else name
-            force_setattr(value, name, _unmask(getattr(value, name), marker, place, replacement))
+        for field in msgspec.structs.fields(value):
+            place = f"{where}.{field.name}" if where else field.name
+            chosen = _restore_half if field.type is Any else replacement
+            force_setattr(value, field.name, _unmask(getattr(value, field.name), marker, place, chosen))
     return value

@@ -200,7 +200,9 @@ def _parse_object(text: bytes, what: str) -> Claims:
             parse_float=_parse_finite,
         )
         if _SURROGATE.search(text):
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
+            json.dumps(_omit_values(value), ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise InvalidClaim(f"the token's {what} contains half a surrogate pair") from None
     except (ValueError, RecursionError):
         raise InvalidClaim(f"the token's {what} is not JSON, or not in UTF-8") from None
     if not isinstance(value, dict):
@@ -208,6 +210,16 @@ def _parse_object(text: bytes, what: str) -> Claims:
     if is_too_deep(text):
         raise InvalidClaim(f"the token's {what} is nested too deeply")
     return value
+
+
+def _omit_values(claims: Any) -> Any:
+    """Omit the values that are only passed on, which may contain half a surrogate pair: `info` and `data`."""
+    if not isinstance(claims, dict):
+        return claims
+    rest = {name: value for name, value in claims.items() if name not in {"info", "data"}}
+    if isinstance(subs := rest.get("subs"), dict):
+        rest["subs"] = {channel: _omit_values(options) for channel, options in subs.items()}
+    return rest
 
 
 def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

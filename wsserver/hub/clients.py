@@ -55,7 +55,9 @@ class ClientInfo:
 def write_info(info: ClientInfo) -> bytes:
     """Serialize a client's info as JSON in UTF-8."""
     if not info.text:
-        text = json.dumps(info.as_json(), ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+        written = json.dumps(info.as_json(), ensure_ascii=False, separators=(",", ":"))
+        # Half a surrogate pair is written as its escape.
+        text = written.encode("utf-8", "backslashreplace")
         object.__setattr__(info, "text", text)
     return info.text
 

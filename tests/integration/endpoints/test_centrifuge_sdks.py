@@ -1,5 +1,6 @@
 """The official SDKs of Centrifugo, unchanged, against this server."""
 
+import json
 import time
 from contextlib import ExitStack
 
@@ -88,6 +89,19 @@ class CommandTests:
         for value in values:
             assert sdk.call("publish", channel="foo", data=value) is not None
         assert sdk.publications(len(values)) == values
+
+    def test_a_refused_publication_does_not_end_the_connection(self, server_without_history, connect, kind):
+        """In JavaScript, a publication without data is one of the value `undefined`."""
+        sdk = connect(server_without_history)
+        sdk.subscribe("foo")
+        deep = "[" * 600 + "]" * 600
+        refused = [{"channel": "foo\ud83d", "data": 1}, {"channel": "foo", "data": json.loads(deep)}]
+        if kind == "javascript":
+            refused.append({"channel": "foo"})
+        for publication in refused:
+            assert sdk.call("publish", **publication)["error"]["code"] == 107
+        sdk.call("publish", channel="foo", data="still connected")
+        assert sdk.publications(1) == ["still connected"]
 
     def test_values_of_a_client_and_of_the_backend_reach_all_subscribers_unchanged(self, server, connect):
         one, two = connect(server), connect(server)

@@ -210,7 +210,13 @@ REFUSED = {
     "a payload that is not JSON": (HMAC, token("exp"), "payload is not JSON"),
     "a payload that is a list": (HMAC, token("[]"), "payload is not a JSON object"),
     "a payload that is not UTF-8": (HMAC, token(b'{"sub": "\xff"}'), "payload is not JSON"),
-    "half a surrogate pair": (HMAC, token(f'{{"exp": {NOW + 60}, "info": "\\ud800"}}'), "payload is not JSON"),
+    "half a surrogate pair": (HMAC, token(f'{{"exp": {NOW + 60}, "sub": "\\ud800"}}'), "half a surrogate pair"),
+    "half a surrogate pair in a name": (HMAC, token(f'{{"exp": {NOW + 60}, "\\ud800": 1}}'), "half a surrogate pair"),
+    "half a surrogate pair in subs": (
+        HMAC,
+        token(f'{{"exp": {NOW + 60}, "subs": {{"\\ud800": {{"info": 1}}}}}}'),
+        "half a surrogate pair",
+    ),
     "3000 brackets that are not closed": (
         HMAC,
         token(f'{{"exp": {NOW + 60}, "info": ' + "[" * 3000 + "}"),

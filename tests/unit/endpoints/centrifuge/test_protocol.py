@@ -980,6 +980,20 @@ class TokenTests:
         client.send({"id": 9, "sub_refresh": {"channel": "c", "token": token(channel="d")}})
         assert client.closed()[0] == 3500
 
+    def test_keeps_half_a_surrogate_pair_in_the_info_of_a_token(self):
+        """Other clients receive it with publications, with join events and in presence."""
+        server = MemoryServer(Settings(**OPEN, token_secret=SECRET))
+        other = Client(server).connected(token=token(sub="bob"))
+        other.request("subscribe", channel="c", join_leave=True)
+        client = Client(server).connected(token=token(info={"name": "\ud83d"}))
+        client.request("subscribe", channel="c", token=token(channel="c", info=["\ude00"]))
+        client.request("publish", channel="c", data=1)
+        joined, published = (one["push"] for one in other.receive() if "push" in one)
+        info = published["pub"]["info"]
+        assert (info["conn_info"], info["chan_info"]) == ({"name": "\ud83d"}, ["\ude00"])
+        assert joined["join"]["info"] == info
+        assert info in other.request("presence", channel="c")["presence"].values()
+
     def test_accepts_a_sub_refresh_of_a_subscription_that_was_made_without_a_token(self):
         """As Centrifugo does. A subscription that the server made has no token to refresh."""
         server = make_server(token_secret=SECRET)
