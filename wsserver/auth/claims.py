@@ -91,7 +91,7 @@ class Capability:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """A subscription that a connection token opens for its client: an entry of the claim `subs` or `channels`."""
+    """A subscription that a connection token opens for its client: an entry of the claim `subs`, or of `channels`."""
 
     info: object = None
     """A JSON value that other clients see in the channel's presence."""
@@ -250,8 +250,9 @@ def _subs(claims: Claims) -> dict[ChannelName, Opening]:
         raise InvalidClaim("the token's channels: expected an array")
     if not isinstance(subs, dict) or not all(isinstance(one, dict) for one in subs.values()):
         raise InvalidClaim("the token's subs: expected an object of objects")
-    found = {_channel(name, "channels"): Opening() for name in channels}
-    found |= {_channel(name, "subs"): Opening(one.get("info"), one.get("data")) for name, one in subs.items()}
+    named = {_channel(name, "channels"): Opening() for name in channels}
+    # As in Centrifugo, `subs` replaces `channels`.
+    found = {_channel(name, "subs"): Opening(one.get("info"), one.get("data")) for name, one in subs.items()} or named
     if len(found) > MAX_CHANNELS:
         raise InvalidClaim(f"the token subscribes to {len(found)} channels; expected at most {MAX_CHANNELS}")
     return found

@@ -402,7 +402,7 @@ class AcceptedTests:
             Terms(audience="chat", issuer="me"),
         )
         assert (identity.expires_at, identity.info) == (NOW + 1, {"name": "Ada"})
-        assert identity.subs == {"news": Opening(), "chat": Opening(1, b'{"x": 2}')}
+        assert identity.subs == {"chat": Opening(1, b'{"x": 2}')}
 
     @pytest.mark.parametrize(
         ("more", "end"),

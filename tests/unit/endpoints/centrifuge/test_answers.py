@@ -222,6 +222,17 @@ class TokenTests:
         assert received == [{"push": push}, {"id": 9, "sub_refresh": {}}]
         assert "code" not in client.request("subscribe", channel="c", token=token(channel="c"))
 
+    @pytest.mark.parametrize(
+        ("claims", "channels"),
+        [
+            ({"channels": ["a"], "subs": {"b": {}}}, {"b"}),
+            ({"channels": ["a"], "subs": {}}, {"a"}),
+            ({"channels": ["a"]}, {"a"}),
+        ],
+    )
+    def test_subs_replace_channels(self, server, claims, channels):
+        assert Client(server).request("connect", token=token(**claims))["subs"].keys() == channels
+
     def test_a_used_one_time_token_is_refused_with_109(self, server):
         """An SDK connects with the same token after a lost connection; it must request another one."""
         once = token(once=True, jti="1")

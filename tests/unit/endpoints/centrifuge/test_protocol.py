@@ -834,7 +834,7 @@ class TokenTests:
         server.service.hub.history("c").addCallback(pages.append)
         server.service.hub.publish("c", b"1")
         server.service.hub.publish("c", b"2")
-        good = token(subs={"c": {"info": {"role": "x"}, "data": [1]}}, channels=["d"], info={"name": "Ann"})
+        good = token(subs={"c": {"info": {"role": "x"}, "data": [1]}, "d": {}}, info={"name": "Ann"})
         since = {"recover": True, "offset": 1, "epoch": pages[0].position.epoch}
         about = Client(server).request("connect", token=good, subs={"c": since, "closed": since})
         assert about["subs"].keys() == {"c", "d"}
