@@ -476,10 +476,13 @@ class ManagementTests:
         assert self.call(server, "disconnect", client=number) == 1
         assert sdk.expect("disconnected")["code"] == 3503
 
-    def test_a_client_disconnected_with_a_code_below_3500_reconnects(self, server, connect):
+    @pytest.mark.parametrize("code", [3000, 3011])
+    def test_a_client_disconnected_with_a_code_below_3500_reconnects(self, server, connect, code):
+        """It receives the code and the reason, with 3000 too."""
         sdk = connect(server)
         (number,) = self.call(server, "connections")
-        self.call(server, "disconnect", client=number, code=3011, reason="force reconnect")
+        self.call(server, "disconnect", client=number, code=code, reason="force reconnect")
+        assert sdk.expect("connecting", code=code)["reason"] == "force reconnect"
         assert sdk.expect("connected")["client"] != number
 
 
