@@ -298,6 +298,10 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     def _reply(self, answer: Answer, command: Command) -> None:
         if isinstance(answer, Disconnect):
+            assert self.session is not None
+            # The client receives what it published before, even in the same frame.
+            for channel in list(self.session.channels):
+                self.hub.deliver_pending(channel)
             self.disconnect(answer)
             return
         payload = reply(command.id, answer) if isinstance(answer, Result) else error_reply(command.id, answer)

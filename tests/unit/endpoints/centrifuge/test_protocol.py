@@ -166,6 +166,21 @@ class OrderTests:
         assert (closed.opcode, int.from_bytes(closed.payload[:2], "big")) == (8, 3501)
         assert server.service.hub.history("c").result.publications == ()
 
+    @pytest.mark.parametrize("history_size", [0, 10])
+    @pytest.mark.parametrize("bad", ["{", '{"id":4,"connect":{}}', '{"send":{}}'])
+    def test_a_client_receives_its_publication_in_front_of_a_command_that_ends_the_connection(self, bad, history_size):
+        server = make_server(history_size=history_size)
+        client, other = Client(server).connected(), Client(server).connected()
+        for one in (client, other):
+            one.request("subscribe", channel="c")
+        client.peer.send_text('{"id":3,"publish":{"channel":"c","data":1}}\n' + bad)
+        assert [one["push"]["pub"]["data"] for one in other.receive()] == [1]
+        *frames, closed = client.peer.frames()
+        reply, push = (json.loads(line) for frame in frames for line in frame.payload.split(b"\n"))
+        assert reply == {"id": 3, "publish": {}}
+        assert push["push"]["pub"]["data"] == 1
+        assert closed.opcode == 8
+
     def test_waits_for_the_replies_in_front_of_an_invalid_command(self, server, monkeypatch):
         """Frames that arrive meanwhile are dropped, so that they need no memory."""
         client, waits = Client(server).connected(), Deferred()
