@@ -370,14 +370,19 @@ def _mask_half_pairs(text: bytes) -> tuple[bytes, bytes]:
     Replace the first two characters of each escaped half of a surrogate pair by a marker.
 
     Returns:
-        The text with the markers, and the marker: 16 characters that the text did not contain.
+        The text with the markers, and the marker: 17 characters that the text did not contain.
     """
-    marker, backslash = (b"%016x" % random.getrandbits(64) for _ in range(2))
+    marker, backslash = _make_marker(), _make_marker()
     while marker in text or backslash in text:
-        marker, backslash = (b"%016x" % random.getrandbits(64) for _ in range(2))
+        marker, backslash = _make_marker(), _make_marker()
     # A `u` after an escaped backslash does not start an escape.
     hidden = text.replace(rb"\\", backslash)
     return _HALF_PAIR.sub(marker, hidden).replace(backslash, rb"\\"), marker
+
+
+def _make_marker() -> bytes:
+    # The first character is no hexadecimal digit: it must not complete an invalid escape in front of it.
+    return b"x%016x" % random.getrandbits(64)
 
 
 _Replacement = str | Callable[[re.Match[str]], str] | None

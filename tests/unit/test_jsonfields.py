@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wsserver.jsonfields import (
@@ -162,6 +162,31 @@ class FieldTests:
         assert (found.raw, found.text) == (value, "\U0001f600")
         assert decode(list[msgspec.Raw], b"[ %b,\n1 ]" % value) == [value, b"1"]
         assert read_json(b" \t%b\r\n" % value) == value
+
+    @settings(max_examples=1000)
+    @given(
+        st.lists(
+            st.sampled_from(["\\u", "\\", "d83d", "de00", "d8", "3d", "d", "f", "0041", "x", '"', "\\n"]), max_size=8
+        )
+    )
+    def test_a_raw_value_is_accepted_if_and_only_if_it_is_json(self, parts):
+        """An invalid escape stays invalid next to half a surrogate pair: other clients could not decode it."""
+        text = ('"' + "".join(parts) + '"').encode()
+        try:
+            json.loads(text)
+        except ValueError:
+            with pytest.raises(ValueError, match="it is not JSON"):
+                read_json(text)
+        else:
+            assert read_json(text) == text
+
+    @pytest.mark.parametrize(
+        "text", [rb'"\ud3d\ude00"', rb'"\ud83\\\ude00"', rb'"\ud83\\"', rb'"\u\ud83d"', rb'"\u0\udead"']
+    )
+    def test_an_incomplete_escape_is_invalid_next_to_half_a_surrogate_pair(self, text):
+        for _ in range(50):
+            with pytest.raises(ValueError, match="it is not JSON"):
+                read_json(text)
 
     def test_a_raw_field_that_is_null_or_missing_is_none(self):
         assert decode(Outer, b'{"raw":null}').raw is None
