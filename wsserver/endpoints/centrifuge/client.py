@@ -290,9 +290,10 @@ class Session:
             options: `info`, `data`, `expire_at` and `recover_since`, as in Centrifugo's server API.
 
         Returns:
-            False if the client is already subscribed to `MAX_CHANNELS` channels.
+            False if the client is already subscribed to `MAX_CHANNELS` channels, or `expire_at` is in the past.
         """
-        if len(self.channels) >= MAX_CHANNELS:
+        ended = 0 < options.get("expire_at", 0) <= self._permissions.authorizer.time()
+        if ended or len(self.channels) >= MAX_CHANNELS:
             return False
         self._channels.push_subscription(channel, options)
         return True

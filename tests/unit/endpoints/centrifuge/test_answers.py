@@ -276,3 +276,11 @@ class HookTests:
         end = Subscribed(expire_at=expire_at)
         monkeypatch.setattr(server.service.hooks, "subscribe", lambda *_, **__: succeed(end))
         assert client.request("subscribe", channel="c").get("code") == (110 if refused else None)
+
+    def test_a_subscription_whose_expire_at_is_in_the_past_is_not_made(self, server, client):
+        """It would end at once, and close the connection with 3006."""
+        (known,) = server.service.hub.clients.find()
+        server.service.authorizer._now = lambda: NOW + 0.5
+        assert known.subscribe("c", {"expire_at": NOW}) is False
+        assert known.subscribe("d", {"expire_at": NOW + 1}) is True
+        assert [one["push"]["channel"] for one in client.receive()] == ["d"]
