@@ -44,6 +44,8 @@ KINDS = {
     "close": "close",
     "close_all": "close",
     "because": "close",
+    "_closed": "close",
+    "_invalid": "close",
     "failHandshake": "error",
     "abort_handshake": "error",
     "fail": "error",

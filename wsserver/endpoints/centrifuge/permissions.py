@@ -204,8 +204,8 @@ class Permissions:
         """
         Check a new subscription token, and return the permission that replaces the subscription's.
 
-        An expired token is no reason for an error: SDKs would give up the subscription. After an unsubscription with
-        2501 they request another token, and subscribe again.
+        An expired token is not answered with an error, because SDKs would give up the subscription. After an
+        unsubscription with 2501 they request another token, and subscribe again.
         """
         if not token:
             return BAD_REQUEST_ERROR.because("sub_refresh without a token")
