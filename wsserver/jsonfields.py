@@ -371,18 +371,19 @@ def _mask_half_pairs(text: bytes) -> tuple[bytes, bytes]:
 
     Returns:
         The text with the markers, and the marker: 17 characters that the text did not contain.
+
+    Raises:
+        msgspec.DecodeError: the text contains a NUL, which JSON does not allow.
     """
-    marker, backslash = _make_marker(), _make_marker()
-    while marker in text or backslash in text:
-        marker, backslash = _make_marker(), _make_marker()
-    # A `u` after an escaped backslash does not start an escape.
-    hidden = text.replace(rb"\\", backslash)
-    return _HALF_PAIR.sub(marker, hidden).replace(backslash, rb"\\"), marker
-
-
-def _make_marker() -> bytes:
+    if b"\0" in text:
+        raise msgspec.DecodeError("expected JSON, got a NUL")
     # The first character is no hexadecimal digit: it must not complete an invalid escape in front of it.
-    return b"x%016x" % random.getrandbits(64)
+    marker = b"x%016x" % random.getrandbits(64)
+    while marker in text:
+        marker = b"x%016x" % random.getrandbits(64)
+    # A `u` after an escaped backslash does not start an escape.
+    hidden = text.replace(rb"\\", b"\0\0")
+    return _HALF_PAIR.sub(marker, hidden).replace(b"\0\0", rb"\\"), marker
 
 
 _Replacement = str | Callable[[re.Match[str]], str] | None

@@ -166,7 +166,8 @@ class FieldTests:
     @settings(max_examples=1000)
     @given(
         st.lists(
-            st.sampled_from(["\\u", "\\", "d83d", "de00", "d8", "3d", "d", "f", "0041", "x", '"', "\\n"]), max_size=8
+            st.sampled_from(["\\u", "\\", "d83d", "de00", "d8", "3d", "d", "f", "0041", "x", "\0", '"', "\\n"]),
+            max_size=8,
         )
     )
     def test_a_raw_value_is_accepted_if_and_only_if_it_is_json(self, parts):
