@@ -376,7 +376,7 @@ def _mask_half_pairs(text: bytes) -> tuple[bytes, bytes]:
         msgspec.DecodeError: the text contains a NUL, which JSON does not allow.
     """
     if b"\0" in text:
-        raise msgspec.DecodeError("expected JSON, got a NUL")
+        raise msgspec.DecodeError
     # The first character is no hexadecimal digit: it must not complete an invalid escape in front of it.
     marker = b"x%016x" % random.getrandbits(64)
     while marker in text:
