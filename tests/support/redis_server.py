@@ -8,6 +8,8 @@ import subprocess
 import time
 from pathlib import Path
 
+from ports import free_port
+
 __all__ = ["RedisServer", "Sentinel"]
 
 
@@ -26,9 +28,7 @@ class RedisServer:
         self, directory: Path, *, port: int = 0, tls: tuple[Path, Path] | None = None, **options: str | int
     ) -> None:
         self.directory = directory
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = port or probe.getsockname()[1]
+        self.port = port or free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._tls = tls
         self._options = {"bind": "127.0.0.1", "save": "", "appendonly": "no", "dir": directory} | options
