@@ -322,6 +322,25 @@ cdef class Partial:
         return data
 
 
+cdef inline bytes as_bytes(data):
+    """Return data as an object of exactly the type `bytes`, and refuse other types."""
+    if type(data) is bytes:
+        return data
+    if not isinstance(data, bytes):
+        raise TypeError("Data must be bytes")
+    return bytes(data)
+
+
+cdef inline write_to(transport, bytes data):
+    """Write to a transport, without a call of a Python method if it is compiled."""
+    if isinstance(transport, WriteThrough):
+        (<WriteThrough>transport).put(data)
+    elif isinstance(transport, TLSFastPath):
+        (<TLSFastPath>transport).put(data)
+    else:
+        transport.write(data)
+
+
 cdef class Output:
     """See `fastpath.PyOutput`."""
 
@@ -329,13 +348,7 @@ cdef class Output:
     cdef public bint _writable
 
     cdef write(self, bytes data):
-        transport = self.transport
-        if isinstance(transport, WriteThrough):
-            (<WriteThrough>transport).put(data)
-        elif isinstance(transport, TLSFastPath):
-            (<TLSFastPath>transport).put(data)
-        else:
-            transport.write(data)
+        write_to(self.transport, data)
 
 
 cdef class FastPath(Output):
@@ -562,11 +575,7 @@ cdef class WriteThrough:
 
     def write(self, data):
         """See `transport.PyWriteThrough.write`."""
-        if type(data) is not bytes:
-            if not isinstance(data, bytes):
-                raise TypeError("Data must be bytes")
-            data = bytes(data)
-        self.put(data)
+        self.put(as_bytes(data))
 
     cdef put(self, bytes data):
         cdef ssize_t sent
@@ -697,11 +706,7 @@ cdef class TLSFastPath:
 
     def write(self, data):
         """See `tls.PyTLSFastPath.write`."""
-        if type(data) is not bytes:
-            if not isinstance(data, bytes):
-                raise TypeError("Data must be bytes")
-            data = bytes(data)
-        self.put(data)
+        self.put(as_bytes(data))
 
     cdef put(self, bytes data):
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
@@ -727,11 +732,7 @@ cdef class TLSFastPath:
             return
         data = PyBytes_FromStringAndSize(NULL, size)
         call_bio_read(self.out, PyBytes_AS_STRING(data), size)
-        transport = self.transport
-        if isinstance(transport, WriteThrough):
-            (<WriteThrough>transport).put(data)
-        else:
-            transport.write(data)
+        write_to(self.transport, data)
 
 
 cdef class Feed:
