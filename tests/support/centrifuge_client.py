@@ -1,8 +1,10 @@
-"""A Centrifuge client in memory, which sends raw commands."""
+"""Centrifuge clients that send raw commands: a client in memory, and one on a connection to a test server."""
 
 import json
 
-__all__ = ["PATH", "Client"]
+from peers import TEXT
+
+__all__ = ["PATH", "Client", "ask"]
 
 PATH = "/connection/websocket"
 
@@ -46,3 +48,11 @@ class Client:
         """Return the code and reason of the server's close frame; None if the connection is open."""
         self.turn()
         return self.peer.close_frame()
+
+
+def ask(peer, method, parameters):
+    """Send a command on a connection to a test server; return the reply, as it is written."""
+    peer.send_frame(TEXT, b'{"id":1,"%b":%b}' % (method, parameters))
+    reply = peer.read_frame().payload
+    assert reply.startswith(b'{"id":1,"%b":' % method), reply
+    return reply

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from typing import NamedTuple
 
 import pytest
+from centrifuge_client import ask
 from events import Events
 from http_api import KEY, api, up
 from peers import BINARY, TEXT
@@ -92,14 +93,6 @@ def fields(written):
     found = OBJECT.fullmatch(written)
     assert found, written
     return found[1] + (found[3] or b"")
-
-
-def ask(peer, method, parameters):
-    """Send a command of the Centrifuge protocol; return the text of the result."""
-    peer.send_frame(TEXT, b'{"id":1,"%b":%b}' % (method, parameters))
-    reply = peer.read_frame().payload
-    assert reply.startswith(b'{"id":1,"%b":' % method), reply
-    return reply
 
 
 def connect(server):

@@ -14,6 +14,7 @@ import re
 import subprocess
 
 import pytest
+from centrifuge_client import ask
 from command_line import PROGRAM, environment
 from events import Events
 from http_api import KEY, up
@@ -130,14 +131,6 @@ def inside(form, data):
     found = form.fullmatch(data)
     assert found, data
     return found[1]
-
-
-def ask(peer, method, parameters):
-    """Send a command of the Centrifuge protocol; return the reply."""
-    peer.send_frame(TEXT, b'{"id":1,"%b":%b}' % (method, parameters))
-    reply = peer.read_frame().payload
-    assert reply.startswith(b'{"id":1,"%b":' % method), reply
-    return reply
 
 
 def publications(answer):
