@@ -37,6 +37,7 @@ __all__ = [
     "decode_replacing",
     "decode_shallow",
     "decode_string",
+    "encode_text",
     "is_too_deep",
     "read_json",
     "replace_nulls",
@@ -337,12 +338,12 @@ def write(value: object) -> bytes:
         try:
             return _ENCODER.encode(value)
         except UnicodeEncodeError:
-            return _encode_text(json.dumps(value, ensure_ascii=False))
-    return _encode_text(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
+            return encode_text(json.dumps(value, ensure_ascii=False))
+    return encode_text(json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
 
 
-def _encode_text(text: str) -> bytes:
-    # Half a surrogate pair, which UTF-8 cannot encode, is written as its escape in JSON.
+def encode_text(text: str) -> bytes:
+    """Encode a JSON text in UTF-8. Half a surrogate pair, which UTF-8 cannot encode, is written as its escape."""
     return text.encode("utf-8", "backslashreplace")
 
 

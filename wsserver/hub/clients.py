@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from wsserver.jsonfields import encode_text
 from wsserver.typing import ChannelName
 
 __all__ = ["Client", "ClientInfo", "Clients", "new_client_id", "read_info", "write_info"]
@@ -55,9 +56,7 @@ class ClientInfo:
 def write_info(info: ClientInfo) -> bytes:
     """Serialize a client's info as JSON in UTF-8."""
     if not info.text:
-        written = json.dumps(info.as_json(), ensure_ascii=False, separators=(",", ":"))
-        # Half a surrogate pair is written as its escape.
-        text = written.encode("utf-8", "backslashreplace")
+        text = encode_text(json.dumps(info.as_json(), ensure_ascii=False, separators=(",", ":")))
         object.__setattr__(info, "text", text)
     return info.text
 

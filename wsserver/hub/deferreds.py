@@ -74,7 +74,7 @@ def may_wait(
         try:
             found = next(generator)
             while True:
-                if not hasattr(found, "addCallbacks"):
+                if not waits(found):
                     found = generator.send(found)
                     continue
                 results: list[Any] = []

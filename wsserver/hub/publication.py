@@ -82,7 +82,7 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
             more: further fields, as they are written after a field: each with a comma in front of it.
         """
         if self.info is not None:
-            more += b',"info":%b' % (self.info.text or write_info(self.info))
+            more += b',"info":%b' % write_info(self.info)
         if self.offset:
             more += b',"offset":%d' % self.offset
         if self.tags:

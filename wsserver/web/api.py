@@ -142,7 +142,7 @@ class API:
                     continue
                 given = bytes(parameters)
                 outcome = self._methods.call(name, b"{}" if given == b"null" else given, is_checked=True)
-            replies[number] = _reply(name, outcome if isinstance(outcome, Result | Problem) else (yield outcome))
+            replies[number] = _reply(name, outcome if isinstance(outcome, Outcome) else (yield outcome))
 
 
 def _reply(name: str, outcome: Outcome) -> Result:

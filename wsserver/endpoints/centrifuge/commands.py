@@ -56,10 +56,9 @@ REJECT_UNRECOVERED: Final = 2
 _Unsigned = Annotated[int, msgspec.Meta(ge=0)]
 
 
-def _check_uint64(**numbers: int) -> None:
-    for name, value in numbers.items():
-        if value >= 2**64:
-            raise ValueError(f"{name}: expected an integer from 0 to {2**64 - 1}")
+def _check_uint64(name: str, value: int) -> None:
+    if value >= 2**64:
+        raise ValueError(f"{name}: expected an integer from 0 to {2**64 - 1}")
 
 
 class Connect(JSONStruct, frozen=True):
@@ -100,7 +99,7 @@ class Subscribe(JSONStruct, frozen=True):
     def __post_init__(self) -> None:
         """Check the number that the decoder cannot check."""
         JSONStruct.__post_init__(self)
-        _check_uint64(offset=self.offset)
+        _check_uint64("offset", self.offset)
 
 
 class Unsubscribe(JSONStruct, frozen=True):
@@ -139,7 +138,7 @@ class Since(JSONStruct, frozen=True):
     def __post_init__(self) -> None:
         """Check the number that the decoder cannot check."""
         JSONStruct.__post_init__(self)
-        _check_uint64(offset=self.offset)
+        _check_uint64("offset", self.offset)
 
     def position(self) -> Position:
         """Return the position in the channel's stream."""
