@@ -41,9 +41,6 @@ from wsserver.endpoints.centrifuge.replies import (
     ConnectResult,
     RefreshResult,
     SubscribeResult,
-    encode,
-    on_one_line,
-    push,
 )
 from wsserver.endpoints.centrifuge.subscriber import ChannelSubscription
 from wsserver.endpoints.centrifuge.subscriptions import Channels
@@ -179,7 +176,7 @@ class Session:
         self._set_expiry(identity.expires_at)
         self._connection.hub.clients.add(self)
         expires, ttl = self._permissions.expiry(identity.expires_at, by_token=self._by_token)
-        data = msgspec.Raw(on_one_line(found.data)) if found.data is not None else None
+        data = msgspec.Raw(found.data) if found.data is not None else None
         ping = self._connection.ping_interval
         return ConnectResult(self.client, __version__, expires, ttl, data, subs, ping, ping > 0)
 
@@ -219,7 +216,7 @@ class Session:
                 return answer
             # One reply carries the recovered publications of all channels, so they share one limit.
             recovered = answer.publications
-            limit = limit.less(len(recovered), sum(memoryview(one).nbytes for one in recovered))
+            limit = limit.less(len(recovered), sum(len(one.data) for one in recovered))
             results[channel] = answer
         return results or None
 
@@ -314,7 +311,7 @@ class Session:
             return False
         self._set_expiry(expire_at)
         fields = RefreshResult(*self._permissions.expiry(expire_at, by_token=self._by_token))
-        self._connection.send_payload(push("", "refresh", encode(fields)))
+        self._connection.send_payload(self._connection.codec.push("", fields))
         return True
 
     # Unsupported commands.

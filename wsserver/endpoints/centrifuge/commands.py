@@ -1,34 +1,25 @@
 """
-Parse the commands of the Centrifuge client protocol, version 2, in its JSON form: one command per line.
+The commands of the Centrifuge client protocol, version 2, as structs, which declare what is valid.
 
-Sources: `definitions/client.proto` of centrifugal/protocol, `client.go` of centrifugal/centrifuge.
+Source: `definitions/client.proto` of centrifugal/protocol.
 
 This module does not use Twisted, a clock or a socket.
-The structs declare what is valid. An invalid command becomes a `Disconnect` or an `Error`; `parse_commands` never
-raises.
 """
 
-import re
 from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec.structs import force_setattr
 
-from wsserver.centrifugecodes import BAD_REQUEST, BAD_REQUEST_ERROR, Error
 from wsserver.hub.stream import Position
 from wsserver.jsonfields import (
-    HalfPairError,
     JSONField,
     JSONStruct,
     Nullable,
-    TooDeepError,
-    decode,
-    decode_replacing,
     replace_nulls,
 )
 
 __all__ = [
-    "MAX_COMMANDS",
     "REJECT_UNRECOVERED",
     "RPC",
     "Command",
@@ -43,11 +34,7 @@ __all__ = [
     "SubRefresh",
     "Subscribe",
     "Unsubscribe",
-    "parse_commands",
 ]
-
-MAX_COMMANDS: Final = 1000
-"""Maximum number of commands in a frame. Centrifugo does not limit this number, but the size of a frame to 64 KiB."""
 
 REJECT_UNRECOVERED: Final = 2
 """Bit of `Subscribe.flag`: the client wants an error if its position cannot be recovered."""
@@ -178,28 +165,8 @@ class Send(JSONStruct, frozen=True):
     """Send a message that has no reply. The server does not support this command."""
 
 
-class _Line(msgspec.Struct, frozen=True):
-    """A command as written: an ID and a method. Of several methods, the first one below counts, as in Centrifuge."""
-
-    id: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None = None
-    connect: Connect | None = None
-    subscribe: Subscribe | None = None
-    unsubscribe: Unsubscribe | None = None
-    publish: Publish | None = None
-    presence: Presence | None = None
-    presence_stats: PresenceStats | None = None
-    history: History | None = None
-    rpc: RPC | None = None
-    send: Send | None = None
-    refresh: Refresh | None = None
-    sub_refresh: SubRefresh | None = None
-
-
-_METHODS: Final = _Line.__struct_fields__[1:]
-
-
 class Command(msgspec.Struct, frozen=True):
-    """A command: one line of a frame."""
+    """A command of a client."""
 
     id: int
     """The command's ID, which the reply repeats; 0 if the command has no reply."""
@@ -209,87 +176,4 @@ class Command(msgspec.Struct, frozen=True):
     is invalid.
     """
     size: int
-    """Length of the line in bytes."""
-
-
-def parse_commands(frame: bytes) -> list[Command]:
-    """
-    Parse a frame of commands.
-
-    Args:
-        frame: the payload of a message, text or binary.
-
-    Returns:
-        The commands in order. The request of an invalid command is a `Disconnect`: 3501, bad request. The commands
-        before it are executed, as in Centrifuge, and those after it are not.
-    """
-    # The last command may end with a line feed.
-    lines = frame.removesuffix(b"\n").split(b"\n")
-    if len(lines) > MAX_COMMANDS:
-        return [_invalid(f"over {MAX_COMMANDS} commands in a frame")]
-    return [_parse_command(line) for line in lines]
-
-
-def _invalid(reason: str) -> Command:
-    return Command(0, BAD_REQUEST.because(reason), 0)
-
-
-def _parse_command(line: bytes) -> Command:
-    refused: Error | None = None
-    try:
-        parsed = decode(_Line, line)
-    except TooDeepError as error:
-        if number := _find_id(line):
-            return Command(number, BAD_REQUEST_ERROR.because(_describe(error)), len(line))
-        return _invalid(_describe(error))
-    except HalfPairError as error:
-        # As in Centrifuge. But a channel is refused: an SDK drops publications to a channel with another name.
-        parsed = decode_replacing(_Line, line)
-        if error.field.endswith(".channel"):
-            refused = BAD_REQUEST_ERROR.because(_describe(error))
-    except ValueError as error:
-        return _invalid(_describe(error))
-    # A struct is never false, so this is the first method that the command has.
-    request = (
-        parsed.connect
-        or parsed.subscribe
-        or parsed.unsubscribe
-        or parsed.publish
-        or parsed.presence
-        or parsed.presence_stats
-        or parsed.history
-        or parsed.rpc
-        or parsed.send
-        or parsed.refresh
-        or parsed.sub_refresh
-    )
-    number = parsed.id or 0
-    if request is None:
-        if number:
-            return _invalid(f"command {number}: expected one of the methods {', '.join(_METHODS)}")
-        return Command(0, None, len(line))
-    if not number and type(request) is not Send:
-        method = next(method for method in _METHODS if getattr(parsed, method) is request)
-        return _invalid(f"{method}: expected an id above 0 in the command")
-    return Command(number, refused or request, len(line))
-
-
-_OUTERMOST: Final = re.compile(rb"([^{]*\{[^{\[]*).*[}\]]([^}\]]*\}[^}\]]*)", re.DOTALL)
-"""The start of a command up to its first inner object or array, and its end after the last one."""
-
-
-def _find_id(line: bytes) -> int:
-    """
-    Find the ID of a command that is nested too deeply; 0 if there is none.
-
-    SDKs write the ID before or after everything else.
-    """
-    found = _OUTERMOST.fullmatch(line)
-    try:
-        return (decode(_Line, b"%bnull%b" % found.groups()).id or 0) if found is not None else 0
-    except ValueError:
-        return 0
-
-
-def _describe(error: ValueError) -> str:
-    return str(error).replace("it is", "a command is")
+    """Length of the command in bytes."""

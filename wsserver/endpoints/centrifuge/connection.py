@@ -1,8 +1,10 @@
 """What a session knows of its connection, and the outcome of a command."""
 
+from collections.abc import Hashable
 from typing import ClassVar, Protocol
 
 from wsserver.centrifugecodes import Disconnect, Error
+from wsserver.endpoints.centrifuge.codec import Codec
 from wsserver.endpoints.centrifuge.permissions import ClientContext, Permissions
 from wsserver.endpoints.centrifuge.replies import Result
 from wsserver.hub.hub import Hub
@@ -19,12 +21,21 @@ class Connection(Protocol):
 
     permissions: ClassVar[Permissions]
     hub: ClassVar[Hub]
+    codec: Codec
+    """The form of the protocol that the client speaks."""
     context: ClientContext
     """The client, as known from its opening handshake."""
     token: str
     """The token in the opening handshake; empty if there was none."""
     ping_interval: ClassVar[int]
     """Seconds between pings; 0 for none."""
+
+    @property
+    def form(self) -> Hashable:
+        """What determines the bytes of a push on the wire: equal values mean equal bytes."""
+
+    def write_message(self, payload: bytes) -> bytes:
+        """Return the bytes on the wire of a push; the same for all connections with the same `form`."""
 
     def send_payload(self, payload: bytes) -> None:
         """Send a reply or a push."""

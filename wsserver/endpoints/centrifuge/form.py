@@ -4,13 +4,11 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 
+from wsserver.endpoints.centrifuge.json_codec import JSON
 from wsserver.text import quote
 from wsserver.wire.protocol import ConnectionDeny
 
-__all__ = ["JSON", "check_form"]
-
-JSON: Final = "centrifuge-json"
-"""The WebSocket subprotocol of the JSON form."""
+__all__ = ["check_form"]
 
 PROTOBUF: Final = "centrifuge-protobuf"
 """The WebSocket subprotocol of the Protobuf form."""
@@ -28,7 +26,7 @@ def check_form(query: Mapping[str, Sequence[str]], offered: Sequence[str]) -> No
         ConnectionDeny: 400, the client requests Protobuf, or a protocol version other than 2.
     """
     asked = {*query.get("format", ()), *query.get("cf_protocol", ())} - {"json"}
-    if asked or (PROTOBUF in offered and JSON not in offered):
+    if asked or (PROTOBUF in offered and JSON.subprotocol not in offered):
         raise ConnectionDeny(
             int(HTTPStatus.BAD_REQUEST),
             "Protobuf is not supported: expected the JSON form of the Centrifuge protocol",

@@ -7,10 +7,10 @@ request the same data, so the last replies are cached, and reused while their co
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Any, Final
 
-from wsserver.endpoints.centrifuge.replies import array, obj, publication
-from wsserver.hub.clients import ClientInfo, write_info
+from wsserver.endpoints.centrifuge.codec import Codec
+from wsserver.hub.clients import ClientInfo
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import ReadLimit
 
@@ -43,40 +43,43 @@ class Pages:
     def __init__(self, max_bytes: int) -> None:
         self.limit = ReadLimit(MAX_PUBLICATIONS, min(MAX_PAGE_BYTES, max_bytes))
         """The maximum number and size of the publications in one reply."""
-        self._cache: OrderedDict[tuple[str, str], tuple[object, bytes]] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, ...], tuple[object, bytes | None]] = OrderedDict()
 
-    def write_history(self, channel: str, publications: tuple[Publication, ...]) -> bytes:
-        """Write a page of history as a JSON array."""
-        return self._cached("history", channel, publications, lambda: array(map(publication, publications)))
+    def write_history(self, codec: Codec, channel: str, publications: tuple[Publication, ...]) -> bytes:
+        """Write the publications of a page of history."""
+        key = ("history", codec.name, channel)
+        written: bytes = self._cached(key, publications, lambda: codec.publications(publications))
+        return written
 
-    def write_presence(self, channel: str, clients: Mapping[str, ClientInfo]) -> bytes | None:
-        """Write the clients of a channel as a JSON object; None if there are too many for one reply."""
+    def write_presence(self, codec: Codec, channel: str, clients: Mapping[str, ClientInfo]) -> bytes | None:
+        """Write the clients of a channel; None if there are too many for one reply."""
         if len(clients) > MAX_CLIENTS:
             return None
-        written = self._cached("presence", channel, clients, lambda: _write_clients(clients, self.limit.size))
-        return written or (None if clients else b"")
+        key = ("presence", codec.name, channel)
+        written: bytes | None = self._cached(key, clients, lambda: _write_clients(codec, clients, self.limit.size))
+        return written
 
-    def _cached(self, kind: str, channel: str, content: object, write: Callable[[], bytes]) -> bytes:
-        known = self._cache.get((kind, channel))
+    def _cached(self, key: tuple[str, ...], content: object, write: Callable[[], bytes | None]) -> Any:
+        known = self._cache.get(key)
         # The comparison is fast if both are the same object, as with the memory broker. From Redis, they are equal
         # objects.
         if known is not None and known[0] == content:
             return known[1]
         written = write()
-        self._cache.pop((kind, channel), None)
-        self._cache[kind, channel] = content, written
+        self._cache.pop(key, None)
+        self._cache[key] = content, written
         if len(self._cache) > MAX_KEPT:
             self._cache.popitem(last=False)
         return written
 
 
-def _write_clients(clients: Mapping[str, ClientInfo], max_bytes: int) -> bytes:
-    """Write clients as a JSON object: client ID -> info. Return empty bytes if they exceed `max_bytes`."""
-    fields: dict[str, bytes] = {}
+def _write_clients(codec: Codec, clients: Mapping[str, ClientInfo], max_bytes: int) -> bytes | None:
+    """Write the clients of a channel. Return None if they exceed `max_bytes`."""
+    entries: list[bytes] = []
     size = 0
     for client, info in clients.items():
-        fields[client] = written = write_info(info)
-        size += len(client) + len(written)
+        entries.append(entry := codec.client(client, info))
+        size += len(entry)
         if size > max_bytes:
-            return b""
-    return obj(fields)
+            return None
+    return codec.clients(entries)

@@ -12,6 +12,7 @@ Sources: https://centrifugal.dev/docs/transports/client_protocol, `client.go` of
 
 import random
 from collections import deque
+from collections.abc import Hashable
 from typing import Any, ClassVar
 
 from twisted.python.failure import Failure
@@ -28,12 +29,14 @@ from wsserver.centrifugecodes import (
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.authorization import find_token, select_subprotocol
 from wsserver.endpoints.centrifuge.client import Session
-from wsserver.endpoints.centrifuge.commands import Command, parse_commands
+from wsserver.endpoints.centrifuge.codec import Codec
+from wsserver.endpoints.centrifuge.commands import Command
 from wsserver.endpoints.centrifuge.connection import Answer
-from wsserver.endpoints.centrifuge.form import JSON, check_form
+from wsserver.endpoints.centrifuge.form import check_form
+from wsserver.endpoints.centrifuge.json_codec import JSON
 from wsserver.endpoints.centrifuge.permissions import ClientContext, Permissions
 from wsserver.endpoints.centrifuge.refusals import error_for
-from wsserver.endpoints.centrifuge.replies import PING, PUBLISHED, ConnectResult, Result, error_reply, reply
+from wsserver.endpoints.centrifuge.replies import PUBLISHED, ConnectResult, Result
 from wsserver.endpoints.centrifuge.subscriber import gap_message
 from wsserver.endpoints.centrifuge.unconfirmed import Sent, UnconfirmedPublishes
 from wsserver.endpoints.subscriber import SubscriberProtocol
@@ -41,7 +44,7 @@ from wsserver.hub.deferreds import waits
 from wsserver.hub.send_queue import Batch
 from wsserver.typing import ChannelName
 from wsserver.wire.fastpath import OPEN
-from wsserver.wire.frames import FIN_TEXT, build
+from wsserver.wire.frames import build
 from wsserver.wire.http11 import Refusal
 from wsserver.wire.protocol import ConnectionRequest, Denied
 from wsserver.wire.timers import Deadline
@@ -80,6 +83,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         "_replies",
         "_replies_size",
         "_unconfirmed",
+        "codec",
         "context",
         "session",
         "token",
@@ -93,6 +97,7 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     def __init__(self) -> None:
         super().__init__()
+        self.codec: Codec = JSON
         self.session: Session | None = None
         self.token = ""
         self._connect_deadline: Deadline | None = None
@@ -137,11 +142,11 @@ class CentrifugeProtocol(SubscriberProtocol):
         token = find_token(query, handshake.all("authorization"), offered)
         if isinstance(token, Refusal):
             raise Denied(token)
-        caller = self.permissions.authorizer.caller("websocket", "json", handshake.headers, self._shown_peer)
+        caller = self.permissions.authorizer.caller("websocket", self.codec.name, handshake.headers, self._shown_peer)
         self.context = ClientContext(caller, handshake.host)
         self.token = token or ""
         chosen = super().onConnect(request)
-        return JSON if JSON in offered else select_subprotocol(chosen, offered)
+        return JSON.subprotocol if JSON.subprotocol in offered else select_subprotocol(chosen, offered)
 
     def onOpen(self) -> None:
         """Wait for the `connect` command."""
@@ -236,7 +241,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         if queue and isinstance(queue[-1].request, Disconnect):
             # Only the commands before an invalid one are answered.
             return
-        for command in parse_commands(payload):
+        for command in self.codec.parse(payload):
             if not command.id:
                 if command.request is None and self._pong():
                     continue
@@ -247,7 +252,7 @@ class CentrifugeProtocol(SubscriberProtocol):
             size = self._commands_size + command.size
             if queue and (size > self.maxMessagePayloadSize or len(queue) >= MAX_QUEUED_COMMANDS):
                 refusal = TOO_MANY_REQUESTS.because("too many commands are queued")
-                self.send_payload(error_reply(command.id, refusal))
+                self.send_payload(self.codec.error_reply(command.id, refusal))
                 continue
             queue.append(command)
             self._commands_size = size
@@ -304,7 +309,8 @@ class CentrifugeProtocol(SubscriberProtocol):
                 self.hub.deliver_pending(channel)
             self.disconnect(answer)
             return
-        payload = reply(command.id, answer) if isinstance(answer, Result) else error_reply(command.id, answer)
+        codec, number = self.codec, command.id
+        payload = codec.reply(number, answer) if isinstance(answer, Result) else codec.error_reply(number, answer)
         self.factory.work.charge(len(payload))
         self.send_payload(payload)
         if type(answer) is ConnectResult:
@@ -338,7 +344,7 @@ class CentrifugeProtocol(SubscriberProtocol):
         self._next_ping = deadlines.call_later(self.ping_interval, self._ping)
         if self._pong_deadline is None:
             self._pong_deadline = deadlines.call_later(self.factory.settings.ping_timeout, self._pong_timed_out)
-            self.send_payload(PING)
+            self.send_payload(self.codec.ping)
 
     def _pong(self) -> bool:
         """Accept a pong. Return False if the server does not expect one."""
@@ -355,6 +361,15 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     # Called by the session: the interface `Connection`.
 
+    @property
+    def form(self) -> Hashable:
+        """What determines the bytes of a frame: the form of the protocol, and the compression."""
+        return self.codec.name, self.window_bits
+
+    def write_message(self, payload: bytes) -> bytes:
+        """Return the frame of a push for all connections with the same `form`."""
+        return self.write_frame(self.codec.first_byte, payload)
+
     def send_payload(self, payload: bytes) -> None:
         """
         Send a reply or a push.
@@ -362,11 +377,11 @@ class CentrifugeProtocol(SubscriberProtocol):
         It is sent after all messages that are queued for the client; but before the reply to `connect`, immediately.
 
         Args:
-            payload: the JSON text of one reply or push, without a line feed.
+            payload: one reply or push, in the client's form of the protocol.
         """
         if self._replies is None:
             say = self.send_in_order if self._connect_replied else self._send
-            say(build(FIN_TEXT, payload), 1, len(payload))
+            say(build(self.codec.first_byte, payload), 1, len(payload))
             return
         self._replies.append(payload)
         self._replies_size += len(payload)
@@ -393,7 +408,7 @@ class CentrifugeProtocol(SubscriberProtocol):
     def _send_replies(self) -> None:
         replies, self._replies, self._replies_size = self._replies, None, 0
         if replies:
-            self.send_payload(b"\n".join(replies))
+            self.send_payload(self.codec.separator.join(replies))
 
     def disconnect(self, how: Disconnect) -> None:
         """Send the pending replies, then close the connection. Commands that the client still sends are ignored."""
@@ -458,5 +473,5 @@ class CentrifugeProtocol(SubscriberProtocol):
 
     def gap_frame(self, channel: ChannelName) -> tuple[bytes, int]:
         """Return the frame of a gap notice, and the size of its payload in bytes."""
-        notice = gap_message(channel)
-        return build(FIN_TEXT, notice), len(notice)
+        notice = gap_message(self.codec, channel)
+        return build(self.codec.first_byte, notice), len(notice)

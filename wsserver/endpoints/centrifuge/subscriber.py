@@ -3,32 +3,35 @@
 from collections.abc import Hashable
 from typing import Any
 
+import msgspec
+
 from wsserver.auth.verifier import WallClockTimer
 from wsserver.centrifugecodes import (
     INSUFFICIENT_STATE,
     LOST_STATE,
     SERVER_UNSUBSCRIBE,
 )
+from wsserver.endpoints.centrifuge.codec import Codec
 from wsserver.endpoints.centrifuge.permissions import SubscribeGrant
-from wsserver.endpoints.centrifuge.replies import obj, publication, push
+from wsserver.endpoints.centrifuge.replies import MessagePush
 from wsserver.endpoints.subscriber import Subscription
-from wsserver.hub.clients import ClientInfo, write_info
+from wsserver.hub.clients import ClientInfo
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
+from wsserver.jsonfields import write
 from wsserver.typing import ChannelName
-from wsserver.wire.frames import FIN_TEXT
 
 __all__ = ["ChannelSubscription", "gap_message"]
 
 
-def gap_message(channel: ChannelName) -> bytes:
+def gap_message(codec: Codec, channel: ChannelName) -> bytes:
     """
     Write a gap notice, which tells the client that publications may be missing.
 
     The Centrifuge protocol has no push for this, so the notice is a `message` push without a channel whose data is
     `{"event": "gap", "channel": ...}`.
     """
-    return push("", "message", {"data": obj({"event": "gap", "channel": channel})})
+    return codec.push("", MessagePush(msgspec.Raw(write({"event": "gap", "channel": channel}))))
 
 
 class ChannelSubscription(Subscription):
@@ -64,7 +67,7 @@ class ChannelSubscription(Subscription):
         self._events = events
         self.grant = grant
         self.info = info
-        self.kind: Hashable = ("centrifuge", events, self.connection.window_bits)
+        self.kind: Hashable = ("centrifuge", events, self.connection.form)
         self.server_side = server_side
         self.expiry_timer: WallClockTimer | None = None
         """The timer that ends the subscription when it expires; None if it does not expire."""
@@ -78,14 +81,16 @@ class ChannelSubscription(Subscription):
 
     def frame(self, channel: ChannelName, one: Publication) -> bytes:
         """Return the frame of a `pub` push."""
-        return self.connection.write_frame(FIN_TEXT, push(channel, "pub", publication(one)))
+        frame: bytes = self.connection.write_message(self.connection.codec.publication(channel, one))
+        return frame
 
     def event_frame(self, channel: ChannelName, event: PresenceEvent) -> bytes:
         """Return the frame of a `join` or `leave` push; empty if the client does not receive these events."""
         if not self._events:
             return b""
-        what = "join" if event.join else "leave"
-        return self.connection.write_frame(FIN_TEXT, push(channel, what, {"info": write_info(event.info)}))
+        push = self.connection.codec.presence_event(channel, event.info, join=event.join)
+        frame: bytes = self.connection.write_message(push)
+        return frame
 
     def missed(self, channel: ChannelName, stream: bool) -> None:
         """
@@ -102,9 +107,9 @@ class ChannelSubscription(Subscription):
         if stream and not self.answered:
             self.lost = True
         elif not stream or not self.positioned:
-            self._channels.connection.send_payload(gap_message(channel))
+            self.connection.send_payload(gap_message(self.connection.codec, channel))
         elif self.server_side:
-            self._channels.connection.disconnect(LOST_STATE)
+            self.connection.disconnect(LOST_STATE)
         else:
             self._channels.end(channel, INSUFFICIENT_STATE)
 

@@ -49,10 +49,7 @@ from wsserver.endpoints.centrifuge.replies import (
     PresenceStatsResult,
     SubRefreshResult,
     SubscribeResult,
-    encode,
-    on_one_line,
-    publication,
-    push,
+    UnsubscribePush,
 )
 from wsserver.endpoints.centrifuge.subscriber import ChannelSubscription
 from wsserver.endpoints.centrifuge.unconfirmed import Sent
@@ -153,10 +150,11 @@ class Channels:
                 epoch=answer.epoch,
                 offset=answer.offset,
             )
-            self.connection.send_payload(push(channel, "subscribe", encode(fields)))
+            codec = self.connection.codec
+            self.connection.send_payload(codec.push(channel, fields))
             # A subscribe push has no field for recovered publications.
             for one in answer.publications:
-                self.connection.send_payload(push(channel, "pub", bytes(one)))
+                self.connection.send_payload(codec.publication(channel, one))
 
     def end(self, channel: ChannelName, how: Unsubscription = SERVER_UNSUBSCRIBE) -> None:
         """
@@ -172,7 +170,8 @@ class Channels:
             subscription.lost = True
         elif subscription is not None:
             self._leave(subscription)
-            self.connection.send_payload(push(channel, "unsubscribe", {"code": how.code, "reason": how.reason}))
+            push = self.connection.codec.push(channel, UnsubscribePush(how.code, how.reason))
+            self.connection.send_payload(push)
 
     # Subscriptions.
 
@@ -276,16 +275,15 @@ class Channels:
     def _result(self, grant: SubscribeGrant, request: Subscribe, joined: Joined) -> SubscribeResult:
         position, publications, recovered, _ = joined
         expires, ttl = self._permissions.expiry(grant.expires_at, by_token=grant.by_token)
-        data = msgspec.Raw(on_one_line(grant.data)) if grant.data is not None else None
+        data = msgspec.Raw(grant.data) if grant.data is not None else None
         positioned, offset, epoch = False, 0, ""
         if position is not None:
             positioned, (offset, epoch) = True, position
             if recovered:
                 # After a recovery, the client starts at the offset that it sent, and advances with each publication.
                 offset = request.offset
-        written = tuple(msgspec.Raw(publication(one)) for one in publications) if publications else ()
         return SubscribeResult(
-            request.recover, recovered, expires, ttl, data, positioned, positioned, epoch, offset, written
+            request.recover, recovered, expires, ttl, data, positioned, positioned, epoch, offset, tuple(publications)
         )
 
     def _info(self, grant: SubscribeGrant | None) -> ClientInfo:
@@ -403,7 +401,7 @@ class Channels:
         clients: Mapping[str, ClientInfo] = yield self._hub.presence.clients(channel)
         if isinstance(request, PresenceStats):
             return PresenceStatsResult(len(clients), len({info.user for info in clients.values()}))
-        written = self._permissions.pages.write_presence(channel, clients)
+        written = self._permissions.pages.write_presence(self.connection.codec, channel, clients)
         if written is None:
             return LIMIT_EXCEEDED.because("too many clients for one reply; use presence_stats")
         return PresenceResult(msgspec.Raw(written))
@@ -426,7 +424,7 @@ class Channels:
         most, max_bytes = self._permissions.pages.limit
         limit = request.limit if 0 <= request.limit <= most else most
         page = yield self._hub.history(channel, since=since, limit=limit, reverse=request.reverse, max_bytes=max_bytes)
-        shown = self._permissions.pages.write_history(channel, page.publications)
+        shown = self._permissions.pages.write_history(self.connection.codec, channel, page.publications)
         position = page.position
         return HistoryResult(msgspec.Raw(shown), position.epoch, position.offset)
 

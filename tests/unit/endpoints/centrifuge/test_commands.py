@@ -11,7 +11,6 @@ from wsserver.centrifugecodes import (
     Disconnect,
 )
 from wsserver.endpoints.centrifuge.commands import (
-    MAX_COMMANDS,
     Connect,
     History,
     Presence,
@@ -23,14 +22,14 @@ from wsserver.endpoints.centrifuge.commands import (
     SubRefresh,
     Subscribe,
     Unsubscribe,
-    parse_commands,
 )
+from wsserver.endpoints.centrifuge.json_codec import JSON, MAX_COMMANDS
 from wsserver.jsonfields import MAX_DEPTH
 
 
 def requests(frame):
     """Parse a frame, and return the requests of its commands."""
-    commands = parse_commands(frame)
+    commands = JSON.parse(frame)
     assert not any(isinstance(command.request, Disconnect) for command in commands), commands
     return [command.request for command in commands]
 
@@ -157,7 +156,7 @@ class ParseTests:
         good = b'{"id":1,"unsubscribe":{"channel":"c"}}'
         for before in ([], [good], [good] * 3):
             for after in ([], [good]):
-                commands = parse_commands(b"\n".join([*before, frame, *after, b""]))
+                commands = JSON.parse(b"\n".join([*before, frame, *after, b""]))
                 ends = [command.request for command in commands if isinstance(command.request, Disconnect)]
                 assert ends[0].code == 3501
                 assert ends[0].reason.startswith("bad request: ")
@@ -170,7 +169,7 @@ class ParseTests:
     def test_refuses_a_command_that_is_nested_too_deeply_with_107(self, template, depth):
         """The connection stays open, and the message names the limit. SDKs write the ID first or last."""
         data = b"[" * (depth - 2) + b"]" * (depth - 2)
-        (command,) = parse_commands(template % data)
+        (command,) = JSON.parse(template % data)
         assert command.id == 7
         if depth <= MAX_DEPTH:
             assert bytes(command.request.data) == data
@@ -181,7 +180,7 @@ class ParseTests:
     @pytest.mark.parametrize("method", ["subscribe", "unsubscribe", "publish", "presence", "history", "sub_refresh"])
     def test_refuses_a_channel_with_half_a_surrogate_pair_with_107(self, method):
         """UTF-8 cannot encode it, so no client could receive its publications."""
-        (command,) = parse_commands(b'{"id":7,"%b":{"channel":"c\\ud83d","data":1}}' % method.encode())
+        (command,) = JSON.parse(b'{"id":7,"%b":{"channel":"c\\ud83d","data":1}}' % method.encode())
         assert (command.id, command.request.code) == (7, 107)
         assert f"{method}.channel: expected text in UTF-8, got half a surrogate pair" in command.request.message
 
@@ -212,7 +211,7 @@ class ParseTests:
         lines = [
             b'{"id":%d,"unsubscribe":{"channel":"c%d"}}' % (number % 3 + 1, number) for number in range(MAX_COMMANDS)
         ]
-        commands = parse_commands(b"\n".join(lines))
+        commands = JSON.parse(b"\n".join(lines))
         assert [command.id for command in commands] == [number % 3 + 1 for number in range(MAX_COMMANDS)]
         assert [command.request.channel for command in commands] == [f"c{number}" for number in range(MAX_COMMANDS)]
         assert [command.size for command in commands] == [len(line) for line in lines]
@@ -235,13 +234,13 @@ class ArbitraryInputTests:
 
     @given(st.binary())
     def test_raises_nothing_for_arbitrary_bytes(self, frame):
-        parse_commands(frame)
+        JSON.parse(frame)
 
     # Hypothesis reads its Unicode tables when it draws the first text.
     @settings(suppress_health_check=[HealthCheck.too_slow])
     @given(st.lists(COMMANDS, max_size=3))
     def test_raises_nothing_for_json_that_resembles_commands(self, commands):
-        parse_commands(b"\n".join(json.dumps(command).encode() for command in commands))
+        JSON.parse(b"\n".join(json.dumps(command).encode() for command in commands))
 
     @settings(suppress_health_check=[HealthCheck.too_slow])
     @given(VALUES)

@@ -14,6 +14,7 @@ from wsserver.auth.claims import Identity, Opening
 from wsserver.config.settings import Settings
 from wsserver.endpoints.centrifuge import pages as centrifuge_pages
 from wsserver.endpoints.centrifuge import protocol
+from wsserver.endpoints.centrifuge.json_codec import JSONCodec
 from wsserver.endpoints.centrifuge.pages import MAX_PUBLICATIONS
 from wsserver.endpoints.centrifuge.protocol import CONNECT_TIMEOUT, MAX_QUEUED_COMMANDS
 from wsserver.errors import BrokerDown
@@ -433,8 +434,8 @@ class BudgetTests:
     def test_encodes_an_unchanged_page_of_history_once(self, server, monkeypatch):
         """A new publication or another limit gives another page."""
         written = []
-        real = centrifuge_pages.publication
-        monkeypatch.setattr(centrifuge_pages, "publication", lambda one: written.append(one) or real(one))
+        real = JSONCodec.publications
+        monkeypatch.setattr(JSONCodec, "publications", lambda *args: written.append(args) or real(*args))
         client = Client(server).connected()
         client.request("subscribe", channel="c")
         server.service.hub.publish("c", b"one")

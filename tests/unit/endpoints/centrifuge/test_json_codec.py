@@ -1,4 +1,4 @@
-"""Tests for wsserver/endpoints/centrifuge/replies.py: the JSON of replies, pushes and publications."""
+"""Tests for wsserver/endpoints/centrifuge/json_codec.py: the JSON of replies, pushes and publications."""
 
 import json
 
@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from wsserver.centrifugecodes import Error
-from wsserver.endpoints.centrifuge import replies
+from wsserver.endpoints.centrifuge.json_codec import JSON
 from wsserver.endpoints.centrifuge.replies import (
     PUBLISHED,
     UNSUBSCRIBED,
     ConnectResult,
     HistoryResult,
+    MessagePush,
     PresenceResult,
     PresenceStatsResult,
     SubRefreshResult,
     SubscribeResult,
-    publication,
-    push,
+    UnsubscribePush,
 )
 from wsserver.hub.clients import ClientInfo
 from wsserver.hub.publication import Publication
@@ -31,31 +31,34 @@ class EncodingTests:
     @pytest.mark.parametrize(
         ("written", "expected"),
         [
-            (replies.reply(3, UNSUBSCRIBED), '{"id":3,"unsubscribe":{}}'),
-            (replies.reply(3, PUBLISHED), '{"id":3,"publish":{}}'),
-            (replies.reply(3, SubRefreshResult(True, 9)), '{"id":3,"sub_refresh":{"expires":true,"ttl":9}}'),
+            (JSON.reply(3, UNSUBSCRIBED), '{"id":3,"unsubscribe":{}}'),
+            (JSON.reply(3, PUBLISHED), '{"id":3,"publish":{}}'),
+            (JSON.reply(3, SubRefreshResult(True, 9)), '{"id":3,"sub_refresh":{"expires":true,"ttl":9}}'),
             (
-                replies.reply(1, ConnectResult("a", subs={"c": SubscribeResult(recovered=True)})),
+                JSON.reply(1, ConnectResult("a", subs={"c": SubscribeResult(recovered=True)})),
                 '{"id":1,"connect":{"client":"a","subs":{"c":{"recovered":true}}}}',
             ),
             (
-                replies.reply(2, SubscribeResult(positioned=True, offset=0, publications=(Raw(b"{}"), Raw(b"{}")))),
-                '{"id":2,"subscribe":{"positioned":true,"publications":[{},{}]}}',
+                JSON.reply(
+                    2,
+                    SubscribeResult(positioned=True, offset=0, publications=(Publication(b"1"), Publication(b"{\n}"))),
+                ),
+                '{"id":2,"subscribe":{"positioned":true,"publications":[{"data":1},{"data":{ }}]}}',
             ),
-            (replies.reply(1, PresenceResult(Raw(b"{}"))), '{"id":1,"presence":{"presence":{}}}'),
+            (JSON.reply(1, PresenceResult(Raw(b"{}"))), '{"id":1,"presence":{"presence":{}}}'),
             (
-                replies.reply(1, HistoryResult(Raw(b"[{},{}]"), "e", 2)),
+                JSON.reply(1, HistoryResult(Raw(b"[{},{}]"), "e", 2)),
                 '{"id":1,"history":{"publications":[{},{}],"epoch":"e","offset":2}}',
             ),
-            (replies.error_reply(2, Error(103, "no")), '{"id":2,"error":{"code":103,"message":"no"}}'),
+            (JSON.error_reply(2, Error(103, "no")), '{"id":2,"error":{"code":103,"message":"no"}}'),
             (
-                replies.error_reply(2, Error(100, "ü", temporary=True)),
+                JSON.error_reply(2, Error(100, "ü", temporary=True)),
                 '{"id":2,"error":{"code":100,"message":"ü","temporary":true}}',
             ),
-            (push("c", "pub", b'{"data":1}'), '{"push":{"channel":"c","pub":{"data":1}}}'),
-            (push("", "message", {"data": b"null"}), '{"push":{"message":{"data":null}}}'),
+            (JSON.publication("c", Publication(b"1")), '{"push":{"channel":"c","pub":{"data":1}}}'),
+            (JSON.push("", MessagePush(Raw(b"null"))), '{"push":{"message":{"data":null}}}'),
             (
-                push('"', "unsubscribe", {"code": 2500, "reason": "x"}),
+                JSON.push('"', UnsubscribePush(2500, "x")),
                 '{"push":{"channel":"\\"","unsubscribe":{"code":2500,"reason":"x"}}}',
             ),
         ],
@@ -68,12 +71,12 @@ class EncodingTests:
         [
             (PresenceResult(Raw(b"{}")), '{"presence":{}}'),
             (PresenceStatsResult(0, 0), '{"num_clients":0,"num_users":0}'),
-            (HistoryResult(Raw(replies.array([])), "", 0), '{"publications":[],"epoch":"","offset":0}'),
+            (HistoryResult(Raw(JSON.publications([])), "", 0), '{"publications":[],"epoch":"","offset":0}'),
         ],
     )
     def test_writes_the_fields_that_centrifuge_always_writes_even_if_they_are_zero(self, result, expected):
         """Source: the fields without `omitempty` in `client.pb.go` of centrifugal/protocol."""
-        assert replies.encode(result).decode() == expected
+        assert JSON.reply(1, result).decode() == f'{{"id":1,"{result.name.decode()}":{expected}}}'
 
     @pytest.mark.parametrize(
         ("one", "expected"),
@@ -115,11 +118,11 @@ class EncodingTests:
         ids=range(23),
     )
     def test_encodes_data_as_json_as_a_string_or_in_base64(self, one, expected):
-        assert publication(one).decode() == expected
+        assert JSON.publications([one]).decode() == f"[{expected}]"
 
     @given(st.binary(), st.integers(0, 3))
     def test_encodes_arbitrary_data_as_json_on_one_line(self, data, offset):
         """A newline separates messages."""
-        written = publication(Publication(data, offset, "e"))
+        written = JSON.publications([Publication(data, offset, "e")])
         assert b"\n" not in written
         json.loads(written)

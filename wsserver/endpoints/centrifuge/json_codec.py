@@ -1,0 +1,249 @@
+"""
+The JSON form of the Centrifuge client protocol, version 2: one command, reply or push per line.
+
+As in Centrifuge, fields with their zero value are omitted, except those that Centrifuge always writes. An invalid
+command becomes a `Disconnect` or an `Error`; `parse` never raises.
+
+Sources: `definitions/client.proto` of centrifugal/protocol, `client.go` of centrifugal/centrifuge.
+
+This module does not use Twisted, a clock or a socket.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import Annotated, Any, Final
+
+import msgspec
+
+from wsserver.centrifugecodes import BAD_REQUEST, BAD_REQUEST_ERROR, Error
+from wsserver.endpoints.centrifuge.commands import (
+    RPC,
+    Command,
+    Connect,
+    History,
+    Presence,
+    PresenceStats,
+    Publish,
+    Refresh,
+    Send,
+    SubRefresh,
+    Subscribe,
+    Unsubscribe,
+)
+from wsserver.endpoints.centrifuge.replies import ConnectResult, Message, SubscribeResult
+from wsserver.hub.clients import ClientInfo, write_info
+from wsserver.hub.publication import Publication
+from wsserver.jsonfields import HalfPairError, TooDeepError, decode, decode_replacing, write
+from wsserver.typing import JSONText
+from wsserver.wire.frames import FIN_TEXT
+
+__all__ = ["JSON", "MAX_COMMANDS", "JSONCodec"]
+
+MAX_COMMANDS: Final = 1000
+"""Maximum number of commands in a frame. Centrifugo does not limit this number, but the size of a frame to 64 KiB."""
+
+_encode: Final = msgspec.json.Encoder().encode
+
+_quote: Final = lru_cache(maxsize=4096)(write)
+"""Write the name of a channel or field as a JSON string. The names of most replies are the same."""
+
+
+class JSONCodec:
+    """The JSON form; see `wsserver.endpoints.centrifuge.codec.Codec`."""
+
+    name: Final = "json"
+    subprotocol: Final = "centrifuge-json"
+    first_byte: Final = FIN_TEXT
+    separator: Final = b"\n"
+    ping: Final = b"{}"
+
+    def parse(self, frame: bytes) -> list[Command]:
+        """Parse the commands of a frame."""
+        # The last command may end with a line feed.
+        lines = frame.removesuffix(b"\n").split(b"\n")
+        if len(lines) > MAX_COMMANDS:
+            return [_invalid(f"over {MAX_COMMANDS} commands in a frame")]
+        return [_parse_command(line) for line in lines]
+
+    def reply(self, number: int, result: Message) -> bytes:
+        """Write the reply to a command."""
+        return b'{"id":%d,"%b":%b}' % (number, result.name, _write(result))
+
+    def error_reply(self, number: int, error: Error) -> bytes:
+        """Write the error reply to a command."""
+        return _obj(
+            {"id": number, "error": _obj({"code": error.code, "message": error.message, "temporary": error.temporary})}
+        )
+
+    def push(self, channel: str, message: Message) -> bytes:
+        """Write a push."""
+        return _push(channel, message.name, _write(message))
+
+    def publication(self, channel: str, publication: Publication) -> bytes:
+        """Write the push of a publication."""
+        return _push(channel, b"pub", _publication(publication))
+
+    def presence_event(self, channel: str, info: ClientInfo, *, join: bool) -> bytes:
+        """Write the push of a join or leave event."""
+        return _push(channel, b"join" if join else b"leave", b'{"info":%b}' % write_info(info))
+
+    def publications(self, publications: Iterable[Publication]) -> bytes:
+        """Write publications as a JSON array."""
+        return b"[%b]" % b",".join(map(_publication, publications))
+
+    def client(self, client: str, info: ClientInfo) -> bytes:
+        """Write one field of the object that `clients` returns."""
+        return b"%b:%b" % (write(client), write_info(info))
+
+    def clients(self, clients: Iterable[bytes]) -> bytes:
+        """Write the clients of a channel as a JSON object."""
+        return b"{%b}" % b",".join(clients)
+
+
+JSON: Final = JSONCodec()
+
+
+def _write(message: Message) -> bytes:
+    if type(message) is SubscribeResult:
+        message = _with_publications(message)
+    elif type(message) is ConnectResult and message.subs:
+        subs = {channel: _with_publications(result) for channel, result in message.subs.items()}
+        message = msgspec.structs.replace(message, subs=subs)
+    return _on_one_line(_encode(message))
+
+
+def _with_publications(result: SubscribeResult) -> SubscribeResult:
+    """Replace the publications of a result by their JSON texts, as raw values."""
+    if not result.publications:
+        return result
+    texts: Any = tuple(msgspec.Raw(_publication(one)) for one in result.publications)
+    return msgspec.structs.replace(result, publications=texts)
+
+
+def _push(channel: str, kind: bytes, content: bytes) -> bytes:
+    if not channel:
+        return b'{"push":{"%b":%b}}' % (kind, content)
+    return b'{"push":{"channel":%b,"%b":%b}}' % (_quote(channel), kind, content)
+
+
+def _obj(fields: Mapping[str, Any]) -> bytes:
+    """
+    Write a JSON object.
+
+    Args:
+        fields: name -> value. Bytes are JSON text and are inserted unchanged; any other value is encoded. Fields whose
+            value is false, such as 0, "" or None, are omitted.
+    """
+    return b"{%b}" % b",".join([b"%b:%b" % (_quote(name), _value(value)) for name, value in fields.items() if value])
+
+
+def _value(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else write(value)
+
+
+def _publication(publication: Publication) -> bytes:
+    """
+    Write a publication as a JSON object.
+
+    JSON cannot hold bytes, so data that is not valid UTF-8 is written as base64, with the tag `encoding`.
+    """
+    data = publication.as_json()
+    if data is not None:
+        return publication.as_object(JSONText(_on_one_line(data)))
+    tags = {**(publication.tags or {}), "encoding": "base64"}
+    return msgspec.structs.replace(publication, tags=tags).as_object(publication.as_base64())
+
+
+def _on_one_line(text: bytes) -> bytes:
+    """
+    Replace the line feeds of a JSON text by spaces, because a line feed ends a reply in a frame.
+
+    This does not change the value: in JSON, a line feed is only allowed as white space between tokens.
+    """
+    return text.replace(b"\n", b" ")
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """A command as written: an ID and a method. Of several methods, the first one below counts, as in Centrifuge."""
+
+    id: Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)] | None = None
+    connect: Connect | None = None
+    subscribe: Subscribe | None = None
+    unsubscribe: Unsubscribe | None = None
+    publish: Publish | None = None
+    presence: Presence | None = None
+    presence_stats: PresenceStats | None = None
+    history: History | None = None
+    rpc: RPC | None = None
+    send: Send | None = None
+    refresh: Refresh | None = None
+    sub_refresh: SubRefresh | None = None
+
+
+_METHODS: Final = _Line.__struct_fields__[1:]
+
+
+def _invalid(reason: str) -> Command:
+    return Command(0, BAD_REQUEST.because(reason), 0)
+
+
+def _parse_command(line: bytes) -> Command:
+    refused: Error | None = None
+    try:
+        parsed = decode(_Line, line)
+    except TooDeepError as error:
+        if number := _find_id(line):
+            return Command(number, BAD_REQUEST_ERROR.because(_describe(error)), len(line))
+        return _invalid(_describe(error))
+    except HalfPairError as error:
+        # As in Centrifuge. But a channel is refused: an SDK drops publications to a channel with another name.
+        parsed = decode_replacing(_Line, line)
+        if error.field.endswith(".channel"):
+            refused = BAD_REQUEST_ERROR.because(_describe(error))
+    except ValueError as error:
+        return _invalid(_describe(error))
+    # A struct is never false, so this is the first method that the command has.
+    request = (
+        parsed.connect
+        or parsed.subscribe
+        or parsed.unsubscribe
+        or parsed.publish
+        or parsed.presence
+        or parsed.presence_stats
+        or parsed.history
+        or parsed.rpc
+        or parsed.send
+        or parsed.refresh
+        or parsed.sub_refresh
+    )
+    number = parsed.id or 0
+    if request is None:
+        if number:
+            return _invalid(f"command {number}: expected one of the methods {', '.join(_METHODS)}")
+        return Command(0, None, len(line))
+    if not number and type(request) is not Send:
+        method = next(method for method in _METHODS if getattr(parsed, method) is request)
+        return _invalid(f"{method}: expected an id above 0 in the command")
+    return Command(number, refused or request, len(line))
+
+
+_OUTERMOST: Final = re.compile(rb"([^{]*\{[^{\[]*).*[}\]]([^}\]]*\}[^}\]]*)", re.DOTALL)
+"""The start of a command up to its first inner object or array, and its end after the last one."""
+
+
+def _find_id(line: bytes) -> int:
+    """
+    Find the ID of a command that is nested too deeply; 0 if there is none.
+
+    SDKs write the ID before or after everything else.
+    """
+    found = _OUTERMOST.fullmatch(line)
+    try:
+        return (decode(_Line, b"%bnull%b" % found.groups()).id or 0) if found is not None else 0
+    except ValueError:
+        return 0
+
+
+def _describe(error: ValueError) -> str:
+    return str(error).replace("it is", "a command is")
