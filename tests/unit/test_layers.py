@@ -29,6 +29,7 @@ RULES = [
     "wsserver.endpoints.centrifuge.replies",
     "wsserver.config.redis_url",
     "wsserver.hub.names",
+    "wsserver.hub.parameters",
     "wsserver.endpoints.raw.formats",
     "wsserver.auth.jwt",
     "wsserver.auth.claims",

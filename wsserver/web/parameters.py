@@ -1,26 +1,24 @@
 """
 The parameters of the API's methods, and the result of `history`, in Centrifugo's JSON format.
 
-Source: https://centrifugal.dev/docs/server/server_api. Unknown parameters are ignored, as Centrifugo does. Parameters
-of Centrifugo that would change the effect of a call, but that this server does not support, are rejected.
+Source: https://centrifugal.dev/docs/server/server_api. `wsserver.hub.parameters` has the parameters of `publish`, and
+the base of all parameters.
 
 This module does not use Twisted, a clock or a socket.
 Each method's parameters are a struct; `wsserver.jsonfields.decode` raises a `ValueError` for an invalid one.
 """
 
-import base64
-import binascii
 from collections.abc import Iterable
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from wsserver.closecodes import MAX_REASON_BYTES
-from wsserver.errors import InvalidChannel
-from wsserver.hub.names import MAX_NAME, parse_name
+from wsserver.hub.names import MAX_NAME
+from wsserver.hub.parameters import MISSING, Content, Parameters, Publish, check_channel
 from wsserver.hub.publication import Publication
 from wsserver.hub.stream import Page, Position
-from wsserver.jsonfields import JSONField, JSONStruct, Nullable, Seconds, replace_nulls, write
+from wsserver.jsonfields import JSONField, JSONStruct, Nullable, Seconds, write
 from wsserver.typing import ChannelName, JSONText
 
 __all__ = [
@@ -55,102 +53,15 @@ MAX_CHANNELS: Final = 1000
 MAX_COMMANDS: Final = 1000
 """Maximum number of commands in a batch."""
 
-_MAX_KEY: Final = 255
-"""Maximum length of an idempotency key, in bytes."""
-
-_UNSUPPORTED: Final = {
-    "version": "this server does not compare versions of publications",
-    "session": "this server has no sessions; use client",
-    "expression": "this server has no expressions; use user",
-    "b64info": "this server does not support it; use info, in JSON",
-}
-"""Parameters of Centrifugo that this server does not support -> what the error message says about them."""
-
-_MISSING: Final = cast("ChannelName", None)
-"""The default of a channel's name, until `check_channel` raises an error for it."""
-
-
-class Parameters(JSONStruct, frozen=True, kw_only=True):
-    """The base of all parameters. It rejects parameters of Centrifugo that no method of this server supports."""
-
-    version: Any = None
-    session: Any = None
-    expression: Any = None
-    b64info: Any = None
-
-    def __post_init__(self) -> None:
-        """Raise a ValueError if the call contains an unsupported parameter."""
-        JSONStruct.__post_init__(self)
-        self.check_supported()
-
-    def check_supported(self) -> None:
-        """Raise a ValueError if the call contains an unsupported parameter."""
-        # Null, 0, "", false, [] and {} mean the same as a missing parameter.
-        if self.version or self.session or self.expression or self.b64info:
-            name = next(name for name in _UNSUPPORTED if getattr(self, name))
-            raise ValueError(f"{name}: {_UNSUPPORTED[name]}")
-
 
 class Channel(Parameters, frozen=True, kw_only=True):
     """The parameters of `presence`, `presence_stats` and `history_remove`; also the base class of `History`."""
 
-    channel: Nullable[ChannelName] = _MISSING
+    channel: Nullable[ChannelName] = MISSING
 
     def __post_init__(self) -> None:
         """Raise a ValueError if the channel's name is invalid."""
         Parameters.__post_init__(self)
-        check_channel(self.channel)
-
-
-class Content(Parameters, frozen=True, kw_only=True):
-    """The parameters that `publish` and `broadcast` have in common: the data to publish, and options."""
-
-    data: msgspec.Raw = None  # type: ignore[assignment]
-    """The data as a raw value, which may be `null`; None if it is missing."""
-    b64data: Nullable[str] = ""
-    tags: Nullable[dict[str, Nullable[str]]] = {}
-    idempotency_key: Nullable[str] = ""
-    skip_history: Nullable[bool] = False
-
-    def __post_init__(self) -> None:
-        """Raise a ValueError if a parameter is not supported, or if the idempotency key is too long."""
-        # Not the method of `JSONStruct`, which would look at all parameters: publications must be fast.
-        if None in (self.b64data, self.tags, self.idempotency_key, self.skip_history):
-            self.set_defaults()
-        self.check_supported()
-        if self.idempotency_key and len(self.idempotency_key.encode("utf-8")) > _MAX_KEY:
-            raise ValueError(f"idempotency_key: expected at most {_MAX_KEY} bytes")
-
-    def publication(self) -> Publication:
-        """
-        Return the publication: the decoded bytes of `b64data`, or the JSON text of `data` if `b64data` is missing.
-
-        Tags that are null are replaced by empty ones, and line ends in `b64data` are ignored, as Go's decoders do:
-        many encoders, such as the program `base64`, break their output into lines.
-
-        Raises:
-            ValueError: there is no data, or `b64data` is not base64.
-        """
-        tags = replace_nulls(self.tags, "") if self.tags else None
-        if self.b64data:
-            try:
-                encoded = self.b64data.replace("\n", "").replace("\r", "")
-                return Publication(base64.b64decode(encoded, validate=True), tags=tags)
-            except (binascii.Error, ValueError):
-                raise ValueError("b64data: expected base64") from None
-        if self.data is None:
-            raise ValueError("data: expected data, or b64data")
-        return Publication(bytes(self.data), json=True, tags=tags)
-
-
-class Publish(Content, frozen=True, kw_only=True):
-    """The parameters of `publish`."""
-
-    channel: Nullable[ChannelName] = _MISSING
-
-    def __post_init__(self) -> None:
-        """Raise a ValueError if the channel's name is invalid."""
-        Content.__post_init__(self)
         check_channel(self.channel)
 
 
@@ -209,7 +120,7 @@ class Target(Parameters, frozen=True, kw_only=True):
 class Unsubscribe(Target, frozen=True, kw_only=True):
     """The parameters of `unsubscribe`: a channel, and a user or a client."""
 
-    channel: Nullable[ChannelName] = _MISSING
+    channel: Nullable[ChannelName] = MISSING
 
     def __post_init__(self) -> None:
         """Raise a ValueError if the channel's name is invalid."""
@@ -317,16 +228,6 @@ class AnyBatch(Batch, frozen=True):
     """A batch of any commands. They are decoded one by one, because each has its own result."""
 
     commands: Nullable[list[msgspec.Raw]] = []
-
-
-def check_channel(name: str) -> ChannelName:
-    """Return a channel's name; raise a ValueError that names the parameter if it is missing or invalid."""
-    if name is _MISSING:
-        raise ValueError("channel: missing: expected a channel name")
-    try:
-        return parse_name(name)
-    except InvalidChannel as error:
-        raise ValueError(f"channel: {error}") from None
 
 
 def write_page(page: Page) -> bytes:
