@@ -101,3 +101,14 @@ def is_loopback(origin: Origin) -> bool:
         return ipaddress.ip_address(name.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def is_loopback_host(host: str) -> bool:
+    """
+    Return whether a client reached the server by a loopback address or name.
+
+    Args:
+        host: the Host header of the client's request.
+    """
+    origin = origin_of(f"http://{host}")
+    return origin is not None and is_loopback(origin)

@@ -32,6 +32,7 @@ from twisted.plugin import getPlugins
 from wsserver import __version__
 from wsserver.auth.verifier import Tokens
 from wsserver.closecodes import MEANINGS, CloseCode
+from wsserver.config.insecure import describe_insecure_options, refuse_exposure
 from wsserver.config.loader import require_libraries
 from wsserver.config.redis_url import parse_redis_url
 from wsserver.config.settings import Settings
@@ -129,7 +130,7 @@ class WebSocketService(Service):
         self.authorizer = Authorizer(
             _access(settings, loopback_only=False),
             tokens,
-            anonymous=settings.anonymous,
+            anonymous=settings.anonymous or settings.insecure,
             reactor=reactor,
             now=time.time,
             hooks=self.hooks,
@@ -146,7 +147,9 @@ class WebSocketService(Service):
             application_endpoints=endpoints or {},
             service=self,
         )
-        cross_origin = CrossOrigin(lambda: self.frontend.policy, settings.api_origin)
+        cross_origin = CrossOrigin(
+            lambda: self.frontend.policy, settings.api_origin, refuse_calls=settings.api_insecure
+        )
         pages = PageSite(self._root(table), reactor, cross_origin)
         self.frontend = FrontendFactory(
             find=self.endpoints.find,
@@ -185,7 +188,7 @@ class WebSocketService(Service):
     def _api(self) -> API:
         settings = self.settings
         methods = Methods(self.hub, self.management)
-        return API(methods, settings.api_key, lenient=settings.api_errors == "body")
+        return API(methods, settings.api_key, lenient=settings.api_errors == "body", insecure=settings.api_insecure)
 
     def _events(self) -> SSE:
         settings = self.settings
@@ -210,6 +213,7 @@ class WebSocketService(Service):
 
         Raises:
             ListenError: the server cannot listen on an address.
+            SettingError: the server listens beyond loopback, and an option is for development only.
         """
         super().privilegedStartService()
         self._listen()
@@ -223,6 +227,7 @@ class WebSocketService(Service):
 
         Raises:
             ListenError: the server cannot listen on an address.
+            SettingError: the server listens beyond loopback, and an option is for development only.
         """
         super().startService()
         if not self.ports:
@@ -266,7 +271,9 @@ class WebSocketService(Service):
         try:
             for listener in self._listeners:
                 self.ports.append(listener.open(self.frontend))
-        except ListenError:
+            loopback_only = all(is_loopback(port) for port in self.ports)
+            refuse_exposure(self.settings, loopback_only=loopback_only)
+        except (ListenError, SettingError):
             for port in self.ports:
                 port.stopListening()
             self.ports.clear()
@@ -276,7 +283,7 @@ class WebSocketService(Service):
             self._poller = Poller(self._reactor)
             for port in self.ports:
                 adopt(port, self._poller)
-        self._set_reach(loopback_only=all(is_loopback(port) for port in self.ports))
+        self._set_reach(loopback_only=loopback_only)
 
     def _set_reach(self, *, loopback_only: bool) -> None:
         """Replace the rules that depend on who can reach the server; until it listens, assume that all can."""
@@ -285,6 +292,8 @@ class WebSocketService(Service):
         self.endpoints.catch_all = decide_catch_all(self.settings, loopback_only=loopback_only)
 
     def _announce(self) -> None:
+        for warning in describe_insecure_options(self.settings):
+            _log.warn("{warning}", warning=warning)
         catch_all = self.endpoints.catch_all
         _log.info(
             "unknown WebSocket paths {answer} ({reason})",
@@ -307,7 +316,8 @@ class WebSocketService(Service):
 
 
 def _access(settings: Settings, *, loopback_only: bool) -> Access:
-    return Access(Patterns(settings.channel_allow) if settings.channel_allow else None, loopback_only)
+    allowed = None if settings.insecure else settings.channel_allow
+    return Access(Patterns(allowed) if allowed else None, loopback_only)
 
 
 def _broker(settings: Settings, reactor: Any, now: Callable[[], float]) -> Broker:

@@ -283,9 +283,11 @@ class RawPeer:
         assert length is not None, f"no Content-Length in {head!r}"
         return Response(response.status, phrase, headers, self._read_bytes(int(length)))
 
-    def request(self, target: str, *more: str, method: str = "GET", body: bytes = b"") -> Response:
+    def request(
+        self, target: str, *more: str, method: str = "GET", body: bytes = b"", host: str = "127.0.0.1"
+    ) -> Response:
         """Send an HTTP request and read its response."""
-        lines = [f"{method} {target} HTTP/1.1", "Host: 127.0.0.1", *more]
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *more]
         if body:
             lines.append(f"Content-Length: {len(body)}")
         self.send("\r\n".join([*lines, "", ""]).encode("latin-1") + body)

@@ -169,7 +169,7 @@ def read_identity(claims: Claims) -> Identity:
     Read the claims of a connection token.
 
     Args:
-        claims: the decoded claims, with a valid `exp`.
+        claims: the decoded claims; `exp` is valid, or missing.
 
     Raises:
         InvalidClaim: a claim is invalid.
@@ -193,7 +193,7 @@ def read_grant(claims: Claims) -> Grant:
     Read the claims of a subscription token.
 
     Args:
-        claims: the decoded claims, with a valid `exp`.
+        claims: the decoded claims; `exp` is valid, or missing.
 
     Raises:
         InvalidClaim: a claim is invalid.
@@ -225,6 +225,8 @@ def _one_time_id(claims: Claims) -> OneTimeID | None:
         return None
     if not name:
         raise InvalidClaim("the one-time token (once) has no ID (jti)")
+    if "exp" not in claims:
+        raise InvalidClaim("the one-time token (once) has no exp, until which the server could remember its use")
     # RFC 7519 section 4.1.7: `jti` is unique among the tokens of one issuer.
     key = hashlib.sha256(f"{claims.get('iss', '')}\n{name}".encode()).hexdigest()
     return OneTimeID(key, math.ceil(claims["exp"]))
@@ -238,10 +240,14 @@ def _user(claims: Claims) -> str:
 
 
 def _expiry(claims: Claims) -> int:
-    """Return when the connection or subscription expires: Centrifugo's claim `expire_at` (0 for never), else `exp`."""
+    """
+    Return when the connection or subscription expires: Centrifugo's claim `expire_at`, else `exp`.
+
+    0 for never; also for a token without `exp`, which only some servers accept.
+    """
     end = read_time(claims, "expire_at")
     # Rounded up: a time below one second must not become 0, which means never.
-    return math.ceil(claims["exp"] if end is None else end)
+    return math.ceil(claims.get("exp", 0) if end is None else end)
 
 
 def _subs(claims: Claims) -> dict[ChannelName, Opening]:

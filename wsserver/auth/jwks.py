@@ -160,7 +160,7 @@ def make_tokens(
         SettingError: a key is invalid.
     """
     keys = KeyRing(configured(settings), fetching=bool(settings.token_jwks_url))
-    terms = Terms(settings.token_audience, settings.token_issuer, settings.token_leeway)
+    terms = Terms(settings.token_audience, settings.token_issuer, settings.token_leeway, settings.token_no_expiry)
     if not settings.token_jwks_url:
         return Tokens(keys, terms, time, consume=consume), None
     jwks = JWKS(settings.token_jwks_url, keys.take, reactor)

@@ -87,6 +87,8 @@ class Terms:
     """The value that `iss` must have; if empty, any value is accepted."""
     leeway: float = 0.0
     """Seconds by which the clocks of issuer and server may differ."""
+    no_expiry: bool = False
+    """Whether tokens without `exp` are accepted; they are valid for as long as the key is."""
 
 
 class Keys(Protocol):
@@ -166,7 +168,7 @@ def _check(token: str, keys: Keys, now: float, terms: Terms, read: Callable[[Cla
             return payload
         claims = _parse_object(payload, "payload")
         keep_data_texts(claims, payload)
-        expired = _check_times(claims, now, terms.leeway)
+        expired = _check_times(claims, now, terms)
         if expired is not None:
             return expired
         _check_parties(claims, terms)
@@ -262,7 +264,7 @@ def _check_header(header: Claims) -> tuple[str, str | None]:
     return algorithm, kid
 
 
-def _check_times(claims: Claims, now: float, leeway: float) -> Refused | None:
+def _check_times(claims: Claims, now: float, terms: Terms) -> Refused | None:
     """
     Check `exp`, `nbf` and `iat` (RFC 7519 sections 4.1.4 to 4.1.6).
 
@@ -270,12 +272,15 @@ def _check_times(claims: Claims, now: float, leeway: float) -> Refused | None:
         A `Refused` if the token has expired or is not valid yet, None if its times are valid.
 
     Raises:
-        InvalidClaim: a time is malformed, or `exp` is missing.
+        InvalidClaim: a time is malformed, or `exp` is missing although the server requires it.
     """
+    leeway = terms.leeway
     expires, begins, issued = (read_time(claims, name) for name in ("exp", "nbf", "iat"))
-    if expires is None:
-        raise InvalidClaim("the token has no exp; expected an expiry time, because tokens cannot be revoked")
-    if now >= expires + leeway:
+    if expires is None and not terms.no_expiry:
+        raise InvalidClaim(
+            "the token has no exp; expected an expiry time, because tokens cannot be revoked (see --token-no-expiry)"
+        )
+    if expires is not None and now >= expires + leeway:
         return Refused(f"the token expired {_show_seconds(now - expires)} ago", Cause.EXPIRED)
     if begins is not None and now < begins - leeway:
         return Refused(f"the token is not valid for another {_show_seconds(begins - now)} (nbf)", Cause.EXPIRED)

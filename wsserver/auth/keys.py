@@ -31,18 +31,33 @@ __all__ = ["ALGORITHMS", "MAX_FETCHED", "Key", "KeyRing", "configured", "encode"
 MAX_FETCHED: Final = 64
 """Maximum number of entries read from a key set."""
 
-# RFC 7518 section 3.2: a secret must be at least as long as the hash. (Algorithm, minimum length in bytes.)
-_SECRETS: Final = (("HS256", 32), ("HS384", 48), ("HS512", 64))
+# RFC 7518 section 3.2: a secret must be at least as long as the hash. (Algorithm, minimum length in bytes, hash.)
+_SECRETS: Final = (
+    ("HS256", 32, HMACAlgorithm.SHA256),
+    ("HS384", 48, HMACAlgorithm.SHA384),
+    ("HS512", 64, HMACAlgorithm.SHA512),
+)
 _RSA: Final = frozenset({"RS256", "RS384", "RS512"})
 # RFC 7518 section 3.4: each algorithm uses one curve.
 _CURVES: Final = {"secp256r1": "ES256", "secp384r1": "ES384", "secp521r1": "ES512"}
 
-ALGORITHMS: Final = (*(name for name, _ in _SECRETS), *sorted(_RSA), *_CURVES.values())
+ALGORITHMS: Final = (*(name for name, *_ in _SECRETS), *sorted(_RSA), *_CURVES.values())
 """All supported algorithms. PyJWT supports more, including `none`."""
 
 _PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
 
+
+class _AnyLength(HMACAlgorithm):
+    """HMAC without a warning for each token if the secret is short: `Settings` and `secret` check the length."""
+
+    def check_key_length(self, _key: bytes) -> None:
+        return None
+
+
 _jws = PyJWS(ALGORITHMS)
+for _name, _, _digest in _SECRETS:
+    _jws.unregister_algorithm(_name)
+    _jws.register_algorithm(_name, _AnyLength(_digest))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +120,7 @@ def configured(settings: Settings) -> list[Key]:
         SettingError: a key is invalid, too short or unsupported, or its file cannot be read.
     """
     keys = [
-        secret(name, text)
+        secret(name, text, weak=settings.token_secret_weak)
         for name, text in (
             ("token_secret", settings.token_secret),
             ("token_secret_previous", settings.token_secret_previous),
@@ -115,13 +130,14 @@ def configured(settings: Settings) -> list[Key]:
     return [*keys, *_public_keys(settings.token_public_key)] if settings.token_public_key else keys
 
 
-def secret(option: str, text: str) -> Key:
+def secret(option: str, text: str, *, weak: bool = False) -> Key:
     """
     Return the key for a secret.
 
     Args:
         option: the option that the secret is from, for the error message.
         text: the secret; its length determines which algorithms it may be used with.
+        weak: whether the secret may be used with all algorithms for secrets, whatever its length.
 
     Raises:
         SettingError: the text is a PEM or SSH key, not a secret.
@@ -131,7 +147,7 @@ def secret(option: str, text: str) -> Key:
         HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(value)
     except InvalidKeyError:
         raise SettingError(option, "expected a secret, not a key in PEM; see --token-public-key") from None
-    return Key(value, frozenset(name for name, least in _SECRETS if len(value) >= least))
+    return Key(value, frozenset(name for name, least, _ in _SECRETS if weak or len(value) >= least))
 
 
 def _public_keys(text: str) -> Iterator[Key]:

@@ -68,5 +68,5 @@ def _describe(token: str, found: Identity | Grant) -> str:
     kind = f"subscription token for channel {found.channel!r}" if isinstance(found, Grant) else "connection token"
     user = f"user {found.user!r}" if found.user else "anonymous client"
     # Within the leeway, a token is still valid although its time is over.
-    left = max(0, int(claims["exp"] - time()))
-    return f"{kind}, {user}, valid for another {left} seconds\n{json.dumps(claims, indent=2)}"
+    left = f"for another {max(0, int(claims['exp'] - time()))} seconds" if "exp" in claims else "without expiry"
+    return f"{kind}, {user}, valid {left}\n{json.dumps(claims, indent=2)}"

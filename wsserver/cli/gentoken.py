@@ -51,7 +51,7 @@ def _generate(chosen: argparse.Namespace, settings: Settings) -> str:
     require_libraries(settings)
     from wsserver.auth.keys import KeyRing, encode, secret  # noqa: PLC0415 (it needs PyJWT)
 
-    key = secret("token_secret", settings.token_secret)
+    key = secret("token_secret", settings.token_secret, weak=settings.token_secret_weak)
     now = int(time())
     token = encode(_claims(chosen, settings, now), key)
     # A token that the server would reject is reported as an error, not printed.

@@ -135,6 +135,13 @@ class ChannelSettings(ConnectionSettings):
         metavar="KEY",
         secret=True,
     )
+    api_insecure: bool = option(
+        _API,
+        a_flag,
+        False,
+        "Accept calls of the HTTP API without a key. Only for development: the server does not start if it listens "
+        "beyond loopback, and refuses calls from pages of other origins.",
+    )
     api_origin: tuple[str, ...] = option(
         _API,
         an_origin,
@@ -211,6 +218,13 @@ class ChannelSettings(ConnectionSettings):
         metavar="SECRET",
         secret=True,
     )
+    token_secret_weak: bool = option(
+        _TOKENS,
+        a_flag,
+        False,
+        "Permit secrets of less than 32 bytes, and any secret for HS384 and HS512. Anyone who has a token can find a "
+        "short secret by guessing, and can then sign tokens. Only for moving from a server that has such a secret.",
+    )
     token_public_key: str = option(
         _TOKENS,
         a_public_key,
@@ -251,10 +265,25 @@ class ChannelSettings(ConnectionSettings):
         metavar="TIME",
         show=show_duration,
     )
+    token_no_expiry: bool = option(
+        _TOKENS,
+        a_flag,
+        False,
+        "Accept tokens without the claim exp. Such a token is valid until the key is replaced, because tokens cannot "
+        "be revoked.",
+    )
     anonymous: bool = option(
         _TOKENS,
         a_flag,
         False,
         "Allow clients to connect without a token even if a key for tokens is set. They may subscribe to the channels "
         "of --channel-allow.",
+    )
+    insecure: bool = option(
+        _TOKENS,
+        a_flag,
+        False,
+        "Allow clients to connect without a token, to subscribe and publish to every channel, and to read its presence "
+        "and history. A hook that is set still decides. Only for development: the server does not start if it listens "
+        "beyond loopback.",
     )

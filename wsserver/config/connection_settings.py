@@ -196,8 +196,8 @@ class ConnectionSettings:
         a_choice("auto", "on", "off"),
         "auto",
         "What to do with a WebSocket handshake for an unknown path: accept it and answer commands (on), or refuse it "
-        "with 404 (off). auto means on if the server listens on loopback only and has no --redis, --api-key, token "
-        "key or hook, and otherwise off.",
+        "with 404 (off). auto means on if the server listens on loopback only and no option for channels is "
+        "set, such as --redis, --api-key, --insecure, a token key or a hook; otherwise off.",
         metavar="auto|on|off",
     )
     reply_prefix: str = option(

@@ -13,10 +13,13 @@ from typing import Any, Self
 from wsserver.config.channel_settings import CHANNELS, ChannelSettings
 from wsserver.config.loader import read_environment, read_file, read_flags
 from wsserver.config.options import PREFIX, Option
-from wsserver.config.parsers import a_flag, show
+from wsserver.config.parsers import SECRET, a_flag, show
 from wsserver.errors import SettingError
 
 __all__ = ["BY_CHANNEL", "TABLE", "Settings"]
+
+MIN_SECRET = 32
+"""Minimum size of a secret for signing tokens, in bytes: that of the shortest hash, SHA-256."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +42,11 @@ class Settings(ChannelSettings):
             value = getattr(self, option.name)
             if value is not option.default:
                 object.__setattr__(self, option.name, _check(option, option.name, value))
+        for name in ("token_secret", "token_secret_previous"):
+            # RFC 7518 section 3.2: at least as long as the hash. A shorter secret can be found from one token by
+            # guessing.
+            if 0 < len(getattr(self, name).encode("utf-8")) < MIN_SECRET and not self.token_secret_weak:
+                raise SettingError(name, f"expected {SECRET}; --token-secret-weak permits a shorter one")
         if self.channel:
             object.__setattr__(self, "channel", _check_channels(self.channel))
 

@@ -33,6 +33,8 @@ _EVENT_SOURCE = "/sse"
 _CHANNEL_OPTIONS = (
     "redis",
     "api_key",
+    "api_insecure",
+    "insecure",
     "token_secret",
     "token_public_key",
     "token_jwks_url",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from wsserver.errors import InvalidChannel, ReservedChannel
-from wsserver.origins import is_loopback, origin_of
+from wsserver.origins import is_loopback_host
 from wsserver.text import quote
 from wsserver.typing import ChannelName
 
@@ -156,10 +156,9 @@ class Access:
                 f"channel {quote(channel)} is not allowed: the server listens beyond loopback and --channel-allow is "
                 f"not set"
             )
-        origin = origin_of(f"http://{host}")
         # Against DNS rebinding: a website whose host name resolves to 127.0.0.1 could connect to this server from a
         # browser on this machine. The browser would then send the website's host name in the Host header.
-        if origin is None or not is_loopback(origin):
+        if not is_loopback_host(host):
             return NotAllowed(
                 f"channel {quote(channel)} is not allowed for host {quote(host)}; connect to localhost, or set "
                 f"--channel-allow"

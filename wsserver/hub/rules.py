@@ -18,6 +18,8 @@ from wsserver.typing import ChannelName
 
 __all__ = ["Rule", "Rules"]
 
+_FOR_CLIENT = ("presence_for_client", "history_for_client")
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -31,6 +33,10 @@ class Rule:
     """Whether presence (the list of subscribed clients) is tracked, and clients are sent join and leave events."""
     publish: bool = False
     """Whether clients may publish to the channel."""
+    presence_for_client: bool = False
+    """Whether clients that are not subscribed to the channel may read its presence."""
+    history_for_client: bool = False
+    """Whether clients that are not subscribed to the channel may read its history."""
     slow: str = "close"
     """The slow consumer policy: `close`, `drop-oldest` or `latest`; see `wsserver.hub.send_queue`."""
 
@@ -53,6 +59,7 @@ class Rules:
         presence: patterns of the channels whose presence is tracked.
         overrides: pairs of a channel pattern and the fields of the rule to change for channels that match it. If
             several patterns match, only the first pair applies.
+        forced: fields of the rule of every channel, whatever the other arguments are.
     """
 
     def __init__(
@@ -61,10 +68,13 @@ class Rules:
         publish: Iterable[str] = (),
         presence: Iterable[str] = (),
         overrides: Iterable[tuple[str, Mapping[str, Any]]] = (),
+        *,
+        forced: Mapping[str, Any] = {},
     ) -> None:
         self._default = default
         self._publish, self._presence = Patterns(publish), Patterns(presence)
         self._overrides = [(Patterns([pattern]), fields) for pattern, fields in overrides]
+        self._forced = forced
         self.for_channel = lru_cache(maxsize=65_536)(self._find)
         """A function that returns a channel's rule; its results are cached."""
 
@@ -72,7 +82,9 @@ class Rules:
     def from_settings(cls, settings: Settings) -> "Rules":
         """Return the rules that the server's options define."""
         default = Rule(settings.history_size, settings.history_ttl, slow=settings.slow)
-        return cls(default, settings.channel_publish, settings.channel_presence, settings.channel)
+        # A publish hook still decides.
+        forced = {"publish": not settings.hook_publish, **dict.fromkeys(_FOR_CLIENT, True)} if settings.insecure else {}
+        return cls(default, settings.channel_publish, settings.channel_presence, settings.channel, forced=forced)
 
     def require_presence(self, channel: ChannelName) -> None:
         """Raise `NotEnabled` if the channel's presence is not tracked."""
@@ -88,5 +100,6 @@ class Rules:
         rule = replace(self._default, publish=channel in self._publish, presence=channel in self._presence)
         for patterns, fields in self._overrides:
             if channel in patterns:
-                return replace(rule, **fields)
-        return rule
+                rule = replace(rule, **fields)
+                break
+        return replace(rule, **self._forced)

@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 
-from wsserver.centrifugecodes import BAD_REQUEST_ERROR, NOT_AVAILABLE_ERROR, UNAUTHORIZED
+from wsserver.centrifugecodes import BAD_REQUEST_ERROR, NOT_AVAILABLE_ERROR, PERMISSION_DENIED, UNAUTHORIZED
 from wsserver.hub.deferreds import MaybeDeferred, gather, may_wait, then, waits
 from wsserver.jsonfields import decode, decode_shallow, write
+from wsserver.origins import is_loopback_host
 from wsserver.text import quote
 from wsserver.web.methods import Methods, Outcome, Problem, Result, bad_parameters, bad_request, write_error
 from wsserver.web.parameters import AnyBatch, PublishBatch, PublishCommand
@@ -48,12 +49,14 @@ class API:
         methods: the methods of the API.
         key: the API key that callers must send; empty to refuse all calls.
         lenient: whether to answer invalid calls with status 200, as Centrifugo does.
+        insecure: whether to answer calls without a key, if the client used a loopback host name, such as localhost.
     """
 
-    def __init__(self, methods: Methods, key: str, *, lenient: bool = False) -> None:
+    def __init__(self, methods: Methods, key: str, *, lenient: bool = False, insecure: bool = False) -> None:
         self._methods = methods
         self._key = key.encode("utf-8")
         self._lenient = lenient
+        self._insecure = insecure
 
     def answer(self, request: Request, body: bytes) -> "MaybeDeferred[Response]":
         """
@@ -102,6 +105,8 @@ class API:
         if request.method != "POST":
             reason = f"the API accepts POST requests, not {quote(request.method)}"
             return Problem(HTTPStatus.METHOD_NOT_ALLOWED, BAD_REQUEST_ERROR, reason, (("Allow", "POST"),))
+        if self._insecure:
+            return _refuse_host(request.host)
         if not self._key:
             return Problem(HTTPStatus.FORBIDDEN, NOT_AVAILABLE_ERROR, "the API is disabled; see --api-key")
         sent = _read_key(request)
@@ -155,6 +160,14 @@ def _reply(name: str, outcome: Outcome) -> Result:
 def _join(replies: list[Result]) -> Result:
     status = max(reply.status for reply in replies)
     return Result(b'{"replies":[%b]}' % b",".join([reply.body for reply in replies]), status)
+
+
+def _refuse_host(host: str) -> Problem | None:
+    # Against DNS rebinding, as in `wsserver.hub.names.Access.refuse`.
+    if is_loopback_host(host):
+        return None
+    reason = f"without a key, the API is not available for host {quote(host)}; connect to localhost"
+    return Problem(HTTPStatus.FORBIDDEN, PERMISSION_DENIED, reason)
 
 
 def _read_key(request: Request) -> bytes:

@@ -89,10 +89,13 @@ class CrossOrigin:
     Args:
         policy: returns which origins may connect. This changes when the server starts to listen.
         api_origins: the origins whose pages may call the HTTP API, as written in `--api-origin`.
+        refuse_calls: whether to refuse calls of the HTTP API from pages of other origins. Otherwise the pages only
+            cannot read the response, which is enough if a call needs a key.
     """
 
-    def __init__(self, policy: Callable[[], Policy], api_origins: Sequence[str]) -> None:
+    def __init__(self, policy: Callable[[], Policy], api_origins: Sequence[str], *, refuse_calls: bool = False) -> None:
         self._policy = policy
+        self._refuses_calls = refuse_calls
         self._api_origins = frozenset(origin for text in api_origins if (origin := allowed_origin(text)) is not None)
 
     def headers(self, request: CrossOriginRequest) -> Headers:
@@ -111,7 +114,7 @@ class CrossOrigin:
 
     def answer(self, request: CrossOriginRequest) -> Headers | Refusal | None:
         """
-        Return the answer to a preflight, or to a request for an event stream from a forbidden origin.
+        Return the answer to a preflight, or to a request from a forbidden origin that must not be executed.
 
         Returns:
             The headers of a 204 response to a preflight, in addition to those of `headers`; or a 403 refusal; or None
@@ -121,8 +124,9 @@ class CrossOrigin:
             return None
         if not request.is_preflight:
             # Without the Access-Control headers, the browser does not let the page read the response. An event stream
-            # is refused as well, because it would only keep a connection open.
-            return self._refuse(request) if request.path == "/sse" else None
+            # is refused as well, because it would only keep a connection open. So is a call that needs no key.
+            is_refused = request.path == "/sse" or (self._refuses_calls and _is_api(request.path))
+            return self._refuse(request) if is_refused else None
         refusal = self._refuse(request)
         if refusal is not None:
             return refusal

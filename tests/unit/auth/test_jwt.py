@@ -384,6 +384,16 @@ class AcceptedTests:
         assert all(isinstance(verify(token(key=key), rotating, NOW, TERMS), Identity) for key in (old, new))
         assert isinstance(verify(token(key=old), ring(token_secret=new), NOW, TERMS), Refused)
 
+    def test_accepts_a_token_without_exp_if_the_terms_permit_it(self):
+        """Its other times are still checked, and a one-time token needs an `exp`."""
+        terms = Terms(no_expiry=True)
+        found = verify(token({"sub": "42"}), HMAC, NOW, terms)
+        assert (found.user, found.expires_at) == ("42", 0)
+        found = verify_subscription(token({"sub": "42", "channel": "news", "expire_at": NOW + 5}), HMAC, NOW, terms)
+        assert (found.channel, found.expires_at) == ("news", NOW + 5)
+        for more in ({"exp": NOW - 1}, {"nbf": NOW + 1}, {"exp": "soon"}, {"once": True, "jti": "1"}):
+            assert isinstance(verify(token({"sub": "42", **more}), HMAC, NOW, terms), Refused)
+
     def test_returns_the_expiry_info_and_subscriptions_of_the_claims(self):
         identity = verify(
             token(

@@ -7,6 +7,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from tokens import (
+    CLAIMS,
     EC256,
     NOW,
     OTHER_RSA,
@@ -93,6 +94,18 @@ class ConfiguredTests:
         """If the server used a public key as a secret, everyone who has that key could sign tokens."""
         with pytest.raises(SettingError, match="--token-public-key"):
             secret("token_secret", pem(RSA))
+
+    @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
+    def test_a_weak_secret_is_used_with_every_algorithm_and_without_a_warning(self, algorithm, recwarn):
+        digest = algorithm.replace("HS", "sha")
+        text = token(CLAIMS, {"alg": algorithm}, key="short", digest=digest)
+        keys = ring(token_secret="short", token_secret_weak=True)
+        assert json.loads(keys.payload(text, algorithm, None)) == CLAIMS
+        assert not recwarn.list
+
+    def test_the_length_of_a_secret_limits_its_algorithms_without_weak_secrets(self):
+        assert secret("token_secret", "s" * 48).algorithms == {"HS256", "HS384"}
+        assert secret("token_secret", "s" * 48, weak=True).algorithms == {"HS256", "HS384", "HS512"}
 
 
 class KeySetTests:

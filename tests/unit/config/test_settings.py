@@ -45,6 +45,9 @@ class DefaultTests:
         assert option.group
 
 
+FLAG = ({"true": True, "no": False, "off": False, "0": False}, ["", "maybe"])
+"""What an option without a value accepts and refuses in the file."""
+
 HOOK_URLS = (
     {"": "", **{url: url for url in ("http://127.0.0.1:3000/hook", "https://example.com", "http://[::1]:1/a?b=c%20d")}},
     [
@@ -195,11 +198,13 @@ VALUES = {
         {"https://example.com": ("https://example.com",), "file://": ("file://",), "null": ("null",)},
         ["*", "example.com", "https://example.com/"],
     ),
+    "api_insecure": FLAG,
     "api_errors": ({"status": "status", "body": "body"}, ["", "200"]),
     **{f"hook_{event}": HOOK_URLS for event in ("connect", "subscribe", "publish", "disconnect")},
     "hook_timeout": ({"100ms": 0.1, "30s": 30.0}, ["", "0", "99ms", "31s"]),
-    "token_secret": ({"": "", "s" * 32: "s" * 32, "ü" * 16: "ü" * 16}, ["s" * 31, "s" * 40 + "\n", "s" * 1025]),
-    "token_secret_previous": ({"": "", "s" * 32: "s" * 32}, ["s" * 31, "s" * 40 + "\n"]),
+    "token_secret": ({"": "", "s" * 32: "s" * 32, "ü" * 16: "ü" * 16}, ["s" * 40 + "\n", "s" * 1025]),
+    "token_secret_previous": ({"": "", "s" * 32: "s" * 32}, ["s" * 40 + "\n"]),
+    "token_secret_weak": FLAG,
     "token_public_key": (
         {text: text for text in ("", "/etc/key.pem", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n")},
         ["key\n", "x" * 1025, "-----BEGIN ü", "-----BEGIN" + "A" * 65536],
@@ -211,7 +216,9 @@ VALUES = {
     "token_audience": ({"": "", "chat": "chat"}, ["a\nb"]),
     "token_issuer": ({"": "", "https://example.com": "https://example.com"}, ["a\nb"]),
     "token_leeway": ({"0": 0.0, "5s": 5.0, "20s": 20.0}, ["-1", "21s"]),
-    "anonymous": ({"true": True, "no": False, "off": False, "0": False}, ["", "maybe"]),
+    "token_no_expiry": FLAG,
+    "anonymous": FLAG,
+    "insecure": FLAG,
     "catch_all": ({"auto": "auto", "on": "on", "OFF": "off"}, ["", "true", "maybe"]),
     "reply_prefix": (
         {"": "", "> ": "> ", "ü\u2028": "ü\u2028", "\ud7ff\ue000": "\ud7ff\ue000", "x" * 1024: "x" * 1024},
@@ -405,6 +412,17 @@ class ConstructorTests:
             Settings(**{name: value})
         assert str(caught.value).endswith(" (the value is not shown: it may contain a password)")
         assert not re.search("hush|5318008", str(caught.value))
+
+    @pytest.mark.parametrize("name", ["token_secret", "token_secret_previous"])
+    def test_a_secret_under_32_bytes_needs_token_secret_weak(self, name):
+        with pytest.raises(SettingError) as caught:
+            Settings(**{"token_secret": "s" * 32, name: "ü" * 15 + "s"})
+        assert caught.value.where == name
+        assert caught.value.problem == (
+            "expected a secret of at least 32 bytes, such as `openssl rand -hex 32` makes; --token-secret-weak permits "
+            "a shorter one"
+        )
+        assert Settings(**{"token_secret": "s" * 32, name: "s"}, token_secret_weak=True).token_secret_weak
 
     def test_dataclasses_replace_checks_the_new_value(self):
         assert dataclasses.replace(Settings(), port=1).port == 1

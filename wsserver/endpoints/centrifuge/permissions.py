@@ -305,6 +305,9 @@ class Permissions:
         """
         if grant is not None or context.identity.may(channel, right):
             return None
+        rule = self._hub.rules.for_channel(channel)
+        if rule.presence_for_client if right is Right.PRESENCE else rule.history_for_client:
+            return None
         return PERMISSION_DENIED.because(f"not subscribed to channel {quote(channel)}")
 
 

@@ -1,0 +1,32 @@
+"""Tests for wsserver/config/insecure.py: insecure options, and whether the server may start with them."""
+
+import pytest
+from options import load
+
+from wsserver.config.insecure import describe_insecure_options, refuse_exposure
+from wsserver.config.settings import TABLE
+from wsserver.errors import SettingError
+
+INSECURE = ("insecure", "api_insecure", "token_no_expiry", "token_secret_weak")
+
+
+@pytest.mark.parametrize("name", INSECURE)
+def test_each_insecure_option_is_off_by_default_and_has_one_warning_that_names_it(name):
+    assert describe_insecure_options(load()) == []
+    [warning] = describe_insecure_options(load({name: ["true"]}))
+    assert TABLE[name].flag in warning
+
+
+@pytest.mark.parametrize("name", INSECURE[:2])
+def test_an_option_for_development_is_refused_beyond_loopback(name):
+    settings = load({name: ["true"]})
+    refuse_exposure(settings, loopback_only=True)
+    with pytest.raises(SettingError) as caught:
+        refuse_exposure(settings, loopback_only=False)
+    assert caught.value.where == TABLE[name].flag
+    assert "expected every listener to be a loopback address" in caught.value.problem
+
+
+@pytest.mark.parametrize("name", INSECURE[2:])
+def test_options_for_old_tokens_may_be_used_on_every_address(name):
+    refuse_exposure(load({name: ["true"]}), loopback_only=False)

@@ -1,0 +1,52 @@
+"""
+Insecure options: which of them are set, and whether the server may start with them.
+
+This module does not use Twisted, a clock or files.
+"""
+
+from typing import TYPE_CHECKING
+
+from wsserver.errors import SettingError
+
+if TYPE_CHECKING:
+    from wsserver.config.settings import Settings
+
+__all__ = ["describe_insecure_options", "refuse_exposure"]
+
+_LOOPBACK_ONLY = ("insecure", "api_insecure")
+"""Options for development: with them, everyone who can reach the server controls it."""
+
+_WARNINGS = {
+    "insecure": "clients need no token, and may use every channel; for development only (--insecure)",
+    "api_insecure": "the HTTP API accepts calls without a key; for development only (--api-insecure)",
+    "token_no_expiry": "tokens without exp are accepted, and are valid until the key is replaced (--token-no-expiry)",
+    "token_secret_weak": "short secrets are permitted: with a token, they can be guessed (--token-secret-weak)",
+}
+"""Name of an insecure option -> its effect."""
+
+
+def describe_insecure_options(settings: "Settings") -> list[str]:
+    """Return a sentence for the log for each insecure option that is set."""
+    return [warning for name, warning in _WARNINGS.items() if getattr(settings, name)]
+
+
+def refuse_exposure(settings: "Settings", *, loopback_only: bool) -> None:
+    """
+    Check that a server with options for development is not reachable from other machines.
+
+    Args:
+        settings: the server's options.
+        loopback_only: whether every listener is reachable from this machine only.
+
+    Raises:
+        SettingError: other machines can reach the server, and an option is for development only.
+    """
+    if loopback_only:
+        return
+    for name in _LOOPBACK_ONLY:
+        if getattr(settings, name):
+            raise SettingError(
+                "--" + name.replace("_", "-"),
+                "expected every listener to be a loopback address, such as --interface 127.0.0.1; a UNIX socket and a "
+                "port with the PROXY protocol do not count as loopback",
+            )
