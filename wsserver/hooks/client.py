@@ -26,7 +26,7 @@ from wsserver.hooks.messages import (
     write_request,
 )
 from wsserver.hooks.requester import MAX_AT_ONCE, HookQueue
-from wsserver.typing import ChannelName, JSONText
+from wsserver.typing import ChannelName
 from wsserver.wire.http_client import QuietConnectionPool
 
 __all__ = ["HTTPHooks"]
@@ -61,7 +61,7 @@ class HTTPHooks:
         return frozenset(self.queues)
 
     def connect(
-        self, caller: Caller, *, data: JSONText | None = None, name: str = "", version: str = ""
+        self, caller: Caller, *, data: bytes | None = None, name: str = "", version: str = ""
     ) -> "Deferred[Connected | HookError | HookDisconnect]":
         """
         Ask the backend whether a client may connect, and which user the client is.
@@ -79,7 +79,7 @@ class HTTPHooks:
         return self.queues["connect"].request(request, caller.headers, read_connected)
 
     def subscribe(
-        self, caller: Caller, channel: ChannelName, *, data: JSONText | None = None
+        self, caller: Caller, channel: ChannelName, *, data: bytes | None = None
     ) -> "Deferred[Subscribed | HookError | HookDisconnect]":
         """
         Ask the backend whether a client may subscribe to a channel.
@@ -96,7 +96,7 @@ class HTTPHooks:
         return self.queues["subscribe"].request(request, caller.headers, read_subscribed)
 
     def publish(
-        self, caller: Caller, channel: ChannelName, *, data: JSONText
+        self, caller: Caller, channel: ChannelName, *, data: bytes
     ) -> "Deferred[Published | HookError | HookDisconnect]":
         """
         Ask the backend whether a client may publish this data to a channel; the answer may replace the data.

@@ -5,7 +5,7 @@ from typing import Protocol
 from twisted.internet.defer import Deferred
 
 from wsserver.hooks.messages import Caller, Connected, HookDisconnect, HookError, Published, Subscribed
-from wsserver.typing import ChannelName, JSONText
+from wsserver.typing import ChannelName
 
 __all__ = ["Hooks"]
 
@@ -27,17 +27,17 @@ class Hooks(Protocol):
         """
 
     def connect(
-        self, caller: Caller, *, data: JSONText | None = None, name: str = "", version: str = ""
+        self, caller: Caller, *, data: bytes | None = None, name: str = "", version: str = ""
     ) -> "Deferred[Connected | HookError | HookDisconnect]":
         """Ask whether a client without a token may connect, and which user the client is."""
 
     def subscribe(
-        self, caller: Caller, channel: ChannelName, *, data: JSONText | None = None
+        self, caller: Caller, channel: ChannelName, *, data: bytes | None = None
     ) -> "Deferred[Subscribed | HookError | HookDisconnect]":
         """Ask whether a client may subscribe to a channel."""
 
     def publish(
-        self, caller: Caller, channel: ChannelName, *, data: JSONText
+        self, caller: Caller, channel: ChannelName, *, data: bytes
     ) -> "Deferred[Published | HookError | HookDisconnect]":
         """Ask whether a client may publish this data to a channel; the answer may replace the data."""
 

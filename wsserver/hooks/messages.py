@@ -9,6 +9,7 @@ This module does not use Twisted, a clock or a socket.
 A refusal by the backend is a return value; a malformed answer raises a `ValueError` that names the field.
 """
 
+import base64
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, TypeVar
@@ -20,7 +21,7 @@ from wsserver.centrifugecodes import INTERNAL
 from wsserver.closecodes import MAX_REASON_BYTES
 from wsserver.errors import InvalidChannel
 from wsserver.hub.names import parse_name
-from wsserver.jsonfields import JSONField, JSONStruct, Nullable, Seconds, decode, replace_nulls, write_object
+from wsserver.jsonfields import JSONField, JSONStruct, Nullable, Seconds, decode, read_json, replace_nulls, write_object
 from wsserver.typing import ChannelName, Header
 
 __all__ = [
@@ -58,7 +59,7 @@ class Caller:
     transport: str
     """`websocket` or `sse`."""
     protocol: str
-    """`json` for a client of the Centrifuge protocol, `raw` for a raw subscriber (`/ws?channel=` or `/sse`)."""
+    """The form of the Centrifuge protocol, `json` or `protobuf`; `raw` for a subscriber of `/ws?channel=` or `/sse`."""
     user: str = ""
     """The user ID, once it is known."""
     headers: tuple[Header, ...] = field(default=(), repr=False)
@@ -171,13 +172,14 @@ def forwarded(headers: Iterable[Header]) -> tuple[Header, ...]:
     return tuple(header for header in headers if header[0] in FORWARDED)
 
 
-def write_request(caller: Caller, **more: object) -> bytes:
+def write_request(caller: Caller, *, data: bytes | None = None, **more: object) -> bytes:
     """
     Encode the body of a hook request.
 
     Args:
         caller: the client; its user, headers and address are not written.
-        more: the fields of the event. Fields that are None are omitted; bytes are inserted as JSON text.
+        data: the client's data. Data of a Protobuf client that is not JSON text is written in base64, as `b64data`.
+        more: the other fields of the event. Fields that are None are omitted.
 
     Returns:
         A JSON object.
@@ -189,6 +191,13 @@ def write_request(caller: Caller, **more: object) -> bytes:
         "encoding": "json" if caller.protocol == "json" else "binary",
         **{name: value for name, value in more.items() if value is not None},
     }
+    if data is not None and caller.protocol == "protobuf":
+        try:
+            data = read_json(data)
+        except ValueError:
+            fields["b64data"], data = base64.b64encode(data).decode("ascii"), None
+    if data is not None:
+        fields["data"] = data
     return write_object(fields)
 
 

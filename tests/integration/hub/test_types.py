@@ -19,6 +19,7 @@ from centrifuge_client import ask
 from events import Events
 from http_api import KEY, api, up
 from peers import BINARY, TEXT
+from protobuf_messages import decode_replies, encode_commands
 from waiting import wait_until
 
 from wsserver.cli.publish import add_arguments, publish
@@ -102,6 +103,20 @@ def connect(server):
     return peer
 
 
+def ask_protobuf(peer, method, **parameters):
+    """Send a command of the Protobuf form; return the result."""
+    peer.send_frame(BINARY, encode_commands({"id": 1, method: parameters}))
+    (reply,) = decode_replies(peer.read_frame().payload)
+    return reply[method]
+
+
+def connect_protobuf(server):
+    """Open a connection of the Centrifuge protocol in Protobuf."""
+    peer = server.open("/connection/websocket?format=protobuf")
+    ask_protobuf(peer, "connect")
+    return peer
+
+
 def split(written):
     """Return the publication objects of the field `publications` of an answer, each as its own JSON text."""
     text = written.decode()
@@ -135,6 +150,11 @@ class Subscribers:
         recover = b',"recover":true,"epoch":"%b","offset":0' % epoch.encode() if epoch else b""
         reply = ask(self._centrifuge, b"subscribe", b'{"channel":"foo"%b}' % recover)
         self._recovered = split(reply) if epoch else []
+        self._protobuf = opened(connect_protobuf(server))
+        since = {"recover": True, "epoch": epoch, "offset": 0} if epoch else {}
+        self._recovered_protobuf = ask_protobuf(self._protobuf, "subscribe", channel="foo", **since).get(
+            "publications", []
+        )
         self._received = []
         self._listener = server.ask(
             lambda: server.service.hub.listen(
@@ -165,11 +185,18 @@ class Subscribers:
             "SSE json": inside(ENVELOPE, events["json"][1]),
             "SSE redis": inside(ARRAY, events["redis"][1]),
             "Centrifuge": fields(self._recovered.pop(0) if self._recovered else self._read_push()),
+            "Protobuf": self._read_protobuf(),
             "callback": (one.as_bytes(), one.as_json(), one.json, one.data),
         }
 
     def _read_push(self):
         return inside(PUSH, self._centrifuge.read_frame().payload)
+
+    def _read_protobuf(self):
+        if self._recovered_protobuf:
+            return self._recovered_protobuf.pop(0).get("data", b"")
+        (reply,) = decode_replies(self._protobuf.read_frame().payload)
+        return reply["push"]["pub"].get("data", b"")
 
 
 def expected(data, row, *, json):
@@ -183,6 +210,7 @@ def expected(data, row, *, json):
         "SSE json": row.json,
         "SSE redis": row.redis,
         "Centrifuge": row.value,
+        "Protobuf": data,
         "callback": (row.raw, row.value.removeprefix(b'"data":') if is_utf8 else None, json, data),
     }
 
@@ -203,10 +231,12 @@ class Sources:
         self._redis = redis
         self._calls = 0
         self._client = connect(server)
+        self._protobuf_client = connect_protobuf(server)
 
     def close(self):
-        """Close the connection of the Centrifuge client."""
+        """Close the connections of the Centrifuge clients."""
         self._client.socket.close()
+        self._protobuf_client.socket.close()
 
     def _call(self, method, form, data):
         self._calls += 1
@@ -268,6 +298,10 @@ class Sources:
         command = b'{"commands":[{"publish":{"channel":"foo","b64data":%b}}]}'
         self._call("batch", command, b'"%b"' % base64.b64encode(data))
 
+    def protobuf_client(self, data):
+        """Publish with a Centrifuge client that speaks Protobuf."""
+        assert ask_protobuf(self._protobuf_client, "publish", channel="foo", data=data) == {}
+
     def python_bytes(self, data):
         """Publish bytes with the Python API."""
         self._python(data)
@@ -279,7 +313,7 @@ class Sources:
 
 FOR_JSON = ("publish", "broadcast", "batch", "client", "python_json")
 FOR_TEXTS = ("python_str", "command_line")
-FOR_BYTES = ("b64data", "b64data_broadcast", "b64data_batch", "python_bytes", "redis_command")
+FOR_BYTES = ("b64data", "b64data_broadcast", "b64data_batch", "protobuf_client", "python_bytes", "redis_command")
 CASES = [
     *((name, data, expected(data, row, json=True)) for data, row in JSON.items() for name in FOR_JSON),
     *((name, data, expected(data, JSON[data], json=True)) for data in TEXTS for name in FOR_TEXTS),
@@ -289,7 +323,7 @@ CASES = [
 
 MODES = {
     "history": (200, b"", ()),
-    "skip_history": (200, b',"skip_history":true', ("client", "command_line")),
+    "skip_history": (200, b',"skip_history":true', ("client", "protobuf_client", "command_line")),
     "no history": (0, b"", ()),
     "no history, idempotent": (0, b',"idempotency_key":"N"', ()),
 }
@@ -346,6 +380,10 @@ class TypeTests:
         with Subscribers(server, page.position.epoch) as subscribers:
             for name, data, right in stored:
                 wrong |= differences(name, data, subscribers.read(), right)
+        with connect_protobuf(server) as peer:
+            ask_protobuf(peer, "subscribe", channel="foo")
+            page = ask_protobuf(peer, "history", channel="foo", limit=-1)["publications"]
+        assert [one.get("data", b"") for one in page] == [data for _, data, _ in stored]
         with connect(server) as peer:
             ask(peer, b"subscribe", b'{"channel":"foo"}')
             written = split(ask(peer, b"history", b'{"channel":"foo","limit":-1}'))
@@ -359,6 +397,22 @@ class TypeTests:
                 assert fields(written) == right["Centrifuge"]
             else:
                 assert (fields(written), encoded) == (b'"data":null', b'"%b"' % base64.b64encode(data))
+        assert not wrong
+
+    @pytest.mark.parametrize("data", BYTES)
+    def test_the_publish_hook_receives_the_data_of_a_protobuf_client(self, start, backend, data):
+        """As JSON if it is JSON, else in base64. What it allows is published byte for byte."""
+        publishing, subscribing, _ = start(hook_publish=backend.url())
+        backend.answer = lambda path, body: {"result": {}}
+        with connect_protobuf(publishing) as client, Subscribers(subscribing) as subscribers:
+            assert ask_protobuf(client, "publish", channel="foo", data=data) == {}
+            wrong = differences("hook", data, subscribers.read(), expected(data, BYTES[data], json=False))
+        ((_, _, body),) = backend.requests
+        assert body["protocol"] == "protobuf"
+        if "b64data" in body:
+            assert base64.b64decode(body["b64data"]) == data
+        else:
+            assert json.loads(data) == body["data"]
         assert not wrong
 
     @pytest.mark.parametrize("size", [0, 200])

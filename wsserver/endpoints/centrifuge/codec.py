@@ -39,6 +39,10 @@ class Codec(Protocol):
     def ping(self) -> bytes:
         """A ping, which is an empty reply. The client's pong is an empty command."""
 
+    @property
+    def json(self) -> bool:
+        """Whether the data that clients send is JSON text; otherwise it is bytes of unknown type."""
+
     def parse(self, frame: bytes) -> list[Command]:
         """
         Parse the commands of a frame. Never raises.

@@ -20,6 +20,7 @@ from wsserver.jsonfields import (
 )
 
 __all__ = [
+    "MAX_COMMANDS",
     "REJECT_UNRECOVERED",
     "RPC",
     "Command",
@@ -35,6 +36,9 @@ __all__ = [
     "Subscribe",
     "Unsubscribe",
 ]
+
+MAX_COMMANDS: Final = 1000
+"""Maximum number of commands in a frame. Centrifugo does not limit this number, but the size of a frame to 64 KiB."""
 
 REJECT_UNRECOVERED: Final = 2
 """Bit of `Subscribe.flag`: the client wants an error if its position cannot be recovered."""

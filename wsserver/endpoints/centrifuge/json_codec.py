@@ -18,6 +18,7 @@ import msgspec
 
 from wsserver.centrifugecodes import BAD_REQUEST, BAD_REQUEST_ERROR, Error
 from wsserver.endpoints.centrifuge.commands import (
+    MAX_COMMANDS,
     RPC,
     Command,
     Connect,
@@ -38,10 +39,7 @@ from wsserver.jsonfields import HalfPairError, TooDeepError, decode, decode_repl
 from wsserver.typing import JSONText
 from wsserver.wire.frames import FIN_TEXT
 
-__all__ = ["JSON", "MAX_COMMANDS", "JSONCodec"]
-
-MAX_COMMANDS: Final = 1000
-"""Maximum number of commands in a frame. Centrifugo does not limit this number, but the size of a frame to 64 KiB."""
+__all__ = ["JSON", "JSONCodec"]
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -57,6 +55,7 @@ class JSONCodec:
     first_byte: Final = FIN_TEXT
     separator: Final = b"\n"
     ping: Final = b"{}"
+    json: Final = True
 
     def parse(self, frame: bytes) -> list[Command]:
         """Parse the commands of a frame."""

@@ -5,11 +5,12 @@ A refusal is returned, not raised: an `Error` is the reply to the command, a `Di
 choice between the two follows the client handler of https://github.com/centrifugal/centrifugo.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+import msgspec
 from twisted.internet.defer import Deferred
 
 from wsserver.auth.claims import ANONYMOUS, Grant, Identity, Right
@@ -37,6 +38,7 @@ from wsserver.hooks.messages import Caller, Connected, HookDisconnect, HookError
 from wsserver.hub.deferreds import MaybeDeferred, may_wait, then
 from wsserver.hub.hub import Hub
 from wsserver.hub.names import NotAllowed, parse_name
+from wsserver.hub.publication import Publication
 from wsserver.text import quote
 from wsserver.typing import ChannelName, JSONText
 
@@ -83,8 +85,7 @@ class SubscribeGrant(NamedTuple):
 class PublishGrant(NamedTuple):
     """The backend's permission to publish: the publication as it is to be sent, which the backend may have changed."""
 
-    data: JSONText
-    tags: Mapping[str, str] | None = None
+    publication: Publication
     idempotency_key: str = ""
     skip_history: bool = False
 
@@ -252,15 +253,15 @@ class Permissions:
         return EXPIRED_ERROR.because("expire_at in the backend's answer is in the past") if ended else None
 
     def ask_to_publish(
-        self, context: ClientContext, channel: ChannelName, data: JSONText
+        self, context: ClientContext, channel: ChannelName, publication: Publication
     ) -> "Deferred[PublishGrant | Error | Disconnect] | None":
-        """Ask the publish hook whether a client may publish data to a channel; return None if there is no such hook."""
+        """Ask the publish hook whether a client may publish to a channel; return None if there is no such hook."""
         hooks = self._hooks_for("publish")
         if hooks is None:
             return None
         caller = replace(context.caller, user=context.identity.user)
-        answer: Deferred[Any] = hooks.publish(caller, channel, data=data)
-        return answer.addCallback(_read_answer, data)
+        answer: Deferred[Any] = hooks.publish(caller, channel, data=publication.data)
+        return answer.addCallback(_read_answer, publication)
 
     def refuse_publish(
         self, context: ClientContext, channel: ChannelName, grant: SubscribeGrant | None
@@ -320,8 +321,13 @@ def _identified_by_token(found: Identity | Refused) -> ConnectGrant | Error | Di
     return ConnectGrant(found, by_token=True)
 
 
-def _read_answer(answer: Published | HookError | HookDisconnect, data: JSONText) -> PublishGrant | Error | Disconnect:
+def _read_answer(
+    answer: Published | HookError | HookDisconnect, publication: Publication
+) -> PublishGrant | Error | Disconnect:
     if not isinstance(answer, Published):
         return refuse_by_hook(answer)
-    published = data if answer.data is None else answer.data
-    return PublishGrant(published, answer.tags or None, answer.idempotency_key, answer.skip_history)
+    if answer.data is not None:
+        publication = msgspec.structs.replace(publication, data=answer.data, json=True)
+    if answer.tags:
+        publication = msgspec.structs.replace(publication, tags=answer.tags)
+    return PublishGrant(publication, answer.idempotency_key, answer.skip_history)

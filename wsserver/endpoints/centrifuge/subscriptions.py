@@ -359,6 +359,7 @@ class Channels:
             missing_data = BAD_REQUEST_ERROR.because("publish without data")
             return missing_data if request.channel else BAD_REQUEST.because("publish without a channel")
         publisher, grant, identity = self._publisher, self._grant(request.channel), self.context.identity
+        json = self.connection.codec.json
         if (
             publisher is None
             or publisher.channel != request.channel
@@ -369,21 +370,21 @@ class Channels:
             publisher = _Publisher(channel, identity, grant, self._info(grant))
             refused = self._permissions.refuse_publish(self.context, channel, grant)
             if refused is not None:
-                asked = self._permissions.ask_to_publish(self.context, channel, JSONText(bytes(request.data)))
-                return refused if asked is None else asked.addCallback(self._publish_if_granted, publisher)
+                publication = Publication(bytes(request.data), json=json, info=publisher.info)
+                asked = self._permissions.ask_to_publish(self.context, channel, publication)
+                return refused if asked is None else asked.addCallback(self._publish_if_granted, channel)
             self._publisher = publisher
-        publication = Publication(bytes(request.data), json=True, info=publisher.info)
+        publication = Publication(bytes(request.data), json=json, info=publisher.info)
         sent = self._hub.forward(publisher.channel, publication)
         return Sent(sent) if waits(sent) else PUBLISHED
 
     def _publish_if_granted(
-        self, allowed: PublishGrant | Error | Disconnect, publisher: _Publisher
+        self, allowed: PublishGrant | Error | Disconnect, channel: ChannelName
     ) -> MaybeDeferred[Answer]:
         if not isinstance(allowed, PublishGrant):
             return allowed
-        publication = Publication(allowed.data, json=True, info=publisher.info, tags=allowed.tags)
         sent = self._hub.forward(
-            publisher.channel, publication, allowed.idempotency_key, skip_history=allowed.skip_history
+            channel, allowed.publication, allowed.idempotency_key, skip_history=allowed.skip_history
         )
         return then(sent, lambda _: PUBLISHED)
 

@@ -11,6 +11,7 @@ from wsserver.centrifugecodes import (
     Disconnect,
 )
 from wsserver.endpoints.centrifuge.commands import (
+    MAX_COMMANDS,
     Connect,
     History,
     Presence,
@@ -23,7 +24,7 @@ from wsserver.endpoints.centrifuge.commands import (
     Subscribe,
     Unsubscribe,
 )
-from wsserver.endpoints.centrifuge.json_codec import JSON, MAX_COMMANDS
+from wsserver.endpoints.centrifuge.json_codec import JSON
 from wsserver.jsonfields import MAX_DEPTH
 
 

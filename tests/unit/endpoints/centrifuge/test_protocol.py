@@ -6,17 +6,19 @@ import time
 import jwt
 import pytest
 from centrifuge_client import PATH, Client
+from peers import BINARY, TEXT
+from protobuf_messages import decode_replies, encode_commands
 from turns import end_turn
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import LogLevel, globalLogPublisher
 
 from wsserver.auth.claims import Identity, Opening
 from wsserver.config.settings import Settings
-from wsserver.endpoints.centrifuge import executor
 from wsserver.endpoints.centrifuge import pages as centrifuge_pages
-from wsserver.endpoints.centrifuge.executor import CONNECT_TIMEOUT, MAX_QUEUED_COMMANDS
+from wsserver.endpoints.centrifuge import protocol
 from wsserver.endpoints.centrifuge.json_codec import JSONCodec
 from wsserver.endpoints.centrifuge.pages import MAX_PUBLICATIONS
+from wsserver.endpoints.centrifuge.protocol import CONNECT_TIMEOUT, MAX_QUEUED_COMMANDS
 from wsserver.errors import BrokerDown
 from wsserver.hooks.messages import Connected
 from wsserver.hub.stream import Page, Position
@@ -59,33 +61,133 @@ class HandshakeTests:
     @pytest.mark.parametrize(
         ("target", "headers", "words"),
         [
-            (
-                PATH,
-                {"Sec-WebSocket-Protocol": "centrifuge-protobuf"},
-                "Protobuf is not supported: expected",
-            ),
-            (PATH + "?format=protobuf", {}, "Protobuf is not supported: expected"),
-            (PATH + "?cf_protocol=protobuf", {}, "Protobuf is not supported: expected"),
+            (PATH + "?format=xml", {}, "format='xml' is not supported: expected json or protobuf"),
             (PATH + "?cf_protocol_version=v1", {}, "cf_protocol_version='v1' is not supported: expected v2"),
             (PATH + "?token=a", {"Authorization": "Bearer b"}, "more than one token"),
         ],
     )
-    def test_refuses_protobuf_version_1_and_two_tokens_with_400(self, server, target, headers, words):
+    def test_refuses_an_unknown_format_version_1_and_two_tokens_with_400(self, server, target, headers, words):
         """The body of the response names what is wrong."""
         peer = server.connect()
         head = peer.open(target, headers)
         assert head.startswith(b"HTTP/1.1 400 ")
         assert words in peer.transport.written.decode()
 
-    @pytest.mark.parametrize("offer", ["centrifuge-json", "centrifuge-json, centrifuge-protobuf"])
+    @pytest.mark.parametrize("offer", ["centrifuge-json", "x, centrifuge-json, centrifuge-protobuf"])
     def test_selects_the_subprotocol_centrifuge_json(self, server, offer):
         client = Client(server, headers={"Sec-WebSocket-Protocol": offer})
         assert b"Sec-WebSocket-Protocol: centrifuge-json" in client.head
         client.connected()
 
+    @pytest.mark.parametrize(
+        ("target", "offer", "selected"),
+        [
+            (PATH, "centrifuge-protobuf", "centrifuge-protobuf"),
+            (PATH, "x, centrifuge-protobuf, centrifuge-json", "centrifuge-protobuf"),
+            (PATH + "?format=protobuf", "", ""),
+            (PATH + "?cf_protocol=protobuf", "", ""),
+            (PATH + "?format=json", "centrifuge-protobuf", "centrifuge-protobuf"),
+        ],
+    )
+    def test_speaks_protobuf_if_the_url_or_the_first_offered_subprotocol_says_so(self, server, target, offer, selected):
+        client = Client(server, target, {"Sec-WebSocket-Protocol": offer} if offer else {})
+        line = f"Sec-WebSocket-Protocol: {selected}" if selected else "Upgrade: websocket"
+        assert line.encode() in client.head
+        client.peer.send_frame(BINARY, encode_commands({"id": 1, "connect": {}}))
+        client.turn()
+        (message,) = client.peer.messages()
+        (reply,) = decode_replies(message)
+        assert reply["connect"]["client"]
+
     def test_accepts_unknown_query_parameters(self, server):
         """Applications may add their own parameters to the URL."""
         Client(server, PATH + "?format=json&cf_protocol_version=v2&my=own").connected()
+
+
+class ProtobufTests:
+    """Clients that speak Protobuf."""
+
+    @pytest.fixture
+    def client(self, server):
+        """Connect a client."""
+        client = Client(server, PATH + "?format=protobuf")
+        self.send(client, {"id": 1, "connect": {}})
+        (reply,) = self.receive(client)
+        assert reply["connect"]["client"]
+        return client
+
+    def send(self, client, *commands, opcode=BINARY):
+        """Send commands in one frame."""
+        client.peer.send_frame(opcode, encode_commands(*commands))
+
+    def receive(self, client):
+        """Return the messages since the last call."""
+        client.turn()
+        return [reply for frame in client.peer.messages() for reply in decode_replies(frame)]
+
+    def test_a_publication_reaches_a_subscriber_of_each_form(self, server, client):
+        """Data that is not JSON arrives byte for byte with a Protobuf client."""
+        plain = Client(server).connected()
+        plain.request("subscribe", channel="c")
+        self.send(
+            client, {"id": 2, "subscribe": {"channel": "c"}}, {"id": 3, "publish": {"channel": "c", "data": b"hi"}}
+        )
+        subscribed, *rest = self.receive(client)
+        assert subscribed["subscribe"]["positioned"]
+        assert {"id": 3, "publish": {}} in rest
+        (push,) = [one["push"] for one in rest if "push" in one]
+        assert (push["channel"], push["pub"]["data"], push["pub"]["offset"]) == ("c", b"hi", 1)
+        (shown,) = plain.receive()
+        assert shown["push"]["pub"]["data"] == "hi"
+        plain.request("publish", channel="c", data="m-0")
+        (push,) = self.receive(client)
+        assert push["push"]["pub"]["data"] == b'"m-0"'
+
+    def test_recovers_and_pages_through_the_history(self, server, client):
+        for data in (b"\xff", b"{}", "text"):
+            server.service.hub.publish("c", data)
+        self.send(client, {"id": 2, "subscribe": {"channel": "c"}})
+        epoch = self.receive(client)[0]["subscribe"]["epoch"]
+        self.send(
+            client, {"id": 3, "history": {"channel": "c", "limit": -1}}, {"id": 4, "unsubscribe": {"channel": "c"}}
+        )
+        page, left = self.receive(client)
+        data = [b"\xff", b"{}", b'"text"']
+        assert [one["data"] for one in page["history"]["publications"]] == data
+        assert left == {"id": 4, "unsubscribe": {}}
+        self.send(client, {"id": 5, "subscribe": {"channel": "c", "recover": True, "offset": 1, "epoch": epoch}})
+        (reply,) = self.receive(client)
+        assert [one["data"] for one in reply["subscribe"]["publications"]] == data[1:]
+        assert reply["subscribe"]["recovered"]
+
+    def test_accepts_commands_in_a_text_frame(self, client):
+        self.send(client, {"id": 2, "presence_stats": {"channel": "c"}}, opcode=TEXT)
+        assert self.receive(client)[0]["id"] == 2
+
+    def test_a_ping_is_one_byte_and_a_pong_an_empty_command(self, server, client):
+        server.clock.pump([1.0] * 26)
+        assert client.peer.messages() == [b"\x00"]
+        client.peer.send_frame(BINARY, b"\x00")
+        server.clock.pump([1.0] * 20)
+        assert client.closed() is None
+
+    def test_publish_without_data_is_refused_with_107(self, client):
+        self.send(client, {"id": 2, "publish": {"channel": "c"}})
+        assert self.receive(client)[0]["error"]["code"] == 107
+
+    def test_send_closes_with_3508(self, client):
+        self.send(client, {"send": {"data": b"1"}})
+        assert client.closed()[0] == 3508
+
+    @pytest.mark.parametrize("frame", [b"", b"\x05\x08", b"\x80", b"\x02\x08\x09", b"garbage"])
+    def test_an_invalid_frame_closes_with_3501(self, client, frame):
+        """The commands before an invalid one are answered first."""
+        good = encode_commands({"id": 2, "unsubscribe": {"channel": "c"}}) if frame else b""
+        client.peer.send_frame(BINARY, good + frame)
+        client.turn()
+        *replies, close = client.peer.frames()
+        assert [decode_replies(one.payload) for one in replies] == [[{"id": 2, "unsubscribe": {}}]] * bool(frame)
+        assert int.from_bytes(close.payload[:2]) == 3501
 
 
 class DepthTests:
@@ -682,7 +784,7 @@ class PingTests:
     def test_sends_the_first_ping_after_half_to_one_interval(self, monkeypatch):
         """The random delay spreads the pings of clients that connect together."""
         for pick, due in ((0.0, 12.5), (0.999, 25)):
-            monkeypatch.setattr(executor.random, "random", lambda pick=pick: pick)
+            monkeypatch.setattr(protocol.random, "random", lambda pick=pick: pick)
             server = make_server()
             client = Client(server).connected()
             server.clock.advance(due - 0.1)
