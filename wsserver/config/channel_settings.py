@@ -25,10 +25,14 @@ from wsserver.config.parsers import (
     show_size,
 )
 
-__all__ = ["CHANNELS", "ChannelSettings"]
+__all__ = ["CHANNELS", "MAX_REWIND", "ChannelSettings"]
 
 CHANNELS = "Channels"
 """The group of the options that a `[[channel]]` table can set."""
+
+# Precedent: Ably 100.
+MAX_REWIND = 100
+"""Maximum number of earlier publications that a new subscriber can receive; less than a page of the history."""
 
 _API, _HOOKS, _TOKENS = "HTTP API", "Hooks", "Client tokens"
 

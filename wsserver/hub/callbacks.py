@@ -38,7 +38,9 @@ many requests to Redis are unanswered.
 class Channels(Protocol):
     """The methods of the hub that a `CallbackSubscription` needs."""
 
-    def subscribe(self, channel: ChannelName, subscriber: Any, *, since: Position | None) -> MaybeDeferred[Any]:
+    def subscribe(
+        self, channel: ChannelName, subscriber: Any, *, since: Position | None, rewind: int
+    ) -> MaybeDeferred[Any]:
         """Subscribe to a channel; return a `Joined` or a Deferred of it. Both may fail with `BrokerDown`."""
 
     def unsubscribe(self, channel: ChannelName, subscriber: Any) -> None:
@@ -63,6 +65,7 @@ class CallbackSubscription:
         callback: called with each publication.
         on_gap: called if publications may be missing; None to log a warning instead.
         since: first call the callback with the publications after this position; None for only new publications.
+        rewind: first call the callback with up to this number of the last publications, unless `since` is used.
         reactor: schedules further attempts to subscribe.
     """
 
@@ -76,6 +79,7 @@ class CallbackSubscription:
         *,
         on_gap: OnGap | None,
         since: Position | None,
+        rewind: int,
         reactor: IReactorTime,
     ) -> None:
         _check_callback("callback", callback)
@@ -86,11 +90,12 @@ class CallbackSubscription:
         self._callback = callback
         self._on_gap = on_gap
         self._since = since
+        self._rewind = rewind
         self._reactor = reactor
         self._is_listening = False
         self._stopped: Failure | None = None
         self._waiting: list[Deferred[None]] = []
-        if since is None:
+        if since is None and not rewind:
             self._subscribe()
         else:
             # In the next event-loop iteration. The memory broker answers immediately, so the callback would be called
@@ -124,7 +129,7 @@ class CallbackSubscription:
 
     def _subscribe(self) -> None:
         if self._stopped is None:
-            done = maybeDeferred(self._hub.subscribe, self.channel, self, since=self._since)
+            done = maybeDeferred(self._hub.subscribe, self.channel, self, since=self._since, rewind=self._rewind)
             done.addCallbacks(self._subscribed, self._not_subscribed)
             done.addErrback(
                 lambda failure: _log.failure("subscribing failed channel={channel}", failure, channel=self.channel)

@@ -9,9 +9,10 @@ from the broker for them, they buffer the publications that arrive.
 This module does not use a clock or a socket: the hub decides when to deliver.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
@@ -19,7 +20,7 @@ from wsserver.hub.broker import Subscriber
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.send_queue import OVERHEAD
-from wsserver.hub.stream import Position, ReadLimit
+from wsserver.hub.stream import Page, Position, ReadLimit
 from wsserver.typing import ChannelName
 
 __all__ = [
@@ -208,17 +209,26 @@ class RecoveringSubscriber(StreamReader):
         budget: the limit for its buffer, if the subscriber requests the missed publications page by page; None if it
             receives all of them at once.
         limit: the most to read from the stream if there is no budget; None for no limit.
+        rewind: maximum number of earlier publications to deliver if there is no position to recover from.
     """
 
-    __slots__ = ("behind", "budget", "limit", "lost_plain", "reading", "subscriber")
+    __slots__ = ("behind", "budget", "limit", "lost_plain", "reading", "rewind", "rewind_end", "subscriber")
 
     def __init__(
-        self, subscriber: Subscriber, budget: BufferBudget | None = None, limit: ReadLimit | None = None
+        self,
+        subscriber: Subscriber,
+        budget: BufferBudget | None = None,
+        limit: ReadLimit | None = None,
+        rewind: int = 0,
     ) -> None:
         super().__init__()
         self.subscriber = subscriber
         self.budget = budget
         self.limit = limit
+        self.rewind = rewind
+        """Maximum number of earlier publications to deliver; 0 for none, or once the first of them have been read."""
+        self.rewind_end: Position | None = None
+        """The top of the stream when the rewind began: later publications are new. None if there is no rewind."""
         self.buffer = PublicationBuffer(budget)
         self.behind = False
         """Whether the stream has publications that the subscriber has yet to request as further pages."""
@@ -236,6 +246,44 @@ class RecoveringSubscriber(StreamReader):
     def must_read_pages(self, since: Position | None, top: Position) -> bool:
         """Return whether the subscriber reads page by page, and the stream (up to `top`) goes on after `since`."""
         return self.budget is not None and since is not None and since.epoch == top.epoch and since.offset < top.offset
+
+    def begin_rewind(self, top: Position) -> None:
+        """
+        Go back in the stream by `rewind` publications; the subscriber then requests them as pages.
+
+        Args:
+            top: the top of the stream.
+        """
+        self.rewind_end = top
+        self.pause(Position(max(top.offset - self.rewind, 0), top.epoch))
+
+    def begin_of(self, page: Page) -> Position:
+        """
+        Return the position after which a page should begin.
+
+        This is the subscriber's position. But a rewind delivers as many publications as the stream still has, so its
+        first page may begin later: up to the publication that was the newest when the rewind began.
+
+        Args:
+            page: the page that was read after the subscriber's position.
+        """
+        position, end = self.position, self.rewind_end
+        assert position is not None
+        if not self.rewind or end is None or page.position.epoch != end.epoch:
+            return position
+        self.rewind = 0
+        first = page.publications[0].offset if page.publications else page.position.offset + 1
+        return Position(min(first - 1, end.offset), end.epoch)
+
+    def mark_rewound(self, publications: Iterable[Publication]) -> tuple[Publication, ...]:
+        """Set `rewound` of the publications that were published before the rewind began."""
+        end = self.rewind_end
+        if end is None:
+            return tuple(publications)
+        return tuple(
+            replace(one, rewound=True) if one.epoch == end.epoch and one.offset <= end.offset else one
+            for one in publications
+        )
 
     def pause(self, position: Position) -> None:
         """

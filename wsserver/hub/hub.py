@@ -17,6 +17,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from wsserver.config.channel_settings import MAX_REWIND
 from wsserver.errors import BrokerDown, Unrecoverable
 from wsserver.hub.broker import Broker, Subscriber
 from wsserver.hub.callbacks import CallbackSubscription, OnGap, OnPublication
@@ -92,6 +93,7 @@ class Hub:
         positioned: bool = False,
         budget: BufferBudget | None = None,
         limit: ReadLimit | None = None,
+        rewind: int = 0,
     ) -> MaybeDeferred[Joined]:
         """
         Subscribe to a channel.
@@ -105,6 +107,8 @@ class Hub:
                 missed publications page by page, with `recover`. None to return all of them at once.
             limit: the most to return at once, if there is no budget. If the subscriber missed more, nothing is returned
                 and `Joined.recovered` is False. None for no limit.
+            rewind: maximum number of the stream's last publications to deliver first, if `since` is None, or if
+                publications after `since` are lost. They have `Publication.rewound` set. 0 for none.
 
         Returns:
             A `Joined`; if the broker must confirm the subscription or read the stream, a Deferred that fires with it
@@ -114,7 +118,7 @@ class Hub:
             BrokerDown: the broker is unavailable; the subscriber is not subscribed. The Deferred may also fail with it.
         """
         if self.rules.for_channel(channel).keep is None:
-            since, positioned = None, False
+            since, positioned, rewind = None, False, 0
         state = self.find(channel)
         if state is not None and state.confirmed and not self.broker.up:
             raise BrokerDown("the broker is unavailable; retry later")
@@ -125,13 +129,14 @@ class Hub:
             state = self.find(channel)
         if state is None:
             state = self._channels[channel] = ChannelState(channel)
-        if since is None and not positioned:
+        rewinds = since is None and rewind > 0
+        if since is None and not positioned and not rewinds:
             state.add(subscriber)
-        elif state.confirmed and state.is_at_top(since):
+        elif state.confirmed and state.is_at_top(since) and not rewinds:
             state.add(subscriber)
             return Joined(state.position, recovered=since is not None)
         else:
-            state.recovering[subscriber] = RecoveringSubscriber(subscriber, budget, limit)
+            state.recovering[subscriber] = RecoveringSubscriber(subscriber, budget, limit, rewind)
         confirmed = self._when_confirmed(state)
         if subscriber not in state.recovering:
             return then(confirmed, lambda _: Joined(None))
@@ -167,14 +172,21 @@ class Hub:
 
         Returns:
             A Deferred that fires with the page, as a `Joined`, in a later event-loop iteration. If the stream no longer
-            has the next missed publication, `recovered` is False, and the subscriber continues from `position`. If the
-            subscriber has unsubscribed, `position` is None. The Deferred fails with `BrokerDown`; the subscriber is
-            then no longer subscribed.
+            has the next missed publication, `recovered` is False, and the subscriber continues from `position`; or, if
+            it requested a rewind, `position` is None, `behind` is set, and a rewind begins. If the subscriber has
+            unsubscribed, `position` is None and `behind` is not set. The Deferred fails with `BrokerDown`; the
+            subscriber is then no longer subscribed.
         """
         return self._recovery.read_page(channel, subscriber)
 
     def listen(
-        self, channel: str, callback: OnPublication, *, on_gap: OnGap | None = None, since: Position | None = None
+        self,
+        channel: str,
+        callback: OnPublication,
+        *,
+        on_gap: OnGap | None = None,
+        since: Position | None = None,
+        rewind: int = 0,
     ) -> CallbackSubscription:
         """
         Subscribe a function to a channel: it is called once with each publication, in order.
@@ -189,18 +201,27 @@ class Hub:
                 gap. None to log a warning instead.
             since: call `callback` also with the publications after this position. If the history no longer has all of
                 them, `on_gap` is called. None for only new publications.
+            rewind: maximum number of the last publications in the history that `callback` is called with first; at most
+                `MAX_REWIND`. Their attribute `rewound` is True. If `since` is set, they are only used after `on_gap`.
 
         Returns:
             The subscription, with `stop()`, `is_listening` and `when_ready()`.
 
         Raises:
+            NotEnabled: `rewind` is set, and the channel has no history.
             TypeError: an argument has the wrong type, or a callback is an async function.
-            ValueError: the channel's name is invalid.
+            ValueError: the channel's name is invalid, or `rewind` is out of range.
         """
         if not isinstance(since, Position | None):
             raise TypeError(f"since must be Position, not {type(since).__name__}")
         name = check_name(channel)
-        return CallbackSubscription(self, name, callback, on_gap=on_gap, since=since, reactor=self._reactor)
+        if not 0 <= check_int("rewind", rewind) <= MAX_REWIND:
+            raise ValueError(f"rewind must be from 0 to {MAX_REWIND}, not {rewind}")
+        if rewind:
+            self.rules.require_history(name)
+        return CallbackSubscription(
+            self, name, callback, on_gap=on_gap, since=since, rewind=rewind, reactor=self._reactor
+        )
 
     def call_when_up(self, function: Callable[[], None]) -> bool:
         """

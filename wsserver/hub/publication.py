@@ -40,6 +40,8 @@ class Publication(msgspec.Struct, frozen=True, gc=False):
     """The client that published the data; None if the publisher is not a client."""
     tags: Mapping[str, str] | None = None
     """Names and values that are sent together with the data."""
+    rewound: bool = False
+    """Whether the subscriber receives the publication because of a rewind: it was published before it subscribed."""
 
     def as_bytes(self) -> bytes:
         """

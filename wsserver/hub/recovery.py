@@ -8,6 +8,9 @@ channel's position, it is served in bulk: together with the other subscribers, w
 A subscriber with a `BufferBudget` receives the missed publications page by page: it requests the next page when it has
 sent the previous one to its client. A subscriber without a budget receives all missed publications at once.
 
+A rewind is a recovery, too: a new subscriber first receives the last publications of the stream. If a subscriber
+requests both, the position that it recovers from has precedence, as long as the stream has what follows it.
+
 A gap that concerns all subscribers of a channel is closed by `wsserver.hub.gaps` instead.
 """
 
@@ -27,7 +30,7 @@ from wsserver.hub.pages import PAGE_BYTES, PAGE_SIZE, PageReader
 from wsserver.hub.presence import PresenceEvent
 from wsserver.hub.publication import Publication
 from wsserver.hub.rules import Rules
-from wsserver.hub.stream import Page, Position
+from wsserver.hub.stream import Page, Position, lowest
 from wsserver.typing import ChannelName
 
 __all__ = ["MAX_BUFFERED", "Joined", "Recovery"]
@@ -49,12 +52,18 @@ class Joined(NamedTuple):
     position: Position | None
     """
     The subscriber's position in the stream. None if the subscriber did not request it, if the channel has no history,
-    or if the subscriber has unsubscribed.
+    if the subscriber has unsubscribed, or if `behind` is set because a rewind begins: the next page determines it.
     """
     publications: tuple[Publication, ...] = ()
-    """The missed publications, from the position after which the subscriber asked to recover up to `position`."""
+    """
+    The missed publications, from the position after which the subscriber asked to recover up to `position`. After a
+    rewind, the last publications up to `position`.
+    """
     recovered: bool = False
-    """Whether `publications` is complete: it has every publication that the subscriber missed up to `position`."""
+    """
+    Whether `publications` is complete: it has every publication that the subscriber missed up to `position`. False if
+    it is the result of a rewind.
+    """
     behind: bool = False
     """
     Whether the stream has further missed publications after `position`, which the caller reads with `Hub.recover`.
@@ -131,6 +140,8 @@ class Recovery:
         recovering = state.recovering.get(subscriber)
         if recovering is None:
             return Joined(None)
+        if since is None and recovering.rewind and recovering.budget is None:
+            return self._rewind(state, recovering)
         top = state.position
         if top is not None and (
             state.is_at_top(since) or (state.buffer is None and recovering.must_read_pages(since, top))
@@ -160,18 +171,45 @@ class Recovery:
         if state is None or recovering is None or not recovering.behind:
             return succeed(Joined(None))
         recovering.reading = True
-        since = recovering.position
-        reading = as_deferred(self._read(state, since, PAGE_SIZE, PAGE_BYTES))
+        reading = as_deferred(self._read(state, recovering.position, PAGE_SIZE, PAGE_BYTES))
         return reading.addCallbacks(
-            self._page_read, self._remove, callbackArgs=(state, recovering, since), errbackArgs=(state, recovering)
+            self._page_read, self._remove, callbackArgs=(state, recovering), errbackArgs=(state, recovering)
         )
 
+    def _rewind(self, state: ChannelState, recovering: RecoveringSubscriber) -> MaybeDeferred[Joined]:
+        """Read the last publications of the stream for a new subscriber that does not read pages."""
+        limit, max_bytes = recovering.rewind, None
+        if recovering.limit is not None:
+            limit, max_bytes = min(limit, recovering.limit.publications), recovering.limit.size
+        reading = self._read(state, None, limit, max_bytes, reverse=True)
+        if not isinstance(reading, Deferred):
+            return self._rewound(reading, state, recovering, waited=False)
+        return reading.addCallbacks(
+            self._rewound, self._remove, callbackArgs=(state, recovering), errbackArgs=(state, recovering)
+        )
+
+    def _rewound(
+        self, page: Page, state: ChannelState, recovering: RecoveringSubscriber, *, waited: bool = True
+    ) -> Joined:
+        """Return the `Joined` for the last publications of the stream, which were read in reverse order."""
+        if not _is_current(state, recovering):
+            return Joined(None)
+        recovering.rewind_end = page.position
+        self._finish(state, recovering, page.position, waited=waited)
+        return Joined(page.position, recovering.mark_rewound(reversed(page.publications)))
+
     def _read(
-        self, state: ChannelState, since: Position | None, limit: int, max_bytes: int | None
+        self,
+        state: ChannelState,
+        since: Position | None,
+        limit: int,
+        max_bytes: int | None,
+        *,
+        reverse: bool = False,
     ) -> MaybeDeferred[Any]:
         keep = self._rules.for_channel(state.channel).keep
         assert keep is not None, "subscribers to channels without a history have no position"
-        return self._broker.history(state.channel, keep, since, limit, reverse=False, max_bytes=max_bytes)
+        return self._broker.history(state.channel, keep, since, limit, reverse=reverse, max_bytes=max_bytes)
 
     def _begun(
         self,
@@ -181,7 +219,7 @@ class Recovery:
         since: Position | None,
         *,
         waited: bool = True,
-    ) -> Joined:
+    ) -> MaybeDeferred[Joined]:
         """Set a new subscriber's position, as found by the first read of the stream, and return its `Joined`."""
         if not _is_current(state, recovering):
             return Joined(None)
@@ -189,20 +227,29 @@ class Recovery:
             recovering.pause(since)
             return Joined(since, recovered=True, behind=True)
         recovered = since is not None and page.end_after(since) == page.position
+        if not recovered and recovering.rewind and page.position.offset:
+            if recovering.budget is None:
+                return self._rewind(state, recovering)
+            recovering.begin_rewind(page.position)
+            return Joined(None, behind=True)
         behind = not self._finish(state, recovering, page.position, waited=waited)
         return Joined(page.position, page.publications if recovered else (), recovered, behind)
 
-    def _page_read(self, page: Page, state: ChannelState, recovering: RecoveringSubscriber, since: Position) -> Joined:
+    def _page_read(self, page: Page, state: ChannelState, recovering: RecoveringSubscriber) -> Joined:
         """Return the `Joined` for a page; after the last page, end the subscriber's recovery."""
         if not _is_current(state, recovering):
             return Joined(None)
-        end = page.end_after(since)
+        end = page.end_after(recovering.begin_of(page))
+        if end is None and recovering.rewind and page.position.offset:
+            recovering.begin_rewind(page.position)
+            return Joined(None, behind=True)
         if end is None:
             return Joined(page.position, behind=not self._finish(state, recovering, page.position))
+        publications = recovering.mark_rewound(page.publications)
         if end != page.position:
             recovering.pause(end)
-            return Joined(end, page.publications, recovered=True, behind=True)
-        return Joined(end, page.publications, recovered=True, behind=not self._finish(state, recovering, end))
+            return Joined(end, publications, recovered=True, behind=True)
+        return Joined(end, publications, recovered=True, behind=not self._finish(state, recovering, end))
 
     def _finish(
         self, state: ChannelState, recovering: RecoveringSubscriber, position: Position, *, waited: bool = True
@@ -298,7 +345,7 @@ class Recovery:
         else:
             self._deliver_new(state, recovering, buffer.items)
         if state.position is None and not state.kinds:
-            state.position = _lowest(one.position for one in state.recovering.values() if one.buffer is None)
+            state.position = lowest(one.position for one in state.recovering.values() if one.buffer is None)
         self._merge_recovered(state)
 
     def _deliver_new(
@@ -343,21 +390,3 @@ class Recovery:
 def _is_current(state: ChannelState, recovering: RecoveringSubscriber) -> bool:
     """Return whether the recovery is still current: False if the subscriber has left, or is served in bulk by now."""
     return state.recovering.get(recovering.subscriber) is recovering
-
-
-def _lowest(positions: Iterable[Position | None]) -> Position | None:
-    """
-    Return the lowest position of a channel's recovered subscribers.
-
-    Subscribers that read the stream at different times have different positions. Publications after the lowest position
-    are new to at least one of the subscribers.
-
-    Args:
-        positions: the subscribers' positions; None for a subscriber whose position is unknown.
-
-    Returns:
-        The lowest position. None if no position is known, or if the positions have different epochs. With None, the
-        next publication sets the channel's position.
-    """
-    known = {position for position in positions if position is not None}
-    return min(known) if len({position.epoch for position in known}) == 1 else None

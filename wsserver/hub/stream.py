@@ -22,6 +22,7 @@ __all__ = [
     "Position",
     "ReadLimit",
     "Stream",
+    "lowest",
     "parse_position",
     "parse_positions",
     "write_positions",
@@ -56,6 +57,24 @@ def parse_positions(text: str, count: int) -> list[Position | None] | None:
     positions = [parse_position(part) for part in parts]
     unparsed = {part for part, position in zip(parts, positions, strict=True) if position is None}
     return positions if len(parts) == count and unparsed <= {"-"} else None
+
+
+def lowest(positions: Iterable[Position | None]) -> Position | None:
+    """
+    Return the lowest position of a channel's recovered subscribers.
+
+    Subscribers that read the stream at different times have different positions. Publications after the lowest position
+    are new to at least one of the subscribers.
+
+    Args:
+        positions: the subscribers' positions; None for a subscriber whose position is unknown.
+
+    Returns:
+        The lowest position. None if no position is known, or if the positions have different epochs. With None, the
+        next publication sets the channel's position.
+    """
+    known = {position for position in positions if position is not None}
+    return min(known) if len({position.epoch for position in known}) == 1 else None
 
 
 class Keep(NamedTuple):

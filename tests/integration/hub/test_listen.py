@@ -119,6 +119,25 @@ class ChatTests:
             assert peer.read_close().close_code == 1003
 
 
+class RewindTests:
+    """`hub.listen(rewind=N)`, with both brokers."""
+
+    def test_delivers_the_last_publications_then_new_ones(self, start_server, broker) -> None:
+        server = start_server(**broker)
+        hub, seen = server.service.hub, []
+        wait_until(lambda: hub.broker.up, "the broker")
+        for number in range(5):
+            server.ask(lambda number=number: hub.publish("news", b"%d" % number))
+        handle = server.ask(
+            lambda: hub.listen("news", lambda _, one: seen.append((one.data, one.offset, one.rewound)), rewind=2)
+        )
+        server.ask(handle.when_ready)
+        server.ask(lambda: hub.publish("news", b"new"))
+        wait_until(lambda: len(seen) == 3, "the rewound publications and a new one")
+        assert seen == [(b"3", 4, True), (b"4", 5, True), (b"new", 6, False)]
+        server.ask(handle.stop)
+
+
 class OutageTests:
     """`hub.listen` on a server whose Redis is down at first, and later again."""
 

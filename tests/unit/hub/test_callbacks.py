@@ -8,7 +8,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 
 from wsserver.config.settings import Settings
-from wsserver.errors import BrokerDown, NotPermitted
+from wsserver.errors import BrokerDown, NotEnabled, NotPermitted
 from wsserver.hub.clients import ClientInfo
 from wsserver.hub.memory import MemoryBroker
 from wsserver.hub.presence import PresenceEvent
@@ -287,6 +287,62 @@ class SinceTests:
         handle = hub.listen("news", once, since=Position(0, hub.history("news").result.position.epoch))
         clock.advance(0)
         assert seen == [b"1"]
+
+
+class RewindTests:
+    """`listen(rewind=N)`: the last publications of the history come first."""
+
+    def test_delivers_the_last_publications_marked_as_rewound_before_new_ones(self, hub, clock):
+        for data in (b"1", b"2", b"3"):
+            hub.publish("news", data)
+        seen = []
+        handle = hub.listen("news", lambda _, one: seen.append((one.data, one.offset, one.rewound)), rewind=2)
+        hub.publish("news", b"4")
+        clock.advance(0)
+        assert handle.is_listening
+        hub.publish("news", b"5")
+        clock.advance(0)
+        assert seen == [(b"3", 3, True), (b"4", 4, True), (b"5", 5, False)]
+
+    def test_delivers_fewer_if_the_history_has_fewer(self, hub, clock, listen, events):
+        listen(rewind=3)
+        clock.advance(0)
+        assert events == []
+        hub.publish("news", b"1")
+        clock.advance(0)
+        assert events == [("news", b"1")]
+        late = []
+        hub.listen("news", lambda _, one: late.append(one.data), rewind=3)
+        clock.advance(0)
+        assert late == [b"1"]
+
+    def test_a_recoverable_position_has_precedence(self, hub, clock, listen, events):
+        for data in (b"1", b"2", b"3"):
+            hub.publish("news", data)
+        listen(since=Position(2, hub.history("news").result.position.epoch), rewind=3)
+        clock.advance(0)
+        assert events == [("news", b"3")]
+
+    def test_rewinds_after_the_gap_if_the_position_is_lost(self, hub, clock, listen, events):
+        for data in (b"1", b"2", b"3"):
+            hub.publish("news", data)
+        listen(since=Position(2, "another"), rewind=1)
+        clock.advance(0)
+        assert events == [("gap", "news"), ("news", b"3")]
+
+    @pytest.mark.parametrize(
+        ("rewind", "error", "reason"),
+        [(-1, ValueError, "rewind must be from 0 to 100"), (101, ValueError, "101"), (True, TypeError, "int")],
+    )
+    def test_refuses_an_invalid_number(self, hub, rewind, error, reason):
+        with pytest.raises(error, match=reason):
+            hub.listen("news", lambda *_: None, rewind=rewind)
+
+    def test_refuses_a_channel_without_a_history(self, broker, clock):
+        hub = make_hub(broker, clock, Rules.from_settings(Settings(history_size=0)))
+        with pytest.raises(NotEnabled, match="see --history-size"):
+            hub.listen("news", lambda *_: None, rewind=1)
+        assert hub.counts() == {}
 
 
 class FailureTests(TestCase):

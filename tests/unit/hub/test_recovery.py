@@ -107,13 +107,17 @@ class LateBroker(MemoryBroker):
 class Peer:
     """A subscriber that checks what it receives: each publication follows the last one, or a gap notice."""
 
-    def __init__(self, machine, since, kind):
-        self.machine, self.since, self.kind = machine, since, kind
+    def __init__(self, machine, since, kind, rewind=0):
+        self.machine, self.since, self.kind, self.rewind = machine, since, kind, rewind
         self.open, self.got, self.notified, self.joined = False, [], False, None
         self.position = None
         self.owed, self.notices = [], 0
         """Publications without an offset that arrived while it was subscribed, and the number of gap notices."""
         self.behind = False
+        self.rewound, self.first = [], None
+        """The positions of the publications of its rewind, and the position of the first one after the rewind."""
+        self.top = None
+        """The top of the stream when it was subscribed."""
 
     def frame(self, channel, publication):
         return b"%s %d %s;" % (publication.data, publication.offset, publication.epoch.encode())
@@ -129,8 +133,17 @@ class Peer:
             except AssertionError as error:
                 self.machine.errors.append(error)
 
-    def note(self, data, offset, epoch):
+    def note(self, data, offset, epoch, rewound=False):
         assert self.open or self.joined is None
+        if rewound:
+            assert self.first is None
+            self.rewound.append(Position(offset, epoch))
+        elif offset and self.first is None:
+            self.first = Position(offset, epoch)
+        starts = self.rewind and self.position is None and not self.notified
+        if offset and starts and self.top is not None and epoch == self.top.epoch:
+            # What was published since it subscribed is not missing at the start of its rewind.
+            assert offset <= self.top.offset + 1, (self.top, offset)
         if offset:
             if self.position is not None and not self.notified and self.joined is not None:
                 follows = (epoch == self.position.epoch and offset == self.position.offset + 1) or (
@@ -150,26 +163,37 @@ class Peer:
 
     def answered(self, joined):
         self.joined, self.open, self.behind = joined, True, joined.behind
+        self.top = self.machine.broker.stream.position
         if joined.position is None:
             return
         if joined.recovered:
             self.position = self.since
             self.notified = False
             self.note_page(joined)
+        elif joined.publications:
+            assert all(one.rewound for one in joined.publications)
+            self.note_page(joined)
         self.position = joined.position
 
     def page_read(self, joined):
         self.behind = joined.behind
         if joined.position is None:
+            if joined.behind:
+                # The recovery failed, and a rewind begins.
+                self.notified, self.position = True, None
+                self.rewound, self.first = [], None
             return
         if not joined.recovered:
             self.notified, self.position = True, joined.position
         self.note_page(joined)
 
     def note_page(self, joined):
+        if self.position is None and not joined.publications:
+            # A rewind of an empty history.
+            self.position = joined.position
         try:
             for one in joined.publications:
-                self.note(one.data.decode(), one.offset, one.epoch)
+                self.note(one.data.decode(), one.offset, one.epoch, one.rewound)
             assert self.position == joined.position
         except AssertionError as error:
             self.machine.errors.append(error)
@@ -214,8 +238,18 @@ class Machine(RuleBasedStateMachine):
                     # Publications without an offset have arrived, and each publication once.
                     assert not set(peer.owed) - set(peer.got)
                     assert len(peer.got) == len(set(peer.got))
+                self.check_rewind(peer)
                 # It has reached the top of the stream, or was notified of a gap.
                 assert peer.notified or peer.position == Position(last.offset, last.epoch), (peer.position, last)
+
+    def check_rewind(self, peer):
+        """Check that a rewind delivered the last publications before the first new one, and not too many of them."""
+        assert len(peer.rewound) <= peer.rewind
+        if not self.may_lose and peer.rewind and peer.since is None:
+            # The last publication of a run is new to every subscriber.
+            end = peer.first.offset - 1
+            expected = range(max(end - peer.rewind, 0), end)
+            assert [position.offset for position in peer.rewound] == [offset + 1 for offset in expected]
 
     def settle(self):
         """Let all pending deliveries and answers arrive."""
@@ -282,10 +316,16 @@ class Machine(RuleBasedStateMachine):
         self.clock.advance(0)
 
     @precondition(lambda self: self.broker.up and len(self.peers) < 6)
-    @rule(kind=st.sampled_from(["a", "b"]), resume=st.booleans(), positioned=st.booleans(), in_pages=st.booleans())
-    def subscribe(self, kind, resume, positioned, in_pages):
+    @rule(
+        kind=st.sampled_from(["a", "b"]),
+        resume=st.booleans(),
+        positioned=st.booleans(),
+        in_pages=st.booleans(),
+        rewind=st.sampled_from([0, 0, 1, 3, KEPT + 1]),
+    )
+    def subscribe(self, kind, resume, positioned, in_pages, rewind=0):
         since = self.left.pop() if resume and self.left else None
-        peer = Peer(self, since, kind)
+        peer = Peer(self, since, kind, rewind)
         self.peers.append(peer)
 
         def refused(failure):
@@ -294,7 +334,9 @@ class Machine(RuleBasedStateMachine):
 
         # The budget fits two publications.
         budget = BufferBudget(2 * (OVERHEAD + 5)) if in_pages else None
-        done = maybeDeferred(self.hub.subscribe, "foo", peer, since=since, positioned=positioned, budget=budget)
+        done = maybeDeferred(
+            self.hub.subscribe, "foo", peer, since=since, positioned=positioned, budget=budget, rewind=rewind
+        )
         done.addCallback(peer.answered).addErrback(refused)
 
     @precondition(lambda self: any(peer.behind for peer in self.peers))
@@ -384,6 +426,7 @@ def walk(seed):
                 "resume": rng.random() < 0.5,
                 "positioned": rng.random() < 0.6,
                 "in_pages": rng.random() < 0.5,
+                "rewind": rng.choice([0, 0, 1, 3, KEPT + 1]),
             },
             "recover": {"data": OneOf(rng)},
             "leave": {"data": OneOf(rng)},
