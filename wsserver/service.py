@@ -46,11 +46,11 @@ from wsserver.errors import ListenError, SettingError
 from wsserver.hooks.client import HTTPHooks
 from wsserver.hooks.interface import Hooks
 from wsserver.hooks.messages import EVENTS
+from wsserver.hub.access import Access
 from wsserver.hub.broker import Broker
 from wsserver.hub.hub import Hub
 from wsserver.hub.management import Management
 from wsserver.hub.memory import MemoryBroker
-from wsserver.hub.names import Access, Patterns
 from wsserver.hub.operations import Operations
 from wsserver.hub.rules import Rules
 from wsserver.hub.survey import Survey
@@ -128,7 +128,7 @@ class WebSocketService(Service):
         """Sends the webhook requests to the backend."""
         tokens, self._jwks = tokens_of(settings, reactor, broker.consume)
         self.authorizer = Authorizer(
-            _access(settings, loopback_only=False),
+            Access(self.hub.rules, loopback_only=False),
             tokens,
             anonymous=settings.anonymous or settings.insecure,
             reactor=reactor,
@@ -288,7 +288,7 @@ class WebSocketService(Service):
     def _set_reach(self, *, loopback_only: bool) -> None:
         """Replace the rules that depend on who can reach the server; until it listens, assume that all can."""
         self.frontend.policy = Policy.of(self.settings, loopback_only=loopback_only)
-        self.authorizer.access = _access(self.settings, loopback_only=loopback_only)
+        self.authorizer.access = Access(self.hub.rules, loopback_only)
         self.endpoints.catch_all = decide_catch_all(self.settings, loopback_only=loopback_only)
 
     def _announce(self) -> None:
@@ -313,11 +313,6 @@ class WebSocketService(Service):
                 secure=secure,
                 where=where,
             )
-
-
-def _access(settings: Settings, *, loopback_only: bool) -> Access:
-    allowed = None if settings.insecure else settings.channel_allow
-    return Access(Patterns(allowed) if allowed else None, loopback_only)
 
 
 def _broker(settings: Settings, reactor: Any, now: Callable[[], float]) -> Broker:

@@ -43,6 +43,7 @@ DEFAULTS = {
     "history_ttl": 60.0,
     "channel_publish": (),
     "channel_presence": (),
+    "personal_channel": "",
     "channel": (),
     "api_key": "",
     "api_errors": "status",

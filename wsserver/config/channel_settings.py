@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from wsserver.config.connection_settings import ConnectionSettings
 from wsserver.config.options import option
 from wsserver.config.parsers import (
+    a_channel_prefix,
     a_choice,
     a_duration,
     a_flag,
@@ -129,6 +130,15 @@ class ChannelSettings(ConnectionSettings):
         "Channel or pattern for which the server keeps presence: the list of the subscribed Centrifuge clients.",
         metavar="PATTERN",
         many=True,
+    )
+    personal_channel: str = option(
+        CHANNELS,
+        a_channel_prefix,
+        "",
+        "Prefix of personal channels, such as # or user:#. The server subscribes each Centrifuge client that has a "
+        "user ID to the channel whose name is this prefix and the ID, such as user:#42. Without this option, there are "
+        "no personal channels.",
+        metavar="PREFIX",
     )
     api_key: str = option(
         _API,

@@ -20,6 +20,7 @@ __all__ = [
     "FALSE",
     "SECRET",
     "TRUE",
+    "a_channel_prefix",
     "a_choice",
     "a_duration",
     "a_flag",
@@ -160,6 +161,14 @@ def an_address(text: str) -> str:
     if not re.fullmatch(r"[0-9A-Za-z.:%_-]{1,255}", text):
         raise ValueError("expected an IP address or a host name such as 127.0.0.1, :: or localhost")
     return text
+
+
+def a_channel_prefix(text: str) -> str:
+    """Check the beginning of a channel name; an empty text means none."""
+    try:
+        return text and a_pattern(text)
+    except ValueError:
+        raise ValueError("expected the beginning of a channel name, such as # or user:#") from None
 
 
 def a_redis_url(text: str) -> str:

@@ -118,6 +118,33 @@ BY_CHANNEL: Mapping[str, Option] = {
         for name, text in (
             ("presence", "Whether the server keeps presence, as with --channel-presence."),
             ("publish", "Whether Centrifuge clients may publish, as with --channel-publish."),
+            ("allow_subscribe_for_client", "Whether clients may subscribe, as with --channel-allow."),
+            ("allow_publish_for_client", "Whether clients may publish without being subscribed or permitted to."),
+            ("allow_presence_for_client", "Whether clients may read the presence without being subscribed."),
+            ("allow_history_for_client", "Whether clients may read the history without being subscribed."),
+            (
+                "allow_user_limited_channels",
+                "Whether a name with #, such as dialog#42,43, lists the only users that may subscribe, and permits it.",
+            ),
+            ("force_push_join_leave", "Whether subscribers receive join and leave events without requesting them."),
+        )
+    },
+    **{
+        name: Option(name, a_flag, show, True, text + " Default: true.", CHANNELS, "", False)
+        for name, text in (
+            ("allow_presence_for_subscriber", "Whether subscribers may read the presence, and request its events."),
+            ("allow_history_for_subscriber", "Whether subscribers may read the history; recovery does not need it."),
+            *(
+                (f"allow_{verb}_for_anonymous", f"Whether clients without a user ID may {what} if others may.")
+                for verb, what in (
+                    ("subscribe", "subscribe"),
+                    ("publish", "publish"),
+                    ("presence", "read the presence"),
+                    ("history", "read the history"),
+                )
+            ),
+            ("hook_subscribe", "Whether the hook of --hook-subscribe is asked about the channel."),
+            ("hook_publish", "Whether the hook of --hook-publish is asked about the channel."),
         )
     },
 }

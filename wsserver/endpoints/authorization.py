@@ -23,10 +23,10 @@ from wsserver.endpoints.raw.request import Format, RawSubscribeRequest, parse_qu
 from wsserver.endpoints.refusals import refusal_for
 from wsserver.hooks.interface import Hooks
 from wsserver.hooks.messages import Caller, Connected, HookDisconnect, HookError, Subscribed, forwarded
+from wsserver.hub.access import Access, is_user_limited
 from wsserver.hub.clients import new_client_id
 from wsserver.hub.deferreds import MaybeDeferred, may_wait
-from wsserver.hub.names import Access, NotAllowed
-from wsserver.text import quote
+from wsserver.hub.names import NotAllowed
 from wsserver.typing import ChannelName, Header, JSONText
 from wsserver.wire.http11 import Refusal, bad_request
 
@@ -235,7 +235,7 @@ class Authorizer:
         refusal = self.refuse(channel, identity, host)
         if refusal is None:
             return Subscribed()
-        if self.hooks is None or caller is None or "subscribe" not in self.hooks.events:
+        if self.hooks is None or caller is None or not self._asks_about(channel):
             return refusal
         asked: Deferred[Any] = self.hooks.subscribe(replace(caller, user=identity.user), channel, data=data)
         return asked
@@ -254,14 +254,21 @@ class Authorizer:
         """
         if identity.may(channel, Right.LISTEN):
             return None
-        if self.access.patterns is None and "subscribe" in self._hook_events:
-            # Without --channel-allow, channels are open to everyone on a loopback-only server. With a subscribe hook,
-            # the backend decides about them.
-            return NotAllowed(f"channel {quote(channel)} is not allowed by the backend (--hook-subscribe)")
-        refusal = self.access.refuse(channel, host)
+        # Without --channel-allow, channels are open to everyone on a loopback-only server. With a subscribe hook, the
+        # backend decides about them.
+        refusal = self.access.refuse(channel, identity.user, host, has_hook="subscribe" in self._hook_events)
         if refusal is None:
             return None
         return refusal if identity is ANONYMOUS else NotAllowed(f"{refusal.reason}; the token does not allow it either")
+
+    def _asks_about(self, channel: ChannelName) -> bool:
+        """Return whether the backend decides about subscriptions to a channel that nothing else permits."""
+        rules = self.access.rules
+        return (
+            "subscribe" in self._hook_events
+            and rules.for_channel(channel).hook_subscribe
+            and not is_user_limited(rules, channel)
+        )
 
     def report_disconnect(self, caller: Caller, user: str, code: int, reason: str) -> None:
         """

@@ -96,7 +96,9 @@ class Router:
             CentrifugeProtocol,
             factory,
             hub=hub,
-            permissions=Permissions(hub, authorizer, Pages(settings.max_queued_bytes)),
+            permissions=Permissions(
+                hub, authorizer, Pages(settings.max_queued_bytes), personal_channel=settings.personal_channel
+            ),
             max_queued=settings.max_queued_bytes,
             ping_interval=math.ceil(settings.ping_interval),
             # No WebSocket pings: the Centrifuge protocol has its own.

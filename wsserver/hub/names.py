@@ -1,5 +1,5 @@
 """
-Channel names and patterns, and the check which channels clients may subscribe to without a token.
+Channel names and patterns.
 
 This module does not use Twisted, a clock or a socket. It does not depend on HTTP or on a client protocol, either: the
 endpoints and the API convert the exceptions of this module into their own errors.
@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from wsserver.errors import InvalidChannel, ReservedChannel
-from wsserver.origins import is_loopback_host
 from wsserver.text import quote
 from wsserver.typing import ChannelName
 
-__all__ = ["MAX_CHANNELS", "MAX_NAME", "PRIVATE", "Access", "NotAllowed", "Patterns", "check_name", "parse_name"]
+__all__ = ["MAX_CHANNELS", "MAX_NAME", "PRIVATE", "NotAllowed", "Patterns", "check_name", "parse_name"]
 
 # Other servers: Centrifugo 255, nchan 512, soketi 200.
 MAX_NAME: Final = 255
@@ -113,54 +112,7 @@ def _matches(name: str, start: str, pieces: list[str], end: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class NotAllowed:
-    """The result of `Access.refuse` for a channel that the client may not subscribe to."""
+    """The result of `wsserver.hub.access.Access.refuse` for a channel that the client may not subscribe to."""
 
     reason: str
     """The reason, written for the developer of the client."""
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Decides which channels clients may subscribe to without a token, according to the option --channel-allow."""
-
-    patterns: Patterns | None
-    """The channels that --channel-allow permits; None if the option is not set."""
-    loopback_only: bool
-    """Whether the server listens on loopback addresses only, so that only clients on this machine reach it."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether every subscription needs a token."""
-        return self.patterns is None and not self.loopback_only
-
-    def refuse(self, channel: ChannelName, host: str) -> NotAllowed | None:
-        """
-        Check whether a client without a token may subscribe to a channel.
-
-        If --channel-allow is not set, there are two cases. If the server listens on loopback addresses only and the
-        client used a loopback host name, such as localhost, every channel is allowed. Otherwise, no channel is allowed.
-
-        Args:
-            channel: the channel's name.
-            host: the Host header of the client's request.
-
-        Returns:
-            The reason why the client may not subscribe; None if it may.
-        """
-        if self.patterns is not None:
-            if channel in self.patterns:
-                return None
-            return NotAllowed(f"channel {quote(channel)} is not allowed; see --channel-allow")
-        if not self.loopback_only:
-            return NotAllowed(
-                f"channel {quote(channel)} is not allowed: the server listens beyond loopback and --channel-allow is "
-                f"not set"
-            )
-        # Against DNS rebinding: a website whose host name resolves to 127.0.0.1 could connect to this server from a
-        # browser on this machine. The browser would then send the website's host name in the Host header.
-        if not is_loopback_host(host):
-            return NotAllowed(
-                f"channel {quote(channel)} is not allowed for host {quote(host)}; connect to localhost, or set "
-                f"--channel-allow"
-            )
-        return None

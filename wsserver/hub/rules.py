@@ -1,13 +1,14 @@
 """
-Channel rules: the history size, presence, publish permission and slow consumer policy of each channel.
+Channel rules: the history size, presence, permissions and slow consumer policy of each channel.
 
 This module does not use Twisted, a clock or a socket.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 from wsserver.config.settings import Settings
 from wsserver.errors import NotEnabled
@@ -17,8 +18,6 @@ from wsserver.text import quote
 from wsserver.typing import ChannelName
 
 __all__ = ["Rule", "Rules"]
-
-_FOR_CLIENT = ("presence_for_client", "history_for_client")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +31,35 @@ class Rule:
     presence: bool = False
     """Whether presence (the list of subscribed clients) is tracked, and clients are sent join and leave events."""
     publish: bool = False
-    """Whether clients may publish to the channel."""
-    presence_for_client: bool = False
-    """Whether clients that are not subscribed to the channel may read its presence."""
-    history_for_client: bool = False
-    """Whether clients that are not subscribed to the channel may read its history."""
+    """Whether clients that are subscribed to the channel, or may subscribe to it, may publish to it."""
+    allow_subscribe_for_client: bool | None = None
+    """Whether clients may subscribe without a token that permits it; None if no option says so: see `Access`."""
+    allow_subscribe_for_anonymous: bool = True
+    """Whether this is also true for anonymous clients: those without a user ID."""
+    allow_publish_for_client: bool = False
+    """Whether clients may publish that are not subscribed to the channel, and need not be permitted to subscribe."""
+    allow_publish_for_anonymous: bool = True
+    """Whether anonymous clients may publish that the other options permit to."""
+    allow_presence_for_subscriber: bool = True
+    """Whether subscribers may read the channel's presence."""
+    allow_presence_for_client: bool = False
+    """Whether clients may read it that are not subscribed."""
+    allow_presence_for_anonymous: bool = True
+    """Whether anonymous clients may read it that the other options permit to."""
+    allow_history_for_subscriber: bool = True
+    """Whether subscribers may read the channel's history with a command; recovery does not need it."""
+    allow_history_for_client: bool = False
+    """Whether clients may read it that are not subscribed."""
+    allow_history_for_anonymous: bool = True
+    """Whether anonymous clients may read it that the other options permit to."""
+    allow_user_limited_channels: bool = False
+    """Whether a name with `#` lists the only users that may subscribe, as `dialog#42,43` does."""
+    force_push_join_leave: bool = False
+    """Whether subscribers receive join and leave events without requesting them."""
+    hook_subscribe: bool = True
+    """Whether the subscribe hook, if there is one, decides about subscriptions that nothing else permits."""
+    hook_publish: bool = True
+    """Whether the publish hook, if there is one, decides about publications that nothing else permits."""
     slow: str = "close"
     """The slow consumer policy: `close`, `drop-oldest` or `latest`; see `wsserver.hub.send_queue`."""
 
@@ -48,15 +71,45 @@ class Rule:
         has_history = self.history_size and self.history_ttl
         object.__setattr__(self, "keep", Keep(self.history_size, self.history_ttl) if has_history else None)
 
+    def may_publish(self, user: str, *, subscribed: bool) -> bool:
+        """
+        Return whether a client may publish that is subscribed, or not subscribed and perhaps not permitted to.
+
+        Args:
+            user: the client's user ID; empty if the client is anonymous.
+            subscribed: whether the client is subscribed, or may subscribe.
+        """
+        permitted = self.allow_publish_for_client or (subscribed and self.publish)
+        return permitted and bool(user or self.allow_publish_for_anonymous)
+
+    def may_read_presence(self, user: str, *, subscribed: bool) -> bool:
+        """Return whether a client may read the channel's presence; for the arguments see `may_publish`."""
+        permitted = self.allow_presence_for_client or (subscribed and self.allow_presence_for_subscriber)
+        return permitted and bool(user or self.allow_presence_for_anonymous)
+
+    def may_read_history(self, user: str, *, subscribed: bool) -> bool:
+        """Return whether a client may read the channel's history; for the arguments see `may_publish`."""
+        permitted = self.allow_history_for_client or (subscribed and self.allow_history_for_subscriber)
+        return permitted and bool(user or self.allow_history_for_anonymous)
+
+
+_INSECURE: Final[Mapping[str, Any]] = {
+    **{name: True for name in Rule.__dataclass_fields__ if re.fullmatch("allow_.*_for_.*", name)},
+    "allow_subscribe_for_client": None,
+    "allow_user_limited_channels": False,
+}
+"""The fields of every rule with --insecure: clients may do everything, if they connect to a loopback host name."""
+
 
 class Rules:
     """
     The rules of all channels.
 
     Args:
-        default: the rule of all channels, except for its `publish` and `presence`, which the next arguments replace.
+        default: the rule of all channels, except for the fields that the next arguments replace.
         publish: patterns of the channels that clients may publish to.
         presence: patterns of the channels whose presence is tracked.
+        allow: patterns of the channels that clients may subscribe to without a token; None if no option names any.
         overrides: pairs of a channel pattern and the fields of the rule to change for channels that match it. If
             several patterns match, only the first pair applies.
         forced: fields of the rule of every channel, whatever the other arguments are.
@@ -67,14 +120,19 @@ class Rules:
         default: Rule = Rule(),
         publish: Iterable[str] = (),
         presence: Iterable[str] = (),
-        overrides: Iterable[tuple[str, Mapping[str, Any]]] = (),
+        overrides: Sequence[tuple[str, Mapping[str, Any]]] = (),
         *,
+        allow: Iterable[str] | None = None,
         forced: Mapping[str, Any] = {},
     ) -> None:
         self._default = default
         self._publish, self._presence = Patterns(publish), Patterns(presence)
+        self._allow = Patterns(allow) if allow is not None else None
         self._overrides = [(Patterns([pattern]), fields) for pattern, fields in overrides]
         self._forced = forced
+        opening = ("allow_subscribe_for_client", "allow_user_limited_channels")
+        self.opens_channels = allow is not None or any(fields.get(name) for _, fields in overrides for name in opening)
+        """Whether an option opens channels to clients without a token that permits the channel."""
         self.for_channel = lru_cache(maxsize=65_536)(self._find)
         """A function that returns a channel's rule; its results are cached."""
 
@@ -82,9 +140,15 @@ class Rules:
     def from_settings(cls, settings: Settings) -> "Rules":
         """Return the rules that the server's options define."""
         default = Rule(settings.history_size, settings.history_ttl, slow=settings.slow)
-        # A publish hook still decides.
-        forced = {"publish": not settings.hook_publish, **dict.fromkeys(_FOR_CLIENT, True)} if settings.insecure else {}
-        return cls(default, settings.channel_publish, settings.channel_presence, settings.channel, forced=forced)
+        return cls(
+            default,
+            settings.channel_publish,
+            settings.channel_presence,
+            settings.channel,
+            allow=settings.channel_allow or None,
+            # A publish hook still decides.
+            forced={**_INSECURE, "allow_publish_for_client": not settings.hook_publish} if settings.insecure else {},
+        )
 
     def require_presence(self, channel: ChannelName) -> None:
         """Raise `NotEnabled` if the channel's presence is not tracked."""
@@ -97,7 +161,12 @@ class Rules:
             raise NotEnabled(f"history is not enabled for channel {quote(channel)}; see --history-size")
 
     def _find(self, channel: ChannelName) -> Rule:
-        rule = replace(self._default, publish=channel in self._publish, presence=channel in self._presence)
+        rule = replace(
+            self._default,
+            publish=channel in self._publish,
+            presence=channel in self._presence,
+            allow_subscribe_for_client=None if self._allow is None else channel in self._allow,
+        )
         for patterns, fields in self._overrides:
             if channel in patterns:
                 rule = replace(rule, **fields)

@@ -97,6 +97,15 @@ class SubscribeTests:
         response = status(server, "/ws?channel=secret")
         assert (response.status, b"members only" in response.body) == (403, True)
 
+    def test_the_backend_is_not_asked_about_channels_that_an_option_excludes(self, start_server, backend):
+        """Nor about user-limited channels, whose name decides."""
+        tables = (("quiet", {"hook_subscribe": False}), ("d*", {"allow_user_limited_channels": True}))
+        server = hooked(start_server, backend, "connect", "subscribe", channel=tables)
+        backend.answer = lambda path, body: {"result": {"user": "42"}}
+        found = {name: status(server, f"/ws?channel={name}").status for name in ("quiet", "d%2342", "d%2343", "dialog")}
+        assert found == {"quiet": 403, "d%2342": 101, "d%2343": 403, "dialog": 101}
+        assert [body["channel"] for _, _, body in backend.requests if "channel" in body] == ["dialog"]
+
     def test_the_backend_decides_on_loopback_too(self, start_server, backend):
         """Without the hook, a server on loopback opens every channel."""
         server = hooked(start_server, backend, "subscribe")

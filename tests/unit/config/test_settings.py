@@ -193,6 +193,7 @@ VALUES = {
     "history_ttl": ({"1s": 1.0, "10m": 600.0, "720h": 2_592_000.0}, ["0s", "721h", "", "x"]),
     "channel_publish": ({"chat:*": ("chat:*",)}, ["", "a\nb"]),
     "channel_presence": ({"chat:*": ("chat:*",)}, ["", "a\nb"]),
+    "personal_channel": ({"": "", "#": "#", "user:#": "user:#"}, ["a\nb", "wsserver:", "x" * 256]),
     "api_key": ({"": "", "secret": "secret"}, ["a\nb"]),
     "api_origin": (
         {"https://example.com": ("https://example.com",), "file://": ("file://",), "null": ("null",)},

@@ -17,7 +17,8 @@ from wsserver.endpoints.authorization import (
     select_subprotocol,
 )
 from wsserver.endpoints.raw.request import Format
-from wsserver.hub.names import Access, Patterns
+from wsserver.hub.access import Access
+from wsserver.hub.rules import Rules
 from wsserver.wire.http11 import Refusal
 
 HEADER, PARAMETER, PROTOCOL = "header", "parameter", "protocol"
@@ -25,7 +26,7 @@ HEADER, PARAMETER, PROTOCOL = "header", "parameter", "protocol"
 
 def access(*patterns, local=False):
     """Open channels to clients without a token that permits them."""
-    return Access(Patterns(patterns) if patterns else None, loopback_only=local)
+    return Access(Rules(allow=patterns or None), loopback_only=local)
 
 
 def make_authorizer(*patterns, keys=True, anonymous=False, local=False):

@@ -1,4 +1,4 @@
-"""Channel names, patterns, the query of a subscribe request, access, and the formats of publications."""
+"""Channel names, patterns, the query of a subscribe request, and the formats of publications."""
 
 import re
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from wsserver.endpoints.raw.formats import write_publication
 from wsserver.endpoints.raw.request import UNKNOWN_POSITION, Format, parse_query
 from wsserver.errors import InvalidChannel, ReservedChannel
-from wsserver.hub.names import MAX_CHANNELS, MAX_NAME, Access, Patterns, parse_name
+from wsserver.hub.names import MAX_CHANNELS, MAX_NAME, Patterns, parse_name
 from wsserver.hub.publication import Publication
 from wsserver.wire.http11 import Refusal
 
@@ -176,32 +176,6 @@ class QueryTests:
         An unknown id causes a gap notice, because a refusal would stop an EventSource permanently.
         """
         assert parse_query({"channel": ["a"], **values}, Format.RAW).last_event_id == expected
-
-
-class AccessTests:
-    """`Access`: which channels may be subscribed to without a token."""
-
-    @pytest.mark.parametrize(
-        ("patterns", "local", "host", "allowed"),
-        [
-            (["foo"], False, "example.com", True),
-            (["bar"], True, "localhost", False),
-            (None, False, "localhost", False),
-            (None, True, "localhost:8080", True),
-            (None, True, "127.0.0.1", True),
-            (None, True, "[::1]:8080", True),
-            (None, True, "evil.example", False),
-            (None, True, "", False),
-            (None, True, "localhost.evil.example", False),
-        ],
-    )
-    def test_allows_listed_channels_and_without_a_list_only_loopback(self, patterns, local, host, allowed):
-        """Without a list, both the server's address and the host that the client has requested must be loopback."""
-        access = Access(Patterns(patterns) if patterns is not None else None, loopback_only=local)
-        refusal = access.refuse("foo", host)
-        assert (refusal is None) is allowed
-        assert refusal is None or "channel 'foo' is not allowed" in refusal.reason
-        assert refusal is None or "--channel-allow" in refusal.reason
 
 
 class FormatTests:

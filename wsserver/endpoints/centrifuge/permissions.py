@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 from twisted.internet.defer import Deferred
 
-from wsserver.auth.claims import ANONYMOUS, Grant, Identity, Right
+from wsserver.auth.claims import ANONYMOUS, Grant, Identity, Opening, Right
 from wsserver.auth.jwt import Refused
 from wsserver.centrifugecodes import (
     BAD_REQUEST,
@@ -98,10 +98,12 @@ class Permissions:
         hub: provides the rules of the channels, such as whether clients may publish.
         authorizer: knows which channels are allowed, checks tokens, and asks the backend.
         pages: limits and writes large replies.
+        personal_channel: prefix of the channel that a client with a user ID is subscribed to; empty for no channel.
     """
 
-    def __init__(self, hub: Hub, authorizer: Authorizer, pages: Pages) -> None:
+    def __init__(self, hub: Hub, authorizer: Authorizer, pages: Pages, *, personal_channel: str = "") -> None:
         self._hub = hub
+        self._personal_channel = personal_channel
         self.pages = pages
         self.authorizer = authorizer
 
@@ -141,7 +143,7 @@ class Permissions:
         if token:
             if tokens is None:
                 return INVALID_TOKEN.because(NO_KEY)
-            return then(tokens.connection(token), _identified_by_token)
+            return then(tokens.connection(token), self._identified_by_token)
         if hooks is not None:
             answer = hooks.connect(context.caller, data=request.data, name=request.name, version=request.version)
             return then(answer, self._identified_by_hook)
@@ -162,7 +164,7 @@ class Permissions:
         identity: Identity = found
         if identity.user != context.identity.user:
             return INVALID_TOKEN.because("the token is for another user")
-        return identity
+        return self._with_personal_channel(identity)
 
     def subscribe(
         self, context: ClientContext, request: Subscribe
@@ -235,7 +237,20 @@ class Permissions:
     def _identified_by_hook(self, answer: Connected | HookError | HookDisconnect) -> ConnectGrant | Error | Disconnect:
         if not isinstance(answer, Connected):
             return refuse_by_hook(answer)
-        return self._check_end(answer.expire_at) or ConnectGrant(identity_of(answer), answer.data)
+        ended = self._check_end(answer.expire_at)
+        return ended or ConnectGrant(self._with_personal_channel(identity_of(answer)), answer.data)
+
+    def _identified_by_token(self, found: Identity | Refused) -> ConnectGrant | Error | Disconnect:
+        if isinstance(found, Refused):
+            return refuse_token(found, expired=TOKEN_EXPIRED, invalid=INVALID_TOKEN)
+        return ConnectGrant(self._with_personal_channel(found), by_token=True)
+
+    def _with_personal_channel(self, identity: Identity) -> Identity:
+        """Return an identity that includes the subscription to the personal channel, if there is one."""
+        if not (self._personal_channel and identity.user):
+            return identity
+        channel = parse_name(self._personal_channel + identity.user)
+        return replace(identity, subs={channel: Opening(), **identity.subs})
 
     def _opened(
         self, channel: ChannelName, answer: Subscribed | HookError | HookDisconnect | NotAllowed
@@ -257,7 +272,7 @@ class Permissions:
     ) -> "Deferred[PublishGrant | Error | Disconnect] | None":
         """Ask the publish hook whether a client may publish to a channel; return None if there is no such hook."""
         hooks = self._hooks_for("publish")
-        if hooks is None:
+        if hooks is None or not self._hub.rules.for_channel(channel).hook_publish:
             return None
         caller = replace(context.caller, user=context.identity.user)
         answer: Deferred[Any] = hooks.publish(caller, channel, data=publication.data)
@@ -279,11 +294,14 @@ class Permissions:
         """
         if context.identity.may(channel, Right.PUBLISH) or (grant is not None and grant.may_publish):
             return None
+        rule, user = self._hub.rules.for_channel(channel), context.identity.user
+        if rule.may_publish(user, subscribed=False):
+            return None
         if grant is None:
             refusal = self.authorizer.refuse(channel, context.identity, context.host)
             if refusal is not None:
                 return refuse_channel(refusal)
-        if not self._hub.rules.for_channel(channel).publish:
+        if not rule.may_publish(user, subscribed=True):
             return PERMISSION_DENIED.because(
                 f"clients may not publish to channel {quote(channel)}; see --channel-publish"
             )
@@ -304,21 +322,32 @@ class Permissions:
         Returns:
             The refusal, or None if the client may read it.
         """
-        if grant is not None or context.identity.may(channel, right):
+        if context.identity.may(channel, right):
             return None
+        rule, subscribed = self._hub.rules.for_channel(channel), grant is not None
+        may_read = rule.may_read_presence if right is Right.PRESENCE else rule.may_read_history
+        if may_read(context.identity.user, subscribed=subscribed):
+            return None
+        why = f"clients may not read {right.name.lower()}" if subscribed else "not subscribed"
+        return PERMISSION_DENIED.because(f"{why}: channel {quote(channel)}")
+
+    def receives_events(self, context: ClientContext, channel: ChannelName, *, requested: bool) -> bool:
+        """
+        Return whether a subscriber receives join and leave events.
+
+        Args:
+            context: the client.
+            channel: the channel.
+            requested: whether the client has requested the events; it needs the permission to read presence.
+        """
         rule = self._hub.rules.for_channel(channel)
-        if rule.presence_for_client if right is Right.PRESENCE else rule.history_for_client:
-            return None
-        return PERMISSION_DENIED.because(f"not subscribed to channel {quote(channel)}")
+        if rule.force_push_join_leave or not requested:
+            return rule.force_push_join_leave
+        may_read = rule.may_read_presence(context.identity.user, subscribed=True)
+        return may_read or context.identity.may(channel, Right.PRESENCE)
 
 
 _ANONYMOUS: Final = ConnectGrant(ANONYMOUS)
-
-
-def _identified_by_token(found: Identity | Refused) -> ConnectGrant | Error | Disconnect:
-    if isinstance(found, Refused):
-        return refuse_token(found, expired=TOKEN_EXPIRED, invalid=INVALID_TOKEN)
-    return ConnectGrant(found, by_token=True)
 
 
 def _read_answer(

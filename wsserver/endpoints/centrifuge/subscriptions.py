@@ -226,9 +226,8 @@ class Channels:
         if channel in self.subscriptions:
             # The backend has subscribed the client in the meantime.
             return ALREADY_SUBSCRIBED
-        subscription = ChannelSubscription(
-            self, grant, self._info(grant), events=request.join_leave, server_side=server_side
-        )
+        events = self._permissions.receives_events(self.context, channel, requested=request.join_leave)
+        subscription = ChannelSubscription(self, grant, self._info(grant), events=events, server_side=server_side)
         self.subscriptions[channel] = subscription
         try:
             joined = self._hub.subscribe(channel, subscription, since=since, positioned=True, limit=limit)
