@@ -38,6 +38,7 @@ __all__ = [
     "SLOW",
     "STALE",
     "TOKEN_EXPIRED",
+    "TOO_MANY",
     "TOO_MANY_REQUESTS",
     "UNAUTHORIZED",
     "UNRECOVERABLE_POSITION",
@@ -103,6 +104,7 @@ EXPIRED_ELSEWHERE: Final = Disconnect(3006, "subscription expired")
 SLOW: Final = Disconnect(3008, "slow")
 LOST_STATE: Final = Disconnect(3010, "insufficient state")
 NO_PONG: Final = Disconnect(3012, "no pong")
+TOO_MANY: Final = Disconnect(3013, "too many requests")
 INVALID_TOKEN: Final = Disconnect(3500, "invalid token")
 BAD_REQUEST: Final = Disconnect(3501, "bad request")
 STALE: Final = Disconnect(3502, "stale")

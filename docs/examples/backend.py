@@ -2,7 +2,7 @@
 A backend for the hooks of wsserver. `python backend.py` starts it on http://127.0.0.1:3000.
 
 It identifies users by the cookie `user=NAME`, allows channels whose names begin with `chat:`, and refuses publications
-that contain a swear word.
+that contain a swear word. Clients can call the method `add`, and send messages, which it publishes to `chat:index`.
 """
 
 import json
@@ -29,12 +29,30 @@ def publish(question, user):
     return {"result": {}}
 
 
+def rpc(question, user):
+    if question["method"] != "add":
+        return {"error": {"code": 404, "message": "no such method"}}
+    return {"result": {"data": sum(question["data"])}}
+
+
+def message(question, user):
+    said = {"user": question["user"], "text": question["data"]}
+    return {"result": {"publish": [{"channel": "chat:index", "data": said}]}}
+
+
 def disconnect(question, user):
     print(question.get("user"), "has gone:", question["disconnect"]["reason"], flush=True)
     return {"result": {}}
 
 
-HOOKS = {"/connect": connect, "/subscribe": subscribe, "/publish": publish, "/disconnect": disconnect}
+HOOKS = {
+    "/connect": connect,
+    "/subscribe": subscribe,
+    "/publish": publish,
+    "/rpc": rpc,
+    "/message": message,
+    "/disconnect": disconnect,
+}
 
 
 class Hooks(BaseHTTPRequestHandler):

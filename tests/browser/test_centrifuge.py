@@ -9,6 +9,7 @@ from itertools import count
 from queue import Empty
 
 import pytest
+from backend import Backend
 from node import install_node_packages
 from playwright.sync_api import TimeoutError as PlaywrightTimeoutError
 from ports import free_port
@@ -199,6 +200,34 @@ class TokenTests:
             assert sdk.publications(1) == ["hello"]
             happened = [event["event"] for event in sdk.events]
             assert sorted(happened) == ["connected", "connecting", "subscribed", "subscribing"]
+
+
+class BackendTests:
+    """Calls and messages of a page that a backend answers."""
+
+    def test_the_backend_answers_calls_and_messages_in_order_and_publishes(self, start, connect):
+        """It can recognize the page by its origin."""
+        backend = Backend()
+        backend.answer = lambda path, body: {
+            "result": {"data": body["data"], "publish": [{"channel": "news", "data": body["data"]}]}
+        }
+        hooks = ("--hook-rpc", backend.url("/rpc"), "--hook-message", backend.url("/message"))
+        with closing(backend), start(*hooks) as (port, _):
+            sdk = connect(port)
+            sdk.subscribe("news")
+            calls = []
+            for number in range(0, 20, 2):
+                calls.append(sdk.order("rpc", method="echo", data={"n": number}))
+                sdk.order("send", data={"n": number + 1})
+            assert [sdk.answer(call)["data"]["n"] for call in calls] == [*range(0, 20, 2)]
+            assert [one["n"] for one in sdk.publications(20)] == [*range(20)]
+            assert [sdk.expect("message")["data"]["n"] for _ in range(10)] == [*range(1, 20, 2)]
+            assert {headers["origin"].partition(":")[0] for _, headers, _ in backend.requests} == {"http"}
+            backend.answer = lambda path, body: {"error": {"code": 404, "message": "no such method"}}
+            assert sdk.call("rpc", method="m")["error"] == {"code": 404, "message": "no such method"}
+            backend.answer = lambda path, body: {"disconnect": {"code": 4500, "reason": "banned"}}
+            sdk.order("send", data=1)
+            assert sdk.expect("disconnected")["code"] == 4500
 
 
 class ReconnectionTests:

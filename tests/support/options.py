@@ -51,6 +51,8 @@ DEFAULTS = {
     "hook_connect": "",
     "hook_subscribe": "",
     "hook_publish": "",
+    "hook_rpc": "",
+    "hook_message": "",
     "hook_disconnect": "",
     "hook_timeout": 2.0,
     "token_secret": "",

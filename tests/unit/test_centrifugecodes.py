@@ -41,6 +41,7 @@ class CodesTests:
             3008: "slow",
             3010: "insufficient state",
             3012: "no pong",
+            3013: "too many requests",
             3500: "invalid token",
             3501: "bad request",
             3502: "stale",

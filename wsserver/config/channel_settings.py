@@ -197,6 +197,22 @@ class ChannelSettings(ConnectionSettings):
         "--channel-publish permits, and with which data.",
         metavar="URL",
     )
+    hook_rpc: str = option(
+        _HOOKS,
+        a_web_url("http://127.0.0.1:3000/rpc"),
+        "",
+        "URL of the RPC hook: your backend answers the calls that Centrifuge clients make with rpc(). Without it, they "
+        "get error 108.",
+        metavar="URL",
+    )
+    hook_message: str = option(
+        _HOOKS,
+        a_web_url("http://127.0.0.1:3000/message"),
+        "",
+        "URL of the message hook: your backend receives the messages that Centrifuge clients send with send(). Without "
+        "it, the server closes the connection with 3508.",
+        metavar="URL",
+    )
     hook_disconnect: str = option(
         _HOOKS,
         a_web_url("http://127.0.0.1:3000/disconnect"),

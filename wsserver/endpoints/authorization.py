@@ -191,8 +191,9 @@ class Authorizer:
         if isinstance(token, Refusal):
             return succeed(token)
         if token is None or self.tokens is None:
-            if self.hooks is not None and credentials.caller is not None and "connect" in self._hook_events:
-                return self.hooks.connect(credentials.caller).addCallback(
+            hooks = self.hooks_for("connect")
+            if hooks is not None and credentials.caller is not None:
+                return hooks.connect(credentials.caller).addCallback(
                     lambda answer: identity_of(answer) if isinstance(answer, Connected) else refusal_for(answer)
                 )
             return succeed(ANONYMOUS if self.anonymous else _missing_token())
@@ -235,9 +236,10 @@ class Authorizer:
         refusal = self.refuse(channel, identity, host)
         if refusal is None:
             return Subscribed()
-        if self.hooks is None or caller is None or not self._asks_about(channel):
+        hooks = self.hooks_for("subscribe")
+        if hooks is None or caller is None or not self._asks_about(channel):
             return refusal
-        asked: Deferred[Any] = self.hooks.subscribe(replace(caller, user=identity.user), channel, data=data)
+        asked: Deferred[Any] = hooks.subscribe(replace(caller, user=identity.user), channel, data=data)
         return asked
 
     def refuse(self, channel: ChannelName, identity: Identity, host: str) -> NotAllowed | None:
@@ -261,6 +263,10 @@ class Authorizer:
             return None
         return refusal if identity is ANONYMOUS else NotAllowed(f"{refusal.reason}; the token does not allow it either")
 
+    def hooks_for(self, event: str) -> Hooks | None:
+        """Return the hooks if there is one for an event; None otherwise."""
+        return self.hooks if event in self._hook_events else None
+
     def _asks_about(self, channel: ChannelName) -> bool:
         """Return whether the backend decides about subscriptions to a channel that nothing else permits."""
         rules = self.access.rules
@@ -280,8 +286,9 @@ class Authorizer:
             code: the close code.
             reason: the close reason.
         """
-        if self.hooks is not None and "disconnect" in self._hook_events:
-            self.hooks.disconnected(replace(caller, user=user), code=code, reason=reason)
+        hooks = self.hooks_for("disconnect")
+        if hooks is not None:
+            hooks.disconnected(replace(caller, user=user), code=code, reason=reason)
 
     def caller(self, transport: str, protocol: str, headers: Iterable[Header], address: str) -> Caller:
         """

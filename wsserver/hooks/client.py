@@ -1,5 +1,5 @@
 """
-Hooks over HTTP: ask the application's backend what a client may do, and report to it that a client disconnected.
+Hooks over HTTP: ask the application's backend what a client may do, pass the client's messages on, and report events.
 
 The requests have the format of Centrifugo's proxy.
 
@@ -14,12 +14,14 @@ from twisted.web.client import Agent
 
 from wsserver.hooks.messages import (
     TEMPORARY,
+    Answered,
     Caller,
     Connected,
     HookDisconnect,
     HookError,
     Published,
     Subscribed,
+    read_answered,
     read_connected,
     read_published,
     read_subscribed,
@@ -111,6 +113,39 @@ class HTTPHooks:
         """
         request = write_request(caller, user=caller.user, channel=channel, data=data)
         return self.queues["publish"].request(request, caller.headers, read_published)
+
+    def rpc(
+        self, caller: Caller, method: str, *, data: bytes | None = None
+    ) -> "Deferred[Answered | HookError | HookDisconnect]":
+        """
+        Pass a client's call to the backend.
+
+        Args:
+            caller: the client.
+            method: the name of the method; may be empty.
+            data: the data of the call; None for none.
+
+        Returns:
+            A Deferred that fires with the answer. It never fails.
+        """
+        request = write_request(caller, user=caller.user, method=method, data=data)
+        return self.queues["rpc"].request(request, caller.headers, read_answered)
+
+    def message(
+        self, caller: Caller, *, data: bytes | None = None
+    ) -> "Deferred[Answered | HookError | HookDisconnect]":
+        """
+        Pass a client's message to the backend.
+
+        Args:
+            caller: the client.
+            data: the data of the message; None for none.
+
+        Returns:
+            A Deferred that fires with the answer. It never fails.
+        """
+        request = write_request(caller, user=caller.user, data=data)
+        return self.queues["message"].request(request, caller.headers, read_answered)
 
     def disconnected(self, caller: Caller, *, code: int, reason: str) -> None:
         """

@@ -4,7 +4,7 @@ from typing import Protocol
 
 from twisted.internet.defer import Deferred
 
-from wsserver.hooks.messages import Caller, Connected, HookDisconnect, HookError, Published, Subscribed
+from wsserver.hooks.messages import Answered, Caller, Connected, HookDisconnect, HookError, Published, Subscribed
 from wsserver.typing import ChannelName
 
 __all__ = ["Hooks"]
@@ -12,10 +12,10 @@ __all__ = ["Hooks"]
 
 class Hooks(Protocol):
     """
-    Ask the backend what clients may do, and report disconnected clients to it.
+    Ask the backend what clients may do, pass their calls and messages on, and report disconnected clients to it.
 
-    `connect`, `subscribe` and `publish` return Deferreds that never fail. Each fires within `--hook-timeout`: with the
-    backend's answer, or with `TEMPORARY` if there is no valid answer.
+    The methods that return a Deferred of an answer never fail. The Deferred fires within
+    `--hook-timeout`: with the backend's answer, or with `TEMPORARY` if there is no valid answer.
     """
 
     @property
@@ -40,6 +40,16 @@ class Hooks(Protocol):
         self, caller: Caller, channel: ChannelName, *, data: bytes
     ) -> "Deferred[Published | HookError | HookDisconnect]":
         """Ask whether a client may publish this data to a channel; the answer may replace the data."""
+
+    def rpc(
+        self, caller: Caller, method: str, *, data: bytes | None = None
+    ) -> "Deferred[Answered | HookError | HookDisconnect]":
+        """Pass a client's call to the backend."""
+
+    def message(
+        self, caller: Caller, *, data: bytes | None = None
+    ) -> "Deferred[Answered | HookError | HookDisconnect]":
+        """Pass a client's message to the backend."""
 
     def disconnected(self, caller: Caller, *, code: int, reason: str) -> None:
         """Report that a client has disconnected. Do nothing if there is no disconnect hook."""

@@ -14,20 +14,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, TypeVar
 
-from msgspec import Meta
+from msgspec import Meta, Raw
 from msgspec.structs import force_setattr
 
 from wsserver.centrifugecodes import INTERNAL
 from wsserver.closecodes import MAX_REASON_BYTES
 from wsserver.errors import InvalidChannel
 from wsserver.hub.names import parse_name
+from wsserver.hub.parameters import Publish, decode_base64
+from wsserver.hub.publication import Publication
 from wsserver.jsonfields import JSONField, JSONStruct, Nullable, Seconds, decode, read_json, replace_nulls, write_object
 from wsserver.typing import ChannelName, Header
 
 __all__ = [
     "EVENTS",
     "FORWARDED",
+    "MAX_PUBLISH",
     "TEMPORARY",
+    "Answered",
     "Caller",
     "Connected",
     "HookDisconnect",
@@ -35,14 +39,18 @@ __all__ = [
     "Published",
     "Subscribed",
     "forwarded",
+    "read_answered",
     "read_connected",
     "read_published",
     "read_subscribed",
     "write_request",
 ]
 
-EVENTS: Final = ("connect", "subscribe", "publish", "disconnect")
+EVENTS: Final = ("connect", "subscribe", "publish", "rpc", "message", "disconnect")
 """The events that can be sent to the backend."""
+
+MAX_PUBLISH: Final = 100
+"""Maximum number of publications in an answer to `rpc` or `message`."""
 
 FORWARDED: Final = frozenset(
     {"authorization", "cookie", "origin", "user-agent", "x-forwarded-for", "x-real-ip", "x-request-id"}
@@ -154,6 +162,40 @@ class Published(JSONStruct, frozen=True, kw_only=True):
             force_setattr(self, "tags", replace_nulls(self.tags, ""))
 
 
+class Answered(JSONStruct, frozen=True, kw_only=True):
+    """The backend has handled a client's call (`rpc`) or message (`message`)."""
+
+    data: Raw = None  # type: ignore[assignment]
+    """The data for the client as a raw value, which may be `null`; None if there is none."""
+    b64data: Nullable[str] = ""
+    publish: Nullable[list[Publish]] = []
+    """The publications that the server makes before it answers the client, in order."""
+
+    def __post_init__(self) -> None:
+        """Raise a ValueError if there are too many publications, or one of them has no valid data."""
+        # Not the method of `JSONStruct`, which would replace the data `null` by None.
+        self.set_defaults()
+        if len(self.publish) > MAX_PUBLISH:
+            raise ValueError(f"publish: expected at most {MAX_PUBLISH} publications")
+        self.content()
+        for number, one in enumerate(self.publish):
+            try:
+                one.publication()
+            except ValueError as error:
+                raise ValueError(f"publish[{number}].{error}") from None
+
+    def content(self) -> Publication | None:
+        """
+        Return the data for the client, with its type; None if there is none.
+
+        Raises:
+            ValueError: `b64data` is not base64. Not raised once the answer has been decoded.
+        """
+        if self.b64data:
+            return Publication(decode_base64(self.b64data))
+        return Publication(bytes(self.data), json=True) if self.data is not None else None
+
+
 class _Answer(JSONStruct, frozen=True):
     """The fields that every answer may have. If it has several, the first in this order counts, as in Centrifugo."""
 
@@ -197,7 +239,7 @@ def write_request(caller: Caller, *, data: bytes | None = None, **more: object) 
         except ValueError:
             fields["b64data"], data = base64.b64encode(data).decode("ascii"), None
     if data is not None:
-        fields["data"] = data
+        fields |= {"encoding": "json", "data": data}
     return write_object(fields)
 
 
@@ -231,7 +273,17 @@ def read_published(body: bytes) -> Published | HookError | HookDisconnect:
     return _read(Published, body)
 
 
-_Result = TypeVar("_Result", Connected, Subscribed, Published)
+def read_answered(body: bytes) -> Answered | HookError | HookDisconnect:
+    """
+    Parse the backend's answer to `rpc` or `message`.
+
+    Raises:
+        ValueError: the answer is malformed; the message says why.
+    """
+    return _read(Answered, body)
+
+
+_Result = TypeVar("_Result", Connected, Subscribed, Published, Answered)
 
 
 def _read(kind: type[_Result], body: bytes) -> _Result | HookError | HookDisconnect:

@@ -53,10 +53,11 @@ def test_the_curl_commands_print_what_the_page_shows(backend, tmp_path):
 
 
 def test_the_backend_answers_every_hook(backend, start_server):
-    """The backend allows and refuses subscriptions and publications, and logs disconnects."""
+    """The backend allows and refuses subscriptions and publications, answers calls, and logs disconnects."""
     port, output = backend
     hooks = {
-        f"hook_{name}": f"http://127.0.0.1:{port}/{name}" for name in ("connect", "subscribe", "publish", "disconnect")
+        f"hook_{name}": f"http://127.0.0.1:{port}/{name}"
+        for name in ("connect", "subscribe", "publish", "rpc", "message", "disconnect")
     }
     server = start_server(**hooks)
     with RawPeer(server.port) as peer:
@@ -65,12 +66,17 @@ def test_the_backend_answers_every_hook(backend, start_server):
             [
                 ('"connect":{}', '"user":"ada"|"client":'),
                 ('"subscribe":{"channel":"news"}', '"chat channels only"'),
-                ('"subscribe":{"channel":"chat:a"}', '"subscribe":'),
-                ('"publish":{"channel":"chat:a","data":"damn"}', '"no swearing"'),
-                ('"publish":{"channel":"chat:a","data":"hello"}', '"hello"|"publish":'),
+                ('"subscribe":{"channel":"chat:index"}', '"subscribe":'),
+                ('"publish":{"channel":"chat:index","data":"damn"}', '"no swearing"'),
+                ('"publish":{"channel":"chat:index","data":"hello"}', '"hello"|"publish":'),
+                ('"rpc":{"method":"add","data":[1,2]}', '"hello"|"data":3'),
+                ('"rpc":{"method":"drop"}', '"no such method"|"data":3'),
             ],
             1,
         ):
             peer.send_frame(1, b'{"id":%d,%s}' % (number, command.encode()))
             assert re.search(answer, message := peer.read_message()), message
+        peer.send_frame(1, b'{"send":{"data":"hi"}}')
+        messages = iter(peer.read_message, None)
+        assert any('{"user": "ada", "text": "hi"}' in message for message in messages)
     wait_until(lambda: "ada has gone: " in output.read_text(), "the disconnect hook is logged")

@@ -13,6 +13,8 @@ from twisted.internet.threads import deferToThread
 from waiting import wait_until
 
 KINDS = ("javascript", "python")
+SENDS = pytest.mark.parametrize("kind", ["javascript"], indirect=True)
+"""The Python SDK has no `send`."""
 OPEN = {"channel_publish": ("*",), "channel_presence": ("*",)}
 
 
@@ -215,7 +217,7 @@ class RefusedTests:
         return blockon(deferToThread(lambda: start_server(channel_allow=("open", "bare"), **rules)))
 
     def test_each_refusal_has_centrifugos_code_and_names_the_option(self, server, connect):
-        """If no option would help, the refusal names the missing subscription or the unknown method."""
+        """If no option would help, the refusal names the missing subscription."""
         sdk = connect(server)
         sdk.subscribe("open")
         for order, code, words in (
@@ -225,7 +227,7 @@ class RefusedTests:
             ({"order": "history", "channel": "bare", "options": {}}, 103, "subscribed"),
             ({"order": "presence", "channel": "open"}, 108, "--channel-presence"),
             ({"order": "presenceStats", "channel": "bare"}, 103, "subscribed"),
-            ({"order": "rpc", "method": "m"}, 108, "RPC method 'm'"),
+            ({"order": "rpc", "method": "m"}, 108, "--hook-rpc"),
         ):
             error = sdk.call(**order)["error"]
             assert error["code"] == code
@@ -243,6 +245,84 @@ class RefusedTests:
         sdk = start_sdk(server, token="abc.def.ghi")
         sdk.order("connect")
         assert sdk.expect("disconnected")["code"] == 3500
+
+
+class BackendTests:
+    """Calls and messages that a backend over HTTP answers."""
+
+    @pytest.fixture
+    def server(self, start_server, backend):
+        """Start a server whose backend answers calls and messages."""
+        hooks = {f"hook_{event}": backend.url(f"/{event}") for event in ("rpc", "message")}
+        return blockon(deferToThread(lambda: start_server(hook_timeout=1.0, **OPEN, **hooks)))
+
+    def test_a_call_returns_the_backends_data_its_error_or_a_temporary_error_if_it_is_slow(
+        self, server, backend, connect
+    ):
+        sdk = connect(server)
+        answers = {
+            "echo": lambda body: {"result": {"data": body["data"]}},
+            "nothing": lambda body: {"result": {}},
+            "refuse": lambda body: {"error": {"code": 404, "message": "no such method"}},
+            "lie": lambda body: {"result": {"publish": [{"channel": "", "data": 1}]}},
+            "slow": lambda body: time.sleep(1.5) or {"result": {}},
+        }
+        backend.answer = lambda path, body: answers[body["method"]](body)
+        for data in ({"a": [1, None]}, "42", 42, "ü", [], False):
+            assert sdk.call("rpc", method="echo", data=data)["data"] == data
+        assert sdk.call("rpc", method="nothing").get("data") is None
+        assert sdk.call("rpc", method="refuse")["error"] == {"code": 404, "message": "no such method"}
+        for method in ("lie", "slow"):
+            assert sdk.call("rpc", method=method)["error"] == {"code": 100, "message": "the backend is unavailable"}
+        assert sdk.call("rpc", method="echo", data=1)["data"] == 1
+
+    @SENDS
+    def test_calls_and_messages_reach_the_backend_in_their_order(self, server, backend, connect):
+        sdk = connect(server)
+        backend.answer = lambda path, body: time.sleep(0.02 * (body["data"] % 3)) or {"result": {"data": body["data"]}}
+        calls = []
+        for number in range(0, 30, 2):
+            calls.append(sdk.order("rpc", method="m", data=number))
+            calls.append(sdk.order("send", data=number + 1))
+        assert [sdk.answer(call)["data"] for call in calls[::2]] == [*range(0, 30, 2)]
+        wait_until(lambda: len(backend.requests) == 30, "every message reaches the backend")
+        assert sorted(body["data"] for _, _, body in backend.requests) == [*range(30)]
+        for path in ("/rpc", "/message"):
+            numbers = [body["data"] for one, _, body in backend.requests if one == path]
+            assert numbers == sorted(numbers)
+
+    @SENDS
+    def test_an_answer_publishes_and_a_message_may_be_answered_with_a_message(self, server, backend, connect):
+        sdk = connect(server)
+        sdk.subscribe("news")
+        backend.answer = lambda path, body: {
+            "result": {"data": path, "publish": [{"channel": "news", "data": body["data"]}]}
+        }
+        assert sdk.call("rpc", method="m", data={"by": "call"})["data"] == "/rpc"
+        sdk.call("send", data={"by": "message"})
+        assert sdk.publications(2) == [{"by": "call"}, {"by": "message"}]
+        assert sdk.expect("message")["data"] == "/message"
+
+    @SENDS
+    def test_a_disconnect_in_the_answer_ends_the_client_or_lets_it_reconnect(self, server, backend, connect):
+        """Codes below 4500 let it reconnect."""
+        sdk = connect(server)
+        backend.answer = lambda path, body: {"disconnect": {"code": body["data"], "reason": "as you wish"}}
+        sdk.order("send", data=4000)
+        sdk.expect("connecting", code=4000)
+        sdk.expect("connected")
+        sdk.order("rpc", method="m", data=4500)
+        assert sdk.expect("disconnected")["code"] == 4500
+
+    def test_a_dead_backend_is_a_temporary_error_and_leaves_the_client_connected(self, server, backend, connect):
+        sdk = connect(server)
+        port = backend.port
+        backend.close()
+        assert sdk.call("rpc", method="m")["error"]["code"] == 100
+        again = Backend(port)
+        again.answer = lambda path, body: {"result": {"data": "back"}}
+        assert sdk.call("rpc", method="m")["data"] == "back"
+        again.close()
 
 
 class TokenTests:

@@ -41,7 +41,8 @@ function drive(Centrifuge, url, options, report) {
         history: ({ channel, options }) => client.history(channel, options),
         presence: ({ channel }) => client.presence(channel),
         presenceStats: ({ channel }) => client.presenceStats(channel),
-        rpc: ({ method }) => client.rpc(method, {}),
+        rpc: ({ method, data = {} }) => client.rpc(method, data),
+        send: ({ data }) => client.send(data),
         batch: ({ channel, messages }) => {
             client.startBatching();
             const sent = Promise.all(messages.map((data) => client.publish(channel, data)));

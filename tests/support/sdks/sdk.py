@@ -109,8 +109,8 @@ class Orders:
     async def presenceStats(self, channel: str) -> Any:
         return await self.client.presence_stats(channel)
 
-    async def rpc(self, method: str) -> Any:
-        return await self.client.rpc(method, {})
+    async def rpc(self, method: str, data: Any = None) -> Any:
+        return await self.client.rpc(method, {} if data is None else data)
 
     async def batch(self, channel: str, messages: list[Any]) -> int:
         return len(await asyncio.gather(*[self.client.publish(channel, data) for data in messages]))

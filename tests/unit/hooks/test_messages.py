@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wsserver.hooks.messages import (
+    MAX_PUBLISH,
+    Answered,
     Caller,
     Connected,
     HookDisconnect,
@@ -16,13 +18,15 @@ from wsserver.hooks.messages import (
     Published,
     Subscribed,
     forwarded,
+    read_answered,
     read_connected,
     read_published,
     read_subscribed,
     write_request,
 )
+from wsserver.hub.publication import Publication
 
-READERS = [read_connected, read_subscribed, read_published]
+READERS = [read_connected, read_subscribed, read_published, read_answered]
 CALLER = Caller(client="c1", transport="websocket", protocol="json", user="42", headers=(("cookie", "secret"),))
 
 ANY_JSON = st.recursive(
@@ -69,6 +73,20 @@ class RequestTests:
         request = json.loads(write_request(Caller(client="c1", transport="sse", protocol="raw"), data=None, user=""))
         assert request == {"client": "c1", "transport": "sse", "protocol": "raw", "encoding": "binary", "user": ""}
 
+    @pytest.mark.parametrize(
+        ("data", "fields"),
+        [
+            (b' {"a":1.10}', {"encoding": "json", "data": {"a": 1.1}}),
+            (b"\xff", {"encoding": "binary", "b64data": "/w=="}),
+            (b"hello", {"encoding": "binary", "b64data": "aGVsbG8="}),
+            (None, {"encoding": "binary"}),
+        ],
+    )
+    def test_data_of_a_protobuf_client_is_data_if_it_is_json_and_b64data_otherwise(self, data, fields):
+        """`encoding` says which of the two fields the request has."""
+        request = json.loads(write_request(Caller(client="c1", transport="websocket", protocol="protobuf"), data=data))
+        assert request == {"client": "c1", "transport": "websocket", "protocol": "protobuf", **fields}
+
     def test_info_may_contain_half_a_surrogate_pair(self):
         """JSON.stringify writes one for a name that was cut inside an emoji."""
         assert read_connected(rb'{"result":{"info":{"name":"\ud83d"}}}').info == {"name": "\ud83d"}
@@ -91,7 +109,7 @@ class RequestTests:
 
 
 class ResponseTests:
-    """`read_connected`, `read_subscribed` and `read_published`."""
+    """`read_connected`, `read_subscribed`, `read_published` and `read_answered`."""
 
     def test_reads_the_user_and_subscriptions_of_a_connect_result(self):
         body = result(
@@ -128,6 +146,17 @@ class ResponseTests:
     def test_an_empty_result_accepts_and_null_and_unknown_fields_are_ignored(self, read, plain):
         assert read(b'{"result":{}}') == plain
         assert read(b'{"result":{"data":null,"tags":null,"new":1},"error":null}') == plain
+
+    def test_reads_the_data_and_the_publications_of_an_answer(self):
+        """The data may be `null`, which differs from no data."""
+        assert read_answered(b'{"result":{"data": [1.10] }}').content() == Publication(b"[1.10]", json=True)
+        assert read_answered(b'{"result":{"data":null}}').content() == Publication(b"null", json=True)
+        assert read_answered(b'{"result":{"b64data":"/w==","data":1}}').content() == Publication(b"\xff")
+        empty = read_answered(b'{"result":{"b64data":null,"publish":null}}')
+        assert (empty.content(), empty.publish) == (None, [])
+        (one,) = read_answered(result(publish=[{"channel": "c", "data": 1, "idempotency_key": "k"}])).publish
+        assert (one.channel, one.publication(), one.idempotency_key) == ("c", Publication(b"1", json=True), "k")
+        assert len(read_answered(result(publish=[{"channel": "c", "data": 1}] * MAX_PUBLISH)).publish) == MAX_PUBLISH
 
     def test_a_null_in_a_map_is_an_empty_value(self):
         """A backend in Go writes a nil pointer as null, and Centrifugo decodes it to the empty value."""
@@ -166,7 +195,10 @@ class ResponseTests:
             (b"\xff", "it is not JSON"),
             (b"[" * 100_000, "nested too deeply: over 256 levels"),
             (b'{"error":{}}', "error.code: missing"),
-            (b'{"result":{"user":1e999,"expire_at":1e999,"tags":1e999}}', "result.*: number out of range"),
+            (
+                b'{"result":{"user":1e999,"expire_at":1e999,"tags":1e999,"b64data":1e999}}',
+                "result.*: number out of range",
+            ),
             (b'{"error":{"code":"403"}}', "error.code: expected an integer, got a string"),
             (b'{"error":{"code":true}}', "error.code: expected an integer, got true or false"),
             (b'{"error":{"code":399}}', "error.code: expected an integer >= 400"),
@@ -218,6 +250,21 @@ class ResponseTests:
             (read_published, {"tags": "a"}, "tags: expected an object, got a string"),
             (read_published, {"skip_history": 1}, "skip_history: expected true or false, got an integer"),
             (read_published, {"idempotency_key": 1}, "idempotency_key: expected a string, got an integer"),
+            (read_answered, {"b64data": "?"}, "b64data: expected base64"),
+            (read_answered, {"publish": {}}, "publish: expected an array, got an object"),
+            (read_answered, {"publish": [{"data": 1}]}, r"publish\[0\].channel: missing"),
+            (
+                read_answered,
+                {"publish": [{"channel": "wsserver:x", "data": 1}]},
+                r"publish\[0\].channel: .* reserved",
+            ),
+            (read_answered, {"publish": [{"channel": "c"}]}, r"publish\[0\].data: expected data, or b64data"),
+            (
+                read_answered,
+                {"publish": [{"channel": "c", "b64data": "?"}]},
+                r"publish\[0\].b64data: expected base64",
+            ),
+            (read_answered, {"publish": [{"channel": "c", "data": 1}] * 101}, "publish: expected at most 100 publi"),
         ],
     )
     def test_raises_value_error_that_names_the_invalid_field_of_a_result(self, read, fields, problem):
@@ -234,7 +281,10 @@ class ResponseTests:
     @given(RESULTS)
     def test_reads_every_field_of_a_random_valid_result(self, fields):
         body = result(**fields)
-        connected, subscribed, published = (read(body) for read in READERS)
+        connected, subscribed, published, answered = (read(body) for read in READERS)
+        content = answered.content()
+        assert (content is not None) == ("data" in fields)
+        assert json.loads(content.data if content is not None else "null") == fields.get("data")
         for answer in (connected, subscribed):
             assert answer.expire_at == math.ceil(fields.get("expire_at", 0))
             assert answer.info == fields.get("info")
@@ -254,4 +304,4 @@ class ResponseTests:
             except ValueError as error:
                 assert str(error).startswith(f"result.{name}")  # noqa: PT017 (most values are valid)
             else:
-                assert isinstance(answer, Connected | Subscribed | Published)
+                assert isinstance(answer, Connected | Subscribed | Published | Answered)

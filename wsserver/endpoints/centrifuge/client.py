@@ -17,8 +17,6 @@ from wsserver.centrifugecodes import (
     EXPIRED,
     INTERNAL,
     LIMIT_EXCEEDED,
-    NOT_AVAILABLE,
-    NOT_AVAILABLE_ERROR,
     Disconnect,
     Error,
 )
@@ -36,6 +34,7 @@ from wsserver.endpoints.centrifuge.commands import (
     Unsubscribe,
 )
 from wsserver.endpoints.centrifuge.connection import Answer, Connection
+from wsserver.endpoints.centrifuge.messages import call, send
 from wsserver.endpoints.centrifuge.permissions import ConnectGrant
 from wsserver.endpoints.centrifuge.replies import (
     ConnectResult,
@@ -47,7 +46,6 @@ from wsserver.endpoints.centrifuge.subscriptions import Channels
 from wsserver.errors import InvalidChannel
 from wsserver.hub.deferreds import MaybeDeferred, may_wait, waits
 from wsserver.hub.names import MAX_CHANNELS, parse_name
-from wsserver.text import quote
 from wsserver.typing import ChannelName
 
 __all__ = ["Session"]
@@ -314,13 +312,13 @@ class Session:
         self._connection.send_payload(self._connection.codec.push("", fields))
         return True
 
-    # Unsupported commands.
+    # Calls and messages.
 
-    def _rpc(self, request: RPC) -> Answer:
-        return NOT_AVAILABLE_ERROR.because(f"no RPC method {quote(request.method)}; this server does not support RPC")
+    def _rpc(self, request: RPC) -> MaybeDeferred[Answer]:
+        return call(self._connection, request)
 
-    def _send(self, _: Send) -> Answer:
-        return NOT_AVAILABLE.because("send is not supported; use publish")
+    def _send(self, request: Send) -> MaybeDeferred[Answer]:
+        return send(self._connection, request)
 
 
 _SESSION_COMMANDS: Final[Mapping[type, Callable[[Session, Any], Any]]] = {

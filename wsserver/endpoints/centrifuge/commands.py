@@ -159,14 +159,20 @@ class SubRefresh(JSONStruct, frozen=True):
     token: Nullable[str] = ""
 
 
-class RPC(JSONStruct, frozen=True):
-    """Call a procedure of the application. The server refuses this command, because it has no procedures."""
+# Not `JSONStruct`s, which would replace the data `null` by None.
+class RPC(msgspec.Struct, frozen=True):
+    """Call a method of the application's backend."""
 
-    method: Nullable[str] = ""
+    method: str | None = None
+    data: msgspec.Raw = None  # type: ignore[assignment]
+    """The data as a raw value, which may be `null`; None if the command has no such field."""
 
 
-class Send(JSONStruct, frozen=True):
-    """Send a message that has no reply. The server does not support this command."""
+class Send(msgspec.Struct, frozen=True):
+    """Send a message, which has no reply, to the application's backend."""
+
+    data: msgspec.Raw = None  # type: ignore[assignment]
+    """As for `RPC`."""
 
 
 class Command(msgspec.Struct, frozen=True):

@@ -33,7 +33,6 @@ from wsserver.endpoints.authorization import NO_KEY, Authorizer, identity_of
 from wsserver.endpoints.centrifuge.commands import Connect, Subscribe
 from wsserver.endpoints.centrifuge.pages import Pages
 from wsserver.endpoints.centrifuge.refusals import refuse_by_hook, refuse_channel, refuse_token
-from wsserver.hooks.interface import Hooks
 from wsserver.hooks.messages import Caller, Connected, HookDisconnect, HookError, Published, Subscribed
 from wsserver.hub.deferreds import MaybeDeferred, may_wait, then
 from wsserver.hub.hub import Hub
@@ -120,10 +119,6 @@ class Permissions:
         """
         return (True, self.authorizer.seconds_left(expires_at)) if by_token and expires_at else (False, 0)
 
-    def _hooks_for(self, event: str) -> Hooks | None:
-        hooks = self.authorizer.hooks
-        return hooks if hooks is not None and event in hooks.events else None
-
     def identify(
         self, context: ClientContext, token: str, request: Connect
     ) -> MaybeDeferred[ConnectGrant | Error | Disconnect]:
@@ -139,7 +134,7 @@ class Permissions:
             The permission or the refusal; a Deferred of it if a key or the backend's answer must be awaited. Without a
             token and without a connect hook, the client is anonymous or refused.
         """
-        tokens, hooks = self.authorizer.tokens, self._hooks_for("connect")
+        tokens, hooks = self.authorizer.tokens, self.authorizer.hooks_for("connect")
         if token:
             if tokens is None:
                 return INVALID_TOKEN.because(NO_KEY)
@@ -271,7 +266,7 @@ class Permissions:
         self, context: ClientContext, channel: ChannelName, publication: Publication
     ) -> "Deferred[PublishGrant | Error | Disconnect] | None":
         """Ask the publish hook whether a client may publish to a channel; return None if there is no such hook."""
-        hooks = self._hooks_for("publish")
+        hooks = self.authorizer.hooks_for("publish")
         if hooks is None or not self._hub.rules.for_channel(channel).hook_publish:
             return None
         caller = replace(context.caller, user=context.identity.user)

@@ -202,6 +202,10 @@ def _publish(message: Any) -> Publish:
     return Publish(message.channel, msgspec.Raw(data)) if data else Publish(message.channel)
 
 
+def _data(message: Any) -> Any:
+    return msgspec.Raw(message.data) if message.data else None
+
+
 def _history(message: Any) -> History:
     since = Since(message.since.offset, message.since.epoch) if message.HasField("since") else None
     return History(message.channel, message.limit, since, message.reverse)
@@ -215,8 +219,8 @@ _REQUESTS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "presence": lambda message: Presence(message.channel),
     "presence_stats": lambda message: PresenceStats(message.channel),
     "history": _history,
-    "rpc": lambda message: RPC(message.method),
-    "send": lambda _: Send(),
+    "rpc": lambda message: RPC(message.method, _data(message)),
+    "send": lambda message: Send(_data(message)),
     "refresh": lambda message: Refresh(message.token),
     "sub_refresh": lambda message: SubRefresh(message.channel, message.token),
 }

@@ -22,6 +22,7 @@ from wsserver.centrifugecodes import (
     CLOSE_CODES,
     NO_PONG,
     STALE,
+    TOO_MANY,
     TOO_MANY_REQUESTS,
     Disconnect,
     Error,
@@ -36,7 +37,7 @@ from wsserver.endpoints.centrifuge.form import choose_codec, choose_subprotocol
 from wsserver.endpoints.centrifuge.json_codec import JSON
 from wsserver.endpoints.centrifuge.permissions import ClientContext, Permissions
 from wsserver.endpoints.centrifuge.refusals import error_for
-from wsserver.endpoints.centrifuge.replies import PUBLISHED, ConnectResult, Result
+from wsserver.endpoints.centrifuge.replies import NO_REPLY, PUBLISHED, ConnectResult, Result
 from wsserver.endpoints.centrifuge.subscriber import gap_message
 from wsserver.endpoints.centrifuge.unconfirmed import Sent, UnconfirmedPublishes
 from wsserver.endpoints.subscriber import SubscriberProtocol
@@ -61,6 +62,8 @@ REFUSALS = (Error, Disconnect)
 """Types of a request that was refused before it could be executed. A tuple, because creating a union takes longer."""
 
 UNEXPECTED_PONG = Command(0, BAD_REQUEST.because("an empty command is a pong, but no ping was sent"), 0)
+
+TOO_MANY_MESSAGES = TOO_MANY.because("too many messages are queued")
 
 MAX_JOINED_BYTES = 65_536
 """Replies are joined into one message until the message has this size in bytes. Centrifugo joins replies as well."""
@@ -254,6 +257,10 @@ class CentrifugeProtocol(SubscriberProtocol):
                     return
             size = self._commands_size + command.size
             if queue and (size > self.maxMessagePayloadSize or len(queue) >= MAX_QUEUED_COMMANDS):
+                if not command.id:
+                    # A message (`send`), which has no reply.
+                    queue.append(Command(0, TOO_MANY_MESSAGES, 0))
+                    return
                 refusal = TOO_MANY_REQUESTS.because("too many commands are queued")
                 self.send_payload(self.codec.error_reply(command.id, refusal))
                 continue
@@ -311,6 +318,9 @@ class CentrifugeProtocol(SubscriberProtocol):
             for channel in list(self.session.channels):
                 self.hub.deliver_pending(channel)
             self.disconnect(answer)
+            return
+        if answer is NO_REPLY:
+            self.factory.work.charge(0)
             return
         codec, number = self.codec, command.id
         payload = codec.reply(number, answer) if isinstance(answer, Result) else codec.error_reply(number, answer)

@@ -17,15 +17,18 @@ import msgspec
 from wsserver.hub.publication import Publication
 
 __all__ = [
+    "NO_REPLY",
     "PUBLISHED",
     "UNSUBSCRIBED",
     "ConnectResult",
     "HistoryResult",
     "Message",
     "MessagePush",
+    "NoReply",
     "PresenceResult",
     "PresenceStatsResult",
     "PublishResult",
+    "RPCResult",
     "RefreshResult",
     "Result",
     "SubRefreshResult",
@@ -139,6 +142,18 @@ class HistoryResult(Result, frozen=True):
     offset: int
 
 
+class RPCResult(Result, frozen=True):
+    """The backend's answer to a call."""
+
+    name: ClassVar[bytes] = b"rpc"
+
+    data: msgspec.Raw | None = None
+
+
+class NoReply(Result, frozen=True):
+    """The outcome of `send`, which has no reply."""
+
+
 class UnsubscribePush(Message, frozen=True):
     """The end of a subscription that the client did not end itself."""
 
@@ -156,5 +171,6 @@ class MessagePush(Message, frozen=True):
     data: msgspec.Raw
 
 
+NO_REPLY: Final = NoReply()
 PUBLISHED: Final = PublishResult()
 UNSUBSCRIBED: Final = UnsubscribeResult()

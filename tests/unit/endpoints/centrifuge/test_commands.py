@@ -12,6 +12,7 @@ from wsserver.centrifugecodes import (
 )
 from wsserver.endpoints.centrifuge.commands import (
     MAX_COMMANDS,
+    RPC,
     Connect,
     History,
     Presence,
@@ -76,7 +77,10 @@ GOOD = [
     (b'{"id":2,"history":{"channel":"c","since":{}}}', History("c", since=Since(0, ""))),
     (b'{"id":2,"refresh":{"token":"t"}}', Refresh("t")),
     (b'{"id":2,"sub_refresh":{"channel":"c","token":"t"}}', SubRefresh("c", "t")),
-    (b'{"send":{"data":1}}', Send()),
+    (b'{"send":{"data":1}}', Send(Raw(b"1"))),
+    (b'{"send":{}}', Send()),
+    (b'{"id":2,"rpc":{"method":"m","data":null}}', RPC("m", Raw(b"null"))),
+    (b'{"id":2,"rpc":{"method":null}}', RPC()),
     (b'{"id":2,"subscribe":null,"unsubscribe":{"channel":"c"}}', Unsubscribe("c")),
     (b'{"id":2,"publish":{"channel":"c","data":1},"subscribe":{"channel":"d"}}', Subscribe("d")),
     (b"{}", None),

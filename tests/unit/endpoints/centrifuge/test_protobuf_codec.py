@@ -98,8 +98,10 @@ COMMANDS = [
         History("c", 0, Since(2, "e"), reverse=True),
     ),
     ({"id": 6, "history": {"channel": "c", "since": {}}}, History("c", 0, Since())),
-    ({"id": 7, "rpc": {"method": "m", "data": b"1"}}, RPC("m")),
-    ({"send": {"data": b"1"}}, Send()),
+    ({"id": 7, "rpc": {"method": "m", "data": b"\xff"}}, RPC("m", msgspec.Raw(b"\xff"))),
+    ({"id": 7, "rpc": {}}, RPC("")),
+    ({"send": {"data": b"1"}}, Send(msgspec.Raw(b"1"))),
+    ({"send": {}}, Send()),
     ({"id": 8, "refresh": {"token": "t"}}, Refresh("t")),
     ({"id": 8, "sub_refresh": {"channel": "c", "token": "t"}}, SubRefresh("c", "t")),
     ({}, None),
@@ -238,6 +240,8 @@ class ReplyTests:
                     }
                 },
             ),
+            (replies.RPCResult(msgspec.Raw(b"\xff")), {"rpc": {"data": b"\xff"}}),
+            (replies.RPCResult(), {"rpc": {}}),
             (
                 replies.PresenceResult(msgspec.Raw(PROTOBUF.clients([PROTOBUF.client("c", INFO)]))),
                 {"presence": {"presence": {"c": SHOWN_INFO}}},
