@@ -17,9 +17,10 @@ from urllib.parse import quote
 import websockets
 from accounts import Disconnected, Event, GapNotice, Log, Position, Received, Recovered, Subscribed
 from net import read_head
+from protobuf_messages import decode_replies, encode_commands
 from websockets.asyncio.client import ClientConnection
 
-__all__ = ["KINDS", "Centrifuge", "Events", "JSONFormat", "RawFormat", "Subscriber"]
+__all__ = ["KINDS", "Centrifuge", "CentrifugeProtobuf", "Events", "JSONFormat", "RawFormat", "Subscriber"]
 
 BACKOFF = (0.1, 1.0)
 """Minimum and maximum seconds between two attempts to connect."""
@@ -242,6 +243,7 @@ class Centrifuge(Subscriber):
     """The Centrifuge protocol, version 2, in JSON, with recovery; it also publishes."""
 
     kind = "centrifuge"
+    path = "/connection/websocket"
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -274,19 +276,27 @@ class Centrifuge(Subscriber):
         self._number += 1
         return self._number
 
-    async def _send(self, connection: ClientConnection, command: Any) -> None:
-        await connection.send(json.dumps(command))
+    # The form of the protocol; a command's data is a JSON value.
+
+    def _encode(self, command: dict[str, Any]) -> str | bytes:
+        return json.dumps(command)
+
+    def _decode(self, message: str | bytes) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in str(message).split("\n")]
+
+    async def _send(self, connection: ClientConnection, command: dict[str, Any]) -> None:
+        await connection.send(self._encode(command))
 
     async def _listen(self) -> None:
         self._asked.clear()
-        connection = await self._websocket("/connection/websocket")
+        connection = await self._websocket(self.path)
         try:
             async with connection:
                 await self._send(connection, {"id": self._next(), "connect": {}})
                 connect = self._number
                 async for message in connection:
-                    for line in str(message).split("\n"):
-                        await self._take(connection, connect, json.loads(line))
+                    for reply in self._decode(message):
+                        await self._take(connection, connect, reply)
                     await self._reads.wait()
         finally:
             self._connection = None
@@ -299,7 +309,7 @@ class Centrifuge(Subscriber):
     async def _take(self, connection: ClientConnection, connect: int, reply: Any) -> None:
         number = reply.get("id", 0)
         if not reply:
-            await connection.send("{}")
+            await self._send(connection, {})
         elif number == connect:
             if "error" in reply:
                 await connection.close()
@@ -373,5 +383,28 @@ class Centrifuge(Subscriber):
             self._note(push["message"]["data"]["channel"], GapNotice(time.monotonic(), stream=False))
 
 
-KINDS: tuple[type[Subscriber], ...] = (JSONFormat, RawFormat, Events, Centrifuge)
+class CentrifugeProtobuf(Centrifuge):
+    """The same in Protobuf."""
+
+    kind = "protobuf"
+    path = "/connection/websocket?format=protobuf"
+
+    def _encode(self, command: dict[str, Any]) -> bytes:
+        publish = command.get("publish")
+        if publish is not None:
+            command = {**command, "publish": {**publish, "data": json.dumps(publish["data"]).encode()}}
+        return encode_commands(command)
+
+    def _decode(self, message: str | bytes) -> list[dict[str, Any]]:
+        assert isinstance(message, bytes)
+        replies = decode_replies(message)
+        for reply in replies:
+            push, result = reply.get("push", {}), reply.get("subscribe", {})
+            for content in (push.get("pub"), push.get("message"), *result.get("publications", ())):
+                if content is not None:
+                    content["data"] = json.loads(content["data"])
+        return replies
+
+
+KINDS: tuple[type[Subscriber], ...] = (JSONFormat, RawFormat, Events, Centrifuge, CentrifugeProtobuf)
 """All kinds of subscribers."""
