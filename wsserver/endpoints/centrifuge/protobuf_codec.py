@@ -162,7 +162,7 @@ def _find_message(frame: bytes, start: int) -> tuple[int, int]:
 def _parse_command(data: bytes) -> Command:
     try:
         message = _read_command(data)
-    except DecodeError:
+    except (DecodeError, UnicodeDecodeError):
         raise ValueError("expected a command of the Centrifuge protocol in Protobuf") from None
     number = message.id
     for method, make in _REQUESTS.items():
@@ -176,7 +176,8 @@ def _parse_command(data: bytes) -> Command:
 
 
 def _connect(message: Any) -> Connect:
-    subs = {channel: _subscribe(one) for channel, one in message.subs.items()}
+    # The library returns the entries of a map in any order.
+    subs = {channel: _subscribe(message.subs[channel]) for channel in sorted(message.subs)}
     return Connect(message.token, message.name, message.version, subs, data=message.data or None)
 
 
