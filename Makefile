@@ -8,7 +8,7 @@ REPORTS = reports
 # Independent suites, the longest first: two run at a time.
 SUITES = integration unit packaging unit-python browser compliance-quick chaos-quick
 
-.PHONY: headers serve test lint format docs compliance chaos system bench fuzz fuzz-asan clean $(SUITES)
+.PHONY: headers serve test lint format docs compliance chaos system bench fuzz fuzz-asan fuzz-protobuf clean $(SUITES)
 
 # An environment with the development packages serves, too.
 serve: $(VENV)/$(if $(wildcard $(VENV)/installed),installed,serving)
@@ -113,6 +113,10 @@ fuzz: $(VENV)/installed
 # The extension under AddressSanitizer and UndefinedBehaviorSanitizer.
 fuzz-asan: $(VENV)/installed
 	$(BIN)/python tests/fuzz/asan.py --minutes $(or $(MINUTES),10)
+
+# The Protobuf library's compiled decoder, with the allocator of AddressSanitizer, against the one in Python.
+fuzz-protobuf: $(VENV)/installed
+	$(BIN)/python tests/fuzz/protobuf.py --examples $(or $(EXAMPLES),1000000)
 
 clean:
 	rm -rf $(VENV) build dist $(REPORTS) *.egg-info .coverage*
