@@ -309,6 +309,17 @@ ROWS = (
     ),
     *(
         Row(
+            "fanout-protobuf" + suffix,
+            f"fan-out to 1 000 Centrifuge subscribers (Protobuf), {in_flight} in flight",
+            (*CENTRIFUGE_FANOUT, "--protobuf", "--in-flight", in_flight),
+            (Goal(1.5, "centrifugo"), Goal(1.0, "fanout-centrifuge" + suffix)),
+            needs="channels",
+            options=OPEN,
+        )
+        for suffix, in_flight in IN_FLIGHT
+    ),
+    *(
+        Row(
             "fanout-sse" + suffix,
             f"fan-out of 64 B to 1 000 event streams, {in_flight} in flight",
             ("fanout", "--connections", "1000", "--path", "/sse?channel=foo", "--sse", "--in-flight", in_flight),

@@ -1,4 +1,4 @@
-/* Part of load.c: subscribers and a publisher that use the Centrifuge protocol (JSON, version 2). */
+/* Part of load.c: subscribers and a publisher that use the Centrifuge protocol, version 2. */
 
 #define FIRST_ID 1000000000u /* of publish commands: all have the same number of digits */
 
@@ -14,10 +14,30 @@ static int subscribes(const struct connection *c)
 
 static uint64_t publications, json_pings; /* of idle subscribers */
 
+/* Two commands: `connect` and `subscribe`, each behind its length. The numbers of the fields are those of
+   `client.proto`. */
+static void say_hello_in_protobuf(struct connection *c)
+{
+    unsigned char text[128], frame[sizeof text + 14];
+    size_t channel = strlen(options.channel);
+    if (options.token || channel > 64)
+        die("--protobuf needs a channel of at most 64 characters, and no token");
+    int n = snprintf((char *)text, sizeof text, "\x04\x08\x01\x22%c%c\x08\x02\x2a%c\x0a%c%s", 0, (int)channel + 6,
+                     (int)channel + 2, (int)channel, options.channel);
+    size_t length = put_frame(frame, 0x80 | BINARY, text, (size_t)n, c->mask);
+    c->text = need(malloc(1));
+    if (write_some(c, frame, length) != (ssize_t)length)
+        die("the first commands were not sent");
+}
+
 static void say_hello(struct connection *c)
 {
     static char hello[8192];
     static unsigned char frame[sizeof hello + 14];
+    if (speaks_protobuf(c)) {
+        say_hello_in_protobuf(c);
+        return;
+    }
     int all = snprintf(hello, sizeof hello, "{\"id\":1,\"connect\":{%s%s%s}}\n{\"id\":2,\"subscribe\":{\"channel\":\"%s\"}}",
                        options.token ? "\"token\":\"" : "", options.token ? options.token : "",
                        options.token ? "\"" : "", options.channel);
@@ -75,7 +95,7 @@ static void subscribed_or_connected(struct connection *c)
 }
 
 /* Check a publication: it contains what was published, in the order of publishing. */
-static void take_publication(struct connection *c, const char *line)
+static void take_publication(struct connection *c, const char *line, size_t size)
 {
     static char wanted[2048];
     uint32_t number = number_of(c), mark = stamp(number);
@@ -87,7 +107,7 @@ static void take_publication(struct connection *c, const char *line)
         die("unexpected message: %.200s", line);
     memcpy(wanted, &mark, 4);
     memcpy(wanted + 4, expected + 4, options.size - 4);
-    if (!strstr(line, wanted))
+    if (!memmem(line, size, wanted, options.size))
         die("not message %u: %.200s", number, line);
     if (measuring && options.mode != CENTRIFUGE_PUBLISH) {
         messages++;
@@ -127,7 +147,7 @@ static void take_lines(struct connection *c)
         if ((end = strchr(line, '\n')))
             *end = 0;
         if (begins(line, push))
-            take_publication(c, line);
+            take_publication(c, line, strlen(line));
         else if (!strcmp(line, "{}")) {
             json_pings++;
             c->pong_length = put_frame(c->pong, 0x80 | TEXT, (const unsigned char *)"{}", 2, c->mask);
@@ -138,6 +158,31 @@ static void take_lines(struct connection *c)
             subscribed_or_connected(c);
         else
             take_reply(c, line);
+    }
+}
+
+static void take_protobuf(struct connection *c)
+{
+    const unsigned char *at = (const unsigned char *)c->text, *end = at + c->text_length;
+    while (at < end) {
+        size_t size = 0;
+        for (int shift = 0; at < end; shift += 7) {
+            size |= (size_t)(*at & 0x7f) << shift;
+            if (*at++ < 0x80)
+                break;
+        }
+        if (size > (size_t)(end - at))
+            die("a reply is longer than its frame");
+        if (size && *at == 0x22) /* field 4 of `Reply`: a push */
+            take_publication(c, (const char *)at, size);
+        else if (!size) {
+            json_pings++;
+            c->pong_length = put_frame(c->pong, 0x80 | BINARY, (const unsigned char *)"", 1, c->mask);
+        } else if (size > 2 && at[0] == 0x08 && at[1] == 2 && at[2] == 0x32) /* field 6: the result of `subscribe` */
+            subscribed_or_connected(c);
+        else if (size <= 2 || at[0] != 0x08 || at[1] != 1 || at[2] != 0x2a)
+            die("unexpected reply of %zu bytes", size);
+        at += size;
     }
 }
 

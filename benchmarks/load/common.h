@@ -47,7 +47,7 @@ enum opcode { CONTINUATION = 0, TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG 
 
 static struct {
     enum mode mode;
-    int port, connections, in_flight, parallel, tls, pids, channels, redis, centrifuge, reset, sse;
+    int port, connections, in_flight, parallel, tls, pids, channels, redis, centrifuge, reset, sse, protobuf;
     size_t size;
     const char *payload, *path, *publish, *api_key, *address, *host, *verify, *channel, *token, *header[MAX_HEADERS];
     int headers;

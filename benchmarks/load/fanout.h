@@ -20,11 +20,21 @@ static void reached(uint32_t number)
         publisher->owed++;
 }
 
+/* The publisher speaks JSON. */
+static int speaks_protobuf(const struct connection *c)
+{
+    return options.protobuf && c != publisher;
+}
+
 static const char *path_of(const struct connection *c)
 {
     static char path[256];
     if (c == publisher && !options.centrifuge)
         return options.publish;
+    if (speaks_protobuf(c)) {
+        snprintf(path, sizeof path, "%s?format=protobuf", options.path);
+        return path;
+    }
     snprintf(path, sizeof path, options.channels ? "%s%05d" : "%s", options.path, (int)(c - connections));
     return path;
 }

@@ -103,7 +103,7 @@ static void frame_begins(struct connection *c)
         return;
     }
     int first = !c->in_message;
-    int wanted = first ? opcode | (options.mode == COMPRESSED ? 0x40 : 0) : CONTINUATION;
+    int wanted = first ? (speaks_protobuf(c) ? BINARY : opcode) | (options.mode == COMPRESSED ? 0x40 : 0) : CONTINUATION;
     if (!c->hostile && (c->header[0] & 0x7f) != wanted)
         die("reply begins with %02x, expected %02x: %s", c->header[0] & 0x7f, wanted,
             (c->header[0] ^ wanted) & 0x40 ? "compressed or not" : "another opcode");
@@ -197,7 +197,10 @@ static void message_ends(struct connection *c)
         return;
     }
     if (c->text) {
-        take_lines(c);
+        if (speaks_protobuf(c))
+            take_protobuf(c);
+        else
+            take_lines(c);
         return;
     }
     if (options.mode == COMPRESSED && c->inflater) {

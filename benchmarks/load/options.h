@@ -8,7 +8,7 @@ static void usage(void)
           "    [--path PATH] [--connections 100] [--in-flight 1] [--parallel 32] [--size 64]\n"
           "    [--payload text|binary|utf8] [--duration 3] [--warmup 1] [--pid SERVER]... [--tls]\n"
           "    fanout: [--publish /publish | --redis PORT] [--channels N] [--sse]\n"
-          "    fanout, idle, connect: [--centrifuge]; connect: [--reset]\n"
+          "    fanout, idle, connect: [--centrifuge]; fanout: [--protobuf]; connect: [--reset]\n"
           "    api-publish, api-batch: [--api-key bench] [--channels N]\n"
           "    latency: --rate MESSAGES_PER_SECOND\n"
           "    another server: [--timeout 60] --address IP --host HOST [--header 'NAME: VALUE']... [--verify NAME]\n"
@@ -25,7 +25,7 @@ static void read_options(int argc, char **argv)
         {"publish", 1, 0, 'b'}, {"redis", 1, 0, 'r'}, {"channels", 1, 0, 'n'}, {"centrifuge", 0, 0, 'f'},
         {"reset", 0, 0, 'R'}, {"sse", 0, 0, 'e'}, {"rate", 1, 0, 'x'}, {"address", 1, 0, 'A'}, {"host", 1, 0, 'H'},
         {"header", 1, 0, 'h'}, {"verify", 1, 0, 'v'}, {"channel", 1, 0, 'C'}, {"token", 1, 0, 'T'},
-        {"timeout", 1, 0, 'o'}, {0}};
+        {"timeout", 1, 0, 'o'}, {"protobuf", 0, 0, 'm'}, {0}};
     if (argc < 2)
         usage();
     while (MODES[options.mode] && strcmp(MODES[options.mode], argv[1]))
@@ -51,6 +51,7 @@ static void read_options(int argc, char **argv)
         case 'n': options.channels = atoi(optarg); break;
         case 'R': options.reset = 1; break;
         case 'e': options.sse = 1; break;
+        case 'm': options.protobuf = 1; break;
         case 'x': options.rate = atof(optarg); break;
         case 'k': options.api_key = optarg; break;
         case 'o': options.timeout = atof(optarg); break;
@@ -96,6 +97,8 @@ static void check_options(void)
         die("fanout needs one connection for each channel, and no Centrifuge protocol");
     if (options.sse && (options.mode != FANOUT || options.centrifuge || options.tls))
         die("--sse is for fanout without TLS and the Centrifuge protocol");
+    if (options.protobuf && (options.mode != FANOUT || !options.centrifuge))
+        die("--protobuf is for fanout with --centrifuge");
     if (options.mode == LATENCY && options.rate <= 0)
         die("latency needs --rate");
     if (options.mode == COMPRESSED && (options.size < 200 || options.size > 1900))

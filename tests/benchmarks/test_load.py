@@ -69,6 +69,12 @@ class PublishTests:
         figures = measure("fanout", server.port, "--centrifuge", "--connections", "20", "--in-flight", "4")
         assert figures["messages"] > 20
 
+    def test_fans_out_to_protobuf_subscribers(self, measure, server):
+        figures = measure(
+            "fanout", server.port, "--centrifuge", "--protobuf", "--connections", "20", "--in-flight", "4"
+        )
+        assert figures["messages"] > 0
+
 
 class FanOutTests:
     def test_fans_out_to_event_streams(self, measure, fanout_port):
