@@ -118,7 +118,9 @@ class Checker:
         spec.loader.exec_module(self._module)
         self._python = python_twin()
         module = self._module
-        self._compiled = Twin(module.parse, module.build, module.Partial, module.FastPath, module.split_head)
+        self._compiled = Twin(
+            *(module.parse, module.build, module.Partial, module.FastPath, module.split_head, module.create_delta)
+        )
         sanitizer = ctypes.CDLL(None)
         self._forbid, self._allow = (sanitizer[f"__asan_{what}_memory_region"] for what in ("poison", "unpoison"))
         self._forbid.argtypes = self._allow.argtypes = ctypes.c_void_p, ctypes.c_size_t
@@ -157,9 +159,12 @@ def _address(data: bytes) -> int:
 
 def python_twin() -> Twin:
     """Return the Python twin."""
-    names = ("frames", "fastpath", "http11")
-    frames, fastpath, http11 = (importlib.import_module(f"wsserver.wire.{name}") for name in names)
-    return Twin(frames.py_parse, frames.py_build, frames.PyPartial, fastpath.PyFastPath, http11.py_split_head)
+    names = ("wire.frames", "wire.fastpath", "wire.http11", "hub.delta")
+    frames, fastpath, http11, delta = (importlib.import_module(f"wsserver.{name}") for name in names)
+    return Twin(
+        *(frames.py_parse, frames.py_build, frames.PyPartial, fastpath.PyFastPath, http11.py_split_head),
+        delta.py_create_delta,
+    )
 
 
 def canary(seconds: float, seed: int) -> int:

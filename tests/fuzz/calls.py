@@ -21,7 +21,7 @@ Call = tuple[str, tuple[Any, ...]]
 _HEAD = struct.Struct("<BHIB")
 _WHOLE = sys.maxsize
 _PARSE, _BUILD, _PARTIAL, _FAST_PATH, _COMPRESSED = 0, 1, 2, 3, 128
-_SPLIT_HEAD = _BUILD | _COMPRESSED
+_SPLIT_HEAD, _CREATE_DELTA = _BUILD | _COMPRESSED, _PARTIAL | _COMPRESSED
 
 UTF8 = [chr(point).encode() for point in (0x61, 0x80, 0x7FF, 0x800, 0xD7FF, 0xE000, 0xFFFF, 0x10000, 0x10FFFF)]
 UTF8 += [b"\xc0\x80", b"\xe0\x80\x80", b"\xed\xa0\x80", b"\xf0\x80\x80\x80", b"\xf4\x90\x80\x80"]
@@ -41,6 +41,8 @@ def decode(data: bytes) -> Call:
     if kind % 4 == _BUILD:
         size = limit % 70000 if limit else len(rest)
         return "build", (count, (rest * (size // max(1, len(rest)) + 1))[:size])
+    if kind % 4 == _PARTIAL and kind >= _COMPRESSED:
+        return "create_delta", (rest[:place], rest[place:])
     if kind % 4 == _PARTIAL:
         header = rest[: (6, 8, 14, 6, 8, 14, 5, 15)[count % 8]]
         size = CLAIMS[-limit % len(CLAIMS)] if limit >= 2**31 else limit % 70000
@@ -76,6 +78,7 @@ class Twin:
         partial: as in `wsserver.wire.frames`.
         fast_path: as in `wsserver.wire.fastpath`.
         split_head: as in `wsserver.wire.http11`.
+        create_delta: as in `wsserver.hub.delta`.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Twin:
         partial: Any,
         fast_path: Any,
         split_head: Callable[..., Any],
+        create_delta: Callable[..., Any],
     ) -> None:
         self._functions = {
             "parse": parse,
@@ -92,6 +96,7 @@ class Twin:
             "partial": self._gather,
             "fast_path": self._serve,
             "split_head": split_head,
+            "create_delta": create_delta,
         }
         self._partial = partial
         self._connection: Any = type("Connection", (_Echo, fast_path), {})
@@ -194,11 +199,17 @@ class _Echo:
 def encoded(rng: random.Random) -> bytes:
     """Return the bytes of a call that resembles what a client sends."""
     kind = rng.choices(
-        (_PARSE, _PARSE | _COMPRESSED, _BUILD, _PARTIAL, _FAST_PATH, _FAST_PATH | _COMPRESSED, _SPLIT_HEAD),
-        (6, 3, 1, 4, 6, 3, 3),
+        (
+            *(_PARSE, _PARSE | _COMPRESSED, _BUILD, _PARTIAL, _FAST_PATH, _FAST_PATH | _COMPRESSED),
+            *(_SPLIT_HEAD, _CREATE_DELTA),
+        ),
+        (6, 3, 1, 4, 6, 3, 3, 3),
     )[0]
     if kind == _SPLIT_HEAD:
         return _HEAD.pack(kind, 0, 0, 0) + spoiled(rng, _head(rng))
+    if kind == _CREATE_DELTA:
+        base = _text(rng, rng.choice((0, 16, 40, 200, 2000)))
+        return _HEAD.pack(kind, len(base), 0, 0) + base + spoiled(rng, _edited(rng, base))
     if kind == _BUILD:
         size = rng.choice((*SIZES, *LARGE))
         return _HEAD.pack(kind, 0, size, rng.choice((0x81, 0x82, 0xC1, rng.randrange(256)))) + rng.randbytes(9)
@@ -229,6 +240,13 @@ def _head(rng: random.Random) -> bytes:
         value = values[min(rng.randrange(len(values) * 3), rng.randrange(len(values)))]
         lines.append(name + b":" + rng.choice(spaces) + value + rng.choice(spaces))
     return b"\r\n".join(lines) + rng.choice((b"", b"", b"", b"\r\n", b"\r", b"\n", b"\r\n\r\n"))
+
+
+def _edited(rng: random.Random, base: bytes) -> bytes:
+    """Return parts of a text in another order, with other content between them."""
+    starts = [rng.randrange(len(base) + 1) for _ in range(rng.randrange(6))]
+    parts = [base[start : start + rng.choice(SIZES)] + _text(rng, rng.choice((0, 1, 9))) for start in starts]
+    return b"".join(rng.choice(([base], [], [base[:50]])) + parts + rng.choice(([], [base[-50:]])))
 
 
 def _partial(rng: random.Random) -> bytes:

@@ -5,6 +5,7 @@ import random
 import pytest
 from calls import Twin, decode, encoded, inputs, spoiled
 
+from wsserver.hub.delta import py_create_delta
 from wsserver.wire import frames
 from wsserver.wire.fastpath import PyFastPath
 from wsserver.wire.http11 import py_split_head
@@ -14,7 +15,7 @@ CALLS = 20_000
 
 def python():
     """Return the Python twin."""
-    return Twin(frames.py_parse, frames.py_build, frames.PyPartial, PyFastPath, py_split_head)
+    return Twin(frames.py_parse, frames.py_build, frames.PyPartial, PyFastPath, py_split_head, py_create_delta)
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +33,12 @@ class CallTests:
     def test_both_twins_give_the_same_answers_to_20000_calls(self):
         """Half of the calls are corrupted."""
         module = frames.SPEEDUPS
-        twins = python(), Twin(module.parse, module.build, module.Partial, module.FastPath, module.split_head)
+        twins = (
+            python(),
+            Twin(
+                *(module.parse, module.build, module.Partial, module.FastPath, module.split_head, module.create_delta)
+            ),
+        )
         rng = random.Random(6455)
         for _ in range(CALLS // 2):
             data = encoded(rng)
@@ -48,7 +54,7 @@ class CallTests:
             answer = twin.answer(call)
             if call[0] == "fast_path":
                 done |= {event[0] for event in answer if type(event[0]) is str}
-        assert names == {"parse", "build", "partial", "fast_path", "split_head"}
+        assert names == {"parse", "build", "partial", "fast_path", "split_head", "create_delta"}
         assert done == {"message", "write", "slow", "partial", "give up", "inflate", "failed", "alive"}
 
     @pytest.mark.parametrize("data", [b"", b"\x00", b"\xff" * 9, b"\x02" * 30, b"\x03" * 30])

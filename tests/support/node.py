@@ -1,4 +1,8 @@
-"""The npm packages that tests use, installed once below build/: Centrifugo's SDK, `ws`, and EventSource polyfills."""
+"""
+The npm packages that tests use, installed once below build/.
+
+They are Centrifugo's SDK, `ws`, EventSource polyfills, and `fossil-delta`, a judge of deltas.
+"""
 
 import fcntl
 import shutil
@@ -11,7 +15,10 @@ from paths import ROOT
 __all__ = ["install_node_packages"]
 
 NODE = ROOT / "build" / "node"
-PACKAGES = ("centrifuge@5.8.0", "ws@8.23.0", "event-source-polyfill@1.0.31", "eventsource@4.1.1")
+PACKAGES = (
+    *("centrifuge@5.8.0", "ws@8.23.0", "event-source-polyfill@1.0.31", "eventsource@4.1.1"),
+    "fossil-delta@2.0.0",
+)
 
 
 def install_node_packages() -> Path:

@@ -16,7 +16,7 @@ import jwt
 from node import install_node_packages
 from waiting import TIMEOUT
 
-__all__ = ["DRIVER", "SDK", "SECRET", "running_sdk", "token"]
+__all__ = ["DRIVER", "SDK", "SDKS", "SECRET", "running_sdk", "token"]
 
 SDKS = Path(__file__).parent / "sdks"
 DRIVER = SDKS / "sdk.js"

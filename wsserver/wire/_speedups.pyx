@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False, cdivision=True
 """
-Compiled versions of `frames.py` and `fastpath.py`, and of the inner loops of `transport.py`, `tls.py`, `poller.py` and
-`http11.py`.
+Compiled versions of `frames.py`, `fastpath.py` and `wsserver.hub.delta`, and of the inner loops of `transport.py`,
+`tls.py`, `poller.py` and `http11.py`.
 
 The module contains no policy. The Python versions behave the same, and are used if this module is not compiled.
 
@@ -11,17 +11,23 @@ Keep the GIL during system calls. None of them blocks, and releasing it costs as
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItemWithError
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_XDECREF
 from cpython.unicode cimport PyUnicode_DecodeLatin1
 from libc.errno cimport EAGAIN, EINTR, ENOBUFS, errno
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
+
+from os import urandom
 
 cdef extern from "Python.h":
     PyObject *new_bytes "PyBytes_FromStringAndSize"(const char *data, Py_ssize_t size) except NULL
     int resize_bytes "_PyBytes_Resize"(PyObject **bytes, Py_ssize_t size) except -1
     char *bytes_at "PyBytes_AS_STRING"(PyObject *bytes)
+
+cdef extern from "string.h":
+    void *memmem(const void *text, size_t size, const void *part, size_t length)
 
 cdef extern from "sys/socket.h":
     int MSG_DONTWAIT, MSG_NOSIGNAL
@@ -123,7 +129,7 @@ cdef enum:
     FIN_BINARY = 0x82
     RSV1 = 0x40
     OPEN = 3
-    # The same values as in `fastpath.py`, `tls.py`, `transport.py` and `poller.py`.
+    # The same values as in the Python modules.
     FRAMES_PER_TURN = 256
     LARGE = 8192
     RECORD = 16384
@@ -132,6 +138,14 @@ cdef enum:
     READ_SIZE = 262144
     MAX_EVENTS = 1024
     MAX_NAME = 256
+    MIN_SAVING = 16
+    BLOCK = 16
+    MIN_COPY = 12
+    MAX_CANDIDATES = 8
+    NEAR = 32
+    GOOD_COPY = 128
+    MAX_COMPARISONS = 20000
+    MAX_DELTA_SIZE = 16777216
     IN = 1
     OUT = 4
 
@@ -865,3 +879,240 @@ def split_head(bytes head not None):
         if at < 0:
             return None
     return method, PyUnicode_DecodeLatin1(p + start, end - start, NULL), version, tuple(headers), last
+
+
+# Deltas. The functions and constants have the names of those in `wsserver.hub.delta`.
+
+cdef struct Delta:
+    uint8_t *out
+    # Size of `out`; -1 once the delta did not fit. Nothing more is written then.
+    Py_ssize_t room
+    # Size of the delta so far.
+    Py_ssize_t size
+
+
+cdef struct Index:
+    # The places of the blocks of the earlier text, sorted by bucket and place. `starts` has the first index of each
+    # bucket. A bucket has the blocks whose content has the same hash.
+    int32_t *places
+    uint32_t *starts
+    uint64_t mask
+
+
+cdef const char *DIGITS = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~"
+cdef uint64_t[2] hash_key
+hash_key[0], hash_key[1] = int.from_bytes(urandom(8), "little"), int.from_bytes(urandom(8), "little")
+
+
+cdef inline uint64_t bucket(const Index *index, const uint8_t *block) noexcept:
+    """Return the bucket of a block. The key is secret, so that nobody can make blocks with the same hash."""
+    cdef uint64_t low, high
+    memcpy(&low, block, 8)
+    memcpy(&high, block + 8, 8)
+    low = (low ^ hash_key[0]) * 0x9E3779B97F4A7C15ULL
+    low = ((low ^ (low >> 32)) + (high ^ hash_key[1])) * 0xC2B2AE3D27D4EB4FULL
+    return (low >> 32) & index.mask
+
+
+cdef bint fill(Index *index, const uint8_t *base, Py_ssize_t start, Py_ssize_t count) noexcept:
+    """Index the `count` blocks from `start`; return False if there is not enough memory."""
+    cdef Py_ssize_t number, buckets = 1
+    cdef uint64_t found
+    while buckets < 2 * count:
+        buckets *= 2
+    index.mask = buckets - 1
+    index.places = <int32_t *>PyMem_Malloc((count or 1) * sizeof(int32_t))
+    index.starts = <uint32_t *>PyMem_Malloc((buckets + 1) * sizeof(uint32_t))
+    if not index.places or not index.starts:
+        return False
+    memset(index.starts, 0, (buckets + 1) * sizeof(uint32_t))
+    for number in range(count):
+        index.starts[bucket(index, base + start + number * BLOCK)] += 1
+    for number in range(buckets):
+        index.starts[number + 1] += index.starts[number]
+    # Backwards, because each bucket is filled from its end, which becomes its start.
+    for number in range(count - 1, -1, -1):
+        found = bucket(index, base + start + number * BLOCK)
+        index.starts[found] -= 1
+        index.places[index.starts[found]] = start + number * BLOCK
+    return True
+
+
+cdef void put(Delta *delta, const uint8_t *content, Py_ssize_t size) noexcept:
+    if size <= delta.room - delta.size:
+        memcpy(delta.out + delta.size, content, size)
+        delta.size += size
+    else:
+        delta.room = -1
+
+
+cdef void put_number(Delta *delta, uint64_t value, const char *end) noexcept:
+    """Append a number and the character that ends it."""
+    cdef uint8_t digits[12]
+    cdef int at = 11
+    digits[at] = end[0]
+    while True:
+        at -= 1
+        digits[at] = DIGITS[value & 63]
+        value >>= 6
+        if not value:
+            break
+    put(delta, digits + at, 12 - at)
+
+
+cdef void put_copy(Delta *delta, Py_ssize_t place, Py_ssize_t size) noexcept:
+    put_number(delta, size, b"@")
+    put_number(delta, place, b",")
+
+
+cdef void put_insert(Delta *delta, const uint8_t *content, Py_ssize_t size) noexcept:
+    if size:
+        put_number(delta, size, b":")
+        put(delta, content, size)
+
+
+cdef Py_ssize_t common(const uint8_t *a, const uint8_t *b, Py_ssize_t most) noexcept:
+    cdef Py_ssize_t equal = 0
+    while equal + 8 <= most and not memcmp(a + equal, b + equal, 8):
+        equal += 8
+    while equal < most and a[equal] == b[equal]:
+        equal += 1
+    return equal
+
+
+cdef Py_ssize_t common_back(const uint8_t *a, const uint8_t *b, Py_ssize_t most) noexcept:
+    cdef Py_ssize_t equal = 0
+    while equal + 8 <= most and not memcmp(a - equal - 8, b - equal - 8, 8):
+        equal += 8
+    while equal < most and a[-equal - 1] == b[-equal - 1]:
+        equal += 1
+    return equal
+
+
+cdef void align(const uint8_t *target, Py_ssize_t size, Py_ssize_t *first, Py_ssize_t *last) noexcept:
+    cdef int step
+    for step in range(3):
+        if first[0] < last[0] and target[first[0]] & 0xC0 == 0x80:
+            first[0] += 1
+        if first[0] < last[0] < size and target[last[0]] & 0xC0 == 0x80:
+            last[0] -= 1
+
+
+cdef uint32_t checksum(const uint8_t *text, Py_ssize_t size) noexcept:
+    cdef uint32_t total = 0
+    cdef Py_ssize_t at
+    for at in range(size):
+        total += <uint32_t>text[at] << (24 - 8 * (at & 3))
+    return total
+
+
+cdef Py_ssize_t find_places(
+    const Index *index, const uint8_t *base, const uint8_t *block, Py_ssize_t expected, Py_ssize_t *places
+) noexcept:
+    """Write the places of the blocks to compare; return their number."""
+    cdef uint64_t found = bucket(index, block)
+    cdef int64_t begin = index.starts[found], end = index.starts[found + 1], low = begin, high = end, middle, entry
+    cdef Py_ssize_t count = 0, after
+    while low < high:
+        middle = (low + high) // 2
+        if index.places[middle] < expected:
+            low = middle + 1
+        else:
+            high = middle
+    entry = low
+    while entry < end and count < MAX_CANDIDATES:
+        if not memcmp(base + index.places[entry], block, BLOCK):
+            places[count] = index.places[entry]
+            count += 1
+        entry += 1
+    after, entry = count, low - 1
+    while entry >= begin and count < after + MAX_CANDIDATES:
+        if not memcmp(base + index.places[entry], block, BLOCK):
+            places[count] = index.places[entry]
+            count += 1
+        entry -= 1
+    return count
+
+
+cdef void put_between(
+    Delta *delta, const Index *index, const uint8_t *base, Py_ssize_t base_size, const uint8_t *target,
+    Py_ssize_t size, Py_ssize_t start, Py_ssize_t end
+) noexcept:
+    """See `wsserver.hub.delta._between`."""
+    cdef Py_ssize_t done = start, at = start, shift = 0, left = MAX_COMPARISONS
+    cdef Py_ssize_t expected, low, high, place, first, last, best_start, best_end, source, back, forward
+    cdef Py_ssize_t number, count
+    # The place near the expected one, if any, comes first.
+    cdef Py_ssize_t[1 + 2 * MAX_CANDIDATES] places
+    cdef const uint8_t *near
+    while at + BLOCK <= end and left > 0 and delta.room >= 0:
+        expected = at + shift
+        count = 1 + find_places(index, base, target + at, expected, places + 1)
+        if count == 1:
+            at += 1
+            continue
+        low, high = max(expected - NEAR, <Py_ssize_t>0), min(expected + NEAR, base_size)
+        near = <const uint8_t *>memmem(base + low, high - low, target + at, BLOCK) if high - low >= BLOCK else NULL
+        if near:
+            places[0] = near - base
+        best_start = best_end = source = at
+        for number in range(0 if near else 1, count):
+            place = places[number]
+            back = common_back(base + place, target + at, min(place, at - done))
+            forward = BLOCK + common(
+                base + place + BLOCK, target + at + BLOCK, min(base_size - place, end - at) - BLOCK
+            )
+            left -= 1
+            if back + forward > best_end - best_start:
+                best_start, best_end, source = at - back, at + forward, place - back
+            if best_end == end or best_end - best_start >= GOOD_COPY:
+                break
+        first, last = best_start, best_end
+        align(target, size, &first, &last)
+        if last - first < MIN_COPY:
+            at += BLOCK
+            continue
+        source += first - best_start
+        put_insert(delta, target + done, first - done)
+        put_copy(delta, source, last - first)
+        done = at = last
+        shift = source - first
+    put_insert(delta, target + done, end - done)
+
+
+def create_delta(bytes base not None, bytes target not None):
+    """See `wsserver.hub.delta.py_create_delta`."""
+    cdef const uint8_t *a = <const uint8_t *>PyBytes_AS_STRING(base)
+    cdef const uint8_t *b = <const uint8_t *>PyBytes_AS_STRING(target)
+    cdef Py_ssize_t base_size = PyBytes_GET_SIZE(base), size = PyBytes_GET_SIZE(target), start = 0, end = size, none = 0
+    cdef Py_ssize_t shorter = min(base_size, size), last = size, blocks = 0
+    cdef Index index = Index(NULL, NULL, 0)
+    cdef Delta delta = Delta(NULL, size - MIN_SAVING, 0)
+    if delta.room <= 0 or max(base_size, size) > MAX_DELTA_SIZE:
+        return None
+    start = common(a, b, shorter)
+    align(b, size, &none, &start)
+    if start < MIN_COPY:
+        start = 0
+    end = size - common_back(a + base_size, b + size, shorter - start)
+    align(b, size, &end, &last)
+    if size - end < MIN_COPY:
+        end = size
+    if end - start >= BLOCK:
+        blocks = max((base_size - (size - end) - start) // BLOCK, 0)
+    try:
+        delta.out = <uint8_t *>PyMem_Malloc(delta.room)
+        if not delta.out or not fill(&index, a, start, blocks):
+            raise MemoryError
+        put_number(&delta, size, b"\n")
+        if start:
+            put_copy(&delta, 0, start)
+        put_between(&delta, &index, a, base_size, b, size, start, end)
+        if end < size:
+            put_copy(&delta, base_size - size + end, size - end)
+        put_number(&delta, checksum(b, size), b";")
+        return None if delta.room < 0 else PyBytes_FromStringAndSize(<char *>delta.out, delta.size)
+    finally:
+        PyMem_Free(delta.out)
+        PyMem_Free(index.places)
+        PyMem_Free(index.starts)
