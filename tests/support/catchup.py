@@ -1,5 +1,6 @@
 """Raw subscribers that recover from a position, and numbers to publish to them."""
 
+import json
 import re
 
 __all__ = ["SIZE", "RawSubscriber", "numbers", "publish"]
@@ -22,13 +23,13 @@ class RawSubscriber:
             self.client.send(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
 
     def texts(self):
-        """Return what has been received: the number of each publication, and `gap` for the notice of a gap."""
+        """Return what has been received: the number of each publication, and `gap` or `rewound` for a notice."""
         if self._way == "ws":
             found = self.client.messages()
         else:
             data, self.transport.written[:] = bytes(self.transport.written), b""
             found = re.findall(r"^data: (.*)$", data.decode(), re.MULTILINE)
-        return ["gap" if text.startswith('{"event":"gap"') else text.partition(" ")[0] for text in found]
+        return [json.loads(text)["event"] if text.startswith("{") else text.partition(" ")[0] for text in found]
 
     def read_all(self, turns=500):
         """Read continuously, for up to `turns` reactor turns; return everything received."""

@@ -12,6 +12,7 @@ from typing import Any, TextIO
 from wsserver.cli.client import Connection, connect
 from wsserver.cli.server_options import add_url_option, server_of
 from wsserver.cli.urls import ServerURL, query_of
+from wsserver.config.channel_settings import MAX_REWIND
 from wsserver.config.options import PREFIX
 from wsserver.endpoints.raw.request import Format
 from wsserver.errors import Ended, Refused, SettingError, Unreachable, WsserverError
@@ -44,6 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="start after this position, as --format json and the HTTP API show it; with several channels one position "
         "each, separated by commas, or - for none",
     )
+    parser.add_argument(
+        "--rewind",
+        type=_a_rewind,
+        metavar="N",
+        help=f"start with the last N publications of each channel, at most {MAX_REWIND}, as far as its history has "
+        "them; --format json marks them",
+    )
     add_url_option(parser)
     parser.add_argument(
         "--token",
@@ -65,6 +73,12 @@ def run(chosen: argparse.Namespace) -> None:
 def _a_count(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text)):
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 999999999, not {text!r}")
+    return int(text)
+
+
+def _a_rewind(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= MAX_REWIND):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to {MAX_REWIND}, not {text!r}")
     return int(text)
 
 
@@ -94,7 +108,9 @@ def subscribe(
         raise SettingError("--token", "expected printable ASCII without spaces")
     use_monotonic_clock(reactor)
     printer = _MessagePrinter(target, chosen, output, errors, reactor)
-    path = "/ws?" + query_of(chosen.channel, format=chosen.format, last_event_id=chosen.since)
+    path = "/ws?" + query_of(
+        chosen.channel, format=chosen.format, last_event_id=chosen.since, rewind=str(chosen.rewind or "")
+    )
     reactor.callWhenRunning(connect, target, path, token, printer, reactor)
     with _signals(printer, reactor):
         reactor.run(installSignalHandlers=False)

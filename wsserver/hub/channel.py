@@ -259,10 +259,10 @@ class RecoveringSubscriber(StreamReader):
 
     def begin_of(self, page: Page) -> Position:
         """
-        Return the position after which a page should begin.
+        Return the position after which a page must begin, so that no publication is missing before it.
 
         This is the subscriber's position. But a rewind delivers as many publications as the stream still has, so its
-        first page may begin later: up to the publication that was the newest when the rewind began.
+        first page may begin later: up to the first publication that is newer than the rewind.
 
         Args:
             page: the page that was read after the subscriber's position.
@@ -271,9 +271,11 @@ class RecoveringSubscriber(StreamReader):
         assert position is not None
         if not self.rewind or end is None or page.position.epoch != end.epoch:
             return position
-        self.rewind = 0
         first = page.publications[0].offset if page.publications else page.position.offset + 1
-        return Position(min(first - 1, end.offset), end.epoch)
+        if first > end.offset + 1:
+            return position
+        self.rewind = 0
+        return Position(first - 1, end.epoch)
 
     def mark_rewound(self, publications: Iterable[Publication]) -> tuple[Publication, ...]:
         """Set `rewound` of the publications that were published before the rewind began."""

@@ -227,7 +227,7 @@ class Recovery:
             recovering.pause(since)
             return Joined(since, recovered=True, behind=True)
         recovered = since is not None and page.end_after(since) == page.position
-        if not recovered and recovering.rewind and page.position.offset:
+        if not recovered and recovering.rewind:
             if recovering.budget is None:
                 return self._rewind(state, recovering)
             recovering.begin_rewind(page.position)
@@ -240,7 +240,7 @@ class Recovery:
         if not _is_current(state, recovering):
             return Joined(None)
         end = page.end_after(recovering.begin_of(page))
-        if end is None and recovering.rewind and page.position.offset:
+        if end is None and recovering.rewind:
             recovering.begin_rewind(page.position)
             return Joined(None, behind=True)
         if end is None:

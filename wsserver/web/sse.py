@@ -15,7 +15,7 @@ from zope.interface import implementer
 from wsserver.centrifugecodes import CONNECTION_CLOSED
 from wsserver.closecodes import CloseCode
 from wsserver.endpoints.authorization import Admitted, Authorizer, Credentials
-from wsserver.endpoints.raw.formats import gap_notice, write_publication
+from wsserver.endpoints.raw.formats import gap_notice, rewound_notice, write_publication
 from wsserver.endpoints.raw.positions import Missed, refuse_subscription
 from wsserver.endpoints.raw.request import UNKNOWN_POSITION, Format
 from wsserver.endpoints.raw.subscription import RawSubscription
@@ -243,6 +243,11 @@ class _Stream(RawSubscription, Output):
         """Return a gap notice as an event, and the size of its payload in bytes."""
         notice = gap_notice(channel)
         return self._chunk(_event(notice, b"gap", event_id)), len(notice)
+
+    def rewound_frame(self, channel: ChannelName, event_id: str) -> tuple[bytes, int]:
+        """Return the notice that a rewind has ended as an event, and the size of its payload in bytes."""
+        notice = rewound_notice(channel)
+        return self._chunk(_event(notice, b"rewound", event_id)), len(notice)
 
     def _send(self, frames: bytes, count: int, size: int) -> None:  # noqa: ARG002
         if not self._is_over and self.transport is not None:

@@ -316,6 +316,21 @@ class SubscribeTests:
         assert status == 0
         assert json.loads(output).items() >= {"event": "gap", "channel": "foo"}.items()
 
+    def test_rewind_prints_the_last_messages_first(self, url, subscriber):
+        for number in range(3):
+            run("publish", "foo", f"{number}", "--api-key", KEY, "--url", url)
+        one = subscriber("foo", "--url", url, "--count", "3", "--rewind", "2").subscribed()
+        run("publish", "foo", "new", "--api-key", KEY, "--url", url)
+        assert one.end() == (0, b"1\n2\nnew\n")
+        one = subscriber("foo", "--url", url, "--count", "1", "--rewind", "1", "--format", "json")
+        assert json.loads(one.end()[1]).items() >= {"data": "new", "rewound": True}.items()
+
+    @pytest.mark.parametrize("number", ["0", "101", "x"])
+    def test_an_invalid_rewind_exits_with_2(self, number):
+        status, _, errors = run("subscribe", "foo", "--rewind", number)
+        assert status == 2
+        assert f"expected a whole number from 1 to 100, not '{number}'" in errors
+
     def test_prints_messages_published_to_redis_directly(self, start_server, subscriber, tmp_path):
         """The program exits with 75 as long as the server has not connected to Redis."""
         redis = RedisServer(tmp_path)

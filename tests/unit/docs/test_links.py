@@ -80,7 +80,18 @@ def code_spans(page):
 def test_every_flag_in_a_code_span_exists():
     known = {option.flag for option in TABLE.values()}
     # Flags of the other commands, of `twistd` and `redis-server`, and of this project's own tools.
-    known |= {"--config", "--json", "--url", "--count", "--since", "--format", "--token", "--claims", "--channel"}
+    known |= {
+        "--config",
+        "--json",
+        "--url",
+        "--count",
+        "--since",
+        "--rewind",
+        "--format",
+        "--token",
+        "--claims",
+        "--channel",
+    }
     known |= {
         "--uid",
         "--logfile",

@@ -57,6 +57,18 @@ class PacedTests:
         turns(server, 2)
         assert subscriber.texts() == ["400"]
 
+    def test_a_rewind_is_sent_as_fast_as_the_client_reads(self, way):
+        """The rewind has 800 kB. The publications after it follow."""
+        server = serve()
+        publish(server, 150)
+        subscriber = RawSubscriber(server, way, "channel=h&rewind=100", "")
+        turns(server)
+        publish(server, 20, start=150)
+        turns(server)
+        assert unread_bytes(subscriber) <= MAX_UNREAD
+        notices = ["rewound"] if way == "sse" else []
+        assert subscriber.read_all() == [*numbers(range(50, 150)), *notices, *numbers(range(150, 170))]
+
     def test_twenty_channels_of_a_connection_share_the_limit_of_one(self, way):
         server = serve()
         channels = [f"h{number}" for number in range(20)]

@@ -108,6 +108,14 @@ class QueryTests:
         request = parse_query({"channel": ["a"], "format": ["redis"], "binary": ["1"]}, Format.JSON)
         assert (request.format, request.binary) == (Format.REDIS, True)
 
+    def test_reads_the_number_of_publications_to_rewind(self):
+        assert parse_query({"channel": ["a"]}, Format.RAW).rewind == 0
+        assert parse_query({"channel": ["a"], "rewind": ["100"]}, Format.RAW).rewind == 100
+
+    def test_names_the_bounds_of_an_invalid_rewind(self):
+        refusal = parse_query({"channel": ["a"], "rewind": ["all"]}, Format.RAW)
+        assert refusal.reason == "rewind='all': expected a whole number from 0 to 100"
+
     @pytest.mark.parametrize(
         "query",
         [
@@ -121,6 +129,8 @@ class QueryTests:
             {"channel": ["a"], "binary": [""]},
             {"channel": ["a"], "last_event_id": ["e:1", "e:2"]},
             {"channel": ["a"], "last_event_id": ["nonsense"]},
+            *({"channel": ["a"], "rewind": [text]} for text in ("", "-1", "1.5", "x", "101", "1" * 5000, "\u0663")),
+            {"channel": ["a"], "rewind": ["1", "1"]},
         ],
     )
     def test_refuses_an_invalid_query_with_400_and_a_reason(self, query):
@@ -145,6 +155,8 @@ class QueryTests:
             ("last_event", "last_event_id"),
             ("lastEvenId", "last_event_id"),
             ("tokn", "token"),
+            ("re-wind", "rewind"),
+            ("rewnd", "rewind"),
             ("accessToken", "access_token"),
         ],
     )

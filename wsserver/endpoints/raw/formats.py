@@ -10,7 +10,7 @@ from wsserver.jsonfields import write
 from wsserver.typing import ChannelName
 from wsserver.wire.frames import FIN_BINARY, FIN_TEXT, is_utf8
 
-__all__ = ["gap_notice", "write_publication"]
+__all__ = ["gap_notice", "rewound_notice", "write_publication"]
 
 
 def write_publication(
@@ -43,9 +43,15 @@ def write_publication(
     position = (
         b',"offset":%d,"epoch":%b' % (publication.offset, write(publication.epoch)) if publication.offset else b""
     )
-    return b'{"channel":%b,"%b":%b%b}' % (write(channel), name, value, position), first
+    rewound = b',"rewound":true' if publication.rewound else b""
+    return b'{"channel":%b,"%b":%b%b%b}' % (write(channel), name, value, position, rewound), first
 
 
 def gap_notice(channel: ChannelName) -> bytes:
     """Write a gap notice as JSON. It tells the client that publications of the channel may be missing before it."""
     return write({"event": "gap", "channel": channel})
+
+
+def rewound_notice(channel: ChannelName) -> bytes:
+    """Write the notice of the end of a rewind as JSON. It tells the client that all later publications are new."""
+    return write({"event": "rewound", "channel": channel})

@@ -5,14 +5,16 @@ An event ID contains the positions in all channels. A subscriber that reconnects
 received, and the server sends the publications after these positions: the missed ones.
 """
 
-from typing import Any, NamedTuple
+from enum import Enum
+from functools import partial
+from typing import Any, Final, NamedTuple
 
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, fail, gatherResults, maybeDeferred
 from twisted.python.failure import Failure
 
-from wsserver.endpoints.raw.request import RawSubscribeRequest
+from wsserver.endpoints.raw.request import UNKNOWN_POSITION, RawSubscribeRequest
 from wsserver.endpoints.refusals import refusal_for
-from wsserver.errors import BrokerDown
+from wsserver.errors import BrokerDown, NotEnabled
 from wsserver.hub.broker import Subscriber, first_cause
 from wsserver.hub.channel import BufferBudget
 from wsserver.hub.hub import Hub, Joined
@@ -20,27 +22,46 @@ from wsserver.hub.publication import Publication
 from wsserver.hub.recovery import MAX_BUFFERED
 from wsserver.hub.stream import Position, parse_positions, write_positions
 from wsserver.typing import ChannelName
-from wsserver.wire.http11 import Refusal
+from wsserver.wire.http11 import Refusal, bad_request
 
-__all__ = ["Missed", "StreamPositions", "refuse_subscription"]
+__all__ = ["Missed", "Notice", "StreamPositions", "refuse_subscription"]
+
+
+_NOWHERE: Final = Position(0, UNKNOWN_POSITION)
+"""A position from which no channel can be recovered: no stream has an epoch with a colon."""
 
 
 def refuse_subscription(failure: Failure) -> Refusal:
-    """Return the HTTP refusal for a failure of `StreamPositions.subscribe`: 403, or 503 if the failure is temporary."""
-    failure.trap(BrokerDown)
+    """
+    Return the HTTP refusal for a failure of `StreamPositions.subscribe`.
+
+    It is 400 for a rewind of a channel without a history, 403 if Redis does not permit the channel, or 503 if the
+    failure is temporary.
+    """
+    failure.trap(BrokerDown, NotEnabled)
     error = failure.value
+    if isinstance(error, NotEnabled):
+        return bad_request(f"rewind: {error}")
     assert isinstance(error, BrokerDown)
     return refusal_for(error)
 
 
+class Notice(Enum):
+    """A message about a channel that is not a publication."""
+
+    GAP = "gap"
+    """The stream no longer contains publications that the subscriber missed."""
+    REWOUND = "rewound"
+    """The subscriber's rewind has ended: all later publications are new."""
+
+
 class Missed(NamedTuple):
-    """A publication that a subscriber missed before it reconnected, or a gap."""
+    """A publication that a subscriber missed before it reconnected, or of its rewind; or a notice."""
 
     channel: ChannelName
-    publication: Publication | None
-    """None for a gap: the stream no longer contains publications that the subscriber missed."""
+    message: Publication | Notice
     event_id: str
-    """The subscriber's positions after this publication or gap."""
+    """The subscriber's positions after this message."""
 
 
 class StreamPositions:
@@ -48,18 +69,22 @@ class StreamPositions:
     The stream positions of one raw subscriber.
 
     Args:
-        request: the subscriber's channels, and its last event ID.
+        request: the subscriber's channels, its last event ID, and its rewind.
     """
 
-    __slots__ = ("_at", "_behind", "_early", "_joined", "_resumes")
+    __slots__ = ("_at", "_behind", "_early", "_is_rewinding", "_joined", "_resumes", "_rewind")
 
     def __init__(self, request: RawSubscribeRequest) -> None:
         self._resumes = bool(request.last_event_id)
-        since = parse_positions(request.last_event_id, len(request.channels)) or [None] * len(request.channels)
+        self._rewind = request.rewind
+        unknown = _NOWHERE if request.last_event_id == UNKNOWN_POSITION else None
+        since = parse_positions(request.last_event_id, len(request.channels)) or [unknown] * len(request.channels)
         self._at: dict[ChannelName, Position | None] = dict(zip(request.channels, since, strict=True))
         self._joined: list[Joined] = []
         self._behind: list[ChannelName] = []
         """Channels with pages of missed publications that have not been read. The last channel is read next."""
+        self._is_rewinding = False
+        """Whether the channel `behind` is read because of a rewind, and no new publication of it has been read yet."""
         self._early: dict[ChannelName, Position] | None = {}
         """
         Positions of publications that arrived before `begin`. The subscriber receives these publications after the
@@ -76,8 +101,15 @@ class StreamPositions:
             positioned: whether the subscriber tracks its positions even if it sent no event ID.
 
         Returns:
-            A Deferred that fires when all channels are subscribed. If it fails with `BrokerDown`, no channel is.
+            A Deferred that fires when all channels are subscribed. If it fails with `BrokerDown`, no channel is. It
+            also fails with `NotEnabled` if the subscriber requests a rewind of a channel without a history.
         """
+        if self._rewind:
+            try:
+                for channel in self._at:
+                    hub.rules.require_history(channel)
+            except NotEnabled:
+                return fail()
 
         def joined(found: list[Joined]) -> None:
             self._joined = found
@@ -89,10 +121,8 @@ class StreamPositions:
 
         positioned = positioned or self._resumes
         budget = BufferBudget(MAX_BUFFERED)
-        each = [
-            maybeDeferred(hub.subscribe, channel, subscriber, since=since, positioned=positioned, budget=budget)
-            for channel, since in list(self._at.items())
-        ]
+        subscribe = partial(hub.subscribe, positioned=positioned, budget=budget, rewind=self._rewind)
+        each = [maybeDeferred(subscribe, channel, subscriber, since=since) for channel, since in list(self._at.items())]
         return gatherResults(each, consumeErrors=True).addCallbacks(joined, failed)
 
     @property
@@ -107,12 +137,15 @@ class StreamPositions:
         Must be called once, before anything is sent to the subscriber. After that, `behind` is valid.
         """
         missed = []
-        for channel, joined in zip(list(self._at), self._joined, strict=True):
+        for (channel, since), joined in zip(list(self._at.items()), self._joined, strict=True):
             self._at[channel] = joined.position
             if joined.behind:
                 self._behind.append(channel)
-            if self._resumes and not joined.recovered and joined.position is not None:
-                missed.append(Missed(channel, None, self.write()))
+            # Without a position, the channel has no history, or a rewind begins. A client without a position in the
+            # channel has received nothing from it before its rewind.
+            is_lost = joined.position is not None or (joined.behind and since is not None)
+            if self._resumes and not joined.recovered and is_lost:
+                missed.append(Missed(channel, Notice.GAP, self.write()))
         self._behind.reverse()
         early, self._early, self._joined = self._early or {}, None, []
         self._at.update(early)
@@ -126,19 +159,30 @@ class StreamPositions:
             page: the result of `Hub.recover`.
 
         Returns:
-            The publications and gaps to send to the subscriber.
+            The publications and notices to send to the subscriber.
         """
-        channel, missed = self._behind[-1], []
+        channel, missed = self._behind[-1], list[Missed]()
+        # Only a channel whose rewind begins has no position while it is behind.
+        self._is_rewinding |= self._at[channel] is None
         for publication in page.publications:
+            if self._is_rewinding and not publication.rewound:
+                missed.append(self._end_rewind(channel))
             self._at[channel] = Position(publication.offset, publication.epoch)
             missed.append(Missed(channel, publication, self.write()))
-        if page.position is not None:
+        if page.position is not None or page.behind:
             self._at[channel] = page.position
             if not page.recovered:
-                missed.append(Missed(channel, None, self.write()))
+                missed.append(Missed(channel, Notice.GAP, self.write()))
         if not page.behind:
+            if self._is_rewinding and page.position is not None:
+                missed.append(self._end_rewind(channel))
+            self._is_rewinding = False
             self._behind.pop()
         return missed
+
+    def _end_rewind(self, channel: ChannelName) -> Missed:
+        self._is_rewinding = False
+        return Missed(channel, Notice.REWOUND, self.write())
 
     def move(self, channel: ChannelName, publication: Publication) -> str:
         """

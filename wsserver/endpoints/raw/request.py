@@ -12,6 +12,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Final
 
+from wsserver.config.channel_settings import MAX_REWIND
 from wsserver.endpoints.refusals import refusal_for
 from wsserver.errors import InvalidChannel
 from wsserver.hub.names import MAX_CHANNELS, parse_name
@@ -45,13 +46,19 @@ class RawSubscribeRequest:
     """Whether every message is sent as binary."""
     last_event_id: str = ""
     """The positions from which to recover, or `UNKNOWN_POSITION`; empty to receive new publications only."""
+    rewind: int = 0
+    """
+    Maximum number of earlier publications of each channel to receive first. They are not sent for channels with a
+    position from which the server can recover.
+    """
 
 
 UNKNOWN_POSITION: Final = ":"
 """The `last_event_id` of a client that sent an ID in another form: the client is notified of a gap in each channel."""
 
+_NUMBER: Final = re.compile(r"[0-9]{1,9}")
 _POSITION = re.compile(r"-|[A-Za-z0-9_-]{1,64}:[0-9]{1,18}")
-_PARAMETERS: Final = {"channel", "format", "binary", "last_event_id", "token", "access_token"}
+_PARAMETERS: Final = {"channel", "format", "binary", "last_event_id", "rewind", "token", "access_token"}
 _LAST_EVENT_ID: Final = "lasteventid"
 _FOLDED: Final = {name.replace("_", ""): name for name in _PARAMETERS}
 
@@ -83,7 +90,7 @@ def parse_query(query: Mapping[str, list[str]], default: Format) -> RawSubscribe
     """
     Parse the query of a raw subscriber.
 
-    The parameters are `channel=a&channel=b` or `channel=a,b`, `format=raw|json|redis`, `binary=1`, and
+    The parameters are `channel=a&channel=b` or `channel=a,b`, `format=raw|json|redis`, `binary=1`, `rewind=N`, and
     `last_event_id=`, which EventSource polyfills spell `lastEventId` and Mercure's clients `Last-Event-ID`. Unknown
     parameters are ignored unless they resemble one of these.
 
@@ -96,6 +103,26 @@ def parse_query(query: Mapping[str, list[str]], default: Format) -> RawSubscribe
     """
     if misspelled := _find_misspelled(query):
         return bad_request(f"unknown parameter {quote(misspelled[0])}: expected {misspelled[1]}")
+    channels = _channels(query)
+    if isinstance(channels, Refusal):
+        return channels
+    wanted = query.get("format", [default.value])
+    if len(wanted) > 1 or wanted[0] not in Format.__members__.values():
+        return bad_request(f"format={quote(', '.join(wanted))}: expected raw, json or redis")
+    binary = query.get("binary", ["0"])
+    if len(binary) > 1 or binary[0] not in ("0", "1"):
+        return bad_request(f"binary={quote(', '.join(binary))}: expected 0 or 1")
+    rewind = query.get("rewind", ["0"])
+    if len(rewind) > 1 or not _NUMBER.fullmatch(rewind[0]) or int(rewind[0]) > MAX_REWIND:
+        return bad_request(f"rewind={quote(', '.join(rewind))}: expected a whole number from 0 to {MAX_REWIND}")
+    last_event_id = _last_event_id(query, len(channels))
+    if isinstance(last_event_id, Refusal):
+        return last_event_id
+    return RawSubscribeRequest(channels, Format(wanted[0]), binary[0] == "1", last_event_id, int(rewind[0]))
+
+
+def _channels(query: Mapping[str, list[str]]) -> tuple[ChannelName, ...] | Refusal:
+    """Return the channels that a query names, without duplicates."""
     names: dict[ChannelName, None] = {}
     for text in query.get("channel", []):
         for part in text.split(","):
@@ -107,16 +134,7 @@ def parse_query(query: Mapping[str, list[str]], default: Format) -> RawSubscribe
         return bad_request("no channel in the URL: expected ?channel=NAME")
     if len(names) > MAX_CHANNELS:
         return bad_request(f"{len(names)} channels in the URL: expected at most {MAX_CHANNELS}")
-    wanted = query.get("format", [default.value])
-    if len(wanted) > 1 or wanted[0] not in Format.__members__.values():
-        return bad_request(f"format={quote(', '.join(wanted))}: expected raw, json or redis")
-    binary = query.get("binary", ["0"])
-    if len(binary) > 1 or binary[0] not in ("0", "1"):
-        return bad_request(f"binary={quote(', '.join(binary))}: expected 0 or 1")
-    last_event_id = _last_event_id(query, len(names))
-    if isinstance(last_event_id, Refusal):
-        return last_event_id
-    return RawSubscribeRequest(tuple(names), Format(wanted[0]), binary[0] == "1", last_event_id)
+    return tuple(names)
 
 
 def _last_event_id(query: Mapping[str, list[str]], channels: int) -> str | Refusal:

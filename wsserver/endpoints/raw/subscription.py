@@ -2,8 +2,9 @@
 Raw subscriptions: the part that `/ws?channel=` and `/sse?channel=` have in common.
 
 A raw subscriber names its channels in its URL, and only receives. If its URL or its headers contain the last event ID
-that it received, the server first sends the publications that it missed. The server reads these from the broker in
-pages, and reads no further page while the client does not read.
+that it received, the server first sends the publications that it missed. If its URL requests a rewind, the server first
+sends the last publications of each channel. The server reads these publications from the broker in pages, and reads no
+further page while the client does not read.
 
 This module does not use a clock or a socket.
 """
@@ -19,7 +20,7 @@ from wsserver.closecodes import CloseCode
 from wsserver.endpoints.authorization import Admitted, Authorizer
 from wsserver.endpoints.queued_output import QueuedOutput
 from wsserver.endpoints.raw.client import RawClient
-from wsserver.endpoints.raw.positions import Missed, StreamPositions
+from wsserver.endpoints.raw.positions import Missed, Notice, StreamPositions
 from wsserver.endpoints.raw.request import RawSubscribeRequest
 from wsserver.errors import BrokerDown
 from wsserver.hooks.messages import Caller
@@ -75,6 +76,14 @@ class RawSubscription(QueuedOutput):
     def gap_frame(self, channel: ChannelName, event_id: str = "") -> tuple[bytes, int]:
         """Return the bytes of a gap notice, and the size of its payload in bytes. `event_id` is as in `encode`."""
         raise NotImplementedError
+
+    def rewound_frame(self, channel: ChannelName, event_id: str) -> tuple[bytes, int]:  # noqa: ARG002
+        """
+        Return the bytes of the notice that a rewind has ended, and the size of its payload in bytes.
+
+        By default, the result is empty: the server sends no notice. `event_id` is as in `encode`.
+        """
+        return b"", 0
 
     # Opening and closing.
 
@@ -158,17 +167,20 @@ class RawSubscription(QueuedOutput):
 
     def _send_missed(self, missed: list[Missed]) -> None:
         frames, size = [], 0
-        for channel, publication, position in missed:
+        for channel, message, position in missed:
             event_id = position if self.sends_event_ids else ""
-            if publication is not None:
-                frame, length = self.encode(channel, publication, event_id), len(publication.data)
+            if isinstance(message, Publication):
+                frame, length = self.encode(channel, message, event_id), len(message.data)
+            elif message is Notice.REWOUND:
+                frame, length = self.rewound_frame(channel, event_id)
             elif self.close_on_gap:
                 self._close_after_gap(channel)
                 return
             else:
                 frame, length = self.gap_frame(channel, event_id)
-            frames.append(frame)
-            size += length
+            if frame:
+                frames.append(frame)
+                size += length
         if frames:
             self._send(b"".join(frames), len(frames), size)
         if not self.sends_event_ids and not self.is_recovering:

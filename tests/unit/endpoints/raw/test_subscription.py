@@ -6,6 +6,7 @@ from twisted.internet.defer import Deferred, fail
 from wsserver.auth.claims import ANONYMOUS
 from wsserver.config.settings import Settings
 from wsserver.endpoints.authorization import Admitted
+from wsserver.endpoints.raw.positions import refuse_subscription
 from wsserver.endpoints.raw.request import Format, RawSubscribeRequest
 from wsserver.endpoints.raw.subscription import RawSubscription
 from wsserver.errors import BrokerDown
@@ -45,12 +46,17 @@ class Connection(RawSubscription):
         self.sent, self.closed = [], None
 
     def encode(self, channel, publication, event_id):
-        """Write a publication as `data@event ID`, and end it with a space."""
-        return publication.as_bytes() + (b"@" + event_id.encode() if event_id else b"") + b" "
+        """Write a publication as `data@event ID`, with a `<` after the data if it is rewound; end it with a space."""
+        mark = b"<" if publication.rewound else b""
+        return publication.as_bytes() + mark + (b"@" + event_id.encode() if event_id else b"") + b" "
 
     def gap_frame(self, channel, event_id=""):
         """Write a gap notice in the same way."""
         return f"gap:{channel}{'@' + event_id if event_id else ''} ".encode(), 1
+
+    def rewound_frame(self, channel, event_id):
+        """Write the notice of the end of a rewind in the same way."""
+        return f"rewound:{channel}{'@' + event_id if event_id else ''} ".encode(), 1
 
     def _send(self, frames, count, size):
         if self.closed is None:
@@ -83,10 +89,10 @@ def server():
     return server
 
 
-def connect(server, *channels, last_event_id="", **options):
+def connect(server, *channels, last_event_id="", rewind=0, **options):
     """Subscribe a connection without starting it."""
     connection = Connection(server, **options)
-    ask = RawSubscribeRequest(channels, Format.RAW, False, last_event_id=last_event_id)
+    ask = RawSubscribeRequest(channels, Format.RAW, False, last_event_id=last_event_id, rewind=rewind)
     connection.set_client(Admitted(ask, ANONYMOUS), CALLER)
     failures = []
     connection.subscribe().addErrback(failures.append)
@@ -234,6 +240,119 @@ class RecoveryTests:
         turns(server)
         assert connection.sent == []
         assert connection.closed is None
+
+
+class RewindTests:
+    """A client that requests the last publications of its channels."""
+
+    def test_sends_the_last_publications_before_new_ones(self, server):
+        publish(server, "1", "2", "3")
+        connection = start(server, "h", rewind=2)
+        publish(server, "4")
+        turns(server)
+        assert connection.sent == ["2<", "3<", "rewound:h", "4"]
+        publish(server, "5")
+        assert connection.sent[4:] == ["5"]
+
+    @pytest.mark.parametrize(("rewind", "sent"), [(1, ["4<"]), (3, ["2<", "3<", "4<"]), (100, ["2<", "3<", "4<"])])
+    def test_sends_as_many_as_the_history_has(self, server, rewind, sent):
+        """The history keeps three publications."""
+        publish(server, "1", "2", "3", "4")
+        connection = start(server, "h", rewind=rewind)
+        turns(server)
+        assert connection.sent == [*sent, "rewound:h"]
+
+    def test_rewinds_each_channel(self, server):
+        publish(server, "a1", "a2", channel="a")
+        publish(server, "b1", channel="b")
+        connection = start(server, "a", "b", "c", rewind=1)
+        publish(server, "c1", channel="c")
+        turns(server)
+        # Channel `c` has no publications when the client subscribes.
+        assert connection.sent == ["a2<", "rewound:a", "b1<", "rewound:b", "rewound:c", "c1"]
+
+    def test_gives_event_ids_without_positions_in_channels_that_are_not_rewound_yet(self, server):
+        """A client that reconnects with such an ID gets the rewind of these channels again, and of no other."""
+        publish(server, "a1", channel="a")
+        publish(server, "b1", channel="b")
+        connection = start(server, "a", "b", rewind=1, event_ids=True)
+        turns(server)
+        epoch = position(server, "a").partition(":")[0]
+        a, b = f"{epoch}:1", f"{epoch}:1"
+        assert connection.sent == [f"a1<@{a},-", f"rewound:a@{a},-", f"b1<@{a},{b}", f"rewound:b@{a},{b}"]
+        again = start(server, "a", "b", rewind=1, last_event_id=f"{a},-")
+        turns(server)
+        assert again.sent == ["b1<", "rewound:b"]
+
+    def test_the_notice_of_an_empty_rewind_has_the_position(self, server):
+        """The history has expired, but the numbering continues: a client that reconnects has missed nothing."""
+        publish(server, "1")
+        server.clock.advance(61)
+        connection = start(server, "h", rewind=1, event_ids=True)
+        turns(server)
+        assert connection.sent == [f"rewound:h@{position(server)}"]
+
+    def test_a_recoverable_position_has_precedence(self, server):
+        publish(server, "1", "2", "3")
+        epoch = position(server).partition(":")[0]
+        connection = start(server, "h", rewind=3, last_event_id=f"{epoch}:2")
+        turns(server)
+        assert connection.sent == ["3"]
+        at_top = start(server, "h", rewind=3, last_event_id=f"{epoch}:3")
+        turns(server)
+        assert at_top.sent == []
+
+    @pytest.mark.parametrize("last_event_id", ["lost:1", ":"])
+    def test_rewinds_after_a_gap_notice_if_the_position_is_lost(self, server, last_event_id):
+        publish(server, "1", "2")
+        connection = start(server, "h", rewind=1, last_event_id=last_event_id)
+        turns(server)
+        assert connection.sent == ["gap:h", "2<", "rewound:h"]
+
+    def test_rewinds_after_a_gap_notice_if_the_history_is_shorter_than_the_absence(self, server):
+        """Whether the position is lost is found out when the first page is read."""
+        publish(server, "1", "2", "3", "4", "5")
+        epoch = position(server).partition(":")[0]
+        connection = start(server, "h", rewind=1, last_event_id=f"{epoch}:1", event_ids=True)
+        turns(server)
+        assert connection.sent == ["gap:h", f"5<@{epoch}:5", f"rewound:h@{epoch}:5"]
+
+    def test_a_publication_that_is_trimmed_before_it_is_read_is_no_gap(self, server):
+        """The client asked for the last ones that there are."""
+        publish(server, "1", "2", "3")
+        connection = connect(server, "h", rewind=3)
+        publish(server, "4", "5")
+        connection.start()
+        turns(server)
+        assert connection.sent == ["3<", "rewound:h", "4", "5"]
+
+    def test_new_publications_that_are_trimmed_before_they_are_read_are_a_gap(self, server):
+        publish(server, "1", "2", "3")
+        connection = connect(server, "h", rewind=1)
+        publish(server, "4", "5", "6", "7")
+        connection.start()
+        turns(server)
+        # A second rewind follows the gap.
+        assert connection.sent == ["gap:h", "7<", "rewound:h"]
+        publish(server, "8")
+        assert connection.sent[3:] == ["8"]
+
+    def test_publications_without_an_offset_follow_the_rewind(self, server):
+        publish(server, "1")
+        connection = start(server, "h", rewind=1)
+        server.service.hub.publish("h", "plain", skip_history=True)
+        turns(server)
+        assert connection.sent == ["1<", "rewound:h", "plain"]
+
+    def test_fails_for_a_channel_without_history_and_subscribes_to_none(self, server):
+        """A client that silently received nothing would have to guess why."""
+        connection = connect(server, "h", "plain:1", rewind=1)
+        refusal = refuse_subscription(connection.failures[0])
+        assert (refusal.status, refusal.reason) == (
+            400,
+            "rewind: history is not enabled for channel 'plain:1'; see --history-size",
+        )
+        assert server.service.hub.counts() == {}
 
 
 class EventIDTests:
