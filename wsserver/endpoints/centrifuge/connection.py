@@ -20,7 +20,7 @@ class Connection(Protocol):
     """The interface of the connection that its session uses: `SubscriberProtocol` and the following members."""
 
     permissions: ClassVar[Permissions]
-    hub: ClassVar[Hub]
+    hub: Hub
     codec: Codec
     """The form of the protocol that the client speaks."""
     context: ClientContext

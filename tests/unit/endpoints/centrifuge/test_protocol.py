@@ -14,11 +14,11 @@ from twisted.logger import LogLevel, globalLogPublisher
 
 from wsserver.auth.claims import Identity, Opening
 from wsserver.config.settings import Settings
+from wsserver.endpoints.centrifuge import executor
 from wsserver.endpoints.centrifuge import pages as centrifuge_pages
-from wsserver.endpoints.centrifuge import protocol
+from wsserver.endpoints.centrifuge.executor import CONNECT_TIMEOUT, MAX_QUEUED_COMMANDS
 from wsserver.endpoints.centrifuge.json_codec import JSONCodec
 from wsserver.endpoints.centrifuge.pages import MAX_PUBLICATIONS
-from wsserver.endpoints.centrifuge.protocol import CONNECT_TIMEOUT, MAX_QUEUED_COMMANDS
 from wsserver.errors import BrokerDown
 from wsserver.hooks.messages import Connected
 from wsserver.hub.stream import Page, Position
@@ -784,7 +784,7 @@ class PingTests:
     def test_sends_the_first_ping_after_half_to_one_interval(self, monkeypatch):
         """The random delay spreads the pings of clients that connect together."""
         for pick, due in ((0.0, 12.5), (0.999, 25)):
-            monkeypatch.setattr(protocol.random, "random", lambda pick=pick: pick)
+            monkeypatch.setattr(executor.random, "random", lambda pick=pick: pick)
             server = make_server()
             client = Client(server).connected()
             server.clock.advance(due - 0.1)
